@@ -1,0 +1,124 @@
+"""The file format of a feature store, version 1.
+
+A store is a folder of immutable shards, ``shard-00000.h5`` and on, and an ``index.h5`` made from them. The shards
+are the truth: each is complete in itself and was renamed into place after it had reached the disk. The index is
+replaced whole after every extraction, and says whether that came to its end.
+
+==========================  =========================================  ==========================================
+in a shard                  shape, dtype                               meaning
+==========================  =========================================  ==========================================
+``/hidden_states``          (num_layers, total_frames, hidden_size),   the layers of a model; contiguous, so that
+                            float16 (or float32)                       a layer is one stretch of the file
+``/frames``                 (total_frames, hidden_size), float32       instead of it, where there is one layer
+``/utterances``             (num_utterances,) table                    ``id``, ``first_frame``, ``num_frames``,
+                                                                       ``duration`` (s), ``audio_sha256``,
+                                                                       ``start`` and ``end`` (s; NaN: not given)
+``/statistics/count``       (num_utterances,) int64                    number of frames
+``/statistics/mean``        (num_utterances, num_layers, hidden_size)  mean over the frames, float32
+``/statistics/m2``          the same                                   sum of squared deviations, float32
+``/statistics/max``         the same                                   maximum over the frames, float32
+==========================  =========================================  ==========================================
+
+The root's attributes say what made the store. ``settings`` (JSON) holds all that changes numbers; ``fingerprint``
+is its SHA-256. Each dataset carries the ``crc32`` of its bytes; that of the table is over its rows as JSON.
+
+In ``index.h5`` the same features and statistics stand over all shards as virtual datasets, and ``/utterances`` once
+more, with ``first_frame`` counted over all shards and two further columns: ``shard``, its number, and ``row`` in that
+shard. An utterance that was extracted again because its audio had changed stands in several shards; the index names
+the last. ``/shards`` lists each shard's number and size in bytes: an index that does not fit them is not believed.
+"""
+
+import hashlib
+import json
+import zlib
+from collections.abc import Iterable
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from featcache._version import __version__
+from featcache.extractors.base import Description
+
+FORMAT_VERSION = 1
+INDEX = "index.h5"
+SHARD_PATTERN = r"shard-(\d{5,})\.h5"
+STATISTICS = ("mean", "m2", "max")
+
+_TEXT = h5py.string_dtype("utf-8")
+UTTERANCE_DTYPE = np.dtype(
+    [
+        ("id", _TEXT),
+        ("first_frame", np.int64),
+        ("num_frames", np.int64),
+        ("duration", np.float64),
+        ("audio_sha256", _TEXT),
+        ("start", np.float64),
+        ("end", np.float64),
+    ]
+)
+INDEX_DTYPE = np.dtype(
+    [*((name, UTTERANCE_DTYPE[name]) for name in UTTERANCE_DTYPE.names or ()), ("shard", np.int64), ("row", np.int64)]
+)
+SHARD_DTYPE = np.dtype([("number", np.int64), ("bytes", np.int64)])
+
+
+def shard_name(number: int) -> str:
+    return f"shard-{number:05d}.h5"
+
+
+def identity(description: Description, storage_dtype: str) -> dict[str, Any]:
+    """All that changes the numbers in a store, as plain JSON values."""
+    settings: dict[str, Any] = json.loads(
+        json.dumps({**description.settings, "storage_dtype": storage_dtype, "format_version": FORMAT_VERSION})
+    )
+    return settings
+
+
+def settings_of(attributes: dict[str, Any]) -> dict[str, Any]:
+    """The settings in a store's attributes."""
+    settings: dict[str, Any] = json.loads(attributes["settings"])
+    return settings
+
+
+def fingerprint(settings: dict[str, Any]) -> str:
+    """SHA-256 of settings, whatever the order of their keys."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+def attributes(description: Description, storage_dtype: str) -> dict[str, Any]:
+    """The root attributes of a shard, as design and reader know them."""
+    settings = identity(description, storage_dtype)
+    plain = {**description.settings, **description.provenance, "layer_names": list(description.layer_names)}
+    return {
+        **{name: _attribute(value) for name, value in plain.items() if value is not None},
+        "format_version": FORMAT_VERSION,
+        "featcache_version": __version__,
+        "fingerprint": fingerprint(settings),
+        "settings": json.dumps(settings, sort_keys=True),
+        "dataset": description.dataset,
+        "hidden_size": description.hidden_size,
+        "frame_shift": np.nan if description.frame_shift is None else description.frame_shift,
+        "sampling_rate": description.sampling_rate or 0,
+        "channel": description.channel,
+        "storage_dtype": storage_dtype,
+    }
+
+
+def _attribute(value: Any) -> Any:
+    """h5py takes lists of texts with their type named only."""
+    return np.array(value, dtype=_TEXT) if isinstance(value, list) else value
+
+
+def crc32(pieces: Iterable[npt.NDArray[Any]]) -> int:
+    """CRC-32 of arrays' bytes, one after the other."""
+    value = 0
+    for piece in pieces:
+        value = zlib.crc32(np.ascontiguousarray(piece).view(np.uint8).reshape(-1), value)
+    return value
+
+
+def crc32_of_table(table: npt.NDArray[Any]) -> int:
+    """CRC-32 of a table's rows, written as JSON because texts of any length have no bytes in place."""
+    return zlib.crc32(json.dumps(table.tolist()).encode())

@@ -1,0 +1,173 @@
+"""Feature store → arrays. The only place that reads features; safe from any number of processes and threads."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from featcache.cache import layout
+from featcache.cache.shards import Shard, read_catalogue, shard_numbers
+from featcache.cache.statistics import merge
+from featcache.errors import StoreError, unknown_name
+from featcache.manifest import Manifest
+
+# Shards whose memory maps are kept open per store.
+OPEN_SHARDS = 512
+
+
+class FeatureStore(Mapping[str, npt.NDArray[np.float32]]):
+    """The features of one extractor on one corpus.
+
+    Attributes:
+        name: The name of its folder.
+        layer_names: One per layer; a single empty name where there are no layers to choose from.
+        frame_shift: In seconds; NaN where frames are not steps in time.
+        metadata: What made the store: model, weights, precision, versions; see :mod:`featcache.cache.layout`.
+        complete: Whether the last extraction came to its end.
+
+    Raises:
+        StoreError: no store, a damaged one, or one of another format version.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.name = self.path.resolve().name
+        catalogue = read_catalogue(self.path)
+        self.metadata = catalogue.attributes
+        self.complete = catalogue.complete
+        self.layer_names: tuple[str, ...] = tuple(self.metadata["layer_names"])
+        self.frame_shift: float = self.metadata["frame_shift"]
+        self._rows = {row["id"]: row for row in catalogue.utterances}
+        self._shard = lru_cache(maxsize=OPEN_SHARDS)(self._open_shard)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __contains__(self, utterance_id: object) -> bool:
+        return utterance_id in self._rows
+
+    def __getitem__(self, utterance_id: str) -> npt.NDArray[np.float32]:
+        """(num_layers, num_frames, hidden_size) float32, a copy."""
+        return self.view(utterance_id).astype(np.float32)
+
+    def view(self, utterance_id: str) -> npt.NDArray[Any]:
+        """(num_layers, num_frames, hidden_size) in the storage dtype, mapped from the file and read-only."""
+        row = self._row(utterance_id)
+        shard = self._shard(int(row["shard"]))
+        first = shard.utterances["first_frame"][row["row"]]
+        return shard.features[:, first : first + row["num_frames"]]
+
+    @property
+    def utterance_ids(self) -> tuple[str, ...]:
+        """In the order in which they were written, which is the manifest's."""
+        return tuple(self._rows)
+
+    @property
+    def hidden_size(self) -> int:
+        return int(self.metadata["hidden_size"])
+
+    @property
+    def num_blocks(self) -> int:
+        """Transformer blocks of the model, so that ``last`` is layer ``num_blocks``; 0 without layers."""
+        return int(self.metadata.get("num_blocks", 0))
+
+    def num_frames(self, utterance_ids: Sequence[str]) -> npt.NDArray[np.int64]:
+        """(num_utterances,) int64."""
+        return np.array([self._row(utterance_id)["num_frames"] for utterance_id in utterance_ids], dtype=np.int64)
+
+    def duration(self, utterance_ids: Sequence[str]) -> float:
+        """Of these utterances together, in seconds."""
+        return float(sum(self._row(utterance_id)["duration"] for utterance_id in utterance_ids))
+
+    def pooled(
+        self, kind: Literal["mean", "max", "std"] = "mean", utterance_ids: Sequence[str] | None = None
+    ) -> npt.NDArray[np.float32]:
+        """Each utterance's frames as one vector per layer, from the stored statistics; no frame is read.
+
+        Args:
+            kind: ``mean``, ``max`` or population ``std`` over the frames.
+            utterance_ids: Which, in which order; all by default.
+
+        Returns:
+            (num_utterances, num_layers, hidden_size) float32.
+        """
+        ids = self.utterance_ids if utterance_ids is None else utterance_ids
+        if kind != "std":
+            return self._statistic(kind, ids)
+        return np.sqrt(self._statistic("m2", ids) / self.num_frames(ids)[:, None, None].astype(np.float32))
+
+    def mean_and_std(self, utterance_ids: Sequence[str]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Mean and population standard deviation over all frames of these utterances; no frame is read.
+
+        Returns:
+            Two arrays, (num_layers, hidden_size) float64.
+        """
+        return merge(
+            self.num_frames(utterance_ids),
+            lambda rows: self._statistic("mean", [utterance_ids[row] for row in rows]),
+            lambda rows: self._statistic("m2", [utterance_ids[row] for row in rows]),
+        )
+
+    def _statistic(self, name: str, utterance_ids: Sequence[str]) -> npt.NDArray[np.float32]:
+        rows = [self._row(utterance_id) for utterance_id in utterance_ids]
+        return np.stack([self._shard(int(row["shard"])).statistics[name][row["row"]] for row in rows])
+
+    def _row(self, utterance_id: str) -> Any:
+        try:
+            return self._rows[utterance_id]
+        except KeyError:
+            raise KeyError(f"no utterance {utterance_id!r} in {self.path}, which holds {len(self)}") from None
+
+    def _open_shard(self, number: int) -> Shard:
+        return Shard(self.path / layout.shard_name(number))
+
+    def __repr__(self) -> str:
+        return f"FeatureStore({str(self.path)!r}, {len(self)} utterances, {len(self.layer_names)} layers)"
+
+
+class FeatureCache(Mapping[str, FeatureStore]):
+    """All that is cached of one corpus: its manifest and its feature stores by name.
+
+    Raises:
+        StoreError: the folder holds no manifest.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.name = self.path.resolve().name
+        if not (self.path / "manifest.csv").is_file():
+            raise StoreError(f"{self.path} is no cache: it has no manifest.csv; make one with 'featcache extract'")
+        self.manifest = Manifest.read(self.path / "manifest.csv")
+
+    def __len__(self) -> int:
+        return len(self._names())
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names())
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names()
+
+    def __getitem__(self, name: str) -> FeatureStore:
+        if name not in self._names():
+            hint = f"extract it with 'featcache extract --model {name}'"
+            raise StoreError(f"{unknown_name('feature store', name, self._names())} in {self.path}; {hint}")
+        return FeatureStore(self.path / name)
+
+    def _names(self) -> list[str]:
+        return sorted(folder.name for folder in self.path.iterdir() if folder.is_dir() and shard_numbers(folder))
+
+    def __repr__(self) -> str:
+        return f"FeatureCache({str(self.path)!r}, {len(self.manifest)} utterances, stores: {', '.join(self._names())})"
+
+
+def open_cache(path: str | os.PathLike[str]) -> FeatureCache:
+    """Open what is cached of a corpus, such as ``data/cache/emodb``."""
+    return FeatureCache(path)

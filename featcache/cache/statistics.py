@@ -1,0 +1,69 @@
+"""Features → count, mean, M2 and maximum per utterance, layer and dimension; and their merging.
+
+Statistics are taken from the float32 features, before they are rounded to the storage dtype.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Rows = Callable[[range], npt.NDArray[np.float32]]
+
+# Utterances merged at a time: bounds the working memory, whatever the size of the corpus.
+CHUNK = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statistics:
+    """Of the frames of one utterance.
+
+    Attributes:
+        count: Number of frames.
+        mean: (num_layers, hidden_size) float32.
+        m2: (num_layers, hidden_size) float32, sum of squared deviations from the mean.
+        max: (num_layers, hidden_size) float32.
+    """
+
+    count: int
+    mean: npt.NDArray[np.float32]
+    m2: npt.NDArray[np.float32]
+    max: npt.NDArray[np.float32]
+
+
+def of_frames(features: npt.NDArray[np.float32]) -> Statistics:
+    """The statistics of (num_layers, num_frames, hidden_size) float32 features."""
+    mean = features.mean(axis=1, dtype=np.float64)
+    deviations = features - mean[:, None].astype(np.float32)
+    return Statistics(
+        count=features.shape[1],
+        mean=mean.astype(np.float32),
+        m2=np.einsum("ltd,ltd->ld", deviations, deviations),
+        max=features.max(axis=1),
+    )
+
+
+def merge(
+    count: npt.NDArray[np.int64], mean_of: Rows, m2_of: Rows
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Mean and population standard deviation over all frames of several utterances, without reading a frame.
+
+    Args:
+        count: (num_utterances,) frames of each utterance.
+        mean_of: Gives the means of some utterances, by their positions: (len(positions), num_layers, hidden_size).
+        m2_of: Likewise their sums of squared deviations.
+
+    Returns:
+        Mean and standard deviation, (num_layers, hidden_size) float64 each.
+
+    Source: Chan, Golub & LeVeque 1983, Algorithms for Computing the Sample Variance, eq. 2.1 for any number of parts.
+    """
+    weights = count / count.sum()
+    chunks = [range(first, min(first + CHUNK, len(count))) for first in range(0, len(count), CHUNK)]
+    mean = np.sum([np.tensordot(weights[chunk.start : chunk.stop], mean_of(chunk), axes=1) for chunk in chunks], axis=0)
+    variance = np.zeros_like(mean)
+    for chunk in chunks:
+        variance += m2_of(chunk).sum(axis=0, dtype=np.float64) / count.sum()
+        variance += np.tensordot(weights[chunk.start : chunk.stop], np.square(mean_of(chunk) - mean), axes=1)
+    return mean, np.sqrt(variance)

@@ -1,0 +1,190 @@
+"""Records → shards, and shards → index. The only place that writes feature stores."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from featcache.cache import layout
+from featcache.cache.shards import Shard, combine, shard_numbers, shard_sizes
+from featcache.cache.statistics import Statistics
+from featcache.errors import FeatureError, StoreError
+from featcache.extractors.base import Description, Features
+from featcache.files import replacing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One utterance, ready to be written.
+
+    Attributes:
+        features: (num_layers, num_frames, hidden_size) in the storage dtype.
+        duration: In seconds.
+        start: Of the utterance in its file, in seconds, as the manifest has it; likewise ``end``.
+    """
+
+    utterance_id: str
+    features: npt.NDArray[Any]
+    statistics: Statistics
+    duration: float
+    audio_sha256: str
+    start: float | None
+    end: float | None
+
+
+def encode(features: Features, storage_dtype: str, layer_names: Sequence[str]) -> npt.NDArray[Any]:
+    """Round features to the storage dtype.
+
+    Raises:
+        FeatureError: a value that is not finite, or too large for the storage dtype; nothing of the kind is stored.
+    """
+    with np.errstate(over="ignore"):
+        stored = features.astype(storage_dtype)
+    if np.isfinite(stored).all():
+        return stored
+    layer = int(np.argmin(np.isfinite(stored).all(axis=(1, 2))))
+    where = f"layer {layer_names[layer]}" if layer_names[layer] else "features"
+    if not np.isfinite(features[layer]).all():
+        raise FeatureError(f"{where}: NaN or infinite values")
+    largest = float(np.abs(features[layer]).max())
+    raise FeatureError(f"{where}: values up to {largest:.4g} overflow {storage_dtype}; extract with --store float32")
+
+
+class StoreWriter:
+    """Adds shards to one store.
+
+    Args:
+        folder: The store; made with the first shard.
+        description: What the extractor says of itself.
+        storage_dtype: ``float16`` or ``float32``.
+
+    Raises:
+        StoreError: the folder holds features made with other settings; they are named.
+    """
+
+    def __init__(self, folder: Path, description: Description, storage_dtype: str) -> None:
+        self.folder = folder
+        self.description = description
+        self.storage_dtype = storage_dtype
+        self._attributes = layout.attributes(description, storage_dtype)
+        self._tables: dict[int, npt.NDArray[Any]] = {}
+        for number in shard_numbers(folder):
+            shard = Shard(folder / layout.shard_name(number))
+            _check_same_settings(folder, shard.attributes, self._attributes)
+            self._tables[number] = shard.utterances
+
+    def entries(self) -> dict[str, Any]:
+        """Utterance id → its latest row of ``layout.INDEX_DTYPE``."""
+        return {row["id"]: row for row in combine(self._tables)}
+
+    def write_shard(self, records: Sequence[Record]) -> None:
+        """Write one shard; it appears under its name only when it is whole and on the disk."""
+        if not records:
+            return
+        # until finish() the store must not pass for finished
+        (self.folder / layout.INDEX).unlink(missing_ok=True)
+        number = max(self._tables, default=-1) + 1
+        table = _table(records)
+        with replacing(self.folder / layout.shard_name(number)) as temporary, h5py.File(temporary, "w") as file:
+            file.attrs.update(self._attributes)
+            self._write_features(file, records)
+            file["utterances"] = table
+            file["utterances"].attrs["crc32"] = layout.crc32_of_table(table)
+            _write_statistics(file, [record.statistics for record in records])
+        self._tables[number] = table
+
+    def finish(self, *, complete: bool, num_requested: int) -> None:
+        """Write the index over all shards.
+
+        Args:
+            complete: Whether every utterance that was asked for is stored or known to have failed.
+            num_requested: How many were asked for.
+        """
+        if not self._tables:
+            return
+        numbers = sorted(self._tables)
+        with replacing(self.folder / layout.INDEX) as temporary, h5py.File(temporary, "w") as file:
+            file.attrs.update(self._attributes)
+            file.attrs.update(complete=complete, num_requested=num_requested)
+            file["shards"] = shard_sizes(self.folder, numbers)
+            file["utterances"] = combine(self._tables)
+            self._write_views(file)
+
+    def _write_features(self, file: h5py.File, records: Sequence[Record]) -> None:
+        ends = np.cumsum([record.features.shape[1] for record in records])
+        num_layers, _, hidden_size = records[0].features.shape
+        shape = self._shape(num_layers, int(ends[-1]), hidden_size)
+        dataset = file.create_dataset(self.description.dataset, shape, dtype=self.storage_dtype)
+        for record, end in zip(records, ends, strict=True):
+            stretch = slice(end - record.features.shape[1], end)
+            if len(shape) == 2:
+                dataset[stretch] = record.features[0]
+            else:
+                dataset[:, stretch] = record.features
+        dataset.attrs["crc32"] = layout.crc32(r.features[layer] for layer in range(num_layers) for r in records)
+
+    def _write_views(self, file: h5py.File) -> None:
+        """Virtual datasets over all shards, for HDFView and plain h5py."""
+        num_layers, size = len(self.description.layer_names), self.description.hidden_size
+        frames = [int(table["num_frames"].sum()) for table in self._tables.values()]
+        rows = [len(table) for table in self._tables.values()]
+        views = [(self.description.dataset, self._shape(num_layers, sum(frames), size), frames, self.storage_dtype)]
+        views.append(("statistics/count", (sum(rows),), rows, "int64"))
+        views += [(f"statistics/{name}", (sum(rows), num_layers, size), rows, "float32") for name in layout.STATISTICS]
+        for name, shape, lengths, dtype in views:
+            axis = 1 if name == "hidden_states" else 0
+            view = h5py.VirtualLayout(shape=shape, dtype=dtype)
+            first = 0
+            for number, length in zip(self._tables, lengths, strict=True):
+                part = (*shape[:axis], length, *shape[axis + 1 :])
+                place = (*(slice(None),) * axis, slice(first, first + length))
+                view[place] = h5py.VirtualSource(layout.shard_name(number), name, shape=part)
+                first += length
+            file.create_virtual_dataset(name, view)
+
+    def _shape(self, num_layers: int, num_frames: int, hidden_size: int) -> tuple[int, ...]:
+        flat = self.description.dataset == "frames"
+        return (num_frames, hidden_size) if flat else (num_layers, num_frames, hidden_size)
+
+
+def _table(records: Sequence[Record]) -> npt.NDArray[Any]:
+    rows = []
+    first_frame = 0
+    for record in records:
+        times = (np.nan if seconds is None else seconds for seconds in (record.start, record.end))
+        count = record.statistics.count
+        rows.append((record.utterance_id, first_frame, count, record.duration, record.audio_sha256, *times))
+        first_frame += count
+    return np.array(rows, dtype=layout.UTTERANCE_DTYPE)
+
+
+def _write_statistics(file: h5py.File, statistics: Sequence[Statistics]) -> None:
+    file["statistics/count"] = np.array([item.count for item in statistics], dtype=np.int64)
+    for name in layout.STATISTICS:
+        file[f"statistics/{name}"] = np.stack([getattr(item, name) for item in statistics])
+    for dataset in file["statistics"].values():
+        dataset.attrs["crc32"] = layout.crc32([dataset[()]])
+
+
+def _check_same_settings(folder: Path, found: dict[str, Any], expected: dict[str, Any]) -> None:
+    if found["fingerprint"] == expected["fingerprint"]:
+        return
+    old, new = layout.settings_of(found), layout.settings_of(expected)
+    differing = [
+        f"{name} is {_short(old.get(name))} there and {_short(new.get(name))} now"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name)
+    ]
+    raise StoreError(
+        f"{folder} was made with other settings: {'; '.join(differing)}; "
+        "give the new store another name with --name, or remove the old one"
+    )
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else f"{text[:12]}…"

@@ -1,0 +1,1 @@
+"""Predictions → scores, their spread over seeds, and their confidence intervals."""

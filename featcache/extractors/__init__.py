@@ -1,0 +1,52 @@
+"""Signal → features: self-supervised speech models, eGeMAPS, spectrograms."""
+
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+from featcache.errors import ModelError
+from featcache.extractors.models import short_name
+
+if TYPE_CHECKING:
+    from featcache.extractors.base import Extractor
+
+# Names that stand beside the models' in ``--model``.
+DESCRIPTORS = ("egemaps", "egemaps-functionals", "spectrogram")
+
+
+def store_name(model: str) -> str:
+    """The name of the store that a model, or a set of descriptors, fills."""
+    return model if model in DESCRIPTORS else short_name(model)
+
+
+def create_extractor(model: str, *, device: str = "cpu", **options: Any) -> "Extractor":
+    """Make an extractor.
+
+    Args:
+        model: One of :data:`DESCRIPTORS`, a short model name, a Hugging Face id or a folder.
+        device: Where models run, as torch names it.
+        options: Fields of the extractor's configuration; None leaves the default.
+
+    Raises:
+        ModelError: the model is unknown or cannot be loaded, or an option does not apply to it.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    if model in ("egemaps", "egemaps-functionals"):
+        from featcache.extractors.egemaps import EgemapsConfig, EgemapsExtractor
+
+        given["level"] = "functionals" if model.endswith("functionals") else "lld"
+        return EgemapsExtractor(_configure(EgemapsConfig, model, given))
+    if model == "spectrogram":
+        from featcache.extractors.spectrogram import SpectrogramConfig, SpectrogramExtractor
+
+        return SpectrogramExtractor(_configure(SpectrogramConfig, model, given))
+    from featcache.extractors.ssl import SSLConfig, SSLExtractor
+
+    return SSLExtractor(_configure(SSLConfig, model, {"model": model, **given}), device=device)
+
+
+def _configure(config: Any, model: str, given: dict[str, Any]) -> Any:
+    strange = sorted(given.keys() - {field.name for field in fields(config)})
+    if strange:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in strange)
+        raise ModelError(f"{options} does not apply to {model!r}")
+    return config(**given)

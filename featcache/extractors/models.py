@@ -1,0 +1,221 @@
+"""Name → frozen model. Short names, Hugging Face ids and folders; pretrained, or the same architecture untrained."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from featcache.errors import ModelError, unknown_name
+
+if TYPE_CHECKING:
+    import torch
+
+# transformers' model_type → the class that holds the encoder
+FAMILIES = {
+    "wav2vec2": "Wav2Vec2Model",
+    "hubert": "HubertModel",
+    "wavlm": "WavLMModel",
+    "unispeech": "UniSpeechModel",
+    "unispeech-sat": "UniSpeechSatModel",
+    "data2vec-audio": "Data2VecAudioModel",
+    "whisper": "WhisperModel",
+}
+SAMPLING_RATE = 16000
+RANDOM_WEIGHTS_SEED = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedModel:
+    """A frozen model, ready to run.
+
+    Attributes:
+        module: In evaluation mode, without gradients, float32.
+        feature_extractor: transformers' own, which normalises the waveform or computes Whisper's log-mel spectrogram.
+        model_id: Hugging Face id or folder name.
+        revision: The commit that was resolved; None for folders and untrained models.
+        weights_sha256: Over all parameters, in order of their names.
+    """
+
+    module: "torch.nn.Module"
+    feature_extractor: Any
+    model_id: str
+    revision: str | None
+    weights_sha256: str
+
+
+@cache
+def known_models() -> dict[str, dict[str, Any]]:
+    """Short name → ``model_id``, ``family``, ``do_normalize``, ``config``, as carried by the package."""
+    models: dict[str, dict[str, Any]] = json.loads(files("featcache.extractors").joinpath("models.json").read_text())
+    return models
+
+
+def short_name(model: str) -> str:
+    """How a model's store is called: its short name, or the last part of its folder, or its id with ``--`` for ``/``."""
+    if model in known_models():
+        return model
+    if _is_folder(model):
+        return Path(model).resolve().name
+    by_id = {entry["model_id"]: name for name, entry in known_models().items()}
+    return by_id.get(model, model.replace("/", "--"))
+
+
+def is_local(model: str) -> bool:
+    """Whether a model's configuration and weights can be had without the network."""
+    from huggingface_hub import try_to_load_from_cache
+
+    model_id = known_models()[model]["model_id"] if model in known_models() else model
+    weights = ("model.safetensors", "model.safetensors.index.json")
+    return any(isinstance(try_to_load_from_cache(model_id, name), str) for name in weights)
+
+
+def load(
+    model: str, *, weights: Literal["pretrained", "random"] = "pretrained", revision: str | None = None
+) -> LoadedModel:
+    """Load a speech model, frozen.
+
+    Args:
+        model: A short name, a Hugging Face id, or a folder with ``config.json`` and safetensors weights.
+        weights: ``random`` builds the architecture untrained, always with the same weights; the short names need no
+            network for this.
+        revision: Branch, tag or commit on the Hugging Face hub.
+
+    Raises:
+        ModelError: unknown name; not a speech model of a known family; weights that are missing, incomplete or
+            pickled; a hub that cannot be reached.
+    """
+    entry = known_models().get(model)
+    if entry is None and not _is_folder(model) and "/" not in model:
+        hint = "; a folder or a Hugging Face id like 'facebook/wav2vec2-base' works too"
+        raise ModelError(unknown_name("model", model, known_models()) + hint)
+    source = entry["model_id"] if entry else model
+    with _quiet_transformers(), _explained(model):
+        if weights == "random":
+            module, feature_extractor = _untrained(source, entry, revision)
+            revision = None
+        else:
+            module, feature_extractor = _pretrained(source, revision)
+            revision = getattr(module.config, "_commit_hash", None)
+    module.eval().requires_grad_(False)
+    return LoadedModel(
+        module=module,
+        feature_extractor=feature_extractor,
+        model_id=Path(source).resolve().name if _is_folder(source) else source,
+        revision=revision,
+        weights_sha256=_hash_parameters(module),
+    )
+
+
+def _pretrained(source: str, revision: str | None) -> tuple[Any, Any]:
+    import transformers
+
+    config = transformers.AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
+    module, report = _model_class(config, source).from_pretrained(
+        source,
+        config=config,
+        revision=revision,
+        use_safetensors=True,
+        trust_remote_code=False,
+        output_loading_info=True,
+    )
+    # the mask embedding serves pre-training alone, the decoder is not run
+    missing = [name for name in report["missing_keys"] if "masked_spec_embed" not in name and "decoder" not in name]
+    if missing:
+        raise ModelError(
+            f"{source}: its weights lack {len(missing)} parameters of a {config.model_type} model "
+            f"(first: {missing[0]}), which would be random; is this the right checkpoint?"
+        )
+    feature_extractor = transformers.AutoFeatureExtractor.from_pretrained(
+        source, revision=revision, trust_remote_code=False
+    )
+    return _encoder(module), feature_extractor
+
+
+def _untrained(source: str, entry: dict[str, Any] | None, revision: str | None) -> tuple[Any, Any]:
+    import torch
+    import transformers
+
+    if entry:
+        config = transformers.AutoConfig.for_model(entry["family"], **entry["config"])
+    else:
+        config = transformers.AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
+    model_class = _model_class(config, source)
+    if config.model_type == "whisper":
+        feature_extractor = transformers.WhisperFeatureExtractor(feature_size=config.num_mel_bins)
+    else:
+        feature_extractor = transformers.Wav2Vec2FeatureExtractor(do_normalize=entry["do_normalize"] if entry else True)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(RANDOM_WEIGHTS_SEED)
+        return _encoder(model_class(config)), feature_extractor
+
+
+def _model_class(config: Any, source: str) -> Any:
+    import transformers
+
+    if config.model_type not in FAMILIES:
+        raise ModelError(
+            f"{source} is a {config.model_type!r} model, expected a speech model of one of: {', '.join(FAMILIES)}"
+        )
+    return getattr(transformers, FAMILIES[config.model_type])
+
+
+def _encoder(module: Any) -> Any:
+    return module.encoder if module.config.model_type == "whisper" else module
+
+
+def _hash_parameters(module: "torch.nn.Module") -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.contiguous().view(-1).numpy().data)
+    return digest.hexdigest()
+
+
+def _is_folder(model: str) -> bool:
+    return os.path.isfile(os.path.join(model, "config.json"))
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Keep transformers' progress bars and notes on unused heads off the terminal while it loads."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+@contextmanager
+def _explained(model: str) -> Iterator[None]:
+    """Say in one line why a model could not be loaded."""
+    try:
+        yield
+    except OSError as error:  # transformers raises it for ids, files and networks alike
+        if _is_folder(model):
+            pickled = [path.name for path in Path(model).glob("*.bin")]
+            if pickled and not list(Path(model).glob("*.safetensors")):
+                raise ModelError(
+                    f"{model} holds pickled weights ({pickled[0]}), which are never loaded; save them as safetensors"
+                ) from error
+            raise ModelError(f"{model}: cannot be loaded ({_first_line(error)})") from error
+        untrained = "; '--weights random' builds it untrained, offline" if model in known_models() else ""
+        raise ModelError(
+            f"model {model!r} is not on this machine and could not be fetched from the Hugging Face hub "
+            f"({_first_line(error)}){untrained}"
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

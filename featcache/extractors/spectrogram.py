@@ -1,0 +1,93 @@
+"""Signal → magnitude spectrogram, computed by librosa."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from featcache.audio import ChannelPolicy, Signal
+from featcache.errors import AudioError, ModelError
+from featcache.extractors.base import Description, Extractor, Features
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpectrogramConfig:
+    """A linear magnitude spectrogram.
+
+    The defaults are what Pepino et al. 2021 describe; what they ran on RAVDESS is ``window="400samples"``,
+    ``hop="320samples"``, ``sampling_rate=None``, ``n_fft=512``.
+
+    Attributes:
+        window: Length of the Hann window, as ``25ms`` or ``400samples``.
+        hop: Distance of the frames, likewise.
+        n_fft: Length of the Fourier transform; None is the next power of two from the window on.
+        center: Whether frame t is centred at t hops, the signal being padded with zeros, or begins there.
+        sampling_rate: In Hz to resample to first; None keeps the file's own.
+        channel: ``mean`` of the channels, or the ``first`` one.
+    """
+
+    window: str = "25ms"
+    hop: str = "10ms"
+    n_fft: int | None = None
+    center: bool = True
+    sampling_rate: int | None = 16000
+    channel: ChannelPolicy = "mean"
+
+
+class SpectrogramExtractor(Extractor):
+    """Linear magnitudes: (1, num_frames, n_fft // 2 + 1)."""
+
+    def __init__(self, config: SpectrogramConfig) -> None:
+        self._config = config
+        rate = config.sampling_rate
+        if rate is None and config.n_fft is None:
+            raise ModelError("a spectrogram at the files' own sampling rates needs --n-fft, so that all have one size")
+        _, hop, self._n_fft = self._lengths(rate or 1_000_000)
+        in_time = config.hop.endswith("ms")
+        self.description = Description(
+            dataset="frames",
+            hidden_size=self._n_fft // 2 + 1,
+            frame_shift=_number(config.hop) / 1000 if in_time else (hop / rate if rate else None),
+            sampling_rate=rate,
+            channel=config.channel,
+            settings={"extractor": "spectrogram", **asdict(config)},
+        )
+
+    def num_frames(self, num_samples: int, sampling_rate: int) -> int:
+        _, hop, n_fft = self._lengths(sampling_rate)
+        if num_samples < n_fft:
+            return 0
+        return 1 + (num_samples if self._config.center else num_samples - n_fft) // hop
+
+    def extract(self, signals: Sequence[Signal]) -> list[Features]:
+        return [self._extract_one(signal) for signal in signals]
+
+    def _extract_one(self, signal: Signal) -> Features:
+        import librosa
+
+        window, hop, n_fft = self._lengths(signal.sampling_rate)
+        if window > n_fft:
+            raise ModelError(f"a window of {window} samples does not fit into --n-fft {n_fft}")
+        if self.num_frames(len(signal.samples), signal.sampling_rate) == 0:
+            raise AudioError(f"{len(signal.samples)} samples are too short for a spectrum of {n_fft}")
+        spectrum = librosa.stft(
+            signal.samples, n_fft=n_fft, hop_length=hop, win_length=window, window="hann", center=self._config.center
+        )
+        return np.ascontiguousarray(np.abs(spectrum).T[None], dtype=np.float32)
+
+    def _lengths(self, sampling_rate: int) -> tuple[int, int, int]:
+        window = _in_samples("window", self._config.window, sampling_rate)
+        hop = _in_samples("hop", self._config.hop, sampling_rate)
+        return window, hop, self._config.n_fft or 1 << (window - 1).bit_length()
+
+
+def _in_samples(option: str, length: str, sampling_rate: int) -> int:
+    if not re.fullmatch(r"\d+(\.\d+)?ms|[1-9]\d*samples", length) or _number(length) == 0:
+        raise ModelError(f"--{option} is {length!r}, expected a length like 25ms or 400samples")
+    number = _number(length)
+    return max(1, round(number * sampling_rate / 1000)) if length.endswith("ms") else int(number)
+
+
+def _number(length: str) -> float:
+    return float(length.removesuffix("ms").removesuffix("samples"))

@@ -1,0 +1,246 @@
+"""Signal → the hidden states of a frozen self-supervised speech model, the same alone as in any batch.
+
+Layer 0 is the local encoder: the convolutional features after the projection to the hidden size. Layers 1 … N-1 are
+the outputs of the transformer blocks, layer N is the encoder's output, after its final LayerNorm where it has one.
+The layers are read by hooks where they arise, because versions of transformers disagree on ``hidden_states``.
+
+In a padded batch three things would let the padding into an utterance's features, and each is shut out here:
+
+- GroupNorm in the first convolution (wav2vec2-base and its like) averages over time: :class:`_ValidGroupNorm` takes
+  mean and variance over each utterance's own frames;
+- self-attention: the attention mask that the models themselves accept;
+- data2vec's stack of positional convolutions: what a layer leaves in the padding is set to zero for the next one.
+"""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import transformers
+from torch import Tensor, nn
+
+from featcache.audio import Signal
+from featcache.errors import AudioError, ModelError
+from featcache.extractors.base import Description, Extractor, Features
+from featcache.extractors.models import SAMPLING_RATE, load
+from featcache.layers import select_layers
+
+INPUT = "input"  # the encoder's input after positional convolution: Hugging Face's hidden_states[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SSLConfig:
+    """Which model, and which of its layers.
+
+    Attributes:
+        model: Short name, Hugging Face id, or folder.
+        weights: ``pretrained``, or ``random`` for the untrained architecture.
+        revision: Branch, tag or commit on the Hugging Face hub.
+        layers: ``all``, ``local``, ``last``, or a list such as ``0,4-8,input``.
+        do_normalize: Whether waveforms are brought to mean 0 and variance 1; None does as the checkpoint says.
+    """
+
+    model: str
+    weights: Literal["pretrained", "random"] = "pretrained"
+    revision: str | None = None
+    layers: str = "all"
+    do_normalize: bool | None = None
+
+
+class SSLExtractor(Extractor):
+    """A frozen speech model: (num_layers, num_frames, hidden_size), a frame every 20 ms."""
+
+    batches = True
+
+    def __init__(self, config: SSLConfig, *, device: str = "cpu") -> None:
+        loaded = load(config.model, weights=config.weights, revision=config.revision)
+        self._model: Any = loaded.module.to(device)
+        self._device = device
+        self._feature_extractor = loaded.feature_extractor
+        self._whisper = self._model.config.model_type == "whisper"
+        if config.do_normalize is not None:
+            if self._whisper:
+                raise ModelError("do-normalize does not apply to Whisper, which sees log-mel spectrograms")
+            self._feature_extractor.do_normalize = config.do_normalize
+        self._wanted = _wanted_layers(config.layers, len(self._blocks), whisper=self._whisper)
+        self._pass = _Pass()
+        self._attach_hooks()
+        model_config = self._model.config
+        self.description = Description(
+            dataset="hidden_states",
+            layer_names=self._wanted,
+            hidden_size=model_config.d_model if self._whisper else model_config.hidden_size,
+            frame_shift=self._hop / SAMPLING_RATE,
+            sampling_rate=SAMPLING_RATE,
+            channel="mean",
+            settings={
+                "extractor": "ssl",
+                "model_id": loaded.model_id,
+                "weights": config.weights,
+                "weights_sha256": loaded.weights_sha256,
+                "layers": list(self._wanted),
+                "do_normalize": None if self._whisper else bool(self._feature_extractor.do_normalize),
+                "precision": "float32",
+            },
+            provenance={
+                "model_type": model_config.model_type,
+                "num_blocks": len(self._blocks),
+                "revision": loaded.revision or "",
+                "torch_version": str(torch.__version__),
+                "transformers_version": transformers.__version__,
+            },
+        )
+
+    def num_frames(self, num_samples: int, sampling_rate: int) -> int:
+        if self._whisper:
+            return -(-num_samples // self._hop)
+        return _frames_after(self._model.config, num_samples, len(self._model.config.conv_kernel))
+
+    def extract(self, signals: Sequence[Signal]) -> list[Features]:
+        num_frames = [self.num_frames(len(signal.samples), signal.sampling_rate) for signal in signals]
+        for signal, frames in zip(signals, num_frames, strict=True):
+            self._check_length(signal, frames)
+        with torch.inference_mode():
+            self._forward([signal.samples for signal in signals], num_frames)
+            layers = [self._pass.layers.pop(name) for name in self._wanted]
+        features = [np.empty((len(layers), frames, layers[0].shape[-1]), dtype=np.float32) for frames in num_frames]
+        for position, layer in enumerate(layers):
+            for item, frames in enumerate(num_frames):
+                torch.from_numpy(features[item][position]).copy_(layer[item, :frames])
+        return features
+
+    def _forward(self, samples: Sequence[np.ndarray[Any, Any]], num_frames: Sequence[int]) -> None:
+        # one by one, because the extractor's own padding would enter its normalisation
+        one_by_one = [self._feature_extractor(item, sampling_rate=SAMPLING_RATE) for item in samples]
+        if self._whisper:
+            spectra = np.stack([inputs["input_features"][0] for inputs in one_by_one])
+            self._model(torch.from_numpy(spectra).to(self._device))
+            return
+        lengths = torch.tensor([len(item) for item in samples])
+        values = torch.zeros(len(samples), int(lengths.max()))
+        for row, inputs in zip(values, one_by_one, strict=True):
+            waveform = inputs["input_values"][0]
+            row[: len(waveform)] = torch.from_numpy(waveform)
+        if len(set(lengths.tolist())) == 1:
+            self._pass.mask = self._pass.first_convolution_mask = None
+            self._model(values.to(self._device))
+            return
+        first = [_frames_after(self._model.config, int(length), 1) for length in lengths]
+        self._pass.first_convolution_mask = _mask(first).to(self._device)
+        self._pass.mask = _mask(num_frames).to(self._device)
+        self._model(values.to(self._device), attention_mask=_mask(lengths.tolist()).to(self._device, torch.long))
+
+    def _check_length(self, signal: Signal, num_frames: int) -> None:
+        if num_frames == 0:
+            raise AudioError(f"{len(signal.samples)} samples at {SAMPLING_RATE} Hz are too short for a single frame")
+        if self._whisper and num_frames > self._model.config.max_source_positions:
+            raise AudioError(
+                f"{len(signal.samples) / SAMPLING_RATE:.1f} s are too long for Whisper, which hears "
+                f"{self._model.config.max_source_positions * self._hop / SAMPLING_RATE:.0f} s; "
+                "split it with start and end in a manifest"
+            )
+
+    @property
+    def _hop(self) -> int:
+        """Samples between two frames."""
+        if self._whisper:
+            return int(self._feature_extractor.hop_length) * 2  # the second convolution has stride 2
+        return int(np.prod(self._model.config.conv_stride))
+
+    @property
+    def _blocks(self) -> Any:
+        return self._model.layers if self._whisper else self._model.encoder.layers
+
+    def _attach_hooks(self) -> None:
+        """Keep each wanted layer as it arises, and shut the padding out where it would leak."""
+        encoder = self._model if self._whisper else self._model.encoder
+        for name in self._wanted:
+            if name == INPUT or (self._whisper and name == "0"):
+                self._blocks[0].register_forward_pre_hook(self._pass.keep_input(name), with_kwargs=True)
+            elif name == "0":
+                self._model.feature_projection.register_forward_hook(self._pass.keep_output(name))
+            elif name == str(len(self._blocks)):
+                encoder.register_forward_hook(self._pass.keep_output(name))
+            else:
+                self._blocks[int(name) - 1].register_forward_hook(self._pass.keep_output(name))
+        if self._whisper:
+            return
+        if getattr(self._model.config, "feat_extract_norm", "layer") == "group":
+            first = self._model.feature_extractor.conv_layers[0]
+            first.layer_norm = _ValidGroupNorm(first.layer_norm, self._pass)
+        for layer in getattr(self._model.encoder.pos_conv_embed, "layers", ()):
+            layer.register_forward_hook(self._pass.zero_padding)
+
+
+class _Pass(threading.local):
+    """What one forward pass leaves behind and needs to know; each thread has its own.
+
+    Attributes:
+        layers: Layer name → (batch, frames, hidden_size).
+        mask: (batch, frames) bool, true for an utterance's own frames; None where nothing is padded.
+        first_convolution_mask: The same, at the frame rate of the first convolution.
+    """
+
+    def __init__(self) -> None:
+        self.layers: dict[str, Tensor] = {}
+        self.mask: Tensor | None = None
+        self.first_convolution_mask: Tensor | None = None
+
+    def keep_input(self, name: str) -> Any:
+        def hook(_module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
+            self.layers[name] = args[0] if args else kwargs["hidden_states"]
+
+        return hook
+
+    def keep_output(self, name: str) -> Any:
+        def hook(_module: nn.Module, _args: Any, output: Any) -> None:
+            self.layers[name] = output if isinstance(output, Tensor) else output[0]
+
+        return hook
+
+    def zero_padding(self, _module: nn.Module, _args: Any, output: Tensor) -> Tensor:
+        return output if self.mask is None else output * self.mask[:, None]
+
+
+class _ValidGroupNorm(nn.Module):
+    """GroupNorm with one group per channel whose mean and variance leave the padding out."""
+
+    def __init__(self, original: nn.GroupNorm, current: _Pass) -> None:
+        super().__init__()
+        self._original = original
+        self._current = current
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """Normalise (batch, channels, frames)."""
+        mask = self._current.first_convolution_mask
+        if mask is None:
+            normalised: Tensor = self._original(hidden_states)
+            return normalised
+        valid = mask[:, None].to(hidden_states.dtype)
+        count = valid.sum(-1, keepdim=True)
+        mean = (hidden_states * valid).sum(-1, keepdim=True) / count
+        centred = hidden_states - mean
+        variance = (centred.square() * valid).sum(-1, keepdim=True) / count
+        scale = self._original.weight[:, None] * torch.rsqrt(variance + self._original.eps)
+        return centred * scale + self._original.bias[:, None]
+
+
+def _wanted_layers(spec: str, num_blocks: int, *, whisper: bool) -> tuple[str, ...]:
+    numbered = tuple(str(number) for number in range(num_blocks + 1))
+    if spec == "all":
+        return numbered
+    names = numbered if whisper else (*numbered, INPUT)  # Whisper's layer 0 is its encoder's input
+    return tuple(names[i] for i in select_layers(spec, names, num_blocks=num_blocks))
+
+
+def _frames_after(config: Any, num_samples: int, num_convolutions: int) -> int:
+    for kernel, stride in zip(config.conv_kernel[:num_convolutions], config.conv_stride, strict=False):
+        num_samples = (num_samples - kernel) // stride + 1
+    return max(0, num_samples)
+
+
+def _mask(lengths: Sequence[int]) -> Tensor:
+    return torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]

@@ -1,0 +1,55 @@
+"""Features of a batch → head → logits. A head is a small network trained on cached features."""
+
+from collections.abc import Sequence
+
+import torch
+
+from featcache.errors import ModelError, unknown_name
+from featcache.heads.dense import Dense
+from featcache.heads.fusion import Fusion
+from featcache.heads.layer_weights import LAYER_WEIGHTINGS, LayerWeights
+from featcache.heads.lstm import LSTM
+
+__all__ = ["HEADS", "LAYER_WEIGHTINGS", "LSTM", "Dense", "Fusion", "LayerWeights", "create_head"]
+
+HEADS: dict[str, type[Dense]] = {"dense": Dense, "lstm": LSTM, "fusion": Fusion}
+
+
+def create_head(
+    name: str,
+    *,
+    num_layers: Sequence[int],
+    hidden_sizes: Sequence[int],
+    num_outputs: int,
+    layer_weighting: str = "abs",
+    seed: int,
+) -> Dense:
+    """Make a head, untrained, on the CPU.
+
+    The seed fixes its initial weights and all dropout masks it will draw; torch's global generator is not touched.
+
+    Args:
+        name: A name in `HEADS`.
+        num_layers: For each feature store its number of layers.
+        hidden_sizes: For each feature store its hidden size.
+        num_outputs: Classes, or targets of a regression.
+        layer_weighting: ``abs`` or ``softmax``, see `LayerWeights`.
+        seed: What starts the head's random generator.
+
+    Raises:
+        ModelError: the name or the layer weighting is unknown, or the head does not take that many feature stores.
+    """
+    if name not in HEADS:
+        raise ModelError(unknown_name("head", name, HEADS))
+    stores = len(num_layers)
+    if name == "fusion" and stores < 2:
+        raise ModelError(f"head 'fusion' takes two or more feature stores, found {stores}; name two with --features")
+    if name != "fusion" and stores != 1:
+        raise ModelError(f"head {name!r} takes one feature store, found {stores}; use head 'fusion' for several")
+    return HEADS[name](
+        num_layers,
+        hidden_sizes,
+        num_outputs,
+        layer_weighting=layer_weighting,
+        generator=torch.Generator().manual_seed(seed),
+    )

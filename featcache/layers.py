@@ -1,0 +1,38 @@
+"""``all | local | last | 0,4-8`` → positions among the layers that a store or model has."""
+
+import re
+from collections.abc import Sequence
+
+from featcache.errors import ModelError
+
+
+def select_layers(spec: str, layer_names: Sequence[str], *, num_blocks: int) -> tuple[int, ...]:
+    """Find the layers that a user asks for.
+
+    Args:
+        spec: ``all``; ``local``, which is layer 0; ``last``, which is layer ``num_blocks``; or names and ranges of
+            numbers, separated by commas, such as ``0,4-8``.
+        layer_names: The layers that are there.
+        num_blocks: The number of transformer blocks of the model.
+
+    Returns:
+        Positions in ``layer_names``, each once, in the order of ``layer_names``.
+
+    Raises:
+        ModelError: a layer that is not there, or a specification that names none.
+    """
+    if spec == "all":
+        return tuple(range(len(layer_names)))
+    wanted: set[str] = set()
+    for part in spec.replace(" ", "").split(","):
+        span = re.fullmatch(r"(\d+)-(\d+)", part)
+        if span:
+            wanted.update(str(number) for number in range(int(span[1]), int(span[2]) + 1))
+        wanted.add({"local": "0", "last": str(num_blocks)}.get(part, span[1] if span else part))
+    missing = sorted(wanted - set(layer_names), key=lambda name: (not name.isdigit(), name.zfill(9)))
+    if missing:
+        raise ModelError(
+            f"no layer {', '.join(map(repr, missing))} among {', '.join(layer_names)}; "
+            "expected all, local, last, or a list such as 0,4-8"
+        )
+    return tuple(i for i, name in enumerate(layer_names) if name in wanted)

@@ -1,0 +1,235 @@
+"""CSV → Manifest: which utterances there are, who speaks, and their labels.
+
+A manifest is a CSV file with the columns ``utterance_id, path, start, end, speaker_id, <labels>…, transcript``.
+Only ``path`` is required. ``path`` is relative to the folder that holds the audio; ``start`` and ``end`` are
+seconds; every column without a fixed meaning is a label. All labels are text until a fit asks for numbers.
+"""
+
+import csv
+import io
+import math
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import overload
+
+from featcache.errors import ManifestError, listed
+from featcache.files import replace_file
+
+FIXED_COLUMNS = ("utterance_id", "path", "start", "end", "speaker_id", "transcript")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Utterance:
+    """One labelled stretch of audio.
+
+    Attributes:
+        utterance_id: Unique in its corpus.
+        path: Audio file, relative to the corpus folder, with forward slashes.
+        speaker_id: Who speaks; empty when unknown.
+        start: Where the utterance begins in the file, in seconds; None is the beginning.
+        end: Where it ends, in seconds; None is the end of the file.
+        transcript: The words, when known.
+        labels: Every other column of the manifest, as text; an empty text is no label.
+    """
+
+    utterance_id: str
+    path: str
+    speaker_id: str = ""
+    start: float | None = None
+    end: float | None = None
+    transcript: str = ""
+    labels: dict[str, str] = field(default_factory=dict)
+
+
+class Manifest(Sequence[Utterance]):
+    """The utterances of a corpus, in order, each with an id of its own.
+
+    Raises:
+        ManifestError: no utterances; ids that are empty or stand twice; paths that are missing or leave the corpus
+            folder; an end that is not after its start; labels named like a fixed column. All are told at once.
+    """
+
+    def __init__(self, utterances: Sequence[Utterance]) -> None:
+        self._utterances = tuple(utterances)
+        self._positions = {utterance.utterance_id: i for i, utterance in enumerate(self._utterances)}
+        faults = _faults(self._utterances)
+        if faults:
+            raise ManifestError("; ".join(faults))
+
+    def __len__(self) -> int:
+        return len(self._utterances)
+
+    def __iter__(self) -> Iterator[Utterance]:
+        return iter(self._utterances)
+
+    @overload
+    def __getitem__(self, key: int | str) -> Utterance: ...
+
+    @overload
+    def __getitem__(self, key: slice) -> "Manifest": ...
+
+    def __getitem__(self, key: int | slice | str) -> "Utterance | Manifest":
+        """An utterance by its position or its id, or a part of the manifest by a slice."""
+        if isinstance(key, slice):
+            return Manifest(self._utterances[key])
+        return self._utterances[self._positions[key] if isinstance(key, str) else key]
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._positions if isinstance(key, str) else key in self._utterances
+
+    @property
+    def utterance_ids(self) -> tuple[str, ...]:
+        return tuple(utterance.utterance_id for utterance in self._utterances)
+
+    @property
+    def speaker_ids(self) -> tuple[str, ...]:
+        """The different speakers that are known, sorted."""
+        return tuple(sorted({utterance.speaker_id for utterance in self._utterances} - {""}))
+
+    @property
+    def label_columns(self) -> tuple[str, ...]:
+        """The names of all labels, in the order in which they first appear."""
+        return tuple(dict.fromkeys(name for utterance in self._utterances for name in utterance.labels))
+
+    def labels(self, column: str) -> dict[str, str]:
+        """Utterance id → label, for the utterances that carry this label.
+
+        Raises:
+            ManifestError: no utterance has such a label.
+        """
+        found = {u.utterance_id: u.labels[column] for u in self._utterances if u.labels.get(column, "") != ""}
+        if not found:
+            columns = ", ".join(self.label_columns) or "none"
+            raise ManifestError(f"no utterance has a label {column!r}; the manifest's label columns are: {columns}")
+        return found
+
+    def select(self, **wanted: Sequence[str]) -> "Manifest":
+        """The utterances whose labels are among the wanted values, for each label named.
+
+        Raises:
+            ManifestError: a label that does not exist, or no utterance left.
+        """
+        for column in wanted:
+            self.labels(column)
+        kept = [u for u in self._utterances if all(u.labels.get(c, "") in values for c, values in wanted.items())]
+        if not kept:
+            asked = ", ".join(f"{column} in {listed(values)}" for column, values in wanted.items())
+            raise ManifestError(f"no utterance has {asked}")
+        return Manifest(kept)
+
+    def subset(self, utterance_ids: Sequence[str]) -> "Manifest":
+        """The utterances with these ids, in the manifest's order."""
+        wanted = set(utterance_ids)
+        return Manifest([u for u in self._utterances if u.utterance_id in wanted])
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> "Manifest":
+        """Read a CSV file.
+
+        A missing ``utterance_id`` is the path without its extension.
+
+        Raises:
+            ManifestError: the file cannot be read, misses the column ``path``, or holds faulty rows.
+        """
+        path = Path(path)
+        try:
+            text = path.read_bytes().decode("utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ManifestError(f"{path}: cannot be read as UTF-8 text ({error})") from error
+        try:
+            # newline="" keeps line breaks inside quoted names as they are
+            table = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+            columns, rows = list(table.fieldnames or []), list(table)
+        except csv.Error as error:
+            raise ManifestError(f"{path}: not a CSV table ({error})") from error
+        if "path" not in columns:
+            found = ", ".join(repr(name) for name in columns) or "an empty file"
+            raise ManifestError(f"{path}: expected a CSV table with a column 'path', found {found}")
+        utterances = []
+        faults = [f"column {name!r} stands {count} times" for name, count in Counter(columns).items() if count > 1]
+        for number, row in enumerate(rows, start=2):
+            if None in row or None in row.values():
+                faults.append(f"row {number} has not as many fields as the header")
+                continue
+            try:
+                utterances.append(_from_row(row))
+            except ValueError as error:
+                faults.append(f"row {number}: {error}")
+        if faults:
+            raise ManifestError(f"{path}: {'; '.join(faults[:3])}{_more(faults)}")
+        try:
+            return cls(utterances)
+        except ManifestError as error:
+            raise ManifestError(f"{path}: {error}") from None
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write as CSV; an existing file is replaced whole or not at all."""
+        labels = self.label_columns
+        text = io.StringIO(newline="")
+        table = csv.writer(text)  # its \r\n line ends make it quote a lone \r too, which it otherwise would not
+        table.writerow(["utterance_id", "path", "start", "end", "speaker_id", *labels, "transcript"])
+        for u in self._utterances:
+            times = ["" if seconds is None else str(float(seconds)) for seconds in (u.start, u.end)]
+            values = [u.labels.get(name, "") for name in labels]
+            table.writerow([u.utterance_id, u.path, *times, u.speaker_id, *values, u.transcript])
+        replace_file(path, text.getvalue().encode())
+
+
+def _from_row(row: dict[str, str]) -> Utterance:
+    path = row["path"]
+    return Utterance(
+        utterance_id=row.get("utterance_id") or os.path.splitext(path)[0],
+        path=path,
+        speaker_id=row.get("speaker_id", ""),
+        start=_seconds("start", row.get("start", "")),
+        end=_seconds("end", row.get("end", "")),
+        transcript=row.get("transcript", ""),
+        labels={name: value for name, value in row.items() if name not in FIXED_COLUMNS},
+    )
+
+
+def _seconds(column: str, text: str) -> float | None:
+    if text.strip() == "":
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise ValueError(f"{column} is {text!r}, expected seconds from 0 on")
+    return seconds
+
+
+def _faults(utterances: Sequence[Utterance]) -> list[str]:
+    if not utterances:
+        return ["the manifest has no utterances"]
+    faults = []
+    counts = Counter(utterance.utterance_id for utterance in utterances)
+    twice = [utterance_id for utterance_id, count in counts.items() if count > 1]
+    if twice:
+        faults.append(f"utterance ids must be unique, but {listed(twice)} stand more than once")
+    if "" in counts:
+        faults.append("an utterance id is empty")
+    no_path = [u.utterance_id for u in utterances if u.path == "" or "\0" in u.path]
+    if no_path:
+        faults.append(f"utterances without a path: {listed(no_path)}")
+    outside = [u.path for u in utterances if PurePosixPath(u.path).is_absolute() or ".." in PurePosixPath(u.path).parts]
+    if outside:
+        faults.append(f"paths must stay inside the corpus folder, but {listed(outside)} leave it; make them relative")
+    early = [u.utterance_id for u in utterances if not 0 <= (u.start or 0.0) < math.inf]
+    if early:
+        faults.append(f"start is not a time from 0 s on in {listed(early)}")
+    reverse = [u.utterance_id for u in utterances if u.end is not None and not (u.start or 0.0) < u.end < math.inf]
+    if reverse:
+        faults.append(f"end is not after start in {listed(reverse)}")
+    fixed = {name for u in utterances for name in u.labels} & set(FIXED_COLUMNS)
+    if fixed:
+        faults.append(f"labels may not be named like the fixed columns, but {listed(sorted(fixed))} are")
+    return faults
+
+
+def _more(faults: Sequence[str]) -> str:
+    return f" (and {len(faults) - 3} more faults)" if len(faults) > 3 else ""

@@ -1,0 +1,80 @@
+"""Stored statistics → z-scores: per speaker, global, or none. No frame is read to find means and deviations."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from featcache.cache.reader import FeatureStore
+from featcache.errors import ManifestError, listed, unknown_name
+from featcache.manifest import Manifest
+
+Scope = Literal["speaker", "global", "none"]
+SCOPES: tuple[str, ...] = get_args(Scope)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Normaliser:
+    """Brings each layer and dimension to mean 0 and standard deviation 1.
+
+    Attributes:
+        group_of: Utterance id → the group whose statistics it is normalised with.
+        mean_: Group → (num_layers, hidden_size) float32.
+        std_: Group → the same; 1 where a value never changes, so that it becomes 0.
+    """
+
+    group_of: Mapping[str, str]
+    mean_: dict[str, npt.NDArray[np.float32]]
+    std_: dict[str, npt.NDArray[np.float32]]
+
+    def __call__(self, utterance_id: str, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Normalise (num_layers, num_frames, hidden_size) float32."""
+        if not self.group_of:
+            return features
+        group = self.group_of[utterance_id]
+        normalised = features - self.mean_[group][:, None]
+        normalised /= self.std_[group][:, None]
+        return normalised
+
+
+def fit_normaliser(store: FeatureStore, scope: str, manifest: Manifest, train: Sequence[str]) -> Normaliser:
+    """Merge the statistics that a scope calls for.
+
+    Args:
+        store: Whose features will be normalised.
+        scope: ``speaker``: over all utterances of the manifest with the same speaker, those of test speakers
+            included (transductive); ``global``: over the training utterances alone; ``none``.
+        manifest: The utterances that take part.
+        train: The ids of the training utterances of this fold.
+
+    Raises:
+        ManifestError: an unknown scope, or ``speaker`` with utterances whose speaker is not known.
+    """
+    if scope not in SCOPES:
+        raise ManifestError(unknown_name("normalisation", scope, SCOPES))
+    if scope == "none":
+        return Normaliser(group_of={}, mean_={}, std_={})
+    if scope == "global":
+        groups = {"": list(train)}
+        group_of = dict.fromkeys(manifest.utterance_ids, "")
+    else:
+        group_of = {utterance.utterance_id: utterance.speaker_id for utterance in manifest}
+        unknown = [utterance_id for utterance_id, speaker in group_of.items() if not speaker]
+        if unknown:
+            raise ManifestError(
+                f"{len(unknown)} utterances have no speaker_id ({listed(unknown)}), which --norm speaker needs; "
+                "add it to the manifest or use --norm global"
+            )
+        groups = {
+            speaker: [i for i in manifest.utterance_ids if group_of[i] == speaker] for speaker in manifest.speaker_ids
+        }
+    mean, std = {}, {}
+    for group, utterance_ids in groups.items():
+        group_mean, group_std = store.mean_and_std(utterance_ids)
+        # a value that never changes: its deviation is rounding of float32 means and nothing else
+        constant = group_std <= 1e-6 * np.abs(group_mean)
+        mean[group] = group_mean.astype(np.float32)
+        std[group] = np.where(constant, 1.0, group_std).astype(np.float32)
+    return Normaliser(group_of=group_of, mean_=mean, std_=std)

@@ -1,0 +1,40 @@
+"""Progress bars for everything that takes longer than a few seconds; silent where there is no terminal."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def progress(title: str, total: float, *, rate: Callable[[float, float], str]) -> Iterator[Callable[[float], None]]:
+    """Show how far a long task has come.
+
+    Args:
+        title: What is being done.
+        total: When ``done`` is reached.
+        rate: Words for the speed, from what has been done and the seconds that have passed.
+
+    Yields:
+        A function to be called with the amount that was done since its last call.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[speed]}"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
+    with bar:
+        task = bar.add_task(title, total=total, speed="")
+
+        def advance(amount: float) -> None:
+            bar.advance(task, amount)
+            current = bar.tasks[0]
+            bar.update(task, speed=rate(current.completed, current.elapsed or 1e-9))
+
+        yield advance

@@ -1,0 +1,1 @@
+"""Scores, layer weights and histories → tables, figures and a report for the browser."""

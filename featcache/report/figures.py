@@ -1,0 +1,218 @@
+"""Confusion counts, layer weights, histories → figures for a paper, as PNG and SVG.
+
+Figures are made without pyplot, so that nothing stays open and no display is needed, and start from matplotlib's
+default style, so that they look the same whatever the user's settings are.
+"""
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import matplotlib.style
+import numpy as np
+import pandas as pd
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import ArrayLike
+
+from featcache.files import replacing
+
+COLUMN_WIDTH = 3.5  # inches: one column of a two-column paper
+PNG_DPI = 200
+
+# Okabe & Ito 2008, distinct for all common kinds of colour blindness; marker and line tell the groups apart in grey.
+_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_LINES: tuple[Any, ...] = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)), (0, (3, 2)), (0, (7, 2)))
+
+# The lighter half of "Blues": black print stays readable on every cell.
+_LIGHT_BLUES = ListedColormap(matplotlib.colormaps["Blues"](np.linspace(0, 0.55, 256)))
+
+_STYLE: dict[str, Any] = {
+    "font.size": 7.5,
+    "axes.labelsize": 7.5,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "lines.linewidth": 1.1,
+    "lines.markersize": 3,
+    "svg.hashsalt": "featcache",
+}
+
+
+def confusion_matrix(counts: ArrayLike, classes: Sequence[str]) -> Figure:
+    """Recall in percent in each cell, how many utterances in small print below.
+
+    Args:
+        counts: (num_classes, num_classes) utterances, rows the targets and columns the predictions; may be a mean over
+            seeds. A class without utterances leaves its row empty.
+        classes: The labels of the rows and columns.
+    """
+    counts = np.asarray(counts, dtype=np.float64)
+    totals = counts.sum(axis=1, keepdims=True)
+    percent = np.divide(100 * counts, totals, out=np.zeros_like(counts), where=totals > 0)
+    decimals = 0 if (counts == counts.round()).all() else 1
+    names_inch = 0.35 + 0.055 * max(map(len, classes))
+    side = max(COLUMN_WIDTH, names_inch + 0.36 * len(classes))
+    slanted = names_inch > side / len(classes)
+    with _style():
+        figure = Figure(figsize=(side, side if slanted else side - names_inch + 0.5), layout="constrained")
+        axes = figure.add_subplot()
+        axes.imshow(percent, cmap=_LIGHT_BLUES, vmin=0, vmax=100)
+        centred: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "va": "center"}
+        for row, column in np.argwhere(np.broadcast_to(totals > 0, counts.shape)):
+            recall, count = f"{percent[row, column]:.0f}", f"{counts[row, column]:.{decimals}f}"
+            axes.annotate(recall, (column, row), (0, 2.5), fontsize=8, **centred)
+            axes.annotate(count, (column, row), (0, -6), fontsize=5, color="0.3", **centred)
+        positions = range(len(classes))
+        slant: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if slanted else {}
+        axes.set_xticks(positions, classes, parse_math=False, **slant)
+        axes.set_yticks(positions, classes, parse_math=False)
+        axes.set_xlabel("Predicted")
+        axes.set_ylabel("Target")
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        borders = np.arange(len(classes) + 1) - 0.5
+        axes.hlines(borders, -0.5, len(classes) - 0.5, color="white", linewidth=1)
+        axes.vlines(borders, -0.5, len(classes) - 0.5, color="white", linewidth=1)
+    return figure
+
+
+def layer_weight_summary(weights: pd.DataFrame) -> pd.DataFrame:
+    """Mean and spread of the learned layer weights: folds are averaged first, then seeds.
+
+    Args:
+        weights: The rows of ``layer_weights.csv``: seed, fold, layer, weight.
+
+    Returns: layer, mean, std (ddof = 0 over seeds), num_seeds; one row per layer, in order.
+
+    Source: Pepino et al. 2021, Figure 2, as drawn by the authors' code.
+    """
+    of_seed = weights.groupby(["layer", "seed"], as_index=False)["weight"].mean()
+    over_seeds = of_seed.groupby("layer")["weight"]
+    columns = {"mean": over_seeds.mean(), "std": over_seeds.std(ddof=0), "num_seeds": over_seeds.size()}
+    return pd.DataFrame(columns).reset_index()
+
+
+def layer_weights(
+    groups: Mapping[str, pd.DataFrame], *, first: str = "local\nencoder", last: str = "last\nhidden state"
+) -> Figure:
+    """Figure 2 of Pepino et al. 2021: the weight of each layer, one line per run, beside the weight all would share.
+
+    Error bars are the standard deviation over seeds with ddof = 0, after averaging the folds, as in the paper's figure.
+
+    Args:
+        groups: Label of a run → the rows of its ``layer_weights.csv``: seed, fold, layer, weight.
+        first: What layer 0 is called below its number.
+        last: What the highest layer of a run is called below its number.
+    """
+    summaries = {label: layer_weight_summary(weights) for label, weights in groups.items()}
+    layers = sorted({layer for summary in summaries.values() for layer in summary["layer"]})
+    last_layers = {int(summary["layer"].max()) for summary in summaries.values()}
+    sizes = sorted({len(summary) for summary in summaries.values()})
+    legend_columns = 2 if max(map(len, groups)) <= 18 else 1
+    legend_rows = math.ceil(len(groups) / legend_columns) if len(groups) > 1 else 0
+    width = COLUMN_WIDTH if len(layers) <= 13 else 5.0
+    with _style():
+        figure = Figure(figsize=(width, 2.2 + 0.14 * legend_rows), layout="constrained")
+        axes = figure.add_subplot()
+        lines = []
+        for number, summary in enumerate(summaries.values()):
+            style = number % len(_COLORS)
+            # runs stand within about a tenth of a layer side by side, so that error bars do not cover each other
+            shift = 0.12 * (number - (len(summaries) - 1) / 2) / max(len(summaries) - 1, 1)
+            bars = axes.errorbar(
+                summary["layer"] + shift,
+                summary["mean"],
+                yerr=summary["std"],
+                color=_COLORS[style],
+                marker=_MARKERS[style],
+                linestyle=_LINES[style],
+                capsize=1.5,
+                elinewidth=0.7,
+                capthick=0.7,
+            )
+            lines.append(bars.lines[0])
+        for size in sizes:
+            axes.axhline(1 / size, color="0.5", linewidth=0.6, linestyle=(0, (4, 3)), zorder=0)
+            beside = axes.get_yaxis_transform()
+            axes.text(1.01, 1 / size, f"uniform\n1/{size}", transform=beside, va="center", fontsize=6, color="0.35")
+        # never zoomed in so far that chance differences between equal layers look like a finding
+        low, high = axes.get_ylim()
+        axes.set_ylim(max(min(low, 0.5 / sizes[-1]), 0), max(high, 1.5 / sizes[0]))
+        step = math.ceil(len(layers) / 14)
+        shown = sorted({layer for layer in layers if layer % step == 0} | last_layers)
+        names = {layer: f"{layer}\n{last}" for layer in last_layers} | {0: f"0\n{first}"}
+        axes.set_xticks(shown, [names.get(layer, f"{layer}\n") for layer in shown])
+        axes.set_xlabel("Layer")
+        axes.set_ylabel("Weight")
+        if len(groups) > 1:
+            legend = figure.legend(lines, list(groups), loc="outside upper center", ncols=legend_columns)
+            for text in legend.get_texts():
+                text.set_parse_math(False)
+    return figure
+
+
+def training_curves(history: pd.DataFrame) -> Figure:
+    """Training and validation loss over epochs, one thin line per seed and fold, with a dot at the epoch that was kept.
+
+    Args:
+        history: The rows of ``history.csv``: seed, fold, epoch, train_loss, validation_loss.
+    """
+    kinds: dict[str, tuple[str, str, Any]] = {
+        "train_loss": ("training", _COLORS[1], "--"),
+        "validation_loss": ("validation", _COLORS[0], "-"),
+    }
+    runs = list(history.sort_values("epoch").groupby(["seed", "fold"]))
+    with _style():
+        figure = Figure(figsize=(COLUMN_WIDTH, 2.3), layout="constrained")
+        axes = figure.add_subplot()
+        for _, run in runs:
+            for column, (_, color, line) in kinds.items():
+                axes.plot(run["epoch"], run[column], color=color, linestyle=line, linewidth=0.7, alpha=0.45)
+            best = run.iloc[run["validation_loss"].argmin()]
+            axes.plot(best["epoch"], best["validation_loss"], ".", color=_COLORS[0], markersize=5)
+        lines = [Line2D([], [], color=color, linestyle=line) for _, color, line in kinds.values()]
+        dot = Line2D([], [], color=_COLORS[0], marker=".", markersize=5, linestyle="none")
+        labels = [*(label for label, _, _ in kinds.values()), "lowest validation loss"]
+        figure.legend([*lines, dot], labels, loc="outside upper center", ncols=3)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.update_datalim([(0, 0)])
+        axes.autoscale_view()
+        axes.set(xlim=(0, None), ylim=(0, None))
+        axes.set_xlabel("Epoch")
+        axes.set_ylabel("Loss")
+    return figure
+
+
+def save(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Write ``<path>.png`` (200 dpi) and ``<path>.svg``; the same figure gives the same bytes.
+
+    Args:
+        figure: What one of the functions above returned.
+        path: Where to, without a suffix.
+    """
+    path = Path(path)
+    metadata = {"png": {"Software": None}, "svg": {"Date": None}}  # no version, no time of day
+    with _style():
+        for suffix, without in metadata.items():
+            with replacing(path.with_name(f"{path.name}.{suffix}")) as temporary:
+                figure.savefig(temporary, format=suffix, dpi=PNG_DPI, metadata=without)
+
+
+def _style() -> AbstractContextManager[None]:
+    return matplotlib.style.context(["default", _STYLE])

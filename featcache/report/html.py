@@ -1,0 +1,76 @@
+"""Run → report.html: one file that opens in any browser, loads nothing and prints on paper."""
+
+import base64
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from featcache._version import __version__
+from featcache.files import replace_file
+from featcache.report.tables import interval, mean_and_std
+
+SCORE_NAMES = {"uar": "Unweighted average recall (UAR)", "wa": "Weighted accuracy (WA)", "macro_f1": "Macro-F1"}
+
+
+def write_report(
+    folder: str | os.PathLike[str],
+    *,
+    title: str,
+    settings: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    notes: Sequence[str],
+    warnings: Sequence[str],
+    figures: Sequence[tuple[str, str]],
+) -> Path:
+    """Write ``report.html`` into a run folder, with its figures inside.
+
+    Args:
+        folder: The run folder.
+        title: The heading, e.g. the name of the run.
+        settings: The resolved configuration; may be nested.
+        metrics: The content of ``metrics.json``, as ``featcache.evaluate.metrics.summarise`` returns it.
+        notes: What a reader must know to judge the numbers, e.g. that speaker normalisation is transductive.
+        warnings: What went wrong or looks odd.
+        figures: Name of a PNG in the folder, without the suffix, and its caption.
+
+    Returns: the path of the report.
+    """
+    folder = Path(folder)
+    # autoescape: corpora, classes and captions carry names that users chose
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(mean_and_std=lambda score: mean_and_std(score["mean"], score["std"]), interval=interval)
+    template = (resources.files("featcache.report") / "report.html.jinja").read_text(encoding="utf-8")
+    text = environment.from_string(template).render(
+        title=title,
+        settings=list(_flat(settings)),
+        metrics=metrics,
+        score_names={name: label for name, label in SCORE_NAMES.items() if name in metrics},
+        notes=notes,
+        warnings=warnings,
+        figures=[(_base64(folder / f"{name}.png"), caption) for name, caption in figures],
+        version=__version__,
+    )
+    path = folder / "report.html"
+    replace_file(path, text.encode())
+    return path
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Nested settings as ``("head.dropout", "0.2")``."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        elif isinstance(value, list | tuple):
+            yield f"{prefix}{name}", ", ".join(map(str, value))
+        else:
+            yield f"{prefix}{name}", "none" if value is None else str(value)
+
+
+def _base64(path: Path) -> str:
+    return base64.b64encode(path.read_bytes()).decode()

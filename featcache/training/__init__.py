@@ -1,0 +1,1 @@
+"""Cache × protocol × head → run folder: the training of heads."""

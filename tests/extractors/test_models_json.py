@@ -1,0 +1,124 @@
+"""The named models: their identity, the configuration classes that accept them, and their published sizes."""
+
+import json
+from importlib.resources import files
+
+import pytest
+import torch
+import transformers
+
+MODELS = json.loads((files("featcache") / "extractors" / "models.json").read_text(encoding="utf-8"))
+WAVEFORM_MODELS = {name: model for name, model in MODELS.items() if model["family"] != "whisper"}
+
+# Checkpoints trained on waveforms as they are; all others were converted with a normalising feature extractor.
+UNNORMALISED = {"wavlm-base", "wavlm-base-plus", "distilhubert"}
+
+# Published counts are rounded and some include the quantiser or prediction head that the bare model lacks (0.7 % of
+# wav2vec2-base); a neighbouring size is off by more than half.
+PUBLISHED_COUNT_TOLERANCE = 0.01
+
+
+def build(model):
+    return transformers.AutoConfig.for_model(model["family"], **model["config"])
+
+
+def count_parameters(module):
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def build_on_meta(name):
+    with torch.device("meta"):  # shapes without memory, so the 2-billion-parameter model costs nothing
+        return transformers.AutoModel.from_config(build(MODELS[name]))
+
+
+def test_model_ids_are_unique():
+    model_ids = [model["model_id"] for model in MODELS.values()]
+    assert len(set(model_ids)) == len(model_ids)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_fields(name):
+    model = MODELS[name]
+    expected = {"model_id", "family", "config"} | ({"do_normalize"} if name in WAVEFORM_MODELS else set())
+    assert set(model) == expected
+    assert model["model_id"].count("/") == 1
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_config_holds_only_known_entries_that_differ_from_the_defaults(name):
+    model = MODELS[name]
+    defaults = transformers.AutoConfig.for_model(model["family"]).to_dict()
+    built = build(model).to_dict()
+    for key, value in model["config"].items():
+        assert key in defaults, f"{key} is no entry of the {model['family']} configuration"
+        assert value != defaults[key], f"{key} repeats the default"
+        assert built[key] == value
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_heads_divide_the_hidden_size(name):
+    config = build(MODELS[name])
+    assert config.hidden_size % config.num_attention_heads == 0
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_feed_forward_is_four_times_the_hidden_size(name):
+    config = build(MODELS[name]).to_dict()
+    if name in WAVEFORM_MODELS:
+        assert config["intermediate_size"] == 4 * config["hidden_size"]
+    else:
+        assert config["encoder_ffn_dim"] == config["decoder_ffn_dim"] == 4 * config["d_model"]
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, model in WAVEFORM_MODELS.items() if model["family"] != "data2vec-audio"]
+)  # data2vec has no such choice: layer-normalised features, post-norm encoder
+def test_layer_normalised_features_go_with_the_pre_norm_encoder(name):
+    config = build(WAVEFORM_MODELS[name])
+    assert (config.feat_extract_norm == "layer") == config.do_stable_layer_norm
+
+
+def test_unnormalised_models():
+    assert {name for name, model in WAVEFORM_MODELS.items() if not model["do_normalize"]} == UNNORMALISED
+
+
+@pytest.mark.parametrize(
+    ("name", "published_millions"),
+    [
+        ("wav2vec2-base", 95.04),  # SUPERB (Yang et al. 2021); so too HuBERT and wav2vec 2.0 large
+        ("wav2vec2-large-lv60", 317.38),
+        ("hubert-base", 94.68),
+        ("hubert-large", 316.61),
+        ("hubert-xlarge", 964),  # Hsu et al. 2021
+        ("wavlm-base", 94.70),  # Chen et al. 2022 (WavLM); so too UniSpeech-SAT
+        ("wavlm-base-plus", 94.70),
+        ("wavlm-large", 316.62),
+        ("unispeech-sat-base", 94.68),
+        ("unispeech-sat-large", 316.61),
+        ("wav2vec2-large-xlsr-53", 317),  # Babu et al. 2021; so too XLS-R
+        ("wav2vec2-xls-r-300m", 317),
+        ("wav2vec2-xls-r-1b", 965),
+        ("wav2vec2-xls-r-2b", 2162),
+        ("distilhubert", 23.49),  # Chang et al. 2022
+        ("whisper-small", 244),  # Radford et al. 2022; tiny and base are rounded too far for this tolerance
+        ("whisper-medium", 769),
+        ("whisper-large-v2", 1550),
+        ("whisper-large-v3", 1550),
+    ],
+)
+def test_parameter_count_is_the_published_one(name, published_millions):
+    count = count_parameters(build_on_meta(name))
+    assert count == pytest.approx(published_millions * 1e6, rel=PUBLISHED_COUNT_TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    ("name", "layers", "size", "mel"), [("whisper-tiny", 4, 384, 80), ("whisper-base", 6, 512, 80)]
+)
+def test_whisper_encoder_count_by_hand(name, layers, size, mel):
+    convolutions = (3 * mel * size + size) + (3 * size * size + size)
+    positions = 1500 * size
+    attention = 4 * size * size + 3 * size  # the key projection has no bias
+    feed_forward = 8 * size * size + 5 * size
+    layer_norm = 2 * size
+    expected = convolutions + positions + layers * (attention + feed_forward + 2 * layer_norm) + layer_norm
+    assert count_parameters(build_on_meta(name).encoder) == expected

@@ -1,0 +1,171 @@
+"""What the figures show, read back from matplotlib's own objects, and the files they become."""
+
+import subprocess
+import sys
+from xml.etree import ElementTree
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from featcache.report import figures
+
+NUM_LAYERS = 13
+
+
+@pytest.fixture
+def weights():
+    rng = np.random.default_rng(0)
+    table = rng.dirichlet(np.full(NUM_LAYERS, 20.0), size=(3, 2))  # (seeds, folds, layers)
+    return pd.DataFrame(
+        [(s, f, layer, table[s, f, layer]) for s in range(3) for f in range(2) for layer in range(NUM_LAYERS)],
+        columns=["seed", "fold", "layer", "weight"],
+    ), table
+
+
+@pytest.fixture
+def history():
+    rows = [
+        (seed, fold, epoch, 2 / epoch, 1 + abs(epoch - 4 - seed))
+        for seed in range(2)
+        for fold in range(3)
+        for epoch in range(1, 9)
+    ]
+    return pd.DataFrame(rows, columns=["seed", "fold", "epoch", "train_loss", "validation_loss"])
+
+
+def texts(axes):
+    return [text.get_text() for text in axes.texts]
+
+
+def test_layer_weights_average_folds_before_seeds(weights):
+    frame, table = weights
+    summary = figures.layer_weight_summary(frame.sample(frac=1, random_state=0))
+    of_seed = table.mean(axis=1)
+    assert list(summary.columns) == ["layer", "mean", "std", "num_seeds"]
+    assert summary["layer"].tolist() == list(range(NUM_LAYERS))
+    np.testing.assert_allclose(summary["mean"], of_seed.mean(axis=0))
+    np.testing.assert_allclose(summary["std"], of_seed.std(axis=0, ddof=0))
+    assert (summary["num_seeds"] == 3).all()
+    assert summary["mean"].sum() == pytest.approx(1)
+
+
+def test_layer_weights_draws_means_and_error_bars(weights):
+    frame, table = weights
+    of_seed = table.mean(axis=1)
+    [axes] = figures.layer_weights({"run": frame}).axes
+    line, _, [bars] = axes.containers[0].lines
+    mean, std = of_seed.mean(axis=0), of_seed.std(axis=0, ddof=0)
+    np.testing.assert_allclose(line.get_xydata(), np.stack([range(NUM_LAYERS), mean], axis=1))
+    ends = np.array([segment[:, 1] for segment in bars.get_segments()])
+    np.testing.assert_allclose(ends, np.stack([mean - std, mean + std], axis=1))
+
+
+def test_layer_weights_names_the_ends_and_the_uniform_weight(weights):
+    [axes] = figures.layer_weights({"run": weights[0]}).axes
+    labels = [label.get_text() for label in axes.get_xticklabels()]
+    assert labels[0] == "0\nlocal\nencoder"
+    assert labels[-1] == "12\nlast\nhidden state"
+    assert [label.strip() for label in labels[1:-1]] == [str(layer) for layer in range(1, 12)]
+    assert texts(axes) == ["uniform\n1/13"]
+    assert 1 / NUM_LAYERS in [np.mean(line.get_ydata()) for line in axes.lines]
+    low, high = axes.get_ylim()
+    assert 0 <= low <= 0.5 / NUM_LAYERS < 1.5 / NUM_LAYERS <= high
+
+
+def test_runs_differ_in_colour_marker_and_line(weights):
+    frame, _ = weights
+    figure = figures.layer_weights({f"run {i}": frame for i in range(7)})
+    lines = [container.lines[0] for container in figure.axes[0].containers]
+    assert len({line.get_color() for line in lines}) == 7
+    assert len({line.get_marker() for line in lines}) == 7
+    assert len({str(line._unscaled_dash_pattern) for line in lines}) == 7
+    # side by side, but each nearest to its own layer
+    for line in lines:
+        np.testing.assert_array_equal(np.round(line.get_xydata()[:, 0]), range(NUM_LAYERS))
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [f"run {i}" for i in range(7)]
+
+
+def test_models_of_different_depth_share_a_figure(weights):
+    frame, _ = weights
+    deep = pd.DataFrame({"seed": 0, "fold": 0, "layer": range(25), "weight": 1 / 25})
+    [axes] = figures.layer_weights({"base": frame, "large": deep}).axes
+    assert texts(axes) == ["uniform\n1/13", "uniform\n1/25"]
+    labels = [label.get_text() for label in axes.get_xticklabels()]
+    assert [label for label in labels if "last" in label] == ["12\nlast\nhidden state", "24\nlast\nhidden state"]
+
+
+def test_confusion_matrix_shows_recall_and_counts():
+    counts = np.array([[30, 10, 0], [0, 0, 0], [1, 2, 5]])
+    [axes] = figures.confusion_matrix(counts, ["anger", "fear", "joy"]).axes
+    np.testing.assert_allclose(axes.images[0].get_array(), [[75, 25, 0], [0, 0, 0], [12.5, 25, 62.5]])
+    assert texts(axes) == [
+        "75",
+        "30",
+        "25",
+        "10",
+        "0",
+        "0",
+        "12",
+        "1",
+        "25",
+        "2",
+        "62",
+        "5",
+    ]  # nothing in the empty row
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["anger", "fear", "joy"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["anger", "fear", "joy"]
+
+
+def test_mean_counts_keep_one_decimal():
+    [axes] = figures.confusion_matrix([[2.4, 1.0], [0.0, 4.0]], ["a", "b"]).axes
+    assert texts(axes)[1::2] == ["2.4", "1.0", "0.0", "4.0"]
+
+
+def test_training_curves_mark_the_best_epoch_of_each_run(history):
+    [axes] = figures.training_curves(history).axes
+    dots = [line for line in axes.lines if line.get_marker() == "."]
+    assert [line.get_xdata().item() for line in dots] == [4, 4, 4, 5, 5, 5]
+    assert len(axes.lines) == 6 * 3  # training, validation, dot
+    assert axes.get_ylim()[0] == 0
+
+
+def test_one_epoch_is_enough(history):
+    [axes] = figures.training_curves(history[history["epoch"] == 1]).axes
+    assert axes.get_xlim()[0] == 0
+    assert axes.get_ylim()[1] > 2
+
+
+def test_dollars_and_underscores_in_names_are_plain_text(weights, tmp_path):
+    figures.save(figures.confusion_matrix([[1, 0], [0, 1]], ["$x_{", "_b$"]), tmp_path / "confusion")
+    figures.save(figures.layer_weights({"$x_{": weights[0], "a$b$": weights[0]}), tmp_path / "weights")
+
+
+@pytest.mark.parametrize("kind", ["confusion", "weights", "history"])
+def test_files_are_complete_and_the_same_each_time(kind, weights, history, tmp_path):
+    draw = {
+        "confusion": lambda: figures.confusion_matrix([[3, 1], [2, 4]], ["anger", "joy"]),
+        "weights": lambda: figures.layer_weights({"a": weights[0], "b": weights[0]}),
+        "history": lambda: figures.training_curves(history),
+    }[kind]
+    figures.save(draw(), tmp_path / "one.v1")
+    with matplotlib.rc_context({"font.size": 20, "axes.facecolor": "red"}):  # a user's own style
+        figures.save(draw(), tmp_path / "two.v1")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one.v1.png", "one.v1.svg", "two.v1.png", "two.v1.svg"]
+    for suffix in ("png", "svg"):
+        assert (tmp_path / f"one.v1.{suffix}").read_bytes() == (tmp_path / f"two.v1.{suffix}").read_bytes()
+    with Image.open(tmp_path / "one.v1.png") as image:
+        assert image.width == 3.5 * 200
+        assert image.info["dpi"] == pytest.approx((200, 200), rel=1e-3)  # PNG stores whole pixels per metre
+    svg = (tmp_path / "one.v1.svg").read_text()
+    assert ElementTree.fromstring(svg).tag.endswith("svg")
+    assert "dc:date" not in svg
+
+
+def test_pyplot_stays_unused():
+    code = "import sys, featcache.report.figures as f; f.confusion_matrix([[1]], ['a']); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "matplotlib.figure" in loaded
+    assert "matplotlib.pyplot" not in loaded

@@ -1,0 +1,131 @@
+"""The report: complete, escaped, well formed and loading nothing."""
+
+import base64
+import html.parser
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from featcache.evaluate.metrics import summarise
+from featcache.report import figures
+from featcache.report.html import write_report
+
+SCRIPT = "<script>alert('x')</script>"
+VOID = {"meta", "img", "br", "hr", "link", "input"}
+
+
+class Page(html.parser.HTMLParser):
+    """Collects tags, attributes and text, and fails where tags do not nest."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.words = [], [], []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.words.append(data)
+
+    @property
+    def text(self):
+        return re.sub(r"\s+", " ", " ".join(self.words))
+
+
+@pytest.fixture
+def metrics():
+    rng = np.random.default_rng(0)
+    target = rng.choice(["anger", SCRIPT], 40)
+    common = {"fold": 0, "utterance_id": [f"u{i}" for i in range(40)], "speaker_id": [f"s{i % 4}" for i in range(40)]}
+    tables = [
+        pd.DataFrame(
+            {"seed": s, "target": target, "prediction": np.where(rng.random(40) < 0.8, target, "anger")} | common
+        )
+        for s in range(2)
+    ]
+    return summarise(pd.concat(tables), ["anger", SCRIPT, "joy"])
+
+
+def write(folder, metrics, **changes):
+    given = {
+        "title": "emodb · dense",
+        "settings": {
+            "head": {"name": "dense", "dropout": 0.2},
+            "features": ["wav2vec2-base", "egemaps"],
+            "weights": None,
+        },
+        "metrics": metrics,
+        "notes": ["speaker normalisation is transductive: statistics of test speakers were used"],
+        "warnings": [],
+        "figures": [],
+    }
+    return write_report(folder, **given | changes)
+
+
+def test_report_holds_what_it_was_given(tmp_path, metrics):
+    path = write(tmp_path, metrics, warnings=["fold 3 reached the last epoch"])
+    assert path == tmp_path / "report.html"
+    text = Page(path.read_text(encoding="utf-8")).text
+    uar = metrics["uar"]
+    for expected in (
+        "emodb · dense",
+        f"{uar['mean']:.1f} ± {uar['std']:.1f}",
+        f"{uar['ci95'][0]:.1f}–{uar['ci95'][1]:.1f}",
+        "bootstrap over 4 speakers",
+        "statistics of test speakers were used",
+        "fold 3 reached the last epoch",
+        "head.dropout",
+        "wav2vec2-base, egemaps",
+        "joy no utterances",
+    ):
+        assert expected in re.sub(r"\s+", " ", text)
+
+
+def test_text_of_users_is_escaped_everywhere(tmp_path, metrics):
+    figures.save(figures.confusion_matrix([[1]], ["a"]), tmp_path / "confusion")
+    path = write(
+        tmp_path,
+        metrics,
+        title=SCRIPT,
+        settings={SCRIPT: {SCRIPT: SCRIPT}},
+        notes=[SCRIPT],
+        warnings=[SCRIPT],
+        figures=[("confusion", f'" onload="x {SCRIPT}')],
+    )
+    page = Page(path.read_text(encoding="utf-8"))
+    assert "script" not in {tag for tag, _ in page.tags}
+    assert page.text.count("<script>") >= 6
+    assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
+
+
+def test_figures_are_inside_and_nothing_is_loaded(tmp_path, metrics):
+    figures.save(figures.confusion_matrix(metrics["confusion"]["counts"], ["a", "b", "c"]), tmp_path / "confusion")
+    page = Page(write(tmp_path, metrics, figures=[("confusion", "Recall")]).read_text(encoding="utf-8"))
+    [image] = [attributes for tag, attributes in page.tags if tag == "img"]
+    head, _, data = image["src"].partition(",")
+    assert head == "data:image/png;base64"
+    assert base64.b64decode(data) == (tmp_path / "confusion.png").read_bytes()
+    assert image["alt"] == "Recall"
+    assert not [attributes for _, attributes in page.tags if "href" in attributes]
+    assert not {"link", "script", "iframe"} & {tag for tag, _ in page.tags}
+
+
+def test_one_seed_needs_no_spread(tmp_path, metrics):
+    single = metrics | {"uar": metrics["uar"] | {"std": None}}
+    assert f"{metrics['uar']['mean']:.1f} " in Page(write(tmp_path, single).read_text(encoding="utf-8")).text
+
+
+def test_writing_again_gives_the_same_bytes(tmp_path, metrics):
+    first = write(tmp_path, metrics).read_bytes()
+    assert write(tmp_path, metrics).read_bytes() == first
