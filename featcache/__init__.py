@@ -1,0 +1,51 @@
+"""featcache: run a frozen speech model once, cache every layer, compare emotion-recognition heads in seconds.
+
+The data flow, and where each step lives: corpus (``corpora``) → manifest (``manifest``) → features (``audio``,
+``extractors``, ``extraction``) → cache (``cache``) → folds (``protocols``) → normalisation (``normalise``) →
+training (``heads``, ``training``) → metrics and pictures (``evaluate``, ``report``).
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from featcache._version import __version__
+
+if TYPE_CHECKING:
+    from featcache.cache.reader import FeatureCache, FeatureStore
+    from featcache.cache.reader import open_cache as open
+    from featcache.errors import FeatcacheError
+    from featcache.extraction import extract
+    from featcache.manifest import Manifest, Utterance
+    from featcache.training.fit import fit
+
+__all__ = [
+    "FeatcacheError",
+    "FeatureCache",
+    "FeatureStore",
+    "Manifest",
+    "Utterance",
+    "__version__",
+    "extract",
+    "fit",
+    "open",
+]
+
+_HOMES = {
+    "FeatcacheError": "featcache.errors",
+    "FeatureCache": "featcache.cache.reader",
+    "FeatureStore": "featcache.cache.reader",
+    "Manifest": "featcache.manifest",
+    "Utterance": "featcache.manifest",
+    "extract": "featcache.extraction",
+    "fit": "featcache.training.fit",
+    "open": "featcache.cache.reader",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import public names when they are first used: ``import featcache`` itself loads nothing heavy."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'featcache' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), "open_cache" if name == "open" else name)
+    globals()[name] = value
+    return value

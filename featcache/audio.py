@@ -50,7 +50,7 @@ class Recording:
     @property
     def duration(self) -> float:
         """In seconds."""
-        return self.channels.shape[1] / self.sampling_rate
+        return float(self.channels.shape[1] / self.sampling_rate)
 
     def signal(self, *, channel: ChannelPolicy = "mean", sampling_rate: int | None = None) -> Signal:
         """Mix down and resample as ``librosa.load(path, sr=sampling_rate)`` does (soxr, high quality).
@@ -92,7 +92,7 @@ def read(folder: Path, utterance: Utterance) -> Recording:
             first, last = _stretch(utterance, file.frames, rate)
             file.seek(first)
             samples = file.read(last - first, dtype="float32", always_2d=True)
-    except soundfile.SoundFileError as error:
+    except soundfile.LibsndfileError as error:
         raise AudioError(f"{utterance.path}: not readable as audio ({_reason(error)})") from error
     if len(samples) < last - first:
         raise AudioError(
@@ -118,9 +118,10 @@ def probe(folder: Path, utterance: Utterance) -> tuple[int, int]:
         if not path.is_file():
             raise AudioError(f"{utterance.path}: {'is a folder' if path.is_dir() else 'no such file'}")
         with soundfile.SoundFile(path) as file:
+            _check_whole(file, utterance.path)
             first, last = _stretch(utterance, file.frames, int(file.samplerate))
             return last - first, int(file.samplerate)
-    except soundfile.SoundFileError as error:
+    except soundfile.LibsndfileError as error:
         raise AudioError(f"{utterance.path}: not readable as audio ({_reason(error)})") from error
     except OSError as error:
         raise AudioError(f"{utterance.path}: cannot be read ({error.strerror})") from error
@@ -151,8 +152,8 @@ def _check_whole(file: Any, path: str) -> None:
         raise AudioError(f"{path}: cut off, the header announces {short[1]} bytes of samples, the file has {short[2]}")
 
 
-def _reason(error: Exception) -> str:
-    return str(error).split(": ", 1)[-1].strip().rstrip(".")
+def _reason(error: Any) -> str:
+    return str(error.error_string).strip().rstrip(".")
 
 
 def _resample(samples: npt.NDArray[np.float32], rate: int, new_rate: int) -> npt.NDArray[np.float32]:

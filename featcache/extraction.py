@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import shutil
-import sys
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import joblib
 import numpy as np
 
 from featcache import audio
@@ -32,9 +32,10 @@ from featcache.corpora import CorpusFiles, read_corpus
 from featcache.errors import AudioError, FeatureError, StoreError, listed
 from featcache.extractors import DESCRIPTORS, create_extractor, store_name
 from featcache.extractors.base import Extractor, Features
-from featcache.files import replace_file, sha256_of_file
+from featcache.files import remove_unfinished, replace_file, sha256_of_file
 from featcache.manifest import Utterance
 from featcache.progress import progress
+from featcache.threads import one_thread_each
 from featcache.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ class Failure:
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractionReport:
-    """What an extraction did.
+    """What an extraction did or, with ``dry_run``, would do.
 
     Attributes:
         cache: The corpus's folder of stores.
@@ -99,6 +100,7 @@ def extract(
     batch_seconds: float | None = None,
     strict: bool = False,
     dry_run: bool = False,
+    home: str | os.PathLike[str] | None = None,
     **options: Any,
 ) -> ExtractionReport:
     """Run a frozen extractor over a corpus and keep its features.
@@ -117,6 +119,7 @@ def extract(
             utterance at a time on a processor, where padding costs time, and 120 s on a GPU. Changes no number.
         strict: Stop at the first utterance that fails.
         dry_run: Plan and tell, but compute and write nothing.
+        home: Where everything lives; by default ``$FEATCACHE_HOME``, or ``data``.
         options: Fields of the extractor's configuration: ``weights``, ``revision``, ``layers``, ``do_normalize``
             of :class:`~featcache.extractors.ssl.SSLConfig`; ``window``, ``hop``, ``n_fft``, … of the others.
 
@@ -124,7 +127,7 @@ def extract(
         FeatcacheError: no or several corpora; an unknown model; a store with other settings, or in use by another
             process; too little disk space; with ``strict``, an utterance that fails. Everything written before is kept.
     """
-    workspace = Workspace.default()
+    workspace = Workspace.at(home)
     corpus_name, folder = workspace.find_corpus(corpus, None if data is None else Path(data))
     files = read_corpus(folder)
     if files.ignored:
@@ -137,13 +140,12 @@ def extract(
     models = {name or store_name(model): create_extractor(model, device=device, **options)}
     if egemaps and model not in DESCRIPTORS:
         models.setdefault("egemaps", create_extractor("egemaps", **_settings_in_use(cache / "egemaps")))
-    workers = workers or len(os.sched_getaffinity(0))
+    workers = workers or joblib.cpu_count()
     if batch_seconds is None:
         batch_seconds = 0.0 if device == "cpu" else 120.0
 
     with ExitStack() as stack:
         if not dry_run:
-            _keep_manifest(cache, files)
             for store_folder in models:
                 stack.enter_context(_locked(cache / store_folder))
         targets = [
@@ -153,21 +155,45 @@ def extract(
         plan = _plan(targets, files.root, wanted, workers)
         _tell_size(plan, targets, cache)
         if dry_run:
-            return _report(cache, targets, plan, wanted, interrupted=False, seconds=0.0)
+            return _report(cache, targets, plan, plan.items, wanted, interrupted=False, seconds=0.0)
+        _keep_manifest(cache, files)
         start = time.perf_counter()
         run = _Run(targets, files.root, plan, workers=workers, batch_seconds=batch_seconds, strict=strict)
-        stack.enter_context(_one_thread_per_worker(workers if device == "cpu" else 0))
+        stack.enter_context(one_thread_each())
         interrupted = run.to_the_end()
         for target in targets:
             target.writer.finish(complete=not interrupted, num_requested=len(wanted))
-            _write_failures(cache / target.name, target.failures)
-        report = _report(cache, targets, plan, wanted, interrupted=interrupted, seconds=time.perf_counter() - start)
+            _write_failures(cache / target.name, list(target.failures.values()))
+        done = [item for item in plan.items if item.utterance.utterance_id in run.extracted]
+        seconds = time.perf_counter() - start
+        report = _report(cache, targets, plan, done, wanted, interrupted=interrupted, seconds=seconds)
     if report.failures and not any(target.writer.entries() for target in targets):
         first = report.failures[0]
         raise AudioError(
             f"none of the {len(wanted)} utterances could be extracted; {first.utterance_id!r}: {first.reason}"
         )
     return report
+
+
+def summarise_report(report: ExtractionReport) -> str:
+    """An extraction in a few lines for the terminal."""
+    lines = []
+    if not (report.num_extracted or report.failures or report.interrupted):
+        lines.append(f"nothing to do: all {report.num_utterances} utterances are there")
+    else:
+        rate = report.audio_seconds / max(report.seconds, 1e-9)
+        lines.append(
+            f"{report.num_extracted} of {report.num_utterances} utterances extracted, {report.audio_seconds:.0f} s of "
+            f"audio in {report.seconds:.0f} s ({rate:.1f} x real time)"
+        )
+    failed = {failure.utterance_id for failure in report.failures}
+    if failed:
+        first = report.failures[0]
+        lines.append(f"{len(failed)} failed, listed in failures.csv; first: {first.utterance_id!r}: {first.reason}")
+    if report.interrupted:
+        lines.append("stopped before the end; the same command goes on from here")
+    lines += [str(report.cache / name) for name in report.stores]
+    return "\n".join(lines)
 
 
 @dataclass
@@ -178,7 +204,7 @@ class _Target:
     extractor: Extractor
     writer: StoreWriter
     todo: set[str] = field(default_factory=set)
-    failures: list[Failure] = field(default_factory=list)
+    failures: dict[str, Failure] = field(default_factory=dict)
 
     def bytes_for(self, num_samples: int, sampling_rate: int) -> int:
         """What an utterance will take on disk, its statistics included."""
@@ -243,7 +269,7 @@ def _plan(targets: Sequence[_Target], root: Path, wanted: Sequence[Utterance], w
 
 
 class _Run:
-    """Carries out a plan."""
+    """Carries out a plan; ``extracted`` grows by the ids of what is written."""
 
     def __init__(
         self,
@@ -261,6 +287,7 @@ class _Run:
         self._workers = workers
         self._batch_seconds = batch_seconds
         self._strict = strict
+        self.extracted: set[str] = set()
 
     def to_the_end(self) -> bool:
         """Compute and write group by group; true when Ctrl-C ended it early."""
@@ -285,7 +312,7 @@ class _Run:
                     pending.popleft()
                     done += outcomes
                     advance(sum(outcome.item.seconds for outcome in outcomes))
-                    if last_of_group:
+                    if last_of_group or (self._strict and any(outcome.reasons for outcome in outcomes)):
                         self._write(done)
                         done = []
             except KeyboardInterrupt:
@@ -322,6 +349,8 @@ class _Run:
                 for outcome in outcomes
                 if outcome.item.utterance.utterance_id in target.todo & recordings.keys()
             ]
+            if not todo:
+                continue
             for (outcome, recording), features in zip(todo, _extract(target, [r for _, r in todo]), strict=True):
                 try:
                     if isinstance(features, AudioError):
@@ -336,18 +365,17 @@ class _Run:
         outcomes = sorted(outcomes, key=lambda outcome: position[outcome.item.utterance.utterance_id])
         for target in self._targets:
             target.writer.write_shard([o.records[target.name] for o in outcomes if target.name in o.records])
-            failed = [
-                Failure(
-                    store=target.name,
-                    utterance_id=outcome.item.utterance.utterance_id,
-                    path=outcome.item.utterance.path,
-                    reason=outcome.reasons[target.name],
-                )
-                for outcome in outcomes
-                if target.name in outcome.reasons
-            ]
-            target.failures += failed
-        failures = [failure for target in self._targets for failure in target.failures]
+            for outcome in outcomes:
+                utterance = outcome.item.utterance
+                if target.name in outcome.reasons:
+                    target.failures[utterance.utterance_id] = Failure(
+                        store=target.name,
+                        utterance_id=utterance.utterance_id,
+                        path=utterance.path,
+                        reason=outcome.reasons[target.name],
+                    )
+        self.extracted |= {outcome.item.utterance.utterance_id for outcome in outcomes if outcome.records}
+        failures = [failure for target in self._targets for failure in target.failures.values()]
         if self._strict and failures:
             raise AudioError(f"utterance {failures[0].utterance_id!r}: {failures[0].reason} (stopped by --strict)")
 
@@ -463,26 +491,11 @@ def _locked(folder: Path) -> Iterator[None]:
 
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with filelock.FileLock(folder / ".lock", blocking=False):
+        with filelock.FileLock(folder / ".lock", timeout=0):
+            remove_unfinished(folder)
             yield
     except filelock.Timeout:
         raise StoreError(f"{folder} is being written by another process; wait for it to end") from None
-
-
-@contextmanager
-def _one_thread_per_worker(workers: int) -> Iterator[None]:
-    """Keep each worker's forward pass on one core: workers side by side waste less than one that uses all."""
-    if workers < 2 or "torch" not in sys.modules:
-        yield
-        return
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _tell_size(plan: _Plan, targets: Sequence[_Target], cache: Path) -> None:
@@ -505,13 +518,13 @@ def _tell_size(plan: _Plan, targets: Sequence[_Target], cache: Path) -> None:
 
 def format_bytes(size: float) -> str:
     """A size for people to read, in units of 1000."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000:
-            break
+    if size < 1000:
+        return f"{size:.0f} bytes"
+    for unit in ("kB", "MB", "GB"):
         size /= 1000
-    else:
-        unit = "TB"
-    return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        if size < 1000:
+            return f"{size:.1f} {unit}"
+    return f"{size / 1000:.1f} TB"
 
 
 def _write_failures(folder: Path, failures: Sequence[Failure]) -> None:
@@ -530,6 +543,7 @@ def _report(
     cache: Path,
     targets: Sequence[_Target],
     plan: _Plan,
+    done: Sequence[_Item],
     wanted: Sequence[Utterance],
     *,
     interrupted: bool,
@@ -539,10 +553,10 @@ def _report(
         cache=cache,
         stores=tuple(target.name for target in targets),
         num_utterances=len(wanted),
-        num_extracted=len(plan.items),
+        num_extracted=len(done),
         planned_bytes=plan.bytes,
-        audio_seconds=plan.seconds,
+        audio_seconds=sum(item.seconds for item in done),
         seconds=seconds,
         interrupted=interrupted,
-        failures=tuple(failure for target in targets for failure in target.failures),
+        failures=tuple(failure for target in targets for failure in target.failures.values()),
     )

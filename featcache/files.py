@@ -29,6 +29,12 @@ def replace_file(path: str | os.PathLike[str], content: bytes) -> None:
         temporary.write_bytes(content)
 
 
+def remove_unfinished(folder: Path) -> None:
+    """Remove what processes that were killed inside :func:`replacing` left; nobody may be writing there."""
+    for path in folder.glob(".*.tmp"):
+        path.unlink()
+
+
 def sha256_of_file(path: str | os.PathLike[str]) -> str:
     """The SHA-256 of a file's bytes, in hexadecimal."""
     with open(path, "rb") as file:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from featcache.errors import ModelError
+from featcache.errors import ModelError, listed
 
 
 def select_layers(spec: str, layer_names: Sequence[str], *, num_blocks: int) -> tuple[int, ...]:
@@ -26,13 +26,12 @@ def select_layers(spec: str, layer_names: Sequence[str], *, num_blocks: int) -> 
     wanted: set[str] = set()
     for part in spec.replace(" ", "").split(","):
         span = re.fullmatch(r"(\d+)-(\d+)", part)
-        if span:
-            wanted.update(str(number) for number in range(int(span[1]), int(span[2]) + 1))
-        wanted.add({"local": "0", "last": str(num_blocks)}.get(part, span[1] if span else part))
+        numbers = [str(number) for number in range(int(span[1]), int(span[2]) + 1)] if span else []
+        wanted.update(numbers or [{"local": "0", "last": str(num_blocks)}.get(part, part)])
     missing = sorted(wanted - set(layer_names), key=lambda name: (not name.isdigit(), name.zfill(9)))
     if missing:
         raise ModelError(
-            f"no layer {', '.join(map(repr, missing))} among {', '.join(layer_names)}; "
+            f"no layer {listed(missing)} among {', '.join(layer_names)}; "
             "expected all, local, last, or a list such as 0,4-8"
         )
     return tuple(i for i, name in enumerate(layer_names) if name in wanted)

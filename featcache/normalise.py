@@ -14,6 +14,10 @@ from featcache.manifest import Manifest
 Scope = Literal["speaker", "global", "none"]
 SCOPES: tuple[str, ...] = get_args(Scope)
 
+# What counts as never changing, by storage dtype: a standard deviation of so small a share of the mean is rounding,
+# of the stored numbers to half their last digit, or of the model's own arithmetic to a few times that.
+ROUNDING = {"float16": 2.0**-12, "float32": 1e-6}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Normaliser:
@@ -22,7 +26,7 @@ class Normaliser:
     Attributes:
         group_of: Utterance id → the group whose statistics it is normalised with.
         mean_: Group → (num_layers, hidden_size) float32.
-        std_: Group → the same; 1 where a value never changes, so that it becomes 0.
+        std_: Group → the same; infinite where a value never changes, so that it becomes 0.
     """
 
     group_of: Mapping[str, str]
@@ -73,8 +77,7 @@ def fit_normaliser(store: FeatureStore, scope: str, manifest: Manifest, train: S
     mean, std = {}, {}
     for group, utterance_ids in groups.items():
         group_mean, group_std = store.mean_and_std(utterance_ids)
-        # a value that never changes: its deviation is rounding of float32 means and nothing else
-        constant = group_std <= 1e-6 * np.abs(group_mean)
+        constant = group_std <= ROUNDING[store.metadata["storage_dtype"]] * np.abs(group_mean)
         mean[group] = group_mean.astype(np.float32)
-        std[group] = np.where(constant, 1.0, group_std).astype(np.float32)
+        std[group] = np.where(constant, np.inf, group_std).astype(np.float32)
     return Normaliser(group_of=group_of, mean_=mean, std_=std)

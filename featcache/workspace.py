@@ -12,14 +12,15 @@ class Workspace:
     """The folder under which everything lives.
 
     Attributes:
-        home: ``$FEATCACHE_HOME``, or ``data`` in the current folder.
+        home: Its path.
     """
 
     home: Path
 
     @classmethod
-    def default(cls) -> "Workspace":
-        return cls(home=Path(os.environ.get("FEATCACHE_HOME") or "data"))
+    def at(cls, home: str | os.PathLike[str] | None = None) -> "Workspace":
+        """The workspace at ``home``; by default at ``$FEATCACHE_HOME``, or ``data`` in the current folder."""
+        return cls(home=Path(home or os.environ.get("FEATCACHE_HOME") or "data"))
 
     @property
     def corpora(self) -> Path:

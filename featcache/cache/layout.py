@@ -43,8 +43,18 @@ from featcache.extractors.base import Description
 
 FORMAT_VERSION = 1
 INDEX = "index.h5"
-SHARD_PATTERN = r"shard-(\d{5,})\.h5"
+SHARD_PATTERN = r"shard-(\d{5}|[1-9]\d{5,8})\.h5"
 STATISTICS = ("mean", "m2", "max")
+# What every store says of itself, and what its shards therefore have in common.
+ATTRIBUTES = {
+    "dataset": str,
+    "fingerprint": str,
+    "frame_shift": float,
+    "hidden_size": int,
+    "layer_names": list,
+    "settings": str,
+    "storage_dtype": str,
+}
 
 _TEXT = h5py.string_dtype("utf-8")
 UTTERANCE_DTYPE = np.dtype(
@@ -115,7 +125,7 @@ def crc32(pieces: Iterable[npt.NDArray[Any]]) -> int:
     """CRC-32 of arrays' bytes, one after the other."""
     value = 0
     for piece in pieces:
-        value = zlib.crc32(np.ascontiguousarray(piece).view(np.uint8).reshape(-1), value)
+        value = zlib.crc32(np.ascontiguousarray(piece).view(np.uint8).data, value)
     return value
 
 

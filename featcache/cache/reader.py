@@ -15,8 +15,8 @@ from featcache.cache.statistics import merge
 from featcache.errors import StoreError, unknown_name
 from featcache.manifest import Manifest
 
-# Shards whose memory maps are kept open per store.
-OPEN_SHARDS = 512
+# Shards that are kept open per store, each with a file descriptor, of which a process may often have 1024.
+OPEN_SHARDS = 256
 
 
 class FeatureStore(Mapping[str, npt.NDArray[np.float32]]):
@@ -59,10 +59,9 @@ class FeatureStore(Mapping[str, npt.NDArray[np.float32]]):
 
     def view(self, utterance_id: str) -> npt.NDArray[Any]:
         """(num_layers, num_frames, hidden_size) in the storage dtype, mapped from the file and read-only."""
-        row = self._row(utterance_id)
-        shard = self._shard(int(row["shard"]))
-        first = shard.utterances["first_frame"][row["row"]]
-        return shard.features[:, first : first + row["num_frames"]]
+        shard, row = self._place(utterance_id)
+        first, num_frames = shard.utterances["first_frame"][row], shard.utterances["num_frames"][row]
+        return shard.features[:, first : first + num_frames]
 
     @property
     def utterance_ids(self) -> tuple[str, ...]:
@@ -116,8 +115,20 @@ class FeatureStore(Mapping[str, npt.NDArray[np.float32]]):
         )
 
     def _statistic(self, name: str, utterance_ids: Sequence[str]) -> npt.NDArray[np.float32]:
-        rows = [self._row(utterance_id) for utterance_id in utterance_ids]
-        return np.stack([self._shard(int(row["shard"])).statistics[name][row["row"]] for row in rows])
+        places = [self._place(utterance_id) for utterance_id in utterance_ids]
+        return np.stack([shard.statistics[name][row] for shard, row in places])
+
+    def _place(self, utterance_id: str) -> tuple[Shard, int]:
+        """The shard that holds an utterance, and its row there, which must agree with the index."""
+        row = self._row(utterance_id)
+        shard, position = self._shard(int(row["shard"])), int(row["row"])
+        columns = ["id", "num_frames"]
+        if not 0 <= position < len(shard.utterances) or shard.utterances[columns][position] != row[columns]:
+            raise StoreError(
+                f"{self.path / layout.INDEX} does not fit {shard.path.name}; remove the index, "
+                "and the next 'featcache extract' writes it anew"
+            )
+        return shard, position
 
     def _row(self, utterance_id: str) -> Any:
         try:
@@ -126,7 +137,12 @@ class FeatureStore(Mapping[str, npt.NDArray[np.float32]]):
             raise KeyError(f"no utterance {utterance_id!r} in {self.path}, which holds {len(self)}") from None
 
     def _open_shard(self, number: int) -> Shard:
-        return Shard(self.path / layout.shard_name(number))
+        shard = Shard(self.path / layout.shard_name(number))
+        # as text, because a frame shift may be NaN, which differs from itself
+        differing = [name for name in layout.ATTRIBUTES if str(shard.attributes[name]) != str(self.metadata[name])]
+        if differing:
+            raise StoreError(f"{shard.path} is of another store: {', '.join(differing)} differ; remove it")
+        return shard
 
     def __repr__(self) -> str:
         return f"FeatureStore({str(self.path)!r}, {len(self)} utterances, {len(self.layer_names)} layers)"

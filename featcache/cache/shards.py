@@ -1,6 +1,10 @@
 """Shard files → tables and memory maps. Reads what is in place, follows nothing out of the folder."""
 
+import math
+import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,34 +35,43 @@ class Catalogue:
 class Shard:
     """One shard, its arrays mapped into memory: nothing is read before it is used, and processes may share it.
 
+    Attributes:
+        attributes: Those of the root, as plain Python values.
+        utterances: Rows of ``layout.UTTERANCE_DTYPE``.
+        features: (num_layers, total_frames, hidden_size) in the storage dtype.
+        count: (num_utterances,) int64.
+        statistics: By the names in ``layout.STATISTICS``: (num_utterances, num_layers, hidden_size) float32.
+
     Raises:
         StoreError: no HDF5 file, another format version, or datasets that are not as the format has them.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            with h5py.File(path, "r") as file:
-                self.attributes = read_attributes(file, path)
-                self.utterances = read_table(file, "utterances", layout.UTTERANCE_DTYPE, path)
-                self.features = _mapped(file, self.attributes["dataset"], path)
-                self.count = _mapped(file, "statistics/count", path)
-                self.statistics = {name: _mapped(file, f"statistics/{name}", path) for name in layout.STATISTICS}
-        except OSError as error:
-            raise StoreError(f"{path}: not readable as HDF5 ({error}); remove it and extract again") from error
-        if self.features.ndim == 2:
-            self.features = self.features[None]
+        with _opened(path) as file:
+            # one map for all arrays, because every map holds a file descriptor
+            content = np.memmap(path, np.uint8, mode="r")
+            self.attributes = read_attributes(file, path)
+            self.utterances = read_table(file, "utterances", layout.UTTERANCE_DTYPE, path)
+            dataset, storage_dtype = self.attributes["dataset"], np.dtype(self.attributes["storage_dtype"])
+            self.features = _mapped(content, _own_dataset(file, dataset, storage_dtype, path))
+            if dataset == "frames":
+                self.features = self.features[None]
+            self.count = _mapped(content, _own_dataset(file, "statistics/count", np.dtype(np.int64), path))
+            self.statistics = {
+                name: _mapped(content, _own_dataset(file, f"statistics/{name}", np.dtype(np.float32), path))
+                for name in layout.STATISTICS
+            }
         self._check_shapes()
 
     def _check_shapes(self) -> None:
         frames = self.utterances["num_frames"]
-        first = np.concatenate([[0], np.cumsum(frames)])
-        layers, total, size = self.features.shape
+        ends = np.cumsum(frames)
+        layers, size = len(self.attributes["layer_names"]), self.attributes["hidden_size"]
         whole = (
-            np.array_equal(first[:-1], self.utterances["first_frame"])
-            and first[-1] == total
+            self.features.shape == (layers, ends[-1], size)
+            and np.array_equal(ends - frames, self.utterances["first_frame"])
             and (frames > 0).all()
-            and len(self.attributes["layer_names"]) == layers
             and np.array_equal(self.count, frames)
             and all(array.shape == (len(frames), layers, size) for array in self.statistics.values())
         )
@@ -99,17 +112,17 @@ def read_attributes(file: h5py.File, path: Path) -> dict[str, Any]:
             f"{path} is of format version {version}, expected {layout.FORMAT_VERSION}; "
             "read it with the featcache that wrote it, or extract again"
         )
-    missing = {"dataset", "settings", "fingerprint", "layer_names"} - attributes.keys()
-    if missing:
-        raise StoreError(f"{path} lacks the attributes {', '.join(sorted(missing))}; remove it and extract again")
+    faulty = [name for name, kind in layout.ATTRIBUTES.items() if not isinstance(attributes.get(name), kind)]
+    if faulty:
+        raise StoreError(f"{path} lacks the attributes {', '.join(faulty)}; remove it and extract again")
+    if layout.fingerprint(layout.settings_of(attributes)) != attributes["fingerprint"]:
+        raise StoreError(f"{path}: its settings and its fingerprint contradict; remove it and extract again")
     return attributes
 
 
 def read_table(file: h5py.File, name: str, dtype: np.dtype[Any], path: Path) -> npt.NDArray[Any]:
     """A table with its texts as str."""
-    stored = _own_dataset(file, name, path)[()]
-    if stored.dtype.names != dtype.names:
-        raise StoreError(f"{path}: /{name} has the columns {stored.dtype.names}, expected {dtype.names}")
+    stored = _own_dataset(file, name, dtype, path)[()]
     table = np.empty(len(stored), dtype=dtype)
     for column in dtype.names or ():
         values = stored[column]
@@ -122,16 +135,17 @@ def _read_index(folder: Path, numbers: list[int]) -> Catalogue | None:
     if not path.is_file():
         return None
     try:
-        with h5py.File(path, "r") as file:
-            if not np.array_equal(file["shards"][()], shard_sizes(folder, numbers)):
-                return None
-            return Catalogue(
+        with _opened(path) as file:
+            shards = read_table(file, "shards", layout.SHARD_DTYPE, path)
+            catalogue = Catalogue(
                 attributes=read_attributes(file, path),
                 utterances=read_table(file, "utterances", layout.INDEX_DTYPE, path),
                 complete=bool(file.attrs["complete"]),
             )
-    except (OSError, KeyError):
+    except StoreError:
         return None
+    fits = np.array_equal(shards, shard_sizes(folder, numbers)) and np.isin(catalogue.utterances["shard"], numbers)
+    return catalogue if np.all(fits) else None
 
 
 def _scan(folder: Path, numbers: list[int]) -> Catalogue:
@@ -155,24 +169,44 @@ def combine(tables: dict[int, npt.NDArray[Any]]) -> npt.NDArray[Any]:
     return np.array(list(rows.values()), dtype=layout.INDEX_DTYPE)
 
 
-def _mapped(file: h5py.File, name: str, path: Path) -> npt.NDArray[Any]:
-    dataset = _own_dataset(file, name, path)
-    offset = dataset.id.get_offset()
-    if offset is None:
-        raise StoreError(f"{path}: /{name} is not stored in one piece; was the file rewritten by another program?")
-    return np.memmap(path, dtype=dataset.dtype, mode="r", offset=offset, shape=dataset.shape)
+@contextmanager
+def _opened(path: Path) -> Iterator[h5py.File]:
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except StoreError:
+        raise
+    except OSError as error:
+        if error.errno is not None:
+            raise StoreError(f"{path} cannot be opened ({os.strerror(error.errno)})") from error
+        raise StoreError(f"{path}: not readable as HDF5 ({error}); remove it and extract again") from error
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:  # h5py, of files with bytes out of place
+        raise StoreError(f"{path}: damaged ({error}); remove it and extract again") from error
 
 
-def _own_dataset(file: h5py.File, name: str, path: Path) -> h5py.Dataset:
-    """A dataset whose bytes lie in this very file: links and external storage could lead anywhere."""
-    group: Any = file
+def _mapped(content: npt.NDArray[np.uint8], dataset: h5py.Dataset) -> npt.NDArray[Any]:
+    first = dataset.id.get_offset()
+    array: npt.NDArray[Any] = content[first : first + _num_bytes(dataset)].view(dataset.dtype).reshape(dataset.shape)
+    return array
+
+
+def _own_dataset(file: h5py.File, name: str, dtype: np.dtype[Any], path: Path) -> h5py.Dataset:
+    """A dataset whose bytes lie in one piece in this very file: links and external storage could lead anywhere."""
+    item: Any = file
     for part in name.split("/"):
-        if not isinstance(group.get(part, getlink=True), h5py.HardLink):
-            raise StoreError(f"{path}: has no dataset /{name}; remove it and extract again")
-        group = group[part]
-    if not isinstance(group, h5py.Dataset) or group.is_virtual or group.external:
-        raise StoreError(f"{path}: /{name} does not lie in the file itself, which is not followed")
-    return group
+        if not isinstance(item, h5py.Group) or not isinstance(item.get(part, getlink=True), h5py.HardLink):
+            raise StoreError(f"{path} has no dataset /{name}; remove it and extract again")
+        item = item[part]
+    if not isinstance(item, h5py.Dataset) or item.id.get_type() != h5py.h5t.py_create(dtype, logical=True):
+        raise StoreError(f"{path}: /{name} is no dataset of {dtype}; remove it and extract again")
+    first = item.id.get_offset()
+    if first is None or first + _num_bytes(item) > path.stat().st_size:
+        raise StoreError(f"{path}: /{name} does not lie in one piece in the file; was it written by another program?")
+    return item
+
+
+def _num_bytes(dataset: h5py.Dataset) -> int:
+    return int(math.prod(dataset.shape) * dataset.dtype.itemsize)
 
 
 def _plain(value: Any) -> Any:

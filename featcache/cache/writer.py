@@ -1,6 +1,8 @@
 """Records → shards, and shards → index. The only place that writes feature stores."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,8 +91,7 @@ class StoreWriter:
         (self.folder / layout.INDEX).unlink(missing_ok=True)
         number = max(self._tables, default=-1) + 1
         table = _table(records)
-        with replacing(self.folder / layout.shard_name(number)) as temporary, h5py.File(temporary, "w") as file:
-            file.attrs.update(self._attributes)
+        with self._create(layout.shard_name(number)) as file:
             self._write_features(file, records)
             file["utterances"] = table
             file["utterances"].attrs["crc32"] = layout.crc32_of_table(table)
@@ -107,12 +108,26 @@ class StoreWriter:
         if not self._tables:
             return
         numbers = sorted(self._tables)
-        with replacing(self.folder / layout.INDEX) as temporary, h5py.File(temporary, "w") as file:
-            file.attrs.update(self._attributes)
+        with self._create(layout.INDEX) as file:
             file.attrs.update(complete=complete, num_requested=num_requested)
             file["shards"] = shard_sizes(self.folder, numbers)
             file["utterances"] = combine(self._tables)
             self._write_views(file)
+
+    @contextmanager
+    def _create(self, name: str) -> Iterator[h5py.File]:
+        """A new file of the store, which takes its name when all is written."""
+        path = self.folder / name
+        try:
+            with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+                file.attrs.update(self._attributes)
+                yield file
+        except (OSError, RuntimeError) as error:  # what h5py raises where a disk is full: the one or the other
+            reason = re.search(r"error message = '(.*?)'", str(error))
+            raise StoreError(
+                f"{path} could not be written ({reason[1] if reason else error}); the {len(self.entries())} "
+                "utterances stored before are kept: make room, and the same command does the rest"
+            ) from error
 
     def _write_features(self, file: h5py.File, records: Sequence[Record]) -> None:
         ends = np.cumsum([record.features.shape[1] for record in records])
@@ -132,8 +147,10 @@ class StoreWriter:
         num_layers, size = len(self.description.layer_names), self.description.hidden_size
         frames = [int(table["num_frames"].sum()) for table in self._tables.values()]
         rows = [len(table) for table in self._tables.values()]
-        views = [(self.description.dataset, self._shape(num_layers, sum(frames), size), frames, self.storage_dtype)]
-        views.append(("statistics/count", (sum(rows),), rows, "int64"))
+        views: list[tuple[str, tuple[int, ...], list[int], str]] = [
+            (self.description.dataset, self._shape(num_layers, sum(frames), size), frames, self.storage_dtype),
+            ("statistics/count", (sum(rows),), rows, "int64"),
+        ]
         views += [(f"statistics/{name}", (sum(rows), num_layers, size), rows, "float32") for name in layout.STATISTICS]
         for name, shape, lengths, dtype in views:
             axis = 1 if name == "hidden_states" else 0

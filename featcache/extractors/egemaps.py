@@ -4,6 +4,7 @@ Source: Eyben et al. 2016, The Geneva Minimalistic Acoustic Parameter Set (GeMAP
 Affective Computing. openSMILE's licence allows research and private use only.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
@@ -60,7 +61,8 @@ class EgemapsExtractor(Extractor):
             return 0
         if self._functionals:
             return 1
-        hop, window = round(FRAME_SHIFT * sampling_rate), round(SHORTEST * sampling_rate)
+        # openSMILE rounds as C does: a half, such as 220.5 samples at 22,050 Hz, goes up
+        hop, window = (math.floor(seconds * sampling_rate + 0.5) for seconds in (FRAME_SHIFT, SHORTEST))
         return (num_samples - window) // hop + 2
 
     def extract(self, signals: Sequence[Signal]) -> list[Features]:

@@ -35,14 +35,14 @@ class LoadedModel:
     """A frozen model, ready to run.
 
     Attributes:
-        module: In evaluation mode, without gradients, float32.
+        module: transformers' model or encoder, in evaluation mode, without gradients, float32.
         feature_extractor: transformers' own, which normalises the waveform or computes Whisper's log-mel spectrogram.
         model_id: Hugging Face id or folder name.
         revision: The commit that was resolved; None for folders and untrained models.
         weights_sha256: Over all parameters, in order of their names.
     """
 
-    module: "torch.nn.Module"
+    module: Any
     feature_extractor: Any
     model_id: str
     revision: str | None
@@ -57,7 +57,7 @@ def known_models() -> dict[str, dict[str, Any]]:
 
 
 def short_name(model: str) -> str:
-    """How a model's store is called: its short name, or the last part of its folder, or its id with ``--`` for ``/``."""
+    """How a model's store is called: its short name, the last part of its folder, or its id with ``--`` for ``/``."""
     if model in known_models():
         return model
     if _is_folder(model):
@@ -71,6 +71,8 @@ def is_local(model: str) -> bool:
     from huggingface_hub import try_to_load_from_cache
 
     model_id = known_models()[model]["model_id"] if model in known_models() else model
+    if _is_folder(model_id):
+        return True
     weights = ("model.safetensors", "model.safetensors.index.json")
     return any(isinstance(try_to_load_from_cache(model_id, name), str) for name in weights)
 
@@ -102,7 +104,7 @@ def load(
         else:
             module, feature_extractor = _pretrained(source, revision)
             revision = getattr(module.config, "_commit_hash", None)
-    module.eval().requires_grad_(False)
+    module.float().eval().requires_grad_(False)  # some checkpoints are kept in half precision
     return LoadedModel(
         module=module,
         feature_extractor=feature_extractor,
@@ -123,12 +125,14 @@ def _pretrained(source: str, revision: str | None) -> tuple[Any, Any]:
         use_safetensors=True,
         trust_remote_code=False,
         output_loading_info=True,
+        ignore_mismatched_sizes=True,  # told below, in one line
     )
+    absent = {*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])}
     # the mask embedding serves pre-training alone, the decoder is not run
-    missing = [name for name in report["missing_keys"] if "masked_spec_embed" not in name and "decoder" not in name]
+    missing = sorted(name for name in absent if "masked_spec_embed" not in name and "decoder" not in name)
     if missing:
         raise ModelError(
-            f"{source}: its weights lack {len(missing)} parameters of a {config.model_type} model "
+            f"{source}: its weights lack {len(missing)} parameters of its {config.model_type} architecture "
             f"(first: {missing[0]}), which would be random; is this the right checkpoint?"
         )
     feature_extractor = transformers.AutoFeatureExtractor.from_pretrained(
@@ -143,16 +147,27 @@ def _untrained(source: str, entry: dict[str, Any] | None, revision: str | None) 
 
     if entry:
         config = transformers.AutoConfig.for_model(entry["family"], **entry["config"])
+        feature_extractor = _new_feature_extractor(config, do_normalize=entry.get("do_normalize"))
     else:
         config = transformers.AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
+        try:
+            feature_extractor = transformers.AutoFeatureExtractor.from_pretrained(
+                source, revision=revision, trust_remote_code=False
+            )
+        except OSError:  # an architecture may come as a config.json alone
+            feature_extractor = _new_feature_extractor(config, do_normalize=True)
     model_class = _model_class(config, source)
-    if config.model_type == "whisper":
-        feature_extractor = transformers.WhisperFeatureExtractor(feature_size=config.num_mel_bins)
-    else:
-        feature_extractor = transformers.Wav2Vec2FeatureExtractor(do_normalize=entry["do_normalize"] if entry else True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(RANDOM_WEIGHTS_SEED)
         return _encoder(model_class(config)), feature_extractor
+
+
+def _new_feature_extractor(config: Any, *, do_normalize: bool | None) -> Any:
+    import transformers
+
+    if config.model_type == "whisper":
+        return transformers.WhisperFeatureExtractor(feature_size=config.num_mel_bins)
+    return transformers.Wav2Vec2FeatureExtractor(do_normalize=do_normalize)
 
 
 def _model_class(config: Any, source: str) -> Any:
@@ -200,8 +215,14 @@ def _quiet_transformers() -> Iterator[None]:
 @contextmanager
 def _explained(model: str) -> Iterator[None]:
     """Say in one line why a model could not be loaded."""
+    from safetensors import SafetensorError
+
     try:
         yield
+    except ModelError:
+        raise
+    except (ValueError, SafetensorError) as error:
+        raise ModelError(f"{model}: cannot be loaded ({_first_line(error)})") from error
     except OSError as error:  # transformers raises it for ids, files and networks alike
         if _is_folder(model):
             pickled = [path.name for path in Path(model).glob("*.bin")]

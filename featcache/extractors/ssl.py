@@ -9,10 +9,12 @@ In a padded batch three things would let the padding into an utterance's feature
 - GroupNorm in the first convolution (wav2vec2-base and its like) averages over time: :class:`_ValidGroupNorm` takes
   mean and variance over each utterance's own frames;
 - self-attention: the attention mask that the models themselves accept;
-- data2vec's stack of positional convolutions: what a layer leaves in the padding is set to zero for the next one.
+- data2vec's stack of positional convolutions, and the batch norm that some HuBERT models have before theirs: what
+  either leaves in the padding is set to zero before the next convolution.
 """
 
 import threading
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -27,6 +29,9 @@ from featcache.errors import AudioError, ModelError
 from featcache.extractors.base import Description, Extractor, Features
 from featcache.extractors.models import SAMPLING_RATE, load
 from featcache.layers import select_layers
+
+# WavLM's own two masks. For good, because catch_warnings would change the filters under other threads' feet.
+warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask", UserWarning)
 
 INPUT = "input"  # the encoder's input after positional convolution: Hugging Face's hidden_states[0]
 
@@ -171,8 +176,10 @@ class SSLExtractor(Extractor):
         if getattr(self._model.config, "feat_extract_norm", "layer") == "group":
             first = self._model.feature_extractor.conv_layers[0]
             first.layer_norm = _ValidGroupNorm(first.layer_norm, self._pass)
-        for layer in getattr(self._model.encoder.pos_conv_embed, "layers", ()):
-            layer.register_forward_hook(self._pass.zero_padding)
+        positions = self._model.encoder.pos_conv_embed
+        for layer in (*getattr(positions, "layers", ()), getattr(positions, "batch_norm", None)):
+            if layer is not None:
+                layer.register_forward_hook(self._pass.zero_padding)
 
 
 class _Pass(threading.local):

@@ -34,7 +34,7 @@ class Features:
         if len(store.layer_names) > 1 or store.layer_names[0]:
             self.layers = select_layers(layers, store.layer_names, num_blocks=store.num_blocks)
         self.layer_names = tuple(store.layer_names[layer] for layer in self.layers)
-        self._halved = store.metadata["extractor"] == "egemaps" and not np.isnan(store.frame_shift)
+        self.halved = store.metadata["extractor"] == "egemaps" and not np.isnan(store.frame_shift)
         self._normaliser: Normaliser | None = None
         self._kept: dict[str, Tensor] = {}
         self._room = self._memory = memory
@@ -42,7 +42,7 @@ class Features:
     @property
     def frame_shift(self) -> float:
         """Of the frames given out, in seconds; NaN where they are not steps in time."""
-        return self.store.frame_shift * (2 if self._halved else 1)
+        return self.store.frame_shift * (2 if self.halved else 1)
 
     def normalise_with(self, normaliser: Normaliser) -> None:
         """Give out features normalised like this from now on."""
@@ -53,7 +53,7 @@ class Features:
     def num_frames(self, utterance_id: str) -> int:
         """How many frames an utterance has, before any cut."""
         frames = int(self.store.num_frames([utterance_id])[0])
-        return frames // 2 + 1 if self._halved else frames
+        return frames // 2 + 1 if self.halved else frames
 
     def __getitem__(self, utterance_id: str) -> Tensor:
         """(num_layers, num_frames, hidden_size) float32, normalised, contiguous."""
@@ -68,7 +68,7 @@ class Features:
 
     def _load(self, utterance_id: str) -> npt.NDArray[np.float32]:
         view = self.store.view(utterance_id)
-        if self._halved:
+        if self.halved:
             view = halve_frames(view)
         frames = np.asarray(view[list(self.layers), : self.max_frames], dtype=np.float32)
         if self._normaliser is None or not self._normaliser.group_of:

@@ -105,7 +105,7 @@ def _validate(
     return loss, uar(classes.numpy(), logits.argmax(dim=1).numpy())
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def _logits(head: Dense, features: Sequence[Features], ids: Sequence[str], batch_size: int) -> Tensor:
     head.eval()
     parts = [ids[first : first + batch_size] for first in range(0, len(ids), batch_size)]

@@ -1,0 +1,285 @@
+"""The command line: thin commands in the order of the data flow. Each one calls what does the work."""
+
+import logging
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from featcache._version import __version__
+from featcache.errors import FeatcacheError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Run a frozen speech model once, cache every layer, compare emotion-recognition heads in seconds.",
+)
+
+FINISHED_WITH_FAILURES = 3
+INTERRUPTED = 130
+
+
+class Weights(StrEnum):
+    pretrained = "pretrained"
+    random = "random"
+
+
+class Storage(StrEnum):
+    float16 = "float16"
+    float32 = "float32"
+
+
+class Channel(StrEnum):
+    mean = "mean"
+    first = "first"
+
+
+class Norm(StrEnum):
+    speaker = "speaker"
+    globally = "global"
+    none = "none"
+
+
+class Head(StrEnum):
+    dense = "dense"
+    lstm = "lstm"
+    fusion = "fusion"
+
+
+class LayerWeighting(StrEnum):
+    abs = "abs"
+    softmax = "softmax"
+
+
+Corpus = Annotated[str | None, typer.Option(help="Name of the corpus, where there are several.")]
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is told in one line and exits with 1."""
+    try:
+        app()
+    except FeatcacheError as error:
+        typer.echo(f"error: {' '.join(str(error).split())}", err=True)
+        sys.exit(1)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"featcache {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _start(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but results and errors.")] = False,
+) -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Plain())
+    logger = logging.getLogger("featcache")
+    logger.handlers[:] = [handler]
+    logger.setLevel(logging.WARNING if quiet else logging.INFO)
+
+
+class _Plain(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        prefix = "warning: " if record.levelno >= logging.WARNING else ""
+        return prefix + record.getMessage()
+
+
+@app.command(epilog="Example: featcache demo")
+def demo(
+    folder: Annotated[Path, typer.Option(help="Where to leave everything.")] = Path("featcache-demo"),
+) -> None:
+    """The whole main job on synthetic speech, offline, in two minutes."""
+    from featcache.demo import run_demo
+
+    run_demo(folder)
+
+
+@app.command(epilog="Example: featcache corpora ravdess")
+def corpora(name: Annotated[str | None, typer.Argument(help="Show one corpus in full.")] = None) -> None:
+    """The corpora that are known, their protocols, and what lies ready here."""
+    from featcache.listing import print_corpora
+
+    print_corpora(name)
+
+
+@app.command(epilog="Example: featcache models")
+def models() -> None:
+    """The models that have short names, their size, and which of them are on this machine."""
+    from featcache.listing import print_models
+
+    print_models()
+
+
+@app.command(epilog="Example: featcache extract --model wav2vec2-base --data path/to/emodb")
+def extract(
+    model: Annotated[
+        str,
+        typer.Option(
+            help="Short name (see 'featcache models'), Hugging Face id, folder, egemaps, egemaps-functionals or "
+            "spectrogram."
+        ),
+    ] = "wav2vec2-base",
+    corpus: Annotated[str | None, typer.Option(help="Name under data/corpora, where there are several.")] = None,
+    data: Annotated[Path | None, typer.Option(help="The corpus's folder, or a manifest.csv, elsewhere.")] = None,
+    egemaps: Annotated[bool, typer.Option(help="Fill the store 'egemaps' as well.")] = True,
+    name: Annotated[str | None, typer.Option(help="Name of the store, if not the model's.")] = None,
+    store: Annotated[Storage | None, typer.Option(help="How models' features are stored; float16 by default.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Take only so many utterances, from all over.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, … or auto.")] = "auto",
+    workers: Annotated[int | None, typer.Option(min=1, help="Threads; one per core by default.")] = None,
+    batch_seconds: Annotated[
+        float | None, typer.Option(min=0, help="Seconds of audio per forward pass. Changes no number.")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first utterance that fails.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would be done; write nothing.")] = False,
+    weights: Annotated[Weights | None, typer.Option(help="random: untrained, offline, a control.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the Hugging Face hub.")] = None,
+    layers: Annotated[str | None, typer.Option(help="all, local, last, or a list such as 0,4-8,input.")] = None,
+    do_normalize: Annotated[
+        bool | None, typer.Option(help="Normalise waveforms; by default as the checkpoint says.")
+    ] = None,
+    sampling_rate: Annotated[
+        int | None, typer.Option(min=1, help="In Hz, for descriptors; 0 for the files' own.")
+    ] = None,
+    channel: Annotated[Channel | None, typer.Option(help="How descriptors mix several channels.")] = None,
+    window: Annotated[str | None, typer.Option(help="Of the spectrogram: 25ms, or 400samples.")] = None,
+    hop: Annotated[str | None, typer.Option(help="Of the spectrogram: 10ms, or 320samples.")] = None,
+    n_fft: Annotated[int | None, typer.Option(min=2, help="Of the spectrogram, in samples.")] = None,
+    center: Annotated[bool | None, typer.Option(help="Whether spectrogram frames are centred.")] = None,
+) -> None:
+    """Run a frozen model over a corpus and keep every layer. A second call goes on where the first ended."""
+    from featcache.extraction import extract as run
+    from featcache.extraction import summarise_report
+
+    report = run(
+        model=model,
+        corpus=corpus,
+        data=data,
+        egemaps=egemaps,
+        name=name,
+        store=store.value if store else None,
+        limit=limit,
+        device=device,
+        workers=workers,
+        batch_seconds=batch_seconds,
+        strict=strict,
+        dry_run=dry_run,
+        weights=weights.value if weights else None,
+        revision=revision,
+        layers=layers,
+        do_normalize=do_normalize,
+        sampling_rate=sampling_rate,
+        channel=channel.value if channel else None,
+        window=window,
+        hop=hop,
+        n_fft=n_fft,
+        center=center,
+    )
+    if dry_run:
+        return
+    typer.echo(summarise_report(report))
+    if report.interrupted:
+        raise typer.Exit(INTERRUPTED)
+    if report.failures:
+        raise typer.Exit(FINISHED_WITH_FAILURES)
+
+
+@app.command(epilog="Example: featcache info data/cache/emodb/wav2vec2-base")
+def info(
+    path: Annotated[Path | None, typer.Argument(help="A store, or a cache; by default the only cache.")] = None,
+) -> None:
+    """What is in a store, and what made it."""
+    from featcache.listing import print_info
+
+    print_info(path)
+
+
+@app.command(epilog="Example: featcache fit --head dense --norm speaker")
+def fit(
+    head: Annotated[Head, typer.Option(help="What is trained.")] = Head.dense,
+    norm: Annotated[Norm, typer.Option(help="Whose statistics normalise; speaker is transductive.")] = Norm.speaker,
+    features: Annotated[str | None, typer.Option(help="Names of stores, separated by commas.")] = None,
+    layers: Annotated[str, typer.Option(help="all, local, last, or a list such as 0,4-8.")] = "all",
+    layer_weighting: Annotated[
+        LayerWeighting, typer.Option(help="How layer weights are made to sum to 1.")
+    ] = LayerWeighting.abs,
+    corpus: Corpus = None,
+    protocol: Annotated[str | None, typer.Option(help="Name of a protocol, see 'featcache corpora'.")] = None,
+    target: Annotated[str | None, typer.Option(help="The label to predict.")] = None,
+    select: Annotated[
+        list[str] | None, typer.Option(help="Only utterances with these labels: vocal_channel=speech.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="How many.")] = 5,
+    max_frames: Annotated[
+        int | None, typer.Option(min=0, help="Frames used of each utterance; 0 for all, by default the corpus's.")
+    ] = None,
+    learning_rate: Annotated[float | None, typer.Option(min=0, help="Of Adam; 1e-4 by default.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Utterances; 32, for lstm 16.")] = None,
+    max_epochs: Annotated[int | None, typer.Option(min=1, help="100 by default.")] = None,
+    patience: Annotated[int | None, typer.Option(min=1, help="Epochs without improvement; 4 by default.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the run folder.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Train again although the run is there.")] = False,
+) -> None:
+    """Train a head on cached features, over all folds and seeds, and print the table."""
+    from featcache.training.fit import first_seeds
+    from featcache.training.fit import fit as run
+
+    training = {
+        "learning_rate": learning_rate,
+        "batch_size": batch_size,
+        "max_epochs": max_epochs,
+        "patience": patience,
+    }
+    finished = run(
+        head=head.value,
+        norm=norm.value,
+        features=features.split(",") if features else None,
+        layers=layers,
+        layer_weighting=layer_weighting.value,
+        corpus=corpus,
+        protocol=protocol,
+        target=target,
+        select=_selection(select or []),
+        seeds=first_seeds(seeds),
+        max_frames=max_frames,
+        training={key: value for key, value in training.items() if value is not None},
+        name=name,
+        overwrite=overwrite,
+    )
+    from featcache.listing import print_runs
+
+    print_runs([finished])
+    typer.echo(f"\n{finished.path}")
+
+
+@app.command(epilog="Example: featcache layers")
+def layers(
+    runs: Annotated[
+        list[str] | None, typer.Argument(help="Run folders or names; by default the newest that has layer weights.")
+    ] = None,
+    corpus: Corpus = None,
+    out: Annotated[Path | None, typer.Option(help="Where to write, without suffix.")] = None,
+) -> None:
+    """Draw the learned layer weights of one run, or of several side by side."""
+    from featcache.listing import draw_layers
+
+    draw_layers(runs or [], corpus=corpus, out=out)
+
+
+def _selection(pairs: list[str]) -> dict[str, list[str]]:
+    selection: dict[str, list[str]] = {}
+    for pair in pairs:
+        column, separator, values = pair.partition("=")
+        if not separator:
+            raise typer.BadParameter(f"{pair!r}: expected LABEL=VALUE, or LABEL=VALUE,VALUE", param_hint="--select")
+        selection[column] = values.split(",")
+    return selection

@@ -1,0 +1,195 @@
+"""Corpora, models, stores and runs → lists on the terminal."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from featcache.corpora import CORPORA
+from featcache.errors import CorpusError, StoreError, unknown_name
+from featcache.extraction import format_bytes
+from featcache.extractors.models import is_local, known_models
+from featcache.protocols import PROTOCOLS
+from featcache.report.tables import ResultRow, results_table
+from featcache.training.run_folder import Run, find_run, finished_runs
+from featcache.workspace import Workspace
+
+FRAMES_PER_HOUR = 50 * 3600
+
+
+def print_corpora(name: str | None) -> None:
+    """What is known of corpora; of one in full.
+
+    Raises:
+        CorpusError: an unknown name.
+    """
+    workspace = Workspace.at()
+    if name is not None and name not in CORPORA:
+        raise CorpusError(unknown_name("corpus", name, CORPORA))
+    if name is not None:
+        corpus = CORPORA[name]
+        rows = {
+            "title": corpus.title,
+            "what": corpus.description,
+            "from": corpus.source,
+            "licence": corpus.license,
+            "classes": ", ".join(corpus.classes) or "whatever the manifest says",
+            "protocols": ", ".join([*corpus.protocols, *_general_protocols()]),
+            "frames used": f"the first {corpus.max_frames} of each utterance, unless --max-frames says otherwise",
+        }
+        _print_pairs(rows)
+        return
+    table = _table("Corpus", "What", "Published protocols")
+    for corpus in CORPORA.values():
+        table.add_row(corpus.name, corpus.description, ", ".join(corpus.protocols) or "-")
+    console = Console()
+    console.print(table)
+    console.print()
+    table = _table("Protocol", "What")
+    for protocol in PROTOCOLS.values():
+        table.add_row(protocol.name, protocol.description)
+    console.print(table)
+    there = sorted(path.name for path in workspace.corpora.glob("*") if path.is_dir() and path.name[0] != ".")
+    cached = sorted(path.parent.name for path in workspace.home.glob("cache/*/manifest.csv"))
+    console.print(Text(f"\nunder {workspace.corpora}: {', '.join(there) or 'none'}"))
+    console.print(Text(f"under {workspace.home / 'cache'}: {', '.join(cached) or 'none'}"))
+
+
+def print_models() -> None:
+    """All short names, with the size of their features and whether the weights are on this machine."""
+    table = _table("Model", "Hugging Face id", "Layers x size", "Cache per hour", "Here")
+    for name, entry in known_models().items():
+        layers, size = _dimensions(entry)
+        hourly = format_bytes(layers * size * FRAMES_PER_HOUR * 2)
+        table.add_row(name, entry["model_id"], f"{layers} x {size}", hourly, "yes" if is_local(name) else "-")
+    console = Console()
+    console.print(table)
+    console.print(
+        "\nCache per hour of audio, float16. Models that are not here are fetched from the Hugging Face hub; "
+        "--weights random builds each of them untrained, offline.\n"
+        "Also: egemaps, egemaps-functionals, spectrogram, any Hugging Face id, any folder that holds a model."
+    )
+
+
+def print_info(path: Path | None) -> None:
+    """What a store holds and what made it; of a cache, all its stores.
+
+    Raises:
+        StoreError: no store and no cache.
+    """
+    from featcache.cache.reader import FeatureCache, FeatureStore
+
+    path = path or Workspace.at().find_cache(None)
+    if (path / "manifest.csv").is_file():
+        cache = FeatureCache(path)
+        manifest = cache.manifest
+        rows = {
+            "cache": str(path),
+            "utterances": str(len(manifest)),
+            "speakers": str(len(manifest.speaker_ids)),
+            "labels": ", ".join(manifest.label_columns) or "none",
+        }
+        _print_pairs(rows)
+        stores = [cache[name] for name in cache]
+    else:
+        stores = [FeatureStore(path)]
+    for store in stores:
+        size = sum(file.stat().st_size for file in store.path.glob("*.h5"))
+        ids = store.utterance_ids
+        known: dict[str, Any] = {
+            "store": store.path,
+            "finished": "yes" if store.complete else "no: run the same 'featcache extract' again",
+            "utterances": len(store),
+            "audio": f"{store.duration(ids):.0f} s",
+            "frames": int(store.num_frames(ids).sum()),
+            "on disk": format_bytes(size),
+        }
+        hidden = {"settings", "complete", "layers", "num_requested", "num_blocks", "extractor", "dataset"}
+        rest = {name: value for name, value in sorted(store.metadata.items()) if name not in hidden}
+        print()
+        _print_pairs({**known, **rest})
+
+
+def print_runs(runs: Sequence[Run]) -> None:
+    """The table of results."""
+    Console().print(results_table([result_row(run) for run in runs]))
+
+
+def result_row(run: Run) -> ResultRow:
+    """The row of one run; features of untrained models are called so."""
+    config = run.config
+    names = [f"{name} (untrained)" if name in config["untrained"] else name for name in config["features"]]
+    return ResultRow.from_metrics(
+        run.metrics,
+        features=" + ".join(names),
+        layers=config["layers"],
+        head=config["head"],
+        norm=config["norm"],
+        protocol=config["protocol"],
+    )
+
+
+def draw_layers(names: Sequence[str], *, corpus: str | None, out: Path | None) -> None:
+    """Draw the layer weights of runs, and print them.
+
+    Raises:
+        StoreError: no run that has layer weights.
+    """
+    from featcache.report.layers import draw_layer_weights
+
+    workspace = Workspace.at()
+    if names:
+        runs = [find_run(workspace, name) for name in names]
+    else:
+        runs = [run for run in finished_runs(workspace, corpus) if not run.layer_weights().empty][-1:]
+        if not runs:
+            raise StoreError(
+                f"no run with layer weights under {workspace.home / 'runs'}; make one with 'featcache fit'"
+            )
+    path = out or (runs[0].path if len(runs) == 1 else runs[0].path.parent) / "layer_weights"
+    summary = draw_layer_weights({run.name: run.layer_weights() for run in runs}, path)
+    table = _table("Run", "Layer", "Weight", "Std over seeds")
+    for row in summary.itertuples():
+        table.add_row(str(row.run), str(row.layer), f"{row.mean:.4f}", f"{row.std:.4f}")
+    console = Console()
+    console.print(table)
+    console.print(Text(f"\n{path}.png  .svg  _summary.csv"))
+
+
+def _general_protocols() -> list[str]:
+    special = {name for corpus in CORPORA.values() for name in corpus.protocols}
+    return [name for name in PROTOCOLS if name not in special]
+
+
+def _dimensions(entry: dict[str, Any]) -> tuple[int, int]:
+    """Number of layers and hidden size; what an entry leaves out is transformers' default, that of a base model."""
+    config = entry["config"]
+    if entry["family"] == "whisper":
+        return config.get("encoder_layers", 4) + 1, config.get("d_model", 384)
+    return config.get("num_hidden_layers", 12) + 1, config.get("hidden_size", 768)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _print_pairs(pairs: dict[str, Any]) -> None:
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in pairs.items():
+        table.add_row(Text(name), Text(_told(value)))
+    Console().print(table)
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return "-" if isinstance(value, float) and math.isnan(value) else str(value)

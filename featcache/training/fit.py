@@ -1,0 +1,450 @@
+"""Cache → run folder: everything that one ``featcache fit`` does, in the order of the data flow."""
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from featcache._version import __version__
+from featcache.cache.reader import FeatureCache, FeatureStore
+from featcache.corpora import CORPORA, Corpus
+from featcache.errors import ManifestError, ProtocolError, StoreError, listed
+from featcache.evaluate.metrics import summarise
+from featcache.heads import Dense, create_head
+from featcache.manifest import Manifest
+from featcache.normalise import fit_normaliser
+from featcache.progress import progress
+from featcache.protocols import PROTOCOLS, Fold, check_folds, default_protocol, make_folds
+from featcache.threads import available_cores, one_thread_each
+from featcache.training import run_folder
+from featcache.training.data import MEMORY_SHARE, Features, check_pairing, physical_memory
+from featcache.training.run_folder import Run
+from featcache.training.train import Epoch, TrainingConfig, predict, train_head
+from featcache.workspace import Workspace
+
+log = logging.getLogger(__name__)
+
+# Source: Pepino et al. 2021 as run; further seeds go on in the same steps.
+SEEDS = (123, 1234, 2345, 3456, 4567)
+BATCH_SIZES = {"lstm": 16}
+
+SPEAKER_NOTE = (
+    "Speaker normalisation is transductive: the mean and standard deviation of each test speaker were taken over all "
+    "utterances of that speaker, without their labels."
+)
+UNTRAINED_NOTE = (
+    "The weights of {} are random: this is the untrained control, and says nothing about the trained model."
+)
+EGEMAPS_NOTE = "eGeMAPS frames were averaged in pairs, so that they come every 20 ms (Pepino et al. 2021)."
+
+
+def first_seeds(number: int) -> tuple[int, ...]:
+    """The seeds of Pepino et al. 2021, and beyond five more in the same steps."""
+    return tuple(123 if i == 0 else 1234 + 1111 * (i - 1) for i in range(number))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Setup:
+    """Everything resolved: what ``config.yaml`` says, and what training needs."""
+
+    cache: FeatureCache
+    stores: list[FeatureStore]
+    manifest: Manifest
+    target: str
+    classes: tuple[str, ...]
+    folds: list[Fold]
+    features: list[Features]
+    config: dict[str, Any]
+    training: TrainingConfig
+    notes: list[str]
+    warnings: list[str]
+
+
+def fit(
+    *,
+    head: str = "dense",
+    norm: str = "speaker",
+    features: Sequence[str] | None = None,
+    layers: str = "all",
+    layer_weighting: str = "abs",
+    corpus: str | None = None,
+    protocol: str | None = None,
+    target: str | None = None,
+    select: Mapping[str, Sequence[str]] | None = None,
+    seeds: Sequence[int] = SEEDS,
+    max_frames: int | None = None,
+    training: Mapping[str, Any] | None = None,
+    name: str | None = None,
+    overwrite: bool = False,
+    home: str | os.PathLike[str] | None = None,
+) -> Run:
+    """Train a head over all folds and seeds of a protocol, and leave a run folder.
+
+    Args:
+        head: ``dense``, ``lstm`` or ``fusion``.
+        norm: ``speaker``, ``global`` or ``none``.
+        features: Names of stores. By default the only model's store, with ``egemaps`` beside it for ``fusion``.
+        layers: ``all``, ``local``, ``last``, or a list such as ``0,4-8``.
+        layer_weighting: ``abs``, w = |a| / Σ|a|, or ``softmax``.
+        corpus: Name under ``data/cache``; may be left out when there is one.
+        protocol: A name in ``featcache.protocols.PROTOCOLS``; by default the manifest's split, ``loso`` for up to
+            twelve speakers, ``group-kfold`` for more.
+        target: The label to predict; by default the protocol's or the corpus's.
+        select: Take only utterances whose labels have these values.
+        seeds: One training each per fold.
+        max_frames: How many frames of each utterance are used; by default 400 (8 s), for RAVDESS 250. 0 is all.
+        training: Fields of :class:`~featcache.training.train.TrainingConfig` that differ from their defaults.
+        name: Of the run folder; by default made from the settings.
+        overwrite: Train again although a finished run of that name is there.
+        home: Where everything lives; by default ``$FEATCACHE_HOME``, or ``data``.
+
+    Returns:
+        The finished run. One with the same settings that is there already is given back as it is.
+
+    Raises:
+        FeatcacheError: nothing to fit, an unknown name, folds that cannot be made, one class only, features that an
+            interrupted extraction left unfinished.
+    """
+    workspace = Workspace.at(home)
+    cache = FeatureCache(workspace.find_cache(corpus))
+    setup = _resolve(
+        cache,
+        head=head,
+        norm=norm,
+        names=features,
+        layers=layers,
+        layer_weighting=layer_weighting,
+        protocol=protocol,
+        target=target,
+        select=dict(select or {}),
+        seeds=tuple(seeds),
+        max_frames=max_frames,
+        training=dict(training or {}),
+    )
+    folder = workspace.runs(cache.name) / (name or _run_name(setup.config))
+    finished = _finished(folder, setup.config, overwrite=overwrite)
+    if finished:
+        log.info("%s is there already; --overwrite trains it again", folder)
+        return finished
+    for text in (*setup.notes, *setup.warnings):
+        log.info("%s", text)
+    with run_folder.new_run(folder) as unfinished:
+        run_folder.write_yaml(unfinished / "config.yaml", setup.config)
+        tables = _train_all(setup, unfinished)
+        _write_results(unfinished, setup, tables, title=folder.name)
+    return Run(folder)
+
+
+def _resolve(
+    cache: FeatureCache,
+    *,
+    head: str,
+    norm: str,
+    names: Sequence[str] | None,
+    layers: str,
+    layer_weighting: str,
+    protocol: str | None,
+    target: str | None,
+    select: dict[str, Sequence[str]],
+    seeds: tuple[int, ...],
+    max_frames: int | None,
+    training: dict[str, Any],
+) -> _Setup:
+    known = _corpus_of(cache)
+    stores = [_open_finished(cache, store) for store in names or _default_features(cache, head)]
+    manifest = cache.manifest.select(**select) if select else cache.manifest
+    manifest, warnings = _without_missing(manifest, stores)
+    protocol = protocol or default_protocol(manifest)
+    if target is None:
+        published = PROTOCOLS[protocol].target if protocol in PROTOCOLS else None
+        target = published or (known.target if known else _only_label(manifest))
+    manifest = manifest.subset(tuple(manifest.labels(target)))
+    folds = make_folds(protocol, manifest, target)
+    tested = {i for fold in folds for part in (fold.train, fold.validation, fold.test) for i in part}
+    manifest = manifest.subset(tuple(tested))
+    classes = _classes(manifest, target, known)
+    warnings += check_folds(folds, manifest, protocol)
+    warnings += _unlearnable(folds, manifest.labels(target))
+    if max_frames is None:
+        max_frames = known.max_frames if known else 400
+    room = physical_memory() * MEMORY_SHARE / len(stores)
+    features = [Features(store, layers=layers, max_frames=max_frames or None, memory=room) for store in stores]
+    if layers != "all" and all(len(store.layer_names) == 1 for store in stores):
+        raise ManifestError(f"--layers {layers} does not apply: {', '.join(s.name for s in stores)} has no layers")
+    check_pairing(features)
+    # told here, before anything is trained
+    create_head(head, **_head_sizes(features, len(classes), layer_weighting), seed=0)
+    config = TrainingConfig(**{"batch_size": BATCH_SIZES.get(head, TrainingConfig.batch_size), **training})
+    return _Setup(
+        cache=cache,
+        stores=stores,
+        manifest=manifest,
+        target=target,
+        classes=classes,
+        folds=folds,
+        features=features,
+        training=config,
+        notes=_notes(norm, features, manifest, max_frames),
+        warnings=warnings,
+        config={
+            "featcache_version": __version__,
+            "corpus": cache.name,
+            "features": {store.name: store.metadata["fingerprint"] for store in stores},
+            "untrained": [store.name for store in stores if store.metadata.get("weights") == "random"],
+            "layers": layers if any(item.layer_names[0] for item in features) else "-",
+            "layer_weighting": layer_weighting,
+            "head": head,
+            "norm": norm,
+            "protocol": protocol,
+            "target": target,
+            "classes": list(classes),
+            "select": {column: list(values) for column, values in select.items()},
+            "seeds": list(seeds),
+            "max_frames": max_frames,
+            "training": asdict(config),
+            "folds": [
+                {
+                    "fold": number,
+                    "name": fold.name,
+                    "train": len(fold.train),
+                    "validation": len(fold.validation),
+                    "test": len(fold.test),
+                }
+                for number, fold in enumerate(folds, start=1)
+            ],
+            "utterances_sha256": _hash([[*fold.train, "", *fold.validation, "", *fold.test] for fold in folds]),
+        },
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Tables:
+    predictions: list[list[Any]]
+    history: list[list[Any]]
+    layer_weights: list[list[Any]]
+
+
+def _train_all(setup: _Setup, folder: Path) -> _Tables:
+    """Train every seed of every fold."""
+    seeds = setup.config["seeds"]
+    labels = setup.manifest.labels(setup.target)
+    targets = {utterance_id: setup.classes.index(label) for utterance_id, label in labels.items()}
+    sizes = _head_sizes(setup.features, len(setup.classes), setup.config["layer_weighting"])
+    tables = _Tables(predictions=[], history=[], layer_weights=[])
+    total = len(setup.folds) * len(seeds)
+    title = f"{setup.config['head']}, {len(setup.folds)} folds x {len(seeds)} seeds"
+    cores = available_cores()
+    with (
+        one_thread_each(),
+        ThreadPoolExecutor(cores, thread_name_prefix="fit") as pool,
+        progress(title, total, rate=lambda done, took: f"{took / max(done, 1):.1f} s per training") as advance,
+    ):
+        for number, fold in enumerate(setup.folds, start=1):
+            normalise(setup.features, setup.config["norm"], setup.manifest, fold, first=number == 1)
+
+            def train(seed: int, fold: Fold = fold) -> tuple[Dense, list[Epoch]]:
+                head = create_head(setup.config["head"], **sizes, seed=seed)
+                return head, train_head(head, setup.features, targets, fold, seed, setup.training)
+
+            for seed, (head, epochs) in zip(seeds, pool.map(train, seeds), strict=True):
+                tables.history.extend([seed, number, *asdict(epoch).values()] for epoch in epochs)
+                tables.predictions.extend(_predictions(setup, head, fold, seed, number))
+                tables.layer_weights.extend(_layer_weights(setup, head, seed, number))
+                _save_head(folder / "heads" / f"seed-{seed}-fold-{number}.safetensors", head)
+                advance(1)
+    return tables
+
+
+def normalise(features: Sequence[Features], norm: str, manifest: Manifest, fold: Fold, *, first: bool) -> None:
+    """Set the normalisers of a fold; those that do not depend on the fold stay, and what they computed stays kept."""
+    if norm == "global" or first:
+        for item in features:
+            item.normalise_with(fit_normaliser(item.store, norm, manifest, fold.train))
+
+
+def _predictions(setup: _Setup, head: Dense, fold: Fold, seed: int, number: int) -> list[list[Any]]:
+    probabilities = predict(head, setup.features, fold.test, setup.training.batch_size)
+    rows = []
+    for utterance_id, values in zip(fold.test, probabilities, strict=True):
+        utterance = setup.manifest[utterance_id]
+        prediction = setup.classes[int(np.argmax(values))]
+        target = utterance.labels[setup.target]
+        told = (f"{value:.6g}" for value in values)
+        rows.append([seed, number, utterance_id, utterance.speaker_id, target, prediction, *told])
+    return rows
+
+
+def _layer_weights(setup: _Setup, head: Dense, seed: int, number: int) -> list[list[Any]]:
+    return [
+        [seed, number, layer, float(weight), item.store.name]
+        for item, weights in zip(setup.features, head.layer_weights(), strict=True)
+        if weights is not None
+        for layer, weight in zip(item.layer_names, weights, strict=True)
+    ]
+
+
+def _save_head(path: Path, head: Dense) -> None:
+    from safetensors.torch import save_file
+
+    path.parent.mkdir(exist_ok=True)
+    save_file({name: tensor.contiguous() for name, tensor in head.state_dict().items()}, path)
+
+
+def _write_results(folder: Path, setup: _Setup, tables: _Tables, *, title: str) -> None:
+    from featcache.report import figures
+    from featcache.report.html import write_report
+
+    keys = ["seed", "fold"]
+    columns = [*keys, "utterance_id", "speaker_id", "target", "prediction", *(f"p_{name}" for name in setup.classes)]
+    run_folder.write_rows(folder / "predictions.csv", columns, tables.predictions)
+    epoch_columns = [*keys, "epoch", "train_loss", "validation_loss", "validation_uar"]
+    run_folder.write_rows(folder / "history.csv", epoch_columns, tables.history)
+    run_folder.write_rows(folder / "layer_weights.csv", [*keys, "layer", "weight", "features"], tables.layer_weights)
+    metrics = summarise(run_folder.read_table(folder / "predictions.csv"), setup.classes)
+    figures.save(figures.confusion_matrix(metrics["confusion"]["counts"], setup.classes), folder / "confusion_matrix")
+    figures.save(figures.training_curves(run_folder.read_table(folder / "history.csv")), folder / "training_curves")
+    shown = [
+        ("confusion_matrix", "Recall in percent; in small print the utterances, averaged over seeds."),
+        ("training_curves", "Losses of all folds and seeds; the dots mark the epochs whose weights were kept."),
+    ]
+    if tables.layer_weights:
+        from featcache.report.layers import draw_layer_weights
+
+        draw_layer_weights({title: run_folder.read_table(folder / "layer_weights.csv")}, folder / "layer_weights")
+        shown.append(("layer_weights", "Learned layer weights; bars are the standard deviation over seeds."))
+    run_folder.write_json(folder / run_folder.METRICS, metrics)
+    write_report(
+        folder,
+        title=title,
+        settings=setup.config,
+        metrics=metrics,
+        notes=setup.notes,
+        warnings=setup.warnings,
+        figures=shown,
+    )
+
+
+def _open_finished(cache: FeatureCache, name: str) -> FeatureStore:
+    store = cache[name]
+    if not store.complete:
+        raise StoreError(
+            f"{store.path} is not finished: it holds {len(store)} of {len(cache.manifest)} utterances; "
+            "run the same 'featcache extract' again, which goes on where it stopped"
+        )
+    return store
+
+
+def _default_features(cache: FeatureCache, head: str) -> list[str]:
+    models = [name for name in cache if cache[name].metadata["dataset"] == "hidden_states"]
+    if len(models) != 1:
+        found = f"several models: {', '.join(models)}" if models else f"no model, but {', '.join(cache) or 'nothing'}"
+        raise StoreError(f"{cache.path} holds {found}; choose with --features NAME")
+    return [*models, "egemaps"] if head == "fusion" else models
+
+
+def _without_missing(manifest: Manifest, stores: Sequence[FeatureStore]) -> tuple[Manifest, list[str]]:
+    there = [i for i in manifest.utterance_ids if all(i in store for store in stores)]
+    if not there:
+        raise StoreError(f"no utterance has features in {' and '.join(store.name for store in stores)}")
+    missing = len(manifest) - len(there)
+    warnings = []
+    if missing:
+        gone = [i for i in manifest.utterance_ids if i not in set(there)]
+        warnings.append(
+            f"{missing} of {len(manifest)} utterances have no features and are left out ({listed(gone)}): "
+            "not extracted (--limit), or failed (failures.csv)"
+        )
+    return manifest.subset(there), warnings
+
+
+def _corpus_of(cache: FeatureCache) -> Corpus | None:
+    try:
+        name = json.loads((cache.path / "corpus.json").read_text(encoding="utf-8"))["corpus"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return CORPORA.get(name)
+
+
+def _only_label(manifest: Manifest) -> str:
+    if len(manifest.label_columns) == 1:
+        return manifest.label_columns[0]
+    raise ManifestError(f"which label is to be predicted? choose with --target: {', '.join(manifest.label_columns)}")
+
+
+def _classes(manifest: Manifest, target: str, corpus: Corpus | None) -> tuple[str, ...]:
+    present = set(manifest.labels(target).values())
+    if len(present) < 2:
+        raise ManifestError(f"label {target!r} has one class only, {listed(present)}; a classifier needs two")
+    known = [name for name in (corpus.classes if corpus else ()) if name in present]
+    return tuple(known + sorted(present - set(known)))
+
+
+def _unlearnable(folds: Sequence[Fold], labels: Mapping[str, str]) -> list[str]:
+    """Classes that are tested but never trained on; a fold with a single class cannot be trained at all."""
+    warnings = []
+    for fold in folds:
+        trained = {labels[i] for i in fold.train}
+        if len(trained) < 2:
+            raise ProtocolError(f"fold {fold.name!r} trains on one class only, {listed(trained)}; use another protocol")
+        unseen = {labels[i] for i in fold.test} - trained
+        if unseen:
+            warnings.append(f"fold {fold.name!r} tests classes that it never trains on: {listed(sorted(unseen))}")
+    return warnings
+
+
+def _head_sizes(features: Sequence[Features], num_outputs: int, layer_weighting: str) -> dict[str, Any]:
+    return {
+        "num_layers": [len(item.layers) for item in features],
+        "hidden_sizes": [item.store.hidden_size for item in features],
+        "num_outputs": num_outputs,
+        "layer_weighting": layer_weighting,
+    }
+
+
+def _notes(norm: str, features: Sequence[Features], manifest: Manifest, max_frames: int) -> list[str]:
+    notes = [SPEAKER_NOTE] if norm == "speaker" else []
+    for item in features:
+        if item.store.metadata.get("weights") == "random":
+            notes.append(UNTRAINED_NOTE.format(item.store.name))
+        if item.halved:
+            notes.append(EGEMAPS_NOTE)
+    cut = sum(features[0].num_frames(i) > max_frames for i in manifest.utterance_ids) if max_frames else 0
+    if cut:
+        seconds = "" if np.isnan(features[0].frame_shift) else f" ({max_frames * features[0].frame_shift:.1f} s)"
+        notes.append(
+            f"{cut} of {len(manifest)} utterances are longer and only their first {max_frames} frames{seconds} count."
+        )
+    return notes
+
+
+def _run_name(config: Mapping[str, Any]) -> str:
+    layers = "" if config["layers"] == "all" else f"_{config['layers']}"
+    features = "+".join(config["features"])
+    return f"{features}{layers}_{config['head']}_{config['norm']}_{config['protocol']}_{_hash(config)[:6]}"
+
+
+def _finished(folder: Path, config: Mapping[str, Any], *, overwrite: bool) -> Run | None:
+    try:
+        run = Run(folder)
+    except StoreError:
+        return None
+    if overwrite:
+        return None
+    if run.config != config:
+        differing = sorted(key for key in {*run.config, *config} if run.config.get(key) != config.get(key))
+        raise StoreError(
+            f"{folder} is a run with other settings ({', '.join(differing)} differ); "
+            "give this one another --name, or replace that one with --overwrite"
+        )
+    return run
+
+
+def _hash(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,369 @@
+"""Loading models: names, folders and ids; what is refused, and that nothing is ever unpickled."""
+
+import json
+import os
+import pickle
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from safetensors.numpy import load_file, save_file
+
+from featcache.errors import ModelError
+from featcache.extractors import create_extractor, store_name
+from featcache.extractors.models import FAMILIES, is_local, known_models, load, short_name
+
+
+@pytest.fixture
+def folder(tiny_model, tmp_path):
+    """A model of one's own, to spoil."""
+    return shutil.copytree(tiny_model("wav2vec2"), tmp_path / "my-model")
+
+
+@pytest.fixture
+def tiny_entry(tiny_model, monkeypatch):
+    """Carry one more model, ``tiny``, whose architecture is quick to build."""
+    config = json.loads((Path(tiny_model("wav2vec2")) / "config.json").read_text())
+    names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "conv_dim")
+    entry = {
+        "model_id": "nobody/tiny-model",
+        "family": "wav2vec2",
+        "do_normalize": False,
+        "config": {name: config[name] for name in names},
+    }
+    monkeypatch.setitem(known_models(), "tiny", entry)
+    return entry
+
+
+@pytest.fixture
+def hub_cache(tmp_path, monkeypatch):
+    """What the hub's client has fetched before: nothing, until a test puts something there."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    return tmp_path / "hub"
+
+
+def edit_config(folder, **changes):
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def edit_weights(folder, change):
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def refused(message, model, **options):
+    with pytest.raises(ModelError, match=message) as caught:
+        load(str(model), **options)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("weights", ["pretrained", "random"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_models_of_every_family_are_frozen(tiny_model, family, weights):
+    loaded = load(tiny_model(family), weights=weights)
+    assert not any(module.training for module in loaded.module.modules())
+    assert not any(parameter.requires_grad for parameter in loaded.module.parameters())
+    assert {parameter.dtype for parameter in loaded.module.parameters()} == {torch.float32}
+    assert loaded.model_id == Path(tiny_model(family)).name
+    assert loaded.revision is None
+    assert re.fullmatch("[0-9a-f]{64}", loaded.weights_sha256)
+
+
+def test_pretrained_weights_are_those_of_the_file(folder):
+    stored = load_file(folder / "model.safetensors")
+    loaded = {name: values.numpy() for name, values in load(str(folder)).module.state_dict().items()}
+    common = stored.keys() & loaded.keys()
+    assert len(common) >= len(stored) - 2  # transformers may rename the two of the weight norm
+    for name in common:
+        np.testing.assert_array_equal(loaded[name], stored[name])
+
+
+def test_half_precision_checkpoints_run_in_float32(folder):
+    model = transformers.Wav2Vec2Model.from_pretrained(folder).half()
+    model.save_pretrained(folder)
+    loaded = load(str(folder))
+    assert {parameter.dtype for parameter in loaded.module.parameters()} == {torch.float32}
+    expected = model.state_dict()
+    for name, values in loaded.module.state_dict().items():
+        assert torch.equal(values, expected[name].float())
+
+
+def test_a_prediction_head_is_left_aside(tiny_model, tmp_path):
+    base = transformers.Wav2Vec2Model.from_pretrained(tiny_model("wav2vec2"))
+    with_head = transformers.Wav2Vec2ForCTC(base.config)
+    with_head.wav2vec2.load_state_dict(base.state_dict())
+    with_head.save_pretrained(tmp_path)
+    transformers.Wav2Vec2FeatureExtractor().save_pretrained(tmp_path)
+    assert load(str(tmp_path)).weights_sha256 == load(tiny_model("wav2vec2")).weights_sha256
+
+
+def test_loading_leaves_transformers_as_talkative_as_it_was(tiny_model, capsys):
+    logging = transformers.utils.logging
+    before = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    load(tiny_model("wav2vec2"))
+    assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == before
+    captured = capsys.readouterr()
+    assert captured.out + captured.err == ""
+
+
+# The hash of the weights tells models apart, and nothing else does.
+
+
+def test_the_hash_is_that_of_the_weights_alone(tiny_model, folder):
+    original = tiny_model("wav2vec2")
+    edit_config(folder, hidden_dropout=0.3)
+    assert load(str(folder)).weights_sha256 == load(original).weights_sha256 == load(original).weights_sha256
+
+
+@pytest.mark.parametrize("name", ["encoder.layers.2.final_layer_norm.bias", "feature_projection.projection.weight"])
+def test_the_hash_changes_with_a_single_weight(tiny_model, folder, name):
+    def change(weights):
+        weights[name].flat[7] = np.nextafter(weights[name].flat[7], np.float32(1))
+
+    edit_weights(folder, change)
+    assert load(str(folder)).weights_sha256 != load(tiny_model("wav2vec2")).weights_sha256
+
+
+def test_random_weights_are_always_the_same_and_leave_the_global_generator_alone(tiny_model, tiny_entry):
+    folder = tiny_model("wav2vec2")
+    before = torch.random.get_rng_state()
+    for model in ("tiny", folder):
+        hashes = {load(model, weights="random").weights_sha256}
+        torch.manual_seed(5)
+        state = torch.random.get_rng_state()
+        hashes.add(load(model, weights="random").weights_sha256)
+        assert torch.equal(torch.random.get_rng_state(), state)
+        assert len(hashes) == 1
+        assert hashes != {load(folder).weights_sha256}
+    torch.random.set_rng_state(before)
+
+
+def test_random_weights_of_a_short_name_need_no_network(tiny_entry):
+    loaded = load("tiny", weights="random", revision="v1")
+    assert loaded.model_id == "nobody/tiny-model"
+    assert loaded.revision is None
+    assert loaded.feature_extractor.do_normalize is False
+    assert loaded.module.config.hidden_size == tiny_entry["config"]["hidden_size"]
+
+
+@pytest.mark.parametrize("do_normalize", [True, False])
+def test_the_untrained_control_hears_what_the_checkpoint_hears(tiny_model, do_normalize):
+    loaded = load(tiny_model("wav2vec2", do_normalize=do_normalize), weights="random")
+    assert loaded.feature_extractor.do_normalize is do_normalize
+
+
+def test_random_weights_of_a_bare_configuration(folder, tiny_model, tmp_path):
+    (folder / "preprocessor_config.json").unlink()
+    (folder / "model.safetensors").unlink()
+    assert load(str(folder), weights="random").feature_extractor.do_normalize is True
+    whisper = shutil.copytree(tiny_model("whisper"), tmp_path / "whisper")
+    (whisper / "preprocessor_config.json").unlink()
+    assert load(str(whisper), weights="random").feature_extractor.feature_size == 80
+
+
+@pytest.mark.parametrize(
+    ("model", "nearest"),
+    [("wav2vec2-bsae", "wav2vec2-base, "), ("hubert-huge", "hubert-"), ("wavlm", "wavlm-base")],
+)
+def test_unknown_name(model, nearest):
+    refused(
+        rf"^unknown model '{model}'; nearest: .*{nearest}.*; "
+        r"a folder or a Hugging Face id like 'facebook/wav2vec2-base' works too$",
+        model,
+    )
+
+
+def test_a_name_like_no_other_is_answered_with_all():
+    refused(r"^unknown model 'qqqq'; known: .*wav2vec2-base, .*whisper-tiny", "qqqq")
+
+
+@pytest.mark.parametrize("weights", ["pretrained", "random"])
+def test_hub_id_without_network(weights):
+    refused(
+        r"^model 'nobody/no-such-model' is not on this machine and could not be fetched from the Hugging Face hub \(.+\)$",
+        "nobody/no-such-model",
+        weights=weights,
+    )
+
+
+def test_short_name_without_network(tiny_entry):
+    refused(
+        r"^model 'tiny' is not on this machine and could not be fetched from the Hugging Face hub \(.+\); "
+        r"'--weights random' builds it untrained, offline$",
+        "tiny",
+    )
+
+
+def test_a_folder_without_a_model(tmp_path):
+    refused(rf"^model '{tmp_path}/nothing' is not on this machine", tmp_path / "nothing")
+
+
+class Trap:
+    """Leaves a file behind when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("weights", ["pretrained", "random"])
+def test_pickles_are_never_opened(folder, tmp_path, weights):
+    sprung = tmp_path / "sprung"
+    for name in ("pytorch_model.bin", "pytorch_model.pt", "training_args.bin"):
+        (folder / name).write_bytes(pickle.dumps(Trap(sprung)))
+    assert load(str(folder), weights=weights)  # safetensors lie beside them
+    (folder / "model.safetensors").unlink()
+    if weights == "random":
+        assert load(str(folder), weights=weights)
+    else:
+        (folder / "training_args.bin").unlink()
+        refused(
+            rf"^{folder} holds pickled weights \(pytorch_model\.bin\), which are never loaded; save them as safetensors$",
+            folder,
+        )
+    assert not sprung.exists()
+    pickle.loads(pickle.dumps(Trap(sprung)))
+    assert sprung.exists()  # the trap works
+
+
+def test_code_of_a_folder_is_never_run(folder, tmp_path):
+    sprung = tmp_path / "sprung"
+    (folder / "own.py").write_text(f"open({str(sprung)!r}, 'w')\nclass Config: pass\nclass Model: pass\n")
+    edit_config(folder, auto_map={"AutoConfig": "own.Config", "AutoModel": "own.Model"})
+    assert load(str(folder))
+    assert not sprung.exists()
+
+
+def test_text_models_are_refused(tmp_path):
+    config = transformers.BertConfig(
+        hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8, vocab_size=8
+    )
+    transformers.BertModel(config).save_pretrained(tmp_path)
+    for weights in ("pretrained", "random"):
+        refused(
+            rf"^{tmp_path} is a 'bert' model, expected a speech model of one of: wav2vec2, hubert, wavlm, unispeech, "
+            r"unispeech-sat, data2vec-audio, whisper$",
+            tmp_path,
+            weights=weights,
+        )
+
+
+def test_missing_weights_are_not_made_up(folder):
+    edit_weights(folder, lambda weights: weights.pop("encoder.layers.1.attention.k_proj.weight"))
+    refused(
+        rf"^{folder}: its weights lack 1 parameters of its wav2vec2 architecture "
+        r"\(first: encoder\.layers\.1\.attention\.k_proj\.weight\), which would be random; is this the right checkpoint\?$",
+        folder,
+    )
+
+
+def test_the_mask_embedding_and_whispers_decoder_may_be_missing(folder, tiny_model, tmp_path):
+    edit_weights(folder, lambda weights: weights.pop("masked_spec_embed"))
+    assert load(str(folder))
+    whisper = shutil.copytree(tiny_model("whisper"), tmp_path / "whisper")
+
+    def drop_decoder(weights):
+        for name in [name for name in weights if name.startswith("decoder.")]:
+            del weights[name]
+
+    edit_weights(whisper, drop_decoder)
+    assert load(str(whisper)).weights_sha256 == load(tiny_model("whisper")).weights_sha256
+
+
+def test_weights_of_another_size_are_refused(folder):
+    edit_config(folder, intermediate_size=48)
+    refused(
+        rf"^{folder}: its weights lack 9 parameters of its wav2vec2 architecture \(first: encoder\.layers\.0\.", folder
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("config.json", "{}", "Unrecognized model .*"),
+        ("config.json", "{", ".*not a valid JSON file"),
+        ("config.json", '{"model_type": "brand-new"}', ".*`brand-new`.*"),
+        ("preprocessor_config.json", "{", ".*not a valid JSON file"),
+        ("model.safetensors", "", ".*"),
+        ("model.safetensors", "no weights at all", ".*"),
+    ],
+)
+def test_spoilt_files(folder, name, content, reason):
+    (folder / name).write_text(content)
+    refused(rf"^{folder}: cannot be loaded \({reason}\)$", folder)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "preprocessor_config.json"])
+def test_missing_files(folder, name):
+    (folder / name).unlink()
+    refused(rf"^{folder}: cannot be loaded \(.*{name}.*\)$", folder)
+
+
+def test_truncated_weights(folder):
+    os.truncate(folder / "model.safetensors", (folder / "model.safetensors").stat().st_size - 1)
+    refused(rf"^{folder}: cannot be loaded \(.*incomplete.*\)$", folder)
+
+
+def test_short_names(folder, monkeypatch):
+    assert short_name("wav2vec2-base") == short_name("facebook/wav2vec2-base") == "wav2vec2-base"
+    assert short_name("facebook/hubert-base-ls960") == "hubert-base"
+    assert short_name("nobody/their-model") == "nobody--their-model"
+    assert short_name(str(folder)) == short_name(f"{folder}/") == "my-model"
+    monkeypatch.chdir(folder)
+    assert short_name(".") == "my-model"
+
+
+@pytest.mark.parametrize("name", ["egemaps", "egemaps-functionals", "spectrogram", "wavlm-large"])
+def test_stores_are_named_like_what_fills_them(name):
+    assert store_name(name) == name
+    assert "/" not in store_name(f"nobody/{name}")
+
+
+def test_local_is_what_needs_no_network(folder, hub_cache, tiny_entry):
+    assert is_local(str(folder))
+    assert not is_local("tiny")
+    assert not is_local("nobody/tiny-model")
+    fetch(folder, hub_cache, commit="0" * 40)
+    assert is_local("tiny")
+    assert is_local("nobody/tiny-model")
+    assert not is_local("wav2vec2-base")
+
+
+def fetch(folder, hub_cache, *, commit):
+    """Lay a model where the hub's client keeps what it has fetched."""
+    repository = hub_cache / "models--nobody--tiny-model"
+    shutil.copytree(folder, repository / "snapshots" / commit)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+
+
+def test_a_fetched_model_tells_its_commit(folder, hub_cache, tiny_entry):
+    fetch(folder, hub_cache, commit="a" * 40)
+    loaded = load("tiny")
+    assert loaded.model_id == "nobody/tiny-model"
+    assert loaded.revision == "a" * 40
+    assert loaded.weights_sha256 == load(str(folder)).weights_sha256
+
+
+def test_options_that_do_not_apply(tiny_model):
+    with pytest.raises(ModelError, match=r"^--do-normalize, --layers does not apply to 'egemaps'$"):
+        create_extractor("egemaps", layers="all", do_normalize=True, n_fft=None)
+    with pytest.raises(ModelError, match=r"^--weights does not apply to 'spectrogram'$"):
+        create_extractor("spectrogram", weights="random")
+    with pytest.raises(ModelError, match=r"^--n-fft does not apply to '.+'$"):
+        create_extractor(tiny_model("wav2vec2"), n_fft=512)
+
+
+def test_create_extractor_passes_options_on(tiny_model):
+    assert create_extractor("egemaps").description.hidden_size == 25
+    assert create_extractor("egemaps-functionals").description.hidden_size == 88
+    assert create_extractor("spectrogram", n_fft=1024).description.hidden_size == 513
+    assert create_extractor(tiny_model("wav2vec2"), layers="1-2").description.layer_names == ("1", "2")
