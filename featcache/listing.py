@@ -61,11 +61,12 @@ def print_corpora(name: str | None) -> None:
 
 def print_models() -> None:
     """All short names, with the size of their features and whether the weights are on this machine."""
-    table = _table("Model", "Hugging Face id", "Layers x size", "Cache per hour", "Here")
+    table = _table("Model", "Layers x size", "Cache per hour", "Here", "Hugging Face id")
     for name, entry in known_models().items():
         layers, size = _dimensions(entry)
         hourly = format_bytes(layers * size * FRAMES_PER_HOUR * 2)
-        table.add_row(name, entry["model_id"], f"{layers} x {size}", hourly, "yes" if is_local(name) else "-")
+        here = "yes" if is_local(name) else "-"
+        table.add_row(Text(name), f"{layers} x {size}", hourly, here, entry["model_id"])
     console = Console()
     console.print(table)
     console.print(
@@ -109,7 +110,8 @@ def print_info(path: Path | None) -> None:
             "on disk": format_bytes(size),
         }
         hidden = {"settings", "complete", "layers", "num_requested", "num_blocks", "extractor", "dataset"}
-        rest = {name: value for name, value in sorted(store.metadata.items()) if name not in hidden}
+        rest = {name: value for name, value in sorted(store.metadata.items()) if name not in hidden and value != ""}
+        rest["sampling_rate"] = rest["sampling_rate"] or "each file's own"
         print()
         _print_pairs({**known, **rest})
 
@@ -152,12 +154,13 @@ def draw_layers(names: Sequence[str], *, corpus: str | None, out: Path | None) -
             )
     path = out or (runs[0].path if len(runs) == 1 else runs[0].path.parent) / "layer_weights"
     summary = draw_layer_weights({run.name: run.layer_weights() for run in runs}, path)
-    table = _table("Run", "Layer", "Weight", "Std over seeds")
-    for row in summary.itertuples():
-        table.add_row(str(row.run), str(row.layer), f"{row.mean:.4f}", f"{row.std:.4f}")
+    table = _table("Layer", *summary["run"].unique())
+    for layer, rows in summary.groupby("layer", sort=True):
+        weights = {row.run: f"{row.mean:.4f} ± {row.std:.4f}" for row in rows.itertuples()}
+        table.add_row(str(layer), *(weights.get(run, "-") for run in summary["run"].unique()))
     console = Console()
     console.print(table)
-    console.print(Text(f"\n{path}.png  .svg  _summary.csv"))
+    console.print(Text(f"\n{path}.png  .svg  _summary.csv"), soft_wrap=True)
 
 
 def _general_protocols() -> list[str]:

@@ -103,7 +103,7 @@ def load(
             revision = None
         else:
             module, feature_extractor = _pretrained(source, revision)
-            revision = getattr(module.config, "_commit_hash", None)
+            revision = _commit(source, revision)
     module.float().eval().requires_grad_(False)  # some checkpoints are kept in half precision
     return LoadedModel(
         module=module,
@@ -178,6 +178,14 @@ def _model_class(config: Any, source: str) -> Any:
             f"{source} is a {config.model_type!r} model, expected a speech model of one of: {', '.join(FAMILIES)}"
         )
     return getattr(transformers, FAMILIES[config.model_type])
+
+
+def _commit(source: str, revision: str | None) -> str | None:
+    """The commit that was loaded: the hub's client keeps each in a folder of that name."""
+    from huggingface_hub import try_to_load_from_cache
+
+    config = None if _is_folder(source) else try_to_load_from_cache(source, "config.json", revision=revision)
+    return Path(config).parent.name if isinstance(config, str) else None
 
 
 def _encoder(module: Any) -> Any:

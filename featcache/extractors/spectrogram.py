@@ -43,11 +43,11 @@ class SpectrogramExtractor(Extractor):
         rate = config.sampling_rate
         if rate is None and config.n_fft is None:
             raise ModelError("a spectrogram at the files' own sampling rates needs --n-fft, so that all have one size")
-        _, hop, self._n_fft = self._lengths(rate or 1_000_000)
+        _, hop, n_fft = self._lengths(rate or 1)  # with one sample a second, any length in ms fits
         in_time = config.hop.endswith("ms")
         self.description = Description(
             dataset="frames",
-            hidden_size=self._n_fft // 2 + 1,
+            hidden_size=n_fft // 2 + 1,
             frame_shift=_number(config.hop) / 1000 if in_time else (hop / rate if rate else None),
             sampling_rate=rate,
             channel=config.channel,
@@ -58,7 +58,8 @@ class SpectrogramExtractor(Extractor):
         _, hop, n_fft = self._lengths(sampling_rate)
         if num_samples < n_fft:
             return 0
-        return 1 + (num_samples if self._config.center else num_samples - n_fft) // hop
+        padding = 2 * (n_fft // 2) if self._config.center else 0
+        return 1 + (num_samples + padding - n_fft) // hop
 
     def extract(self, signals: Sequence[Signal]) -> list[Features]:
         return [self._extract_one(signal) for signal in signals]
@@ -67,8 +68,6 @@ class SpectrogramExtractor(Extractor):
         import librosa
 
         window, hop, n_fft = self._lengths(signal.sampling_rate)
-        if window > n_fft:
-            raise ModelError(f"a window of {window} samples does not fit into --n-fft {n_fft}")
         if self.num_frames(len(signal.samples), signal.sampling_rate) == 0:
             raise AudioError(f"{len(signal.samples)} samples are too short for a spectrum of {n_fft}")
         spectrum = librosa.stft(
@@ -79,7 +78,10 @@ class SpectrogramExtractor(Extractor):
     def _lengths(self, sampling_rate: int) -> tuple[int, int, int]:
         window = _in_samples("window", self._config.window, sampling_rate)
         hop = _in_samples("hop", self._config.hop, sampling_rate)
-        return window, hop, self._config.n_fft or 1 << (window - 1).bit_length()
+        n_fft = 1 << (window - 1).bit_length() if self._config.n_fft is None else self._config.n_fft
+        if window > n_fft:
+            raise ModelError(f"a window of {window} samples does not fit into --n-fft {n_fft}")
+        return window, hop, n_fft
 
 
 def _in_samples(option: str, length: str, sampling_rate: int) -> int:
