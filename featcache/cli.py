@@ -281,5 +281,5 @@ def _selection(pairs: list[str]) -> dict[str, list[str]]:
         column, separator, values = pair.partition("=")
         if not separator:
             raise typer.BadParameter(f"{pair!r}: expected LABEL=VALUE, or LABEL=VALUE,VALUE", param_hint="--select")
-        selection[column] = values.split(",")
+        selection.setdefault(column, []).extend(values.split(","))
     return selection

@@ -55,8 +55,8 @@ def print_corpora(name: str | None) -> None:
     console.print(table)
     there = sorted(path.name for path in workspace.corpora.glob("*") if path.is_dir() and path.name[0] != ".")
     cached = sorted(path.parent.name for path in workspace.home.glob("cache/*/manifest.csv"))
-    console.print(Text(f"\nunder {workspace.corpora}: {', '.join(there) or 'none'}"))
-    console.print(Text(f"under {workspace.home / 'cache'}: {', '.join(cached) or 'none'}"))
+    console.print(Text(f"\nunder {workspace.corpora}: {', '.join(there) or 'none'}"), soft_wrap=True)
+    console.print(Text(f"under {workspace.home / 'cache'}: {', '.join(cached) or 'none'}"), soft_wrap=True)
 
 
 def print_models() -> None:
@@ -153,7 +153,9 @@ def draw_layers(names: Sequence[str], *, corpus: str | None, out: Path | None) -
                 f"no run with layer weights under {workspace.home / 'runs'}; make one with 'featcache fit'"
             )
     path = out or (runs[0].path if len(runs) == 1 else runs[0].path.parent) / "layer_weights"
-    summary = draw_layer_weights({run.name: run.layer_weights() for run in runs}, path)
+    same_name = len({run.name for run in runs}) < len(runs)
+    labels = [f"{run.config['corpus']}/{run.name}" if same_name else run.name for run in runs]
+    summary = draw_layer_weights({label: run.layer_weights() for label, run in zip(labels, runs, strict=True)}, path)
     table = _table("Layer", *summary["run"].unique())
     for layer, rows in summary.groupby("layer", sort=True):
         weights = {row.run: f"{row.mean:.4f} ± {row.std:.4f}" for row in rows.itertuples()}
@@ -179,7 +181,7 @@ def _dimensions(entry: dict[str, Any]) -> tuple[int, int]:
 def _table(*columns: str) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(Text(column), overflow="fold")
     return table
 
 

@@ -123,3 +123,95 @@ def save_untrained(folder, family, config, do_normalize):
         transformers.WhisperFeatureExtractor(feature_size=config.num_mel_bins).save_pretrained(folder)
     else:
         transformers.Wav2Vec2FeatureExtractor(do_normalize=do_normalize).save_pretrained(folder)
+
+
+# Caches without audio and models, for whatever reads them: fits and the command line.
+
+
+@pytest.fixture
+def write_store():
+    """Write a feature store: ``write_store(folder, {utterance_id: (num_layers, num_frames, hidden_size)}, ...)``.
+
+    ``kind``: ``ssl``, ``egemaps`` or ``functionals``; ``changes`` go to the extractor's description.
+    """
+    from featcache.cache.statistics import of_frames
+    from featcache.cache.writer import Record, StoreWriter, encode
+    from featcache.extractors.base import Description
+
+    def write(folder, features, *, kind="ssl", complete=True, weights="pretrained", **changes):
+        num_layers, _, hidden_size = next(iter(features.values())).shape
+        description = {
+            "dataset": "hidden_states" if kind == "ssl" else "frames",
+            "layer_names": tuple(map(str, range(num_layers))) if kind == "ssl" else ("",),
+            "hidden_size": hidden_size,
+            "frame_shift": {"ssl": 0.02, "egemaps": 0.01, "functionals": None}[kind],
+            "sampling_rate": 16000,
+            "channel": "mean",
+            "settings": {"extractor": "ssl", "weights": weights} if kind == "ssl" else {"extractor": "egemaps"},
+            "provenance": {"num_blocks": num_layers - 1} if kind == "ssl" else {},
+            **changes,
+        }
+        writer = StoreWriter(folder, Description(**description), "float32")
+        writer.write_shard(
+            [
+                Record(
+                    utterance_id=utterance_id,
+                    features=encode(values, "float32", description["layer_names"]),
+                    statistics=of_frames(values),
+                    duration=0.02 * values.shape[1],
+                    audio_sha256="",
+                    start=None,
+                    end=None,
+                )
+                for utterance_id, values in features.items()
+            ]
+        )
+        writer.finish(complete=complete, num_requested=len(features))
+
+    return write
+
+
+@pytest.fixture
+def make_cache(write_store):
+    """Make the cache of a corpus of noise under ``$FEATCACHE_HOME`` in which classes differ a little.
+
+    ``make_cache(corpus, manifest=..., stores={name: options of write_store})``. Without a manifest: four speakers, two
+    emotions, two utterances of each. Returns its folder.
+    """
+    from pathlib import Path
+
+    from featcache.manifest import Manifest, Utterance
+
+    def make(corpus="toy", *, manifest=None, stores=None, num_layers=3, hidden_size=4):
+        manifest = manifest or Manifest(
+            [
+                Utterance(
+                    utterance_id=f"{speaker}-{emotion}-{number}",
+                    path=f"{speaker}-{emotion}-{number}.wav",
+                    speaker_id=speaker,
+                    labels={"emotion": emotion},
+                )
+                for speaker in ("01", "02", "03", "04")
+                for emotion in ("anger", "joy")
+                for number in (1, 2)
+            ]
+        )
+        folder = Path(os.environ["FEATCACHE_HOME"]) / "cache" / corpus
+        folder.mkdir(parents=True)
+        manifest.write(folder / "manifest.csv")
+        classes = sorted({value for utterance in manifest for value in utterance.labels.values()})
+        rng = np.random.default_rng(0)
+        lengths = rng.integers(3, 12, len(manifest))
+        for name, options in (stores or {"ssl": {}}).items():
+            kind = options.get("kind", "ssl")
+            layers = num_layers if kind == "ssl" else 1
+            features = {}
+            for utterance, length in zip(manifest, lengths, strict=True):
+                frames = {"ssl": length, "egemaps": 2 * length + 1, "functionals": 1}[kind]
+                values = rng.normal(size=(layers, frames, hidden_size))
+                values[..., 0] += classes.index(next(iter(utterance.labels.values()), classes[0]))
+                features[utterance.utterance_id] = values.astype(np.float32)
+            write_store(folder / name, features, **options)
+        return folder
+
+    return make

@@ -85,6 +85,10 @@ class FeatureStore(Mapping[str, npt.NDArray[np.float32]]):
         """Of these utterances together, in seconds."""
         return float(sum(self._row(utterance_id)["duration"] for utterance_id in utterance_ids))
 
+    def audio_sha256(self, utterance_ids: Sequence[str]) -> list[str]:
+        """Of the files that these utterances were extracted from."""
+        return [self._row(utterance_id)["audio_sha256"] for utterance_id in utterance_ids]
+
     def pooled(
         self, kind: Literal["mean", "max", "std"] = "mean", utterance_ids: Sequence[str] | None = None
     ) -> npt.NDArray[np.float32]:

@@ -122,7 +122,7 @@ class StoreWriter:
             with replacing(path) as temporary, h5py.File(temporary, "w") as file:
                 file.attrs.update(self._attributes)
                 yield file
-        except (OSError, RuntimeError) as error:  # what h5py raises where a disk is full: the one or the other
+        except (OSError, RuntimeError) as error:  # on a full disk h5py raises the one or the other
             reason = re.search(r"error message = '(.*?)'", str(error))
             raise StoreError(
                 f"{path} could not be written ({reason[1] if reason else error}); the {len(self.entries())} "

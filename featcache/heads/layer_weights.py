@@ -61,4 +61,4 @@ class LayerWeights(nn.Module):
             For each utterance (num_frames, hidden_size).
         """
         weights = self.weights()
-        return [(weights @ layers.flatten(1)).view(layers.shape[1:]) for layers in utterances]
+        return [torch.mv(layers.flatten(1).t(), weights).view(layers.shape[1:]) for layers in utterances]

@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
+from threading import Lock
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +40,7 @@ class Features:
         self._normaliser: Normaliser | None = None
         self._kept: dict[str, Tensor] = {}
         self._room = self._memory = memory
+        self._counting = Lock()
 
     @property
     def frame_shift(self) -> float:
@@ -46,7 +49,12 @@ class Features:
 
     def normalise_with(self, normaliser: Normaliser) -> None:
         """Give out features normalised like this from now on."""
-        self._normaliser = normaliser
+        layers = list(self.layers)
+        self._normaliser = replace(
+            normaliser,
+            mean_={group: mean[layers] for group, mean in normaliser.mean_.items()},
+            std_={group: std[layers] for group, std in normaliser.std_.items()},
+        )
         self._kept.clear()
         self._room = self._memory
 
@@ -61,9 +69,10 @@ class Features:
         if kept is not None:
             return kept
         tensor = torch.from_numpy(self._load(utterance_id))
-        if tensor.nbytes <= self._room:
-            self._kept[utterance_id] = tensor
-            self._room -= tensor.nbytes
+        with self._counting:  # several threads may have loaded the same utterance
+            if utterance_id not in self._kept and tensor.nbytes <= self._room:
+                self._kept[utterance_id] = tensor
+                self._room -= tensor.nbytes
         return tensor
 
     def _load(self, utterance_id: str) -> npt.NDArray[np.float32]:

@@ -42,6 +42,7 @@ SPEAKER_NOTE = (
 UNTRAINED_NOTE = (
     "The weights of {} are random: this is the untrained control, and says nothing about the trained model."
 )
+DIVERGED = "seed {} of fold {!r} diverged, so its head is untrained: no finite validation loss; lower --learning-rate"
 EGEMAPS_NOTE = "eGeMAPS frames were averaged in pairs, so that they come every 20 ms (Pepino et al. 2021)."
 
 
@@ -118,23 +119,25 @@ def fit(
         cache,
         head=head,
         norm=norm,
-        names=features,
+        names=_several(features),
         layers=layers,
         layer_weighting=layer_weighting,
         protocol=protocol,
         target=target,
-        select=dict(select or {}),
-        seeds=tuple(seeds),
+        select={column: _several(values) for column, values in (select or {}).items()},
+        seeds=tuple(dict.fromkeys(map(int, seeds))),
         max_frames=max_frames,
         training=dict(training or {}),
     )
-    folder = workspace.runs(cache.name) / (name or _run_name(setup.config))
+    folder = workspace.runs(cache.name) / _checked(name or _run_name(setup.config))
     finished = _finished(folder, setup.config, overwrite=overwrite)
     if finished:
         log.info("%s is there already; --overwrite trains it again", folder)
         return finished
-    for text in (*setup.notes, *setup.warnings):
-        log.info("%s", text)
+    for note in setup.notes:
+        log.info("%s", note)
+    for warning in setup.warnings:
+        log.warning("%s", warning)
     with run_folder.new_run(folder) as unfinished:
         run_folder.write_yaml(unfinished / "config.yaml", setup.config)
         tables = _train_all(setup, unfinished)
@@ -147,7 +150,7 @@ def _resolve(
     *,
     head: str,
     norm: str,
-    names: Sequence[str] | None,
+    names: Sequence[str],
     layers: str,
     layer_weighting: str,
     protocol: str | None,
@@ -176,7 +179,7 @@ def _resolve(
         max_frames = known.max_frames if known else 400
     room = physical_memory() * MEMORY_SHARE / len(stores)
     features = [Features(store, layers=layers, max_frames=max_frames or None, memory=room) for store in stores]
-    if layers != "all" and all(len(store.layer_names) == 1 for store in stores):
+    if layers != "all" and not any(store.layer_names[0] for store in stores):
         raise ManifestError(f"--layers {layers} does not apply: {', '.join(s.name for s in stores)} has no layers")
     check_pairing(features)
     # told here, before anything is trained
@@ -219,7 +222,13 @@ def _resolve(
                 }
                 for number, fold in enumerate(folds, start=1)
             ],
-            "utterances_sha256": _hash([[*fold.train, "", *fold.validation, "", *fold.test] for fold in folds]),
+            "utterances_sha256": _hash(
+                [
+                    [(u.utterance_id, u.speaker_id, u.start, u.end, u.labels[target]) for u in manifest],
+                    [store.audio_sha256(manifest.utterance_ids) for store in stores],
+                    [(fold.train, fold.validation, fold.test) for fold in folds],
+                ]
+            ),
         },
     )
 
@@ -254,6 +263,9 @@ def _train_all(setup: _Setup, folder: Path) -> _Tables:
                 return head, train_head(head, setup.features, targets, fold, seed, setup.training)
 
             for seed, (head, epochs) in zip(seeds, pool.map(train, seeds), strict=True):
+                if not any(np.isfinite(epoch.validation_loss) for epoch in epochs):
+                    setup.warnings.append(DIVERGED.format(seed, fold.name))
+                    log.warning("%s", setup.warnings[-1])
                 tables.history.extend([seed, number, *asdict(epoch).values()] for epoch in epochs)
                 tables.predictions.extend(_predictions(setup, head, fold, seed, number))
                 tables.layer_weights.extend(_layer_weights(setup, head, seed, number))
@@ -314,7 +326,7 @@ def _write_results(folder: Path, setup: _Setup, tables: _Tables, *, title: str) 
         ("confusion_matrix", "Recall in percent; in small print the utterances, averaged over seeds."),
         ("training_curves", "Losses of all folds and seeds; the dots mark the epochs whose weights were kept."),
     ]
-    if tables.layer_weights:
+    if tables.layer_weights and all(layer.isdigit() for _, _, layer, _, _ in tables.layer_weights):
         from featcache.report.layers import draw_layer_weights
 
         draw_layer_weights({title: run_folder.read_table(folder / "layer_weights.csv")}, folder / "layer_weights")
@@ -424,6 +436,17 @@ def _notes(norm: str, features: Sequence[Features], manifest: Manifest, max_fram
     return notes
 
 
+def _several(names: str | Sequence[str] | None) -> Sequence[str]:
+    """One name is a sequence too, but of letters."""
+    return [names] if isinstance(names, str) else names or []
+
+
+def _checked(name: str) -> str:
+    if name.startswith(".") or Path(name).name != name:
+        raise StoreError(f"--name {name!r}: expected the name of a folder, with no slash in it and no dot at its start")
+    return name
+
+
 def _run_name(config: Mapping[str, Any]) -> str:
     layers = "" if config["layers"] == "all" else f"_{config['layers']}"
     features = "+".join(config["features"])
@@ -433,7 +456,9 @@ def _run_name(config: Mapping[str, Any]) -> str:
 def _finished(folder: Path, config: Mapping[str, Any], *, overwrite: bool) -> Run | None:
     try:
         run = Run(folder)
-    except StoreError:
+    except StoreError as error:
+        if folder.exists() and not overwrite:
+            raise StoreError(f"{error}; give this one another --name, or replace that one with --overwrite") from error
         return None
     if overwrite:
         return None

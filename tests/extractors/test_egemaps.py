@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import opensmile
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featcache.audio import Signal
@@ -35,7 +35,7 @@ def by_hand(level, signal):
 @pytest.mark.parametrize("level", LEVELS)
 def test_features_are_those_of_opensmile(extractors, speech_like, level, rate):
     signals = [
-        Signal(samples=speech_like(length, rate, seed=length), sampling_rate=rate) for length in (rate, 2 * rate)
+        Signal(samples=speech_like(length, rate, seed=length), sampling_rate=rate) for length in (rate // 2, rate)
     ]
     for signal, features in zip(signals, extractors[level].extract(signals), strict=True):
         assert features.dtype == np.float32
@@ -63,7 +63,8 @@ def test_samples_beyond_full_scale_are_clipped(extractors, speech_like):
     np.testing.assert_array_equal(extractors["lld"].extract([loud])[0], by_hand("lld", clipped))
 
 
-@given(rate=st.sampled_from(RATES), seconds=st.floats(0.055, 1.5))
+@settings(max_examples=40)
+@given(rate=st.sampled_from(RATES), seconds=st.floats(0.055, 0.4))
 def test_num_frames_is_exact(extractors, speech_like, rate, seconds):
     own, num_samples = extractors["lld"], round(seconds * rate)
     num_frames = own.num_frames(num_samples, rate)
@@ -76,16 +77,18 @@ def test_num_frames_is_exact(extractors, speech_like, rate, seconds):
 
 
 @pytest.mark.parametrize("rate", [*RATES, 11025, 24000, 32000, 96000])
-@pytest.mark.parametrize("num_frames", [2, 3, 40])
+@pytest.mark.parametrize("num_frames", [2, 3, 20])
 @pytest.mark.parametrize("more", [-1, 0, 1])
 def test_frame_counts_one_sample_short_exact_and_one_over(extractors, speech_like, rate, num_frames, more):
     # two frames with the first 60 ms, one more with each 10 ms; halves of a sample go up
     num_samples = int(0.060 * rate + 0.5) + (num_frames - 2) * int(0.010 * rate + 0.5) + more
     expected = num_frames if more >= 0 else num_frames - 1
-    if expected > 1:
-        signal = Signal(samples=speech_like(num_samples, rate), sampling_rate=rate)
-        assert extractors["lld"].num_frames(num_samples, rate) == expected
-        assert extractors["lld"].extract([signal])[0].shape[1] == expected
+    if expected == 1:  # there is no single frame
+        assert extractors["lld"].num_frames(num_samples, rate) == 0
+        return
+    signal = Signal(samples=speech_like(num_samples, rate), sampling_rate=rate)
+    assert extractors["lld"].num_frames(num_samples, rate) == expected
+    assert extractors["lld"].extract([signal])[0].shape[1] == expected
 
 
 @pytest.mark.parametrize("rate", RATES)

@@ -43,6 +43,9 @@ def tiny_entry(tiny_model, monkeypatch):
 def hub_cache(tmp_path, monkeypatch):
     """What the hub's client has fetched before: nothing, until a test puts something there."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(
+        "transformers.utils.hub.TRANSFORMERS_CACHE", str(tmp_path / "hub"), raising=False
+    )  # version 4's
     return tmp_path / "hub"
 
 

@@ -69,9 +69,8 @@ def run_alone(extractor, signals):
 
 
 def hugging_face(folder):
-    return transformers.AutoModel.from_pretrained(folder).eval(), transformers.AutoFeatureExtractor.from_pretrained(
-        folder
-    )
+    model = transformers.AutoModel.from_pretrained(folder).eval()
+    return model, transformers.AutoFeatureExtractor.from_pretrained(folder)
 
 
 def hugging_face_features(folder, samples):
@@ -215,6 +214,7 @@ def test_whisper_layers_are_those_of_hugging_face(extractor, tiny_model, signals
 
 def test_whisper_batched_and_threaded_equals_alone(extractor, tiny_model, signals):
     own = extractor(tiny_model("whisper"))
+    signals = signals[:3]
     alone = run_alone(own, signals)
     with ThreadPoolExecutor(2) as pool:
         for result in pool.map(own.extract, [signals, signals]):

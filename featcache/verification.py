@@ -1,0 +1,133 @@
+"""Store → is it what it says? Checksums of every byte stored, and utterances computed anew, alone, beside the stored."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from featcache import audio
+from featcache.cache import layout
+from featcache.cache.reader import FeatureStore
+from featcache.cache.shards import Shard, shard_numbers
+from featcache.corpora import read_corpus
+from featcache.errors import StoreError, listed
+from featcache.extractors import create_extractor
+
+# Largest difference over largest value, per layer. Rounding to float16 is off by 2^-11 of a value at most; what float32
+# adds over another grouping or another number of threads stays below 1e-5.
+TOLERANCES = {"float16": 2.0**-11 + 1e-5, "float32": 1e-5}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deviation:
+    """How far stored features are from features computed anew.
+
+    Attributes:
+        layer: Its name; empty where there are no layers to choose from.
+        largest: Over all utterances that were computed: largest difference over largest value.
+        tolerance: Of the storage dtype.
+    """
+
+    layer: str
+    largest: float
+    tolerance: float
+
+    @property
+    def within(self) -> bool:
+        return self.largest <= self.tolerance
+
+
+def damaged_datasets(folder: Path) -> Iterator[str]:
+    """Compare every dataset of every shard with its checksum.
+
+    Yields:
+        One line for each shard or dataset whose bytes are not those that were written.
+    """
+    for number in shard_numbers(folder):
+        path = folder / layout.shard_name(number)
+        try:
+            shard = Shard(path)
+            with h5py.File(path, "r") as file:
+                expected = {name: file[name].attrs["crc32"] for name in _dataset_names(shard)}
+        except (StoreError, OSError, KeyError, ValueError) as error:
+            yield f"{path.name}: {error}"
+            continue
+        found = {
+            shard.attributes["dataset"]: layout.crc32(shard.features),
+            "utterances": layout.crc32_of_table(shard.utterances),
+            "statistics/count": layout.crc32([shard.count]),
+            **{f"statistics/{name}": layout.crc32([values]) for name, values in shard.statistics.items()},
+        }
+        yield from (f"{path.name}: /{name} has changed" for name in found if found[name] != expected[name])
+
+
+def recompute(
+    store: FeatureStore, data: Path, number: int, *, model: str | None = None, device: str = "cpu"
+) -> list[Deviation]:
+    """Compute utterances alone and compare them with what is stored.
+
+    Args:
+        store: What is to be checked.
+        data: The corpus's folder.
+        number: How many utterances, drawn from the whole store and always the same.
+        model: Where the model is, if it was a folder.
+        device: As torch names it.
+
+    Returns:
+        One deviation per layer.
+
+    Raises:
+        StoreError: the extractor that can be made here is not the one that made the store, or the audio is not there.
+    """
+    settings = layout.settings_of(store.metadata)
+    extractor = create_extractor(model or _model_of(settings), device=device, **_options_of(settings))
+    now = layout.identity(extractor.description, store.metadata["storage_dtype"])
+    differing = sorted(name for name in settings | now if settings.get(name) != now.get(name))
+    if differing:
+        raise StoreError(
+            f"{store.path}: the extractor made here differs in {', '.join(differing)}; nothing was compared"
+        )
+    files = read_corpus(data)
+    there = [utterance_id for utterance_id in store.utterance_ids if utterance_id in files.manifest]
+    if not there:
+        raise StoreError(f"{data} has none of the utterances of {store.path} ({listed(store.utterance_ids)})")
+    chosen = np.random.default_rng(0).permutation(len(there))[:number]
+    largest = np.zeros(len(store.layer_names))
+    for position in chosen:
+        utterance_id = there[position]
+        recording = audio.read(files.root, files.manifest[utterance_id])
+        description = extractor.description
+        signal = recording.signal(channel=description.channel, sampling_rate=description.sampling_rate)
+        features = extractor.extract([signal])[0]
+        stored = store[utterance_id]
+        if stored.shape != features.shape:
+            raise StoreError(f"{utterance_id!r} is stored as {stored.shape}, computed anew it is {features.shape}")
+        scale = np.maximum(np.abs(features).max(axis=(1, 2)), np.finfo(np.float32).tiny)
+        largest = np.maximum(largest, np.abs(stored - features).max(axis=(1, 2)) / scale)
+    tolerance = TOLERANCES[store.metadata["storage_dtype"]]
+    return [
+        Deviation(layer=layer, largest=float(value), tolerance=tolerance)
+        for layer, value in zip(store.layer_names, largest, strict=True)
+    ]
+
+
+def _dataset_names(shard: Shard) -> Sequence[str]:
+    statistics = ("count", *layout.STATISTICS)
+    return [shard.attributes["dataset"], "utterances", *(f"statistics/{name}" for name in statistics)]
+
+
+def _model_of(settings: dict[str, object]) -> str:
+    if settings["extractor"] == "egemaps":
+        return "egemaps" if settings["level"] == "lld" else "egemaps-functionals"
+    return str(settings.get("model_id", settings["extractor"]))
+
+
+def _options_of(settings: dict[str, object]) -> dict[str, object]:
+    """The options that an extractor was made with."""
+    derived = {"extractor", "feature_set", "level", "model_id", "weights_sha256", "storage_dtype", "format_version"}
+    options = {name: value for name, value in settings.items() if name not in derived and value is not None}
+    if "layers" in options:
+        options["layers"] = ",".join(options["layers"])  # type: ignore[arg-type]
+    return options

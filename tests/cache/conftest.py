@@ -1,0 +1,71 @@
+"""What the cache's tests share: made-up features, and stores written from them."""
+
+import numpy as np
+import pytest
+
+from featcache.cache.statistics import of_frames
+from featcache.cache.writer import Record, StoreWriter, encode
+from featcache.extractors.base import Description
+
+
+@pytest.fixture(scope="session")
+def describe():
+    """Make a description; keywords that a description does not have become settings."""
+
+    def make(*, dataset="hidden_states", num_layers=3, hidden_size=4, frame_shift=0.02, provenance=None, **settings):
+        layers = dataset == "hidden_states"
+        return Description(
+            dataset=dataset,
+            layer_names=tuple(str(number) for number in range(num_layers)) if layers else ("",),
+            hidden_size=hidden_size,
+            frame_shift=frame_shift,
+            sampling_rate=16000,
+            channel="mean",
+            settings={"extractor": "made-up", **settings},
+            provenance=provenance or {},
+        )
+
+    return make
+
+
+@pytest.fixture
+def make_features(rng):
+    """Make features of utterances ``u0``, ``u1``, … with the numbers of frames given."""
+
+    def make(*num_frames, num_layers=3, hidden_size=4):
+        return {
+            f"u{number}": rng.standard_normal((num_layers, frames, hidden_size)).astype(np.float32)
+            for number, frames in enumerate(num_frames)
+        }
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def record():
+    def make(utterance_id, features, storage_dtype="float16", **fields):
+        names = [str(number) for number in range(len(features))]
+        given = {"duration": 1.5, "audio_sha256": "0" * 64, "start": None, "end": None, **fields}
+        return Record(
+            utterance_id=utterance_id,
+            features=encode(features, storage_dtype, names),
+            statistics=of_frames(features),
+            **given,
+        )
+
+    return make
+
+
+@pytest.fixture
+def write_store(tmp_path, describe, record):
+    """Write features to a store, a shard for each group of utterances, and give its folder."""
+
+    def write(*groups, folder=None, description=None, storage_dtype="float16"):
+        folder = folder or tmp_path / "store"
+        writer = StoreWriter(folder, description or describe(), storage_dtype)
+        for features in groups:
+            writer.write_shard([record(key, value, storage_dtype) for key, value in features.items()])
+        writer.finish(complete=True, num_requested=len(writer.entries()))
+        return folder
+
+    return write
