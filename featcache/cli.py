@@ -33,6 +33,12 @@ class Storage(StrEnum):
     float32 = "float32"
 
 
+class Precision(StrEnum):
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
 class Channel(StrEnum):
     mean = "mean"
     first = "first"
@@ -147,8 +153,11 @@ def extract(
     do_normalize: Annotated[
         bool | None, typer.Option(help="Normalise waveforms; by default as the checkpoint says.")
     ] = None,
+    precision: Annotated[
+        Precision | None, typer.Option(help="What models compute in; float32 by default, bfloat16 is faster.")
+    ] = None,
     sampling_rate: Annotated[
-        int | None, typer.Option(min=1, help="In Hz, for descriptors; 0 for the files' own.")
+        int | None, typer.Option(min=0, help="In Hz, for descriptors; 0 for the files' own.")
     ] = None,
     channel: Annotated[Channel | None, typer.Option(help="How descriptors mix several channels.")] = None,
     window: Annotated[str | None, typer.Option(help="Of the spectrogram: 25ms, or 400samples.")] = None,
@@ -177,6 +186,7 @@ def extract(
         revision=revision,
         layers=layers,
         do_normalize=do_normalize,
+        precision=precision.value if precision else None,
         sampling_rate=sampling_rate,
         channel=channel.value if channel else None,
         window=window,
@@ -201,6 +211,20 @@ def info(
     from featcache.listing import print_info
 
     print_info(path)
+
+
+@app.command(epilog="Example: featcache verify data/cache/emodb/wav2vec2-base --data path/to/emodb")
+def verify(
+    store: Annotated[Path, typer.Argument(help="The store.")],
+    data: Annotated[Path | None, typer.Option(help="The corpus's folder, if not under data/corpora.")] = None,
+    recompute: Annotated[int, typer.Option(min=0, help="Utterances to compute anew, alone.")] = 4,
+    model: Annotated[str | None, typer.Option(help="Where the model is, if it was a folder.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, …")] = "cpu",
+) -> None:
+    """Check every byte of a store, and compare some utterances, computed anew, with what is stored."""
+    from featcache.listing import print_verification
+
+    print_verification(store, data=data, number=recompute, model=model, device=device)
 
 
 @app.command(epilog="Example: featcache fit --head dense --norm speaker")

@@ -116,6 +116,37 @@ def print_info(path: Path | None) -> None:
         _print_pairs({**known, **rest})
 
 
+def print_verification(folder: Path, *, data: Path | None, number: int, model: str | None, device: str) -> None:
+    """Check a store's checksums, then compute some utterances anew.
+
+    Raises:
+        StoreError: damaged datasets, or features that are further off than rounding explains.
+    """
+    from featcache.cache.reader import FeatureStore
+    from featcache.cache.shards import shard_numbers
+    from featcache.verification import damaged_datasets, recompute
+
+    store = FeatureStore(folder)
+    damaged = list(damaged_datasets(folder))
+    if damaged:
+        raise StoreError(f"{folder} is damaged: {'; '.join(damaged)}; remove these shards and extract again")
+    console = Console()
+    console.print(f"{len(shard_numbers(folder))} shards: every checksum holds")
+    if number == 0:
+        return
+    _, root = Workspace.at().find_corpus(folder.resolve().parent.name, data)
+    deviations = recompute(store, root, number, model=model, device=device)
+    table = _table("Layer", "Largest deviation", "Tolerance")
+    for deviation in deviations:
+        table.add_row(deviation.layer or "-", f"{deviation.largest:.1e}", f"{deviation.tolerance:.1e}")
+    console.print(table)
+    outside = [deviation.layer or "features" for deviation in deviations if not deviation.within]
+    if outside:
+        raise StoreError(
+            f"{folder}: {', '.join(outside)} deviate by more than rounding explains from what is computed now"
+        )
+
+
 def print_runs(runs: Sequence[Run]) -> None:
     """The table of results."""
     Console().print(results_table([result_row(run) for run in runs]))

@@ -126,8 +126,19 @@ def _model_of(settings: dict[str, object]) -> str:
 
 def _options_of(settings: dict[str, object]) -> dict[str, object]:
     """The options that an extractor was made with."""
-    derived = {"extractor", "feature_set", "level", "model_id", "weights_sha256", "storage_dtype", "format_version"}
-    options = {name: value for name, value in settings.items() if name not in derived and value is not None}
+    named = (
+        "weights",
+        "layers",
+        "do_normalize",
+        "precision",
+        "sampling_rate",
+        "channel",
+        "window",
+        "hop",
+        "n_fft",
+        "center",
+    )
+    options = {name: settings[name] for name in named if settings.get(name) is not None}
     if "layers" in options:
         options["layers"] = ",".join(options["layers"])  # type: ignore[arg-type]
     return options

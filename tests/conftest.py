@@ -209,9 +209,26 @@ def make_cache(write_store):
             for utterance, length in zip(manifest, lengths, strict=True):
                 frames = {"ssl": length, "egemaps": 2 * length + 1, "functionals": 1}[kind]
                 values = rng.normal(size=(layers, frames, hidden_size))
-                values[..., 0] += classes.index(next(iter(utterance.labels.values()), classes[0]))
+                values[..., 0] += classes.index(next(iter(utterance.labels.values())))
                 features[utterance.utterance_id] = values.astype(np.float32)
             write_store(folder / name, features, **options)
         return folder
 
     return make
+
+
+@pytest.fixture
+def quick_reports(monkeypatch):
+    """Have fits leave empty pictures, and draw few resamples for their intervals: both take longer than training."""
+    from functools import partial
+
+    from featcache.evaluate import metrics
+    from featcache.report import figures, layers
+
+    def save_nothing(figure, path):
+        for suffix in ("png", "svg"):
+            path.with_name(f"{path.name}.{suffix}").touch()
+
+    monkeypatch.setattr(figures, "save", save_nothing)
+    monkeypatch.setattr(layers, "save", save_nothing)
+    monkeypatch.setattr(metrics, "bootstrap", partial(metrics.bootstrap, num_resamples=10))

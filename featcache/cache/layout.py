@@ -117,7 +117,9 @@ def attributes(description: Description, storage_dtype: str) -> dict[str, Any]:
 
 
 def _attribute(value: Any) -> Any:
-    """h5py takes lists of texts with their type named only."""
+    """h5py takes no dictionaries, and lists of texts with their type named only."""
+    if isinstance(value, dict):
+        return json.dumps(value)
     return np.array(value, dtype=_TEXT) if isinstance(value, list) else value
 
 

@@ -3,6 +3,7 @@
 import math
 import os
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ import numpy.typing as npt
 
 from featcache.cache import layout
 from featcache.errors import StoreError
+
+# Threads open files in turn: those that read texts at the same time crash (h5py issues 1764 and 2920).
+_TURN = threading.Lock()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +126,7 @@ def read_attributes(file: h5py.File, path: Path) -> dict[str, Any]:
 
 def read_table(file: h5py.File, name: str, dtype: np.dtype[Any], path: Path) -> npt.NDArray[Any]:
     """A table with its texts as str."""
-    stored = _own_dataset(file, name, dtype, path)[()]
+    stored = _own_dataset(file, name, dtype, path)[()].reshape(-1)
     table = np.empty(len(stored), dtype=dtype)
     for column in dtype.names or ():
         values = stored[column]
@@ -172,7 +176,7 @@ def combine(tables: dict[int, npt.NDArray[Any]]) -> npt.NDArray[Any]:
 @contextmanager
 def _opened(path: Path) -> Iterator[h5py.File]:
     try:
-        with h5py.File(path, "r") as file:
+        with _TURN, h5py.File(path, "r") as file:
             yield file
     except StoreError:
         raise
@@ -197,12 +201,18 @@ def _own_dataset(file: h5py.File, name: str, dtype: np.dtype[Any], path: Path) -
         if not isinstance(item, h5py.Group) or not isinstance(item.get(part, getlink=True), h5py.HardLink):
             raise StoreError(f"{path} has no dataset /{name}; remove it and extract again")
         item = item[part]
-    if not isinstance(item, h5py.Dataset) or item.id.get_type() != h5py.h5t.py_create(dtype, logical=True):
+    if not isinstance(item, h5py.Dataset) or not _same_type(item.dtype, dtype):
         raise StoreError(f"{path}: /{name} is no dataset of {dtype}; remove it and extract again")
     first = item.id.get_offset()
     if first is None or first + _num_bytes(item) > path.stat().st_size:
         raise StoreError(f"{path}: /{name} does not lie in one piece in the file; was it written by another program?")
     return item
+
+
+def _same_type(found: np.dtype[Any], expected: np.dtype[Any]) -> bool:
+    # to numpy alone, texts, lists and references are all the same: objects
+    text = h5py.check_string_dtype
+    return found == expected and all(text(found[name]) == text(expected[name]) for name in expected.names or ())
 
 
 def _num_bytes(dataset: h5py.Dataset) -> int:

@@ -1,6 +1,9 @@
 """Records → shards, and shards → index. The only place that writes feature stores."""
 
+import errno
+import os
 import re
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +20,9 @@ from featcache.cache.statistics import Statistics
 from featcache.errors import FeatureError, StoreError
 from featcache.extractors.base import Description, Features
 from featcache.files import replacing
+
+# What must be free beside a shard's arrays: HDF5 may crash where a disk ends in the middle of its own tables.
+SPARE_BYTES = 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +97,8 @@ class StoreWriter:
         (self.folder / layout.INDEX).unlink(missing_ok=True)
         number = max(self._tables, default=-1) + 1
         table = _table(records)
-        with self._create(layout.shard_name(number)) as file:
+        size = sum(record.features.nbytes + 3 * record.statistics.mean.nbytes for record in records)
+        with self._create(layout.shard_name(number), size) as file:
             self._write_features(file, records)
             file["utterances"] = table
             file["utterances"].attrs["crc32"] = layout.crc32_of_table(table)
@@ -115,10 +122,13 @@ class StoreWriter:
             self._write_views(file)
 
     @contextmanager
-    def _create(self, name: str) -> Iterator[h5py.File]:
-        """A new file of the store, which takes its name when all is written."""
+    def _create(self, name: str, size: int = 0) -> Iterator[h5py.File]:
+        """A new file of the store with arrays of so many bytes; it takes its name when all is written."""
         path = self.folder / name
         try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if shutil.disk_usage(self.folder).free < size + SPARE_BYTES:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             with replacing(path) as temporary, h5py.File(temporary, "w") as file:
                 file.attrs.update(self._attributes)
                 yield file

@@ -24,12 +24,15 @@ def create_extractor(model: str, *, device: str = "cpu", **options: Any) -> "Ext
     Args:
         model: One of :data:`DESCRIPTORS`, a short model name, a Hugging Face id or a folder.
         device: Where models run, as torch names it.
-        options: Fields of the extractor's configuration; None leaves the default.
+        options: Fields of the extractor's configuration; None leaves the default, ``sampling_rate=0`` is each
+            file's own.
 
     Raises:
         ModelError: the model is unknown or cannot be loaded, or an option does not apply to it.
     """
     given = {name: value for name, value in options.items() if value is not None}
+    if given.get("sampling_rate") == 0:
+        given["sampling_rate"] = None
     if model in ("egemaps", "egemaps-functionals"):
         from featcache.extractors.egemaps import EgemapsConfig, EgemapsExtractor
 

@@ -27,6 +27,20 @@ FAMILIES = {
     "whisper": "WhisperModel",
 }
 SAMPLING_RATE = 16000
+# What decides on a model's numbers beside its weights and their shapes.
+ARCHITECTURE = (
+    "activation_function",
+    "conv_stride",
+    "do_stable_layer_norm",
+    "encoder_attention_heads",
+    "feat_extract_activation",
+    "hidden_act",
+    "layer_norm_eps",
+    "max_bucket_distance",
+    "num_attention_heads",
+    "num_conv_pos_embedding_groups",
+    "scale_embedding",
+)
 RANDOM_WEIGHTS_SEED = 0
 
 
@@ -92,10 +106,15 @@ def load(
         ModelError: unknown name; not a speech model of a known family; weights that are missing, incomplete or
             pickled; a hub that cannot be reached.
     """
-    entry = known_models().get(model)
-    if entry is None and not _is_folder(model) and "/" not in model:
-        hint = "; a folder or a Hugging Face id like 'facebook/wav2vec2-base' works too"
-        raise ModelError(unknown_name("model", model, known_models()) + hint)
+    entry = known_models().get(short_name(model))
+    if not _is_folder(model):
+        if os.path.isdir(model):
+            raise ModelError(f"{model} is a folder without a config.json, expected one that transformers can load")
+        if entry is None and "/" not in model:
+            hint = "; a folder or a Hugging Face id like 'facebook/wav2vec2-base' works too"
+            raise ModelError(unknown_name("model", model, known_models()) + hint)
+    else:
+        entry = None
     source = entry["model_id"] if entry else model
     with _quiet_transformers(), _explained(model):
         if weights == "random":
@@ -206,16 +225,23 @@ def _is_folder(model: str) -> bool:
 
 @contextmanager
 def _quiet_transformers() -> Iterator[None]:
-    """Keep transformers' progress bars and notes on unused heads off the terminal while it loads."""
+    """Keep progress bars, notes on unused heads and repeated tries to reach the hub off the terminal."""
+    from huggingface_hub.utils import logging as hub_logging
     from transformers.utils import logging
 
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    verbosity, bars, hub_verbosity = (
+        logging.get_verbosity(),
+        logging.is_progress_bar_enabled(),
+        hub_logging.get_verbosity(),
+    )
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    hub_logging.set_verbosity_error()
     try:
         yield
     finally:
         logging.set_verbosity(verbosity)
+        hub_logging.set_verbosity(hub_verbosity)
         if bars:
             logging.enable_progress_bar()
 
@@ -239,7 +265,7 @@ def _explained(model: str) -> Iterator[None]:
                     f"{model} holds pickled weights ({pickled[0]}), which are never loaded; save them as safetensors"
                 ) from error
             raise ModelError(f"{model}: cannot be loaded ({_first_line(error)})") from error
-        untrained = "; '--weights random' builds it untrained, offline" if model in known_models() else ""
+        untrained = "; '--weights random' builds it untrained, offline" if short_name(model) in known_models() else ""
         raise ModelError(
             f"model {model!r} is not on this machine and could not be fetched from the Hugging Face hub "
             f"({_first_line(error)}){untrained}"

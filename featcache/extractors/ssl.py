@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from featcache.audio import Signal
 from featcache.errors import AudioError, ModelError
 from featcache.extractors.base import Description, Extractor, Features
-from featcache.extractors.models import SAMPLING_RATE, load
+from featcache.extractors.models import ARCHITECTURE, SAMPLING_RATE, load
 from featcache.layers import select_layers
 
 # WavLM's own two masks. For good, because catch_warnings would change the filters under other threads' feet.
@@ -46,6 +46,8 @@ class SSLConfig:
         revision: Branch, tag or commit on the Hugging Face hub.
         layers: ``all``, ``local``, ``last``, or a list such as ``0,4-8,input``.
         do_normalize: Whether waveforms are brought to mean 0 and variance 1; None does as the checkpoint says.
+        precision: What the model computes in. ``bfloat16`` takes half the time on processors that have it, for
+            features that are off by one or two percent of a layer's largest value.
     """
 
     model: str
@@ -53,6 +55,7 @@ class SSLConfig:
     revision: str | None = None
     layers: str = "all"
     do_normalize: bool | None = None
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
 
 
 class SSLExtractor(Extractor):
@@ -62,7 +65,8 @@ class SSLExtractor(Extractor):
 
     def __init__(self, config: SSLConfig, *, device: str = "cpu") -> None:
         loaded = load(config.model, weights=config.weights, revision=config.revision)
-        self._model: Any = loaded.module.to(device)
+        self._dtype: torch.dtype = getattr(torch, config.precision)
+        self._model: Any = loaded.module.to(device, self._dtype)
         self._device = device
         self._feature_extractor = loaded.feature_extractor
         self._whisper = self._model.config.model_type == "whisper"
@@ -86,9 +90,10 @@ class SSLExtractor(Extractor):
                 "model_id": loaded.model_id,
                 "weights": config.weights,
                 "weights_sha256": loaded.weights_sha256,
+                "architecture": {name: getattr(model_config, name, None) for name in ARCHITECTURE},
                 "layers": list(self._wanted),
                 "do_normalize": None if self._whisper else bool(self._feature_extractor.do_normalize),
-                "precision": "float32",
+                "precision": config.precision,
             },
             provenance={
                 "model_type": model_config.model_type,
@@ -122,7 +127,7 @@ class SSLExtractor(Extractor):
         one_by_one = [self._feature_extractor(item, sampling_rate=SAMPLING_RATE) for item in samples]
         if self._whisper:
             spectra = np.stack([inputs["input_features"][0] for inputs in one_by_one])
-            self._model(torch.from_numpy(spectra).to(self._device))
+            self._model(torch.from_numpy(spectra).to(self._device, self._dtype))
             return
         lengths = torch.tensor([len(item) for item in samples])
         values = torch.zeros(len(samples), int(lengths.max()))
@@ -131,12 +136,14 @@ class SSLExtractor(Extractor):
             row[: len(waveform)] = torch.from_numpy(waveform)
         if len(set(lengths.tolist())) == 1:
             self._pass.mask = self._pass.first_convolution_mask = None
-            self._model(values.to(self._device))
+            self._model(values.to(self._device, self._dtype))
             return
         first = [_frames_after(self._model.config, int(length), 1) for length in lengths]
         self._pass.first_convolution_mask = _mask(first).to(self._device)
         self._pass.mask = _mask(num_frames).to(self._device)
-        self._model(values.to(self._device), attention_mask=_mask(lengths.tolist()).to(self._device, torch.long))
+        self._model(
+            values.to(self._device, self._dtype), attention_mask=_mask(lengths.tolist()).to(self._device, torch.long)
+        )
 
     def _check_length(self, signal: Signal, num_frames: int) -> None:
         if num_frames == 0:

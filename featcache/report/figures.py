@@ -184,7 +184,7 @@ def training_curves(history: pd.DataFrame) -> Figure:
         for _, run in runs:
             for column, (_, color, line) in kinds.items():
                 axes.plot(run["epoch"], run[column], color=color, linestyle=line, linewidth=0.7, alpha=0.45)
-            best = run.iloc[run["validation_loss"].argmin()]
+            best = run.nsmallest(1, "validation_loss")  # NaN, where all are, which draws nothing
             axes.plot(best["epoch"], best["validation_loss"], ".", color=_COLORS[0], markersize=5)
         lines = [Line2D([], [], color=color, linestyle=line) for _, color, line in kinds.values()]
         dot = Line2D([], [], color=_COLORS[0], marker=".", markersize=5, linestyle="none")

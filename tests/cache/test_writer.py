@@ -1,6 +1,7 @@
 """The files that a writer leaves, read in plain h5py; and that an unfinished write never looks finished."""
 
 import json
+import shutil
 import zlib
 
 import h5py
@@ -9,6 +10,7 @@ import pytest
 
 from featcache._version import __version__
 from featcache.cache import layout
+from featcache.cache import writer as writing
 from featcache.cache.reader import FeatureStore
 from featcache.cache.writer import StoreWriter, encode
 from featcache.errors import FeatureError, StoreError
@@ -202,8 +204,21 @@ def test_a_write_that_fails_leaves_what_was_there(write_store, describe, record,
     assert list(FeatureStore(folder)) == ["u0", "u1"]
 
 
+def test_a_full_disk(write_store, describe, record, make_features, monkeypatch):
+    features = make_features(3, 4)
+    folder = write_store({"u0": features["u0"]})
+    writer = StoreWriter(folder, describe(), "float16")
+    usage = shutil.disk_usage(folder)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=writing.SPARE_BYTES))
+    with pytest.raises(
+        StoreError, match=r"shard-00001.h5 could not be written \(.*No space left on device\); the 1 utt"
+    ):
+        writer.write_shard([record("u1", features["u1"])])
+    assert names(folder) == ["shard-00000.h5"]
+
+
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.95])
-def test_a_full_disk(write_store, describe, record, make_features, tmp_path, share):
+def test_a_disk_that_ends_in_the_middle_of_a_shard(write_store, describe, record, make_features, tmp_path, share):
     resource = pytest.importorskip("resource")
     features = make_features(3, 500, hidden_size=64)
     description = describe(hidden_size=64)
@@ -241,7 +256,7 @@ def test_encoding_rounds_to_the_nearest(make_features):
 def test_values_that_overflow_are_named_with_their_layer(make_features, value):
     features = make_features(7)["u0"]
     features[1, 3, 2] = value
-    with pytest.raises(FeatureError, match="layer 1: values up to .* overflow float16; extract with --store float32"):
+    with pytest.raises(FeatureError, match=r"layer 1: values up to .* overflow float16; extract with --store float32"):
         encode(features, "float16", "012")
     assert encode(features, "float32", "012")[1, 3, 2] == np.float32(value)
 
@@ -257,7 +272,7 @@ def test_the_largest_half_does_not_overflow(make_features):
 def test_values_that_are_not_finite_are_refused(make_features, value, storage_dtype):
     features = make_features(7)["u0"]
     features[2, 0, 0] = value
-    with pytest.raises(FeatureError, match="^layer 2: NaN or infinite values$"):
+    with pytest.raises(FeatureError, match=r"^layer 2: NaN or infinite values$"):
         encode(features, storage_dtype, "012")
-    with pytest.raises(FeatureError, match="^features: NaN or infinite values$"):
+    with pytest.raises(FeatureError, match=r"^features: NaN or infinite values$"):
         encode(features[2:], storage_dtype, [""])

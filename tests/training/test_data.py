@@ -99,9 +99,7 @@ def test_only_the_first_frames_are_given_out_but_all_count_for_the_statistics(op
     for utterance_id, values in frames.items():
         mean, std = plain_z_scores(frames, scope, utterance_id)
         assert features.num_frames(utterance_id) == values.shape[1]
-        np.testing.assert_allclose(
-            features[utterance_id], ((values - mean) / std)[:, :4], rtol=Z_SCORES, atol=Z_SCORES
-        )
+        np.testing.assert_allclose(features[utterance_id], ((values - mean) / std)[:, :4], rtol=Z_SCORES, atol=Z_SCORES)
 
 
 @pytest.mark.parametrize("max_frames", [None, 2])

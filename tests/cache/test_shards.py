@@ -1,0 +1,298 @@
+"""Damaged and hostile files: nothing outside a shard is ever read, and all that is wrong is told in one line."""
+
+import shutil
+
+import h5py
+import numpy as np
+import pytest
+
+from featcache.cache import layout
+from featcache.cache.reader import FeatureStore
+from featcache.cache.writer import StoreWriter
+from featcache.errors import StoreError
+
+SECRET = 7.0  # stands in files that no store may reach
+
+
+@pytest.fixture
+def features(make_features):
+    return make_features(5, 2, 9)
+
+
+@pytest.fixture
+def folder(write_store, features):
+    """Two shards, with u0 and u1 in the first, and an index."""
+    first = {key: features[key] for key in ("u0", "u1")}
+    return write_store(first, {"u2": features["u2"]})
+
+
+@pytest.fixture
+def outside(tmp_path):
+    """Files beside the store that a hostile shard could point to."""
+    with h5py.File(tmp_path / "outside.h5", "w") as file:
+        for name, shape, dtype in (
+            ("hidden_states", (3, 7, 4), "float16"),
+            ("statistics/mean", (2, 3, 4), "float32"),
+        ):
+            file[name] = np.full(shape, SECRET, dtype)
+        file["utterances"] = np.array([("x", 0, 7, 1.0, "", np.nan, np.nan)], dtype=layout.UTTERANCE_DTYPE)
+    (tmp_path / "outside.bin").write_bytes(np.full(1000, SECRET, "float16").tobytes())
+    return tmp_path
+
+
+@pytest.fixture
+def check_refused(folder, describe):
+    """Check that a store whose first shard is faulty is taken neither by reader nor by writer."""
+
+    def check(message):
+        for refuses in (
+            lambda: FeatureStore(folder)["u0"],
+            lambda: StoreWriter(folder, describe(), "float16"),
+            lambda: (folder / layout.INDEX).unlink() or FeatureStore(folder),
+        ):
+            with pytest.raises(StoreError, match=message) as error:
+                refuses()
+            assert "\n" not in str(error.value)
+
+    return check
+
+
+def replaced(name, data=None, **options):
+    def tamper(file, _outside):
+        del file[name]
+        file.create_dataset(name, data=data, **options)
+
+    return tamper
+
+
+def linked(name, link):
+    def tamper(file, outside):
+        del file[name]
+        file[name] = link(outside)
+
+    return tamper
+
+
+def external_storage(file, outside):
+    del file["hidden_states"]
+    bytes_there = [(str(outside / "outside.bin"), 0, 2 * 3 * 7 * 4)]
+    file.create_dataset("hidden_states", (3, 7, 4), "float16", external=bytes_there)
+
+
+def virtual(file, outside):
+    del file["hidden_states"]
+    view = h5py.VirtualLayout(shape=(3, 7, 4), dtype="float16")
+    view[:] = h5py.VirtualSource(str(outside / "outside.h5"), "hidden_states", shape=(3, 7, 4))
+    file.create_virtual_dataset("hidden_states", view)
+
+
+def cell(column, row, value):
+    def tamper(file, _outside):
+        table = file["utterances"][()]
+        table[column][row] = value
+        file["utterances"][...] = table
+
+    return tamper
+
+
+def attribute(name, value):
+    def tamper(file, _outside):
+        file.attrs[name] = value
+
+    return tamper
+
+
+def no_attribute(name):
+    def tamper(file, _outside):
+        del file.attrs[name]
+
+    return tamper
+
+
+def one_layer_less(file, _outside):
+    file.attrs["layer_names"] = np.array(["0", "1"], dtype=h5py.string_dtype())
+
+
+def a_table_without(column):
+    def tamper(file, _outside):
+        table = file["utterances"][()]
+        del file["utterances"]
+        file["utterances"] = table[[name for name in table.dtype.names if name != column]].copy()
+
+    return tamper
+
+
+TAMPERED = {
+    "external link": (
+        linked("hidden_states", lambda o: h5py.ExternalLink(str(o / "outside.h5"), "/hidden_states")),
+        "has no dataset /hidden_states",
+    ),
+    "external link to a table": (
+        linked("utterances", lambda o: h5py.ExternalLink(str(o / "outside.h5"), "/utterances")),
+        "has no dataset /utterances",
+    ),
+    "external link to a group": (
+        linked("statistics", lambda o: h5py.ExternalLink(str(o / "outside.h5"), "/statistics")),
+        "has no dataset /statistics/count",
+    ),
+    "soft link": (linked("statistics/mean", lambda _: h5py.SoftLink("/statistics/m2")), "has no dataset /statistics/m"),
+    "external storage": (external_storage, "/hidden_states does not lie in one piece in the file"),
+    "virtual dataset": (virtual, "/hidden_states does not lie in one piece in the file"),
+    "compressed": (
+        replaced("hidden_states", np.zeros((3, 7, 4), "float16"), compression="gzip"),
+        "/hidden_states does not lie in one piece",
+    ),
+    "no features": (replaced("hidden_states", shape=(3, 0, 4), dtype="float16"), "does not lie in one piece"),
+    "never written": (replaced("hidden_states", shape=(3, 10**15, 4), dtype="float16"), "does not lie in one piece"),
+    "another dtype": (replaced("hidden_states", np.zeros((3, 7, 4))), "/hidden_states is no dataset of float16"),
+    "statistics of another dtype": (replaced("statistics/mean", np.zeros((2, 3, 4))), "is no dataset of float32"),
+    "a group instead": (lambda file, _: (file.pop("hidden_states"), file.create_group("hidden_states")), "no dataset"),
+    "a dataset instead of a group": (replaced("statistics", np.zeros(3)), "has no dataset /statistics/count"),
+    "fewer frames": (replaced("hidden_states", np.zeros((3, 6, 4), "float16")), "do not fit each other"),
+    "fewer layers": (replaced("hidden_states", np.zeros((2, 7, 4), "float16")), "do not fit each other"),
+    "another size": (replaced("hidden_states", np.zeros((3, 7, 5), "float16")), "do not fit each other"),
+    "one axis": (replaced("hidden_states", np.zeros(84, "float16")), "do not fit each other"),
+    "statistics of fewer": (replaced("statistics/max", np.zeros((1, 3, 4), "float32")), "do not fit each other"),
+    "other counts": (replaced("statistics/count", np.array([4, 3])), "do not fit each other"),
+    "too many frames": (cell("num_frames", 1, 1000), "do not fit each other"),
+    "negative frames": (cell("num_frames", 0, -2), "do not fit each other"),
+    "frames elsewhere": (cell("first_frame", 1, 4), "do not fit each other"),
+    "a table of numbers": (replaced("utterances", np.zeros(2)), "/utterances is no dataset of"),
+    "a table without": (a_table_without("duration"), "/utterances is no dataset of"),
+    "an id that is no text": (cell("id", 0, b"\xff\xfe"), "damaged .*utf-8"),
+    "a later version": (attribute("format_version", 2), "is of format version 2, expected 1; read it with"),
+    "no version": (no_attribute("format_version"), "is of format version None, expected 1"),
+    "no layer names": (no_attribute("layer_names"), "lacks the attributes layer_names"),
+    "layer names of another type": (attribute("layer_names", 3), "lacks the attributes layer_names"),
+    "layer names of another number": (one_layer_less, "do not fit each other"),
+    "another dataset": (attribute("dataset", "statistics/mean"), "shard-00000.h5"),
+    "no such dataset": (attribute("dataset", "/../x"), "shard-00000.h5"),
+    "no such dtype": (attribute("storage_dtype", "half a float"), "damaged .*half a float"),
+    "objects": (attribute("storage_dtype", "O"), "shard-00000.h5"),
+    "settings that are not JSON": (attribute("settings", "{"), "damaged"),
+    "settings that were changed": (attribute("settings", "{}"), "its settings and its fingerprint contradict"),
+}
+
+
+@pytest.mark.parametrize("how", TAMPERED)
+def test_a_shard_that_was_tampered_with_is_refused(folder, outside, check_refused, how):
+    tamper, message = TAMPERED[how]
+    with h5py.File(folder / "shard-00000.h5", "r+") as file:
+        tamper(file, outside)
+    check_refused(message)
+
+
+@pytest.mark.parametrize("length", [0, 1, 100, 3000, -1])
+def test_a_truncated_shard_says_what_to_do(folder, check_refused, length):
+    shard = folder / "shard-00000.h5"
+    shard.write_bytes(shard.read_bytes()[:length])
+    check_refused(r"shard-00000.h5: not readable as HDF5 \(.*\); remove it and extract again")
+
+
+def test_garbage_and_folders_are_no_shards(folder, check_refused):
+    (folder / "shard-00000.h5").write_bytes(b"garbage" * 1000)
+    check_refused("shard-00000.h5: not readable as HDF5")
+    (folder / "shard-00000.h5").unlink()
+    (folder / "shard-00000.h5").mkdir()
+    with pytest.raises(StoreError, match=r"shard-00000.h5 cannot be opened \(Is a directory\)$"):
+        FeatureStore(folder)
+
+
+def test_a_folder_without_shards(tmp_path):
+    with pytest.raises(StoreError, match=r"holds no features; expected shards like shard-00000.h5"):
+        FeatureStore(tmp_path)
+    with pytest.raises(StoreError, match="holds no features"):
+        FeatureStore(tmp_path / "nowhere")
+
+
+def test_without_its_index_a_store_is_read_from_its_shards_and_counts_as_unfinished(folder, features):
+    with_index = FeatureStore(folder)
+    (folder / layout.INDEX).unlink()
+    without = FeatureStore(folder)
+    assert with_index.complete
+    assert not without.complete
+    assert without.utterance_ids == with_index.utterance_ids
+    assert without.layer_names == with_index.layer_names
+    for key, expected in features.items():
+        np.testing.assert_array_equal(without[key], expected.astype(np.float16))
+
+
+def index_without(name):
+    def tamper(file, _outside):
+        del file[name]
+
+    return tamper
+
+
+DISBELIEVED = {
+    "sizes of shards": replaced("shards", np.array([(0, 1), (1, 2)], layout.SHARD_DTYPE)),
+    "fewer shards": lambda file, _: replaced("shards", file["shards"][:1])(file, _),
+    "no shards": index_without("shards"),
+    "shards as numbers": replaced("shards", np.zeros(2)),
+    "shards elsewhere": linked("shards", lambda o: h5py.ExternalLink(str(o / "outside.h5"), "/utterances")),
+    "no table": index_without("utterances"),
+    "table elsewhere": linked("utterances", lambda o: h5py.ExternalLink(str(o / "outside.h5"), "/utterances")),
+    "table without a column": a_table_without("row"),
+    "shards that are not there": cell("shard", 0, 99),
+    "another version": attribute("format_version", 2),
+    "no layer names": no_attribute("layer_names"),
+    "no word on its end": no_attribute("complete"),
+}
+
+
+@pytest.mark.parametrize("how", DISBELIEVED)
+def test_an_index_that_cannot_be_right_gives_way_to_the_shards(folder, outside, features, how):
+    with h5py.File(folder / layout.INDEX, "r+") as file:
+        DISBELIEVED[how](file, outside)
+    store = FeatureStore(folder)
+    assert not store.complete
+    assert list(store) == list(features)
+    for key, expected in features.items():
+        np.testing.assert_array_equal(store[key], expected.astype(np.float16))
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage" * 1000])
+def test_an_index_that_is_no_hdf5_gives_way_to_the_shards(folder, features, content):
+    (folder / layout.INDEX).write_bytes(content)
+    assert list(FeatureStore(folder)) == list(features)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("row", 99), ("row", -1), ("row", 1), ("shard", 1), ("num_frames", 6), ("num_frames", 10**12), ("id", "u9")],
+)
+def test_an_index_that_lies_about_an_utterance_is_found_out(folder, column, value):
+    with h5py.File(folder / layout.INDEX, "r+") as file:
+        cell(column, 0, value)(file, None)
+    store = FeatureStore(folder)
+    utterance_id = store.utterance_ids[0]
+    for read in (
+        store.view,
+        store.__getitem__,
+        lambda key: store.pooled("mean", [key]),
+        lambda key: store.mean_and_std([key]),
+    ):
+        with pytest.raises(StoreError, match=r"index.h5 does not fit shard-0000\d.h5; remove the index"):
+            read(utterance_id)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("hidden_size", 5), ("layer_names", np.array(["0"], dtype=h5py.string_dtype())), ("dataset", "x")],
+)
+def test_an_index_that_lies_about_its_shards_is_found_out(folder, name, value):
+    with h5py.File(folder / layout.INDEX, "r+") as file:
+        file.attrs[name] = value
+    with pytest.raises(StoreError, match=f"shard-00000.h5 is of another store: {name} differ"):
+        FeatureStore(folder)["u0"]
+
+
+def test_a_shard_of_another_store_is_found_out(folder, write_store, describe, make_features, tmp_path):
+    other = write_store(make_features(3), description=describe(model_id="other"), folder=tmp_path / "other")
+    shutil.copy(other / "shard-00000.h5", folder / "shard-00002.h5")
+    store = FeatureStore(folder)
+    assert store["u2"].shape == (3, 9, 4)
+    with pytest.raises(StoreError, match=r"shard-00002.h5 is of another store: fingerprint, settings differ"):
+        store["u0"]
+    with pytest.raises(StoreError, match="was made with other settings: model_id is other there"):
+        StoreWriter(folder, describe(), "float16")

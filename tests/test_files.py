@@ -1,0 +1,77 @@
+"""An unfinished write never looks finished."""
+
+import hashlib
+import os
+
+import pytest
+
+from featcache.files import remove_unfinished, replace_file, replacing, sha256_of_file
+
+
+@pytest.fixture(params=[None, b"old"])
+def path(tmp_path, request):
+    """A file that is not there yet, and one that is."""
+    path = tmp_path / "file.txt"
+    if request.param is not None:
+        path.write_bytes(request.param)
+    return path
+
+
+def state(path):
+    return path.read_bytes() if path.exists() else None
+
+
+def test_what_is_written_takes_the_files_place(path):
+    before = state(path)
+    with replacing(path) as temporary:
+        assert temporary.parent == path.parent  # a rename across file systems would be a copy
+        temporary.write_bytes(b"new")
+        assert state(path) == before
+    assert path.read_bytes() == b"new"
+    assert os.listdir(path.parent) == ["file.txt"]
+
+
+@pytest.mark.parametrize("fault", [ValueError, KeyboardInterrupt, SystemExit])
+def test_a_write_that_fails_changes_nothing(path, fault):
+    before = sorted(os.listdir(path.parent)), state(path)
+
+    def write_half():
+        with replacing(path) as temporary:
+            temporary.write_bytes(b"half of")
+            raise fault
+
+    with pytest.raises(fault):
+        write_half()
+    assert (sorted(os.listdir(path.parent)), state(path)) == before
+
+
+def test_bytes_are_on_the_disk_before_the_name_is(path, monkeypatch):
+    calls = []
+    for name in ("fsync", "replace"):
+        real = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *args, name=name, real=real: (calls.append(name), real(*args)))
+    replace_file(path, b"new")
+    assert calls == ["fsync", "replace", "fsync"]  # the file, its new name, and the folder that holds the name
+
+
+def test_folders_are_made(tmp_path):
+    replace_file(tmp_path / "a" / "b" / "file.txt", b"new")
+    assert (tmp_path / "a" / "b" / "file.txt").read_bytes() == b"new"
+
+
+def test_only_what_was_left_unfinished_is_removed(tmp_path, monkeypatch):
+    kept = [".lock", "shard-00000.h5", "notes.tmp", ".hidden"]
+    for name in kept:
+        (tmp_path / name).touch()
+    with replacing(tmp_path / "shard-00001.h5") as temporary:
+        temporary.write_bytes(b"half of")
+        os.link(temporary, tmp_path / ".shard-00002.h5.4711.tmp")  # as another process would have left it
+    remove_unfinished(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == sorted([*kept, "shard-00001.h5"])
+    remove_unfinished(tmp_path / "nowhere")
+
+
+def test_sha256_of_a_file(tmp_path):
+    content = bytes(range(256)) * 10_000
+    (tmp_path / "file").write_bytes(content)
+    assert sha256_of_file(tmp_path / "file") == hashlib.sha256(content).hexdigest()

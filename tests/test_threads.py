@@ -1,0 +1,57 @@
+"""One thread of torch in each worker, and everything as before afterwards."""
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+
+from featcache.threads import available_cores, one_thread_each
+
+
+@pytest.fixture
+def three_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+def compute_and_count(_):
+    values = torch.ones(300, 300)
+    assert float((values @ values).sum()) == 300**3
+    return torch.get_num_threads()
+
+
+def test_workers_started_inside_compute_with_one_thread(three_threads):
+    with one_thread_each(), ThreadPoolExecutor(2) as pool:
+        assert set(pool.map(compute_and_count, range(4))) == {1}
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == 3
+
+
+def test_the_number_of_threads_comes_back_after_an_error(three_threads):
+    with pytest.raises(KeyError), one_thread_each():
+        raise KeyError
+    assert torch.get_num_threads() == 3
+
+
+def test_torch_is_not_loaded_for_it():
+    code = """
+import sys
+from featcache.threads import one_thread_each
+with one_thread_each():
+    assert "torch" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_cores_are_those_that_the_process_may_use(monkeypatch):
+    assert 1 <= available_cores() <= os.cpu_count()
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {3, 5}, raising=False)
+    assert available_cores() == 2
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert available_cores() == 1
