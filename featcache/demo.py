@@ -4,6 +4,7 @@ import json
 import logging
 import time
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -26,6 +27,7 @@ TINY_WAV2VEC2 = {
     "num_conv_pos_embedding_groups": 4,
 }
 MODEL = "wav2vec2-tiny"
+CORPUS = "synthetic"
 # Many times Pepino's learning rate: with so little data an epoch is only a few steps.
 TRAINING = {"learning_rate": 3e-3, "max_epochs": 10}
 
@@ -38,25 +40,23 @@ def run_demo(folder: Path) -> None:
     """
     start = time.perf_counter()
     logging.getLogger("featcache").setLevel(logging.WARNING)
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)  # folders may be named like markup
     console.print(
         "Synthetic speech and an untrained model: what follows shows how featcache works, "
         "not how well emotions can be recognised.\n",
         soft_wrap=True,
     )
-    manifest = make_corpus(folder / "corpora" / "synthetic", repetitions=3)
+    manifest = make_corpus(folder / "corpora" / CORPUS, repetitions=3)
     console.print(f"1. corpus: {len(manifest)} utterances, {len(manifest.speaker_ids)} speakers, 4 emotions")
     model = folder / "models" / MODEL
     replace_file(model / "config.json", json.dumps(TINY_WAV2VEC2).encode())
-    report = extract(model=str(model), weights="random", home=folder)
+    report = extract(model=str(model), weights="random", corpus=CORPUS, home=folder)
     console.print(f"2. extract: {summarise_report(report).splitlines()[0]}", soft_wrap=True)
     compared = [(["egemaps"], "dense", "speaker")]
     for norm in ("speaker", "global"):
         compared += [([MODEL], "dense", norm), ([MODEL], "lstm", norm), ([MODEL, "egemaps"], "fusion", norm)]
-    runs = [
-        fit(features=features, head=head, norm=norm, protocol="group-kfold", training=TRAINING, home=folder)
-        for features, head, norm in compared
-    ]
+    same: dict[str, Any] = {"corpus": CORPUS, "protocol": "group-kfold", "training": TRAINING, "home": folder}
+    runs = [fit(features=features, head=head, norm=norm, **same) for features, head, norm in compared]
     console.print(f"3. fit: {len(runs)} runs, five seeds each; chance is 25 %\n")
     print_runs(runs)
     drawn = {f"{run.config['head']}, {run.config['norm']}": run.layer_weights() for run in runs[1:]}

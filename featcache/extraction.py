@@ -137,6 +137,7 @@ def extract(
     cache = workspace.cache(corpus_name)
     wanted = _limited(list(files.manifest), limit)
     device = _resolve_device(device)
+    log.info("loading %s", model)
     models = {name or store_name(model): create_extractor(model, device=device, **options)}
     if egemaps and model not in DESCRIPTORS:
         models.setdefault("egemaps", create_extractor("egemaps", **_settings_in_use(cache / "egemaps")))

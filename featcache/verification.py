@@ -1,4 +1,4 @@
-"""Store → is it what it says? Checksums of every byte stored, and utterances computed anew, alone, beside the stored."""
+"""Store → is it what it says? Checksums of all that is stored, and utterances computed anew, alone."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -90,7 +90,8 @@ def recompute(
             f"{store.path}: the extractor made here differs in {', '.join(differing)}; nothing was compared"
         )
     files = read_corpus(data)
-    there = [utterance_id for utterance_id in store.utterance_ids if utterance_id in files.manifest]
+    known = set(files.manifest.utterance_ids)
+    there = [utterance_id for utterance_id in store.utterance_ids if utterance_id in known]
     if not there:
         raise StoreError(f"{data} has none of the utterances of {store.path} ({listed(store.utterance_ids)})")
     chosen = np.random.default_rng(0).permutation(len(there))[:number]

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging as std_logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -226,22 +227,19 @@ def _is_folder(model: str) -> bool:
 @contextmanager
 def _quiet_transformers() -> Iterator[None]:
     """Keep progress bars, notes on unused heads and repeated tries to reach the hub off the terminal."""
-    from huggingface_hub.utils import logging as hub_logging
     from transformers.utils import logging
 
-    verbosity, bars, hub_verbosity = (
-        logging.get_verbosity(),
-        logging.is_progress_bar_enabled(),
-        hub_logging.get_verbosity(),
-    )
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    hub = std_logging.getLogger("huggingface_hub")
+    hub_level = hub.level
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    hub_logging.set_verbosity_error()
+    hub.setLevel(std_logging.ERROR)
     try:
         yield
     finally:
         logging.set_verbosity(verbosity)
-        hub_logging.set_verbosity(hub_verbosity)
+        hub.setLevel(hub_level)
         if bars:
             logging.enable_progress_bar()
 

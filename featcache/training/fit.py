@@ -5,7 +5,6 @@ import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,11 +21,11 @@ from featcache.manifest import Manifest
 from featcache.normalise import fit_normaliser
 from featcache.progress import progress
 from featcache.protocols import PROTOCOLS, Fold, check_folds, default_protocol, make_folds
-from featcache.threads import available_cores, one_thread_each
+from featcache.threads import available_cores
 from featcache.training import run_folder
 from featcache.training.data import MEMORY_SHARE, Features, check_pairing, physical_memory
 from featcache.training.run_folder import Run
-from featcache.training.train import Epoch, TrainingConfig, predict, train_head
+from featcache.training.train import TrainingConfig, predict, train_seeds
 from featcache.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -249,20 +248,13 @@ def _train_all(setup: _Setup, folder: Path) -> _Tables:
     tables = _Tables(predictions=[], history=[], layer_weights=[])
     total = len(setup.folds) * len(seeds)
     title = f"{setup.config['head']}, {len(setup.folds)} folds x {len(seeds)} seeds"
-    cores = available_cores()
-    with (
-        one_thread_each(),
-        ThreadPoolExecutor(cores, thread_name_prefix="fit") as pool,
-        progress(title, total, rate=lambda done, took: f"{took / max(done, 1):.1f} s per training") as advance,
-    ):
+    with progress(title, total, rate=lambda done, took: f"{took / max(done, 1):.1f} s per training") as advance:
         for number, fold in enumerate(setup.folds, start=1):
             normalise(setup.features, setup.config["norm"], setup.manifest, fold, first=number == 1)
-
-            def train(seed: int, fold: Fold = fold) -> tuple[Dense, list[Epoch]]:
-                head = create_head(setup.config["head"], **sizes, seed=seed)
-                return head, train_head(head, setup.features, targets, fold, seed, setup.training)
-
-            for seed, (head, epochs) in zip(seeds, pool.map(train, seeds), strict=True):
+            heads = {seed: create_head(setup.config["head"], **sizes, seed=seed) for seed in seeds}
+            trained = train_seeds(heads, setup.features, targets, fold, setup.training, workers=available_cores())
+            for seed, epochs in trained:
+                head = heads[seed]
                 if not any(np.isfinite(epoch.validation_loss) for epoch in epochs):
                     setup.warnings.append(DIVERGED.format(seed, fold.name))
                     log.warning("%s", setup.warnings[-1])

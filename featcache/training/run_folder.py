@@ -63,7 +63,7 @@ def read_table(path: Path) -> "pd.DataFrame":
     import pandas as pd
 
     texts = dict.fromkeys(("utterance_id", "speaker_id", "target", "prediction", "layer", "features"), str)
-    nans = dict.fromkeys(("train_loss", "validation_loss"), ["nan"])  # of a training that diverged
+    nans = {"train_loss": ["nan"], "validation_loss": ["nan"]}  # of a training that diverged
     try:
         return pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=nans)
     except (OSError, ValueError) as error:

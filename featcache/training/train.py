@@ -1,7 +1,8 @@
 """Head × fold × seed → trained head: the loop over epochs, with early stopping on the validation part alone."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from featcache.heads import Dense
 from featcache.protocols import Fold
+from featcache.threads import one_thread_each
 from featcache.training.data import Features, batch
 
 
@@ -88,6 +90,29 @@ def train_head(
             break
     head.load_state_dict(best_state)
     return history
+
+
+def train_seeds(
+    heads: Mapping[int, Dense],
+    features: Sequence[Features],
+    targets: dict[str, int],
+    fold: Fold,
+    config: TrainingConfig,
+    *,
+    workers: int,
+) -> Iterator[tuple[int, list[Epoch]]]:
+    """Train the heads of several seeds side by side, in place; each as it would be trained alone.
+
+    Args:
+        heads: Seed → untrained head.
+        workers: How many are trained at a time, each by one thread.
+
+    Yields:
+        Each seed with its epochs, in the order of ``heads``. The other arguments are those of :func:`train_head`.
+    """
+    with one_thread_each(), ThreadPoolExecutor(workers, thread_name_prefix="fit") as pool:
+        histories = pool.map(lambda seed: train_head(heads[seed], features, targets, fold, seed, config), heads)
+        yield from zip(heads, histories, strict=True)
 
 
 def predict(head: Dense, features: Sequence[Features], ids: Sequence[str], batch_size: int) -> npt.NDArray[np.float32]:

@@ -125,8 +125,9 @@ def test_an_open_shard_holds_one_file_descriptor(write_store, make_features):
 
 
 def test_many_threads_read_the_same(write_store, make_features):
-    features = make_features(*[2] * 12)
-    folder = write_store(*({key: value} for key, value in features.items()))
+    features = make_features(*[2] * 20)
+    items = list(features.items())
+    folder = write_store(*(dict(pair) for pair in zip(items[::2], items[1::2], strict=True)))
     with ThreadPoolExecutor(8) as pool:
         for _ in range(20):
             store = FeatureStore(folder)  # with all its shards still to be opened
