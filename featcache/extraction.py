@@ -29,11 +29,11 @@ from featcache.cache.shards import read_catalogue, shard_numbers
 from featcache.cache.statistics import of_frames
 from featcache.cache.writer import Record, StoreWriter, encode
 from featcache.corpora import CorpusFiles, read_corpus
-from featcache.errors import AudioError, FeatureError, StoreError, listed
+from featcache.errors import AudioError, CorpusError, FeatureError, StoreError, listed
 from featcache.extractors import DESCRIPTORS, create_extractor, store_name
 from featcache.extractors.base import Extractor, Features
 from featcache.files import remove_unfinished, replace_file, sha256_of_file
-from featcache.manifest import Utterance
+from featcache.manifest import Manifest, Utterance
 from featcache.progress import progress
 from featcache.threads import one_thread_each
 from featcache.workspace import Workspace
@@ -164,7 +164,7 @@ def extract(
         interrupted = run.to_the_end()
         for target in targets:
             target.writer.finish(complete=not interrupted, num_requested=len(wanted))
-            _write_failures(cache / target.name, list(target.failures.values()))
+            _write_failures(target, {utterance.utterance_id for utterance in wanted})
         done = [item for item in plan.items if item.utterance.utterance_id in run.extracted]
         seconds = time.perf_counter() - start
         report = _report(cache, targets, plan, done, wanted, interrupted=interrupted, seconds=seconds)
@@ -482,6 +482,12 @@ def _probe(root: Path, utterance: Utterance) -> tuple[int, int]:
 
 
 def _keep_manifest(cache: Path, files: CorpusFiles) -> None:
+    path = cache / "manifest.csv"
+    if path.exists() and not set(Manifest.read(path).utterance_ids) & set(files.manifest.utterance_ids):
+        raise CorpusError(
+            f"{cache} is the cache of another corpus: it has none of the utterances of {files.root}; "
+            "give this one another name with --corpus"
+        )
     files.manifest.write(cache / "manifest.csv")
     replace_file(cache / "corpus.json", json.dumps({"corpus": files.corpus.name}).encode())
 
@@ -528,15 +534,19 @@ def format_bytes(size: float) -> str:
     return f"{size / 1000:.1f} TB"
 
 
-def _write_failures(folder: Path, failures: Sequence[Failure]) -> None:
-    path = folder / "failures.csv"
-    if not failures:
+def _write_failures(target: _Target, wanted: set[str]) -> None:
+    """List what the store lacks; what an earlier call wanted and this one did not is kept in the list."""
+    path = target.writer.folder / "failures.csv"
+    rows = [[failure.utterance_id, failure.path, failure.reason] for failure in target.failures.values()]
+    if path.exists():
+        with open(path, newline="", encoding="utf-8") as file:
+            rows += [row for row in list(csv.reader(file))[1:] if row and row[0] not in wanted]
+    if not rows:
         path.unlink(missing_ok=True)
         return
     text = io.StringIO(newline="")
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(["utterance_id", "path", "reason"])
-    table.writerows([failure.utterance_id, failure.path, failure.reason] for failure in failures)
+    table.writerows([["utterance_id", "path", "reason"], *rows])
     replace_file(path, text.getvalue().encode())
 
 

@@ -203,6 +203,14 @@ def _seconds(column: str, text: str) -> float | None:
     return seconds
 
 
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # a file name in another encoding
+        return False
+    return "\0" not in name
+
+
 def _faults(utterances: Sequence[Utterance]) -> list[str]:
     if not utterances:
         return ["the manifest has no utterances"]
@@ -213,9 +221,12 @@ def _faults(utterances: Sequence[Utterance]) -> list[str]:
         faults.append(f"utterance ids must be unique, but {listed(twice)} stand more than once")
     if "" in counts:
         faults.append("an utterance id is empty")
-    no_path = [u.utterance_id for u in utterances if u.path == "" or "\0" in u.path]
+    no_path = [u.utterance_id for u in utterances if u.path == ""]
     if no_path:
         faults.append(f"utterances without a path: {listed(no_path)}")
+    unwritable = [u.utterance_id for u in utterances if not _is_text(u.utterance_id) or not _is_text(u.path)]
+    if unwritable:
+        faults.append(f"ids and paths must be UTF-8 text without NUL, unlike {listed(unwritable)}; rename the files")
     outside = [u.path for u in utterances if PurePosixPath(u.path).is_absolute() or ".." in PurePosixPath(u.path).parts]
     if outside:
         faults.append(f"paths must stay inside the corpus folder, but {listed(outside)} leave it; make them relative")

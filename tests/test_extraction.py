@@ -23,7 +23,7 @@ from featcache import extraction
 from featcache.audio import Signal
 from featcache.cache.reader import FeatureStore
 from featcache.cache.writer import StoreWriter
-from featcache.errors import AudioError, StoreError
+from featcache.errors import AudioError, CorpusError, StoreError
 from featcache.extraction import extract, format_bytes, summarise_report
 from featcache.extractors.base import Description, Extractor
 from featcache.manifest import Manifest, Utterance
@@ -460,6 +460,27 @@ def test_failures_are_listed_with_their_reasons_until_they_are_mended(corpus, ma
     assert not report.failures
     assert not (store_of(corpus).path / "failures.csv").exists()
     assert set(store_of(corpus)) == set(ALL)
+
+
+def test_a_smaller_limit_forgets_no_failure(corpus, made_up):
+    for number in range(7):
+        if number != 4:
+            (corpus / f"u{number}.wav").unlink()
+    run()
+    before = failures_of(corpus)
+    run(limit=3)
+    assert sorted(map(tuple, map(dict.values, failures_of(corpus)))) == sorted(map(tuple, map(dict.values, before)))
+
+
+def test_another_corpus_in_a_folder_of_the_same_name_is_refused(corpus, made_up, tmp_path):
+    run()
+    before = contents(cache_of(corpus))
+    other = tmp_path / "elsewhere" / corpus.name
+    write_audio(other / "other.wav", np.zeros(RATE))
+    write_manifest(other, ["other.wav"])
+    with pytest.raises(CorpusError, match="is the cache of another corpus: .* give this one another name with --corpus"):
+        run(data=other)
+    assert contents(cache_of(corpus)) == before
 
 
 def test_nothing_new_but_failures_is_no_nothing_to_do(corpus, made_up):

@@ -13,8 +13,8 @@ from featcache.manifest import FIXED_COLUMNS, Manifest, Utterance
 
 # Anything that UTF-8 can hold: quotes, commas, line breaks of every kind, NUL, right-to-left marks
 TEXT = st.text(st.characters(codec="utf-8"), max_size=8)
-NAMES = TEXT.filter(bool)
-PATHS = NAMES.filter(lambda path: "\0" not in path and not path.startswith("/") and ".." not in path.split("/"))
+NAMES = TEXT.filter(lambda name: name != "" and "\0" not in name)
+PATHS = NAMES.filter(lambda path: not path.startswith("/") and ".." not in path.split("/"))
 SECONDS = st.floats(min_value=0, allow_infinity=False, allow_nan=False)
 
 
@@ -117,7 +117,9 @@ def test_a_file_that_is_not_text_or_not_there(tmp_path):
         ([utterance("a"), utterance("a")], "'a' stand more than once"),
         ([utterance("")], "an utterance id is empty"),
         ([utterance(path="")], "without a path: 'a'"),
-        ([utterance(path="a\0.wav")], "without a path: 'a'"),
+        ([utterance(path="a\0.wav")], "must be UTF-8 text without NUL, unlike 'a'"),
+        ([utterance("a\0b")], "must be UTF-8 text without NUL"),
+        ([utterance("a\udcff")], "must be UTF-8 text without NUL"),
         ([utterance(path="/a.wav")], "paths must stay inside the corpus folder"),
         ([utterance(path="x/../../a.wav")], "paths must stay inside the corpus folder"),
         ([utterance(start=-0.1)], "start is not a time from 0 s on in 'a'"),

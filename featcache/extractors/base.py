@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -42,7 +42,6 @@ class Extractor(ABC):
     """Turns signals into features, the same whatever else is in the batch, from any number of threads."""
 
     description: Description
-    batches: ClassVar[bool] = False  # whether several signals at once are faster than one by one
 
     @abstractmethod
     def num_frames(self, num_samples: int, sampling_rate: int) -> int:

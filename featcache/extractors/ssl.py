@@ -61,8 +61,6 @@ class SSLConfig:
 class SSLExtractor(Extractor):
     """A frozen speech model: (num_layers, num_frames, hidden_size), a frame every 20 ms."""
 
-    batches = True
-
     def __init__(self, config: SSLConfig, *, device: str = "cpu") -> None:
         loaded = load(config.model, weights=config.weights, revision=config.revision)
         self._dtype: torch.dtype = getattr(torch, config.precision)
