@@ -52,16 +52,25 @@ class Recording:
         """In seconds."""
         return float(self.channels.shape[1] / self.sampling_rate)
 
-    def signal(self, *, channel: ChannelPolicy = "mean", sampling_rate: int | None = None) -> Signal:
+    def signal(
+        self, *, channel: ChannelPolicy = "mean", sampling_rate: int | None = None, max_seconds: float | None = None
+    ) -> Signal:
         """Mix down and resample as ``librosa.load(path, sr=sampling_rate)`` does (soxr, high quality).
 
         Args:
             channel: ``mean`` averages all channels, ``first`` takes the first one.
             sampling_rate: In Hz; None keeps the rate of the file.
+            max_seconds: Only so much from the beginning; None keeps all.
         """
-        mono = self.channels[0] if channel == "first" else self.channels.mean(axis=0, dtype=np.float32)
+        kept = self.channels[:, : kept_samples(self.channels.shape[1], self.sampling_rate, max_seconds)]
+        mono = kept[0] if channel == "first" else kept.mean(axis=0, dtype=np.float32)
         rate = sampling_rate or self.sampling_rate
         return Signal(samples=_resample(mono, self.sampling_rate, rate), sampling_rate=rate)
+
+
+def kept_samples(num_samples: int, sampling_rate: int, max_seconds: float | None) -> int:
+    """How many of an utterance's samples are used."""
+    return num_samples if max_seconds is None else min(num_samples, round(max_seconds * sampling_rate))
 
 
 def resampled_length(num_samples: int, original_rate: int, sampling_rate: int | None) -> int:

@@ -153,6 +153,9 @@ def extract(
     do_normalize: Annotated[
         bool | None, typer.Option(help="Normalise waveforms; by default as the checkpoint says.")
     ] = None,
+    max_seconds: Annotated[
+        float | None, typer.Option(min=0, help="Use only so much of each utterance, from its beginning.")
+    ] = None,
     precision: Annotated[
         Precision | None, typer.Option(help="What models compute in; float32 by default, bfloat16 is faster.")
     ] = None,
@@ -186,6 +189,7 @@ def extract(
         revision=revision,
         layers=layers,
         do_normalize=do_normalize,
+        max_seconds=max_seconds,
         precision=precision.value if precision else None,
         sampling_rate=sampling_rate,
         channel=channel.value if channel else None,

@@ -20,7 +20,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import joblib
 import numpy as np
 
 from featcache import audio
@@ -31,11 +30,11 @@ from featcache.cache.writer import Record, StoreWriter, encode
 from featcache.corpora import CorpusFiles, read_corpus
 from featcache.errors import AudioError, CorpusError, FeatureError, StoreError, listed
 from featcache.extractors import DESCRIPTORS, create_extractor, store_name
-from featcache.extractors.base import Extractor, Features
+from featcache.extractors.base import Extractor, Features, signal_for
 from featcache.files import remove_unfinished, replace_file, sha256_of_file
 from featcache.manifest import Manifest, Utterance
 from featcache.progress import progress
-from featcache.threads import one_thread_each
+from featcache.threads import available_cores, one_thread_each
 from featcache.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -141,7 +140,7 @@ def extract(
     models = {name or store_name(model): create_extractor(model, device=device, **options)}
     if egemaps and model not in DESCRIPTORS:
         models.setdefault("egemaps", create_extractor("egemaps", **_settings_in_use(cache / "egemaps")))
-    workers = workers or joblib.cpu_count()
+    workers = workers or available_cores()
     if batch_seconds is None:
         batch_seconds = 0.0 if device == "cpu" else 120.0
 
@@ -211,6 +210,7 @@ class _Target:
         """What an utterance will take on disk, its statistics included."""
         description = self.extractor.description
         rate = description.sampling_rate or sampling_rate
+        num_samples = audio.kept_samples(num_samples, sampling_rate, description.max_seconds)
         frames = self.extractor.num_frames(audio.resampled_length(num_samples, sampling_rate, rate), rate)
         values = len(description.layer_names) * description.hidden_size
         return values * (frames * np.dtype(self.writer.storage_dtype).itemsize + 3 * 4)
@@ -383,7 +383,7 @@ class _Run:
 
 def _extract(target: _Target, recordings: Sequence[audio.Recording]) -> list[Features | AudioError]:
     description = target.extractor.description
-    signals = [r.signal(channel=description.channel, sampling_rate=description.sampling_rate) for r in recordings]
+    signals = [signal_for(description, recording) for recording in recordings]
     try:
         return list(target.extractor.extract(signals))
     except AudioError as error:
@@ -506,8 +506,12 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _tell_size(plan: _Plan, targets: Sequence[_Target], cache: Path) -> None:
-    """Say what will be written, and refuse what does not fit."""
+    """Say what will be written and what will be cut, and refuse what does not fit."""
     for target in targets:
+        most = target.extractor.description.max_seconds
+        cut = sum(most is not None and item.seconds > most for item in plan.items)
+        if cut:
+            log.warning("%s: of %d utterances only the first %g s are used", target.name, cut, most)
         log.info("%s: %d utterances to extract, %d there", target.name, len(target.todo), len(target.writer.entries()))
     if not plan.items:
         return

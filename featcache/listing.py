@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -17,6 +17,9 @@ from featcache.protocols import PROTOCOLS
 from featcache.report.tables import ResultRow, results_table
 from featcache.training.run_folder import Run, find_run, finished_runs
 from featcache.workspace import Workspace
+
+if TYPE_CHECKING:
+    from featcache.cache.reader import FeatureStore
 
 FRAMES_PER_HOUR = 50 * 3600
 
@@ -106,6 +109,7 @@ def print_info(path: Path | None) -> None:
             "finished": "yes" if store.complete else "no: run the same 'featcache extract' again",
             "utterances": len(store),
             "audio": f"{store.duration(ids):.0f} s",
+            "cut": _cut(store),
             "frames": int(store.num_frames(ids).sum()),
             "on disk": format_bytes(size),
         }
@@ -114,6 +118,12 @@ def print_info(path: Path | None) -> None:
         rest["sampling_rate"] = rest["sampling_rate"] or "each file's own"
         print()
         _print_pairs({**known, **rest})
+
+
+def _cut(store: "FeatureStore") -> str:
+    most = store.metadata.get("max_seconds")
+    longer = [i for i in store if most is not None and store.duration([i]) > most]
+    return f"{len(longer)} utterances, to their first {most:g} s" if longer else "none"
 
 
 def print_verification(folder: Path, *, data: Path | None, number: int, model: str | None, device: str) -> None:

@@ -4,15 +4,16 @@ On a few cores that wastes less, and it makes results independent of the number 
 summed by a single thread.
 """
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 
 def available_cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """The cores that this process may use, as affinity and containers leave them."""
+    import joblib
+
+    return int(joblib.cpu_count())
 
 
 @contextmanager

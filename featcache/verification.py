@@ -14,6 +14,7 @@ from featcache.cache.shards import Shard, shard_numbers
 from featcache.corpora import read_corpus
 from featcache.errors import StoreError, listed
 from featcache.extractors import create_extractor
+from featcache.extractors.base import signal_for
 
 # Largest difference over largest value, per layer. Rounding to float16 is off by 2^-11 of a value at most; what float32
 # adds over another grouping or another number of threads stays below 1e-5.
@@ -99,9 +100,7 @@ def recompute(
     for position in chosen:
         utterance_id = there[position]
         recording = audio.read(files.root, files.manifest[utterance_id])
-        description = extractor.description
-        signal = recording.signal(channel=description.channel, sampling_rate=description.sampling_rate)
-        features = extractor.extract([signal])[0]
+        features = extractor.extract([signal_for(extractor.description, recording)])[0]
         stored = store[utterance_id]
         if stored.shape != features.shape:
             raise StoreError(f"{utterance_id!r} is stored as {stored.shape}, computed anew it is {features.shape}")
@@ -127,18 +126,9 @@ def _model_of(settings: dict[str, object]) -> str:
 
 def _options_of(settings: dict[str, object]) -> dict[str, object]:
     """The options that an extractor was made with."""
-    named = (
-        "weights",
-        "layers",
-        "do_normalize",
-        "precision",
-        "sampling_rate",
-        "channel",
-        "window",
-        "hop",
-        "n_fft",
-        "center",
-    )
+    of_models = ("weights", "layers", "do_normalize", "precision")
+    of_descriptors = ("sampling_rate", "channel", "window", "hop", "n_fft", "center")
+    named = (*of_models, *of_descriptors, "max_seconds")
     options = {name: settings[name] for name in named if settings.get(name) is not None}
     if "layers" in options:
         options["layers"] = ",".join(options["layers"])  # type: ignore[arg-type]

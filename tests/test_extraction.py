@@ -478,7 +478,9 @@ def test_another_corpus_in_a_folder_of_the_same_name_is_refused(corpus, made_up,
     other = tmp_path / "elsewhere" / corpus.name
     write_audio(other / "other.wav", np.zeros(RATE))
     write_manifest(other, ["other.wav"])
-    with pytest.raises(CorpusError, match="is the cache of another corpus: .* give this one another name with --corpus"):
+    with pytest.raises(
+        CorpusError, match=r"is the cache of another corpus: .* give this one another name with --corpus"
+    ):
         run(data=other)
     assert contents(cache_of(corpus)) == before
 

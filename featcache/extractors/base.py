@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from featcache.audio import ChannelPolicy, Signal
+from featcache.audio import ChannelPolicy, Recording, Signal
 
 Features = npt.NDArray[np.float32]
 
@@ -24,6 +24,7 @@ class Description:
         frame_shift: In seconds; None where there are no frames in time (functionals).
         sampling_rate: In Hz of the signals it wants; None takes each file's own.
         channel: How it wants several channels mixed down.
+        max_seconds: How much of each utterance it wants, from the beginning; None is all.
         settings: All that changes numbers. Equal settings, equal features: this is a store's identity.
         provenance: What else is worth knowing: versions, revisions, feature names.
     """
@@ -34,8 +35,16 @@ class Description:
     frame_shift: float | None
     sampling_rate: int | None
     channel: ChannelPolicy
+    max_seconds: float | None = None
     settings: dict[str, Any]
     provenance: dict[str, Any] = field(default_factory=dict)
+
+
+def signal_for(description: Description, recording: Recording) -> Signal:
+    """A recording as an extractor wants it."""
+    return recording.signal(
+        channel=description.channel, sampling_rate=description.sampling_rate, max_seconds=description.max_seconds
+    )
 
 
 class Extractor(ABC):

@@ -30,11 +30,13 @@ class EgemapsConfig:
         level: ``lld``, 25 low-level descriptors every 10 ms, or ``functionals``, 88 values per utterance.
         sampling_rate: In Hz to resample to first; None, the default and Pepino's choice, keeps the file's own.
         channel: ``mean`` of the channels, or the ``first`` one, as Pepino ran it.
+        max_seconds: How much of each utterance is used, from its beginning; None is all.
     """
 
     level: Literal["lld", "functionals"] = "lld"
     sampling_rate: int | None = None
     channel: ChannelPolicy = "mean"
+    max_seconds: float | None = None
 
 
 class EgemapsExtractor(Extractor):
@@ -52,6 +54,7 @@ class EgemapsExtractor(Extractor):
             frame_shift=None if self._functionals else FRAME_SHIFT,
             sampling_rate=config.sampling_rate,
             channel=config.channel,
+            max_seconds=config.max_seconds,
             settings={"extractor": "egemaps", "feature_set": "eGeMAPSv02", **asdict(config)},
             provenance={"feature_names": list(self._smile.feature_names), "opensmile_version": opensmile.__version__},
         )

@@ -25,6 +25,7 @@ class SpectrogramConfig:
         center: Whether frame t is centred at t hops, the signal being padded with zeros, or begins there.
         sampling_rate: In Hz to resample to first; None keeps the file's own.
         channel: ``mean`` of the channels, or the ``first`` one.
+        max_seconds: How much of each utterance is used, from its beginning; None is all.
     """
 
     window: str = "25ms"
@@ -33,6 +34,7 @@ class SpectrogramConfig:
     center: bool = True
     sampling_rate: int | None = 16000
     channel: ChannelPolicy = "mean"
+    max_seconds: float | None = None
 
 
 class SpectrogramExtractor(Extractor):
@@ -51,6 +53,7 @@ class SpectrogramExtractor(Extractor):
             frame_shift=_number(config.hop) / 1000 if in_time else (hop / rate if rate else None),
             sampling_rate=rate,
             channel=config.channel,
+            max_seconds=config.max_seconds,
             settings={"extractor": "spectrogram", **asdict(config)},
         )
 

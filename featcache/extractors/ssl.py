@@ -46,6 +46,7 @@ class SSLConfig:
         revision: Branch, tag or commit on the Hugging Face hub.
         layers: ``all``, ``local``, ``last``, or a list such as ``0,4-8,input``.
         do_normalize: Whether waveforms are brought to mean 0 and variance 1; None does as the checkpoint says.
+        max_seconds: How much of each utterance is used, from its beginning; None is all.
         precision: What the model computes in. ``bfloat16`` takes half the time on processors that have it, for
             features that are off by one or two percent of a layer's largest value.
     """
@@ -55,6 +56,7 @@ class SSLConfig:
     revision: str | None = None
     layers: str = "all"
     do_normalize: bool | None = None
+    max_seconds: float | None = None
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
 
 
@@ -83,6 +85,7 @@ class SSLExtractor(Extractor):
             frame_shift=self._hop / SAMPLING_RATE,
             sampling_rate=SAMPLING_RATE,
             channel="mean",
+            max_seconds=config.max_seconds,
             settings={
                 "extractor": "ssl",
                 "model_id": loaded.model_id,
@@ -91,6 +94,7 @@ class SSLExtractor(Extractor):
                 "architecture": {name: getattr(model_config, name, None) for name in ARCHITECTURE},
                 "layers": list(self._wanted),
                 "do_normalize": None if self._whisper else bool(self._feature_extractor.do_normalize),
+                "max_seconds": config.max_seconds,
                 "precision": config.precision,
             },
             provenance={

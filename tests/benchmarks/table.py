@@ -45,5 +45,6 @@ def conditions() -> str:
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     return (
         f"{available_cores()} cores, {platform.machine()}, Python {platform.python_version()}, "
-        f"torch {torch.__version__}, transformers {transformers.__version__}, commit {commit.stdout.strip() or 'unknown'}"
+        f"torch {torch.__version__}, transformers {transformers.__version__}, "
+        f"commit {commit.stdout.strip() or 'unknown'}"
     )

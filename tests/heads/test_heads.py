@@ -1,4 +1,4 @@
-"""What holds for every head: utterances do not touch each other, one seed fixes everything random, wrong requests are told."""
+"""What holds for every head: utterances do not touch each other, a seed fixes all draws, wrong requests fail."""
 
 import random
 

@@ -19,6 +19,7 @@ from featcache.heads import create_head
 from featcache.manifest import Manifest, Utterance
 from featcache.protocols import make_folds
 from featcache.training import fit as fitting
+from featcache.training import train as training_loop
 from featcache.training.fit import first_seeds, fit
 from featcache.training.run_folder import Run, finished_runs
 from featcache.workspace import Workspace
@@ -210,14 +211,14 @@ def test_results_do_not_depend_on_threads(make_cache, train, monkeypatch, head):
     make_cache(hidden_size=96)
     found = []
     started = set()
-    unwatched = fitting.train_head
+    unwatched = training_loop.train_head
 
     def watched(*arguments):
         started.add(threading.current_thread().name)
         assert torch.get_num_threads() == 1
         return unwatched(*arguments)
 
-    monkeypatch.setattr(fitting, "train_head", watched)
+    monkeypatch.setattr(training_loop, "train_head", watched)
     before = torch.get_num_threads()
     try:
         for workers, threads in ((1, 1), (3, 1), (2, 4)):
@@ -274,7 +275,7 @@ def test_test_utterances_change_no_weight(make_cache, write_store, train, norm):
 def test_the_same_settings_give_the_finished_run_back(make_cache, train, monkeypatch):
     make_cache()
     first = train(norm="global")
-    monkeypatch.setattr(fitting, "train_head", None)
+    monkeypatch.setattr(training_loop, "train_head", None)
     again = train(norm="global")
     assert again.path == first.path
     assert again.config == first.config
@@ -330,21 +331,21 @@ def test_changed_data_are_other_settings(make_cache, write_store, train, monkeyp
         train(name="mine", norm="none", target="emotion")
 
 
-@pytest.mark.parametrize("when", ["train_head", "_write_results"])
+@pytest.mark.parametrize(("module", "when"), [(training_loop, "train_head"), (fitting, "_write_results")])
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
-def test_an_interrupted_fit_leaves_no_run_and_keeps_the_older_one(make_cache, train, monkeypatch, when, error):
+def test_an_interrupted_fit_leaves_no_run_and_keeps_the_older_one(make_cache, train, monkeypatch, module, when, error):
     make_cache()
     older = train(name="mine")
     before = bytes_of(older)
     finished_one = threading.Semaphore(3)
-    uninterrupted = getattr(fitting, when)
+    uninterrupted = getattr(module, when)
 
     def interrupted(*arguments, **options):
         if when == "train_head" and finished_one.acquire(blocking=False):
             return uninterrupted(*arguments, **options)
         raise error
 
-    monkeypatch.setattr(fitting, when, interrupted)
+    monkeypatch.setattr(module, when, interrupted)
     with pytest.raises(error):
         train(name="mine", norm="none", overwrite=True)
     with pytest.raises(error):

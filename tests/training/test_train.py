@@ -12,7 +12,7 @@ from featcache.evaluate.metrics import uar
 from featcache.heads import create_head
 from featcache.protocols import Fold
 from featcache.training import train
-from featcache.training.train import TrainingConfig, predict, train_head
+from featcache.training.train import TrainingConfig, predict, train_head, train_seeds
 
 # The same float32 operations in another order, carried through a dozen steps of Adam, whose steps are some 1e-3.
 WEIGHTS = 1e-6
@@ -194,6 +194,19 @@ def test_a_seed_says_it_all(name, stores):
     assert history == again
     assert all(torch.equal(weights[name], same[name]) for name in weights)
     assert history != other
+
+
+@pytest.mark.parametrize(("name", "stores"), [("dense", 1), ("lstm", 1), ("fusion", 2)])
+@pytest.mark.parametrize("workers", [1, 3])
+def test_seeds_train_side_by_side_as_each_alone(name, stores, workers):
+    features, config = make_features(stores), TrainingConfig(max_epochs=2, batch_size=4, learning_rate=0.01)
+    heads = {seed: make_head(name, stores, seed=seed) for seed in (5, 3, 4, 1)}
+    trained = list(train_seeds(heads, features, TARGETS, FOLD, config, workers=workers))
+    assert [seed for seed, _ in trained] == [5, 3, 4, 1]
+    for seed, history in trained:
+        alone = make_head(name, stores, seed=seed)
+        assert train_head(alone, features, TARGETS, FOLD, seed, config) == history
+        assert same_weights(heads[seed], alone.state_dict())
 
 
 @pytest.mark.parametrize(("name", "stores"), [("dense", 1), ("lstm", 1), ("fusion", 2)])
