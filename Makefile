@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV = .venv
 BIN = $(VENV)/bin
 
-.PHONY: install test lint types demo bench clean
+.PHONY: install test parity lint types demo bench clean
 
 install: $(VENV)/installed
 
@@ -14,7 +14,17 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	touch $@
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto
+
+# the same features under the newest transformers 4 and 5, each compared with Hugging Face's own
+parity:
+	for major in 4 5; do \
+		python=.venv-transformers$$major/bin/python; \
+		test -x $$python || $(PYTHON) -m venv .venv-transformers$$major; \
+		$$python -m pip install --quiet --constraint constraints.txt torch && \
+		$$python -m pip install --quiet --editable '.[dev]' "transformers==$$major.*" && \
+		$$python -m pytest tests/extractors || exit 1; \
+	done
 
 lint: install
 	$(BIN)/ruff check .
@@ -30,4 +40,4 @@ bench: install
 	$(BIN)/python -m tests.benchmarks
 
 clean:
-	rm -rf $(VENV) featcache-demo
+	rm -rf $(VENV) .venv-transformers4 .venv-transformers5 featcache-demo

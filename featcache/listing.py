@@ -114,7 +114,11 @@ def print_info(path: Path | None) -> None:
             "on disk": format_bytes(size),
         }
         hidden = {"settings", "complete", "layers", "num_requested", "num_blocks", "extractor", "dataset"}
-        rest = {name: value for name, value in sorted(store.metadata.items()) if name not in hidden and value != ""}
+        rest = {
+            name: value
+            for name, value in sorted(store.metadata.items())
+            if name not in hidden and value not in ("", [""])
+        }
         rest["sampling_rate"] = rest["sampling_rate"] or "each file's own"
         print()
         _print_pairs({**known, **rest})

@@ -106,7 +106,7 @@ class Manifest(Sequence[Utterance]):
             raise ManifestError(f"no utterance has a label {column!r}; the manifest's label columns are: {columns}")
         return found
 
-    def select(self, **wanted: Sequence[str]) -> "Manifest":
+    def select(self, /, **wanted: Sequence[str]) -> "Manifest":
         """The utterances whose labels are among the wanted values, for each label named.
 
         Raises:

@@ -229,6 +229,9 @@ def quick_reports(monkeypatch):
         for suffix in ("png", "svg"):
             path.with_name(f"{path.name}.{suffix}").touch()
 
-    monkeypatch.setattr(figures, "save", save_nothing)
-    monkeypatch.setattr(layers, "save", save_nothing)
+    for module in (figures, layers):
+        monkeypatch.setattr(module, "save", save_nothing)
+        monkeypatch.setattr(module, "layer_weights", lambda *_: None)
+    monkeypatch.setattr(figures, "confusion_matrix", lambda *_: None)
+    monkeypatch.setattr(figures, "training_curves", lambda *_: None)
     monkeypatch.setattr(metrics, "bootstrap", partial(metrics.bootstrap, num_resamples=10))

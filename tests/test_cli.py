@@ -392,6 +392,18 @@ def test_quiet_says_nothing_but_results(invoke, make_cache, quick_reports):
     assert err == ""
 
 
+def test_an_interrupted_fit_ends_with_130_and_leaves_no_run(invoke, make_cache, monkeypatch, tmp_path):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    make_cache()
+    monkeypatch.setattr("featcache.training.train.train_head", interrupt)
+    code, out, err = invoke("fit", *SHORT)
+    assert code == 130
+    assert "Traceback" not in out + err
+    assert everything_under(tmp_path / "data" / "runs" / "toy") == []
+
+
 # layers
 
 

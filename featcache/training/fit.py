@@ -21,7 +21,7 @@ from featcache.manifest import Manifest
 from featcache.normalise import fit_normaliser
 from featcache.progress import progress
 from featcache.protocols import PROTOCOLS, Fold, check_folds, default_protocol, make_folds
-from featcache.threads import available_cores
+from featcache.threads import available_cores, one_thread_each
 from featcache.training import run_folder
 from featcache.training.data import MEMORY_SHARE, Features, check_pairing, physical_memory
 from featcache.training.run_folder import Run
@@ -248,7 +248,10 @@ def _train_all(setup: _Setup, folder: Path) -> _Tables:
     tables = _Tables(predictions=[], history=[], layer_weights=[])
     total = len(setup.folds) * len(seeds)
     title = f"{setup.config['head']}, {len(setup.folds)} folds x {len(seeds)} seeds"
-    with progress(title, total, rate=lambda done, took: f"{took / max(done, 1):.1f} s per training") as advance:
+    with (
+        one_thread_each(),  # initial weights and predictions depend on the number of threads as well
+        progress(title, total, rate=lambda done, took: f"{took / max(done, 1):.1f} s per training") as advance,
+    ):
         for number, fold in enumerate(setup.folds, start=1):
             normalise(setup.features, setup.config["norm"], setup.manifest, fold, first=number == 1)
             heads = {seed: create_head(setup.config["head"], **sizes, seed=seed) for seed in seeds}
@@ -440,7 +443,7 @@ def _checked(name: str) -> str:
 
 
 def _run_name(config: Mapping[str, Any]) -> str:
-    layers = "" if config["layers"] == "all" else f"_{config['layers']}"
+    layers = "" if config["layers"] in ("all", "-") else f"_{config['layers']}"
     features = "+".join(config["features"])
     return f"{features}{layers}_{config['head']}_{config['norm']}_{config['protocol']}_{_hash(config)[:6]}"
 

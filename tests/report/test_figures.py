@@ -132,6 +132,15 @@ def test_training_curves_mark_the_best_epoch_of_each_run(history):
     assert axes.get_ylim()[0] == 0
 
 
+def test_losses_that_are_no_numbers_are_left_out(history, tmp_path):
+    diverged, overflowed = history["seed"] == 0, (history["seed"] == 1) & (history["epoch"] > 3)
+    history.loc[diverged | overflowed, "validation_loss"] = np.nan
+    figure = figures.training_curves(history)
+    dots = [line.get_xydata() for line in figure.axes[0].lines if line.get_marker() == "."]
+    assert [point[0, 0] for point in dots if np.isfinite(point).all()] == [3, 3, 3]
+    figures.save(figure, tmp_path / "curves")
+
+
 def test_one_epoch_is_enough(history):
     [axes] = figures.training_curves(history[history["epoch"] == 1]).axes
     assert axes.get_xlim()[0] == 0

@@ -1,6 +1,7 @@
 """Every number that a head is trained on, against plain loops over what was written."""
 
 import math
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -171,14 +172,20 @@ def test_what_fits_is_kept_until_the_normalisation_changes(open_features, frames
     assert features["a1"] is features["a1"]
 
 
-def test_threads_that_load_the_same_utterance_count_it_once(open_features, rng):
-    lengths = range(1, 41)
-    frames = {str(i): rng.normal(size=(3, n, 4)).astype("f4") for i, n in enumerate(lengths)}
+def test_threads_that_load_the_same_utterance_count_it_once(open_features, frames, monkeypatch):
     features = open_features(frames, memory=sum(values.nbytes for values in frames.values()))
-    with ThreadPoolExecutor(8) as pool:
-        for results in pool.map(lambda _: [features[i] for i in frames], range(8)):
+    load, together = features._load, threading.Barrier(4)
+
+    def load_together(utterance_id):
+        together.wait(timeout=30)
+        return load(utterance_id)
+
+    monkeypatch.setattr(features, "_load", load_together)
+    with ThreadPoolExecutor(4) as pool:
+        for results in pool.map(lambda _: [features[i] for i in frames], range(4)):
             for given_out, values in zip(results, frames.values(), strict=True):
                 np.testing.assert_array_equal(given_out, values)
+    monkeypatch.setattr(features, "_load", load)
     # the memory is just enough for all, so counting one twice would leave another out
     assert all(features[i] is features[i] for i in frames)
 

@@ -21,7 +21,7 @@ from featcache.protocols import make_folds
 from featcache.training import fit as fitting
 from featcache.training import train as training_loop
 from featcache.training.fit import first_seeds, fit
-from featcache.training.run_folder import Run, finished_runs
+from featcache.training.run_folder import METRICS, Run, finished_runs, write_json
 from featcache.workspace import Workspace
 
 # predictions.csv has six digits; the features behind them are z-scores in float32 of stored float32 statistics.
@@ -40,6 +40,14 @@ def train(quick_reports):
         return fit(seeds=seeds, training={"max_epochs": 2, "learning_rate": 0.01, **(training or {})}, **options)
 
     return run
+
+
+@pytest.fixture
+def resolve(train, monkeypatch):
+    """Fit without training, for what only the settings tell."""
+    monkeypatch.setattr(fitting, "_train_all", lambda *_: None)
+    monkeypatch.setattr(fitting, "_write_results", lambda folder, *_, **__: write_json(folder / METRICS, {}))
+    return train
 
 
 def manifest_of(*rows):
@@ -291,31 +299,31 @@ def test_the_same_command_elsewhere_gives_the_same_bytes(make_cache, train, monk
     assert bytes_of(second) == bytes_of(first)
 
 
-def test_other_settings_get_another_folder_unless_it_is_named(make_cache, train):
+def test_other_settings_get_another_folder_unless_it_is_named(make_cache, resolve):
     make_cache()
     runs = [
-        train(),
-        train(norm="none"),
-        train(seeds=(1,)),
-        train(layers="0"),
-        train(layer_weighting="softmax"),
-        train(max_frames=4),
-        train(training={"patience": 1}),
-        train(select={"emotion": ["joy", "anger"]}),
-        train(protocol="group-kfold"),
+        resolve(),
+        resolve(norm="none"),
+        resolve(seeds=(1,)),
+        resolve(layers="0"),
+        resolve(layer_weighting="softmax"),
+        resolve(max_frames=4),
+        resolve(training={"patience": 1}),
+        resolve(select={"emotion": ["joy", "anger"]}),
+        resolve(protocol="group-kfold"),
     ]
     assert len({run.path for run in runs}) == len(runs)
-    train(name="mine")
+    resolve(name="mine")
     with pytest.raises(StoreError, match=r"mine is a run with other settings \(max_frames, norm differ\); give this"):
-        train(name="mine", norm="none", max_frames=4)
+        resolve(name="mine", norm="none", max_frames=4)
     assert Run(runs[0].path.with_name("mine")).config["norm"] == "speaker"
-    assert train(name="mine", norm="none", overwrite=True).config["norm"] == "none"
+    assert resolve(name="mine", norm="none", overwrite=True).config["norm"] == "none"
 
 
 @pytest.mark.parametrize("change", ["label", "speaker", "audio"])
-def test_changed_data_are_other_settings(make_cache, write_store, train, monkeypatch, change):
+def test_changed_data_are_other_settings(make_cache, write_store, resolve, monkeypatch, change):
     folder = make_cache(manifest=in_parts(**ONE_SPEAKER_EACH), corpus="toy")
-    train(name="mine", norm="none", target="emotion")
+    resolve(name="mine", norm="none", target="emotion")
     rows = list(featcache.open(folder).manifest)
     if change == "label":
         rows[0] = Utterance(**{**vars(rows[0]), "labels": {**rows[0].labels, "emotion": "joy"}})
@@ -328,7 +336,7 @@ def test_changed_data_are_other_settings(make_cache, write_store, train, monkeyp
         )
     Manifest(rows).write(folder / "manifest.csv")
     with pytest.raises(StoreError, match=r"other settings \(utterances_sha256 differ\)"):
-        train(name="mine", norm="none", target="emotion")
+        resolve(name="mine", norm="none", target="emotion")
 
 
 @pytest.mark.parametrize(("module", "when"), [(training_loop, "train_head"), (fitting, "_write_results")])
@@ -355,15 +363,15 @@ def test_an_interrupted_fit_leaves_no_run_and_keeps_the_older_one(make_cache, tr
     assert os.listdir(older.path.parent) == ["mine"]
 
 
-def test_a_folder_that_is_no_run_is_not_replaced_unasked(make_cache, train):
+def test_a_folder_that_is_no_run_is_not_replaced_unasked(make_cache, resolve):
     make_cache()
     folder = Workspace.at().runs("toy") / "notes"
     folder.mkdir(parents=True)
     (folder / "mine.txt").touch()
     with pytest.raises(StoreError, match=r"notes is not a finished run: .*; give this one another --name, or replace"):
-        train(name="notes")
+        resolve(name="notes")
     assert (folder / "mine.txt").exists()
-    train(name="notes", overwrite=True)
+    resolve(name="notes", overwrite=True)
     assert not (folder / "mine.txt").exists()
 
 
@@ -478,17 +486,17 @@ def test_what_cannot_be_fitted_is_told_in_one_line(make_cache, train, cache, opt
     assert finished_runs(Workspace.at()) == []
 
 
-def test_without_a_cache_or_with_several_the_way_out_is_told(make_cache, train):
+def test_without_a_cache_or_with_several_the_way_out_is_told(make_cache, resolve):
     with pytest.raises(StoreError, match=r"no cache under .*; make one with 'featcache extract"):
-        train()
+        resolve()
     make_cache("one")
-    assert train().path.parent.name == "one"
+    assert resolve().path.parent.name == "one"
     make_cache("two")
     with pytest.raises(StoreError, match=r"several caches under .*: one, two; choose with --corpus NAME"):
-        train()
-    assert train(corpus="two").config["corpus"] == "two"
+        resolve()
+    assert resolve(corpus="two").config["corpus"] == "two"
     with pytest.raises(StoreError, match=r"no cache 'three' under .* \(there: one, two\)"):
-        train(corpus="three")
+        resolve(corpus="three")
 
 
 def test_unknown_speakers_are_no_obstacle_to_other_normalisations(make_cache, train, caplog):
@@ -524,18 +532,18 @@ def test_awkward_names_survive(make_cache, train, write_store):
     assert train(protocol="group-kfold").path == run.path
 
 
-def test_the_corpus_orders_its_classes_and_cuts_its_utterances(make_cache, train):
+def test_the_corpus_orders_its_classes_and_cuts_its_utterances(make_cache, resolve):
     labels = ("sadness", "neutral", "surprise")
     folder = make_cache(manifest=manifest_of(*((s, {"emotion": e, "text": "a"}) for s in "abcd" for e in labels)))
     (folder / "corpus.json").write_text(json.dumps({"corpus": "emodb"}))
-    run = train()
+    run = resolve()
     assert run.config["classes"] == ["sadness", "neutral", "surprise"]  # EmoDB's own order, then what it has not
     assert run.config["max_frames"] == 400
     (folder / "corpus.json").write_text(json.dumps({"corpus": "ravdess"}))
-    assert train().config["max_frames"] == 250
+    assert resolve().config["max_frames"] == 250
     for content in ("{", "[]", "{}", '{"corpus": "unheard-of"}'):
         (folder / "corpus.json").write_text(content)
-        assert train(target="emotion").config["classes"] == ["neutral", "sadness", "surprise"]
+        assert resolve(target="emotion").config["classes"] == ["neutral", "sadness", "surprise"]
 
 
 def test_published_protocols_bring_their_target(make_cache, train):
@@ -622,11 +630,11 @@ def test_seeds_are_those_of_the_paper():
     assert first_seeds(1) == (123,)
 
 
-def test_the_batch_size_is_the_papers(make_cache, train):
+def test_the_batch_size_is_the_papers(make_cache, resolve):
     make_cache()
-    assert train().config["training"]["batch_size"] == 32
-    assert train(head="lstm").config["training"]["batch_size"] == 16
-    assert train(head="lstm", training={"batch_size": 4}).config["training"]["batch_size"] == 4
+    assert resolve().config["training"]["batch_size"] == 32
+    assert resolve(head="lstm").config["training"]["batch_size"] == 16
+    assert resolve(head="lstm", training={"batch_size": 4}).config["training"]["batch_size"] == 4
 
 
 @pytest.mark.parametrize(("norm", "times"), [("speaker", 1), ("none", 1), ("global", 4)])

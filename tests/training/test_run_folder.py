@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featcache.errors import StoreError
@@ -84,6 +84,7 @@ def test_numbers_keep_all_their_digits_and_losses_may_be_nan(values):
     assert all(a == b or (math.isnan(a) and math.isnan(b)) for a, b in zip(found, values, strict=True))
 
 
+@settings(max_examples=30)  # YAML in Python is slow
 @given(st.dictionaries(names, st.recursive(names | st.integers() | st.floats(allow_nan=False), st.lists, max_leaves=4)))
 def test_a_config_comes_back_as_it_was(config):
     with tempfile.TemporaryDirectory() as folder:
