@@ -160,7 +160,10 @@ def _resolve(
     training: dict[str, Any],
 ) -> _Setup:
     known = _corpus_of(cache)
-    stores = [_open_finished(cache, store) for store in names or _default_features(cache, head)]
+    names = names or _default_features(cache, head)
+    if len(set(names)) < len(names):
+        raise ManifestError(f"--features names a store twice: {', '.join(names)}")
+    stores = [_open_finished(cache, store) for store in names]
     manifest = cache.manifest.select(**select) if select else cache.manifest
     manifest, warnings = _without_missing(manifest, stores)
     protocol = protocol or default_protocol(manifest)
