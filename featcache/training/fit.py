@@ -1,7 +1,5 @@
 """Cache → run folder: everything that one ``featcache fit`` does, in the order of the data flow."""
 
-import hashlib
-import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -11,60 +9,32 @@ from typing import Any
 
 import numpy as np
 
-from featcache._version import __version__
-from featcache.cache.reader import FeatureCache, FeatureStore
-from featcache.corpora import CORPORA, Corpus
-from featcache.errors import ManifestError, ProtocolError, StoreError, listed
+from featcache.cache.reader import FeatureCache
+from featcache.errors import StoreError
 from featcache.evaluate.metrics import summarise
 from featcache.heads import Dense, create_head
 from featcache.manifest import Manifest
 from featcache.normalise import fit_normaliser
 from featcache.progress import progress
-from featcache.protocols import PROTOCOLS, Fold, check_folds, default_protocol, make_folds
+from featcache.protocols import Fold
 from featcache.threads import available_cores, one_thread_each
 from featcache.training import run_folder
-from featcache.training.data import MEMORY_SHARE, Features, check_pairing, physical_memory
+from featcache.training.data import Features
 from featcache.training.run_folder import Run
-from featcache.training.train import TrainingConfig, predict, train_seeds
+from featcache.training.setup import Setup, hash_of, head_sizes, resolve
+from featcache.training.train import predict, train_seeds
 from featcache.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
 # Source: Pepino et al. 2021 as run; further seeds go on in the same steps.
 SEEDS = (123, 1234, 2345, 3456, 4567)
-BATCH_SIZES = {"lstm": 16}
-
-SPEAKER_NOTE = (
-    "Speaker normalisation is transductive: the mean and standard deviation of each test speaker were taken over all "
-    "utterances of that speaker, without their labels."
-)
-UNTRAINED_NOTE = (
-    "The weights of {} are random: this is the untrained control, and says nothing about the trained model."
-)
 DIVERGED = "seed {} of fold {!r} diverged, so its head is untrained: no finite validation loss; lower --learning-rate"
-EGEMAPS_NOTE = "eGeMAPS frames were averaged in pairs, so that they come every 20 ms (Pepino et al. 2021)."
 
 
 def first_seeds(number: int) -> tuple[int, ...]:
     """The seeds of Pepino et al. 2021, and beyond five more in the same steps."""
     return tuple(123 if i == 0 else 1234 + 1111 * (i - 1) for i in range(number))
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Setup:
-    """Everything resolved: what ``config.yaml`` says, and what training needs."""
-
-    cache: FeatureCache
-    stores: list[FeatureStore]
-    manifest: Manifest
-    target: str
-    classes: tuple[str, ...]
-    folds: list[Fold]
-    features: list[Features]
-    config: dict[str, Any]
-    training: TrainingConfig
-    notes: list[str]
-    warnings: list[str]
 
 
 def fit(
@@ -114,7 +84,7 @@ def fit(
     """
     workspace = Workspace.at(home)
     cache = FeatureCache(workspace.find_cache(corpus))
-    setup = _resolve(
+    setup = resolve(
         cache,
         head=head,
         norm=norm,
@@ -144,97 +114,6 @@ def fit(
     return Run(folder)
 
 
-def _resolve(
-    cache: FeatureCache,
-    *,
-    head: str,
-    norm: str,
-    names: Sequence[str],
-    layers: str,
-    layer_weighting: str,
-    protocol: str | None,
-    target: str | None,
-    select: dict[str, Sequence[str]],
-    seeds: tuple[int, ...],
-    max_frames: int | None,
-    training: dict[str, Any],
-) -> _Setup:
-    known = _corpus_of(cache)
-    names = names or _default_features(cache, head)
-    if len(set(names)) < len(names):
-        raise ManifestError(f"--features names a store twice: {', '.join(names)}")
-    stores = [_open_finished(cache, store) for store in names]
-    manifest = cache.manifest.select(**select) if select else cache.manifest
-    manifest, warnings = _without_missing(manifest, stores)
-    protocol = protocol or default_protocol(manifest)
-    if target is None:
-        published = PROTOCOLS[protocol].target if protocol in PROTOCOLS else None
-        target = published or (known.target if known else _only_label(manifest))
-    manifest = manifest.subset(tuple(manifest.labels(target)))
-    folds = make_folds(protocol, manifest, target)
-    tested = {i for fold in folds for part in (fold.train, fold.validation, fold.test) for i in part}
-    manifest = manifest.subset(tuple(tested))
-    classes = _classes(manifest, target, known)
-    warnings += check_folds(folds, manifest, protocol)
-    warnings += _unlearnable(folds, manifest.labels(target))
-    if max_frames is None:
-        max_frames = known.max_frames if known else 400
-    room = physical_memory() * MEMORY_SHARE / len(stores)
-    features = [Features(store, layers=layers, max_frames=max_frames or None, memory=room) for store in stores]
-    if layers != "all" and not any(store.layer_names[0] for store in stores):
-        raise ManifestError(f"--layers {layers} does not apply: {', '.join(s.name for s in stores)} has no layers")
-    check_pairing(features)
-    # told here, before anything is trained
-    create_head(head, **_head_sizes(features, len(classes), layer_weighting), seed=0)
-    config = TrainingConfig(**{"batch_size": BATCH_SIZES.get(head, TrainingConfig.batch_size), **training})
-    return _Setup(
-        cache=cache,
-        stores=stores,
-        manifest=manifest,
-        target=target,
-        classes=classes,
-        folds=folds,
-        features=features,
-        training=config,
-        notes=_notes(norm, features, manifest, max_frames),
-        warnings=warnings,
-        config={
-            "featcache_version": __version__,
-            "corpus": cache.name,
-            "features": {store.name: store.metadata["fingerprint"] for store in stores},
-            "untrained": [store.name for store in stores if store.metadata.get("weights") == "random"],
-            "layers": layers if any(item.layer_names[0] for item in features) else "-",
-            "layer_weighting": layer_weighting,
-            "head": head,
-            "norm": norm,
-            "protocol": protocol,
-            "target": target,
-            "classes": list(classes),
-            "select": {column: list(values) for column, values in select.items()},
-            "seeds": list(seeds),
-            "max_frames": max_frames,
-            "training": asdict(config),
-            "folds": [
-                {
-                    "fold": number,
-                    "name": fold.name,
-                    "train": len(fold.train),
-                    "validation": len(fold.validation),
-                    "test": len(fold.test),
-                }
-                for number, fold in enumerate(folds, start=1)
-            ],
-            "utterances_sha256": _hash(
-                [
-                    [(u.utterance_id, u.speaker_id, u.start, u.end, u.labels[target]) for u in manifest],
-                    [store.audio_sha256(manifest.utterance_ids) for store in stores],
-                    [(fold.train, fold.validation, fold.test) for fold in folds],
-                ]
-            ),
-        },
-    )
-
-
 @dataclass(frozen=True, kw_only=True)
 class _Tables:
     predictions: list[list[Any]]
@@ -242,12 +121,12 @@ class _Tables:
     layer_weights: list[list[Any]]
 
 
-def _train_all(setup: _Setup, folder: Path) -> _Tables:
+def _train_all(setup: Setup, folder: Path) -> _Tables:
     """Train every seed of every fold."""
     seeds = setup.config["seeds"]
     labels = setup.manifest.labels(setup.target)
     targets = {utterance_id: setup.classes.index(label) for utterance_id, label in labels.items()}
-    sizes = _head_sizes(setup.features, len(setup.classes), setup.config["layer_weighting"])
+    sizes = head_sizes(setup.features, len(setup.classes), setup.config["layer_weighting"])
     tables = _Tables(predictions=[], history=[], layer_weights=[])
     total = len(setup.folds) * len(seeds)
     title = f"{setup.config['head']}, {len(setup.folds)} folds x {len(seeds)} seeds"
@@ -279,7 +158,7 @@ def normalise(features: Sequence[Features], norm: str, manifest: Manifest, fold:
             item.normalise_with(fit_normaliser(item.store, norm, manifest, fold.train))
 
 
-def _predictions(setup: _Setup, head: Dense, fold: Fold, seed: int, number: int) -> list[list[Any]]:
+def _predictions(setup: Setup, head: Dense, fold: Fold, seed: int, number: int) -> list[list[Any]]:
     probabilities = predict(head, setup.features, fold.test, setup.training.batch_size)
     rows = []
     for utterance_id, values in zip(fold.test, probabilities, strict=True):
@@ -291,7 +170,7 @@ def _predictions(setup: _Setup, head: Dense, fold: Fold, seed: int, number: int)
     return rows
 
 
-def _layer_weights(setup: _Setup, head: Dense, seed: int, number: int) -> list[list[Any]]:
+def _layer_weights(setup: Setup, head: Dense, seed: int, number: int) -> list[list[Any]]:
     return [
         [seed, number, layer, float(weight), item.store.name]
         for item, weights in zip(setup.features, head.layer_weights(), strict=True)
@@ -307,7 +186,7 @@ def _save_head(path: Path, head: Dense) -> None:
     save_file({name: tensor.contiguous() for name, tensor in head.state_dict().items()}, path)
 
 
-def _write_results(folder: Path, setup: _Setup, tables: _Tables, *, title: str) -> None:
+def _write_results(folder: Path, setup: Setup, tables: _Tables, *, title: str) -> None:
     from featcache.report import figures
     from featcache.report.html import write_report
 
@@ -341,99 +220,6 @@ def _write_results(folder: Path, setup: _Setup, tables: _Tables, *, title: str) 
     )
 
 
-def _open_finished(cache: FeatureCache, name: str) -> FeatureStore:
-    store = cache[name]
-    if not store.complete:
-        raise StoreError(
-            f"{store.path} is not finished: it holds {len(store)} of {len(cache.manifest)} utterances; "
-            "run the same 'featcache extract' again, which goes on where it stopped"
-        )
-    return store
-
-
-def _default_features(cache: FeatureCache, head: str) -> list[str]:
-    models = [name for name in cache if cache[name].metadata["dataset"] == "hidden_states"]
-    if len(models) != 1:
-        found = f"several models: {', '.join(models)}" if models else f"no model, but {', '.join(cache) or 'nothing'}"
-        raise StoreError(f"{cache.path} holds {found}; choose with --features NAME")
-    return [*models, "egemaps"] if head == "fusion" else models
-
-
-def _without_missing(manifest: Manifest, stores: Sequence[FeatureStore]) -> tuple[Manifest, list[str]]:
-    there = [i for i in manifest.utterance_ids if all(i in store for store in stores)]
-    if not there:
-        raise StoreError(f"no utterance has features in {' and '.join(store.name for store in stores)}")
-    missing = len(manifest) - len(there)
-    warnings = []
-    if missing:
-        gone = [i for i in manifest.utterance_ids if i not in set(there)]
-        warnings.append(
-            f"{missing} of {len(manifest)} utterances have no features and are left out ({listed(gone)}): "
-            "not extracted (--limit), or failed (failures.csv)"
-        )
-    return manifest.subset(there), warnings
-
-
-def _corpus_of(cache: FeatureCache) -> Corpus | None:
-    try:
-        name = json.loads((cache.path / "corpus.json").read_text(encoding="utf-8"))["corpus"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return CORPORA.get(name)
-
-
-def _only_label(manifest: Manifest) -> str:
-    if len(manifest.label_columns) == 1:
-        return manifest.label_columns[0]
-    raise ManifestError(f"which label is to be predicted? choose with --target: {', '.join(manifest.label_columns)}")
-
-
-def _classes(manifest: Manifest, target: str, corpus: Corpus | None) -> tuple[str, ...]:
-    present = set(manifest.labels(target).values())
-    if len(present) < 2:
-        raise ManifestError(f"label {target!r} has one class only, {listed(present)}; a classifier needs two")
-    known = [name for name in (corpus.classes if corpus else ()) if name in present]
-    return tuple(known + sorted(present - set(known)))
-
-
-def _unlearnable(folds: Sequence[Fold], labels: Mapping[str, str]) -> list[str]:
-    """Classes that are tested but never trained on; a fold with a single class cannot be trained at all."""
-    warnings = []
-    for fold in folds:
-        trained = {labels[i] for i in fold.train}
-        if len(trained) < 2:
-            raise ProtocolError(f"fold {fold.name!r} trains on one class only, {listed(trained)}; use another protocol")
-        unseen = {labels[i] for i in fold.test} - trained
-        if unseen:
-            warnings.append(f"fold {fold.name!r} tests classes that it never trains on: {listed(sorted(unseen))}")
-    return warnings
-
-
-def _head_sizes(features: Sequence[Features], num_outputs: int, layer_weighting: str) -> dict[str, Any]:
-    return {
-        "num_layers": [len(item.layers) for item in features],
-        "hidden_sizes": [item.store.hidden_size for item in features],
-        "num_outputs": num_outputs,
-        "layer_weighting": layer_weighting,
-    }
-
-
-def _notes(norm: str, features: Sequence[Features], manifest: Manifest, max_frames: int) -> list[str]:
-    notes = [SPEAKER_NOTE] if norm == "speaker" else []
-    for item in features:
-        if item.store.metadata.get("weights") == "random":
-            notes.append(UNTRAINED_NOTE.format(item.store.name))
-        if item.halved:
-            notes.append(EGEMAPS_NOTE)
-    cut = sum(features[0].num_frames(i) > max_frames for i in manifest.utterance_ids) if max_frames else 0
-    if cut:
-        seconds = "" if np.isnan(features[0].frame_shift) else f" ({max_frames * features[0].frame_shift:.1f} s)"
-        notes.append(
-            f"{cut} of {len(manifest)} utterances are longer and only their first {max_frames} frames{seconds} count."
-        )
-    return notes
-
-
 def _several(names: str | Sequence[str] | None) -> Sequence[str]:
     """One name is a sequence too, but of letters."""
     return [names] if isinstance(names, str) else names or []
@@ -448,7 +234,7 @@ def _checked(name: str) -> str:
 def _run_name(config: Mapping[str, Any]) -> str:
     layers = "" if config["layers"] in ("all", "-") else f"_{config['layers']}"
     features = "+".join(config["features"])
-    return f"{features}{layers}_{config['head']}_{config['norm']}_{config['protocol']}_{_hash(config)[:6]}"
+    return f"{features}{layers}_{config['head']}_{config['norm']}_{config['protocol']}_{hash_of(config)[:6]}"
 
 
 def _finished(folder: Path, config: Mapping[str, Any], *, overwrite: bool) -> Run | None:
@@ -467,7 +253,3 @@ def _finished(folder: Path, config: Mapping[str, Any], *, overwrite: bool) -> Ru
             "give this one another --name, or replace that one with --overwrite"
         )
     return run
-
-
-def _hash(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -19,6 +19,7 @@ from featcache.heads import create_head
 from featcache.manifest import Manifest, Utterance
 from featcache.protocols import make_folds
 from featcache.training import fit as fitting
+from featcache.training import setup
 from featcache.training import train as training_loop
 from featcache.training.fit import first_seeds, fit
 from featcache.training.run_folder import METRICS, Run, finished_runs, write_json
@@ -258,7 +259,7 @@ def test_a_seed_named_twice_is_trained_once(make_cache, train):
 def test_memory_does_not_matter(make_cache, train, monkeypatch):
     make_cache(stores={"ssl": {}, "egemaps": {"kind": "egemaps"}})
     kept = train(head="fusion", norm="global")
-    monkeypatch.setattr(fitting, "MEMORY_SHARE", 0)
+    monkeypatch.setattr(setup, "MEMORY_SHARE", 0)
     assert bytes_of(train(head="fusion", norm="global", overwrite=True)) == bytes_of(kept)
 
 
@@ -591,16 +592,16 @@ def test_notes_say_what_a_reader_must_know(make_cache, train, caplog):
     report = (run.path / "report.html").read_text(encoding="utf-8")
     lengths = cache["ssl"].num_frames(cache.manifest.utterance_ids)
     for note in (
-        fitting.SPEAKER_NOTE,
-        fitting.UNTRAINED_NOTE.format("ssl"),
-        fitting.EGEMAPS_NOTE,
+        setup.SPEAKER_NOTE,
+        setup.UNTRAINED_NOTE.format("ssl"),
+        setup.EGEMAPS_NOTE,
         f"{(lengths > 4).sum()} of 16 utterances are longer and only their first 4 frames (0.1 s) count.",
     ):
         assert note in report
         assert note in caplog.text
     assert run.config["untrained"] == ["ssl"]
     report = (train(features="ssl", norm="global", max_frames=0).path / "report.html").read_text(encoding="utf-8")
-    assert fitting.SPEAKER_NOTE not in report
+    assert setup.SPEAKER_NOTE not in report
     assert "are longer" not in report
 
 

@@ -1,0 +1,238 @@
+"""What a user asks of a fit → everything resolved: utterances, folds, classes, features, and what must be told."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from featcache._version import __version__
+from featcache.cache.reader import FeatureCache, FeatureStore
+from featcache.corpora import CORPORA, Corpus
+from featcache.errors import ManifestError, ProtocolError, StoreError, listed
+from featcache.heads import create_head
+from featcache.manifest import Manifest
+from featcache.protocols import PROTOCOLS, Fold, check_folds, default_protocol, make_folds
+from featcache.training.data import MEMORY_SHARE, Features, check_pairing, physical_memory
+from featcache.training.train import TrainingConfig
+
+BATCH_SIZES = {"lstm": 16}
+
+SPEAKER_NOTE = (
+    "Speaker normalisation is transductive: the mean and standard deviation of each test speaker were taken over all "
+    "utterances of that speaker, without their labels."
+)
+UNTRAINED_NOTE = (
+    "The weights of {} are random: this is the untrained control, and says nothing about the trained model."
+)
+EGEMAPS_NOTE = "eGeMAPS frames were averaged in pairs, so that they come every 20 ms (Pepino et al. 2021)."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """Everything resolved: what ``config.yaml`` says, and what training needs."""
+
+    cache: FeatureCache
+    stores: list[FeatureStore]
+    manifest: Manifest
+    target: str
+    classes: tuple[str, ...]
+    folds: list[Fold]
+    features: list[Features]
+    config: dict[str, Any]
+    training: TrainingConfig
+    notes: list[str]
+    warnings: list[str]
+
+
+def resolve(
+    cache: FeatureCache,
+    *,
+    head: str,
+    norm: str,
+    names: Sequence[str],
+    layers: str,
+    layer_weighting: str,
+    protocol: str | None,
+    target: str | None,
+    select: dict[str, Sequence[str]],
+    seeds: tuple[int, ...],
+    max_frames: int | None,
+    training: dict[str, Any],
+) -> Setup:
+    """Find all that a fit needs, and refuse what cannot be fitted; the arguments are those of ``fit``."""
+    known = _corpus_of(cache)
+    names = names or _default_features(cache, head)
+    if len(set(names)) < len(names):
+        raise ManifestError(f"--features names a store twice: {', '.join(names)}")
+    stores = [_open_finished(cache, store) for store in names]
+    manifest = cache.manifest.select(**select) if select else cache.manifest
+    manifest, warnings = _without_missing(manifest, stores)
+    protocol = protocol or default_protocol(manifest)
+    if target is None:
+        published = PROTOCOLS[protocol].target if protocol in PROTOCOLS else None
+        target = published or (known.target if known else _only_label(manifest))
+    manifest = manifest.subset(tuple(manifest.labels(target)))
+    folds = make_folds(protocol, manifest, target)
+    tested = {i for fold in folds for part in (fold.train, fold.validation, fold.test) for i in part}
+    manifest = manifest.subset(tuple(tested))
+    classes = _classes(manifest, target, known)
+    warnings += check_folds(folds, manifest, protocol)
+    warnings += _unlearnable(folds, manifest.labels(target))
+    if max_frames is None:
+        max_frames = known.max_frames if known else 400
+    room = physical_memory() * MEMORY_SHARE / len(stores)
+    features = [Features(store, layers=layers, max_frames=max_frames or None, memory=room) for store in stores]
+    if layers != "all" and not any(store.layer_names[0] for store in stores):
+        raise ManifestError(f"--layers {layers} does not apply: {', '.join(s.name for s in stores)} has no layers")
+    check_pairing(features)
+    # told here, before anything is trained
+    create_head(head, **head_sizes(features, len(classes), layer_weighting), seed=0)
+    config = TrainingConfig(**{"batch_size": BATCH_SIZES.get(head, TrainingConfig.batch_size), **training})
+    return Setup(
+        cache=cache,
+        stores=stores,
+        manifest=manifest,
+        target=target,
+        classes=classes,
+        folds=folds,
+        features=features,
+        training=config,
+        notes=_notes(norm, features, manifest, max_frames),
+        warnings=warnings,
+        config={
+            "featcache_version": __version__,
+            "corpus": cache.name,
+            "features": {store.name: store.metadata["fingerprint"] for store in stores},
+            "untrained": [store.name for store in stores if store.metadata.get("weights") == "random"],
+            "layers": layers if any(item.layer_names[0] for item in features) else "-",
+            "layer_weighting": layer_weighting,
+            "head": head,
+            "norm": norm,
+            "protocol": protocol,
+            "target": target,
+            "classes": list(classes),
+            "select": {column: list(values) for column, values in select.items()},
+            "seeds": list(seeds),
+            "max_frames": max_frames,
+            "training": asdict(config),
+            "folds": [
+                {
+                    "fold": number,
+                    "name": fold.name,
+                    "train": len(fold.train),
+                    "validation": len(fold.validation),
+                    "test": len(fold.test),
+                }
+                for number, fold in enumerate(folds, start=1)
+            ],
+            "utterances_sha256": hash_of(
+                [
+                    [(u.utterance_id, u.speaker_id, u.start, u.end, u.labels[target]) for u in manifest],
+                    [store.audio_sha256(manifest.utterance_ids) for store in stores],
+                    [(fold.train, fold.validation, fold.test) for fold in folds],
+                ]
+            ),
+        },
+    )
+
+
+def _open_finished(cache: FeatureCache, name: str) -> FeatureStore:
+    store = cache[name]
+    if not store.complete:
+        raise StoreError(
+            f"{store.path} is not finished: it holds {len(store)} of {len(cache.manifest)} utterances; "
+            "run the same 'featcache extract' again, which goes on where it stopped"
+        )
+    return store
+
+
+def _default_features(cache: FeatureCache, head: str) -> list[str]:
+    models = [name for name in cache if cache[name].metadata["dataset"] == "hidden_states"]
+    if len(models) != 1:
+        found = f"several models: {', '.join(models)}" if models else f"no model, but {', '.join(cache) or 'nothing'}"
+        raise StoreError(f"{cache.path} holds {found}; choose with --features NAME")
+    return [*models, "egemaps"] if head == "fusion" else models
+
+
+def _without_missing(manifest: Manifest, stores: Sequence[FeatureStore]) -> tuple[Manifest, list[str]]:
+    there = [i for i in manifest.utterance_ids if all(i in store for store in stores)]
+    if not there:
+        raise StoreError(f"no utterance has features in {' and '.join(store.name for store in stores)}")
+    missing = len(manifest) - len(there)
+    warnings = []
+    if missing:
+        gone = [i for i in manifest.utterance_ids if i not in set(there)]
+        warnings.append(
+            f"{missing} of {len(manifest)} utterances have no features and are left out ({listed(gone)}): "
+            "not extracted (--limit), or failed (failures.csv)"
+        )
+    return manifest.subset(there), warnings
+
+
+def _corpus_of(cache: FeatureCache) -> Corpus | None:
+    try:
+        name = json.loads((cache.path / "corpus.json").read_text(encoding="utf-8"))["corpus"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return CORPORA.get(name)
+
+
+def _only_label(manifest: Manifest) -> str:
+    if len(manifest.label_columns) == 1:
+        return manifest.label_columns[0]
+    raise ManifestError(f"which label is to be predicted? choose with --target: {', '.join(manifest.label_columns)}")
+
+
+def _classes(manifest: Manifest, target: str, corpus: Corpus | None) -> tuple[str, ...]:
+    present = set(manifest.labels(target).values())
+    if len(present) < 2:
+        raise ManifestError(f"label {target!r} has one class only, {listed(present)}; a classifier needs two")
+    known = [name for name in (corpus.classes if corpus else ()) if name in present]
+    return tuple(known + sorted(present - set(known)))
+
+
+def _unlearnable(folds: Sequence[Fold], labels: Mapping[str, str]) -> list[str]:
+    """Classes that are tested but never trained on; a fold with a single class cannot be trained at all."""
+    warnings = []
+    for fold in folds:
+        trained = {labels[i] for i in fold.train}
+        if len(trained) < 2:
+            raise ProtocolError(f"fold {fold.name!r} trains on one class only, {listed(trained)}; use another protocol")
+        unseen = {labels[i] for i in fold.test} - trained
+        if unseen:
+            warnings.append(f"fold {fold.name!r} tests classes that it never trains on: {listed(sorted(unseen))}")
+    return warnings
+
+
+def head_sizes(features: Sequence[Features], num_outputs: int, layer_weighting: str) -> dict[str, Any]:
+    """What ``create_head`` needs to know of the features."""
+    return {
+        "num_layers": [len(item.layers) for item in features],
+        "hidden_sizes": [item.store.hidden_size for item in features],
+        "num_outputs": num_outputs,
+        "layer_weighting": layer_weighting,
+    }
+
+
+def _notes(norm: str, features: Sequence[Features], manifest: Manifest, max_frames: int) -> list[str]:
+    notes = [SPEAKER_NOTE] if norm == "speaker" else []
+    for item in features:
+        if item.store.metadata.get("weights") == "random":
+            notes.append(UNTRAINED_NOTE.format(item.store.name))
+        if item.halved:
+            notes.append(EGEMAPS_NOTE)
+    cut = sum(features[0].num_frames(i) > max_frames for i in manifest.utterance_ids) if max_frames else 0
+    if cut:
+        seconds = "" if np.isnan(features[0].frame_shift) else f" ({max_frames * features[0].frame_shift:.1f} s)"
+        notes.append(
+            f"{cut} of {len(manifest)} utterances are longer and only their first {max_frames} frames{seconds} count."
+        )
+    return notes
+
+
+def hash_of(content: Any) -> str:
+    """SHA-256 of plain JSON values."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
