@@ -11,7 +11,7 @@ from rich.text import Text
 
 from featcache.corpora import CORPORA
 from featcache.errors import CorpusError, StoreError, unknown_name
-from featcache.extraction import format_bytes
+from featcache.extraction.report import format_bytes
 from featcache.extractors.models import is_local, known_models
 from featcache.protocols import PROTOCOLS
 from featcache.report.tables import ResultRow, results_table

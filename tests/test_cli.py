@@ -318,7 +318,7 @@ def test_an_interrupted_extraction_ends_with_130(monkeypatch, invoke, tmp_path):
 
         yield advance
 
-    monkeypatch.setattr(extraction, "progress", interrupting)
+    monkeypatch.setattr("featcache.extraction.run.progress", interrupting)
     code, out, _ = invoke("extract", "--model", "egemaps", "--data", folder)
     assert code == 130
     assert re.match("[1-3] of 3 utterances extracted", out)

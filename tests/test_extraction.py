@@ -24,7 +24,9 @@ from featcache.audio import Signal
 from featcache.cache.reader import FeatureStore
 from featcache.cache.writer import StoreWriter
 from featcache.errors import AudioError, CorpusError, StoreError
-from featcache.extraction import extract, format_bytes, summarise_report
+from featcache.extraction import extract, summarise_report
+from featcache.extraction import plan as planning
+from featcache.extraction.report import format_bytes
 from featcache.extractors.base import Description, Extractor
 from featcache.manifest import Manifest, Utterance
 
@@ -99,7 +101,7 @@ def made_up(monkeypatch):
     """The extractor that every model's name stands for."""
     extractor = MadeUpExtractor()
     use(monkeypatch, extractor)
-    monkeypatch.setattr(extraction, "SHARD_UTTERANCES", 2)
+    monkeypatch.setattr(planning, "SHARD_UTTERANCES", 2)
     return extractor
 
 
@@ -400,7 +402,7 @@ def test_ctrl_c_keeps_what_is_finished(corpus, made_up, monkeypatch):
         yield advance
 
     with monkeypatch.context() as patch:
-        patch.setattr(extraction, "progress", interrupted)
+        patch.setattr("featcache.extraction.run.progress", interrupted)
         report = run(workers=1)
     assert report.interrupted
     store = store_of(corpus)

@@ -24,7 +24,7 @@ from featcache.cache.reader import FeatureStore
 from featcache.cache.shards import shard_numbers
 
 data, model, home, kills = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), int(sys.argv[4])
-extraction.SHARD_UTTERANCES = 2
+extraction.plan.SHARD_UTTERANCES = 2
 torch.set_num_threads(1)
 
 

@@ -1,0 +1,209 @@
+"""Manifest × extractors → cache. The one place where a model meets the cache.
+
+What is to be done is planned first: utterances that are stored already are left out, the rest is cut, in the
+manifest's order, into groups that make a shard each. Threads take the utterances of a group through decoding,
+resampling and every extractor, while finished groups are written: each file is read once, whatever it feeds.
+"""
+
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from featcache.cache.layout import settings_of
+from featcache.cache.shards import read_catalogue, shard_numbers
+from featcache.cache.writer import StoreWriter
+from featcache.corpora import CorpusFiles, read_corpus
+from featcache.errors import AudioError, CorpusError, StoreError, listed
+from featcache.extraction.plan import Item, Plan, Target, make_plan, tell_size
+from featcache.extraction.report import ExtractionReport, summarise_report, write_failures
+from featcache.extraction.run import Run
+from featcache.extractors import DESCRIPTORS, create_extractor, store_name
+from featcache.extractors.base import Extractor
+from featcache.files import remove_unfinished, replace_file
+from featcache.manifest import Manifest, Utterance
+from featcache.threads import available_cores, one_thread_each
+from featcache.workspace import Workspace
+
+__all__ = ["ExtractionReport", "extract", "summarise_report"]
+
+log = logging.getLogger(__name__)
+
+StorageDtype = Literal["float16", "float32"]
+
+
+def extract(
+    *,
+    model: str = "wav2vec2-base",
+    corpus: str | None = None,
+    data: str | os.PathLike[str] | None = None,
+    egemaps: bool = True,
+    name: str | None = None,
+    store: StorageDtype | None = None,
+    limit: int | None = None,
+    device: str = "cpu",
+    workers: int | None = None,
+    batch_seconds: float | None = None,
+    strict: bool = False,
+    dry_run: bool = False,
+    home: str | os.PathLike[str] | None = None,
+    **options: Any,
+) -> ExtractionReport:
+    """Run a frozen extractor over a corpus and keep its features.
+
+    Args:
+        model: ``egemaps``, ``egemaps-functionals``, ``spectrogram``, a short model name, a Hugging Face id or a folder.
+        corpus: Name under ``data/corpora``; may be left out when there is one.
+        data: The corpus's folder, or a manifest as CSV, when it lies elsewhere.
+        egemaps: Whether a model's extraction fills the store ``egemaps`` as well, from the same decoded audio.
+        name: Name of the store; by default the model's.
+        store: ``float16`` (the default for models) or ``float32`` (always used for descriptors).
+        limit: Take only so many utterances, drawn from the whole corpus and always the same.
+        device: As torch names it; ``auto`` is the first GPU, or the processor.
+        workers: Threads; by default one per core.
+        batch_seconds: Seconds of audio, padding included, that go through the model together. By default one
+            utterance at a time on a processor, where padding costs time, and 120 s on a GPU. Changes no number.
+        strict: Stop at the first utterance that fails.
+        dry_run: Plan and tell, but compute and write nothing.
+        home: Where everything lives; by default ``$FEATCACHE_HOME``, or ``data``.
+        options: Fields of the extractor's configuration: ``weights``, ``revision``, ``layers``, ``do_normalize``
+            of :class:`~featcache.extractors.ssl.SSLConfig`; ``window``, ``hop``, ``n_fft``, … of the others.
+
+    Raises:
+        FeatcacheError: no or several corpora; an unknown model; a store with other settings, or in use by another
+            process; too little disk space; with ``strict``, an utterance that fails. Everything written before is kept.
+    """
+    workspace = Workspace.at(home)
+    corpus_name, folder = workspace.find_corpus(corpus, None if data is None else Path(data))
+    files = read_corpus(folder)
+    if files.ignored:
+        log.warning(
+            "%d audio files are not part of the corpus and are left out: %s", len(files.ignored), listed(files.ignored)
+        )
+    cache = workspace.cache(corpus_name)
+    wanted = _limited(list(files.manifest), limit)
+    device = _resolve_device(device)
+    log.info("loading %s", model)
+    models = {name or store_name(model): create_extractor(model, device=device, **options)}
+    if egemaps and model not in DESCRIPTORS:
+        models.setdefault("egemaps", create_extractor("egemaps", **_settings_in_use(cache / "egemaps")))
+    workers = workers or available_cores()
+    if batch_seconds is None:
+        batch_seconds = 0.0 if device == "cpu" else 120.0
+
+    with ExitStack() as stack:
+        if not dry_run:
+            for store_folder in models:
+                stack.enter_context(_locked(cache / store_folder))
+        targets = [
+            Target(key, extractor, StoreWriter(cache / key, extractor.description, _storage_dtype(extractor, store)))
+            for key, extractor in models.items()
+        ]
+        plan = make_plan(targets, files.root, wanted, workers)
+        tell_size(plan, targets, cache)
+        if dry_run:
+            return _report(cache, targets, plan, plan.items, wanted, interrupted=False, seconds=0.0)
+        _keep_manifest(cache, files)
+        start = time.perf_counter()
+        run = Run(targets, files.root, plan, workers=workers, batch_seconds=batch_seconds, strict=strict)
+        stack.enter_context(one_thread_each())
+        interrupted = run.to_the_end()
+        for target in targets:
+            target.writer.finish(complete=not interrupted, num_requested=len(wanted))
+            write_failures(
+                target.writer.folder,
+                list(target.failures.values()),
+                {utterance.utterance_id for utterance in wanted},
+            )
+        done = [item for item in plan.items if item.utterance.utterance_id in run.extracted]
+        seconds = time.perf_counter() - start
+        report = _report(cache, targets, plan, done, wanted, interrupted=interrupted, seconds=seconds)
+    if report.failures and not any(target.writer.entries() for target in targets):
+        first = report.failures[0]
+        raise AudioError(
+            f"none of the {len(wanted)} utterances could be extracted; {first.utterance_id!r}: {first.reason}"
+        )
+    return report
+
+
+def _limited(utterances: list[Utterance], limit: int | None) -> list[Utterance]:
+    if limit is None or limit >= len(utterances):
+        return utterances
+    # the first of a fixed shuffling: a larger limit keeps all that a smaller one took
+    chosen = np.random.default_rng(0).permutation(len(utterances))[:limit]
+    return [utterances[number] for number in sorted(chosen)]
+
+
+def _storage_dtype(extractor: Extractor, asked: StorageDtype | None) -> StorageDtype:
+    if extractor.description.dataset == "frames":
+        return "float32"
+    return asked or "float16"
+
+
+def _resolve_device(device: str) -> str:
+    if device != "auto":
+        return device
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _settings_in_use(folder: Path) -> dict[str, Any]:
+    """How an eGeMAPS store that is there was made, so that it is carried on in the same way."""
+    if not shard_numbers(folder):
+        return {}
+    settings = settings_of(read_catalogue(folder).attributes)
+    return {name: settings.get(name) for name in ("sampling_rate", "channel")}
+
+
+def _keep_manifest(cache: Path, files: CorpusFiles) -> None:
+    path = cache / "manifest.csv"
+    if path.exists() and not set(Manifest.read(path).utterance_ids) & set(files.manifest.utterance_ids):
+        raise CorpusError(
+            f"{cache} is the cache of another corpus: it has none of the utterances of {files.root}; "
+            "give this one another name with --corpus"
+        )
+    files.manifest.write(cache / "manifest.csv")
+    replace_file(cache / "corpus.json", json.dumps({"corpus": files.corpus.name}).encode())
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    import filelock
+
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with filelock.FileLock(folder / ".lock", timeout=0):
+            remove_unfinished(folder)
+            yield
+    except filelock.Timeout:
+        raise StoreError(f"{folder} is being written by another process; wait for it to end") from None
+
+
+def _report(
+    cache: Path,
+    targets: Sequence[Target],
+    plan: Plan,
+    done: Sequence[Item],
+    wanted: Sequence[Utterance],
+    *,
+    interrupted: bool,
+    seconds: float,
+) -> ExtractionReport:
+    return ExtractionReport(
+        cache=cache,
+        stores=tuple(target.name for target in targets),
+        num_utterances=len(wanted),
+        num_extracted=len(done),
+        planned_bytes=plan.bytes,
+        audio_seconds=sum(item.seconds for item in done),
+        seconds=seconds,
+        interrupted=interrupted,
+        failures=tuple(failure for target in targets for failure in target.failures.values()),
+    )

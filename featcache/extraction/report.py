@@ -1,0 +1,94 @@
+"""What an extraction did, in words and in ``failures.csv``."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from featcache.files import replace_file
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """An utterance that a store lacks, and why."""
+
+    store: str
+    utterance_id: str
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractionReport:
+    """What an extraction did or, with ``dry_run``, would do.
+
+    Attributes:
+        cache: The corpus's folder of stores.
+        stores: The names of the stores that were filled.
+        num_utterances: How many were asked for.
+        num_extracted: How many were computed now, for at least one store; the others were there.
+        planned_bytes: What was to be written, as told at the start.
+        audio_seconds: Length of the audio that was computed now.
+        seconds: Time that took.
+        interrupted: Whether Ctrl-C ended it early.
+        failures: What could not be extracted.
+    """
+
+    cache: Path
+    stores: tuple[str, ...]
+    num_utterances: int
+    num_extracted: int
+    planned_bytes: int
+    audio_seconds: float
+    seconds: float
+    interrupted: bool
+    failures: tuple[Failure, ...]
+
+
+def summarise_report(report: ExtractionReport) -> str:
+    """An extraction in a few lines for the terminal."""
+    lines = []
+    if not (report.num_extracted or report.failures or report.interrupted):
+        lines.append(f"nothing to do: all {report.num_utterances} utterances are there")
+    else:
+        rate = report.audio_seconds / max(report.seconds, 1e-9)
+        lines.append(
+            f"{report.num_extracted} of {report.num_utterances} utterances extracted, {report.audio_seconds:.0f} s of "
+            f"audio in {report.seconds:.0f} s ({rate:.1f} x real time)"
+        )
+    failed = {failure.utterance_id for failure in report.failures}
+    if failed:
+        first = report.failures[0]
+        lines.append(f"{len(failed)} failed, listed in failures.csv; first: {first.utterance_id!r}: {first.reason}")
+    if report.interrupted:
+        lines.append("stopped before the end; the same command goes on from here")
+    lines += [str(report.cache / name) for name in report.stores]
+    return "\n".join(lines)
+
+
+def format_bytes(size: float) -> str:
+    """A size for people to read, in units of 1000."""
+    if size < 1000:
+        return f"{size:.0f} bytes"
+    for unit in ("kB", "MB", "GB"):
+        size /= 1000
+        if size < 1000:
+            return f"{size:.1f} {unit}"
+    return f"{size / 1000:.1f} TB"
+
+
+def write_failures(folder: Path, failures: Sequence[Failure], wanted: set[str]) -> None:
+    """List what a store lacks; what an earlier call wanted and this one did not is kept in the list."""
+    path = folder / "failures.csv"
+    rows = [[failure.utterance_id, failure.path, failure.reason] for failure in failures]
+    if path.exists():
+        with open(path, newline="", encoding="utf-8") as file:
+            rows += [row for row in list(csv.reader(file))[1:] if row and row[0] not in wanted]
+    if not rows:
+        path.unlink(missing_ok=True)
+        return
+    text = io.StringIO(newline="")
+    table = csv.writer(text, lineterminator="\n")
+    table.writerows([["utterance_id", "path", "reason"], *rows])
+    replace_file(path, text.getvalue().encode())

@@ -1,0 +1,167 @@
+"""Plan → shards: threads take utterances through decoding and every extractor while finished groups are written."""
+
+import logging
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from featcache import audio
+from featcache.cache.statistics import of_frames
+from featcache.cache.writer import Record, encode
+from featcache.errors import AudioError, FeatureError
+from featcache.extraction.plan import Item, Plan, Target, groups, pack
+from featcache.extraction.report import Failure
+from featcache.extractors.base import Features, signal_for
+from featcache.manifest import Utterance
+from featcache.progress import progress
+
+log = logging.getLogger(__name__)
+
+# Batches that are under way for each worker, so that writing a shard does not leave them idle.
+BATCHES_AHEAD = 4
+
+
+@dataclass
+class Outcome:
+    """What became of one utterance: a record or a reason for each store that wanted it."""
+
+    item: Item
+    records: dict[str, Record] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
+
+
+class Run:
+    """Carries out a plan; ``extracted`` grows by the ids of what is written."""
+
+    def __init__(
+        self,
+        targets: Sequence[Target],
+        root: Path,
+        plan: Plan,
+        *,
+        workers: int,
+        batch_seconds: float,
+        strict: bool,
+    ) -> None:
+        self._targets = targets
+        self._root = root
+        self._plan = plan
+        self._workers = workers
+        self._batch_seconds = batch_seconds
+        self._strict = strict
+        self.extracted: set[str] = set()
+
+    def to_the_end(self) -> bool:
+        """Compute and write group by group; true when Ctrl-C ended it early."""
+        if not self._plan.items:
+            return False
+        done: list[Outcome] = []
+        pending: deque[tuple[Future[list[Outcome]], bool]] = deque()
+        batches = self._batches()
+        title = " + ".join(target.name for target in self._targets)
+        with (
+            ThreadPoolExecutor(self._workers, thread_name_prefix="extract") as pool,
+            progress(title, self._plan.seconds, rate=lambda done, took: f"{done / took:.1f} x real time") as advance,
+        ):
+            try:
+                while True:
+                    while len(pending) < BATCHES_AHEAD * self._workers and (batch := next(batches, None)):
+                        pending.append((pool.submit(self._process, batch[0]), batch[1]))
+                    if not pending:
+                        return False
+                    future, last_of_group = pending[0]
+                    outcomes = future.result()
+                    pending.popleft()
+                    done += outcomes
+                    advance(sum(outcome.item.seconds for outcome in outcomes))
+                    if last_of_group or (self._strict and any(outcome.reasons for outcome in outcomes)):
+                        self._write(done)
+                        done = []
+            except KeyboardInterrupt:
+                log.warning("stopping: what is under way is finished and written first")
+                for future, _ in pending:
+                    if not future.cancel():
+                        done += future.result()
+                self._write(done)
+                return True
+            except BaseException:
+                for future, _ in pending:
+                    future.cancel()
+                raise
+
+    def _batches(self) -> Iterator[tuple[list[Item], bool]]:
+        """What goes through the extractors together, and whether it is the last of its group."""
+        for group in groups(self._plan.items):
+            batches = list(pack(group, self._batch_seconds))
+            for number, batch in enumerate(batches, start=1):
+                yield batch, number == len(batches)
+
+    def _process(self, items: Sequence[Item]) -> list[Outcome]:
+        outcomes = [Outcome(item=item) for item in items]
+        recordings = {}
+        for outcome in outcomes:
+            utterance = outcome.item.utterance
+            try:
+                recordings[utterance.utterance_id] = audio.read(self._root, utterance)
+            except AudioError as error:
+                outcome.reasons = {t.name: str(error) for t in self._targets if utterance.utterance_id in t.todo}
+        for target in self._targets:
+            todo = [
+                (outcome, recordings[outcome.item.utterance.utterance_id])
+                for outcome in outcomes
+                if outcome.item.utterance.utterance_id in target.todo & recordings.keys()
+            ]
+            if not todo:
+                continue
+            for (outcome, recording), features in zip(todo, _extract(target, [r for _, r in todo]), strict=True):
+                try:
+                    if isinstance(features, AudioError):
+                        raise features
+                    outcome.records[target.name] = _record(target, outcome.item.utterance, recording, features)
+                except (AudioError, FeatureError) as error:
+                    outcome.reasons[target.name] = str(error)
+        return outcomes
+
+    def _write(self, outcomes: Sequence[Outcome]) -> None:
+        position = {item.utterance.utterance_id: number for number, item in enumerate(self._plan.items)}
+        outcomes = sorted(outcomes, key=lambda outcome: position[outcome.item.utterance.utterance_id])
+        for target in self._targets:
+            target.writer.write_shard([o.records[target.name] for o in outcomes if target.name in o.records])
+            for outcome in outcomes:
+                utterance = outcome.item.utterance
+                if target.name in outcome.reasons:
+                    target.failures[utterance.utterance_id] = Failure(
+                        store=target.name,
+                        utterance_id=utterance.utterance_id,
+                        path=utterance.path,
+                        reason=outcome.reasons[target.name],
+                    )
+        self.extracted |= {outcome.item.utterance.utterance_id for outcome in outcomes if outcome.records}
+        failures = [failure for target in self._targets for failure in target.failures.values()]
+        if self._strict and failures:
+            raise AudioError(f"utterance {failures[0].utterance_id!r}: {failures[0].reason} (stopped by --strict)")
+
+
+def _extract(target: Target, recordings: Sequence[audio.Recording]) -> list[Features | AudioError]:
+    description = target.extractor.description
+    signals = [signal_for(description, recording) for recording in recordings]
+    try:
+        return list(target.extractor.extract(signals))
+    except AudioError as error:
+        if len(recordings) == 1:
+            return [error]
+        return [result for recording in recordings for result in _extract(target, [recording])]
+
+
+def _record(target: Target, utterance: Utterance, recording: audio.Recording, features: Features) -> Record:
+    return Record(
+        utterance_id=utterance.utterance_id,
+        features=encode(features, target.writer.storage_dtype, target.extractor.description.layer_names),
+        statistics=of_frames(features),
+        duration=recording.duration,
+        audio_sha256=recording.sha256,
+        start=utterance.start,
+        end=utterance.end,
+    )
