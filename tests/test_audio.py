@@ -270,3 +270,11 @@ def test_stretch_outside_the_file(save, folder, stereo, stretch, message):
     start, end = stretch
     save("a.wav", stereo)
     refused_by_both(folder, whole("a.wav", start=start, end=end), rf"a\.wav: {message}")
+
+
+@pytest.mark.parametrize(("max_seconds", "kept"), [(0.25, 4000), (0.5, 8000), (1.0, 8000), (None, 8000)])
+def test_only_the_beginning_is_used_when_asked_for(rng, max_seconds, kept):
+    channels = rng.standard_normal((2, 8000)).astype(np.float32)
+    recording = Recording(channels=channels, sampling_rate=16000, sha256="")
+    signal = recording.signal(max_seconds=max_seconds)
+    np.testing.assert_array_equal(signal.samples, channels.mean(axis=0, dtype=np.float32)[:kept])

@@ -39,7 +39,7 @@ NOT_A_NUMBER, OVERFLOW, TOO_LONG, BROKEN = 0.5, 0.25, 0.125, 0.0625
 class MadeUpExtractor(Extractor):
     """Layer k is k + 1 times a window's mean, deviation and maximum."""
 
-    def __init__(self, *, dataset="hidden_states", num_layers=3, repeat=1, **settings):
+    def __init__(self, *, dataset="hidden_states", num_layers=3, repeat=1, max_seconds=None, **settings):
         self.repeat = repeat
         self.done = []
         self.description = Description(
@@ -49,7 +49,8 @@ class MadeUpExtractor(Extractor):
             frame_shift=HOP / RATE,
             sampling_rate=None,
             channel="mean",
-            settings={"extractor": "made-up", **settings},
+            max_seconds=max_seconds,
+            settings={"extractor": "made-up", "max_seconds": max_seconds, **settings},
         )
 
     def num_frames(self, num_samples, sampling_rate):
@@ -309,6 +310,21 @@ def test_the_size_that_is_told_is_the_size_that_is_written(tmp_path, rng, monkey
     report = run()
     written = sum(path.stat().st_size for path in store_of(folder).path.glob("*.h5"))
     assert report.planned_bytes == pytest.approx(written, rel=0.01)
+
+
+def test_nothing_is_cut_silently(corpus, monkeypatch, caplog):
+    extractor = MadeUpExtractor(max_seconds=0.6)
+    use(monkeypatch, extractor)
+    report = run()
+    assert "wav2vec2-base: of 4 utterances only the first 0.6 s are used" in caplog.text
+    store = store_of(corpus)
+    assert store.metadata["max_seconds"] == 0.6
+    lengths = dict(zip(ALL, [0.5, 1.3, 0.2, 0.9, 2.0, 0.4, 0.7], strict=True))
+    for utterance_id, seconds in lengths.items():
+        assert store.num_frames([utterance_id])[0] == round(min(seconds, 0.6) * RATE) // HOP
+        assert store.duration([utterance_id]) == pytest.approx(seconds)  # what is there, not what is used
+    written = sum(path.stat().st_size for path in store.path.glob("shard-*.h5"))
+    assert report.planned_bytes <= written
 
 
 def test_too_small_a_disk_is_told_before_anything_is_computed(corpus, made_up, monkeypatch):

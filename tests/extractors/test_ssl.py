@@ -340,3 +340,16 @@ def test_what_changes_numbers_is_in_the_settings(extractor, tiny_model):
     settings.append(extractor(tiny_model("hubert")).description.settings)
     assert all(one != other for one, other in itertools.combinations(settings, 2))
     assert SSLExtractor(SSLConfig(model=folder)).description.settings == settings[0]
+
+
+@pytest.mark.parametrize("name", ["wav2vec2", "xls-r", "wavlm", "whisper"])
+def test_bfloat16_is_near_float32_and_part_of_the_settings(extractor, tiny_model, signals, name):
+    full, half = (extractor(tiny_model(name), precision=precision) for precision in ("float32", "bfloat16"))
+    assert full.description.settings["precision"] == "float32"
+    assert half.description.settings["precision"] == "bfloat16"
+    for expected, found in zip(run_alone(full, signals), half.extract(signals), strict=True):
+        scale = np.abs(expected).max(axis=(1, 2))
+        deviation = np.abs(found - expected).max(axis=(1, 2)) / scale
+        # bfloat16 has 8 bits: a few roundings of 2^-8 each, and something at all must have been rounded
+        assert (deviation < 16 * 2.0**-8).all()
+        assert deviation.max() > 2.0**-12
