@@ -166,7 +166,7 @@ def write_store():
                 for utterance_id, values in features.items()
             ]
         )
-        writer.finish(complete=complete, num_requested=len(features))
+        writer.finish([*features, *([] if complete else ["missing"])], failed=[])
 
     return write
 

@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import shutil
 import signal as signals
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import filelock
@@ -532,6 +533,51 @@ def test_a_store_in_use_is_refused(corpus, made_up):
     assert len(made_up.done) == 2
     run()  # the lock's file alone locks nothing
     assert len(made_up.done) == 7
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
+def test_parts_together_make_one_finished_store(corpus, made_up, order):
+    (corpus / "u2.wav").write_bytes(b"no audio")
+    for done, index in enumerate(order, start=1):
+        report = run(shard_index=index, num_shards=3)
+        assert report.num_utterances == len(ALL[index::3])
+        assert store_of(corpus).complete == (done == 3)
+    store = store_of(corpus)
+    assert set(store) == set(ALL) - {"u2"}
+    for utterance_id in store:
+        samples, _ = soundfile.read(corpus / f"{utterance_id}.wav", dtype="float32")
+        expected = made_up.compute(Signal(samples=samples, sampling_rate=RATE)).astype(np.float16)
+        np.testing.assert_array_equal(store.view(utterance_id), expected)
+    assert [row["utterance_id"] for row in failures_of(corpus)] == ["u2"]
+    made_up.done.clear()
+    run()
+    assert len(made_up.done) == 0  # the whole finds what its parts did
+
+
+def test_parts_at_the_same_time_take_no_shard_of_each_other(corpus, made_up):
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda index: run(shard_index=index, num_shards=3, workers=1), range(3)))
+    assert store_of(corpus).complete
+    assert set(store_of(corpus)) == set(ALL)
+    assert sum(path.name.startswith("shard-") for path in store_of(corpus).path.iterdir()) == 4  # two, one and one
+
+
+def test_a_part_and_the_whole_keep_out_of_each_others_way(corpus, made_up):
+    folder = cache_of(corpus) / "wav2vec2-base"
+    folder.mkdir(parents=True)
+    with filelock.FileLock(folder / ".lock-1-of-2"):
+        run(shard_index=0, num_shards=2)
+        for options in ({}, {"shard_index": 1, "num_shards": 2}):
+            with pytest.raises(StoreError, match="being written by another process"):
+                run(**options)
+    with filelock.FileLock(folder / ".lock"), pytest.raises(StoreError, match="being written by another process"):
+        run(shard_index=0, num_shards=2)
+
+
+@pytest.mark.parametrize(("index", "number"), [(2, 2), (-1, 2), (1, 1)])
+def test_a_part_that_there_is_not(corpus, made_up, index, number):
+    with pytest.raises(StoreError, match=f"--shard-index is {index}, expected 0 to {number - 1}"):
+        run(shard_index=index, num_shards=number)
 
 
 def test_two_stores_are_filled_from_the_same_audio(corpus, made_up, monkeypatch):

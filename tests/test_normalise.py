@@ -53,7 +53,7 @@ def write_store(tmp_path):
         for key, values in features.items():
             stored = encode(values, storage_dtype, names)
             writer.write_shard([Record(utterance_id=key, features=stored, statistics=of_frames(values), **given)])
-        writer.finish(complete=True, num_requested=len(features))
+        writer.finish(list(features), failed=[])
         return FeatureStore(tmp_path / name)
 
     return write

@@ -4,7 +4,7 @@ import errno
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,21 +69,32 @@ class StoreWriter:
         folder: The store; made with the first shard.
         description: What the extractor says of itself.
         storage_dtype: ``float16`` or ``float32``.
+        part: Index and number of the processes that fill the store at the same time; their shards' numbers leave that
+            index as remainder, so that no two ever take the same.
 
     Raises:
         StoreError: the folder holds features made with other settings; they are named.
     """
 
-    def __init__(self, folder: Path, description: Description, storage_dtype: str) -> None:
+    def __init__(
+        self, folder: Path, description: Description, storage_dtype: str, *, part: tuple[int, int] = (0, 1)
+    ) -> None:
         self.folder = folder
         self.description = description
         self.storage_dtype = storage_dtype
         self._attributes = layout.attributes(description, storage_dtype)
+        self._part = part
         self._tables: dict[int, npt.NDArray[Any]] = {}
-        for number in shard_numbers(folder):
-            shard = Shard(folder / layout.shard_name(number))
-            _check_same_settings(folder, shard.attributes, self._attributes)
-            self._tables[number] = shard.utterances
+        self._look_for_shards()
+
+    def _look_for_shards(self) -> None:
+        """Take in the shards that are there, other processes' among them."""
+        for number in shard_numbers(self.folder):
+            if number not in self._tables:
+                shard = Shard(self.folder / layout.shard_name(number))
+                _check_same_settings(self.folder, shard.attributes, self._attributes)
+                self._tables[number] = shard.utterances
+        self._tables = dict(sorted(self._tables.items()))
 
     def entries(self) -> dict[str, Any]:
         """Utterance id → its latest row of ``layout.INDEX_DTYPE``."""
@@ -95,7 +106,9 @@ class StoreWriter:
             return
         # until finish() the store must not pass for finished
         (self.folder / layout.INDEX).unlink(missing_ok=True)
-        number = max(self._tables, default=-1) + 1
+        index, of = self._part
+        number = max([*self._tables, *shard_numbers(self.folder)], default=-1) + 1
+        number += (index - number) % of
         table = _table(records)
         size = sum(record.features.nbytes + 3 * record.statistics.mean.nbytes for record in records)
         with self._create(layout.shard_name(number), size) as file:
@@ -105,18 +118,20 @@ class StoreWriter:
             _write_statistics(file, [record.statistics for record in records])
         self._tables[number] = table
 
-    def finish(self, *, complete: bool, num_requested: int) -> None:
-        """Write the index over all shards.
+    def finish(self, requested: Collection[str], *, failed: Collection[str]) -> None:
+        """Write the index over all shards; it says whether all that was asked for is stored or known to fail.
 
         Args:
-            complete: Whether every utterance that was asked for is stored or known to have failed.
-            num_requested: How many were asked for.
+            requested: The ids of the utterances that were asked for, of all processes together.
+            failed: The ids of those that are known to fail.
         """
+        self._look_for_shards()
         if not self._tables:
             return
+        complete = set(requested) <= self.entries().keys() | set(failed)
         numbers = sorted(self._tables)
         with self._create(layout.INDEX) as file:
-            file.attrs.update(complete=complete, num_requested=num_requested)
+            file.attrs.update(complete=complete, num_requested=len(requested))
             file["shards"] = shard_sizes(self.folder, numbers)
             file["utterances"] = combine(self._tables)
             self._write_views(file)

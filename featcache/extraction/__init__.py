@@ -10,7 +10,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -52,6 +52,8 @@ def extract(
     batch_seconds: float | None = None,
     strict: bool = False,
     dry_run: bool = False,
+    shard_index: int = 0,
+    num_shards: int = 1,
     home: str | os.PathLike[str] | None = None,
     **options: Any,
 ) -> ExtractionReport:
@@ -71,6 +73,9 @@ def extract(
             utterance at a time on a processor, where padding costs time, and 120 s on a GPU. Changes no number.
         strict: Stop at the first utterance that fails.
         dry_run: Plan and tell, but compute and write nothing.
+        shard_index: Which part of the corpus to do, from 0 on, when several processes or machines share the work.
+        num_shards: How many parts there are. The parts need no coordination; together they make one store, and the
+            one that ends last finishes it.
         home: Where everything lives; by default ``$FEATCACHE_HOME``, or ``data``.
         options: Fields of the extractor's configuration: ``weights``, ``revision``, ``layers``, ``do_normalize``
             of :class:`~featcache.extractors.ssl.SSLConfig`; ``window``, ``hop``, ``n_fft``, … of the others.
@@ -87,7 +92,13 @@ def extract(
             "%d audio files are not part of the corpus and are left out: %s", len(files.ignored), listed(files.ignored)
         )
     cache = workspace.cache(corpus_name)
-    wanted = _limited(list(files.manifest), limit)
+    if not 0 <= shard_index < num_shards:
+        raise StoreError(
+            f"--shard-index is {shard_index}, expected 0 to {num_shards - 1} (--num-shards {num_shards})"
+        )
+    part = (shard_index, num_shards)
+    requested = _limited(list(files.manifest), limit)
+    wanted = requested[shard_index::num_shards]
     device = _resolve_device(device)
     log.info("loading %s", model)
     models = {name or store_name(model): create_extractor(model, device=device, **options)}
@@ -100,9 +111,13 @@ def extract(
     with ExitStack() as stack:
         if not dry_run:
             for store_folder in models:
-                stack.enter_context(_locked(cache / store_folder))
+                stack.enter_context(_locked(cache / store_folder, part))
         targets = [
-            Target(key, extractor, StoreWriter(cache / key, extractor.description, _storage_dtype(extractor, store)))
+            Target(
+                key,
+                extractor,
+                StoreWriter(cache / key, extractor.description, _storage_dtype(extractor, store), part=part),
+            )
             for key, extractor in models.items()
         ]
         plan = make_plan(targets, files.root, wanted, workers)
@@ -115,12 +130,10 @@ def extract(
         stack.enter_context(one_thread_each())
         interrupted = run.to_the_end()
         for target in targets:
-            target.writer.finish(complete=not interrupted, num_requested=len(wanted))
-            write_failures(
-                target.writer.folder,
-                list(target.failures.values()),
-                {utterance.utterance_id for utterance in wanted},
-            )
+            with _finishing(target.writer.folder):
+                tried = {utterance.utterance_id for utterance in wanted}
+                failed = write_failures(target.writer.folder, list(target.failures.values()), tried)
+                target.writer.finish([utterance.utterance_id for utterance in requested], failed=failed)
         done = [item for item in plan.items if item.utterance.utterance_id in run.extracted]
         seconds = time.perf_counter() - start
         report = _report(cache, targets, plan, done, wanted, interrupted=interrupted, seconds=seconds)
@@ -174,16 +187,30 @@ def _keep_manifest(cache: Path, files: CorpusFiles) -> None:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def _locked(folder: Path, part: tuple[int, int]) -> Iterator[None]:
+    """Keep other processes from writing the same part, and parts and the whole from being written together."""
     import filelock
 
+    index, of = part
     folder.mkdir(parents=True, exist_ok=True)
+    own = folder / (".lock" if of == 1 else f".lock-{index}-of-{of}")
     try:
-        with filelock.FileLock(folder / ".lock", timeout=0):
-            remove_unfinished(folder)
+        with filelock.FileLock(own, timeout=0):
+            for other in folder.glob(".lock-*-of-*" if of == 1 else ".lock"):
+                with filelock.FileLock(other, timeout=0):
+                    pass
+            if of == 1:
+                remove_unfinished(folder)
             yield
     except filelock.Timeout:
         raise StoreError(f"{folder} is being written by another process; wait for it to end") from None
+
+
+def _finishing(folder: Path) -> AbstractContextManager[object]:
+    """Let parts that end at the same time list their failures and write the index in turn."""
+    import filelock
+
+    return filelock.FileLock(folder / ".lock-finish")
 
 
 def _report(

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,17 +78,27 @@ def format_bytes(size: float) -> str:
     return f"{size / 1000:.1f} TB"
 
 
-def write_failures(folder: Path, failures: Sequence[Failure], wanted: set[str]) -> None:
-    """List what a store lacks; what an earlier call wanted and this one did not is kept in the list."""
+def write_failures(folder: Path, failures: Sequence[Failure], tried: Collection[str]) -> set[str]:
+    """List what a store lacks, and what other calls found that it lacks.
+
+    Args:
+        folder: The store.
+        failures: Of this call.
+        tried: The ids of what this call did; of these, what is in the list already is out of date.
+
+    Returns:
+        The ids of all that is in the list now.
+    """
     path = folder / "failures.csv"
     rows = [[failure.utterance_id, failure.path, failure.reason] for failure in failures]
     if path.exists():
         with open(path, newline="", encoding="utf-8") as file:
-            rows += [row for row in list(csv.reader(file))[1:] if row and row[0] not in wanted]
+            rows += [row for row in list(csv.reader(file))[1:] if row and row[0] not in tried]
     if not rows:
         path.unlink(missing_ok=True)
-        return
+        return set()
     text = io.StringIO(newline="")
     table = csv.writer(text, lineterminator="\n")
     table.writerows([["utterance_id", "path", "reason"], *rows])
     replace_file(path, text.getvalue().encode())
+    return {row[0] for row in rows}

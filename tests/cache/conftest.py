@@ -65,7 +65,7 @@ def write_store(tmp_path, describe, record):
         writer = StoreWriter(folder, description or describe(), storage_dtype)
         for features in groups:
             writer.write_shard([record(key, value, storage_dtype) for key, value in features.items()])
-        writer.finish(complete=True, num_requested=len(writer.entries()))
+        writer.finish(list(writer.entries()), failed=[])
         return folder
 
     return write

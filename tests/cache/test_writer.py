@@ -168,20 +168,22 @@ def test_a_store_is_unfinished_until_it_is_finished(tmp_path, describe, record, 
     writer.write_shard([record("u0", features["u0"])])
     assert names(tmp_path / "store") == ["shard-00000.h5"]
     assert not FeatureStore(tmp_path / "store").complete
-    writer.finish(complete=True, num_requested=1)
+    writer.finish(["u0"], failed=[])
     assert FeatureStore(tmp_path / "store").complete
     writer.write_shard([record("u1", features["u1"])])
     assert not FeatureStore(tmp_path / "store").complete
-    writer.finish(complete=False, num_requested=2)
+    writer.finish(["u0", "u1", "u2"], failed=[])
     store = FeatureStore(tmp_path / "store")
     assert not store.complete
-    assert store.metadata["num_requested"] == 2
+    assert store.metadata["num_requested"] == 3
+    writer.finish(["u0", "u1", "u2"], failed=["u2"])
+    assert FeatureStore(tmp_path / "store").complete
 
 
 def test_nothing_to_write_leaves_no_files(tmp_path, describe):
     writer = StoreWriter(tmp_path / "store", describe(), "float16")
     writer.write_shard([])
-    writer.finish(complete=True, num_requested=0)
+    writer.finish([], failed=[])
     assert not (tmp_path / "store").exists()
 
 
