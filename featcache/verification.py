@@ -13,7 +13,7 @@ from featcache.cache.reader import FeatureStore
 from featcache.cache.shards import Shard, shard_numbers
 from featcache.corpora import read_corpus
 from featcache.errors import StoreError, listed
-from featcache.extractors import create_extractor
+from featcache.extractors import create_extractor, usable_device
 from featcache.extractors.base import signal_for
 
 # Largest difference over largest value, per layer. Rounding to float16 is off by 2^-11 of a value at most; what float32
@@ -83,7 +83,7 @@ def recompute(
         StoreError: the extractor that can be made here is not the one that made the store, or the audio is not there.
     """
     settings = layout.settings_of(store.metadata)
-    extractor = create_extractor(model or _model_of(settings), device=device, **_options_of(settings))
+    extractor = create_extractor(model or _model_of(settings), device=usable_device(device), **_options_of(settings))
     now = layout.identity(extractor.description, store.metadata["storage_dtype"])
     differing = sorted(name for name in settings | now if settings.get(name) != now.get(name))
     if differing:

@@ -24,7 +24,7 @@ from featcache import extraction
 from featcache.audio import Signal
 from featcache.cache.reader import FeatureStore
 from featcache.cache.writer import StoreWriter
-from featcache.errors import AudioError, CorpusError, StoreError
+from featcache.errors import AudioError, CorpusError, ModelError, StoreError
 from featcache.extraction import extract, summarise_report
 from featcache.extraction import plan as planning
 from featcache.extraction.report import format_bytes
@@ -578,6 +578,12 @@ def test_a_part_and_the_whole_keep_out_of_each_others_way(corpus, made_up):
 def test_a_part_that_there_is_not(corpus, made_up, index, number):
     with pytest.raises(StoreError, match=f"--shard-index is {index}, expected 0 to {number - 1}"):
         run(shard_index=index, num_shards=number)
+
+
+@pytest.mark.parametrize("device", ["cuda:7", "nonsense"])
+def test_a_device_that_there_is_not(corpus, device):
+    with pytest.raises(ModelError, match=rf"--device {device} cannot be used here \(.*\); cpu always can"):
+        extract(device=device)
 
 
 def test_two_stores_are_filled_from_the_same_audio(corpus, made_up, monkeypatch):

@@ -65,7 +65,7 @@ class FeatureStore(Mapping[str, npt.NDArray[np.float32]]):
 
     @property
     def utterance_ids(self) -> tuple[str, ...]:
-        """In the order in which they were written, which is the manifest's."""
+        """In the order in which they were written: the manifest's, unless parts or changed audio came later."""
         return tuple(self._rows)
 
     @property

@@ -24,7 +24,7 @@ from featcache.errors import AudioError, CorpusError, StoreError, listed
 from featcache.extraction.plan import Item, Plan, Target, make_plan, tell_size
 from featcache.extraction.report import ExtractionReport, summarise_report, write_failures
 from featcache.extraction.run import Run
-from featcache.extractors import DESCRIPTORS, create_extractor, store_name
+from featcache.extractors import DESCRIPTORS, create_extractor, store_name, usable_device
 from featcache.extractors.base import Extractor
 from featcache.files import remove_unfinished, replace_file
 from featcache.manifest import Manifest, Utterance
@@ -93,13 +93,11 @@ def extract(
         )
     cache = workspace.cache(corpus_name)
     if not 0 <= shard_index < num_shards:
-        raise StoreError(
-            f"--shard-index is {shard_index}, expected 0 to {num_shards - 1} (--num-shards {num_shards})"
-        )
+        raise StoreError(f"--shard-index is {shard_index}, expected 0 to {num_shards - 1} (--num-shards {num_shards})")
     part = (shard_index, num_shards)
     requested = _limited(list(files.manifest), limit)
     wanted = requested[shard_index::num_shards]
-    device = _resolve_device(device)
+    device = "cpu" if model in DESCRIPTORS else usable_device(device)
     log.info("loading %s", model)
     models = {name or store_name(model): create_extractor(model, device=device, **options)}
     if egemaps and model not in DESCRIPTORS:
@@ -157,14 +155,6 @@ def _storage_dtype(extractor: Extractor, asked: StorageDtype | None) -> StorageD
     if extractor.description.dataset == "frames":
         return "float32"
     return asked or "float16"
-
-
-def _resolve_device(device: str) -> str:
-    if device != "auto":
-        return device
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _settings_in_use(folder: Path) -> dict[str, Any]:

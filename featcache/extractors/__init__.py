@@ -47,6 +47,29 @@ def create_extractor(model: str, *, device: str = "cpu", **options: Any) -> "Ext
     return SSLExtractor(_configure(SSLConfig, model, {"model": model, **given}), device=device)
 
 
+def usable_device(device: str) -> str:
+    """Where a model will run.
+
+    Args:
+        device: As torch names it, or ``auto`` for the first GPU or else the processor.
+
+    Raises:
+        ModelError: there is no such device here.
+    """
+    if device == "cpu":
+        return device
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"--device {device} cannot be used here ({reason}); cpu always can") from error
+    return device
+
+
 def _configure(config: Any, model: str, given: dict[str, Any]) -> Any:
     strange = sorted(given.keys() - {field.name for field in fields(config)})
     if strange:

@@ -16,6 +16,7 @@ In a padded batch three things would let the padding into an utterance's feature
 import threading
 import warnings
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -76,6 +77,8 @@ class SSLExtractor(Extractor):
             self._feature_extractor.do_normalize = config.do_normalize
         self._wanted = _wanted_layers(config.layers, len(self._blocks), whisper=self._whisper)
         self._pass = _Pass()
+        # side by side, forward passes fill a GPU's memory and are no faster
+        self._turn: AbstractContextManager[Any] = nullcontext() if device == "cpu" else threading.Lock()
         self._attach_hooks()
         model_config = self._model.config
         self.description = Description(
@@ -115,7 +118,7 @@ class SSLExtractor(Extractor):
         num_frames = [self.num_frames(len(signal.samples), signal.sampling_rate) for signal in signals]
         for signal, frames in zip(signals, num_frames, strict=True):
             self._check_length(signal, frames)
-        with torch.inference_mode():
+        with self._turn, torch.inference_mode():
             self._forward([signal.samples for signal in signals], num_frames)
             layers = [self._pass.layers.pop(name) for name in self._wanted]
         features = [np.empty((len(layers), frames, layers[0].shape[-1]), dtype=np.float32) for frames in num_frames]
