@@ -31,6 +31,7 @@ class Weights(StrEnum):
 class Storage(StrEnum):
     float16 = "float16"
     float32 = "float32"
+    int8 = "int8"
 
 
 class Precision(StrEnum):

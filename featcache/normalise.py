@@ -16,7 +16,7 @@ SCOPES: tuple[str, ...] = get_args(Scope)
 
 # What counts as never changing, by storage dtype: a standard deviation of so small a share of the mean is rounding,
 # of the stored numbers to half their last digit, or of the model's own arithmetic to a few times that.
-ROUNDING = {"float16": 2.0**-12, "float32": 1e-6}
+ROUNDING = {"float16": 2.0**-12, "float32": 1e-6, "int8": 1e-6}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from featcache.extractors.base import signal_for
 
 # Largest difference over largest value, per layer. Rounding to float16 is off by 2^-11 of a value at most; what float32
 # adds over another grouping or another number of threads stays below 1e-5.
-TOLERANCES = {"float16": 2.0**-11 + 1e-5, "float32": 1e-5}
+TOLERANCES = {"float16": 2.0**-11 + 1e-5, "float32": 1e-5, "int8": 1 / 127 + 1e-5}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,8 +114,7 @@ def recompute(
 
 
 def _dataset_names(shard: Shard) -> Sequence[str]:
-    statistics = ("count", *layout.STATISTICS)
-    return [shard.attributes["dataset"], "utterances", *(f"statistics/{name}" for name in statistics)]
+    return [shard.attributes["dataset"], "utterances", *(f"statistics/{name}" for name in ("count", *shard.statistics))]
 
 
 def _model_of(settings: dict[str, object]) -> str:

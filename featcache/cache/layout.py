@@ -8,7 +8,7 @@ replaced whole after every extraction, and says whether that came to its end.
 in a shard                  shape, dtype                               meaning
 ==========================  =========================================  ==========================================
 ``/hidden_states``          (num_layers, total_frames, hidden_size),   the layers of a model; contiguous, so that
-                            float16 (or float32)                       a layer is one stretch of the file
+                            float16 (or float32, int8)                 a layer is one stretch of the file
 ``/frames``                 (total_frames, hidden_size), float32       instead of it, where there is one layer
 ``/utterances``             (num_utterances,) table                    ``id``, ``first_frame``, ``num_frames``,
                                                                        ``duration`` (s), ``audio_sha256``,
@@ -17,6 +17,8 @@ in a shard                  shape, dtype                               meaning
 ``/statistics/mean``        (num_utterances, num_layers, hidden_size)  mean over the frames, float32
 ``/statistics/m2``          the same                                   sum of squared deviations, float32
 ``/statistics/max``         the same                                   maximum over the frames, float32
+``/statistics/step``        the same                                   in int8 stores alone: what one of the 8-bit
+                                                                       numbers counts, from the mean; float32
 ==========================  =========================================  ==========================================
 
 The root's attributes say what made the store. ``settings`` (JSON) holds all that changes numbers; ``fingerprint``
@@ -72,6 +74,11 @@ INDEX_DTYPE = np.dtype(
     [*((name, UTTERANCE_DTYPE[name]) for name in UTTERANCE_DTYPE.names or ()), ("shard", np.int64), ("row", np.int64)]
 )
 SHARD_DTYPE = np.dtype([("number", np.int64), ("bytes", np.int64)])
+
+
+def statistics_of(storage_dtype: str) -> tuple[str, ...]:
+    """The datasets under ``/statistics``, beside ``count``."""
+    return (*STATISTICS, "step") if storage_dtype == "int8" else STATISTICS
 
 
 def shard_name(number: int) -> str:

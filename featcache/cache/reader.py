@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featcache.cache import layout
+from featcache.cache.quantise import restore
 from featcache.cache.shards import Shard, read_catalogue, shard_numbers
 from featcache.cache.statistics import merge
 from featcache.errors import StoreError, unknown_name
@@ -58,10 +59,16 @@ class FeatureStore(Mapping[str, npt.NDArray[np.float32]]):
         return self.view(utterance_id).astype(np.float32)
 
     def view(self, utterance_id: str) -> npt.NDArray[Any]:
-        """(num_layers, num_frames, hidden_size) in the storage dtype, mapped from the file and read-only."""
+        """(num_layers, num_frames, hidden_size) in the storage dtype, mapped from the file and read-only.
+
+        A store of 8 bits gives float32 instead, restored.
+        """
         shard, row = self._place(utterance_id)
         first, num_frames = shard.utterances["first_frame"][row], shard.utterances["num_frames"][row]
-        return shard.features[:, first : first + num_frames]
+        features = shard.features[:, first : first + num_frames]
+        if "step" in shard.statistics:
+            return restore(features, shard.statistics["mean"][row], shard.statistics["step"][row])
+        return features
 
     @property
     def utterance_ids(self) -> tuple[str, ...]:

@@ -44,7 +44,7 @@ class Shard:
         utterances: Rows of ``layout.UTTERANCE_DTYPE``.
         features: (num_layers, total_frames, hidden_size) in the storage dtype.
         count: (num_utterances,) int64.
-        statistics: By the names in ``layout.STATISTICS``: (num_utterances, num_layers, hidden_size) float32.
+        statistics: By the names in ``layout.statistics_of``: (num_utterances, num_layers, hidden_size) float32.
 
     Raises:
         StoreError: no HDF5 file, another format version, or datasets that are not as the format has them.
@@ -64,7 +64,7 @@ class Shard:
             self.count = _mapped(content, _own_dataset(file, "statistics/count", np.dtype(np.int64), path))
             self.statistics = {
                 name: _mapped(content, _own_dataset(file, f"statistics/{name}", np.dtype(np.float32), path))
-                for name in layout.STATISTICS
+                for name in layout.statistics_of(storage_dtype.name)
             }
         self._check_shapes()
 

@@ -24,12 +24,14 @@ class Statistics:
         mean: (num_layers, hidden_size) float32.
         m2: (num_layers, hidden_size) float32, sum of squared deviations from the mean.
         max: (num_layers, hidden_size) float32.
+        step: (num_layers, hidden_size) float32, see :mod:`featcache.cache.quantise`; None unless stored in 8 bits.
     """
 
     count: int
     mean: npt.NDArray[np.float32]
     m2: npt.NDArray[np.float32]
     max: npt.NDArray[np.float32]
+    step: npt.NDArray[np.float32] | None = None
 
 
 def of_frames(features: npt.NDArray[np.float32]) -> Statistics:

@@ -68,7 +68,7 @@ class StoreWriter:
     Args:
         folder: The store; made with the first shard.
         description: What the extractor says of itself.
-        storage_dtype: ``float16`` or ``float32``.
+        storage_dtype: ``float16``, ``float32`` or ``int8``.
         part: Index and number of the processes that fill the store at the same time; their shards' numbers leave that
             index as remainder, so that no two ever take the same.
 
@@ -84,6 +84,7 @@ class StoreWriter:
         self.storage_dtype = storage_dtype
         self._attributes = layout.attributes(description, storage_dtype)
         self._part = part
+        self._statistics = layout.statistics_of(storage_dtype)
         self._tables: dict[int, npt.NDArray[Any]] = {}
         self._look_for_shards()
 
@@ -110,12 +111,13 @@ class StoreWriter:
         number = max([*self._tables, *shard_numbers(self.folder)], default=-1) + 1
         number += (index - number) % of
         table = _table(records)
-        size = sum(record.features.nbytes + 3 * record.statistics.mean.nbytes for record in records)
+        per_statistic = len(self._statistics)
+        size = sum(record.features.nbytes + per_statistic * record.statistics.mean.nbytes for record in records)
         with self._create(layout.shard_name(number), size) as file:
             self._write_features(file, records)
             file["utterances"] = table
             file["utterances"].attrs["crc32"] = layout.crc32_of_table(table)
-            _write_statistics(file, [record.statistics for record in records])
+            self._write_statistics(file, [record.statistics for record in records])
         self._tables[number] = table
 
     def finish(self, requested: Collection[str], *, failed: Collection[str]) -> None:
@@ -167,6 +169,13 @@ class StoreWriter:
                 dataset[:, stretch] = record.features
         dataset.attrs["crc32"] = layout.crc32(r.features[layer] for layer in range(num_layers) for r in records)
 
+    def _write_statistics(self, file: h5py.File, statistics: Sequence[Statistics]) -> None:
+        file["statistics/count"] = np.array([item.count for item in statistics], dtype=np.int64)
+        for name in self._statistics:
+            file[f"statistics/{name}"] = np.stack([getattr(item, name) for item in statistics])
+        for dataset in file["statistics"].values():
+            dataset.attrs["crc32"] = layout.crc32([dataset[()]])
+
     def _write_views(self, file: h5py.File) -> None:
         """Virtual datasets over all shards, for HDFView and plain h5py."""
         num_layers, size = len(self.description.layer_names), self.description.hidden_size
@@ -176,7 +185,7 @@ class StoreWriter:
             (self.description.dataset, self._shape(num_layers, sum(frames), size), frames, self.storage_dtype),
             ("statistics/count", (sum(rows),), rows, "int64"),
         ]
-        views += [(f"statistics/{name}", (sum(rows), num_layers, size), rows, "float32") for name in layout.STATISTICS]
+        views += [(f"statistics/{name}", (sum(rows), num_layers, size), rows, "float32") for name in self._statistics]
         for name, shape, lengths, dtype in views:
             axis = 1 if name == "hidden_states" else 0
             view = h5py.VirtualLayout(shape=shape, dtype=dtype)
@@ -202,14 +211,6 @@ def _table(records: Sequence[Record]) -> npt.NDArray[Any]:
         rows.append((record.utterance_id, first_frame, count, record.duration, record.audio_sha256, *times))
         first_frame += count
     return np.array(rows, dtype=layout.UTTERANCE_DTYPE)
-
-
-def _write_statistics(file: h5py.File, statistics: Sequence[Statistics]) -> None:
-    file["statistics/count"] = np.array([item.count for item in statistics], dtype=np.int64)
-    for name in layout.STATISTICS:
-        file[f"statistics/{name}"] = np.stack([getattr(item, name) for item in statistics])
-    for dataset in file["statistics"].values():
-        dataset.attrs["crc32"] = layout.crc32([dataset[()]])
 
 
 def _check_same_settings(folder: Path, found: dict[str, Any], expected: dict[str, Any]) -> None:

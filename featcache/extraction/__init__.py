@@ -35,7 +35,7 @@ __all__ = ["ExtractionReport", "extract", "summarise_report"]
 
 log = logging.getLogger(__name__)
 
-StorageDtype = Literal["float16", "float32"]
+StorageDtype = Literal["float16", "float32", "int8"]
 
 
 def extract(
@@ -65,7 +65,8 @@ def extract(
         data: The corpus's folder, or a manifest as CSV, when it lies elsewhere.
         egemaps: Whether a model's extraction fills the store ``egemaps`` as well, from the same decoded audio.
         name: Name of the store; by default the model's.
-        store: ``float16`` (the default for models) or ``float32`` (always used for descriptors).
+        store: ``float16`` (the default for models), ``float32`` (always used for descriptors) or ``int8``, half of
+            float16's bytes.
         limit: Take only so many utterances, drawn from the whole corpus and always the same.
         device: As torch names it; ``auto`` is the first GPU, or the processor.
         workers: Threads; by default one per core.

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from featcache import audio
+from featcache.cache.layout import statistics_of
 from featcache.cache.writer import StoreWriter
 from featcache.errors import AudioError, StoreError
 from featcache.extraction.report import Failure, format_bytes
@@ -42,7 +43,9 @@ class Target:
         num_samples = audio.kept_samples(num_samples, sampling_rate, description.max_seconds)
         frames = self.extractor.num_frames(audio.resampled_length(num_samples, sampling_rate, rate), rate)
         values = len(description.layer_names) * description.hidden_size
-        return values * (frames * np.dtype(self.writer.storage_dtype).itemsize + 3 * 4)
+        storage_dtype = self.writer.storage_dtype
+        per_statistic = len(statistics_of(storage_dtype)) * np.dtype(np.float32).itemsize
+        return values * (frames * np.dtype(storage_dtype).itemsize + per_statistic)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,10 +4,11 @@ import logging
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from featcache import audio
+from featcache.cache.quantise import quantise
 from featcache.cache.statistics import of_frames
 from featcache.cache.writer import Record, encode
 from featcache.errors import AudioError, FeatureError
@@ -156,10 +157,17 @@ def _extract(target: Target, recordings: Sequence[audio.Recording]) -> list[Feat
 
 
 def _record(target: Target, utterance: Utterance, recording: audio.Recording, features: Features) -> Record:
+    statistics = of_frames(features)
+    layer_names = target.extractor.description.layer_names
+    if target.writer.storage_dtype == "int8":
+        stored, step = quantise(encode(features, "float32", layer_names), statistics.mean)
+        statistics = replace(statistics, step=step)
+    else:
+        stored = encode(features, target.writer.storage_dtype, layer_names)
     return Record(
         utterance_id=utterance.utterance_id,
-        features=encode(features, target.writer.storage_dtype, target.extractor.description.layer_names),
-        statistics=of_frames(features),
+        features=stored,
+        statistics=statistics,
         duration=recording.duration,
         audio_sha256=recording.sha256,
         start=utterance.start,
