@@ -67,6 +67,9 @@ class SSLExtractor(Extractor):
     def __init__(self, config: SSLConfig, *, device: str = "cpu") -> None:
         loaded = load(config.model, weights=config.weights, revision=config.revision)
         self._dtype: torch.dtype = getattr(torch, config.precision)
+        if device.startswith("cuda"):
+            # float32 is to mean float32: TF32 would round the products of convolutions to 10 bits
+            torch.backends.cudnn.allow_tf32 = False
         self._model: Any = loaded.module.to(device, self._dtype)
         self._device = device
         self._feature_extractor = loaded.feature_extractor
