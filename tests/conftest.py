@@ -1,6 +1,7 @@
 """What the tests share: seeded noise, a signal like speech, and tiny models of the real classes."""
 
 import json
+import logging
 import os
 
 # All three are read once, at the first import of what they are for.
@@ -61,6 +62,15 @@ TINY_MODELS = {
 @pytest.fixture(autouse=True)
 def _own_home(tmp_path, monkeypatch):
     monkeypatch.setenv("FEATCACHE_HOME", str(tmp_path / "data"))
+
+
+@pytest.fixture(autouse=True)
+def untouched_logger():
+    """Commands set the level and the handlers of featcache's logger; the next test starts without them."""
+    yield
+    logger = logging.getLogger("featcache")
+    logger.handlers.clear()
+    logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture

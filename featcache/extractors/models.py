@@ -147,7 +147,9 @@ def _pretrained(source: str, revision: str | None) -> tuple[Any, Any]:
         output_loading_info=True,
         ignore_mismatched_sizes=True,  # told below, in one line
     )
-    absent = {*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])}
+    # a name, or a name with two shapes, as the version of transformers has it
+    mismatched = (item if isinstance(item, str) else item[0] for item in report["mismatched_keys"])
+    absent = {*report["missing_keys"], *mismatched}
     # the mask embedding serves pre-training alone, the decoder is not run
     missing = sorted(name for name in absent if "masked_spec_embed" not in name and "decoder" not in name)
     if missing:

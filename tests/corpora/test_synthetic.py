@@ -2,7 +2,6 @@
 
 import wave
 
-import librosa
 import numpy as np
 import pytest
 
@@ -20,6 +19,14 @@ def signals(folder, manifest):
             samples = np.frombuffer(file.readframes(file.getnframes()), np.int16)
         found[utterance.utterance_id] = samples / 32768
     return found
+
+
+def pitch_and_loudness(signal):
+    """Of frames of 64 ms: the highest peak of the autocorrelation between 60 and 500 Hz, and the root mean square."""
+    frames = np.lib.stride_tricks.sliding_window_view(signal, 1024)[::256]
+    spectrum = np.abs(np.fft.rfft(frames - frames.mean(axis=1, keepdims=True), 2048)) ** 2
+    lags = np.fft.irfft(spectrum)[:, 32:267]
+    return 16_000 / (32 + lags.argmax(axis=1)), np.sqrt(np.square(frames).mean(axis=1))
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +70,7 @@ def test_pitch_and_loudness_follow_speaker_and_emotion(corpus):
     _, manifest = corpus
     rows = []
     for utterance_id, signal in signals(*corpus).items():
-        f0 = librosa.yin(signal, fmin=60, fmax=500, sr=16_000, frame_length=1024)
-        loud = librosa.feature.rms(y=signal, frame_length=1024, hop_length=256)[0]
+        f0, loud = pitch_and_loudness(signal)
         level = 20 * np.log10(np.sqrt(np.mean(signal**2)))
         labels = manifest[utterance_id].labels
         rows.append((labels["gender"], labels["emotion"], np.median(f0[loud > loud.mean()]), level))
