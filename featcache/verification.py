@@ -4,16 +4,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from featcache import audio
 from featcache.cache import layout
 from featcache.cache.reader import FeatureStore
-from featcache.cache.shards import Shard, shard_numbers
+from featcache.cache.shards import Shard, opened, shard_numbers
 from featcache.corpora import read_corpus
 from featcache.errors import StoreError, listed
-from featcache.extractors import create_extractor, usable_device
+from featcache.extractors import create_extractor, made_with, usable_device
 from featcache.extractors.base import signal_for
 
 # Largest difference over largest value, per layer. Rounding to float16 is off by 2^-11 of a value at most; what float32
@@ -50,9 +49,9 @@ def damaged_datasets(folder: Path) -> Iterator[str]:
         path = folder / layout.shard_name(number)
         try:
             shard = Shard(path)
-            with h5py.File(path, "r") as file:
+            with opened(path) as file:
                 expected = {name: file[name].attrs["crc32"] for name in _dataset_names(shard)}
-        except (StoreError, OSError, KeyError, ValueError) as error:
+        except StoreError as error:
             yield f"{path.name}: {error}"
             continue
         found = {
@@ -83,7 +82,8 @@ def recompute(
         StoreError: the extractor that can be made here is not the one that made the store, or the audio is not there.
     """
     settings = layout.settings_of(store.metadata)
-    extractor = create_extractor(model or _model_of(settings), device=usable_device(device), **_options_of(settings))
+    made_model, options = made_with(settings)
+    extractor = create_extractor(model or made_model, device=usable_device(device), **options)
     now = layout.identity(extractor.description, store.metadata["storage_dtype"])
     differing = sorted(name for name in settings | now if settings.get(name) != now.get(name))
     if differing:
@@ -115,20 +115,3 @@ def recompute(
 
 def _dataset_names(shard: Shard) -> Sequence[str]:
     return [shard.attributes["dataset"], "utterances", *(f"statistics/{name}" for name in ("count", *shard.statistics))]
-
-
-def _model_of(settings: dict[str, object]) -> str:
-    if settings["extractor"] == "egemaps":
-        return "egemaps" if settings["level"] == "lld" else "egemaps-functionals"
-    return str(settings.get("model_id", settings["extractor"]))
-
-
-def _options_of(settings: dict[str, object]) -> dict[str, object]:
-    """The options that an extractor was made with."""
-    of_models = ("weights", "layers", "do_normalize", "precision")
-    of_descriptors = ("sampling_rate", "channel", "window", "hop", "n_fft", "center")
-    named = (*of_models, *of_descriptors, "max_seconds")
-    options = {name: settings[name] for name in named if settings.get(name) is not None}
-    if "layers" in options:
-        options["layers"] = ",".join(options["layers"])  # type: ignore[arg-type]
-    return options

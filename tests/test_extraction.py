@@ -634,7 +634,7 @@ def test_a_real_model_and_egemaps(tmp_path, speech_like, tiny_model):
     for number, seconds in enumerate([0.6, 1.1, 0.8]):
         write_audio(folder / f"u{number}.wav", speech_like(int(seconds * RATE), RATE, seed=number))
     write_manifest(folder, [f"u{number}.wav" for number in range(3)])
-    extract(model="egemaps", sampling_rate=16000)
+    extract(model="egemaps", sampling_rate=16000, max_seconds=1.0)
     model = tiny_model("wav2vec2")
     options = {"model": model, "name": "alone", "batch_seconds": 0, "workers": 2}
     report = extract(**options)
@@ -646,6 +646,7 @@ def test_a_real_model_and_egemaps(tmp_path, speech_like, tiny_model):
     cache = featcache.open(report.cache)
     alone, together, egemaps = cache["alone"], cache["batched"], cache["egemaps"]
     assert egemaps.metadata["sampling_rate"] == 16000  # filled once, and carried on as it was begun
+    assert egemaps.metadata["max_seconds"] == 1.0
     assert egemaps["u0"].shape[2] == 25
     assert len(list(egemaps.path.glob("shard-*.h5"))) == 1
     assert alone.layer_names == ("0", "1", "2", "3")

@@ -52,7 +52,7 @@ class Shard:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with _opened(path) as file:
+        with opened(path) as file:
             # one map for all arrays, because every map holds a file descriptor
             content = np.memmap(path, np.uint8, mode="r")
             self.attributes = read_attributes(file, path)
@@ -139,7 +139,7 @@ def _read_index(folder: Path, numbers: list[int]) -> Catalogue | None:
     if not path.is_file():
         return None
     try:
-        with _opened(path) as file:
+        with opened(path) as file:
             shards = read_table(file, "shards", layout.SHARD_DTYPE, path)
             catalogue = Catalogue(
                 attributes=read_attributes(file, path),
@@ -174,7 +174,8 @@ def combine(tables: dict[int, npt.NDArray[Any]]) -> npt.NDArray[Any]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[h5py.File]:
+def opened(path: Path) -> Iterator[h5py.File]:
+    """A file of a store, open for reading; whatever h5py raises over it is a StoreError in one line."""
     try:
         with _TURN, h5py.File(path, "r") as file:
             yield file

@@ -24,7 +24,7 @@ from featcache.errors import AudioError, CorpusError, StoreError, listed
 from featcache.extraction.plan import Item, Plan, Target, make_plan, tell_size
 from featcache.extraction.report import ExtractionReport, summarise_report, write_failures
 from featcache.extraction.run import Run
-from featcache.extractors import DESCRIPTORS, create_extractor, store_name, usable_device
+from featcache.extractors import DESCRIPTORS, create_extractor, made_with, store_name, usable_device
 from featcache.extractors.base import Extractor
 from featcache.files import remove_unfinished, replace_file
 from featcache.manifest import Manifest, Utterance
@@ -102,7 +102,7 @@ def extract(
     log.info("loading %s", model)
     models = {name or store_name(model): create_extractor(model, device=device, **options)}
     if egemaps and model not in DESCRIPTORS:
-        models.setdefault("egemaps", create_extractor("egemaps", **_settings_in_use(cache / "egemaps")))
+        models.setdefault("egemaps", create_extractor("egemaps", **_options_in_use(cache / "egemaps")))
     workers = workers or available_cores()
     if batch_seconds is None:
         batch_seconds = 0.0 if device == "cpu" else 120.0
@@ -158,12 +158,12 @@ def _storage_dtype(extractor: Extractor, asked: StorageDtype | None) -> StorageD
     return asked or "float16"
 
 
-def _settings_in_use(folder: Path) -> dict[str, Any]:
+def _options_in_use(folder: Path) -> dict[str, Any]:
     """How an eGeMAPS store that is there was made, so that it is carried on in the same way."""
     if not shard_numbers(folder):
         return {}
-    settings = settings_of(read_catalogue(folder).attributes)
-    return {name: settings.get(name) for name in ("sampling_rate", "channel")}
+    _, options = made_with(settings_of(read_catalogue(folder).attributes))
+    return options
 
 
 def _keep_manifest(cache: Path, files: CorpusFiles) -> None:
@@ -173,7 +173,7 @@ def _keep_manifest(cache: Path, files: CorpusFiles) -> None:
             f"{cache} is the cache of another corpus: it has none of the utterances of {files.root}; "
             "give this one another name with --corpus"
         )
-    files.manifest.write(cache / "manifest.csv")
+    files.manifest.write(path)
     replace_file(cache / "corpus.json", json.dumps({"corpus": files.corpus.name}).encode())
 
 

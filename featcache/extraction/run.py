@@ -52,6 +52,7 @@ class Run:
         self._workers = workers
         self._batch_seconds = batch_seconds
         self._strict = strict
+        self._position = {item.utterance.utterance_id: number for number, item in enumerate(plan.items)}
         self.extracted: set[str] = set()
 
     def to_the_end(self) -> bool:
@@ -109,10 +110,11 @@ class Run:
             except AudioError as error:
                 outcome.reasons = {t.name: str(error) for t in self._targets if utterance.utterance_id in t.todo}
         for target in self._targets:
+            wanted = target.todo & recordings.keys()
             todo = [
                 (outcome, recordings[outcome.item.utterance.utterance_id])
                 for outcome in outcomes
-                if outcome.item.utterance.utterance_id in target.todo & recordings.keys()
+                if outcome.item.utterance.utterance_id in wanted
             ]
             if not todo:
                 continue
@@ -126,8 +128,7 @@ class Run:
         return outcomes
 
     def _write(self, outcomes: Sequence[Outcome]) -> None:
-        position = {item.utterance.utterance_id: number for number, item in enumerate(self._plan.items)}
-        outcomes = sorted(outcomes, key=lambda outcome: position[outcome.item.utterance.utterance_id])
+        outcomes = sorted(outcomes, key=lambda outcome: self._position[outcome.item.utterance.utterance_id])
         for target in self._targets:
             target.writer.write_shard([o.records[target.name] for o in outcomes if target.name in o.records])
             for outcome in outcomes:

@@ -47,6 +47,26 @@ def create_extractor(model: str, *, device: str = "cpu", **options: Any) -> "Ext
     return SSLExtractor(_configure(SSLConfig, model, {"model": model, **given}), device=device)
 
 
+def made_with(settings: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The model and the options that make the extractor of a store again.
+
+    Args:
+        settings: Of the store; a model that was a folder is known by its name alone.
+    """
+    extractor = settings["extractor"]
+    if extractor == "egemaps":
+        model = "egemaps" if settings["level"] == "lld" else "egemaps-functionals"
+    else:
+        model = settings.get("model_id", extractor)
+    of_models = ("weights", "layers", "do_normalize", "precision")
+    of_descriptors = ("sampling_rate", "channel", "window", "hop", "n_fft", "center")
+    named = (*of_models, *of_descriptors, "max_seconds")
+    options = {name: settings[name] for name in named if settings.get(name) is not None}
+    if "layers" in options:
+        options["layers"] = ",".join(options["layers"])
+    return model, options
+
+
 def usable_device(device: str) -> str:
     """Where a model will run.
 
