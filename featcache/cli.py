@@ -150,6 +150,13 @@ def extract(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would be done; write nothing.")] = False,
     shard_index: Annotated[int, typer.Option(min=0, help="Which part to do, from 0 on, as in a Slurm array.")] = 0,
     num_shards: Annotated[int, typer.Option(min=1, help="How many parts there are.")] = 1,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            help="Address of a Dask scheduler, tcp://host:8786, whose workers do the work. They have featcache too, "
+            "and see corpus, cache and model folders under the same paths."
+        ),
+    ] = None,
     weights: Annotated[Weights | None, typer.Option(help="random: untrained, offline, a control.")] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the Hugging Face hub.")] = None,
     layers: Annotated[str | None, typer.Option(help="all, local, last, or a list such as 0,4-8,input.")] = None,
@@ -190,6 +197,7 @@ def extract(
         dry_run=dry_run,
         shard_index=shard_index,
         num_shards=num_shards,
+        scheduler=scheduler,
         weights=weights.value if weights else None,
         revision=revision,
         layers=layers,

@@ -35,6 +35,10 @@ class StoreError(FeatcacheError, RuntimeError):
     """A feature store or run folder that is damaged, unfinished, locked, or made with other settings."""
 
 
+class ClusterError(FeatcacheError, ConnectionError):
+    """A Dask cluster that cannot be reached, or whose workers are lost or not set up as this machine is."""
+
+
 class FeatureError(FeatcacheError, ValueError):
     """Features of an utterance that may not be written: not finite, or too large for the storage dtype."""
 

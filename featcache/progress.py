@@ -38,3 +38,8 @@ def progress(title: str, total: float, *, rate: Callable[[float, float], str]) -
             bar.update(task, speed=rate(current.completed, current.elapsed or 1e-9))
 
         yield advance
+
+
+def real_time(done: float, took: float) -> str:
+    """The speed of work on so many seconds of audio, in words."""
+    return f"{done / took:.1f} x real time"

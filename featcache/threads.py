@@ -16,6 +16,14 @@ def available_cores() -> int:
     return int(joblib.cpu_count())
 
 
+def keep_to_one_thread() -> None:
+    """Have torch compute with a single thread from now on, in the calling thread and in those started later."""
+    if "torch" in sys.modules:
+        import torch
+
+        torch.set_num_threads(1)
+
+
 @contextmanager
 def one_thread_each() -> Iterator[None]:
     """Have torch compute with a single thread in each worker that is started inside."""
@@ -25,7 +33,7 @@ def one_thread_each() -> Iterator[None]:
     import torch
 
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    keep_to_one_thread()
     try:
         yield
     finally:

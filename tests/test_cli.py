@@ -278,6 +278,7 @@ def test_options_reach_the_extractor(monkeypatch, invoke):
 
     monkeypatch.setattr(extraction, "extract", extract)
     words = "--model m --corpus c --data d --no-egemaps --name n --store float32 --limit 5 --device cuda --workers 2"
+    words += " --scheduler tcp://host:8786"
     words += " --batch-seconds 30 --strict --dry-run --weights random --revision r --layers 0,4-8 --no-do-normalize"
     words += " --sampling-rate 8000 --channel first --window 25ms --hop 320samples --n-fft 512 --no-center"
     assert invoke("extract", *words.split())[0] == 1
@@ -291,6 +292,7 @@ def test_options_reach_the_extractor(monkeypatch, invoke):
         "limit": 5,
         "device": "cuda",
         "workers": 2,
+        "scheduler": "tcp://host:8786",
         "batch_seconds": 30.0,
         "strict": True,
         "dry_run": True,

@@ -101,15 +101,25 @@ class StoreWriter:
         """Utterance id → its latest row of ``layout.INDEX_DTYPE``."""
         return {row["id"]: row for row in combine(self._tables)}
 
-    def write_shard(self, records: Sequence[Record]) -> None:
-        """Write one shard; it appears under its name only when it is whole and on the disk."""
+    def next_number(self) -> int:
+        """The first number after all shards that this part may take."""
+        index, of = self._part
+        number = max([*self._tables, *shard_numbers(self.folder)], default=-1) + 1
+        return number + (index - number) % of
+
+    def write_shard(self, records: Sequence[Record], number: int | None = None) -> None:
+        """Write one shard; it appears under its name only when it is whole and on the disk.
+
+        Args:
+            records: What it holds.
+            number: Which shard; the next by default. One that is there is replaced.
+        """
         if not records:
             return
         # until finish() the store must not pass for finished
         (self.folder / layout.INDEX).unlink(missing_ok=True)
-        index, of = self._part
-        number = max([*self._tables, *shard_numbers(self.folder)], default=-1) + 1
-        number += (index - number) % of
+        if number is None:
+            number = self.next_number()
         table = _table(records)
         per_statistic = len(self._statistics)
         size = sum(record.features.nbytes + per_statistic * record.statistics.mean.nbytes for record in records)

@@ -20,8 +20,9 @@ from featcache.cache.layout import settings_of
 from featcache.cache.shards import read_catalogue, shard_numbers
 from featcache.cache.writer import StoreWriter
 from featcache.corpora import CorpusFiles, read_corpus
-from featcache.errors import AudioError, CorpusError, StoreError, listed
-from featcache.extraction.plan import Item, Plan, Target, make_plan, tell_size
+from featcache.errors import AudioError, ClusterError, CorpusError, StoreError, listed
+from featcache.extraction.cluster import ClusterRun, connected, recipe_of
+from featcache.extraction.plan import Item, Plan, Target, default_batch_seconds, make_plan, tell_size
 from featcache.extraction.report import ExtractionReport, summarise_report, write_failures
 from featcache.extraction.run import Run
 from featcache.extractors import DESCRIPTORS, create_extractor, made_with, store_name, usable_device
@@ -54,6 +55,7 @@ def extract(
     dry_run: bool = False,
     shard_index: int = 0,
     num_shards: int = 1,
+    scheduler: str | None = None,
     home: str | os.PathLike[str] | None = None,
     **options: Any,
 ) -> ExtractionReport:
@@ -77,13 +79,16 @@ def extract(
         shard_index: Which part of the corpus to do, from 0 on, when several processes or machines share the work.
         num_shards: How many parts there are. The parts need no coordination; together they make one store, and the
             one that ends last finishes it.
+        scheduler: Address of a Dask scheduler, such as ``tcp://host:8786``, whose workers do the work on their own
+            ``device``. They read the audio and write the stores under the same paths as this process.
         home: Where everything lives; by default ``$FEATCACHE_HOME``, or ``data``.
         options: Fields of the extractor's configuration: ``weights``, ``revision``, ``layers``, ``do_normalize``
             of :class:`~featcache.extractors.ssl.SSLConfig`; ``window``, ``hop``, ``n_fft``, … of the others.
 
     Raises:
         FeatcacheError: no or several corpora; an unknown model; a store with other settings, or in use by another
-            process; too little disk space; with ``strict``, an utterance that fails. Everything written before is kept.
+            process; too little disk space; with ``strict``, an utterance that fails; a cluster that cannot be reached
+            or whose workers differ. Everything written before is kept.
     """
     workspace = Workspace.at(home)
     corpus_name, folder = workspace.find_corpus(corpus, None if data is None else Path(data))
@@ -93,21 +98,22 @@ def extract(
             "%d audio files are not part of the corpus and are left out: %s", len(files.ignored), listed(files.ignored)
         )
     cache = workspace.cache(corpus_name)
-    if not 0 <= shard_index < num_shards:
-        raise StoreError(f"--shard-index is {shard_index}, expected 0 to {num_shards - 1} (--num-shards {num_shards})")
-    part = (shard_index, num_shards)
+    part = _part(shard_index, num_shards, scheduler)
     requested = _limited(list(files.manifest), limit)
     wanted = requested[shard_index::num_shards]
-    device = "cpu" if model in DESCRIPTORS else usable_device(device)
-    log.info("loading %s", model)
-    models = {name or store_name(model): create_extractor(model, device=device, **options)}
+    recipes = {name or store_name(model): recipe_of(model, options, "cpu" if model in DESCRIPTORS else device)}
     if egemaps and model not in DESCRIPTORS:
-        models.setdefault("egemaps", create_extractor("egemaps", **_options_in_use(cache / "egemaps")))
+        recipes.setdefault("egemaps", recipe_of("egemaps", _options_in_use(cache / "egemaps"), "cpu"))
+    # the workers of a cluster use their own devices
+    device = "cpu" if model in DESCRIPTORS or scheduler is not None else usable_device(device)
+    log.info("loading %s", model)
+    models = {
+        key: create_extractor(recipe.model, device=device, **dict(recipe.options)) for key, recipe in recipes.items()
+    }
     workers = workers or available_cores()
-    if batch_seconds is None:
-        batch_seconds = 0.0 if device == "cpu" else 120.0
 
     with ExitStack() as stack:
+        client = None if scheduler is None or dry_run else stack.enter_context(connected(scheduler))
         if not dry_run:
             for store_folder in models:
                 stack.enter_context(_locked(cache / store_folder, part))
@@ -125,9 +131,14 @@ def extract(
             return _report(cache, targets, plan, plan.items, wanted, interrupted=False, seconds=0.0)
         _keep_manifest(cache, files)
         start = time.perf_counter()
-        run = Run(targets, files.root, plan, workers=workers, batch_seconds=batch_seconds, strict=strict)
-        stack.enter_context(one_thread_each())
-        interrupted = run.to_the_end()
+        run: Run | ClusterRun
+        if client is not None:
+            run = ClusterRun(client, targets, recipes, files.root, plan, batch_seconds=batch_seconds, strict=strict)
+        else:
+            seconds_together = default_batch_seconds(device) if batch_seconds is None else batch_seconds
+            run = Run(targets, files.root, plan, workers=workers, batch_seconds=seconds_together, strict=strict)
+        with one_thread_each():
+            interrupted = run.to_the_end()
         for target in targets:
             with _finishing(target.writer.folder):
                 tried = {utterance.utterance_id for utterance in wanted}
@@ -142,6 +153,14 @@ def extract(
             f"none of the {len(wanted)} utterances could be extracted; {first.utterance_id!r}: {first.reason}"
         )
     return report
+
+
+def _part(shard_index: int, num_shards: int, scheduler: str | None) -> tuple[int, int]:
+    if not 0 <= shard_index < num_shards:
+        raise StoreError(f"--shard-index is {shard_index}, expected 0 to {num_shards - 1} (--num-shards {num_shards})")
+    if scheduler is not None and num_shards > 1:
+        raise ClusterError("--scheduler shares the work among its workers itself; leave --num-shards out")
+    return shard_index, num_shards
 
 
 def _limited(utterances: list[Utterance], limit: int | None) -> list[Utterance]:

@@ -28,13 +28,19 @@ SHARD_UTTERANCES = 256
 
 @dataclass
 class Target:
-    """A store that is being filled."""
+    """A store that is being filled.
+
+    Attributes:
+        todo: The ids of the utterances that it lacks.
+        number: Of the shard to be written, where it was given out beforehand.
+    """
 
     name: str
     extractor: Extractor
     writer: StoreWriter
     todo: set[str] = field(default_factory=set)
     failures: dict[str, Failure] = field(default_factory=dict)
+    number: int | None = None
 
     def bytes_for(self, num_samples: int, sampling_rate: int) -> int:
         """What an utterance will take on disk, its statistics included."""
@@ -104,6 +110,11 @@ def groups(items: Iterable[Item]) -> Iterator[list[Item]]:
         size += item.bytes
     if group:
         yield group
+
+
+def default_batch_seconds(device: str) -> float:
+    """One utterance at a time on a processor, where padding costs time; two minutes of audio on a GPU."""
+    return 0.0 if device.startswith("cpu") else 120.0
 
 
 def pack(group: Sequence[Item], batch_seconds: float) -> Iterator[list[Item]]:

@@ -16,7 +16,7 @@ from featcache.extraction.plan import Item, Plan, Target, groups, pack
 from featcache.extraction.report import Failure
 from featcache.extractors.base import Features, signal_for
 from featcache.manifest import Utterance
-from featcache.progress import progress
+from featcache.progress import progress, real_time
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ class Run:
         title = " + ".join(target.name for target in self._targets)
         with (
             ThreadPoolExecutor(self._workers, thread_name_prefix="extract") as pool,
-            progress(title, self._plan.seconds, rate=lambda done, took: f"{done / took:.1f} x real time") as advance,
+            progress(title, self._plan.seconds, rate=real_time) as advance,
         ):
             try:
                 while True:
@@ -78,7 +78,7 @@ class Run:
                     pending.popleft()
                     done += outcomes
                     advance(sum(outcome.item.seconds for outcome in outcomes))
-                    if last_of_group or (self._strict and any(outcome.reasons for outcome in outcomes)):
+                    if last_of_group or self._stops(outcomes):
                         self._write(done)
                         done = []
             except KeyboardInterrupt:
@@ -92,6 +92,19 @@ class Run:
                 for future, _ in pending:
                     future.cancel()
                 raise
+
+    def as_one_group(self) -> None:
+        """Compute the whole plan in the calling thread, and write it as one shard of each store."""
+        done: list[Outcome] = []
+        for batch in pack(self._plan.items, self._batch_seconds):
+            outcomes = self._process(batch)
+            done += outcomes
+            if self._stops(outcomes):
+                break
+        self._write(done)
+
+    def _stops(self, outcomes: Sequence[Outcome]) -> bool:
+        return self._strict and any(outcome.reasons for outcome in outcomes)
 
     def _batches(self) -> Iterator[tuple[list[Item], bool]]:
         """What goes through the extractors together, and whether it is the last of its group."""
@@ -130,7 +143,8 @@ class Run:
     def _write(self, outcomes: Sequence[Outcome]) -> None:
         outcomes = sorted(outcomes, key=lambda outcome: self._position[outcome.item.utterance.utterance_id])
         for target in self._targets:
-            target.writer.write_shard([o.records[target.name] for o in outcomes if target.name in o.records])
+            records = [outcome.records[target.name] for outcome in outcomes if target.name in outcome.records]
+            target.writer.write_shard(records, target.number)
             for outcome in outcomes:
                 utterance = outcome.item.utterance
                 if target.name in outcome.reasons:
