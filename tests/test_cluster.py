@@ -141,7 +141,7 @@ def test_a_killed_worker_leaves_no_trace(corpus, tiny_model, small_shards, tmp_p
 
 def test_a_group_that_takes_its_workers_along_is_told(corpus, tiny_model, small_shards, tmp_path, monkeypatch):
     options = {"model": tiny_model("wav2vec2"), "name": "wav2vec2", "data": corpus, "home": tmp_path / "there"}
-    told = r"^1 workers were lost over the utterances '.*', '.*'; did they run out of memory\? What was written is kept"
+    told = r"^1 workers were lost over the utterances '.*', '.*'; their logs may say .*\. What was written is kept"
     with cluster(allowed_failures=0) as address:
         with (
             at_the_first_result(monkeypatch, lambda: run_on(address, die_in_the_next_shard)),
@@ -268,6 +268,25 @@ def test_a_worker_set_up_in_another_way_is_told(scheduler, tmp_path, missing):
         future = client.submit(clusters.do_group, job, group, pure=False)
         with pytest.raises(ClusterError, match=rf"^the worker tcp://\S+ {told[missing]}"):
             future.result()
+
+
+def fail_to_import(_job, _group):
+    raise ModuleNotFoundError("No module named 'featcache.extraction.cluster'")
+
+
+def fail_to_unpack(_job, _group):
+    raise RuntimeError("Error during deserialization") from ModuleNotFoundError("No module named 'featcache'")
+
+
+@pytest.mark.parametrize("failing", [fail_to_import, fail_to_unpack])
+def test_machines_without_featcache_are_told(corpus, scheduler, tmp_path, monkeypatch, failing):
+    monkeypatch.setattr(clusters, "do_group", failing)
+    told = (
+        r"^the Dask scheduler or a worker cannot run featcache \(No module named 'featcache.*'\); install the same ver"
+    )
+    with pytest.raises(ClusterError, match=told):
+        extract(model="egemaps", data=corpus, home=tmp_path / "there", scheduler=scheduler)
+    assert not list(tmp_path.rglob("*.tmp"))
 
 
 def test_workers_compute_with_one_thread(corpus, scheduler, tiny_model, tmp_path):

@@ -174,8 +174,8 @@ class ClusterRun:
         """Have every group done; true when Ctrl-C ended it early.
 
         Raises:
-            ClusterError: a worker is not set up as this machine is; a group's workers are lost again and again; the
-                scheduler is lost. What was written is kept.
+            ClusterError: the scheduler or a worker is not set up as this machine is; a group's workers are lost again
+                and again; the scheduler is lost. What was written is kept.
         """
         if not self._plan.items:
             return False
@@ -224,13 +224,22 @@ class ClusterRun:
             except KilledWorker as error:
                 ids = listed(item.utterance.utterance_id for item in group.items)
                 raise ClusterError(
-                    f"{error.allowed_failures + 1} workers were lost over the utterances {ids}; did they run out of "
-                    "memory? What was written is kept, and the same command does the rest"
+                    f"{error.allowed_failures + 1} workers were lost over the utterances {ids}; their logs may say "
+                    "whether they ran out of memory or lack featcache. What was written is kept, and the same command "
+                    "does the rest"
                 ) from error
             except CancelledError as error:
                 raise ClusterError(
                     "the connection to the Dask scheduler was lost; what was written is kept, and the same command "
                     "does the rest"
+                ) from error
+            except (ImportError, RuntimeError) as error:  # Dask wraps what a machine could not unpack
+                missing = error if isinstance(error, ImportError) else error.__cause__
+                if not isinstance(missing, ImportError):
+                    raise
+                raise ClusterError(
+                    f"the Dask scheduler or a worker cannot run featcache ({missing}); install the same version of it "
+                    "on all machines"
                 ) from error
             if done is not None:
                 self.extracted |= done.extracted
