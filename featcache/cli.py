@@ -141,8 +141,15 @@ def extract(
     name: Annotated[str | None, typer.Option(help="Name of the store, if not the model's.")] = None,
     store: Annotated[Storage | None, typer.Option(help="How models' features are stored; float16 by default.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Take only so many utterances, from all over.")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, … or auto.")] = "auto",
-    workers: Annotated[int | None, typer.Option(min=1, help="Threads; one per core by default.")] = None,
+    device: Annotated[
+        str,
+        typer.Option(
+            help="cpu, cuda, cuda:1, …; several share the work: cuda:0,cuda:1; auto: the first GPU, or the processor."
+        ),
+    ] = "auto",
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Threads; one per core by default, for several devices more.")
+    ] = None,
     batch_seconds: Annotated[
         float | None, typer.Option(min=0, help="Seconds of audio per forward pass. Changes no number.")
     ] = None,

@@ -20,7 +20,7 @@ import pytest
 import soundfile
 
 import featcache
-from featcache import extraction
+from featcache import extraction, extractors
 from featcache.audio import Signal
 from featcache.cache.reader import FeatureStore
 from featcache.cache.writer import StoreWriter
@@ -580,10 +580,25 @@ def test_a_part_that_there_is_not(corpus, made_up, index, number):
         run(shard_index=index, num_shards=number)
 
 
-@pytest.mark.parametrize("device", ["cuda:7", "nonsense"])
+@pytest.mark.parametrize("device", ["cuda:7", "nonsense", ""])
 def test_a_device_that_there_is_not(corpus, device):
-    with pytest.raises(ModelError, match=rf"--device {device} cannot be used here \(.*\); cpu always can"):
-        extract(device=device)
+    for devices in (device, f"cpu,{device}"):
+        with pytest.raises(ModelError, match=rf"--device {device} cannot be used here \(.*\); cpu always can"):
+            extract(device=devices)
+
+
+def test_a_gpu_does_not_stand_twice(corpus, monkeypatch):
+    monkeypatch.setattr(extractors, "usable_device", lambda device: device)
+    with pytest.raises(
+        ModelError, match=r"^--device cuda,cpu,cuda:0 names cuda:0 twice; one copy of the model is enou"
+    ):
+        extract(device="cuda,cpu,cuda:0")
+
+
+@pytest.mark.parametrize(("device", "workers"), [("cpu", 2), ("cuda:0", 2), ("cpu,cpu", 6), ("cuda:0,cuda:1", 6)])
+def test_several_devices_have_enough_workers(monkeypatch, device, workers):
+    monkeypatch.setattr(planning, "available_cores", lambda: 2)
+    assert planning.default_workers(device) == workers
 
 
 def test_two_stores_are_filled_from_the_same_audio(corpus, made_up, monkeypatch):
@@ -656,3 +671,7 @@ def test_a_real_model_and_egemaps(tmp_path, speech_like, tiny_model):
         # both are rounded to float16, half a unit in the last place each; the models agree to 1e-5
         np.testing.assert_allclose(alone[key], together[key], rtol=2**-10, atol=1e-4)
     assert extract(**options).num_extracted == 0
+
+    assert extract(**{**options, "name": "several", "device": "cpu,cpu", "workers": None}).num_extracted == 3
+    for key in alone:
+        np.testing.assert_array_equal(cache["several"].view(key), alone.view(key))

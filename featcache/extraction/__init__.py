@@ -22,14 +22,14 @@ from featcache.cache.writer import StoreWriter
 from featcache.corpora import CorpusFiles, read_corpus
 from featcache.errors import AudioError, ClusterError, CorpusError, StoreError, listed
 from featcache.extraction.cluster import ClusterRun, connected, recipe_of
-from featcache.extraction.plan import Item, Plan, Target, default_batch_seconds, make_plan, tell_size
+from featcache.extraction.plan import Item, Plan, Target, default_batch_seconds, default_workers, make_plan, tell_size
 from featcache.extraction.report import ExtractionReport, summarise_report, write_failures
 from featcache.extraction.run import Run
-from featcache.extractors import DESCRIPTORS, create_extractor, made_with, store_name, usable_device
+from featcache.extractors import DESCRIPTORS, create_extractor, made_with, store_name, usable_devices
 from featcache.extractors.base import Extractor
 from featcache.files import remove_unfinished, replace_file
 from featcache.manifest import Manifest, Utterance
-from featcache.threads import available_cores, one_thread_each
+from featcache.threads import one_thread_each
 from featcache.workspace import Workspace
 
 __all__ = ["ExtractionReport", "extract", "summarise_report"]
@@ -70,8 +70,9 @@ def extract(
         store: ``float16`` (the default for models), ``float32`` (always used for descriptors) or ``int8``, half of
             float16's bytes.
         limit: Take only so many utterances, drawn from the whole corpus and always the same.
-        device: As torch names it; ``auto`` is the first GPU, or the processor.
-        workers: Threads; by default one per core.
+        device: As torch names it; ``auto`` is the first GPU, or the processor. Several, as in ``cuda:0,cuda:1``, hold
+            a copy of the model each and share the batches.
+        workers: Threads; by default one per core, and at least three for each of several devices.
         batch_seconds: Seconds of audio, padding included, that go through the model together. By default one
             utterance at a time on a processor, where padding costs time, and 120 s on a GPU. Changes no number.
         strict: Stop at the first utterance that fails.
@@ -105,12 +106,12 @@ def extract(
     if egemaps and model not in DESCRIPTORS:
         recipes.setdefault("egemaps", recipe_of("egemaps", _options_in_use(cache / "egemaps"), "cpu"))
     # the workers of a cluster use their own devices
-    device = "cpu" if model in DESCRIPTORS or scheduler is not None else usable_device(device)
+    device = "cpu" if model in DESCRIPTORS or scheduler is not None else usable_devices(device)
     log.info("loading %s", model)
     models = {
         key: create_extractor(recipe.model, device=device, **dict(recipe.options)) for key, recipe in recipes.items()
     }
-    workers = workers or available_cores()
+    workers = workers or default_workers(device)
 
     with ExitStack() as stack:
         client = None if scheduler is None or dry_run else stack.enter_context(connected(scheduler))

@@ -24,7 +24,7 @@ from featcache.errors import ClusterError, listed
 from featcache.extraction.plan import Item, Plan, Target, default_batch_seconds, groups
 from featcache.extraction.report import Failure
 from featcache.extraction.run import Run
-from featcache.extractors import DESCRIPTORS, create_extractor, usable_device
+from featcache.extractors import DESCRIPTORS, create_extractor, usable_devices
 from featcache.extractors.base import Extractor
 from featcache.files import remove_unfinished, replace_file
 from featcache.progress import progress, real_time
@@ -280,7 +280,7 @@ def do_group(job: Job, group: Group) -> Done | None:
     keep_to_one_thread()
     batch_seconds = job.batch_seconds
     if batch_seconds is None:
-        batch_seconds = default_batch_seconds(usable_device(job.stores[0].recipe.device))
+        batch_seconds = default_batch_seconds(usable_devices(job.stores[0].recipe.device))
     plan = Plan(items=group.items, bytes=0, seconds=0.0)
     run = Run(targets, job.root, plan, workers=1, batch_seconds=batch_seconds, strict=job.strict)
     run.as_one_group()
@@ -311,7 +311,7 @@ def _tools(job: Job, store: Store) -> tuple[Extractor, StoreWriter]:
 
 @lru_cache(maxsize=4)
 def _extractor(recipe: Recipe, settings: str, storage_dtype: str) -> Extractor:
-    extractor = create_extractor(recipe.model, device=usable_device(recipe.device), **dict(recipe.options))
+    extractor = create_extractor(recipe.model, device=usable_devices(recipe.device), **dict(recipe.options))
     mine, expected = json.loads(_settings(extractor, storage_dtype)), json.loads(settings)
     differing = sorted(name for name in mine | expected if mine.get(name) != expected.get(name))
     if differing:

@@ -18,6 +18,7 @@ from featcache.extraction.report import Failure, format_bytes
 from featcache.extractors.base import Extractor
 from featcache.files import sha256_of_file
 from featcache.manifest import Utterance
+from featcache.threads import available_cores
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +115,13 @@ def groups(items: Iterable[Item]) -> Iterator[list[Item]]:
 
 def default_batch_seconds(device: str) -> float:
     """One utterance at a time on a processor, where padding costs time; two minutes of audio on a GPU."""
-    return 0.0 if device.startswith("cpu") else 120.0
+    return 0.0 if set(device.split(",")) == {"cpu"} else 120.0
+
+
+def default_workers(device: str) -> int:
+    """A thread per core; of several devices, three for each, which has two batches at once and a third on its way."""
+    num_devices = len(device.split(","))
+    return max(available_cores(), 3 * num_devices if num_devices > 1 else 1)
 
 
 def pack(group: Sequence[Item], batch_seconds: float) -> Iterator[list[Item]]:

@@ -23,7 +23,7 @@ def create_extractor(model: str, *, device: str = "cpu", **options: Any) -> "Ext
 
     Args:
         model: One of :data:`DESCRIPTORS`, a short model name, a Hugging Face id or a folder.
-        device: Where models run, as torch names it.
+        device: Where models run, as torch names it; several, separated by commas, share the batches.
         options: Fields of the extractor's configuration; None leaves the default, ``sampling_rate=0`` is each
             file's own.
 
@@ -44,7 +44,13 @@ def create_extractor(model: str, *, device: str = "cpu", **options: Any) -> "Ext
         return SpectrogramExtractor(_configure(SpectrogramConfig, model, given))
     from featcache.extractors.ssl import SSLConfig, SSLExtractor
 
-    return SSLExtractor(_configure(SSLConfig, model, {"model": model, **given}), device=device)
+    config = _configure(SSLConfig, model, {"model": model, **given})
+    copies = [SSLExtractor(config, device=name) for name in device.split(",")]
+    if len(copies) == 1:
+        return copies[0]
+    from featcache.extractors.several import SeveralDevices
+
+    return SeveralDevices(copies)
 
 
 def made_with(settings: dict[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -88,6 +94,23 @@ def usable_device(device: str) -> str:
         reason = str(error).splitlines()[0]
         raise ModelError(f"--device {device} cannot be used here ({reason}); cpu always can") from error
     return device
+
+
+def usable_devices(devices: str) -> str:
+    """Where the copies of a model will run.
+
+    Args:
+        devices: As :func:`usable_device` takes them, separated by commas; ``cpu`` may stand several times.
+
+    Raises:
+        ModelError: one of them is not here, or a GPU stands twice.
+    """
+    names = [usable_device(name) for name in devices.split(",")]
+    gpus = ["cuda:0" if name == "cuda" else name for name in names if name != "cpu"]
+    twice = sorted({name for name in gpus if gpus.count(name) > 1})
+    if twice:
+        raise ModelError(f"--device {devices} names {twice[0]} twice; one copy of the model is enough for a GPU")
+    return ",".join(names)
 
 
 def _configure(config: Any, model: str, given: dict[str, Any]) -> Any:

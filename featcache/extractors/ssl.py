@@ -16,7 +16,6 @@ In a padded batch three things would let the padding into an utterance's feature
 import threading
 import warnings
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -29,6 +28,7 @@ from featcache.audio import Signal
 from featcache.errors import AudioError, ModelError
 from featcache.extractors.base import Description, Extractor, Features
 from featcache.extractors.models import ARCHITECTURE, SAMPLING_RATE, load
+from featcache.extractors.transfer import on
 from featcache.layers import select_layers
 
 # WavLM's own two masks. For good, because catch_warnings would change the filters under other threads' feet.
@@ -71,7 +71,7 @@ class SSLExtractor(Extractor):
             # float32 is to mean float32: TF32 would round the products of convolutions to 10 bits
             torch.backends.cudnn.allow_tf32 = False
         self._model: Any = loaded.module.to(device, self._dtype)
-        self._device = device
+        self._device = on(device)
         self._feature_extractor = loaded.feature_extractor
         self._whisper = self._model.config.model_type == "whisper"
         if config.do_normalize is not None:
@@ -80,8 +80,6 @@ class SSLExtractor(Extractor):
             self._feature_extractor.do_normalize = config.do_normalize
         self._wanted = _wanted_layers(config.layers, len(self._blocks), whisper=self._whisper)
         self._pass = _Pass()
-        # side by side, forward passes fill a GPU's memory and are no faster
-        self._turn: AbstractContextManager[Any] = nullcontext() if device == "cpu" else threading.Lock()
         self._attach_hooks()
         model_config = self._model.config
         self.description = Description(
@@ -121,37 +119,41 @@ class SSLExtractor(Extractor):
         num_frames = [self.num_frames(len(signal.samples), signal.sampling_rate) for signal in signals]
         for signal, frames in zip(signals, num_frames, strict=True):
             self._check_length(signal, frames)
-        with self._turn, torch.inference_mode():
-            self._forward([signal.samples for signal in signals], num_frames)
-            layers = [self._pass.layers.pop(name) for name in self._wanted]
+        inputs = self._inputs([signal.samples for signal in signals])
+
+        def forward() -> list[Tensor]:
+            self._forward(inputs, num_frames)
+            return [self._pass.layers.pop(name) for name in self._wanted]
+
+        with torch.inference_mode():
+            layers = self._device.run(forward)
         features = [np.empty((len(layers), frames, layers[0].shape[-1]), dtype=np.float32) for frames in num_frames]
         for position, layer in enumerate(layers):
             for item, frames in enumerate(num_frames):
                 torch.from_numpy(features[item][position]).copy_(layer[item, :frames])
         return features
 
-    def _forward(self, samples: Sequence[np.ndarray[Any, Any]], num_frames: Sequence[int]) -> None:
+    def _inputs(self, samples: Sequence[np.ndarray[Any, Any]]) -> list[Tensor]:
+        """What the model sees of each signal: its normalised samples, or its log-mel spectrogram."""
         # one by one, because the extractor's own padding would enter its normalisation
-        one_by_one = [self._feature_extractor(item, sampling_rate=SAMPLING_RATE) for item in samples]
+        name = "input_features" if self._whisper else "input_values"
+        one_by_one = (self._feature_extractor(item, sampling_rate=SAMPLING_RATE)[name][0] for item in samples)
+        return [torch.from_numpy(item) for item in one_by_one]
+
+    def _forward(self, inputs: Sequence[Tensor], num_frames: Sequence[int]) -> None:
         if self._whisper:
-            spectra = np.stack([inputs["input_features"][0] for inputs in one_by_one])
-            self._model(torch.from_numpy(spectra).to(self._device, self._dtype))
+            self._model(self._device.send(torch.stack(list(inputs))).to(self._dtype))
             return
-        lengths = torch.tensor([len(item) for item in samples])
-        values = torch.zeros(len(samples), int(lengths.max()))
-        for row, inputs in zip(values, one_by_one, strict=True):
-            waveform = inputs["input_values"][0]
-            row[: len(waveform)] = torch.from_numpy(waveform)
-        if len(set(lengths.tolist())) == 1:
+        values = self._device.send(nn.utils.rnn.pad_sequence(list(inputs), batch_first=True)).to(self._dtype)
+        lengths = [len(item) for item in inputs]
+        if len(set(lengths)) == 1:
             self._pass.mask = self._pass.first_convolution_mask = None
-            self._model(values.to(self._device, self._dtype))
+            self._model(values)
             return
-        first = [_frames_after(self._model.config, int(length), 1) for length in lengths]
-        self._pass.first_convolution_mask = _mask(first).to(self._device)
-        self._pass.mask = _mask(num_frames).to(self._device)
-        self._model(
-            values.to(self._device, self._dtype), attention_mask=_mask(lengths.tolist()).to(self._device, torch.long)
-        )
+        first = [_frames_after(self._model.config, length, 1) for length in lengths]
+        self._pass.first_convolution_mask = self._device.send(_mask(first))
+        self._pass.mask = self._device.send(_mask(num_frames))
+        self._model(values, attention_mask=self._device.send(_mask(lengths)).to(torch.long))
 
     def _check_length(self, signal: Signal, num_frames: int) -> None:
         if num_frames == 0:

@@ -1,0 +1,45 @@
+"""Extractors on several devices → one extractor. Each batch goes to the device that has the least to do."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from featcache.audio import Signal
+from featcache.extractors.base import Extractor, Features
+
+# Batches that a device has at once: it computes one while the features of the other leave it.
+AT_ONCE = 2
+
+
+class SeveralDevices(Extractor):
+    """The same extractor on each of several devices.
+
+    Args:
+        copies: One per device, alike but for that.
+    """
+
+    def __init__(self, copies: Sequence[Extractor]) -> None:
+        self.description = copies[0].description
+        self._copies = copies
+        self._under_way = [0] * len(copies)
+        self._freed = threading.Condition()
+
+    def num_frames(self, num_samples: int, sampling_rate: int) -> int:
+        return self._copies[0].num_frames(num_samples, sampling_rate)
+
+    def extract(self, signals: Sequence[Signal]) -> list[Features]:
+        with self._least_busy() as copy:
+            return copy.extract(signals)
+
+    @contextmanager
+    def _least_busy(self) -> Iterator[Extractor]:
+        with self._freed:
+            self._freed.wait_for(lambda: min(self._under_way) < AT_ONCE)
+            number = self._under_way.index(min(self._under_way))
+            self._under_way[number] += 1
+        try:
+            yield self._copies[number]
+        finally:
+            with self._freed:
+                self._under_way[number] -= 1
+                self._freed.notify()

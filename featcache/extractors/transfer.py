@@ -1,0 +1,74 @@
+"""Tensors → device → host memory, so that a GPU computes one batch while the results of the one before leave it."""
+
+import threading
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Forward = Callable[[], list[Tensor]]
+
+
+class Processor:
+    """The processor: nothing to be sent, and any number of forward passes at a time."""
+
+    def send(self, tensor: Tensor) -> Tensor:
+        """A tensor as the model's device sees it."""
+        return tensor
+
+    def run(self, forward: Forward) -> list[Tensor]:
+        """The results of a forward pass, in host memory."""
+        return forward()
+
+
+class Device(Processor):
+    """Any other device. One forward pass at a time: side by side they fill its memory and are no faster."""
+
+    def __init__(self, device: str) -> None:
+        self._device = torch.device(device)
+        self._turn = threading.Lock()
+
+    def send(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self._device)
+
+    def run(self, forward: Forward) -> list[Tensor]:
+        with self._turn:
+            return [result.cpu() for result in forward()]
+
+
+class Cuda(Device):
+    """A GPU of CUDA. Copies neither way wait for a forward pass, nor forward passes for copies.
+
+    Memory for copies is page-locked. PyTorch keeps what was freed for the next ``pin_memory``, and waits with that
+    until copies from it or to it are done (``CachingHostAllocator``).
+    """
+
+    def __init__(self, device: str) -> None:
+        super().__init__(device)
+        self._copies = torch.cuda.Stream(self._device)
+        # one batch is computed while another one leaves; more would fill the GPU's memory with results
+        self._places = threading.BoundedSemaphore(2)
+
+    def send(self, tensor: Tensor) -> Tensor:
+        return tensor.pin_memory().to(self._device, non_blocking=True)
+
+    def run(self, forward: Forward) -> list[Tensor]:
+        with self._places:
+            with self._turn, torch.cuda.device(self._device):
+                results = forward()
+                self._copies.wait_stream(torch.cuda.current_stream())
+                with torch.cuda.stream(self._copies):
+                    on_host = [torch.empty_like(result, device="cpu", pin_memory=True) for result in results]
+                    for host, result in zip(on_host, results, strict=True):
+                        host.copy_(result, non_blocking=True)
+                    done = torch.cuda.Event(blocking=True)
+                    done.record()
+            done.synchronize()  # results must be referred to until here, to keep their memory on the GPU
+        return on_host
+
+
+def on(device: str) -> Processor:
+    """What takes tensors to a device, as torch names it, and back."""
+    if device == "cpu":
+        return Processor()
+    return Cuda(device) if device.startswith("cuda") else Device(device)
