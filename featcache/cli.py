@@ -251,6 +251,21 @@ def verify(
     print_verification(store, data=data, number=recompute, model=model, device=device)
 
 
+@app.command(epilog="Example: featcache merge data/cache/emodb/egemaps part-0/emodb/egemaps part-1/emodb/egemaps")
+def merge(
+    into: Annotated[Path, typer.Argument(help="The store to be filled; made when missing.")],
+    parts: Annotated[list[Path], typer.Argument(help="Stores of the same settings; they are only read.")],
+) -> None:
+    """Make one store of parts that were extracted into folders apart, for instance on machines without a shared disk.
+
+    What INTO has stays, and among the parts the first one counts; the same utterance from other audio is refused. A
+    cache without a manifest gets the parts'.
+    """
+    from featcache.listing import print_merge
+
+    print_merge(into, parts)
+
+
 @app.command(epilog="Example: featcache fit --head dense --norm speaker")
 def fit(
     head: Annotated[Head, typer.Option(help="What is trained.")] = Head.dense,

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,19 @@ def replace_file(path: str | os.PathLike[str], content: bytes) -> None:
     """Write a whole file, or leave the one that is there as it was."""
     with replacing(path) as temporary:
         temporary.write_bytes(content)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file that never changes a second, new name; as a copy of it where a hard link cannot be."""
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        raise
+    except OSError:  # another file system, or one without hard links
+        with replacing(target) as temporary:
+            shutil.copyfile(source, temporary)
+    else:
+        _sync_folder(target.parent)
 
 
 def remove_unfinished(folder: Path) -> None:

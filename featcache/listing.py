@@ -161,6 +161,20 @@ def print_verification(folder: Path, *, data: Path | None, number: int, model: s
         )
 
 
+def print_merge(into: Path, parts: Sequence[Path]) -> None:
+    """Merge stores, and say what came of it."""
+    from featcache.merging import merge
+
+    merged = merge(into, parts)
+    shards = f"{merged.num_shards} shards taken" if merged.num_shards else "nothing new"
+    failed = f", {merged.num_failed} listed in failures.csv" if merged.num_failed else ""
+    console = Console(soft_wrap=True)
+    console.print(f"{shards}; {merged.num_utterances} utterances{failed}")
+    if not merged.complete:
+        console.print("not finished: utterances are missing; merge the other parts too, or run 'featcache extract'")
+    console.print(str(into))
+
+
 def print_runs(runs: Sequence[Run]) -> None:
     """The table of results."""
     Console().print(results_table([result_row(run) for run in runs]))

@@ -125,6 +125,15 @@ class Manifest(Sequence[Utterance]):
         wanted = set(utterance_ids)
         return Manifest([u for u in self._utterances if u.utterance_id in wanted])
 
+    def limited(self, limit: int | None) -> "Manifest":
+        """So many utterances from all over, always the same; a larger limit keeps all that a smaller one takes."""
+        if limit is None or limit >= len(self):
+            return self
+        import numpy as np
+
+        chosen = np.random.default_rng(0).permutation(len(self))[:limit]
+        return Manifest([self._utterances[number] for number in sorted(chosen)])
+
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> "Manifest":
         """Read a CSV file.

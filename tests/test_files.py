@@ -1,11 +1,12 @@
 """An unfinished write never looks finished."""
 
+import errno
 import hashlib
 import os
 
 import pytest
 
-from featcache.files import remove_unfinished, replace_file, replacing, sha256_of_file
+from featcache.files import link_or_copy, remove_unfinished, replace_file, replacing, sha256_of_file
 
 
 @pytest.fixture(params=[None, b"old"])
@@ -57,6 +58,28 @@ def test_bytes_are_on_the_disk_before_the_name_is(path, monkeypatch):
 def test_folders_are_made(tmp_path):
     replace_file(tmp_path / "a" / "b" / "file.txt", b"new")
     assert (tmp_path / "a" / "b" / "file.txt").read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_second_name_never_takes_another_files_place(tmp_path, monkeypatch, links):
+    if not links:
+
+        def refuse(_source, target):
+            if os.path.exists(target):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+        monkeypatch.setattr(os, "link", refuse)
+    (tmp_path / "file").write_bytes(b"content")
+    (tmp_path / "file").chmod(0o444)
+    (tmp_path / "other").write_bytes(b"another")
+    link_or_copy(tmp_path / "file", tmp_path / "second")
+    assert (tmp_path / "second").read_bytes() == b"content"
+    assert os.path.samefile(tmp_path / "file", tmp_path / "second") == links
+    with pytest.raises(FileExistsError):
+        link_or_copy(tmp_path / "file", tmp_path / "other")
+    assert (tmp_path / "other").read_bytes() == b"another"
+    assert sorted(os.listdir(tmp_path)) == ["file", "other", "second"]
 
 
 def test_only_what_was_left_unfinished_is_removed(tmp_path, monkeypatch):

@@ -123,6 +123,25 @@ def attributes(description: Description, storage_dtype: str) -> dict[str, Any]:
     }
 
 
+def description_of(attributes: dict[str, Any]) -> Description:
+    """What :func:`attributes` was given for a store."""
+    kept_apart = {"storage_dtype", "format_version"}
+    settings = {name: value for name, value in settings_of(attributes).items() if name not in kept_apart}
+    own = {*ATTRIBUTES, *settings, *kept_apart, "featcache_version", "sampling_rate", "channel"}
+    frame_shift = attributes["frame_shift"]
+    return Description(
+        dataset=attributes["dataset"],
+        layer_names=tuple(attributes["layer_names"]),
+        hidden_size=attributes["hidden_size"],
+        frame_shift=None if np.isnan(frame_shift) else frame_shift,
+        sampling_rate=attributes["sampling_rate"] or None,
+        channel=attributes["channel"],
+        max_seconds=settings.get("max_seconds"),
+        settings=settings,
+        provenance={name: value for name, value in attributes.items() if name not in own},
+    )
+
+
 def _attribute(value: Any) -> Any:
     """h5py takes no dictionaries, and lists of texts with their type named only."""
     if isinstance(value, dict):

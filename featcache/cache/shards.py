@@ -153,10 +153,11 @@ def _read_index(folder: Path, numbers: list[int]) -> Catalogue | None:
 
 
 def _scan(folder: Path, numbers: list[int]) -> Catalogue:
-    shards = {number: Shard(folder / layout.shard_name(number)) for number in numbers}
+    # one by one: an open shard holds a file descriptor, and there may be more of them than a process may have
+    tables = {number: Shard(folder / layout.shard_name(number)).utterances for number in numbers}
     return Catalogue(
-        attributes=shards[numbers[0]].attributes,
-        utterances=combine({number: shard.utterances for number, shard in shards.items()}),
+        attributes=Shard(folder / layout.shard_name(numbers[0])).attributes,
+        utterances=combine(tables),
         complete=False,
     )
 

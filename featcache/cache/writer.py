@@ -93,7 +93,7 @@ class StoreWriter:
         for number in shard_numbers(self.folder):
             if number not in self._tables:
                 shard = Shard(self.folder / layout.shard_name(number))
-                _check_same_settings(self.folder, shard.attributes, self._attributes)
+                check_same_settings(self.folder, shard.attributes, self._attributes)
                 self._tables[number] = shard.utterances
         self._tables = dict(sorted(self._tables.items()))
 
@@ -130,20 +130,23 @@ class StoreWriter:
             self._write_statistics(file, [record.statistics for record in records])
         self._tables[number] = table
 
-    def finish(self, requested: Collection[str], *, failed: Collection[str]) -> None:
+    def finish(self, requested: Collection[str] | None, *, failed: Collection[str]) -> None:
         """Write the index over all shards; it says whether all that was asked for is stored or known to fail.
 
         Args:
-            requested: The ids of the utterances that were asked for, of all processes together.
+            requested: The ids of the utterances that were asked for, of all processes together; None where nobody
+                knows, so that the store does not count as complete.
             failed: The ids of those that are known to fail.
         """
         self._look_for_shards()
         if not self._tables:
             return
-        complete = set(requested) <= self.entries().keys() | set(failed)
+        known = self.entries().keys() | set(failed)
         numbers = sorted(self._tables)
         with self._create(layout.INDEX) as file:
-            file.attrs.update(complete=complete, num_requested=len(requested))
+            file.attrs["complete"] = requested is not None and set(requested) <= known
+            if requested is not None:
+                file.attrs["num_requested"] = len(requested)
             file["shards"] = shard_sizes(self.folder, numbers)
             file["utterances"] = combine(self._tables)
             self._write_views(file)
@@ -223,7 +226,23 @@ def _table(records: Sequence[Record]) -> npt.NDArray[Any]:
     return np.array(rows, dtype=layout.UTTERANCE_DTYPE)
 
 
-def _check_same_settings(folder: Path, found: dict[str, Any], expected: dict[str, Any]) -> None:
+def check_same_settings(
+    folder: Path,
+    found: dict[str, Any],
+    expected: dict[str, Any],
+    hint: str = "give the new store another name with --name, or remove the old one",
+) -> None:
+    """Compare what made two stores.
+
+    Args:
+        folder: Where the one is.
+        found: Its attributes.
+        expected: Those of the other.
+        hint: What to do when they differ.
+
+    Raises:
+        StoreError: they differ; the settings that do are named.
+    """
     if found["fingerprint"] == expected["fingerprint"]:
         return
     old, new = layout.settings_of(found), layout.settings_of(expected)
@@ -232,10 +251,7 @@ def _check_same_settings(folder: Path, found: dict[str, Any], expected: dict[str
         for name in sorted(old.keys() | new.keys())
         if old.get(name) != new.get(name)
     ]
-    raise StoreError(
-        f"{folder} was made with other settings: {'; '.join(differing)}; "
-        "give the new store another name with --name, or remove the old one"
-    )
+    raise StoreError(f"{folder} was made with other settings: {'; '.join(differing)}; {hint}")
 
 
 def _short(value: object) -> str:

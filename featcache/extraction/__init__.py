@@ -9,14 +9,13 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from featcache.cache.layout import settings_of
+from featcache.cache.locks import finishing, locked
 from featcache.cache.shards import read_catalogue, shard_numbers
 from featcache.cache.writer import StoreWriter
 from featcache.corpora import CorpusFiles, read_corpus
@@ -27,7 +26,7 @@ from featcache.extraction.report import ExtractionReport, summarise_report, writ
 from featcache.extraction.run import Run
 from featcache.extractors import DESCRIPTORS, create_extractor, made_with, store_name, usable_devices
 from featcache.extractors.base import Extractor
-from featcache.files import remove_unfinished, replace_file
+from featcache.files import replace_file
 from featcache.manifest import Manifest, Utterance
 from featcache.threads import one_thread_each
 from featcache.workspace import Workspace
@@ -100,7 +99,7 @@ def extract(
         )
     cache = workspace.cache(corpus_name)
     part = _part(shard_index, num_shards, scheduler)
-    requested = _limited(list(files.manifest), limit)
+    requested = list(files.manifest.limited(limit))
     wanted = requested[shard_index::num_shards]
     recipes = {name or store_name(model): recipe_of(model, options, "cpu" if model in DESCRIPTORS else device)}
     if egemaps and model not in DESCRIPTORS:
@@ -117,7 +116,7 @@ def extract(
         client = None if scheduler is None or dry_run else stack.enter_context(connected(scheduler))
         if not dry_run:
             for store_folder in models:
-                stack.enter_context(_locked(cache / store_folder, part))
+                stack.enter_context(locked(cache / store_folder, part))
         targets = [
             Target(
                 key,
@@ -141,7 +140,7 @@ def extract(
         with one_thread_each():
             interrupted = run.to_the_end()
         for target in targets:
-            with _finishing(target.writer.folder):
+            with finishing(target.writer.folder):
                 tried = {utterance.utterance_id for utterance in wanted}
                 failed = write_failures(target.writer.folder, list(target.failures.values()), tried)
                 target.writer.finish([utterance.utterance_id for utterance in requested], failed=failed)
@@ -162,14 +161,6 @@ def _part(shard_index: int, num_shards: int, scheduler: str | None) -> tuple[int
     if scheduler is not None and num_shards > 1:
         raise ClusterError("--scheduler shares the work among its workers itself; leave --num-shards out")
     return shard_index, num_shards
-
-
-def _limited(utterances: list[Utterance], limit: int | None) -> list[Utterance]:
-    if limit is None or limit >= len(utterances):
-        return utterances
-    # the first of a fixed shuffling: a larger limit keeps all that a smaller one took
-    chosen = np.random.default_rng(0).permutation(len(utterances))[:limit]
-    return [utterances[number] for number in sorted(chosen)]
 
 
 def _storage_dtype(extractor: Extractor, asked: StorageDtype | None) -> StorageDtype:
@@ -195,33 +186,6 @@ def _keep_manifest(cache: Path, files: CorpusFiles) -> None:
         )
     files.manifest.write(path)
     replace_file(cache / "corpus.json", json.dumps({"corpus": files.corpus.name}).encode())
-
-
-@contextmanager
-def _locked(folder: Path, part: tuple[int, int]) -> Iterator[None]:
-    """Keep other processes from writing the same part, and parts and the whole from being written together."""
-    import filelock
-
-    index, of = part
-    folder.mkdir(parents=True, exist_ok=True)
-    own = folder / (".lock" if of == 1 else f".lock-{index}-of-{of}")
-    try:
-        with filelock.FileLock(own, timeout=0):
-            for other in folder.glob(".lock-*-of-*" if of == 1 else ".lock"):
-                with filelock.FileLock(other, timeout=0):
-                    pass
-            if of == 1:
-                remove_unfinished(folder)
-            yield
-    except filelock.Timeout:
-        raise StoreError(f"{folder} is being written by another process; wait for it to end") from None
-
-
-def _finishing(folder: Path) -> AbstractContextManager[object]:
-    """Let parts that end at the same time list their failures and write the index in turn."""
-    import filelock
-
-    return filelock.FileLock(folder / ".lock-finish")
 
 
 def _report(

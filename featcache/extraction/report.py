@@ -8,6 +8,8 @@ from pathlib import Path
 
 from featcache.files import replace_file
 
+FAILURES = "failures.csv"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
@@ -78,6 +80,16 @@ def format_bytes(size: float) -> str:
     return f"{size / 1000:.1f} TB"
 
 
+def read_failures(folder: Path) -> list[Failure]:
+    """What is listed as lacking in a store."""
+    path = folder / FAILURES
+    if not path.exists():
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.reader(file) if row][1:]
+    return [Failure(store=folder.name, utterance_id=row[0], path=row[1], reason=row[2]) for row in rows]
+
+
 def write_failures(folder: Path, failures: Sequence[Failure], tried: Collection[str]) -> set[str]:
     """List what a store lacks, and what other calls found that it lacks.
 
@@ -89,11 +101,9 @@ def write_failures(folder: Path, failures: Sequence[Failure], tried: Collection[
     Returns:
         The ids of all that is in the list now.
     """
-    path = folder / "failures.csv"
-    rows = [[failure.utterance_id, failure.path, failure.reason] for failure in failures]
-    if path.exists():
-        with open(path, newline="", encoding="utf-8") as file:
-            rows += [row for row in list(csv.reader(file))[1:] if row and row[0] not in tried]
+    path = folder / FAILURES
+    listed = [*failures, *(failure for failure in read_failures(folder) if failure.utterance_id not in tried)]
+    rows = [[failure.utterance_id, failure.path, failure.reason] for failure in listed]
     if not rows:
         path.unlink(missing_ok=True)
         return set()

@@ -4,12 +4,14 @@ import json
 import re
 import zlib
 
+import h5py
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from featcache.cache import layout
+from featcache.cache.shards import read_attributes
 
 ROW = ("a", 0, 5, 1.5, "0" * 64, np.nan, 2.0)
 
@@ -57,6 +59,23 @@ def test_settings_come_back_from_the_attributes(describe):
     assert settings == json.loads(json.dumps(settings))  # plain values: a tuple has become a list
     assert settings["n_fft"] == 800
     assert layout.fingerprint(settings) == layout.attributes(description, "float16")["fingerprint"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"dataset": "hidden_states", "provenance": {"torch_version": "2.6", "num_blocks": 2}},
+        {"dataset": "frames", "frame_shift": None, "num_layers": 1, "provenance": {"feature_names": ["a", "b"]}},
+    ],
+)
+def test_a_description_comes_back_from_the_attributes_of_a_file(describe, tmp_path, changes):
+    description = describe(**changes, layers=["0", "1"], do_normalize=None, architecture={"stride": [5, 2]})
+    expected = layout.attributes(description, "int8")
+    with h5py.File(tmp_path / "file.h5", "w") as file:
+        file.attrs.update(expected)
+        found = layout.description_of(read_attributes(file, tmp_path / "file.h5"))
+    assert found == description
+    np.testing.assert_equal(layout.attributes(found, "int8"), expected)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "int64"])
