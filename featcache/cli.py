@@ -251,7 +251,7 @@ def verify(
     print_verification(store, data=data, number=recompute, model=model, device=device)
 
 
-@app.command(epilog="Example: featcache merge data/cache/emodb/egemaps part-0/emodb/egemaps part-1/emodb/egemaps")
+@app.command(epilog="Example: featcache merge merged/egemaps part-0/egemaps part-1/egemaps")
 def merge(
     into: Annotated[Path, typer.Argument(help="The store to be filled; made when missing.")],
     parts: Annotated[list[Path], typer.Argument(help="Stores of the same settings; they are only read.")],

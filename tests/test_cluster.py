@@ -21,7 +21,7 @@ from featcache.cache.shards import shard_numbers
 from featcache.corpora.synthetic import make_corpus
 from featcache.errors import AudioError, ClusterError, ModelError, StoreError
 from featcache.extraction import cluster as clusters
-from featcache.extraction import extract
+from featcache.extraction import extract, worker
 from featcache.extraction import plan as planning
 from featcache.extractors import create_extractor
 
@@ -225,12 +225,12 @@ def test_a_worker_with_other_weights_is_refused(corpus, scheduler, tiny_model, t
         return create_extractor(model, device=device, do_normalize=False, **options)
 
     def patch():
-        clusters.create_extractor = make_another
+        worker.create_extractor = make_another
 
     def mend():
         from featcache.extractors import create_extractor
 
-        clusters.create_extractor = create_extractor
+        worker.create_extractor = create_extractor
 
     run_on(scheduler, patch)
     try:
@@ -253,19 +253,19 @@ def test_a_device_that_a_worker_lacks(corpus, scheduler, tiny_model, tmp_path):
 def test_a_worker_set_up_in_another_way_is_told(scheduler, tmp_path, missing):
     paths = {name: tmp_path / name for name in ("root", "marker")}
     paths["root"].mkdir()
-    paths["marker"].write_bytes(clusters.RUNNING)
+    paths["marker"].write_bytes(worker.RUNNING)
     if missing in paths:
         paths[missing] = tmp_path / "elsewhere" / missing
     version = {"version": "0.0.0"} if missing == "version" else {}
-    job = clusters.Job(**paths, **version, stores=(), batch_seconds=None, strict=False)
-    group = clusters.Group(items=[], todo={}, numbers={})
+    job = worker.Job(**paths, **version, stores=(), batch_seconds=None, strict=False)
+    group = worker.Group(items=[], todo={}, numbers={})
     told = {
         "root": r"does not see .*/elsewhere/root as the machine that started the extraction does; .* shar",
         "marker": r"does not see .*/elsewhere as the machine that started the extraction does; .* share",
         "version": r"has featcache \S+, the machine that started the extraction 0\.0\.0; install the same everywhere",
     }
     with distributed.Client(scheduler, set_as_default=False) as client:
-        future = client.submit(clusters.do_group, job, group, pure=False)
+        future = client.submit(worker.do_group, job, group, pure=False)
         with pytest.raises(ClusterError, match=rf"^the worker tcp://\S+ {told[missing]}"):
             future.result()
 
@@ -311,17 +311,17 @@ def test_threads_of_a_worker_make_an_extractor_once(tmp_path, monkeypatch):
         made.append(options)
         return create_extractor(model, device=device, **options)
 
-    store = clusters.Store(
+    store = worker.Store(
         name="spectrogram",
         folder=tmp_path / "spectrogram",
-        recipe=clusters.recipe_of("spectrogram", {"n_fft": 512}, "cpu"),
+        recipe=worker.recipe_of("spectrogram", {"n_fft": 512}, "cpu"),
         storage_dtype="float32",
-        settings=clusters._settings(create_extractor("spectrogram", n_fft=512), "float32"),
+        settings=worker.settings_text(create_extractor("spectrogram", n_fft=512), "float32"),
     )
-    job = clusters.Job(root=tmp_path, marker=tmp_path / "marker", stores=(store,), batch_seconds=None, strict=False)
-    monkeypatch.setattr(clusters, "create_extractor", make)
+    job = worker.Job(root=tmp_path, marker=tmp_path / "marker", stores=(store,), batch_seconds=None, strict=False)
+    monkeypatch.setattr(worker, "create_extractor", make)
     with ThreadPoolExecutor(8) as pool:
-        tools = list(pool.map(lambda _: clusters._tools(job, store), range(8)))
+        tools = list(pool.map(lambda _: worker._tools(job, store), range(8)))
     assert made == [{"n_fft": 512}]
     assert len(set(map(id, tools[0]))) == len({id(tool) for pair in tools for tool in pair}) == 2
 

@@ -20,10 +20,11 @@ from featcache.cache.shards import read_catalogue, shard_numbers
 from featcache.cache.writer import StoreWriter
 from featcache.corpora import CorpusFiles, read_corpus
 from featcache.errors import AudioError, ClusterError, CorpusError, StoreError, listed
-from featcache.extraction.cluster import ClusterRun, connected, recipe_of
+from featcache.extraction.cluster import ClusterRun, connected
 from featcache.extraction.plan import Item, Plan, Target, default_batch_seconds, default_workers, make_plan, tell_size
 from featcache.extraction.report import ExtractionReport, summarise_report, write_failures
 from featcache.extraction.run import Run
+from featcache.extraction.worker import recipe_of
 from featcache.extractors import DESCRIPTORS, create_extractor, made_with, store_name, usable_devices
 from featcache.extractors.base import Extractor
 from featcache.files import replace_file
