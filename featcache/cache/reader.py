@@ -58,16 +58,27 @@ class FeatureStore(Mapping[str, npt.NDArray[np.float32]]):
         """(num_layers, num_frames, hidden_size) float32, a copy."""
         return self.view(utterance_id).astype(np.float32)
 
-    def view(self, utterance_id: str) -> npt.NDArray[Any]:
-        """(num_layers, num_frames, hidden_size) in the storage dtype, mapped from the file and read-only.
+    def view(
+        self, utterance_id: str, layers: Sequence[int] | None = None, frames: slice | None = None
+    ) -> npt.NDArray[Any]:
+        """Read an utterance or a part of it, and nothing else.
 
-        A store of 8 bits gives float32 instead, restored.
+        Args:
+            utterance_id: Which.
+            layers: Positions of layers, in the order in which they are wanted; all by default.
+            frames: Which of the utterance's frames; all by default.
+
+        Returns:
+            (num_layers, num_frames, hidden_size) in the storage dtype, mapped from the file and read-only; a copy where
+            layers are named. A store of 8 bits gives float32 instead, restored.
         """
         shard, row = self._place(utterance_id)
         first, num_frames = shard.utterances["first_frame"][row], shard.utterances["num_frames"][row]
-        features = shard.features[:, first : first + num_frames]
+        wanted = slice(None) if layers is None else list(layers)
+        features = shard.features[:, first : first + num_frames][:, frames or slice(None)][wanted]
         if "step" in shard.statistics:
-            return restore(features, shard.statistics["mean"][row], shard.statistics["step"][row])
+            mean, step = (shard.statistics[name][row][wanted] for name in ("mean", "step"))
+            return restore(features, mean, step)
         return features
 
     @property
