@@ -120,9 +120,7 @@ FRAMES = [None, slice(3), slice(2, None), slice(1, 4), slice(None, None, 2), sli
 @pytest.mark.parametrize("storage_dtype", ["float16", "float32", "int8"])
 @pytest.mark.parametrize("layers", LAYERS)
 @pytest.mark.parametrize("frames", FRAMES)
-def test_a_part_of_an_utterance_is_that_part_of_the_whole(
-    write_store, make_features, storage_dtype, layers, frames
-):
+def test_a_part_of_an_utterance_is_that_part_of_the_whole(write_store, make_features, storage_dtype, layers, frames):
     store = FeatureStore(write_store(make_features(4, 7, 3), storage_dtype=storage_dtype))
     whole = store.view("u1")
     part = store.view("u1", layers, frames)
