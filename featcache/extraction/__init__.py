@@ -2,7 +2,8 @@
 
 What is to be done is planned first: utterances that are stored already are left out, the rest is cut, in the
 manifest's order, into groups that make a shard each. Threads take the utterances of a group through decoding,
-resampling and every extractor, while finished groups are written: each file is read once, whatever it feeds.
+resampling and every extractor, while finished groups are written: each utterance is decoded once, whatever it feeds.
+Utterances that are computed in windows are decoded for each store, window by window, and wait in spools on the disk.
 """
 
 import json
@@ -11,12 +12,13 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from featcache.cache.layout import settings_of
+from featcache.cache.layout import is_pooled, settings_of
 from featcache.cache.shards import read_catalogue, shard_numbers
 from featcache.cache.writer import StoreWriter
 from featcache.corpora import CorpusFiles, read_corpus
@@ -25,7 +27,7 @@ from featcache.extraction.plan import Item, Plan, Target, make_plan, tell_size
 from featcache.extraction.report import ExtractionReport, summarise_report, write_failures
 from featcache.extraction.run import Run
 from featcache.extractors import DESCRIPTORS, create_extractor, made_with, store_name, usable_device
-from featcache.extractors.base import Extractor
+from featcache.extractors.base import CHUNK_OPTIONS, Extractor
 from featcache.files import remove_unfinished, replace_file
 from featcache.manifest import Manifest, Utterance
 from featcache.threads import available_cores, one_thread_each
@@ -46,6 +48,7 @@ def extract(
     egemaps: bool = True,
     name: str | None = None,
     store: StorageDtype | None = None,
+    pool: bool = False,
     limit: int | None = None,
     device: str = "cpu",
     workers: int | None = None,
@@ -67,6 +70,7 @@ def extract(
         name: Name of the store; by default the model's.
         store: ``float16`` (the default for models), ``float32`` (always used for descriptors) or ``int8``, half of
             float16's bytes.
+        pool: Keep the statistics of each utterance alone: mean, deviation and maximum of every layer, without frames.
         limit: Take only so many utterances, drawn from the whole corpus and always the same.
         device: As torch names it; ``auto`` is the first GPU, or the processor.
         workers: Threads; by default one per core.
@@ -79,7 +83,8 @@ def extract(
             one that ends last finishes it.
         home: Where everything lives; by default ``$FEATCACHE_HOME``, or ``data``.
         options: Fields of the extractor's configuration: ``weights``, ``revision``, ``layers``, ``do_normalize``
-            of :class:`~featcache.extractors.ssl.SSLConfig`; ``window``, ``hop``, ``n_fft``, … of the others.
+            of :class:`~featcache.extractors.ssl.SSLConfig`; ``window``, ``hop``, ``n_fft``, … of the others;
+            ``max_seconds``, ``chunk_seconds`` and ``overlap_seconds`` of all.
 
     Raises:
         FeatcacheError: no or several corpora; an unknown model; a store with other settings, or in use by another
@@ -99,10 +104,14 @@ def extract(
     requested = _limited(list(files.manifest), limit)
     wanted = requested[shard_index::num_shards]
     device = "cpu" if model in DESCRIPTORS else usable_device(device)
+    if pool and store:
+        raise StoreError(f"--store {store} and --pool exclude each other: statistics are always float32; leave out one")
     log.info("loading %s", model)
     models = {name or store_name(model): create_extractor(model, device=device, **options)}
-    if egemaps and model not in DESCRIPTORS:
-        models.setdefault("egemaps", create_extractor("egemaps", **_options_in_use(cache / "egemaps")))
+    pooled = dict.fromkeys(models, pool)
+    if egemaps and model not in DESCRIPTORS and "egemaps" not in models:
+        beside = _beside(cache / "egemaps", options, pool)
+        models["egemaps"], pooled["egemaps"] = create_extractor("egemaps", **beside.options), beside.pool
     workers = workers or available_cores()
     if batch_seconds is None:
         batch_seconds = 0.0 if device == "cpu" else 120.0
@@ -115,7 +124,13 @@ def extract(
             Target(
                 key,
                 extractor,
-                StoreWriter(cache / key, extractor.description, _storage_dtype(extractor, store), part=part),
+                StoreWriter(
+                    cache / key,
+                    extractor.description,
+                    _storage_dtype(extractor, store, pool=pooled[key]),
+                    pool=pooled[key],
+                    part=part,
+                ),
             )
             for key, extractor in models.items()
         ]
@@ -152,18 +167,27 @@ def _limited(utterances: list[Utterance], limit: int | None) -> list[Utterance]:
     return [utterances[number] for number in sorted(chosen)]
 
 
-def _storage_dtype(extractor: Extractor, asked: StorageDtype | None) -> StorageDtype:
-    if extractor.description.dataset == "frames":
+def _storage_dtype(extractor: Extractor, asked: StorageDtype | None, *, pool: bool) -> StorageDtype:
+    if pool or extractor.description.dataset == "frames":
         return "float32"
     return asked or "float16"
 
 
-def _options_in_use(folder: Path) -> dict[str, Any]:
-    """How an eGeMAPS store that is there was made, so that it is carried on in the same way."""
+@dataclass(frozen=True, kw_only=True)
+class _Beside:
+    """How the eGeMAPS store beside a model's is filled."""
+
+    options: dict[str, Any]
+    pool: bool
+
+
+def _beside(folder: Path, options: dict[str, Any], pool: bool) -> _Beside:
+    """An eGeMAPS store that is there is carried on as it was begun; a new one is cut and pooled as the model's is."""
     if not shard_numbers(folder):
-        return {}
-    _, options = made_with(settings_of(read_catalogue(folder).attributes))
-    return options
+        return _Beside(options={name: options.get(name) for name in CHUNK_OPTIONS}, pool=pool)
+    attributes = read_catalogue(folder).attributes
+    _, in_use = made_with(settings_of(attributes))
+    return _Beside(options=in_use, pool=is_pooled(attributes))
 
 
 def _keep_manifest(cache: Path, files: CorpusFiles) -> None:
