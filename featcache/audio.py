@@ -1,23 +1,29 @@
 """File → Recording → Signal. The only place that decodes, mixes down and resamples."""
 
-import hashlib
-import io
 import math
 import re
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from featcache.errors import AudioError
+from featcache.files import sha256_of_file
 from featcache.manifest import Utterance
 
 ChannelPolicy = Literal["mean", "first"]
 
 # Labels rounded to a tenth of a second may end a little after the file does.
 END_TOLERANCE = 0.1
+
+# Samples of each channel that a stream decodes at a time.
+BLOCK = 2**16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +69,7 @@ class Recording:
             max_seconds: Only so much from the beginning; None keeps all.
         """
         kept = self.channels[:, : kept_samples(self.channels.shape[1], self.sampling_rate, max_seconds)]
-        mono = kept[0] if channel == "first" else kept.mean(axis=0, dtype=np.float32)
+        mono = _mixed(kept, channel)
         rate = sampling_rate or self.sampling_rate
         return Signal(samples=_resample(mono, self.sampling_rate, rate), sampling_rate=rate)
 
@@ -78,40 +84,99 @@ def resampled_length(num_samples: int, original_rate: int, sampling_rate: int | 
     return num_samples if sampling_rate is None else math.ceil(num_samples * sampling_rate / original_rate)
 
 
-def read(folder: Path, utterance: Utterance) -> Recording:
-    """Decode one utterance.
+class Checksums:
+    """SHA-256 of files, each of which is read once although many utterances may lie in it."""
+
+    def __init__(self) -> None:
+        self._turn = Lock()
+        self._known = lru_cache(maxsize=4096)(sha256_of_file)
+
+    def __call__(self, path: Path) -> str:
+        with self._turn:
+            return self._known(path)
+
+
+def read(
+    folder: Path,
+    utterance: Utterance,
+    *,
+    max_seconds: float | None = None,
+    checksum: Callable[[Path], str] = sha256_of_file,
+) -> Recording:
+    """Decode one utterance, and no more of its file than that.
 
     Args:
         folder: The corpus folder, to which the utterance's path is relative.
+        max_seconds: Decode only so much from the utterance's beginning; None decodes all.
+        checksum: What gives the SHA-256 of a file; :class:`Checksums` remembers it.
 
     Raises:
         AudioError: the file is missing, is no audio, is cut off, holds no samples in the utterance's stretch,
             or holds samples that are not finite.
     """
-    import soundfile
-
-    try:
-        content = (folder / utterance.path).read_bytes()
-    except OSError as error:
-        raise AudioError(f"{utterance.path}: cannot be read ({error.strerror})") from error
-    try:
-        with soundfile.SoundFile(io.BytesIO(content)) as file:
-            _check_whole(file, utterance.path)
-            rate = int(file.samplerate)
-            first, last = _stretch(utterance, file.frames, rate)
-            file.seek(first)
-            samples = file.read(last - first, dtype="float32", always_2d=True)
-    except soundfile.LibsndfileError as error:
-        raise AudioError(f"{utterance.path}: not readable as audio ({_reason(error)})") from error
-    if len(samples) < last - first:
-        raise AudioError(
-            f"{utterance.path}: cut off, {last} samples announced, decoding ended at {first + len(samples)}"
-        )
+    sha256 = checksum_of(folder, utterance, checksum)
+    with _opened(folder, utterance) as file:
+        rate = int(file.samplerate)
+        first, last = _stretch(utterance, file.frames, rate)
+        last = first + kept_samples(last - first, rate, max_seconds)
+        file.seek(first)
+        samples = file.read(last - first, dtype="float32", always_2d=True)
+        _check_length(utterance, first + len(samples), last)
     if not np.isfinite(samples).all():
         raise AudioError(f"{utterance.path}: holds {np.sum(~np.isfinite(samples))} samples that are NaN or infinite")
-    return Recording(
-        channels=np.ascontiguousarray(samples.T), sampling_rate=rate, sha256=hashlib.sha256(content).hexdigest()
-    )
+    return Recording(channels=np.ascontiguousarray(samples.T), sampling_rate=rate, sha256=sha256)
+
+
+def stream(
+    folder: Path,
+    utterance: Utterance,
+    *,
+    channel: ChannelPolicy = "mean",
+    sampling_rate: int | None = None,
+    max_seconds: float | None = None,
+) -> Generator[npt.NDArray[np.float32], None, None]:
+    """Decode, mix down and resample one utterance in bounded memory.
+
+    Args:
+        folder: The corpus folder, to which the utterance's path is relative.
+        channel: As of :meth:`Recording.signal`; likewise the others.
+
+    Yields:
+        (num_samples,) float32: one after the other, the samples that ``read(…).signal(…)`` gives, to the last bit; of
+            MP3, which is decoded in other sums, to 1e-6.
+
+    Raises:
+        AudioError: as :func:`read`.
+    """
+    with _opened(folder, utterance) as file:
+        rate = int(file.samplerate)
+        first, last = _stretch(utterance, file.frames, rate)
+        last = first + kept_samples(last - first, rate, max_seconds)
+        file.seek(first)
+        missing = resampled_length(last - first, rate, sampling_rate)
+        resample = _resampler(rate, sampling_rate or rate)
+        while first < last:
+            samples = file.read(min(BLOCK, last - first), dtype="float32", always_2d=True)
+            _check_length(utterance, first + len(samples), min(first + BLOCK, last), announced=last)
+            if not np.isfinite(samples).all():
+                raise AudioError(f"{utterance.path}: holds samples that are NaN or infinite")
+            first += len(samples)
+            block = resample(_mixed(np.ascontiguousarray(samples.T), channel), first == last)[:missing]
+            missing -= len(block)
+            yield block
+        yield np.zeros(missing, dtype=np.float32)
+
+
+def checksum_of(folder: Path, utterance: Utterance, checksum: Callable[[Path], str]) -> str:
+    """The SHA-256 of an utterance's file.
+
+    Raises:
+        AudioError: the file cannot be read.
+    """
+    try:
+        return checksum(folder / utterance.path)
+    except OSError as error:
+        raise AudioError(f"{utterance.path}: cannot be read ({error.strerror})") from error
 
 
 def probe(folder: Path, utterance: Utterance) -> tuple[int, int]:
@@ -134,6 +199,37 @@ def probe(folder: Path, utterance: Utterance) -> tuple[int, int]:
         raise AudioError(f"{utterance.path}: not readable as audio ({_reason(error)})") from error
     except OSError as error:
         raise AudioError(f"{utterance.path}: cannot be read ({error.strerror})") from error
+
+
+@contextmanager
+def _opened(folder: Path, utterance: Utterance) -> Iterator[Any]:
+    """A soundfile.SoundFile that is not cut off; what goes wrong inside is an AudioError in one line."""
+    import soundfile
+
+    try:
+        # by descriptor, because by name libsndfile would guess from the suffix what the content does not tell
+        with (
+            open(folder / utterance.path, "rb") as content,
+            soundfile.SoundFile(content.fileno(), closefd=False) as file,
+        ):
+            _check_whole(file, utterance.path)
+            yield file
+    except soundfile.LibsndfileError as error:
+        raise AudioError(f"{utterance.path}: not readable as audio ({_reason(error)})") from error
+    except OSError as error:
+        raise AudioError(f"{utterance.path}: cannot be read ({error.strerror})") from error
+
+
+def _check_length(utterance: Utterance, decoded: int, expected: int, *, announced: int | None = None) -> None:
+    if decoded < expected:
+        raise AudioError(
+            f"{utterance.path}: cut off, {announced or expected} samples announced, decoding ended at {decoded}"
+        )
+
+
+def _mixed(channels: npt.NDArray[np.float32], channel: ChannelPolicy) -> npt.NDArray[np.float32]:
+    mono: npt.NDArray[np.float32] = channels[0] if channel == "first" else channels.mean(axis=0, dtype=np.float32)
+    return mono
 
 
 def _stretch(utterance: Utterance, num_samples: int, rate: int) -> tuple[int, int]:
@@ -163,6 +259,16 @@ def _check_whole(file: Any, path: str) -> None:
 
 def _reason(error: Any) -> str:
     return str(error.error_string).strip().rstrip(".")
+
+
+def _resampler(rate: int, new_rate: int) -> Callable[[npt.NDArray[np.float32], bool], npt.NDArray[np.float32]]:
+    """What resamples blocks, one after the other; it is told which is the last."""
+    if rate == new_rate:
+        return lambda samples, _: samples
+    import soxr
+
+    converter = soxr.ResampleStream(rate, new_rate, 1, dtype="float32", quality="HQ")
+    return lambda samples, last: converter.resample_chunk(samples, last=last)
 
 
 def _resample(samples: npt.NDArray[np.float32], rate: int, new_rate: int) -> npt.NDArray[np.float32]:

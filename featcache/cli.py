@@ -140,6 +140,9 @@ def extract(
     egemaps: Annotated[bool, typer.Option(help="Fill the store 'egemaps' as well.")] = True,
     name: Annotated[str | None, typer.Option(help="Name of the store, if not the model's.")] = None,
     store: Annotated[Storage | None, typer.Option(help="How models' features are stored; float16 by default.")] = None,
+    pool: Annotated[
+        bool, typer.Option("--pool", help="Keep each utterance's mean, deviation and maximum alone, no frames.")
+    ] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Take only so many utterances, from all over.")] = None,
     device: Annotated[
         str,
@@ -173,6 +176,13 @@ def extract(
     max_seconds: Annotated[
         float | None, typer.Option(min=0, help="Use only so much of each utterance, from its beginning.")
     ] = None,
+    chunk_seconds: Annotated[
+        float | None,
+        typer.Option(
+            min=0, help="Compute longer utterances in windows of so much, in bounded memory. Changes numbers."
+        ),
+    ] = None,
+    overlap_seconds: Annotated[float | None, typer.Option(min=0, help="Of these windows; 2 by default.")] = None,
     precision: Annotated[
         Precision | None, typer.Option(help="What models compute in; float32 by default, bfloat16 is faster.")
     ] = None,
@@ -196,6 +206,7 @@ def extract(
         egemaps=egemaps,
         name=name,
         store=store.value if store else None,
+        pool=pool,
         limit=limit,
         device=device,
         workers=workers,
@@ -210,6 +221,8 @@ def extract(
         layers=layers,
         do_normalize=do_normalize,
         max_seconds=max_seconds,
+        chunk_seconds=chunk_seconds,
+        overlap_seconds=overlap_seconds,
         precision=precision.value if precision else None,
         sampling_rate=sampling_rate,
         channel=channel.value if channel else None,

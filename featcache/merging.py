@@ -99,7 +99,8 @@ def merge(into: Path, parts: Sequence[Path]) -> Merged:
         for source in sources:
             hint = f"only what was made as {first.folder} was can be merged with it"
             check_same_settings(source.folder, source.attributes, first.attributes, hint)
-        writer = StoreWriter(into, layout.description_of(first.attributes), first.attributes["storage_dtype"])
+        description, storage_dtype = layout.description_of(first.attributes), first.attributes["storage_dtype"]
+        writer = StoreWriter(into, description, storage_dtype, pool=layout.is_pooled(first.attributes))
         missing = _missing(everything)
         taken = [
             source.folder / layout.shard_name(number)

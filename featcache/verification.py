@@ -1,23 +1,30 @@
 """Store → is it what it says? Checksums of all that is stored, and utterances computed anew, alone."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from featcache import audio
 from featcache.cache import layout
 from featcache.cache.reader import FeatureStore
 from featcache.cache.shards import Shard, opened, shard_numbers
+from featcache.cache.statistics import RunningStatistics
 from featcache.corpora import read_corpus
 from featcache.errors import StoreError, listed
 from featcache.extractors import create_extractor, made_with, usable_device
-from featcache.extractors.base import signal_for
+from featcache.extractors.base import Extractor, Features, signal_for
+from featcache.extractors.chunked import extract_windows
+from featcache.manifest import Utterance
 
 # Largest difference over largest value, per layer. Rounding to float16 is off by 2^-11 of a value at most; what float32
 # adds over another grouping or another number of threads stays below 1e-5.
 TOLERANCES = {"float16": 2.0**-11 + 1e-5, "float32": 1e-5, "int8": 1 / 127 + 1e-5}
+
+# What a layer that is all zeros is divided by.
+TINY = np.finfo(np.float32).tiny
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +61,9 @@ def damaged_datasets(folder: Path) -> Iterator[str]:
         except StoreError as error:
             yield f"{path.name}: {error}"
             continue
+        features = {} if shard.features is None else {shard.attributes["dataset"]: layout.crc32(shard.features)}
         found = {
-            shard.attributes["dataset"]: layout.crc32(shard.features),
+            **features,
             "utterances": layout.crc32_of_table(shard.utterances),
             "statistics/count": layout.crc32([shard.count]),
             **{f"statistics/{name}": layout.crc32([values]) for name, values in shard.statistics.items()},
@@ -84,7 +92,7 @@ def recompute(
     settings = layout.settings_of(store.metadata)
     made_model, options = made_with(settings)
     extractor = create_extractor(model or made_model, device=usable_device(device), **options)
-    now = layout.identity(extractor.description, store.metadata["storage_dtype"])
+    now = layout.identity(extractor.description, store.metadata["storage_dtype"], pool=store.pooled_only)
     differing = sorted(name for name in settings | now if settings.get(name) != now.get(name))
     if differing:
         raise StoreError(
@@ -96,16 +104,13 @@ def recompute(
     if not there:
         raise StoreError(f"{data} has none of the utterances of {store.path} ({listed(store.utterance_ids)})")
     chosen = np.random.default_rng(0).permutation(len(there))[:number]
+    compare = _compare_statistics if store.pooled_only else _compare_frames
     largest = np.zeros(len(store.layer_names))
     for position in chosen:
-        utterance_id = there[position]
-        recording = audio.read(files.root, files.manifest[utterance_id])
-        features = extractor.extract([signal_for(extractor.description, recording)])[0]
-        stored = store[utterance_id]
-        if stored.shape != features.shape:
-            raise StoreError(f"{utterance_id!r} is stored as {stored.shape}, computed anew it is {features.shape}")
-        scale = np.maximum(np.abs(features).max(axis=(1, 2)), np.finfo(np.float32).tiny)
-        largest = np.maximum(largest, np.abs(stored - features).max(axis=(1, 2)) / scale)
+        utterance = files.manifest[there[position]]
+        largest = np.maximum(
+            largest, compare(store, utterance.utterance_id, _computed(extractor, files.root, utterance))
+        )
     tolerance = TOLERANCES[store.metadata["storage_dtype"]]
     return [
         Deviation(layer=layer, largest=float(value), tolerance=tolerance)
@@ -113,5 +118,54 @@ def recompute(
     ]
 
 
+def _computed(extractor: Extractor, root: Path, utterance: Utterance) -> Iterator[tuple[int, Features]]:
+    """First frame and features, as the extraction computes them: whole, or window by window."""
+    num_samples, rate = audio.probe(root, utterance)
+    if extractor.description.in_windows(num_samples / rate):
+        yield from extract_windows(extractor, root, utterance)
+        return
+    recording = audio.read(root, utterance, max_seconds=extractor.description.max_seconds)
+    yield 0, extractor.extract([signal_for(extractor.description, recording)])[0]
+
+
+def _compare_frames(
+    store: FeatureStore, utterance_id: str, computed: Iterable[tuple[int, Features]]
+) -> npt.NDArray[np.float32]:
+    """(num_layers,): the largest difference over the largest value of an utterance."""
+    difference = np.zeros(len(store.layer_names), dtype=np.float32)
+    scale = np.full(len(store.layer_names), TINY)
+    num_frames = 0
+    for first, features in computed:
+        num_frames = first + features.shape[1]
+        stored = store.view(utterance_id, frames=slice(first, num_frames))
+        if stored.shape != features.shape:
+            break
+        difference = np.maximum(difference, np.abs(stored - features).max(axis=(1, 2)))
+        scale = np.maximum(scale, np.abs(features).max(axis=(1, 2)))
+    there = int(store.num_frames([utterance_id])[0])
+    if num_frames != there:
+        raise StoreError(f"{utterance_id!r} is stored with {there} frames, computed anew it has {num_frames}")
+    return difference / scale
+
+
+def _compare_statistics(
+    store: FeatureStore, utterance_id: str, computed: Iterable[tuple[int, Features]]
+) -> npt.NDArray[np.float32]:
+    """(num_layers,): the largest difference of means, deviations and maxima over the largest of them."""
+    running = RunningStatistics()
+    for _, features in computed:
+        running.add(features)
+    found = running.result()
+    there = int(store.num_frames([utterance_id])[0])
+    if found.count != there:
+        raise StoreError(f"{utterance_id!r} is stored with {there} frames, computed anew it has {found.count}")
+    stored = np.stack([store.pooled(kind, [utterance_id])[0] for kind in ("mean", "std", "max")])
+    anew = np.stack([found.mean, np.sqrt(found.m2 / np.float32(found.count)), found.max])
+    difference, scale = (np.abs(values).max(axis=(0, 2)) for values in (stored - anew, anew))
+    deviation: npt.NDArray[np.float32] = difference / np.maximum(scale, TINY)
+    return deviation
+
+
 def _dataset_names(shard: Shard) -> Sequence[str]:
-    return [shard.attributes["dataset"], "utterances", *(f"statistics/{name}" for name in ("count", *shard.statistics))]
+    features = [] if shard.features is None else [shard.attributes["dataset"]]
+    return [*features, "utterances", *(f"statistics/{name}" for name in ("count", *shard.statistics))]

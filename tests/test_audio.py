@@ -9,7 +9,8 @@ import soxr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featcache.audio import Recording, Signal, probe, read, resampled_length
+from featcache import audio
+from featcache.audio import Checksums, Recording, Signal, probe, read, resampled_length, stream
 from featcache.errors import AudioError
 from featcache.manifest import Utterance
 
@@ -278,3 +279,86 @@ def test_only_the_beginning_is_used_when_asked_for(rng, max_seconds, kept):
     recording = Recording(channels=channels, sampling_rate=16000, sha256="")
     signal = recording.signal(max_seconds=max_seconds)
     np.testing.assert_array_equal(signal.samples, channels.mean(axis=0, dtype=np.float32)[:kept])
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.mp3"])
+@pytest.mark.parametrize("rate", [8000, 16000, 22050, 44100, 48000])
+@pytest.mark.parametrize("block", [1000, 2**16])
+def test_a_stream_gives_the_same_samples_as_reading_at_once(save, folder, stereo, monkeypatch, name, rate, block):
+    monkeypatch.setattr(audio, "BLOCK", block)
+    save(name, stereo[:12_345], rate)
+    for stretch in ({}, {"start": 0.05}, {"start": 0.02, "end": 0.2}):
+        for options in ({}, {"sampling_rate": RATE}, {"channel": "first", "sampling_rate": 11025, "max_seconds": 0.1}):
+            expected = read(folder, whole(name, **stretch)).signal(**options).samples
+            blocks = list(stream(folder, whole(name, **stretch), **options))
+            assert all(piece.dtype == np.float32 for piece in blocks)
+            # soxr's stream computes what its one call computes, to the last bit; the MP3 decoder's last bits vary
+            tolerance = 1e-6 if name == "a.mp3" else 0
+            np.testing.assert_allclose(np.concatenate(blocks), expected, rtol=0, atol=tolerance)
+
+
+@given(
+    num_samples=st.integers(1, 5000),
+    block=st.integers(1, 700),
+    rate=st.sampled_from([8000, 11025, 16000, 22050, 44100]),
+    new_rate=st.sampled_from([None, 8000, 16000, 44100]),
+)
+def test_any_blocks_make_the_same_stream(tmp_path_factory, num_samples, block, rate, new_rate):
+    folder = tmp_path_factory.mktemp("blocks")
+    samples = np.random.default_rng(num_samples).uniform(-0.5, 0.5, (num_samples, 3))
+    soundfile.write(folder / "a.wav", samples, rate, subtype="FLOAT")
+    expected = read(folder, whole("a.wav")).signal(sampling_rate=new_rate).samples
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(audio, "BLOCK", block)
+        found = np.concatenate(list(stream(folder, whole("a.wav"), sampling_rate=new_rate)))
+    np.testing.assert_array_equal(found, expected)
+
+
+def drained(folder, utterance):
+    return list(stream(folder, utterance))
+
+
+def test_a_stream_refuses_what_reading_refuses(save, folder, stereo, monkeypatch):
+    monkeypatch.setattr(audio, "BLOCK", 1000)
+    with pytest.raises(AudioError, match=r"^b\.wav: cannot be read \(No such file or directory\)$"):
+        drained(folder, save("a.wav", stereo) and whole("b.wav"))
+    with pytest.raises(AudioError, match=r"the file at 2\.00 s"):
+        drained(folder, whole("a.wav", end=3.0))
+    (folder / "text.wav").write_bytes(b"This is no audio.")
+    with pytest.raises(AudioError, match="Format not recognised"):
+        drained(folder, whole("text.wav"))
+    save_again = folder / "a.mp3"
+    soundfile.write(save_again, stereo, RATE)
+    save_again.write_bytes(save_again.read_bytes()[:-5000])
+    with pytest.raises(AudioError, match=rf"^a\.mp3: cut off, {SECONDS * RATE} samples announced, decoding ended at"):
+        drained(folder, whole("a.mp3"))
+    stereo[1500, 1] = np.nan
+    soundfile.write(folder / "a.wav", stereo, RATE, subtype="FLOAT")
+    with pytest.raises(AudioError, match=r"^a\.wav: holds samples that are NaN or infinite$"):
+        drained(folder, whole("a.wav"))
+    assert sum(map(len, drained(folder, whole("a.wav", start=1.0)))) == RATE  # only the stretch matters
+
+
+def test_no_more_of_a_file_is_decoded_than_the_utterance(save, folder, stereo, monkeypatch):
+    utterance = save("a.wav", stereo)
+    decoded = []
+    original = soundfile.SoundFile.read
+
+    def reading(file, frames=-1, **options):
+        decoded.append((file.tell(), frames))
+        return original(file, frames, **options)
+
+    monkeypatch.setattr(soundfile.SoundFile, "read", reading)
+    read(folder, whole("a.wav", start=0.5, end=0.75))
+    read(folder, utterance, max_seconds=0.25)
+    assert decoded == [(RATE // 2, RATE // 4), (0, RATE // 4)]
+
+
+def test_a_file_is_hashed_once_however_many_utterances_it_holds(save, folder, stereo, monkeypatch):
+    save("a.wav", stereo)
+    hashed = []
+    monkeypatch.setattr(audio, "sha256_of_file", lambda path: hashed.append(path) or "0" * 64)
+    checksum = Checksums()
+    for start in (0.0, 0.5, 1.0):
+        assert read(folder, whole("a.wav", start=start), checksum=checksum).sha256 == "0" * 64
+    assert hashed == [folder / "a.wav"]

@@ -281,6 +281,7 @@ def test_options_reach_the_extractor(monkeypatch, invoke):
     words += " --scheduler tcp://host:8786"
     words += " --batch-seconds 30 --strict --dry-run --weights random --revision r --layers 0,4-8 --no-do-normalize"
     words += " --sampling-rate 8000 --channel first --window 25ms --hop 320samples --n-fft 512 --no-center"
+    words += " --max-seconds 90 --chunk-seconds 30 --overlap-seconds 1.5 --pool"
     assert invoke("extract", *words.split())[0] == 1
     expected = {
         "model": "m",
@@ -306,6 +307,10 @@ def test_options_reach_the_extractor(monkeypatch, invoke):
         "hop": "320samples",
         "n_fft": 512,
         "center": False,
+        "max_seconds": 90.0,
+        "chunk_seconds": 30.0,
+        "overlap_seconds": 1.5,
+        "pool": True,
     }
     assert {name: given[name] for name in expected} == expected
 

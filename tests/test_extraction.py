@@ -57,6 +57,9 @@ class MadeUpExtractor(Extractor):
     def num_frames(self, num_samples, sampling_rate):
         return num_samples // HOP
 
+    def hop(self, sampling_rate):
+        return HOP
+
     def extract(self, signals):
         assert signals
         for signal in signals:

@@ -21,6 +21,9 @@ in a shard                  shape, dtype                               meaning
                                                                        numbers counts, from the mean; float32
 ==========================  =========================================  ==========================================
 
+A store of statistics alone (``--pool``) has neither ``/hidden_states`` nor ``/frames``, and ``pool`` among its
+settings; ``first_frame`` and ``num_frames`` count the frames that its statistics were taken from.
+
 The root's attributes say what made the store. ``settings`` (JSON) holds all that changes numbers; ``fingerprint``
 is its SHA-256. Each dataset carries the ``crc32`` of its bytes; that of the table is over its rows as JSON.
 
@@ -85,12 +88,16 @@ def shard_name(number: int) -> str:
     return f"shard-{number:05d}.h5"
 
 
-def identity(description: Description, storage_dtype: str) -> dict[str, Any]:
-    """All that changes the numbers in a store, as plain JSON values."""
-    settings: dict[str, Any] = json.loads(
-        json.dumps({**description.settings, "storage_dtype": storage_dtype, "format_version": FORMAT_VERSION})
-    )
+def identity(description: Description, storage_dtype: str, *, pool: bool = False) -> dict[str, Any]:
+    """All that changes the numbers in a store, or what kinds of them there are, as plain JSON values."""
+    of_store = {"storage_dtype": storage_dtype, "format_version": FORMAT_VERSION, **({"pool": True} if pool else {})}
+    settings: dict[str, Any] = json.loads(json.dumps({**description.settings, **of_store}))
     return settings
+
+
+def is_pooled(attributes: dict[str, Any]) -> bool:
+    """Whether a store holds statistics alone."""
+    return bool(settings_of(attributes).get("pool", False))
 
 
 def settings_of(attributes: dict[str, Any]) -> dict[str, Any]:
@@ -104,10 +111,12 @@ def fingerprint(settings: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
-def attributes(description: Description, storage_dtype: str) -> dict[str, Any]:
+def attributes(description: Description, storage_dtype: str, *, pool: bool = False) -> dict[str, Any]:
     """The root attributes of a shard, as design and reader know them."""
-    settings = identity(description, storage_dtype)
+    settings = identity(description, storage_dtype, pool=pool)
     plain = {**description.settings, **description.provenance, "layer_names": list(description.layer_names)}
+    if pool:
+        plain["pool"] = True
     return {
         **{name: _attribute(value) for name, value in plain.items() if value is not None},
         "format_version": FORMAT_VERSION,
@@ -125,7 +134,7 @@ def attributes(description: Description, storage_dtype: str) -> dict[str, Any]:
 
 def description_of(attributes: dict[str, Any]) -> Description:
     """What :func:`attributes` was given for a store."""
-    kept_apart = {"storage_dtype", "format_version"}
+    kept_apart = {"storage_dtype", "format_version", "pool"}
     settings = {name: value for name, value in settings_of(attributes).items() if name not in kept_apart}
     own = {*ATTRIBUTES, *settings, *kept_apart, "featcache_version", "sampling_rate", "channel"}
     frame_shift = attributes["frame_shift"]

@@ -25,10 +25,25 @@ def quantise(
         The features in steps, (num_layers, num_frames, hidden_size) int8, and the steps, (num_layers, hidden_size)
         float32; 0 where a value never changes.
     """
-    deviations = features - mean[:, None]
-    step = np.abs(deviations).max(axis=1) / np.float32(STEPS)
-    in_steps = deviations / np.where(step > 0, step, np.float32(1))[:, None]
-    return np.rint(in_steps).astype(np.int8), step
+    step = step_between(features.min(axis=1), features.max(axis=1), mean)
+    return count_steps(features, mean, step), step
+
+
+def step_between(
+    lowest: npt.NDArray[np.float32], highest: npt.NDArray[np.float32], mean: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
+    """The step that reaches from the mean to both extremes, of any equal shapes, float32."""
+    step = np.maximum(highest - mean, mean - lowest) / np.float32(STEPS)
+    # below its normal numbers float32 has too few digits left for a step
+    return np.where(step < np.finfo(np.float32).tiny, np.float32(0), step)
+
+
+def count_steps(
+    features: npt.NDArray[np.float32], mean: npt.NDArray[np.float32], step: npt.NDArray[np.float32]
+) -> npt.NDArray[np.int8]:
+    """(…, num_frames, hidden_size) float32 in steps from (…, hidden_size) means; as int8."""
+    divisor = np.where(step > 0, step, np.float32(1))
+    return np.rint((features - mean[..., None, :]) / divisor[..., None, :]).astype(np.int8)
 
 
 def restore(

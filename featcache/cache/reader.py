@@ -29,6 +29,7 @@ class FeatureStore(Mapping[str, npt.NDArray[np.float32]]):
         frame_shift: In seconds; NaN where frames are not steps in time.
         metadata: What made the store: model, weights, precision, versions; see :mod:`featcache.cache.layout`.
         complete: Whether the last extraction came to its end.
+        pooled_only: Whether it holds statistics alone (``extract --pool``), and no frame can be read.
 
     Raises:
         StoreError: no store, a damaged one, or one of another format version.
@@ -42,6 +43,7 @@ class FeatureStore(Mapping[str, npt.NDArray[np.float32]]):
         self.complete = catalogue.complete
         self.layer_names: tuple[str, ...] = tuple(self.metadata["layer_names"])
         self.frame_shift: float = self.metadata["frame_shift"]
+        self.pooled_only = layout.is_pooled(self.metadata)
         self._rows = {row["id"]: row for row in catalogue.utterances}
         self._shard = lru_cache(maxsize=OPEN_SHARDS)(self._open_shard)
 
@@ -58,16 +60,36 @@ class FeatureStore(Mapping[str, npt.NDArray[np.float32]]):
         """(num_layers, num_frames, hidden_size) float32, a copy."""
         return self.view(utterance_id).astype(np.float32)
 
-    def view(self, utterance_id: str) -> npt.NDArray[Any]:
-        """(num_layers, num_frames, hidden_size) in the storage dtype, mapped from the file and read-only.
+    def view(
+        self, utterance_id: str, layers: Sequence[int] | None = None, frames: slice | None = None
+    ) -> npt.NDArray[Any]:
+        """Read an utterance or a part of it, and nothing else.
 
-        A store of 8 bits gives float32 instead, restored.
+        Args:
+            utterance_id: Which.
+            layers: Positions of layers, in the order in which they are wanted; all by default.
+            frames: Which of the utterance's frames; all by default.
+
+        Returns:
+            (num_layers, num_frames, hidden_size) in the storage dtype, mapped from the file and read-only; a copy where
+            layers are named. A store of 8 bits gives float32 instead, restored.
+
+        Raises:
+            KeyError: no such utterance.
+            StoreError: the store holds statistics alone.
         """
         shard, row = self._place(utterance_id)
+        if shard.features is None:
+            raise StoreError(
+                f"{self.path} holds statistics alone (--pool); read them with pooled() or mean_and_std(), "
+                "or extract with frames into a store of another --name"
+            )
         first, num_frames = shard.utterances["first_frame"][row], shard.utterances["num_frames"][row]
-        features = shard.features[:, first : first + num_frames]
+        wanted = slice(None) if layers is None else list(layers)
+        features = shard.features[:, first : first + num_frames][:, frames or slice(None)][wanted]
         if "step" in shard.statistics:
-            return restore(features, shard.statistics["mean"][row], shard.statistics["step"][row])
+            mean, step = (shard.statistics[name][row][wanted] for name in ("mean", "step"))
+            return restore(features, mean, step)
         return features
 
     @property

@@ -42,7 +42,7 @@ class Shard:
     Attributes:
         attributes: Those of the root, as plain Python values.
         utterances: Rows of ``layout.UTTERANCE_DTYPE``.
-        features: (num_layers, total_frames, hidden_size) in the storage dtype.
+        features: (num_layers, total_frames, hidden_size) in the storage dtype; None of a store of statistics alone.
         count: (num_utterances,) int64.
         statistics: By the names in ``layout.statistics_of``: (num_utterances, num_layers, hidden_size) float32.
 
@@ -58,9 +58,10 @@ class Shard:
             self.attributes = read_attributes(file, path)
             self.utterances = read_table(file, "utterances", layout.UTTERANCE_DTYPE, path)
             dataset, storage_dtype = self.attributes["dataset"], np.dtype(self.attributes["storage_dtype"])
-            self.features = _mapped(content, _own_dataset(file, dataset, storage_dtype, path))
-            if dataset == "frames":
-                self.features = self.features[None]
+            self.features: npt.NDArray[Any] | None = None
+            if not layout.is_pooled(self.attributes):
+                features = _mapped(content, _own_dataset(file, dataset, storage_dtype, path))
+                self.features = features[None] if dataset == "frames" else features
             self.count = _mapped(content, _own_dataset(file, "statistics/count", np.dtype(np.int64), path))
             self.statistics = {
                 name: _mapped(content, _own_dataset(file, f"statistics/{name}", np.dtype(np.float32), path))
@@ -73,7 +74,7 @@ class Shard:
         ends = np.cumsum(frames)
         layers, size = len(self.attributes["layer_names"]), self.attributes["hidden_size"]
         whole = (
-            self.features.shape == (layers, ends[-1], size)
+            (self.features is None or self.features.shape == (layers, ends[-1], size))
             and np.array_equal(ends - frames, self.utterances["first_frame"])
             and (frames > 0).all()
             and np.array_equal(self.count, frames)

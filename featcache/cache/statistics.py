@@ -34,16 +34,44 @@ class Statistics:
     step: npt.NDArray[np.float32] | None = None
 
 
+class RunningStatistics:
+    """The statistics of an utterance whose frames come piece by piece.
+
+    Source: Chan, Golub & LeVeque 1983, Algorithms for Computing the Sample Variance, eq. 2.1.
+    """
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._mean: npt.NDArray[np.float64] = np.zeros(())
+        self._m2: npt.NDArray[np.float64] = np.zeros(())
+        self._max: npt.NDArray[np.float32] = np.zeros((), dtype=np.float32)
+
+    def add(self, features: npt.NDArray[np.float32]) -> None:
+        """Take in (num_layers, num_frames, hidden_size) float32, at least one frame."""
+        count = features.shape[1]
+        mean = features.mean(axis=1, dtype=np.float64)
+        deviations = features - mean[:, None].astype(np.float32)
+        m2 = np.einsum("ltd,ltd->ld", deviations, deviations).astype(np.float64)
+        highest = features.max(axis=1)
+        if self._count:
+            shift = mean - self._mean
+            mean = self._mean + shift * (count / (self._count + count))
+            m2 += self._m2 + np.square(shift) * (self._count * count / (self._count + count))
+            highest = np.maximum(highest, self._max)
+        self._count, self._mean, self._m2, self._max = self._count + count, mean, m2, highest
+
+    def result(self) -> Statistics:
+        """The statistics of all that was added."""
+        return Statistics(
+            count=self._count, mean=self._mean.astype(np.float32), m2=self._m2.astype(np.float32), max=self._max
+        )
+
+
 def of_frames(features: npt.NDArray[np.float32]) -> Statistics:
     """The statistics of (num_layers, num_frames, hidden_size) float32 features."""
-    mean = features.mean(axis=1, dtype=np.float64)
-    deviations = features - mean[:, None].astype(np.float32)
-    return Statistics(
-        count=features.shape[1],
-        mean=mean.astype(np.float32),
-        m2=np.einsum("ltd,ltd->ld", deviations, deviations),
-        max=features.max(axis=1),
-    )
+    running = RunningStatistics()
+    running.add(features)
+    return running.result()
 
 
 def merge(

@@ -4,7 +4,7 @@ import errno
 import os
 import re
 import shutil
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from featcache.cache import layout
 from featcache.cache.shards import Shard, combine, shard_numbers, shard_sizes
+from featcache.cache.spool import Spool
 from featcache.cache.statistics import Statistics
 from featcache.errors import FeatureError, StoreError
 from featcache.extractors.base import Description, Features
@@ -30,13 +31,14 @@ class Record:
     """One utterance, ready to be written.
 
     Attributes:
-        features: (num_layers, num_frames, hidden_size) in the storage dtype.
+        features: (num_layers, num_frames, hidden_size) in the storage dtype, or a spool of the same; None where
+            statistics alone are kept.
         duration: In seconds.
         start: Of the utterance in its file, in seconds, as the manifest has it; likewise ``end``.
     """
 
     utterance_id: str
-    features: npt.NDArray[Any]
+    features: npt.NDArray[Any] | Spool | None
     statistics: Statistics
     duration: float
     audio_sha256: str
@@ -69,6 +71,7 @@ class StoreWriter:
         folder: The store; made with the first shard.
         description: What the extractor says of itself.
         storage_dtype: ``float16``, ``float32`` or ``int8``.
+        pool: Whether the statistics alone are kept.
         part: Index and number of the processes that fill the store at the same time; their shards' numbers leave that
             index as remainder, so that no two ever take the same.
 
@@ -77,12 +80,19 @@ class StoreWriter:
     """
 
     def __init__(
-        self, folder: Path, description: Description, storage_dtype: str, *, part: tuple[int, int] = (0, 1)
+        self,
+        folder: Path,
+        description: Description,
+        storage_dtype: str,
+        *,
+        pool: bool = False,
+        part: tuple[int, int] = (0, 1),
     ) -> None:
         self.folder = folder
         self.description = description
         self.storage_dtype = storage_dtype
-        self._attributes = layout.attributes(description, storage_dtype)
+        self.pool = pool
+        self._attributes = layout.attributes(description, storage_dtype, pool=pool)
         self._part = part
         self._statistics = layout.statistics_of(storage_dtype)
         self._tables: dict[int, npt.NDArray[Any]] = {}
@@ -108,7 +118,7 @@ class StoreWriter:
         return number + (index - number) % of
 
     def write_shard(self, records: Sequence[Record], number: int | None = None) -> None:
-        """Write one shard; it appears under its name only when it is whole and on the disk.
+        """Write one shard; it appears under its name only when it is whole and on the disk. Spools are closed.
 
         Args:
             records: What it holds.
@@ -122,13 +132,18 @@ class StoreWriter:
             number = self.next_number()
         table = _table(records)
         per_statistic = len(self._statistics)
-        size = sum(record.features.nbytes + per_statistic * record.statistics.mean.nbytes for record in records)
+        size = sum(per_statistic * record.statistics.mean.nbytes for record in records)
+        size += sum(record.features.nbytes for record in records if record.features is not None)
         with self._create(layout.shard_name(number), size) as file:
-            self._write_features(file, records)
+            if not self.pool:
+                self._write_features(file, records)
             file["utterances"] = table
             file["utterances"].attrs["crc32"] = layout.crc32_of_table(table)
             self._write_statistics(file, [record.statistics for record in records])
         self._tables[number] = table
+        for record in records:
+            if isinstance(record.features, Spool):
+                record.features.close()
 
     def finish(self, requested: Collection[str] | None, *, failed: Collection[str]) -> None:
         """Write the index over all shards; it says whether all that was asked for is stored or known to fail.
@@ -170,17 +185,21 @@ class StoreWriter:
             ) from error
 
     def _write_features(self, file: h5py.File, records: Sequence[Record]) -> None:
-        ends = np.cumsum([record.features.shape[1] for record in records])
-        num_layers, _, hidden_size = records[0].features.shape
-        shape = self._shape(num_layers, int(ends[-1]), hidden_size)
+        num_layers, hidden_size = records[0].statistics.mean.shape
+        shape = self._shape(num_layers, sum(record.statistics.count for record in records), hidden_size)
         dataset = file.create_dataset(self.description.dataset, shape, dtype=self.storage_dtype)
-        for record, end in zip(records, ends, strict=True):
-            stretch = slice(end - record.features.shape[1], end)
-            if len(shape) == 2:
-                dataset[stretch] = record.features[0]
-            else:
-                dataset[:, stretch] = record.features
-        dataset.attrs["crc32"] = layout.crc32(r.features[layer] for layer in range(num_layers) for r in records)
+        first = 0
+        for record in records:
+            for layers, frames, values in _blocks(record):
+                stretch = slice(first + frames.start, first + frames.stop)
+                if len(shape) == 2:
+                    dataset[stretch] = values[0]
+                else:
+                    dataset[layers, stretch] = values
+            first += record.statistics.count
+        dataset.attrs["crc32"] = layout.crc32(
+            values for layer in range(num_layers) for record in records for values in _pieces(record, layer)
+        )
 
     def _write_statistics(self, file: h5py.File, statistics: Sequence[Statistics]) -> None:
         file["statistics/count"] = np.array([item.count for item in statistics], dtype=np.int64)
@@ -194,10 +213,10 @@ class StoreWriter:
         num_layers, size = len(self.description.layer_names), self.description.hidden_size
         frames = [int(table["num_frames"].sum()) for table in self._tables.values()]
         rows = [len(table) for table in self._tables.values()]
-        views: list[tuple[str, tuple[int, ...], list[int], str]] = [
-            (self.description.dataset, self._shape(num_layers, sum(frames), size), frames, self.storage_dtype),
-            ("statistics/count", (sum(rows),), rows, "int64"),
-        ]
+        views: list[tuple[str, tuple[int, ...], list[int], str]] = [("statistics/count", (sum(rows),), rows, "int64")]
+        if not self.pool:
+            shape = self._shape(num_layers, sum(frames), size)
+            views.append((self.description.dataset, shape, frames, self.storage_dtype))
         views += [(f"statistics/{name}", (sum(rows), num_layers, size), rows, "float32") for name in self._statistics]
         for name, shape, lengths, dtype in views:
             axis = 1 if name == "hidden_states" else 0
@@ -213,6 +232,30 @@ class StoreWriter:
     def _shape(self, num_layers: int, num_frames: int, hidden_size: int) -> tuple[int, ...]:
         flat = self.description.dataset == "frames"
         return (num_frames, hidden_size) if flat else (num_layers, num_frames, hidden_size)
+
+
+def _blocks(record: Record) -> Iterator[tuple[slice, slice, npt.NDArray[Any]]]:
+    """An utterance's features in as few blocks as memory allows: which layers, which frames, and their values."""
+    features = _features(record)
+    if not isinstance(features, Spool):
+        yield slice(0, len(features)), slice(0, features.shape[1]), features
+        return
+    for layer in range(features.shape[0]):
+        first = 0
+        for piece in features.pieces(layer):
+            yield slice(layer, layer + 1), slice(first, first + len(piece)), piece[None]
+            first += len(piece)
+
+
+def _pieces(record: Record, layer: int) -> Iterable[npt.NDArray[Any]]:
+    features = _features(record)
+    return features.pieces(layer) if isinstance(features, Spool) else [features[layer]]
+
+
+def _features(record: Record) -> npt.NDArray[Any] | Spool:
+    if record.features is None:
+        raise ValueError(f"{record.utterance_id!r} has statistics alone, the store is one of features")
+    return record.features
 
 
 def _table(records: Sequence[Record]) -> npt.NDArray[Any]:

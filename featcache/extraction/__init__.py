@@ -2,7 +2,8 @@
 
 What is to be done is planned first: utterances that are stored already are left out, the rest is cut, in the
 manifest's order, into groups that make a shard each. Threads take the utterances of a group through decoding,
-resampling and every extractor, while finished groups are written: each file is read once, whatever it feeds.
+resampling and every extractor, while finished groups are written: each utterance is decoded once, whatever it feeds.
+Utterances that are computed in windows are decoded for each store, window by window, and wait in spools on the disk.
 """
 
 import json
@@ -11,10 +12,11 @@ import os
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from featcache.cache.layout import settings_of
+from featcache.cache.layout import is_pooled, settings_of
 from featcache.cache.locks import finishing, locked
 from featcache.cache.shards import read_catalogue, shard_numbers
 from featcache.cache.writer import StoreWriter
@@ -26,7 +28,7 @@ from featcache.extraction.report import ExtractionReport, summarise_report, writ
 from featcache.extraction.run import Run
 from featcache.extraction.worker import recipe_of
 from featcache.extractors import DESCRIPTORS, create_extractor, made_with, store_name, usable_devices
-from featcache.extractors.base import Extractor
+from featcache.extractors.base import CHUNK_OPTIONS, Extractor
 from featcache.files import replace_file
 from featcache.manifest import Manifest, Utterance
 from featcache.threads import one_thread_each
@@ -47,6 +49,7 @@ def extract(
     egemaps: bool = True,
     name: str | None = None,
     store: StorageDtype | None = None,
+    pool: bool = False,
     limit: int | None = None,
     device: str = "cpu",
     workers: int | None = None,
@@ -69,6 +72,7 @@ def extract(
         name: Name of the store; by default the model's.
         store: ``float16`` (the default for models), ``float32`` (always used for descriptors) or ``int8``, half of
             float16's bytes.
+        pool: Keep the statistics of each utterance alone: mean, deviation and maximum of every layer, without frames.
         limit: Take only so many utterances, drawn from the whole corpus and always the same.
         device: As torch names it; ``auto`` is the first GPU, or the processor. Several, as in ``cuda:0,cuda:1``, hold
             a copy of the model each and share the batches.
@@ -84,7 +88,8 @@ def extract(
             ``device``. They read the audio and write the stores under the same paths as this process.
         home: Where everything lives; by default ``$FEATCACHE_HOME``, or ``data``.
         options: Fields of the extractor's configuration: ``weights``, ``revision``, ``layers``, ``do_normalize``
-            of :class:`~featcache.extractors.ssl.SSLConfig`; ``window``, ``hop``, ``n_fft``, … of the others.
+            of :class:`~featcache.extractors.ssl.SSLConfig`; ``window``, ``hop``, ``n_fft``, … of the others;
+            ``max_seconds``, ``chunk_seconds`` and ``overlap_seconds`` of all.
 
     Raises:
         FeatcacheError: no or several corpora; an unknown model; a store with other settings, or in use by another
@@ -102,9 +107,13 @@ def extract(
     part = _part(shard_index, num_shards, scheduler)
     requested = list(files.manifest.limited(limit))
     wanted = requested[shard_index::num_shards]
+    if pool and store:
+        raise StoreError(f"--store {store} and --pool exclude each other: statistics are always float32; leave out one")
     recipes = {name or store_name(model): recipe_of(model, options, "cpu" if model in DESCRIPTORS else device)}
-    if egemaps and model not in DESCRIPTORS:
-        recipes.setdefault("egemaps", recipe_of("egemaps", _options_in_use(cache / "egemaps"), "cpu"))
+    pooled = dict.fromkeys(recipes, pool)
+    if egemaps and model not in DESCRIPTORS and "egemaps" not in recipes:
+        beside = _beside(cache / "egemaps", options, pool)
+        recipes["egemaps"], pooled["egemaps"] = recipe_of("egemaps", beside.options, "cpu"), beside.pool
     # the workers of a cluster use their own devices
     device = "cpu" if model in DESCRIPTORS or scheduler is not None else usable_devices(device)
     log.info("loading %s", model)
@@ -122,7 +131,13 @@ def extract(
             Target(
                 key,
                 extractor,
-                StoreWriter(cache / key, extractor.description, _storage_dtype(extractor, store), part=part),
+                StoreWriter(
+                    cache / key,
+                    extractor.description,
+                    _storage_dtype(extractor, store, pool=pooled[key]),
+                    pool=pooled[key],
+                    part=part,
+                ),
             )
             for key, extractor in models.items()
         ]
@@ -164,18 +179,27 @@ def _part(shard_index: int, num_shards: int, scheduler: str | None) -> tuple[int
     return shard_index, num_shards
 
 
-def _storage_dtype(extractor: Extractor, asked: StorageDtype | None) -> StorageDtype:
-    if extractor.description.dataset == "frames":
+def _storage_dtype(extractor: Extractor, asked: StorageDtype | None, *, pool: bool) -> StorageDtype:
+    if pool or extractor.description.dataset == "frames":
         return "float32"
     return asked or "float16"
 
 
-def _options_in_use(folder: Path) -> dict[str, Any]:
-    """How an eGeMAPS store that is there was made, so that it is carried on in the same way."""
+@dataclass(frozen=True, kw_only=True)
+class _Beside:
+    """How the eGeMAPS store beside a model's is filled."""
+
+    options: dict[str, Any]
+    pool: bool
+
+
+def _beside(folder: Path, options: dict[str, Any], pool: bool) -> _Beside:
+    """An eGeMAPS store that is there is carried on as it was begun; a new one is cut and pooled as the model's is."""
     if not shard_numbers(folder):
-        return {}
-    _, options = made_with(settings_of(read_catalogue(folder).attributes))
-    return options
+        return _Beside(options={name: options.get(name) for name in CHUNK_OPTIONS}, pool=pool)
+    attributes = read_catalogue(folder).attributes
+    _, in_use = made_with(settings_of(attributes))
+    return _Beside(options=in_use, pool=is_pooled(attributes))
 
 
 def _keep_manifest(cache: Path, files: CorpusFiles) -> None:

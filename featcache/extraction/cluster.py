@@ -77,7 +77,8 @@ class ClusterRun:
                     folder=target.writer.folder.absolute(),
                     recipe=recipes[target.name],
                     storage_dtype=target.writer.storage_dtype,
-                    settings=settings_text(target.extractor, target.writer.storage_dtype),
+                    pool=target.writer.pool,
+                    settings=settings_text(target.extractor, target.writer.storage_dtype, target.writer.pool),
                 )
                 for target in targets
             ),

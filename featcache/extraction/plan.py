@@ -1,6 +1,8 @@
 """Manifest × stores → plan: what is missing, how large it will be, and what makes a shard and a batch."""
 
+import heapq
 import logging
+import math
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +14,7 @@ import numpy as np
 
 from featcache import audio
 from featcache.cache.layout import statistics_of
+from featcache.cache.spool import bytes_on_disk, spool_dtype
 from featcache.cache.writer import StoreWriter
 from featcache.errors import AudioError, StoreError
 from featcache.extraction.report import Failure, format_bytes
@@ -25,6 +28,10 @@ log = logging.getLogger(__name__)
 # A shard is what a crash may cost: half a minute of a base model's work on two cores.
 SHARD_BYTES = 128 * 2**20
 SHARD_UTTERANCES = 256
+# Where little of each utterance is kept, bytes do not tell how much work a shard is.
+SHARD_SECONDS = 3600.0
+# An utterance's rows in the tables of shard and index, and its part of what HDF5 adds: as found in full shards.
+ROW_BYTES = 470
 
 
 @dataclass
@@ -43,16 +50,45 @@ class Target:
     failures: dict[str, Failure] = field(default_factory=dict)
     number: int | None = None
 
-    def bytes_for(self, num_samples: int, sampling_rate: int) -> int:
-        """What an utterance will take on disk, its statistics included."""
+    def shape(self, num_samples: int, sampling_rate: int) -> tuple[int, int, int]:
+        """(num_layers, num_frames, hidden_size) of a signal as the extractor sees it."""
+        description = self.extractor.description
+        num_frames = self.extractor.num_frames(num_samples, sampling_rate)
+        return len(description.layer_names), num_frames, description.hidden_size
+
+    def size_of(self, num_samples: int, sampling_rate: int) -> "Size":
+        """What an utterance will take on the disk, its statistics included.
+
+        Args:
+            num_samples: Of the utterance in its file.
+            sampling_rate: Of the file, in Hz.
+        """
         description = self.extractor.description
         rate = description.sampling_rate or sampling_rate
-        num_samples = audio.kept_samples(num_samples, sampling_rate, description.max_seconds)
-        frames = self.extractor.num_frames(audio.resampled_length(num_samples, sampling_rate, rate), rate)
-        values = len(description.layer_names) * description.hidden_size
+        used = audio.kept_samples(num_samples, sampling_rate, description.max_seconds)
+        shape = self.shape(audio.resampled_length(used, sampling_rate, rate), rate)
         storage_dtype = self.writer.storage_dtype
         per_statistic = len(statistics_of(storage_dtype)) * np.dtype(np.float32).itemsize
-        return values * (frames * np.dtype(storage_dtype).itemsize + per_statistic)
+        stored = ROW_BYTES + shape[0] * shape[2] * per_statistic
+        if self.writer.pool:
+            return Size(stored=stored)
+        stored += math.prod(shape) * np.dtype(storage_dtype).itemsize
+        if not description.in_windows(num_samples / sampling_rate):
+            return Size(stored=stored)
+        return Size(stored=stored, spooled=bytes_on_disk(shape, spool_dtype(storage_dtype)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """What an utterance takes on the disk.
+
+    Attributes:
+        stored: For good, in bytes.
+        spooled: While it is computed, in bytes.
+    """
+
+    stored: int = 0
+    spooled: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,12 +98,23 @@ class Item:
     utterance: Utterance
     seconds: float
     bytes: int
+    spooled: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
+    """What is to be done.
+
+    Attributes:
+        items: In the manifest's order.
+        bytes: What it will take on the disk.
+        spooled: What long utterances that are under way take beside that, at most.
+        seconds: Length of the audio.
+    """
+
     items: list[Item]
     bytes: int
+    spooled: int
     seconds: float
 
 
@@ -94,21 +141,41 @@ def make_plan(targets: Sequence[Target], root: Path, wanted: Sequence[Utterance]
     items = []
     for utterance, header in zip(todo, headers, strict=True):
         num_samples, rate = header
-        size = sum(t.bytes_for(num_samples, rate) for t in targets if utterance.utterance_id in t.todo and num_samples)
-        items.append(Item(utterance=utterance, seconds=num_samples / rate, bytes=size))
-    return Plan(items=items, bytes=sum(i.bytes for i in items), seconds=sum(i.seconds for i in items))
+        sizes = [t.size_of(num_samples, rate) for t in targets if utterance.utterance_id in t.todo and num_samples]
+        items.append(
+            Item(
+                utterance=utterance,
+                seconds=num_samples / rate,
+                bytes=sum(size.stored for size in sizes),
+                spooled=sum(size.spooled for size in sizes),
+            )
+        )
+    return Plan(
+        items=items,
+        bytes=sum(item.bytes for item in items),
+        spooled=_spooled_at_once(items, workers),
+        seconds=sum(item.seconds for item in items),
+    )
+
+
+def _spooled_at_once(items: Sequence[Item], workers: int) -> int:
+    """The largest of what is being computed, and the largest group, which waits to be written."""
+    largest = heapq.nlargest(workers, (item.spooled for item in items))
+    return sum(largest) + max((sum(item.spooled for item in group) for group in groups(items)), default=0)
 
 
 def groups(items: Iterable[Item]) -> Iterator[list[Item]]:
     """Cut a plan into what makes a shard each."""
     group: list[Item] = []
-    size = 0
+    size, seconds = 0, 0.0
     for item in items:
-        if group and (size + item.bytes > SHARD_BYTES or len(group) == SHARD_UTTERANCES):
+        full = size + item.bytes > SHARD_BYTES or seconds + item.seconds > SHARD_SECONDS
+        if group and (full or len(group) == SHARD_UTTERANCES):
             yield group
-            group, size = [], 0
+            group, size, seconds = [], 0, 0.0
         group.append(item)
         size += item.bytes
+        seconds += item.seconds
     if group:
         yield group
 
@@ -143,6 +210,9 @@ def tell_size(plan: Plan, targets: Sequence[Target], cache: Path) -> None:
         cut = sum(most is not None and item.seconds > most for item in plan.items)
         if cut:
             log.warning("%s: of %d utterances only the first %g s are used", target.name, cut, most)
+        windows = sum(target.extractor.description.in_windows(item.seconds) for item in plan.items)
+        if windows:
+            log.info("%s: %d long utterances are computed in windows", target.name, windows)
         log.info("%s: %d utterances to extract, %d there", target.name, len(target.todo), len(target.writer.entries()))
     if not plan.items:
         return
@@ -151,9 +221,10 @@ def tell_size(plan: Plan, targets: Sequence[Target], cache: Path) -> None:
     log.info(
         "%.0f s of audio will take %s on disk (%s free)", plan.seconds, format_bytes(plan.bytes), format_bytes(free)
     )
-    if plan.bytes > free:
+    needed = plan.bytes + plan.spooled
+    if needed > free:
         raise StoreError(
-            f"{format_bytes(plan.bytes)} will be needed under {cache} and {format_bytes(free)} are free; "
+            f"{format_bytes(needed)} will be needed under {cache} and {format_bytes(free)} are free; "
             "make room, or store fewer layers with --layers"
         )
 

@@ -1,6 +1,7 @@
 """Plan → shards: threads take utterances through decoding and every extractor while finished groups are written."""
 
 import logging
+import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,10 +13,10 @@ from featcache.cache.quantise import quantise
 from featcache.cache.statistics import of_frames
 from featcache.cache.writer import Record, encode
 from featcache.errors import AudioError, FeatureError
+from featcache.extraction.long import StoppedError, record_in_windows
 from featcache.extraction.plan import Item, Plan, Target, groups, pack
 from featcache.extraction.report import Failure
 from featcache.extractors.base import Features, signal_for
-from featcache.manifest import Utterance
 from featcache.progress import progress, real_time
 
 log = logging.getLogger(__name__)
@@ -52,6 +53,10 @@ class Run:
         self._workers = workers
         self._batch_seconds = batch_seconds
         self._strict = strict
+        self._stopping = threading.Event()
+        self._checksum = audio.Checksums()
+        # what waits to be written takes no memory, but room on the disk
+        self._ahead = workers if plan.spooled else BATCHES_AHEAD * workers
         self._position = {item.utterance.utterance_id: number for number, item in enumerate(plan.items)}
         self.extracted: set[str] = set()
 
@@ -69,7 +74,7 @@ class Run:
         ):
             try:
                 while True:
-                    while len(pending) < BATCHES_AHEAD * self._workers and (batch := next(batches, None)):
+                    while len(pending) < self._ahead and (batch := next(batches, None)):
                         pending.append((pool.submit(self._process, batch[0]), batch[1]))
                     if not pending:
                         return False
@@ -82,7 +87,8 @@ class Run:
                         self._write(done)
                         done = []
             except KeyboardInterrupt:
-                log.warning("stopping: what is under way is finished and written first")
+                log.warning("stopping: what is under way is finished and written first, except long utterances")
+                self._stopping.set()
                 for future, _ in pending:
                     if not future.cancel():
                         done += future.result()
@@ -118,16 +124,26 @@ class Run:
         recordings = {}
         for outcome in outcomes:
             utterance = outcome.item.utterance
+            targets = [target for target in self._targets if utterance.utterance_id in target.todo]
+            whole = [t for t in targets if not t.extractor.description.in_windows(outcome.item.seconds)]
+            for target in targets:
+                if target not in whole:
+                    self._compute_in_windows(target, outcome)
+            if not whole:
+                continue
             try:
-                recordings[utterance.utterance_id] = audio.read(self._root, utterance)
+                recordings[utterance.utterance_id] = audio.read(
+                    self._root, utterance, max_seconds=_most_seconds(whole), checksum=self._checksum
+                )
             except AudioError as error:
-                outcome.reasons = {t.name: str(error) for t in self._targets if utterance.utterance_id in t.todo}
+                outcome.reasons |= {target.name: str(error) for target in whole}
         for target in self._targets:
             wanted = target.todo & recordings.keys()
             todo = [
                 (outcome, recordings[outcome.item.utterance.utterance_id])
                 for outcome in outcomes
                 if outcome.item.utterance.utterance_id in wanted
+                and not target.extractor.description.in_windows(outcome.item.seconds)
             ]
             if not todo:
                 continue
@@ -135,10 +151,22 @@ class Run:
                 try:
                     if isinstance(features, AudioError):
                         raise features
-                    outcome.records[target.name] = _record(target, outcome.item.utterance, recording, features)
+                    outcome.records[target.name] = _record(target, outcome.item, recording, features)
                 except (AudioError, FeatureError) as error:
                     outcome.reasons[target.name] = str(error)
         return outcomes
+
+    def _compute_in_windows(self, target: Target, outcome: Outcome) -> None:
+        item = outcome.item
+        try:
+            sha256 = audio.checksum_of(self._root, item.utterance, self._checksum)
+            outcome.records[target.name] = record_in_windows(
+                target, self._root, item, sha256, batch_seconds=self._batch_seconds, stopping=self._stopping
+            )
+        except StoppedError:
+            return
+        except (AudioError, FeatureError) as error:
+            outcome.reasons[target.name] = str(error)
 
     def _write(self, outcomes: Sequence[Outcome]) -> None:
         outcomes = sorted(outcomes, key=lambda outcome: self._position[outcome.item.utterance.utterance_id])
@@ -171,20 +199,29 @@ def _extract(target: Target, recordings: Sequence[audio.Recording]) -> list[Feat
         return [result for recording in recordings for result in _extract(target, [recording])]
 
 
-def _record(target: Target, utterance: Utterance, recording: audio.Recording, features: Features) -> Record:
+def _most_seconds(targets: Sequence[Target]) -> float | None:
+    """How much of an utterance these targets want together."""
+    wanted = [target.extractor.description.max_seconds for target in targets]
+    return max((seconds for seconds in wanted if seconds is not None), default=None) if None not in wanted else None
+
+
+def _record(target: Target, item: Item, recording: audio.Recording, features: Features) -> Record:
     statistics = of_frames(features)
     layer_names = target.extractor.description.layer_names
-    if target.writer.storage_dtype == "int8":
+    if target.writer.pool:
+        encode(features, "float32", layer_names)  # statistics of what is not finite are none
+        stored = None
+    elif target.writer.storage_dtype == "int8":
         stored, step = quantise(encode(features, "float32", layer_names), statistics.mean)
         statistics = replace(statistics, step=step)
     else:
         stored = encode(features, target.writer.storage_dtype, layer_names)
     return Record(
-        utterance_id=utterance.utterance_id,
+        utterance_id=item.utterance.utterance_id,
         features=stored,
         statistics=statistics,
-        duration=recording.duration,
+        duration=item.seconds or recording.duration,
         audio_sha256=recording.sha256,
-        start=utterance.start,
-        end=utterance.end,
+        start=item.utterance.start,
+        end=item.utterance.end,
     )

@@ -51,6 +51,7 @@ class Store:
     folder: Path
     recipe: Recipe
     storage_dtype: str
+    pool: bool
     settings: str
 
 
@@ -121,7 +122,7 @@ def do_group(job: Job, group: Group) -> Done | None:
     batch_seconds = job.batch_seconds
     if batch_seconds is None:
         batch_seconds = default_batch_seconds(usable_devices(job.stores[0].recipe.device))
-    plan = Plan(items=group.items, bytes=0, seconds=0.0)
+    plan = Plan(items=group.items, bytes=0, seconds=0.0, spooled=0)
     run = Run(targets, job.root, plan, workers=1, batch_seconds=batch_seconds, strict=job.strict)
     run.as_one_group()
     return Done(
@@ -145,14 +146,14 @@ def _state(job: Job) -> bytes:
 
 def _tools(job: Job, store: Store) -> tuple[Extractor, StoreWriter]:
     with _TURN:
-        extractor = _extractor(store.recipe, store.settings, store.storage_dtype)
+        extractor = _extractor(store.recipe, store.settings, store.storage_dtype, store.pool)
         return extractor, _writer(job.marker, store, extractor)
 
 
 @lru_cache(maxsize=4)
-def _extractor(recipe: Recipe, settings: str, storage_dtype: str) -> Extractor:
+def _extractor(recipe: Recipe, settings: str, storage_dtype: str, pool: bool) -> Extractor:
     extractor = create_extractor(recipe.model, device=usable_devices(recipe.device), **dict(recipe.options))
-    mine, expected = json.loads(settings_text(extractor, storage_dtype)), json.loads(settings)
+    mine, expected = json.loads(settings_text(extractor, storage_dtype, pool)), json.loads(settings)
     differing = sorted(name for name in mine | expected if mine.get(name) != expected.get(name))
     if differing:
         raise ClusterError(
@@ -164,12 +165,12 @@ def _extractor(recipe: Recipe, settings: str, storage_dtype: str) -> Extractor:
 
 @lru_cache(maxsize=4)
 def _writer(_marker: Path, store: Store, extractor: Extractor) -> StoreWriter:
-    return StoreWriter(store.folder, extractor.description, store.storage_dtype)
+    return StoreWriter(store.folder, extractor.description, store.storage_dtype, pool=store.pool)
 
 
-def settings_text(extractor: Extractor, storage_dtype: str) -> str:
+def settings_text(extractor: Extractor, storage_dtype: str, pool: bool) -> str:
     """The identity of a store that this extractor fills, as JSON."""
-    return json.dumps(layout.identity(extractor.description, storage_dtype), sort_keys=True)
+    return json.dumps(layout.identity(extractor.description, storage_dtype, pool=pool), sort_keys=True)
 
 
 def _here() -> str:

@@ -2,15 +2,72 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from featcache.audio import ChannelPolicy, Recording, Signal
+from featcache.errors import ModelError
 
 Features = npt.NDArray[np.float32]
+
+CHUNK_OPTIONS = ("chunk_seconds", "overlap_seconds")
+OVERLAP_SECONDS = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chunks:
+    """How an utterance is computed that is too long to be computed whole.
+
+    Attributes:
+        seconds: Whatever is longer is computed in windows of this length.
+        overlap: What neighbouring windows have in common, in seconds, at least.
+    """
+
+    seconds: float
+    overlap: float
+
+    def settings(self) -> dict[str, float]:
+        """As they stand among a store's settings."""
+        return dict(zip(CHUNK_OPTIONS, (self.seconds, self.overlap), strict=True))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChunkConfig:
+    """What every extractor can be told of long utterances.
+
+    Attributes:
+        chunk_seconds: Longer utterances are computed in windows of this length; None computes all of them whole.
+        overlap_seconds: Of neighbouring windows; None is two seconds.
+    """
+
+    chunk_seconds: float | None = None
+    overlap_seconds: float | None = None
+
+    def chunks(self) -> Chunks | None:
+        """The two together.
+
+        Raises:
+            ModelError: an overlap of no windows, or one that is not shorter than they are.
+        """
+        if self.chunk_seconds is None:
+            if self.overlap_seconds is not None:
+                raise ModelError("--overlap-seconds is that of windows; give their length with --chunk-seconds")
+            return None
+        overlap = OVERLAP_SECONDS if self.overlap_seconds is None else self.overlap_seconds
+        if not 0 <= overlap < self.chunk_seconds:
+            raise ModelError(
+                f"--overlap-seconds is {overlap:g}, expected less than the {self.chunk_seconds:g} of --chunk-seconds"
+            )
+        return Chunks(seconds=float(self.chunk_seconds), overlap=float(overlap))
+
+    def settings(self) -> dict[str, Any]:
+        """The configuration as it stands among a store's settings: of chunks nothing where there are none."""
+        chunks = self.chunks()
+        plain = {name: value for name, value in asdict(self).items() if name not in CHUNK_OPTIONS}
+        return {**plain, **(chunks.settings() if chunks else {})}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +82,7 @@ class Description:
         sampling_rate: In Hz of the signals it wants; None takes each file's own.
         channel: How it wants several channels mixed down.
         max_seconds: How much of each utterance it wants, from the beginning; None is all.
+        chunks: How long utterances are computed; None is whole.
         settings: All that changes numbers. Equal settings, equal features: this is a store's identity.
         provenance: What else is worth knowing: versions, revisions, feature names.
     """
@@ -36,8 +94,14 @@ class Description:
     sampling_rate: int | None
     channel: ChannelPolicy
     max_seconds: float | None = None
+    chunks: Chunks | None = None
     settings: dict[str, Any]
     provenance: dict[str, Any] = field(default_factory=dict)
+
+    def in_windows(self, seconds: float) -> bool:
+        """Whether an utterance of this length is computed in windows."""
+        used = seconds if self.max_seconds is None else min(seconds, self.max_seconds)
+        return self.chunks is not None and used > self.chunks.seconds
 
 
 def signal_for(description: Description, recording: Recording) -> Signal:
@@ -55,6 +119,14 @@ class Extractor(ABC):
     @abstractmethod
     def num_frames(self, num_samples: int, sampling_rate: int) -> int:
         """The number of frames that :meth:`extract` will return for such a signal; 0 if it is too short."""
+
+    @abstractmethod
+    def hop(self, sampling_rate: int) -> int:
+        """Samples between two frames: a signal without so many at its beginning has the same frames but the first."""
+
+    def context(self, sampling_rate: int) -> int:
+        """How many frames at either end of a signal reach beyond it; none unless an extractor says otherwise."""
+        return 0
 
     @abstractmethod
     def extract(self, signals: Sequence[Signal]) -> list[Features]:

@@ -6,14 +6,15 @@ Affective Computing. openSMILE's licence allows research and private use only.
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from featcache.audio import ChannelPolicy, Signal
-from featcache.errors import AudioError
-from featcache.extractors.base import Description, Extractor, Features
+from featcache.errors import AudioError, ModelError
+from featcache.extractors.base import ChunkConfig, Description, Extractor, Features
+from featcache.extractors.windows import check_chunks
 
 FRAME_SHIFT = 0.010
 # Below this openSMILE's 60 ms pitch window does not fit and it answers with rows of NaN.
@@ -23,8 +24,14 @@ LARGEST_SAMPLE = np.float32(1 - 2**-15)
 
 
 @dataclass(frozen=True, kw_only=True)
-class EgemapsConfig:
+class EgemapsConfig(ChunkConfig):
     """Which eGeMAPS features, of which signal.
+
+    In windows (``chunk_seconds``, of descriptors alone) all but jitter and shimmer are those of the whole signal, as
+    long as windows overlap by two seconds. openSMILE follows the periods of a voice from where it sets in: jitter and
+    shimmer are those of the whole, too, where the voice pauses between a window's beginning and the first frame that is
+    taken from it. On 577 s of RAVDESS and EmoDB strung together, in windows of 10 s, no value differed; in a minute of
+    voice without a pause jitter was off by 0.5 and shimmer by 0.2 standard deviations (root mean square).
 
     Attributes:
         level: ``lld``, 25 low-level descriptors every 10 ms, or ``functionals``, 88 values per utterance.
@@ -46,6 +53,8 @@ class EgemapsExtractor(Extractor):
         import opensmile
 
         self._functionals = config.level == "functionals"
+        if self._functionals and config.chunks():
+            raise ModelError("--chunk-seconds does not apply to egemaps-functionals, which are of the whole utterance")
         level = opensmile.FeatureLevel.Functionals if self._functionals else opensmile.FeatureLevel.LowLevelDescriptors
         self._smile = opensmile.Smile(feature_set=opensmile.FeatureSet.eGeMAPSv02, feature_level=level)
         self.description = Description(
@@ -55,18 +64,21 @@ class EgemapsExtractor(Extractor):
             sampling_rate=config.sampling_rate,
             channel=config.channel,
             max_seconds=config.max_seconds,
-            settings={"extractor": "egemaps", "feature_set": "eGeMAPSv02", **asdict(config)},
+            chunks=config.chunks(),
+            settings={"extractor": "egemaps", "feature_set": "eGeMAPSv02", **config.settings()},
             provenance={"feature_names": list(self._smile.feature_names), "opensmile_version": opensmile.__version__},
         )
+        check_chunks(self)
 
     def num_frames(self, num_samples: int, sampling_rate: int) -> int:
         if num_samples < SHORTEST * sampling_rate:
             return 0
         if self._functionals:
             return 1
-        # openSMILE rounds as C does: a half, such as 220.5 samples at 22,050 Hz, goes up
-        hop, window = (math.floor(seconds * sampling_rate + 0.5) for seconds in (FRAME_SHIFT, SHORTEST))
-        return (num_samples - window) // hop + 2
+        return (num_samples - _in_samples(SHORTEST, sampling_rate)) // self.hop(sampling_rate) + 2
+
+    def hop(self, sampling_rate: int) -> int:
+        return _in_samples(FRAME_SHIFT, sampling_rate)
 
     def extract(self, signals: Sequence[Signal]) -> list[Features]:
         return [self._extract_one(signal) for signal in signals]
@@ -79,3 +91,8 @@ class EgemapsExtractor(Extractor):
             )
         values = self._smile(np.clip(signal.samples, -1, LARGEST_SAMPLE), signal.sampling_rate)
         return np.ascontiguousarray(values.transpose(0, 2, 1), dtype=np.float32)
+
+
+def _in_samples(seconds: float, sampling_rate: int) -> int:
+    # openSMILE rounds as C does: a half, such as 220.5 samples at 22,050 Hz, goes up
+    return math.floor(seconds * sampling_rate + 0.5)

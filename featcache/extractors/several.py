@@ -27,6 +27,9 @@ class SeveralDevices(Extractor):
     def num_frames(self, num_samples: int, sampling_rate: int) -> int:
         return self._copies[0].num_frames(num_samples, sampling_rate)
 
+    def hop(self, sampling_rate: int) -> int:
+        return self._copies[0].hop(sampling_rate)
+
     def extract(self, signals: Sequence[Signal]) -> list[Features]:
         with self._least_busy() as copy:
             return copy.extract(signals)

@@ -2,17 +2,18 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 
 from featcache.audio import ChannelPolicy, Signal
 from featcache.errors import AudioError, ModelError
-from featcache.extractors.base import Description, Extractor, Features
+from featcache.extractors.base import ChunkConfig, Description, Extractor, Features
+from featcache.extractors.windows import check_chunks
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpectrogramConfig:
+class SpectrogramConfig(ChunkConfig):
     """A linear magnitude spectrogram.
 
     The defaults are what Pepino et al. 2021 describe; what they ran on RAVDESS is ``window="400samples"``,
@@ -54,8 +55,10 @@ class SpectrogramExtractor(Extractor):
             sampling_rate=rate,
             channel=config.channel,
             max_seconds=config.max_seconds,
-            settings={"extractor": "spectrogram", **asdict(config)},
+            chunks=config.chunks(),
+            settings={"extractor": "spectrogram", **config.settings()},
         )
+        check_chunks(self)
 
     def num_frames(self, num_samples: int, sampling_rate: int) -> int:
         _, hop, n_fft = self._lengths(sampling_rate)
@@ -63,6 +66,13 @@ class SpectrogramExtractor(Extractor):
             return 0
         padding = 2 * (n_fft // 2) if self._config.center else 0
         return 1 + (num_samples + padding - n_fft) // hop
+
+    def hop(self, sampling_rate: int) -> int:
+        return self._lengths(sampling_rate)[1]
+
+    def context(self, sampling_rate: int) -> int:
+        _, hop, n_fft = self._lengths(sampling_rate)
+        return -(-(n_fft // 2) // hop) if self._config.center else 0
 
     def extract(self, signals: Sequence[Signal]) -> list[Features]:
         return [self._extract_one(signal) for signal in signals]

@@ -26,9 +26,10 @@ from torch import Tensor, nn
 
 from featcache.audio import Signal
 from featcache.errors import AudioError, ModelError
-from featcache.extractors.base import Description, Extractor, Features
+from featcache.extractors.base import ChunkConfig, Description, Extractor, Features
 from featcache.extractors.models import ARCHITECTURE, SAMPLING_RATE, load
 from featcache.extractors.transfer import on
+from featcache.extractors.windows import check_chunks
 from featcache.layers import select_layers
 
 # WavLM's own two masks. For good, because catch_warnings would change the filters under other threads' feet.
@@ -38,8 +39,11 @@ INPUT = "input"  # the encoder's input after positional convolution: Hugging Fac
 
 
 @dataclass(frozen=True, kw_only=True)
-class SSLConfig:
+class SSLConfig(ChunkConfig):
     """Which model, and which of its layers.
+
+    In windows (``chunk_seconds``) a model sees each window by itself: whatever it normalises over time, attends to or
+    counts positions of lies in that window.
 
     Attributes:
         model: Short name, Hugging Face id, or folder.
@@ -82,6 +86,7 @@ class SSLExtractor(Extractor):
         self._pass = _Pass()
         self._attach_hooks()
         model_config = self._model.config
+        chunks = config.chunks()
         self.description = Description(
             dataset="hidden_states",
             layer_names=self._wanted,
@@ -90,6 +95,7 @@ class SSLExtractor(Extractor):
             sampling_rate=SAMPLING_RATE,
             channel="mean",
             max_seconds=config.max_seconds,
+            chunks=chunks,
             settings={
                 "extractor": "ssl",
                 "model_id": loaded.model_id,
@@ -100,6 +106,7 @@ class SSLExtractor(Extractor):
                 "do_normalize": None if self._whisper else bool(self._feature_extractor.do_normalize),
                 "max_seconds": config.max_seconds,
                 "precision": config.precision,
+                **(chunks.settings() if chunks else {}),
             },
             provenance={
                 "model_type": model_config.model_type,
@@ -109,11 +116,19 @@ class SSLExtractor(Extractor):
                 "transformers_version": transformers.__version__,
             },
         )
+        if chunks and self._whisper and chunks.seconds > self._longest:
+            raise ModelError(
+                f"--chunk-seconds is {chunks.seconds:g}, but Whisper hears {self._longest:g} s; give at most that"
+            )
+        check_chunks(self)
 
     def num_frames(self, num_samples: int, sampling_rate: int) -> int:
         if self._whisper:
             return -(-num_samples // self._hop)
         return _frames_after(self._model.config, num_samples, len(self._model.config.conv_kernel))
+
+    def hop(self, sampling_rate: int) -> int:
+        return self._hop
 
     def extract(self, signals: Sequence[Signal]) -> list[Features]:
         num_frames = [self.num_frames(len(signal.samples), signal.sampling_rate) for signal in signals]
@@ -161,9 +176,13 @@ class SSLExtractor(Extractor):
         if self._whisper and num_frames > self._model.config.max_source_positions:
             raise AudioError(
                 f"{len(signal.samples) / SAMPLING_RATE:.1f} s are too long for Whisper, which hears "
-                f"{self._model.config.max_source_positions * self._hop / SAMPLING_RATE:.0f} s; "
-                "split it with start and end in a manifest"
+                f"{self._longest:.0f} s; compute it in windows with --chunk-seconds {self._longest:.0f}"
             )
+
+    @property
+    def _longest(self) -> float:
+        """What Whisper hears, in seconds."""
+        return float(self._model.config.max_source_positions * self._hop / SAMPLING_RATE)
 
     @property
     def _hop(self) -> int:

@@ -76,10 +76,12 @@ class Features:
         return tensor
 
     def _load(self, utterance_id: str) -> npt.NDArray[np.float32]:
-        view = self.store.view(utterance_id)
+        per_frame = 2 if self.halved else 1
+        needed = slice(None if self.max_frames is None else per_frame * self.max_frames)
+        view = self.store.view(utterance_id, self.layers, needed)
         if self.halved:
             view = halve_frames(view)
-        frames = np.asarray(view[list(self.layers), : self.max_frames], dtype=np.float32)
+        frames = np.asarray(view[:, : self.max_frames], dtype=np.float32)
         if self._normaliser is None or not self._normaliser.group_of:
             return np.ascontiguousarray(frames)
         return self._normaliser(utterance_id, frames)

@@ -68,6 +68,12 @@ def resolve(
     if len(set(names)) < len(names):
         raise ManifestError(f"--features names a store twice: {', '.join(names)}")
     stores = [_open_finished(cache, store) for store in names]
+    pooled = [store.name for store in stores if store.pooled_only]
+    if pooled:
+        raise StoreError(
+            f"{', '.join(pooled)} holds statistics alone (--pool), but head {head!r} is trained on frames; "
+            "extract them into a store of another --name without --pool"
+        )
     manifest = cache.manifest.select(**select) if select else cache.manifest
     manifest, warnings = _without_missing(manifest, stores)
     protocol = protocol or default_protocol(manifest)
@@ -150,7 +156,8 @@ def _open_finished(cache: FeatureCache, name: str) -> FeatureStore:
 
 
 def _default_features(cache: FeatureCache, head: str) -> list[str]:
-    models = [name for name in cache if cache[name].metadata["dataset"] == "hidden_states"]
+    stores = [store for store in map(cache.__getitem__, cache) if store.metadata["dataset"] == "hidden_states"]
+    models = [store.name for store in stores if not store.pooled_only] or [store.name for store in stores]
     if len(models) != 1:
         found = f"several models: {', '.join(models)}" if models else f"no model, but {', '.join(cache) or 'nothing'}"
         raise StoreError(f"{cache.path} holds {found}; choose with --features NAME")

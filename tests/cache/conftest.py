@@ -1,8 +1,11 @@
 """What the cache's tests share: made-up features, and stores written from them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from featcache.cache.quantise import quantise
 from featcache.cache.statistics import of_frames
 from featcache.cache.writer import Record, StoreWriter, encode
 from featcache.extractors.base import Description
@@ -46,12 +49,13 @@ def record():
     def make(utterance_id, features, storage_dtype="float16", **fields):
         names = [str(number) for number in range(len(features))]
         given = {"duration": 1.5, "audio_sha256": "0" * 64, "start": None, "end": None, **fields}
-        return Record(
-            utterance_id=utterance_id,
-            features=encode(features, storage_dtype, names),
-            statistics=of_frames(features),
-            **given,
-        )
+        statistics = of_frames(features)
+        if storage_dtype == "int8":
+            stored, step = quantise(features, statistics.mean)
+            statistics = replace(statistics, step=step)
+        else:
+            stored = encode(features, storage_dtype, names)
+        return Record(utterance_id=utterance_id, features=stored, statistics=statistics, **given)
 
     return make
 

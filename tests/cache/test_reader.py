@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import featcache
-from featcache.cache import layout
+from featcache.cache import layout, reader
 from featcache.cache.reader import FeatureCache, FeatureStore
 from featcache.errors import StoreError
 from featcache.manifest import Manifest, Utterance
@@ -111,6 +111,32 @@ def test_a_view_reads_nothing_else(tmp_path, write_store, make_features):
             blank[place : place + len(stretch)] = stretch
         file.write(blank)
     np.testing.assert_array_equal(view, features["u1"].astype(np.float16))
+
+
+LAYERS = [None, [2], [0, 1], [2, 0], [1, 1]]
+FRAMES = [None, slice(3), slice(2, None), slice(1, 4), slice(None, None, 2), slice(-2, None), slice(0, 0), slice(99)]
+
+
+@pytest.mark.parametrize("storage_dtype", ["float16", "float32", "int8"])
+@pytest.mark.parametrize("layers", LAYERS)
+@pytest.mark.parametrize("frames", FRAMES)
+def test_a_part_of_an_utterance_is_that_part_of_the_whole(write_store, make_features, storage_dtype, layers, frames):
+    store = FeatureStore(write_store(make_features(4, 7, 3), storage_dtype=storage_dtype))
+    whole = store.view("u1")
+    part = store.view("u1", layers, frames)
+    assert part.dtype == whole.dtype
+    expected = whole if layers is None else np.stack([whole[layer] for layer in layers])
+    np.testing.assert_array_equal(part, expected if frames is None else expected[:, frames])
+
+
+def test_of_8_bits_only_what_is_asked_for_is_restored(write_store, make_features, monkeypatch):
+    store = FeatureStore(write_store(make_features(7), storage_dtype="int8"))
+    restored = []
+    monkeypatch.setattr(reader, "restore", lambda in_steps, mean, step: restored.append((in_steps, mean, step)))
+    store.view("u0", [2], slice(4, 6))
+    ((in_steps, mean, step),) = restored
+    assert in_steps.shape == (1, 2, 4)
+    assert mean.shape == step.shape == (1, 4)
 
 
 def test_an_open_shard_holds_one_file_descriptor(write_store, make_features):

@@ -103,7 +103,7 @@ def test_only_the_first_frames_are_given_out_but_all_count_for_the_statistics(op
         np.testing.assert_allclose(features[utterance_id], ((values - mean) / std)[:, :4], rtol=Z_SCORES, atol=Z_SCORES)
 
 
-@pytest.mark.parametrize("max_frames", [None, 2])
+@pytest.mark.parametrize("max_frames", [None, 1, 2, 3, 4, 5])
 @pytest.mark.parametrize("scope", SCOPES)
 def test_egemaps_are_halved_before_and_normalised_with_statistics_of_all_frames(
     open_features, frames, manifest, scope, max_frames
@@ -117,6 +117,17 @@ def test_egemaps_are_halved_before_and_normalised_with_statistics_of_all_frames(
         expected = (plain_halves(values) - mean) / std
         assert features.num_frames(utterance_id) == expected.shape[1]
         np.testing.assert_allclose(features[utterance_id], expected[:, :max_frames], rtol=Z_SCORES, atol=Z_SCORES)
+
+
+@pytest.mark.parametrize(("kind", "most_frames"), [("ssl", 2), ("egemaps", 4)])
+def test_no_more_is_read_than_is_used(open_features, frames, monkeypatch, kind, most_frames):
+    frames = {utterance_id: values[: 3 if kind == "ssl" else 1] for utterance_id, values in frames.items()}
+    features = open_features(frames, kind=kind, max_frames=2, layers="1" if kind == "ssl" else "all")
+    view = features.store.view
+    read = []
+    monkeypatch.setattr(features.store, "view", lambda *part: read.append(view(*part)) or read[-1])
+    assert features["a2"].shape == (1, 2, 4)
+    assert [part.shape for part in read] == [(1, most_frames, 4)]
 
 
 @pytest.mark.parametrize(

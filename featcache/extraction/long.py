@@ -1,0 +1,86 @@
+"""Long utterance → record, window by window: neither its audio nor its features are ever in memory as a whole."""
+
+from dataclasses import replace
+from pathlib import Path
+from threading import Event
+
+import numpy as np
+import numpy.typing as npt
+
+from featcache.cache.quantise import count_steps, step_between
+from featcache.cache.spool import Spool, spool_dtype
+from featcache.cache.statistics import RunningStatistics, Statistics
+from featcache.cache.writer import Record, encode
+from featcache.extraction.plan import Item, Target
+from featcache.extractors.chunked import extract_windows, signal_length
+
+
+class StoppedError(Exception):
+    """A computation was given up because the extraction is to end."""
+
+
+def record_in_windows(
+    target: Target, root: Path, item: Item, audio_sha256: str, *, batch_seconds: float, stopping: Event
+) -> Record:
+    """Compute an utterance in windows; its features, if they are kept, go to a spool.
+
+    Raises:
+        StoppedError: ``stopping`` was set before the end.
+        AudioError: what cannot be decoded or computed.
+        FeatureError: a window's values that may not be stored.
+        StoreError: the disk is full.
+    """
+    features = _Features(target, signal_length(target.extractor, root, item.utterance))
+    statistics = RunningStatistics()
+    try:
+        for first, window in extract_windows(target.extractor, root, item.utterance, batch_seconds=batch_seconds):
+            if stopping.is_set():
+                raise StoppedError
+            statistics.add(window)
+            features.add(first, window)
+        return Record(
+            utterance_id=item.utterance.utterance_id,
+            statistics=features.finish(statistics.result()),
+            features=features.spool,
+            duration=item.seconds,
+            audio_sha256=audio_sha256,
+            start=item.utterance.start,
+            end=item.utterance.end,
+        )
+    except BaseException:
+        features.close()
+        raise
+
+
+class _Features:
+    """What is stored of windows that come one after the other: nothing of a store of statistics alone."""
+
+    def __init__(self, target: Target, length_and_rate: tuple[int, int]) -> None:
+        self._layer_names = target.extractor.description.layer_names
+        self._in_8_bits = target.writer.storage_dtype == "int8"
+        self._dtype = spool_dtype(target.writer.storage_dtype)
+        self._lowest: npt.NDArray[np.float32] | None = None
+        self.spool: Spool | None = None
+        if not target.writer.pool:
+            self.spool = Spool(target.writer.folder, target.shape(*length_and_rate), self._dtype)
+
+    def add(self, first: int, window: npt.NDArray[np.float32]) -> None:
+        stored = encode(window, self._dtype, self._layer_names)
+        if self.spool is not None:
+            self.spool.write(first, stored)
+        if self._in_8_bits:
+            lowest = window.min(axis=1)
+            self._lowest = lowest if self._lowest is None else np.minimum(lowest, self._lowest)
+
+    def finish(self, statistics: Statistics) -> Statistics:
+        """The statistics as they are stored; from now on the spool gives what is stored."""
+        if self.spool is None or self._lowest is None:
+            return statistics
+        mean = statistics.mean
+        step = step_between(self._lowest, statistics.max, mean)
+        self.spool.encode_with(lambda layer, piece: count_steps(piece, mean[layer], step[layer]), np.int8)
+        return replace(statistics, step=step)
+
+    def close(self) -> None:
+        if self.spool is not None:
+            self.spool.close()

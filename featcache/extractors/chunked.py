@@ -1,0 +1,90 @@
+"""Long file → features, window by window, in bounded memory."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from featcache import audio
+from featcache.audio import Signal
+from featcache.extractors.base import Extractor, Features
+from featcache.extractors.windows import Window, plan_windows
+from featcache.manifest import Utterance
+
+
+def extract_windows(
+    extractor: Extractor, folder: Path, utterance: Utterance, *, batch_seconds: float = 0.0
+) -> Iterator[tuple[int, Features]]:
+    """Compute an utterance in windows, as the extractor's description asks for.
+
+    Args:
+        extractor: What computes.
+        folder: The corpus folder, to which the utterance's path is relative.
+        utterance: Which.
+        batch_seconds: How much audio goes through the extractor together; one window at least.
+
+    Yields:
+        The first frame and (num_layers, num_frames, hidden_size) float32, in order and without gaps.
+
+    Raises:
+        AudioError: as :func:`featcache.audio.stream` and the extractor.
+    """
+    description = extractor.description
+    length, rate = signal_length(extractor, folder, utterance)
+    windows = plan_windows(extractor, length, rate)
+    together = max(1, int(batch_seconds * rate) // (windows[0].stop - windows[0].start))
+    blocks = audio.stream(
+        folder,
+        utterance,
+        channel=description.channel,
+        sampling_rate=description.sampling_rate,
+        max_seconds=description.max_seconds,
+    )
+    with closing(blocks):
+        signal = _Passing(blocks)
+        for number in range(0, len(windows), together):
+            batch = windows[number : number + together]
+            yield from _extract(extractor, signal, batch, rate)
+
+
+def signal_length(extractor: Extractor, folder: Path, utterance: Utterance) -> tuple[int, int]:
+    """The number of samples that an extractor sees of an utterance, and their rate.
+
+    Raises:
+        AudioError: as :func:`featcache.audio.probe`.
+    """
+    description = extractor.description
+    num_samples, file_rate = audio.probe(folder, utterance)
+    rate = description.sampling_rate or file_rate
+    used = audio.kept_samples(num_samples, file_rate, description.max_seconds)
+    return audio.resampled_length(used, file_rate, rate), rate
+
+
+def _extract(
+    extractor: Extractor, signal: "_Passing", windows: Sequence[Window], rate: int
+) -> Iterator[tuple[int, Features]]:
+    signals = [Signal(samples=signal.between(w.start, w.stop), sampling_rate=rate) for w in windows]
+    for window, features in zip(windows, extractor.extract(signals), strict=True):
+        yield window.first_frame, features[:, window.kept]
+
+
+class _Passing:
+    """A signal that passes by in blocks: keeps what is needed of it, and no more."""
+
+    def __init__(self, blocks: Iterator[npt.NDArray[np.float32]]) -> None:
+        self._blocks = blocks
+        self._held = np.empty(0, dtype=np.float32)
+        self._first = 0
+
+    def between(self, start: int, stop: int) -> npt.NDArray[np.float32]:
+        """The samples from ``start``, never before that of the last call, to before ``stop``."""
+        parts = [self._held[start - self._first :]]
+        there = start + len(parts[0])
+        while there < stop:
+            parts.append(next(self._blocks))
+            there += len(parts[-1])
+        self._held = np.concatenate(parts)
+        self._first = start
+        return self._held[: stop - start]
