@@ -36,8 +36,8 @@ def record_in_windows(
         for first, window in extract_windows(target.extractor, root, item.utterance, batch_seconds=batch_seconds):
             if stopping.is_set():
                 raise StoppedError
-            statistics.add(window)
             features.add(first, window)
+            statistics.add(window)
         return Record(
             utterance_id=item.utterance.utterance_id,
             statistics=features.finish(statistics.result()),

@@ -95,6 +95,7 @@ class Run:
                 self._write(done)
                 return True
             except BaseException:
+                self._stopping.set()
                 for future, _ in pending:
                     future.cancel()
                 raise
@@ -201,8 +202,9 @@ def _extract(target: Target, recordings: Sequence[audio.Recording]) -> list[Feat
 
 def _most_seconds(targets: Sequence[Target]) -> float | None:
     """How much of an utterance these targets want together."""
-    wanted = [target.extractor.description.max_seconds for target in targets]
-    return max((seconds for seconds in wanted if seconds is not None), default=None) if None not in wanted else None
+    limits = [target.extractor.description.max_seconds for target in targets]
+    known = [seconds for seconds in limits if seconds is not None]
+    return max(known) if len(known) == len(limits) else None
 
 
 def _record(target: Target, item: Item, recording: audio.Recording, features: Features) -> Record:
