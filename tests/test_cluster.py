@@ -316,7 +316,8 @@ def test_threads_of_a_worker_make_an_extractor_once(tmp_path, monkeypatch):
         folder=tmp_path / "spectrogram",
         recipe=worker.recipe_of("spectrogram", {"n_fft": 512}, "cpu"),
         storage_dtype="float32",
-        settings=worker.settings_text(create_extractor("spectrogram", n_fft=512), "float32"),
+        pool=False,
+        settings=worker.settings_text(create_extractor("spectrogram", n_fft=512), "float32", pool=False),
     )
     job = worker.Job(root=tmp_path, marker=tmp_path / "marker", stores=(store,), batch_seconds=None, strict=False)
     monkeypatch.setattr(worker, "create_extractor", make)

@@ -60,7 +60,9 @@ whole = stores(home / "whole")
 assert all(store.complete for store in whole.values()) and len(whole) == 2
 chance = random.Random(0)
 interrupted = 0
-for number in range(kills):
+for number in range(4 * kills):
+    if interrupted == kills:
+        break
     folder = home / "killed"
     shutil.rmtree(folder, ignore_errors=True)
     pid = run_child(folder)
@@ -70,6 +72,8 @@ for number in range(kills):
     found = stores(folder)
     finished = len(found) == 2 and all(store.complete for store in found.values())
     interrupted += not finished
+    if finished:  # killed too late, because this child was quicker than the one that was timed
+        duration *= 0.8
     for store in found.values():
         assert store.complete == (len(store) == len(whole[store.name]) and (store.path / "index.h5").exists())
     check(folder, whole)
@@ -96,5 +100,5 @@ def test_kill_9_at_random_moments(tmp_path, tiny_model):
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])},
     )
     assert result.returncode == 0, result.stderr
-    # a test whose kills all came too late would show nothing
-    assert int(result.stdout.split()[-1]) >= KILLS // 2
+    # a kill that came too late shows nothing
+    assert int(result.stdout.split()[-1]) == KILLS

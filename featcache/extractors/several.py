@@ -30,6 +30,9 @@ class SeveralDevices(Extractor):
     def hop(self, sampling_rate: int) -> int:
         return self._copies[0].hop(sampling_rate)
 
+    def context(self, sampling_rate: int) -> int:
+        return self._copies[0].context(sampling_rate)
+
     def extract(self, signals: Sequence[Signal]) -> list[Features]:
         with self._least_busy() as copy:
             return copy.extract(signals)
