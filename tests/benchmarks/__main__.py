@@ -1,26 +1,32 @@
-"""``make bench``: prints the table. ``python -m tests.benchmarks --data FOLDER`` takes a corpus of your own."""
+"""``make bench``: prints the page. ``python -m tests.benchmarks --data FOLDER`` takes a corpus of your own."""
 
 import argparse
 import tempfile
 from pathlib import Path
 
 from featcache.corpora.synthetic import make_corpus
-from tests.benchmarks import extraction, training
-from tests.benchmarks.table import conditions, to_markdown
+from tests.benchmarks.page import measure, to_page
+from tests.benchmarks.table import conditions
 
-parser = argparse.ArgumentParser()
-parser.add_argument("--data", type=Path, help="a corpus; by default 64 utterances of synthetic speech")
-parser.add_argument("--model", default="wav2vec2-base", help="built untrained")
-arguments = parser.parse_args()
 
-with tempfile.TemporaryDirectory() as name:
-    folder = Path(name)
-    data = arguments.data
-    if data is None:
-        data = folder / "synthetic"
-        make_corpus(data, repetitions=2)
-    rows = [extraction.compare(arguments.model, data, folder)]
-    cache = next((folder / "home" / "cache").iterdir())
-    rows.append(training.compare(cache, arguments.model, folder))
-print(to_markdown(rows))
-print(f"\n{conditions()}; {arguments.model} untrained, {arguments.data.name if arguments.data else 'synthetic speech'}")
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks")
+    parser.add_argument("--data", type=Path, help="a corpus; by default 64 utterances of synthetic speech")
+    parser.add_argument("--model", default="wav2vec2-base", help="a name or a folder; built untrained")
+    parser.add_argument("--out", type=Path, help="where to write the page as well, such as docs/benchmarks.md")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        data, corpus = arguments.data, arguments.data and arguments.data.name
+        if data is None:
+            data, corpus = folder / "synthetic", "synthetic speech"
+            make_corpus(data, repetitions=2)
+        results = measure(arguments.model, data, folder)
+        page = to_page(results, Path(arguments.model).name, corpus, conditions())
+    print(page, end="")
+    if arguments.out:
+        arguments.out.write_text(page, encoding="utf-8")
+
+
+if __name__ == "__main__":  # processes of their own import this module again
+    main()

@@ -1,4 +1,4 @@
-"""Extraction against the plain loop that a competent user would write, in one run."""
+"""Extraction against the plain loop that a competent user would write, each in a process of its own."""
 
 import time
 from dataclasses import dataclass
@@ -9,16 +9,68 @@ import numpy as np
 
 import featcache
 from featcache.corpora import read_corpus
-from tests.benchmarks.table import Row
+from tests.benchmarks.process import alone
+from tests.benchmarks.table import Table, megabytes
 
 
 @dataclass(frozen=True, kw_only=True)
-class Timed:
+class Plain:
+    """What the plain loop left behind; loading the model is not in its time."""
+
+    path: Path
     seconds: float
-    bytes: int
 
 
-def plain_loop(model: str, data: Path, output: Path) -> Timed:
+@dataclass(frozen=True, kw_only=True)
+class Cached:
+    """What an extraction left behind; loading the model is not in its time."""
+
+    cache: Path
+    store: str
+    num_utterances: int
+    audio_seconds: float
+    seconds: float
+
+    @property
+    def bytes(self) -> int:
+        """Of all that both stores take on disk."""
+        return sum(path.stat().st_size for path in self.cache.glob("*/*.h5"))
+
+    def features(self) -> featcache.FeatureStore:
+        return featcache.open(self.cache)[self.store]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extraction:
+    """Both sides; ``peaks`` are resident memory in bytes, featcache's first."""
+
+    ours: Cached
+    plain: Plain
+    peaks: tuple[int, int]
+    deviation: float
+
+    def table(self) -> Table:
+        hours = self.ours.audio_seconds / 3600
+        on_disk = (self.ours.bytes / hours, self.plain.path.stat().st_size / hours)
+        seconds = (self.ours.seconds, self.plain.seconds)
+        return Table(
+            title="Extraction, eGeMAPS included",
+            text=(
+                "The plain loop takes one utterance after the other: librosa, the model of Hugging Face with all "
+                "hidden states, opensmile; float16 into one file with h5py. The deviation is the largest difference "
+                "over the largest value of an utterance; both sides round to float16."
+            ),
+            columns=("float32", "featcache", "plain loop", "featcache / plain loop"),
+            rows=[
+                ["time", *(f"{value:.1f} s" for value in seconds), _ratio(seconds)],
+                ["peak resident memory", *map(megabytes, self.peaks), _ratio(self.peaks)],
+                ["on disk, per hour of audio", *map(megabytes, on_disk), _ratio(on_disk)],
+                ["deviation", f"{self.deviation:.1e}", "-", "-"],
+            ],
+        )
+
+
+def plain_loop(model: str, data: Path, output: Path) -> Plain:
     """librosa, Hugging Face and opensmile one utterance after the other, all layers into h5py."""
     import librosa
     import opensmile
@@ -29,46 +81,55 @@ def plain_loop(model: str, data: Path, output: Path) -> Timed:
     loaded = load(model, weights="random")
     smile = opensmile.Smile(opensmile.FeatureSet.eGeMAPSv02, opensmile.FeatureLevel.LowLevelDescriptors)
     files = read_corpus(data)
-    librosa.load(files.root / files.manifest[0].path, sr=16000, duration=0.1)  # compiles what it needs
+
+    @torch.inference_mode()
+    def features_of(path: Path) -> tuple[np.ndarray, np.ndarray]:
+        signal, _ = librosa.load(path, sr=16000)
+        inputs = loaded.feature_extractor(signal, sampling_rate=16000, return_tensors="pt")
+        states = loaded.module(inputs["input_values"], output_hidden_states=True).hidden_states
+        hidden_states = torch.stack(states)[:, 0].numpy().astype(np.float16)
+        return hidden_states, smile.process_file(path).to_numpy(np.float32)
+
+    features_of(files.root / files.manifest[0].path)  # warms up
     start = time.perf_counter()
-    with h5py.File(output, "w") as file, torch.inference_mode():
+    with h5py.File(output, "w") as file:
         for utterance in files.manifest:
-            signal, _ = librosa.load(files.root / utterance.path, sr=16000)
-            inputs = loaded.feature_extractor(signal, sampling_rate=16000, return_tensors="pt")
-            states = loaded.module(inputs["input_values"], output_hidden_states=True).hidden_states
             group = file.create_group(utterance.utterance_id)
-            group["hidden_states"] = torch.stack(states)[:, 0].numpy().astype(np.float16)
-            group["egemaps"] = smile.process_file(files.root / utterance.path).to_numpy(np.float32)
-    return Timed(seconds=time.perf_counter() - start, bytes=output.stat().st_size)
+            group["hidden_states"], group["egemaps"] = features_of(files.root / utterance.path)
+    return Plain(path=output, seconds=time.perf_counter() - start)
 
 
-def cached(model: str, data: Path, home: Path) -> Timed:
-    """The same by featcache; loading the model is not counted on either side."""
-    report = featcache.extract(model=model, weights="random", data=data, home=home)
-    size = sum(path.stat().st_size for path in report.cache.glob("*/*.h5"))
-    return Timed(seconds=report.seconds, bytes=size)
+def cached(model: str, data: Path, home: Path, precision: str = "float32") -> Cached:
+    """The same by featcache."""
+    same = {"model": model, "weights": "random", "data": data, "precision": precision}
+    featcache.extract(**same, limit=1, home=home.with_name(f"{home.name}-warm-up"))
+    report = featcache.extract(**same, home=home)
+    return Cached(
+        cache=report.cache,
+        store=report.stores[0],
+        num_utterances=report.num_extracted,
+        audio_seconds=report.audio_seconds,
+        seconds=report.seconds,
+    )
 
 
-def deviation(output: Path, cache: Path) -> float:
+def deviation(plain: Plain, ours: Cached) -> float:
     """Largest difference of blocks 1 … N-1, relative to the largest value; the plain loop keeps another layer 0."""
-    model = next(name for name in featcache.open(cache) if name != "egemaps")
-    store = featcache.open(cache)[model]
+    store = ours.features()
     largest = 0.0
-    with h5py.File(output) as file:
+    with h5py.File(plain.path) as file:
         for utterance_id in store:
-            plain = file[utterance_id]["hidden_states"][1:-1].astype(np.float32)
-            difference = np.abs(plain - store[utterance_id][1:-1]).max()
-            largest = max(largest, float(difference / np.abs(plain).max()))
+            expected = file[utterance_id]["hidden_states"][1:-1].astype(np.float32)
+            difference = np.abs(expected - store[utterance_id][1:-1]).max()
+            largest = max(largest, float(difference / np.abs(expected).max()))
     return largest
 
 
-def compare(model: str, data: Path, folder: Path) -> Row:
-    plain = plain_loop(model, data, folder / "plain.h5")
-    ours = cached(model, data, folder / "home")
-    return Row(
-        case="extraction, eGeMAPS included",
-        ours=ours.seconds,
-        plain=plain.seconds,
-        note=f"bytes {ours.bytes / plain.bytes:.2f} x the plain loop's",
-        deviation=deviation(folder / "plain.h5", next((folder / "home" / "cache").iterdir())),
-    )
+def compare(model: str, data: Path, folder: Path) -> Extraction:
+    plain, peak_of_plain = alone(plain_loop, model, data, folder / "plain.h5")
+    ours, peak = alone(cached, model, data, folder / "home")
+    return Extraction(ours=ours, plain=plain, peaks=(peak, peak_of_plain), deviation=deviation(plain, ours))
+
+
+def _ratio(sides: tuple[float, float]) -> str:
+    return f"{sides[0] / sides[1]:.2f}"
