@@ -13,6 +13,7 @@ In a padded batch three things would let the padding into an utterance's feature
   either leaves in the padding is set to zero before the next convolution.
 """
 
+import os
 import threading
 import warnings
 from collections.abc import Sequence
@@ -31,6 +32,10 @@ from featcache.extractors.models import ARCHITECTURE, SAMPLING_RATE, load
 from featcache.extractors.transfer import on
 from featcache.extractors.windows import check_chunks
 from featcache.layers import select_layers
+
+# Convolutions are compiled for each length of utterance. oneDNN would keep the last 1024 of them, half a gigabyte for a
+# base model, and look few of them up again; it reads this when the first one is compiled.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 
 # WavLM's own two masks. For good, because catch_warnings would change the filters under other threads' feet.
 warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask", UserWarning)
