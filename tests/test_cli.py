@@ -188,7 +188,7 @@ def test_wrong_usage_ends_with_2(invoke, make_cache, arguments):
         (["fit", "--corpus", "one", "--name", "a/b"], "--name 'a/b': expected the name of a folder"),
         (["fit", "--corpus", "two"], "ssl is not finished: it holds 16 of 16 utterances; run the same"),
         (["info", "nowhere"], "nowhere holds no features; expected shards like shard-00000.h5"),
-        (["corpora", "emodv"], "unknown corpus 'emodv'; nearest: emodb"),
+        (["corpora", "ravdes"], "unknown corpus 'ravdes'; nearest: ravdess"),
         (["layers"], "no run with layer weights under .*; make one with 'featcache fit'"),
         (["layers", "mine"], "unknown run 'mine'"),
         (["extract"], "no corpus under .*; put one there or give its folder with --data PATH"),
