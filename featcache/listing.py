@@ -14,6 +14,7 @@ from featcache.errors import CorpusError, StoreError, unknown_name
 from featcache.extraction.report import format_bytes
 from featcache.extractors.models import is_local, known_models
 from featcache.protocols import PROTOCOLS
+from featcache.protocols.general import GENERAL
 from featcache.report.tables import ResultRow, results_table
 from featcache.training.run_folder import Run, find_run, finished_runs
 from featcache.workspace import Workspace
@@ -46,7 +47,7 @@ def print_corpora(name: str | None) -> None:
         }
         _print_pairs(rows)
         print()
-        _print_protocols([*corpus.protocols, *_general_protocols()])
+        _print_protocols(dict.fromkeys([*corpus.protocols, *(protocol.name for protocol in GENERAL)]))
         return
     table = _table("Corpus", "What", "Published protocols")
     for corpus in CORPORA.values():
@@ -214,11 +215,6 @@ def _print_protocols(names: Iterable[str]) -> None:
     for name in names:
         table.add_row(name, PROTOCOLS[name].description)
     Console().print(table)
-
-
-def _general_protocols() -> list[str]:
-    special = {name for corpus in CORPORA.values() for name in corpus.protocols}
-    return [name for name in PROTOCOLS if name not in special]
 
 
 def _counted(counts: Mapping[str, int]) -> str:

@@ -70,7 +70,7 @@ def _header(path: Path) -> dict[str, Any]:
     tables = header.get("tables") if isinstance(header, dict) else None
     if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
         raise ManifestError(f"{path}: no 'tables' in it; expected the header of an audformat database")
-    return header
+    return dict(header)
 
 
 def _rows(header_path: Path, name: str) -> Iterator[Row]:

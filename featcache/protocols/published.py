@@ -2,11 +2,11 @@
 
 import random
 
+from featcache.corpora.cremad import ACTORS
 from featcache.errors import ProtocolError, listed
 from featcache.manifest import Manifest
 from featcache.protocols.base import Fold, Protocol, known_speakers, rotated, speaker_fold
 
-CREMAD_ACTORS = frozenset(str(actor) for actor in range(1001, 1092))
 SESSION_5_VALIDATES = {"1": "5", "2": "5", "3": "5", "4": "5", "5": "4"}
 
 
@@ -72,7 +72,7 @@ def _sessions(manifest: Manifest, number: int) -> dict[str, str]:
 
 
 def _cremad_5fold(manifest: Manifest, target: str) -> list[Fold]:
-    strangers = [speaker for speaker in known_speakers(manifest) if speaker not in CREMAD_ACTORS]
+    strangers = [speaker for speaker in known_speakers(manifest) if speaker not in ACTORS]
     if strangers:
         raise ProtocolError(
             f"this protocol needs the CREMA-D actors 1001 to 1091 as speakers, found {listed(strangers)}; "
@@ -133,7 +133,7 @@ PUBLISHED = (
     Protocol(
         name="cremad-5fold",
         description="CREMA-D in five folds of actors: 1001 tests in the first, 1002 in the second, 1006 in the first "
-        "again; the next fold validates. Not the published one of anybody: those mix speakers.",
+        "again; the next fold validates. The corpus has no split of its own.",
         speaker_independent=True,
         folds=_cremad_5fold,
     ),
