@@ -1,7 +1,7 @@
 """Corpora, models, stores and runs → lists on the terminal."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from featcache.errors import CorpusError, StoreError, unknown_name
 from featcache.extraction.report import format_bytes
 from featcache.extractors.models import is_local, known_models
 from featcache.protocols import PROTOCOLS
+from featcache.protocols.general import GENERAL
 from featcache.report.tables import ResultRow, results_table
 from featcache.training.run_folder import Run, find_run, finished_runs
 from featcache.workspace import Workspace
@@ -41,10 +42,12 @@ def print_corpora(name: str | None) -> None:
             "from": corpus.source,
             "licence": corpus.license,
             "classes": ", ".join(corpus.classes) or "whatever the manifest says",
-            "protocols": ", ".join([*corpus.protocols, *_general_protocols()]),
+            "utterances": _counted(corpus.published_counts),
             "frames used": f"the first {corpus.max_frames} of each utterance, unless --max-frames says otherwise",
         }
         _print_pairs(rows)
+        print()
+        _print_protocols(dict.fromkeys([*corpus.protocols, *(protocol.name for protocol in GENERAL)]))
         return
     table = _table("Corpus", "What", "Published protocols")
     for corpus in CORPORA.values():
@@ -52,10 +55,7 @@ def print_corpora(name: str | None) -> None:
     console = Console()
     console.print(table)
     console.print()
-    table = _table("Protocol", "What")
-    for protocol in PROTOCOLS.values():
-        table.add_row(protocol.name, protocol.description)
-    console.print(table)
+    _print_protocols(PROTOCOLS)
     there = sorted(path.name for path in workspace.corpora.glob("*") if path.is_dir() and path.name[0] != ".")
     cached = sorted(path.parent.name for path in workspace.home.glob("cache/*/manifest.csv"))
     console.print(Text(f"\nunder {workspace.corpora}: {', '.join(there) or 'none'}"), soft_wrap=True)
@@ -224,9 +224,17 @@ def draw_layers(names: Sequence[str], *, corpus: str | None, out: Path | None) -
     console.print(Text(f"\n{path}.png  .svg  _summary.csv"), soft_wrap=True)
 
 
-def _general_protocols() -> list[str]:
-    special = {name for corpus in CORPORA.values() for name in corpus.protocols}
-    return [name for name in PROTOCOLS if name not in special]
+def _print_protocols(names: Iterable[str]) -> None:
+    table = _table("Protocol", "What")
+    for name in names:
+        table.add_row(name, PROTOCOLS[name].description)
+    Console().print(table)
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    if not counts:
+        return "whatever there are"
+    return f"{', '.join(f'{name} {count}' for name, count in counts.items())}; together {sum(counts.values())}"
 
 
 def _dimensions(entry: dict[str, Any]) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 A manifest is a CSV file with the columns ``utterance_id, path, start, end, speaker_id, <labels>…, transcript``.
 Only ``path`` is required. ``path`` is relative to the folder that holds the audio; ``start`` and ``end`` are
 seconds; every column without a fixed meaning is a label. All labels are text until a fit asks for numbers.
+Where a fixed column is missing, the one other column that is a usual name for it takes its place.
 """
 
 import csv
@@ -10,7 +11,7 @@ import io
 import math
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import overload
@@ -19,6 +20,14 @@ from featcache.errors import ManifestError, listed
 from featcache.files import replace_file
 
 FIXED_COLUMNS = ("utterance_id", "path", "start", "end", "speaker_id", "transcript")
+USUAL_NAMES = {
+    "path": ("file_name", "filename", "file", "wav"),
+    "speaker_id": ("speaker", "spk"),
+    "transcript": ("transcription",),
+}
+"""What others call a fixed column."""
+MOST_BYTES = 1 << 30
+"""A table is read whole; what is larger is no table of utterances."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,38 +150,42 @@ class Manifest(Sequence[Utterance]):
         A missing ``utterance_id`` is the path without its extension.
 
         Raises:
-            ManifestError: the file cannot be read, misses the column ``path``, or holds faulty rows.
+            ManifestError: the file cannot be read, misses a column for the path, or holds faulty rows.
         """
         path = Path(path)
-        try:
-            text = path.read_bytes().decode("utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ManifestError(f"{path}: cannot be read as UTF-8 text ({error})") from error
-        try:
-            # newline="" keeps line breaks inside quoted names as they are
-            table = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-            columns, rows = list(table.fieldnames or []), list(table)
-        except csv.Error as error:
-            raise ManifestError(f"{path}: not a CSV table ({error})") from error
-        if "path" not in columns:
-            found = ", ".join(repr(name) for name in columns) or "an empty file"
-            raise ManifestError(f"{path}: expected a CSV table with a column 'path', found {found}")
-        utterances = []
-        faults = [f"column {name!r} stands {count} times" for name, count in Counter(columns).items() if count > 1]
-        for number, row in enumerate(rows, start=2):
+        columns, rows = read_csv(path)
+        _fixed_names(columns, path)
+        return cls.from_rows(rows, path)
+
+    @classmethod
+    def from_rows(cls, rows: Iterable[tuple[str, Mapping[str, str]]], source: Path) -> "Manifest":
+        """Make a manifest of the rows of a table.
+
+        Args:
+            rows: Where each stands, for messages, and its columns; those that it lacks are empty.
+            source: The file they come from.
+
+        Raises:
+            ManifestError: no column for the path, two that could be, or faulty rows; all of these are told at once.
+        """
+        rows = list(rows)
+        columns = tuple(dict.fromkeys(name for _, row in rows for name in row if isinstance(name, str)))
+        fixed = _fixed_names(columns, source) if rows else {}
+        utterances, faults = [], []
+        for place, row in rows:
             if None in row or None in row.values():
-                faults.append(f"row {number} has not as many fields as the header")
+                faults.append(f"{place} has not as many fields as the header")
                 continue
             try:
-                utterances.append(_from_row(row))
+                utterances.append(_from_row({fixed.get(name, name): value for name, value in row.items()}))
             except ValueError as error:
-                faults.append(f"row {number}: {error}")
+                faults.append(f"{place}: {error}")
         if faults:
-            raise ManifestError(f"{path}: {'; '.join(faults[:3])}{_more(faults)}")
+            raise ManifestError(f"{source}: {'; '.join(faults[:3])}{_more(faults)}")
         try:
             return cls(utterances)
         except ManifestError as error:
-            raise ManifestError(f"{path}: {error}") from None
+            raise ManifestError(f"{source}: {error}") from None
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write as CSV; an existing file is replaced whole or not at all."""
@@ -185,6 +198,56 @@ class Manifest(Sequence[Utterance]):
             values = [u.labels.get(name, "") for name in labels]
             table.writerow([u.utterance_id, u.path, *times, u.speaker_id, *values, u.transcript])
         replace_file(path, text.getvalue().encode())
+
+
+def read_text(path: Path) -> str:
+    """The text of a table.
+
+    Raises:
+        ManifestError: the file cannot be read, is too large, or is not UTF-8.
+    """
+    try:
+        size = path.stat().st_size
+        if size > MOST_BYTES:
+            raise ManifestError(f"{path}: {size} bytes, but a table of utterances has at most {MOST_BYTES}; split it")
+        return path.read_bytes().decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ManifestError(f"{path}: cannot be read as UTF-8 text ({error})") from error
+
+
+def read_csv(path: Path) -> tuple[list[str], list[tuple[str, dict[str, str]]]]:
+    """The columns of a CSV table, and its rows with the place of each.
+
+    Raises:
+        ManifestError: the file cannot be read, is no CSV, or has two columns of one name.
+    """
+    try:
+        # newline="" keeps line breaks inside quoted names as they are
+        table = csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True)
+        columns, rows = list(table.fieldnames or []), list(table)
+    except csv.Error as error:
+        raise ManifestError(f"{path}: not a CSV table ({error})") from error
+    twice = [f"column {name!r} stands {count} times" for name, count in Counter(columns).items() if count > 1]
+    if twice:
+        raise ManifestError(f"{path}: {'; '.join(twice)}")
+    return columns, [(f"row {number}", row) for number, row in enumerate(rows, start=2)]
+
+
+def _fixed_names(columns: Sequence[str], source: Path) -> dict[str, str]:
+    """Name of a column → the fixed column that it is, where that has another name."""
+    names = {}
+    for fixed, usual in USUAL_NAMES.items():
+        if fixed in columns:
+            continue
+        there = [name for name in usual if name in columns]
+        if len(there) > 1:
+            raise ManifestError(f"{source}: {listed(there)} could each be the column {fixed!r}; call one of them so")
+        if there:
+            names[there[0]] = fixed
+    if "path" not in columns and "path" not in names.values():
+        found = ", ".join(repr(name) for name in columns) or "an empty file"
+        raise ManifestError(f"{source}: expected a CSV table with a column 'path', found {found}")
+    return names
 
 
 def _from_row(row: dict[str, str]) -> Utterance:

@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 import featcache
 from featcache import cli, extraction
 from featcache.cli import app
+from featcache.corpora import CORPORA
 from featcache.extractors.models import known_models
 from featcache.protocols import PROTOCOLS
 from featcache.training.run_folder import Run
@@ -188,7 +189,7 @@ def test_wrong_usage_ends_with_2(invoke, make_cache, arguments):
         (["fit", "--corpus", "one", "--name", "a/b"], "--name 'a/b': expected the name of a folder"),
         (["fit", "--corpus", "two"], "ssl is not finished: it holds 16 of 16 utterances; run the same"),
         (["info", "nowhere"], "nowhere holds no features; expected shards like shard-00000.h5"),
-        (["corpora", "emodv"], "unknown corpus 'emodv'; nearest: emodb"),
+        (["corpora", "ravdes"], "unknown corpus 'ravdes'; nearest: ravdess"),
         (["layers"], "no run with layer weights under .*; make one with 'featcache fit'"),
         (["layers", "mine"], "unknown run 'mine'"),
         (["extract"], "no corpus under .*; put one there or give its folder with --data PATH"),
@@ -490,6 +491,19 @@ def test_corpora_lists_what_is_known_and_what_is_there(invoke_well, make_cache, 
 def test_one_corpus_is_shown_in_full(invoke_well):
     out = invoke_well("corpora", "ravdess")
     for text in ("RAVDESS", "CC BY-NC-SA 4.0", "zenodo.org", "neutral, calm, happy", "pepino2021-speech", "first 250"):
+        assert text in out
+    assert "neutral 188, calm 376" in out
+    assert "together 2452" in " ".join(out.split())
+    for name in (*CORPORA["ravdess"].protocols, "loso", "random-80-20"):
+        first_words = " ".join(PROTOCOLS[name].description.split()[:3])
+        assert re.search(rf"^{name} +{re.escape(first_words)}", out, re.MULTILINE)
+    assert "iemocap-issa" not in out
+
+
+@pytest.mark.parametrize("name", CORPORA)
+def test_every_corpus_can_be_shown(invoke_well, name):
+    out = " ".join(invoke_well("corpora", name).split())
+    for text in (CORPORA[name].license, CORPORA[name].description.split(" (")[0], *CORPORA[name].classes):
         assert text in out
 
 

@@ -80,7 +80,8 @@ def test_only_path_is_required(tmp_path, newline):
     ("text", "message"),
     [
         ("", "expected a CSV table with a column 'path', found an empty file"),
-        ("file,emotion\na.wav,fear\n", "column 'path', found 'file', 'emotion'"),
+        ("sound,emotion\na.wav,fear\n", "column 'path', found 'sound', 'emotion'"),
+        ("file,wav\na.wav,b.wav\n", "'file', 'wav' could each be the column 'path'; call one of them so"),
         ("path\n", "no utterances"),
         ("path,emotion,emotion\na.wav,fear,anger\n", "column 'emotion' stands 2 times"),
         ("path,emotion\na.wav\n", "row 2 has not as many fields"),

@@ -280,7 +280,143 @@ def test_shared_and_unknown_speakers_are_told():
     assert "1 of 5 utterances have no speaker_id" in unknown
 
 
+def iemocap() -> Manifest:
+    """Five sessions of two talkers; each third turn is improvised, each second one agreed upon by all."""
+    utterances = []
+    for session, talker, number in itertools.product("12345", "FM", range(12)):
+        utterance_id = f"Ses0{session}{talker}_{number}"
+        labels = {
+            "emotion_4": ("anger", "sadness")[number % 2],
+            "session": session,
+            "improvised": "yes" if number % 3 else "no",
+            "full_agreement": "yes" if number % 4 else "no",
+        }
+        utterances.append(
+            Utterance(utterance_id=utterance_id, path=utterance_id, speaker_id=f"Ses0{session}{talker}", labels=labels)
+        )
+    return Manifest(utterances)
+
+
+def test_iemocap_sessions_test_once_and_the_fifth_validates():
+    manifest = iemocap()
+    folds = make_folds("iemocap-loso-session", manifest, "emotion_4")
+    parts = [
+        tuple({manifest[i].labels["session"] for i in part} for part in (fold.test, fold.validation)) for fold in folds
+    ]
+    assert parts == [({"1"}, {"5"}), ({"2"}, {"5"}), ({"3"}, {"5"}), ({"4"}, {"5"}), ({"5"}, {"4"})]
+    assert all(sum(sizes(fold)) == len(manifest) for fold in folds)
+    assert check_folds(folds, manifest, "iemocap-loso-session") == []
+
+
+def test_msp_improv_sessions_test_once_and_the_next_validates():
+    manifest = made([f"s{i % 12}" for i in range(36)], session=[str(i % 6 + 1) for i in range(36)], emotion=["x"] * 36)
+    folds = make_folds("msp-improv-6fold", manifest, "emotion")
+    parts = [tuple(manifest[i].labels["session"] for i in (fold.test[0], fold.validation[0])) for fold in folds]
+    assert parts == [("1", "2"), ("2", "3"), ("3", "4"), ("4", "5"), ("5", "6"), ("6", "1")]
+    assert check_folds(folds, manifest, "msp-improv-6fold") == []
+
+
+@pytest.mark.parametrize(("protocol", "number"), [("iemocap-loso-session", 5), ("msp-improv-6fold", 6)])
+def test_sessions_that_are_missing_are_told(protocol, number):
+    manifest = made(["a", "b", "c"], session=["1", "2", ""], emotion=["x"] * 3)
+    with pytest.raises(ProtocolError, match=f"needs the sessions 1 to {number}, found 1, 2, none; add what is missing"):
+        make_folds(protocol, manifest, "emotion")
+    with pytest.raises(ManifestError, match="no utterance has a label 'session'"):
+        make_folds(protocol, made(["a", "b", "c"]), "emotion")
+
+
+def test_iemocap_as_issa_had_it_takes_improvised_turns_of_full_agreement():
+    manifest = iemocap()
+    folds = make_folds("iemocap-issa", manifest, "emotion_4")
+    tested = [i for fold in folds for i in fold.test]
+    assert len(tested) == len(set(tested)) == sum(number % 3 and number % 4 and 1 for number in range(12)) * 10
+    assert all(manifest[i].labels["improvised"] == manifest[i].labels["full_agreement"] == "yes" for i in tested)
+    assert any("does not keep speakers apart" in warning for warning in check_folds(folds, manifest, "iemocap-issa"))
+    with pytest.raises(ManifestError, match="no utterance has a label 'improvised'"):
+        make_folds("iemocap-issa", made(["a", "b", "c"]), "emotion")
+
+
+def test_random_folds_hold_all_ravdess_and_do_not_depend_on_its_order():
+    folds = make_folds("issa-random-5fold", RAVDESS, PROTOCOLS["issa-random-5fold"].target)
+    turned = make_folds("issa-random-5fold", Manifest(list(RAVDESS)[::-1]), "emotion")
+    assert [set(fold.test) for fold in folds] == [set(fold.test) for fold in turned]
+    assert sorted(itertools.chain(*(fold.test for fold in folds))) == sorted(RAVDESS.utterance_ids)
+    assert [len(fold.test) for fold in folds] == [491, 491, 490, 490, 490]  # 2452 in five
+    for fold, following in zip(folds, folds[1:] + folds[:1], strict=True):
+        assert fold.validation == following.test
+        assert heard(RAVDESS, fold.test) == list(RAVDESS.speaker_ids)
+
+
+def test_cremad_actors_are_dealt_to_five_folds():
+    manifest = made([str(actor) for actor in range(1001, 1092)] * 2)
+    folds = make_folds("cremad-5fold", manifest, "emotion")
+    tests = [heard(manifest, fold.test) for fold in folds]
+    assert tests[0][:2] == ["1001", "1006"]
+    assert [len(test) for test in tests] == [19, 18, 18, 18, 18]
+    assert heard(manifest, folds[4].validation) == tests[0]
+    assert check_folds(folds, manifest, "cremad-5fold") == []
+    with pytest.raises(ProtocolError, match=r"actors 1001 to 1091 as speakers, found '1092', 'x'; use"):
+        make_folds("cremad-5fold", made(["1001", "1092", "x"]), "emotion")
+
+
+@given(emotions=st.lists(st.sampled_from("xyz"), min_size=4, max_size=40))
+def test_two_speakers_test_once_each(emotions):
+    manifest = made(["a", "b"] * len(emotions), emotion=[emotion for emotion in emotions for _ in "ab"])
+    folds = make_folds("two-speakers", manifest, "emotion")
+    assert [fold.name for fold in folds] == ["a", "b"]
+    for fold in folds:
+        assert heard(manifest, fold.test) == [fold.name]
+        assert sum(sizes(fold)) == len(manifest)
+        assert len(fold.validation) == max(1, round(0.2 * len(emotions)))
+    assert check_folds(folds, manifest, "two-speakers") == []
+
+
+def test_other_numbers_of_speakers_have_other_protocols():
+    with pytest.raises(ProtocolError, match="found 3 speakers, expected 2; use --protocol loso or group-kfold"):
+        make_folds("two-speakers", made(["a", "b", "c"]), "emotion")
+    with pytest.raises(ProtocolError, match=r"found 1 speakers \('a'\), expected at least 2 .*random-80-20"):
+        make_folds("two-speakers", made(["a", "a", "a"]), "emotion")
+    with pytest.raises(ProtocolError, match=r"expected at least 3 .*--protocol two-speakers"):
+        make_folds("loso", made(["a", "b", "b"]), "emotion")
+
+
+@given(folds=st.lists(st.sampled_from(["1", "2", "3", "10"]), min_size=3, max_size=30))
+def test_folds_of_the_manifest_test_once_in_their_order(folds):
+    manifest = made([""] * len(folds), fold=folds, emotion=["x"] * len(folds))
+    names = sorted(set(folds), key=int)
+    if len(names) < 3:
+        with pytest.raises(ProtocolError, match=r"'fold' must part all utterances in three folds or more; found '"):
+            make_folds("folds", manifest, "emotion")
+        return
+    made_folds = make_folds("folds", manifest, "emotion")
+    assert [fold.name for fold in made_folds] == names
+    for fold, following in zip(made_folds, made_folds[1:] + made_folds[:1], strict=True):
+        assert {manifest[i].labels["fold"] for i in fold.test} == {fold.name}
+        assert fold.validation == following.test
+        assert sum(sizes(fold)) == len(manifest)
+
+
+def test_utterances_without_a_fold_are_told():
+    manifest = made(["a"] * 4, fold=["1", "2", "3", ""], emotion=["x"] * 4)
+    with pytest.raises(ProtocolError, match=r"three folds or more; 1 utterances have none \('u3'\)"):
+        make_folds("folds", manifest, "emotion")
+
+
+@pytest.mark.parametrize("protocol", ["loso", "group-kfold", "random-80-20"])
+def test_general_protocols_serve_four_actors(protocol):
+    some = Manifest([u for u in RAVDESS if u.speaker_id in ("01", "02", "03", "04")])
+    folds = make_folds(protocol, some, "emotion")
+    assert len(folds) == (1 if protocol == "random-80-20" else 4)
+    for fold in folds:
+        assert {some[i].labels["emotion"] for i in fold.train} == set(EMOTIONS)
+        if PROTOCOLS[protocol].speaker_independent:
+            parts = (fold.train, fold.validation, fold.test)
+            assert [len(heard(some, part)) for part in parts] == [2, 1, 1]
+
+
 def test_the_default():
+    assert default_protocol(made(["a", "b", "c"], fold=["1", "2", "3"])) == "folds"
+    assert default_protocol(made(["a", "b", "c"], fold=["1", "2", ""])) == "loso"
     assert default_protocol(made([f"{i:02d}" for i in range(12)])) == "loso"
     assert default_protocol(made([f"{i:02d}" for i in range(13)])) == "group-kfold"
     assert default_protocol(made(["a", "b", "c"], split=["train", "", "test"])) == "split"

@@ -3,9 +3,9 @@
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from featcache.errors import CorpusError, ManifestError, listed
 from featcache.manifest import Manifest, Utterance
@@ -25,6 +25,7 @@ class Corpus(ABC):
         license: What its audio may be used for.
         source: Where to get it.
         classes: The values of the label ``target``, in the corpus's own order; empty when any may stand there.
+        published_counts: Class → utterances in the whole corpus, as its authors or later users report them.
         protocols: The published protocols made for it; the general ones fit every corpus.
         target: The label that is predicted unless another is asked for.
         max_frames: How many frames of 20 ms a fit looks at unless told otherwise.
@@ -37,6 +38,7 @@ class Corpus(ABC):
     license: str
     source: str
     classes: tuple[str, ...] = ()
+    published_counts: Mapping[str, int] = field(default_factory=dict)
     protocols: tuple[str, ...] = ()
     target: str = "emotion"
     max_frames: int = 400
@@ -54,42 +56,57 @@ class CorpusFiles:
         corpus: Which one it is.
         root: The folder that the paths of the manifest start from.
         manifest: Its utterances.
-        ignored: Audio files found that are not among them: other names, and second copies of the same file.
+        ignored: Audio files found that are not among them: other names, second copies of the same file, no label.
+        missing: Utterances that the corpus's label files name, but whose audio is not there.
     """
 
     corpus: Corpus
     root: Path
     manifest: Manifest
     ignored: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+
+
+def as_named(path: Path, utterances: list[Utterance]) -> tuple[list[Utterance], list[str]]:
+    """The utterances as their names describe them: nothing to add, nothing missing."""
+    return utterances, []
 
 
 @dataclass(frozen=True, kw_only=True)
 class NamedCorpus(Corpus):
-    """A corpus that says everything in its file names.
+    """A corpus whose files are known by their names.
 
     Attributes:
         example: One such name.
-        pattern: Matches the whole name without its extension.
+        pattern: Matches the whole path without its extension; made by :func:`named`.
         utterance: Path relative to the corpus folder, and the match of its name → the utterance.
             A KeyError means a code that the corpus does not have.
+        complete: Corpus folder and the utterances found → those utterances with what the corpus's label files say,
+            and the ids of utterances that these name but that were not found. Utterances it leaves out are ignored.
     """
 
     example: str
     pattern: re.Pattern[str]
     utterance: Callable[[str, re.Match[str]], Utterance]
+    complete: Callable[[Path, list[Utterance]], tuple[list[Utterance], list[str]]] = as_named
 
     def match(self, path: str) -> re.Match[str] | None:
         """How a file is named, or None when its name is not one of this corpus."""
-        return self.pattern.fullmatch(PurePosixPath(path).stem)
+        return self.pattern.fullmatch(os.path.splitext(path)[0])
 
-    def read(self, path: Path) -> CorpusFiles:
+    def read(self, path: Path, paths: Sequence[str] | None = None) -> CorpusFiles:
         """Find the utterances anywhere below a folder, sorted by path.
 
+        Args:
+            path: The folder.
+            paths: What ``audio_files`` finds there, when it is known already.
+
         Raises:
-            CorpusError: not a folder; no file is named as in this corpus, or some have codes that it does not have.
+            CorpusError: not a folder; no file is named as in this corpus, or some have codes that it does not have;
+                label files that are missing, or that say what cannot be.
             ManifestError: two different files bear the same name.
         """
-        paths = audio_files(path)
+        paths = audio_files(path) if paths is None else paths
         copies: dict[str, list[Utterance]] = {}
         ignored, impossible = [], []
         for file in paths:
@@ -114,13 +131,40 @@ class NamedCorpus(Corpus):
             )
         for utterance_id, same in copies.items():
             names = [utterance.path for utterance in same]
-            if len({(path / name).stat().st_size for name in names}) > 1:
+            if len(names) > 1 and len({(path / name).stat().st_size for name in names}) > 1:
                 raise ManifestError(
                     f"{path}: {listed(names)} are different files for utterance {utterance_id!r}; keep one of them"
                 )
             ignored += names[1:]
-        manifest = Manifest([first for first, *_ in copies.values()])
-        return CorpusFiles(corpus=self, root=path, manifest=manifest, ignored=tuple(sorted(ignored)))
+        utterances, missing = self.complete(path, [first for first, *_ in copies.values()])
+        if not utterances:
+            raise CorpusError(
+                f"{path}: the label files of {self.title} name none of the {len(copies)} utterances found there; "
+                "check that audio and labels are of one release"
+            )
+        kept = {utterance.utterance_id for utterance in utterances}
+        ignored += [first.path for utterance_id, (first, *_) in copies.items() if utterance_id not in kept]
+        return CorpusFiles(
+            corpus=self,
+            root=path,
+            manifest=Manifest(utterances),
+            ignored=tuple(sorted(ignored)),
+            missing=tuple(missing),
+        )
+
+
+def named(name: str, flags: re.RegexFlag = re.NOFLAG) -> re.Pattern[str]:
+    """The pattern of file names, without their extension, in any folder."""
+    return re.compile(f"(?:.*/)?{name}", re.ASCII | re.DOTALL | flags)
+
+
+def label_file(folder: Path, *names: str) -> Path | None:
+    """The first of these files in the corpus folder, in a folder right inside it, or in the folder that holds it."""
+    for name in names:
+        for place in (folder / name, *sorted(folder.glob(f"*/{name}")), folder.resolve().parent / name):
+            if place.is_file():
+                return place
+    return None
 
 
 def audio_files(folder: Path) -> list[str]:

@@ -3,7 +3,7 @@
 import re
 from pathlib import PurePosixPath
 
-from featcache.corpora.base import NamedCorpus
+from featcache.corpora.base import NamedCorpus, named
 from featcache.manifest import Utterance
 
 # the letters stand for Wut, Langeweile, Ekel, Angst, Freude, Trauer and neutral
@@ -51,7 +51,16 @@ EMODB = NamedCorpus(
     license="free for research; cite Burkhardt et al. 2005",
     source="http://emodb.bilderbar.info",
     classes=tuple(EMOTIONS.values()),
+    published_counts={
+        "anger": 127,
+        "boredom": 81,
+        "disgust": 46,
+        "fear": 69,
+        "happiness": 71,
+        "sadness": 62,
+        "neutral": 79,
+    },
     example="03a01Fa.wav",
-    pattern=re.compile(r"(\d\d)([a-z]\d\d)([A-Z])[a-z]", re.ASCII),
+    pattern=named(r"(\d\d)([a-z]\d\d)([A-Z])[a-z]"),
     utterance=_utterance,
 )

@@ -3,7 +3,7 @@
 import re
 from pathlib import PurePosixPath
 
-from featcache.corpora.base import NamedCorpus
+from featcache.corpora.base import NamedCorpus, named
 from featcache.manifest import Utterance
 
 CHANNELS = {"01": "speech", "02": "song"}
@@ -51,10 +51,21 @@ RAVDESS = NamedCorpus(
     license="CC BY-NC-SA 4.0",
     source="https://zenodo.org/records/1188976 (Audio_Speech_Actors_01-24.zip, Audio_Song_Actors_01-24.zip)",
     classes=tuple(EMOTIONS.values()),
-    protocols=("pepino2021", "pepino2021-speech", "ravdess-6fold"),
+    # speech and song; actor 18 sang nothing, and nobody sang disgusted or surprised
+    published_counts={
+        "neutral": 188,
+        "calm": 376,
+        "happy": 376,
+        "sad": 376,
+        "angry": 376,
+        "fearful": 376,
+        "disgust": 192,
+        "surprised": 192,
+    },
+    protocols=("pepino2021", "pepino2021-speech", "ravdess-6fold", "issa-random-5fold"),
     max_frames=250,
     example="03-01-06-01-02-01-12.wav",
     # 03 is audio only; sound cut from the videos, 01, would count its utterances twice
-    pattern=re.compile("03" + r"-(\d\d)" * 6, re.ASCII),
+    pattern=named("03" + r"-(\d\d)" * 6),
     utterance=_utterance,
 )

@@ -3,9 +3,11 @@
 import os
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from featcache.corpora import CORPORA, read_corpus
-from featcache.corpora.base import NamedCorpus, audio_files
+from featcache.corpora import CORPORA, NAMED, read_corpus
+from featcache.corpora.base import NamedCorpus, as_named, audio_files
 from featcache.errors import CorpusError, ManifestError
 from featcache.protocols import PROTOCOLS
 
@@ -26,7 +28,9 @@ def test_the_registry_agrees_with_itself():
             match = corpus.match(corpus.example)
             assert match
             utterance = corpus.utterance(corpus.example, match)
-            assert utterance.labels[corpus.target] in corpus.classes
+            from_label_files = corpus.complete is not as_named
+            assert utterance.labels.get(corpus.target, "") in corpus.classes or from_label_files
+            assert set(corpus.published_counts) == set(corpus.classes)
 
 
 def test_the_corpus_is_recognised_by_most_of_its_names(tmp_path):
@@ -37,6 +41,26 @@ def test_the_corpus_is_recognised_by_most_of_its_names(tmp_path):
     assert found.manifest.utterance_ids == ("03a01Fa", "03a01Nc")
     assert found.ignored == ("03-01-06-01-02-01-12.wav", "noise.wav")
     assert read_corpus(tmp_path, kind="ravdess").manifest.utterance_ids == ("03-01-06-01-02-01-12",)
+
+
+@given(data=st.data())
+def test_no_name_is_that_of_two_corpora(data):
+    corpus = data.draw(st.sampled_from(NAMED))
+    name = data.draw(st.from_regex(corpus.pattern, fullmatch=True)).replace("\n", "")
+    path = f"{data.draw(st.sampled_from(['', 'wav/', 'DC/', 'train/', 'Session1/']))}{name}.wav"
+    assert [other.name for other in NAMED if other.match(path)] in ([corpus.name], [])
+
+
+def test_the_name_of_the_folder_does_not_matter(tmp_path):
+    for folder in ("iemocap", "ravdess", "meld", "test", "DC"):
+        touch(tmp_path, f"{folder}/wav/F21N05.wav")
+        assert read_corpus(tmp_path / folder).corpus.name == "shemo"
+
+
+def test_two_corpora_in_one_folder_are_told(tmp_path):
+    touch(tmp_path, "03a01Fa.wav", "F21N05.wav")
+    with pytest.raises(CorpusError, match="1 files are named as in emodb, and as many as in shemo; give the folder of"):
+        read_corpus(tmp_path)
 
 
 def test_a_manifest_goes_before_names_and_a_kind_before_both(tmp_path):
@@ -82,8 +106,8 @@ def test_no_corpus_that_is_known(tmp_path):
 
 def test_a_kind_that_does_not_fit(tmp_path):
     touch(tmp_path, "03a01Fa.wav")
-    with pytest.raises(CorpusError, match="unknown corpus 'emodv'; nearest: emodb"):
-        read_corpus(tmp_path, kind="emodv")
+    with pytest.raises(CorpusError, match="unknown corpus 'ravdes'; nearest: ravdess"):
+        read_corpus(tmp_path, kind="ravdes")
     with pytest.raises(CorpusError, match=r"1 audio files .*, none named as in RAVDESS, like '03-01-"):
         read_corpus(tmp_path, kind="ravdess")
     with pytest.raises(CorpusError, match=r"manifest.csv is not a CSV file; write one"):
@@ -98,6 +122,6 @@ def test_a_path_that_does_not_fit(tmp_path):
         read_corpus(tmp_path / "03a01Fa.wav")
     with pytest.raises(CorpusError, match="wav is a file; give the folder"):
         read_corpus(tmp_path / "03a01Fa.wav", kind="emodb")
-    (tmp_path / "manifest.csv").write_text("file\nx.wav\n")
+    (tmp_path / "manifest.csv").write_text("sound\nx.wav\n")
     with pytest.raises(ManifestError, match="column 'path'"):
         read_corpus(tmp_path)

@@ -1,0 +1,88 @@
+"""CREMA-D file names and VideoDemographics.csv → utterances."""
+
+import csv
+import re
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+from featcache.corpora.base import NamedCorpus, label_file, named
+from featcache.errors import CorpusError
+from featcache.manifest import Utterance
+
+EMOTIONS = {
+    "ANG": "anger",
+    "DIS": "disgust",
+    "FEA": "fear",
+    "HAP": "happiness",
+    "NEU": "neutral",
+    "SAD": "sadness",
+}
+# 1040_ITH_SAD_X.wav is released under this name
+INTENSITIES = {"LO": "low", "MD": "medium", "HI": "high", "XX": "unspecified", "X": "unspecified"}
+TRANSCRIPTS = {
+    "IEO": "It's eleven o'clock.",
+    "TIE": "That is exactly what happened.",
+    "IOM": "I'm on my way to the meeting.",
+    "IWW": "I wonder what this is about.",
+    "TAI": "The airplane is almost full.",
+    "MTI": "Maybe tomorrow it will be cold.",
+    "IWL": "I would like a new alarm clock.",
+    "ITH": "I think I have a doctor's appointment.",
+    "DFA": "Don't forget a jacket.",
+    "ITS": "I think I've seen this before.",
+    "TSI": "The surface is slick.",
+    "WSI": "We'll stop in a couple of minutes.",
+}
+ACTORS = tuple(str(actor) for actor in range(1001, 1092))
+DEMOGRAPHICS = "VideoDemographics.csv"
+
+
+def _utterance(path: str, match: re.Match[str]) -> Utterance:
+    actor, sentence, emotion, intensity = match.groups()
+    if actor not in ACTORS:
+        raise KeyError(actor)
+    return Utterance(
+        utterance_id=PurePosixPath(path).stem,
+        path=path,
+        speaker_id=actor,
+        transcript=TRANSCRIPTS[sentence],
+        labels={
+            "emotion": EMOTIONS[emotion],
+            "intensity": INTENSITIES[intensity],
+            "sentence": sentence,
+            "gender": "",
+            "age": "",
+        },
+    )
+
+
+def _with_demographics(folder: Path, utterances: list[Utterance]) -> tuple[list[Utterance], list[str]]:
+    """Gender and age of the actors, which stay unknown where the table is not there."""
+    table = label_file(folder, DEMOGRAPHICS)
+    if table is None:
+        return utterances, []
+    try:
+        with open(table, newline="", encoding="utf-8-sig") as file:
+            people = {row["ActorID"]: {"gender": row["Sex"].lower(), "age": row["Age"]} for row in csv.DictReader(file)}
+    except (KeyError, AttributeError, ValueError, csv.Error) as error:
+        raise CorpusError(
+            f"{table}: expected a CSV table with the columns ActorID, Age and Sex ({error!r}); fetch it again"
+        ) from error
+    return [replace(u, labels=u.labels | people.get(u.speaker_id, {})) for u in utterances], []
+
+
+CREMAD = NamedCorpus(
+    name="cremad",
+    title="CREMA-D",
+    description="91 American actors speak twelve sentences in 6 emotions, some in three intensities (Cao et al. 2014).",
+    license="Open Database License (ODbL) 1.0, contents under the Database Contents License",
+    source=f"https://github.com/CheyneyComputerScience/CREMA-D (AudioWAV; {DEMOGRAPHICS} gives gender and age)",
+    classes=tuple(EMOTIONS.values()),
+    published_counts=dict.fromkeys(EMOTIONS.values(), 1271) | {"neutral": 1087},
+    protocols=("cremad-5fold",),
+    max_frames=250,
+    example="1001_DFA_ANG_XX.wav",
+    pattern=named(r"(1\d\d\d)_([A-Z]{3})_([A-Z]{3})_(LO|MD|HI|XX?)"),
+    utterance=_utterance,
+    complete=_with_demographics,
+)

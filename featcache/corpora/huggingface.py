@@ -1,0 +1,62 @@
+"""metadata.csv or metadata.jsonl of a Hugging Face audio folder → Manifest.
+
+The table lies in the folder, or one lies in each folder of a part: ``train``, ``validation``, ``test``. Parts become
+the label ``split``.
+Source: https://huggingface.co/docs/datasets/audio_dataset, AudioFolder.
+"""
+
+from pathlib import Path, PurePosixPath
+
+from featcache.corpora.jsonl import Row, read_rows
+from featcache.manifest import Manifest, read_csv
+
+NAMES = ("metadata.csv", "metadata.jsonl")
+PARTS = ("train", "validation", "valid", "val", "dev", "test")
+COLUMN = "file_name"
+
+
+def fits(path: Path) -> bool:
+    """Whether a file is such a table, or a folder holds one."""
+    if path.is_file():
+        return path.suffix.lower() == ".jsonl"
+    return any(_names_files(table) for table in _tables(path))
+
+
+def read(path: Path) -> tuple[Path, Manifest]:
+    """The folder, and its utterances.
+
+    Raises:
+        ManifestError: a table that cannot be read, or faulty rows.
+    """
+    root, tables = (path.parent, [path]) if path.is_file() else (path, _tables(path))
+    rows = []
+    for table in tables:
+        folder = table.parent.relative_to(root)
+        rows += [(f"{folder / table.name}, {place}", _row(row, folder)) for place, row in _rows(table)]
+    return root, Manifest.from_rows(rows, path)
+
+
+def _tables(folder: Path) -> list[Path]:
+    here = [folder / name for name in NAMES]
+    of_parts = [folder / part / name for part in PARTS for name in NAMES]
+    there = [table for table in here if table.is_file()]
+    return there[:1] or [table for table in of_parts if table.is_file()]
+
+
+def _names_files(table: Path) -> bool:
+    """Whether the table has the column; other corpora have files of that name too."""
+    with open(table, encoding="utf-8-sig", errors="replace") as file:
+        return COLUMN in file.readline(1 << 16)
+
+
+def _rows(table: Path) -> list[tuple[str, Row]]:
+    return read_rows(table) if table.suffix.lower() == ".jsonl" else read_csv(table)[1]
+
+
+def _row(row: Row, folder: Path) -> Row:
+    """The row with its path from the root on, and the part whose folder that names."""
+    if not row.get(COLUMN):
+        return row
+    path = PurePosixPath(folder.as_posix()) / row[COLUMN]
+    part = {"split": path.parts[0]} if path.parts[0] in PARTS and "split" not in row else {}
+    return {**row, COLUMN: str(path), **part}

@@ -1,0 +1,171 @@
+"""IEMOCAP file names, evaluations and transcriptions → utterances."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+
+from featcache.corpora.base import NamedCorpus, named
+from featcache.errors import CorpusError, listed
+from featcache.manifest import Utterance
+
+EMOTIONS = {
+    "ang": "anger",
+    "hap": "happiness",
+    "exc": "excitement",
+    "neu": "neutral",
+    "sad": "sadness",
+    "fru": "frustration",
+    "fea": "fear",
+    "sur": "surprise",
+    "dis": "disgust",
+    "oth": "other",
+    "xxx": "",  # no majority among the evaluators
+}
+EMOTION_4 = {
+    "anger": "anger",
+    "happiness": "happiness",
+    "excitement": "happiness",
+    "neutral": "neutral",
+    "sadness": "sadness",
+}
+EVALUATORS_WORDS = {"excited": "excitement", "neutral state": "neutral"}
+GENDERS = {"F": "female", "M": "male"}
+TURN = re.compile(r"\[[\d.]+ - [\d.]+\]\t(\S+)\t(\S+)\t\[([\d.]+), ([\d.]+), ([\d.]+)\]")
+EVALUATOR = re.compile(r"C-E\d+:\t([^(]*)")  # C-F1 and C-M1 are the actors about themselves
+TRANSCRIPTION = re.compile(r"(Ses\S+) \[[\d.]+-[\d.]+\]: (.*)")
+WORD = re.compile(r"\s*\d+\s+\d+\s+-?\d+\s+(?!<s>|</s>|<sil>)\S")
+
+
+@dataclass(kw_only=True)
+class Evaluation:
+    """What one file of ``EmoEvaluation`` says of a turn."""
+
+    emotion: str
+    valence: str
+    arousal: str
+    dominance: str
+    evaluators: list[set[str]] = field(default_factory=list)
+
+    def labels(self) -> dict[str, str]:
+        agreeing = sum(self.emotion in named for named in self.evaluators)
+        full = bool(self.evaluators) and all(named == {self.emotion} for named in self.evaluators)
+        return {
+            "emotion": self.emotion,
+            "emotion_4": EMOTION_4.get(self.emotion, ""),
+            "valence": self.valence,
+            "arousal": self.arousal,
+            "dominance": self.dominance,
+            "agreement": f"{agreeing}/{len(self.evaluators)}" if self.emotion else "",
+            "full_agreement": "yes" if full else "no",
+        }
+
+
+def _utterance(path: str, match: re.Match[str]) -> Utterance:
+    half, session, dialogue, talker = match.groups()
+    return Utterance(
+        utterance_id=PurePosixPath(path).stem,
+        path=path,
+        speaker_id=f"Ses0{session}{talker}",
+        labels={
+            "session": session,
+            "dialogue_half": half,
+            "improvised": "yes" if dialogue.startswith("impro") else "no",
+            "gender": GENDERS[talker],
+        },
+    )
+
+
+def _labelled(folder: Path, utterances: list[Utterance]) -> tuple[list[Utterance], list[str]]:
+    sessions = sorted({_session_folder(utterance.path) for utterance in utterances})
+    evaluations: dict[str, Evaluation] = {}
+    transcripts: dict[str, str] = {}
+    for session in sessions:
+        evaluations |= _evaluations(folder / session / "dialog" / "EmoEvaluation")
+        transcripts |= _transcripts(folder / session / "dialog" / "transcriptions")
+    unlabelled = [u.path for u in utterances if u.utterance_id not in evaluations]
+    if unlabelled:
+        raise CorpusError(
+            f"{folder}: no evaluation of {listed(unlabelled)}; keep IEMOCAP's folders, with "
+            "Session1/dialog/EmoEvaluation/*.txt beside Session1/sentences/wav"
+        )
+    alignments = {session: folder / session / "sentences" / "ForcedAlignment" for session in sessions}
+    alignments = {session: place for session, place in alignments.items() if place.is_dir()}
+    labelled = [
+        replace(
+            u,
+            transcript=transcripts.get(u.utterance_id, ""),
+            labels={**evaluations[u.utterance_id].labels(), **u.labels, "aligned": _aligned(alignments, u.path)},
+        )
+        for u in utterances
+    ]
+    found = {utterance.utterance_id for utterance in utterances}
+    return labelled, [utterance_id for utterance_id in evaluations if utterance_id not in found]
+
+
+def _session_folder(path: str) -> str:
+    """``release/Session1`` of ``release/Session1/sentences/wav/…``."""
+    return path.rpartition("sentences/")[0]
+
+
+def _evaluations(folder: Path) -> dict[str, Evaluation]:
+    evaluations: dict[str, Evaluation] = {}
+    for table, line in _lines(folder):
+        turn = TURN.match(line)
+        evaluator = EVALUATOR.match(line)
+        if turn:
+            utterance_id, code, valence, arousal, dominance = turn.groups()
+            if code not in EMOTIONS:
+                raise CorpusError(
+                    f"{table}: {utterance_id} has the label {code!r}, expected {', '.join(EMOTIONS)}; "
+                    "fetch the file again"
+                )
+            latest = Evaluation(emotion=EMOTIONS[code], valence=valence, arousal=arousal, dominance=dominance)
+            evaluations[utterance_id] = latest
+        elif evaluator and evaluations:
+            words = {word.strip().lower() for word in evaluator[1].split(";")} - {""}
+            latest.evaluators.append({EVALUATORS_WORDS.get(word, word) for word in words})
+    return evaluations
+
+
+def _transcripts(folder: Path) -> dict[str, str]:
+    matches = (TRANSCRIPTION.match(line) for _, line in _lines(folder))
+    return {match[1]: match[2].strip() for match in matches if match}
+
+
+def _lines(folder: Path) -> Iterator[tuple[Path, str]]:
+    for table in sorted(folder.glob("[!.]*.txt")):
+        for line in table.read_text(encoding="utf-8", errors="replace").splitlines():
+            yield table, line
+
+
+def _aligned(alignments: Mapping[str, Path], path: str) -> str:
+    """Whether the forced alignment that comes with the corpus holds a word; empty where it is not there."""
+    session = _session_folder(path)
+    if session not in alignments:
+        return ""
+    dialogue, name = PurePosixPath(path).with_suffix(".wdseg").parts[-2:]
+    try:
+        text = (alignments[session] / dialogue / name).read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return "no"
+    return "yes" if any(WORD.match(line) for line in text.splitlines()) else "no"
+
+
+IEMOCAP = NamedCorpus(
+    name="iemocap",
+    title="IEMOCAP",
+    description="10 American actors in 5 sessions of two, scripted and improvised (Busso et al. 2008). emotion_4 "
+    "takes excitement for happiness: 5531 of 10039 utterances; emotion has all 10 names, none without a majority. "
+    "speaker_id is who talks, dialogue_half the actor with the markers, which others take for the speaker.",
+    license="academic licence on request",
+    source="https://sail.usc.edu/iemocap (IEMOCAP_full_release: Session1 … Session5)",
+    target="emotion_4",
+    classes=("anger", "happiness", "neutral", "sadness"),
+    published_counts={"anger": 1103, "happiness": 1636, "neutral": 1708, "sadness": 1084},
+    protocols=("iemocap-loso-session", "iemocap-issa"),
+    example="Ses01F_impro01_F000.wav",
+    pattern=named(r"(Ses0([1-5])[FM])_(impro\d\d[a-z]?|script\d\d_\d[a-z]?)_([FM])\d{3}"),
+    utterance=_utterance,
+    complete=_labelled,
+)

@@ -1,0 +1,91 @@
+"""MELD file names and its three label tables → utterances."""
+
+import csv
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from featcache.corpora.base import NamedCorpus, label_file, named
+from featcache.errors import CorpusError, listed
+from featcache.manifest import Utterance
+
+EMOTIONS = ("anger", "disgust", "fear", "joy", "neutral", "sadness", "surprise")
+SPLITS = ("train", "dev", "test")
+COLUMNS = ("Utterance", "Speaker", "Emotion", "Sentiment", "Dialogue_ID", "Utterance_ID")
+# train_splits, dev_splits_complete, output_repeated_splits_test
+SPLIT_IN_FOLDER = re.compile(r"(?<![a-z])(train|dev|test)(?![a-z])", re.IGNORECASE)
+
+
+def _utterance(path: str, match: re.Match[str]) -> Utterance:
+    split, dialogue, number = match.groups()
+    if split is None:
+        folders = SPLIT_IN_FOLDER.findall(path.rpartition("/")[0])
+        if not folders:
+            raise CorpusError(
+                f"{path!r} lies in no folder named after train, dev or test, and MELD uses the same file names in all "
+                "three; keep its folders, or name files like 'train_dia0_utt0.wav'"
+            )
+        split = folders[-1].lower()
+    return Utterance(
+        utterance_id=f"{split}_dia{dialogue}_utt{number}",
+        path=path,
+        labels={"emotion": "", "split": split, "dialogue": f"{split}_dia{dialogue}"},
+    )
+
+
+def _labelled(folder: Path, utterances: list[Utterance]) -> tuple[list[Utterance], list[str]]:
+    """The clips that the tables describe; the folder of the test clips holds some that they do not."""
+    rows: dict[str, dict[str, str]] = {}
+    for split in SPLITS:
+        if any(utterance.labels["split"] == split for utterance in utterances):
+            rows |= _rows(folder, split)
+    labelled = []
+    for utterance in utterances:
+        row = rows.get(utterance.utterance_id)
+        if row is None:
+            continue
+        labels = utterance.labels | {"emotion": row["Emotion"], "sentiment": row["Sentiment"]}
+        labelled.append(replace(utterance, speaker_id=row["Speaker"], transcript=row["Utterance"], labels=labels))
+    found = {utterance.utterance_id for utterance in labelled}
+    return labelled, [utterance_id for utterance_id in rows if utterance_id not in found]
+
+
+def _rows(folder: Path, split: str) -> dict[str, dict[str, str]]:
+    name = f"{split}_sent_emo.csv"
+    table = label_file(folder, name)
+    if table is None:
+        raise CorpusError(f"{folder}: no {name}, which labels MELD's {split} clips; put it there")
+    with open(table, newline="", encoding="utf-8-sig", errors="replace") as file:
+        rows = list(csv.DictReader(file))
+    lacking = [column for column in COLUMNS if not rows or rows[0].get(column) is None]
+    if lacking:
+        raise CorpusError(f"{table}: expected the columns {', '.join(COLUMNS)}, but {listed(lacking)} are missing")
+    strange = [row["Emotion"] for row in rows if row["Emotion"] not in EMOTIONS]
+    if strange:
+        raise CorpusError(f"{table}: unknown emotions {listed(strange)}, expected {', '.join(EMOTIONS)}")
+    return {f"{split}_dia{row['Dialogue_ID']}_utt{row['Utterance_ID']}": row for row in rows}
+
+
+MELD = NamedCorpus(
+    name="meld",
+    title="MELD",
+    description="Utterances of dialogues from the series Friends in 7 emotions, with a fixed split whose speakers "
+    "overlap (Poria et al. 2019); --protocol split, the default, is the published one.",
+    license="GPL 3.0 for the annotations; the audio is cut from a television series",
+    source="https://affective-meld.github.io (MELD.Raw: sound of the clips, e.g. train_splits/dia0_utt0.wav, beside "
+    "train_sent_emo.csv, dev_sent_emo.csv and test_sent_emo.csv)",
+    classes=EMOTIONS,
+    published_counts={
+        "anger": 1607,
+        "disgust": 361,
+        "fear": 358,
+        "joy": 2308,
+        "neutral": 6436,
+        "sadness": 1002,
+        "surprise": 1636,
+    },
+    example="train_splits/dia0_utt0.wav",
+    pattern=named(r"(?:(train|dev|test)_)?dia(\d+)_utt(\d+)"),
+    utterance=_utterance,
+    complete=_labelled,
+)

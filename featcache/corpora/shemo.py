@@ -1,0 +1,42 @@
+"""ShEMO file names → utterances."""
+
+import re
+from pathlib import PurePosixPath
+
+from featcache.corpora.base import NamedCorpus, named
+from featcache.manifest import Utterance
+
+EMOTIONS = {
+    "A": "anger",
+    "F": "fear",
+    "H": "happiness",
+    "N": "neutral",
+    "S": "sadness",
+    "W": "surprise",
+}
+GENDERS = {"F": "female", "M": "male"}
+
+
+def _utterance(path: str, match: re.Match[str]) -> Utterance:
+    speaker, emotion = match.groups()
+    return Utterance(
+        utterance_id=PurePosixPath(path).stem,
+        path=path,
+        speaker_id=speaker,
+        labels={"emotion": EMOTIONS[emotion], "gender": GENDERS[speaker[0]]},
+    )
+
+
+SHEMO = NamedCorpus(
+    name="shemo",
+    title="ShEMO",
+    description="87 speakers of Persian radio plays, 3000 utterances labelled by twelve listeners in 6 emotions "
+    "(Mohamad Nezami et al. 2019).",
+    license="free for academic use",
+    source="https://github.com/mansourehk/ShEMO",
+    classes=tuple(EMOTIONS.values()),
+    published_counts={"anger": 1059, "fear": 38, "happiness": 201, "neutral": 1028, "sadness": 449, "surprise": 225},
+    example="F21N05.wav",
+    pattern=named(r"([FM]\d\d)([A-Z])\d\d\d?"),
+    utterance=_utterance,
+)

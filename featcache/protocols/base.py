@@ -1,0 +1,130 @@
+"""Manifest and speakers → fold: what every protocol is made of, and the checks of a fold."""
+
+import random
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from featcache.errors import ProtocolError, listed
+from featcache.manifest import Manifest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fold:
+    """The utterances of one training, by id: it learns from ``train``, chooses by ``validation``, reports ``test``."""
+
+    name: str
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+    test: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """A way to make folds.
+
+    Attributes:
+        name: What the command line calls it.
+        description: One sentence.
+        speaker_independent: Whether no test speaker is ever heard in training or validation.
+        folds: Manifest and target label → folds. Every utterance of the manifest carries that label.
+        target: The label that it was published with, if any.
+        published_sizes: Utterances in train, validation and test, where it was published with a single fold.
+    """
+
+    name: str
+    description: str
+    speaker_independent: bool
+    folds: Callable[[Manifest, str], list[Fold]]
+    target: str | None = None
+    published_sizes: tuple[int, int, int] | None = None
+
+
+def refuse_faulty(fold: Fold, known: Collection[str]) -> None:
+    """Refuse a fold with an empty part, an utterance that stands twice, or one that is not known."""
+    for part in ("train", "validation", "test"):
+        if not getattr(fold, part):
+            raise ProtocolError(f"fold {fold.name!r} has no {part} utterances; choose another protocol or add data")
+    counts = Counter(fold.train + fold.validation + fold.test)
+    twice = [utterance_id for utterance_id, count in counts.items() if count > 1]
+    if twice:
+        raise ProtocolError(f"fold {fold.name!r} leaks: {listed(twice)} stand in it more than once; it must part them")
+    strangers = [utterance_id for utterance_id in counts if utterance_id not in known]
+    if strangers:
+        raise ProtocolError(f"fold {fold.name!r} holds {listed(strangers)}, which the manifest has not; use its ids")
+
+
+def shared_speakers(fold: Fold, speakers: Mapping[str, str]) -> list[str]:
+    """A warning where test speakers are heard in training or validation too, given utterance id → speaker."""
+    heard = {speakers[i] for i in fold.train + fold.validation} - {""}
+    tested = {speakers[i] for i in fold.test} - {""}
+    shared = heard & tested
+    if not shared:
+        return []
+    num_leaked = sum(speakers[i] in shared for i in fold.test)
+    return [
+        f"fold {fold.name!r}: {len(shared)} of {len(tested)} test speakers ({listed(sorted(shared))}) are heard in "
+        f"training or validation too, with {num_leaked} of {len(fold.test)} test utterances"
+    ]
+
+
+def make_fold(name: str, parts: Mapping[str, str]) -> Fold:
+    """Utterance id → part, as a fold."""
+    train, validation, test = (
+        tuple(utterance_id for utterance_id, part in parts.items() if part == wanted)
+        for wanted in ("train", "validation", "test")
+    )
+    return Fold(name=name, train=train, validation=validation, test=test)
+
+
+def speaker_fold(name: str, manifest: Manifest, validation: Collection[str], test: Collection[str]) -> Fold:
+    """The fold in which some speakers validate, some test, and all others train."""
+    part = dict.fromkeys(manifest.speaker_ids, "train") | dict.fromkeys(validation, "validation")
+    part |= dict.fromkeys(test, "test")
+    return make_fold(name, {utterance.utterance_id: part[utterance.speaker_id] for utterance in manifest})
+
+
+def rotated(groups: Mapping[str, str], names: Sequence[str], validation: Mapping[str, str] | None = None) -> list[Fold]:
+    """Utterance id → group, as folds: each group tests once, and the next one validates.
+
+    Args:
+        groups: Every utterance's group.
+        names: The groups, in order.
+        validation: Group that tests → group that validates, where it is not the next.
+    """
+    validation = validation or dict(zip(names, [*names[1:], *names[:1]], strict=True))
+    roles = [{test: "test", validation[test]: "validation"} for test in names]
+    return [
+        make_fold(test, {utterance_id: role.get(group, "train") for utterance_id, group in groups.items()})
+        for test, role in zip(names, roles, strict=True)
+    ]
+
+
+def known_speakers(manifest: Manifest, at_least: int = 3) -> tuple[str, ...]:
+    """All speakers, if every utterance has one and they are enough; by default, for three parts."""
+    unknown = sum(utterance.speaker_id == "" for utterance in manifest)
+    if unknown:
+        raise ProtocolError(
+            f"{unknown} of {len(manifest)} utterances have no speaker_id; fill in that column of the manifest, "
+            f"or use --protocol random-80-20, which does not keep speakers apart"
+        )
+    speakers = manifest.speaker_ids
+    if len(speakers) < at_least:
+        other = "two-speakers" if len(speakers) == 2 else "random-80-20, which does not keep them apart"
+        raise ProtocolError(
+            f"found {len(speakers)} speakers ({listed(speakers)}), expected at least {at_least} to train, validate and "
+            f"test; add speakers, or use --protocol {other}"
+        )
+    return speakers
+
+
+def even_share(labels: Mapping[str, str], share: float) -> set[str]:
+    """About a share of the keys, at least one, drawn so that each label gives its part to within one key.
+
+    Every n-th key is taken in the order of the labels, and by chance within a label. Numbers as labels work too.
+    """
+    count = min(max(1, round(share * len(labels))), len(labels))
+    chance = random.Random(0)
+    draws = {key: chance.random() for key in sorted(labels)}
+    order = sorted(draws, key=lambda key: (labels[key], draws[key]))
+    return {order[int((i + 0.5) * len(order) / count)] for i in range(count)}

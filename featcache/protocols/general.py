@@ -1,0 +1,125 @@
+"""Manifest → folds, for any corpus."""
+
+from featcache.errors import ProtocolError, listed
+from featcache.manifest import Manifest
+from featcache.protocols.base import Fold, Protocol, even_share, known_speakers, make_fold, rotated, speaker_fold
+
+PARTS = {
+    "train": "train",
+    "validation": "validation",
+    "val": "validation",
+    "valid": "validation",
+    "dev": "validation",
+    "development": "validation",
+    "test": "test",
+}
+"""What may stand in the label ``split``, in any case."""
+
+
+def _loso(manifest: Manifest, target: str) -> list[Fold]:
+    speakers = known_speakers(manifest)
+    num_validation = max(1, round(len(speakers) / 5))
+    rounds = [speakers[i:] + speakers[:i] for i in range(len(speakers))]
+    return [speaker_fold(test, manifest, others[:num_validation], [test]) for test, *others in rounds]
+
+
+def _group_kfold(manifest: Manifest, target: str) -> list[Fold]:
+    from sklearn.model_selection import GroupKFold
+
+    num_folds = min(5, len(known_speakers(manifest)))
+    speakers = [utterance.speaker_id for utterance in manifest]
+    splits = GroupKFold(num_folds).split(speakers, groups=speakers)
+    tests = [{speakers[i] for i in test} for _, test in splits]
+    return [speaker_fold(str(k + 1), manifest, tests[(k + 1) % num_folds], tests[k]) for k in range(num_folds)]
+
+
+def _split(manifest: Manifest, target: str) -> list[Fold]:
+    values = dict.fromkeys(manifest.utterance_ids, "") | manifest.labels("split")
+    strange = sorted({value for value in values.values() if value.strip().lower() not in PARTS})
+    if strange:
+        raise ProtocolError(f"the label 'split' holds {listed(strange)}, expected {', '.join(PARTS)}; fix the manifest")
+    parts = {utterance_id: PARTS[value.strip().lower()] for utterance_id, value in values.items()}
+    if "validation" not in parts.values():
+        training = [utterance for utterance in manifest if parts[utterance.utterance_id] == "train"]
+        speakers = {utterance.speaker_id for utterance in training}
+        if "" in speakers or len(speakers) < 2:
+            chosen = even_share({u.utterance_id: u.labels[target] for u in training}, 0.2)
+        else:
+            validating = even_share(dict.fromkeys(speakers, ""), 0.2)
+            chosen = {u.utterance_id for u in training if u.speaker_id in validating}
+        parts |= dict.fromkeys(chosen, "validation")
+    return [make_fold("1", parts)]
+
+
+def _random_80_20(manifest: Manifest, target: str) -> list[Fold]:
+    labels = {utterance.utterance_id: utterance.labels[target] for utterance in manifest}
+    test = even_share(labels, 0.2)
+    others = {utterance_id: label for utterance_id, label in labels.items() if utterance_id not in test}
+    validation = even_share(others, 0.1 / 0.8)
+    parts = dict.fromkeys(labels, "train") | dict.fromkeys(validation, "validation") | dict.fromkeys(test, "test")
+    return [make_fold("1", parts)]
+
+
+def _folds(manifest: Manifest, target: str) -> list[Fold]:
+    groups = dict.fromkeys(manifest.utterance_ids, "") | manifest.labels("fold")
+    without = [utterance_id for utterance_id, group in groups.items() if group == ""]
+    names = sorted(set(groups.values()) - {""}, key=lambda name: (len(name), name))
+    if without or len(names) < 3:
+        found = f"{len(without)} utterances have none ({listed(without)})" if without else f"found {listed(names)}"
+        raise ProtocolError(f"the label 'fold' must part all utterances in three folds or more; {found}")
+    return rotated(groups, names)
+
+
+def _two_speakers(manifest: Manifest, target: str) -> list[Fold]:
+    speakers = known_speakers(manifest, at_least=2)
+    if len(speakers) > 2:
+        raise ProtocolError(f"found {len(speakers)} speakers, expected 2; use --protocol loso or group-kfold")
+    folds = []
+    for test in speakers:
+        others = {u.utterance_id: u.labels[target] for u in manifest if u.speaker_id != test}
+        parts = dict.fromkeys(manifest.utterance_ids, "test") | dict.fromkeys(others, "train")
+        folds.append(make_fold(test, parts | dict.fromkeys(even_share(others, 0.2), "validation")))
+    return folds
+
+
+GENERAL = (
+    Protocol(
+        name="loso",
+        description="Leave one speaker out: each tests once; the next fifth of the speakers validates.",
+        speaker_independent=True,
+        folds=_loso,
+    ),
+    Protocol(
+        name="group-kfold",
+        description="Five folds of whole speakers, or as many as there are; the next fold validates, much as "
+        "Pepino et al. 2021 use the sessions of IEMOCAP.",
+        speaker_independent=True,
+        folds=_group_kfold,
+    ),
+    Protocol(
+        name="split",
+        description="The manifest's label 'split': train, validation, test; without validation, 20 % of the "
+        "training speakers validate, or of its utterances when speakers are unknown or only one.",
+        speaker_independent=False,
+        folds=_split,
+    ),
+    Protocol(
+        name="folds",
+        description="The manifest's label 'fold': each value tests once, the next one validates.",
+        speaker_independent=False,
+        folds=_folds,
+    ),
+    Protocol(
+        name="two-speakers",
+        description="For corpora of two speakers: each tests once; of the other's utterances, 20 % validate, drawn "
+        "evenly from the classes, as no speaker is left to do so.",
+        speaker_independent=True,
+        folds=_two_speakers,
+    ),
+    Protocol(
+        name="random-80-20",
+        description="20 % of the utterances test and 10 % validate, drawn evenly from the classes.",
+        speaker_independent=False,
+        folds=_random_80_20,
+    ),
+)

@@ -1,0 +1,146 @@
+"""Manifest → folds, as published for one corpus."""
+
+import random
+
+from featcache.corpora.cremad import ACTORS
+from featcache.errors import ProtocolError, listed
+from featcache.manifest import Manifest
+from featcache.protocols.base import Fold, Protocol, known_speakers, rotated, speaker_fold
+
+SESSION_5_VALIDATES = {"1": "5", "2": "5", "3": "5", "4": "5", "5": "4"}
+
+
+def _pepino2021(manifest: Manifest, target: str) -> list[Fold]:
+    _require_actors(manifest, 21, 24)
+    return [speaker_fold("1", manifest, validation=_actors(21, 22), test=_actors(23, 24))]
+
+
+def _pepino2021_speech(manifest: Manifest, target: str) -> list[Fold]:
+    _require_actors(manifest, 21, 24)
+    return _pepino2021(manifest.select(vocal_channel=["speech"]), target)
+
+
+def _ravdess_6fold(manifest: Manifest, target: str) -> list[Fold]:
+    _require_actors(manifest, 1, 24)
+    tests = [_actors(first, first + 3) for first in range(1, 25, 4)]
+    return [speaker_fold(f"{tests[k][0]}-{tests[k][-1]}", manifest, tests[(k + 1) % 6], tests[k]) for k in range(6)]
+
+
+def _require_actors(manifest: Manifest, first: int, last: int) -> None:
+    missing = [actor for actor in _actors(first, last) if actor not in manifest.speaker_ids]
+    if missing:
+        raise ProtocolError(
+            f"this protocol needs the RAVDESS actors {first:02d} to {last:02d} as speakers, but {', '.join(missing)} "
+            f"are missing; add them, or use --protocol loso"
+        )
+    known_speakers(manifest)
+
+
+def _actors(first: int, last: int) -> list[str]:
+    return [f"{actor:02d}" for actor in range(first, last + 1)]
+
+
+def _random_5fold(manifest: Manifest, target: str) -> list[Fold]:
+    order = sorted(manifest.utterance_ids)
+    random.Random(0).shuffle(order)
+    drawn = {utterance_id: str(i % 5 + 1) for i, utterance_id in enumerate(order)}
+    return rotated({utterance_id: drawn[utterance_id] for utterance_id in manifest.utterance_ids}, "12345")
+
+
+def _iemocap_loso_session(manifest: Manifest, target: str) -> list[Fold]:
+    return rotated(_sessions(manifest, 5), "12345", SESSION_5_VALIDATES)
+
+
+def _iemocap_issa(manifest: Manifest, target: str) -> list[Fold]:
+    return _random_5fold(manifest.select(improvised=["yes"], full_agreement=["yes"]), target)
+
+
+def _msp_improv_6fold(manifest: Manifest, target: str) -> list[Fold]:
+    return rotated(_sessions(manifest, 6), "123456")
+
+
+def _sessions(manifest: Manifest, number: int) -> dict[str, str]:
+    sessions = dict.fromkeys(manifest.utterance_ids, "") | manifest.labels("session")
+    wanted = [str(session) for session in range(1, number + 1)]
+    if sorted(set(sessions.values())) != wanted:
+        found = ", ".join(sorted({session or "none" for session in sessions.values()}))
+        raise ProtocolError(
+            f"this protocol needs the sessions 1 to {number}, found {found}; add what is missing, "
+            "or use --protocol group-kfold"
+        )
+    return sessions
+
+
+def _cremad_5fold(manifest: Manifest, target: str) -> list[Fold]:
+    strangers = [speaker for speaker in known_speakers(manifest) if speaker not in ACTORS]
+    if strangers:
+        raise ProtocolError(
+            f"this protocol needs the CREMA-D actors 1001 to 1091 as speakers, found {listed(strangers)}; "
+            "use --protocol group-kfold"
+        )
+    groups = {u.utterance_id: str((int(u.speaker_id) - 1001) % 5 + 1) for u in manifest}
+    return rotated(groups, "12345")
+
+
+PUBLISHED = (
+    Protocol(
+        name="pepino2021",
+        description="RAVDESS speech and song, 7 classes: actors 01–20 train, 21 and 22 validate, 23 and 24 test.",
+        speaker_independent=True,
+        folds=_pepino2021,
+        target="emotion_7",
+        published_sizes=(2036, 208, 208),
+    ),
+    Protocol(
+        name="pepino2021-speech",
+        description="The same actors as pepino2021, without the songs.",
+        speaker_independent=True,
+        folds=_pepino2021_speech,
+        target="emotion_7",
+        published_sizes=(1200, 120, 120),
+    ),
+    Protocol(
+        name="ravdess-6fold",
+        description="RAVDESS in six folds of two men and two women; the next fold validates.",
+        speaker_independent=True,
+        folds=_ravdess_6fold,
+    ),
+    Protocol(
+        name="issa-random-5fold",
+        description="RAVDESS, 8 classes, in five random folds that mix speakers, as Pepino et al. 2021 compare with "
+        "Issa et al. 2020; the next fold validates.",
+        speaker_independent=False,
+        folds=_random_5fold,
+        target="emotion",
+    ),
+    Protocol(
+        name="iemocap-loso-session",
+        description="IEMOCAP, 4 classes: each session tests once; session 5 validates, and session 4 where 5 tests. "
+        "Pepino et al. 2021 ran 5473 of the 5531 utterances: their reader leaves out those without a forced "
+        "alignment, which is what --select aligned=yes does; that it gives the same 5473 is not verified.",
+        speaker_independent=True,
+        folds=_iemocap_loso_session,
+        target="emotion_4",
+    ),
+    Protocol(
+        name="iemocap-issa",
+        description="IEMOCAP, 4 classes, improvised turns that all evaluators gave the same single label (861 in "
+        "Pepino et al. 2021), in five random folds that mix speakers; the next fold validates.",
+        speaker_independent=False,
+        folds=_iemocap_issa,
+        target="emotion_4",
+    ),
+    Protocol(
+        name="cremad-5fold",
+        description="CREMA-D in five folds of actors: 1001 tests in the first, 1002 in the second, 1006 in the first "
+        "again; the next fold validates. The corpus has no split of its own.",
+        speaker_independent=True,
+        folds=_cremad_5fold,
+    ),
+    Protocol(
+        name="msp-improv-6fold",
+        description="MSP-IMPROV: each of the six sessions tests once; the next one validates.",
+        speaker_independent=True,
+        folds=_msp_improv_6fold,
+    ),
+)

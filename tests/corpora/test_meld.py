@@ -1,0 +1,94 @@
+"""MELD: three parts with the same file names, and the tables that label them."""
+
+import logging
+
+import pytest
+
+from featcache.corpora import read_corpus
+from featcache.errors import CorpusError
+
+HEAD = "Sr No.,Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID,Season,Episode,StartTime,EndTime\n"
+TIMES = '8,21,"00:16:16,059","00:16:21,731"\n'
+TABLES = {
+    "train_sent_emo.csv": HEAD
+    + f'1,"also I was the point person, on it.",Chandler,neutral,neutral,0,0,{TIMES}'
+    + f"2,You must’ve had your hands full.,The Interviewer,surprise,positive,0,1,{TIMES}",
+    "dev_sent_emo.csv": HEAD + f"1,Oh my God!,Phoebe,sadness,negative,0,0,{TIMES}",
+    "test_sent_emo.csv": HEAD + f"1,Why?,Mark,anger,negative,0,0,{TIMES}",
+}
+CLIPS = {
+    "train_splits/dia0_utt0.wav": "train",
+    "train_splits/dia0_utt1.wav": "train, second",
+    "dev_splits_complete/dia0_utt0.wav": "dev",
+    "output_repeated_splits_test/dia0_utt0.wav": "test, longer",
+}
+
+
+def test_one_name_in_three_parts_is_three_utterances(write):
+    files = read_corpus(write(TABLES | CLIPS))
+    assert files.corpus.name == "meld"
+    assert files.manifest.utterance_ids == ("dev_dia0_utt0", "test_dia0_utt0", "train_dia0_utt0", "train_dia0_utt1")
+    first = files.manifest["train_dia0_utt0"]
+    assert first.path == "train_splits/dia0_utt0.wav"
+    assert (first.speaker_id, first.transcript) == ("Chandler", "also I was the point person, on it.")
+    assert first.labels == {
+        "emotion": "neutral",
+        "sentiment": "neutral",
+        "split": "train",
+        "dialogue": "train_dia0",
+    }
+    assert files.manifest["train_dia0_utt1"].transcript == "You must’ve had your hands full."
+    assert set(files.manifest.labels("split").values()) == {"train", "dev", "test"}
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("train/train_splits/dia0_utt0.wav", "train"),
+        ("train_wav/dia0_utt0.wav", "train"),
+        ("MELD.Raw/train/audio/dia0_utt0.wav", "train"),
+        ("wav/train_dia0_utt0.wav", "train"),
+        ("wav/test_dia0_utt0.wav", "test"),
+        ("test/dev/dia0_utt0.wav", "dev"),  # the nearest folder decides
+    ],
+)
+def test_folders_and_prefixes_name_the_part(write, path, expected):
+    (utterance,) = read_corpus(write(TABLES | {path: "RIFF"})).manifest
+    assert utterance.utterance_id == f"{expected}_dia0_utt0"
+
+
+def test_tables_may_lie_with_the_clips(write):
+    tables = {f"{name.split('_')[0]}/{name}": text for name, text in TABLES.items()}
+    clips = {f"{split}/wav/dia0_utt0.wav": "RIFF" for split in ("train", "dev", "test")}
+    assert len(read_corpus(write(tables | clips)).manifest) == 3
+
+
+def test_clips_without_a_row_and_rows_without_a_clip_are_told(write, caplog):
+    clips = {path: text for path, text in CLIPS.items() if path != "train_splits/dia0_utt1.wav"}
+    with caplog.at_level(logging.WARNING):
+        files = read_corpus(write(TABLES | clips | {"output_repeated_splits_test/dia279_utt0.wav": ""}))
+    assert files.ignored == ("output_repeated_splits_test/dia279_utt0.wav",)
+    assert files.missing == ("train_dia0_utt1",)
+    assert "the labels of MELD name 1 utterances whose audio is not there: 'train_dia0_utt1'" in caplog.text
+
+
+def test_what_cannot_be_labelled(write):
+    folder = write(CLIPS)
+    with pytest.raises(CorpusError, match=r"no train_sent_emo.csv, which labels MELD's train clips; put it there"):
+        read_corpus(folder)
+    write(TABLES | {"train_sent_emo.csv": TABLES["train_sent_emo.csv"].replace("surprise", "awe")})
+    with pytest.raises(CorpusError, match=r"train_sent_emo.csv: unknown emotions 'awe', expected anger, disgust"):
+        read_corpus(folder)
+    write({"train_sent_emo.csv": "Utterance,Speaker\nHi,Ross\n"})
+    with pytest.raises(CorpusError, match=r"expected the columns .*, but 'Emotion', 'Sentiment', 'Dialogue_ID' and 1"):
+        read_corpus(folder)
+    write({"train_sent_emo.csv": HEAD + f"1,Hi,Ross,joy,positive,7,7,{TIMES}"})
+    (folder / "output_repeated_splits_test" / "dia0_utt0.wav").unlink()
+    (folder / "dev_splits_complete" / "dia0_utt0.wav").unlink()
+    with pytest.raises(CorpusError, match="the label files of MELD name none of the 2 utterances found there"):
+        read_corpus(folder)
+
+
+def test_clips_of_an_unknown_part(write):
+    with pytest.raises(CorpusError, match=r"'wav/dia0_utt0.wav' lies in no folder named after train, dev or test"):
+        read_corpus(write(TABLES | {"wav/dia0_utt0.wav": ""}))
