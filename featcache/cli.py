@@ -45,18 +45,6 @@ class Channel(StrEnum):
     first = "first"
 
 
-class Norm(StrEnum):
-    speaker = "speaker"
-    globally = "global"
-    none = "none"
-
-
-class Head(StrEnum):
-    dense = "dense"
-    lstm = "lstm"
-    fusion = "fusion"
-
-
 class LayerWeighting(StrEnum):
     abs = "abs"
     softmax = "softmax"
@@ -236,12 +224,16 @@ def verify(
     print_verification(store, data=data, number=recompute, model=model, device=device)
 
 
-@app.command(epilog="Example: featcache fit --head dense --norm speaker")
+@app.command(epilog="Example: featcache fit --head dense,lstm --norm speaker,global --layers all,last")
 def fit(
-    head: Annotated[Head, typer.Option(help="What is trained.")] = Head.dense,
-    norm: Annotated[Norm, typer.Option(help="Whose statistics normalise; speaker is transductive.")] = Norm.speaker,
+    head: Annotated[str, typer.Option(help="dense, lstm or fusion; several, separated by commas.")] = "dense",
+    norm: Annotated[
+        str, typer.Option(help="Whose statistics normalise: speaker (transductive), global, none; or several.")
+    ] = "speaker",
     features: Annotated[str | None, typer.Option(help="Names of stores, separated by commas.")] = None,
-    layers: Annotated[str, typer.Option(help="all, local, last, or a list such as 0,4-8.")] = "all",
+    layers: Annotated[
+        list[str], typer.Option(help="all, local, last, or several of them; or a list such as 0,4-8. Repeatable.")
+    ] = ["all"],  # noqa: B006
     layer_weighting: Annotated[
         LayerWeighting, typer.Option(help="How layer weights are made to sum to 1.")
     ] = LayerWeighting.abs,
@@ -259,12 +251,23 @@ def fit(
     batch_size: Annotated[int | None, typer.Option(min=1, help="Utterances; 32, for lstm 16.")] = None,
     max_epochs: Annotated[int | None, typer.Option(min=1, help="100 by default.")] = None,
     patience: Annotated[int | None, typer.Option(min=1, help="Epochs without improvement; 4 by default.")] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the run folder.")] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            help="What may be taken (4GiB), how features are held (float32, float16, bfloat16, int8), or both."
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, … or auto.")] = "cpu",
+    jobs: Annotated[int, typer.Option(min=1, help="Processes that share the folds and the cores.")] = 1,
+    name: Annotated[str | None, typer.Option(help="Name of the run folder, for a single run.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with what was interrupted.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Train again although the run is there.")] = False,
 ) -> None:
-    """Train a head on cached features, over all folds and seeds, and print the table."""
-    from featcache.training.fit import first_seeds
-    from featcache.training.fit import fit as run
+    """Train heads on cached features, over all folds and seeds, and print the table.
+
+    Every combination of heads, normalisations and layers is a run; runs that can read the features together do.
+    """
+    from featcache.training.fit import first_seeds, sweep
 
     training = {
         "learning_rate": learning_rate,
@@ -272,11 +275,11 @@ def fit(
         "max_epochs": max_epochs,
         "patience": patience,
     }
-    finished = run(
-        head=head.value,
-        norm=norm.value,
+    runs = sweep(
+        heads=head.split(","),
+        norms=norm.split(","),
+        layers=_layer_settings(layers),
         features=features.split(",") if features else None,
-        layers=layers,
         layer_weighting=layer_weighting.value,
         corpus=corpus,
         protocol=protocol,
@@ -285,13 +288,19 @@ def fit(
         seeds=first_seeds(seeds),
         max_frames=max_frames,
         training={key: value for key, value in training.items() if value is not None},
+        memory=memory,
+        device=device,
+        jobs=jobs,
         name=name,
+        resume=resume,
         overwrite=overwrite,
     )
     from featcache.listing import print_runs
 
-    print_runs([finished])
-    typer.echo(f"\n{finished.path}")
+    print_runs(runs)
+    typer.echo("")
+    for run in runs:
+        typer.echo(run.path)
 
 
 @app.command(epilog="Example: featcache layers")
@@ -306,6 +315,16 @@ def layers(
     from featcache.listing import draw_layers
 
     draw_layers(runs or [], corpus=corpus, out=out)
+
+
+def _layer_settings(options: list[str]) -> list[str]:
+    """``all,last`` are two settings, ``0,4-8`` is one."""
+    settings: list[str] = []
+    for option in options:
+        parts = option.split(",")
+        named = [part for part in parts if part in ("all", "local", "last")]
+        settings += named if len(named) == len(parts) else [option]
+    return list(dict.fromkeys(settings))
 
 
 def _selection(pairs: list[str]) -> dict[str, list[str]]:

@@ -33,14 +33,13 @@ class Normaliser:
     mean_: dict[str, npt.NDArray[np.float32]]
     std_: dict[str, npt.NDArray[np.float32]]
 
-    def __call__(self, utterance_id: str, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Normalise (num_layers, num_frames, hidden_size) float32."""
-        if not self.group_of:
-            return features
-        group = self.group_of[utterance_id]
-        normalised = features - self.mean_[group][:, None]
-        normalised /= self.std_[group][:, None]
-        return normalised
+    def in_place(self, utterance_id: str, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Normalise (num_layers, num_frames, hidden_size) float32 where they are, and give them back."""
+        if self.group_of:
+            group = self.group_of[utterance_id]
+            features -= self.mean_[group][:, None]
+            features /= self.std_[group][:, None]
+        return features
 
 
 def fit_normaliser(store: FeatureStore, scope: str, manifest: Manifest, train: Sequence[str]) -> Normaliser:

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from featcache.heads.layer_weights import LayerWeights
+from featcache.heads.packed import Packed
 
 HIDDEN_UNITS = 128
 DROPOUT_RATE = 0.2
 
-_LOWEST = -(2**63)
-_DROPPED_BELOW = round(DROPOUT_RATE * 2**16) - 2**15  # among the 2^16 values of an int16, which are equally likely
+_KEPT_BELOW = round((1 - DROPOUT_RATE) * 2**15)  # among the 2^15 values of 15 bits, which are equally likely
+_SCALE = 0x3FA0  # the bits of 1.25, which is 1 / (1 - DROPOUT_RATE), in bfloat16
 
 
 class Dropout(nn.Module):
@@ -44,14 +45,20 @@ class Dropout(nn.Module):
         if self.shared_axis is not None:
             shape[self.shared_axis] = 1
         seed = int(torch.randint(2**32, (), generator=self.generator))
-        draws = torch.Generator(inputs.device).manual_seed(seed)
-        number = math.prod(shape)
-        # one draw of 64 bits decides on four entries: drawing takes longer than all else here
-        bits = torch.empty(-(-number // 4), dtype=torch.int64, device=inputs.device).random_(
-            _LOWEST, None, generator=draws
-        )
-        kept = bits.view(torch.int16)[:number] >= _DROPPED_BELOW
-        return inputs * (kept * (1 / (1 - DROPOUT_RATE))).view(shape)
+        return inputs * _dropout_mask(math.prod(shape), seed, inputs.device).view(shape).to(inputs.dtype)
+
+
+def _dropout_mask(number: int, seed: int, device: torch.device) -> Tensor:
+    """(number,) bfloat16, each 0 or 1.25.
+
+    One draw of 64 bits decides on four entries, and integers become the bits of the mask in place: drawing takes
+    longer than all else that dropout does.
+    """
+    draws = torch.Generator(device).manual_seed(seed)
+    bits = torch.empty(-(-number // 4), dtype=torch.int64, device=device).random_(-(2**63), None, generator=draws)
+    masks = bits.view(torch.int16)[:number].bitwise_and_(2**15 - 1)
+    # negative where it is kept, and a shift spreads the sign over all bits
+    return masks.sub_(_KEPT_BELOW).bitwise_right_shift_(15).bitwise_and_(_SCALE).view(torch.bfloat16)
 
 
 def linear(num_inputs: int, num_outputs: int, generator: torch.Generator) -> nn.Linear:
@@ -108,24 +115,24 @@ class Dense(nn.Module):
         self.hidden = self.second_layer(len(hidden_sizes) * HIDDEN_UNITS, generator)
         self.output = linear(HIDDEN_UNITS, num_outputs, generator)
 
-    def forward(self, features: Sequence[Sequence[Tensor]]) -> Tensor:
+    def forward(self, features: Sequence[Sequence[Packed | Tensor]]) -> Tensor:
         """Logits of a batch of utterances.
 
         Args:
-            features: For each feature store one (num_layers, num_frames, hidden_size) float32 per utterance,
-                normalised; num_frames is each utterance's own, from 1 on, and the same in all stores.
+            features: For each feature store one (num_layers, num_frames, hidden_size) per utterance, normalised;
+                num_frames is each utterance's own, from 1 on, and the same in all stores.
 
         Returns:
             (batch, num_outputs) float32.
         """
-        num_frames = [layers.shape[1] for layers in features[0]]
+        num_frames = [item.num_frames if isinstance(item, Packed) else item.shape[1] for item in features[0]]
         branches = [
-            branch(torch.cat(average(utterances)), num_frames)
+            branch(average(utterances), num_frames)
             for average, branch, utterances in zip(self.averages, self.branches, features, strict=True)
         ]
         hidden = self.hidden(torch.cat(branches, dim=1), num_frames)
-        means = torch.stack([frames.mean(dim=0) for frames in torch.split(hidden, num_frames)])
-        logits: Tensor = self.output(means)
+        means = torch.stack([frames.mean(dim=0) for frames in torch.split(hidden.float(), num_frames)])
+        logits: Tensor = self.output(means).float()
         return logits
 
     def layer_weights(self) -> list[Tensor | None]:

@@ -15,7 +15,7 @@ from featcache.errors import ManifestError, ProtocolError, StoreError, listed
 from featcache.heads import create_head
 from featcache.manifest import Manifest
 from featcache.protocols import PROTOCOLS, Fold, check_folds, default_protocol, make_folds
-from featcache.training.data import MEMORY_SHARE, Features, check_pairing, physical_memory
+from featcache.training.data import Features, check_pairing
 from featcache.training.train import TrainingConfig
 
 BATCH_SIZES = {"lstm": 16}
@@ -61,6 +61,7 @@ def resolve(
     seeds: tuple[int, ...],
     max_frames: int | None,
     training: dict[str, Any],
+    working_dtype: str | None,
 ) -> Setup:
     """Find all that a fit needs, and refuse what cannot be fitted; the arguments are those of ``fit``."""
     known = _corpus_of(cache)
@@ -83,8 +84,7 @@ def resolve(
     warnings += _unlearnable(folds, manifest.labels(target))
     if max_frames is None:
         max_frames = known.max_frames if known else 400
-    room = physical_memory() * MEMORY_SHARE / len(stores)
-    features = [Features(store, layers=layers, max_frames=max_frames or None, memory=room) for store in stores]
+    features = [Features(store, layers=layers, max_frames=max_frames or None) for store in stores]
     if layers != "all" and not any(store.layer_names[0] for store in stores):
         raise ManifestError(f"--layers {layers} does not apply: {', '.join(s.name for s in stores)} has no layers")
     check_pairing(features)
@@ -118,6 +118,7 @@ def resolve(
             "seeds": list(seeds),
             "max_frames": max_frames,
             "training": asdict(config),
+            "working_dtype": working_dtype,
             "folds": [
                 {
                     "fold": number,
