@@ -303,18 +303,29 @@ def fit(
         typer.echo(run.path)
 
 
-@app.command(epilog="Example: featcache layers")
+@app.command(epilog="Example: featcache layers --probe")
 def layers(
-    runs: Annotated[
-        list[str] | None, typer.Argument(help="Run folders or names; by default the newest that has layer weights.")
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="Run folders or names, by default the newest with layer weights; with --probe, stores."),
     ] = None,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="From the cache: a linear classifier on each layer's utterance means.")
+    ] = False,
     corpus: Corpus = None,
+    protocol: Annotated[str | None, typer.Option(help="Of --probe; group-kfold by default.")] = None,
+    target: Annotated[str | None, typer.Option(help="Of --probe: the label to predict.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where to write, without suffix.")] = None,
 ) -> None:
-    """Draw the learned layer weights of one run, or of several side by side."""
-    from featcache.listing import draw_layers
+    """Draw layer importance: the learned weights of runs, or how well each layer of a store does alone."""
+    from featcache.listing import draw_layers, draw_probes
 
-    draw_layers(runs or [], corpus=corpus, out=out)
+    if probe:
+        draw_probes(names or [], corpus=corpus, protocol=protocol, target=target, out=out)
+        return
+    if protocol or target:
+        raise typer.BadParameter("they are for --probe; a run has its own", param_hint="--protocol, --target")
+    draw_layers(names or [], corpus=corpus, out=out)
 
 
 def _layer_settings(options: list[str]) -> list[str]:

@@ -31,10 +31,22 @@ EGEMAPS_NOTE = "eGeMAPS frames were averaged in pairs, so that they come every 2
 
 
 @dataclass(frozen=True, kw_only=True)
+class Task:
+    """What is to be predicted of which utterances, and how that is tested."""
+
+    stores: list[FeatureStore]
+    manifest: Manifest
+    protocol: str
+    target: str
+    classes: tuple[str, ...]
+    folds: list[Fold]
+    warnings: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Setup:
     """Everything resolved: what ``config.yaml`` says, and what training needs."""
 
-    cache: FeatureCache
     stores: list[FeatureStore]
     manifest: Manifest
     target: str
@@ -64,8 +76,83 @@ def resolve(
     working_dtype: str | None,
 ) -> Setup:
     """Find all that a fit needs, and refuse what cannot be fitted; the arguments are those of ``fit``."""
+    task = resolve_task(cache, names or _default_features(cache, head), protocol=protocol, target=target, select=select)
+    stores, manifest = task.stores, task.manifest
+    if max_frames is None:
+        known = _corpus_of(cache)
+        max_frames = known.max_frames if known else 400
+    features = [Features(store, layers=layers, max_frames=max_frames or None) for store in stores]
+    if layers != "all" and not any(store.layer_names[0] for store in stores):
+        raise ManifestError(f"--layers {layers} does not apply: {', '.join(s.name for s in stores)} has no layers")
+    check_pairing(features)
+    # told here, before anything is trained
+    create_head(head, **head_sizes(features, len(task.classes), layer_weighting), seed=0)
+    config = TrainingConfig(**{"batch_size": BATCH_SIZES.get(head, TrainingConfig.batch_size), **training})
+    return Setup(
+        stores=stores,
+        manifest=manifest,
+        target=task.target,
+        classes=task.classes,
+        folds=task.folds,
+        features=features,
+        training=config,
+        notes=_notes(norm, features, manifest, max_frames),
+        warnings=task.warnings,
+        config={
+            "featcache_version": __version__,
+            "corpus": cache.name,
+            "features": {store.name: store.metadata["fingerprint"] for store in stores},
+            "untrained": [store.name for store in stores if store.metadata.get("weights") == "random"],
+            "layers": layers if any(item.layer_names[0] for item in features) else "-",
+            "layer_weighting": layer_weighting,
+            "head": head,
+            "norm": norm,
+            "protocol": task.protocol,
+            "target": task.target,
+            "classes": list(task.classes),
+            "select": {column: list(values) for column, values in select.items()},
+            "seeds": list(seeds),
+            "max_frames": max_frames,
+            "training": asdict(config),
+            "working_dtype": working_dtype,
+            "folds": [
+                {
+                    "fold": number,
+                    "name": fold.name,
+                    "train": len(fold.train),
+                    "validation": len(fold.validation),
+                    "test": len(fold.test),
+                }
+                for number, fold in enumerate(task.folds, start=1)
+            ],
+            "utterances_sha256": hash_of(
+                [
+                    [(u.utterance_id, u.speaker_id, u.start, u.end, u.labels[task.target]) for u in manifest],
+                    [store.audio_sha256(manifest.utterance_ids) for store in stores],
+                    [(fold.train, fold.validation, fold.test) for fold in task.folds],
+                ]
+            ),
+        },
+    )
+
+
+def resolve_task(
+    cache: FeatureCache,
+    names: Sequence[str],
+    *,
+    protocol: str | None,
+    target: str | None,
+    select: Mapping[str, Sequence[str]],
+) -> Task:
+    """Find utterances, classes and folds.
+
+    Args:
+        names: Of the stores whose features are used; utterances that one of them lacks are left out.
+        protocol: Its name; by default the manifest's split, or one that fits the number of speakers.
+        target: The label to predict; by default the protocol's or the corpus's.
+        select: Take only utterances whose labels have these values.
+    """
     known = _corpus_of(cache)
-    names = names or _default_features(cache, head)
     if len(set(names)) < len(names):
         raise ManifestError(f"--features names a store twice: {', '.join(names)}")
     stores = [_open_finished(cache, store) for store in names]
@@ -82,61 +169,14 @@ def resolve(
     classes = _classes(manifest, target, known)
     warnings += check_folds(folds, manifest, protocol)
     warnings += _unlearnable(folds, manifest.labels(target))
-    if max_frames is None:
-        max_frames = known.max_frames if known else 400
-    features = [Features(store, layers=layers, max_frames=max_frames or None) for store in stores]
-    if layers != "all" and not any(store.layer_names[0] for store in stores):
-        raise ManifestError(f"--layers {layers} does not apply: {', '.join(s.name for s in stores)} has no layers")
-    check_pairing(features)
-    # told here, before anything is trained
-    create_head(head, **head_sizes(features, len(classes), layer_weighting), seed=0)
-    config = TrainingConfig(**{"batch_size": BATCH_SIZES.get(head, TrainingConfig.batch_size), **training})
-    return Setup(
-        cache=cache,
+    return Task(
         stores=stores,
         manifest=manifest,
+        protocol=protocol,
         target=target,
         classes=classes,
         folds=folds,
-        features=features,
-        training=config,
-        notes=_notes(norm, features, manifest, max_frames),
         warnings=warnings,
-        config={
-            "featcache_version": __version__,
-            "corpus": cache.name,
-            "features": {store.name: store.metadata["fingerprint"] for store in stores},
-            "untrained": [store.name for store in stores if store.metadata.get("weights") == "random"],
-            "layers": layers if any(item.layer_names[0] for item in features) else "-",
-            "layer_weighting": layer_weighting,
-            "head": head,
-            "norm": norm,
-            "protocol": protocol,
-            "target": target,
-            "classes": list(classes),
-            "select": {column: list(values) for column, values in select.items()},
-            "seeds": list(seeds),
-            "max_frames": max_frames,
-            "training": asdict(config),
-            "working_dtype": working_dtype,
-            "folds": [
-                {
-                    "fold": number,
-                    "name": fold.name,
-                    "train": len(fold.train),
-                    "validation": len(fold.validation),
-                    "test": len(fold.test),
-                }
-                for number, fold in enumerate(folds, start=1)
-            ],
-            "utterances_sha256": hash_of(
-                [
-                    [(u.utterance_id, u.speaker_id, u.start, u.end, u.labels[target]) for u in manifest],
-                    [store.audio_sha256(manifest.utterance_ids) for store in stores],
-                    [(fold.train, fold.validation, fold.test) for fold in folds],
-                ]
-            ),
-        },
     )
 
 
@@ -151,11 +191,16 @@ def _open_finished(cache: FeatureCache, name: str) -> FeatureStore:
 
 
 def _default_features(cache: FeatureCache, head: str) -> list[str]:
-    models = [name for name in cache if cache[name].metadata["dataset"] == "hidden_states"]
+    models = model_stores(cache)
     if len(models) != 1:
         found = f"several models: {', '.join(models)}" if models else f"no model, but {', '.join(cache) or 'nothing'}"
         raise StoreError(f"{cache.path} holds {found}; choose with --features NAME")
     return [*models, "egemaps"] if head == "fusion" else models
+
+
+def model_stores(cache: FeatureCache) -> list[str]:
+    """The names of the stores that hold the layers of a model."""
+    return [name for name in cache if cache[name].metadata["dataset"] == "hidden_states"]
 
 
 def _without_missing(manifest: Manifest, stores: Sequence[FeatureStore]) -> tuple[Manifest, list[str]]:
