@@ -70,11 +70,16 @@ def write_results(run: UnfinishedRun, setup: Setup) -> None:
 
 def _write_tables(folder: Path, setup: Setup, records: list[tuple[int, int, dict[str, Any]]]) -> None:
     classes = [f"p_{name}" for name in setup.classes]
-    run_folder.write_rows(
-        folder / "predictions.csv",
-        [*KEYS, "utterance_id", "speaker_id", "target", "prediction", *classes],
-        [row for seed, fold, record in records for row in _predictions(setup, seed, fold, record["predictions"])],
-    )
+    for name, part in (("predictions", "test"), ("validation_predictions", "validation")):
+        run_folder.write_rows(
+            folder / f"{name}.csv",
+            [*KEYS, "utterance_id", "speaker_id", "target", "prediction", *classes],
+            [
+                row
+                for seed, fold, record in records
+                for row in _predictions(setup, seed, fold, part, record["predictions"])
+            ],
+        )
     run_folder.write_rows(
         folder / "history.csv",
         [*KEYS, "epoch", "train_loss", "validation_loss", "validation_uar"],
@@ -87,9 +92,11 @@ def _write_tables(folder: Path, setup: Setup, records: list[tuple[int, int, dict
     )
 
 
-def _predictions(setup: Setup, seed: int, fold: int, predictions: Mapping[str, list[float]]) -> list[list[Any]]:
+def _predictions(
+    setup: Setup, seed: int, fold: int, part: str, predictions: Mapping[str, list[float]]
+) -> list[list[Any]]:
     rows = []
-    for utterance_id in setup.folds[fold - 1].test:
+    for utterance_id in getattr(setup.folds[fold - 1], part):
         utterance, values = setup.manifest[utterance_id], predictions[utterance_id]
         prediction = setup.classes[int(np.argmax(values))]
         told = (f"{value:.6g}" for value in values)

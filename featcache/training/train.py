@@ -72,7 +72,7 @@ class Training:
 
     Attributes:
         history: What happened in each epoch.
-        predictions: Test utterance → probabilities of the classes, or values.
+        predictions: Validation or test utterance → probabilities of the classes, or values.
     """
 
     def __init__(
@@ -156,7 +156,7 @@ class Training:
             self.head.load_state_dict(self._best)
 
     def predict(self, window: Window) -> None:
-        for ids, outputs in self._tested(window, self.fold.test):
+        for ids, outputs in self._tested(window, (*self.fold.validation, *self.fold.test)):
             self.predictions.update(zip(ids, self._objective.predictions(outputs).tolist(), strict=True))
 
     @torch.no_grad()
@@ -216,22 +216,37 @@ def _each(function: Callable[[Any], Any], items: Iterable[Any]) -> None:
 def _in_step(trainings: Sequence[Training], source: Source, run: Callable[..., Any], stop: Event) -> Iterator[Training]:
     active = list(trainings)
     for epoch in count(1):
-        for window in source.windows(_union(active, "train"), epoch=epoch):
-            if stop.is_set():
-                return
-            run(lambda training, window=window: training.learn(window), active)
-        for window in source.windows(_union(active, "validation")):
-            run(lambda training, window=window: training.validate(window), active)
+        _pass(source.windows(_union(active, "train"), epoch=epoch), Training.learn, active, run, stop)
+        if stop.is_set():
+            return
+        _pass(source.windows(_union(active, "validation")), Training.validate, active, run, stop)
+        if stop.is_set():
+            return
         run(Training.end_epoch, active)
         ended = [training for training in active if training.finished]
         if ended:
-            for window in source.windows(_union(ended, "test")):
-                run(lambda training, window=window: training.predict(window), ended)
+            _pass(source.windows(_union(ended, "test")), Training.predict, ended, run, stop)
+            if stop.is_set():
+                return
             yield from ended
             active = [training for training in active if not training.finished]
         if not active:
             return
 
 
-def _union(trainings: Sequence[Training], part: str) -> list[str]:
-    return list(dict.fromkeys(i for training in trainings for i in getattr(training.fold, part)))
+def _pass(
+    windows: Iterator[Window],
+    step: Callable[[Training, Window], None],
+    trainings: Sequence[Training],
+    run: Callable[..., Any],
+    stop: Event,
+) -> None:
+    """Show each window to all trainings; a function of its own, so that the last window goes before others come."""
+    for window in windows:
+        if stop.is_set():
+            return
+        run(lambda training, window=window: step(training, window), trainings)
+
+
+def _union(trainings: Sequence[Training], *parts: str) -> list[str]:
+    return list(dict.fromkeys(i for training in trainings for part in parts for i in getattr(training.fold, part)))
