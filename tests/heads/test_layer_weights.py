@@ -100,9 +100,7 @@ def averaged_and_gradient(
     utterances: Sequence[Packed], weights: Tensor, gradient: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The plain sums in float64, and the same of magnitudes."""
-    whole = torch.cat(
-        [u.values.double() * (1 if u.step is None else u.step.double()) for u in utterances], dim=1
-    )
+    whole = torch.cat([u.values.double() * (1 if u.step is None else u.step.double()) for u in utterances], dim=1)
     average = torch.einsum("l,lfd->fd", weights.double(), whole)
     of_weights = torch.einsum("fd,lfd->l", gradient.double(), whole)
     return (
