@@ -116,7 +116,8 @@ def sweep(
         "working_dtype": asked.dtype,
     }
     requests = [
-        {**same, "head": head, "norm": norm, "layers": chosen} for head, norm, chosen in product(heads, norms, layers)
+        {**same, "head": head, "norm": norm, "layers": chosen}
+        for head, norm, chosen in dict.fromkeys(product(heads, norms, layers))
     ]
     if name and len(requests) > 1:
         raise StoreError(f"--name is for a single run, and {len(requests)} are asked for; their names tell them apart")

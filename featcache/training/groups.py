@@ -43,8 +43,8 @@ def group(setups: Sequence[Setup], folds: Sequence[int]) -> list[Group]:
     """Find what can share a pass: runs of the same stores, normalisation and frames, one's layers among the other's.
 
     Args:
-        setups: One per run, all of the same protocol.
-        folds: Numbers of the folds to train, from 1 on.
+        setups: One per run.
+        folds: Numbers of the folds to train, from 1 on; runs that have fewer folds have those that they have.
     """
     families: list[list[int]] = []
     widest_first = sorted(range(len(setups)), key=lambda run: -sum(len(f.layers) for f in setups[run].features))
@@ -57,7 +57,8 @@ def group(setups: Sequence[Setup], folds: Sequence[int]) -> list[Group]:
     groups = []
     for family in families:
         lead = setups[family[0]]
-        of_folds = [[fold] for fold in folds] if lead.config["norm"] == "global" else [list(folds)]
+        there = [fold for fold in folds if fold <= len(lead.folds)]
+        of_folds = [[fold] for fold in there] if lead.config["norm"] == "global" else [there]
         for together in of_folds:
             groups.append(
                 Group(

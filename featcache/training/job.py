@@ -1,8 +1,8 @@
 """Runs → trained heads and finished run folders: which trainings share a working copy, a thread, a process."""
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -59,22 +59,23 @@ class Job:
         workers = max(1, available_cores() // processes)
         job = replace(self, copies=tuple(_plan(setups, memory, processes, workers, self.device)))
         runs = job.unfinished(setups)
-        folds = range(1, len(setups[0].folds) + 1)
-        seeds = setups[0].config["seeds"]
-        total = len(runs) * len(folds) * len(seeds)
+        # a store that misses utterances may leave its runs fewer folds
+        folds = range(1, max(len(setup.folds) for setup in setups) + 1)
+        total = sum(len(setup.folds) * len(setup.config["seeds"]) for setup in setups)
         with ExitStack() as stack:
             for run in runs:
                 stack.enter_context(run.locked())
                 run.begin(resume=resume, overwrite=overwrite)
             scores: list[float] = []
-            title = f"{len(runs)} runs x {len(folds)} folds x {len(seeds)} seeds"
+            title = f"{len(runs)} runs x {len(folds)} folds x {len(setups[0].config['seeds'])} seeds"
             advance = stack.enter_context(progress(title, total, rate=lambda *_: _mean_of(scores)))
             advance(sum(len(run.finished()) for run in runs))
             trained = job.train(folds, workers, setups) if processes == 1 else job.share_out(folds, processes, workers)
             try:
-                for score in trained:
-                    scores.append(score)
-                    advance(1)
+                with closing(trained):
+                    for score in trained:
+                        scores.append(score)
+                        advance(1)
             except BaseException:
                 kept = sum(len(run.finished()) for run in runs)
                 if kept:
@@ -93,7 +94,7 @@ class Job:
             for path, setup, copy in zip(self.paths, setups, self.copies, strict=True)
         ]
 
-    def share_out(self, folds: Sequence[int], processes: int, workers: int) -> Iterator[float]:
+    def share_out(self, folds: Sequence[int], processes: int, workers: int) -> Generator[float]:
         """Train folds in processes of their own; yields as :meth:`train`."""
         import joblib
 
@@ -101,7 +102,7 @@ class Job:
         for scores in parallel(joblib.delayed(_train_fold)(self, fold, workers) for fold in folds):
             yield from scores
 
-    def train(self, folds: Sequence[int], workers: int, setups: Sequence[Setup]) -> Iterator[float]:
+    def train(self, folds: Sequence[int], workers: int, setups: Sequence[Setup]) -> Generator[float]:
         """Train what is not finished yet of some folds, and keep each training when it has come to its end.
 
         Args:
@@ -129,11 +130,13 @@ class Job:
             source = Source(item.features, normalisers, copy, workers=workers, device=self.device)
             source.load(lead.manifest.utterance_ids)
             # a GPU is kept busy by one training, and several would only take turns
-            for training in train_together(list(trainings), source, workers=workers if self.device == "cpu" else 1):
-                member = trainings[training]
-                record = record_of(training, setups[member.run])
-                runs[member.run].keep(training.seed, member.fold, record, training.head.state_dict())
-                yield max(epoch.validation_score for epoch in training.history)
+            threads = workers if self.device == "cpu" else 1
+            with closing(train_together(list(trainings), source, workers=threads)) as trained:
+                for training in trained:
+                    member = trainings[training]
+                    record = record_of(training, setups[member.run])
+                    runs[member.run].keep(training.seed, member.fold, record, training.head.state_dict())
+                    yield max(epoch.validation_score for epoch in training.history)
 
 
 def _train_fold(job: Job, fold: int, workers: int) -> list[float]:

@@ -1,5 +1,6 @@
 """``--memory`` × what there is → the dtype of a working copy of the features, and how much of it is held at a time."""
 
+import math
 import os
 import re
 import resource
@@ -57,7 +58,8 @@ class WorkingCopy:
     Attributes:
         dtype: Of the packed values.
         compute: What the heads compute in: float32 or bfloat16.
-        room: Bytes that packed values may take; None where all of them fit.
+        room: Bytes that packed values may take; None where all of them fit. A power of two, because windows, and with
+            them results, depend on it, and the memory that is free differs a little from one call to the next.
     """
 
     dtype: torch.dtype
@@ -110,7 +112,7 @@ def plan_working_copy(
             f"{_in_gib(memory.bytes or SHARE * available_memory())} of memory are too little, expected "
             f"{_in_gib(least)} or more; say so with --memory, or use fewer frames with --max-frames"
         )
-    return WorkingCopy(dtype=dtype, compute=compute, room=None if chosen else limit)
+    return WorkingCopy(dtype=dtype, compute=compute, room=None if chosen else 2.0 ** math.floor(math.log2(limit)))
 
 
 def has_fast_bfloat16(device: str = "cpu") -> bool:

@@ -154,13 +154,13 @@ class UnfinishedRun:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def finish(self) -> None:
-        """Give the folder its name; an older run of that name goes then."""
-        shutil.rmtree(self._records)
+        """Give the folder its name; an older run of that name goes then, and at last the records."""
         old = self.path.with_name(f".{self.path.name}.old")
         shutil.rmtree(old, ignore_errors=True)
         if self.path.exists():
             self.path.rename(old)
         self.folder.rename(self.path)
+        shutil.rmtree(self.path / self._records.name)
         shutil.rmtree(old, ignore_errors=True)
 
 

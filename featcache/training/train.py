@@ -5,7 +5,7 @@ so that it becomes, bit for bit, what it would become alone.
 """
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from itertools import count
@@ -179,7 +179,7 @@ class Training:
 
 def train_together(
     trainings: Sequence[Training], source: Source, *, workers: int, stop: Event | None = None
-) -> Iterator[Training]:
+) -> Generator[Training]:
     """Carry trainings out, each as it would be carried out alone.
 
     Where the source holds everything, each goes at its own pace; else all take each window together, while the next
@@ -188,7 +188,7 @@ def train_together(
     Args:
         source: Whose windows they read.
         workers: Threads; each carries out one training at a time and computes by itself.
-        stop: When set, trainings end before their next window.
+        stop: When set, trainings end before their next epoch.
 
     Yields:
         Each training when it has come to its end, predictions included.
@@ -216,18 +216,14 @@ def _each(function: Callable[[Any], Any], items: Iterable[Any]) -> None:
 def _in_step(trainings: Sequence[Training], source: Source, run: Callable[..., Any], stop: Event) -> Iterator[Training]:
     active = list(trainings)
     for epoch in count(1):
-        _pass(source.windows(_union(active, "train"), epoch=epoch), Training.learn, active, run, stop)
         if stop.is_set():
             return
-        _pass(source.windows(_union(active, "validation")), Training.validate, active, run, stop)
-        if stop.is_set():
-            return
+        _pass(source.windows(_union(active, "train"), epoch=epoch), Training.learn, active, run)
+        _pass(source.windows(_union(active, "validation")), Training.validate, active, run)
         run(Training.end_epoch, active)
         ended = [training for training in active if training.finished]
         if ended:
-            _pass(source.windows(_union(ended, "test")), Training.predict, ended, run, stop)
-            if stop.is_set():
-                return
+            _pass(source.windows(_union(ended, "validation", "test")), Training.predict, ended, run)
             yield from ended
             active = [training for training in active if not training.finished]
         if not active:
@@ -235,16 +231,13 @@ def _in_step(trainings: Sequence[Training], source: Source, run: Callable[..., A
 
 
 def _pass(
-    windows: Iterator[Window],
+    windows: Iterable[Window],
     step: Callable[[Training, Window], None],
     trainings: Sequence[Training],
     run: Callable[..., Any],
-    stop: Event,
 ) -> None:
     """Show each window to all trainings; a function of its own, so that the last window goes before others come."""
     for window in windows:
-        if stop.is_set():
-            return
         run(lambda training, window=window: step(training, window), trainings)
 
 

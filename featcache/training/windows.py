@@ -60,6 +60,7 @@ class Source:
         self._copy = copy
         self._workers = workers
         self._device = device
+        self._ids: Sequence[str] = ()
         self._all: Window | None = None
 
     @property
@@ -67,7 +68,8 @@ class Source:
         return self._copy.room is None
 
     def load(self, utterance_ids: Sequence[str]) -> None:
-        """Read everything, where all of it is held."""
+        """Say which utterances there are; they are read now where all of them are held."""
+        self._ids = utterance_ids
         if self.holds_all:
             self._all = self._read(utterance_ids)
 
@@ -75,15 +77,18 @@ class Source:
         """Windows that hold each of these utterances once.
 
         Args:
-            epoch: Shuffles what comes together in a window, for all trainings alike; None leaves the store's order.
+            utterance_ids: Which. What comes together in a window does not depend on them, so that a training meets
+                the same windows alone and beside others.
+            epoch: Shuffles what comes together; None leaves the store's order.
         """
         if self._all is not None:
             yield self._all
             return
-        groups = self._groups(utterance_ids, epoch)
+        wanted = set(utterance_ids)
+        groups = ([i for i in group if i in wanted] for group in self._groups(epoch))
         with ThreadPoolExecutor(1, thread_name_prefix="window") as ahead:
             coming: Future[Window] | None = None
-            for group in groups:
+            for group in filter(None, groups):
                 ready, coming = coming, ahead.submit(self._read, group)
                 if ready is not None:
                     yield ready.result()
@@ -91,10 +96,10 @@ class Source:
             if coming is not None:
                 yield coming.result()
 
-    def _groups(self, utterance_ids: Sequence[str], epoch: int | None) -> Iterator[list[str]]:
+    def _groups(self, epoch: int | None) -> Iterator[list[str]]:
         """The ids of one window after another, each of at most half the room: the next one is read meanwhile."""
         room = (self._copy.room or np.inf) / 2
-        pieces = self._pieces(utterance_ids, room / PIECES)
+        pieces = self._pieces(room / PIECES)
         if epoch is not None:
             order = np.random.default_rng(epoch).permutation(len(pieces))
             pieces = [pieces[i] for i in order]
@@ -109,18 +114,17 @@ class Source:
         if group:
             yield group
 
-    def _pieces(self, utterance_ids: Sequence[str], most: float) -> list[tuple[list[str], float]]:
+    def _pieces(self, most: float) -> list[tuple[list[str], float]]:
         """Utterances that stand together in the store, and their bytes."""
-        wanted = set(utterance_ids)
+        there = set(self._ids)
         pieces: list[tuple[list[str], float]] = []
-        for utterance_id in self._features[0].store.utterance_ids:
-            if utterance_id not in wanted:
-                continue
+        for utterance_id in filter(there.__contains__, self._features[0].store.utterance_ids):
             size = self._bytes_of(utterance_id)
             if not pieces or pieces[-1][1] + size > most:
                 pieces.append(([], 0.0))
             ids, before = pieces[-1]
-            pieces[-1] = ([*ids, utterance_id], before + size)
+            ids.append(utterance_id)
+            pieces[-1] = (ids, before + size)
         return pieces
 
     def _bytes_of(self, utterance_id: str) -> float:
