@@ -96,8 +96,10 @@ class UnfinishedRun:
         lock.parent.mkdir(parents=True, exist_ok=True)
         try:
             with filelock.FileLock(lock, timeout=0):
-                yield
-                lock.unlink(missing_ok=True)
+                try:
+                    yield
+                finally:
+                    lock.unlink(missing_ok=True)
         except filelock.Timeout:
             raise StoreError(f"{self.path} is being fitted by another process; wait for it to end") from None
 
