@@ -9,6 +9,7 @@ from featcache.heads.dense import Dense
 from featcache.heads.fusion import Fusion
 from featcache.heads.layer_weights import LAYER_WEIGHTINGS, LayerWeights
 from featcache.heads.lstm import LSTM
+from featcache.threads import one_thread_each
 
 __all__ = ["HEADS", "LAYER_WEIGHTINGS", "LSTM", "Dense", "Fusion", "LayerWeights", "create_head"]
 
@@ -46,10 +47,11 @@ def create_head(
         raise ModelError(f"head 'fusion' takes two or more feature stores, found {stores}; name two with --features")
     if name != "fusion" and stores != 1:
         raise ModelError(f"head {name!r} takes one feature store, found {stores}; use head 'fusion' for several")
-    return HEADS[name](
-        num_layers,
-        hidden_sizes,
-        num_outputs,
-        layer_weighting=layer_weighting,
-        generator=torch.Generator().manual_seed(seed),
-    )
+    with one_thread_each():  # the last digits of orthogonal weights depend on how many threads share the work
+        return HEADS[name](
+            num_layers,
+            hidden_sizes,
+            num_outputs,
+            layer_weighting=layer_weighting,
+            generator=torch.Generator().manual_seed(seed),
+        )

@@ -1,5 +1,6 @@
 """Records of trainings → the tables, metrics, figures and report of a run folder."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import astuple
 from pathlib import Path
@@ -12,6 +13,8 @@ from featcache.training import run_folder
 from featcache.training.run_folder import UnfinishedRun
 from featcache.training.setup import Setup
 from featcache.training.train import Training
+
+log = logging.getLogger(__name__)
 
 DIVERGED = "seed {} of fold {!r} diverged, so its head is untrained: no finite validation loss; lower --learning-rate"
 KEYS = ("seed", "fold")
@@ -39,9 +42,11 @@ def write_results(run: UnfinishedRun, setup: Setup) -> None:
 
     folder, title = run.folder, run.path.name
     records = run.records()
-    warnings = setup.warnings + [
+    diverged = [
         DIVERGED.format(seed, setup.folds[fold - 1].name) for seed, fold, record in records if record["diverged"]
     ]
+    for warning in diverged:
+        log.warning("%s: %s", title, warning)
     _write_tables(folder, setup, records)
     metrics = summarise(run_folder.read_table(folder / "predictions.csv"), setup.classes)
     figures.save(figures.confusion_matrix(metrics["confusion"]["counts"], setup.classes), folder / "confusion_matrix")
@@ -63,7 +68,7 @@ def write_results(run: UnfinishedRun, setup: Setup) -> None:
         settings=run.config,
         metrics=metrics,
         notes=setup.notes,
-        warnings=warnings,
+        warnings=setup.warnings + diverged,
         figures=shown,
     )
 

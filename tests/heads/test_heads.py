@@ -115,6 +115,19 @@ def test_seeds_fix_weights_and_dropout(name: str) -> None:
     assert torch.equal(logits[0], same(batch(name)))
 
 
+def test_initial_weights_do_not_depend_on_threads(name: str) -> None:
+    before = torch.get_num_threads()
+    found = []
+    try:
+        for threads in (1, 4):
+            torch.set_num_threads(threads)
+            found.append(create(name).state_dict())
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    torch.testing.assert_close(found[0], found[1], rtol=0, atol=0)
+
+
 def test_global_random_state_is_neither_used_nor_changed(name: str) -> None:
     features = batch(name)
     states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
