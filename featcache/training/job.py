@@ -16,12 +16,12 @@ from featcache.progress import progress
 from featcache.threads import available_cores
 from featcache.training.data import frames_in_use
 from featcache.training.groups import Member, group
-from featcache.training.memory import Memory, WorkingCopy, plan_working_copy
+from featcache.training.memory import Memory, WorkingCopy, give_back, plan_working_copy
 from featcache.training.results import record_of, write_results
 from featcache.training.run_folder import COMPUTED, UnfinishedRun
 from featcache.training.setup import Setup, head_sizes, resolve
 from featcache.training.train import Training, train_together
-from featcache.training.windows import Source, num_values, values_per_frame
+from featcache.training.windows import READ_AT_ONCE, Source, num_values, values_per_frame
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +83,7 @@ class Job:
                 for run in runs:
                     run.leave()
                 raise
+            give_back()
             for run, setup in zip(runs, setups, strict=True):
                 write_results(run, setup)
                 run.finish()
@@ -179,12 +180,12 @@ def _training(setup: Setup, member: Member, seed: int, copy: WorkingCopy, device
 
 
 def _overhead(setup: Setup, workers: int) -> float:
-    """Bytes that training takes beside the features: what is being unpacked, read, and computed of a batch."""
+    """Bytes that training takes beside the features: what is being read, unpacked, and computed of a batch."""
     longest = max(frames_in_use(setup.features, i) for i in setup.manifest.utterance_ids)
     widest = max(features.store.hidden_size for features in setup.features)
     utterance = 4 * longest * values_per_frame(setup.features)
     batch = 4 * longest * setup.training.batch_size * widest
-    return float(workers * (4 * utterance + 4 * batch))
+    return float(workers * (4 * utterance + 4 * batch) + 2 * READ_AT_ONCE)
 
 
 def _mean_of(scores: Sequence[float]) -> str:

@@ -1,5 +1,6 @@
 """``--memory`` × what there is → the dtype of a working copy of the features, and how much of it is held at a time."""
 
+import ctypes
 import math
 import os
 import re
@@ -17,6 +18,8 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 SHARE = 0.5
 # Below this much in float32 an epoch takes so little that rounding would buy nothing.
 SMALL = 256 * 2**20
+# What torch's code for training and the libraries of the report take when they are first used.
+LIBRARIES = 256 * 2**20
 _UNITS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
 
@@ -141,7 +144,19 @@ def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
+def give_back() -> None:
+    """Return freed memory to the system; glibc would keep it, and it would count as taken."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim:
+        trim(0)
+
+
 def _resident() -> float:
-    """What this process has taken so far, at its peak."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return float(peak if sys.platform == "darwin" else peak * 1024)
+    """What this process takes before features are read, with what it will load later."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        taken = pages * os.sysconf("SC_PAGE_SIZE")
+    except OSError:  # not Linux
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        taken = peak if sys.platform == "darwin" else peak * 1024
+    return float(taken + LIBRARIES)

@@ -9,10 +9,12 @@ import numpy as np
 from featcache.heads.packed import Packed, pack
 from featcache.normalise import Normaliser
 from featcache.training.data import Features, frames_in_use
-from featcache.training.memory import WorkingCopy
+from featcache.training.memory import WorkingCopy, give_back
 
 # A window is put together from so many pieces of the cache, each of which is read in one go.
 PIECES = 32
+# What has been read is let go of after so many bytes, because pages of files count as memory of this process.
+READ_AT_ONCE = 64 * 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,9 +71,10 @@ class Source:
 
     def load(self, utterance_ids: Sequence[str]) -> None:
         """Say which utterances there are; they are read now where all of them are held."""
-        self._ids = utterance_ids
+        wanted = set(utterance_ids)
+        self._ids = [i for i in self._features[0].store.utterance_ids if i in wanted]
         if self.holds_all:
-            self._all = self._read(utterance_ids)
+            self._all = self._read(self._ids)
 
     def windows(self, utterance_ids: Sequence[str], *, epoch: int | None = None) -> Iterator[Window]:
         """Windows that hold each of these utterances once.
@@ -99,7 +102,7 @@ class Source:
     def _groups(self, epoch: int | None) -> Iterator[list[str]]:
         """The ids of one window after another, each of at most half the room: the next one is read meanwhile."""
         room = (self._copy.room or np.inf) / 2
-        pieces = self._pieces(room / PIECES)
+        pieces = self._pieces(self._ids, room / PIECES)
         if epoch is not None:
             order = np.random.default_rng(epoch).permutation(len(pieces))
             pieces = [pieces[i] for i in order]
@@ -114,11 +117,10 @@ class Source:
         if group:
             yield group
 
-    def _pieces(self, most: float) -> list[tuple[list[str], float]]:
-        """Utterances that stand together in the store, and their bytes."""
-        there = set(self._ids)
+    def _pieces(self, utterance_ids: Sequence[str], most: float) -> list[tuple[list[str], float]]:
+        """Utterances one after another, up to so many bytes, and what they take."""
         pieces: list[tuple[list[str], float]] = []
-        for utterance_id in filter(there.__contains__, self._features[0].store.utterance_ids):
+        for utterance_id in utterance_ids:
             size = self._bytes_of(utterance_id)
             if not pieces or pieces[-1][1] + size > most:
                 pieces.append(([], 0.0))
@@ -132,10 +134,13 @@ class Source:
         return float(frames * values_per_frame(self._features) * self._copy.dtype.itemsize)
 
     def _read(self, utterance_ids: Sequence[str]) -> Window:
+        packed: dict[str, tuple[Packed, ...]] = {}
         with ThreadPoolExecutor(self._workers, thread_name_prefix="read") as pool:
-            packed = dict(zip(utterance_ids, pool.map(self._packed, utterance_ids), strict=True))
-        for features in self._features:
-            features.store.forget()
+            for piece, _ in self._pieces(utterance_ids, READ_AT_ONCE):
+                packed.update(zip(piece, pool.map(self._packed, piece), strict=True))
+                for features in self._features:
+                    features.store.forget()
+                give_back()
         return Window(utterances=packed)
 
     def _packed(self, utterance_id: str) -> tuple[Packed, ...]:
