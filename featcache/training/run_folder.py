@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featcache.errors import StoreError, unknown_name
-from featcache.files import replace_file
+from featcache.files import remove_unfinished, replace_file
 from featcache.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -73,19 +73,23 @@ def read_table(path: Path) -> "pd.DataFrame":
 
 
 class UnfinishedRun:
-    """A run on its way: a hidden folder that gathers finished trainings and takes the run's name when all is there.
+    """A run on its way: a folder inside a hidden one, which takes the run's name when all is there.
+
+    Beside it lie the records of the trainings that are finished. They go when the run has its name, so that none is
+    lost wherever a process is killed.
 
     Attributes:
-        path: What it will be called.
-        folder: What it is called until then.
+        path: Where it will be.
+        folder: Where it is until then.
         config: What is being run.
     """
 
     def __init__(self, path: Path, config: Mapping[str, Any]) -> None:
         self.path = path
         self.config = config
-        self.folder = path.with_name(f".{path.name}.unfinished")
-        self._records = self.folder / "finished"
+        self._hidden = path.with_name(f".{path.name}.unfinished")
+        self.folder = self._hidden / "run"
+        self._records = self._hidden / "finished"
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -126,8 +130,10 @@ class UnfinishedRun:
                     f"{self.path} was interrupted after {there} trainings; go on with --resume, "
                     "or start anew with --overwrite"
                 )
+            for folder in (self._records, self.folder, self.folder / "heads"):
+                remove_unfinished(folder)
             return
-        shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.rmtree(self._hidden, ignore_errors=True)
         self._records.mkdir(parents=True)
         write_yaml(self.folder / CONFIG, self.config)
 
@@ -140,7 +146,9 @@ class UnfinishedRun:
         replace_file(self._records / f"{name}.json", json.dumps(record).encode())
 
     def finished(self) -> set[tuple[int, int]]:
-        """Seed and fold of each training that has come to its end."""
+        """Seed and fold of each training that has come to its end and has not gone into a finished run."""
+        if not self.folder.exists():
+            return set()
         names = (re.fullmatch(r"seed-(\d+)-fold-(\d+)\.json", path.name) for path in self._records.glob("*.json"))
         return {(int(name[1]), int(name[2])) for name in names if name}
 
@@ -153,16 +161,16 @@ class UnfinishedRun:
     def leave(self) -> None:
         """Remove the folder unless trainings that have come to their end are in it."""
         if not self.finished():
-            shutil.rmtree(self.folder, ignore_errors=True)
+            shutil.rmtree(self._hidden, ignore_errors=True)
 
     def finish(self) -> None:
-        """Give the folder its name; an older run of that name goes then, and at last the records."""
+        """Give the folder its name; an older run of that name goes then."""
         old = self.path.with_name(f".{self.path.name}.old")
         shutil.rmtree(old, ignore_errors=True)
         if self.path.exists():
             self.path.rename(old)
         self.folder.rename(self.path)
-        shutil.rmtree(self.path / self._records.name)
+        shutil.rmtree(self._hidden)
         shutil.rmtree(old, ignore_errors=True)
 
 

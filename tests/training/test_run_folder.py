@@ -127,7 +127,7 @@ def test_metrics_may_not_hold_nan(tmp_path):
 def test_a_run_takes_its_name_when_all_is_there(tmp_path):
     path = tmp_path / "runs" / "toy" / "first"
     run = begin(path)
-    assert run.folder.parent == path.parent
+    assert run.folder.parent == path.with_name(".first.unfinished")
     keep(run, (1, 2))
     run_folder.write_json(run.folder / METRICS, {})
     assert not path.exists()
@@ -187,6 +187,28 @@ def test_what_was_interrupted_is_gone_on_with_or_begun_anew_only_when_asked(tmp_
     assert begin(tmp_path / "run", resume=True).finished() == {(1, 1), (1, 2)}
     assert begin(tmp_path / "run", overwrite=True).finished() == set()
     assert begin(tmp_path / "run").finished() == set()  # nothing was finished, so that nothing is lost
+
+
+def test_records_of_a_run_that_has_its_name_are_not_taken_for_an_interrupted_one(tmp_path, monkeypatch):
+    run = begin(tmp_path / "run")
+    keep(run, (1, 1))
+    run_folder.write_json(run.folder / METRICS, {})
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", lambda *_, **__: None)  # killed before they went
+        run.finish()
+    shutil.rmtree(run.path)  # by hand, later
+    assert begin(tmp_path / "run").finished() == set()
+
+
+def test_what_a_kill_left_half_written_does_not_go_into_the_run(tmp_path):
+    run = begin(tmp_path / "run")
+    keep(run, (1, 1))
+    for folder in (run.folder, run.folder / "heads"):
+        (folder / ".something.0123.tmp").touch()
+    again = begin(tmp_path / "run", resume=True)
+    run_folder.write_json(again.folder / METRICS, {})
+    again.finish()
+    assert not list(again.path.rglob("*.tmp"))
 
 
 @pytest.mark.parametrize("resume", [False, True])
@@ -274,7 +296,7 @@ def test_trainings_are_not_lost_wherever_finishing_is_killed(tmp_path, make_run,
         with contextlib.suppress(Killed):
             run.finish()
     if path.exists() and Run(path).metrics == {"new": 1}:
-        assert (path / "heads" / "seed-2-fold-1.safetensors").exists()
+        assert sorted(file.name for file in path.iterdir()) == ["config.yaml", "heads", METRICS]
         return
     assert not path.exists() or Run(path).metrics == {"old": 1}
     again = begin(path, resume=True)
