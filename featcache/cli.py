@@ -226,7 +226,9 @@ def verify(
 
 @app.command(epilog="Example: featcache fit --head dense,lstm --norm speaker,global --layers all,last")
 def fit(
-    head: Annotated[str, typer.Option(help="dense, lstm or fusion; several, separated by commas.")] = "dense",
+    head: Annotated[
+        str, typer.Option(help="dense, lstm, fusion, linear, svm; several, separated by commas.")
+    ] = "dense",
     norm: Annotated[
         str, typer.Option(help="Whose statistics normalise: speaker (transductive), global, none; or several.")
     ] = "speaker",
@@ -234,6 +236,12 @@ def fit(
     layers: Annotated[
         list[str], typer.Option(help="all, local, last, or several of them; or a list such as 0,4-8. Repeatable.")
     ] = ["all"],  # noqa: B006
+    pooling: Annotated[
+        str | None, typer.Option(help="mean, sum or max of an utterance's frames; mean by default for linear and svm.")
+    ] = None,
+    scalar_norm: Annotated[
+        bool, typer.Option("--scalar-norm", help="One mean and deviation for all dimensions, as for spectrograms.")
+    ] = False,
     layer_weighting: Annotated[
         LayerWeighting, typer.Option(help="How layer weights are made to sum to 1.")
     ] = LayerWeighting.abs,
@@ -281,6 +289,8 @@ def fit(
         layers=_layer_settings(layers),
         features=features.split(",") if features else None,
         layer_weighting=layer_weighting.value,
+        pooling=pooling,
+        scalar_norm=scalar_norm,
         corpus=corpus,
         protocol=protocol,
         target=target,

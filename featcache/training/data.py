@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,8 @@ from featcache.errors import ModelError
 from featcache.layers import select_layers
 from featcache.normalise import Normaliser
 
+POOLINGS = ("mean", "sum", "max")
+
 
 class Features:
     """One store's features, with the layers and the frames that a fit asks for.
@@ -21,24 +24,30 @@ class Features:
         store: Where they come from.
         layers: ``all``, ``local``, ``last`` or a list; stores without named layers always give all they have.
         max_frames: How many frames of each utterance, counted from its beginning; None is all.
+        pooling: ``mean``, ``sum`` or ``max`` of all frames as a single one, from the stored statistics.
     """
 
-    def __init__(self, store: FeatureStore, *, layers: str, max_frames: int | None) -> None:
+    def __init__(self, store: FeatureStore, *, layers: str, max_frames: int | None, pooling: str | None = None) -> None:
         self.store = store
         self.max_frames = max_frames
+        self.pooling = pooling
         self.layers: tuple[int, ...] = (0,)
         if len(store.layer_names) > 1 or store.layer_names[0]:
             self.layers = select_layers(layers, store.layer_names, num_blocks=store.num_blocks)
         self.layer_names = tuple(store.layer_names[layer] for layer in self.layers)
-        self.halved = store.metadata["extractor"] == "egemaps" and not np.isnan(store.frame_shift)
+        self.halved = pooling is None and store.metadata["extractor"] == "egemaps" and not np.isnan(store.frame_shift)
 
     @property
     def frame_shift(self) -> float:
         """Of the frames given out, in seconds; NaN where they are not steps in time."""
+        if self.pooling:
+            return float("nan")
         return self.store.frame_shift * (2 if self.halved else 1)
 
     def num_frames(self, utterance_id: str) -> int:
         """How many frames an utterance has, before any cut."""
+        if self.pooling:
+            return 1
         frames = int(self.store.num_frames([utterance_id])[0])
         return frames // 2 + 1 if self.halved else frames
 
@@ -61,6 +70,8 @@ class Features:
         Returns:
             (num_layers, num_frames, hidden_size) float32, contiguous.
         """
+        if self.pooling:
+            return torch.from_numpy(self._pooled(utterance_id, normaliser))
         stored = self.store.view(utterance_id)
         frames = stored if self.halved else stored[:, :num_frames]
         # torch widens 16-bit numbers many times as fast as numpy does
@@ -68,6 +79,13 @@ class Features:
         if self.halved:
             features = np.ascontiguousarray(halve_frames(features)[:, :num_frames])
         return torch.from_numpy(normaliser.in_place(utterance_id, features))
+
+    def _pooled(self, utterance_id: str, normaliser: Normaliser) -> npt.NDArray[np.float32]:
+        """What pooling the normalised frames would give: z-scores keep the order, and commute with the mean."""
+        kind: Literal["mean", "max"] = "max" if self.pooling == "max" else "mean"
+        pooled = self.store.pooled(kind, [utterance_id])[0, list(self.layers), None]
+        normalised = normaliser.in_place(utterance_id, pooled)
+        return normalised * int(self.store.num_frames([utterance_id])[0]) if self.pooling == "sum" else normalised
 
 
 def halve_frames(features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

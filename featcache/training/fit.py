@@ -31,7 +31,7 @@ def fit(*, head: str = "dense", norm: str = "speaker", layers: str = "all", **op
     """Train a head over all folds and seeds of a protocol, and leave a run folder.
 
     Args:
-        head: ``dense``, ``lstm`` or ``fusion``.
+        head: ``dense``, ``lstm``, ``fusion``, ``linear`` or ``svm``.
         norm: ``speaker``, ``global`` or ``none``.
         layers: ``all``, ``local``, ``last``, or a list such as ``0,4-8``.
         options: Those of :func:`sweep`.
@@ -60,6 +60,8 @@ def sweep(
     max_frames: int | None = None,
     training: Mapping[str, Any] | None = None,
     memory: str | None = None,
+    pooling: str | None = None,
+    scalar_norm: bool = False,
     device: str = "cpu",
     jobs: int = 1,
     name: str | None = None,
@@ -70,7 +72,7 @@ def sweep(
     """Train every combination of heads, normalisations and layers; those that can read the cache together do.
 
     Args:
-        heads: ``dense``, ``lstm``, ``fusion``.
+        heads: ``dense``, ``lstm``, ``fusion``, ``linear``, ``svm``.
         norms: ``speaker``, ``global``, ``none``.
         layers: Each ``all``, ``local``, ``last``, or a list such as ``0,4-8``.
         features: Names of stores. By default the only model's store, with ``egemaps`` beside it for ``fusion``.
@@ -85,6 +87,10 @@ def sweep(
         training: Fields of :class:`~featcache.training.train.TrainingConfig` that differ from their defaults.
         memory: What the process may take, such as ``4GiB``, and in which dtype features are held; see
             :class:`~featcache.training.memory.Memory`. By default half of the machine's, and the most exact that fits.
+        pooling: ``mean``, ``sum`` or ``max`` of an utterance's frames in place of them; ``linear`` and ``svm`` take
+            the mean unless told otherwise.
+        scalar_norm: Normalise with one mean and deviation for all dimensions of a layer, as Pepino et al. 2021 did
+            spectrograms.
         device: As torch names it, or ``auto``.
         jobs: Processes that share the folds, and the cores; run inside ``joblib.parallel_config(backend="dask")``
             they are tasks of a Dask cluster.
@@ -114,6 +120,8 @@ def sweep(
         "max_frames": max_frames,
         "training": dict(training or {}),
         "working_dtype": asked.dtype,
+        "pooling": pooling,
+        "scalar_norm": scalar_norm,
     }
     requests = [
         {**same, "head": head, "norm": norm, "layers": chosen}

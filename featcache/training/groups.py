@@ -76,7 +76,7 @@ def group(setups: Sequence[Setup], folds: Sequence[int]) -> list[Group]:
 
 
 def _within(one: Setup, lead: Setup) -> bool:
-    same = all(one.config[key] == lead.config[key] for key in ("norm", "max_frames"))
+    same = all(one.config[key] == lead.config[key] for key in ("norm", "scalar_norm", "pooling", "max_frames"))
     return same and list(one.config["features"]) == list(lead.config["features"]) and _slices(one, lead) is not None
 
 

@@ -19,8 +19,9 @@ from featcache.training.groups import Member, group
 from featcache.training.memory import Memory, WorkingCopy, give_back, plan_working_copy
 from featcache.training.results import record_of, write_results
 from featcache.training.run_folder import COMPUTED, UnfinishedRun
-from featcache.training.setup import Setup, head_sizes, resolve
-from featcache.training.train import Training, train_together
+from featcache.training.setup import SVM, Setup, head_sizes, resolve
+from featcache.training.svm import SVMTraining
+from featcache.training.train import Trainable, Training, train_together
 from featcache.training.windows import READ_AT_ONCE, Source, num_values, values_per_frame
 
 log = logging.getLogger(__name__)
@@ -127,7 +128,10 @@ class Job:
             if not trainings:
                 continue
             train = lead.folds[item.fold - 1].train if item.fold else ()
-            normalisers = [fit_normaliser(f.store, lead.config["norm"], lead.manifest, train) for f in item.features]
+            normalisers = [
+                fit_normaliser(f.store, lead.config["norm"], lead.manifest, train, scalar=lead.config["scalar_norm"])
+                for f in item.features
+            ]
             source = Source(item.features, normalisers, copy, workers=workers, device=self.device)
             source.load(lead.manifest.utterance_ids)
             # a GPU is kept busy by one training, and several would only take turns
@@ -136,7 +140,7 @@ class Job:
                 for training in trained:
                     member = trainings[training]
                     record = record_of(training, setups[member.run])
-                    runs[member.run].keep(training.seed, member.fold, record, training.head.state_dict())
+                    runs[member.run].keep(training.seed, member.fold, record, training.state())
                     yield max(epoch.validation_score for epoch in training.history)
 
 
@@ -164,14 +168,18 @@ def _plan(setups: Sequence[Setup], memory: Memory, processes: int, workers: int,
     return (copies[run] for run in range(len(setups)))
 
 
-def _training(setup: Setup, member: Member, seed: int, copy: WorkingCopy, device: str) -> Training:
+def _training(setup: Setup, member: Member, seed: int, copy: WorkingCopy, device: str) -> Trainable:
     sizes = head_sizes(setup.features, len(setup.classes), setup.config["layer_weighting"])
     labels = setup.manifest.labels(setup.target)
+    targets = {utterance_id: setup.classes.index(label) for utterance_id, label in labels.items()}
+    fold = setup.folds[member.fold - 1]
+    if setup.config["head"] == SVM:
+        return SVMTraining(seed, fold, targets, len(setup.classes), member.layers)
     return Training(
         create_head(setup.config["head"], **sizes, seed=seed),
         seed,
-        setup.folds[member.fold - 1],
-        {utterance_id: setup.classes.index(label) for utterance_id, label in labels.items()},
+        fold,
+        targets,
         setup.training,
         layers=member.layers,
         compute=copy.compute,

@@ -12,7 +12,7 @@ from featcache.evaluate.metrics import summarise
 from featcache.training import run_folder
 from featcache.training.run_folder import UnfinishedRun
 from featcache.training.setup import Setup
-from featcache.training.train import Training
+from featcache.training.train import Trainable
 
 log = logging.getLogger(__name__)
 
@@ -20,14 +20,14 @@ DIVERGED = "seed {} of fold {!r} diverged, so its head is untrained: no finite v
 KEYS = ("seed", "fold")
 
 
-def record_of(training: Training, setup: Setup) -> dict[str, Any]:
+def record_of(training: Trainable, setup: Setup) -> dict[str, Any]:
     """What a run keeps of one training, as plain JSON values."""
     return {
         "history": [astuple(epoch) for epoch in training.history],
         "predictions": training.predictions,
         "layer_weights": [
             [layer, float(weight), features.store.name]
-            for features, weights in zip(setup.features, training.head.layer_weights(), strict=True)
+            for features, weights in zip(setup.features, training.layer_weights(), strict=True)
             if weights is not None
             for layer, weight in zip(features.layer_names, weights, strict=True)
         ],

@@ -11,14 +11,17 @@ import numpy as np
 from featcache._version import __version__
 from featcache.cache.reader import FeatureCache, FeatureStore
 from featcache.corpora import CORPORA, Corpus
-from featcache.errors import ManifestError, ProtocolError, StoreError, listed
+from featcache.errors import ManifestError, ModelError, ProtocolError, StoreError, listed, unknown_name
 from featcache.heads import create_head
 from featcache.manifest import Manifest
 from featcache.protocols import PROTOCOLS, Fold, check_folds, default_protocol, make_folds
-from featcache.training.data import Features, check_pairing
+from featcache.training.data import POOLINGS, Features, check_pairing
 from featcache.training.train import TrainingConfig
 
 BATCH_SIZES = {"lstm": 16}
+SVM = "svm"
+# Heads that see utterances pooled unless told otherwise.
+POOLED = ("linear", SVM)
 
 SPEAKER_NOTE = (
     "Speaker normalisation is transductive: the mean and standard deviation of each test speaker were taken over all "
@@ -27,6 +30,7 @@ SPEAKER_NOTE = (
 UNTRAINED_NOTE = (
     "The weights of {} are random: this is the untrained control, and says nothing about the trained model."
 )
+SVM_NOTE = "A support vector machine draws nothing at random: one seed says it all. Its C was chosen on validation."
 EGEMAPS_NOTE = "eGeMAPS frames were averaged in pairs, so that they come every 20 ms (Pepino et al. 2021)."
 
 
@@ -74,6 +78,8 @@ def resolve(
     max_frames: int | None,
     training: dict[str, Any],
     working_dtype: str | None,
+    pooling: str | None,
+    scalar_norm: bool,
 ) -> Setup:
     """Find all that a fit needs, and refuse what cannot be fitted; the arguments are those of ``fit``."""
     task = resolve_task(cache, names or _default_features(cache, head), protocol=protocol, target=target, select=select)
@@ -81,12 +87,23 @@ def resolve(
     if max_frames is None:
         known = _corpus_of(cache)
         max_frames = known.max_frames if known else 400
-    features = [Features(store, layers=layers, max_frames=max_frames or None) for store in stores]
+    in_time = not np.isnan(stores[0].frame_shift)
+    if pooling is not None and (pooling not in POOLINGS or not in_time):
+        raise ModelError(
+            unknown_name("pooling", pooling, POOLINGS) if in_time else f"{stores[0].name} has no frames to pool"
+        )
+    if pooling is None and head in POOLED and in_time:
+        pooling = "mean"
+    features = [Features(s, layers=layers, max_frames=max_frames or None, pooling=pooling) for s in stores]
     if layers != "all" and not any(store.layer_names[0] for store in stores):
         raise ManifestError(f"--layers {layers} does not apply: {', '.join(s.name for s in stores)} has no layers")
     check_pairing(features)
     # told here, before anything is trained
-    create_head(head, **head_sizes(features, len(task.classes), layer_weighting), seed=0)
+    if head == SVM:
+        _check_svm(features)
+        seeds = seeds[:1]
+    else:
+        create_head(head, **head_sizes(features, len(task.classes), layer_weighting), seed=0)
     config = TrainingConfig(**{"batch_size": BATCH_SIZES.get(head, TrainingConfig.batch_size), **training})
     return Setup(
         stores=stores,
@@ -96,7 +113,7 @@ def resolve(
         folds=task.folds,
         features=features,
         training=config,
-        notes=_notes(norm, features, manifest, max_frames),
+        notes=_notes(norm, features, manifest, max_frames, head),
         warnings=task.warnings,
         config={
             "featcache_version": __version__,
@@ -106,7 +123,9 @@ def resolve(
             "layers": layers if any(item.layer_names[0] for item in features) else "-",
             "layer_weighting": layer_weighting,
             "head": head,
+            "pooling": pooling,
             "norm": norm,
+            "scalar_norm": scalar_norm,
             "protocol": task.protocol,
             "target": task.target,
             "classes": list(task.classes),
@@ -240,6 +259,11 @@ def _classes(manifest: Manifest, target: str, corpus: Corpus | None) -> tuple[st
     return tuple(known + sorted(present - set(known)))
 
 
+def _check_svm(features: Sequence[Features]) -> None:
+    if len(features) > 1 or len(features[0].layers) > 1:
+        raise ModelError("head 'svm' takes one store and one layer of it; choose with --features and --layers last")
+
+
 def _unlearnable(folds: Sequence[Fold], labels: Mapping[str, str]) -> list[str]:
     """Classes that are tested but never trained on; a fold with a single class cannot be trained at all."""
     warnings = []
@@ -263,8 +287,10 @@ def head_sizes(features: Sequence[Features], num_outputs: int, layer_weighting: 
     }
 
 
-def _notes(norm: str, features: Sequence[Features], manifest: Manifest, max_frames: int) -> list[str]:
+def _notes(norm: str, features: Sequence[Features], manifest: Manifest, max_frames: int, head: str) -> list[str]:
     notes = [SPEAKER_NOTE] if norm == "speaker" else []
+    if head == SVM:
+        notes.append(SVM_NOTE)
     for item in features:
         if item.store.metadata.get("weights") == "random":
             notes.append(UNTRAINED_NOTE.format(item.store.name))

@@ -10,13 +10,13 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from itertools import count
 from threading import Event
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from featcache.heads import Dense
+from featcache.heads import Head
 from featcache.protocols import Fold
 from featcache.threads import one_thread_each
 from featcache.training.losses import CLASSIFICATION, Objective
@@ -58,6 +58,33 @@ class Epoch:
     validation_score: float
 
 
+class Trainable(Protocol):
+    """What :func:`train_together` carries out; :class:`Training` says what each of these is."""
+
+    seed: int
+    fold: Fold
+    history: list[Epoch]
+    predictions: dict[str, list[float]]
+
+    @property
+    def finished(self) -> bool: ...
+
+    @property
+    def diverged(self) -> bool: ...
+
+    def learn(self, window: Window) -> None: ...
+
+    def validate(self, window: Window) -> None: ...
+
+    def end_epoch(self) -> None: ...
+
+    def predict(self, window: Window) -> None: ...
+
+    def state(self) -> dict[str, Tensor]: ...
+
+    def layer_weights(self) -> list[Tensor | None]: ...
+
+
 class Training:
     """One head on its way through the epochs; at its end it has the weights of its best one.
 
@@ -77,7 +104,7 @@ class Training:
 
     def __init__(
         self,
-        head: Dense,
+        head: Head,
         seed: int,
         fold: Fold,
         targets: Mapping[str, Target],
@@ -116,6 +143,14 @@ class Training:
     def diverged(self) -> bool:
         """Whether no epoch had a finite validation loss, which leaves the head untrained."""
         return not any(np.isfinite(epoch.validation_loss) for epoch in self.history)
+
+    def state(self) -> dict[str, Tensor]:
+        """The head's weights by name."""
+        return dict(self.head.state_dict())
+
+    def layer_weights(self) -> list[Tensor | None]:
+        """For each store the learned weights of its layers; None where it has a single layer."""
+        return self.head.layer_weights()
 
     def learn(self, window: Window) -> None:
         """Take the steps of one epoch that a window has utterances for."""
@@ -178,8 +213,8 @@ class Training:
 
 
 def train_together(
-    trainings: Sequence[Training], source: Source, *, workers: int, stop: Event | None = None
-) -> Generator[Training]:
+    trainings: Sequence[Trainable], source: Source, *, workers: int, stop: Event | None = None
+) -> Generator[Trainable]:
     """Carry trainings out, each as it would be carried out alone.
 
     Where the source holds everything, each goes at its own pace; else all take each window together, while the next
@@ -213,17 +248,19 @@ def _each(function: Callable[[Any], Any], items: Iterable[Any]) -> None:
         function(item)
 
 
-def _in_step(trainings: Sequence[Training], source: Source, run: Callable[..., Any], stop: Event) -> Iterator[Training]:
+def _in_step(
+    trainings: Sequence[Trainable], source: Source, run: Callable[..., Any], stop: Event
+) -> Iterator[Trainable]:
     active = list(trainings)
     for epoch in count(1):
         if stop.is_set():
             return
-        _pass(source.windows(_union(active, "train"), epoch=epoch), Training.learn, active, run)
-        _pass(source.windows(_union(active, "validation")), Training.validate, active, run)
-        run(Training.end_epoch, active)
+        _pass(source.windows(_union(active, "train"), epoch=epoch), "learn", active, run)
+        _pass(source.windows(_union(active, "validation")), "validate", active, run)
+        run(lambda training: training.end_epoch(), active)
         ended = [training for training in active if training.finished]
         if ended:
-            _pass(source.windows(_union(ended, "validation", "test")), Training.predict, ended, run)
+            _pass(source.windows(_union(ended, "validation", "test")), "predict", ended, run)
             yield from ended
             active = [training for training in active if not training.finished]
         if not active:
@@ -232,14 +269,14 @@ def _in_step(trainings: Sequence[Training], source: Source, run: Callable[..., A
 
 def _pass(
     windows: Iterable[Window],
-    step: Callable[[Training, Window], None],
-    trainings: Sequence[Training],
+    step: str,
+    trainings: Sequence[Trainable],
     run: Callable[..., Any],
 ) -> None:
     """Show each window to all trainings; a function of its own, so that the last window goes before others come."""
     for window in windows:
-        run(lambda training, window=window: step(training, window), trainings)
+        run(lambda training, window=window: getattr(training, step)(window), trainings)
 
 
-def _union(trainings: Sequence[Training], *parts: str) -> list[str]:
+def _union(trainings: Sequence[Trainable], *parts: str) -> list[str]:
     return list(dict.fromkeys(i for training in trainings for part in parts for i in getattr(training.fold, part)))
