@@ -324,8 +324,8 @@ def test_global_statistics_are_those_of_each_folds_training_part(make_cache, tra
     cache = featcache.open(make_cache())
     seen, unwatched = [], job.fit_normaliser
 
-    def watched(*arguments):
-        seen.append((arguments[3], unwatched(*arguments)))
+    def watched(*arguments, **options):
+        seen.append((arguments[3], unwatched(*arguments, **options)))
         return seen[-1][1]
 
     monkeypatch.setattr(job, "fit_normaliser", watched)
@@ -709,6 +709,6 @@ def test_statistics_are_merged_once_unless_they_depend_on_the_fold(make_cache, t
     make_cache()
     calls = []
     unwatched = job.fit_normaliser
-    monkeypatch.setattr(job, "fit_normaliser", lambda *a: calls.append(a) or unwatched(*a))
+    monkeypatch.setattr(job, "fit_normaliser", lambda *a, **k: calls.append(a) or unwatched(*a, **k))
     train(norm=norm)
     assert len(calls) == times

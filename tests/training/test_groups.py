@@ -11,12 +11,28 @@ from featcache.training.groups import group
 LAYERS = tuple(range(6))
 
 
-def setup(*layers, norm="speaker", stores=("ssl",), max_frames=400, num_folds=3, head="dense"):
+def setup(
+    *layers,
+    norm="speaker",
+    scalar_norm=False,
+    pooling=None,
+    stores=("ssl",),
+    max_frames=400,
+    num_folds=3,
+    head="dense",
+):
     """What grouping looks at; one tuple of layers per store."""
     return SimpleNamespace(
         features=[SimpleNamespace(layers=tuple(chosen)) for chosen in layers],
         folds=[None] * num_folds,
-        config={"norm": norm, "features": dict.fromkeys(stores, "fingerprint"), "max_frames": max_frames, "head": head},
+        config={
+            "norm": norm,
+            "scalar_norm": scalar_norm,
+            "pooling": pooling,
+            "features": dict.fromkeys(stores, "fingerprint"),
+            "max_frames": max_frames,
+            "head": head,
+        },
     )
 
 
@@ -43,6 +59,8 @@ def test_heads_and_layers_in_one_piece_share_one_pass_over_all_folds():
     [
         setup(LAYERS, norm="none"),
         setup(LAYERS, max_frames=200),
+        setup(LAYERS, pooling="mean"),
+        setup(LAYERS, scalar_norm=True),
         setup(LAYERS, stores=("other",)),
         setup((0, 2)),
         setup(LAYERS, (0,), stores=("ssl", "egemaps")),
