@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from featcache.errors import FeatcacheError
     from featcache.extraction import extract
     from featcache.manifest import Manifest, Utterance
-    from featcache.training.fit import fit
+    from featcache.training.fit import fit, sweep
 
 __all__ = [
     "FeatcacheError",
@@ -28,6 +28,7 @@ __all__ = [
     "extract",
     "fit",
     "open",
+    "sweep",
 ]
 
 _HOMES = {
@@ -39,6 +40,7 @@ _HOMES = {
     "extract": "featcache.extraction",
     "fit": "featcache.training.fit",
     "open": "featcache.cache.reader",
+    "sweep": "featcache.training.fit",
 }
 
 

@@ -45,18 +45,6 @@ class Channel(StrEnum):
     first = "first"
 
 
-class Norm(StrEnum):
-    speaker = "speaker"
-    globally = "global"
-    none = "none"
-
-
-class Head(StrEnum):
-    dense = "dense"
-    lstm = "lstm"
-    fusion = "fusion"
-
-
 class LayerWeighting(StrEnum):
     abs = "abs"
     softmax = "softmax"
@@ -279,12 +267,24 @@ def merge(
     print_merge(into, parts)
 
 
-@app.command(epilog="Example: featcache fit --head dense --norm speaker")
+@app.command(epilog="Example: featcache fit --head dense,lstm --norm speaker,global --layers all,last")
 def fit(
-    head: Annotated[Head, typer.Option(help="What is trained.")] = Head.dense,
-    norm: Annotated[Norm, typer.Option(help="Whose statistics normalise; speaker is transductive.")] = Norm.speaker,
+    head: Annotated[
+        str, typer.Option(help="dense, lstm, fusion, linear, svm; several, separated by commas.")
+    ] = "dense",
+    norm: Annotated[
+        str, typer.Option(help="Whose statistics normalise: speaker (transductive), global, none; or several.")
+    ] = "speaker",
     features: Annotated[str | None, typer.Option(help="Names of stores, separated by commas.")] = None,
-    layers: Annotated[str, typer.Option(help="all, local, last, or a list such as 0,4-8.")] = "all",
+    layers: Annotated[
+        list[str], typer.Option(help="all, local, last, or several of them; or a list such as 0,4-8. Repeatable.")
+    ] = ["all"],  # noqa: B006
+    pooling: Annotated[
+        str | None, typer.Option(help="mean, sum or max of an utterance's frames; mean by default for linear and svm.")
+    ] = None,
+    scalar_norm: Annotated[
+        bool, typer.Option("--scalar-norm", help="One mean and deviation for all dimensions, as for spectrograms.")
+    ] = False,
     layer_weighting: Annotated[
         LayerWeighting, typer.Option(help="How layer weights are made to sum to 1.")
     ] = LayerWeighting.abs,
@@ -302,12 +302,23 @@ def fit(
     batch_size: Annotated[int | None, typer.Option(min=1, help="Utterances; 32, for lstm 16.")] = None,
     max_epochs: Annotated[int | None, typer.Option(min=1, help="100 by default.")] = None,
     patience: Annotated[int | None, typer.Option(min=1, help="Epochs without improvement; 4 by default.")] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the run folder.")] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            help="What may be taken (4GiB), how features are held (float32, float16, bfloat16, int8), or both."
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, … or auto.")] = "cpu",
+    jobs: Annotated[int, typer.Option(min=1, help="Processes that share the folds and the cores.")] = 1,
+    name: Annotated[str | None, typer.Option(help="Name of the run folder, for a single run.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with what was interrupted.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Train again although the run is there.")] = False,
 ) -> None:
-    """Train a head on cached features, over all folds and seeds, and print the table."""
-    from featcache.training.fit import first_seeds
-    from featcache.training.fit import fit as run
+    """Train heads on cached features, over all folds and seeds, and print the table.
+
+    Every combination of heads, normalisations and layers is a run; runs that can read the features together do.
+    """
+    from featcache.training.fit import first_seeds, sweep
 
     training = {
         "learning_rate": learning_rate,
@@ -315,12 +326,14 @@ def fit(
         "max_epochs": max_epochs,
         "patience": patience,
     }
-    finished = run(
-        head=head.value,
-        norm=norm.value,
+    runs = sweep(
+        heads=head.split(","),
+        norms=norm.split(","),
+        layers=_layer_settings(layers),
         features=features.split(",") if features else None,
-        layers=layers,
         layer_weighting=layer_weighting.value,
+        pooling=pooling,
+        scalar_norm=scalar_norm,
         corpus=corpus,
         protocol=protocol,
         target=target,
@@ -328,27 +341,54 @@ def fit(
         seeds=first_seeds(seeds),
         max_frames=max_frames,
         training={key: value for key, value in training.items() if value is not None},
+        memory=memory,
+        device=device,
+        jobs=jobs,
         name=name,
+        resume=resume,
         overwrite=overwrite,
     )
     from featcache.listing import print_runs
 
-    print_runs([finished])
-    typer.echo(f"\n{finished.path}")
+    print_runs(runs)
+    typer.echo("")
+    for run in runs:
+        typer.echo(run.path)
 
 
-@app.command(epilog="Example: featcache layers")
+@app.command(epilog="Example: featcache layers --probe")
 def layers(
-    runs: Annotated[
-        list[str] | None, typer.Argument(help="Run folders or names; by default the newest that has layer weights.")
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="Run folders or names, by default the newest with layer weights; with --probe, stores."),
     ] = None,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="From the cache: a linear classifier on each layer's utterance means.")
+    ] = False,
     corpus: Corpus = None,
+    protocol: Annotated[str | None, typer.Option(help="Of --probe; group-kfold by default.")] = None,
+    target: Annotated[str | None, typer.Option(help="Of --probe: the label to predict.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where to write, without suffix.")] = None,
 ) -> None:
-    """Draw the learned layer weights of one run, or of several side by side."""
-    from featcache.listing import draw_layers
+    """Draw layer importance: the learned weights of runs, or how well each layer of a store does alone."""
+    from featcache.listing import draw_layers, draw_probes
 
-    draw_layers(runs or [], corpus=corpus, out=out)
+    if probe:
+        draw_probes(names or [], corpus=corpus, protocol=protocol, target=target, out=out)
+        return
+    if protocol or target:
+        raise typer.BadParameter("they are for --probe; a run has its own", param_hint="--protocol, --target")
+    draw_layers(names or [], corpus=corpus, out=out)
+
+
+def _layer_settings(options: list[str]) -> list[str]:
+    """``all,last`` are two settings, ``0,4-8`` is one."""
+    settings: list[str] = []
+    for option in options:
+        parts = option.split(",")
+        named = [part for part in parts if part in ("all", "local", "last")]
+        settings += named if len(named) == len(parts) else [option]
+    return list(dict.fromkeys(settings))
 
 
 def _selection(pairs: list[str]) -> dict[str, list[str]]:

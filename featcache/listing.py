@@ -1,5 +1,6 @@
 """Corpora, models, stores and runs → lists on the terminal."""
 
+import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,12 +16,14 @@ from featcache.extraction.report import format_bytes
 from featcache.extractors.models import is_local, known_models
 from featcache.protocols import PROTOCOLS
 from featcache.protocols.general import GENERAL
-from featcache.report.tables import ResultRow, results_table
+from featcache.report.tables import ResultRow, mean_and_std, results_table
 from featcache.training.run_folder import Run, find_run, finished_runs
 from featcache.workspace import Workspace
 
 if TYPE_CHECKING:
     from featcache.cache.reader import FeatureStore
+
+log = logging.getLogger(__name__)
 
 FRAMES_PER_HOUR = 50 * 3600
 
@@ -222,6 +225,51 @@ def draw_layers(names: Sequence[str], *, corpus: str | None, out: Path | None) -
     console = Console()
     console.print(table)
     console.print(Text(f"\n{path}.png  .svg  _summary.csv"), soft_wrap=True)
+
+
+def draw_probes(
+    names: Sequence[str], *, corpus: str | None, protocol: str | None, target: str | None, out: Path | None
+) -> None:
+    """Fit a linear probe to every layer of stores, draw how well each does, and print it.
+
+    Raises:
+        StoreError: no store of a model's layers, or one that is not finished.
+    """
+    from featcache.cache.reader import FeatureCache
+    from featcache.report.layers import draw_layer_scores
+    from featcache.training.probe import probe_layers
+    from featcache.training.setup import model_stores, resolve_task
+
+    workspace = Workspace.at()
+    cache = FeatureCache(workspace.find_cache(corpus))
+    names = names or model_stores(cache)
+    if not names:
+        raise StoreError(f"{cache.path} holds no layers of a model; extract some with 'featcache extract --model NAME'")
+    task = resolve_task(cache, names, protocol=protocol or "group-kfold", target=target, select={})
+    for warning in task.warnings:
+        log.warning("%s", warning)
+    labels = task.manifest.labels(task.target)
+    untrained = {store.name: store.metadata.get("weights") == "random" for store in task.stores}
+    scores = {
+        f"{store.name} (untrained)" if untrained[store.name] else store.name: probe_layers(store, labels, task.folds)
+        for store in task.stores
+    }
+    path = out or workspace.runs(cache.name) / "layer_probe"
+    summary = draw_layer_scores(scores, path, chance=100 / len(task.classes))
+    table = _table("Layer", *(f"{name} UAR (%)" for name in scores))
+    for layer, rows in summary.groupby("layer", sort=False):
+        found = {
+            row["store"]: mean_and_std(row["mean"], row["std"] if row["num_folds"] > 1 else None)
+            for row in rows.to_dict("records")
+        }
+        table.add_row(str(layer), *(found.get(name, "-") for name in scores))
+    console = Console()
+    console.print(
+        Text(f"linear probes of utterance means, {task.protocol}, {len(task.folds)} folds; ± over folds"),
+        soft_wrap=True,
+    )
+    console.print(table)
+    console.print(Text(f"\n{path}.png  .svg  .csv"), soft_wrap=True)
 
 
 def _print_protocols(names: Iterable[str]) -> None:

@@ -33,17 +33,18 @@ class Normaliser:
     mean_: dict[str, npt.NDArray[np.float32]]
     std_: dict[str, npt.NDArray[np.float32]]
 
-    def __call__(self, utterance_id: str, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Normalise (num_layers, num_frames, hidden_size) float32."""
-        if not self.group_of:
-            return features
-        group = self.group_of[utterance_id]
-        normalised = features - self.mean_[group][:, None]
-        normalised /= self.std_[group][:, None]
-        return normalised
+    def in_place(self, utterance_id: str, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Normalise (num_layers, num_frames, hidden_size) float32 where they are, and give them back."""
+        if self.group_of:
+            group = self.group_of[utterance_id]
+            features -= self.mean_[group][:, None]
+            features /= self.std_[group][:, None]
+        return features
 
 
-def fit_normaliser(store: FeatureStore, scope: str, manifest: Manifest, train: Sequence[str]) -> Normaliser:
+def fit_normaliser(
+    store: FeatureStore, scope: str, manifest: Manifest, train: Sequence[str], *, scalar: bool = False
+) -> Normaliser:
     """Merge the statistics that a scope calls for.
 
     Args:
@@ -52,6 +53,7 @@ def fit_normaliser(store: FeatureStore, scope: str, manifest: Manifest, train: S
             included (transductive); ``global``: over the training utterances alone; ``none``.
         manifest: The utterances that take part.
         train: The ids of the training utterances of this fold.
+        scalar: One mean and one standard deviation for all dimensions of a layer.
 
     Raises:
         ManifestError: an unknown scope, or ``speaker`` with utterances whose speaker is not known.
@@ -77,7 +79,18 @@ def fit_normaliser(store: FeatureStore, scope: str, manifest: Manifest, train: S
     mean, std = {}, {}
     for group, utterance_ids in groups.items():
         group_mean, group_std = store.mean_and_std(utterance_ids)
+        if scalar:
+            group_mean, group_std = _over_dimensions(group_mean, group_std)
         constant = group_std <= ROUNDING[store.metadata["storage_dtype"]] * np.abs(group_mean)
         mean[group] = group_mean.astype(np.float32)
         std[group] = np.where(constant, np.inf, group_std).astype(np.float32)
     return Normaliser(group_of=group_of, mean_=mean, std_=std)
+
+
+def _over_dimensions(
+    mean: npt.NDArray[np.float64], std: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """The mean and deviation of all dimensions of a layer together, in the shape of those of each."""
+    together = mean.mean(axis=1, keepdims=True)
+    variance = (std**2 + (mean - together) ** 2).mean(axis=1, keepdims=True)
+    return np.broadcast_to(together, mean.shape), np.broadcast_to(np.sqrt(variance), std.shape)

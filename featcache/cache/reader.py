@@ -92,6 +92,10 @@ class FeatureStore(Mapping[str, npt.NDArray[np.float32]]):
             return restore(features, mean, step)
         return features
 
+    def forget(self) -> None:
+        """Let go of what has been read: mapped pages count as this process's memory until another one needs it."""
+        self._shard.cache_clear()
+
     @property
     def utterance_ids(self) -> tuple[str, ...]:
         """In the order in which they were written: the manifest's, unless parts or changed audio came later."""

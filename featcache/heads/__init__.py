@@ -5,14 +5,17 @@ from collections.abc import Sequence
 import torch
 
 from featcache.errors import ModelError, unknown_name
+from featcache.heads.base import Head
 from featcache.heads.dense import Dense
 from featcache.heads.fusion import Fusion
 from featcache.heads.layer_weights import LAYER_WEIGHTINGS, LayerWeights
+from featcache.heads.linear import Linear
 from featcache.heads.lstm import LSTM
+from featcache.threads import one_thread_each
 
-__all__ = ["HEADS", "LAYER_WEIGHTINGS", "LSTM", "Dense", "Fusion", "LayerWeights", "create_head"]
+__all__ = ["HEADS", "LAYER_WEIGHTINGS", "LSTM", "Dense", "Fusion", "Head", "LayerWeights", "Linear", "create_head"]
 
-HEADS: dict[str, type[Dense]] = {"dense": Dense, "lstm": LSTM, "fusion": Fusion}
+HEADS: dict[str, type[Head]] = {"dense": Dense, "lstm": LSTM, "fusion": Fusion, "linear": Linear}
 
 
 def create_head(
@@ -23,7 +26,7 @@ def create_head(
     num_outputs: int,
     layer_weighting: str = "abs",
     seed: int,
-) -> Dense:
+) -> Head:
     """Make a head, untrained, on the CPU.
 
     The seed fixes its initial weights and all dropout masks it will draw; torch's global generator is not touched.
@@ -46,10 +49,11 @@ def create_head(
         raise ModelError(f"head 'fusion' takes two or more feature stores, found {stores}; name two with --features")
     if name != "fusion" and stores != 1:
         raise ModelError(f"head {name!r} takes one feature store, found {stores}; use head 'fusion' for several")
-    return HEADS[name](
-        num_layers,
-        hidden_sizes,
-        num_outputs,
-        layer_weighting=layer_weighting,
-        generator=torch.Generator().manual_seed(seed),
-    )
+    with one_thread_each():  # the last digits of orthogonal weights depend on how many threads share the work
+        return HEADS[name](
+            num_layers,
+            hidden_sizes,
+            num_outputs,
+            layer_weighting=layer_weighting,
+            generator=torch.Generator().manual_seed(seed),
+        )

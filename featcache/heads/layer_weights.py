@@ -1,11 +1,13 @@
 """Layers of each utterance → their weighted average."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from featcache.errors import ModelError, unknown_name
+from featcache.heads.packed import Packed
 
 LAYER_WEIGHTINGS = ("abs", "softmax")
 
@@ -49,16 +51,60 @@ class LayerWeights(nn.Module):
         magnitudes = self.scalars.abs() + _TINY
         return magnitudes / magnitudes.sum()
 
-    def forward(self, utterances: Iterable[Tensor]) -> list[Tensor]:
+    def forward(self, utterances: Sequence[Packed | Tensor]) -> Tensor:
         """Average each utterance's layers.
-
-        One matrix product per utterance reads every frame once.
 
         Args:
             utterances: Each (num_layers, num_frames, hidden_size), num_frames its own.
 
         Returns:
-            For each utterance (num_frames, hidden_size).
+            (total_frames, hidden_size), the utterances one after another, float32 or what autocast computes in.
         """
-        weights = self.weights()
-        return [torch.mv(layers.flatten(1).t(), weights).view(layers.shape[1:]) for layers in utterances]
+        packed = [item if isinstance(item, Packed) else Packed(values=item) for item in utterances]
+        dtype = _compute_dtype(packed[0].values.device.type)
+        averages: Tensor = _Average.apply(self.weights(), packed, dtype)  # type: ignore[no-untyped-call]
+        return averages
+
+
+class _Average(torch.autograd.Function):
+    """Matrix-vector products over packed utterances, which are unpacked one at a time in each direction.
+
+    Utterances stay small enough for the processor's caches, so that their bytes are read once in each direction, and
+    what they unpack to is never written to memory. A GPU takes them all at once, because each call costs it as much.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, weights: Tensor, utterances: list[Packed], dtype: torch.dtype) -> Tensor:
+        ctx.utterances = utterances
+        num_frames = sum(utterance.num_frames for utterance in utterances)
+        averages = weights.new_empty(num_frames, utterances[0].values.shape[2], dtype=dtype)
+        for stretch, layers in _unpacked(utterances):
+            averages[stretch] = torch.mv(layers.flatten(1).t(), weights).view(layers.shape[1:])
+        return averages
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (gradient,) = gradients
+        of_weights = torch.zeros(ctx.utterances[0].values.shape[0], device=gradient.device)
+        for stretch, layers in _unpacked(ctx.utterances):
+            of_weights.addmv_(layers.flatten(1), gradient[stretch].flatten().float())
+        return of_weights, None, None
+
+
+def _unpacked(utterances: list[Packed]) -> Any:
+    """Which frames of a batch come next, and their layers."""
+    if utterances[0].values.device.type != "cpu":
+        layers = torch.cat(
+            [utterance.unpack() if utterance.step is not None else utterance.values for utterance in utterances], dim=1
+        )
+        yield slice(None), layers.float()
+        return
+    first = 0
+    for utterance in utterances:
+        last = first + utterance.num_frames
+        yield slice(first, last), utterance.unpack()
+        first = last
+
+
+def _compute_dtype(device: str) -> torch.dtype:
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from featcache.heads.dense import HIDDEN_UNITS, Dense, Dropout
+from featcache.heads.dense import HIDDEN_UNITS, Dense
+from featcache.heads.dropout import Dropout
 
 
 class LSTMLayer(nn.Module):
@@ -39,7 +40,7 @@ class LSTMLayer(nn.Module):
 
 
 class LSTM(Dense):
-    """Weighted average → dense layer → LSTM → mean over valid frames → linear; arguments as for `Dense`.
+    """Weighted average → dense layer → LSTM → mean over valid frames → linear; arguments as for `Head`.
 
     Source: Pepino et al. 2021, section 2.3; dropout and initial weights as in the authors' released configuration.
     """

@@ -15,6 +15,7 @@ import matplotlib
 import matplotlib.style
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -108,45 +109,23 @@ def layer_weight_summary(weights: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns).reset_index()
 
 
-def layer_weights(
-    groups: Mapping[str, pd.DataFrame], *, first: str = "local\nencoder", last: str = "last\nhidden state"
-) -> Figure:
+def layer_weights(groups: Mapping[str, pd.DataFrame]) -> Figure:
     """Figure 2 of Pepino et al. 2021: the weight of each layer, one line per run, beside the weight all would share.
 
     Error bars are the standard deviation over seeds with ddof = 0, after averaging the folds, as in the paper's figure.
 
     Args:
         groups: Label of a run → the rows of its ``layer_weights.csv``: seed, fold, layer, weight.
-        first: What layer 0 is called below its number.
-        last: What the highest layer of a run is called below its number.
     """
     summaries = {label: layer_weight_summary(weights) for label, weights in groups.items()}
     layers = sorted({layer for summary in summaries.values() for layer in summary["layer"]})
     last_layers = {int(summary["layer"].max()) for summary in summaries.values()}
     sizes = sorted({len(summary) for summary in summaries.values()})
-    legend_columns = 2 if max(map(len, groups)) <= 18 else 1
-    legend_rows = math.ceil(len(groups) / legend_columns) if len(groups) > 1 else 0
-    width = COLUMN_WIDTH if len(layers) <= 13 else 5.0
     with _style():
-        figure = Figure(figsize=(width, 2.2 + 0.14 * legend_rows), layout="constrained")
-        axes = figure.add_subplot()
-        lines = []
-        for number, summary in enumerate(summaries.values()):
-            style = number % len(_COLORS)
-            # runs stand within about a tenth of a layer side by side, so that error bars do not cover each other
-            shift = 0.12 * (number - (len(summaries) - 1) / 2) / max(len(summaries) - 1, 1)
-            bars = axes.errorbar(
-                summary["layer"] + shift,
-                summary["mean"],
-                yerr=summary["std"],
-                color=_COLORS[style],
-                marker=_MARKERS[style],
-                linestyle=_LINES[style],
-                capsize=1.5,
-                elinewidth=0.7,
-                capthick=0.7,
-            )
-            lines.append(bars.lines[0])
+        figure, axes = _layer_figure(layers, list(groups))
+        lines = [
+            _error_bars(axes, number, len(summaries), summary) for number, summary in enumerate(summaries.values())
+        ]
         for size in sizes:
             axes.axhline(1 / size, color="0.5", linewidth=0.6, linestyle=(0, (4, 3)), zorder=0)
             beside = axes.get_yaxis_transform()
@@ -154,17 +133,76 @@ def layer_weights(
         # never zoomed in so far that chance differences between equal layers look like a finding
         low, high = axes.get_ylim()
         axes.set_ylim(max(min(low, 0.5 / sizes[-1]), 0), max(high, 1.5 / sizes[0]))
-        step = math.ceil(len(layers) / 14)
-        shown = sorted({layer for layer in layers if layer % step == 0} | last_layers)
-        names = {layer: f"{layer}\n{last}" for layer in last_layers} | {0: f"0\n{first}"}
-        axes.set_xticks(shown, [names.get(layer, f"{layer}\n") for layer in shown])
-        axes.set_xlabel("Layer")
+        _layer_axis(axes, layers, last_layers)
         axes.set_ylabel("Weight")
-        if len(groups) > 1:
-            legend = figure.legend(lines, list(groups), loc="outside upper center", ncols=legend_columns)
-            for text in legend.get_texts():
-                text.set_parse_math(False)
+        _legend(figure, lines, list(groups))
     return figure
+
+
+def layer_scores(groups: Mapping[str, pd.DataFrame], *, chance: float, ylabel: str) -> Figure:
+    """How well each layer does alone, one line per store; error bars are the standard deviation over folds (ddof = 1).
+
+    Args:
+        groups: Label → layer (int), mean, std; one row per layer, in order.
+        chance: What guessing would score; drawn as a line.
+        ylabel: What is scored.
+    """
+    layers = sorted({layer for rows in groups.values() for layer in rows["layer"]})
+    last_layers = {int(rows["layer"].max()) for rows in groups.values()}
+    with _style():
+        figure, axes = _layer_figure(layers, list(groups))
+        lines = [_error_bars(axes, number, len(groups), rows) for number, rows in enumerate(groups.values())]
+        axes.axhline(chance, color="0.5", linewidth=0.6, linestyle=(0, (4, 3)), zorder=0)
+        axes.text(1.01, chance, "chance", transform=axes.get_yaxis_transform(), va="center", fontsize=6, color="0.35")
+        axes.set_ylim(bottom=min(axes.get_ylim()[0], chance - 2))
+        _layer_axis(axes, layers, last_layers)
+        axes.set_ylabel(ylabel)
+        _legend(figure, lines, list(groups))
+    return figure
+
+
+def _layer_figure(layers: Sequence[int], labels: Sequence[str]) -> tuple[Figure, Axes]:
+    rows = math.ceil(len(labels) / _legend_columns(labels)) if len(labels) > 1 else 0
+    width = COLUMN_WIDTH if len(layers) <= 13 else 5.0
+    figure = Figure(figsize=(width, 2.2 + 0.14 * rows), layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def _error_bars(axes: Axes, number: int, total: int, summary: pd.DataFrame) -> Line2D:
+    """One line over the layers; the lines stand within about a tenth of a layer side by side, so that bars show."""
+    style = number % len(_COLORS)
+    bars = axes.errorbar(
+        summary["layer"] + 0.12 * (number - (total - 1) / 2) / max(total - 1, 1),
+        summary["mean"],
+        yerr=summary["std"],
+        color=_COLORS[style],
+        marker=_MARKERS[style],
+        linestyle=_LINES[style],
+        capsize=1.5,
+        elinewidth=0.7,
+        capthick=0.7,
+    )
+    line: Line2D = bars.lines[0]
+    return line
+
+
+def _layer_axis(axes: Axes, layers: Sequence[int], last_layers: set[int]) -> None:
+    step = math.ceil(len(layers) / 14)
+    shown = sorted({layer for layer in layers if layer % step == 0} | last_layers)
+    names = {layer: f"{layer}\nlast\nhidden state" for layer in last_layers} | {0: "0\nlocal\nencoder"}
+    axes.set_xticks(shown, [names.get(layer, f"{layer}\n") for layer in shown])
+    axes.set_xlabel("Layer")
+
+
+def _legend(figure: Figure, lines: Sequence[Line2D], labels: Sequence[str]) -> None:
+    if len(labels) > 1:
+        legend = figure.legend(lines, labels, loc="outside upper center", ncols=_legend_columns(labels))
+        for text in legend.get_texts():
+            text.set_parse_math(False)
+
+
+def _legend_columns(labels: Sequence[str]) -> int:
+    return 2 if max(map(len, labels)) <= 18 else 1
 
 
 def training_curves(history: pd.DataFrame) -> Figure:

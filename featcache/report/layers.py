@@ -1,4 +1,4 @@
-"""Learned layer weights of one or several runs → picture (PNG, SVG) and table (CSV)."""
+"""Learned layer weights of runs, or scores of layers → picture (PNG, SVG) and table (CSV)."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,7 +7,7 @@ import pandas as pd
 
 from featcache.errors import StoreError
 from featcache.files import replace_file
-from featcache.report.figures import layer_weight_summary, layer_weights, save
+from featcache.report.figures import layer_scores, layer_weight_summary, layer_weights, save
 
 
 def draw_layer_weights(runs: Mapping[str, pd.DataFrame], path: Path) -> pd.DataFrame:
@@ -39,4 +39,29 @@ def draw_layer_weights(runs: Mapping[str, pd.DataFrame], path: Path) -> pd.DataF
     summaries = [layer_weight_summary(rows).assign(run=label) for label, rows in groups.items()]
     summary = pd.concat(summaries)[["run", "layer", "mean", "std", "num_seeds"]]
     replace_file(path.with_name(f"{path.name}_summary.csv"), summary.to_csv(index=False).encode())
+    return summary
+
+
+def draw_layer_scores(stores: Mapping[str, pd.DataFrame], path: Path, *, chance: float) -> pd.DataFrame:
+    """Draw how well each layer does alone, with error bars over folds.
+
+    Args:
+        stores: Label → layer, fold, uar in percent.
+        path: Where to write, without suffix: ``.png``, ``.svg`` and ``.csv`` are added.
+        chance: The UAR of guessing, in percent.
+
+    Returns:
+        store, layer, mean, std (ddof = 1 over folds), num_folds; a layer without a number (``input``) is in the table
+        alone.
+    """
+    summaries = []
+    for label, rows in stores.items():
+        over_folds = rows.groupby("layer", sort=False)["uar"]
+        columns = {"mean": over_folds.mean(), "std": over_folds.std(ddof=1), "num_folds": over_folds.size()}
+        summaries.append(pd.DataFrame(columns).reset_index().assign(store=label))
+    summary = pd.concat(summaries)[["store", "layer", "mean", "std", "num_folds"]]
+    numbered = summary[summary["layer"].str.isdigit()].astype({"layer": int})
+    groups = {str(label): rows for label, rows in numbered.groupby("store", sort=False)}
+    save(layer_scores(groups, chance=chance, ylabel="UAR (%)"), path)
+    replace_file(path.with_name(f"{path.name}.csv"), summary.to_csv(index=False).encode())
     return summary

@@ -1,9 +1,8 @@
-"""Feature stores + normalisers → the tensors that heads are trained on."""
+"""Feature store × normaliser → an utterance as it is trained on: its layers, its frames, normalised."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
-from threading import Lock
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,76 +14,78 @@ from featcache.errors import ModelError
 from featcache.layers import select_layers
 from featcache.normalise import Normaliser
 
-# Of the machine's memory, what normalised features may take; utterances beyond it are normalised anew each time.
-MEMORY_SHARE = 0.5
+POOLINGS = ("mean", "sum", "max")
 
 
 class Features:
-    """One store's features, with the layers, the frames and the normalisation that a fit asks for.
+    """One store's features, with the layers and the frames that a fit asks for.
 
     Args:
         store: Where they come from.
         layers: ``all``, ``local``, ``last`` or a list; stores without named layers always give all they have.
-        max_frames: How many frames of each utterance, counted from its beginning.
-        memory: Bytes that normalised utterances may take.
+        max_frames: How many frames of each utterance, counted from its beginning; None is all.
+        pooling: ``mean``, ``sum`` or ``max`` of all frames as a single one, from the stored statistics.
     """
 
-    def __init__(self, store: FeatureStore, *, layers: str, max_frames: int | None, memory: float) -> None:
+    def __init__(self, store: FeatureStore, *, layers: str, max_frames: int | None, pooling: str | None = None) -> None:
         self.store = store
         self.max_frames = max_frames
+        self.pooling = pooling
         self.layers: tuple[int, ...] = (0,)
         if len(store.layer_names) > 1 or store.layer_names[0]:
             self.layers = select_layers(layers, store.layer_names, num_blocks=store.num_blocks)
         self.layer_names = tuple(store.layer_names[layer] for layer in self.layers)
-        self.halved = store.metadata["extractor"] == "egemaps" and not np.isnan(store.frame_shift)
-        self._normaliser: Normaliser | None = None
-        self._kept: dict[str, Tensor] = {}
-        self._room = self._memory = memory
-        self._counting = Lock()
+        self.halved = pooling is None and store.metadata["extractor"] == "egemaps" and not np.isnan(store.frame_shift)
 
     @property
     def frame_shift(self) -> float:
         """Of the frames given out, in seconds; NaN where they are not steps in time."""
+        if self.pooling:
+            return float("nan")
         return self.store.frame_shift * (2 if self.halved else 1)
 
-    def normalise_with(self, normaliser: Normaliser) -> None:
-        """Give out features normalised like this from now on."""
+    def num_frames(self, utterance_id: str) -> int:
+        """How many frames an utterance has, before any cut."""
+        if self.pooling:
+            return 1
+        frames = int(self.store.num_frames([utterance_id])[0])
+        return frames // 2 + 1 if self.halved else frames
+
+    def of_layers(self, normaliser: Normaliser) -> Normaliser:
+        """A normaliser of all layers, for those that are given out."""
         layers = list(self.layers)
-        self._normaliser = replace(
+        return replace(
             normaliser,
             mean_={group: mean[layers] for group, mean in normaliser.mean_.items()},
             std_={group: std[layers] for group, std in normaliser.std_.items()},
         )
-        self._kept.clear()
-        self._room = self._memory
 
-    def num_frames(self, utterance_id: str) -> int:
-        """How many frames an utterance has, before any cut."""
-        frames = int(self.store.num_frames([utterance_id])[0])
-        return frames // 2 + 1 if self.halved else frames
+    def read(self, utterance_id: str, num_frames: int, normaliser: Normaliser) -> Tensor:
+        """Read and normalise the first frames of an utterance.
 
-    def __getitem__(self, utterance_id: str) -> Tensor:
-        """(num_layers, num_frames, hidden_size) float32, normalised, contiguous."""
-        kept = self._kept.get(utterance_id)
-        if kept is not None:
-            return kept
-        tensor = torch.from_numpy(self._load(utterance_id))
-        with self._counting:  # several threads may have loaded the same utterance
-            if utterance_id not in self._kept and tensor.nbytes <= self._room:
-                self._kept[utterance_id] = tensor
-                self._room -= tensor.nbytes
-        return tensor
+        Args:
+            num_frames: How many.
+            normaliser: Of the layers that are given out, see :meth:`of_layers`.
 
-    def _load(self, utterance_id: str) -> npt.NDArray[np.float32]:
-        per_frame = 2 if self.halved else 1
-        needed = slice(None if self.max_frames is None else per_frame * self.max_frames)
-        view = self.store.view(utterance_id, self.layers, needed)
+        Returns:
+            (num_layers, num_frames, hidden_size) float32, contiguous.
+        """
+        if self.pooling:
+            return torch.from_numpy(self._pooled(utterance_id, normaliser))
+        needed = slice(2 * num_frames if self.halved else num_frames)
+        stored = self.store.view(utterance_id, self.layers, needed)
+        # torch widens 16-bit numbers many times as fast as numpy does
+        features = torch.from_numpy(stored).float().numpy()
         if self.halved:
-            view = halve_frames(view)
-        frames = np.asarray(view[:, : self.max_frames], dtype=np.float32)
-        if self._normaliser is None or not self._normaliser.group_of:
-            return np.ascontiguousarray(frames)
-        return self._normaliser(utterance_id, frames)
+            features = np.ascontiguousarray(halve_frames(features)[:, :num_frames])
+        return torch.from_numpy(normaliser.in_place(utterance_id, features))
+
+    def _pooled(self, utterance_id: str, normaliser: Normaliser) -> npt.NDArray[np.float32]:
+        """What pooling the normalised frames would give: z-scores keep the order, and commute with the mean."""
+        kind: Literal["mean", "max"] = "max" if self.pooling == "max" else "mean"
+        pooled = self.store.pooled(kind, [utterance_id])[0, list(self.layers), None]
+        normalised = normaliser.in_place(utterance_id, pooled)
+        return normalised * int(self.store.num_frames([utterance_id])[0]) if self.pooling == "sum" else normalised
 
 
 def halve_frames(features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -104,13 +105,10 @@ def halve_frames(features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return halved
 
 
-def batch(features: Sequence[Features], utterance_ids: Sequence[str]) -> list[list[Tensor]]:
-    """For each store the features of these utterances, cut so that frames of all stores pair."""
-    stores = [[store[utterance_id] for utterance_id in utterance_ids] for store in features]
-    if len(stores) == 1:
-        return stores
-    shortest = [min(store[i].shape[1] for store in stores) for i in range(len(utterance_ids))]
-    return [[item[:, :frames] for item, frames in zip(store, shortest, strict=True)] for store in stores]
+def frames_in_use(features: Sequence[Features], utterance_id: str) -> int:
+    """How many frames of an utterance are trained on: those that all stores have, up to ``max_frames``."""
+    frames = min(store.num_frames(utterance_id) for store in features)
+    return min(frames, features[0].max_frames or frames)
 
 
 def check_pairing(features: Sequence[Features]) -> None:
@@ -120,11 +118,8 @@ def check_pairing(features: Sequence[Features]) -> None:
         ModelError: the stores' frame shifts differ, or one has no frames in time.
     """
     shifts = {store.store.name: store.frame_shift for store in features}
+    if np.isnan(list(shifts.values())).all():  # a single vector each
+        return
     if len(shifts) > 1 and not np.ptp(list(shifts.values())) < 1e-9:
         told = ", ".join(f"{name} {shift * 1000:g} ms" for name, shift in shifts.items())
         raise ModelError(f"fusion pairs frames of the same moments, but the frame shifts differ: {told}")
-
-
-def physical_memory() -> float:
-    """Of this machine, in bytes."""
-    return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))

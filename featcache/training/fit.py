@@ -1,35 +1,25 @@
-"""Cache → run folder: everything that one ``featcache fit`` does, in the order of the data flow."""
+"""Cache → run folders: what ``featcache fit`` is asked for, as runs; those that are there are not run again."""
 
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from featcache.cache.reader import FeatureCache
 from featcache.errors import StoreError
-from featcache.evaluate.metrics import summarise
-from featcache.heads import Dense, create_head
-from featcache.manifest import Manifest
-from featcache.normalise import fit_normaliser
-from featcache.progress import progress
-from featcache.protocols import Fold
-from featcache.threads import available_cores, one_thread_each
-from featcache.training import run_folder
-from featcache.training.data import Features
-from featcache.training.run_folder import Run
-from featcache.training.setup import Setup, hash_of, head_sizes, resolve
-from featcache.training.train import predict, train_seeds
+from featcache.extractors import usable_device
+from featcache.training.job import Job
+from featcache.training.memory import Memory
+from featcache.training.run_folder import Run, differences
+from featcache.training.setup import Setup, hash_of, resolve
 from featcache.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
 # Source: Pepino et al. 2021 as run; further seeds go on in the same steps.
 SEEDS = (123, 1234, 2345, 3456, 4567)
-DIVERGED = "seed {} of fold {!r} diverged, so its head is untrained: no finite validation loss; lower --learning-rate"
 
 
 def first_seeds(number: int) -> tuple[int, ...]:
@@ -37,12 +27,30 @@ def first_seeds(number: int) -> tuple[int, ...]:
     return tuple(123 if i == 0 else 1234 + 1111 * (i - 1) for i in range(number))
 
 
-def fit(
+def fit(*, head: str = "dense", norm: str = "speaker", layers: str = "all", **options: Any) -> Run:
+    """Train a head over all folds and seeds of a protocol, and leave a run folder.
+
+    Args:
+        head: ``dense``, ``lstm``, ``fusion``, ``linear`` or ``svm``.
+        norm: ``speaker``, ``global`` or ``none``.
+        layers: ``all``, ``local``, ``last``, or a list such as ``0,4-8``.
+        options: Those of :func:`sweep`.
+
+    Returns:
+        The finished run. One with the same settings that is there already is given back as it is.
+
+    Raises:
+        FeatcacheError: as :func:`sweep`.
+    """
+    return sweep(heads=[head], norms=[norm], layers=[layers], **options)[0]
+
+
+def sweep(
     *,
-    head: str = "dense",
-    norm: str = "speaker",
+    heads: Sequence[str] = ("dense",),
+    norms: Sequence[str] = ("speaker",),
+    layers: Sequence[str] = ("all",),
     features: Sequence[str] | None = None,
-    layers: str = "all",
     layer_weighting: str = "abs",
     corpus: str | None = None,
     protocol: str | None = None,
@@ -51,17 +59,23 @@ def fit(
     seeds: Sequence[int] = SEEDS,
     max_frames: int | None = None,
     training: Mapping[str, Any] | None = None,
+    memory: str | None = None,
+    pooling: str | None = None,
+    scalar_norm: bool = False,
+    device: str = "cpu",
+    jobs: int = 1,
     name: str | None = None,
+    resume: bool = False,
     overwrite: bool = False,
     home: str | os.PathLike[str] | None = None,
-) -> Run:
-    """Train a head over all folds and seeds of a protocol, and leave a run folder.
+) -> list[Run]:
+    """Train every combination of heads, normalisations and layers; those that can read the cache together do.
 
     Args:
-        head: ``dense``, ``lstm`` or ``fusion``.
-        norm: ``speaker``, ``global`` or ``none``.
+        heads: ``dense``, ``lstm``, ``fusion``, ``linear``, ``svm``.
+        norms: ``speaker``, ``global``, ``none``.
+        layers: Each ``all``, ``local``, ``last``, or a list such as ``0,4-8``.
         features: Names of stores. By default the only model's store, with ``egemaps`` beside it for ``fusion``.
-        layers: ``all``, ``local``, ``last``, or a list such as ``0,4-8``.
         layer_weighting: ``abs``, w = |a| / Σ|a|, or ``softmax``.
         corpus: Name under ``data/cache``; may be left out when there is one.
         protocol: A name in ``featcache.protocols.PROTOCOLS``; by default the manifest's split, ``loso`` for up to
@@ -71,153 +85,68 @@ def fit(
         seeds: One training each per fold.
         max_frames: How many frames of each utterance are used; by default 400 (8 s), for RAVDESS 250. 0 is all.
         training: Fields of :class:`~featcache.training.train.TrainingConfig` that differ from their defaults.
-        name: Of the run folder; by default made from the settings.
+        memory: What the process may take, such as ``4GiB``, and in which dtype features are held; see
+            :class:`~featcache.training.memory.Memory`. By default half of the machine's, and the most exact that fits.
+        pooling: ``mean``, ``sum`` or ``max`` of an utterance's frames in place of them; ``linear`` and ``svm`` take
+            the mean unless told otherwise.
+        scalar_norm: Normalise with one mean and deviation for all dimensions of a layer, as Pepino et al. 2021 did
+            spectrograms.
+        device: As torch names it, or ``auto``.
+        jobs: Processes that share the folds, and the cores; run inside ``joblib.parallel_config(backend="dask")``
+            they are tasks of a Dask cluster.
+        name: Of the run folder, for a single run; by default made from the settings.
+        resume: Go on with what was interrupted.
         overwrite: Train again although a finished run of that name is there.
         home: Where everything lives; by default ``$FEATCACHE_HOME``, or ``data``.
 
     Returns:
-        The finished run. One with the same settings that is there already is given back as it is.
+        The finished runs. Those with the same settings that are there already are given back as they are.
 
     Raises:
         FeatcacheError: nothing to fit, an unknown name, folds that cannot be made, one class only, features that an
-            interrupted extraction left unfinished.
+            interrupted extraction left unfinished, a run that was interrupted.
     """
     workspace = Workspace.at(home)
-    cache = FeatureCache(workspace.find_cache(corpus))
-    setup = resolve(
-        cache,
-        head=head,
-        norm=norm,
-        names=_several(features),
-        layers=layers,
-        layer_weighting=layer_weighting,
-        protocol=protocol,
-        target=target,
-        select={column: _several(values) for column, values in (select or {}).items()},
-        seeds=tuple(dict.fromkeys(map(int, seeds))),
-        max_frames=max_frames,
-        training=dict(training or {}),
-    )
-    folder = workspace.runs(cache.name) / _checked(name or _run_name(setup.config))
-    finished = _finished(folder, setup.config, overwrite=overwrite)
-    if finished:
-        log.info("%s is there already; --overwrite trains it again", folder)
-        return finished
-    for note in setup.notes:
+    folder = workspace.find_cache(corpus)
+    device = usable_device(device)
+    asked = Memory.parse(memory)
+    same: dict[str, Any] = {
+        "names": _several(features),
+        "layer_weighting": layer_weighting,
+        "protocol": protocol,
+        "target": target,
+        "select": {column: _several(values) for column, values in (select or {}).items()},
+        "seeds": tuple(dict.fromkeys(map(int, seeds))),
+        "max_frames": max_frames,
+        "training": dict(training or {}),
+        "working_dtype": asked.dtype,
+        "pooling": pooling,
+        "scalar_norm": scalar_norm,
+    }
+    requests = [
+        {**same, "head": head, "norm": norm, "layers": chosen}
+        for head, norm, chosen in dict.fromkeys(product(heads, norms, layers))
+    ]
+    if name and len(requests) > 1:
+        raise StoreError(f"--name is for a single run, and {len(requests)} are asked for; their names tell them apart")
+    setups = [resolve(FeatureCache(folder), **request) for request in requests]
+    paths = [workspace.runs(folder.name) / _checked(name or _run_name(setup.config)) for setup in setups]
+    found = [_finished(path, setup.config, overwrite=overwrite) for path, setup in zip(paths, setups, strict=True)]
+    for run in filter(None, found):
+        log.info("%s is there already; --overwrite trains it again", run.path)
+    todo = [position for position, run in enumerate(found) if run is None]
+    if todo:
+        _tell([setups[i] for i in todo])
+        job = Job(cache=folder, requests=[requests[i] for i in todo], paths=[paths[i] for i in todo], device=device)
+        job.carry_out([setups[i] for i in todo], asked, processes=jobs, resume=resume, overwrite=overwrite)
+    return [run or Run(path) for run, path in zip(found, paths, strict=True)]
+
+
+def _tell(setups: Sequence[Setup]) -> None:
+    for note in dict.fromkeys(note for setup in setups for note in setup.notes):
         log.info("%s", note)
-    for warning in setup.warnings:
+    for warning in dict.fromkeys(warning for setup in setups for warning in setup.warnings):
         log.warning("%s", warning)
-    with run_folder.new_run(folder) as unfinished:
-        run_folder.write_yaml(unfinished / "config.yaml", setup.config)
-        tables = _train_all(setup, unfinished)
-        _write_results(unfinished, setup, tables, title=folder.name)
-    return Run(folder)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Tables:
-    predictions: list[list[Any]]
-    history: list[list[Any]]
-    layer_weights: list[list[Any]]
-
-
-def _train_all(setup: Setup, folder: Path) -> _Tables:
-    """Train every seed of every fold."""
-    seeds = setup.config["seeds"]
-    labels = setup.manifest.labels(setup.target)
-    targets = {utterance_id: setup.classes.index(label) for utterance_id, label in labels.items()}
-    sizes = head_sizes(setup.features, len(setup.classes), setup.config["layer_weighting"])
-    tables = _Tables(predictions=[], history=[], layer_weights=[])
-    total = len(setup.folds) * len(seeds)
-    title = f"{setup.config['head']}, {len(setup.folds)} folds x {len(seeds)} seeds"
-    with (
-        one_thread_each(),  # initial weights and predictions depend on the number of threads as well
-        progress(title, total, rate=lambda done, took: f"{took / max(done, 1):.1f} s per training") as advance,
-    ):
-        for number, fold in enumerate(setup.folds, start=1):
-            normalise(setup.features, setup.config["norm"], setup.manifest, fold, first=number == 1)
-            heads = {seed: create_head(setup.config["head"], **sizes, seed=seed) for seed in seeds}
-            trained = train_seeds(heads, setup.features, targets, fold, setup.training, workers=available_cores())
-            for seed, epochs in trained:
-                head = heads[seed]
-                if not any(np.isfinite(epoch.validation_loss) for epoch in epochs):
-                    setup.warnings.append(DIVERGED.format(seed, fold.name))
-                    log.warning("%s", setup.warnings[-1])
-                tables.history.extend([seed, number, *asdict(epoch).values()] for epoch in epochs)
-                tables.predictions.extend(_predictions(setup, head, fold, seed, number))
-                tables.layer_weights.extend(_layer_weights(setup, head, seed, number))
-                _save_head(folder / "heads" / f"seed-{seed}-fold-{number}.safetensors", head)
-                advance(1)
-    return tables
-
-
-def normalise(features: Sequence[Features], norm: str, manifest: Manifest, fold: Fold, *, first: bool) -> None:
-    """Set the normalisers of a fold; those that do not depend on the fold stay, and what they computed stays kept."""
-    if norm == "global" or first:
-        for item in features:
-            item.normalise_with(fit_normaliser(item.store, norm, manifest, fold.train))
-
-
-def _predictions(setup: Setup, head: Dense, fold: Fold, seed: int, number: int) -> list[list[Any]]:
-    probabilities = predict(head, setup.features, fold.test, setup.training.batch_size)
-    rows = []
-    for utterance_id, values in zip(fold.test, probabilities, strict=True):
-        utterance = setup.manifest[utterance_id]
-        prediction = setup.classes[int(np.argmax(values))]
-        target = utterance.labels[setup.target]
-        told = (f"{value:.6g}" for value in values)
-        rows.append([seed, number, utterance_id, utterance.speaker_id, target, prediction, *told])
-    return rows
-
-
-def _layer_weights(setup: Setup, head: Dense, seed: int, number: int) -> list[list[Any]]:
-    return [
-        [seed, number, layer, float(weight), item.store.name]
-        for item, weights in zip(setup.features, head.layer_weights(), strict=True)
-        if weights is not None
-        for layer, weight in zip(item.layer_names, weights, strict=True)
-    ]
-
-
-def _save_head(path: Path, head: Dense) -> None:
-    from safetensors.torch import save_file
-
-    path.parent.mkdir(exist_ok=True)
-    save_file({name: tensor.contiguous() for name, tensor in head.state_dict().items()}, path)
-
-
-def _write_results(folder: Path, setup: Setup, tables: _Tables, *, title: str) -> None:
-    from featcache.report import figures
-    from featcache.report.html import write_report
-
-    keys = ["seed", "fold"]
-    columns = [*keys, "utterance_id", "speaker_id", "target", "prediction", *(f"p_{name}" for name in setup.classes)]
-    run_folder.write_rows(folder / "predictions.csv", columns, tables.predictions)
-    epoch_columns = [*keys, "epoch", "train_loss", "validation_loss", "validation_uar"]
-    run_folder.write_rows(folder / "history.csv", epoch_columns, tables.history)
-    run_folder.write_rows(folder / "layer_weights.csv", [*keys, "layer", "weight", "features"], tables.layer_weights)
-    metrics = summarise(run_folder.read_table(folder / "predictions.csv"), setup.classes)
-    figures.save(figures.confusion_matrix(metrics["confusion"]["counts"], setup.classes), folder / "confusion_matrix")
-    figures.save(figures.training_curves(run_folder.read_table(folder / "history.csv")), folder / "training_curves")
-    shown = [
-        ("confusion_matrix", "Recall in percent; in small print the utterances, averaged over seeds."),
-        ("training_curves", "Losses of all folds and seeds; the dots mark the epochs whose weights were kept."),
-    ]
-    if tables.layer_weights and all(layer.isdigit() for _, _, layer, _, _ in tables.layer_weights):
-        from featcache.report.layers import draw_layer_weights
-
-        draw_layer_weights({title: run_folder.read_table(folder / "layer_weights.csv")}, folder / "layer_weights")
-        shown.append(("layer_weights", "Learned layer weights; bars are the standard deviation over seeds."))
-    run_folder.write_json(folder / run_folder.METRICS, metrics)
-    write_report(
-        folder,
-        title=title,
-        settings=setup.config,
-        metrics=metrics,
-        notes=setup.notes,
-        warnings=setup.warnings,
-        figures=shown,
-    )
 
 
 def _several(names: str | Sequence[str] | None) -> Sequence[str]:
@@ -246,8 +175,8 @@ def _finished(folder: Path, config: Mapping[str, Any], *, overwrite: bool) -> Ru
         return None
     if overwrite:
         return None
-    if run.config != config:
-        differing = sorted(key for key in {*run.config, *config} if run.config.get(key) != config.get(key))
+    differing = differences(run.config, config)
+    if differing:
         raise StoreError(
             f"{folder} is a run with other settings ({', '.join(differing)} differ); "
             "give this one another --name, or replace that one with --overwrite"

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,13 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featcache.errors import StoreError, unknown_name
-from featcache.files import replace_file
+from featcache.files import remove_unfinished, replace_file
 from featcache.workspace import Workspace
 
 if TYPE_CHECKING:
     import pandas as pd
 
 METRICS = "metrics.json"
+CONFIG = "config.yaml"
+# What stands in the configuration beside the settings: the machine's share in the numbers.
+COMPUTED = "computed_with"
 
 
 class Run:
@@ -32,13 +36,11 @@ class Run:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        import yaml
-
         self.path = Path(path)
         try:
-            self.config: dict[str, Any] = yaml.safe_load((self.path / "config.yaml").read_text(encoding="utf-8"))
+            self.config = _read_yaml(self.path / CONFIG)
             self.metrics: dict[str, Any] = json.loads((self.path / METRICS).read_text(encoding="utf-8"))
-        except (OSError, ValueError, yaml.YAMLError) as error:
+        except (OSError, ValueError) as error:
             raise StoreError(f"{self.path} is not a finished run: {_reason(error)}") from error
 
     @property
@@ -70,28 +72,127 @@ def read_table(path: Path) -> "pd.DataFrame":
         raise StoreError(f"{path}: not readable as a table ({_reason(error)})") from error
 
 
-@contextmanager
-def new_run(path: Path) -> Iterator[Path]:
-    """Give a folder to fill; it takes the name ``path`` when all is there, and an older run of that name goes then."""
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    try:
-        yield unfinished
-        old = path.with_name(f".{path.name}.old")
+class UnfinishedRun:
+    """A run on its way: a folder inside a hidden one, which takes the run's name when all is there.
+
+    Beside it lie the records of the trainings that are finished. They go when the run has its name, so that none is
+    lost wherever a process is killed.
+
+    Attributes:
+        path: Where it will be.
+        folder: Where it is until then.
+        config: What is being run.
+    """
+
+    def __init__(self, path: Path, config: Mapping[str, Any]) -> None:
+        self.path = path
+        self.config = config
+        self._hidden = path.with_name(f".{path.name}.unfinished")
+        self.folder = self._hidden / "run"
+        self._records = self._hidden / "finished"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from fitting the same run."""
+        import filelock
+
+        lock = self.path.with_name(f".{self.path.name}.lock")
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with filelock.FileLock(lock, timeout=0):
+                try:
+                    yield
+                finally:
+                    lock.unlink(missing_ok=True)
+        except filelock.Timeout:
+            raise StoreError(f"{self.path} is being fitted by another process; wait for it to end") from None
+
+    def begin(self, *, resume: bool, overwrite: bool) -> None:
+        """Make the folder, or go on with the one that is there.
+
+        Raises:
+            StoreError: finished trainings are there and nothing was said of them, or they are of other settings.
+        """
+        there = len(self.finished())
+        if there and not overwrite:
+            begun = _read_yaml(self.folder / CONFIG)
+            differing = differences(begun, self.config)
+            computed = begun.get(COMPUTED)
+            if computed != self.config[COMPUTED]:
+                differing.append(f"{COMPUTED} {computed}")
+            if differing:
+                raise StoreError(
+                    f"{self.path} was interrupted with other settings ({', '.join(differing)} differ); "
+                    "give this one another --name, or start anew with --overwrite"
+                )
+            if not resume:
+                raise StoreError(
+                    f"{self.path} was interrupted after {there} trainings; go on with --resume, "
+                    "or start anew with --overwrite"
+                )
+            for folder in (self._records, self.folder, self.folder / "heads"):
+                remove_unfinished(folder)
+            return
+        shutil.rmtree(self._hidden, ignore_errors=True)
+        self._records.mkdir(parents=True)
+        write_yaml(self.folder / CONFIG, self.config)
+
+    def keep(self, seed: int, fold: int, record: Mapping[str, Any], head: Mapping[str, Any]) -> None:
+        """Write what became of one training, the weights of its head before the record that says it is finished."""
+        from safetensors.torch import save
+
+        name = f"seed-{seed}-fold-{fold}"
+        replace_file(self.folder / "heads" / f"{name}.safetensors", save(dict(head)))
+        replace_file(self._records / f"{name}.json", json.dumps(record).encode())
+
+    def finished(self) -> set[tuple[int, int]]:
+        """Seed and fold of each training that has come to its end and has not gone into a finished run."""
+        if not self.folder.exists():
+            return set()
+        names = (re.fullmatch(r"seed-(\d+)-fold-(\d+)\.json", path.name) for path in self._records.glob("*.json"))
+        return {(int(name[1]), int(name[2])) for name in names if name}
+
+    def records(self) -> list[tuple[int, int, dict[str, Any]]]:
+        """Seed, fold and record of each training, fold after fold, the seeds as the configuration orders them."""
+        seeds = self.config["seeds"]
+        order = sorted(self.finished(), key=lambda one: (one[1], seeds.index(one[0])))
+        return [(*one, json.loads((self._records / "seed-{}-fold-{}.json".format(*one)).read_text())) for one in order]
+
+    def leave(self) -> None:
+        """Remove the folder unless trainings that have come to their end are in it."""
+        if not self.finished():
+            shutil.rmtree(self._hidden, ignore_errors=True)
+
+    def finish(self) -> None:
+        """Give the folder its name; an older run of that name goes then."""
+        old = self.path.with_name(f".{self.path.name}.old")
         shutil.rmtree(old, ignore_errors=True)
-        if path.exists():
-            path.rename(old)
-        unfinished.rename(path)
+        if self.path.exists():
+            self.path.rename(old)
+        self.folder.rename(self.path)
+        shutil.rmtree(self._hidden)
         shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def differences(config: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Which settings differ; how it was computed is none."""
+    return sorted(key for key in {*config, *other} - {COMPUTED} if config.get(key) != other.get(key))
 
 
 def write_yaml(path: Path, content: Mapping[str, Any]) -> None:
     import yaml
 
     replace_file(path, yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True, width=120).encode())
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error
+    return content
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

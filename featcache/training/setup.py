@@ -11,14 +11,17 @@ import numpy as np
 from featcache._version import __version__
 from featcache.cache.reader import FeatureCache, FeatureStore
 from featcache.corpora import CORPORA, Corpus
-from featcache.errors import ManifestError, ProtocolError, StoreError, listed
+from featcache.errors import ManifestError, ModelError, ProtocolError, StoreError, listed, unknown_name
 from featcache.heads import create_head
 from featcache.manifest import Manifest
 from featcache.protocols import PROTOCOLS, Fold, check_folds, default_protocol, make_folds
-from featcache.training.data import MEMORY_SHARE, Features, check_pairing, physical_memory
+from featcache.training.data import POOLINGS, Features, check_pairing
 from featcache.training.train import TrainingConfig
 
 BATCH_SIZES = {"lstm": 16}
+SVM = "svm"
+# Heads that see utterances pooled unless told otherwise.
+POOLED = ("linear", SVM)
 
 SPEAKER_NOTE = (
     "Speaker normalisation is transductive: the mean and standard deviation of each test speaker were taken over all "
@@ -27,14 +30,27 @@ SPEAKER_NOTE = (
 UNTRAINED_NOTE = (
     "The weights of {} are random: this is the untrained control, and says nothing about the trained model."
 )
+SVM_NOTE = "A support vector machine draws nothing at random: one seed says it all. Its C was chosen on validation."
 EGEMAPS_NOTE = "eGeMAPS frames were averaged in pairs, so that they come every 20 ms (Pepino et al. 2021)."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What is to be predicted of which utterances, and how that is tested."""
+
+    stores: list[FeatureStore]
+    manifest: Manifest
+    protocol: str
+    target: str
+    classes: tuple[str, ...]
+    folds: list[Fold]
+    warnings: list[str]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
     """Everything resolved: what ``config.yaml`` says, and what training needs."""
 
-    cache: FeatureCache
     stores: list[FeatureStore]
     manifest: Manifest
     target: str
@@ -61,19 +77,110 @@ def resolve(
     seeds: tuple[int, ...],
     max_frames: int | None,
     training: dict[str, Any],
+    working_dtype: str | None,
+    pooling: str | None,
+    scalar_norm: bool,
 ) -> Setup:
     """Find all that a fit needs, and refuse what cannot be fitted; the arguments are those of ``fit``."""
+    task = resolve_task(cache, names or _default_features(cache, head), protocol=protocol, target=target, select=select)
+    stores, manifest = task.stores, task.manifest
+    if max_frames is None:
+        known = _corpus_of(cache)
+        max_frames = known.max_frames if known else 400
+    in_time = not np.isnan(stores[0].frame_shift)
+    if pooling is not None and (pooling not in POOLINGS or not in_time):
+        raise ModelError(
+            unknown_name("pooling", pooling, POOLINGS) if in_time else f"{stores[0].name} has no frames to pool"
+        )
+    if pooling is None and head in POOLED and in_time:
+        pooling = "mean"
+    pooled_only = [store.name for store in stores if store.pooled_only]
+    if pooled_only and pooling is None:
+        raise StoreError(
+            f"{', '.join(pooled_only)} holds statistics alone (--pool), but head {head!r} is trained on frames; "
+            "train on --pooling mean, or extract into a store of another --name without --pool"
+        )
+    features = [Features(s, layers=layers, max_frames=max_frames or None, pooling=pooling) for s in stores]
+    if layers != "all" and not any(store.layer_names[0] for store in stores):
+        raise ManifestError(f"--layers {layers} does not apply: {', '.join(s.name for s in stores)} has no layers")
+    check_pairing(features)
+    # told here, before anything is trained
+    if head == SVM:
+        _check_svm(features)
+        seeds = seeds[:1]
+    else:
+        create_head(head, **head_sizes(features, len(task.classes), layer_weighting), seed=0)
+    config = TrainingConfig(**{"batch_size": BATCH_SIZES.get(head, TrainingConfig.batch_size), **training})
+    return Setup(
+        stores=stores,
+        manifest=manifest,
+        target=task.target,
+        classes=task.classes,
+        folds=task.folds,
+        features=features,
+        training=config,
+        notes=_notes(norm, features, manifest, max_frames, head),
+        warnings=task.warnings,
+        config={
+            "featcache_version": __version__,
+            "corpus": cache.name,
+            "features": {store.name: store.metadata["fingerprint"] for store in stores},
+            "untrained": [store.name for store in stores if store.metadata.get("weights") == "random"],
+            "layers": layers if any(item.layer_names[0] for item in features) else "-",
+            "layer_weighting": layer_weighting,
+            "head": head,
+            "pooling": pooling,
+            "norm": norm,
+            "scalar_norm": scalar_norm,
+            "protocol": task.protocol,
+            "target": task.target,
+            "classes": list(task.classes),
+            "select": {column: list(values) for column, values in select.items()},
+            "seeds": list(seeds),
+            "max_frames": max_frames,
+            "training": asdict(config),
+            "working_dtype": working_dtype,
+            "folds": [
+                {
+                    "fold": number,
+                    "name": fold.name,
+                    "train": len(fold.train),
+                    "validation": len(fold.validation),
+                    "test": len(fold.test),
+                }
+                for number, fold in enumerate(task.folds, start=1)
+            ],
+            "utterances_sha256": hash_of(
+                [
+                    [(u.utterance_id, u.speaker_id, u.start, u.end, u.labels[task.target]) for u in manifest],
+                    [store.audio_sha256(manifest.utterance_ids) for store in stores],
+                    [(fold.train, fold.validation, fold.test) for fold in task.folds],
+                ]
+            ),
+        },
+    )
+
+
+def resolve_task(
+    cache: FeatureCache,
+    names: Sequence[str],
+    *,
+    protocol: str | None,
+    target: str | None,
+    select: Mapping[str, Sequence[str]],
+) -> Task:
+    """Find utterances, classes and folds.
+
+    Args:
+        names: Of the stores whose features are used; utterances that one of them lacks are left out.
+        protocol: Its name; by default the manifest's split, or one that fits the number of speakers.
+        target: The label to predict; by default the protocol's or the corpus's.
+        select: Take only utterances whose labels have these values.
+    """
     known = _corpus_of(cache)
-    names = names or _default_features(cache, head)
     if len(set(names)) < len(names):
         raise ManifestError(f"--features names a store twice: {', '.join(names)}")
     stores = [_open_finished(cache, store) for store in names]
-    pooled = [store.name for store in stores if store.pooled_only]
-    if pooled:
-        raise StoreError(
-            f"{', '.join(pooled)} holds statistics alone (--pool), but head {head!r} is trained on frames; "
-            "extract them into a store of another --name without --pool"
-        )
     manifest = cache.manifest.select(**select) if select else cache.manifest
     manifest, warnings = _without_missing(manifest, stores)
     protocol = protocol or default_protocol(manifest)
@@ -87,61 +194,14 @@ def resolve(
     classes = _classes(manifest, target, known)
     warnings += check_folds(folds, manifest, protocol)
     warnings += _unlearnable(folds, manifest.labels(target))
-    if max_frames is None:
-        max_frames = known.max_frames if known else 400
-    room = physical_memory() * MEMORY_SHARE / len(stores)
-    features = [Features(store, layers=layers, max_frames=max_frames or None, memory=room) for store in stores]
-    if layers != "all" and not any(store.layer_names[0] for store in stores):
-        raise ManifestError(f"--layers {layers} does not apply: {', '.join(s.name for s in stores)} has no layers")
-    check_pairing(features)
-    # told here, before anything is trained
-    create_head(head, **head_sizes(features, len(classes), layer_weighting), seed=0)
-    config = TrainingConfig(**{"batch_size": BATCH_SIZES.get(head, TrainingConfig.batch_size), **training})
-    return Setup(
-        cache=cache,
+    return Task(
         stores=stores,
         manifest=manifest,
+        protocol=protocol,
         target=target,
         classes=classes,
         folds=folds,
-        features=features,
-        training=config,
-        notes=_notes(norm, features, manifest, max_frames),
         warnings=warnings,
-        config={
-            "featcache_version": __version__,
-            "corpus": cache.name,
-            "features": {store.name: store.metadata["fingerprint"] for store in stores},
-            "untrained": [store.name for store in stores if store.metadata.get("weights") == "random"],
-            "layers": layers if any(item.layer_names[0] for item in features) else "-",
-            "layer_weighting": layer_weighting,
-            "head": head,
-            "norm": norm,
-            "protocol": protocol,
-            "target": target,
-            "classes": list(classes),
-            "select": {column: list(values) for column, values in select.items()},
-            "seeds": list(seeds),
-            "max_frames": max_frames,
-            "training": asdict(config),
-            "folds": [
-                {
-                    "fold": number,
-                    "name": fold.name,
-                    "train": len(fold.train),
-                    "validation": len(fold.validation),
-                    "test": len(fold.test),
-                }
-                for number, fold in enumerate(folds, start=1)
-            ],
-            "utterances_sha256": hash_of(
-                [
-                    [(u.utterance_id, u.speaker_id, u.start, u.end, u.labels[target]) for u in manifest],
-                    [store.audio_sha256(manifest.utterance_ids) for store in stores],
-                    [(fold.train, fold.validation, fold.test) for fold in folds],
-                ]
-            ),
-        },
     )
 
 
@@ -156,12 +216,17 @@ def _open_finished(cache: FeatureCache, name: str) -> FeatureStore:
 
 
 def _default_features(cache: FeatureCache, head: str) -> list[str]:
-    stores = [store for store in map(cache.__getitem__, cache) if store.metadata["dataset"] == "hidden_states"]
-    models = [store.name for store in stores if not store.pooled_only] or [store.name for store in stores]
+    models = model_stores(cache)
     if len(models) != 1:
         found = f"several models: {', '.join(models)}" if models else f"no model, but {', '.join(cache) or 'nothing'}"
         raise StoreError(f"{cache.path} holds {found}; choose with --features NAME")
     return [*models, "egemaps"] if head == "fusion" else models
+
+
+def model_stores(cache: FeatureCache) -> list[str]:
+    """The names of the stores that hold the layers of a model; those of statistics alone where there are no others."""
+    stores = [store for store in map(cache.__getitem__, cache) if store.metadata["dataset"] == "hidden_states"]
+    return [store.name for store in stores if not store.pooled_only] or [store.name for store in stores]
 
 
 def _without_missing(manifest: Manifest, stores: Sequence[FeatureStore]) -> tuple[Manifest, list[str]]:
@@ -201,6 +266,11 @@ def _classes(manifest: Manifest, target: str, corpus: Corpus | None) -> tuple[st
     return tuple(known + sorted(present - set(known)))
 
 
+def _check_svm(features: Sequence[Features]) -> None:
+    if len(features) > 1 or len(features[0].layers) > 1:
+        raise ModelError("head 'svm' takes one store and one layer of it; choose with --features and --layers last")
+
+
 def _unlearnable(folds: Sequence[Fold], labels: Mapping[str, str]) -> list[str]:
     """Classes that are tested but never trained on; a fold with a single class cannot be trained at all."""
     warnings = []
@@ -224,8 +294,10 @@ def head_sizes(features: Sequence[Features], num_outputs: int, layer_weighting: 
     }
 
 
-def _notes(norm: str, features: Sequence[Features], manifest: Manifest, max_frames: int) -> list[str]:
+def _notes(norm: str, features: Sequence[Features], manifest: Manifest, max_frames: int, head: str) -> list[str]:
     notes = [SPEAKER_NOTE] if norm == "speaker" else []
+    if head == SVM:
+        notes.append(SVM_NOTE)
     for item in features:
         if item.store.metadata.get("weights") == "random":
             notes.append(UNTRAINED_NOTE.format(item.store.name))

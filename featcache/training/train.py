@@ -1,19 +1,28 @@
-"""Head × fold × seed → trained head: the loop over epochs, with early stopping on the validation part alone."""
+"""Head × fold × seed → trained head: epochs with early stopping on the validation part, of many trainings together.
+
+Trainings that read the same features share one working copy. Each is carried out by one thread with its own draws,
+so that it becomes, bit for bit, what it would become alone.
+"""
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from itertools import count
+from threading import Event
+from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from featcache.heads import Dense
+from featcache.heads import Head
 from featcache.protocols import Fold
 from featcache.threads import one_thread_each
-from featcache.training.data import Features, batch
+from featcache.training.losses import CLASSIFICATION, Objective
+from featcache.training.windows import Source, Window
+
+Target = int | Sequence[float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,101 +50,233 @@ class TrainingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Epoch:
-    """Losses are means over utterances; the validation's UAR is in [0, 1]."""
+    """Losses are means over utterances; the score is UAR in [0, 1] or CCC."""
 
     epoch: int
     train_loss: float
     validation_loss: float
-    validation_uar: float
+    validation_score: float
 
 
-def train_head(
-    head: Dense, features: Sequence[Features], targets: dict[str, int], fold: Fold, seed: int, config: TrainingConfig
-) -> list[Epoch]:
-    """Train a head in place; afterwards it has the weights of its best epoch.
+class Trainable(Protocol):
+    """What :func:`train_together` carries out; :class:`Training` says what each of these is."""
+
+    seed: int
+    fold: Fold
+    history: list[Epoch]
+    predictions: dict[str, list[float]]
+
+    @property
+    def finished(self) -> bool: ...
+
+    @property
+    def diverged(self) -> bool: ...
+
+    def learn(self, window: Window) -> None: ...
+
+    def validate(self, window: Window) -> None: ...
+
+    def end_epoch(self) -> None: ...
+
+    def predict(self, window: Window) -> None: ...
+
+    def state(self) -> dict[str, Tensor]: ...
+
+    def layer_weights(self) -> list[Tensor | None]: ...
+
+
+class Training:
+    """One head on its way through the epochs; at its end it has the weights of its best one.
 
     Args:
         head: Untrained.
-        features: One per store.
-        targets: Utterance id → class.
-        fold: Its training part is learned from, its validation part decides when to stop; its test part is not seen.
         seed: Orders the training utterances in each epoch.
+        fold: Its training part is learned from, its validation part decides when to stop, its test part is predicted.
+        targets: Utterance id → class, or the values of a regression.
+        layers: For each store which of a window's layers the head takes; by default all.
+        objective: What is minimised.
+        compute: What products are computed in; weights and sums stay float32.
 
-    Returns:
-        What happened in each epoch.
+    Attributes:
+        history: What happened in each epoch.
+        predictions: Validation or test utterance → probabilities of the classes, or values.
     """
-    shuffling = np.random.default_rng(seed)
-    optimiser = torch.optim.Adam(head.parameters(), lr=config.learning_rate, eps=config.epsilon)
-    history: list[Epoch] = []
-    best_loss, best_epoch, best_state = float("inf"), 0, copy.deepcopy(head.state_dict())
-    for epoch in range(1, config.max_epochs + 1):
-        head.train()
-        total = 0.0
-        order = shuffling.permutation(len(fold.train))
-        for first in range(0, len(order), config.batch_size):
-            ids = [fold.train[i] for i in order[first : first + config.batch_size]]
-            loss = nn.functional.cross_entropy(head(batch(features, ids)), _classes(targets, ids))
-            optimiser.zero_grad()
+
+    def __init__(
+        self,
+        head: Head,
+        seed: int,
+        fold: Fold,
+        targets: Mapping[str, Target],
+        config: TrainingConfig,
+        *,
+        layers: Sequence[slice] | None = None,
+        objective: Objective = CLASSIFICATION,
+        compute: torch.dtype = torch.float32,
+        device: str = "cpu",
+    ) -> None:
+        self.head = head.to(device)
+        self.seed = seed
+        self.fold = fold
+        self.history: list[Epoch] = []
+        self.predictions: dict[str, list[float]] = {}
+        self._targets = targets
+        self._config = config
+        self._layers = layers or [slice(None)] * len(head.averages)
+        self._objective = objective
+        self._compute = compute
+        self._device = device
+        self._shuffling = np.random.default_rng(seed)
+        learned = [parameter for parameter in head.parameters() if parameter.requires_grad]
+        self._optimiser = torch.optim.Adam(learned, lr=config.learning_rate, eps=config.epsilon, fused=True)
+        self._best = copy.deepcopy(head.state_dict())
+        self._best_loss, self._best_epoch = float("inf"), 0
+        self._train_loss, self._seen = torch.zeros((), device=device), 0
+        self._validated: list[tuple[Tensor, Tensor]] = []
+
+    @property
+    def finished(self) -> bool:
+        epoch = len(self.history)
+        return epoch >= self._config.max_epochs or epoch - self._best_epoch >= self._config.patience
+
+    @property
+    def diverged(self) -> bool:
+        """Whether no epoch had a finite validation loss, which leaves the head untrained."""
+        return not any(np.isfinite(epoch.validation_loss) for epoch in self.history)
+
+    def state(self) -> dict[str, Tensor]:
+        """The head's weights by name."""
+        return dict(self.head.state_dict())
+
+    def layer_weights(self) -> list[Tensor | None]:
+        """For each store the learned weights of its layers; None where it has a single layer."""
+        return self.head.layer_weights()
+
+    def learn(self, window: Window) -> None:
+        """Take the steps of one epoch that a window has utterances for."""
+        self.head.train()
+        present = window.among(self.fold.train)
+        order = self._shuffling.permutation(len(present))
+        for first in range(0, len(order), self._config.batch_size):
+            ids = [present[i] for i in order[first : first + self._config.batch_size]]
+            loss = self._objective.loss(self._outputs(window, ids), self._targets_of(ids))
+            self._optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_value_(head.parameters(), config.clip_value)
-            optimiser.step()
-            total += float(loss.detach()) * len(ids)
-        loss_now, uar_now = _validate(head, features, targets, fold.validation, config.batch_size)
-        history.append(
-            Epoch(epoch=epoch, train_loss=total / len(order), validation_loss=loss_now, validation_uar=uar_now)
+            nn.utils.clip_grad_value_(self.head.parameters(), self._config.clip_value)
+            self._optimiser.step()
+            self._train_loss += loss.detach() * len(ids)
+            self._seen += len(ids)
+
+    def validate(self, window: Window) -> None:
+        self._validated += [
+            (outputs, self._targets_of(ids)) for ids, outputs in self._tested(window, self.fold.validation)
+        ]
+
+    def end_epoch(self) -> None:
+        """Keep the weights if they are the best so far; when it is over, restore the best."""
+        outputs, targets = (torch.cat(parts) for parts in zip(*self._validated, strict=True))
+        loss = float(self._objective.loss(outputs, targets))
+        epoch = Epoch(
+            epoch=len(self.history) + 1,
+            train_loss=float(self._train_loss) / self._seen,
+            validation_loss=loss,
+            validation_score=self._objective.score(outputs, targets),
         )
-        if loss_now < best_loss:
-            best_loss, best_epoch, best_state = loss_now, epoch, copy.deepcopy(head.state_dict())
-        elif epoch - best_epoch >= config.patience:
-            break
-    head.load_state_dict(best_state)
-    return history
+        self.history.append(epoch)
+        self._train_loss, self._seen, self._validated = torch.zeros((), device=self._device), 0, []
+        if loss < self._best_loss:
+            self._best_loss, self._best_epoch = loss, epoch.epoch
+            self._best = copy.deepcopy(self.head.state_dict())
+        if self.finished:
+            self.head.load_state_dict(self._best)
+
+    def predict(self, window: Window) -> None:
+        for ids, outputs in self._tested(window, (*self.fold.validation, *self.fold.test)):
+            self.predictions.update(zip(ids, self._objective.predictions(outputs).tolist(), strict=True))
+
+    @torch.no_grad()
+    def _tested(self, window: Window, utterance_ids: Sequence[str]) -> Iterator[tuple[list[str], Tensor]]:
+        self.head.eval()
+        present = window.among(utterance_ids)
+        for first in range(0, len(present), self._config.batch_size):
+            ids = present[first : first + self._config.batch_size]
+            yield ids, self._outputs(window, ids)
+
+    def _outputs(self, window: Window, ids: Sequence[str]) -> Tensor:
+        reduced = self._compute != torch.float32
+        with torch.autocast(torch.device(self._device).type, dtype=torch.bfloat16, enabled=reduced):
+            outputs: Tensor = self.head(window.batch(ids, self._layers))
+        return outputs
+
+    def _targets_of(self, ids: Sequence[str]) -> Tensor:
+        return torch.tensor([self._targets[utterance_id] for utterance_id in ids], device=self._device)
 
 
-def train_seeds(
-    heads: Mapping[int, Dense],
-    features: Sequence[Features],
-    targets: dict[str, int],
-    fold: Fold,
-    config: TrainingConfig,
-    *,
-    workers: int,
-) -> Iterator[tuple[int, list[Epoch]]]:
-    """Train the heads of several seeds side by side, in place; each as it would be trained alone.
+def train_together(
+    trainings: Sequence[Trainable], source: Source, *, workers: int, stop: Event | None = None
+) -> Generator[Trainable]:
+    """Carry trainings out, each as it would be carried out alone.
+
+    Where the source holds everything, each goes at its own pace; else all take each window together, while the next
+    one is read.
 
     Args:
-        heads: Seed → untrained head.
-        workers: How many are trained at a time, each by one thread.
+        source: Whose windows they read.
+        workers: Threads; each carries out one training at a time and computes by itself.
+        stop: When set, trainings end before their next epoch.
 
     Yields:
-        Each seed with its epochs, in the order of ``heads``. The other arguments are those of :func:`train_head`.
+        Each training when it has come to its end, predictions included.
     """
+    stop = stop or Event()
     with one_thread_each(), ThreadPoolExecutor(workers, thread_name_prefix="fit") as pool:
-        histories = pool.map(lambda seed: train_head(heads[seed], features, targets, fold, seed, config), heads)
-        yield from zip(heads, histories, strict=True)
+        if not source.holds_all:
+            yield from _in_step(trainings, source, lambda *arguments: list(pool.map(*arguments)), stop)
+            return
+        alone = [pool.submit(lambda one: list(_in_step([one], source, _each, stop)), item) for item in trainings]
+        try:
+            for future in as_completed(alone):
+                yield from future.result()
+        finally:
+            stop.set()
+            for future in alone:
+                future.cancel()
 
 
-def predict(head: Dense, features: Sequence[Features], ids: Sequence[str], batch_size: int) -> npt.NDArray[np.float32]:
-    """(num_utterances, num_classes) float32, probabilities."""
-    return _logits(head, features, ids, batch_size).softmax(dim=1).numpy()
+def _each(function: Callable[[Any], Any], items: Iterable[Any]) -> None:
+    for item in items:
+        function(item)
 
 
-def _validate(
-    head: Dense, features: Sequence[Features], targets: dict[str, int], ids: Sequence[str], batch_size: int
-) -> tuple[float, float]:
-    from featcache.evaluate.metrics import uar
+def _in_step(
+    trainings: Sequence[Trainable], source: Source, run: Callable[..., Any], stop: Event
+) -> Iterator[Trainable]:
+    active = list(trainings)
+    for epoch in count(1):
+        if stop.is_set():
+            return
+        _pass(source.windows(_union(active, "train"), epoch=epoch), "learn", active, run)
+        _pass(source.windows(_union(active, "validation")), "validate", active, run)
+        run(lambda training: training.end_epoch(), active)
+        ended = [training for training in active if training.finished]
+        if ended:
+            _pass(source.windows(_union(ended, "validation", "test")), "predict", ended, run)
+            yield from ended
+            active = [training for training in active if not training.finished]
+        if not active:
+            return
 
-    logits, classes = _logits(head, features, ids, batch_size), _classes(targets, ids)
-    loss = float(nn.functional.cross_entropy(logits, classes))
-    return loss, uar(classes.numpy(), logits.argmax(dim=1).numpy())
+
+def _pass(
+    windows: Iterable[Window],
+    step: str,
+    trainings: Sequence[Trainable],
+    run: Callable[..., Any],
+) -> None:
+    """Show each window to all trainings; a function of its own, so that the last window goes before others come."""
+    for window in windows:
+        run(lambda training, window=window: getattr(training, step)(window), trainings)
 
 
-@torch.no_grad()
-def _logits(head: Dense, features: Sequence[Features], ids: Sequence[str], batch_size: int) -> Tensor:
-    head.eval()
-    parts = [ids[first : first + batch_size] for first in range(0, len(ids), batch_size)]
-    return torch.cat([head(batch(features, part)) for part in parts])
-
-
-def _classes(targets: dict[str, int], ids: Sequence[str]) -> Tensor:
-    return torch.tensor([targets[utterance_id] for utterance_id in ids])
+def _union(trainings: Sequence[Trainable], *parts: str) -> list[str]:
+    return list(dict.fromkeys(i for training in trainings for part in parts for i in getattr(training.fold, part)))

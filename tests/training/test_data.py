@@ -1,9 +1,5 @@
 """Every number that a head is trained on, against plain loops over what was written."""
 
-import math
-import threading
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 import pytest
 import torch
@@ -13,8 +9,8 @@ from hypothesis import strategies as st
 from featcache.cache.reader import FeatureStore
 from featcache.errors import ModelError
 from featcache.manifest import Manifest, Utterance
-from featcache.normalise import SCOPES, fit_normaliser
-from featcache.training.data import Features, batch, check_pairing, halve_frames, physical_memory
+from featcache.normalise import SCOPES, Normaliser, fit_normaliser
+from featcache.training.data import Features, check_pairing, frames_in_use, halve_frames
 
 # z-scores in float32 of statistics that were stored in float32, against float64 throughout.
 Z_SCORES = 1e-5
@@ -36,11 +32,17 @@ def frames(rng):
 
 @pytest.fixture
 def open_features(tmp_path, write_store):
-    def open_store(frames, *, layers="all", max_frames=None, memory=math.inf, name="store", **options):
+    def open_store(frames, *, layers="all", max_frames=None, name="store", **options):
         write_store(tmp_path / name, frames, **options)
-        return Features(FeatureStore(tmp_path / name), layers=layers, max_frames=max_frames, memory=memory)
+        return Features(FeatureStore(tmp_path / name), layers=layers, max_frames=max_frames)
 
     return open_store
+
+
+def read(features, utterance_id, manifest, scope="none"):
+    """An utterance as it is trained on."""
+    normaliser = features.of_layers(fit_normaliser(features.store, scope, manifest, TRAIN))
+    return features.read(utterance_id, frames_in_use([features], utterance_id), normaliser)
 
 
 def plain_statistics(frames, utterance_ids):
@@ -83,11 +85,10 @@ def test_selected_layers_are_normalised_with_their_own_statistics(
     open_features, frames, manifest, scope, layers, positions
 ):
     features = open_features(frames, layers=layers)
-    features.normalise_with(fit_normaliser(features.store, scope, manifest, TRAIN))
     assert features.layer_names == tuple(map(str, positions))
     for utterance_id, values in frames.items():
         mean, std = plain_z_scores(frames, scope, utterance_id)
-        given_out = features[utterance_id]
+        given_out = read(features, utterance_id, manifest, scope)
         assert given_out.dtype == torch.float32
         assert given_out.is_contiguous()
         np.testing.assert_allclose(given_out, ((values - mean) / std)[positions], rtol=Z_SCORES, atol=Z_SCORES)
@@ -96,11 +97,12 @@ def test_selected_layers_are_normalised_with_their_own_statistics(
 @pytest.mark.parametrize("scope", SCOPES)
 def test_only_the_first_frames_are_given_out_but_all_count_for_the_statistics(open_features, frames, manifest, scope):
     features = open_features(frames, max_frames=4)
-    features.normalise_with(fit_normaliser(features.store, scope, manifest, TRAIN))
     for utterance_id, values in frames.items():
         mean, std = plain_z_scores(frames, scope, utterance_id)
         assert features.num_frames(utterance_id) == values.shape[1]
-        np.testing.assert_allclose(features[utterance_id], ((values - mean) / std)[:, :4], rtol=Z_SCORES, atol=Z_SCORES)
+        np.testing.assert_allclose(
+            read(features, utterance_id, manifest, scope), ((values - mean) / std)[:, :4], rtol=Z_SCORES, atol=Z_SCORES
+        )
 
 
 @pytest.mark.parametrize("max_frames", [None, 1, 2, 3, 4, 5])
@@ -110,13 +112,14 @@ def test_egemaps_are_halved_before_and_normalised_with_statistics_of_all_frames(
 ):
     frames = {utterance_id: values[:1] for utterance_id, values in frames.items()}
     features = open_features(frames, kind="egemaps", max_frames=max_frames)
-    features.normalise_with(fit_normaliser(features.store, scope, manifest, TRAIN))
     assert features.frame_shift == pytest.approx(0.02)
     for utterance_id, values in frames.items():
         mean, std = plain_z_scores(frames, scope, utterance_id)
         expected = (plain_halves(values) - mean) / std
         assert features.num_frames(utterance_id) == expected.shape[1]
-        np.testing.assert_allclose(features[utterance_id], expected[:, :max_frames], rtol=Z_SCORES, atol=Z_SCORES)
+        np.testing.assert_allclose(
+            read(features, utterance_id, manifest, scope), expected[:, :max_frames], rtol=Z_SCORES, atol=Z_SCORES
+        )
 
 
 @pytest.mark.parametrize(("kind", "most_frames"), [("ssl", 2), ("egemaps", 4)])
@@ -137,12 +140,12 @@ def test_no_more_is_read_than_is_used(open_features, frames, monkeypatch, kind, 
         {"kind": "egemaps", "settings": {"extractor": "spectrogram"}},
     ],
 )
-def test_nothing_but_egemaps_descriptors_is_halved(open_features, frames, options):
+def test_nothing_but_egemaps_descriptors_is_halved(open_features, frames, manifest, options):
     frames = {utterance_id: values[:1] for utterance_id, values in frames.items()}
     features = open_features(frames, **options)
     assert not features.halved
     for utterance_id, values in frames.items():
-        np.testing.assert_array_equal(features[utterance_id], values)
+        np.testing.assert_array_equal(read(features, utterance_id, manifest), values)
         assert features.num_frames(utterance_id) == values.shape[1]
 
 
@@ -159,46 +162,11 @@ def test_a_single_layer_that_has_a_name_can_be_missing(open_features, frames):
         open_features(last, layers="local", name="other", **options)
 
 
-ONE_UTTERANCE = 3 * 5 * 4 * 4  # bytes of a1
-
-
-@pytest.mark.parametrize("memory", [0, ONE_UTTERANCE - 1, ONE_UTTERANCE, 3 * ONE_UTTERANCE])
-def test_numbers_do_not_depend_on_the_memory(open_features, frames, manifest, memory):
-    bounded, free = open_features(frames, memory=memory), open_features(frames, name="free")
-    for scope in ("speaker", "global"):
-        for features in (bounded, free):
-            features.normalise_with(fit_normaliser(features.store, scope, manifest, TRAIN))
-        for utterance_id in 2 * tuple(frames):
-            assert torch.equal(bounded[utterance_id], free[utterance_id])
-
-
-def test_what_fits_is_kept_until_the_normalisation_changes(open_features, frames, manifest):
-    features = open_features(frames, memory=ONE_UTTERANCE)
-    features.normalise_with(fit_normaliser(features.store, "speaker", manifest, TRAIN))
-    kept = features["a1"]
-    assert features["a1"] is kept
-    assert features["b1"] is not features["b1"]
-    features.normalise_with(fit_normaliser(features.store, "global", manifest, TRAIN))
-    assert not torch.equal(features["a1"], kept)
-    assert features["a1"] is features["a1"]
-
-
-def test_threads_that_load_the_same_utterance_count_it_once(open_features, frames, monkeypatch):
-    features = open_features(frames, memory=sum(values.nbytes for values in frames.values()))
-    load, together = features._load, threading.Barrier(4)
-
-    def load_together(utterance_id):
-        together.wait(timeout=30)
-        return load(utterance_id)
-
-    monkeypatch.setattr(features, "_load", load_together)
-    with ThreadPoolExecutor(4) as pool:
-        for results in pool.map(lambda _: [features[i] for i in frames], range(4)):
-            for given_out, values in zip(results, frames.values(), strict=True):
-                np.testing.assert_array_equal(given_out, values)
-    monkeypatch.setattr(features, "_load", load)
-    # the memory is just enough for all, so counting one twice would leave another out
-    assert all(features[i] is features[i] for i in frames)
+def test_what_is_read_is_a_copy_of_its_own(open_features, frames, manifest):
+    features = open_features(frames)
+    read(features, "a1", manifest).zero_()
+    np.testing.assert_array_equal(read(features, "a1", manifest), frames["a1"])
+    np.testing.assert_array_equal(features.store["a1"], frames["a1"])
 
 
 def test_fusion_pairs_frame_with_frame_and_cuts_to_the_shorter(open_features):
@@ -208,14 +176,26 @@ def test_fusion_pairs_frame_with_frame_and_cuts_to_the_shorter(open_features):
     ssl = open_features(numbered({"a": 4, "b": 7}), name="ssl")
     # pairs of 10 ms frames 2i and 2i + 1 have the mean 2i + 0.5
     egemaps = open_features(numbered({"a": 13, "b": 8}), name="egemaps", kind="egemaps")
-    first, second = batch([ssl, egemaps], ["b", "a"])
-    for of_ssl, of_egemaps, num_frames in zip(first, second, (5, 4), strict=True):
-        assert of_ssl.shape == of_egemaps.shape == (1, num_frames, 1)
-    paired = torch.stack([first[1], second[1]]).flatten(1)
+    assert [frames_in_use([ssl, egemaps], i) for i in "ab"] == [4, 5]
+    assert [frames_in_use([ssl], i) for i in "ab"] == [4, 7]
+    keep = Normaliser(group_of={}, mean_={}, std_={})
+    paired = torch.stack([features.read("a", 4, keep) for features in (ssl, egemaps)]).flatten(1)
     assert paired.tolist() == [[0, 1, 2, 3], [0.5, 2.5, 4.5, 6.5]]
     # eight frames of b make four pairs, and one of zeros
-    assert second[0].flatten().tolist() == [0.5, 2.5, 4.5, 6.5, 0]
-    assert [tensor.shape[1] for tensor in batch([ssl], ["b", "a"])[0]] == [7, 4]
+    assert egemaps.read("b", 5, keep).flatten().tolist() == [0.5, 2.5, 4.5, 6.5, 0]
+
+
+@pytest.mark.parametrize("most", [None, 3])
+def test_the_first_store_says_how_many_frames_count_at_most(open_features, most):
+    lengths = {"a": 4, "b": 7}
+    stores = [
+        open_features(
+            {i: np.zeros((1, n + more, 1), dtype="f4") for i, n in lengths.items()}, name=name, max_frames=most
+        )
+        for name, more in (("one", 0), ("two", 1))
+    ]
+    for order in (stores, stores[::-1]):
+        assert [frames_in_use(order, i) for i in lengths] == ([3, 3] if most else [4, 7])
 
 
 def test_frames_of_different_moments_are_not_paired(open_features, frames):
@@ -230,7 +210,3 @@ def test_frames_of_different_moments_are_not_paired(open_features, frames):
         check_pairing([ssl, coarse])
     with pytest.raises(ModelError, match="frame shifts differ: ssl 20 ms, functionals nan ms"):
         check_pairing([ssl, functionals])
-
-
-def test_memory_is_that_of_a_machine():
-    assert 2**27 < physical_memory() < 2**50

@@ -19,10 +19,10 @@ from featcache.heads import create_head
 from featcache.manifest import Manifest, Utterance
 from featcache.protocols import make_folds
 from featcache.training import fit as fitting
-from featcache.training import setup
-from featcache.training import train as training_loop
+from featcache.training import job, results, setup
 from featcache.training.fit import first_seeds, fit
-from featcache.training.run_folder import METRICS, Run, finished_runs, write_json
+from featcache.training.run_folder import COMPUTED, METRICS, Run, finished_runs, write_json
+from featcache.training.train import Training
 from featcache.workspace import Workspace
 
 # predictions.csv has six digits; the features behind them are z-scores in float32 of stored float32 statistics.
@@ -30,7 +30,14 @@ PROBABILITIES = 1e-5
 # float32 weights, and as many roundings as there are layers.
 SUM_OF_WEIGHTS = 1e-6
 
-TABLES = ("predictions.csv", "metrics.json", "history.csv", "layer_weights.csv", "config.yaml")
+TABLES = (
+    "predictions.csv",
+    "validation_predictions.csv",
+    "metrics.json",
+    "history.csv",
+    "layer_weights.csv",
+    "config.yaml",
+)
 
 
 @pytest.fixture
@@ -46,8 +53,8 @@ def train(quick_reports):
 @pytest.fixture
 def resolve(train, monkeypatch):
     """Fit without training, for what only the settings tell."""
-    monkeypatch.setattr(fitting, "_train_all", lambda *_: None)
-    monkeypatch.setattr(fitting, "_write_results", lambda folder, *_, **__: write_json(folder / METRICS, {}))
+    monkeypatch.setattr(job.Job, "train", lambda *_: (_ for _ in ()))
+    monkeypatch.setattr(job, "write_results", lambda run, setup: write_json(run.folder / METRICS, {}))
     return train
 
 
@@ -104,6 +111,14 @@ def test_a_run_folder_holds_all_that_is_promised(make_cache):
     np.testing.assert_allclose(predictions[["p_anger", "p_joy"]].sum(axis=1), 1, atol=PROBABILITIES)
     assert (predictions["prediction"] == np.where(predictions["p_anger"] > 0.5, "anger", "joy")).all()
     assert (predictions["utterance_id"] == predictions["speaker_id"] + predictions["utterance_id"].str[2:]).all()
+
+    validation = pd.read_csv(run.path / "validation_predictions.csv", dtype={"speaker_id": str})
+    assert list(validation.columns) == columns
+    folds = make_folds("loso", cache.manifest, "emotion")
+    for table, part in ((predictions, "test"), (validation, "validation")):
+        found = list(table[["fold", "seed", "utterance_id"]].itertuples(index=False, name=None))
+        ids = [(number, list(getattr(fold, part))) for number, fold in enumerate(folds, start=1)]
+        assert found == [(number, seed, i) for number, of_fold in ids for seed in (1, 2) for i in of_fold]
 
     history = pd.read_csv(run.path / "history.csv")
     assert list(history.columns) == ["seed", "fold", "epoch", "train_loss", "validation_loss", "validation_uar"]
@@ -220,18 +235,18 @@ def test_results_do_not_depend_on_threads(make_cache, train, monkeypatch, head):
     make_cache(hidden_size=96)
     found = []
     started = set()
-    unwatched = training_loop.train_head
+    unwatched = Training.learn
 
     def watched(*arguments):
         started.add(threading.current_thread().name)
         assert torch.get_num_threads() == 1
         return unwatched(*arguments)
 
-    monkeypatch.setattr(training_loop, "train_head", watched)
+    monkeypatch.setattr(Training, "learn", watched)
     before = torch.get_num_threads()
     try:
         for workers, threads in ((1, 1), (3, 1), (2, 4)):
-            monkeypatch.setattr(fitting, "available_cores", lambda workers=workers: workers)
+            monkeypatch.setattr(job, "available_cores", lambda workers=workers: workers)
             torch.set_num_threads(threads)
             run = train(head=head, seeds=(1, 2, 3), overwrite=True)
             assert torch.get_num_threads() == threads
@@ -256,11 +271,22 @@ def test_a_seed_named_twice_is_trained_once(make_cache, train):
     assert run.metrics["num_utterances"] == len(run.predictions())
 
 
-def test_memory_does_not_matter(make_cache, train, monkeypatch):
+def test_memory_does_not_matter_where_all_fits(make_cache, train):
     make_cache(stores={"ssl": {}, "egemaps": {"kind": "egemaps"}})
-    kept = train(head="fusion", norm="global")
-    monkeypatch.setattr(setup, "MEMORY_SHARE", 0)
-    assert bytes_of(train(head="fusion", norm="global", overwrite=True)) == bytes_of(kept)
+    half = train(head="fusion", norm="global")
+    assert half.config[COMPUTED] == {"device": "cpu", "working_copy": "float32", "compute": "float32"}
+    for memory in ("64GiB", "1TB"):
+        assert bytes_of(train(head="fusion", norm="global", memory=memory, overwrite=True)) == bytes_of(half)
+
+
+def test_the_working_dtype_is_a_setting_and_what_it_made_is_told(make_cache, train):
+    make_cache()
+    exact, rounded = train(), train(memory="int8")
+    assert exact.path != rounded.path
+    assert rounded.config["working_dtype"] == "int8"
+    assert rounded.config[COMPUTED]["working_copy"] == "int8"
+    weights = [load_file(run.path / "heads" / "seed-1-fold-1.safetensors")["output.weight"] for run in (exact, rounded)]
+    assert not torch.equal(*weights)
 
 
 @pytest.mark.parametrize("norm", ["global", "none"])
@@ -281,10 +307,42 @@ def test_test_utterances_change_no_weight(make_cache, write_store, train, norm):
     assert not after[1]["p_joy"].equals(before[1]["p_joy"])
 
 
+@pytest.mark.parametrize("norm", ["global", "none"])
+def test_test_utterances_change_no_weight_where_folds_train_together(make_cache, write_store, train, norm):
+    cache = featcache.open(make_cache())
+    whole = {i: cache["ssl"][i] for i in cache.manifest.utterance_ids}
+    altered = {i: 100 - 7 * values if i.startswith("02-") else values for i, values in whole.items()}
+    write_store(cache.path / "altered", altered)
+    before, after = (train(norm=norm, features=[name]) for name in ("ssl", "altered"))
+    for number, fold in enumerate(make_folds("loso", cache.manifest, "emotion"), start=1):
+        name = f"heads/seed-1-fold-{number}.safetensors"
+        tests_it = all(i.startswith("02-") for i in fold.test)
+        assert ((before.path / name).read_bytes() == (after.path / name).read_bytes()) == tests_it
+
+
+def test_global_statistics_are_those_of_each_folds_training_part(make_cache, train, monkeypatch):
+    cache = featcache.open(make_cache())
+    seen, unwatched = [], job.fit_normaliser
+
+    def watched(*arguments, **options):
+        seen.append((arguments[3], unwatched(*arguments, **options)))
+        return seen[-1][1]
+
+    monkeypatch.setattr(job, "fit_normaliser", watched)
+    train(norm="global")
+    folds = make_folds("loso", cache.manifest, "emotion")
+    assert [train for train, _ in seen] == [fold.train for fold in folds]
+    for fold, (_, normaliser) in zip(folds, seen, strict=True):
+        frames = np.concatenate([cache["ssl"][i].astype("f8") for i in fold.train], axis=1)
+        # float32 statistics that were stored and merged
+        np.testing.assert_allclose(normaliser.mean_[""], frames.mean(axis=1), atol=1e-5)
+        np.testing.assert_allclose(normaliser.std_[""], frames.std(axis=1), rtol=1e-5)
+
+
 def test_the_same_settings_give_the_finished_run_back(make_cache, train, monkeypatch):
     make_cache()
     first = train(norm="global")
-    monkeypatch.setattr(training_loop, "train_head", None)
+    monkeypatch.setattr(Training, "learn", None)
     again = train(norm="global")
     assert again.path == first.path
     assert again.config == first.config
@@ -340,28 +398,36 @@ def test_changed_data_are_other_settings(make_cache, write_store, resolve, monke
         resolve(name="mine", norm="none", target="emotion")
 
 
-@pytest.mark.parametrize(("module", "when"), [(training_loop, "train_head"), (fitting, "_write_results")])
+@pytest.mark.parametrize(("owner", "when"), [(Training, "end_epoch"), (job, "write_results")])
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
-def test_an_interrupted_fit_leaves_no_run_and_keeps_the_older_one(make_cache, train, monkeypatch, module, when, error):
+def test_an_interrupted_fit_leaves_no_run_and_keeps_the_older_one(make_cache, train, monkeypatch, owner, when, error):
     make_cache()
     older = train(name="mine")
     before = bytes_of(older)
-    finished_one = threading.Semaphore(3)
-    uninterrupted = getattr(module, when)
+    monkeypatch.setattr(job, "available_cores", lambda: 1)
+    left = threading.Semaphore(7)  # three trainings of two epochs, and one epoch
+    uninterrupted = getattr(owner, when)
 
     def interrupted(*arguments, **options):
-        if when == "train_head" and finished_one.acquire(blocking=False):
+        if when == "end_epoch" and left.acquire(blocking=False):
             return uninterrupted(*arguments, **options)
         raise error
 
-    monkeypatch.setattr(module, when, interrupted)
-    with pytest.raises(error):
-        train(name="mine", norm="none", overwrite=True)
-    with pytest.raises(error):
-        train(name="new")
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, when, interrupted)
+        with pytest.raises(error):
+            train(name="mine", norm="none", overwrite=True)
+        with pytest.raises(error):
+            train(name="new")
     assert bytes_of(older) == before
     assert [run.name for run in finished_runs(Workspace.at())] == ["mine"]
-    assert os.listdir(older.path.parent) == ["mine"]
+    kept = {".mine.unfinished"} if when == "end_epoch" else {".mine.unfinished", ".new.unfinished"}
+    assert set(os.listdir(older.path.parent)) == {"mine"} | kept
+    number = len(list((older.path.parent / ".mine.unfinished").glob("finished/*.json")))
+    assert number == (3 if when == "end_epoch" else 8)
+    train(name="mine", norm="none", overwrite=True)
+    train(name="new", resume=True)
+    assert sorted(os.listdir(older.path.parent)) == ["mine", "new"]
 
 
 def test_a_folder_that_is_no_run_is_not_replaced_unasked(make_cache, resolve):
@@ -617,7 +683,7 @@ def test_what_is_tested_but_never_trained_is_told(make_cache, train, caplog):
 def test_a_training_that_diverges_is_told(make_cache, train, caplog):
     make_cache(manifest=in_parts(**ONE_SPEAKER_EACH))
     run = train(target="emotion", norm="none", training={"learning_rate": 1e30, "max_epochs": 10})
-    warning = fitting.DIVERGED.format(2, "1")
+    warning = results.DIVERGED.format(2, "1")
     assert warning in caplog.text
     assert warning.replace("'", "&#39;") in (run.path / "report.html").read_text(encoding="utf-8")
     history = pd.read_csv(run.path / "history.csv")
@@ -642,7 +708,7 @@ def test_the_batch_size_is_the_papers(make_cache, resolve):
 def test_statistics_are_merged_once_unless_they_depend_on_the_fold(make_cache, train, monkeypatch, norm, times):
     make_cache()
     calls = []
-    unwatched = fitting.fit_normaliser
-    monkeypatch.setattr(fitting, "fit_normaliser", lambda *a: calls.append(a) or unwatched(*a))
+    unwatched = job.fit_normaliser
+    monkeypatch.setattr(job, "fit_normaliser", lambda *a, **k: calls.append(a) or unwatched(*a, **k))
     train(norm=norm)
     assert len(calls) == times

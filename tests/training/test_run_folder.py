@@ -1,20 +1,25 @@
 """Run folders: what is written is read again, and nothing unfinished looks finished."""
 
+import contextlib
 import csv
 import json
 import math
 import os
+import re
+import shutil
 import tempfile
+from itertools import count
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featcache.errors import StoreError
 from featcache.training import run_folder
-from featcache.training.run_folder import METRICS, Run, find_run, finished_runs, new_run, read_table
+from featcache.training.run_folder import COMPUTED, METRICS, Run, UnfinishedRun, find_run, finished_runs, read_table
 from featcache.workspace import Workspace
 
 # What CSV, YAML and pandas like to take for something else, and whatever else people call their classes and speakers.
@@ -47,12 +52,27 @@ names = st.sampled_from(AWKWARD) | st.text(st.characters(exclude_categories=["Cs
 @pytest.fixture
 def make_run():
     def make(path, *, config=None, metrics=None):
-        with new_run(path) as folder:
-            run_folder.write_yaml(folder / "config.yaml", config or {"head": "dense"})
-            run_folder.write_json(folder / METRICS, metrics or {"num_seeds": 1})
+        path.mkdir(parents=True)
+        run_folder.write_yaml(path / "config.yaml", config or {"head": "dense"})
+        run_folder.write_json(path / METRICS, metrics or {"num_seeds": 1})
         return path
 
     return make
+
+
+SETTINGS = {"seeds": [3, 1, 2], "norm": "speaker", COMPUTED: {"device": "cpu"}}
+RECORD = {"history": [[1, 0.5, math.nan, 0.25]], "predictions": {"é/1": [0.1, 0.9]}}
+
+
+def begin(path, *, resume=False, overwrite=False, **changes):
+    run = UnfinishedRun(path, {**SETTINGS, **changes})
+    run.begin(resume=resume, overwrite=overwrite)
+    return run
+
+
+def keep(run, *pairs):
+    for seed, fold in pairs:
+        run.keep(seed, fold, RECORD, {"weight": torch.full((2,), float(seed))})
 
 
 @pytest.fixture
@@ -106,52 +126,192 @@ def test_metrics_may_not_hold_nan(tmp_path):
 
 def test_a_run_takes_its_name_when_all_is_there(tmp_path):
     path = tmp_path / "runs" / "toy" / "first"
-    with new_run(path) as folder:
-        (folder / METRICS).write_text("{}")
-        assert folder.parent == path.parent
-        assert not path.exists()
-    assert [file.name for file in path.iterdir()] == [METRICS]
+    run = begin(path)
+    assert run.folder.parent == path.with_name(".first.unfinished")
+    keep(run, (1, 2))
+    run_folder.write_json(run.folder / METRICS, {})
+    assert not path.exists()
+    run.finish()
+    assert sorted(file.name for file in path.iterdir()) == ["config.yaml", "heads", METRICS]
     assert list(path.parent.iterdir()) == [path]
+    assert Run(path).config == SETTINGS
 
 
 def test_an_older_run_goes_only_when_the_new_one_is_there(tmp_path, make_run):
     path = make_run(tmp_path / "run", metrics={"old": 1})
     (path / "extra.txt").touch()
-    with new_run(path) as folder:
-        (folder / "config.yaml").write_text("{}")
-        (folder / METRICS).write_text('{"new": 1}')
-        assert Run(path).metrics == {"old": 1}
+    run = begin(path, overwrite=True)
+    run_folder.write_json(run.folder / METRICS, {"new": 1})
+    assert Run(path).metrics == {"old": 1}
+    run.finish()
     assert Run(path).metrics == {"new": 1}
     assert not (path / "extra.txt").exists()
     assert list(tmp_path.iterdir()) == [path]
 
 
+@settings(max_examples=10)  # flushing to disk is slow
+@given(pairs=st.sets(st.tuples(st.sampled_from([1, 2, 3]), st.integers(1, 12)), max_size=6))
+def test_records_come_back_fold_after_fold_with_the_seeds_as_they_were_named(pairs):
+    with tempfile.TemporaryDirectory() as folder:
+        run = begin(Path(folder) / "run")
+        keep(run, *sorted(pairs))
+        again = begin(Path(folder) / "run", resume=True)
+        assert again.finished() == pairs
+        found = again.records()
+        heads = sorted(path.name for path in (again.folder / "heads").glob("*"))
+    assert [(fold, SETTINGS["seeds"].index(seed)) for seed, fold, _ in found] == sorted(
+        (fold, SETTINGS["seeds"].index(seed)) for seed, fold in pairs
+    )
+    assert heads == sorted(f"seed-{seed}-fold-{fold}.safetensors" for seed, fold in pairs)
+    for _, _, record in found:
+        assert record["predictions"] == RECORD["predictions"]
+        assert math.isnan(record["history"][0][2])
+
+
+def test_a_training_counts_when_its_record_is_there_and_its_head_comes_before(tmp_path, monkeypatch):
+    run = begin(tmp_path / "run")
+    written = []
+    monkeypatch.setattr(run_folder, "replace_file", lambda path, content: written.append(path.name))
+    keep(run, (1, 2))
+    assert written == ["seed-1-fold-2.safetensors", "seed-1-fold-2.json"]
+    assert run.finished() == set()
+
+
+def test_what_was_interrupted_is_gone_on_with_or_begun_anew_only_when_asked(tmp_path):
+    keep(begin(tmp_path / "run"), (1, 1), (1, 2))
+    with pytest.raises(
+        StoreError,
+        match=r"run was interrupted after 2 trainings; go on with --resume, or start anew with --overwrite$",
+    ):
+        begin(tmp_path / "run")
+    assert begin(tmp_path / "run", resume=True).finished() == {(1, 1), (1, 2)}
+    assert begin(tmp_path / "run", overwrite=True).finished() == set()
+    assert begin(tmp_path / "run").finished() == set()  # nothing was finished, so that nothing is lost
+
+
+def test_records_of_a_run_that_has_its_name_are_not_taken_for_an_interrupted_one(tmp_path, monkeypatch):
+    run = begin(tmp_path / "run")
+    keep(run, (1, 1))
+    run_folder.write_json(run.folder / METRICS, {})
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", lambda *_, **__: None)  # killed before they went
+        run.finish()
+    shutil.rmtree(run.path)  # by hand, later
+    assert begin(tmp_path / "run").finished() == set()
+
+
+def test_what_a_kill_left_half_written_does_not_go_into_the_run(tmp_path):
+    run = begin(tmp_path / "run")
+    keep(run, (1, 1))
+    for folder in (run.folder, run.folder / "heads"):
+        (folder / ".something.0123.tmp").touch()
+    again = begin(tmp_path / "run", resume=True)
+    run_folder.write_json(again.folder / METRICS, {})
+    again.finish()
+    assert not list(again.path.rglob("*.tmp"))
+
+
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"norm": "none"}, "(norm differ)"),
+        ({"norm": "none", "seeds": [1]}, "(norm, seeds differ)"),
+        ({COMPUTED: {"device": "cuda"}}, "(computed_with {'device': 'cpu'} differ)"),
+    ],
+)
+def test_what_was_interrupted_with_other_settings_is_not_mixed_in(tmp_path, resume, changes, told):
+    run = begin(tmp_path / "run")
+    keep(run, (1, 1))
+    message = f"run was interrupted with other settings {told}; give this one another --name, or start anew with --ov"
+    with pytest.raises(StoreError, match=re.escape(message)):
+        begin(tmp_path / "run", resume=resume, **changes)
+    assert run.finished() == {(1, 1)}
+    begin(tmp_path / "run", overwrite=True, **changes)
+    assert run.finished() == set()
+
+
+def test_who_leaves_keeps_trainings_that_are_finished(tmp_path):
+    run = begin(tmp_path / "run")
+    run.leave()
+    assert list(tmp_path.iterdir()) == []
+    run = begin(tmp_path / "run")
+    keep(run, (1, 1))
+    run.leave()
+    assert run.finished() == {(1, 1)}
+
+
+def test_two_processes_do_not_fit_the_same_run(tmp_path):
+    one, other = (UnfinishedRun(tmp_path / "run", SETTINGS) for _ in range(2))
+    with one.locked():
+        with (
+            pytest.raises(StoreError, match=r"run is being fitted by another process; wait for it to end$"),
+            other.locked(),
+        ):
+            pass
+        with UnfinishedRun(tmp_path / "another", SETTINGS).locked():
+            pass
+    with other.locked():
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
-def test_an_interrupted_run_leaves_nothing_and_the_older_one_as_it_was(tmp_path, make_run, error):
-    path = make_run(tmp_path / "run", metrics={"old": 1})
+def test_whoever_fails_lets_go_of_the_run(tmp_path, error):
+    one, other = (UnfinishedRun(tmp_path / "run", SETTINGS) for _ in range(2))
+    with pytest.raises(error), one.locked():
+        raise error
+    assert list(tmp_path.iterdir()) == []
+    with other.locked():
+        pass
+    assert list(tmp_path.iterdir()) == []
 
-    def interrupted():
-        with new_run(path) as folder:
-            (folder / METRICS).write_text("{}")
-            raise error
 
-    with pytest.raises(error):
-        interrupted()
-    assert Run(path).metrics == {"old": 1}
+class Killed(BaseException):
+    """The process is gone: nothing after this is done."""
+
+
+@pytest.mark.parametrize("older", [False, True])
+@pytest.mark.parametrize("step", range(5))
+def test_trainings_are_not_lost_wherever_finishing_is_killed(tmp_path, make_run, monkeypatch, older, step):
+    path = tmp_path / "run"
+    if older:
+        make_run(path, metrics={"old": 1})
+    run = begin(path, overwrite=True)
+    keep(run, (1, 1), (2, 1))
+    run_folder.write_json(run.folder / METRICS, {"new": 1})
+    steps = count()
+
+    def until_killed(real):
+        def call(*given, **options):
+            if next(steps) == step:
+                raise Killed
+            return real(*given, **options)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", until_killed(shutil.rmtree))
+        patch.setattr(Path, "rename", until_killed(Path.rename))
+        with contextlib.suppress(Killed):
+            run.finish()
+    if path.exists() and Run(path).metrics == {"new": 1}:
+        assert sorted(file.name for file in path.iterdir()) == ["config.yaml", "heads", METRICS]
+        return
+    assert not path.exists() or Run(path).metrics == {"old": 1}
+    again = begin(path, resume=True)
+    assert again.finished() == {(1, 1), (2, 1)}
+    again.finish()
+    assert Run(path).metrics == {"new": 1}
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_what_a_killed_run_left_is_not_seen_and_not_mixed_in(workspace, make_run):
+def test_what_a_killed_run_left_is_not_seen(workspace, make_run):
     path = workspace.runs("toy") / "run"
-    left = path.with_name(".run.unfinished")
-    make_run(left)
-    (left / "old.csv").touch()
+    make_run(path.with_name(".run.unfinished"))
     assert finished_runs(workspace) == []
     with pytest.raises(StoreError, match="unknown run"):
         find_run(workspace, "run")
-    make_run(path)
-    assert sorted(file.name for file in path.iterdir()) == ["config.yaml", METRICS]
-    assert list(path.parent.iterdir()) == [path]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,81 @@
+"""Features of a batch → logits: what all heads have in common."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from featcache.heads.layer_weights import LayerWeights
+from featcache.heads.packed import Packed
+
+Batch = Sequence[Sequence[Packed | Tensor]]
+
+
+class Head(nn.Module):
+    """A small network on cached features, which begins with a weighted average of each store's layers.
+
+    Frames are held without padding, those of all utterances one after another: (total_frames, size). No padding can
+    enter a mean, and none is computed on.
+
+    Args:
+        num_layers: For each feature store its number of layers.
+        hidden_sizes: For each feature store its hidden size.
+        num_outputs: Classes, or targets of a regression.
+        layer_weighting: How layer weights are normalised, see `LayerWeights`.
+        generator: Source of all initial weights and dropout masks, on the CPU.
+    """
+
+    def __init__(
+        self,
+        num_layers: Sequence[int],
+        hidden_sizes: Sequence[int],
+        num_outputs: int,
+        *,
+        layer_weighting: str = "abs",
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        averages = nn.ModuleList(LayerWeights(number, layer_weighting) for number in num_layers)
+        self.averages = cast(Sequence[LayerWeights], averages)
+        self._build(hidden_sizes, num_outputs, generator)
+
+    @abstractmethod
+    def _build(self, hidden_sizes: Sequence[int], num_outputs: int, generator: torch.Generator) -> None:
+        """Make the layers that follow the weighted averages."""
+
+    @abstractmethod
+    def forward(self, features: Batch) -> Tensor:
+        """Logits of a batch of utterances.
+
+        Args:
+            features: For each feature store one (num_layers, num_frames, hidden_size) per utterance, normalised;
+                num_frames is each utterance's own, from 1 on, and the same in all stores.
+
+        Returns:
+            (batch, num_outputs) float32.
+        """
+
+    def layer_weights(self) -> list[Tensor | None]:
+        """For each feature store its normalised weights (num_layers,), or None where it has a single layer."""
+        return [average.weights().detach() if average.num_layers > 1 else None for average in self.averages]
+
+
+def linear(num_inputs: int, num_outputs: int, generator: torch.Generator) -> nn.Linear:
+    """A linear layer with Glorot-uniform weights and zero biases, as Keras starts it."""
+    # made on the meta device first, because torch would draw initial weights from its global generator
+    layer = nn.Linear(num_inputs, num_outputs, device="meta").to_empty(device="cpu")
+    nn.init.xavier_uniform_(layer.weight, generator=generator)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def frames_of(features: Batch) -> list[int]:
+    """The number of frames of each utterance of a batch."""
+    return [item.num_frames if isinstance(item, Packed) else item.shape[1] for item in features[0]]
+
+
+def mean_over_frames(frames: Tensor, num_frames: Sequence[int]) -> Tensor:
+    """(total_frames, size) → (batch, size) float32."""
+    return torch.stack([part.mean(dim=0) for part in torch.split(frames.float(), list(num_frames))])

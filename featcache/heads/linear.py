@@ -1,0 +1,29 @@
+"""Layers of each frame → weighted average → mean over frames → linear → linear → logits: no non-linearity."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from featcache.heads.base import Batch, Head, frames_of, linear, mean_over_frames
+
+PROJECTED = 256
+
+
+class Linear(Head):
+    """SUPERB's emotion classifier: a projection to 256 dimensions, the mean over frames, a linear layer.
+
+    Nothing in it is non-linear, so that the mean may come first: from pooled features, a single frame per utterance,
+    it learns what it would learn from all frames. Arguments as for `Head`.
+
+    Source: Yang et al. 2021, SUPERB, and s3prl's downstream ``emotion``.
+    """
+
+    def _build(self, hidden_sizes: Sequence[int], num_outputs: int, generator: torch.Generator) -> None:
+        self.projection = linear(hidden_sizes[0], PROJECTED, generator)
+        self.output = linear(PROJECTED, num_outputs, generator)
+
+    def forward(self, features: Batch) -> Tensor:
+        means = mean_over_frames(self.averages[0](features[0]), frames_of(features))
+        logits: Tensor = self.output(self.projection(means))
+        return logits.float()

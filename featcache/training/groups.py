@@ -1,0 +1,94 @@
+"""Runs → groups of trainings that read the same normalised features, and so share one working copy and one pass."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from featcache.training.data import Features
+from featcache.training.setup import Setup
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """The trainings of one run in one fold.
+
+    Attributes:
+        run: Position among the runs.
+        fold: Number of the fold, from 1 on.
+        layers: For each store which of the group's layers the run takes.
+    """
+
+    run: int
+    fold: int
+    layers: tuple[slice, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Trainings over one working copy.
+
+    Attributes:
+        features: One per store, with all layers that any member takes.
+        lead: Position of the run whose features these are.
+        fold: Number of the fold whose statistics normalise; None where they are the same in all folds.
+        members: What is trained.
+    """
+
+    features: Sequence[Features]
+    lead: int
+    fold: int | None
+    members: list[Member]
+
+
+def group(setups: Sequence[Setup], folds: Sequence[int]) -> list[Group]:
+    """Find what can share a pass: runs of the same stores, normalisation and frames, one's layers among the other's.
+
+    Args:
+        setups: One per run.
+        folds: Numbers of the folds to train, from 1 on; runs that have fewer folds have those that they have.
+    """
+    families: list[list[int]] = []
+    widest_first = sorted(range(len(setups)), key=lambda run: -sum(len(f.layers) for f in setups[run].features))
+    for run in widest_first:
+        family = next((family for family in families if _within(setups[run], setups[family[0]])), None)
+        if family is None:
+            families.append([run])
+        else:
+            family.append(run)
+    groups = []
+    for family in families:
+        lead = setups[family[0]]
+        there = [fold for fold in folds if fold <= len(lead.folds)]
+        of_folds = [[fold] for fold in there] if lead.config["norm"] == "global" else [there]
+        for together in of_folds:
+            groups.append(
+                Group(
+                    features=lead.features,
+                    lead=family[0],
+                    fold=together[0] if lead.config["norm"] == "global" else None,
+                    members=[
+                        Member(run=run, fold=fold, layers=_slices(setups[run], lead) or ())
+                        for fold in together
+                        for run in sorted(family)
+                    ],
+                )
+            )
+    return groups
+
+
+def _within(one: Setup, lead: Setup) -> bool:
+    same = all(one.config[key] == lead.config[key] for key in ("norm", "scalar_norm", "pooling", "max_frames"))
+    return same and list(one.config["features"]) == list(lead.config["features"]) and _slices(one, lead) is not None
+
+
+def _slices(one: Setup, lead: Setup) -> tuple[slice, ...] | None:
+    """For each store where a run's layers stand among the lead's; None where they do not stand there in one piece."""
+    found = []
+    for mine, all_layers in zip(one.features, lead.features, strict=True):
+        if mine.layers[0] not in all_layers.layers:
+            return None
+        first = all_layers.layers.index(mine.layers[0])
+        stretch = slice(first, first + len(mine.layers))
+        if all_layers.layers[stretch] != mine.layers:
+            return None
+        found.append(stretch)
+    return tuple(found)

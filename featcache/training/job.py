@@ -1,0 +1,200 @@
+"""Runs → trained heads and finished run folders: which trainings share a working copy, a thread, a process."""
+
+import logging
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from featcache.cache.reader import FeatureCache
+from featcache.heads import create_head
+from featcache.normalise import fit_normaliser
+from featcache.progress import progress
+from featcache.threads import available_cores
+from featcache.training.data import frames_in_use
+from featcache.training.groups import Member, group
+from featcache.training.memory import Memory, WorkingCopy, give_back, plan_working_copy
+from featcache.training.results import record_of, write_results
+from featcache.training.run_folder import COMPUTED, UnfinishedRun
+from featcache.training.setup import SVM, Setup, head_sizes, resolve
+from featcache.training.svm import SVMTraining
+from featcache.training.train import Trainable, Training, train_together
+from featcache.training.windows import READ_AT_ONCE, Source, num_values, values_per_frame
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """Runs that are trained together, in plain values, so that other processes can take a part.
+
+    Attributes:
+        cache: The folder of the cache.
+        requests: What each run asks :func:`~featcache.training.setup.resolve` for.
+        paths: The run folders.
+        device: Where heads and features lie.
+        copies: How each run's features are held.
+    """
+
+    cache: Path
+    requests: list[dict[str, Any]]
+    paths: list[Path]
+    device: str
+    copies: tuple[WorkingCopy, ...] = ()
+
+    def carry_out(
+        self, setups: Sequence[Setup], memory: Memory, *, processes: int, resume: bool, overwrite: bool
+    ) -> None:
+        """Train what is not finished yet, then write the runs.
+
+        Args:
+            setups: What the requests were resolved to.
+            memory: What may be taken, of all processes together.
+            processes: How many share the folds.
+            resume: Go on with what was interrupted.
+            overwrite: Start anew whatever is there.
+        """
+        workers = max(1, available_cores() // processes)
+        job = replace(self, copies=tuple(_plan(setups, memory, processes, workers, self.device)))
+        runs = job.unfinished(setups)
+        # a store that misses utterances may leave its runs fewer folds
+        folds = range(1, max(len(setup.folds) for setup in setups) + 1)
+        total = sum(len(setup.folds) * len(setup.config["seeds"]) for setup in setups)
+        with ExitStack() as stack:
+            for run in runs:
+                stack.enter_context(run.locked())
+                run.begin(resume=resume, overwrite=overwrite)
+            scores: list[float] = []
+            title = f"{len(runs)} runs x {len(folds)} folds x {len(setups[0].config['seeds'])} seeds"
+            advance = stack.enter_context(progress(title, total, rate=lambda *_: _mean_of(scores)))
+            advance(sum(len(run.finished()) for run in runs))
+            trained = job.train(folds, workers, setups) if processes == 1 else job.share_out(folds, processes, workers)
+            try:
+                with closing(trained):
+                    for score in trained:
+                        scores.append(score)
+                        advance(1)
+            except BaseException:
+                kept = sum(len(run.finished()) for run in runs)
+                if kept:
+                    log.warning("%d of %d trainings are finished and kept; the same with --resume goes on", kept, total)
+                for run in runs:
+                    run.leave()
+                raise
+            give_back()
+            for run, setup in zip(runs, setups, strict=True):
+                write_results(run, setup)
+                run.finish()
+
+    def unfinished(self, setups: Sequence[Setup]) -> list[UnfinishedRun]:
+        """The runs on their way."""
+        return [
+            UnfinishedRun(path, {**setup.config, COMPUTED: {"device": self.device, **copy.settings()}})
+            for path, setup, copy in zip(self.paths, setups, self.copies, strict=True)
+        ]
+
+    def share_out(self, folds: Sequence[int], processes: int, workers: int) -> Generator[float]:
+        """Train folds in processes of their own; yields as :meth:`train`."""
+        import joblib
+
+        parallel = joblib.Parallel(n_jobs=processes, return_as="generator_unordered")
+        for scores in parallel(joblib.delayed(_train_fold)(self, fold, workers) for fold in folds):
+            yield from scores
+
+    def train(self, folds: Sequence[int], workers: int, setups: Sequence[Setup]) -> Generator[float]:
+        """Train what is not finished yet of some folds, and keep each training when it has come to its end.
+
+        Args:
+            folds: Their numbers, from 1 on.
+            workers: Threads.
+            setups: What the requests were resolved to.
+
+        Yields:
+            The best validation score of each training.
+        """
+        runs = self.unfinished(setups)
+        finished = [run.finished() for run in runs]
+        for item in group(setups, folds):
+            lead, copy = setups[item.lead], self.copies[item.lead]
+            trainings = {
+                _training(setups[member.run], member, seed, copy, self.device): member
+                for member in item.members
+                for seed in setups[member.run].config["seeds"]
+                if (seed, member.fold) not in finished[member.run]
+            }
+            if not trainings:
+                continue
+            train = lead.folds[item.fold - 1].train if item.fold else ()
+            normalisers = [
+                fit_normaliser(f.store, lead.config["norm"], lead.manifest, train, scalar=lead.config["scalar_norm"])
+                for f in item.features
+            ]
+            source = Source(item.features, normalisers, copy, workers=workers, device=self.device)
+            source.load(lead.manifest.utterance_ids)
+            # a GPU is kept busy by one training, and several would only take turns
+            threads = workers if self.device == "cpu" else 1
+            with closing(train_together(list(trainings), source, workers=threads)) as trained:
+                for training in trained:
+                    member = trainings[training]
+                    record = record_of(training, setups[member.run])
+                    runs[member.run].keep(training.seed, member.fold, record, training.state())
+                    yield max(epoch.validation_score for epoch in training.history)
+
+
+def _train_fold(job: Job, fold: int, workers: int) -> list[float]:
+    setups = [resolve(FeatureCache(job.cache), **request) for request in job.requests]
+    return list(job.train([fold], workers, setups))
+
+
+def _plan(setups: Sequence[Setup], memory: Memory, processes: int, workers: int, device: str) -> Iterator[WorkingCopy]:
+    """How each run's features are held; the same for all runs that share them, and in all processes."""
+    copies: dict[int, WorkingCopy] = {}
+    for item in group(setups, [1]):
+        lead = setups[item.lead]
+        copy = plan_working_copy(
+            memory,
+            num_values(item.features, lead.manifest.utterance_ids),
+            overhead=_overhead(lead, workers),
+            processes=processes,
+            device=device,
+        )
+        runs = {member.run for member in item.members}
+        copies.update(dict.fromkeys(runs, copy))
+        names = " and ".join(features.store.name for features in item.features)
+        log.info("%s, %s normalisation: %d runs read %s", names, lead.config["norm"], len(runs), copy)
+    return (copies[run] for run in range(len(setups)))
+
+
+def _training(setup: Setup, member: Member, seed: int, copy: WorkingCopy, device: str) -> Trainable:
+    sizes = head_sizes(setup.features, len(setup.classes), setup.config["layer_weighting"])
+    labels = setup.manifest.labels(setup.target)
+    targets = {utterance_id: setup.classes.index(label) for utterance_id, label in labels.items()}
+    fold = setup.folds[member.fold - 1]
+    if setup.config["head"] == SVM:
+        return SVMTraining(seed, fold, targets, len(setup.classes), member.layers)
+    return Training(
+        create_head(setup.config["head"], **sizes, seed=seed),
+        seed,
+        fold,
+        targets,
+        setup.training,
+        layers=member.layers,
+        compute=copy.compute,
+        device=device,
+    )
+
+
+def _overhead(setup: Setup, workers: int) -> float:
+    """Bytes that training takes beside the features: what is being read, unpacked, and computed of a batch."""
+    longest = max(frames_in_use(setup.features, i) for i in setup.manifest.utterance_ids)
+    widest = max(features.store.hidden_size for features in setup.features)
+    utterance = 4 * longest * values_per_frame(setup.features)
+    batch = 4 * longest * setup.training.batch_size * widest
+    return float(workers * (4 * utterance + 4 * batch) + 2 * READ_AT_ONCE)
+
+
+def _mean_of(scores: Sequence[float]) -> str:
+    return f"validation {np.mean(scores):.3f}" if scores else ""

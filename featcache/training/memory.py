@@ -1,0 +1,162 @@
+"""``--memory`` × what there is → the dtype of a working copy of the features, and how much of it is held at a time."""
+
+import ctypes
+import math
+import os
+import re
+import resource
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from featcache.errors import ModelError
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "int8": torch.int8}
+# Of the memory that this process may have, what it takes without being told.
+SHARE = 0.5
+# Below this much in float32 an epoch takes so little that rounding would buy nothing.
+SMALL = 256 * 2**20
+# What torch's code for training and the libraries of the report take when they are first used.
+LIBRARIES = 256 * 2**20
+_UNITS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """What a user says of it.
+
+    Attributes:
+        bytes: What the whole process may take; None is half of what there is.
+        dtype: The name of the working copy's dtype; None is the most exact that fits and does not slow training.
+    """
+
+    bytes: float | None = None
+    dtype: str | None = None
+
+    @classmethod
+    def parse(cls, text: str | None) -> "Memory":
+        """Read ``4GiB``, ``int8``, or both, separated by a comma.
+
+        Raises:
+            ModelError: neither a size nor a dtype.
+        """
+        size, dtype = None, None
+        for part in (text or "").replace(" ", "").split(",") if text else []:
+            number = re.fullmatch(r"(\d+(?:\.\d+)?)([kmgt]?i?)b?", part.lower())
+            if part in DTYPES:
+                dtype = part
+            elif number and number[2] in _UNITS and float(number[1]) > 0:
+                size = float(number[1]) * _UNITS[number[2]]
+            else:
+                raise ModelError(f"--memory {text}: expected a size such as 4GiB, one of {', '.join(DTYPES)}, or both")
+        return cls(bytes=size, dtype=dtype)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkingCopy:
+    """How features are held.
+
+    Attributes:
+        dtype: Of the packed values.
+        compute: What the heads compute in: float32 or bfloat16.
+        room: Bytes that packed values may take; None where all of them fit. A power of two, because windows, and with
+            them results, depend on it, and the memory that is free differs a little from one call to the next.
+    """
+
+    dtype: torch.dtype
+    compute: torch.dtype
+    room: float | None
+
+    def __str__(self) -> str:
+        whole = "all at once" if self.room is None else f"in windows of {_in_gib(self.room / 2)}"
+        return f"{whole} as {_name(self.dtype)}, and compute in {_name(self.compute)}"
+
+    def settings(self) -> dict[str, str | float]:
+        """As plain values."""
+        windows = {} if self.room is None else {"room": self.room}
+        return {"working_copy": _name(self.dtype), "compute": _name(self.compute), **windows}
+
+
+def plan_working_copy(
+    memory: Memory, num_values: int, *, overhead: float, processes: int = 1, device: str = "cpu"
+) -> WorkingCopy:
+    """Choose the dtype, and whether everything is held or a part after another.
+
+    Args:
+        memory: What the user says.
+        num_values: How many numbers there are, all utterances, layers and stores together.
+        overhead: Bytes that training takes beside them.
+        processes: How many share what may be taken.
+        device: Where the copy lies; what fits is a matter of the device's memory then.
+
+    Raises:
+        ModelError: not even a small part would fit.
+    """
+    limit = (memory.bytes or SHARE * available_memory()) / processes - overhead - _resident()
+    if device != "cpu":
+        limit = SHARE * torch.cuda.get_device_properties(device).total_memory / processes
+    fast = has_fast_bfloat16(device)
+    if memory.dtype:
+        candidates = [memory.dtype]
+    elif num_values * 4 <= min(SMALL, limit):
+        candidates = ["float32"]
+    else:
+        candidates = ["bfloat16", "int8"] if fast else ["float32", "float16", "int8"]
+    chosen = next((name for name in candidates if num_values * DTYPES[name].itemsize <= limit), None)
+    dtype = DTYPES[chosen or next(name for name in candidates if name != "float32" or memory.dtype)]
+    compute = torch.float32
+    if dtype == torch.bfloat16 or (dtype == torch.int8 and fast):
+        compute = torch.bfloat16
+    if chosen is None and limit < overhead:
+        least = (2 * overhead + _resident()) * processes
+        raise ModelError(
+            f"{_in_gib(memory.bytes or SHARE * available_memory())} of memory are too little, expected "
+            f"{_in_gib(least)} or more; say so with --memory, or use fewer frames with --max-frames"
+        )
+    return WorkingCopy(dtype=dtype, compute=compute, room=None if chosen else 2.0 ** math.floor(math.log2(limit)))
+
+
+def has_fast_bfloat16(device: str = "cpu") -> bool:
+    """Whether products in bfloat16 are computed as such, and not in float32 after all."""
+    if device != "cpu":
+        return bool(torch.cuda.is_bf16_supported())
+    tests = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile"))
+    return any(test() for test in tests if test)
+
+
+def available_memory() -> float:
+    """What this process may take, in bytes: the machine's, or less where a container or a job scheduler says so."""
+    physical = float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    try:
+        limit = float(Path("/sys/fs/cgroup/memory.max").read_text())
+    except (OSError, ValueError):  # no cgroups, or "max"
+        return physical
+    return min(physical, limit)
+
+
+def _in_gib(size: float) -> str:
+    return f"{size / 2**30:.2g} GiB"
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def give_back() -> None:
+    """Return freed memory to the system; glibc would keep it, and it would count as taken."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim:
+        trim(0)
+
+
+def _resident() -> float:
+    """What this process takes before features are read, with what it will load later."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        taken = pages * os.sysconf("SC_PAGE_SIZE")
+    except OSError:  # not Linux
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        taken = peak if sys.platform == "darwin" else peak * 1024
+    return float(taken + LIBRARIES)

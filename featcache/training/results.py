@@ -1,0 +1,109 @@
+"""Records of trainings → the tables, metrics, figures and report of a run folder."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import astuple
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from featcache.evaluate.metrics import summarise
+from featcache.training import run_folder
+from featcache.training.run_folder import UnfinishedRun
+from featcache.training.setup import Setup
+from featcache.training.train import Trainable
+
+log = logging.getLogger(__name__)
+
+DIVERGED = "seed {} of fold {!r} diverged, so its head is untrained: no finite validation loss; lower --learning-rate"
+KEYS = ("seed", "fold")
+
+
+def record_of(training: Trainable, setup: Setup) -> dict[str, Any]:
+    """What a run keeps of one training, as plain JSON values."""
+    return {
+        "history": [astuple(epoch) for epoch in training.history],
+        "predictions": training.predictions,
+        "layer_weights": [
+            [layer, float(weight), features.store.name]
+            for features, weights in zip(setup.features, training.layer_weights(), strict=True)
+            if weights is not None
+            for layer, weight in zip(features.layer_names, weights, strict=True)
+        ],
+        "diverged": training.diverged,
+    }
+
+
+def write_results(run: UnfinishedRun, setup: Setup) -> None:
+    """Write everything that stands in a finished run."""
+    from featcache.report import figures
+    from featcache.report.html import write_report
+
+    folder, title = run.folder, run.path.name
+    records = run.records()
+    diverged = [
+        DIVERGED.format(seed, setup.folds[fold - 1].name) for seed, fold, record in records if record["diverged"]
+    ]
+    for warning in diverged:
+        log.warning("%s: %s", title, warning)
+    _write_tables(folder, setup, records)
+    metrics = summarise(run_folder.read_table(folder / "predictions.csv"), setup.classes)
+    figures.save(figures.confusion_matrix(metrics["confusion"]["counts"], setup.classes), folder / "confusion_matrix")
+    figures.save(figures.training_curves(run_folder.read_table(folder / "history.csv")), folder / "training_curves")
+    shown = [
+        ("confusion_matrix", "Recall in percent; in small print the utterances, averaged over seeds."),
+        ("training_curves", "Losses of all folds and seeds; the dots mark the epochs whose weights were kept."),
+    ]
+    layers = [layer for _, _, record in records for layer, _, _ in record["layer_weights"]]
+    if layers and all(layer.isdigit() for layer in layers):
+        from featcache.report.layers import draw_layer_weights
+
+        draw_layer_weights({title: run_folder.read_table(folder / "layer_weights.csv")}, folder / "layer_weights")
+        shown.append(("layer_weights", "Learned layer weights; bars are the standard deviation over seeds."))
+    run_folder.write_json(folder / run_folder.METRICS, metrics)
+    write_report(
+        folder,
+        title=title,
+        settings=run.config,
+        metrics=metrics,
+        notes=setup.notes,
+        warnings=setup.warnings + diverged,
+        figures=shown,
+    )
+
+
+def _write_tables(folder: Path, setup: Setup, records: list[tuple[int, int, dict[str, Any]]]) -> None:
+    classes = [f"p_{name}" for name in setup.classes]
+    for name, part in (("predictions", "test"), ("validation_predictions", "validation")):
+        run_folder.write_rows(
+            folder / f"{name}.csv",
+            [*KEYS, "utterance_id", "speaker_id", "target", "prediction", *classes],
+            [
+                row
+                for seed, fold, record in records
+                for row in _predictions(setup, seed, fold, part, record["predictions"])
+            ],
+        )
+    run_folder.write_rows(
+        folder / "history.csv",
+        [*KEYS, "epoch", "train_loss", "validation_loss", "validation_uar"],
+        [[seed, fold, *epoch] for seed, fold, record in records for epoch in record["history"]],
+    )
+    run_folder.write_rows(
+        folder / "layer_weights.csv",
+        [*KEYS, "layer", "weight", "features"],
+        [[seed, fold, *row] for seed, fold, record in records for row in record["layer_weights"]],
+    )
+
+
+def _predictions(
+    setup: Setup, seed: int, fold: int, part: str, predictions: Mapping[str, list[float]]
+) -> list[list[Any]]:
+    rows = []
+    for utterance_id in getattr(setup.folds[fold - 1], part):
+        utterance, values = setup.manifest[utterance_id], predictions[utterance_id]
+        prediction = setup.classes[int(np.argmax(values))]
+        told = (f"{value:.6g}" for value in values)
+        rows.append([seed, fold, utterance_id, utterance.speaker_id, utterance.labels[setup.target], prediction, *told])
+    return rows
