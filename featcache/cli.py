@@ -224,7 +224,7 @@ def verify(
     print_verification(store, data=data, number=recompute, model=model, device=device)
 
 
-@app.command(epilog="Example: featcache fit --head dense,lstm --norm speaker,global --layers all,last")
+@app.command(epilog="Example: featcache fit --head dense,lstm --norm speaker,global")
 def fit(
     head: Annotated[str, typer.Option(help="dense, lstm or fusion; several, separated by commas.")] = "dense",
     norm: Annotated[
