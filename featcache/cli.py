@@ -267,7 +267,7 @@ def merge(
     print_merge(into, parts)
 
 
-@app.command(epilog="Example: featcache fit --head dense,lstm --norm speaker,global --layers all,last")
+@app.command(epilog="Example: featcache fit --head dense,lstm --norm speaker,global")
 def fit(
     head: Annotated[
         str, typer.Option(help="dense, lstm, fusion, linear, svm; several, separated by commas.")

@@ -42,6 +42,22 @@ class Normaliser:
         return features
 
 
+def check_scope(scope: str, manifest: Manifest) -> None:
+    """Refuse a scope that is unknown, or that these utterances do not allow.
+
+    Raises:
+        ManifestError: as :func:`fit_normaliser`.
+    """
+    if scope not in SCOPES:
+        raise ManifestError(unknown_name("normalisation", scope, SCOPES))
+    unknown = [utterance.utterance_id for utterance in manifest if not utterance.speaker_id]
+    if scope == "speaker" and unknown:
+        raise ManifestError(
+            f"{len(unknown)} utterances have no speaker_id ({listed(unknown)}), which --norm speaker needs; "
+            "add it to the manifest or use --norm global"
+        )
+
+
 def fit_normaliser(
     store: FeatureStore, scope: str, manifest: Manifest, train: Sequence[str], *, scalar: bool = False
 ) -> Normaliser:
@@ -58,8 +74,7 @@ def fit_normaliser(
     Raises:
         ManifestError: an unknown scope, or ``speaker`` with utterances whose speaker is not known.
     """
-    if scope not in SCOPES:
-        raise ManifestError(unknown_name("normalisation", scope, SCOPES))
+    check_scope(scope, manifest)
     if scope == "none":
         return Normaliser(group_of={}, mean_={}, std_={})
     if scope == "global":
@@ -67,12 +82,6 @@ def fit_normaliser(
         group_of = dict.fromkeys(manifest.utterance_ids, "")
     else:
         group_of = {utterance.utterance_id: utterance.speaker_id for utterance in manifest}
-        unknown = [utterance_id for utterance_id, speaker in group_of.items() if not speaker]
-        if unknown:
-            raise ManifestError(
-                f"{len(unknown)} utterances have no speaker_id ({listed(unknown)}), which --norm speaker needs; "
-                "add it to the manifest or use --norm global"
-            )
         groups = {
             speaker: [i for i in manifest.utterance_ids if group_of[i] == speaker] for speaker in manifest.speaker_ids
         }

@@ -5,8 +5,10 @@ import re
 import shlex
 import subprocess
 import sys
+import threading
 import time
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +25,7 @@ from featcache.cli import app
 from featcache.corpora import CORPORA
 from featcache.extractors.models import known_models
 from featcache.protocols import PROTOCOLS
-from featcache.training.run_folder import Run
+from featcache.training.run_folder import Run, UnfinishedRun
 
 README = Path(__file__).parent.parent / "README.md"
 COMMANDS = typer.main.get_command(app).commands
@@ -156,8 +158,7 @@ def test_the_version_is_the_packages(invoke_well):
         [],
         ["extrct"],
         ["fit", "--hed", "dense"],
-        ["fit", "--head", "danse"],
-        ["fit", "--norm", "globally"],
+        ["fit", "--jobs", "0"],
         ["fit", "--seeds", "0"],
         ["fit", "--select", "emotion"],
         ["extract", "--limit", "0"],
@@ -187,6 +188,23 @@ def test_wrong_usage_ends_with_2(invoke, make_cache, arguments):
         (["fit", "--corpus", "one", "--features", "sls"], "unknown feature store 'sls'; nearest: ssl"),
         (["fit", "--corpus", "one", "--layers", "9"], "no layer '9' among 0, 1, 2"),
         (["fit", "--corpus", "one", "--name", "a/b"], "--name 'a/b': expected the name of a folder"),
+        (["fit", "--corpus", "one", "--head", "danse"], "unknown head 'danse'; nearest: dense"),
+        (["fit", "--corpus", "one", "--head", "dense,lsmt"], "unknown head 'lsmt'; nearest: lstm"),
+        (["fit", "--corpus", "one", "--norm", "speaker,globel"], "unknown normalisation 'globel'; nearest: global"),
+        (["fit", "--corpus", "one", "--layers", "all", "--layers", "9"], "no layer '9' among 0, 1, 2"),
+        (["fit", "--corpus", "one", "--memory", "rubbish"], "--memory rubbish: expected a size such as 4GiB, one of "),
+        (
+            ["-q", "fit", "--corpus", "one", "--memory", "1kB"],
+            "GiB of memory are too little, expected .* GiB or more; ",
+        ),
+        (
+            ["fit", "--corpus", "one", "--device", "cuda:99"],
+            r"--device cuda:99 cannot be used here \(.*\); cpu always can",
+        ),
+        (
+            ["fit", "--corpus", "one", "--head", "dense,lstm", "--name", "mine"],
+            "--name is for a single run, and 2 are asked for; their names tell them apart",
+        ),
         (["fit", "--corpus", "two"], "ssl is not finished: it holds 16 of 16 utterances; run the same"),
         (["info", "nowhere"], "nowhere holds no features; expected shards like shard-00000.h5"),
         (["corpora", "ravdes"], "unknown corpus 'ravdes'; nearest: ravdess"),
@@ -347,6 +365,44 @@ def test_a_fit_prints_its_table_and_its_folder(invoke_well, make_cache, quick_re
     assert invoke_well("fit", *SHORT) == out
 
 
+def test_every_combination_is_a_run_of_one_table(invoke_well, make_cache, quick_reports):
+    make_cache()
+    out = invoke_well("fit", *SHORT, "--head", "dense,lstm", "--norm", "speaker,global", "--layers", "all,last")
+    runs = [Run(line) for line in out.splitlines()[-8:]]
+    asked = list(product(("dense", "lstm"), ("speaker", "global"), ("all", "last")))
+    assert [(run.config["head"], run.config["norm"], run.config["layers"]) for run in runs] == asked
+    assert len({run.path for run in runs}) == 8
+    for head, norm, layers in asked:
+        assert re.search(rf"^\s*ssl +{layers} +{head} +{norm} ", out, re.MULTILINE)
+    assert out.count("loso") == 1 + 8  # the table's title, and the names of the runs
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--layers", "all,local,last"], ["all", "local", "last"]),
+        (["--layers", "0,2"], ["0,2"]),
+        (["--layers", "0,last"], ["0,last"]),
+        (["--layers", "all", "--layers", "0-1", "--layers", "all"], ["all", "0-1"]),
+    ],
+)
+def test_a_list_of_layers_is_one_setting_and_names_are_several(
+    invoke_well, make_cache, quick_reports, arguments, expected
+):
+    make_cache()
+    out = invoke_well("fit", *SHORT, *arguments)
+    assert [Run(line).config["layers"] for line in out.splitlines()[-len(expected) :]] == expected
+
+
+def test_how_features_are_held_is_told(invoke, make_cache, quick_reports):
+    make_cache()
+    _, out, err = invoke("fit", *SHORT, "--memory", "int8", "--jobs", "2")
+    assert re.search(
+        r"^ssl, speaker normalisation: 1 runs read all at once as int8, and compute in ", err, re.MULTILINE
+    )
+    assert Run(out.splitlines()[-1]).config["working_dtype"] == "int8"
+
+
 def test_options_reach_the_fit(invoke_well, make_cache, quick_reports):
     make_cache(stores={"ssl": {"weights": "random"}, "egemaps": {"kind": "egemaps"}})
     words = "--head fusion --norm none --features ssl,egemaps --layers 0,2 --layer-weighting softmax --corpus toy"
@@ -400,16 +456,33 @@ def test_quiet_says_nothing_but_results(invoke, make_cache, quick_reports):
     assert err == ""
 
 
-def test_an_interrupted_fit_ends_with_130_and_leaves_no_run(invoke, make_cache, monkeypatch, tmp_path):
-    def interrupt(*_):
-        raise KeyboardInterrupt
-
+@pytest.mark.parametrize("finished", [0, 3])
+def test_an_interrupted_fit_ends_with_130_and_says_how_to_go_on(
+    invoke, invoke_well, make_cache, quick_reports, monkeypatch, tmp_path, finished
+):
     make_cache()
-    monkeypatch.setattr("featcache.training.train.train_head", interrupt)
-    code, out, err = invoke("fit", *SHORT)
+    keep, left = UnfinishedRun.keep, threading.Semaphore(finished)
+
+    def interrupted(*arguments):
+        if not left.acquire(blocking=False):
+            raise KeyboardInterrupt
+        keep(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(UnfinishedRun, "keep", interrupted)
+        code, out, err = invoke("fit", *SHORT, "--name", "mine")
     assert code == 130
     assert "Traceback" not in out + err
-    assert everything_under(tmp_path / "data" / "runs" / "toy") == []
+    told = "warning: 3 of 8 trainings are finished and kept; the same with --resume goes on"
+    assert (told in err) == (finished > 0)
+    runs = tmp_path / "data" / "runs" / "toy"
+    assert [path.name for path in runs.iterdir()] == [".mine.unfinished"] * (finished > 0)
+    if finished:
+        code, _, err = invoke("fit", *SHORT, "--name", "mine")
+        assert code == 1
+        assert re.fullmatch(r"(?s).*error: .*mine was interrupted after 3 trainings; go on with --resume, or .*\n", err)
+    invoke_well("fit", *SHORT, "--name", "mine", "--resume")
+    assert [path.name for path in runs.iterdir()] == ["mine"]
 
 
 # layers

@@ -14,6 +14,7 @@ from featcache.corpora import CORPORA, Corpus
 from featcache.errors import ManifestError, ModelError, ProtocolError, StoreError, listed, unknown_name
 from featcache.heads import create_head
 from featcache.manifest import Manifest
+from featcache.normalise import check_scope
 from featcache.protocols import PROTOCOLS, Fold, check_folds, default_protocol, make_folds
 from featcache.training.data import POOLINGS, Features, check_pairing
 from featcache.training.train import TrainingConfig
@@ -104,6 +105,7 @@ def resolve(
     if layers != "all" and not any(store.layer_names[0] for store in stores):
         raise ManifestError(f"--layers {layers} does not apply: {', '.join(s.name for s in stores)} has no layers")
     check_pairing(features)
+    check_scope(norm, manifest)
     # told here, before anything is trained
     if head == SVM:
         _check_svm(features)

@@ -1,7 +1,8 @@
-"""Training against the plain loop that a competent user would write, in one run: seconds per epoch of all seeds."""
+"""Training against plain loops that a competent user would write, and against what the machine could do at best."""
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
@@ -10,127 +11,333 @@ import torch
 from torch import nn
 
 import featcache
+from featcache.cache.reader import FeatureCache
 from featcache.heads import create_head
 from featcache.normalise import fit_normaliser
-from featcache.protocols import Fold, make_folds
+from featcache.protocols import Fold, default_protocol, make_folds
 from featcache.threads import available_cores
-from featcache.training.data import Features
-from featcache.training.fit import train_seeds
-from featcache.training.train import TrainingConfig
+from featcache.training.data import Features, halve_frames
+from featcache.training.memory import Memory, plan_working_copy
+from featcache.training.setup import BATCH_SIZES
+from featcache.training.train import Training, TrainingConfig, train_together
+from featcache.training.windows import Source, num_values
 from tests.benchmarks.table import Row
+
+SEEDS = (1, 2, 3, 4, 5)
+HIDDEN = 128
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """The first fold of a cache's default protocol, on some of its stores."""
+
+    cache: FeatureCache
+    stores: tuple[str, ...]
+    fold: Fold
+    targets: dict[str, int]
+
+    @classmethod
+    def of(cls, cache: Path, *stores: str) -> "Task":
+        opened = featcache.open(cache)
+        labels = opened.manifest.labels("emotion")
+        classes = sorted(set(labels.values()))
+        return cls(
+            cache=opened,
+            stores=stores,
+            fold=make_folds(default_protocol(opened.manifest), opened.manifest, "emotion")[0],
+            targets={i: classes.index(label) for i, label in labels.items()},
+        )
+
+    @property
+    def num_classes(self) -> int:
+        return max(self.targets.values()) + 1
+
+    def source(self, memory: str | None = None) -> Source:
+        """Normalised by speaker and not yet loaded, in the dtype that a fit would choose."""
+        features = [Features(self.cache[name], layers="all", max_frames=None) for name in self.stores]
+        manifest = self.cache.manifest
+        copy = plan_working_copy(
+            Memory.parse(memory), num_values(features, manifest.utterance_ids), overhead=0, processes=1
+        )
+        normalisers = [fit_normaliser(f.store, "speaker", manifest, self.fold.train) for f in features]
+        return Source(features, normalisers, copy, workers=available_cores())
+
+    def trainings(self, head: str, seeds: Sequence[int], epochs: int, compute: torch.dtype) -> list[Training]:
+        sizes = {
+            "num_layers": [len(self.cache[name].layer_names) for name in self.stores],
+            "hidden_sizes": [self.cache[name].hidden_size for name in self.stores],
+            "num_outputs": self.num_classes,
+        }
+        config = TrainingConfig(max_epochs=epochs, patience=epochs, batch_size=BATCH_SIZES.get(head, 32))
+        return [
+            Training(create_head(head, **sizes, seed=seed), seed, self.fold, self.targets, config, compute=compute)
+            for seed in seeds
+        ]
+
+
+# The plain loop
 
 
 class PlainDataset(torch.utils.data.Dataset):
     """Reads and z-scores one utterance per item."""
 
-    def __init__(self, path: Path, ids: Sequence[str], targets: dict[str, int], speakers: dict[str, str], scale: dict):
-        self.file, self.ids, self.targets, self.speakers, self.scale = h5py.File(path), ids, targets, speakers, scale
+    def __init__(self, path: Path, ids: Sequence[str], task: Task, speakers: dict[str, str], scales: list[dict]):
+        self.file, self.ids, self.task, self.speakers, self.scales = h5py.File(path), ids, task, speakers, scales
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __getitem__(self, index: int):
         utterance_id = self.ids[index]
-        mean, std = self.scale[self.speakers[utterance_id]]
-        features = self.file[utterance_id][()].astype(np.float32)
-        return torch.from_numpy((features - mean[:, None]) / std[:, None]), self.targets[utterance_id]
-
-
-class PlainDense(nn.Module):
-    def __init__(self, num_layers: int, hidden_size: int, num_classes: int):
-        super().__init__()
-        self.weights = nn.Parameter(torch.ones(num_layers))
-        self.frames = nn.Sequential(
-            nn.Dropout(0.2), nn.Linear(hidden_size, 128), nn.ReLU(), nn.Dropout(0.2), nn.Linear(128, 128), nn.ReLU()
-        )
-        self.output = nn.Linear(128, num_classes)
-
-    def forward(self, features, mask):
-        weights = self.weights.abs() / self.weights.abs().sum()
-        hidden = self.frames((features * weights[None, :, None, None]).sum(1))
-        return self.output((hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True))
+        features = []
+        for store, scale in zip(self.task.stores, self.scales, strict=True):
+            mean, std = scale[self.speakers[utterance_id]]
+            values = self.file[store][utterance_id][()].astype(np.float32)
+            features.append(torch.from_numpy((values - mean[:, None]) / std[:, None]))
+        return features, self.task.targets[utterance_id]
 
 
 def collate(items):
-    longest = max(features.shape[1] for features, _ in items)
-    batch = torch.zeros(len(items), items[0][0].shape[0], longest, items[0][0].shape[2])
-    mask = torch.zeros(len(items), longest)
-    for i, (features, _) in enumerate(items):
-        batch[i, :, : features.shape[1]] = features
-        mask[i, : features.shape[1]] = 1
-    return batch, mask, torch.tensor([target for _, target in items])
+    """Pads: one (batch, layers, frames, size) per store, (batch, frames) of ones and zeros, (batch,) targets."""
+    lengths = [min(store.shape[1] for store in features) for features, _ in items]
+    batches = []
+    for number in range(len(items[0][0])):
+        first = items[0][0][number]
+        batch = torch.zeros(len(items), first.shape[0], max(lengths), first.shape[2])
+        for i, ((features, _), length) in enumerate(zip(items, lengths, strict=True)):
+            batch[i, :, :length] = features[number][:, :length]
+        batches.append(batch)
+    mask = (torch.arange(max(lengths))[None] < torch.tensor(lengths)[:, None]).float()
+    return batches, mask, torch.tensor([target for _, target in items])
 
 
-def plain_loop(cache: Path, store_name: str, fold: Fold, seeds: Sequence[int], epochs: int, folder: Path) -> float:
+class PlainBranch(nn.Module):
+    def __init__(self, num_layers: int, size: int):
+        super().__init__()
+        self.weights = nn.Parameter(torch.ones(num_layers))
+        self.dense = nn.Sequential(nn.Dropout(0.2), nn.Linear(size, HIDDEN), nn.ReLU())
+
+    def forward(self, features):
+        weights = self.weights.abs() / self.weights.abs().sum()
+        return self.dense((features * weights[None, :, None, None]).sum(1))
+
+
+class PlainFusion(nn.Module):
+    """One branch per store; with a single store it is the dense head."""
+
+    def __init__(self, num_layers: Sequence[int], sizes: Sequence[int], num_classes: int):
+        super().__init__()
+        self.branches = nn.ModuleList(PlainBranch(*of_store) for of_store in zip(num_layers, sizes, strict=True))
+        self.second = nn.Sequential(nn.Dropout(0.2), nn.Linear(len(sizes) * HIDDEN, HIDDEN), nn.ReLU())
+        self.output = nn.Linear(HIDDEN, num_classes)
+
+    def forward(self, features, mask):
+        first = [branch(of_store) for branch, of_store in zip(self.branches, features, strict=True)]
+        hidden = self.second(torch.cat(first, dim=2))
+        return self.output((hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True))
+
+
+class PlainLSTM(nn.Module):
+    def __init__(self, num_layers: Sequence[int], sizes: Sequence[int], num_classes: int):
+        super().__init__()
+        self.branch = PlainBranch(num_layers[0], sizes[0])
+        self.dropout = nn.Dropout(0.2)
+        self.lstm = nn.LSTM(HIDDEN, HIDDEN, batch_first=True)
+        self.output = nn.Linear(HIDDEN, num_classes)
+
+    def forward(self, features, mask):
+        first = self.dropout(self.branch(features[0]))
+        packed = nn.utils.rnn.pack_padded_sequence(first, mask.sum(1).int(), batch_first=True, enforce_sorted=False)
+        outputs, _ = nn.utils.rnn.pad_packed_sequence(self.lstm(packed)[0], batch_first=True)
+        return self.output(outputs.relu().sum(1) / mask.sum(1, keepdim=True))
+
+
+PLAIN = {"dense": PlainFusion, "lstm": PlainLSTM, "fusion": PlainFusion}
+
+
+def plain_loop(task: Task, head: str, seeds: Sequence[int], epochs: int, folder: Path) -> float:
     """Seconds per epoch, over all seeds; the utterances were written one by one, as such a user does."""
-    store, manifest = featcache.open(cache)[store_name], featcache.open(cache).manifest
-    path = folder / "utterances.h5"
+    manifest = task.cache.manifest
+    stores = [task.cache[name] for name in task.stores]
+    path = folder / f"utterances-{head}.h5"
     with h5py.File(path, "w") as file:
-        for utterance_id in store:
-            file[utterance_id] = store.view(utterance_id)
+        for store in stores:
+            for utterance_id in store:
+                values = store.view(utterance_id)
+                if store.metadata["extractor"] == "egemaps":
+                    values = halve_frames(values.astype(np.float32))
+                file[f"{store.name}/{utterance_id}"] = values
     speakers = {u.utterance_id: u.speaker_id for u in manifest}
     groups = {s: [i for i in manifest.utterance_ids if speakers[i] == s] for s in manifest.speaker_ids}
-    scale = {s: [a.astype(np.float32) for a in store.mean_and_std(ids)] for s, ids in groups.items()}
-    labels = manifest.labels("emotion")
-    classes = sorted(set(labels.values()))
-    targets = {i: classes.index(label) for i, label in labels.items()}
+    scales = [{s: [a.astype("f4") for a in store.mean_and_std(ids)] for s, ids in groups.items()} for store in stores]
     start = time.perf_counter()
     for seed in seeds:
         torch.manual_seed(seed)
-        head = PlainDense(len(store.layer_names), store.hidden_size, len(classes))
-        optimiser = torch.optim.Adam(head.parameters(), lr=1e-4, eps=1e-7)
-        loaders = [
+        plain = PLAIN[head]([len(s.layer_names) for s in stores], [s.hidden_size for s in stores], task.num_classes)
+        optimiser = torch.optim.Adam(plain.parameters(), lr=1e-4, eps=1e-7)
+        train, validation = (
             torch.utils.data.DataLoader(
-                PlainDataset(path, ids, targets, speakers, scale), batch_size=32, shuffle=train, collate_fn=collate
+                PlainDataset(path, ids, task, speakers, scales),
+                batch_size=BATCH_SIZES.get(head, 32),
+                shuffle=shuffle,
+                collate_fn=collate,
             )
-            for ids, train in ((fold.train, True), (fold.validation, False))
-        ]
-        for _ in range(epochs):
-            head.train()
-            for batch, mask, target in loaders[0]:
-                optimiser.zero_grad()
-                nn.functional.cross_entropy(head(batch, mask), target).backward()
-                nn.utils.clip_grad_value_(head.parameters(), 1.0)
-                optimiser.step()
-            head.eval()
-            with torch.no_grad():
-                for batch, mask, target in loaders[1]:
-                    nn.functional.cross_entropy(head(batch, mask), target)
-    return (time.perf_counter() - start) / epochs
-
-
-def cached(cache: Path, store_name: str, fold: Fold, seeds: Sequence[int], epochs: int) -> float:
-    """The same by featcache, the first reading and normalising included."""
-    store, manifest = featcache.open(cache)[store_name], featcache.open(cache).manifest
-    labels = manifest.labels("emotion")
-    classes = sorted(set(labels.values()))
-    targets = {i: classes.index(label) for i, label in labels.items()}
-    features = Features(store, layers="all", max_frames=None, memory=float("inf"))
-    heads = {
-        seed: create_head(
-            "dense",
-            num_layers=[len(store.layer_names)],
-            hidden_sizes=[store.hidden_size],
-            num_outputs=len(classes),
-            seed=seed,
+            for ids, shuffle in ((task.fold.train, True), (task.fold.validation, False))
         )
-        for seed in seeds
-    }
-    config = TrainingConfig(max_epochs=epochs, patience=epochs)
-    start = time.perf_counter()
-    features.normalise_with(fit_normaliser(store, "speaker", manifest, fold.train))
-    for _ in train_seeds(heads, [features], targets, fold, config, workers=available_cores()):
-        pass
+        for _ in range(epochs):
+            plain.train()
+            for batch, mask, target in train:
+                optimiser.zero_grad()
+                nn.functional.cross_entropy(plain(batch, mask), target).backward()
+                nn.utils.clip_grad_value_(plain.parameters(), 1.0)
+                optimiser.step()
+            plain.eval()
+            with torch.no_grad():
+                for batch, mask, target in validation:
+                    nn.functional.cross_entropy(plain(batch, mask), target)
     return (time.perf_counter() - start) / epochs
 
 
-def compare(
-    cache: Path, store_name: str, folder: Path, *, seeds: Sequence[int] = (1, 2, 3, 4, 5), epochs: int = 5
-) -> Row:
-    fold = make_folds("loso", featcache.open(cache).manifest, "emotion")[0]
-    return Row(
-        case=f"dense, {len(seeds)} seeds, speaker normalisation, per epoch",
-        ours=cached(cache, store_name, fold, seeds, epochs),
-        plain=plain_loop(cache, store_name, fold, seeds, epochs, folder),
-        note=f"{len(fold.train)} utterances, {epochs} epochs",
+# featcache, and the rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timed:
+    """Seconds: of reading and normalising, and of all epochs of all seeds, final predictions included."""
+
+    loading: float
+    training: float
+    compute: torch.dtype
+    working_dtype: torch.dtype
+
+
+def cached(task: Task, head: str, seeds: Sequence[int], epochs: int, *, memory: str | None = None) -> Timed:
+    source = task.source(memory)
+    trainings = task.trainings(head, seeds, epochs, source._copy.compute)
+    start = time.perf_counter()
+    source.load(task.cache.manifest.utterance_ids)
+    loaded = time.perf_counter()
+    for _ in train_together(trainings, source, workers=available_cores()):
+        pass
+    return Timed(
+        loading=loaded - start,
+        training=time.perf_counter() - loaded,
+        compute=source._copy.compute,
+        working_dtype=source._copy.dtype,
     )
+
+
+def compare_heads(cache: Path, store: str, folder: Path, *, seeds: Sequence[int] = SEEDS, epochs: int = 5) -> list[Row]:
+    """Dense, LSTM and, where there are descriptors, fusion with them: seconds per epoch, the first reading included."""
+    heads = {"dense": (store,), "lstm": (store,)}
+    if "egemaps" in featcache.open(cache):
+        heads["fusion"] = (store, "egemaps")
+    return [_compare(head, Task.of(cache, *stores), folder, seeds, epochs) for head, stores in heads.items()]
+
+
+def compare(cache: Path, store: str, folder: Path, *, seeds: Sequence[int] = SEEDS, epochs: int = 5) -> Row:
+    """The dense head alone."""
+    return _compare("dense", Task.of(cache, store), folder, seeds, epochs)
+
+
+def _compare(head: str, task: Task, folder: Path, seeds: Sequence[int], epochs: int) -> Row:
+    ours = cached(task, head, seeds, epochs)
+    return Row(
+        case=f"{head}, {len(seeds)} seeds, speaker normalisation, per epoch",
+        ours=(ours.loading + ours.training) / epochs,
+        plain=plain_loop(task, head, seeds, epochs, folder),
+        note=f"{len(task.fold.train)} utterances, {epochs} epochs, {_name(ours.working_dtype)}; "
+        f"{ours.training / epochs:.2f} s without reading",
+    )
+
+
+def loading(cache: Path, store: str) -> Row:
+    """Reading and normalising all utterances before the first epoch, against reading the same files in one go."""
+    task = Task.of(cache, store)
+    files = sorted(task.cache[store].path.glob("*.h5"))
+    _read_all(files)  # into the page cache, for both
+    plain = _read_all(files)
+    source = task.source()
+    start = time.perf_counter()
+    source.load(task.cache.manifest.utterance_ids)
+    ours = time.perf_counter() - start
+    size = sum(path.stat().st_size for path in files)
+    return Row(
+        case="reading and normalising, against reading alone",
+        ours=ours,
+        plain=plain,
+        note=f"{size / 1e9:.2f} GB as {_name(source._copy.dtype)}, {size / 1e9 / ours:.2f} GB/s",
+    )
+
+
+def _read_all(files: Sequence[Path]) -> float:
+    room = bytearray(2**22)
+    start = time.perf_counter()
+    for path in files:
+        with open(path, "rb", buffering=0) as file:
+            while file.readinto(room):
+                pass
+    return time.perf_counter() - start
+
+
+def roofline(
+    cache: Path, store: str, *, seeds: Sequence[int] = SEEDS, epochs: int = 5, copied: int = 2**30, side: int = 2048
+) -> Row:
+    """An epoch of the dense head against the machine's own limits, one after the other.
+
+    That is all bytes that each seed must read, twice where it learns from them, at the rate of a large copy; and
+    the operations of mixing layers and of the head at the rate of a large matrix product; both with all cores.
+
+    Args:
+        copied: Bytes of the large copy.
+        side: Of the square matrices of the large product.
+    """
+    task = Task.of(cache, store)
+    ours = cached(task, "dense", seeds, epochs)
+    features = task.cache[store]
+    layers, size = len(features.layer_names), features.hidden_size
+    train, validation = (float(features.num_frames(ids).sum()) for ids in (task.fold.train, task.fold.validation))
+    num_bytes = (2 * train + validation) * layers * size * ours.working_dtype.itemsize
+    mixing = 2 * layers * size
+    head = 2 * (size * HIDDEN + HIDDEN * HIDDEN)
+    # backwards, a head takes a product for its weights and one for its inputs, mixing one for its weights
+    operations = train * (2 * mixing + 3 * head) + validation * (mixing + head)
+    bandwidth, rate = _bandwidth(copied), _product_rate(ours.compute, side)
+    least = len(seeds) * (num_bytes / bandwidth + operations / rate)
+    per_epoch = ours.training / epochs
+    return Row(
+        case=f"dense, {len(seeds)} seeds, an epoch in memory, against the roofline",
+        ours=per_epoch,
+        plain=least,
+        note=f"{per_epoch / least:.1f} x the roofline: {bandwidth / 1e9:.1f} GB/s, {rate / 1e9:.0f} GFLOP/s "
+        f"in {_name(ours.compute)}",
+    )
+
+
+def _bandwidth(size: int) -> float:
+    """Bytes per second, read and written, of a large copy with all cores."""
+    torch.set_num_threads(available_cores())
+    source = torch.ones(size // 4)
+    target = torch.empty_like(source)
+    return 2 * size / _best_time(lambda: target.copy_(source))
+
+
+def _product_rate(dtype: torch.dtype, side: int) -> float:
+    """Operations per second of a large matrix product with all cores."""
+    torch.set_num_threads(available_cores())
+    factor = torch.ones(side, side, dtype=dtype)
+    product = torch.empty_like(factor)
+    return 2 * side**3 / _best_time(lambda: torch.mm(factor, factor, out=product))
+
+
+def _best_time(function) -> float:
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
