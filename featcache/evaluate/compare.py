@@ -5,7 +5,7 @@ of its sums over the seeds (of its confusion counts, or moments), so that runs m
 """
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from featcache.errors import PredictionsError, listed
 from featcache.evaluate.intervals import bootstrap
+from featcache.evaluate.permutation import SAME, holm, swap_test
 from featcache.evaluate.predictions import Predictions
 from featcache.evaluate.score import sums_of
 from featcache.evaluate.sums import Numbers, Sums
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SIGNIFICANT = 0.05
-NUM_SWAPS = 9999  # of as many units that 2 to their number exceeds it; with fewer, every swap is tried
-_SIGNS_AT_ONCE = 4_000_000
-_TIES = 1e-9  # differences of scores that differ by less are the same: sums in another order
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,13 +94,6 @@ def compare(runs: Mapping[str, Predictions]) -> list[Comparison]:
     pairs = list(itertools.combinations(sums, 2))
     rows = [[_paired(score, pair, *(sums[name] for name in pair)) for pair in pairs] for score in scores]
     return [Comparison(**row) for of_score in map(_corrected, rows) for row in of_score]
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's correction: the lowest p times their number, the next times one less, …, never falling, at most 1."""
-    order = np.argsort(p_values, kind="stable")
-    corrected = np.maximum.accumulate(np.asarray(p_values)[order] * np.arange(len(order), 0, -1)).clip(max=1)
-    return [float(p) for p in corrected[np.argsort(order)]]
 
 
 def sentence(comparison: Comparison) -> str:
@@ -194,7 +185,7 @@ def _paired(score: str, names: tuple[str, str], first: Sums, second: Sums) -> di
     of_speakers = [_summed(values, speakers) for values in averaged]
     own = one_score(of_speakers[0]) - one_score(of_speakers[1])
     own = own[~np.isnan(own)]
-    p_speakers, least = _swap_test(of_speakers[0], of_speakers[1], one_score) if by_speaker else (None, None)
+    p_speakers, least = swap_test(of_speakers[0], of_speakers[1], one_score) if by_speaker else (None, None)
     low, high = intervals.bounds[0].tolist()
     return {
         "first": names[0],
@@ -207,44 +198,14 @@ def _paired(score: str, names: tuple[str, str], first: Sums, second: Sums) -> di
         "unit": intervals.unit,
         "count": intervals.count,
         "p_speakers": p_speakers,
-        "p_utterances": _swap_test(averaged[0], averaged[1], one_score)[0],
+        "p_utterances": swap_test(averaged[0], averaged[1], one_score)[0],
         "least_p_speakers": least,
         "effect_size": _effect_size(own) if by_speaker else None,
-        "speakers_better": int((own > _TIES).sum()) if by_speaker else 0,
-        "speakers_worse": int((own < -_TIES).sum()) if by_speaker else 0,
+        "speakers_better": int((own > SAME).sum()) if by_speaker else 0,
+        "speakers_worse": int((own < -SAME).sum()) if by_speaker else 0,
         "num_utterances": len(first.utterance_ids),
         "num_seeds": (len(first.seeds), len(second.seeds)),
     }
-
-
-def _swap_test(first: Numbers, second: Numbers, score: Callable[[Numbers], Numbers]) -> tuple[float, float]:
-    """Two-sided p of swapping the runs in some units, (num_units, num_sums) each, and the lowest p that is possible."""
-    from scipy import stats
-
-    differing = (np.abs(first - second) > _TIES).any(axis=1)
-    number = int(differing.sum())  # swapping the others changes nothing
-    if number == 0:
-        return 1.0, 1.0
-    change = (second - first)[differing]
-    totals = first.sum(axis=0), second.sum(axis=0)
-
-    def statistic(signs: NDArray[Any], axis: int = -1) -> Numbers:
-        moved = (1 - signs) / 2 @ change
-        found = score(totals[0] + moved) - score(totals[1] - moved)
-        # a swap after which nothing varies has no score, and shows no difference
-        return np.nan_to_num(found).round(9)
-
-    result = stats.permutation_test(
-        (np.ones(number),),
-        statistic,
-        permutation_type="samples",
-        vectorized=True,
-        n_resamples=NUM_SWAPS,
-        batch=max(1, _SIGNS_AT_ONCE // number),
-        random_state=np.random.default_rng(0),
-    )
-    exact = 2**number <= NUM_SWAPS
-    return float(result.pvalue), 2.0 ** (1 - number) if exact else 2 / (NUM_SWAPS + 1)
 
 
 def _summed(values: Numbers, groups: NDArray[np.intp]) -> Numbers:
@@ -255,7 +216,7 @@ def _summed(values: Numbers, groups: NDArray[np.intp]) -> Numbers:
 
 def _effect_size(differences: Numbers) -> float | None:
     spread = differences.std(ddof=1) if len(differences) > 1 else 0.0
-    return float(differences.mean() / spread) if spread > _TIES else None
+    return float(differences.mean() / spread) if spread > SAME else None
 
 
 def _corrected(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ ENOUGH_SPEAKERS = 20
 # Source: python -m tests.evaluate.coverage
 COVERAGE = {2: (49.6, 52.0), 4: (84.7, 51.4), 10: (93.1, 53.5), 20: (94.2, 53.0), 40: (94.5, 53.5)}
 
-_DRAWS_AT_ONCE = 4_000_000  # 32 MB of weights
+_NUMBERS_AT_ONCE = 4_000_000  # 32 MB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +72,7 @@ def bootstrap(
     units, unit = _units(sums, speaker_ids)
     count = units.shape[0]
     generator = np.random.default_rng(random_state)
-    at_once = max(1, min(num_resamples, _DRAWS_AT_ONCE // count))
+    at_once = max(1, min(num_resamples, _NUMBERS_AT_ONCE // max(units.shape)))
     scores = [
         score(_times_drawn(generator, count, min(at_once, num_resamples - done)) @ units)
         for done in range(0, num_resamples, at_once)

@@ -96,7 +96,8 @@ def summarise(predictions: "pd.DataFrame", classes: Sequence[str]) -> dict[str, 
     Raises:
         PredictionsError: rows that cannot be scored, see :func:`~featcache.evaluate.predictions.checked`.
     """
-    sums = confusion_sums(checked(predictions, classes=classes))
+    found = checked(predictions, classes=classes)
+    classes, sums = found.classes, confusion_sums(found)
     counts = sums.of_seeds().reshape(-1, len(classes), len(classes))
     recalls = 100 * _recall(counts).T
     return sums.summary() | {

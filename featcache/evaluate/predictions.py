@@ -25,6 +25,7 @@ OPTIONS = {
     "prediction": "--prediction",
 }
 _MISSING = {"", "nan"}
+_MOST_CLASSES = 100  # more are no classes but numbers or names, unless somebody lists them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,12 +138,19 @@ def checked(
         _check_rows(table, _columns_of(dimensions)[::2])
         return Predictions(table=table, dimensions=tuple(dimensions))
     table = table.assign(**{column: _texts(table[column]) for column in ("target", "prediction")})
+    labels = sorted({*table["target"], *table["prediction"]})
+    if not classes and len(labels) > _MOST_CLASSES:
+        raise PredictionsError(
+            f"there are {len(labels)} different labels such as {labels[0]!r}; for numbers take --task regression, and "
+            "for so many classes list them with --classes"
+        )
+    classes = tuple(dict.fromkeys(classes)) or tuple(labels)
     for column in ("target", "prediction"):
-        unknown = sorted(set(table[column]) - set(classes)) if classes else []
+        unknown = sorted(set(table[column]) - set(classes))
         if unknown:
             raise PredictionsError(f"unknown {column} {listed(unknown)}, expected one of: {', '.join(classes)}")
     _check_rows(table, ["target"])
-    return Predictions(table=table, classes=tuple(classes) or tuple(sorted({*table["target"], *table["prediction"]})))
+    return Predictions(table=table, classes=classes)
 
 
 def codes_of(labels: "pd.Series[Any]", classes: Sequence[str]) -> np.ndarray[Any, np.dtype[np.intp]]:

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from featcache.errors import PredictionsError
-from featcache.evaluate.compare import compare, holm, sentence
+from featcache.evaluate.compare import compare, sentence
 from featcache.evaluate.intervals import bootstrap
 from featcache.evaluate.metrics import uar
+from featcache.evaluate.permutation import holm
 from featcache.evaluate.predictions import checked
 
 CLASSES = ["anger", "joy"]

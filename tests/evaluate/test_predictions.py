@@ -79,6 +79,19 @@ def test_classes_may_have_any_order(write):
     assert read_predictions(write(ROWS), classes=["joy", "none", "anger"]).classes == ("joy", "none", "anger")
 
 
+def test_a_class_named_twice_is_one(write):
+    assert read_predictions(write(ROWS), classes=["joy", "anger", "joy"]).classes == ("joy", "anger")
+
+
+def test_many_classes_must_be_named(write):
+    rows = [{"utterance_id": i, "target": f"{i / 7:.3f}", "prediction": "0.000"} for i in range(101)]
+    with pytest.raises(PredictionsError, match=r"there are 101 different labels such as '0.000'; for numbers take"):
+        read_predictions(write(rows))
+    labels = [row["target"] for row in rows]
+    assert read_predictions(write(rows), classes=labels).classes == tuple(labels)
+    assert len(read_predictions(write(rows), task="regression").table) == 101
+
+
 def test_seeds_may_be_words(write):
     rows = [{**row, "seed": f"run {row['seed']}"} for row in ROWS]
     assert read_predictions(write(rows)).table["seed"].tolist() == ["run 10", "run 10", "run 9", "run 9"]
