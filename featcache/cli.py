@@ -45,6 +45,11 @@ class Channel(StrEnum):
     first = "first"
 
 
+class Task(StrEnum):
+    classification = "classification"
+    regression = "regression"
+
+
 class LayerWeighting(StrEnum):
     abs = "abs"
     softmax = "softmax"
@@ -276,9 +281,7 @@ def fit(
         str, typer.Option(help="Whose statistics normalise: speaker (transductive), global, none; or several.")
     ] = "speaker",
     features: Annotated[str | None, typer.Option(help="Names of stores, separated by commas.")] = None,
-    layers: Annotated[
-        list[str], typer.Option(help="all, local, last, or several of them; or a list such as 0,4-8. Repeatable.")
-    ] = ["all"],  # noqa: B006
+    layers: Annotated[str, typer.Option(help="all, local, last, or several of them; or a list such as 0,4-8.")] = "all",
     pooling: Annotated[
         str | None, typer.Option(help="mean, sum or max of an utterance's frames; mean by default for linear and svm.")
     ] = None,
@@ -381,14 +384,88 @@ def layers(
     draw_layers(names or [], corpus=corpus, out=out)
 
 
-def _layer_settings(options: list[str]) -> list[str]:
+@app.command(epilog="Example: featcache score predictions.csv --speaker actor")
+def score(
+    predictions: Annotated[Path, typer.Argument(help="A CSV table with a row per tested utterance.")],
+    target: Annotated[str | None, typer.Option(help="Column of the true labels, if not 'target'.")] = None,
+    prediction: Annotated[str | None, typer.Option(help="Column of the predicted ones, if not 'prediction'.")] = None,
+    id_column: Annotated[
+        str | None, typer.Option("--id", help="Column that names the utterances, if not 'utterance_id'.")
+    ] = None,
+    speaker: Annotated[str | None, typer.Option(help="Column of the speakers, if not 'speaker_id'.")] = None,
+    seed: Annotated[str | None, typer.Option(help="Column of the seeds, if not 'seed'; may be absent.")] = None,
+    fold: Annotated[str | None, typer.Option(help="Column of the folds, if not 'fold'; may be absent.")] = None,
+    classes: Annotated[
+        str | None, typer.Option(help="All labels, in the order of the tables, separated by commas.")
+    ] = None,
+    task: Annotated[
+        Task | None, typer.Option(help="By default regression where there are columns target_<dimension>.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Where to write all numbers, as metrics.json.")] = None,
+) -> None:
+    """Score anybody's predictions: means over seeds, and intervals from drawing speakers."""
+    from featcache.report.terminal import print_score
+
+    columns = {
+        "target": target,
+        "prediction": prediction,
+        "utterance_id": id_column,
+        "speaker_id": speaker,
+        "seed": seed,
+        "fold": fold,
+    }
+    print_score(
+        predictions,
+        columns={role: name for role, name in columns.items() if name},
+        classes=classes.split(",") if classes else None,
+        task=task.value if task else None,
+        out=out,
+    )
+
+
+@app.command(epilog="Example: featcache compare wav2vec2-run egemaps-run")
+def compare(
+    runs: Annotated[list[str], typer.Argument(help="Two or more run folders or names that tested the same.")],
+    out: Annotated[Path | None, typer.Option(help="Where to write the table, as CSV.")] = None,
+) -> None:
+    """Tell runs apart, pair by pair: difference, interval, tests over speakers and utterances, size of the effect."""
+    from featcache.report.terminal import print_comparison
+
+    print_comparison(runs, out=out)
+
+
+@app.command(epilog="Example: featcache ensemble run-a run-b run-c --vote hard")
+def ensemble(
+    runs: Annotated[list[str], typer.Argument(help="Two or more run folders or names.")],
+    size: Annotated[
+        str | None, typer.Option(help="How many vote together, separated by commas; 3,5 by default.")
+    ] = None,
+    vote: Annotated[str, typer.Option(help="hard (majority), soft (mean probability), or both.")] = "hard,soft",
+    name: Annotated[str | None, typer.Option(help="Name of the ensemble's folder.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a folder of that name.")] = False,
+) -> None:
+    """Let combinations of runs vote; the one that is best on validation becomes a run of its own."""
+    from featcache.report.ensemble import ensemble as run
+    from featcache.report.terminal import print_ensemble
+
+    finished = run(runs=runs, sizes=_sizes(size), votes=vote.split(","), name=name, overwrite=overwrite)
+    print_ensemble(finished)
+    typer.echo(f"\n{finished.path}")
+
+
+def _sizes(text: str | None) -> list[int] | None:
+    if text is None:
+        return None
+    try:
+        return [int(word) for word in text.split(",")]
+    except ValueError:
+        raise typer.BadParameter(f"{text!r}: expected numbers, as in 3,5", param_hint="--size") from None
+
+
+def _layer_settings(option: str) -> list[str]:
     """``all,last`` are two settings, ``0,4-8`` is one."""
-    settings: list[str] = []
-    for option in options:
-        parts = option.split(",")
-        named = [part for part in parts if part in ("all", "local", "last")]
-        settings += named if len(named) == len(parts) else [option]
-    return list(dict.fromkeys(settings))
+    parts = option.split(",")
+    return parts if set(parts) <= {"all", "local", "last"} else [option]
 
 
 def _selection(pairs: list[str]) -> dict[str, list[str]]:

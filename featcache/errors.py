@@ -43,6 +43,10 @@ class FeatureError(FeatcacheError, ValueError):
     """Features of an utterance that may not be written: not finite, or too large for the storage dtype."""
 
 
+class PredictionsError(FeatcacheError, ValueError):
+    """Predictions that cannot be scored, or runs that cannot be compared or combined."""
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     """The message for a name that is not known: the nearest names, or all of them when none is near."""
     names = sorted(known)

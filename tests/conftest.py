@@ -229,10 +229,7 @@ def make_cache(write_store):
 
 @pytest.fixture
 def quick_reports(monkeypatch):
-    """Have fits leave empty pictures, and draw few resamples for their intervals: both take longer than training."""
-    from functools import partial
-
-    from featcache.evaluate import metrics
+    """Have fits leave empty pictures: drawing them takes longer than training."""
     from featcache.report import figures, layers
 
     def save_nothing(figure, path):
@@ -244,4 +241,3 @@ def quick_reports(monkeypatch):
         monkeypatch.setattr(module, "layer_weights", lambda *_: None)
     monkeypatch.setattr(figures, "confusion_matrix", lambda *_: None)
     monkeypatch.setattr(figures, "training_curves", lambda *_: None)
-    monkeypatch.setattr(metrics, "bootstrap", partial(metrics.bootstrap, num_resamples=10))

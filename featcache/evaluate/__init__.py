@@ -1,1 +1,1 @@
-"""Predictions → scores, their spread over seeds, and their confidence intervals."""
+"""Predictions → scores, their spread over seeds, their confidence intervals, comparisons and votes."""

@@ -10,10 +10,18 @@ from typing import Any
 import jinja2
 
 from featcache._version import __version__
+from featcache.evaluate.intervals import caution
 from featcache.files import replace_file
 from featcache.report.tables import interval, mean_and_std
 
-SCORE_NAMES = {"uar": "Unweighted average recall (UAR)", "wa": "Weighted accuracy (WA)", "macro_f1": "Macro-F1"}
+SCORE_NAMES = {
+    "uar": "Unweighted average recall (UAR)",
+    "wa": "Weighted accuracy (WA)",
+    "macro_f1": "Macro-F1",
+    "ccc": "Concordance correlation coefficient (CCC)",
+    "pearson": "Pearson correlation",
+    "rmse": "Root mean squared error (RMSE)",
+}
 
 
 def write_report(
@@ -32,7 +40,8 @@ def write_report(
         folder: The run folder.
         title: The heading, e.g. the name of the run.
         settings: The resolved configuration; may be nested.
-        metrics: The content of ``metrics.json``, as ``featcache.evaluate.metrics.summarise`` returns it.
+        metrics: The content of ``metrics.json``, as ``featcache.evaluate.score.score`` returns it; a warning is added
+            where its intervals are of few speakers.
         notes: What a reader must know to judge the numbers, e.g. that speaker normalisation is transductive.
         warnings: What went wrong or looks odd.
         figures: Name of a PNG in the folder, without the suffix, and its caption.
@@ -44,21 +53,39 @@ def write_report(
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(mean_and_std=lambda score: mean_and_std(score["mean"], score["std"]), interval=interval)
+    digits = 1 if "recall" in metrics else 3
+    environment.filters.update(
+        mean_and_std=lambda score: mean_and_std(score["mean"], score["std"], digits),
+        interval=lambda bounds: interval(bounds, digits),
+        number=lambda value: mean_and_std(value, None, digits),
+    )
+    few = caution(metrics["bootstrap"]["unit"], metrics["bootstrap"]["count"], metrics["num_speakers"])
     template = (resources.files("featcache.report") / "report.html.jinja").read_text(encoding="utf-8")
     text = environment.from_string(template).render(
         title=title,
         settings=list(_flat(settings)),
         metrics=metrics,
-        score_names={name: label for name, label in SCORE_NAMES.items() if name in metrics},
+        score_names=score_names(metrics),
         notes=notes,
-        warnings=warnings,
+        warnings=[*warnings, *([few] if few else [])],
         figures=[(_base64(folder / f"{name}.png"), caption) for name, caption in figures],
         version=__version__,
     )
     path = folder / "report.html"
     replace_file(path, text.encode())
     return path
+
+
+def score_names(metrics: Mapping[str, Any]) -> dict[str, str]:
+    """The scores in ``metrics.json`` and what they are called in full, those of single dimensions below their mean."""
+    names = {}
+    for name, label in SCORE_NAMES.items():
+        if name in metrics:
+            dimensions = [dimension for dimension in metrics.get("dimensions", []) if f"{name}_{dimension}" in metrics]
+            names[name] = f"{label}, mean of the dimensions" if len(dimensions) > 1 else label
+            if len(dimensions) > 1:
+                names |= {f"{name}_{dimension}": f"{label}: {dimension}" for dimension in dimensions}
+    return names
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -92,15 +92,20 @@ def to_markdown(rows: Sequence[ResultRow]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in escaped)
 
 
-def mean_and_std(mean: float, std: float | None) -> str:
-    """``67.2 ± 0.7``, or ``67.2`` where one seed gives no standard deviation."""
-    return f"{mean:.1f}" if std is None else f"{mean:.1f} ± {std:.1f}"
+def mean_and_std(mean: float | None, std: float | None, digits: int = 1) -> str:
+    """``67.2 ± 0.7``, ``67.2`` where one seed gives no standard deviation, or ``-`` for a score without meaning."""
+    if mean is None:
+        return "-"
+    return f"{mean:.{digits}f}" if std is None else f"{mean:.{digits}f} ± {std:.{digits}f}"
 
 
-def interval(bounds: Sequence[float]) -> str:
-    """``65.1–69.4``."""
+def interval(bounds: Sequence[float] | None, digits: int = 1) -> str:
+    """``65.1–69.4``, or ``-0.12 to 0.34`` where a bound is negative; ``-`` for none."""
+    if bounds is None:
+        return "-"
     low, high = bounds
-    return f"{low:.1f}–{high:.1f}"
+    between = " to " if low < 0 else "–"
+    return f"{low:.{digits}f}{between}{high:.{digits}f}"
 
 
 def _cells(row: ResultRow) -> tuple[str, ...]:

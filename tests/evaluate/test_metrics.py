@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
 
-from featcache.errors import StoreError
+from featcache.errors import PredictionsError
+from featcache.evaluate.intervals import expanded_tail
 from featcache.evaluate.metrics import macro_f1, recall_per_class, summarise, uar, wa
 
 CLASSES = ("anger", "joy", "neutral", "sadness")
@@ -177,13 +178,49 @@ def test_labels_and_ids_may_be_numbers(predictions):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t: t.drop(columns=["fold", "target"]), r"lack the columns 'fold', 'target'; expected: seed, fold"),
+        (lambda t: t.drop(columns=["fold", "target"]), r"no column 'fold', 'target'; there are: utterance_id, speaker"),
         (lambda t: t.iloc[:0], "no predictions to score"),
-        (lambda t: t.replace({"target": {"joy": "happy"}}), "the target 'happy', expected one of: anger, joy"),
-        (lambda t: t.replace({"prediction": {"joy": None}}), "hold the prediction"),
+        (lambda t: t.replace({"target": {"joy": "happy"}}), "unknown target 'happy', expected one of: anger, joy"),
+        (lambda t: t.replace({"prediction": {"joy": None}}), "prediction is 'None', expected a value"),
+        (lambda t: pd.concat([t, t.iloc[[3]]]), "utterance 'u03' stands twice under seed 123 and fold"),
         (lambda t: t.drop(index=0), "seed 123 tested 59 of 60 utterances"),
     ],
 )
 def test_faulty_predictions_are_told(predictions, change, message):
-    with pytest.raises(StoreError, match=message):
+    with pytest.raises(PredictionsError, match=message):
         summarise(change(predictions), CLASSES)
+
+
+def test_an_interval_is_that_of_the_score_averaged_over_seeds(predictions):
+    summary = summarise(predictions, CLASSES)
+    utterances = sorted(predictions["utterance_id"].unique())
+    of_seeds = [rows.set_index("utterance_id").loc[utterances] for _, rows in predictions.groupby("seed")]
+    speakers = of_seeds[0]["speaker_id"].to_numpy()
+
+    def mean_uar(rows):
+        return np.mean([100 * uar(seed["target"].iloc[rows], seed["prediction"].iloc[rows]) for seed in of_seeds])
+
+    rng = np.random.default_rng(3)
+    members = [np.flatnonzero(speakers == speaker) for speaker in np.unique(speakers)]
+    scores = [mean_uar(np.concatenate([members[i] for i in rng.integers(0, 5, 5)])) for _ in range(500)]
+    expected = np.quantile(scores, [expanded_tail(5), 1 - expanded_tail(5)])
+    # the tails of five speakers are nearly the extremes, which 500 resamples reach within a few percent of the range
+    np.testing.assert_allclose(summary["uar"]["ci95"], expected, atol=0.1 * np.ptp(expected))
+    assert summary["bootstrap"] == {"unit": "speakers", "count": 5}
+
+
+def test_intervals_over_utterances_stand_beside(predictions):
+    summary = summarise(predictions, CLASSES)
+    alone = summarise(predictions.assign(speaker_id=""), CLASSES)
+    for name in ("uar", "wa", "macro_f1"):
+        assert summary[name]["ci95_utterances"] == pytest.approx(alone[name]["ci95"])
+        assert alone[name]["ci95_utterances"] == alone[name]["ci95"]
+        low, high = summary[name]["ci95_utterances"]
+        assert low < summary[name]["mean"] < high
+
+
+def test_a_class_missing_from_a_resample_is_left_out():
+    # joy stands only with speaker b: the resamples of speaker a alone have anger only
+    rows = [(0, "1", "a", "anger", "anger"), (0, "2", "a", "anger", "anger")]
+    rows += [(0, "3", "b", "joy", "anger"), (0, "4", "b", "joy", "anger")]
+    assert summarise(table(*rows), ["anger", "joy"])["uar"]["ci95"] == [0.0, 100.0]

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from featcache.evaluate.metrics import summarise
+from featcache.evaluate.regression import summarise_regression
 from featcache.report import figures
 from featcache.report.html import write_report
 
@@ -129,3 +130,25 @@ def test_one_seed_needs_no_spread(tmp_path, metrics):
 def test_writing_again_gives_the_same_bytes(tmp_path, metrics):
     first = write(tmp_path, metrics).read_bytes()
     assert write(tmp_path, metrics).read_bytes() == first
+
+
+def test_few_speakers_are_warned_of(tmp_path, metrics):
+    assert "few speakers: in simulations" in Page(write(tmp_path, metrics).read_text(encoding="utf-8")).text
+    many = metrics | {"bootstrap": {"unit": "speakers", "count": 30}}
+    assert "few speakers" not in write(tmp_path, many).read_text(encoding="utf-8")
+
+
+def test_a_regression_has_its_own_scores_and_no_recall(tmp_path):
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"seed": 0, "fold": 0, "utterance_id": range(30), "speaker_id": np.arange(30) % 5})
+    for name in (SCRIPT, "constant"):
+        target = rng.normal(size=30) if name == SCRIPT else 1.0
+        noise = rng.normal(size=30) if name == SCRIPT else 0.0
+        table = table.assign(**{f"target_{name}": target, f"prediction_{name}": target + noise})
+    metrics = summarise_regression(table, [SCRIPT, "constant"])
+    page = Page(write(tmp_path, metrics).read_text(encoding="utf-8"))
+    assert f"(CCC): {SCRIPT} {metrics[f'ccc_{SCRIPT}']['mean']:.3f} " in page.text
+    assert "(CCC): constant - - - -" in page.text
+    assert "Recall" not in page.text
+    assert "Guessing" not in page.text
+    assert "script" not in {tag for tag, _ in page.tags}

@@ -1,0 +1,233 @@
+"""Table of predictions → the same table, checked, with the columns that every score expects."""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from featcache.errors import PredictionsError, listed
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from featcache.training.run_folder import Run
+
+KEYS = ("seed", "fold", "utterance_id", "speaker_id")
+COLUMNS = (*KEYS, "target", "prediction")
+OPTIONS = {
+    "seed": "--seed",
+    "fold": "--fold",
+    "utterance_id": "--id",
+    "speaker_id": "--speaker",
+    "target": "--target",
+    "prediction": "--prediction",
+}
+_MISSING = {"", "nan"}
+_MOST_CLASSES = 100  # more are no classes but numbers or names, unless somebody lists them
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictions:
+    """Predictions that can be scored.
+
+    Attributes:
+        table: seed, fold, utterance_id, speaker_id ("" for unknown), then target and prediction, or for a regression
+            ``target_<dim>`` and ``prediction_<dim>``; one row per seed, fold and tested utterance.
+        classes: All labels, in the order of the tables; none for a regression.
+        dimensions: What a regression predicts, in the order of the tables; none for a classification.
+    """
+
+    table: "pd.DataFrame"
+    classes: tuple[str, ...] = ()
+    dimensions: tuple[str, ...] = ()
+
+
+def read_predictions(
+    path: str | os.PathLike[str],
+    *,
+    columns: Mapping[str, str] | None = None,
+    classes: Sequence[str] | None = None,
+    task: str | None = None,
+) -> Predictions:
+    """Read a CSV table of anybody's predictions.
+
+    Args:
+        path: The table. Without a seed or fold column all rows are of one; without speakers they are unknown.
+        columns: What the columns ``seed``, ``fold``, ``utterance_id``, ``speaker_id``, ``target`` and ``prediction``
+            are called in it, where they have other names.
+        classes: All labels, in the order of the tables; by default those that occur, sorted.
+        task: ``classification`` or ``regression``; by default regression when there are columns ``target_<dim>`` and
+            no column for the target.
+
+    Raises:
+        PredictionsError: no table, missing columns, or rows that contradict each other.
+    """
+    import pandas as pd
+
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        told = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise PredictionsError(f"{path}: not readable as a table ({told}); expected a CSV with a header") from error
+    columns = {role: name for role, name in (columns or {}).items() if name}
+    absent = [f"{OPTIONS[role]} {name}" for role, name in columns.items() if name not in table]
+    if absent:
+        raise PredictionsError(f"{path} has no column for {', '.join(absent)}; there are: {', '.join(table.columns)}")
+    dimensions = _dimensions(table)
+    target, prediction = (columns.get(role, role) for role in ("target", "prediction"))
+    regression = task == "regression" or (task is None and target not in table and bool(dimensions))
+    if regression and (not dimensions or "target" in columns):
+        table = table.rename(columns={target: f"target_{target}", prediction: f"prediction_{target}"})
+        dimensions = (target,)
+    names = {columns.get(role, role): role for role in COLUMNS}
+    there = list(table.columns)
+    # a column that merely bears the name of one that is called otherwise here must not be taken for it
+    table = table.drop(columns=[role for role in columns if role in table and role not in names]).rename(columns=names)
+    try:
+        _require(table, ("utterance_id", *(_columns_of(dimensions) if regression else COLUMNS[-2:])), there)
+        table = table.assign(
+            seed=_whole_numbers(table["seed"]) if "seed" in table else 0,
+            fold=_whole_numbers(table["fold"]) if "fold" in table else 1,
+            speaker_id=table.get("speaker_id", ""),
+        )
+        return checked(table, classes=classes or (), dimensions=dimensions if regression else None)
+    except PredictionsError as error:
+        raise PredictionsError(f"{path}: {error}") from error
+
+
+def of_run(run: "Run") -> Predictions:
+    """The test predictions of a run.
+
+    Raises:
+        PredictionsError: they cannot be scored.
+    """
+    table = run.predictions()
+    try:
+        if "confusion" in run.metrics:
+            return checked(table, classes=tuple(run.metrics["confusion"]["classes"]))
+        return checked(table, dimensions=_dimensions(table))
+    except PredictionsError as error:
+        raise PredictionsError(f"{run.path / 'predictions.csv'}: {error}") from error
+
+
+def checked(
+    table: "pd.DataFrame", *, classes: Sequence[str] = (), dimensions: Sequence[str] | None = None
+) -> Predictions:
+    """The predictions, if they can be scored.
+
+    Args:
+        table: The rows; labels and ids become text, what a regression predicts numbers.
+        classes: All labels; by default those that occur, sorted.
+        dimensions: What a regression predicts; None for a classification.
+
+    Raises:
+        PredictionsError: no rows, missing columns or values, unknown labels, an utterance twice in one seed and fold
+            or with two targets, seeds that test different utterances.
+    """
+    _require(table, COLUMNS if dimensions is None else (*KEYS, *_columns_of(dimensions)), table.columns)
+    if table.empty:
+        raise PredictionsError("there are no predictions to score; expected a row per tested utterance")
+    table = table.assign(
+        utterance_id=_texts(table["utterance_id"]),
+        speaker_id=table["speaker_id"].astype(object).where(table["speaker_id"].notna(), "").astype(str),
+    )
+    if dimensions is not None:
+        table = table.assign(**{column: _numbers(table[column]) for column in _columns_of(dimensions)})
+        _check_rows(table, _columns_of(dimensions)[::2])
+        return Predictions(table=table, dimensions=tuple(dimensions))
+    table = table.assign(**{column: _texts(table[column]) for column in ("target", "prediction")})
+    labels = sorted({*table["target"], *table["prediction"]})
+    if not classes and len(labels) > _MOST_CLASSES:
+        raise PredictionsError(
+            f"there are {len(labels)} different labels such as {labels[0]!r}; for numbers take --task regression, and "
+            "for so many classes list them with --classes"
+        )
+    classes = tuple(dict.fromkeys(classes)) or tuple(labels)
+    for column in ("target", "prediction"):
+        unknown = sorted(set(table[column]) - set(classes))
+        if unknown:
+            raise PredictionsError(f"unknown {column} {listed(unknown)}, expected one of: {', '.join(classes)}")
+    _check_rows(table, ["target"])
+    return Predictions(table=table, classes=classes)
+
+
+def codes_of(labels: "pd.Series[Any]", classes: Sequence[str]) -> np.ndarray[Any, np.dtype[np.intp]]:
+    """(num_rows,) the position of each label among the classes, -1 for one that is not there."""
+    import pandas as pd
+
+    return pd.Index(classes).get_indexer(pd.Index(labels.astype(str)))
+
+
+def _require(table: "pd.DataFrame", columns: Sequence[str], there: Iterable[object]) -> None:
+    missing = [column for column in columns if column not in table]
+    if missing:
+        options = [f"{OPTIONS[column]} COLUMN" for column in missing if column in OPTIONS]
+        hint = f"; name yours with {', '.join(options)}" if options else ""
+        raise PredictionsError(f"no column {listed(missing)}; there are: {', '.join(map(str, there))}{hint}")
+
+
+def _check_rows(table: "pd.DataFrame", targets: Sequence[str]) -> None:
+    keys = ["seed", "fold", "utterance_id"]
+    twice = table.loc[table.duplicated(keys), keys]
+    if len(twice):
+        seed, fold, utterance_id = twice.iloc[0]
+        more = f", and {len(twice) - 1} more rows like it" if len(twice) > 1 else ""
+        raise PredictionsError(
+            f"utterance {utterance_id!r} stands twice under seed {seed} and fold {fold}{more}; expected one row each"
+        )
+    for column in ("speaker_id", *targets):
+        differing = table.drop_duplicates(["utterance_id", column])
+        several = differing.loc[differing.duplicated("utterance_id", keep=False), ["utterance_id", column]]
+        if len(several):
+            utterance_id = several["utterance_id"].iloc[0]
+            values = several.loc[several["utterance_id"] == utterance_id, column]
+            raise PredictionsError(f"utterance {utterance_id!r} has several values of {column}: {listed(values)}")
+    num_utterances = table["utterance_id"].nunique()
+    for seed, tested in table.groupby("seed")["utterance_id"].nunique().items():
+        if tested < num_utterances:
+            raise PredictionsError(
+                f"seed {seed} tested {tested} of {num_utterances} utterances; "
+                "all seeds must test the same ones to be compared, so finish or leave out this seed"
+            )
+
+
+def _texts(values: "pd.Series[Any]") -> "pd.Series[Any]":
+    texts = values.astype(object).where(values.notna(), "").astype(str)
+    _refuse(texts.str.lower().isin(_MISSING), values, "a value")
+    return texts
+
+
+def _numbers(values: "pd.Series[Any]") -> "pd.Series[Any]":
+    import pandas as pd
+
+    numbers = pd.to_numeric(values, errors="coerce").astype(float)
+    _refuse(~numbers.abs().lt(np.inf), values, "a finite number")
+    return numbers
+
+
+def _refuse(faulty: "pd.Series[Any]", values: "pd.Series[Any]", expected: str) -> None:
+    if faulty.any():
+        row = int(np.flatnonzero(faulty)[0])
+        more = f" ({int(faulty.sum())} such rows)" if faulty.sum() > 1 else ""
+        found = str(values.iloc[row])
+        raise PredictionsError(f"row {row + 1}: {values.name} is {found!r}, expected {expected}{more}")
+
+
+def _whole_numbers(texts: "pd.Series[Any]") -> "pd.Series[Any]":
+    """Numbers, so that seed 2 stands before seed 10, or the texts as they are when they are something else."""
+    _refuse(texts.str.lower().isin(_MISSING), texts, "a value")
+    try:
+        return texts.astype(np.int64)
+    except ValueError:
+        return texts
+
+
+def _dimensions(table: "pd.DataFrame") -> tuple[str, ...]:
+    names = [str(column).removeprefix("target_") for column in table.columns if str(column).startswith("target_")]
+    return tuple(name for name in names if f"prediction_{name}" in table)
+
+
+def _columns_of(dimensions: Sequence[str]) -> list[str]:
+    return [f"{kind}_{name}" for name in dimensions for kind in ("target", "prediction")]

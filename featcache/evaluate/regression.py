@@ -1,0 +1,80 @@
+"""Predictions of continuous dimensions → CCC, Pearson correlation and RMSE, over folds and seeds.
+
+All scores come from sums of moments: of both values, their squares and their product, one set per dimension.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from featcache.evaluate.predictions import Predictions, checked
+from featcache.evaluate.sums import Numbers, Sums, ratio
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCORES = ("ccc", "rmse", "pearson")
+_NUM_MOMENTS = 7
+
+# A variance below this share of the mean square is rounding: the values are the same.
+_ROUNDING = 1e-13
+
+
+def summarise_regression(predictions: "pd.DataFrame", dimensions: Sequence[str]) -> dict[str, Any]:
+    """What ``metrics.json`` holds for a regression: ``ccc`` and ``pearson`` in [-1, 1], ``rmse`` in the labels' unit.
+
+    ``ccc``, ``rmse`` and ``pearson`` are means over the dimensions, ``ccc_<dim>`` and so on are of one. Seeds, folds
+    and intervals are as in :func:`~featcache.evaluate.metrics.summarise`. Where nothing varies, a score is None.
+
+    Args:
+        predictions: The rows of ``predictions.csv``: ``target_<dim>`` and ``prediction_<dim>`` for every dimension.
+        dimensions: Their names, in the order of the tables.
+
+    Returns: numbers, text, lists and dictionaries that JSON can hold; never NaN.
+
+    Raises:
+        PredictionsError: rows that cannot be scored, see :func:`~featcache.evaluate.predictions.checked`.
+
+    Source: Lin 1989, A concordance correlation coefficient to evaluate reproducibility; with moments over n, not n − 1.
+    """
+    sums = moment_sums(checked(predictions, dimensions=dimensions))
+    return sums.summary() | {"dimensions": list(dimensions)}
+
+
+def moment_sums(predictions: Predictions) -> Sums:
+    """The moments of checked predictions, (num_dimensions · 7) sums."""
+    from scipy import sparse
+
+    table, dimensions = predictions.table, predictions.dimensions
+    target = table[[f"target_{name}" for name in dimensions]].to_numpy(float)
+    prediction = table[[f"prediction_{name}" for name in dimensions]].to_numpy(float)
+    # moments about values far from the mean lose digits
+    x_origin, y_origin = np.median(target, axis=0), np.median(prediction, axis=0)
+    x, y = target - x_origin, prediction - y_origin
+    squared_error = (target - prediction) ** 2
+    moments = np.stack([np.ones_like(x), x, y, x * x, y * y, x * y, squared_error], axis=-1)
+    shift = x_origin - y_origin
+
+    def score(sums: Numbers) -> Numbers:
+        return _scores(sums.reshape(*sums.shape[:-1], len(dimensions), _NUM_MOMENTS), shift)
+
+    names = tuple(f"{score}_{name}" for score in SCORES for name in dimensions)
+    return Sums.of(table, sparse.csr_array(moments.reshape(len(table), -1)), score, (*SCORES, *names))
+
+
+def _scores(sums: Numbers, shift: Numbers) -> Numbers:
+    """Moments (…, num_dimensions, 7) → (…, 3 + 3 · num_dimensions), means over the dimensions first."""
+    number = sums[..., :1]
+    x, y, xx, yy, xy, error = np.moveaxis(ratio(sums[..., 1:], np.broadcast_to(number, sums[..., 1:].shape)), -1, 0)
+    x_variance, y_variance = _variance(x, xx), _variance(y, yy)
+    covariance = np.where((x_variance > 0) & (y_variance > 0), xy - x * y, 0.0)
+    ccc = ratio(2 * covariance, x_variance + y_variance + (x - y + shift) ** 2)
+    pearson = ratio(covariance, np.sqrt(x_variance * y_variance))
+    scores = [np.clip(ccc, -1, 1), np.sqrt(error), np.clip(pearson, -1, 1)]
+    return np.concatenate([np.stack([values.mean(axis=-1) for values in scores], axis=-1), *scores], axis=-1)
+
+
+def _variance(mean: Numbers, mean_square: Numbers) -> Numbers:
+    variance = mean_square - mean**2
+    return np.where(variance > _ROUNDING * mean_square, variance, 0.0)

@@ -1,0 +1,85 @@
+"""Predictions of classes → classification report and confusion matrices, as text, tables and a figure."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from featcache.evaluate.predictions import checked
+from featcache.files import replace_file
+from featcache.report import figures
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+REPORT = "classification_report"
+CONFUSION = "confusion_matrix"
+
+
+def write_classification_report(
+    predictions: "pd.DataFrame", folder: str | os.PathLike[str], *, classes: Sequence[str] = ()
+) -> None:
+    """Write how each class fares, all as the mean over seeds, the folds of a seed together.
+
+    ``classification_report.txt`` and ``.csv``: precision, recall and F1 of each class in percent, and its support (test
+    utterances); then accuracy, and the means over classes, plain (``macro``) and by support (``weighted``).
+    ``confusion_matrix.csv``: how many utterances of each target (rows) were predicted as what (columns).
+    ``confusion_matrix_normalised.csv``: the same in percent of the row. A share of nothing is an empty cell.
+    ``confusion_matrix.png`` and ``.svg``: both in one figure.
+
+    Args:
+        predictions: The rows of ``predictions.csv``.
+        folder: Where to write.
+        classes: All labels, in the order of the tables; by default those that occur, sorted.
+
+    Raises:
+        PredictionsError: rows that cannot be scored.
+    """
+    found = checked(predictions, classes=classes)
+    folder, labels = Path(folder), list(found.classes)
+    of_seeds = [rows for _, rows in found.table.groupby("seed")]
+    report = _mean([_report(rows, labels) for rows in of_seeds])
+    replace_file(folder / f"{REPORT}.csv", report.to_csv(index_label="class").encode())
+    seeds = "1 seed" if len(of_seeds) == 1 else f"mean over {len(of_seeds)} seeds"
+    text = report.to_string(float_format=lambda value: f"{value:.1f}", na_rep="-")
+    replace_file(folder / f"{REPORT}.txt", f"{text}\n\nPrecision, recall and F1 in percent; {seeds}.\n".encode())
+    counts = _mean([_counts(rows, labels) for rows in of_seeds])
+    replace_file(folder / f"{CONFUSION}.csv", counts.to_csv(index_label="target").encode())
+    normalised = 100 * counts.div(counts.sum(axis=1).replace(0, np.nan), axis=0)
+    replace_file(folder / f"{CONFUSION}_normalised.csv", normalised.to_csv(index_label="target").encode())
+    figures.save(figures.confusion_matrix(counts.to_numpy(), labels), folder / CONFUSION)
+
+
+def _report(rows: "pd.DataFrame", labels: list[str]) -> "pd.DataFrame":
+    import pandas as pd
+    from sklearn.metrics import accuracy_score, precision_recall_fscore_support
+
+    given = {"labels": labels, "zero_division": np.nan}
+    columns = ["precision", "recall", "f1", "support"]
+    of_classes = precision_recall_fscore_support(rows["target"], rows["prediction"], **given)
+    table = pd.DataFrame(np.transpose(of_classes), index=labels, columns=columns)
+    lines = {"accuracy": [np.nan, np.nan, accuracy_score(rows["target"], rows["prediction"]), len(rows)]}
+    for average in ("macro", "weighted"):
+        means = precision_recall_fscore_support(rows["target"], rows["prediction"], average=average, **given)
+        lines[f"{average} avg"] = [*means[:3], len(rows)]
+    table = pd.concat([table, pd.DataFrame.from_dict(lines, orient="index", columns=columns)])
+    table[columns[:3]] *= 100
+    return table
+
+
+def _counts(rows: "pd.DataFrame", labels: list[str]) -> "pd.DataFrame":
+    import pandas as pd
+    from sklearn.metrics import confusion_matrix
+
+    counts = confusion_matrix(rows["target"], rows["prediction"], labels=labels)
+    return pd.DataFrame(counts, index=labels, columns=labels)
+
+
+def _mean(tables: "Sequence[pd.DataFrame]") -> "pd.DataFrame":
+    """Cell by cell, over the tables in which the cell is defined."""
+    import pandas as pd
+
+    stacked = np.ma.masked_invalid([table.to_numpy(float) for table in tables])
+    return pd.DataFrame(stacked.mean(axis=0).filled(np.nan), index=tables[0].index, columns=tables[0].columns)

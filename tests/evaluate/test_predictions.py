@@ -1,0 +1,204 @@
+"""Anybody's tables of predictions: columns of other names, and every fault in one line."""
+
+import csv
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from featcache.errors import PredictionsError
+from featcache.evaluate.predictions import checked, of_run, read_predictions
+from featcache.training.run_folder import Run
+
+ROWS = [
+    {"seed": "10", "fold": "1", "utterance_id": "a", "speaker_id": "03", "target": "joy", "prediction": "joy"},
+    {"seed": "10", "fold": "2", "utterance_id": "b", "speaker_id": "04", "target": "anger", "prediction": "joy"},
+    {"seed": "9", "fold": "1", "utterance_id": "a", "speaker_id": "03", "target": "joy", "prediction": "anger"},
+    {"seed": "9", "fold": "2", "utterance_id": "b", "speaker_id": "04", "target": "anger", "prediction": "anger"},
+]
+DIMENSIONS = [
+    {"utterance_id": name, "target_arousal": x, "prediction_arousal": y, "target_valence": y, "prediction_valence": x}
+    for name, x, y in (("a", "1.5", "2"), ("b", "-1", "0"), ("c", "3e-1", "1"))
+]
+# what a CSV can hold and a reader gives back: no lone surrogates, no carriage returns
+texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\x00"), min_size=1, max_size=8).filter(
+    lambda text: text.strip().lower() not in ("", "nan")
+)
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(rows, name="p.csv"):
+        pd.DataFrame(rows).to_csv(tmp_path / name, index=False)
+        return tmp_path / name
+
+    return write
+
+
+def test_a_table_of_ours_is_read_as_it_is(write):
+    found = read_predictions(write(ROWS))
+    assert found.classes == ("anger", "joy")
+    assert found.dimensions == ()
+    assert found.table["seed"].tolist() == [10, 10, 9, 9]
+    assert found.table["speaker_id"].tolist() == ["03", "04"] * 2
+    assert found.table["prediction"].tolist() == ["joy", "joy", "anger", "anger"]
+
+
+def test_columns_may_have_other_names(write):
+    names = {
+        "target": "truth",
+        "prediction": "target",  # a column that bears the name of another
+        "utterance_id": "file",
+        "speaker_id": "actor",
+        "seed": "run",
+        "fold": "split",
+    }
+    renamed = pd.DataFrame(ROWS).rename(columns=names)
+    found = read_predictions(write(renamed), columns=names)
+    pd.testing.assert_frame_equal(found.table, read_predictions(write(ROWS)).table)
+
+
+def test_a_column_of_another_meaning_is_not_taken_for_ours(write):
+    rows = [{**row, "actor": "x"} for row in ROWS]
+    found = read_predictions(write(rows), columns={"speaker_id": "actor"})
+    assert found.table["speaker_id"].tolist() == ["x"] * 4
+
+
+def test_seeds_folds_and_speakers_may_be_absent(write):
+    rows = [{name: row[name] for name in ("utterance_id", "target", "prediction")} for row in ROWS[:2]]
+    found = read_predictions(write(rows)).table
+    assert found["seed"].nunique() == found["fold"].nunique() == 1
+    assert found["speaker_id"].tolist() == ["", ""]
+
+
+def test_classes_may_have_any_order(write):
+    assert read_predictions(write(ROWS), classes=["joy", "none", "anger"]).classes == ("joy", "none", "anger")
+
+
+def test_a_class_named_twice_is_one(write):
+    assert read_predictions(write(ROWS), classes=["joy", "anger", "joy"]).classes == ("joy", "anger")
+
+
+def test_many_classes_must_be_named(write):
+    rows = [{"utterance_id": i, "target": f"{i / 7:.3f}", "prediction": "0.000"} for i in range(101)]
+    with pytest.raises(PredictionsError, match=r"there are 101 different labels such as '0.000'; for numbers take"):
+        read_predictions(write(rows))
+    labels = [row["target"] for row in rows]
+    assert read_predictions(write(rows), classes=labels).classes == tuple(labels)
+    assert len(read_predictions(write(rows), task="regression").table) == 101
+
+
+def test_seeds_may_be_words(write):
+    rows = [{**row, "seed": f"run {row['seed']}"} for row in ROWS]
+    assert read_predictions(write(rows)).table["seed"].tolist() == ["run 10", "run 10", "run 9", "run 9"]
+
+
+def test_a_byte_order_mark_is_no_part_of_a_name(write):
+    path = write(ROWS)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert len(read_predictions(path).table) == 4
+
+
+def test_dimensions_make_a_regression(write):
+    found = read_predictions(write(DIMENSIONS))
+    assert found.dimensions == ("arousal", "valence")
+    assert found.classes == ()
+    assert found.table["prediction_arousal"].tolist() == [2, 0, 1]
+    assert found.table["target_arousal"].tolist() == [1.5, -1, 0.3]
+
+
+def test_one_dimension_may_be_named_by_options(write):
+    rows = [{"utterance_id": name, "mos": value, "guess": value} for name, value in (("a", "1"), ("b", "2"))]
+    found = read_predictions(write(rows), columns={"target": "mos", "prediction": "guess"}, task="regression")
+    assert found.dimensions == ("mos",)
+    assert found.table["prediction_mos"].tolist() == [1, 2]
+
+
+@settings(max_examples=50)
+@given(st.lists(st.tuples(texts, texts, texts), min_size=1, max_size=6, unique_by=lambda row: row[0]))
+def test_any_text_can_name_utterances_and_classes(rows):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "p.csv"
+        with open(path, "w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([("utterance_id", "target", "prediction"), *rows])
+        found = read_predictions(path)
+    assert list(found.table[["utterance_id", "target", "prediction"]].itertuples(index=False, name=None)) == rows
+    assert set(found.classes) == {label for _, *labels in rows for label in labels}
+
+
+def changed(row, **values):
+    return [*ROWS[:row], {**ROWS[row], **values}, *ROWS[row + 1 :]]
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "message"),
+    [
+        (
+            [{"file": "a", "target": "joy", "prediction": "joy"}],
+            {},
+            r"no column 'utterance_id'; there are: file, target, prediction; name yours with "
+            "--id COLUMN$",
+        ),
+        (ROWS, {"columns": {"seed": "run"}}, r"has no column for --seed run; there are: seed, fold, utterance_id, "),
+        (changed(0, target=""), {}, r"row 1: target is '', expected a value$"),
+        (changed(3, prediction="NaN"), {}, r"row 4: prediction is 'NaN', expected a value$"),
+        (changed(2, utterance_id=""), {}, r"row 3: utterance_id is '', expected a value$"),
+        (changed(2, seed=""), {}, r"row 3: seed is '', expected a value$"),
+        (ROWS, {"classes": ["joy"]}, r"unknown target 'anger', expected one of: joy$"),
+        (changed(0, prediction="bliss"), {"classes": ["joy", "anger"]}, "unknown prediction 'bliss', expected one"),
+        ([*ROWS, ROWS[1]], {}, r"utterance 'b' stands twice under seed 10 and fold 2; expected one row each$"),
+        ([*ROWS, *ROWS], {}, r"stands twice under seed 10 and fold 1, and 3 more rows like it; expected"),
+        (ROWS[:3], {}, r"seed 9 tested 1 of 2 utterances; all seeds must test the same ones"),
+        (changed(2, target="anger"), {}, r"utterance 'a' has several values of target: 'joy', 'anger'$"),
+        (changed(2, speaker_id="04"), {}, r"utterance 'a' has several values of speaker_id: '03', '04'$"),
+        ([{**DIMENSIONS[0], "target_valence": "high"}], {}, "row 1: target_valence is 'high', expected a finite"),
+        ([{**DIMENSIONS[0], "prediction_arousal": ""}], {}, "row 1: prediction_arousal is '', expected a finite"),
+        ([{**DIMENSIONS[0], "prediction_arousal": "inf"}], {}, "prediction_arousal is 'inf', expected a finite number"),
+        (DIMENSIONS, {"task": "classification"}, "no column 'target', 'prediction'; there are: utterance_id, "),
+        ([{"utterance_id": "a"}], {"task": "regression"}, "no column 'target_target', 'prediction_target'; there are"),
+    ],
+)
+def test_faults_are_told_in_one_line(write, rows, options, message):
+    with pytest.raises(PredictionsError, match=message) as told:
+        read_predictions(write(rows), **options)
+    assert "\n" not in str(told.value)
+    assert "p.csv" in str(told.value)
+
+
+@pytest.mark.parametrize("content", [None, "", 'a,b\n"1', "\x00\xff"])
+def test_what_is_no_table_is_told(tmp_path, content):
+    path = tmp_path / "p.csv"
+    if content is not None:
+        path.write_bytes(content.encode("latin-1"))
+    with pytest.raises(PredictionsError, match=r"p\.csv: .*(not readable as a table \(.+\)|no column)"):
+        read_predictions(path)
+
+
+def test_a_header_alone_is_told(tmp_path):
+    (tmp_path / "p.csv").write_text("utterance_id,target,prediction\n")
+    with pytest.raises(PredictionsError, match=r"p\.csv: there are no predictions to score"):
+        read_predictions(tmp_path / "p.csv")
+
+
+def test_the_input_stays_as_it_was():
+    table = pd.DataFrame(ROWS).assign(speaker_id=[None, "x", np.nan, "x"])
+    before = table.copy()
+    assert checked(table).table["speaker_id"].tolist() == ["", "x", "", "x"]
+    pd.testing.assert_frame_equal(table, before)
+
+
+def test_predictions_of_a_run(tmp_path):
+    pd.DataFrame(ROWS).to_csv(tmp_path / "predictions.csv", index=False)
+    (tmp_path / "config.yaml").write_text("{}")
+    (tmp_path / "metrics.json").write_text('{"confusion": {"classes": ["joy", "anger", "fear"]}}')
+    assert of_run(Run(tmp_path)).classes == ("joy", "anger", "fear")
+    (tmp_path / "metrics.json").write_text('{"confusion": {"classes": ["joy"]}}')
+    with pytest.raises(PredictionsError, match=r"predictions\.csv: unknown target 'anger'"):
+        of_run(Run(tmp_path))
+    pd.DataFrame(DIMENSIONS).assign(seed=1, fold=1, speaker_id="x").to_csv(tmp_path / "predictions.csv", index=False)
+    (tmp_path / "metrics.json").write_text('{"ccc": {}}')
+    assert of_run(Run(tmp_path)).dimensions == ("arousal", "valence")
