@@ -247,9 +247,9 @@ class Measured:
         return Table(
             title="Training",
             text=f"A synthetic cache of {self.num_utterances} utterances of 150 to 220 frames, 13 layers of 768 in "
-            "float16. The plain loop reads and z-scores utterance by utterance in a DataLoader, one seed after the other, "
-            "for one epoch. The roofline is the bytes that each seed must read, twice where it learns, at the rate of a large "
-            "copy, and its operations at the rate of a large matrix product.",
+            "float16. The plain loop reads and z-scores utterance by utterance in a DataLoader, one seed after the "
+            "other, for one epoch. The roofline is the bytes that each seed must read, twice where it learns, at the "
+            "rate of a large copy, and its operations at the rate of a large matrix product.",
             columns=("case", "featcache (s)", "compared with (s)", "times as fast", ""),
             rows=[row.cells() for row in self.rows],
         )
