@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
+from weakref import WeakSet
 
 import numpy as np
 import numpy.typing as npt
@@ -45,6 +46,7 @@ class FeatureStore(Mapping[str, npt.NDArray[np.float32]]):
         self.frame_shift: float = self.metadata["frame_shift"]
         self.pooled_only = layout.is_pooled(self.metadata)
         self._rows = {row["id"]: row for row in catalogue.utterances}
+        self._open: WeakSet[Shard] = WeakSet()
         self._shard = lru_cache(maxsize=OPEN_SHARDS)(self._open_shard)
 
     def __len__(self) -> int:
@@ -94,7 +96,8 @@ class FeatureStore(Mapping[str, npt.NDArray[np.float32]]):
 
     def forget(self) -> None:
         """Let go of what has been read: mapped pages count as this process's memory until another one needs it."""
-        self._shard.cache_clear()
+        for shard in list(self._open):
+            shard.forget()
 
     @property
     def utterance_ids(self) -> tuple[str, ...]:
@@ -179,6 +182,7 @@ class FeatureStore(Mapping[str, npt.NDArray[np.float32]]):
         differing = [name for name in layout.ATTRIBUTES if str(shard.attributes[name]) != str(self.metadata[name])]
         if differing:
             raise StoreError(f"{shard.path} is of another store: {', '.join(differing)} differ; remove it")
+        self._open.add(shard)
         return shard
 
     def __repr__(self) -> str:
