@@ -64,6 +64,7 @@ def sweep(
     scalar_norm: bool = False,
     device: str = "cpu",
     jobs: int = 1,
+    scheduler: str | None = None,
     name: str | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -92,8 +93,9 @@ def sweep(
         scalar_norm: Normalise with one mean and deviation for all dimensions of a layer, as Pepino et al. 2021 did
             spectrograms.
         device: As torch names it, or ``auto``.
-        jobs: Processes that share the folds, and the cores; run inside ``joblib.parallel_config(backend="dask")``
-            they are tasks of a Dask cluster.
+        jobs: Processes that share the folds, and the cores.
+        scheduler: Address of a Dask scheduler, such as ``tcp://host:8786``, whose workers share the folds instead. They
+            read the cache and write the runs under the same paths as this process.
         name: Of the run folder, for a single run; by default made from the settings.
         resume: Go on with what was interrupted.
         overwrite: Train again although a finished run of that name is there.
@@ -138,7 +140,8 @@ def sweep(
     if todo:
         _tell([setups[i] for i in todo])
         job = Job(cache=folder, requests=[requests[i] for i in todo], paths=[paths[i] for i in todo], device=device)
-        job.carry_out([setups[i] for i in todo], asked, processes=jobs, resume=resume, overwrite=overwrite)
+        left = [setups[i] for i in todo]
+        job.carry_out(left, asked, processes=jobs, scheduler=scheduler, resume=resume, overwrite=overwrite)
     return [run or Run(path) for run, path in zip(found, paths, strict=True)]
 
 
