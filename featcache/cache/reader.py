@@ -63,18 +63,18 @@ class FeatureStore(Mapping[str, npt.NDArray[np.float32]]):
         return self.view(utterance_id).astype(np.float32)
 
     def view(
-        self, utterance_id: str, layers: Sequence[int] | None = None, frames: slice | None = None
+        self, utterance_id: str, layers: Sequence[int] | slice | None = None, frames: slice | None = None
     ) -> npt.NDArray[Any]:
         """Read an utterance or a part of it, and nothing else.
 
         Args:
             utterance_id: Which.
-            layers: Positions of layers, in the order in which they are wanted; all by default.
+            layers: Which, as a slice, or positions in the order in which they are wanted; all by default.
             frames: Which of the utterance's frames; all by default.
 
         Returns:
             (num_layers, num_frames, hidden_size) in the storage dtype, mapped from the file and read-only; a copy where
-            layers are named. A store of 8 bits gives float32 instead, restored.
+            positions are named. A store of 8 bits gives float32 instead, restored.
 
         Raises:
             KeyError: no such utterance.
@@ -87,7 +87,7 @@ class FeatureStore(Mapping[str, npt.NDArray[np.float32]]):
                 "or extract with frames into a store of another --name"
             )
         first, num_frames = shard.utterances["first_frame"][row], shard.utterances["num_frames"][row]
-        wanted = slice(None) if layers is None else list(layers)
+        wanted = layers if isinstance(layers, slice) else slice(None) if layers is None else list(layers)
         features = shard.features[:, first : first + num_frames][:, frames or slice(None)][wanted]
         if "step" in shard.statistics:
             mean, step = (shard.statistics[name][row][wanted] for name in ("mean", "step"))

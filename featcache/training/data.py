@@ -77,13 +77,9 @@ class Features:
         if self.pooling:
             return torch.from_numpy(self._pooled(utterance_id, normaliser))
         needed = slice(2 * num_frames if self.halved else num_frames)
-        first, last = self.layers[0], self.layers[-1] + 1
-        in_one_piece = last - first == len(self.layers)
-        stored = (
-            self.store.view(utterance_id, None, needed)[first:last]
-            if in_one_piece
-            else self.store.view(utterance_id, self.layers, needed)
-        )
+        in_one_piece = slice(self.layers[0], self.layers[-1] + 1)
+        whole = in_one_piece.stop - in_one_piece.start == len(self.layers)
+        stored = self.store.view(utterance_id, in_one_piece if whole else self.layers, needed)
         # torch widens 16-bit numbers many times as fast as numpy does
         features = torch.from_numpy(stored).to(torch.float32, copy=True).numpy()
         if self.halved:
