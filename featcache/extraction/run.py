@@ -17,6 +17,7 @@ from featcache.extraction.long import StoppedError, record_in_windows
 from featcache.extraction.plan import Item, Plan, Target, groups, pack
 from featcache.extraction.report import Failure
 from featcache.extractors.base import Features, signal_for
+from featcache.machine import give_back
 from featcache.progress import progress, real_time
 
 log = logging.getLogger(__name__)
@@ -183,6 +184,7 @@ class Run:
                         path=utterance.path,
                         reason=outcome.reasons[target.name],
                     )
+        give_back()  # what a shard took lies scattered, and would be added to by the next one
         self.extracted |= {outcome.item.utterance.utterance_id for outcome in outcomes if outcome.records}
         failures = [failure for target in self._targets for failure in target.failures.values()]
         if self._strict and failures:

@@ -11,13 +11,14 @@ import numpy as np
 
 from featcache.cache.reader import FeatureCache
 from featcache.heads import create_head
+from featcache.machine import give_back
 from featcache.normalise import fit_normaliser
 from featcache.progress import progress
 from featcache.scheduler import connected
 from featcache.threads import available_cores
 from featcache.training.data import frames_in_use
 from featcache.training.groups import Member, group
-from featcache.training.memory import Memory, WorkingCopy, give_back, plan_working_copy
+from featcache.training.memory import Memory, WorkingCopy, plan_working_copy
 from featcache.training.results import record_of, write_results
 from featcache.training.run_folder import COMPUTED, UnfinishedRun
 from featcache.training.setup import SVM, Setup, head_sizes, resolve

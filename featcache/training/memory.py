@@ -1,6 +1,5 @@
 """``--memory`` × what there is → the dtype of a working copy of the features, and how much of it is held at a time."""
 
-import ctypes
 import math
 import os
 import re
@@ -12,6 +11,7 @@ from pathlib import Path
 import torch
 
 from featcache.errors import ModelError
+from featcache.machine import available_memory
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "int8": torch.int8}
 # Of the memory that this process may have, what it takes without being told.
@@ -126,29 +126,12 @@ def has_fast_bfloat16(device: str = "cpu") -> bool:
     return any(test() for test in tests if test)
 
 
-def available_memory() -> float:
-    """What this process may take, in bytes: the machine's, or less where a container or a job scheduler says so."""
-    physical = float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    try:
-        limit = float(Path("/sys/fs/cgroup/memory.max").read_text())
-    except (OSError, ValueError):  # no cgroups, or "max"
-        return physical
-    return min(physical, limit)
-
-
 def _in_gib(size: float) -> str:
     return f"{size / 2**30:.2g} GiB"
 
 
 def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
-
-
-def give_back() -> None:
-    """Return freed memory to the system; glibc would keep it, and it would count as taken."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim:
-        trim(0)
 
 
 def _resident() -> float:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from featcache.heads.packed import Packed, pack
+from featcache.machine import give_back
 from featcache.normalise import Normaliser
 from featcache.threads import one_thread_each
 from featcache.training.data import Features, frames_in_use
-from featcache.training.memory import WorkingCopy, give_back
+from featcache.training.memory import WorkingCopy
 
 # A window is put together from so many pieces of the cache, each of which is read in one go.
 PIECES = 32

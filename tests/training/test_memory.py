@@ -7,9 +7,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from featcache import machine as machine_memory
 from featcache.errors import ModelError
+from featcache.machine import available_memory
 from featcache.training import memory
-from featcache.training.memory import DTYPES, Memory, WorkingCopy, available_memory, plan_working_copy
+from featcache.training.memory import DTYPES, Memory, WorkingCopy, plan_working_copy
 
 UNITS = {
     "": 1,
@@ -162,15 +164,15 @@ def test_memory_that_was_freed_does_not_count_any_more():
     taken = [torch.ones(2**18) for _ in range(256)]  # 256 MiB in pieces that the allocator keeps when they are freed
     full = memory._resident()
     del taken
-    memory.give_back()
+    machine_memory.give_back()
     assert full - memory._resident() > 200 * 2**20
 
 
 def test_a_container_that_allows_less_is_heeded(monkeypatch):
     whole = available_memory()
-    monkeypatch.setattr(memory.Path, "read_text", lambda path: "1000000\n")
+    monkeypatch.setattr(machine_memory.Path, "read_text", lambda path: "1000000\n")
     assert available_memory() == 1_000_000
-    monkeypatch.setattr(memory.Path, "read_text", lambda path: "max\n")
+    monkeypatch.setattr(machine_memory.Path, "read_text", lambda path: "max\n")
     assert available_memory() >= whole
 
 
@@ -179,5 +181,5 @@ def test_where_linux_does_not_tell_the_peak_counts(monkeypatch):
         raise FileNotFoundError
 
     told = memory._resident()
-    monkeypatch.setattr(memory.Path, "read_text", no_such_file)
+    monkeypatch.setattr(machine_memory.Path, "read_text", no_such_file)
     assert memory._resident() >= told * 0.9
