@@ -288,6 +288,9 @@ def fit(
     scalar_norm: Annotated[
         bool, typer.Option("--scalar-norm", help="One mean and deviation for all dimensions, as for spectrograms.")
     ] = False,
+    norm_by: Annotated[
+        str, typer.Option(help="What --norm speaker takes for the speaker: a label such as dialogue_half.")
+    ] = "speaker_id",
     layer_weighting: Annotated[
         LayerWeighting, typer.Option(help="How layer weights are made to sum to 1.")
     ] = LayerWeighting.abs,
@@ -337,6 +340,7 @@ def fit(
         layer_weighting=layer_weighting.value,
         pooling=pooling,
         scalar_norm=scalar_norm,
+        norm_by=norm_by,
         corpus=corpus,
         protocol=protocol,
         target=target,

@@ -5,13 +5,12 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from featcache.cache.reader import FeatureCache
 from featcache.heads import create_head
-from featcache.normalise import fit_normaliser
+from featcache.normalise import SPEAKER, fit_normaliser
 from featcache.progress import progress
 from featcache.threads import available_cores
 from featcache.training.data import frames_in_use
@@ -19,7 +18,7 @@ from featcache.training.groups import Member, group
 from featcache.training.memory import Memory, WorkingCopy, give_back, plan_working_copy
 from featcache.training.results import record_of, write_results
 from featcache.training.run_folder import COMPUTED, UnfinishedRun
-from featcache.training.setup import SVM, Setup, head_sizes, resolve
+from featcache.training.setup import SVM, Request, Setup, head_sizes, resolve
 from featcache.training.svm import SVMTraining
 from featcache.training.train import Trainable, Training, train_together
 from featcache.training.windows import READ_AT_ONCE, Source, num_values, values_per_frame
@@ -40,7 +39,7 @@ class Job:
     """
 
     cache: Path
-    requests: list[dict[str, Any]]
+    requests: list[Request]
     paths: list[Path]
     device: str
     copies: tuple[WorkingCopy, ...] = ()
@@ -68,7 +67,7 @@ class Job:
                 stack.enter_context(run.locked())
                 run.begin(resume=resume, overwrite=overwrite)
             scores: list[float] = []
-            title = f"{len(runs)} runs x {len(folds)} folds x {len(setups[0].config['seeds'])} seeds"
+            title = f"{len(runs)} runs, {total} trainings"
             advance = stack.enter_context(progress(title, total, rate=lambda *_: _mean_of(scores)))
             advance(sum(len(run.finished()) for run in runs))
             trained = job.train(folds, workers, setups) if processes == 1 else job.share_out(folds, processes, workers)
@@ -128,8 +127,9 @@ class Job:
             if not trainings:
                 continue
             train = lead.folds[item.fold - 1].train if item.fold else ()
+            scalar, by = lead.config["scalar_norm"], lead.config["norm_by"] or SPEAKER
             normalisers = [
-                fit_normaliser(f.store, lead.config["norm"], lead.manifest, train, scalar=lead.config["scalar_norm"])
+                fit_normaliser(f.store, lead.config["norm"], lead.manifest, train, scalar=scalar, by=by)
                 for f in item.features
             ]
             source = Source(item.features, normalisers, copy, workers=workers, device=self.device)
@@ -145,7 +145,7 @@ class Job:
 
 
 def _train_fold(job: Job, fold: int, workers: int) -> list[float]:
-    setups = [resolve(FeatureCache(job.cache), **request) for request in job.requests]
+    setups = [resolve(FeatureCache(job.cache), request) for request in job.requests]
     return list(job.train([fold], workers, setups))
 
 
