@@ -366,7 +366,7 @@ def fit(
 @app.command(epilog="Example: featcache run egemaps-baselines --data path/to/emodb")
 def run(
     pipeline: Annotated[
-        str | None, typer.Argument(help="A YAML file, or one of ours by name; without it, ours are listed.")
+        str | None, typer.Argument(help="A YAML file, or the name of one that is listed without it.")
     ] = None,
     corpus: Corpus = None,
     data: Annotated[Path | None, typer.Option(help="The corpus's folder, if not under data/corpora.")] = None,

@@ -1,11 +1,12 @@
 """Workspace × what a user names → the corpora that a pipeline is run on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from featcache.cache.reader import FeatureCache
 from featcache.corpora import Corpus, read_corpus
 from featcache.errors import PipelineError, StoreError
+from featcache.extraction.plan import checksum_of
 from featcache.manifest import Manifest
 from featcache.pipeline.schema import Pipeline
 from featcache.training.setup import corpus_of
@@ -23,6 +24,7 @@ class Place:
         root: What the manifest's paths start from.
         manifest: All its utterances.
         workspace: Where everything lives.
+        checksums: Those that were asked for, so that each file is read once, whatever number of stores it feeds.
     """
 
     name: str
@@ -31,6 +33,13 @@ class Place:
     root: Path | None
     manifest: Manifest
     workspace: Workspace
+    checksums: dict[str, str | None] = field(default_factory=dict)
+
+    def checksum(self, path: str) -> str | None:
+        """The SHA-256 of an audio file of the manifest; None where there is none."""
+        if path not in self.checksums:
+            self.checksums[path] = checksum_of(self.root / path) if self.root else None
+        return self.checksums[path]
 
     @property
     def cache(self) -> Path:

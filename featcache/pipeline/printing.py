@@ -28,6 +28,11 @@ def print_pipelines() -> None:
     Console().print(table)
 
 
+def counted(number: int, what: str) -> str:
+    """``1 seed``, ``2 seeds``."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def print_line(text: str) -> None:
     """A line that is not broken, whatever the terminal's width."""
     Console(soft_wrap=True, highlight=False).print(Text(text))
@@ -57,10 +62,11 @@ def print_plan(title: str, place: Place, stores: Sequence[Store], rows: Sequence
     for row in rows:
         number = _num_trainings(place, row, ready=missing.isdisjoint(row.request.features))
         trainings += number
-        table.add_row(Text(row.name), Text(row.spec.title), f"{number} trainings" if number else "there")
+        table.add_row(Text(row.name), Text(row.spec.title), counted(number, "training") if number else "there")
     Console().print()
     Console().print(table)
-    print_line(f"\ntogether about {format_bytes(total)} and {trainings} trainings\n")
+    told = f"together about {format_bytes(total)} and {counted(trainings, 'training')}"
+    print_line(f"\n{told if missing or trainings else 'nothing to extract or to train'}\n")
 
 
 def _num_trainings(place: Place, row: Row, *, ready: bool) -> int:

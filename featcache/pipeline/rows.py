@@ -100,7 +100,9 @@ def _row(pipeline: Pipeline, name: str, spec: RunSpec, trial: Trial) -> Row:
     request = replace(request, features=features, limit=trial.limit)
     told = []
     if trial.protocol is not None and trial.protocol != spec.protocol:
-        request = replace(request, protocol=trial.protocol)
+        # what is predicted stays as it was
+        target = request.target or (PROTOCOLS[spec.protocol].target if spec.protocol else None)
+        request = replace(request, protocol=trial.protocol, target=target)
         told.append(f"protocol {trial.protocol}" + (f", not {spec.protocol}" if spec.protocol else ""))
     if seeds != spec.seeds and spec.head != SVM:
         told.append(f"{seeds} {'seed' if seeds == 1 else 'seeds'}, not {spec.seeds}")

@@ -14,7 +14,7 @@ from featcache.cache.layout import STATISTICS, is_pooled, settings_of
 from featcache.cache.shards import Catalogue, read_catalogue, shard_numbers
 from featcache.errors import AudioError, StoreError
 from featcache.extraction import ExtractionReport, extract
-from featcache.extraction.plan import checksum_of, is_same
+from featcache.extraction.plan import ROW_BYTES, is_same
 from featcache.extraction.report import read_failures
 from featcache.extractors import create_extractor
 from featcache.extractors.base import ChunkConfig
@@ -60,10 +60,8 @@ class Store:
             return len(self.wanted)
         stored = {row["id"]: row for row in catalogue.utterances}
         failed = {failure.utterance_id for failure in read_failures(self.folder)}
-        root = self.place.root
-        sums = {u.path: checksum_of(root / u.path) if root else None for u in self.wanted if u.utterance_id in stored}
         return sum(
-            not is_same(stored[u.utterance_id], u, sums[u.path])
+            not is_same(stored[u.utterance_id], u, self.place.checksum(u.path))
             if u.utterance_id in stored
             else u.utterance_id not in failed
             for u in self.wanted
@@ -101,7 +99,7 @@ class Store:
         if self.spec.layers in ("local", "last"):
             layers = 1
         per_statistic = len(STATISTICS) * np.dtype(np.float32).itemsize
-        total = len(self.wanted) * layers * size * per_statistic
+        total = len(self.wanted) * (ROW_BYTES + layers * size * per_statistic)
         if not self.spec.pool:
             itemsize = np.dtype(self.spec.store or "float16").itemsize
             total += round(_seconds(self) * FRAMES_PER_SECOND) * layers * size * itemsize
@@ -159,7 +157,8 @@ def _descriptor_bytes(store: Store) -> int:
         kept = audio.kept_samples(num_samples, rate, description.max_seconds)
         used = description.sampling_rate or rate
         frames = extractor.num_frames(audio.resampled_length(kept, rate, used), used)
-        total += 4 * description.hidden_size * ((0 if store.spec.pool else frames) + len(STATISTICS))
+        rows = (0 if store.spec.pool else frames) + len(STATISTICS)
+        total += ROW_BYTES + np.dtype(np.float32).itemsize * description.hidden_size * rows
     return total * store.missing // len(store.wanted)
 
 

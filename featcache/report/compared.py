@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 METRICS = {"uar": "UAR (%)", "wa": "WA (%)", "macro_f1": "macro-F1 (%)"}
 
 
+PAPER, DIFFERENCE = "Paper", "Diff."
+
+
 @dataclass(frozen=True, kw_only=True)
 class ComparedRow:
     """A run beside what a paper reports.
@@ -52,11 +55,20 @@ class ComparedRow:
         """Ours less the paper's."""
         return None if self.published_mean is None else self.mean - self.published_mean
 
-    def cells(self) -> tuple[str, str, str, str, str]:
-        """Title, paper, ours, interval and difference, as they are printed."""
-        difference = "-" if self.difference is None else f"{self.difference:+.1f}"
-        ours = mean_and_std(self.mean, self.std)
-        return self.title, mean_and_std(self.published_mean, self.published_std), ours, interval(self.ci95), difference
+    def cells(self) -> dict[str, str]:
+        """Column → what is printed in it."""
+        return {
+            PAPER: mean_and_std(self.published_mean, self.published_std),
+            "Ours": mean_and_std(self.mean, self.std),
+            "95 % CI": interval(self.ci95),
+            DIFFERENCE: "-" if self.difference is None else f"{self.difference:+.1f}",
+        }
+
+
+def columns_of(rows: Sequence[ComparedRow]) -> list[str]:
+    """The columns of scores: without the paper's where it has no number for any row."""
+    compared = any(row.published_mean is not None for row in rows)
+    return [column for column in rows[0].cells() if compared or column not in (PAPER, DIFFERENCE)]
 
 
 def compared_table(rows: Sequence[ComparedRow]) -> "Table":
@@ -68,7 +80,8 @@ def compared_table(rows: Sequence[ComparedRow]) -> "Table":
     numbers = numbered_notes(rows)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, title_justify="left", title_style="bold")
     table.add_column(METRICS[rows[0].metric], overflow="fold")
-    for name in ("Paper", "Ours", "95 % CI", "Diff."):
+    columns = columns_of(rows)
+    for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("Notes")
     protocols = _protocols(rows)
@@ -80,7 +93,8 @@ def compared_table(rows: Sequence[ComparedRow]) -> "Table":
         for row in rows:
             if row.protocol == protocol:
                 # Text, because rich reads square brackets in a plain string as markup
-                table.add_row(*map(Text, row.cells()), Text(" ".join(str(numbers[note]) for note in row.notes)))
+                cells = [row.title, *(row.cells()[column] for column in columns)]
+                table.add_row(*map(Text, cells), Text(" ".join(str(numbers[note]) for note in row.notes)))
         table.add_section()
     return table
 
@@ -97,9 +111,12 @@ def _protocols(rows: Sequence[ComparedRow]) -> list[str]:
 
 def compared_markdown(rows: Sequence[ComparedRow]) -> str:
     """The same as Markdown, the notes in full; ends in a line break."""
-    head = ["Protocol", METRICS[rows[0].metric], "Paper", "Ours", "95 % CI", "Difference", "What differs"]
-    lines = [head, ["---"] * 2 + ["---:"] * 4 + ["---"]]
-    lines += [[row.protocol, *row.cells(), "; ".join(row.notes)] for row in rows]
+    columns = columns_of(rows)
+    head = ["Protocol", METRICS[rows[0].metric], *columns, "What differs"]
+    lines = [head, ["---"] * 2 + ["---:"] * len(columns) + ["---"]]
+    lines += [
+        [row.protocol, row.title, *(row.cells()[column] for column in columns), "; ".join(row.notes)] for row in rows
+    ]
     escaped = [[cell.replace("|", r"\|") for cell in line] for line in lines]
     return "".join(f"| {' | '.join(line)} |\n" for line in escaped)
 
@@ -148,6 +165,7 @@ def write_compared(
         title=title,
         paper=paper,
         metric=METRICS[rows[0].metric],
+        columns=columns_of(rows),
         sections=[(name, [row for row in rows if row.protocol == name]) for name in _protocols(rows)],
         notes=notes,
         figures=figures_for_page(folder, figures),

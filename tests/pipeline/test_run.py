@@ -101,7 +101,7 @@ def test_a_dry_run_tells_and_writes_nothing(home, write_pipeline, capsys, counte
     run_pipeline(pipeline=write_pipeline(), home=home, dry_run=True)
     out = capsys.readouterr().out
     assert len(re.findall(r" there *\n", out)) == 3
-    assert "together about 0 bytes and 0 trainings" in out
+    assert "nothing to extract or to train" in out
 
 
 def test_the_size_that_is_told_is_about_what_is_written(home, run, write_pipeline, capsys, tiny_models):
@@ -122,6 +122,12 @@ def test_a_trial_says_so_in_every_row(run, write_pipeline, tiny_models):
     assert rows["speaker"]["notes"] == f"as run; 60 of 97 utterances (--limit); {same}"
     assert rows["global"]["notes"] == f"untrained weights; 60 of 97 utterances (--limit); {same}"
     assert {row["protocol"] for row in rows.values()} == {"random-80-20"}
+
+
+def test_another_protocol_predicts_the_same_label(run, write_pipeline):
+    folder = run(write_pipeline(), protocol="group-kfold", **QUICK)
+    for row in table_of(folder).values():
+        assert Run(folder.parent / row["run"]).config["classes"] == ["neutral", "happy", "angry"]  # calm is neutral
 
 
 def test_a_limit_holds_where_a_store_has_more(run, write_pipeline, counted):

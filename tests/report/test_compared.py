@@ -34,14 +34,23 @@ def printed(rows):
 
 def test_differences_are_ours_less_the_papers():
     assert row().difference == pytest.approx(-2.24)  # 64.96 - 67.2, but for float64's last digit
-    assert row().cells() == ("All layers", "67.2 ± 0.7", "65.0 ± 1.0", "60.1–69.9", "-2.2")
+    assert list(row().cells().values()) == ["67.2 ± 0.7", "65.0 ± 1.0", "60.1–69.9", "-2.2"]
 
 
 def test_what_is_not_known_is_a_dash():
     alone = row(published_mean=None, published_std=None, std=None, ci95=None)
     assert alone.difference is None
-    assert alone.cells() == ("All layers", "-", "65.0", "-", "-")
-    assert row(published_std=None).cells()[1] == "67.2"
+    assert list(alone.cells().values()) == ["-", "65.0", "-", "-"]
+    assert row(published_std=None).cells()["Paper"] == "67.2"
+
+
+def test_there_is_no_column_for_a_paper_without_numbers():
+    alone = row(published_mean=None, published_std=None)
+    assert "Paper" in printed([alone, row()])
+    for text in (printed([alone]), compared_markdown([alone])):
+        assert "Paper" not in text
+        assert "Diff" not in text
+        assert "65.0 ± 1.0" in text
 
 
 def test_80_columns_are_enough_and_names_are_not_markup():
@@ -66,7 +75,7 @@ def test_protocols_are_told_apart():
 
 def test_markdown_has_the_notes_in_full():
     lines = compared_markdown([row(notes=("a|b", "c"))]).splitlines()
-    assert lines[0] == "| Protocol | UAR (%) | Paper | Ours | 95 % CI | Difference | What differs |"
+    assert lines[0] == "| Protocol | UAR (%) | Paper | Ours | 95 % CI | Diff. | What differs |"
     assert lines[2] == r"| loso | All layers | 67.2 ± 0.7 | 65.0 ± 1.0 | 60.1–69.9 | -2.2 | a\|b; c |"
 
 
