@@ -316,6 +316,10 @@ def fit(
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, … or auto.")] = "cpu",
     jobs: Annotated[int, typer.Option(min=1, help="Processes that share the folds and the cores.")] = 1,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(help="tcp://host:8786 of a Dask cluster, whose workers share the folds."),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run folder, for a single run.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with what was interrupted.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Train again although the run is there.")] = False,
@@ -351,6 +355,7 @@ def fit(
         memory=memory,
         device=device,
         jobs=jobs,
+        scheduler=scheduler,
         name=name,
         resume=resume,
         overwrite=overwrite,

@@ -383,7 +383,6 @@ def test_every_combination_is_a_run_of_one_table(invoke_well, make_cache, quick_
         (["--layers", "all,local,last"], ["all", "local", "last"]),
         (["--layers", "0,2"], ["0,2"]),
         (["--layers", "0,last"], ["0,last"]),
-        (["--layers", "all", "--layers", "0-1", "--layers", "all"], ["all", "0-1"]),
     ],
 )
 def test_a_list_of_layers_is_one_setting_and_names_are_several(

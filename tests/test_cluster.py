@@ -24,6 +24,7 @@ from featcache.extraction import cluster as clusters
 from featcache.extraction import extract, worker
 from featcache.extraction import plan as planning
 from featcache.extractors import create_extractor
+from featcache.training.fit import fit
 
 distributed = pytest.importorskip("distributed")
 
@@ -329,7 +330,7 @@ def test_threads_of_a_worker_make_an_extractor_once(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "nonsense://127.0.0.1:9", ""])
 def test_a_cluster_that_cannot_be_reached(corpus, monkeypatch, capsys, address):
-    monkeypatch.setattr(clusters, "CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr("featcache.scheduler.CONNECT_SECONDS", 0.2)
     arguments = ["--quiet", "extract", "--model", "egemaps", "--data", str(corpus), "--scheduler", address]
     monkeypatch.setattr(sys, "argv", ["featcache", *arguments])
     with pytest.raises(SystemExit) as exited:
@@ -365,3 +366,19 @@ def test_parts_and_a_cluster_do_not_go_together(corpus):
 
 def test_a_dry_run_needs_no_cluster(corpus):
     assert extract(model="egemaps", data=corpus, scheduler="tcp://127.0.0.1:9", dry_run=True).num_extracted == 16
+
+
+def test_a_cluster_fits_as_this_machine_does(make_cache, quick_reports, scheduler):
+    make_cache()
+    asked = {"seeds": [1, 2], "training": {"max_epochs": 3}, "norm": "global"}
+    here = fit(**asked, name="here")
+    there = fit(**asked, name="there", scheduler=scheduler)
+    for name in ("predictions.csv", "history.csv", "layer_weights.csv", "heads/seed-2-fold-4.safetensors"):
+        assert (there.path / name).read_bytes() == (here.path / name).read_bytes()
+
+
+def test_a_fit_tells_of_a_cluster_that_is_not_there(make_cache, monkeypatch):
+    make_cache()
+    monkeypatch.setattr("featcache.scheduler.CONNECT_SECONDS", 0.2)
+    with pytest.raises(ClusterError, match=r"no Dask scheduler answers .* expected an address such as tcp://host:8786"):
+        fit(scheduler="tcp://127.0.0.1:9")

@@ -214,7 +214,7 @@ def describe_base():
 
 
 def test_a_fit_says_that_it_needs_frames(tmp_path, tiny_model):
-    make_corpus(tmp_path / "toy", num_speakers=2, repetitions=1)
+    make_corpus(tmp_path / "toy", num_speakers=3, repetitions=1)
     extract(model=tiny_model("wav2vec2"), name="states", data=tmp_path / "toy", pool=True)
     message = r"^{} holds statistics alone \(--pool\), but head 'dense' is trained on frames; train on --pooling mean"
     with pytest.raises(StoreError, match=message.format("states")):

@@ -39,7 +39,7 @@ assert open is featcache.open and fit is featcache.fit
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
-@pytest.mark.parametrize("function", [featcache.extract, featcache.fit, featcache.run_pipeline])
+@pytest.mark.parametrize("function", [featcache.extract, featcache.fit, featcache.sweep, featcache.run_pipeline])
 def test_functions_take_keywords_only_with_types_and_a_docstring_for_each(function):
     signature = inspect.signature(function)
     assert signature.return_annotation is not inspect.Signature.empty
@@ -49,15 +49,27 @@ def test_functions_take_keywords_only_with_types_and_a_docstring_for_each(functi
         assert f"\n        {name}: " in function.__doc__
 
 
-@pytest.mark.parametrize("name", ["extract", "fit"])
-def test_the_command_has_the_defaults_of_the_function(name):
-    function = inspect.signature(getattr(featcache, name)).parameters
+# The command's word for what the function takes several of.
+SINGULAR = {"heads": "head", "norms": "norm"}
+
+
+@pytest.mark.parametrize(("name", "function"), [("extract", featcache.extract), ("fit", featcache.sweep)])
+def test_the_command_has_the_defaults_of_the_function(name, function):
     command = inspect.signature(getattr(cli, name)).parameters
     # Python runs on the processor unless told otherwise, the command finds a GPU; seeds are counted by the command
     different = {"device", "seeds"}
-    for shared in function.keys() & command.keys() - different:
-        default = command[shared].default
-        assert getattr(default, "value", default) == function[shared].default, shared
+    compared = 0
+    for theirs, parameter in inspect.signature(function).parameters.items():
+        shared = SINGULAR.get(theirs, theirs)
+        if shared not in command or shared in different:
+            continue
+        default = getattr(command[shared].default, "value", command[shared].default)
+        expected = parameter.default
+        if theirs in ("heads", "norms", "layers"):
+            expected = expected if isinstance(expected, str) else expected[0]
+        assert default == expected, shared
+        compared += 1
+    assert compared >= 10
 
 
 def test_the_example_of_the_documentation_works(make_cache, quick_reports):

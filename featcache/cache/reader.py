@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
+from weakref import WeakSet
 
 import numpy as np
 import numpy.typing as npt
@@ -45,6 +46,7 @@ class FeatureStore(Mapping[str, npt.NDArray[np.float32]]):
         self.frame_shift: float = self.metadata["frame_shift"]
         self.pooled_only = layout.is_pooled(self.metadata)
         self._rows = {row["id"]: row for row in catalogue.utterances}
+        self._open: WeakSet[Shard] = WeakSet()
         self._shard = lru_cache(maxsize=OPEN_SHARDS)(self._open_shard)
 
     def __len__(self) -> int:
@@ -61,18 +63,18 @@ class FeatureStore(Mapping[str, npt.NDArray[np.float32]]):
         return self.view(utterance_id).astype(np.float32)
 
     def view(
-        self, utterance_id: str, layers: Sequence[int] | None = None, frames: slice | None = None
+        self, utterance_id: str, layers: Sequence[int] | slice | None = None, frames: slice | None = None
     ) -> npt.NDArray[Any]:
         """Read an utterance or a part of it, and nothing else.
 
         Args:
             utterance_id: Which.
-            layers: Positions of layers, in the order in which they are wanted; all by default.
+            layers: Which, as a slice, or positions in the order in which they are wanted; all by default.
             frames: Which of the utterance's frames; all by default.
 
         Returns:
             (num_layers, num_frames, hidden_size) in the storage dtype, mapped from the file and read-only; a copy where
-            layers are named. A store of 8 bits gives float32 instead, restored.
+            positions are named. A store of 8 bits gives float32 instead, restored.
 
         Raises:
             KeyError: no such utterance.
@@ -85,7 +87,7 @@ class FeatureStore(Mapping[str, npt.NDArray[np.float32]]):
                 "or extract with frames into a store of another --name"
             )
         first, num_frames = shard.utterances["first_frame"][row], shard.utterances["num_frames"][row]
-        wanted = slice(None) if layers is None else list(layers)
+        wanted = layers if isinstance(layers, slice) else slice(None) if layers is None else list(layers)
         features = shard.features[:, first : first + num_frames][:, frames or slice(None)][wanted]
         if "step" in shard.statistics:
             mean, step = (shard.statistics[name][row][wanted] for name in ("mean", "step"))
@@ -94,7 +96,8 @@ class FeatureStore(Mapping[str, npt.NDArray[np.float32]]):
 
     def forget(self) -> None:
         """Let go of what has been read: mapped pages count as this process's memory until another one needs it."""
-        self._shard.cache_clear()
+        for shard in list(self._open):
+            shard.forget()
 
     @property
     def utterance_ids(self) -> tuple[str, ...]:
@@ -179,6 +182,7 @@ class FeatureStore(Mapping[str, npt.NDArray[np.float32]]):
         differing = [name for name in layout.ATTRIBUTES if str(shard.attributes[name]) != str(self.metadata[name])]
         if differing:
             raise StoreError(f"{shard.path} is of another store: {', '.join(differing)} differ; remove it")
+        self._open.add(shard)
         return shard
 
     def __repr__(self) -> str:

@@ -1,6 +1,7 @@
 """Shard files → tables and memory maps. Reads what is in place, follows nothing out of the folder."""
 
 import math
+import mmap
 import os
 import re
 import threading
@@ -54,7 +55,9 @@ class Shard:
         self.path = path
         with opened(path) as file:
             # one map for all arrays, because every map holds a file descriptor
-            content = np.memmap(path, np.uint8, mode="r")
+            with open(path, "rb") as descriptor:
+                self._map = mmap.mmap(descriptor.fileno(), 0, access=mmap.ACCESS_READ)
+            content = np.frombuffer(self._map, np.uint8)
             self.attributes = read_attributes(file, path)
             self.utterances = read_table(file, "utterances", layout.UTTERANCE_DTYPE, path)
             dataset, storage_dtype = self.attributes["dataset"], np.dtype(self.attributes["storage_dtype"])
@@ -68,6 +71,11 @@ class Shard:
                 for name in layout.statistics_of(storage_dtype.name)
             }
         self._check_shapes()
+
+    def forget(self) -> None:
+        """Let go of what has been read; it is read again where it is used again."""
+        if hasattr(mmap, "MADV_DONTNEED"):
+            self._map.madvise(mmap.MADV_DONTNEED)
 
     def _check_shapes(self) -> None:
         frames = self.utterances["num_frames"]

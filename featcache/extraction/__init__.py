@@ -22,7 +22,7 @@ from featcache.cache.shards import read_catalogue, shard_numbers
 from featcache.cache.writer import StoreWriter
 from featcache.corpora import CorpusFiles, read_corpus
 from featcache.errors import AudioError, ClusterError, CorpusError, StoreError, listed
-from featcache.extraction.cluster import ClusterRun, connected
+from featcache.extraction.cluster import ClusterRun
 from featcache.extraction.plan import Item, Plan, Target, default_batch_seconds, default_workers, make_plan, tell_size
 from featcache.extraction.report import ExtractionReport, summarise_report, write_failures
 from featcache.extraction.run import Run
@@ -31,6 +31,7 @@ from featcache.extractors import DESCRIPTORS, create_extractor, made_with, store
 from featcache.extractors.base import CHUNK_OPTIONS, Extractor
 from featcache.files import replace_file
 from featcache.manifest import Manifest, Utterance
+from featcache.scheduler import connected
 from featcache.threads import one_thread_each
 from featcache.workspace import Workspace
 

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 import transformers
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from featcache.audio import Signal
 from featcache.errors import AudioError, ModelError
@@ -79,6 +80,7 @@ class SSLExtractor(Extractor):
         if device.startswith("cuda"):
             # float32 is to mean float32: TF32 would round the products of convolutions to 10 bits
             torch.backends.cudnn.allow_tf32 = False
+        _fold_parametrizations(loaded.module)
         self._model: Any = loaded.module.to(device, self._dtype)
         self._device = on(device)
         self._feature_extractor = loaded.feature_extractor
@@ -274,6 +276,13 @@ class _ValidGroupNorm(nn.Module):
         variance = (centred.square() * valid).sum(-1, keepdim=True) / count
         scale = self._original.weight[:, None] * torch.rsqrt(variance + self._original.eps)
         return centred * scale + self._original.bias[:, None]
+
+
+def _fold_parametrizations(module: nn.Module) -> None:
+    """Compute the positional convolution's weights once: each pass would compute them from direction and norm."""
+    for part in module.modules():
+        if parametrize.is_parametrized(part, "weight"):
+            parametrize.remove_parametrizations(part, "weight", leave_parametrized=True)
 
 
 def _wanted_layers(spec: str, num_blocks: int, *, whisper: bool) -> tuple[str, ...]:

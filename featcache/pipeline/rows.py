@@ -122,9 +122,10 @@ def notes_on(place: Place, row: Row, run: Run, limit: int | None) -> list[str]:
     told += row.trial
     if not PROTOCOLS[run.config["protocol"]].speaker_independent:
         told.append("test speakers are trained on too")
-    failed = sum(len(read_failures(place.cache / store)) for store in run.config["features"])
+    stores = [place.cache / store for store in run.config["features"]]
+    failed = {failure.utterance_id for store in stores for failure in read_failures(store)}
     if failed:
-        told.append(f"{failed} utterances could not be extracted")
+        told.append(f"{len(failed)} utterances could not be extracted")
     return told
 
 

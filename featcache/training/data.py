@@ -1,5 +1,6 @@
 """Feature store × normaliser → an utterance as it is trained on: its layers, its frames, normalised."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
@@ -13,6 +14,9 @@ from featcache.cache.reader import FeatureStore
 from featcache.errors import ModelError
 from featcache.layers import select_layers
 from featcache.normalise import Normaliser
+
+# Features are mapped from files and only read: without a copy, torch would rather have them writable.
+warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
 
 POOLINGS = ("mean", "sum", "max")
 
@@ -73,9 +77,11 @@ class Features:
         if self.pooling:
             return torch.from_numpy(self._pooled(utterance_id, normaliser))
         needed = slice(2 * num_frames if self.halved else num_frames)
-        stored = self.store.view(utterance_id, self.layers, needed)
+        in_one_piece = slice(self.layers[0], self.layers[-1] + 1)
+        whole = in_one_piece.stop - in_one_piece.start == len(self.layers)
+        stored = self.store.view(utterance_id, in_one_piece if whole else self.layers, needed)
         # torch widens 16-bit numbers many times as fast as numpy does
-        features = torch.from_numpy(stored).float().numpy()
+        features = torch.from_numpy(stored).to(torch.float32, copy=True).numpy()
         if self.halved:
             features = np.ascontiguousarray(halve_frames(features)[:, :num_frames])
         return torch.from_numpy(normaliser.in_place(utterance_id, features))

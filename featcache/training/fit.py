@@ -67,6 +67,7 @@ def sweep(
     norm_by: str = SPEAKER,
     device: str = "cpu",
     jobs: int = 1,
+    scheduler: str | None = None,
     name: str | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -96,8 +97,9 @@ def sweep(
             spectrograms.
         norm_by: What ``speaker`` takes for the speaker: ``speaker_id``, or a label such as ``dialogue_half``.
         device: As torch names it, or ``auto``.
-        jobs: Processes that share the folds, and the cores; run inside ``joblib.parallel_config(backend="dask")``
-            they are tasks of a Dask cluster.
+        jobs: Processes that share the folds, and the cores.
+        scheduler: Address of a Dask scheduler, such as ``tcp://host:8786``, whose workers share the folds instead. They
+            read the cache and write the runs under the same paths as this process.
         name: Of the run folder, for a single run; by default made from the settings.
         resume: Go on with what was interrupted.
         overwrite: Train again although a finished run of that name is there.
@@ -137,6 +139,7 @@ def sweep(
         memory=asked,
         device=device,
         jobs=jobs,
+        scheduler=scheduler,
         name=name,
         resume=resume,
         overwrite=overwrite,
@@ -151,6 +154,7 @@ def fit_all(
     memory: Memory | None = None,
     device: str = "cpu",
     jobs: int = 1,
+    scheduler: str | None = None,
     name: str | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -164,6 +168,7 @@ def fit_all(
         memory: What the process may take.
         device: As torch names it, or ``auto``.
         jobs: Processes that share the folds.
+        scheduler: Address of a Dask scheduler, whose workers share the folds instead.
         name: Of the run folder, for a single run.
         resume: Go on with what was interrupted.
         overwrite: Train again although a finished run of that name is there.
@@ -184,7 +189,14 @@ def fit_all(
         setups = [one.setup for one in todo]
         _tell(setups)
         job = Job(cache=cache, requests=[one.request for one in todo], paths=[one.path for one in todo], device=device)
-        job.carry_out(setups, memory or Memory(), processes=jobs, resume=resume, overwrite=overwrite)
+        job.carry_out(
+            setups,
+            memory or Memory(),
+            processes=jobs,
+            scheduler=scheduler,
+            resume=resume,
+            overwrite=overwrite,
+        )
     return [one.finished or Run(one.path) for one in planned]
 
 

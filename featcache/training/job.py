@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from featcache.cache.reader import FeatureCache
 from featcache.heads import create_head
 from featcache.normalise import SPEAKER, fit_normaliser
 from featcache.progress import progress
+from featcache.scheduler import connected
 from featcache.threads import available_cores
 from featcache.training.data import frames_in_use
 from featcache.training.groups import Member, group
@@ -45,7 +46,14 @@ class Job:
     copies: tuple[WorkingCopy, ...] = ()
 
     def carry_out(
-        self, setups: Sequence[Setup], memory: Memory, *, processes: int, resume: bool, overwrite: bool
+        self,
+        setups: Sequence[Setup],
+        memory: Memory,
+        *,
+        processes: int,
+        scheduler: str | None,
+        resume: bool,
+        overwrite: bool,
     ) -> None:
         """Train what is not finished yet, then write the runs.
 
@@ -53,16 +61,19 @@ class Job:
             setups: What the requests were resolved to.
             memory: What may be taken, of all processes together.
             processes: How many share the folds.
+            scheduler: Address of a Dask scheduler, whose workers share them instead.
             resume: Go on with what was interrupted.
             overwrite: Start anew whatever is there.
         """
-        workers = max(1, available_cores() // processes)
-        job = replace(self, copies=tuple(_plan(setups, memory, processes, workers, self.device)))
-        runs = job.unfinished(setups)
         # a store that misses utterances may leave its runs fewer folds
         folds = range(1, max(len(setup.folds) for setup in setups) + 1)
         total = sum(len(setup.folds) * len(setup.config["seeds"]) for setup in setups)
         with ExitStack() as stack:
+            if scheduler is not None:
+                processes = stack.enter_context(_on_cluster(scheduler))
+            workers = 1 if scheduler is not None else max(1, available_cores() // processes)
+            job = replace(self, copies=tuple(_plan(setups, memory, processes, workers, self.device)))
+            runs = job.unfinished(setups)
             for run in runs:
                 stack.enter_context(run.locked())
                 run.begin(resume=resume, overwrite=overwrite)
@@ -70,7 +81,12 @@ class Job:
             title = f"{len(runs)} runs, {total} trainings"
             advance = stack.enter_context(progress(title, total, rate=lambda *_: _mean_of(scores)))
             advance(sum(len(run.finished()) for run in runs))
-            trained = job.train(folds, workers, setups) if processes == 1 else job.share_out(folds, processes, workers)
+            if scheduler is not None:
+                trained = job.share_out(folds, None, workers)
+            elif processes > 1:
+                trained = job.share_out(folds, processes, workers)
+            else:
+                trained = job.train(folds, workers, setups)
             try:
                 with closing(trained):
                     for score in trained:
@@ -95,12 +111,13 @@ class Job:
             for path, setup, copy in zip(self.paths, setups, self.copies, strict=True)
         ]
 
-    def share_out(self, folds: Sequence[int], processes: int, workers: int) -> Generator[float]:
-        """Train folds in processes of their own; yields as :meth:`train`."""
+    def share_out(self, folds: Sequence[int], processes: int | None, workers: int) -> Generator[float]:
+        """Train folds in other processes, by default as many as joblib's backend has; yields as :meth:`train`."""
         import joblib
 
+        job = replace(self, cache=self.cache.absolute(), paths=[path.absolute() for path in self.paths])
         parallel = joblib.Parallel(n_jobs=processes, return_as="generator_unordered")
-        for scores in parallel(joblib.delayed(_train_fold)(self, fold, workers) for fold in folds):
+        for scores in parallel(joblib.delayed(_train_fold)(job, fold, workers) for fold in folds):
             yield from scores
 
     def train(self, folds: Sequence[int], workers: int, setups: Sequence[Setup]) -> Generator[float]:
@@ -142,6 +159,15 @@ class Job:
                     record = record_of(training, setups[member.run])
                     runs[member.run].keep(training.seed, member.fold, record, training.state())
                     yield max(epoch.validation_score for epoch in training.history)
+
+
+@contextmanager
+def _on_cluster(address: str) -> Iterator[int]:
+    """Have joblib's processes be the workers of a cluster; gives the most threads of one worker, which share memory."""
+    import joblib
+
+    with connected(address) as client, joblib.parallel_config(backend="dask", scheduler_host=address, n_jobs=-1):
+        yield max(client.nthreads().values(), default=1)
 
 
 def _train_fold(job: Job, fold: int, workers: int) -> list[float]:

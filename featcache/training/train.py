@@ -5,8 +5,9 @@ so that it becomes, bit for bit, what it would become alone.
 """
 
 import copy
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import count
 from threading import Event
@@ -231,16 +232,30 @@ def train_together(
     stop = stop or Event()
     with one_thread_each(), ThreadPoolExecutor(workers, thread_name_prefix="fit") as pool:
         if not source.holds_all:
-            yield from _in_step(trainings, source, lambda *arguments: list(pool.map(*arguments)), stop)
+            for ended in _in_step(trainings, source, lambda *arguments: list(pool.map(*arguments)), stop):
+                yield from ended
             return
-        alone = [pool.submit(lambda one: list(_in_step([one], source, _each, stop)), item) for item in trainings]
         try:
-            for future in as_completed(alone):
-                yield from future.result()
+            yield from _in_turns(trainings, source, pool, workers, stop)
         finally:
             stop.set()
-            for future in alone:
-                future.cancel()
+
+
+def _in_turns(
+    trainings: Sequence[Trainable], source: Source, pool: ThreadPoolExecutor, workers: int, stop: Event
+) -> Iterator[Trainable]:
+    """A few at a time, epoch by epoch in turns: no core is idle while the last of them goes through all of its own."""
+    waiting = deque(trainings)
+    active: dict[Future[list[Trainable] | None], Iterator[list[Trainable]]] = {}
+    while waiting or active:
+        while waiting and len(active) < 2 * workers + 1:
+            begun = _in_step([waiting.popleft()], source, _each, stop)
+            active[pool.submit(next, begun, None)] = begun
+        for future in wait(active, return_when=FIRST_COMPLETED).done:
+            epochs, ended = active.pop(future), future.result()
+            if ended == []:
+                active[pool.submit(next, epochs, None)] = epochs
+            yield from ended or ()
 
 
 def _each(function: Callable[[Any], Any], items: Iterable[Any]) -> None:
@@ -250,7 +265,8 @@ def _each(function: Callable[[Any], Any], items: Iterable[Any]) -> None:
 
 def _in_step(
     trainings: Sequence[Trainable], source: Source, run: Callable[..., Any], stop: Event
-) -> Iterator[Trainable]:
+) -> Iterator[list[Trainable]]:
+    """Take trainings through one epoch after another, and tell after each which have come to their end."""
     active = list(trainings)
     for epoch in count(1):
         if stop.is_set():
@@ -261,8 +277,8 @@ def _in_step(
         ended = [training for training in active if training.finished]
         if ended:
             _pass(source.windows(_union(ended, "validation", "test")), "predict", ended, run)
-            yield from ended
-            active = [training for training in active if not training.finished]
+        yield ended
+        active = [training for training in active if not training.finished]
         if not active:
             return
 

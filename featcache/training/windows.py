@@ -8,6 +8,7 @@ import numpy as np
 
 from featcache.heads.packed import Packed, pack
 from featcache.normalise import Normaliser
+from featcache.threads import one_thread_each
 from featcache.training.data import Features, frames_in_use
 from featcache.training.memory import WorkingCopy, give_back
 
@@ -135,12 +136,14 @@ class Source:
 
     def _read(self, utterance_ids: Sequence[str]) -> Window:
         packed: dict[str, tuple[Packed, ...]] = {}
-        with ThreadPoolExecutor(self._workers, thread_name_prefix="read") as pool:
+        with one_thread_each(), ThreadPoolExecutor(self._workers, thread_name_prefix="read") as pool:
             for piece, _ in self._pieces(utterance_ids, READ_AT_ONCE):
                 packed.update(zip(piece, pool.map(self._packed, piece), strict=True))
                 for features in self._features:
                     features.store.forget()
-                give_back()
+                if not self.holds_all:  # it takes as long as reading does
+                    give_back()
+        give_back()
         return Window(utterances=packed)
 
     def _packed(self, utterance_id: str) -> tuple[Packed, ...]:

@@ -36,7 +36,7 @@ class Row:
 
     Attributes:
         ours: Seconds that featcache took.
-        plain: Seconds that the plain loop took for the same.
+        plain: Seconds that what it is compared with took.
     """
 
     case: str
@@ -44,13 +44,8 @@ class Row:
     plain: float
     note: str = ""
 
-    def table(self) -> Table:
-        return Table(
-            title="Training",
-            text="The plain loop reads and z-scores utterance by utterance in a DataLoader, one seed after the other.",
-            columns=("case", "featcache (s)", "plain loop (s)", "times as fast", ""),
-            rows=[[self.case, f"{self.ours:.2f}", f"{self.plain:.2f}", f"{self.plain / self.ours:.2f}", self.note]],
-        )
+    def cells(self) -> list[str]:
+        return [self.case, f"{self.ours:.2f}", f"{self.plain:.2f}", f"{self.plain / self.ours:.2f}", self.note]
 
 
 def promised(ratio: float, most: float) -> str:

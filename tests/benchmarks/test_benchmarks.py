@@ -1,5 +1,7 @@
 """The benchmarks' cases as tests, with a tiny model and no assertion on time: both sides do the same work."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -7,10 +9,11 @@ from featcache.cache.reader import FeatureStore
 from featcache.corpora.synthetic import make_corpus
 from featcache.extraction.plan import SHARD_BYTES
 from featcache.verification import damaged_datasets
-from tests.benchmarks import bare, extraction, memory, precision
+from tests.benchmarks import bare, extraction, memory, precision, training
 from tests.benchmarks.compare import deviations, signal_to_noise
 from tests.benchmarks.page import measure, to_page
 from tests.benchmarks.process import alone, peak_memory
+from tests.benchmarks.synthetic_cache import write_cache
 from tests.benchmarks.table import Table, cpu_info, promised
 
 NUM_UTTERANCES = 12
@@ -29,8 +32,10 @@ def results(tmp_path_factory, tiny_model):
         for module in (extraction, bare, precision, memory):
             patch.setattr(module, "alone", lambda function, *arguments: (function(*arguments), peak_memory()))
         patch.setattr(precision, "cpu_info", dict)
+        small = partial(write_cache, num_layers=3, hidden_size=16, num_speakers=4)
+        patch.setattr(training, "write_cache", small)
         model = tiny_model("wav2vec2")
-        return measure(model, folder / "synthetic", folder, sizes=(1, 3), seeds=(1, 2), epochs=1)
+        return measure(model, folder / "synthetic", folder, sizes=(1, 3), num_trained=32, seeds=(1, 2), epochs=1)
 
 
 def test_extraction_and_plain_loop_store_the_same(results):

@@ -7,7 +7,6 @@ import torch
 import featcache
 from tests.benchmarks import training
 from tests.benchmarks.synthetic_cache import write_cache
-from tests.benchmarks.table import to_markdown
 
 # The same float32 sums over padded batches and over frames one after another.
 TOLERANCE = 1e-5
@@ -91,7 +90,9 @@ def test_every_case_is_a_row(cache, tmp_path):
     ]
     assert [row.case.split(",")[0] for row in rows] == ["dense", "lstm", "fusion", "reading and normalising", "dense"]
     assert all(row.ours > 0 and row.plain > 0 for row in rows)
-    assert to_markdown(rows).count("\n") == len(rows) + 1
+    table = training.Measured(rows=rows, num_utterances=32).table()
+    assert len(table.rows) == len(rows)
+    assert {len(row) for row in table.rows} == {len(table.columns)}
 
 
 def test_the_roofline_counts_what_each_seed_must_do(cache, monkeypatch):

@@ -16,6 +16,7 @@ from featcache.heads import create_head
 from featcache.heads.packed import pack
 from featcache.normalise import Normaliser
 from featcache.protocols import Fold
+from featcache.training import windows
 from featcache.training.data import Features
 from featcache.training.memory import WorkingCopy
 from featcache.training.train import Training, TrainingConfig, train_together
@@ -136,6 +137,19 @@ def test_a_window_goes_before_the_next_but_one_is_read(monkeypatch):
         assert window.utterances
     assert len(left) > 5
     assert max(left) == 1
+
+
+@pytest.mark.parametrize("room", [None, 200 * ONE_FRAME])
+def test_files_are_let_go_of_while_reading(room, monkeypatch):
+    monkeypatch.setattr(windows, "READ_AT_ONCE", 20 * ONE_FRAME)
+    features = Pretended([3] * 60)
+    frames, most, read = [], [], features.read
+    monkeypatch.setattr(features, "read", lambda i, number, given: frames.append(number) or read(i, number, given))
+    features.store.forget = lambda: (most.append(sum(frames)), frames.clear())
+    list(source_of(features, room).windows(features.store.utterance_ids))
+    assert sum(most) == 180
+    assert max(most) == 18
+    assert not frames
 
 
 def test_sizes_count_every_store_and_the_frames_in_use():
