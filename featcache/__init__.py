@@ -2,7 +2,7 @@
 
 The data flow, and where each step lives: corpus (``corpora``) → manifest (``manifest``) → features (``audio``,
 ``extractors``, ``extraction``) → cache (``cache``) → folds (``protocols``) → normalisation (``normalise``) →
-training (``heads``, ``training``) → metrics and pictures (``evaluate``, ``report``).
+training (``heads``, ``training``) → metrics and pictures (``evaluate``, ``report``); all of it in one go: ``pipeline``.
 """
 
 from importlib import import_module
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from featcache.errors import FeatcacheError
     from featcache.extraction import extract
     from featcache.manifest import Manifest, Utterance
+    from featcache.pipeline import run_pipeline
     from featcache.training.fit import fit, sweep
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "extract",
     "fit",
     "open",
+    "run_pipeline",
     "sweep",
 ]
 
@@ -40,6 +42,7 @@ _HOMES = {
     "extract": "featcache.extraction",
     "fit": "featcache.training.fit",
     "open": "featcache.cache.reader",
+    "run_pipeline": "featcache.pipeline",
     "sweep": "featcache.training.fit",
 }
 

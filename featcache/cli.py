@@ -288,6 +288,9 @@ def fit(
     scalar_norm: Annotated[
         bool, typer.Option("--scalar-norm", help="One mean and deviation for all dimensions, as for spectrograms.")
     ] = False,
+    norm_by: Annotated[
+        str, typer.Option(help="What --norm speaker takes for the speaker: a label such as dialogue_half.")
+    ] = "speaker_id",
     layer_weighting: Annotated[
         LayerWeighting, typer.Option(help="How layer weights are made to sum to 1.")
     ] = LayerWeighting.abs,
@@ -341,6 +344,7 @@ def fit(
         layer_weighting=layer_weighting.value,
         pooling=pooling,
         scalar_norm=scalar_norm,
+        norm_by=norm_by,
         corpus=corpus,
         protocol=protocol,
         target=target,
@@ -362,6 +366,51 @@ def fit(
     typer.echo("")
     for run in runs:
         typer.echo(run.path)
+
+
+@app.command(epilog="Example: featcache run egemaps-baselines --data path/to/emodb")
+def run(
+    pipeline: Annotated[
+        str | None, typer.Argument(help="A YAML file, or the name of one that is listed without it.")
+    ] = None,
+    corpus: Corpus = None,
+    data: Annotated[Path | None, typer.Option(help="The corpus's folder, if not under data/corpora.")] = None,
+    only: Annotated[str | None, typer.Option(help="Names of runs, separated by commas.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Take only so many utterances, from all over.")] = None,
+    weights: Annotated[Weights | None, typer.Option(help="random: untrained models, offline, a control.")] = None,
+    protocol: Annotated[str | None, typer.Option(help="In place of the pipeline's, for part of a corpus.")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="How many, if not as the pipeline says.")] = None,
+    max_epochs: Annotated[int | None, typer.Option(min=1, help="At most so many.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, … or auto.")] = "auto",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would be done; write nothing.")] = False,
+) -> None:
+    """Do a published experiment from audio to table, the paper's numbers beside ours; what is there is not done again.
+
+    --limit, --weights, --protocol, --seeds and --max-epochs make it a trial, and every row of the table says so.
+    """
+    from featcache.pipeline import run_pipeline
+    from featcache.pipeline.printing import print_pipelines
+
+    if pipeline is None:
+        print_pipelines()
+        return
+    outcome = run_pipeline(
+        pipeline=pipeline,
+        corpus=corpus,
+        data=data,
+        only=only.split(",") if only else None,
+        limit=limit,
+        weights=weights.value if weights else None,
+        protocol=protocol,
+        seeds=seeds,
+        max_epochs=max_epochs,
+        device=device,
+        dry_run=dry_run,
+    )
+    if outcome.interrupted:
+        raise typer.Exit(INTERRUPTED)
+    if outcome.num_failures:
+        raise typer.Exit(FINISHED_WITH_FAILURES)
 
 
 @app.command(epilog="Example: featcache layers --probe")

@@ -43,6 +43,10 @@ class FeatureError(FeatcacheError, ValueError):
     """Features of an utterance that may not be written: not finite, or too large for the storage dtype."""
 
 
+class PipelineError(FeatcacheError, ValueError):
+    """A pipeline that is unknown, or whose file says what cannot be."""
+
+
 class PredictionsError(FeatcacheError, ValueError):
     """Predictions that cannot be scored, or runs that cannot be compared or combined."""
 

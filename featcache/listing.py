@@ -13,7 +13,7 @@ from rich.text import Text
 from featcache.corpora import CORPORA
 from featcache.errors import CorpusError, StoreError, unknown_name
 from featcache.extraction.report import format_bytes
-from featcache.extractors.models import is_local, known_models
+from featcache.extractors.models import dimensions, is_local, known_models
 from featcache.protocols import PROTOCOLS
 from featcache.protocols.general import GENERAL
 from featcache.report.tables import ResultRow, mean_and_std, results_table
@@ -69,7 +69,7 @@ def print_models() -> None:
     """All short names, with the size of their features and whether the weights are on this machine."""
     table = _table("Model", "Layers x size", "Cache per hour", "Here", "Hugging Face id")
     for name, entry in known_models().items():
-        layers, size = _dimensions(entry)
+        layers, size = dimensions(entry["family"], entry["config"])
         hourly = format_bytes(layers * size * FRAMES_PER_HOUR * 2)
         here = "yes" if is_local(name) else "-"
         table.add_row(Text(name), f"{layers} x {size}", hourly, here, entry["model_id"])
@@ -283,14 +283,6 @@ def _counted(counts: Mapping[str, int]) -> str:
     if not counts:
         return "whatever there are"
     return f"{', '.join(f'{name} {count}' for name, count in counts.items())}; together {sum(counts.values())}"
-
-
-def _dimensions(entry: dict[str, Any]) -> tuple[int, int]:
-    """Number of layers and hidden size; what an entry leaves out is transformers' default, that of a base model."""
-    config = entry["config"]
-    if entry["family"] == "whisper":
-        return config.get("encoder_layers", 4) + 1, config.get("d_model", 384)
-    return config.get("num_hidden_layers", 12) + 1, config.get("hidden_size", 768)
 
 
 def _table(*columns: str) -> Table:

@@ -13,6 +13,7 @@ from featcache.manifest import Manifest
 
 Scope = Literal["speaker", "global", "none"]
 SCOPES: tuple[str, ...] = get_args(Scope)
+SPEAKER = "speaker_id"
 
 # What counts as never changing, by storage dtype: a standard deviation of so small a share of the mean is rounding,
 # of the stored numbers to half their last digit, or of the model's own arithmetic to a few times that.
@@ -42,7 +43,7 @@ class Normaliser:
         return features
 
 
-def check_scope(scope: str, manifest: Manifest) -> None:
+def check_scope(scope: str, manifest: Manifest, by: str = SPEAKER) -> None:
     """Refuse a scope that is unknown, or that these utterances do not allow.
 
     Raises:
@@ -50,16 +51,24 @@ def check_scope(scope: str, manifest: Manifest) -> None:
     """
     if scope not in SCOPES:
         raise ManifestError(unknown_name("normalisation", scope, SCOPES))
-    unknown = [utterance.utterance_id for utterance in manifest if not utterance.speaker_id]
-    if scope == "speaker" and unknown:
+    if scope != "speaker":
+        return
+    unknown = [utterance_id for utterance_id, group in _groups(manifest, by).items() if not group]
+    if unknown:
         raise ManifestError(
-            f"{len(unknown)} utterances have no speaker_id ({listed(unknown)}), which --norm speaker needs; "
+            f"{len(unknown)} utterances have no {by} ({listed(unknown)}), which --norm speaker needs; "
             "add it to the manifest or use --norm global"
         )
 
 
 def fit_normaliser(
-    store: FeatureStore, scope: str, manifest: Manifest, train: Sequence[str], *, scalar: bool = False
+    store: FeatureStore,
+    scope: str,
+    manifest: Manifest,
+    train: Sequence[str],
+    *,
+    scalar: bool = False,
+    by: str = SPEAKER,
 ) -> Normaliser:
     """Merge the statistics that a scope calls for.
 
@@ -70,20 +79,22 @@ def fit_normaliser(
         manifest: The utterances that take part.
         train: The ids of the training utterances of this fold.
         scalar: One mean and one standard deviation for all dimensions of a layer.
+        by: What ``speaker`` takes for the speaker: ``speaker_id``, or a label.
 
     Raises:
-        ManifestError: an unknown scope, or ``speaker`` with utterances whose speaker is not known.
+        ManifestError: an unknown scope or label, or ``speaker`` with utterances whose speaker is not known.
     """
-    check_scope(scope, manifest)
+    check_scope(scope, manifest, by)
     if scope == "none":
         return Normaliser(group_of={}, mean_={}, std_={})
     if scope == "global":
         groups = {"": list(train)}
         group_of = dict.fromkeys(manifest.utterance_ids, "")
     else:
-        group_of = {utterance.utterance_id: utterance.speaker_id for utterance in manifest}
+        group_of = _groups(manifest, by)
         groups = {
-            speaker: [i for i in manifest.utterance_ids if group_of[i] == speaker] for speaker in manifest.speaker_ids
+            speaker: [i for i in manifest.utterance_ids if group_of[i] == speaker]
+            for speaker in sorted(set(group_of.values()))
         }
     mean, std = {}, {}
     for group, utterance_ids in groups.items():
@@ -94,6 +105,13 @@ def fit_normaliser(
         mean[group] = group_mean.astype(np.float32)
         std[group] = np.where(constant, np.inf, group_std).astype(np.float32)
     return Normaliser(group_of=group_of, mean_=mean, std_=std)
+
+
+def _groups(manifest: Manifest, by: str) -> dict[str, str]:
+    """Utterance id → whose statistics it is normalised with; empty where that is not known."""
+    if by == SPEAKER:
+        return {utterance.utterance_id: utterance.speaker_id for utterance in manifest}
+    return dict.fromkeys(manifest.utterance_ids, "") | manifest.labels(by)
 
 
 def _over_dimensions(

@@ -442,7 +442,7 @@ def test_a_run_is_replaced_only_when_asked(invoke, invoke_well, make_cache, quic
     invoke_well("fit", *SHORT, "--name", "mine")
     code, out, err = invoke("fit", *SHORT, "--name", "mine", "--norm", "global")
     assert (code, out) == (1, "")
-    assert re.fullmatch(r"error: .*mine is a run with other settings \(norm differ\); .* --overwrite\n", err)
+    assert re.fullmatch(r"error: .*mine is a run with other settings \(norm, norm_by differ\); .* --overwrite\n", err)
     assert " global " in invoke_well("fit", *SHORT, "--name", "mine", "--norm", "global", "--overwrite")
 
 

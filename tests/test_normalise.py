@@ -177,3 +177,32 @@ def test_speakers_that_are_not_known(write_store, features):
 def test_a_scope_that_is_not_known(write_store, features, manifest):
     with pytest.raises(ManifestError, match="unknown normalisation 'speakers'; nearest: speaker"):
         fit_normaliser(write_store(features), "speakers", manifest, TRAIN)
+
+
+def test_a_label_may_stand_for_the_speaker(features, write_store):
+    store = write_store(features, "float32")
+    halves = {f"u{i}": "left" if i < 4 else "right" for i in range(9)}
+    manifest = Manifest(
+        [Utterance(utterance_id=i, path=i, speaker_id="one", labels={"half": half}) for i, half in halves.items()]
+    )
+    normaliser = fit_normaliser(store, "speaker", manifest, TRAIN, by="half")
+    for half in ("left", "right"):
+        ids = [i for i in halves if halves[i] == half]
+        together = np.concatenate([features[i] for i in ids], axis=1)
+        for layer, values in enumerate(together):
+            expected = StandardScaler().fit(values)
+            np.testing.assert_allclose(normaliser.mean_[half][layer], expected.mean_, rtol=TOLERANCE)
+            np.testing.assert_allclose(normaliser.std_[half][layer], expected.scale_, rtol=TOLERANCE)
+
+
+def test_a_label_that_some_lack_cannot_stand_for_the_speaker(features, write_store):
+    labels = [{"half": "left"} if i else {} for i in range(9)]
+    manifest = Manifest([Utterance(utterance_id=f"u{i}", path="a", labels=labels[i]) for i in range(9)])
+    store = write_store(features)
+    with pytest.raises(ManifestError, match=r"1 utterances have no half \('u0'\), which --norm speaker needs"):
+        fit_normaliser(store, "speaker", manifest, TRAIN, by="half")
+    with pytest.raises(
+        ManifestError, match="no utterance has a label 'halves'; the manifest's label columns are: half"
+    ):
+        fit_normaliser(store, "speaker", manifest, TRAIN, by="halves")
+    fit_normaliser(store, "global", manifest, TRAIN, by="halves")  # what is not used may be anything

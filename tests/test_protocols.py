@@ -308,6 +308,18 @@ def test_iemocap_sessions_test_once_and_the_fifth_validates():
     assert check_folds(folds, manifest, "iemocap-loso-session") == []
 
 
+def test_a_fifth_of_the_other_sessions_validates_in_superb():
+    manifest = iemocap()
+    folds = make_folds("iemocap-superb", manifest, "emotion_4")
+    assert [{manifest[i].labels["session"] for i in fold.test} for fold in folds] == [{k} for k in "12345"]
+    for fold in folds:
+        others = [u.utterance_id for u in manifest if u.labels["session"] != fold.name]
+        assert sorted(fold.train + fold.validation) == sorted(others)
+        assert len(fold.validation) == round(0.2 * len(others))
+        assert {manifest[i].speaker_id for i in fold.validation} <= {manifest[i].speaker_id for i in fold.train}
+    assert check_folds(folds, manifest, "iemocap-superb") == []
+
+
 def test_msp_improv_sessions_test_once_and_the_next_validates():
     manifest = made([f"s{i % 12}" for i in range(36)], session=[str(i % 6 + 1) for i in range(36)], emotion=["x"] * 36)
     folds = make_folds("msp-improv-6fold", manifest, "emotion")
@@ -316,7 +328,9 @@ def test_msp_improv_sessions_test_once_and_the_next_validates():
     assert check_folds(folds, manifest, "msp-improv-6fold") == []
 
 
-@pytest.mark.parametrize(("protocol", "number"), [("iemocap-loso-session", 5), ("msp-improv-6fold", 6)])
+@pytest.mark.parametrize(
+    ("protocol", "number"), [("iemocap-loso-session", 5), ("iemocap-superb", 5), ("msp-improv-6fold", 6)]
+)
 def test_sessions_that_are_missing_are_told(protocol, number):
     manifest = made(["a", "b", "c"], session=["1", "2", ""], emotion=["x"] * 3)
     with pytest.raises(ProtocolError, match=f"needs the sessions 1 to {number}, found 1, 2, none; add what is missing"):

@@ -39,7 +39,7 @@ assert open is featcache.open and fit is featcache.fit
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
-@pytest.mark.parametrize("function", [featcache.extract, featcache.fit, featcache.sweep])
+@pytest.mark.parametrize("function", [featcache.extract, featcache.fit, featcache.sweep, featcache.run_pipeline])
 def test_functions_take_keywords_only_with_types_and_a_docstring_for_each(function):
     signature = inspect.signature(function)
     assert signature.return_annotation is not inspect.Signature.empty

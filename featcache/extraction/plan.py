@@ -124,14 +124,14 @@ def make_plan(targets: Sequence[Target], root: Path, wanted: Sequence[Utterance]
     kept = [u for u in wanted if any(u.utterance_id in entries for entries in stored.values())]
     with ThreadPoolExecutor(workers) as pool:
         paths = sorted({utterance.path for utterance in kept})
-        checksums = dict(zip(paths, pool.map(lambda path: _checksum(root / path), paths), strict=True))
+        checksums = dict(zip(paths, pool.map(lambda path: checksum_of(root / path), paths), strict=True))
         changed = 0
         for target in targets:
             for utterance in wanted:
                 entry = stored[target.name].get(utterance.utterance_id)
                 if entry is None:
                     target.todo.add(utterance.utterance_id)
-                elif not _is_same(entry, utterance, checksums[utterance.path]):
+                elif not is_same(entry, utterance, checksums[utterance.path]):
                     target.todo.add(utterance.utterance_id)
                     changed += 1
         if changed:
@@ -229,14 +229,16 @@ def tell_size(plan: Plan, targets: Sequence[Target], cache: Path) -> None:
         )
 
 
-def _is_same(entry: Any, utterance: Utterance, checksum: str | None) -> bool:
+def is_same(entry: Any, utterance: Utterance, checksum: str | None) -> bool:
+    """Whether what is stored is of this stretch of this audio; audio that is gone has no checksum."""
     times = [np.nan if seconds is None else seconds for seconds in (utterance.start, utterance.end)]
     same_stretch = np.array_equal([entry["start"], entry["end"]], times, equal_nan=True)
     # audio that has gone away since leaves what was extracted from it valid
     return same_stretch and checksum in (None, entry["audio_sha256"])
 
 
-def _checksum(path: Path) -> str | None:
+def checksum_of(path: Path) -> str | None:
+    """The SHA-256 of an audio file; None where there is none."""
     try:
         return sha256_of_file(path)
     except OSError:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging as std_logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -79,6 +79,13 @@ def short_name(model: str) -> str:
         return Path(model).resolve().name
     by_id = {entry["model_id"]: name for name, entry in known_models().items()}
     return by_id.get(model, model.replace("/", "--"))
+
+
+def dimensions(family: str, config: Mapping[str, Any]) -> tuple[int, int]:
+    """Number of layers and hidden size; what is left out is transformers' default, that of a base model."""
+    if family == "whisper":
+        return config.get("encoder_layers", 4) + 1, config.get("d_model", 384)
+    return config.get("num_hidden_layers", 12) + 1, config.get("hidden_size", 768)
 
 
 def is_local(model: str) -> bool:

@@ -5,7 +5,7 @@ import random
 from featcache.corpora.cremad import ACTORS
 from featcache.errors import ProtocolError, listed
 from featcache.manifest import Manifest
-from featcache.protocols.base import Fold, Protocol, known_speakers, rotated, speaker_fold
+from featcache.protocols.base import Fold, Protocol, even_share, known_speakers, make_fold, rotated, speaker_fold
 
 SESSION_5_VALIDATES = {"1": "5", "2": "5", "3": "5", "4": "5", "5": "4"}
 
@@ -49,6 +49,16 @@ def _random_5fold(manifest: Manifest, target: str) -> list[Fold]:
 
 def _iemocap_loso_session(manifest: Manifest, target: str) -> list[Fold]:
     return rotated(_sessions(manifest, 5), "12345", SESSION_5_VALIDATES)
+
+
+def _iemocap_superb(manifest: Manifest, target: str) -> list[Fold]:
+    sessions = _sessions(manifest, 5)
+    folds = []
+    for test in "12345":
+        others = {u.utterance_id: u.labels[target] for u in manifest if sessions[u.utterance_id] != test}
+        parts = dict.fromkeys(sessions, "test") | dict.fromkeys(others, "train")
+        folds.append(make_fold(test, parts | dict.fromkeys(even_share(others, 0.2), "validation")))
+    return folds
 
 
 def _iemocap_issa(manifest: Manifest, target: str) -> list[Fold]:
@@ -120,6 +130,14 @@ PUBLISHED = (
         "alignment, which is what --select aligned=yes does; that it gives the same 5473 is not verified.",
         speaker_independent=True,
         folds=_iemocap_loso_session,
+        target="emotion_4",
+    ),
+    Protocol(
+        name="iemocap-superb",
+        description="IEMOCAP, 4 classes, as SUPERB has it: each session tests once; of the others' utterances, 20 % "
+        "validate, drawn evenly from the classes, from speakers that are trained on.",
+        speaker_independent=True,
+        folds=_iemocap_superb,
         target="emotion_4",
     ),
     Protocol(

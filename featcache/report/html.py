@@ -3,7 +3,6 @@
 import base64
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -49,31 +48,51 @@ def write_report(
     Returns: the path of the report.
     """
     folder = Path(folder)
-    # autoescape: corpora, classes and captions carry names that users chose
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
     digits = 1 if "recall" in metrics else 3
-    environment.filters.update(
-        mean_and_std=lambda score: mean_and_std(score["mean"], score["std"], digits),
-        interval=lambda bounds: interval(bounds, digits),
-        number=lambda value: mean_and_std(value, None, digits),
-    )
     few = caution(metrics["bootstrap"]["unit"], metrics["bootstrap"]["count"], metrics["num_speakers"])
-    template = (resources.files("featcache.report") / "report.html.jinja").read_text(encoding="utf-8")
-    text = environment.from_string(template).render(
+    text = render(
+        "report.html.jinja",
+        digits=digits,
         title=title,
         settings=list(_flat(settings)),
         metrics=metrics,
         score_names=score_names(metrics),
         notes=notes,
         warnings=[*warnings, *([few] if few else [])],
-        figures=[(_base64(folder / f"{name}.png"), caption) for name, caption in figures],
-        version=__version__,
+        figures=figures_for_page(folder, figures),
     )
     path = folder / "report.html"
     replace_file(path, text.encode())
     return path
+
+
+def render(template: str, *, digits: int = 1, **values: Any) -> str:
+    """Fill in a page.
+
+    Args:
+        template: Its file in this folder.
+        digits: Of scores after the point.
+        values: What it names.
+    """
+    # autoescape: corpora, classes and captions carry names that users chose
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("featcache", "report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        mean_and_std=lambda score: mean_and_std(score["mean"], score["std"], digits),
+        interval=lambda bounds: interval(bounds, digits),
+        number=lambda value: mean_and_std(value, None, digits),
+    )
+    return environment.get_template(template).render(**values, version=__version__)
+
+
+def figures_for_page(folder: Path, figures: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Figures as text that a page can hold, given the names of PNG files in a folder, and their captions."""
+    return [(base64.b64encode((folder / f"{name}.png").read_bytes()).decode(), caption) for name, caption in figures]
 
 
 def score_names(metrics: Mapping[str, Any]) -> dict[str, str]:
@@ -97,7 +116,3 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield f"{prefix}{name}", ", ".join(map(str, value))
         else:
             yield f"{prefix}{name}", "none" if value is None else str(value)
-
-
-def _base64(path: Path) -> str:
-    return base64.b64encode(path.read_bytes()).decode()

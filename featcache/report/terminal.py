@@ -87,7 +87,7 @@ def print_comparison(names: Sequence[str], *, out: Path | None) -> None:
         if comparison.score == found[0].score:  # UAR or CCC; the table tells the others
             Console().print(Text(sentence(comparison)))
     if out:
-        replace_file(out, _comparison_csv(found).encode())
+        replace_file(out, comparison_csv(found).encode())
 
 
 def print_ensemble(run: Run) -> None:
@@ -170,7 +170,8 @@ def _explained(found: Sequence[Comparison]) -> str:
     )
 
 
-def _comparison_csv(found: Sequence[Comparison]) -> str:
+def comparison_csv(found: Sequence[Comparison]) -> str:
+    """All numbers of paired comparisons as CSV."""
     names = [field.name for field in fields(Comparison)]
     split = {"ci95": ("ci95_low", "ci95_high"), "num_seeds": ("num_seeds_first", "num_seeds_second")}
     text = StringIO()

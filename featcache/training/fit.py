@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,11 @@ from typing import Any
 from featcache.cache.reader import FeatureCache
 from featcache.errors import StoreError
 from featcache.extractors import usable_device
+from featcache.normalise import SPEAKER
 from featcache.training.job import Job
 from featcache.training.memory import Memory
 from featcache.training.run_folder import Run, differences
-from featcache.training.setup import Setup, hash_of, resolve
+from featcache.training.setup import Request, Setup, hash_of, resolve
 from featcache.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -62,6 +64,7 @@ def sweep(
     memory: str | None = None,
     pooling: str | None = None,
     scalar_norm: bool = False,
+    norm_by: str = SPEAKER,
     device: str = "cpu",
     jobs: int = 1,
     scheduler: str | None = None,
@@ -92,6 +95,7 @@ def sweep(
             the mean unless told otherwise.
         scalar_norm: Normalise with one mean and deviation for all dimensions of a layer, as Pepino et al. 2021 did
             spectrograms.
+        norm_by: What ``speaker`` takes for the speaker: ``speaker_id``, or a label such as ``dialogue_half``.
         device: As torch names it, or ``auto``.
         jobs: Processes that share the folds, and the cores.
         scheduler: Address of a Dask scheduler, such as ``tcp://host:8786``, whose workers share the folds instead. They
@@ -108,12 +112,9 @@ def sweep(
         FeatcacheError: nothing to fit, an unknown name, folds that cannot be made, one class only, features that an
             interrupted extraction left unfinished, a run that was interrupted.
     """
-    workspace = Workspace.at(home)
-    folder = workspace.find_cache(corpus)
-    device = usable_device(device)
     asked = Memory.parse(memory)
     same: dict[str, Any] = {
-        "names": _several(features),
+        "features": tuple(_several(features)),
         "layer_weighting": layer_weighting,
         "protocol": protocol,
         "target": target,
@@ -124,25 +125,115 @@ def sweep(
         "working_dtype": asked.dtype,
         "pooling": pooling,
         "scalar_norm": scalar_norm,
+        "norm_by": norm_by,
     }
     requests = [
-        {**same, "head": head, "norm": norm, "layers": chosen}
+        Request(**same, head=head, norm=norm, layers=chosen)
         for head, norm, chosen in dict.fromkeys(product(heads, norms, layers))
     ]
     if name and len(requests) > 1:
         raise StoreError(f"--name is for a single run, and {len(requests)} are asked for; their names tell them apart")
-    setups = [resolve(FeatureCache(folder), **request) for request in requests]
-    paths = [workspace.runs(folder.name) / _checked(name or _run_name(setup.config)) for setup in setups]
-    found = [_finished(path, setup.config, overwrite=overwrite) for path, setup in zip(paths, setups, strict=True)]
-    for run in filter(None, found):
+    return fit_all(
+        requests,
+        cache=Workspace.at(home).find_cache(corpus),
+        memory=asked,
+        device=device,
+        jobs=jobs,
+        scheduler=scheduler,
+        name=name,
+        resume=resume,
+        overwrite=overwrite,
+        home=home,
+    )
+
+
+def fit_all(
+    requests: Sequence[Request],
+    *,
+    cache: Path,
+    memory: Memory | None = None,
+    device: str = "cpu",
+    jobs: int = 1,
+    scheduler: str | None = None,
+    name: str | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    home: str | os.PathLike[str] | None = None,
+) -> list[Run]:
+    """Train whatever runs are asked for; those that read the same features with the same folds do so together.
+
+    Args:
+        requests: What each run is to be.
+        cache: The folder of the cache that all of them read.
+        memory: What the process may take.
+        device: As torch names it, or ``auto``.
+        jobs: Processes that share the folds.
+        scheduler: Address of a Dask scheduler, whose workers share the folds instead.
+        name: Of the run folder, for a single run.
+        resume: Go on with what was interrupted.
+        overwrite: Train again although a finished run of that name is there.
+        home: Where everything lives.
+
+    Returns:
+        The finished runs, in order; two requests that come to the same are one run.
+
+    Raises:
+        FeatcacheError: as :func:`sweep`; nothing is trained before all requests were found possible.
+    """
+    device = usable_device(device)
+    planned = plan_runs(requests, cache=cache, name=name, overwrite=overwrite, home=home)
+    for run in filter(None, (one.finished for one in planned)):
         log.info("%s is there already; --overwrite trains it again", run.path)
-    todo = [position for position, run in enumerate(found) if run is None]
+    todo = list({one.path: one for one in planned if one.finished is None}.values())
     if todo:
-        _tell([setups[i] for i in todo])
-        job = Job(cache=folder, requests=[requests[i] for i in todo], paths=[paths[i] for i in todo], device=device)
-        left = [setups[i] for i in todo]
-        job.carry_out(left, asked, processes=jobs, scheduler=scheduler, resume=resume, overwrite=overwrite)
-    return [run or Run(path) for run, path in zip(found, paths, strict=True)]
+        setups = [one.setup for one in todo]
+        _tell(setups)
+        job = Job(cache=cache, requests=[one.request for one in todo], paths=[one.path for one in todo], device=device)
+        job.carry_out(
+            setups,
+            memory or Memory(),
+            processes=jobs,
+            scheduler=scheduler,
+            resume=resume,
+            overwrite=overwrite,
+        )
+    return [one.finished or Run(one.path) for one in planned]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedRun:
+    """A request with all that it comes to.
+
+    Attributes:
+        request: What was asked for.
+        setup: What it was resolved to.
+        path: The run folder.
+        finished: The run, where it is there already.
+    """
+
+    request: Request
+    setup: Setup
+    path: Path
+    finished: Run | None
+
+
+def plan_runs(
+    requests: Sequence[Request],
+    *,
+    cache: Path,
+    name: str | None = None,
+    overwrite: bool = False,
+    home: str | os.PathLike[str] | None = None,
+) -> list[PlannedRun]:
+    """Find out what requests come to, and which runs are there; the arguments are those of :func:`fit_all`."""
+    runs = Workspace.at(home).runs(cache.name)
+    planned = []
+    for request in requests:
+        setup = resolve(FeatureCache(cache), request)
+        path = runs / _checked(name or _run_name(setup.config))
+        finished = _finished(path, setup.config, overwrite=overwrite)
+        planned.append(PlannedRun(request=request, setup=setup, path=path, finished=finished))
+    return planned
 
 
 def _tell(setups: Sequence[Setup]) -> None:

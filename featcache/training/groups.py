@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from featcache.training.data import Features
 from featcache.training.setup import Setup
 
+# What runs that share a working copy have in common beside their stores; the last stands for utterances and folds.
+SHARED = ("norm", "norm_by", "scalar_norm", "pooling", "max_frames", "utterances_sha256")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Member:
@@ -40,7 +43,7 @@ class Group:
 
 
 def group(setups: Sequence[Setup], folds: Sequence[int]) -> list[Group]:
-    """Find what can share a pass: runs of the same stores, normalisation and frames, one's layers among the other's.
+    """Find what can share a pass: the same stores, normalisation, frames and folds, one's layers among the other's.
 
     Args:
         setups: One per run.
@@ -76,7 +79,7 @@ def group(setups: Sequence[Setup], folds: Sequence[int]) -> list[Group]:
 
 
 def _within(one: Setup, lead: Setup) -> bool:
-    same = all(one.config[key] == lead.config[key] for key in ("norm", "scalar_norm", "pooling", "max_frames"))
+    same = all(one.config[key] == lead.config[key] for key in SHARED)
     return same and list(one.config["features"]) == list(lead.config["features"]) and _slices(one, lead) is not None
 
 

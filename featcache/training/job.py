@@ -5,14 +5,13 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from featcache.cache.reader import FeatureCache
 from featcache.heads import create_head
 from featcache.machine import give_back
-from featcache.normalise import fit_normaliser
+from featcache.normalise import SPEAKER, fit_normaliser
 from featcache.progress import progress
 from featcache.scheduler import connected
 from featcache.threads import available_cores
@@ -21,7 +20,7 @@ from featcache.training.groups import Member, group
 from featcache.training.memory import Memory, WorkingCopy, plan_working_copy
 from featcache.training.results import record_of, write_results
 from featcache.training.run_folder import COMPUTED, UnfinishedRun
-from featcache.training.setup import SVM, Setup, head_sizes, resolve
+from featcache.training.setup import SVM, Request, Setup, head_sizes, resolve
 from featcache.training.svm import SVMTraining
 from featcache.training.train import Trainable, Training, train_together
 from featcache.training.windows import READ_AT_ONCE, Source, num_values, values_per_frame
@@ -42,7 +41,7 @@ class Job:
     """
 
     cache: Path
-    requests: list[dict[str, Any]]
+    requests: list[Request]
     paths: list[Path]
     device: str
     copies: tuple[WorkingCopy, ...] = ()
@@ -80,7 +79,7 @@ class Job:
                 stack.enter_context(run.locked())
                 run.begin(resume=resume, overwrite=overwrite)
             scores: list[float] = []
-            title = f"{len(runs)} runs x {len(folds)} folds x {len(setups[0].config['seeds'])} seeds"
+            title = f"{len(runs)} runs, {total} trainings"
             advance = stack.enter_context(progress(title, total, rate=lambda *_: _mean_of(scores)))
             advance(sum(len(run.finished()) for run in runs))
             if scheduler is not None:
@@ -146,8 +145,9 @@ class Job:
             if not trainings:
                 continue
             train = lead.folds[item.fold - 1].train if item.fold else ()
+            scalar, by = lead.config["scalar_norm"], lead.config["norm_by"] or SPEAKER
             normalisers = [
-                fit_normaliser(f.store, lead.config["norm"], lead.manifest, train, scalar=lead.config["scalar_norm"])
+                fit_normaliser(f.store, lead.config["norm"], lead.manifest, train, scalar=scalar, by=by)
                 for f in item.features
             ]
             source = Source(item.features, normalisers, copy, workers=workers, device=self.device)
@@ -172,7 +172,7 @@ def _on_cluster(address: str) -> Iterator[int]:
 
 
 def _train_fold(job: Job, fold: int, workers: int) -> list[float]:
-    setups = [resolve(FeatureCache(job.cache), **request) for request in job.requests]
+    setups = [resolve(FeatureCache(job.cache), request) for request in job.requests]
     return list(job.train([fold], workers, setups))
 
 

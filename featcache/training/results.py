@@ -38,6 +38,7 @@ def record_of(training: Trainable, setup: Setup) -> dict[str, Any]:
 def write_results(run: UnfinishedRun, setup: Setup) -> None:
     """Write everything that stands in a finished run."""
     from featcache.report import figures
+    from featcache.report.classification import CONFUSION, write_classification_report
     from featcache.report.html import write_report
 
     folder, title = run.folder, run.path.name
@@ -48,11 +49,12 @@ def write_results(run: UnfinishedRun, setup: Setup) -> None:
     for warning in diverged:
         log.warning("%s: %s", title, warning)
     _write_tables(folder, setup, records)
-    metrics = summarise(run_folder.read_table(folder / "predictions.csv"), setup.classes)
-    figures.save(figures.confusion_matrix(metrics["confusion"]["counts"], setup.classes), folder / "confusion_matrix")
+    predictions = run_folder.read_table(folder / "predictions.csv")
+    metrics = summarise(predictions, setup.classes)
+    write_classification_report(predictions, folder, classes=setup.classes)
     figures.save(figures.training_curves(run_folder.read_table(folder / "history.csv")), folder / "training_curves")
     shown = [
-        ("confusion_matrix", "Recall in percent; in small print the utterances, averaged over seeds."),
+        (CONFUSION, "Recall in percent; in small print the utterances, averaged over seeds."),
         ("training_curves", "Losses of all folds and seeds; the dots mark the epochs whose weights were kept."),
     ]
     layers = [layer for _, _, record in records for layer, _, _ in record["layer_weights"]]

@@ -3,7 +3,8 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from featcache.corpora import CORPORA, Corpus
 from featcache.errors import ManifestError, ModelError, ProtocolError, StoreError, listed, unknown_name
 from featcache.heads import create_head
 from featcache.manifest import Manifest
-from featcache.normalise import check_scope
+from featcache.normalise import SPEAKER, check_scope
 from featcache.protocols import PROTOCOLS, Fold, check_folds, default_protocol, make_folds
 from featcache.training.data import POOLINGS, Features, check_pairing
 from featcache.training.train import TrainingConfig
@@ -28,11 +29,53 @@ SPEAKER_NOTE = (
     "Speaker normalisation is transductive: the mean and standard deviation of each test speaker were taken over all "
     "utterances of that speaker, without their labels."
 )
+NORM_BY_NOTE = "Normalisation took the label {!r} for the speaker."
 UNTRAINED_NOTE = (
     "The weights of {} are random: this is the untrained control, and says nothing about the trained model."
 )
 SVM_NOTE = "A support vector machine draws nothing at random: one seed says it all. Its C was chosen on validation."
 EGEMAPS_NOTE = "eGeMAPS frames were averaged in pairs, so that they come every 20 ms (Pepino et al. 2021)."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What a run is asked to be; None, and no features, leave the choice to what there is.
+
+    Attributes:
+        head: ``dense``, ``lstm``, ``fusion``, ``linear`` or ``svm``.
+        norm: ``speaker``, ``global`` or ``none``.
+        norm_by: What ``speaker`` takes for the speaker: ``speaker_id``, or a label such as ``dialogue_half``.
+        features: Names of stores. By default the only model's store, with ``egemaps`` beside it for ``fusion``.
+        layers: ``all``, ``local``, ``last``, or a list such as ``0,4-8``.
+        layer_weighting: ``abs``, w = |a| / Σ|a|, or ``softmax``.
+        protocol: A name in ``featcache.protocols.PROTOCOLS``.
+        target: The label to predict.
+        select: Only utterances whose labels have these values take part.
+        limit: Only so many utterances take part, those that ``extract`` takes with the same limit.
+        seeds: One training each per fold.
+        max_frames: How many frames of each utterance are used; 0 is all.
+        training: Fields of :class:`~featcache.training.train.TrainingConfig` that differ from their defaults.
+        pooling: ``mean``, ``sum`` or ``max`` of an utterance's frames in place of them.
+        scalar_norm: Whether one mean and deviation normalise all dimensions of a layer.
+        working_dtype: In which dtype features are held, where that is asked for.
+    """
+
+    head: str = "dense"
+    norm: str = "speaker"
+    norm_by: str = SPEAKER
+    features: tuple[str, ...] = ()
+    layers: str = "all"
+    layer_weighting: str = "abs"
+    protocol: str | None = None
+    target: str | None = None
+    select: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    limit: int | None = None
+    seeds: tuple[int, ...]
+    max_frames: int | None = None
+    training: Mapping[str, Any] = field(default_factory=dict)
+    pooling: str | None = None
+    scalar_norm: bool = False
+    working_dtype: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,29 +107,21 @@ class Setup:
     warnings: list[str]
 
 
-def resolve(
-    cache: FeatureCache,
-    *,
-    head: str,
-    norm: str,
-    names: Sequence[str],
-    layers: str,
-    layer_weighting: str,
-    protocol: str | None,
-    target: str | None,
-    select: dict[str, Sequence[str]],
-    seeds: tuple[int, ...],
-    max_frames: int | None,
-    training: dict[str, Any],
-    working_dtype: str | None,
-    pooling: str | None,
-    scalar_norm: bool,
-) -> Setup:
-    """Find all that a fit needs, and refuse what cannot be fitted; the arguments are those of ``fit``."""
-    task = resolve_task(cache, names or _default_features(cache, head), protocol=protocol, target=target, select=select)
+def resolve(cache: FeatureCache, request: Request) -> Setup:
+    """Find all that a run needs, and refuse what cannot be fitted."""
+    head, norm, layers, pooling = request.head, request.norm, request.layers, request.pooling
+    task = resolve_task(
+        cache,
+        request.features or _default_features(cache, head),
+        protocol=request.protocol,
+        target=request.target,
+        select=request.select,
+        limit=request.limit,
+    )
     stores, manifest = task.stores, task.manifest
+    max_frames = request.max_frames
     if max_frames is None:
-        known = _corpus_of(cache)
+        known = corpus_of(cache.path)
         max_frames = known.max_frames if known else 400
     in_time = not np.isnan(stores[0].frame_shift)
     if pooling is not None and (pooling not in POOLINGS or not in_time):
@@ -105,14 +140,15 @@ def resolve(
     if layers != "all" and not any(store.layer_names[0] for store in stores):
         raise ManifestError(f"--layers {layers} does not apply: {', '.join(s.name for s in stores)} has no layers")
     check_pairing(features)
-    check_scope(norm, manifest)
+    check_scope(norm, manifest, request.norm_by)
+    seeds = request.seeds
     # told here, before anything is trained
     if head == SVM:
         _check_svm(features)
         seeds = seeds[:1]
     else:
-        create_head(head, **head_sizes(features, len(task.classes), layer_weighting), seed=0)
-    config = TrainingConfig(**{"batch_size": BATCH_SIZES.get(head, TrainingConfig.batch_size), **training})
+        create_head(head, **head_sizes(features, len(task.classes), request.layer_weighting), seed=0)
+    config = TrainingConfig(**{"batch_size": BATCH_SIZES.get(head, TrainingConfig.batch_size), **request.training})
     return Setup(
         stores=stores,
         manifest=manifest,
@@ -121,7 +157,7 @@ def resolve(
         folds=task.folds,
         features=features,
         training=config,
-        notes=_notes(norm, features, manifest, max_frames, head),
+        notes=_notes(request, features, manifest, max_frames),
         warnings=task.warnings,
         config={
             "featcache_version": __version__,
@@ -129,19 +165,20 @@ def resolve(
             "features": {store.name: store.metadata["fingerprint"] for store in stores},
             "untrained": [store.name for store in stores if store.metadata.get("weights") == "random"],
             "layers": layers if any(item.layer_names[0] for item in features) else "-",
-            "layer_weighting": layer_weighting,
+            "layer_weighting": request.layer_weighting,
             "head": head,
             "pooling": pooling,
             "norm": norm,
-            "scalar_norm": scalar_norm,
+            "norm_by": request.norm_by if norm == "speaker" else None,
+            "scalar_norm": request.scalar_norm,
             "protocol": task.protocol,
             "target": task.target,
             "classes": list(task.classes),
-            "select": {column: list(values) for column, values in select.items()},
+            "select": {column: list(values) for column, values in request.select.items()},
             "seeds": list(seeds),
             "max_frames": max_frames,
             "training": asdict(config),
-            "working_dtype": working_dtype,
+            "working_dtype": request.working_dtype,
             "folds": [
                 {
                     "fold": number,
@@ -170,6 +207,7 @@ def resolve_task(
     protocol: str | None,
     target: str | None,
     select: Mapping[str, Sequence[str]],
+    limit: int | None = None,
 ) -> Task:
     """Find utterances, classes and folds.
 
@@ -178,19 +216,15 @@ def resolve_task(
         protocol: Its name; by default the manifest's split, or one that fits the number of speakers.
         target: The label to predict; by default the protocol's or the corpus's.
         select: Take only utterances whose labels have these values.
+        limit: Take only so many, those that ``extract`` takes with the same limit.
     """
-    known = _corpus_of(cache)
+    known = corpus_of(cache.path)
     if len(set(names)) < len(names):
         raise ManifestError(f"--features names a store twice: {', '.join(names)}")
     stores = [_open_finished(cache, store) for store in names]
-    manifest = cache.manifest.select(**select) if select else cache.manifest
+    manifest = selected(cache.manifest, select, limit)
     manifest, warnings = _without_missing(manifest, stores)
-    protocol = protocol or default_protocol(manifest)
-    if target is None:
-        published = PROTOCOLS[protocol].target if protocol in PROTOCOLS else None
-        target = published or (known.target if known else _only_label(manifest))
-    manifest = manifest.subset(tuple(manifest.labels(target)))
-    folds = make_folds(protocol, manifest, target)
+    protocol, target, folds = resolve_folds(manifest, known, protocol=protocol, target=target)
     tested = {i for fold in folds for part in (fold.train, fold.validation, fold.test) for i in part}
     manifest = manifest.subset(tuple(tested))
     classes = _classes(manifest, target, known)
@@ -205,6 +239,23 @@ def resolve_task(
         folds=folds,
         warnings=warnings,
     )
+
+
+def selected(manifest: Manifest, select: Mapping[str, Sequence[str]], limit: int | None) -> Manifest:
+    """The utterances that take part."""
+    manifest = manifest.limited(limit)
+    return manifest.select(**select) if select else manifest
+
+
+def resolve_folds(
+    manifest: Manifest, corpus: Corpus | None, *, protocol: str | None, target: str | None
+) -> tuple[str, str, list[Fold]]:
+    """The protocol, the label and the folds of the utterances that carry it, whatever features they have."""
+    protocol = protocol or default_protocol(manifest)
+    if target is None:
+        published = PROTOCOLS[protocol].target if protocol in PROTOCOLS else None
+        target = published or (corpus.target if corpus else _only_label(manifest))
+    return protocol, target, make_folds(protocol, manifest.subset(tuple(manifest.labels(target))), target)
 
 
 def _open_finished(cache: FeatureCache, name: str) -> FeatureStore:
@@ -246,9 +297,10 @@ def _without_missing(manifest: Manifest, stores: Sequence[FeatureStore]) -> tupl
     return manifest.subset(there), warnings
 
 
-def _corpus_of(cache: FeatureCache) -> Corpus | None:
+def corpus_of(cache: Path) -> Corpus | None:
+    """Which corpus a cache is of, where that is known."""
     try:
-        name = json.loads((cache.path / "corpus.json").read_text(encoding="utf-8"))["corpus"]
+        name = json.loads((cache / "corpus.json").read_text(encoding="utf-8"))["corpus"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return CORPORA.get(name)
@@ -296,9 +348,13 @@ def head_sizes(features: Sequence[Features], num_outputs: int, layer_weighting: 
     }
 
 
-def _notes(norm: str, features: Sequence[Features], manifest: Manifest, max_frames: int, head: str) -> list[str]:
-    notes = [SPEAKER_NOTE] if norm == "speaker" else []
-    if head == SVM:
+def _notes(request: Request, features: Sequence[Features], manifest: Manifest, max_frames: int) -> list[str]:
+    notes = []
+    if request.norm == "speaker":
+        notes.append(SPEAKER_NOTE)
+        if request.norm_by != SPEAKER:
+            notes.append(NORM_BY_NOTE.format(request.norm_by))
+    if request.head == SVM:
         notes.append(SVM_NOTE)
     for item in features:
         if item.store.metadata.get("weights") == "random":

@@ -99,7 +99,10 @@ def test_a_run_folder_holds_all_that_is_promised(make_cache):
         for name in ("confusion_matrix", "layer_weights", "training_curves")
         for suffix in ("png", "svg")
     ]
-    assert files_of(run.path) == sorted([*heads, *pictures, *TABLES, "report.html", "layer_weights_summary.csv"])
+    classes = [f"classification_report.{suffix}" for suffix in ("csv", "txt")]
+    classes += ["confusion_matrix.csv", "confusion_matrix_normalised.csv"]
+    others = ["report.html", "layer_weights_summary.csv"]
+    assert files_of(run.path) == sorted([*heads, *pictures, *TABLES, *classes, *others])
     assert (run.path / "confusion_matrix.png").read_bytes().startswith(b"\x89PNG")
     assert "first" in (run.path / "report.html").read_text(encoding="utf-8")
     assert run.path.name == "first"
@@ -373,7 +376,8 @@ def test_other_settings_get_another_folder_unless_it_is_named(make_cache, resolv
     ]
     assert len({run.path for run in runs}) == len(runs)
     resolve(name="mine")
-    with pytest.raises(StoreError, match=r"mine is a run with other settings \(max_frames, norm differ\); give this"):
+    told = r"mine is a run with other settings \(max_frames, norm, norm_by differ\); give this"
+    with pytest.raises(StoreError, match=told):
         resolve(name="mine", norm="none", max_frames=4)
     assert Run(runs[0].path.with_name("mine")).config["norm"] == "speaker"
     assert resolve(name="mine", norm="none", overwrite=True).config["norm"] == "none"

@@ -10,9 +10,11 @@ import pytest
 
 import featcache
 from featcache.errors import ManifestError, StoreError
+from featcache.manifest import Manifest, Utterance
 from featcache.training import job, memory
-from featcache.training.fit import fit, sweep
+from featcache.training.fit import fit, fit_all, sweep
 from featcache.training.run_folder import COMPUTED
+from featcache.training.setup import Request
 from featcache.training.train import Training
 from featcache.training.windows import Source
 from tests.benchmarks.synthetic_cache import write_cache
@@ -106,6 +108,57 @@ def test_what_cannot_be_fitted_is_told_before_anything_is_trained(make_cache, mo
     table.write_text(table.read_text().replace(",04,", ",,"))
     with pytest.raises(ManifestError, match=r"4 utterances have no speaker_id .* which --norm speaker needs"):
         sweep(norms=["global", "speaker"], protocol="random-80-20", **SHORT)
+
+
+def test_any_runs_are_trained_together_and_share_what_they_can(make_cache, elsewhere, monkeypatch):
+    cache = make_cache(stores={"ssl": {}, "egemaps": {"kind": "egemaps"}})
+    loads, load = [], Source.load
+    monkeypatch.setattr(Source, "load", lambda source, ids: loads.append(tuple(ids)) or load(source, ids))
+    same = {"seeds": (1, 2), "training": SHORT["training"]}
+    requests = [
+        Request(features=("ssl",), **same),
+        Request(features=("egemaps",), head="lstm", **same),
+        Request(features=("ssl",), layers="last", seeds=(3,), training={"max_epochs": 1}),
+        Request(features=("ssl",), protocol="group-kfold", **same),  # other folds, so that windows differ
+        Request(features=("ssl",), select={"emotion": ["joy", "anger"]}, limit=12, protocol="random-80-20", **same),
+        Request(features=("ssl",), **same),  # the first once more
+    ]
+    runs = fit_all(requests, cache=cache)
+    assert len(loads) == 4
+    assert sorted(map(len, loads)) == [12, 16, 16, 16]
+    assert runs[0].path == runs[5].path
+    assert [run.metrics["num_seeds"] for run in runs] == [2, 2, 1, 2, 2, 2]
+    assert [run.config["protocol"] for run in runs[2:5]] == ["loso", "group-kfold", "random-80-20"]
+    elsewhere()
+    home = os.environ["FEATCACHE_HOME"]
+    for request, run in zip(requests[:5], runs, strict=False):
+        [alone] = fit_all([request], cache=Path(home) / "cache" / cache.name)
+        assert bytes_of(alone) == bytes_of(run)
+
+
+def test_runs_normalised_by_other_labels_do_not_share(make_cache):
+    speakers = [("01", "x"), ("02", "x"), ("03", "y"), ("04", "y")]
+    manifest = Manifest(
+        [
+            Utterance(
+                utterance_id=f"{speaker}-{emotion}",
+                path=f"{speaker}-{emotion}.wav",
+                speaker_id=speaker,
+                labels={"emotion": emotion, "room": room},
+            )
+            for speaker, room in speakers
+            for emotion in ("anger", "joy")
+        ]
+    )
+    cache = make_cache(manifest=manifest)
+    by_speaker, by_room = (Request(norm_by=by, target="emotion", seeds=(1,)) for by in ("speaker_id", "room"))
+    first, second = fit_all([by_speaker, by_room], cache=cache)
+    assert (first.config["norm_by"], second.config["norm_by"]) == ("speaker_id", "room")
+    assert "took the label &#39;room&#39; for the speaker" in (second.path / "report.html").read_text()
+    assert bytes_of(second) == bytes_of(fit(norm_by="room", target="emotion", seeds=(1,), overwrite=True))
+    assert (first.path / "predictions.csv").read_bytes() != (second.path / "predictions.csv").read_bytes()
+    # what is not of speakers does not depend on who counts as one
+    assert fit(norm="global", norm_by="room", target="emotion", seeds=(1,)).config["norm_by"] is None
 
 
 def test_a_name_is_for_a_single_run(make_cache):

@@ -1,0 +1,146 @@
+"""Pipeline × what a user changes for a trial → the rows to be filled, each with what differs from the paper."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from featcache.corpora import Corpus
+from featcache.errors import PipelineError, unknown_name
+from featcache.extraction.report import read_failures
+from featcache.pipeline.place import Place
+from featcache.pipeline.reading import published_of
+from featcache.pipeline.schema import EnsembleSpec, Pipeline, RunSpec, StoreSpec
+from featcache.protocols import PROTOCOLS
+from featcache.published import PublishedResult
+from featcache.training.fit import first_seeds
+from featcache.training.run_folder import Run
+from featcache.training.setup import SVM, Request
+
+UNTRAINED = "-untrained"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """What a user changes to try a pipeline; None leaves what it says.
+
+    Attributes:
+        only: Names of the runs that are wanted.
+        limit: So many utterances of the corpus.
+        weights: ``random`` for untrained models.
+        protocol: In place of every run's.
+        seeds: How many.
+        max_epochs: At most so many.
+    """
+
+    only: Sequence[str] | None = None
+    limit: int | None = None
+    weights: str | None = None
+    protocol: str | None = None
+    seeds: int | None = None
+    max_epochs: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A run of a pipeline that is to be there.
+
+    Attributes:
+        name: What the pipeline calls it.
+        spec: What the pipeline says of it.
+        request: What ``fit`` is asked for.
+        published: The number that it stands beside, if any.
+        trial: What of the request is not as the pipeline says.
+    """
+
+    name: str
+    spec: RunSpec
+    request: Request
+    published: PublishedResult | None
+    trial: tuple[str, ...]
+
+
+def rows_of(pipeline: Pipeline, kind: Corpus | None, trial: Trial) -> list[Row]:
+    """The runs that are to be there on a corpus.
+
+    Raises:
+        PipelineError: a run or a protocol that is not known, or none left.
+    """
+    for name in trial.only or ():
+        if name not in pipeline.runs:
+            raise PipelineError(f"--only {name}: {unknown_name('run', name, pipeline.runs)}")
+    if trial.protocol is not None and trial.protocol not in PROTOCOLS:
+        raise PipelineError(unknown_name("protocol", trial.protocol, PROTOCOLS))
+    specs = {name: pipeline.run(name) for name in pipeline.runs if trial.only is None or name in trial.only}
+    here = {name: spec for name, spec in specs.items() if spec.corpus is None or (kind and spec.corpus == kind.name)}
+    if not here:
+        raise PipelineError(f"none of the runs {', '.join(specs)} is for {kind.name if kind else 'this corpus'}")
+    return [_row(pipeline, name, spec, trial) for name, spec in here.items()]
+
+
+def stores_of(pipeline: Pipeline, rows: Sequence[Row], trial: Trial) -> dict[str, StoreSpec]:
+    """The stores that rows read; untrained models have stores of their own."""
+    wanted = {store for row in rows for store in row.spec.features or ()}
+    stores = {}
+    for name, spec in pipeline.stores.items():
+        if name in wanted:
+            changed = {"weights": "random"} if trial.weights == "random" and spec.is_model else {}
+            stores[name_of_store(pipeline, name, trial)] = spec.model_copy(update=changed)
+    return stores
+
+
+def name_of_store(pipeline: Pipeline, name: str, trial: Trial) -> str:
+    """What the store of a pipeline is called in the cache."""
+    spec = pipeline.stores[name]
+    return name + UNTRAINED if trial.weights == "random" and spec.is_model and spec.weights != "random" else name
+
+
+def _row(pipeline: Pipeline, name: str, spec: RunSpec, trial: Trial) -> Row:
+    seeds = trial.seeds or spec.seeds
+    request = spec.request(first_seeds(seeds))
+    features = tuple(name_of_store(pipeline, store, trial) for store in spec.features or ())
+    request = replace(request, features=features, limit=trial.limit)
+    told = []
+    if trial.protocol is not None and trial.protocol != spec.protocol:
+        # what is predicted stays as it was
+        target = request.target or (PROTOCOLS[spec.protocol].target if spec.protocol else None)
+        request = replace(request, protocol=trial.protocol, target=target)
+        told.append(f"protocol {trial.protocol}" + (f", not {spec.protocol}" if spec.protocol else ""))
+    if seeds != spec.seeds and spec.head != SVM:
+        told.append(f"{seeds} {'seed' if seeds == 1 else 'seeds'}, not {spec.seeds}")
+    if trial.max_epochs is not None and spec.head != SVM:
+        request = replace(request, training={**request.training, "max_epochs": trial.max_epochs})
+        told.append(f"at most {trial.max_epochs} epochs")
+    published = published_of(pipeline, spec.published)
+    return Row(name=name, spec=spec, request=request, published=published, trial=tuple(told))
+
+
+def notes_on(place: Place, row: Row, run: Run, limit: int | None) -> list[str]:
+    """What a reader must know to lay a run's number beside the paper's."""
+    told = [row.spec.note] if row.spec.note else []
+    if run.config["untrained"]:
+        told.append("untrained weights")
+    told += notes_on_corpus(place, limit)
+    told += row.trial
+    if not PROTOCOLS[run.config["protocol"]].speaker_independent:
+        told.append("test speakers are trained on too")
+    stores = [place.cache / store for store in run.config["features"]]
+    failed = {failure.utterance_id for store in stores for failure in read_failures(store)}
+    if failed:
+        told.append(f"{len(failed)} utterances could not be extracted")
+    return told
+
+
+def notes_on_corpus(place: Place, limit: int | None) -> list[str]:
+    """Whether a corpus is whole."""
+    if limit is not None and limit < len(place.manifest):
+        return [f"{limit} of {len(place.manifest)} utterances (--limit)"]
+    if place.kind is None or not place.kind.published_counts:
+        return []
+    whole = sum(place.kind.published_counts.values())
+    here = len(place.manifest.labels(place.kind.target))
+    return [] if here == whole else [f"{here} of the corpus's {whole} utterances"]
+
+
+def ensembles_of(pipeline: Pipeline, rows: Sequence[Row]) -> dict[str, EnsembleSpec]:
+    """The ensembles all of whose candidates are there."""
+    names = {row.name for row in rows}
+    return {name: spec for name, spec in pipeline.ensembles.items() if names.issuperset(spec.runs)}

@@ -1,0 +1,248 @@
+"""Pipeline × corpus → what is missing is extracted and trained, and the table is written."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from featcache.evaluate.compare import compare, sentence
+from featcache.evaluate.intervals import caution
+from featcache.evaluate.predictions import of_run
+from featcache.extraction import ExtractionReport, summarise_report
+from featcache.extractors import usable_device
+from featcache.files import replace_file
+from featcache.pipeline.place import Place, find_places
+from featcache.pipeline.printing import print_line, print_plan, print_results
+from featcache.pipeline.reading import find_pipeline, published_of, read_pipeline
+from featcache.pipeline.rows import Row, Trial, ensembles_of, notes_on, notes_on_corpus, rows_of, stores_of
+from featcache.pipeline.schema import EnsembleSpec, Pipeline
+from featcache.pipeline.stores import Store
+from featcache.protocols import PROTOCOLS
+from featcache.published import PublishedResult
+from featcache.report.compared import ComparedRow, write_compared
+from featcache.report.ensemble import ensemble, notes
+from featcache.report.layers import draw_layer_weights
+from featcache.report.terminal import comparison_csv
+from featcache.training.fit import fit_all, plan_runs
+from featcache.training.run_folder import METRICS, Run
+from featcache.training.setup import Request, hash_of, selected
+from featcache.workspace import Workspace
+
+SPEAKER_NOTE = "Speaker normalisation is transductive: it takes statistics of test speakers, without their labels."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of a pipeline.
+
+    Attributes:
+        folders: Where the tables are, one for each corpus.
+        extractions: What was extracted now.
+        interrupted: Whether Ctrl-C ended an extraction; nothing was done after it.
+    """
+
+    folders: tuple[Path, ...]
+    extractions: tuple[ExtractionReport, ...]
+    interrupted: bool = False
+
+    @property
+    def num_failures(self) -> int:
+        """Utterances that could not be extracted now."""
+        return sum(len(report.failures) for report in self.extractions)
+
+
+def run_pipeline(
+    *,
+    pipeline: str | os.PathLike[str],
+    corpus: str | None = None,
+    data: str | os.PathLike[str] | None = None,
+    only: Sequence[str] | None = None,
+    limit: int | None = None,
+    weights: str | None = None,
+    protocol: str | None = None,
+    seeds: int | None = None,
+    max_epochs: int | None = None,
+    device: str = "cpu",
+    dry_run: bool = False,
+    home: str | os.PathLike[str] | None = None,
+) -> Outcome:
+    """Do a whole published experiment: extract and train what is missing, and set the paper's numbers beside ours.
+
+    Args:
+        pipeline: A file, or the name of a pipeline that comes with featcache.
+        corpus: The name of a corpus; by default those that the pipeline is made for and that are there.
+        data: The corpus's folder, when it lies elsewhere.
+        only: Names of the runs that are wanted.
+        limit: Take only so many utterances. This and what follows make it a trial, of which every row tells.
+        weights: ``random`` for untrained models, which have stores of their own.
+        protocol: In place of every run's.
+        seeds: How many, if not as the pipeline says.
+        max_epochs: At most so many.
+        device: As torch names it, or ``auto``.
+        dry_run: Tell what would be done; write nothing.
+        home: Where everything lives; by default ``$FEATCACHE_HOME``, or ``data``.
+
+    Raises:
+        FeatcacheError: a pipeline that is unknown or faulty, no corpus for it, and whatever extraction and training
+            may raise. What is finished is kept: the same call goes on from there.
+    """
+    path = find_pipeline(pipeline)
+    read = read_pipeline(path)
+    trial = Trial(only=only, limit=limit, weights=weights, protocol=protocol, seeds=seeds, max_epochs=max_epochs)
+    device = usable_device(device)
+    places = find_places(read, Workspace.at(home), corpus=corpus, data=None if data is None else Path(data))
+    folders: list[Path] = []
+    extractions: list[ExtractionReport] = []
+    for place in places:
+        work = Work(path.stem, read, place, trial, device)
+        print_plan(read.title, place, work.stores, work.rows, limit=trial.limit)
+        if dry_run:
+            continue
+        extractions += work.extract()
+        if extractions and extractions[-1].interrupted:
+            return Outcome(folders=tuple(folders), extractions=tuple(extractions), interrupted=True)
+        folders.append(work.report(work.train()))
+    return Outcome(folders=tuple(folders), extractions=tuple(extractions))
+
+
+class Work:
+    """What a pipeline comes to on one corpus.
+
+    Attributes:
+        rows: The runs that are to be there.
+        stores: What they read.
+    """
+
+    def __init__(self, name: str, pipeline: Pipeline, place: Place, trial: Trial, device: str) -> None:
+        self.rows = rows_of(pipeline, place.kind, trial)
+        wanted = list(place.manifest.limited(trial.limit))
+        specs = stores_of(pipeline, self.rows, trial)
+        self.stores = [Store(store, spec, place, wanted) for store, spec in specs.items()]
+        self._name = name
+        self._pipeline = pipeline
+        self._place = place
+        self._limit = trial.limit
+        self._device = device
+        # told before hours of extraction
+        for row in self.rows:
+            selected(place.manifest, row.request.select, trial.limit)
+
+    def extract(self) -> list[ExtractionReport]:
+        """Fill the stores that lack utterances, one after another."""
+        reports = []
+        for store in self.stores:
+            if store.missing:
+                reports.append(store.fill(device=self._device, limit=self._limit))
+                print_line(summarise_report(reports[-1]))
+                if reports[-1].interrupted:
+                    break
+        return reports
+
+    def train(self) -> dict[str, Run]:
+        """Train the runs that are not there, those that read the same features together; name → run."""
+        home = self._place.workspace.home
+        planned = plan_runs([row.request for row in self.rows], cache=self._place.cache, home=home)
+        together: dict[tuple[str, ...], list[Request]] = {}
+        for one in planned:
+            if one.finished is None:
+                together.setdefault(one.request.features, []).append(one.request)
+        for requests in together.values():
+            fit_all(requests, cache=self._place.cache, device=self._device, resume=True, home=home)
+        return {row.name: one.finished or Run(one.path) for row, one in zip(self.rows, planned, strict=True)}
+
+    def report(self, runs: Mapping[str, Run]) -> Path:
+        """Vote, compare and draw, then write and print the table.
+
+        Args:
+            runs: Name → run.
+
+        Returns: the folder.
+        """
+        folder = self._place.workspace.runs(self._place.name) / self._name
+        titles = {row.name: row.spec.title for row in self.rows}
+        rows = [self._row(row, runs[row.name]) for row in self.rows]
+        rows += [self._vote(name, spec, runs) for name, spec in ensembles_of(self._pipeline, self.rows).items()]
+        comparisons = self._compare(folder, runs, titles)
+        write_compared(
+            folder,
+            rows,
+            title=f"{self._pipeline.title} ({self._place.name})",
+            paper=self._pipeline.paper,
+            notes=_notes(runs),
+            figures=self._draw(folder, runs, titles),
+            comparisons=comparisons,
+        )
+        print_results(rows, _notes(runs), comparisons, folder)
+        return folder
+
+    def _row(self, row: Row, run: Run) -> ComparedRow:
+        notes_of_row = notes_on(self._place, row, run, self._limit)
+        return _compared(row.name, row.spec.title, self._pipeline.metric, row.published, run, notes_of_row)
+
+    def _vote(self, name: str, spec: EnsembleSpec, runs: Mapping[str, Run]) -> ComparedRow:
+        members = [runs[member] for member in spec.runs]
+        asked = hash_of([[run.name for run in members], spec.size, list(spec.votes)])
+        workspace = self._place.workspace
+        path = workspace.runs(self._place.name) / f"{self._name}_{name}_{asked[:6]}"
+        if not (path / METRICS).is_file():
+            paths = [str(run.path) for run in members]
+            ensemble(runs=paths, sizes=[spec.size], votes=spec.votes, name=path.name, home=workspace.home)
+        run = Run(path)
+        told = [spec.note] if spec.note else []
+        told += ["untrained weights"] if run.config["untrained"] else []
+        told += notes_on_corpus(self._place, self._limit)
+        told += [note for row in self.rows if row.name in spec.runs for note in row.trial]
+        if not PROTOCOLS[run.config["protocol"]].speaker_independent:
+            told.append("test speakers are trained on too")
+        told.append(notes(run.config, run.metrics)[0])
+        published = published_of(self._pipeline, spec.published)
+        return _compared(name, spec.title, self._pipeline.metric, published, run, list(dict.fromkeys(told)))
+
+    def _compare(self, folder: Path, runs: Mapping[str, Run], titles: Mapping[str, str]) -> list[tuple[str, list[str]]]:
+        told = []
+        for name, spec in self._pipeline.comparisons.items():
+            here = [run for run in spec.runs if run in runs]
+            if len(here) > 1:
+                found = compare({titles[run]: of_run(runs[run]) for run in here})
+                replace_file(folder / f"{name}.csv", comparison_csv(found).encode())
+                told.append((name, [sentence(one) for one in found if one.score == self._pipeline.metric]))
+        return told
+
+    def _draw(self, folder: Path, runs: Mapping[str, Run], titles: Mapping[str, str]) -> list[tuple[str, str]]:
+        drawn = []
+        for name, spec in self._pipeline.figures.items():
+            here = {titles[run]: runs[run].layer_weights() for run in spec.runs if run in runs}
+            if here:
+                draw_layer_weights(here, folder / name)
+                drawn.append((name, spec.caption))
+        return drawn
+
+
+def _compared(
+    name: str, title: str, metric: str, published: PublishedResult | None, run: Run, told: Sequence[str]
+) -> ComparedRow:
+    score = run.metrics[metric]
+    return ComparedRow(
+        name=name,
+        title=title,
+        protocol=run.config["protocol"],
+        metric=metric,
+        published_mean=published.mean if published else None,
+        published_std=published.std if published else None,
+        mean=score["mean"],
+        std=score["std"],
+        ci95=(score["ci95"][0], score["ci95"][1]) if score["ci95"] else None,
+        notes=tuple(told),
+        run=run.name,
+    )
+
+
+def _notes(runs: Mapping[str, Run]) -> list[str]:
+    """What is to be known of all rows."""
+    told = []
+    if any(run.config["norm"] == "speaker" for run in runs.values()):
+        told.append(SPEAKER_NOTE)
+    for metrics in (run.metrics for run in runs.values()):
+        few = caution(metrics["bootstrap"]["unit"], metrics["bootstrap"]["count"], metrics["num_speakers"])
+        told += [few] if few else []
+    return list(dict.fromkeys(told))

@@ -1,0 +1,216 @@
+"""What a pipeline's file may say: every field, what it means, and what may stand there."""
+
+from collections.abc import Iterable
+from dataclasses import fields
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from featcache.corpora import CORPORA
+from featcache.errors import unknown_name
+from featcache.evaluate.ensemble import VOTES
+from featcache.evaluate.metrics import SCORES
+from featcache.extractors import DESCRIPTORS
+from featcache.extractors.models import known_models
+from featcache.heads import HEADS, LAYER_WEIGHTINGS
+from featcache.normalise import SCOPES, SPEAKER
+from featcache.protocols import PROTOCOLS
+from featcache.training.data import POOLINGS
+from featcache.training.setup import SVM, Request
+
+UNKNOWN_FIELD = "unknown_field"
+
+
+def _known(kind: str, names: Iterable[str]) -> AfterValidator:
+    """Refuse a name that is not among these."""
+    known = tuple(names)
+
+    def check(name: str) -> str:
+        if name not in known:
+            raise ValueError(unknown_name(kind, name, known))
+        return name
+
+    return AfterValidator(check)
+
+
+def _check_model(model: str) -> str:
+    """A name without a slash is short, one of a file's own or a mistake."""
+    if "/" not in model and model not in DESCRIPTORS and model not in known_models():
+        raise ValueError(unknown_name("model", model, (*DESCRIPTORS, *known_models())))
+    return model
+
+
+def _check_file_name(name: str) -> str:
+    if not name or name.startswith(".") or set(name) & set('/\\:"*?<>| '):
+        raise ValueError(f"{name!r} becomes the name of a file: expected no slash, no space and no dot at its start")
+    return name
+
+
+def _several(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+FileName = Annotated[str, AfterValidator(_check_file_name)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_several), Field(min_length=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Part(BaseModel):
+    """What all parts of a file have in common: they never change, and know all their fields."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_fields(cls, given: Any) -> Any:
+        for name in given if isinstance(given, dict) else ():
+            if name not in cls.model_fields:
+                told = unknown_name("field", name, cls.model_fields)
+                raise PydanticCustomError(UNKNOWN_FIELD, "{told}", {"told": told, "field": name})
+        return given
+
+
+class StoreSpec(Part):
+    """A feature store: which model or descriptors, and how they are extracted."""
+
+    model: Annotated[str, AfterValidator(_check_model)] = Field(
+        description="Short name ('featcache models'), Hugging Face id, ./folder, egemaps, egemaps-functionals, "
+        "spectrogram."
+    )
+    pool: bool = Field(default=False, description="Keep statistics alone, where only pooled features are trained on.")
+    store: Literal["float16", "float32", "int8"] | None = Field(default=None, description="How features are stored.")
+    weights: Literal["pretrained", "random"] | None = Field(default=None, description="random: untrained.")
+    revision: str | None = Field(default=None, description="Branch, tag or commit on the Hugging Face hub.")
+    layers: str | None = Field(default=None, description="all, local, last, or a list such as 0,4-8.")
+    do_normalize: bool | None = Field(default=None, description="Normalise waveforms; None as the checkpoint says.")
+    max_seconds: Positive | None = Field(default=None, description="How much of each utterance is used.")
+    chunk_seconds: Positive | None = Field(default=None, description="Longer utterances are computed in windows.")
+    overlap_seconds: Annotated[float, Field(ge=0)] | None = Field(default=None, description="Of these windows.")
+    precision: Literal["float32", "bfloat16", "float16"] | None = Field(default=None, description="Models compute in.")
+    sampling_rate: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="In Hz, for descriptors; 0 for each file's own."
+    )
+    channel: Literal["mean", "first"] | None = Field(default=None, description="How descriptors mix channels.")
+    window: str | None = Field(default=None, description="Of a spectrogram: 25ms, or 400samples.")
+    hop: str | None = Field(default=None, description="Of a spectrogram: 10ms, or 320samples.")
+    n_fft: Annotated[int, Field(ge=2)] | None = Field(default=None, description="Of a spectrogram, in samples.")
+    center: bool | None = Field(default=None, description="Whether a spectrogram's frames are centred.")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the extractor is told."""
+        return self.model_dump(exclude={"model", "pool", "store"}, exclude_none=True)
+
+    @property
+    def is_model(self) -> bool:
+        """Whether it has weights, which could be random."""
+        return self.model not in DESCRIPTORS
+
+
+class TrainingSpec(Part):
+    """How heads are trained, where that differs from the defaults of 'featcache fit'."""
+
+    learning_rate: Positive | None = Field(default=None, description="Of Adam.")
+    batch_size: Count | None = Field(default=None, description="Utterances per step.")
+    max_epochs: Count | None = Field(default=None, description="At most so many.")
+    patience: Count | None = Field(default=None, description="Epochs without improvement after which training ends.")
+    clip_value: Positive | None = Field(default=None, description="Gradients are clipped to it, value by value.")
+    epsilon: Positive | None = Field(default=None, description="Of Adam.")
+
+
+class RunSettings(Part):
+    """What runs may have in common; 'defaults' of a pipeline, which each run can overrule."""
+
+    features: Names | None = Field(default=None, description="Names of stores; two for fusion.")
+    head: Annotated[str, _known("head", (*HEADS, SVM))] = Field(default="dense", description="What is trained.")
+    norm: Annotated[str, _known("normalisation", SCOPES)] = Field(default="speaker", description="Whose statistics.")
+    norm_by: str = Field(default=SPEAKER, description="What counts as the speaker: speaker_id, or a label.")
+    layers: str = Field(default="all", description="all, local, last, or a list such as 0,4-8.")
+    layer_weighting: Annotated[str, _known("layer weighting", LAYER_WEIGHTINGS)] = Field(
+        default="abs", description="How layer weights are made to sum to 1: abs or softmax."
+    )
+    pooling: Annotated[str, _known("pooling", POOLINGS)] | None = Field(
+        default=None, description="mean, sum or max of an utterance's frames in place of them."
+    )
+    scalar_norm: bool = Field(default=False, description="One mean and deviation for all dimensions of a layer.")
+    max_frames: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="Frames used of each utterance; 0 for all, None as the corpus says."
+    )
+    protocol: Annotated[str, _known("protocol", PROTOCOLS)] | None = Field(
+        default=None, description="Which utterances train and test ('featcache corpora')."
+    )
+    target: str | None = Field(default=None, description="The label to predict; None as the protocol says.")
+    select: dict[str, Names] = Field(default={}, description="Only utterances with these labels.")
+    seeds: Count = Field(default=5, description="How many trainings in each fold.")
+    training: TrainingSpec = Field(default=TrainingSpec(), description="How heads are trained.")
+    note: str = Field(default="", description="What differs from the paper; printed beside the numbers.")
+
+
+class RunSpec(RunSettings):
+    """A row of the table: a fit over all folds and seeds of a protocol."""
+
+    title: str = Field(description="What the table calls it.")
+    published: dict[str, str] | None = Field(
+        default=None, description="Columns of the published results that tell this row's number from the others."
+    )
+    corpus: Annotated[str, _known("corpus", CORPORA)] | None = Field(
+        default=None, description="A row for this corpus alone, in a pipeline of several."
+    )
+
+    def request(self, seeds: tuple[int, ...]) -> Request:
+        """What ``fit`` is asked for."""
+        settings = self.model_dump(
+            include={field.name for field in fields(Request)} - {"seeds", "training"}, exclude_none=True
+        )
+        return Request(**settings, seeds=seeds, training=self.training.model_dump(exclude_none=True))
+
+
+class FigureSpec(Part):
+    """Learned layer weights of runs, side by side."""
+
+    runs: Names = Field(description="Runs that learn layer weights.")
+    caption: str = Field(default="Learned layer weights; bars are the deviation over seeds.", description="Below it.")
+
+
+class EnsembleSpec(Part):
+    """A row of the table: runs that vote."""
+
+    title: str = Field(description="What the table calls it.")
+    runs: Names = Field(description="The runs among which members are chosen on validation.")
+    size: Annotated[int, Field(ge=2)] = Field(description="How many vote; if all do, nothing is chosen.")
+    votes: Annotated[tuple[Annotated[str, _known("vote", VOTES)], ...], BeforeValidator(_several)] = Field(
+        default=("hard",), description="hard (majority), soft (mean probability), or both."
+    )
+    published: dict[str, str] | None = Field(default=None, description="As of a run.")
+    note: str = Field(default="", description="As of a run.")
+
+
+class ComparisonSpec(Part):
+    """Paired tests of runs that tested the same."""
+
+    runs: Names = Field(description="Two or more.")
+
+
+class Pipeline(Part):
+    """A published experiment, from audio to table."""
+
+    title: str = Field(description="What it is; stands above the table.")
+    paper: str = Field(default="", description="Where the published numbers and settings are from.")
+    corpus: Annotated[tuple[Annotated[str, _known("corpus", CORPORA)], ...], BeforeValidator(_several)] = Field(
+        default=(), description="For which it is made; several are done one after another; none fits all."
+    )
+    metric: Annotated[str, _known("metric", SCORES)] = Field(default="uar", description="What the table compares.")
+    published: dict[str, str] = Field(default={}, description="What all rows' published results have in common.")
+    stores: dict[FileName, StoreSpec] = Field(min_length=1, description="Name of a store → what is in it.")
+    defaults: RunSettings = Field(default=RunSettings(), description="What runs have in common.")
+    runs: dict[str, RunSpec] = Field(min_length=1, description="A short name → a row of the table.")
+    ensembles: dict[FileName, EnsembleSpec] = Field(default={}, description="A short name → votes of runs.")
+    figures: dict[FileName, FigureSpec] = Field(default={}, description="File name → layer weights of runs.")
+    comparisons: dict[FileName, ComparisonSpec] = Field(default={}, description="File name → paired tests of runs.")
+
+    def run(self, name: str) -> RunSpec:
+        """A run with what the defaults say of it."""
+        given = self.runs[name].model_dump(exclude_unset=True)
+        return RunSpec.model_validate({**self.defaults.model_dump(exclude_unset=True), **given})

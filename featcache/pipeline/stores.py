@@ -1,0 +1,192 @@
+"""Stores of a pipeline → what is there already, what is missing and how large it will be."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from featcache import audio
+from featcache.cache.layout import STATISTICS, is_pooled, settings_of
+from featcache.cache.shards import Catalogue, read_catalogue, shard_numbers
+from featcache.errors import AudioError, StoreError
+from featcache.extraction import ExtractionReport, extract
+from featcache.extraction.plan import ROW_BYTES, is_same
+from featcache.extraction.report import read_failures
+from featcache.extractors import create_extractor
+from featcache.extractors.base import ChunkConfig
+from featcache.extractors.models import dimensions, known_models
+from featcache.manifest import Utterance
+from featcache.pipeline.place import Place, require_audio
+from featcache.pipeline.schema import StoreSpec
+
+FRAMES_PER_SECOND = 50
+# What is kept with the features, and makes no other features.
+OF_STORES = ("storage_dtype", "format_version", "pool")
+
+
+@dataclass(frozen=True)
+class Store:
+    """One store of a pipeline in the cache of a corpus.
+
+    Attributes:
+        name: Of its folder.
+        spec: What is to be in it.
+        place: The corpus.
+        wanted: The utterances that it is to hold.
+    """
+
+    name: str
+    spec: StoreSpec
+    place: Place
+    wanted: Sequence[Utterance]
+
+    @property
+    def folder(self) -> Path:
+        return self.place.cache / self.name
+
+    @cached_property
+    def missing(self) -> int:
+        """How many utterances are to be extracted.
+
+        No model is loaded to find out: where it cannot be seen without whether a store is of the right settings, all
+        count as missing, and the extraction decides.
+        """
+        catalogue = _catalogue(self.folder)
+        if catalogue is None or not catalogue.complete or not _is_of(self.spec, catalogue.attributes):
+            return len(self.wanted)
+        stored = {row["id"]: row for row in catalogue.utterances}
+        failed = {failure.utterance_id for failure in read_failures(self.folder)}
+        return sum(
+            not is_same(stored[u.utterance_id], u, self.place.checksum(u.path))
+            if u.utterance_id in stored
+            else u.utterance_id not in failed
+            for u in self.wanted
+        )
+
+    def fill(self, *, device: str, limit: int | None) -> ExtractionReport:
+        """Extract what is missing; a store that holds frames already serves where statistics would do."""
+        catalogue = _catalogue(self.folder)
+        pool, dtype = self.spec.pool, self.spec.store
+        if catalogue is not None:
+            pool = pool and is_pooled(catalogue.attributes)
+            dtype = dtype or (settings_of(catalogue.attributes)["storage_dtype"] if self.spec.is_model else None)
+        return extract(
+            model=self.spec.model,
+            corpus=self.place.name,
+            data=require_audio(self.place),
+            egemaps=False,
+            name=self.name,
+            store=None if pool else dtype,
+            pool=pool,
+            limit=limit,
+            device=device,
+            home=self.place.workspace.home,
+            **self.spec.options,
+        )
+
+    def planned_bytes(self) -> int | None:
+        """About how much its missing utterances will take; None where the model's size is not known here."""
+        if not self.spec.is_model:
+            return _descriptor_bytes(self)
+        known = _model_dimensions(self.spec.model)
+        if known is None:
+            return None
+        layers, size = known
+        if self.spec.layers in ("local", "last"):
+            layers = 1
+        per_statistic = len(STATISTICS) * np.dtype(np.float32).itemsize
+        total = len(self.wanted) * (ROW_BYTES + layers * size * per_statistic)
+        if not self.spec.pool:
+            itemsize = np.dtype(self.spec.store or "float16").itemsize
+            total += round(_seconds(self) * FRAMES_PER_SECOND) * layers * size * itemsize
+        return total * self.missing // len(self.wanted)
+
+
+def _catalogue(folder: Path) -> Catalogue | None:
+    try:
+        return read_catalogue(folder) if shard_numbers(folder) else None
+    except StoreError:
+        return None
+
+
+def _is_of(spec: StoreSpec, attributes: dict[str, Any]) -> bool:
+    """Whether a store is certainly what is asked for."""
+    found = settings_of(attributes)
+    if is_pooled(attributes) and not spec.pool:
+        return False
+    if spec.store not in (None, found["storage_dtype"]):
+        return False
+    if not spec.is_model:
+        expected = create_extractor(spec.model, **spec.options).description.settings
+        kept = {name: value for name, value in found.items() if name not in OF_STORES}
+        return bool(kept == json.loads(json.dumps(expected)))
+    return found.get("extractor") == "ssl" and _is_of_model(spec, found, int(attributes.get("num_blocks", 0)))
+
+
+def _is_of_model(spec: StoreSpec, found: dict[str, Any], num_blocks: int) -> bool:
+    """As far as it can be told without the model, whose weights may have changed on the hub."""
+    entry = known_models().get(spec.model, {})
+    model_id = entry.get("model_id") or (Path(spec.model).resolve().name if Path(spec.model).is_dir() else spec.model)
+    do_normalize = entry.get("do_normalize") if spec.do_normalize is None else spec.do_normalize
+    every_layer = [str(layer) for layer in range(num_blocks + 1)]
+    layers = {None: every_layer, "all": every_layer, "local": every_layer[:1], "last": every_layer[-1:]}
+    chunks = ChunkConfig(chunk_seconds=spec.chunk_seconds, overlap_seconds=spec.overlap_seconds).settings()
+    expected = {
+        "model_id": model_id,
+        "weights": spec.weights or "pretrained",
+        "layers": layers.get(spec.layers),
+        "do_normalize": do_normalize,
+        "max_seconds": spec.max_seconds,
+        "precision": spec.precision or "float32",
+        "chunk_seconds": chunks.get("chunk_seconds"),
+        "overlap_seconds": chunks.get("overlap_seconds"),
+    }
+    return spec.revision is None and all(found.get(name) == value for name, value in expected.items())
+
+
+def _descriptor_bytes(store: Store) -> int:
+    """What descriptors take: they are cheap to make, so that nothing need be guessed."""
+    extractor = create_extractor(store.spec.model, **store.spec.options)
+    description = extractor.description
+    total = 0
+    for num_samples, rate in _lengths(store):
+        kept = audio.kept_samples(num_samples, rate, description.max_seconds)
+        used = description.sampling_rate or rate
+        frames = extractor.num_frames(audio.resampled_length(kept, rate, used), used)
+        rows = (0 if store.spec.pool else frames) + len(STATISTICS)
+        total += ROW_BYTES + np.dtype(np.float32).itemsize * description.hidden_size * rows
+    return total * store.missing // len(store.wanted)
+
+
+def _model_dimensions(model: str) -> tuple[int, int] | None:
+    """Layers and hidden size of a short name or a folder, without its weights."""
+    if model in known_models():
+        entry = known_models()[model]
+        return dimensions(entry["family"], entry["config"])
+    config = Path(model) / "config.json"
+    if not config.is_file():
+        return None
+    content = json.loads(config.read_text(encoding="utf-8"))
+    return dimensions(content.get("model_type", ""), content)
+
+
+def _seconds(store: Store) -> float:
+    most = store.spec.max_seconds or np.inf
+    return float(sum(min(num_samples / rate, most) for num_samples, rate in _lengths(store)))
+
+
+def _lengths(store: Store) -> list[tuple[int, int]]:
+    """Samples and sampling rate of each utterance, from the headers; what cannot be read has none."""
+    if store.place.root is None:
+        return []
+    found = []
+    for utterance in store.wanted:
+        try:
+            found.append(audio.probe(store.place.root, utterance))
+        except AudioError:
+            continue
+    return found

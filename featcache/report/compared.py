@@ -1,0 +1,174 @@
+"""Rows of a pipeline → one table, the paper's numbers beside ours: terminal, Markdown, CSV and a page."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from featcache.files import replace_file
+from featcache.report.html import figures_for_page, render
+from featcache.report.tables import interval, mean_and_std
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+METRICS = {"uar": "UAR (%)", "wa": "WA (%)", "macro_f1": "macro-F1 (%)"}
+
+
+PAPER, DIFFERENCE = "Paper", "Diff."
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparedRow:
+    """A run beside what a paper reports.
+
+    Attributes:
+        name: What the pipeline calls the run.
+        title: What the table calls it.
+        protocol: Which utterances trained and tested.
+        metric: ``uar``, ``wa`` or ``macro_f1``; all scores are in percent.
+        published_mean: The paper's number; None where it has none.
+        published_std: Its standard deviation over seeds, where it is told.
+        mean: Ours, over seeds.
+        std: Its standard deviation over seeds; None for one seed.
+        ci95: Its confidence interval.
+        notes: What differs from the paper.
+        run: The name of the run's folder.
+    """
+
+    name: str
+    title: str
+    protocol: str
+    metric: str
+    published_mean: float | None
+    published_std: float | None
+    mean: float
+    std: float | None
+    ci95: tuple[float, float] | None
+    notes: tuple[str, ...]
+    run: str
+
+    @property
+    def difference(self) -> float | None:
+        """Ours less the paper's."""
+        return None if self.published_mean is None else self.mean - self.published_mean
+
+    def cells(self) -> dict[str, str]:
+        """Column → what is printed in it."""
+        return {
+            PAPER: mean_and_std(self.published_mean, self.published_std),
+            "Ours": mean_and_std(self.mean, self.std),
+            "95 % CI": interval(self.ci95),
+            DIFFERENCE: "-" if self.difference is None else f"{self.difference:+.1f}",
+        }
+
+
+def columns_of(rows: Sequence[ComparedRow]) -> list[str]:
+    """The columns of scores: without the paper's where it has no number for any row."""
+    compared = any(row.published_mean is not None for row in rows)
+    return [column for column in rows[0].cells() if compared or column not in (PAPER, DIFFERENCE)]
+
+
+def compared_table(rows: Sequence[ComparedRow]) -> "Table":
+    """A table for the terminal, one section per protocol; the notes are numbered, see :func:`numbered_notes`."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    numbers = numbered_notes(rows)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, title_justify="left", title_style="bold")
+    table.add_column(METRICS[rows[0].metric], overflow="fold")
+    columns = columns_of(rows)
+    for name in columns:
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("Notes")
+    protocols = _protocols(rows)
+    for protocol in protocols:
+        if len(protocols) == 1:
+            table.title = Text(protocol)
+        else:
+            table.add_row(Text(protocol, style="bold"))
+        for row in rows:
+            if row.protocol == protocol:
+                # Text, because rich reads square brackets in a plain string as markup
+                cells = [row.title, *(row.cells()[column] for column in columns)]
+                table.add_row(*map(Text, cells), Text(" ".join(str(numbers[note]) for note in row.notes)))
+        table.add_section()
+    return table
+
+
+def numbered_notes(rows: Sequence[ComparedRow]) -> dict[str, int]:
+    """All notes, in the order in which they first stand, and their numbers from 1 on."""
+    notes = dict.fromkeys(note for row in rows for note in row.notes)
+    return {note: number for number, note in enumerate(notes, start=1)}
+
+
+def _protocols(rows: Sequence[ComparedRow]) -> list[str]:
+    return list(dict.fromkeys(row.protocol for row in rows))
+
+
+def compared_markdown(rows: Sequence[ComparedRow]) -> str:
+    """The same as Markdown, the notes in full; ends in a line break."""
+    columns = columns_of(rows)
+    head = ["Protocol", METRICS[rows[0].metric], *columns, "What differs"]
+    lines = [head, ["---"] * 2 + ["---:"] * len(columns) + ["---"]]
+    lines += [
+        [row.protocol, row.title, *(row.cells()[column] for column in columns), "; ".join(row.notes)] for row in rows
+    ]
+    escaped = [[cell.replace("|", r"\|") for cell in line] for line in lines]
+    return "".join(f"| {' | '.join(line)} |\n" for line in escaped)
+
+
+def compared_csv(rows: Sequence[ComparedRow]) -> str:
+    """The same as CSV, numbers with all their digits; an empty cell is no number."""
+    columns = "name,title,protocol,metric,published_mean,published_std,mean,std,ci95_low,ci95_high,difference,notes,run"
+    text = StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns.split(","))
+    for row in rows:
+        paper = row.published_mean, row.published_std
+        ours = row.mean, row.std, *(row.ci95 or (None, None)), row.difference
+        writer.writerow([row.name, row.title, row.protocol, row.metric, *paper, *ours, "; ".join(row.notes), row.run])
+    return text.getvalue()
+
+
+def write_compared(
+    folder: Path,
+    rows: Sequence[ComparedRow],
+    *,
+    title: str,
+    paper: str,
+    notes: Sequence[str],
+    figures: Sequence[tuple[str, str]],
+    comparisons: Sequence[tuple[str, Sequence[str]]],
+) -> None:
+    """Write ``results.csv``, ``results.md`` and ``report.html``.
+
+    Args:
+        folder: Where to; made when missing. The folders of the runs lie beside it.
+        rows: The table.
+        title: The heading.
+        paper: Where the published numbers are from.
+        notes: What a reader must know of all rows.
+        figures: Name of a PNG in the folder, without the suffix, and its caption.
+        comparisons: What was compared, and what came of it, in sentences.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    replace_file(folder / "results.csv", compared_csv(rows).encode())
+    lines = [f"# {title}", *([paper] if paper else []), compared_markdown(rows).rstrip(), *notes]
+    lines += [f"{name}:\n\n{chr(10).join(f'- {told}' for told in sentences)}" for name, sentences in comparisons]
+    replace_file(folder / "results.md", ("\n\n".join(lines) + "\n").encode())
+    page = render(
+        "pipeline.html.jinja",
+        title=title,
+        paper=paper,
+        metric=METRICS[rows[0].metric],
+        columns=columns_of(rows),
+        sections=[(name, [row for row in rows if row.protocol == name]) for name in _protocols(rows)],
+        notes=notes,
+        figures=figures_for_page(folder, figures),
+        comparisons=comparisons,
+    )
+    replace_file(folder / "report.html", page.encode())

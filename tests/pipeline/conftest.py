@@ -1,0 +1,132 @@
+"""Miniature RAVDESS and IEMOCAP with the real names, audible, and tiny models in place of those that pipelines name."""
+
+from dataclasses import replace
+
+import pytest
+import soundfile
+
+SECONDS, SAMPLING_RATE = 0.25, 16000
+# neutral, calm, happy, angry: four classes, of which Pepino et al. make three
+RAVDESS_EMOTIONS = ("01", "02", "03", "05")
+IEMOCAP_EMOTIONS = {"ang": "Anger", "hap": "Happiness", "neu": "Neutral", "sad": "Sadness"}
+WORDS = "\t SFrm  EFrm  SegAScr Word\n\t   52   100  -23456 WELL\n"
+
+
+@pytest.fixture(scope="session")
+def corpora(tmp_path_factory, speech_like):
+    """A folder with ``ravdess``, 97 utterances of 24 actors, and ``iemocap``, 80 of ten."""
+    folder = tmp_path_factory.mktemp("corpora")
+    names = [f"03-01-{code}-01-01-01-{actor:02d}" for actor in range(1, 25) for code in RAVDESS_EMOTIONS]
+    for number, name in enumerate([*names, "03-02-03-01-01-01-01"]):
+        write_sound(folder / "ravdess" / f"Actor_{name[-2:]}" / f"{name}.wav", speech_like, number)
+    for session in range(1, 6):
+        write_session(folder / "iemocap", session, speech_like)
+    return folder
+
+
+def write_session(folder, session, speech_like):
+    """Two dialogues in which each of two talkers says every emotion; all evaluators agree on each."""
+    for half, kind in (("F", "impro01"), ("M", "script01_1")):
+        dialogue, table = f"Ses0{session}{half}_{kind}", []
+        place = folder / f"Session{session}"
+        for talker in "FM":
+            for number, (code, word) in enumerate(IEMOCAP_EMOTIONS.items()):
+                turn = f"{dialogue}_{talker}{number:03d}"
+                write_sound(place / f"sentences/wav/{dialogue}/{turn}.wav", speech_like, 8 * session + number)
+                write_text(place / f"sentences/ForcedAlignment/{dialogue}/{turn}.wdseg", WORDS)
+                table.append(f"[1.0 - 2.0]\t{turn}\t{code}\t[3.0, 3.0, 3.0]\nC-E1:\t{word};\t()\n")
+        write_text(place / f"dialog/EmoEvaluation/{dialogue}.txt", "\n".join(table))
+
+
+def write_sound(path, speech_like, number):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    length = int(SAMPLING_RATE * (SECONDS + 0.005 * (number % 5)))
+    soundfile.write(path, speech_like(length, pitch=100 + 7 * (number % 16), seed=number), SAMPLING_RATE)
+
+
+def write_text(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+@pytest.fixture
+def tiny_models(monkeypatch, tiny_model):
+    """Every model that has a short name is a tiny wav2vec 2.0 that claims to be itself; returns which were loaded."""
+    from featcache.extractors import ssl
+    from featcache.extractors.models import known_models, load
+
+    loaded = []
+
+    def load_tiny(model, *, weights="pretrained", revision=None):
+        loaded.append(model)
+        found = load(tiny_model("wav2vec2"), weights=weights)
+        return replace(found, model_id=known_models()[model]["model_id"])
+
+    monkeypatch.setattr(ssl, "load", load_tiny)
+    return loaded
+
+
+@pytest.fixture
+def home(tmp_path, corpora):
+    """A workspace that holds the miniature corpora and nothing else."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "corpora").symlink_to(corpora)
+    return folder
+
+
+@pytest.fixture
+def write_pipeline(tmp_path):
+    """Write a pipeline with two runs on eGeMAPS, changed: ``write_pipeline(("old", "new"), …)``; returns its file."""
+
+    def write(*changes, name="mine"):
+        text = SMALL
+        for old, new in changes:
+            assert text.count(old) == 1, old
+            text = text.replace(old, new)
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+SMALL = """title: A small one
+paper: Somebody 2021
+corpus: ravdess
+published: {source: pepino2021, corpus: ravdess}
+stores:
+  egemaps: {model: egemaps}
+defaults:
+  features: egemaps
+  protocol: pepino2021
+  seeds: 2
+  training: {max_epochs: 2, learning_rate: 1e-2}
+runs:
+  speaker: {title: By speaker, published: {features: egemaps}, note: as run}
+  global:
+    title: Global
+    norm: global
+"""
+
+
+@pytest.fixture(autouse=True)
+def _numbers_only(quick_reports):
+    """No pictures: they take longer than all else."""
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """Count what is extracted and trained: ``counted["extractions"]`` names of stores, ``counted["runs"]`` folders."""
+    from featcache.pipeline import stores
+    from featcache.training import job
+
+    found = {"extractions": [], "runs": []}
+    extract, write_results = stores.extract, job.write_results
+    monkeypatch.setattr(
+        stores, "extract", lambda **options: found["extractions"].append(options["name"]) or extract(**options)
+    )
+    monkeypatch.setattr(
+        job, "write_results", lambda run, setup: found["runs"].append(run.path.name) or write_results(run, setup)
+    )
+    return found

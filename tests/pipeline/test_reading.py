@@ -1,0 +1,149 @@
+"""Pipelines' files: what is read from them, and one line for whatever is wrong."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from featcache.errors import PipelineError
+from featcache.pipeline import find_pipeline, read_pipeline, shipped_pipelines
+from featcache.pipeline.schema import EnsembleSpec, FigureSpec, Pipeline, RunSpec, StoreSpec, TrainingSpec
+from featcache.training.setup import Request
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_what_the_defaults_say_counts_unless_a_run_says_otherwise(write_pipeline):
+    pipeline = read_pipeline(
+        write_pipeline(("title: Global", "title: Global\n    seeds: 3\n    select: {gender: [no]}"))
+    )
+    first, second = (pipeline.run(name).request(seeds=(1,)) for name in pipeline.runs)
+    training = {"max_epochs": 2, "learning_rate": 0.01}
+    assert first == Request(features=("egemaps",), protocol="pepino2021", training=training, seeds=(1,))
+    # "no" stays the text that labels are, and does not become false
+    assert (second.norm, dict(second.select)) == ("global", {"gender": ("no",)})
+    assert [pipeline.run(name).seeds for name in pipeline.runs] == [2, 3]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (("norm: global", "nrom: global"), "line 16: unknown field 'nrom'; nearest: norm, norm_by, note"),
+        (("title: Global", "xyz: red"), "line 15: unknown field 'xyz'; known: corpus, features, head, .*, title"),
+        (
+            ("norm: global", "norm: globel"),
+            "line 16: runs.global.norm: unknown normalisation 'globel'; nearest: global",
+        ),
+        (("norm: global", "head: dens"), "line 16: runs.global.head: unknown head 'dens'; nearest: dense"),
+        (("norm: global", "pooling: means"), "line 16: runs.global.pooling: unknown pooling 'means'; nearest: mean"),
+        (("norm: global", "seeds: 0"), "line 16: runs.global.seeds: .*greater than or equal to 1, found '0'"),
+        (("norm: global", "scalar_norm: perhaps"), "line 16: runs.global.scalar_norm: .*boolean.*, found 'perhaps'"),
+        (("    title: Global\n", ""), "line 14: runs.global.title is missing"),
+        (
+            ("protocol: pepino2021", "protocol: pepino"),
+            "line 9: defaults.protocol: unknown protocol 'pepino'; nearest:",
+        ),
+        (
+            ("corpus: ravdess\npub", "corpus: ravdes\npub"),
+            "line 3: corpus.0: unknown corpus 'ravdes'; nearest: ravdess",
+        ),
+        (("{model: egemaps}", "{model: egemap}"), "line 6: stores.egemaps.model: unknown model 'egemap'; nearest:"),
+        (
+            ("{model: egemaps}", "{model: egemaps, chanel: first}"),
+            "line 6: unknown field 'chanel'; nearest: channel",
+        ),
+        (
+            ("{model: egemaps}", "{model: egemaps, channel: last}"),
+            "line 6: stores.egemaps.channel: expected 'mean' or 'first', found 'last'",
+        ),
+        (("max_epochs: 2", "max_epoch: 2"), "line 11: unknown field 'max_epoch'; nearest: max_epochs"),
+        (("norm: global", "features: egemap"), "line 16: unknown store 'egemap'; nearest: egemaps"),
+        (("  features: egemaps\n", ""), "line 12: features are missing.*; line 13: features are missing"),
+        (("norm: global", "corpus: iemocap"), "line 16: the pipeline is not for 'iemocap'; add it to 'corpus'"),
+        (("published: {features", "published: {head"), "line 13: no published result has head 'egemaps' beside"),
+        (("published: {features", "published: {feature"), "line 13: published results have no column 'feature'"),
+        (("published: {features: egemaps}", "published: {}"), r"line 13: 1\d published results have .* apart by"),
+        (("corpus: ravdess\npub", "corpus: ravdess\nmetric: wa\npub"), "line 14: the published result is uar, but"),
+        (("    norm: global\n", "    norm: global\n  global: {title: again}\n"), "line 17: 'global' stands twice"),
+        (("    norm: global\n", "   norm: global\n"), "line 16: not YAML: "),
+        (("  egemaps: {model", "  a/b: {model"), "line 6: stores.a/b.*: 'a/b' becomes the name of a file"),
+    ],
+)
+def test_mistakes_are_told_in_one_line_with_file_and_line(write_pipeline, change, told):
+    path = write_pipeline(change)
+    with pytest.raises(PipelineError, match=told) as error:
+        read_pipeline(path)
+    assert str(error.value).startswith(f"{path}, line ")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("section", "told"),
+    [
+        ("figures: {weights: {runs: [speakr]}}", "unknown run 'speakr'; nearest: speaker"),
+        ("comparisons: {both: {runs: [speaker]}}", "one run cannot be compared; name two or more"),
+        ("ensembles: {all: {title: A, runs: [speaker, global], size: 3}}", "3 cannot vote, where there are 2 runs"),
+        ("ensembles: {global: {title: A, runs: [speaker, global], size: 2}}", "a run is called 'global' too"),
+        ("ensembles: {all: {title: A, runs: [speaker, global], size: 2, votes: har}}", "unknown vote 'har'; nearest:"),
+    ],
+)
+def test_sections_may_only_name_runs_that_are_there(write_pipeline, section, told):
+    path = write_pipeline(("    norm: global\n", f"    norm: global\n{section}\n"))
+    with pytest.raises(PipelineError, match=f"line 17: .*{told}"):
+        read_pipeline(path)
+
+
+def test_many_faults_are_counted(write_pipeline):
+    path = write_pipeline(("norm: global", "head: a\n    norm: b\n    pooling: c\n    protocol: d"))
+    with pytest.raises(PipelineError, match=r"line 16: .*; line 17: .*; line 18: .*; and 1 more faults$"):
+        read_pipeline(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "is empty; expected a pipeline"),
+        (b"\xff\xfe\x00", "cannot be read"),
+        (b"just text", "line 1: "),
+        (b"[a]: b", "line 1: expected a name before the colon"),
+        (b"title: &a [*a]", "an alias stands inside what it names"),
+    ],
+)
+def test_what_is_no_pipeline_at_all(tmp_path, content, told):
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(content)
+    with pytest.raises(PipelineError, match=told) as error:
+        read_pipeline(path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_pipeline_is_found_by_its_path_or_its_name(write_pipeline):
+    mine = write_pipeline()
+    assert find_pipeline(mine) == mine
+    assert find_pipeline("superb-er") == shipped_pipelines()["superb-er"] == ROOT / "pipelines" / "superb-er.yaml"
+    assert find_pipeline("pipelines/superb-er.yaml").read_bytes() == shipped_pipelines()["superb-er"].read_bytes()
+    with pytest.raises(PipelineError, match="unknown pipeline 'superb'; nearest: superb-er; the path of a file works"):
+        find_pipeline("superb")
+    with pytest.raises(PipelineError, match=r"no pipeline here/mine.yaml; give a file, or one of egemaps-baselines, "):
+        find_pipeline("here/mine.yaml")
+
+
+@pytest.mark.parametrize("part", [Pipeline, StoreSpec, RunSpec, TrainingSpec, EnsembleSpec, FigureSpec])
+def test_every_field_is_explained(part):
+    assert all(field.description for field in part.model_fields.values())
+
+
+def test_a_wheel_holds_every_package_and_the_pipelines():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    folders = {path.parent.relative_to(ROOT) for path in (ROOT / "featcache").rglob("__init__.py")}
+    assert set(settings["packages"]) == {".".join(folder.parts) for folder in folders} | {"featcache.pipelines"}
+    assert (ROOT / settings["package-dir"]["featcache.pipelines"]).samefile(find_pipeline("superb-er").parent)
+
+
+@pytest.mark.parametrize("path", shipped_pipelines().values(), ids=shipped_pipelines())
+def test_our_pipelines_are_plain_yaml_with_an_explanation(path):
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith("# ")
+    assert max(map(len, text.splitlines())) <= 120
+    assert yaml.safe_load(text)["title"] == read_pipeline(path).title

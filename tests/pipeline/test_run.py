@@ -1,0 +1,228 @@
+"""Pipelines done: only what is missing, with the paper's numbers beside ours and all that differs said."""
+
+import csv
+import re
+import shutil
+
+import pytest
+
+from featcache.errors import FeatcacheError, PipelineError, ProtocolError
+from featcache.pipeline import run_pipeline
+from featcache.training.run_folder import Run
+
+QUICK = {"seeds": 1, "max_epochs": 1}
+
+
+def table_of(folder):
+    with open(folder / "results.csv", newline="", encoding="utf-8") as file:
+        return {row["name"]: row for row in csv.DictReader(file)}
+
+
+def everything_in(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+@pytest.fixture
+def run(home):
+    """Run a pipeline on the miniature corpora; returns the folder of its only table."""
+
+    def call(path, **options):
+        [folder] = run_pipeline(pipeline=path, home=home, **options).folders
+        return folder
+
+    return call
+
+
+def test_the_papers_numbers_stand_beside_ours(home, run, write_pipeline, capsys):
+    folder = run(write_pipeline())
+    assert folder == home / "runs" / "ravdess" / "mine"
+    rows = table_of(folder)
+    metrics = {name: Run(folder.parent / row["run"]).metrics["uar"] for name, row in rows.items()}
+    assert {name: float(row["mean"]) for name, row in rows.items()} == {n: m["mean"] for n, m in metrics.items()}
+    assert [float(rows["speaker"][end]) for end in ("ci95_low", "ci95_high")] == metrics["speaker"]["ci95"]
+    # Table 1 of the paper: eGeMAPS on RAVDESS
+    assert (rows["speaker"]["published_mean"], rows["speaker"]["published_std"]) == ("57.0", "2.4")
+    assert float(rows["speaker"]["difference"]) == metrics["speaker"]["mean"] - 57.0
+    assert rows["global"]["published_mean"] == rows["global"]["difference"] == ""
+    told = "97 of the corpus's 2452 utterances"
+    assert [row["notes"] for row in rows.values()] == [f"as run; {told}", told]
+    out = capsys.readouterr().out
+    assert re.search(r"By speaker +57\.0 ± 2\.4 ", out)
+    for name in ("results.md", "report.html"):
+        text = (folder / name).read_text(encoding="utf-8")
+        assert "57.0 ± 2.4" in text
+        assert "as run; 97 of the corpus" in text
+        assert "Speaker normalisation is transductive" in text
+
+
+def test_a_second_call_does_nothing(run, write_pipeline, counted):
+    first = table_of(run(write_pipeline()))
+    assert counted == {"extractions": ["egemaps"], "runs": [row["run"] for row in first.values()]}
+    for done in counted.values():
+        done.clear()
+    assert table_of(run(write_pipeline())) == first
+    assert counted == {"extractions": [], "runs": []}
+
+
+@pytest.mark.parametrize(
+    ("change", "extractions", "runs"),
+    [
+        (("norm: global", "norm: none"), [], ["global"]),
+        (("title: Global", "title: Another"), [], []),
+        (("seeds: 2", "seeds: 1"), [], ["speaker", "global"]),
+        (("egemaps: {model: egemaps}", "egemaps: {model: egemaps}\n  other: {model: spectrogram}"), [], []),
+        (("norm: global", "features: other"), ["other"], ["global"]),
+    ],
+)
+def test_a_changed_field_redoes_what_depends_on_it(run, write_pipeline, counted, change, extractions, runs):
+    run(write_pipeline())
+    for done in counted.values():
+        done.clear()
+    more = (
+        []
+        if change[1] != "features: other"
+        else [("{model: egemaps}", "{model: egemaps}\n  other: {model: spectrogram}")]
+    )
+    rows = table_of(run(write_pipeline(change, *more)))
+    assert counted == {"extractions": extractions, "runs": [rows[name]["run"] for name in runs]}
+
+
+def test_a_dry_run_tells_and_writes_nothing(home, write_pipeline, capsys, counted):
+    before = everything_in(home)
+    outcome = run_pipeline(pipeline=write_pipeline(), home=home, dry_run=True)
+    assert outcome.folders == outcome.extractions == ()
+    assert everything_in(home) == before
+    out = capsys.readouterr().out
+    assert "egemaps  egemaps  97 utterances to extract, about" in out
+    assert out.count("2 trainings") == 2
+    assert "and 4 trainings" in out
+    run_pipeline(pipeline=write_pipeline(), home=home)
+    capsys.readouterr()
+    run_pipeline(pipeline=write_pipeline(), home=home, dry_run=True)
+    out = capsys.readouterr().out
+    assert len(re.findall(r" there *\n", out)) == 3
+    assert "nothing to extract or to train" in out
+
+
+def test_the_size_that_is_told_is_about_what_is_written(home, run, write_pipeline, capsys, tiny_models):
+    stores = "egemaps: {model: egemaps}\n  ssl: {model: wav2vec2-base, layers: last}"
+    path = write_pipeline(("egemaps: {model: egemaps}", stores), ("norm: global", "features: ssl"))
+    run(path, **QUICK)
+    written = sum(file.stat().st_size for file in (home / "cache/ravdess/egemaps").glob("shard*.h5"))
+    told = capsys.readouterr().out.split("about ")[1].split(" kB")[0]
+    assert float(told) * 1000 == pytest.approx(written, rel=0.5)  # tables and HDF5's own part of so small a store
+
+
+def test_a_trial_says_so_in_every_row(run, write_pipeline, tiny_models):
+    stores = "egemaps: {model: egemaps}\n  ssl: {model: wav2vec2-base}"
+    path = write_pipeline(("egemaps: {model: egemaps}", stores), ("norm: global", "features: ssl"))
+    trial = {"limit": 60, "weights": "random", "protocol": "random-80-20", **QUICK}
+    rows = table_of(run(path, **trial))
+    same = "protocol random-80-20, not pepino2021; 1 seed, not 2; at most 1 epochs; test speakers are trained on too"
+    assert rows["speaker"]["notes"] == f"as run; 60 of 97 utterances (--limit); {same}"
+    assert rows["global"]["notes"] == f"untrained weights; 60 of 97 utterances (--limit); {same}"
+    assert {row["protocol"] for row in rows.values()} == {"random-80-20"}
+
+
+def test_another_protocol_predicts_the_same_label(run, write_pipeline):
+    folder = run(write_pipeline(), protocol="group-kfold", **QUICK)
+    for row in table_of(folder).values():
+        assert Run(folder.parent / row["run"]).config["classes"] == ["neutral", "happy", "angry"]  # calm is neutral
+
+
+def test_a_limit_holds_where_a_store_has_more(run, write_pipeline, counted):
+    run(write_pipeline())
+    counted["extractions"].clear()
+    trial = {"limit": 60, "protocol": "random-80-20"}
+    folder = run(write_pipeline(), **trial)
+    assert counted["extractions"] == []
+    for row in table_of(folder).values():
+        config = Run(folder.parent / row["run"]).config
+        [fold] = config["folds"]
+        assert fold["train"] + fold["validation"] + fold["test"] == 60
+
+
+def test_untrained_models_have_stores_of_their_own(home, run, write_pipeline, tiny_models, counted):
+    path = write_pipeline(("{model: egemaps}", "{model: wav2vec2-base}"), name="ssl")
+    run(path, seeds=1, max_epochs=1, weights="random")
+    run(path, **QUICK)
+    assert counted["extractions"] == ["egemaps-untrained", "egemaps"]
+    loaded = len(tiny_models)
+    run(path, **QUICK)
+    assert len(tiny_models) == loaded  # no model is loaded to see that nothing is missing
+
+
+def test_runs_may_be_left_out(run, write_pipeline):
+    assert list(table_of(run(write_pipeline(), only=["global"], seeds=1))) == ["global"]
+    with pytest.raises(PipelineError, match="--only globl: unknown run 'globl'; nearest: global"):
+        run(write_pipeline(), only=["globl"])
+
+
+def test_what_a_corpus_does_not_allow_is_told_before_anything_is_extracted(home, run, write_pipeline, counted):
+    with pytest.raises(ProtocolError, match="this protocol needs the RAVDESS actors 21 to 24"):
+        run(write_pipeline(), limit=3)
+    with pytest.raises(FeatcacheError, match="no utterance has a label 'colour'"):
+        run(write_pipeline(("norm: global", "select: {colour: red}")))
+    with pytest.raises(PipelineError, match="unknown protocol 'losso'; nearest: loso"):
+        run(write_pipeline(), protocol="losso")
+    assert counted == {"extractions": [], "runs": []}
+
+
+def test_another_corpus_is_refused_and_where_there_is_none_it_is_told(tmp_path, corpora, write_pipeline):
+    with pytest.raises(PipelineError, match=r"the pipeline is for ravdess, but .* is of the corpus 'iemocap'; give"):
+        run_pipeline(pipeline=write_pipeline(), data=corpora / "iemocap", home=tmp_path / "none")
+    with pytest.raises(FeatcacheError, match="no corpus under"):
+        run_pipeline(pipeline=write_pipeline(), home=tmp_path / "none")
+
+
+def test_features_alone_will_do(home, run, write_pipeline, counted):
+    first = table_of(run(write_pipeline()))
+    (home / "corpora").unlink()
+    assert table_of(run(write_pipeline())) == first
+    with pytest.raises(FeatcacheError, match=r"lacks features, and there is no audio under .*ravdess; give its folder"):
+        run(write_pipeline(("{model: egemaps}", "{model: egemaps, channel: first}")))
+
+
+def test_a_store_that_holds_more_than_is_asked_for_serves(run, write_pipeline, tiny_models, counted):
+    stores = "egemaps: {model: egemaps}\n  ssl: {model: wav2vec2-base}"
+    changes = ("egemaps: {model: egemaps}", stores), ("norm: global", "features: ssl\n    pooling: mean")
+    run(write_pipeline(*changes), **QUICK)
+    counted["extractions"].clear()
+    run(write_pipeline((changes[0][0], stores.replace("base}", "base, pool: true}")), changes[1]), **QUICK)
+    assert counted["extractions"] == []
+
+
+def test_votes_comparisons_and_figures(run, write_pipeline, tiny_models, capsys):
+    more = """    norm: global
+  ssl: {title: Layers, features: ssl}
+  none: {title: None, norm: none}
+figures: {weights: {runs: [ssl], caption: Of layers.}}
+comparisons: {norms: {runs: [speaker, global]}}
+ensembles:
+  vote: {title: All, runs: [speaker, global, none], size: 3, votes: [hard, soft], published: {features: spectrogram}}
+"""
+    stores = "egemaps: {model: egemaps}\n  ssl: {model: wav2vec2-base}"
+    folder = run(write_pipeline(("egemaps: {model: egemaps}", stores), ("    norm: global\n", more)))
+    rows = table_of(folder)
+    assert list(rows) == ["speaker", "global", "ssl", "none", "vote"]
+    assert rows["vote"]["published_mean"] == "44.5"
+    vote = Run(folder.parent / rows["vote"]["run"])
+    assert sorted(vote.config["members"]) == sorted(rows[name]["run"] for name in ("speaker", "global", "none"))
+    assert "vote of " in rows["vote"]["notes"]
+    assert {"weights.png", "weights_summary.csv", "norms.csv"} <= {path.name for path in folder.iterdir()}
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "Of layers." in page
+    assert "Comparison: norms" in page
+    assert "By speaker" in capsys.readouterr().out.split("norms")[-1]
+    assert (folder.parent / rows["ssl"]["run"] / "classification_report.csv").is_file()
+    for row in rows.values():
+        assert f"../{row['run'].replace('+', '%2B')}/report.html" in page
+
+
+def test_failed_utterances_are_counted_in_the_rows(tmp_path, corpora, run, write_pipeline):
+    broken = tmp_path / "ravdess"
+    shutil.copytree(corpora / "ravdess", broken)
+    (broken / "Actor_01/03-01-01-01-01-01-01.wav").write_bytes(b"no sound")
+    outcome = run_pipeline(pipeline=write_pipeline(), data=broken, **QUICK, home=tmp_path / "elsewhere")
+    assert outcome.num_failures == 1
+    assert all("1 utterances could not be extracted" in row["notes"] for row in table_of(outcome.folders[0]).values())

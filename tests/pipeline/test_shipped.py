@@ -1,0 +1,102 @@
+"""The pipelines that come with featcache, from sound to table, on miniature corpora with tiny models."""
+
+import csv
+from pathlib import Path
+
+import pytest
+import yaml
+
+from featcache import published
+from featcache.pipeline import run_pipeline, shipped_pipelines
+from featcache.protocols import PROTOCOLS
+from featcache.training.run_folder import Run
+
+PUBLISHED = Path(published.__file__).parent / "results.csv"
+QUICK = {"seeds": 1, "max_epochs": 1}
+# What each is for; the baselines fit any corpus.
+CORPORA = {
+    "egemaps-baselines": ["ravdess"],
+    "gavali-ensemble-ravdess": ["ravdess"],
+    "gavali2023-ravdess": ["ravdess"],
+    "pepino2021-iemocap": ["iemocap"],
+    "pepino2021-issa": ["ravdess", "iemocap"],
+    "pepino2021-ravdess": ["ravdess"],
+    "superb-er": ["iemocap"],
+}
+
+
+@pytest.fixture(scope="module")
+def shared_home(tmp_path_factory, corpora):
+    """Stores that several pipelines read are made once."""
+    folder = tmp_path_factory.mktemp("shared")
+    (folder / "corpora").symlink_to(corpora)
+    return folder
+
+
+def rows_in(path):
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def published_in(content, row):
+    """The published rows that have all columns that the file names, read without featcache."""
+    wanted = {**content.get("published", {}), **row["published"]}
+    return [known for known in rows_in(PUBLISHED) if all(known[name] == str(value) for name, value in wanted.items())]
+
+
+def test_all_of_them_are_tried():
+    assert list(CORPORA) == list(shipped_pipelines())
+
+
+@pytest.mark.parametrize("name", CORPORA)
+def test_every_row_is_made_and_stands_beside_the_papers_number(shared_home, name, tiny_models):
+    content = yaml.safe_load(shipped_pipelines()[name].read_text(encoding="utf-8"))
+    corpus = "ravdess" if name == "egemaps-baselines" else None
+    folders = run_pipeline(pipeline=name, corpus=corpus, **QUICK, home=shared_home).folders
+    assert [folder.relative_to(shared_home / "runs").as_posix() for folder in folders] == [
+        f"{corpus}/{name}" for corpus in CORPORA[name]
+    ]
+    found = {row["name"]: (row, folder) for folder in folders for row in rows_in(folder / "results.csv")}
+    expected = {**content["runs"], **content.get("ensembles", {})}
+    assert set(found) == set(expected)
+    for key, spec in expected.items():
+        row, folder = found[key]
+        metrics = Run(folder.parent / row["run"]).metrics
+        assert float(row["mean"]) == metrics[content.get("metric", "uar")]["mean"]
+        assert row["title"] == spec["title"]
+        leaks = not PROTOCOLS[row["protocol"]].speaker_independent
+        assert ("test speakers are trained on too" in row["notes"]) == leaks
+        assert "utterances" in row["notes"]  # the corpus is not whole
+        assert "1 seed, not 5" in row["notes"] or spec.get("head") == "svm"
+        if "published" not in spec:
+            assert row["published_mean"] == ""
+            continue
+        [known] = published_in(content, spec)
+        assert float(row["published_mean"]) == float(known["mean"])
+        assert row["published_std"] == known["std"]
+        assert known["corpus"] == folder.parent.name
+        assert ("frozen" in row["notes"]) == name.startswith("gavali")
+    for folder in folders:
+        assert {"results.csv", "results.md", "report.html"} <= {path.name for path in folder.iterdir()}
+        for figure in content.get("figures", {}):
+            assert (folder / f"{figure}.png").exists()
+
+
+def test_nothing_is_left_to_do(shared_home, tiny_models, counted):
+    run_pipeline(pipeline="pepino2021-issa", home=shared_home, **QUICK)
+    for done in (tiny_models, *counted.values()):
+        done.clear()
+    run_pipeline(pipeline="pepino2021-issa", home=shared_home, **QUICK)
+    assert counted == {"extractions": [], "runs": []}
+    assert tiny_models == []
+
+
+@pytest.mark.parametrize("source", ["pepino2021", "gavali2023", "gavali-ensemble", "superb"])
+def test_every_published_row_of_a_paper_has_its_run(source):
+    stands_beside = set()
+    for path in shipped_pipelines().values():
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        for row in [*content["runs"].values(), *content.get("ensembles", {}).values()]:
+            if "published" in row:
+                stands_beside |= {tuple(known.values()) for known in published_in(content, row)}
+    assert {tuple(row.values()) for row in rows_in(PUBLISHED) if row["source"] == source} <= stands_beside
