@@ -94,6 +94,11 @@ class FeatureStore(Mapping[str, npt.NDArray[np.float32]]):
             return restore(features, mean, step)
         return features
 
+    def expect(self, utterance_ids: Sequence[str]) -> None:
+        """Have the shards of these utterances read ahead, all of which will be read now."""
+        for number in dict.fromkeys(int(self._row(utterance_id)["shard"]) for utterance_id in utterance_ids):
+            self._shard(number).expect()
+
     def forget(self) -> None:
         """Let go of what has been read: mapped pages count as this process's memory until another one needs it."""
         for shard in list(self._open):

@@ -72,6 +72,11 @@ class Shard:
             }
         self._check_shapes()
 
+    def expect(self) -> None:
+        """Have the system read the file ahead: what lies layer by layer is not read from its beginning to its end."""
+        if hasattr(mmap, "MADV_WILLNEED"):
+            self._map.madvise(mmap.MADV_WILLNEED)
+
     def forget(self) -> None:
         """Let go of what has been read; it is read again where it is used again."""
         if hasattr(mmap, "MADV_DONTNEED"):

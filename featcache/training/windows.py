@@ -139,6 +139,9 @@ class Source:
         packed: dict[str, tuple[Packed, ...]] = {}
         with one_thread_each(), ThreadPoolExecutor(self._workers, thread_name_prefix="read") as pool:
             for piece, _ in self._pieces(utterance_ids, READ_AT_ONCE):
+                if self.holds_all:  # a window takes a few utterances of each shard
+                    for features in self._features:
+                        features.store.expect(piece)
                 packed.update(zip(piece, pool.map(self._packed, piece), strict=True))
                 for features in self._features:
                     features.store.forget()
