@@ -232,3 +232,12 @@ def test_a_store_that_a_cache_lacks(cache):
 def test_a_folder_that_is_no_cache(tmp_path):
     with pytest.raises(StoreError, match=r"is no cache: it has no manifest.csv; make one with 'featcache extract'"):
         featcache.open(tmp_path)
+
+
+def test_reading_ahead_and_letting_go_change_nothing(folder):
+    store = FeatureStore(folder)
+    before = store["u1"]
+    store.expect(["u1"])
+    np.testing.assert_array_equal(store["u1"], before)
+    store.forget()
+    np.testing.assert_array_equal(store["u1"], before)
