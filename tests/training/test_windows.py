@@ -36,7 +36,7 @@ class Pretended:
 
     def __post_init__(self):
         ids = tuple(f"u{i}" for i in range(len(self.lengths)))
-        self.store = SimpleNamespace(utterance_ids=ids, hidden_size=SIZE, forget=lambda: None)
+        self.store = SimpleNamespace(utterance_ids=ids, hidden_size=SIZE, expect=lambda _: None, forget=lambda: None)
         self.being_read = 0
 
     def num_frames(self, utterance_id):
