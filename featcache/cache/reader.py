@@ -95,9 +95,17 @@ class FeatureStore(Mapping[str, npt.NDArray[np.float32]]):
         return features
 
     def expect(self, utterance_ids: Sequence[str]) -> None:
-        """Have the shards of these utterances read ahead, all of which will be read now."""
-        for number in dict.fromkeys(int(self._row(utterance_id)["shard"]) for utterance_id in utterance_ids):
-            self._shard(number).expect()
+        """Have the system read these utterances ahead; those that stand together in a shard in one go."""
+        together: list[tuple[Shard, int, int]] = []
+        for utterance_id in utterance_ids:
+            shard, row = self._place(utterance_id)
+            first = int(shard.utterances["first_frame"][row])
+            last = first + int(shard.utterances["num_frames"][row])
+            if together and together[-1][0] is shard and together[-1][2] == first:
+                first = together.pop()[1]
+            together.append((shard, first, last))
+        for shard, first, last in together:
+            shard.expect(first, last)
 
     def forget(self) -> None:
         """Let go of what has been read: mapped pages count as this process's memory until another one needs it."""

@@ -57,7 +57,7 @@ class Shard:
             # one map for all arrays, because every map holds a file descriptor
             with open(path, "rb") as descriptor:
                 self._map = mmap.mmap(descriptor.fileno(), 0, access=mmap.ACCESS_READ)
-            content = np.frombuffer(self._map, np.uint8)
+            self._content = content = np.frombuffer(self._map, np.uint8)
             self.attributes = read_attributes(file, path)
             self.utterances = read_table(file, "utterances", layout.UTTERANCE_DTYPE, path)
             dataset, storage_dtype = self.attributes["dataset"], np.dtype(self.attributes["storage_dtype"])
@@ -72,10 +72,14 @@ class Shard:
             }
         self._check_shapes()
 
-    def expect(self) -> None:
-        """Have the system read the file ahead: what lies layer by layer is not read from its beginning to its end."""
-        if hasattr(mmap, "MADV_WILLNEED"):
-            self._map.madvise(mmap.MADV_WILLNEED)
+    def expect(self, first_frame: int, last_frame: int) -> None:
+        """Have the system read frames ahead, which lie in a stretch of their own for each layer."""
+        if self.features is None or not hasattr(mmap, "MADV_WILLNEED"):
+            return
+        for layer in self.features[:, first_frame:last_frame]:
+            first = layer.ctypes.data - self._content.ctypes.data
+            on_a_page = first - first % mmap.PAGESIZE
+            self._map.madvise(mmap.MADV_WILLNEED, on_a_page, first + layer.nbytes - on_a_page)
 
     def forget(self) -> None:
         """Let go of what has been read; it is read again where it is used again."""

@@ -138,10 +138,10 @@ class Source:
     def _read(self, utterance_ids: Sequence[str]) -> Window:
         packed: dict[str, tuple[Packed, ...]] = {}
         with one_thread_each(), ThreadPoolExecutor(self._workers, thread_name_prefix="read") as pool:
-            for piece, _ in self._pieces(utterance_ids, READ_AT_ONCE):
-                if self.holds_all:  # a window takes a few utterances of each shard
-                    for features in self._features:
-                        features.store.expect(piece)
+            pieces = [piece for piece, _ in self._pieces(utterance_ids, READ_AT_ONCE)]
+            self._expect(pieces[0])
+            for piece, following in zip(pieces, [*pieces[1:], []], strict=True):
+                self._expect(following)
                 packed.update(zip(piece, pool.map(self._packed, piece), strict=True))
                 for features in self._features:
                     features.store.forget()
@@ -149,6 +149,11 @@ class Source:
                     give_back()
         give_back()
         return Window(utterances=packed)
+
+    def _expect(self, utterance_ids: Sequence[str]) -> None:
+        for features in self._features:
+            if not features.pooling:
+                features.store.expect(utterance_ids)
 
     def _packed(self, utterance_id: str) -> tuple[Packed, ...]:
         num_frames = frames_in_use(self._features, utterance_id)

@@ -10,6 +10,7 @@ import pytest
 import featcache
 from featcache.cache import layout, reader
 from featcache.cache.reader import FeatureCache, FeatureStore
+from featcache.cache.shards import Shard
 from featcache.errors import StoreError
 from featcache.manifest import Manifest, Utterance
 
@@ -234,10 +235,13 @@ def test_a_folder_that_is_no_cache(tmp_path):
         featcache.open(tmp_path)
 
 
-def test_reading_ahead_and_letting_go_change_nothing(folder):
-    store = FeatureStore(folder)
-    before = store["u1"]
-    store.expect(["u1"])
-    np.testing.assert_array_equal(store["u1"], before)
+def test_reading_ahead_asks_for_what_is_read_and_changes_nothing(write_store, make_features, monkeypatch):
+    features = make_features(5, 800, 2, 900)
+    store = FeatureStore(write_store(features, storage_dtype="float32"))
+    asked, expect = [], Shard.expect
+    monkeypatch.setattr(Shard, "expect", lambda shard, *frames: asked.append(frames) or expect(shard, *frames))
+    store.expect(["u0", "u1", "u3"])
+    assert asked == [(0, 805), (807, 1707)]  # what stands together is asked for in one go
     store.forget()
-    np.testing.assert_array_equal(store["u1"], before)
+    for utterance_id, values in features.items():
+        np.testing.assert_array_equal(store[utterance_id], values)

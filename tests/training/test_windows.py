@@ -33,6 +33,7 @@ class Pretended:
     lengths: list[int]
     layers = (0, 1)
     max_frames = None
+    pooling = None
 
     def __post_init__(self):
         ids = tuple(f"u{i}" for i in range(len(self.lengths)))
