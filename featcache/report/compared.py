@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from featcache.files import replace_file
 from featcache.report.html import figures_for_page, render
-from featcache.report.tables import interval, mean_and_std
+from featcache.report.tables import interval, mean_and_std, table_of_protocols
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -73,30 +73,20 @@ def columns_of(rows: Sequence[ComparedRow]) -> list[str]:
 
 def compared_table(rows: Sequence[ComparedRow]) -> "Table":
     """A table for the terminal, one section per protocol; the notes are numbered, see :func:`numbered_notes`."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
     numbers = numbered_notes(rows)
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, title_justify="left", title_style="bold")
-    table.add_column(METRICS[rows[0].metric], overflow="fold")
     columns = columns_of(rows)
-    for name in columns:
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("Notes")
-    protocols = _protocols(rows)
-    for protocol in protocols:
-        if len(protocols) == 1:
-            table.title = Text(protocol)
-        else:
-            table.add_row(Text(protocol, style="bold"))
-        for row in rows:
-            if row.protocol == protocol:
-                # Text, because rich reads square brackets in a plain string as markup
-                cells = [row.title, *(row.cells()[column] for column in columns)]
-                table.add_row(*map(Text, cells), Text(" ".join(str(numbers[note]) for note in row.notes)))
-        table.add_section()
-    return table
+    told = [
+        (
+            row.protocol,
+            [
+                row.title,
+                *(row.cells()[column] for column in columns),
+                " ".join(str(numbers[note]) for note in row.notes),
+            ],
+        )
+        for row in rows
+    ]
+    return table_of_protocols([METRICS[rows[0].metric]], columns, told, after=["Notes"])
 
 
 def numbered_notes(rows: Sequence[ComparedRow]) -> dict[str, int]:

@@ -61,25 +61,41 @@ class ResultRow:
 
 def results_table(rows: Sequence[ResultRow]) -> "Table":
     """A table for the terminal, one section per protocol, no wider than 80 columns."""
+    return table_of_protocols(TEXT_COLUMNS, SCORE_COLUMNS, [(row.protocol, _cells(row)) for row in rows])
+
+
+def table_of_protocols(
+    texts: Sequence[str], scores: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]], *, after: Sequence[str] = ()
+) -> "Table":
+    """A table for the terminal, one section per protocol, or with the only one as its title.
+
+    Args:
+        texts: Names of the columns that may be folded.
+        scores: Names of the columns of numbers.
+        rows: The protocol and the cells of each row.
+        after: Names of further columns.
+    """
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, title_justify="left", title_style="bold")
-    for name in TEXT_COLUMNS:
+    for name in texts:
         table.add_column(name, overflow="fold")
-    for name in SCORE_COLUMNS:
+    for name in scores:
         table.add_column(name, justify="right", no_wrap=True)
-    protocols = list(dict.fromkeys(row.protocol for row in rows))
+    for name in after:
+        table.add_column(name)
+    protocols = list(dict.fromkeys(protocol for protocol, _ in rows))
     for protocol in protocols:
         # Text, because rich reads square brackets in a plain string as markup
         if len(protocols) == 1:
             table.title = Text(protocol)
         else:
             table.add_row(Text(protocol, style="bold"))
-        for row in rows:
-            if row.protocol == protocol:
-                table.add_row(*map(Text, _cells(row)))
+        for tested, cells in rows:
+            if tested == protocol:
+                table.add_row(*map(Text, cells))
         table.add_section()
     return table
 
