@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-STEPS = 127
+from featcache.cache.quantise import STEPS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +49,8 @@ def pack(features: Tensor, dtype: torch.dtype) -> Packed:
     if dtype != torch.int8:
         return Packed(values=features.to(dtype))
     step = features.abs().amax(dim=1, keepdim=True) / STEPS
+    # below its normal numbers float32 has too few digits left for a step
+    step = step.where(step >= torch.finfo(torch.float32).tiny, 0)
     in_steps = (features / step.where(step > 0, 1)).round_()
     return Packed(values=in_steps.to(torch.int8), step=step)
 

@@ -17,13 +17,11 @@ class Objective:
     Attributes:
         loss: Outputs and targets of several utterances → their mean loss, a scalar.
         score: Likewise → what a reader of the history understands, a float.
-        score_name: What that is called in ``history.csv``.
         predictions: Outputs → what is predicted, in the same shape.
     """
 
     loss: Callable[[Tensor, Tensor], Tensor]
     score: Callable[[Tensor, Tensor], float]
-    score_name: str
     predictions: Callable[[Tensor], Tensor]
 
 
@@ -60,12 +58,10 @@ def _uar(outputs: Tensor, targets: Tensor) -> float:
 CLASSIFICATION = Objective(
     loss=nn.functional.cross_entropy,
     score=_uar,
-    score_name="validation_uar",
     predictions=lambda outputs: outputs.softmax(dim=1),
 )
 REGRESSION = Objective(
     loss=ccc_loss,
     score=lambda outputs, targets: float(ccc(outputs, targets).mean()),
-    score_name="validation_ccc",
     predictions=torch.clone,
 )

@@ -89,3 +89,9 @@ def test_threads_do_not_share_their_room() -> None:
 
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(unpack, range(4)))
+
+
+def test_values_too_small_for_a_step_become_zero_and_do_not_wrap_round() -> None:
+    tiny = torch.full((1, 2, 3), 3e-43)
+    assert not pack(tiny, torch.int8).values.any()
+    assert not pack(tiny, torch.int8).unpack().any()
