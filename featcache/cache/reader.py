@@ -94,18 +94,24 @@ class FeatureStore(Mapping[str, npt.NDArray[np.float32]]):
             return restore(features, mean, step)
         return features
 
-    def expect(self, utterance_ids: Sequence[str]) -> None:
-        """Have the system read these utterances ahead; those that stand together in a shard in one go."""
+    def expect(self, utterance_ids: Sequence[str], layers: Sequence[int], num_frames: Sequence[int]) -> None:
+        """Have the system read the beginnings of utterances ahead; what stands together in a shard in one go.
+
+        Args:
+            utterance_ids: Which.
+            layers: Positions of the layers that will be read.
+            num_frames: How many frames of each utterance.
+        """
         together: list[tuple[Shard, int, int]] = []
-        for utterance_id in utterance_ids:
+        for utterance_id, wanted in zip(utterance_ids, num_frames, strict=True):
             shard, row = self._place(utterance_id)
             first = int(shard.utterances["first_frame"][row])
-            last = first + int(shard.utterances["num_frames"][row])
+            last = first + min(wanted, int(shard.utterances["num_frames"][row]))
             if together and together[-1][0] is shard and together[-1][2] == first:
                 first = together.pop()[1]
             together.append((shard, first, last))
         for shard, first, last in together:
-            shard.expect(first, last)
+            shard.expect(layers, first, last)
 
     def forget(self) -> None:
         """Let go of what has been read: mapped pages count as this process's memory until another one needs it."""

@@ -5,7 +5,7 @@ import mmap
 import os
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,11 +72,12 @@ class Shard:
             }
         self._check_shapes()
 
-    def expect(self, first_frame: int, last_frame: int) -> None:
+    def expect(self, layers: Sequence[int], first_frame: int, last_frame: int) -> None:
         """Have the system read frames ahead, which lie in a stretch of their own for each layer."""
         if self.features is None or not hasattr(mmap, "MADV_WILLNEED"):
             return
-        for layer in self.features[:, first_frame:last_frame]:
+        for position in layers:
+            layer = self.features[position, first_frame:last_frame]
             first = layer.ctypes.data - self._content.ctypes.data
             on_a_page = first - first % mmap.PAGESIZE
             self._map.madvise(mmap.MADV_WILLNEED, on_a_page, first + layer.nbytes - on_a_page)

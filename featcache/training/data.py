@@ -76,7 +76,7 @@ class Features:
         """
         if self.pooling:
             return torch.from_numpy(self._pooled(utterance_id, normaliser))
-        needed = slice(2 * num_frames if self.halved else num_frames)
+        needed = slice(self._stored_frames(num_frames))
         in_one_piece = slice(self.layers[0], self.layers[-1] + 1)
         whole = in_one_piece.stop - in_one_piece.start == len(self.layers)
         stored = self.store.view(utterance_id, in_one_piece if whole else self.layers, needed)
@@ -85,6 +85,15 @@ class Features:
         if self.halved:
             features = np.ascontiguousarray(halve_frames(features)[:, :num_frames])
         return torch.from_numpy(normaliser.in_place(utterance_id, features))
+
+    def expect(self, utterance_ids: Sequence[str], num_frames: Sequence[int]) -> None:
+        """Have the system read ahead what :meth:`read` will read of these utterances."""
+        if not self.pooling:
+            self.store.expect(utterance_ids, self.layers, [self._stored_frames(number) for number in num_frames])
+
+    def _stored_frames(self, num_frames: int) -> int:
+        """How many frames of the store make so many of those that are given out."""
+        return 2 * num_frames if self.halved else num_frames
 
     def _pooled(self, utterance_id: str, normaliser: Normaliser) -> npt.NDArray[np.float32]:
         """What pooling the normalised frames would give: z-scores keep the order, and commute with the mean."""

@@ -151,9 +151,9 @@ class Source:
         return Window(utterances=packed)
 
     def _expect(self, utterance_ids: Sequence[str]) -> None:
+        num_frames = [frames_in_use(self._features, utterance_id) for utterance_id in utterance_ids]
         for features in self._features:
-            if not features.pooling:
-                features.store.expect(utterance_ids)
+            features.expect(utterance_ids, num_frames)
 
     def _packed(self, utterance_id: str) -> tuple[Packed, ...]:
         num_frames = frames_in_use(self._features, utterance_id)

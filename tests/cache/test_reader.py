@@ -240,8 +240,11 @@ def test_reading_ahead_asks_for_what_is_read_and_changes_nothing(write_store, ma
     store = FeatureStore(write_store(features, storage_dtype="float32"))
     asked, expect = [], Shard.expect
     monkeypatch.setattr(Shard, "expect", lambda shard, *frames: asked.append(frames) or expect(shard, *frames))
-    store.expect(["u0", "u1", "u3"])
-    assert asked == [(0, 805), (807, 1707)]  # what stands together is asked for in one go
+    store.expect(["u0", "u1", "u3"], [0, 2], [5, 900, 900])
+    assert asked == [([0, 2], 0, 805), ([0, 2], 807, 1707)]  # what stands together is asked for in one go
+    asked.clear()
+    store.expect(["u1", "u3"], [1], [10, 20])
+    assert asked == [([1], 5, 15), ([1], 807, 827)]  # and no frame that will not be read
     store.forget()
     for utterance_id, values in features.items():
         np.testing.assert_array_equal(store[utterance_id], values)

@@ -33,15 +33,17 @@ class Pretended:
     lengths: list[int]
     layers = (0, 1)
     max_frames = None
-    pooling = None
 
     def __post_init__(self):
         ids = tuple(f"u{i}" for i in range(len(self.lengths)))
-        self.store = SimpleNamespace(utterance_ids=ids, hidden_size=SIZE, expect=lambda _: None, forget=lambda: None)
+        self.store = SimpleNamespace(utterance_ids=ids, hidden_size=SIZE, forget=lambda: None)
         self.being_read = 0
 
     def num_frames(self, utterance_id):
         return self.lengths[int(utterance_id[1:])]
+
+    def expect(self, utterance_ids, num_frames):
+        assert list(num_frames) == [self.num_frames(utterance_id) for utterance_id in utterance_ids]
 
     def of_layers(self, normaliser):
         return normaliser
