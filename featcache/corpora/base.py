@@ -28,6 +28,7 @@ class Corpus(ABC):
         published_counts: Class → utterances in the whole corpus, as its authors or later users report them.
         protocols: The published protocols made for it; the general ones fit every corpus.
         target: The label that is predicted unless another is asked for.
+        dimensions: Label that is a number → the lowest and the highest that may stand there, in the corpus's unit.
         max_frames: How many frames of 20 ms a fit looks at unless told otherwise.
             Source: Pepino et al. 2021, as run: 250 for RAVDESS, 400 for IEMOCAP.
     """
@@ -41,6 +42,7 @@ class Corpus(ABC):
     published_counts: Mapping[str, int] = field(default_factory=dict)
     protocols: tuple[str, ...] = ()
     target: str = "emotion"
+    dimensions: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     max_frames: int = 400
 
     @abstractmethod
