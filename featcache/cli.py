@@ -1,6 +1,7 @@
 """The command line: thin commands in the order of the data flow. Each one calls what does the work."""
 
 import logging
+import math
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -296,7 +297,14 @@ def fit(
     ] = LayerWeighting.abs,
     corpus: Corpus = None,
     protocol: Annotated[str | None, typer.Option(help="Name of a protocol, see 'featcache corpora'.")] = None,
-    target: Annotated[str | None, typer.Option(help="The label to predict.")] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(help="The label to predict; LABEL=CLASS against all others; arousal,valence: numbers, together."),
+    ] = None,
+    task: Annotated[Task | None, typer.Option(help="Where the label does not tell.")] = None,
+    label_range: Annotated[
+        str | None, typer.Option(help="What numbers lie between, as in 1,7; by default as the corpus says.")
+    ] = None,
     select: Annotated[
         list[str] | None, typer.Option(help="Only utterances with these labels: vocal_channel=speech.")
     ] = None,
@@ -348,6 +356,8 @@ def fit(
         corpus=corpus,
         protocol=protocol,
         target=target,
+        task=task.value if task else None,
+        label_range=_bounds(label_range),
         select=_selection(select or []),
         seeds=first_seeds(seeds),
         max_frames=max_frames,
@@ -514,6 +524,18 @@ def _sizes(text: str | None) -> list[int] | None:
         return [int(word) for word in text.split(",")]
     except ValueError:
         raise typer.BadParameter(f"{text!r}: expected numbers, as in 3,5", param_hint="--size") from None
+
+
+def _bounds(text: str | None) -> tuple[float, float] | None:
+    if text is None:
+        return None
+    try:
+        low, high = (float(word) for word in text.split(","))
+        if not -math.inf < low < high < math.inf:
+            raise ValueError
+    except ValueError:
+        raise typer.BadParameter(f"{text!r}: expected two numbers, as in 1,7", param_hint="--label-range") from None
+    return low, high
 
 
 def _layer_settings(option: str) -> list[str]:

@@ -187,8 +187,8 @@ def result_row(run: Run) -> ResultRow:
     """The row of one run; features of untrained models are called so."""
     config = run.config
     names = [f"{name} (untrained)" if name in config["untrained"] else name for name in config["features"]]
-    return ResultRow.from_metrics(
-        run.metrics,
+    return ResultRow(
+        metrics=run.metrics,
         features=" + ".join(names),
         layers=config["layers"],
         head=config["head"],
@@ -248,18 +248,20 @@ def draw_probes(
     task = resolve_task(cache, names, protocol=protocol or "group-kfold", target=target, select={})
     for warning in task.warnings:
         log.warning("%s", warning)
-    labels = task.manifest.labels(task.target)
     untrained = {store.name: store.metadata.get("weights") == "random" for store in task.stores}
     scores = {
-        f"{store.name} (untrained)" if untrained[store.name] else store.name: probe_layers(store, labels, task.folds)
+        f"{store.name} (untrained)" if untrained[store.name] else store.name: probe_layers(
+            store, task.target, task.manifest, task.folds
+        )
         for store in task.stores
     }
     path = out or workspace.runs(cache.name) / "layer_probe"
-    summary = draw_layer_scores(scores, path, chance=100 / len(task.classes))
-    table = _table("Layer", *(f"{name} UAR (%)" for name in scores))
+    summary = draw_layer_scores(scores, path, score=task.target.score, chance=task.target.chance)
+    unit, digits = ("UAR (%)", 1) if task.target.score == "uar" else ("CCC", 3)
+    table = _table("Layer", *(f"{name} {unit}" for name in scores))
     for layer, rows in summary.groupby("layer", sort=False):
         found = {
-            row["store"]: mean_and_std(row["mean"], row["std"] if row["num_folds"] > 1 else None)
+            row["store"]: mean_and_std(row["mean"], row["std"] if row["num_folds"] > 1 else None, digits)
             for row in rows.to_dict("records")
         }
         table.add_row(str(layer), *(found.get(name, "-") for name in scores))

@@ -240,4 +240,5 @@ def quick_reports(monkeypatch):
         monkeypatch.setattr(module, "save", save_nothing)
         monkeypatch.setattr(module, "layer_weights", lambda *_: None)
     monkeypatch.setattr(figures, "confusion_matrix", lambda *_: None)
+    monkeypatch.setattr(figures, "predicted_values", lambda *_: None)
     monkeypatch.setattr(figures, "training_curves", lambda *_: None)

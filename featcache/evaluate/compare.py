@@ -17,7 +17,7 @@ from featcache.evaluate.intervals import bootstrap
 from featcache.evaluate.permutation import SAME, holm, swap_test
 from featcache.evaluate.predictions import Predictions
 from featcache.evaluate.score import sums_of
-from featcache.evaluate.sums import Numbers, Sums
+from featcache.evaluate.sums import Numbers, Sums, ratio
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,10 +31,12 @@ class Comparison:
 
     Attributes:
         first, second: The names of the runs.
-        score: ``uar`` or ``wa`` (percent), or ``ccc`` ([-1, 1]).
+        score: ``uar`` or ``wa`` (percent), ``ccc`` ([-1, 1]), or the ``ccc_<dim>`` of one of several dimensions.
         first_mean, second_mean: The score of each, mean over seeds.
         difference: first − second.
         ci95: The 95 % interval of the difference, from the paired bootstrap over ``unit``; None without meaning.
+        gain: The difference in percent of the second run's score; None where that is not above 0.
+        gain_ci95: Its 95 % interval, from the same draws.
         unit, count: What was drawn, and how many of them there are.
         p_speakers: Two-sided p of swapping the runs in whole speakers; None where the speakers cannot be told apart.
         p_utterances: The same for single utterances: it speaks of these speakers only.
@@ -55,6 +57,8 @@ class Comparison:
     second_mean: float
     difference: float
     ci95: tuple[float, float] | None
+    gain: float | None
+    gain_ci95: tuple[float, float] | None
     unit: str
     count: int
     p_speakers: float | None
@@ -71,7 +75,7 @@ class Comparison:
 
 
 def compare(runs: Mapping[str, Predictions]) -> list[Comparison]:
-    """Compare every pair of runs: UAR and WA of classifications, CCC of regressions.
+    """Compare every pair of runs: UAR and WA of classifications, CCC of regressions and of each of their dimensions.
 
     The p values come from permutation tests (scipy.stats.permutation_test): under the hypothesis that both runs are
     equally good, swapping their predictions in any speaker (or utterance) gives a difference that is as likely. With
@@ -90,7 +94,9 @@ def compare(runs: Mapping[str, Predictions]) -> list[Comparison]:
         raise PredictionsError("one run cannot be compared; give two or more")
     runs = _with_common_classes(runs)
     sums = {name: sums_of(predictions) for name, predictions in runs.items()}
-    scores = ("ccc",) if "ccc" in next(iter(sums.values())).names else ("uar", "wa")
+    dimensions = next(iter(runs.values())).dimensions
+    of_dimensions = [f"ccc_{name}" for name in dimensions] if len(dimensions) > 1 else []
+    scores = ("ccc", *of_dimensions) if dimensions else ("uar", "wa")
     pairs = list(itertools.combinations(sums, 2))
     rows = [[_paired(score, pair, *(sums[name] for name in pair)) for pair in pairs] for score in scores]
     return [Comparison(**row) for of_score in map(_corrected, rows) for row in of_score]
@@ -99,8 +105,8 @@ def compare(runs: Mapping[str, Predictions]) -> list[Comparison]:
 def sentence(comparison: Comparison) -> str:
     """What a comparison means, in plain words."""
     found = comparison
-    unit, digits = ("", 3) if found.score == "ccc" else (" points", 1)
-    name = found.score.upper()
+    unit, digits = ("", 3) if found.score.startswith("ccc") else (" points", 1)
+    name = score_name(found.score)
     tested = found.p_speakers_holm is not None
     p = found.p_speakers_holm if found.p_speakers_holm is not None else found.p_utterances_holm
     over = f"over {found.count} speakers" if tested else "over utterances only"
@@ -117,6 +123,12 @@ def sentence(comparison: Comparison) -> str:
         return f"{size}; this may be chance (p = {p:.2g} {over}), which does not show that they are equally good."
     others = "" if tested else "; of other speakers it says nothing"
     return f"{size}; chance alone would seldom give such a difference (p = {p:.2g} {over}){others}."
+
+
+def score_name(score: str) -> str:
+    """``UAR``, or ``CCC arousal``."""
+    kind, _, dimension = score.partition("_")
+    return f"{kind.upper()} {dimension}".rstrip()
 
 
 def _with_common_classes(runs: Mapping[str, Predictions]) -> dict[str, Predictions]:
@@ -163,13 +175,19 @@ def _paired(score: str, names: tuple[str, str], first: Sums, second: Sums) -> di
     utterances = [sums.of_utterances() for sums in (first, second)]
     width = utterances[0].shape[1]
 
-    def difference(both: Numbers) -> Numbers:
-        return (first.over_seeds(both[..., :width]) - second.over_seeds(both[..., width:]))[..., [position]]
+    def difference_and_gain(both: Numbers) -> Numbers:
+        one, other = (
+            sums.over_seeds(part)[..., position]
+            for sums, part in ((first, both[..., :width]), (second, both[..., width:]))
+        )
+        return np.stack([one - other, 100 * ratio(one - other, other)], axis=-1)
 
-    intervals = bootstrap(sparse.hstack(utterances, format="csr"), difference, speaker_ids=first.speaker_ids)
+    intervals = bootstrap(sparse.hstack(utterances, format="csr"), difference_and_gain, speaker_ids=first.speaker_ids)
     means = [float(sums.score(sums.of_seeds()).mean(axis=0)[position]) for sums in (first, second)]
     if np.isnan(means).any():
-        raise PredictionsError(f"{names[0]} or {names[1]} has no {score.upper()}: its values do not vary in some seed")
+        raise PredictionsError(
+            f"{names[0]} or {names[1]} has no {score_name(score)}: its values do not vary in some seed"
+        )
 
     # (num_utterances, num_sums), averaged over the seeds
     averaged = [
@@ -186,7 +204,7 @@ def _paired(score: str, names: tuple[str, str], first: Sums, second: Sums) -> di
     own = one_score(of_speakers[0]) - one_score(of_speakers[1])
     own = own[~np.isnan(own)]
     p_speakers, least = swap_test(of_speakers[0], of_speakers[1], one_score) if by_speaker else (None, None)
-    low, high = intervals.bounds[0].tolist()
+    bounds = [None if np.isnan(low) else (float(low), float(high)) for low, high in intervals.bounds]
     return {
         "first": names[0],
         "second": names[1],
@@ -194,7 +212,9 @@ def _paired(score: str, names: tuple[str, str], first: Sums, second: Sums) -> di
         "first_mean": means[0],
         "second_mean": means[1],
         "difference": means[0] - means[1],
-        "ci95": None if np.isnan(low) else (low, high),
+        "ci95": bounds[0],
+        "gain": 100 * (means[0] - means[1]) / means[1] if means[1] > 0 else None,
+        "gain_ci95": bounds[1] if means[1] > 0 else None,
         "unit": intervals.unit,
         "count": intervals.count,
         "p_speakers": p_speakers,

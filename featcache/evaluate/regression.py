@@ -3,7 +3,7 @@
 All scores come from sums of moments: of both values, their squares and their product, one set per dimension.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,21 +15,29 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SCORES = ("ccc", "rmse", "pearson")
+# RMSE of labels scaled to [0, 1], where their range is known.
+SCALED = "scaled_rmse"
 _NUM_MOMENTS = 7
+
+Ranges = Mapping[str, tuple[float, float]]
 
 # A variance below this share of the mean square is rounding: the values are the same.
 _ROUNDING = 1e-13
 
 
-def summarise_regression(predictions: "pd.DataFrame", dimensions: Sequence[str]) -> dict[str, Any]:
+def summarise_regression(
+    predictions: "pd.DataFrame", dimensions: Sequence[str], ranges: Ranges | None = None
+) -> dict[str, Any]:
     """What ``metrics.json`` holds for a regression: ``ccc`` and ``pearson`` in [-1, 1], ``rmse`` in the labels' unit.
 
     ``ccc``, ``rmse`` and ``pearson`` are means over the dimensions, ``ccc_<dim>`` and so on are of one. Seeds, folds
     and intervals are as in :func:`~featcache.evaluate.metrics.summarise`. Where nothing varies, a score is None.
+    CCC and Pearson correlation are the same whatever the scale; ``scaled_rmse`` is of labels scaled to [0, 1].
 
     Args:
         predictions: The rows of ``predictions.csv``: ``target_<dim>`` and ``prediction_<dim>`` for every dimension.
         dimensions: Their names, in the order of the tables.
+        ranges: Dimension → what its labels lie between; without them there is no ``scaled_rmse``.
 
     Returns: numbers, text, lists and dictionaries that JSON can hold; never NaN.
 
@@ -38,12 +46,13 @@ def summarise_regression(predictions: "pd.DataFrame", dimensions: Sequence[str])
 
     Source: Lin 1989, A concordance correlation coefficient to evaluate reproducibility; with moments over n, not n − 1.
     """
-    sums = moment_sums(checked(predictions, dimensions=dimensions))
-    return sums.summary() | {"dimensions": list(dimensions)}
+    sums = moment_sums(checked(predictions, dimensions=dimensions), ranges)
+    told = {"label_ranges": {name: list(ranges[name]) for name in dimensions}} if ranges else {}
+    return sums.summary() | {"dimensions": list(dimensions)} | told
 
 
-def moment_sums(predictions: Predictions) -> Sums:
-    """The moments of checked predictions, (num_dimensions · 7) sums."""
+def moment_sums(predictions: Predictions, ranges: Ranges | None = None) -> Sums:
+    """The moments of checked predictions, (num_dimensions · 7) sums; ranges as above."""
     from scipy import sparse
 
     table, dimensions = predictions.table, predictions.dimensions
@@ -56,15 +65,18 @@ def moment_sums(predictions: Predictions) -> Sums:
     moments = np.stack([np.ones_like(x), x, y, x * x, y * y, x * y, squared_error], axis=-1)
     shift = x_origin - y_origin
 
+    width = np.array([high - low for low, high in (ranges[name] for name in dimensions)]) if ranges else None
+
     def score(sums: Numbers) -> Numbers:
-        return _scores(sums.reshape(*sums.shape[:-1], len(dimensions), _NUM_MOMENTS), shift)
+        return _scores(sums.reshape(*sums.shape[:-1], len(dimensions), _NUM_MOMENTS), shift, width)
 
-    names = tuple(f"{score}_{name}" for score in SCORES for name in dimensions)
-    return Sums.of(table, sparse.csr_array(moments.reshape(len(table), -1)), score, (*SCORES, *names))
+    scores = (*SCORES, SCALED) if ranges else SCORES
+    names = tuple(f"{score}_{name}" for score in scores for name in dimensions)
+    return Sums.of(table, sparse.csr_array(moments.reshape(len(table), -1)), score, (*scores, *names))
 
 
-def _scores(sums: Numbers, shift: Numbers) -> Numbers:
-    """Moments (…, num_dimensions, 7) → (…, 3 + 3 · num_dimensions), means over the dimensions first."""
+def _scores(sums: Numbers, shift: Numbers, width: Numbers | None) -> Numbers:
+    """Moments (…, num_dimensions, 7) → (…, num_scores · (1 + num_dimensions)), means over the dimensions first."""
     number = sums[..., :1]
     x, y, xx, yy, xy, error = np.moveaxis(ratio(sums[..., 1:], np.broadcast_to(number, sums[..., 1:].shape)), -1, 0)
     x_variance, y_variance = _variance(x, xx), _variance(y, yy)
@@ -72,6 +84,7 @@ def _scores(sums: Numbers, shift: Numbers) -> Numbers:
     ccc = ratio(2 * covariance, x_variance + y_variance + (x - y + shift) ** 2)
     pearson = ratio(covariance, np.sqrt(x_variance * y_variance))
     scores = [np.clip(ccc, -1, 1), np.sqrt(error), np.clip(pearson, -1, 1)]
+    scores += [] if width is None else [np.sqrt(error) / width]
     return np.concatenate([np.stack([values.mean(axis=-1) for values in scores], axis=-1), *scores], axis=-1)
 
 

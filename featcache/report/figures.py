@@ -93,6 +93,35 @@ def confusion_matrix(counts: ArrayLike, classes: Sequence[str]) -> Figure:
     return figure
 
 
+def predicted_values(predictions: pd.DataFrame, ranges: Mapping[str, Sequence[float]]) -> Figure:
+    """What was predicted over what is true, a panel for each dimension; seeds are averaged.
+
+    Args:
+        predictions: The rows of a regression's ``predictions.csv``.
+        ranges: Dimension → the lowest and the highest label.
+    """
+    means = predictions.drop(columns=["seed", "fold", "speaker_id"]).groupby("utterance_id").mean(numeric_only=True)
+    columns = min(len(ranges), 3)
+    rows = math.ceil(len(ranges) / columns)
+    side = COLUMN_WIDTH / columns if columns > 1 else 2.3
+    with _style():
+        figure = Figure(figsize=(side * columns, (side + 0.25) * rows), layout="constrained")
+        for number, (name, bounds) in enumerate(ranges.items(), start=1):
+            axes = figure.add_subplot(rows, columns, number)
+            target, predicted = means[f"target_{name}"], means[f"prediction_{name}"]
+            alpha = min(0.6, max(0.05, 60 / len(means)))
+            axes.plot(target, predicted, ".", color=_COLORS[0], markersize=3, markeredgewidth=0, alpha=alpha)
+            axes.plot(bounds, bounds, color="0.5", linewidth=0.6, linestyle=(0, (4, 3)), zorder=0)
+            axes.set_title(name, fontsize=7.5, parse_math=False)
+            axes.set_aspect("equal")
+            low, high = min(bounds[0], predicted.min()), max(bounds[1], predicted.max())
+            axes.set(xlim=(low, high), ylim=(low, high))
+            axes.set_xlabel("Target")
+            if number % columns == 1 or columns == 1:
+                axes.set_ylabel("Predicted")
+    return figure
+
+
 def layer_weight_summary(weights: pd.DataFrame) -> pd.DataFrame:
     """Mean and spread of the learned layer weights: folds are averaged first, then seeds.
 
@@ -154,7 +183,8 @@ def layer_scores(groups: Mapping[str, pd.DataFrame], *, chance: float, ylabel: s
         lines = [_error_bars(axes, number, len(groups), rows) for number, rows in enumerate(groups.values())]
         axes.axhline(chance, color="0.5", linewidth=0.6, linestyle=(0, (4, 3)), zorder=0)
         axes.text(1.01, chance, "chance", transform=axes.get_yaxis_transform(), va="center", fontsize=6, color="0.35")
-        axes.set_ylim(bottom=min(axes.get_ylim()[0], chance - 2))
+        low, high = axes.get_ylim()
+        axes.set_ylim(bottom=min(low, chance - 0.05 * (high - low)))
         _layer_axis(axes, layers, last_layers)
         axes.set_ylabel(ylabel)
         _legend(figure, lines, list(groups))

@@ -19,7 +19,8 @@ SCORE_NAMES = {
     "macro_f1": "Macro-F1",
     "ccc": "Concordance correlation coefficient (CCC)",
     "pearson": "Pearson correlation",
-    "rmse": "Root mean squared error (RMSE)",
+    "rmse": "Root mean squared error (RMSE), in the labels' unit",
+    "scaled_rmse": "RMSE, labels scaled to [0, 1]",
 }
 
 

@@ -42,13 +42,14 @@ def draw_layer_weights(runs: Mapping[str, pd.DataFrame], path: Path) -> pd.DataF
     return summary
 
 
-def draw_layer_scores(stores: Mapping[str, pd.DataFrame], path: Path, *, chance: float) -> pd.DataFrame:
+def draw_layer_scores(stores: Mapping[str, pd.DataFrame], path: Path, *, score: str, chance: float) -> pd.DataFrame:
     """Draw how well each layer does alone, with error bars over folds.
 
     Args:
-        stores: Label → layer, fold, uar in percent.
+        stores: Label → layer, fold, and the score.
         path: Where to write, without suffix: ``.png``, ``.svg`` and ``.csv`` are added.
-        chance: The UAR of guessing, in percent.
+        score: ``uar``, in percent, or ``ccc``.
+        chance: That of guessing.
 
     Returns:
         store, layer, mean, std (ddof = 1 over folds), num_folds; a layer without a number (``input``) is in the table
@@ -56,12 +57,12 @@ def draw_layer_scores(stores: Mapping[str, pd.DataFrame], path: Path, *, chance:
     """
     summaries = []
     for label, rows in stores.items():
-        over_folds = rows.groupby("layer", sort=False)["uar"]
+        over_folds = rows.groupby("layer", sort=False)[score]
         columns = {"mean": over_folds.mean(), "std": over_folds.std(ddof=1), "num_folds": over_folds.size()}
         summaries.append(pd.DataFrame(columns).reset_index().assign(store=label))
     summary = pd.concat(summaries)[["store", "layer", "mean", "std", "num_folds"]]
     numbered = summary[summary["layer"].str.isdigit()].astype({"layer": int})
     groups = {str(label): rows for label, rows in numbered.groupby("store", sort=False)}
-    save(layer_scores(groups, chance=chance, ylabel="UAR (%)"), path)
+    save(layer_scores(groups, chance=chance, ylabel="UAR (%)" if score == "uar" else "CCC"), path)
     replace_file(path.with_name(f"{path.name}.csv"), summary.to_csv(index=False).encode())
     return summary

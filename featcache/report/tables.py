@@ -1,4 +1,4 @@
-"""Metrics of several runs → one table like the papers', for the terminal or as Markdown."""
+"""Metrics of several runs → one table like the papers', for the terminal."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 TEXT_COLUMNS = ("Features", "Layers", "Head", "Norm")
-SCORE_COLUMNS = ("UAR (%)", "95 % CI", "WA (%)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,11 +20,7 @@ class ResultRow:
         head: The name of the head.
         norm: The normalisation scope.
         protocol: The name of the protocol.
-        uar_mean: Unweighted average recall in percent, mean over seeds.
-        uar_std: Its standard deviation over seeds; None for one seed.
-        uar_ci95: Lower and upper bound of its confidence interval, in percent.
-        wa_mean: Weighted accuracy in percent, mean over seeds.
-        wa_std: Its standard deviation over seeds; None for one seed.
+        metrics: The content of the run's ``metrics.json``.
     """
 
     features: str
@@ -33,35 +28,35 @@ class ResultRow:
     head: str
     norm: str
     protocol: str
-    uar_mean: float
-    uar_std: float | None
-    uar_ci95: tuple[float, float]
-    wa_mean: float
-    wa_std: float | None
+    metrics: Mapping[str, Any]
 
-    @classmethod
-    def from_metrics(
-        cls, metrics: Mapping[str, Any], *, features: str, layers: str, head: str, norm: str, protocol: str
-    ) -> "ResultRow":
-        """The row of a run, from the content of its ``metrics.json``."""
-        uar, wa = metrics["uar"], metrics["wa"]
-        return cls(
-            features=features,
-            layers=layers,
-            head=head,
-            norm=norm,
-            protocol=protocol,
-            uar_mean=uar["mean"],
-            uar_std=uar["std"],
-            uar_ci95=(uar["ci95"][0], uar["ci95"][1]),
-            wa_mean=wa["mean"],
-            wa_std=wa["std"],
-        )
+    @property
+    def scores(self) -> dict[str, str]:
+        """Column → what is printed in it: means and standard deviations over seeds, and an interval."""
+        if "uar" in self.metrics:
+            uar, wa = self.metrics["uar"], self.metrics["wa"]
+            return {
+                "UAR (%)": mean_and_std(uar["mean"], uar["std"]),
+                "95 % CI": interval(uar["ci95"]),
+                "WA (%)": mean_and_std(wa["mean"], wa["std"]),
+            }
+        ccc, dimensions = self.metrics["ccc"], self.metrics["dimensions"]
+        of_each = {name: self.metrics[f"ccc_{name}"]["mean"] for name in dimensions} if len(dimensions) > 1 else {}
+        return {
+            "CCC": mean_and_std(ccc["mean"], ccc["std"], 3),
+            "95 % CI": interval(ccc["ci95"], 3),
+            **{name: mean_and_std(mean, None, 3) for name, mean in of_each.items()},
+        }
 
 
 def results_table(rows: Sequence[ResultRow]) -> "Table":
-    """A table for the terminal, one section per protocol, no wider than 80 columns."""
-    return table_of_protocols(TEXT_COLUMNS, SCORE_COLUMNS, [(row.protocol, _cells(row)) for row in rows])
+    """A table for the terminal, one section per protocol; of a classification no wider than 80 columns."""
+    columns = list(dict.fromkeys(column for row in rows for column in row.scores))
+    told = [
+        (row.protocol, [row.features, row.layers, row.head, row.norm, *(row.scores.get(c, "-") for c in columns)])
+        for row in rows
+    ]
+    return table_of_protocols(TEXT_COLUMNS, columns, told)
 
 
 def table_of_protocols(
@@ -100,14 +95,6 @@ def table_of_protocols(
     return table
 
 
-def to_markdown(rows: Sequence[ResultRow]) -> str:
-    """The same table as Markdown, with the protocol as first column; ends in a line break."""
-    head = ["Protocol", *TEXT_COLUMNS, *SCORE_COLUMNS]
-    lines = [head, ["---"] * 5 + ["---:"] * 3, *([row.protocol, *_cells(row)] for row in rows)]
-    escaped = [[cell.replace("|", r"\|") for cell in line] for line in lines]
-    return "".join(f"| {' | '.join(line)} |\n" for line in escaped)
-
-
 def mean_and_std(mean: float | None, std: float | None, digits: int = 1) -> str:
     """``67.2 ± 0.7``, ``67.2`` where one seed gives no standard deviation, or ``-`` for a score without meaning."""
     if mean is None:
@@ -122,8 +109,3 @@ def interval(bounds: Sequence[float] | None, digits: int = 1) -> str:
     low, high = bounds
     between = " to " if low < 0 else "–"
     return f"{low:.{digits}f}{between}{high:.{digits}f}"
-
-
-def _cells(row: ResultRow) -> tuple[str, ...]:
-    scores = mean_and_std(row.uar_mean, row.uar_std), interval(row.uar_ci95), mean_and_std(row.wa_mean, row.wa_std)
-    return row.features, row.layers, row.head, row.norm, *scores

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from featcache.evaluate.compare import Comparison, compare, sentence
+from featcache.evaluate.compare import Comparison, compare, score_name, sentence
 from featcache.evaluate.intervals import caution
 from featcache.evaluate.predictions import of_run, read_predictions
 from featcache.evaluate.score import score
@@ -27,7 +27,7 @@ from featcache.workspace import Workspace
 log = logging.getLogger(__name__)
 
 SHORT_NAMES = {"uar": "UAR (%)", "wa": "WA (%)", "macro_f1": "Macro-F1 (%)", "ccc": "CCC", "rmse": "RMSE"}
-SHORT_NAMES |= {"pearson": "Pearson"}
+SHORT_NAMES |= {"scaled_rmse": "RMSE, labels in [0, 1]", "pearson": "Pearson"}
 _SHOWN = 10
 
 
@@ -77,7 +77,7 @@ def print_comparison(names: Sequence[str], *, out: Path | None) -> None:
     _warn_of_few(found[0].unit, found[0].count, len(speakers))
     means: dict[str, list[str]] = {label: [] for label in labels}
     for comparison in found:
-        told = f"{comparison.score.upper()} {{:.{_digits(comparison.score)}f}}"
+        told = f"{score_name(comparison.score)} {{:.{_digits(comparison.score)}f}}"
         for label, mean in ((comparison.first, comparison.first_mean), (comparison.second, comparison.second_mean)):
             means[label].append(told.format(mean))
     _print_numbered([f"{label}  {', '.join(dict.fromkeys(told))}" for label, told in means.items()])
@@ -126,8 +126,8 @@ def _score_table(metrics: Mapping[str, Any]) -> Table:
     for name, found in metrics.items():
         if not (isinstance(found, dict) and "ci95" in found):
             continue
-        kind = name if name in SHORT_NAMES else name.split("_")[0]
-        label = SHORT_NAMES[kind] if kind == name else f"{SHORT_NAMES[kind]} {name.removeprefix(f'{kind}_')}"
+        kind = next(kind for kind in SHORT_NAMES if name == kind or name.startswith(f"{kind}_"))
+        label = f"{SHORT_NAMES[kind]} {name.removeprefix(kind)[1:]}".rstrip()
         intervals = [found["ci95"], *([found["ci95_utterances"]] if over == "speakers" else [])]
         cells = [mean_and_std(found["mean"], found["std"], digits), *(interval(i, digits) for i in intervals)]
         table.add_row(Text(label), *cells, mean_and_std(found["mean_over_folds"], None, digits))
@@ -147,7 +147,7 @@ def _comparison_table(found: Sequence[Comparison], labels: Sequence[str]) -> Tab
         digits = _digits(row.score)
         table.add_row(
             f"{labels.index(row.first) + 1} − {labels.index(row.second) + 1}",
-            row.score.upper(),
+            score_name(row.score),
             f"{row.difference:+.{digits}f}",
             interval(row.ci95, digits),
             _p_value(row.p_speakers_holm),
@@ -173,7 +173,11 @@ def _explained(found: Sequence[Comparison]) -> str:
 def comparison_csv(found: Sequence[Comparison]) -> str:
     """All numbers of paired comparisons as CSV."""
     names = [field.name for field in fields(Comparison)]
-    split = {"ci95": ("ci95_low", "ci95_high"), "num_seeds": ("num_seeds_first", "num_seeds_second")}
+    split = {
+        "ci95": ("ci95_low", "ci95_high"),
+        "gain_ci95": ("gain_ci95_low", "gain_ci95_high"),
+        "num_seeds": ("num_seeds_first", "num_seeds_second"),
+    }
     text = StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([column for name in names for column in split.get(name, (name,))])
@@ -184,7 +188,7 @@ def comparison_csv(found: Sequence[Comparison]) -> str:
 
 
 def _digits(score: str) -> int:
-    return 3 if score == "ccc" else 1
+    return 3 if score.startswith("ccc") else 1
 
 
 def _p_value(p: float | None) -> str:

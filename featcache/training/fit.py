@@ -57,6 +57,8 @@ def sweep(
     corpus: str | None = None,
     protocol: str | None = None,
     target: str | None = None,
+    task: str | None = None,
+    label_range: tuple[float, float] | None = None,
     select: Mapping[str, Sequence[str]] | None = None,
     seeds: Sequence[int] = SEEDS,
     max_frames: int | None = None,
@@ -84,7 +86,11 @@ def sweep(
         corpus: Name under ``data/cache``; may be left out when there is one.
         protocol: A name in ``featcache.protocols.PROTOCOLS``; by default the manifest's split, ``loso`` for up to
             twelve speakers, ``group-kfold`` for more.
-        target: The label to predict; by default the protocol's or the corpus's.
+        target: The label to predict; by default the protocol's or the corpus's. ``LABEL=CLASS`` tells one class from
+            all others; several labels, as in ``arousal,valence``, are numbers that one head predicts together.
+        task: ``classification`` or ``regression``; by default regression for several labels, and for those that the
+            corpus knows as numbers.
+        label_range: What numbers lie between; by default what the corpus says, or else the lowest and the highest.
         select: Take only utterances whose labels have these values.
         seeds: One training each per fold.
         max_frames: How many frames of each utterance are used; by default 400 (8 s), for RAVDESS 250. 0 is all.
@@ -118,6 +124,8 @@ def sweep(
         "layer_weighting": layer_weighting,
         "protocol": protocol,
         "target": target,
+        "task": task,
+        "label_range": None if label_range is None else (float(label_range[0]), float(label_range[1])),
         "select": {column: _several(values) for column, values in (select or {}).items()},
         "seeds": tuple(dict.fromkeys(map(int, seeds))),
         "max_frames": max_frames,

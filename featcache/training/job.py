@@ -21,7 +21,8 @@ from featcache.training.memory import Memory, WorkingCopy, plan_working_copy
 from featcache.training.results import record_of, write_results
 from featcache.training.run_folder import COMPUTED, UnfinishedRun
 from featcache.training.setup import SVM, Request, Setup, head_sizes, resolve
-from featcache.training.svm import SVMTraining
+from featcache.training.svm import SVCTraining, SVRTraining
+from featcache.training.targets import CLASSIFICATION
 from featcache.training.train import Trainable, Training, train_together
 from featcache.training.windows import READ_AT_ONCE, Source, num_values, values_per_frame
 
@@ -196,12 +197,12 @@ def _plan(setups: Sequence[Setup], memory: Memory, processes: int, workers: int,
 
 
 def _training(setup: Setup, member: Member, seed: int, copy: WorkingCopy, device: str) -> Trainable:
-    sizes = head_sizes(setup.features, len(setup.classes), setup.config["layer_weighting"])
-    labels = setup.manifest.labels(setup.target)
-    targets = {utterance_id: setup.classes.index(label) for utterance_id, label in labels.items()}
+    targets = {utterance.utterance_id: setup.target.value(utterance) for utterance in setup.manifest}
     fold = setup.folds[member.fold - 1]
     if setup.config["head"] == SVM:
-        return SVMTraining(seed, fold, targets, len(setup.classes), member.layers)
+        machine = SVCTraining if setup.config["task"] == CLASSIFICATION else SVRTraining
+        return machine(seed, fold, targets, setup.target.num_outputs, member.layers)
+    sizes = head_sizes(setup.features, setup.target.num_outputs, setup.config["layer_weighting"])
     return Training(
         create_head(setup.config["head"], **sizes, seed=seed),
         seed,
@@ -209,6 +210,7 @@ def _training(setup: Setup, member: Member, seed: int, copy: WorkingCopy, device
         targets,
         setup.training,
         layers=member.layers,
+        objective=setup.target.objective,
         compute=copy.compute,
         device=device,
     )

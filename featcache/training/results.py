@@ -4,18 +4,20 @@ import logging
 from collections.abc import Mapping
 from dataclasses import astuple
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from featcache.evaluate.metrics import summarise
 from featcache.training import run_folder
 from featcache.training.run_folder import UnfinishedRun
 from featcache.training.setup import Setup
+from featcache.training.targets import CLASSIFICATION
 from featcache.training.train import Trainable
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 log = logging.getLogger(__name__)
 
+PREDICTED = "predicted_values"
 DIVERGED = "seed {} of fold {!r} diverged, so its head is untrained: no finite validation loss; lower --learning-rate"
 KEYS = ("seed", "fold")
 
@@ -38,7 +40,6 @@ def record_of(training: Trainable, setup: Setup) -> dict[str, Any]:
 def write_results(run: UnfinishedRun, setup: Setup) -> None:
     """Write everything that stands in a finished run."""
     from featcache.report import figures
-    from featcache.report.classification import CONFUSION, write_classification_report
     from featcache.report.html import write_report
 
     folder, title = run.folder, run.path.name
@@ -50,13 +51,12 @@ def write_results(run: UnfinishedRun, setup: Setup) -> None:
         log.warning("%s: %s", title, warning)
     _write_tables(folder, setup, records)
     predictions = run_folder.read_table(folder / "predictions.csv")
-    metrics = summarise(predictions, setup.classes)
-    write_classification_report(predictions, folder, classes=setup.classes)
+    metrics = setup.target.summarise(predictions)
+    shown = [_draw_predictions(folder, setup, predictions)]
     figures.save(figures.training_curves(run_folder.read_table(folder / "history.csv")), folder / "training_curves")
-    shown = [
-        (CONFUSION, "Recall in percent; in small print the utterances, averaged over seeds."),
-        ("training_curves", "Losses of all folds and seeds; the dots mark the epochs whose weights were kept."),
-    ]
+    shown.append(
+        ("training_curves", "Losses of all folds and seeds; the dots mark the epochs whose weights were kept.")
+    )
     layers = [layer for _, _, record in records for layer, _, _ in record["layer_weights"]]
     if layers and all(layer.isdigit() for layer in layers):
         from featcache.report.layers import draw_layer_weights
@@ -75,12 +75,24 @@ def write_results(run: UnfinishedRun, setup: Setup) -> None:
     )
 
 
+def _draw_predictions(folder: Path, setup: Setup, predictions: "pd.DataFrame") -> tuple[str, str]:
+    """The picture of what was predicted, and its caption."""
+    if setup.config["task"] == CLASSIFICATION:
+        from featcache.report.classification import CONFUSION, write_classification_report
+
+        write_classification_report(predictions, folder, classes=setup.config["classes"])
+        return CONFUSION, "Recall in percent; in small print the utterances, averaged over seeds."
+    from featcache.report import figures
+
+    figures.save(figures.predicted_values(predictions, setup.config["label_ranges"]), folder / PREDICTED)
+    return PREDICTED, "Each tested utterance, its predictions averaged over seeds; on the line they would be right."
+
+
 def _write_tables(folder: Path, setup: Setup, records: list[tuple[int, int, dict[str, Any]]]) -> None:
-    classes = [f"p_{name}" for name in setup.classes]
     for name, part in (("predictions", "test"), ("validation_predictions", "validation")):
         run_folder.write_rows(
             folder / f"{name}.csv",
-            [*KEYS, "utterance_id", "speaker_id", "target", "prediction", *classes],
+            [*KEYS, "utterance_id", "speaker_id", *setup.target.columns()],
             [
                 row
                 for seed, fold, record in records
@@ -89,7 +101,7 @@ def _write_tables(folder: Path, setup: Setup, records: list[tuple[int, int, dict
         )
     run_folder.write_rows(
         folder / "history.csv",
-        [*KEYS, "epoch", "train_loss", "validation_loss", "validation_uar"],
+        [*KEYS, "epoch", "train_loss", "validation_loss", f"validation_{setup.target.score}"],
         [[seed, fold, *epoch] for seed, fold, record in records for epoch in record["history"]],
     )
     run_folder.write_rows(
@@ -104,8 +116,7 @@ def _predictions(
 ) -> list[list[Any]]:
     rows = []
     for utterance_id in getattr(setup.folds[fold - 1], part):
-        utterance, values = setup.manifest[utterance_id], predictions[utterance_id]
-        prediction = setup.classes[int(np.argmax(values))]
-        told = (f"{value:.6g}" for value in values)
-        rows.append([seed, fold, utterance_id, utterance.speaker_id, utterance.labels[setup.target], prediction, *told])
+        utterance = setup.manifest[utterance_id]
+        cells = setup.target.cells(utterance, predictions[utterance_id])
+        rows.append([seed, fold, utterance_id, utterance.speaker_id, *cells])
     return rows

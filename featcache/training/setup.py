@@ -1,4 +1,4 @@
-"""What a user asks of a fit → everything resolved: utterances, folds, classes, features, and what must be told."""
+"""What a user asks of a fit → everything resolved: utterances, folds, target, features, and what must be told."""
 
 import hashlib
 import json
@@ -12,12 +12,13 @@ import numpy as np
 from featcache._version import __version__
 from featcache.cache.reader import FeatureCache, FeatureStore
 from featcache.corpora import CORPORA, Corpus
-from featcache.errors import ManifestError, ModelError, ProtocolError, StoreError, listed, unknown_name
+from featcache.errors import ManifestError, ModelError, StoreError, listed, unknown_name
 from featcache.heads import create_head
 from featcache.manifest import Manifest
 from featcache.normalise import SPEAKER, check_scope
 from featcache.protocols import PROTOCOLS, Fold, check_folds, default_protocol, make_folds
 from featcache.training.data import POOLINGS, Features, check_pairing
+from featcache.training.targets import Target, labelled, make_target, split
 from featcache.training.train import TrainingConfig
 
 BATCH_SIZES = {"lstm": 16}
@@ -49,7 +50,10 @@ class Request:
         layers: ``all``, ``local``, ``last``, or a list such as ``0,4-8``.
         layer_weighting: ``abs``, w = |a| / Σ|a|, or ``softmax``.
         protocol: A name in ``featcache.protocols.PROTOCOLS``.
-        target: The label to predict.
+        target: The label to predict; ``LABEL=CLASS`` tells one class from all others, and several labels, separated by
+            commas, are a regression.
+        task: ``classification`` or ``regression``, where the label does not tell.
+        label_range: What numbers lie between, where the corpus does not know or is to be overruled.
         select: Only utterances whose labels have these values take part.
         limit: Only so many utterances take part, those that ``extract`` takes with the same limit.
         seeds: One training each per fold.
@@ -68,6 +72,8 @@ class Request:
     layer_weighting: str = "abs"
     protocol: str | None = None
     target: str | None = None
+    task: str | None = None
+    label_range: tuple[float, float] | None = None
     select: Mapping[str, Sequence[str]] = field(default_factory=dict)
     limit: int | None = None
     seeds: tuple[int, ...]
@@ -85,8 +91,7 @@ class Task:
     stores: list[FeatureStore]
     manifest: Manifest
     protocol: str
-    target: str
-    classes: tuple[str, ...]
+    target: Target
     folds: list[Fold]
     warnings: list[str]
 
@@ -97,8 +102,7 @@ class Setup:
 
     stores: list[FeatureStore]
     manifest: Manifest
-    target: str
-    classes: tuple[str, ...]
+    target: Target
     folds: list[Fold]
     features: list[Features]
     config: dict[str, Any]
@@ -115,6 +119,8 @@ def resolve(cache: FeatureCache, request: Request) -> Setup:
         request.features or _default_features(cache, head),
         protocol=request.protocol,
         target=request.target,
+        task=request.task,
+        label_range=request.label_range,
         select=request.select,
         limit=request.limit,
     )
@@ -147,17 +153,16 @@ def resolve(cache: FeatureCache, request: Request) -> Setup:
         _check_svm(features)
         seeds = seeds[:1]
     else:
-        create_head(head, **head_sizes(features, len(task.classes), request.layer_weighting), seed=0)
+        create_head(head, **head_sizes(features, task.target.num_outputs, request.layer_weighting), seed=0)
     config = TrainingConfig(**{"batch_size": BATCH_SIZES.get(head, TrainingConfig.batch_size), **request.training})
     return Setup(
         stores=stores,
         manifest=manifest,
         target=task.target,
-        classes=task.classes,
         folds=task.folds,
         features=features,
         training=config,
-        notes=_notes(request, features, manifest, max_frames),
+        notes=[*_notes(request, features, manifest, max_frames), *task.target.notes],
         warnings=task.warnings,
         config={
             "featcache_version": __version__,
@@ -172,8 +177,7 @@ def resolve(cache: FeatureCache, request: Request) -> Setup:
             "norm_by": request.norm_by if norm == "speaker" else None,
             "scalar_norm": request.scalar_norm,
             "protocol": task.protocol,
-            "target": task.target,
-            "classes": list(task.classes),
+            **task.target.settings(),
             "select": {column: list(values) for column, values in request.select.items()},
             "seeds": list(seeds),
             "max_frames": max_frames,
@@ -191,11 +195,12 @@ def resolve(cache: FeatureCache, request: Request) -> Setup:
             ],
             "utterances_sha256": hash_of(
                 [
-                    [(u.utterance_id, u.speaker_id, u.start, u.end, u.labels[task.target]) for u in manifest],
+                    [(u.utterance_id, u.speaker_id, u.start, u.end) for u in manifest],
                     [store.audio_sha256(manifest.utterance_ids) for store in stores],
                     [(fold.train, fold.validation, fold.test) for fold in task.folds],
                 ]
             ),
+            "labels_sha256": hash_of([[u.labels[column] for column in task.target.labels] for u in manifest]),
         },
     )
 
@@ -206,15 +211,19 @@ def resolve_task(
     *,
     protocol: str | None,
     target: str | None,
-    select: Mapping[str, Sequence[str]],
+    task: str | None = None,
+    label_range: tuple[float, float] | None = None,
+    select: Mapping[str, Sequence[str]] | None = None,
     limit: int | None = None,
 ) -> Task:
-    """Find utterances, classes and folds.
+    """Find utterances, what is predicted of them, and folds.
 
     Args:
         names: Of the stores whose features are used; utterances that one of them lacks are left out.
         protocol: Its name; by default the manifest's split, or one that fits the number of speakers.
         target: The label to predict; by default the protocol's or the corpus's.
+        task: ``classification`` or ``regression``, where the label does not tell.
+        label_range: What numbers lie between.
         select: Take only utterances whose labels have these values.
         limit: Take only so many, those that ``extract`` takes with the same limit.
     """
@@ -222,20 +231,19 @@ def resolve_task(
     if len(set(names)) < len(names):
         raise ManifestError(f"--features names a store twice: {', '.join(names)}")
     stores = [_open_finished(cache, store) for store in names]
-    manifest = selected(cache.manifest, select, limit)
+    manifest = selected(cache.manifest, select or {}, limit)
     manifest, warnings = _without_missing(manifest, stores)
-    protocol, target, folds = resolve_folds(manifest, known, protocol=protocol, target=target)
+    protocol, name, folds = resolve_folds(manifest, known, protocol=protocol, target=target)
     tested = {i for fold in folds for part in (fold.train, fold.validation, fold.test) for i in part}
     manifest = manifest.subset(tuple(tested))
-    classes = _classes(manifest, target, known)
+    predicted = make_target(manifest, name, known, task=task, label_range=label_range)
     warnings += check_folds(folds, manifest, protocol)
-    warnings += _unlearnable(folds, manifest.labels(target))
+    warnings += predicted.check_folds(folds, manifest)
     return Task(
         stores=stores,
         manifest=manifest,
         protocol=protocol,
-        target=target,
-        classes=classes,
+        target=predicted,
         folds=folds,
         warnings=warnings,
     )
@@ -250,12 +258,13 @@ def selected(manifest: Manifest, select: Mapping[str, Sequence[str]], limit: int
 def resolve_folds(
     manifest: Manifest, corpus: Corpus | None, *, protocol: str | None, target: str | None
 ) -> tuple[str, str, list[Fold]]:
-    """The protocol, the label and the folds of the utterances that carry it, whatever features they have."""
+    """The protocol, the target and the folds of the utterances that carry it, whatever features they have."""
     protocol = protocol or default_protocol(manifest)
     if target is None:
         published = PROTOCOLS[protocol].target if protocol in PROTOCOLS else None
         target = published or (corpus.target if corpus else _only_label(manifest))
-    return protocol, target, make_folds(protocol, manifest.subset(tuple(manifest.labels(target))), target)
+    (column, *_), _ = split(manifest, target)
+    return protocol, target, make_folds(protocol, labelled(manifest, target), column)
 
 
 def _open_finished(cache: FeatureCache, name: str) -> FeatureStore:
@@ -312,30 +321,9 @@ def _only_label(manifest: Manifest) -> str:
     raise ManifestError(f"which label is to be predicted? choose with --target: {', '.join(manifest.label_columns)}")
 
 
-def _classes(manifest: Manifest, target: str, corpus: Corpus | None) -> tuple[str, ...]:
-    present = set(manifest.labels(target).values())
-    if len(present) < 2:
-        raise ManifestError(f"label {target!r} has one class only, {listed(present)}; a classifier needs two")
-    known = [name for name in (corpus.classes if corpus else ()) if name in present]
-    return tuple(known + sorted(present - set(known)))
-
-
 def _check_svm(features: Sequence[Features]) -> None:
     if len(features) > 1 or len(features[0].layers) > 1:
         raise ModelError("head 'svm' takes one store and one layer of it; choose with --features and --layers last")
-
-
-def _unlearnable(folds: Sequence[Fold], labels: Mapping[str, str]) -> list[str]:
-    """Classes that are tested but never trained on; a fold with a single class cannot be trained at all."""
-    warnings = []
-    for fold in folds:
-        trained = {labels[i] for i in fold.train}
-        if len(trained) < 2:
-            raise ProtocolError(f"fold {fold.name!r} trains on one class only, {listed(trained)}; use another protocol")
-        unseen = {labels[i] for i in fold.test} - trained
-        if unseen:
-            warnings.append(f"fold {fold.name!r} tests classes that it never trains on: {listed(sorted(unseen))}")
-    return warnings
 
 
 def head_sizes(features: Sequence[Features], num_outputs: int, layer_weighting: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
-"""Utterances of one frame each → the field's baseline: a linear support vector machine, C chosen on validation."""
+"""Utterances of one frame each → the field's baseline: linear support vector machines, C chosen on validation."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,30 +11,40 @@ from torch import Tensor
 
 from featcache.evaluate.metrics import uar
 from featcache.protocols import Fold
-from featcache.training.train import Epoch
+from featcache.training.losses import ccc
+from featcache.training.train import Epoch, Target
 from featcache.training.windows import Window
 
 COSTS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 
+Vectors = dict[str, npt.NDArray[np.float32]]
 
-class SVMTraining:
-    """One support vector machine on its way: all utterances are gathered first, then one is fitted for each C.
 
-    It is carried out like a training of a single epoch, see :class:`~featcache.training.train.Training`. What stands
-    for probabilities is the softmax of the distances from the planes: it orders classes, and is not calibrated.
+class SVMTraining(ABC):
+    """Support vector machines on their way: all utterances are gathered first, then one is fitted for each C.
+
+    It is carried out like a training of a single epoch, see :class:`~featcache.training.train.Training`.
+
+    Args:
+        seed: Of the order in which scikit-learn visits utterances.
+        fold: What is learned from, what decides on C, what is predicted.
+        targets: Utterance id → class, or the values of a regression.
+        num_outputs: Classes, or dimensions.
+        layers: Which of a window's layers are taken: one, of one store.
     """
 
-    def __init__(self, seed: int, fold: Fold, targets: Mapping[str, int], num_classes: int, layers: Sequence[slice]):
+    def __init__(
+        self, seed: int, fold: Fold, targets: Mapping[str, Target], num_outputs: int, layers: Sequence[slice]
+    ) -> None:
         self.seed = seed
         self.fold = fold
         self.history: list[Epoch] = []
         self.predictions: dict[str, list[float]] = {}
         self._targets = targets
-        self._num_classes = num_classes
+        self._num_outputs = num_outputs
         self._layers = layers
-        self._train: dict[str, npt.NDArray[np.float32]] = {}
-        self._validation: dict[str, npt.NDArray[np.float32]] = {}
-        self._best: Any = None
+        self._train: Vectors = {}
+        self._validation: Vectors = {}
 
     @property
     def finished(self) -> bool:
@@ -50,41 +61,117 @@ class SVMTraining:
         self._validation |= self._vectors(window, self.fold.validation)
 
     def end_epoch(self) -> None:
-        from sklearn.svm import LinearSVC
-
         known, unseen = (np.stack(list(part.values())) for part in (self._train, self._validation))
-        classes = np.array([self._targets[i] for i in self._train])
-        expected = np.array([self._targets[i] for i in self._validation])
-        best = -1.0
-        for cost in COSTS:
-            machine = LinearSVC(C=cost, random_state=self.seed, max_iter=10_000).fit(known, classes)
-            score = uar(expected, machine.predict(unseen))
-            if score > best:
-                best, self._best = score, machine
+        learned, expected = (np.array([self._targets[i] for i in part]) for part in (self._train, self._validation))
+        score = self._fit(known, learned, unseen, expected)
         self._train.clear()
         self._validation.clear()
         nan = float("nan")
-        self.history.append(Epoch(epoch=1, train_loss=nan, validation_loss=nan, validation_score=best))
+        self.history.append(Epoch(epoch=1, train_loss=nan, validation_loss=nan, validation_score=score))
 
     def predict(self, window: Window) -> None:
-        for utterance_id, vector in self._vectors(window, (*self.fold.validation, *self.fold.test)).items():
-            distances = np.atleast_1d(self._best.decision_function(vector[None])[0])
-            if len(distances) == 1:  # of two classes scikit-learn tells the second one's alone
-                distances = np.array([-distances[0], distances[0]]) / 2
-            # a class that was never trained on is never predicted
-            scores = np.full(self._num_classes, -np.inf)
-            scores[self._best.classes_] = distances
-            self.predictions[utterance_id] = torch.from_numpy(scores).softmax(dim=0).tolist()
-
-    def state(self) -> dict[str, Tensor]:
-        """The planes: ``coef`` (num_planes, size) and ``intercept`` (num_planes,), float64, and ``classes``."""
-        parts = {"coef": self._best.coef_, "intercept": self._best.intercept_, "classes": self._best.classes_}
-        return {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in parts.items()}
+        vectors = self._vectors(window, (*self.fold.validation, *self.fold.test))
+        self.predictions |= {utterance_id: self._predict(vector) for utterance_id, vector in vectors.items()}
 
     def layer_weights(self) -> list[Tensor | None]:
         return [None]
 
-    def _vectors(self, window: Window, utterance_ids: Sequence[str]) -> dict[str, npt.NDArray[np.float32]]:
+    @abstractmethod
+    def state(self) -> dict[str, Tensor]:
+        """The planes by name, float64."""
+
+    @abstractmethod
+    def _fit(
+        self,
+        known: npt.NDArray[np.float32],
+        learned: npt.NDArray[Any],
+        unseen: npt.NDArray[np.float32],
+        expected: npt.NDArray[Any],
+    ) -> float:
+        """Learn from vectors (num_utterances, size) and their targets, choose C by others; gives the best score."""
+
+    @abstractmethod
+    def _predict(self, vector: npt.NDArray[np.float32]) -> list[float]:
+        """(size,) → (num_outputs,)"""
+
+    def _vectors(self, window: Window, utterance_ids: Sequence[str]) -> Vectors:
         present = window.among(utterance_ids)
         (packed,) = window.batch(present, self._layers)
         return {i: item.unpack().flatten().numpy().copy() for i, item in zip(present, packed, strict=True)}
+
+
+class SVCTraining(SVMTraining):
+    """A classifier. What stands for probabilities is the softmax of the distances from the planes: it orders classes,
+    and is not calibrated.
+    """
+
+    def state(self) -> dict[str, Tensor]:
+        """``coef`` (num_planes, size) and ``intercept`` (num_planes,), float64, and ``classes``."""
+        parts = {"coef": self._best.coef_, "intercept": self._best.intercept_, "classes": self._best.classes_}
+        return {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in parts.items()}
+
+    def _fit(
+        self,
+        known: npt.NDArray[np.float32],
+        learned: npt.NDArray[Any],
+        unseen: npt.NDArray[np.float32],
+        expected: npt.NDArray[Any],
+    ) -> float:
+        from sklearn.svm import LinearSVC
+
+        best = -1.0
+        for cost in COSTS:
+            machine = LinearSVC(C=cost, random_state=self.seed, max_iter=10_000).fit(known, learned)
+            score = uar(expected, machine.predict(unseen))
+            if score > best:
+                best, self._best = score, machine
+        return best
+
+    def _predict(self, vector: npt.NDArray[np.float32]) -> list[float]:
+        distances = np.atleast_1d(self._best.decision_function(vector[None])[0])
+        if len(distances) == 1:  # of two classes scikit-learn tells the second one's alone
+            distances = np.array([-distances[0], distances[0]]) / 2
+        # a class that was never trained on is never predicted
+        scores = np.full(self._num_outputs, -np.inf)
+        scores[self._best.classes_] = distances
+        probabilities: list[float] = torch.from_numpy(scores).softmax(dim=0).tolist()
+        return probabilities
+
+
+class SVRTraining(SVMTraining):
+    """A regression for each dimension, each with its own C; squared epsilon-insensitive loss, so that one is best."""
+
+    def state(self) -> dict[str, Tensor]:
+        """``coef`` (num_dimensions, size) and ``intercept`` (num_dimensions,), float64."""
+        return {
+            "coef": torch.from_numpy(np.stack([machine.coef_ for machine in self._best])),
+            "intercept": torch.tensor([float(np.squeeze(machine.intercept_)) for machine in self._best]).double(),
+        }
+
+    def _fit(
+        self,
+        known: npt.NDArray[np.float32],
+        learned: npt.NDArray[Any],
+        unseen: npt.NDArray[np.float32],
+        expected: npt.NDArray[Any],
+    ) -> float:
+        from sklearn.svm import LinearSVR
+
+        self._best = []
+        scores = []
+        for dimension in range(self._num_outputs):
+            best = -np.inf
+            for cost in COSTS:
+                machine = LinearSVR(
+                    C=cost, loss="squared_epsilon_insensitive", dual="auto", random_state=self.seed, max_iter=10_000
+                ).fit(known, learned[:, dimension])
+                predicted, truth = machine.predict(unseen), expected[:, dimension]
+                score = float(ccc(torch.from_numpy(predicted)[:, None], torch.from_numpy(truth)[:, None]))
+                if score > best:
+                    best, chosen = score, machine
+            self._best.append(chosen)
+            scores.append(best)
+        return float(np.mean(scores))
+
+    def _predict(self, vector: npt.NDArray[np.float32]) -> list[float]:
+        return [float(machine.predict(vector[None])[0]) for machine in self._best]

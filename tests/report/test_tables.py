@@ -1,11 +1,11 @@
-"""The results table on the terminal and in Markdown."""
+"""The results table on the terminal."""
 
 import io
 
 import pytest
 from rich.console import Console
 
-from featcache.report.tables import ResultRow, results_table, to_markdown
+from featcache.report.tables import ResultRow, results_table
 
 METRICS = {
     "uar": {"mean": 67.234, "std": 0.707, "ci95": [65.08, 69.44]},
@@ -15,7 +15,7 @@ METRICS = {
 
 def row(metrics=METRICS, **changes):
     names = {"features": "wav2vec2-base", "layers": "all", "head": "dense", "norm": "speaker", "protocol": "loso"}
-    return ResultRow.from_metrics(metrics, **names | changes)
+    return ResultRow(metrics=metrics, **names | changes)
 
 
 def printed(rows):
@@ -54,12 +54,15 @@ def test_names_are_not_markup():
     assert "[red]mine[/red]" in printed([row(features="[red]mine[/red]")])
 
 
-def test_markdown_has_the_same_cells():
-    lines = to_markdown([row(), row(features="a|b", protocol="issa2020")]).splitlines()
-    assert lines[0] == "| Protocol | Features | Layers | Head | Norm | UAR (%) | 95 % CI | WA (%) |"
-    assert lines[2] == "| loso | wav2vec2-base | all | dense | speaker | 67.2 ± 0.7 | 65.1–69.4 | 65.8 ± 0.3 |"
-    assert lines[3].startswith(r"| issa2020 | a\|b |")
-    assert len({line.replace(r"\|", "").count("|") for line in lines}) == 1
+def test_regressions_tell_every_dimension():
+    scores = {"ccc": 0.5126, "ccc_arousal": 0.625, "ccc_valence": 0.4002}
+    metrics = {name: {"mean": mean, "std": 0.0123, "ci95": [-0.1, 0.61]} for name, mean in scores.items()}
+    text = printed([row({**metrics, "dimensions": ["arousal", "valence"]}, features="distilhubert")])
+    assert all(told in text for told in ("0.513 ± 0.012", "-0.100 to 0.610", "0.625", "0.400", "arousal", "valence"))
+    assert "UAR" not in text
+    alone = printed([row({"ccc": metrics["ccc"], "dimensions": ["arousal"]})])
+    assert "0.513 ± 0.012" in alone
+    assert "arousal" not in alone
 
 
 def test_rows_cannot_change():

@@ -398,7 +398,8 @@ def test_changed_data_are_other_settings(make_cache, write_store, resolve, monke
             featcache.FeatureStore, "audio_sha256", lambda store, utterance_ids: ["changed" for _ in utterance_ids]
         )
     Manifest(rows).write(folder / "manifest.csv")
-    with pytest.raises(StoreError, match=r"other settings \(utterances_sha256 differ\)"):
+    changed = "labels_sha256" if change == "label" else "utterances_sha256"
+    with pytest.raises(StoreError, match=rf"other settings \({changed} differ\)"):
         resolve(name="mine", norm="none", target="emotion")
 
 

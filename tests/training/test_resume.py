@@ -20,12 +20,15 @@ from featcache.training.train import Training
 ROOT = Path(__file__).parents[2]
 KILLS = 5
 
-# Forks, so that torch is imported once; each child is a real fit. Pictures take longer than training, and are empty.
+# Forks, so that torch is imported once; each child is a real fit. The parent never fits: threads do not survive a fork,
+# and what they held may crash a child. Pictures take longer than training, and are empty.
 DRIVER = """
-import os, random, shutil, signal, sys, time
+import os, random, shutil, signal, sys, threading, time
 from pathlib import Path
 
-from featcache.report import figures, layers
+import safetensors.torch, scipy.sparse, scipy.stats, sklearn.metrics
+
+from featcache.report import classification, figures, html, layers
 from featcache.training import run_folder
 from featcache.training.fit import fit
 
@@ -68,9 +71,14 @@ def files(folder):
     return {path.relative_to(found): path.read_bytes() for path in found.rglob("*") if path.is_file()}
 
 
-assert run(prepare("whole")) == 12
+def wait(pid):
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+assert threading.active_count() == 1
+assert wait(run_child(prepare("whole"))) == 12
 started = time.perf_counter()
-assert os.waitstatus_to_exitcode(os.waitpid(run_child(prepare("timed")), 0)[1]) == 12
+assert wait(run_child(prepare("timed"))) == 12
 duration = time.perf_counter() - started
 whole = files(home / "whole")
 assert files(home / "timed") == whole
@@ -86,7 +94,7 @@ for number in range(kills):
         continue
     there = len(list(folder.glob("runs/toy/.mine.unfinished/finished/*.json")))
     partly += 0 < there < 12
-    trained = os.waitstatus_to_exitcode(os.waitpid(run_child(folder, resume=True), 0)[1])
+    trained = wait(run_child(folder, resume=True))
     assert trained == 12 - there, (trained, there)
     found = files(folder)
     assert found == whole, [path for path in {*found, *whole} if found.get(path) != whole.get(path)]
