@@ -86,9 +86,11 @@ def print_results(
     folder: Path,
 ) -> None:
     """The table, its notes, what was compared, and where it all is."""
-    Console().print(compared_table(rows))
-    Console().print()
-    for note, number in numbered_notes(rows).items():
+    numbers = numbered_notes(rows)
+    for metric in dict.fromkeys(row.metric for row in rows):
+        Console().print(compared_table([row for row in rows if row.metric == metric], numbers))
+        Console().print()
+    for note, number in numbers.items():
         print_line(f"{number}  {note}")
     for note in notes:
         print_line(note)

@@ -9,8 +9,8 @@ from pydantic_core import PydanticCustomError
 
 from featcache.corpora import CORPORA
 from featcache.errors import unknown_name
+from featcache.evaluate import metrics, regression
 from featcache.evaluate.ensemble import VOTES
-from featcache.evaluate.metrics import SCORES
 from featcache.extractors import DESCRIPTORS
 from featcache.extractors.models import known_models
 from featcache.heads import HEADS, LAYER_WEIGHTINGS
@@ -39,6 +39,14 @@ def _check_model(model: str) -> str:
     if "/" not in model and model not in DESCRIPTORS and model not in known_models():
         raise ValueError(unknown_name("model", model, (*DESCRIPTORS, *known_models())))
     return model
+
+
+def _check_metric(metric: str) -> str:
+    """A score of a classification, or of a regression: the mean of its dimensions or, as ``ccc_valence``, of one."""
+    if metric not in metrics.SCORES and metric.partition("_")[0] not in regression.SCORES:
+        known = [*metrics.SCORES, *regression.SCORES, *(f"{name}_DIMENSION" for name in regression.SCORES)]
+        raise ValueError(unknown_name("metric", metric, known))
+    return metric
 
 
 def _check_file_name(name: str) -> str:
@@ -141,7 +149,12 @@ class RunSettings(Part):
     protocol: Annotated[str, _known("protocol", PROTOCOLS)] | None = Field(
         default=None, description="Which utterances train and test ('featcache corpora')."
     )
-    target: str | None = Field(default=None, description="The label to predict; None as the protocol says.")
+    target: str | None = Field(
+        default=None, description="The label to predict, or several numbers; None as the protocol says."
+    )
+    task: Literal["classification", "regression"] | None = Field(
+        default=None, description="Where the label does not tell."
+    )
     select: dict[str, Names] = Field(default={}, description="Only utterances with these labels.")
     seeds: Count = Field(default=5, description="How many trainings in each fold.")
     training: TrainingSpec = Field(default=TrainingSpec(), description="How heads are trained.")
@@ -174,6 +187,21 @@ class FigureSpec(Part):
     caption: str = Field(default="Learned layer weights; bars are the deviation over seeds.", description="Below it.")
 
 
+class GainSpec(Part):
+    """What one run gains over another, relative to the other's score, with its interval."""
+
+    metric: Annotated[str, AfterValidator(_check_metric)] = Field(description="Of which score: ccc_valence, uar, …")
+    pairs: dict[str, Annotated[tuple[str, str], BeforeValidator(_several)]] = Field(
+        min_length=1, description="Title of a bar → the run that gains, and the run that it gains over."
+    )
+    caption: str = Field(default="Relative gain; bars are 95 % intervals.", description="Below it.")
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        """All that are named."""
+        return tuple(run for pair in self.pairs.values() for run in pair)
+
+
 class EnsembleSpec(Part):
     """A row of the table: runs that vote."""
 
@@ -201,13 +229,16 @@ class Pipeline(Part):
     corpus: Annotated[tuple[Annotated[str, _known("corpus", CORPORA)], ...], BeforeValidator(_several)] = Field(
         default=(), description="For which it is made; several are done one after another; none fits all."
     )
-    metric: Annotated[str, _known("metric", SCORES)] = Field(default="uar", description="What the table compares.")
+    metric: Annotated[
+        tuple[Annotated[str, AfterValidator(_check_metric)], ...], BeforeValidator(_several), Field(min_length=1)
+    ] = Field(default=("uar",), description="What the table compares: uar, wa, ccc, ccc_valence, …; or several.")
     published: dict[str, str] = Field(default={}, description="What all rows' published results have in common.")
     stores: dict[FileName, StoreSpec] = Field(min_length=1, description="Name of a store → what is in it.")
     defaults: RunSettings = Field(default=RunSettings(), description="What runs have in common.")
     runs: dict[str, RunSpec] = Field(min_length=1, description="A short name → a row of the table.")
     ensembles: dict[FileName, EnsembleSpec] = Field(default={}, description="A short name → votes of runs.")
     figures: dict[FileName, FigureSpec] = Field(default={}, description="File name → layer weights of runs.")
+    gains: dict[FileName, GainSpec] = Field(default={}, description="File name → relative gains of runs over others.")
     comparisons: dict[FileName, ComparisonSpec] = Field(default={}, description="File name → paired tests of runs.")
 
     def run(self, name: str) -> RunSpec:

@@ -64,7 +64,10 @@ def test_what_the_defaults_say_counts_unless_a_run_says_otherwise(write_pipeline
         (("published: {features", "published: {head"), "line 13: no published result has head 'egemaps' beside"),
         (("published: {features", "published: {feature"), "line 13: published results have no column 'feature'"),
         (("published: {features: egemaps}", "published: {}"), r"line 13: 1\d published results have .* apart by"),
-        (("corpus: ravdess\npub", "corpus: ravdess\nmetric: wa\npub"), "line 14: the published result is uar, but"),
+        (
+            ("corpus: ravdess\npub", "corpus: ravdess\nmetric: wa\npub"),
+            "line 14: no published result has metric 'wa' beside",
+        ),
         (("    norm: global\n", "    norm: global\n  global: {title: again}\n"), "line 17: 'global' stands twice"),
         (("    norm: global\n", "   norm: global\n"), "line 16: not YAML: "),
         (("  egemaps: {model", "  a/b: {model"), "line 6: stores.a/b.*: 'a/b' becomes the name of a file"),
