@@ -45,6 +45,8 @@ def print_corpora(name: str | None) -> None:
             "from": corpus.source,
             "licence": corpus.license,
             "classes": ", ".join(corpus.classes) or "whatever the manifest says",
+            "numbers": ", ".join(f"{name} {low:g} to {high:g}" for name, (low, high) in corpus.dimensions.items())
+            or "-",
             "utterances": _counted(corpus.published_counts),
             "frames used": f"the first {corpus.max_frames} of each utterance, unless --max-frames says otherwise",
         }

@@ -572,6 +572,12 @@ def test_one_corpus_is_shown_in_full(invoke_well):
     assert "iemocap-issa" not in out
 
 
+def test_numbers_are_shown_with_their_bounds(invoke_well):
+    out = " ".join(invoke_well("corpora", "msp-podcast").split())
+    assert "numbers arousal 1 to 7, valence 1 to 7, dominance 1 to 7" in out
+    assert "msp-podcast-test2 The same with Test2" in out
+
+
 @pytest.mark.parametrize("name", CORPORA)
 def test_every_corpus_can_be_shown(invoke_well, name):
     out = " ".join(invoke_well("corpora", name).split())
