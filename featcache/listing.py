@@ -90,6 +90,7 @@ def print_info(path: Path | None) -> None:
     Raises:
         StoreError: no store and no cache.
     """
+    from featcache.cache.layout import settings_of
     from featcache.cache.reader import FeatureCache, FeatureStore
 
     path = path or Workspace.at().find_cache(None)
@@ -118,7 +119,9 @@ def print_info(path: Path | None) -> None:
             "frames": int(store.num_frames(ids).sum()),
             "on disk": format_bytes(size),
         }
-        hidden = {"settings", "complete", "layers", "num_requested", "num_blocks", "extractor", "dataset"}
+        hidden = {"settings", "complete", "layers", "num_requested", "extractor", "dataset"}
+        if "num_blocks" not in settings_of(store.metadata):  # it has all that the model has
+            hidden.add("num_blocks")
         rest = {
             name: value
             for name, value in sorted(store.metadata.items())

@@ -595,6 +595,13 @@ def test_models_lists_every_short_name_with_its_size(invoke_well):
         assert f" {hourly} " in lines[name]
 
 
+def test_info_tells_a_pruned_model_from_a_whole_one(invoke_well, make_cache):
+    pruned = {"settings": {"extractor": "ssl", "weights": "random", "num_blocks": 2}}
+    folder = make_cache(stores={"whole": {}, "pruned": pruned})
+    assert "num_blocks" not in invoke_well("info", folder / "whole")
+    assert re.search(r"^num_blocks +2 ", invoke_well("info", folder / "pruned"), re.MULTILINE)
+
+
 def test_info_says_what_is_in_a_store_and_what_made_it(invoke_well, make_cache):
     folder = make_cache(stores={"ssl": {}, "egemaps": {"kind": "egemaps"}, "half": {"complete": False}})
     store = featcache.open(folder)["ssl"]
