@@ -163,7 +163,7 @@ def test_label_files_that_are_missing_or_strange(write):
         read_corpus(folder)
 
 
-def test_means_may_lie_half_a_point_outside_the_scale_and_no_further(write):
+def test_means_may_lie_half_a_point_outside_the_scale_and_no_farther(write):
     evaluation = "Session1/dialog/EmoEvaluation/Ses01F_impro01.txt"
     folder = write(RELEASE | {evaluation: HEAD + IMPRO.replace("[4.5000, 4.0000, 3.5000]", "[5.5000, 4.0000, 0.5000]")})
     turn = read_corpus(folder).manifest[M001]
