@@ -34,6 +34,7 @@ from featcache.extractors.models import ARCHITECTURE, SAMPLING_RATE, blocks_of, 
 from featcache.extractors.transfer import on
 from featcache.extractors.windows import check_chunks
 from featcache.layers import select_layers
+from featcache.threads import one_thread_each
 
 # Convolutions are compiled for each length of utterance. oneDNN would keep the last 1024 of them, half a gigabyte for a
 # base model, and look few of them up again; it reads this when the first one is compiled.
@@ -84,7 +85,8 @@ class SSLExtractor(Extractor):
         if device.startswith("cuda"):
             # float32 is to mean float32: TF32 would round the products of convolutions to 10 bits
             torch.backends.cudnn.allow_tf32 = False
-        _fold_parametrizations(loaded.module)
+        with one_thread_each():  # or the norms would depend on the cores, in their last digit
+            _fold_parametrizations(loaded.module)
         self._model: Any = loaded.module.to(device, self._dtype)
         self._device = on(device)
         self._feature_extractor = loaded.feature_extractor

@@ -146,6 +146,22 @@ def test_threads_may_share_an_extractor(extractor, tiny_model, signals, name):
             assert_close(features, alone[position])
 
 
+@pytest.mark.parametrize("name", ["wav2vec2", "wavlm"])
+def test_the_threads_in_use_at_loading_change_nothing(tiny_model, signals, name):
+    before = torch.get_num_threads()
+    features = []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        try:
+            own = SSLExtractor(SSLConfig(model=tiny_model(name)))
+            assert torch.get_num_threads() == threads
+        finally:
+            torch.set_num_threads(before)
+        features.append(own.extract(signals[:1])[0])
+    for others in features[1:]:
+        np.testing.assert_array_equal(others, features[0])
+
+
 @pytest.mark.parametrize("quiet", [0.0, 1e-4])
 def test_silence_and_whispers_are_finite_and_do_not_mind_their_mates(extractor, tiny_model, signals, quiet):
     own = extractor(tiny_model("wav2vec2"))
