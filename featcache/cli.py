@@ -163,6 +163,9 @@ def extract(
     ] = None,
     weights: Annotated[Weights | None, typer.Option(help="random: untrained, offline, a control.")] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the Hugging Face hub.")] = None,
+    num_blocks: Annotated[
+        int | None, typer.Option(help="Only so many transformer blocks, the first: 12 of a large model's 24.")
+    ] = None,
     layers: Annotated[str | None, typer.Option(help="all, local, last, or a list such as 0,4-8,input.")] = None,
     do_normalize: Annotated[
         bool | None, typer.Option(help="Normalise waveforms; by default as the checkpoint says.")
@@ -212,6 +215,7 @@ def extract(
         scheduler=scheduler,
         weights=weights.value if weights else None,
         revision=revision,
+        num_blocks=num_blocks,
         layers=layers,
         do_normalize=do_normalize,
         max_seconds=max_seconds,

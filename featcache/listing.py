@@ -45,6 +45,8 @@ def print_corpora(name: str | None) -> None:
             "from": corpus.source,
             "licence": corpus.license,
             "classes": ", ".join(corpus.classes) or "whatever the manifest says",
+            "numbers": ", ".join(f"{name} {low:g} to {high:g}" for name, (low, high) in corpus.dimensions.items())
+            or "-",
             "utterances": _counted(corpus.published_counts),
             "frames used": f"the first {corpus.max_frames} of each utterance, unless --max-frames says otherwise",
         }
@@ -88,6 +90,7 @@ def print_info(path: Path | None) -> None:
     Raises:
         StoreError: no store and no cache.
     """
+    from featcache.cache.layout import settings_of
     from featcache.cache.reader import FeatureCache, FeatureStore
 
     path = path or Workspace.at().find_cache(None)
@@ -116,7 +119,9 @@ def print_info(path: Path | None) -> None:
             "frames": int(store.num_frames(ids).sum()),
             "on disk": format_bytes(size),
         }
-        hidden = {"settings", "complete", "layers", "num_requested", "num_blocks", "extractor", "dataset"}
+        hidden = {"settings", "complete", "layers", "num_requested", "extractor", "dataset"}
+        if "num_blocks" not in settings_of(store.metadata):  # it has all that the model has
+            hidden.add("num_blocks")
         rest = {
             name: value
             for name, value in sorted(store.metadata.items())

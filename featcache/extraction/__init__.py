@@ -88,7 +88,7 @@ def extract(
         scheduler: Address of a Dask scheduler, such as ``tcp://host:8786``, whose workers do the work on their own
             ``device``. They read the audio and write the stores under the same paths as this process.
         home: Where everything lives; by default ``$FEATCACHE_HOME``, or ``data``.
-        options: Fields of the extractor's configuration: ``weights``, ``revision``, ``layers``, ``do_normalize``
+        options: Fields of the extractor's configuration: ``weights``, ``revision``, ``num_blocks``, ``layers``, …
             of :class:`~featcache.extractors.ssl.SSLConfig`; ``window``, ``hop``, ``n_fft``, … of the others;
             ``max_seconds``, ``chunk_seconds`` and ``overlap_seconds`` of all.
 

@@ -64,7 +64,7 @@ def made_with(settings: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         model = "egemaps" if settings["level"] == "lld" else "egemaps-functionals"
     else:
         model = settings.get("model_id", extractor)
-    of_models = ("weights", "layers", "do_normalize", "precision")
+    of_models = ("weights", "num_blocks", "layers", "do_normalize", "precision")
     of_descriptors = ("sampling_rate", "channel", "window", "hop", "n_fft", "center")
     named = (*of_models, *of_descriptors, "max_seconds", "chunk_seconds", "overlap_seconds")
     options = {name: settings[name] for name in named if settings.get(name) is not None}

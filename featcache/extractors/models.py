@@ -100,7 +100,11 @@ def is_local(model: str) -> bool:
 
 
 def load(
-    model: str, *, weights: Literal["pretrained", "random"] = "pretrained", revision: str | None = None
+    model: str,
+    *,
+    weights: Literal["pretrained", "random"] = "pretrained",
+    revision: str | None = None,
+    num_blocks: int | None = None,
 ) -> LoadedModel:
     """Load a speech model, frozen.
 
@@ -109,10 +113,12 @@ def load(
         weights: ``random`` builds the architecture untrained, always with the same weights; the short names need no
             network for this.
         revision: Branch, tag or commit on the Hugging Face hub.
+        num_blocks: Only so many transformer blocks, the first; the weights of the others are not read. Those of an
+            untrained model are the same with and without the others.
 
     Raises:
-        ModelError: unknown name; not a speech model of a known family; weights that are missing, incomplete or
-            pickled; a hub that cannot be reached.
+        ModelError: unknown name; not a speech model of a known family; fewer blocks than asked for; weights that are
+            missing, incomplete or pickled; a hub that cannot be reached.
     """
     entry = known_models().get(short_name(model))
     if not _is_folder(model):
@@ -126,10 +132,10 @@ def load(
     source = entry["model_id"] if entry else model
     with _quiet_transformers(), _explained(model):
         if weights == "random":
-            module, feature_extractor = _untrained(source, entry, revision)
+            module, feature_extractor = _untrained(source, entry, revision, num_blocks)
             revision = None
         else:
-            module, feature_extractor = _pretrained(source, revision)
+            module, feature_extractor = _pretrained(source, revision, num_blocks)
             revision = _commit(source, revision)
     module.float().eval().requires_grad_(False)  # some checkpoints are kept in half precision
     return LoadedModel(
@@ -141,11 +147,13 @@ def load(
     )
 
 
-def _pretrained(source: str, revision: str | None) -> tuple[Any, Any]:
+def _pretrained(source: str, revision: str | None, num_blocks: int | None) -> tuple[Any, Any]:
     import transformers
 
     config = transformers.AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
-    module, report = _model_class(config, source).from_pretrained(
+    model_class = _model_class(config, source)
+    _prune(config, num_blocks, source)
+    module, report = model_class.from_pretrained(
         source,
         config=config,
         revision=revision,
@@ -170,7 +178,9 @@ def _pretrained(source: str, revision: str | None) -> tuple[Any, Any]:
     return _encoder(module), feature_extractor
 
 
-def _untrained(source: str, entry: dict[str, Any] | None, revision: str | None) -> tuple[Any, Any]:
+def _untrained(
+    source: str, entry: dict[str, Any] | None, revision: str | None, num_blocks: int | None
+) -> tuple[Any, Any]:
     import torch
     import transformers
 
@@ -188,7 +198,12 @@ def _untrained(source: str, entry: dict[str, Any] | None, revision: str | None) 
     model_class = _model_class(config, source)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(RANDOM_WEIGHTS_SEED)
-        return _encoder(model_class(config)), feature_extractor
+        module = _encoder(model_class(config))
+    # built whole, since a smaller model would draw other weights for the blocks that stay
+    _prune(config, num_blocks, source)
+    blocks = blocks_of(module)
+    del blocks[num_blocks or len(blocks) :]
+    return module, feature_extractor
 
 
 def _new_feature_extractor(config: Any, *, do_normalize: bool | None) -> Any:
@@ -197,6 +212,22 @@ def _new_feature_extractor(config: Any, *, do_normalize: bool | None) -> Any:
     if config.model_type == "whisper":
         return transformers.WhisperFeatureExtractor(feature_size=config.num_mel_bins)
     return transformers.Wav2Vec2FeatureExtractor(do_normalize=do_normalize)
+
+
+def _prune(config: Any, num_blocks: int | None, source: str) -> None:
+    """Have a configuration be that of the model without its upper blocks."""
+    if num_blocks is None:
+        return
+    name = "encoder_layers" if config.model_type == "whisper" else "num_hidden_layers"
+    there = getattr(config, name)
+    if not 1 <= num_blocks <= there:
+        raise ModelError(f"--num-blocks is {num_blocks}, expected 1 to the {there} that {source} has")
+    setattr(config, name, num_blocks)
+
+
+def blocks_of(module: Any) -> Any:
+    """The transformer blocks of a model or encoder, a list that can be shortened."""
+    return module.layers if module.config.model_type == "whisper" else module.encoder.layers
 
 
 def _model_class(config: Any, source: str) -> Any:

@@ -91,6 +91,7 @@ class StoreSpec(Part):
     store: Literal["float16", "float32", "int8"] | None = Field(default=None, description="How features are stored.")
     weights: Literal["pretrained", "random"] | None = Field(default=None, description="random: untrained.")
     revision: str | None = Field(default=None, description="Branch, tag or commit on the Hugging Face hub.")
+    num_blocks: Count | None = Field(default=None, description="Only so many transformer blocks, the first.")
     layers: str | None = Field(default=None, description="all, local, last, or a list such as 0,4-8.")
     do_normalize: bool | None = Field(default=None, description="Normalise waveforms; None as the checkpoint says.")
     max_seconds: Positive | None = Field(default=None, description="How much of each utterance is used.")

@@ -96,6 +96,7 @@ class Store:
         if known is None:
             return None
         layers, size = known
+        layers = min(layers, (self.spec.num_blocks or layers) + 1)
         if self.spec.layers in ("local", "last"):
             layers = 1
         per_statistic = len(STATISTICS) * np.dtype(np.float32).itemsize
@@ -138,6 +139,7 @@ def _is_of_model(spec: StoreSpec, found: dict[str, Any], num_blocks: int) -> boo
     expected = {
         "model_id": model_id,
         "weights": spec.weights or "pretrained",
+        "num_blocks": spec.num_blocks,
         "layers": layers.get(spec.layers),
         "do_normalize": do_normalize,
         "max_seconds": spec.max_seconds,

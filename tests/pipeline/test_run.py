@@ -6,7 +6,8 @@ import shutil
 
 import pytest
 
-from featcache.errors import FeatcacheError, PipelineError, ProtocolError
+from featcache.cache.reader import FeatureStore
+from featcache.errors import FeatcacheError, PipelineError, ProtocolError, StoreError
 from featcache.pipeline import run_pipeline
 from featcache.training.run_folder import Run
 
@@ -102,6 +103,32 @@ def test_a_dry_run_tells_and_writes_nothing(home, write_pipeline, capsys, counte
     out = capsys.readouterr().out
     assert len(re.findall(r" there *\n", out)) == 3
     assert "nothing to extract or to train" in out
+
+
+@pytest.mark.parametrize("num_blocks", [1, 2])
+def test_pruned_models_have_stores_of_their_own(home, run, write_pipeline, tiny_models, num_blocks):
+    stores = f"{{model: wav2vec2-base, num_blocks: {num_blocks}}}"
+    path = write_pipeline(("{model: egemaps}", stores))
+    run(path, **QUICK)
+    assert FeatureStore(home / "cache/ravdess/egemaps").layer_names == tuple("012"[: num_blocks + 1])
+    loaded = len(tiny_models)
+    run(path, **QUICK)
+    assert len(tiny_models) == loaded  # it is seen without the model that the store is the one asked for
+    with pytest.raises(StoreError, match="num_blocks"):
+        run(write_pipeline(("{model: egemaps}", f"{{model: wav2vec2-base, num_blocks: {3 - num_blocks}}}")), **QUICK)
+
+
+@pytest.mark.parametrize("options", ["layers: last", "num_blocks: 1, layers: last", "num_blocks: 12"])
+def test_the_size_of_a_pruned_model_is_that_of_its_layers(home, write_pipeline, capsys, options):
+    def told(options):
+        path = write_pipeline(("{model: egemaps}", f"{{model: wav2vec2-large-robust, {options}}}"))
+        run_pipeline(pipeline=path, home=home, dry_run=True)
+        size, unit = re.search(r"about ([\d.]+) (k|M|G)B", capsys.readouterr().out).groups()
+        return float(size) * {"k": 1e3, "M": 1e6, "G": 1e9}[unit]
+
+    layers = 1 if "last" in options else 13
+    # an utterance has its row beside its layers
+    assert told(options) == pytest.approx(layers / 25 * told("layers: all"), rel=0.05)
 
 
 def test_the_size_that_is_told_is_about_what_is_written(home, run, write_pipeline, capsys, tiny_models):
