@@ -19,10 +19,11 @@ class FFN(Head):
     of a single layer the outputs are those from all frames. With several layers they would not be, because the maximum
     of a mixture is no mixture of maxima.
 
-    Source: de Oliveira et al. 2023, sections 2 and 3.2. The paper does not say how wide the hidden layer is, and that
-        text only adds inputs to it: it is as wide as the hidden size of the model, here of the largest one, and
-        dropout stands where it does, as in the head that Wagner et al. 2022 released (a dense layer of the hidden size,
-        on the mean alone: ``mean`` makes it that one). Initial weights as in the other heads.
+    Source: de Oliveira et al. 2023, sections 2 and 3.2. The paper does not say how mean and maximum are joined (here
+        concatenated, as its stores are) nor how wide the hidden layer is, but that text only adds inputs to it. Here it
+        is as wide as the largest hidden size, and dropout stands before each layer, as in the head that Wagner et al.
+        2022 released: that one sees the mean alone, which is this head with ``mean`` pooling. Initial weights are
+        drawn as for the other heads.
     """
 
     def _build(self, frame_sizes: Sequence[int], num_outputs: int, generator: torch.Generator) -> None:

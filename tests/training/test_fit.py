@@ -17,11 +17,13 @@ import featcache
 from featcache.cache.reader import FeatureStore
 from featcache.errors import FeatcacheError, ManifestError, ModelError, ProtocolError, StoreError
 from featcache.heads import create_head
+from featcache.heads.packed import packed_bytes
 from featcache.manifest import Manifest, Utterance
 from featcache.protocols import make_folds
 from featcache.training import fit as fitting
 from featcache.training import job, results, setup
 from featcache.training.fit import first_seeds, fit
+from featcache.training.memory import DTYPES
 from featcache.training.run_folder import COMPUTED, METRICS, Run, finished_runs, write_json
 from featcache.training.train import Training
 from featcache.workspace import Workspace
@@ -375,6 +377,29 @@ def test_memory_does_not_matter_where_all_fits(make_cache, train):
     assert half.config[COMPUTED] == {"device": "cpu", "working_copy": "float32", "compute": "float32"}
     for memory in ("64GiB", "1TB"):
         assert bytes_of(train(head="fusion", norm="global", memory=memory, overwrite=True)) == bytes_of(half)
+
+
+@pytest.mark.parametrize(("head", "layers"), [("fusion", "all"), ("ffn", "all"), ("ffn", "last")])
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_memory_is_planned_for_the_bytes_that_are_held(make_cache, train, monkeypatch, head, layers, dtype):
+    make_cache(stores=FOUR_STORES)
+    planned, held = [], []
+    plan, load = job.plan_working_copy, job.Source.load
+
+    def planning(memory, num_values, *, num_steps, **rest):
+        planned.append(packed_bytes(DTYPES[dtype], num_values, num_steps))
+        return plan(memory, num_values, num_steps=num_steps, **rest)
+
+    def loading(source, ids):
+        load(source, ids)
+        [window] = source.windows(ids)
+        parts = [part for packed in window.utterances.values() for one in packed for part in (one.values, one.step)]
+        held.append(sum(part.nbytes for part in parts if part is not None))
+
+    monkeypatch.setattr(job, "plan_working_copy", planning)
+    monkeypatch.setattr(job.Source, "load", loading)
+    train(head=head, layers=layers, features=list(FOUR_STORES), memory=dtype)
+    assert planned == held
 
 
 def test_the_working_dtype_is_a_setting_and_what_it_made_is_told(make_cache, train):
