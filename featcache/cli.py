@@ -280,7 +280,7 @@ def merge(
 @app.command(epilog="Example: featcache fit --head dense,lstm --norm speaker,global")
 def fit(
     head: Annotated[
-        str, typer.Option(help="dense, lstm, fusion, linear, svm; several, separated by commas.")
+        str, typer.Option(help="dense, lstm, fusion, linear, ffn, svm; several, separated by commas.")
     ] = "dense",
     norm: Annotated[
         str, typer.Option(help="Whose statistics normalise: speaker (transductive), global, none; or several.")
@@ -288,7 +288,11 @@ def fit(
     features: Annotated[str | None, typer.Option(help="Names of stores, separated by commas.")] = None,
     layers: Annotated[str, typer.Option(help="all, local, last, or several of them; or a list such as 0,4-8.")] = "all",
     pooling: Annotated[
-        str | None, typer.Option(help="mean, sum or max of an utterance's frames; mean by default for linear and svm.")
+        str | None,
+        typer.Option(
+            help="mean, sum, max or mean+max of an utterance's frames; mean by default for linear and svm, mean+max "
+            "for ffn on single layers."
+        ),
     ] = None,
     scalar_norm: Annotated[
         bool, typer.Option("--scalar-norm", help="One mean and deviation for all dimensions, as for spectrograms.")

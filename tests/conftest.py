@@ -142,7 +142,8 @@ def save_untrained(folder, family, config, do_normalize):
 def write_store():
     """Write a feature store: ``write_store(folder, {utterance_id: (num_layers, num_frames, hidden_size)}, ...)``.
 
-    ``kind``: ``ssl``, ``egemaps`` or ``functionals``; ``changes`` go to the extractor's description.
+    ``kind``: ``ssl``, ``text`` (a frame per token), ``egemaps`` or ``functionals``; ``changes`` go to the extractor's
+    description.
     """
     from featcache.cache.statistics import of_frames
     from featcache.cache.writer import Record, StoreWriter, encode
@@ -150,15 +151,16 @@ def write_store():
 
     def write(folder, features, *, kind="ssl", complete=True, weights="pretrained", **changes):
         num_layers, _, hidden_size = next(iter(features.values())).shape
+        model = kind in ("ssl", "text")
         description = {
-            "dataset": "hidden_states" if kind == "ssl" else "frames",
-            "layer_names": tuple(map(str, range(num_layers))) if kind == "ssl" else ("",),
+            "dataset": "hidden_states" if model else "frames",
+            "layer_names": tuple(map(str, range(num_layers))) if model else ("",),
             "hidden_size": hidden_size,
-            "frame_shift": {"ssl": 0.02, "egemaps": 0.01, "functionals": None}[kind],
+            "frame_shift": {"ssl": 0.02, "egemaps": 0.01}.get(kind),
             "sampling_rate": 16000,
             "channel": "mean",
-            "settings": {"extractor": "ssl", "weights": weights} if kind == "ssl" else {"extractor": "egemaps"},
-            "provenance": {"num_blocks": num_layers - 1} if kind == "ssl" else {},
+            "settings": {"extractor": kind, "weights": weights} if model else {"extractor": "egemaps"},
+            "provenance": {"num_blocks": num_layers - 1} if model else {},
             **changes,
         }
         writer = StoreWriter(folder, Description(**description), "float32")
@@ -214,10 +216,10 @@ def make_cache(write_store):
         lengths = rng.integers(3, 12, len(manifest))
         for name, options in (stores or {"ssl": {}}).items():
             kind = options.get("kind", "ssl")
-            layers = num_layers if kind == "ssl" else 1
+            layers = num_layers if kind in ("ssl", "text") else 1
             features = {}
             for utterance, length in zip(manifest, lengths, strict=True):
-                frames = {"ssl": length, "egemaps": 2 * length + 1, "functionals": 1}[kind]
+                frames = {"ssl": length, "text": length // 2 + 1, "egemaps": 2 * length + 1, "functionals": 1}[kind]
                 values = rng.normal(size=(layers, frames, hidden_size))
                 values[..., 0] += classes.index(next(iter(utterance.labels.values())))
                 features[utterance.utterance_id] = values.astype(np.float32)

@@ -132,7 +132,7 @@ class TrainingSpec(Part):
 class RunSettings(Part):
     """What runs may have in common; 'defaults' of a pipeline, which each run can overrule."""
 
-    features: Names | None = Field(default=None, description="Names of stores; two for fusion.")
+    features: Names | None = Field(default=None, description="Names of stores; two or more for fusion.")
     head: Annotated[str, _known("head", (*HEADS, SVM))] = Field(default="dense", description="What is trained.")
     norm: Annotated[str, _known("normalisation", SCOPES)] = Field(default="speaker", description="Whose statistics.")
     norm_by: str = Field(default=SPEAKER, description="What counts as the speaker: speaker_id, or a label.")
@@ -141,7 +141,7 @@ class RunSettings(Part):
         default="abs", description="How layer weights are made to sum to 1: abs or softmax."
     )
     pooling: Annotated[str, _known("pooling", POOLINGS)] | None = Field(
-        default=None, description="mean, sum or max of an utterance's frames in place of them."
+        default=None, description="mean, sum, max or mean+max of an utterance's frames in place of them."
     )
     scalar_norm: bool = Field(default=False, description="One mean and deviation for all dimensions of a layer.")
     max_frames: Annotated[int, Field(ge=0)] | None = Field(
