@@ -319,6 +319,11 @@ def explained(model: str, instead: str = "") -> Iterator[None]:
             f"model {model!r} is not on this machine and could not be fetched from the Hugging Face hub "
             f"({_first_line(error)}){instead}"
         ) from error
+    except Exception as error:
+        if type(error) is not Exception:
+            raise
+        # the tokenizers library has no class of its own for files that it cannot read
+        raise ModelError(f"{model}: cannot be loaded ({_first_line(error)})") from error
 
 
 def _first_line(error: BaseException) -> str:
