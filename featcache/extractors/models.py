@@ -305,7 +305,7 @@ def explained(model: str, instead: str = "") -> Iterator[None]:
         yield
     except ModelError:
         raise
-    except (ValueError, SafetensorError) as error:
+    except (ValueError, ImportError, SafetensorError) as error:
         raise ModelError(f"{model}: cannot be loaded ({_first_line(error)})") from error
     except OSError as error:  # transformers raises it for ids, files and networks alike
         if _is_folder(model):

@@ -7,6 +7,7 @@ Whisper predicts. Nothing is sampled: where OpenAI's own program tries again at 
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from threading import Event
 from typing import Any
@@ -39,6 +40,9 @@ from featcache.extractors.transfer import on
 # What a checkpoint may say of sampling and trying again, and what it is here.
 GREEDY = {
     "do_sample": False,
+    "temperature": 1.0,
+    "top_k": 50,
+    "top_p": 1.0,
     "num_beams": 1,
     "num_return_sequences": 1,
     "return_dict_in_generate": False,
@@ -47,6 +51,8 @@ GREEDY = {
     "no_speech_threshold": None,
     "condition_on_prev_tokens": False,
 }
+
+TOKENIZER_FILES = ("tokenizer.json", "vocab.json")
 
 
 class Transcriber:
@@ -199,13 +205,17 @@ def _load(model: str, revision: str | None) -> _Loaded:
         if config.model_type != "whisper":
             raise ModelError(_no_whisper(model, f"a {config.model_type!r} model"))
         module = pretrained_module(transformers.WhisperForConditionalGeneration, source, config, revision)
+        if os.path.isdir(source) and not any(os.path.isfile(os.path.join(source, name)) for name in TOKENIZER_FILES):
+            raise ModelError(
+                f"{model} holds no tokenizer, expected {' or '.join(TOKENIZER_FILES)}; put the checkpoint's beside it"
+            )
         feature_extractor = transformers.WhisperFeatureExtractor.from_pretrained(source, revision=revision)
         tokenizer = transformers.AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
     start = module.generation_config.decoder_start_token_id
     if tokenizer.convert_tokens_to_ids("<|startoftranscript|>") != start:
         raise ModelError(
-            f"{model}: its tokenizer is missing or another model's, as '<|startoftranscript|>' is not token {start}; "
-            "put the tokenizer of the checkpoint beside its weights"
+            f"{model}: its tokenizer is another model's, as '<|startoftranscript|>' is not its token {start}; "
+            "put the checkpoint's own beside its weights"
         )
     freeze(module)
     return _Loaded(

@@ -69,7 +69,9 @@ def save_whisper(folder, *, seed=2, english_only=False, says_timestamps=False, *
     merges = [f"{token[0]} {token[1]}" for token in plain if len(token) == 2]
     (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n")
     (folder / "normalizer.json").write_text("{}")
-    tokenizer = transformers.WhisperTokenizer.from_pretrained(folder)
+    # version 4's other one writes no tokenizer.json
+    tokenizer_class = getattr(transformers, "WhisperTokenizerFast", transformers.WhisperTokenizer)
+    tokenizer = tokenizer_class.from_pretrained(folder)
     tokenizer.add_special_tokens({"additional_special_tokens": special[1:]})
     tokenizer.add_tokens([transformers.AddedToken(token, special=False) for token in timestamps])
     assert {token: tokenizer.convert_tokens_to_ids(token) for token in ids} == ids

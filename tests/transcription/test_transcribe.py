@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import filelock
 import numpy as np
@@ -225,7 +224,7 @@ def test_kill_9_costs_what_is_under_way_alone(transcribe, corpus, cache, tiny_wh
     journal = cache / "transcripts" / NAME / "journal.jsonl"
     child = subprocess.Popen(
         [sys.executable, "-W", "ignore", "-c", KILLED, str(tiny_whisper()), str(corpus)],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         stderr=subprocess.DEVNULL,
     )
     try:
@@ -243,6 +242,19 @@ def test_kill_9_costs_what_is_under_way_alone(transcribe, corpus, cache, tiny_wh
     assert len(heard) == 8 - done
     transcribe(home=tmp_path / "whole")
     assert read_transcripts(cache, NAME) == read_transcripts(tmp_path / "whole" / "cache" / "tones", NAME)
+
+
+def test_a_kill_before_the_table_was_written_costs_nothing(transcribe, cache, monkeypatch, heard):
+    def killed(*_):
+        raise InterruptedError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("featcache.transcription.write_transcripts", killed)
+        with pytest.raises(InterruptedError):
+            transcribe()
+    assert not is_finished(cache, NAME)
+    assert transcribe().num_transcribed == 0
+    assert len(read_transcripts(cache, NAME)) == len(heard) == 8
 
 
 def test_a_larger_limit_keeps_what_a_smaller_one_took(transcribe, cache, heard):

@@ -76,10 +76,21 @@ def test_long_audio_is_done_as_transformers_does_it(tiny_whisper, rng, extra):
 
 def test_long_audio_is_heard_to_its_end(tiny_whisper, rng):
     samples = rng.normal(0, 0.1, 5 * 16000).astype(np.float32)
-    other_end = np.concatenate([samples[: 4 * 16000], rng.normal(0, 0.1, 16000).astype(np.float32)])
-    heard = hear(tiny_whisper(), samples)
-    assert hear(tiny_whisper(), other_end) != heard
-    assert len(heard) > len(hear(tiny_whisper(), samples[: 2 * 16000]))
+    transcriber = Transcriber(str(tiny_whisper()), language="en")
+    windows = []
+    transcriber._model.model.encoder.register_forward_pre_hook(
+        lambda _, args, options: windows.append((args[0] if args else options["input_features"])[0].numpy()),
+        with_kwargs=True,
+    )
+    with quiet_transformers():
+        heard = transcriber.transcribe(signal(samples))
+    features = transformers.WhisperFeatureExtractor(chunk_length=5)(samples, sampling_rate=16000)["input_features"][0]
+    assert len(windows) >= 3
+    np.testing.assert_array_equal(windows[0], features[:, :200])
+    # the last window is what is left, and zeros
+    left = int(np.flatnonzero(windows[-1].any(axis=0))[-1]) + 1
+    np.testing.assert_array_equal(windows[-1][:, :left], features[:, -left:])
+    assert len(heard) > len(hear(tiny_whisper(), samples[: 2 * 16000], language="en"))
 
 
 @pytest.mark.parametrize("samples", [np.zeros(1), np.zeros(16000), np.full(100, 0.1)], ids=["one", "silence", "click"])
@@ -231,19 +242,19 @@ def test_names_that_are_not_known_or_not_here(tmp_path, monkeypatch):
     assert "random" not in str(caught.value)  # an untrained one would be of no use
 
 
-def test_a_tokenizer_that_is_missing_or_another_models(tiny_whisper, tiny_model, tmp_path):
+def test_a_folder_without_a_tokenizer_is_refused(tiny_whisper, tiny_model, tmp_path):
     folder = shutil.copytree(tiny_whisper(), tmp_path / "model")
-    for name in ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "special_tokens_map.json"):
+    for name in ("tokenizer.json", "vocab.json"):
         (folder / name).unlink(missing_ok=True)
-    refused("model: ", folder)
-    refused("whisper.*: ", tiny_model("whisper"))
+    for model in (folder, tiny_model("whisper")):
+        refused(r"holds no tokenizer, expected tokenizer\.json or vocab\.json; put the checkpoint's beside it", model)
 
 
 def test_a_tokenizer_that_contradicts_itself(tiny_whisper, tmp_path):
     folder = shutil.copytree(tiny_whisper(), tmp_path / "model")
     path = folder / "tokenizer.json"
     path.write_text(path.read_text().replace('"xu"', '"XU"'))
-    refused("model: cannot be loaded .*`xu` out of vocabulary", folder)
+    refused("model: cannot be loaded", folder)
 
 
 def test_a_tokenizer_that_counts_differently_is_refused(tiny_whisper, tmp_path):
@@ -251,7 +262,7 @@ def test_a_tokenizer_that_counts_differently_is_refused(tiny_whisper, tmp_path):
     path = folder / "generation_config.json"
     config = json.loads(path.read_text())
     path.write_text(json.dumps({**config, "decoder_start_token_id": 0}))
-    refused(r"model: its tokenizer is missing or another model's, as '<\|startoftranscript\|>' is not token 0", folder)
+    refused(r"model: its tokenizer is another model's, as '<\|startoftranscript\|>' is not its token 0", folder)
 
 
 def test_incomplete_weights_are_refused(tiny_whisper, tmp_path):
