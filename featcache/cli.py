@@ -238,6 +238,62 @@ def extract(
         raise typer.Exit(FINISHED_WITH_FAILURES)
 
 
+@app.command(epilog="Example: featcache transcribe --model whisper-tiny --data path/to/meld")
+def transcribe(
+    model: Annotated[
+        str, typer.Option(help="Short name of a Whisper (see 'featcache models'), Hugging Face id or folder.")
+    ] = "whisper-tiny",
+    corpus: Annotated[str | None, typer.Option(help="Name under data/corpora, where there are several.")] = None,
+    data: Annotated[Path | None, typer.Option(help="The corpus's folder, or a manifest.csv, elsewhere.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the transcripts, if not the model's.")] = None,
+    language: Annotated[
+        str | None, typer.Option(help="Code or English name, as de or german; by default Whisper finds out.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Take only so many utterances, from all over.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, …; auto: the first GPU, or the processor.")] = "auto",
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Threads; one per core by default. Changes no word.")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first utterance that fails.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Do everything anew, also what was made with other settings.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would be done; write nothing.")] = False,
+    weights: Annotated[Weights | None, typer.Option(help="Untrained models know no words: random is refused.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the Hugging Face hub.")] = None,
+) -> None:
+    """Have Whisper write down a corpus, beside the human transcripts, and tell the word error rate.
+
+    A second call goes on where the first ended. Nothing is sampled: the same audio gives the same words. What is longer
+    than 30 s is done window after window, as Whisper's authors do it; nothing is cut.
+    """
+    from featcache.transcription import summarise
+    from featcache.transcription import transcribe as run
+
+    report = run(
+        model=model,
+        corpus=corpus,
+        data=data,
+        name=name,
+        language=language,
+        limit=limit,
+        device=device,
+        workers=workers,
+        strict=strict,
+        overwrite=overwrite,
+        dry_run=dry_run,
+        weights=weights.value if weights else None,
+        revision=revision,
+    )
+    if dry_run:
+        return
+    typer.echo(summarise(report))
+    if report.interrupted:
+        raise typer.Exit(INTERRUPTED)
+    if report.failures:
+        raise typer.Exit(FINISHED_WITH_FAILURES)
+
+
 @app.command(epilog="Example: featcache info data/cache/emodb/wav2vec2-base")
 def info(
     path: Annotated[Path | None, typer.Argument(help="A store, or a cache; by default the only cache.")] = None,

@@ -18,6 +18,7 @@ from featcache.protocols import PROTOCOLS
 from featcache.protocols.general import GENERAL
 from featcache.report.tables import ResultRow, mean_and_std, results_table
 from featcache.training.run_folder import Run, find_run, finished_runs
+from featcache.transcripts import AGAIN, is_finished, read_description, table_path, transcript_names
 from featcache.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -69,12 +70,13 @@ def print_corpora(name: str | None) -> None:
 
 def print_models() -> None:
     """All short names, with the size of their features and whether the weights are on this machine."""
-    table = _table("Model", "Layers x size", "Cache per hour", "Here", "Hugging Face id")
+    table = _table("Model", "Layers x size", "Cache per hour", "Transcribes", "Here", "Hugging Face id")
     for name, entry in known_models().items():
         layers, size = dimensions(entry["family"], entry["config"])
         hourly = format_bytes(layers * size * FRAMES_PER_HOUR * 2)
         here = "yes" if is_local(name) else "-"
-        table.add_row(Text(name), f"{layers} x {size}", hourly, here, entry["model_id"])
+        transcribes = "yes" if entry["family"] == "whisper" else "-"
+        table.add_row(Text(name), f"{layers} x {size}", hourly, transcribes, here, entry["model_id"])
     console = Console()
     console.print(table)
     console.print(
@@ -130,6 +132,26 @@ def print_info(path: Path | None) -> None:
         rest["sampling_rate"] = rest["sampling_rate"] or "each file's own"
         print()
         _print_pairs({**known, **rest})
+    for name in transcript_names(path):
+        print()
+        _print_pairs(_about_transcripts(path, name))
+
+
+def _about_transcripts(cache: Path, name: str) -> dict[str, Any]:
+    if not is_finished(cache, name):
+        return {"transcripts": table_path(cache, name), "finished": f"no: {AGAIN}"}
+    description = read_description(cache, name)
+    settings, errors = description["settings"], description["wer"]
+    return {
+        "transcripts": table_path(cache, name),
+        "finished": "yes",
+        "utterances": description["num_utterances"],
+        "failed": description["num_failed"],
+        "model_id": settings["model_id"],
+        "revision": description["revision"] or "-",
+        "language": settings["language"] or "as the model finds or knows",
+        "WER": f"{errors['percent']:.1f} % of {errors['num_words']} words ({errors['normaliser']})" if errors else "-",
+    }
 
 
 def _cut(store: "FeatureStore") -> str:

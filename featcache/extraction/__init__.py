@@ -98,12 +98,7 @@ def extract(
             or whose workers differ. Everything written before is kept.
     """
     workspace = Workspace.at(home)
-    corpus_name, folder = workspace.find_corpus(corpus, None if data is None else Path(data))
-    files = read_corpus(folder)
-    if files.ignored:
-        log.warning(
-            "%d audio files are not part of the corpus and are left out: %s", len(files.ignored), listed(files.ignored)
-        )
+    corpus_name, files = find_files(workspace, corpus, data)
     cache = workspace.cache(corpus_name)
     part = _part(shard_index, num_shards, scheduler)
     requested = list(files.manifest.limited(limit))
@@ -146,7 +141,7 @@ def extract(
         tell_size(plan, targets, cache)
         if dry_run:
             return _report(cache, targets, plan, plan.items, wanted, interrupted=False, seconds=0.0)
-        _keep_manifest(cache, files)
+        keep_manifest(cache, files)
         start = time.perf_counter()
         run: Run | ClusterRun
         if client is not None:
@@ -170,6 +165,25 @@ def extract(
             f"none of the {len(wanted)} utterances could be extracted; {first.utterance_id!r}: {first.reason}"
         )
     return report
+
+
+def find_files(
+    workspace: Workspace, corpus: str | None, data: str | os.PathLike[str] | None
+) -> tuple[str, CorpusFiles]:
+    """The name of a corpus and its files; those that are left out are told.
+
+    Args:
+        workspace: Where everything lives.
+        corpus: Name under ``data/corpora``; may be left out when there is one.
+        data: The corpus's folder, or a manifest as CSV, when it lies elsewhere.
+    """
+    name, folder = workspace.find_corpus(corpus, None if data is None else Path(data))
+    files = read_corpus(folder)
+    if files.ignored:
+        log.warning(
+            "%d audio files are not part of the corpus and are left out: %s", len(files.ignored), listed(files.ignored)
+        )
+    return name, files
 
 
 def _part(shard_index: int, num_shards: int, scheduler: str | None) -> tuple[int, int]:
@@ -203,7 +217,12 @@ def _beside(folder: Path, options: dict[str, Any], pool: bool) -> _Beside:
     return _Beside(options=in_use, pool=is_pooled(attributes))
 
 
-def _keep_manifest(cache: Path, files: CorpusFiles) -> None:
+def keep_manifest(cache: Path, files: CorpusFiles) -> None:
+    """Write the manifest of a corpus, and which corpus it is, beside its features.
+
+    Raises:
+        CorpusError: the cache is of other utterances.
+    """
     path = cache / "manifest.csv"
     if path.exists() and not set(Manifest.read(path).utterance_ids) & set(files.manifest.utterance_ids):
         raise CorpusError(

@@ -120,31 +120,53 @@ def load(
         ModelError: unknown name; not a speech model of a known family; fewer blocks than asked for; weights that are
             missing, incomplete or pickled; a hub that cannot be reached.
     """
-    entry = known_models().get(short_name(model))
-    if not _is_folder(model):
-        if os.path.isdir(model):
-            raise ModelError(f"{model} is a folder without a config.json, expected one that transformers can load")
-        if entry is None and "/" not in model:
-            hint = "; a folder or a Hugging Face id like 'facebook/wav2vec2-base' works too"
-            raise ModelError(unknown_name("model", model, known_models()) + hint)
-    else:
-        entry = None
-    source = entry["model_id"] if entry else model
-    with _quiet_transformers(), _explained(model):
+    source, entry = resolve(model)
+    untrained_instead = "; '--weights random' builds it untrained, offline" if entry else ""
+    with quiet_transformers(), explained(model, untrained_instead):
         if weights == "random":
             module, feature_extractor = _untrained(source, entry, revision, num_blocks)
             revision = None
         else:
             module, feature_extractor = _pretrained(source, revision, num_blocks)
-            revision = _commit(source, revision)
-    module.float().eval().requires_grad_(False)  # some checkpoints are kept in half precision
+            revision = commit_of(source, revision)
+    freeze(module)
     return LoadedModel(
         module=module,
         feature_extractor=feature_extractor,
-        model_id=Path(source).resolve().name if _is_folder(source) else source,
+        model_id=model_id_of(source),
         revision=revision,
-        weights_sha256=_hash_parameters(module),
+        weights_sha256=hash_parameters(module),
     )
+
+
+def resolve(model: str) -> tuple[str, dict[str, Any] | None]:
+    """What transformers is to load, and what the package carries of it, if it does.
+
+    Args:
+        model: A short name, a Hugging Face id, or a folder.
+
+    Raises:
+        ModelError: an unknown name, or a folder that holds no model.
+    """
+    if _is_folder(model):
+        return model, None
+    if os.path.isdir(model):
+        raise ModelError(f"{model} is a folder without a config.json, expected one that transformers can load")
+    entry = known_models().get(short_name(model))
+    if entry is None and "/" not in model:
+        hint = "; a folder or a Hugging Face id like 'facebook/wav2vec2-base' works too"
+        raise ModelError(unknown_name("model", model, known_models()) + hint)
+    return entry["model_id"] if entry else model, entry
+
+
+def model_id_of(source: str) -> str:
+    """How a model is called in what is made with it: its Hugging Face id, or the name of its folder."""
+    return Path(source).resolve().name if _is_folder(source) else source
+
+
+def freeze(module: Any) -> None:
+    """Evaluation mode, no gradients, float32: some checkpoints are kept in half precision."""
+    module.float().eval().requires_grad_(False)
 
 
 def _pretrained(source: str, revision: str | None, num_blocks: int | None) -> tuple[Any, Any]:
@@ -153,6 +175,30 @@ def _pretrained(source: str, revision: str | None, num_blocks: int | None) -> tu
     config = transformers.AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
     model_class = _model_class(config, source)
     _prune(config, num_blocks, source)
+    # the mask embedding serves pre-training alone, the decoder is not run
+    unused = ("masked_spec_embed", "decoder")
+    module = pretrained_module(model_class, source, config, revision, unused=unused)
+    feature_extractor = transformers.AutoFeatureExtractor.from_pretrained(
+        source, revision=revision, trust_remote_code=False
+    )
+    return _encoder(module), feature_extractor
+
+
+def pretrained_module(
+    model_class: Any, source: str, config: Any, revision: str | None, *, unused: tuple[str, ...] = ()
+) -> Any:
+    """A model with all its weights, from safetensors.
+
+    Args:
+        model_class: Of transformers.
+        source: As :func:`resolve` gives it.
+        config: The model's, as transformers read it.
+        revision: Branch, tag or commit on the Hugging Face hub.
+        unused: Parameters may be missing in whose name one of these stands.
+
+    Raises:
+        ModelError: other weights are missing, or have another shape.
+    """
     module, report = model_class.from_pretrained(
         source,
         config=config,
@@ -165,17 +211,13 @@ def _pretrained(source: str, revision: str | None, num_blocks: int | None) -> tu
     # a name, or a name with two shapes, as the version of transformers has it
     mismatched = (item if isinstance(item, str) else item[0] for item in report["mismatched_keys"])
     absent = {*report["missing_keys"], *mismatched}
-    # the mask embedding serves pre-training alone, the decoder is not run
-    missing = sorted(name for name in absent if "masked_spec_embed" not in name and "decoder" not in name)
+    missing = sorted(name for name in absent if not any(part in name for part in unused))
     if missing:
         raise ModelError(
             f"{source}: its weights lack {len(missing)} parameters of its {config.model_type} architecture "
             f"(first: {missing[0]}), which would be random; is this the right checkpoint?"
         )
-    feature_extractor = transformers.AutoFeatureExtractor.from_pretrained(
-        source, revision=revision, trust_remote_code=False
-    )
-    return _encoder(module), feature_extractor
+    return module
 
 
 def _untrained(
@@ -240,7 +282,7 @@ def _model_class(config: Any, source: str) -> Any:
     return getattr(transformers, FAMILIES[config.model_type])
 
 
-def _commit(source: str, revision: str | None) -> str | None:
+def commit_of(source: str, revision: str | None) -> str | None:
     """The commit that was loaded: the hub's client keeps each in a folder of that name."""
     from huggingface_hub import try_to_load_from_cache
 
@@ -252,7 +294,8 @@ def _encoder(module: Any) -> Any:
     return module.encoder if module.config.model_type == "whisper" else module
 
 
-def _hash_parameters(module: "torch.nn.Module") -> str:
+def hash_parameters(module: "torch.nn.Module") -> str:
+    """The SHA-256 over all parameters, in order of their names."""
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
@@ -265,7 +308,7 @@ def _is_folder(model: str) -> bool:
 
 
 @contextmanager
-def _quiet_transformers() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """Keep progress bars, notes on unused heads and repeated tries to reach the hub off the terminal."""
     from transformers.utils import logging
 
@@ -285,15 +328,15 @@ def _quiet_transformers() -> Iterator[None]:
 
 
 @contextmanager
-def _explained(model: str) -> Iterator[None]:
-    """Say in one line why a model could not be loaded."""
+def explained(model: str, instead: str = "") -> Iterator[None]:
+    """Say in one line why a model could not be loaded, and what can be done instead."""
     from safetensors import SafetensorError
 
     try:
         yield
     except ModelError:
         raise
-    except (ValueError, SafetensorError) as error:
+    except (ValueError, ImportError, SafetensorError) as error:
         raise ModelError(f"{model}: cannot be loaded ({_first_line(error)})") from error
     except OSError as error:  # transformers raises it for ids, files and networks alike
         if _is_folder(model):
@@ -303,11 +346,15 @@ def _explained(model: str) -> Iterator[None]:
                     f"{model} holds pickled weights ({pickled[0]}), which are never loaded; save them as safetensors"
                 ) from error
             raise ModelError(f"{model}: cannot be loaded ({_first_line(error)})") from error
-        untrained = "; '--weights random' builds it untrained, offline" if short_name(model) in known_models() else ""
         raise ModelError(
             f"model {model!r} is not on this machine and could not be fetched from the Hugging Face hub "
-            f"({_first_line(error)}){untrained}"
+            f"({_first_line(error)}){instead}"
         ) from error
+    except Exception as error:
+        if type(error) is not Exception:
+            raise
+        # the tokenizers library has no class of its own for files that it cannot read
+        raise ModelError(f"{model}: cannot be loaded ({_first_line(error)})") from error
 
 
 def _first_line(error: BaseException) -> str:
