@@ -133,8 +133,10 @@ def check_pairing(features: Sequence[Features]) -> None:
         ModelError: the stores' frame shifts differ, or one has no frames in time.
     """
     shifts = {store.store.name: store.frame_shift for store in features}
-    if np.isnan(list(shifts.values())).all():  # a single vector each
+    if all(store.pooling or not store.store.has_frames for store in features):  # a single vector each
         return
     if len(shifts) > 1 and not np.ptp(list(shifts.values())) < 1e-9:
-        told = ", ".join(f"{name} {shift * 1000:g} ms" for name, shift in shifts.items())
+        told = ", ".join(
+            f"{name} {'none' if np.isnan(shift) else f'{shift * 1000:g} ms'}" for name, shift in shifts.items()
+        )
         raise ModelError(f"fusion pairs frames of the same moments, but the frame shifts differ: {told}")

@@ -123,12 +123,14 @@ def resolve(cache: FeatureCache, request: Request) -> Setup:
     if max_frames is None:
         known = corpus_of(cache.path)
         max_frames = known.max_frames if known else 400
-    in_time = not np.isnan(stores[0].frame_shift)
-    if pooling is not None and (pooling not in POOLINGS or not in_time):
+        if stores[0].is_of_words:  # corpora speak of frames of 20 ms
+            max_frames = 0
+    has_frames = stores[0].has_frames
+    if pooling is not None and (pooling not in POOLINGS or not has_frames):
         raise ModelError(
-            unknown_name("pooling", pooling, POOLINGS) if in_time else f"{stores[0].name} has no frames to pool"
+            unknown_name("pooling", pooling, POOLINGS) if has_frames else f"{stores[0].name} has no frames to pool"
         )
-    if pooling is None and head in POOLED and in_time:
+    if pooling is None and head in POOLED and has_frames:
         pooling = "mean"
     pooled_only = [store.name for store in stores if store.pooled_only]
     if pooled_only and pooling is None:
@@ -270,6 +272,8 @@ def _open_finished(cache: FeatureCache, name: str) -> FeatureStore:
 
 def _default_features(cache: FeatureCache, head: str) -> list[str]:
     models = model_stores(cache)
+    of_speech = [name for name in models if not cache[name].is_of_words]
+    models = of_speech if len(of_speech) == 1 else models
     if len(models) != 1:
         found = f"several models: {', '.join(models)}" if models else f"no model, but {', '.join(cache) or 'nothing'}"
         raise StoreError(f"{cache.path} holds {found}; choose with --features NAME")
