@@ -335,7 +335,7 @@ def test_threads_of_a_worker_make_an_extractor_once(tmp_path, monkeypatch):
         pool=False,
         settings=worker.settings_text(create_extractor("spectrogram", n_fft=512), "float32", pool=False),
     )
-    job = worker.Job(root=tmp_path, marker=tmp_path / "marker", stores=(store,), batch_seconds=None, strict=False)
+    job = worker.Job(root=tmp_path, marker=tmp_path / "marker", stores=(store,), batch_length=None, strict=False)
     monkeypatch.setattr(worker, "create_extractor", make)
     with ThreadPoolExecutor(8) as pool:
         tools = list(pool.map(lambda _: worker._tools(job, store), range(8)))

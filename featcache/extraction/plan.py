@@ -209,7 +209,7 @@ def tell_size(plan: Plan, targets: Sequence[Target], source: Source, cache: Path
         log.info("%s: %d utterances to extract, %d there", target.name, len(target.todo), len(target.writer.entries()))
     if not plan.items:
         return
-    for warning in source.warnings([item.utterance for item in plan.items]):
+    for warning in source.warnings([i.utterance for i in plan.items], [i.length for i in plan.items]):
         log.warning("%s", warning)
     existing = next(folder for folder in (cache, *cache.resolve().parents) if folder.is_dir())
     free = shutil.disk_usage(existing).free

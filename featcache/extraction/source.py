@@ -82,8 +82,8 @@ class Source(ABC):
     def changed(self) -> str:
         """What has to be said where it is not what it was."""
 
-    def warnings(self, utterances: Sequence[Utterance]) -> Iterator[str]:
-        """What has to be said of what is going to be read."""
+    def warnings(self, utterances: Sequence[Utterance], lengths: Sequence[float]) -> Iterator[str]:
+        """What has to be said of what is going to be read; at least one utterance."""
         yield from ()
 
 
@@ -177,14 +177,15 @@ class WordSource(Source):
     def changed(self) -> str:
         return "transcripts changed since they were extracted"
 
-    def warnings(self, utterances: Sequence[Utterance]) -> Iterator[str]:
-        tokens = [self._tokenise(utterance.transcript) for utterance in utterances]
+    def warnings(self, utterances: Sequence[Utterance], lengths: Sequence[float]) -> Iterator[str]:
         without = sum(Words(text=utterance.transcript).are_none for utterance in utterances)
         if without:
             yield f"{without} of {len(utterances)} utterances have no words; their frames are special tokens alone"
-        cut = [len(item) for item in tokens if item.is_cut]
+        most = max(lengths)  # all that are cut have as many tokens
+        longest = (u for u, length in zip(utterances, lengths, strict=True) if length == most)
+        cut = sum(self._tokenise(utterance.transcript).is_cut for utterance in longest)
         if cut:
-            yield f"of {len(cut)} utterances only the first {cut[0]} tokens are used, which is all that the model reads"
+            yield f"of {cut} utterances only the first {most:.0f} tokens are used, which is all that the model reads"
 
 
 def source_of(description: Description, root: Path) -> Source:
