@@ -123,12 +123,22 @@ def models() -> None:
 @app.command(epilog="Example: featcache extract --model wav2vec2-base --data path/to/emodb")
 def extract(
     model: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="Short name (see 'featcache models'), Hugging Face id, folder, egemaps, egemaps-functionals or "
-            "spectrogram."
+            "spectrogram; wav2vec2-base by default."
         ),
-    ] = "wav2vec2-base",
+    ] = None,
+    text: Annotated[
+        str | None,
+        typer.Option(
+            help="In place of --model: an encoder of text, such as tinybert, that reads the transcripts. Every token "
+            "is a frame, special ones included. No audio is read, and no eGeMAPS are computed."
+        ),
+    ] = None,
+    transcripts: Annotated[
+        str | None, typer.Option(help="For --text: those of a machine ('featcache transcribe'), by their name.")
+    ] = None,
     corpus: Annotated[str | None, typer.Option(help="Name under data/corpora, where there are several.")] = None,
     data: Annotated[Path | None, typer.Option(help="The corpus's folder, or a manifest.csv, elsewhere.")] = None,
     egemaps: Annotated[bool, typer.Option(help="Fill the store 'egemaps' as well.")] = True,
@@ -198,6 +208,8 @@ def extract(
 
     report = run(
         model=model,
+        text=text,
+        transcripts=transcripts,
         corpus=corpus,
         data=data,
         egemaps=egemaps,

@@ -13,7 +13,7 @@ from rich.text import Text
 from featcache.corpora import CORPORA
 from featcache.errors import CorpusError, StoreError, unknown_name
 from featcache.extraction.report import format_bytes
-from featcache.extractors.models import dimensions, is_local, known_models
+from featcache.extractors.models import dimensions, is_local, known_models, known_text_models
 from featcache.protocols import PROTOCOLS
 from featcache.protocols.general import GENERAL
 from featcache.report.tables import ResultRow, mean_and_std, results_table
@@ -77,12 +77,24 @@ def print_models() -> None:
         here = "yes" if is_local(name) else "-"
         transcribes = "yes" if entry["family"] == "whisper" else "-"
         table.add_row(Text(name), f"{layers} x {size}", hourly, transcribes, here, entry["model_id"])
+    of_text = _table("Text model", "Layers x size", "Per 1000 tokens", "Here", "Hugging Face id")
+    for name, entry in known_text_models().items():
+        layers, size = entry["num_layers"], entry["hidden_size"]
+        here = "yes" if is_local(name) else "-"
+        of_text.add_row(
+            Text(name), f"{layers} x {size}", format_bytes(layers * size * 1000 * 2), here, entry["model_id"]
+        )
     console = Console()
     console.print(table)
     console.print(
         "\nCache per hour of audio, float16. Models that are not here are fetched from the Hugging Face hub; "
         "--weights random builds each of them untrained, offline.\n"
-        "Also: egemaps, egemaps-functionals, spectrogram, any Hugging Face id, any folder that holds a model."
+        "Also: egemaps, egemaps-functionals, spectrogram, any Hugging Face id, any folder that holds a model.\n"
+    )
+    console.print(of_text)
+    console.print(
+        "\nThese read transcripts: extract --text NAME; any other encoder of text works by its Hugging Face id or "
+        "folder. Untrained ones read bytes."
     )
 
 
@@ -116,9 +128,9 @@ def print_info(path: Path | None) -> None:
             "store": store.path,
             "finished": "yes" if store.complete else "no: run the same 'featcache extract' again",
             "utterances": len(store),
-            "audio": f"{store.duration(ids):.0f} s",
+            **({} if store.is_of_words else {"audio": f"{store.duration(ids):.0f} s"}),
             "cut": _cut(store),
-            "frames": int(store.num_frames(ids).sum()),
+            "tokens" if store.is_of_words else "frames": int(store.num_frames(ids).sum()),
             "on disk": format_bytes(size),
         }
         hidden = {"settings", "complete", "layers", "num_requested", "extractor", "dataset"}
@@ -129,7 +141,10 @@ def print_info(path: Path | None) -> None:
             for name, value in sorted(store.metadata.items())
             if name not in hidden and value not in ("", [""])
         }
-        rest["sampling_rate"] = rest["sampling_rate"] or "each file's own"
+        if store.is_of_words:
+            rest.pop("sampling_rate")
+        else:
+            rest["sampling_rate"] = rest["sampling_rate"] or "each file's own"
         print()
         _print_pairs({**known, **rest})
     for name in transcript_names(path):
@@ -155,6 +170,10 @@ def _about_transcripts(cache: Path, name: str) -> dict[str, Any]:
 
 
 def _cut(store: "FeatureStore") -> str:
+    if store.is_of_words:
+        limit = store.metadata.get("max_tokens")
+        full = int((store.num_frames(store.utterance_ids) == limit).sum())
+        return f"{full} utterances fill the {limit} tokens that the model reads" if full else "none"
     most = store.metadata.get("max_seconds")
     longer = [i for i in store if most is not None and store.duration([i]) > most]
     return f"{len(longer)} utterances, to their first {most:g} s" if longer else "none"
@@ -178,7 +197,7 @@ def print_verification(folder: Path, *, data: Path | None, number: int, model: s
     console.print(f"{len(shard_numbers(folder))} shards: every checksum holds")
     if number == 0:
         return
-    _, root = Workspace.at().find_corpus(folder.resolve().parent.name, data)
+    root = None if store.is_of_words else Workspace.at().find_corpus(folder.resolve().parent.name, data)[1]
     deviations = recompute(store, root, number, model=model, device=device)
     table = _table("Layer", "Largest deviation", "Tolerance")
     for deviation in deviations:

@@ -71,13 +71,22 @@ def known_models() -> dict[str, dict[str, Any]]:
     return models
 
 
+@cache
+def known_text_models() -> dict[str, dict[str, Any]]:
+    """Short name → ``model_id``, ``family``, ``num_layers``, ``hidden_size``, ``config``, of encoders of text."""
+    text = files("featcache.extractors").joinpath("text_models.json").read_text()
+    models: dict[str, dict[str, Any]] = json.loads(text)
+    return models
+
+
 def short_name(model: str) -> str:
     """How a model's store is called: its short name, the last part of its folder, or its id with ``--`` for ``/``."""
-    if model in known_models():
+    known = known_models() | known_text_models()
+    if model in known:
         return model
     if _is_folder(model):
         return Path(model).resolve().name
-    by_id = {entry["model_id"]: name for name, entry in known_models().items()}
+    by_id = {entry["model_id"]: name for name, entry in known.items()}
     return by_id.get(model, model.replace("/", "--"))
 
 
@@ -92,7 +101,8 @@ def is_local(model: str) -> bool:
     """Whether a model's configuration and weights can be had without the network."""
     from huggingface_hub import try_to_load_from_cache
 
-    model_id = known_models()[model]["model_id"] if model in known_models() else model
+    known = known_models() | known_text_models()
+    model_id = known[model]["model_id"] if model in known else model
     if _is_folder(model_id):
         return True
     weights = ("model.safetensors", "model.safetensors.index.json")
@@ -139,24 +149,38 @@ def load(
     )
 
 
-def resolve(model: str) -> tuple[str, dict[str, Any] | None]:
+def resolve(model: str, *, text: bool = False) -> tuple[str, dict[str, Any] | None]:
     """What transformers is to load, and what the package carries of it, if it does.
 
     Args:
         model: A short name, a Hugging Face id, or a folder.
+        text: Whether it is to encode text, and not speech.
 
     Raises:
-        ModelError: an unknown name, or a folder that holds no model.
+        ModelError: an unknown name, a name of the other kind, or a folder that holds no model.
     """
+    known, others = known_models(), known_text_models()
+    if text:
+        known, others = others, known
     if _is_folder(model):
         return model, None
     if os.path.isdir(model):
         raise ModelError(f"{model} is a folder without a config.json, expected one that transformers can load")
-    entry = known_models().get(short_name(model))
+    entry = known.get(short_name(model))
+    if entry is None and short_name(model) in others:
+        raise ModelError(of_other_kind(model, others[short_name(model)]["family"], text=text))
     if entry is None and "/" not in model:
-        hint = "; a folder or a Hugging Face id like 'facebook/wav2vec2-base' works too"
-        raise ModelError(unknown_name("model", model, known_models()) + hint)
+        example = next(iter(known.values()))["model_id"]
+        hint = f"; a folder or a Hugging Face id like {example!r} works too"
+        raise ModelError(unknown_name("text model" if text else "model", model, known) + hint)
     return entry["model_id"] if entry else model, entry
+
+
+def of_other_kind(model: str, family: str, *, text: bool) -> str:
+    """The message for a model of speech where one of text is wanted, or the other way round."""
+    if text:
+        return f"{model} is a {family!r} model of speech, expected one of text such as tinybert; use it with --model"
+    return f"{model} is a {family!r} model of text, expected one of speech such as wav2vec2-base; use it with --text"
 
 
 def model_id_of(source: str) -> str:
@@ -277,7 +301,8 @@ def _model_class(config: Any, source: str) -> Any:
 
     if config.model_type not in FAMILIES:
         raise ModelError(
-            f"{source} is a {config.model_type!r} model, expected a speech model of one of: {', '.join(FAMILIES)}"
+            f"{source} is a {config.model_type!r} model, expected a speech model of one of: {', '.join(FAMILIES)}; "
+            "models of text go with --text"
         )
     return getattr(transformers, FAMILIES[config.model_type])
 

@@ -52,7 +52,7 @@ def print_plan(title: str, place: Place, stores: Sequence[Store], rows: Sequence
         if store.missing:
             about = "size known once the model is here" if size is None else f"about {format_bytes(size)}"
             told = f"{store.missing} utterances to extract, {about}"
-        table.add_row(Text(store.name), Text(store.spec.model), told)
+        table.add_row(Text(store.name), Text(store.spec.encoder), told)
     Console().print(table)
     missing = {store.name for store in stores if store.missing}
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")

@@ -12,7 +12,7 @@ from featcache.errors import unknown_name
 from featcache.evaluate import metrics, regression
 from featcache.evaluate.ensemble import VOTES
 from featcache.extractors import DESCRIPTORS
-from featcache.extractors.models import known_models
+from featcache.extractors.models import known_models, known_text_models
 from featcache.heads import HEADS, LAYER_WEIGHTINGS
 from featcache.normalise import SCOPES, SPEAKER
 from featcache.protocols import PROTOCOLS
@@ -49,6 +49,12 @@ def _check_metric(metric: str) -> str:
     return metric
 
 
+def _check_text_model(model: str) -> str:
+    if "/" not in model and model not in known_text_models():
+        raise ValueError(unknown_name("text model", model, known_text_models()))
+    return model
+
+
 def _check_file_name(name: str) -> str:
     if not name or name.startswith(".") or set(name) & set('/\\:"*?<>| '):
         raise ValueError(f"{name!r} becomes the name of a file: expected no slash, no space and no dot at its start")
@@ -83,9 +89,16 @@ class Part(BaseModel):
 class StoreSpec(Part):
     """A feature store: which model or descriptors, and how they are extracted."""
 
-    model: Annotated[str, AfterValidator(_check_model)] = Field(
+    model: Annotated[str, AfterValidator(_check_model)] | None = Field(
+        default=None,
         description="Short name ('featcache models'), Hugging Face id, ./folder, egemaps, egemaps-functionals, "
-        "spectrogram."
+        "spectrogram.",
+    )
+    text: Annotated[str, AfterValidator(_check_text_model)] | None = Field(
+        default=None, description="In place of a model: an encoder of text, which reads the transcripts."
+    )
+    transcripts: str | None = Field(
+        default=None, description="For text: a machine's ('featcache transcribe'); None is the manifest's."
     )
     pool: bool = Field(default=False, description="Keep statistics alone, where only pooled features are trained on.")
     store: Literal["float16", "float32", "int8"] | None = Field(default=None, description="How features are stored.")
@@ -107,10 +120,28 @@ class StoreSpec(Part):
     n_fft: Annotated[int, Field(ge=2)] | None = Field(default=None, description="Of a spectrogram, in samples.")
     center: bool | None = Field(default=None, description="Whether a spectrogram's frames are centred.")
 
+    @model_validator(mode="after")
+    def _check_kind(self) -> "StoreSpec":
+        if (self.model is None) == (self.text is None):
+            raise ValueError("expected either 'model' or 'text'")
+        if self.text is None:
+            if self.transcripts is not None:
+                raise ValueError("'transcripts' are what 'text' reads; a 'model' reads audio")
+            return self
+        strange = sorted(self.options.keys() - {"weights", "revision", "layers", "precision"})
+        if strange:
+            raise ValueError(f"{', '.join(strange)} does not apply to 'text'")
+        return self
+
+    @property
+    def encoder(self) -> str:
+        """What extracts: a model, of speech or of text, or descriptors."""
+        return self.model or self.text or ""
+
     @property
     def options(self) -> dict[str, Any]:
         """What the extractor is told."""
-        return self.model_dump(exclude={"model", "pool", "store"}, exclude_none=True)
+        return self.model_dump(exclude={"model", "text", "transcripts", "pool", "store"}, exclude_none=True)
 
     @property
     def is_model(self) -> bool:

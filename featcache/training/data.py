@@ -146,11 +146,6 @@ def halve_frames(features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return halved
 
 
-def has_frames(store: FeatureStore) -> bool:
-    """Whether there is something to pool: steps in time, or tokens, and not a single vector per utterance."""
-    return not np.isnan(store.frame_shift) or bool((store.num_frames(store.utterance_ids) > 1).any())
-
-
 def features_of(
     stores: Sequence[FeatureStore], *, layers: str, max_frames: int | None, pooling: str | None, paired: bool = True
 ) -> list[Features]:
@@ -176,7 +171,7 @@ def features_of(
 def _pair(features: Sequence[Features]) -> bool:
     shifts = [store.frame_shift for store in features]
     if np.isnan(shifts).all():  # a single vector each
-        return len(features) == 1 or all(store.pooling or not has_frames(store.store) for store in features)
+        return len(features) == 1 or all(store.pooling or not store.store.has_frames for store in features)
     return bool(np.ptp(shifts) < ROUNDING)
 
 

@@ -17,7 +17,7 @@ from featcache.heads import MEAN_AND_MAX, create_head
 from featcache.manifest import Manifest
 from featcache.normalise import SPEAKER, check_scope
 from featcache.protocols import PROTOCOLS, Fold, check_folds, default_protocol, make_folds
-from featcache.training.data import POOLINGS, Features, features_of, has_frames
+from featcache.training.data import POOLINGS, Features, features_of
 from featcache.training.targets import Target, labelled, make_target, split
 from featcache.training.train import TrainingConfig
 
@@ -134,6 +134,8 @@ def resolve(cache: FeatureCache, request: Request) -> Setup:
     if max_frames is None:
         known = corpus_of(cache.path)
         max_frames = known.max_frames if known else 400
+        if all(store.is_of_words for store in stores):  # corpora speak of frames of 20 ms
+            max_frames = 0
     pooling = _pooling(request, stores)
     features = features_of(stores, layers=layers, max_frames=max_frames or None, pooling=pooling, paired=head != FFN)
     if layers != "all" and not any(store.layer_names[0] for store in stores):
@@ -272,6 +274,8 @@ def _open_finished(cache: FeatureCache, name: str) -> FeatureStore:
 
 def _default_features(cache: FeatureCache, head: str) -> list[str]:
     models = model_stores(cache)
+    of_speech = [name for name in models if not cache[name].is_of_words]
+    models = of_speech if len(of_speech) == 1 else models
     if len(models) != 1:
         found = f"several models: {', '.join(models)}" if models else f"no model, but {', '.join(cache) or 'nothing'}"
         raise StoreError(f"{cache.path} holds {found}; choose with --features NAME")
@@ -316,7 +320,7 @@ def _only_label(manifest: Manifest) -> str:
 
 def _pooling(request: Request, stores: Sequence[FeatureStore]) -> str | None:
     """How utterances are pooled before training, told or by default."""
-    pooling, several_vectors = request.pooling, any(has_frames(store) for store in stores)
+    pooling, several_vectors = request.pooling, any(store.has_frames for store in stores)
     if pooling is not None and pooling not in POOLINGS:
         raise ModelError(unknown_name("pooling", pooling, POOLINGS))
     if pooling is not None and not several_vectors:

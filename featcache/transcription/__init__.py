@@ -19,9 +19,9 @@ from featcache.cache.layout import fingerprint
 from featcache.cache.locks import locked
 from featcache.errors import AudioError, MissingPackageError, ModelError
 from featcache.evaluate.wer import WordErrors, word_errors
-from featcache.extraction import find_files, keep_manifest
-from featcache.extraction.plan import checksum_of
+from featcache.extraction.place import find_files, keep_manifest
 from featcache.extraction.report import Failure, write_failures
+from featcache.extraction.source import AudioSource
 from featcache.extractors import usable_device
 from featcache.extractors.models import short_name
 from featcache.manifest import Manifest, Utterance
@@ -144,7 +144,7 @@ def _plan(
     """The entries that are still of the same audio, and the utterances that have none."""
     with ThreadPoolExecutor(workers) as pool:
         paths = sorted({utterance.path for utterance in wanted if utterance.utterance_id in entries})
-        checksums = dict(zip(paths, pool.map(lambda path: checksum_of(root / path), paths), strict=True))
+        checksums = dict(zip(paths, pool.map(AudioSource(root).checksum, paths), strict=True))
         changed = {
             u.utterance_id
             for u in wanted

@@ -57,6 +57,23 @@ def test_what_the_defaults_say_counts_unless_a_run_says_otherwise(write_pipeline
             ("{model: egemaps}", "{model: egemaps, channel: last}"),
             "line 6: stores.egemaps.channel: expected 'mean' or 'first', found 'last'",
         ),
+        (("{model: egemaps}", "{pool: true}"), "line 6: stores.egemaps: expected either 'model' or 'text'"),
+        (
+            ("{model: egemaps}", "{text: tinybird}"),
+            "line 6: stores.egemaps.text: unknown text model 'tinybird'",
+        ),
+        (
+            ("{model: egemaps}", "{model: egemaps, text: tinybert}"),
+            "line 6: stores.egemaps: expected either 'model' or 'text'",
+        ),
+        (
+            ("{model: egemaps}", "{model: egemaps, transcripts: asr}"),
+            "line 6: stores.egemaps: 'transcripts' are what 'text' reads; a 'model' reads audio",
+        ),
+        (
+            ("{model: egemaps}", "{text: tinybert, channel: first, max_seconds: 3}"),
+            "line 6: stores.egemaps: channel, max_seconds does not apply to 'text'",
+        ),
         (("max_epochs: 2", "max_epoch: 2"), "line 11: unknown field 'max_epoch'; nearest: max_epochs"),
         (("norm: global", "features: egemap"), "line 16: unknown store 'egemap'; nearest: egemaps"),
         (("  features: egemaps\n", ""), "line 12: features are missing.*; line 13: features are missing"),

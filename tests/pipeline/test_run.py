@@ -8,8 +8,13 @@ import pytest
 
 from featcache.cache.reader import FeatureStore
 from featcache.errors import FeatcacheError, PipelineError, ProtocolError, StoreError
+from featcache.manifest import Manifest
 from featcache.pipeline import run_pipeline
+from featcache.pipeline.place import find_places
+from featcache.pipeline.reading import read_pipeline
+from featcache.pipeline.stores import Store
 from featcache.training.run_folder import Run
+from featcache.workspace import Workspace
 
 QUICK = {"seeds": 1, "max_epochs": 1}
 
@@ -253,3 +258,58 @@ def test_failed_utterances_are_counted_in_the_rows(tmp_path, corpora, run, write
     outcome = run_pipeline(pipeline=write_pipeline(), data=broken, **QUICK, home=tmp_path / "elsewhere")
     assert outcome.num_failures == 1
     assert all("1 utterances could not be extracted" in row["notes"] for row in table_of(outcome.folders[0]).values())
+
+
+TEXT = ("egemaps: {model: egemaps}", "egemaps: {text: tinybert, layers: last, weights: random}")
+
+
+def test_words_are_a_store_like_any_other(home, run, write_pipeline, counted, capsys):
+    path = write_pipeline(TEXT)
+    run_pipeline(pipeline=path, home=home, dry_run=True)
+    assert re.search(r"egemaps +tinybert +97 utterances to extract, about 2\.2 MB", capsys.readouterr().out)
+    run(path, **QUICK)
+    assert counted["extractions"] == ["egemaps"]
+    run(path, **QUICK)
+    assert counted["extractions"] == ["egemaps"]
+
+
+def test_the_size_of_words_is_about_right(home, run, write_pipeline):
+    path = write_pipeline(TEXT)
+    place = find_places(read_pipeline(path), Workspace.at(home), corpus=None, data=None)[0]
+    store = Store("egemaps", read_pipeline(path).stores["egemaps"], place, list(place.manifest))
+    planned = store.planned_bytes()
+    run(path, **QUICK)
+    size = sum(file.stat().st_size for file in store.folder.glob("*.h5"))
+    assert planned == pytest.approx(size, rel=0.15)  # few utterances: HDF5's own tables count
+
+
+def test_a_trial_takes_untrained_words(home, run, write_pipeline):
+    run(write_pipeline((TEXT[0], "egemaps: {text: tinybert}")), weights="random", limit=40, **QUICK)
+    store = FeatureStore(home / "cache" / "ravdess" / "egemaps-untrained")
+    assert (store.metadata["extractor"], store.metadata["weights"], len(store)) == ("text", "random", 40)
+
+
+def test_words_need_no_audio(home, run, write_pipeline, counted):
+    run(write_pipeline(TEXT), **QUICK)
+    (home / "corpora").unlink()
+    shutil.rmtree(home / "cache" / "ravdess" / "egemaps")
+    run(write_pipeline(TEXT), corpus="ravdess", **QUICK)
+    assert counted["extractions"] == ["egemaps", "egemaps"]
+
+
+def test_other_transcripts_are_other_words(home, run, write_pipeline, counted):
+    run(write_pipeline(TEXT), **QUICK)
+    path = write_pipeline((TEXT[0], TEXT[1].replace("tinybert", "tinybert, transcripts: asr")), name="heard")
+    with pytest.raises(StoreError, match=r"no transcripts 'asr' in .*; make them with 'featcache transcribe'"):
+        run(path, **QUICK)
+    folder = home / "cache" / "ravdess" / "transcripts"
+    folder.mkdir()
+    ids = Manifest.read(folder.parent / "manifest.csv").utterance_ids
+    (folder / "asr.csv").write_text("utterance_id,transcript\n" + "".join(f"{i},hm\n" for i in ids))
+    (folder / "asr.json").write_text('{"settings": {}}')
+    with pytest.raises(StoreError, match="transcripts is manifest there and asr now"):
+        run(path, **QUICK)
+    shutil.rmtree(folder.parent / "egemaps")
+    run(path, **QUICK)
+    run(path, **QUICK)
+    assert counted["extractions"] == ["egemaps"] * 3

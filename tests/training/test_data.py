@@ -10,7 +10,7 @@ from featcache.cache.reader import FeatureStore
 from featcache.errors import ModelError
 from featcache.manifest import Manifest, Utterance
 from featcache.normalise import SCOPES, Normaliser, fit_normaliser
-from featcache.training.data import Features, features_of, frames_in_use, halve_frames, has_frames, values_in_use
+from featcache.training.data import Features, features_of, frames_in_use, halve_frames, values_in_use
 
 # z-scores in float32 of statistics that were stored in float32, against float64 throughout.
 Z_SCORES = 1e-5
@@ -249,7 +249,7 @@ def test_frames_pair_where_they_are_of_the_same_moments(stores, names, paired):
 
 def test_there_is_something_to_pool_but_in_functionals(stores):
     names = ["ssl", "egemaps", "text", "own-steps", "functionals"]
-    assert list(map(has_frames, stores(*names))) == [True, True, True, True, False]
+    assert [store.has_frames for store in stores(*names)] == [True, True, True, True, False]
 
 
 @pytest.mark.parametrize(
