@@ -7,7 +7,6 @@ A text encoder reads the transcripts instead, and nothing is decoded.
 Utterances that are computed in windows are decoded for each store, window by window, and wait in spools on the disk.
 """
 
-import json
 import logging
 import os
 import time
@@ -21,8 +20,7 @@ from featcache.cache.layout import is_pooled, settings_of
 from featcache.cache.locks import finishing, locked
 from featcache.cache.shards import read_catalogue, shard_numbers
 from featcache.cache.writer import StoreWriter
-from featcache.corpora import CorpusFiles
-from featcache.errors import AudioError, ClusterError, CorpusError, ModelError, StoreError
+from featcache.errors import AudioError, ClusterError, ModelError, StoreError
 from featcache.extraction.cluster import ClusterRun
 from featcache.extraction.place import find_place, keep_manifest
 from featcache.extraction.plan import Item, Plan, Target, default_workers, make_plan, tell_size
@@ -32,8 +30,7 @@ from featcache.extraction.source import source_of
 from featcache.extraction.worker import recipe_of
 from featcache.extractors import DESCRIPTORS, create_extractor, made_with, store_name, usable_devices
 from featcache.extractors.base import CHUNK_OPTIONS, Extractor
-from featcache.files import replace_file
-from featcache.manifest import Manifest, Utterance
+from featcache.manifest import Utterance
 from featcache.scheduler import connected
 from featcache.threads import one_thread_each
 from featcache.words import MANIFEST, made_by, read_words
