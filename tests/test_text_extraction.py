@@ -1,6 +1,5 @@
 """Transcripts → a store like any other, through the machinery that audio goes through, and without any audio."""
 
-import csv
 import hashlib
 import json
 import os
@@ -25,6 +24,7 @@ from featcache.extraction.report import format_bytes
 from featcache.extractors import create_extractor
 from featcache.manifest import Manifest, Utterance
 from featcache.merging import merge
+from featcache.transcripts import mark_unfinished, write_transcripts
 from featcache.verification import recompute
 
 TEXTS = ["hello", "I am happy", "", "unhappy, really unhappy!", "no", "hello hello hello", "a" * 60]
@@ -70,12 +70,8 @@ def store_of(corpus, name="words"):
     return FeatureStore(cache_of(corpus) / name)
 
 
-def write_transcripts(corpus, texts, name="asr", **settings):
-    folder = cache_of(corpus) / "transcripts"
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / f"{name}.csv", "w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([["utterance_id", "transcript"], *texts.items()])
-    (folder / f"{name}.json").write_text(json.dumps({"settings": {"model_id": "some/asr", **settings}}))
+def transcribe(corpus, texts, name="asr", **settings):
+    write_transcripts(cache_of(corpus), name, texts, {"settings": {"model_id": "some/asr", **settings}})
 
 
 def check(store, model, texts):
@@ -288,7 +284,7 @@ def test_another_text_has_other_frames(corpus, model, run):
 
 def test_a_machines_transcripts_have_a_store_of_their_own(corpus, model, run):
     heard = [text.upper() + " eh" for text in TEXTS]
-    write_transcripts(corpus, {f"u{n}": text for n, text in enumerate(heard)})
+    transcribe(corpus, {f"u{n}": text for n, text in enumerate(heard)})
     report = run(transcripts="asr", name=None)
     name = f"{Path(model).name}-asr"
     assert report.stores == (name,)
@@ -301,33 +297,44 @@ def test_a_machines_transcripts_have_a_store_of_their_own(corpus, model, run):
 
 
 def test_transcripts_never_mix(corpus, run):
-    write_transcripts(corpus, {f"u{n}": text for n, text in enumerate(TEXTS)})
-    write_transcripts(corpus, {f"u{n}": text for n, text in enumerate(TEXTS)}, name="other")
+    transcribe(corpus, {f"u{n}": text for n, text in enumerate(TEXTS)})
+    transcribe(corpus, {f"u{n}": text for n, text in enumerate(TEXTS)}, name="other")
     run()
     with pytest.raises(StoreError, match=r"transcripts is manifest there and asr now"):
         run(transcripts="asr")
     run(transcripts="asr", name="heard")
     with pytest.raises(StoreError, match=r"transcripts is asr there and other now"):
         run(transcripts="other", name="heard")
-    write_transcripts(corpus, {f"u{n}": text for n, text in enumerate(TEXTS)}, language="de")
+    transcribe(corpus, {f"u{n}": text for n, text in enumerate(TEXTS)}, language="de")
     with pytest.raises(StoreError, match=r"made with other settings: transcripts_made_by is "):
         run(transcripts="asr", name="heard")
 
 
 def test_utterances_that_no_machine_heard_are_failures(corpus, run):
-    write_transcripts(corpus, {"u0": "hello", "u2": "", "u3": "no", "u5": "yes"})
+    transcribe(corpus, {"u0": "hello", "u2": "", "u3": "no", "u5": "yes"})
     report = run(transcripts="asr")
     assert [failure.utterance_id for failure in report.failures] == ["u1", "u4", "u6"]
     assert {failure.reason for failure in report.failures} == {"the transcripts 'asr' lack it"}
     assert list(store_of(corpus)) == ["u0", "u2", "u3", "u5"]
     assert store_of(corpus).complete
-    write_transcripts(corpus, {f"u{n}": text for n, text in enumerate(TEXTS)})
+    transcribe(corpus, {f"u{n}": text for n, text in enumerate(TEXTS)})
     assert run(transcripts="asr").failures == ()
     assert not (store_of(corpus).path / "failures.csv").exists()
 
 
+def test_unfinished_transcripts_are_refused(corpus, run):
+    transcribe(corpus, {"u0": "hello"})
+    (cache_of(corpus) / "transcripts" / "asr").mkdir()
+    (cache_of(corpus) / "transcripts" / "asr" / "journal.jsonl").touch()
+    mark_unfinished(cache_of(corpus), "asr")
+    with pytest.raises(
+        StoreError, match=r"the transcripts 'asr' of .* are unfinished; run the same 'featcache transcr"
+    ):
+        run(transcripts="asr")
+
+
 def test_the_first_failure_stops_a_strict_extraction(corpus, run):
-    write_transcripts(corpus, {f"u{n}": "yes" for n in range(6)})
+    transcribe(corpus, {f"u{n}": "yes" for n in range(6)})
     with pytest.raises(AudioError, match=r"utterance 'u6': the transcripts 'asr' lack it \(stopped by --strict\)"):
         run(transcripts="asr", strict=True)
 
@@ -378,7 +385,7 @@ def test_a_corpus_without_words_is_refused(corpus, run, texts):
         ManifestError, match=r"none of 3 utterances has words: .* column 'transcript' is empty or missing"
     ):
         run()
-    write_transcripts(corpus, {"u0": "", "u1": " "})
+    transcribe(corpus, {"u0": "", "u1": " "})
     with pytest.raises(ManifestError, match="the transcripts 'asr' have no words for any of 3 utterances"):
         run(transcripts="asr")
 
@@ -442,7 +449,7 @@ def test_errors_are_one_line(corpus, monkeypatch, capsys, options, message):
 
 
 def test_missing_words_end_with_a_code_of_their_own(corpus, monkeypatch, capsys):
-    write_transcripts(corpus, {"u0": "hello"})
+    transcribe(corpus, {"u0": "hello"})
     arguments = ["extract", "--text", "tinybert", "--weights", "random", "--transcripts", "asr"]
     code, out, _ = call(monkeypatch, capsys, *arguments)
     assert code == 3

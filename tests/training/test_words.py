@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 
 from featcache.cache.reader import FeatureCache
-from featcache.corpora import CORPORA
 from featcache.errors import ModelError, StoreError
 from featcache.training.fit import fit
 from featcache.training.setup import Request, resolve
 
-WORDS = {"settings": {"extractor": "text", "weights": "pretrained"}, "frame_shift": None, "sampling_rate": None}
+WORDS = {"kind": "text"}
 QUICK = {"seeds": [1], "training": {"max_epochs": 2, "learning_rate": 1e-2}, "protocol": "group-kfold"}
 
 
@@ -42,14 +41,15 @@ def test_pooled_words_are_the_means_of_their_tokens(cache):
         assert features.num_frames(utterance_id) == 1
 
 
-def test_all_tokens_count_unless_told_otherwise(cache):
-    """Corpora speak of frames of 20 ms; 250 or 400 of these are seconds, as many tokens are pages."""
+def test_all_tokens_count(cache):
+    """Corpora speak of frames of 20 ms, and so do users: 250 of these are seconds, as many tokens are pages."""
     words = cache()
     assert resolve(words, Request(features=("words",), seeds=(1,))).config["max_frames"] == 0
-    setup = resolve(words, Request(features=("words",), seeds=(1,), max_frames=5))
-    assert setup.config["max_frames"] == 5
-    assert any(note.endswith("are longer and only their first 5 frames count.") for note in setup.notes)
-    assert all(CORPORA[name].max_frames >= 250 for name in CORPORA)
+    setup = resolve(words, Request(features=("words",), seeds=(1,), max_frames=2))
+    counts = [setup.features[0].num_frames(utterance_id) for utterance_id in words["words"]]
+    assert counts == words["words"].num_frames(list(words["words"])).tolist()
+    assert max(counts) > 2
+    assert setup.features[0].max_frames is None
 
 
 def test_words_and_sounds_are_fused_when_pooled(cache):
@@ -60,16 +60,10 @@ def test_words_and_sounds_are_fused_when_pooled(cache):
     assert run.config["pooling"] == "max"
 
 
-@pytest.mark.parametrize(
-    ("stores", "told"),
-    [
-        ({"ssl": {}, "words": WORDS}, "ssl 20 ms, words none"),
-        ({"words": WORDS, "other": WORDS}, "words none, other none"),
-    ],
-)
-def test_tokens_are_never_paired_one_by_one(cache, stores, told):
-    with pytest.raises(ModelError, match=f"pairs frames of the same moments, but the frame shifts differ: {told}"):
-        resolve(cache(**stores), Request(head="fusion", features=tuple(stores), seeds=(1,)))
+@pytest.mark.parametrize("stores", [{"ssl": {}, "words": WORDS}, {"words": WORDS, "other": WORDS}])
+def test_tokens_are_never_paired_one_by_one(cache, stores):
+    setup = resolve(cache(**stores), Request(head="fusion", features=tuple(stores), seeds=(1,)))
+    assert setup.config["fused"] == "pooled"
 
 
 def test_the_model_of_speech_is_the_one_that_is_meant(cache):
