@@ -12,6 +12,7 @@ from featcache.pipeline.place import Place
 from featcache.pipeline.reading import read_pipeline, shipped_pipelines
 from featcache.pipeline.rows import Row
 from featcache.pipeline.stores import Store
+from featcache.pipeline.transcripts import Transcripts
 from featcache.report.compared import ComparedRow, compared_table, numbered_notes
 from featcache.training.fit import plan_runs
 from featcache.training.setup import SVM, resolve_folds, selected
@@ -38,9 +39,26 @@ def print_line(text: str) -> None:
     Console(soft_wrap=True, highlight=False).print(Text(text))
 
 
-def print_plan(title: str, place: Place, stores: Sequence[Store], rows: Sequence[Row], *, limit: int | None) -> None:
-    """Which stores and runs are there, and what it takes to make the others."""
+def print_plan(
+    title: str,
+    place: Place,
+    transcripts: Sequence[Transcripts],
+    stores: Sequence[Store],
+    rows: Sequence[Row],
+    *,
+    limit: int | None,
+) -> None:
+    """Which transcripts, stores and runs are there, and what it takes to make the others."""
     print_line(f"{title}\n{place.name}: {len(place.manifest.limited(limit))} of {len(place.manifest)} utterances\n")
+    if transcripts:
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+        for column in ("Transcripts", "Model", "To do"):
+            table.add_column(column, overflow="fold")
+        for one in transcripts:
+            todo = f"{one.missing} utterances to transcribe" if one.missing else "there"
+            table.add_row(Text(one.name), Text(one.spec.model), todo)
+        Console().print(table)
+        Console().print()
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for column in ("Store", "Model", "To do"):
         table.add_column(column, overflow="fold")

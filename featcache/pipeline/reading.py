@@ -77,6 +77,7 @@ def published_of(pipeline: Pipeline, wanted: dict[str, str] | None) -> dict[str,
 
 def _contradictions(pipeline: Pipeline) -> Iterator[tuple[Place, str]]:
     """Names that nothing bears, and published results that are not there."""
+    yield from _faults_of_stores(pipeline)
     yield from _faults_of_runs(pipeline)
     for section in ("figures", "gains", "ensembles", "comparisons"):
         for name, part in getattr(pipeline, section).items():
@@ -100,6 +101,12 @@ def _contradictions(pipeline: Pipeline) -> Iterator[tuple[Place, str]]:
                 published_of(pipeline, row.published)
             except PipelineError as error:
                 yield (section, name, "published"), str(error)
+
+
+def _faults_of_stores(pipeline: Pipeline) -> Iterator[tuple[Place, str]]:
+    for name, store in pipeline.stores.items():
+        if store.transcripts and store.transcripts not in pipeline.transcripts:
+            yield ("stores", name, "transcripts"), unknown_name("transcripts", store.transcripts, pipeline.transcripts)
 
 
 def _faults_of_runs(pipeline: Pipeline) -> Iterator[tuple[Place, str]]:

@@ -1,19 +1,27 @@
 """Pipeline × what a user changes for a trial → the rows to be filled, each with what differs from the paper."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
-from featcache.corpora import Corpus
+from featcache.cache.layout import settings_of
+from featcache.cache.shards import read_catalogue
 from featcache.errors import PipelineError, unknown_name
 from featcache.extraction.report import read_failures
 from featcache.pipeline.place import Place
 from featcache.pipeline.reading import published_of
 from featcache.pipeline.schema import EnsembleSpec, Pipeline, RunSpec, StoreSpec
+from featcache.pipeline.transcripts import word_errors_of
 from featcache.protocols import PROTOCOLS
 from featcache.published import PublishedResult
 from featcache.training.fit import first_seeds
 from featcache.training.run_folder import Run
 from featcache.training.setup import SVM, Request
+from featcache.transcripts import is_finished
+from featcache.words import MANIFEST
+
+log = logging.getLogger(__name__)
 
 UNTRAINED = "-untrained"
 
@@ -58,12 +66,16 @@ class Row:
     trial: tuple[str, ...]
 
 
-def rows_of(pipeline: Pipeline, kind: Corpus | None, trial: Trial) -> list[Row]:
+def rows_of(pipeline: Pipeline, place: Place, trial: Trial) -> list[Row]:
     """The runs that are to be there on a corpus.
+
+    Untrained machines know no words: in a trial with random weights, runs that read transcripts of theirs are left out
+    unless these are there.
 
     Raises:
         PipelineError: a run or a protocol that is not known, or none left.
     """
+    kind = place.kind
     for name in trial.only or ():
         if name not in pipeline.runs:
             raise PipelineError(f"--only {name}: {unknown_name('run', name, pipeline.runs)}")
@@ -73,7 +85,19 @@ def rows_of(pipeline: Pipeline, kind: Corpus | None, trial: Trial) -> list[Row]:
     here = {name: spec for name, spec in specs.items() if spec.corpus is None or (kind and spec.corpus == kind.name)}
     if not here:
         raise PipelineError(f"none of the runs {', '.join(specs)} is for {kind.name if kind else 'this corpus'}")
-    return [_row(pipeline, name, spec, trial) for name, spec in here.items()]
+    silent: set[str] = set()
+    if trial.weights == "random":
+        silent = {name for name, spec in here.items() if _waits_for_words(pipeline, spec, place)}
+    if silent:
+        log.warning("left out, because untrained models cannot transcribe: %s", ", ".join(sorted(silent)))
+    if silent == here.keys():
+        raise PipelineError("all runs read what a machine is to transcribe, and untrained models cannot")
+    return [_row(pipeline, name, spec, trial) for name, spec in here.items() if name not in silent]
+
+
+def _waits_for_words(pipeline: Pipeline, spec: RunSpec, place: Place) -> bool:
+    read = (pipeline.stores[store].transcripts for store in spec.features or ())
+    return any(name is not None and not is_finished(place.cache, name) for name in read)
 
 
 def stores_of(pipeline: Pipeline, rows: Sequence[Row], trial: Trial) -> dict[str, StoreSpec]:
@@ -123,10 +147,17 @@ def notes_on(place: Place, row: Row, run: Run, limit: int | None) -> list[str]:
     if not PROTOCOLS[run.config["protocol"]].speaker_independent:
         told.append("test speakers are trained on too")
     stores = [place.cache / store for store in run.config["features"]]
+    told += [word_errors_of(place, name) for name in _words_of(stores)]
     failed = {failure.utterance_id for store in stores for failure in read_failures(store)}
     if failed:
         told.append(f"{len(failed)} utterances could not be extracted")
     return told
+
+
+def _words_of(stores: Sequence[Path]) -> list[str]:
+    """The machine transcripts that stores were made of."""
+    read = (settings_of(read_catalogue(store).attributes).get("transcripts", MANIFEST) for store in stores)
+    return [name for name in dict.fromkeys(read) if name != MANIFEST]
 
 
 def notes_on_corpus(place: Place, limit: int | None) -> list[str]:

@@ -19,6 +19,7 @@ from featcache.pipeline.reading import find_pipeline, published_of, read_pipelin
 from featcache.pipeline.rows import Row, Trial, ensembles_of, notes_on, notes_on_corpus, rows_of, stores_of
 from featcache.pipeline.schema import EnsembleSpec, Pipeline
 from featcache.pipeline.stores import Store
+from featcache.pipeline.transcripts import transcripts_of
 from featcache.protocols import PROTOCOLS
 from featcache.published import PublishedResult
 from featcache.report.compared import ComparedRow, write_compared
@@ -29,6 +30,7 @@ from featcache.report.terminal import comparison_csv
 from featcache.training.fit import fit_all, plan_runs
 from featcache.training.run_folder import METRICS, Run
 from featcache.training.setup import Request, hash_of, selected
+from featcache.transcription import TranscriptionReport, summarise
 from featcache.workspace import Workspace
 
 SPEAKER_NOTE = "Speaker normalisation is transductive: it takes statistics of test speakers, without their labels."
@@ -40,18 +42,21 @@ class Outcome:
 
     Attributes:
         folders: Where the tables are, one for each corpus.
+        transcriptions: What was transcribed now.
         extractions: What was extracted now.
-        interrupted: Whether Ctrl-C ended an extraction; nothing was done after it.
+        interrupted: Whether Ctrl-C ended one of these; nothing was done after it.
     """
 
     folders: tuple[Path, ...]
+    transcriptions: tuple[TranscriptionReport, ...]
     extractions: tuple[ExtractionReport, ...]
     interrupted: bool = False
 
     @property
     def num_failures(self) -> int:
-        """Utterances that could not be extracted now."""
-        return sum(len(report.failures) for report in self.extractions)
+        """Utterances that could not be transcribed or extracted now."""
+        of_words = sum(len(report.failures) for report in self.transcriptions)
+        return of_words + sum(len(report.failures) for report in self.extractions)
 
 
 def run_pipeline(
@@ -95,17 +100,30 @@ def run_pipeline(
     device = usable_device(device)
     places = find_places(read, Workspace.at(home), corpus=corpus, data=None if data is None else Path(data))
     folders: list[Path] = []
+    transcriptions: list[TranscriptionReport] = []
     extractions: list[ExtractionReport] = []
+
+    def outcome(*, interrupted: bool = False) -> Outcome:
+        return Outcome(
+            folders=tuple(folders),
+            transcriptions=tuple(transcriptions),
+            extractions=tuple(extractions),
+            interrupted=interrupted,
+        )
+
     for place in places:
         work = Work(path.stem, read, place, trial, device)
-        print_plan(read.title, place, work.stores, work.rows, limit=trial.limit)
+        print_plan(read.title, place, work.transcripts, work.stores, work.rows, limit=trial.limit)
         if dry_run:
             continue
+        transcriptions += work.transcribe()
+        if transcriptions and transcriptions[-1].interrupted:
+            return outcome(interrupted=True)
         extractions += work.extract()
         if extractions and extractions[-1].interrupted:
-            return Outcome(folders=tuple(folders), extractions=tuple(extractions), interrupted=True)
+            return outcome(interrupted=True)
         folders.append(work.report(work.train()))
-    return Outcome(folders=tuple(folders), extractions=tuple(extractions))
+    return outcome()
 
 
 class Work:
@@ -114,12 +132,14 @@ class Work:
     Attributes:
         rows: The runs that are to be there.
         stores: What they read.
+        transcripts: What stores of words are made of.
     """
 
     def __init__(self, name: str, pipeline: Pipeline, place: Place, trial: Trial, device: str) -> None:
-        self.rows = rows_of(pipeline, place.kind, trial)
+        self.rows = rows_of(pipeline, place, trial)
         wanted = list(place.manifest.limited(trial.limit))
         specs = stores_of(pipeline, self.rows, trial)
+        self.transcripts = transcripts_of(pipeline, list(specs.values()), place, wanted)
         self.stores = [Store(store, spec, place, wanted) for store, spec in specs.items()]
         self._name = name
         self._pipeline = pipeline
@@ -129,6 +149,17 @@ class Work:
         # told before hours of extraction
         for row in self.rows:
             selected(place.manifest, row.request.select, trial.limit)
+
+    def transcribe(self) -> list[TranscriptionReport]:
+        """Have machines write down what is said, where they have not, one after another."""
+        reports = []
+        for transcripts in self.transcripts:
+            if transcripts.missing:
+                reports.append(transcripts.fill(device=self._device, limit=self._limit))
+                print_line(summarise(reports[-1]))
+                if reports[-1].interrupted:
+                    break
+        return reports
 
     def extract(self) -> list[ExtractionReport]:
         """Fill the stores that lack utterances, one after another."""

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import fields
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from featcache.corpora import CORPORA
@@ -149,6 +149,22 @@ class StoreSpec(Part):
         return self.model not in DESCRIPTORS
 
 
+class TranscriptSpec(Part):
+    """Transcripts that a machine makes, beside the human ones."""
+
+    model: str = Field(description="A Whisper: short name ('featcache models'), Hugging Face id, or ./folder.")
+    language: str | None = Field(default=None, description="Such as de; None lets Whisper find out.")
+    revision: str | None = Field(default=None, description="Branch, tag or commit on the Hugging Face hub.")
+
+    @field_validator("model")
+    @classmethod
+    def _check_model(cls, model: str) -> str:
+        known = [name for name, entry in known_models().items() if entry["family"] == "whisper"]
+        if "/" not in model and model not in known:
+            raise ValueError(unknown_name("model that transcribes", model, known))
+        return model
+
+
 class TrainingSpec(Part):
     """How heads are trained, where that differs from the defaults of 'featcache fit'."""
 
@@ -265,6 +281,9 @@ class Pipeline(Part):
         tuple[Annotated[str, AfterValidator(_check_metric)], ...], BeforeValidator(_several), Field(min_length=1)
     ] = Field(default=("uar",), description="What the table compares: uar, wa, ccc, ccc_valence, …; or several.")
     published: dict[str, str] = Field(default={}, description="What all rows' published results have in common.")
+    transcripts: dict[FileName, TranscriptSpec] = Field(
+        default={}, description="Name of transcripts, which stores of words may read → what makes them."
+    )
     stores: dict[FileName, StoreSpec] = Field(min_length=1, description="Name of a store → what is in it.")
     defaults: RunSettings = Field(default=RunSettings(), description="What runs have in common.")
     runs: dict[str, RunSpec] = Field(min_length=1, description="A short name → a row of the table.")

@@ -22,6 +22,7 @@ from featcache.extractors.models import dimensions, known_models, known_text_mod
 from featcache.manifest import Utterance
 from featcache.pipeline.place import Place, require_audio
 from featcache.pipeline.schema import StoreSpec
+from featcache.transcripts import is_finished
 from featcache.words import MANIFEST, Words, made_by, read_words
 
 FRAMES_PER_SECOND = 50
@@ -61,6 +62,8 @@ class Store:
         catalogue = _catalogue(self.folder)
         if catalogue is None or not catalogue.complete or not _is_of(self.spec, catalogue.attributes):
             return len(self.wanted)
+        if self._waits_for_words:
+            return len(self.wanted)
         if self.spec.text and not _reads(self.spec.transcripts, self.place.cache, settings_of(catalogue.attributes)):
             return len(self.wanted)
         stored = {row["id"]: row for row in catalogue.utterances}
@@ -72,10 +75,15 @@ class Store:
             for u in self._read
         )
 
+    @property
+    def _waits_for_words(self) -> bool:
+        """Whether a machine has not written them down yet."""
+        return self.spec.transcripts is not None and not is_finished(self.place.cache, self.spec.transcripts)
+
     @cached_property
     def _read(self) -> Sequence[Utterance]:
         """The utterances as the extractor reads them."""
-        if not self.spec.text:
+        if not self.spec.text or self._waits_for_words:
             return self.wanted
         words = read_words(self.place.cache, self.place.manifest, self.spec.transcripts)
         return [words.get(u.utterance_id, u) for u in self.wanted]

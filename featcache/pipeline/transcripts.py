@@ -1,0 +1,67 @@
+"""Machine transcripts of a pipeline → what is there already, and what is missing."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from featcache.extraction.report import read_failures
+from featcache.manifest import Utterance
+from featcache.pipeline.place import Place, require_audio
+from featcache.pipeline.schema import Pipeline, StoreSpec, TranscriptSpec
+from featcache.transcription import TranscriptionReport, transcribe
+from featcache.transcripts import FOLDER, is_finished, read_description, read_transcripts
+
+
+@dataclass(frozen=True)
+class Transcripts:
+    """What a machine is to write down of a corpus.
+
+    Attributes:
+        name: Of the table.
+        spec: What the pipeline says of it.
+        place: The corpus.
+        wanted: The utterances that are to be there.
+    """
+
+    name: str
+    spec: TranscriptSpec
+    place: Place
+    wanted: Sequence[Utterance]
+
+    @cached_property
+    def missing(self) -> int:
+        """How many utterances are to be transcribed; those that failed before are not tried again."""
+        cache = self.place.cache
+        if not is_finished(cache, self.name):
+            return len(self.wanted)
+        failed = {failure.utterance_id for failure in read_failures(cache / FOLDER / self.name)}
+        there = read_transcripts(cache, self.name).keys() | failed
+        return sum(utterance.utterance_id not in there for utterance in self.wanted)
+
+    def fill(self, *, device: str, limit: int | None) -> TranscriptionReport:
+        """Transcribe what is missing."""
+        return transcribe(
+            model=self.spec.model,
+            corpus=self.place.name,
+            data=require_audio(self.place),
+            name=self.name,
+            language=self.spec.language,
+            revision=self.spec.revision,
+            limit=limit,
+            device=device,
+            home=self.place.workspace.home,
+        )
+
+
+def transcripts_of(
+    pipeline: Pipeline, stores: Sequence[StoreSpec], place: Place, wanted: Sequence[Utterance]
+) -> list[Transcripts]:
+    """The transcripts that stores of words are made of."""
+    names = dict.fromkeys(spec.transcripts for spec in stores if spec.transcripts)
+    return [Transcripts(name, pipeline.transcripts[name], place, wanted) for name in names]
+
+
+def word_errors_of(place: Place, name: str) -> str:
+    """What a reader is told of transcripts: whose they are, and how far they are from the human ones."""
+    errors = read_description(place.cache, name).get("wer")
+    return f"words of {name}" + (f", word error rate {errors['percent']:.1f} %" if errors else "")
