@@ -327,9 +327,7 @@ def test_unfinished_transcripts_are_refused(corpus, run):
     (cache_of(corpus) / "transcripts" / "asr").mkdir()
     (cache_of(corpus) / "transcripts" / "asr" / "journal.jsonl").touch()
     mark_unfinished(cache_of(corpus), "asr")
-    with pytest.raises(
-        StoreError, match=r"the transcripts 'asr' of .* are unfinished; run the same 'featcache"
-    ):
+    with pytest.raises(StoreError, match=r"the transcripts 'asr' of .* are unfinished; run the same 'featcache"):
         run(transcripts="asr")
 
 

@@ -7,8 +7,11 @@ many tokens are computed together, so that there is no padding, whatever a model
 
 import inspect
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
+from threading import Lock
 from typing import Any, Literal
 
 import numpy as np
@@ -63,6 +66,7 @@ class TextExtractor(Extractor):
         self._layers = select_layers(config.layers, names, num_blocks=num_blocks)
         module.to(device, getattr(torch, config.precision))
         self._device = on(device)
+        self._turn = nullcontext() if _safe_in_threads() else Lock()
         wanted = tuple(names[layer] for layer in self._layers)
         self.description = Description(
             dataset="hidden_states",
@@ -110,7 +114,7 @@ class TextExtractor(Extractor):
         features: dict[int, Features] = {}
         for positions in together.values():
             batch = self._inputs([signals[position] for position in positions])
-            with torch.inference_mode():
+            with torch.inference_mode(), self._turn:
                 layers = self._device.run(partial(self._wanted_layers, batch))
             for item, position in enumerate(positions):
                 features[position] = np.stack([layer[item].float().numpy() for layer in layers])
@@ -146,3 +150,9 @@ class TextExtractor(Extractor):
                 "take an encoder like BERT"
             )
         return len(layers) - 1, int(expected[-1])
+
+
+def _safe_in_threads() -> bool:
+    """Whether models may run side by side: for a while transformers patched a model while it kept its layers."""
+    patching = hasattr(transformers.utils.generic, "check_model_inputs")
+    return not patching or find_spec("transformers.utils.output_capturing") is not None

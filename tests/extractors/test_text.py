@@ -1,6 +1,7 @@
 """Text encoders: what Hugging Face computes for a text alone, whatever else is in the batch, and a frame per token."""
 
 import inspect
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import hypothesis.strategies as st
@@ -12,6 +13,7 @@ from hypothesis import given
 
 from featcache.errors import ModelError
 from featcache.extractors import create_extractor
+from featcache.extractors import text as text_extractor
 from featcache.extractors.tokens import Tokeniser
 from tests.conftest import TINY_TEXT_MODELS, tiny_tokenizer
 
@@ -79,6 +81,26 @@ def test_threads_and_devices_give_the_same(made, tiny_text_model):
         found = list(pool.map(lambda text: several.extract(tokens_of(several, [text]))[0], TEXTS * 4))
     for features, one in zip(found, expected * 4, strict=True):
         np.testing.assert_allclose(features, one, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("safe", [True, False])
+def test_models_run_side_by_side_unless_transformers_forbids_it(tiny_text_model, monkeypatch, safe):
+    """Some versions, such as 4.57 and 5.0, patch a model while it runs: a second thread would take the first one's layers."""
+    monkeypatch.setattr(text_extractor, "_safe_in_threads", lambda: safe)
+    extractor = create_extractor(tiny_text_model("bert"), text=True)
+    together = threading.Barrier(2)
+
+    def met(*_):
+        try:
+            together.wait(5 if safe else 0.2)
+        except threading.BrokenBarrierError:
+            return [torch.zeros(1, 3, 32)] * 4
+        return [torch.ones(1, 3, 32)] * 4
+
+    monkeypatch.setattr(extractor, "_wanted_layers", met)
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda text: extractor.extract(tokens_of(extractor, [text]))[0], ["hello"] * 2))
+    assert {float(features.mean()) for features in found} == {float(safe)}
 
 
 @pytest.mark.parametrize(
