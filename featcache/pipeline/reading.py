@@ -104,8 +104,9 @@ def _contradictions(pipeline: Pipeline) -> Iterator[tuple[Place, str]]:
 
 
 def _faults_of_stores(pipeline: Pipeline) -> Iterator[tuple[Place, str]]:
+    # without a section of their own they are to be in the cache already
     for name, store in pipeline.stores.items():
-        if store.transcripts and store.transcripts not in pipeline.transcripts:
+        if pipeline.transcripts and store.transcripts and store.transcripts not in pipeline.transcripts:
             yield ("stores", name, "transcripts"), unknown_name("transcripts", store.transcripts, pipeline.transcripts)
 
 

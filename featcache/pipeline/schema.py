@@ -282,7 +282,8 @@ class Pipeline(Part):
     ] = Field(default=("uar",), description="What the table compares: uar, wa, ccc, ccc_valence, …; or several.")
     published: dict[str, str] = Field(default={}, description="What all rows' published results have in common.")
     transcripts: dict[FileName, TranscriptSpec] = Field(
-        default={}, description="Name of transcripts, which stores of words may read → what makes them."
+        default={},
+        description="Name of transcripts that stores of words read → what makes them, unless they are there.",
     )
     stores: dict[FileName, StoreSpec] = Field(min_length=1, description="Name of a store → what is in it.")
     defaults: RunSettings = Field(default=RunSettings(), description="What runs have in common.")

@@ -56,9 +56,15 @@ class Transcripts:
 def transcripts_of(
     pipeline: Pipeline, stores: Sequence[StoreSpec], place: Place, wanted: Sequence[Utterance]
 ) -> list[Transcripts]:
-    """The transcripts that stores of words are made of."""
-    names = dict.fromkeys(spec.transcripts for spec in stores if spec.transcripts)
-    return [Transcripts(name, pipeline.transcripts[name], place, wanted) for name in names]
+    """The transcripts that stores of words are made of and that the pipeline makes.
+
+    Raises:
+        StoreError: others are not in the cache.
+    """
+    names = {spec.transcripts for spec in stores if spec.transcripts}
+    for name in sorted(names - pipeline.transcripts.keys()):
+        read_description(place.cache, name)
+    return [Transcripts(name, spec, place, wanted) for name, spec in pipeline.transcripts.items() if name in names]
 
 
 def word_errors_of(place: Place, name: str) -> str:

@@ -59,8 +59,11 @@ def tiny_models(monkeypatch, tiny_model):
 
     def load_tiny(model, *, weights="pretrained", revision=None, num_blocks=None):
         loaded.append(model)
-        found = load(tiny_model("wav2vec2"), weights=weights, num_blocks=num_blocks)
-        return replace(found, model_id=known_models()[model]["model_id"])
+        deeper = {"num_hidden_layers": num_blocks + 1} if num_blocks else {}
+        entry = known_models()[model]
+        folder = tiny_model("wav2vec2", do_normalize=entry["do_normalize"], **deeper)
+        found = load(folder, weights=weights, num_blocks=num_blocks)
+        return replace(found, model_id=entry["model_id"])
 
     monkeypatch.setattr(ssl, "load", load_tiny)
     return loaded

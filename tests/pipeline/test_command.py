@@ -22,7 +22,7 @@ def test_without_a_name_ours_are_listed(invoke):
     assert result.exit_code == 0
     listed = [line.split()[0] for line in result.output.splitlines()]
     assert listed == ["Pipeline", *shipped_pipelines()]
-    assert "egemaps-baselines        any " in result.output
+    assert "egemaps-baselines         any " in result.output
 
 
 def test_every_option_reaches_the_runs(invoke, home, write_pipeline):

@@ -13,6 +13,8 @@ from featcache.training.run_folder import Run
 
 PUBLISHED = Path(published.__file__).parent / "results.csv"
 QUICK = {"seeds": 1, "max_epochs": 1}
+# Tried in test_words.py.
+OF_WORDS = "oliveira2023-msp-podcast"
 # What each is for; the baselines fit any corpus.
 CORPORA = {
     "egemaps-baselines": ["ravdess"],
@@ -45,7 +47,7 @@ def published_in(content, row):
 
 
 def test_all_of_them_are_tried():
-    assert list(CORPORA) == list(shipped_pipelines())
+    assert sorted([*CORPORA, OF_WORDS]) == list(shipped_pipelines())
 
 
 @pytest.mark.parametrize("name", CORPORA)
@@ -91,7 +93,7 @@ def test_nothing_is_left_to_do(shared_home, tiny_models, counted):
     assert tiny_models == []
 
 
-@pytest.mark.parametrize("source", ["pepino2021", "gavali2023", "gavali-ensemble", "superb"])
+@pytest.mark.parametrize("source", ["pepino2021", "gavali2023", "gavali-ensemble", "superb", "oliveira2023"])
 def test_every_published_row_of_a_paper_has_its_run(source):
     stands_beside = set()
     for path in shipped_pipelines().values():

@@ -1,0 +1,151 @@
+"""Audio, words and machine transcripts on a miniature MSP-Podcast with tiny models: Tables 1 and 2, Figure 3."""
+
+import csv
+from dataclasses import replace
+
+import pytest
+import yaml
+
+import featcache
+from featcache.errors import PipelineError
+from featcache.extractors import text
+from featcache.extractors.models import known_models, known_text_models
+from featcache.extractors.text_models import load_text_model
+from featcache.pipeline import run_pipeline, shipped_pipelines
+from featcache.pipeline.reading import read_pipeline
+from featcache.published import find_published
+from featcache.training.run_folder import Run
+from featcache.transcription import whisper
+from featcache.transcripts import read_transcripts
+from tests.transcription.conftest import tiny_whisper  # noqa: F401
+from tests.words import make_msp_podcast
+
+NAME = "oliveira2023-msp-podcast"
+QUICK = {"seeds": 1, "max_epochs": 2}
+METRICS = ("ccc_arousal", "ccc_valence", "ccc_dominance")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory, speech_like):
+    folder = tmp_path_factory.mktemp("podcast")
+    make_msp_podcast(folder / "corpora" / "msp-podcast", speech_like)
+    return folder
+
+
+@pytest.fixture
+def tiny_encoders(tiny_models, tiny_text_model, tiny_whisper, monkeypatch):  # noqa: F811
+    """Every model is a tiny one that claims to be itself; returns which were loaded."""
+    load_whisper = whisper._load
+
+    def tiny_text(model, *, weights="pretrained", revision=None):
+        tiny_models.append(model)
+        found = load_text_model(tiny_text_model("bert"), weights=weights)
+        return replace(found, model_id=known_text_models()[model]["model_id"])
+
+    def hears(model, revision):
+        tiny_models.append(model)
+        found = load_whisper(str(tiny_whisper(seed=sum(map(ord, model)))), None)
+        return replace(found, model_id=known_models()[model]["model_id"])
+
+    monkeypatch.setattr(text, "load_text_model", tiny_text)
+    monkeypatch.setattr(whisper, "_load", hears)
+    return tiny_models
+
+
+def rows_in(path):
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def outcome(home, tiny_encoders):
+    """The whole pipeline; after the first test, what is there of it."""
+    return run_pipeline(pipeline=NAME, home=home, **QUICK)
+
+
+def test_every_row_stands_beside_the_papers_number_in_every_dimension(home, outcome):
+    content = yaml.safe_load(shipped_pipelines()[NAME].read_text(encoding="utf-8"))
+    [folder] = outcome.folders
+    assert folder == home / "runs" / "msp-podcast" / NAME
+    rows = rows_in(folder / "results.csv")
+    assert [(row["name"], row["metric"]) for row in rows] == [(n, m) for n in content["runs"] for m in METRICS]
+    for row in rows:
+        spec = content["runs"][row["name"]]
+        metrics = Run(folder.parent / row["run"]).metrics
+        assert float(row["mean"]) == metrics[row["metric"]]["mean"]
+        assert row["protocol"] == spec.get("protocol", "msp-podcast-test1")
+        assert ("frozen; the paper fine-tunes" in row["notes"]) == ("published" in spec)
+        assert ("word error rate" in row["notes"]) == ("whisper" in row["name"])
+        if "published" in spec:
+            wanted = {**content["published"], **spec["published"], "metric": row["metric"].replace("_", "-")}
+            assert float(row["published_mean"]) == find_published(wanted).mean
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert all(f"CCC {name}" in page for name in ("arousal", "valence", "dominance"))
+    assert (folder / "table2.csv").exists()
+
+
+def test_gains_are_those_of_the_runs(outcome):
+    [folder] = outcome.folders
+    score = {(row["name"], row["metric"]): float(row["mean"]) for row in rows_in(folder / "results.csv")}
+    gains = rows_in(folder / "valence_gain_seen.csv")
+    assert [row["title"] for row in gains] == ["w2v2-L-robust(p)", "HuBERT base", "DistilHuBERT"]
+    for row, name in zip(gains, ("w2v2", "hubert", "distilhubert"), strict=True):
+        first, second = (score[f"{name}{kind}-seen", "ccc_valence"] for kind in ("-text", ""))
+        assert (float(row["first"]), float(row["second"])) == pytest.approx((first, second))
+        assert row["gain"] == "" or float(row["gain"]) == pytest.approx(100 * (first - second) / second)
+    assert (folder / "valence_gain_unseen.png").exists()
+
+
+def test_stores_are_statistics_of_last_layers_and_machines_have_words_of_their_own(home, outcome):
+    cache = featcache.open(home / "cache" / "msp-podcast")
+    assert all(cache[name].pooled_only and len(cache[name].layer_names) == 1 for name in cache)
+    settings = {name: cache[name].metadata for name in cache}
+    assert settings["tinybert"]["transcripts"] == "manifest"
+    assert settings["tinybert-whisper-tiny"]["transcripts"] == "whisper-tiny"
+    heard = {name: read_transcripts(cache.path, name) for name in ("whisper-base", "whisper-tiny")}
+    assert all(list(words) == list(cache.manifest.utterance_ids) for words in heard.values())
+    assert heard["whisper-base"] != heard["whisper-tiny"]
+
+
+def test_nothing_is_left_to_do(home, outcome, tiny_encoders):
+    tiny_encoders.clear()
+    again = run_pipeline(pipeline=NAME, home=home, **QUICK)
+    assert (again.transcriptions, again.extractions, tiny_encoders) == ((), (), [])
+    assert again.folders == outcome.folders
+
+
+def test_untrained_models_do_not_transcribe(home, tmp_path, tiny_encoders, capsys):
+    (tmp_path / "data" / "corpora").mkdir(parents=True)
+    (tmp_path / "data" / "corpora" / "msp-podcast").symlink_to(home / "corpora" / "msp-podcast")
+    only = ["distilhubert-text-seen", "distilhubert-whisper-tiny-seen"]
+    options = {"pipeline": NAME, "home": tmp_path / "data", "weights": "random", "dry_run": True, **QUICK}
+    run_pipeline(only=only, **options)
+    told = capsys.readouterr().out
+    assert "distilhubert-text-seen" in told
+    assert "whisper" not in told
+    with pytest.raises(
+        PipelineError, match="all runs read what a machine is to transcribe, and untrained models cannot"
+    ):
+        run_pipeline(only=only[1:], **options)
+    run_pipeline(only=only[1:], **{**options, "weights": None})
+    assert "48 utterances to transcribe" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("transcripts: whisper-tiny, layers", "transcripts: whisper-tny, layers", "unknown transcripts 'whisper-tny'"),
+        ("{model: whisper-tiny, ", "{model: hubert-base, ", "unknown model that transcribes 'hubert-base'"),
+        ("metric: ccc_valence\n    pairs:\n      w2v2", "metric: cc_valence\n    pairs:\n      w2v2", "unknown metric"),
+        ("[w2v2-text-seen, w2v2-seen]", "[w2v2-text-seen, w2v2]", "unknown run 'w2v2'"),
+        ("[w2v2-text-seen, w2v2-seen]", "[w2v2-text-seen]", "gains.valence_gain_seen.pairs"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(tmp_path, old, new, told):
+    content = shipped_pipelines()[NAME].read_text(encoding="utf-8")
+    assert old in content
+    path = tmp_path / "mine.yaml"
+    path.write_text(content.replace(old, new, 1), encoding="utf-8")
+    with pytest.raises(PipelineError, match=told) as caught:
+        read_pipeline(path)
+    assert "\n" not in str(caught.value)
