@@ -85,7 +85,7 @@ def test_threads_and_devices_give_the_same(made, tiny_text_model):
 
 @pytest.mark.parametrize("safe", [True, False])
 def test_models_run_side_by_side_unless_transformers_forbids_it(tiny_text_model, monkeypatch, safe):
-    """Some versions, such as 4.57 and 5.0, patch a model while it runs: a second thread would take the first one's layers."""
+    """Some, such as 4.57 and 5.0, patch a model while it runs: a second thread would take the layers of the first."""
     monkeypatch.setattr(text_extractor, "_safe_in_threads", lambda: safe)
     extractor = create_extractor(tiny_text_model("bert"), text=True)
     together = threading.Barrier(2)
