@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from featcache.cache.reader import FeatureCache
 from featcache.evaluate.compare import compare, sentence
 from featcache.evaluate.intervals import caution
 from featcache.evaluate.predictions import of_run
@@ -21,11 +22,12 @@ from featcache.protocols import PROTOCOLS
 from featcache.published import PublishedResult
 from featcache.report.compared import ComparedRow, write_compared
 from featcache.report.ensemble import ensemble, notes
-from featcache.report.layers import draw_layer_weights
+from featcache.report.layers import draw_layer_relevance, draw_layer_weights
 from featcache.report.terminal import comparison_csv
 from featcache.training.fit import fit_all, plan_runs
+from featcache.training.layerwise import relevance_of
 from featcache.training.run_folder import METRICS, Run
-from featcache.training.setup import Request, hash_of, selected
+from featcache.training.setup import Request, hash_of, resolve, selected
 from featcache.workspace import Workspace
 
 SPEAKER_NOTE = "Speaker normalisation is transductive: it takes statistics of test speakers, without their labels."
@@ -211,10 +213,17 @@ class Work:
     def _draw(self, folder: Path, runs: Mapping[str, Run], titles: Mapping[str, str]) -> list[tuple[str, str]]:
         drawn = []
         for name, spec in self._pipeline.figures.items():
-            here = {titles[run]: runs[run].layer_weights() for run in spec.runs if run in runs}
-            if here:
-                draw_layer_weights(here, folder / name)
-                drawn.append((name, spec.caption))
+            here = {titles[row.name]: row for row in self.rows if row.name in spec.runs}
+            chosen = {title: runs[row.name] for title, row in here.items()}
+            if not here:
+                continue
+            if spec.probes:
+                cache = FeatureCache(self._place.cache)
+                setups = {title: resolve(cache, row.request) for title, row in here.items()}
+                draw_layer_relevance(relevance_of(chosen, setups), folder / name)
+            else:
+                draw_layer_weights({title: run.layer_weights() for title, run in chosen.items()}, folder / name)
+            drawn.append((name, spec.caption))
         return drawn
 
 
