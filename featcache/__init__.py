@@ -1,8 +1,9 @@
 """featcache: run a frozen speech model once, cache every layer, compare emotion-recognition heads in seconds.
 
 The data flow, and where each step lives: corpus (``corpora``) → manifest (``manifest``) → features (``audio``,
-``extractors``, ``extraction``) → cache (``cache``) → folds (``protocols``) → normalisation (``normalise``) →
-training (``heads``, ``training``) → metrics and pictures (``evaluate``, ``report``); all of it in one go: ``pipeline``.
+``extractors``, ``extraction``) and machines' transcripts (``transcription``) → cache (``cache``) → folds
+(``protocols``) → normalisation (``normalise``) → training (``heads``, ``training``) → metrics and pictures
+(``evaluate``, ``report``); all of it in one go: ``pipeline``.
 """
 
 from importlib import import_module
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from featcache.manifest import Manifest, Utterance
     from featcache.pipeline import run_pipeline
     from featcache.training.fit import fit, sweep
+    from featcache.transcription import transcribe
 
 __all__ = [
     "FeatcacheError",
@@ -31,6 +33,7 @@ __all__ = [
     "open",
     "run_pipeline",
     "sweep",
+    "transcribe",
 ]
 
 _HOMES = {
@@ -44,6 +47,7 @@ _HOMES = {
     "open": "featcache.cache.reader",
     "run_pipeline": "featcache.pipeline",
     "sweep": "featcache.training.fit",
+    "transcribe": "featcache.transcription",
 }
 
 

@@ -123,12 +123,22 @@ def models() -> None:
 @app.command(epilog="Example: featcache extract --model wav2vec2-base --data path/to/emodb")
 def extract(
     model: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="Short name (see 'featcache models'), Hugging Face id, folder, egemaps, egemaps-functionals or "
-            "spectrogram."
+            "spectrogram; wav2vec2-base by default."
         ),
-    ] = "wav2vec2-base",
+    ] = None,
+    text: Annotated[
+        str | None,
+        typer.Option(
+            help="In place of --model: an encoder of text, such as tinybert, that reads the transcripts. Every token "
+            "is a frame, special ones included. No audio is read, and no eGeMAPS are computed."
+        ),
+    ] = None,
+    transcripts: Annotated[
+        str | None, typer.Option(help="For --text: those of a machine ('featcache transcribe'), by their name.")
+    ] = None,
     corpus: Annotated[str | None, typer.Option(help="Name under data/corpora, where there are several.")] = None,
     data: Annotated[Path | None, typer.Option(help="The corpus's folder, or a manifest.csv, elsewhere.")] = None,
     egemaps: Annotated[bool, typer.Option(help="Fill the store 'egemaps' as well.")] = True,
@@ -163,6 +173,9 @@ def extract(
     ] = None,
     weights: Annotated[Weights | None, typer.Option(help="random: untrained, offline, a control.")] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the Hugging Face hub.")] = None,
+    num_blocks: Annotated[
+        int | None, typer.Option(help="Only so many transformer blocks, the first: 12 of a large model's 24.")
+    ] = None,
     layers: Annotated[str | None, typer.Option(help="all, local, last, or a list such as 0,4-8,input.")] = None,
     do_normalize: Annotated[
         bool | None, typer.Option(help="Normalise waveforms; by default as the checkpoint says.")
@@ -195,6 +208,8 @@ def extract(
 
     report = run(
         model=model,
+        text=text,
+        transcripts=transcripts,
         corpus=corpus,
         data=data,
         egemaps=egemaps,
@@ -212,6 +227,7 @@ def extract(
         scheduler=scheduler,
         weights=weights.value if weights else None,
         revision=revision,
+        num_blocks=num_blocks,
         layers=layers,
         do_normalize=do_normalize,
         max_seconds=max_seconds,
@@ -228,6 +244,62 @@ def extract(
     if dry_run:
         return
     typer.echo(summarise_report(report))
+    if report.interrupted:
+        raise typer.Exit(INTERRUPTED)
+    if report.failures:
+        raise typer.Exit(FINISHED_WITH_FAILURES)
+
+
+@app.command(epilog="Example: featcache transcribe --model whisper-tiny --data path/to/meld")
+def transcribe(
+    model: Annotated[
+        str, typer.Option(help="Short name of a Whisper (see 'featcache models'), Hugging Face id or folder.")
+    ] = "whisper-tiny",
+    corpus: Annotated[str | None, typer.Option(help="Name under data/corpora, where there are several.")] = None,
+    data: Annotated[Path | None, typer.Option(help="The corpus's folder, or a manifest.csv, elsewhere.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the transcripts, if not the model's.")] = None,
+    language: Annotated[
+        str | None, typer.Option(help="Code or English name, as de or german; by default Whisper finds out.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Take only so many utterances, from all over.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, …; auto: the first GPU, or the processor.")] = "auto",
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Threads; one per core by default. Changes no word.")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first utterance that fails.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Do everything anew, also what was made with other settings.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would be done; write nothing.")] = False,
+    weights: Annotated[Weights | None, typer.Option(help="Untrained models know no words: random is refused.")] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the Hugging Face hub.")] = None,
+) -> None:
+    """Have Whisper write down a corpus, beside the human transcripts, and tell the word error rate.
+
+    A second call goes on where the first ended. Nothing is sampled: the same audio gives the same words. What is longer
+    than 30 s is done window after window, as Whisper's authors do it; nothing is cut.
+    """
+    from featcache.transcription import summarise
+    from featcache.transcription import transcribe as run
+
+    report = run(
+        model=model,
+        corpus=corpus,
+        data=data,
+        name=name,
+        language=language,
+        limit=limit,
+        device=device,
+        workers=workers,
+        strict=strict,
+        overwrite=overwrite,
+        dry_run=dry_run,
+        weights=weights.value if weights else None,
+        revision=revision,
+    )
+    if dry_run:
+        return
+    typer.echo(summarise(report))
     if report.interrupted:
         raise typer.Exit(INTERRUPTED)
     if report.failures:
@@ -276,7 +348,7 @@ def merge(
 @app.command(epilog="Example: featcache fit --head dense,lstm --norm speaker,global")
 def fit(
     head: Annotated[
-        str, typer.Option(help="dense, lstm, fusion, linear, svm; several, separated by commas.")
+        str, typer.Option(help="dense, lstm, fusion, linear, ffn, svm; several, separated by commas.")
     ] = "dense",
     norm: Annotated[
         str, typer.Option(help="Whose statistics normalise: speaker (transductive), global, none; or several.")
@@ -284,7 +356,11 @@ def fit(
     features: Annotated[str | None, typer.Option(help="Names of stores, separated by commas.")] = None,
     layers: Annotated[str, typer.Option(help="all, local, last, or several of them; or a list such as 0,4-8.")] = "all",
     pooling: Annotated[
-        str | None, typer.Option(help="mean, sum or max of an utterance's frames; mean by default for linear and svm.")
+        str | None,
+        typer.Option(
+            help="mean, sum, max or mean+max of an utterance's frames; mean by default for linear and svm, mean+max "
+            "for ffn on single layers."
+        ),
     ] = None,
     scalar_norm: Annotated[
         bool, typer.Option("--scalar-norm", help="One mean and deviation for all dimensions, as for spectrograms.")

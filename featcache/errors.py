@@ -32,7 +32,7 @@ class ModelError(FeatcacheError, ValueError):
 
 
 class StoreError(FeatcacheError, RuntimeError):
-    """A feature store or run folder that is damaged, unfinished, locked, or made with other settings."""
+    """A feature store, transcripts or run folder that are damaged, unfinished, locked, or made with other settings."""
 
 
 class ClusterError(FeatcacheError, ConnectionError):
@@ -45,6 +45,10 @@ class FeatureError(FeatcacheError, ValueError):
 
 class PipelineError(FeatcacheError, ValueError):
     """A pipeline that is unknown, or whose file says what cannot be."""
+
+
+class MissingPackageError(FeatcacheError, ImportError):
+    """A package that is needed for a part of featcache alone, and is not installed."""
 
 
 class PredictionsError(FeatcacheError, ValueError):

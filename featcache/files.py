@@ -1,5 +1,6 @@
 """Writing so that an unfinished file never looks finished: a temporary name, flushed to disk, then renamed."""
 
+import glob
 import hashlib
 import os
 import shutil
@@ -44,9 +45,15 @@ def link_or_copy(source: Path, target: Path) -> None:
         _sync_folder(target.parent)
 
 
-def remove_unfinished(folder: Path) -> None:
-    """Remove what processes that were killed inside :func:`replacing` left; nobody may be writing there."""
-    for path in folder.glob(".*.tmp"):
+def remove_unfinished(folder: Path, name: str | None = None) -> None:
+    """Remove what processes that were killed inside :func:`replacing` left; nobody may be writing there.
+
+    Args:
+        folder: Where.
+        name: Of the file that they were writing; None is any.
+    """
+    of_name = "*" if name is None else f"{glob.escape(name)}.{'[0-9a-f]' * 32}"
+    for path in folder.glob(f".{of_name}.tmp"):
         path.unlink()
 
 

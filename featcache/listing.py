@@ -12,11 +12,12 @@ from rich.text import Text
 from featcache.corpora import CORPORA
 from featcache.errors import CorpusError, StoreError, unknown_name
 from featcache.extraction.report import format_bytes
-from featcache.extractors.models import dimensions, is_local, known_models
+from featcache.extractors.models import dimensions, is_local, known_models, known_text_models
 from featcache.protocols import PROTOCOLS
 from featcache.protocols.general import GENERAL
 from featcache.report.tables import ResultRow, plain_table, results_table
 from featcache.training.run_folder import Run
+from featcache.transcripts import AGAIN, is_finished, read_description, table_path, transcript_names
 from featcache.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ def print_corpora(name: str | None) -> None:
             "from": corpus.source,
             "licence": corpus.license,
             "classes": ", ".join(corpus.classes) or "whatever the manifest says",
+            "numbers": ", ".join(f"{name} {low:g} to {high:g}" for name, (low, high) in corpus.dimensions.items())
+            or "-",
             "utterances": _counted(corpus.published_counts),
             "frames used": f"the first {corpus.max_frames} of each utterance, unless --max-frames says otherwise",
         }
@@ -64,18 +67,31 @@ def print_corpora(name: str | None) -> None:
 
 def print_models() -> None:
     """All short names, with the size of their features and whether the weights are on this machine."""
-    table = plain_table("Model", "Layers x size", "Cache per hour", "Here", "Hugging Face id")
+    table = plain_table("Model", "Layers x size", "Cache per hour", "Transcribes", "Here", "Hugging Face id")
     for name, entry in known_models().items():
         layers, size = dimensions(entry["family"], entry["config"])
         hourly = format_bytes(layers * size * FRAMES_PER_HOUR * 2)
         here = "yes" if is_local(name) else "-"
-        table.add_row(Text(name), f"{layers} x {size}", hourly, here, entry["model_id"])
+        transcribes = "yes" if entry["family"] == "whisper" else "-"
+        table.add_row(Text(name), f"{layers} x {size}", hourly, transcribes, here, entry["model_id"])
+    of_text = plain_table("Text model", "Layers x size", "Per 1000 tokens", "Here", "Hugging Face id")
+    for name, entry in known_text_models().items():
+        layers, size = entry["num_layers"], entry["hidden_size"]
+        here = "yes" if is_local(name) else "-"
+        of_text.add_row(
+            Text(name), f"{layers} x {size}", format_bytes(layers * size * 1000 * 2), here, entry["model_id"]
+        )
     console = Console()
     console.print(table)
     console.print(
         "\nCache per hour of audio, float16. Models that are not here are fetched from the Hugging Face hub; "
         "--weights random builds each of them untrained, offline.\n"
-        "Also: egemaps, egemaps-functionals, spectrogram, any Hugging Face id, any folder that holds a model."
+        "Also: egemaps, egemaps-functionals, spectrogram, any Hugging Face id, any folder that holds a model.\n"
+    )
+    console.print(of_text)
+    console.print(
+        "\nThese read transcripts: extract --text NAME; any other encoder of text works by its Hugging Face id or "
+        "folder. Untrained ones read bytes."
     )
 
 
@@ -85,6 +101,7 @@ def print_info(path: Path | None) -> None:
     Raises:
         StoreError: no store and no cache.
     """
+    from featcache.cache.layout import settings_of
     from featcache.cache.reader import FeatureCache, FeatureStore
 
     path = path or Workspace.at().find_cache(None)
@@ -108,23 +125,52 @@ def print_info(path: Path | None) -> None:
             "store": store.path,
             "finished": "yes" if store.complete else "no: run the same 'featcache extract' again",
             "utterances": len(store),
-            "audio": f"{store.duration(ids):.0f} s",
+            **({} if store.is_of_words else {"audio": f"{store.duration(ids):.0f} s"}),
             "cut": _cut(store),
-            "frames": int(store.num_frames(ids).sum()),
+            "tokens" if store.is_of_words else "frames": int(store.num_frames(ids).sum()),
             "on disk": format_bytes(size),
         }
-        hidden = {"settings", "complete", "layers", "num_requested", "num_blocks", "extractor", "dataset"}
+        hidden = {"settings", "complete", "layers", "num_requested", "extractor", "dataset"}
+        if "num_blocks" not in settings_of(store.metadata):  # it has all that the model has
+            hidden.add("num_blocks")
         rest = {
             name: value
             for name, value in sorted(store.metadata.items())
             if name not in hidden and value not in ("", [""])
         }
-        rest["sampling_rate"] = rest["sampling_rate"] or "each file's own"
+        if store.is_of_words:
+            rest.pop("sampling_rate")
+        else:
+            rest["sampling_rate"] = rest["sampling_rate"] or "each file's own"
         print()
         _print_pairs({**known, **rest})
+    for name in transcript_names(path):
+        print()
+        _print_pairs(_about_transcripts(path, name))
+
+
+def _about_transcripts(cache: Path, name: str) -> dict[str, Any]:
+    if not is_finished(cache, name):
+        return {"transcripts": table_path(cache, name), "finished": f"no: {AGAIN}"}
+    description = read_description(cache, name)
+    settings, errors = description["settings"], description["wer"]
+    return {
+        "transcripts": table_path(cache, name),
+        "finished": "yes",
+        "utterances": description["num_utterances"],
+        "failed": description["num_failed"],
+        "model_id": settings["model_id"],
+        "revision": description["revision"] or "-",
+        "language": settings["language"] or "as the model finds or knows",
+        "WER": f"{errors['percent']:.1f} % of {errors['num_words']} words ({errors['normaliser']})" if errors else "-",
+    }
 
 
 def _cut(store: "FeatureStore") -> str:
+    if store.is_of_words:
+        limit = store.metadata.get("max_tokens")
+        full = int((store.num_frames(store.utterance_ids) == limit).sum())
+        return f"{full} utterances fill the {limit} tokens that the model reads" if full else "none"
     most = store.metadata.get("max_seconds")
     longer = [i for i in store if most is not None and store.duration([i]) > most]
     return f"{len(longer)} utterances, to their first {most:g} s" if longer else "none"
@@ -148,7 +194,7 @@ def print_verification(folder: Path, *, data: Path | None, number: int, model: s
     console.print(f"{len(shard_numbers(folder))} shards: every checksum holds")
     if number == 0:
         return
-    _, root = Workspace.at().find_corpus(folder.resolve().parent.name, data)
+    root = None if store.is_of_words else Workspace.at().find_corpus(folder.resolve().parent.name, data)[1]
     deviations = recompute(store, root, number, model=model, device=device)
     table = plain_table("Layer", "Largest deviation", "Tolerance")
     for deviation in deviations:

@@ -51,6 +51,7 @@ class _Part:
         catalogue = read_catalogue(folder)
         numbers = shard_numbers(folder)
         self.attributes = Shard(folder / layout.shard_name(numbers[0])).attributes
+        self.read = "words" if self.attributes.get("extractor") == "text" else "audio"
         self.tables = {}
         for number in numbers:
             shard = Shard(folder / layout.shard_name(number))
@@ -122,7 +123,7 @@ def _missing(everything: Sequence[_Part]) -> dict[Path, set[str]]:
         other = [key for key in sorted(again) if not _is_same_audio(part.rows[key], holders[key].rows[key])]
         if other:
             raise StoreError(
-                f"{part.folder} has {listed(other)} from other audio than {holders[other[0]].folder}; "
+                f"{part.folder} has {listed(other)} from other {part.read} than {holders[other[0]].folder}; "
                 "extract what is out of date again, or leave it out"
             )
         missing[part.folder] = part.rows.keys() - again

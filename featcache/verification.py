@@ -7,17 +7,18 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from featcache import audio
 from featcache.cache import layout
 from featcache.cache.reader import FeatureStore
 from featcache.cache.shards import Shard, opened, shard_numbers
 from featcache.cache.statistics import RunningStatistics
 from featcache.corpora import read_corpus
 from featcache.errors import StoreError, listed
+from featcache.extraction.source import Source, source_of
 from featcache.extractors import create_extractor, made_with, usable_device
 from featcache.extractors.base import Extractor, Features, signal_for
 from featcache.extractors.chunked import extract_windows
-from featcache.manifest import Utterance
+from featcache.manifest import Manifest, Utterance
+from featcache.words import MANIFEST, read_words
 
 # Largest difference over largest value, per layer. Rounding to float16 is off by 2^-11 of a value at most; what float32
 # adds over another grouping or another number of threads stays below 1e-5.
@@ -72,13 +73,13 @@ def damaged_datasets(folder: Path) -> Iterator[str]:
 
 
 def recompute(
-    store: FeatureStore, data: Path, number: int, *, model: str | None = None, device: str = "cpu"
+    store: FeatureStore, data: Path | None, number: int, *, model: str | None = None, device: str = "cpu"
 ) -> list[Deviation]:
     """Compute utterances alone and compare them with what is stored.
 
     Args:
         store: What is to be checked.
-        data: The corpus's folder.
+        data: The corpus's folder; what was computed of words is compared with what the cache knows of them.
         number: How many utterances, drawn from the whole store and always the same.
         model: Where the model is, if it was a folder.
         device: As torch names it.
@@ -98,19 +99,18 @@ def recompute(
         raise StoreError(
             f"{store.path}: the extractor made here differs in {', '.join(differing)}; nothing was compared"
         )
-    files = read_corpus(data)
-    known = set(files.manifest.utterance_ids)
+    known, source = _known(store, extractor, data)
     there = [utterance_id for utterance_id in store.utterance_ids if utterance_id in known]
     if not there:
-        raise StoreError(f"{data} has none of the utterances of {store.path} ({listed(store.utterance_ids)})")
+        raise StoreError(
+            f"{data or store.path.parent} has none of the utterances of {store.path} ({listed(store.utterance_ids)})"
+        )
     chosen = np.random.default_rng(0).permutation(len(there))[:number]
     compare = _compare_statistics if store.pooled_only else _compare_frames
     largest = np.zeros(len(store.layer_names))
     for position in chosen:
-        utterance = files.manifest[there[position]]
-        largest = np.maximum(
-            largest, compare(store, utterance.utterance_id, _computed(extractor, files.root, utterance))
-        )
+        utterance = known[there[position]]
+        largest = np.maximum(largest, compare(store, utterance.utterance_id, _computed(extractor, source, utterance)))
     tolerance = TOLERANCES[store.metadata["storage_dtype"]]
     return [
         Deviation(layer=layer, largest=float(value), tolerance=tolerance)
@@ -118,14 +118,26 @@ def recompute(
     ]
 
 
-def _computed(extractor: Extractor, root: Path, utterance: Utterance) -> Iterator[tuple[int, Features]]:
+def _known(store: FeatureStore, extractor: Extractor, data: Path | None) -> tuple[dict[str, Utterance], Source]:
+    """The utterances of the corpus by their ids, and where to read them."""
+    if data is None:
+        cache, transcripts = store.path.resolve().parent, store.metadata["transcripts"]
+        manifest = Manifest.read(cache / "manifest.csv")
+        found = read_words(cache, manifest, None if transcripts == MANIFEST else transcripts)
+        return found, source_of(extractor.description, cache)
+    files = read_corpus(data)
+    return {u.utterance_id: u for u in files.manifest}, source_of(extractor.description, files.root)
+
+
+def _computed(extractor: Extractor, source: Source, utterance: Utterance) -> Iterator[tuple[int, Features]]:
     """First frame and features, as the extraction computes them: whole, or window by window."""
-    num_samples, rate = audio.probe(root, utterance)
-    if extractor.description.in_windows(num_samples / rate):
-        yield from extract_windows(extractor, root, utterance)
+    description = extractor.description
+    num_samples, rate = source.probe(utterance)
+    if description.in_windows(num_samples / rate):
+        yield from extract_windows(extractor, source.root, utterance)
         return
-    recording = audio.read(root, utterance, max_seconds=extractor.description.max_seconds)
-    yield 0, extractor.extract([signal_for(extractor.description, recording)])[0]
+    found = source.read(utterance, description.max_seconds)
+    yield 0, extractor.extract([signal_for(description, found)])[0]
 
 
 def _compare_frames(

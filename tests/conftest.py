@@ -59,6 +59,56 @@ TINY_MODELS = {
 }
 
 
+TINY_TEXT_MODEL = {
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "max_position_embeddings": 40,
+}
+TINY_BART = {
+    "d_model": 32,
+    "encoder_layers": 3,
+    "decoder_layers": 1,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4,
+    "encoder_ffn_dim": 64,
+    "decoder_ffn_dim": 64,
+    "max_position_embeddings": 40,
+}
+# Name → transformers' model_type, what makes the style, and the kind of tokenizer.
+TINY_TEXT_MODELS = {
+    "bert": ("bert", TINY_TEXT_MODEL, "bert"),
+    "distilbert": (
+        "distilbert",
+        {"dim": 32, "n_layers": 3, "n_heads": 4, "hidden_dim": 64, "max_position_embeddings": 40},
+        "bert",
+    ),
+    "roberta": ("roberta", TINY_TEXT_MODEL, "roberta"),
+    "xlm-roberta": ("xlm-roberta", TINY_TEXT_MODEL, "roberta"),
+    "albert": ("albert", {**TINY_TEXT_MODEL, "embedding_size": 16}, "bert"),
+    "electra": ("electra", {**TINY_TEXT_MODEL, "embedding_size": 16}, "bert"),
+    "mpnet": ("mpnet", TINY_TEXT_MODEL, "roberta"),
+    "deberta-v2": (
+        "deberta-v2",
+        {
+            **TINY_TEXT_MODEL,
+            "relative_attention": True,
+            "position_buckets": 8,
+            "norm_rel_ebd": "layer_norm",
+            "share_att_key": True,
+            "pos_att_type": ["p2c", "c2p"],
+            "position_biased_input": False,
+        },
+        "bert",
+    ),
+    "fnet": ("fnet", {**TINY_TEXT_MODEL, "pad_token_id": 0}, "bert"),
+    "bart": ("bart", TINY_BART, "roberta"),
+    "t5": ("t5", {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 3, "num_heads": 4}, "t5"),
+    "gpt2": ("gpt2", {"n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 40}, "gpt2"),
+}
+
+
 @pytest.fixture(autouse=True)
 def _own_home(tmp_path, monkeypatch):
     monkeypatch.setenv("FEATCACHE_HOME", str(tmp_path / "data"))
@@ -135,6 +185,80 @@ def save_untrained(folder, family, config, do_normalize):
         transformers.Wav2Vec2FeatureExtractor(do_normalize=do_normalize).save_pretrained(folder)
 
 
+@pytest.fixture(scope="session")
+def tiny_text_model(tmp_path_factory):
+    """Make a folder with a tiny untrained text encoder and its tokenizer; equal calls give the same folder.
+
+    ``tiny_text_model(name, **changes)``: a name among TINY_TEXT_MODELS, changes to its configuration.
+    """
+    folders = {}
+
+    def make(name, **changes):
+        key = json.dumps([name, changes], sort_keys=True)
+        if key not in folders:
+            family, config, kind = TINY_TEXT_MODELS[name]
+            folders[key] = tmp_path_factory.mktemp(f"text-{name}")
+            tokenizer = tiny_tokenizer(kind)
+            config = {"vocab_size": len(tokenizer), **special_ids(tokenizer), **config, **changes}
+            save_untrained_text(folders[key], family, config)
+            tokenizer.save_pretrained(folders[key])
+        return str(folders[key])
+
+    return make
+
+
+def tiny_tokenizer(kind):
+    """A tokenizer of letters in lower case and a few words, or of bytes: [CLS] … [SEP], <s> … </s>, … </s>, or bare."""
+    import transformers
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+    from tokenizers.processors import TemplateProcessing
+
+    roles = {
+        "bert": {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"},
+        "roberta": {"bos": "<s>", "pad": "<pad>", "eos": "</s>", "unk": "<unk>"},
+        "t5": {"pad": "<pad>", "eos": "</s>", "unk": "<unk>"},
+        "gpt2": {"eos": "<|endoftext|>"},
+    }[kind]
+    around = {"bert": "[CLS] $A [SEP]", "roberta": "<s> $A </s>", "t5": "$A </s>"}.get(kind)
+    if kind == "bert":
+        letters = "abcdefghijklmnopqrstuvwxyz0123456789'.,!?"
+        words = [*letters, *(f"##{letter}" for letter in letters), "hello", "happy", "un", "##happy"]
+        vocabulary = {token: number for number, token in enumerate([*roles.values(), *words])}
+        tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+        tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    else:
+        alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+        vocabulary = {token: number for number, token in enumerate([*roles.values(), *alphabet])}
+        tokenizer = Tokenizer(models.BPE(vocabulary, []))
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    if around:
+        special = [(token, vocabulary[token]) for token in roles.values()]
+        tokenizer.post_processor = TemplateProcessing(single=around, special_tokens=special)
+    names = {f"{role}_token": token for role, token in roles.items()}
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
+
+
+def special_ids(tokenizer):
+    """What a configuration says of a tokenizer."""
+    names = ("bos_token_id", "eos_token_id", "pad_token_id", "cls_token_id", "sep_token_id")
+    return {name: getattr(tokenizer, name) for name in names if getattr(tokenizer, name) is not None}
+
+
+def save_untrained_text(folder, family, config):
+    import torch
+    import transformers
+
+    config = transformers.AutoConfig.for_model(family, **config)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        model = transformers.AutoModel.from_config(config)
+        for values in model.state_dict().values():
+            if values.is_floating_point():
+                values.add_(0.1 * torch.randn_like(values))
+    model.save_pretrained(folder)
+
+
 # Caches without audio and models, for whatever reads them: fits and the command line.
 
 
@@ -142,8 +266,8 @@ def save_untrained(folder, family, config, do_normalize):
 def write_store():
     """Write a feature store: ``write_store(folder, {utterance_id: (num_layers, num_frames, hidden_size)}, ...)``.
 
-    ``kind``: ``ssl``, ``egemaps`` or ``functionals``; ``pool`` keeps statistics alone; ``changes`` go to the
-    extractor's description.
+    ``kind``: ``ssl``, ``text`` (a frame per token), ``egemaps`` or ``functionals``; ``pool`` keeps statistics alone;
+    ``changes`` go to the extractor's description.
     """
     from featcache.cache.statistics import of_frames
     from featcache.cache.writer import Record, StoreWriter, encode
@@ -151,15 +275,16 @@ def write_store():
 
     def write(folder, features, *, kind="ssl", complete=True, weights="pretrained", pool=False, **changes):
         num_layers, _, hidden_size = next(iter(features.values())).shape
+        model = kind in ("ssl", "text")
         description = {
-            "dataset": "hidden_states" if kind == "ssl" else "frames",
-            "layer_names": tuple(map(str, range(num_layers))) if kind == "ssl" else ("",),
+            "dataset": "hidden_states" if model else "frames",
+            "layer_names": tuple(map(str, range(num_layers))) if model else ("",),
             "hidden_size": hidden_size,
-            "frame_shift": {"ssl": 0.02, "egemaps": 0.01, "functionals": None}[kind],
+            "frame_shift": {"ssl": 0.02, "egemaps": 0.01}.get(kind),
             "sampling_rate": 16000,
             "channel": "mean",
-            "settings": {"extractor": "ssl", "weights": weights} if kind == "ssl" else {"extractor": "egemaps"},
-            "provenance": {"num_blocks": num_layers - 1} if kind == "ssl" else {},
+            "settings": {"extractor": kind, "weights": weights} if model else {"extractor": "egemaps"},
+            "provenance": {"num_blocks": num_layers - 1} if model else {},
             **changes,
         }
         writer = StoreWriter(folder, Description(**description), "float32", pool=pool)
@@ -215,10 +340,10 @@ def make_cache(write_store):
         lengths = rng.integers(3, 12, len(manifest))
         for name, options in (stores or {"ssl": {}}).items():
             kind = options.get("kind", "ssl")
-            layers = num_layers if kind == "ssl" else 1
+            layers = num_layers if kind in ("ssl", "text") else 1
             features = {}
             for utterance, length in zip(manifest, lengths, strict=True):
-                frames = {"ssl": length, "egemaps": 2 * length + 1, "functionals": 1}[kind]
+                frames = {"ssl": length, "text": length // 2 + 1, "egemaps": 2 * length + 1, "functionals": 1}[kind]
                 values = rng.normal(size=(layers, frames, hidden_size))
                 values[..., 0] += classes.index(next(iter(utterance.labels.values())))
                 features[utterance.utterance_id] = values.astype(np.float32)

@@ -611,6 +611,12 @@ def test_one_corpus_is_shown_in_full(invoke_well):
     assert "iemocap-issa" not in out
 
 
+def test_numbers_are_shown_with_their_bounds(invoke_well):
+    out = " ".join(invoke_well("corpora", "msp-podcast").split())
+    assert "numbers arousal 1 to 7, valence 1 to 7, dominance 1 to 7" in out
+    assert "msp-podcast-test2 The same with Test2" in out
+
+
 @pytest.mark.parametrize("name", CORPORA)
 def test_every_corpus_can_be_shown(invoke_well, name):
     out = " ".join(invoke_well("corpora", name).split())
@@ -626,6 +632,13 @@ def test_models_lists_every_short_name_with_its_size(invoke_well):
     for name, layers, hourly in (("wav2vec2-base", "13 x 768", "3.6 GB"), ("hubert-large", "25 x 1024", "9.2 GB")):
         assert f" {layers} " in lines[name]
         assert f" {hourly} " in lines[name]
+
+
+def test_info_tells_a_pruned_model_from_a_whole_one(invoke_well, make_cache):
+    pruned = {"settings": {"extractor": "ssl", "weights": "random", "num_blocks": 2}}
+    folder = make_cache(stores={"whole": {}, "pruned": pruned})
+    assert "num_blocks" not in invoke_well("info", folder / "whole")
+    assert re.search(r"^num_blocks +2 ", invoke_well("info", folder / "pruned"), re.MULTILINE)
 
 
 def test_info_says_what_is_in_a_store_and_what_made_it(invoke_well, make_cache):

@@ -244,6 +244,21 @@ def test_a_worker_with_other_weights_is_refused(corpus, scheduler, tiny_model, t
         run_on(scheduler, mend)
 
 
+def test_words_go_to_the_workers_and_no_audio(corpus, scheduler, small_shards, tmp_path):
+    options = {"text": "tinybert", "weights": "random", "layers": "last", "data": corpus}
+    here = extract(**options, home=tmp_path / "here")
+    for path in corpus.rglob("*.wav"):
+        path.write_bytes(b"")
+    there = extract(**options, home=tmp_path / "there", scheduler=scheduler)
+    assert there.num_tokens == here.num_tokens > 0
+    one, other = (FeatureStore(report.cache / "tinybert") for report in (here, there))
+    assert one.metadata["fingerprint"] == other.metadata["fingerprint"]
+    assert sorted(one) == sorted(other)
+    for utterance_id in one:
+        # batches differ, and with them the last digit that is rounded
+        np.testing.assert_allclose(one[utterance_id], other[utterance_id], rtol=2**-9, atol=1e-3)
+
+
 def test_a_device_that_a_worker_lacks(corpus, scheduler, tiny_model, tmp_path):
     options = {"model": tiny_model("wav2vec2"), "data": corpus, "home": tmp_path / "there", "scheduler": scheduler}
     with pytest.raises(ModelError, match=r"--device cuda:7 cannot be used here"):
@@ -258,7 +273,7 @@ def test_a_worker_set_up_in_another_way_is_told(scheduler, tmp_path, missing):
     if missing in paths:
         paths[missing] = tmp_path / "elsewhere" / missing
     version = {"version": "0.0.0"} if missing == "version" else {}
-    job = worker.Job(**paths, **version, stores=(), batch_seconds=None, strict=False)
+    job = worker.Job(**paths, **version, stores=(), batch_length=None, strict=False)
     group = worker.Group(items=[], todo={}, numbers={})
     told = {
         "root": r"does not see .*/elsewhere/root as the machine that started the extraction does; .* shar",
@@ -320,7 +335,7 @@ def test_threads_of_a_worker_make_an_extractor_once(tmp_path, monkeypatch):
         pool=False,
         settings=worker.settings_text(create_extractor("spectrogram", n_fft=512), "float32", pool=False),
     )
-    job = worker.Job(root=tmp_path, marker=tmp_path / "marker", stores=(store,), batch_seconds=None, strict=False)
+    job = worker.Job(root=tmp_path, marker=tmp_path / "marker", stores=(store,), batch_length=None, strict=False)
     monkeypatch.setattr(worker, "create_extractor", make)
     with ThreadPoolExecutor(8) as pool:
         tools = list(pool.map(lambda _: worker._tools(job, store), range(8)))

@@ -55,6 +55,18 @@ def test_bytes_are_on_the_disk_before_the_name_is(path, monkeypatch):
     assert calls == ["fsync", "replace", "fsync"]  # the file, its new name, and the folder that holds the name
 
 
+def test_what_killed_writes_left_is_removed_of_one_file_alone(tmp_path):
+    unfinished = "0123456789abcdef" * 2
+    mine, others = (
+        f".a[1].csv.{unfinished}.tmp",
+        [f".a1.csv.{unfinished}.tmp", f".a[1].csv.b.{unfinished}.tmp", "a[1].csv"],
+    )
+    for name in (mine, *others):
+        (tmp_path / name).touch()
+    remove_unfinished(tmp_path, "a[1].csv")
+    assert sorted(os.listdir(tmp_path)) == sorted(others)
+
+
 def test_folders_are_made(tmp_path):
     replace_file(tmp_path / "a" / "b" / "file.txt", b"new")
     assert (tmp_path / "a" / "b" / "file.txt").read_bytes() == b"new"

@@ -22,6 +22,7 @@ from featcache.cache.statistics import of_frames
 from featcache.errors import ModelError, StoreError
 from featcache.extraction import extract
 from featcache.extraction import plan as planning
+from featcache.extraction.source import AudioSource
 from featcache.extractors import create_extractor
 from featcache.extractors.base import Extractor
 from featcache.extractors.chunked import extract_windows
@@ -241,9 +242,9 @@ def test_a_long_utterance_makes_a_shard_of_its_own(run, monkeypatch, where):
 
 def test_what_is_kept_of_hours_does_not_wait_for_many_of_them(monkeypatch):
     items = [
-        planning.Item(utterance=Utterance(utterance_id=str(n), path="a.wav"), seconds=1500.0, bytes=1) for n in range(5)
+        planning.Item(utterance=Utterance(utterance_id=str(n), path="a.wav"), length=1500.0, bytes=1) for n in range(5)
     ]
-    assert [len(group) for group in planning.groups(items)] == [2, 2, 1]
+    assert [len(group) for group in planning.groups(items, AudioSource(Path()))] == [2, 2, 1]
 
 
 def test_ctrl_c_gives_long_utterances_up(run, monkeypatch, where):

@@ -223,6 +223,24 @@ def test_a_fit_says_that_it_needs_frames(tmp_path, tiny_model):
         fit(features=["egemaps"])
 
 
+def test_a_feed_forward_head_needs_frames_for_more_than_one_layer(tmp_path, tiny_model):
+    make_corpus(tmp_path / "toy", num_speakers=3, repetitions=1)
+    extract(model=tiny_model("wav2vec2"), name="states", data=tmp_path / "toy", pool=True)
+    extract(model=tiny_model("wav2vec2"), name="full", data=tmp_path / "toy", store="float32", egemaps=False)
+    message = (
+        r"^states holds statistics alone \(--pool\), but head 'ffn' is trained on frames unless it sees one layer "
+        r"\(--layers last\) and no --max-frames; train on --pooling mean, or extract into a store of another --name"
+    )
+    short = {"head": "ffn", "seeds": [1], "training": {"max_epochs": 2}}
+    for options in ({}, {"layers": "0,2"}, {"layers": "last", "max_frames": 10}):
+        with pytest.raises(StoreError, match=message):
+            fit(features=["states"], **options, **short)
+    found, expected = (fit(features=[name], layers="last", **short).predictions() for name in ("states", "full"))
+    assert found.equals(expected)
+    # with descriptors beside them, of which there are statistics too
+    assert fit(features=["states", "egemaps"], layers="last", **short).config["pooling"] == "mean+max"
+
+
 def test_info_says_so(run, capsys, monkeypatch):
     folder = run(egemaps=False).cache / "pooled"
     capsys.readouterr()

@@ -39,7 +39,9 @@ assert open is featcache.open and fit is featcache.fit
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
-@pytest.mark.parametrize("function", [featcache.extract, featcache.fit, featcache.sweep, featcache.run_pipeline])
+@pytest.mark.parametrize(
+    "function", [featcache.extract, featcache.fit, featcache.sweep, featcache.run_pipeline, featcache.transcribe]
+)
 def test_functions_take_keywords_only_with_types_and_a_docstring_for_each(function):
     signature = inspect.signature(function)
     assert signature.return_annotation is not inspect.Signature.empty
@@ -53,7 +55,10 @@ def test_functions_take_keywords_only_with_types_and_a_docstring_for_each(functi
 SINGULAR = {"heads": "head", "norms": "norm"}
 
 
-@pytest.mark.parametrize(("name", "function"), [("extract", featcache.extract), ("fit", featcache.sweep)])
+@pytest.mark.parametrize(
+    ("name", "function"),
+    [("extract", featcache.extract), ("fit", featcache.sweep), ("transcribe", featcache.transcribe)],
+)
 def test_the_command_has_the_defaults_of_the_function(name, function):
     command = inspect.signature(getattr(cli, name)).parameters
     # Python runs on the processor unless told otherwise, the command finds a GPU; seeds are counted by the command

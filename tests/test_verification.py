@@ -61,6 +61,16 @@ def test_options_that_change_numbers_are_taken_over(store, corpus, model):
     assert all(deviation.within for deviation in recompute(FeatureStore(folder), corpus, 3, model=model))
 
 
+def test_pruned_models_are_recomputed_pruned(store, corpus, model):
+    folder = store(num_blocks=2, weights="random")
+    deviations = recompute(FeatureStore(folder), corpus, 3, model=model)
+    assert [deviation.layer for deviation in deviations] == ["0", "1", "2"]
+    assert all(deviation.within for deviation in deviations)
+    assert FeatureStore(folder).num_blocks == 2
+    with pytest.raises(StoreError, match="num_blocks"):
+        store(weights="random")
+
+
 DATASETS = ["hidden_states", "statistics/count", "statistics/mean", "statistics/m2", "statistics/max", "utterances"]
 
 

@@ -11,7 +11,8 @@ in a shard                  shape, dtype                               meaning
                             float16 (or float32, int8)                 a layer is one stretch of the file
 ``/frames``                 (total_frames, hidden_size), float32       instead of it, where there is one layer
 ``/utterances``             (num_utterances,) table                    ``id``, ``first_frame``, ``num_frames``,
-                                                                       ``duration`` (s), ``audio_sha256``,
+                                                                       ``duration`` (s; NaN for words),
+                                                                       ``audio_sha256`` (of words: of the text),
                                                                        ``start`` and ``end`` (s; NaN: not given)
 ``/statistics/count``       (num_utterances,) int64                    number of frames
 ``/statistics/mean``        (num_utterances, num_layers, hidden_size)  mean over the frames, float32
@@ -127,7 +128,7 @@ def attributes(description: Description, storage_dtype: str, *, pool: bool = Fal
         "hidden_size": description.hidden_size,
         "frame_shift": np.nan if description.frame_shift is None else description.frame_shift,
         "sampling_rate": description.sampling_rate or 0,
-        "channel": description.channel,
+        "channel": description.channel or "",
         "storage_dtype": storage_dtype,
     }
 
@@ -144,7 +145,7 @@ def description_of(attributes: dict[str, Any]) -> Description:
         hidden_size=attributes["hidden_size"],
         frame_shift=None if np.isnan(frame_shift) else frame_shift,
         sampling_rate=attributes["sampling_rate"] or None,
-        channel=attributes["channel"],
+        channel=attributes["channel"] or None,
         max_seconds=settings.get("max_seconds"),
         settings=settings,
         provenance={name: value for name, value in attributes.items() if name not in own},

@@ -128,6 +128,16 @@ class FeatureStore(Mapping[str, npt.NDArray[np.float32]]):
         return int(self.metadata["hidden_size"])
 
     @property
+    def is_of_words(self) -> bool:
+        """Whether its frames are the tokens of transcripts, and not steps in time."""
+        return bool(self.metadata["extractor"] == "text")
+
+    @property
+    def has_frames(self) -> bool:
+        """Whether an utterance has frames, be they steps in time or tokens, and not a single vector (functionals)."""
+        return not (np.isnan(self.frame_shift) and self.metadata["extractor"] == "egemaps")
+
+    @property
     def num_blocks(self) -> int:
         """Transformer blocks of the model, so that ``last`` is layer ``num_blocks``; 0 without layers."""
         return int(self.metadata.get("num_blocks", 0))

@@ -13,6 +13,7 @@ from featcache.corpora.folder import FOLDER, MANIFEST, find_reader
 from featcache.corpora.iemocap import IEMOCAP
 from featcache.corpora.meld import MELD
 from featcache.corpora.msp_improv import MSP_IMPROV
+from featcache.corpora.msp_podcast import MSP_PODCAST
 from featcache.corpora.ravdess import RAVDESS
 from featcache.corpora.savee import SAVEE
 from featcache.corpora.shemo import SHEMO
@@ -28,6 +29,7 @@ NAMED: tuple[NamedCorpus, ...] = (
     IEMOCAP,
     MELD,
     MSP_IMPROV,
+    MSP_PODCAST,
     RAVDESS,
     SAVEE,
     SHEMO,

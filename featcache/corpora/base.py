@@ -1,5 +1,6 @@
 """Folder of audio → Manifest: what every corpus has in common."""
 
+import math
 import os
 import re
 from abc import ABC, abstractmethod
@@ -105,7 +106,7 @@ class NamedCorpus(Corpus):
 
         Raises:
             CorpusError: not a folder; no file is named as in this corpus, or some have codes that it does not have;
-                label files that are missing, or that say what cannot be.
+                label files that are missing, or that say what cannot be, such as a number out of its range.
             ManifestError: two different files bear the same name.
         """
         paths = audio_files(path) if paths is None else paths
@@ -144,6 +145,7 @@ class NamedCorpus(Corpus):
                 f"{path}: the label files of {self.title} name none of the {len(copies)} utterances found there; "
                 "check that audio and labels are of one release"
             )
+        _check_numbers(path, utterances, self.dimensions)
         kept = {utterance.utterance_id for utterance in utterances}
         ignored += [first.path for utterance_id, (first, *_) in copies.items() if utterance_id not in kept]
         return CorpusFiles(
@@ -153,6 +155,25 @@ class NamedCorpus(Corpus):
             ignored=tuple(sorted(ignored)),
             missing=tuple(missing),
         )
+
+
+def _check_numbers(path: Path, utterances: Sequence[Utterance], dimensions: Mapping[str, tuple[float, float]]) -> None:
+    strange = [
+        f"{utterance.utterance_id!r} has {name} {utterance.labels[name]!r}, expected a number from {low:g} to {high:g}"
+        for utterance in utterances
+        for name, (low, high) in dimensions.items()
+        if utterance.labels.get(name, "") != "" and not low <= _number(utterance.labels[name]) <= high
+    ]
+    if strange:
+        others = f" (and {len(strange) - 1} more)" if strange[1:] else ""
+        raise CorpusError(f"{path}: {strange[0]}{others}; fetch the label files again, or empty the field")
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def named(name: str, flags: re.RegexFlag = re.NOFLAG) -> re.Pattern[str]:

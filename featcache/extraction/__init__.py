@@ -3,10 +3,10 @@
 What is to be done is planned first: utterances that are stored already are left out, the rest is cut, in the
 manifest's order, into groups that make a shard each. Threads take the utterances of a group through decoding,
 resampling and every extractor, while finished groups are written: each utterance is decoded once, whatever it feeds.
+A text encoder reads the transcripts instead, and nothing is decoded.
 Utterances that are computed in windows are decoded for each store, window by window, and wait in spools on the disk.
 """
 
-import json
 import logging
 import os
 import time
@@ -20,19 +20,20 @@ from featcache.cache.layout import is_pooled, settings_of
 from featcache.cache.locks import finishing, locked
 from featcache.cache.shards import read_catalogue, shard_numbers
 from featcache.cache.writer import StoreWriter
-from featcache.corpora import CorpusFiles, read_corpus
-from featcache.errors import AudioError, ClusterError, CorpusError, StoreError, listed
+from featcache.errors import AudioError, ClusterError, ModelError, StoreError
 from featcache.extraction.cluster import ClusterRun
-from featcache.extraction.plan import Item, Plan, Target, default_batch_seconds, default_workers, make_plan, tell_size
-from featcache.extraction.report import ExtractionReport, summarise_report, write_failures
+from featcache.extraction.place import find_place, keep_manifest
+from featcache.extraction.plan import Item, Plan, Target, default_workers, make_plan, tell_size
+from featcache.extraction.report import ExtractionReport, Failure, summarise_report, write_failures
 from featcache.extraction.run import Run
+from featcache.extraction.source import source_of
 from featcache.extraction.worker import recipe_of
 from featcache.extractors import DESCRIPTORS, create_extractor, made_with, store_name, usable_devices
 from featcache.extractors.base import CHUNK_OPTIONS, Extractor
-from featcache.files import replace_file
-from featcache.manifest import Manifest, Utterance
+from featcache.manifest import Utterance
 from featcache.scheduler import connected
 from featcache.threads import one_thread_each
+from featcache.words import MANIFEST, made_by, read_words
 from featcache.workspace import Workspace
 
 __all__ = ["ExtractionReport", "extract", "summarise_report"]
@@ -44,7 +45,9 @@ StorageDtype = Literal["float16", "float32", "int8"]
 
 def extract(
     *,
-    model: str = "wav2vec2-base",
+    model: str | None = None,
+    text: str | None = None,
+    transcripts: str | None = None,
     corpus: str | None = None,
     data: str | os.PathLike[str] | None = None,
     egemaps: bool = True,
@@ -66,11 +69,15 @@ def extract(
     """Run a frozen extractor over a corpus and keep its features.
 
     Args:
-        model: ``egemaps``, ``egemaps-functionals``, ``spectrogram``, a short model name, a Hugging Face id or a folder.
+        model: ``egemaps``, ``egemaps-functionals``, ``spectrogram``, a short model name, a Hugging Face id or a folder;
+            ``wav2vec2-base`` by default.
+        text: In place of a model of speech, an encoder of text, which reads the utterances' transcripts: a short name,
+            a Hugging Face id or a folder. No audio is read, and a cache that has a manifest needs none.
+        transcripts: For ``text``: the name of a machine's transcripts in the cache, in place of the manifest's.
         corpus: Name under ``data/corpora``; may be left out when there is one.
         data: The corpus's folder, or a manifest as CSV, when it lies elsewhere.
         egemaps: Whether a model's extraction fills the store ``egemaps`` as well, from the same decoded audio.
-        name: Name of the store; by default the model's.
+        name: Name of the store; by default the model's, with that of a machine's transcripts after it.
         store: ``float16`` (the default for models), ``float32`` (always used for descriptors) or ``int8``, half of
             float16's bytes.
         pool: Keep the statistics of each utterance alone: mean, deviation and maximum of every layer, without frames.
@@ -88,36 +95,39 @@ def extract(
         scheduler: Address of a Dask scheduler, such as ``tcp://host:8786``, whose workers do the work on their own
             ``device``. They read the audio and write the stores under the same paths as this process.
         home: Where everything lives; by default ``$FEATCACHE_HOME``, or ``data``.
-        options: Fields of the extractor's configuration: ``weights``, ``revision``, ``layers``, ``do_normalize``
+        options: Fields of the extractor's configuration: ``weights``, ``revision``, ``num_blocks``, ``layers``, …
             of :class:`~featcache.extractors.ssl.SSLConfig`; ``window``, ``hop``, ``n_fft``, … of the others;
-            ``max_seconds``, ``chunk_seconds`` and ``overlap_seconds`` of all.
+            ``max_seconds``, ``chunk_seconds`` and ``overlap_seconds`` of all. For ``text`` those of
+            :class:`~featcache.extractors.text.TextConfig`: ``weights``, ``revision``, ``layers``, ``precision``.
 
     Raises:
         FeatcacheError: no or several corpora; an unknown model; a store with other settings, or in use by another
             process; too little disk space; with ``strict``, an utterance that fails; a cluster that cannot be reached
             or whose workers differ. Everything written before is kept.
     """
-    workspace = Workspace.at(home)
-    corpus_name, folder = workspace.find_corpus(corpus, None if data is None else Path(data))
-    files = read_corpus(folder)
-    if files.ignored:
-        log.warning(
-            "%d audio files are not part of the corpus and are left out: %s", len(files.ignored), listed(files.ignored)
-        )
-    cache = workspace.cache(corpus_name)
-    part = _part(shard_index, num_shards, scheduler)
-    requested = list(files.manifest.limited(limit))
-    wanted = requested[shard_index::num_shards]
+    asked = model or text or "wav2vec2-base"
+    _check_options(model, text, transcripts, batch_seconds)
     if pool and store:
         raise StoreError(f"--store {store} and --pool exclude each other: statistics are always float32; leave out one")
-    recipes = {name or store_name(model): recipe_of(model, options, "cpu" if model in DESCRIPTORS else device)}
+    workspace = Workspace.at(home)
+    place = find_place(workspace, corpus, None if data is None else Path(data), audio=text is None)
+    cache = place.cache
+    part = _part(shard_index, num_shards, scheduler)
+    requested = list(place.manifest.limited(limit))
+    readable = wanted = requested[shard_index::num_shards]
+    if text is not None:
+        words = read_words(cache, place.manifest, transcripts)
+        readable = [words[u.utterance_id] for u in wanted if u.utterance_id in words]
+        options = {**options, **_of_text(cache, transcripts)}
+        name, egemaps = name or "-".join(filter(None, (store_name(text), transcripts))), False
+    recipes = {name or store_name(asked): recipe_of(asked, options, "cpu" if asked in DESCRIPTORS else device)}
     pooled = dict.fromkeys(recipes, pool)
-    if egemaps and model not in DESCRIPTORS and "egemaps" not in recipes:
+    if egemaps and asked not in DESCRIPTORS and "egemaps" not in recipes:
         beside = _beside(cache / "egemaps", options, pool)
         recipes["egemaps"], pooled["egemaps"] = recipe_of("egemaps", beside.options, "cpu"), beside.pool
     # the workers of a cluster use their own devices
-    device = "cpu" if model in DESCRIPTORS or scheduler is not None else usable_devices(device)
-    log.info("loading %s", model)
+    device = "cpu" if asked in DESCRIPTORS or scheduler is not None else usable_devices(device)
+    log.info("loading %s", asked)
     models = {
         key: create_extractor(recipe.model, device=device, **dict(recipe.options)) for key, recipe in recipes.items()
     }
@@ -142,34 +152,58 @@ def extract(
             )
             for key, extractor in models.items()
         ]
-        plan = make_plan(targets, files.root, wanted, workers)
-        tell_size(plan, targets, cache)
+        source = source_of(targets[0].extractor.description, place.root)
+        plan = make_plan(targets, source, readable, workers)
+        tell_size(plan, targets, source, cache)
         if dry_run:
             return _report(cache, targets, plan, plan.items, wanted, interrupted=False, seconds=0.0)
-        _keep_manifest(cache, files)
+        if place.files is not None:
+            keep_manifest(cache, place.files)
+        targets[0].failures |= _untranscribed(targets[0].name, transcripts, wanted, readable)
         start = time.perf_counter()
         run: Run | ClusterRun
         if client is not None:
-            run = ClusterRun(client, targets, recipes, files.root, plan, batch_seconds=batch_seconds, strict=strict)
+            run = ClusterRun(client, targets, recipes, source, plan, batch_length=batch_seconds, strict=strict)
         else:
-            seconds_together = default_batch_seconds(device) if batch_seconds is None else batch_seconds
-            run = Run(targets, files.root, plan, workers=workers, batch_seconds=seconds_together, strict=strict)
+            together = source.batch_length(device) if batch_seconds is None else batch_seconds
+            run = Run(targets, source, plan, workers=workers, batch_length=together, strict=strict)
         with one_thread_each():
             interrupted = run.to_the_end()
-        for target in targets:
-            with finishing(target.writer.folder):
-                tried = {utterance.utterance_id for utterance in wanted}
-                failed = write_failures(target.writer.folder, list(target.failures.values()), tried)
-                target.writer.finish([utterance.utterance_id for utterance in requested], failed=failed)
+        _finish(targets, wanted, requested)
         done = [item for item in plan.items if item.utterance.utterance_id in run.extracted]
         seconds = time.perf_counter() - start
-        report = _report(cache, targets, plan, done, wanted, interrupted=interrupted, seconds=seconds)
-    if report.failures and not any(target.writer.entries() for target in targets):
-        first = report.failures[0]
-        raise AudioError(
-            f"none of the {len(wanted)} utterances could be extracted; {first.utterance_id!r}: {first.reason}"
-        )
-    return report
+        return _report(cache, targets, plan, done, wanted, interrupted=interrupted, seconds=seconds)
+
+
+def _check_options(model: str | None, text: str | None, transcripts: str | None, batch_seconds: float | None) -> None:
+    if text is None:
+        if transcripts is not None:
+            raise ModelError("--transcripts says what a model of text reads; name one with --text")
+        return
+    if model is not None:
+        raise ModelError(f"--model {model} reads audio and --text {text} words; extract one after the other")
+    if batch_seconds is not None:
+        raise ModelError(f"--batch-seconds does not apply to {text!r}, which reads no audio")
+
+
+def _of_text(cache: Path, transcripts: str | None) -> dict[str, Any]:
+    """The options of an extractor that say whose transcripts it reads."""
+    if transcripts is None:
+        return {"text": True, "transcripts": MANIFEST}
+    return {"text": True, "transcripts": transcripts, "transcripts_made_by": made_by(cache, transcripts)}
+
+
+def _untranscribed(
+    store: str, transcripts: str | None, wanted: Sequence[Utterance], readable: Sequence[Utterance]
+) -> dict[str, Failure]:
+    """The failures of utterances that a machine has no transcript of, be it an empty one."""
+    there = {utterance.utterance_id for utterance in readable}
+    reason = f"the transcripts {transcripts!r} lack it"
+    return {
+        u.utterance_id: Failure(store=store, utterance_id=u.utterance_id, path=u.path, reason=reason)
+        for u in wanted
+        if u.utterance_id not in there
+    }
 
 
 def _part(shard_index: int, num_shards: int, scheduler: str | None) -> tuple[int, int]:
@@ -203,15 +237,19 @@ def _beside(folder: Path, options: dict[str, Any], pool: bool) -> _Beside:
     return _Beside(options=in_use, pool=is_pooled(attributes))
 
 
-def _keep_manifest(cache: Path, files: CorpusFiles) -> None:
-    path = cache / "manifest.csv"
-    if path.exists() and not set(Manifest.read(path).utterance_ids) & set(files.manifest.utterance_ids):
-        raise CorpusError(
-            f"{cache} is the cache of another corpus: it has none of the utterances of {files.root}; "
-            "give this one another name with --corpus"
+def _finish(targets: Sequence[Target], wanted: Sequence[Utterance], requested: Sequence[Utterance]) -> None:
+    """List what failed, write the indexes, and refuse to have extracted nothing at all."""
+    for target in targets:
+        with finishing(target.writer.folder):
+            tried = {utterance.utterance_id for utterance in wanted}
+            failed = write_failures(target.writer.folder, list(target.failures.values()), tried)
+            target.writer.finish([utterance.utterance_id for utterance in requested], failed=failed)
+    failures = [failure for target in targets for failure in target.failures.values()]
+    if failures and not any(target.writer.entries() for target in targets):
+        first = failures[0]
+        raise AudioError(
+            f"none of the {len(wanted)} utterances could be extracted; {first.utterance_id!r}: {first.reason}"
         )
-    files.manifest.write(path)
-    replace_file(cache / "corpus.json", json.dumps({"corpus": files.corpus.name}).encode())
 
 
 def _report(
@@ -224,13 +262,16 @@ def _report(
     interrupted: bool,
     seconds: float,
 ) -> ExtractionReport:
+    length = sum(item.length for item in done)
+    reads_words = any(target.extractor.description.tokenise for target in targets)
     return ExtractionReport(
         cache=cache,
         stores=tuple(target.name for target in targets),
         num_utterances=len(wanted),
         num_extracted=len(done),
         planned_bytes=plan.bytes,
-        audio_seconds=sum(item.seconds for item in done),
+        audio_seconds=0.0 if reads_words else length,
+        num_tokens=int(length) if reads_words else 0,
         seconds=seconds,
         interrupted=interrupted,
         failures=tuple(failure for target in targets for failure in target.failures.values()),

@@ -7,14 +7,14 @@ out before, so that a task that is done again, because its worker was lost, writ
 import logging
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from featcache.errors import ClusterError, listed
 from featcache.extraction.plan import Plan, Target, groups
+from featcache.extraction.source import Source
 from featcache.extraction.worker import RUNNING, STOPPING, Done, Group, Job, Recipe, Store, do_group, settings_text
 from featcache.files import remove_unfinished, replace_file
-from featcache.progress import progress, real_time
+from featcache.progress import progress
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -30,18 +30,19 @@ class ClusterRun:
         client: "Client",
         targets: Sequence[Target],
         recipes: Mapping[str, Recipe],
-        root: Path,
+        source: Source,
         plan: Plan,
         *,
-        batch_seconds: float | None,
+        batch_length: float | None,
         strict: bool,
     ) -> None:
         self._client = client
         self._targets = targets
         self._plan = plan
+        self._source = source
         self._id = uuid.uuid4().hex
         self._job = Job(
-            root=root.absolute(),
+            root=source.root.absolute(),
             marker=targets[0].writer.folder.absolute() / f".job-{self._id}.tmp",
             stores=tuple(
                 Store(
@@ -54,7 +55,7 @@ class ClusterRun:
                 )
                 for target in targets
             ),
-            batch_seconds=batch_seconds,
+            batch_length=batch_length,
             strict=strict,
         )
         self.extracted: set[str] = set()
@@ -73,12 +74,12 @@ class ClusterRun:
         pending: dict[Future[Done | None], Group] = {}
         try:
             try:
-                with progress(title, self._plan.seconds, rate=real_time) as advance:
+                with progress(title, self._plan.length, rate=self._source.rate) as advance:
                     for number, group in enumerate(self._groups()):
                         key = f"extract-{self._id}-{number}"
                         pending[self._client.submit(do_group, self._job, group, key=key, pure=False)] = group
                     for group in self._collect(pending):
-                        advance(sum(item.seconds for item in group.items))
+                        advance(sum(item.length for item in group.items))
                 return False
             except KeyboardInterrupt:
                 log.warning("stopping: what is under way is finished and written first")
@@ -95,7 +96,7 @@ class ClusterRun:
 
     def _groups(self) -> Iterator[Group]:
         numbers = {target.name: target.writer.next_number() for target in self._targets}
-        for items in groups(self._plan.items):
+        for items in groups(self._plan.items, self._source):
             ids = {item.utterance.utterance_id for item in items}
             todo = {target.name: target.todo & ids for target in self._targets}
             yield Group(items=items, todo=todo, numbers=dict(numbers))

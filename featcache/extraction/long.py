@@ -42,7 +42,7 @@ def record_in_windows(
             utterance_id=item.utterance.utterance_id,
             statistics=features.finish(statistics.result()),
             features=features.spool,
-            duration=item.seconds,
+            duration=item.length,
             audio_sha256=audio_sha256,
             start=item.utterance.start,
             end=item.utterance.end,

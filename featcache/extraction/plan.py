@@ -16,10 +16,10 @@ from featcache import audio
 from featcache.cache.layout import statistics_of
 from featcache.cache.spool import bytes_on_disk, spool_dtype
 from featcache.cache.writer import StoreWriter
-from featcache.errors import AudioError, StoreError
+from featcache.errors import StoreError
 from featcache.extraction.report import Failure, format_bytes
+from featcache.extraction.source import Source
 from featcache.extractors.base import Extractor
-from featcache.files import sha256_of_file
 from featcache.manifest import Utterance
 from featcache.threads import available_cores
 
@@ -28,8 +28,6 @@ log = logging.getLogger(__name__)
 # A shard is what a crash may cost: half a minute of a base model's work on two cores.
 SHARD_BYTES = 128 * 2**20
 SHARD_UTTERANCES = 256
-# Where little of each utterance is kept, bytes do not tell how much work a shard is.
-SHARD_SECONDS = 3600.0
 # An utterance's rows in the tables of shard and index, and its part of what HDF5 adds: as found in full shards.
 ROW_BYTES = 470
 
@@ -60,8 +58,8 @@ class Target:
         """What an utterance will take on the disk, its statistics included.
 
         Args:
-            num_samples: Of the utterance in its file.
-            sampling_rate: Of the file, in Hz.
+            num_samples: Of the utterance in its file, or its tokens.
+            sampling_rate: Of the file, in Hz, or 1.
         """
         description = self.extractor.description
         rate = description.sampling_rate or sampling_rate
@@ -93,10 +91,10 @@ class Size:
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
-    """An utterance that some stores lack."""
+    """An utterance that some stores lack; its length is in seconds or in tokens, as the source has it."""
 
     utterance: Utterance
-    seconds: float
+    length: float
     bytes: int
     spooled: int = 0
 
@@ -109,35 +107,35 @@ class Plan:
         items: In the manifest's order.
         bytes: What it will take on the disk.
         spooled: What long utterances that are under way take beside that, at most.
-        seconds: Length of the audio.
+        length: Of all items, in seconds or tokens.
     """
 
     items: list[Item]
     bytes: int
     spooled: int
-    seconds: float
+    length: float
 
 
-def make_plan(targets: Sequence[Target], root: Path, wanted: Sequence[Utterance], workers: int) -> Plan:
+def make_plan(targets: Sequence[Target], source: Source, wanted: Sequence[Utterance], workers: int) -> Plan:
     """Find out what is missing, changed or unreadable, from headers and checksums alone."""
     stored = {target.name: target.writer.entries() for target in targets}
     kept = [u for u in wanted if any(u.utterance_id in entries for entries in stored.values())]
     with ThreadPoolExecutor(workers) as pool:
-        paths = sorted({utterance.path for utterance in kept})
-        checksums = dict(zip(paths, pool.map(lambda path: checksum_of(root / path), paths), strict=True))
+        keys = sorted({source.key(utterance) for utterance in kept})
+        checksums = dict(zip(keys, pool.map(source.checksum, keys), strict=True))
         changed = 0
         for target in targets:
             for utterance in wanted:
                 entry = stored[target.name].get(utterance.utterance_id)
                 if entry is None:
                     target.todo.add(utterance.utterance_id)
-                elif not is_same(entry, utterance, checksums[utterance.path]):
+                elif not is_same(entry, utterance, checksums[source.key(utterance)]):
                     target.todo.add(utterance.utterance_id)
                     changed += 1
         if changed:
-            log.warning("audio changed since it was extracted: %d stored utterances are extracted again", changed)
+            log.warning("%s: %d stored utterances are extracted again", source.changed(), changed)
         todo = [u for u in wanted if any(u.utterance_id in target.todo for target in targets)]
-        headers = list(pool.map(lambda utterance: _probe(root, utterance), todo))
+        headers = list(pool.map(source.probe, todo))
     items = []
     for utterance, header in zip(todo, headers, strict=True):
         num_samples, rate = header
@@ -145,7 +143,7 @@ def make_plan(targets: Sequence[Target], root: Path, wanted: Sequence[Utterance]
         items.append(
             Item(
                 utterance=utterance,
-                seconds=num_samples / rate,
+                length=num_samples / rate,
                 bytes=sum(size.stored for size in sizes),
                 spooled=sum(size.spooled for size in sizes),
             )
@@ -153,36 +151,31 @@ def make_plan(targets: Sequence[Target], root: Path, wanted: Sequence[Utterance]
     return Plan(
         items=items,
         bytes=sum(item.bytes for item in items),
-        spooled=_spooled_at_once(items, workers),
-        seconds=sum(item.seconds for item in items),
+        spooled=_spooled_at_once(items, source, workers),
+        length=sum(item.length for item in items),
     )
 
 
-def _spooled_at_once(items: Sequence[Item], workers: int) -> int:
+def _spooled_at_once(items: Sequence[Item], source: Source, workers: int) -> int:
     """The largest of what is being computed, and the largest group, which waits to be written."""
     largest = heapq.nlargest(workers, (item.spooled for item in items))
-    return sum(largest) + max((sum(item.spooled for item in group) for group in groups(items)), default=0)
+    return sum(largest) + max((sum(item.spooled for item in group) for group in groups(items, source)), default=0)
 
 
-def groups(items: Iterable[Item]) -> Iterator[list[Item]]:
+def groups(items: Iterable[Item], source: Source) -> Iterator[list[Item]]:
     """Cut a plan into what makes a shard each."""
     group: list[Item] = []
-    size, seconds = 0, 0.0
+    size, length = 0, 0.0
     for item in items:
-        full = size + item.bytes > SHARD_BYTES or seconds + item.seconds > SHARD_SECONDS
+        full = size + item.bytes > SHARD_BYTES or length + item.length > source.shard_length
         if group and (full or len(group) == SHARD_UTTERANCES):
             yield group
-            group, size, seconds = [], 0, 0.0
+            group, size, length = [], 0, 0.0
         group.append(item)
         size += item.bytes
-        seconds += item.seconds
+        length += item.length
     if group:
         yield group
-
-
-def default_batch_seconds(device: str) -> float:
-    """One utterance at a time on a processor, where padding costs time; two minutes of audio on a GPU."""
-    return 0.0 if set(device.split(",")) == {"cpu"} else 120.0
 
 
 def default_workers(device: str) -> int:
@@ -191,11 +184,11 @@ def default_workers(device: str) -> int:
     return max(available_cores(), 3 * num_devices if num_devices > 1 else 1)
 
 
-def pack(group: Sequence[Item], batch_seconds: float) -> Iterator[list[Item]]:
+def pack(group: Sequence[Item], batch_length: float) -> Iterator[list[Item]]:
     """Utterances of like length together, as many as fit when all are padded to the longest."""
     batch: list[Item] = []
-    for item in sorted(group, key=lambda item: item.seconds) if batch_seconds else group:
-        if batch and item.seconds * (len(batch) + 1) > batch_seconds:
+    for item in sorted(group, key=lambda item: item.length) if batch_length else group:
+        if batch and item.length * (len(batch) + 1) > batch_length:
             yield batch
             batch = []
         batch.append(item)
@@ -203,23 +196,25 @@ def pack(group: Sequence[Item], batch_seconds: float) -> Iterator[list[Item]]:
         yield batch
 
 
-def tell_size(plan: Plan, targets: Sequence[Target], cache: Path) -> None:
+def tell_size(plan: Plan, targets: Sequence[Target], source: Source, cache: Path) -> None:
     """Say what will be written and what will be cut, and refuse what does not fit."""
     for target in targets:
         most = target.extractor.description.max_seconds
-        cut = sum(most is not None and item.seconds > most for item in plan.items)
+        cut = sum(most is not None and item.length > most for item in plan.items)
         if cut:
             log.warning("%s: of %d utterances only the first %g s are used", target.name, cut, most)
-        windows = sum(target.extractor.description.in_windows(item.seconds) for item in plan.items)
+        windows = sum(target.extractor.description.in_windows(item.length) for item in plan.items)
         if windows:
             log.info("%s: %d long utterances are computed in windows", target.name, windows)
         log.info("%s: %d utterances to extract, %d there", target.name, len(target.todo), len(target.writer.entries()))
     if not plan.items:
         return
+    for warning in source.warnings([i.utterance for i in plan.items], [i.length for i in plan.items]):
+        log.warning("%s", warning)
     existing = next(folder for folder in (cache, *cache.resolve().parents) if folder.is_dir())
     free = shutil.disk_usage(existing).free
     log.info(
-        "%.0f s of audio will take %s on disk (%s free)", plan.seconds, format_bytes(plan.bytes), format_bytes(free)
+        "%s will take %s on disk (%s free)", source.told(plan.length), format_bytes(plan.bytes), format_bytes(free)
     )
     needed = plan.bytes + plan.spooled
     if needed > free:
@@ -230,23 +225,8 @@ def tell_size(plan: Plan, targets: Sequence[Target], cache: Path) -> None:
 
 
 def is_same(entry: Any, utterance: Utterance, checksum: str | None) -> bool:
-    """Whether what is stored is of this stretch of this audio; audio that is gone has no checksum."""
+    """Whether what is stored is of this stretch of this audio, or these words; audio that is gone has no checksum."""
     times = [np.nan if seconds is None else seconds for seconds in (utterance.start, utterance.end)]
     same_stretch = np.array_equal([entry["start"], entry["end"]], times, equal_nan=True)
     # audio that has gone away since leaves what was extracted from it valid
     return same_stretch and checksum in (None, entry["audio_sha256"])
-
-
-def checksum_of(path: Path) -> str | None:
-    """The SHA-256 of an audio file; None where there is none."""
-    try:
-        return sha256_of_file(path)
-    except OSError:
-        return None
-
-
-def _probe(root: Path, utterance: Utterance) -> tuple[int, int]:
-    try:
-        return audio.probe(root, utterance)
-    except AudioError:  # told, with its reason, when its turn comes
-        return 0, 1

@@ -32,6 +32,7 @@ class ExtractionReport:
         num_extracted: How many were computed now, for at least one store; the others were there.
         planned_bytes: What was to be written, as told at the start.
         audio_seconds: Length of the audio that was computed now.
+        num_tokens: How many were computed now, of an extractor that reads words.
         seconds: Time that took.
         interrupted: Whether Ctrl-C ended it early.
         failures: What could not be extracted.
@@ -43,6 +44,7 @@ class ExtractionReport:
     num_extracted: int
     planned_bytes: int
     audio_seconds: float
+    num_tokens: int
     seconds: float
     interrupted: bool
     failures: tuple[Failure, ...]
@@ -54,10 +56,13 @@ def summarise_report(report: ExtractionReport) -> str:
     if not (report.num_extracted or report.failures or report.interrupted):
         lines.append(f"nothing to do: all {report.num_utterances} utterances are there")
     else:
-        rate = report.audio_seconds / max(report.seconds, 1e-9)
+        done, seconds = f"{report.audio_seconds:.0f} s of audio", max(report.seconds, 1e-9)
+        rate = f"{report.audio_seconds / seconds:.1f} x real time"
+        if report.num_tokens:
+            done, rate = f"{report.num_tokens} tokens", f"{report.num_tokens / seconds:.0f} tokens/s"
         lines.append(
-            f"{report.num_extracted} of {report.num_utterances} utterances extracted, {report.audio_seconds:.0f} s of "
-            f"audio in {report.seconds:.0f} s ({rate:.1f} x real time)"
+            f"{report.num_extracted} of {report.num_utterances} utterances extracted, {done} in {report.seconds:.0f} s "
+            f"({rate})"
         )
     failed = {failure.utterance_id for failure in report.failures}
     if failed:

@@ -1,4 +1,4 @@
-"""Plan → shards: threads take utterances through decoding and every extractor while finished groups are written."""
+"""Plan → shards: threads take utterances through reading and every extractor while finished groups are written."""
 
 import logging
 import threading
@@ -6,9 +6,8 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
-from featcache import audio
+from featcache.audio import Recording
 from featcache.cache.quantise import quantise
 from featcache.cache.statistics import of_frames
 from featcache.cache.writer import Record, encode
@@ -16,9 +15,11 @@ from featcache.errors import AudioError, FeatureError
 from featcache.extraction.long import StoppedError, record_in_windows
 from featcache.extraction.plan import Item, Plan, Target, groups, pack
 from featcache.extraction.report import Failure
+from featcache.extraction.source import Source
 from featcache.extractors.base import Features, signal_for
 from featcache.machine import give_back
-from featcache.progress import progress, real_time
+from featcache.progress import progress
+from featcache.words import Words
 
 log = logging.getLogger(__name__)
 
@@ -41,21 +42,20 @@ class Run:
     def __init__(
         self,
         targets: Sequence[Target],
-        root: Path,
+        source: Source,
         plan: Plan,
         *,
         workers: int,
-        batch_seconds: float,
+        batch_length: float,
         strict: bool,
     ) -> None:
         self._targets = targets
-        self._root = root
+        self._source = source
         self._plan = plan
         self._workers = workers
-        self._batch_seconds = batch_seconds
+        self._batch_length = batch_length
         self._strict = strict
         self._stopping = threading.Event()
-        self._checksum = audio.Checksums()
         # what waits to be written takes no memory, but room on the disk
         self._ahead = workers if plan.spooled else BATCHES_AHEAD * workers
         self._position = {item.utterance.utterance_id: number for number, item in enumerate(plan.items)}
@@ -71,7 +71,7 @@ class Run:
         title = " + ".join(target.name for target in self._targets)
         with (
             ThreadPoolExecutor(self._workers, thread_name_prefix="extract") as pool,
-            progress(title, self._plan.seconds, rate=real_time) as advance,
+            progress(title, self._plan.length, rate=self._source.rate) as advance,
         ):
             try:
                 while True:
@@ -83,7 +83,7 @@ class Run:
                     outcomes = future.result()
                     pending.popleft()
                     done += outcomes
-                    advance(sum(outcome.item.seconds for outcome in outcomes))
+                    advance(sum(outcome.item.length for outcome in outcomes))
                     if last_of_group or self._stops(outcomes):
                         self._write(done)
                         done = []
@@ -104,7 +104,7 @@ class Run:
     def as_one_group(self) -> None:
         """Compute the whole plan in the calling thread, and write it as one shard of each store."""
         done: list[Outcome] = []
-        for batch in pack(self._plan.items, self._batch_seconds):
+        for batch in pack(self._plan.items, self._batch_length):
             outcomes = self._process(batch)
             done += outcomes
             if self._stops(outcomes):
@@ -116,44 +116,42 @@ class Run:
 
     def _batches(self) -> Iterator[tuple[list[Item], bool]]:
         """What goes through the extractors together, and whether it is the last of its group."""
-        for group in groups(self._plan.items):
-            batches = list(pack(group, self._batch_seconds))
+        for group in groups(self._plan.items, self._source):
+            batches = list(pack(group, self._batch_length))
             for number, batch in enumerate(batches, start=1):
                 yield batch, number == len(batches)
 
     def _process(self, items: Sequence[Item]) -> list[Outcome]:
         outcomes = [Outcome(item=item) for item in items]
-        recordings = {}
+        found = {}
         for outcome in outcomes:
             utterance = outcome.item.utterance
             targets = [target for target in self._targets if utterance.utterance_id in target.todo]
-            whole = [t for t in targets if not t.extractor.description.in_windows(outcome.item.seconds)]
+            whole = [t for t in targets if not t.extractor.description.in_windows(outcome.item.length)]
             for target in targets:
                 if target not in whole:
                     self._compute_in_windows(target, outcome)
             if not whole:
                 continue
             try:
-                recordings[utterance.utterance_id] = audio.read(
-                    self._root, utterance, max_seconds=_most_seconds(whole), checksum=self._checksum
-                )
+                found[utterance.utterance_id] = self._source.read(utterance, _most_seconds(whole))
             except AudioError as error:
                 outcome.reasons |= {target.name: str(error) for target in whole}
         for target in self._targets:
-            wanted = target.todo & recordings.keys()
+            wanted = target.todo & found.keys()
             todo = [
-                (outcome, recordings[outcome.item.utterance.utterance_id])
+                (outcome, found[outcome.item.utterance.utterance_id])
                 for outcome in outcomes
                 if outcome.item.utterance.utterance_id in wanted
-                and not target.extractor.description.in_windows(outcome.item.seconds)
+                and not target.extractor.description.in_windows(outcome.item.length)
             ]
             if not todo:
                 continue
-            for (outcome, recording), features in zip(todo, _extract(target, [r for _, r in todo]), strict=True):
+            for (outcome, read), features in zip(todo, _extract(target, [read for _, read in todo]), strict=True):
                 try:
                     if isinstance(features, AudioError):
                         raise features
-                    outcome.records[target.name] = _record(target, outcome.item, recording, features)
+                    outcome.records[target.name] = self._record(target, outcome.item, read, features)
                 except (AudioError, FeatureError) as error:
                     outcome.reasons[target.name] = str(error)
         return outcomes
@@ -161,14 +159,35 @@ class Run:
     def _compute_in_windows(self, target: Target, outcome: Outcome) -> None:
         item = outcome.item
         try:
-            sha256 = audio.checksum_of(self._root, item.utterance, self._checksum)
+            sha256 = self._source.sha256(item.utterance)
             outcome.records[target.name] = record_in_windows(
-                target, self._root, item, sha256, batch_seconds=self._batch_seconds, stopping=self._stopping
+                target, self._source.root, item, sha256, batch_seconds=self._batch_length, stopping=self._stopping
             )
         except StoppedError:
             return
         except (AudioError, FeatureError) as error:
             outcome.reasons[target.name] = str(error)
+
+    def _record(self, target: Target, item: Item, found: Recording | Words, features: Features) -> Record:
+        statistics = of_frames(features)
+        layer_names = target.extractor.description.layer_names
+        if target.writer.pool:
+            encode(features, "float32", layer_names)  # statistics of what is not finite are none
+            stored = None
+        elif target.writer.storage_dtype == "int8":
+            stored, step = quantise(encode(features, "float32", layer_names), statistics.mean)
+            statistics = replace(statistics, step=step)
+        else:
+            stored = encode(features, target.writer.storage_dtype, layer_names)
+        return Record(
+            utterance_id=item.utterance.utterance_id,
+            features=stored,
+            statistics=statistics,
+            duration=self._source.seconds(item.length) or found.duration,
+            audio_sha256=found.sha256,
+            start=item.utterance.start,
+            end=item.utterance.end,
+        )
 
     def _write(self, outcomes: Sequence[Outcome]) -> None:
         outcomes = sorted(outcomes, key=lambda outcome: self._position[outcome.item.utterance.utterance_id])
@@ -191,15 +210,15 @@ class Run:
             raise AudioError(f"utterance {failures[0].utterance_id!r}: {failures[0].reason} (stopped by --strict)")
 
 
-def _extract(target: Target, recordings: Sequence[audio.Recording]) -> list[Features | AudioError]:
+def _extract(target: Target, found: Sequence[Recording | Words]) -> list[Features | AudioError]:
     description = target.extractor.description
-    signals = [signal_for(description, recording) for recording in recordings]
+    signals = [signal_for(description, read) for read in found]
     try:
         return list(target.extractor.extract(signals))
     except AudioError as error:
-        if len(recordings) == 1:
+        if len(found) == 1:
             return [error]
-        return [result for recording in recordings for result in _extract(target, [recording])]
+        return [result for read in found for result in _extract(target, [read])]
 
 
 def _most_seconds(targets: Sequence[Target]) -> float | None:
@@ -207,25 +226,3 @@ def _most_seconds(targets: Sequence[Target]) -> float | None:
     limits = [target.extractor.description.max_seconds for target in targets]
     known = [seconds for seconds in limits if seconds is not None]
     return max(known) if len(known) == len(limits) else None
-
-
-def _record(target: Target, item: Item, recording: audio.Recording, features: Features) -> Record:
-    statistics = of_frames(features)
-    layer_names = target.extractor.description.layer_names
-    if target.writer.pool:
-        encode(features, "float32", layer_names)  # statistics of what is not finite are none
-        stored = None
-    elif target.writer.storage_dtype == "int8":
-        stored, step = quantise(encode(features, "float32", layer_names), statistics.mean)
-        statistics = replace(statistics, step=step)
-    else:
-        stored = encode(features, target.writer.storage_dtype, layer_names)
-    return Record(
-        utterance_id=item.utterance.utterance_id,
-        features=stored,
-        statistics=statistics,
-        duration=item.seconds or recording.duration,
-        audio_sha256=recording.sha256,
-        start=item.utterance.start,
-        end=item.utterance.end,
-    )

@@ -16,9 +16,10 @@ from featcache._version import __version__
 from featcache.cache import layout
 from featcache.cache.writer import StoreWriter
 from featcache.errors import ClusterError
-from featcache.extraction.plan import Item, Plan, Target, default_batch_seconds
+from featcache.extraction.plan import Item, Plan, Target
 from featcache.extraction.report import Failure
 from featcache.extraction.run import Run
+from featcache.extraction.source import source_of
 from featcache.extractors import DESCRIPTORS, create_extractor, usable_devices
 from featcache.extractors.base import Extractor
 from featcache.threads import keep_to_one_thread
@@ -62,7 +63,7 @@ class Job:
     root: Path
     marker: Path
     stores: tuple[Store, ...]
-    batch_seconds: float | None
+    batch_length: float | None
     strict: bool
     version: str = __version__
 
@@ -119,11 +120,12 @@ def do_group(job: Job, group: Group) -> Done | None:
             target.number = group.numbers[store.name]
             targets.append(target)
     keep_to_one_thread()
-    batch_seconds = job.batch_seconds
-    if batch_seconds is None:
-        batch_seconds = default_batch_seconds(usable_devices(job.stores[0].recipe.device))
-    plan = Plan(items=group.items, bytes=0, seconds=0.0, spooled=0)
-    run = Run(targets, job.root, plan, workers=1, batch_seconds=batch_seconds, strict=job.strict)
+    source = source_of(targets[0].extractor.description, job.root)
+    batch_length = job.batch_length
+    if batch_length is None:
+        batch_length = source.batch_length(usable_devices(job.stores[0].recipe.device))
+    plan = Plan(items=group.items, bytes=0, length=0.0, spooled=0)
+    run = Run(targets, source, plan, workers=1, batch_length=batch_length, strict=job.strict)
     run.as_one_group()
     return Done(
         extracted=run.extracted, failures=[failure for target in targets for failure in target.failures.values()]

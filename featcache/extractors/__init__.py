@@ -1,12 +1,15 @@
-"""Signal → features: self-supervised speech models, eGeMAPS, spectrograms."""
+"""Signal or text → features: self-supervised speech models, eGeMAPS, spectrograms, text encoders."""
 
 from dataclasses import fields
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from featcache.errors import ModelError
 from featcache.extractors.models import short_name
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from featcache.extractors.base import Extractor
 
 # Names that stand beside the models' in ``--model``.
@@ -18,11 +21,12 @@ def store_name(model: str) -> str:
     return model if model in DESCRIPTORS else short_name(model)
 
 
-def create_extractor(model: str, *, device: str = "cpu", **options: Any) -> "Extractor":
+def create_extractor(model: str, *, text: bool = False, device: str = "cpu", **options: Any) -> "Extractor":
     """Make an extractor.
 
     Args:
         model: One of :data:`DESCRIPTORS`, a short model name, a Hugging Face id or a folder.
+        text: Whether the model reads words, and not audio.
         device: Where models run, as torch names it; several, separated by commas, share the batches.
         options: Fields of the extractor's configuration; None leaves the default, ``sampling_rate=0`` is each
             file's own.
@@ -31,6 +35,12 @@ def create_extractor(model: str, *, device: str = "cpu", **options: Any) -> "Ext
         ModelError: the model is unknown or cannot be loaded, or an option does not apply to it.
     """
     given = {name: value for name, value in options.items() if value is not None}
+    if text:
+        if model in DESCRIPTORS:
+            raise ModelError(f"{model} reads audio, expected a model of text such as tinybert; use it with --model")
+        from featcache.extractors.text import TextConfig, TextExtractor
+
+        return _on_devices(partial(TextExtractor, _configure(TextConfig, model, {"model": model, **given})), device)
     if given.get("sampling_rate") == 0:
         given["sampling_rate"] = None
     if model in ("egemaps", "egemaps-functionals"):
@@ -44,8 +54,11 @@ def create_extractor(model: str, *, device: str = "cpu", **options: Any) -> "Ext
         return SpectrogramExtractor(_configure(SpectrogramConfig, model, given))
     from featcache.extractors.ssl import SSLConfig, SSLExtractor
 
-    config = _configure(SSLConfig, model, {"model": model, **given})
-    copies = [SSLExtractor(config, device=name) for name in device.split(",")]
+    return _on_devices(partial(SSLExtractor, _configure(SSLConfig, model, {"model": model, **given})), device)
+
+
+def _on_devices(make: "Callable[..., Extractor]", device: str) -> "Extractor":
+    copies = [make(device=name) for name in device.split(",")]
     if len(copies) == 1:
         return copies[0]
     from featcache.extractors.several import SeveralDevices
@@ -64,12 +77,15 @@ def made_with(settings: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         model = "egemaps" if settings["level"] == "lld" else "egemaps-functionals"
     else:
         model = settings.get("model_id", extractor)
-    of_models = ("weights", "layers", "do_normalize", "precision")
+    of_models = ("weights", "num_blocks", "layers", "do_normalize", "precision")
     of_descriptors = ("sampling_rate", "channel", "window", "hop", "n_fft", "center")
-    named = (*of_models, *of_descriptors, "max_seconds", "chunk_seconds", "overlap_seconds")
+    of_text = ("transcripts", "transcripts_made_by")
+    named = (*of_models, *of_descriptors, *of_text, "max_seconds", "chunk_seconds", "overlap_seconds")
     options = {name: settings[name] for name in named if settings.get(name) is not None}
     if "layers" in options:
         options["layers"] = ",".join(options["layers"])
+    if extractor == "text":
+        options["text"] = True
     return model, options
 
 

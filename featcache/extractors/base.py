@@ -1,7 +1,7 @@
-"""Signal → features. What every extractor has in common; extractors never see the cache."""
+"""Signal or text → features. What every extractor has in common; extractors never see the cache."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -10,6 +10,8 @@ import numpy.typing as npt
 
 from featcache.audio import ChannelPolicy, Recording, Signal
 from featcache.errors import ModelError
+from featcache.extractors.tokens import Tokens
+from featcache.words import Words
 
 Features = npt.NDArray[np.float32]
 
@@ -78,11 +80,12 @@ class Description:
         dataset: ``hidden_states`` for the layers of a model, ``frames`` for anything with a single layer.
         layer_names: One name per layer; a single empty name where there are no layers to choose from.
         hidden_size: Values per frame and layer.
-        frame_shift: In seconds; None where there are no frames in time (functionals).
+        frame_shift: In seconds; None where frames are no steps in time (functionals, tokens).
         sampling_rate: In Hz of the signals it wants; None takes each file's own.
-        channel: How it wants several channels mixed down.
+        channel: How it wants several channels mixed down; None where it reads no audio.
         max_seconds: How much of each utterance it wants, from the beginning; None is all.
         chunks: How long utterances are computed; None is whole.
+        tokenise: How it wants the words of an utterance; None where it reads audio.
         settings: All that changes numbers. Equal settings, equal features: this is a store's identity.
         provenance: What else is worth knowing: versions, revisions, feature names.
     """
@@ -92,9 +95,10 @@ class Description:
     hidden_size: int
     frame_shift: float | None
     sampling_rate: int | None
-    channel: ChannelPolicy
+    channel: ChannelPolicy | None
     max_seconds: float | None = None
     chunks: Chunks | None = None
+    tokenise: Callable[[str], Tokens] | None = None
     settings: dict[str, Any]
     provenance: dict[str, Any] = field(default_factory=dict)
 
@@ -104,15 +108,24 @@ class Description:
         return self.chunks is not None and used > self.chunks.seconds
 
 
-def signal_for(description: Description, recording: Recording) -> Signal:
-    """A recording as an extractor wants it."""
-    return recording.signal(
-        channel=description.channel, sampling_rate=description.sampling_rate, max_seconds=description.max_seconds
+def signal_for(description: Description, found: Recording | Words) -> Signal | Tokens:
+    """A recording, or the words of an utterance, as an extractor wants them."""
+    if isinstance(found, Words):
+        if description.tokenise is None:
+            raise ValueError("this extractor reads audio")
+        return description.tokenise(found.text)
+    return found.signal(
+        channel=description.channel or "mean",
+        sampling_rate=description.sampling_rate,
+        max_seconds=description.max_seconds,
     )
 
 
 class Extractor(ABC):
-    """Turns signals into features, the same whatever else is in the batch, from any number of threads."""
+    """Turns signals into features, the same whatever else is in the batch, from any number of threads.
+
+    An extractor that reads words has tokens for signals: a token is a sample, and their rate is 1.
+    """
 
     description: Description
 
@@ -129,8 +142,12 @@ class Extractor(ABC):
         return 0
 
     @abstractmethod
-    def extract(self, signals: Sequence[Signal]) -> list[Features]:
+    def extract(self, signals: Sequence[Any]) -> list[Features]:
         """Features of each signal: (num_layers, num_frames, hidden_size) float32.
+
+        Args:
+            signals: Each a :class:`~featcache.audio.Signal` or, where the description has ``tokenise``, the
+                :class:`~featcache.extractors.tokens.Tokens` of a text.
 
         Raises:
             AudioError: a signal is too short for a single frame, or too long for the model.

@@ -38,7 +38,7 @@ def extract_windows(
     blocks = audio.stream(
         folder,
         utterance,
-        channel=description.channel,
+        channel=description.channel or "mean",
         sampling_rate=description.sampling_rate,
         max_seconds=description.max_seconds,
     )

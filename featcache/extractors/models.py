@@ -71,13 +71,22 @@ def known_models() -> dict[str, dict[str, Any]]:
     return models
 
 
+@cache
+def known_text_models() -> dict[str, dict[str, Any]]:
+    """Short name → ``model_id``, ``family``, ``num_layers``, ``hidden_size``, ``config``, of encoders of text."""
+    text = files("featcache.extractors").joinpath("text_models.json").read_text()
+    models: dict[str, dict[str, Any]] = json.loads(text)
+    return models
+
+
 def short_name(model: str) -> str:
     """How a model's store is called: its short name, the last part of its folder, or its id with ``--`` for ``/``."""
-    if model in known_models():
+    known = known_models() | known_text_models()
+    if model in known:
         return model
     if _is_folder(model):
         return Path(model).resolve().name
-    by_id = {entry["model_id"]: name for name, entry in known_models().items()}
+    by_id = {entry["model_id"]: name for name, entry in known.items()}
     return by_id.get(model, model.replace("/", "--"))
 
 
@@ -92,7 +101,8 @@ def is_local(model: str) -> bool:
     """Whether a model's configuration and weights can be had without the network."""
     from huggingface_hub import try_to_load_from_cache
 
-    model_id = known_models()[model]["model_id"] if model in known_models() else model
+    known = known_models() | known_text_models()
+    model_id = known[model]["model_id"] if model in known else model
     if _is_folder(model_id):
         return True
     weights = ("model.safetensors", "model.safetensors.index.json")
@@ -100,7 +110,11 @@ def is_local(model: str) -> bool:
 
 
 def load(
-    model: str, *, weights: Literal["pretrained", "random"] = "pretrained", revision: str | None = None
+    model: str,
+    *,
+    weights: Literal["pretrained", "random"] = "pretrained",
+    revision: str | None = None,
+    num_blocks: int | None = None,
 ) -> LoadedModel:
     """Load a speech model, frozen.
 
@@ -109,43 +123,107 @@ def load(
         weights: ``random`` builds the architecture untrained, always with the same weights; the short names need no
             network for this.
         revision: Branch, tag or commit on the Hugging Face hub.
+        num_blocks: Only so many transformer blocks, the first; the weights of the others are not read. Those of an
+            untrained model are the same with and without the others.
 
     Raises:
-        ModelError: unknown name; not a speech model of a known family; weights that are missing, incomplete or
-            pickled; a hub that cannot be reached.
+        ModelError: unknown name; not a speech model of a known family; fewer blocks than asked for; weights that are
+            missing, incomplete or pickled; a hub that cannot be reached.
     """
-    entry = known_models().get(short_name(model))
-    if not _is_folder(model):
-        if os.path.isdir(model):
-            raise ModelError(f"{model} is a folder without a config.json, expected one that transformers can load")
-        if entry is None and "/" not in model:
-            hint = "; a folder or a Hugging Face id like 'facebook/wav2vec2-base' works too"
-            raise ModelError(unknown_name("model", model, known_models()) + hint)
-    else:
-        entry = None
-    source = entry["model_id"] if entry else model
-    with _quiet_transformers(), _explained(model):
+    source, entry = resolve(model)
+    untrained_instead = "; '--weights random' builds it untrained, offline" if entry else ""
+    with quiet_transformers(), explained(model, untrained_instead):
         if weights == "random":
-            module, feature_extractor = _untrained(source, entry, revision)
+            module, feature_extractor = _untrained(source, entry, revision, num_blocks)
             revision = None
         else:
-            module, feature_extractor = _pretrained(source, revision)
-            revision = _commit(source, revision)
-    module.float().eval().requires_grad_(False)  # some checkpoints are kept in half precision
+            module, feature_extractor = _pretrained(source, revision, num_blocks)
+            revision = commit_of(source, revision)
+    freeze(module)
     return LoadedModel(
         module=module,
         feature_extractor=feature_extractor,
-        model_id=Path(source).resolve().name if _is_folder(source) else source,
+        model_id=model_id_of(source),
         revision=revision,
-        weights_sha256=_hash_parameters(module),
+        weights_sha256=hash_parameters(module),
     )
 
 
-def _pretrained(source: str, revision: str | None) -> tuple[Any, Any]:
+def resolve(model: str, *, text: bool = False) -> tuple[str, dict[str, Any] | None]:
+    """What transformers is to load, and what the package carries of it, if it does.
+
+    Args:
+        model: A short name, a Hugging Face id, or a folder.
+        text: Whether it is to encode text, and not speech.
+
+    Raises:
+        ModelError: an unknown name, a name of the other kind, or a folder that holds no model.
+    """
+    known, others = known_models(), known_text_models()
+    if text:
+        known, others = others, known
+    if _is_folder(model):
+        return model, None
+    if os.path.isdir(model):
+        raise ModelError(f"{model} is a folder without a config.json, expected one that transformers can load")
+    entry = known.get(short_name(model))
+    if entry is None and short_name(model) in others:
+        raise ModelError(of_other_kind(model, others[short_name(model)]["family"], text=text))
+    if entry is None and "/" not in model:
+        example = next(iter(known.values()))["model_id"]
+        hint = f"; a folder or a Hugging Face id like {example!r} works too"
+        raise ModelError(unknown_name("text model" if text else "model", model, known) + hint)
+    return entry["model_id"] if entry else model, entry
+
+
+def of_other_kind(model: str, family: str, *, text: bool) -> str:
+    """The message for a model of speech where one of text is wanted, or the other way round."""
+    if text:
+        return f"{model} is a {family!r} model of speech, expected one of text such as tinybert; use it with --model"
+    return f"{model} is a {family!r} model of text, expected one of speech such as wav2vec2-base; use it with --text"
+
+
+def model_id_of(source: str) -> str:
+    """How a model is called in what is made with it: its Hugging Face id, or the name of its folder."""
+    return Path(source).resolve().name if _is_folder(source) else source
+
+
+def freeze(module: Any) -> None:
+    """Evaluation mode, no gradients, float32: some checkpoints are kept in half precision."""
+    module.float().eval().requires_grad_(False)
+
+
+def _pretrained(source: str, revision: str | None, num_blocks: int | None) -> tuple[Any, Any]:
     import transformers
 
     config = transformers.AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
-    module, report = _model_class(config, source).from_pretrained(
+    model_class = _model_class(config, source)
+    _prune(config, num_blocks, source)
+    # the mask embedding serves pre-training alone, the decoder is not run
+    unused = ("masked_spec_embed", "decoder")
+    module = pretrained_module(model_class, source, config, revision, unused=unused)
+    feature_extractor = transformers.AutoFeatureExtractor.from_pretrained(
+        source, revision=revision, trust_remote_code=False
+    )
+    return _encoder(module), feature_extractor
+
+
+def pretrained_module(
+    model_class: Any, source: str, config: Any, revision: str | None, *, unused: tuple[str, ...] = ()
+) -> Any:
+    """A model with all its weights, from safetensors.
+
+    Args:
+        model_class: Of transformers.
+        source: As :func:`resolve` gives it.
+        config: The model's, as transformers read it.
+        revision: Branch, tag or commit on the Hugging Face hub.
+        unused: Parameters may be missing in whose name one of these stands.
+
+    Raises:
+        ModelError: other weights are missing, or have another shape.
+    """
+    module, report = model_class.from_pretrained(
         source,
         config=config,
         revision=revision,
@@ -157,20 +235,18 @@ def _pretrained(source: str, revision: str | None) -> tuple[Any, Any]:
     # a name, or a name with two shapes, as the version of transformers has it
     mismatched = (item if isinstance(item, str) else item[0] for item in report["mismatched_keys"])
     absent = {*report["missing_keys"], *mismatched}
-    # the mask embedding serves pre-training alone, the decoder is not run
-    missing = sorted(name for name in absent if "masked_spec_embed" not in name and "decoder" not in name)
+    missing = sorted(name for name in absent if not any(part in name for part in unused))
     if missing:
         raise ModelError(
             f"{source}: its weights lack {len(missing)} parameters of its {config.model_type} architecture "
             f"(first: {missing[0]}), which would be random; is this the right checkpoint?"
         )
-    feature_extractor = transformers.AutoFeatureExtractor.from_pretrained(
-        source, revision=revision, trust_remote_code=False
-    )
-    return _encoder(module), feature_extractor
+    return module
 
 
-def _untrained(source: str, entry: dict[str, Any] | None, revision: str | None) -> tuple[Any, Any]:
+def _untrained(
+    source: str, entry: dict[str, Any] | None, revision: str | None, num_blocks: int | None
+) -> tuple[Any, Any]:
     import torch
     import transformers
 
@@ -188,7 +264,12 @@ def _untrained(source: str, entry: dict[str, Any] | None, revision: str | None) 
     model_class = _model_class(config, source)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(RANDOM_WEIGHTS_SEED)
-        return _encoder(model_class(config)), feature_extractor
+        module = _encoder(model_class(config))
+    # built whole, since a smaller model would draw other weights for the blocks that stay
+    _prune(config, num_blocks, source)
+    blocks = blocks_of(module)
+    del blocks[num_blocks or len(blocks) :]
+    return module, feature_extractor
 
 
 def _new_feature_extractor(config: Any, *, do_normalize: bool | None) -> Any:
@@ -199,17 +280,34 @@ def _new_feature_extractor(config: Any, *, do_normalize: bool | None) -> Any:
     return transformers.Wav2Vec2FeatureExtractor(do_normalize=do_normalize)
 
 
+def _prune(config: Any, num_blocks: int | None, source: str) -> None:
+    """Have a configuration be that of the model without its upper blocks."""
+    if num_blocks is None:
+        return
+    name = "encoder_layers" if config.model_type == "whisper" else "num_hidden_layers"
+    there = getattr(config, name)
+    if not 1 <= num_blocks <= there:
+        raise ModelError(f"--num-blocks is {num_blocks}, expected 1 to the {there} that {source} has")
+    setattr(config, name, num_blocks)
+
+
+def blocks_of(module: Any) -> Any:
+    """The transformer blocks of a model or encoder, a list that can be shortened."""
+    return module.layers if module.config.model_type == "whisper" else module.encoder.layers
+
+
 def _model_class(config: Any, source: str) -> Any:
     import transformers
 
     if config.model_type not in FAMILIES:
         raise ModelError(
-            f"{source} is a {config.model_type!r} model, expected a speech model of one of: {', '.join(FAMILIES)}"
+            f"{source} is a {config.model_type!r} model, expected a speech model of one of: {', '.join(FAMILIES)}; "
+            "models of text go with --text"
         )
     return getattr(transformers, FAMILIES[config.model_type])
 
 
-def _commit(source: str, revision: str | None) -> str | None:
+def commit_of(source: str, revision: str | None) -> str | None:
     """The commit that was loaded: the hub's client keeps each in a folder of that name."""
     from huggingface_hub import try_to_load_from_cache
 
@@ -221,7 +319,8 @@ def _encoder(module: Any) -> Any:
     return module.encoder if module.config.model_type == "whisper" else module
 
 
-def _hash_parameters(module: "torch.nn.Module") -> str:
+def hash_parameters(module: "torch.nn.Module") -> str:
+    """The SHA-256 over all parameters, in order of their names."""
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
@@ -234,7 +333,7 @@ def _is_folder(model: str) -> bool:
 
 
 @contextmanager
-def _quiet_transformers() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """Keep progress bars, notes on unused heads and repeated tries to reach the hub off the terminal."""
     from transformers.utils import logging
 
@@ -254,15 +353,15 @@ def _quiet_transformers() -> Iterator[None]:
 
 
 @contextmanager
-def _explained(model: str) -> Iterator[None]:
-    """Say in one line why a model could not be loaded."""
+def explained(model: str, instead: str = "") -> Iterator[None]:
+    """Say in one line why a model could not be loaded, and what can be done instead."""
     from safetensors import SafetensorError
 
     try:
         yield
     except ModelError:
         raise
-    except (ValueError, SafetensorError) as error:
+    except (ValueError, ImportError, SafetensorError) as error:
         raise ModelError(f"{model}: cannot be loaded ({_first_line(error)})") from error
     except OSError as error:  # transformers raises it for ids, files and networks alike
         if _is_folder(model):
@@ -272,11 +371,15 @@ def _explained(model: str) -> Iterator[None]:
                     f"{model} holds pickled weights ({pickled[0]}), which are never loaded; save them as safetensors"
                 ) from error
             raise ModelError(f"{model}: cannot be loaded ({_first_line(error)})") from error
-        untrained = "; '--weights random' builds it untrained, offline" if short_name(model) in known_models() else ""
         raise ModelError(
             f"model {model!r} is not on this machine and could not be fetched from the Hugging Face hub "
-            f"({_first_line(error)}){untrained}"
+            f"({_first_line(error)}){instead}"
         ) from error
+    except Exception as error:
+        if type(error) is not Exception:
+            raise
+        # the tokenizers library has no class of its own for files that it cannot read
+        raise ModelError(f"{model}: cannot be loaded ({_first_line(error)})") from error
 
 
 def _first_line(error: BaseException) -> str:

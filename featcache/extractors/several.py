@@ -3,8 +3,8 @@
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
-from featcache.audio import Signal
 from featcache.extractors.base import Extractor, Features
 
 # Batches that a device has at once: it computes one while the features of the other leave it.
@@ -33,7 +33,7 @@ class SeveralDevices(Extractor):
     def context(self, sampling_rate: int) -> int:
         return self._copies[0].context(sampling_rate)
 
-    def extract(self, signals: Sequence[Signal]) -> list[Features]:
+    def extract(self, signals: Sequence[Any]) -> list[Features]:
         with self._least_busy() as copy:
             return copy.extract(signals)
 

@@ -17,6 +17,7 @@ import os
 import threading
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -29,10 +30,11 @@ from torch.nn.utils import parametrize
 from featcache.audio import Signal
 from featcache.errors import AudioError, ModelError
 from featcache.extractors.base import ChunkConfig, Description, Extractor, Features
-from featcache.extractors.models import ARCHITECTURE, SAMPLING_RATE, load
+from featcache.extractors.models import ARCHITECTURE, SAMPLING_RATE, blocks_of, load
 from featcache.extractors.transfer import on
 from featcache.extractors.windows import check_chunks
 from featcache.layers import select_layers
+from featcache.threads import one_thread_each
 
 # Convolutions are compiled for each length of utterance. oneDNN would keep the last 1024 of them, half a gigabyte for a
 # base model, and look few of them up again; it reads this when the first one is compiled.
@@ -55,7 +57,9 @@ class SSLConfig(ChunkConfig):
         model: Short name, Hugging Face id, or folder.
         weights: ``pretrained``, or ``random`` for the untrained architecture.
         revision: Branch, tag or commit on the Hugging Face hub.
-        layers: ``all``, ``local``, ``last``, or a list such as ``0,4-8,input``.
+        num_blocks: Only so many transformer blocks, the first, as if the model had no others: layer ``num_blocks`` is
+            the encoder's output, after its final LayerNorm where it has one. None is all.
+        layers: ``all``, ``local``, ``last``, or a list such as ``0,4-8,input``. Blocks above the highest are not run.
         do_normalize: Whether waveforms are brought to mean 0 and variance 1; None does as the checkpoint says.
         max_seconds: How much of each utterance is used, from its beginning; None is all.
         precision: What the model computes in. ``bfloat16`` takes half the time on processors that have it, for
@@ -65,6 +69,7 @@ class SSLConfig(ChunkConfig):
     model: str
     weights: Literal["pretrained", "random"] = "pretrained"
     revision: str | None = None
+    num_blocks: int | None = None
     layers: str = "all"
     do_normalize: bool | None = None
     max_seconds: float | None = None
@@ -75,12 +80,13 @@ class SSLExtractor(Extractor):
     """A frozen speech model: (num_layers, num_frames, hidden_size), a frame every 20 ms."""
 
     def __init__(self, config: SSLConfig, *, device: str = "cpu") -> None:
-        loaded = load(config.model, weights=config.weights, revision=config.revision)
+        loaded = load(config.model, weights=config.weights, revision=config.revision, num_blocks=config.num_blocks)
         self._dtype: torch.dtype = getattr(torch, config.precision)
         if device.startswith("cuda"):
             # float32 is to mean float32: TF32 would round the products of convolutions to 10 bits
             torch.backends.cudnn.allow_tf32 = False
-        _fold_parametrizations(loaded.module)
+        with one_thread_each():  # or the norms would depend on the cores, in their last digit
+            _fold_parametrizations(loaded.module)
         self._model: Any = loaded.module.to(device, self._dtype)
         self._device = on(device)
         self._feature_extractor = loaded.feature_extractor
@@ -113,6 +119,7 @@ class SSLExtractor(Extractor):
                 "do_normalize": None if self._whisper else bool(self._feature_extractor.do_normalize),
                 "max_seconds": config.max_seconds,
                 "precision": config.precision,
+                **({} if config.num_blocks is None else {"num_blocks": config.num_blocks}),
                 **(chunks.settings() if chunks else {}),
             },
             provenance={
@@ -144,7 +151,8 @@ class SSLExtractor(Extractor):
         inputs = self._inputs([signal.samples for signal in signals])
 
         def forward() -> list[Tensor]:
-            self._forward(inputs, num_frames)
+            with suppress(_EnoughError):
+                self._forward(inputs, num_frames)
             return [self._pass.layers.pop(name) for name in self._wanted]
 
         with torch.inference_mode():
@@ -200,20 +208,22 @@ class SSLExtractor(Extractor):
 
     @property
     def _blocks(self) -> Any:
-        return self._model.layers if self._whisper else self._model.encoder.layers
+        return blocks_of(self._model)
 
     def _attach_hooks(self) -> None:
         """Keep each wanted layer as it arises, and shut the padding out where it would leak."""
         encoder = self._model if self._whisper else self._model.encoder
+        highest = max(self._wanted, key=lambda name: 0.5 if name == INPUT else int(name))
         for name in self._wanted:
+            enough = name == highest
             if name == INPUT or (self._whisper and name == "0"):
-                self._blocks[0].register_forward_pre_hook(self._pass.keep_input(name), with_kwargs=True)
+                self._blocks[0].register_forward_pre_hook(self._pass.keep_input(name, enough), with_kwargs=True)
             elif name == "0":
-                self._model.feature_projection.register_forward_hook(self._pass.keep_output(name))
+                self._model.feature_projection.register_forward_hook(self._pass.keep_output(name, enough))
             elif name == str(len(self._blocks)):
-                encoder.register_forward_hook(self._pass.keep_output(name))
+                encoder.register_forward_hook(self._pass.keep_output(name, enough=False))
             else:
-                self._blocks[int(name) - 1].register_forward_hook(self._pass.keep_output(name))
+                self._blocks[int(name) - 1].register_forward_hook(self._pass.keep_output(name, enough))
         if self._whisper:
             return
         if getattr(self._model.config, "feat_extract_norm", "layer") == "group":
@@ -223,6 +233,10 @@ class SSLExtractor(Extractor):
         for layer in (*getattr(positions, "layers", ()), getattr(positions, "batch_norm", None)):
             if layer is not None:
                 layer.register_forward_hook(self._pass.zero_padding)
+
+
+class _EnoughError(Exception):
+    """Ends a forward pass whose remainder nobody wants."""
 
 
 class _Pass(threading.local):
@@ -239,15 +253,19 @@ class _Pass(threading.local):
         self.mask: Tensor | None = None
         self.first_convolution_mask: Tensor | None = None
 
-    def keep_input(self, name: str) -> Any:
+    def keep_input(self, name: str, enough: bool) -> Any:
         def hook(_module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
             self.layers[name] = args[0] if args else kwargs["hidden_states"]
+            if enough:
+                raise _EnoughError
 
         return hook
 
-    def keep_output(self, name: str) -> Any:
+    def keep_output(self, name: str, enough: bool) -> Any:
         def hook(_module: nn.Module, _args: Any, output: Any) -> None:
             self.layers[name] = output if isinstance(output, Tensor) else output[0]
+            if enough:
+                raise _EnoughError
 
         return hook
 

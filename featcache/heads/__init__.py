@@ -5,17 +5,31 @@ from collections.abc import Sequence
 import torch
 
 from featcache.errors import ModelError, unknown_name
-from featcache.heads.base import Head
+from featcache.heads.base import MEAN_AND_MAX, Head
 from featcache.heads.dense import Dense
-from featcache.heads.fusion import Fusion
+from featcache.heads.ffn import FFN
+from featcache.heads.fusion import Fusion, PooledFusion
 from featcache.heads.layer_weights import LAYER_WEIGHTINGS, LayerWeights
 from featcache.heads.linear import Linear
 from featcache.heads.lstm import LSTM
 from featcache.threads import one_thread_each
 
-__all__ = ["HEADS", "LAYER_WEIGHTINGS", "LSTM", "Dense", "Fusion", "Head", "LayerWeights", "Linear", "create_head"]
+__all__ = [
+    "FFN",
+    "HEADS",
+    "LAYER_WEIGHTINGS",
+    "LSTM",
+    "MEAN_AND_MAX",
+    "Dense",
+    "Fusion",
+    "Head",
+    "LayerWeights",
+    "Linear",
+    "PooledFusion",
+    "create_head",
+]
 
-HEADS: dict[str, type[Head]] = {"dense": Dense, "lstm": LSTM, "fusion": Fusion, "linear": Linear}
+HEADS: dict[str, type[Head]] = {"dense": Dense, "lstm": LSTM, "fusion": Fusion, "linear": Linear, "ffn": FFN}
 
 
 def create_head(
@@ -25,6 +39,8 @@ def create_head(
     hidden_sizes: Sequence[int],
     num_outputs: int,
     layer_weighting: str = "abs",
+    pooling: str | None = None,
+    paired: bool = True,
     seed: int,
 ) -> Head:
     """Make a head, untrained, on the CPU.
@@ -37,6 +53,10 @@ def create_head(
         hidden_sizes: For each feature store its hidden size.
         num_outputs: Classes, or targets of a regression.
         layer_weighting: ``abs`` or ``softmax``, see `LayerWeights`.
+        pooling: How each utterance becomes a single frame before it comes; after ``mean+max`` that has 2 × hidden_size
+            values. None where utterances come with their frames.
+        paired: Whether frame i of one store stands for the same moment as frame i of every other; where not, ``fusion``
+            pools each store by itself (`PooledFusion`).
         seed: What starts the head's random generator.
 
     Raises:
@@ -47,13 +67,15 @@ def create_head(
     stores = len(num_layers)
     if name == "fusion" and stores < 2:
         raise ModelError(f"head 'fusion' takes two or more feature stores, found {stores}; name two with --features")
-    if name != "fusion" and stores != 1:
-        raise ModelError(f"head {name!r} takes one feature store, found {stores}; use head 'fusion' for several")
+    if name not in ("fusion", "ffn") and stores != 1:
+        raise ModelError(f"head {name!r} takes one feature store, found {stores}; use 'fusion' or 'ffn' for several")
+    kind = PooledFusion if name == "fusion" and not paired else HEADS[name]
     with one_thread_each():  # the last digits of orthogonal weights depend on how many threads share the work
-        return HEADS[name](
+        return kind(
             num_layers,
             hidden_sizes,
             num_outputs,
             layer_weighting=layer_weighting,
+            pooling=pooling,
             generator=torch.Generator().manual_seed(seed),
         )

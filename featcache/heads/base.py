@@ -12,6 +12,9 @@ from featcache.heads.packed import Packed
 
 Batch = Sequence[Sequence[Packed | Tensor]]
 
+# What makes a single frame of 2 × hidden_size values of an utterance: the mean of its frames, then their maximum.
+MEAN_AND_MAX = "mean+max"
+
 
 class Head(nn.Module):
     """A small network on cached features, which begins with a weighted average of each store's layers.
@@ -24,6 +27,7 @@ class Head(nn.Module):
         hidden_sizes: For each feature store its hidden size.
         num_outputs: Classes, or targets of a regression.
         layer_weighting: How layer weights are normalised, see `LayerWeights`.
+        pooling: How each utterance became a single frame before it came; None where it comes with its frames.
         generator: Source of all initial weights and dropout masks, on the CPU.
     """
 
@@ -34,24 +38,27 @@ class Head(nn.Module):
         num_outputs: int,
         *,
         layer_weighting: str = "abs",
+        pooling: str | None = None,
         generator: torch.Generator,
     ) -> None:
         super().__init__()
         averages = nn.ModuleList(LayerWeights(number, layer_weighting) for number in num_layers)
         self.averages = cast(Sequence[LayerWeights], averages)
-        self._build(hidden_sizes, num_outputs, generator)
+        self.pooling = pooling
+        values = 2 if pooling == MEAN_AND_MAX else 1
+        self._build([values * size for size in hidden_sizes], num_outputs, generator)
 
     @abstractmethod
-    def _build(self, hidden_sizes: Sequence[int], num_outputs: int, generator: torch.Generator) -> None:
-        """Make the layers that follow the weighted averages."""
+    def _build(self, frame_sizes: Sequence[int], num_outputs: int, generator: torch.Generator) -> None:
+        """Make the layers that follow the weighted averages; frame sizes are how many values a store's frames have."""
 
     @abstractmethod
     def forward(self, features: Batch) -> Tensor:
         """Logits of a batch of utterances.
 
         Args:
-            features: For each feature store one (num_layers, num_frames, hidden_size) per utterance, normalised;
-                num_frames is each utterance's own, from 1 on, and the same in all stores.
+            features: For each feature store one (num_layers, num_frames, frame_size) per utterance, normalised;
+                num_frames is each utterance's own, from 1 on, and the same in all stores where their frames pair.
 
         Returns:
             (batch, num_outputs) float32.
@@ -71,9 +78,9 @@ def linear(num_inputs: int, num_outputs: int, generator: torch.Generator) -> nn.
     return layer
 
 
-def frames_of(features: Batch) -> list[int]:
-    """The number of frames of each utterance of a batch."""
-    return [item.num_frames if isinstance(item, Packed) else item.shape[1] for item in features[0]]
+def frames_of(utterances: Sequence[Packed | Tensor]) -> list[int]:
+    """The number of frames of each utterance in one store."""
+    return [item.num_frames if isinstance(item, Packed) else item.shape[1] for item in utterances]
 
 
 def mean_over_frames(frames: Tensor, num_frames: Sequence[int]) -> Tensor:

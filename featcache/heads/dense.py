@@ -33,13 +33,13 @@ class Dense(Head):
 
     second_layer: type[nn.Module] = DenseLayer
 
-    def _build(self, hidden_sizes: Sequence[int], num_outputs: int, generator: torch.Generator) -> None:
-        self.branches = nn.ModuleList(DenseLayer(size, generator) for size in hidden_sizes)
-        self.hidden = self.second_layer(len(hidden_sizes) * HIDDEN_UNITS, generator)
+    def _build(self, frame_sizes: Sequence[int], num_outputs: int, generator: torch.Generator) -> None:
+        self.branches = nn.ModuleList(DenseLayer(size, generator) for size in frame_sizes)
+        self.hidden = self.second_layer(len(frame_sizes) * HIDDEN_UNITS, generator)
         self.output = linear(HIDDEN_UNITS, num_outputs, generator)
 
     def forward(self, features: Batch) -> Tensor:
-        num_frames = frames_of(features)
+        num_frames = frames_of(features[0])
         branches = [
             branch(average(utterances), num_frames)
             for average, branch, utterances in zip(self.averages, self.branches, features, strict=True)

@@ -7,9 +7,6 @@ from torch import Tensor, nn
 
 DROPOUT_RATE = 0.2
 
-_KEPT_BELOW = round((1 - DROPOUT_RATE) * 2**15)  # among the 2^15 values of 15 bits, which are equally likely
-_SCALE = 0x3FA0  # the bits of 1.25, which is 1 / (1 - DROPOUT_RATE), in bfloat16
-
 
 class Dropout(nn.Module):
     """Inverted dropout whose masks come from a given generator, not from torch's global one.
@@ -20,13 +17,20 @@ class Dropout(nn.Module):
 
     Args:
         generator: Source of randomness, on the CPU.
+        rate: What share is dropped.
         shared_axis: An axis along which all entries share one mask; None draws every entry alone.
     """
 
-    def __init__(self, generator: torch.Generator, *, shared_axis: int | None = None) -> None:
+    def __init__(
+        self, generator: torch.Generator, *, rate: float = DROPOUT_RATE, shared_axis: int | None = None
+    ) -> None:
         super().__init__()
         self.generator = generator
         self.shared_axis = shared_axis
+        scale = torch.tensor(1 / (1 - rate), dtype=torch.bfloat16)
+        self._kept_below = round((1 - rate) * 2**15)  # among the 2^15 values of 15 bits, which are equally likely
+        self._scale = int(scale.view(torch.int16))
+        self._rest = 1 / (1 - rate) / float(scale)  # what bfloat16 rounds away of the scale; 1 for the usual rate
 
     def forward(self, inputs: Tensor) -> Tensor:
         if not self.training:
@@ -35,11 +39,13 @@ class Dropout(nn.Module):
         if self.shared_axis is not None:
             shape[self.shared_axis] = 1
         seed = int(torch.randint(2**32, (), generator=self.generator))
-        return inputs * _dropout_mask(math.prod(shape), seed, inputs.device).view(shape).to(inputs.dtype)
+        mask = _dropout_mask(math.prod(shape), seed, inputs.device, self._kept_below, self._scale)
+        dropped = inputs * mask.view(shape).to(inputs.dtype)
+        return dropped if self._rest == 1 else dropped * self._rest
 
 
-def _dropout_mask(number: int, seed: int, device: torch.device) -> Tensor:
-    """(number,) bfloat16, each 0 or 1.25.
+def _dropout_mask(number: int, seed: int, device: torch.device, kept_below: int, scale: int) -> Tensor:
+    """(number,) bfloat16, each 0 or the number whose bits are given.
 
     One draw of 64 bits decides on four entries, and integers become the bits of the mask in place: drawing takes
     longer than all else that dropout does.
@@ -48,4 +54,4 @@ def _dropout_mask(number: int, seed: int, device: torch.device) -> Tensor:
     bits = torch.empty(-(-number // 4), dtype=torch.int64, device=device).random_(-(2**63), None, generator=draws)
     masks = bits.view(torch.int16)[:number].bitwise_and_(2**15 - 1)
     # negative where it is kept, and a shift spreads the sign over all bits
-    return masks.sub_(_KEPT_BELOW).bitwise_right_shift_(15).bitwise_and_(_SCALE).view(torch.bfloat16)
+    return masks.sub_(kept_below).bitwise_right_shift_(15).bitwise_and_(scale).view(torch.bfloat16)

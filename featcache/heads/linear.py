@@ -19,11 +19,11 @@ class Linear(Head):
     Source: Yang et al. 2021, SUPERB, and s3prl's downstream ``emotion``.
     """
 
-    def _build(self, hidden_sizes: Sequence[int], num_outputs: int, generator: torch.Generator) -> None:
-        self.projection = linear(hidden_sizes[0], PROJECTED, generator)
+    def _build(self, frame_sizes: Sequence[int], num_outputs: int, generator: torch.Generator) -> None:
+        self.projection = linear(frame_sizes[0], PROJECTED, generator)
         self.output = linear(PROJECTED, num_outputs, generator)
 
     def forward(self, features: Batch) -> Tensor:
-        means = mean_over_frames(self.averages[0](features[0]), frames_of(features))
+        means = mean_over_frames(self.averages[0](features[0]), frames_of(features[0]))
         logits: Tensor = self.output(self.projection(means))
         return logits.float()

@@ -55,6 +55,11 @@ def pack(features: Tensor, dtype: torch.dtype) -> Packed:
     return Packed(values=in_steps.to(torch.int8), step=step)
 
 
+def packed_bytes(dtype: torch.dtype, num_values: int, num_steps: int) -> int:
+    """What so many numbers take as a dtype; those of 8 bits have their steps beside them, in float32."""
+    return num_values * dtype.itemsize + (num_steps * torch.float32.itemsize if dtype == torch.int8 else 0)
+
+
 class _Scratch(threading.local):
     """Room for an unpacked utterance, kept from one to the next: finding new memory would take as long as unpacking."""
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from featcache.cache.reader import FeatureCache
 from featcache.corpora import Corpus, read_corpus
 from featcache.errors import PipelineError, StoreError
-from featcache.extraction.plan import checksum_of
+from featcache.extraction.source import AudioSource
 from featcache.manifest import Manifest
 from featcache.pipeline.schema import Pipeline
 from featcache.training.setup import corpus_of
@@ -38,7 +38,7 @@ class Place:
     def checksum(self, path: str) -> str | None:
         """The SHA-256 of an audio file of the manifest; None where there is none."""
         if path not in self.checksums:
-            self.checksums[path] = checksum_of(self.root / path) if self.root else None
+            self.checksums[path] = AudioSource(self.root).checksum(path) if self.root else None
         return self.checksums[path]
 
     @property

@@ -52,7 +52,7 @@ def print_plan(title: str, place: Place, stores: Sequence[Store], rows: Sequence
         if store.missing:
             about = "size known once the model is here" if size is None else f"about {format_bytes(size)}"
             told = f"{store.missing} utterances to extract, {about}"
-        table.add_row(Text(store.name), Text(store.spec.model), told)
+        table.add_row(Text(store.name), Text(store.spec.encoder), told)
     Console().print(table)
     missing = {store.name for store in stores if store.missing}
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
@@ -86,9 +86,11 @@ def print_results(
     folder: Path,
 ) -> None:
     """The table, its notes, what was compared, and where it all is."""
-    Console().print(compared_table(rows))
-    Console().print()
-    for note, number in numbered_notes(rows).items():
+    numbers = numbered_notes(rows)
+    for metric in dict.fromkeys(row.metric for row in rows):
+        Console().print(compared_table([row for row in rows if row.metric == metric], numbers))
+        Console().print()
+    for note, number in numbers.items():
         print_line(f"{number}  {note}")
     for note in notes:
         print_line(note)

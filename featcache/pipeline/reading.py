@@ -63,29 +63,30 @@ def read_pipeline(path: Path) -> Pipeline:
     return pipeline
 
 
-def published_of(pipeline: Pipeline, wanted: dict[str, str] | None) -> PublishedResult | None:
-    """The published number that a row stands beside, if any.
+def published_of(pipeline: Pipeline, wanted: dict[str, str] | None) -> dict[str, PublishedResult]:
+    """Metric → the published number that a row stands beside; none where the row names none.
 
     Raises:
-        PipelineError: none or several have these columns, or it is of another metric than the table.
+        PipelineError: none or several have these columns and the table's metric.
     """
     if wanted is None:
-        return None
-    found = find_published({**pipeline.published, **wanted})
-    if found.metric != pipeline.metric:
-        raise PipelineError(f"the published result is {found.metric}, but the pipeline's metric is {pipeline.metric}")
-    return found
+        return {}
+    common = {**pipeline.published, **wanted}
+    return {metric: find_published({**common, "metric": metric.replace("_", "-")}) for metric in pipeline.metric}
 
 
 def _contradictions(pipeline: Pipeline) -> Iterator[tuple[Place, str]]:
     """Names that nothing bears, and published results that are not there."""
     yield from _faults_of_runs(pipeline)
     yield from _faults_of_figures(pipeline)
-    for section in ("figures", "ensembles", "comparisons"):
+    for section in ("figures", "gains", "ensembles", "comparisons"):
         for name, part in getattr(pipeline, section).items():
             unknown = [run for run in part.runs if run not in pipeline.runs]
             for run in unknown:
-                yield (section, name, "runs"), unknown_name("run", run, pipeline.runs)
+                yield (
+                    (section, name, "pairs" if section == "gains" else "runs"),
+                    unknown_name("run", run, pipeline.runs),
+                )
     for name, ensemble in pipeline.ensembles.items():
         if ensemble.size > len(ensemble.runs):
             yield ("ensembles", name, "size"), f"{ensemble.size} cannot vote, where there are {len(ensemble.runs)} runs"

@@ -47,14 +47,14 @@ class Row:
         name: What the pipeline calls it.
         spec: What the pipeline says of it.
         request: What ``fit`` is asked for.
-        published: The number that it stands beside, if any.
+        published: Metric → the number that it stands beside, if any.
         trial: What of the request is not as the pipeline says.
     """
 
     name: str
     spec: RunSpec
     request: Request
-    published: PublishedResult | None
+    published: dict[str, PublishedResult]
     trial: tuple[str, ...]
 
 

@@ -4,8 +4,10 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from featcache.cache.reader import FeatureCache
+from featcache.errors import PipelineError, unknown_name
 from featcache.evaluate.compare import compare, sentence
 from featcache.evaluate.intervals import caution
 from featcache.evaluate.predictions import of_run
@@ -22,6 +24,7 @@ from featcache.protocols import PROTOCOLS
 from featcache.published import PublishedResult
 from featcache.report.compared import ComparedRow, write_compared
 from featcache.report.ensemble import ensemble, notes
+from featcache.report.gains import draw_gains
 from featcache.report.layers import draw_layer_relevance, draw_layer_weights
 from featcache.report.terminal import comparison_csv
 from featcache.training.fit import fit_all, plan_runs
@@ -162,8 +165,9 @@ class Work:
         """
         folder = self._place.workspace.runs(self._place.name) / self._name
         titles = {row.name: row.spec.title for row in self.rows}
-        rows = [self._row(row, runs[row.name]) for row in self.rows]
-        rows += [self._vote(name, spec, runs) for name, spec in ensembles_of(self._pipeline, self.rows).items()]
+        rows = [one for row in self.rows for one in self._row(row, runs[row.name])]
+        votes = ensembles_of(self._pipeline, self.rows)
+        rows += [one for name, spec in votes.items() for one in self._vote(name, spec, runs)]
         comparisons = self._compare(folder, runs, titles)
         write_compared(
             folder,
@@ -177,11 +181,11 @@ class Work:
         print_results(rows, _notes(runs), comparisons, folder)
         return folder
 
-    def _row(self, row: Row, run: Run) -> ComparedRow:
+    def _row(self, row: Row, run: Run) -> list[ComparedRow]:
         notes_of_row = notes_on(self._place, row, run, self._limit)
-        return _compared(row.name, row.spec.title, self._pipeline.metric, row.published, run, notes_of_row)
+        return self._compared(row.name, row.spec.title, row.published, run, notes_of_row)
 
-    def _vote(self, name: str, spec: EnsembleSpec, runs: Mapping[str, Run]) -> ComparedRow:
+    def _vote(self, name: str, spec: EnsembleSpec, runs: Mapping[str, Run]) -> list[ComparedRow]:
         members = [runs[member] for member in spec.runs]
         asked = hash_of([[run.name for run in members], spec.size, list(spec.votes)])
         workspace = self._place.workspace
@@ -198,7 +202,31 @@ class Work:
             told.append("test speakers are trained on too")
         told.append(notes(run.config, run.metrics)[0])
         published = published_of(self._pipeline, spec.published)
-        return _compared(name, spec.title, self._pipeline.metric, published, run, list(dict.fromkeys(told)))
+        return self._compared(name, spec.title, published, run, list(dict.fromkeys(told)))
+
+    def _compared(
+        self, name: str, title: str, published: Mapping[str, PublishedResult], run: Run, told: Sequence[str]
+    ) -> list[ComparedRow]:
+        """A row for each metric."""
+        rows = []
+        for metric in self._pipeline.metric:
+            score, paper = _score(run, metric), published.get(metric)
+            rows.append(
+                ComparedRow(
+                    name=name,
+                    title=title,
+                    protocol=run.config["protocol"],
+                    metric=metric,
+                    published_mean=paper.mean if paper else None,
+                    published_std=paper.std if paper else None,
+                    mean=score["mean"],
+                    std=score["std"],
+                    ci95=(score["ci95"][0], score["ci95"][1]) if score["ci95"] else None,
+                    notes=tuple(told),
+                    run=run.name,
+                )
+            )
+        return rows
 
     def _compare(self, folder: Path, runs: Mapping[str, Run], titles: Mapping[str, str]) -> list[tuple[str, list[str]]]:
         told = []
@@ -207,11 +235,20 @@ class Work:
             if len(here) > 1:
                 found = compare({titles[run]: of_run(runs[run]) for run in here})
                 replace_file(folder / f"{name}.csv", comparison_csv(found).encode())
-                told.append((name, [sentence(one) for one in found if one.score == self._pipeline.metric]))
+                told.append((name, [sentence(one) for one in found if one.score in self._pipeline.metric]))
         return told
 
     def _draw(self, folder: Path, runs: Mapping[str, Run], titles: Mapping[str, str]) -> list[tuple[str, str]]:
         drawn = []
+        for name, gain in self._pipeline.gains.items():
+            pairs = {
+                bar: (of_run(runs[first]), of_run(runs[second]))
+                for bar, (first, second) in gain.pairs.items()
+                if first in runs and second in runs
+            }
+            if pairs:
+                draw_gains(pairs, gain.metric, folder / name)
+                drawn.append((name, gain.caption))
         for name, spec in self._pipeline.figures.items():
             here = {titles[row.name]: row for row in self.rows if row.name in spec.runs}
             chosen = {title: runs[row.name] for title, row in here.items()}
@@ -227,23 +264,19 @@ class Work:
         return drawn
 
 
-def _compared(
-    name: str, title: str, metric: str, published: PublishedResult | None, run: Run, told: Sequence[str]
-) -> ComparedRow:
-    score = run.metrics[metric]
-    return ComparedRow(
-        name=name,
-        title=title,
-        protocol=run.config["protocol"],
-        metric=metric,
-        published_mean=published.mean if published else None,
-        published_std=published.std if published else None,
-        mean=score["mean"],
-        std=score["std"],
-        ci95=(score["ci95"][0], score["ci95"][1]) if score["ci95"] else None,
-        notes=tuple(told),
-        run=run.name,
-    )
+def _score(run: Run, metric: str) -> dict[str, Any]:
+    """A score of a run; of a single dimension there is no mean of several, and none of it alone.
+
+    Raises:
+        PipelineError: the run has no such score.
+    """
+    dimensions = run.metrics.get("dimensions", ())
+    name = metric if metric in run.metrics or len(dimensions) != 1 else metric.removesuffix(f"_{dimensions[0]}")
+    found = run.metrics.get(name)
+    if not isinstance(found, dict) or "ci95" not in found:
+        there = [score for score, value in run.metrics.items() if isinstance(value, dict) and "ci95" in value]
+        raise PipelineError(f"{run.name}: {unknown_name('metric', metric, there)}")
+    return found
 
 
 def _notes(runs: Mapping[str, Run]) -> list[str]:

@@ -9,10 +9,10 @@ from pydantic_core import PydanticCustomError
 
 from featcache.corpora import CORPORA
 from featcache.errors import unknown_name
+from featcache.evaluate import metrics, regression
 from featcache.evaluate.ensemble import VOTES
-from featcache.evaluate.metrics import SCORES
 from featcache.extractors import DESCRIPTORS
-from featcache.extractors.models import known_models
+from featcache.extractors.models import known_models, known_text_models
 from featcache.heads import HEADS, LAYER_WEIGHTINGS
 from featcache.normalise import SCOPES, SPEAKER
 from featcache.protocols import PROTOCOLS
@@ -38,6 +38,20 @@ def _check_model(model: str) -> str:
     """A name without a slash is short, one of a file's own or a mistake."""
     if "/" not in model and model not in DESCRIPTORS and model not in known_models():
         raise ValueError(unknown_name("model", model, (*DESCRIPTORS, *known_models())))
+    return model
+
+
+def _check_metric(metric: str) -> str:
+    """A score of a classification, or of a regression: the mean of its dimensions or, as ``ccc_valence``, of one."""
+    if metric not in metrics.SCORES and metric.partition("_")[0] not in regression.SCORES:
+        known = [*metrics.SCORES, *regression.SCORES, *(f"{name}_DIMENSION" for name in regression.SCORES)]
+        raise ValueError(unknown_name("metric", metric, known))
+    return metric
+
+
+def _check_text_model(model: str) -> str:
+    if "/" not in model and model not in known_text_models():
+        raise ValueError(unknown_name("text model", model, known_text_models()))
     return model
 
 
@@ -75,14 +89,22 @@ class Part(BaseModel):
 class StoreSpec(Part):
     """A feature store: which model or descriptors, and how they are extracted."""
 
-    model: Annotated[str, AfterValidator(_check_model)] = Field(
+    model: Annotated[str, AfterValidator(_check_model)] | None = Field(
+        default=None,
         description="Short name ('featcache models'), Hugging Face id, ./folder, egemaps, egemaps-functionals, "
-        "spectrogram."
+        "spectrogram.",
+    )
+    text: Annotated[str, AfterValidator(_check_text_model)] | None = Field(
+        default=None, description="In place of a model: an encoder of text, which reads the transcripts."
+    )
+    transcripts: str | None = Field(
+        default=None, description="For text: a machine's ('featcache transcribe'); None is the manifest's."
     )
     pool: bool = Field(default=False, description="Keep statistics alone, where only pooled features are trained on.")
     store: Literal["float16", "float32", "int8"] | None = Field(default=None, description="How features are stored.")
     weights: Literal["pretrained", "random"] | None = Field(default=None, description="random: untrained.")
     revision: str | None = Field(default=None, description="Branch, tag or commit on the Hugging Face hub.")
+    num_blocks: Count | None = Field(default=None, description="Only so many transformer blocks, the first.")
     layers: str | None = Field(default=None, description="all, local, last, or a list such as 0,4-8.")
     do_normalize: bool | None = Field(default=None, description="Normalise waveforms; None as the checkpoint says.")
     max_seconds: Positive | None = Field(default=None, description="How much of each utterance is used.")
@@ -98,10 +120,28 @@ class StoreSpec(Part):
     n_fft: Annotated[int, Field(ge=2)] | None = Field(default=None, description="Of a spectrogram, in samples.")
     center: bool | None = Field(default=None, description="Whether a spectrogram's frames are centred.")
 
+    @model_validator(mode="after")
+    def _check_kind(self) -> "StoreSpec":
+        if (self.model is None) == (self.text is None):
+            raise ValueError("expected either 'model' or 'text'")
+        if self.text is None:
+            if self.transcripts is not None:
+                raise ValueError("'transcripts' are what 'text' reads; a 'model' reads audio")
+            return self
+        strange = sorted(self.options.keys() - {"weights", "revision", "layers", "precision"})
+        if strange:
+            raise ValueError(f"{', '.join(strange)} does not apply to 'text'")
+        return self
+
+    @property
+    def encoder(self) -> str:
+        """What extracts: a model, of speech or of text, or descriptors."""
+        return self.model or self.text or ""
+
     @property
     def options(self) -> dict[str, Any]:
         """What the extractor is told."""
-        return self.model_dump(exclude={"model", "pool", "store"}, exclude_none=True)
+        return self.model_dump(exclude={"model", "text", "transcripts", "pool", "store"}, exclude_none=True)
 
     @property
     def is_model(self) -> bool:
@@ -123,7 +163,7 @@ class TrainingSpec(Part):
 class RunSettings(Part):
     """What runs may have in common; 'defaults' of a pipeline, which each run can overrule."""
 
-    features: Names | None = Field(default=None, description="Names of stores; two for fusion.")
+    features: Names | None = Field(default=None, description="Names of stores; two or more for fusion.")
     head: Annotated[str, _known("head", (*HEADS, SVM))] = Field(default="dense", description="What is trained.")
     norm: Annotated[str, _known("normalisation", SCOPES)] = Field(default="speaker", description="Whose statistics.")
     norm_by: str = Field(default=SPEAKER, description="What counts as the speaker: speaker_id, or a label.")
@@ -132,7 +172,7 @@ class RunSettings(Part):
         default="abs", description="How layer weights are made to sum to 1: abs or softmax."
     )
     pooling: Annotated[str, _known("pooling", POOLINGS)] | None = Field(
-        default=None, description="mean, sum or max of an utterance's frames in place of them."
+        default=None, description="mean, sum, max or mean+max of an utterance's frames in place of them."
     )
     scalar_norm: bool = Field(default=False, description="One mean and deviation for all dimensions of a layer.")
     max_frames: Annotated[int, Field(ge=0)] | None = Field(
@@ -141,7 +181,12 @@ class RunSettings(Part):
     protocol: Annotated[str, _known("protocol", PROTOCOLS)] | None = Field(
         default=None, description="Which utterances train and test ('featcache corpora')."
     )
-    target: str | None = Field(default=None, description="The label to predict; None as the protocol says.")
+    target: str | None = Field(
+        default=None, description="The label to predict, or several numbers; None as the protocol says."
+    )
+    task: Literal["classification", "regression"] | None = Field(
+        default=None, description="Where the label does not tell."
+    )
     select: dict[str, Names] = Field(default={}, description="Only utterances with these labels.")
     seeds: Count = Field(default=5, description="How many trainings in each fold.")
     training: TrainingSpec = Field(default=TrainingSpec(), description="How heads are trained.")
@@ -175,6 +220,21 @@ class FigureSpec(Part):
     caption: str = Field(default="Learned layer weights; bars are the deviation over seeds.", description="Below it.")
 
 
+class GainSpec(Part):
+    """What one run gains over another, relative to the other's score, with its interval."""
+
+    metric: Annotated[str, AfterValidator(_check_metric)] = Field(description="Of which score: ccc_valence, uar, …")
+    pairs: dict[str, Annotated[tuple[str, str], BeforeValidator(_several)]] = Field(
+        min_length=1, description="Title of a bar → the run that gains, and the run that it gains over."
+    )
+    caption: str = Field(default="Relative gain; bars are 95 % intervals.", description="Below it.")
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        """All that are named."""
+        return tuple(run for pair in self.pairs.values() for run in pair)
+
+
 class EnsembleSpec(Part):
     """A row of the table: runs that vote."""
 
@@ -202,13 +262,16 @@ class Pipeline(Part):
     corpus: Annotated[tuple[Annotated[str, _known("corpus", CORPORA)], ...], BeforeValidator(_several)] = Field(
         default=(), description="For which it is made; several are done one after another; none fits all."
     )
-    metric: Annotated[str, _known("metric", SCORES)] = Field(default="uar", description="What the table compares.")
+    metric: Annotated[
+        tuple[Annotated[str, AfterValidator(_check_metric)], ...], BeforeValidator(_several), Field(min_length=1)
+    ] = Field(default=("uar",), description="What the table compares: uar, wa, ccc, ccc_valence, …; or several.")
     published: dict[str, str] = Field(default={}, description="What all rows' published results have in common.")
     stores: dict[FileName, StoreSpec] = Field(min_length=1, description="Name of a store → what is in it.")
     defaults: RunSettings = Field(default=RunSettings(), description="What runs have in common.")
     runs: dict[str, RunSpec] = Field(min_length=1, description="A short name → a row of the table.")
     ensembles: dict[FileName, EnsembleSpec] = Field(default={}, description="A short name → votes of runs.")
     figures: dict[FileName, FigureSpec] = Field(default={}, description="File name → layer weights of runs.")
+    gains: dict[FileName, GainSpec] = Field(default={}, description="File name → relative gains of runs over others.")
     comparisons: dict[FileName, ComparisonSpec] = Field(default={}, description="File name → paired tests of runs.")
 
     def run(self, name: str) -> RunSpec:

@@ -18,12 +18,15 @@ from featcache.extraction.plan import ROW_BYTES, is_same
 from featcache.extraction.report import read_failures
 from featcache.extractors import create_extractor
 from featcache.extractors.base import ChunkConfig
-from featcache.extractors.models import dimensions, known_models
+from featcache.extractors.models import dimensions, known_models, known_text_models
 from featcache.manifest import Utterance
 from featcache.pipeline.place import Place, require_audio
 from featcache.pipeline.schema import StoreSpec
+from featcache.words import MANIFEST, Words, made_by, read_words
 
 FRAMES_PER_SECOND = 50
+# Of the subwords of English that an encoder reads, special ones beside them, up to the usual limit.
+CHARACTERS_PER_TOKEN, SPECIAL_TOKENS, MOST_TOKENS = 4, 2, 512
 # What is kept with the features, and makes no other features.
 OF_STORES = ("storage_dtype", "format_version", "pool")
 
@@ -58,14 +61,29 @@ class Store:
         catalogue = _catalogue(self.folder)
         if catalogue is None or not catalogue.complete or not _is_of(self.spec, catalogue.attributes):
             return len(self.wanted)
+        if self.spec.text and not _reads(self.spec.transcripts, self.place.cache, settings_of(catalogue.attributes)):
+            return len(self.wanted)
         stored = {row["id"]: row for row in catalogue.utterances}
         failed = {failure.utterance_id for failure in read_failures(self.folder)}
         return sum(
-            not is_same(stored[u.utterance_id], u, self.place.checksum(u.path))
+            not is_same(stored[u.utterance_id], u, self._checksum(u))
             if u.utterance_id in stored
             else u.utterance_id not in failed
-            for u in self.wanted
+            for u in self._read
         )
+
+    @cached_property
+    def _read(self) -> Sequence[Utterance]:
+        """The utterances as the extractor reads them."""
+        if not self.spec.text:
+            return self.wanted
+        words = read_words(self.place.cache, self.place.manifest, self.spec.transcripts)
+        return [words.get(u.utterance_id, u) for u in self.wanted]
+
+    def _checksum(self, utterance: Utterance) -> str | None:
+        if self.spec.text:
+            return Words(text=utterance.transcript).sha256
+        return self.place.checksum(utterance.path)
 
     def fill(self, *, device: str, limit: int | None) -> ExtractionReport:
         """Extract what is missing; a store that holds frames already serves where statistics would do."""
@@ -76,8 +94,10 @@ class Store:
             dtype = dtype or (settings_of(catalogue.attributes)["storage_dtype"] if self.spec.is_model else None)
         return extract(
             model=self.spec.model,
+            text=self.spec.text,
+            transcripts=self.spec.transcripts,
             corpus=self.place.name,
-            data=require_audio(self.place),
+            data=self.place.data if self.spec.text else require_audio(self.place),
             egemaps=False,
             name=self.name,
             store=None if pool else dtype,
@@ -92,18 +112,26 @@ class Store:
         """About how much its missing utterances will take; None where the model's size is not known here."""
         if not self.spec.is_model:
             return _descriptor_bytes(self)
-        known = _model_dimensions(self.spec.model)
+        known = _model_dimensions(self.spec.encoder)
         if known is None:
             return None
         layers, size = known
+        layers = min(layers, (self.spec.num_blocks or layers) + 1)
         if self.spec.layers in ("local", "last"):
             layers = 1
         per_statistic = len(STATISTICS) * np.dtype(np.float32).itemsize
         total = len(self.wanted) * (ROW_BYTES + layers * size * per_statistic)
         if not self.spec.pool:
             itemsize = np.dtype(self.spec.store or "float16").itemsize
-            total += round(_seconds(self) * FRAMES_PER_SECOND) * layers * size * itemsize
+            frames = self._tokens() if self.spec.text else round(_seconds(self) * FRAMES_PER_SECOND)
+            total += frames * layers * size * itemsize
         return total * self.missing // len(self.wanted)
+
+    def _tokens(self) -> int:
+        texts = [utterance.transcript for utterance in self._read]
+        if self.spec.weights == "random":
+            return sum(min(len(text.encode()) + 1, MOST_TOKENS) for text in texts)
+        return sum(min(len(text) // CHARACTERS_PER_TOKEN + SPECIAL_TOKENS, MOST_TOKENS) for text in texts)
 
 
 def _catalogue(folder: Path) -> Catalogue | None:
@@ -121,16 +149,24 @@ def _is_of(spec: StoreSpec, attributes: dict[str, Any]) -> bool:
     if spec.store not in (None, found["storage_dtype"]):
         return False
     if not spec.is_model:
-        expected = create_extractor(spec.model, **spec.options).description.settings
+        expected = create_extractor(spec.encoder, **spec.options).description.settings
         kept = {name: value for name, value in found.items() if name not in OF_STORES}
         return bool(kept == json.loads(json.dumps(expected)))
-    return found.get("extractor") == "ssl" and _is_of_model(spec, found, int(attributes.get("num_blocks", 0)))
+    kind = "text" if spec.text else "ssl"
+    return found.get("extractor") == kind and _is_of_model(spec, found, int(attributes.get("num_blocks", 0)))
+
+
+def _reads(transcripts: str | None, cache: Path, found: dict[str, Any]) -> bool:
+    """Whether a store of words is of these transcripts, as they are now."""
+    expected = (MANIFEST, "") if transcripts is None else (transcripts, made_by(cache, transcripts))
+    return expected == (found["transcripts"], found["transcripts_made_by"])
 
 
 def _is_of_model(spec: StoreSpec, found: dict[str, Any], num_blocks: int) -> bool:
     """As far as it can be told without the model, whose weights may have changed on the hub."""
-    entry = known_models().get(spec.model, {})
-    model_id = entry.get("model_id") or (Path(spec.model).resolve().name if Path(spec.model).is_dir() else spec.model)
+    entry = (known_text_models() if spec.text else known_models()).get(spec.encoder, {})
+    folder = Path(spec.encoder)
+    model_id = entry.get("model_id") or (folder.resolve().name if folder.is_dir() else spec.encoder)
     do_normalize = entry.get("do_normalize") if spec.do_normalize is None else spec.do_normalize
     every_layer = [str(layer) for layer in range(num_blocks + 1)]
     layers = {None: every_layer, "all": every_layer, "local": every_layer[:1], "last": every_layer[-1:]}
@@ -138,6 +174,7 @@ def _is_of_model(spec: StoreSpec, found: dict[str, Any], num_blocks: int) -> boo
     expected = {
         "model_id": model_id,
         "weights": spec.weights or "pretrained",
+        "num_blocks": spec.num_blocks,
         "layers": layers.get(spec.layers),
         "do_normalize": do_normalize,
         "max_seconds": spec.max_seconds,
@@ -150,7 +187,7 @@ def _is_of_model(spec: StoreSpec, found: dict[str, Any], num_blocks: int) -> boo
 
 def _descriptor_bytes(store: Store) -> int:
     """What descriptors take: they are cheap to make, so that nothing need be guessed."""
-    extractor = create_extractor(store.spec.model, **store.spec.options)
+    extractor = create_extractor(store.spec.encoder, **store.spec.options)
     description = extractor.description
     total = 0
     for num_samples, rate in _lengths(store):
@@ -167,6 +204,8 @@ def _model_dimensions(model: str) -> tuple[int, int] | None:
     if model in known_models():
         entry = known_models()[model]
         return dimensions(entry["family"], entry["config"])
+    if model in known_text_models():
+        return known_text_models()[model]["num_layers"], known_text_models()[model]["hidden_size"]
     config = Path(model) / "config.json"
     if not config.is_file():
         return None

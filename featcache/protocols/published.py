@@ -1,6 +1,7 @@
 """Manifest → folds, as published for one corpus."""
 
 import random
+from collections.abc import Callable
 
 from featcache.corpora.cremad import ACTORS
 from featcache.errors import ProtocolError, listed
@@ -67,6 +68,22 @@ def _iemocap_issa(manifest: Manifest, target: str) -> list[Fold]:
 
 def _msp_improv_6fold(manifest: Manifest, target: str) -> list[Fold]:
     return rotated(_sessions(manifest, 6), "123456")
+
+
+def _msp_podcast(test: str) -> Callable[[Manifest, str], list[Fold]]:
+    roles = {"train": "train", "development": "validation", test: "test"}
+
+    def folds(manifest: Manifest, target: str) -> list[Fold]:
+        partitions = manifest.labels("partition")
+        missing = [partition for partition in roles if partition not in partitions.values()]
+        if missing:
+            raise ProtocolError(
+                f"this protocol needs the partitions train, development and {test} of MSP-Podcast, but "
+                f"{listed(missing)} are missing; add them, or use --protocol split"
+            )
+        return [make_fold(test, {i: roles[partition] for i, partition in partitions.items() if partition in roles})]
+
+    return folds
 
 
 def _sessions(manifest: Manifest, number: int) -> dict[str, str]:
@@ -160,5 +177,20 @@ PUBLISHED = (
         description="MSP-IMPROV: each of the six sessions tests once; the next one validates.",
         speaker_independent=True,
         folds=_msp_improv_6fold,
+    ),
+    Protocol(
+        name="msp-podcast-test1",
+        description="MSP-Podcast: Train trains, Development validates and Test1 tests, whose podcasts train or "
+        "validate too ('seen scenarios' in de Oliveira et al. 2023); speakers are kept apart as far as they are known. "
+        "Results compare within a release of the corpus.",
+        speaker_independent=True,
+        folds=_msp_podcast("test1"),
+    ),
+    Protocol(
+        name="msp-podcast-test2",
+        description="The same with Test2, whose podcasts are in no other part ('unseen scenarios'); --protocol split, "
+        "the default, tests on both together.",
+        speaker_independent=True,
+        folds=_msp_podcast("test2"),
     ),
 )

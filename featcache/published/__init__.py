@@ -23,7 +23,7 @@ class PublishedResult:
         layers: Of the model.
         head: What was trained.
         norm: The scope of normalisation.
-        metric: ``uar``, ``wa`` or ``ccc-arousal``.
+        metric: ``uar``, ``wa``, or ``ccc-arousal`` and so on.
         mean: In percent, or a CCC in [-1, 1].
         std: Over seeds; None where it is not told.
         note: What else is known.

@@ -1,12 +1,13 @@
 """Rows of a pipeline → one table, the paper's numbers beside ours: terminal, Markdown, CSV and a page."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from featcache.evaluate.compare import score_name
 from featcache.files import replace_file
 from featcache.report.html import figures_for_page, render
 from featcache.report.tables import interval, mean_and_std, table_of_protocols
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 METRICS = {"uar": "UAR (%)", "wa": "WA (%)", "macro_f1": "macro-F1 (%)"}
-
-
 PAPER, DIFFERENCE = "Paper", "Diff."
 
 
@@ -28,10 +27,10 @@ class ComparedRow:
         name: What the pipeline calls the run.
         title: What the table calls it.
         protocol: Which utterances trained and tested.
-        metric: ``uar``, ``wa`` or ``macro_f1``; all scores are in percent.
+        metric: ``uar``, ``wa`` or ``macro_f1``, in percent; or ``ccc``, ``rmse_<dim>`` and so on.
         published_mean: The paper's number; None where it has none.
         published_std: Its standard deviation over seeds, where it is told.
-        mean: Ours, over seeds.
+        mean: Ours, over seeds; None where it has no meaning.
         std: Its standard deviation over seeds; None for one seed.
         ci95: Its confidence interval.
         notes: What differs from the paper.
@@ -44,24 +43,29 @@ class ComparedRow:
     metric: str
     published_mean: float | None
     published_std: float | None
-    mean: float
+    mean: float | None
     std: float | None
     ci95: tuple[float, float] | None
     notes: tuple[str, ...]
     run: str
 
     @property
+    def digits(self) -> int:
+        """Of scores after the point."""
+        return 1 if self.metric in METRICS else 3
+
+    @property
     def difference(self) -> float | None:
         """Ours less the paper's."""
-        return None if self.published_mean is None else self.mean - self.published_mean
+        return None if self.published_mean is None or self.mean is None else self.mean - self.published_mean
 
     def cells(self) -> dict[str, str]:
         """Column → what is printed in it."""
         return {
-            PAPER: mean_and_std(self.published_mean, self.published_std),
-            "Ours": mean_and_std(self.mean, self.std),
-            "95 % CI": interval(self.ci95),
-            DIFFERENCE: "-" if self.difference is None else f"{self.difference:+.1f}",
+            PAPER: mean_and_std(self.published_mean, self.published_std, self.digits),
+            "Ours": mean_and_std(self.mean, self.std, self.digits),
+            "95 % CI": interval(self.ci95, self.digits),
+            DIFFERENCE: "-" if self.difference is None else f"{self.difference:+.{self.digits}f}",
         }
 
 
@@ -71,9 +75,18 @@ def columns_of(rows: Sequence[ComparedRow]) -> list[str]:
     return [column for column in rows[0].cells() if compared or column not in (PAPER, DIFFERENCE)]
 
 
-def compared_table(rows: Sequence[ComparedRow]) -> "Table":
-    """A table for the terminal, one section per protocol; the notes are numbered, see :func:`numbered_notes`."""
-    numbers = numbered_notes(rows)
+def metric_name(metric: str) -> str:
+    """``UAR (%)``, ``CCC``, ``CCC valence``."""
+    return METRICS.get(metric) or score_name(metric)
+
+
+def compared_table(rows: Sequence[ComparedRow], numbers: Mapping[str, int]) -> "Table":
+    """A table for the terminal, one section per protocol.
+
+    Args:
+        rows: All of one metric.
+        numbers: Those of the notes, see :func:`numbered_notes`.
+    """
     columns = columns_of(rows)
     told = [
         (
@@ -86,7 +99,7 @@ def compared_table(rows: Sequence[ComparedRow]) -> "Table":
         )
         for row in rows
     ]
-    return table_of_protocols([METRICS[rows[0].metric]], columns, told, after=["Notes"])
+    return table_of_protocols([metric_name(rows[0].metric)], columns, told, after=["Notes"])
 
 
 def numbered_notes(rows: Sequence[ComparedRow]) -> dict[str, int]:
@@ -95,14 +108,20 @@ def numbered_notes(rows: Sequence[ComparedRow]) -> dict[str, int]:
     return {note: number for number, note in enumerate(notes, start=1)}
 
 
-def _protocols(rows: Sequence[ComparedRow]) -> list[str]:
-    return list(dict.fromkeys(row.protocol for row in rows))
+def _by(attribute: str, rows: Sequence[ComparedRow]) -> list[tuple[str, list[ComparedRow]]]:
+    """The rows of each metric, or of each protocol."""
+    values = dict.fromkeys(getattr(row, attribute) for row in rows)
+    return [(value, [row for row in rows if getattr(row, attribute) == value]) for value in values]
 
 
 def compared_markdown(rows: Sequence[ComparedRow]) -> str:
-    """The same as Markdown, the notes in full; ends in a line break."""
+    """The same as Markdown, a table for each metric, the notes in full; ends in a line break."""
+    return "\n".join(_markdown(of_metric) for _, of_metric in _by("metric", rows))
+
+
+def _markdown(rows: Sequence[ComparedRow]) -> str:
     columns = columns_of(rows)
-    head = ["Protocol", METRICS[rows[0].metric], *columns, "What differs"]
+    head = ["Protocol", metric_name(rows[0].metric), *columns, "What differs"]
     lines = [head, ["---"] * 2 + ["---:"] * len(columns) + ["---"]]
     lines += [
         [row.protocol, row.title, *(row.cells()[column] for column in columns), "; ".join(row.notes)] for row in rows
@@ -154,9 +173,10 @@ def write_compared(
         "pipeline.html.jinja",
         title=title,
         paper=paper,
-        metric=METRICS[rows[0].metric],
-        columns=columns_of(rows),
-        sections=[(name, [row for row in rows if row.protocol == name]) for name in _protocols(rows)],
+        tables=[
+            (metric_name(metric), columns_of(of_metric), _by("protocol", of_metric))
+            for metric, of_metric in _by("metric", rows)
+        ],
         notes=notes,
         figures=figures_for_page(folder, figures),
         comparisons=comparisons,

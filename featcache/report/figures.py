@@ -108,13 +108,15 @@ def predicted_values(predictions: pd.DataFrame, ranges: Mapping[str, Sequence[fl
         for number, (name, bounds) in enumerate(ranges.items(), start=1):
             axes = figure.add_subplot(rows, columns, number)
             target, predicted = means[f"target_{name}"], means[f"prediction_{name}"]
-            alpha = min(0.6, max(0.05, 60 / len(means)))
+            alpha = min(0.7, max(0.08, 200 / len(means)))
             axes.plot(target, predicted, ".", color=COLORS[0], markersize=3, markeredgewidth=0, alpha=alpha)
             axes.plot(bounds, bounds, color="0.5", linewidth=0.6, linestyle=(0, (4, 3)), zorder=0)
             axes.set_title(name, fontsize=7.5, parse_math=False)
             axes.set_aspect("equal")
             low, high = min(bounds[0], predicted.min()), max(bounds[1], predicted.max())
             axes.set(xlim=(low, high), ylim=(low, high))
+            for axis in (axes.xaxis, axes.yaxis):
+                axis.set_major_locator(MaxNLocator(4))
             axes.set_xlabel("Target")
             if number % columns == 1 or columns == 1:
                 axes.set_ylabel("Predicted")
@@ -150,6 +152,30 @@ def training_curves(history: pd.DataFrame) -> Figure:
         axes.set(xlim=(0, None), ylim=(0, None))
         axes.set_xlabel("Epoch")
         axes.set_ylabel("Loss")
+    return figure
+
+
+def relative_gains(gains: pd.DataFrame, *, metric: str) -> Figure:
+    """Figure 3 of de Oliveira et al. 2023, with intervals: what each run gains over another, in percent of its score.
+
+    Args:
+        gains: title, gain, low, high, in percent; NaN for what has no meaning, which leaves its place empty.
+        metric: What is scored, for the axis.
+    """
+    with style():
+        figure = Figure(figsize=(COLUMN_WIDTH, 1.0 + 0.28 * len(gains)), layout="constrained")
+        axes = figure.add_subplot()
+        places = np.arange(len(gains))
+        axes.barh(places, gains["gain"], height=0.6, color=COLORS[0], alpha=0.85)
+        known = gains["low"].notna().to_numpy()
+        axes.hlines(places[known], gains["low"][known], gains["high"][known], color="0.15", linewidth=0.9)
+        axes.plot(gains["low"][known], places[known], "|", color="0.15", markersize=4)
+        axes.plot(gains["high"][known], places[known], "|", color="0.15", markersize=4)
+        axes.axvline(0, color="0.3", linewidth=0.6)
+        axes.set_yticks(places, gains["title"], parse_math=False)
+        axes.set_ylim(len(gains) - 0.5, -0.5)
+        axes.tick_params(axis="y", length=0)
+        axes.set_xlabel(f"Gain in {metric} (%)")
     return figure
 
 

@@ -33,7 +33,7 @@ def fit(*, head: str = "dense", norm: str = "speaker", layers: str = "all", **op
     """Train a head over all folds and seeds of a protocol, and leave a run folder.
 
     Args:
-        head: ``dense``, ``lstm``, ``fusion``, ``linear`` or ``svm``.
+        head: ``dense``, ``lstm``, ``fusion``, ``linear``, ``ffn`` or ``svm``.
         norm: ``speaker``, ``global`` or ``none``.
         layers: ``all``, ``local``, ``last``, or a list such as ``0,4-8``.
         options: Those of :func:`sweep`.
@@ -78,7 +78,7 @@ def sweep(
     """Train every combination of heads, normalisations and layers; those that can read the cache together do.
 
     Args:
-        heads: ``dense``, ``lstm``, ``fusion``, ``linear``, ``svm``.
+        heads: ``dense``, ``lstm``, ``fusion``, ``linear``, ``ffn``, ``svm``; several stores for ``fusion`` and ``ffn``.
         norms: ``speaker``, ``global``, ``none``.
         layers: Each ``all``, ``local``, ``last``, or a list such as ``0,4-8``.
         features: Names of stores. By default the only model's store, with ``egemaps`` beside it for ``fusion``.
@@ -93,12 +93,14 @@ def sweep(
         label_range: What numbers lie between; by default what the corpus says, or else the lowest and the highest.
         select: Take only utterances whose labels have these values.
         seeds: One training each per fold.
-        max_frames: How many frames of each utterance are used; by default 400 (8 s), for RAVDESS 250. 0 is all.
+        max_frames: How many frames of each utterance are used; by default 400 (8 s), for RAVDESS 250. 0 is all. Stores
+            whose frames do not pair are cut after the same time as the first that has a frame shift, tokens never.
         training: Fields of :class:`~featcache.training.train.TrainingConfig` that differ from their defaults.
         memory: What the process may take, such as ``4GiB``, and in which dtype features are held; see
             :class:`~featcache.training.memory.Memory`. By default half of the machine's, and the most exact that fits.
-        pooling: ``mean``, ``sum`` or ``max`` of an utterance's frames in place of them; ``linear`` and ``svm`` take
-            the mean unless told otherwise.
+        pooling: ``mean``, ``sum``, ``max`` or ``mean+max`` of all of an utterance's frames in place of them; ``linear``
+            and ``svm`` take the mean unless told otherwise, ``ffn`` takes ``mean+max`` where each store gives a single
+            layer and ``max_frames`` is not given: that is what it would find itself, and no frame is read.
         scalar_norm: Normalise with one mean and deviation for all dimensions of a layer, as Pepino et al. 2021 did
             spectrograms.
         norm_by: What ``speaker`` takes for the speaker: ``speaker_id``, or a label such as ``dialogue_half``.

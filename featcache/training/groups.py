@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from featcache.training.data import Features
 from featcache.training.setup import Setup
 
-# What runs that share a working copy have in common beside their stores; the last stands for utterances and folds.
-SHARED = ("norm", "norm_by", "scalar_norm", "pooling", "max_frames", "utterances_sha256")
+# What runs that share a working copy have in common beside their stores: ``fused`` is there for several stores only,
+# the last stands for utterances and folds.
+SHARED = ("norm", "norm_by", "scalar_norm", "pooling", "max_frames", "fused", "utterances_sha256")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,15 +80,15 @@ def group(setups: Sequence[Setup], folds: Sequence[int]) -> list[Group]:
 
 
 def _within(one: Setup, lead: Setup) -> bool:
-    same = all(one.config[key] == lead.config[key] for key in SHARED)
+    same = all(one.config.get(key) == lead.config.get(key) for key in SHARED)
     return same and list(one.config["features"]) == list(lead.config["features"]) and _slices(one, lead) is not None
 
 
 def _slices(one: Setup, lead: Setup) -> tuple[slice, ...] | None:
-    """For each store where a run's layers stand among the lead's; None where they do not stand there in one piece."""
+    """For each store where a run's layers stand among the lead's; None where they do not, or not in one piece."""
     found = []
     for mine, all_layers in zip(one.features, lead.features, strict=True):
-        if mine.layers[0] not in all_layers.layers:
+        if mine.halved != all_layers.halved or mine.layers[0] not in all_layers.layers:
             return None
         first = all_layers.layers.index(mine.layers[0])
         stretch = slice(first, first + len(mine.layers))

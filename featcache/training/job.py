@@ -1,6 +1,7 @@
 """Runs → trained heads and finished run folders: which trainings share a working copy, a thread, a process."""
 
 import logging
+import operator
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from featcache.normalise import SPEAKER, fit_normaliser
 from featcache.progress import progress
 from featcache.scheduler import connected
 from featcache.threads import available_cores
-from featcache.training.data import frames_in_use
+from featcache.training.data import frames_in_use, steps_of, values_in_use
 from featcache.training.groups import Member, group
 from featcache.training.memory import Memory, WorkingCopy, plan_working_copy
 from featcache.training.results import record_of, write_results
@@ -24,7 +25,7 @@ from featcache.training.setup import SVM, Request, Setup, head_sizes, resolve
 from featcache.training.svm import SVCTraining, SVRTraining
 from featcache.training.targets import CLASSIFICATION
 from featcache.training.train import Trainable, Training, train_together
-from featcache.training.windows import READ_AT_ONCE, Source, num_values, values_per_frame
+from featcache.training.windows import READ_AT_ONCE, Source, num_values
 
 log = logging.getLogger(__name__)
 
@@ -185,6 +186,7 @@ def _plan(setups: Sequence[Setup], memory: Memory, processes: int, workers: int,
         copy = plan_working_copy(
             memory,
             num_values(item.features, lead.manifest.utterance_ids),
+            num_steps=len(lead.manifest) * steps_of(item.features),
             overhead=_overhead(lead, workers),
             processes=processes,
             device=device,
@@ -218,10 +220,10 @@ def _training(setup: Setup, member: Member, seed: int, copy: WorkingCopy, device
 
 def _overhead(setup: Setup, workers: int) -> float:
     """Bytes that training takes beside the features: what is being read, unpacked, and computed of a batch."""
-    longest = max(frames_in_use(setup.features, i) for i in setup.manifest.utterance_ids)
-    widest = max(features.store.hidden_size for features in setup.features)
-    utterance = 4 * longest * values_per_frame(setup.features)
-    batch = 4 * longest * setup.training.batch_size * widest
+    ids, sizes = setup.manifest.utterance_ids, [features.frame_size for features in setup.features]
+    utterance = 4 * max(values_in_use(setup.features, i) for i in ids)
+    of_one_layer = (map(operator.mul, frames_in_use(setup.features, i), sizes) for i in ids)
+    batch = 4 * setup.training.batch_size * max(map(max, of_one_layer))
     return float(workers * (4 * utterance + 4 * batch) + 2 * READ_AT_ONCE)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from featcache.errors import ModelError
+from featcache.heads.packed import packed_bytes
 from featcache.machine import available_memory
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "int8": torch.int8}
@@ -80,13 +81,14 @@ class WorkingCopy:
 
 
 def plan_working_copy(
-    memory: Memory, num_values: int, *, overhead: float, processes: int = 1, device: str = "cpu"
+    memory: Memory, num_values: int, *, num_steps: int, overhead: float, processes: int = 1, device: str = "cpu"
 ) -> WorkingCopy:
     """Choose the dtype, and whether everything is held or a part after another.
 
     Args:
         memory: What the user says.
         num_values: How many numbers there are, all utterances, layers and stores together.
+        num_steps: How many steps 8-bit numbers count in: one per utterance, layer and dimension.
         overhead: Bytes that training takes beside them.
         processes: How many share what may be taken.
         device: Where the copy lies; what fits is a matter of the device's memory then.
@@ -100,11 +102,12 @@ def plan_working_copy(
     fast = has_fast_bfloat16(device)
     if memory.dtype:
         candidates = [memory.dtype]
-    elif num_values * 4 <= min(SMALL, limit):
+    elif packed_bytes(torch.float32, num_values, num_steps) <= min(SMALL, limit):
         candidates = ["float32"]
     else:
         candidates = ["bfloat16", "int8"] if fast else ["float32", "float16", "int8"]
-    chosen = next((name for name in candidates if num_values * DTYPES[name].itemsize <= limit), None)
+    sizes = {name: packed_bytes(DTYPES[name], num_values, num_steps) for name in candidates}
+    chosen = next((name for name in candidates if sizes[name] <= limit), None)
     dtype = DTYPES[chosen or next(name for name in candidates if name != "float32" or memory.dtype)]
     compute = torch.float32
     if dtype == torch.bfloat16 or (dtype == torch.int8 and fast):

@@ -13,11 +13,11 @@ from featcache._version import __version__
 from featcache.cache.reader import FeatureCache, FeatureStore
 from featcache.corpora import CORPORA, Corpus
 from featcache.errors import ManifestError, ModelError, StoreError, listed, unknown_name
-from featcache.heads import create_head
+from featcache.heads import MEAN_AND_MAX, create_head
 from featcache.manifest import Manifest
 from featcache.normalise import SPEAKER, check_scope
 from featcache.protocols import PROTOCOLS, Fold, check_folds, default_protocol, make_folds
-from featcache.training.data import POOLINGS, Features, check_pairing
+from featcache.training.data import POOLINGS, Features, features_of
 from featcache.training.targets import Target, labelled, make_target, split
 from featcache.training.train import TrainingConfig
 
@@ -25,6 +25,7 @@ BATCH_SIZES = {"lstm": 16}
 SVM = "svm"
 # Heads that see utterances pooled unless told otherwise.
 POOLED = ("linear", SVM)
+FFN = "ffn"
 
 SPEAKER_NOTE = (
     "Speaker normalisation is transductive: the mean and standard deviation of each test speaker were taken over all "
@@ -36,6 +37,9 @@ UNTRAINED_NOTE = (
 )
 SVM_NOTE = "A support vector machine draws nothing at random: one seed says it all. Its C was chosen on validation."
 EGEMAPS_NOTE = "eGeMAPS frames were averaged in pairs, so that they come every 20 ms (Pepino et al. 2021)."
+FUSED_NOTE = (
+    "The frames of {} do not pair: each store was averaged over its own frames after its dense layer, and then fused."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +47,7 @@ class Request:
     """What a run is asked to be; None, and no features, leave the choice to what there is.
 
     Attributes:
-        head: ``dense``, ``lstm``, ``fusion``, ``linear`` or ``svm``.
+        head: ``dense``, ``lstm``, ``fusion``, ``linear``, ``ffn`` or ``svm``.
         norm: ``speaker``, ``global`` or ``none``.
         norm_by: What ``speaker`` takes for the speaker: ``speaker_id``, or a label such as ``dialogue_half``.
         features: Names of stores. By default the only model's store, with ``egemaps`` beside it for ``fusion``.
@@ -57,9 +61,10 @@ class Request:
         select: Only utterances whose labels have these values take part.
         limit: Only so many utterances take part, those that ``extract`` takes with the same limit.
         seeds: One training each per fold.
-        max_frames: How many frames of each utterance are used; 0 is all.
+        max_frames: How many frames of each utterance are used, those of the first store with a frame shift; 0 is all.
+            Pooled utterances always have all of theirs.
         training: Fields of :class:`~featcache.training.train.TrainingConfig` that differ from their defaults.
-        pooling: ``mean``, ``sum`` or ``max`` of an utterance's frames in place of them.
+        pooling: ``mean``, ``sum``, ``max`` or ``mean+max`` of an utterance's frames in place of them.
         scalar_norm: Whether one mean and deviation normalise all dimensions of a layer.
         working_dtype: In which dtype features are held, where that is asked for.
     """
@@ -113,7 +118,7 @@ class Setup:
 
 def resolve(cache: FeatureCache, request: Request) -> Setup:
     """Find all that a run needs, and refuse what cannot be fitted."""
-    head, norm, layers, pooling = request.head, request.norm, request.layers, request.pooling
+    head, norm, layers = request.head, request.norm, request.layers
     task = resolve_task(
         cache,
         request.features or _default_features(cache, head),
@@ -129,23 +134,12 @@ def resolve(cache: FeatureCache, request: Request) -> Setup:
     if max_frames is None:
         known = corpus_of(cache.path)
         max_frames = known.max_frames if known else 400
-    in_time = not np.isnan(stores[0].frame_shift)
-    if pooling is not None and (pooling not in POOLINGS or not in_time):
-        raise ModelError(
-            unknown_name("pooling", pooling, POOLINGS) if in_time else f"{stores[0].name} has no frames to pool"
-        )
-    if pooling is None and head in POOLED and in_time:
-        pooling = "mean"
-    pooled_only = [store.name for store in stores if store.pooled_only]
-    if pooled_only and pooling is None:
-        raise StoreError(
-            f"{', '.join(pooled_only)} holds statistics alone (--pool), but head {head!r} is trained on frames; "
-            "train on --pooling mean, or extract into a store of another --name without --pool"
-        )
-    features = [Features(s, layers=layers, max_frames=max_frames or None, pooling=pooling) for s in stores]
+        if all(store.is_of_words for store in stores):  # corpora speak of frames of 20 ms
+            max_frames = 0
+    pooling = _pooling(request, stores)
+    features = features_of(stores, layers=layers, max_frames=max_frames or None, pooling=pooling, paired=head != FFN)
     if layers != "all" and not any(store.layer_names[0] for store in stores):
         raise ManifestError(f"--layers {layers} does not apply: {', '.join(s.name for s in stores)} has no layers")
-    check_pairing(features)
     check_scope(norm, manifest, request.norm_by)
     seeds = request.seeds
     # told here, before anything is trained
@@ -173,6 +167,7 @@ def resolve(cache: FeatureCache, request: Request) -> Setup:
             "layer_weighting": request.layer_weighting,
             "head": head,
             "pooling": pooling,
+            **({"fused": "frames" if features[0].paired else "pooled"} if len(features) > 1 else {}),
             "norm": norm,
             "norm_by": request.norm_by if norm == "speaker" else None,
             "scalar_norm": request.scalar_norm,
@@ -279,6 +274,8 @@ def _open_finished(cache: FeatureCache, name: str) -> FeatureStore:
 
 def _default_features(cache: FeatureCache, head: str) -> list[str]:
     models = model_stores(cache)
+    of_speech = [name for name in models if not cache[name].is_of_words]
+    models = of_speech if len(of_speech) == 1 else models
     if len(models) != 1:
         found = f"several models: {', '.join(models)}" if models else f"no model, but {', '.join(cache) or 'nothing'}"
         raise StoreError(f"{cache.path} holds {found}; choose with --features NAME")
@@ -321,6 +318,29 @@ def _only_label(manifest: Manifest) -> str:
     raise ManifestError(f"which label is to be predicted? choose with --target: {', '.join(manifest.label_columns)}")
 
 
+def _pooling(request: Request, stores: Sequence[FeatureStore]) -> str | None:
+    """How utterances are pooled before training, told or by default."""
+    pooling, several_vectors = request.pooling, any(store.has_frames for store in stores)
+    if pooling is not None and pooling not in POOLINGS:
+        raise ModelError(unknown_name("pooling", pooling, POOLINGS))
+    if pooling is not None and not several_vectors:
+        raise ModelError(f"{', '.join(store.name for store in stores)} has no frames to pool")
+    if pooling is None and request.head in POOLED and several_vectors:
+        return "mean"
+    if pooling is None and request.head == FFN and several_vectors and not request.max_frames:
+        # statistics are of all frames, and of one layer they are what the head would find itself
+        chosen = [Features(store, layers=request.layers, max_frames=None).layers for store in stores]
+        pooling = MEAN_AND_MAX if all(len(layers) == 1 for layers in chosen) else None
+    pooled_only = [store.name for store in stores if store.pooled_only]
+    if pooled_only and pooling is None:
+        needs = " unless it sees one layer (--layers last) and no --max-frames" if request.head == FFN else ""
+        raise StoreError(
+            f"{', '.join(pooled_only)} holds statistics alone (--pool), but head {request.head!r} is trained on frames"
+            f"{needs}; train on --pooling mean, or extract into a store of another --name without --pool"
+        )
+    return pooling
+
+
 def _check_svm(features: Sequence[Features]) -> None:
     if len(features) > 1 or len(features[0].layers) > 1:
         raise ModelError("head 'svm' takes one store and one layer of it; choose with --features and --layers last")
@@ -333,6 +353,8 @@ def head_sizes(features: Sequence[Features], num_outputs: int, layer_weighting: 
         "hidden_sizes": [item.store.hidden_size for item in features],
         "num_outputs": num_outputs,
         "layer_weighting": layer_weighting,
+        "pooling": features[0].pooling,
+        "paired": features[0].paired,
     }
 
 
@@ -349,9 +371,12 @@ def _notes(request: Request, features: Sequence[Features], manifest: Manifest, m
             notes.append(UNTRAINED_NOTE.format(item.store.name))
         if item.halved:
             notes.append(EGEMAPS_NOTE)
-    cut = sum(features[0].num_frames(i) > max_frames for i in manifest.utterance_ids) if max_frames else 0
+    if request.head == "fusion" and not features[0].paired:
+        notes.append(FUSED_NOTE.format(" and ".join(item.store.name for item in features)))
+    counted = next((item for item in features if item.max_frames), features[0])
+    cut = sum(counted.num_frames(i) > max_frames for i in manifest.utterance_ids) if counted.max_frames else 0
     if cut:
-        seconds = "" if np.isnan(features[0].frame_shift) else f" ({max_frames * features[0].frame_shift:.1f} s)"
+        seconds = "" if np.isnan(counted.frame_shift) else f" ({max_frames * counted.frame_shift:.1f} s)"
         notes.append(
             f"{cut} of {len(manifest)} utterances are longer and only their first {max_frames} frames{seconds} count."
         )

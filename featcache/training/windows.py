@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from featcache.heads.packed import Packed, pack
+from featcache.heads.packed import Packed, pack, packed_bytes
 from featcache.machine import give_back
 from featcache.normalise import Normaliser
 from featcache.threads import one_thread_each
-from featcache.training.data import Features, frames_in_use
+from featcache.training.data import Features, frames_in_use, steps_of, values_in_use
 from featcache.training.memory import WorkingCopy
 
 # A window is put together from so many pieces of the cache, each of which is read in one go.
@@ -24,7 +24,7 @@ class Window:
     """Utterances in memory.
 
     Attributes:
-        utterances: Utterance id → its packed features, one per store; the frames of all stores pair.
+        utterances: Utterance id → its packed features, one per store, each with its own number of frames.
     """
 
     utterances: Mapping[str, tuple[Packed, ...]]
@@ -132,8 +132,8 @@ class Source:
         return pieces
 
     def _bytes_of(self, utterance_id: str) -> float:
-        frames = frames_in_use(self._features, utterance_id)
-        return float(frames * values_per_frame(self._features) * self._copy.dtype.itemsize)
+        values = values_in_use(self._features, utterance_id)
+        return float(packed_bytes(self._copy.dtype, values, steps_of(self._features)))
 
     def _read(self, utterance_ids: Sequence[str]) -> Window:
         packed: dict[str, tuple[Packed, ...]] = {}
@@ -152,22 +152,17 @@ class Source:
 
     def _expect(self, utterance_ids: Sequence[str]) -> None:
         num_frames = [frames_in_use(self._features, utterance_id) for utterance_id in utterance_ids]
-        for features in self._features:
-            features.expect(utterance_ids, num_frames)
+        for store, features in enumerate(self._features):
+            features.expect(utterance_ids, [of_stores[store] for of_stores in num_frames])
 
     def _packed(self, utterance_id: str) -> tuple[Packed, ...]:
         num_frames = frames_in_use(self._features, utterance_id)
         return tuple(
-            pack(features.read(utterance_id, num_frames, normaliser), self._copy.dtype).to(self._device)
-            for features, normaliser in zip(self._features, self._normalisers, strict=True)
+            pack(features.read(utterance_id, frames, normaliser), self._copy.dtype).to(self._device)
+            for features, frames, normaliser in zip(self._features, num_frames, self._normalisers, strict=True)
         )
-
-
-def values_per_frame(features: Sequence[Features]) -> int:
-    """Numbers that one frame of an utterance takes, all stores together."""
-    return sum(len(store.layers) * store.store.hidden_size for store in features)
 
 
 def num_values(features: Sequence[Features], utterance_ids: Sequence[str]) -> int:
     """Numbers that utterances take, all stores together."""
-    return sum(frames_in_use(features, i) for i in utterance_ids) * values_per_frame(features)
+    return sum(values_in_use(features, utterance_id) for utterance_id in utterance_ids)

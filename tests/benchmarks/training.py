@@ -17,7 +17,7 @@ from featcache.heads import create_head
 from featcache.normalise import fit_normaliser
 from featcache.protocols import Fold, default_protocol, make_folds
 from featcache.threads import available_cores
-from featcache.training.data import Features, halve_frames
+from featcache.training.data import Features, halve_frames, steps_of
 from featcache.training.memory import Memory, plan_working_copy
 from featcache.training.setup import BATCH_SIZES
 from featcache.training.train import Training, TrainingConfig, train_together
@@ -58,9 +58,8 @@ class Task:
         """Normalised by speaker and not yet loaded, in the dtype that a fit would choose."""
         features = [Features(self.cache[name], layers="all", max_frames=None) for name in self.stores]
         manifest = self.cache.manifest
-        copy = plan_working_copy(
-            Memory.parse(memory), num_values(features, manifest.utterance_ids), overhead=0, processes=1
-        )
+        values, steps = num_values(features, manifest.utterance_ids), len(manifest) * steps_of(features)
+        copy = plan_working_copy(Memory.parse(memory), values, num_steps=steps, overhead=0)
         normalisers = [fit_normaliser(f.store, "speaker", manifest, self.fold.train) for f in features]
         return Source(features, normalisers, copy, workers=available_cores())
 

@@ -30,7 +30,8 @@ def test_the_registry_agrees_with_itself():
             utterance = corpus.utterance(corpus.example, match)
             from_label_files = corpus.complete is not as_named
             assert utterance.labels.get(corpus.target, "") in corpus.classes or from_label_files
-            assert set(corpus.published_counts) == set(corpus.classes)
+            assert set(corpus.published_counts) in (set(corpus.classes), set())  # those of some grow with each release
+        assert all(low < high for low, high in corpus.dimensions.values())
 
 
 def test_the_corpus_is_recognised_by_most_of_its_names(tmp_path):

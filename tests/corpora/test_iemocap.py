@@ -163,6 +163,16 @@ def test_label_files_that_are_missing_or_strange(write):
         read_corpus(folder)
 
 
+def test_means_may_lie_half_a_point_outside_the_scale_and_no_farther(write):
+    evaluation = "Session1/dialog/EmoEvaluation/Ses01F_impro01.txt"
+    folder = write(RELEASE | {evaluation: HEAD + IMPRO.replace("[4.5000, 4.0000, 3.5000]", "[5.5000, 4.0000, 0.5000]")})
+    turn = read_corpus(folder).manifest[M001]
+    assert [turn.labels[name] for name in ("valence", "arousal", "dominance")] == ["5.5000", "4.0000", "0.5000"]
+    write({evaluation: HEAD + IMPRO.replace("[4.5000, 4.0000, 3.5000]", "[4.5000, 45.000, 3.5000]")})
+    with pytest.raises(CorpusError, match=f"'{M001}' has arousal '45.000', expected a number from 0.5 to 5.5; fetch"):
+        read_corpus(folder)
+
+
 def test_sound_out_of_its_folders_has_no_evaluation(write):
     with pytest.raises(CorpusError, match=r"no evaluation of 'wav/Ses01F_impro01_F000.wav'"):
         read_corpus(write([f"wav/{F000}.wav"]))

@@ -74,6 +74,9 @@ def test_labels_that_are_missing_or_strange(write, caplog):
     write({"Evalution.txt": LABELS.replace("; X;", "; Q;")})
     with pytest.raises(CorpusError, match=r"UTD-IMPROV-S20S-M06-R-MM01.avi has the label 'Q', expected A, H, N"):
         read_corpus(folder)
+    write({"Evalution.txt": LABELS.replace("V:3.2", "V:7.2")})
+    with pytest.raises(CorpusError, match=f"'{NATURAL}' has valence '7.200000', expected a number from 1 to 5; fetch"):
+        read_corpus(folder)
     (folder / f"Audio/session1/S01A/P/{ANSWER}.wav").unlink()
     write({"Evalution.txt": LABELS})
     with caplog.at_level(logging.WARNING):

@@ -14,7 +14,7 @@ import transformers
 from safetensors.numpy import load_file, save_file
 
 from featcache.errors import ModelError
-from featcache.extractors import create_extractor, store_name
+from featcache.extractors import DESCRIPTORS, create_extractor, store_name
 from featcache.extractors.models import FAMILIES, is_local, known_models, load, short_name
 
 
@@ -147,6 +147,32 @@ def test_random_weights_are_always_the_same_and_leave_the_global_generator_alone
     torch.random.set_rng_state(before)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("weights", ["pretrained", "random"])
+def test_pruned_models_hold_the_first_blocks_alone_as_they_are_in_the_whole(tiny_model, family, weights):
+    folder = tiny_model(family)
+    whole, pruned = load(folder, weights=weights), load(folder, weights=weights, num_blocks=2)
+    everything = whole.module.state_dict()
+    kept = {name for name in everything if not re.search(r"(^|\.)layers\.2\.", name) or "pos_conv" in name}
+    assert len(kept) < len(everything)
+    assert pruned.module.state_dict().keys() == kept
+    for name, values in pruned.module.state_dict().items():
+        assert torch.equal(values, everything[name]), name
+    assert pruned.weights_sha256 != whole.weights_sha256
+    assert load(folder, weights=weights, num_blocks=3).weights_sha256 == whole.weights_sha256
+
+
+def test_weights_of_dropped_blocks_are_not_read(folder):
+    def drop(weights):
+        for name in [name for name in weights if ".layers.2." in name]:
+            del weights[name]
+
+    edit_weights(folder, drop)
+    refused(r"my-model: its weights lack \d+ parameters of its wav2vec2", folder)
+    assert load(str(folder), num_blocks=2).module.config.num_hidden_layers == 2
+    refused(r"my-model: its weights lack \d+ parameters of its wav2vec2", folder, num_blocks=3)
+
+
 def test_random_weights_of_a_short_name_need_no_network(tiny_entry):
     loaded = load("tiny", weights="random", revision="v1")
     assert loaded.model_id == "nobody/tiny-model"
@@ -253,7 +279,7 @@ def test_text_models_are_refused(tmp_path):
     for weights in ("pretrained", "random"):
         refused(
             rf"^{tmp_path} is a 'bert' model, expected a speech model of one of: wav2vec2, hubert, wavlm, unispeech, "
-            r"unispeech-sat, data2vec-audio, whisper$",
+            r"unispeech-sat, data2vec-audio, whisper; models of text go with --text$",
             tmp_path,
             weights=weights,
         )
@@ -362,6 +388,9 @@ def test_a_fetched_model_tells_its_commit(folder, hub_cache, tiny_entry):
 def test_options_that_do_not_apply(tiny_model):
     with pytest.raises(ModelError, match=r"^--do-normalize, --layers does not apply to 'egemaps'$"):
         create_extractor("egemaps", layers="all", do_normalize=True, n_fft=None)
+    for name in DESCRIPTORS:
+        with pytest.raises(ModelError, match=rf"^--num-blocks does not apply to '{name}'$"):
+            create_extractor(name, num_blocks=12)
     with pytest.raises(ModelError, match=r"^--weights does not apply to 'spectrogram'$"):
         create_extractor("spectrogram", weights="random")
     with pytest.raises(ModelError, match=r"^--n-fft does not apply to '.+'$"):

@@ -101,7 +101,9 @@ def test_unnormalised_models():
         ("wav2vec2-xls-r-2b", 2162),
         ("distilhubert", 23.49),  # Chang et al. 2022
         ("whisper-small", 244),  # Radford et al. 2022; tiny and base are rounded too far for this tolerance
+        ("whisper-small.en", 244),
         ("whisper-medium", 769),
+        ("whisper-medium.en", 769),
         ("whisper-large-v2", 1550),
         ("whisper-large-v3", 1550),
     ],
@@ -122,3 +124,10 @@ def test_whisper_encoder_count_by_hand(name, layers, size, mel):
     layer_norm = 2 * size
     expected = convolutions + positions + layers * (attention + feed_forward + 2 * layer_norm) + layer_norm
     assert count_parameters(build_on_meta(name).encoder) == expected
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name.endswith(".en")])
+def test_english_whispers_differ_in_one_token(name):
+    english, multilingual = (build(MODELS[model]).to_dict() for model in (name, name.removesuffix(".en")))
+    assert {key for key in english if english[key] != multilingual[key]} == {"vocab_size"}
+    assert multilingual["vocab_size"] - english["vocab_size"] == 1

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import re
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -68,14 +69,14 @@ def run_alone(extractor, signals):
     return [extractor.extract([signal])[0] for signal in signals]
 
 
-def hugging_face(folder):
-    model = transformers.AutoModel.from_pretrained(folder).eval()
+def hugging_face(folder, **config):
+    model = transformers.AutoModel.from_pretrained(folder, **config).eval()
     return model, transformers.AutoFeatureExtractor.from_pretrained(folder)
 
 
-def hugging_face_features(folder, samples):
+def hugging_face_features(folder, samples, **config):
     """Layers 0 … N and the encoder's input, by the model's own outputs and modules."""
-    model, feature_extractor = hugging_face(folder)
+    model, feature_extractor = hugging_face(folder, **config)
     values = feature_extractor(samples, sampling_rate=16000, return_tensors="pt").input_values
     with torch.inference_mode():
         output = model(values, output_hidden_states=True)
@@ -145,6 +146,22 @@ def test_threads_may_share_an_extractor(extractor, tiny_model, signals, name):
             assert_close(features, alone[position])
 
 
+@pytest.mark.parametrize("name", ["wav2vec2", "wavlm"])
+def test_the_threads_in_use_at_loading_change_nothing(tiny_model, signals, name):
+    before = torch.get_num_threads()
+    features = []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        try:
+            own = SSLExtractor(SSLConfig(model=tiny_model(name)))
+            assert torch.get_num_threads() == threads
+        finally:
+            torch.set_num_threads(before)
+        features.append(own.extract(signals[:1])[0])
+    for others in features[1:]:
+        np.testing.assert_array_equal(others, features[0])
+
+
 @pytest.mark.parametrize("quiet", [0.0, 1e-4])
 def test_silence_and_whispers_are_finite_and_do_not_mind_their_mates(extractor, tiny_model, signals, quiet):
     own = extractor(tiny_model("wav2vec2"))
@@ -196,9 +213,10 @@ def test_too_short_for_a_frame(extractor, tiny_model, signal, num_samples):
         own.extract([signal(num_samples), signal(16000)])
 
 
-def test_whisper_layers_are_those_of_hugging_face(extractor, tiny_model, signals):
-    own = extractor(tiny_model("whisper"))
-    model, feature_extractor = hugging_face(tiny_model("whisper"))
+@pytest.mark.parametrize("num_blocks", [None, 1, 2, 3])
+def test_whisper_layers_are_those_of_hugging_face(extractor, tiny_model, signals, num_blocks):
+    own = extractor(tiny_model("whisper"), num_blocks=num_blocks)
+    model, feature_extractor = hugging_face(tiny_model("whisper"), encoder_layers=num_blocks or 3)
     encoder = model.get_encoder()
     utterance = signals[4]
     mel = feature_extractor(utterance.samples, sampling_rate=16000, return_tensors="pt").input_features
@@ -208,7 +226,7 @@ def test_whisper_layers_are_those_of_hugging_face(extractor, tiny_model, signals
         start = convolved.transpose(1, 2) + encoder.embed_positions.weight
     num_frames = -(-len(utterance.samples) // 320)
     expected = torch.cat([start, *output.hidden_states[1:-1], output.last_hidden_state])[:, :num_frames].numpy()
-    assert own.description.layer_names == ("0", "1", "2", "3")
+    assert own.description.layer_names == ("0", "1", "2", "3")[: (num_blocks or 3) + 1]
     assert_close(own.extract([utterance])[0], expected)
 
 
@@ -294,6 +312,98 @@ def test_chosen_layers_are_those_of_all(extractor, tiny_model, signals, layers, 
         np.testing.assert_array_equal(features, expected[rows])
 
 
+@pytest.mark.parametrize(("name", "changes"), WAVEFORM_MODELS)
+def test_a_pruned_model_is_what_hugging_face_makes_of_the_checkpoint(extractor, tiny_model, signals, name, changes):
+    """Its last layer passes the final LayerNorm of the encoder, where there is one; those below are the whole's."""
+    folder = tiny_model(name, **changes)
+    num_blocks = 1 if name == "distilhubert" else 2
+    pruned = extractor(folder, num_blocks=num_blocks, layers=f"0-{num_blocks},input")
+    whole = extractor(folder, layers=WITH_INPUT[name])
+    features = pruned.extract(signals)
+    for signal, own in zip(signals, features, strict=True):
+        assert_close(own, hugging_face_features(folder, signal.samples, num_hidden_layers=num_blocks))
+    of_whole = whole.extract(signals)[0]
+    np.testing.assert_array_equal(features[0][:num_blocks], of_whole[:num_blocks])
+    np.testing.assert_array_equal(features[0][-1], of_whole[-1])
+    stable = changes.get("do_stable_layer_norm") or name == "xls-r"
+    assert np.array_equal(features[0][num_blocks], of_whole[num_blocks]) is not bool(stable)
+
+
+def test_all_last_and_local_are_those_of_the_pruned_model(extractor, tiny_model):
+    folder = tiny_model("xls-r")
+    names = {spec: extractor(folder, num_blocks=2, layers=spec).description.layer_names for spec in ("all", "last")}
+    assert names == {"all": ("0", "1", "2"), "last": ("2",)}
+    assert extractor(folder, num_blocks=2).description.provenance["num_blocks"] == 2
+    with pytest.raises(ModelError, match=r"^no layer '3' among 0, 1, 2, input; expected"):
+        extractor(folder, num_blocks=2, layers="3")
+
+
+@pytest.fixture
+def counted_blocks():
+    """The transformer blocks that have computed something, one name for each time."""
+    counted = []
+
+    def count(module, _inputs, _output):
+        if re.search("EncoderLayer(StableLayerNorm)?$", type(module).__name__):
+            counted.append(type(module).__name__)
+
+    handle = torch.nn.modules.module.register_module_forward_hook(count)
+    yield counted
+    handle.remove()
+
+
+NUM_BLOCKS_RUN = [
+    ({"layers": "all"}, 3),
+    ({"layers": "last"}, 3),
+    ({"layers": "local"}, 0),
+    ({"layers": "0-2"}, 2),
+    ({"layers": "1"}, 1),
+    ({"num_blocks": 1}, 1),
+    ({"num_blocks": 2, "layers": "last"}, 2),
+    ({"num_blocks": 2, "layers": "0,1"}, 1),
+]
+WITH_INPUT_TOO = [({"layers": "input"}, 0), ({"layers": "input,0"}, 0), ({"layers": "input,1"}, 1)]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "expected"),
+    [
+        (name, options, expected)
+        for name in ("wav2vec2", "xls-r", "wavlm", "data2vec-audio", "whisper")
+        for options, expected in NUM_BLOCKS_RUN + (WITH_INPUT_TOO if name != "whisper" else [])
+    ],
+)
+def test_blocks_above_what_is_kept_are_never_run(tiny_model, signals, counted_blocks, name, options, expected):
+    own = SSLExtractor(SSLConfig(model=tiny_model(name), **options))
+    for batch in (signals[:1], signals[2:]):
+        counted_blocks.clear()
+        own.extract(batch)
+        assert len(counted_blocks) == expected
+
+
+def test_a_pass_that_fails_leaves_nothing_for_the_next(extractor, tiny_model, signals):
+    own = SSLExtractor(SSLConfig(model=tiny_model("wav2vec2"), layers="0,1"))
+    expected = extractor(tiny_model("wav2vec2"), layers="0,1").extract(signals[:1])[0]
+    fail = torch.nn.modules.module.register_module_forward_hook(fail_in_attention)
+    with pytest.raises(MemoryError):
+        own.extract(signals[1:2])
+    fail.remove()
+    np.testing.assert_array_equal(own.extract(signals[:1])[0], expected)
+
+
+def fail_in_attention(module, _inputs, _output):
+    if type(module).__name__.endswith("Attention"):
+        raise MemoryError
+
+
+@pytest.mark.parametrize("num_blocks", [-1, 0, 4])
+@pytest.mark.parametrize("name", ["wav2vec2", "whisper"])
+@pytest.mark.parametrize("weights", ["pretrained", "random"])
+def test_blocks_that_are_not_there(tiny_model, name, weights, num_blocks):
+    with pytest.raises(ModelError, match=rf"^--num-blocks is {num_blocks}, expected 1 to the 3 that .*{name}.* has$"):
+        SSLExtractor(SSLConfig(model=tiny_model(name), weights=weights, num_blocks=num_blocks))
+
+
 def test_layers_that_are_not_there(extractor, tiny_model):
     with pytest.raises(ModelError, match=r"^no layer '12' among 0, 1, 2, 3, input; expected all, local, last, or"):
         extractor(tiny_model("hubert"), layers="12")
@@ -336,11 +446,12 @@ def test_description(extractor, tiny_model):
 
 def test_what_changes_numbers_is_in_the_settings(extractor, tiny_model):
     folder = tiny_model("wav2vec2")
-    configs = [{}, {"layers": "0"}, {"do_normalize": False}, {"weights": "random"}]
+    configs = [{}, {"layers": "0"}, {"do_normalize": False}, {"weights": "random"}, {"num_blocks": 2}]
     settings = [extractor(folder, **config).description.settings for config in configs]
     settings.append(extractor(tiny_model("hubert")).description.settings)
     assert all(one != other for one, other in itertools.combinations(settings, 2))
     assert SSLExtractor(SSLConfig(model=folder)).description.settings == settings[0]
+    assert "num_blocks" not in settings[0]
 
 
 @pytest.mark.parametrize("name", ["wav2vec2", "xls-r", "wavlm", "whisper"])

@@ -10,7 +10,13 @@ from featcache.errors import ModelError
 from featcache.heads import HEADS, Dense, create_head
 from featcache.heads.dense import Dropout
 
-STORES = {"dense": [(3, 10)], "lstm": [(3, 10)], "fusion": [(3, 10), (1, 4)], "linear": [(3, 10)]}
+STORES = {
+    "dense": [(3, 10)],
+    "lstm": [(3, 10)],
+    "fusion": [(3, 10), (1, 4)],
+    "linear": [(3, 10)],
+    "ffn": [(3, 10), (1, 4)],
+}
 NUM_FRAMES = [6, 1, 4]
 
 # the same float32 sums, perhaps in another order
@@ -182,9 +188,9 @@ def test_unknown_head_names_the_nearest() -> None:
         create_head("dens", num_layers=[13], hidden_sizes=[768], num_outputs=7, seed=1)
 
 
-@pytest.mark.parametrize("single", ["dense", "lstm"])
-def test_two_stores_ask_for_fusion(single: str) -> None:
-    with pytest.raises(ModelError, match=f"head '{single}' takes one feature store, found 2; use head 'fusion'"):
+@pytest.mark.parametrize("single", ["dense", "lstm", "linear"])
+def test_two_stores_ask_for_fusion_or_ffn(single: str) -> None:
+    with pytest.raises(ModelError, match=f"head '{single}' takes one feature store, found 2; use 'fusion' or 'ffn'"):
         create_head(single, num_layers=[13, 1], hidden_sizes=[768, 25], num_outputs=7, seed=1)
 
 

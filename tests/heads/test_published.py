@@ -35,6 +35,8 @@ PARAMETERS = [
     ("dense", [EGEMAPS], (25 * 128 + 128) + (128 * 128 + 128) + OUTPUT),
     # four gates, each with 128 inputs, 128 recurrent inputs and one bias: 131 584
     ("lstm", [WAV2VEC2_BASE], 13 + FIRST_LAYER + 4 * 128 * (128 + 128 + 1) + OUTPUT),
+    # de Oliveira et al. 2023: DistilHuBERT and TinyBERT, the weights of their layers beside the regression head
+    ("ffn", [(3, 768), (5, 312)], 3 + 5 + (2 * (768 + 312) * 768 + 768) + 768 * 7 + 7),
     ("fusion", [WAV2VEC2_BASE, EGEMAPS], 13 + FIRST_LAYER + (25 * 128 + 128) + (256 * 128 + 128) + OUTPUT),
 ]
 

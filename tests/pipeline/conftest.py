@@ -57,9 +57,9 @@ def tiny_models(monkeypatch, tiny_model):
 
     loaded = []
 
-    def load_tiny(model, *, weights="pretrained", revision=None):
+    def load_tiny(model, *, weights="pretrained", revision=None, num_blocks=None):
         loaded.append(model)
-        found = load(tiny_model("wav2vec2"), weights=weights)
+        found = load(tiny_model("wav2vec2"), weights=weights, num_blocks=num_blocks)
         return replace(found, model_id=known_models()[model]["model_id"])
 
     monkeypatch.setattr(ssl, "load", load_tiny)

@@ -57,6 +57,23 @@ def test_what_the_defaults_say_counts_unless_a_run_says_otherwise(write_pipeline
             ("{model: egemaps}", "{model: egemaps, channel: last}"),
             "line 6: stores.egemaps.channel: expected 'mean' or 'first', found 'last'",
         ),
+        (("{model: egemaps}", "{pool: true}"), "line 6: stores.egemaps: expected either 'model' or 'text'"),
+        (
+            ("{model: egemaps}", "{text: tinybird}"),
+            "line 6: stores.egemaps.text: unknown text model 'tinybird'",
+        ),
+        (
+            ("{model: egemaps}", "{model: egemaps, text: tinybert}"),
+            "line 6: stores.egemaps: expected either 'model' or 'text'",
+        ),
+        (
+            ("{model: egemaps}", "{model: egemaps, transcripts: asr}"),
+            "line 6: stores.egemaps: 'transcripts' are what 'text' reads; a 'model' reads audio",
+        ),
+        (
+            ("{model: egemaps}", "{text: tinybert, channel: first, max_seconds: 3}"),
+            "line 6: stores.egemaps: channel, max_seconds does not apply to 'text'",
+        ),
         (("max_epochs: 2", "max_epoch: 2"), "line 11: unknown field 'max_epoch'; nearest: max_epochs"),
         (("norm: global", "features: egemap"), "line 16: unknown store 'egemap'; nearest: egemaps"),
         (("  features: egemaps\n", ""), "line 12: features are missing.*; line 13: features are missing"),
@@ -64,7 +81,10 @@ def test_what_the_defaults_say_counts_unless_a_run_says_otherwise(write_pipeline
         (("published: {features", "published: {head"), "line 13: no published result has head 'egemaps' beside"),
         (("published: {features", "published: {feature"), "line 13: published results have no column 'feature'"),
         (("published: {features: egemaps}", "published: {}"), r"line 13: 1\d published results have .* apart by"),
-        (("corpus: ravdess\npub", "corpus: ravdess\nmetric: wa\npub"), "line 14: the published result is uar, but"),
+        (
+            ("corpus: ravdess\npub", "corpus: ravdess\nmetric: wa\npub"),
+            "line 14: no published result has metric 'wa' beside",
+        ),
         (("    norm: global\n", "    norm: global\n  global: {title: again}\n"), "line 17: 'global' stands twice"),
         (("    norm: global\n", "   norm: global\n"), "line 16: not YAML: "),
         (("  egemaps: {model", "  a/b: {model"), "line 6: stores.a/b.*: 'a/b' becomes the name of a file"),

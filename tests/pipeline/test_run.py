@@ -6,9 +6,15 @@ import shutil
 
 import pytest
 
-from featcache.errors import FeatcacheError, PipelineError, ProtocolError
+from featcache.cache.reader import FeatureStore
+from featcache.errors import FeatcacheError, PipelineError, ProtocolError, StoreError
+from featcache.manifest import Manifest
 from featcache.pipeline import run_pipeline
+from featcache.pipeline.place import find_places
+from featcache.pipeline.reading import read_pipeline
+from featcache.pipeline.stores import Store
 from featcache.training.run_folder import Run
+from featcache.workspace import Workspace
 
 QUICK = {"seeds": 1, "max_epochs": 1}
 
@@ -102,6 +108,32 @@ def test_a_dry_run_tells_and_writes_nothing(home, write_pipeline, capsys, counte
     out = capsys.readouterr().out
     assert len(re.findall(r" there *\n", out)) == 3
     assert "nothing to extract or to train" in out
+
+
+@pytest.mark.parametrize("num_blocks", [1, 2])
+def test_pruned_models_have_stores_of_their_own(home, run, write_pipeline, tiny_models, num_blocks):
+    stores = f"{{model: wav2vec2-base, num_blocks: {num_blocks}}}"
+    path = write_pipeline(("{model: egemaps}", stores))
+    run(path, **QUICK)
+    assert FeatureStore(home / "cache/ravdess/egemaps").layer_names == tuple("012"[: num_blocks + 1])
+    loaded = len(tiny_models)
+    run(path, **QUICK)
+    assert len(tiny_models) == loaded  # it is seen without the model that the store is the one asked for
+    with pytest.raises(StoreError, match="num_blocks"):
+        run(write_pipeline(("{model: egemaps}", f"{{model: wav2vec2-base, num_blocks: {3 - num_blocks}}}")), **QUICK)
+
+
+@pytest.mark.parametrize("options", ["layers: last", "num_blocks: 1, layers: last", "num_blocks: 12"])
+def test_the_size_of_a_pruned_model_is_that_of_its_layers(home, write_pipeline, capsys, options):
+    def told(options):
+        path = write_pipeline(("{model: egemaps}", f"{{model: wav2vec2-large-robust, {options}}}"))
+        run_pipeline(pipeline=path, home=home, dry_run=True)
+        size, unit = re.search(r"about ([\d.]+) (k|M|G)B", capsys.readouterr().out).groups()
+        return float(size) * {"k": 1e3, "M": 1e6, "G": 1e9}[unit]
+
+    layers = 1 if "last" in options else 13
+    # an utterance has its row beside its layers
+    assert told(options) == pytest.approx(layers / 25 * told("layers: all"), rel=0.05)
 
 
 def test_the_size_that_is_told_is_about_what_is_written(home, run, write_pipeline, capsys, tiny_models):
@@ -249,3 +281,58 @@ def test_failed_utterances_are_counted_in_the_rows(tmp_path, corpora, run, write
     outcome = run_pipeline(pipeline=write_pipeline(), data=broken, **QUICK, home=tmp_path / "elsewhere")
     assert outcome.num_failures == 1
     assert all("1 utterances could not be extracted" in row["notes"] for row in table_of(outcome.folders[0]).values())
+
+
+TEXT = ("egemaps: {model: egemaps}", "egemaps: {text: tinybert, layers: last, weights: random}")
+
+
+def test_words_are_a_store_like_any_other(home, run, write_pipeline, counted, capsys):
+    path = write_pipeline(TEXT)
+    run_pipeline(pipeline=path, home=home, dry_run=True)
+    assert re.search(r"egemaps +tinybert +97 utterances to extract, about 2\.2 MB", capsys.readouterr().out)
+    run(path, **QUICK)
+    assert counted["extractions"] == ["egemaps"]
+    run(path, **QUICK)
+    assert counted["extractions"] == ["egemaps"]
+
+
+def test_the_size_of_words_is_about_right(home, run, write_pipeline):
+    path = write_pipeline(TEXT)
+    place = find_places(read_pipeline(path), Workspace.at(home), corpus=None, data=None)[0]
+    store = Store("egemaps", read_pipeline(path).stores["egemaps"], place, list(place.manifest))
+    planned = store.planned_bytes()
+    run(path, **QUICK)
+    size = sum(file.stat().st_size for file in store.folder.glob("*.h5"))
+    assert planned == pytest.approx(size, rel=0.15)  # few utterances: HDF5's own tables count
+
+
+def test_a_trial_takes_untrained_words(home, run, write_pipeline):
+    run(write_pipeline((TEXT[0], "egemaps: {text: tinybert}")), weights="random", limit=40, **QUICK)
+    store = FeatureStore(home / "cache" / "ravdess" / "egemaps-untrained")
+    assert (store.metadata["extractor"], store.metadata["weights"], len(store)) == ("text", "random", 40)
+
+
+def test_words_need_no_audio(home, run, write_pipeline, counted):
+    run(write_pipeline(TEXT), **QUICK)
+    (home / "corpora").unlink()
+    shutil.rmtree(home / "cache" / "ravdess" / "egemaps")
+    run(write_pipeline(TEXT), corpus="ravdess", **QUICK)
+    assert counted["extractions"] == ["egemaps", "egemaps"]
+
+
+def test_other_transcripts_are_other_words(home, run, write_pipeline, counted):
+    run(write_pipeline(TEXT), **QUICK)
+    path = write_pipeline((TEXT[0], TEXT[1].replace("tinybert", "tinybert, transcripts: asr")), name="heard")
+    with pytest.raises(StoreError, match=r"no transcripts 'asr' in .*; make them with 'featcache transcribe'"):
+        run(path, **QUICK)
+    folder = home / "cache" / "ravdess" / "transcripts"
+    folder.mkdir()
+    ids = Manifest.read(folder.parent / "manifest.csv").utterance_ids
+    (folder / "asr.csv").write_text("utterance_id,transcript\n" + "".join(f"{i},hm\n" for i in ids))
+    (folder / "asr.json").write_text('{"settings": {}}')
+    with pytest.raises(StoreError, match="transcripts is manifest there and asr now"):
+        run(path, **QUICK)
+    shutil.rmtree(folder.parent / "egemaps")
+    run(path, **QUICK)
+    run(path, **QUICK)
+    assert counted["extractions"] == ["egemaps"] * 3

@@ -28,7 +28,7 @@ def row(**changes):
 
 def printed(rows):
     file = io.StringIO()
-    Console(file=file, width=80).print(compared_table(rows))
+    Console(file=file, width=80).print(compared_table(rows, numbered_notes(rows)))
     return file.getvalue()
 
 

@@ -20,7 +20,7 @@ SHORT = {"max_epochs": 3}
 
 
 def pooled_by_hand(frames, pooling):
-    return getattr(np, pooling)(frames, axis=1, keepdims=True)
+    return np.concatenate([getattr(np, kind)(frames, axis=1, keepdims=True) for kind in pooling.split("+")], axis=2)
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)
@@ -36,6 +36,7 @@ def test_pooling_statistics_is_pooling_normalised_frames(make_cache, pooling, no
         assert pooled.num_frames(utterance_id) == 1
         frames = whole.read(utterance_id, whole.num_frames(utterance_id), whole.of_layers(normaliser)).numpy()
         found = pooled.read(utterance_id, 1, pooled.of_layers(normaliser)).numpy()
+        assert found.shape == (2, 1, pooled.frame_size)
         np.testing.assert_allclose(found, pooled_by_hand(frames, pooling), rtol=SUMS, atol=10 * SUMS)
 
 
@@ -111,7 +112,7 @@ def test_scalar_statistics_are_those_of_all_dimensions_together(make_cache):
         ({"head": "svm"}, "head 'svm' takes one store and one layer of it; choose with --features and --layers last"),
         ({"head": "linear", "pooling": "median"}, "unknown pooling 'median'"),
         ({"features": ["functionals"], "pooling": "mean"}, "functionals has no frames to pool"),
-        ({"features": ["ssl", "egemaps"], "head": "linear"}, "takes one feature store, found 2"),
+        ({"features": ["ssl", "egemaps"], "head": "linear"}, "takes one feature store, found 2; use 'fusion' or 'ffn'"),
     ],
 )
 def test_what_cannot_be_is_said_in_one_line(make_cache, options, message):

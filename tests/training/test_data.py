@@ -10,7 +10,7 @@ from featcache.cache.reader import FeatureStore
 from featcache.errors import ModelError
 from featcache.manifest import Manifest, Utterance
 from featcache.normalise import SCOPES, Normaliser, fit_normaliser
-from featcache.training.data import Features, check_pairing, frames_in_use, halve_frames
+from featcache.training.data import Features, features_of, frames_in_use, halve_frames, values_in_use
 
 # z-scores in float32 of statistics that were stored in float32, against float64 throughout.
 Z_SCORES = 1e-5
@@ -42,7 +42,7 @@ def open_features(tmp_path, write_store):
 def read(features, utterance_id, manifest, scope="none"):
     """An utterance as it is trained on."""
     normaliser = features.of_layers(fit_normaliser(features.store, scope, manifest, TRAIN))
-    return features.read(utterance_id, frames_in_use([features], utterance_id), normaliser)
+    return features.read(utterance_id, *frames_in_use([features], utterance_id), normaliser)
 
 
 def plain_statistics(frames, utterance_ids):
@@ -176,8 +176,8 @@ def test_fusion_pairs_frame_with_frame_and_cuts_to_the_shorter(open_features):
     ssl = open_features(numbered({"a": 4, "b": 7}), name="ssl")
     # pairs of 10 ms frames 2i and 2i + 1 have the mean 2i + 0.5
     egemaps = open_features(numbered({"a": 13, "b": 8}), name="egemaps", kind="egemaps")
-    assert [frames_in_use([ssl, egemaps], i) for i in "ab"] == [4, 5]
-    assert [frames_in_use([ssl], i) for i in "ab"] == [4, 7]
+    assert [frames_in_use([ssl, egemaps], i) for i in "ab"] == [[4, 4], [5, 5]]
+    assert [frames_in_use([ssl], i) for i in "ab"] == [[4], [7]]
     keep = Normaliser(group_of={}, mean_={}, std_={})
     paired = torch.stack([features.read("a", 4, keep) for features in (ssl, egemaps)]).flatten(1)
     assert paired.tolist() == [[0, 1, 2, 3], [0.5, 2.5, 4.5, 6.5]]
@@ -186,7 +186,7 @@ def test_fusion_pairs_frame_with_frame_and_cuts_to_the_shorter(open_features):
 
 
 @pytest.mark.parametrize("most", [None, 3])
-def test_the_first_store_says_how_many_frames_count_at_most(open_features, most):
+def test_paired_frames_are_cut_together(open_features, most):
     lengths = {"a": 4, "b": 7}
     stores = [
         open_features(
@@ -195,18 +195,116 @@ def test_the_first_store_says_how_many_frames_count_at_most(open_features, most)
         for name, more in (("one", 0), ("two", 1))
     ]
     for order in (stores, stores[::-1]):
-        assert [frames_in_use(order, i) for i in lengths] == ([3, 3] if most else [4, 7])
+        assert [frames_in_use(order, i) for i in lengths] == ([[3, 3]] * 2 if most else [[4, 4], [7, 7]])
 
 
-def test_frames_of_different_moments_are_not_paired(open_features, frames):
-    single = {utterance_id: values[:1] for utterance_id, values in frames.items()}
-    ssl = open_features(frames, name="ssl")
-    egemaps = open_features(single, name="egemaps", kind="egemaps")
-    coarse = open_features(frames, name="coarse", frame_shift=0.04)
-    functionals = open_features(single, name="functionals", kind="functionals")
-    check_pairing([ssl, egemaps])
-    check_pairing([functionals])
-    with pytest.raises(ModelError, match=r"^fusion .* frame shifts differ: ssl 20 ms, coarse 40 ms$"):
-        check_pairing([ssl, coarse])
-    with pytest.raises(ModelError, match="frame shifts differ: ssl 20 ms, functionals nan ms"):
-        check_pairing([ssl, functionals])
+@pytest.fixture
+def stores(tmp_path, write_store):
+    """Stores of two utterances of 0.16 and 0.1 s: name → store."""
+
+    def zeros(num_layers, *lengths):
+        return {i: np.zeros((num_layers, n, 2), dtype="f4") for i, n in zip("ab", lengths, strict=True)}
+
+    written = {
+        "ssl": (zeros(3, 8, 5), {}),
+        "other": (zeros(3, 9, 5), {}),
+        "coarse": (zeros(2, 4, 3), {"frame_shift": 0.04}),
+        "egemaps": (zeros(1, 16, 10), {"kind": "egemaps"}),
+        "functionals": (zeros(1, 1, 1), {"kind": "functionals"}),
+        "more-functionals": (zeros(1, 1, 1), {"kind": "functionals"}),
+        "text": (zeros(2, 6, 3), {"kind": "text"}),
+        "more-text": (zeros(2, 6, 3), {"kind": "text"}),
+        "own-steps": (zeros(1, 7, 5), {"kind": "functionals", "settings": {"extractor": "spectrogram"}}),
+    }
+    for name, (frames, options) in written.items():
+        write_store(tmp_path / name, frames, **options)
+    return lambda *names: [FeatureStore(tmp_path / name) for name in names]
+
+
+@pytest.mark.parametrize(
+    ("names", "paired"),
+    [
+        (["ssl", "other"], True),
+        (["ssl", "egemaps"], True),
+        (["functionals", "more-functionals"], True),
+        (["text"], True),
+        (["own-steps"], True),
+        (["ssl", "coarse"], False),
+        (["ssl", "functionals"], False),
+        (["text", "ssl"], False),
+        (["text", "more-text"], False),
+        (["text", "functionals"], False),
+        (["ssl", "egemaps", "text"], False),
+    ],
+)
+def test_frames_pair_where_they_are_of_the_same_moments(stores, names, paired):
+    options = {"layers": "all", "max_frames": None}
+    assert [features.paired for features in features_of(stores(*names), pooling=None, **options)] == [paired] * len(
+        names
+    )
+    assert not any(features.paired for features in features_of(stores(*names), pooling=None, paired=False, **options))
+    # of one frame each, all pair
+    assert all(features.paired for features in features_of(stores(*names), pooling="mean", **options))
+
+
+def test_there_is_something_to_pool_but_in_functionals(stores):
+    names = ["ssl", "egemaps", "text", "own-steps", "functionals"]
+    assert [store.has_frames for store in stores(*names)] == [True, True, True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("names", "max_frames", "of_a", "of_b"),
+    [
+        (["ssl", "text"], None, [8, 6], [5, 3]),
+        (["ssl", "text"], 4, [4, 6], [4, 3]),
+        (["text", "ssl"], 4, [6, 4], [3, 4]),
+        # 0.08 s; egemaps come every 10 ms where they pair with nothing
+        (["ssl", "coarse", "egemaps", "functionals"], 4, [4, 2, 8, 1], [4, 2, 8, 1]),
+        # frames that begin in the first 0.1 s
+        (["ssl", "coarse"], 5, [5, 3], [5, 3]),
+        (["coarse", "ssl"], 1, [1, 2], [1, 2]),
+        (["egemaps", "coarse"], 1, [1, 1], [1, 1]),
+        (["ssl", "own-steps"], 4, [4, 7], [4, 5]),
+        (["text", "functionals"], 2, [6, 1], [3, 1]),
+    ],
+)
+def test_what_does_not_pair_is_cut_after_the_same_time_and_tokens_never(stores, names, max_frames, of_a, of_b):
+    features = features_of(stores(*names), layers="all", max_frames=max_frames, pooling=None)
+    assert [frames_in_use(features, i) for i in "ab"] == [of_a, of_b]
+    sizes = [len(one.layers) * 2 for one in features]
+    assert values_in_use(features, "a") == sum(np.multiply(of_a, sizes))
+
+
+@given(
+    most=st.integers(1, 1000),
+    shift=st.sampled_from([0.01, 0.0125, 0.02, 0.03, 0.04]),
+    other=st.sampled_from([0.01, 0.0125, 0.02, 0.03, 0.04]),
+)
+def test_frames_that_begin_before_the_cut_count_in_every_store(most, shift, other):
+    from fractions import Fraction
+
+    from featcache.training.data import _cuts
+
+    class Store:
+        def __init__(self, frame_shift):
+            self.frame_shift = frame_shift
+
+    exact, step = most * Fraction(str(shift)), Fraction(str(other))
+    expected = sum(1 for frame in range(4 * most + 1) if frame * step < exact)
+    assert _cuts([Store(float("nan")), Store(shift), Store(other)], most) == [None, most, expected]
+
+
+@pytest.mark.parametrize(("name", "expected"), [("text", [[6], [3]]), ("own-steps", [[2], [2]]), ("ssl", [[2], [2]])])
+@pytest.mark.parametrize("paired", [True, False])
+def test_a_store_alone_is_cut_unless_its_frames_are_tokens(stores, name, expected, paired):
+    features = features_of(stores(name), layers="all", max_frames=2, pooling=None, paired=paired)
+    assert [frames_in_use(features, i) for i in "ab"] == expected
+
+
+def test_egemaps_are_halved_only_to_pair(stores):
+    [_, paired] = features_of(stores("ssl", "egemaps"), layers="all", max_frames=None, pooling=None)
+    [_, apart] = features_of(stores("text", "egemaps"), layers="all", max_frames=None, pooling=None)
+    assert [(one.halved, one.frame_shift, one.num_frames("a")) for one in (paired, apart)] == [
+        (True, 0.02, 9),
+        (False, 0.01, 16),
+    ]

@@ -14,13 +14,16 @@ from safetensors.torch import load_file
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 
 import featcache
+from featcache.cache.reader import FeatureStore
 from featcache.errors import FeatcacheError, ManifestError, ModelError, ProtocolError, StoreError
 from featcache.heads import create_head
+from featcache.heads.packed import packed_bytes
 from featcache.manifest import Manifest, Utterance
 from featcache.protocols import make_folds
 from featcache.training import fit as fitting
 from featcache.training import job, results, setup
 from featcache.training.fit import first_seeds, fit
+from featcache.training.memory import DTYPES
 from featcache.training.run_folder import COMPUTED, METRICS, Run, finished_runs, write_json
 from featcache.training.train import Training
 from featcache.workspace import Workspace
@@ -161,12 +164,17 @@ def test_metrics_are_those_of_the_predictions(make_cache, train):
 
 
 def plain_features(frames, norm, utterance_id, speaker_of, train):
-    """What a head sees, from the frames of all utterances: statistics in one go, of every frame, then halved."""
+    """What a head sees, from the frames of all utterances, halved."""
     halved = frames[utterance_id].shape[0] == 1
     values = frames[utterance_id].astype("f8")
     if halved:
         padded = np.pad(values, ((0, 0), (0, 2 - values.shape[1] % 2), (0, 0)))
         values = (padded[:, ::2] + padded[:, 1::2]) / 2
+    return z_scores(frames, values, norm, utterance_id, speaker_of, train)
+
+
+def z_scores(frames, values, norm, utterance_id, speaker_of, train):
+    """Some values of an utterance, normalised with statistics in one go, of every frame."""
     if norm != "none":
         group = train if norm == "global" else [i for i in frames if speaker_of[i] == speaker_of[utterance_id]]
         together = np.concatenate([frames[i].astype("f8") for i in group], axis=1)
@@ -232,6 +240,95 @@ def test_two_models_can_be_fused_and_weigh_their_layers_apart(make_cache, train)
     np.testing.assert_allclose(sums, 1, rtol=SUM_OF_WEIGHTS)
 
 
+FOUR_STORES = {
+    "ssl": {},
+    "egemaps": {"kind": "egemaps"},
+    "text": {"kind": "text"},
+    "functionals": {"kind": "functionals"},
+}
+
+
+@pytest.mark.parametrize(
+    ("head", "stores", "options", "pooling"),
+    [
+        ("ffn", ["ssl"], {}, None),
+        ("ffn", ["ssl"], {"layers": "last"}, "mean+max"),
+        ("ffn", ["ssl"], {"layers": "last", "max_frames": 4}, None),
+        ("ffn", ["ssl"], {"layers": "0,2", "pooling": "mean+max"}, "mean+max"),
+        ("ffn", ["egemaps"], {"max_frames": 0}, "mean+max"),
+        ("ffn", ["functionals"], {}, None),
+        ("ffn", ["ssl", "text"], {"max_frames": 4}, None),
+        ("ffn", ["text", "functionals"], {"layers": "last", "norm": "global"}, "mean+max"),
+        ("ffn", ["text", "egemaps"], {"max_frames": 4}, None),
+        ("fusion", ["ssl", "text"], {"max_frames": 4}, None),
+        ("fusion", ["text", "functionals"], {"norm": "global"}, None),
+        ("fusion", ["functionals", "egemaps", "ssl"], {"layers": "0,2", "max_frames": 8}, None),
+        ("fusion", ["ssl", "functionals"], {"pooling": "mean"}, "mean"),
+    ],
+)
+def test_stores_are_pooled_each_over_its_own_frames(make_cache, train, monkeypatch, head, stores, options, pooling):
+    cache = featcache.open(make_cache(stores=FOUR_STORES))
+    if pooling:
+        monkeypatch.setattr(FeatureStore, "view", None)  # no frame is read
+    run = train(head=head, features=stores, layer_weighting="softmax", **options)
+    monkeypatch.undo()
+    assert run.config["pooling"] == pooling
+    paired = head == "fusion" and pooling is not None
+    assert run.config.get("fused") == (("frames" if paired else "pooled") if len(stores) > 1 else None)
+    positions = {"last": [2], "0,2": [0, 2]}.get(options.get("layers"), [0, 1, 2])
+    # how many frames of each store begin in the time that the first of them may take
+    shifts = {"ssl": 0.02, "egemaps": 0.01}
+    first = next((shifts[name] for name in stores if name in shifts), 1)
+    most = (options.get("max_frames") or 1000) * first
+    frames, cuts = [], [round(most / shifts[name]) if name in shifts else None for name in stores]
+    for name in stores:
+        chosen = positions if name in ("ssl", "text") else [0]
+        frames.append({i: cache[name][i][chosen] for i in cache.manifest.utterance_ids})
+    speaker_of = {utterance.utterance_id: utterance.speaker_id for utterance in cache.manifest}
+    rows = run.predictions().set_index(["seed", "fold", "utterance_id"])
+    for number, fold in enumerate(make_folds("loso", cache.manifest, "emotion"), start=1):
+        # statistics of several layers are mixed as statistics
+        explicit = options.get("pooling")
+        model = create_head(
+            head,
+            num_layers=[len(of_store[fold.test[0]]) for of_store in frames],
+            hidden_sizes=[4] * len(stores),
+            num_outputs=2,
+            layer_weighting="softmax",
+            pooling=explicit,
+            paired=False,
+            seed=0,
+        ).eval()
+        model.load_state_dict(load_file(run.path / "heads" / f"seed-1-fold-{number}.safetensors"))
+        for utterance_id in fold.test:
+            inputs = []
+            for of_store, cut in zip(frames, cuts, strict=True):
+                values = z_scores(
+                    of_store, of_store[utterance_id], run.config["norm"], utterance_id, speaker_of, fold.train
+                )[:, :cut]
+                if explicit == "mean+max":
+                    values = torch.cat([values.mean(1, keepdim=True), values.amax(1, keepdim=True)], dim=2)
+                elif explicit:
+                    values = values.mean(1, keepdim=True)
+                inputs.append([values])
+            with torch.no_grad():
+                probabilities = model(inputs)[0].softmax(0)
+            found = rows.loc[(1, number, utterance_id)][["p_anger", "p_joy"]].to_numpy("f8")
+            np.testing.assert_allclose(found, probabilities, atol=PROBABILITIES, err_msg=utterance_id)
+
+
+def test_what_becomes_of_frames_that_do_not_pair_is_told(make_cache, train, caplog):
+    caplog.set_level(logging.INFO, "featcache")
+    make_cache(stores=FOUR_STORES)
+    told = setup.FUSED_NOTE.format("text and ssl")
+    for head, features, noted in (("fusion", ["text", "ssl"], 1), ("ffn", ["text", "ssl"], 0), ("fusion", None, 0)):
+        run = train(head=head, features=features or ["ssl", "egemaps"], max_frames=4)
+        assert (run.path / "report.html").read_text(encoding="utf-8").count(told) == noted
+        assert "longer and only their first 4 frames (0.1 s) count." in caplog.text
+        assert caplog.text.count(told) == noted
+        caplog.clear()
+
+
 @pytest.mark.parametrize("head", ["dense", "lstm"])
 def test_results_do_not_depend_on_threads(make_cache, train, monkeypatch, head):
     # large enough that torch would share the products among threads
@@ -280,6 +377,29 @@ def test_memory_does_not_matter_where_all_fits(make_cache, train):
     assert half.config[COMPUTED] == {"device": "cpu", "working_copy": "float32", "compute": "float32"}
     for memory in ("64GiB", "1TB"):
         assert bytes_of(train(head="fusion", norm="global", memory=memory, overwrite=True)) == bytes_of(half)
+
+
+@pytest.mark.parametrize(("head", "layers"), [("fusion", "all"), ("ffn", "all"), ("ffn", "last")])
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_memory_is_planned_for_the_bytes_that_are_held(make_cache, train, monkeypatch, head, layers, dtype):
+    make_cache(stores=FOUR_STORES)
+    planned, held = [], []
+    plan, load = job.plan_working_copy, job.Source.load
+
+    def planning(memory, num_values, *, num_steps, **rest):
+        planned.append(packed_bytes(DTYPES[dtype], num_values, num_steps))
+        return plan(memory, num_values, num_steps=num_steps, **rest)
+
+    def loading(source, ids):
+        load(source, ids)
+        [window] = source.windows(ids)
+        parts = [part for packed in window.utterances.values() for one in packed for part in (one.values, one.step)]
+        held.append(sum(part.nbytes for part in parts if part is not None))
+
+    monkeypatch.setattr(job, "plan_working_copy", planning)
+    monkeypatch.setattr(job.Source, "load", loading)
+    train(head=head, layers=layers, features=list(FOUR_STORES), memory=dtype)
+    assert planned == held
 
 
 def test_the_working_dtype_is_a_setting_and_what_it_made_is_told(make_cache, train):
@@ -506,16 +626,15 @@ SSL_AND_EGEMAPS = {"ssl": {}, "egemaps": {"kind": "egemaps"}}
         ({}, {"select": {"emotion": "joy"}}, ManifestError, "label 'emotion' has one class only, 'joy'"),
         ({}, {"head": "fusion"}, StoreError, "unknown feature store 'egemaps'; .*--model egemaps"),
         ({}, {"head": "fusion", "features": ["ssl"]}, ModelError, "takes two or more feature stores, found 1"),
-        ({"stores": SSL_AND_EGEMAPS}, {"features": ["ssl", "egemaps"]}, ModelError, "use head 'fusion' for several"),
+        (
+            {"stores": SSL_AND_EGEMAPS},
+            {"features": ["ssl", "egemaps"]},
+            ModelError,
+            "use 'fusion' or 'ffn' for several",
+        ),
         ({"stores": {"a": {}, "b": {}}}, {}, StoreError, "holds several models: a, b; choose with --features NAME"),
         ({"stores": {"e": {"kind": "egemaps"}}}, {}, StoreError, "holds no model, but e; choose with --features"),
         ({"stores": {"ssl": {"complete": False}}}, {}, StoreError, "not finished: it holds 16 of 16 .* extract' again"),
-        (
-            {"stores": {"a": {}, "b": {"frame_shift": 0.04}}},
-            {"head": "fusion", "features": ["a", "b"]},
-            ModelError,
-            "frame shifts differ: a 20 ms, b 40 ms",
-        ),
         (
             {"manifest": manifest_of(*((s, {"emotion": e, "sex": "f"}) for s in "abc" for e in "xy"))},
             {},

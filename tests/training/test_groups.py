@@ -22,10 +22,12 @@ def setup(
     max_frames=400,
     num_folds=3,
     head="dense",
+    halved=False,
+    fused=None,
 ):
     """What grouping looks at; one tuple of layers per store."""
     return SimpleNamespace(
-        features=[SimpleNamespace(layers=tuple(chosen)) for chosen in layers],
+        features=[SimpleNamespace(layers=tuple(chosen), halved=halved) for chosen in layers],
         folds=[None] * num_folds,
         config={
             "norm": norm,
@@ -36,6 +38,7 @@ def setup(
             "features": dict.fromkeys(stores, "fingerprint"),
             "max_frames": max_frames,
             "head": head,
+            **({"fused": fused} if fused else {}),
         },
     )
 
@@ -69,6 +72,7 @@ def test_heads_and_layers_in_one_piece_share_one_pass_over_all_folds():
         setup(LAYERS, utterances="half"),
         setup(LAYERS, stores=("other",)),
         setup((0, 2)),
+        setup(LAYERS, halved=True),
         setup(LAYERS, (0,), stores=("ssl", "egemaps")),
     ],
 )
@@ -80,6 +84,12 @@ def test_other_numbers_are_read_apart(other):
 def test_stores_in_another_order_are_read_apart():
     setups = [setup((0,), (0,), stores=names) for names in (("a", "b"), ("b", "a"))]
     assert len(group(setups, [1])) == 2
+
+
+def test_stores_whose_frames_pair_are_read_apart_from_those_whose_frames_do_not():
+    names = ("ssl", "egemaps")
+    setups = [setup(LAYERS, (0,), stores=names, fused=fused) for fused in ("frames", "pooled", "frames")]
+    assert sorted(map(sorted, map(runs_of, group(setups, [1])))) == [[0, 2], [1]]
 
 
 def test_fused_stores_share_where_all_their_layers_do():

@@ -116,7 +116,7 @@ SMALL_NUMBER = int(memory.SMALL / 4)
 )
 def test_the_most_exact_that_fits_and_does_not_slow_is_chosen(machine, fast, said, values, expected):
     machine(fast)
-    plan = plan_working_copy(Memory.parse(said), int(values), overhead=0)
+    plan = plan_working_copy(Memory.parse(said), int(values), num_steps=0, overhead=0)
     dtype, compute, whole = expected
     assert (plan.dtype, plan.compute) == (DTYPES[dtype], DTYPES[compute])
     assert (plan.room is None) == whole
@@ -130,20 +130,22 @@ def test_the_most_exact_that_fits_and_does_not_slow_is_chosen(machine, fast, sai
     overhead=st.floats(1, 1e9),
     processes=st.integers(1, 8),
     values=st.integers(1, 10**12),
+    steps=st.integers(0, 10**11),
     dtype=st.sampled_from([None, *DTYPES]),
 )
-def test_what_is_held_stays_within_what_may_be_taken(limit, taken, overhead, processes, values, dtype):
+def test_what_is_held_stays_within_what_may_be_taken(limit, taken, overhead, processes, values, steps, dtype):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(memory, "_resident", lambda: taken)
         said = Memory(bytes=limit, dtype=dtype)
         plan, refusal = result_or_refusal(
-            lambda: plan_working_copy(said, values, overhead=overhead, processes=processes)
+            lambda: plan_working_copy(said, values, num_steps=steps, overhead=overhead, processes=processes)
         )
     if refusal is not None:
         assert re.fullmatch(r".* of memory are too little, expected .* or more; say so with --memory, .*", refusal)
         assert limit / processes < 2 * overhead + taken
         return
-    held = values * plan.dtype.itemsize if plan.room is None else plan.room
+    held = values * plan.dtype.itemsize + (4 * steps if plan.dtype == torch.int8 else 0)
+    held = held if plan.room is None else plan.room
     assert processes * (held + overhead + taken) <= limit * (1 + 1e-9)
     assert dtype is None or plan.dtype == DTYPES[dtype]
 
@@ -151,7 +153,7 @@ def test_what_is_held_stays_within_what_may_be_taken(limit, taken, overhead, pro
 @pytest.mark.parametrize("more", [0, 1e6, 5e6, -5e6])
 def test_the_room_does_not_follow_every_byte_that_is_free(machine, more):
     machine(fast=False, taken=300e6 + more)
-    plan = plan_working_copy(Memory.parse("2GB"), 10**10, overhead=50e6)
+    plan = plan_working_copy(Memory.parse("2GB"), 10**10, num_steps=0, overhead=50e6)
     assert plan == WorkingCopy(dtype=torch.float16, compute=torch.float32, room=2.0**30)
 
 

@@ -58,12 +58,32 @@ def test_each_run_of_a_sweep_is_what_it_is_alone(make_cache, elsewhere, working_
         assert bytes_of(alone) == bytes_of(run)
 
 
+@pytest.mark.parametrize("working_dtype", ["float32", "int8"])
+def test_heads_of_stores_that_do_not_pair_are_what_they_are_alone(make_cache, elsewhere, working_dtype):
+    make_cache(stores={"ssl": {}, "text": {"kind": "text"}, "functionals": {"kind": "functionals"}})
+    same = {"features": ["ssl", "text", "functionals"], "memory": working_dtype, **SHORT}
+    together = sweep(heads=["fusion", "ffn"], layers=["all", "last"], **same)
+    assert len({run.path for run in together}) == 4
+    elsewhere()
+    for run in together:
+        alone = fit(head=run.config["head"], layers=run.config["layers"], **same)
+        assert alone.path != run.path
+        assert bytes_of(alone) == bytes_of(run)
+
+
 def test_heads_and_layers_read_the_features_together(make_cache, monkeypatch):
     make_cache(stores={"ssl": {}, "egemaps": {"kind": "egemaps"}})
     loads, load = [], Source.load
     monkeypatch.setattr(Source, "load", lambda source, ids: loads.append(ids) or load(source, ids))
     sweep(heads=["dense", "lstm"], norms=["speaker", "none"], layers=["all", "last"], features=["ssl"], **SHORT)
     assert len(loads) == 2  # one for each normalisation
+    loads.clear()
+    sweep(heads=["dense", "ffn"], layers=["0,2"], features=["ssl"], **SHORT)
+    assert len(loads) == 1
+    loads.clear()
+    # frames that pair, and frames of each store by itself
+    sweep(heads=["fusion", "ffn"], features=["ssl", "egemaps"], **SHORT)
+    assert len(loads) == 2
     loads.clear()
     sweep(heads=["dense", "lstm"], norms=["global"], layers=["all", "last"], features=["ssl"], **SHORT)
     assert len(loads) == 4  # one for each fold's statistics

@@ -25,7 +25,7 @@ LOSSES = 1e-6
 PROBABILITIES = 1e-6
 
 NUM_LAYERS, SIZE, NUM_CLASSES = 3, 4, 3
-HEADS = [("dense", 1), ("lstm", 1), ("fusion", 2)]
+HEADS = [("dense", 1), ("lstm", 1), ("fusion", 2), ("ffn", 2)]
 IDS = [f"u{i}" for i in range(22)]
 FOLD = Fold(name="1", train=tuple(IDS[:11]), validation=tuple(IDS[11:17]), test=tuple(IDS[17:]))
 TARGETS = {utterance_id: i % NUM_CLASSES for i, utterance_id in enumerate(IDS)}

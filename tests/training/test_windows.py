@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 
 from featcache.cache.reader import FeatureStore
 from featcache.heads import create_head
-from featcache.heads.packed import pack
+from featcache.heads.packed import pack, packed_bytes
 from featcache.normalise import Normaliser
 from featcache.protocols import Fold
 from featcache.training import windows
-from featcache.training.data import Features
+from featcache.training.data import Features, features_of, steps_of
 from featcache.training.memory import WorkingCopy
 from featcache.training.train import Training, TrainingConfig, train_together
-from featcache.training.windows import Source, num_values, values_per_frame
+from featcache.training.windows import Source, num_values
 
 NUM_LAYERS, SIZE = 2, 4
 KEEP = Normaliser(group_of={}, mean_={}, std_={})
@@ -33,10 +33,12 @@ class Pretended:
     lengths: list[int]
     layers = (0, 1)
     max_frames = None
+    paired: bool = True
+    frame_size: int = SIZE
 
     def __post_init__(self):
         ids = tuple(f"u{i}" for i in range(len(self.lengths)))
-        self.store = SimpleNamespace(utterance_ids=ids, hidden_size=SIZE, forget=lambda: None)
+        self.store = SimpleNamespace(utterance_ids=ids, forget=lambda: None)
         self.being_read = 0
 
     def num_frames(self, utterance_id):
@@ -156,10 +158,92 @@ def test_files_are_let_go_of_while_reading(room, monkeypatch):
 
 
 def test_sizes_count_every_store_and_the_frames_in_use():
-    one, other = Pretended([5, 9]), Pretended([6, 7])
-    other.store.hidden_size = 1
-    assert values_per_frame([one, other]) == NUM_LAYERS * (SIZE + 1)
+    one, other = Pretended([5, 9]), Pretended([6, 7], frame_size=1)
+    assert steps_of([one, other]) == NUM_LAYERS * (SIZE + 1)
     assert num_values([one, other], ["u0", "u1"]) == (5 + 7) * NUM_LAYERS * (SIZE + 1)
+    one.paired = other.paired = False
+    assert num_values([one, other], ["u0", "u1"]) == NUM_LAYERS * ((5 + 9) * SIZE + (6 + 7))
+
+
+KINDS = {"ssl": 2, "egemaps": 1, "text": 3, "functionals": 1}
+
+
+@pytest.fixture
+def unpaired(tmp_path, write_store, rng):
+    """Features of four stores whose frames do not pair, and their frames as they were written."""
+    written = {
+        kind: {
+            f"u{i}": rng.normal(size=(layers, 1 if kind == "functionals" else int(n), size)).astype("f4")
+            for i, n in enumerate(rng.integers(1, 9, 40))
+        }
+        for size, (kind, layers) in enumerate(KINDS.items(), start=2)
+    }
+    for kind, frames in written.items():
+        write_store(tmp_path / kind, frames, kind=kind)
+    stores = [FeatureStore(tmp_path / kind) for kind in KINDS]
+    return features_of(stores, layers="all", max_frames=4, pooling=None), written
+
+
+def packed_size(window):
+    """Bytes of all that is held."""
+    every = [one for packed in window.utterances.values() for one in packed]
+    return sum(one.values.nbytes + (0 if one.step is None else one.step.nbytes) for one in every)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.int8])
+def test_stores_that_do_not_pair_keep_their_own_frames_and_are_counted_to_the_byte(unpaired, dtype, monkeypatch):
+    features, written = unpaired
+    ids = features[0].store.utterance_ids
+    most = {"ssl": 4, "egemaps": 8, "text": 100, "functionals": 1}  # four frames are 0.08 s
+    expected_ahead = {kind: [min(most[kind], written[kind][i].shape[1]) for i in ids] for kind in KINDS}
+    ahead = {kind: [] for kind in KINDS}
+    for kind, one in zip(KINDS, features, strict=True):
+        expect = one.expect
+        monkeypatch.setattr(one, "expect", lambda i, n, kind=kind, expect=expect: ahead[kind].extend(n) or expect(i, n))
+    planned = packed_bytes(dtype, num_values(features, ids), len(ids) * steps_of(features))
+    for room in (None, planned / 2):
+        copy = WorkingCopy(dtype=dtype, compute=torch.float32, room=room)
+        source = Source(features, [KEEP] * 4, copy, workers=2)
+        source.load(ids)
+        windows = list(source.windows(ids))
+        assert ahead == expected_ahead
+        assert sum(map(packed_size, windows)) == planned
+        assert all(packed_size(window) <= (room or np.inf) / 2 for window in windows)
+        assert (len(windows) > 1) == (room is not None)
+        for window in windows:
+            for utterance_id, packed in window.utterances.items():
+                for one, kind in zip(packed, KINDS, strict=True):
+                    frames = torch.from_numpy(written[kind][utterance_id][:, : most[kind]])
+                    assert torch.equal(one.unpack(), pack(frames, dtype).unpack())
+        ahead.update({kind: [] for kind in KINDS})
+
+
+@pytest.mark.parametrize("head", ["ffn", "fusion"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int8])
+def test_unpaired_stores_train_together_in_windows_as_alone(unpaired, head, dtype):
+    features, _ = unpaired
+    ids = features[0].store.utterance_ids
+    fold = Fold(name="1", train=ids[:20], validation=ids[20:30], test=ids[30:])
+    targets = {utterance_id: i % 2 for i, utterance_id in enumerate(ids)}
+    sizes = {"num_layers": list(KINDS.values()), "hidden_sizes": [2, 3, 4, 5], "num_outputs": 2}
+    config = TrainingConfig(max_epochs=3, batch_size=4, learning_rate=0.02)
+
+    def train(*seeds):
+        copy = WorkingCopy(dtype=dtype, compute=torch.float32, room=num_values(features, ids) * dtype.itemsize / 2)
+        source = Source(features, [KEEP] * 4, copy, workers=2)
+        source.load(ids)
+        heads = {seed: create_head(head, **sizes, paired=False, seed=seed) for seed in seeds}
+        trainings = [Training(one, seed, fold, targets, config) for seed, one in heads.items()]
+        assert len(list(train_together(trainings, source, workers=2))) == len(seeds)
+        return {training.seed: training for training in trainings}
+
+    together = train(1, 2)
+    for seed in (1, 2):
+        alone = train(seed)[seed]
+        assert together[seed].predictions == alone.predictions
+        assert together[seed].history == alone.history
+        weights = alone.head.state_dict()
+        assert all(torch.equal(values, weights[name]) for name, values in together[seed].head.state_dict().items())
 
 
 # Training in windows

@@ -1,0 +1,159 @@
+"""MSP-Podcast file names, its table of consensus labels and its transcripts → utterances.
+
+What public readers of releases 1.6 to 2.0 agree on:
+
+- ``Labels/labels_consensus.csv``, up to 1.8 ``labels_concensus.csv``, with rows such as
+  ``MSP-PODCAST_0001_0008.wav,N,2.2,4.0,2.6,30,Male,Test1``; ``Unknown`` for speakers who are not identified, and up to
+  1.8 ``Validation`` for ``Development``;
+- ``Audios/`` or ``Audio/``, and ``Transcripts/`` with a text per speaking turn;
+- of the third test set, from 1.11 on, the audio alone: ``MSP-PODCAST_test3_0001.wav``.
+
+Source: https://ecs.utdallas.edu/research/researchlabs/msp-lab/MSP-Podcast.html
+"""
+
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+from featcache.corpora.base import NamedCorpus, label_file, named
+from featcache.errors import CorpusError, listed
+from featcache.manifest import Utterance, read_csv
+
+EMOTIONS = {
+    "A": "anger",
+    "S": "sadness",
+    "H": "happiness",
+    "U": "surprise",
+    "F": "fear",
+    "D": "disgust",
+    "C": "contempt",
+    "N": "neutral",
+}
+NO_CLASS = {"O": "other", "X": "no agreement"}
+HIDDEN = "test3"
+PARTITIONS = {
+    "train": "train",
+    "development": "development",
+    "validation": "development",
+    "test1": "test1",
+    "test2": "test2",
+    HIDDEN: HIDDEN,
+}
+SPLITS = {"train": "train", "development": "validation", "test1": "test", "test2": "test"}
+DIMENSIONS = {"EmoAct": "arousal", "EmoVal": "valence", "EmoDom": "dominance"}
+UNKNOWN = "Unknown"
+COLUMNS = ("FileName", "EmoClass", *DIMENSIONS, "SpkrID", "Gender", "Split_Set")
+LABEL_FILES = ("labels_consensus.csv", "labels_concensus.csv")
+TRANSCRIPTS = "Transcripts"
+
+log = logging.getLogger(__name__)
+
+
+def _utterance(path: str, match: re.Match[str]) -> Utterance:
+    return Utterance(
+        utterance_id=PurePosixPath(path).stem, path=path, labels={"emotion": "", "split": "", "podcast": match[1]}
+    )
+
+
+def _labelled(folder: Path, utterances: list[Utterance]) -> tuple[list[Utterance], list[str]]:
+    """The speaking turns that the table labels; those of the third test set have labels that are not given out."""
+    rows = _rows(folder)
+    transcripts = _transcripts(folder)
+    labelled = [
+        replace(
+            utterance,
+            speaker_id=_known(rows[utterance.utterance_id]["SpkrID"]),
+            transcript=_text(transcripts.get(utterance.utterance_id)),
+            labels=utterance.labels | _labels(rows[utterance.utterance_id]),
+        )
+        for utterance in utterances
+        if utterance.utterance_id in rows
+    ]
+    found = {utterance.utterance_id for utterance in labelled}
+    return labelled, [utterance_id for utterance_id in rows if utterance_id not in found]
+
+
+def _labels(row: Mapping[str, str]) -> dict[str, str]:
+    partition = PARTITIONS[row["Split_Set"].lower()]
+    return {
+        "emotion": EMOTIONS.get(row["EmoClass"], ""),
+        **{name: row[column] for column, name in DIMENSIONS.items()},
+        "gender": _known(row["Gender"]).lower(),
+        "partition": partition,
+        "split": SPLITS[partition],
+    }
+
+
+def _known(name: str) -> str:
+    return "" if name == UNKNOWN else name
+
+
+def _rows(folder: Path) -> dict[str, dict[str, str]]:
+    """Utterance id → row, of all but the third test set."""
+    table = label_file(folder, *(place for name in LABEL_FILES for place in (name, f"Labels/{name}")))
+    if table is None:
+        raise CorpusError(f"{folder}: no Labels/{LABEL_FILES[0]}, which labels MSP-Podcast; put it there")
+    columns, rows = read_csv(table)
+    lacking = [column for column in COLUMNS if column not in columns]
+    if lacking:
+        raise CorpusError(f"{table}: expected the columns {', '.join(COLUMNS)}, but {listed(lacking)} are missing")
+    known = {"EmoClass": (*EMOTIONS, *NO_CLASS), "Split_Set": ("Train", "Development", "Test1", "Test2", "Test3")}
+    labelled, faults = {}, []
+    for _, fields in rows:
+        row = {column: (fields[column] or "").strip() for column in COLUMNS}
+        if row["Split_Set"].lower() not in PARTITIONS:
+            faults.append((row, "Split_Set"))
+        elif row["EmoClass"] not in known["EmoClass"]:
+            faults.append((row, "EmoClass"))
+        elif PARTITIONS[row["Split_Set"].lower()] != HIDDEN:
+            labelled[PurePosixPath(row["FileName"]).stem] = row
+    if faults:
+        row, column = faults[0]
+        others = f" (and {len(faults) - 1} more rows)" if faults[1:] else ""
+        raise CorpusError(
+            f"{table}: {row['FileName']!r} has {column} {row[column]!r}, expected {', '.join(known[column])}{others}; "
+            "fetch the table again"
+        )
+    return labelled
+
+
+def _transcripts(folder: Path) -> dict[str, Path]:
+    """Utterance id → its text file; none where they are not there."""
+    for place in (
+        folder / TRANSCRIPTS,
+        *sorted(folder.glob(f"*/{TRANSCRIPTS}")),
+        folder.resolve().parent / TRANSCRIPTS,
+    ):
+        if place.is_dir():
+            return {path.stem: path for path in place.rglob("MSP-PODCAST_*.txt")}
+    packed = label_file(folder, f"{TRANSCRIPTS}.zip")
+    if packed:
+        log.warning("%s is not unpacked, so that utterances have no transcript", packed)
+    return {}
+
+
+def _text(path: Path | None) -> str:
+    return "" if path is None else " ".join(path.read_text(encoding="utf-8-sig", errors="replace").split())
+
+
+MSP_PODCAST = NamedCorpus(
+    name="msp-podcast",
+    title="MSP-Podcast",
+    description="Speaking turns of English podcasts, rated by at least five listeners each: 8 emotions, and arousal, "
+    "valence and dominance from 1 to 7 (Lotfian & Busso 2019). Labels of the third test set are not given out; it is "
+    "left out. Turns with another emotion or none agreed on keep their dimensions. Not all speakers are known.",
+    license="academic or commercial licence on request",
+    source="https://ecs.utdallas.edu/research/researchlabs/msp-lab/MSP-Podcast.html (Audios, "
+    "Labels/labels_consensus.csv, and Transcripts unpacked, for the words)",
+    classes=tuple(EMOTIONS.values()),
+    protocols=("msp-podcast-test1", "msp-podcast-test2"),
+    dimensions=dict.fromkeys(DIMENSIONS.values(), (1.0, 7.0)),
+    # turns last 2.75 to 11 s: none is cut
+    max_frames=550,
+    example="MSP-PODCAST_0001_0008.wav",
+    pattern=named(r"MSP-PODCAST_(\d+|test3)(?:_\d+)+"),
+    utterance=_utterance,
+    complete=_labelled,
+)

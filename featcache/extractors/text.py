@@ -1,0 +1,148 @@
+"""Tokens → the hidden states of a frozen text encoder, the same alone as in any batch.
+
+Layer 0 is the encoder's input, after the embeddings; layers 1 … N-1 are the outputs of the transformer blocks, layer N
+is ``last_hidden_state``. Every token is a frame, special ones like [CLS] and [SEP] included. Only texts with equally
+many tokens are computed together, so that there is no padding, whatever a model would make of it.
+"""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import transformers
+from torch import Tensor
+
+from featcache.errors import ModelError
+from featcache.extractors.base import Description, Extractor, Features
+from featcache.extractors.text_models import ARCHITECTURE, load_text_model
+from featcache.extractors.tokens import Tokeniser, Tokens, most_tokens
+from featcache.extractors.transfer import on
+from featcache.layers import select_layers
+from featcache.words import MANIFEST
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextConfig:
+    """Which text encoder, which of its layers, and whose transcripts.
+
+    Attributes:
+        model: Short name, Hugging Face id, or folder.
+        weights: ``pretrained``, or ``random`` for the untrained architecture, whose tokens are bytes.
+        revision: Branch, tag or commit on the Hugging Face hub.
+        layers: ``all``, ``local`` (layer 0), ``last``, or a list such as ``0,4-8``.
+        precision: What the model computes in.
+        transcripts: ``manifest``, or the name of a machine's.
+        transcripts_made_by: The settings of that machine, as JSON; empty for the manifest's.
+    """
+
+    model: str
+    weights: Literal["pretrained", "random"] = "pretrained"
+    revision: str | None = None
+    layers: str = "all"
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    transcripts: str = MANIFEST
+    transcripts_made_by: str = ""
+
+
+class TextExtractor(Extractor):
+    """A frozen text encoder: (num_layers, num_tokens, hidden_size)."""
+
+    def __init__(self, config: TextConfig, *, device: str = "cpu") -> None:
+        loaded = load_text_model(config.model, weights=config.weights, revision=config.revision)
+        module = loaded.module
+        accepted = inspect.signature(module.forward).parameters
+        max_tokens = most_tokens(module, loaded.tokenizer)
+        tokenise = Tokeniser(loaded.tokenizer, accepted=accepted, max_tokens=max_tokens)
+        self._model: Any = module
+        num_blocks, hidden_size = self._dimensions(loaded.model_id, tokenise("a"))
+        names = tuple(str(number) for number in range(num_blocks + 1))
+        self._layers = select_layers(config.layers, names, num_blocks=num_blocks)
+        module.to(device, getattr(torch, config.precision))
+        self._device = on(device)
+        wanted = tuple(names[layer] for layer in self._layers)
+        self.description = Description(
+            dataset="hidden_states",
+            layer_names=wanted,
+            hidden_size=hidden_size,
+            frame_shift=None,
+            sampling_rate=None,
+            channel=None,
+            tokenise=tokenise,
+            settings={
+                "extractor": "text",
+                "model_id": loaded.model_id,
+                "weights": config.weights,
+                "weights_sha256": loaded.weights_sha256,
+                "architecture": {name: getattr(module.config, name, None) for name in ARCHITECTURE},
+                "layers": list(wanted),
+                "precision": config.precision,
+                "tokenizer": "bytes" if config.weights == "random" else "the model's own",
+                "tokenizer_sha256": tokenise.sha256(),
+                "special_tokens": {"before": tokenise.before, "after": tokenise.after},
+                "without_words": tokenise.without_words,
+                "max_tokens": max_tokens,
+                "transcripts": config.transcripts,
+                "transcripts_made_by": config.transcripts_made_by,
+            },
+            provenance={
+                "model_type": module.config.model_type,
+                "num_blocks": num_blocks,
+                "revision": loaded.revision or "",
+                "torch_version": str(torch.__version__),
+                "transformers_version": transformers.__version__,
+            },
+        )
+
+    def num_frames(self, num_samples: int, sampling_rate: int) -> int:
+        return num_samples
+
+    def hop(self, sampling_rate: int) -> int:
+        return 1
+
+    def extract(self, signals: Sequence[Tokens]) -> list[Features]:
+        together: dict[int, list[int]] = {}
+        for position, tokens in enumerate(signals):
+            together.setdefault(len(tokens), []).append(position)
+        features: dict[int, Features] = {}
+        for positions in together.values():
+            batch = self._inputs([signals[position] for position in positions])
+            with torch.inference_mode():
+                layers = self._device.run(partial(self._wanted_layers, batch))
+            for item, position in enumerate(positions):
+                features[position] = np.stack([layer[item].float().numpy() for layer in layers])
+        return [features[position] for position in range(len(signals))]
+
+    def _inputs(self, batch: Sequence[Tokens]) -> dict[str, Tensor]:
+        """What the model is given of texts with equally many tokens: (batch, num_tokens) each."""
+        return {name: torch.tensor([tokens.inputs[name] for tokens in batch]) for name in batch[0].inputs}
+
+    def _wanted_layers(self, inputs: Mapping[str, Tensor]) -> list[Tensor]:
+        layers = self._all_layers({name: self._device.send(values) for name, values in inputs.items()})
+        return [layers[layer] for layer in self._layers]
+
+    def _all_layers(self, inputs: Mapping[str, Tensor]) -> list[Tensor]:
+        """(batch, num_tokens, hidden_size) each."""
+        outputs = self._model(**inputs, output_hidden_states=True)
+        # versions of transformers disagree on the last of them
+        return [*outputs.hidden_states[:-1], outputs.last_hidden_state]
+
+    def _dimensions(self, model_id: str, tokens: Tokens) -> tuple[int, int]:
+        """Transformer blocks and hidden size, as a forward pass shows them.
+
+        Raises:
+            ModelError: its layers do not give one vector of equal size per token.
+        """
+        with torch.inference_mode():
+            layers = self._all_layers(self._inputs([tokens]))
+        shapes = {tuple(layer.shape) for layer in layers}
+        expected = (1, len(tokens), layers[-1].shape[-1])
+        if shapes != {expected}:
+            raise ModelError(
+                f"{model_id}: its layers give {sorted(shapes)} for {len(tokens)} tokens, expected {expected} of each; "
+                "take an encoder like BERT"
+            )
+        return len(layers) - 1, int(expected[-1])

@@ -1,0 +1,105 @@
+"""Text → tokens, as transformers' tokenizers make them, and no longer than a model can read."""
+
+import hashlib
+import json
+from collections.abc import Container
+from dataclasses import dataclass
+from typing import Any
+
+from featcache.errors import ModelError
+
+# Tokenizers without a limit of their own say so with a number like 10^30.
+NO_LIMIT = 10**9
+# Case, accents, numbers, signs, other scripts: two tokenizers that cut this alike, cut alike.
+EXAMPLE = "It's 5 o'clock, she said: ÄÖÜ ß naïve — 東京 😀 (I CAN'T!)  two\nlines"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokens:
+    """A text as a model sees it.
+
+    Attributes:
+        inputs: Name of a model's input → a number for each token: ``input_ids``, and what else its tokenizer gives.
+        is_cut: Whether the text has more tokens than the model can read.
+    """
+
+    inputs: dict[str, list[int]]
+    is_cut: bool = False
+
+    def __len__(self) -> int:
+        return len(self.inputs["input_ids"])
+
+
+class Tokeniser:
+    """Cuts texts into tokens; the same in any thread.
+
+    Args:
+        tokenizer: Of transformers.
+        accepted: The names of the inputs that the model takes.
+        max_tokens: The most that the model can read, special ones included; None is any number.
+
+    Attributes:
+        before: Names of the special tokens that stand before every text.
+        after: Names of those that stand after it.
+        without_words: Names of the tokens of a text without words.
+
+    Raises:
+        ModelError: a text without words would have no token at all.
+    """
+
+    def __init__(self, tokenizer: Any, *, accepted: Container[str], max_tokens: int | None) -> None:
+        self._tokenizer = tokenizer
+        self._accepted = accepted
+        self._max_tokens = max_tokens
+        # the first call also settles the tokenizer's own cutting and padding, which is not done side by side
+        empty, letter = (self._encode(text)["input_ids"] for text in ("", "a"))
+        differing = (i for i, (one, other) in enumerate(zip(empty, letter, strict=False)) if one != other)
+        num_before = next(differing, len(empty))
+        self._num_after = len(empty) - num_before
+        names = tokenizer.convert_ids_to_tokens(empty)
+        self.before, self.after = names[:num_before], names[num_before:]
+        self._alone = empty or [_substitute(tokenizer)]
+        self.without_words = tokenizer.convert_ids_to_tokens(self._alone)
+
+    def __call__(self, text: str) -> Tokens:
+        """The tokens of a text, one at least; white space alone is no text."""
+        inputs = self._encode(text if text.strip() else "")
+        if not inputs["input_ids"]:
+            inputs = {name: [int(name == "attention_mask")] for name in inputs} | {"input_ids": self._alone}
+        if self._max_tokens is None or len(inputs["input_ids"]) <= self._max_tokens:
+            return Tokens(inputs=inputs)
+        kept = self._max_tokens - self._num_after
+        cut = {name: values[:kept] + values[len(values) - self._num_after :] for name, values in inputs.items()}
+        return Tokens(inputs=cut, is_cut=True)
+
+    def sha256(self) -> str:
+        """Of the vocabulary, and of how an example is cut."""
+        content = [sorted(self._tokenizer.get_vocab().items()), self._encode(EXAMPLE), self._alone]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def _encode(self, text: str) -> dict[str, list[int]]:
+        encoded = self._tokenizer(text, verbose=False)
+        return {name: list(values) for name, values in encoded.items() if name in self._accepted}
+
+
+def most_tokens(module: Any, tokenizer: Any) -> int | None:
+    """The most tokens that a model reads, special ones included; None where nothing limits them."""
+    from torch import nn
+
+    limits = [int(tokenizer.model_max_length)] if tokenizer.model_max_length < NO_LIMIT else []
+    positions = getattr(module.config, "max_position_embeddings", None) or 0
+    if positions > 0:
+        for name, part in module.named_modules():
+            # RoBERTa and its like count positions from after that of the padding
+            if "position" in name and isinstance(part, nn.Embedding) and part.padding_idx is not None:
+                positions -= part.padding_idx + 1
+        limits.append(positions)
+    return min(limits, default=None)
+
+
+def _substitute(tokenizer: Any) -> int:
+    """What stands for a text without words, where the tokenizer adds nothing to any text."""
+    for name in ("bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id"):
+        if getattr(tokenizer, name, None) is not None:
+            return int(getattr(tokenizer, name))
+    raise ModelError("its tokenizer has no special token that could stand for an utterance without words")

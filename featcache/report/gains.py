@@ -1,0 +1,46 @@
+"""Pairs of runs → what one gains over the other, relative to the other's score: picture (PNG, SVG) and table (CSV)."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from featcache.errors import PredictionsError, unknown_name
+from featcache.evaluate.compare import Comparison, compare, score_name
+from featcache.evaluate.predictions import Predictions
+from featcache.files import replace_file
+from featcache.report.figures import relative_gains, save
+
+
+def draw_gains(pairs: Mapping[str, tuple[Predictions, Predictions]], metric: str, path: Path) -> pd.DataFrame:
+    """Draw relative gains with 95 % intervals from the paired bootstrap over speakers.
+
+    Args:
+        pairs: Title → the predictions of the run that gains, and of the run that it gains over.
+        metric: Of which score: ``uar``, ``wa``, ``ccc``, or ``ccc_<dim>`` of one of several dimensions.
+        path: Where to write, without suffix: ``.png``, ``.svg`` and ``.csv`` are added.
+
+    Returns:
+        title, first, second (the scores of both), gain, low, high (in percent; NaN where the second is not above 0),
+        unit, count.
+
+    Raises:
+        PredictionsError: runs that did not test the same, or that have no such score.
+    """
+    rows = []
+    for title, (first, second) in pairs.items():
+        found = _of_metric(compare({f"{title}, gaining": first, title: second}), metric)
+        low, high = found.gain_ci95 or (None, None)
+        rows.append([title, found.first_mean, found.second_mean, found.gain, low, high, found.unit, found.count])
+    columns = ["title", "first", "second", "gain", "low", "high", "unit", "count"]
+    table = pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(columns[1:6], float))
+    save(relative_gains(table, metric=score_name(metric)), path)
+    replace_file(path.with_name(f"{path.name}.csv"), table.to_csv(index=False).encode())
+    return table
+
+
+def _of_metric(found: list[Comparison], metric: str) -> Comparison:
+    for comparison in found:
+        if comparison.score == metric:
+            return comparison
+    raise PredictionsError(unknown_name("score of these runs", metric, [comparison.score for comparison in found]))

@@ -1,0 +1,200 @@
+"""Manifest × Whisper → transcripts beside the human ones.
+
+Each utterance is transcribed by itself, by one thread on a processor: its words depend neither on what else is
+transcribed nor on the number of workers. They go to a journal one by one; the table is written at the end.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from featcache import audio
+from featcache.cache.layout import fingerprint
+from featcache.cache.locks import locked
+from featcache.errors import AudioError, MissingPackageError, ModelError
+from featcache.evaluate.wer import WordErrors, word_errors
+from featcache.extraction.place import find_files, keep_manifest
+from featcache.extraction.report import Failure, write_failures
+from featcache.extraction.source import AudioSource
+from featcache.extractors import usable_device
+from featcache.extractors.models import short_name
+from featcache.manifest import Manifest, Utterance
+from featcache.threads import available_cores, one_thread_each
+from featcache.transcription.journal import Entry, Journal
+from featcache.transcription.report import TranscriptionReport, summarise
+from featcache.transcription.run import Item, Run
+from featcache.transcription.whisper import Transcriber
+from featcache.transcripts import FOLDER, JOURNAL, check_name, mark_unfinished, table_path, write_transcripts
+from featcache.workspace import Workspace
+
+__all__ = ["TranscriptionReport", "summarise", "transcribe"]
+
+log = logging.getLogger(__name__)
+
+
+def transcribe(
+    *,
+    model: str = "whisper-tiny",
+    corpus: str | None = None,
+    data: str | os.PathLike[str] | None = None,
+    name: str | None = None,
+    language: str | None = None,
+    limit: int | None = None,
+    device: str = "cpu",
+    workers: int | None = None,
+    strict: bool = False,
+    overwrite: bool = False,
+    dry_run: bool = False,
+    weights: Literal["pretrained", "random"] | None = None,
+    revision: str | None = None,
+    home: str | os.PathLike[str] | None = None,
+) -> TranscriptionReport:
+    """Have Whisper write down what is said in a corpus; a second call goes on where the first ended.
+
+    Args:
+        model: A short name of a Whisper, a Hugging Face id, or a folder that holds weights and tokenizer.
+        corpus: Name under ``data/corpora``; may be left out when there is one.
+        data: The corpus's folder, or a manifest as CSV, when it lies elsewhere.
+        name: Of the transcripts; by default the model's.
+        language: A code or an English name, such as ``de`` or ``german``; by default Whisper finds out for each
+            utterance, or knows English alone.
+        limit: Take only so many utterances, drawn from the whole corpus and always the same.
+        device: As torch names it; ``auto`` is the first GPU, or the processor.
+        workers: Threads; by default one per core. Changes no word.
+        strict: Stop at the first utterance that fails.
+        overwrite: Forget transcripts of the same name, whatever made them.
+        dry_run: Plan and tell, but transcribe and write nothing.
+        weights: ``pretrained``; ``random`` is refused, because untrained models know no words.
+        revision: Branch, tag or commit on the Hugging Face hub.
+        home: Where everything lives; by default ``$FEATCACHE_HOME``, or ``data``.
+
+    Raises:
+        FeatcacheError: no or several corpora; no Whisper, or one that cannot be loaded; a language that it does not
+            know; transcripts of this name that were made with other settings, or are being written by another process;
+            with ``strict``, an utterance that fails. Everything written before is kept.
+    """
+    if weights == "random":
+        raise ModelError(
+            f"--weights random: an untrained {model} knows no words and cannot transcribe; leave it out, or give a "
+            "folder that holds weights and a tokenizer"
+        )
+    workspace = Workspace.at(home)
+    corpus_name, files = find_files(workspace, corpus, data)
+    cache = workspace.cache(corpus_name)
+    name = check_name(short_name(model) if name is None else name)
+    wanted = list(files.manifest.limited(limit))
+    device = usable_device(device)
+    log.info("loading %s", model)
+    transcriber = Transcriber(model, language=language, revision=revision, device=device)
+    workers = workers or available_cores()
+    folder = cache / FOLDER / name
+    with ExitStack() as stack:
+        if not dry_run:
+            stack.enter_context(locked(folder))
+        journal = Journal(folder / JOURNAL, transcriber.settings, overwrite=overwrite)
+        valid, todo = _plan(journal.entries, files.root, wanted, workers)
+        seconds = sum(item.seconds for item in todo)
+        log.info("%s: %d utterances to transcribe, %.0f s of audio, %d there", name, len(todo), seconds, len(valid))
+        if dry_run:
+            return _report(cache, name, wanted, todo)
+        keep_manifest(cache, files)
+        if todo or overwrite:
+            mark_unfinished(cache, name)
+            journal.begin()
+        start = time.perf_counter()
+        run = Run(transcriber, journal, files.root, todo, name=name, workers=workers, strict=strict)
+        with one_thread_each():
+            interrupted = run.to_the_end()
+        took = time.perf_counter() - start
+        failed = write_failures(folder, run.failures, {utterance.utterance_id for utterance in wanted})
+        entries = valid | {
+            item.utterance.utterance_id: journal.entries[item.utterance.utterance_id] for item in run.done
+        }
+        if run.failures and not entries:
+            first = run.failures[0]
+            raise AudioError(
+                f"none of the {len(wanted)} utterances could be transcribed; {first.utterance_id!r}: {first.reason}"
+            )
+        report = _report(cache, name, wanted, run.done, seconds=took, interrupted=interrupted, failures=run.failures)
+        if interrupted:
+            return report
+        texts = {i: entries[i].transcript for i in files.manifest.utterance_ids if i in entries}
+        errors = _compare(files.manifest, texts)
+        description = {
+            "settings": transcriber.settings,
+            "fingerprint": fingerprint(transcriber.settings),
+            **transcriber.provenance,
+            "num_utterances": len(texts),
+            "num_failed": len(failed),
+            "wer": errors.to_json() if errors else None,
+        }
+        write_transcripts(cache, name, texts, description)
+        return replace(report, word_errors=errors)
+
+
+def _plan(
+    entries: Mapping[str, Entry], root: Path, wanted: Sequence[Utterance], workers: int
+) -> tuple[dict[str, Entry], list[Item]]:
+    """The entries that are still of the same audio, and the utterances that have none."""
+    with ThreadPoolExecutor(workers) as pool:
+        paths = sorted({utterance.path for utterance in wanted if utterance.utterance_id in entries})
+        checksums = dict(zip(paths, pool.map(AudioSource(root).checksum, paths), strict=True))
+        changed = {
+            u.utterance_id
+            for u in wanted
+            if u.utterance_id in entries and not entries[u.utterance_id].is_of(u, checksums[u.path])
+        }
+        if changed:
+            log.warning("audio changed since it was transcribed: %d utterances are transcribed again", len(changed))
+        valid = {utterance_id: entry for utterance_id, entry in entries.items() if utterance_id not in changed}
+        todo = [utterance for utterance in wanted if utterance.utterance_id not in valid]
+        lengths = list(pool.map(lambda utterance: _seconds(root, utterance), todo))
+    return valid, [Item(utterance=u, seconds=seconds) for u, seconds in zip(todo, lengths, strict=True)]
+
+
+def _seconds(root: Path, utterance: Utterance) -> float:
+    try:
+        num_samples, rate = audio.probe(root, utterance)
+    except AudioError:  # told, with its reason, when its turn comes
+        return 0.0
+    return num_samples / rate
+
+
+def _compare(manifest: Manifest, texts: Mapping[str, str]) -> WordErrors | None:
+    """Word errors against the human transcripts, where there are any."""
+    human = {utterance.utterance_id: utterance.transcript for utterance in manifest}
+    if not any(human[utterance_id] for utterance_id in texts):
+        return None
+    try:
+        return word_errors(human, texts)
+    except MissingPackageError as error:
+        log.warning("%s", error)
+        return None
+
+
+def _report(
+    cache: Path,
+    name: str,
+    wanted: Sequence[Utterance],
+    done: Sequence[Item],
+    *,
+    seconds: float = 0.0,
+    interrupted: bool = False,
+    failures: Sequence[Failure] = (),
+) -> TranscriptionReport:
+    return TranscriptionReport(
+        path=table_path(cache, name),
+        num_utterances=len(wanted),
+        num_transcribed=len(done),
+        audio_seconds=sum(item.seconds for item in done),
+        seconds=seconds,
+        interrupted=interrupted,
+        failures=tuple(failures),
+        word_errors=None,
+    )

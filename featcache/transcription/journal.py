@@ -1,0 +1,116 @@
+"""Transcript → a line of ``journal.jsonl``, on the disk before the next one: what is there is never lost or half there.
+
+The first line holds the settings that all transcripts were made with, each other one a transcript and the audio that it
+was made from. Where an utterance stands twice the later line counts. A last line without its end is a write that was
+killed: it is cut off.
+"""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from featcache.cache.layout import fingerprint
+from featcache.cache.writer import check_same_settings
+from featcache.errors import StoreError
+from featcache.files import replace_file
+from featcache.manifest import Utterance
+
+HINT = "give the new ones another name with --name, or do all of them anew with --overwrite"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A transcript, and what it was made from.
+
+    Attributes:
+        transcript: Without blanks at either end; may be empty.
+        audio_sha256: Of the audio file.
+        start: Of the utterance in it, in seconds, as the manifest has it; likewise ``end``.
+    """
+
+    utterance_id: str
+    transcript: str
+    audio_sha256: str
+    start: float | None
+    end: float | None
+
+    def is_of(self, utterance: Utterance, checksum: str | None) -> bool:
+        """Whether this stretch of this audio was transcribed; audio that is gone has no checksum, and keeps its own."""
+        same_stretch = (self.start, self.end) == (utterance.start, utterance.end)
+        return same_stretch and checksum in (None, self.audio_sha256)
+
+
+class Journal:
+    """What has been transcribed so far, kept in a file; ``begin`` it before anything is added.
+
+    Args:
+        path: The file.
+        settings: What the transcripts are made with.
+        overwrite: Forget what is there.
+
+    Attributes:
+        entries: Utterance id → entry.
+
+    Raises:
+        StoreError: the file was made with other settings, which are named, or is damaged.
+    """
+
+    def __init__(self, path: Path, settings: dict[str, Any], *, overwrite: bool = False) -> None:
+        self._path = path
+        self._settings = settings
+        self.entries: dict[str, Entry] = {}
+        self._whole = 0  # the file's bytes that count
+        if path.is_file() and not overwrite:
+            self._read()
+
+    def begin(self) -> None:
+        """Make the file, or replace the one whose entries are to be forgotten."""
+        if self._whole == 0:
+            header = _line({"settings": self._settings, "fingerprint": fingerprint(self._settings)})
+            replace_file(self._path, header)
+            self._whole = len(header)
+
+    def add(self, entry: Entry) -> None:
+        """Write one entry; it is on the disk when this returns.
+
+        Raises:
+            StoreError: it cannot be written. What was written before is kept.
+        """
+        line = _line(asdict(entry))
+        try:
+            with open(self._path, "r+b") as file:
+                file.truncate(self._whole)
+                file.seek(self._whole)
+                file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise StoreError(
+                f"{self._path} could not be written ({error.strerror}); the {len(self.entries)} transcripts before are "
+                "kept: make room, and the same command does the rest"
+            ) from error
+        self._whole += len(line)
+        self.entries[entry.utterance_id] = entry
+
+    def _read(self) -> None:
+        content = self._path.read_bytes()
+        content = content[: content.rfind(b"\n") + 1]
+        if not content:
+            return
+        try:
+            header, *rows = map(json.loads, content.splitlines())
+            found = {"fingerprint": header["fingerprint"], "settings": json.dumps(header["settings"])}
+            entries = [Entry(**row) for row in rows]
+        except (ValueError, TypeError, KeyError) as error:
+            raise StoreError(f"{self._path} is damaged ({error!r}); do all of them anew with --overwrite") from error
+        now = {"fingerprint": fingerprint(self._settings), "settings": json.dumps(self._settings)}
+        check_same_settings(self._path.parent, found, now, HINT)
+        self._whole = len(content)
+        self.entries = {entry.utterance_id: entry for entry in entries}
+
+
+def _line(values: dict[str, Any]) -> bytes:
+    # without line breaks inside, and ASCII, whatever the text is
+    return (json.dumps(values) + "\n").encode()

@@ -1,0 +1,137 @@
+"""Utterances → journal: threads decode and transcribe one utterance each, which is written as soon as it is done."""
+
+import logging
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+
+from featcache import audio
+from featcache.errors import AudioError
+from featcache.extraction.long import StoppedError
+from featcache.extraction.report import Failure
+from featcache.extractors.models import SAMPLING_RATE, quiet_transformers
+from featcache.manifest import Utterance
+from featcache.progress import progress, real_time
+from featcache.transcription.journal import Entry, Journal
+from featcache.transcription.whisper import Transcriber
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """An utterance that is to be transcribed, and its length."""
+
+    utterance: Utterance
+    seconds: float
+
+
+class Run:
+    """Transcribes what is missing.
+
+    Args:
+        transcriber: What is used by all workers.
+        journal: Where transcripts go.
+        root: What the manifest's paths start from.
+        items: What is missing.
+        name: Of the transcripts.
+        workers: Threads.
+        strict: Whether the first utterance that fails ends it.
+
+    Attributes:
+        done: What was transcribed.
+        failures: What could not be, in the order of ``items``.
+    """
+
+    def __init__(
+        self,
+        transcriber: Transcriber,
+        journal: Journal,
+        root: Path,
+        items: Sequence[Item],
+        *,
+        name: str,
+        workers: int,
+        strict: bool,
+    ) -> None:
+        self._transcriber = transcriber
+        self._journal = journal
+        self._root = root
+        self._items = items
+        self._name = name
+        self._workers = workers
+        self._strict = strict
+        self._stopping = Event()
+        self._checksum = audio.Checksums()
+        self._reasons: dict[str, Failure] = {}
+        self.done: list[Item] = []
+
+    @property
+    def failures(self) -> list[Failure]:
+        ids = (item.utterance.utterance_id for item in self._items)
+        return [self._reasons[utterance_id] for utterance_id in ids if utterance_id in self._reasons]
+
+    def to_the_end(self) -> bool:
+        """Transcribe everything; true when Ctrl-C ended it early.
+
+        Raises:
+            AudioError: an utterance failed, and that ends it.
+        """
+        pending: dict[Future[Entry | Failure | None], Item] = {}
+        waiting = iter(self._items)
+        with (
+            quiet_transformers(),
+            ThreadPoolExecutor(self._workers, thread_name_prefix="transcribe") as pool,
+            progress(self._name, sum(item.seconds for item in self._items), rate=real_time) as advance,
+        ):
+            try:
+                while True:
+                    while len(pending) < 2 * self._workers and (item := next(waiting, None)):
+                        pending[pool.submit(self._transcribe, item.utterance)] = item
+                    if not pending:
+                        return False
+                    for future in wait(pending, return_when=FIRST_COMPLETED).done:
+                        self._keep(pending[future], future.result())
+                        advance(pending.pop(future).seconds)
+            except KeyboardInterrupt:
+                log.warning("stopping: what is under way is finished and written first, except long utterances")
+                self._stopping.set()
+                for future, item in pending.items():
+                    if not future.cancel():
+                        self._keep(item, future.result())
+                return True
+            except BaseException:
+                self._stopping.set()
+                for future in pending:
+                    future.cancel()
+                raise
+
+    def _transcribe(self, utterance: Utterance) -> Entry | Failure | None:
+        """What became of an utterance; nothing where it was given up."""
+        try:
+            recording = audio.read(self._root, utterance, checksum=self._checksum)
+            text = self._transcriber.transcribe(recording.signal(sampling_rate=SAMPLING_RATE), self._stopping)
+        except StoppedError:
+            return None
+        except AudioError as error:
+            return Failure(
+                store=self._name, utterance_id=utterance.utterance_id, path=utterance.path, reason=str(error)
+            )
+        return Entry(
+            utterance_id=utterance.utterance_id,
+            transcript=text,
+            audio_sha256=recording.sha256,
+            start=utterance.start,
+            end=utterance.end,
+        )
+
+    def _keep(self, item: Item, result: Entry | Failure | None) -> None:
+        if isinstance(result, Entry):
+            self._journal.add(result)
+            self.done.append(item)
+        elif result is not None:
+            self._reasons[result.utterance_id] = result
+            if self._strict:
+                raise AudioError(f"utterance {result.utterance_id!r}: {result.reason} (stopped by --strict)")

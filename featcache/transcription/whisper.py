@@ -1,0 +1,260 @@
+"""Signal → words: a frozen Whisper, greedy, so that the same audio always gives the same text.
+
+What is longer than Whisper hears at once (30 s) is done by transformers' sequential long-form generation: a window
+after the other, each of which begins where the last whole segment of the one before ended, by the timestamps that
+Whisper predicts. Nothing is sampled: where OpenAI's own program tries again at a higher temperature, this does not.
+"""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from threading import Event
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor
+from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
+
+from featcache._version import __version__
+from featcache.audio import Signal
+from featcache.errors import AudioError, ModelError, unknown_name
+from featcache.extraction.long import StoppedError
+from featcache.extractors import DESCRIPTORS
+from featcache.extractors.models import (
+    ARCHITECTURE,
+    SAMPLING_RATE,
+    commit_of,
+    explained,
+    freeze,
+    hash_parameters,
+    known_models,
+    model_id_of,
+    pretrained_module,
+    quiet_transformers,
+    resolve,
+)
+from featcache.extractors.transfer import on
+
+# What a checkpoint may say of sampling and trying again, and what it is here.
+GREEDY = {
+    "do_sample": False,
+    "temperature": 1.0,
+    "top_k": 50,
+    "top_p": 1.0,
+    "num_beams": 1,
+    "num_return_sequences": 1,
+    "return_dict_in_generate": False,
+    "compression_ratio_threshold": None,
+    "logprob_threshold": None,
+    "no_speech_threshold": None,
+    "condition_on_prev_tokens": False,
+}
+
+TOKENIZER_FILES = ("tokenizer.json", "vocab.json")
+
+
+class Transcriber:
+    """A frozen Whisper and its tokenizer; used from any number of threads.
+
+    Args:
+        model: A short name, a Hugging Face id, or a folder with weights and tokenizer.
+        language: A code or an English name, ``de`` or ``german``; None has Whisper find out for each signal, or
+            takes the one language that the model is made for.
+        revision: Branch, tag or commit on the Hugging Face hub.
+        device: As torch names it.
+
+    Attributes:
+        settings: All that changes text, as plain JSON values.
+        provenance: What else is worth knowing: revision and versions.
+
+    Raises:
+        ModelError: no Whisper, one that cannot be loaded or lacks its tokenizer, or a language that it does not know.
+    """
+
+    def __init__(
+        self, model: str, *, language: str | None = None, revision: str | None = None, device: str = "cpu"
+    ) -> None:
+        loaded = _load(model, revision)
+        config = loaded.module.generation_config
+        own = {name: value for name, value in config.to_diff_dict().items() if name[0] != "_"}
+        own.pop("transformers_version", None)
+        self._prompt = _prompt(model, config, language)
+        self._languages = {token: name for name, token in (getattr(config, "lang_to_id", None) or {}).items()}
+        for name, value in GREEDY.items():
+            setattr(config, name, value)
+        self._feature_extractor, self._tokenizer = loaded.feature_extractor, loaded.tokenizer
+        self._window = int(self._feature_extractor.n_samples)
+        architecture = {n: getattr(loaded.module.config, n, None) for n in (*ARCHITECTURE, "decoder_attention_heads")}
+        self.settings: dict[str, Any] = {
+            "model_id": loaded.model_id,
+            "weights_sha256": hash_parameters(loaded.module),
+            "architecture": {name: value for name, value in architecture.items() if value is not None},
+            "vocabulary_sha256": _sha256(sorted(self._tokenizer.get_vocab().items())),
+            "task": "transcribe",
+            "language": self._prompt.get("language"),
+            "generation": {
+                "decoding": "greedy",
+                "max_length": config.max_length,
+                "config_sha256": _sha256(own),
+            },
+            "sampling_rate": SAMPLING_RATE,
+            "channel": "mean",
+            "window_seconds": self._window / SAMPLING_RATE,
+            "longer_audio": "sequential, by timestamps",
+        }
+        self.provenance: dict[str, Any] = {
+            "revision": loaded.revision,
+            "featcache_version": __version__,
+            "torch_version": str(torch.__version__),
+            "transformers_version": transformers.__version__,
+        }
+        if device.startswith("cuda"):
+            # float32 is to mean float32: TF32 would round the products of convolutions to 10 bits
+            torch.backends.cudnn.allow_tf32 = False
+        self._model: Any = loaded.module.to(device)
+        self._device = on(device)
+
+    def transcribe(self, signal: Signal, stopping: Event | None = None) -> str:
+        """The words of a signal, without blanks at either end; empty where Whisper hears none.
+
+        Args:
+            signal: At 16 kHz, of any length.
+            stopping: When it is set, a signal that is longer than one window is given up.
+
+        Raises:
+            AudioError: a long signal, for a model that knows no timestamps.
+            StoppedError: ``stopping`` was set before the end.
+        """
+        is_long = len(signal.samples) > self._window
+        if is_long and not hasattr(self._model.generation_config, "no_timestamps_token_id"):
+            raise AudioError(
+                f"{len(signal.samples) / SAMPLING_RATE:.1f} s are more than Whisper hears at once "
+                f"({self._window / SAMPLING_RATE:g} s), and this model's generation_config.json lacks the "
+                "no_timestamps_token_id that longer audio needs; cut it with start and end in the manifest"
+            )
+        whole = {"truncation": False, "padding": "longest"} if is_long else {}
+        features = self._feature_extractor(
+            signal.samples, sampling_rate=SAMPLING_RATE, return_tensors="pt", **whole
+        ).input_features
+
+        def generate() -> list[Tensor]:
+            return [self._long(features, stopping) if is_long else self._short(features)]
+
+        with torch.inference_mode():
+            tokens = self._device.run(generate)[0][0]
+        return str(self._tokenizer.decode(tokens, skip_special_tokens=True)).strip()
+
+    def _short(self, features: Tensor) -> Tensor:
+        """Tokens of one window; the encoder is run once, for the language and for the words."""
+        features = self._device.send(features)
+        encoded = self._model.get_encoder()(features)
+        prompt = dict(self._prompt)
+        if prompt and "language" not in prompt:
+            prompt["language"] = self._languages[int(self._model.detect_language(encoder_outputs=encoded)[0])]
+        tokens: Tensor = self._model.generate(
+            features,
+            encoder_outputs=encoded,
+            return_timestamps=False,
+            force_unique_generate_call=True,  # one window, even if a model says timestamps that nobody asked for
+            **prompt,
+        )
+        return tokens
+
+    def _long(self, features: Tensor, stopping: Event | None) -> Tensor:
+        """Tokens of all windows, timestamps among them."""
+        tokens: Tensor = self._model.generate(
+            self._device.send(features),
+            return_timestamps=True,
+            stopping_criteria=[_Stop(stopping)] if stopping else None,
+            **self._prompt,
+        )
+        return tokens
+
+
+class _Stop:
+    """Ends a generation from within; never by itself."""
+
+    def __init__(self, stopping: Event) -> None:
+        self._stopping = stopping
+
+    def __call__(self, tokens: Tensor, _scores: Any, **_: Any) -> Tensor:
+        if self._stopping.is_set():
+            raise StoppedError
+        return torch.zeros(len(tokens), dtype=torch.bool, device=tokens.device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Loaded:
+    module: Any
+    feature_extractor: Any
+    tokenizer: Any
+    model_id: str
+    revision: str | None
+
+
+def _load(model: str, revision: str | None) -> _Loaded:
+    if model in DESCRIPTORS:
+        raise ModelError(_no_whisper(model, "a set of descriptors"))
+    source, entry = resolve(model)
+    if entry and entry["family"] != "whisper":
+        raise ModelError(_no_whisper(model, f"a {entry['family']!r} model"))
+    with quiet_transformers(), explained(model):
+        config = transformers.AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
+        if config.model_type != "whisper":
+            raise ModelError(_no_whisper(model, f"a {config.model_type!r} model"))
+        module = pretrained_module(transformers.WhisperForConditionalGeneration, source, config, revision)
+        if os.path.isdir(source) and not any(os.path.isfile(os.path.join(source, name)) for name in TOKENIZER_FILES):
+            raise ModelError(
+                f"{model} holds no tokenizer, expected {' or '.join(TOKENIZER_FILES)}; put the checkpoint's beside it"
+            )
+        feature_extractor = transformers.WhisperFeatureExtractor.from_pretrained(source, revision=revision)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
+    start = module.generation_config.decoder_start_token_id
+    if tokenizer.convert_tokens_to_ids("<|startoftranscript|>") != start:
+        raise ModelError(
+            f"{model}: its tokenizer is another model's, as '<|startoftranscript|>' is not its token {start}; "
+            "put the checkpoint's own beside its weights"
+        )
+    freeze(module)
+    return _Loaded(
+        module=module,
+        feature_extractor=feature_extractor,
+        tokenizer=tokenizer,
+        model_id=model_id_of(source),
+        revision=commit_of(source, revision),
+    )
+
+
+def _no_whisper(model: str, found: str) -> str:
+    known = ", ".join(name for name, entry in known_models().items() if entry["family"] == "whisper")
+    return f"{model} is {found}, expected a Whisper: {known}, or the Hugging Face id or folder of one"
+
+
+def _prompt(model: str, config: Any, language: str | None) -> dict[str, str]:
+    """What Whisper is told beside the audio: nothing where it knows one language and one task."""
+    languages = getattr(config, "lang_to_id", None) or {}
+    if not getattr(config, "is_multilingual", bool(languages)):
+        if language is not None and _code(language) != "en":
+            raise ModelError(
+                f"--language {language}: {model} knows English alone; leave it out, or take a model without '.en'"
+            )
+        return {}
+    if language is None:
+        own = getattr(config, "language", None)
+        return {"task": "transcribe", **({"language": _code(own)} if own else {})}
+    codes = [token.strip("<|>") for token in languages]
+    if _code(language) not in codes:
+        names = {name for name, code in TO_LANGUAGE_CODE.items() if code in codes}
+        raise ModelError(f"--language: {unknown_name('language', language, names | set(codes))}")
+    return {"task": "transcribe", "language": _code(language)}
+
+
+def _code(language: str) -> str:
+    plain = language.lower().strip("<|>")
+    return str(TO_LANGUAGE_CODE.get(plain, plain))
+
+
+def _sha256(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()

@@ -1,0 +1,91 @@
+"""Fits on stores of words: tokens are frames, which may be pooled, but no steps in time."""
+
+import os
+
+import numpy as np
+import pytest
+
+from featcache.cache.reader import FeatureCache
+from featcache.corpora import CORPORA
+from featcache.errors import ModelError, StoreError
+from featcache.training.fit import fit
+from featcache.training.setup import Request, resolve
+
+WORDS = {"settings": {"extractor": "text", "weights": "pretrained"}, "frame_shift": None, "sampling_rate": None}
+QUICK = {"seeds": [1], "training": {"max_epochs": 2, "learning_rate": 1e-2}, "protocol": "group-kfold"}
+
+
+@pytest.fixture
+def cache(make_cache, quick_reports):
+    def make(**stores):
+        return FeatureCache(make_cache(stores=stores or {"words": WORDS}))
+
+    return make
+
+
+@pytest.mark.parametrize("head", ["dense", "lstm", "linear", "svm"])
+def test_heads_train_on_words_alone(cache, head):
+    cache()
+    run = fit(head=head, features=["words"], layers="last", **QUICK)
+    assert 0 <= run.metrics["uar"]["mean"] <= 100
+    assert run.config["pooling"] == ("mean" if head in ("linear", "svm") else None)
+    assert run.config["layers"] == "last"
+
+
+def test_pooled_words_are_the_means_of_their_tokens(cache):
+    words = cache()
+    [features] = resolve(words, Request(head="linear", features=("words",), seeds=(1,), norm="none")).features
+    store = words["words"]
+    for utterance_id in store:
+        [pooled] = store.pooled("mean", [utterance_id])
+        np.testing.assert_allclose(pooled, store[utterance_id].mean(axis=1), rtol=1e-5, atol=1e-6)
+        assert features.num_frames(utterance_id) == 1
+
+
+def test_all_tokens_count_unless_told_otherwise(cache):
+    """Corpora speak of frames of 20 ms; 250 or 400 of these are seconds, as many tokens are pages."""
+    words = cache()
+    assert resolve(words, Request(features=("words",), seeds=(1,))).config["max_frames"] == 0
+    setup = resolve(words, Request(features=("words",), seeds=(1,), max_frames=5))
+    assert setup.config["max_frames"] == 5
+    assert any(note.endswith("are longer and only their first 5 frames count.") for note in setup.notes)
+    assert all(CORPORA[name].max_frames >= 250 for name in CORPORA)
+
+
+def test_words_and_sounds_are_fused_when_pooled(cache):
+    cache(ssl={}, words=WORDS)
+    run = fit(head="fusion", features=["ssl", "words"], pooling="mean", **QUICK)
+    assert run.config["pooling"] == "mean"
+    run = fit(head="fusion", features=["words", "ssl"], pooling="max", **QUICK)
+    assert run.config["pooling"] == "max"
+
+
+@pytest.mark.parametrize(
+    ("stores", "told"),
+    [
+        ({"ssl": {}, "words": WORDS}, "ssl 20 ms, words none"),
+        ({"words": WORDS, "other": WORDS}, "words none, other none"),
+    ],
+)
+def test_tokens_are_never_paired_one_by_one(cache, stores, told):
+    with pytest.raises(ModelError, match=f"pairs frames of the same moments, but the frame shifts differ: {told}"):
+        resolve(cache(**stores), Request(head="fusion", features=tuple(stores), seeds=(1,)))
+
+
+def test_the_model_of_speech_is_the_one_that_is_meant(cache):
+    words = cache(ssl={}, words=WORDS, egemaps={"kind": "egemaps"})
+    assert list(resolve(words, Request(seeds=(1,))).config["features"]) == ["ssl"]
+    assert list(resolve(words, Request(head="fusion", seeds=(1,))).config["features"]) == ["ssl", "egemaps"]
+
+
+def test_words_are_meant_where_there_is_nothing_else(cache):
+    assert list(resolve(cache(), Request(seeds=(1,))).config["features"]) == ["words"]
+    os.rename(os.path.join(os.environ["FEATCACHE_HOME"], "cache"), os.path.join(os.environ["FEATCACHE_HOME"], "gone"))
+    with pytest.raises(StoreError, match="several models: other, words; choose with --features"):
+        resolve(cache(words=WORDS, other=WORDS), Request(seeds=(1,)))
+
+
+def test_functionals_still_have_no_frames(cache):
+    functionals = cache(functionals={"kind": "functionals"})
+    with pytest.raises(ModelError, match="functionals has no frames to pool"):
+        resolve(functionals, Request(head="linear", features=("functionals",), seeds=(1,), pooling="mean"))

@@ -1,0 +1,427 @@
+"""A corpus is transcribed once, in any order and by any number of threads, and goes on wherever it was stopped."""
+
+import json
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import filelock
+import numpy as np
+import pytest
+import soundfile
+
+import featcache
+from featcache import audio
+from featcache.errors import AudioError, CorpusError, ModelError, StoreError
+from featcache.extractors.models import quiet_transformers
+from featcache.manifest import Manifest
+from featcache.transcription import run as running
+from featcache.transcription.whisper import Transcriber
+from featcache.transcripts import is_finished, read_description, read_transcripts, transcript_names
+
+NAME = "tiny-whisper"
+
+
+@pytest.fixture
+def transcribe(corpus, tiny_whisper, tmp_path):
+    """Transcribe the corpus as a user would, for the report."""
+
+    def run(**options):
+        return featcache.transcribe(**{"model": str(tiny_whisper()), "data": corpus, **options})
+
+    return run
+
+
+@pytest.fixture
+def cache(tmp_path):
+    """The cache of the corpus of tones."""
+    return tmp_path / "data" / "cache" / "tones"
+
+
+@pytest.fixture
+def heard(monkeypatch):
+    """The lengths of the signals that Whisper was given, in samples."""
+    lengths = []
+    real = Transcriber.transcribe
+
+    def transcribe(self, signal, stopping=None):
+        lengths.append(len(signal.samples))
+        return real(self, signal, stopping)
+
+    monkeypatch.setattr(Transcriber, "transcribe", transcribe)
+    return lengths
+
+
+def stop_after(monkeypatch, number):
+    """Press Ctrl-C when so many utterances have been waited for."""
+    real = running.wait
+    calls = []
+
+    def wait(*arguments, **options):
+        calls.append(arguments)
+        if len(calls) > number:
+            raise KeyboardInterrupt
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(running, "wait", wait)
+
+
+def test_a_corpus_is_transcribed_beside_the_human_words(transcribe, corpus, cache, tiny_whisper):
+    report = transcribe()
+    found = read_transcripts(cache, NAME)
+    transcriber = Transcriber(str(tiny_whisper()))
+    with quiet_transformers():
+        assert found == {
+            utterance.utterance_id: transcriber.transcribe(audio.read(corpus, utterance).signal(sampling_rate=16000))
+            for utterance in Manifest.read(corpus / "manifest.csv")
+        }
+    assert list(found) == list("abcdefgh")
+    assert len(set(found.values())) == 8
+    assert (report.path, report.num_utterances, report.num_transcribed) == (
+        cache / "transcripts" / f"{NAME}.csv",
+        8,
+        8,
+    )
+    assert report.audio_seconds == pytest.approx(5.0 + sum(0.5 + 0.1 * number for number in range(8) if number != 4))
+    assert not report.interrupted
+    assert report.failures == ()
+    # the human words stay where they were
+    assert featcache.open(cache).manifest["a"].transcript == "zi xzi wi la"
+    assert list(featcache.open(cache)) == []
+
+
+def test_what_made_them_is_told(transcribe, cache, tiny_whisper):
+    transcribe(language="german")
+    told = read_description(cache, NAME)
+    transcriber = Transcriber(str(tiny_whisper()), language="de")
+    assert told["settings"] == transcriber.settings
+    assert told["settings"]["language"] == "de"
+    assert re.fullmatch("[0-9a-f]{64}", told["fingerprint"])
+    assert told["transformers_version"] == transcriber.provenance["transformers_version"]
+    assert (told["num_utterances"], told["num_failed"]) == (8, 0)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_words_depend_neither_on_order_nor_on_workers(transcribe, corpus, cache, tmp_path, workers):
+    transcribe(workers=2)
+    manifest = Manifest.read(corpus / "manifest.csv")
+    Manifest(list(reversed(manifest))).write(corpus / "manifest.csv")
+    transcribe(workers=workers, home=tmp_path / "other")
+    expected = read_transcripts(cache, NAME)
+    found = read_transcripts(tmp_path / "other" / "cache" / "tones", NAME)
+    assert found == expected
+    assert list(found) == list(reversed(expected))
+
+
+def test_stretches_of_a_file_are_utterances(tmp_path, tone, tiny_whisper):
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    samples = np.concatenate([tone(number) for number in range(3)])
+    soundfile.write(folder / "all.wav", samples, 16000, subtype="FLOAT")
+    rows = [f"part{number},all.wav,{number},{number + 1}" for number in range(3)]
+    (folder / "manifest.csv").write_text("\n".join(["utterance_id,path,start,end", *rows]))
+    featcache.transcribe(model=str(tiny_whisper()), data=folder)
+    transcriber = Transcriber(str(tiny_whisper()))
+    with quiet_transformers():
+        expected = {
+            f"part{n}": transcriber.transcribe(audio.Signal(samples=tone(n), sampling_rate=16000)) for n in range(3)
+        }
+    assert read_transcripts(tmp_path / "data" / "cache" / "parts", NAME) == expected
+
+
+# Word errors
+
+
+def test_word_errors_are_told_and_kept(transcribe, cache):
+    report = transcribe()
+    errors = report.word_errors
+    assert (errors.num_compared, errors.num_without_words, errors.num_words) == (6, 2, 24)
+    assert read_description(cache, NAME)["wer"] == errors.to_json()
+
+
+def test_human_words_that_are_mended_count_without_transcribing_again(transcribe, corpus, cache, heard):
+    transcribe()
+    found = read_transcripts(cache, NAME)
+    rows = [f"{name}.wav,x,joy,{text}" for name, text in found.items()]
+    (corpus / "manifest.csv").write_text("\n".join(["path,speaker_id,emotion,transcript", *rows]))
+    heard.clear()
+    assert transcribe().word_errors.rate == 0
+    assert heard == []
+
+
+def test_a_corpus_without_human_words_has_no_word_errors(transcribe, corpus, cache, caplog):
+    rows = [f"{name}.wav" for name in "abcd"]
+    (corpus / "manifest.csv").write_text("\n".join(["path", *rows]))
+    assert transcribe().word_errors is None
+    assert read_description(cache, NAME)["wer"] is None
+    assert "jiwer" not in caplog.text
+
+
+def test_without_jiwer_there_are_transcripts_and_a_note(transcribe, cache, monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "jiwer", None)
+    report = transcribe()
+    assert report.word_errors is None
+    assert len(read_transcripts(cache, NAME)) == 8
+    assert "pip install 'featcache[text]'" in caplog.text
+
+
+# Going on
+
+
+def test_what_is_there_is_not_transcribed_again(transcribe, cache, heard):
+    transcribe()
+    assert len(heard) == 8
+    files = {name: (cache / "transcripts" / name).read_bytes() for name in (f"{NAME}.csv", f"{NAME}.json")}
+    assert transcribe().num_transcribed == 0
+    assert len(heard) == 8
+    assert files == {name: (cache / "transcripts" / name).read_bytes() for name in files}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("number", [0, 1, 3])
+def test_ctrl_c_keeps_what_is_done_and_the_rest_is_done_later(
+    transcribe, cache, tmp_path, monkeypatch, number, workers, heard
+):
+    transcribe(home=tmp_path / "whole")
+    heard.clear()
+    with monkeypatch.context() as patch:
+        stop_after(patch, number)
+        report = transcribe(workers=workers)
+    assert report.interrupted
+    assert number <= report.num_transcribed < 8
+    assert transcript_names(cache) == [NAME]
+    assert not is_finished(cache, NAME)
+    with pytest.raises(StoreError, match="unfinished; run the same 'featcache transcribe' again"):
+        read_transcripts(cache, NAME)
+    before = report.num_transcribed
+    assert transcribe().num_transcribed == 8 - before
+    assert len(heard) in (8, 9)  # the long one may have been begun and given up
+    whole = tmp_path / "whole" / "cache" / "tones" / "transcripts" / f"{NAME}.csv"
+    assert (cache / "transcripts" / f"{NAME}.csv").read_bytes() == whole.read_bytes()
+
+
+KILLED = """
+import sys, time
+import featcache
+from featcache.transcription.whisper import Transcriber
+
+real = Transcriber.transcribe
+
+def slowly(self, signal, stopping=None):
+    time.sleep(0.2)
+    return real(self, signal, stopping)
+
+Transcriber.transcribe = slowly
+featcache.transcribe(model=sys.argv[1], data=sys.argv[2], workers=1)
+"""
+
+
+def test_kill_9_costs_what_is_under_way_alone(transcribe, corpus, cache, tiny_whisper, tmp_path, heard):
+    journal = cache / "transcripts" / NAME / "journal.jsonl"
+    child = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", KILLED, str(tiny_whisper()), str(corpus)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        while child.poll() is None and not (journal.exists() and journal.read_bytes().count(b"\n") >= 4):
+            time.sleep(0.01)
+    finally:
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+    assert child.returncode == -signal.SIGKILL  # it was killed, and had not ended before
+    done = journal.read_bytes().count(b"\n") - 1
+    assert 3 <= done < 8
+    with pytest.raises(StoreError, match="unfinished"):
+        read_transcripts(cache, NAME)
+    assert transcribe().num_transcribed == 8 - done
+    assert len(heard) == 8 - done
+    transcribe(home=tmp_path / "whole")
+    assert read_transcripts(cache, NAME) == read_transcripts(tmp_path / "whole" / "cache" / "tones", NAME)
+
+
+def test_a_kill_before_the_table_was_written_costs_nothing(transcribe, cache, monkeypatch, heard):
+    def killed(*_):
+        raise InterruptedError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("featcache.transcription.write_transcripts", killed)
+        with pytest.raises(InterruptedError):
+            transcribe()
+    assert not is_finished(cache, NAME)
+    assert transcribe().num_transcribed == 0
+    assert len(read_transcripts(cache, NAME)) == len(heard) == 8
+
+
+def test_a_larger_limit_keeps_what_a_smaller_one_took(transcribe, cache, heard):
+    transcribe(limit=3)
+    few = read_transcripts(cache, NAME)
+    assert len(few) == 3
+    assert transcribe(limit=5).num_transcribed == 2
+    more = read_transcripts(cache, NAME)
+    assert few.items() <= more.items()
+    assert list(more) == sorted(more)
+    assert transcribe(limit=3).num_transcribed == 0
+    assert read_transcripts(cache, NAME) == more
+    assert len(heard) == 5
+
+
+def test_changed_audio_is_transcribed_again_and_nothing_else(transcribe, corpus, cache, tone, heard, caplog):
+    transcribe()
+    before = read_transcripts(cache, NAME)
+    soundfile.write(corpus / "c.wav", tone(20), 16000)
+    heard.clear()
+    assert transcribe().num_transcribed == 1
+    assert heard == [16000]
+    assert "audio changed since it was transcribed: 1 utterances are transcribed again" in caplog.text
+    after = read_transcripts(cache, NAME)
+    assert {name for name in before if before[name] != after[name]} == {"c"}
+    assert transcribe().num_transcribed == 0
+
+
+def test_a_changed_stretch_is_transcribed_again(transcribe, corpus, heard):
+    transcribe()
+    path = corpus / "manifest.csv"
+    header, *rows = path.read_text().splitlines()
+    path.write_text("\n".join([f"end,{header}", *(f"{'0.3' if row[0] == 'b' else ''},{row}" for row in rows)]))
+    heard.clear()
+    transcribe()
+    assert heard == [4800]
+
+
+def test_audio_that_has_gone_away_keeps_its_words(transcribe, corpus, cache):
+    transcribe()
+    before = read_transcripts(cache, NAME)
+    (corpus / "a.wav").unlink()
+    assert transcribe().num_transcribed == 0
+    assert read_transcripts(cache, NAME) == before
+
+
+def test_utterances_that_left_the_manifest_leave_the_table(transcribe, corpus, cache):
+    transcribe()
+    path = corpus / "manifest.csv"
+    path.write_text("".join(line for line in path.read_text().splitlines(keepends=True) if line[0] != "b"))
+    transcribe()
+    assert list(read_transcripts(cache, NAME)) == list("acdefgh")
+
+
+def test_other_settings_are_refused_and_nothing_is_touched(transcribe, cache, tiny_whisper):
+    transcribe()
+    before = read_transcripts(cache, NAME)
+    with pytest.raises(StoreError, match="language is None there and de now; give the new ones another name"):
+        transcribe(language="de")
+    with pytest.raises(StoreError, match=r"weights_sha256 is .* there and .* now"):
+        transcribe(model=str(tiny_whisper(seed=1)))
+    assert read_transcripts(cache, NAME) == before
+    transcribe(language="de", name="german")
+    assert transcript_names(cache) == ["german", NAME]
+    transcribe(language="de", overwrite=True)
+    assert read_transcripts(cache, NAME) == read_transcripts(cache, "german") != before
+
+
+def test_overwriting_does_everything_anew(transcribe, heard):
+    transcribe()
+    assert transcribe(overwrite=True).num_transcribed == 8
+    assert len(heard) == 16
+
+
+def test_transcripts_in_use_are_refused_and_other_names_are_not(transcribe, cache):
+    transcribe(limit=1)
+    with filelock.FileLock(cache / "transcripts" / NAME / ".lock"):
+        with pytest.raises(StoreError, match="is being written by another process; wait for it to end"):
+            transcribe()
+        assert transcribe(name="another").num_transcribed == 8
+
+
+def test_a_dry_run_writes_nothing(transcribe, tmp_path, heard, caplog):
+    caplog.set_level(logging.INFO)
+    report = transcribe(dry_run=True)
+    assert report.num_transcribed == 8
+    assert "tiny-whisper: 8 utterances to transcribe, 11 s of audio, 0 there" in caplog.text
+    assert heard == []
+    assert not (tmp_path / "data").exists()
+
+
+# What fails
+
+
+def test_utterances_that_fail_are_listed_until_they_are_mended(transcribe, corpus, cache, tone):
+    (corpus / "b.wav").write_bytes(b"no audio")
+    (corpus / "d.wav").unlink()
+    report = transcribe()
+    assert [failure.utterance_id for failure in report.failures] == ["b", "d"]
+    rows = (cache / "transcripts" / NAME / "failures.csv").read_text().splitlines()
+    assert rows[0] == "utterance_id,path,reason"
+    assert rows[1].startswith("b,b.wav,b.wav: not readable as audio")
+    assert rows[2].startswith("d,d.wav,d.wav: cannot be read")
+    assert list(read_transcripts(cache, NAME)) == list("acefgh")
+    assert read_description(cache, NAME)["num_failed"] == 2
+    for name in "bd":
+        soundfile.write(corpus / f"{name}.wav", tone(3), 16000)
+    assert transcribe().num_transcribed == 2
+    assert not (cache / "transcripts" / NAME / "failures.csv").exists()
+    assert list(read_transcripts(cache, NAME)) == list("abcdefgh")
+
+
+def test_words_of_audio_that_was_spoilt_since_are_not_kept(transcribe, corpus, cache):
+    transcribe()
+    (corpus / "b.wav").write_bytes(b"no audio")
+    transcribe()
+    assert list(read_transcripts(cache, NAME)) == list("acdefgh")
+
+
+def test_strict_stops_at_the_first_failure_and_keeps_what_was_before(transcribe, corpus, cache):
+    (corpus / "d.wav").write_bytes(b"no audio")
+    with pytest.raises(AudioError, match=r"utterance 'd': d\.wav: not readable as audio .* \(stopped by --strict\)"):
+        transcribe(strict=True, workers=1)
+    assert not is_finished(cache, NAME)
+    journal = (cache / "transcripts" / NAME / "journal.jsonl").read_text().splitlines()
+    assert [json.loads(line)["utterance_id"] for line in journal[1:]] == ["a", "b", "c"]
+
+
+def test_no_utterance_at_all(transcribe, corpus, cache):
+    for name in "abcdefgh":
+        (corpus / f"{name}.wav").write_bytes(b"no audio")
+    with pytest.raises(AudioError, match=r"none of the 8 utterances could be transcribed; 'a': a\.wav: not readable"):
+        transcribe()
+    assert not is_finished(cache, NAME)
+
+
+def test_a_bug_keeps_its_traceback_and_what_is_done(transcribe, cache, monkeypatch):
+    real = Transcriber.transcribe
+
+    def broken(self, signal, stopping=None):
+        if len(signal.samples) == 12800:  # d
+            raise ZeroDivisionError
+        return real(self, signal, stopping)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Transcriber, "transcribe", broken)
+        with pytest.raises(ZeroDivisionError):
+            transcribe(workers=1)
+    assert not is_finished(cache, NAME)
+    assert transcribe().num_transcribed == 5
+
+
+def test_untrained_weights_and_other_names_are_refused_before_anything_is_loaded(transcribe, tmp_path):
+    with pytest.raises(ModelError, match="--weights random: an untrained whisper-tiny knows no words and cannot"):
+        transcribe(model="whisper-tiny", weights="random")
+    with pytest.raises(StoreError, match=r"transcripts cannot be called '\.\./x'"):
+        transcribe(name="../x")
+    with pytest.raises(ModelError, match="--device nonsense cannot be used here"):
+        transcribe(device="nonsense")
+    assert not (tmp_path / "data").exists()
+
+
+def test_another_corpus_in_a_folder_of_the_same_name_is_refused(transcribe, corpus, tmp_path, tone):
+    transcribe()
+    other = tmp_path / "elsewhere"
+    other.mkdir()
+    soundfile.write(other / "z.wav", tone(0), 16000)
+    (other / "manifest.csv").write_text("path\nz.wav\n")
+    with pytest.raises(CorpusError, match="is the cache of another corpus"):
+        transcribe(data=other, corpus="tones")
