@@ -1,4 +1,4 @@
-"""Where only the words carry valence and only the voice carries arousal, each store gives its own, and both give both."""
+"""Only the words carry valence, only the voice arousal: each store gives its own, and both together give both."""
 
 import pytest
 
