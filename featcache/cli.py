@@ -5,7 +5,7 @@ import math
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -499,29 +499,67 @@ def run(
         raise typer.Exit(FINISHED_WITH_FAILURES)
 
 
-@app.command(epilog="Example: featcache layers --probe")
+@app.command(epilog="Example: featcache layers --per-target --target arousal,valence")
 def layers(
     names: Annotated[
         list[str] | None,
-        typer.Argument(help="Run folders or names, by default the newest with layer weights; with --probe, stores."),
+        typer.Argument(
+            help="Run folders or names, by default the newest with layer weights; with --probe or --per-target, stores."
+        ),
     ] = None,
     probe: Annotated[
-        bool, typer.Option("--probe", help="From the cache: a linear classifier on each layer's utterance means.")
+        bool, typer.Option("--probe", help="From the cache: a linear model on each layer's utterance means.")
+    ] = False,
+    per_target: Annotated[
+        bool, typer.Option("--per-target", help="Train a head on each dimension or class alone, and probe each layer.")
     ] = False,
     corpus: Corpus = None,
-    protocol: Annotated[str | None, typer.Option(help="Of --probe; group-kfold by default.")] = None,
-    target: Annotated[str | None, typer.Option(help="Of --probe: the label to predict.")] = None,
+    protocol: Annotated[
+        str | None, typer.Option(help="Of --probe, by default group-kfold, and --per-target, as of 'featcache fit'.")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(help="Of both: what to predict; --per-target takes the corpus's dimensions first.")
+    ] = None,
+    task: Annotated[Task | None, typer.Option(help="Of both: where the label does not tell.")] = None,
+    select: Annotated[
+        list[str] | None, typer.Option(help="Of both: only utterances with these labels: vocal_channel=speech.")
+    ] = None,
+    head: Annotated[str | None, typer.Option(help="Of --per-target; dense by default.")] = None,
+    norm: Annotated[str | None, typer.Option(help="Of --per-target; speaker by default.")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Of --per-target: how many; 5 by default.")] = None,
+    device: Annotated[str | None, typer.Option(help="Of --per-target: cpu, by default, cuda, … or auto.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where to write, without suffix.")] = None,
 ) -> None:
-    """Draw layer importance: the learned weights of runs, or how well each layer of a store does alone."""
-    from featcache.listing import draw_layers, draw_probes
+    """Draw layer importance: the learned weights of runs, how well each layer does alone, or both for each target.
 
+    With --per-target, runs that are there are not trained again, and interrupted ones go on.
+    """
+    from featcache.report import layerwise
+
+    chosen: dict[str, Any] = {
+        "protocol": protocol,
+        "target": target,
+        "task": task.value if task else None,
+        "select": _selection(select or []),
+    }
+    training: dict[str, Any] = {"head": head, "norm": norm, "seeds": seeds, "device": device}
+    if probe and per_target:
+        raise typer.BadParameter("--per-target probes as well; leave --probe out", param_hint="--probe")
+    if any(chosen.values()) and not (probe or per_target):
+        hint = ", ".join(f"--{name}" for name in chosen)
+        raise typer.BadParameter("they are for --probe and --per-target; a run has its own", param_hint=hint)
+    if any(training.values()) and not per_target:
+        raise typer.BadParameter("they are for --per-target", param_hint=", ".join(f"--{name}" for name in training))
     if probe:
-        draw_probes(names or [], corpus=corpus, protocol=protocol, target=target, out=out)
-        return
-    if protocol or target:
-        raise typer.BadParameter("they are for --probe; a run has its own", param_hint="--protocol, --target")
-    draw_layers(names or [], corpus=corpus, out=out)
+        layerwise.print_layer_scores(names or [], corpus=corpus, out=out, **chosen)
+    elif per_target:
+        from featcache.training.fit import first_seeds
+
+        training["seeds"] = first_seeds(seeds) if seeds else None
+        training = {key: value for key, value in training.items() if value is not None}
+        layerwise.print_layer_relevance(names or [], corpus=corpus, out=out, **chosen, **training)
+    else:
+        layerwise.print_layer_weights(names or [], corpus=corpus, out=out)
 
 
 @app.command(epilog="Example: featcache score predictions.csv --speaker actor")

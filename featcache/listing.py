@@ -1,6 +1,5 @@
 """Corpora, models, stores and runs → lists on the terminal."""
 
-import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -16,15 +15,13 @@ from featcache.extraction.report import format_bytes
 from featcache.extractors.models import dimensions, is_local, known_models, known_text_models
 from featcache.protocols import PROTOCOLS
 from featcache.protocols.general import GENERAL
-from featcache.report.tables import ResultRow, mean_and_std, results_table
-from featcache.training.run_folder import Run, find_run, finished_runs
+from featcache.report.tables import ResultRow, plain_table, results_table
+from featcache.training.run_folder import Run
 from featcache.transcripts import AGAIN, is_finished, read_description, table_path, transcript_names
 from featcache.workspace import Workspace
 
 if TYPE_CHECKING:
     from featcache.cache.reader import FeatureStore
-
-log = logging.getLogger(__name__)
 
 FRAMES_PER_HOUR = 50 * 3600
 
@@ -55,7 +52,7 @@ def print_corpora(name: str | None) -> None:
         print()
         _print_protocols(dict.fromkeys([*corpus.protocols, *(protocol.name for protocol in GENERAL)]))
         return
-    table = _table("Corpus", "What", "Published protocols")
+    table = plain_table("Corpus", "What", "Published protocols")
     for corpus in CORPORA.values():
         table.add_row(corpus.name, corpus.description, ", ".join(corpus.protocols) or "-")
     console = Console()
@@ -70,14 +67,14 @@ def print_corpora(name: str | None) -> None:
 
 def print_models() -> None:
     """All short names, with the size of their features and whether the weights are on this machine."""
-    table = _table("Model", "Layers x size", "Cache per hour", "Transcribes", "Here", "Hugging Face id")
+    table = plain_table("Model", "Layers x size", "Cache per hour", "Transcribes", "Here", "Hugging Face id")
     for name, entry in known_models().items():
         layers, size = dimensions(entry["family"], entry["config"])
         hourly = format_bytes(layers * size * FRAMES_PER_HOUR * 2)
         here = "yes" if is_local(name) else "-"
         transcribes = "yes" if entry["family"] == "whisper" else "-"
         table.add_row(Text(name), f"{layers} x {size}", hourly, transcribes, here, entry["model_id"])
-    of_text = _table("Text model", "Layers x size", "Per 1000 tokens", "Here", "Hugging Face id")
+    of_text = plain_table("Text model", "Layers x size", "Per 1000 tokens", "Here", "Hugging Face id")
     for name, entry in known_text_models().items():
         layers, size = entry["num_layers"], entry["hidden_size"]
         here = "yes" if is_local(name) else "-"
@@ -199,7 +196,7 @@ def print_verification(folder: Path, *, data: Path | None, number: int, model: s
         return
     root = None if store.is_of_words else Workspace.at().find_corpus(folder.resolve().parent.name, data)[1]
     deviations = recompute(store, root, number, model=model, device=device)
-    table = _table("Layer", "Largest deviation", "Tolerance")
+    table = plain_table("Layer", "Largest deviation", "Tolerance")
     for deviation in deviations:
         table.add_row(deviation.layer or "-", f"{deviation.largest:.1e}", f"{deviation.tolerance:.1e}")
     console.print(table)
@@ -243,85 +240,8 @@ def result_row(run: Run) -> ResultRow:
     )
 
 
-def draw_layers(names: Sequence[str], *, corpus: str | None, out: Path | None) -> None:
-    """Draw the layer weights of runs, and print them.
-
-    Raises:
-        StoreError: no run that has layer weights.
-    """
-    from featcache.report.layers import draw_layer_weights
-
-    workspace = Workspace.at()
-    if names:
-        runs = [find_run(workspace, name) for name in names]
-    else:
-        runs = [run for run in finished_runs(workspace, corpus) if not run.layer_weights().empty][-1:]
-        if not runs:
-            raise StoreError(
-                f"no run with layer weights under {workspace.home / 'runs'}; make one with 'featcache fit'"
-            )
-    path = out or (runs[0].path if len(runs) == 1 else runs[0].path.parent) / "layer_weights"
-    same_name = len({run.name for run in runs}) < len(runs)
-    labels = [f"{run.config['corpus']}/{run.name}" if same_name else run.name for run in runs]
-    summary = draw_layer_weights({label: run.layer_weights() for label, run in zip(labels, runs, strict=True)}, path)
-    table = _table("Layer", *summary["run"].unique())
-    for layer, rows in summary.groupby("layer", sort=True):
-        weights = {row.run: f"{row.mean:.4f} ± {row.std:.4f}" for row in rows.itertuples()}
-        table.add_row(str(layer), *(weights.get(run, "-") for run in summary["run"].unique()))
-    console = Console()
-    console.print(table)
-    console.print(Text(f"\n{path}.png  .svg  _summary.csv"), soft_wrap=True)
-
-
-def draw_probes(
-    names: Sequence[str], *, corpus: str | None, protocol: str | None, target: str | None, out: Path | None
-) -> None:
-    """Fit a linear probe to every layer of stores, draw how well each does, and print it.
-
-    Raises:
-        StoreError: no store of a model's layers, or one that is not finished.
-    """
-    from featcache.cache.reader import FeatureCache
-    from featcache.report.layers import draw_layer_scores
-    from featcache.training.probe import probe_layers
-    from featcache.training.setup import model_stores, resolve_task
-
-    workspace = Workspace.at()
-    cache = FeatureCache(workspace.find_cache(corpus))
-    names = names or model_stores(cache)
-    if not names:
-        raise StoreError(f"{cache.path} holds no layers of a model; extract some with 'featcache extract --model NAME'")
-    task = resolve_task(cache, names, protocol=protocol or "group-kfold", target=target, select={})
-    for warning in task.warnings:
-        log.warning("%s", warning)
-    untrained = {store.name: store.metadata.get("weights") == "random" for store in task.stores}
-    scores = {
-        f"{store.name} (untrained)" if untrained[store.name] else store.name: probe_layers(
-            store, task.target, task.manifest, task.folds
-        )
-        for store in task.stores
-    }
-    path = out or workspace.runs(cache.name) / "layer_probe"
-    summary = draw_layer_scores(scores, path, score=task.target.score, chance=task.target.chance)
-    unit, digits = ("UAR (%)", 1) if task.target.score == "uar" else ("CCC", 3)
-    table = _table("Layer", *(f"{name} {unit}" for name in scores))
-    for layer, rows in summary.groupby("layer", sort=False):
-        found = {
-            row["store"]: mean_and_std(row["mean"], row["std"] if row["num_folds"] > 1 else None, digits)
-            for row in rows.to_dict("records")
-        }
-        table.add_row(str(layer), *(found.get(name, "-") for name in scores))
-    console = Console()
-    console.print(
-        Text(f"linear probes of utterance means, {task.protocol}, {len(task.folds)} folds; ± over folds"),
-        soft_wrap=True,
-    )
-    console.print(table)
-    console.print(Text(f"\n{path}.png  .svg  .csv"), soft_wrap=True)
-
-
 def _print_protocols(names: Iterable[str]) -> None:
-    table = _table("Protocol", "What")
+    table = plain_table("Protocol", "What")
     for name in names:
         table.add_row(name, PROTOCOLS[name].description)
     Console().print(table)
@@ -331,13 +251,6 @@ def _counted(counts: Mapping[str, int]) -> str:
     if not counts:
         return "whatever there are"
     return f"{', '.join(f'{name} {count}' for name, count in counts.items())}; together {sum(counts.values())}"
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for column in columns:
-        table.add_column(Text(column), overflow="fold")
-    return table
 
 
 def _print_pairs(pairs: dict[str, Any]) -> None:

@@ -266,14 +266,14 @@ def save_untrained_text(folder, family, config):
 def write_store():
     """Write a feature store: ``write_store(folder, {utterance_id: (num_layers, num_frames, hidden_size)}, ...)``.
 
-    ``kind``: ``ssl``, ``text`` (a frame per token), ``egemaps`` or ``functionals``; ``changes`` go to the extractor's
-    description.
+    ``kind``: ``ssl``, ``text`` (a frame per token), ``egemaps`` or ``functionals``; ``pool`` keeps statistics alone;
+    ``changes`` go to the extractor's description.
     """
     from featcache.cache.statistics import of_frames
     from featcache.cache.writer import Record, StoreWriter, encode
     from featcache.extractors.base import Description
 
-    def write(folder, features, *, kind="ssl", complete=True, weights="pretrained", **changes):
+    def write(folder, features, *, kind="ssl", complete=True, weights="pretrained", pool=False, **changes):
         num_layers, _, hidden_size = next(iter(features.values())).shape
         model = kind in ("ssl", "text")
         description = {
@@ -287,7 +287,7 @@ def write_store():
             "provenance": {"num_blocks": num_layers - 1} if model else {},
             **changes,
         }
-        writer = StoreWriter(folder, Description(**description), "float32")
+        writer = StoreWriter(folder, Description(**description), "float32", pool=pool)
         writer.write_shard(
             [
                 Record(
@@ -359,12 +359,14 @@ def quick_reports(monkeypatch):
     from featcache.report import figures, layers
 
     def save_nothing(figure, path):
+        path.parent.mkdir(parents=True, exist_ok=True)
         for suffix in ("png", "svg"):
             path.with_name(f"{path.name}.{suffix}").touch()
 
     for module in (figures, layers):
         monkeypatch.setattr(module, "save", save_nothing)
-        monkeypatch.setattr(module, "layer_weights", lambda *_: None)
     monkeypatch.setattr(figures, "confusion_matrix", lambda *_: None)
     monkeypatch.setattr(figures, "predicted_values", lambda *_: None)
     monkeypatch.setattr(figures, "training_curves", lambda *_: None)
+    for name in ("layer_weights", "layer_scores", "layer_relevance"):
+        monkeypatch.setattr(layers, name, lambda *_, **__: None)

@@ -547,6 +547,45 @@ def test_layers_refuses_runs_without_numbered_weights(
     assert re.fullmatch(f"error: {told}.*\n", err)
 
 
+def test_layers_per_target_print_what_they_leave(invoke, make_cache, quick_reports, tmp_path):
+    make_cache(stores={"ssl": {"weights": "random"}})
+    words = "layers ssl --per-target --target emotion --task classification --protocol group-kfold --head linear"
+    words += " --norm global --seeds 1 --device cpu --select emotion=anger,joy --corpus toy"
+    code, out, _ = invoke(*words.split(), "--out", tmp_path / "layers")
+    assert code == 0
+    assert "ssl (untrained): linear, global normalisation, group-kfold" in out.splitlines()
+    table = pd.read_csv(tmp_path / "layers.csv")
+    assert list(table["layer"]) == [0, 1, 2]
+    for row in table.itertuples():
+        assert re.search(rf"^{row.layer} +{row.weight:.4f} ± {row.weight_std:.4f}", out, re.MULTILINE)
+        assert re.search(rf"^{row.layer} +{row.uar:.1f} ± {row.uar_std:.1f}", out, re.MULTILINE)
+    config = Run(tmp_path / "data" / "runs" / "toy" / table["run"][0]).config
+    assert (config["head"], config["norm"], config["seeds"]) == ("linear", "global", [123])
+    assert (config["protocol"], config["select"]) == ("group-kfold", {"emotion": ["anger", "joy"]})
+    _, again, err = invoke(*words.split(), "--out", tmp_path / "layers")
+    assert again == out
+    assert "1 of 1 runs are there already" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("--head dense", "--head, --norm, --seeds, --device: they are for --per-target"),
+        ("--probe --seeds 2", "--head, --norm, --seeds, --device: they are for --per-target"),
+        (
+            "--target arousal",
+            "--protocol, --target, --task, --select: they are for --probe and --per-target; a run has its own",
+        ),
+        ("--select emotion=joy", "they are for --probe and --per-target; a run has its own"),
+        ("--probe --per-target", "--probe: --per-target probes as well; leave --probe out"),
+    ],
+)
+def test_options_that_layers_does_not_heed_are_refused(invoke, words, told):
+    code, out, err = invoke("layers", *words.split())
+    assert (code, out) == (2, "")
+    assert told in err
+
+
 # corpora, models, info
 
 

@@ -79,6 +79,7 @@ def _contradictions(pipeline: Pipeline) -> Iterator[tuple[Place, str]]:
     """Names that nothing bears, and published results that are not there."""
     yield from _faults_of_stores(pipeline)
     yield from _faults_of_runs(pipeline)
+    yield from _faults_of_figures(pipeline)
     for section in ("figures", "gains", "ensembles", "comparisons"):
         for name, part in getattr(pipeline, section).items():
             unknown = [run for run in part.runs if run not in pipeline.runs]
@@ -120,6 +121,16 @@ def _faults_of_runs(pipeline: Pipeline) -> Iterator[tuple[Place, str]]:
             yield (*place, "features"), unknown_name("store", store, pipeline.stores)
         if run.corpus and run.corpus not in pipeline.corpus:
             yield (*place, "corpus"), f"the pipeline is not for {run.corpus!r}; add it to 'corpus'"
+
+
+def _faults_of_figures(pipeline: Pipeline) -> Iterator[tuple[Place, str]]:
+    for name, figure in pipeline.figures.items():
+        for run in figure.runs if figure.probes else ():
+            if run in pipeline.runs and len(pipeline.run(run).features or ()) > 1:
+                yield (
+                    ("figures", name, "probes"),
+                    f"run {run!r} reads several stores, and probes are of one; leave it out",
+                )
 
 
 def _told(fault: Any) -> tuple[Place, str]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from featcache.cache.reader import FeatureCache
 from featcache.errors import PipelineError, unknown_name
 from featcache.evaluate.compare import compare, sentence
 from featcache.evaluate.intervals import caution
@@ -25,11 +26,12 @@ from featcache.published import PublishedResult
 from featcache.report.compared import ComparedRow, write_compared
 from featcache.report.ensemble import ensemble, notes
 from featcache.report.gains import draw_gains
-from featcache.report.layers import draw_layer_weights
+from featcache.report.layers import draw_layer_relevance, draw_layer_weights
 from featcache.report.terminal import comparison_csv
 from featcache.training.fit import fit_all, plan_runs
+from featcache.training.layerwise import relevance_of
 from featcache.training.run_folder import METRICS, Run
-from featcache.training.setup import Request, hash_of, selected
+from featcache.training.setup import Request, hash_of, resolve, selected
 from featcache.transcription import TranscriptionReport, summarise
 from featcache.workspace import Workspace
 
@@ -279,10 +281,17 @@ class Work:
                 draw_gains(pairs, gain.metric, folder / name)
                 drawn.append((name, gain.caption))
         for name, spec in self._pipeline.figures.items():
-            here = {titles[run]: runs[run].layer_weights() for run in spec.runs if run in runs}
-            if here:
-                draw_layer_weights(here, folder / name)
-                drawn.append((name, spec.caption))
+            here = {titles[row.name]: row for row in self.rows if row.name in spec.runs}
+            chosen = {title: runs[row.name] for title, row in here.items()}
+            if not here:
+                continue
+            if spec.probes:
+                cache = FeatureCache(self._place.cache)
+                setups = {title: resolve(cache, row.request) for title, row in here.items()}
+                draw_layer_relevance(relevance_of(chosen, setups), folder / name)
+            else:
+                draw_layer_weights({title: run.layer_weights() for title, run in chosen.items()}, folder / name)
+            drawn.append((name, spec.caption))
         return drawn
 
 

@@ -232,6 +232,7 @@ class FigureSpec(Part):
     """Learned layer weights of runs, side by side."""
 
     runs: Names = Field(description="Runs that learn layer weights.")
+    probes: bool = Field(default=False, description="Below them, how a linear probe does on each layer for each run.")
     caption: str = Field(default="Learned layer weights; bars are the deviation over seeds.", description="Below it.")
 
 

@@ -1,4 +1,4 @@
-"""Confusion counts, layer weights, histories → figures for a paper, as PNG and SVG.
+"""Confusion counts, predicted values, histories → figures for a paper, as PNG and SVG; and what all figures share.
 
 Figures are made without pyplot, so that nothing stays open and no display is needed, and start from matplotlib's
 default style, so that they look the same whatever the user's settings are.
@@ -15,7 +15,6 @@ import matplotlib
 import matplotlib.style
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -28,9 +27,9 @@ COLUMN_WIDTH = 3.5  # inches: one column of a two-column paper
 PNG_DPI = 200
 
 # Okabe & Ito 2008, distinct for all common kinds of colour blindness; marker and line tell the groups apart in grey.
-_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-_LINES: tuple[Any, ...] = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)), (0, (3, 2)), (0, (7, 2)))
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#882255")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
+LINES: tuple[Any, ...] = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)), (0, (3, 2)), (0, (7, 2)), (0, (2, 1)))
 
 # The lighter half of "Blues": black print stays readable on every cell.
 _LIGHT_BLUES = ListedColormap(matplotlib.colormaps["Blues"](np.linspace(0, 0.55, 256)))
@@ -70,7 +69,7 @@ def confusion_matrix(counts: ArrayLike, classes: Sequence[str]) -> Figure:
     names_inch = 0.35 + 0.055 * max(map(len, classes))
     side = max(COLUMN_WIDTH, names_inch + 0.36 * len(classes))
     slanted = names_inch > side / len(classes)
-    with _style():
+    with style():
         figure = Figure(figsize=(side, side if slanted else side - names_inch + 0.5), layout="constrained")
         axes = figure.add_subplot()
         axes.imshow(percent, cmap=_LIGHT_BLUES, vmin=0, vmax=100)
@@ -104,13 +103,13 @@ def predicted_values(predictions: pd.DataFrame, ranges: Mapping[str, Sequence[fl
     columns = min(len(ranges), 3)
     rows = math.ceil(len(ranges) / columns)
     side = COLUMN_WIDTH / columns if columns > 1 else 2.3
-    with _style():
+    with style():
         figure = Figure(figsize=(side * columns, (side + 0.25) * rows), layout="constrained")
         for number, (name, bounds) in enumerate(ranges.items(), start=1):
             axes = figure.add_subplot(rows, columns, number)
             target, predicted = means[f"target_{name}"], means[f"prediction_{name}"]
             alpha = min(0.7, max(0.08, 200 / len(means)))
-            axes.plot(target, predicted, ".", color=_COLORS[0], markersize=3, markeredgewidth=0, alpha=alpha)
+            axes.plot(target, predicted, ".", color=COLORS[0], markersize=3, markeredgewidth=0, alpha=alpha)
             axes.plot(bounds, bounds, color="0.5", linewidth=0.6, linestyle=(0, (4, 3)), zorder=0)
             axes.set_title(name, fontsize=7.5, parse_math=False)
             axes.set_aspect("equal")
@@ -124,119 +123,6 @@ def predicted_values(predictions: pd.DataFrame, ranges: Mapping[str, Sequence[fl
     return figure
 
 
-def layer_weight_summary(weights: pd.DataFrame) -> pd.DataFrame:
-    """Mean and spread of the learned layer weights: folds are averaged first, then seeds.
-
-    Args:
-        weights: The rows of ``layer_weights.csv``: seed, fold, layer, weight.
-
-    Returns: layer, mean, std (ddof = 0 over seeds), num_seeds; one row per layer, in order.
-
-    Source: Pepino et al. 2021, Figure 2, as drawn by the authors' code.
-    """
-    of_seed = weights.groupby(["layer", "seed"], as_index=False)["weight"].mean()
-    over_seeds = of_seed.groupby("layer")["weight"]
-    columns = {"mean": over_seeds.mean(), "std": over_seeds.std(ddof=0), "num_seeds": over_seeds.size()}
-    return pd.DataFrame(columns).reset_index()
-
-
-def layer_weights(groups: Mapping[str, pd.DataFrame]) -> Figure:
-    """Figure 2 of Pepino et al. 2021: the weight of each layer, one line per run, beside the weight all would share.
-
-    Error bars are the standard deviation over seeds with ddof = 0, after averaging the folds, as in the paper's figure.
-
-    Args:
-        groups: Label of a run → the rows of its ``layer_weights.csv``: seed, fold, layer, weight.
-    """
-    summaries = {label: layer_weight_summary(weights) for label, weights in groups.items()}
-    layers = sorted({layer for summary in summaries.values() for layer in summary["layer"]})
-    last_layers = {int(summary["layer"].max()) for summary in summaries.values()}
-    sizes = sorted({len(summary) for summary in summaries.values()})
-    with _style():
-        figure, axes = _layer_figure(layers, list(groups))
-        lines = [
-            _error_bars(axes, number, len(summaries), summary) for number, summary in enumerate(summaries.values())
-        ]
-        for size in sizes:
-            axes.axhline(1 / size, color="0.5", linewidth=0.6, linestyle=(0, (4, 3)), zorder=0)
-            beside = axes.get_yaxis_transform()
-            axes.text(1.01, 1 / size, f"uniform\n1/{size}", transform=beside, va="center", fontsize=6, color="0.35")
-        # never zoomed in so far that chance differences between equal layers look like a finding
-        low, high = axes.get_ylim()
-        axes.set_ylim(max(min(low, 0.5 / sizes[-1]), 0), max(high, 1.5 / sizes[0]))
-        _layer_axis(axes, layers, last_layers)
-        axes.set_ylabel("Weight")
-        _legend(figure, lines, list(groups))
-    return figure
-
-
-def layer_scores(groups: Mapping[str, pd.DataFrame], *, chance: float, ylabel: str) -> Figure:
-    """How well each layer does alone, one line per store; error bars are the standard deviation over folds (ddof = 1).
-
-    Args:
-        groups: Label → layer (int), mean, std; one row per layer, in order.
-        chance: What guessing would score; drawn as a line.
-        ylabel: What is scored.
-    """
-    layers = sorted({layer for rows in groups.values() for layer in rows["layer"]})
-    last_layers = {int(rows["layer"].max()) for rows in groups.values()}
-    with _style():
-        figure, axes = _layer_figure(layers, list(groups))
-        lines = [_error_bars(axes, number, len(groups), rows) for number, rows in enumerate(groups.values())]
-        axes.axhline(chance, color="0.5", linewidth=0.6, linestyle=(0, (4, 3)), zorder=0)
-        axes.text(1.01, chance, "chance", transform=axes.get_yaxis_transform(), va="center", fontsize=6, color="0.35")
-        low, high = axes.get_ylim()
-        axes.set_ylim(bottom=min(low, chance - 0.05 * (high - low)))
-        _layer_axis(axes, layers, last_layers)
-        axes.set_ylabel(ylabel)
-        _legend(figure, lines, list(groups))
-    return figure
-
-
-def _layer_figure(layers: Sequence[int], labels: Sequence[str]) -> tuple[Figure, Axes]:
-    rows = math.ceil(len(labels) / _legend_columns(labels)) if len(labels) > 1 else 0
-    width = COLUMN_WIDTH if len(layers) <= 13 else 5.0
-    figure = Figure(figsize=(width, 2.2 + 0.14 * rows), layout="constrained")
-    return figure, figure.add_subplot()
-
-
-def _error_bars(axes: Axes, number: int, total: int, summary: pd.DataFrame) -> Line2D:
-    """One line over the layers; the lines stand within about a tenth of a layer side by side, so that bars show."""
-    style = number % len(_COLORS)
-    bars = axes.errorbar(
-        summary["layer"] + 0.12 * (number - (total - 1) / 2) / max(total - 1, 1),
-        summary["mean"],
-        yerr=summary["std"],
-        color=_COLORS[style],
-        marker=_MARKERS[style],
-        linestyle=_LINES[style],
-        capsize=1.5,
-        elinewidth=0.7,
-        capthick=0.7,
-    )
-    line: Line2D = bars.lines[0]
-    return line
-
-
-def _layer_axis(axes: Axes, layers: Sequence[int], last_layers: set[int]) -> None:
-    step = math.ceil(len(layers) / 14)
-    shown = sorted({layer for layer in layers if layer % step == 0} | last_layers)
-    names = {layer: f"{layer}\nlast\nhidden state" for layer in last_layers} | {0: "0\nlocal\nencoder"}
-    axes.set_xticks(shown, [names.get(layer, f"{layer}\n") for layer in shown])
-    axes.set_xlabel("Layer")
-
-
-def _legend(figure: Figure, lines: Sequence[Line2D], labels: Sequence[str]) -> None:
-    if len(labels) > 1:
-        legend = figure.legend(lines, labels, loc="outside upper center", ncols=_legend_columns(labels))
-        for text in legend.get_texts():
-            text.set_parse_math(False)
-
-
-def _legend_columns(labels: Sequence[str]) -> int:
-    return 2 if max(map(len, labels)) <= 18 else 1
-
-
 def training_curves(history: pd.DataFrame) -> Figure:
     """Training and validation loss over epochs, one thin line per seed and fold, with a dot at the epoch that was kept.
 
@@ -244,20 +130,20 @@ def training_curves(history: pd.DataFrame) -> Figure:
         history: The rows of ``history.csv``: seed, fold, epoch, train_loss, validation_loss.
     """
     kinds: dict[str, tuple[str, str, Any]] = {
-        "train_loss": ("training", _COLORS[1], "--"),
-        "validation_loss": ("validation", _COLORS[0], "-"),
+        "train_loss": ("training", COLORS[1], "--"),
+        "validation_loss": ("validation", COLORS[0], "-"),
     }
     runs = list(history.sort_values("epoch").groupby(["seed", "fold"]))
-    with _style():
+    with style():
         figure = Figure(figsize=(COLUMN_WIDTH, 2.3), layout="constrained")
         axes = figure.add_subplot()
         for _, run in runs:
             for column, (_, color, line) in kinds.items():
                 axes.plot(run["epoch"], run[column], color=color, linestyle=line, linewidth=0.7, alpha=0.45)
             best = run.nsmallest(1, "validation_loss")  # NaN, where all are, which draws nothing
-            axes.plot(best["epoch"], best["validation_loss"], ".", color=_COLORS[0], markersize=5)
+            axes.plot(best["epoch"], best["validation_loss"], ".", color=COLORS[0], markersize=5)
         lines = [Line2D([], [], color=color, linestyle=line) for _, color, line in kinds.values()]
-        dot = Line2D([], [], color=_COLORS[0], marker=".", markersize=5, linestyle="none")
+        dot = Line2D([], [], color=COLORS[0], marker=".", markersize=5, linestyle="none")
         labels = [*(label for label, _, _ in kinds.values()), "lowest validation loss"]
         figure.legend([*lines, dot], labels, loc="outside upper center", ncols=3)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -276,11 +162,11 @@ def relative_gains(gains: pd.DataFrame, *, metric: str) -> Figure:
         gains: title, gain, low, high, in percent; NaN for what has no meaning, which leaves its place empty.
         metric: What is scored, for the axis.
     """
-    with _style():
+    with style():
         figure = Figure(figsize=(COLUMN_WIDTH, 1.0 + 0.28 * len(gains)), layout="constrained")
         axes = figure.add_subplot()
         places = np.arange(len(gains))
-        axes.barh(places, gains["gain"], height=0.6, color=_COLORS[0], alpha=0.85)
+        axes.barh(places, gains["gain"], height=0.6, color=COLORS[0], alpha=0.85)
         known = gains["low"].notna().to_numpy()
         axes.hlines(places[known], gains["low"][known], gains["high"][known], color="0.15", linewidth=0.9)
         axes.plot(gains["low"][known], places[known], "|", color="0.15", markersize=4)
@@ -302,11 +188,12 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     """
     path = Path(path)
     metadata = {"png": {"Software": None}, "svg": {"Date": None}}  # no version, no time of day
-    with _style():
+    with style():
         for suffix, without in metadata.items():
             with replacing(path.with_name(f"{path.name}.{suffix}")) as temporary:
                 figure.savefig(temporary, format=suffix, dpi=PNG_DPI, metadata=without)
 
 
-def _style() -> AbstractContextManager[None]:
+def style() -> AbstractContextManager[None]:
+    """What figures are made and saved in."""
     return matplotlib.style.context(["default", _STYLE])

@@ -2,12 +2,20 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from featcache.errors import StoreError
 from featcache.files import replace_file
-from featcache.report.figures import layer_scores, layer_weight_summary, layer_weights, save
+from featcache.report.figures import save
+from featcache.report.layer_figures import layer_relevance, layer_scores, layer_weight_summary, layer_weights
+
+if TYPE_CHECKING:
+    from featcache.cache.reader import FeatureStore
+    from featcache.training.layerwise import LayerRelevance
+
+SCORES = {"uar": "UAR (%)", "ccc": "CCC"}
 
 
 def draw_layer_weights(runs: Mapping[str, pd.DataFrame], path: Path) -> pd.DataFrame:
@@ -25,16 +33,9 @@ def draw_layer_weights(runs: Mapping[str, pd.DataFrame], path: Path) -> pd.DataF
     """
     groups: dict[str, pd.DataFrame] = {}
     for label, rows in runs.items():
-        if rows.empty:
-            raise StoreError(
-                f"{label} learned no layer weights: it was fitted on a single layer; fit with --layers all"
-            )
-        named = sorted({layer for layer in rows["layer"] if not layer.isdigit()})
-        if named:
-            raise StoreError(f"{label} weighs the layer {named[0]!r}, which has no place on a numbered axis")
-        for features, part in rows.groupby("features"):
-            several = rows["features"].nunique() > 1
-            groups[f"{label}: {features}" if several else label] = part.assign(layer=part["layer"].astype(int))
+        several = rows["features"].nunique() > 1
+        for features, part in _numbered(label, rows).groupby("features"):
+            groups[f"{label}: {features}" if several else label] = part
     save(layer_weights(groups), path)
     summaries = [layer_weight_summary(rows).assign(run=label) for label, rows in groups.items()]
     summary = pd.concat(summaries)[["run", "layer", "mean", "std", "num_seeds"]]
@@ -46,23 +47,89 @@ def draw_layer_scores(stores: Mapping[str, pd.DataFrame], path: Path, *, score: 
     """Draw how well each layer does alone, with error bars over folds.
 
     Args:
-        stores: Label → layer, fold, and the score.
+        stores: Label → target, layer, fold, score; several targets get a line each.
         path: Where to write, without suffix: ``.png``, ``.svg`` and ``.csv`` are added.
         score: ``uar``, in percent, or ``ccc``.
         chance: That of guessing.
 
     Returns:
-        store, layer, mean, std (ddof = 1 over folds), num_folds; a layer without a number (``input``) is in the table
-        alone.
+        store, target, layer, mean, std (ddof = 1 over folds), num_folds; a layer without a number (``input``) is in the
+        table alone.
+
+    Raises:
+        StoreError: a store whose layers have no numbers.
     """
-    summaries = []
-    for label, rows in stores.items():
-        over_folds = rows.groupby("layer", sort=False)[score]
-        columns = {"mean": over_folds.mean(), "std": over_folds.std(ddof=1), "num_folds": over_folds.size()}
-        summaries.append(pd.DataFrame(columns).reset_index().assign(store=label))
-    summary = pd.concat(summaries)[["store", "layer", "mean", "std", "num_folds"]]
+    summary = pd.concat([layer_score_summary(rows).assign(store=label) for label, rows in stores.items()])
     numbered = summary[summary["layer"].str.isdigit()].astype({"layer": int})
-    groups = {str(label): rows for label, rows in numbered.groupby("store", sort=False)}
-    save(layer_scores(groups, chance=chance, ylabel="UAR (%)" if score == "uar" else "CCC"), path)
+    groups: dict[str, pd.DataFrame] = {}
+    for label in stores:
+        of_store = numbered[numbered["store"] == label]
+        if of_store.empty:
+            raise StoreError(f"{label} has no numbered layers; name a store that holds the layers of a model")
+        several = of_store["target"].nunique() > 1
+        for name, rows in of_store.groupby("target", sort=False):
+            groups[f"{label}: {name}" if several else label] = rows
+    save(layer_scores(groups, chance=chance, ylabel=SCORES[score]), path)
+    summary = summary[["store", "target", "layer", "mean", "std", "num_folds"]]
     replace_file(path.with_name(f"{path.name}.csv"), summary.to_csv(index=False).encode())
     return summary
+
+
+def layer_score_summary(scores: pd.DataFrame) -> pd.DataFrame:
+    """Mean and spread of each layer's scores.
+
+    Args:
+        scores: target, layer, fold, score.
+
+    Returns: target, layer, mean, std (ddof = 1 over folds), num_folds.
+    """
+    over_folds = scores.groupby(["target", "layer"], sort=False)["score"]
+    columns = {"mean": over_folds.mean(), "std": over_folds.std(ddof=1), "num_folds": over_folds.size()}
+    return pd.DataFrame(columns).reset_index()
+
+
+def draw_layer_relevance(found: "LayerRelevance", path: Path) -> pd.DataFrame:
+    """Draw for each target the layer weights that were learned for it alone, and below them how well each layer does.
+
+    Args:
+        found: Runs and probes.
+        path: Where to write, without suffix: ``.png``, ``.svg`` and ``.csv`` are added.
+
+    Returns:
+        The table that was drawn: store, target, layer, weight, weight_std (ddof = 0 over seeds), num_seeds, and ``uar``
+        (in percent) or ``ccc``, its ``_std`` (ddof = 1 over folds), num_folds, run.
+
+    Raises:
+        StoreError: as :func:`draw_layer_weights`.
+    """
+    score, title = found.score, ", ".join(map(store_label, found.stores))
+    numbered = found.probes[found.probes["layer"].str.isdigit()].astype({"layer": int})
+    probed = dict(list(layer_score_summary(numbered).groupby("target", sort=False)))
+    learned = {name: layer_weight_summary(_numbered(name, run.layer_weights())) for name, run in found.runs.items()}
+    alone = {name: probed[name] for name in learned}
+    save(layer_relevance(learned, alone, title=title, chance=found.chance, ylabel=SCORES[score]), path)
+    tables = []
+    for name, run in found.runs.items():
+        weights = learned[name].rename(columns={"mean": "weight", "std": "weight_std"})
+        scores = alone[name].rename(columns={"mean": score, "std": f"{score}_std"}).drop(columns="target")
+        tables.append(weights.merge(scores, on="layer").assign(run=run.name))
+        tables[-1].insert(0, "target", name)
+    summary = pd.concat(tables, ignore_index=True)
+    summary.insert(0, "store", title)
+    replace_file(path.with_name(f"{path.name}.csv"), summary.to_csv(index=False).encode())
+    return summary
+
+
+def store_label(store: "FeatureStore") -> str:
+    """What figures and tables call a store; an untrained model is called so."""
+    return f"{store.name} (untrained)" if store.metadata.get("weights") == "random" else store.name
+
+
+def _numbered(label: str, weights: pd.DataFrame) -> pd.DataFrame:
+    """The same weights with layers as numbers."""
+    if weights.empty:
+        raise StoreError(f"{label} learned no layer weights: it was fitted on a single layer; fit with --layers all")
+    named = sorted({layer for layer in weights["layer"] if not layer.isdigit()})
+    if named:
+        raise StoreError(f"{label} weighs the layer {named[0]!r}, which has no place on a numbered axis")
+    return weights.assign(layer=weights["layer"].astype(int))

@@ -95,6 +95,17 @@ def table_of_protocols(
     return table
 
 
+def plain_table(*columns: str) -> "Table":
+    """A table for the terminal without lines."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for column in columns:
+        table.add_column(Text(column), overflow="fold")
+    return table
+
+
 def mean_and_std(mean: float | None, std: float | None, digits: int = 1) -> str:
     """``67.2 ± 0.7``, ``67.2`` where one seed gives no standard deviation, or ``-`` for a score without meaning."""
     if mean is None:

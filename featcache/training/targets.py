@@ -41,6 +41,11 @@ class Target(ABC):
     notes: tuple[str, ...] = ()
 
     @property
+    def short_name(self) -> str:
+        """Among the parts of one target: ``anger`` of ``emotion=anger``."""
+        return self.name
+
+    @property
     @abstractmethod
     def labels(self) -> tuple[str, ...]:
         """The label columns of the manifest that it is made of."""
@@ -67,7 +72,7 @@ class Target(ABC):
 
     @abstractmethod
     def parts(self) -> "list[Target]":
-        """Each class against all others, or each dimension alone."""
+        """Each class against all others, unless there are only two, or each dimension alone."""
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:
@@ -117,6 +122,10 @@ class Classes(Target):
     one: str | None = None
 
     @property
+    def short_name(self) -> str:
+        return self.one or self.name
+
+    @property
     def labels(self) -> tuple[str, ...]:
         return (self.column,)
 
@@ -137,7 +146,7 @@ class Classes(Target):
         return 100 / len(self.classes)
 
     def parts(self) -> list[Target]:
-        if self.one is not None:
+        if len(self.classes) == 2:
             return [self]
         return [
             Classes(name=f"{self.column}={one}", column=self.column, classes=(REST, one), one=one)
@@ -171,7 +180,8 @@ class Classes(Target):
             trained, tested = ({self.label(manifest[i]) for i in part} for part in (fold.train, fold.test))
             if len(trained) < 2:
                 raise ProtocolError(
-                    f"fold {fold.name!r} trains on one class only, {listed(trained)}; use another protocol"
+                    f"fold {fold.name!r} trains on one class of {self.name!r} only, {listed(trained)}; "
+                    "use another protocol"
                 )
             if tested - trained:
                 unseen = listed(sorted(tested - trained))

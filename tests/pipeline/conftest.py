@@ -34,7 +34,8 @@ def write_session(folder, session, speech_like):
                 turn = f"{dialogue}_{talker}{number:03d}"
                 write_sound(place / f"sentences/wav/{dialogue}/{turn}.wav", speech_like, 8 * session + number)
                 write_text(place / f"sentences/ForcedAlignment/{dialogue}/{turn}.wdseg", WORDS)
-                table.append(f"[1.0 - 2.0]\t{turn}\t{code}\t[3.0, 3.0, 3.0]\nC-E1:\t{word};\t()\n")
+                ratings = f"[{1 + number}.0, {4 - number}.5, 3.{session}]"
+                table.append(f"[1.0 - 2.0]\t{turn}\t{code}\t{ratings}\nC-E1:\t{word};\t()\n")
         write_text(place / f"dialog/EmoEvaluation/{dialogue}.txt", "\n".join(table))
 
 

@@ -102,6 +102,10 @@ def test_mistakes_are_told_in_one_line_with_file_and_line(write_pipeline, change
     ("section", "told"),
     [
         ("figures: {weights: {runs: [speakr]}}", "unknown run 'speakr'; nearest: speaker"),
+        (
+            "  two: {title: Two, features: [egemaps, egemaps]}\nfigures: {weights: {runs: [two], probes: true}}",
+            "run 'two' reads several stores, and probes are of one; leave it out",
+        ),
         ("comparisons: {both: {runs: [speaker]}}", "one run cannot be compared; name two or more"),
         ("ensembles: {all: {title: A, runs: [speaker, global], size: 3}}", "3 cannot vote, where there are 2 runs"),
         ("ensembles: {global: {title: A, runs: [speaker, global], size: 2}}", "a run is called 'global' too"),
@@ -110,7 +114,7 @@ def test_mistakes_are_told_in_one_line_with_file_and_line(write_pipeline, change
 )
 def test_sections_may_only_name_runs_that_are_there(write_pipeline, section, told):
     path = write_pipeline(("    norm: global\n", f"    norm: global\n{section}\n"))
-    with pytest.raises(PipelineError, match=f"line 17: .*{told}"):
+    with pytest.raises(PipelineError, match=f"line 1[78]: .*{told}"):
         read_pipeline(path)
 
 

@@ -251,6 +251,29 @@ ensembles:
         assert f"../{row['run'].replace('+', '%2B')}/report.html" in page
 
 
+def test_figures_may_have_probes_of_what_their_runs_learn(run, write_pipeline, tiny_models):
+    more = """    norm: global
+  anger: {title: Anger, features: ssl, target: emotion=angry}
+  happiness: {title: Happiness, features: ssl, target: emotion=happy, norm: none}
+figures: {classes: {runs: [anger, happiness], probes: true, caption: Of both.}}
+"""
+    stores = "egemaps: {model: egemaps}\n  ssl: {model: wav2vec2-base}"
+    folder = run(
+        write_pipeline(("egemaps: {model: egemaps}", stores), ("    norm: global\n", more)), only=["anger", "happiness"]
+    )
+    assert "Of both." in (folder / "report.html").read_text(encoding="utf-8")
+    assert {"classes.png", "classes.svg"} <= {path.name for path in folder.iterdir()}
+    with open(folder / "classes.csv", newline="", encoding="utf-8") as file:
+        found = list(csv.DictReader(file))
+    assert [(row["target"], row["layer"]) for row in found] == [
+        (title, str(layer)) for title in ("Anger", "Happiness") for layer in range(4)
+    ]
+    assert {(row["store"], row["target"], row["run"]) for row in found} == {
+        ("ssl", row["title"], row["run"]) for row in table_of(folder).values()
+    }
+    assert all(0 <= float(row["uar"]) <= 100 for row in found)
+
+
 def test_failed_utterances_are_counted_in_the_rows(tmp_path, corpora, run, write_pipeline):
     broken = tmp_path / "ravdess"
     shutil.copytree(corpora / "ravdess", broken)

@@ -15,11 +15,12 @@ PUBLISHED = Path(published.__file__).parent / "results.csv"
 QUICK = {"seeds": 1, "max_epochs": 1}
 # Tried in test_words.py.
 OF_WORDS = "oliveira2023-msp-podcast"
-# What each is for; the baselines fit any corpus.
+# What each is for, or for pipelines that fit any corpus, one of them.
 CORPORA = {
     "egemaps-baselines": ["ravdess"],
     "gavali-ensemble-ravdess": ["ravdess"],
     "gavali2023-ravdess": ["ravdess"],
+    "layerwise": ["iemocap"],
     "pepino2021-iemocap": ["iemocap"],
     "pepino2021-issa": ["ravdess", "iemocap"],
     "pepino2021-ravdess": ["ravdess"],
@@ -53,7 +54,7 @@ def test_all_of_them_are_tried():
 @pytest.mark.parametrize("name", CORPORA)
 def test_every_row_is_made_and_stands_beside_the_papers_number(shared_home, name, tiny_models):
     content = yaml.safe_load(shipped_pipelines()[name].read_text(encoding="utf-8"))
-    corpus = "ravdess" if name == "egemaps-baselines" else None
+    corpus = None if "corpus" in content else CORPORA[name][0]
     folders = run_pipeline(pipeline=name, corpus=corpus, **QUICK, home=shared_home).folders
     assert [folder.relative_to(shared_home / "runs").as_posix() for folder in folders] == [
         f"{corpus}/{name}" for corpus in CORPORA[name]
@@ -80,8 +81,9 @@ def test_every_row_is_made_and_stands_beside_the_papers_number(shared_home, name
         assert ("frozen" in row["notes"]) == name.startswith("gavali")
     for folder in folders:
         assert {"results.csv", "results.md", "report.html"} <= {path.name for path in folder.iterdir()}
-        for figure in content.get("figures", {}):
+        for figure, spec in content.get("figures", {}).items():
             assert (folder / f"{figure}.png").exists()
+            assert (folder / f"{figure}.csv").exists() == ("probes" in spec)
 
 
 def test_nothing_is_left_to_do(shared_home, tiny_models, counted):

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from featcache.report import figures
+from featcache.report import figures, layer_figures
 
 NUM_LAYERS = 13
 
@@ -42,7 +42,7 @@ def texts(axes):
 
 def test_layer_weights_average_folds_before_seeds(weights):
     frame, table = weights
-    summary = figures.layer_weight_summary(frame.sample(frac=1, random_state=0))
+    summary = layer_figures.layer_weight_summary(frame.sample(frac=1, random_state=0))
     of_seed = table.mean(axis=1)
     assert list(summary.columns) == ["layer", "mean", "std", "num_seeds"]
     assert summary["layer"].tolist() == list(range(NUM_LAYERS))
@@ -55,7 +55,7 @@ def test_layer_weights_average_folds_before_seeds(weights):
 def test_layer_weights_draws_means_and_error_bars(weights):
     frame, table = weights
     of_seed = table.mean(axis=1)
-    [axes] = figures.layer_weights({"run": frame}).axes
+    [axes] = layer_figures.layer_weights({"run": frame}).axes
     line, _, [bars] = axes.containers[0].lines
     mean, std = of_seed.mean(axis=0), of_seed.std(axis=0, ddof=0)
     np.testing.assert_allclose(line.get_xydata(), np.stack([range(NUM_LAYERS), mean], axis=1))
@@ -64,7 +64,7 @@ def test_layer_weights_draws_means_and_error_bars(weights):
 
 
 def test_layer_weights_names_the_ends_and_the_uniform_weight(weights):
-    [axes] = figures.layer_weights({"run": weights[0]}).axes
+    [axes] = layer_figures.layer_weights({"run": weights[0]}).axes
     labels = [label.get_text() for label in axes.get_xticklabels()]
     assert labels[0] == "0\nlocal\nencoder"
     assert labels[-1] == "12\nlast\nhidden state"
@@ -77,7 +77,7 @@ def test_layer_weights_names_the_ends_and_the_uniform_weight(weights):
 
 def test_runs_differ_in_colour_marker_and_line(weights):
     frame, _ = weights
-    figure = figures.layer_weights({f"run {i}": frame for i in range(7)})
+    figure = layer_figures.layer_weights({f"run {i}": frame for i in range(7)})
     lines = [container.lines[0] for container in figure.axes[0].containers]
     assert len({line.get_color() for line in lines}) == 7
     assert len({line.get_marker() for line in lines}) == 7
@@ -91,7 +91,7 @@ def test_runs_differ_in_colour_marker_and_line(weights):
 def test_models_of_different_depth_share_a_figure(weights):
     frame, _ = weights
     deep = pd.DataFrame({"seed": 0, "fold": 0, "layer": range(25), "weight": 1 / 25})
-    [axes] = figures.layer_weights({"base": frame, "large": deep}).axes
+    [axes] = layer_figures.layer_weights({"base": frame, "large": deep}).axes
     assert texts(axes) == ["uniform\n1/13", "uniform\n1/25"]
     labels = [label.get_text() for label in axes.get_xticklabels()]
     assert [label for label in labels if "last" in label] == ["12\nlast\nhidden state", "24\nlast\nhidden state"]
@@ -149,14 +149,14 @@ def test_one_epoch_is_enough(history):
 
 def test_dollars_and_underscores_in_names_are_plain_text(weights, tmp_path):
     figures.save(figures.confusion_matrix([[1, 0], [0, 1]], ["$x_{", "_b$"]), tmp_path / "confusion")
-    figures.save(figures.layer_weights({"$x_{": weights[0], "a$b$": weights[0]}), tmp_path / "weights")
+    figures.save(layer_figures.layer_weights({"$x_{": weights[0], "a$b$": weights[0]}), tmp_path / "weights")
 
 
 @pytest.mark.parametrize("kind", ["confusion", "weights", "history"])
 def test_files_are_complete_and_the_same_each_time(kind, weights, history, tmp_path):
     draw = {
         "confusion": lambda: figures.confusion_matrix([[3, 1], [2, 4]], ["anger", "joy"]),
-        "weights": lambda: figures.layer_weights({"a": weights[0], "b": weights[0]}),
+        "weights": lambda: layer_figures.layer_weights({"a": weights[0], "b": weights[0]}),
         "history": lambda: figures.training_curves(history),
     }[kind]
     figures.save(draw(), tmp_path / "one.v1")

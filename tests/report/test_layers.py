@@ -1,11 +1,15 @@
-"""Layer weights of runs, as picture and table."""
+"""Layer weights of runs, scores of layers, and both for each target, as picture and table."""
+
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from featcache.errors import StoreError
-from featcache.report.layers import draw_layer_weights
+from featcache.report import layers
+from featcache.report.layers import draw_layer_relevance, draw_layer_scores, draw_layer_weights
+from featcache.training.layerwise import LayerRelevance
 
 
 def rows_of(num_layers, *, features="ssl", seeds=(1, 2), layers=None):
@@ -60,3 +64,126 @@ def test_weights_that_cannot_be_drawn_are_told(tmp_path, rows, message):
     with pytest.raises(StoreError, match=message):
         draw_layer_weights({"other": rows_of(3), "mine": rows}, tmp_path / "weights")
     assert not list(tmp_path.iterdir())
+
+
+def probes_of(targets, layers, num_folds=3):
+    rng = np.random.default_rng(len(layers))
+    return pd.DataFrame(
+        [
+            (target, layer, fold, 10.0, rng.uniform(0, 1))
+            for target in targets
+            for layer in layers
+            for fold in range(1, num_folds + 1)
+        ],
+        columns=["target", "layer", "fold", "penalty", "score"],
+    )
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures that were saved."""
+    found = []
+    monkeypatch.setattr(layers, "save", lambda figure, path: found.append(figure))
+    return found
+
+
+def legend_of(figure):
+    [legend] = figure.legends
+    return legend.get_title().get_text(), [text.get_text() for text in legend.get_texts()]
+
+
+def test_scores_get_a_line_for_each_store_and_target(tmp_path, drawn):
+    several, one = (
+        probes_of(["arousal", "valence"], ["input", *map(str, range(12))]),
+        probes_of(["arousal"], ["0", "1"]),
+    )
+    summary = draw_layer_scores({"first": several, "second": one}, tmp_path / "probe", score="ccc", chance=0.0)
+    assert legend_of(drawn[0])[1] == ["first: arousal", "first: valence", "second"]
+    lines = [container.lines[0].get_xydata()[:, 0] for container in drawn[0].axes[0].containers]
+    assert [np.round(line).tolist() for line in lines] == [list(range(12))] * 2 + [[0, 1]]
+    # a layer without a number has its row, if no place on the axis
+    assert summary["layer"].tolist() == ["input", *map(str, range(12))] * 2 + ["0", "1"]
+    for row in summary.itertuples():
+        table = {"first": several, "second": one}[row.store]
+        scores = table.query("target == @row.target and layer == @row.layer")["score"]
+        assert (row.mean, row.std, row.num_folds) == (pytest.approx(scores.mean()), pytest.approx(scores.std()), 3)
+
+
+def relevance_of(num_layers, targets, *, stores=(("ssl", "pretrained"),), num_folds=3):
+    runs = {
+        name: SimpleNamespace(
+            name=f"run-{name}", layer_weights=lambda number=number: rows_of(num_layers, seeds=range(number + 2))
+        )
+        for number, name in enumerate(targets)
+    }
+    return LayerRelevance(
+        stores=tuple(SimpleNamespace(name=name, metadata={"weights": weights}) for name, weights in stores),
+        runs=runs,
+        probes=probes_of(targets, list(map(str, range(num_layers))), num_folds),
+        score="ccc",
+        chance=0.0,
+    )
+
+
+def test_each_target_has_a_line_of_weights_above_its_line_of_scores(tmp_path, drawn):
+    found = relevance_of(12, ["arousal", "valence"], stores=(("a", "random"), ("b", "pretrained")))
+    summary = draw_layer_relevance(found, tmp_path / "relevance")
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "relevance.csv"), summary)
+    assert list(summary.columns) == [
+        *("store", "target", "layer", "weight", "weight_std", "num_seeds", "ccc", "ccc_std", "num_folds", "run")
+    ]
+    assert legend_of(drawn[0]) == ("a (untrained), b", ["arousal", "valence"])
+    above, below = drawn[0].axes
+    assert above.get_shared_x_axes().joined(above, below)
+    for number, (name, run) in enumerate(found.runs.items()):
+        rows = summary[summary["target"] == name]
+        assert rows["layer"].tolist() == list(range(12))  # as numbers: 10 follows 9, not 1
+        weights = run.layer_weights().astype({"layer": int}).groupby(["layer", "seed"])["weight"].mean()
+        scores = found.probes[found.probes["target"] == name].astype({"layer": int}).groupby("layer")["score"]
+        expected = {
+            "weight": weights.groupby("layer").mean(),
+            "weight_std": weights.groupby("layer").std(ddof=0),
+            "ccc": scores.mean(),
+            "ccc_std": scores.std(ddof=1),
+        }
+        for column, values in expected.items():
+            np.testing.assert_allclose(rows[column], values, atol=1e-15)
+        for axes, mean, std in ((above, "weight", "weight_std"), (below, "ccc", "ccc_std")):
+            line, _, [bars] = axes.containers[number].lines
+            np.testing.assert_allclose(line.get_xydata()[:, 1], rows[mean])
+            ends = [segment[:, 1] for segment in bars.get_segments()]
+            np.testing.assert_allclose(ends, np.stack([rows[mean] - rows[std], rows[mean] + rows[std]], axis=1))
+        assert set(rows["num_seeds"]) == {number + 2}
+        assert set(rows["run"]) == {f"run-{name}"}
+
+
+@pytest.mark.parametrize(
+    ("num_layers", "num_targets", "width"), [(13, 3, 3.5), (13, 8, 5.0), (25, 2, 5.0), (25, 8, 7.1)]
+)
+def test_figures_of_more_layers_and_targets_are_wider(tmp_path, drawn, num_layers, num_targets, width):
+    draw_layer_relevance(relevance_of(num_layers, [f"target {i}" for i in range(num_targets)]), tmp_path / "one")
+    [figure] = drawn
+    assert figure.get_figwidth() == width
+    lines = [container.lines[0] for container in figure.axes[0].containers]
+    assert (
+        len({(line.get_color(), line.get_marker(), str(line._unscaled_dash_pattern)) for line in lines}) == num_targets
+    )
+    for line in lines:
+        np.testing.assert_array_equal(np.round(line.get_xydata()[:, 0]), range(num_layers))
+    figure.draw_without_rendering()
+    box = figure.legends[0].get_window_extent()
+    assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1
+
+
+def test_one_target_and_one_fold_make_a_figure_of_files(tmp_path):
+    found = relevance_of(3, ["$x_{"], num_folds=1)
+    summary = draw_layer_relevance(found, tmp_path / "new" / "relevance")
+    names = sorted(path.name for path in (tmp_path / "new").iterdir())
+    assert names == ["relevance.csv", "relevance.png", "relevance.svg"]
+    assert summary["ccc_std"].isna().all()
+
+
+def test_a_run_on_a_single_layer_is_told(tmp_path):
+    found = relevance_of(0, ["arousal"])
+    with pytest.raises(StoreError, match=r"^arousal learned no layer weights: .*; fit with --layers all$"):
+        draw_layer_relevance(found, tmp_path / "relevance")

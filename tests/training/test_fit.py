@@ -664,7 +664,7 @@ SSL_AND_EGEMAPS = {"ssl": {}, "egemaps": {"kind": "egemaps"}}
             {"manifest": in_parts(**{**ONE_SPEAKER_EACH, "train": [("s1", "joy")]})},
             {"target": "emotion"},
             ProtocolError,
-            "fold '1' trains on one class only, 'joy'; use another protocol",
+            "fold '1' trains on one class of 'emotion' only, 'joy'; use another protocol",
         ),
     ],
 )

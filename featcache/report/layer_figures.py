@@ -1,0 +1,178 @@
+"""Learned layer weights, scores of layers → figures for a paper, over an axis of layers."""
+
+import math
+from collections.abc import Collection, Mapping
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from featcache.report.figures import COLORS, COLUMN_WIDTH, LINES, MARKERS, style
+
+# More layers or more lines than these each need a wider figure.
+NARROW_LAYERS, NARROW_LINES = 13, 4
+WIDTHS = (COLUMN_WIDTH, 5.0, 7.1)  # inches; the last is both columns and the gap between them
+
+
+def layer_weight_summary(weights: pd.DataFrame) -> pd.DataFrame:
+    """Mean and spread of the learned layer weights: folds are averaged first, then seeds.
+
+    Args:
+        weights: The rows of ``layer_weights.csv``: seed, fold, layer, weight.
+
+    Returns: layer, mean, std (ddof = 0 over seeds), num_seeds; one row per layer, in order.
+
+    Source: Pepino et al. 2021, Figure 2, as drawn by the authors' code.
+    """
+    of_seed = weights.groupby(["layer", "seed"], as_index=False)["weight"].mean()
+    over_seeds = of_seed.groupby("layer")["weight"]
+    columns = {"mean": over_seeds.mean(), "std": over_seeds.std(ddof=0), "num_seeds": over_seeds.size()}
+    return pd.DataFrame(columns).reset_index()
+
+
+def layer_weights(groups: Mapping[str, pd.DataFrame]) -> Figure:
+    """Figure 2 of Pepino et al. 2021: the weight of each layer, one line per run, beside the weight all would share.
+
+    Error bars are the standard deviation over seeds with ddof = 0, after averaging the folds, as in the paper's figure.
+
+    Args:
+        groups: Label of a run → the rows of its ``layer_weights.csv``: seed, fold, layer, weight.
+    """
+    summaries = {label: layer_weight_summary(weights) for label, weights in groups.items()}
+    with style():
+        figure = _figure(summaries, height=2.2)
+        axes = figure.add_subplot()
+        lines = _draw_weights(axes, summaries)
+        _layer_axis(axes, summaries)
+        _legend(figure, lines)
+    return figure
+
+
+def layer_scores(groups: Mapping[str, pd.DataFrame], *, chance: float, ylabel: str) -> Figure:
+    """How well each layer does alone, one line per group; error bars are the standard deviation over folds (ddof = 1).
+
+    Args:
+        groups: Label → layer (int), mean, std; one row per layer, in order.
+        chance: What guessing would score; drawn as a line.
+        ylabel: What is scored.
+    """
+    with style():
+        figure = _figure(groups, height=2.2)
+        axes = figure.add_subplot()
+        lines = _draw_scores(axes, groups, chance, ylabel)
+        _layer_axis(axes, groups)
+        _legend(figure, lines)
+    return figure
+
+
+def layer_relevance(
+    weights: Mapping[str, pd.DataFrame],
+    scores: Mapping[str, pd.DataFrame],
+    *,
+    title: str,
+    chance: float,
+    ylabel: str,
+) -> Figure:
+    """Figure 2 of de Oliveira et al. 2023, and below it how well each layer does alone: one line per target.
+
+    Error bars are as in :func:`layer_weights`, over seeds, and in :func:`layer_scores`, over folds.
+
+    Args:
+        weights: Target → layer (int), mean, std of the learned weights; one row per layer, in order.
+        scores: Target → the same of a linear probe; the same targets.
+        title: Whose layers they are; stands above the legend.
+        chance: What guessing would score.
+        ylabel: What is scored.
+    """
+    with style():
+        figure = _figure(weights, height=3.6, legend=True)
+        above, below = figure.subplots(2, sharex=True, height_ratios=(1.1, 1))
+        lines = _draw_weights(above, weights)
+        _draw_scores(below, scores, chance, ylabel)
+        above.set_ylabel("Learned weight")
+        below.set_ylabel(f"Linear probe, {ylabel}")
+        figure.align_ylabels()
+        _layer_axis(below, weights)
+        _legend(figure, lines, title=title)
+    return figure
+
+
+def _figure(groups: Mapping[str, pd.DataFrame], *, height: float, legend: bool = False) -> Figure:
+    num_layers = len({layer for rows in groups.values() for layer in rows["layer"]})
+    width = WIDTHS[(num_layers > NARROW_LAYERS) + (len(groups) > NARROW_LINES)]
+    rows = math.ceil(len(groups) / _legend_columns(groups, width)) if len(groups) > 1 else 0
+    return Figure(figsize=(width, height + 0.14 * (rows + legend)), layout="constrained")
+
+
+def _draw_weights(axes: Axes, summaries: Mapping[str, pd.DataFrame]) -> dict[str, Line2D]:
+    sizes = sorted({len(summary) for summary in summaries.values()})
+    lines = _draw_lines(axes, summaries)
+    for size in sizes:
+        _reference(axes, 1 / size, f"uniform\n1/{size}")
+    # never zoomed in so far that chance differences between equal layers look like a finding
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(min(low, 0.5 / sizes[-1]), 0), max(high, 1.5 / sizes[0]))
+    axes.set_ylabel("Weight")
+    return lines
+
+
+def _draw_scores(axes: Axes, groups: Mapping[str, pd.DataFrame], chance: float, ylabel: str) -> dict[str, Line2D]:
+    lines = _draw_lines(axes, groups)
+    _reference(axes, chance, "chance")
+    low, high = axes.get_ylim()
+    axes.set_ylim(bottom=min(low, chance - 0.05 * (high - low)))
+    axes.set_ylabel(ylabel)
+    return lines
+
+
+def _draw_lines(axes: Axes, groups: Mapping[str, pd.DataFrame]) -> dict[str, Line2D]:
+    """A line with error bars for each group, side by side so that all bars show; each is nearest to its own layer."""
+    step = min(0.1, 0.5 / len(groups))
+    lines = {}
+    for number, (label, summary) in enumerate(groups.items()):
+        which = number % len(COLORS)
+        bars = axes.errorbar(
+            summary["layer"] + step * (number - (len(groups) - 1) / 2),
+            summary["mean"],
+            yerr=summary["std"],
+            color=COLORS[which],
+            marker=MARKERS[which],
+            linestyle=LINES[which],
+            capsize=1.5,
+            elinewidth=0.7,
+            capthick=0.7,
+        )
+        lines[label] = bars.lines[0]
+    return lines
+
+
+def _reference(axes: Axes, value: float, name: str) -> None:
+    axes.axhline(value, color="0.5", linewidth=0.6, linestyle=(0, (4, 3)), zorder=0)
+    axes.text(1.01, value, name, transform=axes.get_yaxis_transform(), va="center", fontsize=6, color="0.35")
+
+
+def _layer_axis(axes: Axes, groups: Mapping[str, pd.DataFrame]) -> None:
+    layers = sorted({layer for rows in groups.values() for layer in rows["layer"]})
+    last_layers = {int(rows["layer"].max()) for rows in groups.values()}
+    step = math.ceil(len(layers) / 14)
+    shown = sorted({layer for layer in layers if layer % step == 0} | last_layers)
+    names = {layer: f"{layer}\nlast\nhidden state" for layer in last_layers} | {0: "0\nlocal\nencoder"}
+    axes.set_xticks(shown, [names.get(layer, f"{layer}\n") for layer in shown])
+    axes.set_xlabel("Layer")
+
+
+def _legend(figure: Figure, lines: Mapping[str, Line2D], title: str | None = None) -> None:
+    if len(lines) > 1 or title:
+        columns = _legend_columns(lines, figure.get_figwidth())
+        legend = figure.legend(
+            list(lines.values()), list(lines), loc="outside upper center", ncols=columns, title=title
+        )
+        for text in (legend.get_title(), *legend.get_texts()):
+            text.set_parse_math(False)
+
+
+def _legend_columns(labels: Collection[str], width: float) -> int:
+    """As few as the rows need, when as many stand beside each other as fit into so many inches."""
+    fitting = max(1, int(width / (0.45 + 0.055 * max(map(len, labels)))))
+    return math.ceil(len(labels) / math.ceil(len(labels) / fitting))

@@ -1,0 +1,146 @@
+"""What ``featcache layers`` is asked for → figures, and the same numbers on the terminal."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from featcache.errors import StoreError
+from featcache.report.layers import SCORES, draw_layer_relevance, draw_layer_scores, draw_layer_weights, store_label
+from featcache.report.tables import mean_and_std, plain_table
+from featcache.training.run_folder import find_run, finished_runs
+from featcache.workspace import Workspace
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+log = logging.getLogger(__name__)
+
+# Wider tables are folded on a terminal of 80 columns; they tell means alone.
+MOST_WITH_SPREAD = 4
+
+
+def print_layer_weights(names: Sequence[str], *, corpus: str | None, out: Path | None) -> None:
+    """Draw the layer weights of runs, and print them.
+
+    Raises:
+        StoreError: no run that has layer weights.
+    """
+    workspace = Workspace.at()
+    if names:
+        runs = [find_run(workspace, name) for name in names]
+    else:
+        runs = [run for run in finished_runs(workspace, corpus) if not run.layer_weights().empty][-1:]
+        if not runs:
+            raise StoreError(
+                f"no run with layer weights under {workspace.home / 'runs'}; make one with 'featcache fit'"
+            )
+    path = out or (runs[0].path if len(runs) == 1 else runs[0].path.parent) / "layer_weights"
+    same_name = len({run.name for run in runs}) < len(runs)
+    labels = [f"{run.config['corpus']}/{run.name}" if same_name else run.name for run in runs]
+    summary = draw_layer_weights({label: run.layer_weights() for label, run in zip(labels, runs, strict=True)}, path)
+    Console().print(_layer_table(summary, "run", digits=4))
+    _print_line(f"\n{path}.png  .svg  _summary.csv")
+
+
+def print_layer_scores(
+    names: Sequence[str],
+    *,
+    corpus: str | None,
+    protocol: str | None,
+    target: str | None,
+    task: str | None,
+    select: Mapping[str, Sequence[str]],
+    out: Path | None,
+) -> None:
+    """Fit a linear probe to every layer of stores, draw how well each does, and print it.
+
+    Raises:
+        StoreError: no store of a model's layers, or one that is not finished.
+    """
+    from featcache.cache.reader import FeatureCache
+    from featcache.training.probe import probe_layers
+    from featcache.training.setup import model_stores, resolve_task
+    from featcache.training.targets import Dimensions
+
+    workspace = Workspace.at()
+    cache = FeatureCache(workspace.find_cache(corpus))
+    names = names or model_stores(cache)
+    if not names:
+        raise StoreError(f"{cache.path} holds no layers of a model; extract some with 'featcache extract --model NAME'")
+    found = resolve_task(cache, names, protocol=protocol or "group-kfold", target=target, task=task, select=select)
+    for warning in found.warnings:
+        log.warning("%s", warning)
+    targets = found.target.parts() if isinstance(found.target, Dimensions) else [found.target]
+    scores = {store_label(store): probe_layers(store, targets, found.manifest, found.folds) for store in found.stores}
+    path = out or workspace.runs(cache.name) / "layer_probe"
+    score = found.target.score
+    summary = draw_layer_scores(scores, path, score=score, chance=found.target.chance)
+    named = summary["target"] + " " if len(targets) > 1 else ""
+    column = (summary["store"] + " " + named + SCORES[score]).rename("column")
+    _print_line(f"linear probes of utterance means, {found.protocol}, {len(found.folds)} folds; ± over folds")
+    Console().print(_layer_table(summary.assign(column=column), "column", digits=_digits(score)))
+    _print_line(f"\n{path}.png  .svg  .csv")
+
+
+def print_layer_relevance(names: Sequence[str], *, out: Path | None, **options: Any) -> None:
+    """Train on each target alone, probe each layer for it, draw both for every store, and print them.
+
+    Args:
+        names: Of stores.
+        out: Where to write, without suffix; of several stores, their names are added.
+        options: Those of :func:`~featcache.training.layerwise.layer_relevance`.
+
+    Raises:
+        FeatcacheError: as there.
+    """
+    from featcache.training.layerwise import layer_relevance
+
+    found = layer_relevance(names, **options)
+    console = Console()
+    for one in found:
+        [store] = one.stores
+        first = next(iter(one.runs.values()))
+        path = out or first.path.parent / "layer_relevance"
+        if out is None or len(found) > 1:
+            path = path.with_name(f"{path.name}_{store.name}")
+        summary = draw_layer_relevance(one, path)
+        weights = summary.rename(columns={"weight": "mean", "weight_std": "std"})
+        scores = summary.rename(columns={one.score: "mean", f"{one.score}_std": "std"})
+        told = [first.config[name] for name in ("head", "norm", "protocol")]
+        spread = len(one.runs) <= MOST_WITH_SPREAD
+        over_seeds, over_folds = ("; ± over seeds", "; ± over folds") if spread else ("", "")
+        _print_line("{}: {}, {} normalisation, {}".format(store_label(store), *told))
+        _print_line(f"\nlearned weights, uniform {1 / summary['layer'].nunique():.4f}{over_seeds}")
+        console.print(_layer_table(weights, "target", digits=4, spread=spread))
+        _print_line(f"\nlinear probes of utterance means, {SCORES[one.score]}{over_folds}")
+        console.print(_layer_table(scores, "target", digits=_digits(one.score), spread=spread))
+        _print_line(f"\n{path}.png  .svg  .csv\n")
+
+
+def _layer_table(summary: "pd.DataFrame", column: str, *, digits: int, spread: bool = True) -> Table:
+    """A row per layer, a column per value of a column; a deviation over a single fold is none."""
+    import numpy as np
+
+    columns = list(dict.fromkeys(summary[column]))
+    table = plain_table("Layer", *columns)
+    for layer, rows in summary.groupby("layer", sort=False):
+        told = {
+            row[column]: mean_and_std(row["mean"], row["std"] if spread and np.isfinite(row["std"]) else None, digits)
+            for row in rows.to_dict("records")
+        }
+        table.add_row(str(layer), *(told.get(name, "-") for name in columns))
+    return table
+
+
+def _digits(score: str) -> int:
+    return 1 if score == "uar" else 3
+
+
+def _print_line(line: str) -> None:
+    """Without folding it."""
+    Console().print(Text(line), soft_wrap=True)

@@ -1,0 +1,58 @@
+"""Only the words carry valence, only the voice arousal: each store gives its own, and both together give both."""
+
+import pytest
+
+import featcache
+from tests.words import make_corpus
+
+NUM_SPEAKERS, NUM_UTTERANCES = 10, 24
+# Of noise: 48 tested utterances leave a correlation of 0 within 0.29 of it in 95 % of cases.
+NOTHING, MUCH = 0.35, 0.75
+TRAINING = {"learning_rate": 3e-3, "max_epochs": 150, "patience": 30}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory, speech_like, tiny_text_model):
+    folder = tmp_path_factory.mktemp("modalities")
+    make_corpus(folder / "corpora" / "words", speech_like, num_speakers=NUM_SPEAKERS, num_utterances=NUM_UTTERANCES)
+    featcache.extract(model="egemaps", home=folder)
+    featcache.extract(text=tiny_text_model("bert"), name="words", home=folder)
+    return folder
+
+
+@pytest.fixture
+def scores(home, quick_reports):
+    """CCC of arousal, valence and dominance on test speakers, mean of two seeds."""
+
+    def fit(head, *features):
+        run = featcache.fit(
+            head=head,
+            norm="global",
+            features=features,
+            layers="last" if "words" in features else "all",
+            target="arousal,valence,dominance",
+            task="regression",
+            label_range=(1, 7),
+            seeds=[1, 2],
+            training=TRAINING,
+            home=home,
+        )
+        return [run.metrics[f"ccc_{name}"]["mean"] for name in ("arousal", "valence", "dominance")]
+
+    return fit
+
+
+@pytest.mark.parametrize("head", ["ffn", "dense"])
+def test_the_voice_gives_arousal_and_the_words_give_valence(scores, head):
+    arousal, valence, _ = scores(head, "egemaps")
+    assert arousal > MUCH
+    assert abs(valence) < NOTHING
+    arousal, valence, _ = scores(head, "words")
+    assert abs(arousal) < NOTHING
+    assert valence > MUCH
+
+
+@pytest.mark.parametrize("head", ["ffn", "fusion"])
+def test_both_together_give_both(scores, head):
+    arousal, valence, dominance = scores(head, "egemaps", "words")
+    assert min(arousal, valence, dominance) > MUCH
