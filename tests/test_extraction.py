@@ -203,6 +203,15 @@ def test_the_cache_keeps_the_manifest_and_the_corpus_name(corpus, made_up):
     assert (report.cache / "corpus.json").read_text() == '{"corpus": "folder"}'
 
 
+def test_what_a_killed_process_left_of_the_manifest_goes(corpus, made_up):
+    cache = run().cache
+    left = [cache / f".{name}.{'0f' * 16}.tmp" for name in ("manifest.csv", "corpus.json")]
+    for path in left:
+        path.write_bytes(b"half of it")
+    run()
+    assert not [path for path in left if path.exists()]
+
+
 def test_ids_may_be_any_text(corpus, made_up):
     ids = ['say "a, b"', "one\r\ntwo", "Ärger 😠", "x" * 70_000, "../up", "u' OR 1=1", "u6"]
     Manifest([Utterance(utterance_id=key, path=f"u{i}.wav") for i, key in enumerate(ids)]).write(

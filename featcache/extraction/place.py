@@ -9,7 +9,7 @@ from pathlib import Path
 
 from featcache.corpora import CorpusFiles, read_corpus
 from featcache.errors import CorpusError, listed
-from featcache.files import replace_file
+from featcache.files import remove_unfinished, replace_file
 from featcache.manifest import Manifest
 from featcache.workspace import Workspace
 
@@ -80,14 +80,21 @@ def keep_manifest(cache: Path, files: CorpusFiles) -> None:
     Raises:
         CorpusError: the cache is of other utterances.
     """
+    import filelock
+
     path = cache / MANIFEST
     if path.exists() and not set(Manifest.read(path).utterance_ids) & set(files.manifest.utterance_ids):
         raise CorpusError(
             f"{cache} is the cache of another corpus: it has none of the utterances of {files.root}; "
             "give this one another name with --corpus"
         )
-    files.manifest.write(path)
-    replace_file(cache / "corpus.json", json.dumps({"corpus": files.corpus.name}).encode())
+    cache.mkdir(parents=True, exist_ok=True)
+    # parts of an extraction take turns, so that what a killed one left can go
+    with filelock.FileLock(cache / ".manifest.lock"):
+        for name in (MANIFEST, "corpus.json"):
+            remove_unfinished(cache, name)
+        files.manifest.write(path)
+        replace_file(cache / "corpus.json", json.dumps({"corpus": files.corpus.name}).encode())
 
 
 def _is_there(workspace: Workspace, corpus: str | None) -> bool:
