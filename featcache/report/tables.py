@@ -31,31 +31,41 @@ class ResultRow:
     metrics: Mapping[str, Any]
 
     @property
-    def scores(self) -> dict[str, str]:
-        """Column → what is printed in it: means and standard deviations over seeds, and an interval."""
+    def scores(self) -> list[dict[str, str]]:
+        """Column → what is printed in it, means and standard deviations over seeds and an interval, line by line.
+
+        A regression of several dimensions has a line for their mean, and one for each.
+        """
         if "uar" in self.metrics:
             uar, wa = self.metrics["uar"], self.metrics["wa"]
-            return {
-                "UAR (%)": mean_and_std(uar["mean"], uar["std"]),
-                "95 % CI": interval(uar["ci95"]),
-                "WA (%)": mean_and_std(wa["mean"], wa["std"]),
+            return [
+                {
+                    "UAR (%)": mean_and_std(uar["mean"], uar["std"]),
+                    "95 % CI": interval(uar["ci95"]),
+                    "WA (%)": mean_and_std(wa["mean"], wa["std"]),
+                }
+            ]
+        dimensions = self.metrics["dimensions"]
+        names = {"mean": "ccc", **{name: f"ccc_{name}" for name in dimensions}} if len(dimensions) > 1 else {"": "ccc"}
+        return [
+            {
+                **({"Target": target} if target else {}),
+                "CCC": mean_and_std(self.metrics[name]["mean"], self.metrics[name]["std"], 3),
+                "95 % CI": interval(self.metrics[name]["ci95"], 3),
             }
-        ccc, dimensions = self.metrics["ccc"], self.metrics["dimensions"]
-        of_each = {name: self.metrics[f"ccc_{name}"]["mean"] for name in dimensions} if len(dimensions) > 1 else {}
-        return {
-            "CCC": mean_and_std(ccc["mean"], ccc["std"], 3),
-            "95 % CI": interval(ccc["ci95"], 3),
-            **{name: mean_and_std(mean, None, 3) for name, mean in of_each.items()},
-        }
+            for target, name in names.items()
+        ]
 
 
 def results_table(rows: Sequence[ResultRow]) -> "Table":
-    """A table for the terminal, one section per protocol; of a classification no wider than 80 columns."""
-    columns = list(dict.fromkeys(column for row in rows for column in row.scores))
-    told = [
-        (row.protocol, [row.features, row.layers, row.head, row.norm, *(row.scores.get(c, "-") for c in columns)])
-        for row in rows
-    ]
+    """A table for the terminal, one section per protocol, no wider than 80 columns."""
+    columns = list(dict.fromkeys(column for row in rows for line in row.scores for column in line))
+    told = []
+    for row in rows:
+        names = [row.features, row.layers, row.head, row.norm]
+        for line in row.scores:
+            told.append((row.protocol, [*names, *(line.get(column, "-") for column in columns)]))
+            names = [""] * len(names)
     return table_of_protocols(TEXT_COLUMNS, columns, told)
 
 

@@ -57,8 +57,13 @@ def test_names_are_not_markup():
 def test_regressions_tell_every_dimension():
     scores = {"ccc": 0.5126, "ccc_arousal": 0.625, "ccc_valence": 0.4002}
     metrics = {name: {"mean": mean, "std": 0.0123, "ci95": [-0.1, 0.61]} for name, mean in scores.items()}
-    text = printed([row({**metrics, "dimensions": ["arousal", "valence"]}, features="distilhubert")])
-    assert all(told in text for told in ("0.513 ± 0.012", "-0.100 to 0.610", "0.625", "0.400", "arousal", "valence"))
+    text = printed([row({**metrics, "dimensions": ["arousal", "valence"]}, features="hubert-base + tinybert")])
+    lines = [line for line in text.splitlines() if "±" in line]
+    assert [line.split()[-7] for line in lines] == ["mean", "arousal", "valence"]
+    assert [line.split()[-6] for line in lines] == ["0.513", "0.625", "0.400"]
+    assert all("± 0.012  -0.100 to 0.610" in line for line in lines)
+    assert ["dense" in line for line in lines] == [True, False, False]
+    assert max(map(len, text.splitlines())) <= 80
     assert "UAR" not in text
     alone = printed([row({"ccc": metrics["ccc"], "dimensions": ["arousal"]})])
     assert "0.513 ± 0.012" in alone
