@@ -17,6 +17,7 @@ from featcache.training.windows import Window
 
 COSTS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 
+Array = npt.NDArray[Any]
 Vectors = dict[str, npt.NDArray[np.float32]]
 
 
@@ -81,13 +82,7 @@ class SVMTraining(ABC):
         """The planes by name, float64."""
 
     @abstractmethod
-    def _fit(
-        self,
-        known: npt.NDArray[np.float32],
-        learned: npt.NDArray[Any],
-        unseen: npt.NDArray[np.float32],
-        expected: npt.NDArray[Any],
-    ) -> float:
+    def _fit(self, known: Array, learned: Array, unseen: Array, expected: Array) -> float:
         """Learn from vectors (num_utterances, size) and their targets, choose C by others; gives the best score."""
 
     @abstractmethod
@@ -110,13 +105,7 @@ class SVCTraining(SVMTraining):
         parts = {"coef": self._best.coef_, "intercept": self._best.intercept_, "classes": self._best.classes_}
         return {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in parts.items()}
 
-    def _fit(
-        self,
-        known: npt.NDArray[np.float32],
-        learned: npt.NDArray[Any],
-        unseen: npt.NDArray[np.float32],
-        expected: npt.NDArray[Any],
-    ) -> float:
+    def _fit(self, known: Array, learned: Array, unseen: Array, expected: Array) -> float:
         from sklearn.svm import LinearSVC
 
         best = -1.0
@@ -148,13 +137,7 @@ class SVRTraining(SVMTraining):
             "intercept": torch.tensor([float(np.squeeze(machine.intercept_)) for machine in self._best]).double(),
         }
 
-    def _fit(
-        self,
-        known: npt.NDArray[np.float32],
-        learned: npt.NDArray[Any],
-        unseen: npt.NDArray[np.float32],
-        expected: npt.NDArray[Any],
-    ) -> float:
+    def _fit(self, known: Array, learned: Array, unseen: Array, expected: Array) -> float:
         from sklearn.svm import LinearSVR
 
         self._best = []
