@@ -356,17 +356,18 @@ def make_cache(write_store):
 @pytest.fixture
 def quick_reports(monkeypatch):
     """Have fits leave empty pictures: drawing them takes longer than training."""
-    from featcache.report import figures, layers
+    from featcache.report import figures, layers, layerwise
 
     def save_nothing(figure, path):
         path.parent.mkdir(parents=True, exist_ok=True)
         for suffix in ("png", "svg"):
             path.with_name(f"{path.name}.{suffix}").touch()
 
-    for module in (figures, layers):
+    for module in (figures, layers, layerwise):
         monkeypatch.setattr(module, "save", save_nothing)
     monkeypatch.setattr(figures, "confusion_matrix", lambda *_: None)
     monkeypatch.setattr(figures, "predicted_values", lambda *_: None)
     monkeypatch.setattr(figures, "training_curves", lambda *_: None)
-    for name in ("layer_weights", "layer_scores", "layer_relevance"):
+    for name in ("layer_weights", "layer_scores"):
         monkeypatch.setattr(layers, name, lambda *_, **__: None)
+    monkeypatch.setattr(layerwise, "layer_relevance", lambda *_, **__: None)

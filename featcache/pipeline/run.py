@@ -26,7 +26,8 @@ from featcache.published import PublishedResult
 from featcache.report.compared import ComparedRow, write_compared
 from featcache.report.ensemble import ensemble, notes
 from featcache.report.gains import draw_gains
-from featcache.report.layers import draw_layer_relevance, draw_layer_weights
+from featcache.report.layers import draw_layer_weights
+from featcache.report.layerwise import draw_layer_relevance
 from featcache.report.terminal import comparison_csv
 from featcache.training.fit import fit_all, plan_runs
 from featcache.training.layerwise import relevance_of

@@ -9,11 +9,10 @@ import pandas as pd
 from featcache.errors import StoreError
 from featcache.files import replace_file
 from featcache.report.figures import save
-from featcache.report.layer_figures import layer_relevance, layer_scores, layer_weight_summary, layer_weights
+from featcache.report.layer_figures import layer_scores, layer_weight_summary, layer_weights
 
 if TYPE_CHECKING:
     from featcache.cache.reader import FeatureStore
-    from featcache.training.layerwise import LayerRelevance
 
 SCORES = {"uar": "UAR (%)", "ccc": "CCC"}
 
@@ -34,7 +33,7 @@ def draw_layer_weights(runs: Mapping[str, pd.DataFrame], path: Path) -> pd.DataF
     groups: dict[str, pd.DataFrame] = {}
     for label, rows in runs.items():
         several = rows["features"].nunique() > 1
-        for features, part in _numbered(label, rows).groupby("features"):
+        for features, part in numbered(label, rows).groupby("features"):
             groups[f"{label}: {features}" if several else label] = part
     save(layer_weights(groups), path)
     summaries = [layer_weight_summary(rows).assign(run=label) for label, rows in groups.items()]
@@ -88,45 +87,17 @@ def layer_score_summary(scores: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns).reset_index()
 
 
-def draw_layer_relevance(found: "LayerRelevance", path: Path) -> pd.DataFrame:
-    """Draw for each target the layer weights that were learned for it alone, and below them how well each layer does.
-
-    Args:
-        found: Runs and probes.
-        path: Where to write, without suffix: ``.png``, ``.svg`` and ``.csv`` are added.
-
-    Returns:
-        The table that was drawn: store, target, layer, weight, weight_std (ddof = 0 over seeds), num_seeds, and ``uar``
-        (in percent) or ``ccc``, its ``_std`` (ddof = 1 over folds), num_folds, run.
-
-    Raises:
-        StoreError: as :func:`draw_layer_weights`.
-    """
-    score, title = found.score, ", ".join(map(store_label, found.stores))
-    numbered = found.probes[found.probes["layer"].str.isdigit()].astype({"layer": int})
-    probed = dict(list(layer_score_summary(numbered).groupby("target", sort=False)))
-    learned = {name: layer_weight_summary(_numbered(name, run.layer_weights())) for name, run in found.runs.items()}
-    alone = {name: probed[name] for name in learned}
-    save(layer_relevance(learned, alone, title=title, chance=found.chance, ylabel=SCORES[score]), path)
-    tables = []
-    for name, run in found.runs.items():
-        weights = learned[name].rename(columns={"mean": "weight", "std": "weight_std"})
-        scores = alone[name].rename(columns={"mean": score, "std": f"{score}_std"}).drop(columns="target")
-        tables.append(weights.merge(scores, on="layer").assign(run=run.name))
-        tables[-1].insert(0, "target", name)
-    summary = pd.concat(tables, ignore_index=True)
-    summary.insert(0, "store", title)
-    replace_file(path.with_name(f"{path.name}.csv"), summary.to_csv(index=False).encode())
-    return summary
-
-
 def store_label(store: "FeatureStore") -> str:
     """What figures and tables call a store; an untrained model is called so."""
     return f"{store.name} (untrained)" if store.metadata.get("weights") == "random" else store.name
 
 
-def _numbered(label: str, weights: pd.DataFrame) -> pd.DataFrame:
-    """The same weights with layers as numbers."""
+def numbered(label: str, weights: pd.DataFrame) -> pd.DataFrame:
+    """The same weights with layers as numbers.
+
+    Raises:
+        StoreError: there are none, or a layer has no number.
+    """
     if weights.empty:
         raise StoreError(f"{label} learned no layer weights: it was fitted on a single layer; fit with --layers all")
     named = sorted({layer for layer in weights["layer"] if not layer.isdigit()})

@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 
 from featcache.errors import StoreError
-from featcache.report import layers
-from featcache.report.layers import draw_layer_relevance, draw_layer_scores, draw_layer_weights
+from featcache.report import layers, layerwise
+from featcache.report.layers import draw_layer_scores, draw_layer_weights
+from featcache.report.layerwise import draw_layer_relevance
 from featcache.training.layerwise import LayerRelevance
 
 
@@ -83,7 +84,8 @@ def probes_of(targets, layers, num_folds=3):
 def drawn(monkeypatch):
     """The figures that were saved."""
     found = []
-    monkeypatch.setattr(layers, "save", lambda figure, path: found.append(figure))
+    for module in (layers, layerwise):
+        monkeypatch.setattr(module, "save", lambda figure, path: found.append(figure))
     return found
 
 
