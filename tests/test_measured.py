@@ -18,20 +18,26 @@ def home(request, tmp_path):
     if not (CORPORA / request.param).is_dir():
         pytest.skip(f"FEATCACHE_TEST_CORPORA names no folder with {request.param}")
     write_measured(CORPORA / request.param, tmp_path / "corpora" / "measured")
+    featcache.extract(model="egemaps-functionals", home=tmp_path)
     featcache.extract(model="distilhubert", weights="random", pool=True, home=tmp_path)
-    featcache.extract(model="egemaps", name="frames", home=tmp_path)
     return tmp_path
 
 
 @pytest.mark.corpora
 def test_loudness_pitch_and_rate_are_told_from_egemaps(home, quick_reports):
-    common = {"target": TARGET, "task": "regression", "protocol": "loso", "home": home}
-    pooled = featcache.fit(head="svm", pooling="mean", norm="global", features="frames", **common).metrics
-    assert min(pooled["ccc_loudness"]["mean"], pooled["ccc_pitch"]["mean"]) > ENOUGH
-    training = {"learning_rate": 1e-3, "patience": 12}
-    frames = featcache.fit(head="lstm", norm="speaker", features="frames", seeds=[123], training=training, **common)
-    assert frames.metrics["ccc"]["mean"] > ENOUGH
-    control = featcache.fit(head="svm", layers="last", norm="global", features="distilhubert", **common).metrics
-    for name, metrics in {"svm": pooled, "lstm": frames.metrics, "untrained": control}.items():
-        print(name, {f"ccc_{label}": round(metrics[f"ccc_{label}"]["mean"], 3) for label in MEASURES})
-    assert control["ccc"]["mean"] < pooled["ccc"]["mean"]
+    settings = {
+        "functionals": {"features": "egemaps-functionals"},  # which the three are among
+        "frames": {"features": "egemaps", "pooling": "mean"},
+        "untrained": {"features": "distilhubert", "layers": "last"},
+    }
+    scores = {}
+    for name, options in settings.items():
+        run = featcache.fit(
+            head="svm", norm="global", target=TARGET, task="regression", protocol="loso", home=home, **options
+        )
+        scores[name] = [run.metrics[f"ccc_{label}"]["mean"] for label in MEASURES]
+    print(scores)  # for who runs this to write down
+    # one of the two for each: a mean of frames forgets the order that a rate is in, and of four speakers' functionals
+    # a machine of 88 dimensions takes too many for the pitch
+    assert all(max(pair) > ENOUGH for pair in zip(scores["functionals"], scores["frames"], strict=True))
+    assert sum(scores["untrained"]) < sum(scores["functionals"])
