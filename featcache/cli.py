@@ -62,7 +62,7 @@ Corpus = Annotated[str | None, typer.Option(help="Name of the corpus, where ther
 def main() -> None:
     """Run the command line; a user's mistake is told in one line and exits with 1."""
     try:
-        app()
+        app(prog_name="featcache")
     except FeatcacheError as error:
         typer.echo(f"error: {' '.join(str(error).split())}", err=True)
         sys.exit(1)
