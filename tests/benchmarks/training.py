@@ -1,5 +1,6 @@
 """Training against plain loops that a competent user would write, and against what the machine could do at best."""
 
+import gc
 import os
 import time
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from torch import nn
 import featcache
 from featcache.cache.reader import FeatureCache
 from featcache.heads import create_head
+from featcache.machine import give_back
 from featcache.normalise import fit_normaliser
 from featcache.protocols import Fold, default_protocol, make_folds
 from featcache.threads import available_cores
@@ -58,6 +60,8 @@ class Task:
         """Normalised by speaker and not yet loaded, in the dtype that a fit would choose."""
         features = [Features(self.cache[name], layers="all", max_frames=None) for name in self.stores]
         manifest = self.cache.manifest
+        gc.collect()
+        give_back()  # what earlier cases freed would count against the dtype
         values, steps = num_values(features, manifest.utterance_ids), len(manifest) * steps_of(features)
         copy = plan_working_copy(Memory.parse(memory), values, num_steps=steps, overhead=0)
         normalisers = [fit_normaliser(f.store, "speaker", manifest, self.fold.train) for f in features]
