@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featcache.errors import PredictionsError, listed
+from featcache.errors import PredictionsError, listed, unknown_name
 from featcache.evaluate.intervals import bootstrap
 from featcache.evaluate.permutation import SAME, holm, swap_test
 from featcache.evaluate.predictions import Predictions
@@ -74,7 +74,7 @@ class Comparison:
     num_pairs: int
 
 
-def compare(runs: Mapping[str, Predictions]) -> list[Comparison]:
+def compare(runs: Mapping[str, Predictions], *, score: str | None = None) -> list[Comparison]:
     """Compare every pair of runs: UAR and WA of classifications, CCC of regressions and of each of their dimensions.
 
     The p values come from permutation tests (scipy.stats.permutation_test): under the hypothesis that both runs are
@@ -84,9 +84,11 @@ def compare(runs: Mapping[str, Predictions]) -> list[Comparison]:
 
     Args:
         runs: Name → predictions, at least two.
+        score: Compare this one alone.
 
     Raises:
-        PredictionsError: fewer than two runs, or runs that did not test the same utterances with the same targets.
+        PredictionsError: fewer than two runs, runs that did not test the same utterances with the same targets, or
+            another score than theirs.
 
     Source: Holm 1979, A simple sequentially rejective multiple test procedure; Cohen's d_z: Lakens 2013.
     """
@@ -97,8 +99,12 @@ def compare(runs: Mapping[str, Predictions]) -> list[Comparison]:
     dimensions = next(iter(runs.values())).dimensions
     of_dimensions = [f"ccc_{name}" for name in dimensions] if len(dimensions) > 1 else []
     scores = ("ccc", *of_dimensions) if dimensions else ("uar", "wa")
+    if score is not None:
+        if score not in scores:
+            raise PredictionsError(unknown_name("score of these runs", score, scores))
+        scores = (score,)
     pairs = list(itertools.combinations(sums, 2))
-    rows = [[_paired(score, pair, *(sums[name] for name in pair)) for pair in pairs] for score in scores]
+    rows = [[_paired(one, pair, *(sums[name] for name in pair)) for pair in pairs] for one in scores]
     return [Comparison(**row) for of_score in map(_corrected, rows) for row in of_score]
 
 

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from featcache.errors import PredictionsError, unknown_name
-from featcache.evaluate.compare import Comparison, compare, score_name
+from featcache.evaluate.compare import compare, score_name
 from featcache.evaluate.predictions import Predictions
 from featcache.files import replace_file
 from featcache.report.figures import relative_gains, save
@@ -29,7 +28,7 @@ def draw_gains(pairs: Mapping[str, tuple[Predictions, Predictions]], metric: str
     """
     rows = []
     for title, (first, second) in pairs.items():
-        found = _of_metric(compare({f"{title}, gaining": first, title: second}), metric)
+        [found] = compare({f"{title}, gaining": first, title: second}, score=metric)
         low, high = found.gain_ci95 or (None, None)
         rows.append([title, found.first_mean, found.second_mean, found.gain, low, high, found.unit, found.count])
     columns = ["title", "first", "second", "gain", "low", "high", "unit", "count"]
@@ -37,10 +36,3 @@ def draw_gains(pairs: Mapping[str, tuple[Predictions, Predictions]], metric: str
     save(relative_gains(table, metric=score_name(metric)), path)
     replace_file(path.with_name(f"{path.name}.csv"), table.to_csv(index=False).encode())
     return table
-
-
-def _of_metric(found: list[Comparison], metric: str) -> Comparison:
-    for comparison in found:
-        if comparison.score == metric:
-            return comparison
-    raise PredictionsError(unknown_name("score of these runs", metric, [comparison.score for comparison in found]))
