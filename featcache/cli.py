@@ -244,10 +244,7 @@ def extract(
     if dry_run:
         return
     typer.echo(summarise_report(report))
-    if report.interrupted:
-        raise typer.Exit(INTERRUPTED)
-    if report.failures:
-        raise typer.Exit(FINISHED_WITH_FAILURES)
+    _end(report.interrupted, len(report.failures))
 
 
 @app.command(epilog="Example: featcache transcribe --model whisper-tiny --data path/to/meld")
@@ -300,10 +297,7 @@ def transcribe(
     if dry_run:
         return
     typer.echo(summarise(report))
-    if report.interrupted:
-        raise typer.Exit(INTERRUPTED)
-    if report.failures:
-        raise typer.Exit(FINISHED_WITH_FAILURES)
+    _end(report.interrupted, len(report.failures))
 
 
 @app.command(epilog="Example: featcache info data/cache/emodb/wav2vec2-base")
@@ -493,10 +487,7 @@ def run(
         device=device,
         dry_run=dry_run,
     )
-    if outcome.interrupted:
-        raise typer.Exit(INTERRUPTED)
-    if outcome.num_failures:
-        raise typer.Exit(FINISHED_WITH_FAILURES)
+    _end(outcome.interrupted, outcome.num_failures)
 
 
 @app.command(epilog="Example: featcache layers --per-target --target arousal,valence")
@@ -629,6 +620,14 @@ def ensemble(
     finished = run(runs=runs, sizes=_sizes(size), votes=vote.split(","), name=name, overwrite=overwrite)
     print_ensemble(finished)
     typer.echo(f"\n{finished.path}")
+
+
+def _end(interrupted: bool, num_failures: int) -> None:
+    """End with the code of what came to less than was asked for."""
+    if interrupted:
+        raise typer.Exit(INTERRUPTED)
+    if num_failures:
+        raise typer.Exit(FINISHED_WITH_FAILURES)
 
 
 def _sizes(text: str | None) -> list[int] | None:
