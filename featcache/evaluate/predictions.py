@@ -86,7 +86,7 @@ def read_predictions(
     # a column that merely bears the name of one that is called otherwise here must not be taken for it
     table = table.drop(columns=[role for role in columns if role in table and role not in names]).rename(columns=names)
     try:
-        _require(table, ("utterance_id", *(_columns_of(dimensions) if regression else COLUMNS[-2:])), there)
+        _require(table, ("utterance_id", *(columns_of(dimensions) if regression else COLUMNS[-2:])), there)
         table = table.assign(
             seed=_whole_numbers(table["seed"]) if "seed" in table else 0,
             fold=_whole_numbers(table["fold"]) if "fold" in table else 1,
@@ -126,7 +126,7 @@ def checked(
         PredictionsError: no rows, missing columns or values, unknown labels, an utterance twice in one seed and fold
             or with two targets, seeds that test different utterances.
     """
-    _require(table, COLUMNS if dimensions is None else (*KEYS, *_columns_of(dimensions)), table.columns)
+    _require(table, COLUMNS if dimensions is None else (*KEYS, *columns_of(dimensions)), table.columns)
     if table.empty:
         raise PredictionsError("there are no predictions to score; expected a row per tested utterance")
     table = table.assign(
@@ -134,8 +134,8 @@ def checked(
         speaker_id=table["speaker_id"].astype(object).where(table["speaker_id"].notna(), "").astype(str),
     )
     if dimensions is not None:
-        table = table.assign(**{column: _numbers(table[column]) for column in _columns_of(dimensions)})
-        _check_rows(table, _columns_of(dimensions)[::2])
+        table = table.assign(**{column: _numbers(table[column]) for column in columns_of(dimensions)})
+        _check_rows(table, columns_of(dimensions)[::2])
         return Predictions(table=table, dimensions=tuple(dimensions))
     table = table.assign(**{column: _texts(table[column]) for column in ("target", "prediction")})
     labels = sorted({*table["target"], *table["prediction"]})
@@ -229,5 +229,6 @@ def _dimensions(table: "pd.DataFrame") -> tuple[str, ...]:
     return tuple(name for name in names if f"prediction_{name}" in table)
 
 
-def _columns_of(dimensions: Sequence[str]) -> list[str]:
+def columns_of(dimensions: Sequence[str]) -> list[str]:
+    """The columns in which a regression of these dimensions tells its targets and predictions."""
     return [f"{kind}_{name}" for name in dimensions for kind in ("target", "prediction")]

@@ -12,7 +12,7 @@ from torch import Tensor
 from featcache.evaluate.metrics import uar
 from featcache.protocols import Fold
 from featcache.training.losses import ccc
-from featcache.training.train import Epoch, Target
+from featcache.training.train import Epoch, Value
 from featcache.training.windows import Window
 
 COSTS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -35,7 +35,7 @@ class SVMTraining(ABC):
     """
 
     def __init__(
-        self, seed: int, fold: Fold, targets: Mapping[str, Target], num_outputs: int, layers: Sequence[slice]
+        self, seed: int, fold: Fold, targets: Mapping[str, Value], num_outputs: int, layers: Sequence[slice]
     ) -> None:
         self.seed = seed
         self.fold = fold

@@ -11,10 +11,12 @@ import numpy as np
 from featcache.corpora import Corpus
 from featcache.errors import ManifestError, ProtocolError, listed, unknown_name
 from featcache.evaluate.metrics import summarise
+from featcache.evaluate.predictions import columns_of
 from featcache.evaluate.regression import summarise_regression
 from featcache.manifest import Manifest, Utterance
 from featcache.protocols import Fold
 from featcache.training import losses
+from featcache.training.train import Value
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,8 +26,6 @@ REST = "rest"
 # More are numbers that nobody called so.
 MOST_NUMBERS_AS_CLASSES = 20
 OWN_RANGE_NOTE = "Labels were scaled to [0, 1] by the lowest and the highest that there are: {}."
-
-Value = int | list[float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,7 +230,7 @@ class Dimensions(Target):
         return [(float(utterance.labels[name]) - low) / (high - low) for name, (low, high) in self.ranges.items()]
 
     def columns(self) -> list[str]:
-        return [f"{kind}_{name}" for name in self.ranges for kind in ("target", "prediction")]
+        return columns_of(list(self.ranges))
 
     def cells(self, utterance: Utterance, prediction: Sequence[float]) -> list[Any]:
         cells = []

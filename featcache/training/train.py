@@ -23,7 +23,7 @@ from featcache.threads import one_thread_each
 from featcache.training.losses import CLASSIFICATION, Objective
 from featcache.training.windows import Source, Window
 
-Target = int | Sequence[float]
+Value = int | Sequence[float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +108,7 @@ class Training:
         head: Head,
         seed: int,
         fold: Fold,
-        targets: Mapping[str, Target],
+        targets: Mapping[str, Value],
         config: TrainingConfig,
         *,
         layers: Sequence[slice] | None = None,
