@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from featcache.extraction.report import format_bytes
@@ -14,15 +13,14 @@ from featcache.pipeline.rows import Row
 from featcache.pipeline.stores import Store
 from featcache.pipeline.transcripts import Transcripts
 from featcache.report.compared import ComparedRow, compared_table, numbered_notes
+from featcache.report.tables import plain_table
 from featcache.training.fit import plan_runs
 from featcache.training.setup import SVM, resolve_folds, selected
 
 
 def print_pipelines() -> None:
     """The pipelines that come with featcache."""
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for column in ("Pipeline", "Corpus", "What"):
-        table.add_column(column, overflow="fold")
+    table = plain_table("Pipeline", "Corpus", "What")
     for name, path in shipped_pipelines().items():
         pipeline = read_pipeline(path)
         table.add_row(name, ", ".join(pipeline.corpus) or "any", Text(pipeline.title))
@@ -51,17 +49,13 @@ def print_plan(
     """Which transcripts, stores and runs are there, and what it takes to make the others."""
     print_line(f"{title}\n{place.name}: {len(place.manifest.limited(limit))} of {len(place.manifest)} utterances\n")
     if transcripts:
-        table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-        for column in ("Transcripts", "Model", "To do"):
-            table.add_column(column, overflow="fold")
+        table = plain_table("Transcripts", "Model", "To do")
         for one in transcripts:
             todo = f"{one.missing} utterances to transcribe" if one.missing else "there"
             table.add_row(Text(one.name), Text(one.spec.model), todo)
         Console().print(table)
         Console().print()
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for column in ("Store", "Model", "To do"):
-        table.add_column(column, overflow="fold")
+    table = plain_table("Store", "Model", "To do")
     total = 0
     for store in stores:
         size = store.planned_bytes() if store.missing else 0
@@ -73,9 +67,7 @@ def print_plan(
         table.add_row(Text(store.name), Text(store.spec.encoder), told)
     Console().print(table)
     missing = {store.name for store in stores if store.missing}
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for column in ("Run", "Title", "To do"):
-        table.add_column(column, overflow="fold")
+    table = plain_table("Run", "Title", "To do")
     trainings = 0
     for row in rows:
         number = _num_trainings(place, row, ready=missing.isdisjoint(row.request.features))
