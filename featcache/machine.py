@@ -1,22 +1,33 @@
-"""What memory this process may have, and giving back what it no longer needs."""
+"""How much memory this process may use, how much it uses, and returning what it no longer needs; on any system."""
 
 import ctypes
-import os
+import sys
 from pathlib import Path
 
 
 def available_memory() -> float:
-    """What this process may take, in bytes: the machine's, or less where a container or a job scheduler says so."""
-    physical = float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    """Return the bytes this process may use: the machine's memory, or less where a container limits it."""
+    import psutil
+
+    physical = float(psutil.virtual_memory().total)
     try:
-        limit = float(Path("/sys/fs/cgroup/memory.max").read_text())
+        limit = float(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii"))
     except (OSError, ValueError):  # no cgroups, or "max"
         return physical
     return min(physical, limit)
 
 
+def used_memory() -> float:
+    """Return the bytes of memory this process uses now (its resident set)."""
+    import psutil
+
+    return float(psutil.Process().memory_info().rss)
+
+
 def give_back() -> None:
-    """Return freed memory to the system; glibc would keep it, and it would count as taken."""
+    """Return freed memory to the system. Only glibc keeps it, and it would count as used."""
+    if not sys.platform.startswith("linux"):
+        return
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim:
         trim(0)

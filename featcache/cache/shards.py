@@ -74,7 +74,7 @@ class Shard:
 
     def expect(self, layers: Sequence[int], first_frame: int, last_frame: int) -> None:
         """Have the system read frames ahead, which lie in a stretch of their own for each layer."""
-        if self.features is None or not hasattr(mmap, "MADV_WILLNEED"):
+        if self.features is None or not hasattr(self._map, "madvise"):  # Windows
             return
         for position in layers:
             layer = self.features[position, first_frame:last_frame]
@@ -84,7 +84,7 @@ class Shard:
 
     def forget(self) -> None:
         """Let go of what has been read; it is read again where it is used again."""
-        if hasattr(mmap, "MADV_DONTNEED"):
+        if hasattr(self._map, "madvise"):
             self._map.madvise(mmap.MADV_DONTNEED)
 
     def _check_shapes(self) -> None:

@@ -1,18 +1,14 @@
 """``--memory`` × what there is → the dtype of a working copy of the features, and how much of it is held at a time."""
 
 import math
-import os
 import re
-import resource
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 from featcache.errors import ModelError
 from featcache.heads.packed import packed_bytes
-from featcache.machine import available_memory
+from featcache.machine import available_memory, used_memory
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "int8": torch.int8}
 # Of the memory that this process may have, what it takes without being told.
@@ -139,10 +135,4 @@ def _name(dtype: torch.dtype) -> str:
 
 def _resident() -> float:
     """What this process takes before features are read, with what it will load later."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        taken = pages * os.sysconf("SC_PAGE_SIZE")
-    except OSError:  # not Linux
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        taken = peak if sys.platform == "darwin" else peak * 1024
-    return float(taken + LIBRARIES)
+    return used_memory() + LIBRARIES

@@ -172,9 +172,9 @@ def test_memory_that_was_freed_does_not_count_any_more():
 
 def test_a_container_that_allows_less_is_heeded(monkeypatch):
     whole = available_memory()
-    monkeypatch.setattr(machine_memory.Path, "read_text", lambda path: "1000000\n")
+    monkeypatch.setattr(machine_memory.Path, "read_text", lambda _path, **_: "1000000\n")
     assert available_memory() == 1_000_000
-    monkeypatch.setattr(machine_memory.Path, "read_text", lambda path: "max\n")
+    monkeypatch.setattr(machine_memory.Path, "read_text", lambda _path, **_: "max\n")
     assert available_memory() >= whole
 
 
