@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import shutil
 import signal as signals
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -535,6 +536,32 @@ def test_strict_stops_at_the_first_failure_and_keeps_what_was_before(corpus, mad
     store = store_of(corpus)
     check(store, corpus, made_up, ALL[:2])
     assert not store.complete
+
+
+def test_strict_keeps_what_was_finished_before_the_failure_whatever_its_place(corpus, made_up, monkeypatch):
+    write_audio(corpus / "u2.wav", np.full(RATE, TOO_LONG))
+    later, compute = threading.Event(), made_up.compute
+
+    def computed(signal):
+        if len(signal.samples) == int(0.9 * RATE):  # u3
+            later.set()
+        return compute(signal)
+
+    def extract(signals):
+        if np.all(signals[0].samples == TOO_LONG):
+            assert later.wait(60)
+        return MadeUpExtractor.extract(made_up, signals)
+
+    monkeypatch.setattr(made_up, "compute", computed)
+    monkeypatch.setattr(made_up, "extract", extract)
+    with pytest.raises(AudioError, match=r"^utterance 'u2': too long for this model \(stopped by --strict\)$"):
+        run(strict=True, workers=2)
+    assert {"u0", "u1", "u3"} <= set(store_of(corpus))
+    assert len(made_up.done) == len(store_of(corpus))
+    write_audio(corpus / "u2.wav", np.full(RATE, 0.7))
+    run(strict=True, workers=2)
+    assert len(made_up.done) == 7
+    assert store_of(corpus).complete
 
 
 def test_a_store_in_use_is_refused(corpus, made_up):

@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
@@ -84,22 +84,27 @@ class Run:
                     pending.popleft()
                     done += outcomes
                     advance(sum(outcome.item.length for outcome in outcomes))
+                    if self._stops(outcomes):
+                        done += self._finish_begun(pending)
+                        pending.clear()
                     if last_of_group or self._stops(outcomes):
                         self._write(done)
                         done = []
             except KeyboardInterrupt:
                 log.warning("stopping: what is under way is finished and written first, except long utterances")
-                self._stopping.set()
-                for future, _ in pending:
-                    if not future.cancel():
-                        done += future.result()
-                self._write(done)
+                self._write(done + self._finish_begun(pending))
                 return True
             except BaseException:
                 self._stopping.set()
                 for future, _ in pending:
                     future.cancel()
                 raise
+
+    def _finish_begun(self, pending: Iterable[tuple[Future[list[Outcome]], bool]]) -> list[Outcome]:
+        """Begin nothing new; return the outcomes of what the workers have begun or finished."""
+        self._stopping.set()
+        begun = [future for future, _ in pending if not future.cancel()]
+        return [outcome for future in begun for outcome in future.result()]
 
     def as_one_group(self) -> None:
         """Compute the whole plan in the calling thread, and write it as one shard of each store."""
@@ -122,6 +127,14 @@ class Run:
                 yield batch, number == len(batches)
 
     def _process(self, items: Sequence[Item]) -> list[Outcome]:
+        if self._stopping.is_set():
+            return []
+        outcomes = self._computed(items)
+        if self._stops(outcomes):
+            self._stopping.set()  # now, so that nothing is begun after a failure
+        return outcomes
+
+    def _computed(self, items: Sequence[Item]) -> list[Outcome]:
         outcomes = [Outcome(item=item) for item in items]
         found = {}
         for outcome in outcomes:

@@ -95,12 +95,13 @@ class Run:
                     for future in wait(pending, return_when=FIRST_COMPLETED).done:
                         self._keep(pending[future], future.result())
                         advance(pending.pop(future).seconds)
+                    if self._strict and self._reasons:
+                        self._finish_begun(pending)
+                        first = self.failures[0]
+                        raise AudioError(f"utterance {first.utterance_id!r}: {first.reason} (stopped by --strict)")
             except KeyboardInterrupt:
                 log.warning("stopping: what is under way is finished and written first, except long utterances")
-                self._stopping.set()
-                for future, item in pending.items():
-                    if not future.cancel():
-                        self._keep(item, future.result())
+                self._finish_begun(pending)
                 return True
             except BaseException:
                 self._stopping.set()
@@ -108,14 +109,26 @@ class Run:
                     future.cancel()
                 raise
 
+    def _finish_begun(self, pending: dict[Future[Entry | Failure | None], Item]) -> None:
+        """Begin nothing new, and keep the utterances that the workers have begun."""
+        self._stopping.set()
+        for future, item in pending.items():
+            if not future.cancel():
+                self._keep(item, future.result())
+        pending.clear()
+
     def _transcribe(self, utterance: Utterance) -> Entry | Failure | None:
         """What became of an utterance; nothing where it was given up."""
+        if self._stopping.is_set():
+            return None
         try:
             recording = audio.read(self._root, utterance, checksum=self._checksum)
             text = self._transcriber.transcribe(recording.signal(sampling_rate=SAMPLING_RATE), self._stopping)
         except StoppedError:
             return None
         except AudioError as error:
+            if self._strict:
+                self._stopping.set()  # now, so that which utterances are begun after it does not depend on timing
             return Failure(
                 store=self._name, utterance_id=utterance.utterance_id, path=utterance.path, reason=str(error)
             )
@@ -133,5 +146,3 @@ class Run:
             self.done.append(item)
         elif result is not None:
             self._reasons[result.utterance_id] = result
-            if self._strict:
-                raise AudioError(f"utterance {result.utterance_id!r}: {result.reason} (stopped by --strict)")

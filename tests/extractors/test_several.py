@@ -12,7 +12,7 @@ from featcache.extractors import create_extractor
 from featcache.extractors.several import AT_ONCE, SeveralDevices
 
 # What a test waits for threads to meet; reached only when it fails.
-PATIENCE = 30
+PATIENCE = 300
 
 
 class Meeting:

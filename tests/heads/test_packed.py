@@ -84,7 +84,7 @@ def test_threads_do_not_share_their_room() -> None:
 
     def unpack(value: int) -> bool:
         found = of_size(50, value, torch.float16).unpack()
-        together.wait(timeout=30)  # all have written
+        together.wait(timeout=300)  # all have written
         return bool((found == value).all())
 
     with ThreadPoolExecutor(4) as pool:

@@ -130,9 +130,14 @@ def test_a_window_goes_before_the_next_but_one_is_read(monkeypatch):
     source = source_of(Pretended([3] * 60), 24 * ONE_FRAME)
     made, left, read = [], [], source._read
 
+    def held():
+        return sum(reference() is not None for reference in made)
+
     def watched(ids):
-        time.sleep(0.1)  # whoever trains takes the next window meanwhile, and lets go of the last
-        left.append(sum(reference() is not None for reference in made))
+        end = time.monotonic() + 60
+        while held() > 1 and time.monotonic() < end:  # until whoever trains has taken the next window
+            time.sleep(0.001)
+        left.append(held())
         window = read(ids)
         made.append(weakref.ref(window))
         return window

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import filelock
@@ -209,13 +210,15 @@ import sys, time
 import featcache
 from featcache.transcription.whisper import Transcriber
 
-real = Transcriber.transcribe
+real, begun = Transcriber.transcribe, []
 
-def slowly(self, signal, stopping=None):
-    time.sleep(0.2)
+def held(self, signal, stopping=None):
+    begun.append(signal)
+    while len(begun) > 3:  # until it is killed
+        time.sleep(0.01)
     return real(self, signal, stopping)
 
-Transcriber.transcribe = slowly
+Transcriber.transcribe = held
 featcache.transcribe(model=sys.argv[1], data=sys.argv[2], workers=1)
 """
 
@@ -235,7 +238,7 @@ def test_kill_9_costs_what_is_under_way_alone(transcribe, corpus, cache, tiny_wh
         child.wait()
     assert child.returncode == -signal.SIGKILL  # it was killed, and had not ended before
     done = journal.read_bytes().count(b"\n") - 1
-    assert 3 <= done < 8
+    assert done == 3
     with pytest.raises(StoreError, match="unfinished"):
         read_transcripts(cache, NAME)
     assert transcribe().num_transcribed == 8 - done
@@ -381,6 +384,30 @@ def test_strict_stops_at_the_first_failure_and_keeps_what_was_before(transcribe,
     assert not is_finished(cache, NAME)
     journal = (cache / "transcripts" / NAME / "journal.jsonl").read_text().splitlines()
     assert [json.loads(line)["utterance_id"] for line in journal[1:]] == ["a", "b", "c"]
+
+
+def test_strict_keeps_an_earlier_transcript_that_is_just_being_finished(transcribe, corpus, cache, monkeypatch):
+    (corpus / "d.wav").write_bytes(b"no audio")
+    failed, real, read = threading.Event(), Transcriber.transcribe, audio.read
+
+    def transcribed(self, signal, stopping=None):
+        if len(signal.samples) == 11200:  # c
+            assert failed.wait(60)
+        return real(self, signal, stopping)
+
+    def decoded(root, utterance, **options):
+        try:
+            return read(root, utterance, **options)
+        except AudioError:
+            failed.set()
+            raise
+
+    monkeypatch.setattr(Transcriber, "transcribe", transcribed)
+    monkeypatch.setattr(audio, "read", decoded)
+    with pytest.raises(AudioError, match=r"utterance 'd': .* \(stopped by --strict\)"):
+        transcribe(strict=True, workers=2)
+    journal = (cache / "transcripts" / NAME / "journal.jsonl").read_text().splitlines()
+    assert {json.loads(line)["utterance_id"] for line in journal[1:]} >= {"a", "b", "c"}
 
 
 def test_no_utterance_at_all(transcribe, corpus, cache):
