@@ -20,16 +20,17 @@ READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 _FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS)
 _IN_THE_WAY = (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ELOOP)
+_REST = "and the same command does the rest"
 _ADVICE = {
     **dict.fromkeys(READ_ONLY, "allow it there, or move the data folder and name it in FEATCACHE_HOME"),
-    **dict.fromkeys(_FULL, "make room, and run the same command again"),
+    **dict.fromkeys(_FULL, f"make room, {_REST}"),
     **dict.fromkeys(_IN_THE_WAY, "rename or remove what has this name"),
-    errno.EFBIG: "raise the limit on the size of files ('ulimit -f unlimited'), or choose another file system",
-    errno.EMFILE: "raise the limit on open files ('ulimit -n 4096')",
-    errno.ENFILE: "close other programs",
+    errno.EFBIG: f"raise the limit on the size of files ('ulimit -f unlimited'), {_REST}",
+    errno.EMFILE: f"raise the limit on open files ('ulimit -n 4096'), {_REST}",
+    errno.ENFILE: f"close other programs, {_REST}",
     errno.ENAMETOOLONG: "choose a shorter name",
-    errno.EIO: "check the disk, and run the same command again",
-    getattr(errno, "ESTALE", errno.EIO): "mount the network disk again, and run the same command again",
+    errno.EIO: f"check the disk, {_REST}",
+    getattr(errno, "ESTALE", errno.EIO): f"mount the network disk again, {_REST}",
     **dict.fromkeys(_NO_LOCKS, "move the data folder to a file system with locks, and name it in FEATCACHE_HOME"),
 }
 
@@ -82,7 +83,7 @@ def refused(path: str | os.PathLike[str], error: OSError, what: str, kept: str =
         other = next((p for p in (Path(path), *Path(path).parents) if p.exists() or p.is_symlink()), Path(path))
         kind = "a link" if other.is_symlink() else "a folder" if other.is_dir() else "a file"
         reason = f"{other} is {kind}"
-    advice = _ADVICE.get(error.errno or 0, "run the same command again")
+    advice = _ADVICE.get(error.errno or 0, f"check the disk, {_REST}")
     return DiskError(f"{path} could not be {what} ({reason}); {kept + ': ' if kept else ''}{advice}")
 
 

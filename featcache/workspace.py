@@ -41,7 +41,7 @@ def check_name(kind: str, name: str, folder: Path | None = None, *, option: str 
         reason = _unusual(kind, name)
     if reason is None:
         return name
-    raise StoreError(f"{_shown(name)} cannot be the name of a {kind}: {reason}; choose another with {option}")
+    raise StoreError(f"{kind} name {_shown(name)}: {reason}; choose another with {option}")
 
 
 def _shown(name: str) -> str:

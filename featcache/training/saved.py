@@ -15,6 +15,10 @@ _CONFIG = {
     **dict.fromkeys(("features", "select", "training", "label_ranges"), (dict,)),
     **dict.fromkeys(("seeds", "untrained", "classes", "candidates", "sizes", "votes", "members", "folds"), (list,)),
 }
+_ITEMS = {
+    **dict.fromkeys(("untrained", "classes", "candidates", "votes", "members", "dimensions"), str),
+    **dict.fromkeys(("seeds", "sizes"), int),
+}
 _METRICS = {
     **dict.fromkeys(("uar", "wa", "macro_f1", "ccc", "pearson", "rmse", "scaled_rmse"), (dict,)),
     **dict.fromkeys(("bootstrap", "recall", "confusion"), (dict,)),
@@ -34,16 +38,25 @@ _PARTS: dict[str, Mapping[str, tuple[type, ...]]] = {
 
 
 class Saved(dict[str, Any]):
-    """What a file holds by name; a name that it lacks is an error of one line.
+    """What a file holds by name; to ask for what it lacks, or holds in another type, is an error of one line.
 
     Args:
         content: Name → value.
         path: The file.
+        types: Name → the types that its value may have.
     """
 
-    def __init__(self, content: Mapping[str, Any], path: Path) -> None:
+    def __init__(self, content: Mapping[str, Any], path: Path, types: Mapping[str, tuple[type, ...]] = _CONFIG) -> None:
         super().__init__(content)
         self._path = path
+        self._types = types
+
+    def __getitem__(self, name: str) -> Any:
+        value = super().__getitem__(name)
+        check_types({name: value}, self._types, self._path, AGAIN)
+        if name in _ITEMS:
+            _check_items(value, _ITEMS[name], self._path, name)
+        return value
 
     def __missing__(self, name: str) -> Any:
         raise damaged(self._path, f"{name} missing", AGAIN)
@@ -53,14 +66,9 @@ def read_config(path: Path) -> Saved:
     """The settings of a run.
 
     Raises:
-        StoreError: the file cannot be read, is no YAML, or holds values of other types than a fit writes.
+        StoreError: the file cannot be read, or is no YAML.
     """
-    config = read_yaml(path)
-    check_types(config, _CONFIG, path, AGAIN)
-    for name in ("untrained", "classes", "candidates", "votes", "members"):
-        _check_items(config.get(name) or [], str, path, name)
-    _check_items(config.get("seeds") or [], int, path, "seeds")
-    return Saved(config, path)
+    return Saved(read_yaml(path), path)
 
 
 def read_metrics(path: Path) -> Saved:
@@ -85,9 +93,8 @@ def read_metrics(path: Path) -> Saved:
         for key in ("per_seed", "ci95", "ci95_utterances"):
             _check_items(score.get(key) or [], int | float, path, f"{name}.{key}", *([2] if "ci95" in key else []))
     _check_items(metrics.get("confusion", {}).get("classes", []), str, path, "classes")
-    _check_items(metrics.get("dimensions", []), str, path, "dimensions")
-    parts = {name: Saved(value, path) for name, value in metrics.items() if isinstance(value, dict)}
-    return Saved({**metrics, **parts}, path)
+    parts = {name: Saved(value, path, {}) for name, value in metrics.items() if isinstance(value, dict)}
+    return Saved({**metrics, **parts}, path, _METRICS)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
