@@ -45,14 +45,24 @@ def replace_file(path: str | os.PathLike[str], content: bytes, kept: str = "") -
         temporary.write_bytes(content)
 
 
-def link_or_copy(source: Path, target: Path) -> None:
-    """Give a file that never changes a second, new name; as a copy of it where a hard link cannot be."""
+def link_or_copy(source: Path, target: Path, kept: str = "") -> None:
+    """Give a file that never changes a second, new name; as a copy of it where a hard link cannot be.
+
+    Args:
+        source: The file.
+        target: Its new name.
+        kept: As for :func:`replacing`.
+
+    Raises:
+        FileExistsError: there is a file of that name.
+        DiskError: it cannot be written.
+    """
     try:
         os.link(source, target)
     except FileExistsError:
         raise
     except OSError:  # another file system, or one without hard links
-        with replacing(target) as temporary:
+        with replacing(target, kept) as temporary:
             shutil.copyfile(source, temporary)
     else:
         _sync_folder(target.parent)

@@ -5,7 +5,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from featcache.disk import refused
+from featcache.disk import READ_ONLY, refused
 from featcache.errors import StoreError
 
 if TYPE_CHECKING:
@@ -46,5 +46,7 @@ def _acquire(path: Path, taken: str, wait: float) -> "BaseFileLock":
     except filelock.Timeout:
         raise StoreError(taken) from None
     except OSError as error:
+        if error.errno in READ_ONLY:
+            raise refused(path.parent, error, "written") from error
         raise refused(path, error, "locked") from error
     return lock

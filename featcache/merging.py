@@ -27,6 +27,7 @@ from featcache.progress import progress
 from featcache.workspace import check_name
 
 MANIFEST, CORPUS = "manifest.csv", "corpus.json"
+KEPT = "what was merged before is kept"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,8 +153,8 @@ def _take(shards: Sequence[Path], into: Path, number: int) -> None:
         # the last one first: a row that is out of date never stands without the newer one that counts
         for position in reversed(range(len(shards))):
             target = into / layout.shard_name(number + position)
-            with writing(target, "what was merged before is kept"):
-                link_or_copy(shards[position], target)
+            with writing(target, KEPT):
+                link_or_copy(shards[position], target, KEPT)
             advance(sizes[position])
 
 

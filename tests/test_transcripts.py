@@ -168,10 +168,7 @@ def test_names_of_files_are_names(name):
     ["", ".", "..", ".hidden", "../x", "a/b", "/etc/x", "a\\b", "C:x", "a\0", "a\n", " a", "a ", "a.csv", "a.json"],
 )
 def test_other_names_are_refused_wherever_they_are_given(tmp_path, name):
-    for use in (
-        partial(check_name, "transcripts"),
-        partial(read_transcripts, tmp_path),
-        partial(mark_unfinished, tmp_path),
-    ):
+    others = (partial(read_transcripts, tmp_path), partial(mark_unfinished, tmp_path))
+    for use in (partial(check_name, "transcripts"), *others):
         with pytest.raises(StoreError, match=r"transcripts name .*: .*; choose another with --name"):
             use(name)
