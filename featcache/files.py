@@ -1,45 +1,68 @@
 """Writing so that an unfinished file never looks finished: a temporary name, flushed to disk, then renamed."""
 
+import errno
 import glob
 import hashlib
 import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from featcache.disk import remove, writing
 
 
 @contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary path beside ``path``; on success it takes the place of ``path``, on failure it is removed."""
+def replacing(path: str | os.PathLike[str], kept: str = "") -> Iterator[Path]:
+    """Give a temporary path beside ``path``; on success it takes the place of ``path``, on failure it is removed.
+
+    Args:
+        path: The file.
+        kept: What the reader of an error must know beside it, such as what is safe.
+
+    Raises:
+        DiskError: the file cannot be written.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")  # unique among machines too
-    try:
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with writing(path, kept):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+            _sync_folder(path.parent)
+        finally:
+            with suppress(OSError):  # what went wrong before tells more
+                temporary.unlink(missing_ok=True)
 
 
-def replace_file(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write a whole file, or leave the one that is there as it was."""
-    with replacing(path) as temporary:
+def replace_file(path: str | os.PathLike[str], content: bytes, kept: str = "") -> None:
+    """Write a whole file, or leave the one that is there as it was; the arguments are those of :func:`replacing`."""
+    with replacing(path, kept) as temporary:
         temporary.write_bytes(content)
 
 
-def link_or_copy(source: Path, target: Path) -> None:
-    """Give a file that never changes a second, new name; as a copy of it where a hard link cannot be."""
+def link_or_copy(source: Path, target: Path, kept: str = "") -> None:
+    """Give a file that never changes a second, new name; as a copy of it where a hard link cannot be.
+
+    Args:
+        source: The file.
+        target: Its new name.
+        kept: As for :func:`replacing`.
+
+    Raises:
+        FileExistsError: there is a file of that name.
+        DiskError: it cannot be written.
+    """
     try:
         os.link(source, target)
     except FileExistsError:
         raise
     except OSError:  # another file system, or one without hard links
-        with replacing(target) as temporary:
+        with replacing(target, kept) as temporary:
             shutil.copyfile(source, temporary)
     else:
         _sync_folder(target.parent)
@@ -54,7 +77,7 @@ def remove_unfinished(folder: Path, name: str | None = None) -> None:
     """
     of_name = "*" if name is None else f"{glob.escape(name)}.{'[0-9a-f]' * 32}"
     for path in folder.glob(f".{of_name}.tmp"):
-        path.unlink()
+        remove(path)
 
 
 def sha256_of_file(path: str | os.PathLike[str]) -> str:
@@ -70,5 +93,8 @@ def _sync_folder(folder: Path) -> None:
         return
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EBADF, errno.ENOTSUP):  # some file systems sync files alone
+            raise
     finally:
         os.close(descriptor)

@@ -17,13 +17,17 @@ from featcache.cache import layout
 from featcache.cache.locks import locked
 from featcache.cache.shards import Shard, combine, read_catalogue, shard_numbers
 from featcache.cache.writer import StoreWriter, check_same_settings
+from featcache.disk import remove, writing
 from featcache.errors import StoreError, listed
+from featcache.extraction.place import describing
 from featcache.extraction.report import Failure, format_bytes, read_failures, write_failures
 from featcache.files import link_or_copy, replace_file
 from featcache.manifest import Manifest
 from featcache.progress import progress
+from featcache.workspace import check_name
 
 MANIFEST, CORPUS = "manifest.csv", "corpus.json"
+KEPT = "what was merged before is kept"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +98,8 @@ def merge(into: Path, parts: Sequence[Path]) -> Merged:
         raise StoreError(f"{into} is itself among the parts; name it once, as what they are merged into")
     sources = [_Part(part) for part in parts]
     is_cache = _is_cache(into)
+    place = into.resolve()
+    check_name("store", place.name, place.parent, option="another folder")
     with locked(into):
         everything = [*([_Part(into)] if shard_numbers(into) else []), *sources]
         first = everything[0]
@@ -109,7 +115,8 @@ def merge(into: Path, parts: Sequence[Path]) -> Merged:
             for number in source.shards_with(missing[source.folder])
         ]
         if is_cache:
-            _keep_manifest(into.parent, sources)
+            with describing(into.parent):
+                _keep_manifest(into.parent, sources)
         _take(taken, into, writer.next_number())
         return _finish(writer, everything, len(taken))
 
@@ -140,19 +147,14 @@ def _take(shards: Sequence[Path], into: Path, number: int) -> None:
     """Let the store have these shards too, with numbers from this one on."""
     if not shards:
         return
-    (into / layout.INDEX).unlink(missing_ok=True)  # until the merge is done the store must not pass for finished
+    remove(into / layout.INDEX)  # until the merge is done the store must not pass for finished
     sizes = [path.stat().st_size for path in shards]
     with progress("merge", sum(sizes), rate=lambda done, took: f"{format_bytes(done / took)}/s") as advance:
         # the last one first: a row that is out of date never stands without the newer one that counts
         for position in reversed(range(len(shards))):
             target = into / layout.shard_name(number + position)
-            try:
-                link_or_copy(shards[position], target)
-            except OSError as error:
-                raise StoreError(
-                    f"{target} could not be written ({error.strerror}); what was merged before is kept: make room, "
-                    "and the same command does the rest"
-                ) from error
+            with writing(target, KEPT):
+                link_or_copy(shards[position], target, KEPT)
             advance(sizes[position])
 
 

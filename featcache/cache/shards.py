@@ -197,7 +197,8 @@ def combine(tables: dict[int, npt.NDArray[Any]]) -> npt.NDArray[Any]:
 def opened(path: Path) -> Iterator[h5py.File]:
     """A file of a store, open for reading; whatever h5py raises over it is a StoreError in one line."""
     try:
-        with _TURN, h5py.File(path, "r") as file:
+        # without a lock: shards never change, and not every file system has locks
+        with _TURN, h5py.File(path, "r", locking=False) as file:
             yield file
     except StoreError:
         raise

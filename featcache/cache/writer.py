@@ -2,7 +2,6 @@
 
 import errno
 import os
-import re
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,8 +15,10 @@ import numpy.typing as npt
 
 from featcache.cache import layout
 from featcache.cache.shards import Shard, combine, shard_numbers, shard_sizes
+from featcache.cache.sink import new_file
 from featcache.cache.spool import Spool
 from featcache.cache.statistics import Statistics
+from featcache.disk import remove
 from featcache.errors import FeatureError, StoreError
 from featcache.extractors.base import Description, Features
 from featcache.files import replacing
@@ -127,7 +128,7 @@ class StoreWriter:
         if not records:
             return
         # until finish() the store must not pass for finished
-        (self.folder / layout.INDEX).unlink(missing_ok=True)
+        remove(self.folder / layout.INDEX)
         if number is None:
             number = self.next_number()
         table = _table(records)
@@ -169,20 +170,14 @@ class StoreWriter:
     @contextmanager
     def _create(self, name: str, size: int = 0) -> Iterator[h5py.File]:
         """A new file of the store with arrays of so many bytes; it takes its name when all is written."""
+        kept = f"the {len(self.entries())} utterances stored before are kept"
         path = self.folder / name
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+        with replacing(path, kept) as temporary:
             if shutil.disk_usage(self.folder).free < size + SPARE_BYTES:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+            with new_file(temporary) as file:
                 file.attrs.update(self._attributes)
                 yield file
-        except (OSError, RuntimeError) as error:  # on a full disk h5py raises the one or the other
-            reason = re.search(r"error message = '(.*?)'", str(error))
-            raise StoreError(
-                f"{path} could not be written ({reason[1] if reason else error}); the {len(self.entries())} "
-                "utterances stored before are kept: make room, and the same command does the rest"
-            ) from error
 
     def _write_features(self, file: h5py.File, records: Sequence[Record]) -> None:
         num_layers, hidden_size = records[0].statistics.mean.shape
