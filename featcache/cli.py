@@ -2,26 +2,44 @@
 
 import logging
 import math
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from featcache._version import __version__
 from featcache.errors import FeatcacheError
+from featcache.escape import escaped, one_line
+from featcache.interrupts import threads_are_left
+from featcache.streams import lasting_streams, log_to_terminal
+
+FINISHED_WITH_FAILURES = 3
+INTERRUPTED = 130
+
+
+class _Commands(TyperGroup):
+    """All commands; each one that Ctrl-C ends says so."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            print("interrupted; what was finished before is kept", file=sys.stderr)
+            raise typer.Exit(INTERRUPTED) from None
+
 
 app = typer.Typer(
+    cls=_Commands,
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="Run a frozen speech model once, cache every layer, compare emotion-recognition heads in seconds.",
 )
-
-FINISHED_WITH_FAILURES = 3
-INTERRUPTED = 130
 
 
 class Weights(StrEnum):
@@ -61,16 +79,32 @@ Corpus = Annotated[str | None, typer.Option(help="Name of the corpus, where ther
 
 def main() -> None:
     """Run the command line; a user's mistake is told in one line and exits with 1."""
+    with lasting_streams() as lost:
+        code = _exit_code()
+    if lost and not code:
+        print(f"error: standard output could not be written ({lost[0]}); files are complete", file=sys.stderr)
+        code = 1
+    if code == INTERRUPTED and threads_are_left():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def _exit_code() -> int | str | None:
     try:
         app(prog_name="featcache")
     except FeatcacheError as error:
-        typer.echo(f"error: {' '.join(str(error).split())}", err=True)
-        sys.exit(1)
+        print(f"error: {one_line(str(error))}", file=sys.stderr)
+        return 1
+    except SystemExit as ended:
+        return ended.code
+    return 0
 
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"featcache {__version__}")
+        print(f"featcache {__version__}")
         raise typer.Exit
 
 
@@ -81,17 +115,7 @@ def _start(
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but results and errors.")] = False,
 ) -> None:
-    handler = logging.StreamHandler()
-    handler.setFormatter(_Plain())
-    logger = logging.getLogger("featcache")
-    logger.handlers[:] = [handler]
-    logger.setLevel(logging.WARNING if quiet else logging.INFO)
-
-
-class _Plain(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        prefix = "warning: " if record.levelno >= logging.WARNING else ""
-        return prefix + record.getMessage()
+    log_to_terminal(logging.WARNING if quiet else logging.INFO)
 
 
 @app.command(epilog="Example: featcache demo")
@@ -243,7 +267,7 @@ def extract(
     )
     if dry_run:
         return
-    typer.echo(summarise_report(report))
+    print(summarise_report(report))
     _end(report.interrupted, len(report.failures))
 
 
@@ -296,7 +320,7 @@ def transcribe(
     )
     if dry_run:
         return
-    typer.echo(summarise(report))
+    print(summarise(report))
     _end(report.interrupted, len(report.failures))
 
 
@@ -443,9 +467,9 @@ def fit(
     from featcache.listing import print_runs
 
     print_runs(runs)
-    typer.echo("")
+    print()
     for run in runs:
-        typer.echo(run.path)
+        print(escaped(str(run.path)))
 
 
 @app.command(epilog="Example: featcache run egemaps-baselines --data path/to/emodb")
@@ -619,7 +643,7 @@ def ensemble(
 
     finished = run(runs=runs, sizes=_sizes(size), votes=vote.split(","), name=name, overwrite=overwrite)
     print_ensemble(finished)
-    typer.echo(f"\n{finished.path}")
+    print(f"\n{escaped(str(finished.path))}")
 
 
 def _end(interrupted: bool, num_failures: int) -> None:

@@ -5,10 +5,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 from featcache.corpora import CORPORA
 from featcache.errors import CorpusError, StoreError, unknown_name
 from featcache.extraction.report import format_bytes
@@ -16,6 +12,7 @@ from featcache.extractors.models import dimensions, is_local, known_models, know
 from featcache.protocols import PROTOCOLS
 from featcache.protocols.general import GENERAL
 from featcache.report.tables import ResultRow, plain_table, results_table
+from featcache.terminal import Console, Table, print_line
 from featcache.training.run_folder import Run
 from featcache.transcripts import AGAIN, is_finished, read_description, table_path, transcript_names
 from featcache.workspace import Workspace
@@ -61,8 +58,9 @@ def print_corpora(name: str | None) -> None:
     _print_protocols(PROTOCOLS)
     there = sorted(path.name for path in workspace.corpora.glob("*") if path.is_dir() and path.name[0] != ".")
     cached = sorted(path.parent.name for path in workspace.home.glob("cache/*/manifest.csv"))
-    console.print(Text(f"\nunder {workspace.corpora}: {', '.join(there) or 'none'}"), soft_wrap=True)
-    console.print(Text(f"under {workspace.home / 'cache'}: {', '.join(cached) or 'none'}"), soft_wrap=True)
+    print_line()
+    print_line(f"under {workspace.corpora}: {', '.join(there) or 'none'}")
+    print_line(f"under {workspace.home / 'cache'}: {', '.join(cached) or 'none'}")
 
 
 def print_models() -> None:
@@ -73,14 +71,12 @@ def print_models() -> None:
         hourly = format_bytes(layers * size * FRAMES_PER_HOUR * 2)
         here = "yes" if is_local(name) else "-"
         transcribes = "yes" if entry["family"] == "whisper" else "-"
-        table.add_row(Text(name), f"{layers} x {size}", hourly, transcribes, here, entry["model_id"])
+        table.add_row(name, f"{layers} x {size}", hourly, transcribes, here, entry["model_id"])
     of_text = plain_table("Text model", "Layers x size", "Per 1000 tokens", "Here", "Hugging Face id")
     for name, entry in known_text_models().items():
         layers, size = entry["num_layers"], entry["hidden_size"]
         here = "yes" if is_local(name) else "-"
-        of_text.add_row(
-            Text(name), f"{layers} x {size}", format_bytes(layers * size * 1000 * 2), here, entry["model_id"]
-        )
+        of_text.add_row(name, f"{layers} x {size}", format_bytes(layers * size * 1000 * 2), here, entry["model_id"])
     console = Console()
     console.print(table)
     console.print(
@@ -258,7 +254,7 @@ def _print_pairs(pairs: dict[str, Any]) -> None:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in pairs.items():
-        table.add_row(Text(name), Text(_told(value)))
+        table.add_row(name, _told(value))
     Console().print(table)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from featcache.escape import escaped
 from featcache.files import replace_file
 
 FAILURES = "failures.csv"
@@ -71,7 +72,7 @@ def summarise_report(report: ExtractionReport) -> str:
     if report.interrupted:
         lines.append("stopped before the end; the same command goes on from here")
     lines += [str(report.cache / name) for name in report.stores]
-    return "\n".join(lines)
+    return "\n".join(map(escaped, lines))
 
 
 def format_bytes(size: float) -> str:

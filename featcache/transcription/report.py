@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from featcache.escape import escaped
 from featcache.evaluate.wer import WordErrors, describe
 from featcache.extraction.report import Failure
 
@@ -56,4 +57,4 @@ def summarise(report: TranscriptionReport) -> str:
         lines.append("stopped before the end; the same command goes on from here")
     else:
         lines.append(str(report.path))
-    return "\n".join(lines)
+    return "\n".join(map(escaped, lines))
