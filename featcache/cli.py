@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 from featcache._version import __version__
 from featcache.errors import FeatcacheError
 from featcache.escape import escaped, one_line
-from featcache.interrupts import threads_are_left
+from featcache.interrupts import INTERRUPTED_LINE, leaving_imports, threads_are_left
 from featcache.streams import lasting_streams, log_to_terminal
 
 FINISHED_WITH_FAILURES = 3
@@ -28,7 +28,7 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            print("interrupted; what was finished before is kept", file=sys.stderr)
+            print(INTERRUPTED_LINE, file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from None
 
 
@@ -79,7 +79,7 @@ Corpus = Annotated[str | None, typer.Option(help="Name of the corpus, where ther
 
 def main() -> None:
     """Run the command line; a user's mistake is told in one line and exits with 1."""
-    with lasting_streams() as lost:
+    with lasting_streams() as lost, leaving_imports(INTERRUPTED):
         code = _exit_code()
     if lost and not code:
         print(f"error: standard output could not be written ({lost[0]}); files are complete", file=sys.stderr)
@@ -326,10 +326,13 @@ def transcribe(
 
 @app.command(epilog="Example: featcache info data/cache/emodb/wav2vec2-base")
 def info(
-    path: Annotated[Path | None, typer.Argument(help="A store, or a cache; by default the only cache.")] = None,
+    path: Annotated[
+        Path | None,
+        typer.Argument(help="Path or name of a store, cache, run or transcripts [default: the only cache]."),
+    ] = None,
 ) -> None:
-    """What is in a store, and what made it."""
-    from featcache.listing import print_info
+    """Show what a store, cache, run or transcripts hold, and what made them."""
+    from featcache.info import print_info
 
     print_info(path)
 

@@ -5,14 +5,18 @@ library's forward pass, so they are left behind.
 """
 
 import logging
+import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any
 from weakref import WeakSet
+
+INTERRUPTED_LINE = "interrupted; what was finished before is kept"
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +76,40 @@ class Pool(ThreadPoolExecutor):
 def threads_are_left() -> bool:
     """Whether work that was given up still goes on, so that Python would wait for it at its end."""
     return bool(wait(set(_left_behind), timeout=GRACE_SECONDS).not_done)
+
+
+@contextmanager
+def leaving_imports(code: int) -> Iterator[None]:
+    """Have Ctrl-C end the process with a code while a library is imported, where an exception would crash it.
+
+    torch calls Python from C++ code that no exception may pass: the process would abort with a message about pybind11.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        if _is_importing(frame):
+            print(INTERRUPTED_LINE, file=sys.stderr, flush=True)
+            os._exit(code)
+        raise KeyboardInterrupt
+
+    # a process that was started to ignore Ctrl-C goes on doing so
+    if before is signal.default_int_handler:
+        signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False
 
 
 @contextmanager

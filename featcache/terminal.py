@@ -1,7 +1,8 @@
 """Text and tables → a terminal. All of featcache prints through this console, so that no external text acts on it."""
 
+import math
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import rich.console
@@ -57,6 +58,22 @@ def print_line(text: str = "") -> None:
 def print_lines(text: str) -> None:
     """Print text of several lines, each escaped before, none folded."""
     Console().print(Text(text), soft_wrap=True, highlight=False)
+
+
+def print_pairs(pairs: Mapping[str, Any]) -> None:
+    """Print names and values as two columns."""
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in pairs.items():
+        table.add_row(name, _told(value))
+    Console().print(table)
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return "-" if isinstance(value, float) and math.isnan(value) else str(value)
 
 
 def _cell(cell: RenderableType) -> RenderableType:

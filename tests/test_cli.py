@@ -255,7 +255,7 @@ def test_extracting_twice_does_nothing_the_second_time(invoke_well, tmp_path):
     assert out.startswith("3 of 3 utterances extracted, 1 s of audio in ")
     store = tmp_path / "data" / "cache" / "three" / "egemaps"
     assert out.endswith(f"\n{store}\n")
-    assert invoke_well("extract", "--model", "egemaps") == f"nothing to do: all 3 utterances are there\n{store}\n"
+    assert invoke_well("extract", "--model", "egemaps") == f"nothing to do: all 3 utterances are cached\n{store}\n"
     assert re.search(r"^finished +yes ", invoke_well("info"), re.MULTILINE)
 
 
@@ -281,7 +281,7 @@ def test_a_dry_run_tells_the_size_and_writes_nothing(invoke, tmp_path):
     code, out, err = invoke("extract", "--model", "egemaps", "--data", folder, "--dry-run")
     assert code == 0
     assert out == ""
-    assert "egemaps: 3 utterances to extract, 0 there" in err
+    assert "egemaps: 3 of 3 utterances to extract, 0 cached" in err
     assert re.search(r"1 s of audio will take .* on disk \(.* free\)", err)
     assert everything_under(tmp_path) == before
     _, _, err = invoke("--quiet", "extract", "--model", "egemaps", "--data", folder, "--dry-run")

@@ -55,7 +55,7 @@ def summarise_report(report: ExtractionReport) -> str:
     """An extraction in a few lines for the terminal."""
     lines = []
     if not (report.num_extracted or report.failures or report.interrupted):
-        lines.append(f"nothing to do: all {report.num_utterances} utterances are there")
+        lines.append(f"nothing to do: all {report.num_utterances} utterances are cached")
     else:
         done, seconds = f"{report.audio_seconds:.0f} s of audio", max(report.seconds, 1e-9)
         rate = f"{report.audio_seconds / seconds:.1f} x real time"

@@ -91,7 +91,7 @@ class Job:
             else:
                 trained = job.train(folds, workers, setups)
             try:
-                with closing(trained):
+                with closing(trained), _told_at_once():
                     for score in trained:
                         scores.append(score)
                         advance(1)
@@ -162,6 +162,16 @@ class Job:
                     record = record_of(training, setups[member.run])
                     runs[member.run].keep(training.seed, member.fold, record, training.state())
                     yield max(epoch.validation_score for epoch in training.history)
+
+
+@contextmanager
+def _told_at_once() -> Iterator[None]:
+    """Say that Ctrl-C was heard: other processes and threads may take a while to end."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        log.warning("stopping: trainings under way are given up, finished ones are kept")
+        raise
 
 
 @contextmanager

@@ -38,7 +38,7 @@ def summarise(report: TranscriptionReport) -> str:
     """A transcription in a few lines for the terminal."""
     lines = []
     if not (report.num_transcribed or report.failures or report.interrupted):
-        lines.append(f"nothing to do: all {report.num_utterances} utterances are there")
+        lines.append(f"nothing to do: all {report.num_utterances} utterances are cached")
     else:
         rate = report.audio_seconds / max(report.seconds, 1e-9)
         lines.append(
