@@ -57,7 +57,8 @@ def _found(workspace: Workspace, wanted: Path) -> Path:
     """What bears a name; ``emodb/egemaps`` tells stores and runs of several corpora apart."""
     named: dict[str, list[Path]] = {}
     for path in _everything(workspace):
-        for name in (path.name, f"{_corpus_of(path)}/{path.name}"):
+        in_corpus = [] if path.parent.name == "cache" else [f"{_corpus_of(path)}/{path.name}"]
+        for name in (path.name, *in_corpus):
             named.setdefault(name, []).append(path)
     found = named.get(wanted.as_posix(), [])
     if not found:

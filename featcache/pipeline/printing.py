@@ -51,14 +51,9 @@ def print_plan(
         Console().print(table)
         Console().print()
     table = plain_table("Store", "Model", "To do")
-    total = 0
+    sizes = {store.name: store.planned_size() for store in stores if store.missing}
     for store in stores:
-        size = store.planned_bytes() if store.missing else 0
-        total += size or 0
-        told = "there"
-        if store.missing:
-            about = "size known once the model is here" if size is None else f"about {format_bytes(size)}"
-            told = f"{store.missing} utterances to extract, {about}"
+        told = f"{store.missing} utterances to extract, {sizes[store.name][1]}" if store.missing else "there"
         table.add_row(store.name, store.spec.encoder, told)
     Console().print(table)
     missing = {store.name for store in stores if store.missing}
@@ -70,10 +65,27 @@ def print_plan(
         table.add_row(row.name, row.spec.title, counted(number, "training") if number else "there")
     Console().print()
     Console().print(table)
-    told = f"together about {format_bytes(total)} and {counted(trainings, 'training')}"
+    if any(store.lacks_audio for store in stores):
+        print_line()
+        print_line(
+            f"no audio under {place.workspace.corpora / place.name}: to extract, give its folder with --data PATH"
+        )
+    told = _together([size for size, _ in sizes.values()], trainings)
     print_line()
-    print_line(told if missing or trainings else "nothing to extract or to train")
+    print_line(told)
     print_line()
+
+
+def _together(sizes: Sequence[int | None], trainings: int) -> str:
+    """``together about 1.2 GB, 1 store of unknown size and 25 trainings``."""
+    known = [size for size in sizes if size is not None]
+    unknown = len(sizes) - len(known)
+    told = [f"about {format_bytes(sum(known))}"] if known else []
+    told += [f"{counted(unknown, 'store')} of unknown size"] if unknown else []
+    told += [counted(trainings, "training")] if trainings else []
+    if not told:
+        return "nothing to extract or to train"
+    return f"together {' and '.join(filter(None, [', '.join(told[:-1]), told[-1]]))}"
 
 
 def _num_trainings(place: Place, row: Row, *, ready: bool) -> int:
