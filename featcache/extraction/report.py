@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from featcache.escape import escaped
-from featcache.files import replace_file
+from featcache.files import CsvRows, replace_file
 
 FAILURES = "failures.csv"
 
@@ -114,7 +114,6 @@ def write_failures(folder: Path, failures: Sequence[Failure], tried: Collection[
         path.unlink(missing_ok=True)
         return set()
     text = io.StringIO(newline="")
-    table = csv.writer(text, lineterminator="\n")
-    table.writerows([["utterance_id", "path", "reason"], *rows])
+    CsvRows(text).add([["utterance_id", "path", "reason"], *rows])
     replace_file(path, text.getvalue().encode())
     return {row[0] for row in rows}

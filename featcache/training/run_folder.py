@@ -1,6 +1,5 @@
 """Results of a fit → run folder, and back. A run counts as finished when it stands under its own name."""
 
-import csv
 import json
 import os
 import re
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featcache.errors import StoreError, unknown_name
-from featcache.files import remove_unfinished, replace_file
+from featcache.files import CsvRows, remove_unfinished, replace_file
 from featcache.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -202,9 +201,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 def write_rows(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Write a CSV table; numbers with all their digits."""
     with open(path, "w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(columns)
-        table.writerows(rows)
+        CsvRows(file).add([columns, *rows])
 
 
 def finished_runs(workspace: Workspace, corpus: str | None = None) -> list[Run]:
