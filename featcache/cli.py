@@ -74,6 +74,8 @@ class LayerWeighting(StrEnum):
     softmax = "softmax"
 
 
+TRUST = "Dask runs code that any client sends: use a network where you trust every machine and user."
+
 Corpus = Annotated[str | None, typer.Option(help="Name of the corpus, where there are several.")]
 
 
@@ -192,7 +194,7 @@ def extract(
         str | None,
         typer.Option(
             help="Address of a Dask scheduler, tcp://host:8786, whose workers do the work. They have featcache too, "
-            "and see corpus, cache and model folders under the same paths."
+            f"and see corpus, cache and model folders under the same paths. {TRUST}"
         ),
     ] = None,
     weights: Annotated[Weights | None, typer.Option(help="random: untrained, offline, a control.")] = None,
@@ -423,7 +425,7 @@ def fit(
     jobs: Annotated[int, typer.Option(min=1, help="Processes that share the folds and the cores.")] = 1,
     scheduler: Annotated[
         str | None,
-        typer.Option(help="tcp://host:8786 of a Dask cluster, whose workers share the folds."),
+        typer.Option(help=f"tcp://host:8786 of a Dask cluster, whose workers share the folds. {TRUST}"),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run folder, for a single run.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with what was interrupted.")] = False,

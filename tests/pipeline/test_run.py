@@ -205,7 +205,7 @@ def test_another_corpus_is_refused_and_where_there_is_none_it_is_told(tmp_path, 
         PipelineError, match=r"the pipeline needs the corpus ravdess, but .* is of the corpus 'iemocap'; give"
     ):
         run_pipeline(pipeline=write_pipeline(), data=corpora / "iemocap", home=tmp_path / "none")
-    with pytest.raises(FeatcacheError, match="no corpus under"):
+    with pytest.raises(FeatcacheError, match=r"needs the corpus ravdess, which is not here \(found: none\)"):
         run_pipeline(pipeline=write_pipeline(), home=tmp_path / "none")
 
 
