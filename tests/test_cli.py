@@ -181,7 +181,7 @@ def test_wrong_usage_ends_with_2(invoke, make_cache, arguments):
     ("arguments", "told"),
     [
         (["fit"], "several caches under .*: one, two; choose with --corpus NAME"),
-        (["info"], "several caches under .*: one, two; choose with --corpus NAME"),
+        (["info"], "several caches under .*: one, two; name one, as in 'featcache info one'"),
         (["fit", "--corpus", "three"], r"no cache 'three' under .* \(there: one, two\)"),
         (["fit", "--corpus", "one", "--target", "mood"], "no utterance has a label 'mood'"),
         (["fit", "--corpus", "one", "--protocol", "lsoo"], "unknown protocol 'lsoo'; nearest: loso"),
@@ -206,7 +206,7 @@ def test_wrong_usage_ends_with_2(invoke, make_cache, arguments):
             "--name is for a single run, and 2 are asked for; their names tell them apart",
         ),
         (["fit", "--corpus", "two"], "ssl is not finished: it holds 16 of 16 utterances; run the same"),
-        (["info", "nowhere"], "nowhere holds no features; expected shards like shard-00000.h5"),
+        (["info", "nowhere"], "unknown name 'nowhere'; known: .*; the path of a store, cache or run works too"),
         (["corpora", "ravdes"], "unknown corpus 'ravdes'; nearest: ravdess"),
         (["layers"], "no run with layer weights under .*; make one with 'featcache fit'"),
         (["layers", "mine"], "unknown run 'mine'"),

@@ -15,6 +15,7 @@ from featcache.machine import give_back
 from featcache.normalise import SPEAKER, fit_normaliser
 from featcache.progress import progress
 from featcache.scheduler import connected
+from featcache.streams import lasting_streams
 from featcache.threads import available_cores
 from featcache.training.data import frames_in_use, steps_of, values_in_use
 from featcache.training.groups import Member, group
@@ -184,8 +185,9 @@ def _on_cluster(address: str) -> Iterator[int]:
 
 
 def _train_fold(job: Job, fold: int, workers: int) -> list[float]:
-    setups = [resolve(FeatureCache(job.cache), request) for request in job.requests]
-    return list(job.train([fold], workers, setups))
+    with lasting_streams():  # a process of its own has warnings of its own
+        setups = [resolve(FeatureCache(job.cache), request) for request in job.requests]
+        return list(job.train([fold], workers, setups))
 
 
 def _plan(setups: Sequence[Setup], memory: Memory, processes: int, workers: int, device: str) -> Iterator[WorkingCopy]:
