@@ -62,7 +62,7 @@ def one_line(text: str) -> str:
 
 def _acts(char: str, before: str) -> bool:
     if char in _JOINERS:
-        return before.isascii()
+        return before.isascii() or unicodedata.category(before) in _ACTING
     return unicodedata.category(char) in _ACTING
 
 

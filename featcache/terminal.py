@@ -1,7 +1,6 @@
 """Text and tables → a terminal. All of featcache prints through this console, so that no external text acts on it."""
 
 import math
-import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -30,7 +29,9 @@ class Console(rich.console.Console):
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         if isinstance(renderable, Text):
             renderable = _replaced(renderable, self._shown(renderable.plain))
-        return super().render(renderable, options)
+        for segment in super().render(renderable, options):
+            # rich itself adds characters, such as the ellipsis of a cell that is cut
+            yield segment if segment.control else segment._replace(text=fitting(segment.text, self.encoding))
 
     def print_line(self, text: str = "") -> None:
         """Print one line, never folded; a line break in it is escaped."""
@@ -77,10 +78,10 @@ def _told(value: Any) -> str:
 
 
 def _cell(cell: RenderableType) -> RenderableType:
-    """A cell as it will be shown, so that columns are as wide as that."""
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    text = cell if isinstance(cell, Text) else Text(cell) if isinstance(cell, str) else None
-    return cell if text is None else _replaced(text, fitting(escaped(text.plain), encoding))
+    """A cell of one line; a string, where it has no style, so that the console measures what it will show."""
+    if isinstance(cell, Text):
+        return _replaced(cell, escaped(cell.plain)) if cell.style or cell.spans else escaped(cell.plain)
+    return escaped(cell) if isinstance(cell, str) else cell
 
 
 def _replaced(text: Text, shown: str) -> Text:
