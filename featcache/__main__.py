@@ -1,3 +1,27 @@
-from featcache.cli import main
+"""The program ``featcache``: a command line that Ctrl-C ends in one line, also while Python is still importing it."""
 
-main()
+import os
+import sys
+
+INTERRUPTED = 130
+
+
+def main() -> None:
+    """Run the command line; exit at once when Ctrl-C ended it."""
+    try:
+        from featcache.cli import main as run
+
+        run()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+    except SystemExit as ended:
+        if ended.code != INTERRUPTED:
+            raise
+    # Python would take seconds to end: it waits for threads that were given up, and unloads torch
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        stream.flush()
+    os._exit(INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()

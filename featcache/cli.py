@@ -2,27 +2,45 @@
 
 import logging
 import math
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from featcache._version import __version__
 from featcache.disk import is_told, refused
 from featcache.errors import FeatcacheError
+from featcache.escape import escaped, one_line
+from featcache.interrupts import INTERRUPTED_LINE, leaving_imports, threads_are_left
+from featcache.streams import lasting_streams, log_to_terminal
+
+FINISHED_WITH_FAILURES = 3
+INTERRUPTED = 130
+
+
+class _Commands(TyperGroup):
+    """All commands; each one that Ctrl-C ends says so."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            print(INTERRUPTED_LINE, file=sys.stderr)
+            raise typer.Exit(INTERRUPTED) from None
+
 
 app = typer.Typer(
+    cls=_Commands,
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="Run a frozen speech model once, cache every layer, compare emotion-recognition heads in seconds.",
 )
-
-FINISHED_WITH_FAILURES = 3
-INTERRUPTED = 130
 
 
 class Weights(StrEnum):
@@ -57,29 +75,47 @@ class LayerWeighting(StrEnum):
     softmax = "softmax"
 
 
+TRUST = "Dask runs code that any client sends: use a network where you trust every machine and user."
+
 Corpus = Annotated[str | None, typer.Option(help="Name of the corpus, where there are several.")]
 
 
 def main() -> None:
     """Run the command line; a user's mistake is told in one line and exits with 1."""
+    with lasting_streams() as lost, leaving_imports(INTERRUPTED):
+        code = _exit_code()
+    if lost and not code:
+        print(f"error: standard output could not be written ({lost[0]}); files are complete", file=sys.stderr)
+        code = 1
+    if code == INTERRUPTED and threads_are_left():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def _exit_code() -> int | str | None:
     try:
         app(prog_name="featcache")
     except FeatcacheError as error:
-        _fail(error)
+        return _told(error)
     except OSError as error:
         if not is_told(error):
             raise
-        _fail(refused(error.filename or "a file", error, "read or written"))
+        return _told(refused(error.filename or "a file", error, "read or written"))
+    except SystemExit as ended:
+        return ended.code
+    return 0
 
 
-def _fail(error: FeatcacheError) -> NoReturn:
-    typer.echo(f"error: {' '.join(str(error).split())}", err=True)
-    sys.exit(1)
+def _told(error: FeatcacheError) -> int:
+    print(f"error: {one_line(str(error))}", file=sys.stderr)
+    return 1
 
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"featcache {__version__}")
+        print(f"featcache {__version__}")
         raise typer.Exit
 
 
@@ -90,17 +126,7 @@ def _start(
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but results and errors.")] = False,
 ) -> None:
-    handler = logging.StreamHandler()
-    handler.setFormatter(_Plain())
-    logger = logging.getLogger("featcache")
-    logger.handlers[:] = [handler]
-    logger.setLevel(logging.WARNING if quiet else logging.INFO)
-
-
-class _Plain(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        prefix = "warning: " if record.levelno >= logging.WARNING else ""
-        return prefix + record.getMessage()
+    log_to_terminal(logging.WARNING if quiet else logging.INFO)
 
 
 @app.command(epilog="Example: featcache demo")
@@ -177,7 +203,7 @@ def extract(
         str | None,
         typer.Option(
             help="Address of a Dask scheduler, tcp://host:8786, whose workers do the work. They have featcache too, "
-            "and see corpus, cache and model folders under the same paths."
+            f"and see corpus, cache and model folders under the same paths. {TRUST}"
         ),
     ] = None,
     weights: Annotated[Weights | None, typer.Option(help="random: untrained, offline, a control.")] = None,
@@ -252,7 +278,7 @@ def extract(
     )
     if dry_run:
         return
-    typer.echo(summarise_report(report))
+    print(summarise_report(report))
     _end(report.interrupted, len(report.failures))
 
 
@@ -305,16 +331,19 @@ def transcribe(
     )
     if dry_run:
         return
-    typer.echo(summarise(report))
+    print(summarise(report))
     _end(report.interrupted, len(report.failures))
 
 
 @app.command(epilog="Example: featcache info data/cache/emodb/wav2vec2-base")
 def info(
-    path: Annotated[Path | None, typer.Argument(help="A store, or a cache; by default the only cache.")] = None,
+    path: Annotated[
+        Path | None,
+        typer.Argument(help="Path or name of a store, cache, run or transcripts [default: the only cache]."),
+    ] = None,
 ) -> None:
-    """What is in a store, and what made it."""
-    from featcache.listing import print_info
+    """Show what a store, cache, run or transcripts hold, and what made them."""
+    from featcache.info import print_info
 
     print_info(path)
 
@@ -405,7 +434,7 @@ def fit(
     jobs: Annotated[int, typer.Option(min=1, help="Processes that share the folds and the cores.")] = 1,
     scheduler: Annotated[
         str | None,
-        typer.Option(help="tcp://host:8786 of a Dask cluster, whose workers share the folds."),
+        typer.Option(help=f"tcp://host:8786 of a Dask cluster, whose workers share the folds. {TRUST}"),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run folder, for a single run.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with what was interrupted.")] = False,
@@ -452,9 +481,9 @@ def fit(
     from featcache.listing import print_runs
 
     print_runs(runs)
-    typer.echo("")
+    print()
     for run in runs:
-        typer.echo(run.path)
+        print(escaped(str(run.path)))
 
 
 @app.command(epilog="Example: featcache run egemaps-baselines --data path/to/emodb")
@@ -628,7 +657,7 @@ def ensemble(
 
     finished = run(runs=runs, sizes=_sizes(size), votes=vote.split(","), name=name, overwrite=overwrite)
     print_ensemble(finished)
-    typer.echo(f"\n{finished.path}")
+    print(f"\n{escaped(str(finished.path))}")
 
 
 def _end(interrupted: bool, num_failures: int) -> None:

@@ -6,13 +6,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from featcache.corpora.synthetic import make_corpus
 from featcache.extraction import extract, summarise_report
 from featcache.files import replace_file
 from featcache.listing import print_runs
 from featcache.report.layers import draw_layer_weights
+from featcache.terminal import Console
 from featcache.training.fit import fit
 
 # A wav2vec 2.0 of the real class, small enough to run in seconds; its weights are random.
@@ -40,7 +39,7 @@ def run_demo(folder: Path) -> None:
     """
     start = time.perf_counter()
     logging.getLogger("featcache").setLevel(logging.WARNING)
-    console = Console(highlight=False, markup=False)  # folders may be named like markup
+    console = Console(highlight=False)
     console.print(
         "Synthetic speech and an untrained model: what follows shows how featcache works, "
         "not how well emotions can be recognised.\n",

@@ -1,14 +1,16 @@
 """Writing so that an unfinished file never looks finished: a temporary name, flushed to disk, then renamed."""
 
+import csv
 import errno
 import glob
 import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any, TextIO
 
 from featcache.disk import remove, writing
 
@@ -78,6 +80,28 @@ def remove_unfinished(folder: Path, name: str | None = None) -> None:
     of_name = "*" if name is None else f"{glob.escape(name)}.{'[0-9a-f]' * 32}"
     for path in folder.glob(f".{of_name}.tmp"):
         remove(path)
+
+
+class CsvRows:
+    r"""Rows of a CSV file that are read back as they were: a field with a line break of any kind is quoted.
+
+    Python's ``csv`` quotes a lone ``\r`` only where rows end in ``\r\n``; here they end in ``\n`` all the same.
+
+    Args:
+        file: Opened with ``newline=""``.
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self._writer = csv.writer(self, lineterminator="\r\n")
+
+    def add(self, rows: Iterable[Iterable[Any]]) -> None:
+        """Write rows."""
+        self._writer.writerows(rows)
+
+    def write(self, row: str) -> int:
+        """Write one row as ``csv`` has made it."""
+        return self._file.write(row.removesuffix("\r\n") + "\n")
 
 
 def sha256_of_file(path: str | os.PathLike[str]) -> str:

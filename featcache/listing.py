@@ -1,13 +1,8 @@
 """Corpora, models, stores and runs → lists on the terminal."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING
 
 from featcache.corpora import CORPORA
 from featcache.errors import CorpusError, StoreError, unknown_name
@@ -16,12 +11,12 @@ from featcache.extractors.models import dimensions, is_local, known_models, know
 from featcache.protocols import PROTOCOLS
 from featcache.protocols.general import GENERAL
 from featcache.report.tables import ResultRow, plain_table, results_table
+from featcache.terminal import Console, print_line, print_pairs
 from featcache.training.run_folder import Run
-from featcache.transcripts import AGAIN, is_finished, read_description, table_path, transcript_names
 from featcache.workspace import Workspace
 
 if TYPE_CHECKING:
-    from featcache.cache.reader import FeatureStore
+    pass
 
 FRAMES_PER_HOUR = 50 * 3600
 
@@ -48,7 +43,7 @@ def print_corpora(name: str | None) -> None:
             "utterances": _counted(corpus.published_counts),
             "frames used": f"the first {corpus.max_frames} of each utterance, unless --max-frames says otherwise",
         }
-        _print_pairs(rows)
+        print_pairs(rows)
         print()
         _print_protocols(dict.fromkeys([*corpus.protocols, *(protocol.name for protocol in GENERAL)]))
         return
@@ -61,8 +56,9 @@ def print_corpora(name: str | None) -> None:
     _print_protocols(PROTOCOLS)
     there = sorted(path.name for path in workspace.corpora.glob("*") if path.is_dir() and path.name[0] != ".")
     cached = sorted(path.parent.name for path in workspace.home.glob("cache/*/manifest.csv"))
-    console.print(Text(f"\nunder {workspace.corpora}: {', '.join(there) or 'none'}"), soft_wrap=True)
-    console.print(Text(f"under {workspace.home / 'cache'}: {', '.join(cached) or 'none'}"), soft_wrap=True)
+    print_line()
+    print_line(f"under {workspace.corpora}: {', '.join(there) or 'none'}")
+    print_line(f"under {workspace.home / 'cache'}: {', '.join(cached) or 'none'}")
 
 
 def print_models() -> None:
@@ -73,14 +69,12 @@ def print_models() -> None:
         hourly = format_bytes(layers * size * FRAMES_PER_HOUR * 2)
         here = "yes" if is_local(name) else "-"
         transcribes = "yes" if entry["family"] == "whisper" else "-"
-        table.add_row(Text(name), f"{layers} x {size}", hourly, transcribes, here, entry["model_id"])
+        table.add_row(name, f"{layers} x {size}", hourly, transcribes, here, entry["model_id"])
     of_text = plain_table("Text model", "Layers x size", "Per 1000 tokens", "Here", "Hugging Face id")
     for name, entry in known_text_models().items():
         layers, size = entry["num_layers"], entry["hidden_size"]
         here = "yes" if is_local(name) else "-"
-        of_text.add_row(
-            Text(name), f"{layers} x {size}", format_bytes(layers * size * 1000 * 2), here, entry["model_id"]
-        )
+        of_text.add_row(name, f"{layers} x {size}", format_bytes(layers * size * 1000 * 2), here, entry["model_id"])
     console = Console()
     console.print(table)
     console.print(
@@ -93,87 +87,6 @@ def print_models() -> None:
         "\nThese read transcripts: extract --text NAME; any other encoder of text works by its Hugging Face id or "
         "folder. Untrained ones read bytes."
     )
-
-
-def print_info(path: Path | None) -> None:
-    """What a store holds and what made it; of a cache, all its stores.
-
-    Raises:
-        StoreError: no store and no cache.
-    """
-    from featcache.cache.layout import settings_of
-    from featcache.cache.reader import FeatureCache, FeatureStore
-
-    path = path or Workspace.at().find_cache(None)
-    if (path / "manifest.csv").is_file():
-        cache = FeatureCache(path)
-        manifest = cache.manifest
-        rows = {
-            "cache": str(path),
-            "utterances": str(len(manifest)),
-            "speakers": str(len(manifest.speaker_ids)),
-            "labels": ", ".join(manifest.label_columns) or "none",
-        }
-        _print_pairs(rows)
-        stores = [cache[name] for name in cache]
-    else:
-        stores = [FeatureStore(path)]
-    for store in stores:
-        size = sum(file.stat().st_size for file in store.path.glob("*.h5"))
-        ids = store.utterance_ids
-        known: dict[str, Any] = {
-            "store": store.path,
-            "finished": "yes" if store.complete else "no: run the same 'featcache extract' again",
-            "utterances": len(store),
-            **({} if store.is_of_words else {"audio": f"{store.duration(ids):.0f} s"}),
-            "cut": _cut(store),
-            "tokens" if store.is_of_words else "frames": int(store.num_frames(ids).sum()),
-            "on disk": format_bytes(size),
-        }
-        hidden = {"settings", "complete", "layers", "num_requested", "extractor", "dataset"}
-        if "num_blocks" not in settings_of(store.metadata):  # it has all that the model has
-            hidden.add("num_blocks")
-        rest = {
-            name: value
-            for name, value in sorted(store.metadata.items())
-            if name not in hidden and value not in ("", [""])
-        }
-        if store.is_of_words:
-            rest.pop("sampling_rate")
-        else:
-            rest["sampling_rate"] = rest["sampling_rate"] or "each file's own"
-        print()
-        _print_pairs({**known, **rest})
-    for name in transcript_names(path):
-        print()
-        _print_pairs(_about_transcripts(path, name))
-
-
-def _about_transcripts(cache: Path, name: str) -> dict[str, Any]:
-    if not is_finished(cache, name):
-        return {"transcripts": table_path(cache, name), "finished": f"no: {AGAIN}"}
-    description = read_description(cache, name)
-    settings, errors = description["settings"], description.get("wer")
-    return {
-        "transcripts": table_path(cache, name),
-        "finished": "yes",
-        "utterances": description.get("num_utterances", "-"),
-        "failed": description.get("num_failed", "-"),
-        "model_id": settings.get("model_id", "-"),
-        "revision": description.get("revision") or "-",
-        "language": settings.get("language") or "as the model finds or knows",
-        "WER": f"{errors['percent']:.1f} % of {errors['num_words']} words ({errors['normaliser']})" if errors else "-",
-    }
-
-
-def _cut(store: "FeatureStore") -> str:
-    if store.is_of_words:
-        limit = store.metadata.get("max_tokens")
-        full = int((store.num_frames(store.utterance_ids) == limit).sum())
-        return f"{full} utterances fill the {limit} tokens that the model reads" if full else "none"
-    most = store.metadata.get("max_seconds")
-    longer = [i for i in store if most is not None and store.duration([i]) > most]
-    return f"{len(longer)} utterances, to their first {most:g} s" if longer else "none"
 
 
 def print_verification(folder: Path, *, data: Path | None, number: int, model: str | None, device: str) -> None:
@@ -251,18 +164,3 @@ def _counted(counts: Mapping[str, int]) -> str:
     if not counts:
         return "whatever there are"
     return f"{', '.join(f'{name} {count}' for name, count in counts.items())}; together {sum(counts.values())}"
-
-
-def _print_pairs(pairs: dict[str, Any]) -> None:
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in pairs.items():
-        table.add_row(Text(name), Text(_told(value)))
-    Console().print(table)
-
-
-def _told(value: Any) -> str:
-    if isinstance(value, list):
-        return ", ".join(map(str, value))
-    return "-" if isinstance(value, float) and math.isnan(value) else str(value)

@@ -16,21 +16,23 @@ def progress(title: str, total: float, *, rate: Callable[[float, float], str]) -
     Yields:
         A function to be called with the amount that was done since its last call.
     """
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    from featcache.escape import escaped
+    from featcache.terminal import Console
 
     console = Console(stderr=True)
     bar = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TaskProgressColumn(),
-        TextColumn("{task.fields[speed]}"),
+        TextColumn("{task.fields[speed]}", markup=False),
         TimeRemainingColumn(),
         console=console,
         disable=not console.is_terminal,
     )
     with bar:
-        task = bar.add_task(title, total=total, speed="")
+        task = bar.add_task(escaped(title), total=total, speed="")
 
         def advance(amount: float) -> None:
             bar.advance(task, amount)

@@ -1,4 +1,11 @@
-"""Address → a client of the Dask scheduler there."""
+"""Address → a client of the Dask scheduler there.
+
+A Dask scheduler and its workers execute whatever code any client sends them: they unpickle tasks, and by default ask
+for no password and do not encrypt. Whoever reaches the scheduler's or a worker's port has the account that runs it. Run
+them on a network where every machine and user is trusted (a cluster's private network, ``127.0.0.1``, an SSH tunnel),
+never on an address that the internet or a shared network can reach; where others share the network, use Dask's TLS
+certificates (``distributed.security``). featcache itself sends its own functions and plain values only.
+"""
 
 import logging
 from collections.abc import Iterator

@@ -181,7 +181,7 @@ def test_wrong_usage_ends_with_2(invoke, make_cache, arguments):
     ("arguments", "told"),
     [
         (["fit"], "several caches under .*: one, two; choose with --corpus NAME"),
-        (["info"], "several caches under .*: one, two; choose with --corpus NAME"),
+        (["info"], "several caches under .*: one, two; name one, as in 'featcache info one'"),
         (["fit", "--corpus", "three"], r"no cache 'three' under .* \(there: one, two\)"),
         (["fit", "--corpus", "one", "--target", "mood"], "no utterance has a label 'mood'"),
         (["fit", "--corpus", "one", "--protocol", "lsoo"], "unknown protocol 'lsoo'; nearest: loso"),
@@ -206,7 +206,7 @@ def test_wrong_usage_ends_with_2(invoke, make_cache, arguments):
             "--name is for a single run, and 2 are asked for; their names tell them apart",
         ),
         (["fit", "--corpus", "two"], "ssl is not finished: it holds 16 of 16 utterances; run the same"),
-        (["info", "nowhere"], "nowhere holds no features; expected shards like shard-00000.h5"),
+        (["info", "nowhere"], "unknown name 'nowhere'; known: .*; the path of a store, cache or run works too"),
         (["corpora", "ravdes"], "unknown corpus 'ravdes'; nearest: ravdess"),
         (["layers"], "no run with layer weights under .*; make one with 'featcache fit'"),
         (["layers", "mine"], "unknown run 'mine'"),
@@ -255,7 +255,7 @@ def test_extracting_twice_does_nothing_the_second_time(invoke_well, tmp_path):
     assert out.startswith("3 of 3 utterances extracted, 1 s of audio in ")
     store = tmp_path / "data" / "cache" / "three" / "egemaps"
     assert out.endswith(f"\n{store}\n")
-    assert invoke_well("extract", "--model", "egemaps") == f"nothing to do: all 3 utterances are there\n{store}\n"
+    assert invoke_well("extract", "--model", "egemaps") == f"nothing to do: all 3 utterances are cached\n{store}\n"
     assert re.search(r"^finished +yes ", invoke_well("info"), re.MULTILINE)
 
 
@@ -281,7 +281,7 @@ def test_a_dry_run_tells_the_size_and_writes_nothing(invoke, tmp_path):
     code, out, err = invoke("extract", "--model", "egemaps", "--data", folder, "--dry-run")
     assert code == 0
     assert out == ""
-    assert "egemaps: 3 utterances to extract, 0 there" in err
+    assert "egemaps: 3 of 3 utterances to extract, 0 cached" in err
     assert re.search(r"1 s of audio will take .* on disk \(.* free\)", err)
     assert everything_under(tmp_path) == before
     _, _, err = invoke("--quiet", "extract", "--model", "egemaps", "--data", folder, "--dry-run")

@@ -68,5 +68,5 @@ def test_the_demo_keeps_its_promises(run_demo, tmp_path):
     # elsewhere, beside another corpus, everything is made anew
     assert table_of(run_demo(second).out) == table_of(out)
     again = run_demo(first).out
-    assert "2. extract: nothing to do: all 6 utterances are there" in again
+    assert "2. extract: nothing to do: all 6 utterances are cached" in again
     assert table_of(again) == table_of(out)

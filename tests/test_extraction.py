@@ -193,7 +193,7 @@ def test_what_is_stored_is_not_computed_again(corpus, made_up):
     shards = [path for path in before if path.name.startswith("shard")]
     assert {path: before[path] for path in shards} == {path: after[path] for path in shards}
     assert store_of(corpus).complete
-    assert summarise_report(report).startswith("nothing to do: all 7 utterances are there")
+    assert summarise_report(report).startswith("nothing to do: all 7 utterances are cached")
 
 
 def test_the_cache_keeps_the_manifest_and_the_corpus_name(corpus, made_up):
@@ -306,7 +306,7 @@ def test_a_dry_run_writes_nothing(corpus, made_up, tmp_path, caplog):
     assert not made_up.done
     assert plan.num_extracted == 7
     assert plan.planned_bytes > 0
-    assert "wav2vec2-base: 7 utterances to extract, 0 there" in caplog.text
+    assert "wav2vec2-base: 7 of 7 utterances to extract, 0 cached" in caplog.text
     assert "6 s of audio will take" in caplog.text
 
     run(limit=3)

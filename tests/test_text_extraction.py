@@ -114,7 +114,7 @@ def test_features_depend_on_no_speed_option(corpus, model, run, options):
 def test_what_is_there_is_not_computed_again(corpus, run, monkeypatch):
     run()
     again = run()
-    assert summarise_report(again).startswith("nothing to do: all 7 utterances are there")
+    assert summarise_report(again).startswith("nothing to do: all 7 utterances are cached")
     with pytest.raises(StoreError, match=r"made with other settings: layers is .* --name"):
         run(layers="last")
 

@@ -30,6 +30,9 @@ class FeatureStore(Mapping[str, npt.NDArray[np.float32]]):
         frame_shift: In seconds; NaN where frames are not steps in time.
         metadata: What made the store: model, weights, precision, versions; see :mod:`featcache.cache.layout`.
         complete: Whether the last extraction came to its end.
+        num_requested: How many utterances the last extraction was asked for; None where the store does not say.
+        num_in_corpus: How many utterances the corpus had then: more than ``num_requested`` after ``--limit``; None
+            where the store does not say, as those of earlier releases.
         pooled_only: Whether it holds statistics alone (``extract --pool``), and no frame can be read.
 
     Raises:
@@ -42,6 +45,8 @@ class FeatureStore(Mapping[str, npt.NDArray[np.float32]]):
         catalogue = read_catalogue(self.path)
         self.metadata = catalogue.attributes
         self.complete = catalogue.complete
+        self.num_requested = catalogue.num_requested
+        self.num_in_corpus = catalogue.num_in_corpus
         self.layer_names: tuple[str, ...] = tuple(self.metadata["layer_names"])
         self.frame_shift: float = self.metadata["frame_shift"]
         self.pooled_only = layout.is_pooled(self.metadata)

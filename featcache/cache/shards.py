@@ -30,11 +30,15 @@ class Catalogue:
         attributes: The root attributes, equal in all shards.
         utterances: Rows of ``layout.INDEX_DTYPE``, one per utterance, the latest of each id.
         complete: Whether the last extraction came to its end.
+        num_requested: How many utterances the store was asked for; None where it does not say.
+        num_in_corpus: How many the corpus had then; None where it does not say.
     """
 
     attributes: dict[str, Any]
     utterances: npt.NDArray[Any]
     complete: bool
+    num_requested: int | None = None
+    num_in_corpus: int | None = None
 
 
 class Shard:
@@ -160,10 +164,13 @@ def _read_index(folder: Path, numbers: list[int]) -> Catalogue | None:
     try:
         with opened(path) as file:
             shards = read_table(file, "shards", layout.SHARD_DTYPE, path)
+            attributes = read_attributes(file, path)
             catalogue = Catalogue(
-                attributes=read_attributes(file, path),
+                attributes=attributes,
                 utterances=read_table(file, "utterances", layout.INDEX_DTYPE, path),
                 complete=bool(file.attrs["complete"]),
+                num_requested=attributes.get("num_requested"),
+                num_in_corpus=attributes.get("num_in_corpus"),
             )
     except StoreError:
         return None

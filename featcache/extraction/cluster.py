@@ -7,6 +7,7 @@ out before, so that a task that is done again, because its worker was lost, writ
 import logging
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from featcache.errors import ClusterError, listed
@@ -82,10 +83,11 @@ class ClusterRun:
                         advance(sum(item.length for item in group.items))
                 return False
             except KeyboardInterrupt:
-                log.warning("stopping: what is under way is finished and written first")
+                log.warning("stopping: utterances under way are finished first; press Ctrl-C again to give them up")
                 replace_file(self._job.marker, STOPPING)
-                for _ in self._collect(pending):
-                    pass
+                with suppress(KeyboardInterrupt):
+                    for _ in self._collect(pending):
+                        pass
                 return True
         except BaseException:
             self._stop(pending)

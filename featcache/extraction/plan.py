@@ -38,6 +38,8 @@ class Target:
 
     Attributes:
         todo: The ids of the utterances that it lacks.
+        cached: How many of the wanted utterances it holds.
+        others: How many utterances it holds that are not wanted now.
         number: Of the shard to be written, where it was given out beforehand.
     """
 
@@ -45,6 +47,8 @@ class Target:
     extractor: Extractor
     writer: StoreWriter
     todo: set[str] = field(default_factory=set)
+    cached: int = 0
+    others: int = 0
     failures: dict[str, Failure] = field(default_factory=dict)
     number: int | None = None
 
@@ -132,6 +136,10 @@ def make_plan(targets: Sequence[Target], source: Source, wanted: Sequence[Uttera
                 elif not is_same(entry, utterance, checksums[source.key(utterance)]):
                     target.todo.add(utterance.utterance_id)
                     changed += 1
+        ids = {utterance.utterance_id for utterance in wanted}
+        for target in targets:
+            held = stored[target.name].keys()
+            target.cached, target.others = len(held & ids - target.todo), len(held - ids)
         if changed:
             log.warning("%s: %d stored utterances are extracted again", source.changed(), changed)
         todo = [u for u in wanted if any(u.utterance_id in target.todo for target in targets)]
@@ -206,7 +214,7 @@ def tell_size(plan: Plan, targets: Sequence[Target], source: Source, cache: Path
         windows = sum(target.extractor.description.in_windows(item.length) for item in plan.items)
         if windows:
             log.info("%s: %d long utterances are computed in windows", target.name, windows)
-        log.info("%s: %d utterances to extract, %d there", target.name, len(target.todo), len(target.writer.entries()))
+        log.info("%s: %s", target.name, counted_work("extract", len(target.todo), target.cached, target.others))
     if not plan.items:
         return
     for warning in source.warnings([i.utterance for i in plan.items], [i.length for i in plan.items]):
@@ -222,6 +230,19 @@ def tell_size(plan: Plan, targets: Sequence[Target], source: Source, cache: Path
             f"{format_bytes(needed)} will be needed under {cache} and {format_bytes(free)} are free; "
             "make room, or store fewer layers with --layers"
         )
+
+
+def counted_work(verb: str, todo: int, cached: int, others: int) -> str:
+    """Return how many of the wanted utterances are to be done: ``96 of 100 utterances to extract, 4 cached``.
+
+    Args:
+        verb: What is done to them.
+        todo: How many wanted utterances are missing.
+        cached: How many wanted utterances are cached.
+        others: How many utterances are cached that are not wanted now, as after another ``--limit``.
+    """
+    also = f" ({others} others cached)" if others else ""
+    return f"{todo} of {todo + cached} utterances to {verb}, {cached} cached{also}"
 
 
 def is_same(entry: Any, utterance: Utterance, checksum: str | None) -> bool:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from featcache.disk import damaged, reading, remove
-from featcache.files import replace_file
+from featcache.escape import escaped
+from featcache.files import CsvRows, replace_file
 
 FAILURES = "failures.csv"
 COLUMNS = ["utterance_id", "path", "reason"]
@@ -56,7 +57,7 @@ def summarise_report(report: ExtractionReport) -> str:
     """An extraction in a few lines for the terminal."""
     lines = []
     if not (report.num_extracted or report.failures or report.interrupted):
-        lines.append(f"nothing to do: all {report.num_utterances} utterances are there")
+        lines.append(f"nothing to do: all {report.num_utterances} utterances are cached")
     else:
         done, seconds = f"{report.audio_seconds:.0f} s of audio", max(report.seconds, 1e-9)
         rate = f"{report.audio_seconds / seconds:.1f} x real time"
@@ -73,7 +74,7 @@ def summarise_report(report: ExtractionReport) -> str:
     if report.interrupted:
         lines.append("stopped before the end; the same command goes on from here")
     lines += [str(report.cache / name) for name in report.stores]
-    return "\n".join(lines)
+    return "\n".join(map(escaped, lines))
 
 
 def format_bytes(size: float) -> str:
@@ -121,7 +122,6 @@ def write_failures(folder: Path, failures: Sequence[Failure], tried: Collection[
         remove(path)
         return set()
     text = io.StringIO(newline="")
-    table = csv.writer(text, lineterminator="\n")
-    table.writerows([COLUMNS, *rows])
+    CsvRows(text).add([COLUMNS, *rows])
     replace_file(path, text.getvalue().encode())
     return {row[0] for row in rows}

@@ -4,7 +4,8 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from featcache.audio import Recording
@@ -17,6 +18,7 @@ from featcache.extraction.plan import Item, Plan, Target, groups, pack
 from featcache.extraction.report import Failure
 from featcache.extraction.source import Source
 from featcache.extractors.base import Features, signal_for
+from featcache.interrupts import Pool, held_back
 from featcache.machine import give_back
 from featcache.progress import progress
 from featcache.words import Words
@@ -70,7 +72,7 @@ class Run:
         batches = self._batches()
         title = " + ".join(target.name for target in self._targets)
         with (
-            ThreadPoolExecutor(self._workers, thread_name_prefix="extract") as pool,
+            Pool(self._workers, "extract") as pool,
             progress(title, self._plan.length, rate=self._source.rate) as advance,
         ):
             try:
@@ -81,18 +83,21 @@ class Run:
                         return False
                     future, last_of_group = pending[0]
                     outcomes = future.result()
-                    pending.popleft()
-                    done += outcomes
+                    if stops := self._stops(outcomes):
+                        outcomes = outcomes + self._begun(pending)
+                    # each outcome is written once, whenever Ctrl-C is pressed
+                    with held_back("finished features are written first"):
+                        pending.popleft()
+                        done += outcomes
+                        if last_of_group or stops:
+                            self._write(done)
+                            done = []
                     advance(sum(outcome.item.length for outcome in outcomes))
-                    if self._stops(outcomes):
-                        done += self._finish_begun(pending)
-                        pending.clear()
-                    if last_of_group or self._stops(outcomes):
-                        self._write(done)
-                        done = []
             except KeyboardInterrupt:
-                log.warning("stopping: what is under way is finished and written first, except long utterances")
-                self._write(done + self._finish_begun(pending))
+                self._stopping.set()
+                ended = pool.finish([future for future, _ in pending], "utterances")
+                with suppress(KeyboardInterrupt), held_back("finished features are written first"):
+                    self._write(done + [outcome for future in ended for outcome in future.result()])
                 return True
             except BaseException:
                 self._stopping.set()
@@ -100,10 +105,10 @@ class Run:
                     future.cancel()
                 raise
 
-    def _finish_begun(self, pending: Iterable[tuple[Future[list[Outcome]], bool]]) -> list[Outcome]:
-        """Begin nothing new; return the outcomes of what the workers have begun or finished."""
-        self._stopping.set()
-        begun = [future for future, _ in pending if not future.cancel()]
+    def _begun(self, pending: Iterable[tuple[Future[list[Outcome]], bool]]) -> list[Outcome]:
+        """Begin nothing new; return the outcomes of what else the workers have begun or finished."""
+        _, *others = pending
+        begun = [future for future, _ in others if not future.cancel()]
         return [outcome for future in begun for outcome in future.result()]
 
     def as_one_group(self) -> None:

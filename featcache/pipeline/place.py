@@ -57,18 +57,45 @@ def find_places(pipeline: Pipeline, workspace: Workspace, *, corpus: str | None,
             there under their own names; else the only one there is.
 
     Raises:
-        FeatcacheError: there is none, or several and none was named, or it is another than the pipeline is made for.
+        FeatcacheError: there is none, or several and none was named, or it is another than the pipeline needs.
     """
     names: list[str | None] = [corpus]
     if corpus is None and data is None:
-        names = [name for name in pipeline.corpus if _is_there(workspace, name)] or [_only_one(workspace)]
+        names = [name for name in pipeline.corpus if _is_there(workspace, name)] or [_only_one(pipeline, workspace)]
     return [_place(pipeline, workspace, corpus=name, data=data) for name in names]
 
 
-def _only_one(workspace: Workspace) -> str | None:
-    """The only cache, where there is no audio at all."""
-    without_audio = not workspace.corpora.is_dir() and workspace.caches.is_dir()
-    return workspace.find_cache(None).name if without_audio else None
+def _only_one(pipeline: Pipeline, workspace: Workspace) -> str | None:
+    """The corpus that can be meant where none bears the name that the pipeline needs; None for the only audio.
+
+    Raises:
+        FeatcacheError: several can be meant, or none is what the pipeline needs.
+    """
+    audio = _folders(workspace.corpora)
+    caches = [path.parent for path in sorted(workspace.home.glob("cache/*/manifest.csv"))]
+    if not pipeline.corpus:
+        return workspace.find_cache(None).name if caches and not audio else None
+    fitting = [cache.name for cache in caches if (kind := corpus_of(cache)) and kind.name in pipeline.corpus]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        raise PipelineError(f"several caches are of {_needed(pipeline)}: {', '.join(fitting)}; choose with --corpus")
+    if len(audio) == 1 and not caches:
+        return None
+    there = sorted({*audio, *(cache.name for cache in caches)})
+    raise PipelineError(
+        f"the pipeline needs {_needed(pipeline)}, which is not here (found: {', '.join(there) or 'none'}); put its "
+        f"audio at {workspace.corpora / pipeline.corpus[0]}, or give its folder with --data PATH"
+    )
+
+
+def _needed(pipeline: Pipeline) -> str:
+    return f"the corpus {' or '.join(pipeline.corpus)}"
+
+
+def _folders(folder: Path) -> list[str]:
+    found = folder.iterdir() if folder.is_dir() else ()
+    return sorted(path.name for path in found if path.is_dir() and not path.name.startswith("."))
 
 
 def _is_there(workspace: Workspace, name: str) -> bool:
@@ -95,8 +122,8 @@ def _place(pipeline: Pipeline, workspace: Workspace, *, corpus: str | None, data
     found = place.kind.name if place.kind else "unknown"
     if pipeline.corpus and found not in pipeline.corpus:
         raise PipelineError(
-            f"the pipeline is for {' and '.join(pipeline.corpus)}, but {place.data or place.cache} is of the corpus "
-            f"{found!r}; give the right folder with --data"
+            f"the pipeline needs {_needed(pipeline)}, but {place.data or place.cache} is of the corpus {found!r}; "
+            "give the right folder with --data PATH"
         )
     return place
 

@@ -3,9 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-from rich.text import Text
-
 from featcache.extraction.report import format_bytes
 from featcache.pipeline.place import Place
 from featcache.pipeline.reading import read_pipeline, shipped_pipelines
@@ -14,6 +11,7 @@ from featcache.pipeline.stores import Store
 from featcache.pipeline.transcripts import Transcripts
 from featcache.report.compared import ComparedRow, compared_table, numbered_notes
 from featcache.report.tables import plain_table
+from featcache.terminal import Console, print_line
 from featcache.training.fit import plan_runs
 from featcache.training.setup import SVM, resolve_folds, selected
 
@@ -23,18 +21,13 @@ def print_pipelines() -> None:
     table = plain_table("Pipeline", "Corpus", "What")
     for name, path in shipped_pipelines().items():
         pipeline = read_pipeline(path)
-        table.add_row(name, ", ".join(pipeline.corpus) or "any", Text(pipeline.title))
+        table.add_row(name, ", ".join(pipeline.corpus) or "any", pipeline.title)
     Console().print(table)
 
 
 def counted(number: int, what: str) -> str:
     """``1 seed``, ``2 seeds``."""
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
-
-
-def print_line(text: str) -> None:
-    """A line that is not broken, whatever the terminal's width."""
-    Console(soft_wrap=True, highlight=False).print(Text(text))
 
 
 def print_plan(
@@ -47,24 +40,21 @@ def print_plan(
     limit: int | None,
 ) -> None:
     """Which transcripts, stores and runs are there, and what it takes to make the others."""
-    print_line(f"{title}\n{place.name}: {len(place.manifest.limited(limit))} of {len(place.manifest)} utterances\n")
+    print_line(title)
+    print_line(f"{place.name}: {len(place.manifest.limited(limit))} of {len(place.manifest)} utterances")
+    print_line()
     if transcripts:
         table = plain_table("Transcripts", "Model", "To do")
         for one in transcripts:
             todo = f"{one.missing} utterances to transcribe" if one.missing else "there"
-            table.add_row(Text(one.name), Text(one.spec.model), todo)
+            table.add_row(one.name, one.spec.model, todo)
         Console().print(table)
         Console().print()
     table = plain_table("Store", "Model", "To do")
-    total = 0
+    sizes = {store.name: store.planned_size() for store in stores if store.missing}
     for store in stores:
-        size = store.planned_bytes() if store.missing else 0
-        total += size or 0
-        told = "there"
-        if store.missing:
-            about = "size known once the model is here" if size is None else f"about {format_bytes(size)}"
-            told = f"{store.missing} utterances to extract, {about}"
-        table.add_row(Text(store.name), Text(store.spec.encoder), told)
+        told = f"{store.missing} utterances to extract, {sizes[store.name][1]}" if store.missing else "there"
+        table.add_row(store.name, store.spec.encoder, told)
     Console().print(table)
     missing = {store.name for store in stores if store.missing}
     table = plain_table("Run", "Title", "To do")
@@ -72,11 +62,30 @@ def print_plan(
     for row in rows:
         number = _num_trainings(place, row, ready=missing.isdisjoint(row.request.features))
         trainings += number
-        table.add_row(Text(row.name), Text(row.spec.title), counted(number, "training") if number else "there")
+        table.add_row(row.name, row.spec.title, counted(number, "training") if number else "there")
     Console().print()
     Console().print(table)
-    told = f"together about {format_bytes(total)} and {counted(trainings, 'training')}"
-    print_line(f"\n{told if missing or trainings else 'nothing to extract or to train'}\n")
+    if any(store.lacks_audio for store in stores):
+        print_line()
+        print_line(
+            f"no audio under {place.workspace.corpora / place.name}: to extract, give its folder with --data PATH"
+        )
+    told = _together([size for size, _ in sizes.values()], trainings)
+    print_line()
+    print_line(told)
+    print_line()
+
+
+def _together(sizes: Sequence[int | None], trainings: int) -> str:
+    """``together about 1.2 GB, 1 store of unknown size and 25 trainings``."""
+    known = [size for size in sizes if size is not None]
+    unknown = len(sizes) - len(known)
+    told = [f"about {format_bytes(sum(known))}"] if known else []
+    told += [f"{counted(unknown, 'store')} of unknown size"] if unknown else []
+    told += [counted(trainings, "training")] if trainings else []
+    if not told:
+        return "nothing to extract or to train"
+    return f"together {' and '.join(filter(None, [', '.join(told[:-1]), told[-1]]))}"
 
 
 def _num_trainings(place: Place, row: Row, *, ready: bool) -> int:
@@ -105,7 +114,9 @@ def print_results(
     for note in notes:
         print_line(note)
     for name, sentences in comparisons:
-        print_line(f"\n{name}")
+        print_line()
+        print_line(name)
         for told in sentences:
             print_line(f"  {told}")
-    print_line(f"\n{folder}")
+    print_line()
+    print_line(str(folder))

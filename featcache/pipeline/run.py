@@ -15,7 +15,7 @@ from featcache.extraction import ExtractionReport, summarise_report
 from featcache.extractors import usable_device
 from featcache.files import replace_file
 from featcache.pipeline.place import Place, find_places
-from featcache.pipeline.printing import print_line, print_plan, print_results
+from featcache.pipeline.printing import print_plan, print_results
 from featcache.pipeline.reading import find_pipeline, published_of, read_pipeline
 from featcache.pipeline.rows import Row, Trial, ensembles_of, notes_on, notes_on_corpus, rows_of, stores_of
 from featcache.pipeline.schema import EnsembleSpec, Pipeline
@@ -29,6 +29,7 @@ from featcache.report.gains import draw_gains
 from featcache.report.layers import draw_layer_weights
 from featcache.report.layerwise import draw_layer_relevance
 from featcache.report.terminal import comparison_csv
+from featcache.terminal import print_lines
 from featcache.training.fit import fit_all, plan_runs
 from featcache.training.layerwise import relevance_of
 from featcache.training.run_folder import METRICS, Run
@@ -160,7 +161,7 @@ class Work:
         for transcripts in self.transcripts:
             if transcripts.missing:
                 reports.append(transcripts.fill(device=self._device, limit=self._limit))
-                print_line(summarise(reports[-1]))
+                print_lines(summarise(reports[-1]))
                 if reports[-1].interrupted:
                     break
         return reports
@@ -171,7 +172,7 @@ class Work:
         for store in self.stores:
             if store.missing:
                 reports.append(store.fill(device=self._device, limit=self._limit))
-                print_line(summarise_report(reports[-1]))
+                print_lines(summarise_report(reports[-1]))
                 if reports[-1].interrupted:
                     break
         return reports

@@ -15,7 +15,7 @@ from featcache.cache.shards import Catalogue, read_catalogue, shard_numbers
 from featcache.errors import AudioError, StoreError
 from featcache.extraction import ExtractionReport, extract
 from featcache.extraction.plan import ROW_BYTES, is_same
-from featcache.extraction.report import read_failures
+from featcache.extraction.report import format_bytes, read_failures
 from featcache.extractors import create_extractor
 from featcache.extractors.base import ChunkConfig
 from featcache.extractors.models import dimensions, known_models, known_text_models
@@ -116,7 +116,34 @@ class Store:
             **self.spec.options,
         )
 
-    def planned_bytes(self) -> int | None:
+    @cached_property
+    def lengths(self) -> list[tuple[int, int]]:
+        """Samples and sampling rate of each utterance, from the headers; what cannot be read has none."""
+        if self.place.root is None:
+            return []
+        found = []
+        for utterance in self.wanted:
+            try:
+                found.append(audio.probe(self.place.root, utterance))
+            except AudioError:
+                continue
+        return found
+
+    @property
+    def lacks_audio(self) -> bool:
+        """Whether utterances are missing and there is no audio to extract them from."""
+        return bool(self.missing) and not self.spec.text and self.place.root is None
+
+    def planned_size(self) -> tuple[int | None, str]:
+        """About how many bytes its missing utterances will take, None where nobody knows; and the same in words."""
+        if self.lacks_audio:
+            return None, "size unknown without the audio"
+        if not (self.spec.text or self.lengths):
+            return None, f"size unknown: no audio file under {self.place.root} can be read"
+        size = self._planned_bytes()
+        return size, "size known once the model is here" if size is None else f"about {format_bytes(size)}"
+
+    def _planned_bytes(self) -> int | None:
         """About how much its missing utterances will take; None where the model's size is not known here."""
         if not self.spec.is_model:
             return _descriptor_bytes(self)
@@ -198,7 +225,7 @@ def _descriptor_bytes(store: Store) -> int:
     extractor = create_extractor(store.spec.encoder, **store.spec.options)
     description = extractor.description
     total = 0
-    for num_samples, rate in _lengths(store):
+    for num_samples, rate in store.lengths:
         kept = audio.kept_samples(num_samples, rate, description.max_seconds)
         used = description.sampling_rate or rate
         frames = extractor.num_frames(audio.resampled_length(kept, rate, used), used)
@@ -223,17 +250,4 @@ def _model_dimensions(model: str) -> tuple[int, int] | None:
 
 def _seconds(store: Store) -> float:
     most = store.spec.max_seconds or np.inf
-    return float(sum(min(num_samples / rate, most) for num_samples, rate in _lengths(store)))
-
-
-def _lengths(store: Store) -> list[tuple[int, int]]:
-    """Samples and sampling rate of each utterance, from the headers; what cannot be read has none."""
-    if store.place.root is None:
-        return []
-    found = []
-    for utterance in store.wanted:
-        try:
-            found.append(audio.probe(store.place.root, utterance))
-        except AudioError:
-            continue
-    return found
+    return float(sum(min(num_samples / rate, most) for num_samples, rate in store.lengths))

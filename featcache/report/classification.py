@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from featcache.escape import escaped
 from featcache.evaluate.predictions import checked
 from featcache.files import replace_file
 from featcache.report import figures
@@ -43,7 +44,7 @@ def write_classification_report(
     report = _mean([_report(rows, labels) for rows in of_seeds])
     replace_file(folder / f"{REPORT}.csv", report.to_csv(index_label="class").encode())
     seeds = "1 seed" if len(of_seeds) == 1 else f"mean over {len(of_seeds)} seeds"
-    text = report.to_string(float_format=lambda value: f"{value:.1f}", na_rep="-")
+    text = report.rename(index=escaped).to_string(float_format=lambda value: f"{value:.1f}", na_rep="-")
     replace_file(folder / f"{REPORT}.txt", f"{text}\n\nPrecision, recall and F1 in percent; {seeds}.\n".encode())
     counts = _mean([_counts(rows, labels) for rows in of_seeds])
     replace_file(folder / f"{CONFUSION}.csv", counts.to_csv(index_label="target").encode())

@@ -7,13 +7,14 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from featcache.escape import escaped
 from featcache.evaluate.compare import score_name
 from featcache.files import replace_file
 from featcache.report.html import figures_for_page, render
 from featcache.report.tables import interval, mean_and_std, table_of_protocols
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from featcache.terminal import Table
 
 METRICS = {"uar": "UAR (%)", "wa": "WA (%)", "macro_f1": "macro-F1 (%)"}
 PAPER, DIFFERENCE = "Paper", "Diff."
@@ -126,8 +127,8 @@ def _markdown(rows: Sequence[ComparedRow]) -> str:
     lines += [
         [row.protocol, row.title, *(row.cells()[column] for column in columns), "; ".join(row.notes)] for row in rows
     ]
-    escaped = [[cell.replace("|", r"\|") for cell in line] for line in lines]
-    return "".join(f"| {' | '.join(line)} |\n" for line in escaped)
+    cells = [[escaped(cell).replace("|", r"\|") for cell in line] for line in lines]
+    return "".join(f"| {' | '.join(line)} |\n" for line in cells)
 
 
 def compared_csv(rows: Sequence[ComparedRow]) -> str:
@@ -165,8 +166,12 @@ def write_compared(
         comparisons: What was compared, and what came of it, in sentences.
     """
     replace_file(folder / "results.csv", compared_csv(rows).encode())
-    lines = [f"# {title}", *([paper] if paper else []), compared_markdown(rows).rstrip(), *notes]
-    lines += [f"{name}:\n\n{chr(10).join(f'- {told}' for told in sentences)}" for name, sentences in comparisons]
+    lines = [f"# {escaped(title)}", *([escaped(paper)] if paper else [])]
+    lines += [compared_markdown(rows).rstrip(), *map(escaped, notes)]
+    lines += [
+        f"{escaped(name)}:\n\n{chr(10).join(f'- {escaped(told)}' for told in sentences)}"
+        for name, sentences in comparisons
+    ]
     replace_file(folder / "results.md", ("\n\n".join(lines) + "\n").encode())
     page = render(
         "pipeline.html.jinja",

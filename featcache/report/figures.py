@@ -6,7 +6,7 @@ default style, so that they look the same whatever the user's settings are.
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from featcache.files import replacing
+from featcache.report.fonts import drawable, families_for, num_columns
 
 COLUMN_WIDTH = 3.5  # inches: one column of a two-column paper
 PNG_DPI = 200
@@ -66,10 +67,11 @@ def confusion_matrix(counts: ArrayLike, classes: Sequence[str]) -> Figure:
     totals = counts.sum(axis=1, keepdims=True)
     percent = np.divide(100 * counts, totals, out=np.zeros_like(counts), where=totals > 0)
     decimals = 0 if (counts == counts.round()).all() else 1
-    names_inch = 0.35 + 0.055 * max(map(len, classes))
+    names = list(map(drawable, classes))
+    names_inch = 0.35 + 0.055 * max(map(num_columns, names))
     side = max(COLUMN_WIDTH, names_inch + 0.36 * len(classes))
     slanted = names_inch > side / len(classes)
-    with style():
+    with style(classes):
         figure = Figure(figsize=(side, side if slanted else side - names_inch + 0.5), layout="constrained")
         axes = figure.add_subplot()
         axes.imshow(percent, cmap=_LIGHT_BLUES, vmin=0, vmax=100)
@@ -80,8 +82,8 @@ def confusion_matrix(counts: ArrayLike, classes: Sequence[str]) -> Figure:
             axes.annotate(count, (column, row), (0, -6), fontsize=5, color="0.3", **centred)
         positions = range(len(classes))
         slant: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if slanted else {}
-        axes.set_xticks(positions, classes, parse_math=False, **slant)
-        axes.set_yticks(positions, classes, parse_math=False)
+        axes.set_xticks(positions, names, parse_math=False, **slant)
+        axes.set_yticks(positions, names, parse_math=False)
         axes.set_xlabel("Predicted")
         axes.set_ylabel("Target")
         axes.tick_params(length=0)
@@ -103,7 +105,7 @@ def predicted_values(predictions: pd.DataFrame, ranges: Mapping[str, Sequence[fl
     columns = min(len(ranges), 3)
     rows = math.ceil(len(ranges) / columns)
     side = COLUMN_WIDTH / columns if columns > 1 else 2.3
-    with style():
+    with style(ranges):
         figure = Figure(figsize=(side * columns, (side + 0.25) * rows), layout="constrained")
         for number, (name, bounds) in enumerate(ranges.items(), start=1):
             axes = figure.add_subplot(rows, columns, number)
@@ -111,7 +113,7 @@ def predicted_values(predictions: pd.DataFrame, ranges: Mapping[str, Sequence[fl
             alpha = min(0.7, max(0.08, 200 / len(means)))
             axes.plot(target, predicted, ".", color=COLORS[0], markersize=3, markeredgewidth=0, alpha=alpha)
             axes.plot(bounds, bounds, color="0.5", linewidth=0.6, linestyle=(0, (4, 3)), zorder=0)
-            axes.set_title(name, fontsize=7.5, parse_math=False)
+            axes.set_title(drawable(name), fontsize=7.5, parse_math=False)
             axes.set_aspect("equal")
             low, high = min(bounds[0], predicted.min()), max(bounds[1], predicted.max())
             axes.set(xlim=(low, high), ylim=(low, high))
@@ -162,7 +164,7 @@ def relative_gains(gains: pd.DataFrame, *, metric: str) -> Figure:
         gains: title, gain, low, high, in percent; NaN for what has no meaning, which leaves its place empty.
         metric: What is scored, for the axis.
     """
-    with style():
+    with style(gains["title"]):
         figure = Figure(figsize=(COLUMN_WIDTH, 1.0 + 0.28 * len(gains)), layout="constrained")
         axes = figure.add_subplot()
         places = np.arange(len(gains))
@@ -172,7 +174,7 @@ def relative_gains(gains: pd.DataFrame, *, metric: str) -> Figure:
         axes.plot(gains["low"][known], places[known], "|", color="0.15", markersize=4)
         axes.plot(gains["high"][known], places[known], "|", color="0.15", markersize=4)
         axes.axvline(0, color="0.3", linewidth=0.6)
-        axes.set_yticks(places, gains["title"], parse_math=False)
+        axes.set_yticks(places, list(map(drawable, gains["title"])), parse_math=False)
         axes.set_ylim(len(gains) - 0.5, -0.5)
         axes.tick_params(axis="y", length=0)
         axes.set_xlabel(f"Gain in {metric} (%)")
@@ -194,6 +196,6 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
                 figure.savefig(temporary, format=suffix, dpi=PNG_DPI, metadata=without)
 
 
-def style() -> AbstractContextManager[None]:
-    """What figures are made and saved in."""
-    return matplotlib.style.context(["default", _STYLE])
+def style(texts: Iterable[str] = ()) -> AbstractContextManager[None]:
+    """Return the style that figures are made and saved in, with fonts for texts that they are made with."""
+    return matplotlib.style.context(["default", {**_STYLE, "font.family": families_for(texts)}])

@@ -9,6 +9,7 @@ from typing import Any
 import jinja2
 
 from featcache._version import __version__
+from featcache.escape import escaped
 from featcache.evaluate.intervals import caution
 from featcache.files import replace_file
 from featcache.report.tables import interval, mean_and_std
@@ -75,10 +76,11 @@ def render(template: str, *, digits: int = 1, **values: Any) -> str:
         digits: Of scores after the point.
         values: What it names.
     """
-    # autoescape: corpora, classes and captions carry names that users chose
+    # corpora, classes and captions carry names that users chose: of HTML, or with control characters
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("featcache", "report"),
         autoescape=True,
+        finalize=_escaped,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -89,6 +91,11 @@ def render(template: str, *, digits: int = 1, **values: Any) -> str:
         number=lambda value: mean_and_std(value, None, digits),
     )
     return environment.get_template(template).render(**values, version=__version__)
+
+
+def _escaped(value: Any) -> Any:
+    """A value of a page without control characters; what is HTML already stays so."""
+    return type(value)(escaped(value)) if isinstance(value, str) else value
 
 
 def figures_for_page(folder: Path, figures: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from featcache.report.figures import COLORS, COLUMN_WIDTH, LINES, MARKERS, style
+from featcache.report.fonts import drawable, num_columns
 
 # More layers or more lines than these each need a wider figure.
 NARROW_LAYERS, NARROW_LINES = 13, 4
@@ -40,7 +41,7 @@ def layer_weights(groups: Mapping[str, pd.DataFrame]) -> Figure:
         groups: Label of a run → the rows of its ``layer_weights.csv``: seed, fold, layer, weight.
     """
     summaries = {label: layer_weight_summary(weights) for label, weights in groups.items()}
-    with style():
+    with style(groups):
         figure = _figure(summaries, height=2.2)
         axes = figure.add_subplot()
         lines = _draw_weights(axes, summaries)
@@ -57,7 +58,7 @@ def layer_scores(groups: Mapping[str, pd.DataFrame], *, chance: float, ylabel: s
         chance: What guessing would score; drawn as a line.
         ylabel: What is scored.
     """
-    with style():
+    with style(groups):
         figure = _figure(groups, height=2.2)
         axes = figure.add_subplot()
         lines = _draw_scores(axes, groups, chance, ylabel)
@@ -85,7 +86,7 @@ def layer_relevance(
         chance: What guessing would score.
         ylabel: What is scored.
     """
-    with style():
+    with style([title, *weights]):
         figure = _figure(weights, height=3.6, legend=True)
         above, below = figure.subplots(2, sharex=True, height_ratios=(1.1, 1))
         lines = _draw_weights(above, weights)
@@ -165,14 +166,14 @@ def _layer_axis(axes: Axes, groups: Mapping[str, pd.DataFrame]) -> None:
 def _legend(figure: Figure, lines: Mapping[str, Line2D], title: str | None = None) -> None:
     if len(lines) > 1 or title:
         columns = _legend_columns(lines, figure.get_figwidth())
-        legend = figure.legend(
-            list(lines.values()), list(lines), loc="outside upper center", ncols=columns, title=title
-        )
+        names = list(map(drawable, lines))
+        title = None if title is None else drawable(title)
+        legend = figure.legend(list(lines.values()), names, loc="outside upper center", ncols=columns, title=title)
         for text in (legend.get_title(), *legend.get_texts()):
             text.set_parse_math(False)
 
 
 def _legend_columns(labels: Collection[str], width: float) -> int:
     """As few as the rows need, when as many stand beside each other as fit into so many inches."""
-    fitting = max(1, int(width / (0.45 + 0.055 * max(map(len, labels)))))
+    fitting = max(1, int(width / (0.45 + 0.055 * max(num_columns(drawable(label)) for label in labels))))
     return math.ceil(len(labels) / math.ceil(len(labels) / fitting))

@@ -6,9 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from featcache.errors import StoreError
 from featcache.files import replace_file
@@ -24,6 +21,7 @@ from featcache.report.layers import (
     store_label,
 )
 from featcache.report.tables import mean_and_std, plain_table
+from featcache.terminal import Console, Table, print_line
 from featcache.training.run_folder import find_run, finished_runs
 from featcache.workspace import Workspace
 
@@ -96,7 +94,7 @@ def print_layer_scores(
     summary = draw_layer_scores(scores, path, score=score, chance=found.target.chance, required=out is not None)
     named = summary["target"] + " " if len(targets) > 1 else ""
     column = (summary["store"] + " " + named + SCORES[score]).rename("column")
-    _print_line(f"linear probes of utterance means, {found.protocol}, {len(found.folds)} folds; ± over folds")
+    print_line(f"linear probes of utterance means, {found.protocol}, {len(found.folds)} folds; ± over folds")
     Console().print(_layer_table(summary.assign(column=column), "column", digits=_digits(score)))
     _print_files(path, ".csv")
 
@@ -128,13 +126,15 @@ def print_layer_relevance(names: Sequence[str], *, out: Path | None, **options: 
         told = [first.config[name] for name in ("head", "norm", "protocol")]
         spread = len(one.runs) <= MOST_WITH_SPREAD
         over_seeds, over_folds = ("; ± over seeds", "; ± over folds") if spread else ("", "")
-        _print_line("{}: {}, {} normalisation, {}".format(store_label(store), *told))
-        _print_line(f"\nlearned weights, uniform {1 / summary['layer'].nunique():.4f}{over_seeds}")
+        print_line("{}: {}, {} normalisation, {}".format(store_label(store), *told))
+        print_line()
+        print_line(f"learned weights, uniform {1 / summary['layer'].nunique():.4f}{over_seeds}")
         console.print(_layer_table(weights, "target", digits=4, spread=spread))
-        _print_line(f"\nlinear probes of utterance means, {SCORES[one.score]}{over_folds}")
+        print_line()
+        print_line(f"linear probes of utterance means, {SCORES[one.score]}{over_folds}")
         console.print(_layer_table(scores, "target", digits=_digits(one.score), spread=spread))
         _print_files(path, ".csv")
-        _print_line("")
+        print_line()
 
 
 def draw_layer_relevance(found: "LayerRelevance", path: Path, *, required: bool = True) -> pd.DataFrame:
@@ -202,9 +202,5 @@ def _place(out: Path | None, usual: Path) -> Path:
 def _print_files(path: Path, table: str) -> None:
     """Where the files are, if they could be written."""
     if path.with_name(f"{path.name}{table}").exists():
-        _print_line(f"\n{path}.png  .svg  {table}")
-
-
-def _print_line(line: str) -> None:
-    """Without folding it."""
-    Console().print(Text(line), soft_wrap=True)
+        print_line()
+        print_line(f"{path}.png  .svg  {table}")

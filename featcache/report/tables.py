@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from featcache.escape import escaped
+
 if TYPE_CHECKING:
-    from rich.table import Table
+    from featcache.terminal import Table
 
 TEXT_COLUMNS = ("Features", "Layers", "Head", "Norm")
 
@@ -81,8 +83,9 @@ def table_of_protocols(
         after: Names of further columns.
     """
     from rich import box
-    from rich.table import Table
     from rich.text import Text
+
+    from featcache.terminal import Table
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, title_justify="left", title_style="bold")
     for name in texts:
@@ -93,26 +96,24 @@ def table_of_protocols(
         table.add_column(name)
     protocols = list(dict.fromkeys(protocol for protocol, _ in rows))
     for protocol in protocols:
-        # Text, because rich reads square brackets in a plain string as markup
         if len(protocols) == 1:
-            table.title = Text(protocol)
+            table.title = escaped(protocol)
         else:
             table.add_row(Text(protocol, style="bold"))
         for tested, cells in rows:
             if tested == protocol:
-                table.add_row(*map(Text, cells))
+                table.add_row(*cells)
         table.add_section()
     return table
 
 
 def plain_table(*columns: str) -> "Table":
     """A table for the terminal without lines."""
-    from rich.table import Table
-    from rich.text import Text
+    from featcache.terminal import Table
 
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for column in columns:
-        table.add_column(Text(column), overflow="fold")
+        table.add_column(column, overflow="fold")
     return table
 
 

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from featcache.escape import escaped
 from featcache.evaluate.compare import Comparison, compare, score_name, sentence
 from featcache.evaluate.intervals import caution
 from featcache.evaluate.predictions import of_run, read_predictions
@@ -21,6 +20,7 @@ from featcache.evaluate.score import score
 from featcache.files import replace_file
 from featcache.report.ensemble import COMBINATIONS, notes
 from featcache.report.tables import interval, mean_and_std
+from featcache.terminal import Console, Table, print_line
 from featcache.training.run_folder import Run, find_run, read_table, write_json
 from featcache.workspace import Workspace
 
@@ -46,7 +46,7 @@ def print_score(
         table = _table("Class", "Recall (%)", "Utterances")
         sizes = [sum(row) for row in metrics["confusion"]["counts"]]
         for (label, recall), size in zip(metrics["recall"].items(), sizes, strict=True):
-            table.add_row(Text(label), mean_and_std(recall["mean"], recall["std"]), f"{size:g}")
+            table.add_row(label, mean_and_std(recall["mean"], recall["std"]), f"{size:g}")
         Console().print(table)
     chance = f"; guessing scores a UAR of {metrics['chance_uar']:.1f}" if "chance_uar" in metrics else ""
     speakers = metrics["num_speakers"] or "unknown"
@@ -84,7 +84,7 @@ def print_comparison(names: Sequence[str], *, out: Path | None) -> None:
     Console().print(f"\n{_explained(found)}\n", highlight=False)
     for comparison in found:
         if comparison.score == found[0].score:  # UAR or CCC; the table tells the others
-            Console().print(Text(sentence(comparison)))
+            Console().print(Text(escaped(sentence(comparison))))
     if out:
         replace_file(out, comparison_csv(found).encode())
 
@@ -111,7 +111,7 @@ def print_ensemble(run: Run) -> None:
     told = f"chosen on validation: UAR {mean_and_std(uar['mean'], uar['std'])}, 95 % CI {interval(uar['ci95'])}"
     console.print(f"\n{told}", highlight=False)
     for note in notes(run.config, run.metrics):
-        console.print(Text(note))
+        console.print(Text(escaped(note)))
     best = combinations.nlargest(1, "test_uar").iloc[0]
     told = f"{best['test_uar']:.1f} ({best['vote']} vote of {numbers[best['members']]})"
     console.print(Text(f"best on test: an optimistic number, do not report: {told}"))
@@ -129,14 +129,14 @@ def _score_table(metrics: Mapping[str, Any]) -> Table:
         label = f"{SHORT_NAMES[kind]} {name.removeprefix(kind)[1:]}".rstrip()
         intervals = [found["ci95"], *([found["ci95_utterances"]] if over == "speakers" else [])]
         cells = [mean_and_std(found["mean"], found["std"], digits), *(interval(i, digits) for i in intervals)]
-        table.add_row(Text(label), *cells, mean_and_std(found["mean_over_folds"], None, digits))
+        table.add_row(label, *cells, mean_and_std(found["mean_over_folds"], None, digits))
     return table
 
 
 def _print_numbered(labels: Sequence[str]) -> None:
     """The runs by the numbers that stand for them in a table: their names are too long for it."""
     for number, label in enumerate(labels, start=1):
-        Console().print(Text(f"{number}  {label}"), soft_wrap=True)
+        print_line(f"{number}  {label}")
     Console().print()
 
 
@@ -204,7 +204,7 @@ def _warn_of_few(unit: str, count: int, num_speakers: int) -> None:
 
 def _table(*columns: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
-    table.add_column(Text(columns[0]), overflow="fold")
+    table.add_column(columns[0], overflow="fold")
     for column in columns[1:]:
-        table.add_column(Text(column), justify="right", no_wrap=True)
+        table.add_column(column, justify="right", no_wrap=True)
     return table

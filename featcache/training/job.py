@@ -15,6 +15,7 @@ from featcache.machine import give_back
 from featcache.normalise import SPEAKER, fit_normaliser
 from featcache.progress import progress
 from featcache.scheduler import connected
+from featcache.streams import lasting_streams
 from featcache.threads import available_cores
 from featcache.training.data import frames_in_use, steps_of, values_in_use
 from featcache.training.groups import Member, group
@@ -91,7 +92,7 @@ class Job:
             else:
                 trained = job.train(folds, workers, setups)
             try:
-                with closing(trained):
+                with closing(trained), _told_at_once():
                     for score in trained:
                         scores.append(score)
                         advance(1)
@@ -165,6 +166,16 @@ class Job:
 
 
 @contextmanager
+def _told_at_once() -> Iterator[None]:
+    """Say that Ctrl-C was heard: other processes and threads may take a while to end."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        log.warning("stopping: trainings under way are given up, finished ones are kept")
+        raise
+
+
+@contextmanager
 def _on_cluster(address: str) -> Iterator[int]:
     """Have joblib's processes be the workers of a cluster; gives the most threads of one worker, which share memory."""
     import joblib
@@ -174,8 +185,9 @@ def _on_cluster(address: str) -> Iterator[int]:
 
 
 def _train_fold(job: Job, fold: int, workers: int) -> list[float]:
-    setups = [resolve(FeatureCache(job.cache), request) for request in job.requests]
-    return list(job.train([fold], workers, setups))
+    with lasting_streams():  # a process of its own has warnings of its own
+        setups = [resolve(FeatureCache(job.cache), request) for request in job.requests]
+        return list(job.train([fold], workers, setups))
 
 
 def _plan(setups: Sequence[Setup], memory: Memory, processes: int, workers: int, device: str) -> Iterator[WorkingCopy]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from featcache.training import run_folder
 from featcache.training.run_folder import UnfinishedRun
 from featcache.training.setup import Setup
+from featcache.training.svm import MAX_ITERATIONS, SVMTraining
 from featcache.training.targets import CLASSIFICATION
 from featcache.training.train import Trainable
 
@@ -19,6 +20,7 @@ log = logging.getLogger(__name__)
 
 PREDICTED = "predicted_values"
 DIVERGED = "seed {} of fold {!r} diverged, so its head is untrained: no finite validation loss; lower --learning-rate"
+UNCONVERGED = "the solver of {} of {} support vector machines stopped after {:,} iterations, before it converged"
 KEYS = ("seed", "fold")
 
 
@@ -34,6 +36,7 @@ def record_of(training: Trainable, setup: Setup) -> dict[str, Any]:
             for layer, weight in zip(features.layer_names, weights, strict=True)
         ],
         "diverged": training.diverged,
+        "unconverged": isinstance(training, SVMTraining) and training.unconverged,
     }
 
 
@@ -47,6 +50,9 @@ def write_results(run: UnfinishedRun, setup: Setup) -> None:
     diverged = [
         DIVERGED.format(seed, setup.folds[fold - 1].name) for seed, fold, record in records if record["diverged"]
     ]
+    unconverged = sum(record.get("unconverged", False) for _, _, record in records)
+    if unconverged:
+        diverged.append(UNCONVERGED.format(unconverged, len(records), MAX_ITERATIONS))
     for warning in diverged:
         log.warning("%s: %s", title, warning)
     _write_tables(folder, setup, records)

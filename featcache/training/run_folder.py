@@ -1,6 +1,5 @@
 """Results of a fit → run folder, and back. A run counts as finished when it stands under its own name."""
 
-import csv
 import glob
 import json
 import os
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from featcache.disk import read_json, writing
 from featcache.errors import StoreError, unknown_name
-from featcache.files import remove_unfinished, replace_file
+from featcache.files import CsvRows, remove_unfinished, replace_file
 from featcache.locks import held
 from featcache.training.saved import AGAIN, read_config, read_metrics, reason_of
 from featcache.workspace import Workspace
@@ -197,9 +196,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 def write_rows(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Write a CSV table; numbers with all their digits."""
     with writing(path), open(path, "w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(columns)
-        table.writerows(rows)
+        CsvRows(file).add([columns, *rows])
 
 
 def finished_runs(workspace: Workspace, corpus: str | None = None) -> list[Run]:

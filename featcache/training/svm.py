@@ -1,5 +1,6 @@
 """Utterances of one frame each → the field's baseline: linear support vector machines, C chosen on validation."""
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,6 +17,10 @@ from featcache.training.train import Epoch, Value
 from featcache.training.windows import Window
 
 COSTS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+MAX_ITERATIONS = 10_000
+
+# What it says is kept as ``unconverged`` and told once per run.
+warnings.filterwarnings("ignore", "Liblinear failed to converge", UserWarning)
 
 Array = npt.NDArray[Any]
 Vectors = dict[str, npt.NDArray[np.float32]]
@@ -54,6 +59,11 @@ class SVMTraining(ABC):
     @property
     def diverged(self) -> bool:
         return False
+
+    @property
+    @abstractmethod
+    def unconverged(self) -> bool:
+        """Whether the solver stopped before it converged, for the C that was chosen."""
 
     def learn(self, window: Window) -> None:
         self._train |= self._vectors(window, self.fold.train)
@@ -100,6 +110,10 @@ class SVCTraining(SVMTraining):
     and is not calibrated.
     """
 
+    @property
+    def unconverged(self) -> bool:
+        return bool(self._best.n_iter_ >= MAX_ITERATIONS)
+
     def state(self) -> dict[str, Tensor]:
         """``coef`` (num_planes, size) and ``intercept`` (num_planes,), float64, and ``classes``."""
         parts = {"coef": self._best.coef_, "intercept": self._best.intercept_, "classes": self._best.classes_}
@@ -110,7 +124,7 @@ class SVCTraining(SVMTraining):
 
         best = -1.0
         for cost in COSTS:
-            machine = LinearSVC(C=cost, random_state=self.seed, max_iter=10_000).fit(known, learned)
+            machine = LinearSVC(C=cost, random_state=self.seed, max_iter=MAX_ITERATIONS).fit(known, learned)
             score = uar(expected, machine.predict(unseen))
             if score > best:
                 best, self._best = score, machine
@@ -130,6 +144,10 @@ class SVCTraining(SVMTraining):
 class SVRTraining(SVMTraining):
     """A regression for each dimension, each with its own C; squared epsilon-insensitive loss, so that one is best."""
 
+    @property
+    def unconverged(self) -> bool:
+        return any(machine.n_iter_ >= MAX_ITERATIONS for machine in self._best)
+
     def state(self) -> dict[str, Tensor]:
         """``coef`` (num_dimensions, size) and ``intercept`` (num_dimensions,), float64."""
         return {
@@ -146,7 +164,11 @@ class SVRTraining(SVMTraining):
             best = -np.inf
             for cost in COSTS:
                 machine = LinearSVR(
-                    C=cost, loss="squared_epsilon_insensitive", dual="auto", random_state=self.seed, max_iter=10_000
+                    C=cost,
+                    loss="squared_epsilon_insensitive",
+                    dual="auto",
+                    random_state=self.seed,
+                    max_iter=MAX_ITERATIONS,
                 ).fit(known, learned[:, dimension])
                 predicted, truth = machine.predict(unseen), expected[:, dimension]
                 score = float(ccc(torch.from_numpy(predicted)[:, None], torch.from_numpy(truth)[:, None]))

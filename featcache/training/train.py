@@ -7,7 +7,7 @@ so that it becomes, bit for bit, what it would become alone.
 import copy
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from itertools import count
 from threading import Event
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from featcache.heads import Head
+from featcache.interrupts import Pool
 from featcache.protocols import Fold
 from featcache.threads import one_thread_each
 from featcache.training.losses import CLASSIFICATION, Objective
@@ -230,7 +231,7 @@ def train_together(
         Each training when it has come to its end, predictions included.
     """
     stop = stop or Event()
-    with one_thread_each(), ThreadPoolExecutor(workers, thread_name_prefix="fit") as pool:
+    with one_thread_each(), Pool(workers, "fit") as pool:
         if not source.holds_all:
             for ended in _in_step(trainings, source, lambda *arguments: list(pool.map(*arguments)), stop):
                 yield from ended
@@ -242,7 +243,7 @@ def train_together(
 
 
 def _in_turns(
-    trainings: Sequence[Trainable], source: Source, pool: ThreadPoolExecutor, workers: int, stop: Event
+    trainings: Sequence[Trainable], source: Source, pool: Pool, workers: int, stop: Event
 ) -> Iterator[Trainable]:
     """A few at a time, epoch by epoch in turns: no core is idle while the last of them goes through all of its own."""
     waiting = deque(trainings)

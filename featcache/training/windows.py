@@ -1,12 +1,13 @@
 """Features → packed utterances in memory: all at once or, where the cache is larger, window after window."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 import numpy as np
 
 from featcache.heads.packed import Packed, pack, packed_bytes
+from featcache.interrupts import Pool
 from featcache.machine import give_back
 from featcache.normalise import Normaliser
 from featcache.threads import one_thread_each
@@ -91,7 +92,7 @@ class Source:
             return
         wanted = set(utterance_ids)
         groups = ([i for i in group if i in wanted] for group in self._groups(epoch))
-        with ThreadPoolExecutor(1, thread_name_prefix="window") as ahead:
+        with Pool(1, "window") as ahead:
             coming: Future[Window] | None = None
             for group in filter(None, groups):
                 ready, coming = coming, ahead.submit(self._read, group)
@@ -137,7 +138,7 @@ class Source:
 
     def _read(self, utterance_ids: Sequence[str]) -> Window:
         packed: dict[str, tuple[Packed, ...]] = {}
-        with one_thread_each(), ThreadPoolExecutor(self._workers, thread_name_prefix="read") as pool:
+        with one_thread_each(), Pool(self._workers, "read") as pool:
             pieces = [piece for piece, _ in self._pieces(utterance_ids, READ_AT_ONCE)]
             self._expect(pieces[0])
             for piece, following in zip(pieces, [*pieces[1:], []], strict=True):

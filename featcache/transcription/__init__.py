@@ -20,6 +20,7 @@ from featcache.cache.locks import locked
 from featcache.errors import AudioError, DiskError, MissingPackageError, ModelError
 from featcache.evaluate.wer import WordErrors, word_errors
 from featcache.extraction.place import find_files, keep_manifest
+from featcache.extraction.plan import counted_work
 from featcache.extraction.report import Failure, write_failures
 from featcache.extraction.source import AudioSource
 from featcache.extractors import usable_device
@@ -112,7 +113,9 @@ def transcribe(
         journal = Journal(folder / JOURNAL, transcriber.settings, overwrite=overwrite)
         valid, todo = _plan(journal.entries, files.root, wanted, workers)
         seconds = sum(item.seconds for item in todo)
-        log.info("%s: %d utterances to transcribe, %.0f s of audio, %d there", name, len(todo), seconds, len(valid))
+        cached = len(wanted) - len(todo)
+        work = counted_work("transcribe", len(todo), cached, len(valid) - cached)
+        log.info("%s: %s; %.0f s of audio", name, work, seconds)
         if dry_run:
             return _report(cache, name, wanted, todo)
         if unwritable is not None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from featcache.escape import escaped
 from featcache.evaluate.wer import WordErrors, describe
 from featcache.extraction.report import Failure
 
@@ -37,7 +38,7 @@ def summarise(report: TranscriptionReport) -> str:
     """A transcription in a few lines for the terminal."""
     lines = []
     if not (report.num_transcribed or report.failures or report.interrupted):
-        lines.append(f"nothing to do: all {report.num_utterances} utterances are there")
+        lines.append(f"nothing to do: all {report.num_utterances} utterances are cached")
     else:
         rate = report.audio_seconds / max(report.seconds, 1e-9)
         lines.append(
@@ -56,4 +57,4 @@ def summarise(report: TranscriptionReport) -> str:
         lines.append("stopped before the end; the same command goes on from here")
     else:
         lines.append(str(report.path))
-    return "\n".join(lines)
+    return "\n".join(map(escaped, lines))

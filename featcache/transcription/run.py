@@ -2,7 +2,8 @@
 
 import logging
 from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -12,6 +13,7 @@ from featcache.errors import AudioError
 from featcache.extraction.long import StoppedError
 from featcache.extraction.report import Failure
 from featcache.extractors.models import SAMPLING_RATE, quiet_transformers
+from featcache.interrupts import Pool, held_back
 from featcache.manifest import Utterance
 from featcache.progress import progress, real_time
 from featcache.transcription.journal import Entry, Journal
@@ -83,7 +85,7 @@ class Run:
         waiting = iter(self._items)
         with (
             quiet_transformers(),
-            ThreadPoolExecutor(self._workers, thread_name_prefix="transcribe") as pool,
+            Pool(self._workers, "transcribe") as pool,
             progress(self._name, sum(item.seconds for item in self._items), rate=real_time) as advance,
         ):
             try:
@@ -93,29 +95,27 @@ class Run:
                     if not pending:
                         return False
                     for future in wait(pending, return_when=FIRST_COMPLETED).done:
-                        self._keep(pending[future], future.result())
-                        advance(pending.pop(future).seconds)
+                        with held_back("finished transcripts are written first"):
+                            item = pending.pop(future)
+                            self._keep(item, future.result())
+                        advance(item.seconds)
                     if self._strict and self._reasons:
-                        self._finish_begun(pending)
+                        for future in [future for future in pending if not future.cancel()]:
+                            self._keep(pending.pop(future), future.result())
                         first = self.failures[0]
                         raise AudioError(f"utterance {first.utterance_id!r}: {first.reason} (stopped by --strict)")
             except KeyboardInterrupt:
-                log.warning("stopping: what is under way is finished and written first, except long utterances")
-                self._finish_begun(pending)
+                self._stopping.set()
+                ended = pool.finish(list(pending), "utterances")
+                with suppress(KeyboardInterrupt), held_back("finished transcripts are written first"):
+                    for future in ended:
+                        self._keep(pending[future], future.result())
                 return True
             except BaseException:
                 self._stopping.set()
                 for future in pending:
                     future.cancel()
                 raise
-
-    def _finish_begun(self, pending: dict[Future[Entry | Failure | None], Item]) -> None:
-        """Begin nothing new, and keep the utterances that the workers have begun."""
-        self._stopping.set()
-        for future, item in pending.items():
-            if not future.cancel():
-                self._keep(item, future.result())
-        pending.clear()
 
     def _transcribe(self, utterance: Utterance) -> Entry | Failure | None:
         """What became of an utterance; nothing where it was given up."""

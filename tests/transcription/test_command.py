@@ -46,13 +46,13 @@ def test_a_corpus_is_transcribed_and_the_word_errors_are_told(transcribe, tmp_pa
     assert err.splitlines()[0].startswith("loading ")
     code, out, _ = transcribe()
     assert code == 0
-    assert out.splitlines() == ["nothing to do: all 8 utterances are there", *lines[1:]]
+    assert out.splitlines() == ["nothing to do: all 8 utterances are cached", *lines[1:]]
 
 
 def test_a_dry_run_says_nothing_on_stdout(transcribe, tmp_path):
     code, out, err = transcribe("--dry-run", "--limit", "3")
     assert (code, out) == (0, "")
-    assert "tiny-whisper: 3 utterances to transcribe" in err
+    assert "tiny-whisper: 3 of 3 utterances to transcribe" in err
     assert not (tmp_path / "data").exists()
     assert transcribe("--dry-run", "--strict")[0] == 0
 

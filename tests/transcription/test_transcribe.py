@@ -344,7 +344,7 @@ def test_a_dry_run_writes_nothing(transcribe, tmp_path, heard, caplog):
     caplog.set_level(logging.INFO)
     report = transcribe(dry_run=True)
     assert report.num_transcribed == 8
-    assert "tiny-whisper: 8 utterances to transcribe, 11 s of audio, 0 there" in caplog.text
+    assert "tiny-whisper: 8 of 8 utterances to transcribe, 0 cached; 11 s of audio" in caplog.text
     assert heard == []
     assert not (tmp_path / "data").exists()
 
