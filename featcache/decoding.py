@@ -1,6 +1,7 @@
 """Audio file → decoder that knows how many samples there are. libsndfile decodes; its guesses are not believed."""
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -95,11 +96,14 @@ def read_header(folder: Path, path: str) -> Header:
     Raises:
         AudioError: as of :func:`opened`.
     """
-    whole = folder / path
-    if whole.is_dir():
+    try:
+        mode = os.stat(folder / path).st_mode
+    except FileNotFoundError as error:
+        raise AudioError(f"{path}: no such file") from error
+    except OSError as error:
+        raise AudioError(f"{path}: cannot be read ({error.strerror})") from error
+    if stat.S_ISDIR(mode):
         raise AudioError(f"{path}: is a folder")
-    if not whole.exists() and not whole.is_symlink():
-        raise AudioError(f"{path}: no such file")
     with opened(folder, path) as decoder:
         return decoder.header
 
