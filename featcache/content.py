@@ -29,6 +29,8 @@ _KINDS: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
         (rb"\.RMF|\.ra\xfd", f"RealMedia; {_CONVERT}"),
         (rb"TTA1", f"True Audio (tta); {_CONVERT}"),
         (rb"MThd", "MIDI notes, which hold no sound"),
+        (rb"PK\x03\x04.{0,300}(?:\[Content_Types\]|xl/|opendocument)", "a spreadsheet; save it as CSV in UTF-8"),
+        (rb"\xd0\xcf\x11\xe0", "an old Office document; save it as CSV in UTF-8"),
         (rb"PK\x03\x04|PK\x05\x06", "a ZIP archive; unpack it"),
         (rb"\x1f\x8b", "a gzip archive; unpack it"),
         (rb"7z\xbc\xaf\x27\x1c|Rar!\x1a|BZh[1-9]|\xfd7zXZ\x00|\x28\xb5\x2f\xfd", "an archive; unpack it"),

@@ -78,9 +78,7 @@ def opened(folder: Path, path: str) -> Iterator[Decoder]:
                 num_samples = file.frames if view.num_samples is None else view.num_samples
                 if view.check_end:
                     _check_end(folder / path, file, view, num_samples)
-                header = Header(
-                    num_samples=num_samples, sampling_rate=int(file.samplerate), ends_early=view.ends_early
-                )
+                header = Header(num_samples=num_samples, sampling_rate=int(file.samplerate), ends_early=view.ends_early)
                 yield Decoder(file, header)
     except ContainerError as error:
         raise AudioError(f"{path}: {error}") from error

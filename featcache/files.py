@@ -12,8 +12,8 @@ import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 _KINDS = {
     stat.S_IFIFO: "a named pipe",
@@ -23,7 +23,7 @@ _KINDS = {
 }
 
 
-def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
     """Open a regular file for reading in binary mode.
 
     A named pipe would make the reader wait for a writer, and a device such as ``/dev/zero`` never ends. The kind of
@@ -32,7 +32,7 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
     Raises:
         OSError: the file cannot be opened, or is not a regular file; ``strerror`` says which.
     """
-    file = open(path, "rb", opener=_open_without_waiting)
+    file = open(path, "rb", opener=_open_without_waiting)  # noqa: SIM115, the caller closes it
     try:
         mode = os.fstat(file.fileno()).st_mode
         if not stat.S_ISREG(mode):

@@ -8,16 +8,19 @@ Where a fixed column is missing, the one other column that is a usual name for i
 
 import csv
 import io
+import logging
 import math
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import overload
 
 from featcache.errors import ManifestError, listed
-from featcache.files import replace_file
+from featcache.files import is_left_by_macos, replace_file
+from featcache.tables import as_row, fields_of, open_table
 
 FIXED_COLUMNS = ("utterance_id", "path", "start", "end", "speaker_id", "transcript")
 USUAL_NAMES = {
@@ -26,11 +29,13 @@ USUAL_NAMES = {
     "transcript": ("transcription",),
 }
 """What others call a fixed column."""
-MOST_BYTES = 1 << 30
-"""A table is read whole; what is larger is no table of utterances."""
+# Values that many utterances share are kept once, up to so many of them.
+_MOST_SHARED = 1 << 16
+
+log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Utterance:
     """One labelled stretch of audio.
 
@@ -153,35 +158,48 @@ class Manifest(Sequence[Utterance]):
             ManifestError: the file cannot be read, misses a column for the path, or holds faulty rows.
         """
         path = Path(path)
-        columns, rows = read_csv(path)
-        _fixed_names(columns, path)
-        return cls.from_rows(rows, path)
+        with open_table(path, ("path", *USUAL_NAMES["path"])) as table:
+            _fixed_names(table.columns, path)
+            rows = ((place, as_row(table.columns, cells)) for place, cells in table.rows)
+            return cls.from_rows(rows, path, columns=table.columns)
 
     @classmethod
-    def from_rows(cls, rows: Iterable[tuple[str, Mapping[str, str]]], source: Path) -> "Manifest":
+    def from_rows(
+        cls, rows: Iterable[tuple[str, Mapping[str, str]]], source: Path, *, columns: Sequence[str] | None = None
+    ) -> "Manifest":
         """Make a manifest of the rows of a table.
 
         Args:
             rows: Where each stands, for messages, and its columns; those that it lacks are empty.
-            source: The file they come from.
+            source: The file they come from, or its folder. An absolute path inside that folder is made relative.
+            columns: The names of all columns, where they are known.
 
         Raises:
             ManifestError: no column for the path, two that could be, or faulty rows; all of these are told at once.
         """
-        rows = list(rows)
-        columns = tuple(dict.fromkeys(name for _, row in rows for name in row if isinstance(name, str)))
-        fixed = _fixed_names(columns, source) if rows else {}
-        utterances, faults = [], []
+        if columns is None:
+            rows = list(rows)
+            columns = tuple(dict.fromkeys(name for _, row in rows for name in row if isinstance(name, str)))
+        make = _Maker(columns, source)
+        utterances: list[Utterance] = []
+        left: list[Utterance] = []
+        faults = []
         for place, row in rows:
-            if None in row or None in row.values():
-                faults.append(f"{place} has not as many fields as the header")
+            fields = fields_of(row)
+            if fields is not None:
+                faults.append(f"{place} has not as many fields as the header ({fields}, expected {len(columns)})")
                 continue
             try:
-                utterances.append(_from_row({fixed.get(name, name): value for name, value in row.items()}))
+                utterance = make(row)
             except ValueError as error:
                 faults.append(f"{place}: {error}")
+            else:
+                (left if is_left_by_macos(utterance.path) else utterances).append(utterance)
         if faults:
             raise ManifestError(f"{source}: {'; '.join(faults[:3])}{_more(faults)}")
+        if left:
+            names = listed(utterance.path for utterance in left)
+            log.warning("%s: %d files that macOS added are left out: %s", source, len(left), names)
         try:
             return cls(utterances)
         except ManifestError as error:
@@ -198,39 +216,6 @@ class Manifest(Sequence[Utterance]):
             values = [u.labels.get(name, "") for name in labels]
             table.writerow([u.utterance_id, u.path, *times, u.speaker_id, *values, u.transcript])
         replace_file(path, text.getvalue().encode())
-
-
-def read_text(path: Path) -> str:
-    """The text of a table.
-
-    Raises:
-        ManifestError: the file cannot be read, is too large, or is not UTF-8.
-    """
-    try:
-        size = path.stat().st_size
-        if size > MOST_BYTES:
-            raise ManifestError(f"{path}: {size} bytes, but a table of utterances has at most {MOST_BYTES}; split it")
-        return path.read_bytes().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ManifestError(f"{path}: cannot be read as UTF-8 text ({error})") from error
-
-
-def read_csv(path: Path) -> tuple[list[str], list[tuple[str, dict[str, str]]]]:
-    """The columns of a CSV table, and its rows with the place of each.
-
-    Raises:
-        ManifestError: the file cannot be read, is no CSV, or has two columns of one name.
-    """
-    try:
-        # newline="" keeps line breaks inside quoted names as they are
-        table = csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True)
-        columns, rows = list(table.fieldnames or []), list(table)
-    except csv.Error as error:
-        raise ManifestError(f"{path}: not a CSV table ({error})") from error
-    twice = [f"column {name!r} stands {count} times" for name, count in Counter(columns).items() if count > 1]
-    if twice:
-        raise ManifestError(f"{path}: {'; '.join(twice)}")
-    return columns, [(f"row {number}", row) for number, row in enumerate(rows, start=2)]
 
 
 def _fixed_names(columns: Sequence[str], source: Path) -> dict[str, str]:
@@ -250,28 +235,62 @@ def _fixed_names(columns: Sequence[str], source: Path) -> dict[str, str]:
     return names
 
 
-def _from_row(row: dict[str, str]) -> Utterance:
-    path = row["path"]
-    return Utterance(
-        utterance_id=row.get("utterance_id") or os.path.splitext(path)[0],
-        path=path,
-        speaker_id=row.get("speaker_id", ""),
-        start=_seconds("start", row.get("start", "")),
-        end=_seconds("end", row.get("end", "")),
-        transcript=row.get("transcript", ""),
-        labels={name: value for name, value in row.items() if name not in FIXED_COLUMNS},
-    )
+class _Maker:
+    """Makes utterances of the rows of a table.
+
+    Raises:
+        ManifestError: no column for the path, or two that could be.
+    """
+
+    def __init__(self, columns: Sequence[str], source: Path) -> None:
+        names = _fixed_names(columns, source) if columns else {}
+        self._fixed = {name: names.get(name, name) for name in columns}
+        folder = source if source.is_dir() else source.parent
+        self._roots = [f"{root.as_posix().rstrip('/')}/" for root in (folder.absolute(), folder.resolve())]
+        self._shared: dict[str, str] = {}
+
+    def __call__(self, row: Mapping[str, str]) -> Utterance:
+        fixed: dict[str, str] = {}
+        labels: dict[str, str] = {}
+        for name, value in row.items():
+            column = self._fixed[name]
+            (fixed if column in FIXED_COLUMNS else labels)[column] = self._share(value)
+        path = self._relative(fixed["path"])
+        return Utterance(
+            utterance_id=fixed.get("utterance_id") or os.path.splitext(path)[0],
+            path=path,
+            speaker_id=fixed.get("speaker_id", ""),
+            start=_seconds("start", fixed.get("start", "")),
+            end=_seconds("end", fixed.get("end", "")),
+            transcript=fixed.get("transcript", ""),
+            labels=labels,
+        )
+
+    def _share(self, value: str) -> str:
+        if len(self._shared) < _MOST_SHARED:
+            return self._shared.setdefault(value, value)
+        return self._shared.get(value, value)
+
+    def _relative(self, path: str) -> str:
+        """The path from the folder of the table on, where it is an absolute one into that folder."""
+        if os.path.isabs(path):
+            posix = path.replace(os.sep, "/")
+            for root in self._roots:
+                if posix.startswith(root):
+                    return posix.removeprefix(root)
+        return path
 
 
 def _seconds(column: str, text: str) -> float | None:
-    if text.strip() == "":
+    if text == "" or text.isspace():
         return None
     try:
         seconds = float(text)
     except ValueError:
         seconds = math.nan
     if not 0 <= seconds < math.inf:
-        raise ValueError(f"{column} is {text!r}, expected seconds from 0 on")
+        hint = "; write a point in place of the comma" if re.fullmatch(r"\s*\d+,\d+\s*", text) else ""
+        raise ValueError(f"{column} is {text!r}, expected seconds from 0 on{hint}")
     return seconds
 
 
@@ -293,13 +312,16 @@ def _faults(utterances: Sequence[Utterance]) -> list[str]:
         faults.append(f"utterance ids must be unique, but {listed(twice)} stand more than once")
     if "" in counts:
         faults.append("an utterance id is empty")
-    no_path = [u.utterance_id for u in utterances if u.path == ""]
+    paths = {utterance.path for utterance in utterances}
+    no_path = [u.utterance_id for u in utterances if u.path == ""] if "" in paths else []
     if no_path:
         faults.append(f"utterances without a path: {listed(no_path)}")
-    unwritable = [u.utterance_id for u in utterances if not _is_text(u.utterance_id) or not _is_text(u.path)]
+    not_text = {path for path in paths if not _is_text(path)}
+    unwritable = [u.utterance_id for u in utterances if u.path in not_text or not _is_text(u.utterance_id)]
     if unwritable:
         faults.append(f"ids and paths must be UTF-8 text without NUL, unlike {listed(unwritable)}; rename the files")
-    outside = [u.path for u in utterances if PurePosixPath(u.path).is_absolute() or ".." in PurePosixPath(u.path).parts]
+    leaving = {path for path in paths if path.startswith("/") or ".." in path.split("/")}
+    outside = [u.path for u in utterances if u.path in leaving] if leaving else []
     if outside:
         faults.append(f"paths must stay inside the corpus folder, but {listed(outside)} leave it; make them relative")
     early = [u.utterance_id for u in utterances if not 0 <= (u.start or 0.0) < math.inf]

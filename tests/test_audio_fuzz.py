@@ -115,7 +115,12 @@ def test_damaged_files_are_decoded_or_refused(folder, file, data):
     decode(folder, utterance)
 
 
-@given(content=st.binary(max_size=200), magic=st.sampled_from([b"", b"RIFF", b"fLaC", b"OggS", b"ID3", b"FORM", b"caff", b"riff", b".snd", b"NIST", b"\xff\xfb"]))
+@given(
+    content=st.binary(max_size=200),
+    magic=st.sampled_from(
+        [b"", b"RIFF", b"fLaC", b"OggS", b"ID3", b"FORM", b"caff", b"riff", b".snd", b"NIST", b"\xff\xfb"]
+    ),
+)
 def test_anything_else_is_refused_or_decoded(folder, content, magic):
     (folder / "a.wav").write_bytes(magic + content)
     decode(folder, Utterance(utterance_id="a", path="a.wav"))

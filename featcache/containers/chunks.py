@@ -15,8 +15,6 @@ from featcache.containers.view import ContainerError, View
 
 # Recorders that write to a pipe cannot know the size: they write 0, or about the largest number there is.
 _UNKNOWN_FROM = 0x7FFFF000
-# libsndfile takes the size of the file itself where these do not know theirs.
-_FILLED_IN = (b"FORM", b"riff")
 _W64_DATA = b"data\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
 # What may follow the samples without being a chunk: tags of MP3 players.
 _TAGS = (b"TAG", b"ID3", b"APETAGEX", b"LYRICSBEGIN")
@@ -108,18 +106,23 @@ def _find_samples(file: BinaryIO, magic: bytes, size: int) -> _Samples | None:
             size64 = ((begin + 8, "<Q"),)
             file.seek(begin + 8)
             (stated64,) = struct.unpack("<Q", file.read(8).ljust(8, b"\0"))
-        if name != kind.data:
-            continue
-        if size64 and stated == 0xFFFFFFFF:
-            stated = stated64
-        number = kind.chunk[0] + kind.chunk[-1]
-        largest = _UNKNOWN_FROM if kind.chunk.endswith("I") else 2**62
-        # with a size of 0 there may be samples, or chunks behind an empty one
-        streamed = stated == 0 and not _begins_chunks(file, kind, begin, size)
-        unknown = stated < 0 or streamed or (stated >= largest and stated > size - begin)
-        sizes = ((begin - struct.calcsize(number), number), *size64) if magic not in _FILLED_IN else ()
-        return _Samples(begin=begin, stated=None if unknown else stated, sizes=sizes)
+        if name == kind.data:
+            return _stated(file, kind, begin, size, stated64 if size64 and stated == 0xFFFFFFFF else stated, size64)
     return None
+
+
+def _stated(
+    file: BinaryIO, kind: _Kind, begin: int, size: int, stated: int, size64: tuple[tuple[int, str], ...]
+) -> _Samples:
+    number = kind.chunk[0] + kind.chunk[-1]
+    largest = _UNKNOWN_FROM if kind.chunk.endswith("I") else 2**62
+    # with a size of 0 there may be samples, or chunks behind an empty one
+    streamed = stated == 0 and not _begins_chunks(file, kind, begin, size)
+    unknown = stated < 0 or streamed or (stated >= largest and stated > size - begin)
+    # libsndfile takes the size of AIFF and W64 files itself where they do not know theirs
+    filled = kind.data not in (b"SSND", _W64_DATA)
+    sizes = ((begin - struct.calcsize(number), number), *size64) if filled else ()
+    return _Samples(begin=begin, stated=None if unknown else stated, sizes=sizes)
 
 
 def _chunks(file: BinaryIO, kind: _Kind, at: int, size: int) -> Iterator[tuple[int, bytes, int]]:

@@ -11,7 +11,7 @@ import pytest
 
 from featcache.corpora import read_corpus
 from featcache.errors import CorpusError, ManifestError
-from featcache.manifest import MOST_BYTES
+from featcache.tables import MOST_BYTES
 from featcache.protocols import default_protocol, make_folds
 
 
