@@ -38,6 +38,11 @@ class Header:
     sampling_rate: int
     ends_early: bool = False
 
+    @property
+    def duration(self) -> float:
+        """In seconds."""
+        return self.num_samples / self.sampling_rate
+
 
 class Decoder:
     """An open audio file."""

@@ -11,51 +11,26 @@ import io
 import logging
 import math
 import os
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import overload
 
 from featcache.errors import ManifestError, listed
 from featcache.files import is_left_by_macos, replace_file
-from featcache.tables import as_row, fields_of, open_table
+from featcache.tables import is_whole, open_table
+from featcache.utterances import FIXED_COLUMNS, RowReader, Utterance
 
-FIXED_COLUMNS = ("utterance_id", "path", "start", "end", "speaker_id", "transcript")
+__all__ = ["FIXED_COLUMNS", "USUAL_NAMES", "Manifest", "Utterance"]
+
 USUAL_NAMES = {
     "path": ("file_name", "filename", "file", "wav"),
     "speaker_id": ("speaker", "spk"),
     "transcript": ("transcription",),
 }
 """What others call a fixed column."""
-# Values that many utterances share are kept once, up to so many of them.
-_MOST_SHARED = 1 << 16
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Utterance:
-    """One labelled stretch of audio.
-
-    Attributes:
-        utterance_id: Unique in its corpus.
-        path: Audio file, relative to the corpus folder, with forward slashes.
-        speaker_id: Who speaks; empty when unknown.
-        start: Where the utterance begins in the file, in seconds; None is the beginning.
-        end: Where it ends, in seconds; None is the end of the file.
-        transcript: The words, when known.
-        labels: Every other column of the manifest, as text; an empty text is no label.
-    """
-
-    utterance_id: str
-    path: str
-    speaker_id: str = ""
-    start: float | None = None
-    end: float | None = None
-    transcript: str = ""
-    labels: dict[str, str] = field(default_factory=dict)
 
 
 class Manifest(Sequence[Utterance]):
@@ -160,46 +135,50 @@ class Manifest(Sequence[Utterance]):
         path = Path(path)
         with open_table(path, ("path", *USUAL_NAMES["path"])) as table:
             _fixed_names(table.columns, path)
-            rows = ((place, as_row(table.columns, cells)) for place, cells in table.rows)
-            return cls.from_rows(rows, path, columns=table.columns)
+            return cls._from_cells(table.columns, table.rows, path)
 
     @classmethod
-    def from_rows(
-        cls, rows: Iterable[tuple[str, Mapping[str, str]]], source: Path, *, columns: Sequence[str] | None = None
-    ) -> "Manifest":
+    def from_rows(cls, rows: Iterable[tuple[str, Mapping[str, str]]], source: Path) -> "Manifest":
         """Make a manifest of the rows of a table.
 
         Args:
             rows: Where each stands, for messages, and its columns; those that it lacks are empty.
             source: The file they come from, or its folder. An absolute path inside that folder is made relative.
-            columns: The names of all columns, where they are known.
 
         Raises:
             ManifestError: no column for the path, two that could be, or faulty rows; all of these are told at once.
         """
-        if columns is None:
-            rows = list(rows)
-            columns = tuple(dict.fromkeys(name for _, row in rows for name in row if isinstance(name, str)))
-        make = _Maker(columns, source)
+        rows = list(rows)
+        columns = tuple(dict.fromkeys(name for _, row in rows for name in row if isinstance(name, str)))
+        cells = ((place, [row.get(name, "") for name in columns] if is_whole(row) else None) for place, row in rows)
+        return cls._from_cells(columns, cells, source)
+
+    @classmethod
+    def _from_cells(
+        cls, columns: Sequence[str], rows: Iterable[tuple[str, Sequence[str] | None]], source: Path
+    ) -> "Manifest":
+        make = RowReader(columns, _fixed_names(columns, source) if columns else {}, source)
         utterances: list[Utterance] = []
-        left: list[Utterance] = []
+        left: list[str] = []
         faults = []
-        for place, row in rows:
-            fields = fields_of(row)
-            if fields is not None:
-                faults.append(f"{place} has not as many fields as the header ({fields}, expected {len(columns)})")
+        for place, cells in rows:
+            if cells is None or len(cells) != len(columns):
+                found = "" if cells is None else f" ({len(cells)}, expected {len(columns)})"
+                faults.append(f"{place} has not as many fields as the header{found}")
                 continue
             try:
-                utterance = make(row)
+                utterance = make(cells)
             except ValueError as error:
                 faults.append(f"{place}: {error}")
+                continue
+            if is_left_by_macos(utterance.path):
+                left.append(utterance.path)
             else:
-                (left if is_left_by_macos(utterance.path) else utterances).append(utterance)
+                utterances.append(utterance)
         if faults:
             raise ManifestError(f"{source}: {'; '.join(faults[:3])}{_more(faults)}")
         if left:
-            names = listed(utterance.path for utterance in left)
-            log.warning("%s: %d files that macOS added are left out: %s", source, len(left), names)
+            log.warning("%s: %d files that macOS added are left out: %s", source, len(left), listed(left))
         try:
             return cls(utterances)
         except ManifestError as error:
@@ -233,65 +212,6 @@ def _fixed_names(columns: Sequence[str], source: Path) -> dict[str, str]:
         found = ", ".join(repr(name) for name in columns) or "an empty file"
         raise ManifestError(f"{source}: expected a CSV table with a column 'path', found {found}")
     return names
-
-
-class _Maker:
-    """Makes utterances of the rows of a table.
-
-    Raises:
-        ManifestError: no column for the path, or two that could be.
-    """
-
-    def __init__(self, columns: Sequence[str], source: Path) -> None:
-        names = _fixed_names(columns, source) if columns else {}
-        self._fixed = {name: names.get(name, name) for name in columns}
-        folder = source if source.is_dir() else source.parent
-        self._roots = [f"{root.as_posix().rstrip('/')}/" for root in (folder.absolute(), folder.resolve())]
-        self._shared: dict[str, str] = {}
-
-    def __call__(self, row: Mapping[str, str]) -> Utterance:
-        fixed: dict[str, str] = {}
-        labels: dict[str, str] = {}
-        for name, value in row.items():
-            column = self._fixed[name]
-            (fixed if column in FIXED_COLUMNS else labels)[column] = self._share(value)
-        path = self._relative(fixed["path"])
-        return Utterance(
-            utterance_id=fixed.get("utterance_id") or os.path.splitext(path)[0],
-            path=path,
-            speaker_id=fixed.get("speaker_id", ""),
-            start=_seconds("start", fixed.get("start", "")),
-            end=_seconds("end", fixed.get("end", "")),
-            transcript=fixed.get("transcript", ""),
-            labels=labels,
-        )
-
-    def _share(self, value: str) -> str:
-        if len(self._shared) < _MOST_SHARED:
-            return self._shared.setdefault(value, value)
-        return self._shared.get(value, value)
-
-    def _relative(self, path: str) -> str:
-        """The path from the folder of the table on, where it is an absolute one into that folder."""
-        if os.path.isabs(path):
-            posix = path.replace(os.sep, "/")
-            for root in self._roots:
-                if posix.startswith(root):
-                    return posix.removeprefix(root)
-        return path
-
-
-def _seconds(column: str, text: str) -> float | None:
-    if text == "" or text.isspace():
-        return None
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 <= seconds < math.inf:
-        hint = "; write a point in place of the comma" if re.fullmatch(r"\s*\d+,\d+\s*", text) else ""
-        raise ValueError(f"{column} is {text!r}, expected seconds from 0 on{hint}")
-    return seconds
 
 
 def _is_text(name: str) -> bool:

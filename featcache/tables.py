@@ -130,16 +130,20 @@ def open_table(path: Path, expected: Sequence[str] = (), *, lenient: bool = Fals
             header = next((cells for cells in lines if any(cells)), [])
             started = lines.line_num + skipped
 
+            columns = _names(header, path)
+
             def rows() -> Iterator[tuple[str, list[str]]]:
                 nonlocal started
                 number = 2
                 for cells in lines:
                     started = lines.line_num + skipped
+                    if len(cells) > len(columns) and not any(cells[len(columns) :]):
+                        cells = cells[: len(columns)]  # noqa: PLW2901, spreadsheets fill rows up
                     if any(cells):
                         yield f"row {number}", cells
                     number += bool(cells)
 
-            yield Records(columns=_names(header, path), separator=separator, rows=rows())
+            yield Records(columns=columns, separator=separator, rows=rows())
         except csv.Error as error:
             raise ManifestError(f"{path}: not a CSV table (row that begins in line {started}: {error})") from error
 
@@ -171,12 +175,9 @@ def as_row(columns: Sequence[str], cells: Sequence[str]) -> Row:
     return row
 
 
-def fields_of(row: Mapping[str, str]) -> int | None:
-    """The number of fields of a row that has not as many as the header; None where it has."""
-    if None not in row and None not in row.values():
-        return None
-    extra: Any = row.get(None, ())  # type: ignore[call-overload]
-    return sum(name is not None and value is not None for name, value in row.items()) + len(extra)
+def is_whole(row: Mapping[str, str]) -> bool:
+    """Whether a row has as many fields as the header."""
+    return None not in row and None not in row.values()
 
 
 def _encoding(head: bytes) -> tuple[str, int]:

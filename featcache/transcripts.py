@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from featcache.errors import StoreError
-from featcache.files import remove_unfinished, replace_file
+from featcache.files import read_regular, remove_unfinished, replace_file
 
 FOLDER = "transcripts"
 COLUMNS = ["utterance_id", "transcript"]
@@ -43,7 +43,7 @@ def read_transcripts(cache: Path, name: str) -> dict[str, str]:
     csv.field_size_limit(MOST_CHARACTERS)
     try:
         # newline="" keeps line breaks inside quoted texts as they are
-        rows = list(csv.reader(io.StringIO(path.read_bytes().decode(), newline=""), strict=True))
+        rows = list(csv.reader(io.StringIO(read_regular(path).decode(), newline=""), strict=True))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise StoreError(f"{path}: cannot be read as a CSV table in UTF-8 ({error}); {AGAIN}") from error
     if rows[:1] != [COLUMNS] or any(len(row) != len(COLUMNS) for row in rows):
@@ -63,8 +63,8 @@ def read_description(cache: Path, name: str) -> dict[str, Any]:
     _check_finished(cache, name)
     path = description_path(cache, name)
     try:
-        description: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        description: dict[str, Any] = json.loads(read_regular(path))
+    except (OSError, ValueError, RecursionError) as error:
         raise StoreError(f"{path}: cannot be read as JSON ({error}); {AGAIN}") from error
     return description
 

@@ -16,7 +16,7 @@ from featcache.corpora.jsonl import as_text
 from featcache.errors import ManifestError
 from featcache.files import open_regular
 from featcache.manifest import Manifest
-from featcache.tables import Row, fields_of, read_csv, read_text
+from featcache.tables import Row, is_whole, read_csv, read_text
 
 HEADER = "db.yaml"
 INDEX = ("file", "start", "end")
@@ -68,11 +68,11 @@ def _header(path: Path) -> dict[str, Any]:
     if len(text) > MOST_CHARACTERS:
         raise ManifestError(f"{path}: more than {MOST_CHARACTERS} characters; expected the header of a database")
     try:
-        header: Any = load(text)
+        content = load(text)
     except YamlError as error:
         place = "" if error.line is None else f"line {error.line}: "
         raise ManifestError(f"{path}: not YAML as expected ({place}{error}); fetch it again") from error
-    header = header if isinstance(header, dict) else {}
+    header: dict[str, Any] = content if isinstance(content, dict) else {}
     tables = header.get("tables")
     if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
         raise ManifestError(f"{path}: no 'tables' in it; expected the header of an audformat database")
@@ -90,7 +90,7 @@ def _rows(header_path: Path, name: str) -> Iterator[Row]:
     try:
         if table_path.is_file():
             columns, rows = read_csv(table_path, ("file",))
-            if any(fields_of(row) is not None for _, row in rows):
+            if not all(is_whole(row) for _, row in rows):
                 raise ValueError("rows have not as many fields as the header")
             table = pd.DataFrame([row for _, row in rows], columns=columns, dtype=str)
         else:

@@ -14,6 +14,22 @@ from featcache.manifest import Manifest, Utterance
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".au")
 """What libsndfile decodes."""
+MEDIA_SUFFIXES = (
+    ".mp4",
+    ".m4a",
+    ".m4v",
+    ".mov",
+    ".mkv",
+    ".mka",
+    ".webm",
+    ".avi",
+    ".wmv",
+    ".wma",
+    ".aac",
+    ".flv",
+    ".3gp",
+)
+"""What holds sound too, but has to be converted first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +114,20 @@ class NamedCorpus(Corpus):
         """How a file is named, or None when its name is not one of this corpus."""
         return self.pattern.fullmatch(os.path.splitext(path)[0])
 
+    def check_converted(self, path: Path) -> None:
+        """Refuse a folder where this corpus lies as video, or as audio that cannot be decoded.
+
+        Raises:
+            CorpusError: some of its files are named as in this corpus.
+        """
+        media = [file for file in files_below(path, MEDIA_SUFFIXES) if self.match(file)]
+        if media:
+            stem, suffix = os.path.splitext(media[0])
+            raise CorpusError(
+                f"{path}: {self.title}, but {len(media)} of its files are {suffix} (such as {media[0]!r}), which "
+                f"cannot be decoded; convert each of them to WAV, as with 'ffmpeg -i {stem}{suffix} {stem}.wav'"
+            )
+
     def read(self, path: Path, paths: Sequence[str] | None = None) -> CorpusFiles:
         """Find the utterances anywhere below a folder, sorted by path.
 
@@ -130,6 +160,7 @@ class NamedCorpus(Corpus):
                 f"{listed(impossible)}; rename them, like {self.example!r}, or take them away"
             )
         if not copies:
+            self.check_converted(path)
             raise CorpusError(
                 f"{path}: {found(paths)}, none named as in {self.title}, like {self.example!r}; check the folder"
             )

@@ -231,9 +231,10 @@ def _lengths(store: Store) -> list[tuple[int, int]]:
     if store.place.root is None:
         return []
     found = []
+    headers = audio.Headers(store.place.root)
     for utterance in store.wanted:
         try:
-            found.append(audio.probe(store.place.root, utterance))
+            found.append(audio.probe(store.place.root, utterance, headers))
         except AudioError:
             continue
     return found
