@@ -150,12 +150,12 @@ class Manifest(Sequence[Utterance]):
         """
         rows = list(rows)
         columns = tuple(dict.fromkeys(name for _, row in rows for name in row if isinstance(name, str)))
-        cells = ((place, [row.get(name, "") for name in columns] if is_whole(row) else None) for place, row in rows)
+        cells = ((place, [row.get(name) for name in columns] if is_whole(row) else None) for place, row in rows)
         return cls._from_cells(columns, cells, source)
 
     @classmethod
     def _from_cells(
-        cls, columns: Sequence[str], rows: Iterable[tuple[str, Sequence[str] | None]], source: Path
+        cls, columns: Sequence[str], rows: Iterable[tuple[str, Sequence[str | None] | None]], source: Path
     ) -> "Manifest":
         make = RowReader(columns, _fixed_names(columns, source) if columns else {}, source)
         utterances: list[Utterance] = []

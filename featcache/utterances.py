@@ -57,11 +57,11 @@ class RowReader:
         self._roots = [f"{root.as_posix().rstrip('/')}/" for root in (folder.absolute(), folder.resolve())]
         self._shared: dict[str, str] = {}
 
-    def __call__(self, cells: Sequence[str]) -> Utterance:
+    def __call__(self, cells: Sequence[str | None]) -> Utterance:
         """Make an utterance.
 
         Args:
-            cells: As many as there are columns.
+            cells: As many as there are columns; None where a row lacks one.
 
         Raises:
             ValueError: a start or end that is no time.
@@ -69,16 +69,21 @@ class RowReader:
         if len(self._shared) > _MOST_SHARED:
             self._shared.clear()
         share = self._shared.setdefault
-        path = self._relative(cells[self._path])
+        path = self._relative(cells[self._path] or "")
+        speaker_id, transcript = (self._cell(cells, place) for place in (self._speaker, self._transcript))
         return Utterance(
-            utterance_id=(cells[self._id] if self._id is not None else "") or os.path.splitext(path)[0],
+            utterance_id=self._cell(cells, self._id) or os.path.splitext(path)[0],
             path=share(path, path),
-            speaker_id=share(value := cells[self._speaker], value) if self._speaker is not None else "",
-            start=_seconds("start", cells[self._start]) if self._start is not None else None,
-            end=_seconds("end", cells[self._end]) if self._end is not None else None,
-            transcript=share(value := cells[self._transcript], value) if self._transcript is not None else "",
-            labels={name: share(value := cells[place], value) for name, place in self._labels},
+            speaker_id=share(speaker_id, speaker_id),
+            start=_seconds("start", self._cell(cells, self._start)),
+            end=_seconds("end", self._cell(cells, self._end)),
+            transcript=share(transcript, transcript),
+            labels={name: share(value, value) for name, place in self._labels if (value := cells[place]) is not None},
         )
+
+    @staticmethod
+    def _cell(cells: Sequence[str | None], place: int | None) -> str:
+        return "" if place is None else cells[place] or ""
 
     def _relative(self, path: str) -> str:
         """The path from the folder of the table on, where it is an absolute one into that folder."""

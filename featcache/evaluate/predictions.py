@@ -69,7 +69,8 @@ def read_predictions(
     try:
         table = _read_table(Path(path), [*(columns or {}).values(), *COLUMNS])
     except ManifestError as error:
-        raise PredictionsError(str(error)) from error
+        told = str(error).removeprefix(f"{path}: ")
+        raise PredictionsError(f"{path}: not readable as a table ({told}); expected a CSV with a header") from error
     columns = {role: name for role, name in (columns or {}).items() if name}
     absent = [f"{OPTIONS[role]} {name}" for role, name in columns.items() if name not in table]
     if absent:
