@@ -1,18 +1,17 @@
 """File → Recording → Signal. The only place that decodes, mixes down and resamples."""
 
 import math
-import re
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from featcache.decoding import Header, opened, read_header
 from featcache.errors import AudioError
 from featcache.files import sha256_of_file
 from featcache.manifest import Utterance
@@ -115,12 +114,12 @@ def read(
             or holds samples that are not finite.
     """
     sha256 = checksum_of(folder, utterance, checksum)
-    with _opened(folder, utterance) as file:
-        rate = int(file.samplerate)
-        first, last = _stretch(utterance, file.frames, rate)
+    with opened(folder, utterance.path) as decoder:
+        rate = decoder.header.sampling_rate
+        first, last = _stretch(utterance, decoder.header.num_samples, rate)
         last = first + kept_samples(last - first, rate, max_seconds)
-        file.seek(first)
-        samples = file.read(last - first, dtype="float32", always_2d=True)
+        decoder.seek(first)
+        samples = decoder.read(last - first)
         _check_length(utterance, first + len(samples), last)
     if not np.isfinite(samples).all():
         raise AudioError(f"{utterance.path}: holds {np.sum(~np.isfinite(samples))} samples that are NaN or infinite")
@@ -148,15 +147,15 @@ def stream(
     Raises:
         AudioError: as :func:`read`.
     """
-    with _opened(folder, utterance) as file:
-        rate = int(file.samplerate)
-        first, last = _stretch(utterance, file.frames, rate)
+    with opened(folder, utterance.path) as decoder:
+        rate = decoder.header.sampling_rate
+        first, last = _stretch(utterance, decoder.header.num_samples, rate)
         last = first + kept_samples(last - first, rate, max_seconds)
-        file.seek(first)
+        decoder.seek(first)
         missing = resampled_length(last - first, rate, sampling_rate)
         resample = _resampler(rate, sampling_rate or rate)
         while first < last:
-            samples = file.read(min(BLOCK, last - first), dtype="float32", always_2d=True)
+            samples = decoder.read(min(BLOCK, last - first))
             _check_length(utterance, first + len(samples), min(first + BLOCK, last), announced=last)
             if not np.isfinite(samples).all():
                 raise AudioError(f"{utterance.path}: holds samples that are NaN or infinite")
@@ -179,45 +178,48 @@ def checksum_of(folder: Path, utterance: Utterance, checksum: Callable[[Path], s
         raise AudioError(f"{utterance.path}: cannot be read ({error.strerror})") from error
 
 
-def probe(folder: Path, utterance: Utterance) -> tuple[int, int]:
+class Headers:
+    """Headers of files, each of which is read once although many utterances may lie in it.
+
+    Args:
+        folder: The corpus folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._known: dict[str, Header | str] = {}
+
+    def __call__(self, path: str) -> Header:
+        """The header of a file, relative to the corpus folder.
+
+        Raises:
+            AudioError: as :func:`probe`, the first time and every other time.
+        """
+        known = self._known.get(path)
+        if known is None:
+            try:
+                known = read_header(self._folder, path)
+            except AudioError as error:
+                known = str(error)
+            self._known[path] = known
+        if isinstance(known, str):
+            raise AudioError(known)
+        return known
+
+
+def probe(folder: Path, utterance: Utterance, headers: Headers | None = None) -> tuple[int, int]:
     """Read the header alone: the utterance's (num_samples, sampling_rate).
+
+    Args:
+        folder: The corpus folder, to which the utterance's path is relative.
+        headers: Where headers are kept, of a folder with many utterances in a file.
 
     Raises:
         AudioError: as :func:`read`, as far as a header can tell.
     """
-    import soundfile
-
-    path = folder / utterance.path
-    try:
-        if not path.is_file():
-            raise AudioError(f"{utterance.path}: {'is a folder' if path.is_dir() else 'no such file'}")
-        with soundfile.SoundFile(path) as file:
-            _check_whole(file, utterance.path)
-            first, last = _stretch(utterance, file.frames, int(file.samplerate))
-            return last - first, int(file.samplerate)
-    except soundfile.LibsndfileError as error:
-        raise AudioError(f"{utterance.path}: not readable as audio ({_reason(error)})") from error
-    except OSError as error:
-        raise AudioError(f"{utterance.path}: cannot be read ({error.strerror})") from error
-
-
-@contextmanager
-def _opened(folder: Path, utterance: Utterance) -> Iterator[Any]:
-    """A soundfile.SoundFile that is not cut off; what goes wrong inside is an AudioError in one line."""
-    import soundfile
-
-    try:
-        # by descriptor, because by name libsndfile would guess from the suffix what the content does not tell
-        with (
-            open(folder / utterance.path, "rb") as content,
-            soundfile.SoundFile(content.fileno(), closefd=False) as file,
-        ):
-            _check_whole(file, utterance.path)
-            yield file
-    except soundfile.LibsndfileError as error:
-        raise AudioError(f"{utterance.path}: not readable as audio ({_reason(error)})") from error
-    except OSError as error:
-        raise AudioError(f"{utterance.path}: cannot be read ({error.strerror})") from error
+    header = read_header(folder, utterance.path) if headers is None else headers(utterance.path)
+    first, last = _stretch(utterance, header.num_samples, header.sampling_rate)
+    return last - first, header.sampling_rate
 
 
 def _check_length(utterance: Utterance, decoded: int, expected: int, *, announced: int | None = None) -> None:
@@ -247,18 +249,6 @@ def _stretch(utterance: Utterance, num_samples: int, rate: int) -> tuple[int, in
             f"(length {length:.2f} s); fix start/end in the manifest"
         )
     return first, last
-
-
-def _check_whole(file: Any, path: str) -> None:
-    # libsndfile reads a WAV whose end is missing without complaint and only notes it in its log;
-    # a size near 2^32 is the mark of a stream whose length was not known when its header was written
-    short = re.search(r"^data : (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE)
-    if short and int(short[2]) < int(short[1]) < 0x7FFFF000:
-        raise AudioError(f"{path}: cut off, the header announces {short[1]} bytes of samples, the file has {short[2]}")
-
-
-def _reason(error: Any) -> str:
-    return str(error.error_string).strip().rstrip(".")
 
 
 def _resampler(rate: int, new_rate: int) -> Callable[[npt.NDArray[np.float32], bool], npt.NDArray[np.float32]]:

@@ -240,6 +240,7 @@ def extract(
     """Run a frozen model over a corpus and keep every layer. A second call goes on where the first ended."""
     from featcache.extraction import extract as run
     from featcache.extraction import summarise_report
+    from featcache.extraction.report import summarise_dry_run
 
     report = run(
         model=model,
@@ -277,8 +278,10 @@ def extract(
         center=center,
     )
     if dry_run:
-        return
-    print(summarise_report(report))
+        if report.failures:
+            print(summarise_dry_run(report.num_utterances, report.failures))
+    else:
+        print(summarise_report(report))
     _end(report.interrupted, len(report.failures))
 
 
@@ -311,6 +314,7 @@ def transcribe(
     A second call goes on where the first ended. Nothing is sampled: the same audio gives the same words. What is longer
     than 30 s is done window after window, as Whisper's authors do it; nothing is cut.
     """
+    from featcache.extraction.report import summarise_dry_run
     from featcache.transcription import summarise
     from featcache.transcription import transcribe as run
 
@@ -330,8 +334,10 @@ def transcribe(
         revision=revision,
     )
     if dry_run:
-        return
-    print(summarise(report))
+        if report.failures:
+            print(summarise_dry_run(report.num_utterances, report.failures))
+    else:
+        print(summarise(report))
     _end(report.interrupted, len(report.failures))
 
 

@@ -1,4 +1,7 @@
-"""Writing so that an unfinished file never looks finished: a temporary name, flushed to disk, then renamed."""
+"""Reading regular files alone, and writing so that an unfinished file never looks finished.
+
+What is written has a temporary name, is flushed to disk, and is then renamed.
+"""
 
 import csv
 import errno
@@ -6,13 +9,74 @@ import glob
 import hashlib
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, TextIO
 
 from featcache.disk import remove, writing
+
+_KINDS = {
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+}
+
+
+def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
+    """Open a regular file for reading in binary mode.
+
+    A named pipe would make the reader wait for a writer, and a device such as ``/dev/zero`` never ends. The kind of
+    the file is checked after it is opened, so that nothing can take its place in between.
+
+    Raises:
+        OSError: the file cannot be opened, or is not a regular file; ``strerror`` says which.
+    """
+    file = open(path, "rb", opener=_open_without_waiting)  # noqa: SIM115, the caller closes it
+    try:
+        mode = os.fstat(file.fileno()).st_mode
+        if not stat.S_ISREG(mode):
+            kind = _KINDS.get(stat.S_IFMT(mode), "something else")
+            raise OSError(errno.EINVAL, f"expected a regular file, found {kind}", str(path))
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    try:
+        # Windows has neither flag, and no named pipes among its files.
+        return os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            raise OSError(errno.EINVAL, "expected a regular file, found a socket or a device", path) from error
+        raise
+
+
+def read_regular(path: str | os.PathLike[str], at_most: int = -1) -> bytes:
+    """Read a regular file, or so many bytes from its beginning.
+
+    Raises:
+        OSError: as of :func:`open_regular`.
+    """
+    with open_regular(path) as file:
+        return file.read(at_most)
+
+
+def is_hidden(name: str) -> bool:
+    """Check whether a file or folder is hidden, or is what macOS adds to archives and foreign disks."""
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def is_left_by_macos(path: str) -> bool:
+    """Check whether a path names a file that macOS adds beside the user's own: ``._a.wav``, ``__MACOSX/a.wav``."""
+    *folders, name = path.replace("\\", "/").split("/")
+    return name.startswith("._") or name == ".DS_Store" or "__MACOSX" in folders
 
 
 @contextmanager
@@ -106,7 +170,7 @@ class CsvRows:
 
 def sha256_of_file(path: str | os.PathLike[str]) -> str:
     """The SHA-256 of a file's bytes, in hexadecimal."""
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

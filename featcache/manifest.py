@@ -8,49 +8,29 @@ Where a fixed column is missing, the one other column that is a usual name for i
 
 import csv
 import io
+import logging
 import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import overload
 
 from featcache.errors import ManifestError, listed
-from featcache.files import replace_file
+from featcache.files import is_left_by_macos, replace_file
+from featcache.tables import is_whole, open_table
+from featcache.utterances import FIXED_COLUMNS, RowReader, Utterance
 
-FIXED_COLUMNS = ("utterance_id", "path", "start", "end", "speaker_id", "transcript")
+__all__ = ["FIXED_COLUMNS", "USUAL_NAMES", "Manifest", "Utterance"]
+
 USUAL_NAMES = {
     "path": ("file_name", "filename", "file", "wav"),
     "speaker_id": ("speaker", "spk"),
     "transcript": ("transcription",),
 }
 """What others call a fixed column."""
-MOST_BYTES = 1 << 30
-"""A table is read whole; what is larger is no table of utterances."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class Utterance:
-    """One labelled stretch of audio.
-
-    Attributes:
-        utterance_id: Unique in its corpus.
-        path: Audio file, relative to the corpus folder, with forward slashes.
-        speaker_id: Who speaks; empty when unknown.
-        start: Where the utterance begins in the file, in seconds; None is the beginning.
-        end: Where it ends, in seconds; None is the end of the file.
-        transcript: The words, when known.
-        labels: Every other column of the manifest, as text; an empty text is no label.
-    """
-
-    utterance_id: str
-    path: str
-    speaker_id: str = ""
-    start: float | None = None
-    end: float | None = None
-    transcript: str = ""
-    labels: dict[str, str] = field(default_factory=dict)
+log = logging.getLogger(__name__)
 
 
 class Manifest(Sequence[Utterance]):
@@ -153,9 +133,9 @@ class Manifest(Sequence[Utterance]):
             ManifestError: the file cannot be read, misses a column for the path, or holds faulty rows.
         """
         path = Path(path)
-        columns, rows = read_csv(path)
-        _fixed_names(columns, path)
-        return cls.from_rows(rows, path)
+        with open_table(path, ("path", *USUAL_NAMES["path"])) as table:
+            _fixed_names(table.columns, path)
+            return cls._from_cells(table.columns, table.rows, path)
 
     @classmethod
     def from_rows(cls, rows: Iterable[tuple[str, Mapping[str, str]]], source: Path) -> "Manifest":
@@ -163,25 +143,42 @@ class Manifest(Sequence[Utterance]):
 
         Args:
             rows: Where each stands, for messages, and its columns; those that it lacks are empty.
-            source: The file they come from.
+            source: The file they come from, or its folder. An absolute path inside that folder is made relative.
 
         Raises:
             ManifestError: no column for the path, two that could be, or faulty rows; all of these are told at once.
         """
         rows = list(rows)
         columns = tuple(dict.fromkeys(name for _, row in rows for name in row if isinstance(name, str)))
-        fixed = _fixed_names(columns, source) if rows else {}
-        utterances, faults = [], []
-        for place, row in rows:
-            if None in row or None in row.values():
-                faults.append(f"{place} has not as many fields as the header")
+        cells = ((place, [row.get(name) for name in columns] if is_whole(row) else None) for place, row in rows)
+        return cls._from_cells(columns, cells, source)
+
+    @classmethod
+    def _from_cells(
+        cls, columns: Sequence[str], rows: Iterable[tuple[str, Sequence[str | None] | None]], source: Path
+    ) -> "Manifest":
+        make = RowReader(columns, _fixed_names(columns, source) if columns else {}, source)
+        utterances: list[Utterance] = []
+        left: list[str] = []
+        faults = []
+        for place, cells in rows:
+            if cells is None or len(cells) != len(columns):
+                found = "" if cells is None else f" ({len(cells)}, expected {len(columns)})"
+                faults.append(f"{place} has not as many fields as the header{found}")
                 continue
             try:
-                utterances.append(_from_row({fixed.get(name, name): value for name, value in row.items()}))
+                utterance = make(cells)
             except ValueError as error:
                 faults.append(f"{place}: {error}")
+                continue
+            if is_left_by_macos(utterance.path):
+                left.append(utterance.path)
+            else:
+                utterances.append(utterance)
         if faults:
             raise ManifestError(f"{source}: {'; '.join(faults[:3])}{_more(faults)}")
+        if left:
+            log.warning("%s: %d files that macOS added are left out: %s", source, len(left), listed(left))
         try:
             return cls(utterances)
         except ManifestError as error:
@@ -200,39 +197,6 @@ class Manifest(Sequence[Utterance]):
         replace_file(path, text.getvalue().encode())
 
 
-def read_text(path: Path) -> str:
-    """The text of a table.
-
-    Raises:
-        ManifestError: the file cannot be read, is too large, or is not UTF-8.
-    """
-    try:
-        size = path.stat().st_size
-        if size > MOST_BYTES:
-            raise ManifestError(f"{path}: {size} bytes, but a table of utterances has at most {MOST_BYTES}; split it")
-        return path.read_bytes().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ManifestError(f"{path}: cannot be read as UTF-8 text ({error})") from error
-
-
-def read_csv(path: Path) -> tuple[list[str], list[tuple[str, dict[str, str]]]]:
-    """The columns of a CSV table, and its rows with the place of each.
-
-    Raises:
-        ManifestError: the file cannot be read, is no CSV, or has two columns of one name.
-    """
-    try:
-        # newline="" keeps line breaks inside quoted names as they are
-        table = csv.DictReader(io.StringIO(read_text(path), newline=""), strict=True)
-        columns, rows = list(table.fieldnames or []), list(table)
-    except csv.Error as error:
-        raise ManifestError(f"{path}: not a CSV table ({error})") from error
-    twice = [f"column {name!r} stands {count} times" for name, count in Counter(columns).items() if count > 1]
-    if twice:
-        raise ManifestError(f"{path}: {'; '.join(twice)}")
-    return columns, [(f"row {number}", row) for number, row in enumerate(rows, start=2)]
-
-
 def _fixed_names(columns: Sequence[str], source: Path) -> dict[str, str]:
     """Name of a column → the fixed column that it is, where that has another name."""
     names = {}
@@ -248,31 +212,6 @@ def _fixed_names(columns: Sequence[str], source: Path) -> dict[str, str]:
         found = ", ".join(repr(name) for name in columns) or "an empty file"
         raise ManifestError(f"{source}: expected a CSV table with a column 'path', found {found}")
     return names
-
-
-def _from_row(row: dict[str, str]) -> Utterance:
-    path = row["path"]
-    return Utterance(
-        utterance_id=row.get("utterance_id") or os.path.splitext(path)[0],
-        path=path,
-        speaker_id=row.get("speaker_id", ""),
-        start=_seconds("start", row.get("start", "")),
-        end=_seconds("end", row.get("end", "")),
-        transcript=row.get("transcript", ""),
-        labels={name: value for name, value in row.items() if name not in FIXED_COLUMNS},
-    )
-
-
-def _seconds(column: str, text: str) -> float | None:
-    if text.strip() == "":
-        return None
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 <= seconds < math.inf:
-        raise ValueError(f"{column} is {text!r}, expected seconds from 0 on")
-    return seconds
 
 
 def _is_text(name: str) -> bool:
@@ -293,13 +232,16 @@ def _faults(utterances: Sequence[Utterance]) -> list[str]:
         faults.append(f"utterance ids must be unique, but {listed(twice)} stand more than once")
     if "" in counts:
         faults.append("an utterance id is empty")
-    no_path = [u.utterance_id for u in utterances if u.path == ""]
+    paths = {utterance.path for utterance in utterances}
+    no_path = [u.utterance_id for u in utterances if u.path == ""] if "" in paths else []
     if no_path:
         faults.append(f"utterances without a path: {listed(no_path)}")
-    unwritable = [u.utterance_id for u in utterances if not _is_text(u.utterance_id) or not _is_text(u.path)]
+    not_text = {path for path in paths if not _is_text(path)}
+    unwritable = [u.utterance_id for u in utterances if u.path in not_text or not _is_text(u.utterance_id)]
     if unwritable:
         faults.append(f"ids and paths must be UTF-8 text without NUL, unlike {listed(unwritable)}; rename the files")
-    outside = [u.path for u in utterances if PurePosixPath(u.path).is_absolute() or ".." in PurePosixPath(u.path).parts]
+    leaving = {path for path in paths if path.startswith("/") or ".." in path.split("/")}
+    outside = [u.path for u in utterances if u.path in leaving] if leaving else []
     if outside:
         faults.append(f"paths must stay inside the corpus folder, but {listed(outside)} leave it; make them relative")
     early = [u.utterance_id for u in utterances if not 0 <= (u.start or 0.0) < math.inf]

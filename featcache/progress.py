@@ -1,7 +1,15 @@
 """Progress bars for everything that takes longer than a few seconds; silent where there is no terminal."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from typing import TypeVar
+
+T = TypeVar("T")
+
+# Calls that make up a task of a thread; each on its own would take longer to hand out than to do.
+_TOGETHER = 64
+_SHOWN_FROM = 1000
 
 
 @contextmanager
@@ -45,3 +53,24 @@ def progress(title: str, total: float, *, rate: Callable[[float, float], str]) -
 def real_time(done: float, took: float) -> str:
     """The speed of work on so many seconds of audio, in words."""
     return f"{done / took:.1f} x real time"
+
+
+def map_in_threads(function: Callable[[str], T], keys: Sequence[str], workers: int, title: str) -> dict[str, T]:
+    """Call a function for every key, and show how far it has come where there are many.
+
+    Returns:
+        Key → result, in the order of the keys.
+    """
+    groups = [keys[first : first + _TOGETHER] for first in range(0, len(keys), _TOGETHER)]
+    results: dict[str, T] = {}
+
+    def rate(done: float, took: float) -> str:
+        return f"{done / took:.0f} per second"
+
+    with ThreadPoolExecutor(workers) as pool, ExitStack() as stack:
+        advance = stack.enter_context(progress(title, len(keys), rate=rate)) if len(keys) >= _SHOWN_FROM else None
+        for group, found in zip(groups, pool.map(lambda group: [function(key) for key in group], groups), strict=True):
+            results.update(zip(group, found, strict=True))
+            if advance is not None:
+                advance(len(group))
+    return results

@@ -19,7 +19,7 @@ from typing import Any
 
 from featcache.disk import check_types, read_json, remove
 from featcache.errors import StoreError
-from featcache.files import remove_unfinished, replace_file
+from featcache.files import read_regular, remove_unfinished, replace_file
 from featcache.workspace import check_name
 
 FOLDER = "transcripts"
@@ -55,7 +55,7 @@ def read_transcripts(cache: Path, name: str) -> dict[str, str]:
     csv.field_size_limit(MOST_CHARACTERS)
     try:
         # newline="" keeps line breaks inside quoted texts as they are
-        rows = list(csv.reader(io.StringIO(path.read_bytes().decode(), newline=""), strict=True))
+        rows = list(csv.reader(io.StringIO(read_regular(path).decode(), newline=""), strict=True))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise StoreError(f"{path}: cannot be read as a CSV table in UTF-8 ({error}); {AGAIN}") from error
     if rows[:1] != [COLUMNS] or any(len(row) != len(COLUMNS) for row in rows):

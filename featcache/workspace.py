@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from featcache.errors import CorpusError, StoreError
+from featcache.files import is_hidden
 
 # File systems take 255 bytes; unfinished files have longer names than what they will be.
 MOST_NAME_BYTES = 200
@@ -188,7 +189,7 @@ class Workspace:
 def _folders(folder: Path) -> list[str]:
     if not folder.is_dir():
         return []
-    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not is_hidden(path.name))
 
 
 def _names(folder: Path) -> str:

@@ -6,7 +6,7 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featcache.audio import probe, read
+from featcache.audio import probe, read, stream
 from featcache.errors import AudioError
 from featcache.manifest import Utterance
 
@@ -23,7 +23,14 @@ FORMATS = [
     ("OGG", "VORBIS"),
     ("MP3", "MPEG_LAYER_III"),
     ("AIFF", "PCM_16"),
+    ("AU", "PCM_16"),
+    ("CAF", "PCM_16"),
+    ("W64", "PCM_16"),
+    ("RF64", "PCM_16"),
+    ("NIST", "PCM_16"),
+    ("OGG", "OPUS"),
 ]
+OPUS_RATES = [8000, 12000, 16000, 24000, 48000]
 RATES = [8000, 11025, 16000, 22050, 44100, 48000]
 HIGHER_RATES = [96000, 192000]  # which MP3 does not have
 MOST_CHANNELS = {"MP3": 2, "FLAC": 8}
@@ -45,7 +52,8 @@ def samples(content, num_samples, channels):
 def files(draw):
     """Format, subtype, rate and samples of a file that libsndfile can write."""
     kind, subtype = draw(st.sampled_from(FORMATS))
-    rate = draw(st.sampled_from(RATES if kind in ("MP3", "OGG") else RATES + HIGHER_RATES))
+    rates = OPUS_RATES if subtype == "OPUS" else RATES if kind in ("MP3", "OGG") else RATES + HIGHER_RATES
+    rate = draw(st.sampled_from(rates))
     channels = draw(st.integers(1, MOST_CHANNELS.get(kind, 8)))
     return kind, subtype, rate, samples(draw(st.sampled_from(CONTENTS)), draw(st.integers(2, 3000)), channels)
 
@@ -75,6 +83,9 @@ def decode(folder, utterance):
         return None
     assert np.isfinite(recording.channels).all()
     assert recording.channels.shape[1] > 0
+    # what is read is what the header and the stream promise
+    assert probe(folder, utterance) == (recording.channels.shape[1], recording.sampling_rate)
+    assert sum(map(len, stream(folder, utterance))) == recording.channels.shape[1]
     return recording
 
 
@@ -104,7 +115,12 @@ def test_damaged_files_are_decoded_or_refused(folder, file, data):
     decode(folder, utterance)
 
 
-@given(content=st.binary(max_size=200), magic=st.sampled_from([b"", b"RIFF", b"fLaC", b"OggS", b"ID3", b"FORM"]))
+@given(
+    content=st.binary(max_size=200),
+    magic=st.sampled_from(
+        [b"", b"RIFF", b"fLaC", b"OggS", b"ID3", b"FORM", b"caff", b"riff", b".snd", b"NIST", b"\xff\xfb"]
+    ),
+)
 def test_anything_else_is_refused_or_decoded(folder, content, magic):
     (folder / "a.wav").write_bytes(magic + content)
     decode(folder, Utterance(utterance_id="a", path="a.wav"))

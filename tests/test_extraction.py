@@ -474,7 +474,7 @@ def test_failures_are_listed_with_their_reasons_until_they_are_mended(corpus, ma
         "u1": "layer 1: NaN or infinite values",
         "u2": "layer 2: values up to 1e+06 overflow float16; extract with --store float32",
         "u3": "too long for this model",
-        "u5": "u5.wav: not readable as audio (Format not recognised)",
+        "u5": "u5.wav: not an audio file but text ('no audio' …); download it again",
     }
     rows = failures_of(corpus)
     assert list(rows[0]) == ["utterance_id", "path", "reason"]

@@ -76,6 +76,8 @@ def read_corpus(path: Path, kind: str | None = None) -> CorpusFiles:
 def _recognise(path: Path, paths: Sequence[str]) -> NamedCorpus:
     fits = Counter(corpus.name for file in paths for corpus in NAMED if corpus.match(file))
     if not fits:
+        for corpus in NAMED:
+            corpus.check_converted(path)
         known = ", ".join(f"{corpus.title} (like {corpus.example!r})" for corpus in NAMED)
         raise CorpusError(
             f"{path}: {found(paths)}, not named as in a corpus that is known: {known}; "

@@ -8,17 +8,19 @@ The package audformat would load a pickle that lies beside a table, so header an
 Source: https://audeering.github.io/audformat/data-format.html
 """
 
-import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from featcache.corpora.jsonl import Row, as_text
+from featcache.corpora.jsonl import as_text
 from featcache.errors import ManifestError
-from featcache.manifest import Manifest, read_text
+from featcache.files import open_regular
+from featcache.manifest import Manifest
+from featcache.tables import Row, is_whole, read_csv, read_text
 
 HEADER = "db.yaml"
 INDEX = ("file", "start", "end")
+MOST_CHARACTERS = 1 << 24
 
 
 def fits(path: Path) -> bool:
@@ -60,17 +62,21 @@ def read(path: Path) -> tuple[Path, Manifest]:
 
 
 def _header(path: Path) -> dict[str, Any]:
-    import yaml
+    from featcache.yamls import YamlError, load
 
     text = read_text(path)
+    if len(text) > MOST_CHARACTERS:
+        raise ManifestError(f"{path}: more than {MOST_CHARACTERS} characters; expected the header of a database")
     try:
-        header = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise ManifestError(f"{path}: not YAML ({str(error).splitlines()[0]}); fetch it again") from error
-    tables = header.get("tables") if isinstance(header, dict) else None
+        content = load(text)
+    except YamlError as error:
+        place = "" if error.line is None else f"line {error.line}: "
+        raise ManifestError(f"{path}: not YAML as expected ({place}{error}); fetch it again") from error
+    header: dict[str, Any] = content if isinstance(content, dict) else {}
+    tables = header.get("tables")
     if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
         raise ManifestError(f"{path}: no 'tables' in it; expected the header of an audformat database")
-    return dict(header)
+    return header
 
 
 def _rows(header_path: Path, name: str) -> Iterator[Row]:
@@ -83,10 +89,14 @@ def _rows(header_path: Path, name: str) -> Iterator[Row]:
     table_path = header_path.with_name(f"{stem}.csv")
     try:
         if table_path.is_file():
-            table = pd.read_csv(io.StringIO(read_text(table_path)), dtype=str, keep_default_na=False)
+            columns, rows = read_csv(table_path, ("file",))
+            if not all(is_whole(row) for _, row in rows):
+                raise ValueError("rows have not as many fields as the header")
+            table = pd.DataFrame([row for _, row in rows], columns=columns, dtype=str)
         else:
             table_path = header_path.with_name(f"{stem}.parquet")
-            table = pd.read_parquet(table_path)
+            with open_regular(table_path) as file:
+                table = pd.read_parquet(file)
         for column in ("start", "end"):
             times = table[column].replace("", None) if column in table else None
             table[column] = pd.to_timedelta(times).dt.total_seconds() if times is not None else None

@@ -4,15 +4,32 @@ import math
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from featcache.errors import CorpusError, ManifestError, listed
+from featcache.files import is_hidden
 from featcache.manifest import Manifest, Utterance
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".au")
 """What libsndfile decodes."""
+MEDIA_SUFFIXES = (
+    ".mp4",
+    ".m4a",
+    ".m4v",
+    ".mov",
+    ".mkv",
+    ".mka",
+    ".webm",
+    ".avi",
+    ".wmv",
+    ".wma",
+    ".aac",
+    ".flv",
+    ".3gp",
+)
+"""What holds sound too, but has to be converted first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +114,20 @@ class NamedCorpus(Corpus):
         """How a file is named, or None when its name is not one of this corpus."""
         return self.pattern.fullmatch(os.path.splitext(path)[0])
 
+    def check_converted(self, path: Path) -> None:
+        """Refuse a folder where this corpus lies as video, or as audio that cannot be decoded.
+
+        Raises:
+            CorpusError: some of its files are named as in this corpus.
+        """
+        media = [file for file in files_below(path, MEDIA_SUFFIXES) if self.match(file)]
+        if media:
+            stem, suffix = os.path.splitext(media[0])
+            raise CorpusError(
+                f"{path}: {self.title}, but {len(media)} of its files are {suffix} (such as {media[0]!r}), which "
+                f"cannot be decoded; convert each of them to WAV, as with 'ffmpeg -i {stem}{suffix} {stem}.wav'"
+            )
+
     def read(self, path: Path, paths: Sequence[str] | None = None) -> CorpusFiles:
         """Find the utterances anywhere below a folder, sorted by path.
 
@@ -129,6 +160,7 @@ class NamedCorpus(Corpus):
                 f"{listed(impossible)}; rename them, like {self.example!r}, or take them away"
             )
         if not copies:
+            self.check_converted(path)
             raise CorpusError(
                 f"{path}: {found(paths)}, none named as in {self.title}, like {self.example!r}; check the folder"
             )
@@ -184,7 +216,7 @@ def named(name: str, flags: re.RegexFlag = re.NOFLAG) -> re.Pattern[str]:
 def label_file(folder: Path, *names: str) -> Path | None:
     """The first of these files in the corpus folder, in a folder right inside it, or in the folder that holds it."""
     for name in names:
-        for place in (folder / name, *sorted(folder.glob(f"*/{name}")), folder.resolve().parent / name):
+        for place in (folder / name, *visible(folder.glob(f"*/{name}"), folder), folder.resolve().parent / name):
             if place.is_file():
                 return place
     return None
@@ -198,6 +230,11 @@ def audio_files(folder: Path) -> list[str]:
     """
     if not folder.is_dir():
         raise CorpusError(f"{folder} is {'a file' if folder.exists() else 'missing'}; give the folder of the audio")
+    return files_below(folder, AUDIO_SUFFIXES)
+
+
+def files_below(folder: Path, suffixes: tuple[str, ...]) -> list[str]:
+    """The files anywhere below a folder whose names end so, relative to it, sorted; hidden ones are left out."""
     files: list[str] = []
     visited: set[str] = set()
     for parent, folders, names in os.walk(folder, followlinks=True):
@@ -206,14 +243,20 @@ def audio_files(folder: Path) -> list[str]:
             folders.clear()
             continue
         visited.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
         here = Path(parent).relative_to(folder)
-        files += [
-            (here / name).as_posix()
-            for name in names
-            if name.lower().endswith(AUDIO_SUFFIXES) and not name.startswith(".")
-        ]
+        files += [(here / name).as_posix() for name in names if name.lower().endswith(suffixes) and not is_hidden(name)]
     return sorted(files)
+
+
+def files_in(folder: Path, suffix: str) -> list[Path]:
+    """The files right inside a folder whose names end so, sorted; hidden ones are left out."""
+    return visible(folder.glob(f"*{suffix}"), folder)
+
+
+def visible(paths: Iterable[Path], folder: Path) -> list[Path]:
+    """Those of the paths below a folder that are not hidden, sorted."""
+    return sorted(path for path in paths if not any(map(is_hidden, path.relative_to(folder).parts)))
 
 
 def found(paths: Sequence[str]) -> str:

@@ -1,13 +1,13 @@
 """CREMA-D file names and VideoDemographics.csv → utterances."""
 
-import csv
 import re
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from featcache.corpora.base import NamedCorpus, label_file, named
-from featcache.errors import CorpusError
+from featcache.errors import CorpusError, ManifestError
 from featcache.manifest import Utterance
+from featcache.tables import read_csv
 
 EMOTIONS = {
     "ANG": "anger",
@@ -62,9 +62,9 @@ def _with_demographics(folder: Path, utterances: list[Utterance]) -> tuple[list[
     if table is None:
         return utterances, []
     try:
-        with open(table, newline="", encoding="utf-8-sig") as file:
-            people = {row["ActorID"]: {"gender": row["Sex"].lower(), "age": row["Age"]} for row in csv.DictReader(file)}
-    except (KeyError, AttributeError, ValueError, csv.Error) as error:
+        _, rows = read_csv(table, ("ActorID",))
+        people = {row["ActorID"]: {"gender": row["Sex"].lower(), "age": row["Age"]} for _, row in rows}
+    except (KeyError, AttributeError, ManifestError) as error:
         raise CorpusError(
             f"{table}: expected a CSV table with the columns ActorID, Age and Sex ({error!r}); fetch it again"
         ) from error

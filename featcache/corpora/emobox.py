@@ -12,9 +12,11 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from featcache.corpora.jsonl import Row, read_rows
+from featcache.corpora.base import files_in
+from featcache.corpora.jsonl import read_rows
 from featcache.errors import CorpusError, ManifestError
-from featcache.manifest import Manifest, read_text
+from featcache.manifest import Manifest
+from featcache.tables import Row, first_line, read_text
 
 PART_NAME = re.compile(r".+_(train|valid|test)_fold_(\d+)")
 RENAMED = {"key": "utterance_id", "start_time": "start", "end_time": "end"}
@@ -30,8 +32,7 @@ def fits(path: Path) -> bool:
         return path.is_dir() and bool(_parts(path))
     if table.suffix.lower() != ".jsonl":
         return False
-    with open(table, encoding="utf-8-sig", errors="replace") as file:
-        line = file.readline(1 << 16)
+    line = first_line(table)
     return all(f'"{name}"' in line for name in ("key", "wav", "emo"))
 
 
@@ -62,7 +63,7 @@ def _main_table(folder: Path) -> Path | None:
 
 def _parts(folder: Path) -> list[tuple[str, str, Path]]:
     """Part, number of the fold and file, of the parts of folds that lie in a folder."""
-    matches = [(PART_NAME.fullmatch(table.stem), table) for table in sorted(folder.glob("*.jsonl"))]
+    matches = [(PART_NAME.fullmatch(table.stem), table) for table in files_in(folder, ".jsonl")]
     return [(match[1], match[2], table) for match, table in matches if match]
 
 

@@ -7,8 +7,9 @@ Source: https://huggingface.co/docs/datasets/audio_dataset, AudioFolder.
 
 from pathlib import Path, PurePosixPath
 
-from featcache.corpora.jsonl import Row, read_rows
-from featcache.manifest import Manifest, read_csv
+from featcache.corpora.jsonl import read_rows
+from featcache.manifest import Manifest
+from featcache.tables import Row, first_line, read_csv
 
 NAMES = ("metadata.csv", "metadata.jsonl")
 PARTS = ("train", "validation", "valid", "val", "dev", "test")
@@ -45,12 +46,11 @@ def _tables(folder: Path) -> list[Path]:
 
 def _names_files(table: Path) -> bool:
     """Whether the table has the column; other corpora have files of that name too."""
-    with open(table, encoding="utf-8-sig", errors="replace") as file:
-        return COLUMN in file.readline(1 << 16)
+    return COLUMN in first_line(table)
 
 
 def _rows(table: Path) -> list[tuple[str, Row]]:
-    return read_rows(table) if table.suffix.lower() == ".jsonl" else read_csv(table)[1]
+    return read_rows(table) if table.suffix.lower() == ".jsonl" else read_csv(table, (COLUMN,))[1]
 
 
 def _row(row: Row, folder: Path) -> Row:

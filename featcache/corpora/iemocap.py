@@ -5,9 +5,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from featcache.corpora.base import NamedCorpus, named
-from featcache.errors import CorpusError, listed
+from featcache.corpora.base import NamedCorpus, files_in, named
+from featcache.errors import CorpusError, ManifestError, listed
 from featcache.manifest import Utterance
+from featcache.tables import read_text
 
 EMOTIONS = {
     "ang": "anger",
@@ -134,8 +135,8 @@ def _transcripts(folder: Path) -> dict[str, str]:
 
 
 def _lines(folder: Path) -> Iterator[tuple[Path, str]]:
-    for table in sorted(folder.glob("[!.]*.txt")):
-        for line in table.read_text(encoding="utf-8", errors="replace").splitlines():
+    for table in files_in(folder, ".txt"):
+        for line in read_text(table, lenient=True).splitlines():
             yield table, line
 
 
@@ -146,9 +147,11 @@ def _aligned(alignments: Mapping[str, Path], path: str) -> str:
         return ""
     dialogue, name = PurePosixPath(path).with_suffix(".wdseg").parts[-2:]
     try:
-        text = (alignments[session] / dialogue / name).read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        return "no"
+        text = read_text(alignments[session] / dialogue / name, lenient=True)
+    except ManifestError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            return "no"
+        raise
     return "yes" if any(WORD.match(line) for line in text.splitlines()) else "no"
 
 

@@ -5,9 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from featcache.errors import ManifestError
-from featcache.manifest import read_text
-
-Row = dict[str, str]
+from featcache.tables import Row, read_text
 
 
 def read_rows(path: Path) -> list[tuple[str, Row]]:

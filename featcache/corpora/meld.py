@@ -1,6 +1,5 @@
 """MELD file names and its three label tables → utterances."""
 
-import csv
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 from featcache.corpora.base import NamedCorpus, label_file, named
 from featcache.errors import CorpusError, listed
 from featcache.manifest import Utterance
+from featcache.tables import read_csv
 
 EMOTIONS = ("anger", "disgust", "fear", "joy", "neutral", "sadness", "surprise")
 SPLITS = ("train", "dev", "test")
@@ -55,9 +55,9 @@ def _rows(folder: Path, split: str) -> dict[str, dict[str, str]]:
     table = label_file(folder, name)
     if table is None:
         raise CorpusError(f"{folder}: no {name}, which labels MELD's {split} clips; put it there")
-    with open(table, newline="", encoding="utf-8-sig", errors="replace") as file:
-        rows = list(csv.DictReader(file))
-    lacking = [column for column in COLUMNS if not rows or rows[0].get(column) is None]
+    columns, placed = read_csv(table, COLUMNS, lenient=True)
+    rows = [row for _, row in placed]
+    lacking = [column for column in COLUMNS if column not in columns or any(row[column] is None for row in rows[:1])]
     if lacking:
         raise CorpusError(f"{table}: expected the columns {', '.join(COLUMNS)}, but {listed(lacking)} are missing")
     strange = [row["Emotion"] for row in rows if row["Emotion"] not in EMOTIONS]

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from featcache.corpora.base import NamedCorpus, label_file, named
 from featcache.errors import CorpusError, listed
 from featcache.manifest import Utterance
+from featcache.tables import read_text
 
 EMOTIONS = {"A": "anger", "H": "happiness", "N": "neutral", "S": "sadness"}
 NO_CLASS = {"O": "other", "X": "no agreement"}
@@ -55,7 +56,7 @@ def _evaluations(table: Path) -> dict[str, dict[str, str]]:
     The lines of single evaluators, which follow each of these, are not read.
     """
     evaluations = {}
-    for line in table.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in read_text(table, lenient=True).splitlines():
         if not line.startswith("UTD-IMPROV-"):
             continue
         video, code, *values = (field.strip() for field in line.split(";"))

@@ -17,9 +17,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from featcache.corpora.base import NamedCorpus, label_file, named
+from featcache.corpora.base import NamedCorpus, files_below, label_file, named, visible
 from featcache.errors import CorpusError, listed
-from featcache.manifest import Utterance, read_csv
+from featcache.manifest import Utterance
+from featcache.tables import read_csv, read_text
 
 EMOTIONS = {
     "A": "anger",
@@ -95,7 +96,7 @@ def _rows(folder: Path) -> dict[str, dict[str, str]]:
     table = label_file(folder, *(place for name in LABEL_FILES for place in (name, f"Labels/{name}")))
     if table is None:
         raise CorpusError(f"{folder}: no Labels/{LABEL_FILES[0]}, which labels MSP-Podcast; put it there")
-    columns, rows = read_csv(table)
+    columns, rows = read_csv(table, COLUMNS)
     lacking = [column for column in COLUMNS if column not in columns]
     if lacking:
         raise CorpusError(f"{table}: expected the columns {', '.join(COLUMNS)}, but {listed(lacking)} are missing")
@@ -123,11 +124,12 @@ def _transcripts(folder: Path) -> dict[str, Path]:
     """Utterance id → its text file; none where they are not there."""
     for place in (
         folder / TRANSCRIPTS,
-        *sorted(folder.glob(f"*/{TRANSCRIPTS}")),
+        *visible(folder.glob(f"*/{TRANSCRIPTS}"), folder),
         folder.resolve().parent / TRANSCRIPTS,
     ):
         if place.is_dir():
-            return {path.stem: path for path in place.rglob("MSP-PODCAST_*.txt")}
+            paths = files_below(place, (".txt",))
+            return {PurePosixPath(path).stem: place / path for path in paths}
     packed = label_file(folder, f"{TRANSCRIPTS}.zip")
     if packed:
         log.warning("%s is not unpacked, so that utterances have no transcript", packed)
@@ -135,7 +137,7 @@ def _transcripts(folder: Path) -> dict[str, Path]:
 
 
 def _text(path: Path | None) -> str:
-    return "" if path is None else " ".join(path.read_text(encoding="utf-8-sig", errors="replace").split())
+    return "" if path is None else " ".join(read_text(path, lenient=True).split())
 
 
 MSP_PODCAST = NamedCorpus(

@@ -3,11 +3,13 @@
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from featcache.errors import PredictionsError, listed
+from featcache.errors import ManifestError, PredictionsError, listed
+from featcache.tables import open_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,12 +66,10 @@ def read_predictions(
     Raises:
         PredictionsError: no table, missing columns, or rows that contradict each other.
     """
-    import pandas as pd
-
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        told = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        table = _read_table(Path(path), [*(columns or {}).values(), *COLUMNS])
+    except ManifestError as error:
+        told = str(error).removeprefix(f"{path}: ")
         raise PredictionsError(f"{path}: not readable as a table ({told}); expected a CSV with a header") from error
     columns = {role: name for role, name in (columns or {}).items() if name}
     absent = [f"{OPTIONS[role]} {name}" for role, name in columns.items() if name not in table]
@@ -95,6 +95,23 @@ def read_predictions(
         return checked(table, classes=classes or (), dimensions=dimensions if regression else None)
     except PredictionsError as error:
         raise PredictionsError(f"{path}: {error}") from error
+
+
+def _read_table(path: Path, expected: Sequence[str]) -> "pd.DataFrame":
+    """All cells as text.
+
+    Raises:
+        ManifestError: no table, or a row that has not as many fields as the header.
+    """
+    import pandas as pd
+
+    with open_table(path, expected) as table:
+        rows = []
+        for place, cells in table.rows:
+            if len(cells) != len(table.columns):
+                raise ManifestError(f"{path}: {place} has {len(cells)} fields, the header {len(table.columns)}")
+            rows.append(cells)
+        return pd.DataFrame(rows, columns=table.columns, dtype=str)
 
 
 def of_run(run: "Run") -> Predictions:

@@ -24,7 +24,7 @@ from featcache.errors import AudioError, ClusterError, DiskError, ModelError, St
 from featcache.extraction.cluster import ClusterRun
 from featcache.extraction.place import find_place, keep_manifest
 from featcache.extraction.plan import Item, Plan, Target, default_workers, make_plan, tell_size
-from featcache.extraction.report import ExtractionReport, Failure, summarise_report, write_failures
+from featcache.extraction.report import ExtractionReport, Failure, failures_of, summarise_report, write_failures
 from featcache.extraction.run import Run
 from featcache.extraction.source import source_of
 from featcache.extraction.worker import recipe_of
@@ -156,6 +156,7 @@ def extract(
         tell_size(plan, targets, source, cache)
         if dry_run or unwritable is not None:
             _check_complete(targets, plan, unwritable)
+            targets[0].failures |= failures_of(plan.unreadable, targets[0].name, wanted)
             return _report(cache, targets, plan, plan.items, wanted, interrupted=False, seconds=0.0)
         if place.files is not None:
             keep_manifest(cache, place.files)
@@ -293,4 +294,5 @@ def _report(
         seconds=seconds,
         interrupted=interrupted,
         failures=tuple(failure for target in targets for failure in target.failures.values()),
+        ends_early=tuple(plan.ends_early),
     )

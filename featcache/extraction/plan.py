@@ -4,9 +4,9 @@ import heapq
 import logging
 import math
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,12 @@ from featcache import audio
 from featcache.cache.layout import statistics_of
 from featcache.cache.spool import bytes_on_disk, spool_dtype
 from featcache.cache.writer import StoreWriter
-from featcache.errors import StoreError
+from featcache.errors import StoreError, listed
 from featcache.extraction.report import Failure, format_bytes
-from featcache.extraction.source import Source
+from featcache.extraction.source import ENDS_EARLY, Source
 from featcache.extractors.base import Extractor
 from featcache.manifest import Utterance
+from featcache.progress import map_in_threads
 from featcache.threads import available_cores
 
 log = logging.getLogger(__name__)
@@ -93,7 +94,7 @@ class Size:
     spooled: int = 0
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Item:
     """An utterance that some stores lack; its length is in seconds or in tokens, as the source has it."""
 
@@ -112,48 +113,61 @@ class Plan:
         bytes: What it will take on the disk.
         spooled: What long utterances that are under way take beside that, at most.
         length: Of all items, in seconds or tokens.
+        unreadable: Utterance id → why nothing can be read of it.
+        ends_early: The ids of utterances whose files lack their end.
+        rates: Sampling rate of files in Hz → number of utterances, where a store keeps the files' own.
     """
 
     items: list[Item]
     bytes: int
     spooled: int
     length: float
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+    ends_early: Sequence[str] = ()
+    rates: Mapping[int, int] = field(default_factory=dict)
 
 
 def make_plan(targets: Sequence[Target], source: Source, wanted: Sequence[Utterance], workers: int) -> Plan:
     """Find out what is missing, changed or unreadable, from headers and checksums alone."""
     stored = {target.name: target.writer.entries() for target in targets}
     kept = [u for u in wanted if any(u.utterance_id in entries for entries in stored.values())]
-    with ThreadPoolExecutor(workers) as pool:
-        keys = sorted({source.key(utterance) for utterance in kept})
-        checksums = dict(zip(keys, pool.map(source.checksum, keys), strict=True))
-        changed = 0
-        for target in targets:
-            for utterance in wanted:
-                entry = stored[target.name].get(utterance.utterance_id)
-                if entry is None:
-                    target.todo.add(utterance.utterance_id)
-                elif not is_same(entry, utterance, checksums[source.key(utterance)]):
-                    target.todo.add(utterance.utterance_id)
-                    changed += 1
-        ids = {utterance.utterance_id for utterance in wanted}
-        for target in targets:
-            held = stored[target.name].keys()
-            target.cached, target.others = len(held & ids - target.todo), len(held - ids)
-        if changed:
-            log.warning("%s: %d stored utterances are extracted again", source.changed(), changed)
-        todo = [u for u in wanted if any(u.utterance_id in target.todo for target in targets)]
-        headers = list(pool.map(source.probe, todo))
-    items = []
-    for utterance, header in zip(todo, headers, strict=True):
-        num_samples, rate = header
-        sizes = [t.size_of(num_samples, rate) for t in targets if utterance.utterance_id in t.todo and num_samples]
+    checksums = map_in_threads(
+        source.checksum, sorted({source.key(utterance) for utterance in kept}), workers, "comparing checksums"
+    )
+    changed = 0
+    for target in targets:
+        for utterance in wanted:
+            entry = stored[target.name].get(utterance.utterance_id)
+            if entry is None:
+                target.todo.add(utterance.utterance_id)
+            elif not is_same(entry, utterance, checksums[source.key(utterance)]):
+                target.todo.add(utterance.utterance_id)
+                changed += 1
+    ids = {utterance.utterance_id for utterance in wanted}
+    for target in targets:
+        held = stored[target.name].keys()
+        target.cached, target.others = len(held & ids - target.todo), len(held - ids)
+    if changed:
+        log.warning("%s: %d stored utterances are extracted again", source.changed(), changed)
+    todo = [u for u in wanted if any(u.utterance_id in target.todo for target in targets)]
+    native = any(_keeps_rate(target) for target in targets)
+    probed = dict.fromkeys(source.key(utterance) for utterance in (wanted if native else todo))
+    map_in_threads(source.prepare, list(probed), workers, "reading headers")
+    sizes = {target.name: lru_cache(maxsize=4096)(target.size_of) for target in targets}
+    items, unreadable = [], {}
+    for utterance in todo:
+        num_samples, rate = source.probe(utterance)
+        of_targets = [
+            sizes[t.name](num_samples, rate) for t in targets if num_samples and utterance.utterance_id in t.todo
+        ]
+        if not num_samples and (reason := source.unreadable(utterance)) is not None:
+            unreadable[utterance.utterance_id] = reason
         items.append(
             Item(
                 utterance=utterance,
                 length=num_samples / rate,
-                bytes=sum(size.stored for size in sizes),
-                spooled=sum(size.spooled for size in sizes),
+                bytes=sum(size.stored for size in of_targets),
+                spooled=sum(size.spooled for size in of_targets),
             )
         )
     return Plan(
@@ -161,7 +175,16 @@ def make_plan(targets: Sequence[Target], source: Source, wanted: Sequence[Uttera
         bytes=sum(item.bytes for item in items),
         spooled=_spooled_at_once(items, source, workers),
         length=sum(item.length for item in items),
+        unreadable=unreadable,
+        ends_early=[utterance.utterance_id for utterance in todo if source.ends_early(utterance)],
+        rates=source.rates(wanted) if native else {},
     )
+
+
+def _keeps_rate(target: Target) -> bool:
+    """Whether a store's features are computed at the sampling rate of each file."""
+    description = target.extractor.description
+    return description.sampling_rate is None and description.tokenise is None
 
 
 def _spooled_at_once(items: Sequence[Item], source: Source, workers: int) -> int:
@@ -215,6 +238,17 @@ def tell_size(plan: Plan, targets: Sequence[Target], source: Source, cache: Path
         if windows:
             log.info("%s: %d long utterances are computed in windows", target.name, windows)
         log.info("%s: %s", target.name, counted_work("extract", len(target.todo), target.cached, target.others))
+        if len(plan.rates) > 1 and _keeps_rate(target):
+            rates = ", ".join(f"{rate} Hz: {number}" for rate, number in sorted(plan.rates.items()))
+            log.warning(
+                "%s: the files have different sampling rates (%s utterances), and these features depend on the rate; "
+                "--sampling-rate %d resamples all of them",
+                target.name,
+                rates,
+                min(plan.rates),
+            )
+    if plan.ends_early:
+        log.warning(ENDS_EARLY, len(plan.ends_early), listed(plan.ends_early))
     if not plan.items:
         return
     for warning in source.warnings([i.utterance for i in plan.items], [i.length for i in plan.items]):

@@ -2,16 +2,21 @@
 
 import csv
 import io
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from featcache.disk import damaged, reading, remove
+from featcache.errors import AudioError, listed
 from featcache.escape import escaped
 from featcache.files import CsvRows, replace_file
+from featcache.manifest import Utterance
 
 FAILURES = "failures.csv"
 COLUMNS = ["utterance_id", "path", "reason"]
+TOLD_AT_ONCE = 3
+MOST_LINES = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +43,8 @@ class ExtractionReport:
         num_tokens: How many were computed now, of an extractor that reads words.
         seconds: Time that took.
         interrupted: Whether Ctrl-C ended it early.
-        failures: What could not be extracted.
+        failures: What could not be extracted, or cannot be by its headers.
+        ends_early: The ids of utterances whose files lack their end; what there is of them was extracted.
     """
 
     cache: Path
@@ -51,6 +57,42 @@ class ExtractionReport:
     seconds: float
     interrupted: bool
     failures: tuple[Failure, ...]
+    ends_early: tuple[str, ...] = ()
+
+
+def failures_of(reasons: Mapping[str, str], store: str, wanted: Sequence[Utterance]) -> dict[str, Failure]:
+    """Make failures of what headers tell beforehand.
+
+    Args:
+        reasons: Utterance id → why nothing can be read of it.
+        store: The name of the store that would lack it.
+        wanted: All utterances that were asked for.
+
+    Raises:
+        AudioError: nothing can be read of any of them.
+    """
+    if reasons and len(reasons) == len(wanted):
+        counts = Counter(reasons.values()).most_common()
+        told = [reason if number == 1 else f"{reason} ({number} utterances)" for reason, number in counts]
+        more = f"; and {len(told) - TOLD_AT_ONCE} more" if len(told) > TOLD_AT_ONCE else ""
+        raise AudioError(f"none of the {len(wanted)} utterances can be read: {'; '.join(told[:TOLD_AT_ONCE])}{more}")
+    return {
+        u.utterance_id: Failure(store=store, utterance_id=u.utterance_id, path=u.path, reason=reasons[u.utterance_id])
+        for u in wanted
+        if u.utterance_id in reasons
+    }
+
+
+def summarise_dry_run(num_utterances: int, failures: Sequence[Failure]) -> str:
+    """What a dry run found that cannot be read, a line for each reason; nothing where there is none."""
+    if not failures:
+        return ""
+    counts = Counter(failure.reason for failure in failures).most_common()
+    lines = [f"{len(failures)} of {num_utterances} utterances cannot be read:"]
+    lines += [f"  {reason}" if number == 1 else f"  {reason} ({number} utterances)" for reason, number in counts]
+    if len(lines) > MOST_LINES:
+        lines[MOST_LINES:] = [f"  and {len(lines) - MOST_LINES} more"]
+    return "\n".join(lines)
 
 
 def summarise_report(report: ExtractionReport) -> str:
@@ -71,6 +113,11 @@ def summarise_report(report: ExtractionReport) -> str:
     if failed:
         first = report.failures[0]
         lines.append(f"{len(failed)} failed, listed in failures.csv; first: {first.utterance_id!r}: {first.reason}")
+    if report.ends_early:
+        lines.append(
+            f"{len(report.ends_early)} end early, because the end of their files is missing: "
+            f"{listed(report.ends_early, at_most=10)}"
+        )
     if report.interrupted:
         lines.append("stopped before the end; the same command goes on from here")
     lines += [str(report.cache / name) for name in report.stores]

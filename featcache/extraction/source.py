@@ -1,7 +1,9 @@
 """Utterance → what extractors read of it, its audio or its words, and in what that is measured."""
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from math import inf, nan
 from pathlib import Path
 
@@ -14,6 +16,8 @@ from featcache.files import sha256_of_file
 from featcache.manifest import Utterance
 from featcache.progress import real_time
 from featcache.words import Words
+
+ENDS_EARLY = "%d utterances end early, because the end of their files is missing; what there is of them is used: %s"
 
 
 class Source(ABC):
@@ -51,6 +55,10 @@ class Source(ABC):
         """
 
     @abstractmethod
+    def prepare(self, key: str) -> None:
+        """Read what :meth:`probe` needs of a key, so that threads share this work; never raises an AudioError."""
+
+    @abstractmethod
     def probe(self, utterance: Utterance) -> tuple[int, int]:
         """Samples or tokens, and how many of them make a length of 1; no samples where the audio is unreadable."""
 
@@ -86,6 +94,18 @@ class Source(ABC):
         """What has to be said of what is going to be read; at least one utterance."""
         yield from ()
 
+    def unreadable(self, utterance: Utterance) -> str | None:
+        """Why nothing can be read of an utterance, as far as headers tell."""
+        return None
+
+    def ends_early(self, utterance: Utterance) -> bool:
+        """Whether an utterance lasts to the end of a file whose own end is missing."""
+        return False
+
+    def rates(self, utterances: Sequence[Utterance]) -> Counter[int]:
+        """Sampling rate in Hz → number of utterances."""
+        return Counter()
+
 
 class AudioSource(Source):
     """Files below the corpus folder."""
@@ -95,6 +115,7 @@ class AudioSource(Source):
     def __init__(self, root: Path) -> None:
         super().__init__(root)
         self._checksums = audio.Checksums()
+        self._headers = audio.Headers(root)
 
     def key(self, utterance: Utterance) -> str:
         return utterance.path
@@ -108,11 +129,36 @@ class AudioSource(Source):
     def sha256(self, utterance: Utterance) -> str:
         return audio.checksum_of(self.root, utterance, self._checksums)
 
+    def prepare(self, key: str) -> None:
+        with suppress(AudioError):
+            self._headers(key)
+
     def probe(self, utterance: Utterance) -> tuple[int, int]:
         try:
-            return audio.probe(self.root, utterance)
+            return audio.probe(self.root, utterance, self._headers)
         except AudioError:  # told, with its reason, when its turn comes
             return 0, 1
+
+    def unreadable(self, utterance: Utterance) -> str | None:
+        try:
+            audio.probe(self.root, utterance, self._headers)
+        except AudioError as error:
+            return str(error)
+        return None
+
+    def ends_early(self, utterance: Utterance) -> bool:
+        try:
+            header = self._headers(utterance.path)
+        except AudioError:
+            return False
+        return header.ends_early and (utterance.end is None or utterance.end >= header.duration)
+
+    def rates(self, utterances: Sequence[Utterance]) -> Counter[int]:
+        rates: Counter[int] = Counter()
+        for path, number in Counter(utterance.path for utterance in utterances).items():
+            with suppress(AudioError):
+                rates[self._headers(path).sampling_rate] += number
+        return rates
 
     def read(self, utterance: Utterance, max_seconds: float | None) -> Recording:
         return audio.read(self.root, utterance, max_seconds=max_seconds, checksum=self._checksums)
@@ -146,6 +192,7 @@ class WordSource(Source):
     def __init__(self, root: Path, tokenise: Callable[[str], Tokens]) -> None:
         super().__init__(root)
         self._tokenise = tokenise
+        self._lengths: dict[str, int] = {}
 
     def key(self, utterance: Utterance) -> str:
         return utterance.transcript
@@ -156,8 +203,13 @@ class WordSource(Source):
     def sha256(self, utterance: Utterance) -> str:
         return self.checksum(utterance.transcript)
 
+    def prepare(self, key: str) -> None:
+        self._lengths[key] = len(self._tokenise(key))
+
     def probe(self, utterance: Utterance) -> tuple[int, int]:
-        return len(self._tokenise(utterance.transcript)), 1
+        if utterance.transcript not in self._lengths:
+            self.prepare(utterance.transcript)
+        return self._lengths[utterance.transcript], 1
 
     def read(self, utterance: Utterance, max_seconds: float | None) -> Words:
         return Words(text=utterance.transcript)

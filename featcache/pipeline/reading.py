@@ -10,11 +10,14 @@ from pydantic import ValidationError
 
 import featcache
 from featcache.errors import PipelineError, unknown_name
+from featcache.files import is_hidden, read_regular
 from featcache.pipeline.schema import UNKNOWN_FIELD, Pipeline
 from featcache.published import PublishedResult, find_published
+from featcache.yamls import YamlError, compose
 
 Place = tuple[str | int, ...]
 TOLD_AT_ONCE = 3
+MOST_BYTES = 1 << 20
 
 
 def shipped_pipelines() -> dict[str, Path]:
@@ -23,7 +26,7 @@ def shipped_pipelines() -> dict[str, Path]:
     # an installed package holds them itself, a checkout has them beside it
     folders = (package / "pipelines", package.parent / "pipelines")
     folder = next((folder for folder in folders if folder.is_dir()), folders[0])
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    return {path.stem: path for path in sorted(folder.glob("*.yaml")) if not is_hidden(path.name)}
 
 
 def find_pipeline(name: str | os.PathLike[str]) -> Path:
@@ -162,19 +165,24 @@ def _read_yaml(path: Path) -> tuple[Any, dict[Place, int]]:
     YAML's own guesses are not wanted: to it ``no`` is false, and ``1e-4`` is no number.
     """
     try:
-        with open(path, encoding="utf-8") as file:
-            node = yaml.compose(file, Loader=yaml.BaseLoader)
+        content = read_regular(path, MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise PipelineError(f"{path}: more than {MOST_BYTES} bytes; expected a pipeline, which has fewer")
+        node = compose(content.decode("utf-8-sig"), yaml.BaseLoader)
         if node is None:
             raise PipelineError(f"{path} is empty; expected a pipeline")
         lines: dict[Place, int] = {(): 1}
         return _plain(node, (), lines, path), lines
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise PipelineError(f"{path}, line {line}: not YAML: {error.problem}") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise PipelineError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from error
+    except YamlError as error:
+        place = "" if error.line is None else f", line {error.line}"
+        raise PipelineError(f"{path}{place}: {error}") from error
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise PipelineError(f"{path}, line {line}: cannot be read as UTF-8 text ({error.reason})") from error
+    except OSError as error:
+        raise PipelineError(f"{path}: cannot be read ({error.strerror})") from error
     except RecursionError as error:
-        raise PipelineError(f"{path}: an alias stands inside what it names") from error
+        raise PipelineError(f"{path}: too many levels, one inside the other; write it with fewer") from error
 
 
 def _plain(node: yaml.Node, place: Place, lines: dict[Place, int], path: Path) -> Any:

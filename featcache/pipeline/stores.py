@@ -122,9 +122,10 @@ class Store:
         if self.place.root is None:
             return []
         found = []
+        headers = audio.Headers(self.place.root)
         for utterance in self.wanted:
             try:
-                found.append(audio.probe(self.place.root, utterance))
+                found.append(audio.probe(self.place.root, utterance, headers))
             except AudioError:
                 continue
         return found

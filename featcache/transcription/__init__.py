@@ -8,24 +8,23 @@ import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from featcache import audio
 from featcache.cache.layout import fingerprint
 from featcache.cache.locks import locked
-from featcache.errors import AudioError, DiskError, MissingPackageError, ModelError
+from featcache.errors import AudioError, DiskError, MissingPackageError, ModelError, listed
 from featcache.evaluate.wer import WordErrors, word_errors
 from featcache.extraction.place import find_files, keep_manifest
 from featcache.extraction.plan import counted_work
-from featcache.extraction.report import Failure, write_failures
-from featcache.extraction.source import AudioSource
+from featcache.extraction.report import Failure, failures_of, write_failures
+from featcache.extraction.source import ENDS_EARLY, AudioSource
 from featcache.extractors import usable_device
 from featcache.extractors.models import short_name
 from featcache.manifest import Manifest, Utterance
+from featcache.progress import map_in_threads
 from featcache.threads import available_cores, one_thread_each
 from featcache.transcription.journal import Entry, Journal
 from featcache.transcription.report import TranscriptionReport, summarise
@@ -111,13 +110,11 @@ def transcribe(
             except DiskError as error:  # perhaps there is nothing to write
                 unwritable = error
         journal = Journal(folder / JOURNAL, transcriber.settings, overwrite=overwrite)
-        valid, todo = _plan(journal.entries, files.root, wanted, workers)
-        seconds = sum(item.seconds for item in todo)
-        cached = len(wanted) - len(todo)
-        work = counted_work("transcribe", len(todo), cached, len(valid) - cached)
-        log.info("%s: %s; %.0f s of audio", name, work, seconds)
+        source = AudioSource(files.root)
+        valid, todo = _plan(journal.entries, source, wanted, workers)
+        _tell_plan(name, wanted, valid, todo, source)
         if dry_run:
-            return _report(cache, name, wanted, todo)
+            return _report(cache, name, wanted, todo, failures=_unreadable(name, wanted, todo, source))
         if unwritable is not None:
             if todo or overwrite or not is_finished(cache, name):
                 raise unwritable
@@ -158,31 +155,47 @@ def transcribe(
 
 
 def _plan(
-    entries: Mapping[str, Entry], root: Path, wanted: Sequence[Utterance], workers: int
+    entries: Mapping[str, Entry], source: AudioSource, wanted: Sequence[Utterance], workers: int
 ) -> tuple[dict[str, Entry], list[Item]]:
     """The entries that are still of the same audio, and the utterances that have none."""
-    with ThreadPoolExecutor(workers) as pool:
-        paths = sorted({utterance.path for utterance in wanted if utterance.utterance_id in entries})
-        checksums = dict(zip(paths, pool.map(AudioSource(root).checksum, paths), strict=True))
-        changed = {
-            u.utterance_id
-            for u in wanted
-            if u.utterance_id in entries and not entries[u.utterance_id].is_of(u, checksums[u.path])
-        }
-        if changed:
-            log.warning("audio changed since it was transcribed: %d utterances are transcribed again", len(changed))
-        valid = {utterance_id: entry for utterance_id, entry in entries.items() if utterance_id not in changed}
-        todo = [utterance for utterance in wanted if utterance.utterance_id not in valid]
-        lengths = list(pool.map(lambda utterance: _seconds(root, utterance), todo))
-    return valid, [Item(utterance=u, seconds=seconds) for u, seconds in zip(todo, lengths, strict=True)]
+    paths = sorted({utterance.path for utterance in wanted if utterance.utterance_id in entries})
+    checksums = map_in_threads(source.checksum, paths, workers, "comparing checksums")
+    changed = {
+        u.utterance_id
+        for u in wanted
+        if u.utterance_id in entries and not entries[u.utterance_id].is_of(u, checksums[u.path])
+    }
+    if changed:
+        log.warning("audio changed since it was transcribed: %d utterances are transcribed again", len(changed))
+    valid = {utterance_id: entry for utterance_id, entry in entries.items() if utterance_id not in changed}
+    todo = [utterance for utterance in wanted if utterance.utterance_id not in valid]
+    map_in_threads(source.prepare, list(dict.fromkeys(u.path for u in todo)), workers, "reading headers")
+    items = []
+    for utterance in todo:
+        num_samples, rate = source.probe(utterance)
+        items.append(Item(utterance=utterance, seconds=num_samples / rate))
+    return valid, items
 
 
-def _seconds(root: Path, utterance: Utterance) -> float:
-    try:
-        num_samples, rate = audio.probe(root, utterance)
-    except AudioError:  # told, with its reason, when its turn comes
-        return 0.0
-    return num_samples / rate
+def _tell_plan(
+    name: str, wanted: Sequence[Utterance], valid: Mapping[str, Entry], todo: Sequence[Item], source: AudioSource
+) -> None:
+    cached = len(wanted) - len(todo)
+    work = counted_work("transcribe", len(todo), cached, len(valid) - cached)
+    log.info("%s: %s; %.0f s of audio", name, work, sum(item.seconds for item in todo))
+    _warn_of_ends(source, todo)
+
+
+def _unreadable(name: str, wanted: Sequence[Utterance], todo: Sequence[Item], source: AudioSource) -> list[Failure]:
+    """Return the failures that the headers already show."""
+    reasons = {item.utterance.utterance_id: source.unreadable(item.utterance) for item in todo if not item.seconds}
+    return list(failures_of({key: reason for key, reason in reasons.items() if reason}, name, wanted).values())
+
+
+def _warn_of_ends(source: AudioSource, todo: Sequence[Item]) -> None:
+    early = [item.utterance.utterance_id for item in todo if source.ends_early(item.utterance)]
+    if early:
+        log.warning(ENDS_EARLY, len(early), listed(early))
 
 
 def _compare(manifest: Manifest, texts: Mapping[str, str]) -> WordErrors | None:

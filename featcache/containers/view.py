@@ -1,0 +1,82 @@
+"""How the bytes of an audio file are shown to the decoder, and what they tell about the end of the file."""
+
+import io
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+
+class ContainerError(Exception):
+    """A container that contradicts itself or the size of its file; the message names no file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """An audio file as the decoder is to see it.
+
+    Where a header does not state a length, libsndfile guesses one and never decodes more. The header is therefore
+    shown with the length filled in, or the file as longer than it is. The file itself is never changed.
+
+    Attributes:
+        head: Bytes shown in place of the first ``skipped`` bytes of the file.
+        skipped: Number of bytes from the beginning of the file that are not shown.
+        padding: Number of zeros shown behind the file.
+        ends_early: Whether the mark of the end of the stream is missing, or the last frame is cut.
+        num_samples: Number of samples per channel, where libsndfile does not know it.
+        counts: Whether this number is only known after decoding everything.
+        head_for: Number of samples per channel → ``head``, where it depends on what was counted.
+        check_end: Whether only decoding the last sample shows that the file is whole.
+    """
+
+    head: bytes = b""
+    skipped: int = 0
+    padding: int = 0
+    ends_early: bool = False
+    num_samples: int | None = None
+    counts: bool = False
+    head_for: Callable[[int], bytes] | None = None
+    check_end: bool = False
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the file is shown as it is."""
+        return not (self.head or self.skipped or self.padding)
+
+
+class ShownFile(io.RawIOBase):
+    """A file that is read through a :class:`View`."""
+
+    def __init__(self, file: BinaryIO, view: View) -> None:
+        self._file = file
+        self._head = view.head
+        self._skipped = view.skipped
+        self._end = len(view.head) + max(0, os.fstat(file.fileno()).st_size - view.skipped)
+        self._size = self._end + view.padding
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
+        self._position = max(0, base + offset)
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        wanted = min(len(buffer), self._size - self._position)
+        piece = self._head[self._position : self._position + max(wanted, 0)]
+        at = self._position + len(piece)
+        if len(piece) < wanted and at < self._end:
+            self._file.seek(self._skipped + at - len(self._head))
+            piece += self._file.read(wanted - len(piece))
+        piece = piece.ljust(wanted, b"\0")
+        buffer[: len(piece)] = piece
+        self._position += len(piece)
+        return len(piece)
