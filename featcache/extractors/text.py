@@ -21,6 +21,7 @@ from torch import Tensor
 
 from featcache.errors import ModelError
 from featcache.extractors.base import Description, Extractor, Features
+from featcache.extractors.pretrained import explained
 from featcache.extractors.text_models import ARCHITECTURE, load_text_model
 from featcache.extractors.tokens import Tokeniser, Tokens, most_tokens
 from featcache.extractors.transfer import on
@@ -58,13 +59,15 @@ class TextExtractor(Extractor):
         loaded = load_text_model(config.model, weights=config.weights, revision=config.revision)
         module = loaded.module
         accepted = inspect.signature(module.forward).parameters
-        max_tokens = most_tokens(module, loaded.tokenizer)
-        tokenise = Tokeniser(loaded.tokenizer, accepted=accepted, max_tokens=max_tokens)
         self._model: Any = module
-        num_blocks, hidden_size = self._dimensions(loaded.model_id, tokenise("a"))
+        with explained(config.model):
+            max_tokens = most_tokens(module, loaded.tokenizer)
+            tokenise = Tokeniser(loaded.tokenizer, accepted=accepted, max_tokens=max_tokens)
+            num_blocks, hidden_size = self._dimensions(loaded.model_id, tokenise("a"))
         names = tuple(str(number) for number in range(num_blocks + 1))
         self._layers = select_layers(config.layers, names, num_blocks=num_blocks)
         module.to(device, getattr(torch, config.precision))
+        _transform_in_float32(module)
         self._device = on(device)
         self._turn = nullcontext() if _safe_in_threads() else Lock()
         wanted = tuple(names[layer] for layer in self._layers)
@@ -150,6 +153,14 @@ class TextExtractor(Extractor):
                 "take an encoder like BERT"
             )
         return len(layers) - 1, int(expected[-1])
+
+
+def _transform_in_float32(module: Any) -> None:
+    """Have Fourier transforms over tokens (FNet) sum in float32, as half precision has none on a CPU."""
+    for part in module.modules():
+        original = getattr(part, "fourier_transform", None)
+        if original is not None:
+            part.fourier_transform = lambda states, original=original: original(states.float()).real.to(states.dtype)
 
 
 def _safe_in_threads() -> bool:
