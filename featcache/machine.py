@@ -15,6 +15,14 @@ def available_memory() -> float:
     return min(physical, limit)
 
 
+def used_memory() -> float:
+    """Return the bytes of memory this process uses now (its resident set)."""
+    try:
+        return float(int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"))
+    except OSError:  # not Linux
+        return 0.0
+
+
 def give_back() -> None:
     """Return freed memory to the system; glibc would keep it, and it would count as taken."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)

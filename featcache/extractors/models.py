@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -91,6 +92,8 @@ def short_name(model: str) -> str:
         return model
     if is_folder(model):
         return Path(model).resolve().name
+    if _is_path(model):
+        return re.split(r"[\\/]", model.rstrip("\\/"))[-1]
     by_id = {entry["model_id"]: name for name, entry in known.items()}
     return by_id.get(model, model.replace("/", "--"))
 
@@ -170,6 +173,12 @@ def resolve(model: str, *, text: bool = False) -> tuple[str, dict[str, Any] | No
         return model, None
     if os.path.isdir(model):
         raise ModelError(f"{model} is a folder without a config.json, expected one that transformers can load")
+    if os.path.lexists(model) or _is_path(model):
+        found = "is no folder" if os.path.lexists(model) else "does not exist"
+        raise ModelError(
+            f"model folder {model!r} {found}; expected a folder with config.json and model.safetensors, a short name "
+            f"such as {next(iter(known))}, or a Hugging Face id such as {next(iter(known.values()))['model_id']}"
+        )
     entry = known.get(short_name(model))
     if entry is None and short_name(model) in others:
         raise ModelError(of_other_kind(model, others[short_name(model)]["family"], text=text))
@@ -178,6 +187,11 @@ def resolve(model: str, *, text: bool = False) -> tuple[str, dict[str, Any] | No
         hint = f"; a folder or a Hugging Face id like {example!r} works too"
         raise ModelError(unknown_name("text model" if text else "model", model, known) + hint)
     return entry["model_id"] if entry else model, entry
+
+
+def _is_path(model: str) -> bool:
+    """Whether a name can only be that of a folder: neither a short name nor an id of the hub looks like it."""
+    return "\\" in model or ("/" in model and re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", model) is None)
 
 
 def of_other_kind(model: str, family: str, *, text: bool) -> str:

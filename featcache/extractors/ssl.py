@@ -32,11 +32,12 @@ from torch.nn.utils import parametrize
 from featcache.audio import Signal
 from featcache.errors import AudioError, ModelError
 from featcache.extractors.base import ChunkConfig, Description, Extractor, Features
+from featcache.extractors.footprint import waveform_bytes, whisper_bytes
 from featcache.extractors.models import ARCHITECTURE, blocks_of, load
-from featcache.extractors.padding import EnoughError, Pass, keep_padding_out
+from featcache.extractors.padding import EnoughError, Pass, ValidGroupNorm, keep_padding_out
 from featcache.extractors.preprocessing import unusual_settings
 from featcache.extractors.pretrained import explained
-from featcache.extractors.transfer import on
+from featcache.extractors.transfer import check_precision, on
 from featcache.extractors.windows import check_chunks
 from featcache.layers import select_layers
 from featcache.threads import one_thread_each
@@ -67,8 +68,11 @@ class SSLConfig(ChunkConfig):
         layers: ``all``, ``local``, ``last``, or a list such as ``0,4-8,input``. Blocks above the highest are not run.
         do_normalize: Whether waveforms are brought to mean 0 and variance 1; None does as the checkpoint says.
         max_seconds: How much of each utterance is used, from its beginning; None is all.
-        precision: What the model computes in. ``bfloat16`` takes half the time on processors that have it, for
-            features that are off by one or two percent of a layer's largest value.
+        precision: What the model computes in, statistics over time excepted, which are always float32. ``bfloat16``
+            takes half the time on CPUs that have it, for features that are off by one or two percent of a layer's
+            largest value. ``float16`` is meant for GPUs; CPUs compute it, but slower than float32, and values above
+            65504 become infinite, which fails the utterance. An utterance has the same features alone and in any batch
+            within :data:`~featcache.extractors.base.SAME_IN_ANY_BATCH` of the precision.
     """
 
     model: str
@@ -85,6 +89,7 @@ class SSLExtractor(Extractor):
     """A frozen speech model: (num_layers, num_frames, hidden_size), a frame every 20 ms."""
 
     def __init__(self, config: SSLConfig, *, device: str = "cpu") -> None:
+        check_precision(device, config.precision)
         loaded = load(config.model, weights=config.weights, revision=config.revision, num_blocks=config.num_blocks)
         self._dtype: torch.dtype = getattr(torch, config.precision)
         if device.startswith("cuda"):
@@ -111,6 +116,7 @@ class SSLExtractor(Extractor):
         model_config = self._model.config
         chunks = config.chunks()
         unusual = unusual_settings(self._feature_extractor)
+        is_float16 = self._dtype == torch.float16
         self.description = Description(
             dataset="hidden_states",
             layer_names=self._wanted,
@@ -133,6 +139,8 @@ class SSLExtractor(Extractor):
                 **({} if config.num_blocks is None else {"num_blocks": config.num_blocks}),
                 **(chunks.settings() if chunks else {}),
                 **({"preprocessor": unusual} if unusual else {}),
+                # stores of an earlier release summed over time in float16, and overflowed
+                **({"statistics_precision": "float32"} if self._normalises_over_time and is_float16 else {}),
             },
             provenance={
                 "model_type": model_config.model_type,
@@ -188,6 +196,15 @@ class SSLExtractor(Extractor):
     def hop(self, sampling_rate: int) -> int:
         return self._hop
 
+    def peak_bytes(self, batch: int, num_samples: int, sampling_rate: int) -> int:
+        if not self._device.is_cpu:
+            return super().peak_bytes(batch, num_samples, sampling_rate)
+        config, layers = self._model.config, len(self._wanted)
+        if self._whisper:
+            return whisper_bytes(config, batch, num_samples, layers)
+        frames = self.num_frames(num_samples, sampling_rate)
+        return waveform_bytes(config, batch, num_samples, _frames_after(config, num_samples, 1), frames, layers)
+
     def extract(self, signals: Sequence[Signal]) -> list[Features]:
         num_frames = [self.num_frames(len(signal.samples), signal.sampling_rate) for signal in signals]
         for signal, frames in zip(signals, num_frames, strict=True):
@@ -212,7 +229,7 @@ class SSLExtractor(Extractor):
         # one by one, because the extractor's own padding would enter its normalisation
         name = "input_features" if self._whisper else "input_values"
         one_by_one = (self._feature_extractor(item, sampling_rate=self._rate)[name][0] for item in samples)
-        return [torch.from_numpy(item) for item in one_by_one]
+        return [torch.from_numpy(np.asarray(item, dtype=np.float32)) for item in one_by_one]
 
     def _forward(self, inputs: Sequence[Tensor], num_frames: Sequence[int]) -> None:
         if self._whisper:
@@ -253,6 +270,10 @@ class SSLExtractor(Extractor):
     @property
     def _blocks(self) -> Any:
         return blocks_of(self._model)
+
+    @property
+    def _normalises_over_time(self) -> bool:
+        return not self._whisper and any(isinstance(part, ValidGroupNorm) for part in self._model.modules())
 
     def _attach_hooks(self) -> None:
         """Keep each wanted layer as it arises."""

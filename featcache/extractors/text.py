@@ -21,10 +21,11 @@ from torch import Tensor
 
 from featcache.errors import ModelError
 from featcache.extractors.base import Description, Extractor, Features
+from featcache.extractors.footprint import block_bytes, kept_bytes
 from featcache.extractors.pretrained import explained
 from featcache.extractors.text_models import ARCHITECTURE, load_text_model
 from featcache.extractors.tokens import Tokeniser, Tokens, most_tokens
-from featcache.extractors.transfer import on
+from featcache.extractors.transfer import check_precision, on
 from featcache.layers import select_layers
 from featcache.words import MANIFEST
 
@@ -56,6 +57,7 @@ class TextExtractor(Extractor):
     """A frozen text encoder: (num_layers, num_tokens, hidden_size)."""
 
     def __init__(self, config: TextConfig, *, device: str = "cpu") -> None:
+        check_precision(device, config.precision)
         loaded = load_text_model(config.model, weights=config.weights, revision=config.revision)
         module = loaded.module
         accepted = inspect.signature(module.forward).parameters
@@ -109,6 +111,13 @@ class TextExtractor(Extractor):
 
     def hop(self, sampling_rate: int) -> int:
         return 1
+
+    def peak_bytes(self, batch: int, num_samples: int, sampling_rate: int) -> int:
+        layers, size = len(self._layers), self.description.hidden_size
+        kept = kept_bytes(layers, batch * num_samples, size)
+        if not self._device.is_cpu:
+            return kept
+        return kept + block_bytes(self._model.config, batch, num_samples, size, padded=False)
 
     def extract(self, signals: Sequence[Tokens]) -> list[Features]:
         together: dict[int, list[int]] = {}

@@ -63,6 +63,7 @@ class Transcriber:
         device: As torch names it.
 
     Attributes:
+        config: The model's, of transformers.
         settings: All that changes text, as plain JSON values.
         provenance: What else is worth knowing: revision and versions.
 
@@ -110,6 +111,7 @@ class Transcriber:
         if device.startswith("cuda"):
             # float32 is to mean float32: TF32 would round the products of convolutions to 10 bits
             torch.backends.cudnn.allow_tf32 = False
+        self.config = loaded.module.config
         self._model: Any = loaded.module.to(device)
         self._device = on(device)
 
