@@ -186,7 +186,7 @@ def extract(
     device: Annotated[
         str,
         typer.Option(
-            help="cpu, cuda, cuda:1, …; several share the work: cuda:0,cuda:1; auto: the first GPU, or the processor."
+            help="cpu, cuda, cuda:1, mps, …; several share the work: cuda:0,cuda:1; auto: CUDA, else mps, else the CPU."
         ),
     ] = "auto",
     workers: Annotated[
@@ -297,7 +297,9 @@ def transcribe(
         str | None, typer.Option(help="Code or English name, as de or german; by default Whisper finds out.")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Take only so many utterances, from all over.")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, …; auto: the first GPU, or the processor.")] = "auto",
+    device: Annotated[
+        str, typer.Option(help="cpu, cuda, cuda:1, mps, …; auto: CUDA, else mps, else the CPU.")
+    ] = "auto",
     workers: Annotated[
         int | None, typer.Option(min=1, help="Threads; one per core by default. Changes no word.")
     ] = None,
@@ -360,7 +362,7 @@ def verify(
     data: Annotated[Path | None, typer.Option(help="The corpus's folder, if not under data/corpora.")] = None,
     recompute: Annotated[int, typer.Option(min=0, help="Utterances to compute anew, alone.")] = 4,
     model: Annotated[str | None, typer.Option(help="Where the model is, if it was a folder.")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, …")] = "cpu",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, … or auto.")] = "cpu",
 ) -> None:
     """Check every byte of a store, and compare some utterances, computed anew, with what is stored."""
     from featcache.listing import print_verification
@@ -436,7 +438,7 @@ def fit(
             help="What may be taken (4GiB), how features are held (float32, float16, bfloat16, int8), or both."
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, … or auto.")] = "cpu",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, … or auto.")] = "cpu",
     jobs: Annotated[int, typer.Option(min=1, help="Processes that share the folds and the cores.")] = 1,
     scheduler: Annotated[
         str | None,
@@ -505,7 +507,7 @@ def run(
     protocol: Annotated[str | None, typer.Option(help="In place of the pipeline's, for part of a corpus.")] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="How many, if not as the pipeline says.")] = None,
     max_epochs: Annotated[int | None, typer.Option(min=1, help="At most so many.")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, … or auto.")] = "auto",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, mps, … or auto.")] = "auto",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would be done; write nothing.")] = False,
 ) -> None:
     """Do a published experiment from audio to table, the paper's numbers beside ours; what is there is not done again.
@@ -562,7 +564,7 @@ def layers(
     head: Annotated[str | None, typer.Option(help="Of --per-target; dense by default.")] = None,
     norm: Annotated[str | None, typer.Option(help="Of --per-target; speaker by default.")] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Of --per-target: how many; 5 by default.")] = None,
-    device: Annotated[str | None, typer.Option(help="Of --per-target: cpu, by default, cuda, … or auto.")] = None,
+    device: Annotated[str | None, typer.Option(help="Of --per-target: cpu, by default, cuda, mps, … or auto.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where to write, without suffix.")] = None,
 ) -> None:
     """Draw layer importance: the learned weights of runs, how well each layer does alone, or both for each target.

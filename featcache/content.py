@@ -7,6 +7,7 @@ HEAD_BYTES = 4096
 
 _CONVERT = "convert it to WAV with ffmpeg"
 _AGAIN = "download it again"
+_PICKLE = "a pickle, which is never loaded; save the weights as safetensors"
 _BRANDS = {b"M4A ": "AAC or ALAC audio in an MP4 file", b"qt  ": "a QuickTime video", b"3gp": "a 3GP file"}
 _KINDS: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
     (re.compile(pattern, re.DOTALL), text)
@@ -31,6 +32,7 @@ _KINDS: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
         (rb"MThd", "MIDI notes, which hold no sound"),
         (rb"PK\x03\x04.{0,300}(?:\[Content_Types\]|xl/|opendocument)", "a spreadsheet; save it as CSV in UTF-8"),
         (rb"\xd0\xcf\x11\xe0", "an old Office document; save it as CSV in UTF-8"),
+        (rb"PK\x03\x04.{26}[^/]{1,200}/(?:data\.pkl|\.format_version|byteorder)", _PICKLE),  # torch.save
         (rb"PK\x03\x04|PK\x05\x06", "a ZIP archive; unpack it"),
         (rb"\x1f\x8b", "a gzip archive; unpack it"),
         (rb"7z\xbc\xaf\x27\x1c|Rar!\x1a|BZh[1-9]|\xfd7zXZ\x00|\x28\xb5\x2f\xfd", "an archive; unpack it"),
@@ -39,18 +41,20 @@ _KINDS: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
         (rb"\x89PNG|\xff\xd8\xff|GIF8", f"an image; {_AGAIN}"),
         (rb"\x89HDF\r\n", "an HDF5 file"),
         (rb"\x93NUMPY", "a NumPy array"),
-        (rb"\x80[\x02-\x05]", "a pickle, which is never loaded"),
+        (rb"GGUF", "a GGUF file"),
+        (rb"\x80[\x02-\x05]|\(dp\d|\x80\x8a\nl\xfc\x9cF\xf9", _PICKLE),
         (rb"(?:<\?xml[^>]*>\s*|<!--.*?-->\s*)*(?i:<!doctype html|<html|<head|<body|<title)", f"an HTML page; {_AGAIN}"),
         (rb"<\?xml|(?i:<error)", f"an XML document, perhaps an error message; {_AGAIN}"),
     )
 )
 
 
-def describe_content(head: bytes) -> str | None:
+def describe_content(head: bytes, *, text: bool = True) -> str | None:
     """Say what a file is, and what to do, by its first bytes.
 
     Args:
         head: The first ``HEAD_BYTES`` of the file, or all of it where it is shorter.
+        text: Whether plain text is recognised too.
 
     Returns:
         A noun, and often what to do: ``a Git LFS pointer; run 'git lfs pull'``. None when nothing is recognised.
@@ -60,13 +64,13 @@ def describe_content(head: bytes) -> str | None:
     if not head.strip(b"\x00"):
         return f"a file of zeros; {_AGAIN}"
     if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide"):
-        brand = next((text for brand, text in _BRANDS.items() if head[8:12].startswith(brand)), "an MP4 file")
+        brand = next((kind for brand, kind in _BRANDS.items() if head[8:12].startswith(brand)), "an MP4 file")
         return f"{brand}; {_CONVERT}"
     if head[:3] == b"ID3" and len(head) > 10:  # a tag, which AAC may have before it too
         size = sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
         head = head[10 + size :] or head
-    found = next((text for pattern, text in _KINDS if pattern.match(head.lstrip(b"\xef\xbb\xbf \t\r\n"))), None)
-    return found or _text(head)
+    found = next((kind for pattern, kind in _KINDS if pattern.match(head.lstrip(b"\xef\xbb\xbf \t\r\n"))), None)
+    return found or (_text(head) if text else None)
 
 
 def _text(head: bytes) -> str | None:

@@ -1,8 +1,9 @@
 """Store → is it what it says? Checksums of all that is stored, and utterances computed anew, alone."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,13 +16,13 @@ from featcache.corpora import read_corpus
 from featcache.errors import StoreError, listed
 from featcache.extraction.source import Source, source_of
 from featcache.extractors import create_extractor, made_with, usable_device
-from featcache.extractors.base import Extractor, Features, signal_for
+from featcache.extractors.base import SAME_IN_ANY_BATCH, Extractor, Features, signal_for
 from featcache.extractors.chunked import extract_windows
 from featcache.manifest import Manifest, Utterance
 from featcache.words import MANIFEST, read_words
 
-# Largest difference over largest value, per layer. Rounding to float16 is off by 2^-11 of a value at most; what float32
-# adds over another grouping or another number of threads stays below 1e-5.
+# Largest difference over largest value, per layer, where models compute in float32. Rounding to float16 is off by 2^-11
+# of a value at most; what float32 adds over another grouping or another number of threads stays below 1e-5.
 TOLERANCES = {"float16": 2.0**-11 + 1e-5, "float32": 1e-5, "int8": 1 / 127 + 1e-5}
 
 # What a layer that is all zeros is divided by.
@@ -35,7 +36,7 @@ class Deviation:
     Attributes:
         layer: Its name; empty where there are no layers to choose from.
         largest: Over all utterances that were computed: largest difference over largest value.
-        tolerance: Of the storage dtype.
+        tolerance: Of the storage dtype and of what the model computed in.
     """
 
     layer: str
@@ -45,6 +46,17 @@ class Deviation:
     @property
     def within(self) -> bool:
         return self.largest <= self.tolerance
+
+
+def tolerance_of(settings: Mapping[str, Any]) -> float:
+    """The largest deviation of a healthy store: the rounding of its storage, and that of its model's arithmetic.
+
+    Args:
+        settings: Of the store.
+    """
+    precision = settings.get("precision", "float32")
+    computed = 0.0 if precision == "float32" else SAME_IN_ANY_BATCH[precision]
+    return TOLERANCES[settings["storage_dtype"]] + computed
 
 
 def damaged_datasets(folder: Path) -> Iterator[str]:
@@ -111,7 +123,7 @@ def recompute(
     for position in chosen:
         utterance = known[there[position]]
         largest = np.maximum(largest, compare(store, utterance.utterance_id, _computed(extractor, source, utterance)))
-    tolerance = TOLERANCES[store.metadata["storage_dtype"]]
+    tolerance = tolerance_of(settings)
     return [
         Deviation(layer=layer, largest=float(value), tolerance=tolerance)
         for layer, value in zip(store.layer_names, largest, strict=True)

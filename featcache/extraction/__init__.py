@@ -22,6 +22,7 @@ from featcache.cache.shards import read_catalogue, shard_numbers
 from featcache.cache.writer import StoreWriter
 from featcache.errors import AudioError, ClusterError, DiskError, ModelError, StoreError
 from featcache.extraction.cluster import ClusterRun
+from featcache.extraction.memory import check_memory
 from featcache.extraction.place import find_place, keep_manifest
 from featcache.extraction.plan import Item, Plan, Target, default_workers, make_plan, tell_size
 from featcache.extraction.report import ExtractionReport, Failure, failures_of, summarise_report, write_failures
@@ -82,7 +83,8 @@ def extract(
             float16's bytes.
         pool: Keep the statistics of each utterance alone: mean, deviation and maximum of every layer, without frames.
         limit: Take only so many utterances, drawn from the whole corpus and always the same.
-        device: As torch names it; ``auto`` is the first GPU, or the processor. Several, as in ``cuda:0,cuda:1``, hold
+        device: As torch names it; ``auto`` is CUDA, else Apple's ``mps``, else the CPU. Several, as in
+            ``cuda:0,cuda:1``, hold
             a copy of the model each and share the batches.
         workers: Threads; by default one per core, and at least three for each of several devices.
         batch_seconds: Seconds of audio, padding included, that go through the model together. By default one
@@ -102,8 +104,8 @@ def extract(
 
     Raises:
         FeatcacheError: no or several corpora; an unknown model; a store with other settings, or in use by another
-            process; too little disk space; with ``strict``, an utterance that fails; a cluster that cannot be reached
-            or whose workers differ. Everything written before is kept.
+            process; too little disk space or memory; with ``strict``, an utterance that fails; a cluster that cannot
+            be reached or whose workers differ. Everything written before is kept.
     """
     asked = model or text or "wav2vec2-base"
     _check_options(model, text, transcripts, batch_seconds)
@@ -154,6 +156,8 @@ def extract(
         source = source_of(targets[0].extractor.description, place.root)
         plan = make_plan(targets, source, readable, workers)
         tell_size(plan, targets, source, cache)
+        together = source.batch_length(device) if batch_seconds is None else batch_seconds
+        check_memory(plan, targets, workers=workers, batch_length=together, elsewhere=scheduler is not None)
         if dry_run or unwritable is not None:
             _check_complete(targets, plan, unwritable)
             targets[0].failures |= failures_of(plan.unreadable, targets[0].name, wanted)
@@ -166,7 +170,6 @@ def extract(
         if client is not None:
             run = ClusterRun(client, targets, recipes, source, plan, batch_length=batch_seconds, strict=strict)
         else:
-            together = source.batch_length(device) if batch_seconds is None else batch_seconds
             run = Run(targets, source, plan, workers=workers, batch_length=together, strict=strict)
         with one_thread_each():
             interrupted = run.to_the_end()

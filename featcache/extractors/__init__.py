@@ -93,7 +93,7 @@ def usable_device(device: str) -> str:
     """Where a model will run.
 
     Args:
-        device: As torch names it, or ``auto`` for the first GPU or else the processor.
+        device: As torch names it, or ``auto``: the first GPU of CUDA, or else Apple's (``mps``), or else the CPU.
 
     Raises:
         ModelError: there is no such device here.
@@ -103,7 +103,9 @@ def usable_device(device: str) -> str:
     import torch
 
     if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
@@ -122,7 +124,7 @@ def usable_devices(devices: str) -> str:
         ModelError: one of them is not here, or a GPU stands twice.
     """
     names = [usable_device(name) for name in devices.split(",")]
-    gpus = ["cuda:0" if name == "cuda" else name for name in names if name != "cpu"]
+    gpus = [f"{name}:0" if name in ("cuda", "mps") else name for name in names if name != "cpu"]
     twice = sorted({name for name in gpus if gpus.count(name) > 1})
     if twice:
         raise ModelError(f"--device {devices} names {twice[0]} twice; one copy of the model is enough for a GPU")

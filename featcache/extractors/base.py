@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from featcache.audio import ChannelPolicy, Recording, Signal
 from featcache.errors import ModelError
+from featcache.extractors.footprint import AUDIO_BYTES, kept_bytes
 from featcache.extractors.tokens import Tokens
 from featcache.words import Words
 
@@ -17,6 +18,16 @@ Features = npt.NDArray[np.float32]
 
 CHUNK_OPTIONS = ("chunk_seconds", "overlap_seconds")
 OVERLAP_SECONDS = 2.0
+
+
+SAME_IN_ANY_BATCH = {"float32": 1e-5, "bfloat16": 8 * 2.0**-8, "float16": 8 * 2.0**-10}
+"""Precision → the largest difference between an utterance alone and in any batch, over the layer's largest value.
+
+In a batch matrix products have other shapes, and are therefore summed in another order. In float32 that changes the
+last digits. In half precision each operation rounds its result to 8 or 11 bits, so that a sum which falls to the other
+side of a rounding is off by a step, and later layers carry it on. Eight steps at the layer's largest value are allowed;
+two (float16) and four (bfloat16) were seen.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +135,8 @@ def signal_for(description: Description, found: Recording | Words) -> Signal | T
 class Extractor(ABC):
     """Turns signals into features, the same whatever else is in the batch, from any number of threads.
 
+    "The same" is within :data:`SAME_IN_ANY_BATCH` of the precision that a model computes in.
+
     An extractor that reads words has tokens for signals: a token is a sample, and their rate is 1.
     """
 
@@ -140,6 +153,18 @@ class Extractor(ABC):
     def context(self, sampling_rate: int) -> int:
         """How many frames at either end of a signal reach beyond it; none unless an extractor says otherwise."""
         return 0
+
+    def peak_bytes(self, batch: int, num_samples: int, sampling_rate: int) -> int:
+        """Estimate the host memory that equally long signals take at their peak, in bytes, beside the model itself.
+
+        Args:
+            batch: How many go through the extractor together.
+            num_samples: Samples or tokens of each, as the extractor sees it.
+            sampling_rate: In Hz, or 1.
+        """
+        frames = self.num_frames(num_samples, sampling_rate)
+        layers, size = len(self.description.layer_names), self.description.hidden_size
+        return batch * (AUDIO_BYTES * num_samples + kept_bytes(layers, frames, size))
 
     @abstractmethod
     def extract(self, signals: Sequence[Any]) -> list[Features]:

@@ -1,21 +1,27 @@
 """Name → frozen model. Short names, Hugging Face ids and folders; pretrained, or the same architecture untrained."""
 
-import hashlib
 import json
-import logging as std_logging
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from featcache.errors import ModelError, unknown_name
-
-if TYPE_CHECKING:
-    import torch
+from featcache.extractors.checkpoint import SPEECH, is_folder, open_checkpoint
+from featcache.extractors.preprocessing import read_feature_extractor
+from featcache.extractors.pretrained import (
+    check_memory,
+    explained,
+    freeze,
+    hash_parameters,
+    pretrained_module,
+    quiet_transformers,
+    read_configuration,
+)
 
 # transformers' model_type → the class that holds the encoder
 FAMILIES = {
@@ -84,8 +90,10 @@ def short_name(model: str) -> str:
     known = known_models() | known_text_models()
     if model in known:
         return model
-    if _is_folder(model):
+    if is_folder(model):
         return Path(model).resolve().name
+    if _is_path(model):
+        return re.split(r"[\\/]", model.rstrip("\\/"))[-1]
     by_id = {entry["model_id"]: name for name, entry in known.items()}
     return by_id.get(model, model.replace("/", "--"))
 
@@ -103,7 +111,7 @@ def is_local(model: str) -> bool:
 
     known = known_models() | known_text_models()
     model_id = known[model]["model_id"] if model in known else model
-    if _is_folder(model_id):
+    if is_folder(model_id):
         return True
     weights = ("model.safetensors", "model.safetensors.index.json")
     return any(isinstance(try_to_load_from_cache(model_id, name), str) for name in weights)
@@ -137,8 +145,7 @@ def load(
             module, feature_extractor = _untrained(source, entry, revision, num_blocks)
             revision = None
         else:
-            module, feature_extractor = _pretrained(source, revision, num_blocks)
-            revision = commit_of(source, revision)
+            module, feature_extractor, revision = _pretrained(source, revision, num_blocks)
     freeze(module)
     return LoadedModel(
         module=module,
@@ -162,10 +169,16 @@ def resolve(model: str, *, text: bool = False) -> tuple[str, dict[str, Any] | No
     known, others = known_models(), known_text_models()
     if text:
         known, others = others, known
-    if _is_folder(model):
+    if is_folder(model):
         return model, None
     if os.path.isdir(model):
         raise ModelError(f"{model} is a folder without a config.json, expected one that transformers can load")
+    if os.path.lexists(model) or _is_path(model):
+        found = "is no folder" if os.path.lexists(model) else "does not exist"
+        raise ModelError(
+            f"model folder {model!r} {found}; expected a folder with config.json and model.safetensors, a short name "
+            f"such as {next(iter(known))}, or a Hugging Face id such as {next(iter(known.values()))['model_id']}"
+        )
     entry = known.get(short_name(model))
     if entry is None and short_name(model) in others:
         raise ModelError(of_other_kind(model, others[short_name(model)]["family"], text=text))
@@ -174,6 +187,11 @@ def resolve(model: str, *, text: bool = False) -> tuple[str, dict[str, Any] | No
         hint = f"; a folder or a Hugging Face id like {example!r} works too"
         raise ModelError(unknown_name("text model" if text else "model", model, known) + hint)
     return entry["model_id"] if entry else model, entry
+
+
+def _is_path(model: str) -> bool:
+    """Whether a name can only be that of a folder: neither a short name nor an id of the hub looks like it."""
+    return "\\" in model or ("/" in model and re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", model) is None)
 
 
 def of_other_kind(model: str, family: str, *, text: bool) -> str:
@@ -185,63 +203,23 @@ def of_other_kind(model: str, family: str, *, text: bool) -> str:
 
 def model_id_of(source: str) -> str:
     """How a model is called in what is made with it: its Hugging Face id, or the name of its folder."""
-    return Path(source).resolve().name if _is_folder(source) else source
+    return Path(source).resolve().name if is_folder(source) else source
 
 
-def freeze(module: Any) -> None:
-    """Evaluation mode, no gradients, float32: some checkpoints are kept in half precision."""
-    module.float().eval().requires_grad_(False)
-
-
-def _pretrained(source: str, revision: str | None, num_blocks: int | None) -> tuple[Any, Any]:
-    import transformers
-
-    config = transformers.AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
-    model_class = _model_class(config, source)
-    _prune(config, num_blocks, source)
-    # the mask embedding serves pre-training alone, the decoder is not run
-    unused = ("masked_spec_embed", "decoder")
-    module = pretrained_module(model_class, source, config, revision, unused=unused)
-    feature_extractor = transformers.AutoFeatureExtractor.from_pretrained(
-        source, revision=revision, trust_remote_code=False
-    )
-    return _encoder(module), feature_extractor
-
-
-def pretrained_module(
-    model_class: Any, source: str, config: Any, revision: str | None, *, unused: tuple[str, ...] = ()
-) -> Any:
-    """A model with all its weights, from safetensors.
-
-    Args:
-        model_class: Of transformers.
-        source: As :func:`resolve` gives it.
-        config: The model's, as transformers read it.
-        revision: Branch, tag or commit on the Hugging Face hub.
-        unused: Parameters may be missing in whose name one of these stands.
-
-    Raises:
-        ModelError: other weights are missing, or have another shape.
-    """
-    module, report = model_class.from_pretrained(
-        source,
-        config=config,
-        revision=revision,
-        use_safetensors=True,
-        trust_remote_code=False,
-        output_loading_info=True,
-        ignore_mismatched_sizes=True,  # told below, in one line
-    )
-    # a name, or a name with two shapes, as the version of transformers has it
-    mismatched = (item if isinstance(item, str) else item[0] for item in report["mismatched_keys"])
-    absent = {*report["missing_keys"], *mismatched}
-    missing = sorted(name for name in absent if not any(part in name for part in unused))
-    if missing:
-        raise ModelError(
-            f"{source}: its weights lack {len(missing)} parameters of its {config.model_type} architecture "
-            f"(first: {missing[0]}), which would be random; is this the right checkpoint?"
-        )
-    return module
+def _pretrained(source: str, revision: str | None, num_blocks: int | None) -> tuple[Any, Any, str | None]:
+    with open_checkpoint(source, revision, names=SPEECH) as checkpoint:
+        config = read_configuration(checkpoint)
+        model_class = _model_class(config, source)
+        _prune(config, num_blocks, source)
+        if not any(checkpoint.has(name) for name in SPEECH):
+            raise ModelError(
+                f"{source}: cannot be loaded (it has no {SPEECH[0]}, which says how its audio is prepared; put the "
+                "checkpoint's beside its weights)"
+            )
+        # the mask embedding serves pre-training alone, the decoder is not run
+        unused = ("masked_spec_embed", "decoder")
+        module = pretrained_module(model_class, checkpoint, config, unused=unused)
+        return _encoder(module), read_feature_extractor(checkpoint, config), checkpoint.revision
 
 
 def _untrained(
@@ -254,14 +232,15 @@ def _untrained(
         config = transformers.AutoConfig.for_model(entry["family"], **entry["config"])
         feature_extractor = _new_feature_extractor(config, do_normalize=entry.get("do_normalize"))
     else:
-        config = transformers.AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
-        try:
-            feature_extractor = transformers.AutoFeatureExtractor.from_pretrained(
-                source, revision=revision, trust_remote_code=False
-            )
-        except OSError:  # an architecture may come as a config.json alone
-            feature_extractor = _new_feature_extractor(config, do_normalize=True)
+        with open_checkpoint(source, revision, names=SPEECH, weights=False) as checkpoint:
+            config = read_configuration(checkpoint)
+            _model_class(config, source)
+            if any(checkpoint.has(name) for name in SPEECH):
+                feature_extractor = read_feature_extractor(checkpoint, config)
+            else:  # an architecture may come as a config.json alone
+                feature_extractor = _new_feature_extractor(config, do_normalize=True)
     model_class = _model_class(config, source)
+    check_memory(model_class, config, source)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(RANDOM_WEIGHTS_SEED)
         module = _encoder(model_class(config))
@@ -307,80 +286,5 @@ def _model_class(config: Any, source: str) -> Any:
     return getattr(transformers, FAMILIES[config.model_type])
 
 
-def commit_of(source: str, revision: str | None) -> str | None:
-    """The commit that was loaded: the hub's client keeps each in a folder of that name."""
-    from huggingface_hub import try_to_load_from_cache
-
-    config = None if _is_folder(source) else try_to_load_from_cache(source, "config.json", revision=revision)
-    return Path(config).parent.name if isinstance(config, str) else None
-
-
 def _encoder(module: Any) -> Any:
     return module.encoder if module.config.model_type == "whisper" else module
-
-
-def hash_parameters(module: "torch.nn.Module") -> str:
-    """The SHA-256 over all parameters, in order of their names."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.contiguous().view(-1).numpy().data)
-    return digest.hexdigest()
-
-
-def _is_folder(model: str) -> bool:
-    return os.path.isfile(os.path.join(model, "config.json"))
-
-
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Keep progress bars, notes on unused heads and repeated tries to reach the hub off the terminal."""
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    hub = std_logging.getLogger("huggingface_hub")
-    hub_level = hub.level
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    hub.setLevel(std_logging.ERROR)
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        hub.setLevel(hub_level)
-        if bars:
-            logging.enable_progress_bar()
-
-
-@contextmanager
-def explained(model: str, instead: str = "") -> Iterator[None]:
-    """Say in one line why a model could not be loaded, and what can be done instead."""
-    from safetensors import SafetensorError
-
-    try:
-        yield
-    except ModelError:
-        raise
-    except (ValueError, ImportError, SafetensorError) as error:
-        raise ModelError(f"{model}: cannot be loaded ({_first_line(error)})") from error
-    except OSError as error:  # transformers raises it for ids, files and networks alike
-        if _is_folder(model):
-            pickled = [path.name for path in Path(model).glob("*.bin")]
-            if pickled and not list(Path(model).glob("*.safetensors")):
-                raise ModelError(
-                    f"{model} holds pickled weights ({pickled[0]}), which are never loaded; save them as safetensors"
-                ) from error
-            raise ModelError(f"{model}: cannot be loaded ({_first_line(error)})") from error
-        raise ModelError(
-            f"model {model!r} is not on this machine and could not be fetched from the Hugging Face hub "
-            f"({_first_line(error)}){instead}"
-        ) from error
-    except Exception as error:
-        if type(error) is not Exception:
-            raise
-        # the tokenizers library has no class of its own for files that it cannot read
-        raise ModelError(f"{model}: cannot be loaded ({_first_line(error)})") from error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

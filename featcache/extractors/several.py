@@ -33,6 +33,9 @@ class SeveralDevices(Extractor):
     def context(self, sampling_rate: int) -> int:
         return self._copies[0].context(sampling_rate)
 
+    def peak_bytes(self, batch: int, num_samples: int, sampling_rate: int) -> int:
+        return self._copies[0].peak_bytes(batch, num_samples, sampling_rate)
+
     def extract(self, signals: Sequence[Any]) -> list[Features]:
         with self._least_busy() as copy:
             return copy.extract(signals)

@@ -6,15 +6,17 @@ The layers are read by hooks where they arise, because versions of transformers 
 
 In a padded batch three things would let the padding into an utterance's features, and each is shut out here:
 
-- GroupNorm in the first convolution (wav2vec2-base and its like) averages over time: :class:`_ValidGroupNorm` takes
-  mean and variance over each utterance's own frames;
+- GroupNorm in the first convolution (wav2vec2-base and its like) averages over time:
+  :class:`~featcache.extractors.padding.ValidGroupNorm` takes mean and variance over each utterance's own frames;
 - self-attention: the attention mask that the models themselves accept;
 - data2vec's stack of positional convolutions, and the batch norm that some HuBERT models have before theirs: what
   either leaves in the padding is set to zero before the next convolution.
+
+Statistics over time are computed in float32 whatever the model computes in. What then remains between an utterance
+alone and in a batch is rounding: :data:`~featcache.extractors.base.SAME_IN_ANY_BATCH` bounds it for each precision.
 """
 
 import os
-import threading
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
@@ -30,8 +32,12 @@ from torch.nn.utils import parametrize
 from featcache.audio import Signal
 from featcache.errors import AudioError, ModelError
 from featcache.extractors.base import ChunkConfig, Description, Extractor, Features
-from featcache.extractors.models import ARCHITECTURE, SAMPLING_RATE, blocks_of, load
-from featcache.extractors.transfer import on
+from featcache.extractors.footprint import waveform_bytes, whisper_bytes
+from featcache.extractors.models import ARCHITECTURE, blocks_of, load
+from featcache.extractors.padding import EnoughError, Pass, ValidGroupNorm, keep_padding_out
+from featcache.extractors.preprocessing import unusual_settings
+from featcache.extractors.pretrained import explained
+from featcache.extractors.transfer import check_precision, on
 from featcache.extractors.windows import check_chunks
 from featcache.layers import select_layers
 from featcache.threads import one_thread_each
@@ -62,8 +68,11 @@ class SSLConfig(ChunkConfig):
         layers: ``all``, ``local``, ``last``, or a list such as ``0,4-8,input``. Blocks above the highest are not run.
         do_normalize: Whether waveforms are brought to mean 0 and variance 1; None does as the checkpoint says.
         max_seconds: How much of each utterance is used, from its beginning; None is all.
-        precision: What the model computes in. ``bfloat16`` takes half the time on processors that have it, for
-            features that are off by one or two percent of a layer's largest value.
+        precision: What the model computes in, statistics over time excepted, which are always float32. ``bfloat16``
+            takes half the time on CPUs that have it, for features that are off by one or two percent of a layer's
+            largest value. ``float16`` is meant for GPUs; CPUs compute it, but slower than float32, and values above
+            65504 become infinite, which fails the utterance. An utterance has the same features alone and in any batch
+            within :data:`~featcache.extractors.base.SAME_IN_ANY_BATCH` of the precision.
     """
 
     model: str
@@ -80,6 +89,7 @@ class SSLExtractor(Extractor):
     """A frozen speech model: (num_layers, num_frames, hidden_size), a frame every 20 ms."""
 
     def __init__(self, config: SSLConfig, *, device: str = "cpu") -> None:
+        check_precision(device, config.precision)
         loaded = load(config.model, weights=config.weights, revision=config.revision, num_blocks=config.num_blocks)
         self._dtype: torch.dtype = getattr(torch, config.precision)
         if device.startswith("cuda"):
@@ -87,25 +97,32 @@ class SSLExtractor(Extractor):
             torch.backends.cudnn.allow_tf32 = False
         with one_thread_each():  # or the norms would depend on the cores, in their last digit
             _fold_parametrizations(loaded.module)
-        self._model: Any = loaded.module.to(device, self._dtype)
+        self._model: Any = loaded.module
         self._device = on(device)
         self._feature_extractor = loaded.feature_extractor
+        self._rate: int = self._feature_extractor.sampling_rate
         self._whisper = self._model.config.model_type == "whisper"
+        self._pass = Pass()
+        if self._whisper:
+            self._model.to(device, self._dtype)
+        else:
+            keep_padding_out(self._model, self._pass, device, self._dtype)
         if config.do_normalize is not None:
             if self._whisper:
                 raise ModelError("do-normalize does not apply to Whisper, which sees log-mel spectrograms")
             self._feature_extractor.do_normalize = config.do_normalize
         self._wanted = _wanted_layers(config.layers, len(self._blocks), whisper=self._whisper)
-        self._pass = _Pass()
         self._attach_hooks()
         model_config = self._model.config
         chunks = config.chunks()
+        unusual = unusual_settings(self._feature_extractor)
+        is_float16 = self._dtype == torch.float16
         self.description = Description(
             dataset="hidden_states",
             layer_names=self._wanted,
             hidden_size=model_config.d_model if self._whisper else model_config.hidden_size,
-            frame_shift=self._hop / SAMPLING_RATE,
-            sampling_rate=SAMPLING_RATE,
+            frame_shift=self._hop / self._rate,
+            sampling_rate=self._rate,
             channel="mean",
             max_seconds=config.max_seconds,
             chunks=chunks,
@@ -121,6 +138,9 @@ class SSLExtractor(Extractor):
                 "precision": config.precision,
                 **({} if config.num_blocks is None else {"num_blocks": config.num_blocks}),
                 **(chunks.settings() if chunks else {}),
+                **({"preprocessor": unusual} if unusual else {}),
+                # stores of an earlier release summed over time in float16, and overflowed
+                **({"statistics_precision": "float32"} if self._normalises_over_time and is_float16 else {}),
             },
             provenance={
                 "model_type": model_config.model_type,
@@ -134,7 +154,39 @@ class SSLExtractor(Extractor):
             raise ModelError(
                 f"--chunk-seconds is {chunks.seconds:g}, but Whisper hears {self._longest:g} s; give at most that"
             )
+        with explained(config.model):
+            self._try_out()
         check_chunks(self)
+
+    def _try_out(self) -> None:
+        """Compute the shortest signal: what the files of a model say of it may contradict itself.
+
+        Raises:
+            ModelError: its layers do not have the expected shapes.
+        """
+        num_samples = self._shortest()
+        if self._whisper:  # a forward pass takes as long as for 30 s
+            expected: tuple[int, ...] = (self._model.config.num_mel_bins, 2 * self._model.config.max_source_positions)
+            found: tuple[int, ...] = tuple(self._inputs([np.zeros(num_samples, dtype=np.float32)])[0].shape)
+        else:
+            signal = Signal(samples=np.zeros(num_samples, dtype=np.float32), sampling_rate=self._rate)
+            expected = (len(self._wanted), 1, self.description.hidden_size)
+            found = self.extract([signal])[0].shape
+        if found != expected:
+            raise ModelError(
+                f"{self.description.settings['model_id']}: cannot be loaded (its files contradict each other: a signal "
+                f"of {num_samples} samples gives {found}, expected {expected})"
+            )
+
+    def _shortest(self) -> int:
+        """The samples of the shortest signal that has a frame."""
+        if self._whisper:
+            return self._hop
+        convolutions = zip(self._model.config.conv_kernel, self._model.config.conv_stride, strict=True)
+        num_samples = 1
+        for kernel, stride in reversed(list(convolutions)):
+            num_samples = (num_samples - 1) * stride + kernel
+        return num_samples
 
     def num_frames(self, num_samples: int, sampling_rate: int) -> int:
         if self._whisper:
@@ -144,6 +196,15 @@ class SSLExtractor(Extractor):
     def hop(self, sampling_rate: int) -> int:
         return self._hop
 
+    def peak_bytes(self, batch: int, num_samples: int, sampling_rate: int) -> int:
+        if not self._device.is_cpu:
+            return super().peak_bytes(batch, num_samples, sampling_rate)
+        config, layers = self._model.config, len(self._wanted)
+        if self._whisper:
+            return whisper_bytes(config, batch, num_samples, layers)
+        frames = self.num_frames(num_samples, sampling_rate)
+        return waveform_bytes(config, batch, num_samples, _frames_after(config, num_samples, 1), frames, layers)
+
     def extract(self, signals: Sequence[Signal]) -> list[Features]:
         num_frames = [self.num_frames(len(signal.samples), signal.sampling_rate) for signal in signals]
         for signal, frames in zip(signals, num_frames, strict=True):
@@ -151,7 +212,7 @@ class SSLExtractor(Extractor):
         inputs = self._inputs([signal.samples for signal in signals])
 
         def forward() -> list[Tensor]:
-            with suppress(_EnoughError):
+            with suppress(EnoughError):
                 self._forward(inputs, num_frames)
             return [self._pass.layers.pop(name) for name in self._wanted]
 
@@ -167,8 +228,8 @@ class SSLExtractor(Extractor):
         """What the model sees of each signal: its normalised samples, or its log-mel spectrogram."""
         # one by one, because the extractor's own padding would enter its normalisation
         name = "input_features" if self._whisper else "input_values"
-        one_by_one = (self._feature_extractor(item, sampling_rate=SAMPLING_RATE)[name][0] for item in samples)
-        return [torch.from_numpy(item) for item in one_by_one]
+        one_by_one = (self._feature_extractor(item, sampling_rate=self._rate)[name][0] for item in samples)
+        return [torch.from_numpy(np.asarray(item, dtype=np.float32)) for item in one_by_one]
 
     def _forward(self, inputs: Sequence[Tensor], num_frames: Sequence[int]) -> None:
         if self._whisper:
@@ -187,17 +248,17 @@ class SSLExtractor(Extractor):
 
     def _check_length(self, signal: Signal, num_frames: int) -> None:
         if num_frames == 0:
-            raise AudioError(f"{len(signal.samples)} samples at {SAMPLING_RATE} Hz are too short for a single frame")
+            raise AudioError(f"{len(signal.samples)} samples at {self._rate} Hz are too short for a single frame")
         if self._whisper and num_frames > self._model.config.max_source_positions:
             raise AudioError(
-                f"{len(signal.samples) / SAMPLING_RATE:.1f} s are too long for Whisper, which hears "
+                f"{len(signal.samples) / self._rate:.1f} s are too long for Whisper, which hears "
                 f"{self._longest:.0f} s; compute it in windows with --chunk-seconds {self._longest:.0f}"
             )
 
     @property
     def _longest(self) -> float:
         """What Whisper hears, in seconds."""
-        return float(self._model.config.max_source_positions * self._hop / SAMPLING_RATE)
+        return float(self._model.config.max_source_positions * self._hop / self._rate)
 
     @property
     def _hop(self) -> int:
@@ -210,8 +271,12 @@ class SSLExtractor(Extractor):
     def _blocks(self) -> Any:
         return blocks_of(self._model)
 
+    @property
+    def _normalises_over_time(self) -> bool:
+        return not self._whisper and any(isinstance(part, ValidGroupNorm) for part in self._model.modules())
+
     def _attach_hooks(self) -> None:
-        """Keep each wanted layer as it arises, and shut the padding out where it would leak."""
+        """Keep each wanted layer as it arises."""
         encoder = self._model if self._whisper else self._model.encoder
         highest = max(self._wanted, key=lambda name: 0.5 if name == INPUT else int(name))
         for name in self._wanted:
@@ -224,76 +289,6 @@ class SSLExtractor(Extractor):
                 encoder.register_forward_hook(self._pass.keep_output(name, enough=False))
             else:
                 self._blocks[int(name) - 1].register_forward_hook(self._pass.keep_output(name, enough))
-        if self._whisper:
-            return
-        if getattr(self._model.config, "feat_extract_norm", "layer") == "group":
-            first = self._model.feature_extractor.conv_layers[0]
-            first.layer_norm = _ValidGroupNorm(first.layer_norm, self._pass)
-        positions = self._model.encoder.pos_conv_embed
-        for layer in (*getattr(positions, "layers", ()), getattr(positions, "batch_norm", None)):
-            if layer is not None:
-                layer.register_forward_hook(self._pass.zero_padding)
-
-
-class _EnoughError(Exception):
-    """Ends a forward pass whose remainder nobody wants."""
-
-
-class _Pass(threading.local):
-    """What one forward pass leaves behind and needs to know; each thread has its own.
-
-    Attributes:
-        layers: Layer name → (batch, frames, hidden_size).
-        mask: (batch, frames) bool, true for an utterance's own frames; None where nothing is padded.
-        first_convolution_mask: The same, at the frame rate of the first convolution.
-    """
-
-    def __init__(self) -> None:
-        self.layers: dict[str, Tensor] = {}
-        self.mask: Tensor | None = None
-        self.first_convolution_mask: Tensor | None = None
-
-    def keep_input(self, name: str, enough: bool) -> Any:
-        def hook(_module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
-            self.layers[name] = args[0] if args else kwargs["hidden_states"]
-            if enough:
-                raise _EnoughError
-
-        return hook
-
-    def keep_output(self, name: str, enough: bool) -> Any:
-        def hook(_module: nn.Module, _args: Any, output: Any) -> None:
-            self.layers[name] = output if isinstance(output, Tensor) else output[0]
-            if enough:
-                raise _EnoughError
-
-        return hook
-
-    def zero_padding(self, _module: nn.Module, _args: Any, output: Tensor) -> Tensor:
-        return output if self.mask is None else output * self.mask[:, None]
-
-
-class _ValidGroupNorm(nn.Module):
-    """GroupNorm with one group per channel whose mean and variance leave the padding out."""
-
-    def __init__(self, original: nn.GroupNorm, current: _Pass) -> None:
-        super().__init__()
-        self._original = original
-        self._current = current
-
-    def forward(self, hidden_states: Tensor) -> Tensor:
-        """Normalise (batch, channels, frames)."""
-        mask = self._current.first_convolution_mask
-        if mask is None:
-            normalised: Tensor = self._original(hidden_states)
-            return normalised
-        valid = mask[:, None].to(hidden_states.dtype)
-        count = valid.sum(-1, keepdim=True)
-        mean = (hidden_states * valid).sum(-1, keepdim=True) / count
-        centred = hidden_states - mean
-        variance = (centred.square() * valid).sum(-1, keepdim=True) / count
-        scale = self._original.weight[:, None] * torch.rsqrt(variance + self._original.eps)
-        return centred * scale + self._original.bias[:, None]
 
 
 def _fold_parametrizations(module: nn.Module) -> None:

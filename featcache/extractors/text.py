@@ -21,9 +21,11 @@ from torch import Tensor
 
 from featcache.errors import ModelError
 from featcache.extractors.base import Description, Extractor, Features
+from featcache.extractors.footprint import block_bytes, kept_bytes
+from featcache.extractors.pretrained import explained
 from featcache.extractors.text_models import ARCHITECTURE, load_text_model
 from featcache.extractors.tokens import Tokeniser, Tokens, most_tokens
-from featcache.extractors.transfer import on
+from featcache.extractors.transfer import check_precision, on
 from featcache.layers import select_layers
 from featcache.words import MANIFEST
 
@@ -55,16 +57,19 @@ class TextExtractor(Extractor):
     """A frozen text encoder: (num_layers, num_tokens, hidden_size)."""
 
     def __init__(self, config: TextConfig, *, device: str = "cpu") -> None:
+        check_precision(device, config.precision)
         loaded = load_text_model(config.model, weights=config.weights, revision=config.revision)
         module = loaded.module
         accepted = inspect.signature(module.forward).parameters
-        max_tokens = most_tokens(module, loaded.tokenizer)
-        tokenise = Tokeniser(loaded.tokenizer, accepted=accepted, max_tokens=max_tokens)
         self._model: Any = module
-        num_blocks, hidden_size = self._dimensions(loaded.model_id, tokenise("a"))
+        with explained(config.model):
+            max_tokens = most_tokens(module, loaded.tokenizer)
+            tokenise = Tokeniser(loaded.tokenizer, accepted=accepted, max_tokens=max_tokens)
+            num_blocks, hidden_size = self._dimensions(loaded.model_id, tokenise("a"))
         names = tuple(str(number) for number in range(num_blocks + 1))
         self._layers = select_layers(config.layers, names, num_blocks=num_blocks)
         module.to(device, getattr(torch, config.precision))
+        _transform_in_float32(module)
         self._device = on(device)
         self._turn = nullcontext() if _safe_in_threads() else Lock()
         wanted = tuple(names[layer] for layer in self._layers)
@@ -106,6 +111,13 @@ class TextExtractor(Extractor):
 
     def hop(self, sampling_rate: int) -> int:
         return 1
+
+    def peak_bytes(self, batch: int, num_samples: int, sampling_rate: int) -> int:
+        layers, size = len(self._layers), self.description.hidden_size
+        kept = kept_bytes(layers, batch * num_samples, size)
+        if not self._device.is_cpu:
+            return kept
+        return kept + block_bytes(self._model.config, batch, num_samples, size, padded=False)
 
     def extract(self, signals: Sequence[Tokens]) -> list[Features]:
         together: dict[int, list[int]] = {}
@@ -150,6 +162,14 @@ class TextExtractor(Extractor):
                 "take an encoder like BERT"
             )
         return len(layers) - 1, int(expected[-1])
+
+
+def _transform_in_float32(module: Any) -> None:
+    """Have Fourier transforms over tokens (FNet) sum in float32, as half precision has none on a CPU."""
+    for part in module.modules():
+        original = getattr(part, "fourier_transform", None)
+        if original is not None:
+            part.fourier_transform = lambda states, original=original: original(states.float()).real.to(states.dtype)
 
 
 def _safe_in_threads() -> bool:

@@ -7,18 +7,16 @@ from typing import Any, Literal
 import torch
 
 from featcache.errors import ModelError
-from featcache.extractors.models import (
-    FAMILIES,
-    RANDOM_WEIGHTS_SEED,
-    commit_of,
+from featcache.extractors.checkpoint import TEXT, open_checkpoint
+from featcache.extractors.models import FAMILIES, RANDOM_WEIGHTS_SEED, model_id_of, of_other_kind, resolve
+from featcache.extractors.pretrained import (
+    check_memory,
     explained,
     freeze,
     hash_parameters,
-    model_id_of,
-    of_other_kind,
     pretrained_module,
     quiet_transformers,
-    resolve,
+    read_configuration,
 )
 from featcache.extractors.tokens import EXAMPLE
 
@@ -92,9 +90,8 @@ def load_text_model(
             module, tokenizer = _untrained(source, entry, revision)
             revision = None
         else:
-            module, tokenizer = _pretrained(source, revision)
-            revision = commit_of(source, revision)
-    _check_vocabulary(model, module, tokenizer)
+            module, tokenizer, revision = _pretrained(source, revision)
+        _check_vocabulary(model, module, tokenizer)
     freeze(module)
     return LoadedTextModel(
         module=module,
@@ -105,14 +102,16 @@ def load_text_model(
     )
 
 
-def _pretrained(source: str, revision: str | None) -> tuple[Any, Any]:
+def _pretrained(source: str, revision: str | None) -> tuple[Any, Any, str | None]:
     import transformers
 
-    config = transformers.AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
-    # what follows the last layer is not run, and many checkpoints lack it
-    module = pretrained_module(_model_class(config, source), source, config, revision, unused=("pooler", "decoder"))
-    tokenizer = transformers.AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
-    return _encoder(module), tokenizer
+    with open_checkpoint(source, revision, names=TEXT) as checkpoint:
+        config = read_configuration(checkpoint)
+        # what follows the last layer is not run, and many checkpoints lack it
+        model_class = _model_class(config, source)
+        module = pretrained_module(model_class, checkpoint, config, unused=("pooler", "decoder"))
+        tokenizer = transformers.AutoTokenizer.from_pretrained(str(checkpoint.folder), trust_remote_code=False)
+        return _encoder(module), tokenizer, checkpoint.revision
 
 
 def _untrained(source: str, entry: dict[str, Any] | None, revision: str | None) -> tuple[Any, Any]:
@@ -121,9 +120,11 @@ def _untrained(source: str, entry: dict[str, Any] | None, revision: str | None) 
     if entry:
         config = transformers.AutoConfig.for_model(entry["family"], **entry["config"])
     else:
-        config = transformers.AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
+        with open_checkpoint(source, revision, weights=False) as checkpoint:
+            config = read_configuration(checkpoint)
     tokenizer = transformers.ByT5Tokenizer(extra_ids=0)
     model_class = _model_class(config, source)
+    check_memory(model_class, config, source)
     config.pad_token_id = tokenizer.pad_token_id  # some models count positions from it
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(RANDOM_WEIGHTS_SEED)

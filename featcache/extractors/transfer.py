@@ -6,11 +6,15 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from featcache.errors import ModelError
+
 Forward = Callable[[], list[Tensor]]
 
 
 class Processor:
     """The processor: nothing to be sent, and any number of forward passes at a time."""
+
+    is_cpu = True
 
     def send(self, tensor: Tensor) -> Tensor:
         """A tensor as the model's device sees it."""
@@ -23,6 +27,8 @@ class Processor:
 
 class Device(Processor):
     """Any other device. One forward pass at a time: side by side they fill its memory and are no faster."""
+
+    is_cpu = False
 
     def __init__(self, device: str) -> None:
         self._device = torch.device(device)
@@ -65,6 +71,19 @@ class Cuda(Device):
                     done.record()
             done.synchronize()  # results must be referred to until here, to keep their memory on the GPU
         return on_host
+
+
+def check_precision(device: str, precision: str) -> None:
+    """Refuse half precision where a device computes in float32 alone.
+
+    Raises:
+        ModelError: Apple's GPU, MPS, and another precision than float32.
+    """
+    if device.startswith("mps") and precision != "float32":
+        raise ModelError(
+            f"--precision {precision} is not available on mps, where models compute in float32; leave it out, or use "
+            "--device cpu"
+        )
 
 
 def on(device: str) -> Processor:

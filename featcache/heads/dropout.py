@@ -40,7 +40,7 @@ class Dropout(nn.Module):
             shape[self.shared_axis] = 1
         seed = int(torch.randint(2**32, (), generator=self.generator))
         mask = _dropout_mask(math.prod(shape), seed, inputs.device, self._kept_below, self._scale)
-        dropped = inputs * mask.view(shape).to(inputs.dtype)
+        dropped = inputs * mask.view(shape).to(inputs.dtype).to(inputs.device)
         return dropped if self._rest == 1 else dropped * self._rest
 
 
@@ -50,8 +50,10 @@ def _dropout_mask(number: int, seed: int, device: torch.device, kept_below: int,
     One draw of 64 bits decides on four entries, and integers become the bits of the mask in place: drawing takes
     longer than all else that dropout does.
     """
-    draws = torch.Generator(device).manual_seed(seed)
-    bits = torch.empty(-(-number // 4), dtype=torch.int64, device=device).random_(-(2**63), None, generator=draws)
+    # Apple's GPU does not draw numbers of 64 bits
+    drawn_on = torch.device("cpu") if device.type == "mps" else device
+    draws = torch.Generator(drawn_on).manual_seed(seed)
+    bits = torch.empty(-(-number // 4), dtype=torch.int64, device=drawn_on).random_(-(2**63), None, generator=draws)
     masks = bits.view(torch.int16)[:number].bitwise_and_(2**15 - 1)
     # negative where it is kept, and a shift spreads the sign over all bits
     return masks.sub_(kept_below).bitwise_right_shift_(15).bitwise_and_(scale).view(torch.bfloat16)

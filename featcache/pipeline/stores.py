@@ -18,6 +18,7 @@ from featcache.extraction.plan import ROW_BYTES, is_same
 from featcache.extraction.report import format_bytes, read_failures
 from featcache.extractors import create_extractor
 from featcache.extractors.base import ChunkConfig
+from featcache.extractors.checkpoint import is_folder, read_config
 from featcache.extractors.models import dimensions, known_models, known_text_models
 from featcache.manifest import Utterance
 from featcache.pipeline.place import Place, require_audio
@@ -242,10 +243,9 @@ def _model_dimensions(model: str) -> tuple[int, int] | None:
         return dimensions(entry["family"], entry["config"])
     if model in known_text_models():
         return known_text_models()[model]["num_layers"], known_text_models()[model]["hidden_size"]
-    config = Path(model) / "config.json"
-    if not config.is_file():
+    if not is_folder(model):
         return None
-    content = json.loads(config.read_text(encoding="utf-8"))
+    content = read_config(Path(model))
     return dimensions(content.get("model_type", ""), content)
 
 

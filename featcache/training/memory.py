@@ -93,7 +93,11 @@ def plan_working_copy(
         ModelError: not even a small part would fit.
     """
     limit = (memory.bytes or SHARE * available_memory()) / processes - overhead - _resident()
-    if device != "cpu":
+    if device.startswith("mps") and memory.dtype == "bfloat16":
+        raise ModelError(
+            "--memory bfloat16 computes in bfloat16, but mps in float32; expected float32, float16 or int8"
+        )
+    if device.startswith("cuda"):  # Apple's GPU shares the machine's memory
         limit = SHARE * torch.cuda.get_device_properties(device).total_memory / processes
     fast = has_fast_bfloat16(device)
     if memory.dtype:
@@ -119,6 +123,8 @@ def plan_working_copy(
 
 def has_fast_bfloat16(device: str = "cpu") -> bool:
     """Whether products in bfloat16 are computed as such, and not in float32 after all."""
+    if device.startswith("mps"):
+        return False
     if device != "cpu":
         return bool(torch.cuda.is_bf16_supported())
     tests = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile"))

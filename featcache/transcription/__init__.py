@@ -27,6 +27,7 @@ from featcache.manifest import Manifest, Utterance
 from featcache.progress import map_in_threads
 from featcache.threads import available_cores, one_thread_each
 from featcache.transcription.journal import Entry, Journal
+from featcache.transcription.memory import check_memory
 from featcache.transcription.report import TranscriptionReport, summarise
 from featcache.transcription.run import Item, Run
 from featcache.transcription.whisper import Transcriber
@@ -73,7 +74,7 @@ def transcribe(
         language: A code or an English name, such as ``de`` or ``german``; by default Whisper finds out for each
             utterance, or knows English alone.
         limit: Take only so many utterances, drawn from the whole corpus and always the same.
-        device: As torch names it; ``auto`` is the first GPU, or the processor.
+        device: As torch names it; ``auto`` is CUDA, else Apple's ``mps``, else the CPU.
         workers: Threads; by default one per core. Changes no word.
         strict: Stop at the first utterance that fails.
         overwrite: Forget transcripts of the same name, whatever made them.
@@ -113,6 +114,7 @@ def transcribe(
         source = AudioSource(files.root)
         valid, todo = _plan(journal.entries, source, wanted, workers)
         _tell_plan(name, wanted, valid, todo, source)
+        check_memory(transcriber.config, [item.seconds for item in todo], workers=workers)
         if dry_run:
             return _report(cache, name, wanted, todo, failures=_unreadable(name, wanted, todo, source))
         if unwritable is not None:

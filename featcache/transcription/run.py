@@ -12,7 +12,8 @@ from featcache import audio
 from featcache.errors import AudioError
 from featcache.extraction.long import StoppedError
 from featcache.extraction.report import Failure
-from featcache.extractors.models import SAMPLING_RATE, quiet_transformers
+from featcache.extractors.models import SAMPLING_RATE
+from featcache.extractors.pretrained import quiet_transformers
 from featcache.interrupts import Pool, held_back
 from featcache.manifest import Utterance
 from featcache.progress import progress, real_time

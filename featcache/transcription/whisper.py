@@ -7,7 +7,6 @@ Whisper predicts. Nothing is sampled: where OpenAI's own program tries again at 
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from threading import Event
 from typing import Any
@@ -22,18 +21,16 @@ from featcache.audio import Signal
 from featcache.errors import AudioError, ModelError, unknown_name
 from featcache.extraction.long import StoppedError
 from featcache.extractors import DESCRIPTORS
-from featcache.extractors.models import (
-    ARCHITECTURE,
-    SAMPLING_RATE,
-    commit_of,
+from featcache.extractors.checkpoint import TRANSCRIBER, open_checkpoint
+from featcache.extractors.models import ARCHITECTURE, SAMPLING_RATE, known_models, model_id_of, resolve
+from featcache.extractors.preprocessing import read_feature_extractor, unusual_settings
+from featcache.extractors.pretrained import (
     explained,
     freeze,
     hash_parameters,
-    known_models,
-    model_id_of,
     pretrained_module,
     quiet_transformers,
-    resolve,
+    read_configuration,
 )
 from featcache.extractors.transfer import on
 
@@ -66,6 +63,7 @@ class Transcriber:
         device: As torch names it.
 
     Attributes:
+        config: The model's, of transformers.
         settings: All that changes text, as plain JSON values.
         provenance: What else is worth knowing: revision and versions.
 
@@ -113,6 +111,7 @@ class Transcriber:
         if device.startswith("cuda"):
             # float32 is to mean float32: TF32 would round the products of convolutions to 10 bits
             torch.backends.cudnn.allow_tf32 = False
+        self.config = loaded.module.config
         self._model: Any = loaded.module.to(device)
         self._device = on(device)
 
@@ -200,30 +199,37 @@ def _load(model: str, revision: str | None) -> _Loaded:
     source, entry = resolve(model)
     if entry and entry["family"] != "whisper":
         raise ModelError(_no_whisper(model, f"a {entry['family']!r} model"))
-    with quiet_transformers(), explained(model):
-        config = transformers.AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
+    with (
+        quiet_transformers(),
+        explained(model),
+        open_checkpoint(source, revision, names=TRANSCRIBER, weights=True) as checkpoint,
+    ):
+        config = read_configuration(checkpoint)
         if config.model_type != "whisper":
             raise ModelError(_no_whisper(model, f"a {config.model_type!r} model"))
-        module = pretrained_module(transformers.WhisperForConditionalGeneration, source, config, revision)
-        if os.path.isdir(source) and not any(os.path.isfile(os.path.join(source, name)) for name in TOKENIZER_FILES):
+        module = pretrained_module(transformers.WhisperForConditionalGeneration, checkpoint, config)
+        if not any(checkpoint.has(name) for name in TOKENIZER_FILES):
             raise ModelError(
                 f"{model} holds no tokenizer, expected {' or '.join(TOKENIZER_FILES)}; put the checkpoint's beside it"
             )
-        feature_extractor = transformers.WhisperFeatureExtractor.from_pretrained(source, revision=revision)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
-    start = module.generation_config.decoder_start_token_id
-    if tokenizer.convert_tokens_to_ids("<|startoftranscript|>") != start:
-        raise ModelError(
-            f"{model}: its tokenizer is another model's, as '<|startoftranscript|>' is not its token {start}; "
-            "put the checkpoint's own beside its weights"
-        )
+        feature_extractor = read_feature_extractor(checkpoint, config)
+        unusual = unusual_settings(feature_extractor)
+        if unusual:
+            raise ModelError(f"{model}: its preprocessor_config.json gives {unusual}, which no published Whisper does")
+        tokenizer = transformers.AutoTokenizer.from_pretrained(str(checkpoint.folder), trust_remote_code=False)
+        start = module.generation_config.decoder_start_token_id
+        if tokenizer.convert_tokens_to_ids("<|startoftranscript|>") != start:
+            raise ModelError(
+                f"{model}: its tokenizer is another model's, as '<|startoftranscript|>' is not its token {start}; "
+                "put the checkpoint's own beside its weights"
+            )
     freeze(module)
     return _Loaded(
         module=module,
         feature_extractor=feature_extractor,
         tokenizer=tokenizer,
         model_id=model_id_of(source),
-        revision=commit_of(source, revision),
+        revision=checkpoint.revision,
     )
 
 

@@ -1,0 +1,86 @@
+"""Plan × extractors → the memory that an extraction takes at its peak; what does not fit is refused beforehand."""
+
+import heapq
+import logging
+from collections.abc import Sequence
+from typing import NoReturn
+
+from featcache.audio import kept_samples
+from featcache.errors import ModelError
+from featcache.extraction.plan import SHARD_BYTES, Item, Plan, Target
+from featcache.extraction.report import format_bytes
+from featcache.extraction.run import BATCHES_AHEAD
+from featcache.extractors.windows import USUAL_RATE
+from featcache.machine import available_memory, used_memory
+
+log = logging.getLogger(__name__)
+
+# What libraries take when they are first used: threads, kernels, tables of the shard that is written.
+LIBRARIES = 64 * 2**20
+
+
+def check_memory(
+    plan: Plan, targets: Sequence[Target], *, workers: int, batch_length: float, elsewhere: bool = False
+) -> None:
+    """Say what an extraction takes at its peak, by its longest utterances, and refuse what does not fit.
+
+    Args:
+        plan: What is to be done.
+        targets: The stores that are filled, with their models already in memory.
+        workers: Threads, each of which computes a batch.
+        batch_length: What goes through an extractor together, in seconds or tokens.
+        elsewhere: Whether other machines compute, whose memory is not known here.
+
+    Raises:
+        ModelError: this process may not take that much; the message names the option that helps.
+    """
+    if elsewhere or not plan.items:
+        return
+    needed = peak_memory(plan, targets, workers=workers, batch_length=batch_length)
+    available = available_memory()
+    log.info("about %s of memory at the peak (%s available)", format_bytes(needed), format_bytes(available))
+    if needed > available:
+        _refuse(plan, targets, needed, available, workers=workers, batch_length=batch_length)
+
+
+def peak_memory(plan: Plan, targets: Sequence[Target], *, workers: int, batch_length: float) -> float:
+    """Estimate the resident memory of this process at its peak, in bytes; the arguments are those of check_memory."""
+    longest = heapq.nlargest(workers, plan.items, key=lambda item: item.length)
+    computing = sum(max(_batch_bytes(target, item, batch_length) for target in targets) for item in longest)
+    # finished utterances wait for their group, long ones on the disk
+    sizes = heapq.nlargest(BATCHES_AHEAD * workers, (item.bytes for item in plan.items if not item.spooled))
+    waiting = min(plan.bytes, sum(sizes) + SHARD_BYTES)
+    return used_memory() + LIBRARIES + computing + waiting
+
+
+def _batch_bytes(target: Target, item: Item, batch_length: float) -> int:
+    """What a batch takes whose longest utterance is this one."""
+    description = target.extractor.description
+    length = item.length
+    if description.in_windows(length) and description.chunks:
+        length = description.chunks.seconds
+    together = max(1, int(batch_length // length)) if length else 1
+    # tokens have a rate of 1, and files with a rate of their own are taken for usual ones
+    rate = 1 if description.tokenise else description.sampling_rate or USUAL_RATE
+    num_samples = kept_samples(round(length * rate), rate, description.max_seconds)
+    return target.extractor.peak_bytes(together, num_samples, rate)
+
+
+def _refuse(
+    plan: Plan, targets: Sequence[Target], needed: float, available: float, *, workers: int, batch_length: float
+) -> NoReturn:
+    longest = max(plan.items, key=lambda item: item.length)
+    found = (
+        f"the extraction needs about {format_bytes(needed)} of memory and {format_bytes(available)} are available "
+        f"(longest utterance: {longest.utterance.utterance_id!r}, "
+    )
+    if targets[0].extractor.description.tokenise:
+        raise ModelError(f"{found}{longest.length:.0f} tokens); give fewer --workers, or shorten its transcript")
+    found += f"{longest.length:.0f} s, {workers} workers)"
+    if batch_length and peak_memory(plan, targets, workers=workers, batch_length=0.0) <= available:
+        raise ModelError(f"{found}; give less of --batch-seconds, as it is {batch_length:g}")
+    if workers > 1 and peak_memory(plan, targets, workers=1, batch_length=0.0) <= available:
+        raise ModelError(f"{found}; give fewer --workers, such as 1")
+    raise ModelError(
+        f"{found}; compute it in windows with --chunk-seconds 30, or use only its beginning with --max-seconds"
+    )

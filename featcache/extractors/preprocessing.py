@@ -1,0 +1,52 @@
+"""Checkpoint → how its audio is prepared: waveforms that are normalised or not, Whisper's log-mel spectrograms."""
+
+from typing import Any
+
+from featcache.errors import ModelError
+from featcache.extractors.checkpoint import Checkpoint
+
+WHISPER, WAVEFORM = "WhisperFeatureExtractor", "Wav2Vec2FeatureExtractor"
+LOWEST_RATE, HIGHEST_RATE = 1000, 192000
+# What changes numbers, and what it is in all published models; stores record only what differs.
+USUAL = {"sampling_rate": 16000, "n_fft": 400, "hop_length": 160}
+
+
+def read_feature_extractor(checkpoint: Checkpoint, config: Any) -> Any:
+    """transformers' feature extractor of a speech model, as the checkpoint's files describe it.
+
+    Args:
+        checkpoint: Open.
+        config: The model's.
+
+    Raises:
+        ModelError: the files describe what this model cannot use.
+    """
+    import transformers
+
+    expected = WHISPER if config.model_type == "whisper" else WAVEFORM
+    found = transformers.AutoFeatureExtractor.from_pretrained(str(checkpoint.folder), trust_remote_code=False)
+    if not isinstance(found, getattr(transformers, expected)):
+        raise _refusal(checkpoint, f"describes a {type(found).__name__}, expected a {expected}")
+    rate = found.sampling_rate
+    if isinstance(rate, bool) or not isinstance(rate, int) or not LOWEST_RATE <= rate <= HIGHEST_RATE:
+        raise _refusal(checkpoint, f"gives {rate!r} for 'sampling_rate', expected {LOWEST_RATE} to {HIGHEST_RATE} Hz")
+    if not isinstance(getattr(found, "do_normalize", False), bool):  # Whisper's has none
+        raise _refusal(checkpoint, f"gives {found.do_normalize!r} for 'do_normalize', expected true or false")
+    wanted = config.num_mel_bins if expected == WHISPER else 1
+    if found.feature_size != wanted:
+        raise _refusal(checkpoint, f"gives {found.feature_size!r} for 'feature_size', but the model expects {wanted}")
+    if getattr(found, "dither", 0.0) != 0.0:
+        raise _refusal(
+            checkpoint, f"adds random noise ('dither': {found.dither!r}), expected 0: no two calls would agree"
+        )
+    return found
+
+
+def unusual_settings(feature_extractor: Any) -> dict[str, Any]:
+    """What changes numbers and is not as in all published models, by name."""
+    found = {name: getattr(feature_extractor, name, usual) for name, usual in USUAL.items()}
+    return {name: value for name, value in found.items() if value != USUAL[name]}
+
+
+def _refusal(checkpoint: Checkpoint, reason: str) -> ModelError:
+    return ModelError(f"{checkpoint.source}: cannot be loaded (its preprocessor_config.json {reason})")
