@@ -203,8 +203,10 @@ def write_rows(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]
     """Write a CSV table; numbers with all their digits."""
     with open(path, "w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
-        table.writerow(columns)
-        table.writerows(rows)
+        # only the characters of its line ends are quoted: a lone \r would end a row, too
+        quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        for row in (columns, *rows):
+            (quoted if any("\r" in cell for cell in row if isinstance(cell, str)) else table).writerow(row)
 
 
 def finished_runs(workspace: Workspace, corpus: str | None = None) -> list[Run]:

@@ -19,7 +19,7 @@ from featcache.cache.layout import fingerprint
 from featcache.cache.locks import locked
 from featcache.errors import AudioError, MissingPackageError, ModelError
 from featcache.evaluate.wer import WordErrors, word_errors
-from featcache.extraction.place import find_files, keep_manifest
+from featcache.extraction.place import Place, compare_audio, find_files, keep_manifest
 from featcache.extraction.report import Failure, write_failures
 from featcache.extraction.source import AudioSource
 from featcache.extractors import usable_device
@@ -89,10 +89,12 @@ def transcribe(
     cache = workspace.cache(corpus_name)
     name = check_name(short_name(model) if name is None else name)
     wanted = list(files.manifest.limited(limit))
+    workers = workers or available_cores()
+    place = Place(cache=cache, root=files.root, manifest=files.manifest, files=files)
+    compare_audio(place, wanted, (), workers)
     device = usable_device(device)
     log.info("loading %s", model)
     transcriber = Transcriber(model, language=language, revision=revision, device=device)
-    workers = workers or available_cores()
     folder = cache / FOLDER / name
     with ExitStack() as stack:
         if not dry_run:
