@@ -552,7 +552,7 @@ def layers(
     ] = False,
     corpus: Corpus = None,
     protocol: Annotated[
-        str | None, typer.Option(help="Of --probe, by default group-kfold, and --per-target, as of 'featcache fit'.")
+        str | None, typer.Option(help="Of both: name of a protocol; by default that of 'featcache fit'.")
     ] = None,
     target: Annotated[
         str | None, typer.Option(help="Of both: what to predict; --per-target takes the corpus's dimensions first.")

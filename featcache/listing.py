@@ -8,7 +8,7 @@ from featcache.corpora import CORPORA
 from featcache.errors import CorpusError, StoreError, unknown_name
 from featcache.extraction.report import format_bytes
 from featcache.extractors.models import dimensions, is_local, known_models, known_text_models
-from featcache.protocols import PROTOCOLS
+from featcache.protocols import PROTOCOLS, default_of
 from featcache.protocols.general import GENERAL
 from featcache.report.tables import ResultRow, plain_table, results_table
 from featcache.terminal import Console, print_line, print_pairs
@@ -41,6 +41,7 @@ def print_corpora(name: str | None) -> None:
             "numbers": ", ".join(f"{name} {low:g} to {high:g}" for name, (low, high) in corpus.dimensions.items())
             or "-",
             "utterances": _counted(corpus.published_counts),
+            "protocol": f"{default_of(corpus)}, unless --protocol says otherwise",
             "frames used": f"the first {corpus.max_frames} of each utterance, unless --max-frames says otherwise",
         }
         print_pairs(rows)

@@ -76,7 +76,7 @@ def fit_normaliser(
         store: Whose features will be normalised.
         scope: ``speaker``: over all utterances of the manifest with the same speaker, those of test speakers
             included (transductive); ``global``: over the training utterances alone; ``none``.
-        manifest: The utterances that take part.
+        manifest: The utterances that take part, those without a label included.
         train: The ids of the training utterances of this fold.
         scalar: One mean and one standard deviation for all dimensions of a layer.
         by: What ``speaker`` takes for the speaker: ``speaker_id``, or a label.

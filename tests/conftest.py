@@ -267,13 +267,16 @@ def write_store():
     """Write a feature store: ``write_store(folder, {utterance_id: (num_layers, num_frames, hidden_size)}, ...)``.
 
     ``kind``: ``ssl``, ``text`` (a frame per token), ``egemaps`` or ``functionals``; ``pool`` keeps statistics alone;
+    ``recordings`` says of utterances which SHA-256 their audio has, where they start and end, and how long they are;
     ``changes`` go to the extractor's description.
     """
     from featcache.cache.statistics import of_frames
     from featcache.cache.writer import Record, StoreWriter, encode
     from featcache.extractors.base import Description
 
-    def write(folder, features, *, kind="ssl", complete=True, weights="pretrained", pool=False, **changes):
+    def write(
+        folder, features, *, kind="ssl", complete=True, weights="pretrained", pool=False, recordings=None, **changes
+    ):
         num_layers, _, hidden_size = next(iter(features.values())).shape
         model = kind in ("ssl", "text")
         description = {
@@ -294,10 +297,13 @@ def write_store():
                     utterance_id=utterance_id,
                     features=encode(values, "float32", description["layer_names"]),
                     statistics=of_frames(values),
-                    duration=0.02 * values.shape[1],
-                    audio_sha256="",
-                    start=None,
-                    end=None,
+                    **{
+                        "duration": 0.02 * values.shape[1],
+                        "audio_sha256": "",
+                        "start": None,
+                        "end": None,
+                        **(recordings or {}).get(utterance_id, {}),
+                    },
                 )
                 for utterance_id, values in features.items()
             ]

@@ -159,6 +159,21 @@ class FeatureStore(Mapping[str, npt.NDArray[np.float32]]):
         """Of the files that these utterances were extracted from."""
         return [self._row(utterance_id)["audio_sha256"] for utterance_id in utterance_ids]
 
+    def recordings(self, utterance_ids: Sequence[str]) -> list[tuple[str, float, float]]:
+        """For each utterance the SHA-256 of its file, and where it begins and ends in it, in seconds.
+
+        The SHA-256 is empty where it is not known; the end is infinite where it is the file's own.
+        """
+        rows = [self._row(utterance_id) for utterance_id in utterance_ids]
+        return [
+            (row["audio_sha256"], float(np.nan_to_num(row["start"])), float(np.nan_to_num(row["end"], nan=np.inf)))
+            for row in rows
+        ]
+
+    def durations(self, utterance_ids: Sequence[str]) -> npt.NDArray[np.float64]:
+        """(num_utterances,) float64, in seconds; NaN where it is not known."""
+        return np.array([self._row(utterance_id)["duration"] for utterance_id in utterance_ids], dtype=np.float64)
+
     def pooled(
         self, kind: Literal["mean", "max", "std"] = "mean", utterance_ids: Sequence[str] | None = None
     ) -> npt.NDArray[np.float32]:

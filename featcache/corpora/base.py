@@ -45,6 +45,7 @@ class Corpus(ABC):
         classes: The values of the label ``target``, in the corpus's own order; empty when any may stand there.
         published_counts: Class → utterances in the whole corpus, as its authors or later users report them.
         protocols: The published protocols made for it; the general ones fit every corpus.
+        dialogue: The label that the utterances of one conversation have in common; empty where everybody speaks alone.
         target: The label that is predicted unless another is asked for.
         dimensions: Label that is a number → the lowest and the highest that may stand there, in the corpus's unit.
         max_frames: How many frames of 20 ms a fit looks at unless told otherwise.
@@ -59,6 +60,7 @@ class Corpus(ABC):
     classes: tuple[str, ...] = ()
     published_counts: Mapping[str, int] = field(default_factory=dict)
     protocols: tuple[str, ...] = ()
+    dialogue: str = ""
     target: str = "emotion"
     dimensions: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     max_frames: int = 400

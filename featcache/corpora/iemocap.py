@@ -169,6 +169,7 @@ IEMOCAP = NamedCorpus(
     # rated from 1 to 5 (Busso et al. 2008); users tell of means up to 5.5, for which the release need not be refused
     dimensions=dict.fromkeys(("arousal", "valence", "dominance"), (0.5, 5.5)),
     protocols=("iemocap-loso-session", "iemocap-superb", "iemocap-issa"),
+    dialogue="session",
     example="Ses01F_impro01_F000.wav",
     pattern=named(r"(Ses0([1-5])[FM])_(impro\d\d[a-z]?|script\d\d_\d[a-z]?)_([FM])\d{3}"),
     utterance=_utterance,

@@ -84,6 +84,7 @@ MELD = NamedCorpus(
         "sadness": 1002,
         "surprise": 1636,
     },
+    dialogue="dialogue",
     example="train_splits/dia0_utt0.wav",
     pattern=named(r"(?:(train|dev|test)_)?dia(\d+)_utt(\d+)"),
     utterance=_utterance,

@@ -87,6 +87,7 @@ MSP_IMPROV = NamedCorpus(
     published_counts={"anger": 792, "happiness": 2644, "neutral": 3477, "sadness": 885},
     protocols=("msp-improv-6fold",),
     dimensions=dict.fromkeys(DIMENSIONS.values(), (1.0, 5.0)),
+    dialogue="session",
     example="MSP-IMPROV-S01A-F01-P-FM01.wav",
     pattern=named(r"MSP-IMPROV-S(\d\d)([A-Z])-([FM])(0[1-6])-([A-Z])-([FM])[FM]\d+"),
     utterance=_utterance,

@@ -154,6 +154,7 @@ MSP_PODCAST = NamedCorpus(
     dimensions=dict.fromkeys(DIMENSIONS.values(), (1.0, 7.0)),
     # turns last 2.75 to 11 s: none is cut
     max_frames=550,
+    dialogue="podcast",
     example="MSP-PODCAST_0001_0008.wav",
     pattern=named(r"MSP-PODCAST_(\d+|test3)(?:_\d+)+"),
     utterance=_utterance,

@@ -36,7 +36,7 @@ TESS = NamedCorpus(
     name="tess",
     title="TESS",
     description="2 Canadian women, 26 and 64 years old, say 200 words in one carrier phrase in 7 emotions "
-    "(Pichora-Fuller & Dupuis 2020); two speakers leave none to validate: use --protocol two-speakers.",
+    "(Pichora-Fuller & Dupuis 2020); two speakers leave none to validate, so that utterances of the other one do.",
     license="CC BY-NC-ND 4.0",
     source="https://doi.org/10.5683/SP2/E8H2MF",
     classes=tuple(EMOTIONS.values()),

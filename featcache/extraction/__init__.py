@@ -23,7 +23,7 @@ from featcache.cache.writer import StoreWriter
 from featcache.errors import AudioError, ClusterError, DiskError, ModelError, StoreError
 from featcache.extraction.cluster import ClusterRun
 from featcache.extraction.memory import check_memory
-from featcache.extraction.place import find_place, keep_manifest
+from featcache.extraction.place import compare_audio, find_place, keep_manifest
 from featcache.extraction.plan import Item, Plan, Target, default_workers, make_plan, tell_size
 from featcache.extraction.report import ExtractionReport, Failure, failures_of, summarise_report, write_failures
 from featcache.extraction.run import Run
@@ -130,11 +130,12 @@ def extract(
         recipes["egemaps"], pooled["egemaps"] = recipe_of("egemaps", beside.options, "cpu"), beside.pool
     # the workers of a cluster use their own devices
     device = "cpu" if asked in DESCRIPTORS or scheduler is not None else usable_devices(device)
+    workers = workers or default_workers(device)
+    compare_audio(place, wanted, recipes, workers)
     log.info("loading %s", asked)
     models = {
         key: create_extractor(recipe.model, device=device, **dict(recipe.options)) for key, recipe in recipes.items()
     }
-    workers = workers or default_workers(device)
 
     with ExitStack() as stack:
         client = None if scheduler is None or dry_run else stack.enter_context(connected(scheduler))

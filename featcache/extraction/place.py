@@ -3,16 +3,22 @@
 import json
 import logging
 import os
+from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
+from typing import Any
 
+from featcache.cache.shards import read_catalogue, shard_numbers
 from featcache.corpora import CorpusFiles, read_corpus
-from featcache.errors import CorpusError, listed
+from featcache.errors import CorpusError, StoreError, listed
+from featcache.extraction.plan import is_same
+from featcache.extraction.source import AudioSource
 from featcache.files import remove_unfinished, replace_file
 from featcache.locks import FOREVER, held
-from featcache.manifest import Manifest
+from featcache.manifest import Manifest, Utterance
 from featcache.workspace import Workspace
 
 MANIFEST = "manifest.csv"
@@ -104,6 +110,62 @@ def keep_manifest(cache: Path, files: CorpusFiles) -> None:
 def describing(cache: Path) -> AbstractContextManager[None]:
     """Let whoever writes a cache's manifest do so in turn."""
     return held(cache / ".manifest.lock", f"{cache / MANIFEST} is being written by another process", wait=FOREVER)
+
+
+def compare_audio(place: Place, wanted: Sequence[Utterance], stores: Collection[str], workers: int) -> None:
+    """Compare the audio of a corpus with what the cache's other stores were made of, before anything is written.
+
+    Ids alone do not tell whether a cache is of this corpus: another one may have the same. Stores of text, and those
+    that do not know their audio, are not compared.
+
+    Args:
+        place: The corpus; where the cache alone knows it, there is nothing to compare.
+        wanted: The utterances that are to be extracted.
+        stores: The names of the stores that are going to be filled, and compared when it is their turn.
+        workers: Threads.
+
+    Raises:
+        CorpusError: a store that has nothing in common with this audio. Where some of it has changed there is a
+            warning.
+    """
+    if place.files is None:
+        return
+    cache, root = place.cache, place.root
+    others = {folder.name: _audio_of(folder) for folder in _stores_of(cache) if folder.name not in stores}
+    known = {utterance_id for entries in others.values() for utterance_id in entries}
+    paths = sorted({utterance.path for utterance in wanted if utterance.utterance_id in known})
+    with ThreadPoolExecutor(workers) as pool:
+        checksums = dict(zip(paths, pool.map(AudioSource(root).checksum, paths), strict=True))
+    for name, entries in others.items():
+        compared = [u for u in wanted if u.utterance_id in entries]
+        other = [u.utterance_id for u in compared if not is_same(entries[u.utterance_id], u, checksums[u.path])]
+        if other and len(other) == len(compared):
+            raise CorpusError(
+                f"{cache / name} is of other audio than {root} in all {len(other)} utterances that both have "
+                f"({listed(other)}); give this corpus another name with --corpus, or remove that store if it is out of "
+                "date"
+            )
+        if other:
+            log.warning(
+                "%s is of other audio than there is now in %d of %d utterances (%s); extract it again, or 'featcache "
+                "fit' refuses to use it with newer stores",
+                *(cache / name, len(other), len(compared), listed(other)),
+            )
+
+
+def _stores_of(cache: Path) -> list[Path]:
+    return sorted(folder for folder in cache.iterdir() if shard_numbers(folder)) if cache.is_dir() else []
+
+
+def _audio_of(folder: Path) -> dict[str, Any]:
+    """Utterance id → its row in a store, where that says which audio it is of."""
+    try:
+        catalogue = read_catalogue(folder)
+    except StoreError:  # told when it is used
+        return {}
+    if catalogue.attributes.get("extractor") == "text":
+        return {}
+    return {row["id"]: row for row in catalogue.utterances if row["audio_sha256"]}
 
 
 def _is_there(workspace: Workspace, corpus: str | None) -> bool:

@@ -25,6 +25,11 @@ class Packed:
     def num_frames(self) -> int:
         return int(self.values.shape[1])
 
+    @property
+    def fits(self) -> bool:
+        """Whether no finite value became infinite: float16 ends at 65504, the other dtypes where float32 does."""
+        return self.values.dtype != torch.float16 or bool(self.values.sum(dtype=torch.float32).isfinite())
+
     def layers(self, chosen: slice) -> "Packed":
         """Some of the layers, without a copy."""
         return Packed(values=self.values[chosen], step=None if self.step is None else self.step[chosen])

@@ -9,7 +9,7 @@ from featcache.errors import PipelineError, StoreError
 from featcache.extraction.source import AudioSource
 from featcache.manifest import Manifest
 from featcache.pipeline.schema import Pipeline
-from featcache.training.setup import corpus_of
+from featcache.training.task import corpus_of
 from featcache.workspace import Workspace
 
 

@@ -12,8 +12,10 @@ from featcache.pipeline.transcripts import Transcripts
 from featcache.report.compared import ComparedRow, compared_table, numbered_notes
 from featcache.report.tables import plain_table
 from featcache.terminal import Console, print_line
+from featcache.training.checks import explained
 from featcache.training.fit import plan_runs
-from featcache.training.setup import SVM, resolve_folds, selected
+from featcache.training.setup import SVM
+from featcache.training.task import resolve_folds, selected
 
 
 def print_pipelines() -> None:
@@ -93,8 +95,10 @@ def _num_trainings(place: Place, row: Row, *, ready: bool) -> int:
     if ready:
         [planned] = plan_runs([row.request], cache=place.cache, home=place.workspace.home)
         return 0 if planned.finished else len(planned.setup.folds) * len(planned.setup.config["seeds"])
-    manifest = selected(place.manifest, row.request.select, row.request.limit)
-    _, _, folds = resolve_folds(manifest, place.kind, protocol=row.request.protocol, target=row.request.target)
+    select, limit = row.request.select, row.request.limit
+    manifest = selected(place.manifest, select, limit)
+    with explained(place.manifest, manifest, manifest, limit=limit, select=select):
+        _, _, folds = resolve_folds(manifest, place.kind, protocol=row.request.protocol, target=row.request.target)
     return len(folds) * (1 if row.request.head == SVM else len(row.request.seeds))
 
 

@@ -33,7 +33,8 @@ from featcache.terminal import print_lines
 from featcache.training.fit import fit_all, plan_runs
 from featcache.training.layerwise import relevance_of
 from featcache.training.run_folder import METRICS, Run
-from featcache.training.setup import Request, hash_of, resolve, selected
+from featcache.training.setup import Request, hash_of, resolve
+from featcache.training.task import selected
 from featcache.transcription import TranscriptionReport, summarise
 from featcache.workspace import Workspace, check_name
 

@@ -2,25 +2,84 @@
 
 from collections.abc import Iterable, Sequence
 
-from featcache.errors import ProtocolError, unknown_name
+from featcache.corpora import CORPORA, Corpus
+from featcache.errors import ManifestError, ProtocolError, unknown_name
 from featcache.manifest import Manifest
 from featcache.protocols.base import Fold, Protocol, refuse_faulty, shared_speakers
+from featcache.protocols.dialogues import split_dialogues
 from featcache.protocols.general import GENERAL
 from featcache.protocols.published import PUBLISHED
 
-__all__ = ["PROTOCOLS", "Fold", "Protocol", "check_folds", "default_protocol", "make_folds"]
+__all__ = [
+    "PROTOCOLS",
+    "Fold",
+    "Protocol",
+    "check_folds",
+    "default_of",
+    "default_protocol",
+    "make_folds",
+    "own_protocol",
+    "owners",
+]
 
 MOST_SPEAKERS_FOR_LOSO = 12
 PROTOCOLS = {protocol.name: protocol for protocol in (*GENERAL, *PUBLISHED)}
 
 
-def default_protocol(manifest: Manifest) -> str:
-    """The protocol for a manifest when none is asked for: its own split or folds, or one by speakers."""
+def own_protocol(corpus: Corpus | None) -> str | None:
+    """Return the protocol that a corpus has by default, whatever part of it is there, if it has one.
+
+    Corpora of dialogues have their first published one that keeps speakers and their partners apart. Others have a
+    general one that is among their own, as two speakers need.
+    """
+    known = [PROTOCOLS[name] for name in corpus.protocols] if corpus else []
+    if corpus and corpus.dialogue:
+        return next((one.name for one in known if one.speaker_independent and one.partners_apart), None)
+    return next((one.name for one in known if one in GENERAL), None)
+
+
+def default_protocol(manifest: Manifest, corpus: Corpus | None = None, target: str | None = None) -> str:
+    """Return the protocol for a manifest when none is asked for.
+
+    It is the corpus's own (:func:`own_protocol`). If the manifest lacks a part that this one needs, or for other
+    corpora, it is the manifest's own split or folds, or one by speakers; for a part of a corpus of dialogues, one by
+    whole sessions.
+
+    Args:
+        manifest: The utterances that take part.
+        corpus: Which corpus they are of, where that is known.
+        target: The label to predict; utterances without it do not count.
+    """
+    own = own_protocol(corpus)
+    labelled = manifest.subset(tuple(manifest.labels(target))) if target else manifest
+    if own and _can_be_made(own, labelled, target):
+        return own
     if len({utterance.labels.get("split", "") for utterance in manifest} - {""}) > 1:
         return "split"
     if len({utterance.labels.get("fold", "") for utterance in manifest} - {""}) > 2:
         return "folds"
+    if corpus and corpus.dialogue and _can_be_made("session-kfold", labelled, target):
+        return "session-kfold"
     return "loso" if len(manifest.speaker_ids) <= MOST_SPEAKERS_FOR_LOSO else "group-kfold"
+
+
+def _can_be_made(protocol: str, labelled: Manifest, target: str | None) -> bool:
+    known = set(labelled.utterance_ids)
+    try:
+        for fold in PROTOCOLS[protocol].folds(labelled, target or ""):
+            refuse_faulty(fold, known)
+    except (ProtocolError, ManifestError):
+        return False
+    return True
+
+
+def default_of(corpus: Corpus) -> str:
+    """Return in words which protocol a corpus has by default."""
+    by_speakers = f"loso for up to {MOST_SPEAKERS_FOR_LOSO} speakers, group-kfold for more"
+    own = own_protocol(corpus)
+    if own:
+        return own + (", which keeps speakers and their partners apart" if corpus.dialogue else "")
+    return f"the manifest's split or fold where there is one, else {by_speakers}"
 
 
 def make_folds(protocol: str, manifest: Manifest, target: str) -> list[Fold]:
@@ -47,8 +106,8 @@ def check_folds(folds: Sequence[Fold], manifest: Manifest, protocol: str | None 
         protocol: The protocol that made them, which the warnings then name.
 
     Returns:
-        Warnings, one line each: test speakers that are heard in training or validation, utterances without a
-        speaker, sizes other than the published ones.
+        Warnings, one line each: test speakers that are heard in training or validation, sessions or dialogues that are
+        split across parts, utterances without a speaker, sizes other than the published ones.
 
     Raises:
         ProtocolError: an empty part, an utterance that stands twice in a fold, or an id that the manifest has not.
@@ -61,6 +120,7 @@ def check_folds(folds: Sequence[Fold], manifest: Manifest, protocol: str | None 
     known = PROTOCOLS[protocol] if protocol else None
     if known and not known.speaker_independent:
         warnings = [f"{warning}; protocol {protocol!r} does not keep speakers apart" for warning in warnings]
+    warnings += split_dialogues(folds, manifest, whole=not (known and known.partners_apart))
     if known and known.published_sizes:
         sizes = [(len(fold.train), len(fold.validation), len(fold.test)) for fold in folds]
         if sizes != [known.published_sizes]:
@@ -76,3 +136,8 @@ def check_folds(folds: Sequence[Fold], manifest: Manifest, protocol: str | None 
 
 def _written(sizes: Iterable[int]) -> str:
     return " / ".join(map(str, sizes))
+
+
+def owners(protocol: str) -> list[Corpus]:
+    """Return the corpora that a protocol was published for; none for a general one."""
+    return [corpus for corpus in CORPORA.values() if protocol in corpus.protocols]

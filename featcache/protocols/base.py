@@ -3,7 +3,7 @@
 import random
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from featcache.errors import ProtocolError, listed
 from featcache.manifest import Manifest
@@ -29,6 +29,8 @@ class Protocol:
         speaker_independent: Whether no test speaker is ever heard in training or validation.
         folds: Manifest and target label → folds. Every utterance of the manifest carries that label.
         target: The label that it was published with, if any.
+        partners_apart: Whether no session or dialogue of the test part is in training or validation.
+        select: Labels and their values, where the protocol is about a part of its corpus only.
         published_sizes: Utterances in train, validation and test, where it was published with a single fold.
     """
 
@@ -37,6 +39,8 @@ class Protocol:
     speaker_independent: bool
     folds: Callable[[Manifest, str], list[Fold]]
     target: str | None = None
+    partners_apart: bool = False
+    select: Mapping[str, Sequence[str]] = field(default_factory=dict)
     published_sizes: tuple[int, int, int] | None = None
 
 

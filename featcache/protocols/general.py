@@ -1,8 +1,11 @@
 """Manifest → folds, for any corpus."""
 
+from collections.abc import Mapping
+
 from featcache.errors import ProtocolError, listed
 from featcache.manifest import Manifest
 from featcache.protocols.base import Fold, Protocol, even_share, known_speakers, make_fold, rotated, speaker_fold
+from featcache.protocols.dialogues import acquainted
 
 PARTS = {
     "train": "train",
@@ -24,13 +27,31 @@ def _loso(manifest: Manifest, target: str) -> list[Fold]:
 
 
 def _group_kfold(manifest: Manifest, target: str) -> list[Fold]:
+    known_speakers(manifest)
+    return _kfold({utterance.utterance_id: utterance.speaker_id for utterance in manifest})
+
+
+def _session_kfold(manifest: Manifest, target: str) -> list[Fold]:
+    groups = acquainted(manifest)
+    found = sorted(set(groups.values()))
+    if len(found) < 3:
+        raise ProtocolError(
+            f"found {len(found)} groups of speakers who share no session ({listed(found)}), expected at least 3 to "
+            "train, validate and test; add sessions, or use --protocol loso, which does not keep partners apart"
+        )
+    return _kfold(groups)
+
+
+def _kfold(groups: Mapping[str, str]) -> list[Fold]:
+    """Utterance id → group, as five folds of whole groups, or as many as there are groups; the next one validates."""
     from sklearn.model_selection import GroupKFold
 
-    num_folds = min(5, len(known_speakers(manifest)))
-    speakers = [utterance.speaker_id for utterance in manifest]
-    splits = GroupKFold(num_folds).split(speakers, groups=speakers)
-    tests = [{speakers[i] for i in test} for _, test in splits]
-    return [speaker_fold(str(k + 1), manifest, tests[(k + 1) % num_folds], tests[k]) for k in range(num_folds)]
+    ids, values = list(groups), list(groups.values())
+    num_folds = min(5, len(set(values)))
+    fold_of: dict[str, str] = {}
+    for number, (_, test) in enumerate(GroupKFold(num_folds).split(ids, groups=values), start=1):
+        fold_of |= {ids[i]: str(number) for i in test}
+    return rotated({i: fold_of[i] for i in ids}, [str(number) for number in range(1, num_folds + 1)])
 
 
 def _split(manifest: Manifest, target: str) -> list[Fold]:
@@ -95,6 +116,14 @@ GENERAL = (
         "Pepino et al. 2021 use the sessions of IEMOCAP.",
         speaker_independent=True,
         folds=_group_kfold,
+    ),
+    Protocol(
+        name="session-kfold",
+        description="Five folds of whole sessions or dialogues (labels 'session', 'dialogue', 'podcast') with all "
+        "their speakers, or as many as there are; the next fold validates.",
+        speaker_independent=True,
+        folds=_session_kfold,
+        partners_apart=True,
     ),
     Protocol(
         name="split",

@@ -8,6 +8,8 @@ from featcache.errors import ProtocolError, listed
 from featcache.manifest import Manifest
 from featcache.protocols.base import Fold, Protocol, even_share, known_speakers, make_fold, rotated, speaker_fold
 
+SPEECH = {"vocal_channel": ("speech",)}
+SPONTANEOUS = {"improvised": ("yes",), "full_agreement": ("yes",)}
 SESSION_5_VALIDATES = {"1": "5", "2": "5", "3": "5", "4": "5", "5": "4"}
 
 
@@ -18,7 +20,7 @@ def _pepino2021(manifest: Manifest, target: str) -> list[Fold]:
 
 def _pepino2021_speech(manifest: Manifest, target: str) -> list[Fold]:
     _require_actors(manifest, 21, 24)
-    return _pepino2021(manifest.select(vocal_channel=["speech"]), target)
+    return _pepino2021(manifest.select(**SPEECH), target)
 
 
 def _ravdess_6fold(manifest: Manifest, target: str) -> list[Fold]:
@@ -63,7 +65,7 @@ def _iemocap_superb(manifest: Manifest, target: str) -> list[Fold]:
 
 
 def _iemocap_issa(manifest: Manifest, target: str) -> list[Fold]:
-    return _random_5fold(manifest.select(improvised=["yes"], full_agreement=["yes"]), target)
+    return _random_5fold(manifest.select(**SPONTANEOUS), target)
 
 
 def _msp_improv_6fold(manifest: Manifest, target: str) -> list[Fold]:
@@ -123,6 +125,7 @@ PUBLISHED = (
         description="The same actors as pepino2021, without the songs.",
         speaker_independent=True,
         folds=_pepino2021_speech,
+        select=SPEECH,
         target="emotion_7",
         published_sizes=(1200, 120, 120),
     ),
@@ -147,6 +150,7 @@ PUBLISHED = (
         "alignment, which is what --select aligned=yes does; that it gives the same 5473 is not verified.",
         speaker_independent=True,
         folds=_iemocap_loso_session,
+        partners_apart=True,
         target="emotion_4",
     ),
     Protocol(
@@ -155,6 +159,7 @@ PUBLISHED = (
         "validate, drawn evenly from the classes, from speakers that are trained on.",
         speaker_independent=True,
         folds=_iemocap_superb,
+        partners_apart=True,
         target="emotion_4",
     ),
     Protocol(
@@ -163,6 +168,7 @@ PUBLISHED = (
         "Pepino et al. 2021), in five random folds that mix speakers; the next fold validates.",
         speaker_independent=False,
         folds=_iemocap_issa,
+        select=SPONTANEOUS,
         target="emotion_4",
     ),
     Protocol(
@@ -177,6 +183,7 @@ PUBLISHED = (
         description="MSP-IMPROV: each of the six sessions tests once; the next one validates.",
         speaker_independent=True,
         folds=_msp_improv_6fold,
+        partners_apart=True,
     ),
     Protocol(
         name="msp-podcast-test1",
@@ -185,12 +192,15 @@ PUBLISHED = (
         "Results compare within a release of the corpus.",
         speaker_independent=True,
         folds=_msp_podcast("test1"),
+        select={"partition": ("train", "development", "test1")},
     ),
     Protocol(
         name="msp-podcast-test2",
-        description="The same with Test2, whose podcasts are in no other part ('unseen scenarios'); --protocol split, "
-        "the default, tests on both together.",
+        description="The same with Test2, whose podcasts are in no other part ('unseen scenarios'); --protocol split "
+        "tests on both together.",
         speaker_independent=True,
         folds=_msp_podcast("test2"),
+        partners_apart=True,
+        select={"partition": ("train", "development", "test2")},
     ),
 )

@@ -76,15 +76,18 @@ def print_layer_scores(
     """
     from featcache.cache.reader import FeatureCache
     from featcache.training.probe import probe_layers
-    from featcache.training.setup import model_stores, resolve_task
+    from featcache.training.setup import model_stores
     from featcache.training.targets import Dimensions
+    from featcache.training.task import resolve_task
 
     workspace = Workspace.at()
     cache = FeatureCache(workspace.find_cache(corpus))
     names = names or model_stores(cache)
     if not names:
         raise StoreError(f"{cache.path} holds no layers of a model; extract some with 'featcache extract --model NAME'")
-    found = resolve_task(cache, names, protocol=protocol or "group-kfold", target=target, task=task, select=select)
+    found = resolve_task(cache, names, protocol=protocol, target=target, task=task, select=select)
+    for note in found.notes:
+        log.info("%s", note)
     for warning in found.warnings:
         log.warning("%s", warning)
     targets = found.target.parts() if isinstance(found.target, Dimensions) else [found.target]

@@ -12,6 +12,7 @@ from featcache.cache.reader import FeatureCache
 from featcache.errors import StoreError
 from featcache.extractors import usable_device
 from featcache.normalise import SPEAKER
+from featcache.training.finite import check_finite
 from featcache.training.job import Job
 from featcache.training.memory import Memory
 from featcache.training.run_folder import Run, differences
@@ -198,6 +199,7 @@ def fit_all(
     if todo:
         setups = [one.setup for one in todo]
         _tell(setups)
+        _check_features(setups)
         job = Job(cache=cache, requests=[one.request for one in todo], paths=[one.path for one in todo], device=device)
         job.carry_out(
             setups,
@@ -251,6 +253,18 @@ def _tell(setups: Sequence[Setup]) -> None:
         log.info("%s", note)
     for warning in dict.fromkeys(warning for setup in setups for warning in setup.warnings):
         log.warning("%s", warning)
+
+
+def _check_features(setups: Sequence[Setup]) -> None:
+    """Refuse features that are not finite; those that several runs read are looked at once."""
+    seen = set()
+    for setup in setups:
+        ids = setup.measured.utterance_ids
+        for features in setup.features:
+            key = (features.store.path, features.layers, features.pooling, setup.config["norm"] == "none", ids)
+            if key not in seen:
+                check_finite(features, ids, norm=setup.config["norm"])
+            seen.add(key)
 
 
 def _several(names: str | Sequence[str] | None) -> Sequence[str]:

@@ -7,8 +7,11 @@ from featcache.training.data import Features
 from featcache.training.setup import Setup
 
 # What runs that share a working copy have in common beside their stores: ``fused`` is there for several stores only,
-# the last stands for utterances and folds.
-SHARED = ("norm", "norm_by", "scalar_norm", "pooling", "max_frames", "fused", "utterances_sha256")
+# the last two stand for utterances and folds, and for the utterances that only count in their speakers' statistics.
+SHARED = (
+    *("norm", "norm_by", "scalar_norm", "pooling", "max_frames", "fused"),
+    *("utterances_sha256", "unlabelled_sha256"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -150,7 +150,7 @@ class Job:
             train = lead.folds[item.fold - 1].train if item.fold else ()
             scalar, by = lead.config["scalar_norm"], lead.config["norm_by"] or SPEAKER
             normalisers = [
-                fit_normaliser(f.store, lead.config["norm"], lead.manifest, train, scalar=scalar, by=by)
+                fit_normaliser(f.store, lead.config["norm"], lead.measured, train, scalar=scalar, by=by)
                 for f in item.features
             ]
             source = Source(item.features, normalisers, copy, workers=workers, device=self.device)

@@ -15,7 +15,8 @@ from featcache.manifest import Manifest
 from featcache.training.fit import SEEDS, fit_all, plan_runs
 from featcache.training.probe import probe_layers
 from featcache.training.run_folder import Run
-from featcache.training.setup import POOLED, SVM, Request, Setup, corpus_of, model_stores, resolve_task
+from featcache.training.setup import POOLED, SVM, Request, Setup, model_stores
+from featcache.training.task import corpus_of, resolve_task
 from featcache.workspace import Workspace
 
 log = logging.getLogger(__name__)

@@ -13,6 +13,7 @@ from featcache.evaluate.metrics import uar
 from featcache.manifest import Manifest
 from featcache.protocols import Fold
 from featcache.threads import available_cores
+from featcache.training.finite import refuse_not_finite
 from featcache.training.losses import ccc
 from featcache.training.targets import Classes, Target
 
@@ -37,6 +38,9 @@ def probe_layers(
         manifest: The utterances.
         folds: What trains, validates and tests.
 
+    Raises:
+        FeatureError: means that are not finite, with the utterances that have them.
+
     Returns:
         target, layer, fold, penalty, score: of the test part, UAR in percent, or CCC, the mean of the dimensions; one
         row per target, layer and fold.
@@ -46,6 +50,7 @@ def probe_layers(
 
     ids = sorted({i for fold in folds for part in (fold.train, fold.validation, fold.test) for i in part})
     row_of = {utterance_id: row for row, utterance_id in enumerate(ids)}
+    refuse_not_finite(store, ids, range(len(store.layer_names)))
     means = store.pooled("mean", ids)
     values = [np.array([target.value(manifest[utterance_id]) for utterance_id in ids]) for target in targets]
     parts = [tuple([row_of[i] for i in part] for part in (fold.train, fold.validation, fold.test)) for fold in folds]

@@ -4,22 +4,21 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from featcache._version import __version__
 from featcache.cache.reader import FeatureCache, FeatureStore
-from featcache.corpora import CORPORA, Corpus
-from featcache.disk import check_types, read_json
-from featcache.errors import ManifestError, ModelError, StoreError, listed, unknown_name
+from featcache.errors import ManifestError, ModelError, StoreError, unknown_name
 from featcache.heads import MEAN_AND_MAX, create_head
-from featcache.manifest import Manifest
+from featcache.manifest import Manifest, Utterance
 from featcache.normalise import SPEAKER, check_scope
-from featcache.protocols import PROTOCOLS, Fold, check_folds, default_protocol, make_folds
+from featcache.protocols import Fold
+from featcache.training.checks import alike
 from featcache.training.data import POOLINGS, Features, features_of
-from featcache.training.targets import Target, labelled, make_target, split
+from featcache.training.targets import Target
+from featcache.training.task import Task, corpus_of, resolve_task
 from featcache.training.train import TrainingConfig
 
 BATCH_SIZES = {"lstm": 16}
@@ -30,7 +29,7 @@ FFN = "ffn"
 
 SPEAKER_NOTE = (
     "Speaker normalisation is transductive: the mean and standard deviation of each test speaker were taken over all "
-    "utterances of that speaker, without their labels."
+    "utterances of that speaker that take part, those without a label included, and no label was used."
 )
 NORM_BY_NOTE = "Normalisation took the label {!r} for the speaker."
 UNTRAINED_NOTE = (
@@ -91,23 +90,18 @@ class Request:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task:
-    """What is to be predicted of which utterances, and how that is tested."""
-
-    stores: list[FeatureStore]
-    manifest: Manifest
-    protocol: str
-    target: Target
-    folds: list[Fold]
-    warnings: list[str]
-
-
-@dataclass(frozen=True, kw_only=True)
 class Setup:
-    """Everything resolved: what ``config.yaml`` says, and what training needs."""
+    """Everything resolved: what ``config.yaml`` says, and what training needs.
+
+    Attributes:
+        manifest: The utterances in the folds.
+        measured: Those, and with speaker normalisation the utterances without a label: a speaker's statistics are taken
+            over them.
+    """
 
     stores: list[FeatureStore]
     manifest: Manifest
+    measured: Manifest
     target: Target
     folds: list[Fold]
     features: list[Features]
@@ -142,6 +136,7 @@ def resolve(cache: FeatureCache, request: Request) -> Setup:
     if layers != "all" and not any(store.layer_names[0] for store in stores):
         raise ManifestError(f"--layers {layers} does not apply: {', '.join(s.name for s in stores)} has no layers")
     check_scope(norm, manifest, request.norm_by)
+    further = _further_of_speakers(task, request.norm_by) if norm == "speaker" else []
     seeds = request.seeds
     # told here, before anything is trained
     if head == SVM:
@@ -153,12 +148,13 @@ def resolve(cache: FeatureCache, request: Request) -> Setup:
     return Setup(
         stores=stores,
         manifest=manifest,
+        measured=Manifest([*manifest, *further]) if further else manifest,
         target=task.target,
         folds=task.folds,
         features=features,
         training=config,
-        notes=[*_notes(request, features, manifest, max_frames), *task.target.notes],
-        warnings=task.warnings,
+        notes=[*_notes(request, features, manifest, max_frames), *task.notes, *task.target.notes],
+        warnings=[*task.warnings, *(alike(manifest, [request.norm_by]) if request.norm_by != SPEAKER else [])],
         config={
             "featcache_version": __version__,
             "corpus": cache.name,
@@ -196,81 +192,21 @@ def resolve(cache: FeatureCache, request: Request) -> Setup:
                     [(fold.train, fold.validation, fold.test) for fold in task.folds],
                 ]
             ),
+            **({"unlabelled_sha256": _hash_of_further(further, stores, request.norm_by)} if further else {}),
             "labels_sha256": hash_of([[u.labels[column] for column in task.target.labels] for u in manifest]),
         },
     )
 
 
-def resolve_task(
-    cache: FeatureCache,
-    names: Sequence[str],
-    *,
-    protocol: str | None,
-    target: str | None,
-    task: str | None = None,
-    label_range: tuple[float, float] | None = None,
-    select: Mapping[str, Sequence[str]] | None = None,
-    limit: int | None = None,
-) -> Task:
-    """Find utterances, what is predicted of them, and folds.
-
-    Args:
-        names: Of the stores whose features are used; utterances that one of them lacks are left out.
-        protocol: Its name; by default the manifest's split, or one that fits the number of speakers.
-        target: The label to predict; by default the protocol's or the corpus's.
-        task: ``classification`` or ``regression``, where the label does not tell.
-        label_range: What numbers lie between.
-        select: Take only utterances whose labels have these values.
-        limit: Take only so many, those that ``extract`` takes with the same limit.
-    """
-    known = corpus_of(cache.path)
-    if len(set(names)) < len(names):
-        raise ManifestError(f"--features names a store twice: {', '.join(names)}")
-    stores = [_open_finished(cache, store) for store in names]
-    manifest = selected(cache.manifest, select or {}, limit)
-    manifest, warnings = _without_missing(manifest, stores)
-    protocol, name, folds = resolve_folds(manifest, known, protocol=protocol, target=target)
-    tested = {i for fold in folds for part in (fold.train, fold.validation, fold.test) for i in part}
-    manifest = manifest.subset(tuple(tested))
-    predicted = make_target(manifest, name, known, task=task, label_range=label_range)
-    warnings += check_folds(folds, manifest, protocol)
-    warnings += predicted.check_folds(folds, manifest)
-    return Task(
-        stores=stores,
-        manifest=manifest,
-        protocol=protocol,
-        target=predicted,
-        folds=folds,
-        warnings=warnings,
-    )
+def _further_of_speakers(task: Task, by: str) -> list[Utterance]:
+    """The utterances without a label whose speaker is known."""
+    return [u for u in task.unlabelled if (u.speaker_id if by == SPEAKER else u.labels.get(by, "")) != ""]
 
 
-def selected(manifest: Manifest, select: Mapping[str, Sequence[str]], limit: int | None) -> Manifest:
-    """The utterances that take part."""
-    manifest = manifest.limited(limit)
-    return manifest.select(**select) if select else manifest
-
-
-def resolve_folds(
-    manifest: Manifest, corpus: Corpus | None, *, protocol: str | None, target: str | None
-) -> tuple[str, str, list[Fold]]:
-    """The protocol, the target and the folds of the utterances that carry it, whatever features they have."""
-    protocol = protocol or default_protocol(manifest)
-    if target is None:
-        published = PROTOCOLS[protocol].target if protocol in PROTOCOLS else None
-        target = published or (corpus.target if corpus else _only_label(manifest))
-    (column, *_), _ = split(manifest, target)
-    return protocol, target, make_folds(protocol, labelled(manifest, target), column)
-
-
-def _open_finished(cache: FeatureCache, name: str) -> FeatureStore:
-    store = cache[name]
-    if not store.complete:
-        raise StoreError(
-            f"{store.path} is not finished: it holds {len(store)} of {len(cache.manifest)} utterances; "
-            "run the same 'featcache extract' again, which goes on where it stopped"
-        )
-    return store
+def _hash_of_further(further: Sequence[Utterance], stores: Sequence[FeatureStore], by: str) -> str:
+    ids = [u.utterance_id for u in further]
+    speakers = [u.speaker_id if by == SPEAKER else u.labels[by] for u in further]
+    return hash_of([list(zip(ids, speakers, strict=True)), [store.recordings(ids) for store in stores]])
 
 
 def _default_features(cache: FeatureCache, head: str) -> list[str]:
@@ -287,42 +223,6 @@ def model_stores(cache: FeatureCache) -> list[str]:
     """The names of the stores that hold the layers of a model; those of statistics alone where there are no others."""
     stores = [store for store in map(cache.__getitem__, cache) if store.metadata["dataset"] == "hidden_states"]
     return [store.name for store in stores if not store.pooled_only] or [store.name for store in stores]
-
-
-def _without_missing(manifest: Manifest, stores: Sequence[FeatureStore]) -> tuple[Manifest, list[str]]:
-    there = [i for i in manifest.utterance_ids if all(i in store for store in stores)]
-    if not there:
-        raise StoreError(f"no utterance has features in {' and '.join(store.name for store in stores)}")
-    missing = len(manifest) - len(there)
-    warnings = []
-    if missing:
-        gone = [i for i in manifest.utterance_ids if i not in set(there)]
-        warnings.append(
-            f"{missing} of {len(manifest)} utterances have no features and are left out ({listed(gone)}): "
-            "not extracted (--limit), or failed (failures.csv)"
-        )
-    return manifest.subset(there), warnings
-
-
-def corpus_of(cache: Path) -> Corpus | None:
-    """Which corpus a cache is of, where that is known.
-
-    Raises:
-        StoreError: the file that says so is damaged.
-    """
-    path = cache / "corpus.json"
-    if not path.exists():
-        return None
-    hint = "remove it, and the next 'featcache extract' writes it again"
-    found = read_json(path, dict, hint)
-    check_types(found, {"corpus": (str,)}, path, hint, required=["corpus"])
-    return CORPORA.get(found["corpus"])
-
-
-def _only_label(manifest: Manifest) -> str:
-    if len(manifest.label_columns) == 1:
-        return manifest.label_columns[0]
-    raise ManifestError(f"which label is to be predicted? choose with --target: {', '.join(manifest.label_columns)}")
 
 
 def _pooling(request: Request, stores: Sequence[FeatureStore]) -> str | None:

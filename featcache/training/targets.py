@@ -1,8 +1,9 @@
 """Labels of a manifest → what heads are trained on, and their outputs → what stands in the tables."""
 
 import math
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,8 @@ TASKS = CLASSIFICATION, REGRESSION = "classification", "regression"
 REST = "rest"
 # More are numbers that nobody called so.
 MOST_NUMBERS_AS_CLASSES = 20
+# Without what Python alone reads as a number: 1_000, nan, digits of other scripts.
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 OWN_RANGE_NOTE = "Labels were scaled to [0, 1] by the lowest and the highest that there are: {}."
 
 
@@ -149,7 +152,7 @@ class Classes(Target):
         if len(self.classes) == 2:
             return [self]
         return [
-            Classes(name=f"{self.column}={one}", column=self.column, classes=(REST, one), one=one)
+            Classes(name=f"{self.column}={one}", column=self.column, classes=(_rest_of(one), one), one=one)
             for one in self.classes
         ]
 
@@ -159,7 +162,7 @@ class Classes(Target):
     def label(self, utterance: Utterance) -> str:
         """The class of an utterance."""
         label = utterance.labels[self.column]
-        return label if self.one in (None, label) else REST
+        return label if self.one in (None, label) else self.classes[0]
 
     def value(self, utterance: Utterance) -> int:
         return self.classes.index(self.label(utterance))
@@ -292,6 +295,7 @@ def make_target(
     *,
     task: str | None = None,
     label_range: tuple[float, float] | None = None,
+    where: Callable[[str], str] = "utterance {!r}".format,
 ) -> Target:
     """Find out what there is to predict.
 
@@ -302,6 +306,7 @@ def make_target(
         task: ``classification`` or ``regression``; by default regression for several labels and for those that the
             corpus knows as numbers.
         label_range: What numbers lie between; by default what the corpus says, or else the lowest and the highest.
+        where: Utterance id → what messages call it.
 
     Raises:
         ManifestError: an unknown task or class, one class or one value only, labels that are no numbers or lie outside
@@ -326,13 +331,13 @@ def make_target(
         raise ManifestError(f"labels cannot lie between {label_range[0]:g} and {label_range[1]:g}")
     notes, ranges = [], {}
     for column in columns:
-        values = _numbers(manifest, column)
+        values = _numbers(manifest, column, where)
         known = label_range or bounds.get(column)
         low, high = known or (min(values.values()), max(values.values()))
         for utterance_id, value in values.items():
             if not low <= value <= high:
                 raise ManifestError(
-                    f"label {column!r} of utterance {utterance_id!r} is {value:g}, expected {low:g} to {high:g}; "
+                    f"label {column!r} of {where(utterance_id)} is {value:g}, expected {low:g} to {high:g}; "
                     "mend the label, or say what it lies between with --label-range"
                 )
         if len(set(values.values())) < 2:
@@ -355,24 +360,29 @@ def _classes(manifest: Manifest, name: str, column: str, one: str | None, corpus
     if one is not None:
         if one not in present:
             raise ManifestError(f"target {name!r}: {unknown_name(f'class of {column}', one, present)}")
-        return Classes(name=f"{column}={one}", column=column, classes=(REST, one), one=one)
+        return Classes(name=f"{column}={one}", column=column, classes=(_rest_of(one), one), one=one)
     known = [label for label in (corpus.classes if corpus else ()) if label in present]
     return Classes(name=column, column=column, classes=tuple(known + sorted(present - set(known))))
 
 
-def _numbers(manifest: Manifest, column: str) -> dict[str, float]:
+def _rest_of(one: str) -> str:
+    """The name of all other classes, which must not be that of the one."""
+    return REST if one != REST else f"no {REST}"
+
+
+def _numbers(manifest: Manifest, column: str, where: Callable[[str], str]) -> dict[str, float]:
     values = {}
     for utterance_id, label in manifest.labels(column).items():
         value = _number(label)
         if value is None:
-            raise ManifestError(f"label {column!r} of utterance {utterance_id!r} is {label!r}, expected a number")
+            raise ManifestError(f"label {column!r} of {where(utterance_id)} is {label!r}, expected a number")
         values[utterance_id] = value
     return values
 
 
 def _number(label: str) -> float | None:
-    try:
-        value = float(label)
-    except ValueError:
+    """The number that a label is, if everybody who reads the predictions takes it for the same one."""
+    if NUMBER.fullmatch(label.strip()) is None:
         return None
+    value = float(label)
     return value if math.isfinite(value) else None

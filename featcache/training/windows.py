@@ -1,17 +1,21 @@
 """Features → packed utterances in memory: all at once or, where the cache is larger, window after window."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
+from featcache.errors import FeatureError
 from featcache.heads.packed import Packed, pack, packed_bytes
 from featcache.interrupts import Pool
 from featcache.machine import give_back
 from featcache.normalise import Normaliser
 from featcache.threads import one_thread_each
 from featcache.training.data import Features, frames_in_use, steps_of, values_in_use
+from featcache.training.finite import not_finite
 from featcache.training.memory import WorkingCopy
 
 # A window is put together from so many pieces of the cache, each of which is read in one go.
@@ -66,6 +70,7 @@ class Source:
         self._workers = workers
         self._device = device
         self._ids: Sequence[str] = ()
+        self._faulty: set[tuple[int, str]] = set()
         self._all: Window | None = None
 
     @property
@@ -149,6 +154,7 @@ class Source:
                 if not self.holds_all:  # it takes as long as reading does
                     give_back()
         give_back()
+        self._refuse_faulty(len(utterance_ids))
         return Window(utterances=packed)
 
     def _expect(self, utterance_ids: Sequence[str]) -> None:
@@ -158,10 +164,29 @@ class Source:
 
     def _packed(self, utterance_id: str) -> tuple[Packed, ...]:
         num_frames = frames_in_use(self._features, utterance_id)
-        return tuple(
-            pack(features.read(utterance_id, frames, normaliser), self._copy.dtype).to(self._device)
-            for features, frames, normaliser in zip(self._features, num_frames, self._normalisers, strict=True)
-        )
+        packed = []
+        for number, (features, frames, normaliser) in enumerate(
+            zip(self._features, num_frames, self._normalisers, strict=True)
+        ):
+            with np.errstate(all="ignore"):  # what comes of it is told below
+                values = features.read(utterance_id, frames, normaliser)
+            packed.append(pack(values, self._copy.dtype))
+            # a sum is finite only if all its terms are, and is had for less than a look at each of them
+            if not math.isfinite(values.sum()) or not packed[-1].fits:
+                self._faulty.add((number, utterance_id))
+        return tuple(one.to(self._device) for one in packed)
+
+    def _refuse_faulty(self, number: int) -> None:
+        """Refuse what was read, in any thread, if some of it is not finite.
+
+        Raises:
+            FeatureError: with the utterances of the first such store.
+        """
+        for store, features in enumerate(self._features):
+            faulty = [i for i in self._ids if (store, i) in self._faulty]
+            if faulty:
+                held = "" if self._copy.dtype == torch.float32 else f", as {self._copy} holds them"
+                raise FeatureError(not_finite(features.store, faulty, number) + held)
 
 
 def num_values(features: Sequence[Features], utterance_ids: Sequence[str]) -> int:

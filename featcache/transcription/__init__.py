@@ -17,7 +17,7 @@ from featcache.cache.layout import fingerprint
 from featcache.cache.locks import locked
 from featcache.errors import AudioError, DiskError, MissingPackageError, ModelError, listed
 from featcache.evaluate.wer import WordErrors, word_errors
-from featcache.extraction.place import find_files, keep_manifest
+from featcache.extraction.place import Place, compare_audio, find_files, keep_manifest
 from featcache.extraction.plan import counted_work
 from featcache.extraction.report import Failure, failures_of, write_failures
 from featcache.extraction.source import ENDS_EARLY, AudioSource
@@ -98,10 +98,12 @@ def transcribe(
     cache = workspace.cache(corpus_name)
     name = checked_name(cache, short_name(model) if name is None else name)
     wanted = list(files.manifest.limited(limit))
+    workers = workers or available_cores()
+    place = Place(cache=cache, root=files.root, manifest=files.manifest, files=files)
+    compare_audio(place, wanted, (), workers)
     device = usable_device(device)
     log.info("loading %s", model)
     transcriber = Transcriber(model, language=language, revision=revision, device=device)
-    workers = workers or available_cores()
     folder = cache / FOLDER / name
     unwritable: DiskError | None = None
     with ExitStack() as stack:
