@@ -127,11 +127,11 @@ def _is_store(path: Path) -> bool:
     return path.is_dir() and path.name != FOLDER and (bool(shard_numbers(path)) or begun)
 
 
-def _show_folder(folder: Path) -> None:
-    show = _kind_of(folder)
+def _show_folder(file: Path) -> None:
+    show = _kind_of(file.parent)
     if show is None:
-        raise StoreError(f"{folder} is no store, cache, run or transcripts")
-    show(folder)
+        raise StoreError(f"{file.parent} is no store, cache, run or transcripts")
+    show(file.parent)
 
 
 def _show_cache(path: Path) -> None:
