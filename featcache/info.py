@@ -64,6 +64,8 @@ def _found(workspace: Workspace, wanted: Path) -> Path:
     if not found:
         if wanted.exists():
             return wanted
+        if not named:
+            raise StoreError(f"no such path {str(wanted)!r}, and no caches and runs under {workspace.home}")
         raise StoreError(unknown_name("name", str(wanted), named) + "; the path of a store, cache or run works too")
     if len(found) > 1:
         raise StoreError(f"several are called {str(wanted)!r}: {', '.join(map(str, found))}; give a path")
