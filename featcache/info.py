@@ -64,6 +64,8 @@ def _found(workspace: Workspace, wanted: Path) -> Path:
     if not found:
         if wanted.exists():
             return wanted
+        if not named:
+            raise StoreError(f"no such path {str(wanted)!r}, and no caches and runs under {workspace.home}")
         raise StoreError(unknown_name("name", str(wanted), named) + "; the path of a store, cache or run works too")
     if len(found) > 1:
         raise StoreError(f"several are called {str(wanted)!r}: {', '.join(map(str, found))}; give a path")
@@ -127,11 +129,11 @@ def _is_store(path: Path) -> bool:
     return path.is_dir() and path.name != FOLDER and (bool(shard_numbers(path)) or begun)
 
 
-def _show_folder(folder: Path) -> None:
-    show = _kind_of(folder)
+def _show_folder(file: Path) -> None:
+    show = _kind_of(file.parent)
     if show is None:
-        raise StoreError(f"{folder} is no store, cache, run or transcripts")
-    show(folder)
+        raise StoreError(f"{file.parent} is no store, cache, run or transcripts")
+    show(file.parent)
 
 
 def _show_cache(path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import rich.console
 import rich.table
 from rich.console import ConsoleOptions, RenderableType
+from rich.measure import Measurement
 from rich.segment import Segment
 from rich.text import Text
 
@@ -77,11 +78,23 @@ def _told(value: Any) -> str:
     return "-" if isinstance(value, float) and math.isnan(value) else str(value)
 
 
+class _Cell:
+    """A cell of one line, on any console of rich: no markup, and as wide as that console shows it."""
+
+    def __init__(self, text: Text) -> None:
+        self._text = text
+
+    def __rich_console__(self, console: rich.console.Console, options: ConsoleOptions) -> Iterable[Text]:
+        yield _replaced(self._text, fitting(self._text.plain, console.encoding))
+
+    def __rich_measure__(self, console: rich.console.Console, options: ConsoleOptions) -> Measurement:
+        return Measurement.get(console, options, *self.__rich_console__(console, options))
+
+
 def _cell(cell: RenderableType) -> RenderableType:
-    """A cell of one line; a string, where it has no style, so that the console measures what it will show."""
-    if isinstance(cell, Text):
-        return _replaced(cell, escaped(cell.plain)) if cell.style or cell.spans else escaped(cell.plain)
-    return escaped(cell) if isinstance(cell, str) else cell
+    if isinstance(cell, str):
+        return _Cell(Text(escaped(cell)))  # escaped first: rich drops some control characters
+    return _Cell(_replaced(cell, escaped(cell.plain))) if isinstance(cell, Text) else cell
 
 
 def _replaced(text: Text, shown: str) -> Text:

@@ -1,12 +1,15 @@
 """An unfinished write never looks finished."""
 
+import csv
 import errno
 import hashlib
 import os
 
+import pandas
 import pytest
 
-from featcache.files import link_or_copy, remove_unfinished, replace_file, replacing, sha256_of_file
+from featcache.extraction.report import Failure, read_failures, write_failures
+from featcache.files import CsvRows, link_or_copy, remove_unfinished, replace_file, replacing, sha256_of_file
 
 
 @pytest.fixture(params=[None, b"old"])
@@ -110,3 +113,24 @@ def test_sha256_of_a_file(tmp_path):
     content = bytes(range(256)) * 10_000
     (tmp_path / "file").write_bytes(content)
     assert sha256_of_file(tmp_path / "file") == hashlib.sha256(content).hexdigest()
+
+
+ODD = ["a\rb", "a\nb", "a\r\nb", "\x1b[31m", "=1+1", '"', ",", "", " a ", "\u2028", "\u202e", "怒", "'"]
+
+
+def test_rows_of_csv_are_read_back_as_they_were(tmp_path):
+    rows = [["first", "second"], *([one, other] for one in ODD for other in ODD)]
+    path = tmp_path / "table.csv"
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        CsvRows(file).add(rows)
+    with open(path, newline="", encoding="utf-8") as file:
+        assert list(csv.reader(file)) == rows
+    read = pandas.read_csv(path, dtype=str, keep_default_na=False)
+    assert read.to_numpy().tolist() == rows[1:]
+    assert path.read_bytes().count(b"\r\n") == sum("\r\n" in text for row in rows for text in row)
+
+
+def test_failures_of_odd_names_are_read_back(tmp_path):
+    failures = [Failure(store=tmp_path.name, utterance_id=odd, path=odd, reason=odd) for odd in ODD if odd]
+    write_failures(tmp_path, failures, set())
+    assert read_failures(tmp_path) == failures

@@ -1,6 +1,7 @@
 """Labels of figures → installed fonts that have their characters, or code points where none has."""
 
 import logging
+import re
 import unicodedata
 from collections.abc import Iterable
 from functools import lru_cache
@@ -13,8 +14,8 @@ from featcache.escape import code_point, escaped
 log = logging.getLogger(__name__)
 
 DEFAULT = "sans-serif"
-# It has a box for every character, and the letters of none.
-_LAST_RESORT = "Last Resort"
+# One has a box for every character; those of mathematics have other signs in the places of letters.
+_NOT_FOR_TEXT = re.compile("Last Resort|STIX|.*Math|cm[a-z]+10")
 _REGULAR = (400, "normal", "regular", "book")
 
 
@@ -69,7 +70,7 @@ def _regular() -> dict[str, str]:
     return {
         font.name: font.fname
         for font in font_manager.fontManager.ttflist
-        if font.style == "normal" and font.weight in _REGULAR and _LAST_RESORT not in font.name
+        if font.style == "normal" and font.weight in _REGULAR and not _NOT_FOR_TEXT.match(font.name)
     }
 
 

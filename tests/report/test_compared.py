@@ -97,3 +97,10 @@ def test_csv_has_all_digits_and_empty_cells_for_what_is_not_known():
         "ci95_high",
         "difference",
     }
+
+
+def test_markdown_rows_are_lines_whatever_the_names_are():
+    text = compared_markdown([row(title="a\n| forged | \x1b[31m", notes=("\u202e",))])
+    assert len(text.splitlines()) == 3
+    assert r"a\n\| forged \| \x1b[31m" in text
+    assert r"\u202e" in text

@@ -152,3 +152,11 @@ def test_a_regression_has_its_own_scores_and_no_recall(tmp_path):
     assert "Recall" not in page.text
     assert "Guessing" not in page.text
     assert "script" not in {tag for tag, _ in page.tags}
+
+
+def test_control_characters_of_users_reach_no_page(tmp_path, metrics):
+    hostile = "\x1b[31mred\u202e\nnext <b>"
+    metrics["recall"] = {hostile: next(iter(metrics["recall"].values()))}
+    page = write(tmp_path, metrics, title=hostile, notes=[hostile], warnings=[hostile]).read_text(encoding="utf-8")
+    assert not set(page) & {"\x1b", "\u202e"}
+    assert Page(page).text.count(r"\x1b[31mred\u202e\nnext <b>") >= 4

@@ -11,6 +11,7 @@ from featcache.errors import FeatcacheError
 from featcache.heads import create_head
 from featcache.normalise import fit_normaliser
 from featcache.protocols import make_folds
+from featcache.training import svm
 from featcache.training.data import POOLINGS, Features
 from featcache.training.svm import COSTS
 
@@ -119,3 +120,14 @@ def test_what_cannot_be_is_said_in_one_line(make_cache, options, message):
     make_cache(stores={"ssl": {}, "egemaps": {"kind": "egemaps"}, "functionals": {"kind": "functionals"}})
     with pytest.raises(FeatcacheError, match=message):
         featcache.fit(**{"features": ["ssl"], **options})
+
+
+@pytest.mark.parametrize("limit", [1, 10_000])
+def test_machines_that_do_not_converge_are_told_once(make_cache, quick_reports, monkeypatch, caplog, limit):
+    make_cache()
+    monkeypatch.setattr(svm, "MAX_ITERATIONS", limit)
+    monkeypatch.setattr("featcache.training.results.MAX_ITERATIONS", limit)
+    run = featcache.fit(head="svm", layers="last", protocol="loso", seeds=[1, 2])
+    told = [message for message in caplog.messages if "support vector machines" in message]
+    assert len(told) == (limit == 1)
+    assert ("before it converged" in (run.path / "report.html").read_text(encoding="utf-8")) == (limit == 1)
