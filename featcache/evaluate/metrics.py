@@ -1,7 +1,11 @@
 """Predictions → UAR, WA, macro-F1 and recall per class, over folds and seeds.
 
 All scores come from confusion counts (…, num_classes, num_classes), rows the targets and columns the predictions, so
-that one list of labels, every seed and fold, and a thousand resamples pass through the same few lines.
+that one list of labels, every seed and fold, and every speaker pass through the same few lines.
+
+The classes that a score averages over are those of all its rows: the classes among the targets, and for F1 those among
+the predictions too. A fold alone is scored on the classes that it has. Intervals change the weights of speakers or
+utterances without leaving any out, so that they are of the same classes.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,7 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from featcache.evaluate.predictions import Predictions, checked, codes_of
-from featcache.evaluate.sums import Numbers, Sums, mean, over_seeds, ratio
+from featcache.evaluate.sums import Sums, mean, over_seeds, ratio
+from featcache.evaluate.variance import Numbers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,7 +81,7 @@ def confusion_sums(predictions: Predictions) -> Sums:
         counts = sums.reshape(*sums.shape[:-1], len(classes), len(classes))
         return np.stack([100 * score(counts) for score in SCORES.values()], axis=-1)
 
-    return Sums.of(table, rows, score, tuple(SCORES))
+    return Sums.of(table, rows, score, tuple(SCORES), ((0.0, 100.0),) * len(SCORES))
 
 
 def summarise(predictions: "pd.DataFrame", classes: Sequence[str]) -> dict[str, Any]:
@@ -84,8 +89,9 @@ def summarise(predictions: "pd.DataFrame", classes: Sequence[str]) -> dict[str, 
 
     The folds of one seed are concatenated and scored once; ``mean`` and ``std`` (ddof = 1, None for one seed) are over
     seeds. ``mean_over_folds`` scores every fold alone instead. ``ci95`` is the interval of the score averaged over
-    seeds, from drawing speakers where they are known; ``bootstrap`` tells what was drawn for it. ``ci95_utterances``
-    is the narrower one over utterances, for comparison.
+    seeds, for other speakers and other seeds, see :mod:`featcache.evaluate.variance`; over utterances where speakers
+    are unknown, which ``bootstrap`` tells; None for fewer than three speakers. With one seed it holds for this one
+    trained head. ``ci95_utterances`` is the narrower one over utterances, for comparison.
 
     Args:
         predictions: The rows of ``predictions.csv``: one per seed and tested utterance.

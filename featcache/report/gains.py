@@ -12,7 +12,7 @@ from featcache.report.figures import relative_gains, save
 
 
 def draw_gains(pairs: Mapping[str, tuple[Predictions, Predictions]], metric: str, path: Path) -> pd.DataFrame:
-    """Draw relative gains with 95 % intervals from the paired bootstrap over speakers.
+    """Draw relative gains with 95 % intervals over speakers and seeds, by Fieller's method.
 
     Args:
         pairs: Title → the predictions of the run that gains, and of the run that it gains over.
@@ -20,8 +20,8 @@ def draw_gains(pairs: Mapping[str, tuple[Predictions, Predictions]], metric: str
         path: Where to write, without suffix: ``.png``, ``.svg`` and ``.csv`` are added.
 
     Returns:
-        title, first, second (the scores of both), gain, low, high (in percent; NaN where the second is not above 0),
-        unit, count.
+        title, first, second (the scores of both), gain, low, high (in percent; all NaN where the second score is not
+        above 0, low and high also where it cannot be told from 0), unit, count.
 
     Raises:
         PredictionsError: runs that did not test the same, or that have no such score.

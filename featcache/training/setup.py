@@ -13,6 +13,7 @@ from featcache._version import __version__
 from featcache.cache.reader import FeatureCache, FeatureStore
 from featcache.corpora import CORPORA, Corpus
 from featcache.errors import ManifestError, ModelError, StoreError, listed, unknown_name
+from featcache.evaluate.intervals import ONE_SEED
 from featcache.heads import MEAN_AND_MAX, create_head
 from featcache.manifest import Manifest
 from featcache.normalise import SPEAKER, check_scope
@@ -366,6 +367,8 @@ def _notes(request: Request, features: Sequence[Features], manifest: Manifest, m
             notes.append(NORM_BY_NOTE.format(request.norm_by))
     if request.head == SVM:
         notes.append(SVM_NOTE)
+    elif len(request.seeds) == 1:
+        notes.append(f"{ONE_SEED}.")
     for item in features:
         if item.store.metadata.get("weights") == "random":
             notes.append(UNTRAINED_NOTE.format(item.store.name))
