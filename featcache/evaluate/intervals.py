@@ -65,7 +65,8 @@ def caution(unit: str, count: int, num_speakers: int) -> str | None:
 
 def described(metrics: Mapping[str, Any]) -> str:
     """Return what the intervals of a ``metrics.json`` cover, without the last full stop."""
-    over = f"{metrics['bootstrap']['count']} {metrics['bootstrap']['unit']}"
+    unit, count = metrics["bootstrap"]["unit"], metrics["bootstrap"]["count"]
+    over = f"{count} {unit}" if count >= FEWEST else f"{unit} (none: at least {FEWEST} are needed)"
     if metrics["num_seeds"] == 1:
         return f"95 % CI: over {over}. {ONE_SEED}"
     return f"95 % CI: over {over} and {metrics['num_seeds']} seeds, by variance components"

@@ -100,9 +100,9 @@ def _chosen(names: Sequence[str]) -> list[Run]:
     left_out = [f"not a finished run: {listed(others)}"] if others else []
     left_out += [f"given twice: {listed(dict.fromkeys(twice))}"] if twice else []
     if len(found) < 2:
-        number = "one run" if found else "no run"
+        few = "one run cannot be compared" if found else "there is no finished run to compare"
         reasons = f" ({'; '.join(left_out)})" if left_out else ""
-        raise PredictionsError(f"{number} cannot be compared; give two or more different ones{reasons}")
+        raise PredictionsError(f"{few}; give two or more different ones{reasons}")
     if left_out:
         log.warning("left out: %s", "; ".join(left_out))
     return list(found.values())

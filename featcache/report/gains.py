@@ -1,5 +1,6 @@
 """Pairs of runs → what one gains over the other, relative to the other's score: picture (PNG, SVG) and table (CSV)."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,6 +10,10 @@ from featcache.evaluate.compare import compare, score_name
 from featcache.evaluate.predictions import Predictions
 from featcache.files import replace_file
 from featcache.report.figures import relative_gains, save
+
+log = logging.getLogger(__name__)
+
+NO_BOUNDS = "%s: the %s gained over cannot be told from 0, so this gain has no finite interval"
 
 
 def draw_gains(pairs: Mapping[str, tuple[Predictions, Predictions]], metric: str, path: Path) -> pd.DataFrame:
@@ -30,6 +35,8 @@ def draw_gains(pairs: Mapping[str, tuple[Predictions, Predictions]], metric: str
     for title, (first, second) in pairs.items():
         [found] = compare({f"{title}, gaining": first, title: second}, score=metric)
         low, high = found.gain_ci95 or (None, None)
+        if found.gain is not None and low is None:
+            log.warning(NO_BOUNDS, title, score_name(metric))
         rows.append([title, found.first_mean, found.second_mean, found.gain, low, high, found.unit, found.count])
     columns = ["title", "first", "second", "gain", "low", "high", "unit", "count"]
     table = pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(columns[1:6], float))
