@@ -14,6 +14,7 @@ featcache itself uses.
 """
 
 import argparse
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -149,9 +150,10 @@ class Ccc:
     @staticmethod
     def sums(pairs):
         """(…, utterances, 2) → (…, 7) moments."""
-        x, y = np.moveaxis(pairs.astype(float), -1, 0)
-        moments = np.ones_like(x), x, y, x * x, y * y, x * y, (x - y) ** 2
-        return np.stack([moment.sum(axis=-1) for moment in moments], axis=-1)
+        xx, xy, _, yy = np.moveaxis(np.einsum("...ui,...uj->...ij", pairs, pairs).reshape(*pairs.shape[:-2], 4), -1, 0)
+        x, y = np.moveaxis(pairs.sum(axis=-2), -1, 0)
+        number = np.full(x.shape, float(pairs.shape[-2]))
+        return np.stack([number, x, y, xx, yy, xy, xx - 2 * xy + yy], axis=-1)
 
     @staticmethod
     def utterances(pairs):
@@ -199,6 +201,7 @@ def rows(number, *, speakers=SPEAKERS, seeds=SEEDS):
         for num_speakers in speakers:
             for std in kind.stds if seeds > 1 else (4.0,):
                 found = simulated(kind(mean, std), num_speakers, seeds, number=number)
+                print(kind.name, mean, num_speakers, seeds, std, *found, file=sys.stderr, flush=True)
                 yield [kind.name, f"{mean:g}", num_speakers, seeds, f"{std * kind.unit:g}", *found]
 
 
@@ -264,7 +267,7 @@ has the same speakers, so that the test keeps its size: it speaks of these speak
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--simulations", type=int, default=4000)
+    parser.add_argument("--simulations", type=int, default=2000)
     parser.add_argument("--quick", action="store_true", help="Only 200 simulations a row.")
     parser.add_argument("--out", type=Path, help="Where to write the page; by default it is printed.")
     given = parser.parse_args()

@@ -225,3 +225,22 @@ def test_a_class_of_one_speaker_alone_stays_in_the_interval():
     low, high = found["ci95"]
     assert low < found["mean"] < high
     assert found["mean"] == pytest.approx(100 / 3)
+
+
+def test_the_classes_of_f1_are_those_of_all_seeds():
+    # the first seed predicts a class that is never true; the second does not, and its mean is of three classes too
+    right = [("1", "a", "anger"), ("2", "b", "anger"), ("3", "c", "joy"), ("4", "d", "joy")]
+    first = table(*[(0, *row, "fear" if row[0] == "1" else row[2]) for row in right], seed=0)
+    second = table(*[(0, *row, row[2]) for row in right], seed=1)
+    both = pd.concat([first, second])
+    found = summarise(both, ["anger", "fear", "joy"])["macro_f1"]
+    expected = [
+        100
+        * sklearn_metrics.f1_score(
+            rows["target"], rows["prediction"], labels=["anger", "fear", "joy"], average="macro", zero_division=0
+        )
+        for rows in (first, second)
+    ]
+    assert found["per_seed"] == pytest.approx(expected)
+    assert summarise(both, ["anger", "fear", "joy", "unused"])["macro_f1"]["per_seed"] == pytest.approx(expected)
+    assert found["mean_over_folds"] == pytest.approx(found["mean"])
