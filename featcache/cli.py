@@ -618,7 +618,7 @@ def score(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Where to write all numbers, as metrics.json.")] = None,
 ) -> None:
-    """Score anybody's predictions: means over seeds, and intervals from drawing speakers."""
+    """Score anybody's predictions: means over seeds, and intervals over speakers and seeds."""
     from featcache.report.terminal import print_score
 
     columns = {
@@ -641,10 +641,10 @@ def score(
 @app.command(epilog="Example: featcache compare wav2vec2-run egemaps-run")
 def compare(
     runs: Annotated[list[str], typer.Argument(help="Two or more run folders or names that tested the same.")],
-    out: Annotated[Path | None, typer.Option(help="Where to write the table, as CSV.")] = None,
+    out: Annotated[Path | None, typer.Option(help="CSV file to write the table to.")] = None,
 ) -> None:
     """Tell runs apart, pair by pair: difference, interval, tests over speakers and utterances, size of the effect."""
-    from featcache.report.terminal import print_comparison
+    from featcache.report.comparison import print_comparison
 
     print_comparison(runs, out=out)
 

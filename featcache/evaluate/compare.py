@@ -1,7 +1,9 @@
 """Runs that tested the same utterances → paired differences, their intervals, tests and size.
 
-Seeds enter averaged: the score of a run is the mean over its seeds, and in the tests an utterance counts with the mean
-of its sums over the seeds (of its confusion counts, or moments), so that runs may have different numbers of seeds.
+The score of a run is the mean over its seeds. Speakers are the same in both runs and so paired, seeds are not: each run
+has its own, and their numbers may differ. Intervals, gains and p values are all of :mod:`featcache.evaluate.variance`,
+so that p < 0.05 where the interval of the difference leaves out 0. The exception are fewer than six units that differ,
+see :func:`~featcache.evaluate.paired.least_p`.
 """
 
 import itertools
@@ -10,14 +12,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from featcache.errors import PredictionsError, listed, unknown_name
-from featcache.evaluate.intervals import bootstrap
-from featcache.evaluate.permutation import SAME, holm, swap_test
+from featcache.evaluate.holm import holm
+from featcache.evaluate.paired import Tested, least_p
 from featcache.evaluate.predictions import Predictions
 from featcache.evaluate.score import sums_of
-from featcache.evaluate.sums import Numbers, Sums, ratio
+from featcache.evaluate.variance import SAME, Numbers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,14 +35,17 @@ class Comparison:
         score: ``uar`` or ``wa`` (percent), ``ccc`` ([-1, 1]), or the ``ccc_<dim>`` of one of several dimensions.
         first_mean, second_mean: The score of each, mean over seeds.
         difference: first − second.
-        ci95: The 95 % interval of the difference, from the paired bootstrap over ``unit``; None without meaning.
+        ci95: The 95 % interval of the difference over ``unit`` and seeds; None for fewer than three.
         gain: The difference in percent of the second run's score; None where that is not above 0.
-        gain_ci95: Its 95 % interval, from the same draws.
-        unit, count: What was drawn, and how many of them there are.
-        p_speakers: Two-sided p of swapping the runs in whole speakers; None where the speakers cannot be told apart.
-        p_utterances: The same for single utterances: it speaks of these speakers only.
-        least_p_speakers: The lowest p that so many speakers can reach; None as for ``p_speakers``.
+        gain_ci95: Its 95 % interval; None also where the second run's score cannot be told from 0 (no finite bounds).
+        unit, count: Over what the interval is, and how many of them there are: utterances where speakers are unknown
+            or fewer than three.
+        p_speakers: Two-sided p of the difference over speakers and seeds; None where ``unit`` is utterances.
+        p_utterances: The same over utterances and seeds: it speaks of these speakers only.
+        least_p_speakers: The lowest p that the speakers who differ can show, see :func:`least_p`; None as for
+            ``p_speakers``.
         p_speakers_holm, p_utterances_holm: The same p, corrected by Holm for the pairs that were compared.
+        least_p_speakers_holm: The lowest corrected p: ``least_p_speakers`` times the number of pairs, at most 1.
         effect_size: Cohen's d_z: mean over standard deviation of the speakers' own differences; None where undefined.
         speakers_better: In how many speakers the first run scores higher.
         speakers_worse: In how many speakers it scores lower.
@@ -66,6 +70,7 @@ class Comparison:
     least_p_speakers: float | None
     p_speakers_holm: float | None
     p_utterances_holm: float
+    least_p_speakers_holm: float | None
     effect_size: float | None
     speakers_better: int
     speakers_worse: int
@@ -77,10 +82,9 @@ class Comparison:
 def compare(runs: Mapping[str, Predictions], *, score: str | None = None) -> list[Comparison]:
     """Compare every pair of runs: UAR and WA of classifications, CCC of regressions and of each of their dimensions.
 
-    The p values come from permutation tests (scipy.stats.permutation_test): under the hypothesis that both runs are
-    equally good, swapping their predictions in any speaker (or utterance) gives a difference that is as likely. With
-    several pairs they are corrected by Holm, which bounds the chance of any false claim; a false discovery rate would
-    only bound the share of false ones among the claims.
+    With several pairs p values are corrected by Holm, which bounds the chance of any false claim; a false discovery
+    rate would only bound the share of false ones among the claims. With one seed a result holds for that one trained
+    head.
 
     Args:
         runs: Name → predictions, at least two.
@@ -95,7 +99,7 @@ def compare(runs: Mapping[str, Predictions], *, score: str | None = None) -> lis
     if len(runs) < 2:
         raise PredictionsError("one run cannot be compared; give two or more")
     runs = _with_common_classes(runs)
-    sums = {name: sums_of(predictions) for name, predictions in runs.items()}
+    tested = {name: Tested.of(sums_of(predictions)) for name, predictions in runs.items()}
     dimensions = next(iter(runs.values())).dimensions
     of_dimensions = [f"ccc_{name}" for name in dimensions] if len(dimensions) > 1 else []
     scores = ("ccc", *of_dimensions) if dimensions else ("uar", "wa")
@@ -103,8 +107,8 @@ def compare(runs: Mapping[str, Predictions], *, score: str | None = None) -> lis
         if score not in scores:
             raise PredictionsError(unknown_name("score of these runs", score, scores))
         scores = (score,)
-    pairs = list(itertools.combinations(sums, 2))
-    rows = [[_paired(one, pair, *(sums[name] for name in pair)) for pair in pairs] for one in scores]
+    pairs = list(itertools.combinations(tested, 2))
+    rows = [[_paired(one, pair, *(tested[name] for name in pair)) for pair in pairs] for one in scores]
     return [Comparison(**row) for of_score in map(_corrected, rows) for row in of_score]
 
 
@@ -113,22 +117,36 @@ def sentence(comparison: Comparison) -> str:
     found = comparison
     unit, digits = ("", 3) if found.score.startswith("ccc") else (" points", 1)
     name = score_name(found.score)
-    tested = found.p_speakers_holm is not None
-    p = found.p_speakers_holm if found.p_speakers_holm is not None else found.p_utterances_holm
-    over = f"over {found.count} speakers" if tested else "over utterances only"
     if found.difference == 0:
         return f"{found.first} and {found.second} have the same {name}."
     better, worse = (found.first, found.second) if found.difference > 0 else (found.second, found.first)
     size = f"{better} scores {abs(found.difference):.{digits}f}{unit} higher in {name} than {worse}"
-    if found.least_p_speakers is not None and found.least_p_speakers >= SIGNIFICANT:
-        return (
-            f"{size}, but {found.count} speakers are too few to show it for others: no difference between these runs "
-            f"could reach p < {SIGNIFICANT} over speakers (the lowest possible is {found.least_p_speakers:.3g})."
-        )
+    return f"{size}{_judged(found)}.{_of_one_seed(found)}"
+
+
+def _judged(found: Comparison) -> str:
+    """What can be said of the difference, as the rest of a sentence."""
+    if found.p_speakers_holm is not None:
+        least = min(1.0, least_p(found.count) * found.num_pairs)
+        if least >= SIGNIFICANT:
+            pairs = f" in {found.num_pairs} pairs" if found.num_pairs > 1 else ""
+            return (
+                f", but {found.count} speakers are too few to show it for others: no difference{pairs} could reach "
+                f"p < {SIGNIFICANT} over speakers (the lowest possible is {least:.3g})"
+            )
+        p, over, others = found.p_speakers_holm, f"over {found.count} speakers", ""
+    else:
+        p, over, others = found.p_utterances_holm, "over utterances only", "; of other speakers it says nothing"
+    over += "" if 1 in found.num_seeds else " and the seeds"
     if p >= SIGNIFICANT:
-        return f"{size}; this may be chance (p = {p:.2g} {over}), which does not show that they are equally good."
-    others = "" if tested else "; of other speakers it says nothing"
-    return f"{size}; chance alone would seldom give such a difference (p = {p:.2g} {over}){others}."
+        return f"; this may be chance (p = {p:.2g} {over}), which does not show that they are equally good"
+    return f"; chance alone would seldom give such a difference (p = {p:.2g} {over}){others}"
+
+
+def _of_one_seed(found: Comparison) -> str:
+    names = [name for name, number in zip((found.first, found.second), found.num_seeds, strict=True) if number == 1]
+    heads = "this one trained head" if len(names) == 1 else "these trained heads"
+    return f" With one seed of {' and '.join(names)}, this holds for {heads} only." if names else ""
 
 
 def score_name(score: str) -> str:
@@ -173,44 +191,21 @@ def _tested(predictions: Predictions) -> "pd.DataFrame":
     return predictions.table[columns].drop_duplicates("utterance_id").set_index("utterance_id").sort_index()
 
 
-def _paired(score: str, names: tuple[str, str], first: Sums, second: Sums) -> dict[str, Any]:
+def _paired(score: str, names: tuple[str, str], first: Tested, second: Tested) -> dict[str, Any]:
     """The fields of a comparison but for Holm's."""
-    from scipy import sparse
-
-    position = first.names.index(score)
-    utterances = [sums.of_utterances() for sums in (first, second)]
-    width = utterances[0].shape[1]
-
-    def difference_and_gain(both: Numbers) -> Numbers:
-        one, other = (
-            sums.over_seeds(part)[..., position]
-            for sums, part in ((first, both[..., :width]), (second, both[..., width:]))
-        )
-        return np.stack([one - other, 100 * ratio(one - other, other)], axis=-1)
-
-    intervals = bootstrap(sparse.hstack(utterances, format="csr"), difference_and_gain, speaker_ids=first.speaker_ids)
-    means = [float(sums.score(sums.of_seeds()).mean(axis=0)[position]) for sums in (first, second)]
+    position = first.sums.names.index(score)
+    means = [float(run.sums.score(run.sums.of_seeds()).mean(axis=0)[position]) for run in (first, second)]
     if np.isnan(means).any():
         raise PredictionsError(
             f"{names[0]} or {names[1]} has no {score_name(score)}: its values do not vary in some seed"
         )
-
-    # (num_utterances, num_sums), averaged over the seeds
-    averaged = [
-        table.toarray().reshape(table.shape[0], len(sums.seeds), -1).mean(axis=1)
-        for table, sums in zip(utterances, (first, second), strict=True)
-    ]
-
-    def one_score(sums: Numbers) -> Numbers:
-        return first.score(sums)[..., position]
-
-    by_speaker = intervals.unit == "speakers"
-    speakers = np.unique(first.speaker_ids, return_inverse=True)[1]
-    of_speakers = [_summed(values, speakers) for values in averaged]
-    own = one_score(of_speakers[0]) - one_score(of_speakers[1])
-    own = own[~np.isnan(own)]
-    p_speakers, least = swap_test(of_speakers[0], of_speakers[1], one_score) if by_speaker else (None, None)
-    bounds = [None if np.isnan(low) else (float(low), float(high)) for low, high in intervals.bounds]
+    over_utterances = first.utterances.difference(second.utterances, position)
+    own, over = np.zeros(0), over_utterances
+    by_speaker = first.speakers is not None and second.speakers is not None
+    if first.speakers is not None and second.speakers is not None:
+        over = first.speakers.difference(second.speakers, position)
+        own = first.speakers.own_differences(second.speakers, position)
+    num_utterances = len(first.sums.utterance_ids)
     return {
         "first": names[0],
         "second": names[1],
@@ -218,26 +213,20 @@ def _paired(score: str, names: tuple[str, str], first: Sums, second: Sums) -> di
         "first_mean": means[0],
         "second_mean": means[1],
         "difference": means[0] - means[1],
-        "ci95": bounds[0],
+        "ci95": over.bounds,
         "gain": 100 * (means[0] - means[1]) / means[1] if means[1] > 0 else None,
-        "gain_ci95": bounds[1] if means[1] > 0 else None,
-        "unit": intervals.unit,
-        "count": intervals.count,
-        "p_speakers": p_speakers,
-        "p_utterances": swap_test(averaged[0], averaged[1], one_score)[0],
-        "least_p_speakers": least,
-        "effect_size": _effect_size(own) if by_speaker else None,
-        "speakers_better": int((own > SAME).sum()) if by_speaker else 0,
-        "speakers_worse": int((own < -SAME).sum()) if by_speaker else 0,
-        "num_utterances": len(first.utterance_ids),
-        "num_seeds": (len(first.seeds), len(second.seeds)),
+        "gain_ci95": over.gain_bounds if means[1] > 0 else None,
+        "unit": "speakers" if by_speaker else "utterances",
+        "count": over.count,
+        "p_speakers": over.p if by_speaker else None,
+        "p_utterances": over_utterances.p,
+        "least_p_speakers": over.least_p if by_speaker else None,
+        "effect_size": _effect_size(own),
+        "speakers_better": int((own > SAME).sum()),
+        "speakers_worse": int((own < -SAME).sum()),
+        "num_utterances": num_utterances,
+        "num_seeds": (len(first.sums.seeds), len(second.sums.seeds)),
     }
-
-
-def _summed(values: Numbers, groups: NDArray[np.intp]) -> Numbers:
-    sums = np.zeros((groups.max() + 1, values.shape[1]))
-    np.add.at(sums, groups, values)
-    return sums
 
 
 def _effect_size(differences: Numbers) -> float | None:
@@ -249,7 +238,9 @@ def _corrected(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows of one score with Holm's corrections added."""
     of_speakers = [row["p_speakers"] for row in rows]
     known = None not in of_speakers
+    least = [row["least_p_speakers"] for row in rows]
     corrected = {
+        "least_p_speakers_holm": [None if p is None else min(1.0, p * len(rows)) for p in least],
         "p_speakers_holm": holm(of_speakers) if known else [None] * len(rows),
         "p_utterances_holm": holm([row["p_utterances"] for row in rows]),
     }

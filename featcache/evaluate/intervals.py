@@ -1,135 +1,72 @@
-"""Speakers → resamples → 95 % confidence intervals.
+"""Speakers → over what 95 % intervals are, and what their reader must know.
 
-Utterances of one speaker are right or wrong together, so whole speakers are drawn: an interval over single utterances
-is too narrow for any other speaker. Every score here is a function of sums over utterances (confusion counts, or
-moments), so that a resample is one row of a matrix product.
+Utterances of one speaker are right or wrong together, so the units of an interval are whole speakers: one over single
+utterances is too narrow for any other speaker. How intervals are computed stands in
+:mod:`featcache.evaluate.variance`, how often they hold the true value in ``docs/coverage.md``.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-Numbers = NDArray[np.float64]
+Unit = Literal["speakers", "utterances"]
 
-ENOUGH_SPEAKERS = 20
+FEWEST = 3  # units of an interval
+ENOUGH_SPEAKERS = 10
 
-# Share (%) of 95 % intervals that held the true UAR, by number of speakers: drawing speakers, drawing utterances.
-# Of the two spreads between speakers that are simulated, the one with the lower share.
-# Source: python -m tests.evaluate.coverage
-COVERAGE = {2: (49.6, 52.0), 4: (84.7, 51.4), 10: (93.1, 53.5), 20: (94.2, 53.0), 40: (94.5, 53.5)}
+# Share (%) of 95 % intervals with five seeds that held the true value, by number of speakers: the lowest and the
+# highest of all simulated scores and spreads of seeds.
+# Source: python -m tests.evaluate.coverage, docs/coverage.md
+COVERAGE = {4: (93.0, 96.0), 10: (93.0, 96.0), 24: (93.0, 96.0), 100: (93.0, 96.0)}
 
-_NUMBERS_AT_ONCE = 4_000_000  # 32 MB
-
-
-@dataclass(frozen=True, kw_only=True)
-class Intervals:
-    """95 % intervals of one or several scores, and what was drawn to get them.
-
-    Attributes:
-        bounds: (num_scores, 2) float64, the lower and upper bound of each score, in the unit of the score; NaN for a
-            score that no resample has.
-        unit: What was drawn with replacement.
-        count: How many of them there are.
-    """
-
-    bounds: Numbers
-    unit: Literal["speakers", "utterances"]
-    count: int
+ONE_SEED = "With one seed, intervals and tests hold for this one trained head, not for training it again"
 
 
-def bootstrap(
-    sums: Any,
-    score: Callable[[Numbers], Numbers],
-    *,
-    speaker_ids: Sequence[str] | None = None,
-    num_resamples: int = 2000,
-    random_state: int = 0,
-) -> Intervals:
-    """Expanded percentile intervals from drawing whole speakers, or single utterances, with replacement.
-
-    Utterances are drawn when no speakers are given, or when they cannot be drawn: fewer than two, or some unknown.
-
-    The percentiles are not 2.5 and 97.5 but Φ(∓ sqrt(n / (n − 1)) · t), with t the 97.5 % quantile of Student's t with
-    n − 1 degrees of freedom and n the number of units drawn. Plain percentiles are too narrow for few units, by
-    sqrt((n − 1) / n) and by normal instead of t quantiles: with 20 speakers they held the true value in 91 to 93 % of
-    simulations, expanded ones in 93 to 95 %. BCa did as the plain ones. Drawing utterances within the drawn speakers
-    as well counts their scatter twice and held it in up to 99.7 %. See ``python -m tests.evaluate.coverage``.
+def units_of(speaker_ids: Sequence[str]) -> tuple[NDArray[np.intp], int, Unit]:
+    """Return over what a table's intervals are.
 
     Args:
-        sums: (num_utterances, num_sums) array or scipy.sparse array, what each utterance adds to the sums.
-        score: Takes the sums of resamples, (num_resamples, num_sums) float64, and gives (num_resamples, num_scores);
-            a resample whose score is NaN is left out.
         speaker_ids: (num_utterances,) who speaks, "" for unknown.
-        num_resamples: How many resamples are scored.
-        random_state: Seed of the draws; numpy's global state is neither used nor changed.
 
-    Source: Hesterberg 2015, What Teachers Should Know About the Bootstrap, section 5.3 (expanded percentile interval);
-        drawing clusters only: Davison & Hinkley 1997, Bootstrap Methods and their Application, section 3.8.
+    Returns: (num_utterances,) the position of each utterance's unit, how many there are, and what they are: speakers,
+        or the utterances themselves where some speaker is unknown.
     """
-    units, unit = _units(sums, speaker_ids)
-    count = units.shape[0]
-    generator = np.random.default_rng(random_state)
-    at_once = max(1, min(num_resamples, _NUMBERS_AT_ONCE // max(units.shape)))
-    scores = [
-        score(_times_drawn(generator, count, min(at_once, num_resamples - done)) @ units)
-        for done in range(0, num_resamples, at_once)
-    ]
-    return Intervals(bounds=_percentiles(np.concatenate(scores), expanded_tail(count)), unit=unit, count=count)
-
-
-def expanded_tail(count: int) -> float:
-    """The share of resamples to leave out on each side, for so many units; below 0.025."""
-    from scipy import stats
-
-    if count < 2:
-        return 0.025  # one unit: all resamples are the same
-    return float(stats.norm.cdf(np.sqrt(count / (count - 1)) * stats.t.ppf(0.025, count - 1)))
+    speakers, codes = np.unique(np.asarray(speaker_ids, dtype=str), return_inverse=True)
+    if "" in speakers:
+        return np.arange(len(codes)), len(codes), "utterances"
+    return codes, len(speakers), "speakers"
 
 
 def caution(unit: str, count: int, num_speakers: int) -> str | None:
-    """What a reader of intervals must be told, None if nothing.
+    """Return what a reader of intervals must know, None if nothing.
 
     Args:
-        unit: What was drawn, ``speakers`` or ``utterances``.
+        unit: Over what they are, ``speakers`` or ``utterances``.
         count: How many of them there are.
         num_speakers: How many speakers are known.
     """
+    over_utterances = "intervals over utterances say nothing about other speakers"
+    if num_speakers in range(1, FEWEST):
+        found = "ONLY ONE SPEAKER" if num_speakers == 1 else "ONLY TWO SPEAKERS"
+        return f"{found}: an interval over speakers needs at least {FEWEST}; {over_utterances}"
     if unit == "utterances":
-        known = "there is one speaker" if num_speakers == 1 else "the speakers are not all known"
-        return f"{known}, so the intervals are over utterances: they say nothing about other speakers"
+        return f"the speakers are not all known, so the intervals are over utterances; {over_utterances}"
     if count >= ENOUGH_SPEAKERS:
         return None
-    of_speakers = np.interp(1 / count, [1 / n for n in reversed(COVERAGE)], [c for c, _ in reversed(COVERAGE.values())])
-    told = f"in simulations, 95 % intervals over {count} speakers held the true value in {of_speakers:.0f} % of cases"
-    if count == 2:
-        return f"ONLY TWO SPEAKERS: {told}; they describe these two speakers and nobody else"
-    return f"few speakers: {told}"
+    nearest = min(COVERAGE, key=lambda number: abs(number - count))
+    low, high = COVERAGE[nearest]
+    return (
+        f"few speakers: in simulations, 95 % intervals over {nearest} speakers held the true value in {low:.0f} to "
+        f"{high:.0f} % of cases; {count} speakers cannot show whether others are like the simulated ones"
+    )
 
 
-def _units(sums: Any, speaker_ids: Sequence[str] | None) -> tuple[Any, Literal["speakers", "utterances"]]:
-    """(num_units, num_sums), the sums of each speaker, or of each utterance."""
-    from scipy import sparse
-
-    if speaker_ids is None:
-        return sums, "utterances"
-    speakers, codes = np.unique(np.asarray(speaker_ids, dtype=str), return_inverse=True)
-    if len(speakers) < 2 or "" in speakers:
-        return sums, "utterances"
-    members = sparse.csr_array((np.ones(len(codes)), (codes, np.arange(len(codes)))))
-    return members @ sums, "speakers"
-
-
-def _times_drawn(generator: np.random.Generator, count: int, num_resamples: int) -> Numbers:
-    """(num_resamples, count) how often each unit is drawn; every row sums to ``count``."""
-    drawn = generator.integers(count, size=(num_resamples, count)) + count * np.arange(num_resamples)[:, np.newaxis]
-    times = np.bincount(drawn.ravel(), minlength=count * num_resamples)
-    return times.reshape(num_resamples, count).astype(np.float64)
-
-
-def _percentiles(scores: Numbers, tail: float) -> Numbers:
-    """scores: (num_resamples, num_scores), may be NaN; returns (num_scores, 2)."""
-    defined = [values[~np.isnan(values)] for values in scores.T]
-    return np.array([np.quantile(values, [tail, 1 - tail]) if len(values) else [np.nan] * 2 for values in defined])
+def described(metrics: Mapping[str, Any]) -> str:
+    """Return what the intervals of a ``metrics.json`` cover, without the last full stop."""
+    unit, count = metrics["bootstrap"]["unit"], metrics["bootstrap"]["count"]
+    over = f"{count} {unit}" if count >= FEWEST else f"{unit} (none: at least {FEWEST} are needed)"
+    if metrics["num_seeds"] == 1:
+        return f"95 % CI: over {over}. {ONE_SEED}"
+    return f"95 % CI: over {over} and {metrics['num_seeds']} seeds, by variance components"

@@ -1,7 +1,12 @@
 """Predictions → UAR, WA, macro-F1 and recall per class, over folds and seeds.
 
 All scores come from confusion counts (…, num_classes, num_classes), rows the targets and columns the predictions, so
-that one list of labels, every seed and fold, and a thousand resamples pass through the same few lines.
+that one list of labels, every seed and fold, and every speaker pass through the same few lines.
+
+The classes that a score averages over are fixed once, from all seeds and folds: the classes among the targets, and for
+F1 those among the predictions too. One that is predicted in some seed and never true has an F1 of 0 in every seed and
+fold. A fold without utterances of a class is scored on the others. Intervals change the weights of speakers or of
+utterances without leaving any out, so that they are of the same classes.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,7 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from featcache.evaluate.predictions import Predictions, checked, codes_of
-from featcache.evaluate.sums import Numbers, Sums, mean, over_seeds, ratio
+from featcache.evaluate.sums import Sums, mean, over_seeds, ratio
+from featcache.evaluate.variance import Numbers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,11 +78,13 @@ def confusion_sums(predictions: Predictions) -> Sums:
     shape = (len(table), len(classes) ** 2)
     rows = sparse.csr_array((np.ones(len(table)), (np.arange(len(table)), cells)), shape=shape)
 
+    never = never_true(rows.sum(axis=0).reshape(len(classes), -1))
+
     def score(sums: Numbers) -> Numbers:
         counts = sums.reshape(*sums.shape[:-1], len(classes), len(classes))
-        return np.stack([100 * score(counts) for score in SCORES.values()], axis=-1)
+        return 100 * np.stack([_uar(counts), _wa(counts), _macro_f1(counts, never)], axis=-1)
 
-    return Sums.of(table, rows, score, tuple(SCORES))
+    return Sums.of(table, rows, score, tuple(SCORES), ((0.0, 100.0),) * len(SCORES))
 
 
 def summarise(predictions: "pd.DataFrame", classes: Sequence[str]) -> dict[str, Any]:
@@ -84,8 +92,9 @@ def summarise(predictions: "pd.DataFrame", classes: Sequence[str]) -> dict[str, 
 
     The folds of one seed are concatenated and scored once; ``mean`` and ``std`` (ddof = 1, None for one seed) are over
     seeds. ``mean_over_folds`` scores every fold alone instead. ``ci95`` is the interval of the score averaged over
-    seeds, from drawing speakers where they are known; ``bootstrap`` tells what was drawn for it. ``ci95_utterances``
-    is the narrower one over utterances, for comparison.
+    seeds, for other speakers and other seeds, see :mod:`featcache.evaluate.variance`; over utterances where speakers
+    are unknown, which ``bootstrap`` tells; None for fewer than three speakers. With one seed it holds for this one
+    trained head. ``ci95_utterances`` is the narrower one over utterances, for comparison.
 
     Args:
         predictions: The rows of ``predictions.csv``: one per seed and tested utterance.
@@ -129,9 +138,17 @@ def _wa(counts: NDArray[Any]) -> Numbers:
     return ratio(np.trace(counts, axis1=-2, axis2=-1), counts.sum(axis=(-2, -1)))
 
 
-def _macro_f1(counts: NDArray[Any]) -> Numbers:
+def never_true(counts: NDArray[Any]) -> NDArray[np.bool_]:
+    """(num_classes,) which are predicted and never true, from (num_classes, num_classes) counts of a whole table."""
+    never: NDArray[np.bool_] = (counts.sum(axis=1) == 0) & (counts.sum(axis=0) > 0)
+    return never
+
+
+def _macro_f1(counts: NDArray[Any], never: NDArray[np.bool_] | None = None) -> Numbers:
+    """never: (num_classes,) which count as 0 even where they are not predicted."""
     correct = np.diagonal(counts, axis1=-2, axis2=-1)
-    return mean(ratio(2 * correct, counts.sum(axis=-1) + counts.sum(axis=-2)))
+    f1 = ratio(2 * correct, counts.sum(axis=-1) + counts.sum(axis=-2))
+    return mean(f1 if never is None else np.where(never, 0.0, f1))
 
 
 SCORES: dict[str, Callable[[NDArray[Any]], Numbers]] = {"uar": _uar, "wa": _wa, "macro_f1": _macro_f1}

@@ -1,5 +1,6 @@
 """Table of predictions → the same table, checked, with the columns that every score expects."""
 
+import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from featcache.errors import ManifestError, PredictionsError, listed
+from featcache.labels import lookalikes
 from featcache.tables import open_table
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from featcache.training.run_folder import Run
+
+log = logging.getLogger(__name__)
 
 KEYS = ("seed", "fold", "utterance_id", "speaker_id")
 COLUMNS = (*KEYS, "target", "prediction")
@@ -26,7 +30,6 @@ OPTIONS = {
     "target": "--target",
     "prediction": "--prediction",
 }
-_MISSING = {"", "nan"}
 _MOST_CLASSES = 100  # more are no classes but numbers or names, unless somebody lists them
 
 
@@ -92,9 +95,31 @@ def read_predictions(
             fold=_whole_numbers(table["fold"]) if "fold" in table else 1,
             speaker_id=table.get("speaker_id", ""),
         )
-        return checked(table, classes=classes or (), dimensions=dimensions if regression else None)
+        found = checked(table, classes=classes or (), dimensions=dimensions if regression else None)
     except PredictionsError as error:
         raise PredictionsError(f"{path}: {error}") from error
+    for told in doubts(found):
+        log.warning("%s: %s", path, told)
+    return found
+
+
+def doubts(predictions: Predictions) -> list[str]:
+    """Return what looks like a mistake in labels or names of speakers, though it can be scored."""
+    table, told = predictions.table, []
+    speakers = lookalikes(sorted(set(table["speaker_id"])))
+    told += [f"speakers {listed(group)} look alike but count as different ones" for group in speakers]
+    if predictions.dimensions:
+        return told
+    targets, predicted = set(table["target"]), table["prediction"]
+    alike = lookalikes(sorted({*predictions.classes, *targets, *predicted}))
+    told += [f"labels {listed(group)} look alike but count as different classes" for group in alike]
+    for label in predictions.classes:
+        if label in targets:
+            continue
+        rows = int((predicted == label).sum())
+        counts = f"it is predicted ({rows} ×) and counts as 0 in macro-F1" if rows else "nor is it predicted"
+        told.append(f"class {label!r} is never the target, so it has no recall; {counts}")
+    return told
 
 
 def _read_table(path: Path, expected: Sequence[str]) -> "pd.DataFrame":
@@ -141,7 +166,8 @@ def checked(
 
     Raises:
         PredictionsError: no rows, missing columns or values, unknown labels, an utterance twice in one seed and fold
-            or with two targets, seeds that test different utterances.
+            or with two targets, seeds that test different utterances; targets and predictions that share no class,
+            where classes are not given.
     """
     _require(table, COLUMNS if dimensions is None else (*KEYS, *columns_of(dimensions)), table.columns)
     if table.empty:
@@ -151,16 +177,19 @@ def checked(
         speaker_id=table["speaker_id"].astype(object).where(table["speaker_id"].notna(), "").astype(str),
     )
     if dimensions is not None:
-        table = table.assign(**{column: _numbers(table[column]) for column in columns_of(dimensions)})
+        numbers = {column: _numbers(table[column], table["utterance_id"]) for column in columns_of(dimensions)}
+        table = table.assign(**numbers)
         _check_rows(table, columns_of(dimensions)[::2])
         return Predictions(table=table, dimensions=tuple(dimensions))
-    table = table.assign(**{column: _texts(table[column]) for column in ("target", "prediction")})
+    table = table.assign(**{column: _texts(table[column], table["utterance_id"]) for column in COLUMNS[-2:]})
     labels = sorted({*table["target"], *table["prediction"]})
     if not classes and len(labels) > _MOST_CLASSES:
         raise PredictionsError(
             f"there are {len(labels)} different labels such as {labels[0]!r}; for numbers take --task regression, and "
             "for so many classes list them with --classes"
         )
+    if not classes:
+        _check_shared(table)
     classes = tuple(dict.fromkeys(classes)) or tuple(labels)
     for column in ("target", "prediction"):
         unknown = sorted(set(table[column]) - set(classes))
@@ -210,31 +239,47 @@ def _check_rows(table: "pd.DataFrame", targets: Sequence[str]) -> None:
             )
 
 
-def _texts(values: "pd.Series[Any]") -> "pd.Series[Any]":
+def _check_shared(table: "pd.DataFrame") -> None:
+    """Refuse tables in which nothing is right because labels are written in two ways."""
+    targets, predictions = (sorted(set(table[column])) for column in ("target", "prediction"))
+    if set(targets) & set(predictions):
+        return
+    alike = lookalikes([*targets, *predictions])
+    same = f"; {listed(alike[0])} look alike" if alike else ""
+    raise PredictionsError(
+        f"targets ({listed(targets)}) and predictions ({listed(predictions)}) share no class{same}; write both in the "
+        "same way, or list all classes with --classes where every prediction is wrong"
+    )
+
+
+def _texts(values: "pd.Series[Any]", utterance_ids: "pd.Series[Any] | None" = None) -> "pd.Series[Any]":
     texts = values.astype(object).where(values.notna(), "").astype(str)
-    _refuse(texts.str.lower().isin(_MISSING), values, "a value")
+    _refuse(texts.str.strip() == "", values, "a value", utterance_ids)
     return texts
 
 
-def _numbers(values: "pd.Series[Any]") -> "pd.Series[Any]":
+def _numbers(values: "pd.Series[Any]", utterance_ids: "pd.Series[Any]") -> "pd.Series[Any]":
     import pandas as pd
 
     numbers = pd.to_numeric(values, errors="coerce").astype(float)
-    _refuse(~numbers.abs().lt(np.inf), values, "a finite number")
+    _refuse(~numbers.abs().lt(np.inf), values, "a finite number", utterance_ids)
     return numbers
 
 
-def _refuse(faulty: "pd.Series[Any]", values: "pd.Series[Any]", expected: str) -> None:
+def _refuse(
+    faulty: "pd.Series[Any]", values: "pd.Series[Any]", expected: str, utterance_ids: "pd.Series[Any] | None" = None
+) -> None:
     if faulty.any():
         row = int(np.flatnonzero(faulty)[0])
         more = f" ({int(faulty.sum())} such rows)" if faulty.sum() > 1 else ""
         found = str(values.iloc[row])
-        raise PredictionsError(f"row {row + 1}: {values.name} is {found!r}, expected {expected}{more}")
+        utterance = "" if utterance_ids is None else f"utterance {utterance_ids.iloc[row]!r}, "
+        raise PredictionsError(f"{utterance}row {row + 1}: {values.name} is {found!r}, expected {expected}{more}")
 
 
 def _whole_numbers(texts: "pd.Series[Any]") -> "pd.Series[Any]":
     """Numbers, so that seed 2 stands before seed 10, or the texts as they are when they are something else."""
-    _refuse(texts.str.lower().isin(_MISSING), texts, "a value")
+    _refuse(texts.str.lower().isin({"", "nan"}), texts, "a value")
     try:
         return texts.astype(np.int64)
     except ValueError:

@@ -3,13 +3,15 @@
 All scores come from sums of moments: of both values, their squares and their product, one set per dimension.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from featcache.evaluate.predictions import Predictions, checked
-from featcache.evaluate.sums import Numbers, Sums, ratio
+from featcache.evaluate.sums import Sums, ratio
+from featcache.evaluate.variance import Numbers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,7 +33,8 @@ def summarise_regression(
     """What ``metrics.json`` holds for a regression: ``ccc`` and ``pearson`` in [-1, 1], ``rmse`` in the labels' unit.
 
     ``ccc``, ``rmse`` and ``pearson`` are means over the dimensions, ``ccc_<dim>`` and so on are of one. Seeds, folds
-    and intervals are as in :func:`~featcache.evaluate.metrics.summarise`. Where nothing varies, a score is None.
+    and intervals are as in :func:`~featcache.evaluate.metrics.summarise`. CCC is None where neither targets nor
+    predictions vary, as for one utterance, and Pearson correlation where one of them does not.
     CCC and Pearson correlation are the same whatever the scale; ``scaled_rmse`` is of labels scaled to [0, 1].
 
     Args:
@@ -68,20 +71,30 @@ def moment_sums(predictions: Predictions, ranges: Ranges | None = None) -> Sums:
     width = np.array([high - low for low, high in (ranges[name] for name in dimensions)]) if ranges else None
 
     def score(sums: Numbers) -> Numbers:
-        return _scores(sums.reshape(*sums.shape[:-1], len(dimensions), _NUM_MOMENTS), shift, width)
+        return scores_of_moments(sums.reshape(*sums.shape[:-1], len(dimensions), _NUM_MOMENTS), shift, width)
 
     scores = (*SCORES, SCALED) if ranges else SCORES
     names = tuple(f"{score}_{name}" for score in scores for name in dimensions)
-    return Sums.of(table, sparse.csr_array(moments.reshape(len(table), -1)), score, (*scores, *names))
+    every = (*scores, *names)
+    scales = tuple((0.0, math.inf) if "rmse" in name else (-1.0, 1.0) for name in every)
+    return Sums.of(table, sparse.csr_array(moments.reshape(len(table), -1)), score, every, scales)
 
 
-def _scores(sums: Numbers, shift: Numbers, width: Numbers | None) -> Numbers:
-    """Moments (…, num_dimensions, 7) → (…, num_scores · (1 + num_dimensions)), means over the dimensions first."""
+def scores_of_moments(sums: Numbers, shift: Numbers, width: Numbers | None = None) -> Numbers:
+    """Moments (…, num_dimensions, 7) → (…, num_scores · (1 + num_dimensions)), means over the dimensions first.
+
+    Args:
+        sums: n, Σx, Σy, Σx², Σy², Σxy and Σ(target − prediction)²; x are targets, y predictions, less their origins.
+        shift: (num_dimensions,) the origin of x less that of y.
+        width: (num_dimensions,) the width of the labels' range; adds ``scaled_rmse``.
+    """
     number = sums[..., :1]
     x, y, xx, yy, xy, error = np.moveaxis(ratio(sums[..., 1:], np.broadcast_to(number, sums[..., 1:].shape)), -1, 0)
     x_variance, y_variance = _variance(x, xx), _variance(y, yy)
     covariance = np.where((x_variance > 0) & (y_variance > 0), xy - x * y, 0.0)
-    ccc = ratio(2 * covariance, x_variance + y_variance + (x - y + shift) ** 2)
+    spread = x_variance + y_variance
+    # a single utterance, or one value throughout, has no agreement to measure
+    ccc = ratio(2 * covariance, np.where(spread > 0, spread + (x - y + shift) ** 2, 0.0))
     pearson = ratio(covariance, np.sqrt(x_variance * y_variance))
     scores = [np.clip(ccc, -1, 1), np.sqrt(error), np.clip(pearson, -1, 1)]
     scores += [] if width is None else [np.sqrt(error) / width]

@@ -1,7 +1,7 @@
-"""Predictions → sums over utterances → scores of seeds, folds and resamples, all in the same few lines.
+"""Predictions → sums over utterances → scores of seeds and folds, and their intervals, all in the same few lines.
 
 Every score of featcache is a function of sums over utterances: UAR, WA and F1 of confusion counts, CCC, Pearson and
-RMSE of moments. Speakers, folds and resamples only choose which utterances are summed.
+RMSE of moments. Speakers and folds only choose which utterances are summed.
 """
 
 from collections.abc import Callable
@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from featcache.evaluate.intervals import bootstrap
+from featcache.evaluate.intervals import FEWEST, units_of
+from featcache.evaluate.variance import Effects, Numbers, Scale, estimate, influence
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Numbers = NDArray[np.float64]
 Codes = NDArray[np.intp]
+
+_NUMBERS_AT_ONCE = 4_000_000  # 32 MB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +30,7 @@ class Sums:
         rows: (num_rows, num_sums) scipy.sparse.csr_array.
         score: (…, num_sums) float64 → (…, num_scores) float64; NaN for a score without meaning.
         names: (num_scores,) what the scores are called in ``metrics.json``.
+        scales: (num_scores,) what each score lies between; the upper end may be infinite.
         seed, fold, utterance: (num_rows,) positions in the following.
         seeds: (num_seeds,), sorted.
         num_folds: How many folds there are.
@@ -38,6 +41,7 @@ class Sums:
     rows: Any
     score: Callable[[Numbers], Numbers]
     names: tuple[str, ...]
+    scales: tuple[Scale, ...]
     seed: Codes
     fold: Codes
     utterance: Codes
@@ -48,7 +52,12 @@ class Sums:
 
     @classmethod
     def of(
-        cls, table: "pd.DataFrame", rows: Any, score: Callable[[Numbers], Numbers], names: tuple[str, ...]
+        cls,
+        table: "pd.DataFrame",
+        rows: Any,
+        score: Callable[[Numbers], Numbers],
+        names: tuple[str, ...],
+        scales: tuple[Scale, ...],
     ) -> "Sums":
         """The sums of a checked table; the other arguments are the attributes."""
         seed, seeds = _factorised(table["seed"])
@@ -59,6 +68,7 @@ class Sums:
             rows=rows,
             score=score,
             names=names,
+            scales=scales,
             seed=seed,
             fold=fold,
             utterance=utterance,
@@ -84,21 +94,55 @@ class Sums:
         groups = np.ravel_multi_index((self.utterance, self.seed), shape)
         return self._grouped(groups, int(np.prod(shape))).reshape(shape[0], -1).tocsr()
 
-    def over_seeds(self, sums: Numbers) -> Numbers:
-        """(…, num_seeds · num_sums) → (…, num_scores), the mean of the scores of the seeds."""
-        of_seeds: Numbers = self.score(sums.reshape(*sums.shape[:-1], len(self.seeds), -1))
-        averaged: Numbers = of_seeds.mean(axis=-2)
-        return averaged
+    def of_units(self, units: Codes) -> Any:
+        """(num_units, num_seeds · num_sums) scipy.sparse.csr_array.
+
+        Args:
+            units: (num_utterances,) the position of each utterance's unit, speaker or utterance.
+        """
+        from scipy import sparse
+
+        members = sparse.csr_array((np.ones(len(units)), (units, np.arange(len(units)))))
+        return (members @ self.of_utterances()).tocsr()
+
+    def effects(self, units: Codes) -> list[Effects]:
+        """What units do to each score.
+
+        Args:
+            units: (num_utterances,) the position of each utterance's unit, speaker or utterance.
+
+        Returns: (num_scores,).
+        """
+        of_units, totals = self.of_units(units), self.of_seeds()
+        shape = (-1, *totals.shape)
+        at_once = max(1, _NUMBERS_AT_ONCE // totals.size)
+        parts = [
+            influence(totals, of_units[start : start + at_once].toarray().reshape(shape), self.score)
+            for start in range(0, of_units.shape[0], at_once)
+        ]
+        found, scores = np.concatenate(parts), self.score(totals)
+        return [Effects(scores=scores[:, i], influence=found[..., i]) for i in range(len(self.names))]
+
+    def intervals(self, units: Codes) -> list[list[float] | None]:
+        """(num_scores,) the 95 % interval of each score's mean over seeds; None for too few units, or without meaning.
+
+        Args:
+            units: (num_utterances,) the position of each utterance's unit, speaker or utterance.
+        """
+        if units.max() + 1 < FEWEST:
+            return [None] * len(self.names)
+        found = zip(self.effects(units), self.scales, strict=True)
+        return [_bounds(estimate([effects], [1]).bounds(scale)) for effects, scale in found]
 
     def summary(self) -> dict[str, Any]:
-        """What ``metrics.json`` says of every score, and what was counted and drawn for it."""
-        utterances = self.of_utterances()
-        wide = bootstrap(utterances, self.over_seeds, speaker_ids=self.speaker_ids)
-        narrow = wide if wide.unit == "utterances" else bootstrap(utterances, self.over_seeds)
+        """What ``metrics.json`` says of every score, and over what its intervals are."""
+        units, count, unit = units_of(self.speaker_ids)
+        narrow = self.intervals(np.arange(len(self.utterance_ids)))
+        wide = narrow if unit == "utterances" else self.intervals(units)
         per_seed, per_fold = self.score(self.of_seeds()).T, self.score(self.of_folds()).T
         scores = {
             name: over_seeds(per_seed[i])
-            | {"ci95": _bounds(wide.bounds[i]), "ci95_utterances": _bounds(narrow.bounds[i])}
+            | {"ci95": wide[i], "ci95_utterances": narrow[i]}
             | {"mean_over_folds": _number(mean(mean(per_fold[i].T)))}
             for i, name in enumerate(self.names)
         }
@@ -107,7 +151,8 @@ class Sums:
             "num_folds": self.num_folds,
             "num_utterances": len(self.utterance_ids),
             "num_speakers": len(set(self.speaker_ids) - {""}),
-            "bootstrap": {"unit": wide.unit, "count": wide.count},
+            # over what the intervals are; called so since they were bootstrapped
+            "bootstrap": {"unit": unit, "count": count},
         }
 
     def _grouped(self, groups: Codes, number: int) -> Any:

@@ -1,5 +1,6 @@
 """Pipeline × corpus → what is missing is extracted and trained, and the table is written."""
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from featcache.cache.reader import FeatureCache
-from featcache.errors import PipelineError, unknown_name
+from featcache.errors import PipelineError, PredictionsError, unknown_name
 from featcache.evaluate.compare import compare, sentence
-from featcache.evaluate.intervals import caution
+from featcache.evaluate.intervals import ONE_SEED, caution
 from featcache.evaluate.predictions import of_run
 from featcache.extraction import ExtractionReport, summarise_report
 from featcache.extractors import usable_device
@@ -24,11 +25,11 @@ from featcache.pipeline.transcripts import transcripts_of
 from featcache.protocols import PROTOCOLS
 from featcache.published import PublishedResult
 from featcache.report.compared import ComparedRow, write_compared
+from featcache.report.comparison import comparison_csv, protocol_notes
 from featcache.report.ensemble import ensemble, notes
 from featcache.report.gains import draw_gains
 from featcache.report.layers import draw_layer_weights
 from featcache.report.layerwise import draw_layer_relevance
-from featcache.report.terminal import comparison_csv
 from featcache.terminal import print_lines
 from featcache.training.fit import fit_all, plan_runs
 from featcache.training.layerwise import relevance_of
@@ -37,6 +38,8 @@ from featcache.training.setup import Request, hash_of, resolve
 from featcache.training.task import selected
 from featcache.transcription import TranscriptionReport, summarise
 from featcache.workspace import Workspace, check_name
+
+log = logging.getLogger(__name__)
 
 SPEAKER_NOTE = "Speaker normalisation is transductive: it takes statistics of test speakers, without their labels."
 
@@ -207,7 +210,8 @@ class Work:
         comparisons = [(name, told) for name, _, told in compared]
         print_results(rows, _notes(runs), comparisons, folder)  # first: a disk may refuse the files
         for name, table, _ in compared:
-            replace_file(folder / f"{name}.csv", table.encode())
+            if table is not None:
+                replace_file(folder / f"{name}.csv", table.encode())
         write_compared(
             folder,
             rows,
@@ -266,15 +270,21 @@ class Work:
             )
         return rows
 
-    def _compare(self, runs: Mapping[str, Run], titles: Mapping[str, str]) -> list[tuple[str, str, list[str]]]:
-        """Name, table as CSV and sentences of each comparison."""
-        told = []
+    def _compare(self, runs: Mapping[str, Run], titles: Mapping[str, str]) -> list[tuple[str, str | None, list[str]]]:
+        """Name, table as CSV (None where the runs cannot be compared) and sentences of each comparison."""
+        told: list[tuple[str, str | None, list[str]]] = []
         for name, spec in self._pipeline.comparisons.items():
             here = [run for run in spec.runs if run in runs]
-            if len(here) > 1:
+            if len(here) < 2:
+                continue
+            try:
                 found = compare({titles[run]: of_run(runs[run]) for run in here})
-                sentences = [sentence(one) for one in found if one.score in self._pipeline.metric]
-                told.append((name, comparison_csv(found), sentences))
+            except PredictionsError as error:  # the trainings are done: their table is not lost for it
+                told.append((name, None, [f"not compared: {error}"]))
+                continue
+            sentences = [sentence(one) for one in found if one.score in self._pipeline.metric]
+            sentences += protocol_notes({titles[run]: runs[run] for run in here})
+            told.append((name, comparison_csv(found), sentences))
         return told
 
     def _draw(self, folder: Path, runs: Mapping[str, Run], titles: Mapping[str, str]) -> list[tuple[str, str]]:
@@ -285,9 +295,14 @@ class Work:
                 for bar, (first, second) in gain.pairs.items()
                 if first in runs and second in runs
             }
-            if pairs:
+            if not pairs:
+                continue
+            try:
                 draw_gains(pairs, gain.metric, folder / name)
-                drawn.append((name, gain.caption))
+            except PredictionsError as error:
+                log.warning("%s not drawn: %s", name, error)
+                continue
+            drawn.append((name, gain.caption))
         for name, spec in self._pipeline.figures.items():
             here = {titles[row.name]: row for row in self.rows if row.name in spec.runs}
             chosen = {title: runs[row.name] for title, row in here.items()}
@@ -326,4 +341,5 @@ def _notes(runs: Mapping[str, Run]) -> list[str]:
     for metrics in (run.metrics for run in runs.values()):
         few = caution(metrics["bootstrap"]["unit"], metrics["bootstrap"]["count"], metrics["num_speakers"])
         told += [few] if few else []
+        told += [f"{ONE_SEED}."] if metrics["num_seeds"] == 1 else []
     return list(dict.fromkeys(told))

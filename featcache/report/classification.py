@@ -41,7 +41,9 @@ def write_classification_report(
     found = checked(predictions, classes=classes)
     folder, labels = Path(folder), list(found.classes)
     of_seeds = [rows for _, rows in found.table.groupby("seed")]
-    report = _mean([_report(rows, labels) for rows in of_seeds])
+    targets, predicted = (set(found.table[column]) for column in ("target", "prediction"))
+    never = [label for label in labels if label in predicted - targets]
+    report = _mean([_report(rows, labels, never) for rows in of_seeds])
     replace_file(folder / f"{REPORT}.csv", report.to_csv(index_label="class").encode())
     seeds = "1 seed" if len(of_seeds) == 1 else f"mean over {len(of_seeds)} seeds"
     text = report.rename(index=escaped).to_string(float_format=lambda value: f"{value:.1f}", na_rep="-")
@@ -53,7 +55,8 @@ def write_classification_report(
     figures.save(figures.confusion_matrix(counts.to_numpy(), labels), folder / CONFUSION)
 
 
-def _report(rows: "pd.DataFrame", labels: list[str]) -> "pd.DataFrame":
+def _report(rows: "pd.DataFrame", labels: list[str], never: list[str]) -> "pd.DataFrame":
+    """The report of one seed; classes that are predicted in some seed and never true have an F1 of 0 in each."""
     import pandas as pd
     from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
@@ -61,10 +64,11 @@ def _report(rows: "pd.DataFrame", labels: list[str]) -> "pd.DataFrame":
     columns = ["precision", "recall", "f1", "support"]
     of_classes = precision_recall_fscore_support(rows["target"], rows["prediction"], **given)
     table = pd.DataFrame(np.transpose(of_classes), index=labels, columns=columns)
+    table.loc[never, "f1"] = 0.0
     lines = {"accuracy": [np.nan, np.nan, accuracy_score(rows["target"], rows["prediction"]), len(rows)]}
-    for average in ("macro", "weighted"):
-        means = precision_recall_fscore_support(rows["target"], rows["prediction"], average=average, **given)
-        lines[f"{average} avg"] = [*means[:3], len(rows)]
+    lines["macro avg"] = [*table[columns[:3]].mean(), len(rows)]
+    weighted = precision_recall_fscore_support(rows["target"], rows["prediction"], average="weighted", **given)
+    lines["weighted avg"] = [*weighted[:3], len(rows)]
     table = pd.concat([table, pd.DataFrame.from_dict(lines, orient="index", columns=columns)])
     table[columns[:3]] *= 100
     return table

@@ -10,7 +10,7 @@ import jinja2
 
 from featcache._version import __version__
 from featcache.escape import escaped
-from featcache.evaluate.intervals import caution
+from featcache.evaluate.intervals import caution, described
 from featcache.files import replace_file
 from featcache.report.tables import interval, mean_and_std
 
@@ -58,6 +58,7 @@ def write_report(
         title=title,
         settings=list(_flat(settings)),
         metrics=metrics,
+        described=described(metrics),
         score_names=score_names(metrics),
         notes=notes,
         warnings=[*warnings, *([few] if few else [])],

@@ -4,9 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from featcache.errors import StoreError
 from featcache.escape import escaped
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from featcache.terminal import Table
 
 TEXT_COLUMNS = ("Features", "Layers", "Head", "Norm")
@@ -131,3 +134,35 @@ def interval(bounds: Sequence[float] | None, digits: int = 1) -> str:
     low, high = bounds
     between = " to " if low < 0 else "–"
     return f"{low:.{digits}f}{between}{high:.{digits}f}"
+
+
+def score_table(*columns: str) -> "Table":
+    """A table of scores for the terminal: the first column may be folded, the others are numbers."""
+    from rich import box
+
+    from featcache.terminal import Table
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    table.add_column(columns[0], overflow="fold")
+    for column in columns[1:]:
+        table.add_column(column, justify="right", no_wrap=True)
+    return table
+
+
+def print_numbered(labels: Sequence[str]) -> None:
+    """Print runs by the numbers that stand for them in a table: their names are too long for it."""
+    from featcache.terminal import print_line
+
+    for number, label in enumerate(labels, start=1):
+        print_line(f"{number}  {label}")
+    print_line()
+
+
+def check_suffix(path: "Path | None", suffix: str) -> None:
+    """Refuse a file name whose suffix promises another format than the one that is written.
+
+    Raises:
+        StoreError: another suffix; none is right.
+    """
+    if path is not None and path.suffix.lower() not in ("", suffix):
+        raise StoreError(f"--out {path}: this command writes {suffix} files only; name one that ends in {suffix}")

@@ -11,6 +11,7 @@ import numpy as np
 from featcache._version import __version__
 from featcache.cache.reader import FeatureCache, FeatureStore
 from featcache.errors import ManifestError, ModelError, StoreError, unknown_name
+from featcache.evaluate.intervals import ONE_SEED
 from featcache.heads import MEAN_AND_MAX, create_head
 from featcache.manifest import Manifest, Utterance
 from featcache.normalise import SPEAKER, check_scope
@@ -273,6 +274,8 @@ def _notes(request: Request, features: Sequence[Features], manifest: Manifest, m
             notes.append(NORM_BY_NOTE.format(request.norm_by))
     if request.head == SVM:
         notes.append(SVM_NOTE)
+    elif len(request.seeds) == 1:
+        notes.append(f"{ONE_SEED}.")
     for item in features:
         if item.store.metadata.get("weights") == "random":
             notes.append(UNTRAINED_NOTE.format(item.store.name))

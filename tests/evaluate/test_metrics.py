@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import special, stats
 from sklearn import metrics as sklearn_metrics
 
 from featcache.errors import PredictionsError
-from featcache.evaluate.intervals import expanded_tail
 from featcache.evaluate.metrics import macro_f1, recall_per_class, summarise, uar, wa
 
 CLASSES = ("anger", "joy", "neutral", "sadness")
@@ -191,22 +191,20 @@ def test_faulty_predictions_are_told(predictions, change, message):
         summarise(change(predictions), CLASSES)
 
 
-def test_an_interval_is_that_of_the_score_averaged_over_seeds(predictions):
-    summary = summarise(predictions, CLASSES)
-    utterances = sorted(predictions["utterance_id"].unique())
-    of_seeds = [rows.set_index("utterance_id").loc[utterances] for _, rows in predictions.groupby("seed")]
-    speakers = of_seeds[0]["speaker_id"].to_numpy()
-
-    def mean_uar(rows):
-        return np.mean([100 * uar(seed["target"].iloc[rows], seed["prediction"].iloc[rows]) for seed in of_seeds])
-
-    rng = np.random.default_rng(3)
-    members = [np.flatnonzero(speakers == speaker) for speaker in np.unique(speakers)]
-    scores = [mean_uar(np.concatenate([members[i] for i in rng.integers(0, 5, 5)])) for _ in range(500)]
-    expected = np.quantile(scores, [expanded_tail(5), 1 - expanded_tail(5)])
-    # the tails of five speakers are nearly the extremes, which 500 resamples reach within a few percent of the range
-    np.testing.assert_allclose(summary["uar"]["ci95"], expected, atol=0.1 * np.ptp(expected))
-    assert summary["bootstrap"] == {"unit": "speakers", "count": 5}
+def test_an_interval_is_nearly_that_of_the_jackknife(predictions):
+    one = predictions[predictions["seed"] == predictions["seed"].min()]
+    found = summarise(one, CLASSES)
+    speakers = sorted(one["speaker_id"].unique())
+    whole = uar(one["target"], one["prediction"])
+    without = [one[one["speaker_id"] != speaker] for speaker in speakers]
+    left = np.array([uar(rows["target"], rows["prediction"]) for rows in without])
+    number = len(speakers)
+    error = np.sqrt((number - 1) / number * ((left - left.mean()) ** 2).sum())
+    steps = stats.t(number - 1).ppf([0.025, 0.975]) * error / (whole * (1 - whole))
+    expected = 100 * special.expit(special.logit(whole) + steps)
+    # leaving a unit out and lowering its weight differ in the order of one over the number of units, here 5
+    np.testing.assert_allclose(found["uar"]["ci95"], expected, atol=0.2 * np.ptp(expected))
+    assert found["bootstrap"] == {"unit": "speakers", "count": number}
 
 
 def test_intervals_over_utterances_stand_beside(predictions):
@@ -219,8 +217,30 @@ def test_intervals_over_utterances_stand_beside(predictions):
         assert low < summary[name]["mean"] < high
 
 
-def test_a_class_missing_from_a_resample_is_left_out():
-    # joy stands only with speaker b: the resamples of speaker a alone have anger only
-    rows = [(0, "1", "a", "anger", "anger"), (0, "2", "a", "anger", "anger")]
+def test_a_class_of_one_speaker_alone_stays_in_the_interval():
+    # drawing speakers, joy was lost where b was not drawn, and the UAR of the rest was that of anger alone
+    rows = [(0, "1", "a", "anger", "anger"), (0, "2", "a", "anger", "anger"), (0, "5", "c", "anger", "joy")]
     rows += [(0, "3", "b", "joy", "anger"), (0, "4", "b", "joy", "anger")]
-    assert summarise(table(*rows), ["anger", "joy"])["uar"]["ci95"] == [0.0, 100.0]
+    found = summarise(table(*rows), ["anger", "joy"])["uar"]
+    low, high = found["ci95"]
+    assert low < found["mean"] < high
+    assert found["mean"] == pytest.approx(100 / 3)
+
+
+def test_the_classes_of_f1_are_those_of_all_seeds():
+    # the first seed predicts a class that is never true; the second does not, and its mean is of three classes too
+    right = [("1", "a", "anger"), ("2", "b", "anger"), ("3", "c", "joy"), ("4", "d", "joy")]
+    first = table(*[(0, *row, "fear" if row[0] == "1" else row[2]) for row in right], seed=0)
+    second = table(*[(0, *row, row[2]) for row in right], seed=1)
+    both = pd.concat([first, second])
+    found = summarise(both, ["anger", "fear", "joy"])["macro_f1"]
+    expected = [
+        100
+        * sklearn_metrics.f1_score(
+            rows["target"], rows["prediction"], labels=["anger", "fear", "joy"], average="macro", zero_division=0
+        )
+        for rows in (first, second)
+    ]
+    assert found["per_seed"] == pytest.approx(expected)
+    assert summarise(both, ["anger", "fear", "joy", "unused"])["macro_f1"]["per_seed"] == pytest.approx(expected)
+    assert found["mean_over_folds"] == pytest.approx(found["mean"])

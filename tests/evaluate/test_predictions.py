@@ -26,7 +26,7 @@ DIMENSIONS = [
 ]
 # what a CSV can hold and a reader gives back: no lone surrogates, no carriage returns
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\x00"), min_size=1, max_size=8).filter(
-    lambda text: text.strip().lower() not in ("", "nan")
+    lambda text: text.strip()
 )
 
 
@@ -125,9 +125,61 @@ def test_any_text_can_name_utterances_and_classes(rows):
         path = Path(folder) / "p.csv"
         with open(path, "w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([("utterance_id", "target", "prediction"), *rows])
-        found = read_predictions(path)
+        found = read_predictions(path, classes={label for _, *labels in rows for label in labels})
     assert list(found.table[["utterance_id", "target", "prediction"]].itertuples(index=False, name=None)) == rows
     assert set(found.classes) == {label for _, *labels in rows for label in labels}
+
+
+@pytest.mark.parametrize("label", ["nan", "NaN", "NA", "None", "null", "N/A"])
+def test_a_class_may_bear_the_name_of_a_missing_value(write, label):
+    rows = [{**row, "target": label if row["target"] == "joy" else "anger", "prediction": label} for row in ROWS]
+    found = read_predictions(write(rows))
+    assert label in found.classes
+    assert found.table["prediction"].tolist() == [label] * 4
+
+
+@pytest.mark.parametrize(
+    ("targets", "predictions", "told"),
+    [
+        (["0", "1"], ["0.0", "1.0"], "'0', '0.0' look alike"),
+        (["Ang", "Hap"], ["ang", "hap"], "'Ang', 'ang' look alike"),
+        ([" W", " F"], ["W", "F"], "' F', 'F' look alike"),
+        (["0", "1"], ["anger", "joy"], "share no class; write both in the same way, or list all classes"),
+    ],
+)
+def test_targets_and_predictions_that_share_no_class_are_refused(write, targets, predictions, told):
+    rows = [
+        {"utterance_id": i, "target": target, "prediction": prediction}
+        for i, (target, prediction) in enumerate(zip(targets, predictions, strict=True))
+    ]
+    with pytest.raises(PredictionsError, match=told) as error:
+        read_predictions(write(rows))
+    assert str(error.value).count("\n") == 0
+    assert "p.csv: targets (" in str(error.value)
+    # somebody who lists the classes says that they are right
+    assert len(read_predictions(write(rows), classes=[*targets, *predictions]).table) == 2
+
+
+def test_labels_and_speakers_that_look_alike_are_warned_of(write, caplog):
+    labels = [("joy", "joy"), ("Joy", "joy"), ("anger", "anger "), ("anger", "anger")]
+    rows = [
+        {"utterance_id": i, "speaker_id": speaker, "target": target, "prediction": prediction}
+        for i, ((target, prediction), speaker) in enumerate(zip(labels, ("a", "A", "b", "b"), strict=True))
+    ]
+    read_predictions(write(rows))
+    for told in ("labels 'Joy', 'joy' look", "labels 'anger', 'anger ' look", "speakers 'A', 'a' look alike but count"):
+        assert f"p.csv: {told}" in caplog.text
+
+
+def test_classes_that_are_never_the_target_are_told(write, caplog):
+    read_predictions(write(ROWS), classes=["joy", "anger"])
+    assert not caplog.text
+    rows = [{**ROWS[0], "prediction": "bliss"}, *ROWS[1:]]
+    read_predictions(write(rows), classes=["joy", "anger", "bliss", "fear"])
+    assert (
+        "class 'bliss' is never the target, so it has no recall; it is predicted (1 ×) and counts as 0" in caplog.text
+    )
+    assert "class 'fear' is never the target, so it has no recall; nor is it predicted" in caplog.text
 
 
 def changed(row, **values):
@@ -144,8 +196,8 @@ def changed(row, **values):
             "--id COLUMN$",
         ),
         (ROWS, {"columns": {"seed": "run"}}, r"has no column for --seed run; there are: seed, fold, utterance_id, "),
-        (changed(0, target=""), {}, r"row 1: target is '', expected a value$"),
-        (changed(3, prediction="NaN"), {}, r"row 4: prediction is 'NaN', expected a value$"),
+        (changed(0, target=""), {}, r"p.csv: utterance 'a', row 1: target is '', expected a value$"),
+        (changed(3, prediction=""), {}, r"p.csv: utterance 'b', row 4: prediction is '', expected a value$"),
         (changed(2, utterance_id=""), {}, r"row 3: utterance_id is '', expected a value$"),
         (changed(2, seed=""), {}, r"row 3: seed is '', expected a value$"),
         (ROWS, {"classes": ["joy"]}, r"unknown target 'anger', expected one of: joy$"),
@@ -155,8 +207,13 @@ def changed(row, **values):
         (ROWS[:3], {}, r"seed 9 tested 1 of 2 utterances; all seeds must test the same ones"),
         (changed(2, target="anger"), {}, r"utterance 'a' has several values of target: 'joy', 'anger'$"),
         (changed(2, speaker_id="04"), {}, r"utterance 'a' has several values of speaker_id: '03', '04'$"),
-        ([{**DIMENSIONS[0], "target_valence": "high"}], {}, "row 1: target_valence is 'high', expected a finite"),
+        (
+            [{**DIMENSIONS[0], "target_valence": "high"}],
+            {},
+            "p.csv: utterance 'a', row 1: target_valence is 'high', expected a finite",
+        ),
         ([{**DIMENSIONS[0], "prediction_arousal": ""}], {}, "row 1: prediction_arousal is '', expected a finite"),
+        ([{**DIMENSIONS[0], "prediction_arousal": "nan"}], {}, "prediction_arousal is 'nan', expected a finite number"),
         ([{**DIMENSIONS[0], "prediction_arousal": "inf"}], {}, "prediction_arousal is 'inf', expected a finite number"),
         (DIMENSIONS, {"task": "classification"}, "no column 'target', 'prediction'; there are: utterance_id, "),
         ([{"utterance_id": "a"}], {"task": "regression"}, "no column 'target_target', 'prediction_target'; there are"),

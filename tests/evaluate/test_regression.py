@@ -55,7 +55,7 @@ def test_scores_equal_scipy_and_scikit_learn(rows):
     assert found["rmse"]["mean"] == pytest.approx(root_mean_squared_error(target, prediction), abs=ROUNDING)
     if np.ptp(target) == np.ptp(prediction) == 0:
         assert found["pearson"]["mean"] is None
-        assert found["ccc"]["mean"] == (None if target[0] == prediction[0] else 0)
+        assert found["ccc"]["mean"] is None
         return
     assert found["ccc"]["mean"] == pytest.approx(plain_ccc(target, prediction), abs=ROUNDING)
     assert -1 <= found["ccc"]["mean"] <= 1
@@ -119,7 +119,7 @@ def test_intervals_over_utterances_equal_scipy(predictions):
         random_state=np.random.default_rng(0),
     ).confidence_interval
     found = summarise_regression(one, ["arousal"])["ccc"]["ci95_utterances"]
-    # two bootstraps of 2000 resamples: 4 % of the half-width each (see test_intervals), and tails widened by 2 %
+    # ends of a bootstrap of 2000 resamples scatter by 6 % of the half-width; for 60 utterances t is 2 % wider
     np.testing.assert_allclose(found, expected, atol=0.2 * (expected.high - expected.low) / 2)
 
 

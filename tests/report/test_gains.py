@@ -55,6 +55,16 @@ def test_nothing_is_gained_over_a_score_that_is_not_above_0(rng, tmp_path):
     assert np.isnan([row["gain"], row["low"], row["high"]]).all()
 
 
+def test_a_gain_over_what_may_be_0_has_no_interval_rather_than_a_truncated_one(rng, tmp_path, caplog):
+    good, metric = predictions(rng, 0.5), "ccc_valence"
+    none = next(found for found in (predictions(rng, 30) for _ in range(50)) if mean_ccc(found, "valence") > 0)
+    [row] = draw_gains({"bar": (good, none)}, metric, tmp_path / "gains").to_dict("records")
+    assert row["gain"] > 0
+    assert np.isnan([row["low"], row["high"]]).all()
+    assert "bar: the CCC" in caplog.text
+    assert "gained over cannot be told from 0, so this gain has no finite interval" in caplog.text
+
+
 def test_a_score_that_is_not_there(rng, tmp_path):
     good = predictions(rng, 0.5)
     with pytest.raises(PredictionsError, match="unknown score of these runs 'ccc_dominance'; nearest: ccc_valence"):

@@ -83,7 +83,7 @@ def test_report_holds_what_it_was_given(tmp_path, metrics):
         "emodb · dense",
         f"{uar['mean']:.1f} ± {uar['std']:.1f}",
         f"{uar['ci95'][0]:.1f}–{uar['ci95'][1]:.1f}",
-        "bootstrap over 4 speakers",
+        "95 % CI: over 4 speakers and",
         "statistics of test speakers were used",
         "fold 3 reached the last epoch",
         "head.dropout",

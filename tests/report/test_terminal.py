@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from featcache import cli
+from featcache.evaluate.holm import holm
 from featcache.evaluate.metrics import summarise
-from featcache.evaluate.permutation import holm
 from featcache.evaluate.regression import summarise_regression
 from featcache.workspace import Workspace
 
@@ -143,15 +143,15 @@ def test_score_of_dimensions(invoke, rng, tmp_path):
     [
         (
             4,
-            "warning: few speakers: in simulations, 95 % intervals over 4 speakers held the true value in 85 %",
+            r"warning: few speakers: in simulations, 95 % intervals over 4 speakers held the true value in \d+ to \d+",
         ),
         (
             2,
-            "warning: ONLY TWO SPEAKERS: in simulations, .* in 50 % of cases; they describe these two speakers",
+            "warning: ONLY TWO SPEAKERS: an interval over speakers needs at least 3; intervals over utterances say",
         ),
         (
             1,
-            "warning: there is one speaker, so the intervals are over utterances: they say nothing",
+            "warning: ONLY ONE SPEAKER: an interval over speakers needs at least 3; intervals over utterances say",
         ),
     ],
 )
@@ -160,8 +160,11 @@ def test_few_speakers_are_warned_of(invoke, predictions, tmp_path, speakers, tol
     code, out, err = invoke("--quiet", "score", tmp_path / "p.csv")
     assert code == 0
     assert re.match(told, err)
-    over = "utterances" if speakers == 1 else "speakers"
-    assert f"95 % CI, {over}" in out
+    assert "95 % CI, speakers" in out
+    assert (cells(out, "UAR")[2] == "-") == (speakers < 3)
+    assert cells(out, "UAR")[3] != "-"
+    none = " (none: at least 3 are needed)" if speakers < 3 else ""
+    assert f"95 % CI: over {'speakers' if none else f'{speakers} speakers'}{none} and 2 seeds" in out
 
 
 def test_compare_prints_and_keeps_every_pair(invoke, make_run, tmp_path):
@@ -204,9 +207,50 @@ def test_compare_of_one_speaker_is_over_utterances(invoke, make_run):
         make_run(name, rate, speakers=1)
     code, out, err = invoke("compare", "a", "b")
     assert code == 0
-    assert err.startswith("warning: there is one speaker, so the intervals are over utterances")
-    assert "paired bootstrap over 96 utterances" in out
-    assert "over utterances only); of other speakers it says nothing." in out
+    assert err.startswith("warning: ONLY ONE SPEAKER: an interval over speakers needs at least 3")
+    assert "95 % CI: of paired differences over 96 utterances and the seeds" in out
+    assert "over utterances only and the seeds); of other speakers it says nothing." in out
+
+
+def test_compare_takes_what_a_pattern_finds_and_leaves_out_what_is_no_run(invoke, make_run, tmp_path):
+    folders = [make_run(name) for name in "ab"]
+    pipeline, file = folders[0].with_name("my-pipeline"), folders[0].with_name("results.csv")
+    pipeline.mkdir()
+    file.write_text("name,mean\n")
+    code, out, err = invoke("compare", *sorted(folders[0].parent.iterdir()), "a", "--out", tmp_path / "new" / "c.csv")
+    assert code == 0
+    assert "1  a" in out
+    assert "2  b" in out
+    assert re.fullmatch(
+        r"warning: left out: not a finished run: '.*my-pipeline', '.*results.csv'; given twice: 'a'\n", err
+    )
+    assert len(pd.read_csv(tmp_path / "new" / "c.csv")) == 2
+
+
+def test_compare_tells_that_runs_were_trained_on_other_utterances(invoke, make_run):
+    for name in "ab":
+        folder = make_run(name)
+    assert "differ in" not in invoke("compare", "a", "b")[1]
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    (folder / "config.yaml").write_text(yaml.safe_dump(config | {"protocol": "loso"}))
+    code, out, _ = invoke("compare", "a", "b")
+    assert code == 0
+    assert (
+        "The runs differ in protocol: a split, b loso. They tested the same utterances but were not trained on" in out
+    )
+    assert "differ in select" not in out
+
+
+def test_one_seed_is_told_of(invoke, make_run, predictions, tmp_path):
+    for name, rate in (("a", 0.9), ("b", 0.5)):
+        folder = make_run(name, rate)
+        one = pd.read_csv(folder / "predictions.csv").query("seed == 1")
+        one.to_csv(folder / "predictions.csv", index=False)
+    _, out, _ = invoke("compare", "a", "b")
+    assert "With one seed, intervals and tests hold for this one trained head" in out
+    assert "With one seed of a and b, this holds for these trained heads only." in out
+    _, out, _ = invoke("score", folder / "predictions.csv")
+    assert "95 % CI: over 24 speakers. With one seed, intervals and tests hold for this one trained head" in out
 
 
 def test_ensemble_prints_what_was_chosen_and_labels_the_best_on_test(invoke, make_run):
@@ -242,7 +286,12 @@ def test_many_combinations_are_cut_on_the_terminal(invoke, make_run):
             r"nowhere.csv: not readable as a table \(No such file or directory\); expected a CSV",
         ),
         (["compare", "a"], "one run cannot be compared; give two or more"),
-        (["compare", "a", "a"], "one run cannot be compared; give two or more"),
+        (["compare", "a", "a"], r"one run cannot be compared; give two or more different ones \(given twice: 'a'\)"),
+        (["compare", "a", "{runs}/a"], "one run cannot be compared; give two or more different ones"),
+        (["compare", "{runs}", "a"], r"one run cannot be compared; .* \(not a finished run: '.*toy'\)"),
+        (["compare", "{runs}"], r"there is no finished run to compare; give two or more different ones \(not a"),
+        (["compare", "a", "b", "--out", "t.tex"], r"--out t.tex: this command writes .csv files only; name one that"),
+        (["score", "nowhere.csv", "--out", "t.csv"], r"--out t.csv: this command writes .json files only"),
         (["compare", "a", "x"], "unknown run 'x'"),
         (["ensemble", "a"], "one run cannot vote; give two or more"),
         (["ensemble", "a", "b", "--vote", "loud"], "unknown vote 'loud'; known: hard, soft"),
@@ -251,7 +300,8 @@ def test_many_combinations_are_cut_on_the_terminal(invoke, make_run):
 def test_a_mistake_is_told_in_one_line(invoke, make_run, arguments, told):
     for name in "ab":
         make_run(name)
-    code, out, err = invoke(*arguments)
+    runs = Workspace.at().runs("toy")
+    code, out, err = invoke(*(argument.replace("{runs}", str(runs)) for argument in arguments))
     assert (code, out) == (1, "")
     assert re.fullmatch(f"error: {told}.*\n", err)
 
