@@ -105,7 +105,7 @@ def test_mp3_that_is_cut_inside_of_a_frame_ends_early(tmp_path, file, sound, tag
     utterance = file(mp3[: len(mp3) // 2 + 7] + tag)
     found = taken(tmp_path, utterance)
     assert len(found) > len(expected) // 8
-    np.testing.assert_allclose(found[:-FRAME[RATE]], expected[: len(found) - FRAME[RATE]], rtol=0, atol=MPEG_TOLERANCE)
+    np.testing.assert_allclose(found[: -FRAME[RATE]], expected[: len(found) - FRAME[RATE]], rtol=0, atol=MPEG_TOLERANCE)
     assert read_header(tmp_path, utterance.path).ends_early
 
 
