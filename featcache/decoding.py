@@ -56,8 +56,15 @@ class Decoder:
         self._file.seek(sample)
 
     def read(self, num_samples: int) -> npt.NDArray[np.float32]:
-        """Decode the next samples: (num_samples, num_channels) float32, fewer where decoding ends before."""
-        samples: npt.NDArray[np.float32] = self._file.read(num_samples, dtype="float32", always_2d=True)
+        """Decode the next samples: (num_samples, num_channels) float32, fewer where decoding ends before.
+
+        Raises:
+            MemoryError: there are too many.
+        """
+        try:
+            samples: npt.NDArray[np.float32] = self._file.read(num_samples, dtype="float32", always_2d=True)
+        except (ValueError, OverflowError) as error:  # more than numpy can count
+            raise MemoryError(str(error)) from error
         return samples
 
 
@@ -89,6 +96,8 @@ def opened(folder: Path, path: str) -> Iterator[Decoder]:
         raise AudioError(f"{path}: {error}") from error
     except soundfile.LibsndfileError as error:
         raise AudioError(f"{path}: {_told(error, folder / path)}") from error
+    except MemoryError as error:
+        raise AudioError(f"{path}: too long for the memory, or its header is damaged; use --chunk-seconds") from error
     except OSError as error:
         raise AudioError(f"{path}: cannot be read ({error.strerror})") from error
 

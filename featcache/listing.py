@@ -8,6 +8,7 @@ from featcache.corpora import CORPORA
 from featcache.errors import CorpusError, StoreError, unknown_name
 from featcache.extraction.report import format_bytes
 from featcache.extractors.models import dimensions, is_local, known_models, known_text_models
+from featcache.files import is_hidden
 from featcache.protocols import PROTOCOLS, default_of
 from featcache.protocols.general import GENERAL
 from featcache.report.tables import ResultRow, plain_table, results_table
@@ -55,7 +56,7 @@ def print_corpora(name: str | None) -> None:
     console.print(table)
     console.print()
     _print_protocols(PROTOCOLS)
-    there = sorted(path.name for path in workspace.corpora.glob("*") if path.is_dir() and path.name[0] != ".")
+    there = sorted(path.name for path in workspace.corpora.glob("*") if path.is_dir() and not is_hidden(path.name))
     cached = sorted(path.parent.name for path in workspace.home.glob("cache/*/manifest.csv"))
     print_line()
     print_line(f"under {workspace.corpora}: {', '.join(there) or 'none'}")

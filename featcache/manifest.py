@@ -30,6 +30,9 @@ USUAL_NAMES = {
 }
 """What others call a fixed column."""
 
+# Bytes of a table whose reading takes so long that it is told.
+_LARGE = 1 << 23
+
 log = logging.getLogger(__name__)
 
 
@@ -133,6 +136,8 @@ class Manifest(Sequence[Utterance]):
             ManifestError: the file cannot be read, misses a column for the path, or holds faulty rows.
         """
         path = Path(path)
+        if path.is_file() and path.stat().st_size > _LARGE:
+            log.info("reading %s", path)
         with open_table(path, ("path", *USUAL_NAMES["path"])) as table:
             _fixed_names(table.columns, path)
             return cls._from_cells(table.columns, table.rows, path)

@@ -24,7 +24,9 @@ def utterance(utterance_id: str = "a", **fields: object) -> Utterance:
 
 @st.composite
 def manifests(draw: st.DrawFn) -> Manifest:
-    columns = draw(st.lists(TEXT.filter(lambda name: name not in FIXED_COLUMNS), max_size=3, unique=True))
+    # blanks and byte order marks around a name are no part of it
+    names = TEXT.filter(lambda name: name not in FIXED_COLUMNS and name == name.strip().strip("\ufeff").strip())
+    columns = draw(st.lists(names, max_size=3, unique=True))
     utterances = []
     for utterance_id in draw(st.lists(NAMES, min_size=1, max_size=4, unique=True)):
         start, end = sorted(draw(st.tuples(SECONDS, SECONDS)))

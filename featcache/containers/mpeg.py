@@ -25,6 +25,7 @@ _SYNC = re.compile(rb"\xff[\xe2-\xff]")
 _BLOCK = 1 << 20
 _NEAR = 1 << 16
 _MOST_GAPS = 1000
+_SHORTEST = 24  # bytes; fewer than any frame has
 _LONGEST = 4096  # bytes; more than any frame has
 _MOST_RATIO = 64  # of the bit rates of a first frame and of all frames
 _FRAMES, _BYTES = 1, 2
@@ -70,7 +71,7 @@ def look_at_mpeg(file: BinaryIO, start: int) -> View | None:
         num_samples = counted * frame.num_samples
         return counted_mpeg(size, skipped=at, ends_early=not whole, num_samples=num_samples if smooth else None)
     num_frames, num_bytes = stated
-    if num_bytes == end - at:
+    if num_bytes == end - at and num_frames <= num_bytes // _SHORTEST + 1:
         return View()
     counted, _, _ = _count(file, at + frame.length, end, frame.kind)
     if counted > num_frames + 1:  # some count the frame of the tag too

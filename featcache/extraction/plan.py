@@ -31,6 +31,8 @@ SHARD_BYTES = 128 * 2**20
 SHARD_UTTERANCES = 256
 # An utterance's rows in the tables of shard and index, and its part of what HDF5 adds: as found in full shards.
 ROW_BYTES = 470
+# Utterances whose planning takes so long that it is told.
+MANY = 100_000
 
 
 @dataclass
@@ -130,7 +132,10 @@ class Plan:
 def make_plan(targets: Sequence[Target], source: Source, wanted: Sequence[Utterance], workers: int) -> Plan:
     """Find out what is missing, changed or unreadable, from headers and checksums alone."""
     stored = {target.name: target.writer.entries() for target in targets}
-    kept = [u for u in wanted if any(u.utterance_id in entries for entries in stored.values())]
+    if len(wanted) >= MANY:
+        log.info("planning %d utterances", len(wanted))
+    there = set[str]().union(*stored.values())
+    kept = [utterance for utterance in wanted if utterance.utterance_id in there]
     checksums = map_in_threads(
         source.checksum, sorted({source.key(utterance) for utterance in kept}), workers, "comparing checksums"
     )
@@ -149,7 +154,8 @@ def make_plan(targets: Sequence[Target], source: Source, wanted: Sequence[Uttera
         target.cached, target.others = len(held & ids - target.todo), len(held - ids)
     if changed:
         log.warning("%s: %d stored utterances are extracted again", source.changed(), changed)
-    todo = [u for u in wanted if any(u.utterance_id in target.todo for target in targets)]
+    lacking = set[str]().union(*(target.todo for target in targets))
+    todo = [utterance for utterance in wanted if utterance.utterance_id in lacking]
     native = any(_keeps_rate(target) for target in targets)
     probed = dict.fromkeys(source.key(utterance) for utterance in (wanted if native else todo))
     map_in_threads(source.prepare, list(probed), workers, "reading headers")

@@ -99,7 +99,7 @@ class Source(ABC):
         return None
 
     def ends_early(self, utterance: Utterance) -> bool:
-        """Whether an utterance lasts to the end of a file whose own end is missing."""
+        """Whether an utterance lasts to the end of a file whose own end is missing, of keys that were prepared."""
         return False
 
     def rates(self, utterances: Sequence[Utterance]) -> Counter[int]:
@@ -116,6 +116,7 @@ class AudioSource(Source):
         super().__init__(root)
         self._checksums = audio.Checksums()
         self._headers = audio.Headers(root)
+        self._early: set[str] = set()
 
     def key(self, utterance: Utterance) -> str:
         return utterance.path
@@ -131,7 +132,8 @@ class AudioSource(Source):
 
     def prepare(self, key: str) -> None:
         with suppress(AudioError):
-            self._headers(key)
+            if self._headers(key).ends_early:
+                self._early.add(key)
 
     def probe(self, utterance: Utterance) -> tuple[int, int]:
         try:
@@ -147,11 +149,9 @@ class AudioSource(Source):
         return None
 
     def ends_early(self, utterance: Utterance) -> bool:
-        try:
-            header = self._headers(utterance.path)
-        except AudioError:
+        if utterance.path not in self._early:
             return False
-        return header.ends_early and (utterance.end is None or utterance.end >= header.duration)
+        return utterance.end is None or utterance.end >= self._headers(utterance.path).duration
 
     def rates(self, utterances: Sequence[Utterance]) -> Counter[int]:
         rates: Counter[int] = Counter()

@@ -1,0 +1,53 @@
+"""Many utterances in few files: each file is looked at once, and a row costs little memory."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+import soundfile
+
+from featcache import audio
+from featcache.extraction import extract
+from featcache.manifest import Manifest
+
+# Bytes that an utterance of a manifest may take, its id, times and labels included; with dictionaries it took 1500.
+MOST_BYTES = 900
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    """3000 utterances in two files and one that is missing."""
+    folder = tmp_path / "long"
+    folder.mkdir()
+    for name in ("a", "b"):
+        soundfile.write(folder / f"{name}.wav", np.zeros(16000 * 100, dtype=np.int16), 16000)
+    rows = (
+        f"u{i},{'abc'[i % 3]}.wav,{i % 90},{i % 90 + 1},s{i % 10},{'joy' if i % 2 else 'anger'}" for i in range(3000)
+    )
+    (folder / "manifest.csv").write_text("utterance_id,path,start,end,speaker_id,emotion\n" + "\n".join(rows) + "\n")
+    return folder
+
+
+def test_each_file_is_looked_at_once(corpus, monkeypatch):
+    looked_at = []
+    original = audio.read_header
+    monkeypatch.setattr(audio, "read_header", lambda folder, path: looked_at.append(path) or original(folder, path))
+    report = extract(model="egemaps", data=corpus, dry_run=True)
+    assert sorted(looked_at) == ["a.wav", "b.wav", "c.wav"]
+    assert report.num_extracted == 3000
+    assert report.audio_seconds == 2000
+    assert {failure.reason for failure in report.failures} == {"c.wav: no such file"}
+    assert len(report.failures) == 1000
+
+
+def test_a_row_costs_little_memory(corpus):
+    Manifest.read(corpus / "manifest.csv")
+    tracemalloc.start()
+    manifest = Manifest.read(corpus / "manifest.csv")
+    taken, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert taken < MOST_BYTES * len(manifest)
+    assert peak < 1.5 * MOST_BYTES * len(manifest)
+    # what utterances share is there once
+    assert manifest[0].labels["emotion"] is manifest[2].labels["emotion"]
+    assert manifest[0].path is manifest[3].path
