@@ -12,10 +12,12 @@ from featcache.cache.reader import FeatureCache
 from featcache.errors import StoreError
 from featcache.extractors import usable_device
 from featcache.normalise import SPEAKER
+from featcache.training.existing import finished_run, folder_of, tell_conditions
 from featcache.training.job import Job
 from featcache.training.memory import Memory
-from featcache.training.run_folder import Run, differences
-from featcache.training.setup import Request, Setup, hash_of, resolve
+from featcache.training.results import epochs_of
+from featcache.training.run_folder import Run
+from featcache.training.setup import Request, Setup, resolve
 from featcache.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -192,8 +194,10 @@ def fit_all(
     """
     device = usable_device(device)
     planned = plan_runs(requests, cache=cache, name=name, overwrite=overwrite, home=home)
-    for run in filter(None, (one.finished for one in planned)):
-        log.info("%s is there already; --overwrite trains it again", run.path)
+    remedy = "--overwrite trains it again"
+    told = tell_conditions(planned, memory=memory, device=device, jobs=jobs, remedy=remedy)
+    for run in filter(None, (one.finished for one in planned if one.path not in told)):
+        log.info("%s is there already; %s", run.path, remedy)
     todo = list({one.path: one for one in planned if one.finished is None}.values())
     if todo:
         setups = [one.setup for one in todo]
@@ -207,7 +211,17 @@ def fit_all(
             resume=resume,
             overwrite=overwrite,
         )
-    return [one.finished or Run(one.path) for one in planned]
+    runs = [one.finished or Run(one.path) for one in planned]
+    tell_epochs(runs)
+    return runs
+
+
+def tell_epochs(runs: Sequence[Run]) -> None:
+    """Report for each run how many trainings reached ``--max-epochs`` while they still improved."""
+    runs = list({run.path: run for run in runs}.values())
+    for run in runs:
+        for note in epochs_of(run):
+            log.info("%s", f"{run.name}: {note}" if len(runs) > 1 else note)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,8 +254,8 @@ def plan_runs(
     planned = []
     for request in requests:
         setup = resolve(FeatureCache(cache), request)
-        path = runs / _checked(name or _run_name(setup.config))
-        finished = _finished(path, setup.config, overwrite=overwrite)
+        path = runs / _checked(name) if name else folder_of(runs, setup.config)
+        finished = finished_run(path, setup.config, overwrite=overwrite)
         planned.append(PlannedRun(request=request, setup=setup, path=path, finished=finished))
     return planned
 
@@ -262,27 +276,3 @@ def _checked(name: str) -> str:
     if name.startswith(".") or Path(name).name != name:
         raise StoreError(f"--name {name!r}: expected the name of a folder, with no slash in it and no dot at its start")
     return name
-
-
-def _run_name(config: Mapping[str, Any]) -> str:
-    layers = "" if config["layers"] in ("all", "-") else f"_{config['layers']}"
-    features = "+".join(config["features"])
-    return f"{features}{layers}_{config['head']}_{config['norm']}_{config['protocol']}_{hash_of(config)[:6]}"
-
-
-def _finished(folder: Path, config: Mapping[str, Any], *, overwrite: bool) -> Run | None:
-    try:
-        run = Run(folder)
-    except StoreError as error:
-        if folder.exists() and not overwrite:
-            raise StoreError(f"{error}; give this one another --name, or replace that one with --overwrite") from error
-        return None
-    if overwrite:
-        return None
-    differing = differences(run.config, config)
-    if differing:
-        raise StoreError(
-            f"{folder} is a run with other settings ({', '.join(differing)} differ); "
-            "give this one another --name, or replace that one with --overwrite"
-        )
-    return run

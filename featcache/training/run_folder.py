@@ -1,26 +1,44 @@
 """Results of a fit → run folder, and back. A run counts as finished when it stands under its own name."""
 
 import csv
+import hashlib
+import io
 import json
+import logging
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from featcache.errors import StoreError, unknown_name
-from featcache.files import remove_unfinished, replace_file
+from featcache.checksums import CHECKSUMS, recorded_checksums, write_checksums
+from featcache.errors import StoreError, listed, unknown_name
+from featcache.files import remove_unfinished, replace_file, sha256_of_file
+from featcache.training.identity import COMPUTED, ENVIRONMENT, RELEASE, RESUMED, differences
 from featcache.workspace import Workspace
 
 if TYPE_CHECKING:
     import pandas as pd
 
+log = logging.getLogger(__name__)
+
 METRICS = "metrics.json"
 CONFIG = "config.yaml"
-# What stands in the configuration beside the settings: the machine's share in the numbers.
-COMPUTED = "computed_with"
+HISTORY = "history.csv"
+PREDICTIONS = "predictions.csv"
+# What is read back as results. Reports and figures are not: whoever edits them, or adds files, changes no result.
+RESULTS = (
+    CONFIG,
+    METRICS,
+    PREDICTIONS,
+    "validation_predictions.csv",
+    HISTORY,
+    "layer_weights.csv",
+    "combinations.csv",
+    "heads/*.safetensors",
+)
 
 
 class Run:
@@ -32,16 +50,13 @@ class Run:
         metrics: The content of ``metrics.json``.
 
     Raises:
-        StoreError: the folder is not a finished run.
+        StoreError: the folder is not a finished run, or what it holds has changed since it was written.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        try:
-            self.config = _read_yaml(self.path / CONFIG)
-            self.metrics: dict[str, Any] = json.loads((self.path / METRICS).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise StoreError(f"{self.path} is not a finished run: {_reason(error)}") from error
+        self.config = read_config(self.path)
+        self.metrics = _read_mapping(self.path, METRICS, json.loads)
 
     @property
     def name(self) -> str:
@@ -51,25 +66,78 @@ class Run:
         """The rows of ``layer_weights.csv``: seed, fold, layer, weight, features; none where no weights are learned."""
         return read_table(self.path / "layer_weights.csv")
 
+    def history(self) -> "pd.DataFrame":
+        """The rows of ``history.csv``: seed, fold, epoch, train_loss, validation_loss, and the validation score."""
+        return read_table(self.path / HISTORY)
+
     def predictions(self) -> "pd.DataFrame":
         """The rows of ``predictions.csv``; ids and labels are text."""
-        return read_table(self.path / "predictions.csv")
+        return read_table(self.path / PREDICTIONS)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read the configuration of a run, finished or not.
+
+    Raises:
+        StoreError: there is none, or it is not as it was written.
+    """
+    import yaml
+
+    return _read_mapping(folder, CONFIG, yaml.safe_load)
 
 
 def read_table(path: Path) -> "pd.DataFrame":
     """Read a table of a run, ids and labels as the texts that they are: speaker 03 stays 03.
 
     Raises:
-        StoreError: the file is missing or no table.
+        StoreError: the file is missing, no table, or not as it was written.
     """
     import pandas as pd
 
     texts = dict.fromkeys(("utterance_id", "speaker_id", "target", "prediction", "layer", "features"), str)
     nans = {"train_loss": ["nan"], "validation_loss": ["nan"]}  # of a training that diverged
     try:
-        return pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=nans)
+        content = io.BytesIO(_read_checked(path))
+        return pd.read_csv(content, dtype=texts, keep_default_na=False, na_values=nans)
     except (OSError, ValueError) as error:
         raise StoreError(f"{path}: not readable as a table ({_reason(error)})") from error
+
+
+def record_checksums(folder: Path) -> None:
+    """Write down the checksums of what is read back, when all of it is there."""
+    found = sorted(path for pattern in RESULTS for path in folder.glob(pattern))
+    write_checksums(folder, [path.relative_to(folder).as_posix() for path in found])
+
+
+def _read_mapping(folder: Path, name: str, parse: Callable[[str], Any]) -> dict[str, Any]:
+    import yaml
+
+    try:
+        content = parse(_read_checked(folder / name).decode())
+        if not isinstance(content, dict):
+            raise ValueError(f"{name} holds no names with values")
+    except RecursionError as error:
+        raise StoreError(f"{folder} is not a finished run: {name} is nested too deeply") from error
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise StoreError(f"{folder} is not a finished run: {_reason(error)}") from error
+    return content
+
+
+def _read_checked(path: Path) -> bytes:
+    """The bytes of a file of a run, if they are those that were written; runs of earlier releases have no checksums."""
+    if path.exists() and not path.is_file():
+        raise StoreError(f"{path}: expected a file")
+    content = path.read_bytes()
+    recorded = recorded_checksums(path.parent)
+    if recorded is None:
+        raise StoreError(f"{path.parent / CHECKSUMS} is damaged; restore it, train the run again, or remove it")
+    found = hashlib.sha256(content).hexdigest()
+    if recorded.get(path.name, found) != found:
+        raise StoreError(
+            f"{path} has changed since it was written: its checksum differs; restore it, train the run again, or remove "
+            f"{CHECKSUMS} if the change is yours"
+        )
+    return content
 
 
 class UnfinishedRun:
@@ -86,10 +154,20 @@ class UnfinishedRun:
 
     def __init__(self, path: Path, config: Mapping[str, Any]) -> None:
         self.path = path
-        self.config = config
-        self._hidden = path.with_name(f".{path.name}.unfinished")
-        self.folder = self._hidden / "run"
+        self.config = dict(config)
+        self.folder = self.folder_of(path)
+        self._hidden = self.folder.parent
         self._records = self._hidden / "finished"
+
+    @staticmethod
+    def folder_of(path: Path) -> Path:
+        """Where a run is until it is finished."""
+        return path.with_name(f".{path.name}.unfinished") / "run"
+
+    @classmethod
+    def is_begun(cls, path: Path) -> bool:
+        """Whether an interrupted run is there."""
+        return cls.folder_of(path).exists()
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -114,12 +192,9 @@ class UnfinishedRun:
             StoreError: finished trainings are there and nothing was said of them, or they are of other settings.
         """
         there = len(self.finished())
-        if there and not overwrite:
-            begun = _read_yaml(self.folder / CONFIG)
+        begun = {} if overwrite else self.begun()
+        if begun:
             differing = differences(begun, self.config)
-            computed = begun.get(COMPUTED)
-            if computed != self.config[COMPUTED]:
-                differing.append(f"{COMPUTED} {computed}")
             if differing:
                 raise StoreError(
                     f"{self.path} was interrupted with other settings ({', '.join(differing)} differ); "
@@ -132,18 +207,43 @@ class UnfinishedRun:
                 )
             for folder in (self._records, self.folder, self.folder / "heads"):
                 remove_unfinished(folder)
+            self._go_on(begun)
             return
         shutil.rmtree(self._hidden, ignore_errors=True)
         self._records.mkdir(parents=True)
         write_yaml(self.folder / CONFIG, self.config)
 
+    def begun(self) -> dict[str, Any]:
+        """The configuration of what was interrupted; empty unless trainings are there that have come to their end."""
+        return read_config(self.folder) if self.finished() else {}
+
+    def _go_on(self, begun: Mapping[str, Any]) -> None:
+        """Take over what was begun: whatever has changed meanwhile is told and recorded."""
+        from featcache.training.conditions import changes
+
+        changed = changes(begun, self.config)
+        if changed:
+            log.warning("%s goes on under other conditions than it began: %s", self.path, ", ".join(changed))
+        resumed = dict.fromkeys([*(begun.get(RESUMED) or []), *changed])
+        self.config |= {key: begun[key] for key in (RELEASE, COMPUTED, ENVIRONMENT) if key in begun}
+        if resumed:
+            self.config[RESUMED] = list(resumed)
+        write_yaml(self.folder / CONFIG, self.config)
+        damaged = [one for one in sorted(self.finished()) if self._read(*one) is None]
+        if damaged:
+            log.warning("%s: %s are damaged and trained again", self.path, listed(_name(*one) for one in damaged))
+        for one in damaged:
+            self._record_path(*one).unlink()
+
     def keep(self, seed: int, fold: int, record: Mapping[str, Any], head: Mapping[str, Any]) -> None:
         """Write what became of one training, the weights of its head before the record that says it is finished."""
         from safetensors.torch import save
 
-        name = f"seed-{seed}-fold-{fold}"
-        replace_file(self.folder / "heads" / f"{name}.safetensors", save(dict(head)))
-        replace_file(self._records / f"{name}.json", json.dumps(record).encode())
+        weights = save(dict(head))
+        # what is read back when the run is resumed, perhaps on another day, is to be what was written
+        content = {"sha256": _sha256(record), "head_sha256": hashlib.sha256(weights).hexdigest(), "record": record}
+        replace_file(self._head_path(seed, fold), weights)
+        replace_file(self._record_path(seed, fold), json.dumps(content).encode())
 
     def finished(self) -> set[tuple[int, int]]:
         """Seed and fold of each training that has come to its end and has not gone into a finished run."""
@@ -153,10 +253,37 @@ class UnfinishedRun:
         return {(int(name[1]), int(name[2])) for name in names if name}
 
     def records(self) -> list[tuple[int, int, dict[str, Any]]]:
-        """Seed, fold and record of each training, fold after fold, the seeds as the configuration orders them."""
+        """Seed, fold and record of each training, fold after fold, the seeds as the configuration orders them.
+
+        Raises:
+            StoreError: a record, or the head that belongs to it, is not as it was written.
+        """
         seeds = self.config["seeds"]
-        order = sorted(self.finished(), key=lambda one: (one[1], seeds.index(one[0])))
-        return [(*one, json.loads((self._records / "seed-{}-fold-{}.json".format(*one)).read_text())) for one in order]
+        found = []
+        for seed, fold in sorted(self.finished(), key=lambda one: (one[1], seeds.index(one[0]))):
+            record = self._read(seed, fold)
+            if record is None:
+                raise StoreError(f"{self._record_path(seed, fold)} or its head is damaged; --resume trains it again")
+            found.append((seed, fold, record))
+        return found
+
+    def _read(self, seed: int, fold: int) -> dict[str, Any] | None:
+        """The record of a training; None where it, or its head, is not as it was written."""
+        try:
+            content: dict[str, Any] = json.loads(self._record_path(seed, fold).read_bytes())
+            head = sha256_of_file(self._head_path(seed, fold))
+        except (OSError, ValueError):
+            return None
+        if "history" in content:  # of an earlier release, without checksums
+            return content
+        record: dict[str, Any] = content.get("record", {})
+        return record if (content.get("sha256"), content.get("head_sha256")) == (_sha256(record), head) else None
+
+    def _record_path(self, seed: int, fold: int) -> Path:
+        return self._records / f"{_name(seed, fold)}.json"
+
+    def _head_path(self, seed: int, fold: int) -> Path:
+        return self.folder / "heads" / f"{_name(seed, fold)}.safetensors"
 
     def leave(self) -> None:
         """Remove the folder unless trainings that have come to their end are in it."""
@@ -164,7 +291,8 @@ class UnfinishedRun:
             shutil.rmtree(self._hidden, ignore_errors=True)
 
     def finish(self) -> None:
-        """Give the folder its name; an older run of that name goes then."""
+        """Record the checksums and give the folder its name; an older run of that name goes then."""
+        record_checksums(self.folder)
         old = self.path.with_name(f".{self.path.name}.old")
         shutil.rmtree(old, ignore_errors=True)
         if self.path.exists():
@@ -174,25 +302,18 @@ class UnfinishedRun:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def differences(config: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """Which settings differ; how it was computed is none."""
-    return sorted(key for key in {*config, *other} - {COMPUTED} if config.get(key) != other.get(key))
+def _name(seed: int, fold: int) -> str:
+    return f"seed-{seed}-fold-{fold}"
+
+
+def _sha256(record: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record).encode()).hexdigest()
 
 
 def write_yaml(path: Path, content: Mapping[str, Any]) -> None:
     import yaml
 
     replace_file(path, yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True, width=120).encode())
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    import yaml
-
-    try:
-        content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(str(error)) from error
-    return content
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -208,10 +329,14 @@ def write_rows(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]
 
 
 def finished_runs(workspace: Workspace, corpus: str | None = None) -> list[Run]:
-    """All finished runs, of one corpus or of every one, the newest last."""
-    folders = workspace.runs(corpus or "*")
-    found = [path.parent for path in folders.parent.glob(f"{folders.name}/*/{METRICS}") if path.parent.name[0] != "."]
-    return [Run(path) for path in sorted(found, key=lambda path: (path / METRICS).stat().st_mtime_ns)]
+    """All finished runs, of one corpus or of every one, the newest last; those that cannot be read are told."""
+    runs = []
+    for path in _folders(workspace, corpus):
+        try:
+            runs.append(Run(path))
+        except StoreError as error:
+            log.warning("left out: %s", error)
+    return runs
 
 
 def find_run(workspace: Workspace, name: str) -> Run:
@@ -222,15 +347,21 @@ def find_run(workspace: Workspace, name: str) -> Run:
     """
     if (Path(name) / METRICS).is_file():
         return Run(name)
-    runs = finished_runs(workspace)
-    fitting = [run for run in runs if run.name == name]
+    folders = _folders(workspace)
+    fitting = [path for path in folders if path.name == name]
     if not fitting:
-        raise StoreError(unknown_name("run", name, {run.name for run in runs}))
+        raise StoreError(unknown_name("run", name, {path.name for path in folders}))
     if len(fitting) > 1:
-        raise StoreError(
-            f"several runs are called {name!r}: {', '.join(str(run.path) for run in fitting)}; give a path"
-        )
-    return fitting[0]
+        raise StoreError(f"several runs are called {name!r}: {', '.join(map(str, fitting))}; give a path")
+    return Run(fitting[0])
+
+
+def _folders(workspace: Workspace, corpus: str | None = None) -> list[Path]:
+    """The folders of finished runs, the newest last."""
+    folders = workspace.runs(corpus or "*")
+    found = (path.parent for path in folders.parent.glob(f"{folders.name}/*/{METRICS}"))
+    named = (path for path in found if not path.name.startswith("."))
+    return sorted(named, key=lambda path: (path / METRICS).stat().st_mtime_ns)
 
 
 def _reason(error: Exception) -> str:

@@ -18,6 +18,7 @@ from featcache.manifest import Manifest
 from featcache.normalise import SPEAKER, check_scope
 from featcache.protocols import PROTOCOLS, Fold, check_folds, default_protocol, make_folds
 from featcache.training.data import POOLINGS, Features, features_of
+from featcache.training.identity import NUMERICS, NUMERICS_VERSION, RELEASE
 from featcache.training.targets import Target, labelled, make_target, split
 from featcache.training.train import TrainingConfig
 
@@ -159,7 +160,8 @@ def resolve(cache: FeatureCache, request: Request) -> Setup:
         notes=[*_notes(request, features, manifest, max_frames), *task.target.notes],
         warnings=task.warnings,
         config={
-            "featcache_version": __version__,
+            RELEASE: __version__,
+            NUMERICS: NUMERICS_VERSION,
             "corpus": cache.name,
             "features": {store.name: store.metadata["fingerprint"] for store in stores},
             "untrained": [store.name for store in stores if store.metadata.get("weights") == "random"],

@@ -17,9 +17,11 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from featcache.checksums import CHECKSUMS
 from featcache.errors import StoreError
 from featcache.training import run_folder
-from featcache.training.run_folder import COMPUTED, METRICS, Run, UnfinishedRun, find_run, finished_runs, read_table
+from featcache.training.identity import COMPUTED, NUMERICS
+from featcache.training.run_folder import METRICS, Run, UnfinishedRun, find_run, finished_runs, read_table
 from featcache.workspace import Workspace
 
 # What CSV, YAML and pandas like to take for something else, and whatever else people call their classes and speakers.
@@ -132,7 +134,7 @@ def test_a_run_takes_its_name_when_all_is_there(tmp_path):
     run_folder.write_json(run.folder / METRICS, {})
     assert not path.exists()
     run.finish()
-    assert sorted(file.name for file in path.iterdir()) == ["config.yaml", "heads", METRICS]
+    assert sorted(file.name for file in path.iterdir()) == [CHECKSUMS, "config.yaml", "heads", METRICS]
     assert list(path.parent.iterdir()) == [path]
     assert Run(path).config == SETTINGS
 
@@ -217,7 +219,7 @@ def test_what_a_kill_left_half_written_does_not_go_into_the_run(tmp_path):
     [
         ({"norm": "none"}, "(norm differ)"),
         ({"norm": "none", "seeds": [1]}, "(norm, seeds differ)"),
-        ({COMPUTED: {"device": "cuda"}}, "(computed_with {'device': 'cpu'} differ)"),
+        ({NUMERICS: 2}, "(numerics_version differ)"),
     ],
 )
 def test_what_was_interrupted_with_other_settings_is_not_mixed_in(tmp_path, resume, changes, told):
@@ -296,7 +298,7 @@ def test_trainings_are_not_lost_wherever_finishing_is_killed(tmp_path, make_run,
         with contextlib.suppress(Killed):
             run.finish()
     if path.exists() and Run(path).metrics == {"new": 1}:
-        assert sorted(file.name for file in path.iterdir()) == ["config.yaml", "heads", METRICS]
+        assert sorted(file.name for file in path.iterdir()) == [CHECKSUMS, "config.yaml", "heads", METRICS]
         return
     assert not path.exists() or Run(path).metrics == {"old": 1}
     again = begin(path, resume=True)

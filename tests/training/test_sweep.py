@@ -13,7 +13,7 @@ from featcache.errors import ManifestError, StoreError
 from featcache.manifest import Manifest, Utterance
 from featcache.training import job, memory
 from featcache.training.fit import fit, fit_all, sweep
-from featcache.training.run_folder import COMPUTED
+from featcache.training.identity import COMPUTED
 from featcache.training.setup import Request
 from featcache.training.train import Training
 from featcache.training.windows import Source
