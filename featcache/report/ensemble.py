@@ -108,14 +108,17 @@ def _sha256(run: Run) -> str:
 
 def _there(folder: Path, asked: Mapping[str, Any]) -> Run:
     """The ensemble that exists, if it is the one that is asked for."""
-    run = Run(folder)
+    remedy = "give this one another --name, or replace that with --overwrite"
+    try:
+        run = Run(folder)
+    except StoreError as error:
+        raise StoreError(f"{error}; {remedy}") from error
     differing = sorted(key for key in _ASKED if run.config.get(key) != asked[key])
     if differing:
         raise StoreError(
-            f"{folder} is there already, with other members or votes ({', '.join(differing)} differ); "
-            "give this one another --name, or replace that with --overwrite"
+            f"{folder} is there already, with other members or votes ({', '.join(differing)} differ); {remedy}"
         )
-    log.info("%s is there already; --overwrite votes again", folder)
+    log.info("%s is there already", folder)
     return run
 
 

@@ -134,8 +134,8 @@ def _read_checked(path: Path) -> bytes:
     found = hashlib.sha256(content).hexdigest()
     if recorded.get(path.name, found) != found:
         raise StoreError(
-            f"{path} has changed since it was written: its checksum differs; restore it, train the run again, or remove "
-            f"{CHECKSUMS} if the change is yours"
+            f"{path} has changed since it was written: its checksum differs; restore it, train the run again, or "
+            f"remove {CHECKSUMS} if the change is yours"
         )
     return content
 
