@@ -111,7 +111,7 @@ def sweep(
         scheduler: Address of a Dask scheduler, such as ``tcp://host:8786``, whose workers share the folds instead. They
             read the cache and write the runs under the same paths as this process.
         name: Of the run folder, for a single run; by default made from the settings.
-        resume: Go on with what was interrupted.
+        resume: Go on with what was interrupted, with the dtypes that it was begun with, whatever memory is free now.
         overwrite: Train again although a finished run of that name is there.
         home: Where everything lives; by default ``$FEATCACHE_HOME``, or ``data``.
 

@@ -228,6 +228,7 @@ class UnfinishedRun:
         self.config |= {key: begun[key] for key in (RELEASE, COMPUTED, ENVIRONMENT) if key in begun}
         if resumed:
             self.config[RESUMED] = list(resumed)
+        (self.folder / CHECKSUMS).unlink(missing_ok=True)  # of a process that was killed before the run had its name
         write_yaml(self.folder / CONFIG, self.config)
         damaged = [one for one in sorted(self.finished()) if self._read(*one) is None]
         if damaged:

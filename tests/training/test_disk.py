@@ -81,7 +81,7 @@ def test_trainings_that_were_finished_before_the_disk_was_full_are_kept(make_cac
     assert (run.path / "predictions.csv").read_bytes() == (whole.path / "predictions.csv").read_bytes()
 
 
-@pytest.mark.parametrize("when", ["write_rows", "save", "write_json", "record_checksums"])
+@pytest.mark.parametrize("when", ["write_rows", "save", "record_checksums"])
 def test_a_disk_that_fills_while_results_are_written_costs_no_training(make_cache, monkeypatch, caplog, when):
     make_cache()
     owner = figures if when == "save" else run_folder

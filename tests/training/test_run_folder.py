@@ -465,7 +465,7 @@ def test_a_damaged_run_hides_no_other(workspace, sealed, make_run, caplog):
         ({"config.yaml": "[1, 2]", METRICS: "{}"}, "config.yaml holds no names with values"),
         ({"config.yaml": "a: 1", METRICS: "[]"}, "metrics.json holds no names with values"),
         ({"config.yaml": "a: 1", METRICS: "[" * 200_000}, "metrics.json is nested too deeply"),
-        ({"config.yaml": "[" * 5_000, METRICS: "{}"}, "is not a finished run: "),
+        ({"config.yaml": "[" * 1_500, METRICS: "{}"}, "is not a finished run: "),
         ({"config.yaml": b"\xff\xfe", METRICS: "{}"}, "is not a finished run: 'utf-8' codec can't decode"),
     ],
 )

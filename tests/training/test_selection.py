@@ -64,13 +64,12 @@ def choices(run, folds):
     }
     validation = pd.read_csv(run.path / "validation_predictions.csv")
     tables = [run.history(), run.layer_weights(), validation, run.predictions().filter(regex="^(?!target)")]
-    return heads, [table[table["fold"].isin(folds)].to_csv() for table in tables]
+    return heads, [table[table["fold"].isin(folds)].to_csv(index=False) for table in tables]
 
 
 TASKS = [
     {"head": "dense"},
     {"head": "lstm", "norm": "global"},
-    {"head": "ffn", "layers": "last"},
     {"head": "linear", "norm": "none"},
     {"head": "svm", "layers": "last"},
     {"head": "svm", "layers": "last", "target": "arousal", "task": "regression", "label_range": (1, 7)},
@@ -89,7 +88,7 @@ def test_shuffled_test_labels_change_no_choice(cache, options):
     assert after.metrics != before.metrics
 
 
-@pytest.mark.parametrize("options", [TASKS[0], TASKS[4]], ids=["dense", "svm"])
+@pytest.mark.parametrize("options", [TASKS[0], TASKS[3]], ids=["dense", "svm"])
 def test_in_a_cross_validation_the_fold_that_tests_them_chooses_as_before(cache, options):
     options = {"target": "emotion", "protocol": "loso", **options}
     before = fit(name="before", **QUICK, **options)
