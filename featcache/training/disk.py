@@ -44,4 +44,4 @@ def disk_errors(folder: Path) -> Iterator[None]:
         if remedy is None:
             raise
         where = error.filename if isinstance(error.filename, str | os.PathLike) else folder
-        raise StoreError(f"{where}: {os.strerror(error.errno or 0)}; {remedy}, and start the command again") from error
+        raise StoreError(f"{where}: {os.strerror(error.errno or 0)}; {remedy}") from error
