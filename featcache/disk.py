@@ -69,6 +69,24 @@ def reading(path: str | os.PathLike[str]) -> Iterator[None]:
         raise refused(path, error, "read") from error
 
 
+@contextmanager
+def disk_errors(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """As :func:`writing`, of a whole task: errors that do not tell of the machine stay as they are.
+
+    Args:
+        folder: What is written to, for errors that name no file.
+    """
+    try:
+        yield
+    except FeatcacheError:
+        raise
+    except OSError as error:
+        if not is_told(error):
+            raise
+        where = error.filename if isinstance(error.filename, str | os.PathLike) else folder
+        raise refused(where, error, "written") from error
+
+
 def refused(path: str | os.PathLike[str], error: OSError, what: str, kept: str = "") -> DiskError:
     """The error of one line for what the system said.
 

@@ -195,7 +195,7 @@ def test_wrong_usage_ends_with_2(invoke, make_cache, arguments):
         (["fit", "--corpus", "one", "--memory", "rubbish"], "--memory rubbish: expected a size such as 4GiB, one of "),
         (
             ["-q", "fit", "--corpus", "one", "--memory", "1kB"],
-            "GiB of memory are too little, expected .* GiB or more; ",
+            "1.0 kB of memory are too little, expected .* [MG]B or more; ",
         ),
         (
             ["fit", "--corpus", "one", "--device", "cuda:99"],

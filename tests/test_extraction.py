@@ -676,7 +676,14 @@ def test_an_utterance_may_fail_in_one_store_alone(corpus, made_up, monkeypatch):
         (1000, "1.0 kB"),
         (25_000_000_000, "25.0 GB"),
         (4e12, "4.0 TB"),
-        (4e15, "4000.0 TB"),
+        (4e15, "4.0 PB"),
+        (4e21, "4000.0 EB"),
+        (0.2, "0 bytes"),
+        (1, "1 byte"),
+        (999.6, "1.0 kB"),
+        (999_960, "1.0 MB"),
+        (999_940, "999.9 kB"),
+        (999_999_999_999, "1.0 TB"),
     ],
 )
 def test_sizes_for_people(size, text):

@@ -16,6 +16,7 @@ from featcache.pipeline.transcripts import word_errors_of
 from featcache.protocols import PROTOCOLS
 from featcache.published import PublishedResult
 from featcache.training.fit import first_seeds
+from featcache.training.results import epochs_of
 from featcache.training.run_folder import Run
 from featcache.training.setup import SVM, Request
 from featcache.transcripts import is_finished
@@ -151,7 +152,7 @@ def notes_on(place: Place, row: Row, run: Run, limit: int | None) -> list[str]:
     failed = {failure.utterance_id for store in stores for failure in read_failures(store)}
     if failed:
         told.append(f"{len(failed)} utterances could not be extracted")
-    return told
+    return told + epochs_of(run)
 
 
 def _words_of(stores: Sequence[Path]) -> list[str]:

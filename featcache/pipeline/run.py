@@ -26,14 +26,15 @@ from featcache.protocols import PROTOCOLS
 from featcache.published import PublishedResult
 from featcache.report.compared import ComparedRow, write_compared
 from featcache.report.comparison import comparison_csv, protocol_notes
-from featcache.report.ensemble import ensemble, notes
+from featcache.report.ensemble import asked_of, ensemble, notes
 from featcache.report.gains import draw_gains
 from featcache.report.layers import draw_layer_weights
 from featcache.report.layerwise import draw_layer_relevance
 from featcache.terminal import print_lines
+from featcache.training.existing import tell_conditions
 from featcache.training.fit import fit_all, plan_runs
 from featcache.training.layerwise import relevance_of
-from featcache.training.run_folder import METRICS, Run
+from featcache.training.run_folder import Run
 from featcache.training.setup import Request, hash_of, resolve
 from featcache.training.task import selected
 from featcache.transcription import TranscriptionReport, summarise
@@ -185,6 +186,7 @@ class Work:
         """Train the runs that are not there, those that read the same features together; name → run."""
         home = self._place.workspace.home
         planned = plan_runs([row.request for row in self.rows], cache=self._place.cache, home=home)
+        tell_conditions(planned, device=self._device, remedy="remove the folder of a run to train it again")
         together: dict[tuple[str, ...], list[Request]] = {}
         for one in planned:
             if one.finished is None:
@@ -229,13 +231,15 @@ class Work:
 
     def _vote(self, name: str, spec: EnsembleSpec, runs: Mapping[str, Run]) -> list[ComparedRow]:
         members = [runs[member] for member in spec.runs]
-        asked = hash_of([[run.name for run in members], spec.size, list(spec.votes)])
-        workspace = self._place.workspace
-        path = workspace.runs(self._place.name) / f"{self._name}_{name}_{asked[:6]}"
-        if not (path / METRICS).is_file():
-            paths = [str(run.path) for run in members]
-            ensemble(runs=paths, sizes=[spec.size], votes=spec.votes, name=path.name, home=workspace.home)
-        run = Run(path)
+        # of members that were trained again it is another one
+        asked = hash_of(asked_of(members, [spec.size], spec.votes))
+        run = ensemble(
+            runs=[str(run.path) for run in members],
+            sizes=[spec.size],
+            votes=spec.votes,
+            name=f"{self._name}_{name}_{asked[:6]}",
+            home=self._place.workspace.home,
+        )
         told = [spec.note] if spec.note else []
         told += ["untrained weights"] if run.config["untrained"] else []
         told += notes_on_corpus(self._place, self._limit)

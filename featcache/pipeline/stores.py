@@ -63,7 +63,8 @@ class Store:
         catalogue = _catalogue(self.folder)
         if catalogue is None or not catalogue.complete or not _is_of(self.spec, catalogue.attributes):
             return len(self.wanted)
-        if self._waits_for_words:
+        extracted = min(path.stat().st_mtime_ns for path in self.folder.glob("shard-*.h5"))
+        if self._waits_for_words or (self.spec.is_model and is_newer(self.spec.encoder, extracted)):
             return len(self.wanted)
         if self.spec.text and not _reads(self.spec.transcripts, self.place.cache, settings_of(catalogue.attributes)):
             return len(self.wanted)
@@ -202,14 +203,12 @@ def _reads(transcripts: str | None, cache: Path, found: dict[str, Any]) -> bool:
 def _is_of_model(spec: StoreSpec, found: dict[str, Any], num_blocks: int) -> bool:
     """As far as it can be told without the model, whose weights may have changed on the hub."""
     entry = (known_text_models() if spec.text else known_models()).get(spec.encoder, {})
-    folder = Path(spec.encoder)
-    model_id = entry.get("model_id") or (folder.resolve().name if folder.is_dir() else spec.encoder)
     do_normalize = entry.get("do_normalize") if spec.do_normalize is None else spec.do_normalize
     every_layer = [str(layer) for layer in range(num_blocks + 1)]
     layers = {None: every_layer, "all": every_layer, "local": every_layer[:1], "last": every_layer[-1:]}
     chunks = ChunkConfig(chunk_seconds=spec.chunk_seconds, overlap_seconds=spec.overlap_seconds).settings()
     expected = {
-        "model_id": model_id,
+        "model_id": model_id_of(spec.encoder),
         "weights": spec.weights or "pretrained",
         "num_blocks": spec.num_blocks,
         "layers": layers.get(spec.layers),
@@ -220,6 +219,26 @@ def _is_of_model(spec: StoreSpec, found: dict[str, Any], num_blocks: int) -> boo
         "overlap_seconds": chunks.get("overlap_seconds"),
     }
     return spec.revision is None and all(found.get(name) == value for name, value in expected.items())
+
+
+def model_id_of(model: str) -> str:
+    """What settings call a model that a pipeline names."""
+    entry = known_models().get(model) or known_text_models().get(model)
+    if entry:
+        return str(entry["model_id"])
+    return Path(model).resolve().name if Path(model).is_dir() else model
+
+
+def is_newer(model: str, made: int) -> bool:
+    """Whether a folder that holds a model was changed after something was made with it: its weights may be others now.
+
+    Args:
+        model: As a pipeline names it; what is no folder counts as unchanged.
+        made: Nanoseconds since 1970.
+    """
+    if model in known_models() or model in known_text_models() or not Path(model).is_dir():
+        return False
+    return any(path.stat().st_mtime_ns > made for path in Path(model).iterdir() if path.is_file())
 
 
 def _descriptor_bytes(store: Store) -> int:

@@ -8,8 +8,9 @@ from featcache.extraction.report import read_failures
 from featcache.manifest import Utterance
 from featcache.pipeline.place import Place, require_audio
 from featcache.pipeline.schema import Pipeline, StoreSpec, TranscriptSpec
+from featcache.pipeline.stores import is_newer, model_id_of
 from featcache.transcription import TranscriptionReport, transcribe
-from featcache.transcripts import FOLDER, is_finished, read_description, read_transcripts
+from featcache.transcripts import FOLDER, description_path, is_finished, read_description, read_transcripts
 
 
 @dataclass(frozen=True)
@@ -30,13 +31,24 @@ class Transcripts:
 
     @cached_property
     def missing(self) -> int:
-        """How many utterances are to be transcribed; those that failed before are not tried again."""
+        """How many utterances are to be transcribed; those that failed before are not tried again.
+
+        As for stores, no model is loaded to find out: where transcripts are not certainly those of this model, all
+        count as missing, and the transcription decides.
+        """
         cache = self.place.cache
-        if not is_finished(cache, self.name):
+        if not is_finished(cache, self.name) or not self._are_of_this_model:
             return len(self.wanted)
         failed = {failure.utterance_id for failure in read_failures(cache / FOLDER / self.name)}
         there = read_transcripts(cache, self.name).keys() | failed
         return sum(utterance.utterance_id not in there for utterance in self.wanted)
+
+    @property
+    def _are_of_this_model(self) -> bool:
+        settings = read_description(self.place.cache, self.name)["settings"]
+        made = description_path(self.place.cache, self.name).stat().st_mtime_ns
+        wanted = (model_id_of(self.spec.model), self.spec.language)
+        return wanted == (settings["model_id"], settings["language"]) and not is_newer(self.spec.model, made)
 
     def fill(self, *, device: str, limit: int | None) -> TranscriptionReport:
         """Transcribe what is missing."""

@@ -1,7 +1,6 @@
 """Runs → a vote of several of them, chosen on validation, in a folder like a run's."""
 
-import hashlib
-import json
+import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,16 +15,22 @@ from featcache.disk import writing
 from featcache.errors import PredictionsError, StoreError, unknown_name
 from featcache.evaluate.ensemble import TIE_RULE, VOTES, Ballots, Choice, choose
 from featcache.evaluate.metrics import summarise
-from featcache.files import replace_file
+from featcache.files import replace_file, sha256_of_file
 from featcache.report.classification import CONFUSION, write_classification_report
 from featcache.report.html import write_report
 from featcache.training import run_folder
-from featcache.training.run_folder import Run, find_run
+from featcache.training.identity import NUMERICS, NUMERICS_VERSION, RELEASE
+from featcache.training.run_folder import PREDICTIONS, Run, find_run
+from featcache.training.setup import hash_of
 from featcache.workspace import Workspace, check_name
+
+log = logging.getLogger(__name__)
 
 SIZES = (3, 5)
 VALIDATION = "validation_predictions.csv"
 COMBINATIONS = "combinations.csv"
+# What makes an ensemble this one and no other; the checksums are those of what its members predict.
+_ASKED = ("candidates", "candidates_sha256", "sizes", "votes", NUMERICS)
 _SHARED = ("corpus", "target", "protocol", "select", "classes", "seeds")
 
 
@@ -44,12 +49,13 @@ def ensemble(
         runs: Two or more finished classification runs, by folder or name.
         sizes: How many vote together; by default three and five, or all where there are only two.
         votes: ``hard`` (majority), ``soft`` (mean probability) or both.
-        name: Of the folder; by default made from the members.
+        name: Of the folder; by default made from the members, what they predict, and the votes.
         overwrite: Replace a folder of that name.
         home: Where everything lives; by default ``$FEATCACHE_HOME``, or ``data``.
 
     Returns:
-        The ensemble, with ``combinations.csv`` beside what a fit leaves.
+        The ensemble, with ``combinations.csv`` beside what a fit leaves. One of the same members, which still predict
+        the same, and the same votes that exists already is given back as it is.
 
     Raises:
         FeatcacheError: too few runs, runs that differ in more than what they are made of, no validation predictions.
@@ -61,22 +67,59 @@ def ensemble(
     if unknown or not votes:
         raise PredictionsError(unknown_name("vote", unknown[0] if unknown else "", VOTES))
     _check_same_task(candidates)
-    labels = _labels(candidates)
+    asked = asked_of(candidates, sizes, votes)
+    place = workspace.runs(candidates[0].config["corpus"])
+    folder = place / check_name("run", _name(candidates[0].config["protocol"], asked) if name is None else name, place)
+    if folder.exists() and not overwrite:
+        return _there(folder, asked)
+    labels = asked["candidates"]
     classes = candidates[0].metrics["confusion"]["classes"]
     validation = Ballots.of(dict(zip(labels, map(_validation, candidates), strict=True)), classes)
     test = Ballots.of({label: run.predictions() for label, run in zip(labels, candidates, strict=True)}, classes)
     choice = choose(labels, validation, test, sizes=sizes, votes=votes)
-    config = _config(candidates, labels, choice, sizes, votes)
-    place = workspace.runs(config["corpus"])
-    folder = place / check_name("run", _name(config) if name is None else name, place)
-    if folder.exists() and not overwrite:
-        raise StoreError(f"{folder} is there already; give this one another --name, or replace that with --overwrite")
+    config = _config(candidates, choice, asked)
     taken = f"{folder} is being made by another process; wait for it to end"
     with run_folder.locked(folder, taken), _replacing(folder) as unfinished:
         run_folder.write_yaml(unfinished / "config.yaml", config)
         _write_tables(unfinished, validation, test, choice)
         _write_results(unfinished, config, choice, title=folder.name)
     return Run(folder)
+
+
+def asked_of(runs: Sequence[Run], sizes: Sequence[int], votes: Sequence[str]) -> dict[str, Any]:
+    """What makes an ensemble this one: its candidates by name and by what they predict, and how they vote."""
+    labels = _labels(runs)
+    return {
+        "candidates": labels,
+        "candidates_sha256": {label: _sha256(run) for label, run in zip(labels, runs, strict=True)},
+        "sizes": list(sizes),
+        "votes": list(votes),
+        NUMERICS: NUMERICS_VERSION,
+    }
+
+
+def _sha256(run: Run) -> str:
+    """Of what a run predicts of validation and of test utterances."""
+    for name in (VALIDATION, PREDICTIONS):
+        if not (run.path / name).is_file():
+            raise StoreError(f"{run.path} has no {name}, and without it cannot vote; fit it again with --overwrite")
+    return hash_of([sha256_of_file(run.path / name) for name in (VALIDATION, PREDICTIONS)])
+
+
+def _there(folder: Path, asked: Mapping[str, Any]) -> Run:
+    """The ensemble that exists, if it is the one that is asked for."""
+    remedy = "give this one another --name, or replace that with --overwrite"
+    try:
+        run = Run(folder)
+    except StoreError as error:
+        raise StoreError(f"{error}; {remedy}") from error
+    differing = sorted(key for key in _ASKED if run.config.get(key) != asked[key])
+    if differing:
+        raise StoreError(
+            f"{folder} is there already, with other members or votes ({', '.join(differing)} differ); {remedy}"
+        )
+    log.info("%s is there already", folder)
+    return run
 
 
 def _checked_sizes(number: int, sizes: Sequence[int] | None) -> list[int]:
@@ -113,22 +156,17 @@ def _labels(runs: Sequence[Run]) -> list[str]:
 
 
 def _validation(run: Run) -> pd.DataFrame:
-    path = run.path / VALIDATION
-    if not path.is_file():
-        raise StoreError(f"{run.path} has no {VALIDATION}, on which members are chosen; fit it again with --overwrite")
-    return run_folder.read_table(path)
+    return run_folder.read_table(run.path / VALIDATION)
 
 
-def _config(
-    runs: Sequence[Run], labels: Sequence[str], choice: Choice, sizes: Sequence[int], votes: Sequence[str]
-) -> dict[str, Any]:
+def _config(runs: Sequence[Run], choice: Choice, asked: Mapping[str, Any]) -> dict[str, Any]:
     """What ``config.yaml`` says: the keys of a fit, with what the members have in common, and how they vote."""
     members = [runs[i].config for i in choice.members]
     features: dict[str, Any] = {}
     for config in members:
         features |= config["features"]
     return {
-        "featcache_version": __version__,
+        RELEASE: __version__,
         "corpus": runs[0].config["corpus"],
         "features": features,
         "untrained": sorted({name for config in members for name in config["untrained"]}),
@@ -136,12 +174,10 @@ def _config(
         "head": f"{choice.vote} vote of {len(members)}",
         "norm": _common(members, "norm"),
         **{key: runs[0].config.get(key) for key in _SHARED[1:]},
-        "members": [labels[i] for i in choice.members],
+        "members": [asked["candidates"][i] for i in choice.members],
         "vote": choice.vote,
         "chosen_on": "validation UAR of all folds, averaged over seeds",
-        "candidates": list(labels),
-        "sizes": list(sizes),
-        "votes": list(votes),
+        **asked,
     }
 
 
@@ -150,9 +186,8 @@ def _common(configs: Sequence[Mapping[str, Any]], key: str) -> str:
     return values.pop() if len(values) == 1 else "mixed"
 
 
-def _name(config: Mapping[str, Any]) -> str:
-    asked = json.dumps([config["candidates"], config["sizes"], config["votes"]])
-    return f"ensemble_{config['protocol']}_{hashlib.sha256(asked.encode()).hexdigest()[:6]}"
+def _name(protocol: str, asked: Mapping[str, Any]) -> str:
+    return f"ensemble_{protocol}_{hash_of(asked)[:6]}"
 
 
 @contextmanager
@@ -164,6 +199,7 @@ def _replacing(folder: Path) -> Iterator[Path]:
         with writing(folder):
             unfinished.mkdir(parents=True)
             yield unfinished
+            run_folder.record_checksums(unfinished)
             shutil.rmtree(folder, ignore_errors=True)
             unfinished.rename(folder)
     finally:
@@ -172,7 +208,7 @@ def _replacing(folder: Path) -> Iterator[Path]:
 
 def _write_tables(folder: Path, validation: Ballots, test: Ballots, choice: Choice) -> None:
     tables = {
-        "predictions.csv": test.table(choice.members, choice.vote),
+        PREDICTIONS: test.table(choice.members, choice.vote),
         VALIDATION: validation.table(choice.members, choice.vote),
         COMBINATIONS: choice.combinations,
         "layer_weights.csv": pd.DataFrame(columns=["seed", "fold", "layer", "weight", "features"]),
@@ -182,7 +218,7 @@ def _write_tables(folder: Path, validation: Ballots, test: Ballots, choice: Choi
 
 
 def _write_results(folder: Path, config: Mapping[str, Any], choice: Choice, *, title: str) -> None:
-    predictions = run_folder.read_table(folder / "predictions.csv")
+    predictions = run_folder.read_table(folder / PREDICTIONS)
     metrics = summarise(predictions, config["classes"])
     if choice.uar_by_fold is not None:
         metrics["uar_chosen_by_fold"] = choice.uar_by_fold

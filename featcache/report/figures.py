@@ -140,8 +140,10 @@ def training_curves(history: pd.DataFrame) -> Figure:
         figure = Figure(figsize=(COLUMN_WIDTH, 2.3), layout="constrained")
         axes = figure.add_subplot()
         for _, run in runs:
+            marker = "." if len(run) == 1 else None  # a line of one point is none
             for column, (_, color, line) in kinds.items():
-                axes.plot(run["epoch"], run[column], color=color, linestyle=line, linewidth=0.7, alpha=0.45)
+                look = {"color": color, "linestyle": line, "linewidth": 0.7, "alpha": 0.45}
+                axes.plot(run["epoch"], run[column], marker=marker, **look)
             best = run.nsmallest(1, "validation_loss")  # NaN, where all are, which draws nothing
             axes.plot(best["epoch"], best["validation_loss"], ".", color=COLORS[0], markersize=5)
         lines = [Line2D([], [], color=color, linestyle=line) for _, color, line in kinds.values()]

@@ -12,12 +12,14 @@ from featcache.cache.reader import FeatureCache
 from featcache.errors import StoreError
 from featcache.extractors import usable_device
 from featcache.normalise import SPEAKER
+from featcache.training.existing import finished_run, folder_of, tell_conditions
 from featcache.training.finite import check_finite
 from featcache.training.job import Job
 from featcache.training.memory import Memory
-from featcache.training.run_folder import Run, differences
-from featcache.training.setup import Request, Setup, hash_of, resolve
-from featcache.workspace import MOST_NAME_BYTES, Workspace, check_name
+from featcache.training.results import epochs_of
+from featcache.training.run_folder import Run
+from featcache.training.setup import Request, Setup, resolve
+from featcache.workspace import Workspace, check_name
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +112,7 @@ def sweep(
         scheduler: Address of a Dask scheduler, such as ``tcp://host:8786``, whose workers share the folds instead. They
             read the cache and write the runs under the same paths as this process.
         name: Of the run folder, for a single run; by default made from the settings.
-        resume: Go on with what was interrupted.
+        resume: Go on with what was interrupted, with the dtypes that it was begun with, whatever memory is free now.
         overwrite: Train again although a finished run of that name is there.
         home: Where everything lives; by default ``$FEATCACHE_HOME``, or ``data``.
 
@@ -193,8 +195,10 @@ def fit_all(
     """
     device = usable_device(device)
     planned = plan_runs(requests, cache=cache, name=name, overwrite=overwrite, home=home)
-    for run in filter(None, (one.finished for one in planned)):
-        log.info("%s is there already; --overwrite trains it again", run.path)
+    remedy = "--overwrite trains it again"
+    told = tell_conditions(planned, memory=memory, device=device, jobs=jobs, remedy=remedy)
+    for run in filter(None, (one.finished for one in planned if one.path not in told)):
+        log.info("%s is there already; %s", run.path, remedy)
     todo = list({one.path: one for one in planned if one.finished is None}.values())
     if todo:
         setups = [one.setup for one in todo]
@@ -209,7 +213,17 @@ def fit_all(
             resume=resume,
             overwrite=overwrite,
         )
-    return [one.finished or Run(one.path) for one in planned]
+    runs = [one.finished or Run(one.path) for one in planned]
+    tell_epochs(runs)
+    return runs
+
+
+def tell_epochs(runs: Sequence[Run]) -> None:
+    """Report for each run how many trainings reached ``--max-epochs`` while they still improved."""
+    runs = list({run.path: run for run in runs}.values())
+    for run in runs:
+        for note in epochs_of(run):
+            log.info("%s", f"{run.name}: {note}" if len(runs) > 1 else note)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,8 +256,8 @@ def plan_runs(
     planned = []
     for request in requests:
         setup = resolve(FeatureCache(cache), request)
-        path = runs / check_name("run", _run_name(setup.config) if name is None else name, runs)
-        finished = _finished(path, setup.config, overwrite=overwrite)
+        path = folder_of(runs, setup.config) if name is None else runs / check_name("run", name, runs)
+        finished = finished_run(path, setup.config, overwrite=overwrite)
         planned.append(PlannedRun(request=request, setup=setup, path=path, finished=finished))
     return planned
 
@@ -270,28 +284,3 @@ def _check_features(setups: Sequence[Setup]) -> None:
 def _several(names: str | Sequence[str] | None) -> Sequence[str]:
     """One name is a sequence too, but of letters."""
     return [names] if isinstance(names, str) else names or []
-
-
-def _run_name(config: Mapping[str, Any]) -> str:
-    layers = "" if config["layers"] in ("all", "-") else f"_{config['layers']}"
-    settings = f"{layers}_{config['head']}_{config['norm']}_{config['protocol']}_{hash_of(config)[:6]}"
-    room = MOST_NAME_BYTES - len(settings.encode())  # the hash tells them apart
-    return "+".join(config["features"]).encode()[:room].decode(errors="ignore") + settings
-
-
-def _finished(folder: Path, config: Mapping[str, Any], *, overwrite: bool) -> Run | None:
-    try:
-        run = Run(folder)
-    except StoreError as error:
-        if folder.exists() and not overwrite:
-            raise StoreError(f"{error}; give this one another --name, or replace that one with --overwrite") from error
-        return None
-    if overwrite:
-        return None
-    differing = differences(run.config, config)
-    if differing:
-        raise StoreError(
-            f"{folder} is a run with other settings ({', '.join(differing)} differ); "
-            "give this one another --name, or replace that one with --overwrite"
-        )
-    return run

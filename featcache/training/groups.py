@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from featcache.training.data import Features
+from featcache.training.memory import WorkingCopy
 from featcache.training.setup import Setup
 
 # What runs that share a working copy have in common beside their stores: ``fused`` is there for several stores only,
@@ -46,17 +47,22 @@ class Group:
     members: list[Member]
 
 
-def group(setups: Sequence[Setup], folds: Sequence[int]) -> list[Group]:
+def group(
+    setups: Sequence[Setup], folds: Sequence[int], copies: Sequence[WorkingCopy | None] | None = None
+) -> list[Group]:
     """Find what can share a pass: the same stores, normalisation, frames and folds, one's layers among the other's.
 
     Args:
         setups: One per run.
         folds: Numbers of the folds to train, from 1 on; runs that have fewer folds have those that they have.
+        copies: How each run's features are held, as far as that is known; what is held otherwise shares no pass.
     """
+    copies = copies or [None] * len(setups)
     families: list[list[int]] = []
     widest_first = sorted(range(len(setups)), key=lambda run: -sum(len(f.layers) for f in setups[run].features))
     for run in widest_first:
-        family = next((family for family in families if _within(setups[run], setups[family[0]])), None)
+        alike = (family for family in families if copies[family[0]] == copies[run])
+        family = next((family for family in alike if _within(setups[run], setups[family[0]])), None)
         if family is None:
             families.append([run])
         else:

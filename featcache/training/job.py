@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from featcache.cache.reader import FeatureCache
+from featcache.disk import disk_errors
 from featcache.heads import create_head
 from featcache.machine import give_back
 from featcache.normalise import SPEAKER, fit_normaliser
@@ -17,11 +18,12 @@ from featcache.progress import progress
 from featcache.scheduler import connected
 from featcache.streams import lasting_streams
 from featcache.threads import available_cores
+from featcache.training.conditions import conditions, recorded_copy
 from featcache.training.data import frames_in_use, steps_of, values_in_use
 from featcache.training.groups import Member, group
 from featcache.training.memory import Memory, WorkingCopy, plan_working_copy
 from featcache.training.results import record_of, write_results
-from featcache.training.run_folder import COMPUTED, UnfinishedRun
+from featcache.training.run_folder import UnfinishedRun
 from featcache.training.setup import SVM, Request, Setup, head_sizes, resolve
 from featcache.training.svm import SVCTraining, SVRTraining
 from featcache.training.targets import CLASSIFICATION
@@ -68,15 +70,23 @@ class Job:
             scheduler: Address of a Dask scheduler, whose workers share them instead.
             resume: Go on with what was interrupted.
             overwrite: Start anew whatever is there.
+
+        Raises:
+            FeatcacheError: another process trains one of the runs, or it was interrupted and nothing was said of that;
+                too little memory; a full disk. Trainings that have come to their end are kept.
         """
         # a store that misses utterances may leave its runs fewer folds
         folds = range(1, max(len(setup.folds) for setup in setups) + 1)
         total = sum(len(setup.folds) * len(setup.config["seeds"]) for setup in setups)
         with ExitStack() as stack:
+            stack.enter_context(disk_errors(self.paths[0].parent))
             if scheduler is not None:
                 processes = stack.enter_context(_on_cluster(scheduler))
             workers = 1 if scheduler is not None else max(1, available_cores() // processes)
-            job = replace(self, copies=tuple(_plan(setups, memory, processes, workers, self.device)))
+            recorded = [None if overwrite else _begun_copy(path) for path in self.paths]
+            copies = plan_copies(setups, memory, processes, workers, self.device, recorded)
+            _tell_copies(setups, copies)
+            job = replace(self, copies=tuple(copies))
             runs = job.unfinished(setups)
             for run in runs:
                 stack.enter_context(run.locked())
@@ -91,27 +101,30 @@ class Job:
                 trained = job.share_out(folds, processes, workers)
             else:
                 trained = job.train(folds, workers, setups)
+            written = 0
             try:
                 with closing(trained), _told_at_once():
                     for score in trained:
                         scores.append(score)
                         advance(1)
+                give_back()
+                for run, setup in zip(runs, setups, strict=True):
+                    write_results(run, setup)
+                    run.finish()
+                    written += len(setup.folds) * len(setup.config["seeds"])
             except BaseException:
-                kept = sum(len(run.finished()) for run in runs)
+                kept = written + sum(len(run.finished()) for run in runs)
                 if kept:
-                    log.warning("%d of %d trainings are finished and kept; the same with --resume goes on", kept, total)
+                    again = "the same command" if resume else "the same with --resume"
+                    log.warning("%d of %d trainings are finished and kept; %s goes on", kept, total, again)
                 for run in runs:
                     run.leave()
                 raise
-            give_back()
-            for run, setup in zip(runs, setups, strict=True):
-                write_results(run, setup)
-                run.finish()
 
     def unfinished(self, setups: Sequence[Setup]) -> list[UnfinishedRun]:
         """The runs on their way."""
         return [
-            UnfinishedRun(path, {**setup.config, COMPUTED: {"device": self.device, **copy.settings()}})
+            UnfinishedRun(path, {**setup.config, **conditions(self.device, copy, setup.config["head"])})
             for path, setup, copy in zip(self.paths, setups, self.copies, strict=True)
         ]
 
@@ -137,7 +150,7 @@ class Job:
         """
         runs = self.unfinished(setups)
         finished = [run.finished() for run in runs]
-        for item in group(setups, folds):
+        for item in group(setups, folds, self.copies):
             lead, copy = setups[item.lead], self.copies[item.lead]
             trainings = {
                 _training(setups[member.run], member, seed, copy, self.device): member
@@ -190,12 +203,32 @@ def _train_fold(job: Job, fold: int, workers: int) -> list[float]:
         return list(job.train([fold], workers, setups))
 
 
-def _plan(setups: Sequence[Setup], memory: Memory, processes: int, workers: int, device: str) -> Iterator[WorkingCopy]:
-    """How each run's features are held; the same for all runs that share them, and in all processes."""
+def plan_copies(
+    setups: Sequence[Setup],
+    memory: Memory,
+    processes: int,
+    workers: int,
+    device: str,
+    recorded: Sequence[WorkingCopy | None] | None = None,
+) -> list[WorkingCopy]:
+    """Plan how each run's features are held; the same for all runs that share them, and in all processes.
+
+    Args:
+        setups: One per run.
+        memory: What may be taken, of all processes together.
+        processes: How many share it.
+        workers: Threads of each.
+        device: Where heads and features lie.
+        recorded: What runs were begun with, which they keep whatever memory is free now; None for the others.
+
+    Raises:
+        ModelError: not even a small part would fit.
+    """
+    recorded = recorded or [None] * len(setups)
     copies: dict[int, WorkingCopy] = {}
-    for item in group(setups, [1]):
+    for item in group(setups, [1], recorded):
         lead = setups[item.lead]
-        copy = plan_working_copy(
+        copy = recorded[item.lead] or plan_working_copy(
             memory,
             num_values(item.features, lead.manifest.utterance_ids),
             num_steps=len(lead.manifest) * steps_of(item.features),
@@ -203,11 +236,20 @@ def _plan(setups: Sequence[Setup], memory: Memory, processes: int, workers: int,
             processes=processes,
             device=device,
         )
-        runs = {member.run for member in item.members}
-        copies.update(dict.fromkeys(runs, copy))
+        copies.update(dict.fromkeys((member.run for member in item.members), copy))
+    return [copies[run] for run in range(len(setups))]
+
+
+def _begun_copy(path: Path) -> WorkingCopy | None:
+    """How the features of an interrupted run were held."""
+    return recorded_copy(UnfinishedRun(path, {}).begun())
+
+
+def _tell_copies(setups: Sequence[Setup], copies: Sequence[WorkingCopy]) -> None:
+    for item in group(setups, [1], copies):
         names = " and ".join(features.store.name for features in item.features)
-        log.info("%s, %s normalisation: %d runs read %s", names, lead.config["norm"], len(runs), copy)
-    return (copies[run] for run in range(len(setups)))
+        runs, norm = {member.run for member in item.members}, setups[item.lead].config["norm"]
+        log.info("%s, %s normalisation: %d runs read %s", names, norm, len(runs), copies[item.lead])
 
 
 def _training(setup: Setup, member: Member, seed: int, copy: WorkingCopy, device: str) -> Trainable:

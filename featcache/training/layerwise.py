@@ -11,7 +11,9 @@ import pandas as pd
 from featcache.cache.reader import FeatureCache, FeatureStore
 from featcache.corpora import Corpus
 from featcache.errors import ModelError, StoreError, listed
+from featcache.extractors import usable_device
 from featcache.manifest import Manifest
+from featcache.training.existing import tell_conditions
 from featcache.training.fit import SEEDS, fit_all, plan_runs
 from featcache.training.probe import probe_layers
 from featcache.training.run_folder import Run
@@ -106,6 +108,8 @@ def layer_relevance(
     todo = [one.request for one in planned if one.finished is None]
     if len(todo) < len(planned):
         log.info("%d of %d runs are there already", len(planned) - len(todo), len(planned))
+        remedy = "remove the folder of a run to train it again"
+        tell_conditions(planned, device=usable_device(device), remedy=remedy)
     if todo:
         fit_all(todo, cache=cache.path, device=device, resume=True, home=home)
     left = iter(planned)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from featcache.errors import ModelError
+from featcache.extraction.report import format_bytes
 from featcache.heads.packed import packed_bytes
 from featcache.machine import available_memory, used_memory
 
@@ -40,14 +41,17 @@ class Memory:
             ModelError: neither a size nor a dtype.
         """
         size, dtype = None, None
+        expected = f"expected a size such as 4GiB, one of {', '.join(DTYPES)}, or both"
         for part in (text or "").replace(" ", "").split(",") if text else []:
-            number = re.fullmatch(r"(\d+(?:\.\d+)?)([kmgt]?i?)b?", part.lower())
+            number = re.fullmatch(r"(\d+(?:\.\d+)?)([kmgt]i?)?(b?)", part.lower())
             if part in DTYPES:
                 dtype = part
-            elif number and number[2] in _UNITS and float(number[1]) > 0:
-                size = float(number[1]) * _UNITS[number[2]]
+            elif number is None or not float(number[1]) > 0:
+                raise ModelError(f"--memory {text}: {expected}")
+            elif not (number[2] or number[3]):  # bytes to some, gigabytes to others
+                raise ModelError(f"--memory {text}: {expected}; {part} has no unit")
             else:
-                raise ModelError(f"--memory {text}: expected a size such as 4GiB, one of {', '.join(DTYPES)}, or both")
+                size = float(number[1]) * _UNITS[number[2] or ""]
         return cls(bytes=size, dtype=dtype)
 
 
@@ -67,7 +71,7 @@ class WorkingCopy:
     room: float | None
 
     def __str__(self) -> str:
-        whole = "all at once" if self.room is None else f"in windows of {_in_gib(self.room / 2)}"
+        whole = "all at once" if self.room is None else f"in windows of {format_bytes(self.room / 2)}"
         return f"{whole} as {_name(self.dtype)}, and compute in {_name(self.compute)}"
 
     def settings(self) -> dict[str, str | float]:
@@ -115,8 +119,8 @@ def plan_working_copy(
     if chosen is None and limit < overhead:
         least = (2 * overhead + _resident()) * processes
         raise ModelError(
-            f"{_in_gib(memory.bytes or SHARE * available_memory())} of memory are too little, expected "
-            f"{_in_gib(least)} or more; say so with --memory, or use fewer frames with --max-frames"
+            f"{format_bytes(memory.bytes or SHARE * available_memory())} of memory are too little, expected "
+            f"{format_bytes(least)} or more; say so with --memory, or use fewer frames with --max-frames"
         )
     return WorkingCopy(dtype=dtype, compute=compute, room=None if chosen else 2.0 ** math.floor(math.log2(limit)))
 
@@ -129,10 +133,6 @@ def has_fast_bfloat16(device: str = "cpu") -> bool:
         return bool(torch.cuda.is_bf16_supported())
     tests = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile"))
     return any(test() for test in tests if test)
-
-
-def _in_gib(size: float) -> str:
-    return f"{size / 2**30:.2g} GiB"
 
 
 def _name(dtype: torch.dtype) -> str:

@@ -6,8 +6,10 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from featcache.training import run_folder
-from featcache.training.run_folder import UnfinishedRun
+from featcache.training.run_folder import Run, UnfinishedRun
 from featcache.training.setup import Setup
 from featcache.training.svm import MAX_ITERATIONS, SVMTraining
 from featcache.training.targets import CLASSIFICATION
@@ -21,6 +23,10 @@ log = logging.getLogger(__name__)
 PREDICTED = "predicted_values"
 DIVERGED = "seed {} of fold {!r} diverged, so its head is untrained: no finite validation loss; lower --learning-rate"
 UNCONVERGED = "the solver of {} of {} support vector machines stopped after {:,} iterations, before it converged"
+STILL_IMPROVING = (
+    "{} of {} trainings reached --max-epochs {} while their validation loss was still falling; "
+    "a higher --max-epochs may give better results"
+)
 KEYS = ("seed", "fold")
 
 
@@ -59,10 +65,15 @@ def write_results(run: UnfinishedRun, setup: Setup) -> None:
     predictions = run_folder.read_table(folder / "predictions.csv")
     metrics = setup.target.summarise(predictions)
     shown = [_draw_predictions(folder, setup, predictions)]
-    figures.save(figures.training_curves(run_folder.read_table(folder / "history.csv")), folder / "training_curves")
-    shown.append(
-        ("training_curves", "Losses of all folds and seeds; the dots mark the epochs whose weights were kept.")
-    )
+    history = run_folder.read_table(folder / run_folder.HISTORY)
+    if np.isfinite(
+        history[["train_loss", "validation_loss"]].to_numpy(float)
+    ).any():  # support vector machines have none
+        figures.save(figures.training_curves(history), folder / "training_curves")
+        shown.append(
+            ("training_curves", "Losses of all folds and seeds; the dots mark the epochs whose weights were kept.")
+        )
+    improving = note_on_epochs(history, setup.training.max_epochs)
     layers = [layer for _, _, record in records for layer, _, _ in record["layer_weights"]]
     if layers and all(layer.isdigit() for layer in layers):
         from featcache.report.layers import draw_layer_weights
@@ -75,10 +86,37 @@ def write_results(run: UnfinishedRun, setup: Setup) -> None:
         title=title,
         settings=run.config,
         metrics=metrics,
-        notes=setup.notes,
+        notes=[*setup.notes, *improving],
         warnings=setup.warnings + diverged,
         figures=shown,
     )
+
+
+def note_on_epochs(history: "pd.DataFrame", max_epochs: int) -> list[str]:
+    """Report trainings that were ended by the number of epochs, and not because they no longer improved.
+
+    Args:
+        history: The rows of a run's ``history.csv``: seed, fold, epoch, validation_loss, ….
+        max_epochs: Of its configuration.
+
+    Returns:
+        One sentence on the trainings whose last epoch was number ``max_epochs`` and the best of all; none where there
+        are no such trainings.
+    """
+    trainings = [losses.to_numpy(float) for _, losses in history.groupby(list(KEYS))["validation_loss"]]
+    improving = [
+        losses
+        for losses in trainings
+        if len(losses) >= max_epochs and losses[-1] < min(losses[:-1][~np.isnan(losses[:-1])], default=np.inf)
+    ]
+    return [STILL_IMPROVING.format(len(improving), len(trainings), max_epochs)] if improving else []
+
+
+def epochs_of(run: Run) -> list[str]:
+    """What :func:`note_on_epochs` says of a finished run; nothing where it has no history, as an ensemble."""
+    if not (run.path / run_folder.HISTORY).is_file():
+        return []
+    return note_on_epochs(run.history(), run.config["training"]["max_epochs"])
 
 
 def _draw_predictions(folder: Path, setup: Setup, predictions: "pd.DataFrame") -> tuple[str, str]:
@@ -106,7 +144,7 @@ def _write_tables(folder: Path, setup: Setup, records: list[tuple[int, int, dict
             ],
         )
     run_folder.write_rows(
-        folder / "history.csv",
+        folder / run_folder.HISTORY,
         [*KEYS, "epoch", "train_loss", "validation_loss", f"validation_{setup.target.score}"],
         [[seed, fold, *epoch] for seed, fold, record in records for epoch in record["history"]],
     )

@@ -1,7 +1,10 @@
 """Results of a fit → run folder, and back. A run counts as finished when it stands under its own name."""
 
 import glob
+import hashlib
+import io
 import json
+import logging
 import os
 import re
 import shutil
@@ -10,20 +13,35 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from featcache.disk import read_json, writing
-from featcache.errors import StoreError, unknown_name
-from featcache.files import CsvRows, remove_unfinished, replace_file
+from featcache.checksums import CHECKSUMS, write_checksums
+from featcache.disk import writing
+from featcache.errors import StoreError, listed, unknown_name
+from featcache.files import CsvRows, remove_unfinished, replace_file, sha256_of_file
 from featcache.locks import held
-from featcache.training.saved import AGAIN, read_config, read_metrics, reason_of
+from featcache.training import saved
+from featcache.training.identity import COMPUTED, ENVIRONMENT, RELEASE, RESUMED, differences
 from featcache.workspace import Workspace
 
 if TYPE_CHECKING:
     import pandas as pd
 
+log = logging.getLogger(__name__)
+
 METRICS = "metrics.json"
 CONFIG = "config.yaml"
-# What stands in the configuration beside the settings: the machine's share in the numbers.
-COMPUTED = "computed_with"
+HISTORY = "history.csv"
+PREDICTIONS = "predictions.csv"
+# What is read back as results. Reports and figures are not: whoever edits them, or adds files, changes no result.
+RESULTS = (
+    CONFIG,
+    METRICS,
+    PREDICTIONS,
+    "validation_predictions.csv",
+    HISTORY,
+    "layer_weights.csv",
+    "combinations.csv",
+    "heads/*.safetensors",
+)
 
 
 class Run:
@@ -35,16 +53,16 @@ class Run:
         metrics: The content of ``metrics.json``.
 
     Raises:
-        StoreError: the folder is not a finished run.
+        StoreError: the folder is not a finished run, or what it holds has changed since it was written.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         try:
-            self.config = read_config(self.path / CONFIG)
-            self.metrics = read_metrics(self.path / METRICS)
+            self.config = read_config(self.path)
+            self.metrics = saved.read_metrics(self.path / METRICS)
         except StoreError as error:
-            raise StoreError(f"{self.path} is not a finished run: {reason_of(error)}") from error
+            raise StoreError(f"{self.path} is not a finished run: {saved.reason_of(error)}") from error
 
     @property
     def name(self) -> str:
@@ -54,25 +72,45 @@ class Run:
         """The rows of ``layer_weights.csv``: seed, fold, layer, weight, features; none where no weights are learned."""
         return read_table(self.path / "layer_weights.csv")
 
+    def history(self) -> "pd.DataFrame":
+        """The rows of ``history.csv``: seed, fold, epoch, train_loss, validation_loss, and the validation score."""
+        return read_table(self.path / HISTORY)
+
     def predictions(self) -> "pd.DataFrame":
         """The rows of ``predictions.csv``; ids and labels are text."""
-        return read_table(self.path / "predictions.csv")
+        return read_table(self.path / PREDICTIONS)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Read the configuration of a run, finished or not.
+
+    Raises:
+        StoreError: there is none, or it is not as it was written.
+    """
+    return saved.read_config(folder / CONFIG)
 
 
 def read_table(path: Path) -> "pd.DataFrame":
     """Read a table of a run, ids and labels as the texts that they are: speaker 03 stays 03.
 
     Raises:
-        StoreError: the file is missing or no table.
+        StoreError: the file is missing, no table, or not as it was written.
     """
     import pandas as pd
 
     texts = dict.fromkeys(("utterance_id", "speaker_id", "target", "prediction", "layer", "features"), str)
     nans = {"train_loss": ["nan"], "validation_loss": ["nan"]}  # of a training that diverged
     try:
-        return pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=nans)
+        content = io.BytesIO(saved.read_checked(path))
+        return pd.read_csv(content, dtype=texts, keep_default_na=False, na_values=nans)
     except (OSError, ValueError) as error:
         raise StoreError(f"{path}: not readable as a table ({_reason(error)})") from error
+
+
+def record_checksums(folder: Path) -> None:
+    """Write down the checksums of what is read back, when all of it is there."""
+    found = sorted(path for pattern in RESULTS for path in folder.glob(pattern))
+    write_checksums(folder, [path.relative_to(folder).as_posix() for path in found])
 
 
 class UnfinishedRun:
@@ -89,10 +127,20 @@ class UnfinishedRun:
 
     def __init__(self, path: Path, config: Mapping[str, Any]) -> None:
         self.path = path
-        self.config = config
-        self._hidden = path.with_name(f".{path.name}.unfinished")
-        self.folder = self._hidden / "run"
+        self.config = dict(config)
+        self.folder = self.folder_of(path)
+        self._hidden = self.folder.parent
         self._records = self._hidden / "finished"
+
+    @staticmethod
+    def folder_of(path: Path) -> Path:
+        """Where a run is until it is finished."""
+        return path.with_name(f".{path.name}.unfinished") / "run"
+
+    @classmethod
+    def is_begun(cls, path: Path) -> bool:
+        """Whether an interrupted run is there."""
+        return cls.folder_of(path).exists()
 
     def locked(self) -> AbstractContextManager[None]:
         """Keep other processes from fitting the same run."""
@@ -105,12 +153,9 @@ class UnfinishedRun:
             StoreError: finished trainings are there and nothing was said of them, or they are of other settings.
         """
         there = len(self.finished())
-        if there and not overwrite:
-            begun = read_config(self.folder / CONFIG)
+        begun = {} if overwrite else self.begun()
+        if begun:
             differing = differences(begun, self.config)
-            computed = begun.get(COMPUTED)
-            if computed != self.config[COMPUTED]:
-                differing.append(f"{COMPUTED} {computed}")
             if differing:
                 raise StoreError(
                     f"{self.path} was interrupted with other settings ({', '.join(differing)} differ); "
@@ -123,19 +168,45 @@ class UnfinishedRun:
                 )
             for folder in (self._records, self.folder, self.folder / "heads"):
                 remove_unfinished(folder)
+            self._go_on(begun)
             return
         with writing(self._hidden):
             shutil.rmtree(self._hidden, ignore_errors=True)
             self._records.mkdir(parents=True)
         write_yaml(self.folder / CONFIG, self.config)
 
+    def begun(self) -> dict[str, Any]:
+        """The configuration of what was interrupted; empty unless trainings are there that have come to their end."""
+        return read_config(self.folder) if self.finished() else {}
+
+    def _go_on(self, begun: Mapping[str, Any]) -> None:
+        """Take over what was begun: whatever has changed meanwhile is told and recorded."""
+        from featcache.training.conditions import changes
+
+        changed = changes(begun, self.config)
+        if changed:
+            log.warning("%s goes on under other conditions than it began: %s", self.path, ", ".join(changed))
+        resumed = dict.fromkeys([*(begun.get(RESUMED) or []), *changed])
+        self.config |= {key: begun[key] for key in (RELEASE, COMPUTED, ENVIRONMENT) if key in begun}
+        if resumed:
+            self.config[RESUMED] = list(resumed)
+        (self.folder / CHECKSUMS).unlink(missing_ok=True)  # of a process that was killed before the run had its name
+        write_yaml(self.folder / CONFIG, self.config)
+        damaged = [one for one in sorted(self.finished()) if self._read(*one) is None]
+        if damaged:
+            log.warning("%s: %s are damaged and trained again", self.path, listed(_name(*one) for one in damaged))
+        for one in damaged:
+            self._record_path(*one).unlink()
+
     def keep(self, seed: int, fold: int, record: Mapping[str, Any], head: Mapping[str, Any]) -> None:
         """Write what became of one training, the weights of its head before the record that says it is finished."""
         from safetensors.torch import save
 
-        name = f"seed-{seed}-fold-{fold}"
-        replace_file(self.folder / "heads" / f"{name}.safetensors", save(dict(head)))
-        replace_file(self._records / f"{name}.json", json.dumps(record).encode())
+        weights = save(dict(head))
+        # what is read back when the run is resumed, perhaps on another day, is to be what was written
+        content = {"sha256": _sha256(record), "head_sha256": hashlib.sha256(weights).hexdigest(), "record": record}
+        replace_file(self._head_path(seed, fold), weights)
+        replace_file(self._record_path(seed, fold), json.dumps(content).encode())
 
     def finished(self) -> set[tuple[int, int]]:
         """Seed and fold of each training that has come to its end and has not gone into a finished run."""
@@ -145,11 +216,37 @@ class UnfinishedRun:
         return {(int(name[1]), int(name[2])) for name in names if name}
 
     def records(self) -> list[tuple[int, int, dict[str, Any]]]:
-        """Seed, fold and record of each training, fold after fold, the seeds as the configuration orders them."""
+        """Seed, fold and record of each training, fold after fold, the seeds as the configuration orders them.
+
+        Raises:
+            StoreError: a record, or the head that belongs to it, is not as it was written.
+        """
         seeds = self.config["seeds"]
-        order = sorted(self.finished(), key=lambda one: (one[1], seeds.index(one[0])))
-        paths = [self._records / "seed-{}-fold-{}.json".format(*one) for one in order]
-        return [(*one, read_json(path, dict, AGAIN)) for one, path in zip(order, paths, strict=True)]
+        found = []
+        for seed, fold in sorted(self.finished(), key=lambda one: (one[1], seeds.index(one[0]))):
+            record = self._read(seed, fold)
+            if record is None:
+                raise StoreError(f"{self._record_path(seed, fold)} or its head is damaged; --resume trains it again")
+            found.append((seed, fold, record))
+        return found
+
+    def _read(self, seed: int, fold: int) -> dict[str, Any] | None:
+        """The record of a training; None where it, or its head, is not as it was written."""
+        try:
+            content: dict[str, Any] = json.loads(self._record_path(seed, fold).read_bytes())
+            head = sha256_of_file(self._head_path(seed, fold))
+        except (OSError, ValueError):
+            return None
+        if "history" in content:  # of an earlier release, without checksums
+            return content
+        record: dict[str, Any] = content.get("record", {})
+        return record if (content.get("sha256"), content.get("head_sha256")) == (_sha256(record), head) else None
+
+    def _record_path(self, seed: int, fold: int) -> Path:
+        return self._records / f"{_name(seed, fold)}.json"
+
+    def _head_path(self, seed: int, fold: int) -> Path:
+        return self.folder / "heads" / f"{_name(seed, fold)}.safetensors"
 
     def leave(self) -> None:
         """Remove the folder unless trainings that have come to their end are in it."""
@@ -157,7 +254,8 @@ class UnfinishedRun:
             shutil.rmtree(self._hidden, ignore_errors=True)
 
     def finish(self) -> None:
-        """Give the folder its name; an older run of that name goes then."""
+        """Record the checksums and give the folder its name; an older run of that name goes then."""
+        record_checksums(self.folder)
         old = self.path.with_name(f".{self.path.name}.old")
         with writing(self.path):
             shutil.rmtree(old, ignore_errors=True)
@@ -178,9 +276,12 @@ def locked(path: Path, taken: str) -> AbstractContextManager[None]:
     return held(path.with_name(f".{path.name}.lock"), taken)
 
 
-def differences(config: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """Which settings differ; how it was computed is none."""
-    return sorted(key for key in {*config, *other} - {COMPUTED} if config.get(key) != other.get(key))
+def _name(seed: int, fold: int) -> str:
+    return f"seed-{seed}-fold-{fold}"
+
+
+def _sha256(record: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record).encode()).hexdigest()
 
 
 def write_yaml(path: Path, content: Mapping[str, Any]) -> None:
@@ -200,16 +301,14 @@ def write_rows(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]
 
 
 def finished_runs(workspace: Workspace, corpus: str | None = None) -> list[Run]:
-    """All finished runs, of one corpus or of every one, the newest last."""
-    return [Run(path) for path in _folders(workspace, corpus)]
-
-
-def _folders(workspace: Workspace, corpus: str | None = None) -> list[Path]:
-    """Of runs, the newest last."""
-    folders = workspace.runs(corpus or "*")
-    pattern = "*" if corpus is None else glob.escape(folders.name)
-    found = [path.parent for path in folders.parent.glob(f"{pattern}/*/{METRICS}") if path.parent.name[0] != "."]
-    return sorted(found, key=lambda path: (path / METRICS).stat().st_mtime_ns)
+    """All finished runs, of one corpus or of every one, the newest last; those that cannot be read are told."""
+    runs = []
+    for path in _folders(workspace, corpus):
+        try:
+            runs.append(Run(path))
+        except StoreError as error:
+            log.warning("left out: %s", error)
+    return runs
 
 
 def find_run(workspace: Workspace, name: str) -> Run:
@@ -227,6 +326,14 @@ def find_run(workspace: Workspace, name: str) -> Run:
     if len(fitting) > 1:
         raise StoreError(f"several runs are called {name!r}: {', '.join(map(str, fitting))}; give a path")
     return Run(fitting[0])
+
+
+def _folders(workspace: Workspace, corpus: str | None = None) -> list[Path]:
+    """The folders of finished runs, the newest last."""
+    folders = workspace.runs(corpus or "*")
+    pattern = "*" if corpus is None else glob.escape(folders.name)
+    found = [path.parent for path in folders.parent.glob(f"{pattern}/*/{METRICS}") if path.parent.name[0] != "."]
+    return sorted(found, key=lambda path: (path / METRICS).stat().st_mtime_ns)
 
 
 def _is_file(path: Path) -> bool:

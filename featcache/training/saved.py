@@ -1,11 +1,14 @@
 """Content of ``config.yaml`` and ``metrics.json`` → the same, checked: a run folder may come from anybody."""
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from featcache.disk import TOO_DEEP, check_types, checked, damaged, read_json, reading
+from featcache.checksums import CHECKSUMS, recorded_checksums
+from featcache.disk import TOO_DEEP, check_types, checked, damaged, parse_json, reading
 from featcache.errors import StoreError
+from featcache.files import read_regular
 
 AGAIN = "fit it again with --overwrite"
 _NUMBER = (int, float)
@@ -77,7 +80,7 @@ def read_metrics(path: Path) -> Saved:
     Raises:
         StoreError: the file cannot be read, is no JSON, or holds values of other types than a fit writes.
     """
-    metrics = read_json(path, dict, AGAIN)
+    metrics = parse_json(read_checked(path), dict, path, AGAIN)
     check_types(metrics, _METRICS, path, AGAIN)
     for name, types in _PARTS.items():
         check_types(metrics.get(name, {}), types, f"{path}, {name},", AGAIN)
@@ -105,8 +108,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """
     import yaml
 
-    with reading(path):
-        content = path.read_bytes()
+    content = read_checked(path)
     try:
         found = yaml.safe_load(content)
     except RecursionError as error:
@@ -114,6 +116,26 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, ValueError) as error:
         raise damaged(path, f"cannot be read as YAML: {' '.join(str(error).split())}", AGAIN) from error
     return checked(found, dict, path, AGAIN)
+
+
+def read_checked(path: Path) -> bytes:
+    """The bytes of a file of a run, if they are those that were written; runs of earlier releases have no checksums.
+
+    Raises:
+        StoreError: the file cannot be read, or has changed since it was written.
+    """
+    with reading(path):
+        content = read_regular(path)
+    recorded = recorded_checksums(path.parent)
+    if recorded is None:
+        raise StoreError(f"{path.parent / CHECKSUMS} is damaged; restore it, train the run again, or remove it")
+    found = hashlib.sha256(content).hexdigest()
+    if recorded.get(path.name, found) != found:
+        raise StoreError(
+            f"{path} has changed since it was written: its checksum differs; restore it, train the run again, or "
+            f"remove {CHECKSUMS} if the change is yours"
+        )
+    return content
 
 
 def _check_items(items: list[Any], kind: Any, path: Path, name: str, number: int | None = None) -> None:

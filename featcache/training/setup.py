@@ -18,6 +18,7 @@ from featcache.normalise import SPEAKER, check_scope
 from featcache.protocols import Fold
 from featcache.training.checks import alike
 from featcache.training.data import POOLINGS, Features, features_of
+from featcache.training.identity import NUMERICS, NUMERICS_VERSION, RELEASE
 from featcache.training.targets import Target
 from featcache.training.task import Task, corpus_of, resolve_task
 from featcache.training.train import TrainingConfig
@@ -157,7 +158,8 @@ def resolve(cache: FeatureCache, request: Request) -> Setup:
         notes=[*_notes(request, features, manifest, max_frames), *task.notes, *task.target.notes],
         warnings=[*task.warnings, *(alike(manifest, [request.norm_by]) if request.norm_by != SPEAKER else [])],
         config={
-            "featcache_version": __version__,
+            RELEASE: __version__,
+            NUMERICS: NUMERICS_VERSION,
             "corpus": cache.name,
             "features": {store.name: store.metadata["fingerprint"] for store in stores},
             "untrained": [store.name for store in stores if store.metadata.get("weights") == "random"],

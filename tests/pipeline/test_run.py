@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from featcache.cache.reader import FeatureStore
+from featcache.checksums import CHECKSUMS
 from featcache.errors import FeatcacheError, PipelineError, ProtocolError, StoreError
 from featcache.manifest import Manifest
 from featcache.pipeline import run_pipeline
@@ -251,6 +252,16 @@ ensembles:
     assert (folder.parent / rows["ssl"]["run"] / "classification_report.csv").is_file()
     for row in rows.values():
         assert f"../{row['run'].replace('+', '%2B')}/report.html" in page
+    # the vote of members that were trained again is another one, and that of the same members is not made twice
+    again = run(write_pipeline(("egemaps: {model: egemaps}", stores), ("    norm: global\n", more)))
+    assert table_of(again)["vote"] == rows["vote"]
+    member = folder.parent / rows["none"]["run"]
+    table = Run(member).predictions()
+    table["prediction"] = table["prediction"].iloc[0]
+    (member / CHECKSUMS).unlink()
+    (member / "predictions.csv").write_text(table.to_csv(index=False))
+    again = run(write_pipeline(("egemaps: {model: egemaps}", stores), ("    norm: global\n", more)))
+    assert table_of(again)["vote"]["run"] != rows["vote"]["run"]
 
 
 def test_figures_may_have_probes_of_what_their_runs_learn(run, write_pipeline, tiny_models):

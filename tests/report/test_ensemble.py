@@ -13,6 +13,7 @@ from featcache.evaluate.metrics import summarise
 from featcache.evaluate.predictions import of_run
 from featcache.listing import print_runs
 from featcache.report.ensemble import ensemble
+from featcache.report.terminal import print_ensemble
 from featcache.training.run_folder import Run, finished_runs
 from featcache.workspace import Workspace
 
@@ -136,13 +137,83 @@ def test_one_split_has_no_choice_by_fold(make_run):
 
 def test_an_ensemble_there_is_kept_unless_told(four):
     first = ensemble(runs=four, name="vote", votes=["soft"])
-    with pytest.raises(StoreError, match=r"vote is there already; give this one another --name, or replace that with"):
+    told = r"vote is there already, with other members or votes \(votes differ\); give this one another --name, or repl"
+    with pytest.raises(StoreError, match=told):
         ensemble(runs=four, name="vote")
     (first.path / "extra").touch()
     again = ensemble(runs=four, name="vote", votes=["hard"], overwrite=True)
     assert again.config["vote"] == "hard"
     assert not (again.path / "extra").exists()
     assert {path.name for path in again.path.parent.glob("[!.]*")} == {*four, "vote"}
+
+
+@pytest.mark.parametrize("name", [None, "vote"])
+def test_the_same_ensemble_is_given_back_and_not_made_twice(four, monkeypatch, name):
+    first = ensemble(runs=four, name=name)
+    monkeypatch.setattr("featcache.report.ensemble.choose", None)
+    again = ensemble(runs=four, name=name)
+    assert (again.path, again.config, again.metrics) == (first.path, first.config, first.metrics)
+    with pytest.raises(TypeError):  # it votes
+        ensemble(runs=four, name=name, overwrite=True)
+
+
+@pytest.mark.parametrize("table", ["predictions.csv", "validation_predictions.csv"])
+def test_members_that_were_trained_again_are_another_ensemble(four, table):
+    first = ensemble(runs=four)
+    named = ensemble(runs=four, name="vote")
+    path = Workspace.at().runs("toy") / "b" / table
+    rows = pd.read_csv(path)
+    rows["p_anger"], rows["p_joy"] = rows["p_joy"], rows["p_anger"]
+    rows["prediction"] = np.where(rows["p_anger"] > rows["p_joy"], *CLASSES)
+    rows.to_csv(path, index=False)
+    second = ensemble(runs=four)
+    assert second.path != first.path
+    assert second.config["candidates_sha256"]["b"] != first.config["candidates_sha256"]["b"]
+    with pytest.raises(StoreError, match=r"vote is there already, .* \(candidates_sha256 differ\)"):
+        ensemble(runs=four, name="vote")
+    assert ensemble(runs=four, name="vote", overwrite=True).metrics == second.metrics
+    assert named.config["candidates"] == list(four)
+
+
+def test_a_folder_that_is_no_ensemble_is_not_replaced_unasked(four):
+    folder = Workspace.at().runs("toy") / "notes"
+    folder.mkdir()
+    with pytest.raises(StoreError, match=r"notes is not a finished run: .*; give this one another --name, or replace"):
+        ensemble(runs=four, name="notes")
+    with pytest.raises(StoreError, match=r"a is there already, with other members or votes"):
+        ensemble(runs=["b", "c"], name="a")
+
+
+def test_a_changed_digit_in_an_ensemble_is_not_reported_as_its_result(four):
+    run = ensemble(runs=four, name="vote")
+    reading = {
+        "metrics.json": Run,
+        "predictions.csv": lambda path: Run(path).predictions(),
+        "combinations.csv": lambda path: print_ensemble(Run(path)),
+    }
+    for name, read in reading.items():
+        path = run.path / name
+        content = path.read_bytes()
+        path.write_bytes(content.replace(b"1", b"2", 1))
+        with pytest.raises(StoreError, match=f"{name} has changed since it was written: its checksum differs"):
+            read(run.path)
+        path.write_bytes(content)
+    print_ensemble(Run(run.path))
+
+
+def test_no_label_of_the_test_part_has_a_say_in_the_choice(four, rng):
+    choices = []
+    for _ in range(3):
+        run = ensemble(runs=four, name=f"vote-{len(choices)}")
+        combinations = pd.read_csv(run.path / "combinations.csv")
+        columns = ["members", "vote", "validation_uar", "validation_wa"]
+        choices.append((run.config["members"], run.config["vote"], combinations[columns].values.tolist()))
+        of_target = {f"u{i:02}": CLASSES[value] for i, value in enumerate(rng.permutation(32) % 2)}
+        for name in four:
+            path = Workspace.at().runs("toy") / name / "predictions.csv"
+            rows = pd.read_csv(path, dtype=str, keep_default_na=False)
+            rows.assign(target=rows["utterance_id"].map(of_target)).to_csv(path, index=False)
+    assert choices[0] == choices[1] == choices[2]
 
 
 def test_a_failure_leaves_nothing(four, monkeypatch):

@@ -15,6 +15,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 
 import featcache
 from featcache.cache.reader import FeatureStore
+from featcache.checksums import CHECKSUMS
 from featcache.errors import FeatcacheError, ManifestError, ModelError, ProtocolError, StoreError
 from featcache.heads import create_head
 from featcache.heads.packed import packed_bytes
@@ -23,8 +24,9 @@ from featcache.protocols import make_folds
 from featcache.training import fit as fitting
 from featcache.training import job, results, setup
 from featcache.training.fit import first_seeds, fit
+from featcache.training.identity import COMPUTED
 from featcache.training.memory import DTYPES
-from featcache.training.run_folder import COMPUTED, METRICS, Run, finished_runs, write_json
+from featcache.training.run_folder import METRICS, Run, finished_runs, write_json
 from featcache.training.train import Training
 from featcache.workspace import Workspace
 
@@ -104,7 +106,7 @@ def test_a_run_folder_holds_all_that_is_promised(make_cache):
     ]
     classes = [f"classification_report.{suffix}" for suffix in ("csv", "txt")]
     classes += ["confusion_matrix.csv", "confusion_matrix_normalised.csv"]
-    others = ["report.html", "layer_weights_summary.csv"]
+    others = ["report.html", "layer_weights_summary.csv", CHECKSUMS]
     assert files_of(run.path) == sorted([*heads, *pictures, *TABLES, *classes, *others])
     assert (run.path / "confusion_matrix.png").read_bytes().startswith(b"\x89PNG")
     assert "first" in (run.path / "report.html").read_text(encoding="utf-8")

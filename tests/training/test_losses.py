@@ -9,8 +9,10 @@ from hypothesis.extra.numpy import arrays
 
 from featcache.training.losses import CLASSIFICATION, REGRESSION, ccc, ccc_loss
 
-# float64 on both sides; 1e-8 in the denominator moves a CCC of values that vary by 0.01 by as much as this.
-FORMULA = 1e-3
+# float64 on both sides; the constant in the denominator moves no CCC by more.
+FORMULA = 1e-4
+# The formula in float64, of numbers that float32 holds, whose sums are rounded in float32.
+FLOAT32 = 1e-5
 
 shapes = st.tuples(st.integers(2, 9), st.integers(1, 3))
 
@@ -62,7 +64,6 @@ def test_gradients_agree_with_finite_differences(rng, number):
         ([[0.5], [0.5]], [[0.1], [0.9]]),
         ([[0.1], [0.9]], [[0.5], [0.5]]),
         ([[0.5], [0.5]], [[0.2], [0.2]]),
-        ([[1e-6], [-1e-6]], [[1e-6], [-1e-6]]),
     ],
 )
 def test_where_nothing_changes_the_loss_and_its_gradient_are_finite(predictions, targets):
@@ -71,6 +72,80 @@ def test_where_nothing_changes_the_loss_and_its_gradient_are_finite(predictions,
     loss.backward()
     assert float(loss.detach()) == pytest.approx(1, abs=1e-3)
     assert predictions.grad.isfinite().all()
+
+
+SPANS = [1e-2, 1e-3, 1e-4, 1e-5, 1e-6]
+
+
+def narrow(rng, span, base):
+    """Labels as a training holds them: float32, in a small part of the declared range [0, 1]."""
+    return torch.tensor(base + span * rng.random((200, 1)), dtype=torch.float32)
+
+
+@pytest.mark.parametrize("base", [0.0, 0.5, 0.99])
+@pytest.mark.parametrize("span", SPANS)
+def test_labels_in_a_small_part_of_their_range_are_scored_by_the_formula(rng, span, base):
+    targets = narrow(rng, span, base)
+    assert float(ccc(targets, targets)) == pytest.approx(1, abs=FORMULA)
+    for predictions in (
+        targets + 0.3 * span * torch.from_numpy(rng.normal(size=(200, 1))).float(),
+        targets.roll(1, dims=0),
+        targets + span,
+        torch.full_like(targets, 0.5),
+    ):
+        expected = plain_ccc(predictions.double().numpy(), targets.double().numpy())
+        np.testing.assert_allclose(ccc(predictions, targets), expected, atol=FORMULA + FLOAT32)
+        assert REGRESSION.score(predictions, targets) == pytest.approx(float(expected[0]), abs=FORMULA + FLOAT32)
+
+
+@pytest.mark.parametrize("base", [0.0, 0.5])
+@pytest.mark.parametrize("span", [*SPANS, 0.0])
+def test_gradients_are_finite_however_little_labels_differ(rng, span, base):
+    targets = narrow(rng, span, base)
+    for start in (torch.full_like(targets, base), torch.full_like(targets, 3.0), targets.clone()):
+        predictions = start.requires_grad_()
+        ccc_loss(predictions, targets).backward()
+        assert predictions.grad.isfinite().all()
+
+
+def test_the_worse_of_two_predictions_scores_less_however_little_labels_differ(rng):
+    for span in SPANS:
+        targets = narrow(rng, span, 0.5)
+        noise = torch.from_numpy(rng.normal(size=(200, 1))).float()
+        scores = [float(ccc(targets + share * span * noise, targets)) for share in (0.0, 0.1, 0.3, 1.0)]
+        assert scores == sorted(scores, reverse=True), span
+
+
+def unscaled_ccc(predictions, targets):
+    """With the constant as it was for all labels before it was scaled."""
+    mean, target_mean = predictions.mean(dim=0), targets.mean(dim=0)
+    deviations, target_deviations = predictions - mean, targets - target_mean
+    covariance = (deviations * target_deviations).mean(dim=0)
+    spread = deviations.square().mean(dim=0) + target_deviations.square().mean(dim=0) + (mean - target_mean).square()
+    return 2 * covariance / (spread + 1e-8)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        lambda rng, shape: rng.random(shape),
+        lambda rng, shape: rng.integers(0, 7, shape) / 6,
+        lambda rng, shape: np.round(rng.normal(3, 0.6, shape).clip(0, 6) * 5) / 30,  # means of five annotators
+    ],
+)
+def test_ordinary_labels_are_trained_on_bit_for_bit_as_ever(rng, labels):
+    for _ in range(200):
+        shape = (int(rng.integers(1, 33)), int(rng.integers(1, 4)))
+        targets = torch.from_numpy(labels(rng, shape)).float()
+        outputs = torch.from_numpy(rng.normal(0.5, 10 ** rng.uniform(-3, 0), shape)).float()
+        found = []
+        for function in (ccc, unscaled_ccc):
+            predictions = outputs.clone().requires_grad_()
+            loss = 1 - function(predictions, targets).mean()
+            loss.backward()
+            found.append((loss.detach(), predictions.grad))
+        assert torch.equal(found[0][0], found[1][0])
+        assert torch.equal(found[0][1], found[1][1])
 
 
 def test_classification_is_the_mean_cross_entropy_and_is_told_in_uar():

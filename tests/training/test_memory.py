@@ -14,7 +14,6 @@ from featcache.training import memory
 from featcache.training.memory import DTYPES, Memory, WorkingCopy, plan_working_copy
 
 UNITS = {
-    "": 1,
     "B": 1,
     "kB": 10**3,
     "KiB": 2**10,
@@ -56,6 +55,13 @@ def test_nothing_said_is_nothing_fixed(text):
 def test_rubbish_is_told_in_one_line(text):
     message = f"--memory {text}: expected a size such as 4GiB, one of float32, float16, bfloat16, int8, or both"
     with pytest.raises(ModelError, match=re.escape(message)):
+        Memory.parse(text)
+
+
+@pytest.mark.parametrize("text", ["4", "16", "0.5", "4000000000", "float32, 4", "4,int8"])
+def test_a_size_without_a_unit_is_refused_with_one_that_has_it(text):
+    told = rf"^--memory {re.escape(text)}: expected a size such as 4GiB, one of .*, or both; [\d.]+ has no unit$"
+    with pytest.raises(ModelError, match=told):
         Memory.parse(text)
 
 

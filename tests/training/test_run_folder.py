@@ -17,9 +17,11 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from featcache.checksums import CHECKSUMS, recorded_checksums, wrong_files
 from featcache.errors import StoreError
 from featcache.training import run_folder
-from featcache.training.run_folder import COMPUTED, METRICS, Run, UnfinishedRun, find_run, finished_runs, read_table
+from featcache.training.identity import COMPUTED, NUMERICS
+from featcache.training.run_folder import METRICS, RESULTS, Run, UnfinishedRun, find_run, finished_runs, read_table
 from featcache.workspace import Workspace
 
 # What CSV, YAML and pandas like to take for something else, and whatever else people call their classes and speakers.
@@ -132,7 +134,7 @@ def test_a_run_takes_its_name_when_all_is_there(tmp_path):
     run_folder.write_json(run.folder / METRICS, {})
     assert not path.exists()
     run.finish()
-    assert sorted(file.name for file in path.iterdir()) == ["config.yaml", "heads", METRICS]
+    assert sorted(file.name for file in path.iterdir()) == [CHECKSUMS, "config.yaml", "heads", METRICS]
     assert list(path.parent.iterdir()) == [path]
     assert Run(path).config == SETTINGS
 
@@ -217,7 +219,7 @@ def test_what_a_kill_left_half_written_does_not_go_into_the_run(tmp_path):
     [
         ({"norm": "none"}, "(norm differ)"),
         ({"norm": "none", "seeds": [1]}, "(norm, seeds differ)"),
-        ({COMPUTED: {"device": "cuda"}}, "(computed_with {'device': 'cpu'} differ)"),
+        ({NUMERICS: 2}, "(numerics_version differ)"),
     ],
 )
 def test_what_was_interrupted_with_other_settings_is_not_mixed_in(tmp_path, resume, changes, told):
@@ -295,7 +297,7 @@ def test_trainings_are_not_lost_wherever_finishing_is_killed(tmp_path, make_run,
         with contextlib.suppress(Killed):
             run.finish()
     if path.exists() and Run(path).metrics == {"new": 1}:
-        assert sorted(file.name for file in path.iterdir()) == ["config.yaml", "heads", METRICS]
+        assert sorted(file.name for file in path.iterdir()) == [CHECKSUMS, "config.yaml", "heads", METRICS]
         return
     assert not path.exists() or Run(path).metrics == {"old": 1}
     again = begin(path, resume=True)
@@ -380,3 +382,112 @@ def test_files_are_what_any_program_reads(tmp_path, make_run):
     path = make_run(tmp_path / "run", config={"seeds": [1, 2]}, metrics={"uar": {"mean": 50.0}})
     assert yaml.safe_load((path / "config.yaml").read_text()) == {"seeds": [1, 2]}
     assert json.loads((path / METRICS).read_text()) == {"uar": {"mean": 50.0}}
+
+
+READ_BACK = {
+    "config.yaml": lambda path: Run(path).config,
+    METRICS: lambda path: Run(path).metrics,
+    "predictions.csv": lambda path: Run(path).predictions(),
+    "validation_predictions.csv": lambda path: read_table(path / "validation_predictions.csv"),
+    "history.csv": lambda path: Run(path).history(),
+    "layer_weights.csv": lambda path: Run(path).layer_weights(),
+}
+
+
+@pytest.fixture
+def sealed(tmp_path):
+    """A finished run with a few lines of everything."""
+    run = begin(tmp_path / "run")
+    keep(run, (1, 1))
+    for name in READ_BACK.keys() - {"config.yaml", METRICS}:
+        run_folder.write_rows(run.folder / name, ["seed", "layer"], [[1, 20], [2, 31]])
+    run_folder.write_json(run.folder / METRICS, {"uar": {"mean": 51.5}})
+    (run.folder / "report.html").write_text("<p>51.5</p>")
+    run.finish()
+    return run.path
+
+
+@pytest.mark.parametrize("name", READ_BACK)
+def test_a_changed_digit_is_never_reported_as_the_result(sealed, name):
+    read = READ_BACK[name]
+    expected = read(sealed)
+    content = (sealed / name).read_bytes()
+    for place, digit in enumerate(content):
+        if chr(digit).isdigit():
+            changed = bytearray(content)
+            changed[place] = ord("9") if digit != ord("9") else ord("0")
+            (sealed / name).write_bytes(changed)
+            with pytest.raises(StoreError, match=f"{name} has changed since it was written: its checksum") as told:
+                read(sealed)
+            assert "\n" not in str(told.value)
+    (sealed / name).write_bytes(content)
+    assert str(read(sealed)) == str(expected)
+
+
+def test_all_that_is_read_back_has_a_checksum_and_nothing_else(sealed):
+    recorded = set(recorded_checksums(sealed))
+    assert recorded == {*READ_BACK, "heads/seed-1-fold-1.safetensors"}
+    assert READ_BACK.keys() < set(RESULTS)
+    (sealed / "heads" / "seed-1-fold-1.safetensors").write_bytes(b"other")
+    assert list(wrong_files(sealed)) == ["heads/seed-1-fold-1.safetensors"]
+
+
+def test_whoever_edits_a_report_or_adds_a_file_changes_no_result(sealed):
+    before = Run(sealed).metrics
+    (sealed / "report.html").write_text("<p>mine</p>")
+    (sealed / "figure.png").write_bytes(b"mine")
+    (sealed / "notes.csv").write_text("mine")
+    assert Run(sealed).metrics == before
+    assert len(Run(sealed).predictions()) == 2
+
+
+def test_runs_without_checksums_open_as_ever(sealed):
+    (sealed / CHECKSUMS).unlink()
+    (sealed / METRICS).write_text('{"uar": {"mean": 60.0}}')
+    assert Run(sealed).metrics == {"uar": {"mean": 60.0}}
+
+
+def test_a_damaged_list_of_checksums_is_told(sealed):
+    (sealed / CHECKSUMS).write_bytes((sealed / CHECKSUMS).read_bytes()[:-5])
+    with pytest.raises(StoreError, match=rf"{CHECKSUMS} is damaged; restore it, train the run again, or remove it$"):
+        Run(sealed)
+
+
+def test_a_damaged_run_hides_no_other(workspace, sealed, make_run, caplog):
+    good = make_run(workspace.runs("toy") / "good")
+    sealed.rename(workspace.runs("toy") / "bad")
+    (workspace.runs("toy") / "bad" / METRICS).write_text("{}")
+    assert find_run(workspace, "good").path == good
+    assert [run.name for run in finished_runs(workspace)] == ["good"]
+    assert "left out: " in caplog.text
+    with pytest.raises(StoreError, match=r"bad.metrics.json has changed since it was written"):
+        find_run(workspace, "bad")
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"config.yaml": "[1, 2]", METRICS: "{}"}, "config.yaml holds no names with values"),
+        ({"config.yaml": "a: 1", METRICS: "[]"}, "metrics.json holds no names with values"),
+        ({"config.yaml": "a: 1", METRICS: "[" * 200_000}, "metrics.json is nested too deeply"),
+        ({"config.yaml": "[" * 1_500, METRICS: "{}"}, "is not a finished run: "),
+        ({"config.yaml": b"\xff\xfe", METRICS: "{}"}, "is not a finished run: 'utf-8' codec can't decode"),
+    ],
+)
+def test_other_content_than_a_runs_is_told_in_one_line(tmp_path, files, message):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for name, content in files.items():
+        (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(StoreError, match=message) as told:
+        Run(folder)
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.parametrize("name", ["config.yaml", METRICS])
+def test_a_pipe_is_not_waited_for(sealed, name):
+    (sealed / name).unlink()
+    os.mkfifo(sealed / name)
+    with pytest.raises(StoreError, match=f"{name}: expected a file"):
+        Run(sealed)

@@ -13,7 +13,7 @@ from featcache.errors import ManifestError, StoreError
 from featcache.manifest import Manifest, Utterance
 from featcache.training import job, memory
 from featcache.training.fit import fit, fit_all, sweep
-from featcache.training.run_folder import COMPUTED
+from featcache.training.identity import COMPUTED
 from featcache.training.setup import Request
 from featcache.training.train import Training
 from featcache.training.windows import Source
@@ -230,7 +230,7 @@ def test_features_larger_than_memory_give_a_whole_run(make_cache, elsewhere, lit
 def test_too_little_memory_is_told_in_one_line(make_cache):
     make_cache()
     with pytest.raises(
-        featcache.FeatcacheError, match=r"9\.3e-07 GiB of memory are too little, expected .* or more"
+        featcache.FeatcacheError, match=r"^1\.0 kB of memory are too little, expected [\d.]+ [MG]B or more"
     ) as told:
         fit(memory="1kB", **SHORT)
     assert "\n" not in str(told.value)

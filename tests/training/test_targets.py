@@ -75,7 +75,8 @@ def test_numbers_of_no_known_range_are_scaled_by_their_own_and_it_is_told():
     )
     assert target.ranges == {"rate": (-10.0, 30.0)}
     assert target.notes == (
-        "Labels were scaled to [0, 1] by the lowest and the highest that there are: rate -10 to 30.",
+        "Labels were scaled to [0, 1] by the lowest and the highest that there are, test part included: "
+        "rate -10 to 30.",
     )
 
 
