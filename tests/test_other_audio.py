@@ -85,7 +85,7 @@ def test_another_corpus_of_the_same_name_and_ids_is_refused_before_anything_is_w
     before = contents(cache)
     for options in ({}, {"dry_run": True}, {"limit": 2}, {"shard_index": 1, "num_shards": 3}):
         number = 2 if options and not options.get("dry_run") else NUMBER
-        told = rf"first is of other audio than .*two/speech in all {number} utterances that both have .*; give this corpus "
+        told = rf"first is of other audio than .*two/speech in all {number} utterances that both have .*; give this "
         with pytest.raises(CorpusError, match=told) as found:
             run(other, "second", **options)
         assert "\n" not in str(found.value)
@@ -103,8 +103,8 @@ def test_audio_of_which_a_part_has_changed_names_the_stores_that_are_out_of_date
     run(corpus, "second")
     told = [record.getMessage() for record in caplog.records]
     assert told == [
-        f"{cache / 'first'} is of other audio than there is now in 2 of 6 utterances ('u1', 'u4'); extract it again, or "
-        "'featcache fit' refuses to use it with newer stores",
+        f"{cache / 'first'} is of other audio than there is now in 2 of 6 utterances ('u1', 'u4'); extract it again, "
+        "or 'featcache fit' refuses to use it with newer stores",
         "audio changed since it was extracted: 2 stored utterances are extracted again",
     ]
     with pytest.raises(
