@@ -87,8 +87,9 @@ def sweep(
         features: Names of stores. By default the only model's store, with ``egemaps`` beside it for ``fusion``.
         layer_weighting: ``abs``, w = |a| / Σ|a|, or ``softmax``.
         corpus: Name under ``data/cache``; may be left out when there is one.
-        protocol: A name in ``featcache.protocols.PROTOCOLS``; by default the manifest's split, ``loso`` for up to
-            twelve speakers, ``group-kfold`` for more.
+        protocol: A name in ``featcache.protocols.PROTOCOLS``; by default, for corpora of dialogues, the first published
+            one that keeps speakers and their partners apart; for others the manifest's split or folds, ``loso`` for up
+            to twelve speakers, ``group-kfold`` for more.
         target: The label to predict; by default the protocol's or the corpus's. ``LABEL=CLASS`` tells one class from
             all others; several labels, as in ``arousal,valence``, are numbers that one head predicts together.
         task: ``classification`` or ``regression``; by default regression for several labels, and for those that the

@@ -60,7 +60,7 @@ def resolve_task(
 
     Args:
         names: Of the stores whose features are used; utterances that one of them lacks are left out.
-        protocol: Its name; by default the manifest's split, or one that fits the number of speakers.
+        protocol: Its name; by default that of :func:`~featcache.protocols.default_protocol`.
         target: The label to predict; by default the protocol's or the corpus's.
         task: ``classification`` or ``regression``, where the label does not tell.
         label_range: What numbers lie between.
