@@ -12,6 +12,7 @@ _KINDS: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
     for pattern, text in (
         (rb"version https?://(git-lfs|hawser)\.github\.com", "a Git LFS pointer; run 'git lfs pull'"),
         (rb"/annex/objects/|\.git/annex/objects/|\.\./\.git/annex", "a git-annex pointer; run 'git annex get'"),
+        (rb".{8}\{\s*\"", "a safetensors file"),
         (rb"PK\x03\x04.{26}[^/]{1,200}/(?:data\.pkl|\.format_version|byteorder)", _PICKLE),  # torch.save
         (rb"\x80[\x02-\x05]|\(dp\d|\x80\x8a\nl\xfc\x9cF\xf9", _PICKLE),
         (rb"PK\x03\x04|PK\x05\x06", "a ZIP archive; unpack it"),
@@ -20,7 +21,6 @@ _KINDS: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
         (rb"\x89HDF\r\n", "an HDF5 file"),
         (rb"\x93NUMPY", "a NumPy array"),
         (rb"GGUF", "a GGUF file"),
-        (rb".{8}\{\s*\"", "a safetensors file"),
         (rb"(?:<\?xml[^>]*>\s*|<!--.*?-->\s*)*(?i:<!doctype html|<html|<head|<body|<title)", f"an HTML page; {_AGAIN}"),
         (rb"<\?xml|(?i:<error)", f"an XML document, perhaps an error message; {_AGAIN}"),
     )

@@ -9,6 +9,8 @@ from typing import Any
 FLOAT32 = 4
 # Samples as they are decoded, mixed down, resampled, normalised and padded.
 AUDIO_BYTES = 6 * FLOAT32
+# The same of descriptors, with what openSMILE and librosa make of them.
+DESCRIPTOR_BYTES = 12 * FLOAT32
 # Copies of the first convolution's output: itself, normalised, activated; with padding also masked, centred, squared.
 FIRST_CONVOLUTION = {"alone": 3, "padded": 5}
 # Vectors of a frame in a transformer block: residual, norm, queries, keys, values, context, output.

@@ -38,6 +38,6 @@ def check_memory(config: Any, seconds: Sequence[float], *, workers: int) -> None
     if needed > available:
         raise ModelError(
             f"the transcription needs about {format_bytes(needed)} of memory and {format_bytes(available)} are "
-            f"available (longest utterance: {max(seconds):.0f} s, {workers} workers); give fewer --workers, or cut long "
-            "utterances with start and end in the manifest"
+            f"available (longest utterance: {max(seconds):.0f} s, {workers} workers); give fewer --workers, or cut "
+            "long utterances with start and end in the manifest"
         )
