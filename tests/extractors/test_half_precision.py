@@ -16,6 +16,9 @@ from featcache.extractors.ssl import SSLConfig, SSLExtractor
 HALF = ("bfloat16", "float16")
 # A few roundings of a layer's largest value by half a step each; see test_bfloat16_is_near_float32_….
 NEAR_FLOAT32 = {"bfloat16": 16 * 2.0**-8, "float16": 16 * 2.0**-10}
+# What rounding may lose of the power of a layer, here where so few channels are normalised together; statistics that
+# overflow lose tens of percent, or all of it.
+LOST = 0.01
 # Group norm sums 3200 frames a second: from about 4 s squares overflow float16, from 20.47 s the count itself does.
 SECONDS = (4.0, 10.0, 25.0)
 MODELS = ("wav2vec2", "mhubert", "distilhubert", "unispeech-sat", "wavlm", "data2vec-audio", "xls-r")
@@ -49,7 +52,9 @@ def test_long_utterances_are_the_same_alone_and_in_a_batch(extractor, tiny_model
     chosen = signals if name in ("wav2vec2", "mhubert") else signals[:2]
     for found, signal in zip(own.extract(chosen), chosen, strict=True):
         assert deviation(found, own.extract([signal])[0]) <= SAME_IN_ANY_BATCH[precision]
-        assert deviation(found, exact.extract([signal])[0]) <= NEAR_FLOAT32[precision]
+        expected = exact.extract([signal])[0]
+        power = np.square(expected).mean(axis=(1, 2))
+        assert (np.square(found - expected).mean(axis=(1, 2)) <= LOST * power).all()
 
 
 @pytest.mark.parametrize("precision", HALF)
@@ -104,7 +109,8 @@ def test_batch_norm_keeps_statistics_that_float16_cannot_hold():
     norm.running_var.fill_(1e6)  # infinite in float16, after which the channel would be constant
     norm.running_mean.fill_(1e5)
     values = torch.full((1, 3, 5), 60000.0, dtype=torch.float16)
-    found = InFloat32(norm)(values)
+    with torch.no_grad():
+        found = InFloat32(norm)(values)
     assert found.dtype == torch.float16
     np.testing.assert_allclose(found.float().numpy(), -40.0, rtol=1e-3)
 
