@@ -18,7 +18,7 @@ VECTORS = 7
 # The inner layer of a block, before and after its activation.
 INNER = 2
 # Scores of every frame for every other: with a bias of position (WavLM) or written down (eager), and their softmax.
-SCORES = 3
+SCORES = 5
 
 
 def kept_bytes(num_layers: int, num_frames: int, hidden_size: int) -> int:
