@@ -10,6 +10,7 @@ from featcache.cache.reader import FeatureStore
 from featcache.cli import main
 from featcache.errors import StoreError
 from featcache.extraction import extract
+from featcache.extractors.base import SAME_IN_ANY_BATCH
 from featcache.verification import TOLERANCES, damaged_datasets, recompute
 
 RATE = 16000
@@ -136,3 +137,25 @@ def test_the_command_says_what_it_checked(store, corpus, model, capsys, monkeypa
         main()
     assert stopped.value.code == 1
     assert "is damaged: shard-00000.h5: /utterances has changed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+@pytest.mark.parametrize("storage", ["float16", "float32"])
+def test_a_healthy_store_in_half_precision_passes_however_it_was_batched(store, corpus, model, precision, storage):
+    folder = store(store=storage, precision=precision, batch_seconds=10.0)
+    deviations = recompute(FeatureStore(folder), corpus, 3, model=model)
+    assert all(deviation.within for deviation in deviations)
+    assert {d.tolerance for d in deviations} == {TOLERANCES[storage] + SAME_IN_ANY_BATCH[precision]}
+    # in batches something must have been rounded otherwise than alone
+    assert max(deviation.largest for deviation in deviations) > TOLERANCES["float32"]
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_a_store_in_half_precision_that_was_made_otherwise_does_not_pass(store, corpus, model, precision):
+    folder = store(precision=precision, store="float32")
+    frame = FeatureStore(folder).view("u0")[1, 0]
+    path = folder / layout.shard_name(0)
+    path.write_bytes(path.read_bytes().replace(frame.tobytes(), (np.float32(1.25) * frame).tobytes()))
+    deviations = {deviation.layer: deviation for deviation in recompute(FeatureStore(folder), corpus, 3, model=model)}
+    assert not deviations["1"].within
+    assert deviations["0"].within

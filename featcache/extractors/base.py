@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from featcache.audio import ChannelPolicy, Recording, Signal
 from featcache.errors import ModelError
-from featcache.extractors.footprint import AUDIO_BYTES, kept_bytes
+from featcache.extractors.footprint import DESCRIPTOR_BYTES, kept_bytes
 from featcache.extractors.tokens import Tokens
 from featcache.words import Words
 
@@ -26,7 +26,7 @@ SAME_IN_ANY_BATCH = {"float32": 1e-5, "bfloat16": 8 * 2.0**-8, "float16": 8 * 2.
 In a batch matrix products have other shapes, and are therefore summed in another order. In float32 that changes the
 last digits. In half precision each operation rounds its result to 8 or 11 bits, so that a sum which falls to the other
 side of a rounding is off by a step, and later layers carry it on. Eight steps at the layer's largest value are allowed;
-two (float16) and four (bfloat16) were seen.
+three (float16) and four (bfloat16) were seen.
 """
 
 
@@ -164,7 +164,7 @@ class Extractor(ABC):
         """
         frames = self.num_frames(num_samples, sampling_rate)
         layers, size = len(self.description.layer_names), self.description.hidden_size
-        return batch * (AUDIO_BYTES * num_samples + kept_bytes(layers, frames, size))
+        return batch * (DESCRIPTOR_BYTES * num_samples + kept_bytes(layers, frames, size))
 
     @abstractmethod
     def extract(self, signals: Sequence[Any]) -> list[Features]:

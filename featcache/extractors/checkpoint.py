@@ -284,6 +284,7 @@ def _safetensors(source: str, path: Path, folder: Path | None = None) -> Path:
     real = plain_file(source, path, folder)
     head, size = _head(real), real.stat().st_size
     length = int.from_bytes(head[:8], "little")
+    # a header of 640 bytes begins like a pickle, so that the content is described only where the structure is wrong
     if head[8:9] != b"{" or length > LARGEST_HEADER:
         found = describe_content(head) or "something else"
         raise _refusal(source, f"{path.name} is not a safetensors file but {found}")

@@ -9,6 +9,8 @@ from typing import Any
 FLOAT32 = 4
 # Samples as they are decoded, mixed down, resampled, normalised and padded.
 AUDIO_BYTES = 6 * FLOAT32
+# The same of descriptors, with what openSMILE and librosa make of them.
+DESCRIPTOR_BYTES = 12 * FLOAT32
 # Copies of the first convolution's output: itself, normalised, activated; with padding also masked, centred, squared.
 FIRST_CONVOLUTION = {"alone": 3, "padded": 5}
 # Vectors of a frame in a transformer block: residual, norm, queries, keys, values, context, output.
@@ -16,7 +18,7 @@ VECTORS = 7
 # The inner layer of a block, before and after its activation.
 INNER = 2
 # Scores of every frame for every other: with a bias of position (WavLM) or written down (eager), and their softmax.
-SCORES = 3
+SCORES = 5
 
 
 def kept_bytes(num_layers: int, num_frames: int, hidden_size: int) -> int:

@@ -1,5 +1,6 @@
 """Tensors → device → host memory, so that a GPU computes one batch while the results of the one before leave it."""
 
+import logging
 import threading
 from collections.abc import Callable
 
@@ -7,6 +8,8 @@ import torch
 from torch import Tensor
 
 from featcache.errors import ModelError
+
+log = logging.getLogger(__name__)
 
 Forward = Callable[[], list[Tensor]]
 
@@ -74,7 +77,7 @@ class Cuda(Device):
 
 
 def check_precision(device: str, precision: str) -> None:
-    """Refuse half precision where a device computes in float32 alone.
+    """Refuse half precision where a device computes in float32 alone, and warn where it is slow.
 
     Raises:
         ModelError: Apple's GPU, MPS, and another precision than float32.
@@ -84,6 +87,8 @@ def check_precision(device: str, precision: str) -> None:
             f"--precision {precision} is not available on mps, where models compute in float32; leave it out, or use "
             "--device cpu"
         )
+    if device == "cpu" and precision == "float16":
+        log.warning("--precision float16 is meant for GPUs: most CPUs take many times as long for it as for float32")
 
 
 def on(device: str) -> Processor:

@@ -230,7 +230,7 @@ def test_short_name_without_network(tiny_entry):
 
 
 def test_a_folder_without_a_model(tmp_path):
-    refused(rf"^model '{tmp_path}/nothing' is not on this machine", tmp_path / "nothing")
+    refused(rf"^model folder '{tmp_path}/nothing' does not exist; expected a folder", tmp_path / "nothing")
 
 
 class Trap:
