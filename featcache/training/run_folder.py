@@ -209,7 +209,7 @@ def finished_runs(workspace: Workspace, corpus: str | None = None) -> list[Run]:
 
 def _folders(workspace: Workspace, corpus: str | None = None) -> list[Path]:
     """Of runs, the newest last."""
-    folders = workspace.runs(corpus or "*")
+    folders = workspace.runs("*" if corpus is None else corpus)
     pattern = "*" if corpus is None else glob.escape(folders.name)
     found = [path.parent for path in folders.parent.glob(f"{pattern}/*/{METRICS}") if path.parent.name[0] != "."]
     return sorted(found, key=lambda path: (path / METRICS).stat().st_mtime_ns)
