@@ -99,7 +99,7 @@ def merge(into: Path, parts: Sequence[Path]) -> Merged:
     sources = [_Part(part) for part in parts]
     is_cache = _is_cache(into)
     place = into.resolve()
-    check_name("store", place.name, place.parent, option="another folder")
+    check_name("store", place.name, place.parent, advice="choose another folder")
     with locked(into):
         everything = [*([_Part(into)] if shard_numbers(into) else []), *sources]
         first = everything[0]

@@ -20,7 +20,7 @@ _TAKEN = {"store": ("transcripts", "manifest.csv", "corpus.json")}
 _SUFFIXES = {"transcripts": (".csv", ".json")}
 
 
-def check_name(kind: str, name: str, folder: Path | None = None, *, option: str = "--name") -> str:
+def check_name(kind: str, name: str, folder: Path | None = None, *, advice: str = "choose another with --name") -> str:
     """A name that makes the name of a folder or a file, on every system.
 
     Args:
@@ -28,7 +28,7 @@ def check_name(kind: str, name: str, folder: Path | None = None, *, option: str 
         name: The name.
         folder: Where folders of such names lie. One that is there already is taken as it is called, unless it is
             hidden or featcache's own.
-        option: Where the user can choose another.
+        advice: What the user can do.
 
     Returns:
         The name.
@@ -42,7 +42,7 @@ def check_name(kind: str, name: str, folder: Path | None = None, *, option: str 
         reason = _unusual(kind, name)
     if reason is None:
         return name
-    raise StoreError(f"{kind} name {_shown(name)}: {reason}; choose another with {option}")
+    raise StoreError(f"{kind} name {_shown(name)}: {reason}; {advice}")
 
 
 def _shown(name: str) -> str:
@@ -133,7 +133,9 @@ class Workspace:
         Raises:
             StoreError: it makes no name of a folder.
         """
-        return check_name("corpus", name, self.caches, option="--corpus, and its folder with --data")
+        return check_name(
+            "corpus", name, self.caches, advice="choose another with --corpus, and give its folder with --data"
+        )
 
     def find_corpus(self, corpus: str | None, data: Path | None) -> tuple[str, Path]:
         """The name and the folder of the corpus to extract.

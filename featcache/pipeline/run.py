@@ -104,7 +104,7 @@ def run_pipeline(
             may raise. What is finished is kept: the same call goes on from there.
     """
     path = find_pipeline(pipeline)
-    check_name("pipeline", path.stem, option="another name of the file")
+    check_name("pipeline", path.stem, advice="rename the file")
     read = read_pipeline(path)
     trial = Trial(only=only, limit=limit, weights=weights, protocol=protocol, seeds=seeds, max_epochs=max_epochs)
     device = usable_device(device)

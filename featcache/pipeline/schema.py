@@ -61,7 +61,7 @@ def _named(kind: str) -> AfterValidator:
 
     def check(name: str) -> str:
         try:
-            return check_name(kind, name, option="another name")
+            return check_name(kind, name, advice="choose another")
         except StoreError as error:
             raise ValueError(str(error)) from error
 

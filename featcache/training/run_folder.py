@@ -330,7 +330,7 @@ def find_run(workspace: Workspace, name: str) -> Run:
 
 def _folders(workspace: Workspace, corpus: str | None = None) -> list[Path]:
     """The folders of finished runs, the newest last."""
-    folders = workspace.runs(corpus or "*")
+    folders = workspace.runs("*" if corpus is None else corpus)
     pattern = "*" if corpus is None else glob.escape(folders.name)
     found = [path.parent for path in folders.parent.glob(f"{pattern}/*/{METRICS}") if path.parent.name[0] != "."]
     return sorted(found, key=lambda path: (path / METRICS).stat().st_mtime_ns)
