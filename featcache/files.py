@@ -1,29 +1,116 @@
-"""Writing so that an unfinished file never looks finished: a temporary name, flushed to disk, then renamed."""
+"""Reading regular files alone, and writing so that an unfinished file never looks finished.
 
+What is written has a temporary name, is flushed to disk, and is then renamed.
+"""
+
+import errno
 import glob
 import hashlib
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
+
+_KINDS = {
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+}
+
+
+def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
+    """Open a regular file for reading in binary mode.
+
+    A named pipe would make the reader wait for a writer, and a device such as ``/dev/zero`` never ends. The kind of
+    the file is checked after it is opened, so that nothing can take its place in between.
+
+    Raises:
+        OSError: the file cannot be opened, or is not a regular file; ``strerror`` says which.
+    """
+    file = open(path, "rb", opener=_open_without_waiting)  # noqa: SIM115
+    try:
+        mode = os.fstat(file.fileno()).st_mode
+        if not stat.S_ISREG(mode):
+            kind = _KINDS.get(stat.S_IFMT(mode), "something else")
+            raise OSError(errno.EINVAL, f"expected a regular file, found {kind}", str(path))
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    try:
+        # Windows has neither flag, and no named pipes among its files.
+        return os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            raise OSError(errno.EINVAL, "expected a regular file, found a socket or a device", path) from error
+        raise
+
+
+def read_regular(path: str | os.PathLike[str], at_most: int = -1) -> bytes:
+    """Read a regular file, or so many bytes from its beginning.
+
+    Raises:
+        OSError: as of :func:`open_regular`.
+    """
+    with open_regular(path) as file:
+        return file.read(at_most)
+
+
+@contextmanager
+def temporary_beside(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary path beside ``path``; it is removed in the end, unless it got another name."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")  # unique among machines too
+    try:
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary path beside ``path``; on success it takes the place of ``path``, on failure it is removed."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")  # unique among machines too
-    try:
+    with temporary_beside(path) as temporary:
         yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
+        _sync_file(temporary)
         os.replace(temporary, path)
         _sync_folder(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+
+
+def name_exclusively(temporary: Path, path: Path) -> None:
+    """Give a whole file its name, unless a file has that name already; at most one of several processes succeeds.
+
+    A hard link fails where the name exists. Where there are no hard links, the processes first create an empty file in
+    turn whose existence says that somebody takes the name.
+
+    Raises:
+        FileExistsError: the name is taken; nothing has changed.
+    """
+    _sync_file(temporary)
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:
+        claim = path.with_name(f".{path.name}.claim.tmp")
+        os.close(os.open(claim, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        try:
+            if os.path.lexists(path):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+            os.replace(temporary, path)
+        finally:
+            claim.unlink(missing_ok=True)
+    _sync_folder(path.parent)
 
 
 def replace_file(path: str | os.PathLike[str], content: bytes) -> None:
@@ -33,14 +120,19 @@ def replace_file(path: str | os.PathLike[str], content: bytes) -> None:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Give a file that never changes a second, new name; as a copy of it where a hard link cannot be."""
+    """Give a file that never changes a second, new name; as a copy of it where a hard link cannot be.
+
+    Raises:
+        FileExistsError: the name is taken; nothing has changed.
+    """
     try:
         os.link(source, target)
     except FileExistsError:
         raise
     except OSError:  # another file system, or one without hard links
-        with replacing(target) as temporary:
+        with temporary_beside(target) as temporary:
             shutil.copyfile(source, temporary)
+            name_exclusively(temporary, target)
     else:
         _sync_folder(target.parent)
 
@@ -59,8 +151,13 @@ def remove_unfinished(folder: Path, name: str | None = None) -> None:
 
 def sha256_of_file(path: str | os.PathLike[str]) -> str:
     """The SHA-256 of a file's bytes, in hexadecimal."""
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync_file(path: Path) -> None:
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
 
 
 def _sync_folder(folder: Path) -> None:

@@ -16,6 +16,7 @@ import soundfile
 import featcache
 from featcache import cli, files, merging
 from featcache.cache.reader import FeatureStore
+from featcache.cache.request import REQUEST
 from featcache.cache.shards import shard_numbers
 from featcache.corpora.synthetic import make_corpus
 from featcache.errors import StoreError
@@ -163,13 +164,16 @@ def test_parts_of_their_own_manifests_come_together(run, corpus, tmp_path):
     assert FeatureStore(check_equal(into, run("whole")).path).utterance_ids == manifest.utterance_ids
 
 
-def test_without_manifests_stores_must_be_finished_themselves(parts, run, tmp_path):
+@pytest.mark.parametrize("asked", [True, False])
+def test_without_manifests_stores_say_what_they_were_asked_for(parts, run, tmp_path, asked):
     whole = run("whole", limit=4)
-    for folder in (whole.parent, *(part.parent for part in parts)):
-        (folder / "manifest.csv").unlink()
+    for folder in (whole, *parts):
+        (folder.parent / "manifest.csv").unlink()
+        if not asked:  # as in stores of earlier releases
+            (folder / REQUEST).unlink()
     assert merge(tmp_path / "alone" / "a", [whole]).complete
     merged = merge(tmp_path / "alone" / "b", parts)
-    assert not merged.complete  # nobody can tell whether this is all
+    assert merged.complete == asked  # else nobody can tell whether this is all
     assert merged.num_utterances == 16
     assert not (tmp_path / "alone" / "manifest.csv").exists()
 

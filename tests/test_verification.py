@@ -131,8 +131,15 @@ def test_the_command_says_what_it_checked(store, corpus, model, capsys, monkeypa
     assert "1 shards: every checksum holds" in printed
     assert "Largest deviation" in printed
     path = folder / layout.shard_name(0)
-    path.write_bytes(path.read_bytes().replace(b"u1", b"v1"))
-    with pytest.raises(SystemExit) as stopped:
-        main()
-    assert stopped.value.code == 1
-    assert "is damaged: shard-00000.h5: /utterances has changed" in capsys.readouterr().err
+    whole = path.read_bytes()
+    place = FeatureStore(folder).view("u1")[0, 0].tobytes()
+    for changed, told in (
+        (whole.replace(b"u1", b"v1"), f"{path}: not readable as HDF5 (its checksum is wrong); remove it and extract"),
+        (whole.replace(place, place[::-1]), "/hidden_states has changed; remove damaged shards and extract again"),
+    ):
+        path.write_bytes(changed)
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        assert stopped.value.code == 1
+        assert f"is damaged: shard-00000.h5: {told}" in capsys.readouterr().err
+    path.write_bytes(whole)

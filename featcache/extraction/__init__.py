@@ -159,6 +159,7 @@ def extract(
             return _report(cache, targets, plan, plan.items, wanted, interrupted=False, seconds=0.0)
         if place.files is not None:
             keep_manifest(cache, place.files)
+        _begin(targets, requested, num_in_corpus=len(place.manifest))
         targets[0].failures |= _untranscribed(targets[0].name, transcripts, wanted, readable)
         start = time.perf_counter()
         run: Run | ClusterRun
@@ -169,7 +170,7 @@ def extract(
             run = Run(targets, source, plan, workers=workers, batch_length=together, strict=strict)
         with one_thread_each():
             interrupted = run.to_the_end()
-        _finish(targets, wanted, requested)
+        _finish(targets, wanted, requested, num_in_corpus=len(place.manifest))
         done = [item for item in plan.items if item.utterance.utterance_id in run.extracted]
         seconds = time.perf_counter() - start
         return _report(cache, targets, plan, done, wanted, interrupted=interrupted, seconds=seconds)
@@ -237,13 +238,23 @@ def _beside(folder: Path, options: dict[str, Any], pool: bool) -> _Beside:
     return _Beside(options=in_use, pool=is_pooled(attributes))
 
 
-def _finish(targets: Sequence[Target], wanted: Sequence[Utterance], requested: Sequence[Utterance]) -> None:
+def _begin(targets: Sequence[Target], requested: Sequence[Utterance], *, num_in_corpus: int) -> None:
+    """Have the stores that lack something say what they are asked for."""
+    ids = [utterance.utterance_id for utterance in requested]
+    for target in targets:
+        target.writer.begin(ids, num_in_corpus=num_in_corpus, write=bool(target.todo))
+
+
+def _finish(
+    targets: Sequence[Target], wanted: Sequence[Utterance], requested: Sequence[Utterance], *, num_in_corpus: int
+) -> None:
     """List what failed, write the indexes, and refuse to have extracted nothing at all."""
     for target in targets:
         with finishing(target.writer.folder):
             tried = {utterance.utterance_id for utterance in wanted}
             failed = write_failures(target.writer.folder, list(target.failures.values()), tried)
-            target.writer.finish([utterance.utterance_id for utterance in requested], failed=failed)
+            ids = [utterance.utterance_id for utterance in requested]
+            target.writer.finish(ids, failed=failed, num_in_corpus=num_in_corpus)
     failures = [failure for target in targets for failure in target.failures.values()]
     if failures and not any(target.writer.entries() for target in targets):
         first = failures[0]

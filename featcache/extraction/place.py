@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
 
+from featcache.checksums import CHECKSUMS, replacing_checksums
 from featcache.corpora import CorpusFiles, read_corpus
 from featcache.errors import CorpusError, listed
 from featcache.files import remove_unfinished, replace_file
@@ -91,10 +92,11 @@ def keep_manifest(cache: Path, files: CorpusFiles) -> None:
     cache.mkdir(parents=True, exist_ok=True)
     # parts of an extraction take turns, so that what a killed one left can go
     with filelock.FileLock(cache / ".manifest.lock"):
-        for name in (MANIFEST, "corpus.json"):
+        for name in (MANIFEST, "corpus.json", CHECKSUMS):
             remove_unfinished(cache, name)
-        files.manifest.write(path)
-        replace_file(cache / "corpus.json", json.dumps({"corpus": files.corpus.name}).encode())
+        with replacing_checksums(cache, MANIFEST, "corpus.json"):
+            files.manifest.write(path)
+            replace_file(cache / "corpus.json", json.dumps({"corpus": files.corpus.name}).encode())
 
 
 def _is_there(workspace: Workspace, corpus: str | None) -> bool:

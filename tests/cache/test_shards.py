@@ -8,6 +8,7 @@ import pytest
 
 from featcache.cache import layout
 from featcache.cache.reader import FeatureStore
+from featcache.cache.request import REQUEST
 from featcache.cache.writer import StoreWriter
 from featcache.errors import StoreError
 
@@ -175,9 +176,9 @@ TAMPERED = {
 
 
 @pytest.mark.parametrize("how", TAMPERED)
-def test_a_shard_that_was_tampered_with_is_refused(folder, outside, check_refused, how):
+def test_a_shard_that_was_tampered_with_is_refused(folder, outside, check_refused, tampering, how):
     tamper, message = TAMPERED[how]
-    with h5py.File(folder / "shard-00000.h5", "r+") as file:
+    with tampering(folder / "shard-00000.h5") as file:
         tamper(file, outside)
     check_refused(message)
 
@@ -205,12 +206,16 @@ def test_a_folder_without_shards(tmp_path):
         FeatureStore(tmp_path / "nowhere")
 
 
-def test_without_its_index_a_store_is_read_from_its_shards_and_counts_as_unfinished(folder, features):
+@pytest.mark.parametrize("asked", [True, False])
+def test_without_its_index_a_store_is_read_from_its_shards(folder, features, asked):
     with_index = FeatureStore(folder)
     (folder / layout.INDEX).unlink()
+    if not asked:  # as in stores of earlier releases: nobody knows whether this is all
+        (folder / REQUEST).unlink()
     without = FeatureStore(folder)
     assert with_index.complete
-    assert not without.complete
+    assert without.complete == asked
+    assert without.num_requested == (3 if asked else None)
     assert without.utterance_ids == with_index.utterance_ids
     assert without.layer_names == with_index.layer_names
     for key, expected in features.items():
@@ -241,11 +246,14 @@ DISBELIEVED = {
 
 
 @pytest.mark.parametrize("how", DISBELIEVED)
-def test_an_index_that_cannot_be_right_gives_way_to_the_shards(folder, outside, features, how):
-    with h5py.File(folder / layout.INDEX, "r+") as file:
+@pytest.mark.parametrize("asked", [True, False])
+def test_an_index_that_cannot_be_right_gives_way_to_the_shards(folder, outside, features, tampering, how, asked):
+    with tampering(folder / layout.INDEX) as file:
         DISBELIEVED[how](file, outside)
+    if not asked:
+        (folder / REQUEST).unlink()
     store = FeatureStore(folder)
-    assert not store.complete
+    assert store.complete == asked  # without an index only the request can tell
     assert list(store) == list(features)
     for key, expected in features.items():
         np.testing.assert_array_equal(store[key], expected.astype(np.float16))
@@ -261,8 +269,8 @@ def test_an_index_that_is_no_hdf5_gives_way_to_the_shards(folder, features, cont
     ("column", "value"),
     [("row", 99), ("row", -1), ("row", 1), ("shard", 1), ("num_frames", 6), ("num_frames", 10**12), ("id", "u9")],
 )
-def test_an_index_that_lies_about_an_utterance_is_found_out(folder, column, value):
-    with h5py.File(folder / layout.INDEX, "r+") as file:
+def test_an_index_that_lies_about_an_utterance_is_found_out(folder, tampering, column, value):
+    with tampering(folder / layout.INDEX) as file:
         cell(column, 0, value)(file, None)
     store = FeatureStore(folder)
     utterance_id = store.utterance_ids[0]
@@ -280,8 +288,8 @@ def test_an_index_that_lies_about_an_utterance_is_found_out(folder, column, valu
     ("name", "value"),
     [("hidden_size", 5), ("layer_names", np.array(["0"], dtype=h5py.string_dtype())), ("dataset", "x")],
 )
-def test_an_index_that_lies_about_its_shards_is_found_out(folder, name, value):
-    with h5py.File(folder / layout.INDEX, "r+") as file:
+def test_an_index_that_lies_about_its_shards_is_found_out(folder, tampering, name, value):
+    with tampering(folder / layout.INDEX) as file:
         file.attrs[name] = value
     with pytest.raises(StoreError, match=f"shard-00000.h5 is of another store: {name} differ"):
         FeatureStore(folder)["u0"]
