@@ -194,7 +194,8 @@ def print_verification(folder: Path, *, data: Path | None, number: int, model: s
     console.print(f"{len(shard_numbers(folder))} shards: every checksum holds")
     unchecked = unchecked_files(folder)
     if unchecked:
-        console.print(Text(f"written by an earlier release, without a checksum of the whole: {listed(unchecked)}"))
+        told = f"without a checksum of the whole, from an earlier release: {listed(unchecked)}"
+        console.print(Text(told), soft_wrap=True)
     _check_finite(store)
     if number == 0:
         return
@@ -203,7 +204,9 @@ def print_verification(folder: Path, *, data: Path | None, number: int, model: s
     except CorpusError as error:
         if data is not None:
             raise
-        console.print(Text(f"nothing was computed anew, because the corpus was not found: {error}"))
+        console.print(
+            Text(f"no utterance was computed again, because the corpus was not found: {error}"), soft_wrap=True
+        )
         return
     deviations = recompute(store, root, number, model=model, device=device)
     table = plain_table("Layer", "Largest deviation", "Tolerance")
