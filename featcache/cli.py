@@ -5,11 +5,12 @@ import math
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from featcache._version import __version__
+from featcache.disk import is_told, refused
 from featcache.errors import FeatcacheError
 
 app = typer.Typer(
@@ -64,8 +65,16 @@ def main() -> None:
     try:
         app(prog_name="featcache")
     except FeatcacheError as error:
-        typer.echo(f"error: {' '.join(str(error).split())}", err=True)
-        sys.exit(1)
+        _fail(error)
+    except OSError as error:
+        if not is_told(error):
+            raise
+        _fail(refused(error.filename or "a file", error, "read or written"))
+
+
+def _fail(error: FeatcacheError) -> NoReturn:
+    typer.echo(f"error: {' '.join(str(error).split())}", err=True)
+    sys.exit(1)
 
 
 def _print_version(wanted: bool) -> None:

@@ -35,6 +35,10 @@ class StoreError(FeatcacheError, RuntimeError):
     """A feature store, transcripts or run folder that are damaged, unfinished, locked, or made with other settings."""
 
 
+class DiskError(StoreError):
+    """A file or folder that cannot be written, read or locked: read-only, full, cut off, or something else there."""
+
+
 class ClusterError(FeatcacheError, ConnectionError):
     """A Dask cluster that cannot be reached, or whose workers are lost or not set up as this machine is."""
 

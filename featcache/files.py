@@ -11,9 +11,11 @@ import shutil
 import stat
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
+
+from featcache.disk import remove, writing
 
 _KINDS = {
     stat.S_IFIFO: "a named pipe",
@@ -65,74 +67,105 @@ def read_regular(path: str | os.PathLike[str], at_most: int = -1) -> bytes:
 
 
 @contextmanager
-def temporary_beside(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary path beside ``path``; it is removed in the end, unless it got another name."""
+def temporary_beside(path: str | os.PathLike[str], kept: str = "") -> Iterator[Path]:
+    """Give a temporary path beside ``path``; it is removed in the end, unless it got another name.
+
+    The arguments and errors are those of :func:`replacing`.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")  # unique among machines too
-    try:
-        yield temporary
-    finally:
-        temporary.unlink(missing_ok=True)
+    with writing(path, kept):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+        finally:
+            with suppress(OSError):  # what went wrong before tells more
+                temporary.unlink(missing_ok=True)
 
 
 @contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary path beside ``path``; on success it takes the place of ``path``, on failure it is removed."""
+def replacing(path: str | os.PathLike[str], kept: str = "") -> Iterator[Path]:
+    """Give a temporary path beside ``path``; on success it takes the place of ``path``, on failure it is removed.
+
+    Args:
+        path: The file.
+        kept: What the reader of an error must know beside it, such as what is safe.
+
+    Raises:
+        DiskError: the file cannot be written.
+    """
     path = Path(path)
-    with temporary_beside(path) as temporary:
+    with temporary_beside(path, kept) as temporary:
         yield temporary
         _sync_file(temporary)
         os.replace(temporary, path)
         _sync_folder(path.parent)
 
 
-def name_exclusively(temporary: Path, path: Path) -> None:
+def name_exclusively(temporary: Path, path: Path) -> bool:
     """Give a whole file its name, unless a file has that name already; at most one of several processes succeeds.
 
     A hard link fails where the name exists. Where there are no hard links, the processes first create an empty file in
     turn whose existence says that somebody takes the name.
 
-    Raises:
-        FileExistsError: the name is taken; nothing has changed.
+    Returns:
+        Whether it has the name now; else the name is taken, and nothing has changed.
     """
     _sync_file(temporary)
     try:
         os.link(temporary, path)
     except FileExistsError:
-        raise
+        return False
     except OSError:
-        claim = path.with_name(f".{path.name}.claim.tmp")
-        os.close(os.open(claim, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-        try:
-            if os.path.lexists(path):
-                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
-            os.replace(temporary, path)
-        finally:
-            claim.unlink(missing_ok=True)
+        if not _claim(temporary, path):
+            return False
     _sync_folder(path.parent)
+    return True
 
 
-def replace_file(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write a whole file, or leave the one that is there as it was."""
-    with replacing(path) as temporary:
+def _claim(temporary: Path, path: Path) -> bool:
+    claim = path.with_name(f".{path.name}.claim.tmp")
+    try:
+        os.close(os.open(claim, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+    except FileExistsError:
+        return False
+    try:
+        if os.path.lexists(path):
+            return False
+        os.replace(temporary, path)
+        return True
+    finally:
+        claim.unlink(missing_ok=True)
+
+
+def replace_file(path: str | os.PathLike[str], content: bytes, kept: str = "") -> None:
+    """Write a whole file, or leave the one that is there as it was; the arguments are those of :func:`replacing`."""
+    with replacing(path, kept) as temporary:
         temporary.write_bytes(content)
 
 
-def link_or_copy(source: Path, target: Path) -> None:
+def link_or_copy(source: Path, target: Path, kept: str = "") -> None:
     """Give a file that never changes a second, new name; as a copy of it where a hard link cannot be.
 
+    Args:
+        source: The file.
+        target: Its new name.
+        kept: As for :func:`replacing`.
+
     Raises:
-        FileExistsError: the name is taken; nothing has changed.
+        FileExistsError: there is a file of that name.
+        DiskError: it cannot be written.
     """
     try:
         os.link(source, target)
     except FileExistsError:
         raise
     except OSError:  # another file system, or one without hard links
-        with temporary_beside(target) as temporary:
+        with temporary_beside(target, kept) as temporary:
             shutil.copyfile(source, temporary)
-            name_exclusively(temporary, target)
+            taken = not name_exclusively(temporary, target)
+        if taken:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from None
     else:
         _sync_folder(target.parent)
 
@@ -146,7 +179,7 @@ def remove_unfinished(folder: Path, name: str | None = None) -> None:
     """
     of_name = "*" if name is None else f"{glob.escape(name)}.{'[0-9a-f]' * 32}"
     for path in folder.glob(f".{of_name}.tmp"):
-        path.unlink()
+        remove(path)
 
 
 def sha256_of_file(path: str | os.PathLike[str]) -> str:
@@ -167,5 +200,8 @@ def _sync_folder(folder: Path) -> None:
         return
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EBADF, errno.ENOTSUP):  # some file systems sync files alone
+            raise
     finally:
         os.close(descriptor)

@@ -153,15 +153,15 @@ def _about_transcripts(cache: Path, name: str) -> dict[str, Any]:
     if not is_finished(cache, name):
         return {"transcripts": table_path(cache, name), "finished": f"no: {AGAIN}"}
     description = read_description(cache, name)
-    settings, errors = description["settings"], description["wer"]
+    settings, errors = description["settings"], description.get("wer")
     return {
         "transcripts": table_path(cache, name),
         "finished": "yes",
-        "utterances": description["num_utterances"],
-        "failed": description["num_failed"],
-        "model_id": settings["model_id"],
-        "revision": description["revision"] or "-",
-        "language": settings["language"] or "as the model finds or knows",
+        "utterances": description.get("num_utterances", "-"),
+        "failed": description.get("num_failed", "-"),
+        "model_id": settings.get("model_id", "-"),
+        "revision": description.get("revision") or "-",
+        "language": settings.get("language") or "as the model finds or knows",
         "WER": f"{errors['percent']:.1f} % of {errors['num_words']} words ({errors['normaliser']})" if errors else "-",
     }
 

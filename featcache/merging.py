@@ -19,13 +19,17 @@ from featcache.cache.request import known_request
 from featcache.cache.shards import Catalogue, Shard, combine, read_catalogue, shard_numbers
 from featcache.cache.writer import StoreWriter, check_same_settings
 from featcache.checksums import replacing_checksums
+from featcache.disk import writing
 from featcache.errors import StoreError, listed
+from featcache.extraction.place import describing
 from featcache.extraction.report import Failure, format_bytes, read_failures, write_failures
 from featcache.files import link_or_copy, replace_file
 from featcache.manifest import Manifest
 from featcache.progress import progress
+from featcache.workspace import check_name
 
 MANIFEST, CORPUS = "manifest.csv", "corpus.json"
+KEPT = "what was merged before is kept"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +108,8 @@ def merge(into: Path, parts: Sequence[Path]) -> Merged:
         raise StoreError(f"{into} is itself among the parts; name it once, as what they are merged into")
     sources = [_Part(part) for part in parts]
     is_cache = _is_cache(into)
+    place = into.resolve()
+    check_name("store", place.name, place.parent, advice="choose another folder")
     with locked(into):
         everything = [*([_Part(into)] if shard_numbers(into) else []), *sources]
         first = everything[0]
@@ -119,7 +125,8 @@ def merge(into: Path, parts: Sequence[Path]) -> Merged:
             for number in source.shards_with(missing[source.folder])
         ]
         if is_cache:
-            _keep_manifest(into.parent, sources)
+            with describing(into.parent):
+                _keep_manifest(into.parent, sources)
         if taken:  # before the first shard, so that a merge that is stopped can be completed by another one
             known = set[str]().union(*(part.requested or () for part in everything))
             writer.begin(sorted(known), num_in_corpus=_num_in_corpus(into, everything))
@@ -151,23 +158,21 @@ def _is_same_audio(one: Any, other: Any) -> bool:
 
 def _take(shards: Sequence[Path], into: Path, number: int) -> None:
     """Let the store have these shards too, with numbers from this one on."""
+    if not shards:
+        return
     sizes = [path.stat().st_size for path in shards]
     with progress("merge", sum(sizes), rate=lambda done, took: f"{format_bytes(done / took)}/s") as advance:
         # the last one first: a row that is out of date never stands without the newer one that counts
         for position in reversed(range(len(shards))):
             target = into / layout.shard_name(number + position)
-            try:
-                link_or_copy(shards[position], target)
-            except FileExistsError as error:
-                raise StoreError(
-                    f"another process has written {target} meanwhile; what was merged before is kept: wait for it to "
-                    "end, and the same command does the rest"
-                ) from error
-            except OSError as error:
-                raise StoreError(
-                    f"{target} could not be written ({error.strerror}); what was merged before is kept: make room, "
-                    "and the same command does the rest"
-                ) from error
+            with writing(target, KEPT):
+                try:
+                    link_or_copy(shards[position], target, KEPT)
+                except FileExistsError as error:
+                    raise StoreError(
+                        f"another process has written {target} meanwhile; {KEPT}: wait for it to end, and the same "
+                        "command does the rest"
+                    ) from error
             advance(sizes[position])
 
 

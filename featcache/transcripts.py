@@ -17,13 +17,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from featcache.disk import check_types, read_json, remove
 from featcache.errors import StoreError
 from featcache.files import remove_unfinished, replace_file
+from featcache.workspace import check_name
 
 FOLDER = "transcripts"
 COLUMNS = ["utterance_id", "transcript"]
 JOURNAL = "journal.jsonl"
 AGAIN = "run the same 'featcache transcribe' again"
+# What descriptions hold, and the word errors in them.
+_DESCRIBED = {
+    "settings": (dict,),
+    "fingerprint": (str,),
+    "revision": (str, type(None)),
+    "num_utterances": (int,),
+    "num_failed": (int,),
+    "wer": (dict, type(None)),
+}
+_ERRORS = {"percent": (int, float), "num_words": (int,), "normaliser": (str,)}
 # Python's csv stops at 131072 characters in a field: two hours of speech.
 MOST_CHARACTERS = 2**31 - 1
 
@@ -62,10 +74,10 @@ def read_description(cache: Path, name: str) -> dict[str, Any]:
     """
     _check_finished(cache, name)
     path = description_path(cache, name)
-    try:
-        description: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise StoreError(f"{path}: cannot be read as JSON ({error}); {AGAIN}") from error
+    description: dict[str, Any] = read_json(path, dict, AGAIN)
+    check_types(description, _DESCRIBED, path, AGAIN, required=["settings"])
+    if description.get("wer") is not None:
+        check_types(description["wer"], _ERRORS, path, AGAIN)
     return description
 
 
@@ -103,30 +115,25 @@ def write_transcripts(cache: Path, name: str, transcripts: Mapping[str, str], de
 
 def mark_unfinished(cache: Path, name: str) -> None:
     """Have transcripts not pass for finished until they are written again."""
-    description_path(cache, name).unlink(missing_ok=True)
-    table_path(cache, name).unlink(missing_ok=True)
+    remove(description_path(cache, name))
+    remove(table_path(cache, name))
 
 
-def check_name(name: str) -> str:
-    """A name that makes file names.
+def table_path(cache: Path, name: str) -> Path:
+    return cache / FOLDER / f"{checked_name(cache, name)}.csv"
+
+
+def description_path(cache: Path, name: str) -> Path:
+    return cache / FOLDER / f"{checked_name(cache, name)}.json"
+
+
+def checked_name(cache: Path, name: str) -> str:
+    """A name that transcripts have, or can have.
 
     Raises:
         StoreError: it would leave the folder, hide itself, or be taken for one of the files of another name.
     """
-    plain = name.isprintable() and not set(name) & set('/\\:*?"<>|')
-    if not plain or name != name.strip() or name[:1] in ("", ".") or name.endswith((".csv", ".json")):
-        raise StoreError(
-            f"transcripts cannot be called {name!r}; expected a file name without suffix, such as whisper-tiny"
-        )
-    return name
-
-
-def table_path(cache: Path, name: str) -> Path:
-    return cache / FOLDER / f"{check_name(name)}.csv"
-
-
-def description_path(cache: Path, name: str) -> Path:
-    return cache / FOLDER / f"{check_name(name)}.json"
+    return check_name("transcripts", name, cache / FOLDER)
 
 
 def _check_finished(cache: Path, name: str) -> None:

@@ -187,7 +187,7 @@ def test_wrong_usage_ends_with_2(invoke, make_cache, arguments):
         (["fit", "--corpus", "one", "--protocol", "lsoo"], "unknown protocol 'lsoo'; nearest: loso"),
         (["fit", "--corpus", "one", "--features", "sls"], "unknown feature store 'sls'; nearest: ssl"),
         (["fit", "--corpus", "one", "--layers", "9"], "no layer '9' among 0, 1, 2"),
-        (["fit", "--corpus", "one", "--name", "a/b"], "--name 'a/b': expected the name of a folder"),
+        (["fit", "--corpus", "one", "--name", "a/b"], "run name 'a/b': it contains '/'; choose another with --name"),
         (["fit", "--corpus", "one", "--head", "danse"], "unknown head 'danse'; nearest: dense"),
         (["fit", "--corpus", "one", "--head", "dense,lsmt"], "unknown head 'lsmt'; nearest: lstm"),
         (["fit", "--corpus", "one", "--norm", "speaker,globel"], "unknown normalisation 'globel'; nearest: global"),

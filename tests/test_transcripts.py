@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from featcache.errors import StoreError
 from featcache.transcripts import (
-    check_name,
     is_finished,
     mark_unfinished,
     read_description,
@@ -21,6 +20,7 @@ from featcache.transcripts import (
     transcript_names,
     write_transcripts,
 )
+from featcache.workspace import check_name
 
 TEXTS = st.text(st.characters(codec="utf-8")) | st.sampled_from(["", "\r", "\n", '"', ",", '"",\r\n', "\u2028", "NA"])
 DESCRIPTION = {"settings": {"model_id": "tiny"}, "wer": None}
@@ -154,13 +154,13 @@ def test_a_table_that_is_gone_and_a_damaged_description_are_told(tmp_path):
     with pytest.raises(StoreError, match=r"mine\.csv: cannot be read"):
         read_transcripts(tmp_path, "mine")
     (tmp_path / "transcripts" / "mine.json").write_text("{")
-    with pytest.raises(StoreError, match=r"mine\.json: cannot be read as JSON"):
+    with pytest.raises(StoreError, match=r"mine\.json is damaged \(cannot be read as JSON"):
         read_description(tmp_path, "mine")
 
 
 @pytest.mark.parametrize("name", ["whisper-tiny", "whisper-tiny.en", "openai--whisper", "mit Leerzeichen", "größer"])
 def test_names_of_files_are_names(name):
-    assert check_name(name) == name
+    assert check_name("transcripts", name) == name
 
 
 @pytest.mark.parametrize(
@@ -168,6 +168,7 @@ def test_names_of_files_are_names(name):
     ["", ".", "..", ".hidden", "../x", "a/b", "/etc/x", "a\\b", "C:x", "a\0", "a\n", " a", "a ", "a.csv", "a.json"],
 )
 def test_other_names_are_refused_wherever_they_are_given(tmp_path, name):
-    for use in (check_name, partial(read_transcripts, tmp_path), partial(mark_unfinished, tmp_path)):
-        with pytest.raises(StoreError, match=r"transcripts cannot be called .*; expected a file name without suffix"):
+    others = (partial(read_transcripts, tmp_path), partial(mark_unfinished, tmp_path))
+    for use in (partial(check_name, "transcripts"), *others):
+        with pytest.raises(StoreError, match=r"transcripts name .*: .*; choose another with --name"):
             use(name)

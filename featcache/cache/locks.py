@@ -1,11 +1,14 @@
 """Who may write a store: one process, or the parts of one extraction; never two with the same shards in mind."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
-from featcache.errors import StoreError
 from featcache.files import remove_unfinished
+from featcache.locks import FOREVER, held
+
+# Whoever begins looks for others for some milliseconds.
+BEGINNING_SECONDS = 60.0
 
 
 @contextmanager
@@ -18,26 +21,22 @@ def locked(folder: Path, part: tuple[int, int] = (0, 1)) -> Iterator[None]:
 
     Raises:
         StoreError: another process is writing.
+        DiskError: the folder cannot be written, or its file system has no locks.
     """
-    import filelock
-
     index, of = part
-    folder.mkdir(parents=True, exist_ok=True)
-    own = folder / (".lock" if of == 1 else f".lock-{index}-of-{of}")
-    try:
-        with filelock.FileLock(own, timeout=0):
+    taken = f"{folder} is being written by another process; wait for it to end"
+    with ExitStack() as stack:
+        # one after the other: two that look for others' locks at the same time would take each other for these
+        with held(folder / ".lock-begin", taken, wait=BEGINNING_SECONDS):
+            stack.enter_context(held(folder / (".lock" if of == 1 else f".lock-{index}-of-{of}"), taken))
             for other in folder.glob(".lock-*-of-*" if of == 1 else ".lock"):
-                with filelock.FileLock(other, timeout=0):
+                with held(other, taken):
                     pass
             if of == 1:
                 remove_unfinished(folder)
-            yield
-    except filelock.Timeout:
-        raise StoreError(f"{folder} is being written by another process; wait for it to end") from None
+        yield
 
 
-def finishing(folder: Path) -> AbstractContextManager[object]:
+def finishing(folder: Path) -> AbstractContextManager[None]:
     """Let parts that end at the same time list their failures and write the index in turn."""
-    import filelock
-
-    return filelock.FileLock(folder / ".lock-finish")
+    return held(folder / ".lock-finish", f"{folder} is being finished by another process", wait=FOREVER)

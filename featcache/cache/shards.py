@@ -293,7 +293,8 @@ def opened(path: Path) -> Iterator[h5py.File]:
     except OSError as error:
         raise StoreError(f"{path} cannot be opened ({error.strerror})") from error
     try:
-        with _TURN, h5py.File(path, "r") as file:
+        # without a lock: shards never change, and not every file system has locks
+        with _TURN, h5py.File(path, "r", locking=False) as file:
             yield file
     except StoreError:
         raise

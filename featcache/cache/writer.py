@@ -1,12 +1,9 @@
 """Records → shards, and shards → index. The only place that writes feature stores."""
 
 import errno
-import logging
 import os
-import re
 import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,17 +14,17 @@ import numpy.typing as npt
 
 from featcache.cache import layout
 from featcache.cache.locks import finishing
-from featcache.cache.request import REQUEST, Request, check_parts, write_request
+from featcache.cache.request import Request, check_parts, write_request
 from featcache.cache.seal import SEAL_BYTES, Extent, seal
 from featcache.cache.shards import Shard, combine, shard_numbers, shard_sizes
+from featcache.cache.sink import new_file
 from featcache.cache.spool import Spool
 from featcache.cache.statistics import Statistics
 from featcache.cache.views import View, write_views
+from featcache.disk import remove
 from featcache.errors import FeatureError, StoreError
 from featcache.extractors.base import Description, Features
 from featcache.files import name_exclusively, replacing, temporary_beside
-
-log = logging.getLogger(__name__)
 
 # What must be free beside a shard's arrays: HDF5 may crash where a disk ends in the middle of its own tables.
 SPARE_BYTES = 2**20
@@ -140,16 +137,14 @@ class StoreWriter:
             check_parts(self.folder, of, shard_numbers(self.folder))
             return
         request = Request(utterance_ids=tuple(dict.fromkeys(requested)), num_in_corpus=num_in_corpus, num_parts=of)
-        with self._told(self.folder / REQUEST):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with finishing(self.folder):  # so that of two parts that start together one sees the other's number
-                check_parts(self.folder, of, shard_numbers(self.folder))
-                write_request(self.folder, request)
+        with finishing(self.folder):  # so that of two parts that start together one sees the other's number
+            check_parts(self.folder, of, shard_numbers(self.folder))
+            write_request(self.folder, request)
         self._unfinish()
 
     def _unfinish(self) -> None:
         """Until finish() the store must not pass for finished."""
-        (self.folder / layout.INDEX).unlink(missing_ok=True)
+        remove(self.folder / layout.INDEX)
 
     def write_shard(self, records: Sequence[Record], number: int | None = None) -> None:
         """Write one shard; it appears under its name only when it is whole and on the disk. Spools are closed.
@@ -180,7 +175,7 @@ class StoreWriter:
         if number is not None and not self._holds(number, table["id"]):
             number = None
         if number is not None:
-            with self._told(self._path(number)), replacing(self._path(number)) as temporary:
+            with replacing(self._path(number), self._kept) as temporary:
                 self._write(temporary, write, size)
         else:
             number = self._write_next(write, size)
@@ -188,6 +183,10 @@ class StoreWriter:
         for record in records:
             if isinstance(record.features, Spool):
                 record.features.close()
+
+    @property
+    def _kept(self) -> str:
+        return f"the {len(self.entries())} utterances stored before are kept"
 
     def _path(self, number: int) -> Path:
         return self.folder / layout.shard_name(number)
@@ -200,14 +199,11 @@ class StoreWriter:
     def _write_next(self, write: Callable[[h5py.File], list[h5py.Dataset]], size: int) -> int:
         """Write a shard and give it the first number of this part that no other process has taken."""
         number = self.next_number()
-        with self._told(self._path(number)), temporary_beside(self._path(number)) as temporary:
+        with temporary_beside(self._path(number), self._kept) as temporary:
             self._write(temporary, write, size)
-            while True:
-                try:
-                    name_exclusively(temporary, self._path(number))
-                    return number
-                except FileExistsError:
-                    number = max(number + self._part[1], self.next_number())
+            while not name_exclusively(temporary, self._path(number)):
+                number = max(number + self._part[1], self.next_number())
+        return number
 
     def finish(
         self, requested: Collection[str] | None, *, failed: Collection[str], num_in_corpus: int | None = None
@@ -239,7 +235,7 @@ class StoreWriter:
             return []
 
         path = self.folder / layout.INDEX
-        with self._told(path), replacing(path) as temporary:
+        with replacing(path, self._kept) as temporary:
             self._write(temporary, write)
         if requested is not None:
             request = Request(
@@ -249,8 +245,7 @@ class StoreWriter:
                 shards=tuple(numbers) if complete else None,
                 failed=tuple(sorted(set(failed) & set(requested))) if complete else (),
             )
-            with self._told(self.folder / REQUEST):
-                write_request(self.folder, request)
+            write_request(self.folder, request)
 
     def _write(self, path: Path, write: Callable[[h5py.File], list[h5py.Dataset]], size: int = 0) -> None:
         """Write a file of the store and its seal.
@@ -262,24 +257,10 @@ class StoreWriter:
         """
         if shutil.disk_usage(self.folder).free < size + SPARE_BYTES:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        with h5py.File(path, "w", userblock_size=SEAL_BYTES) as file:
+        with new_file(path, SEAL_BYTES) as file:
             file.attrs.update(self._attributes)
             payload = [_extent(dataset) for dataset in write(file)]
         seal(path, payload)
-
-    @contextmanager
-    def _told(self, path: Path) -> Iterator[None]:
-        """Say in one line which file of the store could not be written."""
-        try:
-            yield
-        except StoreError:
-            raise
-        except (OSError, RuntimeError) as error:  # on a full disk h5py raises the one or the other
-            reason = re.search(r"error message = '(.*?)'", str(error))
-            raise StoreError(
-                f"{path} could not be written ({reason[1] if reason else error}); the {len(self.entries())} "
-                "utterances stored before are kept: make room, and the same command does the rest"
-            ) from error
 
     def _write_features(self, file: h5py.File, records: Sequence[Record]) -> None:
         num_layers, hidden_size = records[0].statistics.mean.shape

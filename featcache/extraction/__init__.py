@@ -20,9 +20,9 @@ from featcache.cache.layout import is_pooled, settings_of
 from featcache.cache.locks import finishing, locked
 from featcache.cache.shards import read_catalogue, shard_numbers
 from featcache.cache.writer import StoreWriter
-from featcache.errors import AudioError, ClusterError, ModelError, StoreError
+from featcache.errors import AudioError, ClusterError, DiskError, ModelError, StoreError
 from featcache.extraction.cluster import ClusterRun
-from featcache.extraction.place import find_place, keep_manifest
+from featcache.extraction.place import Place, find_place, keep_manifest
 from featcache.extraction.plan import Item, Plan, Target, default_workers, make_plan, tell_size
 from featcache.extraction.report import ExtractionReport, Failure, summarise_report, write_failures
 from featcache.extraction.run import Run
@@ -34,7 +34,7 @@ from featcache.manifest import Utterance
 from featcache.scheduler import connected
 from featcache.threads import one_thread_each
 from featcache.words import MANIFEST, made_by, read_words
-from featcache.workspace import Workspace
+from featcache.workspace import Workspace, check_name
 
 __all__ = ["ExtractionReport", "extract", "summarise_report"]
 
@@ -119,10 +119,11 @@ def extract(
         words = read_words(cache, place.manifest, transcripts)
         readable = [words[u.utterance_id] for u in wanted if u.utterance_id in words]
         options = {**options, **_of_text(cache, transcripts)}
-        name, egemaps = name or "-".join(filter(None, (store_name(text), transcripts))), False
-    recipes = {name or store_name(asked): recipe_of(asked, options, "cpu" if asked in DESCRIPTORS else device)}
+    usual = "-".join(filter(None, (store_name(asked), transcripts)))
+    name = check_name("store", usual if name is None else name, cache)
+    recipes = {name: recipe_of(asked, options, "cpu" if asked in DESCRIPTORS else device)}
     pooled = dict.fromkeys(recipes, pool)
-    if egemaps and asked not in DESCRIPTORS and "egemaps" not in recipes:
+    if egemaps and text is None and asked not in DESCRIPTORS and "egemaps" not in recipes:
         beside = _beside(cache / "egemaps", options, pool)
         recipes["egemaps"], pooled["egemaps"] = recipe_of("egemaps", beside.options, "cpu"), beside.pool
     # the workers of a cluster use their own devices
@@ -135,9 +136,7 @@ def extract(
 
     with ExitStack() as stack:
         client = None if scheduler is None or dry_run else stack.enter_context(connected(scheduler))
-        if not dry_run:
-            for store_folder in models:
-                stack.enter_context(locked(cache / store_folder, part))
+        unwritable = None if dry_run else _lock(stack, [cache / key for key in models], part)
         targets = [
             Target(
                 key,
@@ -155,11 +154,10 @@ def extract(
         source = source_of(targets[0].extractor.description, place.root)
         plan = make_plan(targets, source, readable, workers)
         tell_size(plan, targets, source, cache)
-        if dry_run:
+        if dry_run or unwritable is not None:
+            _check_complete(targets, plan, unwritable)
             return _report(cache, targets, plan, plan.items, wanted, interrupted=False, seconds=0.0)
-        if place.files is not None:
-            keep_manifest(cache, place.files)
-        _begin(targets, requested, num_in_corpus=len(place.manifest))
+        _begin(targets, place, requested)
         targets[0].failures |= _untranscribed(targets[0].name, transcripts, wanted, readable)
         start = time.perf_counter()
         run: Run | ClusterRun
@@ -207,6 +205,24 @@ def _untranscribed(
     }
 
 
+def _lock(stack: ExitStack, folders: Sequence[Path], part: tuple[int, int]) -> DiskError | None:
+    """Lock stores; what keeps one from being written is given back: perhaps there is nothing to write."""
+    try:
+        for folder in folders:
+            stack.enter_context(locked(folder, part))
+    except DiskError as error:
+        return error
+    return None
+
+
+def _check_complete(targets: Sequence[Target], plan: Plan, unwritable: DiskError | None) -> None:
+    """Refuse what would write to stores that cannot be written."""
+    if unwritable is None:
+        return
+    if plan.items or not all(read_catalogue(target.writer.folder).complete for target in targets):
+        raise unwritable
+
+
 def _part(shard_index: int, num_shards: int, scheduler: str | None) -> tuple[int, int]:
     if not 0 <= shard_index < num_shards:
         raise StoreError(f"--shard-index is {shard_index}, expected 0 to {num_shards - 1} (--num-shards {num_shards})")
@@ -238,11 +254,13 @@ def _beside(folder: Path, options: dict[str, Any], pool: bool) -> _Beside:
     return _Beside(options=in_use, pool=is_pooled(attributes))
 
 
-def _begin(targets: Sequence[Target], requested: Sequence[Utterance], *, num_in_corpus: int) -> None:
-    """Have the stores that lack something say what they are asked for."""
+def _begin(targets: Sequence[Target], place: Place, requested: Sequence[Utterance]) -> None:
+    """Keep the manifest, and have the stores that lack something say what they are asked for."""
+    if place.files is not None:
+        keep_manifest(place.cache, place.files)
     ids = [utterance.utterance_id for utterance in requested]
     for target in targets:
-        target.writer.begin(ids, num_in_corpus=num_in_corpus, write=bool(target.todo))
+        target.writer.begin(ids, num_in_corpus=len(place.manifest), write=bool(target.todo))
 
 
 def _finish(

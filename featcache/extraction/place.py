@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from glob import escape
 from pathlib import Path
@@ -11,6 +12,7 @@ from featcache.checksums import CHECKSUMS, replacing_checksums
 from featcache.corpora import CorpusFiles, read_corpus
 from featcache.errors import CorpusError, listed
 from featcache.files import remove_unfinished, replace_file
+from featcache.locks import FOREVER, held
 from featcache.manifest import Manifest
 from featcache.workspace import Workspace
 
@@ -65,8 +67,13 @@ def find_files(
         workspace: Where everything lives.
         corpus: Name under ``data/corpora``; may be left out when there is one.
         data: The corpus's folder, or a manifest as CSV, when it lies elsewhere.
+
+    Raises:
+        CorpusError: there is none, or there are several and none was named.
+        StoreError: its name makes no name of a folder.
     """
     name, folder = workspace.find_corpus(corpus, None if data is None else Path(data))
+    workspace.check_corpus(name)
     files = read_corpus(folder)
     if files.ignored:
         log.warning(
@@ -81,17 +88,14 @@ def keep_manifest(cache: Path, files: CorpusFiles) -> None:
     Raises:
         CorpusError: the cache is of other utterances.
     """
-    import filelock
-
     path = cache / MANIFEST
     if path.exists() and not set(Manifest.read(path).utterance_ids) & set(files.manifest.utterance_ids):
         raise CorpusError(
             f"{cache} is the cache of another corpus: it has none of the utterances of {files.root}; "
             "give this one another name with --corpus"
         )
-    cache.mkdir(parents=True, exist_ok=True)
     # parts of an extraction take turns, so that what a killed one left can go
-    with filelock.FileLock(cache / ".manifest.lock"):
+    with describing(cache):
         for name in (MANIFEST, "corpus.json", CHECKSUMS):
             remove_unfinished(cache, name)
         with replacing_checksums(cache, MANIFEST, "corpus.json"):
@@ -99,13 +103,18 @@ def keep_manifest(cache: Path, files: CorpusFiles) -> None:
             replace_file(cache / "corpus.json", json.dumps({"corpus": files.corpus.name}).encode())
 
 
+def describing(cache: Path) -> AbstractContextManager[None]:
+    """Let whoever writes a cache's manifest do so in turn."""
+    return held(cache / ".manifest.lock", f"{cache / MANIFEST} is being written by another process", wait=FOREVER)
+
+
 def _is_there(workspace: Workspace, corpus: str | None) -> bool:
     """Whether there is such a corpus, or any."""
     if corpus is not None:
-        return (workspace.corpora / corpus).is_dir()
+        return workspace.corpus(corpus).is_dir()
     return workspace.corpora.is_dir() and any(path.is_dir() for path in workspace.corpora.iterdir())
 
 
 def _is_cached(workspace: Workspace, corpus: str | None) -> bool:
     """Whether the cache of such a corpus, or of any, says which utterances there are."""
-    return any((workspace.home / "cache").glob(f"{'*' if corpus is None else escape(corpus)}/{MANIFEST}"))
+    return any(workspace.caches.glob(f"{'*' if corpus is None else escape(corpus)}/{MANIFEST}"))

@@ -6,9 +6,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from featcache.disk import damaged, reading, remove
 from featcache.files import replace_file
 
 FAILURES = "failures.csv"
+COLUMNS = ["utterance_id", "path", "reason"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,8 +92,14 @@ def read_failures(folder: Path) -> list[Failure]:
     path = folder / FAILURES
     if not path.exists():
         return []
-    with open(path, newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.reader(file) if row][1:]
+    hint = "remove it, and the next 'featcache extract' writes it again"
+    try:
+        with reading(path), open(path, newline="", encoding="utf-8") as file:
+            rows = [row for row in csv.reader(file) if row][1:]
+    except (ValueError, csv.Error) as error:
+        raise damaged(path, str(error), hint) from error
+    if any(len(row) != len(COLUMNS) for row in rows):
+        raise damaged(path, f"expected {len(COLUMNS)} fields in every row", hint)
     return [Failure(store=folder.name, utterance_id=row[0], path=row[1], reason=row[2]) for row in rows]
 
 
@@ -110,10 +118,10 @@ def write_failures(folder: Path, failures: Sequence[Failure], tried: Collection[
     listed = [*failures, *(failure for failure in read_failures(folder) if failure.utterance_id not in tried)]
     rows = [[failure.utterance_id, failure.path, failure.reason] for failure in listed]
     if not rows:
-        path.unlink(missing_ok=True)
+        remove(path)
         return set()
     text = io.StringIO(newline="")
     table = csv.writer(text, lineterminator="\n")
-    table.writerows([["utterance_id", "path", "reason"], *rows])
+    table.writerows([COLUMNS, *rows])
     replace_file(path, text.getvalue().encode())
     return {row[0] for row in rows}

@@ -67,12 +67,12 @@ def find_places(pipeline: Pipeline, workspace: Workspace, *, corpus: str | None,
 
 def _only_one(workspace: Workspace) -> str | None:
     """The only cache, where there is no audio at all."""
-    without_audio = not workspace.corpora.is_dir() and (workspace.home / "cache").is_dir()
+    without_audio = not workspace.corpora.is_dir() and workspace.caches.is_dir()
     return workspace.find_cache(None).name if without_audio else None
 
 
 def _is_there(workspace: Workspace, name: str) -> bool:
-    return (workspace.corpora / name).is_dir() or _is_cached(workspace, name)
+    return workspace.corpus(name).is_dir() or _is_cached(workspace, name)
 
 
 def _is_cached(workspace: Workspace, name: str) -> bool:
@@ -80,13 +80,14 @@ def _is_cached(workspace: Workspace, name: str) -> bool:
 
 
 def _place(pipeline: Pipeline, workspace: Workspace, *, corpus: str | None, data: Path | None) -> Place:
-    audio_is_elsewhere = data is None and corpus is not None and not (workspace.corpora / corpus).is_dir()
+    audio_is_elsewhere = data is None and corpus is not None and not workspace.corpus(corpus).is_dir()
     if corpus is not None and audio_is_elsewhere and _is_cached(workspace, corpus):
         cache = FeatureCache(workspace.cache(corpus))
         kind = corpus_of(cache.path)
         place = Place(name=corpus, kind=kind, data=None, root=None, manifest=cache.manifest, workspace=workspace)
     else:
         name, folder = workspace.find_corpus(corpus, data)
+        workspace.check_corpus(name)
         files = read_corpus(folder)
         place = Place(
             name=name, kind=files.corpus, data=folder, root=files.root, manifest=files.manifest, workspace=workspace

@@ -34,7 +34,7 @@ from featcache.training.layerwise import relevance_of
 from featcache.training.run_folder import METRICS, Run
 from featcache.training.setup import Request, hash_of, resolve, selected
 from featcache.transcription import TranscriptionReport, summarise
-from featcache.workspace import Workspace
+from featcache.workspace import Workspace, check_name
 
 SPEAKER_NOTE = "Speaker normalisation is transductive: it takes statistics of test speakers, without their labels."
 
@@ -98,6 +98,7 @@ def run_pipeline(
             may raise. What is finished is kept: the same call goes on from there.
     """
     path = find_pipeline(pipeline)
+    check_name("pipeline", path.stem, advice="rename the file")
     read = read_pipeline(path)
     trial = Trial(only=only, limit=limit, weights=weights, protocol=protocol, seeds=seeds, max_epochs=max_epochs)
     device = usable_device(device)
@@ -200,7 +201,11 @@ class Work:
         rows = [one for row in self.rows for one in self._row(row, runs[row.name])]
         votes = ensembles_of(self._pipeline, self.rows)
         rows += [one for name, spec in votes.items() for one in self._vote(name, spec, runs)]
-        comparisons = self._compare(folder, runs, titles)
+        compared = self._compare(runs, titles)
+        comparisons = [(name, told) for name, _, told in compared]
+        print_results(rows, _notes(runs), comparisons, folder)  # first: a disk may refuse the files
+        for name, table, _ in compared:
+            replace_file(folder / f"{name}.csv", table.encode())
         write_compared(
             folder,
             rows,
@@ -210,7 +215,6 @@ class Work:
             figures=self._draw(folder, runs, titles),
             comparisons=comparisons,
         )
-        print_results(rows, _notes(runs), comparisons, folder)
         return folder
 
     def _row(self, row: Row, run: Run) -> list[ComparedRow]:
@@ -260,14 +264,15 @@ class Work:
             )
         return rows
 
-    def _compare(self, folder: Path, runs: Mapping[str, Run], titles: Mapping[str, str]) -> list[tuple[str, list[str]]]:
+    def _compare(self, runs: Mapping[str, Run], titles: Mapping[str, str]) -> list[tuple[str, str, list[str]]]:
+        """Name, table as CSV and sentences of each comparison."""
         told = []
         for name, spec in self._pipeline.comparisons.items():
             here = [run for run in spec.runs if run in runs]
             if len(here) > 1:
                 found = compare({titles[run]: of_run(runs[run]) for run in here})
-                replace_file(folder / f"{name}.csv", comparison_csv(found).encode())
-                told.append((name, [sentence(one) for one in found if one.score in self._pipeline.metric]))
+                sentences = [sentence(one) for one in found if one.score in self._pipeline.metric]
+                told.append((name, comparison_csv(found), sentences))
         return told
 
     def _draw(self, folder: Path, runs: Mapping[str, Run], titles: Mapping[str, str]) -> list[tuple[str, str]]:

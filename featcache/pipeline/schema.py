@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from featcache.corpora import CORPORA
-from featcache.errors import unknown_name
+from featcache.errors import StoreError, unknown_name
 from featcache.evaluate import metrics, regression
 from featcache.evaluate.ensemble import VOTES
 from featcache.extractors import DESCRIPTORS
@@ -18,6 +18,7 @@ from featcache.normalise import SCOPES, SPEAKER
 from featcache.protocols import PROTOCOLS
 from featcache.training.data import POOLINGS
 from featcache.training.setup import SVM, Request
+from featcache.workspace import check_name
 
 UNKNOWN_FIELD = "unknown_field"
 
@@ -55,17 +56,23 @@ def _check_text_model(model: str) -> str:
     return model
 
 
-def _check_file_name(name: str) -> str:
-    if not name or name.startswith(".") or set(name) & set('/\\:"*?<>| '):
-        raise ValueError(f"{name!r} becomes the name of a file: expected no slash, no space and no dot at its start")
-    return name
+def _named(kind: str) -> AfterValidator:
+    """Refuse a name that makes no name of a file."""
+
+    def check(name: str) -> str:
+        try:
+            return check_name(kind, name, advice="choose another")
+        except StoreError as error:
+            raise ValueError(str(error)) from error
+
+    return AfterValidator(check)
 
 
 def _several(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-FileName = Annotated[str, AfterValidator(_check_file_name)]
+FileName = Annotated[str, _named("file")]
 Names = Annotated[tuple[str, ...], BeforeValidator(_several), Field(min_length=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -282,11 +289,13 @@ class Pipeline(Part):
         tuple[Annotated[str, AfterValidator(_check_metric)], ...], BeforeValidator(_several), Field(min_length=1)
     ] = Field(default=("uar",), description="What the table compares: uar, wa, ccc, ccc_valence, …; or several.")
     published: dict[str, str] = Field(default={}, description="What all rows' published results have in common.")
-    transcripts: dict[FileName, TranscriptSpec] = Field(
+    transcripts: dict[Annotated[str, _named("transcripts")], TranscriptSpec] = Field(
         default={},
         description="Name of transcripts that stores of words read → what makes them, unless they are there.",
     )
-    stores: dict[FileName, StoreSpec] = Field(min_length=1, description="Name of a store → what is in it.")
+    stores: dict[Annotated[str, _named("store")], StoreSpec] = Field(
+        min_length=1, description="Name of a store → what is in it."
+    )
     defaults: RunSettings = Field(default=RunSettings(), description="What runs have in common.")
     runs: dict[str, RunSpec] = Field(min_length=1, description="A short name → a row of the table.")
     ensembles: dict[FileName, EnsembleSpec] = Field(default={}, description="A short name → votes of runs.")

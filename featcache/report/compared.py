@@ -164,7 +164,6 @@ def write_compared(
         figures: Name of a PNG in the folder, without the suffix, and its caption.
         comparisons: What was compared, and what came of it, in sentences.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     replace_file(folder / "results.csv", compared_csv(rows).encode())
     lines = [f"# {title}", *([paper] if paper else []), compared_markdown(rows).rstrip(), *notes]
     lines += [f"{name}:\n\n{chr(10).join(f'- {told}' for told in sentences)}" for name, sentences in comparisons]

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from featcache._version import __version__
+from featcache.disk import writing
 from featcache.errors import PredictionsError, StoreError, unknown_name
 from featcache.evaluate.ensemble import TIE_RULE, VOTES, Ballots, Choice, choose
 from featcache.evaluate.metrics import summarise
@@ -20,7 +21,7 @@ from featcache.report.classification import CONFUSION, write_classification_repo
 from featcache.report.html import write_report
 from featcache.training import run_folder
 from featcache.training.run_folder import Run, find_run
-from featcache.workspace import Workspace
+from featcache.workspace import Workspace, check_name
 
 SIZES = (3, 5)
 VALIDATION = "validation_predictions.csv"
@@ -66,12 +67,12 @@ def ensemble(
     test = Ballots.of({label: run.predictions() for label, run in zip(labels, candidates, strict=True)}, classes)
     choice = choose(labels, validation, test, sizes=sizes, votes=votes)
     config = _config(candidates, labels, choice, sizes, votes)
-    folder = workspace.runs(config["corpus"]) / (name or _name(config))
-    if folder.parent.resolve() != workspace.runs(config["corpus"]).resolve() or folder.name.startswith("."):
-        raise StoreError(f"--name {name!r}: expected the name of a folder, with no slash in it and no dot at its start")
+    place = workspace.runs(config["corpus"])
+    folder = place / check_name("run", _name(config) if name is None else name, place)
     if folder.exists() and not overwrite:
         raise StoreError(f"{folder} is there already; give this one another --name, or replace that with --overwrite")
-    with _replacing(folder) as unfinished:
+    taken = f"{folder} is being made by another process; wait for it to end"
+    with run_folder.locked(folder, taken), _replacing(folder) as unfinished:
         run_folder.write_yaml(unfinished / "config.yaml", config)
         _write_tables(unfinished, validation, test, choice)
         _write_results(unfinished, config, choice, title=folder.name)
@@ -159,11 +160,12 @@ def _replacing(folder: Path) -> Iterator[Path]:
     """Give a hidden folder to fill; when all is there it takes the place of ``folder``."""
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
     try:
-        yield unfinished
-        shutil.rmtree(folder, ignore_errors=True)
-        unfinished.rename(folder)
+        with writing(folder):
+            unfinished.mkdir(parents=True)
+            yield unfinished
+            shutil.rmtree(folder, ignore_errors=True)
+            unfinished.rename(folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 

@@ -1,12 +1,15 @@
 """Learned layer weights of runs, or scores of layers → picture (PNG, SVG) and table (CSV)."""
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from featcache.errors import StoreError
+from featcache.disk import is_read_only
+from featcache.errors import DiskError, StoreError
 from featcache.files import replace_file
 from featcache.report.figures import save
 from featcache.report.layer_figures import layer_scores, layer_weight_summary, layer_weights
@@ -14,35 +17,42 @@ from featcache.report.layer_figures import layer_scores, layer_weight_summary, l
 if TYPE_CHECKING:
     from featcache.cache.reader import FeatureStore
 
+log = logging.getLogger(__name__)
+
 SCORES = {"uar": "UAR (%)", "ccc": "CCC"}
 
 
-def draw_layer_weights(runs: Mapping[str, pd.DataFrame], path: Path) -> pd.DataFrame:
+def draw_layer_weights(runs: Mapping[str, pd.DataFrame], path: Path, *, required: bool = True) -> pd.DataFrame:
     """Draw learned layer weights with error bars over seeds.
 
     Args:
         runs: Label → rows of its ``layer_weights.csv``: seed, fold, layer, weight, features.
         path: Where to write, without suffix: ``.png``, ``.svg`` and ``_summary.csv`` are added.
+        required: Whether a place that may not be written is an error; else a warning tells it.
 
     Returns:
         The table that was drawn: run, layer, mean, std, num_seeds.
 
     Raises:
         StoreError: a run that learned no layer weights, or over layers that have no number.
+        DiskError: the files cannot be written.
     """
     groups: dict[str, pd.DataFrame] = {}
     for label, rows in runs.items():
         several = rows["features"].nunique() > 1
         for features, part in numbered(label, rows).groupby("features"):
             groups[f"{label}: {features}" if several else label] = part
-    save(layer_weights(groups), path)
     summaries = [layer_weight_summary(rows).assign(run=label) for label, rows in groups.items()]
     summary = pd.concat(summaries)[["run", "layer", "mean", "std", "num_seeds"]]
-    replace_file(path.with_name(f"{path.name}_summary.csv"), summary.to_csv(index=False).encode())
+    with drawing(required=required):
+        save(layer_weights(groups), path)
+        replace_file(path.with_name(f"{path.name}_summary.csv"), summary.to_csv(index=False).encode())
     return summary
 
 
-def draw_layer_scores(stores: Mapping[str, pd.DataFrame], path: Path, *, score: str, chance: float) -> pd.DataFrame:
+def draw_layer_scores(
+    stores: Mapping[str, pd.DataFrame], path: Path, *, score: str, chance: float, required: bool = True
+) -> pd.DataFrame:
     """Draw how well each layer does alone, with error bars over folds.
 
     Args:
@@ -50,6 +60,7 @@ def draw_layer_scores(stores: Mapping[str, pd.DataFrame], path: Path, *, score: 
         path: Where to write, without suffix: ``.png``, ``.svg`` and ``.csv`` are added.
         score: ``uar``, in percent, or ``ccc``.
         chance: That of guessing.
+        required: As for :func:`draw_layer_weights`.
 
     Returns:
         store, target, layer, mean, std (ddof = 1 over folds), num_folds; a layer without a number (``input``) is in the
@@ -57,6 +68,7 @@ def draw_layer_scores(stores: Mapping[str, pd.DataFrame], path: Path, *, score: 
 
     Raises:
         StoreError: a store whose layers have no numbers.
+        DiskError: the files cannot be written.
     """
     summary = pd.concat([layer_score_summary(rows).assign(store=label) for label, rows in stores.items()])
     numbered = summary[summary["layer"].str.isdigit()].astype({"layer": int})
@@ -68,10 +80,26 @@ def draw_layer_scores(stores: Mapping[str, pd.DataFrame], path: Path, *, score: 
         several = of_store["target"].nunique() > 1
         for name, rows in of_store.groupby("target", sort=False):
             groups[f"{label}: {name}" if several else label] = rows
-    save(layer_scores(groups, chance=chance, ylabel=SCORES[score]), path)
     summary = summary[["store", "target", "layer", "mean", "std", "num_folds"]]
-    replace_file(path.with_name(f"{path.name}.csv"), summary.to_csv(index=False).encode())
+    with drawing(required=required):
+        save(layer_scores(groups, chance=chance, ylabel=SCORES[score]), path)
+        replace_file(path.with_name(f"{path.name}.csv"), summary.to_csv(index=False).encode())
     return summary
+
+
+@contextmanager
+def drawing(*, required: bool) -> Iterator[None]:
+    """Have files that nobody named be left out, with a warning, where nothing may be written.
+
+    Raises:
+        DiskError: the files are required, or cannot be written for another reason.
+    """
+    try:
+        yield
+    except DiskError as error:
+        if required or not is_read_only(error):
+            raise
+        log.warning("%s, or choose another place with --out", error)
 
 
 def layer_score_summary(scores: pd.DataFrame) -> pd.DataFrame:

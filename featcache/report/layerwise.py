@@ -18,6 +18,7 @@ from featcache.report.layers import (
     SCORES,
     draw_layer_scores,
     draw_layer_weights,
+    drawing,
     layer_score_summary,
     numbered,
     store_label,
@@ -45,17 +46,19 @@ def print_layer_weights(names: Sequence[str], *, corpus: str | None, out: Path |
     if names:
         runs = [find_run(workspace, name) for name in names]
     else:
-        runs = [run for run in finished_runs(workspace, corpus) if not run.layer_weights().empty][-1:]
+        newest_first = reversed(finished_runs(workspace, corpus))
+        runs = [run for run in [next((run for run in newest_first if not run.layer_weights().empty), None)] if run]
         if not runs:
             raise StoreError(
                 f"no run with layer weights under {workspace.home / 'runs'}; make one with 'featcache fit'"
             )
-    path = out or (runs[0].path if len(runs) == 1 else runs[0].path.parent) / "layer_weights"
+    path = _place(out, (runs[0].path if len(runs) == 1 else runs[0].path.parent) / "layer_weights")
     same_name = len({run.name for run in runs}) < len(runs)
     labels = [f"{run.config['corpus']}/{run.name}" if same_name else run.name for run in runs]
-    summary = draw_layer_weights({label: run.layer_weights() for label, run in zip(labels, runs, strict=True)}, path)
+    weights = {label: run.layer_weights() for label, run in zip(labels, runs, strict=True)}
+    summary = draw_layer_weights(weights, path, required=out is not None)
     Console().print(_layer_table(summary, "run", digits=4))
-    _print_line(f"\n{path}.png  .svg  _summary.csv")
+    _print_files(path, "_summary.csv")
 
 
 def print_layer_scores(
@@ -88,14 +91,14 @@ def print_layer_scores(
         log.warning("%s", warning)
     targets = found.target.parts() if isinstance(found.target, Dimensions) else [found.target]
     scores = {store_label(store): probe_layers(store, targets, found.manifest, found.folds) for store in found.stores}
-    path = out or workspace.runs(cache.name) / "layer_probe"
+    path = _place(out, workspace.runs(cache.name) / "layer_probe")
     score = found.target.score
-    summary = draw_layer_scores(scores, path, score=score, chance=found.target.chance)
+    summary = draw_layer_scores(scores, path, score=score, chance=found.target.chance, required=out is not None)
     named = summary["target"] + " " if len(targets) > 1 else ""
     column = (summary["store"] + " " + named + SCORES[score]).rename("column")
     _print_line(f"linear probes of utterance means, {found.protocol}, {len(found.folds)} folds; ± over folds")
     Console().print(_layer_table(summary.assign(column=column), "column", digits=_digits(score)))
-    _print_line(f"\n{path}.png  .svg  .csv")
+    _print_files(path, ".csv")
 
 
 def print_layer_relevance(names: Sequence[str], *, out: Path | None, **options: Any) -> None:
@@ -116,10 +119,10 @@ def print_layer_relevance(names: Sequence[str], *, out: Path | None, **options: 
     for one in found:
         [store] = one.stores
         first = next(iter(one.runs.values()))
-        path = out or first.path.parent / "layer_relevance"
+        path = _place(out, first.path.parent / "layer_relevance")
         if out is None or len(found) > 1:
             path = path.with_name(f"{path.name}_{store.name}")
-        summary = draw_layer_relevance(one, path)
+        summary = draw_layer_relevance(one, path, required=out is not None)
         weights = summary.rename(columns={"weight": "mean", "weight_std": "std"})
         scores = summary.rename(columns={one.score: "mean", f"{one.score}_std": "std"})
         told = [first.config[name] for name in ("head", "norm", "protocol")]
@@ -130,15 +133,17 @@ def print_layer_relevance(names: Sequence[str], *, out: Path | None, **options: 
         console.print(_layer_table(weights, "target", digits=4, spread=spread))
         _print_line(f"\nlinear probes of utterance means, {SCORES[one.score]}{over_folds}")
         console.print(_layer_table(scores, "target", digits=_digits(one.score), spread=spread))
-        _print_line(f"\n{path}.png  .svg  .csv\n")
+        _print_files(path, ".csv")
+        _print_line("")
 
 
-def draw_layer_relevance(found: "LayerRelevance", path: Path) -> pd.DataFrame:
+def draw_layer_relevance(found: "LayerRelevance", path: Path, *, required: bool = True) -> pd.DataFrame:
     """Draw for each target the layer weights that were learned for it alone, and below them how well each layer does.
 
     Args:
         found: Runs and probes.
         path: Where to write, without suffix: ``.png``, ``.svg`` and ``.csv`` are added.
+        required: As for :func:`draw_layer_weights`; and so are the errors.
 
     Returns:
         The table that was drawn: store, target, layer, weight, weight_std (ddof = 0 over seeds), num_seeds, and ``uar``
@@ -152,7 +157,6 @@ def draw_layer_relevance(found: "LayerRelevance", path: Path) -> pd.DataFrame:
     probed = dict(list(layer_score_summary(of_layers).groupby("target", sort=False)))
     learned = {name: layer_weight_summary(numbered(name, run.layer_weights())) for name, run in found.runs.items()}
     alone = {name: probed[name] for name in learned}
-    save(layer_relevance(learned, alone, title=title, chance=found.chance, ylabel=SCORES[score]), path)
     tables = []
     for name, run in found.runs.items():
         weights = learned[name].rename(columns={"mean": "weight", "std": "weight_std"})
@@ -161,7 +165,9 @@ def draw_layer_relevance(found: "LayerRelevance", path: Path) -> pd.DataFrame:
         tables[-1].insert(0, "target", name)
     summary = pd.concat(tables, ignore_index=True)
     summary.insert(0, "store", title)
-    replace_file(path.with_name(f"{path.name}.csv"), summary.to_csv(index=False).encode())
+    with drawing(required=required):
+        save(layer_relevance(learned, alone, title=title, chance=found.chance, ylabel=SCORES[score]), path)
+        replace_file(path.with_name(f"{path.name}.csv"), summary.to_csv(index=False).encode())
     return summary
 
 
@@ -182,6 +188,21 @@ def _layer_table(summary: pd.DataFrame, column: str, *, digits: int, spread: boo
 
 def _digits(score: str) -> int:
     return 1 if score == "uar" else 3
+
+
+def _place(out: Path | None, usual: Path) -> Path:
+    """Where files go, without suffix."""
+    if out is None:
+        return usual
+    if not out.name or out.name == "..":
+        raise StoreError(f"--out {out}: expected the path of a file without suffix, such as figures/layers")
+    return out
+
+
+def _print_files(path: Path, table: str) -> None:
+    """Where the files are, if they could be written."""
+    if path.with_name(f"{path.name}{table}").exists():
+        _print_line(f"\n{path}.png  .svg  {table}")
 
 
 def _print_line(line: str) -> None:

@@ -56,7 +56,6 @@ def print_score(
         highlight=False,
     )
     if out:
-        out.parent.mkdir(parents=True, exist_ok=True)
         write_json(out, metrics)
 
 

@@ -16,7 +16,7 @@ from featcache.training.job import Job
 from featcache.training.memory import Memory
 from featcache.training.run_folder import Run, differences
 from featcache.training.setup import Request, Setup, hash_of, resolve
-from featcache.workspace import Workspace
+from featcache.workspace import MOST_NAME_BYTES, Workspace, check_name
 
 log = logging.getLogger(__name__)
 
@@ -240,7 +240,7 @@ def plan_runs(
     planned = []
     for request in requests:
         setup = resolve(FeatureCache(cache), request)
-        path = runs / _checked(name or _run_name(setup.config))
+        path = runs / check_name("run", _run_name(setup.config) if name is None else name, runs)
         finished = _finished(path, setup.config, overwrite=overwrite)
         planned.append(PlannedRun(request=request, setup=setup, path=path, finished=finished))
     return planned
@@ -258,16 +258,11 @@ def _several(names: str | Sequence[str] | None) -> Sequence[str]:
     return [names] if isinstance(names, str) else names or []
 
 
-def _checked(name: str) -> str:
-    if name.startswith(".") or Path(name).name != name:
-        raise StoreError(f"--name {name!r}: expected the name of a folder, with no slash in it and no dot at its start")
-    return name
-
-
 def _run_name(config: Mapping[str, Any]) -> str:
     layers = "" if config["layers"] in ("all", "-") else f"_{config['layers']}"
-    features = "+".join(config["features"])
-    return f"{features}{layers}_{config['head']}_{config['norm']}_{config['protocol']}_{hash_of(config)[:6]}"
+    settings = f"{layers}_{config['head']}_{config['norm']}_{config['protocol']}_{hash_of(config)[:6]}"
+    room = MOST_NAME_BYTES - len(settings.encode())  # the hash tells them apart
+    return "+".join(config["features"]).encode()[:room].decode(errors="ignore") + settings
 
 
 def _finished(folder: Path, config: Mapping[str, Any], *, overwrite: bool) -> Run | None:

@@ -1,17 +1,21 @@
 """Results of a fit → run folder, and back. A run counts as finished when it stands under its own name."""
 
 import csv
+import glob
 import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from featcache.disk import read_json, writing
 from featcache.errors import StoreError, unknown_name
 from featcache.files import remove_unfinished, replace_file
+from featcache.locks import held
+from featcache.training.saved import AGAIN, read_config, read_metrics, reason_of
 from featcache.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -38,10 +42,10 @@ class Run:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         try:
-            self.config = _read_yaml(self.path / CONFIG)
-            self.metrics: dict[str, Any] = json.loads((self.path / METRICS).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise StoreError(f"{self.path} is not a finished run: {_reason(error)}") from error
+            self.config = read_config(self.path / CONFIG)
+            self.metrics = read_metrics(self.path / METRICS)
+        except StoreError as error:
+            raise StoreError(f"{self.path} is not a finished run: {reason_of(error)}") from error
 
     @property
     def name(self) -> str:
@@ -91,21 +95,9 @@ class UnfinishedRun:
         self.folder = self._hidden / "run"
         self._records = self._hidden / "finished"
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> AbstractContextManager[None]:
         """Keep other processes from fitting the same run."""
-        import filelock
-
-        lock = self.path.with_name(f".{self.path.name}.lock")
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with filelock.FileLock(lock, timeout=0):
-                try:
-                    yield
-                finally:
-                    lock.unlink(missing_ok=True)
-        except filelock.Timeout:
-            raise StoreError(f"{self.path} is being fitted by another process; wait for it to end") from None
+        return locked(self.path, f"{self.path} is being fitted by another process; wait for it to end")
 
     def begin(self, *, resume: bool, overwrite: bool) -> None:
         """Make the folder, or go on with the one that is there.
@@ -115,7 +107,7 @@ class UnfinishedRun:
         """
         there = len(self.finished())
         if there and not overwrite:
-            begun = _read_yaml(self.folder / CONFIG)
+            begun = read_config(self.folder / CONFIG)
             differing = differences(begun, self.config)
             computed = begun.get(COMPUTED)
             if computed != self.config[COMPUTED]:
@@ -133,8 +125,9 @@ class UnfinishedRun:
             for folder in (self._records, self.folder, self.folder / "heads"):
                 remove_unfinished(folder)
             return
-        shutil.rmtree(self._hidden, ignore_errors=True)
-        self._records.mkdir(parents=True)
+        with writing(self._hidden):
+            shutil.rmtree(self._hidden, ignore_errors=True)
+            self._records.mkdir(parents=True)
         write_yaml(self.folder / CONFIG, self.config)
 
     def keep(self, seed: int, fold: int, record: Mapping[str, Any], head: Mapping[str, Any]) -> None:
@@ -156,7 +149,8 @@ class UnfinishedRun:
         """Seed, fold and record of each training, fold after fold, the seeds as the configuration orders them."""
         seeds = self.config["seeds"]
         order = sorted(self.finished(), key=lambda one: (one[1], seeds.index(one[0])))
-        return [(*one, json.loads((self._records / "seed-{}-fold-{}.json".format(*one)).read_text())) for one in order]
+        paths = [self._records / "seed-{}-fold-{}.json".format(*one) for one in order]
+        return [(*one, read_json(path, dict, AGAIN)) for one, path in zip(order, paths, strict=True)]
 
     def leave(self) -> None:
         """Remove the folder unless trainings that have come to their end are in it."""
@@ -166,12 +160,23 @@ class UnfinishedRun:
     def finish(self) -> None:
         """Give the folder its name; an older run of that name goes then."""
         old = self.path.with_name(f".{self.path.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
-        if self.path.exists():
-            self.path.rename(old)
-        self.folder.rename(self.path)
-        shutil.rmtree(self._hidden)
-        shutil.rmtree(old, ignore_errors=True)
+        with writing(self.path):
+            shutil.rmtree(old, ignore_errors=True)
+            if self.path.exists():
+                self.path.rename(old)
+            self.folder.rename(self.path)
+            shutil.rmtree(self._hidden)
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def locked(path: Path, taken: str) -> AbstractContextManager[None]:
+    """Keep other processes from making the same folder of a run.
+
+    Args:
+        path: The folder.
+        taken: What to say when another process is doing so.
+    """
+    return held(path.with_name(f".{path.name}.lock"), taken)
 
 
 def differences(config: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
@@ -185,23 +190,13 @@ def write_yaml(path: Path, content: Mapping[str, Any]) -> None:
     replace_file(path, yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True, width=120).encode())
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
-    import yaml
-
-    try:
-        content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(str(error)) from error
-    return content
-
-
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     replace_file(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
 
 
 def write_rows(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Write a CSV table; numbers with all their digits."""
-    with open(path, "w", newline="", encoding="utf-8") as file:
+    with writing(path), open(path, "w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(columns)
         table.writerows(rows)
@@ -209,9 +204,15 @@ def write_rows(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]
 
 def finished_runs(workspace: Workspace, corpus: str | None = None) -> list[Run]:
     """All finished runs, of one corpus or of every one, the newest last."""
-    folders = workspace.runs(corpus or "*")
-    found = [path.parent for path in folders.parent.glob(f"{folders.name}/*/{METRICS}") if path.parent.name[0] != "."]
-    return [Run(path) for path in sorted(found, key=lambda path: (path / METRICS).stat().st_mtime_ns)]
+    return [Run(path) for path in _folders(workspace, corpus)]
+
+
+def _folders(workspace: Workspace, corpus: str | None = None) -> list[Path]:
+    """Of runs, the newest last."""
+    folders = workspace.runs("*" if corpus is None else corpus)
+    pattern = "*" if corpus is None else glob.escape(folders.name)
+    found = [path.parent for path in folders.parent.glob(f"{pattern}/*/{METRICS}") if path.parent.name[0] != "."]
+    return sorted(found, key=lambda path: (path / METRICS).stat().st_mtime_ns)
 
 
 def find_run(workspace: Workspace, name: str) -> Run:
@@ -220,17 +221,22 @@ def find_run(workspace: Workspace, name: str) -> Run:
     Raises:
         StoreError: there is none, or it is not finished, or several corpora have one of that name.
     """
-    if (Path(name) / METRICS).is_file():
+    if _is_file(Path(name) / METRICS):
         return Run(name)
-    runs = finished_runs(workspace)
-    fitting = [run for run in runs if run.name == name]
+    folders = _folders(workspace)
+    fitting = [folder for folder in folders if folder.resolve().name == name]
     if not fitting:
-        raise StoreError(unknown_name("run", name, {run.name for run in runs}))
+        raise StoreError(unknown_name("run", name, {folder.resolve().name for folder in folders}))
     if len(fitting) > 1:
-        raise StoreError(
-            f"several runs are called {name!r}: {', '.join(str(run.path) for run in fitting)}; give a path"
-        )
-    return fitting[0]
+        raise StoreError(f"several runs are called {name!r}: {', '.join(map(str, fitting))}; give a path")
+    return Run(fitting[0])
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long
+        return False
 
 
 def _reason(error: Exception) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from featcache._version import __version__
 from featcache.cache.reader import FeatureCache, FeatureStore
 from featcache.corpora import CORPORA, Corpus
+from featcache.disk import check_types, read_json
 from featcache.errors import ManifestError, ModelError, StoreError, listed, unknown_name
 from featcache.heads import MEAN_AND_MAX, create_head
 from featcache.manifest import Manifest
@@ -304,12 +305,18 @@ def _without_missing(manifest: Manifest, stores: Sequence[FeatureStore]) -> tupl
 
 
 def corpus_of(cache: Path) -> Corpus | None:
-    """Which corpus a cache is of, where that is known."""
-    try:
-        name = json.loads((cache / "corpus.json").read_text(encoding="utf-8"))["corpus"]
-    except (OSError, ValueError, KeyError, TypeError):
+    """Which corpus a cache is of, where that is known.
+
+    Raises:
+        StoreError: the file that says so is damaged.
+    """
+    path = cache / "corpus.json"
+    if not path.exists():
         return None
-    return CORPORA.get(name)
+    hint = "remove it, and the next 'featcache extract' writes it again"
+    found = read_json(path, dict, hint)
+    check_types(found, {"corpus": (str,)}, path, hint, required=["corpus"])
+    return CORPORA.get(found["corpus"])
 
 
 def _only_label(manifest: Manifest) -> str:

@@ -17,7 +17,7 @@ from typing import Literal
 from featcache import audio
 from featcache.cache.layout import fingerprint
 from featcache.cache.locks import locked
-from featcache.errors import AudioError, MissingPackageError, ModelError
+from featcache.errors import AudioError, DiskError, MissingPackageError, ModelError
 from featcache.evaluate.wer import WordErrors, word_errors
 from featcache.extraction.place import find_files, keep_manifest
 from featcache.extraction.report import Failure, write_failures
@@ -30,7 +30,15 @@ from featcache.transcription.journal import Entry, Journal
 from featcache.transcription.report import TranscriptionReport, summarise
 from featcache.transcription.run import Item, Run
 from featcache.transcription.whisper import Transcriber
-from featcache.transcripts import FOLDER, JOURNAL, check_name, mark_unfinished, table_path, write_transcripts
+from featcache.transcripts import (
+    FOLDER,
+    JOURNAL,
+    checked_name,
+    is_finished,
+    mark_unfinished,
+    table_path,
+    write_transcripts,
+)
 from featcache.workspace import Workspace
 
 __all__ = ["TranscriptionReport", "summarise", "transcribe"]
@@ -87,21 +95,29 @@ def transcribe(
     workspace = Workspace.at(home)
     corpus_name, files = find_files(workspace, corpus, data)
     cache = workspace.cache(corpus_name)
-    name = check_name(short_name(model) if name is None else name)
+    name = checked_name(cache, short_name(model) if name is None else name)
     wanted = list(files.manifest.limited(limit))
     device = usable_device(device)
     log.info("loading %s", model)
     transcriber = Transcriber(model, language=language, revision=revision, device=device)
     workers = workers or available_cores()
     folder = cache / FOLDER / name
+    unwritable: DiskError | None = None
     with ExitStack() as stack:
         if not dry_run:
-            stack.enter_context(locked(folder))
+            try:
+                stack.enter_context(locked(folder))
+            except DiskError as error:  # perhaps there is nothing to write
+                unwritable = error
         journal = Journal(folder / JOURNAL, transcriber.settings, overwrite=overwrite)
         valid, todo = _plan(journal.entries, files.root, wanted, workers)
         seconds = sum(item.seconds for item in todo)
         log.info("%s: %d utterances to transcribe, %.0f s of audio, %d there", name, len(todo), seconds, len(valid))
         if dry_run:
+            return _report(cache, name, wanted, todo)
+        if unwritable is not None:
+            if todo or overwrite or not is_finished(cache, name):
+                raise unwritable
             return _report(cache, name, wanted, todo)
         keep_manifest(cache, files)
         if todo or overwrite:

@@ -7,16 +7,18 @@ killed: it is cut off.
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from featcache.cache.layout import fingerprint
 from featcache.cache.writer import check_same_settings
+from featcache.disk import check_types, damaged, parse_json, reading
 from featcache.errors import StoreError
 from featcache.files import replace_file
 from featcache.manifest import Utterance
 
+AGAIN = "do all of them anew with --overwrite"
 HINT = "give the new ones another name with --name, or do all of them anew with --overwrite"
 
 
@@ -95,20 +97,31 @@ class Journal:
         self.entries[entry.utterance_id] = entry
 
     def _read(self) -> None:
-        content = self._path.read_bytes()
+        with reading(self._path):
+            content = self._path.read_bytes()
         content = content[: content.rfind(b"\n") + 1]
         if not content:
             return
-        try:
-            header, *rows = map(json.loads, content.splitlines())
-            found = {"fingerprint": header["fingerprint"], "settings": json.dumps(header["settings"])}
-            entries = [Entry(**row) for row in rows]
-        except (ValueError, TypeError, KeyError) as error:
-            raise StoreError(f"{self._path} is damaged ({error!r}); do all of them anew with --overwrite") from error
+        header, *rows = (parse_json(line, dict, self._path, AGAIN) for line in content.splitlines())
+        check_types(header, _HEADER, self._path, AGAIN, required=_HEADER)
+        found = {"fingerprint": header["fingerprint"], "settings": json.dumps(header["settings"])}
+        entries = [self._entry(row) for row in rows]
         now = {"fingerprint": fingerprint(self._settings), "settings": json.dumps(self._settings)}
         check_same_settings(self._path.parent, found, now, HINT)
         self._whole = len(content)
         self.entries = {entry.utterance_id: entry for entry in entries}
+
+    def _entry(self, row: dict[str, Any]) -> Entry:
+        check_types(row, _TYPES, self._path, AGAIN, required=_TYPES)
+        if row.keys() != _TYPES.keys():
+            raise damaged(self._path, f"unknown: {', '.join(row.keys() - _TYPES.keys())}", AGAIN)
+        return Entry(**row)
+
+
+_HEADER = {"fingerprint": (str,), "settings": (dict,)}
+_SECONDS = (int, float, type(None))
+_TYPES: dict[str, tuple[type, ...]] = {field.name: (str,) for field in fields(Entry)}
+_TYPES |= {"start": _SECONDS, "end": _SECONDS}
 
 
 def _line(values: dict[str, Any]) -> bytes:

@@ -87,7 +87,7 @@ def test_what_the_defaults_say_counts_unless_a_run_says_otherwise(write_pipeline
         ),
         (("    norm: global\n", "    norm: global\n  global: {title: again}\n"), "line 17: 'global' stands twice"),
         (("    norm: global\n", "   norm: global\n"), "line 16: not YAML: "),
-        (("  egemaps: {model", "  a/b: {model"), "line 6: stores.a/b.*: 'a/b' becomes the name of a file"),
+        (("  egemaps: {model", "  a/b: {model"), "line 6: stores.a/b.*: store name 'a/b': it contains"),
     ],
 )
 def test_mistakes_are_told_in_one_line_with_file_and_line(write_pipeline, change, told):

@@ -570,7 +570,7 @@ def test_a_folder_that_is_no_run_is_not_replaced_unasked(make_cache, resolve):
 @pytest.mark.parametrize("name", ["..", ".", ".hidden", "a/b", "/tmp/a", "a/"])
 def test_a_name_is_that_of_a_folder_beside_the_other_runs(make_cache, train, name):
     make_cache()
-    with pytest.raises(StoreError, match=f"--name '{name}': expected the name of a folder"):
+    with pytest.raises(StoreError, match=f"run name '{name}': .*; choose another with --name"):
         train(name=name)
 
 
@@ -732,9 +732,8 @@ def test_the_corpus_orders_its_classes_and_cuts_its_utterances(make_cache, resol
     assert run.config["max_frames"] == 400
     (folder / "corpus.json").write_text(json.dumps({"corpus": "ravdess"}))
     assert resolve().config["max_frames"] == 250
-    for content in ("{", "[]", "{}", '{"corpus": "unheard-of"}'):
-        (folder / "corpus.json").write_text(content)
-        assert resolve(target="emotion").config["classes"] == ["neutral", "sadness", "surprise"]
+    (folder / "corpus.json").write_text('{"corpus": "unheard-of"}')
+    assert resolve(target="emotion").config["classes"] == ["neutral", "sadness", "surprise"]
 
 
 def test_published_protocols_bring_their_target(make_cache, train):
