@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from featcache.disk import damaged, reading, remove
-from featcache.files import replace_file
+from featcache.files import read_regular, replace_file
 
 FAILURES = "failures.csv"
 COLUMNS = ["utterance_id", "path", "reason"]
@@ -94,8 +94,9 @@ def read_failures(folder: Path) -> list[Failure]:
         return []
     hint = "remove it, and the next 'featcache extract' writes it again"
     try:
-        with reading(path), open(path, newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.reader(file) if row][1:]
+        with reading(path):
+            text = read_regular(path).decode()
+        rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row][1:]
     except (ValueError, csv.Error) as error:
         raise damaged(path, str(error), hint) from error
     if any(len(row) != len(COLUMNS) for row in rows):
