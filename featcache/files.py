@@ -80,6 +80,23 @@ def is_left_by_macos(path: str) -> bool:
 
 
 @contextmanager
+def temporary_beside(path: str | os.PathLike[str], kept: str = "") -> Iterator[Path]:
+    """Give a temporary path beside ``path``; it is removed in the end, unless it got another name.
+
+    The arguments and errors are those of :func:`replacing`.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")  # unique among machines too
+    with writing(path, kept):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+        finally:
+            with suppress(OSError):  # what went wrong before tells more
+                temporary.unlink(missing_ok=True)
+
+
+@contextmanager
 def replacing(path: str | os.PathLike[str], kept: str = "") -> Iterator[Path]:
     """Give a temporary path beside ``path``; on success it takes the place of ``path``, on failure it is removed.
 
@@ -91,18 +108,47 @@ def replacing(path: str | os.PathLike[str], kept: str = "") -> Iterator[Path]:
         DiskError: the file cannot be written.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")  # unique among machines too
-    with writing(path, kept):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            yield temporary
-            with open(temporary, "rb+") as file:
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-            _sync_folder(path.parent)
-        finally:
-            with suppress(OSError):  # what went wrong before tells more
-                temporary.unlink(missing_ok=True)
+    with temporary_beside(path, kept) as temporary:
+        yield temporary
+        _sync_file(temporary)
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+
+
+def name_exclusively(temporary: Path, path: Path) -> bool:
+    """Give a whole file its name, unless a file has that name already; at most one of several processes succeeds.
+
+    A hard link fails where the name exists. Where there are no hard links, the processes first create an empty file in
+    turn whose existence says that somebody takes the name.
+
+    Returns:
+        Whether it has the name now; else the name is taken, and nothing has changed.
+    """
+    _sync_file(temporary)
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    except OSError:
+        if not _claim(temporary, path):
+            return False
+    _sync_folder(path.parent)
+    return True
+
+
+def _claim(temporary: Path, path: Path) -> bool:
+    claim = path.with_name(f".{path.name}.claim.tmp")
+    try:
+        os.close(os.open(claim, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+    except FileExistsError:
+        return False
+    try:
+        if os.path.lexists(path):
+            return False
+        os.replace(temporary, path)
+        return True
+    finally:
+        claim.unlink(missing_ok=True)
 
 
 def replace_file(path: str | os.PathLike[str], content: bytes, kept: str = "") -> None:
@@ -128,8 +174,11 @@ def link_or_copy(source: Path, target: Path, kept: str = "") -> None:
     except FileExistsError:
         raise
     except OSError:  # another file system, or one without hard links
-        with replacing(target, kept) as temporary:
+        with temporary_beside(target, kept) as temporary:
             shutil.copyfile(source, temporary)
+            taken = not name_exclusively(temporary, target)
+        if taken:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from None
     else:
         _sync_folder(target.parent)
 
@@ -172,6 +221,11 @@ def sha256_of_file(path: str | os.PathLike[str]) -> str:
     """The SHA-256 of a file's bytes, in hexadecimal."""
     with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync_file(path: Path) -> None:
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
 
 
 def _sync_folder(folder: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from featcache.corpora import CORPORA
-from featcache.errors import CorpusError, StoreError, unknown_name
+from featcache.errors import CorpusError, StoreError, listed, unknown_name
 from featcache.extraction.report import format_bytes
 from featcache.extractors.models import dimensions, is_local, known_models, known_text_models
 from featcache.files import is_hidden
@@ -17,7 +17,7 @@ from featcache.training.run_folder import Run
 from featcache.workspace import Workspace
 
 if TYPE_CHECKING:
-    pass
+    from featcache.cache.reader import FeatureStore
 
 FRAMES_PER_HOUR = 50 * 3600
 
@@ -92,24 +92,35 @@ def print_models() -> None:
 
 
 def print_verification(folder: Path, *, data: Path | None, number: int, model: str | None, device: str) -> None:
-    """Check a store's checksums, then compute some utterances anew.
+    """Check a store's checksums and that its features are finite, then compute some utterances anew.
 
     Raises:
-        StoreError: damaged datasets, or features that are further off than rounding explains.
+        StoreError: damaged files, features that are NaN or infinite, or further off than rounding explains.
     """
     from featcache.cache.reader import FeatureStore
     from featcache.cache.shards import shard_numbers
-    from featcache.verification import damaged_datasets, recompute
+    from featcache.verification import damaged_files, recompute, unchecked_files
 
-    store = FeatureStore(folder)
-    damaged = list(damaged_datasets(folder))
+    damaged = list(damaged_files(folder))
     if damaged:
-        raise StoreError(f"{folder} is damaged: {'; '.join(damaged)}; remove these shards and extract again")
+        raise StoreError(f"{folder} is damaged: {'; '.join(damaged)}; remove damaged shards and extract again")
+    store = FeatureStore(folder)
     console = Console()
     console.print(f"{len(shard_numbers(folder))} shards: every checksum holds")
+    unchecked = unchecked_files(folder)
+    if unchecked:
+        told = f"without a checksum of the whole, from an earlier release: {listed(unchecked)}"
+        print_line(told)
+    _check_finite(store)
     if number == 0:
         return
-    root = None if store.is_of_words else Workspace.at().find_corpus(folder.resolve().parent.name, data)[1]
+    try:
+        root = None if store.is_of_words else Workspace.at().find_corpus(folder.resolve().parent.name, data)[1]
+    except CorpusError as error:
+        if data is not None:
+            raise
+        print_line(f"no utterance was computed again, because the corpus was not found: {error}")
+        return
     deviations = recompute(store, root, number, model=model, device=device)
     table = plain_table("Layer", "Largest deviation", "Tolerance")
     for deviation in deviations:
@@ -119,6 +130,19 @@ def print_verification(folder: Path, *, data: Path | None, number: int, model: s
     if outside:
         raise StoreError(
             f"{folder}: {', '.join(outside)} deviate by more than rounding explains from what is computed now"
+        )
+
+
+def _check_finite(store: "FeatureStore") -> None:
+    from featcache.verification import not_finite
+
+    found = not_finite(store)
+    if found:
+        layers = [name for name in store.layer_names if any(name in names for names in found.values())]
+        where = f" in the layers {', '.join(layers)}" if layers != [""] else ""
+        raise StoreError(
+            f"{store.path}: the features of {len(found)} utterances ({listed(found)}) are NaN or infinite{where}; "
+            "extract them into a store of another --name, models with --precision float32"
         )
 
 

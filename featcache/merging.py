@@ -15,9 +15,11 @@ import numpy as np
 
 from featcache.cache import layout
 from featcache.cache.locks import locked
-from featcache.cache.shards import Shard, combine, read_catalogue, shard_numbers
+from featcache.cache.request import known_request
+from featcache.cache.shards import Catalogue, Shard, combine, read_catalogue, shard_numbers
 from featcache.cache.writer import StoreWriter, check_same_settings
-from featcache.disk import remove, writing
+from featcache.checksums import replacing_checksums
+from featcache.disk import writing
 from featcache.errors import StoreError, listed
 from featcache.extraction.place import describing
 from featcache.extraction.report import Failure, format_bytes, read_failures, write_failures
@@ -65,11 +67,19 @@ class _Part:
         self.failures = read_failures(folder)
         path = folder.parent / MANIFEST
         self.manifest = Manifest.read(path) if path.is_file() else None
-        self.requested: set[str] | None = None
-        if self.manifest is not None:
-            self.requested = set(self.manifest.limited(catalogue.attributes.get("num_requested")).utterance_ids)
-        elif catalogue.complete:
-            self.requested = set(self.rows)
+        self.num_in_corpus = catalogue.num_in_corpus
+        self.requested = self._told(catalogue)
+        # a part of an earlier release that has no index yet does not say what it was asked for
+        self.guess = None if self.manifest is None else set(self.manifest.utterance_ids)
+
+    def _told(self, catalogue: Catalogue) -> set[str] | None:
+        """What the store says it was asked for, if it does."""
+        request = known_request(self.folder)
+        if request is not None:
+            return set(request.utterance_ids)
+        if self.manifest is not None and catalogue.num_requested is not None:
+            return set(self.manifest.limited(catalogue.num_requested).utterance_ids)
+        return set(self.rows) if catalogue.complete else None
 
     def shards_with(self, missing: set[str]) -> list[int]:
         """The shards that hold these utterances, and those that hold the newest of what else comes with them."""
@@ -117,6 +127,9 @@ def merge(into: Path, parts: Sequence[Path]) -> Merged:
         if is_cache:
             with describing(into.parent):
                 _keep_manifest(into.parent, sources)
+        if taken:  # before the first shard, so that a merge that is stopped can be completed by another one
+            known = set[str]().union(*(part.requested or () for part in everything))
+            writer.begin(sorted(known), num_in_corpus=_num_in_corpus(into, everything))
         _take(taken, into, writer.next_number())
         return _finish(writer, everything, len(taken))
 
@@ -147,14 +160,19 @@ def _take(shards: Sequence[Path], into: Path, number: int) -> None:
     """Let the store have these shards too, with numbers from this one on."""
     if not shards:
         return
-    remove(into / layout.INDEX)  # until the merge is done the store must not pass for finished
     sizes = [path.stat().st_size for path in shards]
     with progress("merge", sum(sizes), rate=lambda done, took: f"{format_bytes(done / took)}/s") as advance:
         # the last one first: a row that is out of date never stands without the newer one that counts
         for position in reversed(range(len(shards))):
             target = into / layout.shard_name(number + position)
             with writing(target, KEPT):
-                link_or_copy(shards[position], target, KEPT)
+                try:
+                    link_or_copy(shards[position], target, KEPT)
+                except FileExistsError as error:
+                    raise StoreError(
+                        f"another process has written {target} meanwhile; {KEPT}: wait for it to end, and the same "
+                        "command does the rest"
+                    ) from error
             advance(sizes[position])
 
 
@@ -167,8 +185,13 @@ def _finish(writer: StoreWriter, everything: Sequence[_Part], num_shards: int) -
             if failure.utterance_id not in stored:
                 failures.setdefault(failure.utterance_id, failure)
     failed = write_failures(writer.folder, list(failures.values()), stored | failures.keys())
-    asked = [part.requested for part in everything]
-    writer.finish(None if None in asked else set().union(*(ids or () for ids in asked)), failed=failed)
+    asked = [part.guess if part.requested is None else part.requested for part in everything]
+    known = [ids for ids in asked if ids is not None]
+    requested = sorted(set[str]().union(*known)) if len(known) == len(asked) else None
+    guessed = any(part.requested is None for part in everything)
+    if guessed and requested is not None and not stored.union(failed).issuperset(requested):
+        requested = None  # it may have been asked for less
+    writer.finish(requested, failed=failed, num_in_corpus=_num_in_corpus(writer.folder, everything))
     store = read_catalogue(writer.folder)
     return Merged(
         num_shards=num_shards,
@@ -176,6 +199,14 @@ def _finish(writer: StoreWriter, everything: Sequence[_Part], num_shards: int) -
         num_failed=len(failed),
         complete=store.complete,
     )
+
+
+def _num_in_corpus(into: Path, everything: Sequence[_Part]) -> int | None:
+    """How many utterances the corpus has: as the manifest beside the store says, else as one of the stores does."""
+    path = into.parent / MANIFEST
+    if path.is_file():
+        return len(Manifest.read(path))
+    return max((part.num_in_corpus for part in everything if part.num_in_corpus is not None), default=None)
 
 
 def _is_cache(into: Path) -> bool:
@@ -195,7 +226,9 @@ def _keep_manifest(cache: Path, sources: Sequence[_Part]) -> None:
         for utterance in source.manifest or ():
             utterances.setdefault(utterance.utterance_id, utterance)
     if len(utterances) > len(there):
-        Manifest(list(utterances.values())).write(path)
+        with replacing_checksums(cache, MANIFEST):
+            Manifest(list(utterances.values())).write(path)
     names = [source.folder.parent / CORPUS for source in sources if (source.folder.parent / CORPUS).is_file()]
     if names and not (cache / CORPUS).is_file():
-        replace_file(cache / CORPUS, names[0].read_bytes())
+        with replacing_checksums(cache, CORPUS):
+            replace_file(cache / CORPUS, names[0].read_bytes())

@@ -1,6 +1,6 @@
 """Store → is it what it says? Checksums of all that is stored, and utterances computed anew, alone."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,11 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from featcache.cache import layout
+from featcache.cache.intact import damaged_shards, faults_of_index, faults_of_request, has_no_checksum
 from featcache.cache.reader import FeatureStore
-from featcache.cache.shards import Shard, opened, shard_numbers
+from featcache.cache.request import REQUEST
+from featcache.cache.shards import shard_numbers
 from featcache.cache.statistics import RunningStatistics
+from featcache.checksums import unrecorded_files, wrong_files
 from featcache.corpora import read_corpus
-from featcache.errors import StoreError, listed
+from featcache.errors import FeatcacheError, StoreError, listed
 from featcache.extraction.source import Source, source_of
 from featcache.extractors import create_extractor, made_with, usable_device
 from featcache.extractors.base import SAME_IN_ANY_BATCH, Extractor, Features, signal_for
@@ -24,6 +27,9 @@ from featcache.words import MANIFEST, read_words
 # Largest difference over largest value, per layer, where models compute in float32. Rounding to float16 is off by 2^-11
 # of a value at most; what float32 adds over another grouping or another number of threads stays below 1e-5.
 TOLERANCES = {"float16": 2.0**-11 + 1e-5, "float32": 1e-5, "int8": 1 / 127 + 1e-5}
+
+# The files of a cache beside its stores that have checksums.
+CACHE_FILES = ("manifest.csv", "corpus.json")
 
 # What a layer that is all zeros is divided by.
 TINY = np.finfo(np.float32).tiny
@@ -60,28 +66,50 @@ def tolerance_of(settings: Mapping[str, Any]) -> float:
 
 
 def damaged_datasets(folder: Path) -> Iterator[str]:
-    """Compare every dataset of every shard with its checksum.
+    """Compare every byte of every shard with its checksums, before HDF5 reads it.
 
     Yields:
         One line for each shard or dataset whose bytes are not those that were written.
     """
-    for number in shard_numbers(folder):
-        path = folder / layout.shard_name(number)
-        try:
-            shard = Shard(path)
-            with opened(path) as file:
-                expected = {name: file[name].attrs["crc32"] for name in _dataset_names(shard)}
-        except StoreError as error:
-            yield f"{path.name}: {error}"
-            continue
-        features = {} if shard.features is None else {shard.attributes["dataset"]: layout.crc32(shard.features)}
-        found = {
-            **features,
-            "utterances": layout.crc32_of_table(shard.utterances),
-            "statistics/count": layout.crc32([shard.count]),
-            **{f"statistics/{name}": layout.crc32([values]) for name, values in shard.statistics.items()},
-        }
-        yield from (f"{path.name}: /{name} has changed" for name in found if found[name] != expected[name])
+    for path, faults in damaged_shards(folder):
+        yield from (f"{path.name}: {fault}" for fault in faults)
+
+
+def damaged_files(folder: Path) -> Iterator[str]:
+    """Compare a store's shards, index and request, and its cache's manifest and ``corpus.json``, with their checksums.
+
+    Yields:
+        One line for each fault.
+    """
+    yield from damaged_datasets(folder)
+    yield from (f"{layout.INDEX}: {fault}" for fault in faults_of_index(folder))
+    yield from (f"{REQUEST}: {fault}" for fault in faults_of_request(folder))
+    cache = folder.resolve().parent
+    yield from (f"{cache / name} {fault}" for name, fault in wrong_files(cache).items())
+
+
+def unchecked_files(folder: Path) -> list[str]:
+    """The names of files that have no checksum, because an earlier release wrote them."""
+    names = [*(layout.shard_name(number) for number in shard_numbers(folder)), layout.INDEX]
+    old = [name for name in names if (folder / name).is_file() and has_no_checksum(folder / name)]
+    return [*old, *unrecorded_files(folder.resolve().parent, CACHE_FILES)]
+
+
+def not_finite(store: FeatureStore) -> dict[str, list[str]]:
+    """Read all features and statistics, and find what is NaN or infinite.
+
+    Returns:
+        Utterance id → names of its layers with such values; empty where all is well.
+    """
+    found = store.not_finite()
+    if store.pooled_only:
+        return found
+    for utterance_id in store:
+        finite = np.array([np.isfinite(layer).all() for layer in store.view(utterance_id)])
+        layers = {store.layer_names[layer] for layer in np.flatnonzero(~finite)}.union(found.get(utterance_id, ()))
+        if layers:
+            found[utterance_id] = [name for name in store.layer_names if name in layers]
+    return found
 
 
 def recompute(
@@ -104,7 +132,12 @@ def recompute(
     """
     settings = layout.settings_of(store.metadata)
     made_model, options = made_with(settings)
-    extractor = create_extractor(model or made_model, device=usable_device(device), **options)
+    try:
+        extractor = create_extractor(model or made_model, device=usable_device(device), **options)
+    except FeatcacheError:
+        raise
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise StoreError(f"{store.path}: no extractor can be made with its settings ({error})") from error
     now = layout.identity(extractor.description, store.metadata["storage_dtype"], pool=store.pooled_only)
     differing = sorted(name for name in settings | now if settings.get(name) != now.get(name))
     if differing:
@@ -188,8 +221,3 @@ def _compare_statistics(
     difference, scale = (np.abs(values).max(axis=(0, 2)) for values in (stored - anew, anew))
     deviation: npt.NDArray[np.float32] = difference / np.maximum(scale, TINY)
     return deviation
-
-
-def _dataset_names(shard: Shard) -> Sequence[str]:
-    features = [] if shard.features is None else [shard.attributes["dataset"]]
-    return [*features, "utterances", *(f"statistics/{name}" for name in ("count", *shard.statistics))]

@@ -394,6 +394,7 @@ def test_a_killed_extraction_goes_on_where_it_was(corpus, made_up):
     assert len(list(store.path.glob(".*.tmp"))) == 1
     assert not store.complete
     check(store, corpus, made_up, ALL[:2])
+    assert (store.num_requested, store.num_in_corpus) == (7, 7)
     before = contents(store.path)[store.path / "shard-00000.h5"]
 
     report = run()
@@ -611,6 +612,40 @@ def test_a_part_and_the_whole_keep_out_of_each_others_way(corpus, made_up):
                 run(**options)
     with filelock.FileLock(folder / ".lock"), pytest.raises(StoreError, match="being written by another process"):
         run(shard_index=0, num_shards=2)
+
+
+def test_parts_of_another_number_lose_nothing(corpus, made_up):
+    run(shard_index=0, num_shards=2)
+    before = contents(store_of(corpus).path)
+    for index in range(3):
+        with pytest.raises(StoreError, match=r"is being filled in 2 parts, and not all of them are finished; this is"):
+            run(shard_index=index, num_shards=3)
+    after = contents(store_of(corpus).path)
+    assert {path: after[path] for path in before} == before
+    run(shard_index=1, num_shards=2)
+    check(store_of(corpus), corpus, made_up, [*ALL[::2], *ALL[1::2]])
+    assert run(shard_index=0, num_shards=3).num_extracted == 0  # all are there: another number loses nothing
+
+
+def test_a_whole_extraction_ends_what_parts_began(corpus, made_up):
+    run(shard_index=0, num_shards=2)
+    assert run().num_extracted == 3
+    assert store_of(corpus).complete
+    assert set(store_of(corpus)) == set(ALL)
+
+
+def test_a_store_knows_what_it_was_asked_for(corpus, made_up):
+    run(limit=2)
+    for index_lost in (False, True):
+        store = store_of(corpus)
+        assert (len(store), store.complete, store.num_requested, store.num_in_corpus) == (2, True, 2, 7)
+        if not index_lost:
+            (store.path / "index.h5").unlink()
+    run(limit=4)
+    store = store_of(corpus)
+    assert (len(store), store.complete, store.num_requested, store.num_in_corpus) == (4, True, 4, 7)
+    run()
+    assert (store_of(corpus).num_requested, store_of(corpus).num_in_corpus) == (7, 7)
 
 
 @pytest.mark.parametrize(("index", "number"), [(2, 2), (-1, 2), (1, 1)])

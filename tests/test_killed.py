@@ -22,6 +22,7 @@ import opensmile, scipy.linalg, torch, transformers.models.wav2vec2.modeling_wav
 from featcache import extraction
 from featcache.cache.reader import FeatureStore
 from featcache.cache.shards import shard_numbers
+from featcache.verification import damaged_files
 
 data, model, home, kills = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), int(sys.argv[4])
 extraction.plan.SHARD_UTTERANCES = 2
@@ -77,6 +78,8 @@ for number in range(4 * kills):
     if finished:  # killed too late, because this child was quicker than the one that was timed
         duration *= 0.8
     for store in found.values():
+        # what was asked for is known from before the first shard on
+        assert (store.num_requested, store.num_in_corpus) == (len(whole[store.name]),) * 2
         assert store.complete == (len(store) == len(whole[store.name]) and (store.path / "index.h5").exists())
     check(folder, whole)
     os.waitpid(run_child(folder), 0)
@@ -85,6 +88,10 @@ for number in range(4 * kills):
     assert all(store.complete for store in final.values())
     check(folder, whole)
     assert not list(folder.rglob("*.tmp"))
+    for store in final.values():
+        assert not list(damaged_files(store.path))
+        (store.path / "index.h5").unlink()
+        assert FeatureStore(store.path).complete
 print(interrupted)
 """
 

@@ -16,7 +16,9 @@ import soundfile
 import featcache
 from featcache import cli, files, merging
 from featcache.cache.reader import FeatureStore
+from featcache.cache.request import REQUEST
 from featcache.cache.shards import shard_numbers
+from featcache.cache.writer import StoreWriter
 from featcache.corpora.synthetic import make_corpus
 from featcache.errors import StoreError
 from featcache.extraction import extract
@@ -163,13 +165,16 @@ def test_parts_of_their_own_manifests_come_together(run, corpus, tmp_path):
     assert FeatureStore(check_equal(into, run("whole")).path).utterance_ids == manifest.utterance_ids
 
 
-def test_without_manifests_stores_must_be_finished_themselves(parts, run, tmp_path):
+@pytest.mark.parametrize("asked", [True, False])
+def test_without_manifests_stores_say_what_they_were_asked_for(parts, run, tmp_path, asked):
     whole = run("whole", limit=4)
-    for folder in (whole.parent, *(part.parent for part in parts)):
-        (folder / "manifest.csv").unlink()
+    for folder in (whole, *parts):
+        (folder.parent / "manifest.csv").unlink()
+        if not asked:  # as in stores of earlier releases
+            (folder / REQUEST).unlink()
     assert merge(tmp_path / "alone" / "a", [whole]).complete
     merged = merge(tmp_path / "alone" / "b", parts)
-    assert not merged.complete  # nobody can tell whether this is all
+    assert merged.complete == asked  # else nobody can tell whether this is all
     assert merged.num_utterances == 16
     assert not (tmp_path / "alone" / "manifest.csv").exists()
 
@@ -210,6 +215,71 @@ def test_a_killed_merge_is_done_by_the_next(run, parts, tmp_path, after):
     assert merged.complete
     assert merged.num_shards == 9 - after
     check_equal(into, run("whole"))
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs fork to kill its own copy")
+@pytest.mark.parametrize("after", [0, 1, 2])
+def test_a_merge_of_limited_parts_without_manifests_is_done_by_another_one(run, tmp_path, after):
+    """Whoever merges again, be it part by part: what was asked for is known."""
+    parts = [run(f"part-{index}", limit=6, shard_index=index, num_shards=3) for index in range(NUM_PARTS)]
+    for part in parts:
+        (part.parent / "manifest.csv").unlink()
+    into = tmp_path / "merged" / "spectrogram"
+    process = multiprocessing.get_context("fork").Process(target=_merge_and_die, args=(into, parts, after))
+    process.start()
+    process.join()
+    assert len(shard_numbers(into)) == after
+    for part in parts:
+        merged = merge(into, [part])
+    assert merged == merging.Merged(num_shards=merged.num_shards, num_utterances=6, num_failed=0, complete=True)
+    store = FeatureStore(into)
+    assert (store.complete, store.num_requested, store.num_in_corpus) == (True, 6, 16)
+
+
+@pytest.mark.parametrize("limit", [None, 6])
+@pytest.mark.parametrize("manifests", [True, False])
+def test_a_part_that_is_still_being_extracted_is_completed_later(run, corpus, tmp_path, monkeypatch, limit, manifests):
+    done = run("part-0", limit=limit, shard_index=0, num_shards=2)
+    write_shard = StoreWriter.write_shard
+    into, asked = tmp_path / "merged" / "spectrogram", limit or 16
+
+    def write_and_merge(writer, records, number=None):
+        write_shard(writer, records, number)
+        if not manifests:
+            (writer.folder.parent / "manifest.csv").unlink(missing_ok=True)
+        merged = merge(into, [done, writer.folder])
+        assert merged.complete == (merged.num_utterances == asked)
+
+    if not manifests:
+        (done.parent / "manifest.csv").unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(StoreWriter, "write_shard", write_and_merge)
+        running = run("part-1", limit=limit, shard_index=1, num_shards=2)
+    store = FeatureStore(into)
+    assert store.num_requested == asked
+    assert merge(into, [running]).complete
+    (into / "index.h5").unlink()
+    assert FeatureStore(into).complete
+
+
+def test_a_merge_never_overwrites_a_shard(parts, tmp_path, monkeypatch):
+    """As where a file system has no locks, and another process writes at the same time."""
+    into = tmp_path / "merged" / "speech" / "spectrogram"
+    link = os.link
+
+    def other_first(source, target):
+        if os.path.basename(target) == "shard-00005.h5":
+            shutil.copyfile(parts[0] / "shard-00000.h5", target)
+        link(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files.os, "link", other_first)
+        with pytest.raises(
+            StoreError, match=r"another process has written .*shard-00005.h5 meanwhile; what was merged"
+        ):
+            merge(into, parts)
+    assert (into / "shard-00005.h5").read_bytes() == (parts[0] / "shard-00000.h5").read_bytes()
+    assert merge(into, parts).complete
 
 
 @pytest.mark.parametrize("after", range(4))

@@ -7,11 +7,20 @@ import soundfile
 
 from featcache.cache import layout
 from featcache.cache.reader import FeatureStore
+from featcache.cache.statistics import of_frames
+from featcache.cache.writer import Record, StoreWriter
 from featcache.cli import main
 from featcache.errors import StoreError
 from featcache.extraction import extract
-from featcache.extractors.base import SAME_IN_ANY_BATCH
-from featcache.verification import TOLERANCES, damaged_datasets, recompute
+from featcache.extractors.base import SAME_IN_ANY_BATCH, Description
+from featcache.verification import (
+    TOLERANCES,
+    damaged_datasets,
+    damaged_files,
+    not_finite,
+    recompute,
+    unchecked_files,
+)
 
 RATE = 16000
 
@@ -122,6 +131,114 @@ def test_features_that_were_made_otherwise_are_outside_the_tolerance(store, corp
     assert deviations["0"].within
 
 
+@pytest.fixture
+def verify(monkeypatch, capsys):
+    """Run the command; its exit code and what it printed."""
+
+    def verify(*arguments):
+        monkeypatch.setattr("sys.argv", ["featcache", "verify", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        printed = capsys.readouterr()
+        return stopped.value.code, printed.out, printed.err
+
+    return verify
+
+
+def test_without_a_corpus_good_checksums_are_good(store, verify, tmp_path, monkeypatch):
+    folder = store()
+    monkeypatch.setenv("FEATCACHE_HOME", str(tmp_path / "data"))
+    code, out, _ = verify(folder)
+    assert code == 0
+    assert "every checksum holds" in out
+    assert "no utterance was computed again, because the corpus was not found" in out
+    code, _, err = verify(folder, "--data", tmp_path / "nowhere")  # what is asked for is not left out
+    assert code == 1
+    assert "nowhere: no such folder" in err
+
+
+FLIPPED = ["index.h5", "request.json", "../manifest.csv", "../corpus.json", "../checksums.sha256"]
+
+
+@pytest.mark.parametrize("name", FLIPPED)
+def test_every_file_beside_the_shards_is_covered(store, rng, name):
+    folder = store(limit=2)
+    path = folder / name
+    whole = path.read_bytes()
+    for _ in range(20):
+        changed = bytearray(whole)
+        changed[int(rng.integers(len(whole)))] ^= 1 << int(rng.integers(8))
+        path.write_bytes(changed)
+        assert list(damaged_files(folder))
+    path.unlink()
+    lost = list(damaged_files(folder))
+    assert bool(lost) == (name in ("../manifest.csv", "../corpus.json"))  # the others are made again
+    path.write_bytes(whole)
+    assert list(damaged_files(folder)) == []
+    assert unchecked_files(folder) == []
+
+
+def test_a_cache_of_an_earlier_release_is_whole_without_checksums(store, verify):
+    folder = store()
+    (folder.parent / "checksums.sha256").unlink()
+    (folder / "request.json").unlink()
+    code, out, _ = verify(folder, "--recompute", "0")
+    assert code == 0
+    assert "without a checksum of the whole, from an earlier release: 'manifest.csv', 'corpus.json'\n" in out
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("pool", [False, True])
+@pytest.mark.parametrize("in_statistics", [True, False])
+def test_features_that_are_not_finite_are_told_though_every_checksum_holds(
+    tmp_path, verify, value, pool, in_statistics
+):
+    features = {name: np.ones((3, 5, 4), np.float32) for name in ("u0", "u1", "u2")}
+    features["u1"][1:, 2, 3] = value
+    # without: as of another program, whose values overflowed when they were rounded
+    with np.errstate(invalid="ignore"):
+        write_bad_store(tmp_path / "store", features, of_frames if in_statistics else None, pool=pool)
+    store = FeatureStore(tmp_path / "store")
+    code, _, err = verify(tmp_path / "store", "--recompute", "0")
+    if pool and not in_statistics:
+        assert code == 0
+        return
+    assert code == 1
+    assert "the features of 1 utterances ('u1') are NaN or infinite in the layers 1, 2" in err
+    assert not_finite(store) == {"u1": ["1", "2"]}
+    assert store.not_finite() == ({"u1": ["1", "2"]} if in_statistics else {})
+    assert store.not_finite(["u0", "u2"]) == {}
+
+
+def write_bad_store(folder, features, statistics, *, pool):
+    description = Description(
+        dataset="hidden_states",
+        layer_names=("0", "1", "2"),
+        hidden_size=4,
+        frame_shift=0.02,
+        sampling_rate=RATE,
+        channel="mean",
+        settings={"extractor": "ssl", "weights": "random"},
+    )
+    writer = StoreWriter(folder, description, "float32", pool=pool)
+    ones = of_frames(np.ones((3, 5, 4), np.float32))
+    writer.write_shard(
+        [
+            Record(
+                utterance_id=key,
+                features=None if pool else values,
+                statistics=statistics(values) if statistics else ones,
+                duration=0.1,
+                audio_sha256="",
+                start=None,
+                end=None,
+            )
+            for key, values in features.items()
+        ]
+    )
+    writer.finish(list(features), failed=[])
+
+
 def test_the_command_says_what_it_checked(store, corpus, model, capsys, monkeypatch):
     folder = store()
     monkeypatch.setattr("sys.argv", ["featcache", "verify", str(folder), "--data", str(corpus), "--model", model])
@@ -132,11 +249,18 @@ def test_the_command_says_what_it_checked(store, corpus, model, capsys, monkeypa
     assert "1 shards: every checksum holds" in printed
     assert "Largest deviation" in printed
     path = folder / layout.shard_name(0)
-    path.write_bytes(path.read_bytes().replace(b"u1", b"v1"))
-    with pytest.raises(SystemExit) as stopped:
-        main()
-    assert stopped.value.code == 1
-    assert "is damaged: shard-00000.h5: /utterances has changed" in capsys.readouterr().err
+    whole = path.read_bytes()
+    place = FeatureStore(folder).view("u1")[0, 0].tobytes()
+    for changed, told in (
+        (whole.replace(b"u1", b"v1"), f"{path}: not readable as HDF5 (its checksum is wrong); remove it and extract"),
+        (whole.replace(place, place[::-1]), "/hidden_states has changed; remove damaged shards and extract again"),
+    ):
+        path.write_bytes(changed)
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        assert stopped.value.code == 1
+        assert f"is damaged: shard-00000.h5: {told}" in capsys.readouterr().err
+    path.write_bytes(whole)
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])

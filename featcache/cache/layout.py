@@ -26,12 +26,20 @@ A store of statistics alone (``--pool``) has neither ``/hidden_states`` nor ``/f
 settings; ``first_frame`` and ``num_frames`` count the frames that its statistics were taken from.
 
 The root's attributes say what made the store. ``settings`` (JSON) holds all that changes numbers; ``fingerprint``
-is its SHA-256. Each dataset carries the ``crc32`` of its bytes; that of the table is over its rows as JSON.
+is its SHA-256. Each dataset carries the ``crc32`` of its bytes; that of the table is over its rows as JSON. All bytes
+but those of features and statistics are covered by the seal in front of a shard or index, which is compared before
+HDF5 reads the file: see :mod:`featcache.cache.seal`. Files of earlier releases have no seal.
 
 In ``index.h5`` the same features and statistics stand over all shards as virtual datasets, and ``/utterances`` once
 more, with ``first_frame`` counted over all shards and two further columns: ``shard``, its number, and ``row`` in that
 shard. An utterance that was extracted again because its audio had changed stands in several shards; the index names
-the last. ``/shards`` lists each shard's number and size in bytes: an index that does not fit them is not believed.
+the last. ``/shards`` lists each shard's number and size in bytes: an index that does not fit them, or its seal, is not
+believed, and the shards are read in its place. Its attributes ``complete``, ``num_requested`` and ``num_in_corpus`` say
+whether all is there that was asked for, how many utterances that were, and how many the corpus had.
+
+``request.json`` has the ids of the utterances that were asked for, and the number of parts: it is there before the
+first shard, see :mod:`featcache.cache.request`. Stores of earlier releases have none. The cache around the stores has
+``checksums.sha256`` of its ``manifest.csv`` and ``corpus.json``, see :mod:`featcache.checksums`.
 """
 
 import hashlib
@@ -61,6 +69,17 @@ ATTRIBUTES = {
     "settings": str,
     "storage_dtype": str,
 }
+# What else is read from them or from their settings, where it is there.
+KNOWN_TYPES: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("complete", "pool"), bool),
+    **dict.fromkeys(("max_tokens", "num_blocks", "num_in_corpus", "num_requested"), int),
+    **dict.fromkeys(("chunk_seconds", "max_seconds", "overlap_seconds", "sampling_rate"), (int, float)),
+    **dict.fromkeys(("extractor", "level", "model_id", "precision", "transcripts", "weights"), str),
+    "layers": list,
+}
+STORAGE_DTYPES = ("float16", "float32", "int8")
+# Settings are flat but for a model's architecture.
+DEEPEST_SETTINGS = 16
 
 _TEXT = h5py.string_dtype("utf-8")
 UTTERANCE_DTYPE = np.dtype(
@@ -105,6 +124,43 @@ def settings_of(attributes: dict[str, Any]) -> dict[str, Any]:
     """The settings in a store's attributes."""
     settings: dict[str, Any] = json.loads(attributes["settings"])
     return settings
+
+
+def faulty_attributes(attributes: dict[str, Any]) -> list[str]:
+    """The names of root attributes, and of settings in them, that are missing or not of the type that is read.
+
+    Raises:
+        ValueError: the settings are no JSON, likewise RecursionError.
+    """
+    faulty = [name for name, kind in ATTRIBUTES.items() if not _is_of(attributes.get(name), kind)]
+    faulty += [name for name, value in attributes.items() if not _is_plain(value)]
+    faulty += _of_other_types(attributes)
+    if "settings" not in faulty:
+        settings = settings_of(attributes)
+        if not isinstance(settings, dict) or _is_deeper(settings, DEEPEST_SETTINGS):
+            return [*faulty, "settings"]
+        given = {name: value for name, value in settings.items() if value is not None}
+        faulty += [f"settings: {name}" for name in _of_other_types(given)]
+    return list(dict.fromkeys(faulty))
+
+
+def _of_other_types(values: dict[str, Any]) -> list[str]:
+    return [name for name, kind in KNOWN_TYPES.items() if name in values and not _is_of(values[name], kind)]
+
+
+def _is_of(value: Any, kind: type | tuple[type, ...]) -> bool:
+    if kind is list:
+        return isinstance(value, list) and all(isinstance(item, str) for item in value)
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+
+
+def _is_plain(value: Any) -> bool:
+    return all(isinstance(item, str | int | float) for item in (value if isinstance(value, list) else [value]))
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels == 0 or any(_is_deeper(item, levels - 1) for item in items)
 
 
 def fingerprint(settings: dict[str, Any]) -> str:

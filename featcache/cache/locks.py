@@ -1,9 +1,10 @@
 """Who may write a store: one process, or the parts of one extraction; never two with the same shards in mind."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
+from featcache.errors import DiskError
 from featcache.files import remove_unfinished
 from featcache.locks import FOREVER, held
 
@@ -35,6 +36,16 @@ def locked(folder: Path, part: tuple[int, int] = (0, 1)) -> Iterator[None]:
             if of == 1:
                 remove_unfinished(folder)
         yield
+
+
+def lock_if_writable(stack: ExitStack, folders: Iterable[Path], part: tuple[int, int] = (0, 1)) -> DiskError | None:
+    """Lock stores until the stack is closed; return what keeps one from being written: perhaps nothing is to be."""
+    try:
+        for folder in folders:
+            stack.enter_context(locked(folder, part))
+    except DiskError as error:
+        return error
+    return None
 
 
 def finishing(folder: Path) -> AbstractContextManager[None]:

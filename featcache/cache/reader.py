@@ -135,12 +135,12 @@ class FeatureStore(Mapping[str, npt.NDArray[np.float32]]):
     @property
     def is_of_words(self) -> bool:
         """Whether its frames are the tokens of transcripts, and not steps in time."""
-        return bool(self.metadata["extractor"] == "text")
+        return bool(self.metadata.get("extractor") == "text")
 
     @property
     def has_frames(self) -> bool:
         """Whether an utterance has frames, be they steps in time or tokens, and not a single vector (functionals)."""
-        return not (np.isnan(self.frame_shift) and self.metadata["extractor"] == "egemaps")
+        return not (np.isnan(self.frame_shift) and self.metadata.get("extractor") == "egemaps")
 
     @property
     def num_blocks(self) -> int:
@@ -202,6 +202,26 @@ class FeatureStore(Mapping[str, npt.NDArray[np.float32]]):
             lambda rows: self._statistic("mean", [utterance_ids[row] for row in rows]),
             lambda rows: self._statistic("m2", [utterance_ids[row] for row in rows]),
         )
+
+    def not_finite(self, utterance_ids: Sequence[str] | None = None) -> dict[str, list[str]]:
+        """Find utterances whose features are NaN or infinite, from the stored statistics; no frame is read.
+
+        A value that is not finite makes the mean over its frames not finite. Statistics are taken before the features
+        are rounded: values that overflowed the storage dtype of another program's store are not found here.
+
+        Args:
+            utterance_ids: Which; all by default.
+
+        Returns:
+            Utterance id → names of its layers with NaN or infinite statistics; empty where all is well.
+        """
+        found = {}
+        for utterance_id in self.utterance_ids if utterance_ids is None else utterance_ids:
+            shard, row = self._place(utterance_id)
+            finite = np.all([np.isfinite(values[row]).all(axis=-1) for values in shard.statistics.values()], axis=0)
+            if not finite.all():
+                found[utterance_id] = [self.layer_names[layer] for layer in np.flatnonzero(~finite)]
+        return found
 
     def _statistic(self, name: str, utterance_ids: Sequence[str]) -> npt.NDArray[np.float32]:
         places = [self._place(utterance_id) for utterance_id in utterance_ids]

@@ -1,5 +1,6 @@
 """Shard files → tables and memory maps. Reads what is in place, follows nothing out of the folder."""
 
+import logging
 import math
 import mmap
 import os
@@ -16,7 +17,25 @@ import numpy as np
 import numpy.typing as npt
 
 from featcache.cache import layout
+from featcache.cache.apart import read_apart
+from featcache.cache.request import known_request
+from featcache.cache.seal import check_seal, is_sealed
 from featcache.errors import StoreError
+from featcache.files import open_regular
+
+log = logging.getLogger(__name__)
+
+# What h5py and this module raise over files with bytes out of place; of those, memory and recursion over huge values.
+_OF_DAMAGED_FILES = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    SystemError,
+    TypeError,
+    ValueError,
+)
 
 # Threads open files in turn: those that read texts at the same time crash (h5py issues 1764 and 2920).
 _TURN = threading.Lock()
@@ -59,11 +78,13 @@ class Shard:
         self.path = path
         with opened(path) as file:
             # one map for all arrays, because every map holds a file descriptor
-            with open(path, "rb") as descriptor:
+            with open_regular(path) as descriptor:
                 self._map = mmap.mmap(descriptor.fileno(), 0, access=mmap.ACCESS_READ)
             self._content = content = np.frombuffer(self._map, np.uint8)
             self.attributes = read_attributes(file, path)
             self.utterances = read_table(file, "utterances", layout.UTTERANCE_DTYPE, path)
+            if self.attributes["storage_dtype"] not in layout.STORAGE_DTYPES:
+                raise ValueError(f"its storage_dtype is {self.attributes['storage_dtype']!r}")
             dataset, storage_dtype = self.attributes["dataset"], np.dtype(self.attributes["storage_dtype"])
             self.features: npt.NDArray[Any] | None = None
             if not layout.is_pooled(self.attributes):
@@ -75,6 +96,13 @@ class Shard:
                 for name in layout.statistics_of(storage_dtype.name)
             }
         self._check_shapes()
+
+    @property
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Its arrays by the names of their datasets, as they lie in the file."""
+        features = {} if self.features is None else {self.attributes["dataset"]: self.features}
+        statistics = {f"statistics/{name}": values for name, values in self.statistics.items()}
+        return {**features, "statistics/count": self.count, **statistics}
 
     def expect(self, layers: Sequence[int], first_frame: int, last_frame: int) -> None:
         """Have the system read frames ahead, which lie in a stretch of their own for each layer."""
@@ -96,7 +124,8 @@ class Shard:
         ends = np.cumsum(frames)
         layers, size = len(self.attributes["layer_names"]), self.attributes["hidden_size"]
         whole = (
-            (self.features is None or self.features.shape == (layers, ends[-1], size))
+            len(frames) > 0
+            and (self.features is None or self.features.shape == (layers, ends[-1], size))
             and np.array_equal(ends - frames, self.utterances["first_frame"])
             and (frames > 0).all()
             and np.array_equal(self.count, frames)
@@ -139,7 +168,7 @@ def read_attributes(file: h5py.File, path: Path) -> dict[str, Any]:
             f"{path} is of format version {version}, expected {layout.FORMAT_VERSION}; "
             "read it with the featcache that wrote it, or extract again"
         )
-    faulty = [name for name, kind in layout.ATTRIBUTES.items() if not isinstance(attributes.get(name), kind)]
+    faulty = layout.faulty_attributes(attributes)
     if faulty:
         raise StoreError(f"{path} lacks the attributes {', '.join(faulty)}; remove it and extract again")
     if layout.fingerprint(layout.settings_of(attributes)) != attributes["fingerprint"]:
@@ -162,29 +191,85 @@ def _read_index(folder: Path, numbers: list[int]) -> Catalogue | None:
     if not path.is_file():
         return None
     try:
-        with opened(path) as file:
-            shards = read_table(file, "shards", layout.SHARD_DTYPE, path)
-            attributes = read_attributes(file, path)
-            catalogue = Catalogue(
-                attributes=attributes,
-                utterances=read_table(file, "utterances", layout.INDEX_DTYPE, path),
-                complete=bool(file.attrs["complete"]),
-                num_requested=attributes.get("num_requested"),
-                num_in_corpus=attributes.get("num_in_corpus"),
-            )
-    except StoreError:
+        return read_index(folder, numbers) if is_sealed(path) else _read_old_index(folder, numbers)
+    except (OSError, StoreError) as error:
+        log.warning("%s; its shards are read in its place", without_extraction(error))
         return None
+
+
+def without_extraction(error: Exception) -> str:
+    """What is wrong with an index: unlike a shard it can be removed, and nothing has to be extracted again."""
+    return str(error).replace("remove it and extract again", "remove it")
+
+
+def read_index(folder: Path, numbers: list[int]) -> Catalogue | None:
+    """Read the index; None where it is not that of these shards.
+
+    Raises:
+        StoreError: it is damaged.
+    """
+    path = folder / layout.INDEX
+    with opened(path) as file:
+        shards = read_table(file, "shards", layout.SHARD_DTYPE, path)
+        attributes = read_attributes(file, path)
+        catalogue = Catalogue(
+            utterances=read_table(file, "utterances", layout.INDEX_DTYPE, path),
+            complete=attributes["complete"],
+            num_requested=attributes.get("num_requested"),
+            num_in_corpus=attributes.pop("num_in_corpus", None),
+            attributes=attributes,
+        )
     fits = np.array_equal(shards, shard_sizes(folder, numbers)) and np.isin(catalogue.utterances["shard"], numbers)
     return catalogue if np.all(fits) else None
 
 
-def _scan(folder: Path, numbers: list[int]) -> Catalogue:
+def _read_old_index(folder: Path, numbers: list[int]) -> Catalogue | None:
+    """Of an index without a seal, no more than whether the extraction came to its end; the rest from the shards."""
+    path = folder / layout.INDEX
+    log.info("%s has no checksum, as in earlier releases; its shards are read in its place", path)
+    (told,) = read_apart(words_of_index, [path])
+    if told is None:
+        log.warning("%s is damaged; remove it: its shards are read in its place", path)
+        return None
+    if told["shards"] != [list(row) for row in shard_sizes(folder, numbers).tolist()]:
+        return None
+    return _scan(folder, numbers, complete=told["complete"], num_requested=told["num_requested"])
+
+
+def words_of_index(path: Path) -> dict[str, Any] | None:
+    """What an index says of the extraction, as plain JSON values; None where it cannot be read."""
+    try:
+        with opened(path) as file:
+            attributes = read_attributes(file, path)
+            return {
+                "complete": bool(attributes["complete"]),
+                "num_requested": attributes.get("num_requested"),
+                "shards": read_table(file, "shards", layout.SHARD_DTYPE, path).tolist(),
+            }
+    except StoreError:
+        return None
+
+
+def _scan(
+    folder: Path, numbers: list[int], *, complete: bool | None = None, num_requested: int | None = None
+) -> Catalogue:
+    """Read the shards' own tables, and what the store was asked for where the index has not said it."""
     # one by one: an open shard holds a file descriptor, and there may be more of them than a process may have
     tables = {number: Shard(folder / layout.shard_name(number)).utterances for number in numbers}
+    attributes = Shard(folder / layout.shard_name(numbers[0])).attributes
+    utterances = combine(tables)
+    num_in_corpus = None
+    if complete is None:
+        request = known_request(folder)
+        complete = request is not None and request.is_fulfilled(numbers, utterances["id"])
+        if request is not None:
+            num_requested, num_in_corpus = len(request.utterance_ids), request.num_in_corpus
     return Catalogue(
-        attributes=Shard(folder / layout.shard_name(numbers[0])).attributes,
-        utterances=combine(tables),
-        complete=False,
+        attributes={**attributes, **({} if num_requested is None else {"num_requested": num_requested})},
+        utterances=utterances,
+        complete=complete,
+        num_requested=num_requested,
+        num_in_corpus=num_in_corpus,
     )
 
 
@@ -204,6 +289,10 @@ def combine(tables: dict[int, npt.NDArray[Any]]) -> npt.NDArray[Any]:
 def opened(path: Path) -> Iterator[h5py.File]:
     """A file of a store, open for reading; whatever h5py raises over it is a StoreError in one line."""
     try:
+        check_seal(path)
+    except OSError as error:
+        raise StoreError(f"{path} cannot be opened ({error.strerror})") from error
+    try:
         # without a lock: shards never change, and not every file system has locks
         with _TURN, h5py.File(path, "r", locking=False) as file:
             yield file
@@ -213,8 +302,9 @@ def opened(path: Path) -> Iterator[h5py.File]:
         if error.errno is not None:
             raise StoreError(f"{path} cannot be opened ({os.strerror(error.errno)})") from error
         raise StoreError(f"{path}: not readable as HDF5 ({error}); remove it and extract again") from error
-    except (KeyError, RuntimeError, TypeError, ValueError) as error:  # h5py, of files with bytes out of place
-        raise StoreError(f"{path}: damaged ({error}); remove it and extract again") from error
+    except _OF_DAMAGED_FILES as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise StoreError(f"{path}: damaged ({reason}); remove it and extract again") from error
 
 
 def _mapped(content: npt.NDArray[np.uint8], dataset: h5py.Dataset) -> npt.NDArray[Any]:
@@ -232,8 +322,9 @@ def _own_dataset(file: h5py.File, name: str, dtype: np.dtype[Any], path: Path) -
         item = item[part]
     if not isinstance(item, h5py.Dataset) or not _same_type(item.dtype, dtype):
         raise StoreError(f"{path}: /{name} is no dataset of {dtype}; remove it and extract again")
-    first = item.id.get_offset()
-    if first is None or first + _num_bytes(item) > path.stat().st_size:
+    # behind a user block, the offset of an array that was never written is not None; its storage is empty
+    first, size = item.id.get_offset(), item.id.get_storage_size()
+    if first is None or not size or first + max(size, _num_bytes(item)) > path.stat().st_size:
         raise StoreError(f"{path}: /{name} does not lie in one piece in the file; was it written by another program?")
     return item
 

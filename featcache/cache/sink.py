@@ -74,8 +74,12 @@ class _Sink(io.RawIOBase):
 
 
 @contextmanager
-def new_file(path: Path) -> Iterator[h5py.File]:
+def new_file(path: Path, userblock_size: int = 0) -> Iterator[h5py.File]:
     """Make an HDF5 file.
+
+    Args:
+        path: Where.
+        userblock_size: Bytes in front of it that HDF5 skips.
 
     Raises:
         OSError: it cannot be written, as the system says it.
@@ -83,7 +87,7 @@ def new_file(path: Path) -> Iterator[h5py.File]:
     with open(path, "w+b", buffering=0) as raw:
         sink = _Sink(raw)
         try:
-            with h5py.File(sink, "w") as file:
+            with h5py.File(sink, "w", userblock_size=userblock_size) as file:
                 yield file
         except Exception:
             if sink.failure is None:

@@ -3,8 +3,7 @@
 import errno
 import os
 import shutil
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,14 +13,18 @@ import numpy as np
 import numpy.typing as npt
 
 from featcache.cache import layout
+from featcache.cache.locks import finishing
+from featcache.cache.request import Request, check_parts, write_request
+from featcache.cache.seal import SEAL_BYTES, Extent, seal
 from featcache.cache.shards import Shard, combine, shard_numbers, shard_sizes
 from featcache.cache.sink import new_file
 from featcache.cache.spool import Spool
 from featcache.cache.statistics import Statistics
+from featcache.cache.views import View, write_views
 from featcache.disk import remove
 from featcache.errors import FeatureError, StoreError
 from featcache.extractors.base import Description, Features
-from featcache.files import replacing
+from featcache.files import name_exclusively, replacing, temporary_beside
 
 # What must be free beside a shard's arrays: HDF5 may crash where a disk ends in the middle of its own tables.
 SPARE_BYTES = 2**20
@@ -74,7 +77,7 @@ class StoreWriter:
         storage_dtype: ``float16``, ``float32`` or ``int8``.
         pool: Whether the statistics alone are kept.
         part: Index and number of the processes that fill the store at the same time; their shards' numbers leave that
-            index as remainder, so that no two ever take the same.
+            index as remainder, so that they seldom try the same. None ever takes the name of a shard that exists.
 
     Raises:
         StoreError: the folder holds features made with other settings; they are named.
@@ -118,66 +121,146 @@ class StoreWriter:
         number = max([*self._tables, *shard_numbers(self.folder)], default=-1) + 1
         return number + (index - number) % of
 
+    def begin(self, requested: Collection[str], *, num_in_corpus: int | None = None, write: bool = True) -> None:
+        """Say what the store is asked for before its first shard is written; until finish() it is unfinished.
+
+        Args:
+            requested: The ids of the utterances that are asked for, of all processes together.
+            num_in_corpus: How many utterances the corpus has.
+            write: Whether anything will be written; else this only checks.
+
+        Raises:
+            StoreError: the store is being filled in another number of parts.
+        """
+        of = self._part[1]
+        if not write:
+            check_parts(self.folder, of, shard_numbers(self.folder))
+            return
+        request = Request(utterance_ids=tuple(dict.fromkeys(requested)), num_in_corpus=num_in_corpus, num_parts=of)
+        with finishing(self.folder):  # so that of two parts that start together one sees the other's number
+            check_parts(self.folder, of, shard_numbers(self.folder))
+            write_request(self.folder, request)
+        self._unfinish()
+
+    def _unfinish(self) -> None:
+        """Until finish() the store must not pass for finished."""
+        remove(self.folder / layout.INDEX)
+
     def write_shard(self, records: Sequence[Record], number: int | None = None) -> None:
         """Write one shard; it appears under its name only when it is whole and on the disk. Spools are closed.
 
         Args:
             records: What it holds.
-            number: Which shard; the next by default. One that is there is replaced.
+            number: Which shard, where a task that is done again has to write the same file; the next by default. A
+                shard that exists is never lost: it is replaced only if the new one holds all of its utterances, else
+                the new one takes the next number.
         """
         if not records:
             return
-        # until finish() the store must not pass for finished
-        remove(self.folder / layout.INDEX)
-        if number is None:
-            number = self.next_number()
+        self._unfinish()
         table = _table(records)
         per_statistic = len(self._statistics)
         size = sum(per_statistic * record.statistics.mean.nbytes for record in records)
         size += sum(record.features.nbytes for record in records if record.features is not None)
-        with self._create(layout.shard_name(number), size) as file:
+
+        def write(file: h5py.File) -> list[h5py.Dataset]:
             if not self.pool:
                 self._write_features(file, records)
             file["utterances"] = table
             file["utterances"].attrs["crc32"] = layout.crc32_of_table(table)
             self._write_statistics(file, [record.statistics for record in records])
+            features = [] if self.pool else [file[self.description.dataset]]
+            return [*features, *file["statistics"].values()]
+
+        if number is not None and not self._holds(number, table["id"]):
+            number = None
+        if number is not None:
+            with replacing(self._path(number), self._kept) as temporary:
+                self._write(temporary, write, size)
+        else:
+            number = self._write_next(write, size)
         self._tables[number] = table
         for record in records:
             if isinstance(record.features, Spool):
                 record.features.close()
 
-    def finish(self, requested: Collection[str] | None, *, failed: Collection[str]) -> None:
+    @property
+    def _kept(self) -> str:
+        return f"the {len(self.entries())} utterances stored before are kept"
+
+    def _path(self, number: int) -> Path:
+        return self.folder / layout.shard_name(number)
+
+    def _holds(self, number: int, utterance_ids: Collection[str]) -> bool:
+        """Whether a shard may be replaced by one of these utterances: it does not exist, or has no others."""
+        path = self._path(number)
+        return not path.exists() or set(Shard(path).utterances["id"]) <= set(utterance_ids)
+
+    def _write_next(self, write: Callable[[h5py.File], list[h5py.Dataset]], size: int) -> int:
+        """Write a shard and give it the first number of this part that no other process has taken."""
+        number = self.next_number()
+        with temporary_beside(self._path(number), self._kept) as temporary:
+            self._write(temporary, write, size)
+            while not name_exclusively(temporary, self._path(number)):
+                number = max(number + self._part[1], self.next_number())
+        return number
+
+    def finish(
+        self, requested: Collection[str] | None, *, failed: Collection[str], num_in_corpus: int | None = None
+    ) -> None:
         """Write the index over all shards; it says whether all that was asked for is stored or known to fail.
 
         Args:
             requested: The ids of the utterances that were asked for, of all processes together; None where nobody
                 knows, so that the store does not count as complete.
             failed: The ids of those that are known to fail.
+            num_in_corpus: How many utterances the corpus has; None where nobody knows.
         """
         self._look_for_shards()
         if not self._tables:
             return
         known = self.entries().keys() | set(failed)
         numbers = sorted(self._tables)
-        with self._create(layout.INDEX) as file:
-            file.attrs["complete"] = requested is not None and set(requested) <= known
+        complete = requested is not None and set(requested) <= known
+
+        def write(file: h5py.File) -> list[h5py.Dataset]:
+            file.attrs["complete"] = complete
             if requested is not None:
                 file.attrs["num_requested"] = len(requested)
+            if num_in_corpus is not None:
+                file.attrs["num_in_corpus"] = num_in_corpus
             file["shards"] = shard_sizes(self.folder, numbers)
             file["utterances"] = combine(self._tables)
-            self._write_views(file)
+            write_views(file, self._tables, self._views())
+            return []
 
-    @contextmanager
-    def _create(self, name: str, size: int = 0) -> Iterator[h5py.File]:
-        """A new file of the store with arrays of so many bytes; it takes its name when all is written."""
-        kept = f"the {len(self.entries())} utterances stored before are kept"
-        path = self.folder / name
-        with replacing(path, kept) as temporary:
-            if shutil.disk_usage(self.folder).free < size + SPARE_BYTES:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            with new_file(temporary) as file:
-                file.attrs.update(self._attributes)
-                yield file
+        path = self.folder / layout.INDEX
+        with replacing(path, self._kept) as temporary:
+            self._write(temporary, write)
+        if requested is not None:
+            request = Request(
+                utterance_ids=tuple(dict.fromkeys(requested)),
+                num_in_corpus=num_in_corpus,
+                num_parts=self._part[1],
+                shards=tuple(numbers) if complete else None,
+                failed=tuple(sorted(set(failed) & set(requested))) if complete else (),
+            )
+            write_request(self.folder, request)
+
+    def _write(self, path: Path, write: Callable[[h5py.File], list[h5py.Dataset]], size: int = 0) -> None:
+        """Write a file of the store and its seal.
+
+        Args:
+            path: Where.
+            write: Fills the file, and gives the arrays that HDF5 does not parse.
+            size: Of these arrays, in bytes.
+        """
+        if shutil.disk_usage(self.folder).free < size + SPARE_BYTES:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        with new_file(path, SEAL_BYTES) as file:
+            file.attrs.update(self._attributes)
+            payload = [_extent(dataset) for dataset in write(file)]
+        seal(path, payload)
 
     def _write_features(self, file: h5py.File, records: Sequence[Record]) -> None:
         num_layers, hidden_size = records[0].statistics.mean.shape
@@ -203,30 +286,26 @@ class StoreWriter:
         for dataset in file["statistics"].values():
             dataset.attrs["crc32"] = layout.crc32([dataset[()]])
 
-    def _write_views(self, file: h5py.File) -> None:
-        """Virtual datasets over all shards, for HDFView and plain h5py."""
+    def _views(self) -> dict[str, View]:
+        """What the index presents over all shards."""
         num_layers, size = len(self.description.layer_names), self.description.hidden_size
-        frames = [int(table["num_frames"].sum()) for table in self._tables.values()]
-        rows = [len(table) for table in self._tables.values()]
-        views: list[tuple[str, tuple[int, ...], list[int], str]] = [("statistics/count", (sum(rows),), rows, "int64")]
+        num_frames = sum(int(table["num_frames"].sum()) for table in self._tables.values())
+        rows = sum(len(table) for table in self._tables.values())
+        views: dict[str, View] = {"statistics/count": ((rows,), "int64", False)}
         if not self.pool:
-            shape = self._shape(num_layers, sum(frames), size)
-            views.append((self.description.dataset, shape, frames, self.storage_dtype))
-        views += [(f"statistics/{name}", (sum(rows), num_layers, size), rows, "float32") for name in self._statistics]
-        for name, shape, lengths, dtype in views:
-            axis = 1 if name == "hidden_states" else 0
-            view = h5py.VirtualLayout(shape=shape, dtype=dtype)
-            first = 0
-            for number, length in zip(self._tables, lengths, strict=True):
-                part = (*shape[:axis], length, *shape[axis + 1 :])
-                place = (*(slice(None),) * axis, slice(first, first + length))
-                view[place] = h5py.VirtualSource(layout.shard_name(number), name, shape=part)
-                first += length
-            file.create_virtual_dataset(name, view)
+            shape = self._shape(num_layers, num_frames, size)
+            views[self.description.dataset] = (shape, self.storage_dtype, True)
+        for name in self._statistics:
+            views[f"statistics/{name}"] = ((rows, num_layers, size), "float32", False)
+        return views
 
     def _shape(self, num_layers: int, num_frames: int, hidden_size: int) -> tuple[int, ...]:
         flat = self.description.dataset == "frames"
         return (num_frames, hidden_size) if flat else (num_layers, num_frames, hidden_size)
+
+
+def _extent(dataset: h5py.Dataset) -> Extent:
+    return int(dataset.id.get_offset()), int(dataset.nbytes)
 
 
 def _blocks(record: Record) -> Iterator[tuple[slice, slice, npt.NDArray[Any]]]:

@@ -12,23 +12,22 @@ import os
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from featcache.cache.layout import is_pooled, settings_of
-from featcache.cache.locks import finishing, locked
+from featcache.cache.locks import finishing, lock_if_writable
 from featcache.cache.shards import read_catalogue, shard_numbers
 from featcache.cache.writer import StoreWriter
 from featcache.errors import AudioError, ClusterError, DiskError, ModelError, StoreError
 from featcache.extraction.cluster import ClusterRun
 from featcache.extraction.memory import check_memory
-from featcache.extraction.place import compare_audio, find_place, keep_manifest
+from featcache.extraction.place import Place, compare_audio, find_place, keep_manifest
 from featcache.extraction.plan import Item, Plan, Target, default_workers, make_plan, tell_size
 from featcache.extraction.report import ExtractionReport, Failure, failures_of, summarise_report, write_failures
 from featcache.extraction.run import Run
 from featcache.extraction.source import source_of
-from featcache.extraction.worker import recipe_of
+from featcache.extraction.worker import Recipe, recipe_of
 from featcache.extractors import DESCRIPTORS, create_extractor, made_with, store_name, usable_devices
 from featcache.extractors.base import CHUNK_OPTIONS, Extractor
 from featcache.manifest import Utterance
@@ -111,8 +110,7 @@ def extract(
     _check_options(model, text, transcripts, batch_seconds)
     if pool and store:
         raise StoreError(f"--store {store} and --pool exclude each other: statistics are always float32; leave out one")
-    workspace = Workspace.at(home)
-    place = find_place(workspace, corpus, None if data is None else Path(data), audio=text is None)
+    place = find_place(Workspace.at(home), corpus, None if data is None else Path(data), audio=text is None)
     cache = place.cache
     part = _part(shard_index, num_shards, scheduler)
     requested = list(place.manifest.limited(limit))
@@ -124,10 +122,9 @@ def extract(
     usual = "-".join(filter(None, (store_name(asked), transcripts)))
     name = check_name("store", usual if name is None else name, cache)
     recipes = {name: recipe_of(asked, options, "cpu" if asked in DESCRIPTORS else device)}
-    pooled = dict.fromkeys(recipes, pool)
+    pools = dict.fromkeys(recipes, pool)
     if egemaps and text is None and asked not in DESCRIPTORS and "egemaps" not in recipes:
-        beside = _beside(cache / "egemaps", options, pool)
-        recipes["egemaps"], pooled["egemaps"] = recipe_of("egemaps", beside.options, "cpu"), beside.pool
+        recipes["egemaps"], pools["egemaps"] = _beside(cache / "egemaps", options, pool)
     # the workers of a cluster use their own devices
     device = "cpu" if asked in DESCRIPTORS or scheduler is not None else usable_devices(device)
     workers = workers or default_workers(device)
@@ -139,20 +136,9 @@ def extract(
 
     with ExitStack() as stack:
         client = None if scheduler is None or dry_run else stack.enter_context(connected(scheduler))
-        unwritable = None if dry_run else _lock(stack, [cache / key for key in models], part)
+        unwritable = None if dry_run else lock_if_writable(stack, [cache / key for key in models], part)
         targets = [
-            Target(
-                key,
-                extractor,
-                StoreWriter(
-                    cache / key,
-                    extractor.description,
-                    _storage_dtype(extractor, store, pool=pooled[key]),
-                    pool=pooled[key],
-                    part=part,
-                ),
-            )
-            for key, extractor in models.items()
+            _target(cache / key, extractor, store, pool=pools[key], part=part) for key, extractor in models.items()
         ]
         source = source_of(targets[0].extractor.description, place.root)
         plan = make_plan(targets, source, readable, workers)
@@ -163,8 +149,7 @@ def extract(
             _check_complete(targets, plan, unwritable)
             targets[0].failures |= failures_of(plan.unreadable, targets[0].name, wanted)
             return _report(cache, targets, plan, plan.items, wanted, interrupted=False, seconds=0.0)
-        if place.files is not None:
-            keep_manifest(cache, place.files)
+        _begin(targets, place, requested)
         targets[0].failures |= _untranscribed(targets[0].name, transcripts, wanted, readable)
         start = time.perf_counter()
         run: Run | ClusterRun
@@ -174,10 +159,10 @@ def extract(
             run = Run(targets, source, plan, workers=workers, batch_length=together, strict=strict)
         with one_thread_each():
             interrupted = run.to_the_end()
-        _finish(targets, wanted, requested)
+        _finish(targets, wanted, requested, num_in_corpus=len(place.manifest))
         done = [item for item in plan.items if item.utterance.utterance_id in run.extracted]
-        seconds = time.perf_counter() - start
-        return _report(cache, targets, plan, done, wanted, interrupted=interrupted, seconds=seconds)
+        took = time.perf_counter() - start
+        return _report(cache, targets, plan, done, wanted, interrupted=interrupted, seconds=took)
 
 
 def _check_options(model: str | None, text: str | None, transcripts: str | None, batch_seconds: float | None) -> None:
@@ -211,16 +196,6 @@ def _untranscribed(
     }
 
 
-def _lock(stack: ExitStack, folders: Sequence[Path], part: tuple[int, int]) -> DiskError | None:
-    """Lock stores; what keeps one from being written is given back: perhaps there is nothing to write."""
-    try:
-        for folder in folders:
-            stack.enter_context(locked(folder, part))
-    except DiskError as error:
-        return error
-    return None
-
-
 def _check_complete(targets: Sequence[Target], plan: Plan, unwritable: DiskError | None) -> None:
     """Refuse what would write to stores that cannot be written."""
     if unwritable is None:
@@ -243,30 +218,45 @@ def _storage_dtype(extractor: Extractor, asked: StorageDtype | None, *, pool: bo
     return asked or "float16"
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Beside:
-    """How the eGeMAPS store beside a model's is filled."""
+def _beside(folder: Path, options: dict[str, Any], pool: bool) -> tuple[Recipe, bool]:
+    """How an eGeMAPS store is filled, and whether it keeps statistics alone.
 
-    options: dict[str, Any]
-    pool: bool
-
-
-def _beside(folder: Path, options: dict[str, Any], pool: bool) -> _Beside:
-    """An eGeMAPS store that is there is carried on as it was begun; a new one is cut and pooled as the model's is."""
-    if not shard_numbers(folder):
-        return _Beside(options={name: options.get(name) for name in CHUNK_OPTIONS}, pool=pool)
-    attributes = read_catalogue(folder).attributes
-    _, in_use = made_with(settings_of(attributes))
-    return _Beside(options=in_use, pool=is_pooled(attributes))
+    One that is there is carried on as it was begun; a new one is cut and pooled as the model's is.
+    """
+    if shard_numbers(folder):
+        attributes = read_catalogue(folder).attributes
+        options, pool = made_with(settings_of(attributes))[1], is_pooled(attributes)
+    else:
+        options = {name: options.get(name) for name in CHUNK_OPTIONS}
+    return recipe_of("egemaps", options, "cpu"), pool
 
 
-def _finish(targets: Sequence[Target], wanted: Sequence[Utterance], requested: Sequence[Utterance]) -> None:
+def _target(
+    folder: Path, extractor: Extractor, store: StorageDtype | None, *, pool: bool, part: tuple[int, int]
+) -> Target:
+    dtype = _storage_dtype(extractor, store, pool=pool)
+    return Target(folder.name, extractor, StoreWriter(folder, extractor.description, dtype, pool=pool, part=part))
+
+
+def _begin(targets: Sequence[Target], place: Place, requested: Sequence[Utterance]) -> None:
+    """Keep the manifest, and have the stores that lack something say what they are asked for."""
+    if place.files is not None:
+        keep_manifest(place.cache, place.files)
+    ids = [utterance.utterance_id for utterance in requested]
+    for target in targets:
+        target.writer.begin(ids, num_in_corpus=len(place.manifest), write=bool(target.todo))
+
+
+def _finish(
+    targets: Sequence[Target], wanted: Sequence[Utterance], requested: Sequence[Utterance], *, num_in_corpus: int
+) -> None:
     """List what failed, write the indexes, and refuse to have extracted nothing at all."""
     for target in targets:
         with finishing(target.writer.folder):
             tried = {utterance.utterance_id for utterance in wanted}
             failed = write_failures(target.writer.folder, list(target.failures.values()), tried)
-            target.writer.finish([utterance.utterance_id for utterance in requested], failed=failed)
+            ids = [utterance.utterance_id for utterance in requested]
+            target.writer.finish(ids, failed=failed, num_in_corpus=num_in_corpus)
     failures = [failure for target in targets for failure in target.failures.values()]
     if failures and not any(target.writer.entries() for target in targets):
         first = failures[0]

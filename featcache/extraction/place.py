@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from featcache.cache.shards import read_catalogue, shard_numbers
+from featcache.checksums import CHECKSUMS, replacing_checksums
 from featcache.corpora import CorpusFiles, read_corpus
 from featcache.errors import CorpusError, StoreError, listed
 from featcache.extraction.plan import is_same
@@ -101,10 +102,11 @@ def keep_manifest(cache: Path, files: CorpusFiles) -> None:
         )
     # parts of an extraction take turns, so that what a killed one left can go
     with describing(cache):
-        for name in (MANIFEST, "corpus.json"):
+        for name in (MANIFEST, "corpus.json", CHECKSUMS):
             remove_unfinished(cache, name)
-        files.manifest.write(path)
-        replace_file(cache / "corpus.json", json.dumps({"corpus": files.corpus.name}).encode())
+        with replacing_checksums(cache, MANIFEST, "corpus.json"):
+            files.manifest.write(path)
+            replace_file(cache / "corpus.json", json.dumps({"corpus": files.corpus.name}).encode())
 
 
 def describing(cache: Path) -> AbstractContextManager[None]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from featcache.disk import damaged, reading, remove
 from featcache.errors import AudioError, listed
 from featcache.escape import escaped
-from featcache.files import CsvRows, replace_file
+from featcache.files import CsvRows, read_regular, replace_file
 from featcache.manifest import Utterance
 
 FAILURES = "failures.csv"
@@ -144,8 +144,9 @@ def read_failures(folder: Path) -> list[Failure]:
         return []
     hint = "remove it, and the next 'featcache extract' writes it again"
     try:
-        with reading(path), open(path, newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.reader(file) if row][1:]
+        with reading(path):
+            text = read_regular(path).decode()
+        rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row][1:]
     except (ValueError, csv.Error) as error:
         raise damaged(path, str(error), hint) from error
     if any(len(row) != len(COLUMNS) for row in rows):

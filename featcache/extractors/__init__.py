@@ -4,7 +4,7 @@ from dataclasses import fields
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from featcache.errors import ModelError
+from featcache.errors import ModelError, StoreError
 from featcache.extractors.models import short_name
 
 if TYPE_CHECKING:
@@ -71,10 +71,15 @@ def made_with(settings: dict[str, Any]) -> tuple[str, dict[str, Any]]:
 
     Args:
         settings: Of the store; a model that was a folder is known by its name alone.
+
+    Raises:
+        StoreError: the settings name no extractor.
     """
-    extractor = settings["extractor"]
+    extractor = settings.get("extractor")
+    if extractor is None:
+        raise StoreError("the store's settings name no extractor; it was not made by 'featcache extract'")
     if extractor == "egemaps":
-        model = "egemaps" if settings["level"] == "lld" else "egemaps-functionals"
+        model = "egemaps" if settings.get("level") == "lld" else "egemaps-functionals"
     else:
         model = settings.get("model_id", extractor)
     of_models = ("weights", "num_blocks", "layers", "do_normalize", "precision")

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Literal
 
 from featcache.cache.layout import fingerprint
-from featcache.cache.locks import locked
-from featcache.errors import AudioError, DiskError, MissingPackageError, ModelError, listed
+from featcache.cache.locks import lock_if_writable
+from featcache.errors import AudioError, MissingPackageError, ModelError, listed
 from featcache.evaluate.wer import WordErrors, word_errors
 from featcache.extraction.place import Place, compare_audio, find_files, keep_manifest
 from featcache.extraction.plan import counted_work
@@ -105,13 +105,8 @@ def transcribe(
     log.info("loading %s", model)
     transcriber = Transcriber(model, language=language, revision=revision, device=device)
     folder = cache / FOLDER / name
-    unwritable: DiskError | None = None
     with ExitStack() as stack:
-        if not dry_run:
-            try:
-                stack.enter_context(locked(folder))
-            except DiskError as error:  # perhaps there is nothing to write
-                unwritable = error
+        unwritable = None if dry_run else lock_if_writable(stack, [folder])
         journal = Journal(folder / JOURNAL, transcriber.settings, overwrite=overwrite)
         source = AudioSource(files.root)
         valid, todo = _plan(journal.entries, source, wanted, workers)

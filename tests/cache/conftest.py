@@ -1,14 +1,30 @@
 """What the cache's tests share: made-up features, and stores written from them."""
 
+from contextlib import contextmanager
 from dataclasses import replace
 
+import h5py
 import numpy as np
 import pytest
 
 from featcache.cache.quantise import quantise
+from featcache.cache.seal import seal
 from featcache.cache.statistics import of_frames
 from featcache.cache.writer import Record, StoreWriter, encode
 from featcache.extractors.base import Description
+
+
+@pytest.fixture(scope="session")
+def tampering():
+    """Open a file of a store to change it as its author could: what it says of its bytes is true afterwards."""
+
+    @contextmanager
+    def tampering(path):
+        with h5py.File(path, "r+") as file:
+            yield file
+        seal(path, [])
+
+    return tampering
 
 
 @pytest.fixture(scope="session")

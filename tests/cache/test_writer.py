@@ -12,12 +12,13 @@ from featcache._version import __version__
 from featcache.cache import layout
 from featcache.cache import writer as writing
 from featcache.cache.reader import FeatureStore
+from featcache.cache.request import REQUEST
 from featcache.cache.writer import StoreWriter, encode
 from featcache.errors import FeatureError, StoreError
 
 
 def names(folder):
-    return sorted(path.name for path in folder.iterdir())
+    return sorted(path.name for path in folder.iterdir() if path.name != REQUEST)
 
 
 def test_a_shard_in_plain_h5py(write_store, describe, make_features):

@@ -1,0 +1,85 @@
+"""Files of a store → what in them is not as it was written. Each is compared with its seal before HDF5 reads it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from featcache.cache import layout
+from featcache.cache.apart import read_apart
+from featcache.cache.request import read_request
+from featcache.cache.seal import check_seal, is_sealed
+from featcache.cache.shards import Shard, combine, opened, read_index, shard_numbers, without_extraction
+from featcache.errors import StoreError
+
+
+def damaged_shards(folder: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Compare every byte of every shard with its checksums.
+
+    Shards of earlier releases have no seal: HDF5 reads them in another process first, because it may crash over them.
+
+    Yields:
+        Each shard, and one line for each fault.
+    """
+    paths = [folder / layout.shard_name(number) for number in shard_numbers(folder)]
+    old = [path for path in paths if has_no_checksum(path)]
+    found = dict(zip(old, read_apart(faults_of_shard, old), strict=True))
+    for path in paths:
+        if path in found:
+            faults = found[path]
+            yield path, ["HDF5 crashes over it; remove it and extract again"] if faults is None else faults
+        else:
+            yield path, faults_of_shard(path)
+
+
+def faults_of_shard(path: Path) -> list[str]:
+    """One line for each fault of a shard: its seal, its form, or arrays that differ from their checksums."""
+    try:
+        shard = Shard(path)
+        with opened(path) as file:
+            names = [*shard.arrays, "utterances"]
+            expected = {name: int(file[name].attrs["crc32"]) for name in names}
+            extents = {(file[name].id.get_offset(), file[name].nbytes) for name in shard.arrays}
+        left_out = check_seal(path) or []
+    except StoreError as error:
+        return [str(error)]
+    except OSError as error:
+        return [f"{path} cannot be read ({error.strerror})"]
+    if not extents.issuperset(left_out):
+        return [f"{path}: its seal leaves out what no other checksum covers; remove it and extract again"]
+    found = {name: layout.crc32([array]) for name, array in shard.arrays.items()}
+    found["utterances"] = layout.crc32_of_table(shard.utterances)
+    return [f"/{name} has changed" for name in found if found[name] != expected[name]]
+
+
+def faults_of_index(folder: Path) -> list[str]:
+    """What is wrong with an index, if there is one: its seal, or that it says anything else than the shards."""
+    path = folder / layout.INDEX
+    if not path.exists() or has_no_checksum(path):
+        return []
+    numbers = shard_numbers(folder)
+    try:
+        index = read_index(folder, numbers)
+    except (OSError, StoreError) as error:
+        return [without_extraction(error)]
+    try:
+        tables = {number: Shard(folder / layout.shard_name(number)).utterances for number in numbers}
+    except StoreError:  # told of the shard itself
+        return []
+    fits = index is not None and layout.crc32_of_table(index.utterances) == layout.crc32_of_table(combine(tables))
+    return [] if fits else [f"{path} does not fit the shards; remove it"]
+
+
+def faults_of_request(folder: Path) -> list[str]:
+    """What is wrong with ``request.json``, if there is one."""
+    try:
+        read_request(folder)
+    except StoreError as error:
+        return [str(error)]
+    return []
+
+
+def has_no_checksum(path: Path) -> bool:
+    """Whether a shard or an index is one of an earlier release, without a seal."""
+    try:
+        return not is_sealed(path)
+    except OSError:
+        return False
