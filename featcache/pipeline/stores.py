@@ -1,6 +1,7 @@
 """Stores of a pipeline → what is there already, what is missing and how large it will be."""
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,6 +32,8 @@ FRAMES_PER_SECOND = 50
 CHARACTERS_PER_TOKEN, SPECIAL_TOKENS, MOST_TOKENS = 4, 2, 512
 # What is kept with the features, and makes no other features.
 OF_STORES = ("storage_dtype", "format_version", "pool")
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -123,13 +126,15 @@ class Store:
         """Samples and sampling rate of each utterance, from the headers; what cannot be read has none."""
         if self.place.root is None:
             return []
-        found = []
+        found, reasons = [], []
         headers = audio.Headers(self.place.root)
         for utterance in self.wanted:
             try:
                 found.append(audio.probe(self.place.root, utterance, headers))
-            except AudioError:
-                continue
+            except AudioError as error:
+                reasons.append(str(error))
+        if reasons:
+            log.warning("%d of %d utterances cannot be read; first: %s", len(reasons), len(self.wanted), reasons[0])
         return found
 
     @property
