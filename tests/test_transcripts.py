@@ -158,6 +158,22 @@ def test_a_table_that_is_gone_and_a_damaged_description_are_told(tmp_path):
         read_description(tmp_path, "mine")
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("[]", "null", "5", "{}", "[" * 100_000, '{"settings": 5}', '{"settings": {}, "wer": 5}'),
+        *('{"settings": {}, "wer": {"percent": "x"}}', '{"settings": {}, "num_failed": "x"}', '{"settings": {"a": '),
+        '{"settings": ' + '{"a": ' * 500 + "1" + "}" * 501,
+    ],
+)
+def test_a_description_of_other_types_is_told_in_one_line(tmp_path, content):
+    write_transcripts(tmp_path, "mine", {"a": "x"}, DESCRIPTION)
+    (tmp_path / "transcripts" / "mine.json").write_text(content)
+    with pytest.raises(StoreError, match=r"mine\.json is damaged \(") as caught:
+        read_description(tmp_path, "mine")
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("name", ["whisper-tiny", "whisper-tiny.en", "openai--whisper", "mit Leerzeichen", "größer"])
 def test_names_of_files_are_names(name):
     assert check_name("transcripts", name) == name

@@ -146,7 +146,7 @@ def writes(home, tmp_path):
         ("fit", *QUICK, "--name", "new"),
         ("fit", *QUICK, "--norm", "none", "--name", "none", "--overwrite"),
         ("merge", home / "cache" / "toy" / "merged", home / "cache" / "toy" / "ssl"),
-        ("ensemble", "speaker", "none", "--name", "new"),
+        ("ensemble", "speaker", "none", "--name", "vote"),
         ("layers", "--per-target", "ssl", "--head", "linear", "--seeds", 1, "--corpus", "toy"),
     ]
 

@@ -8,7 +8,7 @@ import pytest
 
 from featcache.cache.reader import FeatureStore
 from featcache.checksums import CHECKSUMS
-from featcache.errors import FeatcacheError, PipelineError, ProtocolError, StoreError
+from featcache.errors import DiskError, FeatcacheError, PipelineError, ProtocolError, StoreError
 from featcache.manifest import Manifest
 from featcache.pipeline import run_pipeline
 from featcache.pipeline.place import find_places
@@ -60,6 +60,19 @@ def test_the_papers_numbers_stand_beside_ours(home, run, write_pipeline, capsys)
         assert "57.0 ± 2.4" in text
         assert "as run; 97 of the corpus" in text
         assert "Speaker normalisation is transductive" in text
+
+
+def test_a_table_that_a_disk_refuses_is_printed_first(run, write_pipeline, monkeypatch, capsys):
+    run(write_pipeline())
+    first = capsys.readouterr().out
+
+    def refuse(*_, **__):
+        raise DiskError("no room")
+
+    monkeypatch.setattr("featcache.pipeline.run.write_compared", refuse)
+    with pytest.raises(DiskError, match="no room"):
+        run(write_pipeline())
+    assert re.search(r"By speaker +57\.0 ± 2\.4 .*", first)[0] in capsys.readouterr().out
 
 
 def test_a_second_call_does_nothing(run, write_pipeline, counted):

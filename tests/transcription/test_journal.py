@@ -86,7 +86,17 @@ def test_overwriting_forgets_when_the_work_begins_and_not_before(tmp_path):
     assert list(read(path, other)) == ["b"]
 
 
-@pytest.mark.parametrize("line", ["no json", "{}", '{"utterance_id": "x"}', "[]", '{"settings": {}}'])
+ROW = {"utterance_id": "x", "transcript": "y", "audio_sha256": "1", "start": None, "end": None}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("no json", "{}", '{"utterance_id": "x"}', "[]", '{"settings": {}}', "[" * 100_000, "5", "null"),
+        *(json.dumps({**ROW, **change}) for change in ({"transcript": 5}, {"start": "1"}, {"end": []}, {"more": 1})),
+        *(json.dumps({"settings": settings, "fingerprint": ""}) for settings in (5, [], "x")),
+    ],
+)
 def test_a_damaged_journal_is_told(tmp_path, line):
     path = tmp_path / "journal.jsonl"
     write(path, entry("a"))

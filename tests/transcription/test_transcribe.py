@@ -17,7 +17,7 @@ import soundfile
 
 import featcache
 from featcache import audio
-from featcache.errors import AudioError, CorpusError, ModelError, StoreError
+from featcache.errors import AudioError, CorpusError, DiskError, ModelError, StoreError
 from featcache.extractors.models import quiet_transformers
 from featcache.manifest import Manifest
 from featcache.transcription import run as running
@@ -338,6 +338,25 @@ def test_transcripts_in_use_are_refused_and_other_names_are_not(transcribe, cach
         with pytest.raises(StoreError, match="is being written by another process; wait for it to end"):
             transcribe()
         assert transcribe(name="another").num_transcribed == 8
+
+
+def test_where_nothing_can_be_written_only_what_is_missing_is_told(transcribe, corpus, heard, monkeypatch):
+    transcribe()
+    heard.clear()
+
+    def refuse(*_, **__):
+        raise DiskError("nothing can be written here")
+
+    monkeypatch.setattr("featcache.transcription.locked", refuse)
+    monkeypatch.setattr(os, "replace", refuse)
+    assert transcribe().num_transcribed == transcribe(limit=3).num_transcribed == 0
+    for options in ({"overwrite": True}, {"name": "another"}):
+        with pytest.raises(DiskError, match="nothing can be written here"):
+            transcribe(**options)
+    (corpus / "a.wav").write_bytes((corpus / "b.wav").read_bytes())
+    with pytest.raises(DiskError, match="nothing can be written here"):
+        transcribe()
+    assert heard == []
 
 
 def test_a_dry_run_writes_nothing(transcribe, tmp_path, heard, caplog):
