@@ -25,6 +25,7 @@ from featcache.words import MANIFEST
 log = logging.getLogger(__name__)
 
 UNTRAINED = "-untrained"
+AT_MOST = "at most"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +134,7 @@ def _row(pipeline: Pipeline, name: str, spec: RunSpec, trial: Trial) -> Row:
         told.append(f"{seeds} {'seed' if seeds == 1 else 'seeds'}, not {spec.seeds}")
     if trial.max_epochs is not None and spec.head != SVM:
         request = replace(request, training={**request.training, "max_epochs": trial.max_epochs})
-        told.append(f"at most {trial.max_epochs} epochs")
+        told.append(f"{AT_MOST} {trial.max_epochs} epochs")
     published = published_of(pipeline, spec.published)
     return Row(name=name, spec=spec, request=request, published=published, trial=tuple(told))
 
@@ -152,7 +153,8 @@ def notes_on(place: Place, row: Row, run: Run, limit: int | None) -> list[str]:
     failed = {failure.utterance_id for store in stores for failure in read_failures(store)}
     if failed:
         told.append(f"{len(failed)} utterances could not be extracted")
-    return told + epochs_of(run)
+    few = any(one.startswith(AT_MOST) for one in row.trial)  # no wonder then
+    return told if few else told + epochs_of(run)
 
 
 def _words_of(stores: Sequence[Path]) -> list[str]:
