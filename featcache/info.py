@@ -274,10 +274,10 @@ def _show_run(path: Path) -> None:
         {
             "run": path,
             "finished": "yes" + (f"; it is being replaced: {number} new trainings are kept" if number else ""),
-            "utterances": metrics["num_utterances"],
-            "speakers": metrics["num_speakers"] or "unknown",
-            "folds": metrics["num_folds"],
-            "seeds": metrics["num_seeds"],
+            "utterances": metrics.get("num_utterances", "-"),
+            "speakers": metrics.get("num_speakers") or "unknown",
+            "folds": metrics.get("num_folds", "-"),
+            "seeds": metrics.get("num_seeds", "-"),
             "settings": path / CONFIG,
             **{name: value for name, value in _settings(run.config).items() if value not in (None, "", [], {})},
         }

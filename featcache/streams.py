@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -33,6 +34,9 @@ def lasting_streams() -> Iterator[list[str]]:
         A list that holds in the end why output was lost, where it was for another reason, such as a full disk.
     """
     lost: list[str] = []
+    if threading.current_thread() is not threading.main_thread():  # streams and handlers are the whole process's
+        yield lost
+        return
     before = sys.stdout, sys.stderr, warnings.showwarning
     streams = [_Lasting(stream) if stream else None for stream in before[:2]]
     sys.stdout, sys.stderr = (cast(TextIO, stream) for stream in streams)

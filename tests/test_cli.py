@@ -648,7 +648,7 @@ def test_info_says_what_is_in_a_store_and_what_made_it(invoke_well, make_cache):
     rows = dict(re.split(r"\s{2,}", line.strip(), maxsplit=1) for line in out.splitlines() if line.strip())
     assert rows["store"] == str(folder / "ssl")
     assert rows["finished"] == "yes"
-    assert rows["utterances"] == "16"
+    assert rows["utterances"] == "16 of 16"
     assert rows["frames"] == str(store.num_frames(store.utterance_ids).sum())
     assert rows["fingerprint"] == store.metadata["fingerprint"]
     assert rows["layer_names"] == "0, 1, 2"
