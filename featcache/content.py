@@ -25,7 +25,7 @@ _KINDS: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
         (rb"#!AMR", f"AMR audio; {_CONVERT}"),
         (rb"\x0bw", f"AC-3 audio; {_CONVERT}"),
         (rb"ADIF|\xff[\xf0\xf1\xf8\xf9]", f"AAC audio; {_CONVERT}"),
-        (rb"MAC [\x00-\xff]{2}", f"Monkey's Audio (ape); {_CONVERT}"),
+        (rb"MAC [\x00-\xff][\x0e-\x10]", f"Monkey's Audio (ape); {_CONVERT}"),
         (rb"wvpk", f"WavPack audio; {_CONVERT}"),
         (rb"\.RMF|\.ra\xfd", f"RealMedia; {_CONVERT}"),
         (rb"TTA1", f"True Audio (tta); {_CONVERT}"),

@@ -19,9 +19,11 @@ from featcache.files import open_regular
 # Samples of each channel that are decoded at a time where they are counted.
 _BLOCK = 2**16
 _MOST_KNOWN = 4096
+# Bytes of a file from which on its view is kept, because many utterances may lie in it.
+_LARGE = 1 << 22
 
 _Identity = tuple[str, int, int, int, int]
-_counted: dict[_Identity, View] = {}
+_known: dict[_Identity, View] = {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,8 +136,9 @@ def _view(path: Path, content: BinaryIO) -> View:
     """How to show a file to libsndfile, with the number of its samples where libsndfile would guess it."""
     status = os.fstat(content.fileno())
     identity = (str(path), status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-    if identity in _counted:
-        return _counted[identity]
+    known = _known.get(identity)
+    if known is not None:
+        return known
     view = look_at(content)
     if view is None:
         with _shown(content, View()) as file:
@@ -145,10 +148,10 @@ def _view(path: Path, content: BinaryIO) -> View:
         view = replace(view, num_samples=num_samples, counts=False)
         if view.head_for is not None:
             view = replace(view, head=view.head_for(num_samples))
-    if view.num_samples is not None:
-        if len(_counted) >= _MOST_KNOWN:
-            _counted.clear()
-        _counted[identity] = view
+    if view.num_samples is not None or status.st_size > _LARGE:
+        if len(_known) >= _MOST_KNOWN:
+            _known.clear()
+        _known[identity] = view
     return view
 
 

@@ -67,7 +67,9 @@ def map_in_threads(function: Callable[[str], T], keys: Sequence[str], workers: i
     def rate(done: float, took: float) -> str:
         return f"{done / took:.0f} per second"
 
-    with ThreadPoolExecutor(workers) as pool, ExitStack() as stack:
+    with ExitStack() as stack:
+        pool = ThreadPoolExecutor(workers)
+        stack.callback(pool.shutdown, cancel_futures=True)  # Ctrl-C does not wait for what has not begun
         advance = stack.enter_context(progress(title, len(keys), rate=rate)) if len(keys) >= _SHOWN_FROM else None
         for group, found in zip(groups, pool.map(lambda group: [function(key) for key in group], groups), strict=True):
             results.update(zip(group, found, strict=True))

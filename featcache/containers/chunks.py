@@ -22,6 +22,8 @@ _TAGS = (b"TAG", b"ID3", b"APETAGEX", b"LYRICSBEGIN")
 _NAMES = (b"LIST", b"id3 ", b"ID3 ", b"bext", b"iXML", b"fact", b"cue ", b"smpl", b"PEAK", b"JUNK", b"PAD ", b"FLLR")
 _MOST_CHUNKS = 10_000
 _BLOCK = 1 << 16
+_LONGEST_HEADER = 1 << 20
+_SECTOR = 512  # bytes; up to so many are what a disk or a program left there
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +89,7 @@ def look_at_chunks(file: BinaryIO, magic: bytes) -> View | None:
         return None
     if samples is None:  # the decoder will say so
         return View()
-    there = size - samples.begin
+    there = max(0, size - samples.begin)
     if samples.stated is None:
         return _filled_in(file, samples, there)
     if samples.stated > there:
@@ -163,7 +165,7 @@ def _find_nist(file: BinaryIO) -> _Samples | None:
 
 def _filled_in(file: BinaryIO, samples: _Samples, there: int) -> View:
     """The header with the size of what is there."""
-    if there <= 0 or not samples.sizes:
+    if there <= 0 or not samples.sizes or samples.begin > _LONGEST_HEADER:
         return View()
     file.seek(0)
     head = bytearray(file.read(samples.begin))
@@ -175,7 +177,7 @@ def _filled_in(file: BinaryIO, samples: _Samples, there: int) -> View:
 def _check_rest(file: BinaryIO, magic: bytes, end: int, size: int, stated: int) -> None:
     """Refuse a header that states less than the file holds: chunks, tags and padding may follow the samples."""
     kind = _KINDS.get(magic)
-    if size - end < 8 or _begins_tag(file, end) or (kind and _begins_chunks(file, kind, end, size)):
+    if size - end < _SECTOR or _begins_tag(file, end) or (kind and _begins_chunks(file, kind, end, size)):
         return
     file.seek(end)
     while block := file.read(_BLOCK):
