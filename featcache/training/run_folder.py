@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 METRICS = "metrics.json"
 CONFIG = "config.yaml"
+LOCKS = ".locks"
 # What stands in the configuration beside the settings: the machine's share in the numbers.
 COMPUTED = "computed_with"
 
@@ -176,7 +177,8 @@ def locked(path: Path, taken: str) -> AbstractContextManager[None]:
         path: The folder.
         taken: What to say when another process is doing so.
     """
-    return held(path.with_name(f".{path.name}.lock"), taken)
+    # apart, because they stay: beside a corpus's runs there is nothing but runs
+    return held(path.parent.parent / LOCKS / path.parent.name / f"{path.name}.lock", taken)
 
 
 def differences(config: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
