@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 METRICS = "metrics.json"
 CONFIG = "config.yaml"
+LOCKS = ".locks"
 HISTORY = "history.csv"
 PREDICTIONS = "predictions.csv"
 # What is read back as results. Reports and figures are not: whoever edits them, or adds files, changes no result.
@@ -273,7 +274,8 @@ def locked(path: Path, taken: str) -> AbstractContextManager[None]:
         path: The folder.
         taken: What to say when another process is doing so.
     """
-    return held(path.with_name(f".{path.name}.lock"), taken)
+    # apart, because they stay: beside a corpus's runs there is nothing but runs
+    return held(path.parent.parent / LOCKS / path.parent.name / f"{path.name}.lock", taken)
 
 
 def _name(seed: int, fold: int) -> str:
