@@ -40,8 +40,8 @@ def write_classification_report(
     found = checked(predictions, classes=classes)
     folder, labels = Path(folder), list(found.classes)
     of_seeds = [rows for _, rows in found.table.groupby("seed")]
-    targets, predictions = (set(found.table[column]) for column in ("target", "prediction"))
-    never = [label for label in labels if label in predictions - targets]
+    targets, predicted = (set(found.table[column]) for column in ("target", "prediction"))
+    never = [label for label in labels if label in predicted - targets]
     report = _mean([_report(rows, labels, never) for rows in of_seeds])
     replace_file(folder / f"{REPORT}.csv", report.to_csv(index_label="class").encode())
     seeds = "1 seed" if len(of_seeds) == 1 else f"mean over {len(of_seeds)} seeds"
