@@ -3,8 +3,8 @@
 from functools import partial
 
 import pytest
-import rich.console
 
+from featcache import terminal
 from featcache.progress import progress
 
 
@@ -28,7 +28,7 @@ def test_nothing_is_said_without_a_terminal(capsys):
 
 
 def test_a_terminal_sees_what_how_far_and_how_fast(capsys, monkeypatch):
-    monkeypatch.setattr(rich.console, "Console", partial(rich.console.Console, force_terminal=True, width=100))
+    monkeypatch.setattr(terminal, "Console", partial(terminal.Console, force_terminal=True, width=100))
     assert use() == [1, 1, 3.5]
     out, err = capsys.readouterr()
     assert out == ""
