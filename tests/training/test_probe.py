@@ -202,7 +202,7 @@ def test_numbers_of_several_dimensions_get_a_line_each(cache, capsys, tmp_path):
     table = pd.read_csv(tmp_path / "probe.csv", dtype={"layer": str})
     assert list(table.columns) == ["store", "target", "layer", "mean", "std", "num_folds"]
     assert table["target"].tolist() == ["arousal"] * NUM_LAYERS + ["valence"] * NUM_LAYERS
-    folds = make_folds("group-kfold", cache.manifest, "arousal")
+    folds = make_folds("loso", cache.manifest, "arousal")
     parts = make_target(cache.manifest, "arousal,valence", None).parts()
     scores = probe_layers(cache["ssl"], parts, cache.manifest, folds).groupby(["target", "layer"])["score"]
     for row in table.itertuples():
