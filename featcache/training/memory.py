@@ -113,9 +113,8 @@ def plan_working_copy(
     sizes = {name: packed_bytes(DTYPES[name], num_values, num_steps) for name in candidates}
     chosen = next((name for name in candidates if sizes[name] <= limit), None)
     dtype = DTYPES[chosen or next(name for name in candidates if name != "float32" or memory.dtype)]
-    compute = torch.float32
-    if dtype == torch.bfloat16 or (dtype == torch.int8 and fast):
-        compute = torch.bfloat16
+    # where bfloat16 is emulated it is slower, and a training alone and beside others differ in the last bits
+    compute = torch.bfloat16 if fast and dtype in (torch.bfloat16, torch.int8) else torch.float32
     if chosen is None and limit < overhead:
         least = (2 * overhead + _resident()) * processes
         raise ModelError(

@@ -113,7 +113,7 @@ SMALL_NUMBER = int(memory.SMALL / 4)
         (False, None, 4.1e9, ("float16", "float32", False)),
         (False, "float32", 4.1e9, ("float32", "float32", False)),
         (True, "float32", 0.9e9, ("float32", "float32", True)),
-        (False, "bfloat16", 0.9e9, ("bfloat16", "bfloat16", True)),
+        (False, "bfloat16", 0.9e9, ("bfloat16", "float32", True)),
         (True, "int8", 5e9, ("int8", "bfloat16", False)),
         (True, "8GB", 5e9, ("int8", "bfloat16", True)),
         (True, "8GB,float32", 1.9e9, ("float32", "float32", True)),
