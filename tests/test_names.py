@@ -160,6 +160,12 @@ def test_the_name_that_a_model_gives_is_one_too(corpus, model):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("option", ["model", "text"])
+def test_an_empty_name_of_a_model_is_not_the_default(corpus, option):
+    with pytest.raises(FeatcacheError, match="the name of the model is empty"):
+        extract(**{option: ""}, data=corpus)
+
+
 @pytest.mark.parametrize("name", ODD)
 def test_runs_and_what_is_drawn_of_them_refuse_odd_names(make_cache, quick_reports, tmp_path, name):
     make_cache()
