@@ -549,7 +549,14 @@ def test_a_file_is_no_folder(folder):
 
 @pytest.mark.parametrize(
     ("head", "found"),
-    [(b"", "empty"), (LFS, "git lfs pull"), (HTML, "HTML"), (b"\x80\x04", "pickle"), (b"\0\0", "zeros"), (b"\x01ab", None)],
+    [
+        (b"", "empty"),
+        (LFS, "git lfs pull"),
+        (HTML, "HTML"),
+        (b"\x80\x04", "pickle"),
+        (b"\0\0", "zeros"),
+        (b"\x01ab", None),
+    ],
 )
 def test_content_is_described_by_its_first_bytes(head, found):
     described = describe_content(head)
