@@ -127,7 +127,7 @@ def test_what_is_written_refuses_odd_names(corpus, tmp_path, name):
     spectrogram = {"model": "spectrogram", "data": corpus}
     for use in (
         lambda: extract(**spectrogram, corpus="toy", name=name),
-        lambda: extract(**spectrogram, corpus=name) if name else check_name("corpus", name),
+        lambda: extract(**spectrogram, corpus=name),
         lambda: find_files(Workspace.at(), name, None) if name else check_name("corpus", name),
         lambda: transcribe(data=corpus, corpus="toy", name=name),
         lambda: read_transcripts(tmp_path, name),
