@@ -57,7 +57,7 @@ def look_at_mpeg(file: BinaryIO, start: int, end: int | None = None) -> View | N
     """
     size = end or os.fstat(file.fileno()).st_size
     file.seek(start)
-    head = file.read(min(_BLOCK, size - start))
+    head = file.read(max(0, min(_BLOCK, size - start)))
     first = _first_frame(head)
     if first is None or head[:first].strip(b"\0"):
         return None
