@@ -51,11 +51,24 @@ class Decoder:
 
     def __init__(self, file: Any, header: Header) -> None:
         self._file = file
+        self._at = 0
         self.header = header
 
     def seek(self, sample: int) -> None:
-        """Go to a sample."""
-        self._file.seek(sample)
+        """Go on to a later sample, or stay.
+
+        libsndfile cannot seek in some codecs (GSM 6.10, G.72x, NMS ADPCM, DWVW, …), and says so only then.
+        """
+        import soundfile
+
+        if sample == self._at:
+            return
+        try:
+            self._file.seek(sample)
+            self._at = sample
+        except soundfile.LibsndfileError:
+            while self._at < sample and len(self.read(min(_BLOCK, sample - self._at))):
+                pass
 
     def read(self, num_samples: int) -> npt.NDArray[np.float32]:
         """Decode the next samples: (num_samples, num_channels) float32, fewer where decoding ends before.
@@ -67,6 +80,7 @@ class Decoder:
             samples: npt.NDArray[np.float32] = self._file.read(num_samples, dtype="float32", always_2d=True)
         except (ValueError, OverflowError) as error:  # more than numpy can count
             raise MemoryError(str(error)) from error
+        self._at += len(samples)
         return samples
 
 
@@ -192,6 +206,8 @@ def _check_end(path: Path, file: Any, view: View, num_samples: int) -> None:
 def _told(error: Any, path: Path) -> str:
     """What a file is that libsndfile does not read."""
     reason = str(error.error_string).strip().rstrip(".") or "damaged or cut off"
+    if reason.startswith("File does not exist"):  # libsndfile says so where libmpg123 finds too few frames
+        reason = "damaged, or too short to be recognised"
     try:
         with open_regular(path) as file:
             kind = describe_content(file.read(HEAD_BYTES))

@@ -65,7 +65,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     if near:
         return f"unknown {kind} {name!r}; nearest: {', '.join(near)}"
-    return f"unknown {kind} {name!r}; known: {', '.join(names)}"
+    return f"unknown {kind} {name!r}; known: {', '.join(names) or 'none'}"
 
 
 def listed(items: Iterable[object], at_most: int = 3) -> str:

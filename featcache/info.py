@@ -34,6 +34,8 @@ def print_info(wanted: Path | None) -> None:
     """
     workspace = Workspace.at()
     path = _only_cache(workspace) if wanted is None else wanted
+    if path.name in ("", ".."):  # the current folder is known by its parent's, too
+        path = path.resolve()
     show = _kind_of(path)
     if show is None:
         path = _found(workspace, path)
@@ -257,7 +259,7 @@ def _about_transcripts(cache: Path, name: str) -> dict[str, Any]:
 
 
 def _hidden(path: Path) -> Path:
-    return path.with_name(f".{path.name}{UNFINISHED}")
+    return path.parent / f".{path.name}{UNFINISHED}"
 
 
 def _show_run(path: Path) -> None:

@@ -118,19 +118,22 @@ def open_table(path: Path, expected: Sequence[str] = (), *, lenient: bool = Fals
     """
     csv.field_size_limit(_MOST_CHARACTERS)
     with open_text(path, lenient=lenient) as file:
-        first = file.readline()
+        first, skipped = _next_line(file)
         named = _NAMED_SEPARATOR.fullmatch(first)
-        first = file.readline() if named else first
+        if named:
+            first, behind = _next_line(file)
+            skipped += behind
         separator, blanks = _separator(first, expected)
         separator = named[1] if named else separator
         lines = csv.reader(chain([first], file), strict=True, delimiter=separator, skipinitialspace=blanks)
-        skipped = 2 if named else 1
         started = skipped
         try:
-            header = next((cells for cells in lines if any(cells)), [])
+            header = next((cells for cells in lines if _holds(cells)), [])
             started = lines.line_num + skipped
 
             columns = _names(header, path)
+            if header and expected and not set(expected) & set(columns):
+                _refuse_other_content(path)
 
             def rows() -> Iterator[tuple[str, list[str]]]:
                 nonlocal started
@@ -139,7 +142,7 @@ def open_table(path: Path, expected: Sequence[str] = (), *, lenient: bool = Fals
                     started = lines.line_num + skipped
                     if len(cells) > len(columns) and not any(cells[len(columns) :]):
                         cells = cells[: len(columns)]  # noqa: PLW2901, spreadsheets fill rows up
-                    if any(cells):
+                    if _holds(cells):
                         yield f"row {number}", cells
                     number += bool(cells)
 
@@ -180,6 +183,28 @@ def is_whole(row: Mapping[str, str]) -> bool:
     return None not in row and None not in row.values()
 
 
+def _next_line(file: io.TextIOWrapper) -> tuple[str, int]:
+    """The next line that is not blank, and its number from here on."""
+    number = 1
+    line = file.readline()
+    while line and not line.strip():
+        line = file.readline()
+        number += 1
+    return line, number
+
+
+def _holds(cells: Sequence[str]) -> bool:
+    """Whether a row has anything but blanks."""
+    return any(map(str.strip, cells))
+
+
+def _refuse_other_content(path: Path) -> None:
+    """Name a file that reads like a text and is no table: a pointer, an error page, an archive of few bytes."""
+    kind = describe_content(read_regular(path, HEAD_BYTES), text=False)
+    if kind is not None:
+        raise ManifestError(f"{path}: not a CSV table but {kind}")
+
+
 def _encoding(head: bytes) -> tuple[str, int]:
     """The encoding of a text, and the number of bytes of its byte order marks."""
     for encoding, mark in _MARKS:
@@ -188,10 +213,13 @@ def _encoding(head: bytes) -> tuple[str, int]:
             begin += len(mark)
         if begin:
             return encoding, begin
-    if len(head) >= 4 and head[0] and not any(head[1:16:2]):
-        return "utf-16-le", 0
-    if len(head) >= 4 and head[1] and not any(head[0:16:2]):
-        return "utf-16-be", 0
+    # in UTF-16 each comma and line break has a byte of 0, on one side; UTF-8 has none
+    first, second = head[::2].count(0), head[1::2].count(0)
+    if max(first, second) >= max(2, len(head) // 50):
+        if second > 2 * first:
+            return "utf-16-le", 0
+        if first > 2 * second:
+            return "utf-16-be", 0
     return "utf-8", 0
 
 

@@ -151,7 +151,7 @@ class Workspace:
             if not data.exists():
                 raise CorpusError(f"--data {data}: no such folder")
             folder = data.resolve()
-            return corpus or (folder.stem if folder.is_file() else folder.name), data
+            return (folder.stem if folder.is_file() else folder.name) if corpus is None else corpus, data
         if corpus is not None:
             folder = self.corpus(corpus)
             if not folder.is_dir():

@@ -256,3 +256,41 @@ def test_only_utterances_that_last_to_the_missing_end_end_early(tmp_path, file, 
     source.prepare("a.wav")
     for end, early in ((None, True), (0.5, False)):
         assert source.ends_early(Utterance(utterance_id="u", path="a.wav", end=end)) is early
+
+
+@pytest.mark.parametrize(
+    ("kind", "subtype"),
+    [
+        ("WAV", "GSM610"),
+        ("W64", "GSM610"),
+        ("AIFF", "GSM610"),
+        ("WAV", "G721_32"),
+        ("AU", "G723_24"),
+        ("WAV", "NMS_ADPCM_16"),
+        ("XI", "DPCM_16"),
+    ],
+)
+def test_codecs_without_seeking_are_decoded_from_the_beginning(tmp_path, file, sound, kind, subtype):
+    utterance = file(encoded(tmp_path, sound, format=kind, subtype=subtype))
+    whole = taken(tmp_path, utterance)
+    with soundfile.SoundFile(tmp_path / "a.wav") as reference:
+        rate = reference.samplerate
+        np.testing.assert_array_equal(whole, reference.read(reference.frames, dtype="float32"))
+    part = Utterance(utterance_id="u", path="a.wav", start=0.5, end=1.0)
+    np.testing.assert_array_equal(taken(tmp_path, part), whole[rate // 2 : rate])
+
+
+@pytest.mark.parametrize("tagged", [True, False])
+@pytest.mark.parametrize("stated", [True, False])
+@pytest.mark.parametrize("mode", ["CONSTANT", "VARIABLE"])
+def test_mp3_in_a_wav_is_as_long_as_the_mp3_alone(tmp_path, file, sound, tagged, stated, mode):
+    mp3 = encoded(tmp_path, sound, bitrate_mode=mode, **MP3)
+    mp3 = mp3 if tagged else without_tag(mp3)
+    expected = taken(tmp_path, file(mp3, "alone.mp3"))
+    form = struct.pack("<4sIHHIIHHHHIHHH", b"fmt ", 30, 0x55, 1, RATE, 8000, 1, 0, 12, 1, 2, 576, 1, 0)
+    data = b"data" + struct.pack("<I", len(mp3) if stated else 0xFFFFFFFF) + mp3
+    behind = b"LIST" + struct.pack("<I", 4) + b"INFO" if stated else b""
+    content = b"WAVE" + form + data + bytes(len(mp3) % 2) + behind
+    utterance = file(b"RIFF" + struct.pack("<I", len(content)) + content)
+    np.testing.assert_array_equal(taken(tmp_path, utterance), expected)
+    assert not read_header(tmp_path, utterance.path).ends_early

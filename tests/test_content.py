@@ -138,6 +138,13 @@ def test_a_dry_run_lists_what_cannot_be_read(corpus, dry_run):
     assert "c.wav" not in told
 
 
+def test_a_dry_run_shows_control_characters_of_names_escaped(corpus, dry_run):
+    (corpus / "manifest.csv").write_text('path\na.wav\n"x\x1b[31m\n.wav"\n')
+    code, told = dry_run(corpus)
+    assert code == 3
+    assert "  x\\x1b[31m\\n.wav: no such file\n" in told
+
+
 def test_a_dry_run_fails_where_nothing_can_be_read(corpus, dry_run):
     for name in "abc":
         (corpus / f"{name}.wav").write_bytes(LFS)

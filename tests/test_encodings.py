@@ -118,6 +118,39 @@ def test_what_is_no_text_at_all_is_named(tmp_path):
         Manifest.read(tmp_path / "m.csv")
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf_16_without_a_mark_is_recognised_whatever_is_written_first(tmp_path, encoding):
+    (tmp_path / "m.csv").write_bytes("说话人,喜び,path\n张,李一一一,a.wav\n".encode(encoding))
+    (utterance,) = Manifest.read(tmp_path / "m.csv")
+    assert (utterance.path, utterance.labels) == ("a.wav", {"说话人": "张", "喜び": "李一一一"})
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n",
+            "a Git LFS pointer; run 'git lfs pull'",
+        ),
+        (b"<!DOCTYPE html><html></html>", "an HTML page"),
+        (b"PK\x03\x04" + bytes(26) + b"[Content_Types].xml", "a spreadsheet"),
+        (bytes(400), "a file of zeros"),
+    ],
+)
+def test_what_reads_like_a_text_and_is_no_table_is_named(tmp_path, content, told):
+    (tmp_path / "m.csv").write_bytes(content)
+    with pytest.raises(ManifestError, match=f"not a CSV table but {told}"):
+        Manifest.read(tmp_path / "m.csv")
+
+
+@pytest.mark.parametrize("separator", [",", ";"])
+@pytest.mark.parametrize("named", [False, True])
+def test_lines_of_blanks_are_no_rows(tmp_path, separator, named):
+    text = "\n  \n" + (f"sep={separator}\n \n" if named else "") + "path,emotion\n\t\na.wav,joy\n   \nb.wav,\n\n"
+    (tmp_path / "m.csv").write_text(text.replace(",", separator))
+    assert [u.path for u in Manifest.read(tmp_path / "m.csv")] == ["a.wav", "b.wav"]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -140,3 +140,17 @@ def test_what_is_none_of_these_is_told(info, make_cache, tmp_path):
     assert "unknown name 'sls'; nearest: ssl" in info("sls")
     (tmp_path / "folder").mkdir()
     assert "is no store, cache, run or transcripts" in info(tmp_path / "folder")
+
+
+@pytest.mark.parametrize("name", [".", "", "/"])
+def test_the_folder_one_stands_in_may_be_named(info, write_corpus, monkeypatch, name):
+    data = write_corpus(1)
+    error = "is no store, cache, run or transcripts|unknown name"
+    if name != "/":
+        monkeypatch.chdir(data.parent)
+    assert re.search(error, info(name))
+    featcache.extract(model="spectrogram", data=data)
+    store = (data.parent / "data" / "cache" / "corpus" / "spectrogram").resolve()
+    monkeypatch.chdir(store)
+    if name in (".", ""):
+        assert info(name)["store"].endswith("spectrogram")

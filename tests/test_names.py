@@ -127,7 +127,7 @@ def test_what_is_written_refuses_odd_names(corpus, tmp_path, name):
     spectrogram = {"model": "spectrogram", "data": corpus}
     for use in (
         lambda: extract(**spectrogram, corpus="toy", name=name),
-        lambda: extract(**spectrogram, corpus=name) if name else check_name("corpus", name),
+        lambda: extract(**spectrogram, corpus=name),
         lambda: find_files(Workspace.at(), name, None) if name else check_name("corpus", name),
         lambda: transcribe(data=corpus, corpus="toy", name=name),
         lambda: read_transcripts(tmp_path, name),
@@ -158,6 +158,12 @@ def test_the_name_that_a_model_gives_is_one_too(corpus, model):
     with pytest.raises(FeatcacheError) as caught:
         extract(model=model, weights="random", data=corpus)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("option", ["model", "text"])
+def test_an_empty_name_of_a_model_is_not_the_default(corpus, option):
+    with pytest.raises(FeatcacheError, match="the name of the model is empty"):
+        extract(**{option: ""}, data=corpus)
 
 
 @pytest.mark.parametrize("name", ODD)

@@ -8,9 +8,10 @@ import os
 import re
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
+from featcache.containers.mpeg import look_at_mpeg
 from featcache.containers.view import ContainerError, View
 
 # Recorders that write to a pipe cannot know the size: they write 0, or about the largest number there is.
@@ -23,6 +24,7 @@ _NAMES = (b"LIST", b"id3 ", b"ID3 ", b"bext", b"iXML", b"fact", b"cue ", b"smpl"
 _MOST_CHUNKS = 10_000
 _BLOCK = 1 << 16
 _LONGEST_HEADER = 1 << 20
+_MPEG = (0x50, 0x55)  # what the fmt chunk of a WAV file calls MPEG audio
 _SECTOR = 512  # bytes; up to so many are what a disk or a program left there
 
 
@@ -65,11 +67,13 @@ class _Samples:
         begin: Position of the first byte.
         stated: Number of bytes that the header states; None where it does not know.
         sizes: Position and ``struct`` format of that number, wherever it must be filled in for libsndfile.
+        mpeg: Whether they are an MPEG stream.
     """
 
     begin: int
     stated: int | None
     sizes: tuple[tuple[int, str], ...] = ()
+    mpeg: bool = False
 
 
 def look_at_chunks(file: BinaryIO, magic: bytes) -> View | None:
@@ -90,6 +94,11 @@ def look_at_chunks(file: BinaryIO, magic: bytes) -> View | None:
     if samples is None:  # the decoder will say so
         return View()
     there = max(0, size - samples.begin)
+    if samples.mpeg and there and (samples.stated or 0) <= there:
+        end = samples.begin + (samples.stated or there)
+        stream = look_at_mpeg(file, samples.begin, end)
+        if stream is not None:  # shown alone, because libsndfile guesses the length of what stands in a WAV file
+            return replace(stream, skipped=max(stream.skipped, samples.begin), end=end)
     if samples.stated is None:
         return _filled_in(file, samples, there)
     if samples.stated > there:
@@ -101,15 +110,19 @@ def look_at_chunks(file: BinaryIO, magic: bytes) -> View | None:
 def _find_samples(file: BinaryIO, magic: bytes, size: int) -> _Samples | None:
     kind = _KINDS[magic]
     size64: tuple[tuple[int, str], ...] = ()
-    stated64 = 0
+    stated64, mpeg = 0, False
     for at, name, stated in _chunks(file, kind, kind.start, size):
         begin = at + struct.calcsize(kind.chunk)
         if name == b"ds64" and magic in (b"RF64", b"BW64"):
             size64 = ((begin + 8, "<Q"),)
             file.seek(begin + 8)
             (stated64,) = struct.unpack("<Q", file.read(8).ljust(8, b"\0"))
+        if name == b"fmt " and kind is _RIFF:
+            file.seek(begin)
+            mpeg = int.from_bytes(file.read(2), "little") in _MPEG
         if name == kind.data:
-            return _stated(file, kind, begin, size, stated64 if size64 and stated == 0xFFFFFFFF else stated, size64)
+            number = stated64 if size64 and stated == 0xFFFFFFFF else stated
+            return replace(_stated(file, kind, begin, size, number, size64), mpeg=mpeg)
     return None
 
 

@@ -41,12 +41,13 @@ class _Frame:
     side: int
 
 
-def look_at_mpeg(file: BinaryIO, start: int) -> View | None:
+def look_at_mpeg(file: BinaryIO, start: int, end: int | None = None) -> View | None:
     """Find out how long an MPEG stream is.
 
     Args:
         file: The audio file.
         start: Position behind tags at the beginning.
+        end: Position behind the stream; by default the end of the file, without tags.
 
     Returns:
         None where no MPEG audio begins there.
@@ -54,9 +55,9 @@ def look_at_mpeg(file: BinaryIO, start: int) -> View | None:
     Raises:
         ContainerError: the file has more frames than its Xing tag states.
     """
-    size = os.fstat(file.fileno()).st_size
+    size = end or os.fstat(file.fileno()).st_size
     file.seek(start)
-    head = file.read(_BLOCK)
+    head = file.read(max(0, min(_BLOCK, size - start)))
     first = _first_frame(head)
     if first is None or head[:first].strip(b"\0"):
         return None
@@ -64,7 +65,7 @@ def look_at_mpeg(file: BinaryIO, start: int) -> View | None:
     frame = _frame(head[first : first + 4])
     if frame is None:
         return None
-    end = size - _size_of_end_tags(file, size)
+    end = end or size - _size_of_end_tags(file, size)
     stated = _xing(head[first : first + frame.length], frame)
     if stated is None:
         counted, whole, smooth = _count(file, at, end, frame.kind)

@@ -21,6 +21,7 @@ class View:
     Attributes:
         head: Bytes shown in place of the first ``skipped`` bytes of the file.
         skipped: Number of bytes from the beginning of the file that are not shown.
+        end: Position behind the last byte that is shown; None is the end of the file.
         padding: Number of zeros shown behind the file.
         ends_early: Whether the mark of the end of the stream is missing, or the last frame is cut.
         num_samples: Number of samples per channel, where libsndfile does not know it.
@@ -31,6 +32,7 @@ class View:
 
     head: bytes = b""
     skipped: int = 0
+    end: int | None = None
     padding: int = 0
     ends_early: bool = False
     num_samples: int | None = None
@@ -51,7 +53,8 @@ class ShownFile(io.RawIOBase):
         self._file = file
         self._head = view.head
         self._skipped = view.skipped
-        self._end = len(view.head) + max(0, os.fstat(file.fileno()).st_size - view.skipped)
+        end = os.fstat(file.fileno()).st_size if view.end is None else view.end
+        self._end = len(view.head) + max(0, end - view.skipped)
         self._size = self._end + view.padding
         self._position = 0
 

@@ -4,6 +4,7 @@ A table is featcache's own ``manifest.csv``, or what others keep beside their au
 audio folder, an audformat database, EmoBox's JSON lines.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +55,8 @@ def find_reader(path: Path) -> Reader | None:
 
 
 def _is_manifest(path: Path) -> bool:
-    return (path / MANIFEST).is_file() or (path.is_file() and path.suffix.lower() == ".csv")
+    # whatever is called so, also what is no regular file, which is then refused by that name
+    return os.path.lexists(path / MANIFEST) or (path.is_file() and path.suffix.lower() in (".csv", ".tsv"))
 
 
 def _read_manifest(path: Path) -> tuple[Path, Manifest]:

@@ -106,8 +106,8 @@ def extract(
             process; too little disk space or memory; with ``strict``, an utterance that fails; a cluster that cannot
             be reached or whose workers differ. Everything written before is kept.
     """
-    asked = model or text or "wav2vec2-base"
     _check_options(model, text, transcripts, batch_seconds)
+    asked = model or text or "wav2vec2-base"
     if pool and store:
         raise StoreError(f"--store {store} and --pool exclude each other: statistics are always float32; leave out one")
     place = find_place(Workspace.at(home), corpus, None if data is None else Path(data), audio=text is None)
@@ -166,6 +166,8 @@ def extract(
 
 
 def _check_options(model: str | None, text: str | None, transcripts: str | None, batch_seconds: float | None) -> None:
+    if "" in (model, text):  # a variable of a shell script that is not set
+        raise ModelError("the name of the model is empty; name one, or leave --model and --text out")
     if text is None:
         if transcripts is not None:
             raise ModelError("--transcripts says what a model of text reads; name one with --text")

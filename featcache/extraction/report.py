@@ -92,7 +92,7 @@ def summarise_dry_run(num_utterances: int, failures: Sequence[Failure]) -> str:
     lines += [f"  {reason}" if number == 1 else f"  {reason} ({number} utterances)" for reason, number in counts]
     if len(lines) > MOST_LINES:
         lines[MOST_LINES:] = [f"  and {len(lines) - MOST_LINES} more"]
-    return "\n".join(lines)
+    return "\n".join(map(escaped, lines))
 
 
 def summarise_report(report: ExtractionReport) -> str:

@@ -216,8 +216,12 @@ def _link_weights(files: _Folder, folder: Path) -> None:
     weight_map, metadata = content.get("weight_map"), content.get("metadata")
     if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
         raise _refusal(source, f"{INDEX} has no 'weight_map' from parameters to files")
-    for name in sorted(set(weight_map.values())):
+    if not weight_map:
+        raise _refusal(source, f"{INDEX} names no file; fetch it again")
+    for name in set(weight_map.values()):
         _check_name(source, name)
+    weight_map = {parameter: PurePosixPath(name).as_posix() for parameter, name in weight_map.items()}
+    for name in sorted(set(weight_map.values())):
         shard = files.find(name, beside=index)
         if shard is None:
             raise _refusal(source, f"{INDEX} names {name!r}, which is not there; fetch all files of the model")

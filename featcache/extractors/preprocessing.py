@@ -7,6 +7,8 @@ from featcache.extractors.checkpoint import Checkpoint
 
 WHISPER, WAVEFORM = "WhisperFeatureExtractor", "Wav2Vec2FeatureExtractor"
 LOWEST_RATE, HIGHEST_RATE = 1000, 192000
+# One of them stands in every description of a feature extractor.
+DESCRIBED = ("sampling_rate", "feature_size", "do_normalize", "feature_extractor_type")
 # What changes numbers, and what it is in all published models; stores record only what differs.
 USUAL = {"sampling_rate": 16000, "n_fft": 400, "hop_length": 160}
 
@@ -24,6 +26,9 @@ def read_feature_extractor(checkpoint: Checkpoint, config: Any) -> Any:
     import transformers
 
     expected = WHISPER if config.model_type == "whisper" else WAVEFORM
+    told, _ = transformers.FeatureExtractionMixin.get_feature_extractor_dict(str(checkpoint.folder))
+    if not any(name in told for name in DESCRIBED):  # such as {"error": "Access denied"}
+        raise _refusal(checkpoint, f"gives none of {', '.join(DESCRIBED)}; fetch it again")
     found = transformers.AutoFeatureExtractor.from_pretrained(str(checkpoint.folder), trust_remote_code=False)
     if not isinstance(found, getattr(transformers, expected)):
         raise _refusal(checkpoint, f"describes a {type(found).__name__}, expected a {expected}")

@@ -131,6 +131,8 @@ def _reason(error: BaseException, model: str) -> str:
     """The first line of an error; classes whose messages tell little by themselves are named."""
     lines = without_copies(str(error), model).strip().splitlines()
     line = lines[0].rstrip(".") if lines else ""
+    if line.endswith(":") and len(lines) > 1:  # what is wrong stands below
+        line = f"{line} {lines[1].strip().rstrip('.')}"
     telling = isinstance(error, (ValueError, ImportError, OSError)) or type(error).__module__ != "builtins"
     if telling or type(error) is Exception:
         return line or type(error).__name__

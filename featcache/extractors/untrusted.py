@@ -139,8 +139,12 @@ def _check_sizes(source: str, name: str, config: Mapping[str, Any]) -> None:
             continue
         most = MOST_BLOCKS if last in BLOCKS else LARGEST_SIZE
         for number in value if isinstance(value, list) else [value]:
-            if isinstance(number, (int, float)) and not abs(number) <= most:
+            if not isinstance(number, (int, float)):
+                continue
+            if not abs(number) <= most:
                 raise _refusal(source, f"{name} gives {number} for {key!r}, expected at most {most}")
+            if last in BLOCKS and number < 0:  # a size of -1 may mean that there is no limit
+                raise _refusal(source, f"{name} gives {number} for {key!r}, expected 0 or more")
 
 
 def _is_deeper(content: Any, most: int) -> bool:

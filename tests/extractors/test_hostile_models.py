@@ -142,6 +142,18 @@ def test_an_index_names_only_safetensors_files_inside_the_folder(folder, pickled
     refused(folder, r"cannot be loaded \(")
 
 
+def test_an_index_may_write_a_name_in_several_ways(folder, tiny_model):
+    honest = in_shards(folder)
+    honest[min(honest)] = f"./{honest[min(honest)]}"
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": honest}))
+    assert load(str(folder)).weights_sha256 == load(tiny_model("wav2vec2")).weights_sha256
+
+
+def test_an_index_of_nothing(folder):
+    in_shards(folder, {})
+    refused(folder, "names no file")
+
+
 @pytest.mark.parametrize("weight_map", [[], "x", 3, {"a": 1}, {"a": None}, {"a": ["model.safetensors"]}])
 def test_an_index_of_wrong_types(folder, weight_map):
     in_shards(folder, weight_map)
@@ -407,6 +419,22 @@ def test_whispers_preprocessors_that_do_not_fit(tiny_model, tmp_path, changes, m
     refused(folder, message)
 
 
+@pytest.mark.parametrize("content", ['{"error": "Access denied"}', "{}", '{"processor_class": "Wav2Vec2Processor"}'])
+def test_a_preprocessor_that_describes_nothing(folder, content):
+    (folder / "preprocessor_config.json").write_text(content)
+    refused(folder, "preprocessor_config.json gives none of sampling_rate")
+
+
+def test_a_negative_number_of_blocks(folder):
+    edit(folder, num_hidden_layers=-1)
+    refused(folder, "gives -1 for 'num_hidden_layers'")
+
+
+def test_an_error_of_several_lines_is_told_with_its_reason(folder):
+    edit(folder, conv_bias="yes")
+    refused(folder, "conv_bias.*yes")
+
+
 @pytest.mark.parametrize("setting", [True, False])
 def test_a_mask_of_the_preprocessor_changes_nothing(folder, tiny_model, speech_like, setting):
     edit(folder, "preprocessor_config.json", return_attention_mask=setting)
@@ -521,7 +549,14 @@ def test_a_file_is_no_folder(folder):
 
 @pytest.mark.parametrize(
     ("head", "found"),
-    [(b"", "empty"), (LFS, "git lfs pull"), (HTML, "HTML"), (b"\x80\x04", "pickle"), (b"\0\0", "zeros"), (b"ab", None)],
+    [
+        (b"", "empty"),
+        (LFS, "git lfs pull"),
+        (HTML, "HTML"),
+        (b"\x80\x04", "pickle"),
+        (b"\0\0", "zeros"),
+        (b"\x01ab", None),
+    ],
 )
 def test_content_is_described_by_its_first_bytes(head, found):
     described = describe_content(head, text=False)
