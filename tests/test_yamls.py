@@ -64,7 +64,7 @@ def test_what_is_no_yaml_is_told_in_one_line(text):
 
 @pytest.mark.parametrize("text", ["a: !!int ''", "a: !!int '-'", "a: !!float ''", "a: !!bool x", "a: !!timestamp x"])
 def test_values_that_contradict_their_tag_are_told(tmp_path, text):
-    with pytest.raises(YamlError, match="^not YAML: "):
+    with pytest.raises(YamlError, match=r"^not YAML: "):
         load(text)
     (tmp_path / "config.yaml").write_text(text)
     with pytest.raises(StoreError, match=r"config.yaml is damaged \(cannot be read as YAML: "):
