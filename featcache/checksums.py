@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from featcache.files import replace_file, sha256_of_file
+from featcache.files import replace_file, resolved, sha256_of_file
 
 CHECKSUMS = "checksums.sha256"
 # No command writes a larger list; a file that pretends to be one is not read into memory.
@@ -102,7 +102,7 @@ def unrecorded_files(folder: Path, names: Iterable[str]) -> list[str]:
 
 def _inside(folder: Path, name: str) -> Path:
     path = folder / name
-    if not _is_relative(name) or not path.resolve().is_relative_to(folder.resolve()):
+    if not _is_relative(name) or not resolved(path).is_relative_to(resolved(folder)):
         raise ValueError(f"{name!r} leads out of {folder}")
     return path
 

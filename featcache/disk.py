@@ -132,8 +132,10 @@ def read_json(path: Path, expected: type[T], hint: str) -> T:
     Raises:
         StoreError: the file is missing, cannot be read, is no JSON, is nested too deeply, or is of another type.
     """
+    from featcache.files import read_regular  # which imports this module
+
     with reading(path):
-        content = path.read_bytes()
+        content = read_regular(path)
     return parse_json(content, expected, path, hint)
 
 

@@ -68,6 +68,11 @@ def read_regular(path: str | os.PathLike[str], at_most: int = -1) -> bytes:
         return file.read(at_most)
 
 
+def resolved(path: str | os.PathLike[str]) -> Path:
+    """A path without links; of links that lead in a circle, one that cannot be opened (``Path.resolve`` may raise)."""
+    return Path(os.path.realpath(path))
+
+
 def is_hidden(name: str) -> bool:
     """Check whether a file or folder is hidden, or is what macOS adds to archives and foreign disks."""
     return name.startswith(".") or name == "__MACOSX"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from featcache.errors import StoreError, unknown_name
 from featcache.escape import escaped
 from featcache.extraction.report import FAILURES, format_bytes, read_failures
+from featcache.files import resolved
 from featcache.listing import result_row
 from featcache.report.tables import results_table
 from featcache.terminal import Console, print_line, print_pairs
@@ -172,7 +173,7 @@ def _show_store(path: Path, manifest: "Manifest | None" = None) -> None:
         print_pairs({**told, "utterances": f"0{of}", **_failed(path)})
         return
     store = FeatureStore(path)
-    size = sum(file.stat().st_size for file in store.path.glob("*.h5"))
+    size = sum(file.stat().st_size for file in store.path.glob("*.h5") if file.is_file())
     ids = store.utterance_ids
     known: dict[str, Any] = {
         "store": store.path,
@@ -214,7 +215,7 @@ def _failed(folder: Path) -> dict[str, str]:
 def _manifest_beside(path: Path) -> "Manifest | None":
     from featcache.manifest import Manifest
 
-    file = path.resolve().parent / "manifest.csv"
+    file = resolved(path).parent / "manifest.csv"
     return Manifest.read(file) if file.is_file() else None
 
 

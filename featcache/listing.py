@@ -8,7 +8,7 @@ from featcache.corpora import CORPORA
 from featcache.errors import CorpusError, StoreError, listed, unknown_name
 from featcache.extraction.report import format_bytes
 from featcache.extractors.models import dimensions, is_local, known_models, known_text_models
-from featcache.files import is_hidden
+from featcache.files import is_hidden, resolved
 from featcache.protocols import PROTOCOLS, default_of
 from featcache.protocols.general import GENERAL
 from featcache.report.tables import ResultRow, plain_table, results_table
@@ -115,7 +115,7 @@ def print_verification(folder: Path, *, data: Path | None, number: int, model: s
     if number == 0:
         return
     try:
-        root = None if store.is_of_words else Workspace.at().find_corpus(folder.resolve().parent.name, data)[1]
+        root = None if store.is_of_words else Workspace.at().find_corpus(resolved(folder).parent.name, data)[1]
     except CorpusError as error:
         if data is not None:
             raise

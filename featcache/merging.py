@@ -23,7 +23,7 @@ from featcache.disk import writing
 from featcache.errors import StoreError, listed
 from featcache.extraction.place import describing
 from featcache.extraction.report import Failure, format_bytes, read_failures, write_failures
-from featcache.files import link_or_copy, replace_file
+from featcache.files import link_or_copy, replace_file, resolved
 from featcache.manifest import Manifest
 from featcache.progress import progress
 from featcache.workspace import check_name
@@ -104,11 +104,11 @@ def merge(into: Path, parts: Sequence[Path]) -> Merged:
             utterance from different audio; a store in use. Nothing is merged then. Or a full disk, or a merge that
             was stopped: what was taken is kept, and the same call does the rest.
     """
-    if any(part.resolve() == into.resolve() for part in parts):
+    if any(resolved(part) == resolved(into) for part in parts):
         raise StoreError(f"{into} is itself among the parts; name it once, as what they are merged into")
     sources = [_Part(part) for part in parts]
     is_cache = _is_cache(into)
-    place = into.resolve()
+    place = resolved(into)
     check_name("store", place.name, place.parent, advice="choose another folder")
     with locked(into):
         everything = [*([_Part(into)] if shard_numbers(into) else []), *sources]

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from featcache.files import resolved
+
 FIXED_COLUMNS = ("utterance_id", "path", "start", "end", "speaker_id", "transcript")
 # Values that many utterances share are kept once, up to so many of them.
 _MOST_SHARED = 1 << 16
@@ -54,7 +56,7 @@ class RowReader:
         self._start, self._end = places["start"], places["end"]
         self._labels = [(name, place) for place, name in enumerate(names) if name not in FIXED_COLUMNS]
         folder = source if source.is_dir() else source.parent
-        self._roots = [f"{root.as_posix().rstrip('/')}/" for root in (folder.absolute(), folder.resolve())]
+        self._roots = [f"{root.as_posix().rstrip('/')}/" for root in (folder.absolute(), resolved(folder))]
         self._shared: dict[str, str] = {}
 
     def __call__(self, cells: Sequence[str | None]) -> Utterance:

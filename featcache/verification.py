@@ -21,6 +21,7 @@ from featcache.extraction.source import Source, source_of
 from featcache.extractors import create_extractor, made_with, usable_device
 from featcache.extractors.base import SAME_IN_ANY_BATCH, Extractor, Features, signal_for
 from featcache.extractors.chunked import extract_windows
+from featcache.files import resolved
 from featcache.manifest import Manifest, Utterance
 from featcache.words import MANIFEST, read_words
 
@@ -84,7 +85,7 @@ def damaged_files(folder: Path) -> Iterator[str]:
     yield from damaged_datasets(folder)
     yield from (f"{layout.INDEX}: {fault}" for fault in faults_of_index(folder))
     yield from (f"{REQUEST}: {fault}" for fault in faults_of_request(folder))
-    cache = folder.resolve().parent
+    cache = resolved(folder).parent
     yield from (f"{cache / name} {fault}" for name, fault in wrong_files(cache).items())
 
 
@@ -92,7 +93,7 @@ def unchecked_files(folder: Path) -> list[str]:
     """The names of files that have no checksum, because an earlier release wrote them."""
     names = [*(layout.shard_name(number) for number in shard_numbers(folder)), layout.INDEX]
     old = [name for name in names if (folder / name).is_file() and has_no_checksum(folder / name)]
-    return [*old, *unrecorded_files(folder.resolve().parent, CACHE_FILES)]
+    return [*old, *unrecorded_files(resolved(folder).parent, CACHE_FILES)]
 
 
 def not_finite(store: FeatureStore) -> dict[str, list[str]]:
@@ -166,7 +167,7 @@ def recompute(
 def _known(store: FeatureStore, extractor: Extractor, data: Path | None) -> tuple[dict[str, Utterance], Source]:
     """The utterances of the corpus by their ids, and where to read them."""
     if data is None:
-        cache, transcripts = store.path.resolve().parent, store.metadata["transcripts"]
+        cache, transcripts = resolved(store.path).parent, store.metadata["transcripts"]
         manifest = Manifest.read(cache / "manifest.csv")
         found = read_words(cache, manifest, None if transcripts == MANIFEST else transcripts)
         return found, source_of(extractor.description, cache)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from featcache.errors import CorpusError, StoreError
-from featcache.files import is_hidden
+from featcache.files import is_hidden, resolved
 
 # File systems take 255 bytes; unfinished files have longer names than what they will be.
 MOST_NAME_BYTES = 200
@@ -150,7 +150,7 @@ class Workspace:
         if data is not None:
             if not data.exists():
                 raise CorpusError(f"--data {data}: no such folder")
-            folder = data.resolve()
+            folder = resolved(data)
             return (folder.stem if folder.is_file() else folder.name) if corpus is None else corpus, data
         if corpus is not None:
             folder = self.corpus(corpus)

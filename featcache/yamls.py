@@ -6,6 +6,8 @@ import yaml
 
 MOST_NODES = 100_000
 """Number of values, counted as often as aliases repeat them, that a file may have."""
+OF_VALUES = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What PyYAML raises over values that are not what their tag or form says, such as ``!!bool x`` or 30 February."""
 
 
 class YamlError(ValueError):
@@ -65,7 +67,7 @@ def load(text: str) -> Any:
         raise YamlError(f"not YAML: {error.problem}", line) from error
     except RecursionError as error:
         raise YamlError("too many levels, one inside the other; write it with fewer") from error
-    except (ValueError, TypeError, OverflowError) as error:  # such as a date that does not exist
+    except OF_VALUES as error:
         raise YamlError(f"not YAML: {' '.join(str(error).split())}") from error
     finally:
         loader.dispose()

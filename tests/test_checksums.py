@@ -145,3 +145,10 @@ def test_a_list_in_another_form_is_damaged(folder, content):
 def test_a_huge_list_is_not_read(folder, monkeypatch):
     monkeypatch.setattr(checksums, "MOST_BYTES", 100)
     assert wrong_files(folder) == {CHECKSUMS: "is damaged"}
+
+
+def test_links_in_a_circle_are_told(folder):
+    name = next(iter(recorded_checksums(folder)))
+    (folder / name).unlink()
+    (folder / name).symlink_to((folder / name).name)
+    assert wrong_files(folder) == {name: "is missing"}

@@ -1,5 +1,6 @@
 """``featcache info`` of whatever can be named: what it is, and how much of it is finished."""
 
+import contextlib
 import re
 import sys
 
@@ -9,8 +10,12 @@ import soundfile
 
 import featcache
 from featcache import cli
+from featcache.cache.reader import FeatureStore
+from featcache.errors import FeatcacheError
+from featcache.merging import merge
 from featcache.training.run_folder import UnfinishedRun
 from featcache.transcripts import write_transcripts
+from featcache.verification import damaged_files
 
 QUICK = {"seeds": (1,), "training": {"max_epochs": 1}, "protocol": "loso"}
 
@@ -154,3 +159,24 @@ def test_the_folder_one_stands_in_may_be_named(info, write_corpus, monkeypatch, 
     monkeypatch.chdir(store)
     if name in (".", ""):
         assert info(name)["store"].endswith("spectrogram")
+
+
+@pytest.mark.parametrize("target", ["nowhere", "index.h5"])
+def test_an_index_that_leads_nowhere_is_told_and_does_no_harm(info, make_cache, target):
+    store = next(path for path in make_cache().iterdir() if (path / "index.h5").is_file())
+    (store / "index.h5").unlink()
+    (store / "index.h5").symlink_to(target)
+    assert "on disk" in info(store)
+    assert [fault for fault in damaged_files(store) if fault.startswith("index.h5: ")]
+
+
+def test_links_in_a_circle_are_one_line(tmp_path):
+    loop = tmp_path / "loop"
+    loop.symlink_to("loop")
+    for call in (
+        lambda: merge(tmp_path / "new", [loop]),
+        lambda: FeatureStore(loop),
+        lambda: list(damaged_files(loop)),
+    ):
+        with contextlib.suppress(FeatcacheError):
+            call()

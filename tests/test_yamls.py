@@ -4,8 +4,9 @@ import pytest
 import yaml
 
 from featcache.corpora import read_corpus
-from featcache.errors import ManifestError, PipelineError
+from featcache.errors import ManifestError, PipelineError, StoreError
 from featcache.pipeline.reading import MOST_BYTES, read_pipeline
+from featcache.training.saved import read_yaml
 from featcache.yamls import MOST_NODES, YamlError, load
 
 # Nine lines, each of which names the one before ten times: a thousand million texts.
@@ -59,3 +60,12 @@ def test_what_is_no_yaml_is_told_in_one_line(text):
     with pytest.raises(YamlError) as error:
         load(text)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["a: !!int ''", "a: !!int '-'", "a: !!float ''", "a: !!bool x", "a: !!timestamp x"])
+def test_values_that_contradict_their_tag_are_told(tmp_path, text):
+    with pytest.raises(YamlError, match=r"^not YAML: "):
+        load(text)
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(StoreError, match=r"config.yaml is damaged \(cannot be read as YAML: "):
+        read_yaml(tmp_path / "config.yaml")

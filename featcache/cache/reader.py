@@ -15,6 +15,7 @@ from featcache.cache.quantise import restore
 from featcache.cache.shards import Shard, read_catalogue, shard_numbers
 from featcache.cache.statistics import merge
 from featcache.errors import StoreError, unknown_name
+from featcache.files import resolved
 from featcache.manifest import Manifest
 
 # Shards that are kept open per store, each with a file descriptor, of which a process may often have 1024.
@@ -41,7 +42,7 @@ class FeatureStore(Mapping[str, npt.NDArray[np.float32]]):
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self.name = self.path.resolve().name
+        self.name = resolved(self.path).name
         catalogue = read_catalogue(self.path)
         self.metadata = catalogue.attributes
         self.complete = catalogue.complete
@@ -267,7 +268,7 @@ class FeatureCache(Mapping[str, FeatureStore]):
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self.name = self.path.resolve().name
+        self.name = resolved(self.path).name
         if not (self.path / "manifest.csv").is_file():
             raise StoreError(f"{self.path} is no cache: it has no manifest.csv; make one with 'featcache extract'")
         self.manifest = Manifest.read(self.path / "manifest.csv")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from featcache.errors import CorpusError, ManifestError, listed
-from featcache.files import is_hidden
+from featcache.files import is_hidden, resolved
 from featcache.manifest import Manifest, Utterance
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".au")
@@ -218,7 +218,7 @@ def named(name: str, flags: re.RegexFlag = re.NOFLAG) -> re.Pattern[str]:
 def label_file(folder: Path, *names: str) -> Path | None:
     """The first of these files in the corpus folder, in a folder right inside it, or in the folder that holds it."""
     for name in names:
-        for place in (folder / name, *visible(folder.glob(f"*/{name}"), folder), folder.resolve().parent / name):
+        for place in (folder / name, *visible(folder.glob(f"*/{name}"), folder), resolved(folder).parent / name):
             if place.is_file():
                 return place
     return None

@@ -15,6 +15,7 @@ from pathlib import Path
 from featcache.corpora.base import files_in
 from featcache.corpora.jsonl import read_rows
 from featcache.errors import CorpusError, ManifestError
+from featcache.files import resolved
 from featcache.manifest import Manifest
 from featcache.tables import Row, first_line, read_text
 
@@ -57,7 +58,7 @@ def read(path: Path) -> tuple[Path, Manifest]:
 
 
 def _main_table(folder: Path) -> Path | None:
-    table = folder / f"{folder.resolve().name}.jsonl"
+    table = folder / f"{resolved(folder).name}.jsonl"
     return table if table.is_file() else None
 
 
@@ -84,7 +85,7 @@ def _folds(folder: Path) -> dict[str, Row]:
 
 
 def _label_map(folder: Path) -> Mapping[str, str] | None:
-    for place in (folder, folder.resolve().parent):
+    for place in (folder, resolved(folder).parent):
         if (place / LABEL_MAP).is_file():
             try:
                 names = json.loads(read_text(place / LABEL_MAP))
@@ -104,7 +105,7 @@ def _row(row: Row, names: Mapping[str, str] | None) -> Row:
 
 
 def _root(folder: Path, path: str) -> Path:
-    places = [folder, *folder.resolve().parents][:MOST_FOLDERS_UP]
+    places = [folder, *resolved(folder).parents][:MOST_FOLDERS_UP]
     root = next((place for place in places if (place / path).is_file()), None)
     if root is None:
         raise CorpusError(

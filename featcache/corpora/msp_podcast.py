@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 
 from featcache.corpora.base import NamedCorpus, files_below, label_file, named, visible
 from featcache.errors import CorpusError, listed
+from featcache.files import resolved
 from featcache.manifest import Utterance
 from featcache.tables import read_csv, read_text
 
@@ -125,7 +126,7 @@ def _transcripts(folder: Path) -> dict[str, Path]:
     for place in (
         folder / TRANSCRIPTS,
         *visible(folder.glob(f"*/{TRANSCRIPTS}"), folder),
-        folder.resolve().parent / TRANSCRIPTS,
+        resolved(folder).parent / TRANSCRIPTS,
     ):
         if place.is_dir():
             paths = files_below(place, (".txt",))

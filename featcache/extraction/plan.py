@@ -20,6 +20,7 @@ from featcache.errors import StoreError, listed
 from featcache.extraction.report import Failure, format_bytes
 from featcache.extraction.source import ENDS_EARLY, Source
 from featcache.extractors.base import Extractor
+from featcache.files import resolved
 from featcache.manifest import Utterance
 from featcache.progress import map_in_threads
 from featcache.threads import available_cores
@@ -259,7 +260,7 @@ def tell_size(plan: Plan, targets: Sequence[Target], source: Source, cache: Path
         return
     for warning in source.warnings([i.utterance for i in plan.items], [i.length for i in plan.items]):
         log.warning("%s", warning)
-    existing = next(folder for folder in (cache, *cache.resolve().parents) if folder.is_dir())
+    existing = next(folder for folder in (cache, *resolved(cache).parents) if folder.is_dir())
     free = shutil.disk_usage(existing).free
     log.info(
         "%s will take %s on disk (%s free)", source.told(plan.length), format_bytes(plan.bytes), format_bytes(free)

@@ -21,6 +21,7 @@ from typing import Any
 from featcache.content import HEAD_BYTES, describe_content
 from featcache.errors import ModelError
 from featcache.extractors.untrusted import checked_config, dump, parse_object
+from featcache.files import resolved
 
 CONFIG = "config.json"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -269,7 +270,7 @@ def plain_file(source: str, path: Path, folder: Path | None = None) -> Path:
         ModelError: it is not inside the folder, or no regular file. Snapshots in a cache of the Hugging Face hub may
             link to the blobs of the same repository.
     """
-    home = (folder or path.parent).resolve()
+    home = resolved(folder or path.parent)
     inside = [home, home.parent.parent / "blobs"] if home.parent.name == "snapshots" else [home]
     try:
         real = path.resolve(strict=True)

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from pathlib import Path
 from typing import Any, Literal
 
 from featcache.errors import ModelError, unknown_name
@@ -22,6 +21,7 @@ from featcache.extractors.pretrained import (
     quiet_transformers,
     read_configuration,
 )
+from featcache.files import resolved
 
 # transformers' model_type → the class that holds the encoder
 FAMILIES = {
@@ -91,7 +91,7 @@ def short_name(model: str) -> str:
     if model in known:
         return model
     if is_folder(model):
-        return Path(model).resolve().name
+        return resolved(model).name
     if _is_path(model):
         return re.split(r"[\\/]", model.rstrip("\\/"))[-1]
     by_id = {entry["model_id"]: name for name, entry in known.items()}
@@ -203,7 +203,7 @@ def of_other_kind(model: str, family: str, *, text: bool) -> str:
 
 def model_id_of(source: str) -> str:
     """How a model is called in what is made with it: its Hugging Face id, or the name of its folder."""
-    return Path(source).resolve().name if is_folder(source) else source
+    return resolved(source).name if is_folder(source) else source
 
 
 def _pretrained(source: str, revision: str | None, num_blocks: int | None) -> tuple[Any, Any, str | None]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from featcache.errors import ModelError
+from featcache.files import resolved
 
 DEEPEST = 64
 # How models attend; others need packages or kernels that a file may not choose.
@@ -127,7 +128,7 @@ def _leads_out(folder: Path, value: str) -> bool:
         return ".." in value.replace("\\", "/").split("/")
     try:
         # a path that only the machine of its author had is no danger here
-        return Path(value).exists() and not Path(value).resolve().is_relative_to(folder.resolve())
+        return Path(value).exists() and not resolved(value).is_relative_to(resolved(folder))
     except (OSError, RuntimeError, ValueError):
         return True
 

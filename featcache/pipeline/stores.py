@@ -21,6 +21,7 @@ from featcache.extractors import create_extractor
 from featcache.extractors.base import ChunkConfig
 from featcache.extractors.checkpoint import is_folder, read_config
 from featcache.extractors.models import dimensions, known_models, known_text_models
+from featcache.files import resolved
 from featcache.manifest import Utterance
 from featcache.pipeline.place import Place, require_audio
 from featcache.pipeline.schema import StoreSpec
@@ -231,7 +232,7 @@ def model_id_of(model: str) -> str:
     entry = known_models().get(model) or known_text_models().get(model)
     if entry:
         return str(entry["model_id"])
-    return Path(model).resolve().name if Path(model).is_dir() else model
+    return resolved(model).name if Path(model).is_dir() else model
 
 
 def is_newer(model: str, made: int) -> bool:

@@ -14,7 +14,7 @@ from featcache.escape import escaped
 from featcache.evaluate.compare import Comparison, compare, score_name, sentence
 from featcache.evaluate.intervals import ONE_SEED, caution
 from featcache.evaluate.predictions import of_run
-from featcache.files import replace_file
+from featcache.files import replace_file, resolved
 from featcache.report.tables import check_suffix, interval, print_numbered, score_table
 from featcache.terminal import Console, Table
 from featcache.training.run_folder import Run, find_run
@@ -93,9 +93,9 @@ def _chosen(names: Sequence[str]) -> list[Run]:
                 raise
             others.append(name)
             continue
-        if run.path.resolve() in found:
+        if resolved(run.path) in found:
             twice.append(run.name)
-        found.setdefault(run.path.resolve(), run)
+        found.setdefault(resolved(run.path), run)
     left_out = [f"not a finished run: {listed(others)}"] if others else []
     left_out += [f"given twice: {listed(dict.fromkeys(twice))}"] if twice else []
     if len(found) < 2:

@@ -15,7 +15,7 @@ from featcache.disk import writing
 from featcache.errors import PredictionsError, StoreError, unknown_name
 from featcache.evaluate.ensemble import TIE_RULE, VOTES, Ballots, Choice, choose
 from featcache.evaluate.metrics import summarise
-from featcache.files import replace_file, sha256_of_file
+from featcache.files import replace_file, resolved, sha256_of_file
 from featcache.report.classification import CONFUSION, write_classification_report
 from featcache.report.html import write_report
 from featcache.training import run_folder
@@ -145,7 +145,7 @@ def _check_same_task(runs: Sequence[Run]) -> None:
                     f"{run.path} and {first.path} differ in {key}: {found} and {expected}; only runs that differ in "
                     "nothing but features, layers, head and normalisation can vote"
                 )
-    folders = [run.path.resolve() for run in runs]
+    folders = [resolved(run.path) for run in runs]
     if len(set(folders)) < len(folders):
         raise PredictionsError("a run was given twice; each has one vote")
 

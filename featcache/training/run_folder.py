@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featcache.checksums import CHECKSUMS, write_checksums
-from featcache.disk import writing
-from featcache.errors import StoreError, listed, unknown_name
-from featcache.files import CsvRows, remove_unfinished, replace_file, sha256_of_file
+from featcache.disk import parse_json, writing
+from featcache.errors import DiskError, StoreError, listed, unknown_name
+from featcache.files import CsvRows, read_regular, remove_unfinished, replace_file, resolved, sha256_of_file
 from featcache.locks import held
 from featcache.training import saved
 from featcache.training.identity import COMPUTED, ENVIRONMENT, RELEASE, RESUMED, differences
@@ -67,7 +67,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        return self.path.resolve().name
+        return resolved(self.path).name
 
     def layer_weights(self) -> "pd.DataFrame":
         """The rows of ``layer_weights.csv``: seed, fold, layer, weight, features; none where no weights are learned."""
@@ -104,6 +104,8 @@ def read_table(path: Path) -> "pd.DataFrame":
     try:
         content = io.BytesIO(saved.read_checked(path))
         return pd.read_csv(content, dtype=texts, keep_default_na=False, na_values=nans)
+    except DiskError as error:
+        raise StoreError(f"{path}: not readable as a table ({saved.reason_of(error)})") from error
     except (OSError, ValueError) as error:
         raise StoreError(f"{path}: not readable as a table ({_reason(error)})") from error
 
@@ -234,14 +236,15 @@ class UnfinishedRun:
     def _read(self, seed: int, fold: int) -> dict[str, Any] | None:
         """The record of a training; None where it, or its head, is not as it was written."""
         try:
-            content: dict[str, Any] = json.loads(self._record_path(seed, fold).read_bytes())
+            path = self._record_path(seed, fold)
+            content: dict[str, Any] = parse_json(read_regular(path), dict, path, saved.AGAIN)
             head = sha256_of_file(self._head_path(seed, fold))
-        except (OSError, ValueError):
+        except (OSError, StoreError):
             return None
         if "history" in content:  # of an earlier release, without checksums
             return content
-        record: dict[str, Any] = content.get("record", {})
-        return record if (content.get("sha256"), content.get("head_sha256")) == (_sha256(record), head) else None
+        record, told = content.get("record"), (content.get("sha256"), content.get("head_sha256"))
+        return record if isinstance(record, dict) and told == (_sha256(record), head) else None
 
     def _record_path(self, seed: int, fold: int) -> Path:
         return self._records / f"{_name(seed, fold)}.json"
@@ -322,9 +325,9 @@ def find_run(workspace: Workspace, name: str) -> Run:
     if _is_file(Path(name) / METRICS):
         return Run(name)
     folders = _folders(workspace)
-    fitting = [folder for folder in folders if folder.resolve().name == name]
+    fitting = [folder for folder in folders if resolved(folder).name == name]
     if not fitting:
-        raise StoreError(unknown_name("run", name, {folder.resolve().name for folder in folders}))
+        raise StoreError(unknown_name("run", name, {resolved(folder).name for folder in folders}))
     if len(fitting) > 1:
         raise StoreError(f"several runs are called {name!r}: {', '.join(map(str, fitting))}; give a path")
     return Run(fitting[0])

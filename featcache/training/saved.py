@@ -108,12 +108,14 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """
     import yaml
 
+    from featcache.yamls import OF_VALUES
+
     content = read_checked(path)
     try:
         found = yaml.safe_load(content)
     except RecursionError as error:
         raise damaged(path, TOO_DEEP, AGAIN) from error
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, *OF_VALUES) as error:
         raise damaged(path, f"cannot be read as YAML: {' '.join(str(error).split())}", AGAIN) from error
     return checked(found, dict, path, AGAIN)
 

@@ -1,5 +1,6 @@
 """Utterances of one frame each → the field's baseline: linear support vector machines, C chosen on validation."""
 
+import threading
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,10 @@ MAX_ITERATIONS = 10_000
 
 # What it says is kept as ``unconverged`` and told once per run.
 warnings.filterwarnings("ignore", "Liblinear failed to converge", UserWarning)
+
+# liblinear has one random state for the whole process: solvers in several threads would draw from each other's, and a
+# machine that has not converged would be another one each time.
+_SOLVING = threading.Lock()
 
 Array = npt.NDArray[Any]
 Vectors = dict[str, npt.NDArray[np.float32]]
@@ -124,7 +129,9 @@ class SVCTraining(SVMTraining):
 
         best = -1.0
         for cost in COSTS:
-            machine = LinearSVC(C=cost, random_state=self.seed, max_iter=MAX_ITERATIONS).fit(known, learned)
+            machine = LinearSVC(C=cost, random_state=self.seed, max_iter=MAX_ITERATIONS)
+            with _SOLVING:
+                machine.fit(known, learned)
             score = uar(expected, machine.predict(unseen))
             if score > best:
                 best, self._best = score, machine
@@ -169,7 +176,9 @@ class SVRTraining(SVMTraining):
                     dual="auto",
                     random_state=self.seed,
                     max_iter=MAX_ITERATIONS,
-                ).fit(known, learned[:, dimension])
+                )
+                with _SOLVING:
+                    machine.fit(known, learned[:, dimension])
                 predicted, truth = machine.predict(unseen), expected[:, dimension]
                 score = float(ccc(torch.from_numpy(predicted)[:, None], torch.from_numpy(truth)[:, None]))
                 if score > best:

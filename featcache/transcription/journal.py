@@ -15,7 +15,7 @@ from featcache.cache.layout import fingerprint
 from featcache.cache.writer import check_same_settings
 from featcache.disk import check_types, damaged, parse_json, reading
 from featcache.errors import StoreError
-from featcache.files import replace_file
+from featcache.files import read_regular, replace_file
 from featcache.manifest import Utterance
 
 AGAIN = "do all of them anew with --overwrite"
@@ -98,7 +98,7 @@ class Journal:
 
     def _read(self) -> None:
         with reading(self._path):
-            content = self._path.read_bytes()
+            content = read_regular(self._path)
         content = content[: content.rfind(b"\n") + 1]
         if not content:
             return

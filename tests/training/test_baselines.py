@@ -1,5 +1,7 @@
 """Linear heads, support vector machines, pooled features and scalar statistics, against scikit-learn and plain sums."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -131,3 +133,24 @@ def test_machines_that_do_not_converge_are_told_once(make_cache, quick_reports, 
     told = [message for message in caplog.messages if "support vector machines" in message]
     assert len(told) == (limit == 1)
     assert ("before it converged" in (run.path / "report.html").read_text(encoding="utf-8")) == (limit == 1)
+
+
+@pytest.mark.parametrize("kind", [svm.SVCTraining, svm.SVRTraining])
+def test_machines_that_do_not_converge_are_the_same_in_any_thread(kind, rng, monkeypatch):
+    monkeypatch.setattr(svm, "MAX_ITERATIONS", 300)
+    scales = np.logspace(0, 3, 40)
+    known, unseen = rng.normal(size=(24, 40)) * scales, rng.normal(size=(8, 40)) * scales
+    learned, expected = rng.integers(0, 4, 24), rng.integers(0, 4, 8)
+    if kind is svm.SVRTraining:
+        learned, expected = learned[:, None] / 1.0, expected[:, None] / 1.0
+
+    def coefficients(_):
+        training = object.__new__(kind)
+        training.seed, training._num_outputs = 1, 1
+        training._fit(known, learned, unseen, expected)
+        best = training._best if isinstance(training._best, list) else [training._best]
+        return b"".join(machine.coef_.tobytes() for machine in best)
+
+    alone = coefficients(None)
+    with ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(coefficients, range(12))) == {alone}

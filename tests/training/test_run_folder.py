@@ -492,3 +492,21 @@ def test_a_pipe_is_not_waited_for(sealed, name):
     os.mkfifo(sealed / name)
     with pytest.raises(StoreError, match=f"{name}: expected a file"):
         Run(sealed)
+
+
+@pytest.mark.parametrize("content", [b"[]", b"1", b'{"record": 1}', b"[" * 100_000, b"\xff", b""])
+def test_a_record_that_is_none_is_trained_again(tmp_path, content, caplog):
+    keep(begin(tmp_path / "run"), (1, 1), (1, 2))
+    (record,) = (tmp_path / ".run.unfinished/finished").glob("seed-1-fold-2.json")
+    record.write_bytes(content)
+    assert begin(tmp_path / "run", resume=True).finished() == {(1, 1)}
+    assert "seed-1-fold-2" in caplog.text
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+def test_a_pipe_in_place_of_a_record_is_not_waited_for(tmp_path):
+    keep(begin(tmp_path / "run"), (1, 1), (1, 2))
+    (record,) = (tmp_path / ".run.unfinished/finished").glob("seed-1-fold-2.json")
+    record.unlink()
+    os.mkfifo(record)
+    assert begin(tmp_path / "run", resume=True).finished() == {(1, 1)}
