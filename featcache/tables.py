@@ -99,7 +99,7 @@ def open_text(path: Path, *, lenient: bool = False) -> Iterator[io.TextIOWrapper
             with io.TextIOWrapper(content, encoding=encoding, errors=errors, newline="") as file:
                 yield file
     except OSError as error:
-        raise ManifestError(f"{path}: cannot be read as UTF-8 text ({error.strerror or error})") from error
+        raise ManifestError(f"{path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise ManifestError(f"{path}: cannot be read as UTF-8 text: {_told(path)}") from error
 

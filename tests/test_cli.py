@@ -195,7 +195,7 @@ def test_wrong_usage_ends_with_2(invoke, make_cache, arguments):
         (["fit", "--corpus", "one", "--memory", "rubbish"], "--memory rubbish: expected a size such as 4GiB, one of "),
         (
             ["-q", "fit", "--corpus", "one", "--memory", "1kB"],
-            "1.0 kB of memory are too little, expected .* [MG]B or more; ",
+            "1.0 kB of memory is not enough, expected .* [MG]B or more; ",
         ),
         (
             ["fit", "--corpus", "one", "--device", "cuda:99"],
@@ -397,7 +397,7 @@ def test_how_features_are_held_is_told(invoke, make_cache, quick_reports):
     make_cache()
     _, out, err = invoke("fit", *SHORT, "--memory", "int8", "--jobs", "2")
     assert re.search(
-        r"^ssl, speaker normalisation: 1 runs read all at once as int8, and compute in ", err, re.MULTILINE
+        r"^ssl, speaker normalisation: 1 run reads all at once as int8, and compute in ", err, re.MULTILINE
     )
     assert Run(out.splitlines()[-1]).config["working_dtype"] == "int8"
 

@@ -1,7 +1,10 @@
 """Manifest: CSV in, CSV out, and every fault told at once."""
 
 import csv
+import errno
 import math
+import os
+import re
 
 import numpy as np
 import pytest
@@ -108,8 +111,9 @@ def test_a_faulty_file_is_named_with_its_fault(tmp_path, text, message):
 
 def test_a_file_that_is_not_text_or_not_there(tmp_path):
     (tmp_path / "m.csv").write_bytes(b"path\n\xff\xfe\n")
-    for path in (tmp_path / "m.csv", tmp_path / "none.csv", tmp_path):
-        with pytest.raises(ManifestError, match="cannot be read as UTF-8 text"):
+    told = {tmp_path / "m.csv": "cannot be read as UTF-8 text", tmp_path / "none.csv": os.strerror(errno.ENOENT)}
+    for path, reason in (told | {tmp_path: os.strerror(errno.EISDIR)}).items():
+        with pytest.raises(ManifestError, match=f"^{re.escape(str(path))}: {reason}"):
             Manifest.read(path)
 
 

@@ -284,8 +284,8 @@ class FeatureCache(Mapping[str, FeatureStore]):
 
     def __getitem__(self, name: str) -> FeatureStore:
         if name not in self._names():
-            hint = f"extract it with 'featcache extract --model {name}'"
-            raise StoreError(f"{unknown_name('feature store', name, self._names())} in {self.path}; {hint}")
+            told = unknown_name("feature store", name, self._names())
+            raise StoreError(f"{told} in {self.path}; 'featcache extract' makes one (--model MODEL, or --text MODEL)")
         return FeatureStore(self.path / name)
 
     def _names(self) -> list[str]:

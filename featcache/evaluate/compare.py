@@ -7,7 +7,7 @@ see :func:`~featcache.evaluate.paired.least_p`.
 """
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -124,16 +124,41 @@ def sentence(comparison: Comparison) -> str:
     return f"{size}{_judged(found)}.{_of_one_seed(found)}"
 
 
+def sentences(comparisons: Sequence[Comparison], most: int = 6) -> list[str]:
+    """Return what comparisons of one score mean, in at most ``most`` sentences and one about the other pairs."""
+    if len(comparisons) <= most:
+        return [sentence(comparison) for comparison in comparisons]
+    few = _too_few(comparisons[0])
+    if few:
+        return [f"{few.replace('show it', 'show a difference')}."]
+    judged = [(p_of(found), found) for found in comparisons]
+    clear = sorted((pair for pair in judged if pair[0] < SIGNIFICANT), key=lambda pair: pair[0])[:most]
+    left = len(comparisons) - len(clear)
+    return [*(sentence(found) for _, found in clear), f"The table shows the other {left} of {len(comparisons)} pairs."]
+
+
+def p_of(found: Comparison) -> float:
+    """Return the corrected p value that a comparison is judged by: over speakers, else over utterances."""
+    return found.p_utterances_holm if found.p_speakers_holm is None else found.p_speakers_holm
+
+
+def _too_few(found: Comparison) -> str:
+    """Say that no difference could be significant over speakers, as the rest of a sentence; empty if one could."""
+    least = min(1.0, least_p(found.count) * found.num_pairs)
+    if found.p_speakers_holm is None or least < SIGNIFICANT:
+        return ""
+    pairs = f" in {found.num_pairs} pairs" if found.num_pairs > 1 else ""
+    return (
+        f"{found.count} speakers are too few to show it for others: no difference{pairs} could reach "
+        f"p < {SIGNIFICANT} over speakers (the lowest possible is {least:.3g})"
+    )
+
+
 def _judged(found: Comparison) -> str:
     """What can be said of the difference, as the rest of a sentence."""
+    if few := _too_few(found):
+        return f", but {few}"
     if found.p_speakers_holm is not None:
-        least = min(1.0, least_p(found.count) * found.num_pairs)
-        if least >= SIGNIFICANT:
-            pairs = f" in {found.num_pairs} pairs" if found.num_pairs > 1 else ""
-            return (
-                f", but {found.count} speakers are too few to show it for others: no difference{pairs} could reach "
-                f"p < {SIGNIFICANT} over speakers (the lowest possible is {least:.3g})"
-            )
         p, over, others = found.p_speakers_holm, f"over {found.count} speakers", ""
     else:
         p, over, others = found.p_utterances_holm, "over utterances only", "; of other speakers it says nothing"

@@ -211,7 +211,7 @@ def _require(table: "pd.DataFrame", columns: Sequence[str], there: Iterable[obje
     if missing:
         options = [f"{OPTIONS[column]} COLUMN" for column in missing if column in OPTIONS]
         hint = f"; name yours with {', '.join(options)}" if options else ""
-        raise PredictionsError(f"no column {listed(missing)}; there are: {', '.join(map(str, there))}{hint}")
+        raise PredictionsError(f"no column {listed(missing)}; there are: {', '.join(map(str, there)) or 'none'}{hint}")
 
 
 def _check_rows(table: "pd.DataFrame", targets: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from featcache.errors import PredictionsError, StoreError, listed
 from featcache.escape import escaped
-from featcache.evaluate.compare import Comparison, compare, score_name, sentence
+from featcache.evaluate.compare import Comparison, compare, score_name, sentences
 from featcache.evaluate.intervals import ONE_SEED, caution
 from featcache.evaluate.predictions import of_run
 from featcache.files import replace_file, resolved
@@ -55,9 +55,10 @@ def print_comparison(names: Sequence[str], *, out: Path | None) -> None:
     print_numbered([f"{label}  {', '.join(dict.fromkeys(told))}" for label, told in means.items()])
     Console().print(_comparison_table(found, labels))
     Console().print(f"\n{_explained(found)}\n", highlight=False)
-    for comparison in found:
-        if comparison.score == found[0].score:  # UAR or CCC; the table tells the others
-            Console().print(Text(escaped(sentence(comparison))))
+    for told in sentences(
+        [one for one in found if one.score == found[0].score]
+    ):  # UAR or CCC; the table has the others
+        Console().print(Text(escaped(told)))
     for note in protocol_notes(dict(zip(labels, runs, strict=True))):
         Console().print(Text(escaped(note)))
     if out:

@@ -193,6 +193,7 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     path = Path(path)
     metadata = {"png": {"Software": None}, "svg": {"Date": None}}  # no version, no time of day
     with style():
+        figure.draw_without_rendering()  # the layout of square cells needs two passes, else labels leave the figure
         for suffix, without in metadata.items():
             with replacing(path.with_name(f"{path.name}.{suffix}")) as temporary:
                 figure.savefig(temporary, format=suffix, dpi=PNG_DPI, metadata=without)

@@ -44,6 +44,8 @@ def explained(
             causes.append(f"{len(chosen) - len(taken)} have no features, as after 'featcache extract --limit'")
         if not causes:
             raise
+        if len(taken) == len(whole):
+            raise  # each utterance takes part, so none of these choices is the cause
         told = f"{error}; only {len(taken)} of {len(whole)} utterances take part: {', '.join(causes)}"
         raise type(error)(told) from error
 

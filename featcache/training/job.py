@@ -249,7 +249,8 @@ def _tell_copies(setups: Sequence[Setup], copies: Sequence[WorkingCopy]) -> None
     for item in group(setups, [1], copies):
         names = " and ".join(features.store.name for features in item.features)
         runs, norm = {member.run for member in item.members}, setups[item.lead].config["norm"]
-        log.info("%s, %s normalisation: %d runs read %s", names, norm, len(runs), copies[item.lead])
+        reading = "1 run reads" if len(runs) == 1 else f"{len(runs)} runs read"
+        log.info("%s, %s normalisation: %s %s", names, norm, reading, copies[item.lead])
 
 
 def _training(setup: Setup, member: Member, seed: int, copy: WorkingCopy, device: str) -> Trainable:

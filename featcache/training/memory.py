@@ -118,7 +118,7 @@ def plan_working_copy(
     if chosen is None and limit < overhead:
         least = (2 * overhead + _resident()) * processes
         raise ModelError(
-            f"{format_bytes(memory.bytes or SHARE * available_memory())} of memory are too little, expected "
+            f"{format_bytes(memory.bytes or SHARE * available_memory())} of memory is not enough, expected "
             f"{format_bytes(least)} or more; say so with --memory, or use fewer frames with --max-frames"
         )
     return WorkingCopy(dtype=dtype, compute=compute, room=None if chosen else 2.0 ** math.floor(math.log2(limit)))

@@ -225,7 +225,7 @@ def test_a_cache_gives_its_stores_by_name(cache):
 
 
 def test_a_store_that_a_cache_lacks(cache):
-    expected = "unknown feature store 'wav2vec2-bas'; nearest: wav2vec2-base in .*; extract it with 'featcache extract"
+    expected = "unknown feature store 'wav2vec2-bas'; nearest: wav2vec2-base in .*; 'featcache extract' makes one"
     with pytest.raises(StoreError, match=expected):
         FeatureCache(cache)["wav2vec2-bas"]
 

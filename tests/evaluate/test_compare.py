@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from featcache.errors import PredictionsError
-from featcache.evaluate.compare import compare, sentence
+from featcache.evaluate.compare import compare, sentence, sentences
 from featcache.evaluate.holm import holm
 from featcache.evaluate.metrics import uar
 from featcache.evaluate.paired import least_p
@@ -351,3 +351,21 @@ def test_classes_of_one_run_alone_do_not_matter(rng):
     runs = [predictions(rng.random(80) < 0.7) for _ in range(2)]
     more = checked(runs[1].table, classes=["fear", *reversed(CLASSES)])
     assert compare({"a": runs[0], "b": more}) == compare({"a": runs[0], "b": runs[1]})
+
+
+def test_many_pairs_have_few_sentences(rng):
+    rates = dict(zip("abcdef", (0.95, 0.9, 0.6, 0.55, 0.5, 0.2), strict=True))
+    few, many = (
+        {name: predictions(rng.random((2, 240)) < rate, speakers=count) for name, rate in rates.items()}
+        for count in (6, 60)
+    )
+    [told] = sentences(compare(few, score="uar"))
+    assert told.startswith(
+        "6 speakers are too few to show a difference for others: no difference in 15 pairs could reach"
+    )
+    found = compare(many, score="uar")
+    *clear, rest = sentences(found)
+    assert 0 < len(clear) <= 6
+    assert all("seldom" in one for one in clear)
+    assert rest == f"The table shows the other {15 - len(clear)} of 15 pairs."
+    assert sentences(found[:6]) == [sentence(one) for one in found[:6]]

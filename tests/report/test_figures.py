@@ -119,6 +119,14 @@ def test_confusion_matrix_shows_recall_and_counts():
     assert [label.get_text() for label in axes.get_yticklabels()] == ["anger", "fear", "joy"]
 
 
+@pytest.mark.parametrize("classes", [["anger", "joy"], ["anger", "happiness", "neutral", "sadness"], list("abcdefgh")])
+def test_nothing_of_a_confusion_matrix_is_cut_off(classes, tmp_path):
+    figures.save(figures.confusion_matrix(np.eye(len(classes)) * 2.5, classes), tmp_path / "matrix")
+    pixels = matplotlib.image.imread(tmp_path / "matrix.png")[..., :3]
+    edges = (pixels[:2], pixels[-2:], pixels[:, :2], pixels[:, -2:])
+    assert all((edge == 1).all() for edge in edges), "the outermost pixels are white"
+
+
 def test_mean_counts_keep_one_decimal():
     [axes] = figures.confusion_matrix([[2.4, 1.0], [0.0, 4.0]], ["a", "b"]).axes
     assert texts(axes)[1::2] == ["2.4", "1.0", "0.0", "4.0"]

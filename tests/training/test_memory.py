@@ -147,7 +147,7 @@ def test_what_is_held_stays_within_what_may_be_taken(limit, taken, overhead, pro
             lambda: plan_working_copy(said, values, num_steps=steps, overhead=overhead, processes=processes)
         )
     if refusal is not None:
-        assert re.fullmatch(r".* of memory are too little, expected .* or more; say so with --memory, .*", refusal)
+        assert re.fullmatch(r".* of memory is not enough, expected .* or more; say so with --memory, .*", refusal)
         assert limit / processes < 2 * overhead + taken
         return
     held = values * plan.dtype.itemsize + (4 * steps if plan.dtype == torch.int8 else 0)

@@ -230,7 +230,7 @@ def test_features_larger_than_memory_give_a_whole_run(make_cache, elsewhere, lit
 def test_too_little_memory_is_told_in_one_line(make_cache):
     make_cache()
     with pytest.raises(
-        featcache.FeatcacheError, match=r"^1\.0 kB of memory are too little, expected [\d.]+ [MG]B or more"
+        featcache.FeatcacheError, match=r"^1\.0 kB of memory is not enough, expected [\d.]+ [MG]B or more"
     ) as told:
         fit(memory="1kB", **SHORT)
     assert "\n" not in str(told.value)
