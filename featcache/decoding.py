@@ -2,6 +2,7 @@
 
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -139,8 +140,9 @@ def read_header(folder: Path, path: str) -> Header:
 def _shown(content: BinaryIO, view: View) -> Any:
     import soundfile
 
-    # by descriptor, because by name libsndfile would guess from the suffix what the content does not tell
-    if view.is_plain:
+    # By descriptor, because by name libsndfile would guess from the suffix what the content does not tell. On Windows
+    # libsndfile has a C runtime of its own, to which Python's descriptors mean nothing.
+    if view.is_plain and sys.platform != "win32":
         os.lseek(content.fileno(), 0, os.SEEK_SET)
         return soundfile.SoundFile(content.fileno(), closefd=False)
     return soundfile.SoundFile(ShownFile(content, view))
