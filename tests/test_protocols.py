@@ -2,6 +2,7 @@
 
 import itertools
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -557,10 +558,7 @@ def test_a_part_of_a_corpus_of_dialogues_is_still_kept_apart():
     assert default_protocol(two, CORPORA["iemocap"], "emotion_4") == "loso"  # no third session to validate
     assert default_protocol(msp_podcast(*ALL_PARTITIONS[:3]), CORPORA["msp-podcast"], "emotion") == "split"
     labelled = Manifest(
-        [
-            Utterance(**{**vars(u), "labels": {**u.labels, "emotion": "" if u.labels["session"] == "6" else "x"}})
-            for u in of_sessions(6)
-        ]
+        [replace(u, labels={**u.labels, "emotion": "" if u.labels["session"] == "6" else "x"}) for u in of_sessions(6)]
     )
     assert default_protocol(labelled, CORPORA["msp-improv"], "emotion") == "session-kfold"
 

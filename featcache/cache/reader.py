@@ -15,6 +15,7 @@ from featcache.cache.quantise import restore
 from featcache.cache.shards import Shard, read_catalogue, shard_numbers
 from featcache.cache.statistics import merge
 from featcache.errors import StoreError, unknown_name
+from featcache.extractors import DESCRIPTORS
 from featcache.files import resolved
 from featcache.manifest import Manifest
 
@@ -285,7 +286,8 @@ class FeatureCache(Mapping[str, FeatureStore]):
     def __getitem__(self, name: str) -> FeatureStore:
         if name not in self._names():
             told = unknown_name("feature store", name, self._names())
-            raise StoreError(f"{told} in {self.path}; 'featcache extract' makes one (--model MODEL, or --text MODEL)")
+            made = f"--model {name}" if name in DESCRIPTORS else "--model MODEL, or --text MODEL"
+            raise StoreError(f"{told} in {self.path}; 'featcache extract' makes one ({made})")
         return FeatureStore(self.path / name)
 
     def _names(self) -> list[str]:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import featcache
 from featcache import cli
 from featcache.cache import layout
+from featcache.cache.seal import seal
 from featcache.cache.statistics import of_frames
 from featcache.cache.writer import Record, StoreWriter
 from featcache.corpora import CORPORA
@@ -181,6 +182,7 @@ def test_frames_that_do_not_fit_their_statistics_are_refused_when_they_are_read(
         values[1, first, 0] = np.nan
         stored[...] = values
         stored.attrs["crc32"] = layout.crc32([values])
+    seal(path, [])
     with pytest.raises(FeatureError, match=r"ssl: the features of 1 of 16 utterances are NaN, .* \('02-joy-1'\)"):
         fit(**QUICK)
 

@@ -5,6 +5,7 @@ import logging
 import math
 import os
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -511,10 +512,10 @@ def test_changed_data_are_other_settings(make_cache, write_store, resolve, monke
     resolve(name="mine", norm="none", target="emotion")
     rows = list(featcache.open(folder).manifest)
     if change == "label":
-        rows[0] = Utterance(**{**vars(rows[0]), "labels": {**rows[0].labels, "emotion": "joy"}})
-        rows[1] = Utterance(**{**vars(rows[1]), "labels": {**rows[1].labels, "emotion": "anger"}})
+        rows[0] = replace(rows[0], labels={**rows[0].labels, "emotion": "joy"})
+        rows[1] = replace(rows[1], labels={**rows[1].labels, "emotion": "anger"})
     elif change == "speaker":
-        rows[0] = Utterance(**{**vars(rows[0]), "speaker_id": "s4"})
+        rows[0] = replace(rows[0], speaker_id="s4")
     else:
         monkeypatch.setattr(
             featcache.FeatureStore, "audio_sha256", lambda store, utterance_ids: ["changed" for _ in utterance_ids]

@@ -468,11 +468,11 @@ def test_a_damaged_run_hides_no_other(workspace, sealed, make_run, caplog):
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"config.yaml": "[1, 2]", METRICS: "{}"}, "config.yaml holds no names with values"),
-        ({"config.yaml": "a: 1", METRICS: "[]"}, "metrics.json holds no names with values"),
-        ({"config.yaml": "a: 1", METRICS: "[" * 200_000}, "metrics.json is nested too deeply"),
+        ({"config.yaml": "[1, 2]", METRICS: "{}"}, "config.yaml is damaged .expected .*, found a list"),
+        ({"config.yaml": "a: 1", METRICS: "[]"}, "metrics.json is damaged .expected .*, found a list"),
+        ({"config.yaml": "a: 1", METRICS: "[" * 200_000}, "metrics.json is damaged .values nested too deeply"),
         ({"config.yaml": "[" * 1_500, METRICS: "{}"}, "is not a finished run: "),
-        ({"config.yaml": b"\xff\xfe", METRICS: "{}"}, "is not a finished run: 'utf-8' codec can't decode"),
+        ({"config.yaml": b"\xff\xfe", METRICS: "{}"}, "config.yaml is damaged .expected an object, found nothing"),
     ],
 )
 def test_other_content_than_a_runs_is_told_in_one_line(tmp_path, files, message):
@@ -490,7 +490,7 @@ def test_other_content_than_a_runs_is_told_in_one_line(tmp_path, files, message)
 def test_a_pipe_is_not_waited_for(sealed, name):
     (sealed / name).unlink()
     os.mkfifo(sealed / name)
-    with pytest.raises(StoreError, match=f"{name}: expected a file"):
+    with pytest.raises(StoreError, match=f"expected a regular file, found a named pipe: {name}"):
         Run(sealed)
 
 
