@@ -95,7 +95,8 @@ class Run:
                         pending[pool.submit(self._transcribe, item.utterance)] = item
                     if not pending:
                         return False
-                    for future in wait(pending, return_when=FIRST_COMPLETED).done:
+                    done = wait(pending, return_when=FIRST_COMPLETED).done
+                    for future in sorted(done, key=_is_bug):  # what was finished is kept first
                         with held_back("finished transcripts are written first"):
                             item = pending.pop(future)
                             self._keep(item, future.result())
@@ -133,6 +134,9 @@ class Run:
             return Failure(
                 store=self._name, utterance_id=utterance.utterance_id, path=utterance.path, reason=str(error)
             )
+        except Exception:
+            self._stopping.set()
+            raise
         return Entry(
             utterance_id=utterance.utterance_id,
             transcript=text,
@@ -147,3 +151,7 @@ class Run:
             self.done.append(item)
         elif result is not None:
             self._reasons[result.utterance_id] = result
+
+
+def _is_bug(future: Future[Entry | Failure | None]) -> bool:
+    return future.exception() is not None

@@ -62,7 +62,7 @@ def test_utterances_that_fail_end_it_with_3(transcribe, corpus, tmp_path):
     code, out, _ = transcribe()
     assert code == 3
     failures = tmp_path / "data/cache/tones/transcripts/tiny-whisper/failures.csv"
-    assert f"1 failed, listed in {failures}; first: 'b': b.wav: not readable as audio" in out
+    assert f"1 failed, listed in {failures}; first: 'b': b.wav: not an audio file but text" in out
     assert failures.is_file()
     assert "nothing to do" not in transcribe()[1]
 
@@ -129,7 +129,7 @@ def test_info_tells_of_transcripts_finished_or_not(transcribe, invoke, tmp_path)
     pairs = [dict(re.split(r"\s{2,}", line.strip(), maxsplit=1) for line in lines) for lines in (begun, finished)]
     assert pairs[0] == {
         "transcripts": str(cache / "transcripts/begun.csv"),
-        "finished": "no: run the same 'featcache transcribe' again",
+        "finished": "no: 0 utterances are kept; run the same 'featcache transcribe' again",
     }
     assert re.fullmatch(r"\d+\.\d % of 24 words \(BasicTextNormalizer\)", pairs[1].pop("WER"))
     assert pairs[1] == {

@@ -347,7 +347,7 @@ def test_where_nothing_can_be_written_only_what_is_missing_is_told(transcribe, c
     def refuse(*_, **__):
         raise DiskError("nothing can be written here")
 
-    monkeypatch.setattr("featcache.transcription.locked", refuse)
+    monkeypatch.setattr("featcache.cache.locks.locked", refuse)
     monkeypatch.setattr(os, "replace", refuse)
     assert transcribe().num_transcribed == transcribe(limit=3).num_transcribed == 0
     for options in ({"overwrite": True}, {"name": "another"}):
@@ -378,7 +378,7 @@ def test_utterances_that_fail_are_listed_until_they_are_mended(transcribe, corpu
     assert [failure.utterance_id for failure in report.failures] == ["b", "d"]
     rows = (cache / "transcripts" / NAME / "failures.csv").read_text().splitlines()
     assert rows[0] == "utterance_id,path,reason"
-    assert rows[1].startswith("b,b.wav,b.wav: not readable as audio")
+    assert rows[1].startswith("b,b.wav,b.wav: not an audio file but text")
     assert rows[2].startswith("d,d.wav,d.wav: cannot be read")
     assert list(read_transcripts(cache, NAME)) == list("acefgh")
     assert read_description(cache, NAME)["num_failed"] == 2
@@ -398,7 +398,9 @@ def test_words_of_audio_that_was_spoilt_since_are_not_kept(transcribe, corpus, c
 
 def test_strict_stops_at_the_first_failure_and_keeps_what_was_before(transcribe, corpus, cache):
     (corpus / "d.wav").write_bytes(b"no audio")
-    with pytest.raises(AudioError, match=r"utterance 'd': d\.wav: not readable as audio .* \(stopped by --strict\)"):
+    with pytest.raises(
+        AudioError, match=r"utterance 'd': d\.wav: not an audio file but text .* \(stopped by --strict\)"
+    ):
         transcribe(strict=True, workers=1)
     assert not is_finished(cache, NAME)
     journal = (cache / "transcripts" / NAME / "journal.jsonl").read_text().splitlines()
@@ -432,7 +434,9 @@ def test_strict_keeps_an_earlier_transcript_that_is_just_being_finished(transcri
 def test_no_utterance_at_all(transcribe, corpus, cache):
     for name in "abcdefgh":
         (corpus / f"{name}.wav").write_bytes(b"no audio")
-    with pytest.raises(AudioError, match=r"none of the 8 utterances could be transcribed; 'a': a\.wav: not readable"):
+    with pytest.raises(
+        AudioError, match=r"none of the 8 utterances could be transcribed; 'a': a\.wav: not an audio file"
+    ):
         transcribe()
     assert not is_finished(cache, NAME)
 
