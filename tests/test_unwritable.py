@@ -123,8 +123,8 @@ def reads(home, tmp_path):
     """The commands that have nothing to write, and something that they print."""
     speech = tmp_path / "speech"
     return [
-        (("extract", "--model", "spectrogram", "--data", speech), "nothing to do: all 3 utterances are there"),
-        (("extract", "--model", "spectrogram", "--data", speech, "--limit", 2), "all 2 utterances are there"),
+        (("extract", "--model", "spectrogram", "--data", speech), "nothing to do: all 3 utterances are cached"),
+        (("extract", "--model", "spectrogram", "--data", speech, "--limit", 2), "all 2 utterances are cached"),
         (("extract", "--model", "spectrogram", "--data", speech, "--num-shards", 2), "nothing to do"),
         (("fit", *QUICK, "--norm", "none", "--name", "none"), "linear"),
         (("info", home / "cache" / "toy"), "ssl"),
@@ -228,7 +228,12 @@ def test_what_breaks_while_reading_is_one_line(home, monkeypatch, check_line):
 
     monkeypatch.setattr(io, "open", refuse)
     monkeypatch.setattr("builtins.open", refuse)
-    for command in (("compare", "speaker", "none"), ("fit", *QUICK), ("info", home / "cache" / "toy"), ("layers",)):
+    for command in (
+        ("compare", "speaker", "none"),
+        ("fit", *QUICK),
+        ("info", home / "cache" / "toy"),
+        ("layers", "speaker"),
+    ):
         assert "Input/output error" in check_line(*command)
 
 
