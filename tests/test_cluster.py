@@ -194,7 +194,7 @@ def test_bad_audio_is_listed_and_ends_with_3(corpus, scheduler, small_shards, tm
     assert len(store) == 14
     with open(store.path / "failures.csv", newline="") as file:
         assert {row["path"]: row["reason"] for row in csv.DictReader(file)} == {
-            paths[3]: f"{paths[3]}: not readable as audio (Format not recognised)",
+            paths[3]: f"{paths[3]}: not an audio file but text ('no audio' …); download it again",
             paths[6]: "10 samples at 16000 Hz are too short for eGeMAPS, which needs 60 ms",
         }
 
@@ -202,7 +202,7 @@ def test_bad_audio_is_listed_and_ends_with_3(corpus, scheduler, small_shards, tm
 def test_strict_stops_at_the_first_failure(corpus, scheduler, small_shards, tmp_path):
     first = min(corpus.rglob("*.wav"))
     first.write_bytes(b"no audio")
-    told = rf"^utterance '.*': \S+/{first.name}: not readable as audio .* \(stopped by --strict\)$"
+    told = rf"^utterance '.*': \S+/{first.name}: not an audio file but text .* \(stopped by --strict\)$"
     with pytest.raises(AudioError, match=told):
         extract(model="egemaps", data=corpus, home=tmp_path / "there", scheduler=scheduler, strict=True)
     folder = tmp_path / "there" / "cache" / "speech" / "egemaps"
