@@ -88,7 +88,8 @@ def test_a_store_like_any_other(corpus, model, run):
     report = run()
     assert report.stores == ("words",)
     assert (report.num_extracted, report.num_utterances, report.failures) == (7, 7, ())
-    assert sorted(path.name for path in report.cache.glob("[!.]*")) == ["checksums.sha256", "corpus.json", "manifest.csv", "words"]
+    found = sorted(path.name for path in report.cache.glob("[!.]*"))
+    assert found == ["checksums.sha256", "corpus.json", "manifest.csv", "words"]
     store = store_of(corpus)
     assert store.complete
     assert len(list(store.path.glob("shard-*.h5"))) == 3

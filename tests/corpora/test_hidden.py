@@ -69,5 +69,5 @@ def test_folders_of_corpora_and_caches(tmp_path):
 
 def test_a_resource_file_in_place_of_a_table_is_named(tmp_path):
     (tmp_path / "._manifest.csv").write_bytes(APPLE)
-    with pytest.raises(ValueError, match="it is a macOS resource file"):
+    with pytest.raises(ValueError, match="not a CSV table but a macOS resource file"):
         Manifest.read(tmp_path / "._manifest.csv")
