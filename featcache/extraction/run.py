@@ -58,6 +58,7 @@ class Run:
         self._batch_length = batch_length
         self._strict = strict
         self._stopping = threading.Event()
+        self._failed = threading.Event()  # an utterance, and --strict was given
         # what waits to be written takes no memory, but room on the disk
         self._ahead = workers if plan.spooled else BATCHES_AHEAD * workers
         self._position = {item.utterance.utterance_id: number for number, item in enumerate(plan.items)}
@@ -132,11 +133,12 @@ class Run:
                 yield batch, number == len(batches)
 
     def _process(self, items: Sequence[Item]) -> list[Outcome]:
-        if self._stopping.is_set():
+        if self._failed.is_set():
             return []
         outcomes = self._computed(items)
         if self._stops(outcomes):
-            self._stopping.set()  # now, so that nothing is begun after a failure
+            self._failed.set()  # now, so that nothing is begun after a failure
+            self._stopping.set()
         return outcomes
 
     def _computed(self, items: Sequence[Item]) -> list[Outcome]:
