@@ -20,7 +20,7 @@ from typing import Any
 
 from featcache.content import HEAD_BYTES, describe_content
 from featcache.errors import ModelError
-from featcache.extractors.untrusted import checked_config, dump, parse_object
+from featcache.extractors.untrusted import checked_config, dump, parse_object, refusal
 from featcache.files import resolved
 
 CONFIG = "config.json"
@@ -197,7 +197,7 @@ class _Repository(_Folder):
 def _config_file(files: _Folder) -> Path:
     path = files.find(CONFIG)
     if path is None:
-        raise _refusal(files.source, f"it has no {CONFIG}")
+        raise refusal(files.source, f"it has no {CONFIG}")
     return path
 
 
@@ -216,16 +216,16 @@ def _link_weights(files: _Folder, folder: Path) -> None:
     content = _read_object(source, index)
     weight_map, metadata = content.get("weight_map"), content.get("metadata")
     if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
-        raise _refusal(source, f"{INDEX} has no 'weight_map' from parameters to files")
+        raise refusal(source, f"{INDEX} has no 'weight_map' from parameters to files")
     if not weight_map:
-        raise _refusal(source, f"{INDEX} names no file; fetch it again")
+        raise refusal(source, f"{INDEX} names no file; fetch it again")
     for name in set(weight_map.values()):
         _check_name(source, name)
     weight_map = {parameter: PurePosixPath(name).as_posix() for parameter, name in weight_map.items()}
     for name in sorted(set(weight_map.values())):
         shard = files.find(name, beside=index)
         if shard is None:
-            raise _refusal(source, f"{INDEX} names {name!r}, which is not there; fetch all files of the model")
+            raise refusal(source, f"{INDEX} names {name!r}, which is not there; fetch all files of the model")
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         _link(_safetensors(source, shard, index.parent), folder / name)
     kept = {"metadata": metadata if isinstance(metadata, dict) else {}, "weight_map": weight_map}
@@ -250,9 +250,9 @@ def _check_name(source: str, name: str) -> None:
     """Refuse the name that an index gives to a file that is no safetensors file below the folder, before looking."""
     parts = PurePosixPath(name).parts
     if not parts or PurePosixPath(name).is_absolute() or ".." in parts or any(c in name for c in "\\:\0"):
-        raise _refusal(source, f"{INDEX} names {name!r}, which is not inside the folder")
+        raise refusal(source, f"{INDEX} names {name!r}, which is not inside the folder")
     if not name.endswith(".safetensors"):
-        raise _refusal(source, f"{INDEX} names {name!r}, expected safetensors; other weights are never loaded")
+        raise refusal(source, f"{INDEX} names {name!r}, expected safetensors; other weights are never loaded")
 
 
 def plain_file(source: str, path: Path, folder: Path | None = None) -> Path:
@@ -276,11 +276,11 @@ def plain_file(source: str, path: Path, folder: Path | None = None) -> Path:
         real = path.resolve(strict=True)
         mode = real.stat().st_mode
     except (OSError, RuntimeError) as error:  # a loop of links, or nothing at their end
-        raise _refusal(source, f"{path.name} is a link to nothing; replace it with the file") from error
+        raise refusal(source, f"{path.name} is a link to nothing; replace it with the file") from error
     if not any(real.is_relative_to(one) for one in inside):
-        raise _refusal(source, f"{path.name} is a link to {real}, outside of the folder; put the file itself there")
+        raise refusal(source, f"{path.name} is a link to {real}, outside of the folder; put the file itself there")
     if not stat.S_ISREG(mode):
-        raise _refusal(source, f"{path.name} is no regular file")
+        raise refusal(source, f"{path.name} is no regular file")
     return real
 
 
@@ -292,9 +292,9 @@ def _safetensors(source: str, path: Path, folder: Path | None = None) -> Path:
     # a header of 640 bytes begins like a pickle, so that the content is described only where the structure is wrong
     if head[8:9] != b"{" or length > LARGEST_HEADER:
         found = describe_content(head) or "something else"
-        raise _refusal(source, f"{path.name} is not a safetensors file but {found}")
+        raise refusal(source, f"{path.name} is not a safetensors file but {found}")
     if length > size - 8:
-        raise _refusal(source, f"{path.name} is incomplete: its header has {length} bytes, the file {size}")
+        raise refusal(source, f"{path.name} is incomplete: its header has {length} bytes, the file {size}")
     return real
 
 
@@ -310,14 +310,14 @@ def _copy(source: str, path: Path, target: Path) -> None:
     content_bytes = _read(source, path)
     found = describe_content(content_bytes[:HEAD_BYTES], text=False)
     if found is not None:
-        raise _refusal(source, f"{name} is not a vocabulary but {found}")
+        raise refusal(source, f"{name} is not a vocabulary but {found}")
     target.write_bytes(content_bytes)
 
 
 def _read(source: str, path: Path) -> bytes:
     real = plain_file(source, path)
     if real.stat().st_size > LARGEST:
-        raise _refusal(source, f"{path.name} has {real.stat().st_size} bytes, expected at most {LARGEST}")
+        raise refusal(source, f"{path.name} has {real.stat().st_size} bytes, expected at most {LARGEST}")
     return real.read_bytes()
 
 
@@ -328,7 +328,7 @@ def _read_object(source: str, path: Path) -> dict[str, Any]:
     except ValueError as error:
         found = describe_content(content[:HEAD_BYTES], text=False)
         reason = f"{error}, but {found}" if found else str(error)
-        raise _refusal(source, f"{path.name} is {reason}") from error
+        raise refusal(source, f"{path.name} is {reason}") from error
 
 
 def _link(real: Path, target: Path) -> None:
@@ -345,7 +345,3 @@ def _link(real: Path, target: Path) -> None:
 def _head(path: Path) -> bytes:
     with open(path, "rb") as file:
         return file.read(HEAD_BYTES)
-
-
-def _refusal(source: str, reason: str) -> ModelError:
-    return ModelError(f"{source}: cannot be loaded ({reason})")

@@ -79,23 +79,19 @@ def checked_config(source: str, name: str, content: dict[str, Any], folder: Path
     if name != "config.json":
         return kept
     if "model_type" in kept and not isinstance(kept["model_type"], str):
-        raise _refusal(
-            source, f"{name} gives {kept['model_type']!r} for 'model_type', expected a name such as wav2vec2"
-        )
+        raise refusal(source, f"{name} gives {kept['model_type']!r} for 'model_type', expected a name such as wav2vec2")
     for key in ATTENTION_KEYS:
         wanted = kept.get(key)
         if wanted is not None and wanted not in ATTENTION:
-            raise _refusal(
+            raise refusal(
                 source,
                 f"{name} asks for the attention implementation {wanted!r}, expected {' or '.join(ATTENTION)}; "
                 f"remove the entry {key!r} to use the default",
             )
     if kept.get("quantization_config") is not None:
-        raise _refusal(
-            source, f"{name} says that its weights are quantised, expected float weights; take those instead"
-        )
+        raise refusal(source, f"{name} says that its weights are quantised, expected float weights; take those instead")
     if kept.get("transformers_weights") is not None:
-        raise _refusal(
+        raise refusal(
             source,
             f"{name} names its weights itself ({kept['transformers_weights']!r}), expected model.safetensors; rename "
             "the file and remove the entry 'transformers_weights'",
@@ -116,7 +112,7 @@ def _without_files(source: str, name: str, content: Any, folder: Path) -> Any:
         if key.endswith(FILES) and isinstance(value, str):
             # the usual name of each file is found without this; what is read must lie in the folder
             if _leads_out(folder, value):
-                raise _refusal(source, f"{name} names {value!r} as {key!r}, outside of the folder; remove this entry")
+                raise refusal(source, f"{name} names {value!r} as {key!r}, outside of the folder; remove this entry")
             continue
         kept[key] = _without_files(source, name, value, folder)
     return kept
@@ -143,9 +139,9 @@ def _check_sizes(source: str, name: str, config: Mapping[str, Any]) -> None:
             if not isinstance(number, (int, float)):
                 continue
             if not abs(number) <= most:
-                raise _refusal(source, f"{name} gives {number} for {key!r}, expected at most {most}")
+                raise refusal(source, f"{name} gives {number} for {key!r}, expected at most {most}")
             if last in BLOCKS and number < 0:  # a size of -1 may mean that there is no limit
-                raise _refusal(source, f"{name} gives {number} for {key!r}, expected 0 or more")
+                raise refusal(source, f"{name} gives {number} for {key!r}, expected 0 or more")
 
 
 def _is_deeper(content: Any, most: int) -> bool:
@@ -158,5 +154,6 @@ def _is_deeper(content: Any, most: int) -> bool:
     return True
 
 
-def _refusal(source: str, reason: str) -> ModelError:
+def refusal(source: str, reason: str) -> ModelError:
+    """Return the error of one line for a model that is not loaded."""
     return ModelError(f"{source}: cannot be loaded ({reason})")
