@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from featcache.cache.reader import open_cache as open
     from featcache.errors import FeatcacheError
     from featcache.extraction import extract
+    from featcache.fitting.fit import fit, sweep
     from featcache.manifest import Manifest, Utterance
     from featcache.pipeline import run_pipeline
-    from featcache.training.fit import fit, sweep
     from featcache.transcription import transcribe
 
 __all__ = [
@@ -43,10 +43,10 @@ _HOMES = {
     "Manifest": "featcache.manifest",
     "Utterance": "featcache.manifest",
     "extract": "featcache.extraction",
-    "fit": "featcache.training.fit",
+    "fit": "featcache.fitting.fit",
     "open": "featcache.cache.reader",
     "run_pipeline": "featcache.pipeline",
-    "sweep": "featcache.training.fit",
+    "sweep": "featcache.fitting.fit",
     "transcribe": "featcache.transcription",
 }
 

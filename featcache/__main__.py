@@ -9,7 +9,7 @@ INTERRUPTED = 130
 def main() -> None:
     """Run the command line; exit at once when Ctrl-C ended it."""
     try:
-        from featcache.cli import main as run
+        from featcache.cli.app import main as run
 
         run()
     except KeyboardInterrupt:

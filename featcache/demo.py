@@ -6,13 +6,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+from featcache.cli.listing import print_runs
 from featcache.corpora.synthetic import make_corpus
 from featcache.extraction import extract, summarise_report
-from featcache.files import replace_file
-from featcache.listing import print_runs
+from featcache.files.regular import replace_file
+from featcache.fitting.fit import fit
 from featcache.report.layers import draw_layer_weights
-from featcache.terminal import Console
-from featcache.training.fit import fit
+from featcache.terminal.console import Console
 
 # A wav2vec 2.0 of the real class, small enough to run in seconds; its weights are random.
 TINY_WAV2VEC2 = {

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import overload
 
 from featcache.errors import ManifestError, listed
-from featcache.files import is_left_by_macos, replace_file
-from featcache.tables import is_whole, open_table
+from featcache.files.regular import is_left_by_macos, replace_file
+from featcache.files.spreadsheets import is_whole, open_table
 from featcache.utterances import FIXED_COLUMNS, RowReader, Utterance
 
 __all__ = ["FIXED_COLUMNS", "USUAL_NAMES", "Manifest", "Utterance"]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from featcache.files import resolved
+from featcache.files.regular import resolved
 
 FIXED_COLUMNS = ("utterance_id", "path", "start", "end", "speaker_id", "transcript")
 # Values that many utterances share are kept once, up to so many of them.

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from featcache.errors import CorpusError, StoreError
-from featcache.files import is_hidden, resolved
+from featcache.files.regular import is_hidden, resolved
 
 # File systems take 255 bytes; unfinished files have longer names than what they will be.
 MOST_NAME_BYTES = 200

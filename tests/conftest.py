@@ -362,7 +362,8 @@ def make_cache(write_store):
 @pytest.fixture
 def quick_reports(monkeypatch):
     """Have fits leave empty pictures: drawing them takes longer than training."""
-    from featcache.report import figures, layers, layerwise
+    from featcache.cli import layers as layerwise
+    from featcache.report import figures, layers
 
     def save_nothing(figure, path):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -111,7 +111,7 @@ def main():
     pretend(system)
     with open(commands, encoding="utf-8") as file:
         todo = json.load(file)
-    from featcache.cli import main as featcache
+    from featcache.cli.app import main as featcache
 
     for arguments in todo:
         sys.argv = ["featcache", *arguments]

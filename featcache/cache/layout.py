@@ -39,7 +39,7 @@ whether all is there that was asked for, how many utterances that were, and how 
 
 ``request.json`` has the ids of the utterances that were asked for, and the number of parts: it is there before the
 first shard, see :mod:`featcache.cache.request`. Stores of earlier releases have none. The cache around the stores has
-``checksums.sha256`` of its ``manifest.csv`` and ``corpus.json``, see :mod:`featcache.checksums`.
+``checksums.sha256`` of its ``manifest.csv`` and ``corpus.json``, see :mod:`featcache.files.checksums`.
 """
 
 import hashlib

@@ -5,8 +5,8 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 from featcache.errors import DiskError
-from featcache.files import remove_unfinished
-from featcache.locks import FOREVER, held
+from featcache.files.locks import FOREVER, held
+from featcache.files.regular import remove_unfinished
 
 # Whoever begins looks for others for some milliseconds.
 BEGINNING_SECONDS = 60.0

@@ -16,7 +16,7 @@ from featcache.cache.shards import Shard, read_catalogue, shard_numbers
 from featcache.cache.statistics import merge
 from featcache.errors import StoreError, unknown_name
 from featcache.extractors import DESCRIPTORS
-from featcache.files import resolved
+from featcache.files.regular import resolved
 from featcache.manifest import Manifest
 
 # Shards that are kept open per store, each with a file descriptor, of which a process may often have 1024.

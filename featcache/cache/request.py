@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from featcache.errors import StoreError
-from featcache.files import read_regular, replace_file
+from featcache.files.regular import read_regular, replace_file
 
 REQUEST = "request.json"
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from featcache.errors import StoreError
-from featcache.files import open_regular
+from featcache.files.regular import open_regular
 
 SEAL_BYTES = 512  # the shortest user block
 _FIRST_LINE = b"featcache seal 1\n"

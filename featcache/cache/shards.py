@@ -21,7 +21,7 @@ from featcache.cache.apart import read_apart
 from featcache.cache.request import known_request
 from featcache.cache.seal import check_seal, is_sealed
 from featcache.errors import StoreError
-from featcache.files import open_regular
+from featcache.files.regular import open_regular
 
 log = logging.getLogger(__name__)
 

@@ -21,10 +21,10 @@ from featcache.cache.sink import new_file
 from featcache.cache.spool import Spool
 from featcache.cache.statistics import Statistics
 from featcache.cache.views import View, write_views
-from featcache.disk import remove
 from featcache.errors import FeatureError, StoreError
 from featcache.extractors.base import Description, Features
-from featcache.files import name_exclusively, replacing, temporary_beside
+from featcache.files.disk import remove
+from featcache.files.regular import name_exclusively, replacing, temporary_beside
 
 # What must be free beside a shard's arrays: HDF5 may crash where a disk ends in the middle of its own tables.
 SPARE_BYTES = 2**20

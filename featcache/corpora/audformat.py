@@ -14,9 +14,9 @@ from typing import Any
 
 from featcache.corpora.jsonl import as_text
 from featcache.errors import ManifestError
-from featcache.files import open_regular
+from featcache.files.regular import open_regular
+from featcache.files.spreadsheets import Row, is_whole, read_csv, read_text
 from featcache.manifest import Manifest
-from featcache.tables import Row, is_whole, read_csv, read_text
 
 HEADER = "db.yaml"
 INDEX = ("file", "start", "end")
@@ -62,7 +62,7 @@ def read(path: Path) -> tuple[Path, Manifest]:
 
 
 def _header(path: Path) -> dict[str, Any]:
-    from featcache.yamls import YamlError, load
+    from featcache.files.yaml_text import YamlError, load
 
     text = read_text(path)
     if len(text) > MOST_CHARACTERS:

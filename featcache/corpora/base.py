@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from featcache.errors import CorpusError, ManifestError, listed
-from featcache.files import is_hidden, resolved
+from featcache.files.regular import is_hidden, resolved
 from featcache.manifest import Manifest, Utterance
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".au")

@@ -6,8 +6,8 @@ from pathlib import Path, PurePosixPath
 
 from featcache.corpora.base import NamedCorpus, label_file, named
 from featcache.errors import CorpusError, ManifestError
+from featcache.files.spreadsheets import read_csv
 from featcache.manifest import Utterance
-from featcache.tables import read_csv
 
 EMOTIONS = {
     "ANG": "anger",

@@ -15,9 +15,9 @@ from pathlib import Path
 from featcache.corpora.base import files_in
 from featcache.corpora.jsonl import read_rows
 from featcache.errors import CorpusError, ManifestError
-from featcache.files import resolved
+from featcache.files.regular import resolved
+from featcache.files.spreadsheets import Row, first_line, read_text
 from featcache.manifest import Manifest
-from featcache.tables import Row, first_line, read_text
 
 PART_NAME = re.compile(r".+_(train|valid|test)_fold_(\d+)")
 RENAMED = {"key": "utterance_id", "start_time": "start", "end_time": "end"}

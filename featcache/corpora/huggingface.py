@@ -8,8 +8,8 @@ Source: https://huggingface.co/docs/datasets/audio_dataset, AudioFolder.
 from pathlib import Path, PurePosixPath
 
 from featcache.corpora.jsonl import read_rows
+from featcache.files.spreadsheets import Row, first_line, read_csv
 from featcache.manifest import Manifest
-from featcache.tables import Row, first_line, read_csv
 
 NAMES = ("metadata.csv", "metadata.jsonl")
 PARTS = ("train", "validation", "valid", "val", "dev", "test")

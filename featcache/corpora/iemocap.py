@@ -7,8 +7,8 @@ from pathlib import Path, PurePosixPath
 
 from featcache.corpora.base import NamedCorpus, files_in, named
 from featcache.errors import CorpusError, ManifestError, listed
+from featcache.files.spreadsheets import read_text
 from featcache.manifest import Utterance
-from featcache.tables import read_text
 
 EMOTIONS = {
     "ang": "anger",

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from featcache.errors import ManifestError
-from featcache.tables import Row, read_text
+from featcache.files.spreadsheets import Row, read_text
 
 
 def read_rows(path: Path) -> list[tuple[str, Row]]:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from featcache.corpora.base import NamedCorpus, label_file, named
 from featcache.errors import CorpusError, listed
+from featcache.files.spreadsheets import read_csv
 from featcache.manifest import Utterance
-from featcache.tables import read_csv
 
 EMOTIONS = ("anger", "disgust", "fear", "joy", "neutral", "sadness", "surprise")
 SPLITS = ("train", "dev", "test")

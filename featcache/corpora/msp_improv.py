@@ -6,8 +6,8 @@ from pathlib import Path, PurePosixPath
 
 from featcache.corpora.base import NamedCorpus, label_file, named
 from featcache.errors import CorpusError, listed
+from featcache.files.spreadsheets import read_text
 from featcache.manifest import Utterance
-from featcache.tables import read_text
 
 EMOTIONS = {"A": "anger", "H": "happiness", "N": "neutral", "S": "sadness"}
 NO_CLASS = {"O": "other", "X": "no agreement"}

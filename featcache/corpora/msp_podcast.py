@@ -19,9 +19,9 @@ from pathlib import Path, PurePosixPath
 
 from featcache.corpora.base import NamedCorpus, files_below, label_file, named, visible
 from featcache.errors import CorpusError, listed
-from featcache.files import resolved
+from featcache.files.regular import resolved
+from featcache.files.spreadsheets import read_csv, read_text
 from featcache.manifest import Utterance
-from featcache.tables import read_csv, read_text
 
 EMOTIONS = {
     "A": "anger",

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from featcache.errors import ManifestError, PredictionsError, listed
+from featcache.files.spreadsheets import open_table
 from featcache.labels import lookalikes
-from featcache.tables import open_table
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from featcache.training.run_folder import Run
+    from featcache.runs.run_folder import Run
 
 log = logging.getLogger(__name__)
 

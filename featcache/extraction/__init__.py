@@ -19,21 +19,21 @@ from featcache.cache.layout import is_pooled, settings_of
 from featcache.cache.locks import finishing, lock_if_writable
 from featcache.cache.shards import read_catalogue, shard_numbers
 from featcache.cache.writer import StoreWriter
+from featcache.dask_client import connected
 from featcache.errors import AudioError, ClusterError, DiskError, ModelError, StoreError
-from featcache.extraction.cluster import ClusterRun
+from featcache.extraction.dask_submit import ClusterRun
+from featcache.extraction.dask_worker import Recipe, recipe_of
+from featcache.extraction.inputs import source_of
+from featcache.extraction.locate import Place, compare_audio, find_place, keep_manifest
 from featcache.extraction.memory import check_memory
-from featcache.extraction.place import Place, compare_audio, find_place, keep_manifest
 from featcache.extraction.plan import Item, Plan, Target, default_workers, make_plan, tell_size
-from featcache.extraction.report import ExtractionReport, Failure, failures_of, summarise_report, write_failures
 from featcache.extraction.run import Run
-from featcache.extraction.source import source_of
-from featcache.extraction.worker import Recipe, recipe_of
+from featcache.extraction.summary import ExtractionReport, Failure, failures_of, summarise_report, write_failures
 from featcache.extractors import DESCRIPTORS, create_extractor, made_with, store_name, usable_devices
 from featcache.extractors.base import CHUNK_OPTIONS, Extractor
 from featcache.manifest import Utterance
-from featcache.scheduler import connected
 from featcache.threads import one_thread_each
-from featcache.words import MANIFEST, made_by, read_words
+from featcache.transcripts.text import MANIFEST, made_by, read_words
 from featcache.workspace import Workspace, check_name
 
 __all__ = ["ExtractionReport", "extract", "summarise_report"]

@@ -8,8 +8,8 @@ from typing import NoReturn
 from featcache.audio import kept_samples
 from featcache.errors import ModelError
 from featcache.extraction.plan import SHARD_BYTES, Item, Plan, Target
-from featcache.extraction.report import format_bytes
 from featcache.extraction.run import BATCHES_AHEAD
+from featcache.extraction.summary import format_bytes
 from featcache.extractors.windows import USUAL_RATE
 from featcache.machine import available_memory, used_memory
 

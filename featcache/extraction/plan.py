@@ -17,12 +17,12 @@ from featcache.cache.layout import statistics_of
 from featcache.cache.spool import bytes_on_disk, spool_dtype
 from featcache.cache.writer import StoreWriter
 from featcache.errors import StoreError, listed
-from featcache.extraction.report import Failure, format_bytes
-from featcache.extraction.source import ENDS_EARLY, Source
+from featcache.extraction.inputs import ENDS_EARLY, Source
+from featcache.extraction.summary import Failure, format_bytes
 from featcache.extractors.base import Extractor
-from featcache.files import resolved
+from featcache.files.regular import resolved
 from featcache.manifest import Utterance
-from featcache.progress import map_in_threads
+from featcache.terminal.progress import map_in_threads
 from featcache.threads import available_cores
 
 log = logging.getLogger(__name__)

@@ -13,15 +13,15 @@ from featcache.cache.quantise import quantise
 from featcache.cache.statistics import of_frames
 from featcache.cache.writer import Record, encode
 from featcache.errors import AudioError, FeatureError
+from featcache.extraction.inputs import Source
 from featcache.extraction.long import StoppedError, record_in_windows
 from featcache.extraction.plan import Item, Plan, Target, groups, pack
-from featcache.extraction.report import Failure
-from featcache.extraction.source import Source
+from featcache.extraction.summary import Failure
 from featcache.extractors.base import Features, signal_for
-from featcache.interrupts import Pool, held_back
 from featcache.machine import give_back
-from featcache.progress import progress
-from featcache.words import Words
+from featcache.terminal.interrupts import Pool, held_back
+from featcache.terminal.progress import progress
+from featcache.transcripts.text import Words
 
 log = logging.getLogger(__name__)
 

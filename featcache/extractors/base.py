@@ -12,7 +12,7 @@ from featcache.audio import ChannelPolicy, Recording, Signal
 from featcache.errors import ModelError
 from featcache.extractors.footprint import DESCRIPTOR_BYTES, kept_bytes
 from featcache.extractors.tokens import Tokens
-from featcache.words import Words
+from featcache.transcripts.text import Words
 
 Features = npt.NDArray[np.float32]
 

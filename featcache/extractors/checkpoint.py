@@ -18,10 +18,10 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from featcache.content import HEAD_BYTES, describe_content
 from featcache.errors import ModelError
 from featcache.extractors.untrusted import checked_config, dump, parse_object, refusal
-from featcache.files import resolved
+from featcache.files.content import HEAD_BYTES, describe_content
+from featcache.files.regular import resolved
 
 CONFIG = "config.json"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"

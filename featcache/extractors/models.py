@@ -21,7 +21,7 @@ from featcache.extractors.pretrained import (
     quiet_transformers,
     read_configuration,
 )
-from featcache.files import resolved
+from featcache.files.regular import resolved
 
 # transformers' model_type → the class that holds the encoder
 FAMILIES = {

@@ -32,14 +32,14 @@ from torch.nn.utils import parametrize
 from featcache.audio import Signal
 from featcache.errors import AudioError, ModelError
 from featcache.extractors.base import ChunkConfig, Description, Extractor, Features
+from featcache.extractors.devices import check_precision, on
 from featcache.extractors.footprint import waveform_bytes, whisper_bytes
 from featcache.extractors.models import ARCHITECTURE, blocks_of, load
 from featcache.extractors.padding import EnoughError, Pass, ValidGroupNorm, keep_padding_out
 from featcache.extractors.preprocessing import unusual_settings
 from featcache.extractors.pretrained import explained
-from featcache.extractors.transfer import check_precision, on
 from featcache.extractors.windows import check_chunks
-from featcache.layers import select_layers
+from featcache.layer_selection import select_layers
 from featcache.threads import one_thread_each
 
 # Convolutions are compiled for each length of utterance. oneDNN would keep the last 1024 of them, half a gigabyte for a

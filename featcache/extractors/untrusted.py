@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from featcache.errors import ModelError
-from featcache.files import resolved
+from featcache.files.regular import resolved
 
 DEEPEST = 64
 # How models attend; others need packages or kernels that a file may not choose.

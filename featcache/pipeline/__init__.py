@@ -4,7 +4,7 @@
 trained and what differs from the paper, ``stores`` what is to be extracted; ``run`` does it, ``printing`` tells.
 """
 
-from featcache.pipeline.reading import find_pipeline, read_pipeline, shipped_pipelines
+from featcache.pipeline.read import find_pipeline, read_pipeline, shipped_pipelines
 from featcache.pipeline.run import Outcome, run_pipeline
 from featcache.pipeline.schema import Pipeline
 

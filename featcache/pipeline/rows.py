@@ -8,19 +8,19 @@ from pathlib import Path
 from featcache.cache.layout import settings_of
 from featcache.cache.shards import read_catalogue
 from featcache.errors import PipelineError, unknown_name
-from featcache.extraction.report import read_failures
-from featcache.pipeline.place import Place
-from featcache.pipeline.reading import published_of
+from featcache.extraction.summary import read_failures
+from featcache.fitting.fit import first_seeds
+from featcache.fitting.resolve import SVM, Request
+from featcache.fitting.results import epochs_of
+from featcache.pipeline.locate import Place
+from featcache.pipeline.read import published_of
 from featcache.pipeline.schema import EnsembleSpec, Pipeline, RunSpec, StoreSpec
 from featcache.pipeline.transcripts import word_errors_of
 from featcache.protocols import PROTOCOLS
 from featcache.published import PublishedResult
-from featcache.training.fit import first_seeds
-from featcache.training.results import epochs_of
-from featcache.training.run_folder import Run
-from featcache.training.setup import SVM, Request
-from featcache.transcripts import is_finished
-from featcache.words import MANIFEST
+from featcache.runs.run_folder import Run
+from featcache.transcripts.files import is_finished
+from featcache.transcripts.text import MANIFEST
 
 log = logging.getLogger(__name__)
 

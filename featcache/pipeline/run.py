@@ -8,35 +8,35 @@ from pathlib import Path
 from typing import Any
 
 from featcache.cache.reader import FeatureCache
+from featcache.cli.comparison import comparison_csv, protocol_notes
+from featcache.cli.layers import draw_layer_relevance
+from featcache.cli.pipelines import print_plan, print_results
 from featcache.errors import PipelineError, PredictionsError, unknown_name
 from featcache.evaluate.compare import compare, sentence
 from featcache.evaluate.intervals import ONE_SEED, caution
 from featcache.evaluate.predictions import of_run
 from featcache.extraction import ExtractionReport, summarise_report
 from featcache.extractors import usable_device
-from featcache.files import replace_file
-from featcache.pipeline.place import Place, find_places
-from featcache.pipeline.printing import print_plan, print_results
-from featcache.pipeline.reading import find_pipeline, published_of, read_pipeline
+from featcache.files.regular import replace_file
+from featcache.fitting.ensemble import asked_of, ensemble, notes
+from featcache.fitting.existing import tell_conditions
+from featcache.fitting.fit import fit_all, plan_runs
+from featcache.fitting.relevance import relevance_of
+from featcache.fitting.resolve import Request, hash_of, resolve
+from featcache.fitting.task import selected
+from featcache.pipeline.locate import Place, find_places
+from featcache.pipeline.read import find_pipeline, published_of, read_pipeline
 from featcache.pipeline.rows import Row, Trial, ensembles_of, notes_on, notes_on_corpus, rows_of, stores_of
 from featcache.pipeline.schema import EnsembleSpec, Pipeline
 from featcache.pipeline.stores import Store
 from featcache.pipeline.transcripts import transcripts_of
 from featcache.protocols import PROTOCOLS
 from featcache.published import PublishedResult
-from featcache.report.compared import ComparedRow, write_compared
-from featcache.report.comparison import comparison_csv, protocol_notes
-from featcache.report.ensemble import asked_of, ensemble, notes
+from featcache.report.experiment import ComparedRow, write_compared
 from featcache.report.gains import draw_gains
 from featcache.report.layers import draw_layer_weights
-from featcache.report.layerwise import draw_layer_relevance
-from featcache.terminal import print_lines
-from featcache.training.existing import tell_conditions
-from featcache.training.fit import fit_all, plan_runs
-from featcache.training.layerwise import relevance_of
-from featcache.training.run_folder import Run
-from featcache.training.setup import Request, hash_of, resolve
-from featcache.training.task import selected
+from featcache.runs.run_folder import Run
+from featcache.terminal.console import print_lines
 from featcache.transcription import TranscriptionReport, summarise
 from featcache.workspace import Workspace, check_name
 

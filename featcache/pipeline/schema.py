@@ -10,14 +10,14 @@ from pydantic_core import PydanticCustomError
 from featcache.corpora import CORPORA
 from featcache.errors import StoreError, unknown_name
 from featcache.evaluate import metrics, regression
-from featcache.evaluate.ensemble import VOTES
+from featcache.evaluate.voting import VOTES
 from featcache.extractors import DESCRIPTORS
 from featcache.extractors.models import known_models, known_text_models
+from featcache.fitting.resolve import SVM, Request
 from featcache.heads import HEADS, LAYER_WEIGHTINGS
 from featcache.normalise import SCOPES, SPEAKER
 from featcache.protocols import PROTOCOLS
-from featcache.training.data import POOLINGS
-from featcache.training.setup import SVM, Request
+from featcache.training.features import POOLINGS
 from featcache.workspace import check_name
 
 UNKNOWN_FIELD = "unknown_field"

@@ -16,17 +16,17 @@ from featcache.cache.shards import Catalogue, read_catalogue, shard_numbers
 from featcache.errors import AudioError, StoreError
 from featcache.extraction import ExtractionReport, extract
 from featcache.extraction.plan import ROW_BYTES, is_same
-from featcache.extraction.report import format_bytes, read_failures
+from featcache.extraction.summary import format_bytes, read_failures
 from featcache.extractors import create_extractor
 from featcache.extractors.base import ChunkConfig
 from featcache.extractors.checkpoint import is_folder, read_config
 from featcache.extractors.models import dimensions, known_models, known_text_models
-from featcache.files import resolved
+from featcache.files.regular import resolved
 from featcache.manifest import Utterance
-from featcache.pipeline.place import Place, require_audio
+from featcache.pipeline.locate import Place, require_audio
 from featcache.pipeline.schema import StoreSpec
-from featcache.transcripts import is_finished
-from featcache.words import MANIFEST, Words, made_by, read_words
+from featcache.transcripts.files import is_finished
+from featcache.transcripts.text import MANIFEST, Words, made_by, read_words
 
 FRAMES_PER_SECOND = 50
 # Of the subwords of English that an encoder reads, special ones beside them, up to the usual limit.

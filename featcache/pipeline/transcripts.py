@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from featcache.extraction.report import read_failures
+from featcache.extraction.summary import read_failures
 from featcache.manifest import Utterance
-from featcache.pipeline.place import Place, require_audio
+from featcache.pipeline.locate import Place, require_audio
 from featcache.pipeline.schema import Pipeline, StoreSpec, TranscriptSpec
 from featcache.pipeline.stores import is_newer, model_id_of
 from featcache.transcription import TranscriptionReport, transcribe
-from featcache.transcripts import FOLDER, description_path, is_finished, read_description, read_transcripts
+from featcache.transcripts.files import FOLDER, description_path, is_finished, read_description, read_transcripts
 
 
 @dataclass(frozen=True)

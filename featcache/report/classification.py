@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from featcache.escape import escaped
 from featcache.evaluate.predictions import checked
-from featcache.files import replace_file
+from featcache.files.regular import replace_file
 from featcache.report import figures
+from featcache.terminal.escape import escaped
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -21,7 +21,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
-from featcache.files import replacing
+from featcache.files.regular import replacing
 from featcache.report.fonts import drawable, families_for, num_columns
 
 COLUMN_WIDTH = 3.5  # inches: one column of a two-column paper

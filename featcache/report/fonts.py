@@ -9,7 +9,7 @@ from functools import lru_cache
 from matplotlib import font_manager
 from matplotlib.font_manager import FontProperties
 
-from featcache.escape import code_point, escaped
+from featcache.terminal.escape import code_point, escaped
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from featcache.evaluate.compare import compare, score_name
 from featcache.evaluate.predictions import Predictions
-from featcache.files import replace_file
+from featcache.files.regular import replace_file
 from featcache.report.figures import relative_gains, save
 
 log = logging.getLogger(__name__)

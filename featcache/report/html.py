@@ -9,10 +9,10 @@ from typing import Any
 import jinja2
 
 from featcache._version import __version__
-from featcache.escape import escaped
 from featcache.evaluate.intervals import caution, described
-from featcache.files import replace_file
+from featcache.files.regular import replace_file
 from featcache.report.tables import interval, mean_and_std
+from featcache.terminal.escape import escaped
 
 SCORE_NAMES = {
     "uar": "Unweighted average recall (UAR)",

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from featcache.disk import is_read_only
 from featcache.errors import DiskError, StoreError
-from featcache.files import replace_file
+from featcache.files.disk import is_read_only
+from featcache.files.regular import replace_file
 from featcache.report.figures import save
 from featcache.report.layer_figures import layer_scores, layer_weight_summary, layer_weights
 

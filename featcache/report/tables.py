@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from featcache.errors import StoreError
-from featcache.escape import escaped
+from featcache.terminal.escape import escaped
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from featcache.terminal import Table
+    from featcache.terminal.console import Table
 
 TEXT_COLUMNS = ("Features", "Layers", "Head", "Norm")
 
@@ -88,7 +88,7 @@ def table_of_protocols(
     from rich import box
     from rich.text import Text
 
-    from featcache.terminal import Table
+    from featcache.terminal.console import Table
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, title_justify="left", title_style="bold")
     for name in texts:
@@ -112,7 +112,7 @@ def table_of_protocols(
 
 def plain_table(*columns: str) -> "Table":
     """A table for the terminal without lines."""
-    from featcache.terminal import Table
+    from featcache.terminal.console import Table
 
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for column in columns:
@@ -140,7 +140,7 @@ def score_table(*columns: str) -> "Table":
     """A table of scores for the terminal: the first column may be folded, the others are numbers."""
     from rich import box
 
-    from featcache.terminal import Table
+    from featcache.terminal.console import Table
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     table.add_column(columns[0], overflow="fold")
@@ -151,7 +151,7 @@ def score_table(*columns: str) -> "Table":
 
 def print_numbered(labels: Sequence[str]) -> None:
     """Print runs by the numbers that stand for them in a table: their names are too long for it."""
-    from featcache.terminal import print_line
+    from featcache.terminal.console import print_line
 
     for number, label in enumerate(labels, start=1):
         print_line(f"{number}  {label}")

@@ -7,7 +7,7 @@ import numpy as np
 
 from featcache.cache.reader import FeatureStore
 from featcache.errors import FeatureError, listed
-from featcache.training.data import Features
+from featcache.training.features import Features
 
 Statistic = Literal["mean", "max", "std"]
 # Utterances whose statistics are in memory at a time.

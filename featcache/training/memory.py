@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from featcache.errors import ModelError
-from featcache.extraction.report import format_bytes
+from featcache.extraction.summary import format_bytes
 from featcache.heads.packed import packed_bytes
 from featcache.machine import available_memory, used_memory
 

@@ -18,11 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from featcache.heads import Head
-from featcache.interrupts import Pool
 from featcache.protocols import Fold
+from featcache.targets.losses import CLASSIFICATION, Objective
+from featcache.terminal.interrupts import Pool
 from featcache.threads import one_thread_each
-from featcache.training.losses import CLASSIFICATION, Objective
-from featcache.training.windows import Source, Window
+from featcache.training.batches import Source, Window
 
 Value = int | Sequence[float]
 

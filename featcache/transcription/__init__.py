@@ -17,21 +17,21 @@ from featcache.cache.layout import fingerprint
 from featcache.cache.locks import lock_if_writable
 from featcache.errors import AudioError, MissingPackageError, ModelError, listed
 from featcache.evaluate.wer import WordErrors, word_errors
-from featcache.extraction.place import Place, compare_audio, find_files, keep_manifest
+from featcache.extraction.inputs import ENDS_EARLY, AudioSource
+from featcache.extraction.locate import Place, compare_audio, find_files, keep_manifest
 from featcache.extraction.plan import counted_work
-from featcache.extraction.report import Failure, failures_of, write_failures
-from featcache.extraction.source import ENDS_EARLY, AudioSource
+from featcache.extraction.summary import Failure, failures_of, write_failures
 from featcache.extractors import usable_device
 from featcache.extractors.models import short_name
 from featcache.manifest import Manifest, Utterance
-from featcache.progress import map_in_threads
+from featcache.terminal.progress import map_in_threads
 from featcache.threads import available_cores, one_thread_each
 from featcache.transcription.journal import Entry, Journal
 from featcache.transcription.memory import check_memory
-from featcache.transcription.report import TranscriptionReport, summarise
 from featcache.transcription.run import Item, Run
+from featcache.transcription.summary import TranscriptionReport, summarise
 from featcache.transcription.whisper import Transcriber
-from featcache.transcripts import (
+from featcache.transcripts.files import (
     FOLDER,
     JOURNAL,
     checked_name,

@@ -13,9 +13,9 @@ from typing import Any
 
 from featcache.cache.layout import fingerprint
 from featcache.cache.writer import check_same_settings
-from featcache.disk import check_types, damaged, parse_json, reading
 from featcache.errors import StoreError
-from featcache.files import read_regular, replace_file
+from featcache.files.disk import check_types, damaged, parse_json, reading
+from featcache.files.regular import read_regular, replace_file
 from featcache.manifest import Utterance
 
 AGAIN = "do all of them anew with --overwrite"

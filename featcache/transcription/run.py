@@ -11,12 +11,12 @@ from threading import Event
 from featcache import audio
 from featcache.errors import AudioError
 from featcache.extraction.long import StoppedError
-from featcache.extraction.report import Failure
+from featcache.extraction.summary import Failure
 from featcache.extractors.models import SAMPLING_RATE
 from featcache.extractors.pretrained import quiet_transformers
-from featcache.interrupts import Pool, held_back
 from featcache.manifest import Utterance
-from featcache.progress import progress, real_time
+from featcache.terminal.interrupts import Pool, held_back
+from featcache.terminal.progress import progress, real_time
 from featcache.transcription.journal import Entry, Journal
 from featcache.transcription.whisper import Transcriber
 

@@ -22,6 +22,7 @@ from featcache.errors import AudioError, ModelError, unknown_name
 from featcache.extraction.long import StoppedError
 from featcache.extractors import DESCRIPTORS
 from featcache.extractors.checkpoint import TRANSCRIBER, open_checkpoint
+from featcache.extractors.devices import on
 from featcache.extractors.models import ARCHITECTURE, SAMPLING_RATE, known_models, model_id_of, resolve
 from featcache.extractors.preprocessing import read_feature_extractor, unusual_settings
 from featcache.extractors.pretrained import (
@@ -32,7 +33,6 @@ from featcache.extractors.pretrained import (
     quiet_transformers,
     read_configuration,
 )
-from featcache.extractors.transfer import on
 
 # What a checkpoint may say of sampling and trying again, and what it is here.
 GREEDY = {

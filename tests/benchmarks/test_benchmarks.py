@@ -8,7 +8,7 @@ import pytest
 from featcache.cache.reader import FeatureStore
 from featcache.corpora.synthetic import make_corpus
 from featcache.extraction.plan import SHARD_BYTES
-from featcache.verification import damaged_datasets
+from featcache.extraction.verify import damaged_datasets
 from tests.benchmarks import bare, extraction, memory, precision, training
 from tests.benchmarks.compare import deviations, signal_to_noise
 from tests.benchmarks.page import measure, to_page

@@ -14,16 +14,16 @@ from torch import nn
 
 import featcache
 from featcache.cache.reader import FeatureCache
+from featcache.fitting.resolve import BATCH_SIZES
 from featcache.heads import create_head
 from featcache.machine import give_back
 from featcache.normalise import fit_normaliser
 from featcache.protocols import Fold, default_protocol, make_folds
 from featcache.threads import available_cores
-from featcache.training.data import Features, halve_frames, steps_of
+from featcache.training.batches import Source, num_values
+from featcache.training.features import Features, halve_frames, steps_of
 from featcache.training.memory import Memory, plan_working_copy
-from featcache.training.setup import BATCH_SIZES
 from featcache.training.train import Training, TrainingConfig, train_together
-from featcache.training.windows import Source, num_values
 from tests.benchmarks.synthetic_cache import write_cache
 from tests.benchmarks.table import Row, Table
 

@@ -12,7 +12,7 @@ from featcache.cache.quantise import quantise, restore
 from featcache.cache.reader import FeatureStore
 from featcache.extraction import extract
 from featcache.extraction.plan import ROW_BYTES
-from featcache.verification import damaged_datasets, recompute
+from featcache.extraction.verify import damaged_datasets, recompute
 
 RATE = 16000
 LEAST_RATIO = 35.0  # dB, what is promised for every layer

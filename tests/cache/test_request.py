@@ -7,14 +7,14 @@ import threading
 import numpy as np
 import pytest
 
-from featcache import files
 from featcache.cache import layout
 from featcache.cache.reader import FeatureStore
 from featcache.cache.request import REQUEST, Request, known_request, read_request, write_request
 from featcache.cache.shards import Shard, shard_numbers
 from featcache.cache.writer import StoreWriter
 from featcache.errors import StoreError
-from featcache.verification import damaged_files
+from featcache.extraction.verify import damaged_files
+from featcache.files import regular as files
 
 REQUESTS = [
     Request(utterance_ids=("a", "ä\n", "")),

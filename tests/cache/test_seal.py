@@ -10,7 +10,7 @@ from featcache.cache import layout, seal, shards
 from featcache.cache.reader import FeatureStore
 from featcache.cache.seal import SEAL_BYTES, check_seal, is_sealed
 from featcache.errors import StoreError
-from featcache.verification import damaged_datasets, damaged_files, unchecked_files
+from featcache.extraction.verify import damaged_datasets, damaged_files, unchecked_files
 
 FLIPS = 160
 

@@ -14,7 +14,7 @@ from featcache.cache.reader import FeatureStore
 from featcache.cache.request import REQUEST
 from featcache.cache.writer import StoreWriter
 from featcache.errors import StoreError
-from featcache.verification import damaged_files
+from featcache.extraction.verify import damaged_files
 
 SECRET = 7.0  # stands in files that no store may reach
 

@@ -18,7 +18,7 @@ from featcache.cache.spool import Spool, bytes_on_disk
 from featcache.cache.statistics import RunningStatistics, of_frames
 from featcache.cache.writer import Record, StoreWriter
 from featcache.errors import StoreError
-from featcache.files import remove_unfinished
+from featcache.files.regular import remove_unfinished
 
 
 @pytest.fixture(params=["memory", "disk"])

@@ -8,7 +8,7 @@ import pytest
 from featcache.corpora import read_corpus
 from featcache.corpora.synthetic import EMOTIONS, make_corpus
 from featcache.errors import CorpusError
-from featcache.files import sha256_of_file
+from featcache.files.regular import sha256_of_file
 
 
 def signals(folder, manifest):

@@ -11,8 +11,8 @@ import pytest
 
 from featcache.corpora import read_corpus
 from featcache.errors import CorpusError, ManifestError
+from featcache.files.spreadsheets import MOST_BYTES
 from featcache.protocols import default_protocol, make_folds
-from featcache.tables import MOST_BYTES
 
 
 def lines(*rows):

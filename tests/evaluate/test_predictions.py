@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from featcache.errors import PredictionsError
 from featcache.evaluate.predictions import checked, of_run, read_predictions
-from featcache.training.run_folder import Run
+from featcache.runs.run_folder import Run
 
 ROWS = [
     {"seed": "10", "fold": "1", "utterance_id": "a", "speaker_id": "03", "target": "joy", "prediction": "joy"},

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 from featcache.audio import Signal
-from featcache.content import describe_content
 from featcache.errors import ModelError
 from featcache.extractors import create_extractor
 from featcache.extractors.models import load
+from featcache.files.content import describe_content
 from featcache.transcription.whisper import Transcriber
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 378000000\n"

@@ -122,8 +122,8 @@ def _numbers_only(quick_reports):
 @pytest.fixture
 def counted(monkeypatch):
     """Count what is extracted and trained: ``counted["extractions"]`` names of stores, ``counted["runs"]`` folders."""
+    from featcache.fitting import job
     from featcache.pipeline import stores
-    from featcache.training import job
 
     found = {"extractions": [], "runs": []}
     extract, write_results = stores.extract, job.write_results

@@ -5,7 +5,7 @@ import shutil
 import pytest
 from typer.testing import CliRunner
 
-from featcache.cli import app
+from featcache.cli.app import app
 from featcache.pipeline import shipped_pipelines
 
 

@@ -7,9 +7,9 @@ import pytest
 import yaml
 
 from featcache.errors import PipelineError
+from featcache.fitting.resolve import Request
 from featcache.pipeline import find_pipeline, read_pipeline, shipped_pipelines
 from featcache.pipeline.schema import EnsembleSpec, FigureSpec, Pipeline, RunSpec, StoreSpec, TrainingSpec
-from featcache.training.setup import Request
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,7 +10,7 @@ from featcache.manifest import Utterance
 from featcache.pipeline.schema import TranscriptSpec
 from featcache.pipeline.stores import is_newer, model_id_of
 from featcache.pipeline.transcripts import Transcripts
-from featcache.transcripts import write_transcripts
+from featcache.transcripts.files import write_transcripts
 
 
 @pytest.mark.parametrize(

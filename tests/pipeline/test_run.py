@@ -7,15 +7,15 @@ import shutil
 import pytest
 
 from featcache.cache.reader import FeatureStore
-from featcache.checksums import CHECKSUMS
 from featcache.errors import DiskError, FeatcacheError, PipelineError, PredictionsError, ProtocolError, StoreError
+from featcache.files.checksums import CHECKSUMS
+from featcache.fitting.results import epochs_of
 from featcache.manifest import Manifest
 from featcache.pipeline import run_pipeline
-from featcache.pipeline.place import find_places
-from featcache.pipeline.reading import read_pipeline
+from featcache.pipeline.locate import find_places
+from featcache.pipeline.read import read_pipeline
 from featcache.pipeline.stores import Store
-from featcache.training.results import epochs_of
-from featcache.training.run_folder import Run
+from featcache.runs.run_folder import Run
 from featcache.workspace import Workspace
 
 QUICK = {"seeds": 1, "max_epochs": 1}

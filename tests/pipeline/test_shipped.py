@@ -9,7 +9,7 @@ import yaml
 from featcache import published
 from featcache.pipeline import run_pipeline, shipped_pipelines
 from featcache.protocols import PROTOCOLS
-from featcache.training.run_folder import Run
+from featcache.runs.run_folder import Run
 
 PUBLISHED = Path(published.__file__).parent / "results.csv"
 QUICK = {"seeds": 1, "max_epochs": 1}

@@ -12,11 +12,11 @@ from featcache.extractors import text
 from featcache.extractors.models import known_models, known_text_models
 from featcache.extractors.text_models import load_text_model
 from featcache.pipeline import run_pipeline, shipped_pipelines
-from featcache.pipeline.reading import read_pipeline
+from featcache.pipeline.read import read_pipeline
 from featcache.published import find_published
-from featcache.training.run_folder import Run
+from featcache.runs.run_folder import Run
 from featcache.transcription import whisper
-from featcache.transcripts import read_transcripts
+from featcache.transcripts.files import read_transcripts
 from tests.transcription.conftest import tiny_whisper  # noqa: F401
 from tests.words import make_msp_podcast
 

@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from featcache.cli import layers as layerwise
+from featcache.cli.layers import draw_layer_relevance
 from featcache.errors import StoreError
-from featcache.report import layers, layerwise
+from featcache.fitting.relevance import LayerRelevance
+from featcache.report import layers
 from featcache.report.layers import draw_layer_scores, draw_layer_weights
-from featcache.report.layerwise import draw_layer_relevance
-from featcache.training.layerwise import LayerRelevance
 
 
 def rows_of(num_layers, *, features="ssl", seeds=(1, 2), layers=None):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from featcache.errors import ModelError
-from featcache.training.losses import CLASSIFICATION, REGRESSION
+from featcache.targets.losses import CLASSIFICATION, REGRESSION
 from featcache.training.memory import Memory, plan_working_copy
 from featcache.training.train import Training, TrainingConfig
 from tests.mps import OnMps

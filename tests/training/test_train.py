@@ -14,9 +14,9 @@ from featcache.evaluate.metrics import uar
 from featcache.heads import create_head
 from featcache.heads.packed import pack
 from featcache.protocols import Fold
-from featcache.training.losses import CLASSIFICATION, REGRESSION
+from featcache.targets.losses import CLASSIFICATION, REGRESSION
+from featcache.training.batches import Window
 from featcache.training.train import Training, TrainingConfig, train_together
-from featcache.training.windows import Window
 
 # The same float32 operations in another order, carried through a dozen steps of Adam, whose steps are some 1e-3.
 WEIGHTS = 1e-6

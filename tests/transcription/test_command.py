@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 import featcache
-from featcache import cli, transcription
-from featcache.transcripts import read_transcripts
+from featcache import transcription
+from featcache.cli import app as cli
+from featcache.transcripts.files import read_transcripts
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from featcache.extractors.models import quiet_transformers
 from featcache.manifest import Manifest
 from featcache.transcription import run as running
 from featcache.transcription.whisper import Transcriber
-from featcache.transcripts import is_finished, read_description, read_transcripts, transcript_names
+from featcache.transcripts.files import is_finished, read_description, read_transcripts, transcript_names
 
 NAME = "tiny-whisper"
 

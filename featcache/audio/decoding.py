@@ -1,0 +1,218 @@
+"""Audio file → decoder that knows how many samples there are. libsndfile decodes; its guesses are not believed."""
+
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from featcache.audio.containers import ContainerError, ShownFile, View, counted_mpeg, look_at
+from featcache.errors import AudioError
+from featcache.files.content import HEAD_BYTES, describe_content
+from featcache.files.regular import open_regular
+
+# Samples of each channel that are decoded at a time where they are counted.
+_BLOCK = 2**16
+_MOST_KNOWN = 4096
+# Bytes of a file from which on its view is kept, because many utterances may lie in it.
+_LARGE = 1 << 22
+
+_Identity = tuple[str, int, int, int, int]
+_known: dict[_Identity, View] = {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """What is known of an audio file before it is decoded.
+
+    Attributes:
+        num_samples: Of each channel.
+        sampling_rate: In Hz.
+        ends_early: Whether the end of the stream is missing; what can be decoded is all that there is.
+    """
+
+    num_samples: int
+    sampling_rate: int
+    ends_early: bool = False
+
+    @property
+    def duration(self) -> float:
+        """In seconds."""
+        return self.num_samples / self.sampling_rate
+
+
+class Decoder:
+    """An open audio file."""
+
+    def __init__(self, file: Any, header: Header) -> None:
+        self._file = file
+        self._at = 0
+        self.header = header
+
+    def seek(self, sample: int) -> None:
+        """Go on to a later sample, or stay.
+
+        libsndfile cannot seek in some codecs (GSM 6.10, G.72x, NMS ADPCM, DWVW, …), and says so only then.
+        """
+        import soundfile
+
+        if sample == self._at:
+            return
+        try:
+            self._file.seek(sample)
+            self._at = sample
+        except soundfile.LibsndfileError:
+            while self._at < sample and len(self.read(min(_BLOCK, sample - self._at))):
+                pass
+
+    def read(self, num_samples: int) -> npt.NDArray[np.float32]:
+        """Decode the next samples: (num_samples, num_channels) float32, fewer where decoding ends before.
+
+        Raises:
+            MemoryError: there are too many.
+        """
+        try:
+            samples: npt.NDArray[np.float32] = self._file.read(num_samples, dtype="float32", always_2d=True)
+        except (ValueError, OverflowError) as error:  # more than numpy can count
+            raise MemoryError(str(error)) from error
+        self._at += len(samples)
+        return samples
+
+
+@contextmanager
+def opened(folder: Path, path: str) -> Iterator[Decoder]:
+    """Open an audio file.
+
+    Args:
+        folder: The corpus folder.
+        path: The file, relative to it.
+
+    Raises:
+        AudioError: the file cannot be read, is no audio, or does not hold what its container states. The same for
+            what goes wrong while it is decoded.
+    """
+    import soundfile
+
+    content: BinaryIO | None = None
+    try:
+        with open_regular(folder / path) as content:
+            view = _view(folder / path, content)
+            with _shown(content, view) as file:
+                num_samples = file.frames if view.num_samples is None else view.num_samples
+                if view.check_end:
+                    _check_end(folder / path, file, view, num_samples)
+                header = Header(num_samples=num_samples, sampling_rate=int(file.samplerate), ends_early=view.ends_early)
+                yield Decoder(file, header)
+    except ContainerError as error:
+        raise AudioError(f"{path}: {error}") from error
+    except soundfile.LibsndfileError as error:
+        raise AudioError(f"{path}: {_told(error, folder / path)}") from error
+    except MemoryError as error:
+        raise AudioError(f"{path}: too long for the memory, or its header is damaged; use --chunk-seconds") from error
+    except OSError as error:
+        raise AudioError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def read_header(folder: Path, path: str) -> Header:
+    """Read what is known of an audio file without decoding it, as far as that is possible.
+
+    Raises:
+        AudioError: as of :func:`opened`.
+    """
+    try:
+        mode = os.stat(folder / path).st_mode
+    except FileNotFoundError as error:
+        raise AudioError(f"{path}: no such file") from error
+    except OSError as error:
+        raise AudioError(f"{path}: cannot be read ({error.strerror})") from error
+    if stat.S_ISDIR(mode):
+        raise AudioError(f"{path}: is a folder")
+    with opened(folder, path) as decoder:
+        return decoder.header
+
+
+def _shown(content: BinaryIO, view: View) -> Any:
+    import soundfile
+
+    # By descriptor, because by name libsndfile would guess from the suffix what the content does not tell. On Windows
+    # libsndfile has a C runtime of its own, to which Python's descriptors mean nothing.
+    if view.is_plain and sys.platform != "win32":
+        os.lseek(content.fileno(), 0, os.SEEK_SET)
+        return soundfile.SoundFile(content.fileno(), closefd=False)
+    return soundfile.SoundFile(ShownFile(content, view))
+
+
+def _view(path: Path, content: BinaryIO) -> View:
+    """How to show a file to libsndfile, with the number of its samples where libsndfile would guess it."""
+    status = os.fstat(content.fileno())
+    identity = (str(path), status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+    known = _known.get(identity)
+    if known is not None:
+        return known
+    view = look_at(content)
+    if view is None:
+        with _shown(content, View()) as file:
+            view = counted_mpeg(status.st_size) if file.format == "MP3" else View()
+    if view.counts:
+        num_samples = _count(content, view)
+        view = replace(view, num_samples=num_samples, counts=False)
+        if view.head_for is not None:
+            view = replace(view, head=view.head_for(num_samples))
+    if view.num_samples is not None or status.st_size > _LARGE:
+        if len(_known) >= _MOST_KNOWN:
+            _known.clear()
+        _known[identity] = view
+    return view
+
+
+def _count(content: BinaryIO, view: View) -> int:
+    """Number of samples per channel that can be decoded."""
+    import soundfile
+
+    with _shown(content, view) as file:
+        block = np.empty((_BLOCK, file.channels), dtype=np.float32)
+        total = 0
+        while True:
+            block.fill(np.nan)  # shows what an error left undecoded
+            try:
+                decoded = len(file.read(out=block))
+            except soundfile.LibsndfileError:
+                return total + int(np.isfinite(block).all(axis=1).sum())
+            total += decoded
+            if decoded < _BLOCK:
+                return total
+
+
+def _check_end(path: Path, file: Any, view: View, num_samples: int) -> None:
+    """Refuse a file whose last sample cannot be decoded."""
+    import soundfile
+
+    try:
+        file.seek(max(0, num_samples - 1))
+        there = len(file.read(1)) or num_samples == 0
+        file.seek(0)
+    except soundfile.LibsndfileError:
+        there = False
+    if not there:
+        with open_regular(path) as content:
+            decoded = _count(content, view)
+        raise ContainerError(f"cut off, {num_samples} samples announced, decoding ended at {decoded}")
+
+
+def _told(error: Any, path: Path) -> str:
+    """What a file is that libsndfile does not read."""
+    reason = str(error.error_string).strip().rstrip(".") or "damaged or cut off"
+    if reason.startswith("File does not exist"):  # libsndfile says so where libmpg123 finds too few frames
+        reason = "damaged, or too short to be recognised"
+    try:
+        with open_regular(path) as file:
+            kind = describe_content(file.read(HEAD_BYTES))
+    except OSError:
+        kind = None
+    return f"not readable as audio ({reason})" if kind is None else f"not an audio file but {kind}"

@@ -1,0 +1,1 @@
+"""The command line: each module prints and calls what does the work."""

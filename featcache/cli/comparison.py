@@ -1,0 +1,166 @@
+"""Runs → what tells them apart, pair by pair: a table and sentences on the terminal, and a CSV."""
+
+import csv
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from io import StringIO
+from pathlib import Path
+
+from rich.text import Text
+
+from featcache.errors import PredictionsError, StoreError, listed
+from featcache.evaluate.compare import Comparison, compare, score_name, sentences
+from featcache.evaluate.intervals import ONE_SEED, caution
+from featcache.evaluate.predictions import of_run
+from featcache.files.regular import replace_file, resolved
+from featcache.report.tables import check_suffix, interval, print_numbered, score_table
+from featcache.runs.run_folder import Run, find_run
+from featcache.terminal.console import Console, Table
+from featcache.terminal.escape import escaped
+from featcache.workspace import Workspace
+
+log = logging.getLogger(__name__)
+
+# Settings that make a difference of two runs more than one of features, head and normalisation.
+_SAME = ("corpus", "protocol", "select")
+
+
+def print_comparison(names: Sequence[str], *, out: Path | None) -> None:
+    """Compare runs pair by pair, and keep the table where asked.
+
+    Args:
+        names: Run folders or names; other files and folders that exist are left out, which is told.
+        out: A CSV file.
+
+    Raises:
+        FeatcacheError: an unknown run, fewer than two, runs that did not test the same, or a file of another suffix.
+    """
+    check_suffix(out, ".csv")
+    runs = _chosen(names)
+    labels = [run.name for run in runs]
+    if len(set(labels)) < len(labels):
+        labels = [str(run.path) for run in runs]
+    predictions = {label: of_run(run) for label, run in zip(labels, runs, strict=True)}
+    found = compare(predictions)
+    speakers = set(predictions[labels[0]].table["speaker_id"]) - {""}
+    few = caution(found[0].unit, found[0].count, len(speakers))
+    if few:
+        log.warning("%s", few)
+    means: dict[str, list[str]] = {label: [] for label in labels}
+    for comparison in found:
+        told = f"{score_name(comparison.score)} {{:.{_digits(comparison.score)}f}}"
+        for label, mean in ((comparison.first, comparison.first_mean), (comparison.second, comparison.second_mean)):
+            means[label].append(told.format(mean))
+    print_numbered([f"{label}  {', '.join(dict.fromkeys(told))}" for label, told in means.items()])
+    Console().print(_comparison_table(found, labels))
+    Console().print(f"\n{_explained(found)}\n", highlight=False)
+    for told in sentences(
+        [one for one in found if one.score == found[0].score]
+    ):  # UAR or CCC; the table has the others
+        Console().print(Text(escaped(told)))
+    for note in protocol_notes(dict(zip(labels, runs, strict=True))):
+        Console().print(Text(escaped(note)))
+    if out:
+        replace_file(out, comparison_csv(found).encode())
+
+
+def protocol_notes(runs: Mapping[str, Run]) -> list[str]:
+    """Return what makes a difference of these runs more than one of features, head and normalisation.
+
+    Args:
+        runs: What they are called → runs.
+    """
+    told = []
+    for key in _SAME:
+        values = {label: run.config.get(key) or "none" for label, run in runs.items()}
+        if len({str(value) for value in values.values()}) > 1:
+            each = ", ".join(f"{label} {value}" for label, value in values.items())
+            told.append(
+                f"The runs differ in {key}: {each}. They tested the same utterances but were not trained on the same, "
+                "which may be why their scores differ."
+            )
+    return told
+
+
+def _chosen(names: Sequence[str]) -> list[Run]:
+    """The runs of these names, each once."""
+    workspace, found, others, twice = Workspace.at(), dict[Path, Run](), [], []
+    for name in names:
+        try:
+            run = find_run(workspace, name)
+        except StoreError:
+            if not Path(name).exists():
+                raise
+            others.append(name)
+            continue
+        if resolved(run.path) in found:
+            twice.append(run.name)
+        found.setdefault(resolved(run.path), run)
+    left_out = [f"not a finished run: {listed(others)}"] if others else []
+    left_out += [f"given twice: {listed(dict.fromkeys(twice))}"] if twice else []
+    if len(found) < 2:
+        few = "one run cannot be compared" if found else "there is no finished run to compare"
+        reasons = f" ({'; '.join(left_out)})" if left_out else ""
+        raise PredictionsError(f"{few}; give two or more different ones{reasons}")
+    if left_out:
+        log.warning("left out: %s", "; ".join(left_out))
+    return list(found.values())
+
+
+def _comparison_table(found: Sequence[Comparison], labels: Sequence[str]) -> Table:
+    table = score_table("Runs", "Score", "Difference", "95 % CI", "p speak.", "p utter.", "d_z", "+ : −")
+    for row in found:
+        digits = _digits(row.score)
+        table.add_row(
+            f"{labels.index(row.first) + 1} − {labels.index(row.second) + 1}",
+            score_name(row.score),
+            f"{row.difference:+.{digits}f}",
+            interval(row.ci95, digits),
+            _p_value(row.p_speakers_holm),
+            _p_value(row.p_utterances_holm),
+            "-" if row.effect_size is None else f"{row.effect_size:+.2f}",
+            f"{row.speakers_better} : {row.speakers_worse}" if row.unit == "speakers" else "-",
+        )
+    return table
+
+
+def _explained(found: Sequence[Comparison]) -> str:
+    first = found[0]
+    seeds = ", ".join(sorted({str(number) for row in found for number in row.num_seeds}, key=int))
+    corrected = f" p: corrected by Holm for {first.num_pairs} pairs." if first.num_pairs > 1 else ""
+    one_seed = f" {ONE_SEED}." if any(1 in row.num_seeds for row in found) else ""
+    return (
+        f"{first.num_utterances} utterances; scores are means over seeds ({seeds}). "
+        f"95 % CI: of paired differences over {first.count} {first.unit} and the seeds, by variance components. p: the "
+        "same over speakers, or over single utterances, which speaks of these speakers only. d_z and "
+        f"+ : −: of the speakers' own differences, mean over standard deviation, and how many are above and below 0."
+        f"{corrected}{one_seed}"
+    )
+
+
+def comparison_csv(found: Sequence[Comparison]) -> str:
+    """All numbers of paired comparisons as CSV."""
+    names = [field.name for field in fields(Comparison)]
+    split = {
+        "ci95": ("ci95_low", "ci95_high"),
+        "gain_ci95": ("gain_ci95_low", "gain_ci95_high"),
+        "num_seeds": ("num_seeds_first", "num_seeds_second"),
+    }
+    text = StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([column for name in names for column in split.get(name, (name,))])
+    for row in map(asdict, found):
+        pairs = {name: (None, None) if row[name] is None else row[name] for name in split}
+        writer.writerow([value for name in names for value in (pairs[name] if name in split else (row[name],))])
+    return text.getvalue()
+
+
+def _digits(score: str) -> int:
+    return 3 if score.startswith("ccc") else 1
+
+
+def _p_value(p: float | None) -> str:
+    if p is None:
+        return "-"
+    return f"{p:.3f}" if p >= 0.001 else "< 0.001"

@@ -1,0 +1,209 @@
+"""What ``featcache layers`` is asked for → figures, and the same numbers on the terminal."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from featcache.errors import StoreError
+from featcache.files.regular import replace_file
+from featcache.report.figures import save
+from featcache.report.layer_figures import layer_relevance, layer_weight_summary
+from featcache.report.layers import (
+    SCORES,
+    draw_layer_scores,
+    draw_layer_weights,
+    drawing,
+    layer_score_summary,
+    numbered,
+    store_label,
+)
+from featcache.report.tables import mean_and_std, plain_table
+from featcache.runs.run_folder import find_run, finished_runs
+from featcache.terminal.console import Console, Table, print_line
+from featcache.workspace import Workspace
+
+if TYPE_CHECKING:
+    from featcache.fitting.relevance import LayerRelevance
+
+log = logging.getLogger(__name__)
+
+# Wider tables are folded on a terminal of 80 columns; they tell means alone.
+MOST_WITH_SPREAD = 4
+
+
+def print_layer_weights(names: Sequence[str], *, corpus: str | None, out: Path | None) -> None:
+    """Draw the layer weights of runs, and print them.
+
+    Raises:
+        StoreError: no run that has layer weights.
+    """
+    workspace = Workspace.at()
+    if names:
+        runs = [find_run(workspace, name) for name in names]
+    else:
+        newest_first = reversed(finished_runs(workspace, corpus))
+        runs = [run for run in [next((run for run in newest_first if not run.layer_weights().empty), None)] if run]
+        if not runs:
+            raise StoreError(
+                f"no run with layer weights under {workspace.home / 'runs'}; make one with 'featcache fit'"
+            )
+    path = _place(out, (runs[0].path if len(runs) == 1 else runs[0].path.parent) / "layer_weights")
+    same_name = len({run.name for run in runs}) < len(runs)
+    labels = [f"{run.config['corpus']}/{run.name}" if same_name else run.name for run in runs]
+    weights = {label: run.layer_weights() for label, run in zip(labels, runs, strict=True)}
+    summary = draw_layer_weights(weights, path, required=out is not None)
+    Console().print(_layer_table(summary, "run", digits=4))
+    _print_files(path, "_summary.csv")
+
+
+def print_layer_scores(
+    names: Sequence[str],
+    *,
+    corpus: str | None,
+    protocol: str | None,
+    target: str | None,
+    task: str | None,
+    select: Mapping[str, Sequence[str]],
+    out: Path | None,
+) -> None:
+    """Fit a linear probe to every layer of stores, draw how well each does, and print it.
+
+    Raises:
+        StoreError: no store of a model's layers, or one that is not finished.
+    """
+    from featcache.cache.reader import FeatureCache
+    from featcache.fitting.probe import probe_layers
+    from featcache.fitting.resolve import model_stores
+    from featcache.fitting.task import resolve_task
+    from featcache.targets.targets import Dimensions
+
+    workspace = Workspace.at()
+    cache = FeatureCache(workspace.find_cache(corpus))
+    names = names or model_stores(cache)
+    if not names:
+        raise StoreError(f"{cache.path} holds no layers of a model; extract some with 'featcache extract --model NAME'")
+    found = resolve_task(cache, names, protocol=protocol, target=target, task=task, select=select)
+    for note in found.notes:
+        log.info("%s", note)
+    for warning in found.warnings:
+        log.warning("%s", warning)
+    targets = found.target.parts() if isinstance(found.target, Dimensions) else [found.target]
+    scores = {store_label(store): probe_layers(store, targets, found.manifest, found.folds) for store in found.stores}
+    path = _place(out, workspace.runs(cache.name) / "layer_probe")
+    score = found.target.score
+    summary = draw_layer_scores(scores, path, score=score, chance=found.target.chance, required=out is not None)
+    named = summary["target"] + " " if len(targets) > 1 else ""
+    column = (summary["store"] + " " + named + SCORES[score]).rename("column")
+    print_line(f"linear probes of utterance means, {found.protocol}, {len(found.folds)} folds; ± over folds")
+    Console().print(_layer_table(summary.assign(column=column), "column", digits=_digits(score)))
+    _print_files(path, ".csv")
+
+
+def print_layer_relevance(names: Sequence[str], *, out: Path | None, **options: Any) -> None:
+    """Train on each target alone, probe each layer for it, draw both for every store, and print them.
+
+    Args:
+        names: Of stores.
+        out: Where to write, without suffix; of several stores, their names are added.
+        options: Those of :func:`~featcache.fitting.relevance.layer_relevance`.
+
+    Raises:
+        FeatcacheError: as there.
+    """
+    from featcache.fitting import relevance as layerwise
+
+    found = layerwise.layer_relevance(names, **options)
+    console = Console()
+    for one in found:
+        [store] = one.stores
+        first = next(iter(one.runs.values()))
+        path = _place(out, first.path.parent / "layer_relevance")
+        if out is None or len(found) > 1:
+            path = path.with_name(f"{path.name}_{store.name}")
+        summary = draw_layer_relevance(one, path, required=out is not None)
+        weights = summary.rename(columns={"weight": "mean", "weight_std": "std"})
+        scores = summary.rename(columns={one.score: "mean", f"{one.score}_std": "std"})
+        told = [first.config[name] for name in ("head", "norm", "protocol")]
+        spread = len(one.runs) <= MOST_WITH_SPREAD
+        over_seeds, over_folds = ("; ± over seeds", "; ± over folds") if spread else ("", "")
+        print_line("{}: {}, {} normalisation, {}".format(store_label(store), *told))
+        print_line()
+        print_line(f"learned weights, uniform {1 / summary['layer'].nunique():.4f}{over_seeds}")
+        console.print(_layer_table(weights, "target", digits=4, spread=spread))
+        print_line()
+        print_line(f"linear probes of utterance means, {SCORES[one.score]}{over_folds}")
+        console.print(_layer_table(scores, "target", digits=_digits(one.score), spread=spread))
+        _print_files(path, ".csv")
+        print_line()
+
+
+def draw_layer_relevance(found: "LayerRelevance", path: Path, *, required: bool = True) -> pd.DataFrame:
+    """Draw for each target the layer weights that were learned for it alone, and below them how well each layer does.
+
+    Args:
+        found: Runs and probes.
+        path: Where to write, without suffix: ``.png``, ``.svg`` and ``.csv`` are added.
+        required: As for :func:`draw_layer_weights`; and so are the errors.
+
+    Returns:
+        The table that was drawn: store, target, layer, weight, weight_std (ddof = 0 over seeds), num_seeds, and ``uar``
+        (in percent) or ``ccc``, its ``_std`` (ddof = 1 over folds), num_folds, run.
+
+    Raises:
+        StoreError: as :func:`draw_layer_weights`.
+    """
+    score, title = found.score, ", ".join(map(store_label, found.stores))
+    of_layers = found.probes[found.probes["layer"].str.isdigit()].astype({"layer": int})
+    probed = dict(list(layer_score_summary(of_layers).groupby("target", sort=False)))
+    learned = {name: layer_weight_summary(numbered(name, run.layer_weights())) for name, run in found.runs.items()}
+    alone = {name: probed[name] for name in learned}
+    tables = []
+    for name, run in found.runs.items():
+        weights = learned[name].rename(columns={"mean": "weight", "std": "weight_std"})
+        scores = alone[name].rename(columns={"mean": score, "std": f"{score}_std"}).drop(columns="target")
+        tables.append(weights.merge(scores, on="layer").assign(run=run.name))
+        tables[-1].insert(0, "target", name)
+    summary = pd.concat(tables, ignore_index=True)
+    summary.insert(0, "store", title)
+    with drawing(required=required):
+        save(layer_relevance(learned, alone, title=title, chance=found.chance, ylabel=SCORES[score]), path)
+        replace_file(path.with_name(f"{path.name}.csv"), summary.to_csv(index=False).encode())
+    return summary
+
+
+def _layer_table(summary: pd.DataFrame, column: str, *, digits: int, spread: bool = True) -> Table:
+    """A row per layer, a column per value of a column; a deviation over a single fold is none."""
+    import numpy as np
+
+    columns = list(dict.fromkeys(summary[column]))
+    table = plain_table("Layer", *columns)
+    for layer, rows in summary.groupby("layer", sort=False):
+        told = {
+            row[column]: mean_and_std(row["mean"], row["std"] if spread and np.isfinite(row["std"]) else None, digits)
+            for row in rows.to_dict("records")
+        }
+        table.add_row(str(layer), *(told.get(name, "-") for name in columns))
+    return table
+
+
+def _digits(score: str) -> int:
+    return 1 if score == "uar" else 3
+
+
+def _place(out: Path | None, usual: Path) -> Path:
+    """Where files go, without suffix."""
+    if out is None:
+        return usual
+    if not out.name or out.name == "..":
+        raise StoreError(f"--out {out}: expected the path of a file without suffix, such as figures/layers")
+    return out
+
+
+def _print_files(path: Path, table: str) -> None:
+    """Where the files are, if they could be written."""
+    if path.with_name(f"{path.name}{table}").exists():
+        print_line()
+        print_line(f"{path}.png  .svg  {table}")

@@ -1,0 +1,126 @@
+"""Plans and tables of pipelines → the terminal."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from featcache.extraction.summary import format_bytes
+from featcache.fitting.checks import explained
+from featcache.fitting.fit import plan_runs
+from featcache.fitting.resolve import SVM
+from featcache.fitting.task import resolve_folds, selected
+from featcache.pipeline.locate import Place
+from featcache.pipeline.read import read_pipeline, shipped_pipelines
+from featcache.pipeline.rows import Row
+from featcache.pipeline.stores import Store
+from featcache.pipeline.transcripts import Transcripts
+from featcache.report.experiment import ComparedRow, compared_table, numbered_notes
+from featcache.report.tables import plain_table
+from featcache.terminal.console import Console, print_line
+
+
+def print_pipelines() -> None:
+    """The pipelines that come with featcache."""
+    table = plain_table("Pipeline", "Corpus", "What")
+    for name, path in shipped_pipelines().items():
+        pipeline = read_pipeline(path)
+        table.add_row(name, ", ".join(pipeline.corpus) or "any", pipeline.title)
+    Console().print(table)
+
+
+def counted(number: int, what: str) -> str:
+    """``1 seed``, ``2 seeds``."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def print_plan(
+    title: str,
+    place: Place,
+    transcripts: Sequence[Transcripts],
+    stores: Sequence[Store],
+    rows: Sequence[Row],
+    *,
+    limit: int | None,
+) -> None:
+    """Which transcripts, stores and runs are there, and what it takes to make the others."""
+    print_line(title)
+    print_line(f"{place.name}: {len(place.manifest.limited(limit))} of {len(place.manifest)} utterances")
+    print_line()
+    if transcripts:
+        table = plain_table("Transcripts", "Model", "To do")
+        for one in transcripts:
+            todo = f"{one.missing} utterances to transcribe" if one.missing else "there"
+            table.add_row(one.name, one.spec.model, todo)
+        Console().print(table)
+        Console().print()
+    table = plain_table("Store", "Model", "To do")
+    sizes = {store.name: store.planned_size() for store in stores if store.missing}
+    for store in stores:
+        told = f"{store.missing} utterances to extract, {sizes[store.name][1]}" if store.missing else "there"
+        table.add_row(store.name, store.spec.encoder, told)
+    Console().print(table)
+    missing = {store.name for store in stores if store.missing}
+    table = plain_table("Run", "Title", "To do")
+    trainings = 0
+    for row in rows:
+        number = _num_trainings(place, row, ready=missing.isdisjoint(row.request.features))
+        trainings += number
+        table.add_row(row.name, row.spec.title, counted(number, "training") if number else "there")
+    Console().print()
+    Console().print(table)
+    if any(store.lacks_audio for store in stores):
+        print_line()
+        print_line(
+            f"no audio under {place.workspace.corpora / place.name}: to extract, give its folder with --data PATH"
+        )
+    told = _together([size for size, _ in sizes.values()], trainings)
+    print_line()
+    print_line(told)
+    print_line()
+
+
+def _together(sizes: Sequence[int | None], trainings: int) -> str:
+    """``together about 1.2 GB, 1 store of unknown size and 25 trainings``."""
+    known = [size for size in sizes if size is not None]
+    unknown = len(sizes) - len(known)
+    told = [f"about {format_bytes(sum(known))}"] if known else []
+    told += [f"{counted(unknown, 'store')} of unknown size"] if unknown else []
+    told += [counted(trainings, "training")] if trainings else []
+    if not told:
+        return "nothing to extract or to train"
+    return f"together {' and '.join(filter(None, [', '.join(told[:-1]), told[-1]]))}"
+
+
+def _num_trainings(place: Place, row: Row, *, ready: bool) -> int:
+    """How many trainings a row takes; none where its run is there."""
+    if ready:
+        [planned] = plan_runs([row.request], cache=place.cache, home=place.workspace.home)
+        return 0 if planned.finished else len(planned.setup.folds) * len(planned.setup.config["seeds"])
+    select, limit = row.request.select, row.request.limit
+    manifest = selected(place.manifest, select, limit)
+    with explained(place.manifest, manifest, manifest, limit=limit, select=select):
+        _, _, folds = resolve_folds(manifest, place.kind, protocol=row.request.protocol, target=row.request.target)
+    return len(folds) * (1 if row.request.head == SVM else len(row.request.seeds))
+
+
+def print_results(
+    rows: Sequence[ComparedRow],
+    notes: Sequence[str],
+    comparisons: Sequence[tuple[str, Sequence[str]]],
+    folder: Path,
+) -> None:
+    """The table, its notes, what was compared, and where it all is."""
+    numbers = numbered_notes(rows)
+    for metric in dict.fromkeys(row.metric for row in rows):
+        Console().print(compared_table([row for row in rows if row.metric == metric], numbers))
+        Console().print()
+    for note, number in numbers.items():
+        print_line(f"{number}  {note}")
+    for note in notes:
+        print_line(note)
+    for name, sentences in comparisons:
+        print_line()
+        print_line(name)
+        for told in sentences:
+            print_line(f"  {told}")
+    print_line()
+    print_line(str(folder))

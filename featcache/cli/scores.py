@@ -1,0 +1,106 @@
+"""Scores and ensembles → tables on the terminal."""
+
+import itertools
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.text import Text
+
+from featcache.evaluate.intervals import caution, described
+from featcache.evaluate.predictions import read_predictions
+from featcache.evaluate.score import score
+from featcache.fitting.ensemble import COMBINATIONS, notes
+from featcache.report.tables import check_suffix, interval, mean_and_std, print_numbered, score_table
+from featcache.runs.run_folder import Run, read_table, write_json
+from featcache.terminal.console import Console, Table
+from featcache.terminal.escape import escaped
+
+log = logging.getLogger(__name__)
+
+SHORT_NAMES = {"uar": "UAR (%)", "wa": "WA (%)", "macro_f1": "Macro-F1 (%)", "ccc": "CCC", "rmse": "RMSE"}
+SHORT_NAMES |= {"scaled_rmse": "RMSE, labels in [0, 1]", "pearson": "Pearson"}
+_SHOWN = 10
+
+
+def print_score(
+    path: Path, *, columns: Mapping[str, str], classes: Sequence[str] | None, task: str | None, out: Path | None
+) -> None:
+    """Score anybody's predictions, and keep the numbers where asked; the arguments are those of ``read_predictions``.
+
+    Raises:
+        PredictionsError: predictions that cannot be scored.
+    """
+    check_suffix(out, ".json")
+    metrics = score(read_predictions(path, columns=columns, classes=classes, task=task))
+    _warn_of_few(metrics)
+    Console().print(_score_table(metrics))
+    if "recall" in metrics:
+        table = score_table("Class", "Recall (%)", "Utterances")
+        sizes = [sum(row) for row in metrics["confusion"]["counts"]]
+        for (label, recall), size in zip(metrics["recall"].items(), sizes, strict=True):
+            table.add_row(label, mean_and_std(recall["mean"], recall["std"]), f"{size:g}")
+        Console().print(table)
+    chance = f"; guessing scores a UAR of {metrics['chance_uar']:.1f}" if "chance_uar" in metrics else ""
+    speakers = metrics["num_speakers"] or "unknown"
+    Console().print(
+        f"\n{metrics['num_utterances']} utterances, speakers: {speakers}, folds: {metrics['num_folds']}, "
+        f"seeds: {metrics['num_seeds']}{chance}",
+        highlight=False,
+    )
+    Console().print(described(metrics), highlight=False)
+    if out:
+        write_json(out, metrics)
+
+
+def print_ensemble(run: Run) -> None:
+    """The best combinations, what was chosen, and what the test data would have preferred."""
+    combinations = read_table(run.path / COMBINATIONS)
+    candidates = run.config["candidates"]
+    numbers = {
+        " + ".join(names): " + ".join(str(candidates.index(name) + 1) for name in names)
+        for size in run.config["sizes"]
+        for names in itertools.combinations(candidates, size)
+    }
+    print_numbered(candidates)
+    table = score_table("Members", "Vote", "Validation UAR", "Test UAR (%)", "Test WA (%)")
+    for row in combinations.head(_SHOWN).to_dict("records"):
+        scores = (f"{row[name]:.1f}" for name in ("validation_uar", "test_uar", "test_wa"))
+        table.add_row(numbers[row["members"]], row["vote"], *scores)
+    console = Console()
+    console.print(table)
+    if len(combinations) > _SHOWN:
+        console.print(f"… and {len(combinations) - _SHOWN} more in {COMBINATIONS}", highlight=False)
+    uar = run.metrics["uar"]
+    told = f"chosen on validation: UAR {mean_and_std(uar['mean'], uar['std'])}, 95 % CI {interval(uar['ci95'])}"
+    console.print(f"\n{told}", highlight=False)
+    for note in notes(run.config, run.metrics):
+        console.print(Text(escaped(note)))
+    best = combinations.nlargest(1, "test_uar").iloc[0]
+    told = f"{best['test_uar']:.1f} ({best['vote']} vote of {numbers[best['members']]})"
+    console.print(Text(f"best on test: an optimistic number, do not report: {told}"))
+    _warn_of_few(run.metrics)
+
+
+def _score_table(metrics: Mapping[str, Any]) -> Table:
+    digits = 1 if "recall" in metrics else 3
+    over = metrics["bootstrap"]["unit"]
+    table = score_table(
+        "Score", "Mean ± std", f"95 % CI, {over}", *(["utterances"] * (over == "speakers")), "Mean of folds"
+    )
+    for name, found in metrics.items():
+        if not (isinstance(found, dict) and "ci95" in found):
+            continue
+        kind = next(kind for kind in SHORT_NAMES if name == kind or name.startswith(f"{kind}_"))
+        label = f"{SHORT_NAMES[kind]} {name.removeprefix(kind)[1:]}".rstrip()
+        intervals = [found["ci95"], *([found["ci95_utterances"]] if over == "speakers" else [])]
+        cells = [mean_and_std(found["mean"], found["std"], digits), *(interval(i, digits) for i in intervals)]
+        table.add_row(label, *cells, mean_and_std(found["mean_over_folds"], None, digits))
+    return table
+
+
+def _warn_of_few(metrics: Mapping[str, Any]) -> None:
+    told = caution(metrics["bootstrap"]["unit"], metrics["bootstrap"]["count"], metrics["num_speakers"])
+    if told:
+        log.warning("%s", told)

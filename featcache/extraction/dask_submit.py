@@ -1,0 +1,148 @@
+"""Plan → shards, on the workers of a Dask cluster that shares its folders with this machine.
+
+A task is a group of utterances, and its worker writes the group's shard of each store. The shards' numbers are given
+out before, so that a task that is done again, because its worker was lost, writes the same files.
+"""
+
+import logging
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from featcache.errors import ClusterError, listed
+from featcache.extraction.dask_worker import RUNNING, STOPPING, Done, Group, Job, Recipe, Store, do_group, settings_text
+from featcache.extraction.inputs import Source
+from featcache.extraction.plan import Plan, Target, groups
+from featcache.files.regular import remove_unfinished, replace_file
+from featcache.terminal.progress import progress
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+log = logging.getLogger(__name__)
+
+
+class ClusterRun:
+    """Carries out a plan on a cluster; ``extracted`` grows by the ids of what is written."""
+
+    def __init__(
+        self,
+        client: "Client",
+        targets: Sequence[Target],
+        recipes: Mapping[str, Recipe],
+        source: Source,
+        plan: Plan,
+        *,
+        batch_length: float | None,
+        strict: bool,
+    ) -> None:
+        self._client = client
+        self._targets = targets
+        self._plan = plan
+        self._source = source
+        self._id = uuid.uuid4().hex
+        self._job = Job(
+            root=source.root.absolute(),
+            marker=targets[0].writer.folder.absolute() / f".job-{self._id}.tmp",
+            stores=tuple(
+                Store(
+                    name=target.name,
+                    folder=target.writer.folder.absolute(),
+                    recipe=recipes[target.name],
+                    storage_dtype=target.writer.storage_dtype,
+                    pool=target.writer.pool,
+                    settings=settings_text(target.extractor, target.writer.storage_dtype, target.writer.pool),
+                )
+                for target in targets
+            ),
+            batch_length=batch_length,
+            strict=strict,
+        )
+        self.extracted: set[str] = set()
+
+    def to_the_end(self) -> bool:
+        """Have every group done; true when Ctrl-C ended it early.
+
+        Raises:
+            ClusterError: the scheduler or a worker is not set up as this machine is; a group's workers are lost again
+                and again; the scheduler is lost. What was written is kept.
+        """
+        if not self._plan.items:
+            return False
+        title = " + ".join(target.name for target in self._targets)
+        replace_file(self._job.marker, RUNNING)
+        pending: dict[Future[Done | None], Group] = {}
+        try:
+            try:
+                with progress(title, self._plan.length, rate=self._source.rate) as advance:
+                    for number, group in enumerate(self._groups()):
+                        key = f"extract-{self._id}-{number}"
+                        pending[self._client.submit(do_group, self._job, group, key=key, pure=False)] = group
+                    for group in self._collect(pending):
+                        advance(sum(item.length for item in group.items))
+                return False
+            except KeyboardInterrupt:
+                log.warning("stopping: utterances under way are finished first; press Ctrl-C again to give them up")
+                replace_file(self._job.marker, STOPPING)
+                with suppress(KeyboardInterrupt):
+                    for _ in self._collect(pending):
+                        pass
+                return True
+        except BaseException:
+            self._stop(pending)
+            raise
+        finally:
+            for target in self._targets:
+                remove_unfinished(target.writer.folder)  # the marker, and what lost workers left
+
+    def _groups(self) -> Iterator[Group]:
+        numbers = {target.name: target.writer.next_number() for target in self._targets}
+        for items in groups(self._plan.items, self._source):
+            ids = {item.utterance.utterance_id for item in items}
+            todo = {target.name: target.todo & ids for target in self._targets}
+            yield Group(items=items, todo=todo, numbers=dict(numbers))
+            for name in numbers:
+                numbers[name] += bool(todo[name])
+
+    def _collect(self, pending: "dict[Future[Done | None], Group]") -> Iterator[Group]:
+        """Take in results as they come, and give the groups that were done."""
+        from distributed import CancelledError, KilledWorker, as_completed
+
+        for future in as_completed(list(pending), loop=self._client.loop):
+            group = pending.pop(future)
+            try:
+                done = future.result()
+            except KilledWorker as error:
+                ids = listed(item.utterance.utterance_id for item in group.items)
+                raise ClusterError(
+                    f"{error.allowed_failures + 1} workers were lost over the utterances {ids}; their logs may say "
+                    "whether they ran out of memory or lack featcache. What was written is kept, and the same command "
+                    "does the rest"
+                ) from error
+            except CancelledError as error:
+                raise ClusterError(
+                    "the connection to the Dask scheduler was lost; what was written is kept, and the same command "
+                    "does the rest"
+                ) from error
+            except (ImportError, RuntimeError) as error:  # Dask wraps what a machine could not unpack
+                missing = error if isinstance(error, ImportError) else error.__cause__
+                if not isinstance(missing, ImportError):
+                    raise
+                raise ClusterError(
+                    f"the Dask scheduler or a worker cannot run featcache ({missing}); install the same version of it "
+                    "on all machines"
+                ) from error
+            if done is not None:
+                self.extracted |= done.extracted
+                for failure in done.failures:
+                    next(t for t in self._targets if t.name == failure.store).failures[failure.utterance_id] = failure
+                yield group
+
+    def _stop(self, pending: "dict[Future[Done | None], Group]") -> None:
+        """Let nothing new begin, and wait for what is under way."""
+        from distributed import as_completed
+
+        replace_file(self._job.marker, STOPPING)
+        for _ in as_completed(list(pending), loop=self._client.loop):
+            pass

@@ -1,0 +1,224 @@
+"""Store → is it what it says? Checksums of all that is stored, and utterances computed anew, alone."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from featcache.cache import layout
+from featcache.cache.intact import damaged_shards, faults_of_index, faults_of_request, has_no_checksum
+from featcache.cache.reader import FeatureStore
+from featcache.cache.request import REQUEST
+from featcache.cache.shards import shard_numbers
+from featcache.cache.statistics import RunningStatistics
+from featcache.corpora import read_corpus
+from featcache.errors import FeatcacheError, StoreError, listed
+from featcache.extraction.inputs import Source, source_of
+from featcache.extractors import create_extractor, made_with, usable_device
+from featcache.extractors.base import SAME_IN_ANY_BATCH, Extractor, Features, signal_for
+from featcache.extractors.chunked import extract_windows
+from featcache.files.checksums import unrecorded_files, wrong_files
+from featcache.files.regular import resolved
+from featcache.manifest import Manifest, Utterance
+from featcache.transcripts.text import MANIFEST, read_words
+
+# Largest difference over largest value, per layer, where models compute in float32. Rounding to float16 is off by 2^-11
+# of a value at most; what float32 adds over another grouping or another number of threads stays below 1e-5.
+TOLERANCES = {"float16": 2.0**-11 + 1e-5, "float32": 1e-5, "int8": 1 / 127 + 1e-5}
+
+# The files of a cache beside its stores that have checksums.
+CACHE_FILES = ("manifest.csv", "corpus.json")
+
+# What a layer that is all zeros is divided by.
+TINY = np.finfo(np.float32).tiny
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deviation:
+    """How far stored features are from features computed anew.
+
+    Attributes:
+        layer: Its name; empty where there are no layers to choose from.
+        largest: Over all utterances that were computed: largest difference over largest value.
+        tolerance: Of the storage dtype and of what the model computed in.
+    """
+
+    layer: str
+    largest: float
+    tolerance: float
+
+    @property
+    def within(self) -> bool:
+        return self.largest <= self.tolerance
+
+
+def tolerance_of(settings: Mapping[str, Any]) -> float:
+    """The largest deviation of a healthy store: the rounding of its storage, and that of its model's arithmetic.
+
+    Args:
+        settings: Of the store.
+    """
+    precision = settings.get("precision", "float32")
+    computed = 0.0 if precision == "float32" else SAME_IN_ANY_BATCH[precision]
+    return TOLERANCES[settings["storage_dtype"]] + computed
+
+
+def damaged_datasets(folder: Path) -> Iterator[str]:
+    """Compare every byte of every shard with its checksums, before HDF5 reads it.
+
+    Yields:
+        One line for each shard or dataset whose bytes are not those that were written.
+    """
+    for path, faults in damaged_shards(folder):
+        yield from (f"{path.name}: {fault}" for fault in faults)
+
+
+def damaged_files(folder: Path) -> Iterator[str]:
+    """Compare a store's shards, index and request, and its cache's manifest and ``corpus.json``, with their checksums.
+
+    Yields:
+        One line for each fault.
+    """
+    yield from damaged_datasets(folder)
+    yield from (f"{layout.INDEX}: {fault}" for fault in faults_of_index(folder))
+    yield from (f"{REQUEST}: {fault}" for fault in faults_of_request(folder))
+    cache = resolved(folder).parent
+    yield from (f"{cache / name} {fault}" for name, fault in wrong_files(cache).items())
+
+
+def unchecked_files(folder: Path) -> list[str]:
+    """The names of files that have no checksum, because an earlier release wrote them."""
+    names = [*(layout.shard_name(number) for number in shard_numbers(folder)), layout.INDEX]
+    old = [name for name in names if (folder / name).is_file() and has_no_checksum(folder / name)]
+    return [*old, *unrecorded_files(resolved(folder).parent, CACHE_FILES)]
+
+
+def not_finite(store: FeatureStore) -> dict[str, list[str]]:
+    """Read all features and statistics, and find what is NaN or infinite.
+
+    Returns:
+        Utterance id → names of its layers with such values; empty where all is well.
+    """
+    found = store.not_finite()
+    if store.pooled_only:
+        return found
+    for utterance_id in store:
+        finite = np.array([np.isfinite(layer).all() for layer in store.view(utterance_id)])
+        layers = {store.layer_names[layer] for layer in np.flatnonzero(~finite)}.union(found.get(utterance_id, ()))
+        if layers:
+            found[utterance_id] = [name for name in store.layer_names if name in layers]
+    return found
+
+
+def recompute(
+    store: FeatureStore, data: Path | None, number: int, *, model: str | None = None, device: str = "cpu"
+) -> list[Deviation]:
+    """Compute utterances alone and compare them with what is stored.
+
+    Args:
+        store: What is to be checked.
+        data: The corpus's folder; what was computed of words is compared with what the cache knows of them.
+        number: How many utterances, drawn from the whole store and always the same.
+        model: Where the model is, if it was a folder.
+        device: As torch names it.
+
+    Returns:
+        One deviation per layer.
+
+    Raises:
+        StoreError: the extractor that can be made here is not the one that made the store, or the audio is not there.
+    """
+    settings = layout.settings_of(store.metadata)
+    made_model, options = made_with(settings)
+    try:
+        extractor = create_extractor(model or made_model, device=usable_device(device), **options)
+    except FeatcacheError:
+        raise
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise StoreError(f"{store.path}: no extractor can be made with its settings ({error})") from error
+    now = layout.identity(extractor.description, store.metadata["storage_dtype"], pool=store.pooled_only)
+    differing = sorted(name for name in settings | now if settings.get(name) != now.get(name))
+    if differing:
+        raise StoreError(
+            f"{store.path}: the extractor made here differs in {', '.join(differing)}; nothing was compared"
+        )
+    known, source = _known(store, extractor, data)
+    there = [utterance_id for utterance_id in store.utterance_ids if utterance_id in known]
+    if not there:
+        raise StoreError(
+            f"{data or store.path.parent} has none of the utterances of {store.path} ({listed(store.utterance_ids)})"
+        )
+    chosen = np.random.default_rng(0).permutation(len(there))[:number]
+    compare = _compare_statistics if store.pooled_only else _compare_frames
+    largest = np.zeros(len(store.layer_names))
+    for position in chosen:
+        utterance = known[there[position]]
+        largest = np.maximum(largest, compare(store, utterance.utterance_id, _computed(extractor, source, utterance)))
+    tolerance = tolerance_of(settings)
+    return [
+        Deviation(layer=layer, largest=float(value), tolerance=tolerance)
+        for layer, value in zip(store.layer_names, largest, strict=True)
+    ]
+
+
+def _known(store: FeatureStore, extractor: Extractor, data: Path | None) -> tuple[dict[str, Utterance], Source]:
+    """The utterances of the corpus by their ids, and where to read them."""
+    if data is None:
+        cache, transcripts = resolved(store.path).parent, store.metadata["transcripts"]
+        manifest = Manifest.read(cache / "manifest.csv")
+        found = read_words(cache, manifest, None if transcripts == MANIFEST else transcripts)
+        return found, source_of(extractor.description, cache)
+    files = read_corpus(data)
+    return {u.utterance_id: u for u in files.manifest}, source_of(extractor.description, files.root)
+
+
+def _computed(extractor: Extractor, source: Source, utterance: Utterance) -> Iterator[tuple[int, Features]]:
+    """First frame and features, as the extraction computes them: whole, or window by window."""
+    description = extractor.description
+    num_samples, rate = source.probe(utterance)
+    if description.in_windows(num_samples / rate):
+        yield from extract_windows(extractor, source.root, utterance)
+        return
+    found = source.read(utterance, description.max_seconds)
+    yield 0, extractor.extract([signal_for(description, found)])[0]
+
+
+def _compare_frames(
+    store: FeatureStore, utterance_id: str, computed: Iterable[tuple[int, Features]]
+) -> npt.NDArray[np.float32]:
+    """(num_layers,): the largest difference over the largest value of an utterance."""
+    difference = np.zeros(len(store.layer_names), dtype=np.float32)
+    scale = np.full(len(store.layer_names), TINY)
+    num_frames = 0
+    for first, features in computed:
+        num_frames = first + features.shape[1]
+        stored = store.view(utterance_id, frames=slice(first, num_frames))
+        if stored.shape != features.shape:
+            break
+        difference = np.maximum(difference, np.abs(stored - features).max(axis=(1, 2)))
+        scale = np.maximum(scale, np.abs(features).max(axis=(1, 2)))
+    there = int(store.num_frames([utterance_id])[0])
+    if num_frames != there:
+        raise StoreError(f"{utterance_id!r} is stored with {there} frames, computed anew it has {num_frames}")
+    return difference / scale
+
+
+def _compare_statistics(
+    store: FeatureStore, utterance_id: str, computed: Iterable[tuple[int, Features]]
+) -> npt.NDArray[np.float32]:
+    """(num_layers,): the largest difference of means, deviations and maxima over the largest of them."""
+    running = RunningStatistics()
+    for _, features in computed:
+        running.add(features)
+    found = running.result()
+    there = int(store.num_frames([utterance_id])[0])
+    if found.count != there:
+        raise StoreError(f"{utterance_id!r} is stored with {there} frames, computed anew it has {found.count}")
+    stored = np.stack([store.pooled(kind, [utterance_id])[0] for kind in ("mean", "std", "max")])
+    anew = np.stack([found.mean, np.sqrt(found.m2 / np.float32(found.count)), found.max])
+    difference, scale = (np.abs(values).max(axis=(0, 2)) for values in (stored - anew, anew))
+    deviation: npt.NDArray[np.float32] = difference / np.maximum(scale, TINY)
+    return deviation

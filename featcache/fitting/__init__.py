@@ -1,0 +1,1 @@
+"""Request → runs: what is asked for, resolved once, trained, and written."""

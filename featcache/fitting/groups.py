@@ -1,0 +1,107 @@
+"""Runs → groups of trainings that read the same normalised features, and so share one working copy and one pass."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from featcache.fitting.resolve import Setup
+from featcache.training.features import Features
+from featcache.training.memory import WorkingCopy
+
+# What runs that share a working copy have in common beside their stores: ``fused`` is there for several stores only,
+# the last two stand for utterances and folds, and for the utterances that only count in their speakers' statistics.
+SHARED = (
+    *("norm", "norm_by", "scalar_norm", "pooling", "max_frames", "fused"),
+    *("utterances_sha256", "unlabelled_sha256"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """The trainings of one run in one fold.
+
+    Attributes:
+        run: Position among the runs.
+        fold: Number of the fold, from 1 on.
+        layers: For each store which of the group's layers the run takes.
+    """
+
+    run: int
+    fold: int
+    layers: tuple[slice, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Trainings over one working copy.
+
+    Attributes:
+        features: One per store, with all layers that any member takes.
+        lead: Position of the run whose features these are.
+        fold: Number of the fold whose statistics normalise; None where they are the same in all folds.
+        members: What is trained.
+    """
+
+    features: Sequence[Features]
+    lead: int
+    fold: int | None
+    members: list[Member]
+
+
+def group(
+    setups: Sequence[Setup], folds: Sequence[int], copies: Sequence[WorkingCopy | None] | None = None
+) -> list[Group]:
+    """Find what can share a pass: the same stores, normalisation, frames and folds, one's layers among the other's.
+
+    Args:
+        setups: One per run.
+        folds: Numbers of the folds to train, from 1 on; runs that have fewer folds have those that they have.
+        copies: How each run's features are held, as far as that is known; what is held otherwise shares no pass.
+    """
+    copies = copies or [None] * len(setups)
+    families: list[list[int]] = []
+    widest_first = sorted(range(len(setups)), key=lambda run: -sum(len(f.layers) for f in setups[run].features))
+    for run in widest_first:
+        alike = (family for family in families if copies[family[0]] == copies[run])
+        family = next((family for family in alike if _within(setups[run], setups[family[0]])), None)
+        if family is None:
+            families.append([run])
+        else:
+            family.append(run)
+    groups = []
+    for family in families:
+        lead = setups[family[0]]
+        there = [fold for fold in folds if fold <= len(lead.folds)]
+        of_folds = [[fold] for fold in there] if lead.config["norm"] == "global" else [there]
+        for together in of_folds:
+            groups.append(
+                Group(
+                    features=lead.features,
+                    lead=family[0],
+                    fold=together[0] if lead.config["norm"] == "global" else None,
+                    members=[
+                        Member(run=run, fold=fold, layers=_slices(setups[run], lead) or ())
+                        for fold in together
+                        for run in sorted(family)
+                    ],
+                )
+            )
+    return groups
+
+
+def _within(one: Setup, lead: Setup) -> bool:
+    same = all(one.config.get(key) == lead.config.get(key) for key in SHARED)
+    return same and list(one.config["features"]) == list(lead.config["features"]) and _slices(one, lead) is not None
+
+
+def _slices(one: Setup, lead: Setup) -> tuple[slice, ...] | None:
+    """For each store where a run's layers stand among the lead's; None where they do not, or not in one piece."""
+    found = []
+    for mine, all_layers in zip(one.features, lead.features, strict=True):
+        if mine.halved != all_layers.halved or mine.layers[0] not in all_layers.layers:
+            return None
+        first = all_layers.layers.index(mine.layers[0])
+        stretch = slice(first, first + len(mine.layers))
+        if all_layers.layers[stretch] != mine.layers:
+            return None
+        found.append(stretch)
+    return tuple(found)

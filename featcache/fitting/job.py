@@ -1,0 +1,286 @@
+"""Runs → trained heads and finished run folders: which trainings share a working copy, a thread, a process."""
+
+import logging
+import operator
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from featcache.cache.reader import FeatureCache
+from featcache.dask_client import connected
+from featcache.files.disk import disk_errors
+from featcache.fitting.conditions import conditions, recorded_copy
+from featcache.fitting.groups import Member, group
+from featcache.fitting.resolve import SVM, Request, Setup, head_sizes, resolve
+from featcache.fitting.results import record_of, write_results
+from featcache.heads import create_head
+from featcache.machine import give_back
+from featcache.normalise import SPEAKER, fit_normaliser
+from featcache.runs.run_folder import UnfinishedRun
+from featcache.targets.targets import CLASSIFICATION
+from featcache.terminal.progress import progress
+from featcache.terminal.streams import lasting_streams
+from featcache.threads import available_cores
+from featcache.training.batches import READ_AT_ONCE, Source, num_values
+from featcache.training.features import frames_in_use, steps_of, values_in_use
+from featcache.training.memory import Memory, WorkingCopy, plan_working_copy
+from featcache.training.svm import SVCTraining, SVRTraining
+from featcache.training.train import Trainable, Training, train_together
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """Runs that are trained together, in plain values, so that other processes can take a part.
+
+    Attributes:
+        cache: The folder of the cache.
+        requests: What each run asks :func:`~featcache.fitting.resolve.resolve` for.
+        paths: The run folders.
+        device: Where heads and features lie.
+        copies: How each run's features are held.
+    """
+
+    cache: Path
+    requests: list[Request]
+    paths: list[Path]
+    device: str
+    copies: tuple[WorkingCopy, ...] = ()
+
+    def carry_out(
+        self,
+        setups: Sequence[Setup],
+        memory: Memory,
+        *,
+        processes: int,
+        scheduler: str | None,
+        resume: bool,
+        overwrite: bool,
+    ) -> None:
+        """Train what is not finished yet, then write the runs.
+
+        Args:
+            setups: What the requests were resolved to.
+            memory: What may be taken, of all processes together.
+            processes: How many share the folds.
+            scheduler: Address of a Dask scheduler, whose workers share them instead.
+            resume: Go on with what was interrupted.
+            overwrite: Start anew whatever is there.
+
+        Raises:
+            FeatcacheError: another process trains one of the runs, or it was interrupted and nothing was said of that;
+                too little memory; a full disk. Trainings that have come to their end are kept.
+        """
+        # a store that misses utterances may leave its runs fewer folds
+        folds = range(1, max(len(setup.folds) for setup in setups) + 1)
+        total = sum(len(setup.folds) * len(setup.config["seeds"]) for setup in setups)
+        with ExitStack() as stack:
+            stack.enter_context(disk_errors(self.paths[0].parent))
+            if scheduler is not None:
+                processes = stack.enter_context(_on_cluster(scheduler))
+            workers = 1 if scheduler is not None else max(1, available_cores() // processes)
+            recorded = [None if overwrite else _begun_copy(path) for path in self.paths]
+            copies = plan_copies(setups, memory, processes, workers, self.device, recorded)
+            _tell_copies(setups, copies)
+            job = replace(self, copies=tuple(copies))
+            runs = job.unfinished(setups)
+            for run in runs:
+                stack.enter_context(run.locked())
+                run.begin(resume=resume, overwrite=overwrite)
+            scores: list[float] = []
+            title = f"{len(runs)} runs, {total} trainings"
+            advance = stack.enter_context(progress(title, total, rate=lambda *_: _mean_of(scores)))
+            advance(sum(len(run.finished()) for run in runs))
+            if scheduler is not None:
+                trained = job.share_out(folds, None, workers)
+            elif processes > 1:
+                trained = job.share_out(folds, processes, workers)
+            else:
+                trained = job.train(folds, workers, setups)
+            written = 0
+            try:
+                with closing(trained), _told_at_once():
+                    for score in trained:
+                        scores.append(score)
+                        advance(1)
+                give_back()
+                for run, setup in zip(runs, setups, strict=True):
+                    write_results(run, setup)
+                    run.finish()
+                    written += len(setup.folds) * len(setup.config["seeds"])
+            except BaseException:
+                kept = written + sum(len(run.finished()) for run in runs)
+                if kept:
+                    again = "the same command" if resume else "the same with --resume"
+                    log.warning("%d of %d trainings are finished and kept; %s goes on", kept, total, again)
+                for run in runs:
+                    run.leave()
+                raise
+
+    def unfinished(self, setups: Sequence[Setup]) -> list[UnfinishedRun]:
+        """The runs on their way."""
+        return [
+            UnfinishedRun(path, {**setup.config, **conditions(self.device, copy, setup.config["head"])})
+            for path, setup, copy in zip(self.paths, setups, self.copies, strict=True)
+        ]
+
+    def share_out(self, folds: Sequence[int], processes: int | None, workers: int) -> Generator[float]:
+        """Train folds in other processes, by default as many as joblib's backend has; yields as :meth:`train`."""
+        import joblib
+
+        job = replace(self, cache=self.cache.absolute(), paths=[path.absolute() for path in self.paths])
+        parallel = joblib.Parallel(n_jobs=processes, return_as="generator_unordered")
+        for scores in parallel(joblib.delayed(_train_fold)(job, fold, workers) for fold in folds):
+            yield from scores
+
+    def train(self, folds: Sequence[int], workers: int, setups: Sequence[Setup]) -> Generator[float]:
+        """Train what is not finished yet of some folds, and keep each training when it has come to its end.
+
+        Args:
+            folds: Their numbers, from 1 on.
+            workers: Threads.
+            setups: What the requests were resolved to.
+
+        Yields:
+            The best validation score of each training.
+        """
+        runs = self.unfinished(setups)
+        finished = [run.finished() for run in runs]
+        for item in group(setups, folds, self.copies):
+            lead, copy = setups[item.lead], self.copies[item.lead]
+            trainings = {
+                _training(setups[member.run], member, seed, copy, self.device): member
+                for member in item.members
+                for seed in setups[member.run].config["seeds"]
+                if (seed, member.fold) not in finished[member.run]
+            }
+            if not trainings:
+                continue
+            train = lead.folds[item.fold - 1].train if item.fold else ()
+            scalar, by = lead.config["scalar_norm"], lead.config["norm_by"] or SPEAKER
+            normalisers = [
+                fit_normaliser(f.store, lead.config["norm"], lead.measured, train, scalar=scalar, by=by)
+                for f in item.features
+            ]
+            source = Source(item.features, normalisers, copy, workers=workers, device=self.device)
+            source.load(lead.manifest.utterance_ids)
+            # a GPU is kept busy by one training, and several would only take turns
+            threads = workers if self.device == "cpu" else 1
+            with closing(train_together(list(trainings), source, workers=threads)) as trained:
+                for training in trained:
+                    member = trainings[training]
+                    record = record_of(training, setups[member.run])
+                    runs[member.run].keep(training.seed, member.fold, record, training.state())
+                    yield max(epoch.validation_score for epoch in training.history)
+
+
+@contextmanager
+def _told_at_once() -> Iterator[None]:
+    """Say that Ctrl-C was heard: other processes and threads may take a while to end."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        log.warning("stopping: trainings under way are given up, finished ones are kept")
+        raise
+
+
+@contextmanager
+def _on_cluster(address: str) -> Iterator[int]:
+    """Have joblib's processes be the workers of a cluster; gives the most threads of one worker, which share memory."""
+    import joblib
+
+    with connected(address) as client, joblib.parallel_config(backend="dask", scheduler_host=address, n_jobs=-1):
+        yield max(client.nthreads().values(), default=1)
+
+
+def _train_fold(job: Job, fold: int, workers: int) -> list[float]:
+    with lasting_streams():  # a process of its own has warnings of its own
+        setups = [resolve(FeatureCache(job.cache), request) for request in job.requests]
+        return list(job.train([fold], workers, setups))
+
+
+def plan_copies(
+    setups: Sequence[Setup],
+    memory: Memory,
+    processes: int,
+    workers: int,
+    device: str,
+    recorded: Sequence[WorkingCopy | None] | None = None,
+) -> list[WorkingCopy]:
+    """Plan how each run's features are held; the same for all runs that share them, and in all processes.
+
+    Args:
+        setups: One per run.
+        memory: What may be taken, of all processes together.
+        processes: How many share it.
+        workers: Threads of each.
+        device: Where heads and features lie.
+        recorded: What runs were begun with, which they keep whatever memory is free now; None for the others.
+
+    Raises:
+        ModelError: not even a small part would fit.
+    """
+    recorded = recorded or [None] * len(setups)
+    copies: dict[int, WorkingCopy] = {}
+    for item in group(setups, [1], recorded):
+        lead = setups[item.lead]
+        copy = recorded[item.lead] or plan_working_copy(
+            memory,
+            num_values(item.features, lead.manifest.utterance_ids),
+            num_steps=len(lead.manifest) * steps_of(item.features),
+            overhead=_overhead(lead, workers),
+            processes=processes,
+            device=device,
+        )
+        copies.update(dict.fromkeys((member.run for member in item.members), copy))
+    return [copies[run] for run in range(len(setups))]
+
+
+def _begun_copy(path: Path) -> WorkingCopy | None:
+    """How the features of an interrupted run were held."""
+    return recorded_copy(UnfinishedRun(path, {}).begun())
+
+
+def _tell_copies(setups: Sequence[Setup], copies: Sequence[WorkingCopy]) -> None:
+    for item in group(setups, [1], copies):
+        names = " and ".join(features.store.name for features in item.features)
+        runs, norm = {member.run for member in item.members}, setups[item.lead].config["norm"]
+        reading = "1 run reads" if len(runs) == 1 else f"{len(runs)} runs read"
+        log.info("%s, %s normalisation: %s %s", names, norm, reading, copies[item.lead])
+
+
+def _training(setup: Setup, member: Member, seed: int, copy: WorkingCopy, device: str) -> Trainable:
+    targets = {utterance.utterance_id: setup.target.value(utterance) for utterance in setup.manifest}
+    fold = setup.folds[member.fold - 1]
+    if setup.config["head"] == SVM:
+        machine = SVCTraining if setup.config["task"] == CLASSIFICATION else SVRTraining
+        return machine(seed, fold, targets, setup.target.num_outputs, member.layers)
+    sizes = head_sizes(setup.features, setup.target.num_outputs, setup.config["layer_weighting"])
+    return Training(
+        create_head(setup.config["head"], **sizes, seed=seed),
+        seed,
+        fold,
+        targets,
+        setup.training,
+        layers=member.layers,
+        objective=setup.target.objective,
+        compute=copy.compute,
+        device=device,
+    )
+
+
+def _overhead(setup: Setup, workers: int) -> float:
+    """Bytes that training takes beside the features: what is being read, unpacked, and computed of a batch."""
+    ids, sizes = setup.manifest.utterance_ids, [features.frame_size for features in setup.features]
+    utterance = 4 * max(values_in_use(setup.features, i) for i in ids)
+    of_one_layer = (map(operator.mul, frames_in_use(setup.features, i), sizes) for i in ids)
+    batch = 4 * setup.training.batch_size * max(map(max, of_one_layer))
+    return float(workers * (4 * utterance + 4 * batch) + 2 * READ_AT_ONCE)
+
+
+def _mean_of(scores: Sequence[float]) -> str:
+    return f"validation {np.mean(scores):.3f}" if scores else ""

@@ -1,0 +1,111 @@
+"""Stored means of each layer → a regularised linear model per layer, fold and target; no frame is read."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+
+from featcache.cache.reader import FeatureStore
+from featcache.evaluate.metrics import uar
+from featcache.manifest import Manifest
+from featcache.protocols import Fold
+from featcache.targets.losses import ccc
+from featcache.targets.targets import Classes, Target
+from featcache.threads import available_cores
+from featcache.training.finite import refuse_not_finite
+
+# Of ridge regression on standardised features; the best on the validation part is taken.
+PENALTIES = (10.0, 100.0, 1_000.0, 10_000.0)
+
+Values = npt.NDArray[Any]
+
+
+def probe_layers(
+    store: FeatureStore, targets: Sequence[Target], manifest: Manifest, folds: Sequence[Fold]
+) -> pd.DataFrame:
+    """Tell how well a linear model does on each layer alone: a classifier, or a regression.
+
+    Each utterance is its mean over frames. Means and deviations for standardising come from the training part, the
+    penalty is chosen by the validation part's score, for each target its own, and only then is the test part scored.
+    Classes are told apart as by scikit-learn's ``RidgeClassifier``.
+
+    Args:
+        store: Whose statistics are read, once.
+        targets: What is predicted, each by itself.
+        manifest: The utterances.
+        folds: What trains, validates and tests.
+
+    Raises:
+        FeatureError: means that are not finite, with the utterances that have them.
+
+    Returns:
+        target, layer, fold, penalty, score: of the test part, UAR in percent, or CCC, the mean of the dimensions; one
+        row per target, layer and fold.
+    """
+    import joblib
+    from threadpoolctl import threadpool_limits
+
+    ids = sorted({i for fold in folds for part in (fold.train, fold.validation, fold.test) for i in part})
+    row_of = {utterance_id: row for row, utterance_id in enumerate(ids)}
+    refuse_not_finite(store, ids, range(len(store.layer_names)))
+    means = store.pooled("mean", ids)
+    values = [np.array([target.value(manifest[utterance_id]) for utterance_id in ids]) for target in targets]
+    parts = [tuple([row_of[i] for i in part] for part in (fold.train, fold.validation, fold.test)) for fold in folds]
+    tasks = [(layer, fold) for layer in range(len(store.layer_names)) for fold in range(len(folds))]
+    # a thread per fit: shared among threads, products of this size would mostly wait
+    with threadpool_limits(1):
+        found = joblib.Parallel(n_jobs=available_cores(), backend="threading")(
+            joblib.delayed(_probe)(means[:, layer], targets, values, *parts[fold]) for layer, fold in tasks
+        )
+    rows = [
+        (target.name, store.layer_names[layer], fold + 1, *results[number])
+        for number, target in enumerate(targets)
+        for (layer, fold), results in zip(tasks, found, strict=True)
+    ]
+    return pd.DataFrame(rows, columns=["target", "layer", "fold", "penalty", "score"])
+
+
+def _probe(
+    means: npt.NDArray[np.float32],
+    targets: Sequence[Target],
+    values: Sequence[Values],
+    train: list[int],
+    validation: list[int],
+    test: list[int],
+) -> list[tuple[float, float]]:
+    """For each target the penalty that was chosen, and the test part's score."""
+    from sklearn.linear_model import Ridge
+    from sklearn.preprocessing import StandardScaler
+
+    scaler = StandardScaler().fit(means[train])
+    known, unseen, tested = (scaler.transform(means[part]) for part in (train, validation, test))
+    wanted = [_columns(target, of_target[train]) for target, of_target in zip(targets, values, strict=True)]
+    # all penalties and targets at once, so that the products of the features are taken once
+    columns = np.concatenate([one for one in wanted for _ in PENALTIES], axis=1)
+    penalties = np.concatenate([np.full(one.shape[1], penalty) for one in wanted for penalty in PENALTIES])
+    model = Ridge(alpha=penalties, solver="cholesky").fit(known, columns)
+    ends = np.cumsum([one.shape[1] for one in wanted for _ in PENALTIES])[:-1]
+    on_unseen, on_tested = (np.split(model.predict(part), ends, axis=1) for part in (unseen, tested))
+    results = []
+    for number, (target, of_target) in enumerate(zip(targets, values, strict=True)):
+        first = number * len(PENALTIES)
+        scores = [_score(target, on_unseen[first + i], of_target[validation]) for i in range(len(PENALTIES))]
+        best = int(np.argmax(scores))
+        results.append((PENALTIES[best], _score(target, on_tested[first + best], of_target[test])))
+    return results
+
+
+def _columns(target: Target, values: Values) -> Values:
+    """(num_utterances, num_outputs): numbers as they are, and of each class 1 where it is and -1 elsewhere."""
+    if isinstance(target, Classes):
+        return np.where(values[:, None] == np.arange(target.num_outputs), 1.0, -1.0)
+    return values
+
+
+def _score(target: Target, predicted: Values, expected: Values) -> float:
+    if isinstance(target, Classes):
+        return 100 * uar(expected, predicted.argmax(axis=1))
+    return float(ccc(torch.from_numpy(predicted).double(), torch.from_numpy(expected)).mean())

@@ -1,0 +1,190 @@
+"""Stores × targets → a run for each target alone, trained in one pass, and a linear probe of every layer beside it."""
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from featcache.cache.reader import FeatureCache, FeatureStore
+from featcache.corpora import Corpus
+from featcache.errors import ModelError, StoreError, listed
+from featcache.extractors import usable_device
+from featcache.fitting.existing import tell_conditions
+from featcache.fitting.fit import SEEDS, fit_all, plan_runs
+from featcache.fitting.probe import probe_layers
+from featcache.fitting.resolve import POOLED, SVM, Request, Setup, model_stores
+from featcache.fitting.task import corpus_of, resolve_task
+from featcache.manifest import Manifest
+from featcache.runs.run_folder import Run
+from featcache.workspace import Workspace
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerRelevance:
+    """How much each layer tells about each target.
+
+    Attributes:
+        stores: Whose layers they are; one, unless runs of several were chosen.
+        runs: Label, such as the name of a target → the run that was trained on it alone, and learned layer weights.
+        probes: target (that label), layer, fold, penalty, score; see :func:`probe_setups`.
+        score: What probes are told in: ``uar``, in percent, or ``ccc``.
+        chance: That of guessing.
+    """
+
+    stores: tuple[FeatureStore, ...]
+    runs: Mapping[str, Run]
+    probes: pd.DataFrame
+    score: str
+    chance: float
+
+
+def layer_relevance(
+    names: Sequence[str] = (),
+    *,
+    target: str | None = None,
+    task: str | None = None,
+    head: str = "dense",
+    norm: str = "speaker",
+    protocol: str | None = None,
+    select: Mapping[str, Sequence[str]] | None = None,
+    seeds: Sequence[int] = SEEDS,
+    training: Mapping[str, Any] | None = None,
+    device: str = "cpu",
+    corpus: str | None = None,
+    home: str | os.PathLike[str] | None = None,
+) -> list[LayerRelevance]:
+    """Train a head on each target alone and probe each layer for it, over the same folds.
+
+    Targets are the dimensions of a regression, or each class against all others. Runs that are there already are not
+    trained again, and interrupted ones go on.
+
+    Args:
+        names: Of stores; by default all that hold the layers of a model.
+        target: As for :func:`~featcache.fitting.fit.sweep`; by default the corpus's dimensions, or else its classes.
+        task: As there, and so are all that follow.
+
+    Returns:
+        One for each store.
+
+    Raises:
+        FeatcacheError: a store or a head that has no layer weights to learn, and what a fit may raise; nothing is
+            trained before all is found possible.
+    """
+    cache = FeatureCache(Workspace.at(home).find_cache(corpus))
+    names = names or model_stores(cache)
+    if not names:
+        raise StoreError(f"{cache.path} holds no layers of a model; extract some with 'featcache extract --model NAME'")
+    if head == SVM:
+        raise ModelError(f"head {SVM!r} learns no layer weights; take --head dense or another")
+    stores = [cache[name] for name in dict.fromkeys(names)]
+    target = target or _known_dimensions(cache.manifest, corpus_of(cache.path))
+    parts, requests = [], []
+    for store in stores:
+        layers = _weighable(store, head)
+        chosen = select or {}
+        found = resolve_task(cache, [store.name], protocol=protocol, target=target, task=task, select=chosen).target
+        parts.append(found.parts())
+        requests += [
+            Request(
+                head=head,
+                norm=norm,
+                features=(store.name,),
+                layers=layers,
+                target=part.name,
+                task=part.settings()["task"],
+                seeds=tuple(seeds),
+                training=training or {},
+                protocol=protocol,
+                select=chosen,
+            )
+            for part in parts[-1]
+        ]
+    planned = plan_runs(requests, cache=cache.path, home=home)
+    todo = [one.request for one in planned if one.finished is None]
+    if len(todo) < len(planned):
+        log.info("%d of %d runs are there already", len(planned) - len(todo), len(planned))
+        remedy = "remove the folder of a run to train it again"
+        tell_conditions(planned, device=usable_device(device), remedy=remedy)
+    if todo:
+        fit_all(todo, cache=cache.path, device=device, resume=True, home=home)
+    left = iter(planned)
+    relevance = []
+    for of_store in parts:
+        mine = {part.short_name: next(left) for part in of_store}
+        runs = {label: one.finished or Run(one.path) for label, one in mine.items()}
+        relevance.append(relevance_of(runs, {label: one.setup for label, one in mine.items()}))
+    return relevance
+
+
+def relevance_of(runs: Mapping[str, Run], setups: Mapping[str, Setup]) -> LayerRelevance:
+    """Set probes beside what finished runs learned.
+
+    Args:
+        runs: Label → run, of a single store.
+        setups: Label → what it was resolved to.
+
+    Raises:
+        StoreError: runs whose scores have no common scale.
+    """
+    scales = {(setup.target.score, setup.target.chance) for setup in setups.values()}
+    if len(scales) > 1:
+        raise StoreError(f"{listed(runs)} are not scored alike, in CCC or UAR of as many classes; draw them apart")
+    [(score, chance)] = scales
+    stores = {setup.stores[0].name: setup.stores[0] for setup in setups.values()}
+    return LayerRelevance(
+        stores=tuple(stores.values()), runs=runs, probes=probe_setups(setups), score=score, chance=chance
+    )
+
+
+def probe_setups(setups: Mapping[str, Setup]) -> pd.DataFrame:
+    """Probe each layer of the store that runs read for what they learn; those of the same utterances read it together.
+
+    Args:
+        setups: Label → what a run was resolved to, of a single store.
+
+    Returns:
+        As :func:`~featcache.fitting.probe.probe_layers`, with the labels for targets.
+    """
+    together: dict[tuple[str, str], dict[str, Setup]] = {}
+    for label, setup in setups.items():
+        key = (setup.stores[0].name, setup.config["utterances_sha256"])
+        together.setdefault(key, {})[label] = setup
+    found = []
+    for group in together.values():
+        lead = next(iter(group.values()))
+        targets = {setup.target.name: setup.target for setup in group.values()}
+        scores = probe_layers(lead.stores[0], list(targets.values()), lead.manifest, lead.folds)
+        found += [scores[scores["target"] == setup.target.name].assign(target=label) for label, setup in group.items()]
+    return pd.concat(found, ignore_index=True)
+
+
+def _known_dimensions(manifest: Manifest, corpus: Corpus | None) -> str | None:
+    """The labels of a manifest that its corpus knows as numbers, as a target; None where there are none."""
+    known = [name for name in (corpus.dimensions if corpus else ()) if name in manifest.label_columns]
+    return ",".join(known) or None
+
+
+def _weighable(store: FeatureStore, head: str) -> str:
+    """Which layers of a store a run is to weigh: all that have a number.
+
+    Raises:
+        StoreError: fewer than two, or statistics alone for a head that is trained on frames.
+    """
+    numbered = [layer for layer in store.layer_names if layer.isdigit()]
+    if not numbered:
+        raise StoreError(f"{store.name} has no layers to weigh; name a store that holds the layers of a model")
+    if len(numbered) == 1:
+        raise StoreError(
+            f"{store.name} holds layer {numbered[0]} alone, and a single layer has no weight to learn; "
+            "--probe scores it, and 'featcache extract' into a store of another --name keeps all layers"
+        )
+    if store.pooled_only and head not in POOLED:
+        raise StoreError(
+            f"{store.name} holds statistics alone (--pool), but head {head!r} is trained on frames; take --head linear"
+        )
+    return "all" if len(numbered) == len(store.layer_names) else ",".join(numbered)

@@ -1,0 +1,175 @@
+"""Stores × protocol × target → which utterances train, validate and test, and what is predicted of them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from featcache.cache.reader import FeatureCache, FeatureStore
+from featcache.corpora import CORPORA, Corpus
+from featcache.errors import ManifestError, StoreError, listed
+from featcache.files.disk import check_types, read_json
+from featcache.fitting.checks import (
+    alike,
+    check_recordings,
+    explained,
+    foreign,
+    left_out,
+    of_another_corpus,
+    shared_audio,
+    unlabelled,
+)
+from featcache.manifest import Manifest, Utterance
+from featcache.normalise import SPEAKER
+from featcache.protocols import PROTOCOLS, Fold, check_folds, default_protocol, make_folds
+from featcache.protocols.dialogues import DIALOGUES
+from featcache.targets.targets import Classes, Target, labelled, make_target, split
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What is to be predicted of which utterances, and how that is tested.
+
+    Attributes:
+        manifest: The utterances in the folds.
+        unlabelled: Further utterances of the same kind that have features but no label.
+    """
+
+    stores: list[FeatureStore]
+    manifest: Manifest
+    unlabelled: tuple[Utterance, ...]
+    protocol: str
+    target: Target
+    folds: list[Fold]
+    notes: list[str]
+    warnings: list[str]
+
+
+def resolve_task(
+    cache: FeatureCache,
+    names: Sequence[str],
+    *,
+    protocol: str | None,
+    target: str | None,
+    task: str | None = None,
+    label_range: tuple[float, float] | None = None,
+    select: Mapping[str, Sequence[str]] | None = None,
+    limit: int | None = None,
+) -> Task:
+    """Find utterances, what is predicted of them, and folds.
+
+    Args:
+        names: Of the stores whose features are used; utterances that one of them lacks are left out.
+        protocol: Its name; by default that of :func:`~featcache.protocols.default_protocol`.
+        target: The label to predict; by default the protocol's or the corpus's.
+        task: ``classification`` or ``regression``, where the label does not tell.
+        label_range: What numbers lie between.
+        select: Take only utterances whose labels have these values.
+        limit: Take only so many, those that ``extract`` takes with the same limit.
+    """
+    known, select = corpus_of(cache.path), select or {}
+    if len(set(names)) < len(names):
+        raise ManifestError(f"--features names a store twice: {', '.join(names)}")
+    stores = [_open_finished(cache, store) for store in names]
+    chosen = selected(cache.manifest, select, limit)
+    taken, warnings = _without_missing(chosen, stores)
+    with explained(cache.manifest, chosen, taken, limit=limit, select=select):
+        protocol, name, folds = resolve_folds(taken, known, protocol=protocol, target=target)
+        in_folds = {i for fold in folds for part in (fold.train, fold.validation, fold.test) for i in part}
+        manifest = taken.subset(tuple(in_folds))
+        predicted = make_target(
+            manifest, name, known, task=task, label_range=label_range, where=partial(_place_of, cache)
+        )
+        warnings += check_folds(folds, manifest, protocol)
+        warnings += predicted.check_folds(folds, manifest)
+    warnings += foreign(protocol, known)
+    warnings += check_recordings(stores, manifest.utterance_ids, cache)
+    warnings += shared_audio(folds, stores, manifest.utterance_ids)
+    groups = ["fold"] if protocol == "folds" else [label for label in DIALOGUES if label in manifest.label_columns]
+    warnings += alike(manifest, [SPEAKER, *groups, *(predicted.labels if isinstance(predicted, Classes) else ())])
+    return Task(
+        stores=stores,
+        manifest=manifest,
+        unlabelled=unlabelled(taken, manifest, predicted.labels, protocol),
+        protocol=protocol,
+        target=predicted,
+        folds=folds,
+        notes=left_out(taken, manifest, predicted, protocol),
+        warnings=warnings,
+    )
+
+
+def _place_of(cache: FeatureCache, utterance_id: str) -> str:
+    row = cache.manifest.utterance_ids.index(utterance_id) + 2  # below the header
+    return f"utterance {utterance_id!r} (row {row} of {cache.path / 'manifest.csv'})"
+
+
+def selected(manifest: Manifest, select: Mapping[str, Sequence[str]], limit: int | None) -> Manifest:
+    """The utterances that take part."""
+    manifest = manifest.limited(limit)
+    return manifest.select(**select) if select else manifest
+
+
+def resolve_folds(
+    manifest: Manifest, corpus: Corpus | None, *, protocol: str | None, target: str | None
+) -> tuple[str, str, list[Fold]]:
+    """The protocol, the target and the folds of the utterances that carry it, whatever features they have."""
+    with of_another_corpus(protocol, corpus):
+        if protocol is None:
+            column = _column(manifest, target or (corpus.target if corpus else None))
+            protocol = default_protocol(manifest, corpus, column)
+        if target is None:
+            published = PROTOCOLS[protocol].target if protocol in PROTOCOLS else None
+            target = published or (corpus.target if corpus else _only_label(manifest))
+        return protocol, target, make_folds(protocol, labelled(manifest, target), _column(manifest, target) or "")
+
+
+def _column(manifest: Manifest, target: str | None) -> str | None:
+    """The first label that a target is made of."""
+    return None if target is None else split(manifest, target)[0][0]
+
+
+def _open_finished(cache: FeatureCache, name: str) -> FeatureStore:
+    store = cache[name]
+    if not store.complete:
+        raise StoreError(
+            f"{store.path} is not finished: it holds {len(store)} of {len(cache.manifest)} utterances; "
+            "run the same 'featcache extract' again, which goes on where it stopped"
+        )
+    return store
+
+
+def _without_missing(manifest: Manifest, stores: Sequence[FeatureStore]) -> tuple[Manifest, list[str]]:
+    there = [i for i in manifest.utterance_ids if all(i in store for store in stores)]
+    if not there:
+        raise StoreError(f"no utterance has features in {' and '.join(store.name for store in stores)}")
+    missing = len(manifest) - len(there)
+    warnings = []
+    if missing:
+        gone = [i for i in manifest.utterance_ids if i not in set(there)]
+        warnings.append(
+            f"{missing} of {len(manifest)} utterances have no features and are left out ({listed(gone)}): "
+            "not extracted (--limit), or failed (failures.csv)"
+        )
+    return manifest.subset(there), warnings
+
+
+def corpus_of(cache: Path) -> Corpus | None:
+    """Which corpus a cache is of, where that is known.
+
+    Raises:
+        StoreError: the file that says so is damaged.
+    """
+    path = cache / "corpus.json"
+    if not path.exists():
+        return None
+    hint = "remove it, and the next 'featcache extract' writes it again"
+    found = read_json(path, dict, hint)
+    check_types(found, {"corpus": (str,)}, path, hint, required=["corpus"])
+    return CORPORA.get(found["corpus"])
+
+
+def _only_label(manifest: Manifest) -> str:
+    if len(manifest.label_columns) == 1:
+        return manifest.label_columns[0]
+    raise ManifestError(f"which label is to be predicted? choose with --target: {', '.join(manifest.label_columns)}")

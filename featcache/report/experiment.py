@@ -1,0 +1,188 @@
+"""Rows of a pipeline → one table, the paper's numbers beside ours: terminal, Markdown, CSV and a page."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from featcache.evaluate.compare import score_name
+from featcache.files.regular import replace_file
+from featcache.report.html import figures_for_page, render
+from featcache.report.tables import interval, mean_and_std, table_of_protocols
+from featcache.terminal.escape import escaped
+
+if TYPE_CHECKING:
+    from featcache.terminal.console import Table
+
+METRICS = {"uar": "UAR (%)", "wa": "WA (%)", "macro_f1": "macro-F1 (%)"}
+PAPER, DIFFERENCE = "Paper", "Diff."
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparedRow:
+    """A run beside what a paper reports.
+
+    Attributes:
+        name: What the pipeline calls the run.
+        title: What the table calls it.
+        protocol: Which utterances trained and tested.
+        metric: ``uar``, ``wa`` or ``macro_f1``, in percent; or ``ccc``, ``rmse_<dim>`` and so on.
+        published_mean: The paper's number; None where it has none.
+        published_std: Its standard deviation over seeds, where it is told.
+        mean: Ours, over seeds; None where it has no meaning.
+        std: Its standard deviation over seeds; None for one seed.
+        ci95: Its confidence interval.
+        notes: What differs from the paper.
+        run: The name of the run's folder.
+    """
+
+    name: str
+    title: str
+    protocol: str
+    metric: str
+    published_mean: float | None
+    published_std: float | None
+    mean: float | None
+    std: float | None
+    ci95: tuple[float, float] | None
+    notes: tuple[str, ...]
+    run: str
+
+    @property
+    def digits(self) -> int:
+        """Of scores after the point."""
+        return 1 if self.metric in METRICS else 3
+
+    @property
+    def difference(self) -> float | None:
+        """Ours less the paper's."""
+        return None if self.published_mean is None or self.mean is None else self.mean - self.published_mean
+
+    def cells(self) -> dict[str, str]:
+        """Column → what is printed in it."""
+        return {
+            PAPER: mean_and_std(self.published_mean, self.published_std, self.digits),
+            "Ours": mean_and_std(self.mean, self.std, self.digits),
+            "95 % CI": interval(self.ci95, self.digits),
+            DIFFERENCE: "-" if self.difference is None else f"{self.difference:+.{self.digits}f}",
+        }
+
+
+def columns_of(rows: Sequence[ComparedRow]) -> list[str]:
+    """The columns of scores: without the paper's where it has no number for any row."""
+    compared = any(row.published_mean is not None for row in rows)
+    return [column for column in rows[0].cells() if compared or column not in (PAPER, DIFFERENCE)]
+
+
+def metric_name(metric: str) -> str:
+    """``UAR (%)``, ``CCC``, ``CCC valence``."""
+    return METRICS.get(metric) or score_name(metric)
+
+
+def compared_table(rows: Sequence[ComparedRow], numbers: Mapping[str, int]) -> "Table":
+    """A table for the terminal, one section per protocol.
+
+    Args:
+        rows: All of one metric.
+        numbers: Those of the notes, see :func:`numbered_notes`.
+    """
+    columns = columns_of(rows)
+    told = [
+        (
+            row.protocol,
+            [
+                row.title,
+                *(row.cells()[column] for column in columns),
+                " ".join(str(numbers[note]) for note in row.notes),
+            ],
+        )
+        for row in rows
+    ]
+    return table_of_protocols([metric_name(rows[0].metric)], columns, told, after=["Notes"])
+
+
+def numbered_notes(rows: Sequence[ComparedRow]) -> dict[str, int]:
+    """All notes, in the order in which they first stand, and their numbers from 1 on."""
+    notes = dict.fromkeys(note for row in rows for note in row.notes)
+    return {note: number for number, note in enumerate(notes, start=1)}
+
+
+def _by(attribute: str, rows: Sequence[ComparedRow]) -> list[tuple[str, list[ComparedRow]]]:
+    """The rows of each metric, or of each protocol."""
+    values = dict.fromkeys(getattr(row, attribute) for row in rows)
+    return [(value, [row for row in rows if getattr(row, attribute) == value]) for value in values]
+
+
+def compared_markdown(rows: Sequence[ComparedRow]) -> str:
+    """The same as Markdown, a table for each metric, the notes in full; ends in a line break."""
+    return "\n".join(_markdown(of_metric) for _, of_metric in _by("metric", rows))
+
+
+def _markdown(rows: Sequence[ComparedRow]) -> str:
+    columns = columns_of(rows)
+    head = ["Protocol", metric_name(rows[0].metric), *columns, "What differs"]
+    lines = [head, ["---"] * 2 + ["---:"] * len(columns) + ["---"]]
+    lines += [
+        [row.protocol, row.title, *(row.cells()[column] for column in columns), "; ".join(row.notes)] for row in rows
+    ]
+    cells = [[escaped(cell).replace("|", r"\|") for cell in line] for line in lines]
+    return "".join(f"| {' | '.join(line)} |\n" for line in cells)
+
+
+def compared_csv(rows: Sequence[ComparedRow]) -> str:
+    """The same as CSV, numbers with all their digits; an empty cell is no number."""
+    columns = "name,title,protocol,metric,published_mean,published_std,mean,std,ci95_low,ci95_high,difference,notes,run"
+    text = StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns.split(","))
+    for row in rows:
+        paper = row.published_mean, row.published_std
+        ours = row.mean, row.std, *(row.ci95 or (None, None)), row.difference
+        writer.writerow([row.name, row.title, row.protocol, row.metric, *paper, *ours, "; ".join(row.notes), row.run])
+    return text.getvalue()
+
+
+def write_compared(
+    folder: Path,
+    rows: Sequence[ComparedRow],
+    *,
+    title: str,
+    paper: str,
+    notes: Sequence[str],
+    figures: Sequence[tuple[str, str]],
+    comparisons: Sequence[tuple[str, Sequence[str]]],
+) -> None:
+    """Write ``results.csv``, ``results.md`` and ``report.html``.
+
+    Args:
+        folder: Where to; made when missing. The folders of the runs lie beside it.
+        rows: The table.
+        title: The heading.
+        paper: Where the published numbers are from.
+        notes: What a reader must know of all rows.
+        figures: Name of a PNG in the folder, without the suffix, and its caption.
+        comparisons: What was compared, and what came of it, in sentences.
+    """
+    replace_file(folder / "results.csv", compared_csv(rows).encode())
+    lines = [f"# {escaped(title)}", *([escaped(paper)] if paper else [])]
+    lines += [compared_markdown(rows).rstrip(), *map(escaped, notes)]
+    lines += [
+        f"{escaped(name)}:\n\n{chr(10).join(f'- {escaped(told)}' for told in sentences)}"
+        for name, sentences in comparisons
+    ]
+    replace_file(folder / "results.md", ("\n\n".join(lines) + "\n").encode())
+    page = render(
+        "pipeline.html.jinja",
+        title=title,
+        paper=paper,
+        tables=[
+            (metric_name(metric), columns_of(of_metric), _by("protocol", of_metric))
+            for metric, of_metric in _by("metric", rows)
+        ],
+        notes=notes,
+        figures=figures_for_page(folder, figures),
+        comparisons=comparisons,
+    )
+    replace_file(folder / "report.html", page.encode())

@@ -1,0 +1,1 @@
+"""The run folder: what a fit leaves, one writer and one reader."""

@@ -1,0 +1,1 @@
+"""Labels → what heads are trained on, and what they minimise."""

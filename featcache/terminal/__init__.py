@@ -1,0 +1,1 @@
+"""What people see while a command runs: escaped text, one console, progress, Ctrl-C."""

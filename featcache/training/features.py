@@ -1,0 +1,202 @@
+"""Feature store × normaliser → an utterance as it is trained on: its layers, its frames, normalised."""
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from featcache.cache.reader import FeatureStore
+from featcache.heads.base import MEAN_AND_MAX
+from featcache.layer_selection import select_layers
+from featcache.normalise import Normaliser
+
+# Features are mapped from files and only read: without a copy, torch would rather have them writable.
+warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
+
+POOLINGS = ("mean", "sum", "max", MEAN_AND_MAX)
+# Of frame shifts, in seconds, and of how many frames a time takes.
+ROUNDING = 1e-9
+
+
+class Features:
+    """One store's features, with the layers and the frames that a fit asks for.
+
+    Args:
+        store: Where they come from.
+        layers: ``all``, ``local``, ``last`` or a list; stores without named layers always give all they have.
+        max_frames: How many frames of each utterance, counted from its beginning; None is all. Tokens are never cut.
+        pooling: ``mean``, ``sum`` or ``max`` of all frames as a single one, from the stored statistics; ``mean+max`` is
+            both beside each other, a frame of 2 × hidden_size values.
+        paired: Whether frame i shall stand for the same moment as frame i of the other stores that a head sees. The
+            descriptors of eGeMAPS are averaged in pairs for it, and only frames that all stores have count.
+    """
+
+    def __init__(
+        self,
+        store: FeatureStore,
+        *,
+        layers: str,
+        max_frames: int | None,
+        pooling: str | None = None,
+        paired: bool = True,
+    ) -> None:
+        self.store = store
+        tokens = np.isnan(store.frame_shift) and store.metadata["dataset"] == "hidden_states"
+        self.max_frames = None if tokens else max_frames
+        self.pooling = pooling
+        self.paired = paired
+        self.layers: tuple[int, ...] = (0,)
+        if len(store.layer_names) > 1 or store.layer_names[0]:
+            self.layers = select_layers(layers, store.layer_names, num_blocks=store.num_blocks)
+        self.layer_names = tuple(store.layer_names[layer] for layer in self.layers)
+        descriptors = store.metadata["extractor"] == "egemaps" and not np.isnan(store.frame_shift)
+        self.halved = paired and pooling is None and descriptors
+
+    @property
+    def frame_size(self) -> int:
+        """How many values a frame of one layer has."""
+        return self.store.hidden_size * (2 if self.pooling == MEAN_AND_MAX else 1)
+
+    @property
+    def frame_shift(self) -> float:
+        """Of the frames given out, in seconds; NaN where they are not steps in time."""
+        if self.pooling:
+            return float("nan")
+        return self.store.frame_shift * (2 if self.halved else 1)
+
+    def num_frames(self, utterance_id: str) -> int:
+        """How many frames an utterance has, before any cut."""
+        if self.pooling:
+            return 1
+        frames = int(self.store.num_frames([utterance_id])[0])
+        return frames // 2 + 1 if self.halved else frames
+
+    def of_layers(self, normaliser: Normaliser) -> Normaliser:
+        """A normaliser of all layers, for those that are given out."""
+        layers = list(self.layers)
+        return replace(
+            normaliser,
+            mean_={group: mean[layers] for group, mean in normaliser.mean_.items()},
+            std_={group: std[layers] for group, std in normaliser.std_.items()},
+        )
+
+    def read(self, utterance_id: str, num_frames: int, normaliser: Normaliser) -> Tensor:
+        """Read and normalise the first frames of an utterance.
+
+        Args:
+            num_frames: How many.
+            normaliser: Of the layers that are given out, see :meth:`of_layers`.
+
+        Returns:
+            (num_layers, num_frames, frame_size) float32, contiguous.
+        """
+        if self.pooling:
+            return torch.from_numpy(self._pooled(utterance_id, normaliser))
+        needed = slice(self._stored_frames(num_frames))
+        in_one_piece = slice(self.layers[0], self.layers[-1] + 1)
+        whole = in_one_piece.stop - in_one_piece.start == len(self.layers)
+        stored = self.store.view(utterance_id, in_one_piece if whole else self.layers, needed)
+        # torch widens 16-bit numbers many times as fast as numpy does
+        features = torch.from_numpy(stored).to(torch.float32, copy=True).numpy()
+        if self.halved:
+            features = np.ascontiguousarray(halve_frames(features)[:, :num_frames])
+        return torch.from_numpy(normaliser.in_place(utterance_id, features))
+
+    def expect(self, utterance_ids: Sequence[str], num_frames: Sequence[int]) -> None:
+        """Have the system read ahead what :meth:`read` will read of these utterances."""
+        if not self.pooling:
+            self.store.expect(utterance_ids, self.layers, [self._stored_frames(number) for number in num_frames])
+
+    def _stored_frames(self, num_frames: int) -> int:
+        """How many frames of the store make so many of those that are given out."""
+        return 2 * num_frames if self.halved else num_frames
+
+    def _pooled(self, utterance_id: str, normaliser: Normaliser) -> npt.NDArray[np.float32]:
+        """What pooling the normalised frames would give: z-scores keep the order, and commute with the mean."""
+        if self.pooling == MEAN_AND_MAX:
+            both = [self.store.pooled(kind, [utterance_id])[0, list(self.layers)] for kind in ("mean", "max")]
+            normalised = normaliser.in_place(utterance_id, np.stack(both, axis=1))
+            return normalised.reshape(len(normalised), 1, -1)
+        kind: Literal["mean", "max"] = "max" if self.pooling == "max" else "mean"
+        pooled = self.store.pooled(kind, [utterance_id])[0, list(self.layers), None]
+        normalised = normaliser.in_place(utterance_id, pooled)
+        return normalised * int(self.store.num_frames([utterance_id])[0]) if self.pooling == "sum" else normalised
+
+
+def halve_frames(features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Average frames 2i and 2i+1, so that frames every 10 ms pair with a model's every 20 ms.
+
+    Args:
+        features: (num_layers, num_frames, hidden_size) float32.
+
+    Returns:
+        (num_layers, num_frames // 2 + 1, hidden_size) float32; what is missing at the end counts as zero.
+
+    Source: Pepino et al. 2021, section 2.2, and as run: padded with zeros first, before normalisation.
+    """
+    length = features.shape[1] // 2 + 1
+    padded = np.pad(features, ((0, 0), (0, 2 * length - features.shape[1]), (0, 0)))
+    halved: npt.NDArray[np.float32] = padded.reshape(len(padded), length, 2, -1).mean(axis=2)
+    return halved
+
+
+def features_of(
+    stores: Sequence[FeatureStore], *, layers: str, max_frames: int | None, pooling: str | None, paired: bool = True
+) -> list[Features]:
+    """The features of stores that one head sees.
+
+    Args:
+        stores: Where they come from.
+        layers: As for :class:`Features`.
+        max_frames: As for :class:`Features`, of the first store that has a frame shift. Stores whose frames do not
+            pair are cut after the same number of seconds; those without a frame shift are not cut beside others.
+        pooling: As for :class:`Features`.
+        paired: Whether frames are to pair, where they do.
+    """
+    together = [Features(store, layers=layers, max_frames=max_frames, pooling=pooling) for store in stores]
+    if paired and _pair(together):
+        return together
+    return [
+        Features(store, layers=layers, max_frames=most, pooling=pooling, paired=False)
+        for store, most in zip(stores, _cuts(stores, max_frames), strict=True)
+    ]
+
+
+def _pair(features: Sequence[Features]) -> bool:
+    shifts = [store.frame_shift for store in features]
+    if np.isnan(shifts).all():  # a single vector each
+        return len(features) == 1 or all(store.pooling or not store.store.has_frames for store in features)
+    return bool(np.ptp(shifts) < ROUNDING)
+
+
+def _cuts(stores: Sequence[FeatureStore], max_frames: int | None) -> list[int | None]:
+    """For each store how many frames begin within the time that ``max_frames`` take in the first that has a shift."""
+    shifts = [store.frame_shift for store in stores]
+    if max_frames is None or np.isnan(shifts).all():
+        return [max_frames] * len(stores)
+    seconds = max_frames * next(shift for shift in shifts if not np.isnan(shift))
+    return [None if np.isnan(shift) else math.ceil(seconds / shift - ROUNDING) for shift in shifts]
+
+
+def frames_in_use(features: Sequence[Features], utterance_id: str) -> list[int]:
+    """How many frames of an utterance are trained on, per store: up to ``max_frames``; paired ones where all are."""
+    given = [(store.num_frames(utterance_id), store.max_frames) for store in features]
+    frames = [min(number, most or number) for number, most in given]
+    return [min(frames)] * len(frames) if features[0].paired else frames
+
+
+def steps_of(features: Sequence[Features]) -> int:
+    """Values of one frame of an utterance, all layers and stores together; each has a step of its own in 8 bits."""
+    return sum(len(store.layers) * store.frame_size for store in features)
+
+
+def values_in_use(features: Sequence[Features], utterance_id: str) -> int:
+    """Numbers that an utterance takes, all stores together."""
+    frames = frames_in_use(features, utterance_id)
+    return sum(number * len(f.layers) * f.frame_size for f, number in zip(features, frames, strict=True))

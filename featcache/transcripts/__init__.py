@@ -1,0 +1,1 @@
+"""What was said: words of people in the manifest, words of machines beside it."""

@@ -1,0 +1,90 @@
+"""What ``import featcache`` gives: the names that are promised, typed, and nothing heavy before it is used."""
+
+import inspect
+import subprocess
+import sys
+
+import pytest
+
+import featcache
+from featcache.cli import app as cli
+
+HEAVY = ("torch", "transformers", "opensmile", "matplotlib", "pandas", "numpy", "h5py", "typer", "rich")
+
+
+def test_every_public_name_is_there():
+    assert set(featcache.__all__) >= {"extract", "fit", "open", "FeatureCache", "FeatureStore", "Manifest", "Utterance"}
+    assert featcache.__all__ == sorted(featcache.__all__)
+    for name in featcache.__all__:
+        assert getattr(featcache, name) is not None
+    assert {*featcache._HOMES, "__version__"} == set(featcache.__all__)
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="module 'featcache' has no attribute 'fti'"):
+        featcache.fti  # noqa: B018
+    assert not hasattr(featcache, "torch")
+
+
+def test_importing_loads_nothing_heavy_until_a_name_is_used():
+    code = f"""
+import sys, featcache
+heavy = set({HEAVY!r})
+assert not heavy & set(sys.modules), heavy & set(sys.modules)
+featcache.Utterance, featcache.FeatcacheError
+assert not heavy & set(sys.modules), heavy & set(sys.modules)
+from featcache import *
+assert open is featcache.open and fit is featcache.fit
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+@pytest.mark.parametrize(
+    "function", [featcache.extract, featcache.fit, featcache.sweep, featcache.run_pipeline, featcache.transcribe]
+)
+def test_functions_take_keywords_only_with_types_and_a_docstring_for_each(function):
+    signature = inspect.signature(function)
+    assert signature.return_annotation is not inspect.Signature.empty
+    for name, parameter in signature.parameters.items():
+        assert parameter.kind in (parameter.KEYWORD_ONLY, parameter.VAR_KEYWORD)
+        assert parameter.annotation is not parameter.empty
+        assert f"\n        {name}: " in function.__doc__
+
+
+# The command's word for what the function takes several of.
+SINGULAR = {"heads": "head", "norms": "norm"}
+
+
+@pytest.mark.parametrize(
+    ("name", "function"),
+    [("extract", featcache.extract), ("fit", featcache.sweep), ("transcribe", featcache.transcribe)],
+)
+def test_the_command_has_the_defaults_of_the_function(name, function):
+    command = inspect.signature(getattr(cli, name)).parameters
+    # Python runs on the processor unless told otherwise, the command finds a GPU; seeds are counted by the command
+    different = {"device", "seeds"}
+    compared = 0
+    for theirs, parameter in inspect.signature(function).parameters.items():
+        shared = SINGULAR.get(theirs, theirs)
+        if shared not in command or shared in different:
+            continue
+        default = getattr(command[shared].default, "value", command[shared].default)
+        expected = parameter.default
+        if theirs in ("heads", "norms", "layers"):
+            expected = expected if isinstance(expected, str) else expected[0]
+        assert default == expected, shared
+        compared += 1
+    assert compared >= 10
+
+
+def test_the_example_of_the_documentation_works(make_cache, quick_reports):
+    cache = featcache.open(make_cache())
+    assert list(cache) == ["ssl"]
+    assert "ssl" in cache
+    assert len(cache) == 1
+    store = cache["ssl"]
+    first = cache.manifest[0].utterance_id
+    assert store[first].shape == (len(store.layer_names), store.num_frames([first])[0], store.hidden_size)
+    assert store.pooled("mean").shape == (len(cache.manifest), 3, store.hidden_size)
+    run = featcache.fit(head="dense", norm="speaker", seeds=(1,), training={"max_epochs": 1})
+    assert 0 <= run.metrics["uar"]["mean"] <= 100

@@ -1,0 +1,94 @@
+"""The main job on systems that lack what Linux has: Windows and macOS, as far as they can be imitated here."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from featcache.corpora.synthetic import make_corpus
+from featcache.demo import TINY_WAV2VEC2
+from tests.elsewhere import LACKING
+
+ROOT = Path(__file__).parents[2]
+# Of Windows: https://learn.microsoft.com/windows/win32/fileio/naming-a-file
+FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f]|[. ]$|^(con|prn|aux|nul|com\d|lpt\d)(\.|$)', re.IGNORECASE)
+
+
+def run(system, commands, home, tmp_path):
+    listed = tmp_path / "commands.json"
+    listed.write_text(json.dumps(commands), encoding="utf-8")
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "tests.elsewhere", system, str(listed)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        timeout=600,
+        env={**os.environ, "FEATCACHE_HOME": str(home), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("system", sorted(LACKING))
+def test_the_main_job(system, tmp_path):
+    home, model = tmp_path / "data", tmp_path / "models" / "tiny"
+    make_corpus(home / "corpora" / "toy", num_speakers=4, repetitions=1)
+    model.mkdir(parents=True)
+    (model / "config.json").write_text(json.dumps(TINY_WAV2VEC2 | {"num_hidden_layers": 2}), encoding="utf-8")
+    quick = ["--seeds", "1", "--max-epochs", "1"]
+    commands = [
+        ["extract", "--model", str(model), "--weights", "random", "--corpus", "toy"],
+        ["fit", "--head", "dense", "--name", "one", *quick],
+        ["layers"],
+        ["verify", str(home / "cache" / "toy" / "tiny"), "--model", str(model)],
+        ["info"],
+    ]
+    if system == "win32":  # lacks the most
+        commands += [
+            ["fit", "--head", "dense", "--name", "two", "--jobs", "2", *quick],
+            ["fit", "--head", "svm", "--features", "egemaps", "--memory", "4GiB"],
+        ]
+    ended = run(system, commands, home, tmp_path)
+    assert re.findall(r"exit code (\d+)", ended.stdout) == ["0"] * len(commands), ended.stdout + ended.stderr
+    if system == "win32":
+        one, two = (home / "runs" / "toy" / name / "predictions.csv" for name in ("one", "two"))
+        assert one.read_bytes() == two.read_bytes()
+    names = [path.name for path in home.rglob("*")]
+    assert len(names) > 30
+    assert not [name for name in names if FORBIDDEN.search(name)]
+
+
+def test_what_is_hidden_is_hidden_from_featcache_alone(tmp_path):
+    """Else the test above would show nothing."""
+    script = """
+from tests.elsewhere import pretend
+import os, psutil
+pretend("win32")
+names = {"__name__": "featcache.example"}
+for code in (
+    "import resource", "from os import sysconf", "import os; os.fork", "import ctypes; ctypes.CDLL(None)",
+    "import mmap; mmap.MADV_WILLNEED", "open('/proc/self/statm')", "import os; os.open('.', os.O_RDONLY)",
+    "from pathlib import Path; Path('/sys/fs/cgroup/memory.max').read_text()",
+):
+    try:
+        exec(code, dict(names))
+    except (ImportError, AttributeError, TypeError, OSError) as error:
+        print(type(error).__name__)
+    else:
+        print("found", code)
+    if "/sys/" not in code:
+        exec(code, {"__name__": "library", "os": os})
+assert psutil.virtual_memory().total > 0
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=ROOT, timeout=120
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.split() == [
+        *("ModuleNotFoundError", "ImportError", "AttributeError", "TypeError"),
+        *("AttributeError", "FileNotFoundError", "PermissionError", "FileNotFoundError"),
+    ]

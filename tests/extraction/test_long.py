@@ -1,0 +1,343 @@
+"""Long recordings: computed in windows, stored as any other, in memory that does not grow with their length."""
+
+import csv
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import tracemalloc
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import soundfile
+
+import featcache
+from featcache import audio
+from featcache.cache import spool
+from featcache.cache.reader import FeatureStore
+from featcache.cache.statistics import of_frames
+from featcache.errors import ModelError, StoreError
+from featcache.extraction import extract
+from featcache.extraction import plan as planning
+from featcache.extraction.inputs import AudioSource
+from featcache.extraction.verify import damaged_datasets, recompute
+from featcache.extractors import create_extractor
+from featcache.extractors.base import Extractor
+from featcache.extractors.chunked import extract_windows
+from featcache.extractors.ssl import SSLExtractor
+from featcache.manifest import Manifest, Utterance
+
+RATE = 16000
+CHUNKS = {"chunk_seconds": 2.0, "overlap_seconds": 0.5}
+# Chan's merging against float64 sums: a few units in the last place of float32.
+MERGED = 1e-5
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory, speech_like):
+    """A long stereo file at 44.1 kHz, a short one, and three stretches of another long one."""
+    folder = tmp_path_factory.mktemp("long") / "talks"
+    folder.mkdir()
+    stereo = np.stack([speech_like(300_000, 44100, seed=seed) for seed in (0, 1)], axis=1)
+    soundfile.write(folder / "talk.wav", stereo, 44100)
+    soundfile.write(folder / "word.wav", speech_like(12_000), RATE)
+    soundfile.write(folder / "tape.flac", speech_like(9 * RATE, seed=2), RATE)
+    Manifest(
+        [
+            Utterance(utterance_id="talk", path="talk.wav"),
+            Utterance(utterance_id="word", path="word.wav"),
+            Utterance(utterance_id="one", path="tape.flac", end=4.0),
+            Utterance(utterance_id="two", path="tape.flac", start=4.0, end=5.5),
+            Utterance(utterance_id="three", path="tape.flac", start=5.5),
+        ]
+    ).write(folder / "manifest.csv")
+    return folder
+
+
+@pytest.fixture(params=["memory", "disk"])
+def where(request, monkeypatch):
+    if request.param == "disk":
+        monkeypatch.setattr(spool, "IN_MEMORY_BYTES", 0)
+        monkeypatch.setattr(spool, "PIECE_BYTES", 1000)
+    return request.param
+
+
+@pytest.fixture
+def model(tiny_model):
+    return tiny_model("wav2vec2")
+
+
+@pytest.fixture
+def run(corpus, model, tmp_path):
+    def start(**options):
+        given = {"model": model, "data": corpus, "home": tmp_path / "data", "name": "ssl", "workers": 2, **options}
+        return extract(**{"egemaps": False, **given})
+
+    return start
+
+
+def expected(corpus, extractor, utterance):
+    """Every window's frames, one after the other."""
+    return np.concatenate([features for _, features in extract_windows(extractor, corpus, utterance)], axis=1)
+
+
+@pytest.mark.parametrize("storage", ["float16", "float32", "int8"])
+@pytest.mark.parametrize("batch_seconds", [0, 5])
+def test_a_store_holds_the_frames_of_the_windows(corpus, run, model, where, storage, batch_seconds):
+    report = run(store=storage, batch_seconds=batch_seconds, **CHUNKS)
+    assert not report.failures
+    store = FeatureStore(report.cache / "ssl")
+    assert store.complete
+    assert (store.metadata["chunk_seconds"], store.metadata["overlap_seconds"]) == (2.0, 0.5)
+    extractor = create_extractor(model, **CHUNKS)
+    for utterance in Manifest.read(corpus / "manifest.csv"):
+        found = store[utterance.utterance_id]
+        frames = expected(corpus, extractor, utterance)
+        scale = np.abs(frames).max()
+        # rounding of the storage dtype; batches of windows agree to 1e-5
+        tolerance = {"float16": 2**-11, "float32": 0, "int8": 1 / 127}[storage] + (2e-5 if batch_seconds else 1e-6)
+        np.testing.assert_allclose(found, frames, rtol=0, atol=tolerance * scale)
+        statistics = of_frames(frames)
+        for kind in ("mean", "max"):
+            pooled = store.pooled(kind, [utterance.utterance_id])[0]
+            np.testing.assert_allclose(pooled, getattr(statistics, kind), rtol=0, atol=2 * MERGED * scale)
+    assert list(damaged_datasets(store.path)) == []
+    assert all(deviation.within for deviation in recompute(store, corpus, 5, model=model))
+    assert sorted(path.name for path in store.path.iterdir() if path.suffix == ".tmp") == []
+
+
+@pytest.mark.parametrize("options", [{}, CHUNKS])
+def test_a_file_is_hashed_once_for_all_of_its_utterances(run, corpus, monkeypatch, options):
+    hashed = []
+    original = audio.sha256_of_file
+    monkeypatch.setattr(audio, "sha256_of_file", lambda path: hashed.append(path.name) or original(path))
+    store = FeatureStore(run(egemaps=True, **options).cache / "ssl")
+    assert sorted(hashed) == ["talk.wav", "tape.flac", "word.wav"]
+    assert store.audio_sha256(["one", "three"]) == [original(corpus / "tape.flac")] * 2
+
+
+def test_utterances_that_are_not_longer_are_computed_as_ever(run):
+    run(name="whole", store="float32")
+    run(name="windows", store="float32", chunk_seconds=9.5, overlap_seconds=2.0)
+    cache = featcache.open(run(name="whole", store="float32").cache)
+    whole, windows = cache["whole"], cache["windows"]
+    assert whole.metadata["fingerprint"] != windows.metadata["fingerprint"]
+    assert "chunk_seconds" not in whole.metadata["settings"]
+    for key in whole:
+        np.testing.assert_array_equal(whole[key], windows[key])
+
+
+def test_windows_count_among_the_settings(run):
+    run(**CHUNKS)
+    for options, told in [
+        ({}, "chunk_seconds is 2.0 there and None now"),
+        ({**CHUNKS, "chunk_seconds": 3}, "chunk_seconds is 2.0 there and 3.0 now"),
+        ({"chunk_seconds": 2}, "overlap_seconds is 0.5 there and 2.0 now"),
+    ]:
+        if options == {"chunk_seconds": 2}:
+            with pytest.raises(ModelError, match="--overlap-seconds is 2, expected less than the 2"):
+                run(**options)
+            continue
+        with pytest.raises(StoreError, match=told):
+            run(**options)
+    assert run(chunk_seconds=2, overlap_seconds=0.5).num_extracted == 0  # a whole number is the same number
+
+
+def test_egemaps_beside_a_model_are_computed_in_windows_too(run, corpus):
+    report = run(egemaps=True, **CHUNKS)
+    store = FeatureStore(report.cache / "egemaps")
+    assert store.metadata["chunk_seconds"] == 2.0
+    assert all(deviation.within for deviation in recompute(store, corpus, 5))
+    # what is there is carried on as it was begun
+    assert run(egemaps=True, name="again").stores == ("again", "egemaps")
+    assert FeatureStore(report.cache / "egemaps").metadata["chunk_seconds"] == 2.0
+
+
+def test_only_what_max_seconds_leaves_is_cut_into_windows(run, corpus, model):
+    report = run(store="float32", max_seconds=1.8, **CHUNKS)
+    whole = run(store="float32", max_seconds=1.8, name="whole")
+    assert not report.failures
+    for key, features in FeatureStore(whole.cache / "whole").items():
+        np.testing.assert_array_equal(FeatureStore(report.cache / "ssl")[key], features)
+    longer = FeatureStore(run(store="float32", max_seconds=3.0, name="longer", **CHUNKS).cache / "longer")
+    assert longer.num_frames(["talk", "word", "one"]).tolist() == [149, 37, 149]  # (3 s - 25 ms) / 20 ms + 1
+    assert longer.duration(["one"]) == 4.0
+    assert all(deviation.within for deviation in recompute(longer, corpus, 5, model=model))
+
+
+@pytest.mark.parametrize("storage", ["float16", "int8"])
+def test_the_size_that_is_told_is_the_size_that_is_written(run, where, monkeypatch, storage, caplog):
+    caplog.set_level(logging.INFO)
+    needed = []
+    monkeypatch.setattr(planning, "format_bytes", lambda size: needed.append(size) or f"{size} bytes")
+    report = run(store=storage, **CHUNKS)
+    with h5py.File(report.cache / "ssl" / "shard-00000.h5") as file:
+        payload = file["hidden_states"].nbytes + sum(dataset.nbytes for dataset in file["statistics"].values())
+    assert report.planned_bytes == payload + 5 * (planning.ROW_BYTES - 8)
+    assert "ssl: 3 long utterances are computed in windows" in caplog.text
+    usage = shutil.disk_usage(report.cache)
+    waiting = {"float16": 2, "int8": 4}[storage] * (340 + 199 + 174) * 4 * 32 if where == "disk" else 0
+    # a place for what is written, and for what waits: all of it is one group, the two largest may be under way
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=report.planned_bytes + waiting))
+    if where == "memory":
+        run(store=storage, name="other", dry_run=True, **CHUNKS)
+    else:
+        with pytest.raises(StoreError, match="bytes are free; make room"):
+            run(store=storage, name="other", dry_run=True, **CHUNKS)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=report.planned_bytes + 2 * waiting))
+    run(store=storage, name="other", dry_run=True, **CHUNKS)
+
+
+def failures(report, name="ssl"):
+    with open(report.cache / name / "failures.csv", newline="") as file:
+        return {row["utterance_id"]: row["reason"] for row in csv.DictReader(file)}
+
+
+def test_a_window_that_fails_is_a_failed_utterance(run, where, monkeypatch):
+    extract_one = SSLExtractor.extract
+
+    def overflow_late(extractor, signals):
+        found = extract_one(extractor, signals)
+        if signals[0].samples.std() == 0:
+            found[0][2] = 1e6
+        return found
+
+    monkeypatch.setattr(SSLExtractor, "extract", overflow_late)
+    folder = run(limit=1, dry_run=True).cache.parents[1] / "corpora" / "other"
+    folder.mkdir(parents=True)
+    noise = np.random.default_rng(0).uniform(-0.1, 0.1, 6 * RATE)
+    noise[-3 * RATE :] = 0.25
+    soundfile.write(folder / "late.wav", noise, RATE, subtype="FLOAT")
+    noise[-1] = np.nan
+    soundfile.write(folder / "nan.wav", noise, RATE, subtype="FLOAT")
+    soundfile.write(folder / "good.wav", noise[: 3 * RATE], RATE, subtype="FLOAT")
+    soundfile.write(folder / "cut.mp3", noise[: 3 * RATE], RATE)
+    (folder / "cut.mp3").write_bytes((folder / "cut.mp3").read_bytes()[:-4000])
+    (folder / "manifest.csv").write_text("path\nlate.wav\nnan.wav\ngood.wav\ncut.mp3\n")
+    report = run(data=folder, **CHUNKS)
+    found = failures(report)
+    assert found.pop("cut").startswith("cut.mp3: cut off, 48000 samples announced, decoding ended at ")
+    assert found == {
+        "late": "layer 2: values up to 1e+06 overflow float16; extract with --store float32",
+        "nan": "nan.wav: holds samples that are NaN or infinite",
+    }
+    assert list(FeatureStore(report.cache / "ssl")) == ["good"]
+    assert [path.name for path in (report.cache / "ssl").glob("*.tmp")] == []
+
+
+def test_a_long_utterance_makes_a_shard_of_its_own(run, monkeypatch, where):
+    monkeypatch.setattr(planning, "SHARD_BYTES", 40_000)
+    report = run(**CHUNKS)
+    store = FeatureStore(report.cache / "ssl")
+    assert list(store) == ["talk", "word", "one", "two", "three"]
+    tables = []
+    for path in sorted(store.path.glob("shard-*.h5")):
+        with h5py.File(path) as file:
+            tables.append([text.decode() for text in file["utterances"]["id"]])
+    assert tables == [["talk"], ["word"], ["one"], ["two"], ["three"]]
+
+
+def test_what_is_kept_of_hours_does_not_wait_for_many_of_them(monkeypatch):
+    items = [
+        planning.Item(utterance=Utterance(utterance_id=str(n), path="a.wav"), length=1500.0, bytes=1) for n in range(5)
+    ]
+    assert [len(group) for group in planning.groups(items, AudioSource(Path()))] == [2, 2, 1]
+
+
+def test_ctrl_c_gives_long_utterances_up(run, monkeypatch, where):
+    """Interrupted in the first of its windows, an utterance is neither stored nor failed, and is computed next time."""
+    from featcache.extraction import run as running
+
+    done = []
+    original = SSLExtractor.extract
+
+    def interrupt_after_the_first(extractor, signals):
+        done.append(None)
+        return original(extractor, signals)
+
+    class Interrupted(running.Run):
+        def _process(self, items):
+            if any(item.utterance.utterance_id == "talk" for item in items):
+                self._stopping.set()
+            return super()._process(items)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SSLExtractor, "extract", interrupt_after_the_first)
+        patch.setattr("featcache.extraction.Run", Interrupted)
+        report = run(workers=1, limit=None, **CHUNKS)
+    assert set(FeatureStore(report.cache / "ssl")) == {"word", "two"}
+    assert not report.failures
+    assert run(**CHUNKS).num_extracted == 3
+    assert FeatureStore(report.cache / "ssl").complete
+
+
+def test_every_extractor_says_how_far_its_frames_are_apart():
+    assert {"hop", "num_frames", "extract"} <= Extractor.__abstractmethods__
+
+
+MEMORY = """
+import resource, sys
+from pathlib import Path
+
+from featcache.cache import spool
+from featcache.extraction import extract
+
+spool.IN_MEMORY_BYTES = 2**16
+data, model, home = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
+
+
+def peak(name):
+    report = extract(model=model, data=data / name, home=home, chunk_seconds=5.0, overlap_seconds=1.0, store="int8")
+    assert report.num_extracted == 1
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+before = peak("short")
+print(peak("long") - before)
+"""
+
+
+@pytest.fixture(scope="module")
+def noises(tmp_path_factory):
+    """A minute and ten of them, in stereo at 22,050 Hz: corpora ``short`` and ``long``."""
+    folder = tmp_path_factory.mktemp("noises")
+    for name, minutes in (("short", 1), ("long", 10)):
+        (folder / name).mkdir()
+        noise = np.random.default_rng(0).uniform(-0.1, 0.1, (minutes * 60 * 22050, 2)).astype(np.float32)
+        soundfile.write(folder / name / "a.wav", noise, 22050)
+        (folder / name / "manifest.csv").write_text("path\na.wav\n")
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is counted in kilobytes on Linux alone")
+def test_ten_minutes_take_no_more_memory_than_one(noises, tmp_path, tiny_model):
+    model = tiny_model("wav2vec2", hidden_size=256)
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", MEMORY, str(noises), model, str(tmp_path / "data")],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    assert result.returncode == 0, result.stderr
+    # nine minutes more are 95 MB of decoded samples and 111 MB of float32 features; a tenth is left to allocators
+    more = 9 * 60 * np.array([22050 * 2, 50 * 4 * 256]) * 4
+    assert int(result.stdout.split()[-1]) < 0.1 * more.sum() < 0.25 * more.min()
+
+
+def test_verification_holds_a_window_at_a_time(noises, tmp_path):
+    peaks = {}
+    for name in ("short", "long"):
+        report = extract(model="spectrogram", data=noises / name, home=tmp_path, chunk_seconds=5.0, overlap_seconds=0.1)
+        store = FeatureStore(report.cache / "spectrogram")
+        tracemalloc.start()
+        assert all(deviation.within for deviation in recompute(store, noises / name, 1))
+        _, peaks[name] = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    # nine minutes more are 55 MB of float32 spectra
+    assert peaks["long"] - peaks["short"] < 0.05 * 9 * 60 * 100 * 257 * 4

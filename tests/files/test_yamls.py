@@ -1,0 +1,71 @@
+"""YAML that is small on disk and large in memory, or deep, is refused in one line and at once."""
+
+import pytest
+import yaml
+
+from featcache.corpora import read_corpus
+from featcache.errors import ManifestError, PipelineError, StoreError
+from featcache.files.yaml_text import MOST_NODES, YamlError, load
+from featcache.pipeline.read import MOST_BYTES, read_pipeline
+from featcache.runs.checked import read_yaml
+
+# Nine lines, each of which names the one before ten times: a thousand million texts.
+BOMB = "a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 10))
+MERGES = "a0: &a0 {k: v}\n" + "".join(
+    f"a{i}: &a{i}\n  <<: [{', '.join([f'*a{i - 1}'] * 10)}]\n  k{i}: v\n" for i in range(1, 10)
+)
+CYCLE = "a: &a\n  b: *a\n"
+DEEP = {"lists": "a: " + "[" * 50_000, "blocks": "- " * 20_000 + "x"}
+HUGE = {"aliases": BOMB, "merges": MERGES, "cycle": CYCLE, **DEEP}
+
+
+@pytest.mark.parametrize("text", HUGE.values(), ids=HUGE)
+def test_they_are_refused(tmp_path, text):
+    (tmp_path / "x.yaml").write_text(text)
+    with pytest.raises(PipelineError) as error:
+        read_pipeline(tmp_path / "x.yaml")
+    assert str(error.value).startswith(str(tmp_path / "x.yaml"))
+    assert "\n" not in str(error.value)
+    (tmp_path / "db.yaml").write_text(text)
+    with pytest.raises(ManifestError, match=r"db\.yaml: not YAML as expected"):
+        read_corpus(tmp_path)
+
+
+def test_why_is_told():
+    for text, reason in (
+        (BOMB, f"more than {MOST_NODES} values, aliases counted"),
+        (MERGES, f"more than {MOST_NODES} values"),
+        (CYCLE, "an alias stands inside what it names"),
+        (DEEP["blocks"], "too many levels"),
+    ):
+        with pytest.raises(YamlError, match=reason):
+            load(text)
+
+
+def test_a_pipeline_is_not_that_long(tmp_path):
+    (tmp_path / "x.yaml").write_text("#" * (MOST_BYTES + 1))
+    with pytest.raises(PipelineError, match=f"more than {MOST_BYTES} bytes"):
+        read_pipeline(tmp_path / "x.yaml")
+
+
+@pytest.mark.parametrize(
+    "text", ["a: 1\nb: [x, {c: 2024-01-01}]\n", "a: &x [1, 2]\nb: *x\nc:\n  <<: {d: 1}\n", "", "~"]
+)
+def test_what_is_plain_is_as_yaml_has_it(text):
+    assert load(text) == yaml.safe_load(text)
+
+
+@pytest.mark.parametrize("text", ["a: [", "a: 2024-99-99", "a: !!python/object:os.system x", "\x00", "a: b: c"])
+def test_what_is_no_yaml_is_told_in_one_line(text):
+    with pytest.raises(YamlError) as error:
+        load(text)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["a: !!int ''", "a: !!int '-'", "a: !!float ''", "a: !!bool x", "a: !!timestamp x"])
+def test_values_that_contradict_their_tag_are_told(tmp_path, text):
+    with pytest.raises(YamlError, match=r"^not YAML: "):
+        load(text)
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(StoreError, match=r"config.yaml is damaged \(cannot be read as YAML: "):
+        read_yaml(tmp_path / "config.yaml")

@@ -1,0 +1,142 @@
+"""A disk that is full or may not be written to: one line, what is finished stays, and --resume does the rest."""
+
+import errno
+import os
+import re
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import joblib
+import pytest
+
+from featcache.errors import FeatcacheError, StoreError
+from featcache.files.disk import disk_errors
+from featcache.fitting import job
+from featcache.fitting.ensemble import ensemble
+from featcache.fitting.fit import fit
+from featcache.report import figures
+from featcache.runs import run_folder
+from featcache.runs.run_folder import UnfinishedRun
+from featcache.workspace import Workspace
+
+ROOT = Path(__file__).parents[2]
+SHORT = {"seeds": (1, 2), "training": {"max_epochs": 2}}
+FULL = [name for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EIO") if hasattr(errno, name)]
+
+pytestmark = pytest.mark.usefixtures("quick_reports")
+
+
+def failing_after(function, times, code):
+    """The function, which writes nothing after so many calls; a disk does not say which file it had no room for."""
+    left = threading.Semaphore(times)
+
+    def call(*arguments, **options):
+        if not left.acquire(blocking=False):
+            raise OSError(code, os.strerror(code))
+        return function(*arguments, **options)
+
+    return call
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_errors_of_the_disk_are_one_line_with_a_remedy(tmp_path, name):
+    code = getattr(errno, name)
+    for error in (OSError(code, os.strerror(code)), OSError(code, os.strerror(code), str(tmp_path / "x"))):
+        with pytest.raises(StoreError) as told, disk_errors(tmp_path):
+            raise error
+        assert str(told.value).startswith(str(error.filename or tmp_path))
+        assert os.strerror(code) in str(told.value)
+        assert re.search(r"could not be written \(.*\); \w+", str(told.value))
+        assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("error", [OSError("no number"), FileNotFoundError(errno.ENOENT, "gone"), ValueError("bug")])
+def test_other_errors_keep_their_tracebacks(tmp_path, error):
+    with pytest.raises(type(error)), disk_errors(tmp_path):
+        raise error
+
+
+def test_our_own_errors_pass(tmp_path):
+    error = StoreError("mine")
+    with pytest.raises(FeatcacheError) as told, disk_errors(tmp_path):
+        raise error
+    assert told.value is error
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_trainings_that_were_finished_before_the_disk_was_full_are_kept(make_cache, monkeypatch, caplog, jobs):
+    make_cache()
+    whole = fit(name="whole", **SHORT)
+    with monkeypatch.context() as patch, joblib.parallel_config(backend="threading"):
+        # two files for each training
+        patch.setattr(run_folder, "replace_file", failing_after(run_folder.replace_file, 1 + 2 * 3, errno.ENOSPC))
+        with pytest.raises(StoreError, match=r"No space left on device\); make room"):
+            fit(name="mine", jobs=jobs, **SHORT)
+    told = re.search(r"(\d) of 8 trainings are finished and kept; the same with --resume goes on", caplog.text)
+    # what another thread was writing then may be there as well
+    kept = len(list(Workspace.at().runs("toy").glob(".mine.unfinished/finished/*.json")))
+    assert 1 <= int(told[1]) <= kept <= 3
+    run = fit(name="mine", resume=True, **SHORT)
+    assert (run.path / "predictions.csv").read_bytes() == (whole.path / "predictions.csv").read_bytes()
+
+
+@pytest.mark.parametrize("when", ["write_rows", "save", "record_checksums"])
+def test_a_disk_that_fills_while_results_are_written_costs_no_training(make_cache, monkeypatch, caplog, when):
+    make_cache()
+    owner = figures if when == "save" else run_folder
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, when, failing_after(getattr(owner, when), 0, errno.EDQUOT))
+        with pytest.raises(StoreError, match=r"\); make room"):
+            fit(name="mine", **SHORT)
+    assert "8 of 8 trainings are finished and kept; the same with --resume goes on" in caplog.text
+    monkeypatch.setattr(job.Job, "train", lambda *_: (_ for _ in ()))  # nothing is left to train
+    run = fit(name="mine", resume=True, **SHORT)
+    assert run.metrics["num_seeds"] == 2
+    assert not (run.path.parent / ".mine.unfinished").exists()
+
+
+def test_a_folder_that_may_not_be_written_to_is_told(make_cache, monkeypatch):
+    make_cache()
+    monkeypatch.setattr(UnfinishedRun, "begin", failing_after(UnfinishedRun.begin, 0, errno.EROFS))
+    with pytest.raises(StoreError, match=r"runs.toy could not be written \(Read-only file system\); allow it there"):
+        fit(**SHORT)
+
+
+def test_whoever_resumed_is_not_told_to_resume(make_cache, monkeypatch, caplog):
+    make_cache()
+    keep = UnfinishedRun.keep
+    for resume, advice in ((False, "the same with --resume goes on"), (True, "the same command goes on")):
+        monkeypatch.setattr(UnfinishedRun, "keep", failing_after(keep, 2, errno.ENOSPC))
+        with pytest.raises(StoreError):
+            fit(name="mine", resume=resume, **SHORT)
+        assert caplog.messages[-1].endswith(f" of 8 trainings are finished and kept; {advice}")
+
+
+def test_an_ensemble_on_a_full_disk_leaves_nothing(make_cache, monkeypatch):
+    make_cache()
+    runs = [fit(norm=norm, **SHORT) for norm in ("speaker", "none")]
+    monkeypatch.setattr(run_folder, "write_json", failing_after(run_folder.write_json, 0, errno.ENOSPC))
+    with pytest.raises(StoreError, match=r"No space left on device\); make room"):
+        ensemble(runs=[run.name for run in runs], name="vote")
+    assert sorted(path.name for path in runs[0].path.parent.iterdir()) == sorted(run.name for run in runs)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs ulimit")
+def test_files_that_are_too_large_in_other_processes_are_one_line(make_cache, tmp_path):
+    make_cache(hidden_size=32)  # heads of 80 kB
+    command = f"ulimit -f 32; exec {sys.executable} -W ignore -m featcache fit --seeds 1 --max-epochs 1 --jobs 2"
+    result = subprocess.run(
+        ["bash", "-c", command],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+    )
+    assert result.returncode == 1, result.stderr
+    assert "Traceback" not in result.stderr
+    [error] = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert "File too large); raise the limit on the size of files ('ulimit -f unlimited')" in error
+    assert not list((tmp_path / "data" / "runs" / "toy").glob("[!.]*"))

@@ -1,0 +1,269 @@
+"""Many settings in one go: each run is what it would be alone, in any number of threads and processes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import joblib
+import pytest
+
+import featcache
+from featcache.errors import ManifestError, StoreError
+from featcache.fitting import job
+from featcache.fitting.fit import fit, fit_all, sweep
+from featcache.fitting.resolve import Request
+from featcache.manifest import Manifest, Utterance
+from featcache.runs.identity import COMPUTED
+from featcache.training import memory
+from featcache.training.batches import Source
+from featcache.training.train import Training
+from tests.benchmarks.synthetic_cache import write_cache
+
+SHORT = {"seeds": (1, 2), "training": {"max_epochs": 2, "learning_rate": 0.01}}
+ROOT = Path(__file__).parents[2]
+
+pytestmark = pytest.mark.usefixtures("quick_reports")
+
+
+def bytes_of(run):
+    """All that a run holds; the report tells the version and the settings, which are compared by themselves."""
+    return {path.relative_to(run.path).as_posix(): path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def elsewhere(monkeypatch, tmp_path):
+    """Make what comes next lie in a second home with the same caches."""
+
+    def move():
+        other = tmp_path / "elsewhere"
+        other.mkdir()
+        (other / "cache").symlink_to(tmp_path / "data" / "cache")
+        monkeypatch.setenv("FEATCACHE_HOME", str(other))
+
+    return move
+
+
+@pytest.mark.parametrize("working_dtype", ["float32", "bfloat16", "int8"])
+def test_each_run_of_a_sweep_is_what_it_is_alone(make_cache, elsewhere, working_dtype):
+    make_cache()
+    heads, norms, layers = ["dense", "lstm"], ["speaker", "global"], ["all", "last", "0,2"]
+    together = sweep(heads=heads, norms=norms, layers=layers, memory=working_dtype, **SHORT)
+    assert len({run.path for run in together}) == 12
+    elsewhere()
+    asked = [(head, norm, chosen) for head in heads for norm in norms for chosen in layers]
+    for run, (head, norm, chosen) in zip(together, asked, strict=True):
+        alone = fit(head=head, norm=norm, layers=chosen, memory=working_dtype, **SHORT)
+        assert (alone.config["head"], alone.config["norm"], alone.config["layers"]) == (head, norm, chosen)
+        assert alone.path != run.path
+        assert bytes_of(alone) == bytes_of(run)
+
+
+@pytest.mark.parametrize("working_dtype", ["float32", "int8"])
+def test_heads_of_stores_that_do_not_pair_are_what_they_are_alone(make_cache, elsewhere, working_dtype):
+    make_cache(stores={"ssl": {}, "text": {"kind": "text"}, "functionals": {"kind": "functionals"}})
+    same = {"features": ["ssl", "text", "functionals"], "memory": working_dtype, **SHORT}
+    together = sweep(heads=["fusion", "ffn"], layers=["all", "last"], **same)
+    assert len({run.path for run in together}) == 4
+    elsewhere()
+    for run in together:
+        alone = fit(head=run.config["head"], layers=run.config["layers"], **same)
+        assert alone.path != run.path
+        assert bytes_of(alone) == bytes_of(run)
+
+
+def test_heads_and_layers_read_the_features_together(make_cache, monkeypatch):
+    make_cache(stores={"ssl": {}, "egemaps": {"kind": "egemaps"}})
+    loads, load = [], Source.load
+    monkeypatch.setattr(Source, "load", lambda source, ids: loads.append(ids) or load(source, ids))
+    sweep(heads=["dense", "lstm"], norms=["speaker", "none"], layers=["all", "last"], features=["ssl"], **SHORT)
+    assert len(loads) == 2  # one for each normalisation
+    loads.clear()
+    sweep(heads=["dense", "ffn"], layers=["0,2"], features=["ssl"], **SHORT)
+    assert len(loads) == 1
+    loads.clear()
+    # frames that pair, and frames of each store by itself
+    sweep(heads=["fusion", "ffn"], features=["ssl", "egemaps"], **SHORT)
+    assert len(loads) == 2
+    loads.clear()
+    sweep(heads=["dense", "lstm"], norms=["global"], layers=["all", "last"], features=["ssl"], **SHORT)
+    assert len(loads) == 4  # one for each fold's statistics
+
+
+def test_runs_that_are_there_are_not_trained_again(make_cache, monkeypatch):
+    make_cache()
+    [first] = sweep(layers=["last"], **SHORT)
+    before = bytes_of(first)
+    seen, learn = set(), Training.learn
+    monkeypatch.setattr(
+        Training, "learn", lambda one, window: seen.add(one.head.averages[0].num_layers) or learn(one, window)
+    )
+    runs = sweep(layers=["all", "last"], **SHORT)
+    assert seen == {3}
+    assert runs[1].path == first.path
+    assert bytes_of(runs[1]) == before
+
+
+def test_settings_named_twice_are_one_run(make_cache):
+    make_cache()
+    runs = sweep(heads=["dense", "dense"], layers=["last", "all", "last"], **SHORT)
+    assert [run.config["layers"] for run in runs] == ["last", "all"]
+
+
+def test_a_store_that_misses_a_speaker_leaves_its_runs_fewer_folds(make_cache, write_store):
+    cache = featcache.open(make_cache())
+    some = {i: cache["ssl"][i][:1] for i in cache.manifest.utterance_ids if not i.startswith("04-")}
+    write_store(cache.path / "egemaps", some, kind="egemaps")
+    for heads in (["dense", "fusion"], ["fusion", "dense"]):
+        runs = sweep(heads=heads, overwrite=True, **SHORT)
+        found = {run.config["head"]: set(run.predictions()["speaker_id"]) for run in runs}
+        assert found == {"dense": {"01", "02", "03", "04"}, "fusion": {"01", "02", "03"}}
+
+
+def test_what_cannot_be_fitted_is_told_before_anything_is_trained(make_cache, monkeypatch):
+    folder = make_cache()
+    monkeypatch.setattr(Training, "learn", None)
+    with pytest.raises(ManifestError, match="unknown normalisation 'globel'; nearest: global"):
+        sweep(norms=["speaker", "globel"], **SHORT)
+    table = folder / "manifest.csv"
+    table.write_text(table.read_text().replace(",04,", ",,"))
+    with pytest.raises(ManifestError, match=r"4 utterances have no speaker_id .* which --norm speaker needs"):
+        sweep(norms=["global", "speaker"], protocol="random-80-20", **SHORT)
+
+
+def test_any_runs_are_trained_together_and_share_what_they_can(make_cache, elsewhere, monkeypatch):
+    cache = make_cache(stores={"ssl": {}, "egemaps": {"kind": "egemaps"}})
+    loads, load = [], Source.load
+    monkeypatch.setattr(Source, "load", lambda source, ids: loads.append(tuple(ids)) or load(source, ids))
+    same = {"seeds": (1, 2), "training": SHORT["training"]}
+    requests = [
+        Request(features=("ssl",), **same),
+        Request(features=("egemaps",), head="lstm", **same),
+        Request(features=("ssl",), layers="last", seeds=(3,), training={"max_epochs": 1}),
+        Request(features=("ssl",), protocol="group-kfold", **same),  # other folds, so that windows differ
+        Request(features=("ssl",), select={"emotion": ["joy", "anger"]}, limit=12, protocol="random-80-20", **same),
+        Request(features=("ssl",), **same),  # the first once more
+    ]
+    runs = fit_all(requests, cache=cache)
+    assert len(loads) == 4
+    assert sorted(map(len, loads)) == [12, 16, 16, 16]
+    assert runs[0].path == runs[5].path
+    assert [run.metrics["num_seeds"] for run in runs] == [2, 2, 1, 2, 2, 2]
+    assert [run.config["protocol"] for run in runs[2:5]] == ["loso", "group-kfold", "random-80-20"]
+    elsewhere()
+    home = os.environ["FEATCACHE_HOME"]
+    for request, run in zip(requests[:5], runs, strict=False):
+        [alone] = fit_all([request], cache=Path(home) / "cache" / cache.name)
+        assert bytes_of(alone) == bytes_of(run)
+
+
+def test_runs_normalised_by_other_labels_do_not_share(make_cache):
+    speakers = [("01", "x"), ("02", "x"), ("03", "y"), ("04", "y")]
+    manifest = Manifest(
+        [
+            Utterance(
+                utterance_id=f"{speaker}-{emotion}",
+                path=f"{speaker}-{emotion}.wav",
+                speaker_id=speaker,
+                labels={"emotion": emotion, "room": room},
+            )
+            for speaker, room in speakers
+            for emotion in ("anger", "joy")
+        ]
+    )
+    cache = make_cache(manifest=manifest)
+    by_speaker, by_room = (Request(norm_by=by, target="emotion", seeds=(1,)) for by in ("speaker_id", "room"))
+    first, second = fit_all([by_speaker, by_room], cache=cache)
+    assert (first.config["norm_by"], second.config["norm_by"]) == ("speaker_id", "room")
+    assert "took the label &#39;room&#39; for the speaker" in (second.path / "report.html").read_text()
+    assert bytes_of(second) == bytes_of(fit(norm_by="room", target="emotion", seeds=(1,), overwrite=True))
+    assert (first.path / "predictions.csv").read_bytes() != (second.path / "predictions.csv").read_bytes()
+    # what is not of speakers does not depend on who counts as one
+    assert fit(norm="global", norm_by="room", target="emotion", seeds=(1,)).config["norm_by"] is None
+
+
+def test_a_name_is_for_a_single_run(make_cache):
+    make_cache()
+    with pytest.raises(
+        StoreError, match="--name is for a single run, and 2 are asked for; their names tell them apart"
+    ):
+        sweep(heads=["dense", "lstm"], name="mine", **SHORT)
+    assert sweep(heads=["dense"], name="mine", **SHORT)[0].name == "mine"
+
+
+@pytest.mark.parametrize("norm", ["speaker", "global"])
+def test_processes_leave_the_same_bytes(make_cache, elsewhere, norm):
+    make_cache()
+    options = {"heads": ["dense", "lstm"], "norms": [norm], "layers": ["all", "last"], **SHORT}
+    one = sweep(**options)
+    elsewhere()
+    two = sweep(jobs=2, **options)
+    assert [bytes_of(run) for run in one] == [bytes_of(run) for run in two]
+
+
+def test_jobs_run_in_whatever_joblib_is_told(make_cache, elsewhere):
+    make_cache()
+    one = fit(**SHORT)
+    elsewhere()
+    with joblib.parallel_config(backend="threading"):
+        threads = fit(jobs=2, **SHORT)
+    assert bytes_of(threads) == bytes_of(one)
+
+
+@pytest.fixture
+def little_memory(monkeypatch):
+    """Machines so small that a toy comes in windows: --memory counts for features alone."""
+    monkeypatch.setattr(memory, "_resident", lambda: 0.0)
+    monkeypatch.setattr(job, "_overhead", lambda *_: 0.0)
+    return "1KiB,float32"
+
+
+@pytest.mark.parametrize("norm", ["speaker", "global"])
+def test_features_larger_than_memory_give_a_whole_run(make_cache, elsewhere, little_memory, norm):
+    cache = featcache.open(make_cache())
+    run = fit(norm=norm, memory=little_memory, **SHORT)
+    assert run.config[COMPUTED]["room"] == 1024
+    assert sorted(run.predictions()["utterance_id"]) == sorted(2 * cache.manifest.utterance_ids)
+    elsewhere()
+    assert bytes_of(fit(norm=norm, memory=little_memory, **SHORT)) == bytes_of(run)
+
+
+def test_too_little_memory_is_told_in_one_line(make_cache):
+    make_cache()
+    with pytest.raises(
+        featcache.FeatcacheError, match=r"^1\.0 kB of memory is not enough, expected [\d.]+ [MG]B or more"
+    ) as told:
+        fit(memory="1kB", **SHORT)
+    assert "\n" not in str(told.value)
+
+
+MEASURED = """
+import os, re, sys
+from pathlib import Path
+os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])  # each core takes room of its own
+import featcache
+options = {"seeds": (1,), "training": {"max_epochs": 1, "batch_size": 8}, "protocol": "random-80-20", "overwrite": True}
+run = featcache.fit(features="wav2vec2-base", memory=sys.argv[1], home=sys.argv[2], **options)
+# not ru_maxrss, which begins with what the process had that started this one
+peak = re.search(r"VmHWM:\\s*(\\d+) kB", Path("/proc/self/status").read_text())[1]
+print(run.config["computed_with"].get("room", 0), 1024 * int(peak))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="measures as Linux does")
+def test_a_fit_stays_within_its_memory(tmp_path):
+    write_cache(tmp_path, 80)  # 300 MB
+    for limit, in_windows in (("930MiB", True), ("1100MiB", False)):
+        result = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", MEASURED, f"{limit},float16", str(tmp_path)],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        assert result.returncode == 0, result.stderr
+        room, peak = map(float, result.stdout.split()[-2:])
+        assert (room > 0) == in_windows
+        assert peak <= int(limit.removesuffix("MiB")) * 2**20

@@ -1,0 +1,106 @@
+"""The paper's numbers beside ours: on the terminal, as Markdown and as CSV."""
+
+import csv
+import io
+
+import pytest
+from rich.console import Console
+
+from featcache.report.experiment import ComparedRow, compared_csv, compared_markdown, compared_table, numbered_notes
+
+
+def row(**changes):
+    given = {
+        "name": "all",
+        "title": "All layers",
+        "protocol": "loso",
+        "metric": "uar",
+        "published_mean": 67.2,
+        "published_std": 0.7,
+        "mean": 64.96,
+        "std": 1.04,
+        "ci95": (60.12, 69.88),
+        "notes": ("untrained weights",),
+        "run": "some-run",
+    }
+    return ComparedRow(**given | changes)
+
+
+def printed(rows):
+    file = io.StringIO()
+    Console(file=file, width=80).print(compared_table(rows, numbered_notes(rows)))
+    return file.getvalue()
+
+
+def test_differences_are_ours_less_the_papers():
+    assert row().difference == pytest.approx(-2.24)  # 64.96 - 67.2, but for float64's last digit
+    assert list(row().cells().values()) == ["67.2 ± 0.7", "65.0 ± 1.0", "60.1–69.9", "-2.2"]
+
+
+def test_what_is_not_known_is_a_dash():
+    alone = row(published_mean=None, published_std=None, std=None, ci95=None)
+    assert alone.difference is None
+    assert list(alone.cells().values()) == ["-", "65.0", "-", "-"]
+    assert row(published_std=None).cells()["Paper"] == "67.2"
+
+
+def test_there_is_no_column_for_a_paper_without_numbers():
+    alone = row(published_mean=None, published_std=None)
+    assert "Paper" in printed([alone, row()])
+    for text in (printed([alone]), compared_markdown([alone])):
+        assert "Paper" not in text
+        assert "Diff" not in text
+        assert "65.0 ± 1.0" in text
+
+
+def test_80_columns_are_enough_and_names_are_not_markup():
+    text = printed([row(title="[red]wav2vec2-large-xlsr-53-and-more[/red]", mean=40.0, notes=("a", "b", "c"))])
+    assert max(map(len, text.splitlines())) <= 80
+    assert "[red]" in text
+    assert all(cell in text for cell in ("67.2 ± 0.7", "40.0 ± 1.0", "60.1–69.9", "-27.2", "1 2 3"))
+
+
+def test_notes_have_one_number_each_in_the_order_of_the_rows():
+    rows = [row(notes=("b", "a")), row(notes=()), row(notes=("c", "b"))]
+    assert numbered_notes(rows) == {"b": 1, "a": 2, "c": 3}
+    lines = [line for line in printed(rows).splitlines() if "All layers" in line]
+    assert [line.split("-2.2")[1].split() for line in lines] == [["1", "2"], [], ["3", "1"]]
+
+
+def test_protocols_are_told_apart():
+    text = printed([row(title="first"), row(title="second", protocol="random"), row(title="third")])
+    starts = [text.index(word) for word in ("loso", "first", "third", "random", "second")]
+    assert starts == sorted(starts)
+
+
+def test_markdown_has_the_notes_in_full():
+    lines = compared_markdown([row(notes=("a|b", "c"))]).splitlines()
+    assert lines[0] == "| Protocol | UAR (%) | Paper | Ours | 95 % CI | Diff. | What differs |"
+    assert lines[2] == r"| loso | All layers | 67.2 ± 0.7 | 65.0 ± 1.0 | 60.1–69.9 | -2.2 | a\|b; c |"
+
+
+def test_csv_has_all_digits_and_empty_cells_for_what_is_not_known():
+    text = compared_csv([row(), row(published_mean=None, published_std=None, std=None, ci95=None)])
+    first, second = csv.DictReader(io.StringIO(text))
+    assert [float(first[name]) for name in ("published_mean", "mean", "std", "ci95_low", "ci95_high")] == [
+        67.2,
+        64.96,
+        1.04,
+        60.12,
+        69.88,
+    ]
+    assert {name for name, value in second.items() if value == ""} == {
+        "published_mean",
+        "published_std",
+        "std",
+        "ci95_low",
+        "ci95_high",
+        "difference",
+    }
+
+
+def test_markdown_rows_are_lines_whatever_the_names_are():
+    text = compared_markdown([row(title="a\n| forged | \x1b[31m", notes=("\u202e",))])
+    assert len(text.splitlines()) == 3
+    assert r"a\n\| forged \| \x1b[31m" in text
+    assert r"\u202e" in text

@@ -1,0 +1,162 @@
+"""Objectives against NumPy's formulas and finite differences, and where nothing ever changes."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from featcache.targets.losses import CLASSIFICATION, REGRESSION, ccc, ccc_loss
+
+# float64 on both sides; the constant in the denominator moves no CCC by more.
+FORMULA = 1e-4
+# The formula in float64, of numbers that float32 holds, whose sums are rounded in float32.
+FLOAT32 = 1e-5
+
+shapes = st.tuples(st.integers(2, 9), st.integers(1, 3))
+
+
+def values(shape):
+    return arrays(np.float64, shape, elements=st.floats(-3, 3).map(lambda value: round(value, 2)))
+
+
+def plain_ccc(predictions, targets):
+    """Lin 1989: 2 ρ σ σ' / (σ² + σ'² + (μ - μ')²), one target after another."""
+    found = []
+    for one, other in zip(predictions.T, targets.T, strict=True):
+        covariance = np.cov(one, other, bias=True)
+        spread = covariance[0, 0] + covariance[1, 1] + (one.mean() - other.mean()) ** 2
+        found.append(2 * covariance[0, 1] / spread if spread else 0)
+    return np.array(found)
+
+
+@given(pair=shapes.flatmap(lambda shape: st.tuples(values(shape), values(shape))))
+def test_ccc_is_the_formula(pair):
+    predictions, targets = pair
+    found = ccc(*map(torch.from_numpy, pair)).numpy()
+    np.testing.assert_allclose(found, plain_ccc(predictions, targets), atol=FORMULA)
+    assert float(ccc_loss(*map(torch.from_numpy, pair))) == pytest.approx(1 - found.mean())
+    assert REGRESSION.score(*map(torch.from_numpy, pair)) == pytest.approx(found.mean())
+
+
+def test_ccc_of_what_agrees_is_1_and_of_its_opposite_minus_1(rng):
+    targets = torch.from_numpy(rng.normal(size=(20, 2)))
+    centred = targets - targets.mean(dim=0)
+    np.testing.assert_allclose(ccc(targets, targets), 1)
+    np.testing.assert_allclose(ccc(-centred, centred), -1)
+    assert (ccc(targets + 1, targets) < 0.9).all()  # unlike correlation, it minds an offset
+    assert (ccc(3 * targets, targets) < 0.9).all()  # and a scale
+
+
+@pytest.mark.parametrize("number", [2, 5])
+def test_gradients_agree_with_finite_differences(rng, number):
+    predictions, targets = (torch.from_numpy(rng.normal(size=(number, 2))) for _ in range(2))
+    assert torch.autograd.gradcheck(lambda given: ccc_loss(given, targets), predictions.requires_grad_())
+
+
+@pytest.mark.parametrize(
+    ("predictions", "targets"),
+    [
+        ([[0.3]], [[0.7]]),  # a batch of one
+        ([[0.3]], [[0.3]]),
+        ([[0.0], [0.0]], [[0.0], [0.0]]),
+        ([[0.5], [0.5]], [[0.1], [0.9]]),
+        ([[0.1], [0.9]], [[0.5], [0.5]]),
+        ([[0.5], [0.5]], [[0.2], [0.2]]),
+    ],
+)
+def test_where_nothing_changes_the_loss_and_its_gradient_are_finite(predictions, targets):
+    predictions = torch.tensor(predictions, requires_grad=True)
+    loss = ccc_loss(predictions, torch.tensor(targets))
+    loss.backward()
+    assert float(loss.detach()) == pytest.approx(1, abs=1e-3)
+    assert predictions.grad.isfinite().all()
+
+
+SPANS = [1e-2, 1e-3, 1e-4, 1e-5, 1e-6]
+
+
+def narrow(rng, span, base):
+    """Labels as a training holds them: float32, in a small part of the declared range [0, 1]."""
+    return torch.tensor(base + span * rng.random((200, 1)), dtype=torch.float32)
+
+
+@pytest.mark.parametrize("base", [0.0, 0.5, 0.99])
+@pytest.mark.parametrize("span", SPANS)
+def test_labels_in_a_small_part_of_their_range_are_scored_by_the_formula(rng, span, base):
+    targets = narrow(rng, span, base)
+    assert float(ccc(targets, targets)) == pytest.approx(1, abs=FORMULA)
+    for predictions in (
+        targets + 0.3 * span * torch.from_numpy(rng.normal(size=(200, 1))).float(),
+        targets.roll(1, dims=0),
+        targets + span,
+        torch.full_like(targets, 0.5),
+    ):
+        expected = plain_ccc(predictions.double().numpy(), targets.double().numpy())
+        np.testing.assert_allclose(ccc(predictions, targets), expected, atol=FORMULA + FLOAT32)
+        assert REGRESSION.score(predictions, targets) == pytest.approx(float(expected[0]), abs=FORMULA + FLOAT32)
+
+
+@pytest.mark.parametrize("base", [0.0, 0.5])
+@pytest.mark.parametrize("span", [*SPANS, 0.0])
+def test_gradients_are_finite_however_little_labels_differ(rng, span, base):
+    targets = narrow(rng, span, base)
+    for start in (torch.full_like(targets, base), torch.full_like(targets, 3.0), targets.clone()):
+        predictions = start.requires_grad_()
+        ccc_loss(predictions, targets).backward()
+        assert predictions.grad.isfinite().all()
+
+
+def test_the_worse_of_two_predictions_scores_less_however_little_labels_differ(rng):
+    for span in SPANS:
+        targets = narrow(rng, span, 0.5)
+        noise = torch.from_numpy(rng.normal(size=(200, 1))).float()
+        scores = [float(ccc(targets + share * span * noise, targets)) for share in (0.0, 0.1, 0.3, 1.0)]
+        assert scores == sorted(scores, reverse=True), span
+
+
+def unscaled_ccc(predictions, targets):
+    """With the constant as it was for all labels before it was scaled."""
+    mean, target_mean = predictions.mean(dim=0), targets.mean(dim=0)
+    deviations, target_deviations = predictions - mean, targets - target_mean
+    covariance = (deviations * target_deviations).mean(dim=0)
+    spread = deviations.square().mean(dim=0) + target_deviations.square().mean(dim=0) + (mean - target_mean).square()
+    return 2 * covariance / (spread + 1e-8)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        lambda rng, shape: rng.random(shape),
+        lambda rng, shape: rng.integers(0, 7, shape) / 6,
+        lambda rng, shape: np.round(rng.normal(3, 0.6, shape).clip(0, 6) * 5) / 30,  # means of five annotators
+    ],
+)
+def test_ordinary_labels_are_trained_on_bit_for_bit_as_ever(rng, labels):
+    for _ in range(200):
+        shape = (int(rng.integers(1, 33)), int(rng.integers(1, 4)))
+        targets = torch.from_numpy(labels(rng, shape)).float()
+        outputs = torch.from_numpy(rng.normal(0.5, 10 ** rng.uniform(-3, 0), shape)).float()
+        found = []
+        for function in (ccc, unscaled_ccc):
+            predictions = outputs.clone().requires_grad_()
+            loss = 1 - function(predictions, targets).mean()
+            loss.backward()
+            found.append((loss.detach(), predictions.grad))
+        assert torch.equal(found[0][0], found[1][0])
+        assert torch.equal(found[0][1], found[1][1])
+
+
+def test_classification_is_the_mean_cross_entropy_and_is_told_in_uar():
+    logits = torch.tensor([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0]])
+    targets = torch.tensor([0, 1, 1])
+    plain = [-np.log(np.exp(row[t]) / np.exp(row).sum()) for row, t in zip(logits.numpy(), targets, strict=True)]
+    assert float(CLASSIFICATION.loss(logits, targets)) == pytest.approx(np.mean(plain))
+    assert CLASSIFICATION.score(logits, targets) == pytest.approx((1 + 0.5) / 2)
+    np.testing.assert_allclose(CLASSIFICATION.predictions(logits).sum(dim=1), 1, rtol=1e-6)
+
+
+def test_a_regression_predicts_what_comes_out():
+    outputs = torch.tensor([[0.3, -2.0]])
+    assert REGRESSION.predictions(outputs).tolist() == outputs.tolist()
