@@ -272,7 +272,7 @@ def write_store():
     """
     from featcache.cache.statistics import of_frames
     from featcache.cache.writer import Record, StoreWriter, encode
-    from featcache.extractors.base import Description
+    from featcache.features import Description
 
     def write(
         folder, features, *, kind="ssl", complete=True, weights="pretrained", pool=False, recordings=None, **changes

@@ -8,7 +8,7 @@ from featcache.cache.reader import FeatureStore
 from featcache.cache.statistics import of_frames
 from featcache.cache.writer import Record, StoreWriter, encode
 from featcache.errors import ManifestError
-from featcache.extractors.base import Description
+from featcache.features import Description
 from featcache.manifest import Manifest, Utterance
 from featcache.normalise import SCOPES, Normaliser, fit_normaliser
 

@@ -53,7 +53,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featcache._version import __version__
-from featcache.extractors.base import Description
+from featcache.features import Description
 
 FORMAT_VERSION = 1
 INDEX = "index.h5"

@@ -22,7 +22,7 @@ from featcache.cache.spool import Spool
 from featcache.cache.statistics import Statistics
 from featcache.cache.views import View, write_views
 from featcache.errors import FeatureError, StoreError
-from featcache.extractors.base import Description, Features
+from featcache.features import Description, Features
 from featcache.files.disk import remove
 from featcache.files.regular import name_exclusively, replacing, temporary_beside
 

@@ -134,7 +134,7 @@ def demo(
     folder: Annotated[Path, typer.Option(help="Where to leave everything.")] = Path("featcache-demo"),
 ) -> None:
     """The whole main job on synthetic speech, offline, in two minutes."""
-    from featcache.demo import run_demo
+    from featcache.cli.demo import run_demo
 
     run_demo(folder)
 
@@ -514,13 +514,12 @@ def run(
 
     --limit, --weights, --protocol, --seeds and --max-epochs make it a trial, and every row of the table says so.
     """
-    from featcache.cli.pipelines import print_pipelines
-    from featcache.pipeline import run_pipeline
+    from featcache.cli.pipelines import print_pipelines, run_and_print
 
     if pipeline is None:
         print_pipelines()
         return
-    outcome = run_pipeline(
+    outcome = run_and_print(
         pipeline=pipeline,
         corpus=corpus,
         data=data,

@@ -1,10 +1,7 @@
 """Runs → what tells them apart, pair by pair: a table and sentences on the terminal, and a CSV."""
 
-import csv
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
-from io import StringIO
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.text import Text
@@ -12,18 +9,15 @@ from rich.text import Text
 from featcache.errors import PredictionsError, StoreError, listed
 from featcache.evaluate.compare import Comparison, compare, score_name, sentences
 from featcache.evaluate.intervals import ONE_SEED, caution
-from featcache.evaluate.predictions import of_run
 from featcache.files.regular import replace_file, resolved
+from featcache.report.pairs import comparison_csv, protocol_notes
 from featcache.report.tables import check_suffix, interval, print_numbered, score_table
-from featcache.runs.run_folder import Run, find_run
+from featcache.runs.run_folder import Run, find_run, load_predictions
 from featcache.terminal.console import Console, Table
 from featcache.terminal.escape import escaped
 from featcache.workspace import Workspace
 
 log = logging.getLogger(__name__)
-
-# Settings that make a difference of two runs more than one of features, head and normalisation.
-_SAME = ("corpus", "protocol", "select")
 
 
 def print_comparison(names: Sequence[str], *, out: Path | None) -> None:
@@ -41,7 +35,7 @@ def print_comparison(names: Sequence[str], *, out: Path | None) -> None:
     labels = [run.name for run in runs]
     if len(set(labels)) < len(labels):
         labels = [str(run.path) for run in runs]
-    predictions = {label: of_run(run) for label, run in zip(labels, runs, strict=True)}
+    predictions = {label: load_predictions(run) for label, run in zip(labels, runs, strict=True)}
     found = compare(predictions)
     speakers = set(predictions[labels[0]].table["speaker_id"]) - {""}
     few = caution(found[0].unit, found[0].count, len(speakers))
@@ -63,24 +57,6 @@ def print_comparison(names: Sequence[str], *, out: Path | None) -> None:
         Console().print(Text(escaped(note)))
     if out:
         replace_file(out, comparison_csv(found).encode())
-
-
-def protocol_notes(runs: Mapping[str, Run]) -> list[str]:
-    """Return what makes a difference of these runs more than one of features, head and normalisation.
-
-    Args:
-        runs: What they are called → runs.
-    """
-    told = []
-    for key in _SAME:
-        values = {label: run.config.get(key) or "none" for label, run in runs.items()}
-        if len({str(value) for value in values.values()}) > 1:
-            each = ", ".join(f"{label} {value}" for label, value in values.items())
-            told.append(
-                f"The runs differ in {key}: {each}. They tested the same utterances but were not trained on the same, "
-                "which may be why their scores differ."
-            )
-    return told
 
 
 def _chosen(names: Sequence[str]) -> list[Run]:
@@ -137,23 +113,6 @@ def _explained(found: Sequence[Comparison]) -> str:
         f"+ : −: of the speakers' own differences, mean over standard deviation, and how many are above and below 0."
         f"{corrected}{one_seed}"
     )
-
-
-def comparison_csv(found: Sequence[Comparison]) -> str:
-    """All numbers of paired comparisons as CSV."""
-    names = [field.name for field in fields(Comparison)]
-    split = {
-        "ci95": ("ci95_low", "ci95_high"),
-        "gain_ci95": ("gain_ci95_low", "gain_ci95_high"),
-        "num_seeds": ("num_seeds_first", "num_seeds_second"),
-    }
-    text = StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([column for name in names for column in split.get(name, (name,))])
-    for row in map(asdict, found):
-        pairs = {name: (None, None) if row[name] is None else row[name] for name in split}
-        writer.writerow([value for name in names for value in (pairs[name] if name in split else (row[name],))])
-    return text.getvalue()
 
 
 def _digits(score: str) -> int:

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from featcache.cache.failures import FAILURES, read_failures
 from featcache.cli.listing import result_row
 from featcache.errors import StoreError, unknown_name
-from featcache.extraction.summary import FAILURES, format_bytes, read_failures
 from featcache.files.regular import resolved
 from featcache.report.tables import results_table
 from featcache.runs.run_folder import CONFIG, METRICS, Run, UnfinishedRun
@@ -21,6 +21,7 @@ from featcache.transcripts.files import (
     table_path,
     transcript_names,
 )
+from featcache.units import format_bytes
 from featcache.workspace import Workspace
 
 if TYPE_CHECKING:

@@ -8,25 +8,20 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from featcache.errors import StoreError
-from featcache.files.regular import replace_file
-from featcache.report.figures import save
-from featcache.report.layer_figures import layer_relevance, layer_weight_summary
 from featcache.report.layers import (
     SCORES,
     draw_layer_scores,
     draw_layer_weights,
-    drawing,
-    layer_score_summary,
-    numbered,
     store_label,
 )
+from featcache.report.relevance import draw_layer_relevance
 from featcache.report.tables import mean_and_std, plain_table
 from featcache.runs.run_folder import find_run, finished_runs
 from featcache.terminal.console import Console, Table, print_line
 from featcache.workspace import Workspace
 
 if TYPE_CHECKING:
-    from featcache.fitting.relevance import LayerRelevance
+    pass
 
 log = logging.getLogger(__name__)
 
@@ -138,40 +133,6 @@ def print_layer_relevance(names: Sequence[str], *, out: Path | None, **options: 
         console.print(_layer_table(scores, "target", digits=_digits(one.score), spread=spread))
         _print_files(path, ".csv")
         print_line()
-
-
-def draw_layer_relevance(found: "LayerRelevance", path: Path, *, required: bool = True) -> pd.DataFrame:
-    """Draw for each target the layer weights that were learned for it alone, and below them how well each layer does.
-
-    Args:
-        found: Runs and probes.
-        path: Where to write, without suffix: ``.png``, ``.svg`` and ``.csv`` are added.
-        required: As for :func:`draw_layer_weights`; and so are the errors.
-
-    Returns:
-        The table that was drawn: store, target, layer, weight, weight_std (ddof = 0 over seeds), num_seeds, and ``uar``
-        (in percent) or ``ccc``, its ``_std`` (ddof = 1 over folds), num_folds, run.
-
-    Raises:
-        StoreError: as :func:`draw_layer_weights`.
-    """
-    score, title = found.score, ", ".join(map(store_label, found.stores))
-    of_layers = found.probes[found.probes["layer"].str.isdigit()].astype({"layer": int})
-    probed = dict(list(layer_score_summary(of_layers).groupby("target", sort=False)))
-    learned = {name: layer_weight_summary(numbered(name, run.layer_weights())) for name, run in found.runs.items()}
-    alone = {name: probed[name] for name in learned}
-    tables = []
-    for name, run in found.runs.items():
-        weights = learned[name].rename(columns={"mean": "weight", "std": "weight_std"})
-        scores = alone[name].rename(columns={"mean": score, "std": f"{score}_std"}).drop(columns="target")
-        tables.append(weights.merge(scores, on="layer").assign(run=run.name))
-        tables[-1].insert(0, "target", name)
-    summary = pd.concat(tables, ignore_index=True)
-    summary.insert(0, "store", title)
-    with drawing(required=required):
-        save(layer_relevance(learned, alone, title=title, chance=found.chance, ylabel=SCORES[score]), path)
-        replace_file(path.with_name(f"{path.name}.csv"), summary.to_csv(index=False).encode())
-    return summary
 
 
 def _layer_table(summary: pd.DataFrame, column: str, *, digits: int, spread: bool = True) -> Table:

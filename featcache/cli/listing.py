@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from featcache.corpora import CORPORA
 from featcache.errors import CorpusError, StoreError, listed, unknown_name
-from featcache.extraction.summary import format_bytes
 from featcache.extractors.models import dimensions, is_local, known_models, known_text_models
 from featcache.files.regular import is_hidden, resolved
 from featcache.protocols import PROTOCOLS, default_of
@@ -14,6 +13,7 @@ from featcache.protocols.general import GENERAL
 from featcache.report.tables import ResultRow, plain_table, results_table
 from featcache.runs.run_folder import Run
 from featcache.terminal.console import Console, print_line, print_pairs
+from featcache.units import format_bytes
 from featcache.workspace import Workspace
 
 if TYPE_CHECKING:

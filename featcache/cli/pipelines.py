@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from featcache.extraction.summary import format_bytes
 from featcache.fitting.checks import explained
 from featcache.fitting.fit import plan_runs
 from featcache.fitting.resolve import SVM
@@ -11,11 +11,11 @@ from featcache.fitting.task import resolve_folds, selected
 from featcache.pipeline.locate import Place
 from featcache.pipeline.read import read_pipeline, shipped_pipelines
 from featcache.pipeline.rows import Row
-from featcache.pipeline.stores import Store
-from featcache.pipeline.transcripts import Transcripts
+from featcache.pipeline.run import Listener, Outcome, Work, run_pipeline
 from featcache.report.experiment import ComparedRow, compared_table, numbered_notes
 from featcache.report.tables import plain_table
-from featcache.terminal.console import Console, print_line
+from featcache.terminal.console import Console, print_line, print_lines
+from featcache.units import format_bytes
 
 
 def print_pipelines() -> None:
@@ -32,16 +32,33 @@ def counted(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
-def print_plan(
-    title: str,
-    place: Place,
-    transcripts: Sequence[Transcripts],
-    stores: Sequence[Store],
-    rows: Sequence[Row],
-    *,
-    limit: int | None,
-) -> None:
+class Printing(Listener):
+    """Prints what happens while a pipeline runs."""
+
+    def planned(self, title: str, work: Work) -> None:
+        print_plan(title, work)
+
+    def filled(self, summary: str) -> None:
+        print_lines(summary)
+
+    def finished(
+        self,
+        rows: Sequence[ComparedRow],
+        notes: Sequence[str],
+        comparisons: Sequence[tuple[str, Sequence[str]]],
+        folder: Path,
+    ) -> None:
+        print_results(rows, notes, comparisons, folder)
+
+
+def run_and_print(**options: Any) -> Outcome:
+    """Run a pipeline, and print what happens; the options are those of :func:`~featcache.pipeline.run.run_pipeline`."""
+    return run_pipeline(**options, listener=Printing())
+
+
+def print_plan(title: str, work: Work) -> None:
     """Which transcripts, stores and runs are there, and what it takes to make the others."""
+    place, transcripts, stores, rows, limit = work.place, work.transcripts, work.stores, work.rows, work.limit
     print_line(title)
     print_line(f"{place.name}: {len(place.manifest.limited(limit))} of {len(place.manifest)} utterances")
     print_line()

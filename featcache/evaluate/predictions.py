@@ -16,7 +16,6 @@ from featcache.labels import lookalikes
 if TYPE_CHECKING:
     import pandas as pd
 
-    from featcache.runs.run_folder import Run
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +77,7 @@ def read_predictions(
     absent = [f"{OPTIONS[role]} {name}" for role, name in columns.items() if name not in table]
     if absent:
         raise PredictionsError(f"{path} has no column for {', '.join(absent)}; there are: {', '.join(table.columns)}")
-    dimensions = _dimensions(table)
+    dimensions = dimensions_of(table)
     target, prediction = (columns.get(role, role) for role in ("target", "prediction"))
     regression = task == "regression" or (task is None and target not in table and bool(dimensions))
     if regression and (not dimensions or "target" in columns):
@@ -137,21 +136,6 @@ def _read_table(path: Path, expected: Sequence[str]) -> "pd.DataFrame":
                 raise ManifestError(f"{path}: {place} has {len(cells)} fields, the header {len(table.columns)}")
             rows.append(cells)
         return pd.DataFrame(rows, columns=table.columns, dtype=str)
-
-
-def of_run(run: "Run") -> Predictions:
-    """The test predictions of a run.
-
-    Raises:
-        PredictionsError: they cannot be scored.
-    """
-    table = run.predictions()
-    try:
-        if "confusion" in run.metrics:
-            return checked(table, classes=tuple(run.metrics["confusion"]["classes"]))
-        return checked(table, dimensions=_dimensions(table))
-    except PredictionsError as error:
-        raise PredictionsError(f"{run.path / 'predictions.csv'}: {error}") from error
 
 
 def checked(
@@ -286,7 +270,7 @@ def _whole_numbers(texts: "pd.Series[Any]") -> "pd.Series[Any]":
         return texts
 
 
-def _dimensions(table: "pd.DataFrame") -> tuple[str, ...]:
+def dimensions_of(table: "pd.DataFrame") -> tuple[str, ...]:
     names = [str(column).removeprefix("target_") for column in table.columns if str(column).startswith("target_")]
     return tuple(name for name in names if f"prediction_{name}" in table)
 

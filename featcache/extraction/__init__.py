@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
 
+from featcache.cache.failures import Failure, write_failures
 from featcache.cache.layout import is_pooled, settings_of
 from featcache.cache.locks import finishing, lock_if_writable
 from featcache.cache.shards import read_catalogue, shard_numbers
@@ -28,9 +29,10 @@ from featcache.extraction.locate import Place, compare_audio, find_place, keep_m
 from featcache.extraction.memory import check_memory
 from featcache.extraction.plan import Item, Plan, Target, default_workers, make_plan, tell_size
 from featcache.extraction.run import Run
-from featcache.extraction.summary import ExtractionReport, Failure, failures_of, summarise_report, write_failures
+from featcache.extraction.summary import ExtractionReport, failures_of, summarise_report
 from featcache.extractors import DESCRIPTORS, create_extractor, made_with, store_name, usable_devices
-from featcache.extractors.base import CHUNK_OPTIONS, Extractor
+from featcache.extractors.base import Extractor
+from featcache.features import CHUNK_OPTIONS
 from featcache.manifest import Utterance
 from featcache.threads import one_thread_each
 from featcache.transcripts.text import MANIFEST, made_by, read_words

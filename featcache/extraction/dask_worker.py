@@ -14,12 +14,12 @@ from typing import Any
 
 from featcache._version import __version__
 from featcache.cache import layout
+from featcache.cache.failures import Failure
 from featcache.cache.writer import StoreWriter
 from featcache.errors import ClusterError
 from featcache.extraction.inputs import source_of
 from featcache.extraction.plan import Item, Plan, Target
 from featcache.extraction.run import Run
-from featcache.extraction.summary import Failure
 from featcache.extractors import DESCRIPTORS, create_extractor, usable_devices
 from featcache.extractors.base import Extractor
 from featcache.threads import keep_to_one_thread

@@ -10,8 +10,7 @@ from pathlib import Path
 from featcache import audio
 from featcache.audio import Recording
 from featcache.errors import AudioError
-from featcache.extractors.base import Description
-from featcache.extractors.tokens import Tokens
+from featcache.features import Description, Tokens
 from featcache.files.regular import sha256_of_file
 from featcache.manifest import Utterance
 from featcache.terminal.progress import real_time

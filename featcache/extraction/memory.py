@@ -9,9 +9,9 @@ from featcache.audio import kept_samples
 from featcache.errors import ModelError
 from featcache.extraction.plan import SHARD_BYTES, Item, Plan, Target
 from featcache.extraction.run import BATCHES_AHEAD
-from featcache.extraction.summary import format_bytes
 from featcache.extractors.windows import USUAL_RATE
 from featcache.machine import available_memory, used_memory
+from featcache.units import format_bytes
 
 log = logging.getLogger(__name__)
 

@@ -14,18 +14,19 @@ from typing import Any
 import numpy as np
 
 from featcache.cache import layout
+from featcache.cache.failures import Failure, read_failures, write_failures
 from featcache.cache.locks import locked
 from featcache.cache.request import known_request
 from featcache.cache.shards import Catalogue, Shard, combine, read_catalogue, shard_numbers
 from featcache.cache.writer import StoreWriter, check_same_settings
 from featcache.errors import StoreError, listed
 from featcache.extraction.locate import describing
-from featcache.extraction.summary import Failure, format_bytes, read_failures, write_failures
 from featcache.files.checksums import replacing_checksums
 from featcache.files.disk import writing
 from featcache.files.regular import link_or_copy, replace_file, resolved
 from featcache.manifest import Manifest
 from featcache.terminal.progress import progress
+from featcache.units import format_bytes
 from featcache.workspace import check_name
 
 MANIFEST, CORPUS = "manifest.csv", "corpus.json"

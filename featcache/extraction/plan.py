@@ -13,17 +13,18 @@ from typing import Any
 import numpy as np
 
 from featcache import audio
+from featcache.cache.failures import Failure
 from featcache.cache.layout import statistics_of
 from featcache.cache.spool import bytes_on_disk, spool_dtype
 from featcache.cache.writer import StoreWriter
 from featcache.errors import StoreError, listed
 from featcache.extraction.inputs import ENDS_EARLY, Source
-from featcache.extraction.summary import Failure, format_bytes
 from featcache.extractors.base import Extractor
 from featcache.files.regular import resolved
 from featcache.manifest import Utterance
 from featcache.terminal.progress import map_in_threads
 from featcache.threads import available_cores
+from featcache.units import format_bytes
 
 log = logging.getLogger(__name__)
 

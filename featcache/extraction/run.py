@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from featcache.audio import Recording
+from featcache.cache.failures import Failure
 from featcache.cache.quantise import quantise
 from featcache.cache.statistics import of_frames
 from featcache.cache.writer import Record, encode
@@ -16,8 +17,8 @@ from featcache.errors import AudioError, FeatureError
 from featcache.extraction.inputs import Source
 from featcache.extraction.long import StoppedError, record_in_windows
 from featcache.extraction.plan import Item, Plan, Target, groups, pack
-from featcache.extraction.summary import Failure
-from featcache.extractors.base import Features, signal_for
+from featcache.extractors.base import signal_for
+from featcache.features import Features
 from featcache.machine import give_back
 from featcache.terminal.interrupts import Pool, held_back
 from featcache.terminal.progress import progress

@@ -1,32 +1,17 @@
 """What an extraction did, in words and in ``failures.csv``."""
 
-import csv
-import io
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from featcache.cache.failures import Failure
 from featcache.errors import AudioError, listed
-from featcache.files.disk import damaged, reading, remove
-from featcache.files.regular import CsvRows, read_regular, replace_file
 from featcache.manifest import Utterance
 from featcache.terminal.escape import escaped
 
-FAILURES = "failures.csv"
-COLUMNS = ["utterance_id", "path", "reason"]
 TOLD_AT_ONCE = 3
 MOST_LINES = 100
-
-
-@dataclass(frozen=True, kw_only=True)
-class Failure:
-    """An utterance that a store lacks, and why."""
-
-    store: str
-    utterance_id: str
-    path: str
-    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,56 +107,3 @@ def summarise_report(report: ExtractionReport) -> str:
         lines.append("stopped before the end; the same command goes on from here")
     lines += [str(report.cache / name) for name in report.stores]
     return "\n".join(map(escaped, lines))
-
-
-def format_bytes(size: float) -> str:
-    """A size for people to read, in units of 1000, with three or four digits."""
-    if size < 999.5:
-        return f"{size:.0f} byte{'' if round(size) == 1 else 's'}"
-    units = ("kB", "MB", "GB", "TB", "PB", "EB")
-    size /= 1000
-    for unit in units[:-1]:
-        if size < 999.95:  # which is printed with one digit after the point
-            return f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} {units[-1]}"
-
-
-def read_failures(folder: Path) -> list[Failure]:
-    """What is listed as lacking in a store."""
-    path = folder / FAILURES
-    if not path.exists():
-        return []
-    hint = "remove it, and the next 'featcache extract' writes it again"
-    try:
-        with reading(path):
-            text = read_regular(path).decode()
-        rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row][1:]
-    except (ValueError, csv.Error) as error:
-        raise damaged(path, str(error), hint) from error
-    if any(len(row) != len(COLUMNS) for row in rows):
-        raise damaged(path, f"expected {len(COLUMNS)} fields in every row", hint)
-    return [Failure(store=folder.name, utterance_id=row[0], path=row[1], reason=row[2]) for row in rows]
-
-
-def write_failures(folder: Path, failures: Sequence[Failure], tried: Collection[str]) -> set[str]:
-    """List what a store lacks, and what other calls found that it lacks.
-
-    Args:
-        folder: The store.
-        failures: Of this call.
-        tried: The ids of what this call did; of these, what is in the list already is out of date.
-
-    Returns:
-        The ids of all that is in the list now.
-    """
-    path = folder / FAILURES
-    listed = [*failures, *(failure for failure in read_failures(folder) if failure.utterance_id not in tried)]
-    rows = [[failure.utterance_id, failure.path, failure.reason] for failure in listed]
-    if not rows:
-        remove(path)
-        return set()
-    text = io.StringIO(newline="")
-    CsvRows(text).add([COLUMNS, *rows])
-    replace_file(path, text.getvalue().encode())
-    return {row[0] for row in rows}

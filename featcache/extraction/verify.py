@@ -18,8 +18,9 @@ from featcache.corpora import read_corpus
 from featcache.errors import FeatcacheError, StoreError, listed
 from featcache.extraction.inputs import Source, source_of
 from featcache.extractors import create_extractor, made_with, usable_device
-from featcache.extractors.base import SAME_IN_ANY_BATCH, Extractor, Features, signal_for
+from featcache.extractors.base import SAME_IN_ANY_BATCH, Extractor, signal_for
 from featcache.extractors.chunked import extract_windows
+from featcache.features import Features
 from featcache.files.checksums import unrecorded_files, wrong_files
 from featcache.files.regular import resolved
 from featcache.manifest import Manifest, Utterance

@@ -1,24 +1,15 @@
 """Signal or text → features. What every extractor has in common; extractors never see the cache."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from featcache.audio import ChannelPolicy, Recording, Signal
+from featcache.audio import Recording, Signal
 from featcache.errors import ModelError
 from featcache.extractors.footprint import DESCRIPTOR_BYTES, kept_bytes
-from featcache.extractors.tokens import Tokens
+from featcache.features import CHUNK_OPTIONS, OVERLAP_SECONDS, Chunks, Description, Features, Tokens
 from featcache.transcripts.text import Words
-
-Features = npt.NDArray[np.float32]
-
-CHUNK_OPTIONS = ("chunk_seconds", "overlap_seconds")
-OVERLAP_SECONDS = 2.0
-
 
 SAME_IN_ANY_BATCH = {"float32": 1e-5, "bfloat16": 8 * 2.0**-8, "float16": 8 * 2.0**-10}
 """Precision → the largest difference between an utterance alone and in any batch, over the layer's largest value.
@@ -28,23 +19,6 @@ last digits. In half precision each operation rounds its result to 8 or 11 bits,
 side of a rounding is off by a step, and later layers carry it on. Eight steps at the layer's largest value are allowed;
 three (float16) and four (bfloat16) were seen.
 """
-
-
-@dataclass(frozen=True, kw_only=True)
-class Chunks:
-    """How an utterance is computed that is too long to be computed whole.
-
-    Attributes:
-        seconds: Whatever is longer is computed in windows of this length.
-        overlap: What neighbouring windows have in common, in seconds, at least.
-    """
-
-    seconds: float
-    overlap: float
-
-    def settings(self) -> dict[str, float]:
-        """As they stand among a store's settings."""
-        return dict(zip(CHUNK_OPTIONS, (self.seconds, self.overlap), strict=True))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,42 +55,6 @@ class ChunkConfig:
         chunks = self.chunks()
         plain = {name: value for name, value in asdict(self).items() if name not in CHUNK_OPTIONS}
         return {**plain, **(chunks.settings() if chunks else {})}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Description:
-    """What an extractor is and what it writes; kept with the features.
-
-    Attributes:
-        dataset: ``hidden_states`` for the layers of a model, ``frames`` for anything with a single layer.
-        layer_names: One name per layer; a single empty name where there are no layers to choose from.
-        hidden_size: Values per frame and layer.
-        frame_shift: In seconds; None where frames are no steps in time (functionals, tokens).
-        sampling_rate: In Hz of the signals it wants; None takes each file's own.
-        channel: How it wants several channels mixed down; None where it reads no audio.
-        max_seconds: How much of each utterance it wants, from the beginning; None is all.
-        chunks: How long utterances are computed; None is whole.
-        tokenise: How it wants the words of an utterance; None where it reads audio.
-        settings: All that changes numbers. Equal settings, equal features: this is a store's identity.
-        provenance: What else is worth knowing: versions, revisions, feature names.
-    """
-
-    dataset: Literal["hidden_states", "frames"]
-    layer_names: tuple[str, ...] = ("",)
-    hidden_size: int
-    frame_shift: float | None
-    sampling_rate: int | None
-    channel: ChannelPolicy | None
-    max_seconds: float | None = None
-    chunks: Chunks | None = None
-    tokenise: Callable[[str], Tokens] | None = None
-    settings: dict[str, Any]
-    provenance: dict[str, Any] = field(default_factory=dict)
-
-    def in_windows(self, seconds: float) -> bool:
-        """Whether an utterance of this length is computed in windows."""
-        used = seconds if self.max_seconds is None else min(seconds, self.max_seconds)
-        return self.chunks is not None and used > self.chunks.seconds
 
 
 def signal_for(description: Description, found: Recording | Words) -> Signal | Tokens:
@@ -172,7 +110,7 @@ class Extractor(ABC):
 
         Args:
             signals: Each a :class:`~featcache.audio.Signal` or, where the description has ``tokenise``, the
-                :class:`~featcache.extractors.tokens.Tokens` of a text.
+                :class:`~featcache.features.Tokens` of a text.
 
         Raises:
             AudioError: a signal is too short for a single frame, or too long for the model.

@@ -9,8 +9,9 @@ import numpy.typing as npt
 
 from featcache import audio
 from featcache.audio import Signal
-from featcache.extractors.base import Extractor, Features
+from featcache.extractors.base import Extractor
 from featcache.extractors.windows import Window, plan_windows
+from featcache.features import Features
 from featcache.manifest import Utterance
 
 

@@ -13,8 +13,9 @@ import numpy as np
 
 from featcache.audio import ChannelPolicy, Signal
 from featcache.errors import AudioError, ModelError
-from featcache.extractors.base import ChunkConfig, Description, Extractor, Features
+from featcache.extractors.base import ChunkConfig, Extractor
 from featcache.extractors.windows import check_chunks
+from featcache.features import Description, Features
 
 FRAME_SHIFT = 0.010
 # Below this openSMILE's 60 ms pitch window does not fit and it answers with rows of NaN.

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from featcache.extractors.base import Extractor, Features
+from featcache.extractors.base import Extractor
+from featcache.features import Features
 
 # Batches that a device has at once: it computes one while the features of the other leave it.
 AT_ONCE = 2

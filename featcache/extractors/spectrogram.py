@@ -8,8 +8,9 @@ import numpy as np
 
 from featcache.audio import ChannelPolicy, Signal
 from featcache.errors import AudioError, ModelError
-from featcache.extractors.base import ChunkConfig, Description, Extractor, Features
+from featcache.extractors.base import ChunkConfig, Extractor
 from featcache.extractors.windows import check_chunks
+from featcache.features import Description, Features
 
 
 @dataclass(frozen=True, kw_only=True)

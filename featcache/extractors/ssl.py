@@ -31,7 +31,7 @@ from torch.nn.utils import parametrize
 
 from featcache.audio import Signal
 from featcache.errors import AudioError, ModelError
-from featcache.extractors.base import ChunkConfig, Description, Extractor, Features
+from featcache.extractors.base import ChunkConfig, Extractor
 from featcache.extractors.devices import check_precision, on
 from featcache.extractors.footprint import waveform_bytes, whisper_bytes
 from featcache.extractors.models import ARCHITECTURE, blocks_of, load
@@ -39,6 +39,7 @@ from featcache.extractors.padding import EnoughError, Pass, ValidGroupNorm, keep
 from featcache.extractors.preprocessing import unusual_settings
 from featcache.extractors.pretrained import explained
 from featcache.extractors.windows import check_chunks
+from featcache.features import Description, Features
 from featcache.layer_selection import select_layers
 from featcache.threads import one_thread_each
 

@@ -20,12 +20,13 @@ import transformers
 from torch import Tensor
 
 from featcache.errors import ModelError
-from featcache.extractors.base import Description, Extractor, Features
+from featcache.extractors.base import Extractor
 from featcache.extractors.devices import check_precision, on
 from featcache.extractors.footprint import block_bytes, kept_bytes
 from featcache.extractors.pretrained import explained
 from featcache.extractors.text_models import ARCHITECTURE, load_text_model
-from featcache.extractors.tokens import Tokeniser, Tokens, most_tokens
+from featcache.extractors.tokens import Tokeniser, most_tokens
+from featcache.features import Description, Features, Tokens
 from featcache.layer_selection import select_layers
 from featcache.transcripts.text import MANIFEST
 

@@ -3,31 +3,15 @@
 import hashlib
 import json
 from collections.abc import Container
-from dataclasses import dataclass
 from typing import Any
 
 from featcache.errors import ModelError
+from featcache.features import Tokens
 
 # Tokenizers without a limit of their own say so with a number like 10^30.
 NO_LIMIT = 10**9
 # Case, accents, numbers, signs, other scripts: two tokenizers that cut this alike, cut alike.
 EXAMPLE = "It's 5 o'clock, she said: ÄÖÜ ß naïve — 東京 😀 (I CAN'T!)  two\nlines"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tokens:
-    """A text as a model sees it.
-
-    Attributes:
-        inputs: Name of a model's input → a number for each token: ``input_ids``, and what else its tokenizer gives.
-        is_cut: Whether the text has more tokens than the model can read.
-    """
-
-    inputs: dict[str, list[int]]
-    is_cut: bool = False
-
-    def __len__(self) -> int:
-        return len(self.inputs["input_ids"])
 
 
 class Tokeniser:

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 
 from featcache.errors import StoreError
-from featcache.extraction.summary import format_bytes
 from featcache.fitting.resolve import SVM
 from featcache.runs.identity import COMPUTED, ENVIRONMENT
 from featcache.training.memory import DTYPES, WorkingCopy
@@ -26,20 +25,6 @@ def conditions(device: str, copy: WorkingCopy, head: str) -> dict[str, Any]:
     if device.startswith("cuda"):
         environment["gpu"] = torch.cuda.get_device_name(device)
     return {COMPUTED: {"device": device, **copy.settings()}, ENVIRONMENT: environment}
-
-
-def changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Compare the conditions that two configurations record.
-
-    Returns:
-        Texts such as ``features in int8 (now float32)``; what one of the two does not record is left out.
-    """
-    before, after = _told(then), _told(now)
-    return [
-        f"{name} {before[name]} (now {after[name]})".lstrip()
-        for name in before
-        if name in after and before[name] != after[name]
-    ]
 
 
 def recorded_copy(config: Mapping[str, Any]) -> WorkingCopy | None:
@@ -65,22 +50,3 @@ def recorded_copy(config: Mapping[str, Any]) -> WorkingCopy | None:
             f"{COMPUTED} of an interrupted run is {recorded}, expected the dtypes of its features and arithmetic; "
             "start anew with --overwrite"
         ) from error
-
-
-def _told(config: Mapping[str, Any]) -> dict[str, str]:
-    """Name of a condition → its value, as texts."""
-    computed, environment = config.get(COMPUTED), config.get(ENVIRONMENT)
-    told: dict[str, str] = {}
-    if isinstance(computed, Mapping):
-        # which of several alike GPUs it is changes no number
-        told["device"] = str(computed.get("device", "")).partition(":")[0]
-        told |= {
-            name: str(computed[key])
-            for name, key in (("features in", "working_copy"), ("arithmetic in", "compute"))
-            if key in computed
-        }
-        room = computed.get("room")
-        told["held"] = f"in windows of {format_bytes(room / 2)}" if isinstance(room, int | float) else "all at once"
-    if isinstance(environment, Mapping):
-        told |= {str(name): str(value) for name, value in environment.items()}
-    return told

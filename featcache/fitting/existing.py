@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featcache.errors import ModelError, StoreError, listed
-from featcache.fitting.conditions import changes, conditions
+from featcache.fitting.conditions import conditions
 from featcache.fitting.job import plan_copies
 from featcache.fitting.resolve import hash_of
+from featcache.runs.conditions import changes
 from featcache.runs.identity import differences, identity
 from featcache.runs.run_folder import Run, UnfinishedRun, read_config
 from featcache.threads import available_cores

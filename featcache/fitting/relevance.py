@@ -3,7 +3,6 @@
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -18,29 +17,11 @@ from featcache.fitting.probe import probe_layers
 from featcache.fitting.resolve import POOLED, SVM, Request, Setup, model_stores
 from featcache.fitting.task import corpus_of, resolve_task
 from featcache.manifest import Manifest
+from featcache.report.relevance import LayerRelevance
 from featcache.runs.run_folder import Run
 from featcache.workspace import Workspace
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class LayerRelevance:
-    """How much each layer tells about each target.
-
-    Attributes:
-        stores: Whose layers they are; one, unless runs of several were chosen.
-        runs: Label, such as the name of a target → the run that was trained on it alone, and learned layer weights.
-        probes: target (that label), layer, fold, penalty, score; see :func:`probe_setups`.
-        score: What probes are told in: ``uar``, in percent, or ``ccc``.
-        chance: That of guessing.
-    """
-
-    stores: tuple[FeatureStore, ...]
-    runs: Mapping[str, Run]
-    probes: pd.DataFrame
-    score: str
-    chance: float
 
 
 def layer_relevance(

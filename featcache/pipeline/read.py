@@ -8,7 +8,6 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-import featcache
 from featcache.errors import PipelineError, unknown_name
 from featcache.files.regular import is_hidden, read_regular
 from featcache.files.yaml_text import YamlError, compose
@@ -22,7 +21,7 @@ MOST_BYTES = 1 << 20
 
 def shipped_pipelines() -> dict[str, Path]:
     """Name → file, of the pipelines that come with featcache."""
-    package = Path(featcache.__file__).parent
+    package = Path(__file__).parents[1]
     # an installed package holds them itself, a checkout has them beside it
     folders = (package / "pipelines", package.parent / "pipelines")
     folder = next((folder for folder in folders if folder.is_dir()), folders[0])

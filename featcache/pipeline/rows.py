@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from featcache.cache.failures import read_failures
 from featcache.cache.layout import settings_of
 from featcache.cache.shards import read_catalogue
 from featcache.errors import PipelineError, unknown_name
-from featcache.extraction.summary import read_failures
 from featcache.fitting.fit import first_seeds
 from featcache.fitting.resolve import SVM, Request
 from featcache.fitting.results import epochs_of

@@ -8,13 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from featcache.cache.reader import FeatureCache
-from featcache.cli.comparison import comparison_csv, protocol_notes
-from featcache.cli.layers import draw_layer_relevance
-from featcache.cli.pipelines import print_plan, print_results
 from featcache.errors import PipelineError, PredictionsError, unknown_name
 from featcache.evaluate.compare import compare, sentence
 from featcache.evaluate.intervals import ONE_SEED, caution
-from featcache.evaluate.predictions import of_run
 from featcache.extraction import ExtractionReport, summarise_report
 from featcache.extractors import usable_device
 from featcache.files.regular import replace_file
@@ -35,8 +31,9 @@ from featcache.published import PublishedResult
 from featcache.report.experiment import ComparedRow, write_compared
 from featcache.report.gains import draw_gains
 from featcache.report.layers import draw_layer_weights
-from featcache.runs.run_folder import Run
-from featcache.terminal.console import print_lines
+from featcache.report.pairs import comparison_csv, protocol_notes
+from featcache.report.relevance import draw_layer_relevance
+from featcache.runs.run_folder import Run, load_predictions
 from featcache.transcription import TranscriptionReport, summarise
 from featcache.workspace import Workspace, check_name
 
@@ -68,6 +65,25 @@ class Outcome:
         return of_words + sum(len(report.failures) for report in self.extractions)
 
 
+class Listener:
+    """Hears what happens while a pipeline runs. This one says nothing; the command line has one that prints."""
+
+    def planned(self, title: str, work: "Work") -> None:
+        """It is known what is there already, and what is to be done on a corpus."""
+
+    def filled(self, summary: str) -> None:
+        """Transcripts or a store are finished, or were interrupted."""
+
+    def finished(
+        self,
+        rows: Sequence[ComparedRow],
+        notes: Sequence[str],
+        comparisons: Sequence[tuple[str, Sequence[str]]],
+        folder: Path,
+    ) -> None:
+        """All rows of the table are there; the files are written next."""
+
+
 def run_pipeline(
     *,
     pipeline: str | os.PathLike[str],
@@ -82,6 +98,7 @@ def run_pipeline(
     device: str = "cpu",
     dry_run: bool = False,
     home: str | os.PathLike[str] | None = None,
+    listener: Listener | None = None,
 ) -> Outcome:
     """Do a whole published experiment: extract and train what is missing, and set the paper's numbers beside ours.
 
@@ -98,6 +115,7 @@ def run_pipeline(
         device: As torch names it, or ``auto``.
         dry_run: Tell what would be done; write nothing.
         home: Where everything lives; by default ``$FEATCACHE_HOME``, or ``data``.
+        listener: Is told what happens on the way.
 
     Raises:
         FeatcacheError: a pipeline that is unknown or faulty, no corpus for it, and whatever extraction and training
@@ -106,6 +124,7 @@ def run_pipeline(
     path = find_pipeline(pipeline)
     check_name("pipeline", path.stem, advice="rename the file")
     read = read_pipeline(path)
+    listener = listener or Listener()
     trial = Trial(only=only, limit=limit, weights=weights, protocol=protocol, seeds=seeds, max_epochs=max_epochs)
     device = usable_device(device)
     places = find_places(read, Workspace.at(home), corpus=corpus, data=None if data is None else Path(data))
@@ -122,8 +141,8 @@ def run_pipeline(
         )
 
     for place in places:
-        work = Work(path.stem, read, place, trial, device)
-        print_plan(read.title, place, work.transcripts, work.stores, work.rows, limit=trial.limit)
+        work = Work(path.stem, read, place, trial, device, listener)
+        listener.planned(read.title, work)
         if dry_run:
             continue
         transcriptions += work.transcribe()
@@ -140,12 +159,16 @@ class Work:
     """What a pipeline comes to on one corpus.
 
     Attributes:
+        place: The corpus.
+        limit: So many of its utterances; None for all.
         rows: The runs that are to be there.
         stores: What they read.
         transcripts: What stores of words are made of.
     """
 
-    def __init__(self, name: str, pipeline: Pipeline, place: Place, trial: Trial, device: str) -> None:
+    def __init__(
+        self, name: str, pipeline: Pipeline, place: Place, trial: Trial, device: str, listener: Listener
+    ) -> None:
         self.rows = rows_of(pipeline, place, trial)
         wanted = list(place.manifest.limited(trial.limit))
         specs = stores_of(pipeline, self.rows, trial)
@@ -153,9 +176,10 @@ class Work:
         self.stores = [Store(store, spec, place, wanted) for store, spec in specs.items()]
         self._name = name
         self._pipeline = pipeline
-        self._place = place
-        self._limit = trial.limit
+        self.place = place
+        self.limit = trial.limit
         self._device = device
+        self._listener = listener
         # told before hours of extraction
         for row in self.rows:
             selected(place.manifest, row.request.select, trial.limit)
@@ -165,8 +189,8 @@ class Work:
         reports = []
         for transcripts in self.transcripts:
             if transcripts.missing:
-                reports.append(transcripts.fill(device=self._device, limit=self._limit))
-                print_lines(summarise(reports[-1]))
+                reports.append(transcripts.fill(device=self._device, limit=self.limit))
+                self._listener.filled(summarise(reports[-1]))
                 if reports[-1].interrupted:
                     break
         return reports
@@ -176,48 +200,48 @@ class Work:
         reports = []
         for store in self.stores:
             if store.missing:
-                reports.append(store.fill(device=self._device, limit=self._limit))
-                print_lines(summarise_report(reports[-1]))
+                reports.append(store.fill(device=self._device, limit=self.limit))
+                self._listener.filled(summarise_report(reports[-1]))
                 if reports[-1].interrupted:
                     break
         return reports
 
     def train(self) -> dict[str, Run]:
         """Train the runs that are not there, those that read the same features together; name → run."""
-        home = self._place.workspace.home
-        planned = plan_runs([row.request for row in self.rows], cache=self._place.cache, home=home)
+        home = self.place.workspace.home
+        planned = plan_runs([row.request for row in self.rows], cache=self.place.cache, home=home)
         tell_conditions(planned, device=self._device, remedy="remove the folder of a run to train it again")
         together: dict[tuple[str, ...], list[Request]] = {}
         for one in planned:
             if one.finished is None:
                 together.setdefault(one.request.features, []).append(one.request)
         for requests in together.values():
-            fit_all(requests, cache=self._place.cache, device=self._device, resume=True, home=home)
+            fit_all(requests, cache=self.place.cache, device=self._device, resume=True, home=home)
         return {row.name: one.finished or Run(one.path) for row, one in zip(self.rows, planned, strict=True)}
 
     def report(self, runs: Mapping[str, Run]) -> Path:
-        """Vote, compare and draw, then write and print the table.
+        """Vote, compare and draw, then write the table.
 
         Args:
             runs: Name → run.
 
         Returns: the folder.
         """
-        folder = self._place.workspace.runs(self._place.name) / self._name
+        folder = self.place.workspace.runs(self.place.name) / self._name
         titles = {row.name: row.spec.title for row in self.rows}
         rows = [one for row in self.rows for one in self._row(row, runs[row.name])]
         votes = ensembles_of(self._pipeline, self.rows)
         rows += [one for name, spec in votes.items() for one in self._vote(name, spec, runs)]
         compared = self._compare(runs, titles)
         comparisons = [(name, told) for name, _, told in compared]
-        print_results(rows, _notes(runs), comparisons, folder)  # first: a disk may refuse the files
+        self._listener.finished(rows, _notes(runs), comparisons, folder)  # first: a disk may refuse the files
         for name, table, _ in compared:
             if table is not None:
                 replace_file(folder / f"{name}.csv", table.encode())
         write_compared(
             folder,
             rows,
-            title=f"{self._pipeline.title} ({self._place.name})",
+            title=f"{self._pipeline.title} ({self.place.name})",
             paper=self._pipeline.paper,
             notes=_notes(runs),
             figures=self._draw(folder, runs, titles),
@@ -226,7 +250,7 @@ class Work:
         return folder
 
     def _row(self, row: Row, run: Run) -> list[ComparedRow]:
-        notes_of_row = notes_on(self._place, row, run, self._limit)
+        notes_of_row = notes_on(self.place, row, run, self.limit)
         return self._compared(row.name, row.spec.title, row.published, run, notes_of_row)
 
     def _vote(self, name: str, spec: EnsembleSpec, runs: Mapping[str, Run]) -> list[ComparedRow]:
@@ -238,11 +262,11 @@ class Work:
             sizes=[spec.size],
             votes=spec.votes,
             name=f"{self._name}_{name}_{asked[:6]}",
-            home=self._place.workspace.home,
+            home=self.place.workspace.home,
         )
         told = [spec.note] if spec.note else []
         told += ["untrained weights"] if run.config["untrained"] else []
-        told += notes_on_corpus(self._place, self._limit)
+        told += notes_on_corpus(self.place, self.limit)
         told += [note for row in self.rows if row.name in spec.runs for note in row.trial]
         if not PROTOCOLS[run.config["protocol"]].speaker_independent:
             told.append("test speakers are trained on too")
@@ -282,7 +306,7 @@ class Work:
             if len(here) < 2:
                 continue
             try:
-                found = compare({titles[run]: of_run(runs[run]) for run in here})
+                found = compare({titles[run]: load_predictions(runs[run]) for run in here})
             except PredictionsError as error:  # the trainings are done: their table is not lost for it
                 told.append((name, None, [f"not compared: {error}"]))
                 continue
@@ -295,7 +319,7 @@ class Work:
         drawn = []
         for name, gain in self._pipeline.gains.items():
             pairs = {
-                bar: (of_run(runs[first]), of_run(runs[second]))
+                bar: (load_predictions(runs[first]), load_predictions(runs[second]))
                 for bar, (first, second) in gain.pairs.items()
                 if first in runs and second in runs
             }
@@ -313,7 +337,7 @@ class Work:
             if not here:
                 continue
             if spec.probes:
-                cache = FeatureCache(self._place.cache)
+                cache = FeatureCache(self.place.cache)
                 setups = {title: resolve(cache, row.request) for title, row in here.items()}
                 draw_layer_relevance(relevance_of(chosen, setups), folder / name)
             else:

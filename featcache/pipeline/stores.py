@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from featcache import audio
+from featcache.cache.failures import read_failures
 from featcache.cache.layout import STATISTICS, is_pooled, settings_of
 from featcache.cache.shards import Catalogue, read_catalogue, shard_numbers
 from featcache.errors import AudioError, StoreError
 from featcache.extraction import ExtractionReport, extract
 from featcache.extraction.plan import ROW_BYTES, is_same
-from featcache.extraction.summary import format_bytes, read_failures
 from featcache.extractors import create_extractor
 from featcache.extractors.base import ChunkConfig
 from featcache.extractors.checkpoint import is_folder, read_config
@@ -27,6 +27,7 @@ from featcache.pipeline.locate import Place, require_audio
 from featcache.pipeline.schema import StoreSpec
 from featcache.transcripts.files import is_finished
 from featcache.transcripts.text import MANIFEST, Words, made_by, read_words
+from featcache.units import format_bytes
 
 FRAMES_PER_SECOND = 50
 # Of the subwords of English that an encoder reads, special ones beside them, up to the usual limit.

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from featcache.extraction.summary import read_failures
+from featcache.cache.failures import read_failures
 from featcache.manifest import Utterance
 from featcache.pipeline.locate import Place, require_audio
 from featcache.pipeline.schema import Pipeline, StoreSpec, TranscriptSpec

@@ -13,12 +13,14 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from featcache.errors import DiskError, StoreError, listed, unknown_name
+from featcache.errors import DiskError, PredictionsError, StoreError, listed, unknown_name
+from featcache.evaluate.predictions import Predictions, checked, dimensions_of
 from featcache.files.checksums import CHECKSUMS, write_checksums
 from featcache.files.disk import parse_json, writing
 from featcache.files.locks import held
 from featcache.files.regular import CsvRows, read_regular, remove_unfinished, replace_file, resolved, sha256_of_file
 from featcache.runs import checked as saved
+from featcache.runs.conditions import changes
 from featcache.runs.identity import COMPUTED, ENVIRONMENT, RELEASE, RESUMED, differences
 from featcache.workspace import Workspace
 
@@ -184,8 +186,6 @@ class UnfinishedRun:
 
     def _go_on(self, begun: Mapping[str, Any]) -> None:
         """Take over what was begun: whatever has changed meanwhile is told and recorded."""
-        from featcache.fitting.conditions import changes
-
         changed = changes(begun, self.config)
         if changed:
             log.warning("%s goes on under other conditions than it began: %s", self.path, ", ".join(changed))
@@ -352,3 +352,18 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OSError):
         return f"{error.strerror}: {Path(error.filename).name}" if error.filename else str(error)
     return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def load_predictions(run: Run) -> Predictions:
+    """The test predictions of a run.
+
+    Raises:
+        PredictionsError: they cannot be scored.
+    """
+    table = run.predictions()
+    try:
+        if "confusion" in run.metrics:
+            return checked(table, classes=tuple(run.metrics["confusion"]["classes"]))
+        return checked(table, dimensions=dimensions_of(table))
+    except PredictionsError as error:
+        raise PredictionsError(f"{run.path / 'predictions.csv'}: {error}") from error

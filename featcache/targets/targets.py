@@ -17,11 +17,11 @@ from featcache.evaluate.regression import summarise_regression
 from featcache.manifest import Manifest, Utterance
 from featcache.protocols import Fold
 from featcache.targets import losses
-from featcache.training.train import Value
 
 if TYPE_CHECKING:
     import pandas as pd
 
+Value = int | Sequence[float]
 TASKS = CLASSIFICATION, REGRESSION = "classification", "regression"
 REST = "rest"
 # More are numbers that nobody called so.

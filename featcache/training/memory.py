@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 
 from featcache.errors import ModelError
-from featcache.extraction.summary import format_bytes
 from featcache.heads.packed import packed_bytes
 from featcache.machine import available_memory, used_memory
+from featcache.units import format_bytes
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "int8": torch.int8}
 # Of the memory that this process may have, what it takes without being told.

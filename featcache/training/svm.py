@@ -14,8 +14,9 @@ from torch import Tensor
 from featcache.evaluate.metrics import uar
 from featcache.protocols import Fold
 from featcache.targets.losses import ccc
+from featcache.targets.targets import Value
 from featcache.training.batches import Window
-from featcache.training.train import Epoch, Value
+from featcache.training.train import Epoch
 
 COSTS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 MAX_ITERATIONS = 10_000

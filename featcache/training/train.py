@@ -20,11 +20,10 @@ from torch import Tensor, nn
 from featcache.heads import Head
 from featcache.protocols import Fold
 from featcache.targets.losses import CLASSIFICATION, Objective
+from featcache.targets.targets import Value
 from featcache.terminal.interrupts import Pool
 from featcache.threads import one_thread_each
 from featcache.training.batches import Source, Window
-
-Value = int | Sequence[float]
 
 
 @dataclass(frozen=True, kw_only=True)

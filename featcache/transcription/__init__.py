@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from featcache.cache.failures import Failure, write_failures
 from featcache.cache.layout import fingerprint
 from featcache.cache.locks import lock_if_writable
 from featcache.errors import AudioError, MissingPackageError, ModelError, listed
@@ -20,7 +21,7 @@ from featcache.evaluate.wer import WordErrors, word_errors
 from featcache.extraction.inputs import ENDS_EARLY, AudioSource
 from featcache.extraction.locate import Place, compare_audio, find_files, keep_manifest
 from featcache.extraction.plan import counted_work
-from featcache.extraction.summary import Failure, failures_of, write_failures
+from featcache.extraction.summary import failures_of
 from featcache.extractors import usable_device
 from featcache.extractors.models import short_name
 from featcache.manifest import Manifest, Utterance

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from featcache.errors import ModelError
-from featcache.extraction.summary import format_bytes
 from featcache.extractors.footprint import AUDIO_BYTES, whisper_bytes
 from featcache.extractors.models import SAMPLING_RATE
 from featcache.machine import available_memory, used_memory
+from featcache.units import format_bytes
 
 log = logging.getLogger(__name__)
 

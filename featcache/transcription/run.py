@@ -9,9 +9,9 @@ from pathlib import Path
 from threading import Event
 
 from featcache import audio
+from featcache.cache.failures import Failure
 from featcache.errors import AudioError
 from featcache.extraction.long import StoppedError
-from featcache.extraction.summary import Failure
 from featcache.extractors.models import SAMPLING_RATE
 from featcache.extractors.pretrained import quiet_transformers
 from featcache.manifest import Utterance

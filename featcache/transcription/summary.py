@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from featcache.cache.failures import Failure
 from featcache.evaluate.wer import WordErrors, describe
-from featcache.extraction.summary import Failure
 from featcache.terminal.escape import escaped
 
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import featcache
+from featcache.cli.demo import TINY_WAV2VEC2
 from featcache.corpora.synthetic import make_corpus
-from featcache.demo import TINY_WAV2VEC2
 from tests.benchmarks.process import alone
 from tests.benchmarks.table import Table, megabytes, promised
 

@@ -9,7 +9,7 @@ from featcache.cache.quantise import quantise
 from featcache.cache.reader import FeatureStore
 from featcache.cache.statistics import of_frames
 from featcache.cache.writer import Record, StoreWriter
-from featcache.extractors.base import Description
+from featcache.features import Description
 from tests.benchmarks.compare import signal_to_noise
 from tests.benchmarks.extraction import Cached
 from tests.benchmarks.table import Table, megabytes

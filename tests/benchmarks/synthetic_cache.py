@@ -6,7 +6,7 @@ import numpy as np
 
 from featcache.cache.statistics import of_frames
 from featcache.cache.writer import Record, StoreWriter, encode
-from featcache.extractors.base import Description
+from featcache.features import Description
 from featcache.manifest import Manifest, Utterance
 
 NUM_LAYERS, HIDDEN_SIZE, NUM_DESCRIPTORS = 13, 768, 25

@@ -11,7 +11,7 @@ from featcache.cache.quantise import quantise
 from featcache.cache.seal import seal
 from featcache.cache.statistics import of_frames
 from featcache.cache.writer import Record, StoreWriter, encode
-from featcache.extractors.base import Description
+from featcache.features import Description
 
 
 @pytest.fixture(scope="session")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from featcache import demo
 from featcache.cache.reader import open_cache
+from featcache.cli import demo
 from featcache.runs.run_folder import Run
 
 CORPUS = {"num_speakers": 3, "emotions": ("anger", "sadness"), "repetitions": 1}

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from featcache.cli.demo import TINY_WAV2VEC2
 from featcache.corpora.synthetic import make_corpus
-from featcache.demo import TINY_WAV2VEC2
 from tests.elsewhere import LACKING
 
 ROOT = Path(__file__).parents[2]

@@ -28,9 +28,10 @@ from featcache.cache.writer import StoreWriter
 from featcache.errors import AudioError, CorpusError, ModelError, StoreError
 from featcache.extraction import extract, summarise_report
 from featcache.extraction import plan as planning
-from featcache.extraction.summary import format_bytes
-from featcache.extractors.base import Description, Extractor
+from featcache.extractors.base import Extractor
+from featcache.features import Description
 from featcache.manifest import Manifest, Utterance
+from featcache.units import format_bytes
 
 RATE = 8000
 HOP = 160

@@ -12,7 +12,8 @@ from featcache import extraction
 from featcache.errors import CorpusError, StoreError
 from featcache.extraction import extract
 from featcache.extraction.inputs import AudioSource
-from featcache.extractors.base import Description, Extractor
+from featcache.extractors.base import Extractor
+from featcache.features import Description
 from featcache.manifest import Manifest, Utterance
 
 RATE, NUMBER = 8000, 6

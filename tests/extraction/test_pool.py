@@ -200,7 +200,7 @@ def test_the_size_that_is_told_is_the_size_that_is_written(tmp_path, describe_ba
 
 @pytest.fixture
 def describe_base():
-    from featcache.extractors.base import Description
+    from featcache.features import Description
 
     return Description(
         dataset="hidden_states",

@@ -21,11 +21,11 @@ from featcache.extraction import extract, summarise_report
 from featcache.extraction import plan as planning
 from featcache.extraction import run as running
 from featcache.extraction.merge import merge
-from featcache.extraction.summary import format_bytes
 from featcache.extraction.verify import recompute
 from featcache.extractors import create_extractor
 from featcache.manifest import Manifest, Utterance
 from featcache.transcripts.files import mark_unfinished, write_transcripts
+from featcache.units import format_bytes
 
 TEXTS = ["hello", "I am happy", "", "unhappy, really unhappy!", "no", "hello hello hello", "a" * 60]
 

@@ -20,7 +20,8 @@ from featcache.extraction.verify import (
     recompute,
     unchecked_files,
 )
-from featcache.extractors.base import SAME_IN_ANY_BATCH, Description
+from featcache.extractors.base import SAME_IN_ANY_BATCH
+from featcache.features import Description
 
 RATE = 16000
 

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from featcache.errors import AudioError, ModelError
 from featcache.extractors import create_extractor
-from featcache.extractors.base import ChunkConfig, Chunks, Description, Extractor
+from featcache.extractors.base import ChunkConfig, Extractor
 from featcache.extractors.egemaps import EgemapsConfig, EgemapsExtractor
 from featcache.extractors.spectrogram import SpectrogramConfig, SpectrogramExtractor
 from featcache.extractors.windows import check_chunks, plan_windows
+from featcache.features import Chunks, Description
 
 
 class Grid(Extractor):

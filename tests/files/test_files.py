@@ -8,7 +8,7 @@ import os
 import pandas
 import pytest
 
-from featcache.extraction.summary import Failure, read_failures, write_failures
+from featcache.cache.failures import Failure, read_failures, write_failures
 from featcache.files.regular import CsvRows, link_or_copy, remove_unfinished, replace_file, replacing, sha256_of_file
 
 

@@ -20,7 +20,7 @@ from featcache.cli import app as cli
 from featcache.cli.layers import print_layer_scores
 from featcache.corpora import CORPORA
 from featcache.errors import FeatcacheError, FeatureError, ManifestError, ProtocolError, StoreError
-from featcache.extractors.base import Description
+from featcache.features import Description
 from featcache.fitting import job
 from featcache.fitting.checks import shared_audio
 from featcache.fitting.fit import fit

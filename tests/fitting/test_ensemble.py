@@ -12,9 +12,8 @@ from featcache.cli.scores import print_ensemble
 from featcache.errors import PredictionsError, StoreError
 from featcache.evaluate.compare import compare
 from featcache.evaluate.metrics import summarise
-from featcache.evaluate.predictions import of_run
 from featcache.fitting.ensemble import ensemble
-from featcache.runs.run_folder import Run, finished_runs
+from featcache.runs.run_folder import Run, finished_runs, load_predictions
 from featcache.workspace import Workspace
 
 CLASSES = ["anger", "joy"]
@@ -96,7 +95,7 @@ def test_an_ensemble_is_a_run(four, capsys):
     print_runs([run])
     assert f"{run.config['vote']} vote" in capsys.readouterr().out
     member = Run(Workspace.at().runs("toy") / "a")
-    [found, _] = compare({"vote": of_run(run), "a": of_run(member)})
+    [found, _] = compare({"vote": load_predictions(run), "a": load_predictions(member)})
     assert found.first_mean == pytest.approx(run.metrics["uar"]["mean"])
 
 

@@ -13,12 +13,13 @@ from featcache.files.checksums import CHECKSUMS
 from featcache.fitting import fit as fitting
 from featcache.fitting import job
 from featcache.fitting import resolve as setup
-from featcache.fitting.conditions import changes, conditions, recorded_copy
+from featcache.fitting.conditions import conditions, recorded_copy
 from featcache.fitting.fit import fit, fit_all, sweep
 from featcache.fitting.groups import group
 from featcache.fitting.relevance import layer_relevance
 from featcache.fitting.resolve import Request, hash_of
 from featcache.runs import identity as identities
+from featcache.runs.conditions import changes
 from featcache.runs.identity import BEFORE, COMPUTED, ENVIRONMENT, NUMERICS, RECORDED, RELEASE, RESUMED, differences
 from featcache.runs.run_folder import Run, UnfinishedRun, read_config
 from featcache.training import memory

@@ -5,9 +5,10 @@ import re
 
 import pytest
 
+from featcache.cli.pipelines import run_and_print
 from featcache.corpora import read_corpus
 from featcache.errors import PipelineError, StoreError
-from featcache.pipeline import read_pipeline, run_pipeline, shipped_pipelines
+from featcache.pipeline import read_pipeline, shipped_pipelines
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def cache_alone(tmp_path, corpora):
 def test_sizes_are_unknown_without_audio(cache_alone, write_pipeline, capsys, name):
     home = cache_alone("ravdess", name)
     (home / "corpora").mkdir()  # empty, beside the cache
-    run_pipeline(pipeline=write_pipeline(), home=home, dry_run=True)
+    run_and_print(pipeline=write_pipeline(), home=home, dry_run=True)
     out = capsys.readouterr().out
     assert "bytes" not in out
     assert "97 utterances to extract, size unknown without the audio" in re.sub(r"\s+", " ", out)
@@ -43,7 +44,7 @@ def test_audio_that_cannot_be_read_has_no_size(tmp_path, corpora, write_pipeline
         copy = home / "corpora" / path.relative_to(corpora)
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(b"RIFF")
-    run_pipeline(pipeline=write_pipeline(), home=home, dry_run=True)
+    run_and_print(pipeline=write_pipeline(), home=home, dry_run=True)
     out = re.sub(r"\s+", " ", capsys.readouterr().out)
     assert "0 bytes" not in out
     assert "size unknown: no audio file under" in out
@@ -60,7 +61,7 @@ def test_a_pipeline_names_the_corpus_that_it_needs(tmp_path, cache_alone, others
         needed = read_pipeline(path).corpus
         if needed and "ravdess" not in needed:
             with pytest.raises(PipelineError) as told:
-                run_pipeline(pipeline=name, home=home, dry_run=True)
+                run_and_print(pipeline=name, home=home, dry_run=True)
             assert str(told.value) == (
                 f"the pipeline needs the corpus {needed[0]}, which is not here "
                 f"(found: {', '.join(sorted([*others, 'mine', 'yours']))}); put its audio at "
@@ -72,7 +73,7 @@ def test_several_caches_of_the_right_corpus_are_not_guessed(cache_alone, write_p
     cache_alone("ravdess", "one")
     home = cache_alone("ravdess", "two")
     with pytest.raises(PipelineError, match="several caches are of the corpus ravdess: one, two; choose with --corpus"):
-        run_pipeline(pipeline=write_pipeline(), home=home, dry_run=True)
+        run_and_print(pipeline=write_pipeline(), home=home, dry_run=True)
 
 
 def test_a_pipeline_for_any_corpus_asks_which(cache_alone, write_pipeline):
@@ -81,4 +82,4 @@ def test_a_pipeline_for_any_corpus_asks_which(cache_alone, write_pipeline):
     published = "published: {source: pepino2021, corpus: ravdess}\n", "published: {features: egemaps}, "
     anything = write_pipeline(("corpus: ravdess\n", ""), *((text, "") for text in published))
     with pytest.raises((StoreError, PipelineError), match=r"several caches under .*: iemocap, ravdess; choose with"):
-        run_pipeline(pipeline=anything, home=home, dry_run=True)
+        run_and_print(pipeline=anything, home=home, dry_run=True)

@@ -7,11 +7,11 @@ import shutil
 import pytest
 
 from featcache.cache.reader import FeatureStore
+from featcache.cli.pipelines import run_and_print
 from featcache.errors import DiskError, FeatcacheError, PipelineError, PredictionsError, ProtocolError, StoreError
 from featcache.files.checksums import CHECKSUMS
 from featcache.fitting.results import epochs_of
 from featcache.manifest import Manifest
-from featcache.pipeline import run_pipeline
 from featcache.pipeline.locate import find_places
 from featcache.pipeline.read import read_pipeline
 from featcache.pipeline.stores import Store
@@ -35,7 +35,7 @@ def run(home):
     """Run a pipeline on the miniature corpora; returns the folder of its only table."""
 
     def call(path, **options):
-        [folder] = run_pipeline(pipeline=path, home=home, **options).folders
+        [folder] = run_and_print(pipeline=path, home=home, **options).folders
         return folder
 
     return call
@@ -115,16 +115,16 @@ def test_a_changed_field_redoes_what_depends_on_it(run, write_pipeline, counted,
 
 def test_a_dry_run_tells_and_writes_nothing(home, write_pipeline, capsys, counted):
     before = everything_in(home)
-    outcome = run_pipeline(pipeline=write_pipeline(), home=home, dry_run=True)
+    outcome = run_and_print(pipeline=write_pipeline(), home=home, dry_run=True)
     assert outcome.folders == outcome.extractions == ()
     assert everything_in(home) == before
     out = capsys.readouterr().out
     assert "egemaps  egemaps  97 utterances to extract, about" in out
     assert out.count("2 trainings") == 2
     assert "and 4 trainings" in out
-    run_pipeline(pipeline=write_pipeline(), home=home)
+    run_and_print(pipeline=write_pipeline(), home=home)
     capsys.readouterr()
-    run_pipeline(pipeline=write_pipeline(), home=home, dry_run=True)
+    run_and_print(pipeline=write_pipeline(), home=home, dry_run=True)
     out = capsys.readouterr().out
     assert len(re.findall(r" there *\n", out)) == 3
     assert "nothing to extract or to train" in out
@@ -147,7 +147,7 @@ def test_pruned_models_have_stores_of_their_own(home, run, write_pipeline, tiny_
 def test_the_size_of_a_pruned_model_is_that_of_its_layers(home, write_pipeline, capsys, options):
     def told(options):
         path = write_pipeline(("{model: egemaps}", f"{{model: wav2vec2-large-robust, {options}}}"))
-        run_pipeline(pipeline=path, home=home, dry_run=True)
+        run_and_print(pipeline=path, home=home, dry_run=True)
         size, unit = re.search(r"about ([\d.]+) (k|M|G)B", capsys.readouterr().out).groups()
         return float(size) * {"k": 1e3, "M": 1e6, "G": 1e9}[unit]
 
@@ -224,9 +224,9 @@ def test_another_corpus_is_refused_and_where_there_is_none_it_is_told(tmp_path, 
     with pytest.raises(
         PipelineError, match=r"the pipeline needs the corpus ravdess, but .* is of the corpus 'iemocap'; give"
     ):
-        run_pipeline(pipeline=write_pipeline(), data=corpora / "iemocap", home=tmp_path / "none")
+        run_and_print(pipeline=write_pipeline(), data=corpora / "iemocap", home=tmp_path / "none")
     with pytest.raises(FeatcacheError, match=r"needs the corpus ravdess, which is not here \(found: none\)"):
-        run_pipeline(pipeline=write_pipeline(), home=tmp_path / "none")
+        run_and_print(pipeline=write_pipeline(), home=tmp_path / "none")
 
 
 def test_features_alone_will_do(home, run, write_pipeline, counted):
@@ -327,7 +327,7 @@ def test_failed_utterances_are_counted_in_the_rows(tmp_path, corpora, run, write
     broken = tmp_path / "ravdess"
     shutil.copytree(corpora / "ravdess", broken)
     (broken / "Actor_01/03-01-01-01-01-01-01.wav").write_bytes(b"no sound")
-    outcome = run_pipeline(pipeline=write_pipeline(), data=broken, **QUICK, home=tmp_path / "elsewhere")
+    outcome = run_and_print(pipeline=write_pipeline(), data=broken, **QUICK, home=tmp_path / "elsewhere")
     assert outcome.num_failures == 1
     assert all("1 utterances could not be extracted" in row["notes"] for row in table_of(outcome.folders[0]).values())
 
@@ -337,7 +337,7 @@ TEXT = ("egemaps: {model: egemaps}", "egemaps: {text: tinybert, layers: last, we
 
 def test_words_are_a_store_like_any_other(home, run, write_pipeline, counted, capsys):
     path = write_pipeline(TEXT)
-    run_pipeline(pipeline=path, home=home, dry_run=True)
+    run_and_print(pipeline=path, home=home, dry_run=True)
     assert re.search(r"egemaps +tinybert +97 utterances to extract, about 2\.2 MB", capsys.readouterr().out)
     run(path, **QUICK)
     assert counted["extractions"] == ["egemaps"]

@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from featcache import published
-from featcache.pipeline import run_pipeline, shipped_pipelines
+from featcache.cli.pipelines import run_and_print
+from featcache.pipeline import shipped_pipelines
 from featcache.protocols import PROTOCOLS
 from featcache.runs.run_folder import Run
 
@@ -55,7 +56,7 @@ def test_all_of_them_are_tried():
 def test_every_row_is_made_and_stands_beside_the_papers_number(shared_home, name, tiny_models):
     content = yaml.safe_load(shipped_pipelines()[name].read_text(encoding="utf-8"))
     corpus = None if "corpus" in content else CORPORA[name][0]
-    folders = run_pipeline(pipeline=name, corpus=corpus, **QUICK, home=shared_home).folders
+    folders = run_and_print(pipeline=name, corpus=corpus, **QUICK, home=shared_home).folders
     assert [folder.relative_to(shared_home / "runs").as_posix() for folder in folders] == [
         f"{corpus}/{name}" for corpus in CORPORA[name]
     ]
@@ -87,10 +88,10 @@ def test_every_row_is_made_and_stands_beside_the_papers_number(shared_home, name
 
 
 def test_nothing_is_left_to_do(shared_home, tiny_models, counted):
-    run_pipeline(pipeline="pepino2021-issa", home=shared_home, **QUICK)
+    run_and_print(pipeline="pepino2021-issa", home=shared_home, **QUICK)
     for done in (tiny_models, *counted.values()):
         done.clear()
-    run_pipeline(pipeline="pepino2021-issa", home=shared_home, **QUICK)
+    run_and_print(pipeline="pepino2021-issa", home=shared_home, **QUICK)
     assert counted == {"extractions": [], "runs": []}
     assert tiny_models == []
 

@@ -7,11 +7,12 @@ import pytest
 import yaml
 
 import featcache
+from featcache.cli.pipelines import run_and_print
 from featcache.errors import PipelineError
 from featcache.extractors import text
 from featcache.extractors.models import known_models, known_text_models
 from featcache.extractors.text_models import load_text_model
-from featcache.pipeline import run_pipeline, shipped_pipelines
+from featcache.pipeline import shipped_pipelines
 from featcache.pipeline.read import read_pipeline
 from featcache.published import find_published
 from featcache.runs.run_folder import Run
@@ -60,7 +61,7 @@ def rows_in(path):
 @pytest.fixture
 def outcome(home, tiny_encoders):
     """The whole pipeline; after the first test, what is there of it."""
-    return run_pipeline(pipeline=NAME, home=home, **QUICK)
+    return run_and_print(pipeline=NAME, home=home, **QUICK)
 
 
 def test_every_row_stands_beside_the_papers_number_in_every_dimension(home, outcome):
@@ -109,7 +110,7 @@ def test_stores_are_statistics_of_last_layers_and_machines_have_words_of_their_o
 
 def test_nothing_is_left_to_do(home, outcome, tiny_encoders):
     tiny_encoders.clear()
-    again = run_pipeline(pipeline=NAME, home=home, **QUICK)
+    again = run_and_print(pipeline=NAME, home=home, **QUICK)
     assert (again.transcriptions, again.extractions, tiny_encoders) == ((), (), [])
     assert again.folders == outcome.folders
 
@@ -119,15 +120,15 @@ def test_untrained_models_do_not_transcribe(home, tmp_path, tiny_encoders, capsy
     (tmp_path / "data" / "corpora" / "msp-podcast").symlink_to(home / "corpora" / "msp-podcast")
     only = ["distilhubert-text-seen", "distilhubert-whisper-tiny-seen"]
     options = {"pipeline": NAME, "home": tmp_path / "data", "weights": "random", "dry_run": True, **QUICK}
-    run_pipeline(only=only, **options)
+    run_and_print(only=only, **options)
     told = capsys.readouterr().out
     assert "distilhubert-text-seen" in told
     assert "whisper" not in told
     with pytest.raises(
         PipelineError, match="all runs read what a machine is to transcribe, and untrained models cannot"
     ):
-        run_pipeline(only=only[1:], **options)
-    run_pipeline(only=only[1:], **{**options, "weights": None})
+        run_and_print(only=only[1:], **options)
+    run_and_print(only=only[1:], **{**options, "weights": None})
     assert "48 utterances to transcribe" in capsys.readouterr().out
 
 

@@ -14,11 +14,12 @@ import featcache
 from featcache.corpora import CORPORA
 from featcache.errors import FeatcacheError, ManifestError, ProtocolError
 from featcache.evaluate.compare import compare
-from featcache.evaluate.predictions import of_run, read_predictions
+from featcache.evaluate.predictions import read_predictions
 from featcache.evaluate.score import score
 from featcache.fitting.ensemble import ensemble
 from featcache.fitting.fit import fit, sweep
 from featcache.manifest import Manifest, Utterance
+from featcache.runs.run_folder import load_predictions
 from featcache.targets.targets import REST, Classes, Dimensions, labelled, make_target
 from featcache.training.svm import COSTS
 
@@ -200,7 +201,7 @@ def test_every_head_and_normalisation_predicts_numbers(cache, head, norm):
     history = pd.read_csv(run.path / "history.csv")
     assert "validation_ccc" in history
     assert run.metrics["label_ranges"] == {"arousal": [1.0, 7.0], "valence": [1.0, 7.0]}
-    assert score(of_run(run))["ccc"] == run.metrics["ccc"]
+    assert score(load_predictions(run))["ccc"] == run.metrics["ccc"]
     assert score(read_predictions(run.path / "predictions.csv"))["ccc_valence"] == run.metrics["ccc_valence"]
 
 
@@ -268,7 +269,7 @@ def test_svm_of_numbers_is_scikit_learns_with_the_best_c_for_each_dimension(cach
 
 def test_runs_of_numbers_compare_in_every_dimension(cache):
     runs = sweep(norms=["speaker", "none"], features="ssl", target="arousal,valence", seeds=[1], training=SHORT)
-    found = compare({run.config["norm"]: of_run(run) for run in runs})
+    found = compare({run.config["norm"]: load_predictions(run) for run in runs})
     assert [row.score for row in found] == ["ccc", "ccc_arousal", "ccc_valence"]
     for row in found:
         first, second = (run.metrics[row.score]["mean"] for run in runs)

@@ -50,7 +50,7 @@ def test_every_command_says_that_it_was_interrupted(monkeypatch, capsys, command
         "verify": "featcache.cli.listing.print_verification",
         "merge": "featcache.cli.listing.print_merge",
         "models": "featcache.cli.listing.print_models",
-        "demo": "featcache.demo.run_demo",
+        "demo": "featcache.cli.demo.run_demo",
         "score": "featcache.cli.scores.print_score",
     }
     monkeypatch.chdir(tmp_path)

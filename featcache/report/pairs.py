@@ -1,0 +1,47 @@
+"""Comparisons of runs, pair by pair → CSV, and what makes a difference more than one of features and head."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from io import StringIO
+
+from featcache.evaluate.compare import Comparison
+from featcache.runs.run_folder import Run
+
+# Settings that make a difference of two runs more than one of features, head and normalisation.
+_SAME = ("corpus", "protocol", "select")
+
+
+def protocol_notes(runs: Mapping[str, Run]) -> list[str]:
+    """Return what makes a difference of these runs more than one of features, head and normalisation.
+
+    Args:
+        runs: What they are called → runs.
+    """
+    told = []
+    for key in _SAME:
+        values = {label: run.config.get(key) or "none" for label, run in runs.items()}
+        if len({str(value) for value in values.values()}) > 1:
+            each = ", ".join(f"{label} {value}" for label, value in values.items())
+            told.append(
+                f"The runs differ in {key}: {each}. They tested the same utterances but were not trained on the same, "
+                "which may be why their scores differ."
+            )
+    return told
+
+
+def comparison_csv(found: Sequence[Comparison]) -> str:
+    """All numbers of paired comparisons as CSV."""
+    names = [field.name for field in fields(Comparison)]
+    split = {
+        "ci95": ("ci95_low", "ci95_high"),
+        "gain_ci95": ("gain_ci95_low", "gain_ci95_high"),
+        "num_seeds": ("num_seeds_first", "num_seeds_second"),
+    }
+    text = StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([column for name in names for column in split.get(name, (name,))])
+    for row in map(asdict, found):
+        pairs = {name: (None, None) if row[name] is None else row[name] for name in split}
+        writer.writerow([value for name in names for value in (pairs[name] if name in split else (row[name],))])
+    return text.getvalue()
