@@ -6,8 +6,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from featcache.files.disk import damaged, reading, remove
+from featcache.files.disk import reading, remove
 from featcache.files.regular import CsvRows, read_regular, replace_file
+from featcache.files.values import damaged
 
 FAILURES = "failures.csv"
 COLUMNS = ["utterance_id", "path", "reason"]

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from featcache.fitting.checks import explained
-from featcache.fitting.fit import plan_runs
+from featcache.fitting.plan import plan_runs
 from featcache.fitting.resolve import SVM
 from featcache.fitting.task import resolve_folds, selected
 from featcache.pipeline.locate import Place

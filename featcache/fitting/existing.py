@@ -2,23 +2,18 @@
 
 import glob
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from featcache.errors import ModelError, StoreError, listed
-from featcache.fitting.conditions import conditions
-from featcache.fitting.job import plan_copies
+from featcache.errors import StoreError
 from featcache.fitting.resolve import hash_of
-from featcache.runs.conditions import changes
 from featcache.runs.identity import differences, identity
 from featcache.runs.run_folder import Run, UnfinishedRun, read_config
-from featcache.threads import available_cores
-from featcache.training.memory import Memory
 from featcache.workspace import MOST_NAME_BYTES
 
 if TYPE_CHECKING:
-    from featcache.fitting.fit import PlannedRun
+    pass
 
 log = logging.getLogger(__name__)
 
@@ -65,41 +60,6 @@ def finished_run(folder: Path, config: Mapping[str, Any], *, overwrite: bool) ->
             "give this one another --name, or replace that one with --overwrite"
         )
     return run
-
-
-def tell_conditions(
-    planned: "Sequence[PlannedRun]", *, memory: Memory | None = None, device: str, jobs: int = 1, remedy: str
-) -> set[Path]:
-    """Report runs that exist and were made under other conditions than they would be now: one line for each difference.
-
-    Args:
-        planned: What is asked for.
-        memory: What the process may take.
-        device: Where heads and features would lie.
-        jobs: Processes that would share the folds.
-        remedy: What makes such a run again.
-
-    Returns:
-        The folders of the runs that were reported.
-    """
-    if not any(one.finished for one in planned):
-        return set()
-    workers = max(1, available_cores() // jobs)
-    try:
-        copies = plan_copies([one.setup for one in planned], memory or Memory(), jobs, workers, device)
-    except ModelError:  # nothing could be trained now, which is no matter where all is there
-        return set()
-    told: dict[str, list[Path]] = {}
-    for one, copy in zip(planned, copies, strict=True):
-        if one.finished:
-            now = conditions(device, copy, one.setup.config["head"])
-            changed = ", ".join(changes(one.finished.config, now))
-            if changed and one.path not in told.setdefault(changed, []):
-                told[changed].append(one.path)
-    for changed, paths in told.items():
-        names = str(paths[0]) if len(paths) == 1 else listed(path.name for path in paths)
-        log.warning("%s: there already, made under other conditions: %s; %s", names, changed, remedy)
-    return {path for paths in told.values() for path in paths}
 
 
 def _is_same(folder: Path, config: Mapping[str, Any]) -> bool:

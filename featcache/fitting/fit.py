@@ -3,23 +3,21 @@
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-from featcache.cache.reader import FeatureCache
 from featcache.errors import StoreError
 from featcache.extractors import usable_device
-from featcache.fitting.existing import finished_run, folder_of, tell_conditions
 from featcache.fitting.job import Job
-from featcache.fitting.resolve import Request, Setup, resolve
+from featcache.fitting.plan import plan_runs, tell_conditions
+from featcache.fitting.resolve import Request, Setup
 from featcache.fitting.results import epochs_of
 from featcache.normalise import SPEAKER
 from featcache.runs.run_folder import Run
 from featcache.training.finite import check_finite
 from featcache.training.memory import Memory
-from featcache.workspace import Workspace, check_name
+from featcache.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
@@ -225,42 +223,6 @@ def tell_epochs(runs: Sequence[Run]) -> None:
     for run in runs:
         for note in epochs_of(run):
             log.info("%s", f"{run.name}: {note}" if len(runs) > 1 else note)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PlannedRun:
-    """A request with all that it comes to.
-
-    Attributes:
-        request: What was asked for.
-        setup: What it was resolved to.
-        path: The run folder.
-        finished: The run, where it is there already.
-    """
-
-    request: Request
-    setup: Setup
-    path: Path
-    finished: Run | None
-
-
-def plan_runs(
-    requests: Sequence[Request],
-    *,
-    cache: Path,
-    name: str | None = None,
-    overwrite: bool = False,
-    home: str | os.PathLike[str] | None = None,
-) -> list[PlannedRun]:
-    """Find out what requests come to, and which runs are there; the arguments are those of :func:`fit_all`."""
-    runs = Workspace.at(home).runs(cache.name)
-    planned = []
-    for request in requests:
-        setup = resolve(FeatureCache(cache), request)
-        path = folder_of(runs, setup.config) if name is None else runs / check_name("run", name, runs)
-        finished = finished_run(path, setup.config, overwrite=overwrite)
-        planned.append(PlannedRun(request=request, setup=setup, path=path, finished=finished))
-    return planned
 
 
 def _tell(setups: Sequence[Setup]) -> None:

@@ -11,8 +11,8 @@ from featcache.cache.reader import FeatureCache, FeatureStore
 from featcache.corpora import Corpus
 from featcache.errors import ModelError, StoreError, listed
 from featcache.extractors import usable_device
-from featcache.fitting.existing import tell_conditions
-from featcache.fitting.fit import SEEDS, fit_all, plan_runs
+from featcache.fitting.fit import SEEDS, fit_all
+from featcache.fitting.plan import plan_runs, tell_conditions
 from featcache.fitting.probe import probe_layers
 from featcache.fitting.resolve import POOLED, SVM, Request, Setup, model_stores
 from featcache.fitting.task import corpus_of, resolve_task

@@ -8,7 +8,7 @@ from pathlib import Path
 from featcache.cache.reader import FeatureCache, FeatureStore
 from featcache.corpora import CORPORA, Corpus
 from featcache.errors import ManifestError, StoreError, listed
-from featcache.files.disk import check_types, read_json
+from featcache.files.values import check_types, read_json
 from featcache.fitting.checks import (
     alike,
     check_recordings,

@@ -15,8 +15,8 @@ from featcache.extraction import ExtractionReport, summarise_report
 from featcache.extractors import usable_device
 from featcache.files.regular import replace_file
 from featcache.fitting.ensemble import asked_of, ensemble, notes
-from featcache.fitting.existing import tell_conditions
-from featcache.fitting.fit import fit_all, plan_runs
+from featcache.fitting.fit import fit_all
+from featcache.fitting.plan import plan_runs, tell_conditions
 from featcache.fitting.relevance import relevance_of
 from featcache.fitting.resolve import Request, hash_of, resolve
 from featcache.fitting.task import selected

@@ -7,8 +7,9 @@ from typing import Any
 
 from featcache.errors import StoreError
 from featcache.files.checksums import CHECKSUMS, recorded_checksums
-from featcache.files.disk import TOO_DEEP, check_types, checked, damaged, parse_json, reading
+from featcache.files.disk import reading
 from featcache.files.regular import read_regular
+from featcache.files.values import TOO_DEEP, check_types, checked, damaged, parse_json
 
 AGAIN = "fit it again with --overwrite"
 _NUMBER = (int, float)

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 from featcache.errors import DiskError, PredictionsError, StoreError, listed, unknown_name
 from featcache.evaluate.predictions import Predictions, checked, dimensions_of
 from featcache.files.checksums import CHECKSUMS, write_checksums
-from featcache.files.disk import parse_json, writing
+from featcache.files.disk import writing
 from featcache.files.locks import held
 from featcache.files.regular import CsvRows, read_regular, remove_unfinished, replace_file, resolved, sha256_of_file
+from featcache.files.values import parse_json
 from featcache.runs import checked as saved
 from featcache.runs.conditions import changes
 from featcache.runs.identity import COMPUTED, ENVIRONMENT, RELEASE, RESUMED, differences

@@ -14,8 +14,9 @@ from typing import Any
 from featcache.cache.layout import fingerprint
 from featcache.cache.writer import check_same_settings
 from featcache.errors import StoreError
-from featcache.files.disk import check_types, damaged, parse_json, reading
+from featcache.files.disk import reading
 from featcache.files.regular import read_regular, replace_file
+from featcache.files.values import check_types, damaged, parse_json
 from featcache.manifest import Utterance
 
 AGAIN = "do all of them anew with --overwrite"

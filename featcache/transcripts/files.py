@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from featcache.errors import StoreError
-from featcache.files.disk import check_types, read_json, remove
+from featcache.files.disk import remove
 from featcache.files.regular import read_regular, remove_unfinished, replace_file
+from featcache.files.values import check_types, read_json
 from featcache.workspace import check_name
 
 FOLDER = "transcripts"

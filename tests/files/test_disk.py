@@ -8,8 +8,9 @@ import pytest
 
 from featcache.cli import app as cli
 from featcache.errors import ClusterError, DiskError, StoreError
-from featcache.files.disk import MOST_LEVELS, read_json, reading, remove, writing
+from featcache.files.disk import reading, remove, writing
 from featcache.files.regular import replace_file
+from featcache.files.values import MOST_LEVELS, read_json
 
 REFUSED = {
     errno.EROFS: "allow it there, or move the data folder and name it in FEATCACHE_HOME",
