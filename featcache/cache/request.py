@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
+class StoreRequest:
     """What a store was asked for.
 
     Attributes:
@@ -54,7 +54,7 @@ class Request:
         return self.shards == tuple(numbers) and {*stored, *self.failed}.issuperset(self.utterance_ids)
 
 
-def read_request(folder: Path) -> Request | None:
+def read_request(folder: Path) -> StoreRequest | None:
     """What a store was asked for; None where it does not say.
 
     Raises:
@@ -76,7 +76,7 @@ def read_request(folder: Path) -> Request | None:
     return request
 
 
-def known_request(folder: Path) -> Request | None:
+def known_request(folder: Path) -> StoreRequest | None:
     """What a store was asked for; None where it does not say, or the file is damaged, which is logged."""
     try:
         return read_request(folder)
@@ -106,16 +106,16 @@ def check_parts(folder: Path, num_parts: int, numbers: Collection[int]) -> None:
         )
 
 
-def write_request(folder: Path, request: Request) -> None:
+def write_request(folder: Path, request: StoreRequest) -> None:
     """Replace what a store says it was asked for, unless it says so already."""
     content, path = _to_json(request), folder / REQUEST
     if not path.is_file() or path.read_bytes() != content:
         replace_file(path, content)
 
 
-def _from_json(found: dict[str, Any]) -> Request:
+def _from_json(found: dict[str, Any]) -> StoreRequest:
     shards = found["shards"]
-    return Request(
+    return StoreRequest(
         utterance_ids=tuple(_text(value) for value in found["utterance_ids"]),
         num_in_corpus=None if found["num_in_corpus"] is None else int(found["num_in_corpus"]),
         num_parts=int(found["num_parts"]),
@@ -130,7 +130,7 @@ def _text(value: object) -> str:
     return value
 
 
-def _to_json(request: Request) -> bytes:
+def _to_json(request: StoreRequest) -> bytes:
     plain = asdict(request)
     digest = hashlib.sha256(json.dumps(plain).encode()).hexdigest()
     return (json.dumps({**plain, "sha256": digest}) + "\n").encode()

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from featcache.cache import layout
 from featcache.cache.locks import finishing
-from featcache.cache.request import Request, check_parts, write_request
+from featcache.cache.request import StoreRequest, check_parts, write_request
 from featcache.cache.seal import SEAL_BYTES, Extent, seal
 from featcache.cache.shards import Shard, combine, shard_numbers, shard_sizes
 from featcache.cache.sink import new_file
@@ -136,7 +136,7 @@ class StoreWriter:
         if not write:
             check_parts(self.folder, of, shard_numbers(self.folder))
             return
-        request = Request(utterance_ids=tuple(dict.fromkeys(requested)), num_in_corpus=num_in_corpus, num_parts=of)
+        request = StoreRequest(utterance_ids=tuple(dict.fromkeys(requested)), num_in_corpus=num_in_corpus, num_parts=of)
         with finishing(self.folder):  # so that of two parts that start together one sees the other's number
             check_parts(self.folder, of, shard_numbers(self.folder))
             write_request(self.folder, request)
@@ -238,7 +238,7 @@ class StoreWriter:
         with replacing(path, self._kept) as temporary:
             self._write(temporary, write)
         if requested is not None:
-            request = Request(
+            request = StoreRequest(
                 utterance_ids=tuple(dict.fromkeys(requested)),
                 num_in_corpus=num_in_corpus,
                 num_parts=self._part[1],

@@ -65,7 +65,7 @@ class Channel(StrEnum):
     first = "first"
 
 
-class Task(StrEnum):
+class TaskOption(StrEnum):
     classification = "classification"
     regression = "regression"
 
@@ -417,7 +417,7 @@ def fit(
         str | None,
         typer.Option(help="The label to predict; LABEL=CLASS against all others; arousal,valence: numbers, together."),
     ] = None,
-    task: Annotated[Task | None, typer.Option(help="Where the label does not tell.")] = None,
+    task: Annotated[TaskOption | None, typer.Option(help="Where the label does not tell.")] = None,
     label_range: Annotated[
         str | None, typer.Option(help="What numbers lie between, as in 1,7; by default as the corpus says.")
     ] = None,
@@ -556,7 +556,7 @@ def layers(
     target: Annotated[
         str | None, typer.Option(help="Of both: what to predict; --per-target takes the corpus's dimensions first.")
     ] = None,
-    task: Annotated[Task | None, typer.Option(help="Of both: where the label does not tell.")] = None,
+    task: Annotated[TaskOption | None, typer.Option(help="Of both: where the label does not tell.")] = None,
     select: Annotated[
         list[str] | None, typer.Option(help="Of both: only utterances with these labels: vocal_channel=speech.")
     ] = None,
@@ -613,7 +613,7 @@ def score(
         str | None, typer.Option(help="All labels, in the order of the tables, separated by commas.")
     ] = None,
     task: Annotated[
-        Task | None, typer.Option(help="By default regression where there are columns target_<dimension>.")
+        TaskOption | None, typer.Option(help="By default regression where there are columns target_<dimension>.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Where to write all numbers, as metrics.json.")] = None,
 ) -> None:

@@ -12,7 +12,7 @@ from featcache.evaluate.intervals import ONE_SEED, caution
 from featcache.files.regular import replace_file, resolved
 from featcache.report.pairs import comparison_csv, protocol_notes
 from featcache.report.tables import check_suffix, interval, print_numbered, score_table
-from featcache.runs.run_folder import Run, find_run, load_predictions
+from featcache.runs.run_folder import RunFolder, find_run, load_predictions
 from featcache.terminal.console import Console, Table
 from featcache.terminal.escape import escaped
 from featcache.workspace import Workspace
@@ -59,9 +59,9 @@ def print_comparison(names: Sequence[str], *, out: Path | None) -> None:
         replace_file(out, comparison_csv(found).encode())
 
 
-def _chosen(names: Sequence[str]) -> list[Run]:
+def _chosen(names: Sequence[str]) -> list[RunFolder]:
     """The runs of these names, each once."""
-    workspace, found, others, twice = Workspace.at(), dict[Path, Run](), [], []
+    workspace, found, others, twice = Workspace.at(), dict[Path, RunFolder](), [], []
     for name in names:
         try:
             run = find_run(workspace, name)

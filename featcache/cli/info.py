@@ -9,7 +9,7 @@ from featcache.cli.listing import result_row
 from featcache.errors import StoreError, unknown_name
 from featcache.files.regular import resolved
 from featcache.report.tables import results_table
-from featcache.runs.run_folder import CONFIG, METRICS, Run, UnfinishedRun
+from featcache.runs.run_folder import CONFIG, METRICS, RunFolder, UnfinishedRun
 from featcache.terminal.console import Console, print_line, print_pairs
 from featcache.terminal.escape import escaped
 from featcache.transcripts.files import (
@@ -280,7 +280,7 @@ def _show_run(path: Path) -> None:
         told = f"no: {number} trainings are finished and kept; run the same 'featcache fit' again with --resume"
         print_pairs({"run": path, "finished": told})
         return
-    run = Run(path)
+    run = RunFolder(path)
     metrics = run.metrics
     print_pairs(
         {

@@ -11,7 +11,7 @@ from featcache.files.regular import is_hidden, resolved
 from featcache.protocols import PROTOCOLS, default_of
 from featcache.protocols.general import GENERAL
 from featcache.report.tables import ResultRow, plain_table, results_table
-from featcache.runs.run_folder import Run
+from featcache.runs.run_folder import RunFolder
 from featcache.terminal.console import Console, print_line, print_pairs
 from featcache.units import format_bytes
 from featcache.workspace import Workspace
@@ -160,12 +160,12 @@ def print_merge(into: Path, parts: Sequence[Path]) -> None:
     console.print(str(into))
 
 
-def print_runs(runs: Sequence[Run]) -> None:
+def print_runs(runs: Sequence[RunFolder]) -> None:
     """The table of results."""
     Console().print(results_table([result_row(run) for run in runs]))
 
 
-def result_row(run: Run) -> ResultRow:
+def result_row(run: RunFolder) -> ResultRow:
     """The row of one run; features of untrained models are called so."""
     config = run.config
     names = [f"{name} (untrained)" if name in config["untrained"] else name for name in config["features"]]

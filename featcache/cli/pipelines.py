@@ -8,10 +8,10 @@ from featcache.fitting.checks import explained
 from featcache.fitting.plan import plan_runs
 from featcache.fitting.resolve import SVM
 from featcache.fitting.task import resolve_folds, selected
-from featcache.pipeline.locate import Place
+from featcache.pipeline.locate import PipelineCorpus
 from featcache.pipeline.read import read_pipeline, shipped_pipelines
 from featcache.pipeline.rows import Row
-from featcache.pipeline.run import Listener, Outcome, Work, run_pipeline
+from featcache.pipeline.run import Listener, PipelineOutcome, PipelineWork, run_pipeline
 from featcache.report.experiment import ComparedRow, compared_table, numbered_notes
 from featcache.report.tables import plain_table
 from featcache.terminal.console import Console, print_line, print_lines
@@ -35,7 +35,7 @@ def counted(number: int, what: str) -> str:
 class Printing(Listener):
     """Prints what happens while a pipeline runs."""
 
-    def planned(self, title: str, work: Work) -> None:
+    def planned(self, title: str, work: PipelineWork) -> None:
         print_plan(title, work)
 
     def filled(self, summary: str) -> None:
@@ -51,12 +51,12 @@ class Printing(Listener):
         print_results(rows, notes, comparisons, folder)
 
 
-def run_and_print(**options: Any) -> Outcome:
+def run_and_print(**options: Any) -> PipelineOutcome:
     """Run a pipeline, and print what happens; the options are those of :func:`~featcache.pipeline.run.run_pipeline`."""
     return run_pipeline(**options, listener=Printing())
 
 
-def print_plan(title: str, work: Work) -> None:
+def print_plan(title: str, work: PipelineWork) -> None:
     """Which transcripts, stores and runs are there, and what it takes to make the others."""
     place, transcripts, stores, rows, limit = work.place, work.transcripts, work.stores, work.rows, work.limit
     print_line(title)
@@ -107,7 +107,7 @@ def _together(sizes: Sequence[int | None], trainings: int) -> str:
     return f"together {' and '.join(filter(None, [', '.join(told[:-1]), told[-1]]))}"
 
 
-def _num_trainings(place: Place, row: Row, *, ready: bool) -> int:
+def _num_trainings(place: PipelineCorpus, row: Row, *, ready: bool) -> int:
     """How many trainings a row takes; none where its run is there."""
     if ready:
         [planned] = plan_runs([row.request], cache=place.cache, home=place.workspace.home)

@@ -13,7 +13,7 @@ from featcache.evaluate.predictions import read_predictions
 from featcache.evaluate.score import score
 from featcache.fitting.ensemble import COMBINATIONS, notes
 from featcache.report.tables import check_suffix, interval, mean_and_std, print_numbered, score_table
-from featcache.runs.run_folder import Run, read_table, write_json
+from featcache.runs.run_folder import RunFolder, read_table, write_json
 from featcache.terminal.console import Console, Table
 from featcache.terminal.escape import escaped
 
@@ -54,7 +54,7 @@ def print_score(
         write_json(out, metrics)
 
 
-def print_ensemble(run: Run) -> None:
+def print_ensemble(run: RunFolder) -> None:
     """The best combinations, what was chosen, and what the test data would have preferred."""
     combinations = read_table(run.path / COMBINATIONS)
     candidates = run.config["candidates"]

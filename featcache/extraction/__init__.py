@@ -25,12 +25,12 @@ from featcache.errors import AudioError, ClusterError, DiskError, ModelError, St
 from featcache.extraction.dask_submit import ClusterRun
 from featcache.extraction.dask_worker import Recipe, recipe_of
 from featcache.extraction.inputs import source_of
-from featcache.extraction.locate import Place, compare_audio, find_place, keep_manifest
+from featcache.extraction.locate import LocatedCorpus, compare_audio, find_place, keep_manifest
 from featcache.extraction.memory import check_memory
-from featcache.extraction.plan import Item, Plan, Target, default_workers, make_plan, tell_size
-from featcache.extraction.run import Run
+from featcache.extraction.plan import ExtractionPlan, PlannedUtterance, StoreJob, default_workers, make_plan, tell_size
+from featcache.extraction.run import ExtractionRun
 from featcache.extraction.summary import ExtractionReport, failures_of, summarise_report
-from featcache.extractors import DESCRIPTORS, create_extractor, made_with, store_name, usable_devices
+from featcache.extractors import DESCRIPTORS, create_extractor, from_settings, store_name, usable_devices
 from featcache.extractors.base import Extractor
 from featcache.features import CHUNK_OPTIONS
 from featcache.manifest import Utterance
@@ -154,11 +154,11 @@ def extract(
         _begin(targets, place, requested)
         targets[0].failures |= _untranscribed(targets[0].name, transcripts, wanted, readable)
         start = time.perf_counter()
-        run: Run | ClusterRun
+        run: ExtractionRun | ClusterRun
         if client is not None:
             run = ClusterRun(client, targets, recipes, source, plan, batch_length=batch_seconds, strict=strict)
         else:
-            run = Run(targets, source, plan, workers=workers, batch_length=together, strict=strict)
+            run = ExtractionRun(targets, source, plan, workers=workers, batch_length=together, strict=strict)
         with one_thread_each():
             interrupted = run.to_the_end()
         _finish(targets, wanted, requested, num_in_corpus=len(place.manifest))
@@ -200,7 +200,7 @@ def _untranscribed(
     }
 
 
-def _check_complete(targets: Sequence[Target], plan: Plan, unwritable: DiskError | None) -> None:
+def _check_complete(targets: Sequence[StoreJob], plan: ExtractionPlan, unwritable: DiskError | None) -> None:
     """Refuse what would write to stores that cannot be written."""
     if unwritable is None:
         return
@@ -229,7 +229,7 @@ def _beside(folder: Path, options: dict[str, Any], pool: bool) -> tuple[Recipe, 
     """
     if shard_numbers(folder):
         attributes = read_catalogue(folder).attributes
-        options, pool = made_with(settings_of(attributes))[1], is_pooled(attributes)
+        options, pool = from_settings(settings_of(attributes))[1], is_pooled(attributes)
     else:
         options = {name: options.get(name) for name in CHUNK_OPTIONS}
     return recipe_of("egemaps", options, "cpu"), pool
@@ -237,12 +237,12 @@ def _beside(folder: Path, options: dict[str, Any], pool: bool) -> tuple[Recipe, 
 
 def _target(
     folder: Path, extractor: Extractor, store: StorageDtype | None, *, pool: bool, part: tuple[int, int]
-) -> Target:
+) -> StoreJob:
     dtype = _storage_dtype(extractor, store, pool=pool)
-    return Target(folder.name, extractor, StoreWriter(folder, extractor.description, dtype, pool=pool, part=part))
+    return StoreJob(folder.name, extractor, StoreWriter(folder, extractor.description, dtype, pool=pool, part=part))
 
 
-def _begin(targets: Sequence[Target], place: Place, requested: Sequence[Utterance]) -> None:
+def _begin(targets: Sequence[StoreJob], place: LocatedCorpus, requested: Sequence[Utterance]) -> None:
     """Keep the manifest, and have the stores that lack something say what they are asked for."""
     if place.files is not None:
         keep_manifest(place.cache, place.files)
@@ -252,7 +252,7 @@ def _begin(targets: Sequence[Target], place: Place, requested: Sequence[Utteranc
 
 
 def _finish(
-    targets: Sequence[Target], wanted: Sequence[Utterance], requested: Sequence[Utterance], *, num_in_corpus: int
+    targets: Sequence[StoreJob], wanted: Sequence[Utterance], requested: Sequence[Utterance], *, num_in_corpus: int
 ) -> None:
     """List what failed, write the indexes, and refuse to have extracted nothing at all."""
     for target in targets:
@@ -271,9 +271,9 @@ def _finish(
 
 def _report(
     cache: Path,
-    targets: Sequence[Target],
-    plan: Plan,
-    done: Sequence[Item],
+    targets: Sequence[StoreJob],
+    plan: ExtractionPlan,
+    done: Sequence[PlannedUtterance],
     wanted: Sequence[Utterance],
     *,
     interrupted: bool,

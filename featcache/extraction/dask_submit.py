@@ -11,9 +11,19 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from featcache.errors import ClusterError, listed
-from featcache.extraction.dask_worker import RUNNING, STOPPING, Done, Group, Job, Recipe, Store, do_group, settings_text
-from featcache.extraction.inputs import Source
-from featcache.extraction.plan import Plan, Target, groups
+from featcache.extraction.dask_worker import (
+    RUNNING,
+    STOPPING,
+    Done,
+    Recipe,
+    WorkerGroup,
+    WorkerJob,
+    WorkerStore,
+    do_group,
+    settings_text,
+)
+from featcache.extraction.inputs import Input
+from featcache.extraction.plan import ExtractionPlan, StoreJob, groups
 from featcache.files.regular import remove_unfinished, replace_file
 from featcache.terminal.progress import progress
 
@@ -29,10 +39,10 @@ class ClusterRun:
     def __init__(
         self,
         client: "Client",
-        targets: Sequence[Target],
+        targets: Sequence[StoreJob],
         recipes: Mapping[str, Recipe],
-        source: Source,
-        plan: Plan,
+        source: Input,
+        plan: ExtractionPlan,
         *,
         batch_length: float | None,
         strict: bool,
@@ -42,11 +52,11 @@ class ClusterRun:
         self._plan = plan
         self._source = source
         self._id = uuid.uuid4().hex
-        self._job = Job(
+        self._job = WorkerJob(
             root=source.root.absolute(),
             marker=targets[0].writer.folder.absolute() / f".job-{self._id}.tmp",
             stores=tuple(
-                Store(
+                WorkerStore(
                     name=target.name,
                     folder=target.writer.folder.absolute(),
                     recipe=recipes[target.name],
@@ -72,7 +82,7 @@ class ClusterRun:
             return False
         title = " + ".join(target.name for target in self._targets)
         replace_file(self._job.marker, RUNNING)
-        pending: dict[Future[Done | None], Group] = {}
+        pending: dict[Future[Done | None], WorkerGroup] = {}
         try:
             try:
                 with progress(title, self._plan.length, rate=self._source.rate) as advance:
@@ -96,16 +106,16 @@ class ClusterRun:
             for target in self._targets:
                 remove_unfinished(target.writer.folder)  # the marker, and what lost workers left
 
-    def _groups(self) -> Iterator[Group]:
+    def _groups(self) -> Iterator[WorkerGroup]:
         numbers = {target.name: target.writer.next_number() for target in self._targets}
         for items in groups(self._plan.items, self._source):
             ids = {item.utterance.utterance_id for item in items}
             todo = {target.name: target.todo & ids for target in self._targets}
-            yield Group(items=items, todo=todo, numbers=dict(numbers))
+            yield WorkerGroup(items=items, todo=todo, numbers=dict(numbers))
             for name in numbers:
                 numbers[name] += bool(todo[name])
 
-    def _collect(self, pending: "dict[Future[Done | None], Group]") -> Iterator[Group]:
+    def _collect(self, pending: "dict[Future[Done | None], WorkerGroup]") -> Iterator[WorkerGroup]:
         """Take in results as they come, and give the groups that were done."""
         from distributed import CancelledError, KilledWorker, as_completed
 
@@ -139,7 +149,7 @@ class ClusterRun:
                     next(t for t in self._targets if t.name == failure.store).failures[failure.utterance_id] = failure
                 yield group
 
-    def _stop(self, pending: "dict[Future[Done | None], Group]") -> None:
+    def _stop(self, pending: "dict[Future[Done | None], WorkerGroup]") -> None:
         """Let nothing new begin, and wait for what is under way."""
         from distributed import as_completed
 

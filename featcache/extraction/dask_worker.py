@@ -18,8 +18,8 @@ from featcache.cache.failures import Failure
 from featcache.cache.writer import StoreWriter
 from featcache.errors import ClusterError
 from featcache.extraction.inputs import source_of
-from featcache.extraction.plan import Item, Plan, Target
-from featcache.extraction.run import Run
+from featcache.extraction.plan import ExtractionPlan, PlannedUtterance, StoreJob
+from featcache.extraction.run import ExtractionRun
 from featcache.extractors import DESCRIPTORS, create_extractor, usable_devices
 from featcache.extractors.base import Extractor
 from featcache.threads import keep_to_one_thread
@@ -45,7 +45,7 @@ class Recipe:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Store:
+class WorkerStore:
     """A store that the workers fill; ``settings`` are its identity as JSON, which every worker's must equal."""
 
     name: str
@@ -57,19 +57,19 @@ class Store:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class WorkerJob:
     """What all tasks of one extraction have in common."""
 
     root: Path
     marker: Path
-    stores: tuple[Store, ...]
+    stores: tuple[WorkerStore, ...]
     batch_length: float | None
     strict: bool
     version: str = __version__
 
 
 @dataclass(frozen=True, kw_only=True)
-class Group:
+class WorkerGroup:
     """What one task does.
 
     Attributes:
@@ -78,7 +78,7 @@ class Group:
         numbers: Store → the number of the shard to be written.
     """
 
-    items: list[Item]
+    items: list[PlannedUtterance]
     todo: dict[str, set[str]]
     numbers: dict[str, int]
 
@@ -98,7 +98,7 @@ def recipe_of(model: str, options: Mapping[str, Any], device: str) -> Recipe:
     return Recipe(model=model, options=tuple(sorted(options.items())), device=device)
 
 
-def do_group(job: Job, group: Group) -> Done | None:
+def do_group(job: WorkerJob, group: WorkerGroup) -> Done | None:
     """What a worker does: extract a group and write its shards; nothing, when the extraction is stopping.
 
     Raises:
@@ -116,7 +116,7 @@ def do_group(job: Job, group: Group) -> Done | None:
     for store in job.stores:
         if group.todo[store.name]:
             extractor, writer = _tools(job, store)
-            target = Target(store.name, extractor, writer, todo=group.todo[store.name])
+            target = StoreJob(store.name, extractor, writer, todo=group.todo[store.name])
             target.number = group.numbers[store.name]
             targets.append(target)
     keep_to_one_thread()
@@ -124,15 +124,15 @@ def do_group(job: Job, group: Group) -> Done | None:
     batch_length = job.batch_length
     if batch_length is None:
         batch_length = source.batch_length(usable_devices(job.stores[0].recipe.device))
-    plan = Plan(items=group.items, bytes=0, length=0.0, spooled=0)
-    run = Run(targets, source, plan, workers=1, batch_length=batch_length, strict=job.strict)
+    plan = ExtractionPlan(items=group.items, bytes=0, length=0.0, spooled=0)
+    run = ExtractionRun(targets, source, plan, workers=1, batch_length=batch_length, strict=job.strict)
     run.as_one_group()
     return Done(
         extracted=run.extracted, failures=[failure for target in targets for failure in target.failures.values()]
     )
 
 
-def _state(job: Job) -> bytes:
+def _state(job: WorkerJob) -> bytes:
     try:
         state = job.marker.read_bytes()
     except FileNotFoundError:
@@ -146,7 +146,7 @@ def _state(job: Job) -> bytes:
     )
 
 
-def _tools(job: Job, store: Store) -> tuple[Extractor, StoreWriter]:
+def _tools(job: WorkerJob, store: WorkerStore) -> tuple[Extractor, StoreWriter]:
     with _TURN:
         extractor = _extractor(store.recipe, store.settings, store.storage_dtype, store.pool)
         return extractor, _writer(job.marker, store, extractor)
@@ -166,7 +166,7 @@ def _extractor(recipe: Recipe, settings: str, storage_dtype: str, pool: bool) ->
 
 
 @lru_cache(maxsize=4)
-def _writer(_marker: Path, store: Store, extractor: Extractor) -> StoreWriter:
+def _writer(_marker: Path, store: WorkerStore, extractor: Extractor) -> StoreWriter:
     return StoreWriter(store.folder, extractor.description, store.storage_dtype, pool=store.pool)
 
 

@@ -19,7 +19,7 @@ from featcache.transcripts.text import Words
 ENDS_EARLY = "%d utterances end early, because the end of their files is missing; what there is of them is used: %s"
 
 
-class Source(ABC):
+class Input(ABC):
     """Where extractors find what they read.
 
     Lengths are in seconds of audio, or in tokens of a text.
@@ -106,7 +106,7 @@ class Source(ABC):
         return Counter()
 
 
-class AudioSource(Source):
+class AudioInput(Input):
     """Files below the corpus folder."""
 
     shard_length = 3600.0
@@ -179,7 +179,7 @@ class AudioSource(Source):
         return "audio changed since it was extracted"
 
 
-class WordSource(Source):
+class WordSource(Input):
     """The utterances' own transcripts.
 
     Args:
@@ -239,6 +239,6 @@ class WordSource(Source):
             yield f"of {cut} utterances only the first {most:.0f} tokens are used, which is all that the model reads"
 
 
-def source_of(description: Description, root: Path) -> Source:
+def source_of(description: Description, root: Path) -> Input:
     """Where an extractor finds what it reads."""
-    return WordSource(root, description.tokenise) if description.tokenise else AudioSource(root)
+    return WordSource(root, description.tokenise) if description.tokenise else AudioInput(root)

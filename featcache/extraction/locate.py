@@ -14,7 +14,7 @@ from typing import Any
 from featcache.cache.shards import read_catalogue, shard_numbers
 from featcache.corpora import CorpusFiles, read_corpus
 from featcache.errors import CorpusError, StoreError, listed
-from featcache.extraction.inputs import AudioSource
+from featcache.extraction.inputs import AudioInput
 from featcache.extraction.plan import is_same
 from featcache.files.checksums import CHECKSUMS, replacing_checksums
 from featcache.files.locks import FOREVER, held
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class LocatedCorpus:
     """A corpus.
 
     Attributes:
@@ -44,7 +44,7 @@ class Place:
     files: CorpusFiles | None
 
 
-def find_place(workspace: Workspace, corpus: str | None, data: Path | None, *, audio: bool) -> Place:
+def find_place(workspace: Workspace, corpus: str | None, data: Path | None, *, audio: bool) -> LocatedCorpus:
     """Find a corpus.
 
     Args:
@@ -59,9 +59,9 @@ def find_place(workspace: Workspace, corpus: str | None, data: Path | None, *, a
     """
     if not audio and data is None and not _is_there(workspace, corpus) and _is_cached(workspace, corpus):
         cache = workspace.find_cache(corpus)
-        return Place(cache=cache, root=cache, manifest=Manifest.read(cache / MANIFEST), files=None)
+        return LocatedCorpus(cache=cache, root=cache, manifest=Manifest.read(cache / MANIFEST), files=None)
     name, files = find_files(workspace, corpus, data)
-    return Place(cache=workspace.cache(name), root=files.root, manifest=files.manifest, files=files)
+    return LocatedCorpus(cache=workspace.cache(name), root=files.root, manifest=files.manifest, files=files)
 
 
 def find_files(
@@ -114,7 +114,7 @@ def describing(cache: Path) -> AbstractContextManager[None]:
     return held(cache / ".manifest.lock", f"{cache / MANIFEST} is being written by another process", wait=FOREVER)
 
 
-def compare_audio(place: Place, wanted: Sequence[Utterance], stores: Collection[str], workers: int) -> None:
+def compare_audio(place: LocatedCorpus, wanted: Sequence[Utterance], stores: Collection[str], workers: int) -> None:
     """Compare the audio of a corpus with what the cache's other stores were made of, before anything is written.
 
     Ids alone do not tell whether a cache is of this corpus: another one may have the same. Stores of text, and those
@@ -137,7 +137,7 @@ def compare_audio(place: Place, wanted: Sequence[Utterance], stores: Collection[
     known = {utterance_id for entries in others.values() for utterance_id in entries}
     paths = sorted({utterance.path for utterance in wanted if utterance.utterance_id in known})
     with ThreadPoolExecutor(workers) as pool:
-        checksums = dict(zip(paths, pool.map(AudioSource(root).checksum, paths), strict=True))
+        checksums = dict(zip(paths, pool.map(AudioInput(root).checksum, paths), strict=True))
     for name, entries in others.items():
         compared = [u for u in wanted if u.utterance_id in entries]
         other = [u.utterance_id for u in compared if not is_same(entries[u.utterance_id], u, checksums[u.path])]

@@ -11,7 +11,7 @@ from featcache.cache.quantise import count_steps, step_between
 from featcache.cache.spool import Spool, spool_dtype
 from featcache.cache.statistics import RunningStatistics, Statistics
 from featcache.cache.writer import Record, encode
-from featcache.extraction.plan import Item, Target
+from featcache.extraction.plan import PlannedUtterance, StoreJob
 from featcache.extractors.chunked import extract_windows, signal_length
 
 
@@ -20,7 +20,7 @@ class StoppedError(Exception):
 
 
 def record_in_windows(
-    target: Target, root: Path, item: Item, audio_sha256: str, *, batch_seconds: float, stopping: Event
+    target: StoreJob, root: Path, item: PlannedUtterance, audio_sha256: str, *, batch_seconds: float, stopping: Event
 ) -> Record:
     """Compute an utterance in windows; its features, if they are kept, go to a spool.
 
@@ -55,7 +55,7 @@ def record_in_windows(
 class _Features:
     """What is stored of windows that come one after the other: nothing of a store of statistics alone."""
 
-    def __init__(self, target: Target, length_and_rate: tuple[int, int]) -> None:
+    def __init__(self, target: StoreJob, length_and_rate: tuple[int, int]) -> None:
         self._layer_names = target.extractor.description.layer_names
         self._in_8_bits = target.writer.storage_dtype == "int8"
         self._dtype = spool_dtype(target.writer.storage_dtype)

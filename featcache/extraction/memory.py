@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from featcache.audio import kept_samples
 from featcache.errors import ModelError
-from featcache.extraction.plan import SHARD_BYTES, Item, Plan, Target
+from featcache.extraction.plan import SHARD_BYTES, ExtractionPlan, PlannedUtterance, StoreJob
 from featcache.extraction.run import BATCHES_AHEAD
 from featcache.extractors.windows import USUAL_RATE
 from featcache.machine import available_memory, used_memory
@@ -20,7 +20,7 @@ LIBRARIES = 64 * 2**20
 
 
 def check_memory(
-    plan: Plan, targets: Sequence[Target], *, workers: int, batch_length: float, elsewhere: bool = False
+    plan: ExtractionPlan, targets: Sequence[StoreJob], *, workers: int, batch_length: float, elsewhere: bool = False
 ) -> None:
     """Say what an extraction takes at its peak, by its longest utterances, and refuse what does not fit.
 
@@ -43,7 +43,7 @@ def check_memory(
         _refuse(plan, targets, needed, available, workers=workers, batch_length=batch_length)
 
 
-def peak_memory(plan: Plan, targets: Sequence[Target], *, workers: int, batch_length: float) -> float:
+def peak_memory(plan: ExtractionPlan, targets: Sequence[StoreJob], *, workers: int, batch_length: float) -> float:
     """Estimate the resident memory of this process at its peak, in bytes; the arguments are those of check_memory."""
     longest = heapq.nlargest(workers, plan.items, key=lambda item: item.length)
     computing = sum(max(_batch_bytes(target, item, batch_length) for target in targets) for item in longest)
@@ -53,7 +53,7 @@ def peak_memory(plan: Plan, targets: Sequence[Target], *, workers: int, batch_le
     return used_memory() + LIBRARIES + computing + waiting
 
 
-def _batch_bytes(target: Target, item: Item, batch_length: float) -> int:
+def _batch_bytes(target: StoreJob, item: PlannedUtterance, batch_length: float) -> int:
     """What a batch takes whose longest utterance is this one."""
     description = target.extractor.description
     length = item.length
@@ -67,7 +67,13 @@ def _batch_bytes(target: Target, item: Item, batch_length: float) -> int:
 
 
 def _refuse(
-    plan: Plan, targets: Sequence[Target], needed: float, available: float, *, workers: int, batch_length: float
+    plan: ExtractionPlan,
+    targets: Sequence[StoreJob],
+    needed: float,
+    available: float,
+    *,
+    workers: int,
+    batch_length: float,
 ) -> NoReturn:
     longest = max(plan.items, key=lambda item: item.length)
     found = (

@@ -18,7 +18,7 @@ from featcache.cache.layout import statistics_of
 from featcache.cache.spool import bytes_on_disk, spool_dtype
 from featcache.cache.writer import StoreWriter
 from featcache.errors import StoreError, listed
-from featcache.extraction.inputs import ENDS_EARLY, Source
+from featcache.extraction.inputs import ENDS_EARLY, Input
 from featcache.extractors.base import Extractor
 from featcache.files.regular import resolved
 from featcache.manifest import Utterance
@@ -38,7 +38,7 @@ MANY = 100_000
 
 
 @dataclass
-class Target:
+class StoreJob:
     """A store that is being filled.
 
     Attributes:
@@ -99,7 +99,7 @@ class Size:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Item:
+class PlannedUtterance:
     """An utterance that some stores lack; its length is in seconds or in tokens, as the source has it."""
 
     utterance: Utterance
@@ -109,7 +109,7 @@ class Item:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class ExtractionPlan:
     """What is to be done.
 
     Attributes:
@@ -122,7 +122,7 @@ class Plan:
         rates: Sampling rate of files in Hz → number of utterances, where a store keeps the files' own.
     """
 
-    items: list[Item]
+    items: list[PlannedUtterance]
     bytes: int
     spooled: int
     length: float
@@ -131,7 +131,7 @@ class Plan:
     rates: Mapping[int, int] = field(default_factory=dict)
 
 
-def make_plan(targets: Sequence[Target], source: Source, wanted: Sequence[Utterance], workers: int) -> Plan:
+def make_plan(targets: Sequence[StoreJob], source: Input, wanted: Sequence[Utterance], workers: int) -> ExtractionPlan:
     """Find out what is missing, changed or unreadable, from headers and checksums alone."""
     stored = {target.name: target.writer.entries() for target in targets}
     if len(wanted) >= MANY:
@@ -171,14 +171,14 @@ def make_plan(targets: Sequence[Target], source: Source, wanted: Sequence[Uttera
         if not num_samples and (reason := source.unreadable(utterance)) is not None:
             unreadable[utterance.utterance_id] = reason
         items.append(
-            Item(
+            PlannedUtterance(
                 utterance=utterance,
                 length=num_samples / rate,
                 bytes=sum(size.stored for size in of_targets),
                 spooled=sum(size.spooled for size in of_targets),
             )
         )
-    return Plan(
+    return ExtractionPlan(
         items=items,
         bytes=sum(item.bytes for item in items),
         spooled=_spooled_at_once(items, source, workers),
@@ -189,21 +189,21 @@ def make_plan(targets: Sequence[Target], source: Source, wanted: Sequence[Uttera
     )
 
 
-def _keeps_rate(target: Target) -> bool:
+def _keeps_rate(target: StoreJob) -> bool:
     """Whether a store's features are computed at the sampling rate of each file."""
     description = target.extractor.description
     return description.sampling_rate is None and description.tokenise is None
 
 
-def _spooled_at_once(items: Sequence[Item], source: Source, workers: int) -> int:
+def _spooled_at_once(items: Sequence[PlannedUtterance], source: Input, workers: int) -> int:
     """The largest of what is being computed, and the largest group, which waits to be written."""
     largest = heapq.nlargest(workers, (item.spooled for item in items))
     return sum(largest) + max((sum(item.spooled for item in group) for group in groups(items, source)), default=0)
 
 
-def groups(items: Iterable[Item], source: Source) -> Iterator[list[Item]]:
+def groups(items: Iterable[PlannedUtterance], source: Input) -> Iterator[list[PlannedUtterance]]:
     """Cut a plan into what makes a shard each."""
-    group: list[Item] = []
+    group: list[PlannedUtterance] = []
     size, length = 0, 0.0
     for item in items:
         full = size + item.bytes > SHARD_BYTES or length + item.length > source.shard_length
@@ -223,9 +223,9 @@ def default_workers(device: str) -> int:
     return max(available_cores(), 3 * num_devices if num_devices > 1 else 1)
 
 
-def pack(group: Sequence[Item], batch_length: float) -> Iterator[list[Item]]:
+def pack(group: Sequence[PlannedUtterance], batch_length: float) -> Iterator[list[PlannedUtterance]]:
     """Utterances of like length together, as many as fit when all are padded to the longest."""
-    batch: list[Item] = []
+    batch: list[PlannedUtterance] = []
     for item in sorted(group, key=lambda item: item.length) if batch_length else group:
         if batch and item.length * (len(batch) + 1) > batch_length:
             yield batch
@@ -235,7 +235,7 @@ def pack(group: Sequence[Item], batch_length: float) -> Iterator[list[Item]]:
         yield batch
 
 
-def tell_size(plan: Plan, targets: Sequence[Target], source: Source, cache: Path) -> None:
+def tell_size(plan: ExtractionPlan, targets: Sequence[StoreJob], source: Input, cache: Path) -> None:
     """Say what will be written and what will be cut, and refuse what does not fit."""
     for target in targets:
         most = target.extractor.description.max_seconds

@@ -14,9 +14,9 @@ from featcache.cache.quantise import quantise
 from featcache.cache.statistics import of_frames
 from featcache.cache.writer import Record, encode
 from featcache.errors import AudioError, FeatureError
-from featcache.extraction.inputs import Source
+from featcache.extraction.inputs import Input
 from featcache.extraction.long import StoppedError, record_in_windows
-from featcache.extraction.plan import Item, Plan, Target, groups, pack
+from featcache.extraction.plan import ExtractionPlan, PlannedUtterance, StoreJob, groups, pack
 from featcache.extractors.base import signal_for
 from featcache.features import Features
 from featcache.machine import give_back
@@ -31,22 +31,22 @@ BATCHES_AHEAD = 4
 
 
 @dataclass
-class Outcome:
+class UtteranceOutcome:
     """What became of one utterance: a record or a reason for each store that wanted it."""
 
-    item: Item
+    item: PlannedUtterance
     records: dict[str, Record] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
 
 
-class Run:
+class ExtractionRun:
     """Carries out a plan; ``extracted`` grows by the ids of what is written."""
 
     def __init__(
         self,
-        targets: Sequence[Target],
-        source: Source,
-        plan: Plan,
+        targets: Sequence[StoreJob],
+        source: Input,
+        plan: ExtractionPlan,
         *,
         workers: int,
         batch_length: float,
@@ -69,8 +69,8 @@ class Run:
         """Compute and write group by group; true when Ctrl-C ended it early."""
         if not self._plan.items:
             return False
-        done: list[Outcome] = []
-        pending: deque[tuple[Future[list[Outcome]], bool]] = deque()
+        done: list[UtteranceOutcome] = []
+        pending: deque[tuple[Future[list[UtteranceOutcome]], bool]] = deque()
         batches = self._batches()
         title = " + ".join(target.name for target in self._targets)
         with (
@@ -107,7 +107,7 @@ class Run:
                     future.cancel()
                 raise
 
-    def _begun(self, pending: Iterable[tuple[Future[list[Outcome]], bool]]) -> list[Outcome]:
+    def _begun(self, pending: Iterable[tuple[Future[list[UtteranceOutcome]], bool]]) -> list[UtteranceOutcome]:
         """Begin nothing new; return the outcomes of what else the workers have begun or finished."""
         _, *others = pending
         begun = [future for future, _ in others if not future.cancel()]
@@ -115,7 +115,7 @@ class Run:
 
     def as_one_group(self) -> None:
         """Compute the whole plan in the calling thread, and write it as one shard of each store."""
-        done: list[Outcome] = []
+        done: list[UtteranceOutcome] = []
         for batch in pack(self._plan.items, self._batch_length):
             outcomes = self._process(batch)
             done += outcomes
@@ -123,17 +123,17 @@ class Run:
                 break
         self._write(done)
 
-    def _stops(self, outcomes: Sequence[Outcome]) -> bool:
+    def _stops(self, outcomes: Sequence[UtteranceOutcome]) -> bool:
         return self._strict and any(outcome.reasons for outcome in outcomes)
 
-    def _batches(self) -> Iterator[tuple[list[Item], bool]]:
+    def _batches(self) -> Iterator[tuple[list[PlannedUtterance], bool]]:
         """What goes through the extractors together, and whether it is the last of its group."""
         for group in groups(self._plan.items, self._source):
             batches = list(pack(group, self._batch_length))
             for number, batch in enumerate(batches, start=1):
                 yield batch, number == len(batches)
 
-    def _process(self, items: Sequence[Item]) -> list[Outcome]:
+    def _process(self, items: Sequence[PlannedUtterance]) -> list[UtteranceOutcome]:
         if self._failed.is_set():
             return []
         outcomes = self._computed(items)
@@ -142,8 +142,8 @@ class Run:
             self._stopping.set()
         return outcomes
 
-    def _computed(self, items: Sequence[Item]) -> list[Outcome]:
-        outcomes = [Outcome(item=item) for item in items]
+    def _computed(self, items: Sequence[PlannedUtterance]) -> list[UtteranceOutcome]:
+        outcomes = [UtteranceOutcome(item=item) for item in items]
         found = {}
         for outcome in outcomes:
             utterance = outcome.item.utterance
@@ -177,7 +177,7 @@ class Run:
                     outcome.reasons[target.name] = str(error)
         return outcomes
 
-    def _compute_in_windows(self, target: Target, outcome: Outcome) -> None:
+    def _compute_in_windows(self, target: StoreJob, outcome: UtteranceOutcome) -> None:
         item = outcome.item
         try:
             sha256 = self._source.sha256(item.utterance)
@@ -189,7 +189,7 @@ class Run:
         except (AudioError, FeatureError) as error:
             outcome.reasons[target.name] = str(error)
 
-    def _record(self, target: Target, item: Item, found: Recording | Words, features: Features) -> Record:
+    def _record(self, target: StoreJob, item: PlannedUtterance, found: Recording | Words, features: Features) -> Record:
         statistics = of_frames(features)
         layer_names = target.extractor.description.layer_names
         if target.writer.pool:
@@ -210,7 +210,7 @@ class Run:
             end=item.utterance.end,
         )
 
-    def _write(self, outcomes: Sequence[Outcome]) -> None:
+    def _write(self, outcomes: Sequence[UtteranceOutcome]) -> None:
         outcomes = sorted(outcomes, key=lambda outcome: self._position[outcome.item.utterance.utterance_id])
         for target in self._targets:
             records = [outcome.records[target.name] for outcome in outcomes if target.name in outcome.records]
@@ -231,7 +231,7 @@ class Run:
             raise AudioError(f"utterance {failures[0].utterance_id!r}: {failures[0].reason} (stopped by --strict)")
 
 
-def _extract(target: Target, found: Sequence[Recording | Words]) -> list[Features | AudioError]:
+def _extract(target: StoreJob, found: Sequence[Recording | Words]) -> list[Features | AudioError]:
     description = target.extractor.description
     signals = [signal_for(description, read) for read in found]
     try:
@@ -242,7 +242,7 @@ def _extract(target: Target, found: Sequence[Recording | Words]) -> list[Feature
         return [result for read in found for result in _extract(target, [read])]
 
 
-def _most_seconds(targets: Sequence[Target]) -> float | None:
+def _most_seconds(targets: Sequence[StoreJob]) -> float | None:
     """How much of an utterance these targets want together."""
     limits = [target.extractor.description.max_seconds for target in targets]
     known = [seconds for seconds in limits if seconds is not None]

@@ -16,8 +16,8 @@ from featcache.cache.shards import shard_numbers
 from featcache.cache.statistics import RunningStatistics
 from featcache.corpora import read_corpus
 from featcache.errors import FeatcacheError, StoreError, listed
-from featcache.extraction.inputs import Source, source_of
-from featcache.extractors import create_extractor, made_with, usable_device
+from featcache.extraction.inputs import Input, source_of
+from featcache.extractors import create_extractor, from_settings, usable_device
 from featcache.extractors.base import SAME_IN_ANY_BATCH, Extractor, signal_for
 from featcache.extractors.chunked import extract_windows
 from featcache.features import Features
@@ -133,7 +133,7 @@ def recompute(
         StoreError: the extractor that can be made here is not the one that made the store, or the audio is not there.
     """
     settings = layout.settings_of(store.metadata)
-    made_model, options = made_with(settings)
+    made_model, options = from_settings(settings)
     try:
         extractor = create_extractor(model or made_model, device=usable_device(device), **options)
     except FeatcacheError:
@@ -165,7 +165,7 @@ def recompute(
     ]
 
 
-def _known(store: FeatureStore, extractor: Extractor, data: Path | None) -> tuple[dict[str, Utterance], Source]:
+def _known(store: FeatureStore, extractor: Extractor, data: Path | None) -> tuple[dict[str, Utterance], Input]:
     """The utterances of the corpus by their ids, and where to read them."""
     if data is None:
         cache, transcripts = resolved(store.path).parent, store.metadata["transcripts"]
@@ -176,7 +176,7 @@ def _known(store: FeatureStore, extractor: Extractor, data: Path | None) -> tupl
     return {u.utterance_id: u for u in files.manifest}, source_of(extractor.description, files.root)
 
 
-def _computed(extractor: Extractor, source: Source, utterance: Utterance) -> Iterator[tuple[int, Features]]:
+def _computed(extractor: Extractor, source: Input, utterance: Utterance) -> Iterator[tuple[int, Features]]:
     """First frame and features, as the extraction computes them: whole, or window by window."""
     description = extractor.description
     num_samples, rate = source.probe(utterance)

@@ -66,7 +66,7 @@ def _on_devices(make: "Callable[..., Extractor]", device: str) -> "Extractor":
     return SeveralDevices(copies)
 
 
-def made_with(settings: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+def from_settings(settings: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """The model and the options that make the extractor of a store again.
 
     Args:

@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 Forward = Callable[[], list[Tensor]]
 
 
-class Processor:
+class CPU:
     """The processor: nothing to be sent, and any number of forward passes at a time."""
 
     is_cpu = True
@@ -28,7 +28,7 @@ class Processor:
         return forward()
 
 
-class Device(Processor):
+class Device(CPU):
     """Any other device. One forward pass at a time: side by side they fill its memory and are no faster."""
 
     is_cpu = False
@@ -91,8 +91,8 @@ def check_precision(device: str, precision: str) -> None:
         log.warning("--precision float16 is meant for GPUs: most CPUs take many times as long for it as for float32")
 
 
-def on(device: str) -> Processor:
+def on(device: str) -> CPU:
     """What takes tensors to a device, as torch names it, and back."""
     if device == "cpu":
-        return Processor()
+        return CPU()
     return Cuda(device) if device.startswith("cuda") else Device(device)

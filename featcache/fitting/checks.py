@@ -13,7 +13,7 @@ from featcache.manifest import Manifest, Utterance
 from featcache.normalise import SPEAKER
 from featcache.protocols import PROTOCOLS, Fold, owners
 from featcache.protocols.general import GENERAL
-from featcache.targets.targets import Target
+from featcache.targets.targets import PredictionTarget
 from featcache.transcripts.text import MANIFEST, Words, read_words
 
 # Of durations, in seconds: what frames leave over at the end of an utterance.
@@ -246,7 +246,7 @@ def unlabelled(taken: Manifest, manifest: Manifest, labels: Sequence[str], proto
     )
 
 
-def left_out(taken: Manifest, manifest: Manifest, target: Target, protocol: str) -> list[str]:
+def left_out(taken: Manifest, manifest: Manifest, target: PredictionTarget, protocol: str) -> list[str]:
     """Return notes on the utterances that neither train, validate nor test; the arguments are those of a task."""
     within = set(manifest.utterance_ids)
     others = [u for u in taken if u.utterance_id not in within]

@@ -21,7 +21,7 @@ from featcache.report.classification import CONFUSION, write_classification_repo
 from featcache.report.html import write_report
 from featcache.runs import run_folder
 from featcache.runs.identity import NUMERICS, NUMERICS_VERSION, RELEASE
-from featcache.runs.run_folder import PREDICTIONS, Run, find_run
+from featcache.runs.run_folder import PREDICTIONS, RunFolder, find_run
 from featcache.workspace import Workspace, check_name
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ def ensemble(
     name: str | None = None,
     overwrite: bool = False,
     home: str | os.PathLike[str] | None = None,
-) -> Run:
+) -> RunFolder:
     """Let every combination of runs vote, choose one on validation UAR, and leave a run folder of it.
 
     Args:
@@ -83,10 +83,10 @@ def ensemble(
         run_folder.write_yaml(unfinished / "config.yaml", config)
         _write_tables(unfinished, validation, test, choice)
         _write_results(unfinished, config, choice, title=folder.name)
-    return Run(folder)
+    return RunFolder(folder)
 
 
-def asked_of(runs: Sequence[Run], sizes: Sequence[int], votes: Sequence[str]) -> dict[str, Any]:
+def asked_of(runs: Sequence[RunFolder], sizes: Sequence[int], votes: Sequence[str]) -> dict[str, Any]:
     """What makes an ensemble this one: its candidates by name and by what they predict, and how they vote."""
     labels = _labels(runs)
     return {
@@ -98,7 +98,7 @@ def asked_of(runs: Sequence[Run], sizes: Sequence[int], votes: Sequence[str]) ->
     }
 
 
-def _sha256(run: Run) -> str:
+def _sha256(run: RunFolder) -> str:
     """Of what a run predicts of validation and of test utterances."""
     for name in (VALIDATION, PREDICTIONS):
         if not (run.path / name).is_file():
@@ -106,11 +106,11 @@ def _sha256(run: Run) -> str:
     return hash_of([sha256_of_file(run.path / name) for name in (VALIDATION, PREDICTIONS)])
 
 
-def _there(folder: Path, asked: Mapping[str, Any]) -> Run:
+def _there(folder: Path, asked: Mapping[str, Any]) -> RunFolder:
     """The ensemble that exists, if it is the one that is asked for."""
     remedy = "give this one another --name, or replace that with --overwrite"
     try:
-        run = Run(folder)
+        run = RunFolder(folder)
     except StoreError as error:
         raise StoreError(f"{error}; {remedy}") from error
     differing = sorted(key for key in _ASKED if run.config.get(key) != asked[key])
@@ -133,7 +133,7 @@ def _checked_sizes(number: int, sizes: Sequence[int] | None) -> list[int]:
     return list(sizes)
 
 
-def _check_same_task(runs: Sequence[Run]) -> None:
+def _check_same_task(runs: Sequence[RunFolder]) -> None:
     first = runs[0]
     for run in runs:
         if "confusion" not in run.metrics:
@@ -150,16 +150,16 @@ def _check_same_task(runs: Sequence[Run]) -> None:
         raise PredictionsError("a run was given twice; each has one vote")
 
 
-def _labels(runs: Sequence[Run]) -> list[str]:
+def _labels(runs: Sequence[RunFolder]) -> list[str]:
     names = [run.name for run in runs]
     return names if len(set(names)) == len(names) else [str(run.path) for run in runs]
 
 
-def _validation(run: Run) -> pd.DataFrame:
+def _validation(run: RunFolder) -> pd.DataFrame:
     return run_folder.read_table(run.path / VALIDATION)
 
 
-def _config(runs: Sequence[Run], choice: Choice, asked: Mapping[str, Any]) -> dict[str, Any]:
+def _config(runs: Sequence[RunFolder], choice: Choice, asked: Mapping[str, Any]) -> dict[str, Any]:
     """What ``config.yaml`` says: the keys of a fit, with what the members have in common, and how they vote."""
     members = [runs[i].config for i in choice.members]
     features: dict[str, Any] = {}

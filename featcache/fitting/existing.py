@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from featcache.errors import StoreError
 from featcache.fitting.resolve import hash_of
 from featcache.runs.identity import differences, identity
-from featcache.runs.run_folder import Run, UnfinishedRun, read_config
+from featcache.runs.run_folder import RunFolder, UnfinishedRun, read_config
 from featcache.workspace import MOST_NAME_BYTES
 
 if TYPE_CHECKING:
@@ -39,14 +39,14 @@ def folder_of(runs: Path, config: Mapping[str, Any]) -> Path:
     return next(same, folder)
 
 
-def finished_run(folder: Path, config: Mapping[str, Any], *, overwrite: bool) -> Run | None:
+def finished_run(folder: Path, config: Mapping[str, Any], *, overwrite: bool) -> RunFolder | None:
     """The run of these settings, where it is finished.
 
     Raises:
         StoreError: what is there is another run, or none.
     """
     try:
-        run = Run(folder)
+        run = RunFolder(folder)
     except StoreError as error:
         if folder.exists() and not overwrite:
             raise StoreError(f"{error}; give this one another --name, or replace that one with --overwrite") from error

@@ -9,12 +9,12 @@ from typing import Any
 
 from featcache.errors import StoreError
 from featcache.extractors import usable_device
-from featcache.fitting.job import Job
+from featcache.fitting.job import FitJob
 from featcache.fitting.plan import plan_runs, tell_conditions
-from featcache.fitting.resolve import Request, Setup
+from featcache.fitting.resolve import FitRequest, ResolvedFit
 from featcache.fitting.results import epochs_of
 from featcache.normalise import SPEAKER
-from featcache.runs.run_folder import Run
+from featcache.runs.run_folder import RunFolder
 from featcache.training.finite import check_finite
 from featcache.training.memory import Memory
 from featcache.workspace import Workspace
@@ -30,7 +30,7 @@ def first_seeds(number: int) -> tuple[int, ...]:
     return tuple(123 if i == 0 else 1234 + 1111 * (i - 1) for i in range(number))
 
 
-def fit(*, head: str = "dense", norm: str = "speaker", layers: str = "all", **options: Any) -> Run:
+def fit(*, head: str = "dense", norm: str = "speaker", layers: str = "all", **options: Any) -> RunFolder:
     """Train a head over all folds and seeds of a protocol, and leave a run folder.
 
     Args:
@@ -75,7 +75,7 @@ def sweep(
     resume: bool = False,
     overwrite: bool = False,
     home: str | os.PathLike[str] | None = None,
-) -> list[Run]:
+) -> list[RunFolder]:
     """Train every combination of heads, normalisations and layers; those that can read the cache together do.
 
     Args:
@@ -140,7 +140,7 @@ def sweep(
         "norm_by": norm_by,
     }
     requests = [
-        Request(**same, head=head, norm=norm, layers=chosen)
+        FitRequest(**same, head=head, norm=norm, layers=chosen)
         for head, norm, chosen in dict.fromkeys(product(heads, norms, layers))
     ]
     if name and len(requests) > 1:
@@ -160,7 +160,7 @@ def sweep(
 
 
 def fit_all(
-    requests: Sequence[Request],
+    requests: Sequence[FitRequest],
     *,
     cache: Path,
     memory: Memory | None = None,
@@ -171,7 +171,7 @@ def fit_all(
     resume: bool = False,
     overwrite: bool = False,
     home: str | os.PathLike[str] | None = None,
-) -> list[Run]:
+) -> list[RunFolder]:
     """Train whatever runs are asked for; those that read the same features with the same folds do so together.
 
     Args:
@@ -203,7 +203,9 @@ def fit_all(
         setups = [one.setup for one in todo]
         _tell(setups)
         _check_features(setups)
-        job = Job(cache=cache, requests=[one.request for one in todo], paths=[one.path for one in todo], device=device)
+        job = FitJob(
+            cache=cache, requests=[one.request for one in todo], paths=[one.path for one in todo], device=device
+        )
         job.carry_out(
             setups,
             memory or Memory(),
@@ -212,12 +214,12 @@ def fit_all(
             resume=resume,
             overwrite=overwrite,
         )
-    runs = [one.finished or Run(one.path) for one in planned]
+    runs = [one.finished or RunFolder(one.path) for one in planned]
     tell_epochs(runs)
     return runs
 
 
-def tell_epochs(runs: Sequence[Run]) -> None:
+def tell_epochs(runs: Sequence[RunFolder]) -> None:
     """Report for each run how many trainings reached ``--max-epochs`` while they still improved."""
     runs = list({run.path: run for run in runs}.values())
     for run in runs:
@@ -225,14 +227,14 @@ def tell_epochs(runs: Sequence[Run]) -> None:
             log.info("%s", f"{run.name}: {note}" if len(runs) > 1 else note)
 
 
-def _tell(setups: Sequence[Setup]) -> None:
+def _tell(setups: Sequence[ResolvedFit]) -> None:
     for note in dict.fromkeys(note for setup in setups for note in setup.notes):
         log.info("%s", note)
     for warning in dict.fromkeys(warning for setup in setups for warning in setup.warnings):
         log.warning("%s", warning)
 
 
-def _check_features(setups: Sequence[Setup]) -> None:
+def _check_features(setups: Sequence[ResolvedFit]) -> None:
     """Refuse features that are not finite; those that several runs read are looked at once."""
     seen = set()
     for setup in setups:

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from featcache.fitting.resolve import Setup
-from featcache.training.features import Features
+from featcache.fitting.resolve import ResolvedFit
+from featcache.training.features import StoreFeatures
 from featcache.training.memory import WorkingCopy
 
 # What runs that share a working copy have in common beside their stores: ``fused`` is there for several stores only,
@@ -31,7 +31,7 @@ class Member:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Group:
+class TrainingGroup:
     """Trainings over one working copy.
 
     Attributes:
@@ -41,15 +41,15 @@ class Group:
         members: What is trained.
     """
 
-    features: Sequence[Features]
+    features: Sequence[StoreFeatures]
     lead: int
     fold: int | None
     members: list[Member]
 
 
 def group(
-    setups: Sequence[Setup], folds: Sequence[int], copies: Sequence[WorkingCopy | None] | None = None
-) -> list[Group]:
+    setups: Sequence[ResolvedFit], folds: Sequence[int], copies: Sequence[WorkingCopy | None] | None = None
+) -> list[TrainingGroup]:
     """Find what can share a pass: the same stores, normalisation, frames and folds, one's layers among the other's.
 
     Args:
@@ -74,7 +74,7 @@ def group(
         of_folds = [[fold] for fold in there] if lead.config["norm"] == "global" else [there]
         for together in of_folds:
             groups.append(
-                Group(
+                TrainingGroup(
                     features=lead.features,
                     lead=family[0],
                     fold=together[0] if lead.config["norm"] == "global" else None,
@@ -88,12 +88,12 @@ def group(
     return groups
 
 
-def _within(one: Setup, lead: Setup) -> bool:
+def _within(one: ResolvedFit, lead: ResolvedFit) -> bool:
     same = all(one.config.get(key) == lead.config.get(key) for key in SHARED)
     return same and list(one.config["features"]) == list(lead.config["features"]) and _slices(one, lead) is not None
 
 
-def _slices(one: Setup, lead: Setup) -> tuple[slice, ...] | None:
+def _slices(one: ResolvedFit, lead: ResolvedFit) -> tuple[slice, ...] | None:
     """For each store where a run's layers stand among the lead's; None where they do not, or not in one piece."""
     found = []
     for mine, all_layers in zip(one.features, lead.features, strict=True):

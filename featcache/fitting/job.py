@@ -14,7 +14,7 @@ from featcache.dask_client import connected
 from featcache.files.disk import disk_errors
 from featcache.fitting.conditions import conditions, recorded_copy
 from featcache.fitting.groups import Member, group
-from featcache.fitting.resolve import SVM, Request, Setup, head_sizes, resolve
+from featcache.fitting.resolve import SVM, FitRequest, ResolvedFit, head_sizes, resolve
 from featcache.fitting.results import record_of, write_results
 from featcache.heads import create_head
 from featcache.machine import give_back
@@ -24,7 +24,7 @@ from featcache.targets.targets import CLASSIFICATION
 from featcache.terminal.progress import progress
 from featcache.terminal.streams import lasting_streams
 from featcache.threads import available_cores
-from featcache.training.batches import READ_AT_ONCE, Source, num_values
+from featcache.training.batches import READ_AT_ONCE, FeatureWindows, num_values
 from featcache.training.features import frames_in_use, steps_of, values_in_use
 from featcache.training.memory import Memory, WorkingCopy, plan_working_copy
 from featcache.training.svm import SVCTraining, SVRTraining
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class FitJob:
     """Runs that are trained together, in plain values, so that other processes can take a part.
 
     Attributes:
@@ -46,14 +46,14 @@ class Job:
     """
 
     cache: Path
-    requests: list[Request]
+    requests: list[FitRequest]
     paths: list[Path]
     device: str
     copies: tuple[WorkingCopy, ...] = ()
 
     def carry_out(
         self,
-        setups: Sequence[Setup],
+        setups: Sequence[ResolvedFit],
         memory: Memory,
         *,
         processes: int,
@@ -121,7 +121,7 @@ class Job:
                     run.leave()
                 raise
 
-    def unfinished(self, setups: Sequence[Setup]) -> list[UnfinishedRun]:
+    def unfinished(self, setups: Sequence[ResolvedFit]) -> list[UnfinishedRun]:
         """The runs on their way."""
         return [
             UnfinishedRun(path, {**setup.config, **conditions(self.device, copy, setup.config["head"])})
@@ -137,7 +137,7 @@ class Job:
         for scores in parallel(joblib.delayed(_train_fold)(job, fold, workers) for fold in folds):
             yield from scores
 
-    def train(self, folds: Sequence[int], workers: int, setups: Sequence[Setup]) -> Generator[float]:
+    def train(self, folds: Sequence[int], workers: int, setups: Sequence[ResolvedFit]) -> Generator[float]:
         """Train what is not finished yet of some folds, and keep each training when it has come to its end.
 
         Args:
@@ -166,7 +166,7 @@ class Job:
                 fit_normaliser(f.store, lead.config["norm"], lead.measured, train, scalar=scalar, by=by)
                 for f in item.features
             ]
-            source = Source(item.features, normalisers, copy, workers=workers, device=self.device)
+            source = FeatureWindows(item.features, normalisers, copy, workers=workers, device=self.device)
             source.load(lead.manifest.utterance_ids)
             # a GPU is kept busy by one training, and several would only take turns
             threads = workers if self.device == "cpu" else 1
@@ -197,14 +197,14 @@ def _on_cluster(address: str) -> Iterator[int]:
         yield max(client.nthreads().values(), default=1)
 
 
-def _train_fold(job: Job, fold: int, workers: int) -> list[float]:
+def _train_fold(job: FitJob, fold: int, workers: int) -> list[float]:
     with lasting_streams():  # a process of its own has warnings of its own
         setups = [resolve(FeatureCache(job.cache), request) for request in job.requests]
         return list(job.train([fold], workers, setups))
 
 
 def plan_copies(
-    setups: Sequence[Setup],
+    setups: Sequence[ResolvedFit],
     memory: Memory,
     processes: int,
     workers: int,
@@ -245,7 +245,7 @@ def _begun_copy(path: Path) -> WorkingCopy | None:
     return recorded_copy(UnfinishedRun(path, {}).begun())
 
 
-def _tell_copies(setups: Sequence[Setup], copies: Sequence[WorkingCopy]) -> None:
+def _tell_copies(setups: Sequence[ResolvedFit], copies: Sequence[WorkingCopy]) -> None:
     for item in group(setups, [1], copies):
         names = " and ".join(features.store.name for features in item.features)
         runs, norm = {member.run for member in item.members}, setups[item.lead].config["norm"]
@@ -253,7 +253,7 @@ def _tell_copies(setups: Sequence[Setup], copies: Sequence[WorkingCopy]) -> None
         log.info("%s, %s normalisation: %s %s", names, norm, reading, copies[item.lead])
 
 
-def _training(setup: Setup, member: Member, seed: int, copy: WorkingCopy, device: str) -> Trainable:
+def _training(setup: ResolvedFit, member: Member, seed: int, copy: WorkingCopy, device: str) -> Trainable:
     targets = {utterance.utterance_id: setup.target.value(utterance) for utterance in setup.manifest}
     fold = setup.folds[member.fold - 1]
     if setup.config["head"] == SVM:
@@ -273,7 +273,7 @@ def _training(setup: Setup, member: Member, seed: int, copy: WorkingCopy, device
     )
 
 
-def _overhead(setup: Setup, workers: int) -> float:
+def _overhead(setup: ResolvedFit, workers: int) -> float:
     """Bytes that training takes beside the features: what is being read, unpacked, and computed of a batch."""
     ids, sizes = setup.manifest.utterance_ids, [features.frame_size for features in setup.features]
     utterance = 4 * max(values_in_use(setup.features, i) for i in ids)

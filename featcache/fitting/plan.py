@@ -11,9 +11,9 @@ from featcache.errors import ModelError, listed
 from featcache.fitting.conditions import conditions
 from featcache.fitting.existing import finished_run, folder_of
 from featcache.fitting.job import plan_copies
-from featcache.fitting.resolve import Request, Setup, resolve
+from featcache.fitting.resolve import FitRequest, ResolvedFit, resolve
 from featcache.runs.conditions import changes
-from featcache.runs.run_folder import Run
+from featcache.runs.run_folder import RunFolder
 from featcache.threads import available_cores
 from featcache.training.memory import Memory
 from featcache.workspace import Workspace, check_name
@@ -32,14 +32,14 @@ class PlannedRun:
         finished: The run, where it is there already.
     """
 
-    request: Request
-    setup: Setup
+    request: FitRequest
+    setup: ResolvedFit
     path: Path
-    finished: Run | None
+    finished: RunFolder | None
 
 
 def plan_runs(
-    requests: Sequence[Request],
+    requests: Sequence[FitRequest],
     *,
     cache: Path,
     name: str | None = None,

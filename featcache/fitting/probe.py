@@ -13,7 +13,7 @@ from featcache.evaluate.metrics import uar
 from featcache.manifest import Manifest
 from featcache.protocols import Fold
 from featcache.targets.losses import ccc
-from featcache.targets.targets import Classes, Target
+from featcache.targets.targets import Classes, PredictionTarget
 from featcache.threads import available_cores
 from featcache.training.finite import refuse_not_finite
 
@@ -24,7 +24,7 @@ Values = npt.NDArray[Any]
 
 
 def probe_layers(
-    store: FeatureStore, targets: Sequence[Target], manifest: Manifest, folds: Sequence[Fold]
+    store: FeatureStore, targets: Sequence[PredictionTarget], manifest: Manifest, folds: Sequence[Fold]
 ) -> pd.DataFrame:
     """Tell how well a linear model does on each layer alone: a classifier, or a regression.
 
@@ -70,7 +70,7 @@ def probe_layers(
 
 def _probe(
     means: npt.NDArray[np.float32],
-    targets: Sequence[Target],
+    targets: Sequence[PredictionTarget],
     values: Sequence[Values],
     train: list[int],
     validation: list[int],
@@ -98,14 +98,14 @@ def _probe(
     return results
 
 
-def _columns(target: Target, values: Values) -> Values:
+def _columns(target: PredictionTarget, values: Values) -> Values:
     """(num_utterances, num_outputs): numbers as they are, and of each class 1 where it is and -1 elsewhere."""
     if isinstance(target, Classes):
         return np.where(values[:, None] == np.arange(target.num_outputs), 1.0, -1.0)
     return values
 
 
-def _score(target: Target, predicted: Values, expected: Values) -> float:
+def _score(target: PredictionTarget, predicted: Values, expected: Values) -> float:
     if isinstance(target, Classes):
         return 100 * uar(expected, predicted.argmax(axis=1))
     return float(ccc(torch.from_numpy(predicted).double(), torch.from_numpy(expected)).mean())

@@ -14,11 +14,11 @@ from featcache.extractors import usable_device
 from featcache.fitting.fit import SEEDS, fit_all
 from featcache.fitting.plan import plan_runs, tell_conditions
 from featcache.fitting.probe import probe_layers
-from featcache.fitting.resolve import POOLED, SVM, Request, Setup, model_stores
+from featcache.fitting.resolve import POOLED, SVM, FitRequest, ResolvedFit, model_stores
 from featcache.fitting.task import corpus_of, resolve_task
 from featcache.manifest import Manifest
 from featcache.report.relevance import LayerRelevance
-from featcache.runs.run_folder import Run
+from featcache.runs.run_folder import RunFolder
 from featcache.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ def layer_relevance(
         found = resolve_task(cache, [store.name], protocol=protocol, target=target, task=task, select=chosen).target
         parts.append(found.parts())
         requests += [
-            Request(
+            FitRequest(
                 head=head,
                 norm=norm,
                 features=(store.name,),
@@ -97,12 +97,12 @@ def layer_relevance(
     relevance = []
     for of_store in parts:
         mine = {part.short_name: next(left) for part in of_store}
-        runs = {label: one.finished or Run(one.path) for label, one in mine.items()}
+        runs = {label: one.finished or RunFolder(one.path) for label, one in mine.items()}
         relevance.append(relevance_of(runs, {label: one.setup for label, one in mine.items()}))
     return relevance
 
 
-def relevance_of(runs: Mapping[str, Run], setups: Mapping[str, Setup]) -> LayerRelevance:
+def relevance_of(runs: Mapping[str, RunFolder], setups: Mapping[str, ResolvedFit]) -> LayerRelevance:
     """Set probes beside what finished runs learned.
 
     Args:
@@ -122,7 +122,7 @@ def relevance_of(runs: Mapping[str, Run], setups: Mapping[str, Setup]) -> LayerR
     )
 
 
-def probe_setups(setups: Mapping[str, Setup]) -> pd.DataFrame:
+def probe_setups(setups: Mapping[str, ResolvedFit]) -> pd.DataFrame:
     """Probe each layer of the store that runs read for what they learn; those of the same utterances read it together.
 
     Args:
@@ -131,7 +131,7 @@ def probe_setups(setups: Mapping[str, Setup]) -> pd.DataFrame:
     Returns:
         As :func:`~featcache.fitting.probe.probe_layers`, with the labels for targets.
     """
-    together: dict[tuple[str, str], dict[str, Setup]] = {}
+    together: dict[tuple[str, str], dict[str, ResolvedFit]] = {}
     for label, setup in setups.items():
         key = (setup.stores[0].name, setup.config["utterances_sha256"])
         together.setdefault(key, {})[label] = setup

@@ -13,14 +13,14 @@ from featcache.cache.reader import FeatureCache, FeatureStore
 from featcache.errors import ManifestError, ModelError, StoreError, unknown_name
 from featcache.evaluate.intervals import ONE_SEED
 from featcache.fitting.checks import alike
-from featcache.fitting.task import Task, corpus_of, resolve_task
+from featcache.fitting.task import ResolvedTask, corpus_of, resolve_task
 from featcache.heads import MEAN_AND_MAX, create_head
 from featcache.manifest import Manifest, Utterance
 from featcache.normalise import SPEAKER, check_scope
 from featcache.protocols import Fold
 from featcache.runs.identity import NUMERICS, NUMERICS_VERSION, RELEASE
-from featcache.targets.targets import Target
-from featcache.training.features import POOLINGS, Features, features_of
+from featcache.targets.targets import PredictionTarget
+from featcache.training.features import POOLINGS, StoreFeatures, features_of
 from featcache.training.train import TrainingConfig
 
 BATCH_SIZES = {"lstm": 16}
@@ -45,7 +45,7 @@ FUSED_NOTE = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
+class FitRequest:
     """What a run is asked to be; None, and no features, leave the choice to what there is.
 
     Attributes:
@@ -92,7 +92,7 @@ class Request:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setup:
+class ResolvedFit:
     """Everything resolved: what ``config.yaml`` says, and what training needs.
 
     Attributes:
@@ -104,16 +104,16 @@ class Setup:
     stores: list[FeatureStore]
     manifest: Manifest
     measured: Manifest
-    target: Target
+    target: PredictionTarget
     folds: list[Fold]
-    features: list[Features]
+    features: list[StoreFeatures]
     config: dict[str, Any]
     training: TrainingConfig
     notes: list[str]
     warnings: list[str]
 
 
-def resolve(cache: FeatureCache, request: Request) -> Setup:
+def resolve(cache: FeatureCache, request: FitRequest) -> ResolvedFit:
     """Find all that a run needs, and refuse what cannot be fitted."""
     head, norm, layers = request.head, request.norm, request.layers
     task = resolve_task(
@@ -147,7 +147,7 @@ def resolve(cache: FeatureCache, request: Request) -> Setup:
     else:
         create_head(head, **head_sizes(features, task.target.num_outputs, request.layer_weighting), seed=0)
     config = TrainingConfig(**{"batch_size": BATCH_SIZES.get(head, TrainingConfig.batch_size), **request.training})
-    return Setup(
+    return ResolvedFit(
         stores=stores,
         manifest=manifest,
         measured=Manifest([*manifest, *further]) if further else manifest,
@@ -201,7 +201,7 @@ def resolve(cache: FeatureCache, request: Request) -> Setup:
     )
 
 
-def _further_of_speakers(task: Task, by: str) -> list[Utterance]:
+def _further_of_speakers(task: ResolvedTask, by: str) -> list[Utterance]:
     """The utterances without a label whose speaker is known."""
     return [u for u in task.unlabelled if (u.speaker_id if by == SPEAKER else u.labels.get(by, "")) != ""]
 
@@ -228,7 +228,7 @@ def model_stores(cache: FeatureCache) -> list[str]:
     return [store.name for store in stores if not store.pooled_only] or [store.name for store in stores]
 
 
-def _pooling(request: Request, stores: Sequence[FeatureStore]) -> str | None:
+def _pooling(request: FitRequest, stores: Sequence[FeatureStore]) -> str | None:
     """How utterances are pooled before training, told or by default."""
     pooling, several_vectors = request.pooling, any(store.has_frames for store in stores)
     if pooling is not None and pooling not in POOLINGS:
@@ -239,7 +239,7 @@ def _pooling(request: Request, stores: Sequence[FeatureStore]) -> str | None:
         return "mean"
     if pooling is None and request.head == FFN and several_vectors and not request.max_frames:
         # statistics are of all frames, and of one layer they are what the head would find itself
-        chosen = [Features(store, layers=request.layers, max_frames=None).layers for store in stores]
+        chosen = [StoreFeatures(store, layers=request.layers, max_frames=None).layers for store in stores]
         pooling = MEAN_AND_MAX if all(len(layers) == 1 for layers in chosen) else None
     pooled_only = [store.name for store in stores if store.pooled_only]
     if pooled_only and pooling is None:
@@ -251,12 +251,12 @@ def _pooling(request: Request, stores: Sequence[FeatureStore]) -> str | None:
     return pooling
 
 
-def _check_svm(features: Sequence[Features]) -> None:
+def _check_svm(features: Sequence[StoreFeatures]) -> None:
     if len(features) > 1 or len(features[0].layers) > 1:
         raise ModelError("head 'svm' takes one store and one layer of it; choose with --features and --layers last")
 
 
-def head_sizes(features: Sequence[Features], num_outputs: int, layer_weighting: str) -> dict[str, Any]:
+def head_sizes(features: Sequence[StoreFeatures], num_outputs: int, layer_weighting: str) -> dict[str, Any]:
     """What ``create_head`` needs to know of the features."""
     return {
         "num_layers": [len(item.layers) for item in features],
@@ -268,7 +268,7 @@ def head_sizes(features: Sequence[Features], num_outputs: int, layer_weighting: 
     }
 
 
-def _notes(request: Request, features: Sequence[Features], manifest: Manifest, max_frames: int) -> list[str]:
+def _notes(request: FitRequest, features: Sequence[StoreFeatures], manifest: Manifest, max_frames: int) -> list[str]:
     notes = []
     if request.norm == "speaker":
         notes.append(SPEAKER_NOTE)

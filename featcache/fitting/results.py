@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from featcache.fitting.resolve import Setup
+from featcache.fitting.resolve import ResolvedFit
 from featcache.runs import run_folder
-from featcache.runs.run_folder import Run, UnfinishedRun
+from featcache.runs.run_folder import RunFolder, UnfinishedRun
 from featcache.targets.targets import CLASSIFICATION
 from featcache.training.svm import MAX_ITERATIONS, SVMTraining
 from featcache.training.train import Trainable
@@ -30,7 +30,7 @@ STILL_IMPROVING = (
 KEYS = ("seed", "fold")
 
 
-def record_of(training: Trainable, setup: Setup) -> dict[str, Any]:
+def record_of(training: Trainable, setup: ResolvedFit) -> dict[str, Any]:
     """What a run keeps of one training, as plain JSON values."""
     return {
         "history": [astuple(epoch) for epoch in training.history],
@@ -46,7 +46,7 @@ def record_of(training: Trainable, setup: Setup) -> dict[str, Any]:
     }
 
 
-def write_results(run: UnfinishedRun, setup: Setup) -> None:
+def write_results(run: UnfinishedRun, setup: ResolvedFit) -> None:
     """Write everything that stands in a finished run."""
     from featcache.report import figures
     from featcache.report.html import write_report
@@ -112,14 +112,14 @@ def note_on_epochs(history: "pd.DataFrame", max_epochs: int) -> list[str]:
     return [STILL_IMPROVING.format(len(improving), len(trainings), max_epochs)] if improving else []
 
 
-def epochs_of(run: Run) -> list[str]:
+def epochs_of(run: RunFolder) -> list[str]:
     """What :func:`note_on_epochs` says of a finished run; nothing where it has no history, as an ensemble."""
     if not (run.path / run_folder.HISTORY).is_file():
         return []
     return note_on_epochs(run.history(), run.config["training"]["max_epochs"])
 
 
-def _draw_predictions(folder: Path, setup: Setup, predictions: "pd.DataFrame") -> tuple[str, str]:
+def _draw_predictions(folder: Path, setup: ResolvedFit, predictions: "pd.DataFrame") -> tuple[str, str]:
     """The picture of what was predicted, and its caption."""
     if setup.config["task"] == CLASSIFICATION:
         from featcache.report.classification import CONFUSION, write_classification_report
@@ -132,7 +132,7 @@ def _draw_predictions(folder: Path, setup: Setup, predictions: "pd.DataFrame") -
     return PREDICTED, "Each tested utterance, its predictions averaged over seeds; on the line they would be right."
 
 
-def _write_tables(folder: Path, setup: Setup, records: list[tuple[int, int, dict[str, Any]]]) -> None:
+def _write_tables(folder: Path, setup: ResolvedFit, records: list[tuple[int, int, dict[str, Any]]]) -> None:
     for name, part in (("predictions", "test"), ("validation_predictions", "validation")):
         run_folder.write_rows(
             folder / f"{name}.csv",
@@ -156,7 +156,7 @@ def _write_tables(folder: Path, setup: Setup, records: list[tuple[int, int, dict
 
 
 def _predictions(
-    setup: Setup, seed: int, fold: int, part: str, predictions: Mapping[str, list[float]]
+    setup: ResolvedFit, seed: int, fold: int, part: str, predictions: Mapping[str, list[float]]
 ) -> list[list[Any]]:
     rows = []
     for utterance_id in getattr(setup.folds[fold - 1], part):

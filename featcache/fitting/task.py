@@ -23,11 +23,11 @@ from featcache.manifest import Manifest, Utterance
 from featcache.normalise import SPEAKER
 from featcache.protocols import PROTOCOLS, Fold, check_folds, default_protocol, make_folds
 from featcache.protocols.dialogues import DIALOGUES
-from featcache.targets.targets import Classes, Target, labelled, make_target, split
+from featcache.targets.targets import Classes, PredictionTarget, labelled, make_target, split
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task:
+class ResolvedTask:
     """What is to be predicted of which utterances, and how that is tested.
 
     Attributes:
@@ -39,7 +39,7 @@ class Task:
     manifest: Manifest
     unlabelled: tuple[Utterance, ...]
     protocol: str
-    target: Target
+    target: PredictionTarget
     folds: list[Fold]
     notes: list[str]
     warnings: list[str]
@@ -55,7 +55,7 @@ def resolve_task(
     label_range: tuple[float, float] | None = None,
     select: Mapping[str, Sequence[str]] | None = None,
     limit: int | None = None,
-) -> Task:
+) -> ResolvedTask:
     """Find utterances, what is predicted of them, and folds.
 
     Args:
@@ -87,7 +87,7 @@ def resolve_task(
     warnings += shared_audio(folds, stores, manifest.utterance_ids)
     groups = ["fold"] if protocol == "folds" else [label for label in DIALOGUES if label in manifest.label_columns]
     warnings += alike(manifest, [SPEAKER, *groups, *(predicted.labels if isinstance(predicted, Classes) else ())])
-    return Task(
+    return ResolvedTask(
         stores=stores,
         manifest=manifest,
         unlabelled=unlabelled(taken, manifest, predicted.labels, protocol),

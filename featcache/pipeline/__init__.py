@@ -5,7 +5,7 @@ trained and what differs from the paper, ``stores`` what is to be extracted; ``r
 """
 
 from featcache.pipeline.read import find_pipeline, read_pipeline, shipped_pipelines
-from featcache.pipeline.run import Outcome, run_pipeline
+from featcache.pipeline.run import PipelineOutcome, run_pipeline
 from featcache.pipeline.schema import Pipeline
 
-__all__ = ["Outcome", "Pipeline", "find_pipeline", "read_pipeline", "run_pipeline", "shipped_pipelines"]
+__all__ = ["Pipeline", "PipelineOutcome", "find_pipeline", "read_pipeline", "run_pipeline", "shipped_pipelines"]

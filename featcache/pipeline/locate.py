@@ -6,7 +6,7 @@ from pathlib import Path
 from featcache.cache.reader import FeatureCache
 from featcache.corpora import Corpus, read_corpus
 from featcache.errors import PipelineError, StoreError
-from featcache.extraction.inputs import AudioSource
+from featcache.extraction.inputs import AudioInput
 from featcache.fitting.task import corpus_of
 from featcache.manifest import Manifest
 from featcache.pipeline.schema import Pipeline
@@ -14,7 +14,7 @@ from featcache.workspace import Workspace
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
+class PipelineCorpus:
     """A corpus, where its audio lies, and where its features and runs go.
 
     Attributes:
@@ -38,7 +38,7 @@ class Place:
     def checksum(self, path: str) -> str | None:
         """The SHA-256 of an audio file of the manifest; None where there is none."""
         if path not in self.checksums:
-            self.checksums[path] = AudioSource(self.root).checksum(path) if self.root else None
+            self.checksums[path] = AudioInput(self.root).checksum(path) if self.root else None
         return self.checksums[path]
 
     @property
@@ -46,7 +46,9 @@ class Place:
         return self.workspace.cache(self.name)
 
 
-def find_places(pipeline: Pipeline, workspace: Workspace, *, corpus: str | None, data: Path | None) -> list[Place]:
+def find_places(
+    pipeline: Pipeline, workspace: Workspace, *, corpus: str | None, data: Path | None
+) -> list[PipelineCorpus]:
     """Find the corpora.
 
     Args:
@@ -106,17 +108,19 @@ def _is_cached(workspace: Workspace, name: str) -> bool:
     return (workspace.cache(name) / "manifest.csv").is_file()
 
 
-def _place(pipeline: Pipeline, workspace: Workspace, *, corpus: str | None, data: Path | None) -> Place:
+def _place(pipeline: Pipeline, workspace: Workspace, *, corpus: str | None, data: Path | None) -> PipelineCorpus:
     audio_is_elsewhere = data is None and corpus is not None and not workspace.corpus(corpus).is_dir()
     if corpus is not None and audio_is_elsewhere and _is_cached(workspace, corpus):
         cache = FeatureCache(workspace.cache(corpus))
         kind = corpus_of(cache.path)
-        place = Place(name=corpus, kind=kind, data=None, root=None, manifest=cache.manifest, workspace=workspace)
+        place = PipelineCorpus(
+            name=corpus, kind=kind, data=None, root=None, manifest=cache.manifest, workspace=workspace
+        )
     else:
         name, folder = workspace.find_corpus(corpus, data)
         workspace.check_corpus(name)
         files = read_corpus(folder)
-        place = Place(
+        place = PipelineCorpus(
             name=name, kind=files.corpus, data=folder, root=files.root, manifest=files.manifest, workspace=workspace
         )
     found = place.kind.name if place.kind else "unknown"
@@ -128,7 +132,7 @@ def _place(pipeline: Pipeline, workspace: Workspace, *, corpus: str | None, data
     return place
 
 
-def require_audio(place: Place) -> Path:
+def require_audio(place: PipelineCorpus) -> Path:
     """The folder of the audio, when something is to be extracted.
 
     Raises:

@@ -14,7 +14,7 @@ from featcache.files.yaml_text import YamlError, compose
 from featcache.pipeline.schema import UNKNOWN_FIELD, Pipeline
 from featcache.published import PublishedResult, find_published
 
-Place = tuple[str | int, ...]
+YamlPath = tuple[str | int, ...]
 TOLD_AT_ONCE = 3
 MOST_BYTES = 1 << 20
 
@@ -77,7 +77,7 @@ def published_of(pipeline: Pipeline, wanted: dict[str, str] | None) -> dict[str,
     return {metric: find_published({**common, "metric": metric.replace("_", "-")}) for metric in pipeline.metric}
 
 
-def _contradictions(pipeline: Pipeline) -> Iterator[tuple[Place, str]]:
+def _contradictions(pipeline: Pipeline) -> Iterator[tuple[YamlPath, str]]:
     """Names that nothing bears, and published results that are not there."""
     yield from _faults_of_stores(pipeline)
     yield from _faults_of_runs(pipeline)
@@ -106,14 +106,14 @@ def _contradictions(pipeline: Pipeline) -> Iterator[tuple[Place, str]]:
                 yield (section, name, "published"), str(error)
 
 
-def _faults_of_stores(pipeline: Pipeline) -> Iterator[tuple[Place, str]]:
+def _faults_of_stores(pipeline: Pipeline) -> Iterator[tuple[YamlPath, str]]:
     # without a section of their own they are to be in the cache already
     for name, store in pipeline.stores.items():
         if pipeline.transcripts and store.transcripts and store.transcripts not in pipeline.transcripts:
             yield ("stores", name, "transcripts"), unknown_name("transcripts", store.transcripts, pipeline.transcripts)
 
 
-def _faults_of_runs(pipeline: Pipeline) -> Iterator[tuple[Place, str]]:
+def _faults_of_runs(pipeline: Pipeline) -> Iterator[tuple[YamlPath, str]]:
     for name in pipeline.runs:
         run, place = pipeline.run(name), ("runs", name)
         if run.features is None:
@@ -125,7 +125,7 @@ def _faults_of_runs(pipeline: Pipeline) -> Iterator[tuple[Place, str]]:
             yield (*place, "corpus"), f"the pipeline is not for {run.corpus!r}; add it to 'corpus'"
 
 
-def _faults_of_figures(pipeline: Pipeline) -> Iterator[tuple[Place, str]]:
+def _faults_of_figures(pipeline: Pipeline) -> Iterator[tuple[YamlPath, str]]:
     for name, figure in pipeline.figures.items():
         for run in figure.runs if figure.probes else ():
             if run in pipeline.runs and len(pipeline.run(run).features or ()) > 1:
@@ -135,9 +135,9 @@ def _faults_of_figures(pipeline: Pipeline) -> Iterator[tuple[Place, str]]:
                 )
 
 
-def _told(fault: Any) -> tuple[Place, str]:
+def _told(fault: Any) -> tuple[YamlPath, str]:
     """Where pydantic found a fault, and the fault in words."""
-    place: Place = fault["loc"]
+    place: YamlPath = fault["loc"]
     context = fault.get("ctx", {})
     if fault["type"] == UNKNOWN_FIELD:
         return (*place, context["field"]), context["told"]
@@ -151,14 +151,14 @@ def _told(fault: Any) -> tuple[Place, str]:
     return place, f"{name}: {message.replace('input should be', 'expected')}{found}"
 
 
-def _line(place: Place, lines: dict[Place, int]) -> int:
+def _line(place: YamlPath, lines: dict[YamlPath, int]) -> int:
     """The line of a place, or of the nearest one around it."""
     while place not in lines:
         place = place[:-1]
     return lines[place]
 
 
-def _read_yaml(path: Path) -> tuple[Any, dict[Place, int]]:
+def _read_yaml(path: Path) -> tuple[Any, dict[YamlPath, int]]:
     """The content as texts, lists and dictionaries, and the line of each; pydantic makes numbers of texts.
 
     YAML's own guesses are not wanted: to it ``no`` is false, and ``1e-4`` is no number.
@@ -170,7 +170,7 @@ def _read_yaml(path: Path) -> tuple[Any, dict[Place, int]]:
         node = compose(content.decode("utf-8-sig"), yaml.BaseLoader)
         if node is None:
             raise PipelineError(f"{path} is empty; expected a pipeline")
-        lines: dict[Place, int] = {(): 1}
+        lines: dict[YamlPath, int] = {(): 1}
         return _plain(node, (), lines, path), lines
     except YamlError as error:
         place = "" if error.line is None else f", line {error.line}"
@@ -184,7 +184,7 @@ def _read_yaml(path: Path) -> tuple[Any, dict[Place, int]]:
         raise PipelineError(f"{path}: too many levels, one inside the other; write it with fewer") from error
 
 
-def _plain(node: yaml.Node, place: Place, lines: dict[Place, int], path: Path) -> Any:
+def _plain(node: yaml.Node, place: YamlPath, lines: dict[YamlPath, int], path: Path) -> Any:
     lines.setdefault(place, node.start_mark.line + 1)
     if isinstance(node, yaml.ScalarNode):
         return node.value

@@ -10,15 +10,15 @@ from featcache.cache.layout import settings_of
 from featcache.cache.shards import read_catalogue
 from featcache.errors import PipelineError, unknown_name
 from featcache.fitting.fit import first_seeds
-from featcache.fitting.resolve import SVM, Request
+from featcache.fitting.resolve import SVM, FitRequest
 from featcache.fitting.results import epochs_of
-from featcache.pipeline.locate import Place
+from featcache.pipeline.locate import PipelineCorpus
 from featcache.pipeline.read import published_of
 from featcache.pipeline.schema import EnsembleSpec, Pipeline, RunSpec, StoreSpec
 from featcache.pipeline.transcripts import word_errors_of
 from featcache.protocols import PROTOCOLS
 from featcache.published import PublishedResult
-from featcache.runs.run_folder import Run
+from featcache.runs.run_folder import RunFolder
 from featcache.transcripts.files import is_finished
 from featcache.transcripts.text import MANIFEST
 
@@ -63,12 +63,12 @@ class Row:
 
     name: str
     spec: RunSpec
-    request: Request
+    request: FitRequest
     published: dict[str, PublishedResult]
     trial: tuple[str, ...]
 
 
-def rows_of(pipeline: Pipeline, place: Place, trial: Trial) -> list[Row]:
+def rows_of(pipeline: Pipeline, place: PipelineCorpus, trial: Trial) -> list[Row]:
     """The runs that are to be there on a corpus.
 
     Untrained machines know no words: in a trial with random weights, runs that read transcripts of theirs are left out
@@ -97,7 +97,7 @@ def rows_of(pipeline: Pipeline, place: Place, trial: Trial) -> list[Row]:
     return [_row(pipeline, name, spec, trial) for name, spec in here.items() if name not in silent]
 
 
-def _waits_for_words(pipeline: Pipeline, spec: RunSpec, place: Place) -> bool:
+def _waits_for_words(pipeline: Pipeline, spec: RunSpec, place: PipelineCorpus) -> bool:
     read = (pipeline.stores[store].transcripts for store in spec.features or ())
     return any(name is not None and not is_finished(place.cache, name) for name in read)
 
@@ -139,7 +139,7 @@ def _row(pipeline: Pipeline, name: str, spec: RunSpec, trial: Trial) -> Row:
     return Row(name=name, spec=spec, request=request, published=published, trial=tuple(told))
 
 
-def notes_on(place: Place, row: Row, run: Run, limit: int | None) -> list[str]:
+def notes_on(place: PipelineCorpus, row: Row, run: RunFolder, limit: int | None) -> list[str]:
     """What a reader must know to lay a run's number beside the paper's."""
     told = [row.spec.note] if row.spec.note else []
     if run.config["untrained"]:
@@ -163,7 +163,7 @@ def _words_of(stores: Sequence[Path]) -> list[str]:
     return [name for name in dict.fromkeys(read) if name != MANIFEST]
 
 
-def notes_on_corpus(place: Place, limit: int | None) -> list[str]:
+def notes_on_corpus(place: PipelineCorpus, limit: int | None) -> list[str]:
     """Whether a corpus is whole."""
     if limit is not None and limit < len(place.manifest):
         return [f"{limit} of {len(place.manifest)} utterances (--limit)"]

@@ -18,13 +18,13 @@ from featcache.fitting.ensemble import asked_of, ensemble, notes
 from featcache.fitting.fit import fit_all
 from featcache.fitting.plan import plan_runs, tell_conditions
 from featcache.fitting.relevance import relevance_of
-from featcache.fitting.resolve import Request, hash_of, resolve
+from featcache.fitting.resolve import FitRequest, hash_of, resolve
 from featcache.fitting.task import selected
-from featcache.pipeline.locate import Place, find_places
+from featcache.pipeline.locate import PipelineCorpus, find_places
 from featcache.pipeline.read import find_pipeline, published_of, read_pipeline
 from featcache.pipeline.rows import Row, Trial, ensembles_of, notes_on, notes_on_corpus, rows_of, stores_of
 from featcache.pipeline.schema import EnsembleSpec, Pipeline
-from featcache.pipeline.stores import Store
+from featcache.pipeline.stores import PipelineStore
 from featcache.pipeline.transcripts import transcripts_of
 from featcache.protocols import PROTOCOLS
 from featcache.published import PublishedResult
@@ -33,7 +33,7 @@ from featcache.report.gains import draw_gains
 from featcache.report.layers import draw_layer_weights
 from featcache.report.pairs import comparison_csv, protocol_notes
 from featcache.report.relevance import draw_layer_relevance
-from featcache.runs.run_folder import Run, load_predictions
+from featcache.runs.run_folder import RunFolder, load_predictions
 from featcache.transcription import TranscriptionReport, summarise
 from featcache.workspace import Workspace, check_name
 
@@ -43,7 +43,7 @@ SPEAKER_NOTE = "Speaker normalisation is transductive: it takes statistics of te
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class PipelineOutcome:
     """What became of a pipeline.
 
     Attributes:
@@ -68,7 +68,7 @@ class Outcome:
 class Listener:
     """Hears what happens while a pipeline runs. This one says nothing; the command line has one that prints."""
 
-    def planned(self, title: str, work: "Work") -> None:
+    def planned(self, title: str, work: "PipelineWork") -> None:
         """It is known what is there already, and what is to be done on a corpus."""
 
     def filled(self, summary: str) -> None:
@@ -99,7 +99,7 @@ def run_pipeline(
     dry_run: bool = False,
     home: str | os.PathLike[str] | None = None,
     listener: Listener | None = None,
-) -> Outcome:
+) -> PipelineOutcome:
     """Do a whole published experiment: extract and train what is missing, and set the paper's numbers beside ours.
 
     Args:
@@ -132,8 +132,8 @@ def run_pipeline(
     transcriptions: list[TranscriptionReport] = []
     extractions: list[ExtractionReport] = []
 
-    def outcome(*, interrupted: bool = False) -> Outcome:
-        return Outcome(
+    def outcome(*, interrupted: bool = False) -> PipelineOutcome:
+        return PipelineOutcome(
             folders=tuple(folders),
             transcriptions=tuple(transcriptions),
             extractions=tuple(extractions),
@@ -141,7 +141,7 @@ def run_pipeline(
         )
 
     for place in places:
-        work = Work(path.stem, read, place, trial, device, listener)
+        work = PipelineWork(path.stem, read, place, trial, device, listener)
         listener.planned(read.title, work)
         if dry_run:
             continue
@@ -155,7 +155,7 @@ def run_pipeline(
     return outcome()
 
 
-class Work:
+class PipelineWork:
     """What a pipeline comes to on one corpus.
 
     Attributes:
@@ -167,13 +167,13 @@ class Work:
     """
 
     def __init__(
-        self, name: str, pipeline: Pipeline, place: Place, trial: Trial, device: str, listener: Listener
+        self, name: str, pipeline: Pipeline, place: PipelineCorpus, trial: Trial, device: str, listener: Listener
     ) -> None:
         self.rows = rows_of(pipeline, place, trial)
         wanted = list(place.manifest.limited(trial.limit))
         specs = stores_of(pipeline, self.rows, trial)
         self.transcripts = transcripts_of(pipeline, list(specs.values()), place, wanted)
-        self.stores = [Store(store, spec, place, wanted) for store, spec in specs.items()]
+        self.stores = [PipelineStore(store, spec, place, wanted) for store, spec in specs.items()]
         self._name = name
         self._pipeline = pipeline
         self.place = place
@@ -206,20 +206,20 @@ class Work:
                     break
         return reports
 
-    def train(self) -> dict[str, Run]:
+    def train(self) -> dict[str, RunFolder]:
         """Train the runs that are not there, those that read the same features together; name → run."""
         home = self.place.workspace.home
         planned = plan_runs([row.request for row in self.rows], cache=self.place.cache, home=home)
         tell_conditions(planned, device=self._device, remedy="remove the folder of a run to train it again")
-        together: dict[tuple[str, ...], list[Request]] = {}
+        together: dict[tuple[str, ...], list[FitRequest]] = {}
         for one in planned:
             if one.finished is None:
                 together.setdefault(one.request.features, []).append(one.request)
         for requests in together.values():
             fit_all(requests, cache=self.place.cache, device=self._device, resume=True, home=home)
-        return {row.name: one.finished or Run(one.path) for row, one in zip(self.rows, planned, strict=True)}
+        return {row.name: one.finished or RunFolder(one.path) for row, one in zip(self.rows, planned, strict=True)}
 
-    def report(self, runs: Mapping[str, Run]) -> Path:
+    def report(self, runs: Mapping[str, RunFolder]) -> Path:
         """Vote, compare and draw, then write the table.
 
         Args:
@@ -249,11 +249,11 @@ class Work:
         )
         return folder
 
-    def _row(self, row: Row, run: Run) -> list[ComparedRow]:
+    def _row(self, row: Row, run: RunFolder) -> list[ComparedRow]:
         notes_of_row = notes_on(self.place, row, run, self.limit)
         return self._compared(row.name, row.spec.title, row.published, run, notes_of_row)
 
-    def _vote(self, name: str, spec: EnsembleSpec, runs: Mapping[str, Run]) -> list[ComparedRow]:
+    def _vote(self, name: str, spec: EnsembleSpec, runs: Mapping[str, RunFolder]) -> list[ComparedRow]:
         members = [runs[member] for member in spec.runs]
         # of members that were trained again it is another one
         asked = hash_of(asked_of(members, [spec.size], spec.votes))
@@ -275,7 +275,7 @@ class Work:
         return self._compared(name, spec.title, published, run, list(dict.fromkeys(told)))
 
     def _compared(
-        self, name: str, title: str, published: Mapping[str, PublishedResult], run: Run, told: Sequence[str]
+        self, name: str, title: str, published: Mapping[str, PublishedResult], run: RunFolder, told: Sequence[str]
     ) -> list[ComparedRow]:
         """A row for each metric."""
         rows = []
@@ -298,7 +298,9 @@ class Work:
             )
         return rows
 
-    def _compare(self, runs: Mapping[str, Run], titles: Mapping[str, str]) -> list[tuple[str, str | None, list[str]]]:
+    def _compare(
+        self, runs: Mapping[str, RunFolder], titles: Mapping[str, str]
+    ) -> list[tuple[str, str | None, list[str]]]:
         """Name, table as CSV (None where the runs cannot be compared) and sentences of each comparison."""
         told: list[tuple[str, str | None, list[str]]] = []
         for name, spec in self._pipeline.comparisons.items():
@@ -315,7 +317,7 @@ class Work:
             told.append((name, comparison_csv(found), sentences))
         return told
 
-    def _draw(self, folder: Path, runs: Mapping[str, Run], titles: Mapping[str, str]) -> list[tuple[str, str]]:
+    def _draw(self, folder: Path, runs: Mapping[str, RunFolder], titles: Mapping[str, str]) -> list[tuple[str, str]]:
         drawn = []
         for name, gain in self._pipeline.gains.items():
             pairs = {
@@ -346,7 +348,7 @@ class Work:
         return drawn
 
 
-def _score(run: Run, metric: str) -> dict[str, Any]:
+def _score(run: RunFolder, metric: str) -> dict[str, Any]:
     """A score of a run; of a single dimension there is no mean of several, and none of it alone.
 
     Raises:
@@ -361,7 +363,7 @@ def _score(run: Run, metric: str) -> dict[str, Any]:
     return found
 
 
-def _notes(runs: Mapping[str, Run]) -> list[str]:
+def _notes(runs: Mapping[str, RunFolder]) -> list[str]:
     """What is to be known of all rows."""
     told = []
     if any(run.config["norm"] == "speaker" for run in runs.values()):

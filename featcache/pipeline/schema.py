@@ -13,7 +13,7 @@ from featcache.evaluate import metrics, regression
 from featcache.evaluate.voting import VOTES
 from featcache.extractors import DESCRIPTORS
 from featcache.extractors.models import known_models, known_text_models
-from featcache.fitting.resolve import SVM, Request
+from featcache.fitting.resolve import SVM, FitRequest
 from featcache.heads import HEADS, LAYER_WEIGHTINGS
 from featcache.normalise import SCOPES, SPEAKER
 from featcache.protocols import PROTOCOLS
@@ -227,12 +227,12 @@ class RunSpec(RunSettings):
         default=None, description="A row for this corpus alone, in a pipeline of several."
     )
 
-    def request(self, seeds: tuple[int, ...]) -> Request:
+    def request(self, seeds: tuple[int, ...]) -> FitRequest:
         """What ``fit`` is asked for."""
         settings = self.model_dump(
-            include={field.name for field in fields(Request)} - {"seeds", "training"}, exclude_none=True
+            include={field.name for field in fields(FitRequest)} - {"seeds", "training"}, exclude_none=True
         )
-        return Request(**settings, seeds=seeds, training=self.training.model_dump(exclude_none=True))
+        return FitRequest(**settings, seeds=seeds, training=self.training.model_dump(exclude_none=True))
 
 
 class FigureSpec(Part):

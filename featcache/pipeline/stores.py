@@ -23,7 +23,7 @@ from featcache.extractors.checkpoint import is_folder, read_config
 from featcache.extractors.models import dimensions, known_models, known_text_models
 from featcache.files.regular import resolved
 from featcache.manifest import Utterance
-from featcache.pipeline.locate import Place, require_audio
+from featcache.pipeline.locate import PipelineCorpus, require_audio
 from featcache.pipeline.schema import StoreSpec
 from featcache.transcripts.files import is_finished
 from featcache.transcripts.text import MANIFEST, Words, made_by, read_words
@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Store:
+class PipelineStore:
     """One store of a pipeline in the cache of a corpus.
 
     Attributes:
@@ -51,7 +51,7 @@ class Store:
 
     name: str
     spec: StoreSpec
-    place: Place
+    place: PipelineCorpus
     wanted: Sequence[Utterance]
 
     @property
@@ -248,7 +248,7 @@ def is_newer(model: str, made: int) -> bool:
     return any(path.stat().st_mtime_ns > made for path in Path(model).iterdir() if path.is_file())
 
 
-def _descriptor_bytes(store: Store) -> int:
+def _descriptor_bytes(store: PipelineStore) -> int:
     """What descriptors take: they are cheap to make, so that nothing need be guessed."""
     extractor = create_extractor(store.spec.encoder, **store.spec.options)
     description = extractor.description
@@ -275,6 +275,6 @@ def _model_dimensions(model: str) -> tuple[int, int] | None:
     return dimensions(content.get("model_type", ""), content)
 
 
-def _seconds(store: Store) -> float:
+def _seconds(store: PipelineStore) -> float:
     most = store.spec.max_seconds or np.inf
     return float(sum(min(num_samples / rate, most) for num_samples, rate in store.lengths))

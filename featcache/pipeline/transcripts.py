@@ -6,7 +6,7 @@ from functools import cached_property
 
 from featcache.cache.failures import read_failures
 from featcache.manifest import Utterance
-from featcache.pipeline.locate import Place, require_audio
+from featcache.pipeline.locate import PipelineCorpus, require_audio
 from featcache.pipeline.schema import Pipeline, StoreSpec, TranscriptSpec
 from featcache.pipeline.stores import is_newer, model_id_of
 from featcache.transcription import TranscriptionReport, transcribe
@@ -26,7 +26,7 @@ class Transcripts:
 
     name: str
     spec: TranscriptSpec
-    place: Place
+    place: PipelineCorpus
     wanted: Sequence[Utterance]
 
     @cached_property
@@ -66,7 +66,7 @@ class Transcripts:
 
 
 def transcripts_of(
-    pipeline: Pipeline, stores: Sequence[StoreSpec], place: Place, wanted: Sequence[Utterance]
+    pipeline: Pipeline, stores: Sequence[StoreSpec], place: PipelineCorpus, wanted: Sequence[Utterance]
 ) -> list[Transcripts]:
     """The transcripts that stores of words are made of and that the pipeline makes.
 
@@ -79,7 +79,7 @@ def transcripts_of(
     return [Transcripts(name, spec, place, wanted) for name, spec in pipeline.transcripts.items() if name in names]
 
 
-def word_errors_of(place: Place, name: str) -> str:
+def word_errors_of(place: PipelineCorpus, name: str) -> str:
     """What a reader is told of transcripts: whose they are, and how far they are from the human ones."""
     errors = read_description(place.cache, name).get("wer")
     return f"words of {name}" + (f", word error rate {errors['percent']:.1f} %" if errors else "")

@@ -6,13 +6,13 @@ from dataclasses import asdict, fields
 from io import StringIO
 
 from featcache.evaluate.compare import Comparison
-from featcache.runs.run_folder import Run
+from featcache.runs.run_folder import RunFolder
 
 # Settings that make a difference of two runs more than one of features, head and normalisation.
 _SAME = ("corpus", "protocol", "select")
 
 
-def protocol_notes(runs: Mapping[str, Run]) -> list[str]:
+def protocol_notes(runs: Mapping[str, RunFolder]) -> list[str]:
     """Return what makes a difference of these runs more than one of features, head and normalisation.
 
     Args:

@@ -11,7 +11,7 @@ from featcache.files.regular import replace_file
 from featcache.report.figures import save
 from featcache.report.layer_figures import layer_relevance, layer_weight_summary
 from featcache.report.layers import SCORES, drawing, layer_score_summary, numbered, store_label
-from featcache.runs.run_folder import Run
+from featcache.runs.run_folder import RunFolder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class LayerRelevance:
     """
 
     stores: tuple[FeatureStore, ...]
-    runs: Mapping[str, Run]
+    runs: Mapping[str, RunFolder]
     probes: pd.DataFrame
     score: str
     chance: float

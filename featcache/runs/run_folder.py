@@ -48,7 +48,7 @@ RESULTS = (
 )
 
 
-class Run:
+class RunFolder:
     """A finished fit.
 
     Attributes:
@@ -306,32 +306,32 @@ def write_rows(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]
         CsvRows(file).add([columns, *rows])
 
 
-def finished_runs(workspace: Workspace, corpus: str | None = None) -> list[Run]:
+def finished_runs(workspace: Workspace, corpus: str | None = None) -> list[RunFolder]:
     """All finished runs, of one corpus or of every one, the newest last; those that cannot be read are told."""
     runs = []
     for path in _folders(workspace, corpus):
         try:
-            runs.append(Run(path))
+            runs.append(RunFolder(path))
         except StoreError as error:
             log.warning("left out: %s", error)
     return runs
 
 
-def find_run(workspace: Workspace, name: str) -> Run:
+def find_run(workspace: Workspace, name: str) -> RunFolder:
     """A run by its folder, or by its name under ``data/runs``.
 
     Raises:
         StoreError: there is none, or it is not finished, or several corpora have one of that name.
     """
     if _is_file(Path(name) / METRICS):
-        return Run(name)
+        return RunFolder(name)
     folders = _folders(workspace)
     fitting = [folder for folder in folders if resolved(folder).name == name]
     if not fitting:
         raise StoreError(unknown_name("run", name, {resolved(folder).name for folder in folders}))
     if len(fitting) > 1:
         raise StoreError(f"several runs are called {name!r}: {', '.join(map(str, fitting))}; give a path")
-    return Run(fitting[0])
+    return RunFolder(fitting[0])
 
 
 def _folders(workspace: Workspace, corpus: str | None = None) -> list[Path]:
@@ -355,7 +355,7 @@ def _reason(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def load_predictions(run: Run) -> Predictions:
+def load_predictions(run: RunFolder) -> Predictions:
     """The test predictions of a run.
 
     Raises:

@@ -33,7 +33,7 @@ OWN_RANGE_NOTE = "Labels were scaled to [0, 1] by the lowest and the highest tha
 
 
 @dataclass(frozen=True, kw_only=True)
-class Target(ABC):
+class PredictionTarget(ABC):
     """What is predicted of an utterance.
 
     Attributes:
@@ -75,7 +75,7 @@ class Target(ABC):
         """The score of guessing: UAR in percent, or CCC."""
 
     @abstractmethod
-    def parts(self) -> "list[Target]":
+    def parts(self) -> "list[PredictionTarget]":
         """Each class against all others, unless there are only two, or each dimension alone."""
 
     @abstractmethod
@@ -112,7 +112,7 @@ class Target(ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Classes(Target):
+class Classes(PredictionTarget):
     """One of several classes.
 
     Attributes:
@@ -149,7 +149,7 @@ class Classes(Target):
     def chance(self) -> float:
         return 100 / len(self.classes)
 
-    def parts(self) -> list[Target]:
+    def parts(self) -> list[PredictionTarget]:
         if len(self.classes) == 2:
             return [self]
         return [
@@ -194,7 +194,7 @@ class Classes(Target):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dimensions(Target):
+class Dimensions(PredictionTarget):
     """One or several numbers, which heads learn scaled to [0, 1].
 
     Attributes:
@@ -223,7 +223,7 @@ class Dimensions(Target):
     def chance(self) -> float:
         return 0.0
 
-    def parts(self) -> list[Target]:
+    def parts(self) -> list[PredictionTarget]:
         return [Dimensions(name=name, ranges={name: bounds}) for name, bounds in self.ranges.items()]
 
     def settings(self) -> dict[str, Any]:
@@ -297,7 +297,7 @@ def make_target(
     task: str | None = None,
     label_range: tuple[float, float] | None = None,
     where: Callable[[str], str] = "utterance {!r}".format,
-) -> Target:
+) -> PredictionTarget:
     """Find out what there is to predict.
 
     Args:

@@ -14,7 +14,7 @@ from featcache.machine import give_back
 from featcache.normalise import Normaliser
 from featcache.terminal.interrupts import Pool
 from featcache.threads import one_thread_each
-from featcache.training.features import Features, frames_in_use, steps_of, values_in_use
+from featcache.training.features import StoreFeatures, frames_in_use, steps_of, values_in_use
 from featcache.training.finite import not_finite
 from featcache.training.memory import WorkingCopy
 
@@ -25,7 +25,7 @@ READ_AT_ONCE = 64 * 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Window:
+class LoadedUtterances:
     """Utterances in memory.
 
     Attributes:
@@ -44,7 +44,7 @@ class Window:
         return [[items[store].layers(chosen) for items in packed] for store, chosen in enumerate(layers)]
 
 
-class Source:
+class FeatureWindows:
     """Gives out windows over normalised features.
 
     Args:
@@ -57,7 +57,7 @@ class Source:
 
     def __init__(
         self,
-        features: Sequence[Features],
+        features: Sequence[StoreFeatures],
         normalisers: Sequence[Normaliser],
         copy: WorkingCopy,
         *,
@@ -71,7 +71,7 @@ class Source:
         self._device = device
         self._ids: Sequence[str] = ()
         self._faulty: set[tuple[int, str]] = set()
-        self._all: Window | None = None
+        self._all: LoadedUtterances | None = None
 
     @property
     def holds_all(self) -> bool:
@@ -84,7 +84,7 @@ class Source:
         if self.holds_all:
             self._all = self._read(self._ids)
 
-    def windows(self, utterance_ids: Sequence[str], *, epoch: int | None = None) -> Iterator[Window]:
+    def windows(self, utterance_ids: Sequence[str], *, epoch: int | None = None) -> Iterator[LoadedUtterances]:
         """Windows that hold each of these utterances once.
 
         Args:
@@ -98,7 +98,7 @@ class Source:
         wanted = set(utterance_ids)
         groups = ([i for i in group if i in wanted] for group in self._groups(epoch))
         with Pool(1, "window") as ahead:
-            coming: Future[Window] | None = None
+            coming: Future[LoadedUtterances] | None = None
             for group in filter(None, groups):
                 ready, coming = coming, ahead.submit(self._read, group)
                 if ready is not None:
@@ -141,7 +141,7 @@ class Source:
         values = values_in_use(self._features, utterance_id)
         return float(packed_bytes(self._copy.dtype, values, steps_of(self._features)))
 
-    def _read(self, utterance_ids: Sequence[str]) -> Window:
+    def _read(self, utterance_ids: Sequence[str]) -> LoadedUtterances:
         packed: dict[str, tuple[Packed, ...]] = {}
         with one_thread_each(), Pool(self._workers, "read") as pool:
             pieces = [piece for piece, _ in self._pieces(utterance_ids, READ_AT_ONCE)]
@@ -155,7 +155,7 @@ class Source:
                     give_back()
         give_back()
         self._refuse_faulty(len(utterance_ids))
-        return Window(utterances=packed)
+        return LoadedUtterances(utterances=packed)
 
     def _expect(self, utterance_ids: Sequence[str]) -> None:
         num_frames = [frames_in_use(self._features, utterance_id) for utterance_id in utterance_ids]
@@ -189,6 +189,6 @@ class Source:
                 raise FeatureError(not_finite(features.store, faulty, number) + held)
 
 
-def num_values(features: Sequence[Features], utterance_ids: Sequence[str]) -> int:
+def num_values(features: Sequence[StoreFeatures], utterance_ids: Sequence[str]) -> int:
     """Numbers that utterances take, all stores together."""
     return sum(values_in_use(features, utterance_id) for utterance_id in utterance_ids)

@@ -24,7 +24,7 @@ POOLINGS = ("mean", "sum", "max", MEAN_AND_MAX)
 ROUNDING = 1e-9
 
 
-class Features:
+class StoreFeatures:
     """One store's features, with the layers and the frames that a fit asks for.
 
     Args:
@@ -148,27 +148,27 @@ def halve_frames(features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 def features_of(
     stores: Sequence[FeatureStore], *, layers: str, max_frames: int | None, pooling: str | None, paired: bool = True
-) -> list[Features]:
+) -> list[StoreFeatures]:
     """The features of stores that one head sees.
 
     Args:
         stores: Where they come from.
-        layers: As for :class:`Features`.
-        max_frames: As for :class:`Features`, of the first store that has a frame shift. Stores whose frames do not
+        layers: As for :class:`StoreFeatures`.
+        max_frames: As for :class:`StoreFeatures`, of the first store that has a frame shift. Stores whose frames do not
             pair are cut after the same number of seconds; those without a frame shift are not cut beside others.
-        pooling: As for :class:`Features`.
+        pooling: As for :class:`StoreFeatures`.
         paired: Whether frames are to pair, where they do.
     """
-    together = [Features(store, layers=layers, max_frames=max_frames, pooling=pooling) for store in stores]
+    together = [StoreFeatures(store, layers=layers, max_frames=max_frames, pooling=pooling) for store in stores]
     if paired and _pair(together):
         return together
     return [
-        Features(store, layers=layers, max_frames=most, pooling=pooling, paired=False)
+        StoreFeatures(store, layers=layers, max_frames=most, pooling=pooling, paired=False)
         for store, most in zip(stores, _cuts(stores, max_frames), strict=True)
     ]
 
 
-def _pair(features: Sequence[Features]) -> bool:
+def _pair(features: Sequence[StoreFeatures]) -> bool:
     shifts = [store.frame_shift for store in features]
     if np.isnan(shifts).all():  # a single vector each
         return len(features) == 1 or all(store.pooling or not store.store.has_frames for store in features)
@@ -184,19 +184,19 @@ def _cuts(stores: Sequence[FeatureStore], max_frames: int | None) -> list[int | 
     return [None if np.isnan(shift) else math.ceil(seconds / shift - ROUNDING) for shift in shifts]
 
 
-def frames_in_use(features: Sequence[Features], utterance_id: str) -> list[int]:
+def frames_in_use(features: Sequence[StoreFeatures], utterance_id: str) -> list[int]:
     """How many frames of an utterance are trained on, per store: up to ``max_frames``; paired ones where all are."""
     given = [(store.num_frames(utterance_id), store.max_frames) for store in features]
     frames = [min(number, most or number) for number, most in given]
     return [min(frames)] * len(frames) if features[0].paired else frames
 
 
-def steps_of(features: Sequence[Features]) -> int:
+def steps_of(features: Sequence[StoreFeatures]) -> int:
     """Values of one frame of an utterance, all layers and stores together; each has a step of its own in 8 bits."""
     return sum(len(store.layers) * store.frame_size for store in features)
 
 
-def values_in_use(features: Sequence[Features], utterance_id: str) -> int:
+def values_in_use(features: Sequence[StoreFeatures], utterance_id: str) -> int:
     """Numbers that an utterance takes, all stores together."""
     frames = frames_in_use(features, utterance_id)
     return sum(number * len(f.layers) * f.frame_size for f, number in zip(features, frames, strict=True))

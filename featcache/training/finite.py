@@ -7,14 +7,14 @@ import numpy as np
 
 from featcache.cache.reader import FeatureStore
 from featcache.errors import FeatureError, listed
-from featcache.training.features import Features
+from featcache.training.features import StoreFeatures
 
 Statistic = Literal["mean", "max", "std"]
 # Utterances whose statistics are in memory at a time.
 CHUNK = 256
 
 
-def check_finite(features: Features, utterance_ids: Sequence[str], *, norm: str) -> None:
+def check_finite(features: StoreFeatures, utterance_ids: Sequence[str], *, norm: str) -> None:
     """Refuse features that are not finite, or whose deviations are not.
 
     Args:

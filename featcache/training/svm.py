@@ -15,7 +15,7 @@ from featcache.evaluate.metrics import uar
 from featcache.protocols import Fold
 from featcache.targets.losses import ccc
 from featcache.targets.targets import Value
-from featcache.training.batches import Window
+from featcache.training.batches import LoadedUtterances
 from featcache.training.train import Epoch
 
 COSTS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -71,10 +71,10 @@ class SVMTraining(ABC):
     def unconverged(self) -> bool:
         """Whether the solver stopped before it converged, for the C that was chosen."""
 
-    def learn(self, window: Window) -> None:
+    def learn(self, window: LoadedUtterances) -> None:
         self._train |= self._vectors(window, self.fold.train)
 
-    def validate(self, window: Window) -> None:
+    def validate(self, window: LoadedUtterances) -> None:
         self._validation |= self._vectors(window, self.fold.validation)
 
     def end_epoch(self) -> None:
@@ -86,7 +86,7 @@ class SVMTraining(ABC):
         nan = float("nan")
         self.history.append(Epoch(epoch=1, train_loss=nan, validation_loss=nan, validation_score=score))
 
-    def predict(self, window: Window) -> None:
+    def predict(self, window: LoadedUtterances) -> None:
         vectors = self._vectors(window, (*self.fold.validation, *self.fold.test))
         self.predictions |= {utterance_id: self._predict(vector) for utterance_id, vector in vectors.items()}
 
@@ -105,7 +105,7 @@ class SVMTraining(ABC):
     def _predict(self, vector: npt.NDArray[np.float32]) -> list[float]:
         """(size,) → (num_outputs,)"""
 
-    def _vectors(self, window: Window, utterance_ids: Sequence[str]) -> Vectors:
+    def _vectors(self, window: LoadedUtterances, utterance_ids: Sequence[str]) -> Vectors:
         present = window.among(utterance_ids)
         (packed,) = window.batch(present, self._layers)
         return {i: item.unpack().flatten().numpy().copy() for i, item in zip(present, packed, strict=True)}

@@ -23,7 +23,7 @@ from featcache.targets.losses import CLASSIFICATION, Objective
 from featcache.targets.targets import Value
 from featcache.terminal.interrupts import Pool
 from featcache.threads import one_thread_each
-from featcache.training.batches import Source, Window
+from featcache.training.batches import FeatureWindows, LoadedUtterances
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,13 +73,13 @@ class Trainable(Protocol):
     @property
     def diverged(self) -> bool: ...
 
-    def learn(self, window: Window) -> None: ...
+    def learn(self, window: LoadedUtterances) -> None: ...
 
-    def validate(self, window: Window) -> None: ...
+    def validate(self, window: LoadedUtterances) -> None: ...
 
     def end_epoch(self) -> None: ...
 
-    def predict(self, window: Window) -> None: ...
+    def predict(self, window: LoadedUtterances) -> None: ...
 
     def state(self) -> dict[str, Tensor]: ...
 
@@ -153,7 +153,7 @@ class Training:
         """For each store the learned weights of its layers; None where it has a single layer."""
         return self.head.layer_weights()
 
-    def learn(self, window: Window) -> None:
+    def learn(self, window: LoadedUtterances) -> None:
         """Take the steps of one epoch that a window has utterances for."""
         self.head.train()
         present = window.among(self.fold.train)
@@ -168,7 +168,7 @@ class Training:
             self._train_loss += loss.detach() * len(ids)
             self._seen += len(ids)
 
-    def validate(self, window: Window) -> None:
+    def validate(self, window: LoadedUtterances) -> None:
         self._validated += [
             (outputs, self._targets_of(ids)) for ids, outputs in self._tested(window, self.fold.validation)
         ]
@@ -191,19 +191,19 @@ class Training:
         if self.finished:
             self.head.load_state_dict(self._best)
 
-    def predict(self, window: Window) -> None:
+    def predict(self, window: LoadedUtterances) -> None:
         for ids, outputs in self._tested(window, (*self.fold.validation, *self.fold.test)):
             self.predictions.update(zip(ids, self._objective.predictions(outputs).tolist(), strict=True))
 
     @torch.no_grad()
-    def _tested(self, window: Window, utterance_ids: Sequence[str]) -> Iterator[tuple[list[str], Tensor]]:
+    def _tested(self, window: LoadedUtterances, utterance_ids: Sequence[str]) -> Iterator[tuple[list[str], Tensor]]:
         self.head.eval()
         present = window.among(utterance_ids)
         for first in range(0, len(present), self._config.batch_size):
             ids = present[first : first + self._config.batch_size]
             yield ids, self._outputs(window, ids)
 
-    def _outputs(self, window: Window, ids: Sequence[str]) -> Tensor:
+    def _outputs(self, window: LoadedUtterances, ids: Sequence[str]) -> Tensor:
         reduced = self._compute != torch.float32
         with torch.autocast(torch.device(self._device).type, dtype=torch.bfloat16, enabled=reduced):
             outputs: Tensor = self.head(window.batch(ids, self._layers))
@@ -214,7 +214,7 @@ class Training:
 
 
 def train_together(
-    trainings: Sequence[Trainable], source: Source, *, workers: int, stop: Event | None = None
+    trainings: Sequence[Trainable], source: FeatureWindows, *, workers: int, stop: Event | None = None
 ) -> Generator[Trainable]:
     """Carry trainings out, each as it would be carried out alone.
 
@@ -242,7 +242,7 @@ def train_together(
 
 
 def _in_turns(
-    trainings: Sequence[Trainable], source: Source, pool: Pool, workers: int, stop: Event
+    trainings: Sequence[Trainable], source: FeatureWindows, pool: Pool, workers: int, stop: Event
 ) -> Iterator[Trainable]:
     """A few at a time, epoch by epoch in turns: no core is idle while the last of them goes through all of its own."""
     waiting = deque(trainings)
@@ -264,7 +264,7 @@ def _each(function: Callable[[Any], Any], items: Iterable[Any]) -> None:
 
 
 def _in_step(
-    trainings: Sequence[Trainable], source: Source, run: Callable[..., Any], stop: Event
+    trainings: Sequence[Trainable], source: FeatureWindows, run: Callable[..., Any], stop: Event
 ) -> Iterator[list[Trainable]]:
     """Take trainings through one epoch after another, and tell after each which have come to their end."""
     active = list(trainings)
@@ -284,7 +284,7 @@ def _in_step(
 
 
 def _pass(
-    windows: Iterable[Window],
+    windows: Iterable[LoadedUtterances],
     step: str,
     trainings: Sequence[Trainable],
     run: Callable[..., Any],

@@ -18,8 +18,8 @@ from featcache.cache.layout import fingerprint
 from featcache.cache.locks import lock_if_writable
 from featcache.errors import AudioError, MissingPackageError, ModelError, listed
 from featcache.evaluate.wer import WordErrors, word_errors
-from featcache.extraction.inputs import ENDS_EARLY, AudioSource
-from featcache.extraction.locate import Place, compare_audio, find_files, keep_manifest
+from featcache.extraction.inputs import ENDS_EARLY, AudioInput
+from featcache.extraction.locate import LocatedCorpus, compare_audio, find_files, keep_manifest
 from featcache.extraction.plan import counted_work
 from featcache.extraction.summary import failures_of
 from featcache.extractors import usable_device
@@ -29,7 +29,7 @@ from featcache.terminal.progress import map_in_threads
 from featcache.threads import available_cores, one_thread_each
 from featcache.transcription.journal import Entry, Journal
 from featcache.transcription.memory import check_memory
-from featcache.transcription.run import Item, Run
+from featcache.transcription.run import TranscriptionRun, UntranscribedUtterance
 from featcache.transcription.summary import TranscriptionReport, summarise
 from featcache.transcription.whisper import Transcriber
 from featcache.transcripts.files import (
@@ -100,7 +100,7 @@ def transcribe(
     name = checked_name(cache, short_name(model) if name is None else name)
     wanted = list(files.manifest.limited(limit))
     workers = workers or available_cores()
-    place = Place(cache=cache, root=files.root, manifest=files.manifest, files=files)
+    place = LocatedCorpus(cache=cache, root=files.root, manifest=files.manifest, files=files)
     compare_audio(place, wanted, (), workers)
     device = usable_device(device)
     log.info("loading %s", model)
@@ -109,7 +109,7 @@ def transcribe(
     with ExitStack() as stack:
         unwritable = None if dry_run else lock_if_writable(stack, [folder])
         journal = Journal(folder / JOURNAL, transcriber.settings, overwrite=overwrite)
-        source = AudioSource(files.root)
+        source = AudioInput(files.root)
         valid, todo = _plan(journal.entries, source, wanted, workers)
         _tell_plan(name, wanted, valid, todo, source)
         check_memory(transcriber.config, [item.seconds for item in todo], workers=workers)
@@ -124,7 +124,7 @@ def transcribe(
             mark_unfinished(cache, name)
             journal.begin()
         start = time.perf_counter()
-        run = Run(transcriber, journal, files.root, todo, name=name, workers=workers, strict=strict)
+        run = TranscriptionRun(transcriber, journal, files.root, todo, name=name, workers=workers, strict=strict)
         with one_thread_each():
             interrupted = run.to_the_end()
         took = time.perf_counter() - start
@@ -155,8 +155,8 @@ def transcribe(
 
 
 def _plan(
-    entries: Mapping[str, Entry], source: AudioSource, wanted: Sequence[Utterance], workers: int
-) -> tuple[dict[str, Entry], list[Item]]:
+    entries: Mapping[str, Entry], source: AudioInput, wanted: Sequence[Utterance], workers: int
+) -> tuple[dict[str, Entry], list[UntranscribedUtterance]]:
     """The entries that are still of the same audio, and the utterances that have none."""
     paths = sorted({utterance.path for utterance in wanted if utterance.utterance_id in entries})
     checksums = map_in_threads(source.checksum, paths, workers, "comparing checksums")
@@ -173,12 +173,16 @@ def _plan(
     items = []
     for utterance in todo:
         num_samples, rate = source.probe(utterance)
-        items.append(Item(utterance=utterance, seconds=num_samples / rate))
+        items.append(UntranscribedUtterance(utterance=utterance, seconds=num_samples / rate))
     return valid, items
 
 
 def _tell_plan(
-    name: str, wanted: Sequence[Utterance], valid: Mapping[str, Entry], todo: Sequence[Item], source: AudioSource
+    name: str,
+    wanted: Sequence[Utterance],
+    valid: Mapping[str, Entry],
+    todo: Sequence[UntranscribedUtterance],
+    source: AudioInput,
 ) -> None:
     cached = len(wanted) - len(todo)
     work = counted_work("transcribe", len(todo), cached, len(valid) - cached)
@@ -186,13 +190,15 @@ def _tell_plan(
     _warn_of_ends(source, todo)
 
 
-def _unreadable(name: str, wanted: Sequence[Utterance], todo: Sequence[Item], source: AudioSource) -> list[Failure]:
+def _unreadable(
+    name: str, wanted: Sequence[Utterance], todo: Sequence[UntranscribedUtterance], source: AudioInput
+) -> list[Failure]:
     """Return the failures that the headers already show."""
     reasons = {item.utterance.utterance_id: source.unreadable(item.utterance) for item in todo if not item.seconds}
     return list(failures_of({key: reason for key, reason in reasons.items() if reason}, name, wanted).values())
 
 
-def _warn_of_ends(source: AudioSource, todo: Sequence[Item]) -> None:
+def _warn_of_ends(source: AudioInput, todo: Sequence[UntranscribedUtterance]) -> None:
     early = [item.utterance.utterance_id for item in todo if source.ends_early(item.utterance)]
     if early:
         log.warning(ENDS_EARLY, len(early), listed(early))
@@ -214,7 +220,7 @@ def _report(
     cache: Path,
     name: str,
     wanted: Sequence[Utterance],
-    done: Sequence[Item],
+    done: Sequence[UntranscribedUtterance],
     *,
     seconds: float = 0.0,
     interrupted: bool = False,

@@ -24,14 +24,14 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Item:
+class UntranscribedUtterance:
     """An utterance that is to be transcribed, and its length."""
 
     utterance: Utterance
     seconds: float
 
 
-class Run:
+class TranscriptionRun:
     """Transcribes what is missing.
 
     Args:
@@ -53,7 +53,7 @@ class Run:
         transcriber: Transcriber,
         journal: Journal,
         root: Path,
-        items: Sequence[Item],
+        items: Sequence[UntranscribedUtterance],
         *,
         name: str,
         workers: int,
@@ -69,7 +69,7 @@ class Run:
         self._stopping = Event()
         self._checksum = audio.Checksums()
         self._reasons: dict[str, Failure] = {}
-        self.done: list[Item] = []
+        self.done: list[UntranscribedUtterance] = []
 
     @property
     def failures(self) -> list[Failure]:
@@ -82,7 +82,7 @@ class Run:
         Raises:
             AudioError: an utterance failed, and that ends it.
         """
-        pending: dict[Future[Entry | Failure | None], Item] = {}
+        pending: dict[Future[Entry | Failure | None], UntranscribedUtterance] = {}
         waiting = iter(self._items)
         with (
             quiet_transformers(),
@@ -145,7 +145,7 @@ class Run:
             end=utterance.end,
         )
 
-    def _keep(self, item: Item, result: Entry | Failure | None) -> None:
+    def _keep(self, item: UntranscribedUtterance, result: Entry | Failure | None) -> None:
         if isinstance(result, Entry):
             self._journal.add(result)
             self.done.append(item)

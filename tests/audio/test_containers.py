@@ -12,7 +12,7 @@ import soundfile
 from featcache.audio import Headers, probe, read, stream
 from featcache.audio.decoding import read_header
 from featcache.errors import AudioError
-from featcache.extraction.inputs import AudioSource
+from featcache.extraction.inputs import AudioInput
 from featcache.manifest import Utterance
 
 RATE = 16000
@@ -252,7 +252,7 @@ def test_a_wav_without_samples_but_with_chunks_holds_none(tmp_path, file, sound)
 
 def test_only_utterances_that_last_to_the_missing_end_end_early(tmp_path, file, sound):
     file(encoded(tmp_path, np.tile(sound, 4), format="OGG", subtype="VORBIS")[:-10])
-    source = AudioSource(tmp_path)
+    source = AudioInput(tmp_path)
     source.prepare("a.wav")
     for end, early in ((None, True), (0.5, False)):
         assert source.ends_early(Utterance(utterance_id="u", path="a.wav", end=end)) is early

@@ -20,8 +20,8 @@ from featcache.machine import give_back
 from featcache.normalise import fit_normaliser
 from featcache.protocols import Fold, default_protocol, make_folds
 from featcache.threads import available_cores
-from featcache.training.batches import Source, num_values
-from featcache.training.features import Features, halve_frames, steps_of
+from featcache.training.batches import FeatureWindows, num_values
+from featcache.training.features import StoreFeatures, halve_frames, steps_of
 from featcache.training.memory import Memory, plan_working_copy
 from featcache.training.train import Training, TrainingConfig, train_together
 from tests.benchmarks.synthetic_cache import write_cache
@@ -56,16 +56,16 @@ class Task:
     def num_classes(self) -> int:
         return max(self.targets.values()) + 1
 
-    def source(self, memory: str | None = None) -> Source:
+    def source(self, memory: str | None = None) -> FeatureWindows:
         """Normalised by speaker and not yet loaded, in the dtype that a fit would choose."""
-        features = [Features(self.cache[name], layers="all", max_frames=None) for name in self.stores]
+        features = [StoreFeatures(self.cache[name], layers="all", max_frames=None) for name in self.stores]
         manifest = self.cache.manifest
         gc.collect()
         give_back()  # what earlier cases freed would count against the dtype
         values, steps = num_values(features, manifest.utterance_ids), len(manifest) * steps_of(features)
         copy = plan_working_copy(Memory.parse(memory), values, num_steps=steps, overhead=0)
         normalisers = [fit_normaliser(f.store, "speaker", manifest, self.fold.train) for f in features]
-        return Source(features, normalisers, copy, workers=available_cores())
+        return FeatureWindows(features, normalisers, copy, workers=available_cores())
 
     def trainings(self, head: str, seeds: Sequence[int], epochs: int, compute: torch.dtype) -> list[Training]:
         sizes = {

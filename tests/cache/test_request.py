@@ -9,7 +9,7 @@ import pytest
 
 from featcache.cache import layout
 from featcache.cache.reader import FeatureStore
-from featcache.cache.request import REQUEST, Request, known_request, read_request, write_request
+from featcache.cache.request import REQUEST, StoreRequest, known_request, read_request, write_request
 from featcache.cache.shards import Shard, shard_numbers
 from featcache.cache.writer import StoreWriter
 from featcache.errors import StoreError
@@ -17,8 +17,8 @@ from featcache.extraction.verify import damaged_files
 from featcache.files import regular as files
 
 REQUESTS = [
-    Request(utterance_ids=("a", "ä\n", "")),
-    Request(utterance_ids=(), num_in_corpus=9, num_parts=3, shards=(0, 2), failed=("x",)),
+    StoreRequest(utterance_ids=("a", "ä\n", "")),
+    StoreRequest(utterance_ids=(), num_in_corpus=9, num_parts=3, shards=(0, 2), failed=("x",)),
 ]
 
 

@@ -26,7 +26,7 @@ from featcache.cli.app import app
 from featcache.corpora import CORPORA
 from featcache.extractors.models import known_models
 from featcache.protocols import PROTOCOLS
-from featcache.runs.run_folder import Run, UnfinishedRun
+from featcache.runs.run_folder import RunFolder, UnfinishedRun
 
 README = Path(__file__).parents[2] / "README.md"
 COMMANDS = typer.main.get_command(app).commands
@@ -357,7 +357,7 @@ def test_an_interrupted_extraction_ends_with_130(monkeypatch, invoke, tmp_path):
 def test_a_fit_prints_its_table_and_its_folder(invoke_well, make_cache, quick_reports):
     make_cache()
     out = invoke_well("fit", *SHORT)
-    run = Run(out.splitlines()[-1])
+    run = RunFolder(out.splitlines()[-1])
     assert run.config["seeds"] == [123, 1234]
     assert "loso" in out.splitlines()[0]
     uar = run.metrics["uar"]
@@ -368,7 +368,7 @@ def test_a_fit_prints_its_table_and_its_folder(invoke_well, make_cache, quick_re
 def test_every_combination_is_a_run_of_one_table(invoke_well, make_cache, quick_reports):
     make_cache()
     out = invoke_well("fit", *SHORT, "--head", "dense,lstm", "--norm", "speaker,global", "--layers", "all,last")
-    runs = [Run(line) for line in out.splitlines()[-8:]]
+    runs = [RunFolder(line) for line in out.splitlines()[-8:]]
     asked = list(product(("dense", "lstm"), ("speaker", "global"), ("all", "last")))
     assert [(run.config["head"], run.config["norm"], run.config["layers"]) for run in runs] == asked
     assert len({run.path for run in runs}) == 8
@@ -390,7 +390,7 @@ def test_a_list_of_layers_is_one_setting_and_names_are_several(
 ):
     make_cache()
     out = invoke_well("fit", *SHORT, *arguments)
-    assert [Run(line).config["layers"] for line in out.splitlines()[-len(expected) :]] == expected
+    assert [RunFolder(line).config["layers"] for line in out.splitlines()[-len(expected) :]] == expected
 
 
 def test_how_features_are_held_is_told(invoke, make_cache, quick_reports):
@@ -399,7 +399,7 @@ def test_how_features_are_held_is_told(invoke, make_cache, quick_reports):
     assert re.search(
         r"^ssl, speaker normalisation: 1 run reads all at once as int8, and compute in ", err, re.MULTILINE
     )
-    assert Run(out.splitlines()[-1]).config["working_dtype"] == "int8"
+    assert RunFolder(out.splitlines()[-1]).config["working_dtype"] == "int8"
 
 
 def test_options_reach_the_fit(invoke_well, make_cache, quick_reports):
@@ -510,7 +510,7 @@ def test_layers_leaves_a_picture_and_the_numbers_that_it_prints(invoke_well, mak
     summary = pd.read_csv(tmp_path / "figures" / "weights_summary.csv")
     assert list(summary.columns) == ["run", "layer", "mean", "std", "num_seeds"]
     for run in runs:
-        weights = Run(run).layer_weights().astype({"layer": int}).groupby(["layer", "seed"])["weight"].mean()
+        weights = RunFolder(run).layer_weights().astype({"layer": int}).groupby(["layer", "seed"])["weight"].mean()
         of_run = summary.query("run == @run.name").set_index("layer")
         np.testing.assert_allclose(of_run["mean"], weights.groupby("layer").mean())
         np.testing.assert_allclose(of_run["std"], weights.groupby("layer").std(ddof=0), atol=1e-12)
@@ -559,7 +559,7 @@ def test_layers_per_target_print_what_they_leave(invoke, make_cache, quick_repor
     for row in table.itertuples():
         assert re.search(rf"^{row.layer} +{row.weight:.4f} ± {row.weight_std:.4f}", out, re.MULTILINE)
         assert re.search(rf"^{row.layer} +{row.uar:.1f} ± {row.uar_std:.1f}", out, re.MULTILINE)
-    config = Run(tmp_path / "data" / "runs" / "toy" / table["run"][0]).config
+    config = RunFolder(tmp_path / "data" / "runs" / "toy" / table["run"][0]).config
     assert (config["head"], config["norm"], config["seeds"]) == ("linear", "global", [123])
     assert (config["protocol"], config["select"]) == ("group-kfold", {"emotion": ["anger", "joy"]})
     _, again, err = invoke(*words.split(), "--out", tmp_path / "layers")

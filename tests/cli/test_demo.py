@@ -9,7 +9,7 @@ import pytest
 
 from featcache.cache.reader import open_cache
 from featcache.cli import demo
-from featcache.runs.run_folder import Run
+from featcache.runs.run_folder import RunFolder
 
 CORPUS = {"num_speakers": 3, "emotions": ("anger", "sadness"), "repetitions": 1}
 MODEL = {**demo.TINY_WAV2VEC2, "num_hidden_layers": 2, "hidden_size": 16, "intermediate_size": 16, "conv_dim": [8] * 7}
@@ -61,7 +61,7 @@ def test_the_demo_keeps_its_promises(run_demo, tmp_path):
     named = [Path(path) for path in LAST_LINES.findall(out)]
     assert len(named) == 4
     assert all(path.exists() for path in named)
-    assert Run(named[0].parent).config["untrained"] == ["wav2vec2-tiny"]
+    assert RunFolder(named[0].parent).config["untrained"] == ["wav2vec2-tiny"]
     assert {"wav2vec2-tiny", "egemaps"} == set(open_cache(first / "cache" / "synthetic"))
     assert (first / "runs" / "synthetic" / "layer_weights_summary.csv").is_file()
 

@@ -19,7 +19,7 @@ from featcache.fitting.ensemble import ensemble
 from featcache.fitting.fit import fit
 from featcache.pipeline import read_pipeline, run_pipeline
 from featcache.runs import run_folder
-from featcache.runs.run_folder import Run, finished_runs
+from featcache.runs.run_folder import RunFolder, finished_runs
 from featcache.transcription import transcribe
 from featcache.transcripts.files import read_transcripts
 from featcache.workspace import MOST_NAME_BYTES, Workspace, check_name
@@ -246,7 +246,7 @@ def test_caches_stores_and_runs_of_odd_names_still_open(make_cache, quick_report
     assert len(featcache.open(cache)[name]) == 16
     run = fit(head="linear", seeds=[1], training={"max_epochs": 1}, corpus=name, features=[name], name="one")
     odd = run.path.rename(run.path.with_name(name))
-    assert Run(odd).config["corpus"] == name
+    assert RunFolder(odd).config["corpus"] == name
     again = fit(head="linear", seeds=[1], training={"max_epochs": 1}, corpus=name, features=[name], name=name)
     assert again.path == odd
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from featcache.errors import PredictionsError
 from featcache.evaluate.predictions import checked, read_predictions
-from featcache.runs.run_folder import Run, load_predictions
+from featcache.runs.run_folder import RunFolder, load_predictions
 
 ROWS = [
     {"seed": "10", "fold": "1", "utterance_id": "a", "speaker_id": "03", "target": "joy", "prediction": "joy"},
@@ -252,10 +252,10 @@ def test_predictions_of_a_run(tmp_path):
     pd.DataFrame(ROWS).to_csv(tmp_path / "predictions.csv", index=False)
     (tmp_path / "config.yaml").write_text("{}")
     (tmp_path / "metrics.json").write_text('{"confusion": {"classes": ["joy", "anger", "fear"]}}')
-    assert load_predictions(Run(tmp_path)).classes == ("joy", "anger", "fear")
+    assert load_predictions(RunFolder(tmp_path)).classes == ("joy", "anger", "fear")
     (tmp_path / "metrics.json").write_text('{"confusion": {"classes": ["joy"]}}')
     with pytest.raises(PredictionsError, match=r"predictions\.csv: unknown target 'anger'"):
-        load_predictions(Run(tmp_path))
+        load_predictions(RunFolder(tmp_path))
     pd.DataFrame(DIMENSIONS).assign(seed=1, fold=1, speaker_id="x").to_csv(tmp_path / "predictions.csv", index=False)
     (tmp_path / "metrics.json").write_text('{"ccc": {}}')
-    assert load_predictions(Run(tmp_path)).dimensions == ("arousal", "valence")
+    assert load_predictions(RunFolder(tmp_path)).dimensions == ("arousal", "valence")

@@ -274,8 +274,8 @@ def test_a_worker_set_up_in_another_way_is_told(scheduler, tmp_path, missing):
     if missing in paths:
         paths[missing] = tmp_path / "elsewhere" / missing
     version = {"version": "0.0.0"} if missing == "version" else {}
-    job = worker.Job(**paths, **version, stores=(), batch_length=None, strict=False)
-    group = worker.Group(items=[], todo={}, numbers={})
+    job = worker.WorkerJob(**paths, **version, stores=(), batch_length=None, strict=False)
+    group = worker.WorkerGroup(items=[], todo={}, numbers={})
     told = {
         "root": r"does not see .*/elsewhere/root as the machine that started the extraction does; .* shar",
         "marker": r"does not see .*/elsewhere as the machine that started the extraction does; .* share",
@@ -328,7 +328,7 @@ def test_threads_of_a_worker_make_an_extractor_once(tmp_path, monkeypatch):
         made.append(options)
         return create_extractor(model, device=device, **options)
 
-    store = worker.Store(
+    store = worker.WorkerStore(
         name="spectrogram",
         folder=tmp_path / "spectrogram",
         recipe=worker.recipe_of("spectrogram", {"n_fft": 512}, "cpu"),
@@ -336,7 +336,7 @@ def test_threads_of_a_worker_make_an_extractor_once(tmp_path, monkeypatch):
         pool=False,
         settings=worker.settings_text(create_extractor("spectrogram", n_fft=512), "float32", pool=False),
     )
-    job = worker.Job(root=tmp_path, marker=tmp_path / "marker", stores=(store,), batch_length=None, strict=False)
+    job = worker.WorkerJob(root=tmp_path, marker=tmp_path / "marker", stores=(store,), batch_length=None, strict=False)
     monkeypatch.setattr(worker, "create_extractor", make)
     with ThreadPoolExecutor(8) as pool:
         tools = list(pool.map(lambda _: worker._tools(job, store), range(8)))

@@ -22,7 +22,7 @@ from featcache.cache.statistics import of_frames
 from featcache.errors import ModelError, StoreError
 from featcache.extraction import extract
 from featcache.extraction import plan as planning
-from featcache.extraction.inputs import AudioSource
+from featcache.extraction.inputs import AudioInput
 from featcache.extraction.verify import damaged_datasets, recompute
 from featcache.extractors import create_extractor
 from featcache.extractors.base import Extractor
@@ -242,9 +242,10 @@ def test_a_long_utterance_makes_a_shard_of_its_own(run, monkeypatch, where):
 
 def test_what_is_kept_of_hours_does_not_wait_for_many_of_them(monkeypatch):
     items = [
-        planning.Item(utterance=Utterance(utterance_id=str(n), path="a.wav"), length=1500.0, bytes=1) for n in range(5)
+        planning.PlannedUtterance(utterance=Utterance(utterance_id=str(n), path="a.wav"), length=1500.0, bytes=1)
+        for n in range(5)
     ]
-    assert [len(group) for group in planning.groups(items, AudioSource(Path()))] == [2, 2, 1]
+    assert [len(group) for group in planning.groups(items, AudioInput(Path()))] == [2, 2, 1]
 
 
 def test_ctrl_c_gives_long_utterances_up(run, monkeypatch, where):
@@ -258,7 +259,7 @@ def test_ctrl_c_gives_long_utterances_up(run, monkeypatch, where):
         done.append(None)
         return original(extractor, signals)
 
-    class Interrupted(running.Run):
+    class Interrupted(running.ExtractionRun):
         def _process(self, items):
             if any(item.utterance.utterance_id == "talk" for item in items):
                 self._stopping.set()

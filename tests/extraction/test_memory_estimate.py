@@ -7,7 +7,7 @@ import soundfile
 from featcache.cli.app import main
 from featcache.errors import ModelError
 from featcache.extraction import extract, memory
-from featcache.extraction.plan import Item, Plan, Target
+from featcache.extraction.plan import ExtractionPlan, PlannedUtterance, StoreJob
 from featcache.extractors import create_extractor
 from featcache.extractors.footprint import waveform_bytes, whisper_bytes
 from featcache.extractors.models import known_models
@@ -32,12 +32,14 @@ def planned(tiny_model):
     """A plan of utterances of these lengths in seconds, and its store."""
 
     def make(*seconds, **options):
-        target = Target("ssl", create_extractor(tiny_model("wav2vec2"), **options), Writer())
+        target = StoreJob("ssl", create_extractor(tiny_model("wav2vec2"), **options), Writer())
         items = [
-            Item(utterance=Utterance(utterance_id=f"u{number}", path=f"u{number}.wav"), length=length, bytes=1000)
+            PlannedUtterance(
+                utterance=Utterance(utterance_id=f"u{number}", path=f"u{number}.wav"), length=length, bytes=1000
+            )
             for number, length in enumerate(seconds)
         ]
-        plan = Plan(items=items, bytes=1000 * len(items), spooled=0, length=sum(seconds))
+        plan = ExtractionPlan(items=items, bytes=1000 * len(items), spooled=0, length=sum(seconds))
         return plan, [target]
 
     return make

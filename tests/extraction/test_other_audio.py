@@ -11,7 +11,7 @@ import featcache
 from featcache import extraction
 from featcache.errors import CorpusError, StoreError
 from featcache.extraction import extract
-from featcache.extraction.inputs import AudioSource
+from featcache.extraction.inputs import AudioInput
 from featcache.extractors.base import Extractor
 from featcache.features import Description
 from featcache.manifest import Manifest, Utterance
@@ -138,8 +138,8 @@ def test_audio_that_is_gone_and_stores_that_are_damaged_are_no_obstacle(corpus):
 
 def test_files_are_read_for_it_only_where_another_store_has_them(corpus, monkeypatch):
     asked = []
-    checksum = AudioSource.checksum
-    monkeypatch.setattr(AudioSource, "checksum", lambda source, key: asked.append(key) or checksum(source, key))
+    checksum = AudioInput.checksum
+    monkeypatch.setattr(AudioInput, "checksum", lambda source, key: asked.append(key) or checksum(source, key))
     run(corpus, "first", limit=2)
     assert asked == []
     run(corpus, "second")

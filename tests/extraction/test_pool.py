@@ -174,7 +174,7 @@ def test_what_is_not_finite_has_no_statistics(run, monkeypatch):
 def test_the_size_that_is_told_is_the_size_that_is_written(tmp_path, describe_base, caplog):
     from featcache.cache.statistics import Statistics
     from featcache.cache.writer import Record
-    from featcache.extraction.plan import Target
+    from featcache.extraction.plan import StoreJob
 
     writer = StoreWriter(tmp_path / "store", describe_base, "float32", pool=True)
 
@@ -186,7 +186,7 @@ def test_the_size_that_is_told_is_the_size_that_is_written(tmp_path, describe_ba
 
     values = np.zeros((13, 768), dtype=np.float32)
     ids = [f"utterance-{number:04d}" for number in range(100)]
-    told = 100 * Target("store", Extractor(), writer).size_of(50_000, RATE).stored
+    told = 100 * StoreJob("store", Extractor(), writer).size_of(50_000, RATE).stored
     statistics = Statistics(count=156, mean=values, m2=values, max=values)
     times = {"duration": 3.1, "start": None, "end": None}
     writer.write_shard(

@@ -15,7 +15,7 @@ from featcache.audio import probe, read, stream
 from featcache.corpora import read_corpus
 from featcache.errors import AudioError, FeatcacheError, PipelineError
 from featcache.evaluate.predictions import read_predictions
-from featcache.extraction.inputs import AudioSource
+from featcache.extraction.inputs import AudioInput
 from featcache.files.regular import open_regular, read_regular, sha256_of_file
 from featcache.manifest import Manifest, Utterance
 from featcache.pipeline.read import read_pipeline
@@ -96,7 +96,7 @@ def test_audio(tmp_path, odd):
     for way in (read, probe, lambda *file: list(stream(*file))):
         with pytest.raises(AudioError, match=r"^a\.wav: (cannot be read \(.+\)|is a folder)$"):
             way(tmp_path, utterance)
-    source = AudioSource(tmp_path)
+    source = AudioInput(tmp_path)
     assert source.probe(utterance) == (0, 1)
     assert source.checksum("a.wav") is None
 

@@ -25,7 +25,7 @@ from featcache.fitting import job
 from featcache.fitting.checks import shared_audio
 from featcache.fitting.fit import fit
 from featcache.fitting.relevance import layer_relevance
-from featcache.fitting.resolve import Request, resolve
+from featcache.fitting.resolve import FitRequest, resolve
 from featcache.manifest import Manifest, Utterance
 from featcache.protocols import Fold, make_folds
 from featcache.runs.run_folder import METRICS, read_table, write_json, write_rows
@@ -45,7 +45,7 @@ def _quick(quick_reports, monkeypatch):
 @pytest.fixture
 def resolved(monkeypatch):
     """Fit without training, for what only the settings tell."""
-    monkeypatch.setattr(job.Job, "train", lambda *_: (_ for _ in ()))
+    monkeypatch.setattr(job.FitJob, "train", lambda *_: (_ for _ in ()))
     monkeypatch.setattr(job, "write_results", lambda run, setup: write_json(run.folder / METRICS, {}))
     return lambda **options: fit(**{**QUICK, **options})
 
@@ -130,7 +130,7 @@ TOLD = (
 def test_features_that_are_not_finite_are_refused_before_training(make_cache, monkeypatch, value, options):
     cache = featcache.open(make_cache())
     spoil(cache, value)
-    monkeypatch.setattr(job.Job, "carry_out", lambda *_, **__: pytest.fail("something was trained"))
+    monkeypatch.setattr(job.FitJob, "carry_out", lambda *_, **__: pytest.fail("something was trained"))
     with pytest.raises(FeatureError, match=TOLD) as told:
         fit(**{"features": ["bad"], **QUICK, **options})
     assert "\n" not in str(told.value)
@@ -529,7 +529,7 @@ def test_a_protocol_of_a_part_takes_the_unlabelled_of_that_part_only(make_cache,
         for channel in ("speech", "song")
     ]
     cache = featcache.open(make_cache(manifest=manifest_of(rows)))
-    setup = resolve(cache, Request(protocol="pepino2021-speech", **SEEDS))
+    setup = resolve(cache, FitRequest(protocol="pepino2021-speech", **SEEDS))
     assert {u.labels["vocal_channel"] for u in setup.measured} == {"speech"}
     assert (len(setup.manifest), len(setup.measured)) == (12, 18)
     assert [note for note in setup.notes if "of 36" in note] == [
@@ -580,7 +580,7 @@ def test_what_is_missing_because_of_a_choice_names_the_choice(make_cache, write_
     )
     cache = featcache.open(make_cache(manifest=manifest))
     with pytest.raises(ProtocolError, match=r"are missing; .* only 4 of 48 utterances take part: --limit 4$"):
-        resolve(cache, Request(protocol="pepino2021", limit=4, **SEEDS))
+        resolve(cache, FitRequest(protocol="pepino2021", limit=4, **SEEDS))
     with pytest.raises(ProtocolError, match=r"21, 23 are missing; .* only 24 of 48 .* part: --select sex=m$"):
         resolved(protocol="pepino2021", select={"sex": ["m"]})
     some = {i: np.array(cache["ssl"][i]) for i in cache.manifest.utterance_ids[:6]}

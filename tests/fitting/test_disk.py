@@ -91,7 +91,7 @@ def test_a_disk_that_fills_while_results_are_written_costs_no_training(make_cach
         with pytest.raises(StoreError, match=r"\); make room"):
             fit(name="mine", **SHORT)
     assert "8 of 8 trainings are finished and kept; the same with --resume goes on" in caplog.text
-    monkeypatch.setattr(job.Job, "train", lambda *_: (_ for _ in ()))  # nothing is left to train
+    monkeypatch.setattr(job.FitJob, "train", lambda *_: (_ for _ in ()))  # nothing is left to train
     run = fit(name="mine", resume=True, **SHORT)
     assert run.metrics["num_seeds"] == 2
     assert not (run.path.parent / ".mine.unfinished").exists()

@@ -13,7 +13,7 @@ from featcache.errors import PredictionsError, StoreError
 from featcache.evaluate.compare import compare
 from featcache.evaluate.metrics import summarise
 from featcache.fitting.ensemble import ensemble
-from featcache.runs.run_folder import Run, finished_runs, load_predictions
+from featcache.runs.run_folder import RunFolder, finished_runs, load_predictions
 from featcache.workspace import Workspace
 
 CLASSES = ["anger", "joy"]
@@ -94,7 +94,7 @@ def test_an_ensemble_is_a_run(four, capsys):
     assert [found.name for found in finished_runs(Workspace.at(), "toy")][-1] == "vote"
     print_runs([run])
     assert f"{run.config['vote']} vote" in capsys.readouterr().out
-    member = Run(Workspace.at().runs("toy") / "a")
+    member = RunFolder(Workspace.at().runs("toy") / "a")
     [found, _] = compare({"vote": load_predictions(run), "a": load_predictions(member)})
     assert found.first_mean == pytest.approx(run.metrics["uar"]["mean"])
 
@@ -186,9 +186,9 @@ def test_a_folder_that_is_no_ensemble_is_not_replaced_unasked(four):
 def test_a_changed_digit_in_an_ensemble_is_not_reported_as_its_result(four):
     run = ensemble(runs=four, name="vote")
     reading = {
-        "metrics.json": Run,
-        "predictions.csv": lambda path: Run(path).predictions(),
-        "combinations.csv": lambda path: print_ensemble(Run(path)),
+        "metrics.json": RunFolder,
+        "predictions.csv": lambda path: RunFolder(path).predictions(),
+        "combinations.csv": lambda path: print_ensemble(RunFolder(path)),
     }
     for name, read in reading.items():
         path = run.path / name
@@ -197,7 +197,7 @@ def test_a_changed_digit_in_an_ensemble_is_not_reported_as_its_result(four):
         with pytest.raises(StoreError, match=f"{name} has changed since it was written: its checksum differs"):
             read(run.path)
         path.write_bytes(content)
-    print_ensemble(Run(run.path))
+    print_ensemble(RunFolder(run.path))
 
 
 def test_no_label_of_the_test_part_has_a_say_in_the_choice(four, rng):

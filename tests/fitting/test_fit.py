@@ -27,7 +27,7 @@ from featcache.heads.packed import packed_bytes
 from featcache.manifest import Manifest, Utterance
 from featcache.protocols import make_folds
 from featcache.runs.identity import COMPUTED
-from featcache.runs.run_folder import METRICS, Run, finished_runs, write_json
+from featcache.runs.run_folder import METRICS, RunFolder, finished_runs, write_json
 from featcache.training.memory import DTYPES
 from featcache.training.train import Training
 from featcache.workspace import Workspace
@@ -60,7 +60,7 @@ def train(quick_reports):
 @pytest.fixture
 def resolve(train, monkeypatch):
     """Fit without training, for what only the settings tell."""
-    monkeypatch.setattr(job.Job, "train", lambda *_: (_ for _ in ()))
+    monkeypatch.setattr(job.FitJob, "train", lambda *_: (_ for _ in ()))
     monkeypatch.setattr(job, "write_results", lambda run, setup: write_json(run.folder / METRICS, {}))
     return train
 
@@ -503,7 +503,7 @@ def test_other_settings_get_another_folder_unless_it_is_named(make_cache, resolv
     told = r"mine is a run with other settings \(max_frames, norm, norm_by differ\); give this"
     with pytest.raises(StoreError, match=told):
         resolve(name="mine", norm="none", max_frames=4)
-    assert Run(runs[0].path.with_name("mine")).config["norm"] == "speaker"
+    assert RunFolder(runs[0].path.with_name("mine")).config["norm"] == "speaker"
     assert resolve(name="mine", norm="none", overwrite=True).config["norm"] == "none"
 
 

@@ -17,11 +17,11 @@ from featcache.fitting.conditions import conditions, recorded_copy
 from featcache.fitting.fit import fit, fit_all, sweep
 from featcache.fitting.groups import group
 from featcache.fitting.relevance import layer_relevance
-from featcache.fitting.resolve import Request, hash_of
+from featcache.fitting.resolve import FitRequest, hash_of
 from featcache.runs import identity as identities
 from featcache.runs.conditions import changes
 from featcache.runs.identity import BEFORE, COMPUTED, ENVIRONMENT, NUMERICS, RECORDED, RELEASE, RESUMED, differences
-from featcache.runs.run_folder import Run, UnfinishedRun, read_config
+from featcache.runs.run_folder import RunFolder, UnfinishedRun, read_config
 from featcache.training import memory
 from featcache.training.memory import DTYPES, WorkingCopy
 from featcache.training.train import Training
@@ -111,7 +111,7 @@ def test_a_run_of_the_first_release_is_the_same_run(toy, monkeypatch):
     assert NUMERICS not in again.config
     assert fit(norm="none", **SHORT).path != path
     assert fit(overwrite=True, **SHORT).path == path  # in its place, so that there are not two
-    assert Run(path).config[NUMERICS] == BEFORE[NUMERICS]
+    assert RunFolder(path).config[NUMERICS] == BEFORE[NUMERICS]
 
 
 def test_what_the_first_release_began_goes_on(toy, interrupt):
@@ -244,7 +244,7 @@ def test_a_configuration_that_says_what_cannot_be_is_told_in_one_line(recorded):
 
 def test_runs_that_are_held_otherwise_share_no_pass(toy):
     planned = fitting.plan_runs(
-        [Request(seeds=(1,), head=head) for head in ("dense", "linear", "lstm")], cache=toy, name=None
+        [FitRequest(seeds=(1,), head=head) for head in ("dense", "linear", "lstm")], cache=toy, name=None
     )
     setups = [one.setup for one in planned if one.setup.config["pooling"] is None]
     half = WorkingCopy(dtype=torch.float16, compute=torch.float32, room=None)
@@ -271,6 +271,6 @@ def test_numbers_of_threads_and_processes_are_no_part_of_it(toy, monkeypatch):
     first = fit(**SHORT)
     for cores, jobs in ((1, 1), (4, 2)):
         monkeypatch.setattr(job, "available_cores", lambda cores=cores: cores)
-        [again] = fit_all([Request(**SHORT)], cache=toy, jobs=jobs)
+        [again] = fit_all([FitRequest(**SHORT)], cache=toy, jobs=jobs)
         assert again.path == first.path
         assert np.array_equal(again.metrics["uar"]["per_seed"], first.metrics["uar"]["per_seed"])

@@ -17,7 +17,7 @@ from featcache.fitting import job
 from featcache.fitting.fit import fit
 from featcache.fitting.probe import probe_layers
 from featcache.fitting.relevance import layer_relevance, relevance_of
-from featcache.fitting.resolve import Request, resolve
+from featcache.fitting.resolve import FitRequest, resolve
 from featcache.manifest import Manifest, Utterance
 from featcache.report.layer_figures import layer_weight_summary
 from featcache.runs.run_folder import finished_runs
@@ -57,7 +57,7 @@ def cache(make_cache, manifest, quick_reports):
 def trained(monkeypatch):
     """Which runs are written, and how many working copies are loaded."""
     found = {"runs": [], "copies": 0}
-    write_results, load = job.write_results, windows.Source.load
+    write_results, load = job.write_results, windows.FeatureWindows.load
 
     def count(source, ids):
         found["copies"] += 1
@@ -66,7 +66,7 @@ def trained(monkeypatch):
     monkeypatch.setattr(
         job, "write_results", lambda run, setup: found["runs"].append(run.path.name) or write_results(run, setup)
     )
-    monkeypatch.setattr(windows.Source, "load", count)
+    monkeypatch.setattr(windows.FeatureWindows, "load", count)
     return found
 
 
@@ -85,7 +85,7 @@ def test_probes_are_of_the_folds_that_the_runs_were_trained_on(cache):
     [found] = layer_relevance(target="arousal,valence", **QUICK | {"protocol": None})
     for name, run in found.runs.items():
         assert run.config["protocol"] == "loso"
-        request = Request(target=name, task="regression", seeds=(1,))
+        request = FitRequest(target=name, task="regression", seeds=(1,))
         alone = resolve(cache, request)
         expected = probe_layers(cache["ssl"], [alone.target], alone.manifest, alone.folds)
         probes = found.probes[found.probes["target"] == name].reset_index(drop=True)
@@ -201,8 +201,8 @@ def test_what_cannot_be_is_told_before_anything_is_trained(make_cache, manifest,
 def test_scores_without_a_common_scale_share_no_figure(cache):
     runs, setups = {}, {}
     for label, request in {
-        "numbers": Request(target="arousal", task="regression", seeds=(1,)),
-        "classes": Request(target="emotion", seeds=(1,)),
+        "numbers": FitRequest(target="arousal", task="regression", seeds=(1,)),
+        "classes": FitRequest(target="emotion", seeds=(1,)),
     }.items():
         runs[label], setups[label] = None, resolve(cache, request)
     with pytest.raises(StoreError, match=r"^'numbers', 'classes' are not scored alike, .*; draw them apart$"):

@@ -12,11 +12,11 @@ import featcache
 from featcache.errors import ManifestError, StoreError
 from featcache.fitting import job
 from featcache.fitting.fit import fit, fit_all, sweep
-from featcache.fitting.resolve import Request
+from featcache.fitting.resolve import FitRequest
 from featcache.manifest import Manifest, Utterance
 from featcache.runs.identity import COMPUTED
 from featcache.training import memory
-from featcache.training.batches import Source
+from featcache.training.batches import FeatureWindows
 from featcache.training.train import Training
 from tests.benchmarks.synthetic_cache import write_cache
 
@@ -74,8 +74,8 @@ def test_heads_of_stores_that_do_not_pair_are_what_they_are_alone(make_cache, el
 
 def test_heads_and_layers_read_the_features_together(make_cache, monkeypatch):
     make_cache(stores={"ssl": {}, "egemaps": {"kind": "egemaps"}})
-    loads, load = [], Source.load
-    monkeypatch.setattr(Source, "load", lambda source, ids: loads.append(ids) or load(source, ids))
+    loads, load = [], FeatureWindows.load
+    monkeypatch.setattr(FeatureWindows, "load", lambda source, ids: loads.append(ids) or load(source, ids))
     sweep(heads=["dense", "lstm"], norms=["speaker", "none"], layers=["all", "last"], features=["ssl"], **SHORT)
     assert len(loads) == 2  # one for each normalisation
     loads.clear()
@@ -133,16 +133,16 @@ def test_what_cannot_be_fitted_is_told_before_anything_is_trained(make_cache, mo
 
 def test_any_runs_are_trained_together_and_share_what_they_can(make_cache, elsewhere, monkeypatch):
     cache = make_cache(stores={"ssl": {}, "egemaps": {"kind": "egemaps"}})
-    loads, load = [], Source.load
-    monkeypatch.setattr(Source, "load", lambda source, ids: loads.append(tuple(ids)) or load(source, ids))
+    loads, load = [], FeatureWindows.load
+    monkeypatch.setattr(FeatureWindows, "load", lambda source, ids: loads.append(tuple(ids)) or load(source, ids))
     same = {"seeds": (1, 2), "training": SHORT["training"]}
     requests = [
-        Request(features=("ssl",), **same),
-        Request(features=("egemaps",), head="lstm", **same),
-        Request(features=("ssl",), layers="last", seeds=(3,), training={"max_epochs": 1}),
-        Request(features=("ssl",), protocol="group-kfold", **same),  # other folds, so that windows differ
-        Request(features=("ssl",), select={"emotion": ["joy", "anger"]}, limit=12, protocol="random-80-20", **same),
-        Request(features=("ssl",), **same),  # the first once more
+        FitRequest(features=("ssl",), **same),
+        FitRequest(features=("egemaps",), head="lstm", **same),
+        FitRequest(features=("ssl",), layers="last", seeds=(3,), training={"max_epochs": 1}),
+        FitRequest(features=("ssl",), protocol="group-kfold", **same),  # other folds, so that windows differ
+        FitRequest(features=("ssl",), select={"emotion": ["joy", "anger"]}, limit=12, protocol="random-80-20", **same),
+        FitRequest(features=("ssl",), **same),  # the first once more
     ]
     runs = fit_all(requests, cache=cache)
     assert len(loads) == 4
@@ -172,7 +172,7 @@ def test_runs_normalised_by_other_labels_do_not_share(make_cache):
         ]
     )
     cache = make_cache(manifest=manifest)
-    by_speaker, by_room = (Request(norm_by=by, target="emotion", seeds=(1,)) for by in ("speaker_id", "room"))
+    by_speaker, by_room = (FitRequest(norm_by=by, target="emotion", seeds=(1,)) for by in ("speaker_id", "room"))
     first, second = fit_all([by_speaker, by_room], cache=cache)
     assert (first.config["norm_by"], second.config["norm_by"]) == ("speaker_id", "room")
     assert "took the label &#39;room&#39; for the speaker" in (second.path / "report.html").read_text()

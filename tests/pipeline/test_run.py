@@ -14,8 +14,8 @@ from featcache.fitting.results import epochs_of
 from featcache.manifest import Manifest
 from featcache.pipeline.locate import find_places
 from featcache.pipeline.read import read_pipeline
-from featcache.pipeline.stores import Store
-from featcache.runs.run_folder import Run
+from featcache.pipeline.stores import PipelineStore
+from featcache.runs.run_folder import RunFolder
 from featcache.workspace import Workspace
 
 QUICK = {"seeds": 1, "max_epochs": 1}
@@ -45,7 +45,7 @@ def test_the_papers_numbers_stand_beside_ours(home, run, write_pipeline, capsys)
     folder = run(write_pipeline())
     assert folder == home / "runs" / "ravdess" / "mine"
     rows = table_of(folder)
-    metrics = {name: Run(folder.parent / row["run"]).metrics["uar"] for name, row in rows.items()}
+    metrics = {name: RunFolder(folder.parent / row["run"]).metrics["uar"] for name, row in rows.items()}
     assert {name: float(row["mean"]) for name, row in rows.items()} == {n: m["mean"] for n, m in metrics.items()}
     # two speakers are tested, which have no interval
     assert metrics["speaker"]["ci95"] is None
@@ -55,7 +55,7 @@ def test_the_papers_numbers_stand_beside_ours(home, run, write_pipeline, capsys)
     assert float(rows["speaker"]["difference"]) == metrics["speaker"]["mean"] - 57.0
     assert rows["global"]["published_mean"] == rows["global"]["difference"] == ""
     told = "97 of the corpus's 2452 utterances"
-    epochs = [epochs_of(Run(folder.parent / row["run"])) for row in rows.values()]
+    epochs = [epochs_of(RunFolder(folder.parent / row["run"])) for row in rows.values()]
     assert any(epochs)
     notes = [["as run", told], [told]]
     assert [row["notes"] for row in rows.values()] == ["; ".join(a + b) for a, b in zip(notes, epochs, strict=True)]
@@ -179,7 +179,11 @@ def test_a_trial_says_so_in_every_row(run, write_pipeline, tiny_models):
 def test_another_protocol_predicts_the_same_label(run, write_pipeline):
     folder = run(write_pipeline(), protocol="group-kfold", **QUICK)
     for row in table_of(folder).values():
-        assert Run(folder.parent / row["run"]).config["classes"] == ["neutral", "happy", "angry"]  # calm is neutral
+        assert RunFolder(folder.parent / row["run"]).config["classes"] == [
+            "neutral",
+            "happy",
+            "angry",
+        ]  # calm is neutral
 
 
 def test_a_limit_holds_where_a_store_has_more(run, write_pipeline, counted):
@@ -189,7 +193,7 @@ def test_a_limit_holds_where_a_store_has_more(run, write_pipeline, counted):
     folder = run(write_pipeline(), **trial)
     assert counted["extractions"] == []
     for row in table_of(folder).values():
-        config = Run(folder.parent / row["run"]).config
+        config = RunFolder(folder.parent / row["run"]).config
         [fold] = config["folds"]
         assert fold["train"] + fold["validation"] + fold["test"] == 60
 
@@ -260,7 +264,7 @@ ensembles:
     rows = table_of(folder)
     assert list(rows) == ["speaker", "global", "ssl", "none", "vote"]
     assert rows["vote"]["published_mean"] == "44.5"
-    vote = Run(folder.parent / rows["vote"]["run"])
+    vote = RunFolder(folder.parent / rows["vote"]["run"])
     assert sorted(vote.config["members"]) == sorted(rows[name]["run"] for name in ("speaker", "global", "none"))
     assert "vote of " in rows["vote"]["notes"]
     assert {"weights.png", "weights_summary.csv", "norms.csv"} <= {path.name for path in folder.iterdir()}
@@ -275,7 +279,7 @@ ensembles:
     again = run(write_pipeline(("egemaps: {model: egemaps}", stores), ("    norm: global\n", more)))
     assert table_of(again)["vote"] == rows["vote"]
     member = folder.parent / rows["none"]["run"]
-    table = Run(member).predictions()
+    table = RunFolder(member).predictions()
     table["prediction"] = table["prediction"].iloc[0]
     (member / CHECKSUMS).unlink()
     (member / "predictions.csv").write_text(table.to_csv(index=False))
@@ -348,7 +352,7 @@ def test_words_are_a_store_like_any_other(home, run, write_pipeline, counted, ca
 def test_the_size_of_words_is_about_right(home, run, write_pipeline):
     path = write_pipeline(TEXT)
     place = find_places(read_pipeline(path), Workspace.at(home), corpus=None, data=None)[0]
-    store = Store("egemaps", read_pipeline(path).stores["egemaps"], place, list(place.manifest))
+    store = PipelineStore("egemaps", read_pipeline(path).stores["egemaps"], place, list(place.manifest))
     planned, _ = store.planned_size()
     run(path, **QUICK)
     size = sum(file.stat().st_size for file in store.folder.glob("*.h5"))

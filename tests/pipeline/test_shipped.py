@@ -10,7 +10,7 @@ from featcache import published
 from featcache.cli.pipelines import run_and_print
 from featcache.pipeline import shipped_pipelines
 from featcache.protocols import PROTOCOLS
-from featcache.runs.run_folder import Run
+from featcache.runs.run_folder import RunFolder
 
 PUBLISHED = Path(published.__file__).parent / "results.csv"
 QUICK = {"seeds": 1, "max_epochs": 1}
@@ -65,7 +65,7 @@ def test_every_row_is_made_and_stands_beside_the_papers_number(shared_home, name
     assert set(found) == set(expected)
     for key, spec in expected.items():
         row, folder = found[key]
-        metrics = Run(folder.parent / row["run"]).metrics
+        metrics = RunFolder(folder.parent / row["run"]).metrics
         assert float(row["mean"]) == metrics[content.get("metric", "uar")]["mean"]
         assert row["title"] == spec["title"]
         leaks = not PROTOCOLS[row["protocol"]].speaker_independent

@@ -15,7 +15,7 @@ from featcache.extractors.text_models import load_text_model
 from featcache.pipeline import shipped_pipelines
 from featcache.pipeline.read import read_pipeline
 from featcache.published import find_published
-from featcache.runs.run_folder import Run
+from featcache.runs.run_folder import RunFolder
 from featcache.transcription import whisper
 from featcache.transcripts.files import read_transcripts
 from tests.transcription.conftest import tiny_whisper  # noqa: F401
@@ -72,7 +72,7 @@ def test_every_row_stands_beside_the_papers_number_in_every_dimension(home, outc
     assert [(row["name"], row["metric"]) for row in rows] == [(n, m) for n in content["runs"] for m in METRICS]
     for row in rows:
         spec = content["runs"][row["name"]]
-        metrics = Run(folder.parent / row["run"]).metrics
+        metrics = RunFolder(folder.parent / row["run"]).metrics
         assert float(row["mean"]) == metrics[row["metric"]]["mean"]
         assert row["protocol"] == spec.get("protocol", "msp-podcast-test1")
         assert ("frozen; the paper fine-tunes" in row["notes"]) == ("published" in spec)

@@ -21,7 +21,7 @@ from featcache.errors import StoreError
 from featcache.files.checksums import CHECKSUMS, recorded_checksums, wrong_files
 from featcache.runs import run_folder
 from featcache.runs.identity import COMPUTED, NUMERICS
-from featcache.runs.run_folder import METRICS, RESULTS, Run, UnfinishedRun, find_run, finished_runs, read_table
+from featcache.runs.run_folder import METRICS, RESULTS, RunFolder, UnfinishedRun, find_run, finished_runs, read_table
 from featcache.workspace import Workspace
 
 # What CSV, YAML and pandas like to take for something else, and whatever else people call their classes and speakers.
@@ -112,7 +112,7 @@ def test_a_config_comes_back_as_it_was(config):
     with tempfile.TemporaryDirectory() as folder:
         run_folder.write_yaml(Path(folder) / "config.yaml", config)
         run_folder.write_json(Path(folder) / METRICS, {})
-        assert Run(folder).config == config
+        assert RunFolder(folder).config == config
 
 
 def test_a_config_keeps_its_order_and_its_letters(tmp_path):
@@ -136,7 +136,7 @@ def test_a_run_takes_its_name_when_all_is_there(tmp_path):
     run.finish()
     assert sorted(file.name for file in path.iterdir()) == [CHECKSUMS, "config.yaml", "heads", METRICS]
     assert list(path.parent.iterdir()) == [path]
-    assert Run(path).config == SETTINGS
+    assert RunFolder(path).config == SETTINGS
 
 
 def test_an_older_run_goes_only_when_the_new_one_is_there(tmp_path, make_run):
@@ -144,9 +144,9 @@ def test_an_older_run_goes_only_when_the_new_one_is_there(tmp_path, make_run):
     (path / "extra.txt").touch()
     run = begin(path, overwrite=True)
     run_folder.write_json(run.folder / METRICS, {"new": 1})
-    assert Run(path).metrics == {"old": 1}
+    assert RunFolder(path).metrics == {"old": 1}
     run.finish()
-    assert Run(path).metrics == {"new": 1}
+    assert RunFolder(path).metrics == {"new": 1}
     assert not (path / "extra.txt").exists()
     assert list(tmp_path.iterdir()) == [path]
 
@@ -297,14 +297,14 @@ def test_trainings_are_not_lost_wherever_finishing_is_killed(tmp_path, make_run,
         patch.setattr(Path, "rename", until_killed(Path.rename))
         with contextlib.suppress(Killed):
             run.finish()
-    if path.exists() and Run(path).metrics == {"new": 1}:
+    if path.exists() and RunFolder(path).metrics == {"new": 1}:
         assert sorted(file.name for file in path.iterdir()) == [CHECKSUMS, "config.yaml", "heads", METRICS]
         return
-    assert not path.exists() or Run(path).metrics == {"old": 1}
+    assert not path.exists() or RunFolder(path).metrics == {"old": 1}
     again = begin(path, resume=True)
     assert again.finished() == {(1, 1), (2, 1)}
     again.finish()
-    assert Run(path).metrics == {"new": 1}
+    assert RunFolder(path).metrics == {"new": 1}
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -338,19 +338,19 @@ def test_a_folder_that_is_no_run_is_told_in_one_line(tmp_path, files, message):
     for name, content in files.items():
         (folder / name).write_text(content)
     with pytest.raises(StoreError, match=message) as told:
-        Run(folder)
+        RunFolder(folder)
     assert "\n" not in str(told.value)
 
 
 def test_a_run_is_named_after_its_folder(tmp_path, make_run, monkeypatch):
     make_run(tmp_path / "some run")
     monkeypatch.chdir(tmp_path / "some run")
-    assert Run(".").name == "some run"
+    assert RunFolder(".").name == "some run"
 
 
 @pytest.mark.parametrize("content", [None, "", 'a,b\n"1'])
 def test_a_table_that_cannot_be_read_is_told(tmp_path, make_run, content):
-    run = Run(make_run(tmp_path / "run"))
+    run = RunFolder(make_run(tmp_path / "run"))
     if content is not None:
         (run.path / "predictions.csv").write_text(content)
     with pytest.raises(StoreError, match=r"predictions\.csv: not readable as a table \(.+\)$"):
@@ -386,12 +386,12 @@ def test_files_are_what_any_program_reads(tmp_path, make_run):
 
 
 READ_BACK = {
-    "config.yaml": lambda path: Run(path).config,
-    METRICS: lambda path: Run(path).metrics,
-    "predictions.csv": lambda path: Run(path).predictions(),
+    "config.yaml": lambda path: RunFolder(path).config,
+    METRICS: lambda path: RunFolder(path).metrics,
+    "predictions.csv": lambda path: RunFolder(path).predictions(),
     "validation_predictions.csv": lambda path: read_table(path / "validation_predictions.csv"),
-    "history.csv": lambda path: Run(path).history(),
-    "layer_weights.csv": lambda path: Run(path).layer_weights(),
+    "history.csv": lambda path: RunFolder(path).history(),
+    "layer_weights.csv": lambda path: RunFolder(path).layer_weights(),
 }
 
 
@@ -434,24 +434,24 @@ def test_all_that_is_read_back_has_a_checksum_and_nothing_else(sealed):
 
 
 def test_whoever_edits_a_report_or_adds_a_file_changes_no_result(sealed):
-    before = Run(sealed).metrics
+    before = RunFolder(sealed).metrics
     (sealed / "report.html").write_text("<p>mine</p>")
     (sealed / "figure.png").write_bytes(b"mine")
     (sealed / "notes.csv").write_text("mine")
-    assert Run(sealed).metrics == before
-    assert len(Run(sealed).predictions()) == 2
+    assert RunFolder(sealed).metrics == before
+    assert len(RunFolder(sealed).predictions()) == 2
 
 
 def test_runs_without_checksums_open_as_ever(sealed):
     (sealed / CHECKSUMS).unlink()
     (sealed / METRICS).write_text('{"uar": {"mean": 60.0}}')
-    assert Run(sealed).metrics == {"uar": {"mean": 60.0}}
+    assert RunFolder(sealed).metrics == {"uar": {"mean": 60.0}}
 
 
 def test_a_damaged_list_of_checksums_is_told(sealed):
     (sealed / CHECKSUMS).write_bytes((sealed / CHECKSUMS).read_bytes()[:-5])
     with pytest.raises(StoreError, match=rf"{CHECKSUMS} is damaged; restore it, train the run again, or remove it$"):
-        Run(sealed)
+        RunFolder(sealed)
 
 
 def test_a_damaged_run_hides_no_other(workspace, sealed, make_run, caplog):
@@ -481,7 +481,7 @@ def test_other_content_than_a_runs_is_told_in_one_line(tmp_path, files, message)
     for name, content in files.items():
         (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(StoreError, match=message) as told:
-        Run(folder)
+        RunFolder(folder)
     assert "\n" not in str(told.value)
 
 
@@ -491,7 +491,7 @@ def test_a_pipe_is_not_waited_for(sealed, name):
     (sealed / name).unlink()
     os.mkfifo(sealed / name)
     with pytest.raises(StoreError, match=f"expected a regular file, found a named pipe: {name}"):
-        Run(sealed)
+        RunFolder(sealed)
 
 
 @pytest.mark.parametrize("content", [b"[]", b"1", b'{"record": 1}', b"[" * 100_000, b"\xff", b""])

@@ -14,7 +14,7 @@ from featcache.heads import create_head
 from featcache.normalise import fit_normaliser
 from featcache.protocols import make_folds
 from featcache.training import svm
-from featcache.training.features import POOLINGS, Features
+from featcache.training.features import POOLINGS, StoreFeatures
 from featcache.training.svm import COSTS
 
 # float32 sums over a few frames, once of statistics and once of the frames themselves
@@ -33,8 +33,8 @@ def test_pooling_statistics_is_pooling_normalised_frames(make_cache, pooling, no
     store = cache["ssl"]
     fold = make_folds("loso", cache.manifest, "emotion")[0]
     normaliser = fit_normaliser(store, norm, cache.manifest, fold.train)
-    whole = Features(store, layers="0,2", max_frames=None)
-    pooled = Features(store, layers="0,2", max_frames=None, pooling=pooling)
+    whole = StoreFeatures(store, layers="0,2", max_frames=None)
+    pooled = StoreFeatures(store, layers="0,2", max_frames=None, pooling=pooling)
     for utterance_id in store:
         assert pooled.num_frames(utterance_id) == 1
         frames = whole.read(utterance_id, whole.num_frames(utterance_id), whole.of_layers(normaliser)).numpy()

@@ -17,8 +17,8 @@ from featcache.heads.packed import pack, packed_bytes
 from featcache.normalise import Normaliser
 from featcache.protocols import Fold
 from featcache.training import batches as windows
-from featcache.training.batches import Source, num_values
-from featcache.training.features import Features, features_of, steps_of
+from featcache.training.batches import FeatureWindows, num_values
+from featcache.training.features import StoreFeatures, features_of, steps_of
 from featcache.training.memory import WorkingCopy
 from featcache.training.train import Training, TrainingConfig, train_together
 
@@ -56,7 +56,7 @@ class Pretended:
 
 def source_of(features, room, *, dtype=torch.float32, ids=None):
     copy = WorkingCopy(dtype=dtype, compute=torch.float32, room=room)
-    source = Source([features], [KEEP], copy, workers=2)
+    source = FeatureWindows([features], [KEEP], copy, workers=2)
     source.load(features.store.utterance_ids if ids is None else ids)
     return source
 
@@ -208,7 +208,7 @@ def test_stores_that_do_not_pair_keep_their_own_frames_and_are_counted_to_the_by
     planned = packed_bytes(dtype, num_values(features, ids), len(ids) * steps_of(features))
     for room in (None, planned / 2):
         copy = WorkingCopy(dtype=dtype, compute=torch.float32, room=room)
-        source = Source(features, [KEEP] * 4, copy, workers=2)
+        source = FeatureWindows(features, [KEEP] * 4, copy, workers=2)
         source.load(ids)
         windows = list(source.windows(ids))
         assert ahead == expected_ahead
@@ -235,7 +235,7 @@ def test_unpaired_stores_train_together_in_windows_as_alone(unpaired, head, dtyp
 
     def train(*seeds):
         copy = WorkingCopy(dtype=dtype, compute=torch.float32, room=num_values(features, ids) * dtype.itemsize / 2)
-        source = Source(features, [KEEP] * 4, copy, workers=2)
+        source = FeatureWindows(features, [KEEP] * 4, copy, workers=2)
         source.load(ids)
         heads = {seed: create_head(head, **sizes, paired=False, seed=seed) for seed in seeds}
         trainings = [Training(one, seed, fold, targets, config) for seed, one in heads.items()]
@@ -270,7 +270,7 @@ def features(tmp_path, write_store, rng):
         for i, n in zip(IDS, lengths, strict=True)
     }
     write_store(tmp_path / "store", frames)
-    return Features(FeatureStore(tmp_path / "store"), layers="all", max_frames=None)
+    return StoreFeatures(FeatureStore(tmp_path / "store"), layers="all", max_frames=None)
 
 
 def trained(source, pairs, config, *, workers=2, head="dense", compute=torch.float32):

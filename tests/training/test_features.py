@@ -10,7 +10,7 @@ from featcache.cache.reader import FeatureStore
 from featcache.errors import ModelError
 from featcache.manifest import Manifest, Utterance
 from featcache.normalise import SCOPES, Normaliser, fit_normaliser
-from featcache.training.features import Features, features_of, frames_in_use, halve_frames, values_in_use
+from featcache.training.features import StoreFeatures, features_of, frames_in_use, halve_frames, values_in_use
 
 # z-scores in float32 of statistics that were stored in float32, against float64 throughout.
 Z_SCORES = 1e-5
@@ -34,7 +34,7 @@ def frames(rng):
 def open_features(tmp_path, write_store):
     def open_store(frames, *, layers="all", max_frames=None, name="store", **options):
         write_store(tmp_path / name, frames, **options)
-        return Features(FeatureStore(tmp_path / name), layers=layers, max_frames=max_frames)
+        return StoreFeatures(FeatureStore(tmp_path / name), layers=layers, max_frames=max_frames)
 
     return open_store
 

@@ -15,7 +15,7 @@ from featcache.heads import create_head
 from featcache.heads.packed import pack
 from featcache.protocols import Fold
 from featcache.targets.losses import CLASSIFICATION, REGRESSION
-from featcache.training.batches import Window
+from featcache.training.batches import LoadedUtterances
 from featcache.training.train import Training, TrainingConfig, train_together
 
 # The same float32 operations in another order, carried through a dozen steps of Adam, whose steps are some 1e-3.
@@ -39,7 +39,9 @@ class InMemory:
     holds_all = True
 
     def __init__(self, features, dtype=torch.float32):
-        self.window = Window(utterances={i: tuple(pack(store[i], dtype) for store in features) for i in features[0]})
+        self.window = LoadedUtterances(
+            utterances={i: tuple(pack(store[i], dtype) for store in features) for i in features[0]}
+        )
         self.asked = []
 
     def windows(self, utterance_ids, *, epoch=None):
