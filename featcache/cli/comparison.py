@@ -7,8 +7,9 @@ from pathlib import Path
 from rich.text import Text
 
 from featcache.errors import PredictionsError, StoreError, listed
-from featcache.evaluate.compare import Comparison, compare, score_name, sentences
+from featcache.evaluate.compare import Comparison, compare, sentences
 from featcache.evaluate.intervals import ONE_SEED, caution
+from featcache.evaluate.scores import digits_of, label_of
 from featcache.files.regular import replace_file, resolved
 from featcache.report.pairs import comparison_csv, protocol_notes
 from featcache.report.tables import check_suffix, interval, print_numbered, score_table
@@ -43,7 +44,7 @@ def print_comparison(names: Sequence[str], *, out: Path | None) -> None:
         log.warning("%s", few)
     means: dict[str, list[str]] = {label: [] for label in labels}
     for comparison in found:
-        told = f"{score_name(comparison.score)} {{:.{_digits(comparison.score)}f}}"
+        told = f"{label_of(comparison.score)} {{:.{digits_of(comparison.score)}f}}"
         for label, mean in ((comparison.first, comparison.first_mean), (comparison.second, comparison.second_mean)):
             means[label].append(told.format(mean))
     print_numbered([f"{label}  {', '.join(dict.fromkeys(told))}" for label, told in means.items()])
@@ -87,10 +88,10 @@ def _chosen(names: Sequence[str]) -> list[RunFolder]:
 def _comparison_table(found: Sequence[Comparison], labels: Sequence[str]) -> Table:
     table = score_table("Runs", "Score", "Difference", "95 % CI", "p speak.", "p utter.", "d_z", "+ : −")
     for row in found:
-        digits = _digits(row.score)
+        digits = digits_of(row.score)
         table.add_row(
             f"{labels.index(row.first) + 1} − {labels.index(row.second) + 1}",
-            score_name(row.score),
+            label_of(row.score),
             f"{row.difference:+.{digits}f}",
             interval(row.ci95, digits),
             _p_value(row.p_speakers_holm),
@@ -113,10 +114,6 @@ def _explained(found: Sequence[Comparison]) -> str:
         f"+ : −: of the speakers' own differences, mean over standard deviation, and how many are above and below 0."
         f"{corrected}{one_seed}"
     )
-
-
-def _digits(score: str) -> int:
-    return 3 if score.startswith("ccc") else 1
 
 
 def _p_value(p: float | None) -> str:

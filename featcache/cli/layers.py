@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from featcache.errors import StoreError
+from featcache.evaluate.scores import digits_of, heading_of
 from featcache.report.layers import (
-    SCORES,
     draw_layer_scores,
     draw_layer_weights,
     store_label,
@@ -91,9 +91,9 @@ def print_layer_scores(
     score = found.target.score
     summary = draw_layer_scores(scores, path, score=score, chance=found.target.chance, required=out is not None)
     named = summary["target"] + " " if len(targets) > 1 else ""
-    column = (summary["store"] + " " + named + SCORES[score]).rename("column")
+    column = (summary["store"] + " " + named + heading_of(score)).rename("column")
     print_line(f"linear probes of utterance means, {found.protocol}, {len(found.folds)} folds; ± over folds")
-    Console().print(_layer_table(summary.assign(column=column), "column", digits=_digits(score)))
+    Console().print(_layer_table(summary.assign(column=column), "column", digits=digits_of(score)))
     _print_files(path, ".csv")
 
 
@@ -129,8 +129,8 @@ def print_layer_relevance(names: Sequence[str], *, out: Path | None, **options: 
         print_line(f"learned weights, uniform {1 / summary['layer'].nunique():.4f}{over_seeds}")
         console.print(_layer_table(weights, "target", digits=4, spread=spread))
         print_line()
-        print_line(f"linear probes of utterance means, {SCORES[one.score]}{over_folds}")
-        console.print(_layer_table(scores, "target", digits=_digits(one.score), spread=spread))
+        print_line(f"linear probes of utterance means, {heading_of(one.score)}{over_folds}")
+        console.print(_layer_table(scores, "target", digits=digits_of(one.score), spread=spread))
         _print_files(path, ".csv")
         print_line()
 
@@ -148,10 +148,6 @@ def _layer_table(summary: pd.DataFrame, column: str, *, digits: int, spread: boo
         }
         table.add_row(str(layer), *(told.get(name, "-") for name in columns))
     return table
-
-
-def _digits(score: str) -> int:
-    return 1 if score == "uar" else 3
 
 
 def _place(out: Path | None, usual: Path) -> Path:

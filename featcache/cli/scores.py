@@ -10,7 +10,8 @@ from rich.text import Text
 
 from featcache.evaluate.intervals import caution, described
 from featcache.evaluate.predictions import read_predictions
-from featcache.evaluate.score import score
+from featcache.evaluate.scores import digits_of, heading_of
+from featcache.evaluate.scoring import score
 from featcache.fitting.ensemble import COMBINATIONS, notes
 from featcache.report.tables import check_suffix, interval, mean_and_std, print_numbered, score_table
 from featcache.runs.run_folder import RunFolder, read_table, write_json
@@ -19,8 +20,6 @@ from featcache.terminal.escape import escaped
 
 log = logging.getLogger(__name__)
 
-SHORT_NAMES = {"uar": "UAR (%)", "wa": "WA (%)", "macro_f1": "Macro-F1 (%)", "ccc": "CCC", "rmse": "RMSE"}
-SHORT_NAMES |= {"scaled_rmse": "RMSE, labels in [0, 1]", "pearson": "Pearson"}
 _SHOWN = 10
 
 
@@ -84,7 +83,6 @@ def print_ensemble(run: RunFolder) -> None:
 
 
 def _score_table(metrics: Mapping[str, Any]) -> Table:
-    digits = 1 if "recall" in metrics else 3
     over = metrics["bootstrap"]["unit"]
     table = score_table(
         "Score", "Mean ± std", f"95 % CI, {over}", *(["utterances"] * (over == "speakers")), "Mean of folds"
@@ -92,11 +90,10 @@ def _score_table(metrics: Mapping[str, Any]) -> Table:
     for name, found in metrics.items():
         if not (isinstance(found, dict) and "ci95" in found):
             continue
-        kind = next(kind for kind in SHORT_NAMES if name == kind or name.startswith(f"{kind}_"))
-        label = f"{SHORT_NAMES[kind]} {name.removeprefix(kind)[1:]}".rstrip()
+        digits = digits_of(name)
         intervals = [found["ci95"], *([found["ci95_utterances"]] if over == "speakers" else [])]
         cells = [mean_and_std(found["mean"], found["std"], digits), *(interval(i, digits) for i in intervals)]
-        table.add_row(label, *cells, mean_and_std(found["mean_over_folds"], None, digits))
+        table.add_row(heading_of(name), *cells, mean_and_std(found["mean_over_folds"], None, digits))
     return table
 
 

@@ -17,7 +17,8 @@ from featcache.errors import PredictionsError, listed, unknown_name
 from featcache.evaluate.holm import holm
 from featcache.evaluate.paired import Tested, least_p
 from featcache.evaluate.predictions import Predictions
-from featcache.evaluate.score import sums_of
+from featcache.evaluate.scores import find_score, label_of
+from featcache.evaluate.scoring import sums_of
 from featcache.evaluate.variance import SAME, Numbers
 
 if TYPE_CHECKING:
@@ -115,8 +116,9 @@ def compare(runs: Mapping[str, Predictions], *, score: str | None = None) -> lis
 def sentence(comparison: Comparison) -> str:
     """What a comparison means, in plain words."""
     found = comparison
-    unit, digits = ("", 3) if found.score.startswith("ccc") else (" points", 1)
-    name = score_name(found.score)
+    score, _ = find_score(found.score)
+    unit, digits = " points" if score.unit else "", score.digits
+    name = label_of(found.score)
     if found.difference == 0:
         return f"{found.first} and {found.second} have the same {name}."
     better, worse = (found.first, found.second) if found.difference > 0 else (found.second, found.first)
@@ -174,12 +176,6 @@ def _of_one_seed(found: Comparison) -> str:
     return f" With one seed of {' and '.join(names)}, this holds for {heads} only." if names else ""
 
 
-def score_name(score: str) -> str:
-    """``UAR``, or ``CCC arousal``."""
-    kind, _, dimension = score.partition("_")
-    return f"{kind.upper()} {dimension}".rstrip()
-
-
 def _with_common_classes(runs: Mapping[str, Predictions]) -> dict[str, Predictions]:
     """The runs with the classes of all, once it is clear that they tested the same."""
     (first_name, first), *others = runs.items()
@@ -222,7 +218,7 @@ def _paired(score: str, names: tuple[str, str], first: Tested, second: Tested) -
     means = [float(run.sums.score(run.sums.of_seeds()).mean(axis=0)[position]) for run in (first, second)]
     if np.isnan(means).any():
         raise PredictionsError(
-            f"{names[0]} or {names[1]} has no {score_name(score)}: its values do not vary in some seed"
+            f"{names[0]} or {names[1]} has no {label_of(score)}: its values do not vary in some seed"
         )
     over_utterances = first.utterances.difference(second.utterances, position)
     own, over = np.zeros(0), over_utterances

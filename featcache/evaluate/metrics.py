@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from featcache.evaluate.predictions import Predictions, checked, codes_of
+from featcache.evaluate.scores import SCORES
 from featcache.evaluate.sums import Sums, mean, over_seeds, ratio
 from featcache.evaluate.variance import Numbers
 
@@ -84,7 +85,7 @@ def confusion_sums(predictions: Predictions) -> Sums:
         counts = sums.reshape(*sums.shape[:-1], len(classes), len(classes))
         return 100 * np.stack([_uar(counts), _wa(counts), _macro_f1(counts, never)], axis=-1)
 
-    return Sums.of(table, rows, score, tuple(SCORES), ((0.0, 100.0),) * len(SCORES))
+    return Sums.of(table, rows, score, tuple(FUNCTIONS), tuple(SCORES[name].bounds for name in FUNCTIONS))
 
 
 def summarise(predictions: "pd.DataFrame", classes: Sequence[str]) -> dict[str, Any]:
@@ -151,4 +152,4 @@ def _macro_f1(counts: NDArray[Any], never: NDArray[np.bool_] | None = None) -> N
     return mean(f1 if never is None else np.where(never, 0.0, f1))
 
 
-SCORES: dict[str, Callable[[NDArray[Any]], Numbers]] = {"uar": _uar, "wa": _wa, "macro_f1": _macro_f1}
+FUNCTIONS: dict[str, Callable[[NDArray[Any]], Numbers]] = {"uar": _uar, "wa": _wa, "macro_f1": _macro_f1}

@@ -3,13 +3,13 @@
 All scores come from sums of moments: of both values, their squares and their product, one set per dimension.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from featcache.evaluate.predictions import Predictions, checked
+from featcache.evaluate.scores import find_score
 from featcache.evaluate.sums import Sums, ratio
 from featcache.evaluate.variance import Numbers
 
@@ -76,7 +76,7 @@ def moment_sums(predictions: Predictions, ranges: Ranges | None = None) -> Sums:
     scores = (*SCORES, SCALED) if ranges else SCORES
     names = tuple(f"{score}_{name}" for score in scores for name in dimensions)
     every = (*scores, *names)
-    scales = tuple((0.0, math.inf) if "rmse" in name else (-1.0, 1.0) for name in every)
+    scales = tuple(find_score(name)[0].bounds for name in every)
     return Sums.of(table, sparse.csr_array(moments.reshape(len(table), -1)), score, every, scales)
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featcache.errors import PredictionsError, listed
-from featcache.evaluate.metrics import SCORES
+from featcache.evaluate.metrics import FUNCTIONS
 from featcache.evaluate.predictions import checked, codes_of
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class Ballots:
         shape = (len(seeds), len(self.classes), len(self.classes))
         cells = np.ravel_multi_index((seed, codes_of(self.rows["target"], self.classes), predicted), shape)
         counts = np.bincount(cells, minlength=int(np.prod(shape))).reshape(shape)
-        uar, wa = (float(100 * SCORES[name](counts).mean()) for name in ("uar", "wa"))
+        uar, wa = (float(100 * FUNCTIONS[name](counts).mean()) for name in ("uar", "wa"))
         return uar, wa
 
     def of_fold(self, fold: Any) -> "Ballots":

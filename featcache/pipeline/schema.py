@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from featcache.corpora import CORPORA
 from featcache.errors import StoreError, unknown_name
-from featcache.evaluate import metrics, regression
+from featcache.evaluate.scores import SCORES, find_score
 from featcache.evaluate.voting import VOTES
 from featcache.extractors import DESCRIPTORS
 from featcache.extractors.models import known_models, known_text_models
@@ -44,9 +44,11 @@ def _check_model(model: str) -> str:
 
 def _check_metric(metric: str) -> str:
     """A score of a classification, or of a regression: the mean of its dimensions or, as ``ccc_valence``, of one."""
-    if metric not in metrics.SCORES and metric.partition("_")[0] not in regression.SCORES:
-        known = [*metrics.SCORES, *regression.SCORES, *(f"{name}_DIMENSION" for name in regression.SCORES)]
-        raise ValueError(unknown_name("metric", metric, known))
+    try:
+        find_score(metric)
+    except KeyError:
+        known = [*SCORES, *(f"{score.name}_DIMENSION" for score in SCORES.values() if score.of_dimensions)]
+        raise ValueError(unknown_name("metric", metric, known)) from None
     return metric
 
 

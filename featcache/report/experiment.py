@@ -7,7 +7,7 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from featcache.evaluate.compare import score_name
+from featcache.evaluate.scores import digits_of, heading_of
 from featcache.files.regular import replace_file
 from featcache.report.html import figures_for_page, render
 from featcache.report.tables import interval, mean_and_std, table_of_protocols
@@ -16,7 +16,6 @@ from featcache.terminal.escape import escaped
 if TYPE_CHECKING:
     from featcache.terminal.console import Table
 
-METRICS = {"uar": "UAR (%)", "wa": "WA (%)", "macro_f1": "macro-F1 (%)"}
 PAPER, DIFFERENCE = "Paper", "Diff."
 
 
@@ -53,7 +52,7 @@ class ComparedRow:
     @property
     def digits(self) -> int:
         """Of scores after the point."""
-        return 1 if self.metric in METRICS else 3
+        return digits_of(self.metric)
 
     @property
     def difference(self) -> float | None:
@@ -76,11 +75,6 @@ def columns_of(rows: Sequence[ComparedRow]) -> list[str]:
     return [column for column in rows[0].cells() if compared or column not in (PAPER, DIFFERENCE)]
 
 
-def metric_name(metric: str) -> str:
-    """``UAR (%)``, ``CCC``, ``CCC valence``."""
-    return METRICS.get(metric) or score_name(metric)
-
-
 def compared_table(rows: Sequence[ComparedRow], numbers: Mapping[str, int]) -> "Table":
     """A table for the terminal, one section per protocol.
 
@@ -100,7 +94,7 @@ def compared_table(rows: Sequence[ComparedRow], numbers: Mapping[str, int]) -> "
         )
         for row in rows
     ]
-    return table_of_protocols([metric_name(rows[0].metric)], columns, told, after=["Notes"])
+    return table_of_protocols([heading_of(rows[0].metric)], columns, told, after=["Notes"])
 
 
 def numbered_notes(rows: Sequence[ComparedRow]) -> dict[str, int]:
@@ -122,7 +116,7 @@ def compared_markdown(rows: Sequence[ComparedRow]) -> str:
 
 def _markdown(rows: Sequence[ComparedRow]) -> str:
     columns = columns_of(rows)
-    head = ["Protocol", metric_name(rows[0].metric), *columns, "What differs"]
+    head = ["Protocol", heading_of(rows[0].metric), *columns, "What differs"]
     lines = [head, ["---"] * 2 + ["---:"] * len(columns) + ["---"]]
     lines += [
         [row.protocol, row.title, *(row.cells()[column] for column in columns), "; ".join(row.notes)] for row in rows
@@ -178,7 +172,7 @@ def write_compared(
         title=title,
         paper=paper,
         tables=[
-            (metric_name(metric), columns_of(of_metric), _by("protocol", of_metric))
+            (heading_of(metric), columns_of(of_metric), _by("protocol", of_metric))
             for metric, of_metric in _by("metric", rows)
         ],
         notes=notes,

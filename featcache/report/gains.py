@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from featcache.evaluate.compare import compare, score_name
+from featcache.evaluate.compare import compare
 from featcache.evaluate.predictions import Predictions
+from featcache.evaluate.scores import label_of
 from featcache.files.regular import replace_file
 from featcache.report.figures import relative_gains, save
 
@@ -36,10 +37,10 @@ def draw_gains(pairs: Mapping[str, tuple[Predictions, Predictions]], metric: str
         [found] = compare({f"{title}, gaining": first, title: second}, score=metric)
         low, high = found.gain_ci95 or (None, None)
         if found.gain is not None and low is None:
-            log.warning(NO_BOUNDS, title, score_name(metric))
+            log.warning(NO_BOUNDS, title, label_of(metric))
         rows.append([title, found.first_mean, found.second_mean, found.gain, low, high, found.unit, found.count])
     columns = ["title", "first", "second", "gain", "low", "high", "unit", "count"]
     table = pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(columns[1:6], float))
-    save(relative_gains(table, metric=score_name(metric)), path)
+    save(relative_gains(table, metric=label_of(metric)), path)
     replace_file(path.with_name(f"{path.name}.csv"), table.to_csv(index=False).encode())
     return table

@@ -10,19 +10,10 @@ import jinja2
 
 from featcache._version import __version__
 from featcache.evaluate.intervals import caution, described
+from featcache.evaluate.scores import SCORES
 from featcache.files.regular import replace_file
 from featcache.report.tables import interval, mean_and_std
 from featcache.terminal.escape import escaped
-
-SCORE_NAMES = {
-    "uar": "Unweighted average recall (UAR)",
-    "wa": "Weighted accuracy (WA)",
-    "macro_f1": "Macro-F1",
-    "ccc": "Concordance correlation coefficient (CCC)",
-    "pearson": "Pearson correlation",
-    "rmse": "Root mean squared error (RMSE), in the labels' unit",
-    "scaled_rmse": "RMSE, labels scaled to [0, 1]",
-}
 
 
 def write_report(
@@ -41,7 +32,7 @@ def write_report(
         folder: The run folder.
         title: The heading, e.g. the name of the run.
         settings: The resolved configuration; may be nested.
-        metrics: The content of ``metrics.json``, as ``featcache.evaluate.score.score`` returns it; a warning is added
+        metrics: The content of ``metrics.json``, as ``featcache.evaluate.scoring.score`` returns it; a warning is added
             where its intervals are of few speakers.
         notes: What a reader must know to judge the numbers, e.g. that speaker normalisation is transductive.
         warnings: What went wrong or looks odd.
@@ -107,7 +98,8 @@ def figures_for_page(folder: Path, figures: Sequence[tuple[str, str]]) -> list[t
 def score_names(metrics: Mapping[str, Any]) -> dict[str, str]:
     """The scores in ``metrics.json`` and what they are called in full, those of single dimensions below their mean."""
     names = {}
-    for name, label in SCORE_NAMES.items():
+    for name, score in SCORES.items():
+        label = score.title
         if name in metrics:
             dimensions = [dimension for dimension in metrics.get("dimensions", []) if f"{name}_{dimension}" in metrics]
             names[name] = f"{label}, mean of the dimensions" if len(dimensions) > 1 else label

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from featcache.errors import DiskError, StoreError
+from featcache.evaluate.scores import heading_of
 from featcache.files.disk import is_read_only
 from featcache.files.regular import replace_file
 from featcache.report.figures import save
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from featcache.cache.reader import FeatureStore
 
 log = logging.getLogger(__name__)
-
-SCORES = {"uar": "UAR (%)", "ccc": "CCC"}
 
 
 def draw_layer_weights(runs: Mapping[str, pd.DataFrame], path: Path, *, required: bool = True) -> pd.DataFrame:
@@ -82,7 +81,7 @@ def draw_layer_scores(
             groups[f"{label}: {name}" if several else label] = rows
     summary = summary[["store", "target", "layer", "mean", "std", "num_folds"]]
     with drawing(required=required):
-        save(layer_scores(groups, chance=chance, ylabel=SCORES[score]), path)
+        save(layer_scores(groups, chance=chance, ylabel=heading_of(score)), path)
         replace_file(path.with_name(f"{path.name}.csv"), summary.to_csv(index=False).encode())
     return summary
 

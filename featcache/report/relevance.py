@@ -7,10 +7,11 @@ from pathlib import Path
 import pandas as pd
 
 from featcache.cache.reader import FeatureStore
+from featcache.evaluate.scores import heading_of
 from featcache.files.regular import replace_file
 from featcache.report.figures import save
 from featcache.report.layer_figures import layer_relevance, layer_weight_summary
-from featcache.report.layers import SCORES, drawing, layer_score_summary, numbered, store_label
+from featcache.report.layers import drawing, layer_score_summary, numbered, store_label
 from featcache.runs.run_folder import RunFolder
 
 
@@ -62,6 +63,6 @@ def draw_layer_relevance(found: LayerRelevance, path: Path, *, required: bool = 
     summary = pd.concat(tables, ignore_index=True)
     summary.insert(0, "store", title)
     with drawing(required=required):
-        save(layer_relevance(learned, alone, title=title, chance=found.chance, ylabel=SCORES[score]), path)
+        save(layer_relevance(learned, alone, title=title, chance=found.chance, ylabel=heading_of(score)), path)
         replace_file(path.with_name(f"{path.name}.csv"), summary.to_csv(index=False).encode())
     return summary

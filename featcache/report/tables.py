@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from featcache.errors import StoreError
+from featcache.evaluate.scores import digits_of, find_score
 from featcache.terminal.escape import escaped
 
 if TYPE_CHECKING:
@@ -42,24 +43,20 @@ class ResultRow:
         A regression of several dimensions has a line for their mean, and one for each.
         """
         if "uar" in self.metrics:
-            uar, wa = self.metrics["uar"], self.metrics["wa"]
-            return [
-                {
-                    "UAR (%)": mean_and_std(uar["mean"], uar["std"]),
-                    "95 % CI": interval(uar["ci95"]),
-                    "WA (%)": mean_and_std(wa["mean"], wa["std"]),
-                }
-            ]
+            return [self._mean("uar") | self._interval("uar") | self._mean("wa")]
         dimensions = self.metrics["dimensions"]
         names = {"mean": "ccc", **{name: f"ccc_{name}" for name in dimensions}} if len(dimensions) > 1 else {"": "ccc"}
         return [
-            {
-                **({"Target": target} if target else {}),
-                "CCC": mean_and_std(self.metrics[name]["mean"], self.metrics[name]["std"], 3),
-                "95 % CI": interval(self.metrics[name]["ci95"], 3),
-            }
+            ({"Target": target} if target else {}) | self._mean(name) | self._interval(name)
             for target, name in names.items()
         ]
+
+    def _mean(self, name: str) -> dict[str, str]:
+        score, _ = find_score(name)
+        return {score.heading: mean_and_std(self.metrics[name]["mean"], self.metrics[name]["std"], score.digits)}
+
+    def _interval(self, name: str) -> dict[str, str]:
+        return {"95 % CI": interval(self.metrics[name]["ci95"], digits_of(name))}
 
 
 def results_table(rows: Sequence[ResultRow]) -> "Table":

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from featcache.errors import StoreError
+from featcache.evaluate.scores import SCORES
 from featcache.files.checksums import CHECKSUMS, recorded_checksums
 from featcache.files.disk import reading
 from featcache.files.regular import read_regular
@@ -24,7 +25,7 @@ _ITEMS = {
     **dict.fromkeys(("seeds", "sizes"), int),
 }
 _METRICS = {
-    **dict.fromkeys(("uar", "wa", "macro_f1", "ccc", "pearson", "rmse", "scaled_rmse"), (dict,)),
+    **dict.fromkeys(SCORES, (dict,)),
     **dict.fromkeys(("bootstrap", "recall", "confusion"), (dict,)),
     **dict.fromkeys(("num_speakers", "num_seeds", "num_folds", "num_utterances"), (int,)),
     **dict.fromkeys(("chance_uar", "uar_chosen_by_fold"), _NUMBER),

@@ -22,7 +22,7 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import ndtr
 
-from featcache.evaluate.metrics import SCORES
+from featcache.evaluate.metrics import FUNCTIONS
 from featcache.evaluate.paired import least_p
 from featcache.evaluate.regression import scores_of_moments
 from featcache.evaluate.variance import Effects, estimate, influence
@@ -101,7 +101,7 @@ class Uar:
     @staticmethod
     def score(sums):
         counts = sums.reshape(*sums.shape[:-1], CLASSES, CLASSES)
-        return 100 * SCORES["uar"](counts)[..., np.newaxis]
+        return 100 * FUNCTIONS["uar"](counts)[..., np.newaxis]
 
 
 @dataclass(frozen=True)

@@ -134,7 +134,7 @@ def test_changed_words_are_computed_again_and_nothing_else(corpus, model, run, c
 
 
 def test_an_interrupted_extraction_goes_on(corpus, model, run, monkeypatch):
-    original = extraction.Run._write
+    original = extraction.ExtractionRun._write
     written = []
 
     def interrupt_after_the_first(self, outcomes):
@@ -143,12 +143,12 @@ def test_an_interrupted_extraction_goes_on(corpus, model, run, monkeypatch):
         if len(written) == 1:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(extraction.Run, "_write", interrupt_after_the_first)
+    monkeypatch.setattr(extraction.ExtractionRun, "_write", interrupt_after_the_first)
     monkeypatch.setattr(running, "BATCHES_AHEAD", 1)
     report = run(workers=1)
     assert report.interrupted
     assert 0 < report.num_extracted < 7
-    monkeypatch.setattr(extraction.Run, "_write", original)
+    monkeypatch.setattr(extraction.ExtractionRun, "_write", original)
     assert run().num_extracted == 7 - report.num_extracted
     assert sorted(store_of(corpus)) == [f"u{n}" for n in range(7)]
 

@@ -15,9 +15,8 @@ import pytest
 import soundfile
 
 from featcache.cli import app as cli
-from featcache.cli import layers as layerwise
 from featcache.files.regular import replace_file
-from featcache.report import layers
+from featcache.report import layers, relevance
 from featcache.workspace import Workspace
 
 fcntl = pytest.importorskip("fcntl")
@@ -59,7 +58,7 @@ def check_line(invoke):
 @pytest.fixture
 def home(make_cache, quick_reports, tmp_path, invoke, monkeypatch):
     """A cache with features and two runs, and a corpus whose features are there too."""
-    for module in (layers, layerwise):
+    for module in (layers, relevance):
         monkeypatch.setattr(module, "save", lambda _, path: replace_file(f"{path}.png", b""))
     make_cache()
     for norm in ("speaker", "none"):

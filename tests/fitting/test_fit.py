@@ -388,7 +388,7 @@ def test_memory_does_not_matter_where_all_fits(make_cache, train):
 def test_memory_is_planned_for_the_bytes_that_are_held(make_cache, train, monkeypatch, head, layers, dtype):
     make_cache(stores=FOUR_STORES)
     planned, held = [], []
-    plan, load = job.plan_working_copy, job.Source.load
+    plan, load = job.plan_working_copy, job.FeatureWindows.load
 
     def planning(memory, num_values, *, num_steps, **rest):
         planned.append(packed_bytes(DTYPES[dtype], num_values, num_steps))
@@ -401,7 +401,7 @@ def test_memory_is_planned_for_the_bytes_that_are_held(make_cache, train, monkey
         held.append(sum(part.nbytes for part in parts if part is not None))
 
     monkeypatch.setattr(job, "plan_working_copy", planning)
-    monkeypatch.setattr(job.Source, "load", loading)
+    monkeypatch.setattr(job.FeatureWindows, "load", loading)
     train(head=head, layers=layers, features=list(FOUR_STORES), memory=dtype)
     assert planned == held
 

@@ -15,7 +15,7 @@ from featcache.corpora import CORPORA
 from featcache.errors import FeatcacheError, ManifestError, ProtocolError
 from featcache.evaluate.compare import compare
 from featcache.evaluate.predictions import read_predictions
-from featcache.evaluate.score import score
+from featcache.evaluate.scoring import score
 from featcache.fitting.ensemble import ensemble
 from featcache.fitting.fit import fit, sweep
 from featcache.manifest import Manifest, Utterance

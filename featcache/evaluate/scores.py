@@ -1,0 +1,105 @@
+"""Name of a score in ``metrics.json`` → its label, unit, digits, range, and which direction is better."""
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """A score that ``metrics.json`` holds.
+
+    Attributes:
+        name: The key in ``metrics.json``. ``<name>_<dimension>`` is the same score of one dimension.
+        label: The short name, for tables, axes and sentences.
+        title: The full name, for reports.
+        unit: ``%``, or empty.
+        digits: How many digits after the point are printed.
+        bounds: The lowest and the highest possible value.
+        higher_is_better: Whether a higher value is a better one.
+        of_dimensions: Whether the score belongs to regression, where each dimension has its own.
+    """
+
+    name: str
+    label: str
+    title: str
+    unit: str = ""
+    digits: int
+    bounds: tuple[float, float]
+    higher_is_better: bool = True
+    of_dimensions: bool
+
+    @property
+    def heading(self) -> str:
+        """The label with its unit: ``UAR (%)``, ``CCC``."""
+        return f"{self.label} ({self.unit})" if self.unit else self.label
+
+
+def _percentage(name: str, label: str, title: str) -> Score:
+    return Score(name=name, label=label, title=title, unit="%", digits=1, bounds=(0.0, 100.0), of_dimensions=False)
+
+
+def _correlation(name: str, label: str, title: str) -> Score:
+    return Score(name=name, label=label, title=title, digits=3, bounds=(-1.0, 1.0), of_dimensions=True)
+
+
+def _error(name: str, label: str, title: str) -> Score:
+    return Score(
+        name=name,
+        label=label,
+        title=title,
+        digits=3,
+        bounds=(0.0, math.inf),
+        higher_is_better=False,
+        of_dimensions=True,
+    )
+
+
+SCORES = {
+    score.name: score
+    for score in (
+        _percentage("uar", "UAR", "Unweighted average recall (UAR)"),
+        _percentage("wa", "WA", "Weighted accuracy (WA)"),
+        _percentage("macro_f1", "Macro-F1", "Macro-F1"),
+        _correlation("ccc", "CCC", "Concordance correlation coefficient (CCC)"),
+        _correlation("pearson", "Pearson", "Pearson correlation"),
+        _error("rmse", "RMSE", "Root mean squared error (RMSE), in the labels' unit"),
+        _error("scaled_rmse", "RMSE, labels in [0, 1]", "RMSE, labels scaled to [0, 1]"),
+    )
+}
+
+
+def find_score(name: str) -> tuple[Score, str]:
+    """Find a score by its key in ``metrics.json``.
+
+    Args:
+        name: ``uar``, ``ccc``, ``ccc_valence``, …
+
+    Returns:
+        The score, and the dimension or an empty text.
+
+    Raises:
+        KeyError: no score has this name.
+    """
+    if name in SCORES:
+        return SCORES[name], ""
+    for score in SCORES.values():
+        if score.of_dimensions and name.startswith(f"{score.name}_"):
+            return score, name.removeprefix(f"{score.name}_")
+    raise KeyError(name)
+
+
+def label_of(name: str) -> str:
+    """Return the short label of a key in ``metrics.json``: ``UAR``, ``CCC valence``."""
+    score, dimension = find_score(name)
+    return f"{score.label} {dimension}".rstrip()
+
+
+def heading_of(name: str) -> str:
+    """Return the label with its unit: ``UAR (%)``, ``CCC valence``."""
+    score, dimension = find_score(name)
+    return f"{score.heading} {dimension}".rstrip()
+
+
+def digits_of(name: str) -> int:
+    """Return how many digits after the point are printed of a score."""
+    return find_score(name)[0].digits
