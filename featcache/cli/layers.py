@@ -70,8 +70,8 @@ def print_layer_scores(
         StoreError: no store of a model's layers, or one that is not finished.
     """
     from featcache.cache.reader import FeatureCache
+    from featcache.fitting.defaults import model_stores
     from featcache.fitting.probe import probe_layers
-    from featcache.fitting.resolve import model_stores
     from featcache.fitting.task import resolve_task
     from featcache.targets.targets import Dimensions
 

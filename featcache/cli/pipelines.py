@@ -6,8 +6,8 @@ from typing import Any
 
 from featcache.fitting.checks import explained
 from featcache.fitting.plan import plan_runs
-from featcache.fitting.resolve import SVM
 from featcache.fitting.task import resolve_folds, selected
+from featcache.heads import head_spec
 from featcache.pipeline.locate import PipelineCorpus
 from featcache.pipeline.read import read_pipeline, shipped_pipelines
 from featcache.pipeline.rows import Row
@@ -116,7 +116,7 @@ def _num_trainings(place: PipelineCorpus, row: Row, *, ready: bool) -> int:
     manifest = selected(place.manifest, select, limit)
     with explained(place.manifest, manifest, manifest, limit=limit, select=select):
         _, _, folds = resolve_folds(manifest, place.kind, protocol=row.request.protocol, target=row.request.target)
-    return len(folds) * (1 if row.request.head == SVM else len(row.request.seeds))
+    return len(folds) * (len(row.request.seeds) if head_spec(row.request.head).is_network else 1)
 
 
 def print_results(

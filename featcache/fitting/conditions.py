@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from featcache.errors import StoreError
-from featcache.fitting.resolve import SVM
+from featcache.heads import head_spec
 from featcache.runs.identity import COMPUTED, ENVIRONMENT
 from featcache.training.memory import DTYPES, WorkingCopy
 
@@ -20,8 +20,7 @@ from featcache.training.memory import DTYPES, WorkingCopy
 def conditions(device: str, copy: WorkingCopy, head: str) -> dict[str, Any]:
     """What ``config.yaml`` records of a run that is computed now."""
     environment = {"torch": str(torch.__version__), "processor": torch.backends.cpu.get_cpu_capability()}
-    if head == SVM:
-        environment["scikit-learn"] = version("scikit-learn")
+    environment |= {name: version(name) for name in head_spec(head).packages}
     if device.startswith("cuda"):
         environment["gpu"] = torch.cuda.get_device_name(device)
     return {COMPUTED: {"device": device, **copy.settings()}, ENVIRONMENT: environment}

@@ -16,11 +16,10 @@ from featcache.evaluate.metrics import summarise
 from featcache.evaluate.voting import TIE_RULE, VOTES, Ballots, Choice, choose
 from featcache.files.disk import writing
 from featcache.files.regular import replace_file, resolved, sha256_of_file
-from featcache.fitting.resolve import hash_of
 from featcache.report.classification import CONFUSION, write_classification_report
 from featcache.report.html import write_report
 from featcache.runs import run_folder
-from featcache.runs.identity import NUMERICS, NUMERICS_VERSION, RELEASE
+from featcache.runs.identity import NUMERICS, NUMERICS_VERSION, RELEASE, hash_of
 from featcache.runs.run_folder import PREDICTIONS, RunFolder, find_run
 from featcache.workspace import Workspace, check_name
 

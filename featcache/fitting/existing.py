@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featcache.errors import StoreError
-from featcache.fitting.resolve import hash_of
-from featcache.runs.identity import differences, identity
+from featcache.runs.identity import differences, hash_of, identity
 from featcache.runs.run_folder import RunFolder, UnfinishedRun, read_config
 from featcache.workspace import MOST_NAME_BYTES
 

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,9 @@ from typing import Any
 from featcache.errors import StoreError
 from featcache.extractors import usable_device
 from featcache.fitting.job import FitJob
-from featcache.fitting.plan import plan_runs, tell_conditions
-from featcache.fitting.resolve import FitRequest, ResolvedFit
+from featcache.fitting.plan import PlannedRun, plan_runs, tell_conditions
+from featcache.fitting.request import FitRequest
+from featcache.fitting.resolve import ResolvedFit
 from featcache.fitting.results import epochs_of
 from featcache.normalise import SPEAKER
 from featcache.runs.run_folder import RunFolder
@@ -20,6 +21,8 @@ from featcache.training.memory import Memory
 from featcache.workspace import Workspace
 
 log = logging.getLogger(__name__)
+
+AGAIN = "--overwrite trains it again"
 
 # Source: Pepino et al. 2021 as run; further seeds go on in the same steps.
 SEEDS = (123, 1234, 2345, 3456, 4567)
@@ -145,78 +148,74 @@ def sweep(
     ]
     if name and len(requests) > 1:
         raise StoreError(f"--name is for a single run, and {len(requests)} are asked for; their names tell them apart")
-    return fit_all(
-        requests,
-        cache=Workspace.at(home).find_cache(corpus),
+    cache = Workspace.at(home).find_cache(corpus)
+    device = usable_device(device)
+    planned = plan_runs(requests, cache=cache, name=name, overwrite=overwrite, home=home)
+    _tell_finished(planned, tell_conditions(planned, memory=asked, device=device, jobs=jobs, remedy=AGAIN))
+    runs = fit_all(
+        planned,
+        cache=cache,
         memory=asked,
         device=device,
         jobs=jobs,
         scheduler=scheduler,
-        name=name,
         resume=resume,
         overwrite=overwrite,
-        home=home,
     )
+    tell_epochs(runs)
+    return runs
 
 
 def fit_all(
-    requests: Sequence[FitRequest],
+    planned: Sequence[PlannedRun],
     *,
     cache: Path,
     memory: Memory | None = None,
     device: str = "cpu",
     jobs: int = 1,
     scheduler: str | None = None,
-    name: str | None = None,
     resume: bool = False,
     overwrite: bool = False,
-    home: str | os.PathLike[str] | None = None,
 ) -> list[RunFolder]:
-    """Train whatever runs are asked for; those that read the same features with the same folds do so together.
+    """Train the runs that are not finished; those that read the same features with the same folds do so together.
 
     Args:
-        requests: What each run is to be.
+        planned: The runs, as :func:`~featcache.fitting.plan.plan_runs` returns them.
         cache: The folder of the cache that all of them read.
-        memory: What the process may take.
-        device: As torch names it, or ``auto``.
-        jobs: Processes that share the folds.
+        memory: How much memory the process may take.
+        device: A device name of torch, or ``auto``.
+        jobs: How many processes share the folds.
         scheduler: Address of a Dask scheduler, whose workers share the folds instead.
-        name: Of the run folder, for a single run.
         resume: Go on with what was interrupted.
-        overwrite: Train again although a finished run of that name is there.
-        home: Where everything lives.
+        overwrite: Train again although trainings of an interrupted run are there.
 
     Returns:
-        The finished runs, in order; two requests that come to the same are one run.
+        The finished runs, in order; two requests that come to the same settings are one run.
 
     Raises:
-        FeatcacheError: as :func:`sweep`; nothing is trained before all requests were found possible.
+        FeatcacheError: features that are not finite, another process that trains one of the runs, an interrupted run
+            without ``resume``, too little memory, a full disk.
     """
-    device = usable_device(device)
-    planned = plan_runs(requests, cache=cache, name=name, overwrite=overwrite, home=home)
-    remedy = "--overwrite trains it again"
-    told = tell_conditions(planned, memory=memory, device=device, jobs=jobs, remedy=remedy)
-    for run in filter(None, (one.finished for one in planned if one.path not in told)):
-        log.info("%s is there already; %s", run.path, remedy)
     todo = list({one.path: one for one in planned if one.finished is None}.values())
     if todo:
         setups = [one.setup for one in todo]
         _tell(setups)
         _check_features(setups)
         job = FitJob(
-            cache=cache, requests=[one.request for one in todo], paths=[one.path for one in todo], device=device
+            cache=cache,
+            requests=[one.request for one in todo],
+            paths=[one.path for one in todo],
+            device=usable_device(device),
         )
         job.carry_out(
-            setups,
-            memory or Memory(),
-            processes=jobs,
-            scheduler=scheduler,
-            resume=resume,
-            overwrite=overwrite,
+            setups, memory or Memory(), processes=jobs, scheduler=scheduler, resume=resume, overwrite=overwrite
         )
-    runs = [one.finished or RunFolder(one.path) for one in planned]
-    tell_epochs(runs)
-    return runs
+    return [one.finished or RunFolder(one.path) for one in planned]
+
+
+def _tell_finished(planned: Sequence[PlannedRun], told: Collection[Path]) -> None:
+    for run in filter(None, (one.finished for one in planned if one.path not in told)):
+        log.info("%s is there already; %s", run.path, AGAIN)
 
 
 def tell_epochs(runs: Sequence[RunFolder]) -> None:

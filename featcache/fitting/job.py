@@ -14,7 +14,8 @@ from featcache.dask_client import connected
 from featcache.files.disk import disk_errors
 from featcache.fitting.conditions import conditions, recorded_copy
 from featcache.fitting.groups import Member, group
-from featcache.fitting.resolve import SVM, FitRequest, ResolvedFit, head_sizes, resolve
+from featcache.fitting.request import FitRequest
+from featcache.fitting.resolve import ResolvedFit, resolve
 from featcache.fitting.results import record_of, write_results
 from featcache.heads import create_head
 from featcache.machine import give_back
@@ -256,12 +257,11 @@ def _tell_copies(setups: Sequence[ResolvedFit], copies: Sequence[WorkingCopy]) -
 def _training(setup: ResolvedFit, member: Member, seed: int, copy: WorkingCopy, device: str) -> Trainable:
     targets = {utterance.utterance_id: setup.target.value(utterance) for utterance in setup.manifest}
     fold = setup.folds[member.fold - 1]
-    if setup.config["head"] == SVM:
+    if not setup.spec.is_network:
         machine = SVCTraining if setup.config["task"] == CLASSIFICATION else SVRTraining
         return machine(seed, fold, targets, setup.target.num_outputs, member.layers)
-    sizes = head_sizes(setup.features, setup.target.num_outputs, setup.config["layer_weighting"])
     return Training(
-        create_head(setup.config["head"], **sizes, seed=seed),
+        create_head(setup.config["head"], **setup.head_sizes(), seed=seed),
         seed,
         fold,
         targets,

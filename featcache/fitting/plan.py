@@ -11,7 +11,8 @@ from featcache.errors import ModelError, listed
 from featcache.fitting.conditions import conditions
 from featcache.fitting.existing import finished_run, folder_of
 from featcache.fitting.job import plan_copies
-from featcache.fitting.resolve import FitRequest, ResolvedFit, resolve
+from featcache.fitting.request import FitRequest
+from featcache.fitting.resolve import ResolvedFit, resolve
 from featcache.runs.conditions import changes
 from featcache.runs.run_folder import RunFolder
 from featcache.threads import available_cores

@@ -11,11 +11,14 @@ from featcache.cache.reader import FeatureCache, FeatureStore
 from featcache.corpora import Corpus
 from featcache.errors import ModelError, StoreError, listed
 from featcache.extractors import usable_device
-from featcache.fitting.fit import SEEDS, fit_all
+from featcache.fitting.defaults import model_stores
+from featcache.fitting.fit import SEEDS, fit_all, tell_epochs
 from featcache.fitting.plan import plan_runs, tell_conditions
 from featcache.fitting.probe import probe_layers
-from featcache.fitting.resolve import POOLED, SVM, FitRequest, ResolvedFit, model_stores
+from featcache.fitting.request import FitRequest
+from featcache.fitting.resolve import ResolvedFit
 from featcache.fitting.task import corpus_of, resolve_task
+from featcache.heads import head_spec
 from featcache.manifest import Manifest
 from featcache.report.relevance import LayerRelevance
 from featcache.runs.run_folder import RunFolder
@@ -60,8 +63,8 @@ def layer_relevance(
     names = names or model_stores(cache)
     if not names:
         raise StoreError(f"{cache.path} holds no layers of a model; extract some with 'featcache extract --model NAME'")
-    if head == SVM:
-        raise ModelError(f"head {SVM!r} learns no layer weights; take --head dense or another")
+    if not head_spec(head).is_network:
+        raise ModelError(f"head {head!r} learns no layer weights; take --head dense or another")
     stores = [cache[name] for name in dict.fromkeys(names)]
     target = target or _known_dimensions(cache.manifest, corpus_of(cache.path))
     parts, requests = [], []
@@ -86,19 +89,19 @@ def layer_relevance(
             for part in parts[-1]
         ]
     planned = plan_runs(requests, cache=cache.path, home=home)
-    todo = [one.request for one in planned if one.finished is None]
-    if len(todo) < len(planned):
-        log.info("%d of %d runs are there already", len(planned) - len(todo), len(planned))
+    there = sum(one.finished is not None for one in planned)
+    if there:
+        log.info("%d of %d runs are there already", there, len(planned))
         remedy = "remove the folder of a run to train it again"
         tell_conditions(planned, device=usable_device(device), remedy=remedy)
-    if todo:
-        fit_all(todo, cache=cache.path, device=device, resume=True, home=home)
-    left = iter(planned)
+    finished = fit_all(planned, cache=cache.path, device=device, resume=True)
+    tell_epochs([run for one, run in zip(planned, finished, strict=True) if one.finished is None])
+    left = iter(zip(planned, finished, strict=True))
     relevance = []
     for of_store in parts:
         mine = {part.short_name: next(left) for part in of_store}
-        runs = {label: one.finished or RunFolder(one.path) for label, one in mine.items()}
-        relevance.append(relevance_of(runs, {label: one.setup for label, one in mine.items()}))
+        runs = {label: run for label, (_, run) in mine.items()}
+        relevance.append(relevance_of(runs, {label: one.setup for label, (one, _) in mine.items()}))
     return relevance
 
 
@@ -164,7 +167,7 @@ def _weighable(store: FeatureStore, head: str) -> str:
             f"{store.name} holds layer {numbered[0]} alone, and a single layer has no weight to learn; "
             "--probe scores it, and 'featcache extract' into a store of another --name keeps all layers"
         )
-    if store.pooled_only and head not in POOLED:
+    if store.pooled_only and not head_spec(head).pooled:
         raise StoreError(
             f"{store.name} holds statistics alone (--pool), but head {head!r} is trained on frames; take --head linear"
         )

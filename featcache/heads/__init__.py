@@ -12,6 +12,7 @@ from featcache.heads.fusion import Fusion, PooledFusion
 from featcache.heads.layer_weights import LAYER_WEIGHTINGS, LayerWeights
 from featcache.heads.linear import Linear
 from featcache.heads.lstm import LSTM
+from featcache.heads.spec import HeadSpec
 from featcache.threads import one_thread_each
 
 __all__ = [
@@ -20,16 +21,49 @@ __all__ = [
     "LAYER_WEIGHTINGS",
     "LSTM",
     "MEAN_AND_MAX",
+    "SPECS",
     "Dense",
     "Fusion",
     "Head",
+    "HeadSpec",
     "LayerWeights",
     "Linear",
     "PooledFusion",
+    "check_stores",
     "create_head",
+    "head_spec",
 ]
 
 HEADS: dict[str, type[Head]] = {"dense": Dense, "lstm": LSTM, "fusion": Fusion, "linear": Linear, "ffn": FFN}
+# What a solver of scikit-learn finds is no network, and is fitted by featcache.training.svm.
+SOLVERS = {"svm": HeadSpec(max_layers=1, pooled=True, is_network=False, packages=("scikit-learn",))}
+SPECS = {**{name: head.spec for name, head in HEADS.items()}, **SOLVERS}
+
+
+def head_spec(name: str) -> HeadSpec:
+    """Return what a fit must know of a head.
+
+    Raises:
+        ModelError: the name is unknown.
+    """
+    if name not in SPECS:
+        raise ModelError(unknown_name("head", name, SPECS))
+    return SPECS[name]
+
+
+def check_stores(name: str, number: int) -> None:
+    """Refuse a number of feature stores that a head does not take.
+
+    Raises:
+        ModelError: too few or too many.
+    """
+    fewest, most = SPECS[name].stores
+    if number < fewest:
+        few = {2: "two or more"}.get(fewest, f"{fewest} or more")
+        raise ModelError(f"head {name!r} takes {few} feature stores, found {number}; name two with --features")
+    if most is not None and number > most:
+        several = " or ".join(repr(other) for other, spec in SPECS.items() if spec.stores[1] is None)
+        raise ModelError(f"head {name!r} takes one feature store, found {number}; use {several} for several")
 
 
 def create_head(
@@ -64,12 +98,10 @@ def create_head(
     """
     if name not in HEADS:
         raise ModelError(unknown_name("head", name, HEADS))
-    stores = len(num_layers)
-    if name == "fusion" and stores < 2:
-        raise ModelError(f"head 'fusion' takes two or more feature stores, found {stores}; name two with --features")
-    if name not in ("fusion", "ffn") and stores != 1:
-        raise ModelError(f"head {name!r} takes one feature store, found {stores}; use 'fusion' or 'ffn' for several")
-    kind = PooledFusion if name == "fusion" and not paired else HEADS[name]
+    check_stores(name, len(num_layers))
+    kind = HEADS[name]
+    if not paired and kind.unpaired is not None:
+        kind = kind.unpaired
     with one_thread_each():  # the last digits of orthogonal weights depend on how many threads share the work
         return kind(
             num_layers,

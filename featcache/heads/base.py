@@ -2,13 +2,14 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from featcache.heads.layer_weights import LayerWeights
 from featcache.heads.packed import Packed
+from featcache.heads.spec import HeadSpec
 
 Batch = Sequence[Sequence[Packed | Tensor]]
 
@@ -29,7 +30,14 @@ class Head(nn.Module):
         layer_weighting: How layer weights are normalised, see `LayerWeights`.
         pooling: How each utterance became a single frame before it came; None where it comes with its frames.
         generator: Source of all initial weights and dropout masks, on the CPU.
+
+    Attributes:
+        spec: What a fit must know of the head before it makes one.
+        unpaired: The head in its place where the frames of several stores do not pair; None where that does not matter.
     """
+
+    spec: ClassVar[HeadSpec] = HeadSpec()
+    unpaired: ClassVar[type["Head"] | None] = None
 
     def __init__(
         self,

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from featcache.heads.base import MEAN_AND_MAX, Batch, Head, frames_of, linear, mean_over_frames
 from featcache.heads.dropout import Dropout
+from featcache.heads.spec import HeadSpec
 
 DROPOUT_RATE = 0.1
 
@@ -25,6 +26,8 @@ class FFN(Head):
         2022 released: that one sees the mean alone, which is this head with ``mean`` pooling. Initial weights are
         drawn as for the other heads.
     """
+
+    spec = HeadSpec(stores=(1, None), pooling=MEAN_AND_MAX, pairs_frames=False)
 
     def _build(self, frame_sizes: Sequence[int], num_outputs: int, generator: torch.Generator) -> None:
         hidden_size = max(frame_sizes) // (2 if self.pooling == MEAN_AND_MAX else 1)

@@ -5,15 +5,7 @@ from torch import Tensor
 
 from featcache.heads.base import Batch, frames_of, mean_over_frames
 from featcache.heads.dense import Dense
-
-
-class Fusion(Dense):
-    """One weighted average and dense layer per feature store, concatenated frame by frame, then as `Dense`.
-
-    Arguments as for `Head`; frame i of one store stands for the same moment as frame i of every other.
-
-    Source: Pepino et al. 2021, section 2.3; dropout and initial weights as in the authors' released configuration.
-    """
+from featcache.heads.spec import HeadSpec
 
 
 class PooledFusion(Dense):
@@ -31,3 +23,15 @@ class PooledFusion(Dense):
         hidden = self.hidden(torch.cat(branches, dim=1), [1] * len(features[0]))
         logits: Tensor = self.output(hidden)
         return logits.float()
+
+
+class Fusion(Dense):
+    """One weighted average and dense layer per feature store, concatenated frame by frame, then as `Dense`.
+
+    Arguments as for `Head`; frame i of one store stands for the same moment as frame i of every other.
+
+    Source: Pepino et al. 2021, section 2.3; dropout and initial weights as in the authors' released configuration.
+    """
+
+    spec = HeadSpec(stores=(2, None), beside=("egemaps",))
+    unpaired = PooledFusion

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from featcache.heads.base import Batch, Head, frames_of, linear, mean_over_frames
+from featcache.heads.spec import HeadSpec
 
 PROJECTED = 256
 
@@ -18,6 +19,8 @@ class Linear(Head):
 
     Source: Yang et al. 2021, SUPERB, and s3prl's downstream ``emotion``.
     """
+
+    spec = HeadSpec(pooled=True)
 
     def _build(self, frame_sizes: Sequence[int], num_outputs: int, generator: torch.Generator) -> None:
         self.projection = linear(frame_sizes[0], PROJECTED, generator)

@@ -8,6 +8,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from featcache.heads.dense import HIDDEN_UNITS, Dense
 from featcache.heads.dropout import Dropout
+from featcache.heads.spec import HeadSpec
 
 
 class LSTMLayer(nn.Module):
@@ -45,4 +46,5 @@ class LSTM(Dense):
     Source: Pepino et al. 2021, section 2.3; dropout and initial weights as in the authors' released configuration.
     """
 
+    spec = HeadSpec(batch_size=16)
     second_layer = LSTMLayer

@@ -10,8 +10,9 @@ from featcache.cache.layout import settings_of
 from featcache.cache.shards import read_catalogue
 from featcache.errors import PipelineError, unknown_name
 from featcache.fitting.fit import first_seeds
-from featcache.fitting.resolve import SVM, FitRequest
+from featcache.fitting.request import FitRequest
 from featcache.fitting.results import epochs_of
+from featcache.heads import head_spec
 from featcache.pipeline.locate import PipelineCorpus
 from featcache.pipeline.read import published_of
 from featcache.pipeline.schema import EnsembleSpec, Pipeline, RunSpec, StoreSpec
@@ -130,9 +131,9 @@ def _row(pipeline: Pipeline, name: str, spec: RunSpec, trial: Trial) -> Row:
         target = request.target or (PROTOCOLS[spec.protocol].target if spec.protocol else None)
         request = replace(request, protocol=trial.protocol, target=target)
         told.append(f"protocol {trial.protocol}" + (f", not {spec.protocol}" if spec.protocol else ""))
-    if seeds != spec.seeds and spec.head != SVM:
+    if seeds != spec.seeds and head_spec(spec.head).is_network:
         told.append(f"{seeds} {'seed' if seeds == 1 else 'seeds'}, not {spec.seeds}")
-    if trial.max_epochs is not None and spec.head != SVM:
+    if trial.max_epochs is not None and head_spec(spec.head).is_network:
         request = replace(request, training={**request.training, "max_epochs": trial.max_epochs})
         told.append(f"{AT_MOST} {trial.max_epochs} epochs")
     published = published_of(pipeline, spec.published)

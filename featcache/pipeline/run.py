@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from featcache.cache.reader import FeatureCache
 from featcache.errors import PipelineError, PredictionsError, unknown_name
 from featcache.evaluate.compare import compare, sentence
 from featcache.evaluate.intervals import ONE_SEED, caution
@@ -15,10 +14,10 @@ from featcache.extraction import ExtractionReport, summarise_report
 from featcache.extractors import usable_device
 from featcache.files.regular import replace_file
 from featcache.fitting.ensemble import asked_of, ensemble, notes
-from featcache.fitting.fit import fit_all
-from featcache.fitting.plan import plan_runs, tell_conditions
+from featcache.fitting.fit import fit_all, tell_epochs
+from featcache.fitting.plan import PlannedRun, plan_runs, tell_conditions
 from featcache.fitting.relevance import relevance_of
-from featcache.fitting.resolve import FitRequest, hash_of, resolve
+from featcache.fitting.resolve import ResolvedFit
 from featcache.fitting.task import selected
 from featcache.pipeline.locate import PipelineCorpus, find_places
 from featcache.pipeline.read import find_pipeline, published_of, read_pipeline
@@ -33,6 +32,7 @@ from featcache.report.gains import draw_gains
 from featcache.report.layers import draw_layer_weights
 from featcache.report.pairs import comparison_csv, protocol_notes
 from featcache.report.relevance import draw_layer_relevance
+from featcache.runs.identity import hash_of
 from featcache.runs.run_folder import RunFolder, load_predictions
 from featcache.transcription import TranscriptionReport, summarise
 from featcache.workspace import Workspace, check_name
@@ -180,6 +180,7 @@ class PipelineWork:
         self.limit = trial.limit
         self._device = device
         self._listener = listener
+        self._setups: dict[str, ResolvedFit] = {}
         # told before hours of extraction
         for row in self.rows:
             selected(place.manifest, row.request.select, trial.limit)
@@ -211,13 +212,16 @@ class PipelineWork:
         home = self.place.workspace.home
         planned = plan_runs([row.request for row in self.rows], cache=self.place.cache, home=home)
         tell_conditions(planned, device=self._device, remedy="remove the folder of a run to train it again")
-        together: dict[tuple[str, ...], list[FitRequest]] = {}
+        together: dict[tuple[str, ...], list[PlannedRun]] = {}
         for one in planned:
-            if one.finished is None:
-                together.setdefault(one.request.features, []).append(one.request)
-        for requests in together.values():
-            fit_all(requests, cache=self.place.cache, device=self._device, resume=True, home=home)
-        return {row.name: one.finished or RunFolder(one.path) for row, one in zip(self.rows, planned, strict=True)}
+            together.setdefault(one.request.features, []).append(one)
+        finished: dict[Path, RunFolder] = {}
+        for those in together.values():
+            runs = fit_all(those, cache=self.place.cache, device=self._device, resume=True)
+            tell_epochs([run for one, run in zip(those, runs, strict=True) if one.finished is None])
+            finished |= {one.path: run for one, run in zip(those, runs, strict=True)}
+        self._setups = {row.name: one.setup for row, one in zip(self.rows, planned, strict=True)}
+        return {row.name: finished[one.path] for row, one in zip(self.rows, planned, strict=True)}
 
     def report(self, runs: Mapping[str, RunFolder]) -> Path:
         """Vote, compare and draw, then write the table.
@@ -339,8 +343,7 @@ class PipelineWork:
             if not here:
                 continue
             if spec.probes:
-                cache = FeatureCache(self.place.cache)
-                setups = {title: resolve(cache, row.request) for title, row in here.items()}
+                setups = {title: self._setups[row.name] for title, row in here.items()}
                 draw_layer_relevance(relevance_of(chosen, setups), folder / name)
             else:
                 draw_layer_weights({title: run.layer_weights() for title, run in chosen.items()}, folder / name)

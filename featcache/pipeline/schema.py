@@ -13,8 +13,8 @@ from featcache.evaluate.scores import SCORES, find_score
 from featcache.evaluate.voting import VOTES
 from featcache.extractors import DESCRIPTORS
 from featcache.extractors.models import known_models, known_text_models
-from featcache.fitting.resolve import SVM, FitRequest
-from featcache.heads import HEADS, LAYER_WEIGHTINGS
+from featcache.fitting.request import FitRequest
+from featcache.heads import LAYER_WEIGHTINGS, SPECS
 from featcache.normalise import SCOPES, SPEAKER
 from featcache.protocols import PROTOCOLS
 from featcache.training.features import POOLINGS
@@ -189,7 +189,7 @@ class RunSettings(Part):
     """What runs may have in common; 'defaults' of a pipeline, which each run can overrule."""
 
     features: Names | None = Field(default=None, description="Names of stores; two or more for fusion.")
-    head: Annotated[str, _known("head", (*HEADS, SVM))] = Field(default="dense", description="What is trained.")
+    head: Annotated[str, _known("head", SPECS)] = Field(default="dense", description="What is trained.")
     norm: Annotated[str, _known("normalisation", SCOPES)] = Field(default="speaker", description="Whose statistics.")
     norm_by: str = Field(default=SPEAKER, description="What counts as the speaker: speaker_id, or a label.")
     layers: str = Field(default="all", description="all, local, last, or a list such as 0,4-8.")

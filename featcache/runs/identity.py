@@ -5,6 +5,8 @@ folds, and were computed by the same rules, which :data:`NUMERICS_VERSION` count
 release, the packages, the machine, and the dtypes that memory allowed. These make no other run.
 """
 
+import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,3 +38,8 @@ def differences(config: Mapping[str, Any], other: Mapping[str, Any]) -> list[str
     """Which settings make two configurations different runs; empty where they are the same."""
     one, two = identity(config), identity(other)
     return sorted(key for key in {*one, *two} if one.get(key) != two.get(key))
+
+
+def hash_of(content: Any) -> str:
+    """SHA-256 of plain JSON values."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -14,8 +14,7 @@ from torch import nn
 
 import featcache
 from featcache.cache.reader import FeatureCache
-from featcache.fitting.resolve import BATCH_SIZES
-from featcache.heads import create_head
+from featcache.heads import create_head, head_spec
 from featcache.machine import give_back
 from featcache.normalise import fit_normaliser
 from featcache.protocols import Fold, default_protocol, make_folds
@@ -73,7 +72,7 @@ class Task:
             "hidden_sizes": [self.cache[name].hidden_size for name in self.stores],
             "num_outputs": self.num_classes,
         }
-        config = TrainingConfig(max_epochs=epochs, patience=epochs, batch_size=BATCH_SIZES.get(head, 32))
+        config = TrainingConfig(max_epochs=epochs, patience=epochs, batch_size=head_spec(head).batch_size)
         return [
             Training(create_head(head, **sizes, seed=seed), seed, self.fold, self.targets, config, compute=compute)
             for seed in seeds
@@ -183,7 +182,7 @@ def plain_loop(task: Task, head: str, seeds: Sequence[int], epochs: int, folder:
         train, validation = (
             torch.utils.data.DataLoader(
                 PlainDataset(path, ids, task, speakers, scales),
-                batch_size=BATCH_SIZES.get(head, 32),
+                batch_size=head_spec(head).batch_size,
                 shuffle=shuffle,
                 collate_fn=collate,
             )

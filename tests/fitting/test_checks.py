@@ -25,7 +25,8 @@ from featcache.fitting import job
 from featcache.fitting.checks import shared_audio
 from featcache.fitting.fit import fit
 from featcache.fitting.relevance import layer_relevance
-from featcache.fitting.resolve import FitRequest, resolve
+from featcache.fitting.request import FitRequest
+from featcache.fitting.resolve import resolve
 from featcache.manifest import Manifest, Utterance
 from featcache.protocols import Fold, make_folds
 from featcache.runs.run_folder import METRICS, read_table, write_json, write_rows

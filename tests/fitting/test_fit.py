@@ -19,8 +19,7 @@ from featcache.cache.reader import FeatureStore
 from featcache.errors import FeatcacheError, ManifestError, ModelError, ProtocolError, StoreError
 from featcache.files.checksums import CHECKSUMS
 from featcache.fitting import fit as fitting
-from featcache.fitting import job, results
-from featcache.fitting import resolve as setup
+from featcache.fitting import job, notes, results
 from featcache.fitting.fit import first_seeds, fit
 from featcache.heads import create_head
 from featcache.heads.packed import packed_bytes
@@ -324,7 +323,7 @@ def test_stores_are_pooled_each_over_its_own_frames(make_cache, train, monkeypat
 def test_what_becomes_of_frames_that_do_not_pair_is_told(make_cache, train, caplog):
     caplog.set_level(logging.INFO, "featcache")
     make_cache(stores=FOUR_STORES)
-    told = setup.FUSED_NOTE.format("text and ssl")
+    told = notes.FUSED_NOTE.format("text and ssl")
     for head, features, noted in (("fusion", ["text", "ssl"], 1), ("ffn", ["text", "ssl"], 0), ("fusion", None, 0)):
         run = train(head=head, features=features or ["ssl", "egemaps"], max_frames=4)
         assert (run.path / "report.html").read_text(encoding="utf-8").count(told) == noted
@@ -785,16 +784,16 @@ def test_notes_say_what_a_reader_must_know(make_cache, train, caplog):
     report = (run.path / "report.html").read_text(encoding="utf-8")
     lengths = cache["ssl"].num_frames(cache.manifest.utterance_ids)
     for note in (
-        setup.SPEAKER_NOTE,
-        setup.UNTRAINED_NOTE.format("ssl"),
-        setup.EGEMAPS_NOTE,
+        notes.SPEAKER_NOTE,
+        notes.UNTRAINED_NOTE.format("ssl"),
+        notes.EGEMAPS_NOTE,
         f"{(lengths > 4).sum()} of 16 utterances are longer and only their first 4 frames (0.1 s) count.",
     ):
         assert note in report
         assert note in caplog.text
     assert run.config["untrained"] == ["ssl"]
     report = (train(features="ssl", norm="global", max_frames=0).path / "report.html").read_text(encoding="utf-8")
-    assert setup.SPEAKER_NOTE not in report
+    assert notes.SPEAKER_NOTE not in report
     assert "are longer" not in report
 
 

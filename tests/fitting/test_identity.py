@@ -10,17 +10,27 @@ import yaml
 
 from featcache.errors import StoreError
 from featcache.files.checksums import CHECKSUMS
-from featcache.fitting import fit as fitting
 from featcache.fitting import job
-from featcache.fitting import resolve as setup
+from featcache.fitting import record as recording
 from featcache.fitting.conditions import conditions, recorded_copy
 from featcache.fitting.fit import fit, fit_all, sweep
 from featcache.fitting.groups import group
+from featcache.fitting.plan import plan_runs
 from featcache.fitting.relevance import layer_relevance
-from featcache.fitting.resolve import FitRequest, hash_of
+from featcache.fitting.request import FitRequest
 from featcache.runs import identity as identities
 from featcache.runs.conditions import changes
-from featcache.runs.identity import BEFORE, COMPUTED, ENVIRONMENT, NUMERICS, RECORDED, RELEASE, RESUMED, differences
+from featcache.runs.identity import (
+    BEFORE,
+    COMPUTED,
+    ENVIRONMENT,
+    NUMERICS,
+    RECORDED,
+    RELEASE,
+    RESUMED,
+    differences,
+    hash_of,
+)
 from featcache.runs.run_folder import RunFolder, UnfinishedRun, read_config
 from featcache.training import memory
 from featcache.training.memory import DTYPES, WorkingCopy
@@ -86,8 +96,8 @@ def results_of(run):
 
 def test_another_release_gives_the_same_run_back(toy, monkeypatch):
     first = fit(**SHORT)
-    assert first.config[RELEASE] == setup.__version__
-    monkeypatch.setattr(setup, "__version__", "99.0")
+    assert first.config[RELEASE] == recording.__version__
+    monkeypatch.setattr(recording, "__version__", "99.0")
     monkeypatch.setattr(Training, "learn", None)
     assert fit(**SHORT).path == first.path
     assert fit(name=first.name, **SHORT).path == first.path
@@ -96,7 +106,7 @@ def test_another_release_gives_the_same_run_back(toy, monkeypatch):
 def test_another_numerics_version_is_another_run(toy, monkeypatch):
     first = fit(**SHORT)
     assert first.config[NUMERICS] == identities.NUMERICS_VERSION
-    monkeypatch.setattr(setup, "NUMERICS_VERSION", identities.NUMERICS_VERSION + 1)
+    monkeypatch.setattr(recording, "NUMERICS_VERSION", identities.NUMERICS_VERSION + 1)
     assert fit(**SHORT).path != first.path
     with pytest.raises(StoreError, match=r"is a run with other settings \(numerics_version differ\)"):
         fit(name=first.name, **SHORT)
@@ -243,7 +253,7 @@ def test_a_configuration_that_says_what_cannot_be_is_told_in_one_line(recorded):
 
 
 def test_runs_that_are_held_otherwise_share_no_pass(toy):
-    planned = fitting.plan_runs(
+    planned = plan_runs(
         [FitRequest(seeds=(1,), head=head) for head in ("dense", "linear", "lstm")], cache=toy, name=None
     )
     setups = [one.setup for one in planned if one.setup.config["pooling"] is None]
@@ -271,6 +281,6 @@ def test_numbers_of_threads_and_processes_are_no_part_of_it(toy, monkeypatch):
     first = fit(**SHORT)
     for cores, jobs in ((1, 1), (4, 2)):
         monkeypatch.setattr(job, "available_cores", lambda cores=cores: cores)
-        [again] = fit_all([FitRequest(**SHORT)], cache=toy, jobs=jobs)
+        [again] = fit_all(plan_runs([FitRequest(**SHORT)], cache=toy), cache=toy, jobs=jobs)
         assert again.path == first.path
         assert np.array_equal(again.metrics["uar"]["per_seed"], first.metrics["uar"]["per_seed"])

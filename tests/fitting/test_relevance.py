@@ -17,7 +17,8 @@ from featcache.fitting import job
 from featcache.fitting.fit import fit
 from featcache.fitting.probe import probe_layers
 from featcache.fitting.relevance import layer_relevance, relevance_of
-from featcache.fitting.resolve import FitRequest, resolve
+from featcache.fitting.request import FitRequest
+from featcache.fitting.resolve import resolve
 from featcache.manifest import Manifest, Utterance
 from featcache.report.layer_figures import layer_weight_summary
 from featcache.runs.run_folder import finished_runs

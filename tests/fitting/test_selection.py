@@ -9,7 +9,8 @@ import pytest
 import featcache
 from featcache.fitting.fit import fit
 from featcache.fitting.probe import probe_layers
-from featcache.fitting.resolve import FitRequest, resolve
+from featcache.fitting.request import FitRequest
+from featcache.fitting.resolve import resolve
 from featcache.manifest import Manifest, Utterance
 from featcache.protocols import make_folds
 

@@ -12,7 +12,8 @@ import featcache
 from featcache.errors import ManifestError, StoreError
 from featcache.fitting import job
 from featcache.fitting.fit import fit, fit_all, sweep
-from featcache.fitting.resolve import FitRequest
+from featcache.fitting.plan import plan_runs
+from featcache.fitting.request import FitRequest
 from featcache.manifest import Manifest, Utterance
 from featcache.runs.identity import COMPUTED
 from featcache.training import memory
@@ -144,7 +145,7 @@ def test_any_runs_are_trained_together_and_share_what_they_can(make_cache, elsew
         FitRequest(features=("ssl",), select={"emotion": ["joy", "anger"]}, limit=12, protocol="random-80-20", **same),
         FitRequest(features=("ssl",), **same),  # the first once more
     ]
-    runs = fit_all(requests, cache=cache)
+    runs = fit_all(plan_runs(requests, cache=cache), cache=cache)
     assert len(loads) == 4
     assert sorted(map(len, loads)) == [12, 16, 16, 16]
     assert runs[0].path == runs[5].path
@@ -153,7 +154,8 @@ def test_any_runs_are_trained_together_and_share_what_they_can(make_cache, elsew
     elsewhere()
     home = os.environ["FEATCACHE_HOME"]
     for request, run in zip(requests[:5], runs, strict=False):
-        [alone] = fit_all([request], cache=Path(home) / "cache" / cache.name)
+        here = Path(home) / "cache" / cache.name
+        [alone] = fit_all(plan_runs([request], cache=here), cache=here)
         assert bytes_of(alone) == bytes_of(run)
 
 
@@ -173,7 +175,7 @@ def test_runs_normalised_by_other_labels_do_not_share(make_cache):
     )
     cache = make_cache(manifest=manifest)
     by_speaker, by_room = (FitRequest(norm_by=by, target="emotion", seeds=(1,)) for by in ("speaker_id", "room"))
-    first, second = fit_all([by_speaker, by_room], cache=cache)
+    first, second = fit_all(plan_runs([by_speaker, by_room], cache=cache), cache=cache)
     assert (first.config["norm_by"], second.config["norm_by"]) == ("speaker_id", "room")
     assert "took the label &#39;room&#39; for the speaker" in (second.path / "report.html").read_text()
     assert bytes_of(second) == bytes_of(fit(norm_by="room", target="emotion", seeds=(1,), overwrite=True))

@@ -8,7 +8,8 @@ import pytest
 from featcache.cache.reader import FeatureCache
 from featcache.errors import ModelError, StoreError
 from featcache.fitting.fit import fit
-from featcache.fitting.resolve import FitRequest, resolve
+from featcache.fitting.request import FitRequest
+from featcache.fitting.resolve import resolve
 
 WORDS = {"kind": "text"}
 QUICK = {"seeds": [1], "training": {"max_epochs": 2, "learning_rate": 1e-2}, "protocol": "group-kfold"}

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from featcache.errors import PipelineError
-from featcache.fitting.resolve import FitRequest
+from featcache.fitting.request import FitRequest
 from featcache.pipeline import find_pipeline, read_pipeline, shipped_pipelines
 from featcache.pipeline.schema import EnsembleSpec, FigureSpec, Pipeline, RunSpec, StoreSpec, TrainingSpec
 

@@ -1,0 +1,106 @@
+"""Resolved request → what ``config.yaml`` says of it, with checksums of utterances, folds and labels."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from featcache._version import __version__
+from featcache.cache.reader import FeatureStore
+from featcache.fitting.request import FitRequest
+from featcache.fitting.task import ResolvedTask
+from featcache.heads import HeadSpec
+from featcache.manifest import Utterance
+from featcache.normalise import SPEAKER
+from featcache.runs.identity import NUMERICS, NUMERICS_VERSION, RELEASE, hash_of
+from featcache.training.features import StoreFeatures
+from featcache.training.train import TrainingConfig
+
+
+def config_of(
+    corpus: str,
+    request: FitRequest,
+    task: ResolvedTask,
+    features: Sequence[StoreFeatures],
+    *,
+    further: Sequence[Utterance],
+    max_frames: int,
+    spec: HeadSpec,
+    training: TrainingConfig,
+) -> dict[str, Any]:
+    """Return the content of ``config.yaml``, in plain values.
+
+    Args:
+        corpus: The name of the cache's folder.
+        request: What the user asked for.
+        task: Utterances, folds, stores and target.
+        features: One for each store.
+        further: Utterances without a label that count in their speakers' statistics.
+        max_frames: How many frames of each utterance are used; 0 is all.
+        spec: What the head takes.
+        training: How it is trained.
+    """
+    stores = task.stores
+    return {
+        RELEASE: __version__,
+        NUMERICS: NUMERICS_VERSION,
+        "corpus": corpus,
+        "features": {store.name: store.metadata["fingerprint"] for store in stores},
+        "untrained": [store.name for store in stores if store.metadata.get("weights") == "random"],
+        "layers": request.layers if any(item.layer_names[0] for item in features) else "-",
+        "layer_weighting": request.layer_weighting,
+        "head": request.head,
+        "pooling": features[0].pooling,
+        **({"fused": "frames" if features[0].paired else "pooled"} if len(features) > 1 else {}),
+        "norm": request.norm,
+        "norm_by": request.norm_by if request.norm == "speaker" else None,
+        "scalar_norm": request.scalar_norm,
+        "protocol": task.protocol,
+        **task.target.settings(),
+        "select": {column: list(values) for column, values in request.select.items()},
+        "seeds": list(request.seeds if spec.is_network else request.seeds[:1]),
+        "max_frames": max_frames,
+        "training": asdict(training),
+        "working_dtype": request.working_dtype,
+        "folds": [
+            {
+                "fold": number,
+                "name": fold.name,
+                "train": len(fold.train),
+                "validation": len(fold.validation),
+                "test": len(fold.test),
+            }
+            for number, fold in enumerate(task.folds, start=1)
+        ],
+        **_checksums(request, task, further),
+    }
+
+
+def _checksums(request: FitRequest, task: ResolvedTask, further: Sequence[Utterance]) -> dict[str, str]:
+    """SHA-256 of the content that names and counts do not tell apart."""
+    manifest = task.manifest
+    utterances = [
+        [(u.utterance_id, u.speaker_id, u.start, u.end) for u in manifest],
+        [store.audio_sha256(manifest.utterance_ids) for store in task.stores],
+        [(fold.train, fold.validation, fold.test) for fold in task.folds],
+    ]
+    return {
+        "utterances_sha256": hash_of(utterances),
+        **({"unlabelled_sha256": _hash_of_further(further, task.stores, request.norm_by)} if further else {}),
+        "labels_sha256": hash_of([[u.labels[column] for column in task.target.labels] for u in manifest]),
+    }
+
+
+def speakers_without_label(task: ResolvedTask, by: str) -> list[Utterance]:
+    """Return the utterances without a label whose speaker is known.
+
+    Args:
+        task: Utterances and folds.
+        by: The column that stands for the speaker.
+    """
+    return [u for u in task.unlabelled if (u.speaker_id if by == SPEAKER else u.labels.get(by, "")) != ""]
+
+
+def _hash_of_further(further: Sequence[Utterance], stores: Sequence[FeatureStore], by: str) -> str:
+    ids = [u.utterance_id for u in further]
+    speakers = [u.speaker_id if by == SPEAKER else u.labels[by] for u in further]
+    return hash_of([list(zip(ids, speakers, strict=True)), [store.recordings(ids) for store in stores]])
