@@ -8,8 +8,8 @@ see :func:`~featcache.evaluate.paired.least_p`.
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -110,7 +110,7 @@ def compare(runs: Mapping[str, Predictions], *, score: str | None = None) -> lis
         scores = (score,)
     pairs = list(itertools.combinations(tested, 2))
     rows = [[_paired(one, pair, *(tested[name] for name in pair)) for pair in pairs] for one in scores]
-    return [Comparison(**row) for of_score in map(_corrected, rows) for row in of_score]
+    return [comparison for of_score in map(_corrected, rows) for comparison in of_score]
 
 
 def sentence(comparison: Comparison) -> str:
@@ -212,8 +212,8 @@ def _tested(predictions: Predictions) -> "pd.DataFrame":
     return predictions.table[columns].drop_duplicates("utterance_id").set_index("utterance_id").sort_index()
 
 
-def _paired(score: str, names: tuple[str, str], first: Tested, second: Tested) -> dict[str, Any]:
-    """The fields of a comparison but for Holm's."""
+def _paired(score: str, names: tuple[str, str], first: Tested, second: Tested) -> Comparison:
+    """Compare one score of two runs, as if they were the only pair."""
     position = first.sums.names.index(score)
     means = [float(run.sums.score(run.sums.of_seeds()).mean(axis=0)[position]) for run in (first, second)]
     if np.isnan(means).any():
@@ -221,33 +221,38 @@ def _paired(score: str, names: tuple[str, str], first: Tested, second: Tested) -
             f"{names[0]} or {names[1]} has no {label_of(score)}: its values do not vary in some seed"
         )
     over_utterances = first.utterances.difference(second.utterances, position)
-    own, over = np.zeros(0), over_utterances
-    by_speaker = first.speakers is not None and second.speakers is not None
+    over_speakers, own = None, np.zeros(0)
     if first.speakers is not None and second.speakers is not None:
-        over = first.speakers.difference(second.speakers, position)
+        over_speakers = first.speakers.difference(second.speakers, position)
         own = first.speakers.own_differences(second.speakers, position)
-    num_utterances = len(first.sums.utterance_ids)
-    return {
-        "first": names[0],
-        "second": names[1],
-        "score": score,
-        "first_mean": means[0],
-        "second_mean": means[1],
-        "difference": means[0] - means[1],
-        "ci95": over.bounds,
-        "gain": 100 * (means[0] - means[1]) / means[1] if means[1] > 0 else None,
-        "gain_ci95": over.gain_bounds if means[1] > 0 else None,
-        "unit": "speakers" if by_speaker else "utterances",
-        "count": over.count,
-        "p_speakers": over.p if by_speaker else None,
-        "p_utterances": over_utterances.p,
-        "least_p_speakers": over.least_p if by_speaker else None,
-        "effect_size": _effect_size(own),
-        "speakers_better": int((own > SAME).sum()),
-        "speakers_worse": int((own < -SAME).sum()),
-        "num_utterances": num_utterances,
-        "num_seeds": (len(first.sums.seeds), len(second.sums.seeds)),
-    }
+    over = over_speakers or over_utterances
+    p_speakers = over_speakers.p if over_speakers else None
+    least_p_speakers = over_speakers.least_p if over_speakers else None
+    return Comparison(
+        first=names[0],
+        second=names[1],
+        score=score,
+        first_mean=means[0],
+        second_mean=means[1],
+        difference=means[0] - means[1],
+        ci95=over.bounds,
+        gain=100 * (means[0] - means[1]) / means[1] if means[1] > 0 else None,
+        gain_ci95=over.gain_bounds if means[1] > 0 else None,
+        unit="speakers" if over_speakers else "utterances",
+        count=over.count,
+        p_speakers=p_speakers,
+        p_utterances=over_utterances.p,
+        least_p_speakers=least_p_speakers,
+        p_speakers_holm=p_speakers,
+        p_utterances_holm=over_utterances.p,
+        least_p_speakers_holm=least_p_speakers,
+        effect_size=_effect_size(own),
+        speakers_better=int((own > SAME).sum()),
+        speakers_worse=int((own < -SAME).sum()),
+        num_utterances=len(first.sums.utterance_ids),
+        num_seeds=(len(first.sums.seeds), len(second.sums.seeds)),
+        num_pairs=1,
+    )
 
 
 def _effect_size(differences: Numbers) -> float | None:
@@ -255,17 +260,19 @@ def _effect_size(differences: Numbers) -> float | None:
     return float(differences.mean() / spread) if spread > SAME else None
 
 
-def _corrected(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows of one score with Holm's corrections added."""
-    of_speakers = [row["p_speakers"] for row in rows]
-    known = None not in of_speakers
-    least = [row["least_p_speakers"] for row in rows]
-    corrected = {
-        "least_p_speakers_holm": [None if p is None else min(1.0, p * len(rows)) for p in least],
-        "p_speakers_holm": holm(of_speakers) if known else [None] * len(rows),
-        "p_utterances_holm": holm([row["p_utterances"] for row in rows]),
-    }
+def _corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """Correct the comparisons of one score by Holm for the number of pairs."""
+    number = len(comparisons)
+    of_speakers = [one.p_speakers for one in comparisons if one.p_speakers is not None]
+    speakers: Sequence[float | None] = holm(of_speakers) if len(of_speakers) == number else [None] * number
+    utterances = holm([one.p_utterances for one in comparisons])
     return [
-        row | {name: values[i] for name, values in corrected.items()} | {"num_pairs": len(rows)}
-        for i, row in enumerate(rows)
+        replace(
+            one,
+            p_speakers_holm=p_speakers,
+            p_utterances_holm=p_utterances,
+            least_p_speakers_holm=None if one.least_p_speakers is None else min(1.0, one.least_p_speakers * number),
+            num_pairs=number,
+        )
+        for one, p_speakers, p_utterances in zip(comparisons, speakers, utterances, strict=True)
     ]

@@ -81,20 +81,20 @@ def _probe(
     from sklearn.preprocessing import StandardScaler
 
     scaler = StandardScaler().fit(means[train])
-    known, unseen, tested = (scaler.transform(means[part]) for part in (train, validation, test))
+    X_train, X_validation, X_test = (scaler.transform(means[part]) for part in (train, validation, test))
     wanted = [_columns(target, of_target[train]) for target, of_target in zip(targets, values, strict=True)]
     # all penalties and targets at once, so that the products of the features are taken once
     columns = np.concatenate([one for one in wanted for _ in PENALTIES], axis=1)
     penalties = np.concatenate([np.full(one.shape[1], penalty) for one in wanted for penalty in PENALTIES])
-    model = Ridge(alpha=penalties, solver="cholesky").fit(known, columns)
+    model = Ridge(alpha=penalties, solver="cholesky").fit(X_train, columns)
     ends = np.cumsum([one.shape[1] for one in wanted for _ in PENALTIES])[:-1]
-    on_unseen, on_tested = (np.split(model.predict(part), ends, axis=1) for part in (unseen, tested))
+    on_validation, on_test = (np.split(model.predict(part), ends, axis=1) for part in (X_validation, X_test))
     results = []
     for number, (target, of_target) in enumerate(zip(targets, values, strict=True)):
         first = number * len(PENALTIES)
-        scores = [_score(target, on_unseen[first + i], of_target[validation]) for i in range(len(PENALTIES))]
+        scores = [_score(target, on_validation[first + i], of_target[validation]) for i in range(len(PENALTIES))]
         best = int(np.argmax(scores))
-        results.append((PENALTIES[best], _score(target, on_tested[first + best], of_target[test])))
+        results.append((PENALTIES[best], _score(target, on_test[first + best], of_target[test])))
     return results
 
 

@@ -169,9 +169,9 @@ def features_of(
 
 
 def _pair(features: Sequence[StoreFeatures]) -> bool:
-    shifts = [store.frame_shift for store in features]
+    shifts = [item.frame_shift for item in features]
     if np.isnan(shifts).all():  # a single vector each
-        return len(features) == 1 or all(store.pooling or not store.store.has_frames for store in features)
+        return len(features) == 1 or all(item.pooling or not item.store.has_frames for item in features)
     return bool(np.ptp(shifts) < ROUNDING)
 
 
@@ -186,17 +186,17 @@ def _cuts(stores: Sequence[FeatureStore], max_frames: int | None) -> list[int | 
 
 def frames_in_use(features: Sequence[StoreFeatures], utterance_id: str) -> list[int]:
     """How many frames of an utterance are trained on, per store: up to ``max_frames``; paired ones where all are."""
-    given = [(store.num_frames(utterance_id), store.max_frames) for store in features]
+    given = [(item.num_frames(utterance_id), item.max_frames) for item in features]
     frames = [min(number, most or number) for number, most in given]
     return [min(frames)] * len(frames) if features[0].paired else frames
 
 
 def steps_of(features: Sequence[StoreFeatures]) -> int:
     """Values of one frame of an utterance, all layers and stores together; each has a step of its own in 8 bits."""
-    return sum(len(store.layers) * store.frame_size for store in features)
+    return sum(len(item.layers) * item.frame_size for item in features)
 
 
 def values_in_use(features: Sequence[StoreFeatures], utterance_id: str) -> int:
     """Numbers that an utterance takes, all stores together."""
     frames = frames_in_use(features, utterance_id)
-    return sum(number * len(f.layers) * f.frame_size for f, number in zip(features, frames, strict=True))
+    return sum(number * len(item.layers) * item.frame_size for item, number in zip(features, frames, strict=True))

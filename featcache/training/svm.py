@@ -78,9 +78,9 @@ class SVMTraining(ABC):
         self._validation |= self._vectors(window, self.fold.validation)
 
     def end_epoch(self) -> None:
-        known, unseen = (np.stack(list(part.values())) for part in (self._train, self._validation))
-        learned, expected = (np.array([self._targets[i] for i in part]) for part in (self._train, self._validation))
-        score = self._fit(known, learned, unseen, expected)
+        X_train, X_validation = (np.stack(list(part.values())) for part in (self._train, self._validation))
+        y_train, y_validation = (np.array([self._targets[i] for i in part]) for part in (self._train, self._validation))
+        score = self._fit(X_train, y_train, X_validation, y_validation)
         self._train.clear()
         self._validation.clear()
         nan = float("nan")
@@ -98,8 +98,18 @@ class SVMTraining(ABC):
         """The planes by name, float64."""
 
     @abstractmethod
-    def _fit(self, known: Array, learned: Array, unseen: Array, expected: Array) -> float:
-        """Learn from vectors (num_utterances, size) and their targets, choose C by others; gives the best score."""
+    def _fit(self, X_train: Array, y_train: Array, X_validation: Array, y_validation: Array) -> float:
+        """Fit one machine for each C, and keep the one with the best validation score.
+
+        Args:
+            X_train: (num_utterances, size) float32.
+            y_train: (num_utterances,) classes, or (num_utterances, num_dimensions) values.
+            X_validation: (num_utterances, size) float32.
+            y_validation: As ``y_train``.
+
+        Returns:
+            The best score.
+        """
 
     @abstractmethod
     def _predict(self, vector: npt.NDArray[np.float32]) -> list[float]:
@@ -125,15 +135,15 @@ class SVCTraining(SVMTraining):
         parts = {"coef": self._best.coef_, "intercept": self._best.intercept_, "classes": self._best.classes_}
         return {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in parts.items()}
 
-    def _fit(self, known: Array, learned: Array, unseen: Array, expected: Array) -> float:
+    def _fit(self, X_train: Array, y_train: Array, X_validation: Array, y_validation: Array) -> float:
         from sklearn.svm import LinearSVC
 
         best = -1.0
         for cost in COSTS:
             machine = LinearSVC(C=cost, random_state=self.seed, max_iter=MAX_ITERATIONS)
             with _SOLVING:
-                machine.fit(known, learned)
-            score = uar(expected, machine.predict(unseen))
+                machine.fit(X_train, y_train)
+            score = uar(y_validation, machine.predict(X_validation))
             if score > best:
                 best, self._best = score, machine
         return best
@@ -163,7 +173,7 @@ class SVRTraining(SVMTraining):
             "intercept": torch.tensor([float(np.squeeze(machine.intercept_)) for machine in self._best]).double(),
         }
 
-    def _fit(self, known: Array, learned: Array, unseen: Array, expected: Array) -> float:
+    def _fit(self, X_train: Array, y_train: Array, X_validation: Array, y_validation: Array) -> float:
         from sklearn.svm import LinearSVR
 
         self._best = []
@@ -179,8 +189,8 @@ class SVRTraining(SVMTraining):
                     max_iter=MAX_ITERATIONS,
                 )
                 with _SOLVING:
-                    machine.fit(known, learned[:, dimension])
-                predicted, truth = machine.predict(unseen), expected[:, dimension]
+                    machine.fit(X_train, y_train[:, dimension])
+                predicted, truth = machine.predict(X_validation), y_validation[:, dimension]
                 score = float(ccc(torch.from_numpy(predicted)[:, None], torch.from_numpy(truth)[:, None]))
                 if score > best:
                     best, chosen = score, machine
