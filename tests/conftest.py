@@ -362,7 +362,8 @@ def make_cache(write_store):
 @pytest.fixture
 def quick_reports(monkeypatch):
     """Have fits leave empty pictures: drawing them takes longer than training."""
-    from featcache.report import figures, layers, relevance
+    from featcache.report import figures, layers
+    from featcache.report import relevance_figure as relevance
 
     def save_nothing(figure, path):
         path.parent.mkdir(parents=True, exist_ok=True)

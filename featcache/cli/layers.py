@@ -14,7 +14,7 @@ from featcache.report.layers import (
     draw_layer_weights,
     store_label,
 )
-from featcache.report.relevance import draw_layer_relevance
+from featcache.report.relevance_figure import draw_layer_relevance
 from featcache.report.tables import mean_and_std, plain_table
 from featcache.runs.run_folder import find_run, finished_runs
 from featcache.terminal.console import Console, Table, print_line

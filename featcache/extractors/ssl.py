@@ -34,7 +34,7 @@ from featcache.errors import AudioError, ModelError
 from featcache.extractors.base import ChunkConfig, Extractor
 from featcache.extractors.devices import check_precision, on
 from featcache.extractors.footprint import waveform_bytes, whisper_bytes
-from featcache.extractors.models import ARCHITECTURE, blocks_of, load
+from featcache.extractors.models import ARCHITECTURE, LoadedModel, blocks_of, load
 from featcache.extractors.padding import EnoughError, Pass, ValidGroupNorm, keep_padding_out
 from featcache.extractors.preprocessing import unusual_settings
 from featcache.extractors.pretrained import explained
@@ -114,11 +114,22 @@ class SSLExtractor(Extractor):
             self._feature_extractor.do_normalize = config.do_normalize
         self._wanted = _wanted_layers(config.layers, len(self._blocks), whisper=self._whisper)
         self._attach_hooks()
+        self.description = self._describe(config, loaded)
+        chunks = self.description.chunks
+        if chunks and self._whisper and chunks.seconds > self._longest:
+            raise ModelError(
+                f"--chunk-seconds is {chunks.seconds:g}, but Whisper hears {self._longest:g} s; give at most that"
+            )
+        with explained(config.model):
+            self._try_out()
+        check_chunks(self)
+
+    def _describe(self, config: SSLConfig, loaded: LoadedModel) -> Description:
         model_config = self._model.config
         chunks = config.chunks()
         unusual = unusual_settings(self._feature_extractor)
         is_float16 = self._dtype == torch.float16
-        self.description = Description(
+        return Description(
             dataset="hidden_states",
             layer_names=self._wanted,
             hidden_size=model_config.d_model if self._whisper else model_config.hidden_size,
@@ -151,13 +162,6 @@ class SSLExtractor(Extractor):
                 "transformers_version": transformers.__version__,
             },
         )
-        if chunks and self._whisper and chunks.seconds > self._longest:
-            raise ModelError(
-                f"--chunk-seconds is {chunks.seconds:g}, but Whisper hears {self._longest:g} s; give at most that"
-            )
-        with explained(config.model):
-            self._try_out()
-        check_chunks(self)
 
     def _try_out(self) -> None:
         """Compute the shortest signal: what the files of a model say of it may contradict itself.

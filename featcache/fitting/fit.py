@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -126,42 +127,32 @@ def sweep(
             interrupted extraction left unfinished, a run that was interrupted.
     """
     asked = Memory.parse(memory)
-    same: dict[str, Any] = {
-        "features": tuple(_several(features)),
-        "layer_weighting": layer_weighting,
-        "protocol": protocol,
-        "target": target,
-        "task": task,
-        "label_range": None if label_range is None else (float(label_range[0]), float(label_range[1])),
-        "select": {column: _several(values) for column, values in (select or {}).items()},
-        "seeds": tuple(dict.fromkeys(map(int, seeds))),
-        "max_frames": max_frames,
-        "training": dict(training or {}),
-        "working_dtype": asked.dtype,
-        "pooling": pooling,
-        "scalar_norm": scalar_norm,
-        "norm_by": norm_by,
-    }
-    requests = [
-        FitRequest(**same, head=head, norm=norm, layers=chosen)
-        for head, norm, chosen in dict.fromkeys(product(heads, norms, layers))
-    ]
+    common = FitRequest(
+        features=tuple(_several(features)),
+        layer_weighting=layer_weighting,
+        protocol=protocol,
+        target=target,
+        task=task,
+        label_range=None if label_range is None else (float(label_range[0]), float(label_range[1])),
+        select={column: _several(values) for column, values in (select or {}).items()},
+        seeds=tuple(dict.fromkeys(map(int, seeds))),
+        max_frames=max_frames,
+        training=dict(training or {}),
+        working_dtype=asked.dtype,
+        pooling=pooling,
+        scalar_norm=scalar_norm,
+        norm_by=norm_by,
+    )
+    combinations = dict.fromkeys(product(heads, norms, layers))
+    requests = [replace(common, head=head, norm=norm, layers=chosen) for head, norm, chosen in combinations]
     if name and len(requests) > 1:
         raise StoreError(f"--name is for a single run, and {len(requests)} are asked for; their names tell them apart")
     cache = Workspace.at(home).find_cache(corpus)
     device = usable_device(device)
     planned = plan_runs(requests, cache=cache, name=name, overwrite=overwrite, home=home)
     _tell_finished(planned, tell_conditions(planned, memory=asked, device=device, jobs=jobs, remedy=AGAIN))
-    runs = fit_all(
-        planned,
-        cache=cache,
-        memory=asked,
-        device=device,
-        jobs=jobs,
-        scheduler=scheduler,
-        resume=resume,
-        overwrite=overwrite,
-    )
+    going_on = {"resume": resume, "overwrite": overwrite}
+    runs = fit_all(planned, cache=cache, memory=asked, device=device, jobs=jobs, scheduler=scheduler, **going_on)
     tell_epochs(runs)
     return runs
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from featcache.fitting.resolve import ResolvedFit
-from featcache.training.features import StoreFeatures
 from featcache.training.memory import WorkingCopy
+from featcache.training.store_features import StoreFeatures
 
 # What runs that share a working copy have in common beside their stores: ``fused`` is there for several stores only,
 # the last two stand for utterances and folds, and for the utterances that only count in their speakers' statistics.

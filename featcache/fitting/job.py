@@ -26,8 +26,8 @@ from featcache.terminal.progress import progress
 from featcache.terminal.streams import lasting_streams
 from featcache.threads import available_cores
 from featcache.training.batches import READ_AT_ONCE, FeatureWindows, num_values
-from featcache.training.features import frames_in_use, steps_of, values_in_use
 from featcache.training.memory import Memory, WorkingCopy, plan_working_copy
+from featcache.training.store_features import frames_in_use, steps_of, values_in_use
 from featcache.training.svm import SVCTraining, SVRTraining
 from featcache.training.train import Trainable, Training, train_together
 

@@ -9,7 +9,7 @@ from featcache.fitting.request import FitRequest
 from featcache.heads import HeadSpec
 from featcache.manifest import Manifest
 from featcache.normalise import SPEAKER
-from featcache.training.features import StoreFeatures
+from featcache.training.store_features import StoreFeatures
 
 SPEAKER_NOTE = (
     "Speaker normalisation is transductive: the mean and standard deviation of each test speaker were taken over all "

@@ -13,7 +13,7 @@ from featcache.fitting.existing import finished_run, folder_of
 from featcache.fitting.job import plan_copies
 from featcache.fitting.request import FitRequest
 from featcache.fitting.resolve import ResolvedFit, resolve
-from featcache.runs.conditions import changes
+from featcache.runs.changes import changes
 from featcache.runs.run_folder import RunFolder
 from featcache.threads import available_cores
 from featcache.training.memory import Memory

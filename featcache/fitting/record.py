@@ -12,7 +12,7 @@ from featcache.heads import HeadSpec
 from featcache.manifest import Utterance
 from featcache.normalise import SPEAKER
 from featcache.runs.identity import NUMERICS, NUMERICS_VERSION, RELEASE, hash_of
-from featcache.training.features import StoreFeatures
+from featcache.training.store_features import StoreFeatures
 from featcache.training.train import TrainingConfig
 
 

@@ -16,7 +16,7 @@ from featcache.manifest import Manifest
 from featcache.normalise import SPEAKER, check_scope
 from featcache.protocols import Fold
 from featcache.targets.targets import PredictionTarget
-from featcache.training.features import StoreFeatures, features_of
+from featcache.training.store_features import StoreFeatures, features_of
 from featcache.training.train import TrainingConfig
 
 

@@ -31,7 +31,7 @@ from featcache.report.experiment import ComparedRow, write_compared
 from featcache.report.gains import draw_gains
 from featcache.report.layers import draw_layer_weights
 from featcache.report.pairs import comparison_csv, protocol_notes
-from featcache.report.relevance import draw_layer_relevance
+from featcache.report.relevance_figure import draw_layer_relevance
 from featcache.runs.identity import hash_of
 from featcache.runs.run_folder import RunFolder, load_predictions
 from featcache.transcription import TranscriptionReport, summarise

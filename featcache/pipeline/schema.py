@@ -17,7 +17,7 @@ from featcache.fitting.request import FitRequest
 from featcache.heads import LAYER_WEIGHTINGS, SPECS
 from featcache.normalise import SCOPES, SPEAKER
 from featcache.protocols import PROTOCOLS
-from featcache.training.features import POOLINGS
+from featcache.training.store_features import POOLINGS
 from featcache.workspace import check_name
 
 UNKNOWN_FIELD = "unknown_field"

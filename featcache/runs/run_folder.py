@@ -21,7 +21,7 @@ from featcache.files.locks import held
 from featcache.files.regular import CsvRows, read_regular, remove_unfinished, replace_file, resolved, sha256_of_file
 from featcache.files.values import parse_json
 from featcache.runs import checked as saved
-from featcache.runs.conditions import changes
+from featcache.runs.changes import changes
 from featcache.runs.identity import COMPUTED, ENVIRONMENT, RELEASE, RESUMED, differences
 from featcache.workspace import Workspace
 

@@ -14,9 +14,9 @@ from featcache.machine import give_back
 from featcache.normalise import Normaliser
 from featcache.terminal.interrupts import Pool
 from featcache.threads import one_thread_each
-from featcache.training.features import StoreFeatures, frames_in_use, steps_of, values_in_use
 from featcache.training.finite import not_finite
 from featcache.training.memory import WorkingCopy
+from featcache.training.store_features import StoreFeatures, frames_in_use, steps_of, values_in_use
 
 # A window is put together from so many pieces of the cache, each of which is read in one go.
 PIECES = 32

@@ -7,7 +7,7 @@ import numpy as np
 
 from featcache.cache.reader import FeatureStore
 from featcache.errors import FeatureError, listed
-from featcache.training.features import StoreFeatures
+from featcache.training.store_features import StoreFeatures
 
 Statistic = Literal["mean", "max", "std"]
 # Utterances whose statistics are in memory at a time.

@@ -20,8 +20,8 @@ from featcache.normalise import fit_normaliser
 from featcache.protocols import Fold, default_protocol, make_folds
 from featcache.threads import available_cores
 from featcache.training.batches import FeatureWindows, num_values
-from featcache.training.features import StoreFeatures, halve_frames, steps_of
 from featcache.training.memory import Memory, plan_working_copy
+from featcache.training.store_features import StoreFeatures, halve_frames, steps_of
 from featcache.training.train import Training, TrainingConfig, train_together
 from tests.benchmarks.synthetic_cache import write_cache
 from tests.benchmarks.table import Row, Table

@@ -16,7 +16,8 @@ import soundfile
 
 from featcache.cli import app as cli
 from featcache.files.regular import replace_file
-from featcache.report import layers, relevance
+from featcache.report import layers
+from featcache.report import relevance_figure as relevance
 from featcache.workspace import Workspace
 
 fcntl = pytest.importorskip("fcntl")

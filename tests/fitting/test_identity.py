@@ -19,7 +19,7 @@ from featcache.fitting.plan import plan_runs
 from featcache.fitting.relevance import layer_relevance
 from featcache.fitting.request import FitRequest
 from featcache.runs import identity as identities
-from featcache.runs.conditions import changes
+from featcache.runs.changes import changes
 from featcache.runs.identity import (
     BEFORE,
     COMPUTED,

@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 
 from featcache.errors import StoreError
-from featcache.report import layers, relevance
+from featcache.report import layers
+from featcache.report import relevance_figure as relevance
 from featcache.report.layers import draw_layer_scores, draw_layer_weights
-from featcache.report.relevance import LayerRelevance, draw_layer_relevance
+from featcache.report.relevance_figure import LayerRelevance, draw_layer_relevance
 
 
 def rows_of(num_layers, *, features="ssl", seeds=(1, 2), layers=None):

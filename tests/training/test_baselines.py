@@ -14,7 +14,7 @@ from featcache.heads import create_head
 from featcache.normalise import fit_normaliser
 from featcache.protocols import make_folds
 from featcache.training import svm
-from featcache.training.features import POOLINGS, StoreFeatures
+from featcache.training.store_features import POOLINGS, StoreFeatures
 from featcache.training.svm import COSTS
 
 # float32 sums over a few frames, once of statistics and once of the frames themselves

@@ -18,8 +18,8 @@ from featcache.normalise import Normaliser
 from featcache.protocols import Fold
 from featcache.training import batches as windows
 from featcache.training.batches import FeatureWindows, num_values
-from featcache.training.features import StoreFeatures, features_of, steps_of
 from featcache.training.memory import WorkingCopy
+from featcache.training.store_features import StoreFeatures, features_of, steps_of
 from featcache.training.train import Training, TrainingConfig, train_together
 
 NUM_LAYERS, SIZE = 2, 4

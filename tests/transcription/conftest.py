@@ -51,9 +51,8 @@ def corpus(tmp_path, tone):
     return folder
 
 
-def save_whisper(folder, *, seed=2, english_only=False, says_timestamps=False, **generation):
-    """Write an untrained Whisper that hears two seconds at once, and says up to a dozen tokens of two letters each."""
-    import torch
+def save_whisper_tokenizer(folder):
+    """Write a tokenizer of two letters a token; returns the special tokens, and all tokens with their numbers."""
     import transformers
 
     # byte-level: Ġ is the blank
@@ -76,6 +75,15 @@ def save_whisper(folder, *, seed=2, english_only=False, says_timestamps=False, *
     tokenizer.add_tokens([transformers.AddedToken(token, special=False) for token in timestamps])
     assert {token: tokenizer.convert_tokens_to_ids(token) for token in ids} == ids
     tokenizer.save_pretrained(folder)
+    return special, ids
+
+
+def save_whisper(folder, *, seed=2, english_only=False, says_timestamps=False, **generation):
+    """Write an untrained Whisper that hears two seconds at once, and says up to a dozen tokens of two letters each."""
+    import torch
+    import transformers
+
+    special, ids = save_whisper_tokenizer(folder)
     config = transformers.WhisperConfig(
         d_model=16,
         encoder_layers=1,

@@ -10,7 +10,7 @@ from featcache.cache.reader import FeatureStore
 from featcache.errors import ModelError
 from featcache.manifest import Manifest, Utterance
 from featcache.normalise import SCOPES, Normaliser, fit_normaliser
-from featcache.training.features import StoreFeatures, features_of, frames_in_use, halve_frames, values_in_use
+from featcache.training.store_features import StoreFeatures, features_of, frames_in_use, halve_frames, values_in_use
 
 # z-scores in float32 of statistics that were stored in float32, against float64 throughout.
 Z_SCORES = 1e-5
@@ -283,7 +283,7 @@ def test_what_does_not_pair_is_cut_after_the_same_time_and_tokens_never(stores, 
 def test_frames_that_begin_before_the_cut_count_in_every_store(most, shift, other):
     from fractions import Fraction
 
-    from featcache.training.features import _cuts
+    from featcache.training.store_features import _cuts
 
     class Store:
         def __init__(self, frame_shift):
