@@ -362,19 +362,18 @@ def make_cache(write_store):
 @pytest.fixture
 def quick_reports(monkeypatch):
     """Have fits leave empty pictures: drawing them takes longer than training."""
-    from featcache.cli import layers as layerwise
-    from featcache.report import figures, layers
+    from featcache.report import figures, layers, relevance
 
     def save_nothing(figure, path):
         path.parent.mkdir(parents=True, exist_ok=True)
         for suffix in ("png", "svg"):
             path.with_name(f"{path.name}.{suffix}").touch()
 
-    for module in (figures, layers, layerwise):
+    for module in (figures, layers, relevance):
         monkeypatch.setattr(module, "save", save_nothing)
     monkeypatch.setattr(figures, "confusion_matrix", lambda *_: None)
     monkeypatch.setattr(figures, "predicted_values", lambda *_: None)
     monkeypatch.setattr(figures, "training_curves", lambda *_: None)
     for name in ("layer_weights", "layer_scores"):
         monkeypatch.setattr(layers, name, lambda *_, **__: None)
-    monkeypatch.setattr(layerwise, "layer_relevance", lambda *_, **__: None)
+    monkeypatch.setattr(relevance, "layer_relevance", lambda *_, **__: None)
