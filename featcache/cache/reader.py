@@ -101,8 +101,8 @@ class FeatureStore(Mapping[str, npt.NDArray[np.float32]]):
             return restore(features, mean, step)
         return features
 
-    def expect(self, utterance_ids: Sequence[str], layers: Sequence[int], num_frames: Sequence[int]) -> None:
-        """Have the system read the beginnings of utterances ahead; what stands together in a shard in one go.
+    def prefetch(self, utterance_ids: Sequence[str], layers: Sequence[int], num_frames: Sequence[int]) -> None:
+        """Have the operating system read the beginnings of utterances ahead, adjacent ones in one request.
 
         Args:
             utterance_ids: Which.
@@ -118,12 +118,12 @@ class FeatureStore(Mapping[str, npt.NDArray[np.float32]]):
                 first = together.pop()[1]
             together.append((shard, first, last))
         for shard, first, last in together:
-            shard.expect(layers, first, last)
+            shard.prefetch(layers, first, last)
 
-    def forget(self) -> None:
-        """Let go of what has been read: mapped pages count as this process's memory until another one needs it."""
+    def drop_pages(self) -> None:
+        """Release the pages that were read: mapped pages count as this process's memory until they are released."""
         for shard in list(self._open):
-            shard.forget()
+            shard.drop_pages()
 
     @property
     def utterance_ids(self) -> tuple[str, ...]:

@@ -104,8 +104,8 @@ class Shard:
         statistics = {f"statistics/{name}": values for name, values in self.statistics.items()}
         return {**features, "statistics/count": self.count, **statistics}
 
-    def expect(self, layers: Sequence[int], first_frame: int, last_frame: int) -> None:
-        """Have the system read frames ahead, which lie in a stretch of their own for each layer."""
+    def prefetch(self, layers: Sequence[int], first_frame: int, last_frame: int) -> None:
+        """Have the operating system read frames ahead; each layer has its own stretch of the file."""
         if self.features is None or not hasattr(self._map, "madvise"):  # Windows
             return
         for position in layers:
@@ -114,8 +114,8 @@ class Shard:
             on_a_page = first - first % mmap.PAGESIZE
             self._map.madvise(mmap.MADV_WILLNEED, on_a_page, first + layer.nbytes - on_a_page)
 
-    def forget(self) -> None:
-        """Let go of what has been read; it is read again where it is used again."""
+    def drop_pages(self) -> None:
+        """Release the pages that were read; they are read again when they are used again."""
         if hasattr(self._map, "madvise"):
             self._map.madvise(mmap.MADV_DONTNEED)
 

@@ -229,7 +229,7 @@ class WordSource(Input):
         return "transcripts changed since they were extracted"
 
     def warnings(self, utterances: Sequence[Utterance], lengths: Sequence[float]) -> Iterator[str]:
-        without = sum(Words(text=utterance.transcript).are_none for utterance in utterances)
+        without = sum(Words(text=utterance.transcript).is_empty for utterance in utterances)
         if without:
             yield f"{without} of {len(utterances)} utterances have no words; their frames are special tokens alone"
         most = max(lengths)  # all that are cut have as many tokens

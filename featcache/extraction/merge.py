@@ -69,11 +69,11 @@ class _Part:
         path = folder.parent / MANIFEST
         self.manifest = Manifest.read(path) if path.is_file() else None
         self.num_in_corpus = catalogue.num_in_corpus
-        self.requested = self._told(catalogue)
+        self.requested = self._requested(catalogue)
         # a part of an earlier release that has no index yet does not say what it was asked for
         self.guess = None if self.manifest is None else set(self.manifest.utterance_ids)
 
-    def _told(self, catalogue: Catalogue) -> set[str] | None:
+    def _requested(self, catalogue: Catalogue) -> set[str] | None:
         """What the store says it was asked for, if it does."""
         request = known_request(self.folder)
         if request is not None:

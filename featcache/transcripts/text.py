@@ -36,7 +36,7 @@ class Words:
         return math.nan
 
     @property
-    def are_none(self) -> bool:
+    def is_empty(self) -> bool:
         """Whether nothing is said: white space is no word."""
         return not self.text.strip()
 
@@ -64,7 +64,7 @@ def read_words(cache: Path, manifest: Manifest, transcripts: str | None) -> dict
         for u in manifest
         if u.utterance_id in texts
     }
-    if all(Words(text=utterance.transcript).are_none for utterance in found.values()):
+    if all(Words(text=utterance.transcript).is_empty for utterance in found.values()):
         if transcripts is not None:
             raise ManifestError(f"the transcripts {transcripts!r} have no words for any of {len(manifest)} utterances")
         raise ManifestError(
