@@ -31,6 +31,7 @@ class FeatureStore(Mapping[str, npt.NDArray[np.float32]]):
         layer_names: One per layer; a single empty name where there are no layers to choose from.
         frame_shift: In seconds; NaN where frames are not steps in time.
         metadata: What made the store: model, weights, precision, versions; see :mod:`featcache.cache.layout`.
+        identity: The settings that changed its numbers, and their fingerprint.
         complete: Whether the last extraction came to its end.
         num_requested: How many utterances the last extraction was asked for; None where the store does not say.
         num_in_corpus: How many utterances the corpus had then: more than ``num_requested`` after ``--limit``; None
@@ -51,7 +52,8 @@ class FeatureStore(Mapping[str, npt.NDArray[np.float32]]):
         self.num_in_corpus = catalogue.num_in_corpus
         self.layer_names: tuple[str, ...] = tuple(self.metadata["layer_names"])
         self.frame_shift: float = self.metadata["frame_shift"]
-        self.pooled_only = layout.is_pooled(self.metadata)
+        self.identity = catalogue.identity
+        self.pooled_only = self.identity.pool
         self._rows = {row["id"]: row for row in catalogue.utterances}
         self._open: WeakSet[Shard] = WeakSet()
         self._shard = lru_cache(maxsize=OPEN_SHARDS)(self._open_shard)

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from featcache.cache import layout
 from featcache.cache.apart import read_apart
+from featcache.cache.identity import StoreIdentity
 from featcache.cache.request import known_request
 from featcache.cache.seal import check_seal, is_sealed
 from featcache.errors import StoreError
@@ -59,12 +60,18 @@ class Catalogue:
     num_requested: int | None = None
     num_in_corpus: int | None = None
 
+    @property
+    def identity(self) -> StoreIdentity:
+        """The settings that changed the store's numbers, and their fingerprint."""
+        return StoreIdentity.read(self.attributes)
+
 
 class Shard:
     """One shard, its arrays mapped into memory: nothing is read before it is used, and processes may share it.
 
     Attributes:
         attributes: Those of the root, as plain Python values.
+        identity: What made it.
         utterances: Rows of ``layout.UTTERANCE_DTYPE``.
         features: (num_layers, total_frames, hidden_size) in the storage dtype; None of a store of statistics alone.
         count: (num_utterances,) int64.
@@ -82,12 +89,13 @@ class Shard:
                 self._map = mmap.mmap(descriptor.fileno(), 0, access=mmap.ACCESS_READ)
             self._content = content = np.frombuffer(self._map, np.uint8)
             self.attributes = read_attributes(file, path)
+            self.identity = StoreIdentity.read(self.attributes)
             self.utterances = read_table(file, "utterances", layout.UTTERANCE_DTYPE, path)
             if self.attributes["storage_dtype"] not in layout.STORAGE_DTYPES:
                 raise ValueError(f"its storage_dtype is {self.attributes['storage_dtype']!r}")
             dataset, storage_dtype = self.attributes["dataset"], np.dtype(self.attributes["storage_dtype"])
             self.features: npt.NDArray[Any] | None = None
-            if not layout.is_pooled(self.attributes):
+            if not self.identity.pool:
                 features = _mapped(content, _own_dataset(file, dataset, storage_dtype, path))
                 self.features = features[None] if dataset == "frames" else features
             self.count = _mapped(content, _own_dataset(file, "statistics/count", np.dtype(np.int64), path))
@@ -171,7 +179,7 @@ def read_attributes(file: h5py.File, path: Path) -> dict[str, Any]:
     faulty = layout.faulty_attributes(attributes)
     if faulty:
         raise StoreError(f"{path} lacks the attributes {', '.join(faulty)}; remove it and extract again")
-    if layout.fingerprint(layout.settings_of(attributes)) != attributes["fingerprint"]:
+    if StoreIdentity.read(attributes).fingerprint != attributes["fingerprint"]:
         raise StoreError(f"{path}: its settings and its fingerprint contradict; remove it and extract again")
     return attributes
 

@@ -13,10 +13,10 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from featcache.cache.failures import Failure, write_failures
-from featcache.cache.layout import is_pooled, settings_of
+from featcache.cache.layout import StorageDtype
 from featcache.cache.locks import finishing, lock_if_writable
 from featcache.cache.shards import read_catalogue, shard_numbers
 from featcache.cache.writer import StoreWriter
@@ -30,7 +30,7 @@ from featcache.extraction.memory import check_memory
 from featcache.extraction.plan import ExtractionPlan, PlannedUtterance, StoreJob, default_workers, make_plan, tell_size
 from featcache.extraction.run import ExtractionRun
 from featcache.extraction.summary import ExtractionReport, failures_of, summarise_report
-from featcache.extractors import DESCRIPTORS, create_extractor, from_settings, store_name, usable_devices
+from featcache.extractors import DESCRIPTORS, create_extractor, store_name, usable_devices
 from featcache.extractors.base import Extractor
 from featcache.features import CHUNK_OPTIONS
 from featcache.manifest import Utterance
@@ -41,8 +41,6 @@ from featcache.workspace import Workspace, check_name
 __all__ = ["ExtractionReport", "extract", "summarise_report"]
 
 log = logging.getLogger(__name__)
-
-StorageDtype = Literal["float16", "float32", "int8"]
 
 
 def extract(
@@ -228,8 +226,8 @@ def _beside(folder: Path, options: dict[str, Any], pool: bool) -> tuple[Recipe, 
     One that is there is carried on as it was begun; a new one is cut and pooled as the model's is.
     """
     if shard_numbers(folder):
-        attributes = read_catalogue(folder).attributes
-        options, pool = from_settings(settings_of(attributes))[1], is_pooled(attributes)
+        found = read_catalogue(folder).identity
+        options, pool = found.model_and_options()[1], found.pool
     else:
         options = {name: options.get(name) for name in CHUNK_OPTIONS}
     return recipe_of("egemaps", options, "cpu"), pool

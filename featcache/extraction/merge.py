@@ -15,10 +15,11 @@ import numpy as np
 
 from featcache.cache import layout
 from featcache.cache.failures import Failure, read_failures, write_failures
+from featcache.cache.identity import read_extractor_description
 from featcache.cache.locks import locked
 from featcache.cache.request import known_request
 from featcache.cache.shards import Catalogue, Shard, combine, read_catalogue, shard_numbers
-from featcache.cache.writer import StoreWriter, check_same_settings
+from featcache.cache.writer import StoreWriter
 from featcache.errors import StoreError, listed
 from featcache.extraction.locate import describing
 from featcache.files.checksums import replacing_checksums
@@ -57,12 +58,13 @@ class _Part:
         self.folder = folder
         catalogue = read_catalogue(folder)
         numbers = shard_numbers(folder)
-        self.attributes = Shard(folder / layout.shard_name(numbers[0])).attributes
+        first = Shard(folder / layout.shard_name(numbers[0]))
+        self.attributes, self.identity = first.attributes, first.identity
         self.read = "words" if self.attributes.get("extractor") == "text" else "audio"
         self.tables = {}
         for number in numbers:
             shard = Shard(folder / layout.shard_name(number))
-            check_same_settings(shard.path, shard.attributes, self.attributes, "remove it and extract again")
+            shard.identity.check_same(self.identity, shard.path, "remove it and extract again")
             self.tables[number] = shard.utterances
         self.rows = {row["id"]: row for row in combine(self.tables)}
         self.failures = read_failures(folder)
@@ -116,9 +118,9 @@ def merge(into: Path, parts: Sequence[Path]) -> Merged:
         first = everything[0]
         for source in sources:
             hint = f"only what was made as {first.folder} was can be merged with it"
-            check_same_settings(source.folder, source.attributes, first.attributes, hint)
-        description, storage_dtype = layout.description_of(first.attributes), first.attributes["storage_dtype"]
-        writer = StoreWriter(into, description, storage_dtype, pool=layout.is_pooled(first.attributes))
+            source.identity.check_same(first.identity, source.folder, hint)
+        description, made = read_extractor_description(first.attributes), first.identity
+        writer = StoreWriter(into, description, made.storage_dtype, pool=made.pool)
         missing = _missing(everything)
         taken = [
             source.folder / layout.shard_name(number)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featcache.cache import layout
+from featcache.cache.identity import StoreIdentity
 from featcache.cache.intact import damaged_shards, faults_of_index, faults_of_request, has_no_checksum
 from featcache.cache.reader import FeatureStore
 from featcache.cache.request import REQUEST
@@ -17,7 +18,7 @@ from featcache.cache.statistics import RunningStatistics
 from featcache.corpora import read_corpus
 from featcache.errors import FeatcacheError, StoreError, listed
 from featcache.extraction.inputs import Input, source_of
-from featcache.extractors import create_extractor, from_settings, usable_device
+from featcache.extractors import create_extractor, usable_device
 from featcache.extractors.base import SAME_IN_ANY_BATCH, Extractor, signal_for
 from featcache.extractors.chunked import extract_windows
 from featcache.features import Features
@@ -132,16 +133,15 @@ def recompute(
     Raises:
         StoreError: the extractor that can be made here is not the one that made the store, or the audio is not there.
     """
-    settings = layout.settings_of(store.metadata)
-    made_model, options = from_settings(settings)
+    made_model, options = store.identity.model_and_options()
     try:
         extractor = create_extractor(model or made_model, device=usable_device(device), **options)
     except FeatcacheError:
         raise
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise StoreError(f"{store.path}: no extractor can be made with its settings ({error})") from error
-    now = layout.identity(extractor.description, store.metadata["storage_dtype"], pool=store.pooled_only)
-    differing = sorted(name for name in settings | now if settings.get(name) != now.get(name))
+    now = StoreIdentity.of(extractor.description, store.identity.storage_dtype, pool=store.pooled_only)
+    differing = store.identity.differences(now)
     if differing:
         raise StoreError(
             f"{store.path}: the extractor made here differs in {', '.join(differing)}; nothing was compared"
@@ -158,7 +158,7 @@ def recompute(
     for position in chosen:
         utterance = known[there[position]]
         largest = np.maximum(largest, compare(store, utterance.utterance_id, _computed(extractor, source, utterance)))
-    tolerance = tolerance_of(settings)
+    tolerance = tolerance_of(store.identity.settings)
     return [
         Deviation(layer=layer, largest=float(value), tolerance=tolerance)
         for layer, value in zip(store.layer_names, largest, strict=True)

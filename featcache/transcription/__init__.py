@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from featcache.cache.failures import Failure, write_failures
-from featcache.cache.layout import fingerprint
+from featcache.cache.identity import StoreIdentity
 from featcache.cache.locks import lock_if_writable
 from featcache.errors import AudioError, MissingPackageError, ModelError, listed
 from featcache.evaluate.wer import WordErrors, word_errors
@@ -144,7 +144,7 @@ def transcribe(
         errors = _compare(files.manifest, texts)
         description = {
             "settings": transcriber.settings,
-            "fingerprint": fingerprint(transcriber.settings),
+            "fingerprint": StoreIdentity(settings=transcriber.settings).fingerprint,
             **transcriber.provenance,
             "num_utterances": len(texts),
             "num_failed": len(failed),
