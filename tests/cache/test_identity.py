@@ -107,9 +107,9 @@ def test_fingerprints_are_those_of_the_stores_there_are(name):
 
 
 def test_the_order_of_settings_is_no_part_of_the_fingerprint():
-    assert (
-        StoreIdentity(settings={"a": 1, "b": [2]}).fingerprint == StoreIdentity(settings={"b": [2], "a": 1}).fingerprint
-    )
+    one, other = StoreIdentity(settings={"a": 1, "b": [2]}), StoreIdentity(settings={"b": [2], "a": 1})
+    assert one.fingerprint == other.fingerprint
+    assert hash(one) == hash(other)
 
 
 def test_every_setting_and_the_storage_dtype_are_part_of_the_fingerprint(describe):
@@ -165,7 +165,7 @@ def test_model_and_options_make_the_same_extractor_again(name):
     made = StoreIdentity.of(create_extractor(model, **options).description, "float32")
     model, options = made.model_and_options()
     again = StoreIdentity.of(create_extractor(model, **options).description, "float32")
-    assert again.differences(made) == (["sampling_rate"] if name == "spectrogram" else [])
+    assert again.differences(made) == []
 
 
 def test_options_of_models_come_back_under_their_own_names():
@@ -220,7 +220,7 @@ def test_what_differs_is_named():
         ({"revision": "main"}, False),  # which commit that is, the hub alone knows
         ({"layers": "last"}, False),
         ({"num_blocks": 2}, False),
-        ({"do_normalize": True}, False),
+        ({"do_normalize": False}, False),
         ({"chunk_seconds": 30.0}, False),
         ({"weights": "random"}, False),
     ],
