@@ -82,7 +82,7 @@ class ClusterRun:
         pending: dict[Future[Done | None], WorkerGroup] = {}
         try:
             try:
-                with progress(title, self._plan.length, rate=self._source.rate) as advance:
+                with progress(title, self._plan.length, rate=self._source.unit.describe_speed) as advance:
                     for number, group in enumerate(self._groups()):
                         key = f"extract-{self._id}-{number}"
                         pending[self._client.submit(do_group, self._job, group, key=key, pure=False)] = group

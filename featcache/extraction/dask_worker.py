@@ -16,7 +16,7 @@ from featcache.cache.failures import Failure
 from featcache.cache.identity import StoreIdentity
 from featcache.cache.writer import StoreWriter
 from featcache.errors import ClusterError
-from featcache.extraction.inputs import source_of
+from featcache.extraction.inputs import input_of
 from featcache.extraction.plan import ExtractionPlan, PlannedUtterance, StoreJob
 from featcache.extraction.run import ExtractionRun
 from featcache.extractors import DESCRIPTORS, create_extractor, usable_devices
@@ -117,7 +117,7 @@ def do_group(job: WorkerJob, group: WorkerGroup) -> Done | None:
             target.number = group.numbers[store.name]
             targets.append(target)
     keep_to_one_thread()
-    source = source_of(targets[0].extractor.description, job.root)
+    source = input_of(targets[0].extractor, job.root)
     batch_length = job.batch_length
     if batch_length is None:
         batch_length = source.batch_length(usable_devices(job.stores[0].recipe.device))

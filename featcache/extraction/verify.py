@@ -17,9 +17,9 @@ from featcache.cache.shards import shard_numbers
 from featcache.cache.statistics import RunningStatistics
 from featcache.corpora import read_corpus
 from featcache.errors import FeatcacheError, StoreError, listed
-from featcache.extraction.inputs import Input, source_of
+from featcache.extraction.inputs import Input, input_of, signal_for
 from featcache.extractors import create_extractor, usable_device
-from featcache.extractors.base import SAME_IN_ANY_BATCH, Extractor, signal_for
+from featcache.extractors.base import SAME_IN_ANY_BATCH, Extractor
 from featcache.extractors.chunked import extract_windows
 from featcache.features import Features
 from featcache.files.checksums import unrecorded_files, wrong_files
@@ -171,9 +171,9 @@ def _known(store: FeatureStore, extractor: Extractor, data: Path | None) -> tupl
         cache, transcripts = resolved(store.path).parent, store.metadata["transcripts"]
         manifest = Manifest.read(cache / "manifest.csv")
         found = read_words(cache, manifest, None if transcripts == MANIFEST else transcripts)
-        return found, source_of(extractor.description, cache)
+        return found, input_of(extractor, cache)
     files = read_corpus(data)
-    return {u.utterance_id: u for u in files.manifest}, source_of(extractor.description, files.root)
+    return {u.utterance_id: u for u in files.manifest}, input_of(extractor, files.root)
 
 
 def _computed(extractor: Extractor, source: Input, utterance: Utterance) -> Iterator[tuple[int, Features]]:
@@ -184,7 +184,7 @@ def _computed(extractor: Extractor, source: Input, utterance: Utterance) -> Iter
         yield from extract_windows(extractor, source.root, utterance)
         return
     found = source.read(utterance, description.max_seconds)
-    yield 0, extractor.extract([signal_for(description, found)])[0]
+    yield 0, extractor.extract([signal_for(extractor, found)])[0]
 
 
 def _compare_frames(

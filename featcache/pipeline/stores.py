@@ -23,7 +23,7 @@ from featcache.manifest import Utterance
 from featcache.pipeline.locate import PipelineCorpus, require_audio
 from featcache.pipeline.schema import StoreSpec
 from featcache.transcripts.files import is_finished
-from featcache.transcripts.text import MANIFEST, Words, made_by, read_words
+from featcache.transcripts.text import MANIFEST, Transcript, made_by, read_words
 from featcache.units import format_bytes
 
 FRAMES_PER_SECOND = 50
@@ -92,7 +92,7 @@ class PipelineStore:
 
     def _checksum(self, utterance: Utterance) -> str | None:
         if self.spec.text:
-            return Words(text=utterance.transcript).sha256
+            return Transcript(text=utterance.transcript).sha256
         return self.place.checksum(utterance.path)
 
     def fill(self, *, device: str, limit: int | None) -> ExtractionReport:
