@@ -77,6 +77,11 @@ class StoreIdentity:
         return bool(self.settings.get("pool", False))
 
     @property
+    def reads_text(self) -> bool:
+        """Whether the extractor reads transcripts, and not audio."""
+        return bool(self.settings.get("extractor") == "text")
+
+    @property
     def extractor_settings(self) -> dict[str, Any]:
         """The settings without those of the storage."""
         return {name: value for name, value in self.settings.items() if name not in STORAGE_SETTINGS}
@@ -105,7 +110,7 @@ class StoreIdentity:
             options["layers"] = ",".join(self.settings["layers"])
         if self.settings.get("sampling_rate", 0) is None:
             options["sampling_rate"] = 0  # each file's own; without it a spectrogram resamples
-        if extractor == "text":
+        if self.reads_text:
             options["text"] = True
         return model, options
 

@@ -139,12 +139,12 @@ class FeatureStore(Mapping[str, npt.NDArray[np.float32]]):
     @property
     def is_of_words(self) -> bool:
         """Whether its frames are the tokens of transcripts, and not steps in time."""
-        return bool(self.metadata.get("extractor") == "text")
+        return self.identity.reads_text
 
     @property
     def has_frames(self) -> bool:
         """Whether an utterance has frames, be they steps in time or tokens, and not a single vector (functionals)."""
-        return not (np.isnan(self.frame_shift) and self.metadata.get("extractor") == "egemaps")
+        return not (np.isnan(self.frame_shift) and self.identity.settings.get("extractor") == "egemaps")
 
     @property
     def num_blocks(self) -> int:

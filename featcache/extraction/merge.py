@@ -60,7 +60,7 @@ class _Part:
         numbers = shard_numbers(folder)
         first = Shard(folder / layout.shard_name(numbers[0]))
         self.attributes, self.identity = first.attributes, first.identity
-        self.read = "words" if self.attributes.get("extractor") == "text" else "audio"
+        self.read = "words" if self.identity.reads_text else "audio"
         self.tables = {}
         for number in numbers:
             shard = Shard(folder / layout.shard_name(number))
