@@ -1,6 +1,5 @@
 """What extractors yield and the cache keeps: features, and the description of what made them."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -49,7 +48,7 @@ class Chunks:
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
-    """What an extractor is and what it writes; kept with the features.
+    """Plain data about an extractor and what it writes; kept with the features.
 
     Attributes:
         dataset: ``hidden_states`` for the layers of a model, ``frames`` for anything with a single layer.
@@ -60,7 +59,6 @@ class Description:
         channel: How it wants several channels mixed down; None where it reads no audio.
         max_seconds: How much of each utterance it wants, from the beginning; None is all.
         chunks: How long utterances are computed; None is whole.
-        tokenise: How it wants the words of an utterance; None where it reads audio.
         settings: All that changes numbers. Equal settings, equal features: this is a store's identity.
         provenance: What else is worth knowing: versions, revisions, feature names.
     """
@@ -73,7 +71,6 @@ class Description:
     channel: ChannelPolicy | None
     max_seconds: float | None = None
     chunks: Chunks | None = None
-    tokenise: Callable[[str], Tokens] | None = None
     settings: dict[str, Any]
     provenance: dict[str, Any] = field(default_factory=dict)
 

@@ -34,8 +34,16 @@ class Normaliser:
     mean_: dict[str, npt.NDArray[np.float32]]
     std_: dict[str, npt.NDArray[np.float32]]
 
-    def in_place(self, utterance_id: str, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Normalise (num_layers, num_frames, hidden_size) float32 where they are, and give them back."""
+    def normalise_(self, utterance_id: str, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Normalise features in place.
+
+        Args:
+            utterance_id: The utterance that they belong to.
+            features: (num_layers, num_frames, hidden_size) float32; overwritten.
+
+        Returns:
+            The same array.
+        """
         if self.group_of:
             group = self.group_of[utterance_id]
             features -= self.mean_[group][:, None]

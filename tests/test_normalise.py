@@ -61,7 +61,7 @@ def write_store(tmp_path):
 
 def frames_of(store, utterance_ids, normaliser=None):
     """All frames of some utterances: (num_layers, num_frames, hidden_size)."""
-    one_by_one = [normaliser.in_place(key, store[key]) if normaliser else store[key] for key in utterance_ids]
+    one_by_one = [normaliser.normalise_(key, store[key]) if normaliser else store[key] for key in utterance_ids]
     return np.concatenate(one_by_one, axis=1)
 
 
@@ -94,7 +94,7 @@ def test_global_is_the_scaler_of_the_training_frames(write_store, features, mani
     train = frames_of(store, TRAIN)
     for key in manifest.utterance_ids:  # test utterances among them
         expected = scaled(store[key], by=train)
-        np.testing.assert_allclose(normaliser.in_place(key, store[key]), expected, rtol=TOLERANCE, atol=TOLERANCE)
+        np.testing.assert_allclose(normaliser.normalise_(key, store[key]), expected, rtol=TOLERANCE, atol=TOLERANCE)
 
 
 def test_global_statistics_do_not_see_the_test_utterances(write_store, features, manifest):
@@ -129,7 +129,7 @@ def test_what_never_changes_becomes_0(write_store, features, manifest, scope, st
     store = write_store(features, storage_dtype)
     normaliser = fit_normaliser(store, scope, manifest, TRAIN)
     for key in manifest.utterance_ids:
-        normalised = normaliser.in_place(key, store[key])
+        normalised = normaliser.normalise_(key, store[key])
         assert np.isfinite(normalised).all()
         assert not normalised[1, :, 2].any()
         assert normalised[1, :, 1].any()
@@ -139,7 +139,7 @@ def test_what_changes_by_less_than_float16_can_tell_becomes_0(write_store, featu
     for values in features.values():
         values[0, :, 0] = 1000.2 + 0.01 * rng.standard_normal(values.shape[1])  # float16 goes in steps of 0.5 there
     half, single = (write_store(features, dtype, dtype) for dtype in ("float16", "float32"))
-    assert not fit_normaliser(half, "speaker", manifest, TRAIN).in_place("u0", half["u0"])[0, :, 0].any()
+    assert not fit_normaliser(half, "speaker", manifest, TRAIN).normalise_("u0", half["u0"])[0, :, 0].any()
     kept = frames_of(single, ["u0", "u3", "u6"], fit_normaliser(single, "speaker", manifest, TRAIN))[0, :, 0]
     assert kept.std() == pytest.approx(1, abs=0.01)  # float32 goes in steps of 6e-5 there
 
@@ -149,7 +149,7 @@ def test_features_are_normalised_where_they_are_and_the_store_stays_as_it_was(wr
     store = write_store(features)
     before = store["u0"]
     given = before.copy()
-    result = fit_normaliser(store, scope, manifest, TRAIN).in_place("u0", given)
+    result = fit_normaliser(store, scope, manifest, TRAIN).normalise_("u0", given)
     assert result is given
     assert np.array_equal(given, before) == (scope == "none")
     np.testing.assert_array_equal(store["u0"], before)

@@ -112,7 +112,7 @@ def opened(folder: Path, path: str) -> Iterator[Decoder]:
     except ContainerError as error:
         raise AudioError(f"{path}: {error}") from error
     except soundfile.LibsndfileError as error:
-        raise AudioError(f"{path}: {_told(error, folder / path)}") from error
+        raise AudioError(f"{path}: {_describe(error, folder / path)}") from error
     except MemoryError as error:
         raise AudioError(f"{path}: too long for the memory, or its header is damaged; use --chunk-seconds") from error
     except OSError as error:
@@ -205,7 +205,7 @@ def _check_end(path: Path, file: Any, view: View, num_samples: int) -> None:
         raise ContainerError(f"cut off, {num_samples} samples announced, decoding ended at {decoded}")
 
 
-def _told(error: Any, path: Path) -> str:
+def _describe(error: Any, path: Path) -> str:
     """What a file is that libsndfile does not read."""
     reason = str(error.error_string).strip().rstrip(".") or "damaged or cut off"
     if reason.startswith("File does not exist"):  # libsndfile says so where libmpg123 finds too few frames

@@ -42,18 +42,14 @@ first shard, see :mod:`featcache.cache.request`. Stores of earlier releases have
 ``checksums.sha256`` of its ``manifest.csv`` and ``corpus.json``, see :mod:`featcache.files.checksums`.
 """
 
-import hashlib
 import json
 import zlib
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal, get_args
 
 import h5py
 import numpy as np
 import numpy.typing as npt
-
-from featcache._version import __version__
-from featcache.features import Description
 
 FORMAT_VERSION = 1
 INDEX = "index.h5"
@@ -77,18 +73,19 @@ KNOWN_TYPES: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("extractor", "level", "model_id", "precision", "transcripts", "weights"), str),
     "layers": list,
 }
-STORAGE_DTYPES = ("float16", "float32", "int8")
+StorageDtype = Literal["float16", "float32", "int8"]
+STORAGE_DTYPES: tuple[StorageDtype, ...] = get_args(StorageDtype)
 # Settings are flat but for a model's architecture.
 DEEPEST_SETTINGS = 16
 
-_TEXT = h5py.string_dtype("utf-8")
+TEXT_DTYPE = h5py.string_dtype("utf-8")
 UTTERANCE_DTYPE = np.dtype(
     [
-        ("id", _TEXT),
+        ("id", TEXT_DTYPE),
         ("first_frame", np.int64),
         ("num_frames", np.int64),
         ("duration", np.float64),
-        ("audio_sha256", _TEXT),
+        ("audio_sha256", TEXT_DTYPE),
         ("start", np.float64),
         ("end", np.float64),
     ]
@@ -108,24 +105,6 @@ def shard_name(number: int) -> str:
     return f"shard-{number:05d}.h5"
 
 
-def identity(description: Description, storage_dtype: str, *, pool: bool = False) -> dict[str, Any]:
-    """All that changes the numbers in a store, or what kinds of them there are, as plain JSON values."""
-    of_store = {"storage_dtype": storage_dtype, "format_version": FORMAT_VERSION, **({"pool": True} if pool else {})}
-    settings: dict[str, Any] = json.loads(json.dumps({**description.settings, **of_store}))
-    return settings
-
-
-def is_pooled(attributes: dict[str, Any]) -> bool:
-    """Whether a store holds statistics alone."""
-    return bool(settings_of(attributes).get("pool", False))
-
-
-def settings_of(attributes: dict[str, Any]) -> dict[str, Any]:
-    """The settings in a store's attributes."""
-    settings: dict[str, Any] = json.loads(attributes["settings"])
-    return settings
-
-
 def faulty_attributes(attributes: dict[str, Any]) -> list[str]:
     """The names of root attributes, and of settings in them, that are missing or not of the type that is read.
 
@@ -136,7 +115,7 @@ def faulty_attributes(attributes: dict[str, Any]) -> list[str]:
     faulty += [name for name, value in attributes.items() if not _is_plain(value)]
     faulty += _of_other_types(attributes)
     if "settings" not in faulty:
-        settings = settings_of(attributes)
+        settings = json.loads(attributes["settings"])
         if not isinstance(settings, dict) or _is_deeper(settings, DEEPEST_SETTINGS):
             return [*faulty, "settings"]
         given = {name: value for name, value in settings.items() if value is not None}
@@ -161,58 +140,6 @@ def _is_plain(value: Any) -> bool:
 def _is_deeper(value: Any, levels: int) -> bool:
     items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return levels == 0 or any(_is_deeper(item, levels - 1) for item in items)
-
-
-def fingerprint(settings: dict[str, Any]) -> str:
-    """SHA-256 of settings, whatever the order of their keys."""
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-
-
-def attributes(description: Description, storage_dtype: str, *, pool: bool = False) -> dict[str, Any]:
-    """The root attributes of a shard, as design and reader know them."""
-    settings = identity(description, storage_dtype, pool=pool)
-    plain = {**description.settings, **description.provenance, "layer_names": list(description.layer_names)}
-    if pool:
-        plain["pool"] = True
-    return {
-        **{name: _attribute(value) for name, value in plain.items() if value is not None},
-        "format_version": FORMAT_VERSION,
-        "featcache_version": __version__,
-        "fingerprint": fingerprint(settings),
-        "settings": json.dumps(settings, sort_keys=True),
-        "dataset": description.dataset,
-        "hidden_size": description.hidden_size,
-        "frame_shift": np.nan if description.frame_shift is None else description.frame_shift,
-        "sampling_rate": description.sampling_rate or 0,
-        "channel": description.channel or "",
-        "storage_dtype": storage_dtype,
-    }
-
-
-def description_of(attributes: dict[str, Any]) -> Description:
-    """What :func:`attributes` was given for a store."""
-    kept_apart = {"storage_dtype", "format_version", "pool"}
-    settings = {name: value for name, value in settings_of(attributes).items() if name not in kept_apart}
-    own = {*ATTRIBUTES, *settings, *kept_apart, "featcache_version", "sampling_rate", "channel"}
-    frame_shift = attributes["frame_shift"]
-    return Description(
-        dataset=attributes["dataset"],
-        layer_names=tuple(attributes["layer_names"]),
-        hidden_size=attributes["hidden_size"],
-        frame_shift=None if np.isnan(frame_shift) else frame_shift,
-        sampling_rate=attributes["sampling_rate"] or None,
-        channel=attributes["channel"] or None,
-        max_seconds=settings.get("max_seconds"),
-        settings=settings,
-        provenance={name: value for name, value in attributes.items() if name not in own},
-    )
-
-
-def _attribute(value: Any) -> Any:
-    """h5py takes no dictionaries, and lists of texts with their type named only."""
-    if isinstance(value, dict):
-        return json.dumps(value)
-    return np.array(value, dtype=_TEXT) if isinstance(value, list) else value
 
 
 def crc32(pieces: Iterable[npt.NDArray[Any]]) -> int:

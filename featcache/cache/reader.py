@@ -31,6 +31,7 @@ class FeatureStore(Mapping[str, npt.NDArray[np.float32]]):
         layer_names: One per layer; a single empty name where there are no layers to choose from.
         frame_shift: In seconds; NaN where frames are not steps in time.
         metadata: What made the store: model, weights, precision, versions; see :mod:`featcache.cache.layout`.
+        identity: The settings that changed its numbers, and their fingerprint.
         complete: Whether the last extraction came to its end.
         num_requested: How many utterances the last extraction was asked for; None where the store does not say.
         num_in_corpus: How many utterances the corpus had then: more than ``num_requested`` after ``--limit``; None
@@ -51,7 +52,8 @@ class FeatureStore(Mapping[str, npt.NDArray[np.float32]]):
         self.num_in_corpus = catalogue.num_in_corpus
         self.layer_names: tuple[str, ...] = tuple(self.metadata["layer_names"])
         self.frame_shift: float = self.metadata["frame_shift"]
-        self.pooled_only = layout.is_pooled(self.metadata)
+        self.identity = catalogue.identity
+        self.pooled_only = self.identity.pool
         self._rows = {row["id"]: row for row in catalogue.utterances}
         self._open: WeakSet[Shard] = WeakSet()
         self._shard = lru_cache(maxsize=OPEN_SHARDS)(self._open_shard)
@@ -101,8 +103,8 @@ class FeatureStore(Mapping[str, npt.NDArray[np.float32]]):
             return restore(features, mean, step)
         return features
 
-    def expect(self, utterance_ids: Sequence[str], layers: Sequence[int], num_frames: Sequence[int]) -> None:
-        """Have the system read the beginnings of utterances ahead; what stands together in a shard in one go.
+    def prefetch(self, utterance_ids: Sequence[str], layers: Sequence[int], num_frames: Sequence[int]) -> None:
+        """Have the operating system read the beginnings of utterances ahead, adjacent ones in one request.
 
         Args:
             utterance_ids: Which.
@@ -118,12 +120,12 @@ class FeatureStore(Mapping[str, npt.NDArray[np.float32]]):
                 first = together.pop()[1]
             together.append((shard, first, last))
         for shard, first, last in together:
-            shard.expect(layers, first, last)
+            shard.prefetch(layers, first, last)
 
-    def forget(self) -> None:
-        """Let go of what has been read: mapped pages count as this process's memory until another one needs it."""
+    def drop_pages(self) -> None:
+        """Release the pages that were read: mapped pages count as this process's memory until they are released."""
         for shard in list(self._open):
-            shard.forget()
+            shard.drop_pages()
 
     @property
     def utterance_ids(self) -> tuple[str, ...]:
@@ -137,12 +139,12 @@ class FeatureStore(Mapping[str, npt.NDArray[np.float32]]):
     @property
     def is_of_words(self) -> bool:
         """Whether its frames are the tokens of transcripts, and not steps in time."""
-        return bool(self.metadata.get("extractor") == "text")
+        return self.identity.reads_text
 
     @property
     def has_frames(self) -> bool:
         """Whether an utterance has frames, be they steps in time or tokens, and not a single vector (functionals)."""
-        return not (np.isnan(self.frame_shift) and self.metadata.get("extractor") == "egemaps")
+        return not (np.isnan(self.frame_shift) and self.identity.settings.get("extractor") == "egemaps")
 
     @property
     def num_blocks(self) -> int:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from featcache.cache import layout
 from featcache.cache.apart import read_apart
+from featcache.cache.identity import StoreIdentity
 from featcache.cache.request import known_request
 from featcache.cache.seal import check_seal, is_sealed
 from featcache.errors import StoreError
@@ -59,12 +60,18 @@ class Catalogue:
     num_requested: int | None = None
     num_in_corpus: int | None = None
 
+    @property
+    def identity(self) -> StoreIdentity:
+        """The settings that changed the store's numbers, and their fingerprint."""
+        return StoreIdentity.read(self.attributes)
+
 
 class Shard:
     """One shard, its arrays mapped into memory: nothing is read before it is used, and processes may share it.
 
     Attributes:
         attributes: Those of the root, as plain Python values.
+        identity: What made it.
         utterances: Rows of ``layout.UTTERANCE_DTYPE``.
         features: (num_layers, total_frames, hidden_size) in the storage dtype; None of a store of statistics alone.
         count: (num_utterances,) int64.
@@ -82,12 +89,13 @@ class Shard:
                 self._map = mmap.mmap(descriptor.fileno(), 0, access=mmap.ACCESS_READ)
             self._content = content = np.frombuffer(self._map, np.uint8)
             self.attributes = read_attributes(file, path)
+            self.identity = StoreIdentity.read(self.attributes)
             self.utterances = read_table(file, "utterances", layout.UTTERANCE_DTYPE, path)
             if self.attributes["storage_dtype"] not in layout.STORAGE_DTYPES:
                 raise ValueError(f"its storage_dtype is {self.attributes['storage_dtype']!r}")
             dataset, storage_dtype = self.attributes["dataset"], np.dtype(self.attributes["storage_dtype"])
             self.features: npt.NDArray[Any] | None = None
-            if not layout.is_pooled(self.attributes):
+            if not self.identity.pool:
                 features = _mapped(content, _own_dataset(file, dataset, storage_dtype, path))
                 self.features = features[None] if dataset == "frames" else features
             self.count = _mapped(content, _own_dataset(file, "statistics/count", np.dtype(np.int64), path))
@@ -104,8 +112,8 @@ class Shard:
         statistics = {f"statistics/{name}": values for name, values in self.statistics.items()}
         return {**features, "statistics/count": self.count, **statistics}
 
-    def expect(self, layers: Sequence[int], first_frame: int, last_frame: int) -> None:
-        """Have the system read frames ahead, which lie in a stretch of their own for each layer."""
+    def prefetch(self, layers: Sequence[int], first_frame: int, last_frame: int) -> None:
+        """Have the operating system read frames ahead; each layer has its own stretch of the file."""
         if self.features is None or not hasattr(self._map, "madvise"):  # Windows
             return
         for position in layers:
@@ -114,8 +122,8 @@ class Shard:
             on_a_page = first - first % mmap.PAGESIZE
             self._map.madvise(mmap.MADV_WILLNEED, on_a_page, first + layer.nbytes - on_a_page)
 
-    def forget(self) -> None:
-        """Let go of what has been read; it is read again where it is used again."""
+    def drop_pages(self) -> None:
+        """Release the pages that were read; they are read again when they are used again."""
         if hasattr(self._map, "madvise"):
             self._map.madvise(mmap.MADV_DONTNEED)
 
@@ -171,7 +179,7 @@ def read_attributes(file: h5py.File, path: Path) -> dict[str, Any]:
     faulty = layout.faulty_attributes(attributes)
     if faulty:
         raise StoreError(f"{path} lacks the attributes {', '.join(faulty)}; remove it and extract again")
-    if layout.fingerprint(layout.settings_of(attributes)) != attributes["fingerprint"]:
+    if StoreIdentity.read(attributes).fingerprint != attributes["fingerprint"]:
         raise StoreError(f"{path}: its settings and its fingerprint contradict; remove it and extract again")
     return attributes
 

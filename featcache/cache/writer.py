@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featcache.cache import layout
+from featcache.cache.identity import StoreIdentity, root_attributes
 from featcache.cache.locks import finishing
 from featcache.cache.request import StoreRequest, check_parts, write_request
 from featcache.cache.seal import SEAL_BYTES, Extent, seal
@@ -21,7 +22,7 @@ from featcache.cache.sink import new_file
 from featcache.cache.spool import Spool
 from featcache.cache.statistics import Statistics
 from featcache.cache.views import View, write_views
-from featcache.errors import FeatureError, StoreError
+from featcache.errors import FeatureError
 from featcache.features import Description, Features
 from featcache.files.disk import remove
 from featcache.files.regular import name_exclusively, replacing, temporary_beside
@@ -96,7 +97,8 @@ class StoreWriter:
         self.description = description
         self.storage_dtype = storage_dtype
         self.pool = pool
-        self._attributes = layout.attributes(description, storage_dtype, pool=pool)
+        self._attributes = root_attributes(description, storage_dtype, pool=pool)
+        self.identity = StoreIdentity.read(self._attributes)
         self._part = part
         self._statistics = layout.statistics_of(storage_dtype)
         self._tables: dict[int, npt.NDArray[Any]] = {}
@@ -107,7 +109,7 @@ class StoreWriter:
         for number in shard_numbers(self.folder):
             if number not in self._tables:
                 shard = Shard(self.folder / layout.shard_name(number))
-                check_same_settings(self.folder, shard.attributes, self._attributes)
+                shard.identity.check_same(self.identity, self.folder)
                 self._tables[number] = shard.utterances
         self._tables = dict(sorted(self._tables.items()))
 
@@ -341,36 +343,3 @@ def _table(records: Sequence[Record]) -> npt.NDArray[Any]:
         rows.append((record.utterance_id, first_frame, count, record.duration, record.audio_sha256, *times))
         first_frame += count
     return np.array(rows, dtype=layout.UTTERANCE_DTYPE)
-
-
-def check_same_settings(
-    folder: Path,
-    found: dict[str, Any],
-    expected: dict[str, Any],
-    hint: str = "give the new store another name with --name, or remove the old one",
-) -> None:
-    """Compare what made two stores.
-
-    Args:
-        folder: Where the one is.
-        found: Its attributes.
-        expected: Those of the other.
-        hint: What to do when they differ.
-
-    Raises:
-        StoreError: they differ; the settings that do are named.
-    """
-    if found["fingerprint"] == expected["fingerprint"]:
-        return
-    old, new = layout.settings_of(found), layout.settings_of(expected)
-    differing = [
-        f"{name} is {_short(old.get(name))} there and {_short(new.get(name))} now"
-        for name in sorted(old.keys() | new.keys())
-        if old.get(name) != new.get(name)
-    ]
-    raise StoreError(f"{folder} was made with other settings: {'; '.join(differing)}; {hint}")
-
-
-def _short(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 40 else f"{text[:12]}…"

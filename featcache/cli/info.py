@@ -170,7 +170,6 @@ def _show_cache(path: Path) -> None:
 
 
 def _show_store(path: Path, manifest: "Manifest | None" = None) -> None:
-    from featcache.cache.layout import settings_of
     from featcache.cache.reader import FeatureStore
     from featcache.cache.shards import shard_numbers
 
@@ -194,7 +193,7 @@ def _show_store(path: Path, manifest: "Manifest | None" = None) -> None:
         "on disk": format_bytes(size),
     }
     hidden = {"settings", "complete", "layers", "num_requested", "num_in_corpus", "extractor", "dataset"}
-    if "num_blocks" not in settings_of(store.metadata):  # it has all that the model has
+    if "num_blocks" not in store.identity.settings:  # it has all that the model has
         hidden.add("num_blocks")
     rest = {
         name: value for name, value in sorted(store.metadata.items()) if name not in hidden and value not in ("", [""])

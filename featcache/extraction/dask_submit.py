@@ -20,7 +20,6 @@ from featcache.extraction.dask_worker import (
     WorkerJob,
     WorkerStore,
     do_group,
-    settings_text,
 )
 from featcache.extraction.inputs import Input
 from featcache.extraction.plan import ExtractionPlan, StoreJob, groups
@@ -60,9 +59,7 @@ class ClusterRun:
                     name=target.name,
                     folder=target.writer.folder.absolute(),
                     recipe=recipes[target.name],
-                    storage_dtype=target.writer.storage_dtype,
-                    pool=target.writer.pool,
-                    settings=settings_text(target.extractor, target.writer.storage_dtype, target.writer.pool),
+                    identity=target.writer.identity,
                 )
                 for target in targets
             ),
@@ -85,7 +82,7 @@ class ClusterRun:
         pending: dict[Future[Done | None], WorkerGroup] = {}
         try:
             try:
-                with progress(title, self._plan.length, rate=self._source.rate) as advance:
+                with progress(title, self._plan.length, rate=self._source.unit.describe_speed) as advance:
                     for number, group in enumerate(self._groups()):
                         key = f"extract-{self._id}-{number}"
                         pending[self._client.submit(do_group, self._job, group, key=key, pure=False)] = group

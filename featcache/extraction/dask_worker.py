@@ -4,7 +4,6 @@ While an extraction goes on a marker lies beside the shards: a worker that does 
 that reads there that the extraction is stopping begins nothing more.
 """
 
-import json
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from featcache._version import __version__
-from featcache.cache import layout
 from featcache.cache.failures import Failure
+from featcache.cache.identity import StoreIdentity
 from featcache.cache.writer import StoreWriter
 from featcache.errors import ClusterError
-from featcache.extraction.inputs import source_of
+from featcache.extraction.inputs import input_of
 from featcache.extraction.plan import ExtractionPlan, PlannedUtterance, StoreJob
 from featcache.extraction.run import ExtractionRun
 from featcache.extractors import DESCRIPTORS, create_extractor, usable_devices
@@ -46,14 +45,12 @@ class Recipe:
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerStore:
-    """A store that the workers fill; ``settings`` are its identity as JSON, which every worker's must equal."""
+    """A store that the workers fill; what each worker makes must have this identity."""
 
     name: str
     folder: Path
     recipe: Recipe
-    storage_dtype: str
-    pool: bool
-    settings: str
+    identity: StoreIdentity
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +117,7 @@ def do_group(job: WorkerJob, group: WorkerGroup) -> Done | None:
             target.number = group.numbers[store.name]
             targets.append(target)
     keep_to_one_thread()
-    source = source_of(targets[0].extractor.description, job.root)
+    source = input_of(targets[0].extractor, job.root)
     batch_length = job.batch_length
     if batch_length is None:
         batch_length = source.batch_length(usable_devices(job.stores[0].recipe.device))
@@ -148,15 +145,15 @@ def _state(job: WorkerJob) -> bytes:
 
 def _tools(job: WorkerJob, store: WorkerStore) -> tuple[Extractor, StoreWriter]:
     with _TURN:
-        extractor = _extractor(store.recipe, store.settings, store.storage_dtype, store.pool)
+        extractor = _extractor(store.recipe, store.identity)
         return extractor, _writer(job.marker, store, extractor)
 
 
 @lru_cache(maxsize=4)
-def _extractor(recipe: Recipe, settings: str, storage_dtype: str, pool: bool) -> Extractor:
+def _extractor(recipe: Recipe, expected: StoreIdentity) -> Extractor:
     extractor = create_extractor(recipe.model, device=usable_devices(recipe.device), **dict(recipe.options))
-    mine, expected = json.loads(settings_text(extractor, storage_dtype, pool)), json.loads(settings)
-    differing = sorted(name for name in mine | expected if mine.get(name) != expected.get(name))
+    made = StoreIdentity.of(extractor.description, expected.storage_dtype, pool=expected.pool)
+    differing = made.differences(expected)
     if differing:
         raise ClusterError(
             f"{_here()} makes another {recipe.model} than the machine that started the extraction "
@@ -167,12 +164,7 @@ def _extractor(recipe: Recipe, settings: str, storage_dtype: str, pool: bool) ->
 
 @lru_cache(maxsize=4)
 def _writer(_marker: Path, store: WorkerStore, extractor: Extractor) -> StoreWriter:
-    return StoreWriter(store.folder, extractor.description, store.storage_dtype, pool=store.pool)
-
-
-def settings_text(extractor: Extractor, storage_dtype: str, pool: bool) -> str:
-    """The identity of a store that this extractor fills, as JSON."""
-    return json.dumps(layout.identity(extractor.description, storage_dtype, pool=pool), sort_keys=True)
+    return StoreWriter(store.folder, extractor.description, store.identity.storage_dtype, pool=store.identity.pool)
 
 
 def _here() -> str:

@@ -1,57 +1,79 @@
-"""Utterance → what extractors read of it, its audio or its words, and in what that is measured."""
+"""Utterance → what extractors read of it, audio or text, and the unit of its length."""
 
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from math import inf, nan
+from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 from featcache import audio
-from featcache.audio import Recording
+from featcache.audio import Recording, Signal
 from featcache.errors import AudioError
-from featcache.features import Description, Tokens
+from featcache.extractors.base import Extractor
+from featcache.features import Tokens
 from featcache.files.regular import sha256_of_file
 from featcache.manifest import Utterance
-from featcache.terminal.progress import real_time
-from featcache.transcripts.text import Words
+from featcache.transcripts.text import Transcript
 
 ENDS_EARLY = "%d utterances end early, because the end of their files is missing; what there is of them is used: %s"
 
 
-class Input(ABC):
-    """Where extractors find what they read.
+@dataclass(frozen=True, kw_only=True)
+class LengthUnit:
+    """Unit of the lengths of utterances.
 
-    Lengths are in seconds of audio, or in tokens of a text.
+    Attributes:
+        name: After a number: "s of audio", "tokens".
+        speed: Format of a length per second, in words.
+    """
+
+    name: str
+    speed: str
+
+    def describe(self, length: float) -> str:
+        """Return a length in words."""
+        return f"{length:.0f} {self.name}"
+
+    def describe_speed(self, length: float, seconds: float) -> str:
+        """Return the speed of work on a length that took so many seconds, in words."""
+        return self.speed.format(length / seconds)
+
+
+SECONDS = LengthUnit(name="s of audio", speed="{:.1f} x real time")
+TOKENS = LengthUnit(name="tokens", speed="{:.0f} tokens/s")
+
+
+class Input(ABC):
+    """What extractors read.
 
     Args:
         root: The folder that the utterances' paths start from.
 
     Attributes:
-        shard_length: The most that makes a shard: where little of each utterance is kept, bytes do not tell how much
+        unit: Unit of all lengths: seconds of audio, or tokens of a text.
+        shard_length: Largest length of a shard: where little of each utterance is kept, bytes do not tell how much
             work it is.
+        batch_lengths: Length of a batch on the CPU and on other devices, unless the user sets it.
+        changed: Warning when the inputs changed since extraction.
     """
 
+    unit: LengthUnit
     shard_length: float
+    batch_lengths: tuple[float, float]
+    changed: str
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     @abstractmethod
     def key(self, utterance: Utterance) -> str:
-        """What :meth:`checksum` takes; equal where utterances have it in common."""
+        """Return what :meth:`checksum` takes; equal where utterances have it in common."""
 
     @abstractmethod
     def checksum(self, key: str) -> str | None:
-        """The SHA-256 of what is there now; None where there is nothing any more."""
-
-    @abstractmethod
-    def sha256(self, utterance: Utterance) -> str:
-        """The same, of what is there for certain.
-
-        Raises:
-            AudioError: it is not.
-        """
+        """Return the SHA-256 of what exists now; None where it is gone."""
 
     @abstractmethod
     def prepare(self, key: str) -> None:
@@ -59,42 +81,35 @@ class Input(ABC):
 
     @abstractmethod
     def probe(self, utterance: Utterance) -> tuple[int, int]:
-        """Samples or tokens, and how many of them make a length of 1; no samples where the audio is unreadable."""
+        """Return the samples or tokens, and how many of them make a length of 1; no samples of unreadable audio."""
 
     @abstractmethod
-    def read(self, utterance: Utterance, max_seconds: float | None) -> Recording | Words:
-        """What is there of an utterance.
+    def read(self, utterance: Utterance, max_seconds: float | None) -> Recording | Transcript:
+        """Read an utterance.
 
         Raises:
             AudioError: as :func:`featcache.audio.read`.
         """
 
-    @abstractmethod
-    def seconds(self, length: float) -> float:
-        """A length in seconds; NaN where it has none."""
+    def sha256(self, utterance: Utterance) -> str:
+        """Return the SHA-256 of what :meth:`read` reads.
 
-    @abstractmethod
-    def told(self, length: float) -> str:
-        """A length in words."""
+        Raises:
+            AudioError: it cannot be read.
+        """
+        return self.read(utterance, None).sha256
 
-    @abstractmethod
-    def rate(self, done: float, took: float) -> str:
-        """A speed in words, of so much in so many seconds."""
-
-    @abstractmethod
     def batch_length(self, device: str) -> float:
-        """What goes through an extractor together, unless the user says otherwise."""
-
-    @abstractmethod
-    def changed(self) -> str:
-        """What has to be said where it is not what it was."""
+        """Return the length of a batch on a device, unless the user sets it."""
+        on_cpu, elsewhere = self.batch_lengths
+        return on_cpu if set(device.split(",")) == {"cpu"} else elsewhere
 
     def warnings(self, utterances: Sequence[Utterance], lengths: Sequence[float]) -> Iterator[str]:
-        """What has to be said of what is going to be read; at least one utterance."""
+        """Yield warnings about what is going to be read; at least one utterance."""
         yield from ()
 
     def unreadable(self, utterance: Utterance) -> str | None:
-        """Why nothing can be read of an utterance, as far as headers tell."""
+        """Return why an utterance cannot be read, as far as headers tell; None where it can."""
         return None
 
     def ends_early(self, utterance: Utterance) -> bool:
@@ -102,14 +117,17 @@ class Input(ABC):
         return False
 
     def rates(self, utterances: Sequence[Utterance]) -> Counter[int]:
-        """Sampling rate in Hz → number of utterances."""
+        """Return sampling rate in Hz → number of utterances."""
         return Counter()
 
 
 class AudioInput(Input):
-    """Files below the corpus folder."""
+    """Audio files below the corpus folder. One utterance at a time on the CPU, where padding costs time."""
 
+    unit = SECONDS
     shard_length = 3600.0
+    batch_lengths = (0.0, 120.0)
+    changed = "audio changed since it was extracted"
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
@@ -162,31 +180,18 @@ class AudioInput(Input):
     def read(self, utterance: Utterance, max_seconds: float | None) -> Recording:
         return audio.read(self.root, utterance, max_seconds=max_seconds, checksum=self._checksums)
 
-    def seconds(self, length: float) -> float:
-        return length
 
-    def told(self, length: float) -> str:
-        return f"{length:.0f} s of audio"
-
-    def rate(self, done: float, took: float) -> str:
-        return real_time(done, took)
-
-    def batch_length(self, device: str) -> float:
-        """One utterance at a time on a processor, where padding costs time; two minutes of audio on a GPU."""
-        return 0.0 if set(device.split(",")) == {"cpu"} else 120.0
-
-    def changed(self) -> str:
-        return "audio changed since it was extracted"
-
-
-class WordSource(Input):
-    """The utterances' own transcripts.
+class TextInput(Input):
+    """Transcripts of the utterances.
 
     Args:
-        tokenise: Says how many tokens a text has.
+        tokenise: Makes tokens of a text.
     """
 
+    unit = TOKENS
     shard_length = inf
+    batch_lengths = (1024.0, 16384.0)
+    changed = "transcripts changed since they were extracted"
 
     def __init__(self, root: Path, tokenise: Callable[[str], Tokens]) -> None:
         super().__init__(root)
@@ -197,10 +202,7 @@ class WordSource(Input):
         return utterance.transcript
 
     def checksum(self, key: str) -> str:
-        return Words(text=key).sha256
-
-    def sha256(self, utterance: Utterance) -> str:
-        return self.checksum(utterance.transcript)
+        return Transcript(text=key).sha256
 
     def prepare(self, key: str) -> None:
         self._lengths[key] = len(self._tokenise(key))
@@ -210,26 +212,11 @@ class WordSource(Input):
             self.prepare(utterance.transcript)
         return self._lengths[utterance.transcript], 1
 
-    def read(self, utterance: Utterance, max_seconds: float | None) -> Words:
-        return Words(text=utterance.transcript)
-
-    def seconds(self, length: float) -> float:
-        return nan
-
-    def told(self, length: float) -> str:
-        return f"{length:.0f} tokens"
-
-    def rate(self, done: float, took: float) -> str:
-        return f"{done / took:.0f} tokens/s"
-
-    def batch_length(self, device: str) -> float:
-        return 1024.0 if set(device.split(",")) == {"cpu"} else 16384.0
-
-    def changed(self) -> str:
-        return "transcripts changed since they were extracted"
+    def read(self, utterance: Utterance, max_seconds: float | None) -> Transcript:
+        return Transcript(text=utterance.transcript)
 
     def warnings(self, utterances: Sequence[Utterance], lengths: Sequence[float]) -> Iterator[str]:
-        without = sum(Words(text=utterance.transcript).are_none for utterance in utterances)
+        without = sum(Transcript(text=utterance.transcript).is_empty for utterance in utterances)
         if without:
             yield f"{without} of {len(utterances)} utterances have no words; their frames are special tokens alone"
         most = max(lengths)  # all that are cut have as many tokens
@@ -239,6 +226,24 @@ class WordSource(Input):
             yield f"of {cut} utterances only the first {most:.0f} tokens are used, which is all that the model reads"
 
 
-def source_of(description: Description, root: Path) -> Input:
-    """Where an extractor finds what it reads."""
-    return WordSource(root, description.tokenise) if description.tokenise else AudioInput(root)
+def input_of(extractor: Extractor, root: Path) -> Input:
+    """Return what an extractor reads: audio files below a folder, or text."""
+    return TextInput(root, extractor.tokenise) if extractor.tokenise else AudioInput(root)
+
+
+def signal_for(extractor: Extractor, found: Recording | Transcript) -> Signal | Tokens:
+    """Return a recording, or the transcript of an utterance, as an extractor reads it.
+
+    Raises:
+        ValueError: a transcript, for an extractor that reads audio.
+    """
+    if isinstance(found, Transcript):
+        if extractor.tokenise is None:
+            raise ValueError("this extractor reads audio")
+        return extractor.tokenise(found.text)
+    description = extractor.description
+    return found.signal(
+        channel=description.channel or "mean",
+        sampling_rate=description.sampling_rate,
+        max_seconds=description.max_seconds,
+    )

@@ -165,7 +165,7 @@ def _audio_of(folder: Path) -> dict[str, Any]:
         catalogue = read_catalogue(folder)
     except StoreError:  # told when it is used
         return {}
-    if catalogue.attributes.get("extractor") == "text":
+    if catalogue.identity.reads_text:
         return {}
     return {row["id"]: row for row in catalogue.utterances if row["audio_sha256"]}
 

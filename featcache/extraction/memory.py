@@ -61,7 +61,7 @@ def _batch_bytes(target: StoreJob, item: PlannedUtterance, batch_length: float) 
         length = description.chunks.seconds
     together = max(1, int(batch_length // length)) if length else 1
     # tokens have a rate of 1, and files with a rate of their own are taken for usual ones
-    rate = 1 if description.tokenise else description.sampling_rate or USUAL_RATE
+    rate = 1 if target.extractor.tokenise else description.sampling_rate or USUAL_RATE
     num_samples = kept_samples(round(length * rate), rate, description.max_seconds)
     return target.extractor.peak_bytes(together, num_samples, rate)
 
@@ -80,7 +80,7 @@ def _refuse(
         f"the extraction needs about {format_bytes(needed)} of memory and {format_bytes(available)} are available "
         f"(longest utterance: {longest.utterance.utterance_id!r}, "
     )
-    if targets[0].extractor.description.tokenise:
+    if targets[0].extractor.tokenise:
         raise ModelError(f"{found}{longest.length:.0f} tokens); give fewer --workers, or shorten its transcript")
     found += f"{longest.length:.0f} s, {workers} workers)"
     if batch_length and peak_memory(plan, targets, workers=workers, batch_length=0.0) <= available:

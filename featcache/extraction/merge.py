@@ -15,10 +15,11 @@ import numpy as np
 
 from featcache.cache import layout
 from featcache.cache.failures import Failure, read_failures, write_failures
+from featcache.cache.identity import read_extractor_description
 from featcache.cache.locks import locked
 from featcache.cache.request import known_request
 from featcache.cache.shards import Catalogue, Shard, combine, read_catalogue, shard_numbers
-from featcache.cache.writer import StoreWriter, check_same_settings
+from featcache.cache.writer import StoreWriter
 from featcache.errors import StoreError, listed
 from featcache.extraction.locate import describing
 from featcache.files.checksums import replacing_checksums
@@ -57,23 +58,24 @@ class _Part:
         self.folder = folder
         catalogue = read_catalogue(folder)
         numbers = shard_numbers(folder)
-        self.attributes = Shard(folder / layout.shard_name(numbers[0])).attributes
-        self.read = "words" if self.attributes.get("extractor") == "text" else "audio"
+        first = Shard(folder / layout.shard_name(numbers[0]))
+        self.attributes, self.identity = first.attributes, first.identity
+        self.read = "words" if self.identity.reads_text else "audio"
         self.tables = {}
         for number in numbers:
             shard = Shard(folder / layout.shard_name(number))
-            check_same_settings(shard.path, shard.attributes, self.attributes, "remove it and extract again")
+            shard.identity.check_same(self.identity, shard.path, "remove it and extract again")
             self.tables[number] = shard.utterances
         self.rows = {row["id"]: row for row in combine(self.tables)}
         self.failures = read_failures(folder)
         path = folder.parent / MANIFEST
         self.manifest = Manifest.read(path) if path.is_file() else None
         self.num_in_corpus = catalogue.num_in_corpus
-        self.requested = self._told(catalogue)
+        self.requested = self._requested(catalogue)
         # a part of an earlier release that has no index yet does not say what it was asked for
         self.guess = None if self.manifest is None else set(self.manifest.utterance_ids)
 
-    def _told(self, catalogue: Catalogue) -> set[str] | None:
+    def _requested(self, catalogue: Catalogue) -> set[str] | None:
         """What the store says it was asked for, if it does."""
         request = known_request(self.folder)
         if request is not None:
@@ -116,9 +118,9 @@ def merge(into: Path, parts: Sequence[Path]) -> Merged:
         first = everything[0]
         for source in sources:
             hint = f"only what was made as {first.folder} was can be merged with it"
-            check_same_settings(source.folder, source.attributes, first.attributes, hint)
-        description, storage_dtype = layout.description_of(first.attributes), first.attributes["storage_dtype"]
-        writer = StoreWriter(into, description, storage_dtype, pool=layout.is_pooled(first.attributes))
+            source.identity.check_same(first.identity, source.folder, hint)
+        description, made = read_extractor_description(first.attributes), first.identity
+        writer = StoreWriter(into, description, made.storage_dtype, pool=made.pool)
         missing = _missing(everything)
         taken = [
             source.folder / layout.shard_name(number)

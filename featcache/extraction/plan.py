@@ -155,7 +155,7 @@ def make_plan(targets: Sequence[StoreJob], source: Input, wanted: Sequence[Utter
         held = stored[target.name].keys()
         target.cached, target.others = len(held & ids - target.todo), len(held - ids)
     if changed:
-        log.warning("%s: %d stored utterances are extracted again", source.changed(), changed)
+        log.warning("%s: %d stored utterances are extracted again", source.changed, changed)
     lacking = set[str]().union(*(target.todo for target in targets))
     todo = [utterance for utterance in wanted if utterance.utterance_id in lacking]
     native = any(_keeps_rate(target) for target in targets)
@@ -191,8 +191,7 @@ def make_plan(targets: Sequence[StoreJob], source: Input, wanted: Sequence[Utter
 
 def _keeps_rate(target: StoreJob) -> bool:
     """Whether a store's features are computed at the sampling rate of each file."""
-    description = target.extractor.description
-    return description.sampling_rate is None and description.tokenise is None
+    return target.extractor.description.sampling_rate is None and target.extractor.tokenise is None
 
 
 def _spooled_at_once(items: Sequence[PlannedUtterance], source: Input, workers: int) -> int:
@@ -264,7 +263,10 @@ def tell_size(plan: ExtractionPlan, targets: Sequence[StoreJob], source: Input, 
     existing = next(folder for folder in (cache, *resolved(cache).parents) if folder.is_dir())
     free = shutil.disk_usage(existing).free
     log.info(
-        "%s will take %s on disk (%s free)", source.told(plan.length), format_bytes(plan.bytes), format_bytes(free)
+        "%s will take %s on disk (%s free)",
+        source.unit.describe(plan.length),
+        format_bytes(plan.bytes),
+        format_bytes(free),
     )
     needed = plan.bytes + plan.spooled
     if needed > free:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from featcache.cache.failures import Failure
 from featcache.errors import AudioError, listed
+from featcache.extraction.inputs import SECONDS, TOKENS
 from featcache.manifest import Utterance
 from featcache.terminal.escape import escaped
 
@@ -86,13 +87,10 @@ def summarise_report(report: ExtractionReport) -> str:
     if not (report.num_extracted or report.failures or report.interrupted):
         lines.append(f"nothing to do: all {report.num_utterances} utterances are cached")
     else:
-        done, seconds = f"{report.audio_seconds:.0f} s of audio", max(report.seconds, 1e-9)
-        rate = f"{report.audio_seconds / seconds:.1f} x real time"
-        if report.num_tokens:
-            done, rate = f"{report.num_tokens} tokens", f"{report.num_tokens / seconds:.0f} tokens/s"
+        unit, length = (TOKENS, report.num_tokens) if report.num_tokens else (SECONDS, report.audio_seconds)
         lines.append(
-            f"{report.num_extracted} of {report.num_utterances} utterances extracted, {done} in {report.seconds:.0f} s "
-            f"({rate})"
+            f"{report.num_extracted} of {report.num_utterances} utterances extracted, {unit.describe(length)} in "
+            f"{report.seconds:.0f} s ({unit.describe_speed(length, max(report.seconds, 1e-9))})"
         )
     failed = {failure.utterance_id for failure in report.failures}
     if failed:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featcache.cache import layout
+from featcache.cache.identity import StoreIdentity
 from featcache.cache.intact import damaged_shards, faults_of_index, faults_of_request, has_no_checksum
 from featcache.cache.reader import FeatureStore
 from featcache.cache.request import REQUEST
@@ -16,9 +17,9 @@ from featcache.cache.shards import shard_numbers
 from featcache.cache.statistics import RunningStatistics
 from featcache.corpora import read_corpus
 from featcache.errors import FeatcacheError, StoreError, listed
-from featcache.extraction.inputs import Input, source_of
-from featcache.extractors import create_extractor, from_settings, usable_device
-from featcache.extractors.base import SAME_IN_ANY_BATCH, Extractor, signal_for
+from featcache.extraction.inputs import Input, input_of, signal_for
+from featcache.extractors import create_extractor, usable_device
+from featcache.extractors.base import SAME_IN_ANY_BATCH, Extractor
 from featcache.extractors.chunked import extract_windows
 from featcache.features import Features
 from featcache.files.checksums import unrecorded_files, wrong_files
@@ -132,16 +133,15 @@ def recompute(
     Raises:
         StoreError: the extractor that can be made here is not the one that made the store, or the audio is not there.
     """
-    settings = layout.settings_of(store.metadata)
-    made_model, options = from_settings(settings)
+    made_model, options = store.identity.model_and_options()
     try:
         extractor = create_extractor(model or made_model, device=usable_device(device), **options)
     except FeatcacheError:
         raise
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise StoreError(f"{store.path}: no extractor can be made with its settings ({error})") from error
-    now = layout.identity(extractor.description, store.metadata["storage_dtype"], pool=store.pooled_only)
-    differing = sorted(name for name in settings | now if settings.get(name) != now.get(name))
+    now = StoreIdentity.of(extractor.description, store.identity.storage_dtype, pool=store.pooled_only)
+    differing = store.identity.differences(now)
     if differing:
         raise StoreError(
             f"{store.path}: the extractor made here differs in {', '.join(differing)}; nothing was compared"
@@ -158,7 +158,7 @@ def recompute(
     for position in chosen:
         utterance = known[there[position]]
         largest = np.maximum(largest, compare(store, utterance.utterance_id, _computed(extractor, source, utterance)))
-    tolerance = tolerance_of(settings)
+    tolerance = tolerance_of(store.identity.settings)
     return [
         Deviation(layer=layer, largest=float(value), tolerance=tolerance)
         for layer, value in zip(store.layer_names, largest, strict=True)
@@ -171,9 +171,9 @@ def _known(store: FeatureStore, extractor: Extractor, data: Path | None) -> tupl
         cache, transcripts = resolved(store.path).parent, store.metadata["transcripts"]
         manifest = Manifest.read(cache / "manifest.csv")
         found = read_words(cache, manifest, None if transcripts == MANIFEST else transcripts)
-        return found, source_of(extractor.description, cache)
+        return found, input_of(extractor, cache)
     files = read_corpus(data)
-    return {u.utterance_id: u for u in files.manifest}, source_of(extractor.description, files.root)
+    return {u.utterance_id: u for u in files.manifest}, input_of(extractor, files.root)
 
 
 def _computed(extractor: Extractor, source: Input, utterance: Utterance) -> Iterator[tuple[int, Features]]:
@@ -184,7 +184,7 @@ def _computed(extractor: Extractor, source: Input, utterance: Utterance) -> Iter
         yield from extract_windows(extractor, source.root, utterance)
         return
     found = source.read(utterance, description.max_seconds)
-    yield 0, extractor.extract([signal_for(description, found)])[0]
+    yield 0, extractor.extract([signal_for(extractor, found)])[0]
 
 
 def _compare_frames(

@@ -4,7 +4,7 @@ from dataclasses import fields
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from featcache.errors import ModelError, StoreError
+from featcache.errors import ModelError
 from featcache.extractors.models import short_name
 
 if TYPE_CHECKING:
@@ -64,34 +64,6 @@ def _on_devices(make: "Callable[..., Extractor]", device: str) -> "Extractor":
     from featcache.extractors.several import SeveralDevices
 
     return SeveralDevices(copies)
-
-
-def from_settings(settings: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The model and the options that make the extractor of a store again.
-
-    Args:
-        settings: Of the store; a model that was a folder is known by its name alone.
-
-    Raises:
-        StoreError: the settings name no extractor.
-    """
-    extractor = settings.get("extractor")
-    if extractor is None:
-        raise StoreError("the store's settings name no extractor; it was not made by 'featcache extract'")
-    if extractor == "egemaps":
-        model = "egemaps" if settings.get("level") == "lld" else "egemaps-functionals"
-    else:
-        model = settings.get("model_id", extractor)
-    of_models = ("weights", "num_blocks", "layers", "do_normalize", "precision")
-    of_descriptors = ("sampling_rate", "channel", "window", "hop", "n_fft", "center")
-    of_text = ("transcripts", "transcripts_made_by")
-    named = (*of_models, *of_descriptors, *of_text, "max_seconds", "chunk_seconds", "overlap_seconds")
-    options = {name: settings[name] for name in named if settings.get(name) is not None}
-    if "layers" in options:
-        options["layers"] = ",".join(options["layers"])
-    if extractor == "text":
-        options["text"] = True
-    return model, options
 
 
 def usable_device(device: str) -> str:

@@ -1,15 +1,13 @@
 """Signal or text → features. What every extractor has in common; extractors never see the cache."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from featcache.audio import Recording, Signal
 from featcache.errors import ModelError
 from featcache.extractors.footprint import DESCRIPTOR_BYTES, kept_bytes
 from featcache.features import CHUNK_OPTIONS, OVERLAP_SECONDS, Chunks, Description, Features, Tokens
-from featcache.transcripts.text import Words
 
 SAME_IN_ANY_BATCH = {"float32": 1e-5, "bfloat16": 8 * 2.0**-8, "float16": 8 * 2.0**-10}
 """Precision → the largest difference between an utterance alone and in any batch, over the layer's largest value.
@@ -57,28 +55,20 @@ class ChunkConfig:
         return {**plain, **(chunks.settings() if chunks else {})}
 
 
-def signal_for(description: Description, found: Recording | Words) -> Signal | Tokens:
-    """A recording, or the words of an utterance, as an extractor wants them."""
-    if isinstance(found, Words):
-        if description.tokenise is None:
-            raise ValueError("this extractor reads audio")
-        return description.tokenise(found.text)
-    return found.signal(
-        channel=description.channel or "mean",
-        sampling_rate=description.sampling_rate,
-        max_seconds=description.max_seconds,
-    )
-
-
 class Extractor(ABC):
     """Turns signals into features, the same whatever else is in the batch, from any number of threads.
 
     "The same" is within :data:`SAME_IN_ANY_BATCH` of the precision that a model computes in.
 
-    An extractor that reads words has tokens for signals: a token is a sample, and their rate is 1.
+    An extractor that reads text has tokens for signals: a token is a sample, and their rate is 1.
+
+    Attributes:
+        description: Plain data about the extractor, which is kept with its features.
+        tokenise: Makes tokens of the text of an utterance; None where the extractor reads audio.
     """
 
     description: Description
+    tokenise: Callable[[str], Tokens] | None = None
 
     @abstractmethod
     def num_frames(self, num_samples: int, sampling_rate: int) -> int:
@@ -109,7 +99,7 @@ class Extractor(ABC):
         """Features of each signal: (num_layers, num_frames, hidden_size) float32.
 
         Args:
-            signals: Each a :class:`~featcache.audio.Signal` or, where the description has ``tokenise``, the
+            signals: Each a :class:`~featcache.audio.Signal` or, where it has ``tokenise``, the
                 :class:`~featcache.features.Tokens` of a text.
 
         Raises:

@@ -15,21 +15,21 @@ Forward = Callable[[], list[Tensor]]
 
 
 class CPU:
-    """The processor: nothing to be sent, and any number of forward passes at a time."""
+    """The CPU: tensors stay where they are, and any number of forward passes run at a time."""
 
     is_cpu = True
 
     def send(self, tensor: Tensor) -> Tensor:
-        """A tensor as the model's device sees it."""
+        """Return a tensor on the model's device."""
         return tensor
 
     def run(self, forward: Forward) -> list[Tensor]:
-        """The results of a forward pass, in host memory."""
+        """Return the results of a forward pass, in host memory."""
         return forward()
 
 
 class Device(CPU):
-    """Any other device. One forward pass at a time: side by side they fill its memory and are no faster."""
+    """Any device but the CPU. One forward pass at a time: side by side they fill its memory and are no faster."""
 
     is_cpu = False
 
@@ -46,10 +46,10 @@ class Device(CPU):
 
 
 class Cuda(Device):
-    """A GPU of CUDA. Copies neither way wait for a forward pass, nor forward passes for copies.
+    """A CUDA GPU. Copies in either direction do not wait for a forward pass, nor forward passes for copies.
 
-    Memory for copies is page-locked. PyTorch keeps what was freed for the next ``pin_memory``, and waits with that
-    until copies from it or to it are done (``CachingHostAllocator``).
+    Memory for copies is page-locked. PyTorch reuses freed memory for the next ``pin_memory``, but only after copies
+    from it or to it are done (``CachingHostAllocator``).
     """
 
     def __init__(self, device: str) -> None:
@@ -92,7 +92,11 @@ def check_precision(device: str, precision: str) -> None:
 
 
 def on(device: str) -> CPU:
-    """What takes tensors to a device, as torch names it, and back."""
+    """Return what takes tensors to a device and back.
+
+    Args:
+        device: As torch names it.
+    """
     if device == "cpu":
         return CPU()
     return Cuda(device) if device.startswith("cuda") else Device(device)

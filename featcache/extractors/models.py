@@ -206,6 +206,14 @@ def model_id_of(source: str) -> str:
     return resolved(source).name if is_folder(source) else source
 
 
+def store_model_id(model: str) -> str:
+    """How the settings of a store call a model that a user names: its Hugging Face id, or the name of its folder."""
+    entry = known_models().get(model) or known_text_models().get(model)
+    if entry:
+        return str(entry["model_id"])
+    return resolved(model).name if os.path.isdir(model) else model
+
+
 def _pretrained(source: str, revision: str | None, num_blocks: int | None) -> tuple[Any, Any, str | None]:
     with open_checkpoint(source, revision, names=SPEECH) as checkpoint:
         config = read_configuration(checkpoint)

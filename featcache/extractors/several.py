@@ -21,6 +21,7 @@ class SeveralDevices(Extractor):
 
     def __init__(self, copies: Sequence[Extractor]) -> None:
         self.description = copies[0].description
+        self.tokenise = copies[0].tokenise
         self._copies = copies
         self._under_way = [0] * len(copies)
         self._freed = threading.Condition()

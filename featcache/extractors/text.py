@@ -74,6 +74,7 @@ class TextExtractor(Extractor):
         self._device = on(device)
         self._turn = nullcontext() if _safe_in_threads() else Lock()
         wanted = tuple(names[layer] for layer in self._layers)
+        self.tokenise = tokenise
         self.description = Description(
             dataset="hidden_states",
             layer_names=wanted,
@@ -81,7 +82,6 @@ class TextExtractor(Extractor):
             frame_shift=None,
             sampling_rate=None,
             channel=None,
-            tokenise=tokenise,
             settings={
                 "extractor": "text",
                 "model_id": loaded.model_id,

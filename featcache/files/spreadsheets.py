@@ -101,7 +101,7 @@ def open_text(path: Path, *, lenient: bool = False) -> Iterator[io.TextIOWrapper
     except OSError as error:
         raise ManifestError(f"{path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
-        raise ManifestError(f"{path}: cannot be read as UTF-8 text: {_told(path)}") from error
+        raise ManifestError(f"{path}: cannot be read as UTF-8 text: {_describe(path)}") from error
 
 
 @contextmanager
@@ -223,7 +223,7 @@ def _encoding(head: bytes) -> tuple[str, int]:
     return "utf-8", 0
 
 
-def _told(path: Path) -> str:
+def _describe(path: Path) -> str:
     """Where a text has a byte that its encoding does not have."""
     with open_regular(path) as file:
         content = file.read()

@@ -45,7 +45,7 @@ def parse_json(content: bytes, expected: type[T], where: object, hint: str) -> T
 def checked(found: object, expected: type[T], where: object, hint: str) -> T:
     """A value that was read from a file, if it is of the type that the file should hold, and not nested too deeply."""
     if not isinstance(found, expected) or (isinstance(found, bool) and expected is not bool):
-        raise damaged(where, f"expected {_told(expected)}, found {_told(type(found))}", hint)
+        raise damaged(where, f"expected {_describe(expected)}, found {_describe(type(found))}", hint)
     if _is_deep(found):
         raise damaged(where, TOO_DEEP, hint)
     return found
@@ -73,8 +73,8 @@ def check_types(
     for name, types in expected.items():
         value = found.get(name)
         if name in found and (not isinstance(value, types) or (isinstance(value, bool) and bool not in types)):
-            told = " or ".join(dict.fromkeys(map(_told, types)))
-            raise damaged(where, f"{name}: expected {told}, found {_told(type(value))}", hint)
+            told = " or ".join(dict.fromkeys(map(_describe, types)))
+            raise damaged(where, f"{name}: expected {told}, found {_describe(type(value))}", hint)
 
 
 def damaged(where: object, what: str, hint: str) -> StoreError:
@@ -98,6 +98,6 @@ def _items(value: object) -> Iterable[object]:
     return value if isinstance(value, list) else ()
 
 
-def _told(kind: type) -> str:
+def _describe(kind: type) -> str:
     names = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "nothing"}
     return names.get(kind, "a number" if issubclass(kind, int | float) else kind.__name__)

@@ -14,7 +14,7 @@ from featcache.normalise import SPEAKER
 from featcache.protocols import PROTOCOLS, Fold, owners
 from featcache.protocols.general import GENERAL
 from featcache.targets.targets import PredictionTarget
-from featcache.transcripts.text import MANIFEST, Words, read_words
+from featcache.transcripts.text import MANIFEST, Transcript, read_words
 
 # Of durations, in seconds: what frames leave over at the end of an utterance.
 ROUNDING = 0.1
@@ -135,7 +135,7 @@ def _changed_words(store: FeatureStore, cache: FeatureCache) -> list[str]:
         return []  # features outlive what they were made of
     ids = [i for i in store.utterance_ids if i in now]
     stored = store.audio_sha256(ids)
-    other = [i for i, sha in zip(ids, stored, strict=True) if sha and sha != Words(text=now[i].transcript).sha256]
+    other = [i for i, sha in zip(ids, stored, strict=True) if sha and sha != Transcript(text=now[i].transcript).sha256]
     if not other:
         return []
     of = "the manifest" if transcripts == MANIFEST else repr(transcripts)

@@ -55,7 +55,7 @@ def read_pipeline(path: Path) -> Pipeline:
     try:
         pipeline = Pipeline.model_validate(content)
     except ValidationError as error:
-        faults = [_told(fault) for fault in error.errors()]
+        faults = [_describe(fault) for fault in error.errors()]
     else:
         faults = list(_contradictions(pipeline))
     if faults:
@@ -135,7 +135,7 @@ def _faults_of_figures(pipeline: Pipeline) -> Iterator[tuple[YamlPath, str]]:
                 )
 
 
-def _told(fault: Any) -> tuple[YamlPath, str]:
+def _describe(fault: Any) -> tuple[YamlPath, str]:
     """Where pydantic found a fault, and the fault in words."""
     place: YamlPath = fault["loc"]
     context = fault.get("ctx", {})

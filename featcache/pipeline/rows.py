@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from featcache.cache.failures import read_failures
-from featcache.cache.layout import settings_of
 from featcache.cache.shards import read_catalogue
 from featcache.errors import PipelineError, unknown_name
 from featcache.fitting.fit import first_seeds
@@ -160,7 +159,7 @@ def notes_on(place: PipelineCorpus, row: Row, run: RunFolder, limit: int | None)
 
 def _words_of(stores: Sequence[Path]) -> list[str]:
     """The machine transcripts that stores were made of."""
-    read = (settings_of(read_catalogue(store).attributes).get("transcripts", MANIFEST) for store in stores)
+    read = (read_catalogue(store).identity.settings.get("transcripts", MANIFEST) for store in stores)
     return [name for name in dict.fromkeys(read) if name != MANIFEST]
 
 

@@ -1,39 +1,34 @@
 """Stores of a pipeline → what is there already, what is missing and how large it will be."""
 
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from featcache import audio
 from featcache.cache.failures import read_failures
-from featcache.cache.layout import STATISTICS, is_pooled, settings_of
+from featcache.cache.identity import StoreIdentity
+from featcache.cache.layout import STATISTICS
 from featcache.cache.shards import Catalogue, read_catalogue, shard_numbers
 from featcache.errors import AudioError, StoreError
 from featcache.extraction import ExtractionReport, extract
 from featcache.extraction.plan import ROW_BYTES, is_same
 from featcache.extractors import create_extractor
-from featcache.extractors.base import ChunkConfig
 from featcache.extractors.checkpoint import is_folder, read_config
 from featcache.extractors.models import dimensions, known_models, known_text_models
-from featcache.files.regular import resolved
 from featcache.manifest import Utterance
 from featcache.pipeline.locate import PipelineCorpus, require_audio
 from featcache.pipeline.schema import StoreSpec
 from featcache.transcripts.files import is_finished
-from featcache.transcripts.text import MANIFEST, Words, made_by, read_words
+from featcache.transcripts.text import MANIFEST, Transcript, made_by, read_words
 from featcache.units import format_bytes
 
 FRAMES_PER_SECOND = 50
 # Of the subwords of English that an encoder reads, special ones beside them, up to the usual limit.
 CHARACTERS_PER_TOKEN, SPECIAL_TOKENS, MOST_TOKENS = 4, 2, 512
-# What is kept with the features, and makes no other features.
-OF_STORES = ("storage_dtype", "format_version", "pool")
 
 log = logging.getLogger(__name__)
 
@@ -66,12 +61,12 @@ class PipelineStore:
         count as missing, and the extraction decides.
         """
         catalogue = _catalogue(self.folder)
-        if catalogue is None or not catalogue.complete or not _is_of(self.spec, catalogue.attributes):
+        if catalogue is None or not catalogue.complete or not _is_of(self.spec, catalogue):
             return len(self.wanted)
         extracted = min(path.stat().st_mtime_ns for path in self.folder.glob("shard-*.h5"))
         if self._waits_for_words or (self.spec.is_model and is_newer(self.spec.encoder, extracted)):
             return len(self.wanted)
-        if self.spec.text and not _reads(self.spec.transcripts, self.place.cache, settings_of(catalogue.attributes)):
+        if self.spec.text and not _reads(self.spec.transcripts, self.place.cache, catalogue.identity):
             return len(self.wanted)
         stored = {row["id"]: row for row in catalogue.utterances}
         failed = {failure.utterance_id for failure in read_failures(self.folder)}
@@ -97,7 +92,7 @@ class PipelineStore:
 
     def _checksum(self, utterance: Utterance) -> str | None:
         if self.spec.text:
-            return Words(text=utterance.transcript).sha256
+            return Transcript(text=utterance.transcript).sha256
         return self.place.checksum(utterance.path)
 
     def fill(self, *, device: str, limit: int | None) -> ExtractionReport:
@@ -105,8 +100,9 @@ class PipelineStore:
         catalogue = _catalogue(self.folder)
         pool, dtype = self.spec.pool, self.spec.store
         if catalogue is not None:
-            pool = pool and is_pooled(catalogue.attributes)
-            dtype = dtype or (settings_of(catalogue.attributes)["storage_dtype"] if self.spec.is_model else None)
+            found = catalogue.identity
+            pool = pool and found.pool
+            dtype = dtype or (found.storage_dtype if self.spec.is_model else None)
         return extract(
             model=self.spec.model,
             text=self.spec.text,
@@ -186,54 +182,24 @@ def _catalogue(folder: Path) -> Catalogue | None:
         return None
 
 
-def _is_of(spec: StoreSpec, attributes: dict[str, Any]) -> bool:
+def _is_of(spec: StoreSpec, catalogue: Catalogue) -> bool:
     """Whether a store is certainly what is asked for."""
-    found = settings_of(attributes)
-    if is_pooled(attributes) and not spec.pool:
+    found = catalogue.identity
+    if found.pool and not spec.pool:
         return False
-    if spec.store not in (None, found["storage_dtype"]):
+    if spec.store not in (None, found.storage_dtype):
         return False
     if not spec.is_model:
-        expected = create_extractor(spec.encoder, **spec.options).description.settings
-        kept = {name: value for name, value in found.items() if name not in OF_STORES}
-        return bool(kept == json.loads(json.dumps(expected)))
-    kind = "text" if spec.text else "ssl"
-    return found.get("extractor") == kind and _is_of_model(spec, found, int(attributes.get("num_blocks", 0)))
+        description = create_extractor(spec.encoder, **spec.options).description
+        return StoreIdentity.of(description, found.storage_dtype, pool=found.pool) == found
+    num_blocks = int(catalogue.attributes.get("num_blocks", 0))
+    return found.is_of_model(spec.encoder, spec.options, text=spec.text is not None, num_blocks=num_blocks)
 
 
-def _reads(transcripts: str | None, cache: Path, found: dict[str, Any]) -> bool:
+def _reads(transcripts: str | None, cache: Path, found: StoreIdentity) -> bool:
     """Whether a store of words is of these transcripts, as they are now."""
     expected = (MANIFEST, "") if transcripts is None else (transcripts, made_by(cache, transcripts))
-    return expected == (found["transcripts"], found["transcripts_made_by"])
-
-
-def _is_of_model(spec: StoreSpec, found: dict[str, Any], num_blocks: int) -> bool:
-    """As far as it can be told without the model, whose weights may have changed on the hub."""
-    entry = (known_text_models() if spec.text else known_models()).get(spec.encoder, {})
-    do_normalize = entry.get("do_normalize") if spec.do_normalize is None else spec.do_normalize
-    every_layer = [str(layer) for layer in range(num_blocks + 1)]
-    layers = {None: every_layer, "all": every_layer, "local": every_layer[:1], "last": every_layer[-1:]}
-    chunks = ChunkConfig(chunk_seconds=spec.chunk_seconds, overlap_seconds=spec.overlap_seconds).settings()
-    expected = {
-        "model_id": model_id_of(spec.encoder),
-        "weights": spec.weights or "pretrained",
-        "num_blocks": spec.num_blocks,
-        "layers": layers.get(spec.layers),
-        "do_normalize": do_normalize,
-        "max_seconds": spec.max_seconds,
-        "precision": spec.precision or "float32",
-        "chunk_seconds": chunks.get("chunk_seconds"),
-        "overlap_seconds": chunks.get("overlap_seconds"),
-    }
-    return spec.revision is None and all(found.get(name) == value for name, value in expected.items())
-
-
-def model_id_of(model: str) -> str:
-    """What settings call a model that a pipeline names."""
-    entry = known_models().get(model) or known_text_models().get(model)
-    if entry:
-        return str(entry["model_id"])
-    return resolved(model).name if Path(model).is_dir() else model
+    return expected == (found.settings["transcripts"], found.settings["transcripts_made_by"])
 
 
 def is_newer(model: str, made: int) -> bool:

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from featcache.cache.failures import read_failures
+from featcache.extractors.models import store_model_id
 from featcache.manifest import Utterance
 from featcache.pipeline.locate import PipelineCorpus, require_audio
 from featcache.pipeline.schema import Pipeline, StoreSpec, TranscriptSpec
-from featcache.pipeline.stores import is_newer, model_id_of
+from featcache.pipeline.stores import is_newer
 from featcache.transcription import TranscriptionReport, transcribe
 from featcache.transcripts.files import FOLDER, description_path, is_finished, read_description, read_transcripts
 
@@ -47,7 +48,7 @@ class Transcripts:
     def _are_of_this_model(self) -> bool:
         settings = read_description(self.place.cache, self.name)["settings"]
         made = description_path(self.place.cache, self.name).stat().st_mtime_ns
-        wanted = (model_id_of(self.spec.model), self.spec.language)
+        wanted = (store_model_id(self.spec.model), self.spec.language)
         return wanted == (settings["model_id"], settings["language"]) and not is_newer(self.spec.model, made)
 
     def fill(self, *, device: str, limit: int | None) -> TranscriptionReport:

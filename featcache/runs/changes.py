@@ -13,7 +13,7 @@ def changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     Returns:
         Texts such as ``features in int8 (now float32)``; what one of the two does not record is left out.
     """
-    before, after = _told(then), _told(now)
+    before, after = _describe(then), _describe(now)
     return [
         f"{name} {before[name]} (now {after[name]})".lstrip()
         for name in before
@@ -21,7 +21,7 @@ def changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _told(config: Mapping[str, Any]) -> dict[str, str]:
+def _describe(config: Mapping[str, Any]) -> dict[str, str]:
     """Name of a condition → its value, as texts."""
     computed, environment = config.get(COMPUTED), config.get(ENVIRONMENT)
     told: dict[str, str] = {}

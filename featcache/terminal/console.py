@@ -68,11 +68,11 @@ def print_pairs(pairs: Mapping[str, Any]) -> None:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in pairs.items():
-        table.add_row(name, _told(value))
+        table.add_row(name, _describe(value))
     Console().print(table)
 
 
-def _told(value: Any) -> str:
+def _describe(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value))
     return "-" if isinstance(value, float) and math.isnan(value) else str(value)

@@ -1,7 +1,7 @@
 """Ctrl-C: a command says at once what it does, ends soon, and loses nothing that was finished.
 
 The first Ctrl-C lets what is under way come to its end. A second one gives it up: threads cannot be stopped inside a
-library's forward pass, so they are left behind.
+library's forward pass, so they are left behind. :class:`Work` is the loop that extraction and transcription share.
 """
 
 import logging
@@ -9,16 +9,19 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, Generic, TypeVar
 from weakref import WeakSet
 
 INTERRUPTED_LINE = "interrupted; what was finished before is kept"
 
 log = logging.getLogger(__name__)
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
 
 # What threads get to end by themselves before the process ends without them.
 GRACE_SECONDS = 0.5
@@ -71,6 +74,107 @@ class Pool(ThreadPoolExecutor):
             self.abandon()
         if not self._abandoned:
             super().__exit__(kind, error, traceback)
+
+
+class Work(Generic[Task, Result]):
+    """Tasks for a pool of threads; each result is kept once, whenever Ctrl-C is pressed and whatever fails.
+
+    Args:
+        tasks: What is to be done.
+        compute: Does a task, in a thread.
+        keep: Takes in finished tasks with their results, in the main thread, and whether the work ends with them.
+        fails: Whether a result ends the work. What has begun is then finished and kept as well.
+        ahead: Number of tasks that are under way or wait for a thread.
+        in_order: Whether results are kept in the order of the tasks, or as they come.
+        stopping: Set as soon as the work ends early.
+        kept: What ``keep`` does, for the user: "a shard is written first".
+    """
+
+    def __init__(
+        self,
+        tasks: Iterable[Task],
+        compute: Callable[[Task], Result],
+        keep: Callable[[Sequence[tuple[Task, Result]], bool], None],
+        *,
+        fails: Callable[[Result], bool],
+        ahead: int,
+        in_order: bool,
+        stopping: threading.Event,
+        kept: str,
+    ) -> None:
+        self._tasks = iter(tasks)
+        self._compute = compute
+        self._take_in = keep
+        self._fails = fails
+        self._ahead = ahead
+        self._in_order = in_order
+        self._stopping = stopping
+        self._kept = kept
+        self._pending: dict[Future[Result], Task] = {}
+
+    def to_the_end(self, pool: Pool, what: str) -> bool:
+        """Do all tasks, or as many as there are until one ends the work; true when Ctrl-C ended it.
+
+        Args:
+            pool: The threads.
+            what: The tasks, for the user, in the plural.
+        """
+        try:
+            while self._submit(pool):
+                finished = self._wait()
+                ending = any(future.exception() is None and self._fails(future.result()) for future in finished)
+                if ending:
+                    finished += self._begun(finished)
+                self._keep(finished, ending)
+                if ending:
+                    break
+        except KeyboardInterrupt:
+            self._stopping.set()
+            finished = pool.finish(list(self._pending), what)
+            with suppress(KeyboardInterrupt):
+                self._keep(finished, ending=True)
+            return True
+        except BaseException:
+            self._stopping.set()
+            for future in self._pending:
+                future.cancel()
+            raise
+        return False
+
+    def _submit(self, pool: Pool) -> bool:
+        """Hand out tasks; false when there is nothing left to wait for."""
+        while len(self._pending) < self._ahead and (task := next(self._tasks, None)) is not None:
+            self._pending[pool.submit(self._compute, task)] = task
+        return bool(self._pending)
+
+    def _wait(self) -> list[Future[Result]]:
+        """Wait for the next task, or for any; return what is finished then."""
+        if self._in_order:
+            return _all_done([next(iter(self._pending))])
+        done = wait(self._pending, return_when=FIRST_COMPLETED).done
+        return [future for future in self._pending if future in done]
+
+    def _begun(self, finished: Collection[Future[Result]]) -> list[Future[Result]]:
+        """Begin nothing new; wait for what else has begun, and return it."""
+        others = [future for future in self._pending if future not in finished]
+        return _all_done([future for future in others if not future.cancel()])
+
+    def _keep(self, finished: Sequence[Future[Result]], ending: bool) -> None:
+        """Have finished results kept; an error among them is a bug, and raised after that."""
+        bugs = [error for future in finished if (error := future.exception()) is not None]
+        with held_back(self._kept):
+            results = [(self._pending.pop(f), f.result()) for f in finished if f.exception() is None]
+            if results or ending:
+                self._take_in(results, ending)
+        if bugs:
+            raise bugs[0]
+
+
+def _all_done(futures: list[Future[Result]]) -> list[Future[Result]]:
+    """Wait for all of these."""
+    for future in futures:
+        future.exception()
+    return futures
 
 
 def threads_are_left() -> bool:

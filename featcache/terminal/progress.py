@@ -50,11 +50,6 @@ def progress(title: str, total: float, *, rate: Callable[[float, float], str]) -
         yield advance
 
 
-def real_time(done: float, took: float) -> str:
-    """The speed of work on so many seconds of audio, in words."""
-    return f"{done / took:.1f} x real time"
-
-
 def map_in_threads(function: Callable[[str], T], keys: Sequence[str], workers: int, title: str) -> dict[str, T]:
     """Call a function for every key, and show how far it has come where there are many.
 

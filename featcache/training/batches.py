@@ -145,22 +145,22 @@ class FeatureWindows:
         packed: dict[str, tuple[Packed, ...]] = {}
         with one_thread_each(), Pool(self._workers, "read") as pool:
             pieces = [piece for piece, _ in self._pieces(utterance_ids, READ_AT_ONCE)]
-            self._expect(pieces[0])
+            self._prefetch(pieces[0])
             for piece, following in zip(pieces, [*pieces[1:], []], strict=True):
-                self._expect(following)
+                self._prefetch(following)
                 packed.update(zip(piece, pool.map(self._packed, piece), strict=True))
                 for features in self._features:
-                    features.store.forget()
+                    features.store.drop_pages()
                 if not self.holds_all:  # it takes as long as reading does
                     give_back()
         give_back()
         self._refuse_faulty(len(utterance_ids))
         return LoadedUtterances(utterances=packed)
 
-    def _expect(self, utterance_ids: Sequence[str]) -> None:
+    def _prefetch(self, utterance_ids: Sequence[str]) -> None:
         num_frames = [frames_in_use(self._features, utterance_id) for utterance_id in utterance_ids]
         for store, features in enumerate(self._features):
-            features.expect(utterance_ids, [of_stores[store] for of_stores in num_frames])
+            features.prefetch(utterance_ids, [of_stores[store] for of_stores in num_frames])
 
     def _packed(self, utterance_id: str) -> tuple[Packed, ...]:
         num_frames = frames_in_use(self._features, utterance_id)

@@ -54,7 +54,7 @@ def refuse_not_finite(
         for kind in kinds:
             finite &= np.isfinite(store.pooled(kind, ids)[:, list(layers)]).all(axis=(1, 2))
         faulty += [utterance_id for utterance_id, good in zip(ids, finite, strict=True) if not good]
-    store.forget()
+    store.drop_pages()
     if faulty:
         raise FeatureError(not_finite(store, faulty, len(utterance_ids)))
 

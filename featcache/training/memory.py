@@ -18,6 +18,7 @@ SHARE = 0.5
 SMALL = 256 * 2**20
 # What torch's code for training and the libraries of the report take when they are first used.
 LIBRARIES = 256 * 2**20
+# Not pydantic.ByteSize: it refuses 4Gi, reads 4Gbit as bits and 4,5GiB as 4 bytes, and takes 4 for bytes.
 _UNITS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
 

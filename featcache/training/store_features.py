@@ -106,12 +106,12 @@ class StoreFeatures:
         features = torch.from_numpy(stored).to(torch.float32, copy=True).numpy()
         if self.halved:
             features = np.ascontiguousarray(halve_frames(features)[:, :num_frames])
-        return torch.from_numpy(normaliser.in_place(utterance_id, features))
+        return torch.from_numpy(normaliser.normalise_(utterance_id, features))
 
-    def expect(self, utterance_ids: Sequence[str], num_frames: Sequence[int]) -> None:
+    def prefetch(self, utterance_ids: Sequence[str], num_frames: Sequence[int]) -> None:
         """Have the system read ahead what :meth:`read` will read of these utterances."""
         if not self.pooling:
-            self.store.expect(utterance_ids, self.layers, [self._stored_frames(number) for number in num_frames])
+            self.store.prefetch(utterance_ids, self.layers, [self._stored_frames(number) for number in num_frames])
 
     def _stored_frames(self, num_frames: int) -> int:
         """How many frames of the store make so many of those that are given out."""
@@ -121,11 +121,11 @@ class StoreFeatures:
         """What pooling the normalised frames would give: z-scores keep the order, and commute with the mean."""
         if self.pooling == MEAN_AND_MAX:
             both = [self.store.pooled(kind, [utterance_id])[0, list(self.layers)] for kind in ("mean", "max")]
-            normalised = normaliser.in_place(utterance_id, np.stack(both, axis=1))
+            normalised = normaliser.normalise_(utterance_id, np.stack(both, axis=1))
             return normalised.reshape(len(normalised), 1, -1)
         kind: Literal["mean", "max"] = "max" if self.pooling == "max" else "mean"
         pooled = self.store.pooled(kind, [utterance_id])[0, list(self.layers), None]
-        normalised = normaliser.in_place(utterance_id, pooled)
+        normalised = normaliser.normalise_(utterance_id, pooled)
         return normalised * int(self.store.num_frames([utterance_id])[0]) if self.pooling == "sum" else normalised
 
 

@@ -11,8 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from featcache.cache.layout import fingerprint
-from featcache.cache.writer import check_same_settings
+from featcache.cache.identity import StoreIdentity
 from featcache.errors import StoreError
 from featcache.files.disk import reading
 from featcache.files.regular import read_regular, replace_file
@@ -63,6 +62,7 @@ class Journal:
     def __init__(self, path: Path, settings: dict[str, Any], *, overwrite: bool = False) -> None:
         self._path = path
         self._settings = settings
+        self._identity = StoreIdentity(settings=settings)
         self.entries: dict[str, Entry] = {}
         self._whole = 0  # the file's bytes that count
         if path.is_file() and not overwrite:
@@ -71,7 +71,7 @@ class Journal:
     def begin(self) -> None:
         """Make the file, or replace the one whose entries are to be forgotten."""
         if self._whole == 0:
-            header = _line({"settings": self._settings, "fingerprint": fingerprint(self._settings)})
+            header = _line({"settings": self._settings, "fingerprint": self._identity.fingerprint})
             replace_file(self._path, header)
             self._whole = len(header)
 
@@ -105,10 +105,8 @@ class Journal:
             return
         header, *rows = (parse_json(line, dict, self._path, AGAIN) for line in content.splitlines())
         check_types(header, _HEADER, self._path, AGAIN, required=_HEADER)
-        found = {"fingerprint": header["fingerprint"], "settings": json.dumps(header["settings"])}
         entries = [self._entry(row) for row in rows]
-        now = {"fingerprint": fingerprint(self._settings), "settings": json.dumps(self._settings)}
-        check_same_settings(self._path.parent, found, now, HINT)
+        StoreIdentity(settings=header["settings"]).check_same(self._identity, self._path.parent, HINT)
         self._whole = len(content)
         self.entries = {entry.utterance_id: entry for entry in entries}
 

@@ -1,9 +1,6 @@
 """Utterances → journal: threads decode and transcribe one utterance each, which is written as soon as it is done."""
 
-import logging
-from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -11,16 +8,15 @@ from threading import Event
 from featcache import audio
 from featcache.cache.failures import Failure
 from featcache.errors import AudioError
+from featcache.extraction.inputs import SECONDS
 from featcache.extraction.long import StoppedError
 from featcache.extractors.models import SAMPLING_RATE
 from featcache.extractors.pretrained import quiet_transformers
 from featcache.manifest import Utterance
-from featcache.terminal.interrupts import Pool, held_back
-from featcache.terminal.progress import progress, real_time
+from featcache.terminal.interrupts import Pool, Work
+from featcache.terminal.progress import progress
 from featcache.transcription.journal import Entry, Journal
 from featcache.transcription.whisper import Transcriber
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,42 +78,26 @@ class TranscriptionRun:
         Raises:
             AudioError: an utterance failed, and that ends it.
         """
-        pending: dict[Future[Entry | Failure | None], UntranscribedUtterance] = {}
-        waiting = iter(self._items)
         with (
             quiet_transformers(),
             Pool(self._workers, "transcribe") as pool,
-            progress(self._name, sum(item.seconds for item in self._items), rate=real_time) as advance,
+            progress(self._name, sum(item.seconds for item in self._items), rate=SECONDS.describe_speed) as advance,
         ):
-            try:
-                while True:
-                    while len(pending) < 2 * self._workers and (item := next(waiting, None)):
-                        pending[pool.submit(self._transcribe, item.utterance)] = item
-                    if not pending:
-                        return False
-                    done = wait(pending, return_when=FIRST_COMPLETED).done
-                    for future in sorted(done, key=_is_bug):  # what was finished is kept first
-                        with held_back("finished transcripts are written first"):
-                            item = pending.pop(future)
-                            self._keep(item, future.result())
-                        advance(item.seconds)
-                    if self._strict and self._reasons:
-                        for future in [future for future in pending if not future.cancel()]:
-                            self._keep(pending.pop(future), future.result())
-                        first = self.failures[0]
-                        raise AudioError(f"utterance {first.utterance_id!r}: {first.reason} (stopped by --strict)")
-            except KeyboardInterrupt:
-                self._stopping.set()
-                ended = pool.finish(list(pending), "utterances")
-                with suppress(KeyboardInterrupt), held_back("finished transcripts are written first"):
-                    for future in ended:
-                        self._keep(pending[future], future.result())
-                return True
-            except BaseException:
-                self._stopping.set()
-                for future in pending:
-                    future.cancel()
-                raise
+            work = Work(
+                self._items,
+                lambda item: self._transcribe(item.utterance),
+                lambda results, _: self._keep(results, advance),
+                fails=lambda result: self._strict and isinstance(result, Failure),
+                ahead=2 * self._workers,
+                in_order=False,
+                stopping=self._stopping,
+                kept="finished transcripts are written first",
+            )
+            interrupted = work.to_the_end(pool, "utterances")
+        if self._strict and self._reasons and not interrupted:
+            first = self.failures[0]
+            raise AudioError(f"utterance {first.utterance_id!r}: {first.reason} (stopped by --strict)")
+        return interrupted
 
     def _transcribe(self, utterance: Utterance) -> Entry | Failure | None:
         """What became of an utterance; nothing where it was given up."""
@@ -145,13 +125,16 @@ class TranscriptionRun:
             end=utterance.end,
         )
 
-    def _keep(self, item: UntranscribedUtterance, result: Entry | Failure | None) -> None:
-        if isinstance(result, Entry):
-            self._journal.add(result)
-            self.done.append(item)
-        elif result is not None:
-            self._reasons[result.utterance_id] = result
-
-
-def _is_bug(future: Future[Entry | Failure | None]) -> bool:
-    return future.exception() is not None
+    def _keep(
+        self,
+        results: Sequence[tuple[UntranscribedUtterance, Entry | Failure | None]],
+        advance: Callable[[float], None],
+    ) -> None:
+        """Write finished transcripts to the journal, and note what failed."""
+        for item, result in results:
+            if isinstance(result, Entry):
+                self._journal.add(result)
+                self.done.append(item)
+            elif result is not None:
+                self._reasons[result.utterance_id] = result
+        advance(sum(item.seconds for item, _ in results))

@@ -16,8 +16,8 @@ MANIFEST = "manifest"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Words:
-    """What is said in an utterance.
+class Transcript:
+    """The text of an utterance.
 
     Attributes:
         text: As transcribed; empty where nothing is said.
@@ -36,7 +36,7 @@ class Words:
         return math.nan
 
     @property
-    def are_none(self) -> bool:
+    def is_empty(self) -> bool:
         """Whether nothing is said: white space is no word."""
         return not self.text.strip()
 
@@ -64,7 +64,7 @@ def read_words(cache: Path, manifest: Manifest, transcripts: str | None) -> dict
         for u in manifest
         if u.utterance_id in texts
     }
-    if all(Words(text=utterance.transcript).are_none for utterance in found.values()):
+    if all(Transcript(text=utterance.transcript).is_empty for utterance in found.values()):
         if transcripts is not None:
             raise ManifestError(f"the transcripts {transcripts!r} have no words for any of {len(manifest)} utterances")
         raise ManifestError(

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from featcache.cache.layout import settings_of
 from featcache.cache.quantise import quantise
 from featcache.cache.reader import FeatureStore
 from featcache.cache.statistics import of_frames
@@ -46,7 +45,6 @@ class Quantised:
 
 def rewrite(store: FeatureStore, folder: Path) -> FeatureStore:
     """The same store in 8 bits, as ``--store int8`` writes it, without another extraction."""
-    of_storage = {"storage_dtype", "format_version"}
     description = Description(
         dataset=store.metadata["dataset"],
         layer_names=store.layer_names,
@@ -54,7 +52,7 @@ def rewrite(store: FeatureStore, folder: Path) -> FeatureStore:
         frame_shift=store.frame_shift,
         sampling_rate=store.metadata["sampling_rate"],
         channel=store.metadata["channel"],
-        settings={name: value for name, value in settings_of(store.metadata).items() if name not in of_storage},
+        settings=store.identity.extractor_settings,
         provenance={"num_blocks": store.num_blocks},
     )
     writer = StoreWriter(folder, description, "int8")

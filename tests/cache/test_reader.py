@@ -238,13 +238,13 @@ def test_a_folder_that_is_no_cache(tmp_path):
 def test_reading_ahead_asks_for_what_is_read_and_changes_nothing(write_store, make_features, monkeypatch):
     features = make_features(5, 800, 2, 900)
     store = FeatureStore(write_store(features, storage_dtype="float32"))
-    asked, expect = [], Shard.expect
-    monkeypatch.setattr(Shard, "expect", lambda shard, *frames: asked.append(frames) or expect(shard, *frames))
-    store.expect(["u0", "u1", "u3"], [0, 2], [5, 900, 900])
+    asked, prefetch = [], Shard.prefetch
+    monkeypatch.setattr(Shard, "prefetch", lambda shard, *frames: asked.append(frames) or prefetch(shard, *frames))
+    store.prefetch(["u0", "u1", "u3"], [0, 2], [5, 900, 900])
     assert asked == [([0, 2], 0, 805), ([0, 2], 807, 1707)]  # what stands together is asked for in one go
     asked.clear()
-    store.expect(["u1", "u3"], [1], [10, 20])
+    store.prefetch(["u1", "u3"], [1], [10, 20])
     assert asked == [([1], 5, 15), ([1], 807, 827)]  # and no frame that will not be read
-    store.forget()
+    store.drop_pages()
     for utterance_id, values in features.items():
         np.testing.assert_array_equal(store[utterance_id], values)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from featcache.cache import layout
+from featcache.cache.identity import StoreIdentity
 from featcache.cache.reader import FeatureStore
 from featcache.cache.request import REQUEST
 from featcache.cache.writer import StoreWriter
@@ -193,7 +194,7 @@ def settings_with(**changes):
     def tamper(file, _outside):
         settings = json.loads(file.attrs["settings"]) | changes
         file.attrs["settings"] = json.dumps(settings)
-        file.attrs["fingerprint"] = layout.fingerprint(settings)
+        file.attrs["fingerprint"] = StoreIdentity(settings=settings).fingerprint
 
     return tamper
 
@@ -202,7 +203,7 @@ def raw_settings(text):
     def tamper(file, _outside):
         file.attrs["settings"] = text
         with suppress(ValueError, RecursionError):
-            file.attrs["fingerprint"] = layout.fingerprint(json.loads(text))
+            file.attrs["fingerprint"] = StoreIdentity(settings=json.loads(text)).fingerprint
 
     return tamper
 

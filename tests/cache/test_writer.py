@@ -11,6 +11,7 @@ import pytest
 from featcache._version import __version__
 from featcache.cache import layout
 from featcache.cache import writer as writing
+from featcache.cache.identity import StoreIdentity
 from featcache.cache.reader import FeatureStore
 from featcache.cache.request import REQUEST
 from featcache.cache.writer import StoreWriter, encode
@@ -65,11 +66,12 @@ def test_a_shard_in_plain_h5py(write_store, describe, make_features):
     assert attributes.pop("layer_names").tolist() == ["0", "1", "2"]
     assert attributes.pop("layers").tolist() == ["0", "1", "2"]
     settings = json.loads(attributes.pop("settings"))
-    assert settings == layout.identity(description, "float16")
+    identity = StoreIdentity.of(description, "float16")
+    assert settings == identity.settings
     assert attributes == {
         "format_version": 1,
         "featcache_version": __version__,
-        "fingerprint": layout.fingerprint(settings),
+        "fingerprint": identity.fingerprint,
         "dataset": "hidden_states",
         "extractor": "made-up",
         "model_id": "facebook/wav2vec2-base",

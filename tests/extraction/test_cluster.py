@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from featcache.cache.identity import StoreIdentity
 from featcache.cache.reader import FeatureStore
 from featcache.cache.shards import shard_numbers
 from featcache.cli import app as cli
@@ -332,9 +333,7 @@ def test_threads_of_a_worker_make_an_extractor_once(tmp_path, monkeypatch):
         name="spectrogram",
         folder=tmp_path / "spectrogram",
         recipe=worker.recipe_of("spectrogram", {"n_fft": 512}, "cpu"),
-        storage_dtype="float32",
-        pool=False,
-        settings=worker.settings_text(create_extractor("spectrogram", n_fft=512), "float32", pool=False),
+        identity=StoreIdentity.of(create_extractor("spectrogram", n_fft=512).description, "float32"),
     )
     job = worker.WorkerJob(root=tmp_path, marker=tmp_path / "marker", stores=(store,), batch_length=None, strict=False)
     monkeypatch.setattr(worker, "create_extractor", make)

@@ -21,12 +21,12 @@ import pytest
 import soundfile
 
 import featcache
-from featcache import extraction, extractors
+from featcache import extractors
 from featcache.audio import Signal
 from featcache.cache.reader import FeatureStore
 from featcache.cache.writer import StoreWriter
 from featcache.errors import AudioError, CorpusError, ModelError, StoreError
-from featcache.extraction import extract, summarise_report
+from featcache.extraction import extract, extract_corpus, summarise_report
 from featcache.extraction import plan as planning
 from featcache.extractors.base import Extractor
 from featcache.features import Description
@@ -113,7 +113,7 @@ def made_up(monkeypatch):
 
 
 def use(monkeypatch, extractor):
-    monkeypatch.setattr(extraction, "create_extractor", lambda _model, **_options: extractor)
+    monkeypatch.setattr(extract_corpus, "create_extractor", lambda _model, **_options: extractor)
 
 
 def run(**options):
@@ -678,7 +678,7 @@ def test_several_devices_have_enough_workers(monkeypatch, device, workers):
 
 def test_two_stores_are_filled_from_the_same_audio(corpus, made_up, monkeypatch):
     lld = MadeUpExtractor(dataset="frames")
-    monkeypatch.setattr(extraction, "create_extractor", lambda model, **_: lld if model == "egemaps" else made_up)
+    monkeypatch.setattr(extract_corpus, "create_extractor", lambda model, **_: lld if model == "egemaps" else made_up)
     report = run(egemaps=True)
     assert report.stores == ("wav2vec2-base", "egemaps")
     assert report.num_extracted == 7
@@ -693,7 +693,7 @@ def test_two_stores_are_filled_from_the_same_audio(corpus, made_up, monkeypatch)
 
 def test_an_utterance_may_fail_in_one_store_alone(corpus, made_up, monkeypatch):
     lld = MadeUpExtractor(dataset="frames")
-    monkeypatch.setattr(extraction, "create_extractor", lambda model, **_: lld if model == "egemaps" else made_up)
+    monkeypatch.setattr(extract_corpus, "create_extractor", lambda model, **_: lld if model == "egemaps" else made_up)
     lld.compute = lambda signal: np.ones((1, len(signal.samples) // HOP, 3), dtype=np.float32)
     write_audio(corpus / "u3.wav", np.full(RATE, NOT_A_NUMBER))
     report = run(egemaps=True)

@@ -267,7 +267,7 @@ def test_ctrl_c_gives_long_utterances_up(run, monkeypatch, where):
 
     with monkeypatch.context() as patch:
         patch.setattr(SSLExtractor, "extract", interrupt_after_the_first)
-        patch.setattr("featcache.extraction.ExtractionRun", Interrupted)
+        patch.setattr("featcache.extraction.extract_corpus.ExtractionRun", Interrupted)
         report = run(workers=1, limit=None, **CHUNKS)
     assert set(FeatureStore(report.cache / "ssl")) == {"word", "two"}
     assert not report.failures

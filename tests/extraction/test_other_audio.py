@@ -8,9 +8,8 @@ import pytest
 import soundfile
 
 import featcache
-from featcache import extraction
 from featcache.errors import CorpusError, StoreError
-from featcache.extraction import extract
+from featcache.extraction import extract, extract_corpus
 from featcache.extraction.inputs import AudioInput
 from featcache.extractors.base import Extractor
 from featcache.features import Description
@@ -45,7 +44,7 @@ class Means(Extractor):
 @pytest.fixture
 def corpus(tmp_path, monkeypatch):
     """Six utterances of three speakers, and an extractor that every model's name stands for."""
-    monkeypatch.setattr(extraction, "create_extractor", lambda _model, **_options: Means())
+    monkeypatch.setattr(extract_corpus, "create_extractor", lambda _model, **_options: Means())
     folder = tmp_path / "one" / "speech"
     write(folder, range(NUMBER))
     return folder

@@ -68,7 +68,7 @@ def test_no_shard_and_no_index_has_frames(run):
             assert file["statistics/mean"].shape == (3, 4, 32)
             assert file["utterances"]["first_frame"].tolist() == [0, 24, 313]
             assert bool(file.attrs["pool"])
-    assert layout.settings_of(store.metadata)["pool"] is True
+    assert store.identity.settings["pool"] is True
     assert store.metadata["storage_dtype"] == "float32"
     (store.path / layout.INDEX).unlink()
     assert list(FeatureStore(store.path)) == list(store)

@@ -13,7 +13,6 @@ import pytest
 import soundfile
 
 import featcache
-from featcache import extraction
 from featcache.cache.reader import FeatureStore
 from featcache.cli.app import main
 from featcache.errors import AudioError, CorpusError, FeatcacheError, ManifestError, ModelError, StoreError
@@ -79,7 +78,7 @@ def check(store, model, texts):
     extractor = create_extractor(model, text=True)
     assert list(store) == [f"u{n}" for n in range(len(texts))]
     for utterance_id, text in zip(store, texts, strict=True):
-        [expected] = extractor.extract([extractor.description.tokenise(text)])
+        [expected] = extractor.extract([extractor.tokenise(text)])
         # computed beside others, it may be rounded the other way
         np.testing.assert_allclose(store[utterance_id], expected, rtol=2**-10, atol=1e-4)
 
@@ -134,7 +133,7 @@ def test_changed_words_are_computed_again_and_nothing_else(corpus, model, run, c
 
 
 def test_an_interrupted_extraction_goes_on(corpus, model, run, monkeypatch):
-    original = extraction.ExtractionRun._write
+    original = running.ExtractionRun._write
     written = []
 
     def interrupt_after_the_first(self, outcomes):
@@ -143,12 +142,12 @@ def test_an_interrupted_extraction_goes_on(corpus, model, run, monkeypatch):
         if len(written) == 1:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(extraction.ExtractionRun, "_write", interrupt_after_the_first)
+    monkeypatch.setattr(running.ExtractionRun, "_write", interrupt_after_the_first)
     monkeypatch.setattr(running, "BATCHES_AHEAD", 1)
     report = run(workers=1)
     assert report.interrupted
     assert 0 < report.num_extracted < 7
-    monkeypatch.setattr(extraction.ExtractionRun, "_write", original)
+    monkeypatch.setattr(running.ExtractionRun, "_write", original)
     assert run().num_extracted == 7 - report.num_extracted
     assert sorted(store_of(corpus)) == [f"u{n}" for n in range(7)]
 

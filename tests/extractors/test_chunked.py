@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from featcache.audio import Signal, read
 from featcache.errors import ModelError
+from featcache.extraction.inputs import signal_for
 from featcache.extractors import create_extractor
-from featcache.extractors.base import signal_for
 from featcache.extractors.chunked import extract_windows, signal_length
 from featcache.extractors.windows import plan_windows
 from featcache.manifest import Utterance
@@ -43,7 +43,7 @@ def in_windows(extractor, folder, part=None, **options):
 
 def whole(extractor, folder, part=None):
     recording = read(folder, part or utterance())
-    return extractor.extract([signal_for(extractor.description, recording)])[0]
+    return extractor.extract([signal_for(extractor, recording)])[0]
 
 
 FAMILIES = ["wav2vec2", "hubert", "wavlm", "unispeech-sat", "data2vec-audio", "whisper", "xls-r", "mhubert"]
@@ -52,7 +52,7 @@ FAMILIES = ["wav2vec2", "hubert", "wavlm", "unispeech-sat", "data2vec-audio", "w
 @pytest.mark.parametrize("family", FAMILIES)
 def test_models_see_each_window_alone(folder, tiny_model, family):
     extractor = create_extractor(tiny_model(family), chunk_seconds=2.0, overlap_seconds=0.5)
-    samples = signal_for(extractor.description, read(folder, utterance())).samples
+    samples = signal_for(extractor, read(folder, utterance())).samples
     found = in_windows(extractor, folder)
     windows = plan_windows(extractor, len(samples), 16000)
     assert len(windows) == 4

@@ -42,7 +42,7 @@ def test_threads_mix_up_no_features(tiny_model, speech_like, name, device):
 def test_a_gpu_gives_the_processors_features_of_words(tiny_text_model, name):
     texts = ["hello", "", "I am happy, really!", "a" * 60] * 8
     processor, gpu = (create_extractor(tiny_text_model(name), text=True, device=device) for device in ("cpu", "cuda"))
-    tokens = [processor.description.tokenise(text) for text in texts]
+    tokens = [processor.tokenise(text) for text in texts]
     expected = [processor.extract([one])[0] for one in tokens]
     with ThreadPoolExecutor(8) as pool:
         for found in pool.map(gpu.extract, 8 * [tokens]):

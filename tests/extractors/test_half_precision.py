@@ -70,7 +70,7 @@ def test_whisper_is_the_same_alone_and_in_a_batch(extractor, tiny_model, signals
 @pytest.mark.parametrize("name", ["bert", "deberta-v2", "fnet", "t5"])
 def test_text_encoders_are_near_float32_and_the_same_in_any_batch(tiny_text_model, name, precision):
     own, exact = (create_extractor(tiny_text_model(name), text=True, precision=p) for p in (precision, "float32"))
-    tokens = [own.description.tokenise(text) for text in ("hello", "", "I am happy, really!", "I am happy, really?")]
+    tokens = [own.tokenise(text) for text in ("hello", "", "I am happy, really!", "I am happy, really?")]
     for found, one in zip(own.extract(tokens), tokens, strict=True):
         assert deviation(found, own.extract([one])[0]) <= SAME_IN_ANY_BATCH[precision]
         assert deviation(found, exact.extract([one])[0]) <= NEAR_FLOAT32[precision]

@@ -38,7 +38,7 @@ def made(tiny_text_model):
 
 
 def tokens_of(extractor, texts):
-    return [extractor.description.tokenise(text) for text in texts]
+    return [extractor.tokenise(text) for text in texts]
 
 
 @pytest.mark.parametrize("name", TINY_TEXT_MODELS)
@@ -125,7 +125,7 @@ def test_special_tokens_are_frames_and_recorded(made, name, special, without_wor
 @pytest.mark.parametrize("name", ["bert", "roberta", "t5", "gpt2"])
 def test_any_text_has_the_frames_that_are_foretold(made, name, text):
     extractor = made(name)
-    tokens = extractor.description.tokenise(text)
+    tokens = extractor.tokenise(text)
     [features] = extractor.extract([tokens])
     limit = extractor.description.settings["max_tokens"]
     assert features.shape == (4, extractor.num_frames(len(tokens), 1), 32)
@@ -138,7 +138,7 @@ def test_any_text_has_the_frames_that_are_foretold(made, name, text):
 @given(length=st.integers(1, 60))
 def test_a_text_is_cut_at_the_limit_as_hugging_face_cuts_it(made, tiny_text_model, length):
     extractor = made("bert")
-    tokens = extractor.description.tokenise("a" * length)
+    tokens = extractor.tokenise("a" * length)
     tokenizer = transformers.AutoTokenizer.from_pretrained(tiny_text_model("bert"))
     assert tokens.inputs["input_ids"] == tokenizer("a" * length, truncation=True, max_length=40)["input_ids"]
     assert tokens.is_cut == (length > 38)  # beside [CLS] and [SEP]
@@ -157,7 +157,7 @@ def test_a_tokenizers_own_limit_counts(tiny_text_model, tmp_path):
     tokenizer.save_pretrained(tmp_path)
     extractor = create_extractor(str(tmp_path), text=True)
     assert extractor.description.settings["max_tokens"] == 12
-    assert len(extractor.description.tokenise("a" * 20)) == 12
+    assert len(extractor.tokenise("a" * 20)) == 12
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ def test_an_untrained_short_name_reads_bytes_offline():
     description = extractor.description
     assert (len(description.layer_names), description.hidden_size) == (5, 312)
     assert (description.settings["tokenizer"], description.settings["max_tokens"]) == ("bytes", 512)
-    tokens = description.tokenise("hä")
+    tokens = extractor.tokenise("hä")
     assert tokens.inputs["input_ids"] == [*(byte + 3 for byte in "hä".encode()), 1]
     again = create_extractor("tinybert", text=True, weights="random").extract([tokens])[0]
     np.testing.assert_array_equal(extractor.extract([tokens])[0], again)

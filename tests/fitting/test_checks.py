@@ -31,7 +31,7 @@ from featcache.manifest import Manifest, Utterance
 from featcache.protocols import Fold, make_folds
 from featcache.runs.run_folder import METRICS, read_table, write_json, write_rows
 from featcache.training import finite
-from featcache.transcripts.text import Words
+from featcache.transcripts.text import Transcript
 
 QUICK = {"seeds": (1,), "training": {"max_epochs": 1, "learning_rate": 0.01}}
 SEEDS = {"seeds": (1,)}
@@ -67,7 +67,7 @@ def labelled(*labels, column="emotion", speakers="abcd"):
 
 
 def sha(text):
-    return Words(text=text).sha256
+    return Transcript(text=text).sha256
 
 
 def recordings(ids, **changes):

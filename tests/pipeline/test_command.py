@@ -46,7 +46,7 @@ def test_utterances_that_fail_end_it_with_3(invoke, corpora, tmp_path, write_pip
 
 
 def test_ctrl_c_while_extracting_ends_it_with_130(invoke, home, write_pipeline, monkeypatch):
-    from featcache.extraction import ExtractionRun
+    from featcache.extraction.run import ExtractionRun
 
     monkeypatch.setattr(ExtractionRun, "to_the_end", lambda run: True)
     result = invoke(write_pipeline())

@@ -5,10 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from featcache.extractors.models import known_models
+from featcache.extractors.models import known_models, store_model_id
 from featcache.manifest import Utterance
 from featcache.pipeline.schema import TranscriptSpec
-from featcache.pipeline.stores import is_newer, model_id_of
+from featcache.pipeline.stores import is_newer
 from featcache.pipeline.transcripts import Transcripts
 from featcache.transcripts.files import write_transcripts
 
@@ -41,5 +41,5 @@ def test_a_folder_of_a_model_that_was_changed_since_is_looked_into(tmp_path):
     assert is_newer(folder, 4)
     assert not is_newer("wav2vec2-base", 0)
     assert not is_newer("somebody/model", 0)
-    assert model_id_of(folder) == "model"
-    assert model_id_of("wav2vec2-base") == known_models()["wav2vec2-base"]["model_id"]
+    assert store_model_id(folder) == "model"
+    assert store_model_id("wav2vec2-base") == known_models()["wav2vec2-base"]["model_id"]

@@ -66,7 +66,7 @@ def test_every_command_says_that_it_was_interrupted(monkeypatch, capsys, command
 
 def test_transcribing_says_so_while_the_model_is_loaded(monkeypatch, capsys, tmp_path):
     corpus(tmp_path / "corpus")
-    monkeypatch.setattr("featcache.transcription.Transcriber", interrupt)
+    monkeypatch.setattr("featcache.transcription.transcribe_corpus.Transcriber", interrupt)
     monkeypatch.setattr(sys, "argv", ["featcache", "transcribe", "--data", str(tmp_path / "corpus")])
     with pytest.raises(SystemExit) as exited:
         cli.main()

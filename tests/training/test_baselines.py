@@ -64,7 +64,7 @@ def expected_svm(cache, norm):
     predictions = {}
     for fold in make_folds("loso", manifest, "emotion"):
         normaliser = fit_normaliser(store, norm, manifest, fold.train)
-        vectors = {i: normaliser.in_place(i, store[i])[2].mean(axis=0) for i in store}
+        vectors = {i: normaliser.normalise_(i, store[i])[2].mean(axis=0) for i in store}
 
         def part(ids, vectors=vectors):
             return np.stack([vectors[i] for i in ids]), [labels[i] for i in ids]

@@ -38,13 +38,13 @@ class Pretended:
 
     def __post_init__(self):
         ids = tuple(f"u{i}" for i in range(len(self.lengths)))
-        self.store = SimpleNamespace(utterance_ids=ids, forget=lambda: None)
+        self.store = SimpleNamespace(utterance_ids=ids, drop_pages=lambda: None)
         self.being_read = 0
 
     def num_frames(self, utterance_id):
         return self.lengths[int(utterance_id[1:])]
 
-    def expect(self, utterance_ids, num_frames):
+    def prefetch(self, utterance_ids, num_frames):
         assert list(num_frames) == [self.num_frames(utterance_id) for utterance_id in utterance_ids]
 
     def of_layers(self, normaliser):
@@ -155,7 +155,7 @@ def test_files_are_let_go_of_while_reading(room, monkeypatch):
     features = Pretended([3] * 60)
     frames, most, read = [], [], features.read
     monkeypatch.setattr(features, "read", lambda i, number, given: frames.append(number) or read(i, number, given))
-    features.store.forget = lambda: (most.append(sum(frames)), frames.clear())
+    features.store.drop_pages = lambda: (most.append(sum(frames)), frames.clear())
     list(source_of(features, room).windows(features.store.utterance_ids))
     assert sum(most) == 180
     assert max(most) == 18
@@ -203,8 +203,13 @@ def test_stores_that_do_not_pair_keep_their_own_frames_and_are_counted_to_the_by
     expected_ahead = {kind: [min(most[kind], written[kind][i].shape[1]) for i in ids] for kind in KINDS}
     ahead = {kind: [] for kind in KINDS}
     for kind, one in zip(KINDS, features, strict=True):
-        expect = one.expect
-        monkeypatch.setattr(one, "expect", lambda i, n, kind=kind, expect=expect: ahead[kind].extend(n) or expect(i, n))
+        prefetch = one.prefetch
+
+        def prefetched(i, n, kind=kind, prefetch=prefetch):
+            ahead[kind].extend(n)
+            prefetch(i, n)
+
+        monkeypatch.setattr(one, "prefetch", prefetched)
     planned = packed_bytes(dtype, num_values(features, ids), len(ids) * steps_of(features))
     for room in (None, planned / 2):
         copy = WorkingCopy(dtype=dtype, compute=torch.float32, room=room)

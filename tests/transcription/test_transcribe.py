@@ -20,7 +20,7 @@ from featcache import audio
 from featcache.errors import AudioError, CorpusError, DiskError, ModelError, StoreError
 from featcache.extractors.models import quiet_transformers
 from featcache.manifest import Manifest
-from featcache.transcription import run as running
+from featcache.terminal import interrupts
 from featcache.transcription.whisper import Transcriber
 from featcache.transcripts.files import is_finished, read_description, read_transcripts, transcript_names
 
@@ -59,16 +59,16 @@ def heard(monkeypatch):
 
 def stop_after(monkeypatch, number):
     """Press Ctrl-C when so many utterances have been waited for."""
-    real = running.wait
+    real = interrupts.wait
     calls = []
 
     def wait(*arguments, **options):
         calls.append(arguments)
-        if len(calls) > number:
+        if len(calls) == number + 1:
             raise KeyboardInterrupt
         return real(*arguments, **options)
 
-    monkeypatch.setattr(running, "wait", wait)
+    monkeypatch.setattr(interrupts, "wait", wait)
 
 
 def test_a_corpus_is_transcribed_beside_the_human_words(transcribe, corpus, cache, tiny_whisper):
@@ -252,7 +252,7 @@ def test_a_kill_before_the_table_was_written_costs_nothing(transcribe, cache, mo
         raise InterruptedError
 
     with monkeypatch.context() as patch:
-        patch.setattr("featcache.transcription.write_transcripts", killed)
+        patch.setattr("featcache.transcription.transcribe_corpus.write_transcripts", killed)
         with pytest.raises(InterruptedError):
             transcribe()
     assert not is_finished(cache, NAME)

@@ -1,0 +1,233 @@
+"""Description × storage → a store's identity: the settings that change its numbers, and their fingerprint; and back.
+
+The settings hold all options of the extractor under the options' own names, beside what identifies its weights, and the
+options of the storage. This module alone knows how these belong together.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from featcache._version import __version__
+from featcache.cache.layout import ATTRIBUTES, FORMAT_VERSION, TEXT_DTYPE, StorageDtype
+from featcache.errors import StoreError
+from featcache.extractors.base import ChunkConfig
+from featcache.extractors.models import known_models, known_text_models, store_model_id
+from featcache.features import Description
+
+# Settings of the storage; all others are the extractor's.
+STORAGE_SETTINGS = ("storage_dtype", "format_version", "pool")
+# Settings that are options of an extractor as they stand; ``layers`` is an option once its names are joined.
+OPTIONS = (
+    *("weights", "num_blocks", "do_normalize", "precision"),
+    *("sampling_rate", "channel", "window", "hop", "n_fft", "center"),
+    *("transcripts", "transcripts_made_by"),
+    *("max_seconds", "chunk_seconds", "overlap_seconds"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreIdentity:
+    """What made a store: equal identities, equal features.
+
+    Attributes:
+        settings: All that changes the numbers in a store, or what kinds of them there are, as plain JSON values.
+    """
+
+    settings: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, description: Description, storage_dtype: str, *, pool: bool = False) -> "StoreIdentity":
+        """Return the identity of a store that an extractor fills.
+
+        Args:
+            description: The extractor's.
+            storage_dtype: ``float16``, ``float32`` or ``int8``.
+            pool: Whether the store keeps statistics alone.
+        """
+        storage = {"storage_dtype": storage_dtype, "format_version": FORMAT_VERSION, **({"pool": True} if pool else {})}
+        return cls(settings=json.loads(json.dumps({**description.settings, **storage})))
+
+    @classmethod
+    def read(cls, attributes: Mapping[str, Any]) -> "StoreIdentity":
+        """Return the identity that the root attributes of a store hold."""
+        return cls(settings=json.loads(attributes["settings"]))
+
+    def __hash__(self) -> int:
+        return hash(self.fingerprint)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the settings, whatever their order."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    @property
+    def storage_dtype(self) -> StorageDtype:
+        """Dtype of the stored features: ``float16``, ``float32`` or ``int8``."""
+        return cast(StorageDtype, self.settings["storage_dtype"])
+
+    @property
+    def pool(self) -> bool:
+        """Whether the store holds statistics alone."""
+        return bool(self.settings.get("pool", False))
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether the extractor reads transcripts, and not audio."""
+        return bool(self.settings.get("extractor") == "text")
+
+    @property
+    def extractor_settings(self) -> dict[str, Any]:
+        """The settings without those of the storage."""
+        return {name: value for name, value in self.settings.items() if name not in STORAGE_SETTINGS}
+
+    def to_json(self) -> str:
+        """Return the settings as JSON, in the order of their names."""
+        return json.dumps(self.settings, sort_keys=True)
+
+    def model_and_options(self) -> tuple[str, dict[str, Any]]:
+        """Return the model and the options with which ``create_extractor`` makes the store's extractor again.
+
+        A model that was a folder is known by the name of the folder alone.
+
+        Raises:
+            StoreError: the settings name no extractor.
+        """
+        extractor = self.settings.get("extractor")
+        if extractor is None:
+            raise StoreError("the store's settings name no extractor; it was not made by 'featcache extract'")
+        if extractor == "egemaps":
+            model = "egemaps" if self.settings.get("level") == "lld" else "egemaps-functionals"
+        else:
+            model = self.settings.get("model_id", extractor)
+        options = {name: self.settings[name] for name in OPTIONS if self.settings.get(name) is not None}
+        if self.settings.get("layers") is not None:
+            options["layers"] = ",".join(self.settings["layers"])
+        if self.settings.get("sampling_rate", 0) is None:
+            options["sampling_rate"] = 0  # each file's own; without it a spectrogram resamples
+        if self.reads_text:
+            options["text"] = True
+        return model, options
+
+    def is_of_model(self, model: str, options: Mapping[str, Any], *, text: bool, num_blocks: int) -> bool:
+        """Whether a model with these options certainly made the store, as far as its name tells.
+
+        The model is not loaded, so that a revision is never certain, nor whether the weights changed on the hub.
+
+        Args:
+            model: A short name, a Hugging Face id or a folder.
+            options: As ``create_extractor`` takes them; what is missing has its default.
+            text: Whether the model reads text.
+            num_blocks: Transformer blocks of the model that made the store.
+        """
+        entry = (known_text_models() if text else known_models()).get(model, {})
+        every_layer = [str(layer) for layer in range(num_blocks + 1)]
+        layers = {None: every_layer, "all": every_layer, "local": every_layer[:1], "last": every_layer[-1:]}
+        chunks = ChunkConfig(
+            chunk_seconds=options.get("chunk_seconds"), overlap_seconds=options.get("overlap_seconds")
+        ).settings()
+        expected = {
+            "extractor": "text" if text else "ssl",
+            "model_id": store_model_id(model),
+            "weights": options.get("weights", "pretrained"),
+            "num_blocks": options.get("num_blocks"),
+            "layers": layers.get(options.get("layers")),
+            "do_normalize": options.get("do_normalize", entry.get("do_normalize")),
+            "max_seconds": options.get("max_seconds"),
+            "precision": options.get("precision", "float32"),
+            "chunk_seconds": chunks.get("chunk_seconds"),
+            "overlap_seconds": chunks.get("overlap_seconds"),
+        }
+        same = all(self.settings.get(name) == value for name, value in expected.items())
+        return same and options.get("revision") is None
+
+    def differences(self, other: "StoreIdentity") -> list[str]:
+        """Return the names of the settings that differ, sorted."""
+        names = self.settings.keys() | other.settings.keys()
+        return sorted(name for name in names if self.settings.get(name) != other.settings.get(name))
+
+    def check_same(
+        self,
+        other: "StoreIdentity",
+        folder: Path,
+        hint: str = "give the new store another name with --name, or remove the old one",
+    ) -> None:
+        """Refuse another identity, and name the settings that differ.
+
+        Args:
+            other: The identity that is wanted now.
+            folder: Where what has this identity lies.
+            hint: What to do when they differ.
+
+        Raises:
+            StoreError: they differ.
+        """
+        if self.fingerprint == other.fingerprint:
+            return
+        differing = [
+            f"{name} is {_shortened(self.settings.get(name))} there and {_shortened(other.settings.get(name))} now"
+            for name in self.differences(other)
+        ]
+        raise StoreError(f"{folder} was made with other settings: {'; '.join(differing)}; {hint}")
+
+
+def root_attributes(description: Description, storage_dtype: str, *, pool: bool = False) -> dict[str, Any]:
+    """Return the root attributes of a shard, as :mod:`featcache.cache.layout` lists them.
+
+    Args:
+        description: The extractor's.
+        storage_dtype: ``float16``, ``float32`` or ``int8``.
+        pool: Whether the store keeps statistics alone.
+    """
+    identity = StoreIdentity.of(description, storage_dtype, pool=pool)
+    plain = {**description.settings, **description.provenance, "layer_names": list(description.layer_names)}
+    if pool:
+        plain["pool"] = True
+    return {
+        **{name: _attribute(value) for name, value in plain.items() if value is not None},
+        "format_version": FORMAT_VERSION,
+        "featcache_version": __version__,
+        "fingerprint": identity.fingerprint,
+        "settings": identity.to_json(),
+        "dataset": description.dataset,
+        "hidden_size": description.hidden_size,
+        "frame_shift": np.nan if description.frame_shift is None else description.frame_shift,
+        "sampling_rate": description.sampling_rate or 0,
+        "channel": description.channel or "",
+        "storage_dtype": storage_dtype,
+    }
+
+
+def read_extractor_description(attributes: Mapping[str, Any]) -> Description:
+    """Return the description that :func:`root_attributes` was given for a store."""
+    settings = StoreIdentity.read(attributes).extractor_settings
+    own = {*ATTRIBUTES, *settings, *STORAGE_SETTINGS, "featcache_version", "sampling_rate", "channel"}
+    frame_shift = attributes["frame_shift"]
+    return Description(
+        dataset=attributes["dataset"],
+        layer_names=tuple(attributes["layer_names"]),
+        hidden_size=attributes["hidden_size"],
+        frame_shift=None if np.isnan(frame_shift) else frame_shift,
+        sampling_rate=attributes["sampling_rate"] or None,
+        channel=attributes["channel"] or None,
+        max_seconds=settings.get("max_seconds"),
+        settings=settings,
+        provenance={name: value for name, value in attributes.items() if name not in own},
+    )
+
+
+def _attribute(value: Any) -> Any:
+    """h5py takes no dictionaries, and lists of texts with their type named only."""
+    if isinstance(value, dict):
+        return json.dumps(value)
+    return np.array(value, dtype=TEXT_DTYPE) if isinstance(value, list) else value
+
+
+def _shortened(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else f"{text[:12]}…"

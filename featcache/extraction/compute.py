@@ -1,0 +1,157 @@
+"""Batch of utterances → read → extract → record, for each store that lacks them; runs in any thread."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from threading import Event
+
+from featcache.audio import Recording
+from featcache.cache.quantise import quantise
+from featcache.cache.statistics import of_frames
+from featcache.cache.writer import Record, encode
+from featcache.errors import AudioError, FeatureError
+from featcache.extraction.inputs import Input, signal_for
+from featcache.extraction.long import StoppedError, record_in_windows
+from featcache.extraction.plan import PlannedUtterance, StoreJob
+from featcache.features import Features
+from featcache.transcripts.text import Transcript
+
+
+@dataclass
+class UtteranceOutcome:
+    """Result of one utterance: by the name of each store that lacked it, a record or the reason why there is none."""
+
+    item: PlannedUtterance
+    records: dict[str, Record] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _ReadUtterance:
+    """An utterance that was read for the stores that compute it as a whole."""
+
+    outcome: UtteranceOutcome
+    found: Recording | Transcript
+    jobs: Sequence[StoreJob]
+
+
+class BatchComputation:
+    """Computes batches of utterances for all stores; safe from any number of threads.
+
+    Args:
+        jobs: The stores that are filled.
+        source: What their extractors read.
+        batch_length: Seconds of audio in a batch of windows, at most.
+        stopping: Gives up utterances that are computed in windows when it is set.
+    """
+
+    def __init__(self, jobs: Sequence[StoreJob], source: Input, *, batch_length: float, stopping: Event) -> None:
+        self._jobs = jobs
+        self._source = source
+        self._batch_length = batch_length
+        self._stopping = stopping
+
+    def compute(self, items: Sequence[PlannedUtterance]) -> list[UtteranceOutcome]:
+        """Compute utterances, in batches where they are computed as a whole.
+
+        Args:
+            items: Utterances that go through the extractors together.
+
+        Returns:
+            One outcome for each of them, in order; without record and reason for a store where it was given up.
+        """
+        outcomes = [UtteranceOutcome(item=item) for item in items]
+        read: list[_ReadUtterance] = []
+        for outcome in outcomes:
+            jobs = [job for job in self._jobs if outcome.item.utterance.utterance_id in job.todo]
+            in_windows = [job for job in jobs if job.extractor.description.in_windows(outcome.item.length)]
+            for job in in_windows:
+                self._record_in_windows(job, outcome)
+            read += self._read(outcome, [job for job in jobs if job not in in_windows])
+        for job in self._jobs:
+            wanted = [utterance for utterance in read if job in utterance.jobs]
+            extracted = _extract(job, [utterance.found for utterance in wanted])
+            for utterance, features in zip(wanted, extracted, strict=True):
+                self._record(job, utterance, features)
+        return outcomes
+
+    def _record_in_windows(self, job: StoreJob, outcome: UtteranceOutcome) -> None:
+        """Read, extract and record an utterance window by window."""
+        item = outcome.item
+        try:
+            sha256 = self._source.sha256(item.utterance)
+            outcome.records[job.name] = record_in_windows(
+                job, self._source.root, item, sha256, batch_seconds=self._batch_length, stopping=self._stopping
+            )
+        except StoppedError:
+            return
+        except (AudioError, FeatureError) as error:
+            outcome.reasons[job.name] = str(error)
+
+    def _read(self, outcome: UtteranceOutcome, jobs: Sequence[StoreJob]) -> list[_ReadUtterance]:
+        """Read an utterance once for all stores; nothing where no store wants it or it cannot be read."""
+        if not jobs:
+            return []
+        try:
+            found = self._source.read(outcome.item.utterance, _longest_wanted(jobs))
+        except AudioError as error:
+            outcome.reasons |= {job.name: str(error) for job in jobs}
+            return []
+        return [_ReadUtterance(outcome, found, jobs)]
+
+    def _record(self, job: StoreJob, utterance: _ReadUtterance, features: Features | AudioError) -> None:
+        """Make what the store writes of features, or note why there are none."""
+        outcome = utterance.outcome
+        if isinstance(features, AudioError):
+            outcome.reasons[job.name] = str(features)
+            return
+        try:
+            outcome.records[job.name] = _make_record(job, outcome.item, utterance.found, features)
+        except FeatureError as error:
+            outcome.reasons[job.name] = str(error)
+
+
+def _longest_wanted(jobs: Sequence[StoreJob]) -> float | None:
+    """Return how much of an utterance these stores use together, in seconds; None is all."""
+    limits = [job.extractor.description.max_seconds for job in jobs]
+    known = [seconds for seconds in limits if seconds is not None]
+    return max(known) if len(known) == len(limits) else None
+
+
+def _extract(job: StoreJob, found: Sequence[Recording | Transcript]) -> list[Features | AudioError]:
+    """Return the features of each utterance, or the error that it alone raises."""
+    if not found:
+        return []
+    try:
+        return list(job.extractor.extract([signal_for(job.extractor, one) for one in found]))
+    except AudioError as error:
+        if len(found) == 1:
+            return [error]
+        return [result for one in found for result in _extract(job, [one])]
+
+
+def _make_record(job: StoreJob, item: PlannedUtterance, found: Recording | Transcript, features: Features) -> Record:
+    """Return what a store writes of (num_layers, num_frames, hidden_size) float32 features.
+
+    Raises:
+        FeatureError: values that are not finite, or too large for the storage dtype.
+    """
+    statistics = of_frames(features)
+    layer_names = job.extractor.description.layer_names
+    if job.writer.pool:
+        encode(features, "float32", layer_names)  # refuses features that are not finite
+        stored = None
+    elif job.writer.storage_dtype == "int8":
+        stored, step = quantise(encode(features, "float32", layer_names), statistics.mean)
+        statistics = replace(statistics, step=step)
+    else:
+        stored = encode(features, job.writer.storage_dtype, layer_names)
+    return Record(
+        utterance_id=item.utterance.utterance_id,
+        features=stored,
+        statistics=statistics,
+        # of all the utterance, where less of it was read
+        duration=item.length if isinstance(found, Recording) and item.length else found.duration,
+        audio_sha256=found.sha256,
+        start=item.utterance.start,
+        end=item.utterance.end,
+    )

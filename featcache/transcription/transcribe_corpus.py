@@ -1,0 +1,305 @@
+"""Manifest × Whisper → transcripts beside the human ones.
+
+Each utterance is transcribed by itself, by one thread on a CPU: its words depend neither on what else is transcribed
+nor on the number of workers. They go to a journal one by one; the table is written at the end.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from featcache.cache.failures import Failure, write_failures
+from featcache.cache.identity import StoreIdentity
+from featcache.cache.locks import lock_if_writable
+from featcache.corpora import CorpusFiles
+from featcache.errors import AudioError, MissingPackageError, ModelError, listed
+from featcache.evaluate.wer import WordErrors, word_errors
+from featcache.extraction.inputs import ENDS_EARLY, AudioInput
+from featcache.extraction.locate import LocatedCorpus, compare_audio, find_files, keep_manifest
+from featcache.extraction.plan import counted_work
+from featcache.extraction.summary import failures_of
+from featcache.extractors import usable_device
+from featcache.extractors.models import short_name
+from featcache.manifest import Manifest, Utterance
+from featcache.terminal.progress import map_in_threads
+from featcache.threads import available_cores, one_thread_each
+from featcache.transcription.journal import Entry, Journal
+from featcache.transcription.memory import check_memory
+from featcache.transcription.run import TranscriptionRun, UntranscribedUtterance
+from featcache.transcription.summary import TranscriptionReport
+from featcache.transcription.whisper import Transcriber
+from featcache.transcripts.files import (
+    FOLDER,
+    JOURNAL,
+    checked_name,
+    is_finished,
+    mark_unfinished,
+    table_path,
+    write_transcripts,
+)
+from featcache.workspace import Workspace
+
+log = logging.getLogger(__name__)
+
+
+def transcribe(
+    *,
+    model: str = "whisper-tiny",
+    corpus: str | None = None,
+    data: str | os.PathLike[str] | None = None,
+    name: str | None = None,
+    language: str | None = None,
+    limit: int | None = None,
+    device: str = "cpu",
+    workers: int | None = None,
+    strict: bool = False,
+    overwrite: bool = False,
+    dry_run: bool = False,
+    weights: Literal["pretrained", "random"] | None = None,
+    revision: str | None = None,
+    home: str | os.PathLike[str] | None = None,
+) -> TranscriptionReport:
+    """Transcribe a corpus with Whisper; a second call continues where the first ended.
+
+    Args:
+        model: A short name of a Whisper, a Hugging Face id, or a folder that holds weights and tokenizer.
+        corpus: Name under ``data/corpora``; may be left out when there is one.
+        data: The corpus's folder, or a manifest as CSV, when it lies elsewhere.
+        name: Name of the transcripts; by default the model's.
+        language: A code or an English name, such as ``de`` or ``german``; by default Whisper finds out for each
+            utterance, or knows English alone.
+        limit: Random subset of so many utterances of the whole corpus, always the same.
+        device: As torch names it; ``auto`` is CUDA, else Apple's ``mps``, else the CPU.
+        workers: Threads; by default one per core. Changes no word.
+        strict: Stop at the first utterance that fails.
+        overwrite: Discard transcripts of the same name, whatever made them.
+        dry_run: Only plan: transcribe and write nothing.
+        weights: ``pretrained``; ``random`` is refused, because an untrained model cannot transcribe.
+        revision: Branch, tag or commit on the Hugging Face hub.
+        home: Where everything lives; by default ``$FEATCACHE_HOME``, or ``data``.
+
+    Raises:
+        FeatcacheError: no or several corpora; no Whisper, or one that cannot be loaded; a language that it does not
+            know; transcripts of this name that were made with other settings, or are being written by another process;
+            with ``strict``, an utterance that fails. Everything written before is kept.
+    """
+    if weights == "random":
+        raise ModelError(
+            f"--weights random: an untrained {model} knows no words and cannot transcribe; leave it out, or give a "
+            "folder that holds weights and a tokenizer"
+        )
+    workspace = Workspace.at(home)
+    corpus_name, files = find_files(workspace, corpus, data)
+    cache = workspace.cache(corpus_name)
+    request = TranscriptionRequest(
+        name=checked_name(cache, short_name(model) if name is None else name),
+        cache=cache,
+        files=files,
+        wanted=list(files.manifest.limited(limit)),
+        workers=workers or available_cores(),
+        strict=strict,
+        overwrite=overwrite,
+        dry_run=dry_run,
+    )
+    place = LocatedCorpus(cache=cache, root=files.root, manifest=files.manifest, files=files)
+    compare_audio(place, request.wanted, (), request.workers)
+    device = usable_device(device)
+    log.info("loading %s", model)
+    transcriber = Transcriber(model, language=language, revision=revision, device=device)
+    return carry_out(request, transcriber)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranscriptionRequest:
+    """A resolved request.
+
+    Attributes:
+        name: Name of the transcripts.
+        cache: The corpus's folder of stores and transcripts.
+        files: The corpus.
+        wanted: The utterances to be transcribed.
+        workers: Threads.
+        strict: Whether the first utterance that fails ends it.
+        overwrite: Whether transcripts of the same name are discarded.
+        dry_run: Whether nothing is transcribed or written.
+    """
+
+    name: str
+    cache: Path
+    files: CorpusFiles
+    wanted: Sequence[Utterance]
+    workers: int
+    strict: bool
+    overwrite: bool
+    dry_run: bool
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the journal."""
+        return self.cache / FOLDER / self.name
+
+    @cached_property
+    def source(self) -> AudioInput:
+        """The audio of the corpus."""
+        return AudioInput(self.files.root)
+
+    def report(
+        self,
+        done: Sequence[UntranscribedUtterance],
+        *,
+        seconds: float = 0.0,
+        interrupted: bool = False,
+        failures: Sequence[Failure] = (),
+    ) -> TranscriptionReport:
+        """Return what was done or, of a dry run, would be."""
+        return TranscriptionReport(
+            path=table_path(self.cache, self.name),
+            num_utterances=len(self.wanted),
+            num_transcribed=len(done),
+            audio_seconds=sum(item.seconds for item in done),
+            seconds=seconds,
+            interrupted=interrupted,
+            failures=tuple(failures),
+            word_errors=None,
+        )
+
+
+def carry_out(request: TranscriptionRequest, transcriber: Transcriber) -> TranscriptionReport:
+    """Plan what is missing, transcribe it, and write the table.
+
+    Raises:
+        FeatcacheError: as :func:`transcribe`.
+    """
+    with ExitStack() as stack:
+        unwritable = None if request.dry_run else lock_if_writable(stack, [request.folder])
+        journal = Journal(request.folder / JOURNAL, transcriber.settings, overwrite=request.overwrite)
+        valid, todo = _plan(request, journal.entries)
+        _log_plan(request, valid, todo)
+        check_memory(transcriber.config, [item.seconds for item in todo], workers=request.workers)
+        if request.dry_run:
+            return request.report(todo, failures=_unreadable(request, todo))
+        if unwritable is not None:
+            if todo or request.overwrite or not is_finished(request.cache, request.name):
+                raise unwritable
+            return request.report(todo)
+        keep_manifest(request.cache, request.files)
+        if todo or request.overwrite:
+            mark_unfinished(request.cache, request.name)
+            journal.begin()
+        return _transcribe(request, transcriber, journal, valid, todo)
+
+
+def _transcribe(
+    request: TranscriptionRequest,
+    transcriber: Transcriber,
+    journal: Journal,
+    valid: Mapping[str, Entry],
+    todo: Sequence[UntranscribedUtterance],
+) -> TranscriptionReport:
+    """Transcribe what is missing and, unless Ctrl-C ends it, write the table."""
+    start = time.perf_counter()
+    run = TranscriptionRun(
+        transcriber,
+        journal,
+        request.files.root,
+        todo,
+        name=request.name,
+        workers=request.workers,
+        strict=request.strict,
+    )
+    with one_thread_each():
+        interrupted = run.to_the_end()
+    took = time.perf_counter() - start
+    failed = write_failures(request.folder, run.failures, {utterance.utterance_id for utterance in request.wanted})
+    done = [item.utterance.utterance_id for item in run.done]
+    entries = {**valid, **{utterance_id: journal.entries[utterance_id] for utterance_id in done}}
+    if run.failures and not entries:
+        first = run.failures[0]
+        raise AudioError(
+            f"none of the {len(request.wanted)} utterances could be transcribed; {first.utterance_id!r}: {first.reason}"
+        )
+    report = request.report(run.done, seconds=took, interrupted=interrupted, failures=run.failures)
+    if interrupted:
+        return report
+    return replace(report, word_errors=_write_table(request, transcriber, entries, num_failed=len(failed)))
+
+
+def _write_table(
+    request: TranscriptionRequest, transcriber: Transcriber, entries: Mapping[str, Entry], *, num_failed: int
+) -> WordErrors | None:
+    """Write the transcripts in the manifest's order, and what made them; return their word errors."""
+    manifest = request.files.manifest
+    texts = {i: entries[i].transcript for i in manifest.utterance_ids if i in entries}
+    errors = _compare(manifest, texts)
+    description = {
+        "settings": transcriber.settings,
+        "fingerprint": StoreIdentity(settings=transcriber.settings).fingerprint,
+        **transcriber.provenance,
+        "num_utterances": len(texts),
+        "num_failed": num_failed,
+        "wer": errors.to_json() if errors else None,
+    }
+    write_transcripts(request.cache, request.name, texts, description)
+    return errors
+
+
+def _plan(
+    request: TranscriptionRequest, entries: Mapping[str, Entry]
+) -> tuple[dict[str, Entry], list[UntranscribedUtterance]]:
+    """Return the entries that are still of the same audio, and the utterances that have none."""
+    source, wanted, workers = request.source, request.wanted, request.workers
+    paths = sorted({utterance.path for utterance in wanted if utterance.utterance_id in entries})
+    checksums = map_in_threads(source.checksum, paths, workers, "comparing checksums")
+    changed = {
+        u.utterance_id
+        for u in wanted
+        if u.utterance_id in entries and not entries[u.utterance_id].is_of(u, checksums[u.path])
+    }
+    if changed:
+        log.warning("audio changed since it was transcribed: %d utterances are transcribed again", len(changed))
+    valid = {utterance_id: entry for utterance_id, entry in entries.items() if utterance_id not in changed}
+    todo = [utterance for utterance in wanted if utterance.utterance_id not in valid]
+    map_in_threads(source.prepare, list(dict.fromkeys(u.path for u in todo)), workers, "reading headers")
+    items = []
+    for utterance in todo:
+        num_samples, rate = source.probe(utterance)
+        items.append(UntranscribedUtterance(utterance=utterance, seconds=num_samples / rate))
+    return valid, items
+
+
+def _log_plan(
+    request: TranscriptionRequest, valid: Mapping[str, Entry], todo: Sequence[UntranscribedUtterance]
+) -> None:
+    """Log how much is going to be transcribed, and warn of files that end early."""
+    cached = len(request.wanted) - len(todo)
+    work = counted_work("transcribe", len(todo), cached, len(valid) - cached)
+    log.info("%s: %s; %.0f s of audio", request.name, work, sum(item.seconds for item in todo))
+    early = [item.utterance.utterance_id for item in todo if request.source.ends_early(item.utterance)]
+    if early:
+        log.warning(ENDS_EARLY, len(early), listed(early))
+
+
+def _unreadable(request: TranscriptionRequest, todo: Sequence[UntranscribedUtterance]) -> list[Failure]:
+    """Return the failures that the headers already show."""
+    source = request.source
+    reasons = {item.utterance.utterance_id: source.unreadable(item.utterance) for item in todo if not item.seconds}
+    known = {key: reason for key, reason in reasons.items() if reason}
+    return list(failures_of(known, request.name, request.wanted).values())
+
+
+def _compare(manifest: Manifest, texts: Mapping[str, str]) -> WordErrors | None:
+    """Word errors against the human transcripts, where there are any."""
+    human = {utterance.utterance_id: utterance.transcript for utterance in manifest}
+    if not any(human[utterance_id] for utterance_id in texts):
+        return None
+    try:
+        return word_errors(human, texts)
+    except MissingPackageError as error:
+        log.warning("%s", error)
+        return None
