@@ -5,6 +5,7 @@ import logging
 import multiprocessing
 import os
 import re
+import shutil
 import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -40,11 +41,18 @@ pytestmark = [
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 
-@pytest.fixture
-def corpus(tmp_path):
+@pytest.fixture(scope="module")
+def speech(tmp_path_factory):
     """Sixteen short utterances."""
-    make_corpus(tmp_path / "speech", num_speakers=2, repetitions=2)
-    return tmp_path / "speech"
+    folder = tmp_path_factory.mktemp("corpora") / "speech"
+    make_corpus(folder, num_speakers=2, repetitions=2)
+    return folder
+
+
+@pytest.fixture
+def corpus(speech, tmp_path):
+    """The sixteen, to be changed."""
+    return shutil.copytree(speech, tmp_path / "speech")
 
 
 @pytest.fixture
