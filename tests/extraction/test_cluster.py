@@ -2,12 +2,15 @@
 
 import csv
 import logging
+import multiprocessing
 import os
 import re
+import shutil
 import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from multiprocessing import forkserver
 from pathlib import Path
 
 import cloudpickle
@@ -39,11 +42,18 @@ pytestmark = [
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 
-@pytest.fixture
-def corpus(tmp_path):
+@pytest.fixture(scope="module")
+def speech(tmp_path_factory):
     """Sixteen short utterances."""
-    make_corpus(tmp_path / "speech", num_speakers=2, repetitions=2)
-    return tmp_path / "speech"
+    folder = tmp_path_factory.mktemp("corpora") / "speech"
+    make_corpus(folder, num_speakers=2, repetitions=2)
+    return folder
+
+
+@pytest.fixture
+def corpus(speech, tmp_path):
+    """The sixteen, to be changed."""
+    return shutil.copytree(speech, tmp_path / "speech")
 
 
 @pytest.fixture
@@ -56,10 +66,25 @@ def cluster(*, allowed_failures=1):
     """Two worker processes; those that die come back. Gives the address."""
     import dask
 
-    quiet = {"distributed.scheduler.allowed-failures": allowed_failures}
-    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0", "silence_logs": logging.CRITICAL}
-    with dask.config.set(quiet), distributed.LocalCluster(processes=True, **options) as running:
+    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    if method == "forkserver":
+        serve_imports()
+    settings = {
+        "distributed.scheduler.allowed-failures": allowed_failures,
+        "distributed.worker.multiprocessing-method": method,
+        "distributed.worker.profile.enabled": False,
+    }
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None, "silence_logs": logging.CRITICAL}
+    with dask.config.set(settings), distributed.LocalCluster(processes=True, **options) as running:
         yield running.scheduler_address
+
+
+def serve_imports():
+    """Have the server that workers are forked from import what they need, which takes longer than most tests."""
+    multiprocessing.set_forkserver_preload(["tests.extraction.imported"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[2]), *sys.path]))
+        forkserver.ensure_running()
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,10 @@ from featcache.corpora.synthetic import make_corpus
 
 KILLS = 20
 
-# Forks, so that torch and transformers are imported once; each child is a real extraction with a real model.
+# Forks, so that whatever an extraction imports, and opensmile's look at every package that is installed, are paid once;
+# each child is a real extraction with a real model.
 DRIVER = """
-import os, random, shutil, signal, sys, threading, time
+import gc, importlib, os, random, shutil, signal, sys, threading, time
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from featcache import extraction
 from featcache.cache.reader import FeatureStore
 from featcache.cache.shards import shard_numbers
 from featcache.extraction.verify import damaged_files
+from featcache.extractors import create_extractor
 
 data, model, home, kills = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), int(sys.argv[4])
 extraction.plan.SHARD_UTTERANCES = 2
@@ -49,16 +51,27 @@ def run_child(folder):
     pid = os.fork()
     if pid == 0:
         extract(folder)
+        (home / "modules").write_text(" ".join(sys.modules))
         os._exit(0)
     return pid
 
 
+for name in (model, "egemaps"):
+    create_extractor(name)
 # only children extract: threads do not survive a fork, and what they held may crash a child
 assert threading.active_count() == 1
-os.waitpid(run_child(home / "whole"), 0)
-started = time.perf_counter()
-os.waitpid(run_child(home / "timed"), 0)
-duration = time.perf_counter() - started
+def duration_of_child(folder):
+    started = time.perf_counter()
+    os.waitpid(run_child(folder), 0)
+    return time.perf_counter() - started
+
+
+duration_of_child(home / "whole")
+for name in (home / "modules").read_text().split():
+    importlib.import_module(name)
+gc.freeze()
+assert threading.active_count() == 1
+duration = min(duration_of_child(home / name) for name in ("timed", "once more"))
 whole = stores(home / "whole")
 assert all(store.complete for store in whole.values()) and len(whole) == 2
 chance = random.Random(0)

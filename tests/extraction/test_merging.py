@@ -36,11 +36,18 @@ def _small_shards(monkeypatch):
     monkeypatch.setattr(planning, "SHARD_UTTERANCES", 2)
 
 
-@pytest.fixture
-def corpus(tmp_path):
+@pytest.fixture(scope="module")
+def speech(tmp_path_factory):
     """Sixteen short utterances."""
-    make_corpus(tmp_path / "speech", num_speakers=2, repetitions=2)
-    return tmp_path / "speech"
+    folder = tmp_path_factory.mktemp("corpora") / "speech"
+    make_corpus(folder, num_speakers=2, repetitions=2)
+    return folder
+
+
+@pytest.fixture
+def corpus(speech, tmp_path):
+    """The sixteen, to be changed."""
+    return shutil.copytree(speech, tmp_path / "speech")
 
 
 @pytest.fixture
@@ -54,9 +61,23 @@ def run(corpus, tmp_path):
     return run
 
 
+@pytest.fixture(scope="module")
+def extracted_parts(speech, tmp_path_factory):
+    """Where the three parts of a spectrogram's extraction were made."""
+    home = tmp_path_factory.mktemp("parts")
+    options = {"model": "spectrogram", "data": speech, "num_shards": NUM_PARTS}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(planning, "SHARD_UTTERANCES", 2)
+        for index in range(NUM_PARTS):
+            extract(**options, shard_index=index, home=home / f"part-{index}")
+    return home
+
+
 @pytest.fixture
-def parts(run):
-    return [run(f"part-{index}", shard_index=index, num_shards=NUM_PARTS) for index in range(NUM_PARTS)]
+def parts(extracted_parts, tmp_path):
+    """The parts, to be merged and damaged."""
+    shutil.copytree(extracted_parts, tmp_path, dirs_exist_ok=True)
+    return [tmp_path / f"part-{index}" / "cache" / "speech" / "spectrogram" for index in range(NUM_PARTS)]
 
 
 def contents(*folders):

@@ -1,9 +1,12 @@
 """Miniature RAVDESS and IEMOCAP with the real names, audible, and tiny models in place of those that pipelines name."""
 
+import os
 from dataclasses import replace
 
 import pytest
 import soundfile
+
+from featcache.extractors.egemaps import EgemapsExtractor
 
 SECONDS, SAMPLING_RATE = 0.25, 16000
 # neutral, calm, happy, angry: four classes, of which Pepino et al. make three
@@ -117,6 +120,32 @@ runs:
 @pytest.fixture(autouse=True)
 def _numbers_only(quick_reports):
     """No pictures: they take longer than all else."""
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting_for_disks(monkeypatch):
+    """What is written is read right away; that it outlives a power cut is tried elsewhere."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
+@pytest.fixture(scope="session")
+def described():
+    """Signal → the descriptors that openSMILE computed of it, for any test."""
+    return {}
+
+
+@pytest.fixture(autouse=True)
+def _describe_once(monkeypatch, described):
+    """Most tests extract the same hundred utterances anew, and computing takes longer than all else in them."""
+    extract_one = EgemapsExtractor._extract_one
+
+    def extract_once(self, signal):
+        key = (self._functionals, signal.sampling_rate, signal.samples.tobytes())
+        if key not in described:
+            described[key] = extract_one(self, signal)
+        return described[key].copy()
+
+    monkeypatch.setattr(EgemapsExtractor, "_extract_one", extract_once)
 
 
 @pytest.fixture

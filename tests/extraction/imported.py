@@ -1,0 +1,13 @@
+"""All that extracting imports: loaded once, by the server that a cluster's workers are forked from."""
+
+import distributed  # noqa: F401
+import opensmile
+import scipy.linalg  # noqa: F401
+import torch  # noqa: F401
+import transformers.models.wav2vec2.modeling_wav2vec2  # noqa: F401
+
+import featcache.extraction.dask_worker
+import featcache.extractors.egemaps
+import featcache.extractors.ssl  # noqa: F401
+
+opensmile.Smile()  # looks once at every package that is installed
