@@ -15,9 +15,8 @@ import pytest
 import soundfile
 
 from featcache.cli import app as cli
-from featcache.cli import layers as layerwise
 from featcache.files.regular import replace_file
-from featcache.report import layers
+from featcache.report import layers, relevance
 from featcache.workspace import Workspace
 
 fcntl = pytest.importorskip("fcntl")
@@ -59,7 +58,7 @@ def check_line(invoke):
 @pytest.fixture
 def home(make_cache, quick_reports, tmp_path, invoke, monkeypatch):
     """A cache with features and two runs, and a corpus whose features are there too."""
-    for module in (layers, layerwise):
+    for module in (layers, relevance):
         monkeypatch.setattr(module, "save", lambda _, path: replace_file(f"{path}.png", b""))
     make_cache()
     for norm in ("speaker", "none"):
@@ -130,7 +129,7 @@ def reads(home, tmp_path):
         (("fit", *QUICK, "--norm", "none", "--name", "none"), "linear"),
         (("info", home / "cache" / "toy"), "ssl"),
         (("layers", "speaker"), "Layer"),
-        (("layers", "--probe", "--corpus", "toy"), "Layer"),
+        (("probe", "--corpus", "toy"), "Layer"),
         (("verify", home / "cache" / "speech" / "spectrogram", "--data", speech), "every checksum holds"),
         (("score", home / "runs" / "toy" / "none" / "predictions.csv"), "UAR"),
         (("compare", "speaker", "none"), "UAR"),
@@ -148,7 +147,7 @@ def writes(home, tmp_path):
         ("fit", *QUICK, "--norm", "none", "--name", "none", "--overwrite"),
         ("merge", home / "cache" / "toy" / "merged", home / "cache" / "toy" / "ssl"),
         ("ensemble", "speaker", "none", "--name", "vote"),
-        ("layers", "--per-target", "ssl", "--head", "linear", "--seeds", 1, "--corpus", "toy"),
+        ("relevance", "ssl", "--head", "linear", "--seeds", 1, "--corpus", "toy"),
     ]
 
 

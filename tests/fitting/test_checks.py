@@ -602,7 +602,7 @@ def test_probes_and_fits_have_the_same_default(make_cache, resolved, capsys, mon
     corpus_is(cache, "iemocap")
     run = resolved()
     assert run.config["protocol"] == "iemocap-loso-session"
-    monkeypatch.setattr("sys.argv", ["x", "layers", "--probe"])
+    monkeypatch.setattr("sys.argv", ["x", "probe"])
     with pytest.raises(SystemExit) as exited:
         cli.main()
     assert exited.value.code == 0
@@ -621,7 +621,7 @@ def test_msp_podcast_can_be_probed_although_some_speakers_are_unknown(make_cache
     cache = make_cache(manifest=manifest_of(rows))
     for corpus, protocol in (("msp-podcast", "msp-podcast-test2"), ("folder", "split")):
         corpus_is(cache, corpus)
-        monkeypatch.setattr("sys.argv", ["x", "layers", "--probe", "--target", "emotion"])
+        monkeypatch.setattr("sys.argv", ["x", "probe", "--target", "emotion"])
         with pytest.raises(SystemExit) as exited:
             cli.main()
         assert exited.value.code == 0

@@ -6,9 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from featcache.cli import layers as layerwise
 from featcache.errors import StoreError
-from featcache.report import layers
+from featcache.report import layers, relevance
 from featcache.report.layers import draw_layer_scores, draw_layer_weights
 from featcache.report.relevance import LayerRelevance, draw_layer_relevance
 
@@ -84,7 +83,7 @@ def probes_of(targets, layers, num_folds=3):
 def drawn(monkeypatch):
     """The figures that were saved."""
     found = []
-    for module in (layers, layerwise):
+    for module in (layers, relevance):
         monkeypatch.setattr(module, "save", lambda figure, path: found.append(figure))
     return found
 
