@@ -1,5 +1,6 @@
 """The command line: every command and exit code, and what is told on the way."""
 
+import ast
 import logging
 import re
 import shlex
@@ -10,6 +11,7 @@ import time
 from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
+from typing import Annotated, get_origin
 
 import numpy as np
 import pandas as pd
@@ -22,6 +24,7 @@ from typer.testing import CliRunner
 import featcache
 from featcache import extraction
 from featcache.cli import app as cli
+from featcache.cli import options
 from featcache.cli.app import app
 from featcache.corpora import CORPORA
 from featcache.extractors.models import known_models
@@ -174,6 +177,28 @@ def test_wrong_usage_ends_with_2(invoke, make_cache, arguments):
     assert code == 2
     assert "Usage: featcache" in out + err
     assert "Traceback" not in err
+
+
+def test_every_option_is_defined_once_and_used():
+    aliases = {name for name, value in vars(options).items() if get_origin(value) is Annotated}
+    commands = Path(options.__file__).parent / "commands"
+    used = re.findall(
+        r"\boptions\.(\w+)(?: =|,|\))", "".join(path.read_text("utf-8") for path in commands.glob("*.py"))
+    )
+    assert aliases == set(used)
+    texts = [value.__metadata__[0].help for name, value in vars(options).items() if name in aliases]
+    assert len(set(texts)) == len(texts)
+
+
+def test_only_the_command_line_prints():
+    package = Path(featcache.__file__).parent
+    printing = {
+        path.relative_to(package).parts[0]
+        for path in package.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Call) and re.match("print|Console$", getattr(node.func, "id", ""))
+    }
+    assert printing == {"cli", "terminal", "__main__.py"}  # the console itself, and what Ctrl-C says
 
 
 # Mistakes: one line each, exit code 1
