@@ -148,11 +148,11 @@ def test_layers_and_utterances_that_take_no_part_may_be_anything(make_cache):
         fit(features=["bad"], norm="speaker", **QUICK)
 
 
-@pytest.mark.parametrize("how", ["probe", "per-target"])
-def test_probes_refuse_them_too(make_cache, monkeypatch, capsys, how):
+@pytest.mark.parametrize("command", ["probe", "relevance"])
+def test_probes_refuse_them_too(make_cache, monkeypatch, capsys, command):
     cache = featcache.open(make_cache())
     spoil(cache, np.nan)
-    monkeypatch.setattr("sys.argv", ["x", "layers", f"--{how}", "bad"])
+    monkeypatch.setattr("sys.argv", ["x", command, "bad"])
     with pytest.raises(SystemExit) as exited:
         cli.main()
     assert exited.value.code == 1

@@ -46,9 +46,9 @@ def test_utterances_that_fail_end_it_with_3(invoke, corpora, tmp_path, write_pip
 
 
 def test_ctrl_c_while_extracting_ends_it_with_130(invoke, home, write_pipeline, monkeypatch):
-    from featcache.extraction import Run
+    from featcache.extraction import ExtractionRun
 
-    monkeypatch.setattr(Run, "to_the_end", lambda run: True)
+    monkeypatch.setattr(ExtractionRun, "to_the_end", lambda run: True)
     result = invoke(write_pipeline())
     assert result.exit_code == 130
     assert "the same command goes on from here" in result.output
