@@ -2,59 +2,12 @@
 
 The data flow, and where each step lives: corpus (``corpora``) → manifest (``manifest``) → features (``audio``,
 ``extractors``, ``extraction``) and machines' transcripts (``transcription``) → cache (``cache``) → folds
-(``protocols``) → normalisation (``normalise``) → training (``heads``, ``training``) → metrics and pictures
-(``evaluate``, ``report``); all of it in one go: ``pipeline``.
+(``protocols``) → normalisation (``normalise``) → training (``heads``, ``training``, ``fitting``) → metrics and pictures
+(``evaluate``, ``report``) in run folders (``runs``); all of it in one go: ``pipeline``.
+
+The public names stand in ``__init__.pyi``. ``import featcache`` itself loads nothing heavy.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+import lazy_loader
 
-from featcache._version import __version__
-
-if TYPE_CHECKING:
-    from featcache.cache.reader import FeatureCache, FeatureStore
-    from featcache.cache.reader import open_cache as open
-    from featcache.errors import FeatcacheError
-    from featcache.extraction import extract
-    from featcache.fitting.fit import fit, sweep
-    from featcache.manifest import Manifest, Utterance
-    from featcache.pipeline import run_pipeline
-    from featcache.transcription import transcribe
-
-__all__ = [
-    "FeatcacheError",
-    "FeatureCache",
-    "FeatureStore",
-    "Manifest",
-    "Utterance",
-    "__version__",
-    "extract",
-    "fit",
-    "open",
-    "run_pipeline",
-    "sweep",
-    "transcribe",
-]
-
-_HOMES = {
-    "FeatcacheError": "featcache.errors",
-    "FeatureCache": "featcache.cache.reader",
-    "FeatureStore": "featcache.cache.reader",
-    "Manifest": "featcache.manifest",
-    "Utterance": "featcache.manifest",
-    "extract": "featcache.extraction",
-    "fit": "featcache.fitting.fit",
-    "open": "featcache.cache.reader",
-    "run_pipeline": "featcache.pipeline",
-    "sweep": "featcache.fitting.fit",
-    "transcribe": "featcache.transcription",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Import public names when they are first used: ``import featcache`` itself loads nothing heavy."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'featcache' has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), "open_cache" if name == "open" else name)
-    globals()[name] = value
-    return value
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

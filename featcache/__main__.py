@@ -1,4 +1,4 @@
-"""The program ``featcache``: a command line that Ctrl-C ends in one line, also while Python is still importing it."""
+"""The program ``featcache`` → the command line, which Ctrl-C ends in one line, also while Python still imports it."""
 
 import os
 import sys

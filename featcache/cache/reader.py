@@ -299,6 +299,6 @@ class FeatureCache(Mapping[str, FeatureStore]):
         return f"FeatureCache({str(self.path)!r}, {len(self.manifest)} utterances, stores: {', '.join(self._names())})"
 
 
-def open_cache(path: str | os.PathLike[str]) -> FeatureCache:
+def open(path: str | os.PathLike[str]) -> FeatureCache:
     """Open what is cached of a corpus, such as ``data/cache/emodb``."""
     return FeatureCache(path)

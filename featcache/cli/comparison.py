@@ -6,13 +6,14 @@ from pathlib import Path
 
 from rich.text import Text
 
+from featcache.cli.scores import print_numbered
 from featcache.errors import PredictionsError, StoreError, listed
 from featcache.evaluate.compare import Comparison, compare, sentences
 from featcache.evaluate.intervals import ONE_SEED, caution
 from featcache.evaluate.scores import digits_of, label_of
 from featcache.files.regular import replace_file, resolved
 from featcache.report.pairs import comparison_csv, protocol_notes
-from featcache.report.tables import check_suffix, interval, print_numbered, score_table
+from featcache.report.tables import check_suffix, interval, score_table
 from featcache.runs.run_folder import RunFolder, find_run, load_predictions
 from featcache.terminal.console import Console, Table
 from featcache.terminal.escape import escaped

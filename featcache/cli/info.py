@@ -1,12 +1,12 @@
-"""A path or a name → what it is, what it holds and what made it: a cache, a store, transcripts, a run."""
+"""A cache, a store, transcripts or a run → what it holds and what made it, on the terminal."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featcache.cache.failures import FAILURES, read_failures
 from featcache.cli.listing import result_row
-from featcache.errors import StoreError, unknown_name
+from featcache.cli.named import UNFINISHED, Kind, find_named, folders_in, name_of_transcripts
 from featcache.files.regular import resolved
 from featcache.report.tables import results_table
 from featcache.runs.run_folder import CONFIG, METRICS, RunFolder, UnfinishedRun
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from featcache.manifest import Manifest
 
 EXTRACT_AGAIN = "run the same 'featcache extract' again"
-# A run on its way lies in a hidden folder beside its name.
-UNFINISHED = ".unfinished"
 
 
 def print_info(wanted: Path | None) -> None:
@@ -42,110 +40,14 @@ def print_info(wanted: Path | None) -> None:
     Raises:
         StoreError: there is no such thing, or there are several of that name.
     """
-    workspace = Workspace.at()
-    path = _only_cache(workspace) if wanted is None else wanted
-    if path.name in ("", ".."):  # the current folder is known by its parent's, too
-        path = path.resolve()
-    show = _kind_of(path)
-    if show is None:
-        path = _found(workspace, path)
-        show = _kind_of(path)
-    if show is None:
-        raise StoreError(f"{path} is no store, cache, run or transcripts; 'featcache corpora' and 'runs' list them")
-    show(path)
-
-
-def _only_cache(workspace: Workspace) -> Path:
-    caches = sorted(path.parent.name for path in workspace.home.glob("cache/*/manifest.csv"))
-    if len(caches) > 1:
-        raise StoreError(
-            f"several caches under {workspace.home / 'cache'}: {', '.join(caches)}; name one, as in "
-            f"'featcache info {caches[0]}'"
-        )
-    return workspace.find_cache(None)
-
-
-def _found(workspace: Workspace, wanted: Path) -> Path:
-    """What bears a name; ``emodb/egemaps`` tells stores and runs of several corpora apart."""
-    named: dict[str, list[Path]] = {}
-    for path in _everything(workspace):
-        in_corpus = [] if path.parent.name == "cache" else [f"{_corpus_of(path)}/{path.name}"]
-        for name in (path.name, *in_corpus):
-            named.setdefault(name, []).append(path)
-    found = named.get(wanted.as_posix(), [])
-    if not found:
-        if wanted.exists():
-            return wanted
-        if not named:
-            raise StoreError(f"no such path {str(wanted)!r}, and no caches and runs under {workspace.home}")
-        raise StoreError(unknown_name("name", str(wanted), named) + "; the path of a store, cache or run works too")
-    if len(found) > 1:
-        raise StoreError(f"several are called {str(wanted)!r}: {', '.join(map(str, found))}; give a path")
-    return found[0]
-
-
-def _everything(workspace: Workspace) -> Iterator[Path]:
-    """The paths of all caches, stores, transcripts and runs, with the names that they are called by."""
-    for cache in _folders(workspace.home / "cache"):
-        yield cache
-        yield from (path for path in _folders(cache) if path.name != FOLDER)
-        yield from (cache / FOLDER / name for name in transcript_names(cache))
-    for corpus in _folders(workspace.home / "runs"):
-        yield from _folders(corpus)
-        hidden = (path.name[1:].removesuffix(UNFINISHED) for path in corpus.glob(f".*{UNFINISHED}"))
-        yield from (corpus / name for name in hidden if not (corpus / name).exists())
-
-
-def _corpus_of(path: Path) -> str:
-    return path.parent.parent.name if path.parent.name == FOLDER else path.parent.name
-
-
-def _folders(folder: Path) -> list[Path]:
-    found = folder.iterdir() if folder.is_dir() else ()
-    return sorted(path for path in found if path.is_dir() and not path.name.startswith("."))
-
-
-def _kind_of(path: Path) -> Callable[[Path], None] | None:
-    """How to show what lies at a path; None where it is nothing that is known."""
-    kinds: dict[Callable[[Path], bool], Callable[[Path], None]] = {
-        _is_in_folder: _show_folder,
-        _is_transcripts: _show_transcripts,
-        _is_cache: _show_cache,
-        _is_run: _show_run,
-        _is_store: _show_store,
+    show = {
+        Kind.TRANSCRIPTS: _show_transcripts,
+        Kind.CACHE: _show_cache,
+        Kind.RUN: _show_run,
+        Kind.STORE: _show_store,
     }
-    return next((show for is_kind, show in kinds.items() if is_kind(path)), None)
-
-
-def _is_in_folder(path: Path) -> bool:
-    return path.is_file() and (path.suffix == ".h5" or path.name in (METRICS, CONFIG, "manifest.csv"))
-
-
-def _is_transcripts(path: Path) -> bool:
-    return path.parent.name == FOLDER and _name_of_transcripts(path) in transcript_names(path.parent.parent)
-
-
-def _is_cache(path: Path) -> bool:
-    return (path / "manifest.csv").is_file()
-
-
-def _is_run(path: Path) -> bool:
-    return (path / METRICS).is_file() or _hidden(path).is_dir() or (path.is_dir() and path.name.endswith(UNFINISHED))
-
-
-def _is_store(path: Path) -> bool:
-    """Whether it holds features, or an extraction began here that has written none yet."""
-    from featcache.cache.shards import shard_numbers
-
-    begun = any(path.glob(".lock*")) or (path / FAILURES).is_file() or _is_cache(path.parent)
-    return path.is_dir() and path.name != FOLDER and (bool(shard_numbers(path)) or begun)
-
-
-def _show_folder(file: Path) -> None:
-    show = _kind_of(file.parent)
-    if show is None:
-        raise StoreError(f"{file.parent} is no store, cache, run or transcripts")
-    show(file.parent)
+    path, kind = find_named(Workspace.at(), wanted)
+    show[kind](path)
 
 
 def _show_cache(path: Path) -> None:
@@ -160,7 +62,7 @@ def _show_cache(path: Path) -> None:
             "labels": ", ".join(manifest.label_columns) or "none",
         }
     )
-    for folder in _folders(path):
+    for folder in folders_in(path):
         if folder.name != FOLDER:
             print_line()
             _show_store(folder, manifest)
@@ -238,7 +140,7 @@ def _cut(store: "FeatureStore") -> str:
 
 
 def _show_transcripts(path: Path) -> None:
-    cache, name = path.parent.parent, _name_of_transcripts(path)
+    cache, name = path.parent.parent, name_of_transcripts(path)
     if not is_finished(cache, name):
         journal = cache / FOLDER / name / JOURNAL
         number = max(0, journal.read_bytes().count(b"\n") - 1) if journal.is_file() else 0  # the first line is a header
@@ -246,10 +148,6 @@ def _show_transcripts(path: Path) -> None:
         print_pairs({"transcripts": table_path(cache, name), "finished": finished})
         return
     print_pairs(_about_transcripts(cache, name))
-
-
-def _name_of_transcripts(path: Path) -> str:
-    return path.stem if path.suffix in (".csv", ".json") else path.name
 
 
 def _about_transcripts(cache: Path, name: str) -> dict[str, Any]:
@@ -265,10 +163,6 @@ def _about_transcripts(cache: Path, name: str) -> dict[str, Any]:
         "language": settings.get("language") or "as the model finds or knows",
         "WER": f"{errors['percent']:.1f} % of {errors['num_words']} words ({errors['normaliser']})" if errors else "-",
     }
-
-
-def _hidden(path: Path) -> Path:
-    return path.parent / f".{path.name}{UNFINISHED}"
 
 
 def _show_run(path: Path) -> None:

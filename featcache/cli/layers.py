@@ -1,9 +1,8 @@
-"""What ``featcache layers`` is asked for → figures, and the same numbers on the terminal."""
+"""Layer weights of runs, probes of layers, and both for each target → figures, and their numbers on the terminal."""
 
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
@@ -19,11 +18,6 @@ from featcache.report.tables import mean_and_std, plain_table
 from featcache.runs.run_folder import find_run, finished_runs
 from featcache.terminal.console import Console, Table, print_line
 from featcache.workspace import Workspace
-
-if TYPE_CHECKING:
-    pass
-
-log = logging.getLogger(__name__)
 
 # Wider tables are folded on a terminal of 80 columns; they tell means alone.
 MOST_WITH_SPREAD = 4
@@ -54,46 +48,27 @@ def print_layer_weights(names: Sequence[str], *, corpus: str | None, out: Path |
     _print_files(path, "_summary.csv")
 
 
-def print_layer_scores(
-    names: Sequence[str],
-    *,
-    corpus: str | None,
-    protocol: str | None,
-    target: str | None,
-    task: str | None,
-    select: Mapping[str, Sequence[str]],
-    out: Path | None,
-) -> None:
+def print_layer_scores(names: Sequence[str], *, out: Path | None, **options: Any) -> None:
     """Fit a linear probe to every layer of stores, draw how well each does, and print it.
 
-    Raises:
-        StoreError: no store of a model's layers, or one that is not finished.
-    """
-    from featcache.cache.reader import FeatureCache
-    from featcache.fitting.defaults import model_stores
-    from featcache.fitting.probe import probe_layers
-    from featcache.fitting.task import resolve_task
-    from featcache.targets.targets import Dimensions
+    Args:
+        names: Names of stores.
+        out: Where to write, without suffix.
+        options: Those of :func:`~featcache.fitting.probe.probe_stores`.
 
-    workspace = Workspace.at()
-    cache = FeatureCache(workspace.find_cache(corpus))
-    names = names or model_stores(cache)
-    if not names:
-        raise StoreError(f"{cache.path} holds no layers of a model; extract some with 'featcache extract --model NAME'")
-    found = resolve_task(cache, names, protocol=protocol, target=target, task=task, select=select)
-    for note in found.notes:
-        log.info("%s", note)
-    for warning in found.warnings:
-        log.warning("%s", warning)
-    targets = found.target.parts() if isinstance(found.target, Dimensions) else [found.target]
-    scores = {store_label(store): probe_layers(store, targets, found.manifest, found.folds) for store in found.stores}
-    path = _place(out, workspace.runs(cache.name) / "layer_probe")
-    score = found.target.score
-    summary = draw_layer_scores(scores, path, score=score, chance=found.target.chance, required=out is not None)
-    named = summary["target"] + " " if len(targets) > 1 else ""
-    column = (summary["store"] + " " + named + heading_of(score)).rename("column")
-    print_line(f"linear probes of utterance means, {found.protocol}, {len(found.folds)} folds; ± over folds")
-    Console().print(_layer_table(summary.assign(column=column), "column", digits=digits_of(score)))
+    Raises:
+        FeatcacheError: as there.
+    """
+    from featcache.fitting.probe import probe_stores
+
+    found = probe_stores(names, **options)
+    path = _place(out, Workspace.at().runs(found.corpus) / "layer_probe")
+    scores = {store_label(store): of_store for store, of_store in found.scores}
+    summary = draw_layer_scores(scores, path, score=found.score, chance=found.chance, required=out is not None)
+    named = summary["target"] + " " if len(found.targets) > 1 else ""
+    column = (summary["store"] + " " + named + heading_of(found.score)).rename("column")
+    print_line(f"linear probes of utterance means, {found.protocol}, {found.num_folds} folds; ± over folds")
+    Console().print(_layer_table(summary.assign(column=column), "column", digits=digits_of(found.score)))
     _print_files(path, ".csv")
 
 
@@ -101,7 +76,7 @@ def print_layer_relevance(names: Sequence[str], *, out: Path | None, **options: 
     """Train on each target alone, probe each layer for it, draw both for every store, and print them.
 
     Args:
-        names: Of stores.
+        names: Names of stores.
         out: Where to write, without suffix; of several stores, their names are added.
         options: Those of :func:`~featcache.fitting.relevance.layer_relevance`.
 

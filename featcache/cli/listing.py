@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from featcache.corpora import CORPORA
 from featcache.errors import CorpusError, StoreError, listed, unknown_name
@@ -15,9 +14,6 @@ from featcache.runs.run_folder import RunFolder
 from featcache.terminal.console import Console, print_line, print_pairs
 from featcache.units import format_bytes
 from featcache.workspace import Workspace
-
-if TYPE_CHECKING:
-    from featcache.cache.reader import FeatureStore
 
 FRAMES_PER_HOUR = 50 * 3600
 
@@ -99,7 +95,7 @@ def print_verification(folder: Path, *, data: Path | None, number: int, model: s
     """
     from featcache.cache.reader import FeatureStore
     from featcache.cache.shards import shard_numbers
-    from featcache.extraction.verify import damaged_files, recompute, unchecked_files
+    from featcache.extraction.verify import check_all_finite, damaged_files, recompute, unchecked_files
 
     damaged = list(damaged_files(folder))
     if damaged:
@@ -111,7 +107,7 @@ def print_verification(folder: Path, *, data: Path | None, number: int, model: s
     if unchecked:
         told = f"without a checksum of the whole, from an earlier release: {listed(unchecked)}"
         print_line(told)
-    _check_finite(store)
+    check_all_finite(store)
     if number == 0:
         return
     try:
@@ -130,19 +126,6 @@ def print_verification(folder: Path, *, data: Path | None, number: int, model: s
     if outside:
         raise StoreError(
             f"{folder}: {', '.join(outside)} deviate by more than rounding explains from what is computed now"
-        )
-
-
-def _check_finite(store: "FeatureStore") -> None:
-    from featcache.extraction.verify import not_finite
-
-    found = not_finite(store)
-    if found:
-        layers = [name for name in store.layer_names if any(name in names for names in found.values())]
-        where = f" in the layers {', '.join(layers)}" if layers != [""] else ""
-        raise StoreError(
-            f"{store.path}: the features of {len(found)} utterances ({listed(found)}) are NaN or infinite{where}; "
-            "extract them into a store of another --name, models with --precision float32"
         )
 
 

@@ -13,9 +13,9 @@ from featcache.evaluate.predictions import read_predictions
 from featcache.evaluate.scores import digits_of, heading_of
 from featcache.evaluate.scoring import score
 from featcache.fitting.ensemble import COMBINATIONS, notes
-from featcache.report.tables import check_suffix, interval, mean_and_std, print_numbered, score_table
+from featcache.report.tables import check_suffix, interval, mean_and_std, score_table
 from featcache.runs.run_folder import RunFolder, read_table, write_json
-from featcache.terminal.console import Console, Table
+from featcache.terminal.console import Console, Table, print_line
 from featcache.terminal.escape import escaped
 
 log = logging.getLogger(__name__)
@@ -80,6 +80,17 @@ def print_ensemble(run: RunFolder) -> None:
     told = f"{best['test_uar']:.1f} ({best['vote']} vote of {numbers[best['members']]})"
     console.print(Text(f"best on test: an optimistic number, do not report: {told}"))
     _warn_of_few(run.metrics)
+
+
+def print_numbered(labels: Sequence[str]) -> None:
+    """Print runs by the numbers that stand for them in a table: their names are too long for it.
+
+    Args:
+        labels: What the runs are called, in the order of their numbers.
+    """
+    for number, label in enumerate(labels, start=1):
+        print_line(f"{number}  {label}")
+    print_line()
 
 
 def _score_table(metrics: Mapping[str, Any]) -> Table:

@@ -98,6 +98,25 @@ def unchecked_files(folder: Path) -> list[str]:
     return [*old, *unrecorded_files(resolved(folder).parent, CACHE_FILES)]
 
 
+def check_all_finite(store: FeatureStore) -> None:
+    """Check that every feature of a store is a finite number.
+
+    Args:
+        store: The store; all of it is read.
+
+    Raises:
+        StoreError: features that are NaN or infinite, with the utterances and layers that have them.
+    """
+    found = not_finite(store)
+    if found:
+        layers = [name for name in store.layer_names if any(name in names for names in found.values())]
+        where = f" in the layers {', '.join(layers)}" if layers != [""] else ""
+        raise StoreError(
+            f"{store.path}: the features of {len(found)} utterances ({listed(found)}) are NaN or infinite{where}; "
+            "extract them into a store of another --name, models with --precision float32"
+        )
+
+
 def not_finite(store: FeatureStore) -> dict[str, list[str]]:
     """Read all features and statistics, and find what is NaN or infinite.
 

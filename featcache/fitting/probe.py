@@ -1,6 +1,9 @@
 """Stored means of each layer → a regularised linear model per layer, fold and target; no frame is read."""
 
-from collections.abc import Sequence
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -8,19 +11,104 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
-from featcache.cache.reader import FeatureStore
+from featcache.cache.reader import FeatureCache, FeatureStore
+from featcache.errors import StoreError
 from featcache.evaluate.metrics import uar
+from featcache.fitting.defaults import model_stores
+from featcache.fitting.task import resolve_task
 from featcache.manifest import Manifest
 from featcache.protocols import Fold
 from featcache.targets.losses import ccc
-from featcache.targets.targets import Classes, PredictionTarget
+from featcache.targets.targets import Classes, Dimensions, PredictionTarget
 from featcache.threads import available_cores
 from featcache.training.finite import refuse_not_finite
+from featcache.workspace import Workspace
+
+log = logging.getLogger(__name__)
 
 # Of ridge regression on standardised features; the best on the validation part is taken.
 PENALTIES = (10.0, 100.0, 1_000.0, 10_000.0)
 
 Values = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerProbes:
+    """How well each layer of some stores does alone.
+
+    Attributes:
+        corpus: The name of the corpus.
+        protocol: The name of the protocol.
+        num_folds: How many folds it has.
+        targets: What was predicted, each by itself: the dimensions of a regression, or one target.
+        score: What probes are told in: ``uar``, in percent, or ``ccc``.
+        chance: That of guessing.
+        scores: Each store, and what :func:`probe_layers` returns of it.
+    """
+
+    corpus: str
+    protocol: str
+    num_folds: int
+    targets: tuple[PredictionTarget, ...]
+    score: str
+    chance: float
+    scores: tuple[tuple[FeatureStore, pd.DataFrame], ...]
+
+
+def probe_stores(
+    names: Sequence[str] = (),
+    *,
+    protocol: str | None = None,
+    target: str | None = None,
+    task: str | None = None,
+    select: Mapping[str, Sequence[str]] | None = None,
+    corpus: str | None = None,
+    home: str | os.PathLike[str] | None = None,
+) -> LayerProbes:
+    """Fit a linear probe to every layer of stores.
+
+    Args:
+        names: Names of stores; by default all that hold the layers of a model.
+        protocol: As for :func:`~featcache.fitting.fit.sweep`, and so are all that follow.
+
+    Returns:
+        The scores of every layer.
+
+    Raises:
+        FeatcacheError: no store of a model's layers, one that is not finished, or a target that cannot be predicted.
+    """
+    cache = FeatureCache(Workspace.at(home).find_cache(corpus))
+    found = resolve_task(cache, layer_stores(cache, names), protocol=protocol, target=target, task=task, select=select)
+    for note in found.notes:
+        log.info("%s", note)
+    for warning in found.warnings:
+        log.warning("%s", warning)
+    targets = found.target.parts() if isinstance(found.target, Dimensions) else [found.target]
+    return LayerProbes(
+        corpus=cache.name,
+        protocol=found.protocol,
+        num_folds=len(found.folds),
+        targets=tuple(targets),
+        score=found.target.score,
+        chance=found.target.chance,
+        scores=tuple((store, probe_layers(store, targets, found.manifest, found.folds)) for store in found.stores),
+    )
+
+
+def layer_stores(cache: FeatureCache, names: Sequence[str]) -> Sequence[str]:
+    """Return the names of the stores whose layers are looked at.
+
+    Args:
+        cache: Where they are.
+        names: Those that were named; by default all that hold the layers of a model.
+
+    Raises:
+        StoreError: none was named, and no store holds the layers of a model.
+    """
+    names = names or model_stores(cache)
+    if not names:
+        raise StoreError(f"{cache.path} holds no layers of a model; extract some with 'featcache extract --model NAME'")
+    return names
 
 
 def probe_layers(

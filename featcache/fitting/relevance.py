@@ -11,10 +11,9 @@ from featcache.cache.reader import FeatureCache, FeatureStore
 from featcache.corpora import Corpus
 from featcache.errors import ModelError, StoreError, listed
 from featcache.extractors import usable_device
-from featcache.fitting.defaults import model_stores
 from featcache.fitting.fit import SEEDS, fit_all, tell_epochs
 from featcache.fitting.plan import plan_runs, tell_conditions
-from featcache.fitting.probe import probe_layers
+from featcache.fitting.probe import layer_stores, probe_layers
 from featcache.fitting.request import FitRequest
 from featcache.fitting.resolve import ResolvedFit
 from featcache.fitting.task import corpus_of, resolve_task
@@ -60,9 +59,7 @@ def layer_relevance(
             trained before all is found possible.
     """
     cache = FeatureCache(Workspace.at(home).find_cache(corpus))
-    names = names or model_stores(cache)
-    if not names:
-        raise StoreError(f"{cache.path} holds no layers of a model; extract some with 'featcache extract --model NAME'")
+    names = layer_stores(cache, names)
     if not head_spec(head).is_network:
         raise ModelError(f"head {head!r} learns no layer weights; take --head dense or another")
     stores = [cache[name] for name in dict.fromkeys(names)]
@@ -165,7 +162,7 @@ def _weighable(store: FeatureStore, head: str) -> str:
     if len(numbered) == 1:
         raise StoreError(
             f"{store.name} holds layer {numbered[0]} alone, and a single layer has no weight to learn; "
-            "--probe scores it, and 'featcache extract' into a store of another --name keeps all layers"
+            "'featcache probe' scores it, and 'featcache extract' into a store of another --name keeps all layers"
         )
     if store.pooled_only and not head_spec(head).pooled:
         raise StoreError(

@@ -146,15 +146,6 @@ def score_table(*columns: str) -> "Table":
     return table
 
 
-def print_numbered(labels: Sequence[str]) -> None:
-    """Print runs by the numbers that stand for them in a table: their names are too long for it."""
-    from featcache.terminal.console import print_line
-
-    for number, label in enumerate(labels, start=1):
-        print_line(f"{number}  {label}")
-    print_line()
-
-
 def check_suffix(path: "Path | None", suffix: str) -> None:
     """Refuse a file name whose suffix promises another format than the one that is written.
 

@@ -1,5 +1,6 @@
 """The command line: every command and exit code, and what is told on the way."""
 
+import ast
 import logging
 import re
 import shlex
@@ -10,6 +11,7 @@ import time
 from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
+from typing import Annotated, get_origin
 
 import numpy as np
 import pandas as pd
@@ -22,6 +24,7 @@ from typer.testing import CliRunner
 import featcache
 from featcache import extraction
 from featcache.cli import app as cli
+from featcache.cli import options
 from featcache.cli.app import app
 from featcache.corpora import CORPORA
 from featcache.extractors.models import known_models
@@ -114,14 +117,15 @@ def commands_in_readme():
     return [shlex.split(line, comments=True) for line in lines if re.match(r"featcache [a-z]", line)]
 
 
+def options_of(name):
+    return {option for parameter in COMMANDS[name].params for option in parameter.opts + parameter.secondary_opts}
+
+
 def test_every_command_in_the_readme_exists():
     found = commands_in_readme()
-    assert {"demo", "extract", "fit", "layers"} <= {words[1] for words in found} <= set(COMMANDS)
+    assert {"demo", "extract", "fit", "layers", "probe", "relevance"} <= {words[1] for words in found} <= set(COMMANDS)
     for _, name, *arguments in found:
-        options = {
-            option for parameter in COMMANDS[name].params for option in parameter.opts + parameter.secondary_opts
-        }
-        assert {word for word in arguments if word.startswith("-")} <= options, arguments
+        assert {word for word in arguments if word.startswith("-")} <= options_of(name), arguments
 
 
 def test_help_loads_nothing_heavy():
@@ -175,6 +179,28 @@ def test_wrong_usage_ends_with_2(invoke, make_cache, arguments):
     assert "Traceback" not in err
 
 
+def test_every_option_is_defined_once_and_used():
+    aliases = {name for name, value in vars(options).items() if get_origin(value) is Annotated}
+    commands = Path(options.__file__).parent / "commands"
+    used = re.findall(
+        r"\boptions\.(\w+)(?: =|,|\))", "".join(path.read_text("utf-8") for path in commands.glob("*.py"))
+    )
+    assert aliases == set(used)
+    texts = [value.__metadata__[0].help for name, value in vars(options).items() if name in aliases]
+    assert len(set(texts)) == len(texts)
+
+
+def test_only_the_command_line_prints():
+    package = Path(featcache.__file__).parent
+    printing = {
+        path.relative_to(package).parts[0]
+        for path in package.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Call) and re.match("print|Console$", getattr(node.func, "id", ""))
+    }
+    assert printing == {"cli", "terminal", "__main__.py"}  # the console itself, and what Ctrl-C says
+
+
 # Mistakes: one line each, exit code 1
 
 
@@ -211,6 +237,8 @@ def test_wrong_usage_ends_with_2(invoke, make_cache, arguments):
         (["corpora", "ravdes"], "unknown corpus 'ravdes'; nearest: ravdess"),
         (["layers"], "no run with layer weights under .*; make one with 'featcache fit'"),
         (["layers", "mine"], "unknown run 'mine'"),
+        (["probe", "sls", "--corpus", "one"], "unknown feature store 'sls'; nearest: ssl"),
+        (["relevance", "--corpus", "one", "--head", "danse"], "unknown head 'danse'; nearest: dense"),
         (["extract"], "no corpus under .*; put one there or give its folder with --data PATH"),
         (["extract", "--data", "nowhere"], "--data nowhere: no such folder"),
         (["extract", "--corpus", "emodb"], r"no corpus 'emodb' under .* \(there: none\)"),
@@ -547,9 +575,9 @@ def test_layers_refuses_runs_without_numbered_weights(
     assert re.fullmatch(f"error: {told}.*\n", err)
 
 
-def test_layers_per_target_print_what_they_leave(invoke, make_cache, quick_reports, tmp_path):
+def test_relevance_prints_what_it_leaves(invoke, make_cache, quick_reports, tmp_path):
     make_cache(stores={"ssl": {"weights": "random"}})
-    words = "layers ssl --per-target --target emotion --task classification --protocol group-kfold --head linear"
+    words = "relevance ssl --target emotion --task classification --protocol group-kfold --head linear"
     words += " --norm global --seeds 1 --device cpu --select emotion=anger,joy --corpus toy"
     code, out, _ = invoke(*words.split(), "--out", tmp_path / "layers")
     assert code == 0
@@ -568,22 +596,25 @@ def test_layers_per_target_print_what_they_leave(invoke, make_cache, quick_repor
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "command"),
     [
-        ("--head dense", "--head, --norm, --seeds, --device: they are for --per-target"),
-        ("--probe --seeds 2", "--head, --norm, --seeds, --device: they are for --per-target"),
-        (
-            "--target arousal",
-            "--protocol, --target, --task, --select: they are for --probe and --per-target; a run has its own",
-        ),
-        ("--select emotion=joy", "they are for --probe and --per-target; a run has its own"),
-        ("--probe --per-target", "--probe: --per-target probes as well; leave --probe out"),
+        ("--probe", "probe"),
+        ("--probe ssl --target emotion --out figures/probe", "probe"),
+        ("--per-target --target arousal,valence --head linear", "relevance"),
+        ("ssl --seeds 2 --per-target", "relevance"),
     ],
 )
-def test_options_that_layers_does_not_heed_are_refused(invoke, words, told):
+def test_options_that_have_become_commands_name_them(invoke, words, command):
     code, out, err = invoke("layers", *words.split())
     assert (code, out) == (2, "")
-    assert told in err
+    assert re.fullmatch(f"error: 'featcache layers --.*' is now 'featcache {command}'; .*\n", err)
+
+
+@pytest.mark.parametrize("option", ["--head", "--norm", "--seeds", "--device", "--protocol", "--target", "--select"])
+def test_layers_and_probe_have_no_options_of_training(option):
+    assert option in options_of("relevance")
+    assert option not in options_of("layers")
+    assert (option in options_of("probe")) == (option in ("--protocol", "--target", "--select"))
 
 
 # corpora, models, info

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from featcache.cache.reader import open_cache
+import featcache
 from featcache.cli import demo
 from featcache.runs.run_folder import RunFolder
 
@@ -62,7 +62,7 @@ def test_the_demo_keeps_its_promises(run_demo, tmp_path):
     assert len(named) == 4
     assert all(path.exists() for path in named)
     assert RunFolder(named[0].parent).config["untrained"] == ["wav2vec2-tiny"]
-    assert {"wav2vec2-tiny", "egemaps"} == set(open_cache(first / "cache" / "synthetic"))
+    assert {"wav2vec2-tiny", "egemaps"} == set(featcache.open(first / "cache" / "synthetic"))
     assert (first / "runs" / "synthetic" / "layer_weights_summary.csv").is_file()
 
     # elsewhere, beside another corpus, everything is made anew

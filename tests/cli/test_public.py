@@ -1,8 +1,11 @@
 """What ``import featcache`` gives: the names that are promised, typed, and nothing heavy before it is used."""
 
+import ast
 import inspect
 import subprocess
 import sys
+from importlib import import_module
+from pathlib import Path
 
 import pytest
 
@@ -12,16 +15,28 @@ from featcache.cli import app as cli
 HEAVY = ("torch", "transformers", "opensmile", "matplotlib", "pandas", "numpy", "h5py", "typer", "rich")
 
 
+PROMISED = {"extract", "fit", "open", "run_pipeline", "sweep", "transcribe"}
+PROMISED |= {"FeatcacheError", "FeatureCache", "FeatureStore", "Manifest", "RunFolder", "Utterance", "__version__"}
+
+
 def test_every_public_name_is_there():
-    assert set(featcache.__all__) >= {"extract", "fit", "open", "FeatureCache", "FeatureStore", "Manifest", "Utterance"}
-    assert featcache.__all__ == sorted(featcache.__all__)
-    for name in featcache.__all__:
-        assert getattr(featcache, name) is not None
-    assert {*featcache._HOMES, "__version__"} == set(featcache.__all__)
+    assert set(featcache.__all__) >= PROMISED
+    assert featcache.__all__ == sorted(featcache.__all__) == dir(featcache)
+
+
+def test_type_checkers_see_what_python_gives():
+    stub = Path(featcache.__file__).with_suffix(".pyi")
+    statements = ast.parse(stub.read_text(encoding="utf-8")).body[1:]
+    assert all(isinstance(statement, ast.ImportFrom) and statement.level == 1 for statement in statements)
+    seen = [(statement.module, alias) for statement in statements for alias in statement.names]
+    for module, alias in seen:
+        assert alias.asname == alias.name  # without it, the name would be private to the stub
+        assert getattr(featcache, alias.name) is getattr(import_module(f"featcache.{module}"), alias.name)
+    assert sorted(alias.name for _, alias in seen) == featcache.__all__
 
 
 def test_an_unknown_name_is_an_attribute_error():
-    with pytest.raises(AttributeError, match="module 'featcache' has no attribute 'fti'"):
+    with pytest.raises(AttributeError, match="No featcache attribute fti"):
         featcache.fti  # noqa: B018
     assert not hasattr(featcache, "torch")
 

@@ -130,7 +130,7 @@ def reads(home, tmp_path):
         (("fit", *QUICK, "--norm", "none", "--name", "none"), "linear"),
         (("info", home / "cache" / "toy"), "ssl"),
         (("layers", "speaker"), "Layer"),
-        (("layers", "--probe", "--corpus", "toy"), "Layer"),
+        (("probe", "--corpus", "toy"), "Layer"),
         (("verify", home / "cache" / "speech" / "spectrogram", "--data", speech), "every checksum holds"),
         (("score", home / "runs" / "toy" / "none" / "predictions.csv"), "UAR"),
         (("compare", "speaker", "none"), "UAR"),
@@ -148,7 +148,7 @@ def writes(home, tmp_path):
         ("fit", *QUICK, "--norm", "none", "--name", "none", "--overwrite"),
         ("merge", home / "cache" / "toy" / "merged", home / "cache" / "toy" / "ssl"),
         ("ensemble", "speaker", "none", "--name", "vote"),
-        ("layers", "--per-target", "ssl", "--head", "linear", "--seeds", 1, "--corpus", "toy"),
+        ("relevance", "ssl", "--head", "linear", "--seeds", 1, "--corpus", "toy"),
     ]
 
 

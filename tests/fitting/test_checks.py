@@ -149,11 +149,11 @@ def test_layers_and_utterances_that_take_no_part_may_be_anything(make_cache):
         fit(features=["bad"], norm="speaker", **QUICK)
 
 
-@pytest.mark.parametrize("how", ["probe", "per-target"])
-def test_probes_refuse_them_too(make_cache, monkeypatch, capsys, how):
+@pytest.mark.parametrize("command", ["probe", "relevance"])
+def test_probes_refuse_them_too(make_cache, monkeypatch, capsys, command):
     cache = featcache.open(make_cache())
     spoil(cache, np.nan)
-    monkeypatch.setattr("sys.argv", ["x", "layers", f"--{how}", "bad"])
+    monkeypatch.setattr("sys.argv", ["x", command, "bad"])
     with pytest.raises(SystemExit) as exited:
         cli.main()
     assert exited.value.code == 1
@@ -603,7 +603,7 @@ def test_probes_and_fits_have_the_same_default(make_cache, resolved, capsys, mon
     corpus_is(cache, "iemocap")
     run = resolved()
     assert run.config["protocol"] == "iemocap-loso-session"
-    monkeypatch.setattr("sys.argv", ["x", "layers", "--probe"])
+    monkeypatch.setattr("sys.argv", ["x", "probe"])
     with pytest.raises(SystemExit) as exited:
         cli.main()
     assert exited.value.code == 0
@@ -622,7 +622,7 @@ def test_msp_podcast_can_be_probed_although_some_speakers_are_unknown(make_cache
     cache = make_cache(manifest=manifest_of(rows))
     for corpus, protocol in (("msp-podcast", "msp-podcast-test2"), ("folder", "split")):
         corpus_is(cache, corpus)
-        monkeypatch.setattr("sys.argv", ["x", "layers", "--probe", "--target", "emotion"])
+        monkeypatch.setattr("sys.argv", ["x", "probe", "--target", "emotion"])
         with pytest.raises(SystemExit) as exited:
             cli.main()
         assert exited.value.code == 0

@@ -214,7 +214,7 @@ def test_numbers_of_several_dimensions_get_a_line_each(cache, capsys, tmp_path):
 
 
 def test_classes_are_one_line_and_a_selection_counts(cache, capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr("sys.argv", f"x layers --probe --target emotion --out {tmp_path / 'p'}".split())
+    monkeypatch.setattr("sys.argv", f"x probe --target emotion --out {tmp_path / 'p'}".split())
     with pytest.raises(SystemExit) as exited:
         cli.main()
     assert exited.value.code == 0

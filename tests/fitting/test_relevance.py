@@ -161,8 +161,8 @@ def test_pooled_stores_take_the_linear_head(make_cache, manifest, quick_reports)
 
 
 ONE_LAYER = (
-    "^ssl holds layer 0 alone, and a single layer has no weight to learn; --probe scores it, and 'featcache extract' "
-    "into a store of another --name keeps all layers$"
+    "^ssl holds layer 0 alone, and a single layer has no weight to learn; 'featcache probe' scores it, and 'featcache "
+    "extract' into a store of another --name keeps all layers$"
 )
 
 

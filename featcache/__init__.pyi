@@ -1,0 +1,15 @@
+"""The public names. ``featcache/__init__.py`` reads this list and imports each name when it is first used."""
+
+from ._version import __version__ as __version__
+from .cache.reader import FeatureCache as FeatureCache
+from .cache.reader import FeatureStore as FeatureStore
+from .cache.reader import open as open
+from .errors import FeatcacheError as FeatcacheError
+from .extraction import extract as extract
+from .fitting.fit import fit as fit
+from .fitting.fit import sweep as sweep
+from .manifest import Manifest as Manifest
+from .manifest import Utterance as Utterance
+from .pipeline import run_pipeline as run_pipeline
+from .runs.run_folder import RunFolder as RunFolder
+from .transcription import transcribe as transcribe

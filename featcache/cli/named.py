@@ -1,0 +1,140 @@
+"""A path or a name → the cache, store, transcripts or run that it is."""
+
+from collections.abc import Iterator
+from enum import Enum, auto
+from pathlib import Path
+
+from featcache.cache.failures import FAILURES
+from featcache.cache.shards import shard_numbers
+from featcache.errors import StoreError, unknown_name
+from featcache.runs.run_folder import CONFIG, METRICS
+from featcache.transcripts.files import FOLDER, transcript_names
+from featcache.workspace import Workspace
+
+# A run on its way lies in a hidden folder beside its name.
+UNFINISHED = ".unfinished"
+
+
+class Kind(Enum):
+    """What can be named."""
+
+    TRANSCRIPTS = auto()
+    CACHE = auto()
+    RUN = auto()
+    STORE = auto()
+
+
+def find_named(workspace: Workspace, wanted: Path | None) -> tuple[Path, Kind]:
+    """Find what is meant by a path or a name.
+
+    Args:
+        workspace: Where names are looked up.
+        wanted: A path, or the name of a cache, store, run or transcripts; by default the only cache.
+
+    Returns:
+        Its path, and what it is.
+
+    Raises:
+        StoreError: there is no such thing, or there are several of that name.
+    """
+    path = _only_cache(workspace) if wanted is None else wanted
+    if path.name in ("", ".."):  # the current folder is known by its parent's, too
+        path = path.resolve()
+    found = _known(path)
+    if found is None:
+        path = _by_name(workspace, path)
+        found = _known(path)
+    if found is None:
+        raise StoreError(f"{path} is no store, cache, run or transcripts; 'featcache corpora' and 'runs' list them")
+    return found
+
+
+def _only_cache(workspace: Workspace) -> Path:
+    caches = sorted(path.parent.name for path in workspace.home.glob("cache/*/manifest.csv"))
+    if len(caches) > 1:
+        raise StoreError(
+            f"several caches under {workspace.home / 'cache'}: {', '.join(caches)}; name one, as in "
+            f"'featcache info {caches[0]}'"
+        )
+    return workspace.find_cache(None)
+
+
+def _known(path: Path) -> tuple[Path, Kind] | None:
+    """What lies at a path, or holds the file there; None where it is nothing that is known."""
+    inside = path.is_file() and (path.suffix == ".h5" or path.name in (METRICS, CONFIG, "manifest.csv"))
+    folder = path.parent if inside else path
+    kinds = {Kind.TRANSCRIPTS: _is_transcripts, Kind.CACHE: _is_cache, Kind.RUN: _is_run, Kind.STORE: _is_store}
+    for kind, is_kind in kinds.items():
+        if is_kind(folder):
+            return folder, kind
+    if inside:
+        raise StoreError(f"{folder} is no store, cache, run or transcripts")
+    return None
+
+
+def _by_name(workspace: Workspace, wanted: Path) -> Path:
+    """What bears a name; ``emodb/egemaps`` tells stores and runs of several corpora apart."""
+    named: dict[str, list[Path]] = {}
+    for path in _everything(workspace):
+        in_corpus = [] if path.parent.name == "cache" else [f"{_corpus_of(path)}/{path.name}"]
+        for name in (path.name, *in_corpus):
+            named.setdefault(name, []).append(path)
+    found = named.get(wanted.as_posix(), [])
+    if not found:
+        if wanted.exists():
+            return wanted
+        if not named:
+            raise StoreError(f"no such path {str(wanted)!r}, and no caches and runs under {workspace.home}")
+        raise StoreError(unknown_name("name", str(wanted), named) + "; the path of a store, cache or run works too")
+    if len(found) > 1:
+        raise StoreError(f"several are called {str(wanted)!r}: {', '.join(map(str, found))}; give a path")
+    return found[0]
+
+
+def _everything(workspace: Workspace) -> Iterator[Path]:
+    """The paths of all caches, stores, transcripts and runs, with the names that they are called by."""
+    for cache in folders_in(workspace.home / "cache"):
+        yield cache
+        yield from (path for path in folders_in(cache) if path.name != FOLDER)
+        yield from (cache / FOLDER / name for name in transcript_names(cache))
+    for corpus in folders_in(workspace.home / "runs"):
+        yield from folders_in(corpus)
+        hidden = (path.name[1:].removesuffix(UNFINISHED) for path in corpus.glob(f".*{UNFINISHED}"))
+        yield from (corpus / name for name in hidden if not (corpus / name).exists())
+
+
+def _corpus_of(path: Path) -> str:
+    return path.parent.parent.name if path.parent.name == FOLDER else path.parent.name
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """Return the visible folders in a folder, sorted; none where it does not exist."""
+    found = folder.iterdir() if folder.is_dir() else ()
+    return sorted(path for path in found if path.is_dir() and not path.name.startswith("."))
+
+
+def _is_transcripts(path: Path) -> bool:
+    return path.parent.name == FOLDER and name_of_transcripts(path) in transcript_names(path.parent.parent)
+
+
+def _is_cache(path: Path) -> bool:
+    return (path / "manifest.csv").is_file()
+
+
+def _is_run(path: Path) -> bool:
+    return (path / METRICS).is_file() or _hidden(path).is_dir() or (path.is_dir() and path.name.endswith(UNFINISHED))
+
+
+def _is_store(path: Path) -> bool:
+    """Whether it holds features, or an extraction began here that has written none yet."""
+    begun = any(path.glob(".lock*")) or (path / FAILURES).is_file() or _is_cache(path.parent)
+    return path.is_dir() and path.name != FOLDER and (bool(shard_numbers(path)) or begun)
+
+
+def _hidden(path: Path) -> Path:
+    return path.parent / f".{path.name}{UNFINISHED}"
+
+
+def name_of_transcripts(path: Path) -> str:
+    """Return the name of transcripts, from the path of one of their files."""
+    return path.stem if path.suffix in (".csv", ".json") else path.name
