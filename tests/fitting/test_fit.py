@@ -274,7 +274,7 @@ def test_stores_are_pooled_each_over_its_own_frames(make_cache, train, monkeypat
     cache = featcache.open(make_cache(stores=FOUR_STORES))
     if pooling:
         monkeypatch.setattr(FeatureStore, "view", None)  # no frame is read
-    run = train(head=head, features=stores, layer_weighting="softmax", **options)
+    run = train(head=head, features=stores, layer_weighting="softmax", seeds=(1,), **options)
     monkeypatch.undo()
     assert run.config["pooling"] == pooling
     paired = head == "fusion" and pooling is not None
@@ -352,7 +352,7 @@ def test_results_do_not_depend_on_threads(make_cache, train, monkeypatch, head):
         for workers, threads in ((1, 1), (3, 1), (2, 4)):
             monkeypatch.setattr(job, "available_cores", lambda workers=workers: workers)
             torch.set_num_threads(threads)
-            run = train(head=head, seeds=(1, 2, 3), overwrite=True)
+            run = train(head=head, overwrite=True)
             assert torch.get_num_threads() == threads
             found.append(bytes_of(run))
     finally:
@@ -388,7 +388,7 @@ def test_memory_does_not_matter_where_all_fits(make_cache, train):
 def test_memory_is_planned_for_the_bytes_that_are_held(make_cache, train, monkeypatch, head, layers, dtype):
     make_cache(stores=FOUR_STORES)
     planned, held = [], []
-    plan, load = job.plan_working_copy, job.Source.load
+    plan, load = job.plan_working_copy, job.FeatureWindows.load
 
     def planning(memory, num_values, *, num_steps, **rest):
         planned.append(packed_bytes(DTYPES[dtype], num_values, num_steps))
@@ -401,7 +401,7 @@ def test_memory_is_planned_for_the_bytes_that_are_held(make_cache, train, monkey
         held.append(sum(part.nbytes for part in parts if part is not None))
 
     monkeypatch.setattr(job, "plan_working_copy", planning)
-    monkeypatch.setattr(job.Source, "load", loading)
+    monkeypatch.setattr(job.FeatureWindows, "load", loading)
     train(head=head, layers=layers, features=list(FOUR_STORES), memory=dtype)
     assert planned == held
 
