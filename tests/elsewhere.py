@@ -1,8 +1,10 @@
-"""``python -m tests.elsewhere win32 COMMANDS.json``: run featcache as if on another system.
+"""``python -m tests.elsewhere TODO.json``: run featcache as if on other systems.
 
 featcache's own modules do not see what that system lacks: modules, functions, constants and files. Libraries see all
-of it, because the libraries of that system do not need it. Each command is a list of arguments; after each its exit
-code is printed.
+of it, because the libraries of that system do not need it; so they are imported once, and each system is a fork.
+
+The file holds for each system the environment, the file that its output goes to, and its commands. A command is a list
+of arguments; after each its exit code is printed.
 """
 
 import builtins
@@ -13,6 +15,7 @@ import json
 import mmap
 import os
 import sys
+import threading
 import types
 
 LACKING = {
@@ -36,6 +39,11 @@ LACKING = {
     },
 }
 LINUX_FILES = ("/proc", "/sys")
+LIBRARIES = (
+    *("h5py", "joblib", "librosa", "matplotlib.figure", "matplotlib.backends.backend_svg", "opensmile", "pandas"),
+    *("safetensors.torch", "scipy.stats", "sklearn.svm", "torch", "typer"),
+    "transformers.models.wav2vec2.modeling_wav2vec2",
+)
 
 
 class Lacking(types.ModuleType):
@@ -107,13 +115,31 @@ def _is_featcache(frame):
 
 
 def main():
-    system, commands = sys.argv[1:]
-    pretend(system)
-    with open(commands, encoding="utf-8") as file:
+    with open(sys.argv[1], encoding="utf-8") as file:
         todo = json.load(file)
+    for name in LIBRARIES:
+        importlib.import_module(name)
+    assert not [name for name in sys.modules if name.split(".")[0] == "featcache"]
+    assert threading.active_count() == 1  # no other survives a fork
+    failed = False
+    for system, one in todo.items():
+        pid = os.fork()
+        if pid == 0:
+            output = os.open(one["output"], os.O_WRONLY | os.O_CREAT)
+            for stream in (1, 2):
+                os.dup2(output, stream)
+            os.environ.update(one["environment"])
+            run(system, one["commands"])
+            sys.exit()
+        failed |= os.waitpid(pid, 0)[1] != 0
+    sys.exit(failed)
+
+
+def run(system, commands):
+    pretend(system)
     from featcache.cli.app import main as featcache
 
-    for arguments in todo:
+    for arguments in commands:
         sys.argv = ["featcache", *arguments]
         code = 0
         try:

@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from featcache.evaluate.predictions import checked
+from featcache.evaluate.predictions import checked, codes_of
+from featcache.evaluate.sums import mean, ratio
+from featcache.evaluate.variance import Numbers
 from featcache.files.regular import replace_file
 from featcache.report import figures
 from featcache.terminal.escape import escaped
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
 
 REPORT = "classification_report"
 CONFUSION = "confusion_matrix"
+MEANS = ("accuracy", "macro avg", "weighted avg")
 
 
 def write_classification_report(
@@ -43,42 +47,53 @@ def write_classification_report(
     of_seeds = [rows for _, rows in found.table.groupby("seed")]
     targets, predicted = (set(found.table[column]) for column in ("target", "prediction"))
     never = [label for label in labels if label in predicted - targets]
-    report = _mean([_report(rows, labels, never) for rows in of_seeds])
+    counts_of_seeds = [_counts(rows, labels) for rows in of_seeds]
+    report = _mean([_report(counts, never) for counts in counts_of_seeds])
     replace_file(folder / f"{REPORT}.csv", report.to_csv(index_label="class").encode())
     seeds = "1 seed" if len(of_seeds) == 1 else f"mean over {len(of_seeds)} seeds"
     text = report.rename(index=escaped).to_string(float_format=lambda value: f"{value:.1f}", na_rep="-")
     replace_file(folder / f"{REPORT}.txt", f"{text}\n\nPrecision, recall and F1 in percent; {seeds}.\n".encode())
-    counts = _mean([_counts(rows, labels) for rows in of_seeds])
+    counts = _mean(counts_of_seeds)
     replace_file(folder / f"{CONFUSION}.csv", counts.to_csv(index_label="target").encode())
     normalised = 100 * counts.div(counts.sum(axis=1).replace(0, np.nan), axis=0)
     replace_file(folder / f"{CONFUSION}_normalised.csv", normalised.to_csv(index_label="target").encode())
     figures.save(figures.confusion_matrix(counts.to_numpy(), labels), folder / CONFUSION)
 
 
-def _report(rows: "pd.DataFrame", labels: list[str], never: list[str]) -> "pd.DataFrame":
+def _report(counts: "pd.DataFrame", never: list[str]) -> "pd.DataFrame":
     """The report of one seed; classes that are predicted in some seed and never true have an F1 of 0 in each."""
     import pandas as pd
-    from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
-    given = {"labels": labels, "zero_division": np.nan}
-    columns = ["precision", "recall", "f1", "support"]
-    of_classes = precision_recall_fscore_support(rows["target"], rows["prediction"], **given)
-    table = pd.DataFrame(np.transpose(of_classes), index=labels, columns=columns)
-    table.loc[never, "f1"] = 0.0
-    lines = {"accuracy": [np.nan, np.nan, accuracy_score(rows["target"], rows["prediction"]), len(rows)]}
-    lines["macro avg"] = [*table[columns[:3]].mean(), len(rows)]
-    weighted = precision_recall_fscore_support(rows["target"], rows["prediction"], average="weighted", **given)
-    lines["weighted avg"] = [*weighted[:3], len(rows)]
-    table = pd.concat([table, pd.DataFrame.from_dict(lines, orient="index", columns=columns)])
-    table[columns[:3]] *= 100
+    numbers = counts.to_numpy()
+    correct, support, predicted = np.diagonal(numbers), numbers.sum(axis=1), numbers.sum(axis=0)
+    total = numbers.sum()
+    scores = [ratio(correct, predicted), ratio(correct, support), ratio(2 * correct, support + predicted)]
+    weighted = [_weighted(score, support) for score in scores]
+    scores[2] = np.where(np.isin(counts.index, never), 0.0, scores[2])
+    rows = [
+        *np.transpose([*scores, support]),
+        [np.nan, np.nan, correct.sum() / total, total],
+        [*(mean(score) for score in scores), total],
+        [*weighted, total],
+    ]
+    table = pd.DataFrame(rows, [*counts.index, *MEANS], ["precision", "recall", "f1", "support"], dtype=float)
+    table.iloc[:, :3] *= 100
     return table
+
+
+def _weighted(values: Numbers, weights: NDArray[np.int64]) -> float:
+    """The mean of the values that are not NaN, by their weights where these are not all 0."""
+    defined = ~np.isnan(values)
+    values, weights = values[defined], weights[defined]
+    return float(np.average(values, weights=weights if weights.any() else None)) if len(values) else np.nan
 
 
 def _counts(rows: "pd.DataFrame", labels: list[str]) -> "pd.DataFrame":
     import pandas as pd
-    from sklearn.metrics import confusion_matrix
 
-    counts = confusion_matrix(rows["target"], rows["prediction"], labels=labels)
+    shape = (len(labels), len(labels))
+    cells = np.ravel_multi_index([codes_of(rows[column], labels) for column in ("target", "prediction")], shape)
+    counts = np.bincount(cells, minlength=len(labels) ** 2).reshape(shape)
     return pd.DataFrame(counts, index=labels, columns=labels)
 
 

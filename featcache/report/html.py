@@ -3,6 +3,7 @@
 import base64
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,12 @@ def render(template: str, *, digits: int = 1, **values: Any) -> str:
         digits: Of scores after the point.
         values: What it names.
     """
+    return _environment(digits).get_template(template).render(**values, version=__version__)
+
+
+@cache
+def _environment(digits: int) -> jinja2.Environment:
+    """One for all pages, so that each template is compiled once."""
     # corpora, classes and captions carry names that users chose: of HTML, or with control characters
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("featcache", "report"),
@@ -82,7 +89,7 @@ def render(template: str, *, digits: int = 1, **values: Any) -> str:
         interval=lambda bounds: interval(bounds, digits),
         number=lambda value: mean_and_std(value, None, digits),
     )
-    return environment.get_template(template).render(**values, version=__version__)
+    return environment
 
 
 def _escaped(value: Any) -> Any:

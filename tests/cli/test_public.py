@@ -48,10 +48,12 @@ heavy = set({HEAVY!r})
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
 featcache.Utterance, featcache.FeatcacheError
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
-from featcache import *
-assert open is featcache.open and fit is featcache.fit
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+    names = {}
+    exec("from featcache import *", names)
+    assert names["open"] is featcache.open
+    assert names["fit"] is featcache.fit
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,7 @@
 import errno
 import os
 import re
-import subprocess
-import sys
 import threading
-from pathlib import Path
 
 import joblib
 import pytest
@@ -20,8 +17,8 @@ from featcache.report import figures
 from featcache.runs import run_folder
 from featcache.runs.run_folder import UnfinishedRun
 from featcache.workspace import Workspace
+from tests.forked import POSSIBLE, Forked, command
 
-ROOT = Path(__file__).parents[2]
 SHORT = {"seeds": (1, 2), "training": {"max_epochs": 2}}
 FULL = [name for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EIO") if hasattr(errno, name)]
 
@@ -123,20 +120,21 @@ def test_an_ensemble_on_a_full_disk_leaves_nothing(make_cache, monkeypatch):
     assert sorted(path.name for path in runs[0].path.parent.iterdir()) == sorted(run.name for run in runs)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs ulimit")
+def command_within(size, *arguments):
+    """A command that may write files of so many bytes, as after ``ulimit -f``."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+    command(*arguments)
+
+
+@pytest.mark.skipif(not POSSIBLE, reason="needs fork and limits")
 def test_files_that_are_too_large_in_other_processes_are_one_line(make_cache, tmp_path):
     make_cache(hidden_size=32)  # heads of 80 kB
-    command = f"ulimit -f 32; exec {sys.executable} -W ignore -m featcache fit --seeds 1 --max-epochs 1 --jobs 2"
-    result = subprocess.run(
-        ["bash", "-c", command],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-    )
-    assert result.returncode == 1, result.stderr
-    assert "Traceback" not in result.stderr
-    [error] = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    arguments = ["fit", "--seeds", "1", "--max-epochs", "1", "--jobs", "2"]
+    code, _, told = Forked(command_within, 2**15, *arguments, out=tmp_path / "fit").wait()
+    assert code == 1, told
+    assert "Traceback" not in told
+    [error] = [line for line in told.splitlines() if line.startswith("error: ")]
     assert "File too large); raise the limit on the size of files ('ulimit -f unlimited')" in error
     assert not list((tmp_path / "data" / "runs" / "toy").glob("[!.]*"))

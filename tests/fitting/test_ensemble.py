@@ -18,6 +18,8 @@ from featcache.workspace import Workspace
 
 CLASSES = ["anger", "joy"]
 
+pytestmark = pytest.mark.usefixtures("quick_reports")
+
 
 def rows(rng, skill, *, folds, prefix=""):
     """Two seeds of eight utterances of each of four speakers, p that know the target a little."""

@@ -273,7 +273,7 @@ def test_stores_are_pooled_each_over_its_own_frames(make_cache, train, monkeypat
     cache = featcache.open(make_cache(stores=FOUR_STORES))
     if pooling:
         monkeypatch.setattr(FeatureStore, "view", None)  # no frame is read
-    run = train(head=head, features=stores, layer_weighting="softmax", **options)
+    run = train(head=head, features=stores, layer_weighting="softmax", seeds=(1,), **options)
     monkeypatch.undo()
     assert run.config["pooling"] == pooling
     paired = head == "fusion" and pooling is not None
@@ -351,7 +351,7 @@ def test_results_do_not_depend_on_threads(make_cache, train, monkeypatch, head):
         for workers, threads in ((1, 1), (3, 1), (2, 4)):
             monkeypatch.setattr(job, "available_cores", lambda workers=workers: workers)
             torch.set_num_threads(threads)
-            run = train(head=head, seeds=(1, 2, 3), overwrite=True)
+            run = train(head=head, overwrite=True)
             assert torch.get_num_threads() == threads
             found.append(bytes_of(run))
     finally:

@@ -1,13 +1,12 @@
 """A fit that is killed or interrupted goes on to the same files, and trains only what was missing."""
 
 import os
+import random
 import re
+import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
@@ -16,54 +15,41 @@ from featcache.fitting import job
 from featcache.fitting.fit import fit
 from featcache.runs.run_folder import UnfinishedRun
 from featcache.training.train import Training
+from tests.forked import POSSIBLE, Forked, command, without_pictures
 
-ROOT = Path(__file__).parents[2]
 KILLS = 5
 
-# Forks, so that torch is imported once; each child is a real fit. The parent never fits: threads do not survive a fork,
-# and what they held may crash a child. Pictures take longer than training, and are empty.
-DRIVER = """
-import os, random, shutil, signal, sys, threading, time
-from pathlib import Path
-
-import safetensors.torch, scipy.sparse, scipy.stats, sklearn.metrics
-
-from featcache.report import classification, figures, html, layers
-from featcache.runs import run_folder
-from featcache.fitting.fit import fit
-
-for module in (figures, layers):
-    module.save = lambda figure, path: path.with_name(path.name + ".png").touch()
-    module.layer_weights = figures.confusion_matrix = figures.training_curves = lambda *_: None
-cache, home, kills = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+SETTINGS = {"name": "mine", "seeds": (1, 2, 3), "training": {"max_epochs": 3, "patience": 3}}
 
 
-def run(folder, resume=False):
-    kept = []
-    keep = run_folder.UnfinishedRun.keep
-    def counted(*arguments):
-        keep(*arguments)
-        kept.append(1)
-    run_folder.UnfinishedRun.keep = counted
-    fit(home=folder, name="mine", seeds=(1, 2, 3), training={"max_epochs": 40, "patience": 40}, resume=resume)
-    run_folder.UnfinishedRun.keep = keep
-    return len(kept)
+def fit_and_count(folder, resume=False):
+    """Fit, and write how many trainings were kept; pictures take longer than training, and are empty."""
+    without_pictures()
+    kept, keep = [], UnfinishedRun.keep
+    UnfinishedRun.keep = lambda *arguments: (keep(*arguments), kept.append(1))
+    fit(home=folder, resume=resume, **SETTINGS)
+    print(len(kept))
 
 
-def run_child(folder, resume=False):
-    pid = os.fork()
-    if pid == 0:
-        number = run(folder, resume)
-        os._exit(number)
-    return pid
+@pytest.fixture
+def whole_fit(make_cache, tmp_path):
+    """Start the fit in a process of its own: ``whole_fit(folder)``; in a new folder unless it is to be resumed."""
+    cache = make_cache()
+
+    def start(folder, resume=False):
+        if not resume:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            (folder / "cache").symlink_to(cache.parent)
+        return Forked(fit_and_count, folder, resume, out=tmp_path / "fit")
+
+    return start
 
 
-def prepare(name):
-    folder = home / name
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    (folder / "cache").symlink_to(cache)
-    return folder
+def num_kept(child):
+    code, out, err = child.wait()
+    assert code == 0, err
+    return int(out)
 
 
 def files(folder):
@@ -71,58 +57,38 @@ def files(folder):
     return {path.relative_to(found): path.read_bytes() for path in found.rglob("*") if path.is_file()}
 
 
-def ended(pid):
-    # without reaping it, so that its number is not given to another process
-    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+def num_finished(folder):
+    return len(list(folder.glob("runs/toy/.mine.unfinished/finished/*.json")))
 
 
-def wait(pid):
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
-assert threading.active_count() == 1
-assert wait(run_child(prepare("whole"))) == 12
-assert wait(run_child(prepare("again"))) == 12
-whole = files(home / "whole")
-assert files(home / "again") == whole
-chance, partly = random.Random(0), 0
-for number in range(kills):
-    folder = prepare("killed")
-    # some time after so many trainings are kept, however long they take
-    wanted, pid = 12 * number // kills, run_child(folder)
-    while len(list(folder.glob("runs/toy/.mine.unfinished/finished/*.json"))) < wanted and not ended(pid):
-        time.sleep(0.001)
-    time.sleep(0.05 * chance.random())
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
-    if (folder / "runs" / "toy" / "mine").exists():
-        assert files(folder) == whole
-        continue
-    there = len(list(folder.glob("runs/toy/.mine.unfinished/finished/*.json")))
-    partly += 0 < there < 12
-    trained = wait(run_child(folder, resume=True))
-    assert trained == 12 - there, (trained, there)
-    found = files(folder)
-    assert found == whole, [path for path in {*found, *whole} if found.get(path) != whole.get(path)]
-    assert os.listdir(folder / "runs" / "toy") == ["mine"], os.listdir(folder / "runs" / "toy")
-print(partly)
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "waitid"), reason="needs fork and waitid")
-def test_kill_9_at_random_moments(make_cache, tmp_path):
-    cache = make_cache()
-    result = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", DRIVER, str(cache.parent), str(tmp_path / "homes"), str(KILLS)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-    )
-    assert result.returncode == 0, result.stderr
+@pytest.mark.skipif(not POSSIBLE, reason="needs fork")
+def test_kill_9_at_random_moments(whole_fit, tmp_path):
+    assert num_kept(whole_fit(tmp_path / "whole")) == 12
+    assert num_kept(whole_fit(tmp_path / "again")) == 12
+    whole = files(tmp_path / "whole")
+    assert files(tmp_path / "again") == whole
+    chance, folder, hits, partly = random.Random(0), tmp_path / "killed", 0, 0
     # a test whose kills all came too early or too late would show nothing
-    assert int(result.stdout.split()[-1]) >= 1
+    while hits < KILLS or not partly:
+        child = whole_fit(folder)
+        # some time after so many trainings are kept, however long they take
+        wanted = 12 * (hits % KILLS) // KILLS
+        while num_finished(folder) < wanted and not child.ended:
+            time.sleep(0.001)
+        time.sleep(0.05 * chance.random())
+        child.send_signal(signal.SIGKILL)
+        child.process.join()
+        if (folder / "runs" / "toy" / "mine").exists():
+            assert files(folder) == whole
+            continue
+        hits += 1
+        there = num_finished(folder)
+        partly += 0 < there < 12
+        trained = num_kept(whole_fit(folder, resume=True))
+        assert trained == 12 - there
+        found = files(folder)
+        assert found == whole, [path for path in {*found, *whole} if found.get(path) != whole.get(path)]
+        assert os.listdir(folder / "runs" / "toy") == ["mine"]
 
 
 SHORT = {"seeds": (1, 2), "training": {"max_epochs": 2}, "name": "mine"}
@@ -197,67 +163,47 @@ def test_an_interruption_while_a_training_is_kept_ends_all_threads(make_cache, q
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("fit")]
 
 
-def featcache(*arguments, program=("-m", "featcache")):
-    """A command in a process of its own, in English and without colours."""
-    return subprocess.Popen(
-        [sys.executable, "-W", "ignore", *program, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "COLUMNS": "250"},
-    )
-
-
-def wait_for(condition, process):
+def wait_for(condition, child):
     end = time.monotonic() + 300
     while not condition():
-        assert process.poll() is None, process.stderr.read()
+        assert not child.ended, child.told()
         assert time.monotonic() < end
         time.sleep(0.01)
 
 
-# A fit that does nothing more when three trainings are kept, until it is interrupted.
-HELD = """
-import time
-
-from featcache.cli.app import main
-from featcache.runs.run_folder import UnfinishedRun
-
-keep, kept = UnfinishedRun.keep, []
-
-
 def held(*arguments):
-    keep(*arguments)
-    kept.append(1)
-    while len(kept) == 3:
-        time.sleep(0.01)
+    """A fit that does nothing more when three trainings are kept, until it is interrupted."""
+    keep, kept = UnfinishedRun.keep, []
+
+    def keep_three(*given):
+        keep(*given)
+        kept.append(1)
+        while len(kept) == 3:
+            time.sleep(0.01)
+
+    UnfinishedRun.keep = keep_three
+    command(*arguments)
 
 
-UnfinishedRun.keep = held
-main()
-"""
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
-def test_ctrl_c_keeps_what_is_finished_and_a_second_fit_waits_its_turn(make_cache, tmp_path):
+@pytest.mark.skipif(not POSSIBLE, reason="needs fork and signals")
+def test_ctrl_c_keeps_what_is_finished_and_a_second_fit_waits_its_turn(make_cache, monkeypatch, tmp_path):
     make_cache()
+    monkeypatch.setenv("COLUMNS", "250")
     runs = tmp_path / "data" / "runs" / "toy"
-    command = ["fit", "--seeds", "5", "--max-epochs", "2", "--name", "mine"]
-    first = featcache(*command, program=("-c", HELD))
+    arguments = ["fit", "--seeds", "5", "--max-epochs", "2", "--name", "mine"]
+    first = Forked(held, *arguments, out=tmp_path / "first")
     wait_for(lambda: len(list(runs.glob(".mine.unfinished/finished/*.json"))) == 3, first)
-    second = featcache(*command)
-    out, err = second.communicate(timeout=300)
+    code, out, err = Forked(command, *arguments, out=tmp_path / "second").wait()
     first.send_signal(signal.SIGINT)
-    assert (second.returncode, out) == (1, "")
+    assert (code, out) == (1, "")
     assert re.search(r"^error: .*mine is being fitted by another process; wait for it to end$", err, re.MULTILINE)
-    out, err = first.communicate(timeout=300)
-    assert first.returncode == 130, err
+    code, _, err = first.wait()
+    assert code == 130, err
     assert "3 of 20 trainings are finished and kept; the same with --resume goes on" in err
     assert "Traceback" not in err
     assert len(list(runs.glob(".mine.unfinished/finished/*.json"))) == 3
     assert os.listdir(runs) == [".mine.unfinished"]
-    resumed = featcache(*command, "--resume")
-    out, err = resumed.communicate(timeout=300)
-    assert resumed.returncode == 0, err
+    code, out, err = Forked(command, *arguments, "--resume", out=tmp_path / "resumed").wait()
+    assert code == 0, err
     assert out.endswith(f"{runs / 'mine'}\n")
     assert os.listdir(runs) == ["mine"]

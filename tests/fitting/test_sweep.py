@@ -16,6 +16,7 @@ from featcache.fitting.plan import plan_runs
 from featcache.fitting.request import FitRequest
 from featcache.manifest import Manifest, Utterance
 from featcache.runs.identity import COMPUTED
+from featcache.runs.run_folder import METRICS, write_json
 from featcache.training import memory
 from featcache.training.batches import FeatureWindows
 from featcache.training.train import Training
@@ -53,7 +54,10 @@ def test_each_run_of_a_sweep_is_what_it_is_alone(make_cache, elsewhere, working_
     assert len({run.path for run in together}) == 12
     elsewhere()
     asked = [(head, norm, chosen) for head in heads for norm in norms for chosen in layers]
-    for run, (head, norm, chosen) in zip(together, asked, strict=True):
+    assert [(run.config["head"], run.config["norm"], run.config["layers"]) for run in together] == asked
+    # of the rounded copies, half of the runs: every two settings meet in one of them
+    compared = range(12) if working_dtype == "float32" else (0, 2, 4, 7, 9, 11)
+    for run, (head, norm, chosen) in ((together[number], asked[number]) for number in compared):
         alone = fit(head=head, norm=norm, layers=chosen, memory=working_dtype, **SHORT)
         assert (alone.config["head"], alone.config["norm"], alone.config["layers"]) == (head, norm, chosen)
         assert alone.path != run.path
@@ -74,6 +78,7 @@ def test_heads_of_stores_that_do_not_pair_are_what_they_are_alone(make_cache, el
 
 
 def test_heads_and_layers_read_the_features_together(make_cache, monkeypatch):
+    monkeypatch.setattr(job, "write_results", lambda run, setup: write_json(run.folder / METRICS, {}))
     make_cache(stores={"ssl": {}, "egemaps": {"kind": "egemaps"}})
     loads, load = [], FeatureWindows.load
     monkeypatch.setattr(FeatureWindows, "load", lambda source, ids: loads.append(ids) or load(source, ids))
@@ -174,14 +179,15 @@ def test_runs_normalised_by_other_labels_do_not_share(make_cache):
         ]
     )
     cache = make_cache(manifest=manifest)
-    by_speaker, by_room = (FitRequest(norm_by=by, target="emotion", seeds=(1,)) for by in ("speaker_id", "room"))
+    same = {"target": "emotion", "seeds": (1,), "training": SHORT["training"]}
+    by_speaker, by_room = (FitRequest(norm_by=by, **same) for by in ("speaker_id", "room"))
     first, second = fit_all(plan_runs([by_speaker, by_room], cache=cache), cache=cache)
     assert (first.config["norm_by"], second.config["norm_by"]) == ("speaker_id", "room")
     assert "took the label &#39;room&#39; for the speaker" in (second.path / "report.html").read_text()
-    assert bytes_of(second) == bytes_of(fit(norm_by="room", target="emotion", seeds=(1,), overwrite=True))
+    assert bytes_of(second) == bytes_of(fit(norm_by="room", overwrite=True, **same))
     assert (first.path / "predictions.csv").read_bytes() != (second.path / "predictions.csv").read_bytes()
     # what is not of speakers does not depend on who counts as one
-    assert fit(norm="global", norm_by="room", target="emotion", seeds=(1,)).config["norm_by"] is None
+    assert fit(norm="global", norm_by="room", **same).config["norm_by"] is None
 
 
 def test_a_name_is_for_a_single_run(make_cache):

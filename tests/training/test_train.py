@@ -284,12 +284,12 @@ PAIRS = [(5, 0), (3, 0), (4, 1), (5, 2), (3, 2)]
 @pytest.mark.parametrize("task", TASKS)
 def test_seeds_and_folds_train_side_by_side_as_each_alone(name, stores, task):
     features = make_features(stores)
-    config = TrainingConfig(max_epochs=10, patience=10, batch_size=4, learning_rate=0.01)
+    config = TrainingConfig(max_epochs=4, patience=4, batch_size=4, learning_rate=0.01)
     alone = {}
     for pair in PAIRS:
         [training] = trainings_of(name, stores, task, config, [pair])
         alone[pair] = next(train_together([training], InMemory(features), workers=1))
-        assert len(training.history) == 10
+        assert len(training.history) == 4
     chance = np.random.default_rng(0)
     for workers in (1, 2, 5):
         order = [PAIRS[i] for i in chance.permutation(len(PAIRS))]
