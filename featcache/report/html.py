@@ -11,7 +11,7 @@ import jinja2
 
 from featcache._version import __version__
 from featcache.evaluate.intervals import caution, described
-from featcache.evaluate.scores import SCORES
+from featcache.evaluate.scores import SCORES, digits_of
 from featcache.files.regular import replace_file
 from featcache.report.tables import interval, mean_and_std
 from featcache.terminal.escape import escaped
@@ -42,11 +42,9 @@ def write_report(
     Returns: the path of the report.
     """
     folder = Path(folder)
-    digits = 1 if "recall" in metrics else 3
     few = caution(metrics["bootstrap"]["unit"], metrics["bootstrap"]["count"], metrics["num_speakers"])
     text = render(
         "report.html.jinja",
-        digits=digits,
         title=title,
         settings=list(_flat(settings)),
         metrics=metrics,
@@ -61,19 +59,18 @@ def write_report(
     return path
 
 
-def render(template: str, *, digits: int = 1, **values: Any) -> str:
+def render(template: str, **values: Any) -> str:
     """Fill in a page.
 
     Args:
         template: Its file in this folder.
-        digits: Of scores after the point.
         values: What it names.
     """
-    return _environment(digits).get_template(template).render(**values, version=__version__)
+    return _environment().get_template(template).render(**values, version=__version__)
 
 
 @cache
-def _environment(digits: int) -> jinja2.Environment:
+def _environment() -> jinja2.Environment:
     """One for all pages, so that each template is compiled once."""
     # corpora, classes and captions carry names that users chose: of HTML, or with control characters
     environment = jinja2.Environment(
@@ -85,9 +82,9 @@ def _environment(digits: int) -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        mean_and_std=lambda score: mean_and_std(score["mean"], score["std"], digits),
-        interval=lambda bounds: interval(bounds, digits),
-        number=lambda value: mean_and_std(value, None, digits),
+        mean_and_std=lambda score, name: mean_and_std(score["mean"], score["std"], digits_of(name)),
+        interval=lambda bounds, name: interval(bounds, digits_of(name)),
+        number=lambda value, name: mean_and_std(value, None, digits_of(name)),
     )
     return environment
 
