@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from featcache.fitting.fit import fit, sweep
     from featcache.manifest import Manifest, Utterance
     from featcache.pipeline import run_pipeline
+    from featcache.runs.reader import RunFolder, load_run
     from featcache.transcription import transcribe
 
 __all__ = [
@@ -26,10 +27,12 @@ __all__ = [
     "FeatureCache",
     "FeatureStore",
     "Manifest",
+    "RunFolder",
     "Utterance",
     "__version__",
     "extract",
     "fit",
+    "load_run",
     "open",
     "run_pipeline",
     "sweep",
@@ -41,9 +44,11 @@ _HOMES = {
     "FeatureCache": "featcache.cache.reader",
     "FeatureStore": "featcache.cache.reader",
     "Manifest": "featcache.manifest",
+    "RunFolder": "featcache.runs.reader",
     "Utterance": "featcache.manifest",
     "extract": "featcache.extraction",
     "fit": "featcache.fitting.fit",
+    "load_run": "featcache.runs.reader",
     "open": "featcache.cache.reader",
     "run_pipeline": "featcache.pipeline",
     "sweep": "featcache.fitting.fit",

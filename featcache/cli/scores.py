@@ -11,9 +11,12 @@ from rich.text import Text
 from featcache.evaluate.intervals import caution, described
 from featcache.evaluate.predictions import read_predictions
 from featcache.evaluate.score import score
-from featcache.fitting.ensemble import COMBINATIONS, notes
+from featcache.fitting.ensemble import notes
 from featcache.report.tables import check_suffix, interval, mean_and_std, print_numbered, score_table
-from featcache.runs.run_folder import RunFolder, read_table, write_json
+from featcache.runs.file_names import COMBINATIONS
+from featcache.runs.parse import read_table
+from featcache.runs.reader import RunFolder
+from featcache.runs.writer import write_json
 from featcache.terminal.console import Console, Table
 from featcache.terminal.escape import escaped
 

@@ -14,7 +14,7 @@ from featcache.fitting.plan import plan_runs, tell_conditions
 from featcache.fitting.resolve import FitRequest, ResolvedFit
 from featcache.fitting.results import epochs_of
 from featcache.normalise import SPEAKER
-from featcache.runs.run_folder import RunFolder
+from featcache.runs.reader import RunFolder
 from featcache.training.finite import check_finite
 from featcache.training.memory import Memory
 from featcache.workspace import Workspace

@@ -14,12 +14,13 @@ from featcache.dask_client import connected
 from featcache.files.disk import disk_errors
 from featcache.fitting.conditions import conditions, recorded_copy
 from featcache.fitting.groups import Member, group
+from featcache.fitting.normalisation import fit_normalisers, head_inputs, normalisers_of_runs, write_normalisation
 from featcache.fitting.resolve import SVM, FitRequest, ResolvedFit, head_sizes, resolve
 from featcache.fitting.results import record_of, write_results
 from featcache.heads import create_head
 from featcache.machine import give_back
-from featcache.normalise import SPEAKER, fit_normaliser
-from featcache.runs.run_folder import UnfinishedRun
+from featcache.runs.identity import HEAD_INPUTS
+from featcache.runs.writer import UnfinishedRun
 from featcache.targets.targets import CLASSIFICATION
 from featcache.terminal.progress import progress
 from featcache.terminal.streams import lasting_streams
@@ -108,7 +109,9 @@ class FitJob:
                         scores.append(score)
                         advance(1)
                 give_back()
-                for run, setup in zip(runs, setups, strict=True):
+                normalisers = normalisers_of_runs(setups, copies)
+                for run, setup, of_run in zip(runs, setups, normalisers, strict=True):
+                    write_normalisation(run.folder, setup, of_run)
                     write_results(run, setup)
                     run.finish()
                     written += len(setup.folds) * len(setup.config["seeds"])
@@ -124,7 +127,14 @@ class FitJob:
     def unfinished(self, setups: Sequence[ResolvedFit]) -> list[UnfinishedRun]:
         """The runs on their way."""
         return [
-            UnfinishedRun(path, {**setup.config, **conditions(self.device, copy, setup.config["head"])})
+            UnfinishedRun(
+                path,
+                {
+                    **setup.config,
+                    **conditions(self.device, copy, setup.config["head"]),
+                    HEAD_INPUTS: head_inputs(setup.features),
+                },
+            )
             for path, setup, copy in zip(self.paths, setups, self.copies, strict=True)
         ]
 
@@ -160,12 +170,7 @@ class FitJob:
             }
             if not trainings:
                 continue
-            train = lead.folds[item.fold - 1].train if item.fold else ()
-            scalar, by = lead.config["scalar_norm"], lead.config["norm_by"] or SPEAKER
-            normalisers = [
-                fit_normaliser(f.store, lead.config["norm"], lead.measured, train, scalar=scalar, by=by)
-                for f in item.features
-            ]
+            normalisers = fit_normalisers(lead, item.features, item.fold)
             source = FeatureWindows(item.features, normalisers, copy, workers=workers, device=self.device)
             source.load(lead.manifest.utterance_ids)
             # a GPU is kept busy by one training, and several would only take turns

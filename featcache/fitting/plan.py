@@ -13,7 +13,7 @@ from featcache.fitting.existing import finished_run, folder_of
 from featcache.fitting.job import plan_copies
 from featcache.fitting.resolve import FitRequest, ResolvedFit, resolve
 from featcache.runs.conditions import changes
-from featcache.runs.run_folder import RunFolder
+from featcache.runs.reader import RunFolder
 from featcache.threads import available_cores
 from featcache.training.memory import Memory
 from featcache.workspace import Workspace, check_name

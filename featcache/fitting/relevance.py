@@ -18,7 +18,7 @@ from featcache.fitting.resolve import POOLED, SVM, FitRequest, ResolvedFit, mode
 from featcache.fitting.task import corpus_of, resolve_task
 from featcache.manifest import Manifest
 from featcache.report.relevance import LayerRelevance
-from featcache.runs.run_folder import RunFolder
+from featcache.runs.reader import RunFolder
 from featcache.workspace import Workspace
 
 log = logging.getLogger(__name__)

@@ -33,7 +33,7 @@ from featcache.report.gains import draw_gains
 from featcache.report.layers import draw_layer_weights
 from featcache.report.pairs import comparison_csv, protocol_notes
 from featcache.report.relevance import draw_layer_relevance
-from featcache.runs.run_folder import RunFolder, load_predictions
+from featcache.runs.reader import RunFolder, load_predictions
 from featcache.transcription import TranscriptionReport, summarise
 from featcache.workspace import Workspace, check_name
 
@@ -343,7 +343,7 @@ class PipelineWork:
                 setups = {title: resolve(cache, row.request) for title, row in here.items()}
                 draw_layer_relevance(relevance_of(chosen, setups), folder / name)
             else:
-                draw_layer_weights({title: run.layer_weights() for title, run in chosen.items()}, folder / name)
+                draw_layer_weights({title: run.layer_weights for title, run in chosen.items()}, folder / name)
             drawn.append((name, spec.caption))
         return drawn
 

@@ -8,13 +8,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from featcache.report.ensemble import ensemble
 
 import featcache
 from featcache.cache.statistics import of_frames
 from featcache.cache.writer import Record, StoreWriter, encode
 from featcache.extractors.base import Description
 from featcache.manifest import Manifest, Utterance
-from featcache.report.ensemble import ensemble
 
 HIDDEN_SIZE, NUM_LAYERS = 4, 3
 SHORT = {"max_epochs": 2, "learning_rate": 0.01}

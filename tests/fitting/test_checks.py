@@ -28,7 +28,9 @@ from featcache.fitting.relevance import layer_relevance
 from featcache.fitting.resolve import FitRequest, resolve
 from featcache.manifest import Manifest, Utterance
 from featcache.protocols import Fold, make_folds
-from featcache.runs.run_folder import METRICS, read_table, write_json, write_rows
+from featcache.runs.file_names import METRICS
+from featcache.runs.parse import read_table
+from featcache.runs.writer import write_json, write_rows
 from featcache.training import finite
 from featcache.transcripts.text import Words
 
@@ -484,7 +486,7 @@ def test_they_count_in_their_speakers_statistics_and_are_told(partly_labelled, m
     told = "4 of 20 utterances have no label 'emotion'; they neither train, validate nor test."
     assert told in caplog.text
     assert told.replace("'", "&#39;") in (run.path / "report.html").read_text(encoding="utf-8")
-    assert set(run.predictions()["utterance_id"]) == {u.utterance_id for u in cache.manifest if u.labels["emotion"]}
+    assert set(run.predictions["utterance_id"]) == {u.utterance_id for u in cache.manifest if u.labels["emotion"]}
     print_layer_scores([], corpus=None, protocol=None, target=None, task=None, select={}, out=run.path / "probe")
     assert caplog.text.count(told) == 2
 

@@ -21,7 +21,9 @@ from featcache.fitting.resolve import FitRequest, hash_of
 from featcache.runs import identity as identities
 from featcache.runs.conditions import changes
 from featcache.runs.identity import BEFORE, COMPUTED, ENVIRONMENT, NUMERICS, RECORDED, RELEASE, RESUMED, differences
-from featcache.runs.run_folder import RunFolder, UnfinishedRun, read_config
+from featcache.runs.parse import read_config
+from featcache.runs.reader import RunFolder
+from featcache.runs.writer import UnfinishedRun
 from featcache.training import memory
 from featcache.training.memory import DTYPES, WorkingCopy
 from featcache.training.train import Training

@@ -14,7 +14,7 @@ import pytest
 from featcache.errors import StoreError
 from featcache.fitting import job
 from featcache.fitting.fit import fit
-from featcache.runs.run_folder import UnfinishedRun
+from featcache.runs.writer import UnfinishedRun
 from featcache.training.train import Training
 
 ROOT = Path(__file__).parents[2]
@@ -29,7 +29,7 @@ from pathlib import Path
 import safetensors.torch, scipy.sparse, scipy.stats, sklearn.metrics
 
 from featcache.report import classification, figures, html, layers
-from featcache.runs import run_folder
+from featcache.runs import writer
 from featcache.fitting.fit import fit
 
 for module in (figures, layers):
@@ -40,13 +40,13 @@ cache, home, kills = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 
 def run(folder, resume=False):
     kept = []
-    keep = run_folder.UnfinishedRun.keep
+    keep = writer.UnfinishedRun.keep
     def counted(*arguments):
         keep(*arguments)
         kept.append(1)
-    run_folder.UnfinishedRun.keep = counted
+    writer.UnfinishedRun.keep = counted
     fit(home=folder, name="mine", seeds=(1, 2, 3), training={"max_epochs": 40, "patience": 40}, resume=resume)
-    run_folder.UnfinishedRun.keep = keep
+    writer.UnfinishedRun.keep = keep
     return len(kept)
 
 
@@ -156,8 +156,8 @@ def test_only_what_is_missing_is_trained(interrupted, monkeypatch, jobs):
     kept = count_trainings(monkeypatch)
     resumed = fit(resume=True, jobs=jobs, **SHORT)
     assert len(kept) == (5 if jobs == 1 else 0)  # other processes count for themselves
-    assert sorted(zip(resumed.predictions()["seed"], resumed.predictions()["utterance_id"], strict=True)) == sorted(
-        {(seed, i) for seed in (1, 2) for i in resumed.predictions()["utterance_id"]}
+    assert sorted(zip(resumed.predictions["seed"], resumed.predictions["utterance_id"], strict=True)) == sorted(
+        {(seed, i) for seed in (1, 2) for i in resumed.predictions["utterance_id"]}
     )
     before = {path.name: path.read_bytes() for path in resumed.path.rglob("*") if path.is_file()}
     whole = fit(overwrite=True, **SHORT)
@@ -221,7 +221,7 @@ HELD = """
 import time
 
 from featcache.cli.app import main
-from featcache.runs.run_folder import UnfinishedRun
+from featcache.runs.writer import UnfinishedRun
 
 keep, kept = UnfinishedRun.keep, []
 
