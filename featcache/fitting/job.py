@@ -14,7 +14,13 @@ from featcache.dask_client import connected
 from featcache.files.disk import disk_errors
 from featcache.fitting.conditions import conditions, recorded_copy
 from featcache.fitting.groups import Member, group
-from featcache.fitting.normalisation import fit_normalisers, head_inputs, normalisers_of_runs, write_normalisation
+from featcache.fitting.normalisation import (
+    Known,
+    fit_normalisers,
+    head_inputs,
+    normalisers_of_runs,
+    write_normalisation,
+)
 from featcache.fitting.resolve import SVM, FitRequest, ResolvedFit, head_sizes, resolve
 from featcache.fitting.results import record_of, write_results
 from featcache.heads import create_head
@@ -96,12 +102,13 @@ class FitJob:
             title = f"{len(runs)} runs, {total} trainings"
             advance = stack.enter_context(progress(title, total, rate=lambda *_: _mean_of(scores)))
             advance(sum(len(run.finished()) for run in runs))
+            known: Known = {}
             if scheduler is not None:
                 trained = job.share_out(folds, None, workers)
             elif processes > 1:
                 trained = job.share_out(folds, processes, workers)
             else:
-                trained = job.train(folds, workers, setups)
+                trained = job.train(folds, workers, setups, known)
             written = 0
             try:
                 with closing(trained), _told_at_once():
@@ -109,7 +116,7 @@ class FitJob:
                         scores.append(score)
                         advance(1)
                 give_back()
-                normalisers = normalisers_of_runs(setups, copies)
+                normalisers = normalisers_of_runs(setups, copies, known)
                 for run, setup, of_run in zip(runs, setups, normalisers, strict=True):
                     write_normalisation(run.folder, setup, of_run)
                     write_results(run, setup)
@@ -147,13 +154,16 @@ class FitJob:
         for scores in parallel(joblib.delayed(_train_fold)(job, fold, workers) for fold in folds):
             yield from scores
 
-    def train(self, folds: Sequence[int], workers: int, setups: Sequence[ResolvedFit]) -> Generator[float]:
+    def train(
+        self, folds: Sequence[int], workers: int, setups: Sequence[ResolvedFit], known: Known
+    ) -> Generator[float]:
         """Train what is not finished yet of some folds, and keep each training when it has come to its end.
 
         Args:
             folds: Their numbers, from 1 on.
             workers: Threads.
             setups: What the requests were resolved to.
+            known: Filled with the normalisers of what is trained.
 
         Yields:
             The best validation score of each training.
@@ -170,7 +180,7 @@ class FitJob:
             }
             if not trainings:
                 continue
-            normalisers = fit_normalisers(lead, item.features, item.fold)
+            normalisers = known[item.lead, item.fold] = fit_normalisers(lead, item.features, item.fold)
             source = FeatureWindows(item.features, normalisers, copy, workers=workers, device=self.device)
             source.load(lead.manifest.utterance_ids)
             # a GPU is kept busy by one training, and several would only take turns
@@ -205,7 +215,7 @@ def _on_cluster(address: str) -> Iterator[int]:
 def _train_fold(job: FitJob, fold: int, workers: int) -> list[float]:
     with lasting_streams():  # a process of its own has warnings of its own
         setups = [resolve(FeatureCache(job.cache), request) for request in job.requests]
-        return list(job.train([fold], workers, setups))
+        return list(job.train([fold], workers, setups, {}))
 
 
 def plan_copies(

@@ -14,6 +14,9 @@ from featcache.runs.saved_statistics import write_statistics
 from featcache.training.features import StoreFeatures
 from featcache.training.memory import WorkingCopy
 
+# Position of the run whose features are shared, and fold → the normaliser of each store.
+Known = dict[tuple[int, int | None], list[Normaliser]]
+
 
 def head_inputs(features: Sequence[StoreFeatures]) -> dict[str, dict[str, Any]]:
     """Return what ``config.yaml`` records of the features that a fit's heads take, by the name of the store."""
@@ -48,16 +51,20 @@ def fit_normalisers(setup: ResolvedFit, features: Sequence[StoreFeatures], fold:
 
 
 def normalisers_of_runs(
-    setups: Sequence[ResolvedFit], copies: Sequence[WorkingCopy]
+    setups: Sequence[ResolvedFit], copies: Sequence[WorkingCopy], known: Known
 ) -> list[dict[int | None, list[Normaliser]]]:
     """Return the normalisers of each run by fold, or under None if they are the same in all folds.
 
-    They are computed from the stored statistics once for all runs that share them, and no frame is read.
+    Args:
+        setups: One per run.
+        copies: How each run's features are held.
+        known: The normalisers that this process trained with. The others, of trainings in other processes or before an
+            interruption, are computed from the stored statistics; no frame is read.
     """
     found: list[dict[int | None, list[Normaliser]]] = [{} for _ in setups]
     folds = range(1, max(len(setup.folds) for setup in setups) + 1)
     for item in group(setups, folds, copies):
-        normalisers = fit_normalisers(setups[item.lead], item.features, item.fold)
+        normalisers = known.get((item.lead, item.fold)) or fit_normalisers(setups[item.lead], item.features, item.fold)
         for member in item.members:
             found[member.run][item.fold] = normalisers
     return found

@@ -21,7 +21,7 @@ from featcache.cli.layers import print_layer_scores
 from featcache.corpora import CORPORA
 from featcache.errors import FeatcacheError, FeatureError, ManifestError, ProtocolError, StoreError
 from featcache.features import Description
-from featcache.fitting import job
+from featcache.fitting import job, normalisation
 from featcache.fitting.checks import shared_audio
 from featcache.fitting.fit import fit
 from featcache.fitting.relevance import layer_relevance
@@ -472,8 +472,8 @@ def make_manifest(first):
 
 def test_they_count_in_their_speakers_statistics_and_are_told(partly_labelled, monkeypatch, caplog):
     caplog.set_level(logging.INFO, "featcache")
-    cache, seen, unwatched = partly_labelled, [], job.fit_normaliser
-    monkeypatch.setattr(job, "fit_normaliser", lambda *a, **k: seen.append(unwatched(*a, **k)) or seen[-1])
+    cache, seen, unwatched = partly_labelled, [], normalisation.fit_normaliser
+    monkeypatch.setattr(normalisation, "fit_normaliser", lambda *a, **k: seen.append(unwatched(*a, **k)) or seen[-1])
     run = fit(**QUICK)
     [normaliser] = seen
     for speaker in "abcd":

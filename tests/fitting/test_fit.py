@@ -19,7 +19,7 @@ from featcache.cache.reader import FeatureStore
 from featcache.errors import FeatcacheError, ManifestError, ModelError, ProtocolError, StoreError
 from featcache.files.checksums import CHECKSUMS
 from featcache.fitting import fit as fitting
-from featcache.fitting import job, results
+from featcache.fitting import job, normalisation, results
 from featcache.fitting import resolve as setup
 from featcache.fitting.fit import first_seeds, fit
 from featcache.heads import create_head
@@ -451,13 +451,13 @@ def test_test_utterances_change_no_weight_where_folds_train_together(make_cache,
 
 def test_global_statistics_are_those_of_each_folds_training_part(make_cache, train, monkeypatch):
     cache = featcache.open(make_cache())
-    seen, unwatched = [], job.fit_normaliser
+    seen, unwatched = [], normalisation.fit_normaliser
 
     def watched(*arguments, **options):
         seen.append((arguments[3], unwatched(*arguments, **options)))
         return seen[-1][1]
 
-    monkeypatch.setattr(job, "fit_normaliser", watched)
+    monkeypatch.setattr(normalisation, "fit_normaliser", watched)
     train(norm="global")
     folds = make_folds("loso", cache.manifest, "emotion")
     assert [train for train, _ in seen] == [fold.train for fold in folds]
@@ -837,7 +837,7 @@ def test_the_batch_size_is_the_papers(make_cache, resolve):
 def test_statistics_are_merged_once_unless_they_depend_on_the_fold(make_cache, train, monkeypatch, norm, times):
     make_cache()
     calls = []
-    unwatched = job.fit_normaliser
-    monkeypatch.setattr(job, "fit_normaliser", lambda *a, **k: calls.append(a) or unwatched(*a, **k))
+    unwatched = normalisation.fit_normaliser
+    monkeypatch.setattr(normalisation, "fit_normaliser", lambda *a, **k: calls.append(a) or unwatched(*a, **k))
     train(norm=norm)
     assert len(calls) == times
