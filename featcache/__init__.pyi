@@ -11,5 +11,6 @@ from .fitting.fit import sweep as sweep
 from .manifest import Manifest as Manifest
 from .manifest import Utterance as Utterance
 from .pipeline import run_pipeline as run_pipeline
-from .runs.run_folder import RunFolder as RunFolder
+from .runs.reader import RunFolder as RunFolder
+from .runs.reader import load_run as load_run
 from .transcription import transcribe as transcribe

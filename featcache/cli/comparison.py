@@ -14,7 +14,7 @@ from featcache.evaluate.scores import digits_of, label_of
 from featcache.files.regular import replace_file, resolved
 from featcache.report.pairs import comparison_csv, protocol_notes
 from featcache.report.tables import check_suffix, interval, score_table
-from featcache.runs.run_folder import RunFolder, find_run, load_predictions
+from featcache.runs.reader import RunFolder, find_run, load_predictions
 from featcache.terminal.console import Console, Table
 from featcache.terminal.escape import escaped
 from featcache.workspace import Workspace

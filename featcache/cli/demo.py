@@ -58,7 +58,7 @@ def run_demo(folder: Path) -> None:
     runs = [fit(features=features, head=head, norm=norm, **same) for features, head, norm in compared]
     console.print(f"3. fit: {len(runs)} runs, five seeds each; chance is 25 %\n")
     print_runs(runs)
-    drawn = {f"{run.config['head']}, {run.config['norm']}": run.layer_weights() for run in runs[1:]}
+    drawn = {f"{run.config['head']}, {run.config['norm']}": run.layer_weights for run in runs[1:]}
     picture = runs[0].path.parent / "layer_weights"
     draw_layer_weights(drawn, picture)
     console.print(f"\nDone in {time.perf_counter() - start:.0f} s. Look at:", soft_wrap=True)

@@ -9,7 +9,9 @@ from featcache.cli.listing import result_row
 from featcache.cli.named import UNFINISHED, Kind, find_named, folders_in, name_of_transcripts
 from featcache.files.regular import resolved
 from featcache.report.tables import results_table
-from featcache.runs.run_folder import CONFIG, METRICS, RunFolder, UnfinishedRun
+from featcache.runs.file_names import CONFIG, METRICS
+from featcache.runs.reader import RunFolder
+from featcache.runs.writer import UnfinishedRun
 from featcache.terminal.console import Console, print_line, print_pairs
 from featcache.terminal.escape import escaped
 from featcache.transcripts.files import (

@@ -15,7 +15,7 @@ from featcache.report.layers import (
 )
 from featcache.report.relevance_figure import draw_layer_relevance
 from featcache.report.tables import mean_and_std, plain_table
-from featcache.runs.run_folder import find_run, finished_runs
+from featcache.runs.reader import find_run, finished_runs
 from featcache.terminal.console import Console, Table, print_line
 from featcache.workspace import Workspace
 
@@ -34,7 +34,7 @@ def print_layer_weights(names: Sequence[str], *, corpus: str | None, out: Path |
         runs = [find_run(workspace, name) for name in names]
     else:
         newest_first = reversed(finished_runs(workspace, corpus))
-        runs = [run for run in [next((run for run in newest_first if not run.layer_weights().empty), None)] if run]
+        runs = [run for run in [next((run for run in newest_first if not run.layer_weights.empty), None)] if run]
         if not runs:
             raise StoreError(
                 f"no run with layer weights under {workspace.home / 'runs'}; make one with 'featcache fit'"
@@ -42,7 +42,7 @@ def print_layer_weights(names: Sequence[str], *, corpus: str | None, out: Path |
     path = _place(out, (runs[0].path if len(runs) == 1 else runs[0].path.parent) / "layer_weights")
     same_name = len({run.name for run in runs}) < len(runs)
     labels = [f"{run.config['corpus']}/{run.name}" if same_name else run.name for run in runs]
-    weights = {label: run.layer_weights() for label, run in zip(labels, runs, strict=True)}
+    weights = {label: run.layer_weights for label, run in zip(labels, runs, strict=True)}
     summary = draw_layer_weights(weights, path, required=out is not None)
     Console().print(_layer_table(summary, "run", digits=4))
     _print_files(path, "_summary.csv")

@@ -10,7 +10,7 @@ from featcache.files.regular import is_hidden, resolved
 from featcache.protocols import PROTOCOLS, default_of
 from featcache.protocols.general import GENERAL
 from featcache.report.tables import ResultRow, plain_table, results_table
-from featcache.runs.run_folder import RunFolder
+from featcache.runs.reader import RunFolder
 from featcache.terminal.console import Console, print_line, print_pairs
 from featcache.units import format_bytes
 from featcache.workspace import Workspace

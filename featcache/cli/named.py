@@ -7,7 +7,7 @@ from pathlib import Path
 from featcache.cache.failures import FAILURES
 from featcache.cache.shards import shard_numbers
 from featcache.errors import StoreError, unknown_name
-from featcache.runs.run_folder import CONFIG, METRICS
+from featcache.runs.file_names import CONFIG, METRICS
 from featcache.transcripts.files import FOLDER, transcript_names
 from featcache.workspace import Workspace
 

@@ -12,9 +12,12 @@ from featcache.evaluate.intervals import caution, described
 from featcache.evaluate.predictions import read_predictions
 from featcache.evaluate.scores import digits_of, heading_of
 from featcache.evaluate.scoring import score
-from featcache.fitting.ensemble import COMBINATIONS, notes
+from featcache.fitting.ensemble import notes
 from featcache.report.tables import check_suffix, interval, mean_and_std, score_table
-from featcache.runs.run_folder import RunFolder, read_table, write_json
+from featcache.runs.file_names import COMBINATIONS
+from featcache.runs.parse import read_table
+from featcache.runs.reader import RunFolder
+from featcache.runs.writer import write_json
 from featcache.terminal.console import Console, Table, print_line
 from featcache.terminal.escape import escaped
 

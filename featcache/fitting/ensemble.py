@@ -1,10 +1,8 @@
-"""Runs → a vote of several of them, chosen on validation, in a folder like a run's."""
+"""Runs → a combination of several of them by voting, chosen on validation, in a run folder of its own."""
 
 import logging
 import os
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +12,19 @@ from featcache._version import __version__
 from featcache.errors import PredictionsError, StoreError, unknown_name
 from featcache.evaluate.metrics import summarise
 from featcache.evaluate.voting import TIE_RULE, VOTES, Ballots, Choice, choose
-from featcache.files.disk import writing
-from featcache.files.regular import replace_file, resolved, sha256_of_file
+from featcache.files.regular import resolved, sha256_of_file
 from featcache.report.classification import CONFUSION, write_classification_report
 from featcache.report.html import write_report
-from featcache.runs import run_folder
+from featcache.runs.file_names import COMBINATIONS, CONFIG, LAYER_WEIGHTS, METRICS, PREDICTIONS, VALIDATION_PREDICTIONS
 from featcache.runs.identity import NUMERICS, NUMERICS_VERSION, RELEASE, hash_of
-from featcache.runs.run_folder import PREDICTIONS, RunFolder, find_run
+from featcache.runs.parse import read_table
+from featcache.runs.reader import RunFolder, find_run
+from featcache.runs.writer import new_run, write_json, write_table, write_yaml
 from featcache.workspace import Workspace, check_name
 
 log = logging.getLogger(__name__)
 
 SIZES = (3, 5)
-VALIDATION = "validation_predictions.csv"
-COMBINATIONS = "combinations.csv"
 # What makes an ensemble this one and no other; the checksums are those of what its members predict.
 _ASKED = ("candidates", "candidates_sha256", "sizes", "votes", NUMERICS)
 _SHARED = ("corpus", "target", "protocol", "select", "classes", "seeds")
@@ -73,13 +70,13 @@ def ensemble(
         return _there(folder, asked)
     labels = asked["candidates"]
     classes = candidates[0].metrics["confusion"]["classes"]
-    validation = Ballots.of(dict(zip(labels, map(_validation, candidates), strict=True)), classes)
-    test = Ballots.of({label: run.predictions() for label, run in zip(labels, candidates, strict=True)}, classes)
+    of_label = dict(zip(labels, candidates, strict=True))
+    validation = Ballots.of({label: run.validation_predictions for label, run in of_label.items()}, classes)
+    test = Ballots.of({label: run.predictions for label, run in of_label.items()}, classes)
     choice = choose(labels, validation, test, sizes=sizes, votes=votes)
     config = _config(candidates, choice, asked)
-    taken = f"{folder} is being made by another process; wait for it to end"
-    with run_folder.locked(folder, taken), _replacing(folder) as unfinished:
-        run_folder.write_yaml(unfinished / "config.yaml", config)
+    with new_run(folder) as unfinished:
+        write_yaml(unfinished / CONFIG, config)
         _write_tables(unfinished, validation, test, choice)
         _write_results(unfinished, config, choice, title=folder.name)
     return RunFolder(folder)
@@ -99,10 +96,10 @@ def asked_of(runs: Sequence[RunFolder], sizes: Sequence[int], votes: Sequence[st
 
 def _sha256(run: RunFolder) -> str:
     """Of what a run predicts of validation and of test utterances."""
-    for name in (VALIDATION, PREDICTIONS):
+    for name in (VALIDATION_PREDICTIONS, PREDICTIONS):
         if not (run.path / name).is_file():
             raise StoreError(f"{run.path} has no {name}, and without it cannot vote; fit it again with --overwrite")
-    return hash_of([sha256_of_file(run.path / name) for name in (VALIDATION, PREDICTIONS)])
+    return hash_of([sha256_of_file(run.path / name) for name in (VALIDATION_PREDICTIONS, PREDICTIONS)])
 
 
 def _there(folder: Path, asked: Mapping[str, Any]) -> RunFolder:
@@ -154,10 +151,6 @@ def _labels(runs: Sequence[RunFolder]) -> list[str]:
     return names if len(set(names)) == len(names) else [str(run.path) for run in runs]
 
 
-def _validation(run: RunFolder) -> pd.DataFrame:
-    return run_folder.read_table(run.path / VALIDATION)
-
-
 def _config(runs: Sequence[RunFolder], choice: Choice, asked: Mapping[str, Any]) -> dict[str, Any]:
     """What ``config.yaml`` says: the keys of a fit, with what the members have in common, and how they vote."""
     members = [runs[i].config for i in choice.members]
@@ -189,39 +182,23 @@ def _name(protocol: str, asked: Mapping[str, Any]) -> str:
     return f"ensemble_{protocol}_{hash_of(asked)[:6]}"
 
 
-@contextmanager
-def _replacing(folder: Path) -> Iterator[Path]:
-    """Give a hidden folder to fill; when all is there it takes the place of ``folder``."""
-    unfinished = folder.with_name(f".{folder.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    try:
-        with writing(folder):
-            unfinished.mkdir(parents=True)
-            yield unfinished
-            run_folder.record_checksums(unfinished)
-            shutil.rmtree(folder, ignore_errors=True)
-            unfinished.rename(folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-
-
 def _write_tables(folder: Path, validation: Ballots, test: Ballots, choice: Choice) -> None:
     tables = {
         PREDICTIONS: test.table(choice.members, choice.vote),
-        VALIDATION: validation.table(choice.members, choice.vote),
+        VALIDATION_PREDICTIONS: validation.table(choice.members, choice.vote),
         COMBINATIONS: choice.combinations,
-        "layer_weights.csv": pd.DataFrame(columns=["seed", "fold", "layer", "weight", "features"]),
+        LAYER_WEIGHTS: pd.DataFrame(columns=["seed", "fold", "layer", "weight", "features"]),
     }
     for name, table in tables.items():
-        replace_file(folder / name, table.to_csv(index=False).encode())
+        write_table(folder / name, table)
 
 
 def _write_results(folder: Path, config: Mapping[str, Any], choice: Choice, *, title: str) -> None:
-    predictions = run_folder.read_table(folder / PREDICTIONS)
+    predictions = read_table(folder / PREDICTIONS)
     metrics = summarise(predictions, config["classes"])
     if choice.uar_by_fold is not None:
         metrics["uar_chosen_by_fold"] = choice.uar_by_fold
-    run_folder.write_json(folder / run_folder.METRICS, metrics)
+    write_json(folder / METRICS, metrics)
     write_classification_report(predictions, folder, classes=config["classes"])
     caption = "Recall in percent; in small print the utterances, averaged over seeds."
     write_report(

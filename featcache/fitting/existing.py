@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from featcache.errors import StoreError
 from featcache.runs.identity import differences, hash_of, identity
-from featcache.runs.run_folder import RunFolder, UnfinishedRun, read_config
+from featcache.runs.parse import read_config
+from featcache.runs.reader import RunFolder
+from featcache.runs.writer import UnfinishedRun
 from featcache.workspace import MOST_NAME_BYTES
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from featcache.fitting.request import FitRequest
 from featcache.fitting.resolve import ResolvedFit
 from featcache.fitting.results import epochs_of
 from featcache.normalise import SPEAKER
-from featcache.runs.run_folder import RunFolder
+from featcache.runs.reader import RunFolder
 from featcache.training.finite import check_finite
 from featcache.training.memory import Memory
 from featcache.workspace import Workspace

@@ -14,13 +14,20 @@ from featcache.dask_client import connected
 from featcache.files.disk import disk_errors
 from featcache.fitting.conditions import conditions, recorded_copy
 from featcache.fitting.groups import Member, group
+from featcache.fitting.normalisation import (
+    Known,
+    fit_normalisers,
+    head_inputs,
+    normalisers_of_runs,
+    write_normalisation,
+)
 from featcache.fitting.request import FitRequest
 from featcache.fitting.resolve import ResolvedFit, resolve
 from featcache.fitting.results import record_of, write_results
 from featcache.heads import create_head
 from featcache.machine import give_back
-from featcache.normalise import SPEAKER, fit_normaliser
-from featcache.runs.run_folder import UnfinishedRun
+from featcache.runs.identity import HEAD_INPUTS
+from featcache.runs.writer import UnfinishedRun
 from featcache.targets.targets import CLASSIFICATION
 from featcache.terminal.progress import progress
 from featcache.terminal.streams import lasting_streams
@@ -96,12 +103,13 @@ class FitJob:
             title = f"{len(runs)} runs, {total} trainings"
             advance = stack.enter_context(progress(title, total, rate=lambda *_: _mean_of(scores)))
             advance(sum(len(run.finished()) for run in runs))
+            known: Known = {}
             if scheduler is not None:
                 trained = job.share_out(folds, None, workers)
             elif processes > 1:
                 trained = job.share_out(folds, processes, workers)
             else:
-                trained = job.train(folds, workers, setups)
+                trained = job.train(folds, workers, setups, known)
             written = 0
             try:
                 with closing(trained), _told_at_once():
@@ -109,7 +117,9 @@ class FitJob:
                         scores.append(score)
                         advance(1)
                 give_back()
-                for run, setup in zip(runs, setups, strict=True):
+                normalisers = normalisers_of_runs(setups, copies, known)
+                for run, setup, of_run in zip(runs, setups, normalisers, strict=True):
+                    write_normalisation(run.folder, setup, of_run)
                     write_results(run, setup)
                     run.finish()
                     written += len(setup.folds) * len(setup.config["seeds"])
@@ -125,7 +135,14 @@ class FitJob:
     def unfinished(self, setups: Sequence[ResolvedFit]) -> list[UnfinishedRun]:
         """The runs on their way."""
         return [
-            UnfinishedRun(path, {**setup.config, **conditions(self.device, copy, setup.config["head"])})
+            UnfinishedRun(
+                path,
+                {
+                    **setup.config,
+                    **conditions(self.device, copy, setup.config["head"]),
+                    HEAD_INPUTS: head_inputs(setup.features),
+                },
+            )
             for path, setup, copy in zip(self.paths, setups, self.copies, strict=True)
         ]
 
@@ -138,13 +155,16 @@ class FitJob:
         for scores in parallel(joblib.delayed(_train_fold)(job, fold, workers) for fold in folds):
             yield from scores
 
-    def train(self, folds: Sequence[int], workers: int, setups: Sequence[ResolvedFit]) -> Generator[float]:
+    def train(
+        self, folds: Sequence[int], workers: int, setups: Sequence[ResolvedFit], known: Known
+    ) -> Generator[float]:
         """Train what is not finished yet of some folds, and keep each training when it has come to its end.
 
         Args:
             folds: Their numbers, from 1 on.
             workers: Threads.
             setups: What the requests were resolved to.
+            known: Filled with the normalisers of what is trained.
 
         Yields:
             The best validation score of each training.
@@ -161,12 +181,7 @@ class FitJob:
             }
             if not trainings:
                 continue
-            train = lead.folds[item.fold - 1].train if item.fold else ()
-            scalar, by = lead.config["scalar_norm"], lead.config["norm_by"] or SPEAKER
-            normalisers = [
-                fit_normaliser(f.store, lead.config["norm"], lead.measured, train, scalar=scalar, by=by)
-                for f in item.features
-            ]
+            normalisers = known[item.lead, item.fold] = fit_normalisers(lead, item.features, item.fold)
             source = FeatureWindows(item.features, normalisers, copy, workers=workers, device=self.device)
             source.load(lead.manifest.utterance_ids)
             # a GPU is kept busy by one training, and several would only take turns
@@ -201,7 +216,7 @@ def _on_cluster(address: str) -> Iterator[int]:
 def _train_fold(job: FitJob, fold: int, workers: int) -> list[float]:
     with lasting_streams():  # a process of its own has warnings of its own
         setups = [resolve(FeatureCache(job.cache), request) for request in job.requests]
-        return list(job.train([fold], workers, setups))
+        return list(job.train([fold], workers, setups, {}))
 
 
 def plan_copies(

@@ -14,7 +14,7 @@ from featcache.fitting.job import plan_copies
 from featcache.fitting.request import FitRequest
 from featcache.fitting.resolve import ResolvedFit, resolve
 from featcache.runs.changes import changes
-from featcache.runs.run_folder import RunFolder
+from featcache.runs.reader import RunFolder
 from featcache.threads import available_cores
 from featcache.training.memory import Memory
 from featcache.workspace import Workspace, check_name

@@ -20,7 +20,7 @@ from featcache.fitting.task import corpus_of, resolve_task
 from featcache.heads import head_spec
 from featcache.manifest import Manifest
 from featcache.report.relevance_figure import LayerRelevance
-from featcache.runs.run_folder import RunFolder
+from featcache.runs.reader import RunFolder
 from featcache.workspace import Workspace
 
 log = logging.getLogger(__name__)

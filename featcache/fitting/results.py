@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from featcache.fitting.resolve import ResolvedFit
-from featcache.runs import run_folder
-from featcache.runs.run_folder import RunFolder, UnfinishedRun
+from featcache.runs.file_names import HISTORY, LAYER_WEIGHTS, METRICS, PREDICTIONS, VALIDATION_PREDICTIONS
+from featcache.runs.identity import HEAD_INPUTS
+from featcache.runs.parse import read_table
+from featcache.runs.reader import RunFolder
+from featcache.runs.writer import UnfinishedRun, write_json, write_rows
 from featcache.targets.targets import CLASSIFICATION
 from featcache.training.svm import MAX_ITERATIONS, SVMTraining
 from featcache.training.train import Trainable
@@ -62,10 +65,10 @@ def write_results(run: UnfinishedRun, setup: ResolvedFit) -> None:
     for warning in diverged:
         log.warning("%s: %s", title, warning)
     _write_tables(folder, setup, records)
-    predictions = run_folder.read_table(folder / "predictions.csv")
+    predictions = read_table(folder / PREDICTIONS)
     metrics = setup.target.summarise(predictions)
     shown = [_draw_predictions(folder, setup, predictions)]
-    history = run_folder.read_table(folder / run_folder.HISTORY)
+    history = read_table(folder / HISTORY)
     if np.isfinite(
         history[["train_loss", "validation_loss"]].to_numpy(float)
     ).any():  # support vector machines have none
@@ -78,13 +81,13 @@ def write_results(run: UnfinishedRun, setup: ResolvedFit) -> None:
     if layers and all(layer.isdigit() for layer in layers):
         from featcache.report.layers import draw_layer_weights
 
-        draw_layer_weights({title: run_folder.read_table(folder / "layer_weights.csv")}, folder / "layer_weights")
+        draw_layer_weights({title: read_table(folder / LAYER_WEIGHTS)}, folder / "layer_weights")
         shown.append(("layer_weights", "Learned layer weights; bars are the standard deviation over seeds."))
-    run_folder.write_json(folder / run_folder.METRICS, metrics)
+    write_json(folder / METRICS, metrics)
     write_report(
         folder,
         title=title,
-        settings=run.config,
+        settings={name: value for name, value in run.config.items() if name != HEAD_INPUTS},
         metrics=metrics,
         notes=[*setup.notes, *improving],
         warnings=setup.warnings + diverged,
@@ -114,9 +117,9 @@ def note_on_epochs(history: "pd.DataFrame", max_epochs: int) -> list[str]:
 
 def epochs_of(run: RunFolder) -> list[str]:
     """What :func:`note_on_epochs` says of a finished run; nothing where it has no history, as an ensemble."""
-    if not (run.path / run_folder.HISTORY).is_file():
+    if not (run.path / HISTORY).is_file():
         return []
-    return note_on_epochs(run.history(), run.config["training"]["max_epochs"])
+    return note_on_epochs(run.history, run.config["training"]["max_epochs"])
 
 
 def _draw_predictions(folder: Path, setup: ResolvedFit, predictions: "pd.DataFrame") -> tuple[str, str]:
@@ -133,9 +136,9 @@ def _draw_predictions(folder: Path, setup: ResolvedFit, predictions: "pd.DataFra
 
 
 def _write_tables(folder: Path, setup: ResolvedFit, records: list[tuple[int, int, dict[str, Any]]]) -> None:
-    for name, part in (("predictions", "test"), ("validation_predictions", "validation")):
-        run_folder.write_rows(
-            folder / f"{name}.csv",
+    for name, part in ((PREDICTIONS, "test"), (VALIDATION_PREDICTIONS, "validation")):
+        write_rows(
+            folder / name,
             [*KEYS, "utterance_id", "speaker_id", *setup.target.columns()],
             [
                 row
@@ -143,13 +146,13 @@ def _write_tables(folder: Path, setup: ResolvedFit, records: list[tuple[int, int
                 for row in _predictions(setup, seed, fold, part, record["predictions"])
             ],
         )
-    run_folder.write_rows(
-        folder / run_folder.HISTORY,
+    write_rows(
+        folder / HISTORY,
         [*KEYS, "epoch", "train_loss", "validation_loss", f"validation_{setup.target.score}"],
         [[seed, fold, *epoch] for seed, fold, record in records for epoch in record["history"]],
     )
-    run_folder.write_rows(
-        folder / "layer_weights.csv",
+    write_rows(
+        folder / LAYER_WEIGHTS,
         [*KEYS, "layer", "weight", "features"],
         [[seed, fold, *row] for seed, fold, record in records for row in record["layer_weights"]],
     )

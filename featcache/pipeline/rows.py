@@ -18,7 +18,7 @@ from featcache.pipeline.schema import EnsembleSpec, Pipeline, RunSpec, StoreSpec
 from featcache.pipeline.transcripts import word_errors_of
 from featcache.protocols import PROTOCOLS
 from featcache.published import PublishedResult
-from featcache.runs.run_folder import RunFolder
+from featcache.runs.reader import RunFolder
 from featcache.transcripts.files import is_finished
 from featcache.transcripts.text import MANIFEST
 

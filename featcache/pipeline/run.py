@@ -33,7 +33,7 @@ from featcache.report.layers import draw_layer_weights
 from featcache.report.pairs import comparison_csv, protocol_notes
 from featcache.report.relevance_figure import draw_layer_relevance
 from featcache.runs.identity import hash_of
-from featcache.runs.run_folder import RunFolder, load_predictions
+from featcache.runs.reader import RunFolder, load_predictions
 from featcache.transcription import TranscriptionReport, summarise
 from featcache.workspace import Workspace, check_name
 
@@ -346,7 +346,7 @@ class PipelineWork:
                 setups = {title: self._setups[row.name] for title, row in here.items()}
                 draw_layer_relevance(relevance_of(chosen, setups), folder / name)
             else:
-                draw_layer_weights({title: run.layer_weights() for title, run in chosen.items()}, folder / name)
+                draw_layer_weights({title: run.layer_weights for title, run in chosen.items()}, folder / name)
             drawn.append((name, spec.caption))
         return drawn
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, fields
 from io import StringIO
 
 from featcache.evaluate.compare import Comparison
-from featcache.runs.run_folder import RunFolder
+from featcache.runs.reader import RunFolder
 
 # Settings that make a difference of two runs more than one of features, head and normalisation.
 _SAME = ("corpus", "protocol", "select")

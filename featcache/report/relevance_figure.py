@@ -12,7 +12,7 @@ from featcache.files.regular import replace_file
 from featcache.report.figures import save
 from featcache.report.layer_figures import layer_relevance, layer_weight_summary
 from featcache.report.layers import drawing, layer_score_summary, numbered, store_label
-from featcache.runs.run_folder import RunFolder
+from featcache.runs.reader import RunFolder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ def draw_layer_relevance(found: LayerRelevance, path: Path, *, required: bool = 
     score, title = found.score, ", ".join(map(store_label, found.stores))
     of_layers = found.probes[found.probes["layer"].str.isdigit()].astype({"layer": int})
     probed = dict(list(layer_score_summary(of_layers).groupby("target", sort=False)))
-    learned = {name: layer_weight_summary(numbered(name, run.layer_weights())) for name, run in found.runs.items()}
+    learned = {name: layer_weight_summary(numbered(name, run.layer_weights)) for name, run in found.runs.items()}
     alone = {name: probed[name] for name in learned}
     tables = []
     for name, run in found.runs.items():

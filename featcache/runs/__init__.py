@@ -1,1 +1,1 @@
-"""The run folder: what a fit leaves, one writer and one reader."""
+"""Run folders: the results of a fit or an ensemble. One writer (``writer``), one reader (``reader``), saved heads."""

@@ -2,7 +2,7 @@
 
 Two runs are the same when they were asked for with the same settings, read the same features, utterances, labels and
 folds, and were computed by the same rules, which :data:`NUMERICS_VERSION` counts. ``config.yaml`` records more: the
-release, the packages, the machine, and the dtypes that memory allowed. These make no other run.
+release, the packages, the machine, the dtypes that memory allowed, and the sizes of the heads. These make no other run.
 """
 
 import hashlib
@@ -24,7 +24,9 @@ COMPUTED = "computed_with"
 ENVIRONMENT = "environment"
 # What had changed when an interrupted run was resumed.
 RESUMED = "resumed_with"
-RECORDED = (RELEASE, COMPUTED, ENVIRONMENT, RESUMED)
+# Sizes and layers of the features that the heads take: they follow from the settings and the stores.
+HEAD_INPUTS = "head_inputs"
+RECORDED = (RELEASE, COMPUTED, ENVIRONMENT, RESUMED, HEAD_INPUTS)
 # Settings that configurations of earlier releases lack, and what they were then.
 BEFORE: dict[str, Any] = {NUMERICS: 1}
 

@@ -29,7 +29,8 @@ from featcache.cli.app import app
 from featcache.corpora import CORPORA
 from featcache.extractors.models import known_models
 from featcache.protocols import PROTOCOLS
-from featcache.runs.run_folder import RunFolder, UnfinishedRun
+from featcache.runs.reader import RunFolder
+from featcache.runs.writer import UnfinishedRun
 
 README = Path(__file__).parents[2] / "README.md"
 COMMANDS = typer.main.get_command(app).commands
@@ -528,7 +529,7 @@ def test_layers_leaves_a_picture_and_the_numbers_that_it_prints(invoke_well, mak
     summary = pd.read_csv(tmp_path / "figures" / "weights_summary.csv")
     assert list(summary.columns) == ["run", "layer", "mean", "std", "num_seeds"]
     for run in runs:
-        weights = RunFolder(run).layer_weights().astype({"layer": int}).groupby(["layer", "seed"])["weight"].mean()
+        weights = RunFolder(run).layer_weights.astype({"layer": int}).groupby(["layer", "seed"])["weight"].mean()
         of_run = summary.query("run == @run.name").set_index("layer")
         np.testing.assert_allclose(of_run["mean"], weights.groupby("layer").mean())
         np.testing.assert_allclose(of_run["std"], weights.groupby("layer").std(ddof=0), atol=1e-12)

@@ -9,7 +9,7 @@ import pytest
 
 import featcache
 from featcache.cli import demo
-from featcache.runs.run_folder import RunFolder
+from featcache.runs.reader import RunFolder
 
 CORPUS = {"num_speakers": 3, "emotions": ("anger", "sadness"), "repetitions": 1}
 MODEL = {**demo.TINY_WAV2VEC2, "num_hidden_layers": 2, "hidden_size": 16, "intermediate_size": 16, "conv_dim": [8] * 7}

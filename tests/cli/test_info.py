@@ -14,7 +14,7 @@ from featcache.cli import app as cli
 from featcache.errors import FeatcacheError
 from featcache.extraction.merge import merge
 from featcache.extraction.verify import damaged_files
-from featcache.runs.run_folder import UnfinishedRun
+from featcache.runs.writer import UnfinishedRun
 from featcache.transcripts.files import write_transcripts
 
 QUICK = {"seeds": (1,), "training": {"max_epochs": 1}, "protocol": "loso"}

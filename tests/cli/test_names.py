@@ -18,8 +18,8 @@ from featcache.extraction.merge import merge
 from featcache.fitting.ensemble import ensemble
 from featcache.fitting.fit import fit
 from featcache.pipeline import read_pipeline, run_pipeline
-from featcache.runs import run_folder
-from featcache.runs.run_folder import RunFolder, finished_runs
+from featcache.runs.reader import RunFolder, finished_runs
+from featcache.runs.writer import write_json, write_rows, write_yaml
 from featcache.transcription import transcribe
 from featcache.transcripts.files import read_transcripts
 from featcache.workspace import MOST_NAME_BYTES, Workspace, check_name
@@ -197,12 +197,12 @@ def test_the_corpus_that_a_run_names_leads_nowhere_else(tmp_path, corpus, monkey
             "features": {},
             "norm": "none",
         }
-        run_folder.write_yaml(folder / "config.yaml", {**config, "layers": "all", "untrained": []})
-        run_folder.write_json(folder / "metrics.json", {"confusion": {"classes": ["x", "y"], "counts": []}})
+        write_yaml(folder / "config.yaml", {**config, "layers": "all", "untrained": []})
+        write_json(folder / "metrics.json", {"confusion": {"classes": ["x", "y"], "counts": []}})
         rows = [(1, 1, f"u{i}", "s", "xy"[i % 2], "x", 0.6, 0.4) for i in range(4)]
         columns = ["seed", "fold", "utterance_id", "speaker_id", "target", "prediction", "p_x", "p_y"]
         for table in ("predictions", "validation_predictions"):
-            run_folder.write_rows(folder / f"{table}.csv", columns, rows)
+            write_rows(folder / f"{table}.csv", columns, rows)
     before = sorted(map(str, tmp_path.parent.rglob("*")))
     with pytest.raises(StoreError, match="expected the name of a corpus"):
         ensemble(runs=["a", "b"])

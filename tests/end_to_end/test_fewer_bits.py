@@ -43,7 +43,7 @@ def test_predictions_from_8_bits_are_those_from_float16(stores, tiny_model, quic
     assert (signal_to_noise(cache["float16"], cache["int8"]) >= LEAST).all()
     training = {"learning_rate": 3e-3, "max_epochs": 10}
     runs = [fit(features=[name], seeds=(1, 2), training=training) for name in ("float16", "int8")]
-    expected, found = (run.predictions().set_index(["seed", "utterance_id"])["prediction"] for run in runs)
+    expected, found = (run.predictions.set_index(["seed", "utterance_id"])["prediction"] for run in runs)
     assert len(expected) == 2 * 32
     assert expected.nunique() > 1  # agreeing on a single class would be no merit
     assert np.mean(found[expected.index] == expected) >= AGREEING

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from featcache.errors import PredictionsError
 from featcache.evaluate.predictions import checked, read_predictions
-from featcache.runs.run_folder import RunFolder, load_predictions
+from featcache.runs.reader import RunFolder, load_predictions
 
 ROWS = [
     {"seed": "10", "fold": "1", "utterance_id": "a", "speaker_id": "03", "target": "joy", "prediction": "joy"},

@@ -235,7 +235,7 @@ def test_a_feed_forward_head_needs_frames_for_more_than_one_layer(tmp_path, tiny
     for options in ({}, {"layers": "0,2"}, {"layers": "last", "max_frames": 10}):
         with pytest.raises(StoreError, match=message):
             fit(features=["states"], **options, **short)
-    found, expected = (fit(features=[name], layers="last", **short).predictions() for name in ("states", "full"))
+    found, expected = (fit(features=[name], layers="last", **short).predictions for name in ("states", "full"))
     assert found.equals(expected)
     # with descriptors beside them, of which there are statistics too
     assert fit(features=["states", "egemaps"], layers="last", **short).config["pooling"] == "mean+max"

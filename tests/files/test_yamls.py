@@ -7,7 +7,7 @@ from featcache.corpora import read_corpus
 from featcache.errors import ManifestError, PipelineError, StoreError
 from featcache.files.yaml_text import MOST_NODES, YamlError, load
 from featcache.pipeline.read import MOST_BYTES, read_pipeline
-from featcache.runs.checked import read_yaml
+from featcache.runs.parse import read_yaml
 
 # Nine lines, each of which names the one before ten times: a thousand million texts.
 BOMB = "a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 10))

@@ -21,7 +21,7 @@ from featcache.cli.layers import print_layer_scores
 from featcache.corpora import CORPORA
 from featcache.errors import FeatcacheError, FeatureError, ManifestError, ProtocolError, StoreError
 from featcache.features import Description
-from featcache.fitting import job
+from featcache.fitting import job, normalisation
 from featcache.fitting.checks import shared_audio
 from featcache.fitting.fit import fit
 from featcache.fitting.relevance import layer_relevance
@@ -29,7 +29,9 @@ from featcache.fitting.request import FitRequest
 from featcache.fitting.resolve import resolve
 from featcache.manifest import Manifest, Utterance
 from featcache.protocols import Fold, make_folds
-from featcache.runs.run_folder import METRICS, read_table, write_json, write_rows
+from featcache.runs.file_names import METRICS
+from featcache.runs.parse import read_table
+from featcache.runs.writer import write_json, write_rows
 from featcache.training import finite
 from featcache.transcripts.text import Transcript
 
@@ -471,8 +473,8 @@ def make_manifest(first):
 
 def test_they_count_in_their_speakers_statistics_and_are_told(partly_labelled, monkeypatch, caplog):
     caplog.set_level(logging.INFO, "featcache")
-    cache, seen, unwatched = partly_labelled, [], job.fit_normaliser
-    monkeypatch.setattr(job, "fit_normaliser", lambda *a, **k: seen.append(unwatched(*a, **k)) or seen[-1])
+    cache, seen, unwatched = partly_labelled, [], normalisation.fit_normaliser
+    monkeypatch.setattr(normalisation, "fit_normaliser", lambda *a, **k: seen.append(unwatched(*a, **k)) or seen[-1])
     run = fit(**QUICK)
     [normaliser] = seen
     for speaker in "abcd":
@@ -485,7 +487,7 @@ def test_they_count_in_their_speakers_statistics_and_are_told(partly_labelled, m
     told = "4 of 20 utterances have no label 'emotion'; they neither train, validate nor test."
     assert told in caplog.text
     assert told.replace("'", "&#39;") in (run.path / "report.html").read_text(encoding="utf-8")
-    assert set(run.predictions()["utterance_id"]) == {u.utterance_id for u in cache.manifest if u.labels["emotion"]}
+    assert set(run.predictions["utterance_id"]) == {u.utterance_id for u in cache.manifest if u.labels["emotion"]}
     print_layer_scores([], corpus=None, protocol=None, target=None, task=None, select={}, out=run.path / "probe")
     assert caplog.text.count(told) == 2
 

@@ -10,12 +10,13 @@ import pytest
 
 from featcache.errors import FeatcacheError, StoreError
 from featcache.files.disk import disk_errors
-from featcache.fitting import job
+from featcache.fitting import ensemble as ensembles
+from featcache.fitting import job, results
 from featcache.fitting.ensemble import ensemble
 from featcache.fitting.fit import fit
 from featcache.report import figures
-from featcache.runs import run_folder
-from featcache.runs.run_folder import UnfinishedRun
+from featcache.runs import records, saved_statistics, writer
+from featcache.runs.writer import UnfinishedRun
 from featcache.workspace import Workspace
 from tests.forked import POSSIBLE, Forked, command
 
@@ -68,7 +69,7 @@ def test_trainings_that_were_finished_before_the_disk_was_full_are_kept(make_cac
     whole = fit(name="whole", **SHORT)
     with monkeypatch.context() as patch, joblib.parallel_config(backend="threading"):
         # two files for each training
-        patch.setattr(run_folder, "replace_file", failing_after(run_folder.replace_file, 1 + 2 * 3, errno.ENOSPC))
+        patch.setattr(records, "replace_file", failing_after(records.replace_file, 2 * 3, errno.ENOSPC))
         with pytest.raises(StoreError, match=r"No space left on device\); make room"):
             fit(name="mine", jobs=jobs, **SHORT)
     told = re.search(r"(\d) of 8 trainings are finished and kept; the same with --resume goes on", caplog.text)
@@ -79,10 +80,17 @@ def test_trainings_that_were_finished_before_the_disk_was_full_are_kept(make_cac
     assert (run.path / "predictions.csv").read_bytes() == (whole.path / "predictions.csv").read_bytes()
 
 
-@pytest.mark.parametrize("when", ["write_rows", "save", "record_checksums"])
-def test_a_disk_that_fills_while_results_are_written_costs_no_training(make_cache, monkeypatch, caplog, when):
+@pytest.mark.parametrize(
+    ("owner", "when"),
+    [
+        (saved_statistics, "replace_file"),
+        (results, "write_rows"),
+        (figures, "save"),
+        (writer, "record_checksums"),
+    ],
+)
+def test_a_disk_that_fills_while_results_are_written_costs_no_training(make_cache, monkeypatch, caplog, owner, when):
     make_cache()
-    owner = figures if when == "save" else run_folder
     with monkeypatch.context() as patch:
         patch.setattr(owner, when, failing_after(getattr(owner, when), 0, errno.EDQUOT))
         with pytest.raises(StoreError, match=r"\); make room"):
@@ -114,7 +122,7 @@ def test_whoever_resumed_is_not_told_to_resume(make_cache, monkeypatch, caplog):
 def test_an_ensemble_on_a_full_disk_leaves_nothing(make_cache, monkeypatch):
     make_cache()
     runs = [fit(norm=norm, **SHORT) for norm in ("speaker", "none")]
-    monkeypatch.setattr(run_folder, "write_json", failing_after(run_folder.write_json, 0, errno.ENOSPC))
+    monkeypatch.setattr(ensembles, "write_json", failing_after(ensembles.write_json, 0, errno.ENOSPC))
     with pytest.raises(StoreError, match=r"No space left on device\); make room"):
         ensemble(runs=[run.name for run in runs], name="vote")
     assert sorted(path.name for path in runs[0].path.parent.iterdir()) == sorted(run.name for run in runs)

@@ -13,7 +13,7 @@ from featcache.errors import PredictionsError, StoreError
 from featcache.evaluate.compare import compare
 from featcache.evaluate.metrics import summarise
 from featcache.fitting.ensemble import ensemble
-from featcache.runs.run_folder import RunFolder, finished_runs, load_predictions
+from featcache.runs.reader import RunFolder, finished_runs, load_predictions
 from featcache.workspace import Workspace
 
 CLASSES = ["anger", "joy"]
@@ -89,10 +89,10 @@ def test_an_ensemble_is_a_run(four, capsys):
         "confusion_matrix.svg",
         "report.html",
     }
-    assert run.metrics == summarise(run.predictions(), CLASSES) | {
+    assert run.metrics == summarise(run.predictions, CLASSES) | {
         "uar_chosen_by_fold": run.metrics["uar_chosen_by_fold"]
     }
-    assert run.layer_weights().empty
+    assert run.layer_weights.empty
     assert [found.name for found in finished_runs(Workspace.at(), "toy")][-1] == "vote"
     print_runs([run])
     assert f"{run.config['vote']} vote" in capsys.readouterr().out
@@ -189,7 +189,7 @@ def test_a_changed_digit_in_an_ensemble_is_not_reported_as_its_result(four):
     run = ensemble(runs=four, name="vote")
     reading = {
         "metrics.json": RunFolder,
-        "predictions.csv": lambda path: RunFolder(path).predictions(),
+        "predictions.csv": lambda path: RunFolder(path).predictions,
         "combinations.csv": lambda path: print_ensemble(RunFolder(path)),
     }
     for name, read in reading.items():

@@ -19,14 +19,16 @@ from featcache.cache.reader import FeatureStore
 from featcache.errors import FeatcacheError, ManifestError, ModelError, ProtocolError, StoreError
 from featcache.files.checksums import CHECKSUMS
 from featcache.fitting import fit as fitting
-from featcache.fitting import job, notes, results
+from featcache.fitting import job, normalisation, notes, results
 from featcache.fitting.fit import first_seeds, fit
 from featcache.heads import create_head
 from featcache.heads.packed import packed_bytes
 from featcache.manifest import Manifest, Utterance
 from featcache.protocols import make_folds
+from featcache.runs.file_names import METRICS
 from featcache.runs.identity import COMPUTED
-from featcache.runs.run_folder import METRICS, RunFolder, finished_runs, write_json
+from featcache.runs.reader import RunFolder, finished_runs
+from featcache.runs.writer import write_json
 from featcache.training.memory import DTYPES
 from featcache.training.train import Training
 from featcache.workspace import Workspace
@@ -107,7 +109,7 @@ def test_a_run_folder_holds_all_that_is_promised(make_cache):
     ]
     classes = [f"classification_report.{suffix}" for suffix in ("csv", "txt")]
     classes += ["confusion_matrix.csv", "confusion_matrix_normalised.csv"]
-    others = ["report.html", "layer_weights_summary.csv", CHECKSUMS]
+    others = ["report.html", "layer_weights_summary.csv", "normalisation.safetensors", CHECKSUMS]
     assert files_of(run.path) == sorted([*heads, *pictures, *TABLES, *classes, *others])
     assert (run.path / "confusion_matrix.png").read_bytes().startswith(b"\x89PNG")
     assert "first" in (run.path / "report.html").read_text(encoding="utf-8")
@@ -144,7 +146,7 @@ def test_a_run_folder_holds_all_that_is_promised(make_cache):
 def test_metrics_are_those_of_the_predictions(make_cache, train):
     make_cache()
     run = train(seeds=(1, 2, 3))
-    predictions = run.predictions()
+    predictions = run.predictions
     per_seed = {
         name: [100 * score(rows["target"], rows["prediction"]) for _, rows in predictions.groupby("seed")]
         for name, score in {
@@ -203,8 +205,8 @@ def test_saved_heads_give_the_probabilities_of_predictions_csv(make_cache, train
     chosen = [{"all": [0, 1, 2], "local": [0], "last": [2], "0,2": [0, 2]}[layers], [0]][: len(stores)]
     frames = [{i: cache[store][i] for i in cache.manifest.utterance_ids} for store in stores]
     speaker_of = {utterance.utterance_id: utterance.speaker_id for utterance in cache.manifest}
-    rows = run.predictions().set_index(["seed", "fold", "utterance_id"])
-    learned = run.layer_weights()
+    rows = run.predictions.set_index(["seed", "fold", "utterance_id"])
+    learned = run.layer_weights
     folds = make_folds("loso", cache.manifest, "emotion")
     for number, fold in enumerate(folds, start=1):
         for seed in (1, 2):
@@ -238,7 +240,7 @@ def test_saved_heads_give_the_probabilities_of_predictions_csv(make_cache, train
 def test_two_models_can_be_fused_and_weigh_their_layers_apart(make_cache, train):
     make_cache(stores={"first": {}, "second": {}})
     run = train(head="fusion", features=["first", "second"])
-    sums = run.layer_weights().groupby(["features", "seed", "fold"])["weight"].sum()
+    sums = run.layer_weights.groupby(["features", "seed", "fold"])["weight"].sum()
     assert set(sums.index.get_level_values("features")) == {"first", "second"}
     np.testing.assert_allclose(sums, 1, rtol=SUM_OF_WEIGHTS)
 
@@ -288,7 +290,7 @@ def test_stores_are_pooled_each_over_its_own_frames(make_cache, train, monkeypat
         chosen = positions if name in ("ssl", "text") else [0]
         frames.append({i: cache[name][i][chosen] for i in cache.manifest.utterance_ids})
     speaker_of = {utterance.utterance_id: utterance.speaker_id for utterance in cache.manifest}
-    rows = run.predictions().set_index(["seed", "fold", "utterance_id"])
+    rows = run.predictions.set_index(["seed", "fold", "utterance_id"])
     for number, fold in enumerate(make_folds("loso", cache.manifest, "emotion"), start=1):
         # statistics of several layers are mixed as statistics
         explicit = options.get("pooling")
@@ -362,8 +364,8 @@ def test_results_do_not_depend_on_threads(make_cache, train, monkeypatch, head):
 
 def test_seeds_train_alike_alone_and_together(make_cache, train):
     make_cache()
-    together = train(seeds=(1, 2, 3)).predictions()
-    alone = train(seeds=(2,)).predictions()
+    together = train(seeds=(1, 2, 3)).predictions
+    alone = train(seeds=(2,)).predictions
     pd.testing.assert_frame_equal(together.query("seed == 2").reset_index(drop=True), alone)
 
 
@@ -371,7 +373,7 @@ def test_a_seed_named_twice_is_trained_once(make_cache, train):
     make_cache()
     run = train(seeds=np.array([2, 2]))
     assert run.config["seeds"] == [2]
-    assert run.metrics["num_utterances"] == len(run.predictions())
+    assert run.metrics["num_utterances"] == len(run.predictions)
 
 
 def test_memory_does_not_matter_where_all_fits(make_cache, train):
@@ -422,13 +424,13 @@ def test_test_utterances_change_no_weight(make_cache, write_store, train, norm):
     features = {i: cache["ssl"][i] for i in manifest.utterance_ids}
     heads = "heads/seed-1-fold-1.safetensors", "heads/seed-2-fold-1.safetensors"
     first = train(norm=norm, target="emotion")
-    before = bytes_of(first, *heads, "history.csv", "layer_weights.csv"), first.predictions()
+    before = bytes_of(first, *heads, "history.csv", "layer_weights.csv"), first.predictions
     altered = {
         i: 100 - 7 * values if manifest[i].labels["split"] == "test" else values for i, values in features.items()
     }
     write_store(cache.path / "altered", altered)
     second = train(norm=norm, target="emotion", features=["altered"])
-    after = bytes_of(second, *heads, "history.csv", "layer_weights.csv"), second.predictions()
+    after = bytes_of(second, *heads, "history.csv", "layer_weights.csv"), second.predictions
     assert {name: content.replace(b"altered", b"ssl") for name, content in after[0].items()} == before[0]
     assert not after[1]["p_joy"].equals(before[1]["p_joy"])
 
@@ -448,13 +450,13 @@ def test_test_utterances_change_no_weight_where_folds_train_together(make_cache,
 
 def test_global_statistics_are_those_of_each_folds_training_part(make_cache, train, monkeypatch):
     cache = featcache.open(make_cache())
-    seen, unwatched = [], job.fit_normaliser
+    seen, unwatched = [], normalisation.fit_normaliser
 
     def watched(*arguments, **options):
         seen.append((arguments[3], unwatched(*arguments, **options)))
         return seen[-1][1]
 
-    monkeypatch.setattr(job, "fit_normaliser", watched)
+    monkeypatch.setattr(normalisation, "fit_normaliser", watched)
     train(norm="global")
     folds = make_folds("loso", cache.manifest, "emotion")
     assert [train for train, _ in seen] == [fold.train for fold in folds]
@@ -582,7 +584,7 @@ def test_a_single_layer_has_no_weights(make_cache, train):
     run = train(layers="local")
     assert (run.path / "layer_weights.csv").read_text() == "seed,fold,layer,weight,features\n"
     assert not (run.path / "layer_weights.png").exists()
-    assert run.layer_weights().empty
+    assert run.layer_weights.empty
     assert run.config["layers"] == "local"
     assert "_local_" in run.name
 
@@ -590,7 +592,7 @@ def test_a_single_layer_has_no_weights(make_cache, train):
 def test_layers_without_a_number_are_weighed_but_not_drawn(make_cache, train):
     make_cache(stores={"ssl": {"layer_names": ("0", "1", "input")}})
     run = train()
-    assert set(run.layer_weights()["layer"]) == {"0", "1", "input"}
+    assert set(run.layer_weights["layer"]) == {"0", "1", "input"}
     assert not (run.path / "layer_weights.png").exists()
 
 
@@ -715,7 +717,7 @@ def test_awkward_names_survive(make_cache, train, write_store):
     make_cache("corpus [1]", manifest=manifest)
     run = train(protocol="group-kfold")
     assert run.config["classes"] == sorted(AWKWARD)
-    predictions = run.predictions()
+    predictions = run.predictions
     found = predictions.query("seed == 1").set_index("utterance_id")
     assert set(found.index) == set(manifest.utterance_ids)
     for utterance in manifest:
@@ -760,7 +762,7 @@ def test_only_selected_utterances_take_part(make_cache, train):
     make_cache(manifest=manifest)
     run = train(select={"sex": ["f"]}, target="emotion")
     assert run.config["select"] == {"sex": ["f"]}
-    assert set(run.predictions()["utterance_id"]) == {u.utterance_id for u in manifest if u.labels["sex"] == "f"}
+    assert set(run.predictions["utterance_id"]) == {u.utterance_id for u in manifest if u.labels["sex"] == "f"}
     assert train(select={"sex": "f"}, target="emotion").path == run.path
 
 
@@ -770,7 +772,7 @@ def test_utterances_without_features_are_left_out_and_told(make_cache, write_sto
     some = [utterance_id for utterance_id in store if not utterance_id.endswith("-2")]
     write_store(folder / "some", {utterance_id: store[utterance_id] for utterance_id in some})
     run = train(features=["some"])
-    assert set(run.predictions()["utterance_id"]) == set(some)
+    assert set(run.predictions["utterance_id"]) == set(some)
     assert "8 of 16 utterances have no features and are left out ('01-anger-2', " in caplog.text
     write_store(folder / "others", {"elsewhere": store["01-joy-1"]})
     with pytest.raises(StoreError, match="no utterance has features in some and others"):
@@ -834,7 +836,7 @@ def test_the_batch_size_is_the_papers(make_cache, resolve):
 def test_statistics_are_merged_once_unless_they_depend_on_the_fold(make_cache, train, monkeypatch, norm, times):
     make_cache()
     calls = []
-    unwatched = job.fit_normaliser
-    monkeypatch.setattr(job, "fit_normaliser", lambda *a, **k: calls.append(a) or unwatched(*a, **k))
+    unwatched = normalisation.fit_normaliser
+    monkeypatch.setattr(normalisation, "fit_normaliser", lambda *a, **k: calls.append(a) or unwatched(*a, **k))
     train(norm=norm)
     assert len(calls) == times

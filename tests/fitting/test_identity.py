@@ -31,7 +31,9 @@ from featcache.runs.identity import (
     differences,
     hash_of,
 )
-from featcache.runs.run_folder import RunFolder, UnfinishedRun, read_config
+from featcache.runs.parse import read_config
+from featcache.runs.reader import RunFolder
+from featcache.runs.writer import UnfinishedRun
 from featcache.training import memory
 from featcache.training.memory import DTYPES, WorkingCopy
 from featcache.training.train import Training

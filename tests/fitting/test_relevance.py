@@ -21,7 +21,7 @@ from featcache.fitting.request import FitRequest
 from featcache.fitting.resolve import resolve
 from featcache.manifest import Manifest, Utterance
 from featcache.report.layer_figures import layer_weight_summary
-from featcache.runs.run_folder import finished_runs
+from featcache.runs.reader import finished_runs
 from featcache.training import batches as windows
 from featcache.workspace import Workspace
 
@@ -78,7 +78,7 @@ def test_targets_that_train_in_one_pass_learn_what_they_learn_alone(cache, train
     assert (found.score, found.chance) == ("ccc", 0)
     for name, run in found.runs.items():
         alone = fit(target=name, task="regression", name=f"alone-{name}", **QUICK)
-        pd.testing.assert_frame_equal(run.layer_weights(), alone.layer_weights())
+        pd.testing.assert_frame_equal(run.layer_weights, alone.layer_weights)
         assert run.config["target"] == name
 
 
@@ -147,7 +147,7 @@ def test_what_is_there_is_not_trained_again_and_what_was_interrupted_goes_on(cac
 def test_layers_without_a_number_are_left_out(make_cache, manifest, quick_reports):
     make_cache(manifest=manifest, num_layers=4, stores={"ssl": {"layer_names": ("input", "0", "1", "2")}})
     [found] = layer_relevance(target="arousal,valence", **QUICK)
-    assert set(found.runs["arousal"].layer_weights()["layer"]) == {"0", "1", "2"}
+    assert set(found.runs["arousal"].layer_weights["layer"]) == {"0", "1", "2"}
     assert found.runs["arousal"].config["layers"] == "0,1,2"
 
 
@@ -157,7 +157,7 @@ def test_pooled_stores_take_the_linear_head(make_cache, manifest, quick_reports)
     with pytest.raises(StoreError, match=told):
         layer_relevance(target="arousal,valence", **QUICK)
     [found] = layer_relevance(target="arousal,valence", head="linear", **QUICK)
-    assert len(found.runs["valence"].layer_weights()) == 3 * 2 * 4
+    assert len(found.runs["valence"].layer_weights) == 3 * 2 * 4
 
 
 ONE_LAYER = (
@@ -292,7 +292,7 @@ def test_layers_that_all_carry_a_target_alike_show_no_peak_beyond_the_error_bars
     for store, one in zip(("equal", "peak"), found, strict=True):
         for run in one.runs.values():
             assert run.metrics["ccc"]["mean"] > 0.1  # learned something
-            summary = layer_weight_summary(run.layer_weights().astype({"layer": int}))
+            summary = layer_weight_summary(run.layer_weights.astype({"layer": int}))
             bars = (summary["mean"] - 1 / LAYERS) / summary["std"]
             assert (summary["std"] > 0).all()
             if store == "equal":

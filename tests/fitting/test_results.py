@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from featcache.fitting.fit import fit, sweep
 from featcache.fitting.results import epochs_of, note_on_epochs
 from featcache.report import figures
-from featcache.runs.run_folder import read_table
+from featcache.runs.parse import read_table
 
 NAN = float("nan")
 losses = st.lists(st.sampled_from([0.5, 0.6, 0.7, NAN]), min_size=1, max_size=5)

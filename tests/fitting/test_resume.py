@@ -13,7 +13,7 @@ import pytest
 from featcache.errors import StoreError
 from featcache.fitting import job
 from featcache.fitting.fit import fit
-from featcache.runs.run_folder import UnfinishedRun
+from featcache.runs.writer import UnfinishedRun
 from featcache.training.train import Training
 from tests.forked import POSSIBLE, Forked, command, without_pictures
 
@@ -122,8 +122,8 @@ def test_only_what_is_missing_is_trained(interrupted, monkeypatch, jobs):
     kept = count_trainings(monkeypatch)
     resumed = fit(resume=True, jobs=jobs, **SHORT)
     assert len(kept) == (5 if jobs == 1 else 0)  # other processes count for themselves
-    assert sorted(zip(resumed.predictions()["seed"], resumed.predictions()["utterance_id"], strict=True)) == sorted(
-        {(seed, i) for seed in (1, 2) for i in resumed.predictions()["utterance_id"]}
+    assert sorted(zip(resumed.predictions["seed"], resumed.predictions["utterance_id"], strict=True)) == sorted(
+        {(seed, i) for seed in (1, 2) for i in resumed.predictions["utterance_id"]}
     )
     before = {path.name: path.read_bytes() for path in resumed.path.rglob("*") if path.is_file()}
     whole = fit(overwrite=True, **SHORT)

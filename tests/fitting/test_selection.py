@@ -64,7 +64,7 @@ def choices(run, folds):
         if path.stem.rpartition("-")[2] in map(str, folds)
     }
     validation = pd.read_csv(run.path / "validation_predictions.csv")
-    tables = [run.history(), run.layer_weights(), validation, run.predictions().filter(regex="^(?!target)")]
+    tables = [run.history, run.layer_weights, validation, run.predictions.filter(regex="^(?!target)")]
     return heads, [table[table["fold"].isin(folds)].to_csv(index=False) for table in tables]
 
 
@@ -86,7 +86,7 @@ def test_shuffled_test_labels_change_no_choice(cache, options):
     after = fit(name="after", **QUICK, **options)
     assert before.config["labels_sha256"] != after.config["labels_sha256"]
     assert choices(after, [1]) == choices(before, [1])
-    targets = [run.predictions().filter(regex="^target").to_csv() for run in (before, after)]
+    targets = [run.predictions.filter(regex="^target").to_csv() for run in (before, after)]
     assert targets[0] != targets[1]
 
 

@@ -15,8 +15,9 @@ from featcache.fitting.fit import fit, fit_all, sweep
 from featcache.fitting.plan import plan_runs
 from featcache.fitting.request import FitRequest
 from featcache.manifest import Manifest, Utterance
+from featcache.runs.file_names import METRICS
 from featcache.runs.identity import COMPUTED
-from featcache.runs.run_folder import METRICS, write_json
+from featcache.runs.writer import write_json
 from featcache.training import memory
 from featcache.training.batches import FeatureWindows
 from featcache.training.train import Training
@@ -122,7 +123,7 @@ def test_a_store_that_misses_a_speaker_leaves_its_runs_fewer_folds(make_cache, w
     write_store(cache.path / "egemaps", some, kind="egemaps")
     for heads in (["dense", "fusion"], ["fusion", "dense"]):
         runs = sweep(heads=heads, overwrite=True, **SHORT)
-        found = {run.config["head"]: set(run.predictions()["speaker_id"]) for run in runs}
+        found = {run.config["head"]: set(run.predictions["speaker_id"]) for run in runs}
         assert found == {"dense": {"01", "02", "03", "04"}, "fusion": {"01", "02", "03"}}
 
 
@@ -231,7 +232,7 @@ def test_features_larger_than_memory_give_a_whole_run(make_cache, elsewhere, lit
     cache = featcache.open(make_cache())
     run = fit(norm=norm, memory=little_memory, **SHORT)
     assert run.config[COMPUTED]["room"] == 1024
-    assert sorted(run.predictions()["utterance_id"]) == sorted(2 * cache.manifest.utterance_ids)
+    assert sorted(run.predictions["utterance_id"]) == sorted(2 * cache.manifest.utterance_ids)
     elsewhere()
     assert bytes_of(fit(norm=norm, memory=little_memory, **SHORT)) == bytes_of(run)
 

@@ -15,7 +15,7 @@ from featcache.manifest import Manifest
 from featcache.pipeline.locate import find_places
 from featcache.pipeline.read import read_pipeline
 from featcache.pipeline.stores import PipelineStore
-from featcache.runs.run_folder import RunFolder
+from featcache.runs.reader import RunFolder
 from featcache.workspace import Workspace
 
 QUICK = {"seeds": 1, "max_epochs": 1}
@@ -279,7 +279,7 @@ ensembles:
     again = run(write_pipeline(("egemaps: {model: egemaps}", stores), ("    norm: global\n", more)))
     assert table_of(again)["vote"] == rows["vote"]
     member = folder.parent / rows["none"]["run"]
-    table = RunFolder(member).predictions()
+    table = RunFolder(member).predictions
     table["prediction"] = table["prediction"].iloc[0]
     (member / CHECKSUMS).unlink()
     (member / "predictions.csv").write_text(table.to_csv(index=False))

@@ -10,7 +10,7 @@ from featcache import published
 from featcache.cli.pipelines import run_and_print
 from featcache.pipeline import shipped_pipelines
 from featcache.protocols import PROTOCOLS
-from featcache.runs.run_folder import RunFolder
+from featcache.runs.reader import RunFolder
 
 PUBLISHED = Path(published.__file__).parent / "results.csv"
 QUICK = {"seeds": 1, "max_epochs": 1}

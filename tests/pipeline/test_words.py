@@ -15,7 +15,7 @@ from featcache.extractors.text_models import load_text_model
 from featcache.pipeline import shipped_pipelines
 from featcache.pipeline.read import read_pipeline
 from featcache.published import find_published
-from featcache.runs.run_folder import RunFolder
+from featcache.runs.reader import RunFolder
 from featcache.transcription import whisper
 from featcache.transcripts.files import read_transcripts
 from tests.transcription.conftest import tiny_whisper  # noqa: F401

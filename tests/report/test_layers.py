@@ -140,7 +140,7 @@ def test_each_target_has_a_line_of_weights_above_its_line_of_scores(tmp_path, dr
     for number, (name, run) in enumerate(found.runs.items()):
         rows = summary[summary["target"] == name]
         assert rows["layer"].tolist() == list(range(12))  # as numbers: 10 follows 9, not 1
-        weights = run.layer_weights().astype({"layer": int}).groupby(["layer", "seed"])["weight"].mean()
+        weights = run.layer_weights.astype({"layer": int}).groupby(["layer", "seed"])["weight"].mean()
         scores = found.probes[found.probes["target"] == name].astype({"layer": int}).groupby("layer")["score"]
         expected = {
             "weight": weights.groupby("layer").mean(),

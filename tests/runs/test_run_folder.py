@@ -19,9 +19,12 @@ from hypothesis import strategies as st
 
 from featcache.errors import StoreError
 from featcache.files.checksums import CHECKSUMS, recorded_checksums, wrong_files
-from featcache.runs import run_folder
+from featcache.runs import records
+from featcache.runs.file_names import METRICS, RESULTS
 from featcache.runs.identity import COMPUTED, NUMERICS
-from featcache.runs.run_folder import METRICS, RESULTS, RunFolder, UnfinishedRun, find_run, finished_runs, read_table
+from featcache.runs.parse import read_table
+from featcache.runs.reader import RunFolder, find_run, finished_runs
+from featcache.runs.writer import UnfinishedRun, write_json, write_rows, write_yaml
 from featcache.workspace import Workspace
 
 # What CSV, YAML and pandas like to take for something else, and whatever else people call their classes and speakers.
@@ -55,8 +58,8 @@ names = st.sampled_from(AWKWARD) | st.text(st.characters(exclude_categories=["Cs
 def make_run():
     def make(path, *, config=None, metrics=None):
         path.mkdir(parents=True)
-        run_folder.write_yaml(path / "config.yaml", config or {"head": "dense"})
-        run_folder.write_json(path / METRICS, metrics or {"num_seeds": 1})
+        write_yaml(path / "config.yaml", config or {"head": "dense"})
+        write_json(path / METRICS, metrics or {"num_seeds": 1})
         return path
 
     return make
@@ -87,7 +90,7 @@ def test_ids_and_labels_come_back_as_the_texts_they_are(ids, label):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "table.csv"
         columns = ["seed", "fold", "utterance_id", "speaker_id", "target", "prediction"]
-        run_folder.write_rows(path, columns, [[123, 1, i, label, i, label] for i in ids])
+        write_rows(path, columns, [[123, 1, i, label, i, label] for i in ids])
         table = read_table(path)
     assert list(table.columns) == columns
     assert table["seed"].tolist() == [123] * len(ids)
@@ -99,7 +102,7 @@ def test_ids_and_labels_come_back_as_the_texts_they_are(ids, label):
 def test_numbers_keep_all_their_digits_and_losses_may_be_nan(values):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "history.csv"
-        run_folder.write_rows(path, ["epoch", "train_loss"], list(enumerate(values)))
+        write_rows(path, ["epoch", "train_loss"], list(enumerate(values)))
         with open(path, newline="", encoding="utf-8") as file:
             found = [float(row["train_loss"]) for row in csv.DictReader(file)]
         assert read_table(path)["train_loss"].tolist() == pytest.approx(values, rel=PARSED, abs=TINY, nan_ok=True)
@@ -110,19 +113,19 @@ def test_numbers_keep_all_their_digits_and_losses_may_be_nan(values):
 @given(st.dictionaries(names, st.recursive(names | st.integers() | st.floats(allow_nan=False), st.lists, max_leaves=4)))
 def test_a_config_comes_back_as_it_was(config):
     with tempfile.TemporaryDirectory() as folder:
-        run_folder.write_yaml(Path(folder) / "config.yaml", config)
-        run_folder.write_json(Path(folder) / METRICS, {})
+        write_yaml(Path(folder) / "config.yaml", config)
+        write_json(Path(folder) / METRICS, {})
         assert RunFolder(folder).config == config
 
 
 def test_a_config_keeps_its_order_and_its_letters(tmp_path):
-    run_folder.write_yaml(tmp_path / "config.yaml", {"z": 1, "a": "Ärger"})
+    write_yaml(tmp_path / "config.yaml", {"z": 1, "a": "Ärger"})
     assert (tmp_path / "config.yaml").read_text(encoding="utf-8") == "z: 1\na: Ärger\n"
 
 
 def test_metrics_may_not_hold_nan(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
-        run_folder.write_json(tmp_path / METRICS, {"uar": math.nan})
+        write_json(tmp_path / METRICS, {"uar": math.nan})
     assert not list(tmp_path.iterdir())
 
 
@@ -131,7 +134,7 @@ def test_a_run_takes_its_name_when_all_is_there(tmp_path):
     run = begin(path)
     assert run.folder.parent == path.with_name(".first.unfinished")
     keep(run, (1, 2))
-    run_folder.write_json(run.folder / METRICS, {})
+    write_json(run.folder / METRICS, {})
     assert not path.exists()
     run.finish()
     assert sorted(file.name for file in path.iterdir()) == [CHECKSUMS, "config.yaml", "heads", METRICS]
@@ -143,7 +146,7 @@ def test_an_older_run_goes_only_when_the_new_one_is_there(tmp_path, make_run):
     path = make_run(tmp_path / "run", metrics={"old": 1})
     (path / "extra.txt").touch()
     run = begin(path, overwrite=True)
-    run_folder.write_json(run.folder / METRICS, {"new": 1})
+    write_json(run.folder / METRICS, {"new": 1})
     assert RunFolder(path).metrics == {"old": 1}
     run.finish()
     assert RunFolder(path).metrics == {"new": 1}
@@ -173,7 +176,7 @@ def test_records_come_back_fold_after_fold_with_the_seeds_as_they_were_named(pai
 def test_a_training_counts_when_its_record_is_there_and_its_head_comes_before(tmp_path, monkeypatch):
     run = begin(tmp_path / "run")
     written = []
-    monkeypatch.setattr(run_folder, "replace_file", lambda path, content: written.append(path.name))
+    monkeypatch.setattr(records, "replace_file", lambda path, content: written.append(path.name))
     keep(run, (1, 2))
     assert written == ["seed-1-fold-2.safetensors", "seed-1-fold-2.json"]
     assert run.finished() == set()
@@ -194,7 +197,7 @@ def test_what_was_interrupted_is_gone_on_with_or_begun_anew_only_when_asked(tmp_
 def test_records_of_a_run_that_has_its_name_are_not_taken_for_an_interrupted_one(tmp_path, monkeypatch):
     run = begin(tmp_path / "run")
     keep(run, (1, 1))
-    run_folder.write_json(run.folder / METRICS, {})
+    write_json(run.folder / METRICS, {})
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "rmtree", lambda *_, **__: None)  # killed before they went
         run.finish()
@@ -208,7 +211,7 @@ def test_what_a_kill_left_half_written_does_not_go_into_the_run(tmp_path):
     for folder in (run.folder, run.folder / "heads"):
         (folder / ".something.0123.tmp").touch()
     again = begin(tmp_path / "run", resume=True)
-    run_folder.write_json(again.folder / METRICS, {})
+    write_json(again.folder / METRICS, {})
     again.finish()
     assert not list(again.path.rglob("*.tmp"))
 
@@ -281,7 +284,7 @@ def test_trainings_are_not_lost_wherever_finishing_is_killed(tmp_path, make_run,
         make_run(path, metrics={"old": 1})
     run = begin(path, overwrite=True)
     keep(run, (1, 1), (2, 1))
-    run_folder.write_json(run.folder / METRICS, {"new": 1})
+    write_json(run.folder / METRICS, {"new": 1})
     steps = count()
 
     def until_killed(real):
@@ -354,7 +357,7 @@ def test_a_table_that_cannot_be_read_is_told(tmp_path, make_run, content):
     if content is not None:
         (run.path / "predictions.csv").write_text(content)
     with pytest.raises(StoreError, match=r"predictions\.csv: not readable as a table \(.+\)$"):
-        run.predictions()
+        _ = run.predictions
 
 
 def test_runs_are_found_by_path_and_by_name(workspace, make_run):
@@ -388,10 +391,10 @@ def test_files_are_what_any_program_reads(tmp_path, make_run):
 READ_BACK = {
     "config.yaml": lambda path: RunFolder(path).config,
     METRICS: lambda path: RunFolder(path).metrics,
-    "predictions.csv": lambda path: RunFolder(path).predictions(),
+    "predictions.csv": lambda path: RunFolder(path).predictions,
     "validation_predictions.csv": lambda path: read_table(path / "validation_predictions.csv"),
-    "history.csv": lambda path: RunFolder(path).history(),
-    "layer_weights.csv": lambda path: RunFolder(path).layer_weights(),
+    "history.csv": lambda path: RunFolder(path).history,
+    "layer_weights.csv": lambda path: RunFolder(path).layer_weights,
 }
 
 
@@ -401,8 +404,8 @@ def sealed(tmp_path):
     run = begin(tmp_path / "run")
     keep(run, (1, 1))
     for name in READ_BACK.keys() - {"config.yaml", METRICS}:
-        run_folder.write_rows(run.folder / name, ["seed", "layer"], [[1, 20], [2, 31]])
-    run_folder.write_json(run.folder / METRICS, {"uar": {"mean": 51.5}})
+        write_rows(run.folder / name, ["seed", "layer"], [[1, 20], [2, 31]])
+    write_json(run.folder / METRICS, {"uar": {"mean": 51.5}})
     (run.folder / "report.html").write_text("<p>51.5</p>")
     run.finish()
     return run.path
@@ -439,7 +442,7 @@ def test_whoever_edits_a_report_or_adds_a_file_changes_no_result(sealed):
     (sealed / "figure.png").write_bytes(b"mine")
     (sealed / "notes.csv").write_text("mine")
     assert RunFolder(sealed).metrics == before
-    assert len(RunFolder(sealed).predictions()) == 2
+    assert len(RunFolder(sealed).predictions) == 2
 
 
 def test_runs_without_checksums_open_as_ever(sealed):

@@ -19,7 +19,7 @@ from featcache.evaluate.scoring import score
 from featcache.fitting.ensemble import ensemble
 from featcache.fitting.fit import fit, sweep
 from featcache.manifest import Manifest, Utterance
-from featcache.runs.run_folder import load_predictions
+from featcache.runs.reader import load_predictions
 from featcache.targets.targets import REST, Classes, Dimensions, labelled, make_target
 from featcache.training.svm import COSTS
 
@@ -177,7 +177,7 @@ def test_every_head_and_normalisation_predicts_numbers(cache, head, norm):
         seeds=[1, 2],
         training=SHORT,
     )
-    table = run.predictions()
+    table = run.predictions
     assert list(table.columns) == [
         "seed",
         "fold",
@@ -227,8 +227,8 @@ def test_seeds_and_targets_that_train_together_are_what_they_are_alone(cache):
     together = fit(**shared, target="arousal", seeds=[1, 2, 3], name="together")
     for seed in (1, 2, 3):
         alone = fit(**shared, target="arousal", seeds=[seed], name=f"alone-{seed}")
-        of_seed = together.predictions().query("seed == @seed").reset_index(drop=True)
-        pd.testing.assert_frame_equal(of_seed, alone.predictions(), check_exact=True)
+        of_seed = together.predictions.query("seed == @seed").reset_index(drop=True)
+        pd.testing.assert_frame_equal(of_seed, alone.predictions, check_exact=True)
 
 
 def test_a_scale_changes_no_ccc_but_its_unit_is_told(cache):
@@ -243,7 +243,7 @@ def test_a_scale_changes_no_ccc_but_its_unit_is_told(cache):
 def test_svm_of_numbers_is_scikit_learns_with_the_best_c_for_each_dimension(cache):
     options = {"layers": "last", "norm": "none", "target": "arousal,valence", "task": "regression"}
     run = fit(head="svm", features="ssl", label_range=(1, 7), protocol="loso", **options)
-    table = run.predictions().set_index("utterance_id")
+    table = run.predictions.set_index("utterance_id")
     means = {i: cache["ssl"][i][-1].mean(axis=0) for i in cache.manifest.utterance_ids}
     validation = pd.read_csv(run.path / "validation_predictions.csv", dtype={"utterance_id": str})
     fold = run.config["folds"][0]

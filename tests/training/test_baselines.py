@@ -54,7 +54,7 @@ def test_a_linear_head_is_fitted_alike_on_frames_of_one_and_pooled(make_cache):
     make_cache()
     run = featcache.fit(head="linear", layer_weighting="softmax", seeds=[1, 2], training=SHORT)
     assert run.config["pooling"] == "mean"
-    assert set(run.layer_weights()["layer"]) == {"0", "1", "2"}
+    assert set(run.layer_weights["layer"]) == {"0", "1", "2"}
 
 
 def expected_svm(cache, norm):
@@ -82,9 +82,9 @@ def test_a_support_vector_machine_is_scikit_learns_with_c_chosen_on_validation(m
     cache = featcache.open(make_cache())
     run = featcache.fit(head="svm", layers="last", norm=norm, seeds=[1, 2])
     assert run.config["seeds"] == [1]
-    found = dict(run.predictions()[["utterance_id", "prediction"]].to_numpy())
+    found = dict(run.predictions[["utterance_id", "prediction"]].to_numpy())
     assert found == expected_svm(cache, norm)
-    shares = run.predictions().filter(like="p_").to_numpy()
+    shares = run.predictions.filter(like="p_").to_numpy()
     np.testing.assert_allclose(shares.sum(axis=1), 1, atol=SUMS)
 
 

@@ -1,0 +1,148 @@
+"""Features that a fit's heads take ↔ ``head_inputs`` in ``config.yaml``; of earlier runs, the shapes of the weights."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from featcache.errors import StoreError
+from featcache.files.values import check_types, checked, damaged
+from featcache.heads import MEAN_AND_MAX
+from featcache.heads.dense import HIDDEN_UNITS
+from featcache.heads.linear import PROJECTED
+from featcache.runs.file_names import CONFIG
+from featcache.runs.identity import HEAD_INPUTS
+from featcache.runs.parse import REFIT
+
+SVM = "svm"
+Shapes = Mapping[str, tuple[int, ...]]
+_NUMBER_OR_NOTHING = (int, float, type(None))
+_TYPES: dict[str, tuple[type, ...]] = {
+    "layers": (list,),
+    "hidden_size": (int,),
+    "frame_shift": _NUMBER_OR_NOTHING,
+    "max_frames": (int, type(None)),
+    "averaged_in_pairs": (bool,),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadInput:
+    """The features of one store, as a head takes them before normalisation.
+
+    Attributes:
+        store: Name of the feature store.
+        layers: Names of the layers, in their order; a single empty name for a store without layers.
+        hidden_size: Number of values of one layer of one frame.
+        frame_shift: In seconds; None if frames are not steps in time, or if an earlier release made the run.
+        max_frames: Number of frames that are used, counted from the beginning; None for all.
+        averaged_in_pairs: Whether frames 2i and 2i+1 of the store are averaged first, as eGeMAPS frames every 10 ms
+            beside a model's frames every 20 ms.
+    """
+
+    store: str
+    layers: tuple[str, ...]
+    hidden_size: int
+    frame_shift: float | None = None
+    max_frames: int | None = None
+    averaged_in_pairs: bool = False
+
+    @property
+    def num_layers(self) -> int:
+        """Number of layers."""
+        return len(self.layers)
+
+    def settings(self) -> dict[str, Any]:
+        """Return what ``config.yaml`` records under the name of the store."""
+        values = asdict(self)
+        del values["store"]
+        return {**values, "layers": list(self.layers)}
+
+
+def read_head_inputs(folder: Path, config: Mapping[str, Any], shapes: Shapes) -> list[HeadInput]:
+    """Return the features that the heads of a run take, one item per store.
+
+    Args:
+        folder: The run folder, for messages.
+        config: The content of its ``config.yaml``.
+        shapes: Name → shape of the saved weights of one head. They are compared with the configuration, so that a
+            configuration cannot ask for more memory than the file of weights takes.
+
+    Raises:
+        StoreError: the configuration is damaged or does not fit the weights.
+    """
+    path, stores = folder / CONFIG, list(config["features"])
+    if HEAD_INPUTS not in config:
+        return _inputs_of_earlier_run(path, config, stores, shapes)
+    recorded: dict[str, Any] = config[HEAD_INPUTS]
+    if list(recorded) != stores:
+        raise damaged(path, f"{HEAD_INPUTS} names other stores than features", REFIT)
+    inputs = [_input(path, name, recorded[name]) for name in stores]
+    expected = first_shapes(config, [one.num_layers for one in inputs], [one.hidden_size for one in inputs])
+    check_shapes(path, expected, {name: shapes[name] for name in expected if name in shapes})
+    return inputs
+
+
+def check_shapes(path: Path, expected: Shapes, found: Shapes) -> None:
+    """Compare the shapes of saved tensors with those that the configuration asks for.
+
+    Raises:
+        StoreError: a tensor is missing, or has another shape.
+    """
+    for name in sorted({*expected, *found}):
+        if expected.get(name) != found.get(name):
+            told = f"expected shape {expected.get(name, 'none')}, found {found.get(name, 'none')}"
+            raise damaged(path, f"{name} of a head: {told}", REFIT)
+
+
+def first_shapes(config: Mapping[str, Any], num_layers: Sequence[int], hidden_sizes: Sequence[int]) -> Shapes:
+    """Return name → shape of the weights that depend on the features, for a head of known sizes."""
+    head, pooling = config["head"], config["pooling"]
+    sizes = [size * (2 if pooling == MEAN_AND_MAX else 1) for size in hidden_sizes]
+    scalars: Shapes = {f"averages.{i}.scalars": (number,) for i, number in enumerate(num_layers) if number > 1}
+    if head == SVM:
+        return {}
+    if head == "linear":
+        return {**scalars, "projection.weight": (PROJECTED, *sizes)}
+    if head == "ffn":
+        return {**scalars, "hidden.weight": (max(hidden_sizes, default=0), sum(sizes) * (1 if pooling else 2))}
+    return {**scalars, **{f"branches.{i}.linear.weight": (HIDDEN_UNITS, size) for i, size in enumerate(sizes)}}
+
+
+def _input(path: Path, store: str, recorded: Any) -> HeadInput:
+    values: dict[str, Any] = checked(recorded, dict, f"{path}, {HEAD_INPUTS},", REFIT)
+    where = f"{path}, {HEAD_INPUTS}, {store},"
+    check_types(values, _TYPES, where, REFIT, required=_TYPES)
+    layers = values["layers"]
+    if not layers or not all(isinstance(name, str) for name in layers) or values["hidden_size"] < 1:
+        raise damaged(where, "layers and hidden_size say nothing of features", REFIT)
+    return HeadInput(store=store, **{name: values[name] for name in _TYPES} | {"layers": tuple(layers)})
+
+
+def _inputs_of_earlier_run(
+    path: Path, config: Mapping[str, Any], stores: Sequence[str], shapes: Shapes
+) -> list[HeadInput]:
+    """Read the sizes from the weights; the names of the layers were not recorded, so positions stand for them."""
+    try:
+        sizes = _hidden_sizes(config["head"], len(stores), shapes)
+        if sizes is None:
+            raise StoreError(f"{path} is of an earlier release, which did not record the sizes of the stores; {REFIT}")
+    except (IndexError, KeyError) as error:
+        raise damaged(path, f"the saved weights are not those of head {config['head']!r}", REFIT) from error
+    numbers = [shapes.get(f"averages.{i}.scalars", (1,))[0] for i in range(len(stores))]
+    halves = 2 if config["pooling"] == MEAN_AND_MAX and config["head"] != "ffn" else 1
+    return [
+        HeadInput(store=store, layers=tuple(map(str, range(number))), hidden_size=size // halves)
+        for store, number, size in zip(stores, numbers, sizes, strict=True)
+    ]
+
+
+def _hidden_sizes(head: str, num_stores: int, shapes: Shapes) -> list[int] | None:
+    """Return the size of each store's frames in the weights of a head; None where the weights do not say."""
+    if head == SVM:
+        return [shapes["coef"][1]]
+    if head == "linear":
+        return [shapes["projection.weight"][1]]
+    if head == "ffn":
+        return [shapes["hidden.weight"][0]] if num_stores == 1 else None
+    return [shapes[f"branches.{i}.linear.weight"][1] for i in range(num_stores)]

@@ -1,0 +1,151 @@
+"""Files of a run folder → one of its heads, checked: a run folder may come from anybody."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from featcache.errors import ModelError, StoreError
+from featcache.files.values import damaged
+from featcache.heads import MEAN_AND_MAX, create_head
+from featcache.normalise import SCOPES
+from featcache.runs.file_names import CONFIG, HEADS, head_name, seed_and_fold
+from featcache.runs.head_inputs import SVM, HeadInput, Shapes, check_shapes, read_head_inputs
+from featcache.runs.parse import REFIT, open_tensors
+from featcache.runs.saved_head import SavedHead, SupportVectorMachine
+from featcache.runs.saved_statistics import read_statistics
+
+# Names of the tasks in config.yaml.
+CLASSIFICATION, REGRESSION = "classification", "regression"
+_POOLINGS = (None, "mean", "sum", "max", MEAN_AND_MAX)
+
+
+def load_head(folder: Path, config: Mapping[str, Any], *, seed: int, fold: int) -> SavedHead:
+    """Load one head of a run, see :meth:`featcache.runs.reader.RunFolder.head`.
+
+    Args:
+        folder: The run folder.
+        config: The content of its ``config.yaml``.
+        seed: A seed of the run.
+        fold: The number of a fold, from 1 on.
+
+    Raises:
+        StoreError: no such seed or fold, an ensemble, or a damaged file.
+    """
+    if "members" in config:
+        members = ", ".join(config["members"])
+        raise StoreError(f"{folder} is an ensemble and has no head of its own; load those of its members: {members}")
+    for name, known in (("norm", SCOPES), ("pooling", _POOLINGS)):
+        if config[name] not in known:
+            raise damaged(folder / CONFIG, f"{name}: expected one of {', '.join(map(str, known))}", REFIT)
+    _check_exists(folder, seed, fold)
+    path = folder / head_name(seed, fold)
+    with open_tensors(folder, head_name(seed, fold)) as tensors:
+        stored = {name: tensors.get_slice(name) for name in tensors.keys()}  # noqa: SIM118, it is no mapping
+        shapes = {name: tuple(one.get_shape()) for name, one in stored.items()}
+        dtypes = {"F64", "I64"} if config["head"] == SVM else {"F32"}
+        if not {one.get_dtype() for one in stored.values()} <= dtypes:
+            raise damaged(path, "it holds weights of another dtype", REFIT)
+        inputs = read_head_inputs(folder, config, shapes)
+        outputs, ranges = _outputs(folder / CONFIG, config)
+        make = _machine if config["head"] == SVM else _network
+        head = make(path, config, inputs, len(outputs), shapes, lambda name: tensors.get_tensor(name).clone())
+    statistics = None
+    if config["norm"] != "none":
+        statistics = read_statistics(folder, inputs, fold=fold if config["norm"] == "global" else None)
+    return SavedHead(folder, head, config, inputs, outputs=outputs, ranges=ranges, statistics=statistics).eval()
+
+
+def _check_exists(folder: Path, seed: int, fold: int) -> None:
+    """Refuse a seed or fold that the run does not have.
+
+    Raises:
+        StoreError: with the seeds and folds of the run.
+    """
+    found = {one for one in map(seed_and_fold, (path.stem for path in (folder / HEADS).glob("*.safetensors"))) if one}
+    if (seed, fold) not in found:
+        seeds, folds = (", ".join(map(str, sorted({one[i] for one in found}))) or "none" for i in (0, 1))
+        raise StoreError(f"{folder} has no head of seed {seed} and fold {fold}; seeds: {seeds}; folds: {folds}")
+
+
+def _outputs(path: Path, config: Mapping[str, Any]) -> tuple[list[str], Tensor | None]:
+    """Return the names of the outputs, and for a regression what 0 and 1 stand for, (num_outputs, 2) float32."""
+    if config["task"] == CLASSIFICATION:
+        classes: list[str] = config["classes"]
+        if len(classes) < 2 or not all(isinstance(name, str) for name in classes):
+            raise damaged(path, "classes: expected two names or more", REFIT)
+        return classes, None
+    if config["task"] != REGRESSION:
+        raise damaged(path, f"task: expected {CLASSIFICATION} or {REGRESSION}", REFIT)
+    ranges: dict[str, Any] = config["label_ranges"]
+    if not ranges or not all(isinstance(name, str) and _is_range(bounds) for name, bounds in ranges.items()):
+        raise damaged(path, "label_ranges: expected the lowest and the highest value of each label", REFIT)
+    return list(ranges), torch.tensor([list(map(float, bounds)) for bounds in ranges.values()])
+
+
+def _is_range(bounds: Any) -> bool:
+    numbers = isinstance(bounds, list) and len(bounds) == 2 and all(isinstance(one, int | float) for one in bounds)
+    return numbers and -math.inf < bounds[0] < bounds[1] < math.inf
+
+
+def _network(
+    path: Path,
+    config: Mapping[str, Any],
+    inputs: Sequence[HeadInput],
+    num_outputs: int,
+    shapes: Shapes,
+    tensor: Callable[[str], Tensor],
+) -> nn.Module:
+    """Make a head of the configured sizes and give it the saved weights.
+
+    Raises:
+        StoreError: the weights are of other sizes, or the configuration names no head that exists.
+    """
+    try:
+        head = create_head(
+            config["head"],
+            num_layers=[one.num_layers for one in inputs],
+            hidden_sizes=[one.hidden_size for one in inputs],
+            num_outputs=num_outputs,
+            layer_weighting=config["layer_weighting"],
+            pooling=config["pooling"],
+            paired=len(inputs) == 1 or config["fused"] == "frames",
+            seed=0,
+        )
+    except ModelError as error:
+        raise damaged(path.parents[1] / CONFIG, str(error), REFIT) from error
+    check_shapes(path, {name: tuple(values.shape) for name, values in head.state_dict().items()}, shapes)
+    head.load_state_dict({name: tensor(name) for name in shapes})
+    return head
+
+
+def _machine(
+    path: Path,
+    config: Mapping[str, Any],
+    inputs: Sequence[HeadInput],
+    num_outputs: int,
+    shapes: Shapes,
+    tensor: Callable[[str], Tensor],
+) -> nn.Module:
+    """Make support vector machines of the saved hyperplanes.
+
+    Raises:
+        StoreError: the hyperplanes are of other sizes.
+    """
+    if len(inputs) != 1 or inputs[0].num_layers != 1:
+        raise damaged(path.parents[1] / CONFIG, f"head {SVM!r} takes one layer of one store", REFIT)
+    size = inputs[0].hidden_size * (2 if config["pooling"] == MEAN_AND_MAX else 1)
+    trained = None
+    if config["task"] == CLASSIFICATION and len(shapes.get("classes", ())) == 1 and shapes["classes"][0] <= num_outputs:
+        trained = tensor("classes")
+    number = num_outputs if trained is None else len(trained) if len(trained) > 2 else 1
+    expected: dict[str, tuple[int, ...]] = {"coef": (number, size), "intercept": (number,)}
+    if config["task"] == CLASSIFICATION:
+        expected["classes"] = (num_outputs if trained is None else max(2, len(trained)),)
+    check_shapes(path, expected, shapes)
+    if trained is not None and (trained.dtype != torch.int64 or not set(trained.tolist()) <= set(range(num_outputs))):
+        raise damaged(path, "classes: expected positions among the classes of config.yaml", REFIT)
+    return SupportVectorMachine(tensor("coef").double(), tensor("intercept").double(), trained, num_outputs)

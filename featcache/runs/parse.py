@@ -1,0 +1,227 @@
+"""Files of a run → their content, checked: a run folder may come from anybody."""
+
+import hashlib
+import io
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from featcache.errors import DiskError, StoreError
+from featcache.evaluate.scores import SCORES
+from featcache.files.checksums import CHECKSUMS, recorded_checksums
+from featcache.files.disk import reading
+from featcache.files.regular import read_regular, resolved, sha256_of_file
+from featcache.files.values import TOO_DEEP, check_types, checked, damaged, parse_json
+from featcache.runs.file_names import CONFIG
+from featcache.runs.identity import HEAD_INPUTS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+REFIT = "fit it again with --overwrite"
+_NUMBER = (int, float)
+_OPTIONAL = (int, float, type(None))
+_CONFIG = {
+    **dict.fromkeys(("corpus", "head", "norm", "protocol", "layers", "task", "vote", "chosen_on"), (str,)),
+    **dict.fromkeys(("layer_weighting", "fused"), (str,)),
+    **dict.fromkeys(("pooling", "norm_by"), (str, type(None))),
+    **dict.fromkeys(("features", "select", "training", "label_ranges", HEAD_INPUTS), (dict,)),
+    **dict.fromkeys(("seeds", "untrained", "classes", "candidates", "sizes", "votes", "members", "folds"), (list,)),
+}
+_ITEMS = {
+    **dict.fromkeys(("untrained", "classes", "candidates", "votes", "members", "dimensions"), str),
+    **dict.fromkeys(("seeds", "sizes"), int),
+}
+_METRICS = {
+    **dict.fromkeys(SCORES, (dict,)),
+    **dict.fromkeys(("bootstrap", "recall", "confusion"), (dict,)),
+    **dict.fromkeys(("num_speakers", "num_seeds", "num_folds", "num_utterances"), (int,)),
+    **dict.fromkeys(("chance_uar", "uar_chosen_by_fold"), _NUMBER),
+    "dimensions": (list,),
+}
+_SCORE = {
+    **dict.fromkeys(("mean", "std", "mean_over_folds"), _OPTIONAL),
+    **dict.fromkeys(("ci95", "ci95_utterances"), (list, type(None))),
+    "per_seed": (list,),
+}
+_PARTS: dict[str, Mapping[str, tuple[type, ...]]] = {
+    "bootstrap": {"unit": (str,), "count": (int,)},
+    "confusion": {"classes": (list,), "counts": (list,)},
+}
+
+
+class Saved(dict[str, Any]):
+    """Content of a file by name; a missing value, or one of another type, is an error of one line.
+
+    Args:
+        content: Name → value.
+        path: The file.
+        types: Name → the types that its value may have.
+    """
+
+    def __init__(self, content: Mapping[str, Any], path: Path, types: Mapping[str, tuple[type, ...]] = _CONFIG) -> None:
+        super().__init__(content)
+        self._path = path
+        self._types = types
+
+    def __getitem__(self, name: str) -> Any:
+        value = super().__getitem__(name)
+        check_types({name: value}, self._types, self._path, REFIT)
+        if name in _ITEMS:
+            _check_items(value, _ITEMS[name], self._path, name)
+        return value
+
+    def __missing__(self, name: str) -> Any:
+        raise damaged(self._path, f"{name} missing", REFIT)
+
+
+def read_config(folder: Path) -> Saved:
+    """Read the configuration of a run, finished or not.
+
+    Args:
+        folder: The run folder.
+
+    Raises:
+        StoreError: ``config.yaml`` is missing, is no YAML, or has changed since it was written.
+    """
+    return Saved(read_yaml(folder / CONFIG), folder / CONFIG)
+
+
+def read_metrics(path: Path) -> Saved:
+    """Read the scores of a run.
+
+    Args:
+        path: Its ``metrics.json``.
+
+    Raises:
+        StoreError: the file cannot be read, is no JSON, or holds values of other types than a fit writes.
+    """
+    metrics = parse_json(read_checked(path), dict, path, REFIT)
+    check_types(metrics, _METRICS, path, REFIT)
+    for name, types in _PARTS.items():
+        check_types(metrics.get(name, {}), types, f"{path}, {name},", REFIT)
+    scores: dict[str, Any] = {
+        name: value for name, value in metrics.items() if isinstance(value, dict) and name not in _PARTS
+    }
+    scores |= scores.pop("recall", {})
+    for name, value in scores.items():
+        if value is None:  # the recall of a class that no target carries
+            continue
+        score: dict[str, Any] = checked(value, dict, f"{path}, {name},", REFIT)
+        check_types(score, _SCORE, f"{path}, {name},", REFIT)
+        for key in ("per_seed", "ci95", "ci95_utterances"):
+            _check_items(score.get(key) or [], int | float, path, f"{name}.{key}", *([2] if "ci95" in key else []))
+    _check_items(metrics.get("confusion", {}).get("classes", []), str, path, "classes")
+    parts = {name: Saved(value, path, {}) for name, value in metrics.items() if isinstance(value, dict)}
+    return Saved({**metrics, **parts}, path, _METRICS)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML file that holds values by name.
+
+    Raises:
+        StoreError: the file cannot be read, is no YAML, or holds no names.
+    """
+    import yaml
+
+    from featcache.files.yaml_text import OF_VALUES
+
+    content = read_checked(path)
+    try:
+        found = yaml.safe_load(content)
+    except RecursionError as error:
+        raise damaged(path, TOO_DEEP, REFIT) from error
+    except (yaml.YAMLError, *OF_VALUES) as error:
+        raise damaged(path, f"cannot be read as YAML: {' '.join(str(error).split())}", REFIT) from error
+    return checked(found, dict, path, REFIT)
+
+
+def read_table(path: Path) -> "pd.DataFrame":
+    """Read a table of a run; ids and labels stay the texts that they are: speaker 03 is not 3.
+
+    Raises:
+        StoreError: the file is missing, is no table, or has changed since it was written.
+    """
+    import pandas as pd
+
+    texts = dict.fromkeys(("utterance_id", "speaker_id", "target", "prediction", "layer", "features"), str)
+    nans = {"train_loss": ["nan"], "validation_loss": ["nan"]}  # of a training that diverged
+    try:
+        content = io.BytesIO(read_checked(path))
+        return pd.read_csv(content, dtype=texts, keep_default_na=False, na_values=nans)
+    except DiskError as error:
+        raise StoreError(f"{path}: not readable as a table ({reason_of(error)})") from error
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path}: not readable as a table ({_reason(error)})") from error
+
+
+def read_checked(path: Path) -> bytes:
+    """Read the bytes of a file of a run and compare them with its checksum; runs of earlier releases have none.
+
+    Raises:
+        StoreError: the file cannot be read, or has changed since it was written.
+    """
+    with reading(path):
+        content = read_regular(path)
+    _check_sha256(path.parent, path.name, hashlib.sha256(content).hexdigest())
+    return content
+
+
+@contextmanager
+def open_tensors(folder: Path, name: str) -> Iterator[Any]:
+    """Open a safetensors file of a run and compare it with its checksum; no tensor is read before it is asked for.
+
+    Args:
+        folder: The run folder.
+        name: The file, relative to the folder.
+
+    Yields:
+        What ``safetensors.safe_open`` gives; an error of safetensors in the block becomes a StoreError.
+
+    Raises:
+        StoreError: the file cannot be read, lies outside of the folder, has changed since it was written, or is no
+            safetensors file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = folder / name
+    if not resolved(path).is_relative_to(resolved(folder)):
+        raise damaged(path, "it is a link to a file outside of the run folder", REFIT)
+    with reading(path):
+        _check_sha256(folder, name, sha256_of_file(path))
+    try:
+        with safe_open(path, framework="pt") as tensors:
+            yield tensors
+    except SafetensorError as error:
+        raise damaged(path, f"cannot be read as safetensors: {' '.join(str(error).split())}", REFIT) from error
+
+
+def _check_sha256(folder: Path, name: str, found: str) -> None:
+    recorded = recorded_checksums(folder)
+    if recorded is None:
+        raise StoreError(f"{folder / CHECKSUMS} is damaged; restore it, train the run again, or remove it")
+    if recorded.get(name, found) != found:
+        raise StoreError(
+            f"{folder / name} has changed since it was written: its checksum differs; restore it, train the run again, "
+            f"or remove {CHECKSUMS} if the change is yours"
+        )
+
+
+def _check_items(items: list[Any], kind: Any, path: Path, name: str, number: int | None = None) -> None:
+    if not all(isinstance(item, kind) or item is None for item in items) or len(items) not in (number, len(items)):
+        raise damaged(path, f"{name} holds something else than it should", REFIT)
+
+
+def reason_of(error: StoreError) -> str:
+    """Describe what is wrong, without the whole path of the file."""
+    cause = error.__cause__
+    if isinstance(cause, OSError) and cause.strerror and cause.filename:
+        return f"{cause.strerror}: {Path(cause.filename).name}"
+    return str(error)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return f"{error.strerror}: {Path(error.filename).name}" if error.filename else str(error)
+    return (str(error).splitlines() or [type(error).__name__])[0]

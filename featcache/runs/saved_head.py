@@ -1,0 +1,231 @@
+"""Trained head × its statistics → a module that takes new, unnormalised features."""
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from featcache.errors import ModelError, unknown_name
+from featcache.heads import MEAN_AND_MAX
+from featcache.runs.head_inputs import HeadInput
+from featcache.runs.saved_statistics import SavedStatistics, missing_statistics
+
+Features = Sequence[Sequence[Tensor | npt.NDArray[Any]]]
+Statistics = Sequence[tuple[Tensor | npt.NDArray[Any], Tensor | npt.NDArray[Any]]]
+
+
+class SavedHead(nn.Module):
+    """A trained head with the normalisation and the pooling of its fit, for new features.
+
+    The statistics are buffers, so that they move to another device with the weights.
+
+    Args:
+        folder: The run folder, for messages.
+        head: The trained network.
+        config: The content of the run's ``config.yaml``.
+        inputs: The features that the head takes, one item per store.
+        outputs: Names of the outputs: the classes, or the dimensions of a regression.
+        ranges: (num_outputs, 2) float32, the values of the labels that outputs 0 and 1 stand for; None for classes.
+        statistics: The statistics of the run; None if it has none.
+
+    Attributes:
+        inputs: The features that the head takes, one item per store: layers, hidden size, frames.
+        outputs: Names of the outputs: the classes, or the dimensions of a regression.
+        norm: ``speaker``, ``global`` or ``none``.
+        pooling: ``mean``, ``sum``, ``max`` or ``mean+max`` of all frames; None if the head takes the frames themselves.
+        groups: With ``speaker`` normalisation the names of the speakers whose statistics were saved.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        head: nn.Module,
+        config: Mapping[str, Any],
+        inputs: Sequence[HeadInput],
+        *,
+        outputs: Sequence[str],
+        ranges: Tensor | None,
+        statistics: SavedStatistics | None,
+    ) -> None:
+        super().__init__()
+        self.head = head
+        self.inputs = tuple(inputs)
+        self.outputs = tuple(outputs)
+        self.norm: str = config["norm"]
+        self.pooling: str | None = config["pooling"]
+        self.groups = statistics.groups if statistics and self.norm != "global" else ()
+        self._folder = folder
+        self._paired = len(inputs) > 1 and config["fused"] == "frames"
+        self._position = {group: position for position, group in enumerate(self.groups)}
+        self._normalised = statistics is not None
+        for position, (mean, std) in enumerate(statistics.pairs if statistics else ()):
+            self.register_buffer(f"mean_{position}", mean)
+            self.register_buffer(f"std_{position}", std)
+        self.ranges: Tensor | None
+        self.register_buffer("ranges", ranges)
+
+    def forward(
+        self, features: Features, *, groups: Sequence[str] | None = None, normalisation: Statistics | None = None
+    ) -> Tensor:
+        """Compute the outputs of some utterances.
+
+        Args:
+            features: For each store of ``inputs``, in that order, one array per utterance: (num_layers, num_frames,
+                hidden_size) float32, not normalised. The layers and the frames are those that ``inputs`` describes;
+                num_frames is each utterance's own, from 1 on. Where a fusion joins stores frame by frame, it is the
+                same in all of them. With ``pooling`` these are all frames of the utterance; the head pools them.
+            groups: With ``speaker`` normalisation the speaker of each utterance, one of ``self.groups``.
+            normalisation: Statistics of a new speaker in place of saved ones: for each store mean and standard
+                deviation, (num_layers, hidden_size) float32 each, of the same layers. They are used for all utterances.
+
+        Returns:
+            (num_utterances, num_outputs): logits, whose softmax gives the probabilities of ``predictions.csv``, or the
+            values of a regression in the unit of the labels. float32; float64 for support vector machines.
+
+        Raises:
+            ModelError: features of other shapes, an unknown speaker, or statistics that are needed and not given.
+            StoreError: the run was made by an earlier release, which did not save its statistics.
+        """
+        utterances = self._checked(features)
+        pairs = self._statistics(len(utterances[0]), groups, normalisation)
+        ready = [
+            [self._prepared(values, None if pair is None else pair[i]) for i, values in enumerate(of_store)]
+            for of_store, pair in zip(utterances, pairs, strict=True)
+        ]
+        outputs: Tensor = self.head(ready)
+        if self.ranges is None:
+            return outputs
+        lowest, highest = self.ranges.unbind(dim=1)
+        return lowest + (highest - lowest) * outputs
+
+    def _checked(self, features: Features) -> list[list[Tensor]]:
+        """Return the features as float32 tensors.
+
+        Raises:
+            ModelError: their number or their shapes are not those that the head takes.
+        """
+        names = ", ".join(one.store for one in self.inputs)
+        if len(features) != len(self.inputs) or len({len(of_store) for of_store in features}) != 1:
+            raise ModelError(f"expected a list of utterances for each store ({names}), all equally long")
+        if not len(features[0]):
+            raise ModelError("expected at least one utterance")
+        found = [[torch.as_tensor(values, dtype=torch.float32) for values in of_store] for of_store in features]
+        for one, of_store in zip(self.inputs, found, strict=True):
+            for number, values in enumerate(of_store):
+                shape = tuple(values.shape)
+                if len(shape) != 3 or (shape[0], shape[2]) != (one.num_layers, one.hidden_size) or not shape[1]:
+                    raise ModelError(
+                        f"utterance {number} of {one.store}: expected ({one.num_layers} layers, frames, "
+                        f"{one.hidden_size} values), found {shape}"
+                    )
+        if self._paired and not self.pooling:
+            for number, frames in enumerate(zip(*([v.shape[1] for v in of_store] for of_store in found), strict=True)):
+                if len(set(frames)) > 1:
+                    raise ModelError(f"utterance {number}: {names} must have equally many frames, found {frames}")
+        return found
+
+    def _statistics(
+        self, number: int, groups: Sequence[str] | None, given: Statistics | None
+    ) -> list[list[tuple[Tensor, Tensor]] | None]:
+        """Return for each store the mean and the standard deviation of each utterance; None if nothing is normalised.
+
+        Raises:
+            ModelError: see :meth:`forward`.
+            StoreError: see :meth:`forward`.
+        """
+        if self.norm == "none":
+            if groups is not None or given is not None:
+                raise ModelError("this head takes features without normalisation; leave groups and normalisation out")
+            return [None] * len(self.inputs)
+        if given is not None:
+            return [[pair] * number for pair in self._given(given)]
+        if not self._normalised:
+            raise missing_statistics(self._folder)
+        rows = [0] * number if self.norm == "global" else self._rows(number, groups)
+        return [
+            [(self.get_buffer(f"mean_{store}")[row], self.get_buffer(f"std_{store}")[row]) for row in rows]
+            for store in range(len(self.inputs))
+        ]
+
+    def _rows(self, number: int, groups: Sequence[str] | None) -> list[int]:
+        """Return the position of each utterance's group in the saved statistics."""
+        if groups is None or isinstance(groups, str) or len(groups) != number:
+            raise ModelError(
+                "this head normalises per speaker; give groups=[...], the speaker of each utterance, or the statistics "
+                "of a new speaker with normalisation=[(mean, std)]"
+            )
+        for group in groups:
+            if group not in self._position:
+                raise ModelError(f"{unknown_name('speaker', group, self.groups)}; give normalisation=[(mean, std)]")
+        return [self._position[group] for group in groups]
+
+    def _given(self, given: Statistics) -> list[tuple[Tensor, Tensor]]:
+        if len(given) != len(self.inputs):
+            raise ModelError(f"normalisation: expected (mean, std) for each of {len(self.inputs)} stores")
+        pairs = []
+        for one, pair in zip(self.inputs, given, strict=True):
+            mean, std = (torch.as_tensor(values, dtype=torch.float32, device=self._device) for values in pair)
+            for values in (mean, std):
+                if tuple(values.shape) != (one.num_layers, one.hidden_size):
+                    raise ModelError(
+                        f"normalisation of {one.store}: expected ({one.num_layers} layers, {one.hidden_size} values), "
+                        f"found {tuple(values.shape)}"
+                    )
+            pairs.append((mean, std))
+        return pairs
+
+    def _prepared(self, values: Tensor, pair: tuple[Tensor, Tensor] | None) -> Tensor:
+        """Pool and normalise one utterance; z-scores keep the order and commute with the mean, so pooling is first."""
+        num_frames = values.shape[1]
+        if self.pooling:
+            frames = values.cpu()  # with float64, which not every device has
+            mean, highest = frames.mean(dim=1, dtype=torch.float64).float(), frames.amax(dim=1)
+            kinds = {"max": [highest], MEAN_AND_MAX: [mean, highest]}
+            values = torch.stack(kinds.get(self.pooling, [mean]), dim=1)
+        values = values.to(self._device)
+        if pair is not None:
+            values = (values - pair[0][:, None]) / pair[1][:, None]
+        if self.pooling == "sum":
+            values = values * num_frames
+        return values.reshape(len(values), 1, -1) if self.pooling else values
+
+    @property
+    def _device(self) -> torch.device:
+        return next(chain(self.head.parameters(), self.head.buffers())).device
+
+
+class SupportVectorMachine(nn.Module):
+    """The linear support vector machines of head ``svm``.
+
+    Args:
+        coef: (num_hyperplanes, size) float64; one hyperplane for two classes.
+        intercept: (num_hyperplanes,) float64.
+        classes: (num_trained,) int64, the classes in the training part; None for a regression.
+        num_outputs: Number of classes or dimensions.
+    """
+
+    def __init__(self, coef: Tensor, intercept: Tensor, classes: Tensor | None, num_outputs: int) -> None:
+        super().__init__()
+        self.num_outputs = num_outputs
+        self.coef: Tensor
+        self.intercept: Tensor
+        self.classes: Tensor | None
+        for name, values in (("coef", coef), ("intercept", intercept), ("classes", classes)):
+            self.register_buffer(name, values)
+
+    def forward(self, features: Sequence[Sequence[Tensor]]) -> Tensor:
+        """Compute (num_utterances, num_outputs) float64 of one frame per utterance; -inf for untrained classes."""
+        vectors = torch.stack([values.flatten() for values in features[0]]).double()
+        distances = vectors @ self.coef.T + self.intercept
+        if self.classes is None:
+            return distances
+        if distances.shape[1] == 1:  # scikit-learn gives the distance of the second of two classes
+            distances = torch.cat([-distances, distances], dim=1) / 2
+        scores = distances.new_full((len(distances), self.num_outputs), -math.inf)
+        scores[:, self.classes] = distances
+        return scores
