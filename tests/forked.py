@@ -5,6 +5,7 @@ Threads do not survive a fork, and what they held may crash a child; so the proc
 
 import multiprocessing
 import os
+import signal
 import sys
 import warnings
 
@@ -69,6 +70,7 @@ def _call(function, arguments, environment, streams):
     for descriptor, path in enumerate(streams, start=1):
         os.dup2(os.open(path, os.O_WRONLY), descriptor)
     warnings.simplefilter("ignore")
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
     function(*arguments)
 
 
