@@ -1,7 +1,7 @@
 """Features of a batch → logits: what all heads have in common."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, cast
 
 import torch
@@ -53,12 +53,37 @@ class Head(nn.Module):
         averages = nn.ModuleList(LayerWeights(number, layer_weighting) for number in num_layers)
         self.averages = cast(Sequence[LayerWeights], averages)
         self.pooling = pooling
-        values = 2 if pooling == MEAN_AND_MAX else 1
-        self._build([values * size for size in hidden_sizes], num_outputs, generator)
+        self._build(frame_sizes(hidden_sizes, pooling), num_outputs, generator)
 
     @abstractmethod
     def _build(self, frame_sizes: Sequence[int], num_outputs: int, generator: torch.Generator) -> None:
         """Make the layers that follow the weighted averages; frame sizes are how many values a store's frames have."""
+
+    @classmethod
+    @abstractmethod
+    def first_shapes(cls, hidden_sizes: Sequence[int], pooling: str | None) -> dict[str, tuple[int, ...]]:
+        """Return name → shape of the weights that follow the weighted averages, for checks before a head is made.
+
+        Args:
+            hidden_sizes: For each feature store its hidden size.
+            pooling: How each utterance became a single frame before it came.
+        """
+
+    @classmethod
+    @abstractmethod
+    def hidden_sizes_of(
+        cls, shapes: Mapping[str, tuple[int, ...]], num_stores: int, pooling: str | None
+    ) -> list[int] | None:
+        """Return the hidden size of each store that saved weights belong to; None where the weights do not say.
+
+        Args:
+            shapes: Name → shape of the saved weights.
+            num_stores: How many feature stores there are.
+            pooling: How each utterance became a single frame before it came.
+
+        Raises:
+            KeyError: the weights are not those of this head.
+        """
 
     @abstractmethod
     def forward(self, features: Batch) -> Tensor:
@@ -75,6 +100,11 @@ class Head(nn.Module):
     def layer_weights(self) -> list[Tensor | None]:
         """For each feature store its normalised weights (num_layers,), or None where it has a single layer."""
         return [average.weights().detach() if average.num_layers > 1 else None for average in self.averages]
+
+
+def frame_sizes(hidden_sizes: Sequence[int], pooling: str | None) -> list[int]:
+    """Return how many values a frame of each store has: twice its hidden size after ``mean+max``."""
+    return [size * (2 if pooling == MEAN_AND_MAX else 1) for size in hidden_sizes]
 
 
 def linear(num_inputs: int, num_outputs: int, generator: torch.Generator) -> nn.Linear:

@@ -1,11 +1,11 @@
 """Layers of each frame → weighted average → two hidden layers → mean over frames → logits."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from featcache.heads.base import Batch, Head, frames_of, linear, mean_over_frames
+from featcache.heads.base import Batch, Head, frame_sizes, frames_of, linear, mean_over_frames
 from featcache.heads.dropout import Dropout
 
 HIDDEN_UNITS = 128
@@ -37,6 +37,18 @@ class Dense(Head):
         self.branches = nn.ModuleList(DenseLayer(size, generator) for size in frame_sizes)
         self.hidden = self.second_layer(len(frame_sizes) * HIDDEN_UNITS, generator)
         self.output = linear(HIDDEN_UNITS, num_outputs, generator)
+
+    @classmethod
+    def first_shapes(cls, hidden_sizes: Sequence[int], pooling: str | None) -> dict[str, tuple[int, ...]]:
+        sizes = frame_sizes(hidden_sizes, pooling)
+        return {f"branches.{i}.linear.weight": (HIDDEN_UNITS, size) for i, size in enumerate(sizes)}
+
+    @classmethod
+    def hidden_sizes_of(
+        cls, shapes: Mapping[str, tuple[int, ...]], num_stores: int, pooling: str | None
+    ) -> list[int] | None:
+        [values] = frame_sizes([1], pooling)
+        return [shapes[f"branches.{i}.linear.weight"][1] // values for i in range(num_stores)]
 
     def forward(self, features: Batch) -> Tensor:
         num_frames = frames_of(features[0])

@@ -1,11 +1,11 @@
 """Layers of each frame of any stores → weighted averages → mean and maximum over frames → linear → tanh → linear."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from featcache.heads.base import MEAN_AND_MAX, Batch, Head, frames_of, linear, mean_over_frames
+from featcache.heads.base import MEAN_AND_MAX, Batch, Head, frame_sizes, frames_of, linear, mean_over_frames
 from featcache.heads.dropout import Dropout
 from featcache.heads.spec import HeadSpec
 
@@ -34,6 +34,18 @@ class FFN(Head):
         self.dropout = Dropout(generator, rate=DROPOUT_RATE)
         self.hidden = linear(sum(frame_sizes) * (1 if self.pooling else 2), hidden_size, generator)
         self.output = linear(hidden_size, num_outputs, generator)
+
+    @classmethod
+    def first_shapes(cls, hidden_sizes: Sequence[int], pooling: str | None) -> dict[str, tuple[int, ...]]:
+        pooled = sum(frame_sizes(hidden_sizes, pooling)) * (1 if pooling else 2)
+        return {"hidden.weight": (max(hidden_sizes, default=0), pooled)}
+
+    @classmethod
+    def hidden_sizes_of(
+        cls, shapes: Mapping[str, tuple[int, ...]], num_stores: int, pooling: str | None
+    ) -> list[int] | None:
+        # the hidden layer is as wide as the largest store, so of several stores the others are not known
+        return [shapes["hidden.weight"][0]] if num_stores == 1 else None
 
     def forward(self, features: Batch) -> Tensor:
         pooled = []

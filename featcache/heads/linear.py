@@ -1,11 +1,11 @@
 """Layers of each frame → weighted average → mean over frames → linear → linear → logits: no non-linearity."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from featcache.heads.base import Batch, Head, frames_of, linear, mean_over_frames
+from featcache.heads.base import Batch, Head, frame_sizes, frames_of, linear, mean_over_frames
 from featcache.heads.spec import HeadSpec
 
 PROJECTED = 256
@@ -25,6 +25,17 @@ class Linear(Head):
     def _build(self, frame_sizes: Sequence[int], num_outputs: int, generator: torch.Generator) -> None:
         self.projection = linear(frame_sizes[0], PROJECTED, generator)
         self.output = linear(PROJECTED, num_outputs, generator)
+
+    @classmethod
+    def first_shapes(cls, hidden_sizes: Sequence[int], pooling: str | None) -> dict[str, tuple[int, ...]]:
+        return {"projection.weight": (PROJECTED, *frame_sizes(hidden_sizes, pooling))}
+
+    @classmethod
+    def hidden_sizes_of(
+        cls, shapes: Mapping[str, tuple[int, ...]], num_stores: int, pooling: str | None
+    ) -> list[int] | None:
+        [values] = frame_sizes([1], pooling)
+        return [shapes["projection.weight"][1] // values]
 
     def forward(self, features: Batch) -> Tensor:
         means = mean_over_frames(self.averages[0](features[0]), frames_of(features[0]))

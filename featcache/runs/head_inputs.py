@@ -7,14 +7,12 @@ from typing import Any
 
 from featcache.errors import StoreError
 from featcache.files.values import check_types, checked, damaged
-from featcache.heads import MEAN_AND_MAX
-from featcache.heads.dense import HIDDEN_UNITS
-from featcache.heads.linear import PROJECTED
+from featcache.heads import HEADS, head_spec
+from featcache.heads.base import frame_sizes
 from featcache.runs.file_names import CONFIG
 from featcache.runs.identity import HEAD_INPUTS
 from featcache.runs.parse import REFIT
 
-SVM = "svm"
 Shapes = Mapping[str, tuple[int, ...]]
 _NUMBER_OR_NOTHING = (int, float, type(None))
 _TYPES: dict[str, tuple[type, ...]] = {
@@ -97,16 +95,10 @@ def check_shapes(path: Path, expected: Shapes, found: Shapes) -> None:
 
 def first_shapes(config: Mapping[str, Any], num_layers: Sequence[int], hidden_sizes: Sequence[int]) -> Shapes:
     """Return name → shape of the weights that depend on the features, for a head of known sizes."""
-    head, pooling = config["head"], config["pooling"]
-    sizes = [size * (2 if pooling == MEAN_AND_MAX else 1) for size in hidden_sizes]
-    scalars: Shapes = {f"averages.{i}.scalars": (number,) for i, number in enumerate(num_layers) if number > 1}
-    if head == SVM:
+    if not head_spec(config["head"]).is_network:
         return {}
-    if head == "linear":
-        return {**scalars, "projection.weight": (PROJECTED, *sizes)}
-    if head == "ffn":
-        return {**scalars, "hidden.weight": (max(hidden_sizes, default=0), sum(sizes) * (1 if pooling else 2))}
-    return {**scalars, **{f"branches.{i}.linear.weight": (HIDDEN_UNITS, size) for i, size in enumerate(sizes)}}
+    scalars: Shapes = {f"averages.{i}.scalars": (number,) for i, number in enumerate(num_layers) if number > 1}
+    return {**scalars, **HEADS[config["head"]].first_shapes(hidden_sizes, config["pooling"])}
 
 
 def _input(path: Path, store: str, recorded: Any) -> HeadInput:
@@ -124,25 +116,21 @@ def _inputs_of_earlier_run(
 ) -> list[HeadInput]:
     """Read the sizes from the weights; the names of the layers were not recorded, so positions stand for them."""
     try:
-        sizes = _hidden_sizes(config["head"], len(stores), shapes)
+        sizes = _hidden_sizes(config, len(stores), shapes)
         if sizes is None:
             raise StoreError(f"{path} is of an earlier release, which did not record the sizes of the stores; {REFIT}")
     except (IndexError, KeyError) as error:
         raise damaged(path, f"the saved weights are not those of head {config['head']!r}", REFIT) from error
     numbers = [shapes.get(f"averages.{i}.scalars", (1,))[0] for i in range(len(stores))]
-    halves = 2 if config["pooling"] == MEAN_AND_MAX and config["head"] != "ffn" else 1
     return [
-        HeadInput(store=store, layers=tuple(map(str, range(number))), hidden_size=size // halves)
+        HeadInput(store=store, layers=tuple(map(str, range(number))), hidden_size=size)
         for store, number, size in zip(stores, numbers, sizes, strict=True)
     ]
 
 
-def _hidden_sizes(head: str, num_stores: int, shapes: Shapes) -> list[int] | None:
-    """Return the size of each store's frames in the weights of a head; None where the weights do not say."""
-    if head == SVM:
-        return [shapes["coef"][1]]
-    if head == "linear":
-        return [shapes["projection.weight"][1]]
-    if head == "ffn":
-        return [shapes["hidden.weight"][0]] if num_stores == 1 else None
-    return [shapes[f"branches.{i}.linear.weight"][1] for i in range(num_stores)]
+def _hidden_sizes(config: Mapping[str, Any], num_stores: int, shapes: Shapes) -> list[int] | None:
+    """Return the hidden size of each store; None where the weights do not say."""
+    if not head_spec(config["head"]).is_network:
+        [size] = frame_sizes([1], config["pooling"])
+        return [shapes["coef"][1] // size]
+    return HEADS[config["head"]].hidden_sizes_of(shapes, num_stores, config["pooling"])

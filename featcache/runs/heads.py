@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from featcache.errors import ModelError, StoreError
 from featcache.files.values import damaged
-from featcache.heads import MEAN_AND_MAX, create_head
+from featcache.heads import MEAN_AND_MAX, HeadSpec, create_head, head_spec
 from featcache.normalise import SCOPES
 from featcache.runs.file_names import CONFIG, HEADS, head_name, seed_and_fold
-from featcache.runs.head_inputs import SVM, HeadInput, Shapes, check_shapes, read_head_inputs
+from featcache.runs.head_inputs import HeadInput, Shapes, check_shapes, read_head_inputs
 from featcache.runs.parse import REFIT, open_tensors
 from featcache.runs.saved_head import SavedHead, SupportVectorMachine
 from featcache.runs.saved_statistics import read_statistics
@@ -46,17 +46,25 @@ def load_head(folder: Path, config: Mapping[str, Any], *, seed: int, fold: int) 
     with open_tensors(folder, head_name(seed, fold)) as tensors:
         stored = {name: tensors.get_slice(name) for name in tensors.keys()}  # noqa: SIM118, it is no mapping
         shapes = {name: tuple(one.get_shape()) for name, one in stored.items()}
-        dtypes = {"F64", "I64"} if config["head"] == SVM else {"F32"}
+        spec = _spec(folder, config)
+        dtypes = {"F32"} if spec.is_network else {"F64", "I64"}
         if not {one.get_dtype() for one in stored.values()} <= dtypes:
             raise damaged(path, "it holds weights of another dtype", REFIT)
         inputs = read_head_inputs(folder, config, shapes)
         outputs, ranges = _outputs(folder / CONFIG, config)
-        make = _machine if config["head"] == SVM else _network
+        make = _network if spec.is_network else _machine
         head = make(path, config, inputs, len(outputs), shapes, lambda name: tensors.get_tensor(name).clone())
     statistics = None
     if config["norm"] != "none":
         statistics = read_statistics(folder, inputs, fold=fold if config["norm"] == "global" else None)
     return SavedHead(folder, head, config, inputs, outputs=outputs, ranges=ranges, statistics=statistics).eval()
+
+
+def _spec(folder: Path, config: Mapping[str, Any]) -> HeadSpec:
+    try:
+        return head_spec(config["head"])
+    except ModelError as error:
+        raise damaged(folder / CONFIG, str(error), REFIT) from error
 
 
 def _check_exists(folder: Path, seed: int, fold: int) -> None:
@@ -136,7 +144,7 @@ def _machine(
         StoreError: the hyperplanes are of other sizes.
     """
     if len(inputs) != 1 or inputs[0].num_layers != 1:
-        raise damaged(path.parents[1] / CONFIG, f"head {SVM!r} takes one layer of one store", REFIT)
+        raise damaged(path.parents[1] / CONFIG, f"head {config['head']!r} takes one layer of one store", REFIT)
     size = inputs[0].hidden_size * (2 if config["pooling"] == MEAN_AND_MAX else 1)
     trained = None
     if config["task"] == CLASSIFICATION and len(shapes.get("classes", ())) == 1 and shapes["classes"][0] <= num_outputs:
