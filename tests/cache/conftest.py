@@ -7,11 +7,13 @@ import h5py
 import numpy as np
 import pytest
 
+from featcache.cache import layout
 from featcache.cache.quantise import quantise
 from featcache.cache.seal import seal
 from featcache.cache.statistics import of_frames
 from featcache.cache.writer import Record, StoreWriter, encode
 from featcache.features import Description
+from tests.cache.tampering import SECRET
 
 
 @pytest.fixture(scope="session")
@@ -89,3 +91,29 @@ def write_store(tmp_path, describe, record):
         return folder
 
     return write
+
+
+@pytest.fixture
+def features(make_features):
+    return make_features(5, 2, 9)
+
+
+@pytest.fixture
+def folder(write_store, features):
+    """Two shards, with u0 and u1 in the first, and an index."""
+    first = {key: features[key] for key in ("u0", "u1")}
+    return write_store(first, {"u2": features["u2"]})
+
+
+@pytest.fixture
+def outside(tmp_path):
+    """Files beside the store that a hostile shard could point to."""
+    with h5py.File(tmp_path / "outside.h5", "w") as file:
+        for name, shape, dtype in (
+            ("hidden_states", (3, 7, 4), "float16"),
+            ("statistics/mean", (2, 3, 4), "float32"),
+        ):
+            file[name] = np.full(shape, SECRET, dtype)
+        file["utterances"] = np.array([("x", 0, 7, 1.0, "", np.nan, np.nan)], dtype=layout.UTTERANCE_DTYPE)
+    (tmp_path / "outside.bin").write_bytes(np.full(1000, SECRET, "float16").tobytes())
+    return tmp_path

@@ -1,8 +1,7 @@
-"""Damaged and hostile files: nothing outside a shard is ever read, and all that is wrong is told in one line."""
+"""Shards that were tampered with, cut or replaced: one line that says what to do, and never a wrong number."""
 
 import json
 import os
-import shutil
 from contextlib import suppress
 
 import h5py
@@ -16,34 +15,7 @@ from featcache.cache.request import REQUEST
 from featcache.cache.writer import StoreWriter
 from featcache.errors import StoreError
 from featcache.extraction.verify import damaged_files
-
-SECRET = 7.0  # stands in files that no store may reach
-
-
-@pytest.fixture
-def features(make_features):
-    return make_features(5, 2, 9)
-
-
-@pytest.fixture
-def folder(write_store, features):
-    """Two shards, with u0 and u1 in the first, and an index."""
-    first = {key: features[key] for key in ("u0", "u1")}
-    return write_store(first, {"u2": features["u2"]})
-
-
-@pytest.fixture
-def outside(tmp_path):
-    """Files beside the store that a hostile shard could point to."""
-    with h5py.File(tmp_path / "outside.h5", "w") as file:
-        for name, shape, dtype in (
-            ("hidden_states", (3, 7, 4), "float16"),
-            ("statistics/mean", (2, 3, 4), "float32"),
-        ):
-            file[name] = np.full(shape, SECRET, dtype)
-        file["utterances"] = np.array([("x", 0, 7, 1.0, "", np.nan, np.nan)], dtype=layout.UTTERANCE_DTYPE)
-    (tmp_path / "outside.bin").write_bytes(np.full(1000, SECRET, "float16").tobytes())
-    return tmp_path
+from tests.cache.tampering import a_table_without, attribute, cell, linked, no_attribute, replaced
 
 
 @pytest.fixture
@@ -63,22 +35,6 @@ def check_refused(folder, describe):
     return check
 
 
-def replaced(name, data=None, **options):
-    def tamper(file, _outside):
-        del file[name]
-        file.create_dataset(name, data=data, **options)
-
-    return tamper
-
-
-def linked(name, link):
-    def tamper(file, outside):
-        del file[name]
-        file[name] = link(outside)
-
-    return tamper
-
-
 def external_storage(file, outside):
     del file["hidden_states"]
     bytes_there = [(str(outside / "outside.bin"), 0, 2 * 3 * 7 * 4)]
@@ -92,40 +48,8 @@ def virtual(file, outside):
     file.create_virtual_dataset("hidden_states", view)
 
 
-def cell(column, row, value):
-    def tamper(file, _outside):
-        table = file["utterances"][()]
-        table[column][row] = value
-        file["utterances"][...] = table
-
-    return tamper
-
-
-def attribute(name, value):
-    def tamper(file, _outside):
-        file.attrs[name] = value
-
-    return tamper
-
-
-def no_attribute(name):
-    def tamper(file, _outside):
-        del file.attrs[name]
-
-    return tamper
-
-
 def one_layer_less(file, _outside):
     file.attrs["layer_names"] = np.array(["0", "1"], dtype=h5py.string_dtype())
-
-
-def a_table_without(column):
-    def tamper(file, _outside):
-        table = file["utterances"][()]
-        del file["utterances"]
-        file["utterances"] = table[[name for name in table.dtype.names if name != column]].copy()
-
-    return tamper
 
 
 TAMPERED = {
@@ -319,103 +243,3 @@ def test_a_folder_without_shards(tmp_path):
         FeatureStore(tmp_path)
     with pytest.raises(StoreError, match="holds no features"):
         FeatureStore(tmp_path / "nowhere")
-
-
-@pytest.mark.parametrize("asked", [True, False])
-def test_without_its_index_a_store_is_read_from_its_shards(folder, features, asked):
-    with_index = FeatureStore(folder)
-    (folder / layout.INDEX).unlink()
-    if not asked:  # as in stores of earlier releases: nobody knows whether this is all
-        (folder / REQUEST).unlink()
-    without = FeatureStore(folder)
-    assert with_index.complete
-    assert without.complete == asked
-    assert without.num_requested == (3 if asked else None)
-    assert without.utterance_ids == with_index.utterance_ids
-    assert without.layer_names == with_index.layer_names
-    for key, expected in features.items():
-        np.testing.assert_array_equal(without[key], expected.astype(np.float16))
-
-
-def index_without(name):
-    def tamper(file, _outside):
-        del file[name]
-
-    return tamper
-
-
-DISBELIEVED = {
-    "sizes of shards": replaced("shards", np.array([(0, 1), (1, 2)], layout.SHARD_DTYPE)),
-    "fewer shards": lambda file, _: replaced("shards", file["shards"][:1])(file, _),
-    "no shards": index_without("shards"),
-    "shards as numbers": replaced("shards", np.zeros(2)),
-    "shards elsewhere": linked("shards", lambda o: h5py.ExternalLink(str(o / "outside.h5"), "/utterances")),
-    "no table": index_without("utterances"),
-    "table elsewhere": linked("utterances", lambda o: h5py.ExternalLink(str(o / "outside.h5"), "/utterances")),
-    "table without a column": a_table_without("row"),
-    "shards that are not there": cell("shard", 0, 99),
-    "another version": attribute("format_version", 2),
-    "no layer names": no_attribute("layer_names"),
-    "no word on its end": no_attribute("complete"),
-}
-
-
-@pytest.mark.parametrize("how", DISBELIEVED)
-@pytest.mark.parametrize("asked", [True, False])
-def test_an_index_that_cannot_be_right_gives_way_to_the_shards(folder, outside, features, tampering, how, asked):
-    with tampering(folder / layout.INDEX) as file:
-        DISBELIEVED[how](file, outside)
-    if not asked:
-        (folder / REQUEST).unlink()
-    store = FeatureStore(folder)
-    assert store.complete == asked  # without an index only the request can tell
-    assert list(store) == list(features)
-    for key, expected in features.items():
-        np.testing.assert_array_equal(store[key], expected.astype(np.float16))
-
-
-@pytest.mark.parametrize("content", [b"", b"garbage" * 1000])
-def test_an_index_that_is_no_hdf5_gives_way_to_the_shards(folder, features, content):
-    (folder / layout.INDEX).write_bytes(content)
-    assert list(FeatureStore(folder)) == list(features)
-
-
-@pytest.mark.parametrize(
-    ("column", "value"),
-    [("row", 99), ("row", -1), ("row", 1), ("shard", 1), ("num_frames", 6), ("num_frames", 10**12), ("id", "u9")],
-)
-def test_an_index_that_lies_about_an_utterance_is_found_out(folder, tampering, column, value):
-    with tampering(folder / layout.INDEX) as file:
-        cell(column, 0, value)(file, None)
-    store = FeatureStore(folder)
-    utterance_id = store.utterance_ids[0]
-    for read in (
-        store.view,
-        store.__getitem__,
-        lambda key: store.pooled("mean", [key]),
-        lambda key: store.mean_and_std([key]),
-    ):
-        with pytest.raises(StoreError, match=r"index.h5 does not fit shard-0000\d.h5; remove the index"):
-            read(utterance_id)
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [("hidden_size", 5), ("layer_names", np.array(["0"], dtype=h5py.string_dtype())), ("dataset", "x")],
-)
-def test_an_index_that_lies_about_its_shards_is_found_out(folder, tampering, name, value):
-    with tampering(folder / layout.INDEX) as file:
-        file.attrs[name] = value
-    with pytest.raises(StoreError, match=f"shard-00000.h5 is of another store: {name} differ"):
-        FeatureStore(folder)["u0"]
-
-
-def test_a_shard_of_another_store_is_found_out(folder, write_store, describe, make_features, tmp_path):
-    other = write_store(make_features(3), description=describe(model_id="other"), folder=tmp_path / "other")
-    shutil.copy(other / "shard-00000.h5", folder / "shard-00002.h5")
-    store = FeatureStore(folder)
-    assert store["u2"].shape == (3, 9, 4)
-    with pytest.raises(StoreError, match=r"shard-00002.h5 is of another store: fingerprint, settings differ"):
-        store["u0"]
-    with pytest.raises(StoreError, match="was made with other settings: model_id is other there"):
-        StoreWriter(folder, describe(), "float16")

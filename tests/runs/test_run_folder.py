@@ -2,9 +2,7 @@
 
 import contextlib
 import csv
-import json
 import math
-import os
 import re
 import shutil
 import tempfile
@@ -12,77 +10,21 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-import torch
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featcache.errors import StoreError
-from featcache.files.checksums import CHECKSUMS, recorded_checksums, wrong_files
+from featcache.files.checksums import CHECKSUMS
 from featcache.runs import records
-from featcache.runs.file_names import METRICS, RESULTS
-from featcache.runs.identity import COMPUTED, NUMERICS
+from featcache.runs.file_names import METRICS
+from featcache.runs.identity import NUMERICS
 from featcache.runs.parse import read_table
 from featcache.runs.reader import RunFolder, find_run, finished_runs
 from featcache.runs.writer import UnfinishedRun, write_json, write_rows, write_yaml
-from featcache.workspace import Workspace
+from tests.runs.written import RECORD, SETTINGS, begin, keep, names
 
-# What CSV, YAML and pandas like to take for something else, and whatever else people call their classes and speakers.
-AWKWARD = [
-    "NA",
-    "nan",
-    "null",
-    "None",
-    "",
-    " ",
-    "03",
-    "1e5",
-    "True",
-    "no",
-    "~",
-    "-",
-    "a,b",
-    'a "b"',
-    "'",
-    "a/b",
-    "#",
-    "é",
-]
 # pandas reads decimals a little faster than exactly.
 PARSED, TINY = 1e-14, 1e-300
-# A lone carriage return, which Python's csv module does not quote, stands in no name; neither do control characters.
-names = st.sampled_from(AWKWARD) | st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=6)
-
-
-@pytest.fixture
-def make_run():
-    def make(path, *, config=None, metrics=None):
-        path.mkdir(parents=True)
-        write_yaml(path / "config.yaml", config or {"head": "dense"})
-        write_json(path / METRICS, metrics or {"num_seeds": 1})
-        return path
-
-    return make
-
-
-SETTINGS = {"seeds": [3, 1, 2], "norm": "speaker", COMPUTED: {"device": "cpu"}}
-RECORD = {"history": [[1, 0.5, math.nan, 0.25]], "predictions": {"é/1": [0.1, 0.9]}}
-
-
-def begin(path, *, resume=False, overwrite=False, **changes):
-    run = UnfinishedRun(path, {**SETTINGS, **changes})
-    run.begin(resume=resume, overwrite=overwrite)
-    return run
-
-
-def keep(run, *pairs):
-    for seed, fold in pairs:
-        run.keep(seed, fold, RECORD, {"weight": torch.full((2,), float(seed))})
-
-
-@pytest.fixture
-def workspace(tmp_path):
-    return Workspace.at(tmp_path)
 
 
 @given(ids=st.lists(names, min_size=1, max_size=4), label=names)
@@ -317,199 +259,3 @@ def test_what_a_killed_run_left_is_not_seen(workspace, make_run):
     assert finished_runs(workspace) == []
     with pytest.raises(StoreError, match="unknown run"):
         find_run(workspace, "run")
-
-
-@pytest.mark.parametrize(
-    ("files", "message"),
-    [
-        ({}, r"run is not a finished run: No such file or directory: config.yaml$"),
-        ({"config.yaml": "head: dense"}, r"is not a finished run: No such file or directory: metrics.json$"),
-        (
-            {"config.yaml": "head: dense", METRICS: "{"},
-            r"finished run: .*metrics.json is damaged \(.* JSON: Expecting property name",
-        ),
-        (
-            {"config.yaml": "head: [", METRICS: "{}"},
-            r"is not a finished run: .*config.yaml is damaged \(.* YAML: while parsing",
-        ),
-        ({"config.yaml": "!!python/object:os.system {}", METRICS: "{}"}, "could not determine a constructor"),
-    ],
-)
-def test_a_folder_that_is_no_run_is_told_in_one_line(tmp_path, files, message):
-    folder = tmp_path / "run"
-    folder.mkdir()
-    for name, content in files.items():
-        (folder / name).write_text(content)
-    with pytest.raises(StoreError, match=message) as told:
-        RunFolder(folder)
-    assert "\n" not in str(told.value)
-
-
-def test_a_run_is_named_after_its_folder(tmp_path, make_run, monkeypatch):
-    make_run(tmp_path / "some run")
-    monkeypatch.chdir(tmp_path / "some run")
-    assert RunFolder(".").name == "some run"
-
-
-@pytest.mark.parametrize("content", [None, "", 'a,b\n"1'])
-def test_a_table_that_cannot_be_read_is_told(tmp_path, make_run, content):
-    run = RunFolder(make_run(tmp_path / "run"))
-    if content is not None:
-        (run.path / "predictions.csv").write_text(content)
-    with pytest.raises(StoreError, match=r"predictions\.csv: not readable as a table \(.+\)$"):
-        _ = run.predictions
-
-
-def test_runs_are_found_by_path_and_by_name(workspace, make_run):
-    first = make_run(workspace.runs("toy") / "first")
-    make_run(workspace.runs("toy") / "twice")
-    make_run(workspace.runs("other") / "twice")
-    assert find_run(workspace, "first").path == first
-    assert find_run(workspace, str(first)).path == first
-    with pytest.raises(StoreError, match=r"several runs are called 'twice': .*toy/twice, .*other/twice; give a path$"):
-        find_run(workspace, "twice")
-    with pytest.raises(StoreError, match="unknown run 'frist'; nearest: first"):
-        find_run(workspace, "frist")
-
-
-def test_finished_runs_come_newest_last(workspace, make_run):
-    names = ["b", "a", "c"]
-    for age, name in enumerate(names):
-        path = make_run(workspace.runs("toy" if name != "c" else "other") / name)
-        os.utime(path / METRICS, (age, age))
-    assert [run.name for run in finished_runs(workspace)] == names
-    assert [run.name for run in finished_runs(workspace, "toy")] == ["b", "a"]
-    assert finished_runs(workspace, "none") == []
-
-
-def test_files_are_what_any_program_reads(tmp_path, make_run):
-    path = make_run(tmp_path / "run", config={"seeds": [1, 2]}, metrics={"uar": {"mean": 50.0}})
-    assert yaml.safe_load((path / "config.yaml").read_text()) == {"seeds": [1, 2]}
-    assert json.loads((path / METRICS).read_text()) == {"uar": {"mean": 50.0}}
-
-
-READ_BACK = {
-    "config.yaml": lambda path: RunFolder(path).config,
-    METRICS: lambda path: RunFolder(path).metrics,
-    "predictions.csv": lambda path: RunFolder(path).predictions,
-    "validation_predictions.csv": lambda path: read_table(path / "validation_predictions.csv"),
-    "history.csv": lambda path: RunFolder(path).history,
-    "layer_weights.csv": lambda path: RunFolder(path).layer_weights,
-}
-
-
-@pytest.fixture
-def sealed(tmp_path):
-    """A finished run with a few lines of everything."""
-    run = begin(tmp_path / "run")
-    keep(run, (1, 1))
-    for name in READ_BACK.keys() - {"config.yaml", METRICS}:
-        write_rows(run.folder / name, ["seed", "layer"], [[1, 20], [2, 31]])
-    write_json(run.folder / METRICS, {"uar": {"mean": 51.5}})
-    (run.folder / "report.html").write_text("<p>51.5</p>")
-    run.finish()
-    return run.path
-
-
-@pytest.mark.parametrize("name", READ_BACK)
-def test_a_changed_digit_is_never_reported_as_the_result(sealed, name):
-    read = READ_BACK[name]
-    expected = read(sealed)
-    content = (sealed / name).read_bytes()
-    for place, digit in enumerate(content):
-        if chr(digit).isdigit():
-            changed = bytearray(content)
-            changed[place] = ord("9") if digit != ord("9") else ord("0")
-            (sealed / name).write_bytes(changed)
-            with pytest.raises(StoreError, match=f"{name} has changed since it was written: its checksum") as told:
-                read(sealed)
-            assert "\n" not in str(told.value)
-    (sealed / name).write_bytes(content)
-    assert str(read(sealed)) == str(expected)
-
-
-def test_all_that_is_read_back_has_a_checksum_and_nothing_else(sealed):
-    recorded = set(recorded_checksums(sealed))
-    assert recorded == {*READ_BACK, "heads/seed-1-fold-1.safetensors"}
-    assert READ_BACK.keys() < set(RESULTS)
-    (sealed / "heads" / "seed-1-fold-1.safetensors").write_bytes(b"other")
-    assert list(wrong_files(sealed)) == ["heads/seed-1-fold-1.safetensors"]
-
-
-def test_whoever_edits_a_report_or_adds_a_file_changes_no_result(sealed):
-    before = RunFolder(sealed).metrics
-    (sealed / "report.html").write_text("<p>mine</p>")
-    (sealed / "figure.png").write_bytes(b"mine")
-    (sealed / "notes.csv").write_text("mine")
-    assert RunFolder(sealed).metrics == before
-    assert len(RunFolder(sealed).predictions) == 2
-
-
-def test_runs_without_checksums_open_as_ever(sealed):
-    (sealed / CHECKSUMS).unlink()
-    (sealed / METRICS).write_text('{"uar": {"mean": 60.0}}')
-    assert RunFolder(sealed).metrics == {"uar": {"mean": 60.0}}
-
-
-def test_a_damaged_list_of_checksums_is_told(sealed):
-    (sealed / CHECKSUMS).write_bytes((sealed / CHECKSUMS).read_bytes()[:-5])
-    with pytest.raises(StoreError, match=rf"{CHECKSUMS} is damaged; restore it, train the run again, or remove it$"):
-        RunFolder(sealed)
-
-
-def test_a_damaged_run_hides_no_other(workspace, sealed, make_run, caplog):
-    good = make_run(workspace.runs("toy") / "good")
-    sealed.rename(workspace.runs("toy") / "bad")
-    (workspace.runs("toy") / "bad" / METRICS).write_text("{}")
-    assert find_run(workspace, "good").path == good
-    assert [run.name for run in finished_runs(workspace)] == ["good"]
-    assert "left out: " in caplog.text
-    with pytest.raises(StoreError, match=r"bad.metrics.json has changed since it was written"):
-        find_run(workspace, "bad")
-
-
-@pytest.mark.parametrize(
-    ("files", "message"),
-    [
-        ({"config.yaml": "[1, 2]", METRICS: "{}"}, "config.yaml is damaged .expected .*, found a list"),
-        ({"config.yaml": "a: 1", METRICS: "[]"}, "metrics.json is damaged .expected .*, found a list"),
-        ({"config.yaml": "a: 1", METRICS: "[" * 200_000}, "metrics.json is damaged .values nested too deeply"),
-        ({"config.yaml": "[" * 1_500, METRICS: "{}"}, "is not a finished run: "),
-        ({"config.yaml": b"\xff\xfe", METRICS: "{}"}, "config.yaml is damaged .expected an object, found nothing"),
-    ],
-)
-def test_other_content_than_a_runs_is_told_in_one_line(tmp_path, files, message):
-    folder = tmp_path / "run"
-    folder.mkdir()
-    for name, content in files.items():
-        (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(StoreError, match=message) as told:
-        RunFolder(folder)
-    assert "\n" not in str(told.value)
-
-
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
-@pytest.mark.parametrize("name", ["config.yaml", METRICS])
-def test_a_pipe_is_not_waited_for(sealed, name):
-    (sealed / name).unlink()
-    os.mkfifo(sealed / name)
-    with pytest.raises(StoreError, match=f"expected a regular file, found a named pipe: {name}"):
-        RunFolder(sealed)
-
-
-@pytest.mark.parametrize("content", [b"[]", b"1", b'{"record": 1}', b"[" * 100_000, b"\xff", b""])
-def test_a_record_that_is_none_is_trained_again(tmp_path, content, caplog):
-    keep(begin(tmp_path / "run"), (1, 1), (1, 2))
-    (record,) = (tmp_path / ".run.unfinished/finished").glob("seed-1-fold-2.json")
-    record.write_bytes(content)
-    assert begin(tmp_path / "run", resume=True).finished() == {(1, 1)}
-    assert "seed-1-fold-2" in caplog.text
-
-
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
-def test_a_pipe_in_place_of_a_record_is_not_waited_for(tmp_path):
-    keep(begin(tmp_path / "run"), (1, 1), (1, 2))
-    (record,) = (tmp_path / ".run.unfinished/finished").glob("seed-1-fold-2.json")
-    record.unlink()
-    os.mkfifo(record)
-    assert begin(tmp_path / "run", resume=True).finished() == {(1, 1)}

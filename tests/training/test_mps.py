@@ -8,8 +8,8 @@ from featcache.targets.losses import CLASSIFICATION, REGRESSION
 from featcache.training.memory import Memory, plan_working_copy
 from featcache.training.train import Training, TrainingConfig
 from tests.mps import OnMps
-from tests.training.test_train import FOLD, TARGETS, InMemory, make_features, make_head
-from tests.training.test_train import VALUES as NUMPY_VALUES
+from tests.training.plain_loop import FOLD, TARGETS, InMemory, make_features, make_head
+from tests.training.plain_loop import VALUES as NUMPY_VALUES
 
 # as targets of a regression are: Python's numbers, which torch takes for float32
 VALUES = {utterance_id: [float(value) for value in row] for utterance_id, row in NUMPY_VALUES.items()}

@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 import soundfile
 
+import featcache
+from featcache.transcription.whisper import Transcriber
+
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 SECONDS = 2  # what the tiny Whisper hears at once, in place of 30
 LANGUAGES = ("en", "de")
@@ -126,3 +129,33 @@ def save_whisper(folder, *, seed=2, english_only=False, says_timestamps=False, *
     model.save_pretrained(folder)
     transformers.WhisperFeatureExtractor(chunk_length=SECONDS).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def transcribe(corpus, tiny_whisper, tmp_path):
+    """Transcribe the corpus as a user would, for the report."""
+
+    def run(**options):
+        return featcache.transcribe(**{"model": str(tiny_whisper()), "data": corpus, **options})
+
+    return run
+
+
+@pytest.fixture
+def cache(tmp_path):
+    """The cache of the corpus of tones."""
+    return tmp_path / "data" / "cache" / "tones"
+
+
+@pytest.fixture
+def heard(monkeypatch):
+    """The lengths of the signals that Whisper was given, in samples."""
+    lengths = []
+    real = Transcriber.transcribe
+
+    def transcribe(self, signal, stopping=None):
+        lengths.append(len(signal.samples))
+        return real(self, signal, stopping)
+
+    monkeypatch.setattr(Transcriber, "transcribe", transcribe)
+    return lengths

@@ -1,0 +1,43 @@
+"""What the tests of this folder share."""
+
+import logging
+import sys
+
+import pytest
+
+from featcache.cli import app as cli
+
+
+@pytest.fixture
+def invoke(monkeypatch, capsys):
+    """Run a command in this process, as the installed script would: exit code, stdout and stderr."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["featcache", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exited:
+            cli.main()
+        code = exited.value.code
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def invoke_well(invoke):
+    """Run a command that must succeed, for its stdout."""
+
+    def run(*arguments):
+        code, out, err = invoke(*arguments)
+        assert code == 0, err
+        return out
+
+    return run
+
+
+@pytest.fixture(autouse=True)
+def _wide_terminal_and_no_logs_left(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "250")  # tables are not folded, so that they can be read
+    yield
+    logger = logging.getLogger("featcache")
+    logger.handlers.clear()
+    logger.setLevel(logging.NOTSET)

@@ -1,0 +1,3 @@
+"""What commands print."""
+
+SHORT = ("--seeds", "2", "--max-epochs", "2")

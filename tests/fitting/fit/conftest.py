@@ -1,0 +1,26 @@
+"""What the tests of this folder share."""
+
+import pytest
+
+from featcache.fitting import job
+from featcache.fitting.fit import fit
+from featcache.runs.file_names import METRICS
+from featcache.runs.writer import write_json
+
+
+@pytest.fixture
+def train(quick_reports):
+    """Fit with two seeds and two epochs, unless told otherwise."""
+
+    def run(*, seeds=(1, 2), training=None, **options):
+        return fit(seeds=seeds, training={"max_epochs": 2, "learning_rate": 0.01, **(training or {})}, **options)
+
+    return run
+
+
+@pytest.fixture
+def resolve(train, monkeypatch):
+    """Fit without training, for what only the settings tell."""
+    monkeypatch.setattr(job.FitJob, "train", lambda *_: (_ for _ in ()))
+    monkeypatch.setattr(job, "write_results", lambda run, setup: write_json(run.folder / METRICS, {}))
+    return train

@@ -1,0 +1,43 @@
+"""Caches of noise, and how they are fitted."""
+
+from featcache.manifest import Manifest, Utterance
+
+
+def manifest_of(*rows):
+    """From (speaker, labels)."""
+    return Manifest(
+        [
+            Utterance(utterance_id=f"u{number}", path=f"{number}.wav", speaker_id=speaker, labels=labels)
+            for number, (speaker, labels) in enumerate(rows)
+        ]
+    )
+
+
+def in_parts(**parts):
+    """A manifest with a split: part → (speaker, emotion) pairs."""
+    return manifest_of(
+        *((speaker, {"emotion": emotion, "split": part}) for part, rows in parts.items() for speaker, emotion in rows)
+    )
+
+
+ONE_SPEAKER_EACH = {
+    "train": [("s1", "anger"), ("s1", "joy"), ("s1", "joy")],
+    "validation": [("s2", "anger"), ("s2", "joy")],
+    "test": [("s3", "anger"), ("s3", "joy")],
+}
+
+
+def files_of(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def bytes_of(run, *names):
+    return {name: (run.path / name).read_bytes() for name in names or files_of(run.path)}
+
+
+FOUR_STORES = {
+    "ssl": {},
+    "egemaps": {"kind": "egemaps"},
+    "text": {"kind": "text"},
+    "functionals": {"kind": "functionals"},
+}

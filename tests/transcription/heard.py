@@ -1,0 +1,3 @@
+"""A corpus, and a Whisper that hears it."""
+
+NAME = "tiny-whisper"
