@@ -2,7 +2,6 @@
 
 import csv
 import logging
-import multiprocessing
 import os
 import re
 import shutil
@@ -10,7 +9,6 @@ import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from multiprocessing import forkserver
 from pathlib import Path
 
 import cloudpickle
@@ -30,6 +28,7 @@ from featcache.extraction import extract
 from featcache.extraction import plan as planning
 from featcache.extractors import create_extractor
 from featcache.fitting.fit import fit
+from tests.extraction.workers import check_equal, check_equal_store, cluster, stores
 
 distributed = pytest.importorskip("distributed")
 
@@ -59,32 +58,6 @@ def corpus(speech, tmp_path):
 @pytest.fixture
 def small_shards(monkeypatch):
     monkeypatch.setattr(planning, "SHARD_UTTERANCES", 2)
-
-
-@contextmanager
-def cluster(*, allowed_failures=1):
-    """Two worker processes; those that die come back. Gives the address."""
-    import dask
-
-    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-    if method == "forkserver":
-        serve_imports()
-    settings = {
-        "distributed.scheduler.allowed-failures": allowed_failures,
-        "distributed.worker.multiprocessing-method": method,
-        "distributed.worker.profile.enabled": False,
-    }
-    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None, "silence_logs": logging.CRITICAL}
-    with dask.config.set(settings), distributed.LocalCluster(processes=True, **options) as running:
-        yield running.scheduler_address
-
-
-def serve_imports():
-    """Have the server that workers are forked from import what they need, which takes longer than most tests."""
-    multiprocessing.set_forkserver_preload(["tests.extraction.imported"])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[2]), *sys.path]))
-        forkserver.ensure_running()
 
 
 @pytest.fixture(scope="module")
@@ -117,27 +90,6 @@ def at_the_first_result(monkeypatch, action):
 def run_on(address, function, workers=None):
     with distributed.Client(address, set_as_default=False) as client:
         return client.run(function, workers=workers)
-
-
-def stores(home):
-    return {folder.name: FeatureStore(folder) for folder in (home / "cache" / "speech").iterdir() if folder.is_dir()}
-
-
-def check_equal(found, expected):
-    """Bit for bit: features and statistics of every utterance, in the same order."""
-    assert found.keys() == expected.keys() == {"wav2vec2", "egemaps"}
-    for name, store in found.items():
-        assert store.utterance_ids == expected[name].utterance_ids
-        check_equal_store(store, expected[name])
-
-
-def check_equal_store(store, whole):
-    assert set(store) == set(whole)
-    assert store.metadata["fingerprint"] == whole.metadata["fingerprint"]
-    for utterance_id in store:
-        np.testing.assert_array_equal(store.view(utterance_id), whole.view(utterance_id))
-    for kind in ("mean", "std", "max"):
-        np.testing.assert_array_equal(store.pooled(kind, whole.utterance_ids), whole.pooled(kind))
 
 
 def die_in_the_next_shard():
