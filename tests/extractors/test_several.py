@@ -19,6 +19,7 @@ class Meeting:
     """An extractor whose batches wait until so many are under way on all devices together."""
 
     description = "as the model's"
+    tokenise = None
 
     def __init__(self, barrier):
         self.barrier = barrier
@@ -57,6 +58,7 @@ def test_all_devices_have_as_much_to_do(num_devices):
 def test_a_batch_that_fails_makes_room_for_the_next():
     class Failing:
         description = None
+        tokenise = None
 
         def extract(self, signals):
             raise AudioError(f"{signals} failed")
