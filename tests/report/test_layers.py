@@ -113,9 +113,7 @@ def test_scores_get_a_line_for_each_store_and_target(tmp_path, drawn):
 
 def relevance_of(num_layers, targets, *, stores=(("ssl", "pretrained"),), num_folds=3):
     runs = {
-        name: SimpleNamespace(
-            name=f"run-{name}", layer_weights=lambda number=number: rows_of(num_layers, seeds=range(number + 2))
-        )
+        name: SimpleNamespace(name=f"run-{name}", layer_weights=rows_of(num_layers, seeds=range(number + 2)))
         for number, name in enumerate(targets)
     }
     return LayerRelevance(
