@@ -29,11 +29,11 @@ PREDICTED = 1e-5
 STATISTICS = 1e-5
 
 
-def features_of(cache, head, utterance_id):
+def features_of(stores, head, utterance_id):
     """For each store the layers and frames that the head's description asks for."""
     found = []
     for one in head.inputs:
-        store = cache[one.store]
+        store = stores[one.store]
         values = store[utterance_id][[store.layer_names.index(name) for name in one.layers]]
         if one.averaged_in_pairs:
             values = np.pad(values, ((0, 0), (0, 2 - values.shape[1] % 2), (0, 0)))
@@ -54,7 +54,8 @@ def groups_of(cache, head, utterance_ids, by="speaker_id"):
 
 def outputs_of(run, cache, head, utterance_ids):
     """What the head gives for utterances, as predictions.csv has it: (num_utterances, num_outputs)."""
-    features = [list(of_store) for of_store in zip(*(features_of(cache, head, i) for i in utterance_ids), strict=True)]
+    stores = {one.store: cache[one.store] for one in head.inputs}  # each is opened once
+    features = [list(of_store) for of_store in zip(*(features_of(stores, head, i) for i in utterance_ids), strict=True)]
     by = run.config["norm_by"]
     with torch.inference_mode():
         outputs = head(features, **groups_of(cache, head, utterance_ids, by))
