@@ -42,6 +42,11 @@ class Manifest(Sequence[Utterance]):
     Raises:
         ManifestError: no utterances; ids that are empty or stand twice; paths that are missing or leave the corpus
             folder; an end that is not after its start; labels named like a fixed column. All are told at once.
+
+    Example:
+        >>> manifest = featcache.open("data/cache/emodb").manifest
+        >>> manifest["03a01Fa"].speaker_id, manifest["03a01Fa"].labels["emotion"]
+        ('03', 'happiness')
     """
 
     def __init__(self, utterances: Sequence[Utterance]) -> None:

@@ -40,6 +40,13 @@ class FeatureStore(Mapping[str, npt.NDArray[np.float32]]):
 
     Raises:
         StoreError: no store, a damaged one, or one of another format version.
+
+    Example:
+        >>> store = featcache.open("data/cache/emodb")["wav2vec2-base"]
+        >>> x = store["03a01Fa"]  # (num_layers, num_frames, hidden_size) float32
+        >>> len(x) == len(store.layer_names)
+        True
+        >>> means = store.pooled("mean")  # (num_utterances, num_layers, hidden_size) float32
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -300,5 +307,20 @@ class FeatureCache(Mapping[str, FeatureStore]):
 
 
 def open(path: str | os.PathLike[str]) -> FeatureCache:
-    """Open what is cached of a corpus, such as ``data/cache/emodb``."""
+    """Open the cache of a corpus.
+
+    Args:
+        path: Its folder, such as ``data/cache/emodb``.
+
+    Returns:
+        Its manifest and its feature stores by name.
+
+    Raises:
+        StoreError: the folder is no cache.
+
+    Example:
+        >>> cache = featcache.open("data/cache/emodb")
+        >>> list(cache)
+        ['egemaps', 'wav2vec2-base']
+    """
     return FeatureCache(path)

@@ -104,6 +104,11 @@ def extract(
         FeatcacheError: no or several corpora; an unknown model; a store with other settings, or in use by another
             process; too little disk space or memory; with ``strict``, an utterance that fails; a cluster that cannot
             be reached or whose workers differ. Everything written before is kept.
+
+    Example:
+        >>> report = featcache.extract(model="egemaps", data="path/to/audio", name="descriptors")
+        >>> report.num_extracted == report.num_utterances
+        True
     """
     options_given = ExtractionOptions(
         model=model,

@@ -48,6 +48,11 @@ def fit(*, head: str = "dense", norm: str = "speaker", layers: str = "all", **op
 
     Raises:
         FeatcacheError: as :func:`sweep`.
+
+    Example:
+        >>> run = featcache.fit(head="dense", norm="speaker", features="wav2vec2-base", seeds=[123, 1234])
+        >>> run.metrics["num_seeds"]
+        2
     """
     return sweep(heads=[head], norms=[norm], layers=[layers], **options)[0]
 
@@ -125,6 +130,11 @@ def sweep(
     Raises:
         FeatcacheError: nothing to fit, an unknown name, folds that cannot be made, one class only, features that an
             interrupted extraction left unfinished, a run that was interrupted.
+
+    Example:
+        >>> runs = featcache.sweep(heads=["dense", "linear"], norms=["speaker"], features="wav2vec2-base", seeds=[123])
+        >>> [run.config["head"] for run in runs]
+        ['dense', 'linear']
     """
     asked = Memory.parse(memory)
     common = FitRequest(

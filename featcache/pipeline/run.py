@@ -120,6 +120,11 @@ def run_pipeline(
     Raises:
         FeatcacheError: a pipeline that is unknown or faulty, no corpus for it, and whatever extraction and training
             may raise. What is finished is kept: the same call goes on from there.
+
+    Example:
+        >>> outcome = featcache.run_pipeline(pipeline="egemaps-baselines", data="path/to/audio", dry_run=True)
+        >>> outcome.folders
+        ()
     """
     path = find_pipeline(pipeline)
     check_name("pipeline", path.stem, advice="rename the file")

@@ -87,9 +87,11 @@ class RunFolder:
             StoreError: no such seed or fold, an ensemble, which has no head of its own, or a damaged file.
 
         Example:
-            >>> run = featcache.load_run("data/runs/emodb/NAME")  # doctest: +SKIP
-            >>> head = run.head(seed=123, fold=1)  # doctest: +SKIP
-            >>> logits = head([[store["03a01Fa"]]], groups=["03"])  # doctest: +SKIP
+            >>> head = featcache.load_run("data/runs/emodb/mine").head(seed=123, fold=1)
+            >>> store = featcache.open("data/cache/emodb")["wav2vec2-base"]
+            >>> logits = head([[store["03a01Fa"]]], groups=["03"])  # (num_utterances, num_classes)
+            >>> logits.shape == (1, len(head.outputs))
+            True
         """
         from featcache.runs.heads import load_head
 
@@ -108,6 +110,11 @@ def load_run(path: str | os.PathLike[str], *, home: str | os.PathLike[str] | Non
 
     Raises:
         StoreError: there is none, it is not finished, or several corpora have one of that name.
+
+    Example:
+        >>> run = featcache.load_run("data/runs/emodb/mine")
+        >>> list(run.predictions.columns[:5])
+        ['seed', 'fold', 'utterance_id', 'speaker_id', 'target']
     """
     return find_run(Workspace.at(home), os.fspath(path))
 

@@ -88,6 +88,11 @@ def transcribe(
         FeatcacheError: no or several corpora; no Whisper, or one that cannot be loaded; a language that it does not
             know; transcripts of this name that were made with other settings, or are being written by another process;
             with ``strict``, an utterance that fails. Everything written before is kept.
+
+    Example:
+        >>> report = featcache.transcribe(model="whisper-tiny", data="path/to/audio", language="en")
+        >>> report.num_transcribed == report.num_utterances
+        True
     """
     if weights == "random":
         raise ModelError(

@@ -1,0 +1,59 @@
+"""The examples of the main entry points, run as they stand in their docstrings."""
+
+import doctest
+import shutil
+
+import pytest
+
+import featcache
+from featcache.corpora.synthetic import make_corpus
+from featcache.manifest import Manifest, Utterance
+from featcache.runs.reader import RunFolder
+from tests.transcription.conftest import tiny_whisper  # noqa: F401
+
+EMOTIONS = {"F": "happiness", "W": "anger", "N": "neutral"}
+ENTRY_POINTS = {
+    "open": featcache.open,
+    "FeatureStore": featcache.FeatureStore,
+    "Manifest": featcache.Manifest,
+    "extract": featcache.extract,
+    "transcribe": featcache.transcribe,
+    "fit": featcache.fit,
+    "sweep": featcache.sweep,
+    "load_run": featcache.load_run,
+    "RunFolder.head": RunFolder.head,
+    "run_pipeline": featcache.run_pipeline,
+}
+
+
+@pytest.fixture
+def project(tmp_path, make_cache, quick_reports, monkeypatch):
+    """A folder as users have it: audio, a small cache named emodb, and a run named mine."""
+    monkeypatch.chdir(tmp_path)
+    utterances = [
+        Utterance(
+            utterance_id=f"{speaker}a01{letter}{take}",
+            path=f"{speaker}a01{letter}{take}.wav",
+            speaker_id=speaker,
+            labels={"emotion": emotion},
+        )
+        for speaker in ("03", "08", "09")
+        for letter, emotion in EMOTIONS.items()
+        for take in "ab"
+    ]
+    make_cache("emodb", manifest=Manifest(utterances), stores={"wav2vec2-base": {}, "egemaps": {"kind": "egemaps"}})
+    make_corpus(tmp_path / "path" / "to" / "audio", num_speakers=2, repetitions=1)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ENTRY_POINTS)
+def test_examples_do_what_they_say(name, project, request):
+    if name in ("load_run", "RunFolder.head"):
+        featcache.fit(features="wav2vec2-base", seeds=[123], training={"max_epochs": 1}, name="mine")
+    if name == "transcribe":  # a folder comes before the short name
+        shutil.copytree(request.getfixturevalue("tiny_whisper")(), project / "whisper-tiny")
+    [example] = doctest.DocTestFinder(recurse=False).find(ENTRY_POINTS[name], name, globs={"featcache": featcache})
+    assert example.examples
+    failures = []
+    doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(example, out=failures.append)
+    assert failures == []
