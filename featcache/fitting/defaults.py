@@ -7,7 +7,8 @@ from featcache.errors import ModelError, StoreError, unknown_name
 from featcache.fitting.request import FitRequest
 from featcache.fitting.task import corpus_of
 from featcache.heads import HeadSpec
-from featcache.training.store_features import POOLINGS, StoreFeatures
+from featcache.heads.base import POOLINGS
+from featcache.training.store_features import StoreFeatures
 
 MAX_FRAMES = 400
 

@@ -184,7 +184,7 @@ def fit_all(
         planned: The runs, as :func:`~featcache.fitting.plan.plan_runs` returns them.
         cache: The folder of the cache that all of them read.
         memory: How much memory the process may take.
-        device: A device name of torch, or ``auto``.
+        device: A device of torch that is here, as ``usable_device`` returns it.
         jobs: How many processes share the folds.
         scheduler: Address of a Dask scheduler, whose workers share the folds instead.
         resume: Go on with what was interrupted.
@@ -206,7 +206,7 @@ def fit_all(
             cache=cache,
             requests=[one.request for one in todo],
             paths=[one.path for one in todo],
-            device=usable_device(device),
+            device=device,
         )
         job.carry_out(
             setups, memory or Memory(), processes=jobs, scheduler=scheduler, resume=resume, overwrite=overwrite

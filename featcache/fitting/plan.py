@@ -47,7 +47,21 @@ def plan_runs(
     overwrite: bool = False,
     home: str | os.PathLike[str] | None = None,
 ) -> list[PlannedRun]:
-    """Find out what requests come to, and which runs are there; the arguments are those of :func:`fit_all`."""
+    """Find out what requests come to, and which runs are there.
+
+    Args:
+        requests: What each run is to be.
+        cache: The folder of the cache that all of them read.
+        name: Name of the run folder, for a single run; by default made from the settings.
+        overwrite: Whether finished runs count as missing.
+        home: Where everything lives; by default ``$FEATCACHE_HOME``, or ``data``.
+
+    Returns:
+        One for each request, in order.
+
+    Raises:
+        FeatcacheError: a request that cannot be fitted, or a folder that holds another run.
+    """
     runs = Workspace.at(home).runs(cache.name)
     planned = []
     for request in requests:

@@ -86,11 +86,12 @@ def layer_relevance(
             for part in parts[-1]
         ]
     planned = plan_runs(requests, cache=cache.path, home=home)
+    device = usable_device(device)
     there = sum(one.finished is not None for one in planned)
     if there:
         log.info("%d of %d runs are there already", there, len(planned))
         remedy = "remove the folder of a run to train it again"
-        tell_conditions(planned, device=usable_device(device), remedy=remedy)
+        tell_conditions(planned, device=device, remedy=remedy)
     finished = fit_all(planned, cache=cache.path, device=device, resume=True)
     tell_epochs([run for one, run in zip(planned, finished, strict=True) if one.finished is None])
     left = iter(zip(planned, finished, strict=True))

@@ -15,6 +15,7 @@ Batch = Sequence[Sequence[Packed | Tensor]]
 
 # What makes a single frame of 2 × hidden_size values of an utterance: the mean of its frames, then their maximum.
 MEAN_AND_MAX = "mean+max"
+POOLINGS = ("mean", "sum", "max", MEAN_AND_MAX)
 
 
 class Head(nn.Module):

@@ -15,9 +15,9 @@ from featcache.extractors import DESCRIPTORS
 from featcache.extractors.models import known_models, known_text_models
 from featcache.fitting.request import FitRequest
 from featcache.heads import LAYER_WEIGHTINGS, SPECS
+from featcache.heads.base import POOLINGS
 from featcache.normalise import SCOPES, SPEAKER
 from featcache.protocols import PROTOCOLS
-from featcache.training.store_features import POOLINGS
 from featcache.workspace import check_name
 
 UNKNOWN_FIELD = "unknown_field"

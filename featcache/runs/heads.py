@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from featcache.errors import ModelError, StoreError
 from featcache.files.values import damaged
-from featcache.heads import MEAN_AND_MAX, HeadSpec, create_head, head_spec
+from featcache.heads import HeadSpec, create_head, head_spec
+from featcache.heads.base import POOLINGS, frame_sizes
 from featcache.normalise import SCOPES
 from featcache.runs.file_names import CONFIG, HEADS, head_name, seed_and_fold
 from featcache.runs.head_inputs import HeadInput, Shapes, check_shapes, read_head_inputs
@@ -20,7 +21,6 @@ from featcache.runs.saved_statistics import read_statistics
 
 # Names of the tasks in config.yaml.
 CLASSIFICATION, REGRESSION = "classification", "regression"
-_POOLINGS = (None, "mean", "sum", "max", MEAN_AND_MAX)
 
 
 def load_head(folder: Path, config: Mapping[str, Any], *, seed: int, fold: int) -> SavedHead:
@@ -38,7 +38,7 @@ def load_head(folder: Path, config: Mapping[str, Any], *, seed: int, fold: int) 
     if "members" in config:
         members = ", ".join(config["members"])
         raise StoreError(f"{folder} is an ensemble and has no head of its own; load those of its members: {members}")
-    for name, known in (("norm", SCOPES), ("pooling", _POOLINGS)):
+    for name, known in (("norm", SCOPES), ("pooling", (None, *POOLINGS))):
         if config[name] not in known:
             raise damaged(folder / CONFIG, f"{name}: expected one of {', '.join(map(str, known))}", REFIT)
     _check_exists(folder, seed, fold)
@@ -145,7 +145,7 @@ def _machine(
     """
     if len(inputs) != 1 or inputs[0].num_layers != 1:
         raise damaged(path.parents[1] / CONFIG, f"head {config['head']!r} takes one layer of one store", REFIT)
-    size = inputs[0].hidden_size * (2 if config["pooling"] == MEAN_AND_MAX else 1)
+    [size] = frame_sizes([inputs[0].hidden_size], config["pooling"])
     trained = None
     if config["task"] == CLASSIFICATION and len(shapes.get("classes", ())) == 1 and shapes["classes"][0] <= num_outputs:
         trained = tensor("classes")

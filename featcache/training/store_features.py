@@ -12,14 +12,13 @@ import torch
 from torch import Tensor
 
 from featcache.cache.reader import FeatureStore
-from featcache.heads.base import MEAN_AND_MAX
+from featcache.heads.base import MEAN_AND_MAX, frame_sizes
 from featcache.layer_selection import select_layers
 from featcache.normalise import Normaliser
 
 # Features are mapped from files and only read: without a copy, torch would rather have them writable.
 warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
 
-POOLINGS = ("mean", "sum", "max", MEAN_AND_MAX)
 # Of frame shifts, in seconds, and of how many frames a time takes.
 ROUNDING = 1e-9
 
@@ -61,7 +60,7 @@ class StoreFeatures:
     @property
     def frame_size(self) -> int:
         """How many values a frame of one layer has."""
-        return self.store.hidden_size * (2 if self.pooling == MEAN_AND_MAX else 1)
+        return frame_sizes([self.store.hidden_size], self.pooling)[0]
 
     @property
     def frame_shift(self) -> float:

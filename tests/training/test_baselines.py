@@ -11,10 +11,11 @@ from sklearn.svm import LinearSVC
 import featcache
 from featcache.errors import FeatcacheError
 from featcache.heads import create_head
+from featcache.heads.base import POOLINGS
 from featcache.normalise import fit_normaliser
 from featcache.protocols import make_folds
 from featcache.training import svm
-from featcache.training.store_features import POOLINGS, StoreFeatures
+from featcache.training.store_features import StoreFeatures
 from featcache.training.svm import COSTS
 
 # float32 sums over a few frames, once of statistics and once of the frames themselves
