@@ -29,6 +29,7 @@ class FitRequest:
         max_frames: How many frames of each utterance are used, those of the first store with a frame shift; 0 is all.
             Pooled utterances always have all of theirs.
         training: Fields of :class:`~featcache.training.train.TrainingConfig` that differ from their defaults.
+        set: The head's own options, by name; see the ``options`` of its :class:`~featcache.heads.spec.HeadSpec`.
         pooling: ``mean``, ``sum``, ``max`` or ``mean+max`` of an utterance's frames in place of them.
         scalar_norm: Whether one mean and deviation normalise all dimensions of a layer.
         working_dtype: In which dtype features are held, where that is asked for.
@@ -49,6 +50,7 @@ class FitRequest:
     seeds: tuple[int, ...]
     max_frames: int | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
+    set: Mapping[str, Any] = field(default_factory=dict)
     pooling: str | None = None
     scalar_norm: bool = False
     working_dtype: str | None = None

@@ -1,0 +1,284 @@
+"""Reference → class: built-in parts, parts of installed packages, and parts that the user names.
+
+A part is a head, an extractor, a corpus or a protocol. A reference is one of:
+
+- a name: a built-in part, or an entry point of an installed package in the registry's group, as ``featcache.heads``;
+- ``package.module:Class``;
+- ``./file.py:Class``.
+
+A file never decides which code is imported. Names are safe in any file, because somebody installed the package. The
+other two forms are looked up only if the user named them in this process: as an argument of a command or a function,
+or with ``--plugin`` (:func:`name_plugins`).
+"""
+
+import importlib
+import importlib.util
+import sys
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, packages_distributions, version
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Generic, TypeVar, cast
+
+from featcache.errors import FeatcacheError, unknown_name
+from featcache.files.regular import sha256_of_file
+
+T = TypeVar("T")
+
+_named: dict[str, None] = {}
+_loading = threading.RLock()
+
+
+def is_external(reference: str) -> bool:
+    """Whether a reference has the form ``package.module:Class`` or ``./file.py:Class``."""
+    where, colon, attribute = reference.rpartition(":")
+    return bool(colon) and attribute.isidentifier() and (_is_file(where) or _is_module(where))
+
+
+def name_plugins(references: Iterable[str]) -> None:
+    """Allow parts that the user names, for the rest of this process.
+
+    Args:
+        references: Each ``package.module:Class`` or ``./file.py:Class``; without ``:Class`` all parts of that module or
+            file are allowed. Names of built-in parts and of entry points change nothing.
+    """
+    for reference in references:
+        _named[reference] = None
+
+
+def named_plugins() -> tuple[str, ...]:
+    """Return what :func:`name_plugins` was given, for another process; files with their absolute paths."""
+    return tuple(dict.fromkeys(absolute(reference) for reference in _named))
+
+
+def absolute(reference: str) -> str:
+    """Return a reference that means the same in another folder: the path of a file from the root on."""
+    where, colon, attribute = reference.rpartition(":") if is_external(reference) else (reference, "", "")
+    return f"{Path(where).absolute()}{colon}{attribute}" if _is_file(where) else reference
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where a part from outside comes from, for the record.
+
+    Attributes:
+        reference: As the user gave it.
+        distribution: Name of the installed package; empty for a file or a module that no package owns.
+        version: Its version.
+        sha256: Checksum of the file, where no installed package owns the code.
+    """
+
+    reference: str
+    distribution: str = ""
+    version: str = ""
+    sha256: str = ""
+
+    def settings(self) -> dict[str, str]:
+        """Return the origin in plain values, without those that are empty."""
+        return {name: value for name, value in vars(self).items() if value}
+
+
+class Registry(Mapping[str, T], Generic[T]):
+    """Reference → part. Iteration gives the names that need no import: built-in parts, then entry points.
+
+    Args:
+        kind: What the parts are, for messages: ``head``.
+        group: The group of their entry points: ``featcache.heads``.
+        builtin: Name → part, or ``module:attribute`` of a part that is imported when it is first used.
+        base: The class that a part is derived from or, with ``instances``, is an instance of.
+        error: The class of errors.
+        instances: Whether parts are instances; a class without arguments is then called.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        group: str,
+        builtin: Mapping[str, T | str],
+        *,
+        base: type,
+        error: type[FeatcacheError],
+        instances: bool = False,
+    ) -> None:
+        self.kind = kind
+        self._group = group
+        self._builtin = builtin
+        self._base = base
+        self._error = error
+        self._instances = instances
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._builtin
+        yield from (name for name in _entry_points(self._group) if name not in self._builtin)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __contains__(self, reference: object) -> bool:
+        if not isinstance(reference, str):
+            return False
+        return reference in self._builtin or self._is_allowed(reference) or reference in _entry_points(self._group)
+
+    def __getitem__(self, reference: str) -> T:
+        """Return a part.
+
+        Raises:
+            KeyError: no such part; :meth:`find` says why.
+            FeatcacheError: of the registry's class: the code cannot be imported, or is no such part.
+        """
+        if reference not in self:
+            raise KeyError(reference)
+        return self.find(reference)
+
+    def find(self, reference: str) -> T:
+        """Return a part.
+
+        Raises:
+            FeatcacheError: of the registry's class: no such part, one from outside that the user did not name, code
+                that cannot be imported, or something else than such a part.
+        """
+        if reference in self._builtin:
+            part = self._builtin[reference]
+            return cast(T, _attribute_of(part, self._error, self.kind)) if isinstance(part, str) else part
+        if reference in (installed := _entry_points(self._group)):
+            return self._checked(reference, self._load_entry_point(reference, installed[reference]))
+        if not is_external(reference):
+            raise self._error(unknown_name(self.kind, reference, self))
+        if not self._is_allowed(reference):
+            raise self._error(
+                f"{self.kind} {reference!r} is code from outside of featcache, and a file may not decide which code "
+                f"runs; if you trust it, name it on the command line: --plugin {reference}"
+            )
+        return self._checked(reference, _attribute_of(_allowed_as(reference) or reference, self._error, self.kind))
+
+    def is_builtin(self, reference: str) -> bool:
+        """Whether a part belongs to featcache."""
+        return reference in self._builtin
+
+    def origin(self, reference: str) -> Origin | None:
+        """Return where a part comes from; None for a built-in one.
+
+        Raises:
+            FeatcacheError: as :meth:`find`.
+        """
+        if reference in self._builtin:
+            return None
+        self.find(reference)
+        if (installed := _entry_points(self._group).get(reference)) and installed.dist:
+            return Origin(reference=reference, distribution=installed.dist.name, version=installed.dist.version)
+        where = (_allowed_as(reference) or reference).rpartition(":")[0]
+        if name := "" if _is_file(where) else _distribution_of(where):
+            return Origin(reference=reference, distribution=name, version=version(name))
+        code = where if _is_file(where) else getattr(sys.modules.get(where), "__file__", None)
+        return Origin(reference=reference, sha256=sha256_of_file(code) if code else "")
+
+    def _is_allowed(self, reference: str) -> bool:
+        return is_external(reference) and _allowed_as(reference) is not None
+
+    def _load_entry_point(self, name: str, point: EntryPoint) -> Any:
+        try:
+            return point.load()
+        except Exception as error:
+            package = point.dist.name if point.dist else point.value
+            raise self._error(
+                f"{self.kind} {name!r} of the package {package} cannot be imported ({_in_one_line(error)})"
+            ) from error
+
+    def _checked(self, reference: str, part: Any) -> T:
+        if self._instances and isinstance(part, type) and issubclass(part, self._base):
+            try:
+                part = part()
+            except TypeError as error:
+                raise self._error(f"{self.kind} {reference!r} cannot be made without arguments ({error})") from error
+        is_part = isinstance(part, self._base) if self._instances else _is_subclass(part, self._base)
+        if not is_part:
+            expected = f"{self._base.__module__}.{self._base.__name__}"
+            article = "an instance" if self._instances else "a subclass"
+            raise self._error(f"{self.kind} {reference!r} is {part!r:.80}, expected {article} of {expected}")
+        return cast(T, part)
+
+
+def _is_subclass(part: Any, base: type) -> bool:
+    return isinstance(part, type) and issubclass(part, base)
+
+
+def _is_file(where: str) -> bool:
+    return where.endswith(".py")
+
+
+def _is_module(where: str) -> bool:
+    return bool(where) and all(part.isidentifier() for part in where.split("."))
+
+
+def _allowed_as(reference: str) -> str | None:
+    """Return the reference under which the user allowed a part; None if nobody did.
+
+    A file is known by its name: a run that was made with ``./head.py:Class`` is opened from another folder with
+    ``--plugin path/to/head.py``.
+    """
+    where, _, attribute = reference.rpartition(":")
+    for named in _named:
+        if named in (reference, where):
+            return reference
+        place, _, chosen = named.rpartition(":") if is_external(named) else (named, "", attribute)
+        if _is_file(where) and _is_file(place) and chosen == attribute and Path(place).name == Path(where).name:
+            return f"{place}:{attribute}"
+    return None
+
+
+@cache
+def _entry_points(group: str) -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=group)}
+
+
+def _attribute_of(reference: str, error_class: type[FeatcacheError], kind: str) -> Any:
+    where, _, attribute = reference.rpartition(":")
+    try:
+        with _loading:
+            module = _module_of_file(Path(where)) if _is_file(where) else importlib.import_module(where)
+    except FileNotFoundError as error:
+        raise error_class(f"{kind} {reference!r}: no such file {where}") from error
+    except Exception as error:  # whatever the code of the part raises
+        hint = ""
+        if isinstance(error, ModuleNotFoundError) and error.name and where.startswith(error.name):
+            hint = "; install its package, or name its file: ./file.py:Class"
+        raise error_class(f"{kind} {reference!r} cannot be imported ({_in_one_line(error)}){hint}") from error
+    if not hasattr(module, attribute):
+        raise error_class(f"{kind} {reference!r}: {where} has no {attribute!r}")
+    return getattr(module, attribute)
+
+
+def _module_of_file(path: Path) -> ModuleType:
+    """Import a file once for each content; its name says so, because it may not hide another module."""
+    name = f"featcache_plugin_{path.stem}_{sha256_of_file(path)[:16]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is no Python file")
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _distribution_of(module: str) -> str:
+    """Return the name of the installed package that a module belongs to; empty if there is none."""
+    names = packages_distributions().get(module.partition(".")[0], [])
+    for name in names:
+        try:
+            version(name)
+        except PackageNotFoundError:
+            continue
+        return name
+    return ""
+
+
+def _in_one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
