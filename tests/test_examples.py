@@ -49,7 +49,7 @@ def project(tmp_path, make_cache, quick_reports, monkeypatch):
 @pytest.mark.parametrize("name", ENTRY_POINTS)
 def test_examples_do_what_they_say(name, project, request):
     if name in ("load_run", "RunFolder.head"):
-        featcache.fit(features="wav2vec2-base", seeds=[123], training={"max_epochs": 1}, name="mine")
+        featcache.fit(features="wav2vec2-base", seeds=[123], max_epochs=1, name="mine")
     if name == "transcribe":  # a folder comes before the short name
         shutil.copytree(request.getfixturevalue("tiny_whisper")(), project / "whisper-tiny")
     [example] = doctest.DocTestFinder(recurse=False).find(ENTRY_POINTS[name], name, globs={"featcache": featcache})

@@ -12,6 +12,7 @@ from featcache.extraction import extract, summarise_report
 from featcache.files.regular import replace_file
 from featcache.fitting.fit import fit
 from featcache.report.layers import draw_layer_weights
+from featcache.settings.fits import Norm
 from featcache.terminal.console import Console
 
 # A wav2vec 2.0 of the real class, small enough to run in seconds; its weights are random.
@@ -51,10 +52,11 @@ def run_demo(folder: Path) -> None:
     replace_file(model / "config.json", json.dumps(TINY_WAV2VEC2).encode())
     report = extract(model=str(model), weights="random", corpus=CORPUS, home=folder)
     console.print(f"2. extract: {summarise_report(report).splitlines()[0]}", soft_wrap=True)
-    compared = [(["egemaps"], "dense", "speaker")]
-    for norm in ("speaker", "global"):
+    compared: list[tuple[list[str], str, Norm]] = [(["egemaps"], "dense", "speaker")]
+    norms: tuple[Norm, ...] = ("speaker", "global")
+    for norm in norms:
         compared += [([MODEL], "dense", norm), ([MODEL], "lstm", norm), ([MODEL, "egemaps"], "fusion", norm)]
-    same: dict[str, Any] = {"corpus": CORPUS, "protocol": "group-kfold", "training": TRAINING, "home": folder}
+    same: dict[str, Any] = {"corpus": CORPUS, "protocol": "group-kfold", **TRAINING, "home": folder}
     runs = [fit(features=features, head=head, norm=norm, **same) for features, head, norm in compared]
     console.print(f"3. fit: {len(runs)} runs, five seeds each; chance is 25 %\n")
     print_runs(runs)

@@ -160,56 +160,10 @@ MovedModel = Annotated[str | None, Option(help="Where the model is, if it was a 
 MergedStore = Annotated[Path, Argument(help="The store to be filled; made when missing.")]
 Parts = Annotated[list[Path], Argument(help="Stores of the same settings; they are only read.")]
 
-# fit
-
-Heads = Annotated[str, Option(help="dense, lstm, fusion, linear, ffn, svm; several, separated by commas.")]
-Norms = Annotated[str, Option(help="Whose statistics normalise: speaker (transductive), global, none; or several.")]
-Features = Annotated[str | None, Option(help="Names of stores, separated by commas.")]
-FittedLayers = Annotated[str, Option(help="all, local, last, or several of them; or a list such as 0,4-8.")]
-Pooling = Annotated[
-    str | None,
-    Option(
-        help="mean, sum, max or mean+max of an utterance's frames; mean by default for linear and svm, mean+max "
-        "for ffn on single layers."
-    ),
-]
-ScalarNorm = Annotated[
-    bool, Option("--scalar-norm", help="One mean and deviation for all dimensions, as for spectrograms.")
-]
-NormBy = Annotated[str, Option(help="What --norm speaker takes for the speaker: a label such as dialogue_half.")]
-LayerWeighting = Annotated[LayerWeightingOption, Option(help="How layer weights are made to sum to 1.")]
-Target = Annotated[
-    str | None,
-    Option(help="The label to predict; LABEL=CLASS against all others; arousal,valence: numbers, together."),
-]
-LabelRange = Annotated[str | None, Option(help="What numbers lie between, as in 1,7; by default as the corpus says.")]
-MaxFrames = Annotated[
-    int | None, Option(min=0, help="Frames used of each utterance; 0 for all, by default the corpus's.")
-]
-LearningRate = Annotated[float | None, Option(min=0, help="Of Adam; 1e-4 by default.")]
-BatchSize = Annotated[int | None, Option(min=1, help="Utterances; 32, for lstm 16.")]
-MaxEpochs = Annotated[int | None, Option(min=1, help="100 by default.")]
-Patience = Annotated[int | None, Option(min=1, help="Epochs without improvement; 4 by default.")]
-Memory = Annotated[
-    str | None,
-    Option(help="What may be taken (4GiB), how features are held (float32, float16, bfloat16, int8), or both."),
-]
-Jobs = Annotated[int, Option(min=1, help="Processes that share the folds and the cores.")]
-FitScheduler = Annotated[
-    str | None, Option(help=f"tcp://host:8786 of a Dask cluster, whose workers share the folds. {_TRUST}")
-]
-RunName = Annotated[str | None, Option(help="Name of the run folder, for a single run.")]
-Resume = Annotated[bool, Option("--resume", help="Go on with what was interrupted.")]
-Retrain = Annotated[bool, Option("--overwrite", help="Train again although the run is there.")]
-
 # run
 
-Pipeline = Annotated[str | None, Argument(help="A YAML file, or the name of one that is listed without it.")]
-Only = Annotated[str | None, Option(help="Names of runs, separated by commas.")]
-TrialWeights = Annotated[WeightsOption | None, Option(help="random: untrained models, offline, a control.")]
-TrialProtocol = Annotated[str | None, Option(help="In place of the pipeline's, for part of a corpus.")]
-TrialSeeds = Annotated[int | None, Option(min=1, help="How many, if not as the pipeline says.")]
-TrialEpochs = Annotated[int | None, Option(min=1, help="At most so many.")]
+Pipeline = Annotated[str | None, Argument(help="A YAML file, or the name of a pipeline; without it all are listed.")]
+Show = Annotated[bool, Option("--show", help="Print the pipeline's YAML, to be saved and edited.")]
 
 # layers, probe, relevance
 
@@ -220,19 +174,7 @@ LayerStores = Annotated[
     list[str] | None,
     Argument(metavar="STORE", help="Names of stores, by default all that hold the layers of a model."),
 ]
-ProbeTarget = Annotated[
-    str | None,
-    Option(help="The label to predict; LABEL=CLASS against all others; arousal,valence: numbers, each alone."),
-]
-RelevanceTarget = Annotated[
-    str | None,
-    Option(
-        help="arousal,valence: each alone; a label: each of its classes against all others. By default the "
-        "corpus's dimensions, or else its classes."
-    ),
-]
-WeighingHead = Annotated[str, Option(help="A head that learns layer weights: dense, lstm, linear, ….")]
-Norm = Annotated[str, Option(help="Whose statistics normalise: speaker (transductive), global or none.")]
+
 FigureOut = Annotated[Path | None, Option(help="Where to write, without suffix.")]
 
 # score

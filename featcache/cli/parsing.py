@@ -1,7 +1,6 @@
 """Text of options → values: what typer does not read itself, such as lists separated by commas."""
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
@@ -39,42 +38,7 @@ def sizes(text: str | None) -> list[int] | None:
         raise BadParameter(f"{text!r}: expected numbers, as in 3,5", param_hint="--size") from None
 
 
-def label_range(text: str | None) -> tuple[float, float] | None:
-    """Return the two numbers of ``1,7``; None where nothing was given.
-
-    Raises:
-        BadParameter: it is something else, or the first number is not the lower one.
-    """
-    if text is None:
-        return None
-    try:
-        low, high = (float(word) for word in text.split(","))
-        if not -math.inf < low < high < math.inf:
-            raise ValueError
-    except ValueError:
-        raise BadParameter(f"{text!r}: expected two numbers, as in 1,7", param_hint="--label-range") from None
-    return low, high
-
-
 def layer_settings(text: str) -> list[str]:
     """Return the settings that an option names: ``all,last`` are two, ``0,4-8`` is one."""
     parts = text.split(",")
     return parts if set(parts) <= {"all", "local", "last"} else [text]
-
-
-def selection(pairs: Sequence[str] | None) -> dict[str, list[str]]:
-    """Return label → chosen values.
-
-    Args:
-        pairs: Each ``LABEL=VALUE``, or ``LABEL=VALUE,VALUE``.
-
-    Raises:
-        BadParameter: one that has no ``=``.
-    """
-    found: dict[str, list[str]] = {}
-    for pair in pairs or ():
-        column, separator, values = pair.partition("=")
-        if not separator:
-            raise BadParameter(f"{pair!r}: expected LABEL=VALUE, or LABEL=VALUE,VALUE", param_hint="--select")
-        found.setdefault(column, []).extend(values.split(","))
-    return found

@@ -1,15 +1,17 @@
 """Plans and tables of pipelines → the terminal."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from featcache.files.regular import read_regular
 from featcache.fitting.checks import explained
 from featcache.fitting.plan import plan_runs
 from featcache.fitting.task import resolve_folds, selected
 from featcache.heads import head_spec
 from featcache.pipeline.locate import PipelineCorpus
-from featcache.pipeline.read import read_pipeline, shipped_pipelines
+from featcache.pipeline.read import find_pipeline, read_pipeline, shipped_pipelines
 from featcache.pipeline.rows import Row
 from featcache.pipeline.run import Listener, PipelineOutcome, PipelineWork, run_pipeline
 from featcache.report.experiment import ComparedRow, compared_table, numbered_notes
@@ -51,9 +53,16 @@ class Printing(Listener):
         print_results(rows, notes, comparisons, folder)
 
 
-def run_and_print(**options: Any) -> PipelineOutcome:
+def run_and_print(pipeline: str, given: Mapping[str, Any]) -> PipelineOutcome:
     """Run a pipeline, and print what happens; the options are those of :func:`~featcache.pipeline.run.run_pipeline`."""
-    return run_pipeline(**options, listener=Printing())
+    return run_pipeline(pipeline=pipeline, **given, listener=Printing())
+
+
+def print_pipeline(pipeline: str) -> None:
+    """Print the file of a pipeline, to be edited."""
+    path = find_pipeline(pipeline)
+    read_pipeline(path)  # a file with faults is told here, and not where the copy is run
+    sys.stdout.write(read_regular(path).decode())
 
 
 def print_plan(title: str, work: PipelineWork) -> None:

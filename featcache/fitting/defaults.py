@@ -54,7 +54,8 @@ def pooling_of(request: FitRequest, spec: HeadSpec, stores: Sequence[FeatureStor
         ModelError: an unknown pooling, or stores without frames.
         StoreError: stores of statistics alone for a head that is trained on frames.
     """
-    pooling, several_vectors = request.pooling, any(store.has_frames for store in stores)
+    pooling: str | None = request.pooling
+    several_vectors = any(store.has_frames for store in stores)
     if pooling is not None and pooling not in POOLINGS:
         raise ModelError(unknown_name("pooling", pooling, POOLINGS))
     if pooling is not None and not several_vectors:

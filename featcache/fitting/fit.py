@@ -1,9 +1,8 @@
-"""Cache → run folders: what ``featcache fit`` is asked for, as runs; those that are there are not run again."""
+"""Cache → run folders: ``featcache fit`` trains the runs that it is asked for and that do not exist yet."""
 
 import logging
 import os
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,14 @@ from featcache.errors import StoreError
 from featcache.extractors import usable_device
 from featcache.fitting.job import FitJob
 from featcache.fitting.plan import PlannedRun, plan_runs, tell_conditions
-from featcache.fitting.request import FitRequest
+from featcache.fitting.repeat import expanded
 from featcache.fitting.resolve import ResolvedFit
 from featcache.fitting.results import epochs_of
-from featcache.normalise import SPEAKER
 from featcache.runs.reader import RunFolder
+from featcache.settings.checked import configured
+from featcache.settings.fits import FitSettings, LayerWeighting, Norm, Pooling, Task
+from featcache.settings.public import documented, without
+from featcache.settings.types import read_names
 from featcache.training.finite import check_finite
 from featcache.training.memory import Memory
 from featcache.workspace import Workspace
@@ -25,59 +27,96 @@ log = logging.getLogger(__name__)
 
 AGAIN = "--overwrite trains it again"
 
-# Source: Pepino et al. 2021 as run; further seeds go on in the same steps.
-SEEDS = (123, 1234, 2345, 3456, 4567)
 
-
-def first_seeds(number: int) -> tuple[int, ...]:
-    """The seeds of Pepino et al. 2021, and beyond five more in the same steps."""
-    return tuple(123 if i == 0 else 1234 + 1111 * (i - 1) for i in range(number))
-
-
-def fit(*, head: str = "dense", norm: str = "speaker", layers: str = "all", **options: Any) -> RunFolder:
-    """Train a head over all folds and seeds of a protocol, and leave a run folder.
+@documented(FitSettings, "featcache.fit", expand=expanded)
+def fit(
+    *,
+    head: str = "dense",
+    set: Mapping[str, Any] | None = None,
+    norm: Norm = "speaker",
+    seeds: int | Sequence[int] = 5,
+    features: str | Sequence[str] = (),
+    layers: str = "all",
+    layer_weighting: LayerWeighting = "abs",
+    pooling: Pooling | None = None,
+    scalar_norm: bool = False,
+    norm_by: str = "speaker_id",
+    max_frames: int | None = None,
+    protocol: str | None = None,
+    target: str | None = None,
+    task: Task | None = None,
+    label_range: tuple[float, float] | None = None,
+    select: Mapping[str, str | Sequence[str]] | None = None,
+    limit: int | None = None,
+    learning_rate: float = 1e-4,
+    batch_size: int | None = None,
+    max_epochs: int = 100,
+    patience: int = 4,
+    clip_value: float = 1.0,
+    epsilon: float = 1e-7,
+    corpus: str | None = None,
+    device: str = "cpu",
+    plugin: str | Sequence[str] = (),
+    memory: str | None = None,
+    jobs: int = 1,
+    scheduler: str | None = None,
+    name: str | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    config: str | os.PathLike[str] | None = None,
+    home: str | os.PathLike[str] | None = None,
+) -> RunFolder:
+    """Train a head over all folds and seeds of a protocol, and write a run folder.
 
     Args:
-        head: ``dense``, ``lstm``, ``fusion``, ``linear``, ``ffn`` or ``svm``.
-        norm: ``speaker``, ``global`` or ``none``.
-        layers: ``all``, ``local``, ``last``, or a list such as ``0,4-8``.
-        options: Those of :func:`sweep`.
+        home: The folder of corpora, caches and runs; by default ``$FEATCACHE_HOME``, or ``data``.
 
     Returns:
-        The finished run. One with the same settings that is there already is given back as it is.
+        The finished run. A run with the same settings that exists already is returned as it is.
 
     Raises:
-        FeatcacheError: as :func:`sweep`.
+        FeatcacheError: nothing to fit, an unknown name, folds that cannot be made, one class only, features that an
+            interrupted extraction left unfinished, a run that was interrupted.
+        TypeError: an unknown option.
 
     Example:
-        >>> run = featcache.fit(head="dense", norm="speaker", features="wav2vec2-base", seeds=[123, 1234])
+        >>> run = featcache.fit(head="dense", norm="speaker", features="wav2vec2-base", seeds=2, max_epochs=2)
         >>> run.metrics["num_seeds"]
         2
     """
-    return sweep(heads=[head], norms=[norm], layers=[layers], **options)[0]
+    return fit_combinations(without(locals(), "home"), home=home)[0]
 
 
+@documented(FitSettings, "featcache.sweep", expand=expanded)
 def sweep(
     *,
-    heads: Sequence[str] = ("dense",),
-    norms: Sequence[str] = ("speaker",),
-    layers: Sequence[str] = ("all",),
-    features: Sequence[str] | None = None,
-    layer_weighting: str = "abs",
-    corpus: str | None = None,
+    heads: str | Sequence[str] = ("dense",),
+    norms: str | Sequence[str] = ("speaker",),
+    layers: str | Sequence[str] = ("all",),
+    set: Mapping[str, Any] | None = None,
+    seeds: int | Sequence[int] = 5,
+    features: str | Sequence[str] = (),
+    layer_weighting: LayerWeighting = "abs",
+    pooling: Pooling | None = None,
+    scalar_norm: bool = False,
+    norm_by: str = "speaker_id",
+    max_frames: int | None = None,
     protocol: str | None = None,
     target: str | None = None,
-    task: str | None = None,
+    task: Task | None = None,
     label_range: tuple[float, float] | None = None,
-    select: Mapping[str, Sequence[str]] | None = None,
-    seeds: Sequence[int] = SEEDS,
-    max_frames: int | None = None,
-    training: Mapping[str, Any] | None = None,
-    memory: str | None = None,
-    pooling: str | None = None,
-    scalar_norm: bool = False,
-    norm_by: str = SPEAKER,
+    select: Mapping[str, str | Sequence[str]] | None = None,
+    limit: int | None = None,
+    learning_rate: float = 1e-4,
+    batch_size: int | None = None,
+    max_epochs: int = 100,
+    patience: int = 4,
+    clip_value: float = 1.0,
+    epsilon: float = 1e-7,
+    corpus: str | None = None,
     device: str = "cpu",
+    plugin: str | Sequence[str] = (),
+    memory: str | None = None,
     jobs: int = 1,
     scheduler: str | None = None,
     name: str | None = None,
@@ -85,84 +124,74 @@ def sweep(
     overwrite: bool = False,
     home: str | os.PathLike[str] | None = None,
 ) -> list[RunFolder]:
-    """Train every combination of heads, normalisations and layers; those that can read the cache together do.
+    """Train every combination of heads, normalisations and layers; runs that can read the cache together do.
 
     Args:
-        heads: ``dense``, ``lstm``, ``fusion``, ``linear``, ``ffn``, ``svm``; several stores for ``fusion`` and ``ffn``.
-        norms: ``speaker``, ``global``, ``none``.
-        layers: Each ``all``, ``local``, ``last``, or a list such as ``0,4-8``.
-        features: Names of stores. By default the only model's store, with ``egemaps`` beside it for ``fusion``.
-        layer_weighting: ``abs``, w = |a| / Σ|a|, or ``softmax``.
-        corpus: Name under ``data/cache``; may be left out when there is one.
-        protocol: A name in ``featcache.protocols.PROTOCOLS``; by default, for corpora of dialogues, the first published
-            one that keeps speakers and their partners apart; for others the manifest's split or folds, ``loso`` for up
-            to twelve speakers, ``group-kfold`` for more.
-        target: The label to predict; by default the protocol's or the corpus's. ``LABEL=CLASS`` tells one class from
-            all others; several labels, as in ``arousal,valence``, are numbers that one head predicts together.
-        task: ``classification`` or ``regression``; by default regression for several labels, and for those that the
-            corpus knows as numbers.
-        label_range: What numbers lie between; by default what the corpus says, or else the lowest and the highest.
-        select: Take only utterances whose labels have these values.
-        seeds: One training each per fold.
-        max_frames: How many frames of each utterance are used; by default 400 (8 s), for RAVDESS 250. 0 is all. Stores
-            whose frames do not pair are cut after the same time as the first that has a frame shift, tokens never.
-        training: Fields of :class:`~featcache.training.train.TrainingConfig` that differ from their defaults.
-        memory: What the process may take, such as ``4GiB``, and in which dtype features are held; see
-            :class:`~featcache.training.memory.Memory`. By default half of the machine's, and the most exact that fits.
-        pooling: ``mean``, ``sum``, ``max`` or ``mean+max`` of all of an utterance's frames in place of them; ``linear``
-            and ``svm`` take the mean unless told otherwise, ``ffn`` takes ``mean+max`` where each store gives a single
-            layer and ``max_frames`` is not given: that is what it would find itself, and no frame is read.
-        scalar_norm: Normalise with one mean and deviation for all dimensions of a layer, as Pepino et al. 2021 did
-            spectrograms.
-        norm_by: What ``speaker`` takes for the speaker: ``speaker_id``, or a label such as ``dialogue_half``.
-        device: As torch names it, or ``auto``.
-        jobs: Processes that share the folds, and the cores.
-        scheduler: Address of a Dask scheduler, such as ``tcp://host:8786``, whose workers share the folds instead. They
-            read the cache and write the runs under the same paths as this process.
-        name: Of the run folder, for a single run; by default made from the settings.
-        resume: Go on with what was interrupted, with the dtypes that it was begun with, whatever memory is free now.
-        overwrite: Train again although a finished run of that name is there.
-        home: Where everything lives; by default ``$FEATCACHE_HOME``, or ``data``.
+        heads: Heads, each as the option ``head`` of :func:`fit`.
+        norms: Normalisations, each as its option ``norm``.
+        layers: Selections of layers, each as its option ``layers``.
+        home: The folder of corpora, caches and runs; by default ``$FEATCACHE_HOME``, or ``data``.
 
     Returns:
-        The finished runs. Those with the same settings that are there already are given back as they are.
+        The finished runs. Runs with the same settings that exist already are returned as they are.
 
     Raises:
-        FeatcacheError: nothing to fit, an unknown name, folds that cannot be made, one class only, features that an
-            interrupted extraction left unfinished, a run that was interrupted.
+        FeatcacheError: as :func:`fit`.
+        TypeError: an unknown option.
 
     Example:
-        >>> runs = featcache.sweep(heads=["dense", "linear"], norms=["speaker"], features="wav2vec2-base", seeds=[123])
+        >>> runs = featcache.sweep(heads=["dense", "linear"], norms="speaker", features="wav2vec2-base", seeds=1)
         >>> [run.config["head"] for run in runs]
         ['dense', 'linear']
     """
-    asked = Memory.parse(memory)
-    common = FitRequest(
-        features=tuple(_several(features)),
-        layer_weighting=layer_weighting,
-        protocol=protocol,
-        target=target,
-        task=task,
-        label_range=None if label_range is None else (float(label_range[0]), float(label_range[1])),
-        select={column: _several(values) for column, values in (select or {}).items()},
-        seeds=tuple(dict.fromkeys(map(int, seeds))),
-        max_frames=max_frames,
-        training=dict(training or {}),
-        working_dtype=asked.dtype,
-        pooling=pooling,
-        scalar_norm=scalar_norm,
-        norm_by=norm_by,
-    )
-    combinations = dict.fromkeys(product(heads, norms, layers))
-    requests = [replace(common, head=head, norm=norm, layers=chosen) for head, norm, chosen in combinations]
-    if name and len(requests) > 1:
+    given = without(locals(), "home", "heads", "norms")
+    return fit_combinations(given, heads=read_names(heads), norms=read_names(norms), layers=_several(layers), home=home)
+
+
+def fit_combinations(
+    given: Mapping[str, Any],
+    *,
+    heads: Sequence[str] | None = None,
+    norms: Sequence[str] | None = None,
+    layers: Sequence[str] | None = None,
+    home: str | os.PathLike[str] | None = None,
+) -> list[RunFolder]:
+    """Train every combination of heads, normalisations and layers that share all other options.
+
+    Args:
+        given: Options of ``fit``, by name.
+        heads: Heads in place of the option ``head``; likewise ``norms`` and ``layers``.
+        home: The folder of corpora, caches and runs.
+
+    Raises:
+        FeatcacheError: as :func:`fit`.
+    """
+    axes = {"head": heads, "norm": norms, "layers": layers}
+    varied = {option: tuple(dict.fromkeys(values)) for option, values in axes.items() if values is not None}
+    requests = [
+        configured(FitSettings, {**given, **dict(zip(varied, values, strict=True))})
+        for values in product(*varied.values())
+    ]
+    if not requests:
+        raise StoreError("nothing to fit: heads, norms and layers need one value at least")
+    asked = requests[0]
+    if asked.name is not None and len(requests) > 1:
         raise StoreError(f"--name is for a single run, and {len(requests)} are asked for; their names tell them apart")
-    cache = Workspace.at(home).find_cache(corpus)
-    device = usable_device(device)
-    planned = plan_runs(requests, cache=cache, name=name, overwrite=overwrite, home=home)
-    _tell_finished(planned, tell_conditions(planned, memory=asked, device=device, jobs=jobs, remedy=AGAIN))
-    going_on = {"resume": resume, "overwrite": overwrite}
-    runs = fit_all(planned, cache=cache, memory=asked, device=device, jobs=jobs, scheduler=scheduler, **going_on)
+    memory = Memory.parse(asked.memory)
+    cache = Workspace.at(home).find_cache(asked.corpus)
+    device = usable_device(asked.device)
+    planned = plan_runs(requests, cache=cache, name=asked.name, overwrite=asked.overwrite, home=home)
+    _tell_finished(planned, tell_conditions(planned, memory=memory, device=device, jobs=asked.jobs, remedy=AGAIN))
+    runs = fit_all(
+        planned,
+        cache=cache,
+        memory=memory,
+        device=device,
+        jobs=asked.jobs,
+        scheduler=asked.scheduler,
+        resume=asked.resume,
+        overwrite=asked.overwrite,
+    )
     tell_epochs(runs)
     return runs
 

@@ -293,7 +293,7 @@ def _overhead(setup: ResolvedFit, workers: int) -> float:
     ids, sizes = setup.manifest.utterance_ids, [features.frame_size for features in setup.features]
     utterance = 4 * max(values_in_use(setup.features, i) for i in ids)
     of_one_layer = (map(operator.mul, frames_in_use(setup.features, i), sizes) for i in ids)
-    batch = 4 * setup.training.batch_size * max(map(max, of_one_layer))
+    batch = 4 * setup.config["training"]["batch_size"] * max(map(max, of_one_layer))
     return float(workers * (4 * utterance + 4 * batch) + 2 * READ_AT_ONCE)
 
 

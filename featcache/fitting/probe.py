@@ -15,9 +15,14 @@ from featcache.cache.reader import FeatureCache, FeatureStore
 from featcache.errors import StoreError
 from featcache.evaluate.metrics import uar
 from featcache.fitting.defaults import model_stores
+from featcache.fitting.repeat import expanded
 from featcache.fitting.task import resolve_task
 from featcache.manifest import Manifest
 from featcache.protocols import Fold
+from featcache.settings.checked import configured
+from featcache.settings.field import values_of
+from featcache.settings.fits import ProbeSettings, TargetSettings, Task
+from featcache.settings.public import documented, without
 from featcache.targets.losses import ccc
 from featcache.targets.targets import Classes, Dimensions, PredictionTarget
 from featcache.threads import available_cores
@@ -55,30 +60,36 @@ class LayerProbes:
     scores: tuple[tuple[FeatureStore, pd.DataFrame], ...]
 
 
+@documented(ProbeSettings, "probe_stores", expand=expanded)
 def probe_stores(
     names: Sequence[str] = (),
     *,
     protocol: str | None = None,
     target: str | None = None,
-    task: str | None = None,
-    select: Mapping[str, Sequence[str]] | None = None,
+    task: Task | None = None,
+    label_range: tuple[float, float] | None = None,
+    select: Mapping[str, str | Sequence[str]] | None = None,
+    limit: int | None = None,
     corpus: str | None = None,
+    plugin: str | Sequence[str] = (),
     home: str | os.PathLike[str] | None = None,
 ) -> LayerProbes:
     """Fit a linear probe to every layer of stores.
 
     Args:
         names: Names of stores; by default all that hold the layers of a model.
-        protocol: As for :func:`~featcache.fitting.fit.sweep`, and so are all that follow.
+        home: The folder of corpora, caches and runs; by default ``$FEATCACHE_HOME``, or ``data``.
 
     Returns:
         The scores of every layer.
 
     Raises:
         FeatcacheError: no store of a model's layers, one that is not finished, or a target that cannot be predicted.
+        TypeError: an unknown option.
     """
-    cache = FeatureCache(Workspace.at(home).find_cache(corpus))
-    found = resolve_task(cache, layer_stores(cache, names), protocol=protocol, target=target, task=task, select=select)
+    asked = configured(ProbeSettings, without(locals(), "names", "home"))
+    cache = FeatureCache(Workspace.at(home).find_cache(asked.corpus))
+    found = resolve_task(cache, layer_stores(cache, names), **values_of(asked, TargetSettings))
     for note in found.notes:
         log.info("%s", note)
     for warning in found.warnings:

@@ -1,6 +1,6 @@
 """Resolved request → what ``config.yaml`` says of it, with checksums of utterances, folds and labels."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -12,8 +12,10 @@ from featcache.heads import HeadSpec
 from featcache.manifest import Utterance
 from featcache.normalise import SPEAKER
 from featcache.runs.identity import NUMERICS, NUMERICS_VERSION, RELEASE, hash_of
+from featcache.settings.field import non_default, settings_of
+from featcache.settings.fits import TrainingConfig
+from featcache.training.memory import Memory
 from featcache.training.store_features import StoreFeatures
-from featcache.training.train import TrainingConfig
 
 
 def config_of(
@@ -40,7 +42,7 @@ def config_of(
         training: How it is trained.
     """
     stores = task.stores
-    return {
+    resolved = {
         RELEASE: __version__,
         NUMERICS: NUMERICS_VERSION,
         "corpus": corpus,
@@ -60,7 +62,7 @@ def config_of(
         "seeds": list(request.seeds if spec.is_network else request.seeds[:1]),
         "max_frames": max_frames,
         "training": asdict(training),
-        "working_dtype": request.working_dtype,
+        "working_dtype": Memory.parse(request.memory).dtype,
         "folds": [
             {
                 "fold": number,
@@ -73,6 +75,24 @@ def config_of(
         ],
         **_checksums(request, task, further),
     }
+    return {**resolved, **_further_settings(request, resolved)}
+
+
+def _further_settings(request: FitRequest, resolved: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that differ from their defaults and that nothing else in the configuration says.
+
+    So a new option needs no line here, and runs of earlier releases, which lack it, are the same run as its default.
+    """
+    about = settings_of(FitRequest)
+    recorded = {*resolved, *TrainingConfig.__dataclass_fields__, "label_range"}
+    chosen = {name: value for name, value in non_default(request).items() if name not in recorded}
+    return {name: _plain(value) for name, value in chosen.items() if about[name][1].identity}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _plain(one) for name, one in value.items()}
+    return [_plain(one) for one in value] if isinstance(value, tuple | list) else value
 
 
 def _checksums(request: FitRequest, task: ResolvedTask, further: Sequence[Utterance]) -> dict[str, str]:

@@ -11,82 +11,93 @@ from featcache.cache.reader import FeatureCache, FeatureStore
 from featcache.corpora import Corpus
 from featcache.errors import ModelError, StoreError, listed
 from featcache.extractors import usable_device
-from featcache.fitting.fit import SEEDS, fit_all, tell_epochs
+from featcache.fitting.fit import fit_all, tell_epochs
 from featcache.fitting.plan import plan_runs, tell_conditions
 from featcache.fitting.probe import layer_stores, probe_layers
-from featcache.fitting.request import FitRequest
+from featcache.fitting.repeat import expanded
 from featcache.fitting.resolve import ResolvedFit
 from featcache.fitting.task import corpus_of, resolve_task
 from featcache.heads import head_spec
 from featcache.manifest import Manifest
 from featcache.report.relevance_figure import LayerRelevance
 from featcache.runs.reader import RunFolder
+from featcache.settings.checked import configured
+from featcache.settings.field import values_of
+from featcache.settings.fits import FitSettings, Norm, RelevanceSettings, TargetSettings, Task
+from featcache.settings.public import documented, without
 from featcache.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
 
+@documented(RelevanceSettings, "layer_relevance", expand=expanded)
 def layer_relevance(
     names: Sequence[str] = (),
     *,
-    target: str | None = None,
-    task: str | None = None,
     head: str = "dense",
-    norm: str = "speaker",
+    set: Mapping[str, Any] | None = None,
+    norm: Norm = "speaker",
+    seeds: int | Sequence[int] = 5,
     protocol: str | None = None,
-    select: Mapping[str, Sequence[str]] | None = None,
-    seeds: Sequence[int] = SEEDS,
-    training: Mapping[str, Any] | None = None,
-    device: str = "cpu",
+    target: str | None = None,
+    task: Task | None = None,
+    label_range: tuple[float, float] | None = None,
+    select: Mapping[str, str | Sequence[str]] | None = None,
+    limit: int | None = None,
+    learning_rate: float = 1e-4,
+    batch_size: int | None = None,
+    max_epochs: int = 100,
+    patience: int = 4,
+    clip_value: float = 1.0,
+    epsilon: float = 1e-7,
     corpus: str | None = None,
+    device: str = "cpu",
+    plugin: str | Sequence[str] = (),
     home: str | os.PathLike[str] | None = None,
 ) -> list[LayerRelevance]:
     """Train a head on each target alone and probe each layer for it, over the same folds.
 
-    Targets are the dimensions of a regression, or each class against all others. Runs that are there already are not
-    trained again, and interrupted ones go on.
+    Targets are the dimensions of a regression, or each class against all others. Runs that exist already are not
+    trained again, and interrupted runs are continued.
 
     Args:
-        names: Of stores; by default all that hold the layers of a model.
-        target: As for :func:`~featcache.fitting.fit.sweep`; by default the corpus's dimensions, or else its classes.
-        task: As there, and so are all that follow.
+        names: Names of stores; by default all that hold the layers of a model.
+        home: The folder of corpora, caches and runs; by default ``$FEATCACHE_HOME``, or ``data``.
 
     Returns:
-        One for each store.
+        One item for each store.
 
     Raises:
         FeatcacheError: a store or a head that has no layer weights to learn, and what a fit may raise; nothing is
             trained before all is found possible.
+        TypeError: an unknown option.
     """
-    cache = FeatureCache(Workspace.at(home).find_cache(corpus))
+    asked = configured(RelevanceSettings, without(locals(), "names", "home"))
+    cache = FeatureCache(Workspace.at(home).find_cache(asked.corpus))
     names = layer_stores(cache, names)
-    if not head_spec(head).is_network:
-        raise ModelError(f"head {head!r} learns no layer weights; take --head dense or another")
+    if not head_spec(asked.head).is_network:
+        raise ModelError(f"head {asked.head!r} learns no layer weights; take --head dense or another")
     stores = [cache[name] for name in dict.fromkeys(names)]
-    target = target or _known_dimensions(cache.manifest, corpus_of(cache.path))
+    target = asked.target or _known_dimensions(cache.manifest, corpus_of(cache.path))
     parts, requests = [], []
     for store in stores:
-        layers = _weighable(store, head)
-        chosen = select or {}
-        found = resolve_task(cache, [store.name], protocol=protocol, target=target, task=task, select=chosen).target
+        layers = _weighable(store, asked.head)
+        found = resolve_task(cache, [store.name], **{**values_of(asked, TargetSettings), "target": target}).target
         parts.append(found.parts())
         requests += [
-            FitRequest(
-                head=head,
-                norm=norm,
-                features=(store.name,),
-                layers=layers,
-                target=part.name,
-                task=part.settings()["task"],
-                seeds=tuple(seeds),
-                training=training or {},
-                protocol=protocol,
-                select=chosen,
+            FitSettings(
+                **{
+                    **values_of(asked),
+                    "features": (store.name,),
+                    "layers": layers,
+                    "target": part.name,
+                    "task": part.settings()["task"],
+                }
             )
             for part in parts[-1]
         ]
     planned = plan_runs(requests, cache=cache.path, home=home)
-    device = usable_device(device)
+    device = usable_device(asked.device)
     there = sum(one.finished is not None for one in planned)
     if there:
         log.info("%d of %d runs are there already", there, len(planned))

@@ -1,6 +1,6 @@
 """Request → everything resolved: utterances, folds, target, features, and what the user must know."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from featcache.cache.reader import FeatureCache, FeatureStore
@@ -15,9 +15,9 @@ from featcache.heads import HeadSpec, create_head, head_spec
 from featcache.manifest import Manifest
 from featcache.normalise import SPEAKER, check_scope
 from featcache.protocols import Fold
+from featcache.settings.fits import TrainingConfig
 from featcache.targets.targets import PredictionTarget
 from featcache.training.store_features import StoreFeatures, features_of
-from featcache.training.train import TrainingConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +91,7 @@ def resolve(cache: FeatureCache, request: FitRequest) -> ResolvedFit:
     further = speakers_without_label(task, request.norm_by) if request.norm == "speaker" else []
     if spec.is_network:  # an untrained one, so that a wrong setting is found before anything is trained
         create_head(request.head, **_head_sizes(features, task.target, request.layer_weighting), seed=0)
-    training = TrainingConfig(**{"batch_size": spec.batch_size, **request.training})
+    training = replace(request.training, batch_size=request.batch_size or spec.batch_size)
     return ResolvedFit(
         spec=spec,
         stores=task.stores,

@@ -13,6 +13,7 @@ from featcache.files.regular import is_hidden, read_regular
 from featcache.files.yaml_text import YamlError, compose
 from featcache.pipeline.schema import UNKNOWN_FIELD, Pipeline
 from featcache.published import PublishedResult, find_published
+from featcache.settings.checked import describe_fault
 
 YamlPath = tuple[str | int, ...]
 TOLD_AT_ONCE = 3
@@ -116,9 +117,9 @@ def _faults_of_stores(pipeline: Pipeline) -> Iterator[tuple[YamlPath, str]]:
 def _faults_of_runs(pipeline: Pipeline) -> Iterator[tuple[YamlPath, str]]:
     for name in pipeline.runs:
         run, place = pipeline.run(name), ("runs", name)
-        if run.features is None:
+        if not run.features:
             yield place, "features are missing, and the defaults have none; name stores"
-        unknown = [store for store in run.features or () if store not in pipeline.stores]
+        unknown = [store for store in run.features if store not in pipeline.stores]
         for store in unknown:
             yield (*place, "features"), unknown_name("store", store, pipeline.stores)
         if run.corpus and run.corpus not in pipeline.corpus:
@@ -128,7 +129,7 @@ def _faults_of_runs(pipeline: Pipeline) -> Iterator[tuple[YamlPath, str]]:
 def _faults_of_figures(pipeline: Pipeline) -> Iterator[tuple[YamlPath, str]]:
     for name, figure in pipeline.figures.items():
         for run in figure.runs if figure.probes else ():
-            if run in pipeline.runs and len(pipeline.run(run).features or ()) > 1:
+            if run in pipeline.runs and len(pipeline.run(run).features) > 1:
                 yield (
                     ("figures", name, "probes"),
                     f"run {run!r} reads several stores, and probes are of one; leave it out",
@@ -141,14 +142,7 @@ def _describe(fault: Any) -> tuple[YamlPath, str]:
     context = fault.get("ctx", {})
     if fault["type"] == UNKNOWN_FIELD:
         return (*place, context["field"]), context["told"]
-    name = ".".join(map(str, place))
-    if fault["type"] == "missing":
-        return place[:-1], f"{name} is missing"
-    if fault["type"] == "value_error":
-        return place, f"{name}: {context['error']}"
-    found = "" if isinstance(fault["input"], dict | list) else f", found {fault['input']!r}"
-    message = fault["msg"][0].lower() + fault["msg"][1:]
-    return place, f"{name}: {message.replace('input should be', 'expected')}{found}"
+    return place[:-1] if fault["type"] == "missing" else place, describe_fault(fault)
 
 
 def _line(place: YamlPath, lines: dict[YamlPath, int]) -> int:

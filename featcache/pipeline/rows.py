@@ -8,8 +8,6 @@ from pathlib import Path
 from featcache.cache.failures import read_failures
 from featcache.cache.shards import read_catalogue
 from featcache.errors import PipelineError, unknown_name
-from featcache.fitting.fit import first_seeds
-from featcache.fitting.request import FitRequest
 from featcache.fitting.results import epochs_of
 from featcache.heads import head_spec
 from featcache.pipeline.locate import PipelineCorpus
@@ -19,6 +17,8 @@ from featcache.pipeline.transcripts import word_errors_of
 from featcache.protocols import PROTOCOLS
 from featcache.published import PublishedResult
 from featcache.runs.reader import RunFolder
+from featcache.settings.fits import FitSettings
+from featcache.settings.trials import TrialSettings
 from featcache.transcripts.files import is_finished
 from featcache.transcripts.text import MANIFEST
 
@@ -26,27 +26,6 @@ log = logging.getLogger(__name__)
 
 UNTRAINED = "-untrained"
 AT_MOST = "at most"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Trial:
-    """What a user changes to try a pipeline; None leaves what it says.
-
-    Attributes:
-        only: Names of the runs that are wanted.
-        limit: So many utterances of the corpus.
-        weights: ``random`` for untrained models.
-        protocol: In place of every run's.
-        seeds: How many.
-        max_epochs: At most so many.
-    """
-
-    only: Sequence[str] | None = None
-    limit: int | None = None
-    weights: str | None = None
-    protocol: str | None = None
-    seeds: int | None = None
-    max_epochs: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,12 +42,12 @@ class Row:
 
     name: str
     spec: RunSpec
-    request: FitRequest
+    request: FitSettings
     published: dict[str, PublishedResult]
     trial: tuple[str, ...]
 
 
-def rows_of(pipeline: Pipeline, place: PipelineCorpus, trial: Trial) -> list[Row]:
+def rows_of(pipeline: Pipeline, place: PipelineCorpus, trial: TrialSettings) -> list[Row]:
     """The runs that are to be there on a corpus.
 
     Untrained machines know no words: in a trial with random weights, runs that read transcripts of theirs are left out
@@ -98,13 +77,13 @@ def rows_of(pipeline: Pipeline, place: PipelineCorpus, trial: Trial) -> list[Row
 
 
 def _waits_for_words(pipeline: Pipeline, spec: RunSpec, place: PipelineCorpus) -> bool:
-    read = (pipeline.stores[store].transcripts for store in spec.features or ())
+    read = (pipeline.stores[store].transcripts for store in spec.features)
     return any(name is not None and not is_finished(place.cache, name) for name in read)
 
 
-def stores_of(pipeline: Pipeline, rows: Sequence[Row], trial: Trial) -> dict[str, StoreSpec]:
+def stores_of(pipeline: Pipeline, rows: Sequence[Row], trial: TrialSettings) -> dict[str, StoreSpec]:
     """The stores that rows read; untrained models have stores of their own."""
-    wanted = {store for row in rows for store in row.spec.features or ()}
+    wanted = {store for row in rows for store in row.spec.features}
     stores = {}
     for name, spec in pipeline.stores.items():
         if name in wanted:
@@ -113,27 +92,30 @@ def stores_of(pipeline: Pipeline, rows: Sequence[Row], trial: Trial) -> dict[str
     return stores
 
 
-def name_of_store(pipeline: Pipeline, name: str, trial: Trial) -> str:
+def name_of_store(pipeline: Pipeline, name: str, trial: TrialSettings) -> str:
     """What the store of a pipeline is called in the cache."""
     spec = pipeline.stores[name]
     return name + UNTRAINED if trial.weights == "random" and spec.is_model and spec.weights != "random" else name
 
 
-def _row(pipeline: Pipeline, name: str, spec: RunSpec, trial: Trial) -> Row:
-    seeds = trial.seeds or spec.seeds
-    request = spec.request(first_seeds(seeds))
-    features = tuple(name_of_store(pipeline, store, trial) for store in spec.features or ())
-    request = replace(request, features=features, limit=trial.limit)
+def _row(pipeline: Pipeline, name: str, spec: RunSpec, trial: TrialSettings) -> Row:
+    features = tuple(name_of_store(pipeline, store, trial) for store in spec.features)
+    request = replace(spec.options, features=features, limit=trial.limit)
     told = []
     if trial.protocol is not None and trial.protocol != spec.protocol:
         # what is predicted stays as it was
         target = request.target or (PROTOCOLS[spec.protocol].target if spec.protocol else None)
         request = replace(request, protocol=trial.protocol, target=target)
         told.append(f"protocol {trial.protocol}" + (f", not {spec.protocol}" if spec.protocol else ""))
-    if seeds != spec.seeds and head_spec(spec.head).is_network:
-        told.append(f"{seeds} {'seed' if seeds == 1 else 'seeds'}, not {spec.seeds}")
+    if trial.seeds is not None:
+        request = replace(request, seeds=trial.seeds)
+        if trial.seeds != spec.seeds and head_spec(spec.head).is_network:
+            number = len(trial.seeds)
+            same = number == len(spec.seeds)
+            other = f"{'seed' if number == 1 else 'seeds'} {', '.join(map(str, trial.seeds))}" if same else ""
+            told.append(other or f"{number} {'seed' if number == 1 else 'seeds'}, not {len(spec.seeds)}")
     if trial.max_epochs is not None and head_spec(spec.head).is_network:
-        request = replace(request, training={**request.training, "max_epochs": trial.max_epochs})
+        request = replace(request, max_epochs=trial.max_epochs)
         told.append(f"{AT_MOST} {trial.max_epochs} epochs")
     published = published_of(pipeline, spec.published)
     return Row(name=name, spec=spec, request=request, published=published, trial=tuple(told))

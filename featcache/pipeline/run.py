@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from featcache.errors import PipelineError, PredictionsError, unknown_name
 from featcache.evaluate.compare import compare, sentence
@@ -17,11 +17,12 @@ from featcache.fitting.ensemble import asked_of, ensemble, notes
 from featcache.fitting.fit import fit_all, tell_epochs
 from featcache.fitting.plan import PlannedRun, plan_runs, tell_conditions
 from featcache.fitting.relevance import relevance_of
+from featcache.fitting.repeat import expanded
 from featcache.fitting.resolve import ResolvedFit
 from featcache.fitting.task import selected
 from featcache.pipeline.locate import PipelineCorpus, find_places
 from featcache.pipeline.read import find_pipeline, published_of, read_pipeline
-from featcache.pipeline.rows import Row, Trial, ensembles_of, notes_on, notes_on_corpus, rows_of, stores_of
+from featcache.pipeline.rows import Row, ensembles_of, notes_on, notes_on_corpus, rows_of, stores_of
 from featcache.pipeline.schema import EnsembleSpec, Pipeline
 from featcache.pipeline.stores import PipelineStore
 from featcache.pipeline.transcripts import transcripts_of
@@ -34,6 +35,9 @@ from featcache.report.pairs import comparison_csv, protocol_notes
 from featcache.report.relevance_figure import draw_layer_relevance
 from featcache.runs.identity import hash_of
 from featcache.runs.reader import RunFolder, load_predictions
+from featcache.settings.checked import configured
+from featcache.settings.public import documented, without
+from featcache.settings.trials import PipelineSettings, TrialSettings
 from featcache.transcription import TranscriptionReport, summarise
 from featcache.workspace import Workspace, check_name
 
@@ -84,55 +88,48 @@ class Listener:
         """All rows of the table are there; the files are written next."""
 
 
+@documented(PipelineSettings, "featcache.run_pipeline", expand=expanded)
 def run_pipeline(
     *,
     pipeline: str | os.PathLike[str],
-    corpus: str | None = None,
-    data: str | os.PathLike[str] | None = None,
-    only: Sequence[str] | None = None,
+    only: str | Sequence[str] | None = None,
     limit: int | None = None,
-    weights: str | None = None,
+    weights: Literal["pretrained", "random"] | None = None,
     protocol: str | None = None,
-    seeds: int | None = None,
+    seeds: int | Sequence[int] | None = None,
     max_epochs: int | None = None,
-    device: str = "cpu",
+    corpus: str | None = None,
+    plugin: str | Sequence[str] = (),
+    data: str | os.PathLike[str] | None = None,
+    device: str = "auto",
     dry_run: bool = False,
     home: str | os.PathLike[str] | None = None,
     listener: Listener | None = None,
 ) -> PipelineOutcome:
-    """Do a whole published experiment: extract and train what is missing, and set the paper's numbers beside ours.
+    """Run a whole published experiment: extract and train what is missing, and set the paper's numbers beside ours.
 
     Args:
-        pipeline: A file, or the name of a pipeline that comes with featcache.
-        corpus: The name of a corpus; by default those that the pipeline is made for and that are there.
-        data: The corpus's folder, when it lies elsewhere.
-        only: Names of the runs that are wanted.
-        limit: Take only so many utterances. This and what follows make it a trial, of which every row tells.
-        weights: ``random`` for untrained models, which have stores of their own.
-        protocol: In place of every run's.
-        seeds: How many, if not as the pipeline says.
-        max_epochs: At most so many.
-        device: As torch names it, or ``auto``.
-        dry_run: Tell what would be done; write nothing.
-        home: Where everything lives; by default ``$FEATCACHE_HOME``, or ``data``.
-        listener: Is told what happens on the way.
+        pipeline: A YAML file, or the name of a pipeline that comes with featcache.
+        home: The folder of corpora, caches and runs; by default ``$FEATCACHE_HOME``, or ``data``.
+        listener: Receives what happens on the way.
 
     Raises:
         FeatcacheError: a pipeline that is unknown or faulty, no corpus for it, and whatever extraction and training
-            may raise. What is finished is kept: the same call goes on from there.
+            may raise. What is finished is kept: the same call continues from there.
+        TypeError: an unknown option.
 
     Example:
         >>> outcome = featcache.run_pipeline(pipeline="egemaps-baselines", data="path/to/audio", dry_run=True)
         >>> outcome.folders
         ()
     """
+    asked = configured(PipelineSettings, without(locals(), "pipeline", "home", "listener"))
     path = find_pipeline(pipeline)
     check_name("pipeline", path.stem, advice="rename the file")
     read = read_pipeline(path)
     listener = listener or Listener()
-    trial = Trial(only=only, limit=limit, weights=weights, protocol=protocol, seeds=seeds, max_epochs=max_epochs)
-    device = usable_device(device)
-    places = find_places(read, Workspace.at(home), corpus=corpus, data=None if data is None else Path(data))
+    device = usable_device(asked.device)
+    places = find_places(read, Workspace.at(home), corpus=asked.corpus, data=asked.data)
     folders: list[Path] = []
     transcriptions: list[TranscriptionReport] = []
     extractions: list[ExtractionReport] = []
@@ -146,9 +143,9 @@ def run_pipeline(
         )
 
     for place in places:
-        work = PipelineWork(path.stem, read, place, trial, device, listener)
+        work = PipelineWork(path.stem, read, place, asked, device, listener)
         listener.planned(read.title, work)
-        if dry_run:
+        if asked.dry_run:
             continue
         transcriptions += work.transcribe()
         if transcriptions and transcriptions[-1].interrupted:
@@ -172,7 +169,13 @@ class PipelineWork:
     """
 
     def __init__(
-        self, name: str, pipeline: Pipeline, place: PipelineCorpus, trial: Trial, device: str, listener: Listener
+        self,
+        name: str,
+        pipeline: Pipeline,
+        place: PipelineCorpus,
+        trial: TrialSettings,
+        device: str,
+        listener: Listener,
     ) -> None:
         self.rows = rows_of(pipeline, place, trial)
         wanted = list(place.manifest.limited(trial.limit))

@@ -1,10 +1,18 @@
 """What a pipeline's file may say: every field, what it means, and what may stand there."""
 
 from collections.abc import Iterable
-from dataclasses import fields
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    create_model,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from featcache.corpora import CORPORA
@@ -13,11 +21,11 @@ from featcache.evaluate.scores import SCORES, find_score
 from featcache.evaluate.voting import VOTES
 from featcache.extractors import DESCRIPTORS
 from featcache.extractors.models import known_models, known_text_models
-from featcache.fitting.request import FitRequest
-from featcache.heads import LAYER_WEIGHTINGS, SPECS
-from featcache.heads.base import POOLINGS
-from featcache.normalise import SCOPES, SPEAKER
+from featcache.heads import SPECS as HEADS
 from featcache.protocols import PROTOCOLS
+from featcache.settings.checked import schema_fields
+from featcache.settings.field import settings_of
+from featcache.settings.fits import FitSettings
 from featcache.workspace import check_name
 
 UNKNOWN_FIELD = "unknown_field"
@@ -174,47 +182,26 @@ class TranscriptSpec(Part):
         return model
 
 
-class TrainingSpec(Part):
-    """How heads are trained, where that differs from the defaults of 'featcache fit'."""
+# Options of ``fit`` that a file says in another place, or not at all: ``limit`` makes a trial.
+NOT_IN_RUNS = ("limit",)
+RUN_OPTIONS = tuple(
+    name for name, (_, about) in settings_of(FitSettings).items() if about.identity and name not in NOT_IN_RUNS
+)
+_CHECKS = {"head": _known("head", HEADS), "protocol": _known("protocol", PROTOCOLS)}
 
-    learning_rate: Positive | None = Field(default=None, description="Of Adam.")
-    batch_size: Count | None = Field(default=None, description="Utterances per step.")
-    max_epochs: Count | None = Field(default=None, description="At most so many.")
-    patience: Count | None = Field(default=None, description="Epochs without improvement after which training ends.")
-    clip_value: Positive | None = Field(default=None, description="Gradients are clipped to it, value by value.")
-    epsilon: Positive | None = Field(default=None, description="Of Adam.")
+if TYPE_CHECKING:
+
+    class FitOptions(Part):
+        """Every option of ``fit`` that makes a run what it is."""
+
+        def __getattr__(self, name: str) -> Any: ...
+else:
+    FitOptions = create_model("FitOptions", __base__=Part, **schema_fields(FitSettings, RUN_OPTIONS, checks=_CHECKS))
 
 
-class RunSettings(Part):
+class RunSettings(FitOptions):
     """What runs may have in common; 'defaults' of a pipeline, which each run can overrule."""
 
-    features: Names | None = Field(default=None, description="Names of stores; two or more for fusion.")
-    head: Annotated[str, _known("head", SPECS)] = Field(default="dense", description="What is trained.")
-    norm: Annotated[str, _known("normalisation", SCOPES)] = Field(default="speaker", description="Whose statistics.")
-    norm_by: str = Field(default=SPEAKER, description="What counts as the speaker: speaker_id, or a label.")
-    layers: str = Field(default="all", description="all, local, last, or a list such as 0,4-8.")
-    layer_weighting: Annotated[str, _known("layer weighting", LAYER_WEIGHTINGS)] = Field(
-        default="abs", description="How layer weights are made to sum to 1: abs or softmax."
-    )
-    pooling: Annotated[str, _known("pooling", POOLINGS)] | None = Field(
-        default=None, description="mean, sum, max or mean+max of an utterance's frames in place of them."
-    )
-    scalar_norm: bool = Field(default=False, description="One mean and deviation for all dimensions of a layer.")
-    max_frames: Annotated[int, Field(ge=0)] | None = Field(
-        default=None, description="Frames used of each utterance; 0 for all, None as the corpus says."
-    )
-    protocol: Annotated[str, _known("protocol", PROTOCOLS)] | None = Field(
-        default=None, description="Which utterances train and test ('featcache corpora')."
-    )
-    target: str | None = Field(
-        default=None, description="The label to predict, or several numbers; None as the protocol says."
-    )
-    task: Literal["classification", "regression"] | None = Field(
-        default=None, description="Where the label does not tell."
-    )
-    select: dict[str, Names] = Field(default={}, description="Only utterances with these labels.")
-    seeds: Count = Field(default=5, description="How many trainings in each fold.")
-    training: TrainingSpec = Field(default=TrainingSpec(), description="How heads are trained.")
     note: str = Field(default="", description="What differs from the paper; printed beside the numbers.")
 
 
@@ -229,12 +216,10 @@ class RunSpec(RunSettings):
         default=None, description="A row for this corpus alone, in a pipeline of several."
     )
 
-    def request(self, seeds: tuple[int, ...]) -> FitRequest:
-        """What ``fit`` is asked for."""
-        settings = self.model_dump(
-            include={field.name for field in fields(FitRequest)} - {"seeds", "training"}, exclude_none=True
-        )
-        return FitRequest(**settings, seeds=seeds, training=self.training.model_dump(exclude_none=True))
+    @property
+    def options(self) -> FitSettings:
+        """The options of the fit."""
+        return FitSettings(**{name: getattr(self, name) for name in RUN_OPTIONS})
 
 
 class FigureSpec(Part):

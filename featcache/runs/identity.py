@@ -26,7 +26,9 @@ ENVIRONMENT = "environment"
 RESUMED = "resumed_with"
 # Sizes and layers of the features that the heads take: they follow from the settings and the stores.
 HEAD_INPUTS = "head_inputs"
-RECORDED = (RELEASE, COMPUTED, ENVIRONMENT, RESUMED, HEAD_INPUTS)
+# The size of a random subset, whose utterances have a checksum of their own.
+LIMIT = "limit"
+RECORDED = (RELEASE, COMPUTED, ENVIRONMENT, RESUMED, HEAD_INPUTS, LIMIT)
 # Settings that configurations of earlier releases lack, and what they were then.
 BEFORE: dict[str, Any] = {NUMERICS: 1}
 

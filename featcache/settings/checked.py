@@ -3,37 +3,38 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field
 from functools import cache
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 from featcache.errors import ModelError, unknown_name
 from featcache.settings.field import Dataclass, settings_of
+from featcache.settings.types import Form
 
 T = TypeVar("T", bound=Dataclass)
 
 
-def configured(kind: type[T], given: Mapping[str, Any], owner: str) -> T:
+def configured(kind: type[T], given: Mapping[str, Any], owner: str = "") -> T:
     """Make a settings dataclass of values that a user gives; text becomes what the field's type asks for.
 
     Args:
         kind: The dataclass.
-        given: Name → value, as text or as what it stands for.
-        owner: Whose options these are, for messages: ``head 'dense'``.
+        given: Name → value, as text or as what it stands for; None leaves the default.
+        owner: Whose options these are, for messages: ``head 'dense'``; empty for those of a command.
 
     Raises:
         ModelError: an unknown name, or a value that may not stand there.
     """
     from pydantic import ValidationError
 
-    known = settings_of(kind)
+    known, prefix = settings_of(kind), f"{owner}: " if owner else ""
     for name in given:
         if name not in known:
             told = unknown_name("option", name, known) if known else f"unknown option {name!r}; it has none"
-            raise ModelError(f"{owner}: {told}")
+            raise ModelError(f"{prefix}{told}")
     try:
-        checked = _schema(kind).model_validate(dict(given))
+        checked = _schema(kind).model_validate({name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         fault = error.errors()[0]
-        raise ModelError(f"{owner}: {describe_fault(fault)}") from error
+        raise ModelError(f"{prefix}{describe_fault(fault)}") from error
     return kind(**{name: getattr(checked, name) for name in known})
 
 
@@ -49,12 +50,15 @@ def describe_fault(fault: Any) -> str:
     return f"{name}: {message.replace('input should be', 'expected')}{found}"
 
 
-def schema_fields(kind: type[Dataclass], names: Iterable[str] | None = None) -> dict[str, Any]:
+def schema_fields(
+    kind: type[Dataclass], names: Iterable[str] | None = None, checks: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Return name → type and field for ``pydantic.create_model``, with bounds and help texts.
 
     Args:
         kind: The dataclass.
         names: Which fields; by default all.
+        checks: Name → a further validator of pydantic.
     """
     from pydantic import Field as Checked
 
@@ -62,8 +66,8 @@ def schema_fields(kind: type[Dataclass], names: Iterable[str] | None = None) -> 
     found: dict[str, Any] = {}
     for name in known if names is None else names:
         one, about = known[name]
-        checks: Any = {"description": about.help, **_default(one)}
-        found[name] = (_bounded(hints[name], about.bounds()), Checked(**checks))
+        described: Any = {"description": about.help, **_default(one)}
+        found[name] = (_checking(hints[name], about.bounds(), (checks or {}).get(name)), Checked(**described))
     return found
 
 
@@ -75,10 +79,26 @@ def _schema(kind: type[Dataclass]) -> Any:
     return create_model(kind.__name__, __config__=config, **schema_fields(kind))
 
 
-def _bounded(hint: Any, bounds: Mapping[str, float]) -> Any:
+def form_of(hint: Any) -> Form | None:
+    """Return the form of a type, or of an optional type, as text; None if it has no form of its own."""
+    for one in (hint, *get_args(hint)):
+        for about in getattr(one, "__metadata__", ()):
+            if isinstance(about, Form):
+                return about
+    return None
+
+
+def _checking(hint: Any, bounds: Mapping[str, float], check: Any) -> Any:
+    from pydantic import BeforeValidator
     from pydantic import Field as Checked
 
+    if check is not None:  # of names; an optional one is checked where it is given
+        hint = Annotated[get_args(hint)[0], check] | None if type(None) in get_args(hint) else Annotated[hint, check]
     checks: Any = bounds
+    form = form_of(hint)
+    if form is not None:
+        # pydantic reads the text only where it is no value yet, and leaves None to optional types
+        hint = Annotated[hint, BeforeValidator(lambda value: None if value is None else form.read(value))]
     return Annotated[hint, Checked(**checks)] if bounds else hint
 
 

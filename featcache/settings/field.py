@@ -1,6 +1,6 @@
 """A field of a settings dataclass: what an option is for, and what may stand there."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, ClassVar, Protocol
 
@@ -78,10 +78,14 @@ def settings_of(kind: type[Dataclass]) -> dict[str, tuple[Field[Any], Setting]]:
 
 def non_default(instance: Dataclass) -> dict[str, Any]:
     """Return name → value of the fields that differ from their defaults."""
-    defaults = {one.name: one.default for one in fields(instance)}
-    return {name: getattr(instance, name) for name, default in defaults.items() if getattr(instance, name) != default}
+    found = {}
+    for one in fields(instance):
+        default = one.default_factory() if one.default_factory is not MISSING else one.default
+        if getattr(instance, one.name) != default:
+            found[one.name] = getattr(instance, one.name)
+    return found
 
 
-def values_of(instance: Dataclass) -> Mapping[str, Any]:
-    """Return name → value of all fields."""
-    return {one.name: getattr(instance, one.name) for one in fields(instance)}
+def values_of(instance: Dataclass, kind: type[Dataclass] | None = None) -> dict[str, Any]:
+    """Return name → value of the fields, or of those that the instance has in common with a base class."""
+    return {one.name: getattr(instance, one.name) for one in fields(kind or instance)}

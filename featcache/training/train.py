@@ -19,34 +19,12 @@ from torch import Tensor, nn
 
 from featcache.heads import Head
 from featcache.protocols import Fold
+from featcache.settings.fits import TrainingConfig
 from featcache.targets.losses import CLASSIFICATION, Objective
 from featcache.targets.targets import Value
 from featcache.terminal.interrupts import Pool
 from featcache.threads import one_thread_each
 from featcache.training.batches import FeatureWindows, LoadedUtterances
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingConfig:
-    """How a head is trained.
-
-    Source: Pepino et al. 2021 as run, which is not the learning rate that the paper prints.
-
-    Attributes:
-        learning_rate: Of Adam.
-        batch_size: Utterances per step.
-        max_epochs: At most so many.
-        patience: Epochs without a better validation loss after which training ends; the best weights are restored.
-        clip_value: Gradients are clipped to this magnitude, value by value.
-        epsilon: Of Adam.
-    """
-
-    learning_rate: float = 1e-4
-    batch_size: int = 32
-    max_epochs: int = 100
-    patience: int = 4
-    clip_value: float = 1.0
-    epsilon: float = 1e-7
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +101,7 @@ class Training:
         self.predictions: dict[str, list[float]] = {}
         self._targets = targets
         self._config = config
+        self._batch_size = config.batch_size or head.spec.batch_size
         self._layers = layers or [slice(None)] * len(head.averages)
         self._objective = objective
         self._compute = compute
@@ -158,8 +137,8 @@ class Training:
         self.head.train()
         present = window.among(self.fold.train)
         order = self._shuffling.permutation(len(present))
-        for first in range(0, len(order), self._config.batch_size):
-            ids = [present[i] for i in order[first : first + self._config.batch_size]]
+        for first in range(0, len(order), self._batch_size):
+            ids = [present[i] for i in order[first : first + self._batch_size]]
             loss = self._objective.loss(self._outputs(window, ids), self._targets_of(ids))
             self._optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -199,8 +178,8 @@ class Training:
     def _tested(self, window: LoadedUtterances, utterance_ids: Sequence[str]) -> Iterator[tuple[list[str], Tensor]]:
         self.head.eval()
         present = window.among(utterance_ids)
-        for first in range(0, len(present), self._config.batch_size):
-            ids = present[first : first + self._config.batch_size]
+        for first in range(0, len(present), self._batch_size):
+            ids = present[first : first + self._batch_size]
             yield ids, self._outputs(window, ids)
 
     def _outputs(self, window: LoadedUtterances, ids: Sequence[str]) -> Tensor:

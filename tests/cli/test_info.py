@@ -17,7 +17,7 @@ from featcache.extraction.verify import damaged_files
 from featcache.runs.writer import UnfinishedRun
 from featcache.transcripts.files import write_transcripts
 
-QUICK = {"seeds": (1,), "training": {"max_epochs": 1}, "protocol": "loso"}
+QUICK = {"seeds": (1,), "max_epochs": 1, "protocol": "loso"}
 
 
 @pytest.fixture

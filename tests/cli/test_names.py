@@ -231,7 +231,7 @@ def test_the_name_of_a_pipelines_file_is_that_of_its_folder(tmp_path):
 @pytest.mark.parametrize("out", [".", "..", "folder/.."])
 def test_figures_need_the_name_of_a_file(make_cache, quick_reports, out):
     make_cache()
-    run = fit(head="linear", seeds=[1], training={"max_epochs": 1}, name="one")
+    run = fit(head="linear", seeds=[1], max_epochs=1, name="one")
     with pytest.raises(StoreError, match="expected the path of a file without suffix"):
         print_layer_weights([str(run.path)], corpus=None, out=Path(out))
 
@@ -244,16 +244,16 @@ def test_caches_stores_and_runs_of_odd_names_still_open(make_cache, quick_report
     cache = make_cache(corpus=name, stores={name: {}})
     assert list(featcache.open(cache)) == [name]
     assert len(featcache.open(cache)[name]) == 16
-    run = fit(head="linear", seeds=[1], training={"max_epochs": 1}, corpus=name, features=[name], name="one")
+    run = fit(head="linear", seeds=[1], max_epochs=1, corpus=name, features=[name], name="one")
     odd = run.path.rename(run.path.with_name(name))
     assert RunFolder(odd).config["corpus"] == name
-    again = fit(head="linear", seeds=[1], training={"max_epochs": 1}, corpus=name, features=[name], name=name)
+    again = fit(head="linear", seeds=[1], max_epochs=1, corpus=name, features=[name], name=name)
     assert again.path == odd
 
 
 def test_long_names_of_stores_make_a_run_name_that_fits(make_cache, quick_reports):
     names = [letter * 150 for letter in "ab"]
     make_cache(stores={name: {} for name in names})
-    run = fit(head="fusion", seeds=[1], training={"max_epochs": 1}, features=names)
+    run = fit(head="fusion", seeds=[1], max_epochs=1, features=names)
     assert len(run.path.name.encode()) == MOST_NAME_BYTES
     assert run.path.name == check_name("run", run.path.name)

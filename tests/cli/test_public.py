@@ -103,5 +103,5 @@ def test_the_example_of_the_documentation_works(make_cache, quick_reports):
     first = cache.manifest[0].utterance_id
     assert store[first].shape == (len(store.layer_names), store.num_frames([first])[0], store.hidden_size)
     assert store.pooled("mean").shape == (len(cache.manifest), 3, store.hidden_size)
-    run = featcache.fit(head="dense", norm="speaker", seeds=(1,), training={"max_epochs": 1})
+    run = featcache.fit(head="dense", norm="speaker", seeds=(1,), max_epochs=1)
     assert 0 <= run.metrics["uar"]["mean"] <= 100

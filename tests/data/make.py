@@ -71,7 +71,7 @@ def make_cache(folder: Path) -> None:
 
 
 def make_runs(home: Path) -> None:
-    speaker = {"protocol": "random-80-20", "target": "emotion", "seeds": (1, 2), "training": SHORT, "home": home}
+    speaker = {"protocol": "random-80-20", "target": "emotion", "seeds": (1, 2), **SHORT, "home": home}
     featcache.fit(head="dense", norm="speaker", name="dense", **speaker)
     featcache.fit(head="linear", norm="none", name="linear", **speaker)
     featcache.fit(
@@ -82,7 +82,7 @@ def make_runs(home: Path) -> None:
         task="regression",
         label_range=(1, 5),
         seeds=(1,),
-        training=SHORT,
+        **SHORT,
         name="arousal",
         home=home,
     )

@@ -24,7 +24,7 @@ FITTED = ("dense", "linear", "arousal")
 # threads adds float32 numbers in another order. Weights then differed by 8e-6 at most (torch without AVX2).
 MADE_ON, OTHER_MACHINE = "AMD EPYC", 1e-4
 # featcache.fit(...) of each run, as tests/data/make.py has it.
-SHORT = {"training": {"max_epochs": 2, "learning_rate": 0.01}}
+SHORT = {"max_epochs": 2, "learning_rate": 0.01}
 EMOTION = {**SHORT, "protocol": "random-80-20", "target": "emotion", "seeds": (1, 2)}
 SETTINGS = {
     "dense": {**EMOTION, "head": "dense", "norm": "speaker"},

@@ -11,7 +11,8 @@ from featcache.cache.reader import FeatureCache
 from featcache.corpora.synthetic import make_corpus
 from featcache.extraction import extract
 from featcache.extractors.models import known_models
-from featcache.fitting.fit import first_seeds, fit
+from featcache.fitting.fit import fit
+from featcache.settings.types import first_seeds
 from tests.benchmarks.compare import signal_to_noise
 from tests.benchmarks.quantised import LEAST, rewrite
 
@@ -42,7 +43,7 @@ def test_predictions_from_8_bits_are_those_from_float16(stores, tiny_model, quic
     cache = stores(tiny_model("wav2vec2"), tmp_path / "synthetic")
     assert (signal_to_noise(cache["float16"], cache["int8"]) >= LEAST).all()
     training = {"learning_rate": 3e-3, "max_epochs": 10}
-    runs = [fit(features=[name], seeds=(1, 2), training=training) for name in ("float16", "int8")]
+    runs = [fit(features=[name], seeds=(1, 2), **training) for name in ("float16", "int8")]
     expected, found = (run.predictions.set_index(["seed", "utterance_id"])["prediction"] for run in runs)
     assert len(expected) == 2 * 32
     assert expected.nunique() > 1  # agreeing on a single class would be no merit
@@ -64,7 +65,7 @@ def real_stores(request, stores, tmp_path):
 
 def fit_for_real(**options):
     """Speakers are mixed: what an untrained model tells of unknown speakers is too near to chance to lose anything."""
-    same = {"protocol": "random-80-20", "target": "emotion", "seeds": first_seeds(10), "training": TRAINING}
+    same = {"protocol": "random-80-20", "target": "emotion", "seeds": first_seeds(10), **TRAINING}
     return fit(**same, **options).metrics["uar"]
 
 

@@ -34,7 +34,7 @@ def scores(home, quick_reports):
             task="regression",
             label_range=(1, 7),
             seeds=[1, 2],
-            training=TRAINING,
+            **TRAINING,
             home=home,
         )
         return [run.metrics[f"ccc_{name}"]["mean"] for name in ("arousal", "valence", "dominance")]

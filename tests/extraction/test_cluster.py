@@ -362,7 +362,7 @@ def test_a_dry_run_needs_no_cluster(corpus):
 
 def test_a_cluster_fits_as_this_machine_does(make_cache, quick_reports, scheduler):
     make_cache()
-    asked = {"seeds": [1, 2], "training": {"max_epochs": 3}, "norm": "global"}
+    asked = {"seeds": [1, 2], "max_epochs": 3, "norm": "global"}
     here = fit(**asked, name="here")
     there = fit(**asked, name="there", scheduler=scheduler)
     for name in ("predictions.csv", "history.csv", "layer_weights.csv", "heads/seed-2-fold-4.safetensors"):

@@ -231,7 +231,7 @@ def test_a_feed_forward_head_needs_frames_for_more_than_one_layer(tmp_path, tiny
         r"^states holds statistics alone \(--pool\), but head 'ffn' is trained on frames unless it sees one layer "
         r"\(--layers last\) and no --max-frames; train on --pooling mean, or extract into a store of another --name"
     )
-    short = {"head": "ffn", "seeds": [1], "training": {"max_epochs": 2}}
+    short = {"head": "ffn", "seeds": [1], "max_epochs": 2}
     for options in ({}, {"layers": "0,2"}, {"layers": "last", "max_frames": 10}):
         with pytest.raises(StoreError, match=message):
             fit(features=["states"], **options, **short)

@@ -20,7 +20,7 @@ from featcache.runs.writer import UnfinishedRun
 from featcache.workspace import Workspace
 from tests.forked import POSSIBLE, Forked, command
 
-SHORT = {"seeds": (1, 2), "training": {"max_epochs": 2}}
+SHORT = {"seeds": (1, 2), "max_epochs": 2}
 FULL = [name for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EIO") if hasattr(errno, name)]
 
 pytestmark = pytest.mark.usefixtures("quick_reports")

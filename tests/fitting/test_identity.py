@@ -39,7 +39,7 @@ from featcache.training.memory import DTYPES, WorkingCopy
 from featcache.training.train import Training
 from featcache.workspace import Workspace
 
-SHORT = {"seeds": (1, 2), "protocol": "random-80-20", "training": {"max_epochs": 2, "learning_rate": 0.01}}
+SHORT = {"seeds": (1, 2), "protocol": "random-80-20", "max_epochs": 2, "learning_rate": 0.01}
 # A toy takes 5 kB in float32, 3 in float16, and 2 in 8 bits, steps included.
 LITTLE, PLENTY = "2500B", "1GiB"
 

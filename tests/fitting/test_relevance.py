@@ -25,7 +25,7 @@ from featcache.runs.reader import finished_runs
 from featcache.training import batches as windows
 from featcache.workspace import Workspace
 
-QUICK = {"seeds": (1, 2), "protocol": "group-kfold", "training": {"max_epochs": 2, "learning_rate": 0.01}}
+QUICK = {"seeds": (1, 2), "protocol": "group-kfold", "max_epochs": 2, "learning_rate": 0.01}
 
 
 @pytest.fixture(autouse=True)
@@ -287,7 +287,7 @@ def test_layers_that_all_carry_a_target_alike_show_no_peak_beyond_the_error_bars
     """Dimensions start alike in a head, so that over seeds no layer of ``equal`` is preferred: what shows is chance."""
     training = {"learning_rate": 0.005, "max_epochs": 40, "batch_size": 8}
     found = layer_relevance(
-        ["equal", "peak"], target="arousal,valence", training=training, seeds=(1, 2, 3, 4, 5), task="regression"
+        ["equal", "peak"], target="arousal,valence", **training, seeds=(1, 2, 3, 4, 5), task="regression"
     )
     for store, one in zip(("equal", "peak"), found, strict=True):
         for run in one.runs.values():

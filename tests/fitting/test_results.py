@@ -45,7 +45,7 @@ def test_trainings_whose_last_epoch_is_the_best_and_the_last_allowed_are_counted
 @pytest.fixture
 def short(make_cache, quick_reports):
     make_cache()
-    return {"seeds": (1, 2), "training": {"max_epochs": 1}}
+    return {"seeds": (1, 2), "max_epochs": 1}
 
 
 def test_the_end_of_a_fit_tells_it_and_so_does_the_report(short, caplog):
@@ -68,7 +68,7 @@ def test_in_a_sweep_each_run_has_its_own_line(short, caplog):
 
 def test_trainings_that_stopped_by_themselves_are_not_told(short, caplog):
     caplog.set_level("INFO", "featcache")
-    run = fit(seeds=(1,), training={"max_epochs": 200, "patience": 1, "learning_rate": 0.1})
+    run = fit(seeds=(1,), max_epochs=200, patience=1, learning_rate=0.1)
     assert epochs_of(run) == []
     assert "--max-epochs" not in caplog.text
 

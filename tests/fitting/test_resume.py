@@ -19,7 +19,7 @@ from tests.forked import POSSIBLE, Forked, command, without_pictures
 
 KILLS = 5
 
-SETTINGS = {"name": "mine", "seeds": (1, 2, 3), "training": {"max_epochs": 3, "patience": 3}}
+SETTINGS = {"name": "mine", "seeds": (1, 2, 3), "max_epochs": 3, "patience": 3}
 
 
 def fit_and_count(folder, resume=False):
@@ -91,7 +91,7 @@ def test_kill_9_at_random_moments(whole_fit, tmp_path):
         assert os.listdir(folder / "runs" / "toy") == ["mine"]
 
 
-SHORT = {"seeds": (1, 2), "training": {"max_epochs": 2}, "name": "mine"}
+SHORT = {"seeds": (1, 2), "max_epochs": 2, "name": "mine"}
 
 
 @pytest.fixture
@@ -158,7 +158,7 @@ def test_an_interruption_while_a_training_is_kept_ends_all_threads(make_cache, q
         Training, "learn", lambda one, window: time.sleep(0 if one.seed == 1 else 0.05) or learn(one, window)
     )
     with pytest.raises(KeyboardInterrupt) as told:
-        fit(seeds=(1, 2, 3), training={"max_epochs": 60, "patience": 60}, name="mine")
+        fit(seeds=(1, 2, 3), max_epochs=60, patience=60, name="mine")
     assert told.traceback  # what is raised keeps its frames alive, and with them whatever is not closed
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("fit")]
 

@@ -14,7 +14,7 @@ from featcache.fitting.resolve import resolve
 from featcache.manifest import Manifest, Utterance
 from featcache.protocols import make_folds
 
-QUICK = {"seeds": (1, 2), "training": {"max_epochs": 4, "learning_rate": 0.02, "patience": 1}}
+QUICK = {"seeds": (1, 2), "max_epochs": 4, "learning_rate": 0.02, "patience": 1}
 
 pytestmark = pytest.mark.usefixtures("quick_reports")
 

@@ -23,7 +23,7 @@ from featcache.training.batches import FeatureWindows
 from featcache.training.train import Training
 from tests.benchmarks.synthetic_cache import write_cache
 
-SHORT = {"seeds": (1, 2), "training": {"max_epochs": 2, "learning_rate": 0.01}}
+SHORT = {"seeds": (1, 2), "max_epochs": 2, "learning_rate": 0.01}
 ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.usefixtures("quick_reports")
@@ -142,11 +142,11 @@ def test_any_runs_are_trained_together_and_share_what_they_can(make_cache, elsew
     cache = make_cache(stores={"ssl": {}, "egemaps": {"kind": "egemaps"}})
     loads, load = [], FeatureWindows.load
     monkeypatch.setattr(FeatureWindows, "load", lambda source, ids: loads.append(tuple(ids)) or load(source, ids))
-    same = {"seeds": (1, 2), "training": SHORT["training"]}
+    same = {**SHORT}
     requests = [
         FitRequest(features=("ssl",), **same),
         FitRequest(features=("egemaps",), head="lstm", **same),
-        FitRequest(features=("ssl",), layers="last", seeds=(3,), training={"max_epochs": 1}),
+        FitRequest(features=("ssl",), layers="last", seeds=(3,), max_epochs=1),
         FitRequest(features=("ssl",), protocol="group-kfold", **same),  # other folds, so that windows differ
         FitRequest(features=("ssl",), select={"emotion": ["joy", "anger"]}, limit=12, protocol="random-80-20", **same),
         FitRequest(features=("ssl",), **same),  # the first once more
@@ -180,7 +180,7 @@ def test_runs_normalised_by_other_labels_do_not_share(make_cache):
         ]
     )
     cache = make_cache(manifest=manifest)
-    same = {"target": "emotion", "seeds": (1,), "training": SHORT["training"]}
+    same = {"target": "emotion", **SHORT, "seeds": (1,)}
     by_speaker, by_room = (FitRequest(norm_by=by, **same) for by in ("speaker_id", "room"))
     first, second = fit_all(plan_runs([by_speaker, by_room], cache=cache), cache=cache)
     assert (first.config["norm_by"], second.config["norm_by"]) == ("speaker_id", "room")
@@ -251,7 +251,7 @@ import os, re, sys
 from pathlib import Path
 os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])  # each core takes room of its own
 import featcache
-options = {"seeds": (1,), "training": {"max_epochs": 1, "batch_size": 8}, "protocol": "random-80-20", "overwrite": True}
+options = {"seeds": (1,), "max_epochs": 1, "batch_size": 8, "protocol": "random-80-20", "overwrite": True}
 run = featcache.fit(features="wav2vec2-base", memory=sys.argv[1], home=sys.argv[2], **options)
 # not ru_maxrss, which begins with what the process had that started this one
 peak = re.search(r"VmHWM:\\s*(\\d+) kB", Path("/proc/self/status").read_text())[1]

@@ -12,7 +12,7 @@ from featcache.fitting.request import FitRequest
 from featcache.fitting.resolve import resolve
 
 WORDS = {"kind": "text"}
-QUICK = {"seeds": [1], "training": {"max_epochs": 2, "learning_rate": 1e-2}, "protocol": "group-kfold"}
+QUICK = {"seeds": [1], "max_epochs": 2, "learning_rate": 1e-2, "protocol": "group-kfold"}
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ def test_what_the_defaults_say_counts_unless_a_run_says_otherwise(write_pipeline
     )
     first, second = (pipeline.run(name).request(seeds=(1,)) for name in pipeline.runs)
     training = {"max_epochs": 2, "learning_rate": 0.01}
-    assert first == FitRequest(features=("egemaps",), protocol="pepino2021", training=training, seeds=(1,))
+    assert first == FitRequest(features=("egemaps",), protocol="pepino2021", **training, seeds=(1,))
     # "no" stays the text that labels are, and does not become false
     assert (second.norm, dict(second.select)) == ("global", {"gender": ("no",)})
     assert [pipeline.run(name).seeds for name in pipeline.runs] == [2, 3]

@@ -5,7 +5,7 @@ from featcache.fitting.fit import fit
 STORES = {"ssl": {}, "egemaps": {"kind": "egemaps"}, "text": {"kind": "text"}, "functionals": {"kind": "functionals"}}
 
 
-SHORT = {"seeds": (1, 2), "training": {"max_epochs": 2, "learning_rate": 0.01}, "max_frames": 5}
+SHORT = {"seeds": (1, 2), "max_epochs": 2, "learning_rate": 0.01, "max_frames": 5}
 
 
 def train(**options):

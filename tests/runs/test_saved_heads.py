@@ -217,7 +217,7 @@ def test_values_that_never_change_become_zero(make_cache, write_store):
         x[:, :, 1] = 7
     write_store(cache.path / "constant", values)
     cache = featcache.open(cache.path)
-    run = fit(features=["constant"], norm="global", seeds=(1,), training={"max_epochs": 1}, protocol="loso")
+    run = fit(features=["constant"], norm="global", seeds=(1,), max_epochs=1, protocol="loso")
     check_predictions(run, cache)
     assert np.isinf(load_file(run.path / NORMALISATION)["constant.std"][:, :, 1]).all()
 

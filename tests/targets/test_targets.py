@@ -151,7 +151,7 @@ def test_what_cannot_be_predicted_is_told_in_one_line(labels, name, options, tol
 
 def test_a_dimension_that_does_not_exist_lists_those_that_do(cache):
     with pytest.raises(ManifestError, match=r"no utterance has a label 'arusal'; .* are: arousal, valence, emotion"):
-        fit(features="ssl", target="arusal,valence", training=SHORT)
+        fit(features="ssl", target="arusal,valence", **SHORT)
 
 
 def test_a_fold_that_trains_on_one_value_only_is_refused(make_cache):
@@ -175,7 +175,7 @@ def test_every_head_and_normalisation_predicts_numbers(cache, head, norm):
         task="regression",
         label_range=(1, 7),
         seeds=[1, 2],
-        training=SHORT,
+        **SHORT,
     )
     table = run.predictions
     assert list(table.columns) == [
@@ -217,13 +217,13 @@ def rmse(table, name):
 
 def test_what_can_be_learned_is_learned(cache):
     training = {"learning_rate": 0.01, "patience": 50}
-    run = fit(features="ssl", target="arousal,valence", norm="none", seeds=[1], training=training)
+    run = fit(features="ssl", target="arousal,valence", norm="none", seeds=[1], **training)
     assert run.metrics["ccc_arousal"]["mean"] > 0.7
     assert run.metrics["ccc_valence"]["mean"] > 0.7
 
 
 def test_seeds_and_targets_that_train_together_are_what_they_are_alone(cache):
-    shared = {"features": "ssl", "task": "regression", "label_range": (1, 7), "training": SHORT}
+    shared = {"features": "ssl", "task": "regression", "label_range": (1, 7), **SHORT}
     together = fit(**shared, target="arousal", seeds=[1, 2, 3], name="together")
     for seed in (1, 2, 3):
         alone = fit(**shared, target="arousal", seeds=[seed], name=f"alone-{seed}")
@@ -232,8 +232,8 @@ def test_seeds_and_targets_that_train_together_are_what_they_are_alone(cache):
 
 
 def test_a_scale_changes_no_ccc_but_its_unit_is_told(cache):
-    wide = fit(features="ssl", target="arousal", task="regression", label_range=(1, 7), seeds=[1], training=SHORT)
-    own = fit(features="ssl", target="arousal", task="regression", seeds=[1], training=SHORT)
+    wide = fit(features="ssl", target="arousal", task="regression", label_range=(1, 7), seeds=[1], **SHORT)
+    own = fit(features="ssl", target="arousal", task="regression", seeds=[1], **SHORT)
     assert own.config["label_ranges"] == {"arousal": [1.0, 5.5]}
     assert "lowest and the highest" in (own.path / "report.html").read_text()
     assert "lowest and the highest" not in (wide.path / "report.html").read_text()
@@ -268,7 +268,7 @@ def test_svm_of_numbers_is_scikit_learns_with_the_best_c_for_each_dimension(cach
 
 
 def test_runs_of_numbers_compare_in_every_dimension(cache):
-    runs = sweep(norms=["speaker", "none"], features="ssl", target="arousal,valence", seeds=[1], training=SHORT)
+    runs = sweep(norms=["speaker", "none"], features="ssl", target="arousal,valence", seeds=[1], **SHORT)
     found = compare({run.config["norm"]: load_predictions(run) for run in runs})
     assert [row.score for row in found] == ["ccc", "ccc_arousal", "ccc_valence"]
     for row in found:
@@ -278,13 +278,13 @@ def test_runs_of_numbers_compare_in_every_dimension(cache):
 
 
 def test_votes_are_refused_for_numbers(cache):
-    runs = sweep(norms=["speaker", "none"], features="ssl", target="arousal,valence", seeds=[1], training=SHORT)
+    runs = sweep(norms=["speaker", "none"], features="ssl", target="arousal,valence", seeds=[1], **SHORT)
     with pytest.raises(FeatcacheError, match="is a regression; only runs that predict classes can vote"):
         ensemble(runs=[str(run.path) for run in runs], sizes=[2])
 
 
 def test_trainings_on_one_number_and_batches_of_one_stay_finite(cache):
-    run = fit(features="ssl", target="arousal,valence", seeds=[1], training={**SHORT, "batch_size": 1})
+    run = fit(features="ssl", target="arousal,valence", seeds=[1], **{**SHORT, "batch_size": 1})
     assert np.isfinite(pd.read_csv(run.path / "history.csv")[["train_loss", "validation_loss"]]).all(axis=None)
     heads = list((run.path / "heads").glob("*.safetensors"))
     assert heads

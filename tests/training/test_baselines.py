@@ -53,7 +53,7 @@ def test_a_linear_head_sees_no_difference_between_frames_and_their_mean(rng):
 
 def test_a_linear_head_is_fitted_alike_on_frames_of_one_and_pooled(make_cache):
     make_cache()
-    run = featcache.fit(head="linear", layer_weighting="softmax", seeds=[1, 2], training=SHORT)
+    run = featcache.fit(head="linear", layer_weighting="softmax", seeds=[1, 2], **SHORT)
     assert run.config["pooling"] == "mean"
     assert set(run.layer_weights["layer"]) == {"0", "1", "2"}
 
@@ -106,7 +106,7 @@ def test_scalar_statistics_are_those_of_all_dimensions_together(make_cache):
             (normaliser.std_[speaker], frames.std(axis=(1, 2))),
         ):
             np.testing.assert_allclose(found, np.broadcast_to(expected[:, None], found.shape), rtol=SUMS, atol=SUMS)
-    run = featcache.fit(scalar_norm=True, seeds=[1], training=SHORT)
+    run = featcache.fit(scalar_norm=True, seeds=[1], **SHORT)
     assert run.config["scalar_norm"] is True
 
 

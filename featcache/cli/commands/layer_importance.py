@@ -6,8 +6,10 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
-from featcache.cli import options, parsing
+from featcache.cli import options
 from featcache.cli.exit_codes import WRONG_USAGE
+from featcache.cli.from_settings import command_of
+from featcache.settings.fits import ProbeSettings, RelevanceSettings
 
 # Options of ``layers`` that have become commands.
 _MOVED = {"--probe": "probe", "--per-target": "relevance"}
@@ -38,46 +40,21 @@ def layers(
     print_layer_weights(runs or [], corpus=corpus, out=out)
 
 
-def probe(
-    stores: options.LayerStores = None,
-    corpus: options.Corpus = None,
-    protocol: options.Protocol = None,
-    target: options.ProbeTarget = None,
-    task: options.Task = None,
-    select: options.Select = None,
-    out: options.FigureOut = None,
-) -> None:
-    """Draw the score of each layer alone: a linear model on utterance means, which are read from the cache."""
-    given = _chosen(parsing.plain(locals()))
+@command_of(ProbeSettings)
+def probe(given: dict[str, Any], stores: options.LayerStores = None, out: options.FigureOut = None) -> None:
+    """Evaluate each layer alone: a linear model on the mean of each utterance, which is read from the cache."""
     from featcache.cli.layers import print_layer_scores
 
-    print_layer_scores(**given)
+    print_layer_scores(stores or [], out=out, given=given)
 
 
-def relevance(
-    stores: options.LayerStores = None,
-    corpus: options.Corpus = None,
-    protocol: options.Protocol = None,
-    target: options.RelevanceTarget = None,
-    task: options.Task = None,
-    select: options.Select = None,
-    head: options.WeighingHead = "dense",
-    norm: options.Norm = "speaker",
-    seeds: options.Seeds = 5,
-    device: options.Device = "cpu",
-    out: options.FigureOut = None,
-) -> None:
+@command_of(RelevanceSettings)
+def relevance(given: dict[str, Any], stores: options.LayerStores = None, out: options.FigureOut = None) -> None:
     """Draw learned layer weights and linear probes for each target: train a head on it alone, and probe each layer.
 
-    Runs that exist are not trained again, and interrupted ones go on.
+    By default the targets are the corpus's dimensional labels, or else its classes, each against all others. Runs that
+    exist are not trained again, and interrupted runs are continued.
     """
-    given = _chosen(parsing.plain(locals()))
     from featcache.cli.layers import print_layer_relevance
-    from featcache.fitting.fit import first_seeds
 
-    print_layer_relevance(**given | {"seeds": first_seeds(seeds)})
-
-
-def _chosen(given: dict[str, Any]) -> dict[str, Any]:
-    """Return the options with the stores and the selection of utterances in the form that functions take."""
-    return given | {"names": given.pop("stores") or [], "select": parsing.selection(given["select"])}
+    print_layer_relevance(stores or [], out=out, given=given)

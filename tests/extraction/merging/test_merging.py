@@ -56,7 +56,7 @@ def test_a_merged_store_is_fitted_and_extended_right_away(run, parts, corpus, tm
     into = tmp_path / "merged" / "cache" / "speech" / "spectrogram"
     merge(into, parts)
     options = {"head": "dense", "features": ["spectrogram"], "norm": "global", "home": tmp_path / "merged"}
-    result = featcache.fit(**options, protocol="random-80-20", seeds=[1], training={"max_epochs": 1})
+    result = featcache.fit(**options, protocol="random-80-20", seeds=[1], max_epochs=1)
     assert "uar" in result.metrics
     before = contents(into)
     report = extract(model="spectrogram", data=corpus, home=tmp_path / "merged")

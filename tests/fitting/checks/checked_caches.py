@@ -2,7 +2,7 @@
 
 from featcache.manifest import Manifest, Utterance
 
-QUICK = {"seeds": (1,), "training": {"max_epochs": 1, "learning_rate": 0.01}}
+QUICK = {"seeds": (1,), "max_epochs": 1, "learning_rate": 0.01}
 
 
 SEEDS = {"seeds": (1,)}

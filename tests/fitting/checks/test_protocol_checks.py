@@ -83,7 +83,7 @@ def test_probes_and_fits_have_the_same_default(make_cache, resolved, capsys, mon
         cli.main()
     assert exited.value.code == 0
     assert "linear probes of utterance means, iemocap-loso-session, 5 folds" in capsys.readouterr().out
-    [found] = layer_relevance(seeds=(1,), norm="global", training={"max_epochs": 1})
+    [found] = layer_relevance(seeds=(1,), norm="global", max_epochs=1)
     assert {one.config["protocol"] for one in found.runs.values()} == {"iemocap-loso-session"}
 
 

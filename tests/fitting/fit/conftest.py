@@ -12,8 +12,8 @@ from featcache.runs.writer import write_json
 def train(quick_reports):
     """Fit with two seeds and two epochs, unless told otherwise."""
 
-    def run(*, seeds=(1, 2), training=None, **options):
-        return fit(seeds=seeds, training={"max_epochs": 2, "learning_rate": 0.01, **(training or {})}, **options)
+    def run(**options):
+        return fit(**{"seeds": (1, 2), "max_epochs": 2, "learning_rate": 0.01, **options})
 
     return run
 

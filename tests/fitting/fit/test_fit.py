@@ -38,7 +38,7 @@ TABLES = (
 
 def test_a_run_folder_holds_all_that_is_promised(make_cache):
     cache = featcache.open(make_cache())
-    run = fit(seeds=(1, 2), training={"max_epochs": 2}, name="first")
+    run = fit(seeds=(1, 2), max_epochs=2, name="first")
     heads = [f"heads/seed-{seed}-fold-{fold}.safetensors" for seed in (1, 2) for fold in (1, 2, 3, 4)]
     pictures = [
         f"{name}.{suffix}"
@@ -77,7 +77,7 @@ def test_a_run_folder_holds_all_that_is_promised(make_cache):
     assert weights["layer"].tolist() == 8 * [0, 1, 2]
     np.testing.assert_allclose(weights.groupby(["seed", "fold"])["weight"].sum(), 1, rtol=SUM_OF_WEIGHTS)
 
-    again = fit(seeds=(1, 2), training={"max_epochs": 2}, name="first", overwrite=True)
+    again = fit(seeds=(1, 2), max_epochs=2, name="first", overwrite=True)
     assert bytes_of(again) == bytes_of(run)
 
 

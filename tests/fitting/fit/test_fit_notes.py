@@ -9,10 +9,9 @@ import pytest
 
 import featcache
 from featcache.errors import StoreError
-from featcache.fitting import fit as fitting
 from featcache.fitting import normalisation, notes, results
-from featcache.fitting.fit import first_seeds
 from featcache.manifest import Manifest, Utterance
+from featcache.settings.types import SEEDS, first_seeds
 from tests.fitting.fit.noise import ONE_SPEAKER_EACH, in_parts, manifest_of
 
 
@@ -131,7 +130,7 @@ def test_what_is_tested_but_never_trained_is_told(make_cache, train, caplog):
 
 def test_a_training_that_diverges_is_told(make_cache, train, caplog):
     make_cache(manifest=in_parts(**ONE_SPEAKER_EACH))
-    run = train(target="emotion", norm="none", training={"learning_rate": 1e30, "max_epochs": 10})
+    run = train(target="emotion", norm="none", learning_rate=1e30, max_epochs=10)
     warning = results.DIVERGED.format(2, "1")
     assert warning in caplog.text
     assert warning.replace("'", "&#39;") in (run.path / "report.html").read_text(encoding="utf-8")
@@ -141,8 +140,8 @@ def test_a_training_that_diverges_is_told(make_cache, train, caplog):
 
 
 def test_seeds_are_those_of_the_paper():
-    assert first_seeds(5) == fitting.SEEDS == (123, 1234, 2345, 3456, 4567)
-    assert first_seeds(7) == (*fitting.SEEDS, 5678, 6789)
+    assert first_seeds(5) == SEEDS == (123, 1234, 2345, 3456, 4567)
+    assert first_seeds(7) == (*SEEDS, 5678, 6789)
     assert first_seeds(1) == (123,)
 
 
@@ -150,7 +149,7 @@ def test_the_batch_size_is_the_papers(make_cache, resolve):
     make_cache()
     assert resolve().config["training"]["batch_size"] == 32
     assert resolve(head="lstm").config["training"]["batch_size"] == 16
-    assert resolve(head="lstm", training={"batch_size": 4}).config["training"]["batch_size"] == 4
+    assert resolve(head="lstm", batch_size=4).config["training"]["batch_size"] == 4
 
 
 @pytest.mark.parametrize(("norm", "times"), [("speaker", 1), ("none", 1), ("global", 4)])

@@ -185,7 +185,7 @@ def test_other_settings_get_another_folder_unless_it_is_named(make_cache, resolv
         resolve(layers="0"),
         resolve(layer_weighting="softmax"),
         resolve(max_frames=4),
-        resolve(training={"patience": 1}),
+        resolve(patience=1),
         resolve(select={"emotion": ["joy", "anger"]}),
         resolve(protocol="group-kfold"),
     ]

@@ -1,0 +1,60 @@
+"""``config.yaml`` of a run → the options of ``fit`` that make the same run."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from featcache.errors import StoreError
+from featcache.registry import name_plugins
+from featcache.runs.file_names import CONFIG
+from featcache.runs.parse import Saved, read_yaml
+from featcache.settings.field import settings_of
+from featcache.settings.fits import FitSettings, TrainingConfig
+
+# Options that name code, which is imported only if the user gives them, and not a file.
+REFERENCES = ("head", "heads", "protocol", "plugin")
+
+
+def expanded(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options together with those of the ``config`` among them, which they override.
+
+    Code that the options name may be imported from now on; code that a file names may not.
+
+    Args:
+        given: The options that the user gives, by name.
+
+    Raises:
+        StoreError: no such file, or no configuration of a run.
+    """
+    for option in REFERENCES:
+        value = given.get(option) or ()
+        name_plugins(value.split(",") if isinstance(value, str) else value)
+    if given.get("config") is None:
+        return dict(given)
+    return {**read_options(Path(given["config"])), **given}
+
+
+def read_options(path: Path) -> dict[str, Any]:
+    """Return the options of ``fit`` that a run records in its ``config.yaml``.
+
+    Args:
+        path: The file, or the run folder.
+
+    Raises:
+        StoreError: no such file, or no configuration of a fit.
+    """
+    path = path / CONFIG if path.is_dir() else path
+    config = Saved(read_yaml(path), path)
+    if "members" in config:
+        raise StoreError(f"--config {path}: an ensemble has no options of 'featcache fit'; give the config of a member")
+    names = [name for name, (_, about) in settings_of(FitSettings).items() if about.identity]
+    found = {name: config[name] for name in names if config.get(name) is not None}
+    training = config["training"]
+    found |= {name: training[name] for name in TrainingConfig.__dataclass_fields__ if name in training}
+    ranges = list(config.get("label_ranges", {}).values())
+    if ranges and all(bounds == ranges[0] for bounds in ranges):  # others are those of the corpus, as by default
+        found["label_range"] = ranges[0]
+    if found.get("layers") == "-":  # a store without layers
+        del found["layers"]
+    memory = config.get("working_dtype")
+    return {**found, "features": list(config["features"]), "corpus": config["corpus"], "memory": memory}

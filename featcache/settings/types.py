@@ -1,0 +1,126 @@
+"""Types of options that have a form as text, and how the text is read: ``a,b``, ``LABEL=VALUE``, ``1,7``, seeds."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeAlias
+
+# Source: Pepino et al. 2021 as run; further seeds continue in the same steps.
+SEEDS = (123, 1234, 2345, 3456, 4567)
+HIGHEST_SEED = 2**32 - 1
+
+
+@dataclass(frozen=True)
+class Form:
+    """How an option looks as text.
+
+    Attributes:
+        text: Its form, for ``--help``: ``NAME,NAME``.
+        read: Text, or the value itself, → the value; a ValueError says what was expected.
+        repeated: Whether the command line takes the option several times.
+    """
+
+    text: str
+    read: Callable[[Any], Any]
+    repeated: bool = False
+
+
+def read_names(value: Any) -> tuple[str, ...]:
+    """Return the names in ``a,b``, or in a list of names.
+
+    Raises:
+        ValueError: an empty name, or something else than text.
+    """
+    names = [name.strip() for name in value.split(",")] if isinstance(value, str) else value
+    if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"expected names, separated by commas, found {value!r}")
+    return tuple(names)
+
+
+def read_selection(value: Any) -> dict[str, tuple[str, ...]]:
+    """Return label → selected values, from ``LABEL=VALUE,VALUE``, several of these, or a dictionary.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if isinstance(value, Mapping):
+        return {str(label): read_names(values) for label, values in value.items()}
+    found: dict[str, tuple[str, ...]] = {}
+    for pair in [value] if isinstance(value, str) else value:
+        label, separator, values = str(pair).partition("=")
+        if not separator:
+            raise ValueError(f"{pair!r}: expected LABEL=VALUE, or LABEL=VALUE,VALUE")
+        found[label] = (*found.get(label, ()), *values.split(","))
+    return found
+
+
+def read_assignments(value: Any) -> dict[str, Any]:
+    """Return name → value, from ``NAME=VALUE``, several of these, or a dictionary.
+
+    Raises:
+        ValueError: it is something else, or one name has two values.
+    """
+    if isinstance(value, Mapping):
+        return {str(name): one for name, one in value.items()}
+    found: dict[str, Any] = {}
+    for pair in [value] if isinstance(value, str) else value:
+        name, separator, one = str(pair).partition("=")
+        name = name.strip().replace("-", "_")
+        if not separator or not name:
+            raise ValueError(f"{pair!r}: expected NAME=VALUE")
+        if name in found:
+            raise ValueError(f"{name} is given twice; keep one")
+        found[name] = one
+    return found
+
+
+def read_range(value: Any) -> tuple[float, float]:
+    """Return the lowest and the highest value, from ``1,7`` or a pair.
+
+    Raises:
+        ValueError: it is something else, or the first number is not the lower one.
+    """
+    try:
+        low, high = (float(number) for number in (value.split(",") if isinstance(value, str) else value))
+        if not -math.inf < low < high < math.inf:
+            raise ValueError
+    except (TypeError, ValueError):
+        raise ValueError(f"{value!r}: expected two numbers, the lower one first, as in 1,7") from None
+    return low, high
+
+
+def read_seeds(value: Any) -> tuple[int, ...]:
+    """Return seeds, from their number (the first of :func:`first_seeds`) or a list; ``123,`` is a list of one.
+
+    Raises:
+        ValueError: it is something else, or a number that is no seed.
+    """
+    expected = "expected the number of seeds, or a list of seeds such as 123,1234"
+    if isinstance(value, bool) or not isinstance(value, int | str | Sequence) or isinstance(value, bytes):
+        raise ValueError(f"{expected}, found {value!r}")
+    try:
+        if isinstance(value, int) or (isinstance(value, str) and "," not in value):
+            number = int(value)
+            if not 1 <= number <= 1000:
+                raise ValueError
+            return first_seeds(number)
+        words = [word for word in value.split(",") if word.strip()] if isinstance(value, str) else value
+        seeds = tuple(dict.fromkeys(int(word) for word in words))
+        if not seeds or not all(0 <= seed <= HIGHEST_SEED for seed in seeds):
+            raise ValueError
+    except (TypeError, ValueError):
+        raise ValueError(f"{expected}, found {value!r}") from None
+    return seeds
+
+
+def first_seeds(number: int) -> tuple[int, ...]:
+    """Return the seeds of Pepino et al. 2021 and, after five, more seeds in the same steps."""
+    return tuple(123 if i == 0 else 1234 + 1111 * (i - 1) for i in range(number))
+
+
+Names: TypeAlias = Annotated[tuple[str, ...], Form("NAME,NAME", read_names)]
+Selection: TypeAlias = Annotated[Mapping[str, tuple[str, ...]], Form("LABEL=VALUE", read_selection, repeated=True)]
+Assignments: TypeAlias = Annotated[Mapping[str, Any], Form("NAME=VALUE", read_assignments, repeated=True)]
+Range: TypeAlias = Annotated[tuple[float, float], Form("LOW,HIGH", read_range)]
+Seeds: TypeAlias = Annotated[tuple[int, ...], Form("NUMBER or SEED,SEED", read_seeds)]
+References: TypeAlias = Annotated[tuple[str, ...], Form("REFERENCE", read_names, repeated=True)]
