@@ -19,8 +19,8 @@ from featcache.pipeline.transcripts import word_errors_of
 from featcache.protocols import PROTOCOLS
 from featcache.published import PublishedResult
 from featcache.runs.reader import RunFolder
+from featcache.settings.extractor_configs import MANIFEST
 from featcache.transcripts.files import is_finished
-from featcache.transcripts.text import MANIFEST
 
 log = logging.getLogger(__name__)
 
