@@ -6,11 +6,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from featcache.audio import ChannelPolicy
+from featcache.settings.extractor_configs import ChannelPolicy, Chunks
 
 Features = npt.NDArray[np.float32]
-CHUNK_OPTIONS = ("chunk_seconds", "overlap_seconds")
-OVERLAP_SECONDS = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,23 +25,6 @@ class Tokens:
 
     def __len__(self) -> int:
         return len(self.inputs["input_ids"])
-
-
-@dataclass(frozen=True, kw_only=True)
-class Chunks:
-    """How an utterance is computed that is too long to be computed whole.
-
-    Attributes:
-        seconds: Whatever is longer is computed in windows of this length.
-        overlap: What neighbouring windows have in common, in seconds, at least.
-    """
-
-    seconds: float
-    overlap: float
-
-    def settings(self) -> dict[str, float]:
-        """As they stand among a store's settings."""
-        return dict(zip(CHUNK_OPTIONS, (self.seconds, self.overlap), strict=True))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,8 +14,9 @@ from joblib import Parallel, delayed
 
 from featcache import audio
 from featcache.corpora import read_corpus
-from featcache.extractors.egemaps import EgemapsConfig, EgemapsExtractor
+from featcache.extractors.egemaps import EgemapsExtractor
 from featcache.manifest import Manifest, Utterance
+from featcache.settings.extractor_configs import EgemapsConfig
 
 MEASURES = {
     "loudness": "loudness_sma3_amean",

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +14,7 @@ from featcache.audio.decoding import Header, opened, read_header
 from featcache.errors import AudioError
 from featcache.files.regular import sha256_of_file
 from featcache.manifest import Utterance
-
-ChannelPolicy = Literal["mean", "first"]
+from featcache.settings.extractor_configs import ChannelPolicy
 
 # Labels rounded to a tenth of a second may end a little after the file does.
 END_TOLERANCE = 0.1

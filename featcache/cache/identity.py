@@ -16,9 +16,9 @@ import numpy as np
 from featcache._version import __version__
 from featcache.cache.layout import ATTRIBUTES, FORMAT_VERSION, TEXT_DTYPE, StorageDtype
 from featcache.errors import StoreError
-from featcache.extractors.base import ChunkConfig
 from featcache.extractors.models import known_models, known_text_models, store_model_id
 from featcache.features import Description
+from featcache.settings.extractor_configs import ChunkConfig
 
 # Settings of the storage; all others are the extractor's.
 STORAGE_SETTINGS = ("storage_dtype", "format_version", "pool")

@@ -96,9 +96,9 @@ def extract(
             ``device``. They read the audio and write the stores under the same paths as this process.
         home: Where everything lives; by default ``$FEATCACHE_HOME``, or ``data``.
         options: Fields of the extractor's configuration: ``weights``, ``revision``, ``num_blocks``, ``layers``, …
-            of :class:`~featcache.extractors.ssl.SSLConfig`; ``window``, ``hop``, ``n_fft``, … of the others;
+            of :class:`~featcache.settings.extractor_configs.SSLConfig`; ``window``, ``hop``, … of the others;
             ``max_seconds``, ``chunk_seconds`` and ``overlap_seconds`` of all. For ``text`` those of
-            :class:`~featcache.extractors.text.TextConfig`: ``weights``, ``revision``, ``layers``, ``precision``.
+            :class:`~featcache.settings.extractor_configs.TextConfig`: ``weights``, ``layers``, ``precision``, …
 
     Raises:
         FeatcacheError: no or several corpora; an unknown model; a store with other settings, or in use by another

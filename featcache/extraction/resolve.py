@@ -15,9 +15,9 @@ from featcache.extraction.dask_worker import Recipe, recipe_of
 from featcache.extraction.locate import LocatedCorpus, find_place
 from featcache.extraction.plan import default_workers
 from featcache.extractors import DESCRIPTORS, store_name, usable_devices
-from featcache.features import CHUNK_OPTIONS
 from featcache.manifest import Utterance
-from featcache.transcripts.text import MANIFEST, made_by, read_words
+from featcache.settings.extractor_configs import CHUNK_OPTIONS, MANIFEST
+from featcache.transcripts.text import made_by, read_words
 from featcache.workspace import Workspace, check_name
 
 DEFAULT_MODEL = "wav2vec2-base"

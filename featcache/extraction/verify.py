@@ -25,7 +25,8 @@ from featcache.features import Features
 from featcache.files.checksums import unrecorded_files, wrong_files
 from featcache.files.regular import resolved
 from featcache.manifest import Manifest, Utterance
-from featcache.transcripts.text import MANIFEST, read_words
+from featcache.settings.extractor_configs import MANIFEST
+from featcache.transcripts.text import read_words
 
 # Largest difference over largest value, per layer, where models compute in float32. Rounding to float16 is off by 2^-11
 # of a value at most; what float32 adds over another grouping or another number of threads stays below 1e-5.

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from featcache.errors import ModelError
 from featcache.extractors.models import short_name
+from featcache.settings.extractor_configs import EgemapsConfig, SpectrogramConfig, SSLConfig, TextConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,21 +39,21 @@ def create_extractor(model: str, *, text: bool = False, device: str = "cpu", **o
     if text:
         if model in DESCRIPTORS:
             raise ModelError(f"{model} reads audio, expected a model of text such as tinybert; use it with --model")
-        from featcache.extractors.text import TextConfig, TextExtractor
+        from featcache.extractors.text import TextExtractor
 
         return _on_devices(partial(TextExtractor, _configure(TextConfig, model, {"model": model, **given})), device)
     if given.get("sampling_rate") == 0:
         given["sampling_rate"] = None
     if model in ("egemaps", "egemaps-functionals"):
-        from featcache.extractors.egemaps import EgemapsConfig, EgemapsExtractor
+        from featcache.extractors.egemaps import EgemapsExtractor
 
         given["level"] = "functionals" if model.endswith("functionals") else "lld"
         return EgemapsExtractor(_configure(EgemapsConfig, model, given))
     if model == "spectrogram":
-        from featcache.extractors.spectrogram import SpectrogramConfig, SpectrogramExtractor
+        from featcache.extractors.spectrogram import SpectrogramExtractor
 
         return SpectrogramExtractor(_configure(SpectrogramConfig, model, given))
-    from featcache.extractors.ssl import SSLConfig, SSLExtractor
+    from featcache.extractors.ssl import SSLExtractor
 
     return _on_devices(partial(SSLExtractor, _configure(SSLConfig, model, {"model": model, **given})), device)
 

@@ -2,12 +2,10 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
 
-from featcache.errors import ModelError
 from featcache.extractors.footprint import DESCRIPTOR_BYTES, kept_bytes
-from featcache.features import CHUNK_OPTIONS, OVERLAP_SECONDS, Chunks, Description, Features, Tokens
+from featcache.features import Description, Features, Tokens
 
 SAME_IN_ANY_BATCH = {"float32": 1e-5, "bfloat16": 8 * 2.0**-8, "float16": 8 * 2.0**-10}
 """Precision → the largest difference between an utterance alone and in any batch, over the layer's largest value.
@@ -17,42 +15,6 @@ last digits. In half precision each operation rounds its result to 8 or 11 bits,
 side of a rounding is off by a step, and later layers carry it on. Eight steps at the layer's largest value are allowed;
 three (float16) and four (bfloat16) were seen.
 """
-
-
-@dataclass(frozen=True, kw_only=True)
-class ChunkConfig:
-    """What every extractor can be told of long utterances.
-
-    Attributes:
-        chunk_seconds: Longer utterances are computed in windows of this length; None computes all of them whole.
-        overlap_seconds: Of neighbouring windows; None is two seconds.
-    """
-
-    chunk_seconds: float | None = None
-    overlap_seconds: float | None = None
-
-    def chunks(self) -> Chunks | None:
-        """The two together.
-
-        Raises:
-            ModelError: an overlap of no windows, or one that is not shorter than they are.
-        """
-        if self.chunk_seconds is None:
-            if self.overlap_seconds is not None:
-                raise ModelError("--overlap-seconds is that of windows; give their length with --chunk-seconds")
-            return None
-        overlap = OVERLAP_SECONDS if self.overlap_seconds is None else self.overlap_seconds
-        if not 0 <= overlap < self.chunk_seconds:
-            raise ModelError(
-                f"--overlap-seconds is {overlap:g}, expected less than the {self.chunk_seconds:g} of --chunk-seconds"
-            )
-        return Chunks(seconds=float(self.chunk_seconds), overlap=float(overlap))
-
-    def settings(self) -> dict[str, Any]:
-        """The configuration as it stands among a store's settings: of chunks nothing where there are none."""
-        chunks = self.chunks()
-        plain = {name: value for name, value in asdict(self).items() if name not in CHUNK_OPTIONS}
-        return {**plain, **(chunks.settings() if chunks else {})}
 
 
 class Extractor(ABC):

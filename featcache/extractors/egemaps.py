@@ -6,45 +6,21 @@ Affective Computing. openSMILE's licence allows research and private use only.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
-from featcache.audio import ChannelPolicy, Signal
+from featcache.audio import Signal
 from featcache.errors import AudioError, ModelError
-from featcache.extractors.base import ChunkConfig, Extractor
+from featcache.extractors.base import Extractor
 from featcache.extractors.windows import check_chunks
 from featcache.features import Description, Features
+from featcache.settings.extractor_configs import EgemapsConfig
 
 FRAME_SHIFT = 0.010
 # Below this openSMILE's 60 ms pitch window does not fit and it answers with rows of NaN.
 SHORTEST = 0.060
 # openSMILE takes 16-bit samples: +1.0 would become 32768, which wraps round to -32768.
 LARGEST_SAMPLE = np.float32(1 - 2**-15)
-
-
-@dataclass(frozen=True, kw_only=True)
-class EgemapsConfig(ChunkConfig):
-    """Which eGeMAPS features, of which signal.
-
-    In windows (``chunk_seconds``, of descriptors alone) all but jitter and shimmer are those of the whole signal, as
-    long as windows overlap by two seconds. openSMILE follows the periods of a voice from where it sets in: jitter and
-    shimmer are those of the whole, too, where the voice pauses between a window's beginning and the first frame that is
-    taken from it. On 577 s of RAVDESS and EmoDB strung together, in windows of 10 s, no value differed; in a minute of
-    voice without a pause jitter was off by 0.5 and shimmer by 0.2 standard deviations (root mean square).
-
-    Attributes:
-        level: ``lld``, 25 low-level descriptors every 10 ms, or ``functionals``, 88 values per utterance.
-        sampling_rate: In Hz to resample to first; None, the default and Pepino's choice, keeps the file's own.
-        channel: ``mean`` of the channels, or the ``first`` one, as Pepino ran it.
-        max_seconds: How much of each utterance is used, from its beginning; None is all.
-    """
-
-    level: Literal["lld", "functionals"] = "lld"
-    sampling_rate: int | None = None
-    channel: ChannelPolicy = "mean"
-    max_seconds: float | None = None
 
 
 class EgemapsExtractor(Extractor):

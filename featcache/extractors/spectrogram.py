@@ -2,41 +2,15 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from featcache.audio import ChannelPolicy, Signal
+from featcache.audio import Signal
 from featcache.errors import AudioError, ModelError
-from featcache.extractors.base import ChunkConfig, Extractor
+from featcache.extractors.base import Extractor
 from featcache.extractors.windows import check_chunks
 from featcache.features import Description, Features
-
-
-@dataclass(frozen=True, kw_only=True)
-class SpectrogramConfig(ChunkConfig):
-    """A linear magnitude spectrogram.
-
-    The defaults are what Pepino et al. 2021 describe; what they ran on RAVDESS is ``window="400samples"``,
-    ``hop="320samples"``, ``sampling_rate=None``, ``n_fft=512``.
-
-    Attributes:
-        window: Length of the Hann window, as ``25ms`` or ``400samples``.
-        hop: Distance of the frames, likewise.
-        n_fft: Length of the Fourier transform; None is the next power of two from the window on.
-        center: Whether frame t is centred at t hops, the signal being padded with zeros, or begins there.
-        sampling_rate: In Hz to resample to first; None keeps the file's own.
-        channel: ``mean`` of the channels, or the ``first`` one.
-        max_seconds: How much of each utterance is used, from its beginning; None is all.
-    """
-
-    window: str = "25ms"
-    hop: str = "10ms"
-    n_fft: int | None = None
-    center: bool = True
-    sampling_rate: int | None = 16000
-    channel: ChannelPolicy = "mean"
-    max_seconds: float | None = None
+from featcache.settings.extractor_configs import SpectrogramConfig
 
 
 class SpectrogramExtractor(Extractor):

@@ -20,8 +20,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,7 +30,7 @@ from torch.nn.utils import parametrize
 
 from featcache.audio import Signal
 from featcache.errors import AudioError, ModelError
-from featcache.extractors.base import ChunkConfig, Extractor
+from featcache.extractors.base import Extractor
 from featcache.extractors.devices import check_precision, on
 from featcache.extractors.footprint import waveform_bytes, whisper_bytes
 from featcache.extractors.models import ARCHITECTURE, LoadedModel, blocks_of, load
@@ -41,6 +40,7 @@ from featcache.extractors.pretrained import explained
 from featcache.extractors.windows import check_chunks
 from featcache.features import Description, Features
 from featcache.layer_selection import select_layers
+from featcache.settings.extractor_configs import SSLConfig
 from featcache.threads import one_thread_each
 
 # Convolutions are compiled for each length of utterance. oneDNN would keep the last 1024 of them, half a gigabyte for a
@@ -51,39 +51,6 @@ os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask", UserWarning)
 
 INPUT = "input"  # the encoder's input after positional convolution: Hugging Face's hidden_states[0]
-
-
-@dataclass(frozen=True, kw_only=True)
-class SSLConfig(ChunkConfig):
-    """Which model, and which of its layers.
-
-    In windows (``chunk_seconds``) a model sees each window by itself: whatever it normalises over time, attends to or
-    counts positions of lies in that window.
-
-    Attributes:
-        model: Short name, Hugging Face id, or folder.
-        weights: ``pretrained``, or ``random`` for the untrained architecture.
-        revision: Branch, tag or commit on the Hugging Face hub.
-        num_blocks: Only so many transformer blocks, the first, as if the model had no others: layer ``num_blocks`` is
-            the encoder's output, after its final LayerNorm where it has one. None is all.
-        layers: ``all``, ``local``, ``last``, or a list such as ``0,4-8,input``. Blocks above the highest are not run.
-        do_normalize: Whether waveforms are brought to mean 0 and variance 1; None does as the checkpoint says.
-        max_seconds: How much of each utterance is used, from its beginning; None is all.
-        precision: What the model computes in, statistics over time excepted, which are always float32. ``bfloat16``
-            takes half the time on CPUs that have it, for features that are off by one or two percent of a layer's
-            largest value. ``float16`` is meant for GPUs; CPUs compute it, but slower than float32, and values above
-            65504 become infinite, which fails the utterance. An utterance has the same features alone and in any batch
-            within :data:`~featcache.extractors.base.SAME_IN_ANY_BATCH` of the precision.
-    """
-
-    model: str
-    weights: Literal["pretrained", "random"] = "pretrained"
-    revision: str | None = None
-    num_blocks: int | None = None
-    layers: str = "all"
-    do_normalize: bool | None = None
-    max_seconds: float | None = None
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
 
 
 class SSLExtractor(Extractor):

@@ -8,11 +8,10 @@ many tokens are computed together, so that there is no padding, whatever a model
 import inspect
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from threading import Lock
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,30 +27,7 @@ from featcache.extractors.text_models import ARCHITECTURE, load_text_model
 from featcache.extractors.tokens import Tokeniser, most_tokens
 from featcache.features import Description, Features, Tokens
 from featcache.layer_selection import select_layers
-from featcache.transcripts.text import MANIFEST
-
-
-@dataclass(frozen=True, kw_only=True)
-class TextConfig:
-    """Which text encoder, which of its layers, and whose transcripts.
-
-    Attributes:
-        model: Short name, Hugging Face id, or folder.
-        weights: ``pretrained``, or ``random`` for the untrained architecture, whose tokens are bytes.
-        revision: Branch, tag or commit on the Hugging Face hub.
-        layers: ``all``, ``local`` (layer 0), ``last``, or a list such as ``0,4-8``.
-        precision: What the model computes in.
-        transcripts: ``manifest``, or the name of a machine's.
-        transcripts_made_by: The settings of that machine, as JSON; empty for the manifest's.
-    """
-
-    model: str
-    weights: Literal["pretrained", "random"] = "pretrained"
-    revision: str | None = None
-    layers: str = "all"
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    transcripts: str = MANIFEST
-    transcripts_made_by: str = ""
+from featcache.settings.extractor_configs import TextConfig
 
 
 class TextExtractor(Extractor):

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 from featcache.errors import AudioError, ModelError
 from featcache.extractors.base import Extractor
-from featcache.features import Chunks
+from featcache.settings.extractor_configs import Chunks
 
 # Where an extractor takes each file's own rate, its windows are checked at this one first.
 USUAL_RATE = 16000

@@ -13,8 +13,9 @@ from featcache.manifest import Manifest, Utterance
 from featcache.normalise import SPEAKER
 from featcache.protocols import PROTOCOLS, Fold, owners
 from featcache.protocols.general import GENERAL
+from featcache.settings.extractor_configs import MANIFEST
 from featcache.targets.targets import PredictionTarget
-from featcache.transcripts.text import MANIFEST, Transcript, read_words
+from featcache.transcripts.text import Transcript, read_words
 
 # Of durations, in seconds: what frames leave over at the end of an utterance.
 ROUNDING = 0.1

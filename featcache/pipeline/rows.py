@@ -17,10 +17,10 @@ from featcache.pipeline.transcripts import word_errors_of
 from featcache.protocols import PROTOCOLS
 from featcache.published import PublishedResult
 from featcache.runs.reader import RunFolder
+from featcache.settings.extractor_configs import MANIFEST
 from featcache.settings.fits import FitSettings
 from featcache.settings.trials import TrialSettings
 from featcache.transcripts.files import is_finished
-from featcache.transcripts.text import MANIFEST
 
 log = logging.getLogger(__name__)
 

@@ -22,8 +22,9 @@ from featcache.extractors.models import dimensions, known_models, known_text_mod
 from featcache.manifest import Utterance
 from featcache.pipeline.locate import PipelineCorpus, require_audio
 from featcache.pipeline.schema import StoreSpec
+from featcache.settings.extractor_configs import MANIFEST
 from featcache.transcripts.files import is_finished
-from featcache.transcripts.text import MANIFEST, Transcript, made_by, read_words
+from featcache.transcripts.text import Transcript, made_by, read_words
 from featcache.units import format_bytes
 
 FRAMES_PER_SECOND = 50

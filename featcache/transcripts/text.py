@@ -11,9 +11,6 @@ from featcache.errors import ManifestError
 from featcache.manifest import Manifest, Utterance
 from featcache.transcripts.files import read_description, read_transcripts
 
-MANIFEST = "manifest"
-"""What the settings of a store call the transcripts in the manifest."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Transcript:

@@ -9,7 +9,8 @@ import pytest
 
 from featcache.audio import Signal
 from featcache.extractors.models import known_models
-from featcache.extractors.ssl import SSLConfig, SSLExtractor
+from featcache.extractors.ssl import SSLExtractor
+from featcache.settings.extractor_configs import SSLConfig
 from tests.extractors.speech import (
     LENGTHS,
 )

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from featcache.audio import Signal
 from featcache.errors import AudioError
-from featcache.extractors.egemaps import EgemapsConfig, EgemapsExtractor
+from featcache.extractors.egemaps import EgemapsExtractor
+from featcache.settings.extractor_configs import EgemapsConfig
 
 LEVELS = {
     "lld": opensmile.FeatureLevel.LowLevelDescriptors,

@@ -8,7 +8,8 @@ import torch
 
 from featcache.audio import Signal
 from featcache.extractors import create_extractor
-from featcache.extractors.ssl import SSLConfig, SSLExtractor
+from featcache.extractors.ssl import SSLExtractor
+from featcache.settings.extractor_configs import SSLConfig
 
 # Other kernels sum in another order; TF32, were it on, would show as 1e-3.
 TOLERANCE = 1e-4

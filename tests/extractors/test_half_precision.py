@@ -11,7 +11,8 @@ from featcache.errors import ModelError
 from featcache.extractors import create_extractor, usable_device, usable_devices
 from featcache.extractors.base import SAME_IN_ANY_BATCH
 from featcache.extractors.padding import InFloat32, Pass, ValidGroupNorm
-from featcache.extractors.ssl import SSLConfig, SSLExtractor
+from featcache.extractors.ssl import SSLExtractor
+from featcache.settings.extractor_configs import SSLConfig
 from tests.mps import OnMps
 
 HALF = ("bfloat16", "float16")

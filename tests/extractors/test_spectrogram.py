@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from featcache.audio import Signal
 from featcache.errors import AudioError, ModelError
-from featcache.extractors.spectrogram import SpectrogramConfig, SpectrogramExtractor
+from featcache.extractors.spectrogram import SpectrogramExtractor
+from featcache.settings.extractor_configs import SpectrogramConfig
 
 # librosa sums in float32: a thousand terms lose four of its seven digits at the very worst.
 TOLERANCE = 1e-4

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from featcache.audio import Signal
 from featcache.errors import AudioError
-from featcache.extractors.ssl import SSLConfig, SSLExtractor
+from featcache.extractors.ssl import SSLExtractor
+from featcache.settings.extractor_configs import SSLConfig
 from tests.extractors.speech import (
     TOLERANCE,
     WAVEFORM_MODELS,

@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 
 from featcache.errors import AudioError, ModelError
 from featcache.extractors import create_extractor
-from featcache.extractors.base import ChunkConfig, Extractor
-from featcache.extractors.egemaps import EgemapsConfig, EgemapsExtractor
-from featcache.extractors.spectrogram import SpectrogramConfig, SpectrogramExtractor
+from featcache.extractors.base import Extractor
+from featcache.extractors.egemaps import EgemapsExtractor
+from featcache.extractors.spectrogram import SpectrogramExtractor
 from featcache.extractors.windows import check_chunks, plan_windows
-from featcache.features import Chunks, Description
+from featcache.features import Description
+from featcache.settings.extractor_configs import ChunkConfig, Chunks, EgemapsConfig, SpectrogramConfig
 
 
 class Grid(Extractor):
