@@ -14,22 +14,22 @@ from featcache.settings.types import Form
 Command = Callable[..., None]
 
 
-def command_of(kind: type[Dataclass], *, as_text: Sequence[str] = ()) -> Callable[[Command], Command]:
+def command_of(*kinds: type[Dataclass], as_text: Sequence[str] = ()) -> Callable[[Command], Command]:
     """Give a command the options of its settings.
 
     The command is called with its own parameters and with ``given``: option → value of those options that the user
     gives. All others keep the defaults of the function that the command calls.
 
     Args:
-        kind: The settings.
+        kinds: The settings.
         as_text: Options that the command reads itself, because it takes several values: ``dense,lstm``.
     """
 
     def decorate(function: Command) -> Command:
         own = [one for one in inspect.signature(function).parameters.values() if one.name != "given"]
-        types = get_type_hints(kind, include_extras=True)
+        types = {name: hint for kind in kinds for name, hint in get_type_hints(kind, include_extras=True).items()}
         forms = {name: form for name, hint in types.items() if (form := form_of(hint))}
-        known = settings_of(kind).items()
+        known = [item for kind in kinds for item in settings_of(kind).items()]
         options = [
             _parameter(name, types[name], name in as_text, *field_and_setting) for name, field_and_setting in known
         ]

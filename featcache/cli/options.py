@@ -1,6 +1,7 @@
-"""Every option and argument of the commands, each defined once: its type, its bounds and its help text.
+"""Options and arguments of the commands that have no settings, each defined once: type, bounds and help text.
 
 A command annotates a parameter with one of these aliases and gives it a default. The order is that of the data flow.
+The options of extract, transcribe, fit, run, probe and relevance are in ``featcache/settings/``.
 """
 
 from enum import StrEnum
@@ -8,38 +9,6 @@ from pathlib import Path
 from typing import Annotated
 
 from typer import Argument, Option
-
-_TRUST = "Dask runs code that any client sends: use a network where you trust every machine and user."
-
-
-class WeightsOption(StrEnum):
-    """Which weights a model gets."""
-
-    pretrained = "pretrained"
-    random = "random"
-
-
-class StorageOption(StrEnum):
-    """Dtypes in which frames are stored."""
-
-    float16 = "float16"
-    float32 = "float32"
-    int8 = "int8"
-
-
-class PrecisionOption(StrEnum):
-    """Dtypes in which models compute."""
-
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-    float16 = "float16"
-
-
-class ChannelOption(StrEnum):
-    """How several channels become one."""
-
-    mean = "mean"
-    first = "first"
 
 
 class TaskOption(StrEnum):
@@ -49,105 +18,16 @@ class TaskOption(StrEnum):
     regression = "regression"
 
 
-class LayerWeightingOption(StrEnum):
-    """How layer weights are made to sum to 1."""
-
-    abs = "abs"
-    softmax = "softmax"
-
-
 # Several groups of commands
 
 Corpus = Annotated[str | None, Option(help="Name of the corpus, where there are several.")]
 CorpusData = Annotated[Path | None, Option(help="The corpus's folder, if not under data/corpora.")]
-Limit = Annotated[int | None, Option(min=1, help="Take only so many utterances, from all over.")]
 Device = Annotated[str, Option(help="cpu, cuda, cuda:1, mps, … or auto.")]
-DryRun = Annotated[bool, Option("--dry-run", help="Tell what would be done; write nothing.")]
-Task = Annotated[TaskOption | None, Option(help="Where the label does not tell.")]
-Select = Annotated[list[str] | None, Option(help="Only utterances with these labels: vocal_channel=speech.")]
-Protocol = Annotated[str | None, Option(help="Name of a protocol, see 'featcache corpora'.")]
-Seeds = Annotated[int, Option(min=1, help="How many.")]
 
 # demo, corpora
 
 DemoFolder = Annotated[Path, Option(help="Where to leave everything.")]
 CorpusName = Annotated[str | None, Argument(help="Show one corpus in full.")]
-
-# extract, transcribe
-
-Model = Annotated[
-    str | None,
-    Option(
-        help="Short name (see 'featcache models'), Hugging Face id, folder, egemaps, egemaps-functionals or "
-        "spectrogram; wav2vec2-base by default."
-    ),
-]
-TextModel = Annotated[
-    str | None,
-    Option(
-        help="In place of --model: an encoder of text, such as tinybert, that reads the transcripts. Every token "
-        "is a frame, special ones included. No audio is read, and no eGeMAPS are computed."
-    ),
-]
-Transcripts = Annotated[
-    str | None, Option(help="For --text: those of a machine ('featcache transcribe'), by their name.")
-]
-SourceCorpus = Annotated[str | None, Option(help="Name under data/corpora, where there are several.")]
-SourceData = Annotated[Path | None, Option(help="The corpus's folder, or a manifest.csv, elsewhere.")]
-Egemaps = Annotated[bool, Option(help="Fill the store 'egemaps' as well.")]
-StoreName = Annotated[str | None, Option(help="Name of the store, if not the model's.")]
-Storage = Annotated[StorageOption | None, Option(help="How models' features are stored; float16 by default.")]
-Pool = Annotated[bool, Option("--pool", help="Keep each utterance's mean, deviation and maximum alone, no frames.")]
-ExtractionDevice = Annotated[
-    str,
-    Option(
-        help="cpu, cuda, cuda:1, mps, …; several share the work: cuda:0,cuda:1; auto: CUDA, else mps, else the CPU."
-    ),
-]
-ExtractionWorkers = Annotated[
-    int | None, Option(min=1, help="Threads; one per core by default, for several devices more.")
-]
-BatchSeconds = Annotated[float | None, Option(min=0, help="Seconds of audio per forward pass. Changes no number.")]
-Strict = Annotated[bool, Option("--strict", help="Stop at the first utterance that fails.")]
-ShardIndex = Annotated[int, Option(min=0, help="Which part to do, from 0 on, as in a Slurm array.")]
-NumShards = Annotated[int, Option(min=1, help="How many parts there are.")]
-ExtractionScheduler = Annotated[
-    str | None,
-    Option(
-        help="Address of a Dask scheduler, tcp://host:8786, whose workers do the work. They have featcache too, "
-        f"and see corpus, cache and model folders under the same paths. {_TRUST}"
-    ),
-]
-Weights = Annotated[WeightsOption | None, Option(help="random: untrained, offline, a control.")]
-Revision = Annotated[str | None, Option(help="Branch, tag or commit on the Hugging Face hub.")]
-NumBlocks = Annotated[int | None, Option(help="Only so many transformer blocks, the first: 12 of a large model's 24.")]
-ExtractedLayers = Annotated[str | None, Option(help="all, local, last, or a list such as 0,4-8,input.")]
-DoNormalize = Annotated[bool | None, Option(help="Normalise waveforms; by default as the checkpoint says.")]
-MaxSeconds = Annotated[float | None, Option(min=0, help="Use only so much of each utterance, from its beginning.")]
-ChunkSeconds = Annotated[
-    float | None,
-    Option(min=0, help="Compute longer utterances in windows of so much, in bounded memory. Changes numbers."),
-]
-OverlapSeconds = Annotated[float | None, Option(min=0, help="Of these windows; 2 by default.")]
-Precision = Annotated[
-    PrecisionOption | None, Option(help="What models compute in; float32 by default, bfloat16 is faster.")
-]
-SamplingRate = Annotated[int | None, Option(min=0, help="In Hz, for descriptors; 0 for the files' own.")]
-Channel = Annotated[ChannelOption | None, Option(help="How descriptors mix several channels.")]
-Window = Annotated[str | None, Option(help="Of the spectrogram: 25ms, or 400samples.")]
-Hop = Annotated[str | None, Option(help="Of the spectrogram: 10ms, or 320samples.")]
-FFTLength = Annotated[int | None, Option(min=2, help="Of the spectrogram, in samples.")]
-Center = Annotated[bool | None, Option(help="Whether spectrogram frames are centred.")]
-
-Whisper = Annotated[str, Option(help="Short name of a Whisper (see 'featcache models'), Hugging Face id or folder.")]
-TranscriptsName = Annotated[str | None, Option(help="Name of the transcripts, if not the model's.")]
-Language = Annotated[str | None, Option(help="Code or English name, as de or german; by default Whisper finds out.")]
-TranscriptionDevice = Annotated[str, Option(help="cpu, cuda, cuda:1, mps, …; auto: CUDA, else mps, else the CPU.")]
-TranscriptionWorkers = Annotated[int | None, Option(min=1, help="Threads; one per core by default. Changes no word.")]
-OverwriteTranscripts = Annotated[
-    bool, Option("--overwrite", help="Do everything anew, also what was made with other settings.")
-]
-WhisperWeights = Annotated[WeightsOption | None, Option(help="Untrained models know no words: random is refused.")]
 
 # info, verify, merge
 

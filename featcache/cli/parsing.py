@@ -1,22 +1,6 @@
 """Text of options → values: what typer does not read itself, such as lists separated by commas."""
 
-from collections.abc import Mapping
-from enum import Enum
-from typing import Any
-
 from typer import BadParameter
-
-
-def plain(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options as the functions take them.
-
-    Args:
-        options: Name → value, as the parameters of a command hold them.
-
-    Returns:
-        The same, with the values of enums in place of the enums.
-    """
-    return {name: value.value if isinstance(value, Enum) else value for name, value in options.items()}
 
 
 def split(text: str | None) -> list[str] | None:

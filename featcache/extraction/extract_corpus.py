@@ -10,11 +10,10 @@ window by window, and wait in spools on the disk.
 import logging
 import os
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from featcache.cache.failures import Failure, write_failures
 from featcache.cache.layout import StorageDtype
@@ -33,6 +32,11 @@ from featcache.extraction.run import ExtractionRun
 from featcache.extraction.summary import ExtractionReport, failures_of
 from featcache.extractors import create_extractor
 from featcache.extractors.base import Extractor
+from featcache.registry import name_plugins
+from featcache.settings.checked import configured
+from featcache.settings.extractions import ExtractorFlags, ExtractSettings, Weights, extractor_options
+from featcache.settings.public import documented, without
+from featcache.settings.types import read_assignments, read_names
 from featcache.threads import one_thread_each
 from featcache.workspace import Workspace
 
@@ -42,11 +46,20 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+def _expanded(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options with those of the extractor in ``set``; code that they name may be imported from now on."""
+    name_plugins([given["model"]] if given.get("model") else ())
+    name_plugins(read_names(given.get("plugin") or ()))
+    return dict(given)
+
+
+@documented("featcache.extract", ExtractSettings, ExtractorFlags, expand=_expanded)
 def extract(
     *,
     model: str | None = None,
     text: str | None = None,
     transcripts: str | None = None,
+    set: Mapping[str, Any] | None = None,
     corpus: str | None = None,
     data: str | os.PathLike[str] | None = None,
     egemaps: bool = True,
@@ -54,7 +67,7 @@ def extract(
     store: StorageDtype | None = None,
     pool: bool = False,
     limit: int | None = None,
-    device: str = "cpu",
+    device: str = "auto",
     workers: int | None = None,
     batch_seconds: float | None = None,
     strict: bool = False,
@@ -62,76 +75,44 @@ def extract(
     shard_index: int = 0,
     num_shards: int = 1,
     scheduler: str | None = None,
+    plugin: str | Sequence[str] = (),
+    weights: Weights | None = None,
+    revision: str | None = None,
+    num_blocks: int | None = None,
+    layers: str | None = None,
+    do_normalize: bool | None = None,
+    max_seconds: float | None = None,
+    chunk_seconds: float | None = None,
+    overlap_seconds: float | None = None,
+    precision: Literal["float32", "bfloat16", "float16"] | None = None,
+    sampling_rate: int | None = None,
+    channel: Literal["mean", "first"] | None = None,
+    window: str | None = None,
+    hop: str | None = None,
+    n_fft: int | None = None,
+    center: bool | None = None,
     home: str | os.PathLike[str] | None = None,
-    **options: Any,
 ) -> ExtractionReport:
     """Run a frozen extractor over a corpus and keep its features.
 
     Args:
-        model: ``egemaps``, ``egemaps-functionals``, ``spectrogram``, a short model name, a Hugging Face id or a folder;
-            ``wav2vec2-base`` by default.
-        text: In place of a model of speech, an encoder of text, which reads the utterances' transcripts: a short name,
-            a Hugging Face id or a folder. No audio is read, and a cache that has a manifest needs none.
-        transcripts: For ``text``: the name of a machine's transcripts in the cache, in place of the manifest's.
-        corpus: Name under ``data/corpora``; may be left out when there is one.
-        data: The corpus's folder, or a manifest as CSV, when it lies elsewhere.
-        egemaps: Whether a model's extraction fills the store ``egemaps`` as well, from the same decoded audio.
-        name: Name of the store; by default the model's, with that of a machine's transcripts after it.
-        store: ``float16`` (the default for models), ``float32`` (always used for descriptors) or ``int8``, half of
-            float16's bytes.
-        pool: Keep the statistics of each utterance alone: mean, standard deviation and maximum of every layer, without
-            frames.
-        limit: Random subset of so many utterances of the whole corpus, always the same.
-        device: As torch names it; ``auto`` is CUDA, else Apple's ``mps``, else the CPU. Several, as in
-            ``cuda:0,cuda:1``, hold a copy of the model each and share the batches.
-        workers: Threads; by default one per core, and at least three for each of several devices.
-        batch_seconds: Seconds of audio, padding included, that go through the model together. By default one
-            utterance at a time on the CPU, where padding costs time, and 120 s on a GPU. Changes no number.
-        strict: Stop at the first utterance that fails.
-        dry_run: Only plan: compute and write nothing.
-        shard_index: Which part of the corpus to extract, from 0 on, when several processes or machines share the work.
-        num_shards: How many parts there are. The parts need no coordination; together they make one store, and the
-            one that ends last finishes it.
-        scheduler: Address of a Dask scheduler, such as ``tcp://host:8786``, whose workers do the work on their own
-            ``device``. They read the audio and write the stores under the same paths as this process.
-        home: Where everything lives; by default ``$FEATCACHE_HOME``, or ``data``.
-        options: Fields of the extractor's configuration: ``weights``, ``revision``, ``num_blocks``, ``layers``, …
-            of :class:`~featcache.settings.extractor_configs.SSLConfig`; ``window``, ``hop``, … of the others;
-            ``max_seconds``, ``chunk_seconds`` and ``overlap_seconds`` of all. For ``text`` those of
-            :class:`~featcache.settings.extractor_configs.TextConfig`: ``weights``, ``layers``, ``precision``, …
+        home: The folder of corpora, caches and runs; by default ``$FEATCACHE_HOME``, or ``data``.
 
     Raises:
         FeatcacheError: no or several corpora; an unknown model; a store with other settings, or in use by another
             process; too little disk space or memory; with ``strict``, an utterance that fails; a cluster that cannot
             be reached or whose workers differ. Everything written before is kept.
+        TypeError: an unknown option.
 
     Example:
         >>> report = featcache.extract(model="egemaps", data="path/to/audio", name="descriptors")
         >>> report.num_extracted == report.num_utterances
         True
     """
-    options_given = ExtractionOptions(
-        model=model,
-        text=text,
-        transcripts=transcripts,
-        corpus=corpus,
-        data=None if data is None else Path(data),
-        egemaps=egemaps,
-        name=name,
-        store=store,
-        pool=pool,
-        limit=limit,
-        device=device,
-        workers=workers,
-        batch_seconds=batch_seconds,
-        strict=strict,
-        dry_run=dry_run,
-        shard_index=shard_index,
-        num_shards=num_shards,
-        scheduler=scheduler,
-        extractor_options=options,
-    )
-    return carry_out(resolve(options_given, Workspace.at(home)))
+    given = without(locals(), "home", *ExtractorFlags.__dataclass_fields__)
+    options = extractor_options(locals(), read_assignments(set or {}))
+    asked = configured(ExtractionOptions, {**given, "set": options})
+    return carry_out(resolve(asked, Workspace.at(home)))
 
 
 def carry_out(request: ExtractionRequest) -> ExtractionReport:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from featcache.cache.layout import StorageDtype
 from featcache.cache.shards import read_catalogue, shard_numbers
 from featcache.errors import ClusterError, ModelError, StoreError
 from featcache.extraction.dask_worker import Recipe, recipe_of
@@ -16,6 +15,7 @@ from featcache.extraction.locate import LocatedCorpus, find_place
 from featcache.extraction.plan import default_workers
 from featcache.extractors import DESCRIPTORS, store_name, usable_devices
 from featcache.manifest import Utterance
+from featcache.settings.extractions import ExtractSettings
 from featcache.settings.extractor_configs import CHUNK_OPTIONS, MANIFEST
 from featcache.transcripts.text import made_by, read_words
 from featcache.workspace import Workspace, check_name
@@ -24,32 +24,8 @@ DEFAULT_MODEL = "wav2vec2-base"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExtractionOptions:
-    """What a user asks for; the fields are the arguments of :func:`featcache.extract`.
-
-    Attributes:
-        extractor_options: Fields of the extractor's configuration.
-    """
-
-    model: str | None
-    text: str | None
-    transcripts: str | None
-    corpus: str | None
-    data: Path | None
-    egemaps: bool
-    name: str | None
-    store: StorageDtype | None
-    pool: bool
-    limit: int | None
-    device: str
-    workers: int | None
-    batch_seconds: float | None
-    strict: bool
-    dry_run: bool
-    shard_index: int
-    num_shards: int
-    scheduler: str | None
-    extractor_options: Mapping[str, Any]
+class ExtractionOptions(ExtractSettings):
+    """The options that a user gives, and what they exclude."""
 
     @property
     def encoder(self) -> str:
@@ -181,7 +157,7 @@ def _as_read(options: ExtractionOptions, place: LocatedCorpus, wanted: Sequence[
 
 def _stores(options: ExtractionOptions, cache: Path) -> tuple[RequestedStore, ...]:
     """Return the stores that are filled: the one that is asked for, and eGeMAPS beside a model of speech."""
-    encoder, given = options.encoder, dict(options.extractor_options)
+    encoder, given = options.encoder, dict(options.set)
     if options.text is not None:
         given |= _transcript_options(cache, options.transcripts)
     usual = "-".join(filter(None, (store_name(encoder), options.transcripts)))

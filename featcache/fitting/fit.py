@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 AGAIN = "--overwrite trains it again"
 
 
-@documented(FitSettings, "featcache.fit", expand=expanded)
+@documented("featcache.fit", FitSettings, expand=expanded)
 def fit(
     *,
     head: str = "dense",
@@ -87,7 +87,7 @@ def fit(
     return fit_combinations(without(locals(), "home"), home=home)[0]
 
 
-@documented(FitSettings, "featcache.sweep", expand=expanded)
+@documented("featcache.sweep", FitSettings, expand=expanded)
 def sweep(
     *,
     heads: str | Sequence[str] = ("dense",),

@@ -60,7 +60,7 @@ class LayerProbes:
     scores: tuple[tuple[FeatureStore, pd.DataFrame], ...]
 
 
-@documented(ProbeSettings, "probe_stores", expand=expanded)
+@documented("probe_stores", ProbeSettings, expand=expanded)
 def probe_stores(
     names: Sequence[str] = (),
     *,

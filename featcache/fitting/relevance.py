@@ -30,7 +30,7 @@ from featcache.workspace import Workspace
 log = logging.getLogger(__name__)
 
 
-@documented(RelevanceSettings, "layer_relevance", expand=expanded)
+@documented("layer_relevance", RelevanceSettings, expand=expanded)
 def layer_relevance(
     names: Sequence[str] = (),
     *,

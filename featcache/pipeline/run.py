@@ -88,7 +88,7 @@ class Listener:
         """All rows of the table are there; the files are written next."""
 
 
-@documented(PipelineSettings, "featcache.run_pipeline", expand=expanded)
+@documented("featcache.run_pipeline", PipelineSettings, expand=expanded)
 def run_pipeline(
     *,
     pipeline: str | os.PathLike[str],

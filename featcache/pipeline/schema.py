@@ -1,7 +1,7 @@
 """What a pipeline's file may say: every field, what it means, and what may stand there."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import (
     AfterValidator,
@@ -24,6 +24,8 @@ from featcache.extractors.models import known_models, known_text_models
 from featcache.heads import SPECS as HEADS
 from featcache.protocols import PROTOCOLS
 from featcache.settings.checked import schema_fields
+from featcache.settings.extractions import ExtractorFlags, ExtractSettings, extractor_options
+from featcache.settings.extractor_configs import TextConfig
 from featcache.settings.field import settings_of
 from featcache.settings.fits import FitSettings
 from featcache.workspace import check_name
@@ -103,39 +105,26 @@ class Part(BaseModel):
         return given
 
 
-class StoreSpec(Part):
-    """A feature store: which model or descriptors, and how they are extracted."""
+_STORE_OPTIONS = ("transcripts", "set", "store", "pool")
+_CHECKS_OF_STORES = {"model": AfterValidator(_check_model), "text": AfterValidator(_check_text_model)}
 
-    model: Annotated[str, AfterValidator(_check_model)] | None = Field(
-        default=None,
-        description="Short name ('featcache models'), Hugging Face id, ./folder, egemaps, egemaps-functionals, "
-        "spectrogram.",
+if TYPE_CHECKING:
+
+    class StoreOptions(Part):
+        """Every option of ``extract`` that makes a store what it is."""
+
+        def __getattr__(self, name: str) -> Any: ...
+else:
+    StoreOptions = create_model(
+        "StoreOptions",
+        __base__=Part,
+        **schema_fields(ExtractSettings, ("model", "text", *_STORE_OPTIONS), checks=_CHECKS_OF_STORES),
+        **schema_fields(ExtractorFlags),
     )
-    text: Annotated[str, AfterValidator(_check_text_model)] | None = Field(
-        default=None, description="In place of a model: an encoder of text, which reads the transcripts."
-    )
-    transcripts: str | None = Field(
-        default=None, description="For text: a machine's ('featcache transcribe'); None is the manifest's."
-    )
-    pool: bool = Field(default=False, description="Keep statistics alone, where only pooled features are trained on.")
-    store: Literal["float16", "float32", "int8"] | None = Field(default=None, description="How features are stored.")
-    weights: Literal["pretrained", "random"] | None = Field(default=None, description="random: untrained.")
-    revision: str | None = Field(default=None, description="Branch, tag or commit on the Hugging Face hub.")
-    num_blocks: Count | None = Field(default=None, description="Only so many transformer blocks, the first.")
-    layers: str | None = Field(default=None, description="all, local, last, or a list such as 0,4-8.")
-    do_normalize: bool | None = Field(default=None, description="Normalise waveforms; None as the checkpoint says.")
-    max_seconds: Positive | None = Field(default=None, description="How much of each utterance is used.")
-    chunk_seconds: Positive | None = Field(default=None, description="Longer utterances are computed in windows.")
-    overlap_seconds: Annotated[float, Field(ge=0)] | None = Field(default=None, description="Of these windows.")
-    precision: Literal["float32", "bfloat16", "float16"] | None = Field(default=None, description="Models compute in.")
-    sampling_rate: Annotated[int, Field(ge=0)] | None = Field(
-        default=None, description="In Hz, for descriptors; 0 for each file's own."
-    )
-    channel: Literal["mean", "first"] | None = Field(default=None, description="How descriptors mix channels.")
-    window: str | None = Field(default=None, description="Of a spectrogram: 25ms, or 400samples.")
-    hop: str | None = Field(default=None, description="Of a spectrogram: 10ms, or 320samples.")
-    n_fft: Annotated[int, Field(ge=2)] | None = Field(default=None, description="Of a spectrogram, in samples.")
-    center: bool | None = Field(default=None, description="Whether a spectrogram's frames are centred.")
+
+
+class StoreSpec(StoreOptions):
+    """A feature store: which model or descriptors, and how they are extracted."""
 
     @model_validator(mode="after")
     def _check_kind(self) -> "StoreSpec":
@@ -145,7 +134,7 @@ class StoreSpec(Part):
             if self.transcripts is not None:
                 raise ValueError("'transcripts' are what 'text' reads; a 'model' reads audio")
             return self
-        strange = sorted(self.options.keys() - {"weights", "revision", "layers", "precision"})
+        strange = sorted(self.options.keys() - settings_of(TextConfig).keys())
         if strange:
             raise ValueError(f"{', '.join(strange)} does not apply to 'text'")
         return self
@@ -153,12 +142,12 @@ class StoreSpec(Part):
     @property
     def encoder(self) -> str:
         """What extracts: a model, of speech or of text, or descriptors."""
-        return self.model or self.text or ""
+        return str(self.model or self.text or "")
 
     @property
     def options(self) -> dict[str, Any]:
-        """What the extractor is told."""
-        return self.model_dump(exclude={"model", "text", "transcripts", "pool", "store"}, exclude_none=True)
+        """The options of the extractor."""
+        return extractor_options(self.model_dump(), self.set)
 
     @property
     def is_model(self) -> bool:

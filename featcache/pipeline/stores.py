@@ -14,8 +14,10 @@ from featcache.cache.identity import StoreIdentity
 from featcache.cache.layout import STATISTICS
 from featcache.cache.shards import Catalogue, read_catalogue, shard_numbers
 from featcache.errors import AudioError, StoreError
-from featcache.extraction import ExtractionReport, extract
+from featcache.extraction import ExtractionReport
+from featcache.extraction.extract_corpus import carry_out
 from featcache.extraction.plan import ROW_BYTES, is_same
+from featcache.extraction.resolve import ExtractionOptions, resolve
 from featcache.extractors import create_extractor
 from featcache.extractors.checkpoint import is_folder, read_config
 from featcache.extractors.models import dimensions, known_models, known_text_models
@@ -104,21 +106,22 @@ class PipelineStore:
             found = catalogue.identity
             pool = pool and found.pool
             dtype = dtype or (found.storage_dtype if self.spec.is_model else None)
-        return extract(
+        asked = ExtractionOptions(
             model=self.spec.model,
             text=self.spec.text,
             transcripts=self.spec.transcripts,
             corpus=self.place.name,
             data=self.place.data if self.spec.text else require_audio(self.place),
+            set=self.spec.options,
             egemaps=False,
             name=self.name,
             store=None if pool else dtype,
             pool=pool,
             limit=limit,
             device=device,
-            home=self.place.workspace.home,
-            **self.spec.options,
         )
+        # not the public function: a file may not allow the code that it names
+        return carry_out(resolve(asked, self.place.workspace))
 
     @cached_property
     def lengths(self) -> list[tuple[int, int]]:

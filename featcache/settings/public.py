@@ -4,7 +4,7 @@ import difflib
 import inspect
 import re
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -17,21 +17,21 @@ _WIDTH = 112
 
 
 def documented(
-    kind: type[Dataclass], name: str, *, expand: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
+    name: str, *kinds: type[Dataclass], expand: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Describe the keywords of a public function by the fields of its settings, and refuse unknown keywords.
 
     The signature itself is written out, so that editors complete it; a test compares it with the fields.
 
     Args:
-        kind: The settings.
         name: The public name of the function, for messages: ``featcache.fit``.
+        kinds: The settings.
         expand: Changes the keywords that are given before the function is called.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         known = inspect.signature(function).parameters
-        function.__doc__ = with_arguments(function.__doc__ or "", kind, known)
+        function.__doc__ = with_arguments(function.__doc__ or "", kinds, known)
 
         @wraps(function)
         def checked(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -46,16 +46,17 @@ def documented(
     return decorate
 
 
-def with_arguments(doc: str, kind: type[Dataclass], names: Mapping[str, Any]) -> str:
+def with_arguments(doc: str, kinds: Sequence[type[Dataclass]], names: Mapping[str, Any]) -> str:
     """Return a docstring whose section ``Args`` begins with the fields of the settings.
 
     Args:
         doc: The docstring; it may have a section ``Args`` for further parameters.
-        kind: The settings.
+        kinds: The settings.
         names: The parameters of the function; other fields are left out.
     """
     lines = [
         textwrap.fill(f"{name}: {about.help}", _WIDTH, initial_indent=" " * 8, subsequent_indent=" " * 12)
+        for kind in kinds
         for name, (_, about) in settings_of(kind).items()
         if name in names
     ]

@@ -12,7 +12,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 from featcache.cache.failures import Failure, write_failures
 from featcache.cache.identity import StoreIdentity
@@ -27,6 +26,9 @@ from featcache.extraction.summary import failures_of
 from featcache.extractors import usable_device
 from featcache.extractors.models import short_name
 from featcache.manifest import Manifest, Utterance
+from featcache.settings.checked import configured
+from featcache.settings.extractions import TranscribeSettings, Weights
+from featcache.settings.public import documented, without
 from featcache.terminal.progress import map_in_threads
 from featcache.threads import available_cores, one_thread_each
 from featcache.transcription.journal import Entry, Journal
@@ -48,6 +50,7 @@ from featcache.workspace import Workspace
 log = logging.getLogger(__name__)
 
 
+@documented("featcache.transcribe", TranscribeSettings)
 def transcribe(
     *,
     model: str = "whisper-tiny",
@@ -56,67 +59,55 @@ def transcribe(
     name: str | None = None,
     language: str | None = None,
     limit: int | None = None,
-    device: str = "cpu",
+    device: str = "auto",
     workers: int | None = None,
     strict: bool = False,
     overwrite: bool = False,
     dry_run: bool = False,
-    weights: Literal["pretrained", "random"] | None = None,
+    weights: Weights | None = None,
     revision: str | None = None,
     home: str | os.PathLike[str] | None = None,
 ) -> TranscriptionReport:
     """Transcribe a corpus with Whisper; a second call continues where the first ended.
 
     Args:
-        model: A short name of a Whisper, a Hugging Face id, or a folder that holds weights and tokenizer.
-        corpus: Name under ``data/corpora``; may be left out when there is one.
-        data: The corpus's folder, or a manifest as CSV, when it lies elsewhere.
-        name: Name of the transcripts; by default the model's.
-        language: A code or an English name, such as ``de`` or ``german``; by default Whisper finds out for each
-            utterance, or knows English alone.
-        limit: Random subset of so many utterances of the whole corpus, always the same.
-        device: As torch names it; ``auto`` is CUDA, else Apple's ``mps``, else the CPU.
-        workers: Threads; by default one per core. Changes no word.
-        strict: Stop at the first utterance that fails.
-        overwrite: Discard transcripts of the same name, whatever made them.
-        dry_run: Only plan: transcribe and write nothing.
-        weights: ``pretrained``; ``random`` is refused, because an untrained model cannot transcribe.
-        revision: Branch, tag or commit on the Hugging Face hub.
-        home: Where everything lives; by default ``$FEATCACHE_HOME``, or ``data``.
+        home: The folder of corpora, caches and runs; by default ``$FEATCACHE_HOME``, or ``data``.
 
     Raises:
         FeatcacheError: no or several corpora; no Whisper, or one that cannot be loaded; a language that it does not
             know; transcripts of this name that were made with other settings, or are being written by another process;
             with ``strict``, an utterance that fails. Everything written before is kept.
+        TypeError: an unknown option.
 
     Example:
         >>> report = featcache.transcribe(model="whisper-tiny", data="path/to/audio", language="en")
         >>> report.num_transcribed == report.num_utterances
         True
     """
-    if weights == "random":
+    asked = configured(TranscribeSettings, without(locals(), "home"))
+    if asked.weights == "random":
         raise ModelError(
-            f"--weights random: an untrained {model} knows no words and cannot transcribe; leave it out, or give a "
-            "folder that holds weights and a tokenizer"
+            f"--weights random: an untrained {asked.model} knows no words and cannot transcribe; leave it out, or give "
+            "a folder that holds weights and a tokenizer"
         )
     workspace = Workspace.at(home)
-    corpus_name, files = find_files(workspace, corpus, data)
+    corpus_name, files = find_files(workspace, asked.corpus, asked.data)
     cache = workspace.cache(corpus_name)
     request = TranscriptionRequest(
-        name=checked_name(cache, short_name(model) if name is None else name),
+        name=checked_name(cache, short_name(asked.model) if asked.name is None else asked.name),
         cache=cache,
         files=files,
-        wanted=list(files.manifest.limited(limit)),
-        workers=workers or available_cores(),
-        strict=strict,
-        overwrite=overwrite,
-        dry_run=dry_run,
+        wanted=list(files.manifest.limited(asked.limit)),
+        workers=asked.workers or available_cores(),
+        strict=asked.strict,
+        overwrite=asked.overwrite,
+        dry_run=asked.dry_run,
     )
     place = LocatedCorpus(cache=cache, root=files.root, manifest=files.manifest, files=files)
     compare_audio(place, request.wanted, (), request.workers)
-    device = usable_device(device)
-    log.info("loading %s", model)
-    transcriber = Transcriber(model, language=language, revision=revision, device=device)
+    device = usable_device(asked.device)
+    log.info("loading %s", asked.model)
+    transcriber = Transcriber(asked.model, language=asked.language, revision=asked.revision, device=device)
     return carry_out(request, transcriber)
 
 

@@ -155,9 +155,9 @@ def counted(monkeypatch):
     from featcache.pipeline import stores
 
     found = {"extractions": [], "runs": []}
-    extract, write_results = stores.extract, job.write_results
+    extract, write_results = stores.carry_out, job.write_results
     monkeypatch.setattr(
-        stores, "extract", lambda **options: found["extractions"].append(options["name"]) or extract(**options)
+        stores, "carry_out", lambda asked: found["extractions"].append(asked.options.name) or extract(asked)
     )
     monkeypatch.setattr(
         job, "write_results", lambda run, setup: found["runs"].append(run.path.name) or write_results(run, setup)

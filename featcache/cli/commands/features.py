@@ -1,11 +1,12 @@
 """Corpus → stores and transcripts: what makes them, shows them, checks them and merges them."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from featcache.cli import options
 from featcache.cli.exit_codes import end
-from featcache.cli.parsing import plain
+from featcache.cli.from_settings import command_of
+from featcache.settings.extractions import ExtractorFlags, ExtractSettings, TranscribeSettings
 
 if TYPE_CHECKING:
     from featcache.extraction import ExtractionReport
@@ -14,74 +15,26 @@ if TYPE_CHECKING:
     Report = TypeVar("Report", ExtractionReport, TranscriptionReport)
 
 
-def extract(
-    model: options.Model = None,
-    text: options.TextModel = None,
-    transcripts: options.Transcripts = None,
-    corpus: options.SourceCorpus = None,
-    data: options.SourceData = None,
-    egemaps: options.Egemaps = True,
-    name: options.StoreName = None,
-    store: options.Storage = None,
-    pool: options.Pool = False,
-    limit: options.Limit = None,
-    device: options.ExtractionDevice = "auto",
-    workers: options.ExtractionWorkers = None,
-    batch_seconds: options.BatchSeconds = None,
-    strict: options.Strict = False,
-    dry_run: options.DryRun = False,
-    shard_index: options.ShardIndex = 0,
-    num_shards: options.NumShards = 1,
-    scheduler: options.ExtractionScheduler = None,
-    weights: options.Weights = None,
-    revision: options.Revision = None,
-    num_blocks: options.NumBlocks = None,
-    layers: options.ExtractedLayers = None,
-    do_normalize: options.DoNormalize = None,
-    max_seconds: options.MaxSeconds = None,
-    chunk_seconds: options.ChunkSeconds = None,
-    overlap_seconds: options.OverlapSeconds = None,
-    precision: options.Precision = None,
-    sampling_rate: options.SamplingRate = None,
-    channel: options.Channel = None,
-    window: options.Window = None,
-    hop: options.Hop = None,
-    n_fft: options.FFTLength = None,
-    center: options.Center = None,
-) -> None:
-    """Run a frozen model over a corpus and keep every layer. A second call goes on where the first ended."""
-    given = plain(locals())
+@command_of(ExtractSettings, ExtractorFlags)
+def extract(given: dict[str, Any]) -> None:
+    """Run a frozen model over a corpus and keep every layer. A second call continues where the first ended."""
     from featcache.extraction import extract as run
     from featcache.extraction import summarise_report
 
-    _print_report(run(**given), summarise_report, dry_run=dry_run)
+    _print_report(run(**given), summarise_report, dry_run=given.get("dry_run", False))
 
 
-def transcribe(
-    model: options.Whisper = "whisper-tiny",
-    corpus: options.SourceCorpus = None,
-    data: options.SourceData = None,
-    name: options.TranscriptsName = None,
-    language: options.Language = None,
-    limit: options.Limit = None,
-    device: options.TranscriptionDevice = "auto",
-    workers: options.TranscriptionWorkers = None,
-    strict: options.Strict = False,
-    overwrite: options.OverwriteTranscripts = False,
-    dry_run: options.DryRun = False,
-    weights: options.WhisperWeights = None,
-    revision: options.Revision = None,
-) -> None:
-    """Have Whisper write down a corpus, beside the human transcripts, and tell the word error rate.
+@command_of(TranscribeSettings)
+def transcribe(given: dict[str, Any]) -> None:
+    """Transcribe a corpus with Whisper, beside the human transcripts, and report the word error rate.
 
-    A second call goes on where the first ended. Nothing is sampled: the same audio gives the same words. What is longer
-    than 30 s is done window after window, as Whisper's authors do it; nothing is cut.
+    A second call continues where the first ended. Nothing is sampled: the same audio gives the same words. Audio longer
+    than 30 s is transcribed window after window, as Whisper's authors do it; nothing is cut.
     """
-    given = plain(locals())
     from featcache.transcription import summarise
     from featcache.transcription import transcribe as run
 
-    _print_report(run(**given), summarise, dry_run=dry_run)
+    _print_report(run(**given), summarise, dry_run=given.get("dry_run", False))
 
 
 def _print_report(report: "Report", summarise: "Callable[[Report], str]", *, dry_run: bool) -> None:

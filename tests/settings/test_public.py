@@ -1,0 +1,120 @@
+"""Every option once: signatures, documentation, command line and YAML have the fields of the settings, no more or less."""
+
+import inspect
+from dataclasses import MISSING, dataclass, fields
+
+import pytest
+import typer
+
+import featcache
+from featcache.cli.app import app
+from featcache.errors import ModelError
+from featcache.fitting.probe import probe_stores
+from featcache.fitting.relevance import layer_relevance
+from featcache.pipeline.schema import RunSettings, StoreSpec
+from featcache.settings.checked import configured, form_of
+from featcache.settings.extractions import ExtractorFlags, ExtractSettings, TranscribeSettings
+from featcache.settings.field import setting, settings_of
+from featcache.settings.fits import FitSettings, ProbeSettings, RelevanceSettings
+from featcache.settings.trials import PipelineSettings
+
+FUNCTIONS = {
+    "fit": (featcache.fit, FitSettings),
+    "extract": (featcache.extract, ExtractSettings, ExtractorFlags),
+    "transcribe": (featcache.transcribe, TranscribeSettings),
+    "run": (featcache.run_pipeline, PipelineSettings),
+    "probe": (probe_stores, ProbeSettings),
+    "relevance": (layer_relevance, RelevanceSettings),
+}
+# Parameters of the functions that are no options of their command: arguments, and Python alone.
+OWN = {"home", "names", "pipeline", "listener"}
+COMMANDS = typer.main.get_command(app).commands
+
+
+def options_of(*kinds):
+    """Name → default, as the dataclasses have them."""
+    found = {}
+    for one in (one for kind in kinds for one in fields(kind)):
+        found[one.name] = one.default_factory() if one.default_factory is not MISSING else one.default
+    return found
+
+
+@pytest.mark.parametrize("command", FUNCTIONS)
+def test_a_signature_repeats_the_settings(command):
+    function, *kinds = FUNCTIONS[command]
+    given = {name: one for name, one in inspect.signature(function).parameters.items() if name not in OWN}
+    options = options_of(*kinds)
+    assert set(given) == set(options)
+    for kind in kinds:
+        read = {name: given[name].default for name in options_of(kind)}
+        made = configured(kind, read)
+        assert options_of(kind) == {name: getattr(made, name) for name in read}
+    assert all(one.kind is inspect.Parameter.KEYWORD_ONLY for one in given.values())
+
+
+def test_a_sweep_takes_the_options_of_a_fit():
+    of_fit = set(inspect.signature(featcache.fit).parameters) - {"head", "norm", "config"}
+    assert set(inspect.signature(featcache.sweep).parameters) == of_fit | {"heads", "norms"}
+
+
+@pytest.mark.parametrize("command", FUNCTIONS)
+def test_every_option_is_documented_with_the_help_text_of_the_command(command):
+    function, *kinds = FUNCTIONS[command]
+    documented = " ".join(function.__doc__.split())
+    of_command = {one.name: one for one in COMMANDS[command].params}
+    for kind in kinds:
+        for name, (_, about) in settings_of(kind).items():
+            assert about.help.endswith((".", "].")), name
+            assert f"{name}: {' '.join(about.help.split())}" in documented
+            assert of_command[name].help == about.help
+    assert set(of_command) - set(options_of(*kinds)) <= {"pipeline", "stores", "out", "show", "help"}
+
+
+def test_a_pipeline_takes_every_option_that_makes_another_run_or_store():
+    made = {name for name, (_, about) in settings_of(FitSettings).items() if about.identity}
+    assert set(RunSettings.model_fields) == made - {"limit"} | {"note"}
+    of_store = {name for name, (_, about) in settings_of(ExtractSettings).items() if about.identity}
+    assert set(StoreSpec.model_fields) == of_store | set(options_of(ExtractorFlags))
+
+
+@pytest.mark.parametrize("command", FUNCTIONS)
+def test_an_unknown_keyword_names_the_function_and_the_nearest_option(command):
+    function, *kinds = FUNCTIONS[command]
+    name = next(iter(options_of(*kinds)))
+    with pytest.raises(
+        TypeError, match=rf"^(featcache\.)?{function.__name__}\(\) has no option '{name}z'; did you mean"
+    ):
+        function(**{f"{name}z": 1})
+    with pytest.raises(TypeError, match=r"has no option 'zzqq'; options: "):
+        function(zzqq=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    number: float = setting(1.0, "Number.", above=0)
+    count: int | None = setting(None, "Count.", minimum=1, maximum=9)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"number": 0}, "head 'x': number: expected greater than 0, found 0"),
+        ({"number": "nan"}, "head 'x': number: expected greater than 0, found 'nan'"),
+        ({"count": "10"}, "head 'x': count: expected less than or equal to 9, found '10'"),
+        (
+            {"count": "1.5"},
+            "head 'x': count: expected a valid integer, unable to parse string as an integer, found '1.5'",
+        ),
+        ({"counts": 1}, "head 'x': unknown option 'counts'; nearest: count"),
+    ],
+)
+def test_a_wrong_value_is_told_in_one_line(given, message):
+    with pytest.raises(ModelError) as caught:
+        configured(Example, given, "head 'x'")
+    assert str(caught.value) == message
+
+
+def test_text_becomes_what_the_type_asks_for():
+    made = configured(Example, {"number": "2", "count": None})
+    assert made == Example(number=2.0)
+    assert form_of(FitSettings.__annotations__["config"]) is None
