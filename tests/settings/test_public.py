@@ -1,4 +1,4 @@
-"""Every option once: signatures, documentation, command line and YAML have the fields of the settings, no more or less."""
+"""Every option once: signatures, documentation, command line and YAML have the fields of the settings, no others."""
 
 import inspect
 from dataclasses import MISSING, dataclass, fields
