@@ -1,0 +1,1 @@
+"""A small package of other people's parts; a test installs it."""

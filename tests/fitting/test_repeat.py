@@ -1,0 +1,89 @@
+"""A run is repeated from its own record; code that the record names is not imported for that."""
+
+import sys
+
+import pytest
+import yaml
+
+import featcache
+from featcache.errors import FeatcacheError
+from featcache.fitting.plan import plan_runs
+from featcache.fitting.repeat import read_options
+from featcache.settings.checked import configured
+from featcache.settings.fits import FitSettings
+from tests.data.test_stored import HOME
+
+QUICK = {"seeds": "7,8", "max_epochs": 2, "learning_rate": 0.01}
+OPTIONS = [
+    {},
+    {"head": "linear", "norm": "global", "layers": "0,2", "layer_weighting": "softmax", "clip_value": 0.5},
+    {"head": "ffn", "layers": "last", "protocol": "group-kfold", "patience": 3, "batch_size": 4, "memory": "float16"},
+    {"head": "svm", "layers": "last", "norm": "none", "pooling": "max"},
+    {"head": "lstm", "select": {"emotion": ["anger", "joy"]}, "limit": 12, "protocol": "random-80-20", "max_frames": 5},
+    {"norm_by": "speaker_id", "scalar_norm": True, "target": "emotion=joy", "epsilon": 1e-6},
+]
+
+
+@pytest.fixture
+def cache(make_cache, quick_reports):
+    return make_cache()
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_the_record_of_a_run_makes_the_same_run(cache, options, monkeypatch):
+    run = featcache.fit(**{**QUICK, **options})
+    monkeypatch.setattr("featcache.fitting.job.FitJob.carry_out", lambda *_, **__: pytest.fail("it is trained again"))
+    assert featcache.fit(config=run.path / "config.yaml").path == run.path
+    assert featcache.fit(config=run.path).path == run.path
+
+
+@pytest.mark.parametrize("options", OPTIONS[:2])
+def test_options_override_the_record(cache, options):
+    run = featcache.fit(**{**QUICK, **options})
+    other = featcache.fit(config=run.path, norm="none", max_epochs=1)
+    changed = {name for name in run.config if run.config[name] != other.config[name]}
+    assert changed - {"norm", "norm_by", "training"} == set()
+    assert other.config["norm"] == "none"
+    assert other.config["training"] == {**run.config["training"], "max_epochs": 1}
+
+
+def test_the_default_of_an_option_overrides_too(cache):
+    run = featcache.fit(**QUICK, norm="none")
+    assert featcache.fit(config=run.path, norm="speaker").config["norm"] == "speaker"
+
+
+@pytest.mark.parametrize("path", sorted(HOME.glob("runs/*/*/config.yaml")), ids=lambda path: path.parent.name)
+def test_runs_of_earlier_releases_are_repeated(path):
+    if "members" in yaml.safe_load(path.read_text()):
+        with pytest.raises(FeatcacheError, match="an ensemble has no options"):
+            read_options(path)
+        return
+    request = configured(FitSettings, read_options(path))
+    cache = HOME / "cache" / request.corpus
+    [planned] = plan_runs([request], cache=cache, name=path.parent.name, home=HOME)  # refuses a run of other settings
+    assert planned.finished is not None
+
+
+def test_code_that_a_record_names_is_not_imported(cache, tmp_path, monkeypatch):
+    run = featcache.fit(**QUICK)
+    (tmp_path / "planted.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for name, reference in (("head", "planted:Head"), ("head", "./planted.py:Head"), ("protocol", "planted:FOLDS")):
+        written = tmp_path / "config.yaml"
+        written.write_text(yaml.safe_dump({**run.config, name: reference}))
+        with pytest.raises(FeatcacheError, match=r"--plugin|unknown"):
+            featcache.fit(config=written)
+    assert "planted" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", "head: dense", "{training: 1, features: {}, corpus: toy}", "{features: [1], training: {}, corpus: toy}"],
+)
+def test_what_is_no_record_is_refused_in_one_line(cache, tmp_path, content):
+    (tmp_path / "mine.yaml").write_text(content)
+    for path in (tmp_path / "mine.yaml", tmp_path / "missing.yaml"):
+        with pytest.raises(FeatcacheError) as caught:
+            featcache.fit(config=path)
+        assert "\n" not in str(caught.value)
