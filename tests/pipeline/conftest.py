@@ -108,7 +108,7 @@ defaults:
   features: egemaps
   protocol: pepino2021
   seeds: 2
-  training: {max_epochs: 2, learning_rate: 1e-2}
+  max_epochs: 2
 runs:
   speaker: {title: By speaker, published: {features: egemaps}, note: as run}
   global:

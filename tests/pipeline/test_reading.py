@@ -7,9 +7,10 @@ import pytest
 import yaml
 
 from featcache.errors import PipelineError
-from featcache.fitting.request import FitRequest
 from featcache.pipeline import find_pipeline, read_pipeline, shipped_pipelines
-from featcache.pipeline.schema import EnsembleSpec, FigureSpec, Pipeline, RunSpec, StoreSpec, TrainingSpec
+from featcache.pipeline.schema import EnsembleSpec, FigureSpec, Pipeline, RunSpec, StoreSpec
+from featcache.settings.fits import FitSettings
+from featcache.settings.types import first_seeds
 
 ROOT = Path(__file__).parents[2]
 
@@ -18,26 +19,42 @@ def test_what_the_defaults_say_counts_unless_a_run_says_otherwise(write_pipeline
     pipeline = read_pipeline(
         write_pipeline(("title: Global", "title: Global\n    seeds: 3\n    select: {gender: [no]}"))
     )
-    first, second = (pipeline.run(name).request(seeds=(1,)) for name in pipeline.runs)
-    training = {"max_epochs": 2, "learning_rate": 0.01}
-    assert first == FitRequest(features=("egemaps",), protocol="pepino2021", **training, seeds=(1,))
+    first, second = (pipeline.run(name).options for name in pipeline.runs)
+    assert first == FitSettings(features=("egemaps",), protocol="pepino2021", max_epochs=2, seeds=first_seeds(2))
     # "no" stays the text that labels are, and does not become false
     assert (second.norm, dict(second.select)) == ("global", {"gender": ("no",)})
-    assert [pipeline.run(name).seeds for name in pipeline.runs] == [2, 3]
+    assert second.seeds == first_seeds(3)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("learning_rate: 1e-2", {"learning_rate": 0.01}),
+        ("label_range: 1,7", {"label_range": (1.0, 7.0)}),
+        ("label_range: [1, 7]", {"label_range": (1.0, 7.0)}),
+        ("seeds: [7, 8]", {"seeds": (7, 8)}),
+        ("clip_value: 0.5", {"clip_value": 0.5}),
+        ("set: {hidden_units: 256}", {"set": {"hidden_units": "256"}}),
+    ],
+)
+def test_a_run_takes_the_options_of_fit_under_the_same_names(write_pipeline, line, expected):
+    pipeline = read_pipeline(write_pipeline(("norm: global", line)))
+    options = pipeline.run("global").options
+    assert {name: getattr(options, name) for name in expected} == expected
 
 
 @pytest.mark.parametrize(
     ("change", "told"),
     [
         (("norm: global", "nrom: global"), "line 16: unknown field 'nrom'; nearest: norm, norm_by, note"),
-        (("title: Global", "xyz: red"), "line 15: unknown field 'xyz'; known: corpus, features, head, .*, title"),
+        (("title: Global", "xyz: red"), "line 15: unknown field 'xyz'; known: batch_size, .*, corpus, .*, title"),
         (
             ("norm: global", "norm: globel"),
-            "line 16: runs.global.norm: unknown normalisation 'globel'; nearest: global",
+            "line 16: runs.global.norm: expected 'speaker', 'global' or 'none', found 'globel'",
         ),
         (("norm: global", "head: dens"), "line 16: runs.global.head: unknown head 'dens'; nearest: dense"),
-        (("norm: global", "pooling: means"), "line 16: runs.global.pooling: unknown pooling 'means'; nearest: mean"),
-        (("norm: global", "seeds: 0"), "line 16: runs.global.seeds: .*greater than or equal to 1, found '0'"),
+        (("norm: global", "pooling: means"), "line 16: runs.global.pooling: expected 'mean', .* found 'means'"),
+        (("norm: global", "seeds: 0"), "line 16: runs.global.seeds: expected the number of seeds, .* found '0'"),
         (("norm: global", "scalar_norm: perhaps"), "line 16: runs.global.scalar_norm: .*boolean.*, found 'perhaps'"),
         (("    title: Global\n", ""), "line 14: runs.global.title is missing"),
         (
@@ -153,7 +170,7 @@ def test_a_pipeline_is_found_by_its_path_or_its_name(write_pipeline):
         find_pipeline("here/mine.yaml")
 
 
-@pytest.mark.parametrize("part", [Pipeline, StoreSpec, RunSpec, TrainingSpec, EnsembleSpec, FigureSpec])
+@pytest.mark.parametrize("part", [Pipeline, StoreSpec, RunSpec, EnsembleSpec, FigureSpec])
 def test_every_field_is_explained(part):
     assert all(field.description for field in part.model_fields.values())
 
