@@ -36,9 +36,8 @@ def print_layer_weights(names: Sequence[str], *, corpus: str | None, out: Path |
         newest_first = reversed(finished_runs(workspace, corpus))
         runs = [run for run in [next((run for run in newest_first if not run.layer_weights.empty), None)] if run]
         if not runs:
-            raise StoreError(
-                f"no run with layer weights under {workspace.home / 'runs'}; make one with 'featcache fit'"
-            )
+            folder = workspace.home / "runs" if corpus is None else workspace.runs(corpus)
+            raise StoreError(f"no run with layer weights under {folder}; make one with 'featcache fit'")
     path = _place(out, (runs[0].path if len(runs) == 1 else runs[0].path.parent) / "layer_weights")
     same_name = len({run.name for run in runs}) < len(runs)
     labels = [f"{run.config['corpus']}/{run.name}" if same_name else run.name for run in runs]
@@ -129,7 +128,7 @@ def _place(out: Path | None, usual: Path) -> Path:
     """Where files go, without suffix."""
     if out is None:
         return usual
-    if not out.name or out.name == "..":
+    if not out.name or out.name == ".." or out.is_dir():
         raise StoreError(f"--out {out}: expected the path of a file without suffix, such as figures/layers")
     return out
 

@@ -45,7 +45,7 @@ def find_named(workspace: Workspace, wanted: Path | None) -> tuple[Path, Kind]:
         path = _by_name(workspace, path)
         found = _known(path)
     if found is None:
-        raise StoreError(f"{path} is no store, cache, run or transcripts; 'featcache corpora' and 'runs' list them")
+        raise StoreError(f"{path} is no store, cache, run or transcripts; expected the folder or the name of one")
     return found
 
 
@@ -85,7 +85,8 @@ def _by_name(workspace: Workspace, wanted: Path) -> Path:
             return wanted
         if not named:
             raise StoreError(f"no such path {str(wanted)!r}, and no caches and runs under {workspace.home}")
-        raise StoreError(unknown_name("name", str(wanted), named) + "; the path of a store, cache or run works too")
+        known = [name for name in named if ("/" in name) == (len(wanted.parts) > 1)]
+        raise StoreError(unknown_name("name", str(wanted), known) + "; the path of a store, cache or run works too")
     if len(found) > 1:
         raise StoreError(f"several are called {str(wanted)!r}: {', '.join(map(str, found))}; give a path")
     return found[0]

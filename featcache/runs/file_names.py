@@ -33,7 +33,7 @@ _TRAINING = re.compile(r"seed-(\d+)-fold-(\d+)", re.ASCII)
 
 def training_name(seed: int, fold: int) -> str:
     """Return the file name of one training, without a suffix."""
-    return f"seed-{seed}-fold-{fold}"
+    return f"seed-{seed:d}-fold-{fold:d}"
 
 
 def seed_and_fold(name: str) -> tuple[int, int] | None:

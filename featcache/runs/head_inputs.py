@@ -1,5 +1,6 @@
 """Features that a fit's heads take ↔ ``head_inputs`` in ``config.yaml``; of earlier runs, the shapes of the weights."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -105,9 +106,11 @@ def _input(path: Path, store: str, recorded: Any) -> HeadInput:
     values: dict[str, Any] = checked(recorded, dict, f"{path}, {HEAD_INPUTS},", REFIT)
     where = f"{path}, {HEAD_INPUTS}, {store},"
     check_types(values, _TYPES, where, REFIT, required=_TYPES)
-    layers = values["layers"]
+    layers, shift, most = values["layers"], values["frame_shift"], values["max_frames"]
     if not layers or not all(isinstance(name, str) for name in layers) or values["hidden_size"] < 1:
         raise damaged(where, "layers and hidden_size say nothing of features", REFIT)
+    if (shift is not None and not 0 < shift < math.inf) or (most is not None and most < 1):
+        raise damaged(where, "frame_shift and max_frames: expected positive numbers or nothing", REFIT)
     return HeadInput(store=store, **{name: values[name] for name in _TYPES} | {"layers": tuple(layers)})
 
 

@@ -1,7 +1,7 @@
 """Files of a run folder → one of its heads, checked: a run folder may come from anybody."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from featcache.runs.saved_statistics import read_statistics
 
 # Names of the tasks in config.yaml.
 CLASSIFICATION, REGRESSION = "classification", "regression"
+# The difference of two values of labels is finite in float32.
+_LARGEST = torch.finfo(torch.float32).max / 2
 
 
 def load_head(folder: Path, config: Mapping[str, Any], *, seed: int, fold: int) -> SavedHead:
@@ -67,16 +69,16 @@ def _spec(folder: Path, config: Mapping[str, Any]) -> HeadSpec:
         raise damaged(folder / CONFIG, str(error), REFIT) from error
 
 
-def _check_exists(folder: Path, seed: int, fold: int) -> None:
+def _check_exists(folder: Path, seed: Any, fold: Any) -> None:
     """Refuse a seed or fold that the run does not have.
 
     Raises:
         StoreError: with the seeds and folds of the run.
     """
     found = {one for one in map(seed_and_fold, (path.stem for path in (folder / HEADS).glob("*.safetensors"))) if one}
-    if (seed, fold) not in found:
+    if not all(isinstance(one, Integral) for one in (seed, fold)) or (seed, fold) not in found:
         seeds, folds = (", ".join(map(str, sorted({one[i] for one in found}))) or "none" for i in (0, 1))
-        raise StoreError(f"{folder} has no head of seed {seed} and fold {fold}; seeds: {seeds}; folds: {folds}")
+        raise StoreError(f"{folder} has no head of seed {seed!r} and fold {fold!r}; seeds: {seeds}; folds: {folds}")
 
 
 def _outputs(path: Path, config: Mapping[str, Any]) -> tuple[list[str], Tensor | None]:
@@ -96,7 +98,7 @@ def _outputs(path: Path, config: Mapping[str, Any]) -> tuple[list[str], Tensor |
 
 def _is_range(bounds: Any) -> bool:
     numbers = isinstance(bounds, list) and len(bounds) == 2 and all(isinstance(one, int | float) for one in bounds)
-    return numbers and -math.inf < bounds[0] < bounds[1] < math.inf
+    return numbers and -_LARGEST < bounds[0] < bounds[1] < _LARGEST
 
 
 def _network(
@@ -143,8 +145,8 @@ def _machine(
     Raises:
         StoreError: the hyperplanes are of other sizes.
     """
-    if len(inputs) != 1 or inputs[0].num_layers != 1:
-        raise damaged(path.parents[1] / CONFIG, f"head {config['head']!r} takes one layer of one store", REFIT)
+    if len(inputs) != 1 or inputs[0].num_layers != 1 or config["pooling"] is None:
+        raise damaged(path.parents[1] / CONFIG, f"head {config['head']!r} takes one pooled layer of one store", REFIT)
     [size] = frame_sizes([inputs[0].hidden_size], config["pooling"])
     trained = None
     if config["task"] == CLASSIFICATION and len(shapes.get("classes", ())) == 1 and shapes["classes"][0] <= num_outputs:
@@ -154,6 +156,10 @@ def _machine(
     if config["task"] == CLASSIFICATION:
         expected["classes"] = (num_outputs if trained is None else max(2, len(trained)),)
     check_shapes(path, expected, shapes)
-    if trained is not None and (trained.dtype != torch.int64 or not set(trained.tolist()) <= set(range(num_outputs))):
+    if trained is not None and (trained.dtype != torch.int64 or not _are_positions(trained.tolist(), num_outputs)):
         raise damaged(path, "classes: expected positions among the classes of config.yaml", REFIT)
     return SupportVectorMachine(tensor("coef").double(), tensor("intercept").double(), trained, num_outputs)
+
+
+def _are_positions(numbers: list[int], below: int) -> bool:
+    return numbers == sorted(set(numbers)) and set(numbers) <= set(range(below))

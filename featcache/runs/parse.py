@@ -12,7 +12,7 @@ from featcache.evaluate.scores import SCORES
 from featcache.files.checksums import CHECKSUMS, recorded_checksums
 from featcache.files.disk import reading
 from featcache.files.regular import read_regular, resolved, sha256_of_file
-from featcache.files.values import TOO_DEEP, check_types, checked, damaged, parse_json
+from featcache.files.values import check_types, checked, damaged, parse_json
 from featcache.runs.file_names import CONFIG
 from featcache.runs.identity import HEAD_INPUTS
 
@@ -70,6 +70,8 @@ class Saved(dict[str, Any]):
         check_types({name: value}, self._types, self._path, REFIT)
         if name in _ITEMS:
             _check_items(value, _ITEMS[name], self._path, name)
+        if isinstance(value, dict):
+            _check_items(list(value), str, self._path, f"names of {name}")
         return value
 
     def __missing__(self, name: str) -> Any:
@@ -110,8 +112,8 @@ def read_metrics(path: Path) -> Saved:
             continue
         score: dict[str, Any] = checked(value, dict, f"{path}, {name},", REFIT)
         check_types(score, _SCORE, f"{path}, {name},", REFIT)
-        for key in ("per_seed", "ci95", "ci95_utterances"):
-            _check_items(score.get(key) or [], int | float, path, f"{name}.{key}", *([2] if "ci95" in key else []))
+        for key, number in (("per_seed", None), ("ci95", 2), ("ci95_utterances", 2)):
+            _check_items(score.get(key) or [], int | float | None, path, f"{name}.{key}", number)
     _check_items(metrics.get("confusion", {}).get("classes", []), str, path, "classes")
     parts = {name: Saved(value, path, {}) for name, value in metrics.items() if isinstance(value, dict)}
     return Saved({**metrics, **parts}, path, _METRICS)
@@ -123,17 +125,16 @@ def read_yaml(path: Path) -> dict[str, Any]:
     Raises:
         StoreError: the file cannot be read, is no YAML, or holds no names.
     """
-    import yaml
-
-    from featcache.files.yaml_text import OF_VALUES
+    from featcache.files.yaml_text import YamlError, load
 
     content = read_checked(path)
     try:
-        found = yaml.safe_load(content)
-    except RecursionError as error:
-        raise damaged(path, TOO_DEEP, REFIT) from error
-    except (yaml.YAMLError, *OF_VALUES) as error:
-        raise damaged(path, f"cannot be read as YAML: {' '.join(str(error).split())}", REFIT) from error
+        found = load(content.decode())
+    except YamlError as error:
+        place = "" if error.line is None else f"line {error.line}: "
+        raise damaged(path, f"{place}{error}", REFIT) from error
+    except UnicodeDecodeError as error:
+        raise damaged(path, f"not UTF-8: {error}", REFIT) from error
     return checked(found, dict, path, REFIT)
 
 
@@ -160,8 +161,9 @@ def read_checked(path: Path) -> bytes:
     """Read the bytes of a file of a run and compare them with its checksum; runs of earlier releases have none.
 
     Raises:
-        StoreError: the file cannot be read, or has changed since it was written.
+        StoreError: the file cannot be read, lies outside of the folder, or has changed since it was written.
     """
+    _check_inside(path.parent, path.name)
     with reading(path):
         content = read_regular(path)
     _check_sha256(path.parent, path.name, hashlib.sha256(content).hexdigest())
@@ -186,8 +188,7 @@ def open_tensors(folder: Path, name: str) -> Iterator[Any]:
     from safetensors import SafetensorError, safe_open
 
     path = folder / name
-    if not resolved(path).is_relative_to(resolved(folder)):
-        raise damaged(path, "it is a link to a file outside of the run folder", REFIT)
+    _check_inside(folder, name)
     with reading(path):
         _check_sha256(folder, name, sha256_of_file(path))
     try:
@@ -197,7 +198,14 @@ def open_tensors(folder: Path, name: str) -> Iterator[Any]:
         raise damaged(path, f"cannot be read as safetensors: {' '.join(str(error).split())}", REFIT) from error
 
 
+def _check_inside(folder: Path, name: str) -> None:
+    path = folder / name
+    if not resolved(path).is_relative_to(resolved(folder)):
+        raise damaged(path, "it is a link to a file outside of the run folder", f"copy the file here, or {REFIT}")
+
+
 def _check_sha256(folder: Path, name: str, found: str) -> None:
+    _check_inside(folder, CHECKSUMS)
     recorded = recorded_checksums(folder)
     if recorded is None:
         raise StoreError(f"{folder / CHECKSUMS} is damaged; restore it, train the run again, or remove it")
@@ -209,7 +217,7 @@ def _check_sha256(folder: Path, name: str, found: str) -> None:
 
 
 def _check_items(items: list[Any], kind: Any, path: Path, name: str, number: int | None = None) -> None:
-    if not all(isinstance(item, kind) or item is None for item in items) or len(items) not in (number, len(items)):
+    if not all(isinstance(item, kind) for item in items) or len(items) not in (number, len(items)):
         raise damaged(path, f"{name} holds something else than it should", REFIT)
 
 

@@ -102,7 +102,7 @@ def load_run(path: str | os.PathLike[str], *, home: str | os.PathLike[str] | Non
     """Open a finished run.
 
     Args:
-        path: Its folder, or its name under ``data/runs``.
+        path: Its folder, or its name under ``data/runs``, such as ``mine`` or ``emodb/mine``.
         home: Where everything lives; by default ``$FEATCACHE_HOME``, or ``data``.
 
     Returns:
@@ -124,7 +124,7 @@ def find_run(workspace: Workspace, name: str) -> RunFolder:
 
     Args:
         workspace: Where names are looked up.
-        name: The folder or the name.
+        name: The folder, the name, or corpus/name.
 
     Raises:
         StoreError: there is none, it is not finished, or several corpora have one of that name.
@@ -132,7 +132,7 @@ def find_run(workspace: Workspace, name: str) -> RunFolder:
     if _is(Path.is_file, Path(name) / METRICS):
         return RunFolder(name)
     folders = _folders(workspace)
-    fitting = [folder for folder in folders if resolved(folder).name == name]
+    fitting = [one for one in folders if name in (resolved(one).name, f"{one.parent.name}/{resolved(one).name}")]
     if not fitting:
         if name and _is(Path.is_dir, Path(name)):
             return RunFolder(name)  # its error says why the folder is no finished run

@@ -6,6 +6,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
@@ -82,15 +83,18 @@ class SavedHead(nn.Module):
             groups: With ``speaker`` normalisation the speaker of each utterance, one of ``self.groups``.
             normalisation: Statistics of a new speaker in place of saved ones: for each store mean and standard
                 deviation, (num_layers, hidden_size) float32 each, of the same layers. They are used for all utterances.
+                A value whose standard deviation is 0 or infinite becomes 0, as one that never changes does in a fit.
 
         Returns:
             (num_utterances, num_outputs): logits, whose softmax gives the probabilities of ``predictions.csv``, or the
             values of a regression in the unit of the labels. float32; float64 for support vector machines.
 
         Raises:
-            ModelError: features of other shapes, an unknown speaker, or statistics that are needed and not given.
-            StoreError: the run was made by an earlier release, which did not save its statistics.
+            ModelError: features of other shapes, an unknown speaker, statistics that are needed and not given or are
+                not finite, or a head that was converted to another dtype.
+            StoreError: the run has no saved statistics, as those of earlier releases.
         """
+        self._check_weights()
         utterances = self._checked(features)
         pairs = self._statistics(len(utterances[0]), groups, normalisation)
         ready = [
@@ -103,6 +107,21 @@ class SavedHead(nn.Module):
         lowest, highest = self.ranges.unbind(dim=1)
         return lowest + (highest - lowest) * outputs
 
+    def _check_weights(self) -> None:
+        """Refuse a head after ``.half()`` and the like: features and statistics are float32.
+
+        Raises:
+            ModelError: with the dtype that it computes in.
+        """
+        expected, name = (
+            (torch.float64, "double") if isinstance(self.head, SupportVectorMachine) else (torch.float32, "float")
+        )
+        for values in chain(self.head.parameters(), self.head.buffers()):
+            if values.is_meta:
+                raise ModelError("this head was moved to device 'meta', which keeps no weights; load it again")
+            if values.is_floating_point() and values.dtype != expected:
+                raise ModelError(f"this head computes in {expected}, found {values.dtype}; convert it with .{name}()")
+
     def _checked(self, features: Features) -> list[list[Tensor]]:
         """Return the features as float32 tensors.
 
@@ -110,11 +129,15 @@ class SavedHead(nn.Module):
             ModelError: their number or their shapes are not those that the head takes.
         """
         names = ", ".join(one.store for one in self.inputs)
-        if len(features) != len(self.inputs) or len({len(of_store) for of_store in features}) != 1:
+        several = not isinstance(features, Mapping) and len(features) == len(self.inputs)
+        if not several or len({len(of_store) for of_store in features}) != 1:
             raise ModelError(f"expected a list of utterances for each store ({names}), all equally long")
         if not len(features[0]):
             raise ModelError("expected at least one utterance")
-        found = [[torch.as_tensor(values, dtype=torch.float32) for values in of_store] for of_store in features]
+        found = [
+            [_as_float32(values, f"utterance {number} of {one.store}") for number, values in enumerate(of_store)]
+            for one, of_store in zip(self.inputs, features, strict=True)
+        ]
         for one, of_store in zip(self.inputs, found, strict=True):
             for number, values in enumerate(of_store):
                 shape = tuple(values.shape)
@@ -160,23 +183,30 @@ class SavedHead(nn.Module):
                 "of a new speaker with normalisation=[(mean, std)]"
             )
         for group in groups:
+            if not isinstance(group, str):
+                raise ModelError(f"groups: expected names such as {self.groups[0]!r}, found {group!r}")
             if group not in self._position:
                 raise ModelError(f"{unknown_name('speaker', group, self.groups)}; give normalisation=[(mean, std)]")
         return [self._position[group] for group in groups]
 
     def _given(self, given: Statistics) -> list[tuple[Tensor, Tensor]]:
-        if len(given) != len(self.inputs):
+        if len(given) != len(self.inputs) or not all(len(pair) == 2 for pair in given):
             raise ModelError(f"normalisation: expected (mean, std) for each of {len(self.inputs)} stores")
         pairs = []
         for one, pair in zip(self.inputs, given, strict=True):
-            mean, std = (torch.as_tensor(values, dtype=torch.float32, device=self._device) for values in pair)
+            mean, std = (_as_float32(values, f"normalisation of {one.store}").to(self._device) for values in pair)
             for values in (mean, std):
                 if tuple(values.shape) != (one.num_layers, one.hidden_size):
                     raise ModelError(
                         f"normalisation of {one.store}: expected ({one.num_layers} layers, {one.hidden_size} values), "
                         f"found {tuple(values.shape)}"
                     )
-            pairs.append((mean, std))
+            if not mean.isfinite().all() or not (std >= 0).all():  # NaN is not
+                raise ModelError(
+                    f"normalisation of {one.store}: expected finite means, and standard deviations of 0 or more; found "
+                    "others, as the std of a single frame may be"
+                )
+            pairs.append((mean, torch.where(std == 0, math.inf, std)))
         return pairs
 
     def _prepared(self, values: Tensor, pair: tuple[Tensor, Tensor] | None) -> Tensor:
@@ -197,6 +227,20 @@ class SavedHead(nn.Module):
     @property
     def _device(self) -> torch.device:
         return next(chain(self.head.parameters(), self.head.buffers())).device
+
+
+def _as_float32(values: Tensor | npt.NDArray[Any], what: str) -> Tensor:
+    """Return the values as a tensor, a copy where their memory is not laid out as torch needs it.
+
+    Raises:
+        ModelError: they are no numbers.
+    """
+    try:
+        if isinstance(values, np.ndarray):
+            values = np.require(values, np.float32, ["C", "W"])
+        return torch.as_tensor(values, dtype=torch.float32)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ModelError(f"{what}: expected an array of numbers, found {type(values).__name__} ({error})") from error
 
 
 class SupportVectorMachine(nn.Module):

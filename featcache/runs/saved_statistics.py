@@ -109,12 +109,14 @@ def _rows(path: Path, tensors: Any, name: str, shape: Sequence[int], rows: slice
     values: Tensor = stored[rows].clone()  # apart from the file
     if torch.isnan(values).any():
         raise damaged(path, f"{name} holds NaN", REFIT)
+    if (values <= 0).any() if name.endswith(".std") else torch.isinf(values).any():
+        raise damaged(path, f"{name}: expected finite means and positive standard deviations", REFIT)
     return values
 
 
 def missing_statistics(folder: Path) -> StoreError:
     """Return the error for a head that needs statistics which its run does not hold."""
     return StoreError(
-        f"{folder} was made by an earlier release and has no {NORMALISATION}, which its heads need; {REFIT}, or give "
+        f"{folder} has no {NORMALISATION}, which its heads need and earlier releases did not write; {REFIT}, or give "
         "the statistics with normalisation=[(mean, std)]"
     )

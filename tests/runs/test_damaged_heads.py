@@ -27,7 +27,7 @@ def told_in_one_line(error):
     return str(error.value)
 
 
-@pytest.mark.parametrize(("seed", "fold"), [(3, 1), (1, 5), (1, 0), (-1, 1), ("../1", 1)])
+@pytest.mark.parametrize(("seed", "fold"), [(3, 1), (1, 5), (1, 0), (-1, 1), ("../1", 1), ("1", 1), (1.0, 1)])
 def test_a_seed_or_fold_that_does_not_exist_is_told_with_those_that_do(run, seed, fold):
     with pytest.raises(StoreError, match=r"has no head of seed .* and fold .*; seeds: 1, 2; folds: 1, 2, 3, 4$"):
         run.head(seed=seed, fold=fold)
@@ -62,6 +62,18 @@ def test_an_ensemble_names_its_members(cache):
             r"unknown speaker '05'; .*; give normalisation=\[\(mean, std\)\]",
         ),
         ([[np.zeros((3, 5, 4))]], {"normalisation": []}, r"expected \(mean, std\) for each of 1 stores"),
+        ({"ssl": [np.zeros((3, 5, 4))]}, {}, "expected a list of utterances for each store"),
+        ([["a.wav"]], {"groups": ["01"]}, "utterance 0 of ssl: expected an array of numbers, found str"),
+        ([[np.zeros((3, 5, 4))]], {"groups": [1]}, "groups: expected names such as '01', found 1"),
+        ([[np.zeros((3, 5, 4))]], {"normalisation": [(np.zeros((3, 4)),)]}, r"expected \(mean, std\) for each of 1"),
+        *(
+            (
+                [[np.zeros((3, 5, 4))]],
+                {"normalisation": [(np.full((3, 4), mean), np.full((3, 4), std))]},
+                "finite means",
+            )
+            for mean, std in ((0, np.nan), (0, -1), (np.nan, 1), (np.inf, 1))
+        ),
         (
             [[np.zeros((3, 5, 4))]],
             {"normalisation": [(np.zeros(4), np.ones(4))]},
@@ -73,6 +85,40 @@ def test_features_that_do_not_fit_are_told(run, features, options, message):
     with pytest.raises(ModelError, match=message) as error:
         run.head(seed=1, fold=1)(features, **options)
     told_in_one_line(error)
+
+
+@pytest.mark.parametrize("name", ["dense", "svm"])
+def test_a_head_of_another_dtype_is_told_and_not_computed(trained_once, name):
+    run = trained_once(name, **({"layers": "last"} if name == "svm" else {}))
+    expected = torch.float64 if name == "svm" else torch.float32
+    for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        head = run.head(seed=1, fold=1).to(dtype)
+        features = [[np.zeros((head.inputs[0].num_layers, 5, 4))]]
+        if dtype == expected:
+            assert head(features, groups=["01"]).isfinite().all()
+            continue
+        with pytest.raises(ModelError, match=f"computes in {expected}, found {dtype}; convert it with") as error:
+            head(features, groups=["01"])
+        told_in_one_line(error)
+    with pytest.raises(ModelError, match="moved to device 'meta'"):
+        head.to("meta")(features, groups=["01"])
+
+
+def test_a_given_deviation_of_zero_is_a_value_that_never_changes(run):
+    head = run.head(seed=1, fold=1)
+    one_frame = torch.arange(12.0).reshape(3, 1, 4)
+    given = [(one_frame[:, 0], torch.zeros(3, 4))]
+    assert torch.equal(head([[one_frame]], normalisation=given), head.head([[torch.zeros(3, 1, 4)]]))
+
+
+def test_arrays_of_any_memory_layout_are_taken(run):
+    head = run.head(seed=1, fold=1)
+    values = np.random.default_rng(0).normal(size=(3, 5, 4)).astype("f4")
+    expected = head([[values]], groups=["01"])
+    fixed = values.copy()
+    fixed.flags.writeable = False
+    for same in (values.astype(">f4"), values[:, ::-1].copy()[:, ::-1], fixed, values.tolist(), torch.tensor(values)):
+        assert torch.equal(head([[same]], groups=["01"]), expected)
 
 
 def test_statistics_are_refused_where_nothing_is_normalised(cache):
@@ -97,7 +143,7 @@ def test_a_run_of_an_earlier_release_needs_statistics_or_another_fit(run, cache)
     weights = before.head.state_dict()
     assert all(torch.equal(values, weights[name]) for name, values in head.head.state_dict().items())
     values = cache["ssl"]["01-joy-1"][:, :5]
-    message = "made by an earlier release and has no normalisation.safetensors, .*; fit it again with --overwrite, or"
+    message = "has no normalisation.safetensors, .* earlier releases did not write; fit it again with --overwrite, or"
     with pytest.raises(StoreError, match=message) as error:
         head([[values]], groups=["01"])
     told_in_one_line(error)
@@ -152,6 +198,10 @@ INPUT = {"layers": ["0", "1", "2"], "hidden_size": 4, "frame_shift": 0.02, "max_
         ({"task": "regression", "label_ranges": {}}, "label_ranges: expected the lowest"),
         ({"task": "regression", "label_ranges": {"a": [1, 1]}}, "label_ranges: expected the lowest"),
         ({"task": "regression", "label_ranges": {"a": [0, float("inf")]}}, "label_ranges: expected the lowest"),
+        ({"task": "regression", "label_ranges": {"a": [0, 1e300]}}, "label_ranges: expected the lowest"),
+        ({"task": "regression", "label_ranges": {"a": [0, 10**400]}}, "label_ranges: expected the lowest"),
+        ({"members": [None]}, "members holds something else"),
+        ({"features": {1: "x"}}, "names of features holds something else"),
         ({"classes": ["a"]}, "classes: expected two names"),
         ({"classes": [f"c{i}" for i in range(99)]}, r"output.\w+ of a head: expected shape \(99,"),
         ({"features": {"other": "x"}}, "head_inputs names other stores than features"),
@@ -161,6 +211,8 @@ INPUT = {"layers": ["0", "1", "2"], "hidden_size": 4, "frame_shift": 0.02, "max_
         ({HEAD_INPUTS: {"ssl": {**INPUT, "layers": []}}}, "layers and hidden_size say nothing of features"),
         ({HEAD_INPUTS: {"ssl": {**INPUT, "layers": [1]}}}, "layers and hidden_size say nothing of features"),
         ({HEAD_INPUTS: {"ssl": {**INPUT, "hidden_size": -1}}}, "layers and hidden_size say nothing of features"),
+        ({HEAD_INPUTS: {"ssl": {**INPUT, "max_frames": -1}}}, "max_frames: expected positive numbers"),
+        ({HEAD_INPUTS: {"ssl": {**INPUT, "frame_shift": float("nan")}}}, "expected positive numbers"),
         ({HEAD_INPUTS: {"ssl": {**INPUT, "hidden_size": "4"}}}, "hidden_size: expected a number, found a text"),
         ({HEAD_INPUTS: {"ssl": {**INPUT, "hidden_size": 10**15}}}, r"branches.0.linear.weight .* found \(128, 4\)"),
         ({HEAD_INPUTS: {"ssl": {**INPUT, "layers": ["0"]}}}, r"averages.0.scalars of a head: expected"),
@@ -218,6 +270,9 @@ def test_weights_that_do_not_fit_are_told(run, change, message):
         ),
         (lambda t, _: t.update({"ssl.mean": t["ssl.mean"].double()}), r"expected F32 .*, found F64"),
         (lambda t, _: t["ssl.mean"].fill_(float("nan")), "ssl.mean holds NaN"),
+        (lambda t, _: t["ssl.mean"].fill_(float("inf")), "ssl.mean: expected finite means"),
+        (lambda t, _: t["ssl.std"].zero_(), "ssl.std: expected finite means and positive standard deviations"),
+        (lambda t, _: t["ssl.std"].neg_(), "ssl.std: expected finite means and positive standard deviations"),
         (lambda _, m: m.update(groups='["1", "1", "2", "3"]'), "groups are not different texts"),
         (lambda _, m: m.update(groups="[1, 2, 3, 4]"), "groups are not different texts"),
         (lambda _, m: m.update(groups="{}"), "expected a list, found an object"),
@@ -274,6 +329,7 @@ def test_only_a_whole_safetensors_file_inside_the_folder_is_read(run, name, tmp_
         (lambda t, _: t.update({"coef": t["coef"][:, :3].clone()}), r"coef of a head: expected shape \(3, 4\), found"),
         (lambda t, _: t.update({"classes": t["classes"] + 1}), "classes: expected positions among the classes"),
         (lambda t, _: t.update({"classes": torch.arange(9)}), "of a head: expected shape"),
+        (lambda t, _: t.update({"classes": t["classes"] * 0}), "classes: expected positions among the classes"),
         (lambda t, _: t.pop("classes"), "classes of a head: expected shape"),
         (lambda t, _: t.update({"classes": t["classes"].double()}), "classes: expected positions"),
     ],

@@ -1,5 +1,6 @@
 """Run folders that are missing, damaged or made by somebody else: one line, and no wrong result."""
 
+import itertools
 import json
 import os
 
@@ -26,7 +27,7 @@ from tests.runs.written import begin, keep
         ),
         (
             {"config.yaml": "head: [", METRICS: "{}"},
-            r"is not a finished run: .*config.yaml is damaged \(.* YAML: while parsing",
+            r"is not a finished run: .*config.yaml is damaged \(line 1: not YAML: expected the node content",
         ),
         ({"config.yaml": "!!python/object:os.system {}", METRICS: "{}"}, "could not determine a constructor"),
     ],
@@ -62,6 +63,7 @@ def test_runs_are_found_by_path_and_by_name(workspace, make_run):
     make_run(workspace.runs("other") / "twice")
     assert find_run(workspace, "first").path == first
     assert find_run(workspace, str(first)).path == first
+    assert find_run(workspace, "other/twice").path == workspace.runs("other") / "twice"
     with pytest.raises(StoreError, match=r"several runs are called 'twice': .*toy/twice, .*other/twice; give a path$"):
         find_run(workspace, "twice")
     with pytest.raises(StoreError, match="unknown run 'frist'; nearest: first"):
@@ -141,6 +143,26 @@ def test_whoever_edits_a_report_or_adds_a_file_changes_no_result(sealed):
     assert len(RunFolder(sealed).predictions) == 2
 
 
+@pytest.mark.parametrize("name", [*READ_BACK, CHECKSUMS])
+def test_no_link_out_of_the_folder_is_followed(sealed, tmp_path, name):
+    outside = (sealed / name).rename(tmp_path / "outside")
+    (sealed / name).symlink_to(outside)
+    with pytest.raises(StoreError, match=r"is a link to a file outside of the run folder.*copy the file here") as told:
+        READ_BACK.get(name, READ_BACK[METRICS])(sealed)
+    assert name in str(told.value)
+
+
+def test_few_lines_of_yaml_do_not_become_more_than_fits_in_memory(sealed):
+    names = "abcdefgh"
+    lines = ["a: &a [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"{name}: &{name} [{', '.join([f'*{last}'] * 9)}]" for last, name in itertools.pairwise(names)]
+    (sealed / "config.yaml").write_text("\n".join([*lines, "select: {emotion: *h}"]))
+    (sealed / CHECKSUMS).unlink()
+    with pytest.raises(StoreError, match="more than 100000 values") as told:
+        RunFolder(sealed)
+    assert "\n" not in str(told.value)
+
+
 def test_runs_without_checksums_open_as_ever(sealed):
     (sealed / CHECKSUMS).unlink()
     (sealed / METRICS).write_text('{"uar": {"mean": 60.0}}')
@@ -171,7 +193,7 @@ def test_a_damaged_run_hides_no_other(workspace, sealed, make_run, caplog):
         ({"config.yaml": "a: 1", METRICS: "[]"}, "metrics.json is damaged .expected .*, found a list"),
         ({"config.yaml": "a: 1", METRICS: "[" * 200_000}, "metrics.json is damaged .values nested too deeply"),
         ({"config.yaml": "[" * 1_500, METRICS: "{}"}, "is not a finished run: "),
-        ({"config.yaml": b"\xff\xfe", METRICS: "{}"}, "config.yaml is damaged .expected an object, found nothing"),
+        ({"config.yaml": b"\xff\xfe", METRICS: "{}"}, "config.yaml is damaged .not UTF-8: "),
     ],
 )
 def test_other_content_than_a_runs_is_told_in_one_line(tmp_path, files, message):
