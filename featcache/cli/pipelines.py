@@ -1,7 +1,7 @@
 """Plans and tables of pipelines → the terminal."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +53,9 @@ class Printing(Listener):
         print_results(rows, notes, comparisons, folder)
 
 
-def run_and_print(pipeline: str, given: Mapping[str, Any]) -> PipelineOutcome:
+def run_and_print(**options: Any) -> PipelineOutcome:
     """Run a pipeline, and print what happens; the options are those of :func:`~featcache.pipeline.run.run_pipeline`."""
-    return run_pipeline(pipeline=pipeline, **given, listener=Printing())
+    return run_pipeline(**options, listener=Printing())
 
 
 def print_pipeline(pipeline: str) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 import featcache
-from featcache.cli import app as cli
 
 HEAVY = ("torch", "transformers", "opensmile", "matplotlib", "pandas", "numpy", "h5py", "typer", "rich")
 
@@ -66,32 +65,6 @@ def test_functions_take_keywords_only_with_types_and_a_docstring_for_each(functi
         assert parameter.kind in (parameter.KEYWORD_ONLY, parameter.VAR_KEYWORD)
         assert parameter.annotation is not parameter.empty
         assert f"\n        {name}: " in function.__doc__
-
-
-# The command's word for what the function takes several of.
-SINGULAR = {"heads": "head", "norms": "norm"}
-
-
-@pytest.mark.parametrize(
-    ("name", "function"),
-    [("extract", featcache.extract), ("fit", featcache.sweep), ("transcribe", featcache.transcribe)],
-)
-def test_the_command_has_the_defaults_of_the_function(name, function):
-    command = inspect.signature(getattr(cli, name)).parameters
-    # Python runs on the processor unless told otherwise, the command finds a GPU; seeds are counted by the command
-    different = {"device", "seeds"}
-    compared = 0
-    for theirs, parameter in inspect.signature(function).parameters.items():
-        shared = SINGULAR.get(theirs, theirs)
-        if shared not in command or shared in different:
-            continue
-        default = getattr(command[shared].default, "value", command[shared].default)
-        expected = parameter.default
-        if theirs in ("heads", "norms", "layers"):
-            expected = expected if isinstance(expected, str) else expected[0]
-        assert default == expected, shared
-        compared += 1
-    assert compared >= 10
 
 
 def test_the_example_of_the_documentation_works(make_cache, quick_reports):

@@ -5,9 +5,11 @@ from dataclasses import MISSING, dataclass, fields
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 import featcache
 from featcache.cli.app import app
+from featcache.cli.from_settings import command_of
 from featcache.errors import ModelError
 from featcache.fitting.probe import probe_stores
 from featcache.fitting.relevance import layer_relevance
@@ -68,6 +70,29 @@ def test_every_option_is_documented_with_the_help_text_of_the_command(command):
             assert f"{name}: {' '.join(about.help.split())}" in documented
             assert of_command[name].help == about.help
     assert set(of_command) - set(options_of(*kinds)) <= {"pipeline", "stores", "out", "show", "help"}
+
+
+def _appending(called):
+    def command(given):
+        called.append(given)
+
+    return command
+
+
+@pytest.mark.parametrize("command", FUNCTIONS)
+def test_a_command_hands_on_what_is_given_alone_and_shows_the_defaults_of_the_function(command):
+    function, *kinds = FUNCTIONS[command]
+    called = []
+    app = typer.Typer()
+    app.command()(command_of(*kinds)(_appending(called)))
+    runner = CliRunner()
+    assert runner.invoke(app, []).exit_code == 0
+    flag = next(name for name, default in options_of(*kinds).items() if isinstance(default, str | None))
+    assert runner.invoke(app, [f"--{flag.replace('_', '-')}", "x"]).exit_code == 0
+    assert called == [{}, {flag: "x"}]
+    of_function = inspect.signature(function).parameters
+    shown = {one.name: one.default for one in COMMANDS[command].params if one.show_default}
+    assert all(of_function[name].default == default for name, default in shown.items() if name in of_function)
 
 
 def test_a_pipeline_takes_every_option_that_makes_another_run_or_store():

@@ -46,5 +46,5 @@ def run(given: dict[str, Any], pipeline: options.Pipeline = None, show: options.
     elif show:
         print_pipeline(pipeline)
     else:
-        outcome = run_and_print(pipeline, given)
+        outcome = run_and_print(pipeline=pipeline, **given)
         end(interrupted=outcome.interrupted, num_failures=outcome.num_failures)

@@ -131,7 +131,10 @@ def test_only_the_command_line_prints():
         (["fit", "--corpus", "one", "--name", "a/b"], "run name 'a/b': it contains '/'; choose another with --name"),
         (["fit", "--corpus", "one", "--head", "danse"], "unknown head 'danse'; nearest: dense"),
         (["fit", "--corpus", "one", "--head", "dense,lsmt"], "unknown head 'lsmt'; nearest: lstm"),
-        (["fit", "--corpus", "one", "--norm", "speaker,globel"], "unknown normalisation 'globel'; nearest: global"),
+        (
+            ["fit", "--corpus", "one", "--norm", "speaker,globel"],
+            "norm: expected 'speaker', 'global' or 'none', found 'globel'",
+        ),
         (["fit", "--corpus", "one", "--layers", "all", "--layers", "9"], "no layer '9' among 0, 1, 2"),
         (["fit", "--corpus", "one", "--memory", "rubbish"], "--memory rubbish: expected a size such as 4GiB, one of "),
         (
