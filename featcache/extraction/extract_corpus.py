@@ -33,6 +33,7 @@ from featcache.extraction.run import ExtractionRun
 from featcache.extraction.summary import ExtractionReport, failures_of
 from featcache.extractors import create_extractor
 from featcache.extractors.base import Extractor
+from featcache.registry import name_plugins
 from featcache.threads import one_thread_each
 from featcache.workspace import Workspace
 
@@ -49,6 +50,7 @@ def extract(
     transcripts: str | None = None,
     corpus: str | None = None,
     data: str | os.PathLike[str] | None = None,
+    layout: str | None = None,
     egemaps: bool = True,
     name: str | None = None,
     store: StorageDtype | None = None,
@@ -75,6 +77,8 @@ def extract(
         transcripts: For ``text``: the name of a machine's transcripts in the cache, in place of the manifest's.
         corpus: Name under ``data/corpora``; may be left out when there is one.
         data: The corpus's folder, or a manifest as CSV, when it lies elsewhere.
+        layout: Which known corpus it is, where its files do not tell: a name ('featcache corpora'), or a corpus of your
+            own, as ``package.module:CORPUS`` or ``./file.py:CORPUS``.
         egemaps: Whether a model's extraction fills the store ``egemaps`` as well, from the same decoded audio.
         name: Name of the store; by default the model's, with that of a machine's transcripts after it.
         store: ``float16`` (the default for models), ``float32`` (always used for descriptors) or ``int8``, half of
@@ -110,6 +114,7 @@ def extract(
         >>> report.num_extracted == report.num_utterances
         True
     """
+    name_plugins([layout] if layout else ())
     options_given = ExtractionOptions(
         model=model,
         text=text,
@@ -130,6 +135,7 @@ def extract(
         num_shards=num_shards,
         scheduler=scheduler,
         extractor_options=options,
+        layout=layout,
     )
     return carry_out(resolve(options_given, Workspace.at(home)))
 

@@ -1,13 +1,14 @@
 """Workspace × what a user names → the corpora that a pipeline is run on."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from featcache.cache.reader import FeatureCache
 from featcache.corpora import Corpus, read_corpus
+from featcache.corpora.recorded import corpus_of, is_corpus
 from featcache.errors import PipelineError, StoreError
 from featcache.extraction.inputs import AudioInput
-from featcache.fitting.task import corpus_of
 from featcache.manifest import Manifest
 from featcache.pipeline.schema import Pipeline
 from featcache.workspace import Workspace
@@ -77,7 +78,7 @@ def _only_one(pipeline: Pipeline, workspace: Workspace) -> str | None:
     caches = [path.parent for path in sorted(workspace.home.glob("cache/*/manifest.csv"))]
     if not pipeline.corpus:
         return workspace.find_cache(None).name if caches and not audio else None
-    fitting = [cache.name for cache in caches if (kind := corpus_of(cache)) and kind.name in pipeline.corpus]
+    fitting = [cache.name for cache in caches if _is_one_of(corpus_of(cache), pipeline.corpus)]
     if len(fitting) == 1:
         return fitting[0]
     if fitting:
@@ -89,6 +90,10 @@ def _only_one(pipeline: Pipeline, workspace: Workspace) -> str | None:
         f"the pipeline needs {_needed(pipeline)}, which is not here (found: {', '.join(there) or 'none'}); put its "
         f"audio at {workspace.corpora / pipeline.corpus[0]}, or give its folder with --data PATH"
     )
+
+
+def _is_one_of(corpus: Corpus | None, references: Sequence[str]) -> bool:
+    return any(is_corpus(corpus, reference) for reference in references)
 
 
 def _needed(pipeline: Pipeline) -> str:
@@ -123,8 +128,8 @@ def _place(pipeline: Pipeline, workspace: Workspace, *, corpus: str | None, data
         place = PipelineCorpus(
             name=name, kind=files.corpus, data=folder, root=files.root, manifest=files.manifest, workspace=workspace
         )
-    found = place.kind.name if place.kind else "unknown"
-    if pipeline.corpus and found not in pipeline.corpus:
+    if pipeline.corpus and not _is_one_of(place.kind, pipeline.corpus):
+        found = place.kind.name if place.kind else "unknown"
         raise PipelineError(
             f"the pipeline needs {_needed(pipeline)}, but {place.data or place.cache} is of the corpus {found!r}; "
             "give the right folder with --data PATH"

@@ -25,7 +25,7 @@ from featcache.pipeline.rows import Row, Trial, ensembles_of, notes_on, notes_on
 from featcache.pipeline.schema import EnsembleSpec, Pipeline
 from featcache.pipeline.stores import PipelineStore
 from featcache.pipeline.transcripts import transcripts_of
-from featcache.protocols import PROTOCOLS
+from featcache.protocols import mixes_speakers
 from featcache.published import PublishedResult
 from featcache.report.experiment import ComparedRow, write_compared
 from featcache.report.gains import draw_gains
@@ -277,7 +277,7 @@ class PipelineWork:
         told += ["untrained weights"] if run.config["untrained"] else []
         told += notes_on_corpus(self.place, self.limit)
         told += [note for row in self.rows if row.name in spec.runs for note in row.trial]
-        if not PROTOCOLS[run.config["protocol"]].speaker_independent:
+        if mixes_speakers(run.config["protocol"]):
             told.append("test speakers are trained on too")
         told.append(notes(run.config, run.metrics)[0])
         published = published_of(self._pipeline, spec.published)

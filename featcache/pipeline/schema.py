@@ -18,18 +18,19 @@ from featcache.heads import LAYER_WEIGHTINGS, SPECS
 from featcache.heads.base import POOLINGS
 from featcache.normalise import SCOPES, SPEAKER
 from featcache.protocols import PROTOCOLS
+from featcache.registry import Registry
 from featcache.workspace import check_name
 
 UNKNOWN_FIELD = "unknown_field"
 
 
 def _known(kind: str, names: Iterable[str]) -> AfterValidator:
-    """Refuse a name that is not among these."""
-    known = tuple(names)
+    """Refuse a name that is not among these; of a registry, a part that may not be used. Nothing is imported."""
+    known = names if isinstance(names, Registry) else tuple(names)
 
     def check(name: str) -> str:
         if name not in known:
-            raise ValueError(unknown_name(kind, name, known))
+            raise ValueError(known.refusal(name) if isinstance(known, Registry) else unknown_name(kind, name, known))
         return name
 
     return AfterValidator(check)

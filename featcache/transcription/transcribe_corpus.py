@@ -27,6 +27,7 @@ from featcache.extraction.summary import failures_of
 from featcache.extractors import usable_device
 from featcache.extractors.models import short_name
 from featcache.manifest import Manifest, Utterance
+from featcache.registry import name_plugins
 from featcache.terminal.progress import map_in_threads
 from featcache.threads import available_cores, one_thread_each
 from featcache.transcription.journal import Entry, Journal
@@ -53,6 +54,7 @@ def transcribe(
     model: str = "whisper-tiny",
     corpus: str | None = None,
     data: str | os.PathLike[str] | None = None,
+    layout: str | None = None,
     name: str | None = None,
     language: str | None = None,
     limit: int | None = None,
@@ -71,6 +73,8 @@ def transcribe(
         model: A short name of a Whisper, a Hugging Face id, or a folder that holds weights and tokenizer.
         corpus: Name under ``data/corpora``; may be left out when there is one.
         data: The corpus's folder, or a manifest as CSV, when it lies elsewhere.
+        layout: Which known corpus it is, where its files do not tell: a name ('featcache corpora'), or a corpus of your
+            own, as ``package.module:CORPUS`` or ``./file.py:CORPUS``.
         name: Name of the transcripts; by default the model's.
         language: A code or an English name, such as ``de`` or ``german``; by default Whisper finds out for each
             utterance, or knows English alone.
@@ -100,7 +104,8 @@ def transcribe(
             "folder that holds weights and a tokenizer"
         )
     workspace = Workspace.at(home)
-    corpus_name, files = find_files(workspace, corpus, data)
+    name_plugins([layout] if layout else ())
+    corpus_name, files = find_files(workspace, corpus, data, layout)
     cache = workspace.cache(corpus_name)
     request = TranscriptionRequest(
         name=checked_name(cache, short_name(model) if name is None else name),
