@@ -169,7 +169,7 @@ class Registry(Mapping[str, T], Generic[T]):
         Nothing is imported. Parts that are given as text are left out until they are used.
         """
         builtin = {name: part for name, part in self._builtin.items() if not isinstance(part, str)}
-        return {**cast(dict[str, T], builtin), **self._loaded}
+        return {**builtin, **self._loaded}
 
     def available(self) -> dict[str, T]:
         """Return reference → part, of all that can be used here; installed and named code is imported.

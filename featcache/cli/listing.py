@@ -109,6 +109,9 @@ def print_verification(folder: Path, *, data: Path | None, number: int, model: s
     check_all_finite(store)
     if number == 0:
         return
+    if store.identity.is_imported:
+        print_line("no utterance was computed again: the features were imported, and what computed them is not known")
+        return
     try:
         root = None if store.is_of_words else Workspace.at().find_corpus(resolved(folder).parent.name, data)[1]
     except CorpusError as error:

@@ -149,6 +149,19 @@ OverwriteTranscripts = Annotated[
 ]
 WhisperWeights = Annotated[WeightsOption | None, Option(help="Untrained models know no words: random is refused.")]
 
+# import-features
+
+FeatureFolder = Annotated[Path, Argument(help="A folder with a .npy, .npz or HDF5 file for each utterance.")]
+ImportedName = Annotated[str, Option(help="Name of the store.")]
+FrameShift = Annotated[
+    float | None, Option(help="Seconds from frame to frame; leave it out for one vector per utterance.")
+]
+LayerNames = Annotated[str | None, Option(help="A name for each layer, separated by commas; 0,1,… by default.")]
+ArrayName = Annotated[str | None, Option("--array", help="Name of the array, in files that hold several.")]
+Layout = Annotated[
+    str | None, Option(help="Known corpus, or your own (package.module:CORPUS), if files do not tell which it is.")
+]
+
 # info, verify, merge
 
 Shown = Annotated[

@@ -86,8 +86,10 @@ def read_corpus(path: Path, kind: str | None = None) -> CorpusFiles:
 
 def _read(reference: str, corpus: Corpus, path: Path, paths: Sequence[str] | None = None) -> CorpusFiles:
     with CORPORA.guarding(reference, f"read {path}"):
-        usual = isinstance(corpus, NamedCorpus) and type(corpus).read is NamedCorpus.read
-        files = corpus.read(path, paths) if usual else corpus.read(path)
+        if isinstance(corpus, NamedCorpus) and type(corpus).read is NamedCorpus.read:
+            files = corpus.read(path, paths)
+        else:
+            files = corpus.read(path)
         if not isinstance(files, CorpusFiles):
             raise TypeError(f"read() returned {type(files).__name__}, expected CorpusFiles")
         return replace(files, reference=reference)

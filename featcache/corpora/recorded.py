@@ -47,7 +47,7 @@ def layout_of(cache_folder: Path) -> str | None:
         StoreError: the file that says so is damaged.
     """
     reference = reference_of(cache_folder)
-    return reference if reference in CORPORA and not CORPORA.is_builtin(reference) else None
+    return reference if reference and reference in CORPORA and not CORPORA.is_builtin(reference) else None
 
 
 def corpus_of(cache_folder: Path) -> Corpus | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from featcache.cache.failures import read_failures
 from featcache.cache.shards import read_catalogue
+from featcache.corpora.recorded import is_corpus
 from featcache.errors import PipelineError, unknown_name
 from featcache.fitting.fit import first_seeds
 from featcache.fitting.request import FitRequest

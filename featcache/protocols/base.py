@@ -41,9 +41,11 @@ class Protocol:
         >>> from featcache.protocols import Fold, Protocol
         >>> def last_speaker_tests(manifest, target):
         ...     *others, validation, test = manifest.speaker_ids
-        ...     of = {speaker: [u.utterance_id for u in manifest if u.speaker_id == speaker] for speaker in manifest.speaker_ids}
-        ...     train = tuple(i for speaker in others for i in of[speaker])
-        ...     return [Fold(name="1", train=train, validation=tuple(of[validation]), test=tuple(of[test]))]
+        ...     ids = {speaker: () for speaker in manifest.speaker_ids}
+        ...     for utterance in manifest:  # all that carry the target label
+        ...         ids[utterance.speaker_id] += (utterance.utterance_id,)
+        ...     train = sum((ids[speaker] for speaker in others), ())
+        ...     return [Fold(name="1", train=train, validation=ids[validation], test=ids[test])]
         >>> LAST_SPEAKER = Protocol(
         ...     name="last-speaker",
         ...     description="The last speaker tests, the one before validates, all others train.",

@@ -9,9 +9,10 @@ from featcache.cli.parsing import plain
 
 if TYPE_CHECKING:
     from featcache.extraction import ExtractionReport
+    from featcache.extraction.import_features import ImportReport
     from featcache.transcription import TranscriptionReport
 
-    Report = TypeVar("Report", ExtractionReport, TranscriptionReport)
+    Report = TypeVar("Report", ExtractionReport, TranscriptionReport, ImportReport)
 
 
 def extract(
@@ -82,6 +83,33 @@ def transcribe(
     from featcache.transcription import transcribe as run
 
     _print_report(run(**given), summarise, dry_run=dry_run)
+
+
+def import_features(
+    folder: options.FeatureFolder,
+    name: options.ImportedName,
+    frame_shift: options.FrameShift = None,
+    layer_names: options.LayerNames = None,
+    array: options.ArrayName = None,
+    corpus: options.SourceCorpus = None,
+    data: options.SourceData = None,
+    layout: options.Layout = None,
+    store: options.Storage = None,
+    pool: options.Pool = False,
+    limit: options.Limit = None,
+    workers: options.ExtractionWorkers = None,
+    strict: options.Strict = False,
+    dry_run: options.DryRun = False,
+) -> None:
+    """Make a store of features that others have computed, with the manifest's utterance ids as file names.
+
+    Arrays are (num_layers, num_frames, hidden_size) or (num_frames, hidden_size). No audio is read.
+    """
+    given = plain(locals())
+    from featcache.extraction.import_features import import_features as run
+    from featcache.extraction.import_features import summarise_import
+
+    _print_report(run(**given), summarise_import, dry_run=dry_run)
 
 
 def _print_report(report: "Report", summarise: "Callable[[Report], str]", *, dry_run: bool) -> None:
