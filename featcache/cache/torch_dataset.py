@@ -1,8 +1,11 @@
 """Feature store → torch Dataset of (layers, length, label), for other training loops, such as those of s3prl."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset
 
@@ -10,10 +13,21 @@ from featcache.errors import ManifestError, StoreError, listed
 from featcache.files.regular import resolved
 from featcache.manifest import Manifest
 
-if TYPE_CHECKING:
-    from featcache.cache.reader import FeatureStore
-
 Item = tuple[torch.Tensor, int, int | float]
+
+
+class FrameStore(Protocol):
+    """What is used of :class:`featcache.FeatureStore`."""
+
+    path: Path
+    pooled_only: bool
+
+    @property
+    def utterance_ids(self) -> tuple[str, ...]:
+        """The utterances."""
+
+    def __contains__(self, utterance_id: object) -> bool: ...
+    def __getitem__(self, utterance_id: str) -> npt.NDArray[np.float32]: ...
 
 
 class StoreDataset(Dataset[Item]):
@@ -30,7 +44,7 @@ class StoreDataset(Dataset[Item]):
 
     def __init__(
         self,
-        store: "FeatureStore",
+        store: FrameStore,
         ids: Sequence[str] | None = None,
         *,
         target: str = "emotion",
@@ -61,7 +75,8 @@ class StoreDataset(Dataset[Item]):
                 raise ManifestError(f"the label {target!r} has {listed(strange)}, which is not among the classes given")
             self.labels = tuple(self.classes.index(labels[i]) for i in ids)
         self._path = store.path
-        self._store: FeatureStore | None = store
+        self._open: Callable[[Path], FrameStore] = type(store)
+        self._store: FrameStore | None = store
 
     def __len__(self) -> int:
         return len(self.utterance_ids)
@@ -69,9 +84,7 @@ class StoreDataset(Dataset[Item]):
     def __getitem__(self, index: int) -> Item:
         """Return the layers, the number of frames and the label of an utterance."""
         if self._store is None:
-            from featcache.cache.reader import FeatureStore
-
-            self._store = FeatureStore(self._path)
+            self._store = self._open(self._path)
         layers = torch.from_numpy(self._store[self.utterance_ids[index]])
         return layers, layers.shape[1], self.labels[index]
 

@@ -139,11 +139,11 @@ def _npy_header(file: IO[bytes], name: str) -> tuple[ArrayHeader, int]:
 def _parsed(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
     """Return shape, Fortran order, dtype, and where the values begin."""
     head = io.BytesIO(file.read(_HEADER_BYTES))
-    version = np.lib.format.read_magic(head)  # type: ignore[no-untyped-call]
+    version = np.lib.format.read_magic(head)
     if version not in ((1, 0), (2, 0)):
         raise AudioError(f"it is of .npy version {version}, expected 1.0 or 2.0")
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read(head)  # type: ignore[no-untyped-call]
+    shape, fortran, dtype = read(head)
     return shape, fortran, dtype, head.tell()
 
 
