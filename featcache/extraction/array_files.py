@@ -93,6 +93,9 @@ def read_features(path: Path, array: str | None = None) -> Features:
                 values = stored[header.name][()]
     with np.errstate(over="ignore"):  # told as infinite values
         features = np.ascontiguousarray(values, dtype=np.float32)
+    if not np.isfinite(features).all():
+        large = np.isfinite(values).all()
+        raise AudioError("it holds values that float32 cannot hold" if large else "it holds NaN or infinite values")
     return features.reshape((1,) * (3 - features.ndim) + features.shape)
 
 

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 import featcache
+from featcache.cache.writer import StoreWriter
 from featcache.cli.app import app
 from featcache.errors import FeatureError, StoreError
+from featcache.extraction import plan
 from featcache.extraction.merge import merge
-from featcache.files.disk import DiskError  # noqa: F401
-from featcache.fitting.probe import probe
+from featcache.fitting.probe import probe_stores
 from featcache.manifest import Manifest, Utterance
 from tests.extraction.importing.conftest import save
 
@@ -76,12 +77,9 @@ def test_statistics_alone_can_be_kept(arrays, importing, opened):
 
 def test_an_import_is_continued_and_other_features_are_another_store(arrays, importing, opened, tmp_path, monkeypatch):
     arrays()
-    from featcache.extraction import plan
 
     monkeypatch.setattr(plan, "SHARD_UTTERANCES", 8)
     writes = []
-    from featcache.cache.writer import StoreWriter
-
     usual = StoreWriter.write_shard
 
     def dying(writer, records, number=None):
@@ -143,6 +141,7 @@ def test_faulty_files_are_listed_and_the_others_are_imported(arrays, importing, 
     reasons = {failure.utterance_id: failure.reason for failure in report.failures}
     assert "its shape is (3, 5, 9), and most files have 3 layers of 4 values" in reasons["01-anger-1"]
     assert "NaN or infinite" in reasons["01-joy-1"]
+    assert "float32 cannot hold" in reasons["01-joy-2"]
     assert "holds no values" in reasons["01-joy-3"]
     assert "expected real numbers" in reasons["02-joy-1"]
     assert "one vector without frames" in reasons["03-joy-2"]
@@ -247,8 +246,8 @@ def call(capsys):
 def test_it_can_be_probed_and_merged(arrays, importing, opened, tmp_path):
     arrays()
     importing()
-    found = probe(features="mine", protocol="loso", target="emotion")
-    assert set(found.scores["layer"].astype(str)) == {"0", "1", "2"}
+    [(store, scores)] = probe_stores(["mine"], protocol="loso", target="emotion").scores
+    assert (store.name, set(scores["layer"].astype(str))) == ("mine", {"0", "1", "2"})
     importing(limit=9, home=tmp_path / "elsewhere")
     part = tmp_path / "elsewhere" / "cache" / "corpus" / "mine"
     merged = merge(tmp_path / "merged" / "mine", [part, opened().path])
