@@ -27,6 +27,7 @@ from featcache.pipeline.stores import PipelineStore
 from featcache.pipeline.transcripts import transcripts_of
 from featcache.protocols import mixes_speakers
 from featcache.published import PublishedResult
+from featcache.registry import name_plugins
 from featcache.report.experiment import ComparedRow, write_compared
 from featcache.report.gains import draw_gains
 from featcache.report.layers import draw_layer_weights
@@ -89,6 +90,7 @@ def run_pipeline(
     pipeline: str | os.PathLike[str],
     corpus: str | None = None,
     data: str | os.PathLike[str] | None = None,
+    layout: str | None = None,
     only: Sequence[str] | None = None,
     limit: int | None = None,
     weights: str | None = None,
@@ -106,6 +108,8 @@ def run_pipeline(
         pipeline: A file, or the name of a pipeline that comes with featcache.
         corpus: The name of a corpus; by default those that the pipeline is made for and that are there.
         data: The corpus's folder, when it lies elsewhere.
+        layout: Which known corpus it is, where its files do not tell: a name ('featcache corpora'), or a corpus of your
+            own, as ``package.module:CORPUS`` or ``./file.py:CORPUS``.
         only: Names of the runs that are wanted.
         limit: Take only so many utterances. This and what follows make it a trial, of which every row tells.
         weights: ``random`` for untrained models, which have stores of their own.
@@ -126,13 +130,15 @@ def run_pipeline(
         >>> outcome.folders
         ()
     """
+    name_plugins([layout] if layout else ())
     path = find_pipeline(pipeline)
     check_name("pipeline", path.stem, advice="rename the file")
     read = read_pipeline(path)
     listener = listener or Listener()
     trial = Trial(only=only, limit=limit, weights=weights, protocol=protocol, seeds=seeds, max_epochs=max_epochs)
     device = usable_device(device)
-    places = find_places(read, Workspace.at(home), corpus=corpus, data=None if data is None else Path(data))
+    given = None if data is None else Path(data)
+    places = find_places(read, Workspace.at(home), corpus=corpus, data=given, layout=layout)
     folders: list[Path] = []
     transcriptions: list[TranscriptionReport] = []
     extractions: list[ExtractionReport] = []

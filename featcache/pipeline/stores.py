@@ -109,6 +109,7 @@ class PipelineStore:
             transcripts=self.spec.transcripts,
             corpus=self.place.name,
             data=self.place.data if self.spec.text else require_audio(self.place),
+            layout=self.place.layout,
             egemaps=False,
             name=self.name,
             store=None if pool else dtype,
