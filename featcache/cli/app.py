@@ -64,9 +64,7 @@ app.command(epilog="Example: featcache corpora ravdess")(corpora)
 app.command(epilog="Example: featcache models")(models)
 app.command(epilog="Example: featcache extract --model wav2vec2-base --data path/to/emodb")(extract)
 app.command(epilog="Example: featcache transcribe --model whisper-tiny --data path/to/meld")(transcribe)
-app.command(epilog="Example: featcache import-features path/to/features --name mine --frame-shift 0.02")(
-    import_features
-)
+app.command(epilog="Example: featcache import-features FOLDER --name mine --frame-shift 0.02")(import_features)
 app.command(epilog="Example: featcache info data/cache/emodb/wav2vec2-base")(info)
 app.command(epilog="Example: featcache verify data/cache/emodb/wav2vec2-base --data path/to/emodb")(verify)
 app.command(epilog="Example: featcache merge merged/egemaps part-0/egemaps part-1/egemaps")(merge)

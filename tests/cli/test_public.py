@@ -57,7 +57,11 @@ assert not heavy & set(sys.modules), heavy & set(sys.modules)
 
 
 @pytest.mark.parametrize(
-    "function", [featcache.extract, featcache.fit, featcache.sweep, featcache.run_pipeline, featcache.transcribe]
+    "function",
+    [
+        *(featcache.extract, featcache.import_features, featcache.fit, featcache.sweep),
+        *(featcache.run_pipeline, featcache.transcribe),
+    ],
 )
 def test_functions_take_keywords_only_with_types_and_a_docstring_for_each(function):
     signature = inspect.signature(function)
@@ -74,7 +78,12 @@ SINGULAR = {"heads": "head", "norms": "norm"}
 
 @pytest.mark.parametrize(
     ("name", "function"),
-    [("extract", featcache.extract), ("fit", featcache.sweep), ("transcribe", featcache.transcribe)],
+    [
+        ("extract", featcache.extract),
+        ("import_features", featcache.import_features),
+        ("fit", featcache.sweep),
+        ("transcribe", featcache.transcribe),
+    ],
 )
 def test_the_command_has_the_defaults_of_the_function(name, function):
     command = inspect.signature(getattr(cli, name)).parameters
