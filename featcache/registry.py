@@ -13,9 +13,11 @@ or with ``--plugin`` (:func:`name_plugins`).
 
 import importlib
 import importlib.util
+import logging
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, packages_distributions, version
@@ -27,6 +29,8 @@ from featcache.errors import FeatcacheError, unknown_name
 from featcache.files.regular import sha256_of_file
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 _named: dict[str, None] = {}
 _loading = threading.RLock()
@@ -109,6 +113,7 @@ class Registry(Mapping[str, T], Generic[T]):
         self._base = base
         self._error = error
         self._instances = instances
+        self._loaded: dict[str, T] = {}
 
     def __iter__(self) -> Iterator[str]:
         yield from self._builtin
@@ -145,14 +150,80 @@ class Registry(Mapping[str, T], Generic[T]):
             return cast(T, _attribute_of(part, self._error, self.kind)) if isinstance(part, str) else part
         if reference in (installed := _entry_points(self._group)):
             return self._checked(reference, self._load_entry_point(reference, installed[reference]))
-        if not is_external(reference):
-            raise self._error(unknown_name(self.kind, reference, self))
         if not self._is_allowed(reference):
-            raise self._error(
-                f"{self.kind} {reference!r} is code from outside of featcache, and a file may not decide which code "
-                f"runs; if you trust it, name it on the command line: --plugin {reference}"
-            )
+            raise self._error(self.refusal(reference))
         return self._checked(reference, _attribute_of(_allowed_as(reference) or reference, self._error, self.kind))
+
+    def refusal(self, reference: str) -> str:
+        """Return why a reference that is not ``in`` the registry stands for no part here, in one line."""
+        if not is_external(reference):
+            return unknown_name(self.kind, reference, self)
+        return (
+            f"{self.kind} {reference!r} is code from outside of featcache, and a file may not decide which code "
+            f"runs; if you trust it, name it on the command line: --plugin {reference}"
+        )
+
+    def loaded(self) -> dict[str, T]:
+        """Return reference → part, of built-in parts and of those from outside that this process has used.
+
+        Nothing is imported. Parts that are given as text are left out until they are used.
+        """
+        builtin = {name: part for name, part in self._builtin.items() if not isinstance(part, str)}
+        return {**builtin, **self._loaded}
+
+    def available(self) -> dict[str, T]:
+        """Return reference → part, of all that can be used here; installed and named code is imported.
+
+        Code that cannot be imported is left out with a warning. Of a file that the user named without ``:Class``, all
+        instances of the base count.
+        """
+        found: dict[str, T] = {}
+        for reference in (*self, *self._named_references()):
+            try:
+                part = self.find(reference)
+            except self._error as error:
+                log.warning("%s; it is left out", error)
+                continue
+            if not any(part is known or part == known for known in found.values()):
+                found[reference] = part
+        return found
+
+    def _named_references(self) -> Iterator[str]:
+        """Yield the references of the parts that the user named, as far as they can be of this kind."""
+        for reference in list(_named):
+            if not is_external(reference) and not _is_file(reference):
+                continue
+            where, _, attribute = reference.rpartition(":") if is_external(reference) else (reference, "", "")
+            try:
+                found = vars(_module_of(where, self._error, f"{self.kind} {reference!r}"))
+            except self._error as error:
+                log.warning("%s; it is left out", error)
+                continue
+            names = [attribute] if attribute else list(found)
+            yield from (f"{where}:{name}" for name in names if self._may_be_part(found.get(name), bool(attribute)))
+
+    def _may_be_part(self, value: Any, chosen: bool) -> bool:
+        return isinstance(value, self._base) or (chosen and _is_subclass(value, self._base))
+
+    @contextmanager
+    def guarding(self, reference: str, task: str) -> Iterator[None]:
+        """Have what the code of a part from outside raises told in one line; built-in parts keep their tracebacks.
+
+        Args:
+            reference: The part.
+            task: What it is to do, for the message: ``make folds``.
+
+        Raises:
+            FeatcacheError: of the registry's class: whatever the code raised, if it was not a user's mistake already.
+        """
+        try:
+            yield
+        except (FeatcacheError, OSError):
+            raise
+        except Exception as error:
+            if reference in self._builtin:
+                raise
+            raise self._error(f"{self.kind} {reference!r} could not {task} ({_in_one_line(error)})") from error
 
     def is_builtin(self, reference: str) -> bool:
         """Whether a part belongs to featcache."""
@@ -191,13 +262,16 @@ class Registry(Mapping[str, T], Generic[T]):
         if self._instances and isinstance(part, type) and issubclass(part, self._base):
             try:
                 part = part()
-            except TypeError as error:
-                raise self._error(f"{self.kind} {reference!r} cannot be made without arguments ({error})") from error
+            except Exception as error:  # whatever the code of the part raises
+                told = _in_one_line(error)
+                raise self._error(f"{self.kind} {reference!r} cannot be made without arguments ({told})") from error
         is_part = isinstance(part, self._base) if self._instances else _is_subclass(part, self._base)
         if not is_part:
             expected = f"{self._base.__module__}.{self._base.__name__}"
             article = "an instance" if self._instances else "a subclass"
-            raise self._error(f"{self.kind} {reference!r} is {part!r:.80}, expected {article} of {expected}")
+            told = " ".join(repr(part).split())
+            raise self._error(f"{self.kind} {reference!r} is {told:.80}, expected {article} of {expected}")
+        self._loaded[reference] = part
         return cast(T, part)
 
 
@@ -236,19 +310,24 @@ def _entry_points(group: str) -> dict[str, EntryPoint]:
 
 def _attribute_of(reference: str, error_class: type[FeatcacheError], kind: str) -> Any:
     where, _, attribute = reference.rpartition(":")
+    module = _module_of(where, error_class, f"{kind} {reference!r}")
+    if not hasattr(module, attribute):
+        raise error_class(f"{kind} {reference!r}: {where} has no {attribute!r}")
+    return getattr(module, attribute)
+
+
+def _module_of(where: str, error_class: type[FeatcacheError], wanted: str) -> ModuleType:
+    """Import a module or a file, for a part that is wanted."""
     try:
         with _loading:
-            module = _module_of_file(Path(where)) if _is_file(where) else importlib.import_module(where)
+            return _module_of_file(Path(where)) if _is_file(where) else importlib.import_module(where)
     except FileNotFoundError as error:
-        raise error_class(f"{kind} {reference!r}: no such file {where}") from error
+        raise error_class(f"{wanted}: no such file {where}") from error
     except Exception as error:  # whatever the code of the part raises
         hint = ""
         if isinstance(error, ModuleNotFoundError) and error.name and where.startswith(error.name):
             hint = "; install its package, or name its file: ./file.py:Class"
-        raise error_class(f"{kind} {reference!r} cannot be imported ({_in_one_line(error)}){hint}") from error
-    if not hasattr(module, attribute):
-        raise error_class(f"{kind} {reference!r}: {where} has no {attribute!r}")
-    return getattr(module, attribute)
+        raise error_class(f"{wanted} cannot be imported ({_in_one_line(error)}){hint}") from error
 
 
 def _module_of_file(path: Path) -> ModuleType:

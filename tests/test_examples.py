@@ -3,11 +3,14 @@
 import doctest
 import shutil
 
+import numpy as np
 import pytest
 
 import featcache
+from featcache.corpora import NamedCorpus
 from featcache.corpora.synthetic import make_corpus
 from featcache.manifest import Manifest, Utterance
+from featcache.protocols import Protocol
 from featcache.runs.reader import RunFolder
 from tests.transcription.conftest import tiny_whisper  # noqa: F401
 
@@ -23,6 +26,10 @@ ENTRY_POINTS = {
     "load_run": featcache.load_run,
     "RunFolder.head": RunFolder.head,
     "run_pipeline": featcache.run_pipeline,
+    "import_features": featcache.import_features,
+    "FeatureStore.dataset": featcache.FeatureStore.dataset,
+    "NamedCorpus": NamedCorpus,
+    "Protocol": Protocol,
 }
 
 
@@ -43,6 +50,9 @@ def project(tmp_path, make_cache, quick_reports, monkeypatch):
     ]
     make_cache("emodb", manifest=Manifest(utterances), stores={"wav2vec2-base": {}, "egemaps": {"kind": "egemaps"}})
     make_corpus(tmp_path / "path" / "to" / "audio", num_speakers=2, repetitions=1)
+    (tmp_path / "path" / "to" / "features").mkdir()
+    for utterance in utterances:
+        np.save(tmp_path / "path" / "to" / "features" / f"{utterance.utterance_id}.npy", np.ones((3, 5, 4)))
     return tmp_path
 
 

@@ -22,6 +22,8 @@ from featcache.settings.extractor_configs import ChunkConfig
 
 # Settings of the storage; all others are the extractor's.
 STORAGE_SETTINGS = ("storage_dtype", "format_version", "pool")
+# The extractor of features that somebody else has computed.
+IMPORTED = "imported"
 # Settings that are options of an extractor as they stand; ``layers`` is an option once its names are joined.
 OPTIONS = (
     *("weights", "num_blocks", "do_normalize", "precision"),
@@ -82,6 +84,11 @@ class StoreIdentity:
         return bool(self.settings.get("extractor") == "text")
 
     @property
+    def is_imported(self) -> bool:
+        """Whether somebody else computed the features, so that they cannot be computed again here."""
+        return bool(self.settings.get("extractor") == IMPORTED)
+
+    @property
     def extractor_settings(self) -> dict[str, Any]:
         """The settings without those of the storage."""
         return {name: value for name, value in self.settings.items() if name not in STORAGE_SETTINGS}
@@ -101,6 +108,8 @@ class StoreIdentity:
         extractor = self.settings.get("extractor")
         if extractor is None:
             raise StoreError("the store's settings name no extractor; it was not made by 'featcache extract'")
+        if self.is_imported:
+            raise StoreError("the store's features were imported; what computed them is not known")
         if extractor == "egemaps":
             model = "egemaps" if self.settings.get("level") == "lld" else "egemaps-functionals"
         else:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakSet
 
 import numpy as np
@@ -18,6 +18,9 @@ from featcache.errors import StoreError, unknown_name
 from featcache.extractors import DESCRIPTORS
 from featcache.files.regular import resolved
 from featcache.manifest import Manifest
+
+if TYPE_CHECKING:
+    from featcache.cache.torch_dataset import StoreDataset
 
 # Shards that are kept open per store, each with a file descriptor, of which a process may often have 1024.
 OPEN_SHARDS = 256
@@ -151,7 +154,7 @@ class FeatureStore(Mapping[str, npt.NDArray[np.float32]]):
     @property
     def has_frames(self) -> bool:
         """Whether an utterance has frames, be they steps in time or tokens, and not a single vector (functionals)."""
-        return not (np.isnan(self.frame_shift) and self.identity.settings.get("extractor") == "egemaps")
+        return self.is_of_words or not np.isnan(self.frame_shift)
 
     @property
     def num_blocks(self) -> int:
@@ -213,6 +216,44 @@ class FeatureStore(Mapping[str, npt.NDArray[np.float32]]):
             lambda rows: self._statistic("mean", [utterance_ids[row] for row in rows]),
             lambda rows: self._statistic("m2", [utterance_ids[row] for row in rows]),
         )
+
+    def dataset(
+        self,
+        ids: Sequence[str] | None = None,
+        *,
+        target: str = "emotion",
+        task: Literal["classification", "regression"] = "classification",
+        classes: Sequence[str] | None = None,
+    ) -> "StoreDataset":
+        """Return a torch Dataset of (layers, length, label), for training loops of one's own.
+
+        Args:
+            ids: Which utterances, in which order; by default all that carry the label.
+            target: The label of the cache's manifest that is to be predicted.
+            task: ``regression`` for a label that is a number.
+            classes: Names of the classes in the order of their positions; by default those of the whole manifest,
+                sorted, so that parts of a corpus agree.
+
+        Returns:
+            Layers (num_layers, num_frames, hidden_size) float32, not normalised; the number of frames; and the position
+            of the class in ``.classes``, or the number. ``.collate`` makes padded batches of them.
+
+        Raises:
+            ManifestError: utterances without the label, or with another class; no manifest beside the store.
+            StoreError: utterances that the store lacks, or a store of statistics alone.
+
+        Example:
+            >>> store = featcache.open("data/cache/emodb")["wav2vec2-base"]
+            >>> dataset = store.dataset(target="emotion")
+            >>> layers, length, label = dataset[0]
+            >>> layers.shape[:2] == (len(store.layer_names), length), dataset.classes[label]
+            (True, 'happiness')
+            >>> from torch.utils.data import DataLoader
+            >>> loader = DataLoader(dataset, batch_size=4, shuffle=True, collate_fn=dataset.collate)
+        """
+        from featcache.cache.torch_dataset import StoreDataset
+
+        return StoreDataset(self, ids, target=target, task=task, classes=classes)
 
     def not_finite(self, utterance_ids: Sequence[str] | None = None) -> dict[str, list[str]]:
         """Find utterances whose features are NaN or infinite, from the stored statistics; no frame is read.

@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from featcache._version import __version__
-from featcache.cli.commands.features import extract, info, merge, transcribe, verify
+from featcache.cli.commands.features import extract, import_features, info, merge, transcribe, verify
 from featcache.cli.commands.layer_importance import LayersCommand, layers, probe, relevance
 from featcache.cli.commands.overview import corpora, demo, models
 from featcache.cli.commands.results import compare, ensemble, score
@@ -64,6 +64,7 @@ app.command(epilog="Example: featcache corpora ravdess")(corpora)
 app.command(epilog="Example: featcache models")(models)
 app.command(epilog="Example: featcache extract --model wav2vec2-base --data path/to/emodb")(extract)
 app.command(epilog="Example: featcache transcribe --model whisper-tiny --data path/to/meld")(transcribe)
+app.command(epilog="Example: featcache import-features FOLDER --name mine --frame-shift 0.02")(import_features)
 app.command(epilog="Example: featcache info data/cache/emodb/wav2vec2-base")(info)
 app.command(epilog="Example: featcache verify data/cache/emodb/wav2vec2-base --data path/to/emodb")(verify)
 app.command(epilog="Example: featcache merge merged/egemaps part-0/egemaps part-1/egemaps")(merge)

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Sequence
+from dataclasses import MISSING
 from functools import wraps
 from typing import Annotated, Any, get_args, get_type_hints
 
@@ -55,7 +56,8 @@ def _is_given(ctx: typer.Context, name: str) -> bool:
 
 
 def _parameter(name: str, hint: Any, as_text: bool, field: Any, about: Setting) -> inspect.Parameter:
-    form, default = form_of(hint), field.default
+    form = form_of(hint)
+    default = inspect.Parameter.empty if field.default is field.default_factory is MISSING else field.default
     details: dict[str, Any] = {
         "help": about.help,
         "show_default": isinstance(default, str | int | float) and not isinstance(default, bool),

@@ -102,7 +102,7 @@ def _show_store(path: Path, manifest: "Manifest | None" = None) -> None:
     rest = {
         name: value for name, value in sorted(store.metadata.items()) if name not in hidden and value not in ("", [""])
     }
-    if store.is_of_words:
+    if store.is_of_words or store.identity.is_imported:
         rest.pop("sampling_rate")
     else:
         rest["sampling_rate"] = rest["sampling_rate"] or "each file's own"

@@ -1,13 +1,13 @@
 """Corpora, models, stores and runs → lists on the terminal."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from featcache.corpora import CORPORA
-from featcache.errors import CorpusError, StoreError, listed, unknown_name
+from featcache.errors import CorpusError, StoreError, listed
 from featcache.extractors.models import dimensions, is_local, known_models, known_text_models
 from featcache.files.regular import is_hidden, resolved
-from featcache.protocols import PROTOCOLS, default_of
+from featcache.protocols import PROTOCOLS, Protocol, default_of
 from featcache.protocols.general import GENERAL
 from featcache.report.tables import ResultRow, plain_table, results_table
 from featcache.runs.reader import RunFolder
@@ -25,10 +25,8 @@ def print_corpora(name: str | None) -> None:
         CorpusError: an unknown name.
     """
     workspace = Workspace.at()
-    if name is not None and name not in CORPORA:
-        raise CorpusError(unknown_name("corpus", name, CORPORA))
     if name is not None:
-        corpus = CORPORA[name]
+        corpus = CORPORA.find(name)
         rows = {
             "title": corpus.title,
             "what": corpus.description,
@@ -43,15 +41,16 @@ def print_corpora(name: str | None) -> None:
         }
         print_pairs(rows)
         print()
-        _print_protocols(dict.fromkeys([*corpus.protocols, *(protocol.name for protocol in GENERAL)]))
+        names = dict.fromkeys([*corpus.protocols, *(protocol.name for protocol in GENERAL)])
+        _print_protocols({name: PROTOCOLS[name] for name in names if name in PROTOCOLS})
         return
     table = plain_table("Corpus", "What", "Published protocols")
-    for corpus in CORPORA.values():
-        table.add_row(corpus.name, corpus.description, ", ".join(corpus.protocols) or "-")
+    for reference, corpus in CORPORA.available().items():
+        table.add_row(reference, corpus.description, ", ".join(corpus.protocols) or "-")
     console = Console()
     console.print(table)
     console.print()
-    _print_protocols(PROTOCOLS)
+    _print_protocols(PROTOCOLS.available())
     there = sorted(path.name for path in workspace.corpora.glob("*") if path.is_dir() and not is_hidden(path.name))
     cached = sorted(path.parent.name for path in workspace.home.glob("cache/*/manifest.csv"))
     print_line()
@@ -110,6 +109,9 @@ def print_verification(folder: Path, *, data: Path | None, number: int, model: s
     check_all_finite(store)
     if number == 0:
         return
+    if store.identity.is_imported:
+        print_line("no utterance was computed again: the features were imported, and what computed them is not known")
+        return
     try:
         root = None if store.is_of_words else Workspace.at().find_corpus(resolved(folder).parent.name, data)[1]
     except CorpusError as error:
@@ -162,10 +164,10 @@ def result_row(run: RunFolder) -> ResultRow:
     )
 
 
-def _print_protocols(names: Iterable[str]) -> None:
+def _print_protocols(protocols: Mapping[str, Protocol]) -> None:
     table = plain_table("Protocol", "What")
-    for name in names:
-        table.add_row(name, PROTOCOLS[name].description)
+    for name, protocol in protocols.items():
+        table.add_row(name, protocol.description)
     Console().print(table)
 
 

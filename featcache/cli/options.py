@@ -29,6 +29,10 @@ Device = Annotated[str, Option(help="cpu, cuda, cuda:1, mps, … or auto.")]
 DemoFolder = Annotated[Path, Option(help="Where to leave everything.")]
 CorpusName = Annotated[str | None, Argument(help="Show one corpus in full.")]
 
+# import-features
+
+FeatureFolder = Annotated[Path, Argument(help="A folder with a .npy, .npz or HDF5 file for each utterance.")]
+
 # info, verify, merge
 
 Shown = Annotated[

@@ -2,7 +2,8 @@
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from featcache.corpora.base import Corpus, CorpusFiles, NamedCorpus, audio_files, found
@@ -18,9 +19,10 @@ from featcache.corpora.ravdess import RAVDESS
 from featcache.corpora.savee import SAVEE
 from featcache.corpora.shemo import SHEMO
 from featcache.corpora.tess import TESS
-from featcache.errors import CorpusError, listed, unknown_name
+from featcache.errors import CorpusError, listed
+from featcache.registry import Registry
 
-__all__ = ["CORPORA", "Corpus", "CorpusFiles", "read_corpus"]
+__all__ = ["CORPORA", "Corpus", "CorpusFiles", "NamedCorpus", "read_corpus"]
 
 NAMED: tuple[NamedCorpus, ...] = (
     CREMAD,
@@ -35,7 +37,14 @@ NAMED: tuple[NamedCorpus, ...] = (
     SHEMO,
     TESS,
 )
-CORPORA: dict[str, Corpus] = {corpus.name: corpus for corpus in (*NAMED, FOLDER)}
+CORPORA: Registry[Corpus] = Registry(
+    "corpus",
+    "featcache.corpora",
+    {corpus.name: corpus for corpus in (*NAMED, FOLDER)},
+    base=Corpus,
+    error=CorpusError,
+    instances=True,
+)
 
 log = logging.getLogger(__name__)
 
@@ -45,23 +54,25 @@ def read_corpus(path: Path, kind: str | None = None) -> CorpusFiles:
 
     Args:
         path: A folder, or a table of utterances: see ``featcache.corpora.folder``.
-        kind: A name in ``CORPORA``. By default a table of utterances decides, and without one the corpus whose names
-            most of the audio files bear.
+        kind: A name in ``CORPORA``, or a corpus from outside that the user named. By default a table of utterances
+            decides, and without one the corpus whose names most of the audio files bear.
 
     Raises:
         CorpusError: nothing there, an unknown kind, no corpus that is known or two that fit as well, or label files
             that are missing or faulty.
         ManifestError: a faulty table of utterances, or different files for one utterance.
     """
-    if kind is not None and kind not in CORPORA:
-        raise CorpusError(unknown_name("corpus", kind, CORPORA))
     if kind is not None:
-        files = CORPORA[kind].read(path)
+        files = _read(kind, CORPORA.find(kind), path)
     elif path.is_file() or find_reader(path):
-        files = FOLDER.read(path)
+        files = _read(FOLDER.name, FOLDER, path)
     else:
         paths = audio_files(path)
-        files = _recognise(path, paths).read(path, paths)
+        available = CORPORA.available()
+        reference = _recognise(path, paths, {n: one for n, one in available.items() if isinstance(one, NamedCorpus)})
+        if not CORPORA.is_builtin(reference):
+            log.info("%s is read as the corpus %r", path, reference)
+        files = _read(reference, available[reference], path, paths)
     if files.missing:
         log.warning(
             "%s: the labels of %s name %d utterances whose audio is not there: %s",
@@ -73,20 +84,35 @@ def read_corpus(path: Path, kind: str | None = None) -> CorpusFiles:
     return files
 
 
-def _recognise(path: Path, paths: Sequence[str]) -> NamedCorpus:
-    fits = Counter(corpus.name for file in paths for corpus in NAMED if corpus.match(file))
+def _read(reference: str, corpus: Corpus, path: Path, paths: Sequence[str] | None = None) -> CorpusFiles:
+    with CORPORA.guarding(reference, f"read {path}"):
+        if isinstance(corpus, NamedCorpus) and type(corpus).read is NamedCorpus.read:
+            files = corpus.read(path, paths)
+        else:
+            files = corpus.read(path)
+        if not isinstance(files, CorpusFiles):
+            raise TypeError(f"read() returned {type(files).__name__}, expected CorpusFiles")
+        return replace(files, reference=reference)
+
+
+def _recognise(path: Path, paths: Sequence[str], known: Mapping[str, NamedCorpus]) -> str:
+    fits: Counter[str] = Counter()
+    for reference, corpus in known.items():
+        with CORPORA.guarding(reference, "match file names"):
+            fits[reference] = sum(corpus.match(file) is not None for file in paths)
+    fits = +fits
     if not fits:
-        for corpus in NAMED:
+        for corpus in known.values():
             corpus.check_converted(path)
-        known = ", ".join(f"{corpus.title} (like {corpus.example!r})" for corpus in NAMED)
+        told = ", ".join(f"{corpus.title} (like {corpus.example!r})" for corpus in known.values())
         raise CorpusError(
-            f"{path}: {found(paths)}, not named as in a corpus that is known: {known}; "
+            f"{path}: {found(paths)}, not named as in a corpus that is known: {told}; "
             f"for other audio put a {MANIFEST} with a column 'path' there"
         )
-    (name, most), *others = fits.most_common()
+    (reference, most), *others = fits.most_common()
     if others and others[0][1] == most:
         raise CorpusError(
-            f"{path}: {most} files are named as in {name}, and as many as in {others[0][0]}; "
-            "give the folder of one of them"
+            f"{path}: {most} files are named as in {reference}, and as many as in {others[0][0]}; "
+            "give the folder of one of them, or say which it is with --layout"
         )
-    return next(corpus for corpus in NAMED if corpus.name == name)
+    return reference

@@ -80,6 +80,7 @@ class CorpusFiles:
         manifest: Its utterances.
         ignored: Audio files found that are not among them: other names, second copies of the same file, no label.
         missing: Utterances that the corpus's label files name, but whose audio is not there.
+        reference: What ``featcache.corpora.CORPORA`` knows the corpus by; ``read_corpus`` fills it in.
     """
 
     corpus: Corpus
@@ -87,6 +88,7 @@ class CorpusFiles:
     manifest: Manifest
     ignored: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+    reference: str = ""
 
 
 def as_named(path: Path, utterances: list[Utterance]) -> tuple[list[Utterance], list[str]]:
@@ -96,7 +98,12 @@ def as_named(path: Path, utterances: list[Utterance]) -> tuple[list[Utterance], 
 
 @dataclass(frozen=True, kw_only=True)
 class NamedCorpus(Corpus):
-    """A corpus whose files are known by their names.
+    r"""A corpus whose files are known by their names.
+
+    To use one of your own, write a module or a file with an instance, and name it: ``layout="mylab.corpora:MYCORPUS"``
+    or ``layout="./mycorpus.py:MYCORPUS"``. A package can offer it under a name with an entry point in the group
+    ``featcache.corpora``; folders whose files are named so are then recognised, like those of the corpora that come
+    with featcache.
 
     Attributes:
         example: One such name.
@@ -105,6 +112,33 @@ class NamedCorpus(Corpus):
             A KeyError means a code that the corpus does not have.
         complete: Corpus folder and the utterances found → those utterances with what the corpus's label files say,
             and the ids of utterances that these name but that were not found. Utterances it leaves out are ignored.
+
+    Example:
+        >>> from featcache.corpora.base import NamedCorpus, named
+        >>> from featcache.manifest import Utterance
+        >>> EMOTIONS = {"H": "happiness", "S": "sadness"}
+        >>> def utterance(path, match):  # path "spk1/spk1_H_03.wav", match of "spk1_H_03"
+        ...     speaker, emotion, number = match.groups()
+        ...     return Utterance(
+        ...         utterance_id=match[0].rpartition("/")[2],
+        ...         path=path,
+        ...         speaker_id=speaker,
+        ...         labels={"emotion": EMOTIONS[emotion]},  # a KeyError is a code that the corpus does not have
+        ...     )
+        >>> MYCORPUS = NamedCorpus(
+        ...     name="mycorpus",
+        ...     title="My corpus",
+        ...     description="2 speakers, 2 emotions.",
+        ...     license="free for research",
+        ...     source="https://example.org/mycorpus",
+        ...     classes=tuple(EMOTIONS.values()),
+        ...     example="spk1_H_03.wav",
+        ...     pattern=named(r"(spk\d+)_([A-Z])_(\d\d)"),
+        ...     utterance=utterance,
+        ... )
+        >>> match = MYCORPUS.match("spk1/spk1_H_03.wav")
+        >>> MYCORPUS.utterance("spk1/spk1_H_03.wav", match).labels
+        {'emotion': 'happiness'}
     """
 
     example: str

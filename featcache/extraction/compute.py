@@ -9,11 +9,10 @@ from featcache.cache.quantise import quantise
 from featcache.cache.statistics import of_frames
 from featcache.cache.writer import Record, encode
 from featcache.errors import AudioError, FeatureError
-from featcache.extraction.inputs import Input, signal_for
+from featcache.extraction.inputs import Input, ReadInput, signal_for
 from featcache.extraction.long import StoppedError, record_in_windows
 from featcache.extraction.plan import PlannedUtterance, StoreJob
 from featcache.features import Features
-from featcache.transcripts.text import Transcript
 
 
 @dataclass
@@ -30,7 +29,7 @@ class _ReadUtterance:
     """An utterance that was read for the stores that compute it as a whole."""
 
     outcome: UtteranceOutcome
-    found: Recording | Transcript
+    found: ReadInput
     jobs: Sequence[StoreJob]
 
 
@@ -117,7 +116,7 @@ def _longest_wanted(jobs: Sequence[StoreJob]) -> float | None:
     return max(known) if len(known) == len(limits) else None
 
 
-def _extract(job: StoreJob, found: Sequence[Recording | Transcript]) -> list[Features | AudioError]:
+def _extract(job: StoreJob, found: Sequence[ReadInput]) -> list[Features | AudioError]:
     """Return the features of each utterance, or the error that it alone raises."""
     if not found:
         return []
@@ -129,7 +128,7 @@ def _extract(job: StoreJob, found: Sequence[Recording | Transcript]) -> list[Fea
         return [result for one in found for result in _extract(job, [one])]
 
 
-def _make_record(job: StoreJob, item: PlannedUtterance, found: Recording | Transcript, features: Features) -> Record:
+def _make_record(job: StoreJob, item: PlannedUtterance, found: ReadInput, features: Features) -> Record:
     """Return what a store writes of (num_layers, num_frames, hidden_size) float32 features.
 
     Raises:

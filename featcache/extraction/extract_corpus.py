@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 
 def _expanded(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return options with those of the extractor in ``set``; code that they name may be imported from now on."""
-    name_plugins([given["model"]] if given.get("model") else ())
+    name_plugins(given[name] for name in ("model", "layout") if given.get(name))
     name_plugins(read_names(given.get("plugin") or ()))
     return dict(given)
 
@@ -62,6 +62,7 @@ def extract(
     set: Mapping[str, Any] | None = None,
     corpus: str | None = None,
     data: str | os.PathLike[str] | None = None,
+    layout: str | None = None,
     egemaps: bool = True,
     name: str | None = None,
     store: StorageDtype | None = None,

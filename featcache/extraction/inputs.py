@@ -12,12 +12,30 @@ from featcache import audio
 from featcache.audio import Recording, Signal
 from featcache.errors import AudioError
 from featcache.extractors.base import Extractor
-from featcache.features import Tokens
+from featcache.features import Features, Tokens
 from featcache.files.regular import sha256_of_file
 from featcache.manifest import Utterance
 from featcache.transcripts.text import Transcript
 
 ENDS_EARLY = "%d utterances end early, because the end of their files is missing; what there is of them is used: %s"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadFeatures:
+    """Features of an utterance that somebody else has computed.
+
+    Attributes:
+        features: (num_layers, num_frames, hidden_size) float32.
+        duration: In seconds; NaN where it is not known.
+        sha256: That of the audio, which is not known.
+    """
+
+    features: Features
+    duration: float
+    sha256: str = ""
+
+
+ReadInput = Recording | Transcript | ReadFeatures
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +102,7 @@ class Input(ABC):
         """Return the samples or tokens, and how many of them make a length of 1; no samples of unreadable audio."""
 
     @abstractmethod
-    def read(self, utterance: Utterance, max_seconds: float | None) -> Recording | Transcript:
+    def read(self, utterance: Utterance, max_seconds: float | None) -> ReadInput:
         """Read an utterance.
 
         Raises:
@@ -231,12 +249,14 @@ def input_of(extractor: Extractor, root: Path) -> Input:
     return TextInput(root, extractor.tokenise) if extractor.tokenise else AudioInput(root)
 
 
-def signal_for(extractor: Extractor, found: Recording | Transcript) -> Signal | Tokens:
+def signal_for(extractor: Extractor, found: ReadInput) -> Signal | Tokens | Features:
     """Return a recording, or the transcript of an utterance, as an extractor reads it.
 
     Raises:
         ValueError: a transcript, for an extractor that reads audio.
     """
+    if isinstance(found, ReadFeatures):
+        return found.features
     if isinstance(found, Transcript):
         if extractor.tokenise is None:
             raise ValueError("this extractor reads audio")

@@ -1,6 +1,5 @@
 """Workspace × what a user names → the corpus that is extracted: its utterances, and where it and its stores are."""
 
-import json
 import logging
 import os
 from collections.abc import Collection, Sequence
@@ -13,6 +12,7 @@ from typing import Any
 
 from featcache.cache.shards import read_catalogue, shard_numbers
 from featcache.corpora import CorpusFiles, read_corpus
+from featcache.corpora.recorded import CORPUS_FILE, corpus_record
 from featcache.errors import CorpusError, StoreError, listed
 from featcache.extraction.inputs import AudioInput
 from featcache.extraction.plan import is_same
@@ -44,7 +44,9 @@ class LocatedCorpus:
     files: CorpusFiles | None
 
 
-def find_place(workspace: Workspace, corpus: str | None, data: Path | None, *, audio: bool) -> LocatedCorpus:
+def find_place(
+    workspace: Workspace, corpus: str | None, data: Path | None, *, audio: bool, layout: str | None = None
+) -> LocatedCorpus:
     """Find a corpus.
 
     Args:
@@ -52,6 +54,7 @@ def find_place(workspace: Workspace, corpus: str | None, data: Path | None, *, a
         corpus: Its name; by default that of the folder.
         data: Where its audio lies; by default under ``corpora``.
         audio: Whether audio is needed; else a cache's manifest will do where the corpus is not there any more.
+        layout: Which known corpus it is, where its files do not tell: a name or reference in ``CORPORA``.
 
     Raises:
         CorpusError: there is none, or there are several and none was named.
@@ -60,12 +63,12 @@ def find_place(workspace: Workspace, corpus: str | None, data: Path | None, *, a
     if not audio and data is None and not _is_there(workspace, corpus) and _is_cached(workspace, corpus):
         cache = workspace.find_cache(corpus)
         return LocatedCorpus(cache=cache, root=cache, manifest=Manifest.read(cache / MANIFEST), files=None)
-    name, files = find_files(workspace, corpus, data)
+    name, files = find_files(workspace, corpus, data, layout)
     return LocatedCorpus(cache=workspace.cache(name), root=files.root, manifest=files.manifest, files=files)
 
 
 def find_files(
-    workspace: Workspace, corpus: str | None, data: str | os.PathLike[str] | None
+    workspace: Workspace, corpus: str | None, data: str | os.PathLike[str] | None, layout: str | None = None
 ) -> tuple[str, CorpusFiles]:
     """The name of a corpus and its files; those that are left out are told.
 
@@ -73,6 +76,7 @@ def find_files(
         workspace: Where everything lives.
         corpus: Name under ``data/corpora``; may be left out when there is one.
         data: The corpus's folder, or a manifest as CSV, when it lies elsewhere.
+        layout: Which known corpus it is, where its files do not tell: a name or reference in ``CORPORA``.
 
     Raises:
         CorpusError: there is none, or there are several and none was named.
@@ -80,7 +84,7 @@ def find_files(
     """
     name, folder = workspace.find_corpus(corpus, None if data is None else Path(data))
     workspace.check_corpus(name)
-    files = read_corpus(folder)
+    files = read_corpus(folder, layout)
     if files.ignored:
         log.warning(
             "%d audio files are not part of the corpus and are left out: %s", len(files.ignored), listed(files.ignored)
@@ -102,11 +106,11 @@ def keep_manifest(cache: Path, files: CorpusFiles) -> None:
         )
     # parts of an extraction take turns, so that what a killed one left can go
     with describing(cache):
-        for name in (MANIFEST, "corpus.json", CHECKSUMS):
+        for name in (MANIFEST, CORPUS_FILE, CHECKSUMS):
             remove_unfinished(cache, name)
-        with replacing_checksums(cache, MANIFEST, "corpus.json"):
+        with replacing_checksums(cache, MANIFEST, CORPUS_FILE):
             files.manifest.write(path)
-            replace_file(cache / "corpus.json", json.dumps({"corpus": files.corpus.name}).encode())
+            replace_file(cache / CORPUS_FILE, corpus_record(files))
 
 
 def describing(cache: Path) -> AbstractContextManager[None]:

@@ -20,6 +20,7 @@ from featcache.cache.locks import locked
 from featcache.cache.request import known_request
 from featcache.cache.shards import Catalogue, Shard, combine, read_catalogue, shard_numbers
 from featcache.cache.writer import StoreWriter
+from featcache.corpora.recorded import CORPUS_FILE
 from featcache.errors import StoreError, listed
 from featcache.extraction.locate import describing
 from featcache.files.checksums import replacing_checksums
@@ -30,7 +31,7 @@ from featcache.terminal.progress import progress
 from featcache.units import format_bytes
 from featcache.workspace import check_name
 
-MANIFEST, CORPUS = "manifest.csv", "corpus.json"
+MANIFEST, CORPUS = "manifest.csv", CORPUS_FILE
 KEPT = "what was merged before is kept"
 
 

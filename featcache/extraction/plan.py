@@ -234,7 +234,9 @@ def pack(group: Sequence[PlannedUtterance], batch_length: float) -> Iterator[lis
         yield batch
 
 
-def tell_size(plan: ExtractionPlan, targets: Sequence[StoreJob], source: Input, cache: Path) -> None:
+def tell_size(
+    plan: ExtractionPlan, targets: Sequence[StoreJob], source: Input, cache: Path, verb: str = "extract"
+) -> None:
     """Say what will be written and what will be cut, and refuse what does not fit."""
     for target in targets:
         most = target.extractor.description.max_seconds
@@ -244,7 +246,7 @@ def tell_size(plan: ExtractionPlan, targets: Sequence[StoreJob], source: Input, 
         windows = sum(target.extractor.description.in_windows(item.length) for item in plan.items)
         if windows:
             log.info("%s: %d long utterances are computed in windows", target.name, windows)
-        log.info("%s: %s", target.name, counted_work("extract", len(target.todo), target.cached, target.others))
+        log.info("%s: %s", target.name, counted_work(verb, len(target.todo), target.cached, target.others))
         if len(plan.rates) > 1 and _keeps_rate(target):
             rates = ", ".join(f"{rate} Hz: {number}" for rate, number in sorted(plan.rates.items()))
             log.warning(

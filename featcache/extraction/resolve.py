@@ -125,7 +125,7 @@ def resolve(options: ExtractionOptions, workspace: Workspace) -> ExtractionReque
             store can have; a device that is not here.
     """
     options.check()
-    place = find_place(workspace, options.corpus, options.data, audio=options.text is None)
+    place = find_place(workspace, options.corpus, options.data, audio=options.text is None, layout=options.layout)
     part = options.part()
     requested = list(place.manifest.limited(options.limit))
     wanted = requested[part[0] :: part[1]]

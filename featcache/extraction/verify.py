@@ -16,6 +16,7 @@ from featcache.cache.request import REQUEST
 from featcache.cache.shards import shard_numbers
 from featcache.cache.statistics import RunningStatistics
 from featcache.corpora import read_corpus
+from featcache.corpora.recorded import layout_of
 from featcache.errors import FeatcacheError, StoreError, listed
 from featcache.extraction.inputs import Input, input_of, signal_for
 from featcache.extractors import create_extractor, usable_device
@@ -192,7 +193,7 @@ def _known(store: FeatureStore, extractor: Extractor, data: Path | None) -> tupl
         manifest = Manifest.read(cache / "manifest.csv")
         found = read_words(cache, manifest, None if transcripts == MANIFEST else transcripts)
         return found, input_of(extractor, cache)
-    files = read_corpus(data)
+    files = read_corpus(data, layout_of(resolved(store.path).parent))
     return {u.utterance_id: u for u in files.manifest}, input_of(extractor, files.root)
 
 

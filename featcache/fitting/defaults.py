@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from featcache.cache.reader import FeatureCache, FeatureStore
+from featcache.corpora.recorded import corpus_of
 from featcache.errors import ModelError, StoreError, unknown_name
 from featcache.fitting.request import FitRequest
-from featcache.fitting.task import corpus_of
 from featcache.heads import HeadSpec
 from featcache.heads.base import POOLINGS
 from featcache.training.store_features import StoreFeatures

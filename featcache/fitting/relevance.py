@@ -9,6 +9,7 @@ import pandas as pd
 
 from featcache.cache.reader import FeatureCache, FeatureStore
 from featcache.corpora import Corpus
+from featcache.corpora.recorded import corpus_of
 from featcache.errors import ModelError, StoreError, listed
 from featcache.extractors import usable_device
 from featcache.fitting.fit import fit_all, tell_epochs
@@ -16,7 +17,7 @@ from featcache.fitting.plan import plan_runs, tell_conditions
 from featcache.fitting.probe import layer_stores, probe_layers
 from featcache.fitting.repeat import expanded
 from featcache.fitting.resolve import ResolvedFit
-from featcache.fitting.task import corpus_of, resolve_task
+from featcache.fitting.task import resolve_task
 from featcache.heads import head_spec
 from featcache.manifest import Manifest
 from featcache.report.relevance_figure import LayerRelevance

@@ -12,7 +12,7 @@ from featcache.settings.field import settings_of
 from featcache.settings.fits import FitSettings, TrainingConfig
 
 # Options that name code, which is imported only if the user gives them, and not a file.
-REFERENCES = ("head", "heads", "protocol", "plugin")
+REFERENCES = ("head", "heads", "protocol", "layout", "plugin")
 
 
 def expanded(given: Mapping[str, Any]) -> dict[str, Any]:

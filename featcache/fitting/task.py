@@ -3,12 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from featcache.cache.reader import FeatureCache, FeatureStore
-from featcache.corpora import CORPORA, Corpus
+from featcache.corpora import Corpus
+from featcache.corpora.recorded import corpus_of
 from featcache.errors import ManifestError, StoreError, listed
-from featcache.files.values import check_types, read_json
 from featcache.fitting.checks import (
     alike,
     check_recordings,
@@ -22,7 +21,7 @@ from featcache.fitting.checks import (
 from featcache.manifest import Manifest, Utterance
 from featcache.normalise import SPEAKER
 from featcache.protocols import PROTOCOLS, Fold, check_folds, default_protocol, make_folds
-from featcache.protocols.dialogues import DIALOGUES
+from featcache.protocols.dialogues import dialogue_labels
 from featcache.targets.targets import Classes, PredictionTarget, labelled, make_target, split
 
 
@@ -85,7 +84,9 @@ def resolve_task(
     warnings += foreign(protocol, known)
     warnings += check_recordings(stores, manifest.utterance_ids, cache)
     warnings += shared_audio(folds, stores, manifest.utterance_ids)
-    groups = ["fold"] if protocol == "folds" else [label for label in DIALOGUES if label in manifest.label_columns]
+    groups = (
+        ["fold"] if protocol == "folds" else [label for label in dialogue_labels() if label in manifest.label_columns]
+    )
     warnings += alike(manifest, [SPEAKER, *groups, *(predicted.labels if isinstance(predicted, Classes) else ())])
     return ResolvedTask(
         stores=stores,
@@ -152,21 +153,6 @@ def _without_missing(manifest: Manifest, stores: Sequence[FeatureStore]) -> tupl
             "not extracted (--limit), or failed (failures.csv)"
         )
     return manifest.subset(there), warnings
-
-
-def corpus_of(cache: Path) -> Corpus | None:
-    """Which corpus a cache is of, where that is known.
-
-    Raises:
-        StoreError: the file that says so is damaged.
-    """
-    path = cache / "corpus.json"
-    if not path.exists():
-        return None
-    hint = "remove it, and the next 'featcache extract' writes it again"
-    found = read_json(path, dict, hint)
-    check_types(found, {"corpus": (str,)}, path, hint, required=["corpus"])
-    return CORPORA.get(found["corpus"])
 
 
 def _only_label(manifest: Manifest) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from featcache.cache.failures import read_failures
 from featcache.cache.shards import read_catalogue
+from featcache.corpora.recorded import is_corpus
 from featcache.errors import PipelineError, unknown_name
 from featcache.fitting.results import epochs_of
 from featcache.heads import head_spec
@@ -14,7 +15,7 @@ from featcache.pipeline.locate import PipelineCorpus
 from featcache.pipeline.read import published_of
 from featcache.pipeline.schema import EnsembleSpec, Pipeline, RunSpec, StoreSpec
 from featcache.pipeline.transcripts import word_errors_of
-from featcache.protocols import PROTOCOLS
+from featcache.protocols import PROTOCOLS, mixes_speakers
 from featcache.published import PublishedResult
 from featcache.runs.reader import RunFolder
 from featcache.settings.extractor_configs import MANIFEST
@@ -61,9 +62,9 @@ def rows_of(pipeline: Pipeline, place: PipelineCorpus, trial: TrialSettings) -> 
         if name not in pipeline.runs:
             raise PipelineError(f"--only {name}: {unknown_name('run', name, pipeline.runs)}")
     if trial.protocol is not None and trial.protocol not in PROTOCOLS:
-        raise PipelineError(unknown_name("protocol", trial.protocol, PROTOCOLS))
+        raise PipelineError(PROTOCOLS.refusal(trial.protocol))
     specs = {name: pipeline.run(name) for name in pipeline.runs if trial.only is None or name in trial.only}
-    here = {name: spec for name, spec in specs.items() if spec.corpus is None or (kind and spec.corpus == kind.name)}
+    here = {name: spec for name, spec in specs.items() if spec.corpus is None or is_corpus(kind, spec.corpus)}
     if not here:
         raise PipelineError(f"none of the runs {', '.join(specs)} is for {kind.name if kind else 'this corpus'}")
     silent: set[str] = set()
@@ -128,7 +129,7 @@ def notes_on(place: PipelineCorpus, row: Row, run: RunFolder, limit: int | None)
         told.append("untrained weights")
     told += notes_on_corpus(place, limit)
     told += row.trial
-    if not PROTOCOLS[run.config["protocol"]].speaker_independent:
+    if mixes_speakers(run.config["protocol"]):
         told.append("test speakers are trained on too")
     stores = [place.cache / store for store in run.config["features"]]
     told += [word_errors_of(place, name) for name in _words_of(stores)]

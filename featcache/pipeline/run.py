@@ -26,7 +26,7 @@ from featcache.pipeline.rows import Row, ensembles_of, notes_on, notes_on_corpus
 from featcache.pipeline.schema import EnsembleSpec, Pipeline
 from featcache.pipeline.stores import PipelineStore
 from featcache.pipeline.transcripts import transcripts_of
-from featcache.protocols import PROTOCOLS
+from featcache.protocols import mixes_speakers
 from featcache.published import PublishedResult
 from featcache.report.experiment import ComparedRow, write_compared
 from featcache.report.gains import draw_gains
@@ -101,6 +101,7 @@ def run_pipeline(
     corpus: str | None = None,
     plugin: str | Sequence[str] = (),
     data: str | os.PathLike[str] | None = None,
+    layout: str | None = None,
     device: str = "auto",
     dry_run: bool = False,
     home: str | os.PathLike[str] | None = None,
@@ -129,7 +130,7 @@ def run_pipeline(
     read = read_pipeline(path)
     listener = listener or Listener()
     device = usable_device(asked.device)
-    places = find_places(read, Workspace.at(home), corpus=asked.corpus, data=asked.data)
+    places = find_places(read, Workspace.at(home), corpus=asked.corpus, data=asked.data, layout=asked.layout)
     folders: list[Path] = []
     transcriptions: list[TranscriptionReport] = []
     extractions: list[ExtractionReport] = []
@@ -280,7 +281,7 @@ class PipelineWork:
         told += ["untrained weights"] if run.config["untrained"] else []
         told += notes_on_corpus(self.place, self.limit)
         told += [note for row in self.rows if row.name in spec.runs for note in row.trial]
-        if not PROTOCOLS[run.config["protocol"]].speaker_independent:
+        if mixes_speakers(run.config["protocol"]):
             told.append("test speakers are trained on too")
         told.append(notes(run.config, run.metrics)[0])
         published = published_of(self._pipeline, spec.published)

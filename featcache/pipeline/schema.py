@@ -23,6 +23,7 @@ from featcache.extractors import DESCRIPTORS
 from featcache.extractors.models import known_models, known_text_models
 from featcache.heads import SPECS as HEADS
 from featcache.protocols import PROTOCOLS
+from featcache.registry import Registry
 from featcache.settings.checked import schema_fields
 from featcache.settings.extractions import ExtractorFlags, ExtractSettings, extractor_options
 from featcache.settings.extractor_configs import TextConfig
@@ -34,12 +35,12 @@ UNKNOWN_FIELD = "unknown_field"
 
 
 def _known(kind: str, names: Iterable[str]) -> AfterValidator:
-    """Refuse a name that is not among these."""
-    known = tuple(names)
+    """Refuse a name that is not among these; of a registry, a part that may not be used. Nothing is imported."""
+    known = names if isinstance(names, Registry) else tuple(names)
 
     def check(name: str) -> str:
         if name not in known:
-            raise ValueError(unknown_name(kind, name, known))
+            raise ValueError(known.refusal(name) if isinstance(known, Registry) else unknown_name(kind, name, known))
         return name
 
     return AfterValidator(check)
@@ -93,7 +94,7 @@ Count = Annotated[int, Field(ge=1)]
 class Part(BaseModel):
     """What all parts of a file have in common: they never change, and know all their fields."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod

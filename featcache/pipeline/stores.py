@@ -113,6 +113,7 @@ class PipelineStore:
             corpus=self.place.name,
             data=self.place.data if self.spec.text else require_audio(self.place),
             set=self.spec.options,
+            layout=self.place.layout,
             egemaps=False,
             name=self.name,
             store=None if pool else dtype,

@@ -57,6 +57,7 @@ class Transcripts:
             model=self.spec.model,
             corpus=self.place.name,
             data=require_audio(self.place),
+            layout=self.place.layout,
             name=self.name,
             language=self.spec.language,
             revision=self.spec.revision,

@@ -3,12 +3,13 @@
 from collections.abc import Iterable, Sequence
 
 from featcache.corpora import CORPORA, Corpus
-from featcache.errors import ManifestError, ProtocolError, unknown_name
+from featcache.errors import ManifestError, ProtocolError
 from featcache.manifest import Manifest
-from featcache.protocols.base import Fold, Protocol, refuse_faulty, shared_speakers
+from featcache.protocols.base import Fold, Protocol, check_made, refuse_faulty, shared_speakers
 from featcache.protocols.dialogues import split_dialogues
 from featcache.protocols.general import GENERAL
 from featcache.protocols.published import PUBLISHED
+from featcache.registry import Registry
 
 __all__ = [
     "PROTOCOLS",
@@ -18,12 +19,20 @@ __all__ = [
     "default_of",
     "default_protocol",
     "make_folds",
+    "mixes_speakers",
     "own_protocol",
     "owners",
 ]
 
 MOST_SPEAKERS_FOR_LOSO = 12
-PROTOCOLS = {protocol.name: protocol for protocol in (*GENERAL, *PUBLISHED)}
+PROTOCOLS: Registry[Protocol] = Registry(
+    "protocol",
+    "featcache.protocols",
+    {protocol.name: protocol for protocol in (*GENERAL, *PUBLISHED)},
+    base=Protocol,
+    error=ProtocolError,
+    instances=True,
+)
 
 
 def own_protocol(corpus: Corpus | None) -> str | None:
@@ -32,10 +41,10 @@ def own_protocol(corpus: Corpus | None) -> str | None:
     Corpora of dialogues have their first published one that keeps speakers and their partners apart. Others have a
     general one that is among their own, as two speakers need.
     """
-    known = [PROTOCOLS[name] for name in corpus.protocols] if corpus else []
+    known = {name: PROTOCOLS[name] for name in corpus.protocols if name in PROTOCOLS} if corpus else {}
     if corpus and corpus.dialogue:
-        return next((one.name for one in known if one.speaker_independent and one.partners_apart), None)
-    return next((one.name for one in known if one in GENERAL), None)
+        return next((name for name, one in known.items() if one.speaker_independent and one.partners_apart), None)
+    return next((name for name, one in known.items() if one in GENERAL), None)
 
 
 def default_protocol(manifest: Manifest, corpus: Corpus | None = None, target: str | None = None) -> str:
@@ -66,7 +75,7 @@ def default_protocol(manifest: Manifest, corpus: Corpus | None = None, target: s
 def _can_be_made(protocol: str, labelled: Manifest, target: str | None) -> bool:
     known = set(labelled.utterance_ids)
     try:
-        for fold in PROTOCOLS[protocol].folds(labelled, target or ""):
+        for fold in _made(protocol, labelled, target or ""):
             refuse_faulty(fold, known)
     except (ProtocolError, ManifestError):
         return False
@@ -86,15 +95,21 @@ def make_folds(protocol: str, manifest: Manifest, target: str) -> list[Fold]:
     """Make the folds of a protocol from the utterances that carry a label, and check them.
 
     Raises:
-        ProtocolError: an unknown protocol, one that does not fit the manifest, or folds that ``check_folds`` refuses.
+        ProtocolError: an unknown protocol, one that does not fit the manifest, one from outside of featcache whose code
+            fails, or folds that ``check_folds`` refuses.
         ManifestError: no utterance carries the label, or another that the protocol needs.
     """
-    if protocol not in PROTOCOLS:
-        raise ProtocolError(unknown_name("protocol", protocol, PROTOCOLS))
+    PROTOCOLS.find(protocol)
     labelled = manifest.subset(tuple(manifest.labels(target)))
-    folds = PROTOCOLS[protocol].folds(labelled, target)
+    folds = _made(protocol, labelled, target)
     check_folds(folds, labelled)
     return folds
+
+
+def _made(protocol: str, labelled: Manifest, target: str) -> list[Fold]:
+    made = PROTOCOLS.find(protocol)
+    with PROTOCOLS.guarding(protocol, "make folds"):
+        return check_made(list(made.folds(labelled, target)))
 
 
 def check_folds(folds: Sequence[Fold], manifest: Manifest, protocol: str | None = None) -> list[str]:
@@ -139,5 +154,13 @@ def _written(sizes: Iterable[int]) -> str:
 
 
 def owners(protocol: str) -> list[Corpus]:
-    """Return the corpora that a protocol was published for; none for a general one."""
-    return [corpus for corpus in CORPORA.values() if protocol in corpus.protocols]
+    """Return the corpora that a protocol was published for; none for a general one.
+
+    Of corpora from outside of featcache, those that this process uses count.
+    """
+    return [corpus for corpus in CORPORA.loaded().values() if protocol in corpus.protocols]
+
+
+def mixes_speakers(protocol: str) -> bool:
+    """Whether test speakers are trained on too, as far as that is known of a finished run's protocol here."""
+    return protocol in PROTOCOLS and not PROTOCOLS[protocol].speaker_independent

@@ -23,6 +23,10 @@ class Fold:
 class Protocol:
     """A way to make folds.
 
+    To use one of your own, write a module or a file with an instance, and name it: ``--protocol mylab.protocols:PAIRS``
+    or ``--protocol ./pairs.py:PAIRS``. A package can offer it under a name with an entry point in the group
+    ``featcache.protocols``. Its folds are checked like all others.
+
     Attributes:
         name: What the command line calls it.
         description: One sentence.
@@ -32,6 +36,22 @@ class Protocol:
         partners_apart: Whether no session or dialogue of the test part is in training or validation.
         select: Labels and their values, where the protocol is about a part of its corpus only.
         published_sizes: Utterances in train, validation and test, where it was published with a single fold.
+
+    Example:
+        >>> from featcache.protocols import Fold, Protocol
+        >>> def last_speaker_tests(manifest, target):
+        ...     *others, validation, test = manifest.speaker_ids
+        ...     ids = {speaker: () for speaker in manifest.speaker_ids}
+        ...     for utterance in manifest:  # all that carry the target label
+        ...         ids[utterance.speaker_id] += (utterance.utterance_id,)
+        ...     train = sum((ids[speaker] for speaker in others), ())
+        ...     return [Fold(name="1", train=train, validation=ids[validation], test=ids[test])]
+        >>> LAST_SPEAKER = Protocol(
+        ...     name="last-speaker",
+        ...     description="The last speaker tests, the one before validates, all others train.",
+        ...     speaker_independent=True,
+        ...     folds=last_speaker_tests,
+        ... )
     """
 
     name: str
@@ -42,6 +62,26 @@ class Protocol:
     partners_apart: bool = False
     select: Mapping[str, Sequence[str]] = field(default_factory=dict)
     published_sizes: tuple[int, int, int] | None = None
+
+
+def check_made(folds: Sequence[object]) -> list[Fold]:
+    """Return what a protocol made if it is folds; their contents are checked by ``check_folds``.
+
+    Raises:
+        ProtocolError: no folds at all, something else than folds, ids that are no text, or two folds of one name.
+    """
+    made = [fold for fold in folds if isinstance(fold, Fold)]
+    if not made or len(made) < len(folds):
+        found = "no folds" if not folds else f"{next(x for x in folds if not isinstance(x, Fold))!r:.60}"
+        raise ProtocolError(f"the protocol made {' '.join(found.split())}, expected a list of featcache.protocols.Fold")
+    for fold in made:
+        ids = [i for part in (fold.train, fold.validation, fold.test) for i in part]
+        if not isinstance(fold.name, str) or not all(isinstance(i, str) for i in ids):
+            raise ProtocolError(f"fold {fold.name!r}: expected a name and utterance ids that are text")
+    twice = [name for name, count in Counter(fold.name for fold in made).items() if count > 1]
+    if twice:
+        raise ProtocolError(f"the protocol made several folds named {listed(twice)}; give each a name of its own")
+    return made
 
 
 def refuse_faulty(fold: Fold, known: Collection[str]) -> None:

@@ -7,19 +7,21 @@ from featcache.errors import ProtocolError, listed
 from featcache.manifest import Manifest
 from featcache.protocols.base import Fold
 
-DIALOGUES = tuple(dict.fromkeys(corpus.dialogue for corpus in CORPORA.values() if corpus.dialogue))
-"""Labels that the utterances of one conversation have in common."""
+
+def dialogue_labels() -> tuple[str, ...]:
+    """Return the labels that the utterances of one conversation have in common, in all corpora that are in use."""
+    return tuple(dict.fromkeys(corpus.dialogue for corpus in CORPORA.loaded().values() if corpus.dialogue))
 
 
 def split_dialogues(folds: Sequence[Fold], manifest: Manifest, *, whole: bool) -> list[str]:
-    """Return a warning for each label of ``DIALOGUES`` whose conversations are split across the parts of folds.
+    """Return a warning for each of the ``dialogue_labels`` whose conversations are split across the parts of folds.
 
     Args:
         folds: Made by a protocol or by hand.
         manifest: Their utterances.
         whole: Whether a conversation that is only in training and validation counts as split, too.
     """
-    labels = [label for label in DIALOGUES if label in manifest.label_columns]
+    labels = [label for label in dialogue_labels() if label in manifest.label_columns]
     return [warning for label in labels for warning in _split_of(label, folds, manifest, whole)]
 
 
@@ -57,10 +59,10 @@ def acquainted(manifest: Manifest) -> dict[str, str]:
     Raises:
         ProtocolError: no label says what a conversation is, or utterances without it or without a speaker.
     """
-    label = next((label for label in DIALOGUES if label in manifest.label_columns), None)
+    label = next((label for label in dialogue_labels() if label in manifest.label_columns), None)
     if label is None:
         raise ProtocolError(
-            f"this protocol needs one of the labels {', '.join(DIALOGUES)}, and the manifest has none of them; "
+            f"this protocol needs one of the labels {', '.join(dialogue_labels())}, and the manifest has none of them; "
             "add it, or use --protocol group-kfold"
         )
     without = [u.utterance_id for u in manifest if u.labels.get(label, "") == "" or u.speaker_id == ""]

@@ -75,7 +75,7 @@ def schema_fields(
 def _schema(kind: type[Dataclass]) -> Any:
     from pydantic import ConfigDict, create_model
 
-    config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True, protected_namespaces=())
+    config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
     return create_model(kind.__name__, __config__=config, **schema_fields(kind))
 
 

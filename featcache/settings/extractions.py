@@ -9,7 +9,7 @@ from featcache.errors import ModelError
 from featcache.settings.extractor_configs import EgemapsConfig, SpectrogramConfig, SSLConfig
 from featcache.settings.field import Dataclass, setting, settings_of
 from featcache.settings.fits import DASK_WARNING
-from featcache.settings.types import Assignments, References
+from featcache.settings.types import Assignments, Names, References
 
 Weights = Literal["pretrained", "random"]
 # Fields of an extractor's configuration that other options say.
@@ -23,6 +23,12 @@ class CorpusSettings:
     corpus: str | None = setting(None, "Name of the corpus under data/corpora, if there are several.", identity=False)
     data: Path | None = setting(
         None, "Folder of the corpus, or a manifest as CSV, if it is not under data/corpora.", identity=False
+    )
+    layout: str | None = setting(
+        None,
+        "Corpus that the files belong to, if their names do not tell: a name (see 'featcache corpora'), "
+        "package.module:CORPUS or ./file.py:CORPUS.",
+        identity=False,
     )
     limit: int | None = setting(None, "Random subset of N utterances, always the same.", minimum=1, identity=False)
     workers: int | None = setting(
@@ -91,6 +97,27 @@ class ExtractSettings(CorpusSettings, StoreSettings):
         "Code from outside that files may name: package.module:Class, ./file.py:Class, or a whole module or file.",
         identity=False,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportedSettings:
+    """How somebody else's features become a store."""
+
+    name: str = setting(help="Name of the store.")
+    frame_shift: float | None = setting(
+        None, "Time between frames, in seconds; without it each utterance has one vector.", above=0
+    )
+    layer_names: Names | None = setting(None, "Names of the layers, separated by commas; by default 0, 1, ….")
+    array: str | None = setting(None, "Name of the array in .npz and HDF5 files that hold several.")
+    store: Literal["float16", "float32", "int8"] | None = setting(
+        None, "Dtype of the stored features; by default float16 for arrays with layers, and float32 for others."
+    )
+    pool: bool = setting(False, "Keep the mean, standard deviation and maximum of each utterance; no frames.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportSettings(CorpusSettings, ImportedSettings):
+    """The options of ``featcache import-features``."""
 
 
 @dataclass(frozen=True, kw_only=True)

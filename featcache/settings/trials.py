@@ -30,5 +30,11 @@ class PipelineSettings(CacheSettings, TrialSettings):
     """The options of ``featcache run``."""
 
     data: Path | None = setting(None, "Folder of the corpus, if it is not under data/corpora.", identity=False)
+    layout: str | None = setting(
+        None,
+        "Corpus that the files belong to, if their names do not tell: a name (see 'featcache corpora'), "
+        "package.module:CORPUS or ./file.py:CORPUS.",
+        identity=False,
+    )
     device: str = setting("auto", "Device of torch: cpu, cuda, cuda:1, mps, or auto.", identity=False)
     dry_run: bool = setting(False, "Print what would be done; write nothing.", identity=False)

@@ -26,6 +26,7 @@ from featcache.extraction.summary import failures_of
 from featcache.extractors import usable_device
 from featcache.extractors.models import short_name
 from featcache.manifest import Manifest, Utterance
+from featcache.registry import name_plugins
 from featcache.settings.checked import configured
 from featcache.settings.extractions import TranscribeSettings, Weights
 from featcache.settings.public import documented, without
@@ -56,6 +57,7 @@ def transcribe(
     model: str = "whisper-tiny",
     corpus: str | None = None,
     data: str | os.PathLike[str] | None = None,
+    layout: str | None = None,
     name: str | None = None,
     language: str | None = None,
     limit: int | None = None,
@@ -90,8 +92,9 @@ def transcribe(
             f"--weights random: an untrained {asked.model} knows no words and cannot transcribe; leave it out, or give "
             "a folder that holds weights and a tokenizer"
         )
+    name_plugins([asked.layout] if asked.layout else ())
     workspace = Workspace.at(home)
-    corpus_name, files = find_files(workspace, asked.corpus, asked.data)
+    corpus_name, files = find_files(workspace, asked.corpus, asked.data, asked.layout)
     cache = workspace.cache(corpus_name)
     request = TranscriptionRequest(
         name=checked_name(cache, short_name(asked.model) if asked.name is None else asked.name),

@@ -56,7 +56,11 @@ assert not heavy & set(sys.modules), heavy & set(sys.modules)
 
 
 @pytest.mark.parametrize(
-    "function", [featcache.extract, featcache.fit, featcache.sweep, featcache.run_pipeline, featcache.transcribe]
+    "function",
+    [
+        *(featcache.extract, featcache.import_features, featcache.fit, featcache.sweep),
+        *(featcache.run_pipeline, featcache.transcribe),
+    ],
 )
 def test_functions_take_keywords_only_with_types_and_a_docstring_for_each(function):
     signature = inspect.signature(function)

@@ -110,11 +110,11 @@ def test_two_classes_are_one_target(cache):
 
 def test_dimensions_of_the_corpus_come_before_its_classes(cache, monkeypatch):
     known = replace(CORPORA["emodb"], dimensions={"dominance": (1, 7), "valence": (1, 7)}, classes=("joy", "fear"))
-    monkeypatch.setitem(CORPORA, "emodb", known)
+    monkeypatch.setattr(CORPORA, "find", lambda reference: known)
     (cache.path / "corpus.json").write_text(json.dumps({"corpus": "emodb"}))
     assert list(layer_relevance(**QUICK)[0].runs) == ["valence"]
     assert list(layer_relevance(target="emotion", **QUICK)[0].runs) == ["joy", "fear", "anger"]
-    monkeypatch.setitem(CORPORA, "emodb", replace(known, dimensions={}))
+    monkeypatch.setattr(CORPORA, "find", lambda reference: replace(known, dimensions={}))
     assert list(layer_relevance(**QUICK)[0].runs) == ["joy", "fear", "anger"]
 
 

@@ -124,7 +124,7 @@ class Example:
     ("given", "message"),
     [
         ({"number": 0}, "head 'x': number: expected greater than 0, found 0"),
-        ({"number": "nan"}, "head 'x': number: expected greater than 0, found 'nan'"),
+        ({"number": "nan"}, "head 'x': number: expected a finite number, found 'nan'"),
         ({"count": "10"}, "head 'x': count: expected less than or equal to 9, found '10'"),
         (
             {"count": "1.5"},

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from featcache.cli import options
 from featcache.cli.exit_codes import end
 from featcache.cli.from_settings import command_of
-from featcache.settings.extractions import ExtractorFlags, ExtractSettings, TranscribeSettings
+from featcache.settings.extractions import ExtractorFlags, ExtractSettings, ImportSettings, TranscribeSettings
 
 if TYPE_CHECKING:
     from featcache.extraction import ExtractionReport
+    from featcache.extraction.import_features import ImportReport
     from featcache.transcription import TranscriptionReport
 
-    Report = TypeVar("Report", ExtractionReport, TranscriptionReport)
+    Report = TypeVar("Report", ExtractionReport, TranscriptionReport, ImportReport)
 
 
 @command_of(ExtractSettings, ExtractorFlags)
@@ -35,6 +36,18 @@ def transcribe(given: dict[str, Any]) -> None:
     from featcache.transcription import transcribe as run
 
     _print_report(run(**given), summarise, dry_run=given.get("dry_run", False))
+
+
+@command_of(ImportSettings)
+def import_features(given: dict[str, Any], folder: options.FeatureFolder) -> None:
+    """Make a store of features that others have computed, with the manifest's utterance ids as file names.
+
+    Arrays are (num_layers, num_frames, hidden_size) or (num_frames, hidden_size). No audio is read.
+    """
+    from featcache.extraction.import_features import import_features as run
+    from featcache.extraction.import_features import summarise_import
+
+    _print_report(run(folder=folder, **given), summarise_import, dry_run=given.get("dry_run", False))
 
 
 def _print_report(report: "Report", summarise: "Callable[[Report], str]", *, dry_run: bool) -> None:

@@ -1,0 +1,236 @@
+"""Folder of other people's features × manifest → a feature store, without audio or model.
+
+What is not known stays unknown: the model, its weights, and the checksums of the audio. In their place the store's
+settings have a checksum of all imported files, so that other features are another store.
+"""
+
+import logging
+import os
+import re
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from featcache.cache.failures import Failure, write_failures
+from featcache.cache.identity import IMPORTED
+from featcache.cache.layout import StorageDtype
+from featcache.cache.locks import finishing, lock_if_writable
+from featcache.cache.writer import StoreWriter
+from featcache.errors import FeatureError, StoreError, listed
+from featcache.extraction.feature_files import FeatureFiles, FoundFeatures, ImportedFeatures, find_features
+from featcache.extraction.locate import LocatedCorpus, find_place, keep_manifest
+from featcache.extraction.plan import StoreJob, make_plan, tell_size
+from featcache.extraction.run import ExtractionRun
+from featcache.extraction.summary import failures_of
+from featcache.features import Description
+from featcache.manifest import Utterance
+from featcache.registry import name_plugins
+from featcache.settings.checked import configured
+from featcache.settings.extractions import ImportSettings
+from featcache.settings.public import documented, without
+from featcache.terminal.escape import escaped
+from featcache.threads import available_cores
+from featcache.workspace import Workspace, check_name
+
+UNKNOWN = "unknown"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportReport:
+    """What an import did or, with ``dry_run``, would do.
+
+    Attributes:
+        store: The folder of the store.
+        num_utterances: How many were asked for.
+        num_imported: How many were written now; the others were stored before, or failed.
+        planned_bytes: What was to be written.
+        seconds: Time that took.
+        interrupted: Whether Ctrl-C ended it early.
+        failures: Files that are missing or faulty.
+    """
+
+    store: Path
+    num_utterances: int
+    num_imported: int
+    planned_bytes: int
+    seconds: float
+    interrupted: bool
+    failures: tuple[Failure, ...]
+
+
+def _named(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    name_plugins([given["layout"]] if given.get("layout") else ())
+    return given
+
+
+@documented("featcache.import_features", ImportSettings, expand=_named)
+def import_features(
+    *,
+    folder: str | os.PathLike[str],
+    name: str,
+    frame_shift: float | None = None,
+    layer_names: str | Sequence[str] | None = None,
+    array: str | None = None,
+    corpus: str | None = None,
+    data: str | os.PathLike[str] | None = None,
+    layout: str | None = None,
+    store: StorageDtype | None = None,
+    pool: bool = False,
+    limit: int | None = None,
+    workers: int | None = None,
+    strict: bool = False,
+    dry_run: bool = False,
+    home: str | os.PathLike[str] | None = None,
+) -> ImportReport:
+    """Make a store of features that somebody else has computed. A second call goes on where the first ended.
+
+    The folder has one file for each utterance: ``.npy``, ``.npz`` or HDF5, with an array of real numbers of shape
+    (num_layers, num_frames, hidden_size) or (num_frames, hidden_size), or (hidden_size,) where an utterance has a
+    single vector. It is named by the utterance's id or the path of its audio, with folders: see
+    :mod:`featcache.extraction.feature_files`. No pickle is loaded. No audio is read: the manifest of a cache, or the
+    corpus, tells which utterances there are.
+
+    Args:
+        folder: The folder of files.
+        home: The folder of corpora, caches and runs; by default ``$FEATCACHE_HOME``, or ``data``.
+
+    Raises:
+        FeatcacheError: no or several corpora; a folder without files of its utterances, or with ambiguous names; a
+            store of other features or settings; too little disk space; with ``strict``, a faulty file. Everything
+            written before is kept.
+
+    Example:
+        >>> report = featcache.import_features(folder="path/to/features", name="mine", frame_shift=0.02)
+        >>> report.num_imported == report.num_utterances
+        True
+    """
+    asked = configured(ImportSettings, without(locals(), "folder", "home"))
+    if asked.pool and asked.store is not None:
+        raise StoreError(f"--store {asked.store} and --pool exclude each other; leave out one")
+    root, workers = Path(folder), asked.workers or available_cores()
+    place = find_place(Workspace.at(home), asked.corpus, asked.data, audio=False, layout=asked.layout)
+    wanted = list(place.manifest.limited(asked.limit))
+    found = find_features(root, list(place.manifest), array=asked.array, frame_shift=asked.frame_shift)
+    if found.left_over:
+        told = listed(found.left_over)
+        log.warning("%d files belong to no utterance and are left out: %s", len(found.left_over), told)
+    description = _description(found, asked.frame_shift, asked.layer_names, asked.array, workers)
+    dtype: StorageDtype = "float32" if asked.pool or not found.layered else "float16"
+    target = place.cache / check_name("store", asked.name, place.cache)
+    source = FeatureFiles(root, found, array=asked.array, frame_shift=asked.frame_shift)
+    with ExitStack() as stack:
+        unwritable = None if asked.dry_run else lock_if_writable(stack, [target])
+        if unwritable is not None:
+            raise unwritable
+        writer = StoreWriter(target, description, asked.store or dtype, pool=asked.pool)
+        job = StoreJob(target.name, ImportedFeatures(description), writer)
+        return _fill(job, source, place, wanted, workers=workers, strict=asked.strict, dry_run=asked.dry_run)
+
+
+def _description(
+    found: FoundFeatures,
+    frame_shift: float | None,
+    layer_names: str | Sequence[str] | None,
+    array: str | None,
+    workers: int,
+) -> Description:
+    names = _layer_names(found, layer_names)
+    known: dict[str, object] = {"frame_shift": frame_shift} if frame_shift is not None else {}
+    known |= {"layers": list(names)} if found.layered else {}
+    known |= {"array": array} if array is not None else {}
+    settings = {
+        "extractor": IMPORTED,
+        "model_id": UNKNOWN,
+        "weights": UNKNOWN,
+        "content_sha256": found.content_sha256(workers),
+        **known,
+    }
+    last = {"num_blocks": int(names[-1])} if found.layered and names[-1].isdecimal() else {}
+    return Description(
+        dataset="hidden_states" if found.layered else "frames",
+        layer_names=names,
+        hidden_size=found.hidden_size,
+        frame_shift=frame_shift,
+        sampling_rate=None,
+        channel=None,
+        settings=settings,
+        provenance={"revision": UNKNOWN, "audio_sha256": UNKNOWN, **last},
+    )
+
+
+def _layer_names(found: FoundFeatures, given: str | Sequence[str] | None) -> tuple[str, ...]:
+    if given is None:
+        return tuple(map(str, range(found.num_layers))) if found.layered else ("",)
+    if not found.layered:
+        raise FeatureError("--layer-names is for arrays of (num_layers, num_frames, hidden_size), found no layers")
+    names = tuple(name.strip() for name in (given.split(",") if isinstance(given, str) else given))
+    if len(names) != found.num_layers:
+        raise FeatureError(f"--layer-names has {len(names)} names, and the arrays have {found.num_layers} layers")
+    odd = [name for name in names if not re.fullmatch(r"[\w.+-]+", name) or names.count(name) > 1]
+    if odd:
+        raise FeatureError(f"--layer-names has {listed(odd)}; expected names that differ, of letters, digits and ._+-")
+    return names
+
+
+def _fill(
+    job: StoreJob,
+    source: FeatureFiles,
+    place: LocatedCorpus,
+    wanted: Sequence[Utterance],
+    *,
+    workers: int,
+    strict: bool,
+    dry_run: bool,
+) -> ImportReport:
+    """Write what the store lacks, list what failed, and write the index."""
+    folder, start = job.writer.folder, time.perf_counter()
+    plan = make_plan([job], source, wanted, workers)
+    tell_size(plan, [job], source, place.cache, "import")
+    job.failures.update(failures_of(plan.unreadable, job.name, wanted))
+    if strict and job.failures:
+        first = next(iter(job.failures.values()))
+        raise FeatureError(f"utterance {first.utterance_id!r}: {first.reason} (stopped by --strict)")
+    interrupted, imported = False, set[str]()
+    if not dry_run:
+        if place.files is not None:
+            keep_manifest(place.cache, place.files)
+        ids = [utterance.utterance_id for utterance in wanted]
+        job.writer.begin(ids, num_in_corpus=len(place.manifest), write=bool(job.todo))
+        run = ExtractionRun([job], source, plan, workers=workers, batch_length=0.0, strict=strict)
+        interrupted, imported = run.to_the_end(), run.extracted
+        with finishing(folder):
+            failed = write_failures(folder, list(job.failures.values()), set(ids))
+            job.writer.finish(ids, failed=failed, num_in_corpus=len(place.manifest))
+        if job.failures and not job.writer.entries():
+            first = next(iter(job.failures.values()))
+            raise FeatureError(f"no file could be imported; {first.utterance_id!r}: {first.reason}")
+    return ImportReport(
+        store=folder,
+        num_utterances=len(wanted),
+        num_imported=len(imported),
+        planned_bytes=plan.bytes,
+        seconds=time.perf_counter() - start,
+        interrupted=interrupted,
+        failures=tuple(job.failures.values()),
+    )
+
+
+def summarise_import(report: ImportReport) -> str:
+    """Return an import in a few lines for the terminal."""
+    told = f"{report.num_imported} of {report.num_utterances} utterances imported in {report.seconds:.0f} s"
+    if not (report.num_imported or report.failures or report.interrupted):
+        told = f"nothing to do: all {report.num_utterances} utterances are stored"
+    lines = [told]
+    if report.failures:
+        first = report.failures[0]
+        lines.append(
+            f"{len(report.failures)} failed, listed in failures.csv; first: {first.utterance_id!r}: {first.reason}"
+        )
+    if report.interrupted:
+        lines.append("stopped before the end; the same command goes on from here")
+    return "\n".join(map(escaped, [*lines, str(report.store)]))

@@ -1,0 +1,60 @@
+"""Small packages that are installed into a folder, as pip would, and forgotten after a test."""
+
+import importlib
+import sys
+from contextlib import contextmanager
+
+from featcache import registry
+from featcache.corpora import CORPORA
+from featcache.protocols import PROTOCOLS
+
+
+def install(folder, name, modules, entry_points=None, version="1.2"):
+    """Write modules and the metadata of a distribution.
+
+    Args:
+        folder: Of installed packages.
+        name: Of the distribution.
+        modules: Name → source code.
+        entry_points: Group → {name: "module:attribute"}.
+    """
+    for module, code in modules.items():
+        path = folder / f"{module.replace('.', '/')}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(code, encoding="utf-8")
+    info = folder / f"{name.replace('-', '_')}-{version}.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    (info / "top_level.txt").write_text("".join(f"{module.partition('.')[0]}\n" for module in modules))
+    (info / "RECORD").write_text("".join(f"{module.replace('.', '/')}.py,,\n" for module in modules))
+    groups = (entry_points or {}).items()
+    text = "".join(f"[{group}]\n" + "".join(f"{n} = {v}\n" for n, v in points.items()) for group, points in groups)
+    (info / "entry_points.txt").write_text(text)
+    forget()
+
+
+def forget():
+    """Have the next look-up see what is installed now."""
+    registry._entry_points.cache_clear()
+    importlib.invalidate_caches()
+
+
+@contextmanager
+def installed_in(folder):
+    """Have Python find the packages in a folder; in the end, forget them and what a test named and loaded."""
+    named, modules = dict(registry._named), set(sys.modules)
+    sys.path.insert(0, str(folder))
+    forget()
+    try:
+        yield folder
+    finally:
+        sys.path.remove(str(folder))
+        registry._named.clear()
+        registry._named.update(named)
+        for one in (CORPORA, PROTOCOLS):
+            one._loaded.clear()
+        for module in set(sys.modules) - modules:
+            origin = getattr(sys.modules[module], "__file__", None) or ""
+            if origin.startswith(str(folder)) or module.startswith("featcache_plugin_"):
+                del sys.modules[module]
+        forget()
