@@ -18,6 +18,7 @@ from featcache.fitting.request import FitRequest
 from featcache.fitting.resolve import ResolvedFit
 from featcache.fitting.task import corpus_of, resolve_task
 from featcache.heads import head_spec
+from featcache.heads.spec import POOLED
 from featcache.manifest import Manifest
 from featcache.report.relevance_figure import LayerRelevance
 from featcache.runs.reader import RunFolder
@@ -37,6 +38,7 @@ def layer_relevance(
     select: Mapping[str, Sequence[str]] | None = None,
     seeds: Sequence[int] = SEEDS,
     training: Mapping[str, Any] | None = None,
+    set: Mapping[str, Any] | None = None,
     device: str = "cpu",
     corpus: str | None = None,
     home: str | os.PathLike[str] | None = None,
@@ -60,7 +62,7 @@ def layer_relevance(
     """
     cache = FeatureCache(Workspace.at(home).find_cache(corpus))
     names = layer_stores(cache, names)
-    if not head_spec(head).is_network:
+    if not head_spec(head).learns_layers:
         raise ModelError(f"head {head!r} learns no layer weights; take --head dense or another")
     stores = [cache[name] for name in dict.fromkeys(names)]
     target = target or _known_dimensions(cache.manifest, corpus_of(cache.path))
@@ -80,6 +82,7 @@ def layer_relevance(
                 task=part.settings()["task"],
                 seeds=tuple(seeds),
                 training=training or {},
+                set=set or {},
                 protocol=protocol,
                 select=chosen,
             )
@@ -165,7 +168,7 @@ def _weighable(store: FeatureStore, head: str) -> str:
             f"{store.name} holds layer {numbered[0]} alone, and a single layer has no weight to learn; "
             "'featcache probe' scores it, and 'featcache extract' into a store of another --name keeps all layers"
         )
-    if store.pooled_only and not head_spec(head).pooled:
+    if store.pooled_only and head_spec(head).inputs != POOLED:
         raise StoreError(
             f"{store.name} holds statistics alone (--pool), but head {head!r} is trained on frames; take --head linear"
         )

@@ -14,13 +14,19 @@ from featcache.evaluate.voting import VOTES
 from featcache.extractors import DESCRIPTORS
 from featcache.extractors.models import known_models, known_text_models
 from featcache.fitting.request import FitRequest
-from featcache.heads import LAYER_WEIGHTINGS, SPECS
+from featcache.heads import LAYER_WEIGHTINGS, head_spec
 from featcache.heads.base import POOLINGS
 from featcache.normalise import SCOPES, SPEAKER
 from featcache.protocols import PROTOCOLS
 from featcache.workspace import check_name
 
 UNKNOWN_FIELD = "unknown_field"
+
+
+def _known_head(name: str) -> str:
+    """Refuse a head that is unknown, or that the user did not name."""
+    head_spec(name)
+    return name
 
 
 def _known(kind: str, names: Iterable[str]) -> AfterValidator:
@@ -189,7 +195,7 @@ class RunSettings(Part):
     """What runs may have in common; 'defaults' of a pipeline, which each run can overrule."""
 
     features: Names | None = Field(default=None, description="Names of stores; two or more for fusion.")
-    head: Annotated[str, _known("head", SPECS)] = Field(default="dense", description="What is trained.")
+    head: Annotated[str, AfterValidator(_known_head)] = Field(default="dense", description="What is trained.")
     norm: Annotated[str, _known("normalisation", SCOPES)] = Field(default="speaker", description="Whose statistics.")
     norm_by: str = Field(default=SPEAKER, description="What counts as the speaker: speaker_id, or a label.")
     layers: str = Field(default="all", description="all, local, last, or a list such as 0,4-8.")

@@ -26,7 +26,7 @@ _CONFIG = {
     **dict.fromkeys(("corpus", "head", "norm", "protocol", "layers", "task", "vote", "chosen_on"), (str,)),
     **dict.fromkeys(("layer_weighting", "fused"), (str,)),
     **dict.fromkeys(("pooling", "norm_by"), (str, type(None))),
-    **dict.fromkeys(("features", "select", "training", "label_ranges", HEAD_INPUTS), (dict,)),
+    **dict.fromkeys(("features", "select", "training", "label_ranges", "set", "parts", HEAD_INPUTS), (dict,)),
     **dict.fromkeys(("seeds", "untrained", "classes", "candidates", "sizes", "votes", "members", "folds"), (list,)),
 }
 _ITEMS = {
@@ -71,6 +71,10 @@ class Saved(dict[str, Any]):
         if name in _ITEMS:
             _check_items(value, _ITEMS[name], self._path, name)
         return value
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return a value as ``self[name]`` does, or the default if there is none."""
+        return self[name] if name in self else default  # noqa: SIM401, it would call itself
 
     def __missing__(self, name: str) -> Any:
         raise damaged(self._path, f"{name} missing", REFIT)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from featcache.heads import Head
+from featcache.heads.base import Batch
 from featcache.protocols import Fold
 from featcache.targets.losses import CLASSIFICATION, Objective
 from featcache.targets.targets import Value
@@ -123,7 +124,7 @@ class Training:
         self.predictions: dict[str, list[float]] = {}
         self._targets = targets
         self._config = config
-        self._layers = layers or [slice(None)] * len(head.averages)
+        self._layers = layers or [slice(None)] * len(head.num_layers)
         self._objective = objective
         self._compute = compute
         self._device = device
@@ -205,8 +206,12 @@ class Training:
 
     def _outputs(self, window: LoadedUtterances, ids: Sequence[str]) -> Tensor:
         reduced = self._compute != torch.float32
+        packed = window.batch(ids, self._layers)
+        batch: Batch = packed
+        if not self.head.spec.learns_layers:  # no `averages` unpack them
+            batch = [[utterance.copy() for utterance in of_store] for of_store in packed]
         with torch.autocast(torch.device(self._device).type, dtype=torch.bfloat16, enabled=reduced):
-            outputs: Tensor = self.head(window.batch(ids, self._layers))
+            outputs: Tensor = self.head(batch)
         return outputs
 
     def _targets_of(self, ids: Sequence[str]) -> Tensor:
