@@ -277,6 +277,7 @@ def _module_of_file(path: Path) -> ModuleType:
     return module
 
 
+@cache
 def _distribution_of(module: str) -> str:
     """Return the name of the installed package that a module belongs to; empty if there is none."""
     names = packages_distributions().get(module.partition(".")[0], [])

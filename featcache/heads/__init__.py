@@ -73,6 +73,8 @@ def head_spec(name: str) -> HeadSpec:
     spec = HEADS.find(name).spec
     if not isinstance(spec, HeadSpec):
         raise ModelError(f"head {name!r}: spec is {spec!r:.80}, expected a featcache.heads.HeadSpec")
+    if not spec.is_network:
+        raise ModelError(f"head {name!r}: its spec says is_network=False, expected True as for every torch module")
     return spec
 
 

@@ -14,7 +14,7 @@ from featcache.heads import Dropout, Head, HeadSpec, create_head, head_names, he
 from featcache.heads.trial import try_head
 from featcache.registry import name_plugins
 from featcache.settings.checked import configured
-from tests.heads.outside import FAULTY
+from tests.outside_heads import FAULTY
 
 SIZES = {"num_layers": [3, 1], "hidden_sizes": [10, 4], "num_outputs": 5}
 ONE = {"num_layers": [3], "hidden_sizes": [10], "num_outputs": 5}
@@ -159,6 +159,7 @@ def test_what_a_head_does_wrong_is_told_before_anything_is_trained(named, build,
         ("HeadSpec(inputs='framed')", "inputs is 'framed', expected 'frames' or 'pooled'"),
         ("HeadSpec(stores=(0, None))", r"stores is \(0, None\), expected \(fewest, most\) from 1 on"),
         ("HeadSpec(batch_size=0)", "batch_size is 0"),
+        ("HeadSpec(is_network=False)", "is_network=False, expected True"),
         ("HeadSpec(options=dict(width=8))", "options is {'width': 8}, expected a dataclass"),
         ("HeadSpec(store=1)", "TypeError: .* unexpected keyword argument 'store'"),
         ("dict(stores=(1, 1))", r"spec is {'stores': \(1, 1\)}, expected a featcache.heads.HeadSpec"),

@@ -1,4 +1,12 @@
-"""Heads as other people write them: the text of files that tests name."""
+"""Heads as other people write them: the text of files, and how tests name these."""
+
+import importlib
+import sys
+
+import pytest
+
+from featcache import registry
+from featcache.registry import name_plugins
 
 ATTENTIVE = '''
 """Attention over frames, after dropout: one head with two options, one that takes all layers as they are."""
@@ -71,3 +79,46 @@ class Faulty(Head):
         {}
         return self.output(vectors)
 """
+
+
+@pytest.fixture
+def named(monkeypatch, tmp_path):
+    """Write a file with heads and name it: ``named(text)`` gives the path. What is named is forgotten afterwards."""
+    monkeypatch.setattr(registry, "_named", {})
+
+    def write(text=ATTENTIVE, name="head.py"):
+        path = tmp_path / name
+        path.write_text(text)
+        name_plugins([str(path)])
+        return path
+
+    return write
+
+
+@pytest.fixture
+def install(monkeypatch, tmp_path):
+    """Install a package ``mylab`` with the entry point ``attentive``: ``install(version)``."""
+
+    def write(version="1.2"):
+        for path in tmp_path.glob("site/*.dist-info/*"):
+            path.unlink()
+        for path in tmp_path.glob("site/*.dist-info"):
+            path.rmdir()
+        info = tmp_path / "site" / f"mylab-{version}.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: mylab\nVersion: {version}\n")
+        (info / "RECORD").write_text("mylab/heads.py,,\n")
+        (info / "entry_points.txt").write_text("[featcache.heads]\nattentive = mylab.heads:Attentive\n")
+        package = tmp_path / "site" / "mylab"
+        package.mkdir(exist_ok=True)
+        (package / "__init__.py").touch()
+        (package / "heads.py").write_text(ATTENTIVE)
+        importlib.invalidate_caches()
+        registry._entry_points.cache_clear()
+
+    monkeypatch.setattr(registry, "_named", {})
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    yield write
+    registry._entry_points.cache_clear()
+    for name in ("mylab", "mylab.heads"):
+        sys.modules.pop(name, None)
