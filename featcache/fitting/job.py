@@ -14,7 +14,7 @@ import numpy as np
 
 from featcache.cache.reader import FeatureCache
 from featcache.dask_client import connected
-from featcache.errors import ClusterError, ModelError
+from featcache.errors import ClusterError, FeatcacheError
 from featcache.files.disk import disk_errors
 from featcache.fitting.conditions import conditions, recorded_copy
 from featcache.fitting.groups import Member, group
@@ -28,7 +28,6 @@ from featcache.fitting.normalisation import (
 from featcache.fitting.request import FitRequest
 from featcache.fitting.resolve import ResolvedFit, resolve
 from featcache.fitting.results import record_of, write_results
-from featcache.heads import create_head
 from featcache.machine import give_back
 from featcache.registry import name_plugins, named_plugins
 from featcache.runs.identity import HEAD_INPUTS
@@ -168,7 +167,7 @@ class FitJob:
             here = f"process {os.getpid()} of {platform.node()}"
             try:
                 setups.append(resolve(FeatureCache(self.cache), request))
-            except ModelError as error:
+            except FeatcacheError as error:
                 if not parts:
                     raise
                 raise ClusterError(f"{here}, not where the fit began: {error}") from error
@@ -310,7 +309,7 @@ def _training(setup: ResolvedFit, member: Member, seed: int, copy: WorkingCopy, 
         machine = SVCTraining if setup.config["task"] == CLASSIFICATION else SVRTraining
         return machine(seed, fold, targets, setup.target.num_outputs, member.layers)
     return Training(
-        create_head(setup.config["head"], **setup.head_sizes(), seed=seed),
+        setup.new_head(seed),
         seed,
         fold,
         targets,

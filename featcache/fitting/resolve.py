@@ -11,7 +11,7 @@ from featcache.fitting.notes import notes_on_request
 from featcache.fitting.record import config_of, speakers_without_label
 from featcache.fitting.request import FitRequest
 from featcache.fitting.task import resolve_task
-from featcache.heads import HeadSpec, head_spec
+from featcache.heads import HEADS, Head, HeadSpec, create_head, head_spec
 from featcache.heads.trial import try_head
 from featcache.manifest import Manifest
 from featcache.normalise import SPEAKER, check_scope
@@ -29,6 +29,7 @@ class ResolvedFit:
 
     Attributes:
         spec: What the head takes and how it is trained.
+        kind: The class of the head, which stays the same if somebody edits its file meanwhile; None for a solver.
         options: The head's own options.
         stores: The feature stores that it reads.
         manifest: The utterances in the folds.
@@ -44,6 +45,7 @@ class ResolvedFit:
     """
 
     spec: HeadSpec
+    kind: type[Head] | None
     options: Dataclass
     stores: list[FeatureStore]
     manifest: Manifest
@@ -56,9 +58,10 @@ class ResolvedFit:
     notes: list[str]
     warnings: list[str]
 
-    def head_sizes(self) -> dict[str, Any]:
-        """Return the sizes that :func:`~featcache.heads.create_head` needs."""
-        return _head_sizes(self.features, self.target, self.config["layer_weighting"], self.options)
+    def new_head(self, seed: int) -> Head:
+        """Make a head, untrained, see :func:`~featcache.heads.create_head`."""
+        sizes = _head_sizes(self.features, self.target, self.config["layer_weighting"], self.options)
+        return create_head(self.config["head"], kind=self.kind, **sizes, seed=seed)
 
 
 def resolve(cache: FeatureCache, request: FitRequest) -> ResolvedFit:
@@ -95,11 +98,13 @@ def resolve(cache: FeatureCache, request: FitRequest) -> ResolvedFit:
     _check_layers(request, spec, features)
     check_scope(request.norm, task.manifest, request.norm_by)
     further = speakers_without_label(task, request.norm_by) if request.norm == "speaker" else []
-    if spec.is_network:  # an untrained one, so that a wrong setting is found before anything is trained
-        try_head(request.head, **_head_sizes(features, task.target, request.layer_weighting, options))
+    kind = HEADS.find(request.head) if spec.is_network else None
+    if kind:  # an untrained one, so that a wrong setting is found before anything is trained
+        try_head(request.head, kind=kind, **_head_sizes(features, task.target, request.layer_weighting, options))
     training = TrainingConfig(**{"batch_size": spec.batch_size, **request.training})
     return ResolvedFit(
         spec=spec,
+        kind=kind,
         options=options,
         stores=task.stores,
         manifest=task.manifest,

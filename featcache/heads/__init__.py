@@ -78,13 +78,18 @@ def head_spec(name: str) -> HeadSpec:
     return spec
 
 
-def check_stores(name: str, number: int) -> None:
+def check_stores(name: str, spec: HeadSpec, number: int) -> None:
     """Refuse a number of feature stores that a head does not take.
+
+    Args:
+        name: The head, for messages.
+        spec: What it takes.
+        number: Number of stores.
 
     Raises:
         ModelError: too few or too many.
     """
-    fewest, most = head_spec(name).stores
+    fewest, most = spec.stores
     if number < fewest:
         few = {2: "two or more"}.get(fewest, f"{fewest} or more")
         raise ModelError(f"head {name!r} takes {few} feature stores, found {number}; name two with --features")
@@ -104,6 +109,7 @@ def create_head(
     pooling: str | None = None,
     paired: bool = True,
     options: Dataclass | None = None,
+    kind: type[Head] | None = None,
     seed: int,
 ) -> Head:
     """Make a head, untrained, on torch's default device.
@@ -121,14 +127,16 @@ def create_head(
         paired: Whether frame i of one store stands for the same moment as frame i of every other; where not, ``fusion``
             pools each store by itself (`PooledFusion`).
         options: An instance of the ``options`` of its spec; by default one of the defaults.
+        kind: The class that the name stood for when a fit began; by default it is looked up, and a file is read again.
         seed: What starts the head's random generator.
 
     Raises:
         ModelError: the name or the layer weighting is unknown, the head does not take that many feature stores or
             stores whose frames do not pair, or code from outside of featcache fails.
     """
-    kind, spec = HEADS.find(name), head_spec(name)
-    check_stores(name, len(num_layers))
+    kind = HEADS.find(name) if kind is None else kind
+    spec = kind.spec
+    check_stores(name, spec, len(num_layers))
     if not paired and spec.pairs_frames and len(num_layers) > 1:
         if kind.unpaired is None:
             raise ModelError(
@@ -162,6 +170,7 @@ def head_weights(
     pooling: str | None = None,
     paired: bool = True,
     options: Dataclass | None = None,
+    kind: type[Head] | None = None,
 ) -> dict[str, Tensor]:
     """Return name → shape and dtype of all weights of a head, without taking their memory.
 
@@ -184,6 +193,7 @@ def head_weights(
                 pooling=pooling,
                 paired=paired,
                 options=options,
+                kind=kind,
                 seed=0,
             )
     except (OverflowError, RuntimeError, TypeError) as error:

@@ -21,6 +21,7 @@ from featcache.heads import HEADS, head_names
 from featcache.registry import name_plugins
 from featcache.runs.file_names import head_name
 from featcache.runs.identity import differences
+from featcache.runs.writer import UnfinishedRun
 from featcache.training.memory import Memory
 from tests.outside_heads import ATTENTIVE
 
@@ -238,3 +239,21 @@ def test_a_module_of_a_package_is_recorded_with_its_distribution(toy, install):
     [planned] = plan_runs([FitRequest(features=("ssl",), **QUICK, head="mylab.heads:Attentive")], cache=toy)
     assert planned.setup.config["parts"]["head"]["distribution"] == "mylab"
     assert planned.path.name.startswith("ssl_mylab.heads-Attentive_none_loso_")
+
+
+def test_a_file_that_is_edited_while_a_fit_goes_on_changes_nothing(toy, named, monkeypatch):
+    path = named()
+    keep, kept = UnfinishedRun.keep, []
+
+    def edited(run, *arguments):
+        kept.append(path.write_text("raise SystemExit"))
+        keep(run, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(UnfinishedRun, "keep", edited)
+        run = train(toy, head=f"{path}:Attentive", name="edited", norm="global")
+    assert len(kept) == 8
+    path.write_text(ATTENTIVE)
+    whole = train(toy, head=f"{path}:Attentive", name="whole", norm="global")
+    assert (run.path / "predictions.csv").read_bytes() == (whole.path / "predictions.csv").read_bytes()
+    assert whole.config["parts"] == run.config["parts"]
