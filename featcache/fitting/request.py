@@ -12,7 +12,7 @@ class FitRequest:
     """What a run is asked to be; None, and no features, leave the choice to what there is.
 
     Attributes:
-        head: ``dense``, ``lstm``, ``fusion``, ``linear``, ``ffn`` or ``svm``.
+        head: ``dense``, ``lstm``, ``fusion``, ``linear``, ``ffn``, ``svm``, or a head from outside of featcache.
         norm: ``speaker``, ``global`` or ``none``.
         norm_by: What ``speaker`` takes for the speaker: ``speaker_id``, or a label such as ``dialogue_half``.
         features: Names of stores. By default the only model's store, with ``egemaps`` beside it for ``fusion``.
