@@ -42,14 +42,18 @@ def is_external(reference: str) -> bool:
     return bool(colon) and attribute.isidentifier() and (_is_file(where) or _is_module(where))
 
 
-def name_plugins(references: Iterable[str]) -> None:
+def name_plugins(references: str | Iterable[str]) -> None:
     """Allow parts that the user names, for the rest of this process.
 
     Args:
         references: Each ``package.module:Class`` or ``./file.py:Class``; without ``:Class`` all parts of that module or
             file are allowed. Names of built-in parts and of entry points change nothing.
+
+    Example:
+        >>> featcache.name_plugins(["./head.py"])
+        >>> run = featcache.load_run("data/runs/emodb/mine")  # whose head is ./head.py:Attentive, perhaps
     """
-    for reference in references:
+    for reference in [references] if isinstance(references, str) else references:
         _named[reference] = None
 
 
@@ -160,7 +164,8 @@ class Registry(Mapping[str, T], Generic[T]):
             return unknown_name(self.kind, reference, self)
         return (
             f"{self.kind} {reference!r} is code from outside of featcache, and a file may not decide which code "
-            f"runs; if you trust it, name it on the command line: --plugin {reference}"
+            f"runs; if you trust it, name it on the command line: --plugin {reference}, or in Python: "
+            f"featcache.name_plugins([{reference!r}])"
         )
 
     def loaded(self) -> dict[str, T]:
@@ -294,13 +299,17 @@ def _allowed_as(reference: str) -> str | None:
     ``--plugin path/to/head.py``.
     """
     where, _, attribute = reference.rpartition(":")
+    if reference in _named or where in _named:
+        return reference
+    if not _is_file(where):
+        return None
+    found = {}
     for named in _named:
-        if named in (reference, where):
-            return reference
         place, _, chosen = named.rpartition(":") if is_external(named) else (named, "", attribute)
-        if _is_file(where) and _is_file(place) and chosen == attribute and Path(place).name == Path(where).name:
-            return f"{place}:{attribute}"
-    return None
+        if _is_file(place) and chosen == attribute and Path(place).name == Path(where).name:
+            found[Path(place).absolute()] = f"{place}:{attribute}"
+    alone = next(iter(found.values())) if len(found) == 1 else None  # of several files of that name, none is meant
+    return found.get(Path(where).absolute(), alone)
 
 
 @cache
@@ -347,6 +356,7 @@ def _module_of_file(path: Path) -> ModuleType:
     return module
 
 
+@cache
 def _distribution_of(module: str) -> str:
     """Return the name of the installed package that a module belongs to; empty if there is none."""
     names = packages_distributions().get(module.partition(".")[0], [])

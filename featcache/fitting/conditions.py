@@ -6,12 +6,12 @@ all of them, and what they were is recorded beside its settings.
 
 import math
 from collections.abc import Mapping
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
 
-from featcache.errors import StoreError
+from featcache.errors import MissingPackageError, StoreError
 from featcache.heads import head_spec
 from featcache.runs.identity import COMPUTED, ENVIRONMENT
 from featcache.training.memory import DTYPES, WorkingCopy
@@ -20,10 +20,17 @@ from featcache.training.memory import DTYPES, WorkingCopy
 def conditions(device: str, copy: WorkingCopy, head: str) -> dict[str, Any]:
     """What ``config.yaml`` records of a run that is computed now."""
     environment = {"torch": str(torch.__version__), "processor": torch.backends.cpu.get_cpu_capability()}
-    environment |= {name: version(name) for name in head_spec(head).packages}
+    environment |= {name: _version(name, head) for name in head_spec(head).packages}
     if device.startswith("cuda"):
         environment["gpu"] = torch.cuda.get_device_name(device)
     return {COMPUTED: {"device": device, **copy.settings()}, ENVIRONMENT: environment}
+
+
+def _version(package: str, head: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError as error:
+        raise MissingPackageError(f"head {head!r} needs the package {package!r}, which is not installed") from error
 
 
 def recorded_copy(config: Mapping[str, Any]) -> WorkingCopy | None:

@@ -8,6 +8,7 @@ from featcache.errors import ModelError, StoreError, unknown_name
 from featcache.fitting.request import FitRequest
 from featcache.heads import HeadSpec
 from featcache.heads.base import POOLINGS
+from featcache.heads.spec import POOLED
 from featcache.training.store_features import StoreFeatures
 
 MAX_FRAMES = 400
@@ -60,7 +61,7 @@ def pooling_of(request: FitRequest, spec: HeadSpec, stores: Sequence[FeatureStor
         raise ModelError(unknown_name("pooling", pooling, POOLINGS))
     if pooling is not None and not several_vectors:
         raise ModelError(f"{', '.join(store.name for store in stores)} has no frames to pool")
-    if pooling is None and spec.pooled and several_vectors:
+    if pooling is None and spec.inputs == POOLED and several_vectors:
         return "mean"
     if pooling is None and spec.pooling and several_vectors and not request.max_frames:
         # statistics are of all frames, and of one layer they are what the head would find itself

@@ -2,6 +2,7 @@
 
 import glob
 import logging
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,8 @@ def folder_of(runs: Path, config: Mapping[str, Any]) -> Path:
     configuration says.
     """
     layers = "" if config["layers"] in ("all", "-") else f"_{config['layers']}"
-    settings = f"{layers}_{config['head']}_{config['norm']}_{config['protocol']}_"
+    head, protocol = (_in_name(config[part]) for part in ("head", "protocol"))
+    settings = f"{layers}_{head}_{config['norm']}_{protocol}_"
     room = MOST_NAME_BYTES - len(settings.encode()) - DIGITS  # the hash tells them apart
     begin = "+".join(config["features"]).encode()[:room].decode(errors="ignore") + settings
     folder = runs / f"{begin}{hash_of(identity(config))[:DIGITS]}"
@@ -38,6 +40,11 @@ def folder_of(runs: Path, config: Mapping[str, Any]) -> Path:
     others = [*runs.glob(pattern), *(path.with_name(path.name[1:-11]) for path in runs.glob(f".{pattern}.unfinished"))]
     same = (path for path in sorted(others) if _is_same(path, config))
     return next(same, folder)
+
+
+def _in_name(part: str) -> str:
+    """Return what a folder's name says of a part: of a file without its folder, and nothing that paths forbid."""
+    return re.sub(r"[^\w.+-]+", "-", part.rpartition("/")[2]).strip(".-")
 
 
 def finished_run(folder: Path, config: Mapping[str, Any], *, overwrite: bool) -> RunFolder | None:

@@ -2,15 +2,19 @@
 
 import logging
 import operator
-from collections.abc import Generator, Iterator, Sequence
+import os
+import platform
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from featcache.cache.reader import FeatureCache
 from featcache.dask_client import connected
+from featcache.errors import ClusterError, FeatcacheError
 from featcache.files.disk import disk_errors
 from featcache.fitting.conditions import conditions, recorded_copy
 from featcache.fitting.groups import Member, group
@@ -24,8 +28,8 @@ from featcache.fitting.normalisation import (
 from featcache.fitting.request import FitRequest
 from featcache.fitting.resolve import ResolvedFit, resolve
 from featcache.fitting.results import record_of, write_results
-from featcache.heads import create_head
 from featcache.machine import give_back
+from featcache.registry import name_plugins, named_plugins
 from featcache.runs.identity import HEAD_INPUTS
 from featcache.runs.writer import UnfinishedRun
 from featcache.targets.targets import CLASSIFICATION
@@ -51,6 +55,8 @@ class FitJob:
         paths: The run folders.
         device: Where heads and features lie.
         copies: How each run's features are held.
+        plugins: The parts from outside of featcache that the user named, for other processes.
+        parts: Of each run the origin of its parts from outside of featcache, as ``config.yaml`` records it.
     """
 
     cache: Path
@@ -58,6 +64,8 @@ class FitJob:
     paths: list[Path]
     device: str
     copies: tuple[WorkingCopy, ...] = ()
+    plugins: tuple[str, ...] = ()
+    parts: tuple[Mapping[str, Any], ...] = ()
 
     def carry_out(
         self,
@@ -94,7 +102,8 @@ class FitJob:
             recorded = [None if overwrite else _begun_copy(path) for path in self.paths]
             copies = plan_copies(setups, memory, processes, workers, self.device, recorded)
             _tell_copies(setups, copies)
-            job = replace(self, copies=tuple(copies))
+            parts = tuple(setup.config.get("parts", {}) for setup in setups)
+            job = replace(self, copies=tuple(copies), plugins=named_plugins(), parts=parts)
             runs = job.unfinished(setups)
             for run in runs:
                 stack.enter_context(run.locked())
@@ -145,6 +154,31 @@ class FitJob:
             )
             for path, setup, copy in zip(self.paths, setups, self.copies, strict=True)
         ]
+
+    def resolved_elsewhere(self) -> list[ResolvedFit]:
+        """Resolve the requests in another process.
+
+        Raises:
+            ClusterError: a part from outside of featcache is missing here, or is another than where the fit began.
+        """
+        name_plugins(self.plugins)
+        setups = []
+        for request, parts in zip(self.requests, self.parts, strict=True):
+            here = f"process {os.getpid()} of {platform.node()}"
+            try:
+                setups.append(resolve(FeatureCache(self.cache), request))
+            except FeatcacheError as error:
+                if not parts:
+                    raise
+                raise ClusterError(f"{here}, not where the fit began: {error}") from error
+            found = setups[-1].config.get("parts", {})
+            if differing := [kind for kind in {**parts, **found} if parts.get(kind) != found.get(kind)]:
+                named = ", ".join(str(parts.get(kind, found.get(kind))["reference"]) for kind in differing)
+                raise ClusterError(
+                    f"{here} has another version of {named} than the process that began the fit; install the same "
+                    "everywhere"
+                )
+        return setups
 
     def share_out(self, folds: Sequence[int], processes: int | None, workers: int) -> Generator[float]:
         """Train folds in other processes, by default as many as joblib's backend has; yields as :meth:`train`."""
@@ -215,8 +249,7 @@ def _on_cluster(address: str) -> Iterator[int]:
 
 def _train_fold(job: FitJob, fold: int, workers: int) -> list[float]:
     with lasting_streams():  # a process of its own has warnings of its own
-        setups = [resolve(FeatureCache(job.cache), request) for request in job.requests]
-        return list(job.train([fold], workers, setups, {}))
+        return list(job.train([fold], workers, job.resolved_elsewhere(), {}))
 
 
 def plan_copies(
@@ -276,7 +309,7 @@ def _training(setup: ResolvedFit, member: Member, seed: int, copy: WorkingCopy, 
         machine = SVCTraining if setup.config["task"] == CLASSIFICATION else SVRTraining
         return machine(seed, fold, targets, setup.target.num_outputs, member.layers)
     return Training(
-        create_head(setup.config["head"], **setup.head_sizes(), seed=seed),
+        setup.new_head(seed),
         seed,
         fold,
         targets,
@@ -293,7 +326,8 @@ def _overhead(setup: ResolvedFit, workers: int) -> float:
     ids, sizes = setup.manifest.utterance_ids, [features.frame_size for features in setup.features]
     utterance = 4 * max(values_in_use(setup.features, i) for i in ids)
     of_one_layer = (map(operator.mul, frames_in_use(setup.features, i), sizes) for i in ids)
-    batch = 4 * setup.config["training"]["batch_size"] * max(map(max, of_one_layer))
+    in_batch = 4 * max(map(max, of_one_layer)) if setup.spec.learns_layers else utterance
+    batch = setup.config["training"]["batch_size"] * in_batch
     return float(workers * (4 * utterance + 4 * batch) + 2 * READ_AT_ONCE)
 
 

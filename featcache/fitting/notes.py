@@ -31,6 +31,9 @@ SVM_NOTE = "A support vector machine draws nothing at random: one seed says it a
 EGEMAPS_NOTE = "eGeMAPS frames were averaged in pairs, so that they come every 20 ms (Pepino et al. 2021)."
 
 
+NO_LAYER_WEIGHTS_NOTE = "Head {!r} learns no layer weights: it takes all layers as they are."
+
+
 FUSED_NOTE = (
     "The frames of {} do not pair: each store was averaged over its own frames after its dense layer, and then fused."
 )
@@ -49,6 +52,8 @@ def notes_on_request(
         notes.append(SVM_NOTE)
     elif len(request.seeds) == 1:
         notes.append(f"{ONE_SEED}.")
+    if not spec.learns_layers and any(len(item.layers) > 1 for item in features):
+        notes.append(NO_LAYER_WEIGHTS_NOTE.format(request.head))
     for item in features:
         if item.store.metadata.get("weights") == "random":
             notes.append(UNTRAINED_NOTE.format(item.store.name))

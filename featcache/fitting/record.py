@@ -1,5 +1,6 @@
 """Resolved request → what ``config.yaml`` says of it, with checksums of utterances, folds and labels."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -8,11 +9,11 @@ from featcache._version import __version__
 from featcache.cache.reader import FeatureStore
 from featcache.fitting.request import FitRequest
 from featcache.fitting.task import ResolvedTask
-from featcache.heads import HeadSpec
+from featcache.heads import HEADS, SOLVERS, HeadSpec
 from featcache.manifest import Utterance
 from featcache.normalise import SPEAKER
 from featcache.runs.identity import NUMERICS, NUMERICS_VERSION, RELEASE, hash_of
-from featcache.settings.field import non_default, settings_of
+from featcache.settings.field import Dataclass, non_default, settings_of
 from featcache.settings.fits import TrainingConfig
 from featcache.training.memory import Memory
 from featcache.training.store_features import StoreFeatures
@@ -27,6 +28,7 @@ def config_of(
     further: Sequence[Utterance],
     max_frames: int,
     spec: HeadSpec,
+    options: Dataclass,
     training: TrainingConfig,
 ) -> dict[str, Any]:
     """Return the content of ``config.yaml``, in plain values.
@@ -39,6 +41,7 @@ def config_of(
         further: Utterances without a label that count in their speakers' statistics.
         max_frames: How many frames of each utterance are used; 0 is all.
         spec: What the head takes.
+        options: The head's own options.
         training: How it is trained.
     """
     stores = task.stores
@@ -51,6 +54,8 @@ def config_of(
         "layers": request.layers if any(item.layer_names[0] for item in features) else "-",
         "layer_weighting": request.layer_weighting,
         "head": request.head,
+        **({"set": chosen} if (chosen := _plain(non_default(options))) else {}),
+        **({"parts": parts} if (parts := _parts(request)) else {}),
         "pooling": features[0].pooling,
         **({"fused": "frames" if features[0].paired else "pooled"} if len(features) > 1 else {}),
         "norm": request.norm,
@@ -84,15 +89,21 @@ def _further_settings(request: FitRequest, resolved: Mapping[str, Any]) -> dict[
     So a new option needs no line here, and runs of earlier releases, which lack it, are the same run as its default.
     """
     about = settings_of(FitRequest)
-    recorded = {*resolved, *TrainingConfig.__dataclass_fields__, "label_range"}
+    recorded = {*resolved, *TrainingConfig.__dataclass_fields__, "label_range", "set"}
     chosen = {name: value for name, value in non_default(request).items() if name not in recorded}
-    return {name: _plain(value) for name, value in chosen.items() if about[name][1].identity}
+    return _plain({name: value for name, value in chosen.items() if about[name][1].identity})
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {name: _plain(one) for name, one in value.items()}
-    return [_plain(one) for one in value] if isinstance(value, tuple | list) else value
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values as YAML gives them back: tuples are lists."""
+    plain: dict[str, Any] = json.loads(json.dumps(values, default=str))
+    return plain
+
+
+def _parts(request: FitRequest) -> dict[str, dict[str, str]]:
+    """Return kind → origin of the parts from outside of featcache; another version or file makes another run."""
+    origins = {"head": None if request.head in SOLVERS else HEADS.origin(request.head)}
+    return {kind: origin.settings() for kind, origin in origins.items() if origin}
 
 
 def _checksums(request: FitRequest, task: ResolvedTask, further: Sequence[Utterance]) -> dict[str, str]:

@@ -19,6 +19,7 @@ from featcache.fitting.repeat import expanded
 from featcache.fitting.resolve import ResolvedFit
 from featcache.fitting.task import resolve_task
 from featcache.heads import head_spec
+from featcache.heads.spec import POOLED
 from featcache.manifest import Manifest
 from featcache.report.relevance_figure import LayerRelevance
 from featcache.runs.reader import RunFolder
@@ -76,7 +77,7 @@ def layer_relevance(
     asked = configured(RelevanceSettings, without(locals(), "names", "home"))
     cache = FeatureCache(Workspace.at(home).find_cache(asked.corpus))
     names = layer_stores(cache, names)
-    if not head_spec(asked.head).is_network:
+    if not head_spec(asked.head).learns_layers:
         raise ModelError(f"head {asked.head!r} learns no layer weights; take --head dense or another")
     stores = [cache[name] for name in dict.fromkeys(names)]
     target = asked.target or _known_dimensions(cache.manifest, corpus_of(cache.path))
@@ -177,7 +178,7 @@ def _weighable(store: FeatureStore, head: str) -> str:
             f"{store.name} holds layer {numbered[0]} alone, and a single layer has no weight to learn; "
             "'featcache probe' scores it, and 'featcache extract' into a store of another --name keeps all layers"
         )
-    if store.pooled_only and not head_spec(head).pooled:
+    if store.pooled_only and head_spec(head).inputs != POOLED:
         raise StoreError(
             f"{store.name} holds statistics alone (--pool), but head {head!r} is trained on frames; take --head linear"
         )

@@ -11,10 +11,13 @@ from featcache.fitting.notes import notes_on_request
 from featcache.fitting.record import config_of, speakers_without_label
 from featcache.fitting.request import FitRequest
 from featcache.fitting.task import resolve_task
-from featcache.heads import HeadSpec, create_head, head_spec
+from featcache.heads import HEADS, Head, HeadSpec, create_head, head_spec
+from featcache.heads.trial import try_head
 from featcache.manifest import Manifest
 from featcache.normalise import SPEAKER, check_scope
 from featcache.protocols import Fold
+from featcache.settings.checked import configured
+from featcache.settings.field import Dataclass
 from featcache.settings.fits import TrainingConfig
 from featcache.targets.targets import PredictionTarget
 from featcache.training.store_features import StoreFeatures, features_of
@@ -26,6 +29,8 @@ class ResolvedFit:
 
     Attributes:
         spec: What the head takes and how it is trained.
+        kind: The class of the head, which stays the same if somebody edits its file meanwhile; None for a solver.
+        options: The head's own options.
         stores: The feature stores that it reads.
         manifest: The utterances in the folds.
         measured: Those, and with speaker normalisation the utterances without a label: a speaker's statistics are taken
@@ -40,6 +45,8 @@ class ResolvedFit:
     """
 
     spec: HeadSpec
+    kind: type[Head] | None
+    options: Dataclass
     stores: list[FeatureStore]
     manifest: Manifest
     measured: Manifest
@@ -51,9 +58,10 @@ class ResolvedFit:
     notes: list[str]
     warnings: list[str]
 
-    def head_sizes(self) -> dict[str, Any]:
-        """Return the sizes that :func:`~featcache.heads.create_head` needs."""
-        return _head_sizes(self.features, self.target, self.config["layer_weighting"])
+    def new_head(self, seed: int) -> Head:
+        """Make a head, untrained, see :func:`~featcache.heads.create_head`."""
+        sizes = _head_sizes(self.features, self.target, self.config["layer_weighting"], self.options)
+        return create_head(self.config["head"], kind=self.kind, **sizes, seed=seed)
 
 
 def resolve(cache: FeatureCache, request: FitRequest) -> ResolvedFit:
@@ -68,6 +76,7 @@ def resolve(cache: FeatureCache, request: FitRequest) -> ResolvedFit:
             features. Nothing has been trained then.
     """
     spec = head_spec(request.head)
+    options = configured(spec.options, request.set, f"head {request.head!r}")
     task = resolve_task(
         cache,
         request.features or default_features(cache, spec),
@@ -89,11 +98,14 @@ def resolve(cache: FeatureCache, request: FitRequest) -> ResolvedFit:
     _check_layers(request, spec, features)
     check_scope(request.norm, task.manifest, request.norm_by)
     further = speakers_without_label(task, request.norm_by) if request.norm == "speaker" else []
-    if spec.is_network:  # an untrained one, so that a wrong setting is found before anything is trained
-        create_head(request.head, **_head_sizes(features, task.target, request.layer_weighting), seed=0)
+    kind = HEADS.find(request.head) if spec.is_network else None
+    if kind:  # an untrained one, so that a wrong setting is found before anything is trained
+        try_head(request.head, kind=kind, **_head_sizes(features, task.target, request.layer_weighting, options))
     training = replace(request.training, batch_size=request.batch_size or spec.batch_size)
     return ResolvedFit(
         spec=spec,
+        kind=kind,
+        options=options,
         stores=task.stores,
         manifest=task.manifest,
         measured=Manifest([*task.manifest, *further]) if further else task.manifest,
@@ -108,7 +120,15 @@ def resolve(cache: FeatureCache, request: FitRequest) -> ResolvedFit:
         ],
         warnings=[*task.warnings, *(alike(task.manifest, [request.norm_by]) if request.norm_by != SPEAKER else [])],
         config=config_of(
-            cache.name, request, task, features, further=further, max_frames=max_frames, spec=spec, training=training
+            cache.name,
+            request,
+            task,
+            features,
+            further=further,
+            max_frames=max_frames,
+            spec=spec,
+            options=options,
+            training=training,
         ),
     )
 
@@ -124,7 +144,9 @@ def _check_layers(request: FitRequest, spec: HeadSpec, features: list[StoreFeatu
         )
 
 
-def _head_sizes(features: list[StoreFeatures], target: PredictionTarget, layer_weighting: str) -> dict[str, Any]:
+def _head_sizes(
+    features: list[StoreFeatures], target: PredictionTarget, layer_weighting: str, options: Dataclass
+) -> dict[str, Any]:
     return {
         "num_layers": [len(item.layers) for item in features],
         "hidden_sizes": [item.store.hidden_size for item in features],
@@ -132,4 +154,5 @@ def _head_sizes(features: list[StoreFeatures], target: PredictionTarget, layer_w
         "layer_weighting": layer_weighting,
         "pooling": features[0].pooling,
         "paired": features[0].paired,
+        "options": options,
     }

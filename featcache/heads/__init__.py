@@ -1,18 +1,23 @@
 """Features of a batch → head → logits. A head is a small network trained on cached features."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
+from torch import Tensor
 
 from featcache.errors import ModelError, unknown_name
-from featcache.heads.base import MEAN_AND_MAX, Head
+from featcache.heads.base import MEAN_AND_MAX, Head, errors_of, frames_of, mean_over_frames
 from featcache.heads.dense import Dense
+from featcache.heads.dropout import Dropout
 from featcache.heads.ffn import FFN
 from featcache.heads.fusion import Fusion, PooledFusion
 from featcache.heads.layer_weights import LAYER_WEIGHTINGS, LayerWeights
 from featcache.heads.linear import Linear
 from featcache.heads.lstm import LSTM
-from featcache.heads.spec import HeadSpec
+from featcache.heads.spec import POOLED, HeadSpec
+from featcache.registry import Registry, is_external
+from featcache.settings.field import Dataclass
 from featcache.threads import one_thread_each
 
 __all__ = [
@@ -21,8 +26,9 @@ __all__ = [
     "LAYER_WEIGHTINGS",
     "LSTM",
     "MEAN_AND_MAX",
-    "SPECS",
+    "SOLVERS",
     "Dense",
+    "Dropout",
     "Fusion",
     "Head",
     "HeadSpec",
@@ -31,39 +37,66 @@ __all__ = [
     "PooledFusion",
     "check_stores",
     "create_head",
+    "frames_of",
+    "head_names",
     "head_spec",
+    "head_weights",
+    "mean_over_frames",
 ]
 
-HEADS: dict[str, type[Head]] = {"dense": Dense, "lstm": LSTM, "fusion": Fusion, "linear": Linear, "ffn": FFN}
+_BUILTIN: dict[str, type[Head]] = {"dense": Dense, "lstm": LSTM, "fusion": Fusion, "linear": Linear, "ffn": FFN}
+HEADS: Registry[type[Head]] = Registry("head", "featcache.heads", _BUILTIN, base=Head, error=ModelError)
 # What a solver of scikit-learn finds is no network, and is fitted by featcache.training.svm.
-SOLVERS = {"svm": HeadSpec(max_layers=1, pooled=True, is_network=False, packages=("scikit-learn",))}
-SPECS = {**{name: head.spec for name, head in HEADS.items()}, **SOLVERS}
+SOLVERS = {
+    "svm": HeadSpec(max_layers=1, inputs=POOLED, learns_layers=False, is_network=False, packages=("scikit-learn",))
+}
+
+
+def head_names() -> list[str]:
+    """Return the names of all heads: those of featcache, and those of installed packages, which are not imported."""
+    return [*_BUILTIN, *SOLVERS, *(name for name in HEADS if name not in _BUILTIN and name not in SOLVERS)]
 
 
 def head_spec(name: str) -> HeadSpec:
     """Return what a fit must know of a head.
 
+    Args:
+        name: A name of :func:`head_names`, or a reference to a head that the user named, see `Registry`.
+
     Raises:
-        ModelError: the name is unknown.
+        ModelError: the name is unknown, or the head is code that the user did not name or that cannot be imported.
     """
-    if name not in SPECS:
-        raise ModelError(unknown_name("head", name, SPECS))
-    return SPECS[name]
+    if name in SOLVERS:
+        return SOLVERS[name]
+    if name not in HEADS and not is_external(name):
+        raise ModelError(unknown_name("head", name, head_names()))
+    spec = HEADS.find(name).spec
+    if not isinstance(spec, HeadSpec):
+        raise ModelError(f"head {name!r}: spec is {spec!r:.80}, expected a featcache.heads.HeadSpec")
+    if not spec.is_network:
+        raise ModelError(f"head {name!r}: its spec says is_network=False, expected True as for every torch module")
+    return spec
 
 
-def check_stores(name: str, number: int) -> None:
+def check_stores(name: str, spec: HeadSpec, number: int) -> None:
     """Refuse a number of feature stores that a head does not take.
+
+    Args:
+        name: The head, for messages.
+        spec: What it takes.
+        number: Number of stores.
 
     Raises:
         ModelError: too few or too many.
     """
-    fewest, most = SPECS[name].stores
+    fewest, most = spec.stores
     if number < fewest:
         few = {2: "two or more"}.get(fewest, f"{fewest} or more")
         raise ModelError(f"head {name!r} takes {few} feature stores, found {number}; name two with --features")
     if most is not None and number > most:
-        several = " or ".join(repr(other) for other, spec in SPECS.items() if spec.stores[1] is None)
-        raise ModelError(f"head {name!r} takes one feature store, found {number}; use {several} for several")
+        several = " or ".join(repr(other) for other, head in _BUILTIN.items() if head.spec.stores[1] is None)
+        one = {1: "one feature store"}.get(most, f"{most} feature stores at most")
+        raise ModelError(f"head {name!r} takes {one}, found {number}; use {several} for several")
 
 
 def create_head(
@@ -75,14 +108,16 @@ def create_head(
     layer_weighting: str = "abs",
     pooling: str | None = None,
     paired: bool = True,
+    options: Dataclass | None = None,
+    kind: type[Head] | None = None,
     seed: int,
 ) -> Head:
-    """Make a head, untrained, on the CPU.
+    """Make a head, untrained, on torch's default device.
 
     The seed fixes its initial weights and all dropout masks it will draw; torch's global generator is not touched.
 
     Args:
-        name: A name in `HEADS`.
+        name: A name in `HEADS`, or a reference to a head that the user named.
         num_layers: For each feature store its number of layers.
         hidden_sizes: For each feature store its hidden size.
         num_outputs: Classes, or targets of a regression.
@@ -91,23 +126,86 @@ def create_head(
             values. None where utterances come with their frames.
         paired: Whether frame i of one store stands for the same moment as frame i of every other; where not, ``fusion``
             pools each store by itself (`PooledFusion`).
+        options: An instance of the ``options`` of its spec; by default one of the defaults.
+        kind: The class that the name stood for when a fit began; by default it is looked up, and a file is read again.
         seed: What starts the head's random generator.
 
     Raises:
-        ModelError: the name or the layer weighting is unknown, or the head does not take that many feature stores.
+        ModelError: the name or the layer weighting is unknown, the head does not take that many feature stores or
+            stores whose frames do not pair, or code from outside of featcache fails.
     """
-    if name not in HEADS:
-        raise ModelError(unknown_name("head", name, HEADS))
-    check_stores(name, len(num_layers))
-    kind = HEADS[name]
-    if not paired and kind.unpaired is not None:
+    kind = HEADS.find(name) if kind is None else kind
+    spec = kind.spec
+    check_stores(name, spec, len(num_layers))
+    if not paired and spec.pairs_frames and len(num_layers) > 1:
+        if kind.unpaired is None:
+            raise ModelError(
+                f"head {name!r} joins stores frame by frame, and the frames of these do not pair; use 'fusion' or "
+                "'ffn', or --pooling mean"
+            )
         kind = kind.unpaired
-    with one_thread_each():  # the last digits of orthogonal weights depend on how many threads share the work
-        return kind(
+    reference = "" if HEADS.is_builtin(name) else name
+    # the last digits of orthogonal weights depend on how many threads share the work
+    with one_thread_each(), _standard_layers_drawn_with(seed), errors_of(reference):
+        head = kind(
             num_layers,
             hidden_sizes,
             num_outputs,
             layer_weighting=layer_weighting,
             pooling=pooling,
-            generator=torch.Generator().manual_seed(seed),
+            options=options,
+            generator=torch.Generator("cpu").manual_seed(seed),
         )
+    head.reference = reference
+    return head
+
+
+def head_weights(
+    name: str,
+    *,
+    num_layers: Sequence[int],
+    hidden_sizes: Sequence[int],
+    num_outputs: int,
+    layer_weighting: str = "abs",
+    pooling: str | None = None,
+    paired: bool = True,
+    options: Dataclass | None = None,
+    kind: type[Head] | None = None,
+) -> dict[str, Tensor]:
+    """Return name → shape and dtype of all weights of a head, without taking their memory.
+
+    Arguments as for :func:`create_head`.
+
+    Returns:
+        Name → a tensor on torch's device ``meta``, which holds no values.
+
+    Raises:
+        ModelError: as there, or sizes that no tensor can have.
+    """
+    try:
+        with torch.device("meta"):
+            head = create_head(
+                name,
+                num_layers=num_layers,
+                hidden_sizes=hidden_sizes,
+                num_outputs=num_outputs,
+                layer_weighting=layer_weighting,
+                pooling=pooling,
+                paired=paired,
+                options=options,
+                kind=kind,
+                seed=0,
+            )
+    except (OverflowError, RuntimeError, TypeError) as error:
+        raise ModelError(f"head {name!r}: hidden sizes {list(hidden_sizes)} are too large for any tensor") from error
+    return dict(head.state_dict())
+
+
+@contextmanager
+def _standard_layers_drawn_with(seed: int) -> Iterator[None]:
+    """Have torch's own layers, which draw from the global generator, draw what the seed fixes; it is left as it was."""
+    # another stream than that of the head's own generator, whose numbers would come again otherwise
+    other = torch.randint(2**31, (), generator=torch.Generator("cpu").manual_seed(seed), device="cpu")
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(int(other))
+        yield

@@ -1,47 +1,98 @@
-"""Layers of each frame → weighted average → two hidden layers → mean over frames → logits."""
+"""Layers of each frame → weighted average → hidden layers → mean over frames → logits."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from featcache.heads.base import Batch, Head, frame_sizes, frames_of, linear, mean_over_frames
-from featcache.heads.dropout import Dropout
+from featcache.heads.base import (
+    MOST_HIDDEN,
+    MOST_UNITS,
+    Batch,
+    Head,
+    frame_sizes,
+    frames_of,
+    linear,
+    mean_over_frames,
+)
+from featcache.heads.dropout import DROPOUT_RATE, MOST_DROPPED, Dropout
+from featcache.heads.spec import HeadSpec
+from featcache.settings.field import setting
 
-HIDDEN_UNITS = 128
+
+@dataclass(frozen=True, kw_only=True)
+class DenseOptions:
+    """Options of `Dense` and `Fusion`."""
+
+    hidden_units: int = setting(128, "Width of each hidden layer.", minimum=1, maximum=MOST_UNITS)
+    dropout: float = setting(DROPOUT_RATE, "Dropout rate before each hidden layer.", minimum=0, maximum=MOST_DROPPED)
+    num_hidden: int = setting(
+        2,
+        "Number of hidden layers; the first one belongs to each store, the others see all stores together.",
+        minimum=1,
+        maximum=MOST_HIDDEN,
+    )
 
 
-class DenseLayer(nn.Module):
-    """Dropout → linear → ReLU, each frame by itself, so that it does not matter whose frames they are."""
+class HiddenLayer(nn.Module):
+    """Layer of frames: (total_frames, num_inputs) and how many each utterance has → (total_frames, num_outputs)."""
 
-    def __init__(self, num_inputs: int, generator: torch.Generator) -> None:
+    num_outputs: int
+
+
+class DenseLayer(HiddenLayer):
+    """Dropout → linear → ReLU, each frame by itself, so that it does not matter whose frames they are.
+
+    Args:
+        num_inputs: Number of values of a frame.
+        options: Those of the head.
+        generator: Source of initial weights and dropout masks.
+    """
+
+    def __init__(self, num_inputs: int, options: DenseOptions, generator: torch.Generator) -> None:
         super().__init__()
-        self.dropout = Dropout(generator)
-        self.linear = linear(num_inputs, HIDDEN_UNITS, generator)
+        self.num_outputs = options.hidden_units
+        self.dropout = Dropout(generator, rate=options.dropout)
+        self.linear = linear(num_inputs, options.hidden_units, generator)
 
     def forward(self, frames: Tensor, num_frames: Sequence[int]) -> Tensor:
-        """(total_frames, num_inputs) → (total_frames, HIDDEN_UNITS)."""
+        """(total_frames, num_inputs) → (total_frames, hidden_units)."""
         hidden: Tensor = self.linear(self.dropout(frames))
         return hidden.relu()
 
 
 class Dense(Head):
-    """Weighted average → dense layer → dense layer → mean over valid frames → linear; arguments as for `Head`.
+    """Weighted average → dense layers → mean over valid frames → linear; arguments as for `Head`.
 
     Source: Pepino et al. 2021, section 2.3; dropout and initial weights as in the authors' released configuration.
     """
 
-    second_layer: type[nn.Module] = DenseLayer
+    spec = HeadSpec(options=DenseOptions)
+    options: DenseOptions
 
-    def _build(self, frame_sizes: Sequence[int], num_outputs: int, generator: torch.Generator) -> None:
-        self.branches = nn.ModuleList(DenseLayer(size, generator) for size in frame_sizes)
-        self.hidden = self.second_layer(len(frame_sizes) * HIDDEN_UNITS, generator)
-        self.output = linear(HIDDEN_UNITS, num_outputs, generator)
+    def build(self, frame_sizes: Sequence[int], num_outputs: int, generator: torch.Generator) -> None:
+        self.branches = nn.ModuleList(DenseLayer(size, self.options, generator) for size in frame_sizes)
+        size = len(frame_sizes) * self.options.hidden_units
+        later: list[nn.Module] = []
+        for _ in range(self.options.num_hidden - 1):
+            layer = self.later_layer(size, generator)
+            later.append(layer)
+            size = layer.num_outputs
+        # the second of all layers has a name of its own, as in run folders of earlier releases
+        self.hidden = later[0] if later else None
+        self.further = nn.ModuleList(later[1:])
+        self.output = linear(size, num_outputs, generator)
 
-    @classmethod
-    def first_shapes(cls, hidden_sizes: Sequence[int], pooling: str | None) -> dict[str, tuple[int, ...]]:
-        sizes = frame_sizes(hidden_sizes, pooling)
-        return {f"branches.{i}.linear.weight": (HIDDEN_UNITS, size) for i, size in enumerate(sizes)}
+    def later_layer(self, num_inputs: int, generator: torch.Generator) -> HiddenLayer:
+        """Make a hidden layer after the first."""
+        return DenseLayer(num_inputs, self.options, generator)
+
+    def after_branches(self, frames: Tensor, num_frames: Sequence[int]) -> Tensor:
+        """Apply the hidden layers after the first: (total_frames, num_inputs) → (total_frames, num_outputs)."""
+        for layer in [] if self.hidden is None else [self.hidden, *self.further]:
+            frames = layer(frames, num_frames)
+        return frames
 
     @classmethod
     def hidden_sizes_of(
@@ -56,6 +107,6 @@ class Dense(Head):
             branch(average(utterances), num_frames)
             for average, branch, utterances in zip(self.averages, self.branches, features, strict=True)
         ]
-        hidden = self.hidden(torch.cat(branches, dim=1), num_frames)
+        hidden = self.after_branches(torch.cat(branches, dim=1), num_frames)
         logits: Tensor = self.output(mean_over_frames(hidden, num_frames))
         return logits.float()

@@ -1,15 +1,33 @@
 """Layers of each frame of any stores → weighted averages → mean and maximum over frames → linear → tanh → linear."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from featcache.heads.base import MEAN_AND_MAX, Batch, Head, frame_sizes, frames_of, linear, mean_over_frames
-from featcache.heads.dropout import Dropout
+from featcache.heads.base import (
+    MEAN_AND_MAX,
+    MOST_UNITS,
+    Batch,
+    Head,
+    frames_of,
+    linear,
+    mean_over_frames,
+)
+from featcache.heads.dropout import MOST_DROPPED, Dropout
 from featcache.heads.spec import HeadSpec
+from featcache.settings.field import setting
 
-DROPOUT_RATE = 0.1
+
+@dataclass(frozen=True, kw_only=True)
+class FFNOptions:
+    """Options of `FFN`."""
+
+    hidden_units: int | None = setting(
+        None, "Width of the hidden layer; by default the largest hidden size.", minimum=1, maximum=MOST_UNITS
+    )
+    dropout: float = setting(0.1, "Dropout rate before each of the two layers.", minimum=0, maximum=MOST_DROPPED)
 
 
 class FFN(Head):
@@ -27,18 +45,15 @@ class FFN(Head):
         drawn as for the other heads.
     """
 
-    spec = HeadSpec(stores=(1, None), pooling=MEAN_AND_MAX, pairs_frames=False)
+    spec = HeadSpec(stores=(1, None), pooling=MEAN_AND_MAX, pairs_frames=False, options=FFNOptions)
+    options: FFNOptions
 
-    def _build(self, frame_sizes: Sequence[int], num_outputs: int, generator: torch.Generator) -> None:
-        hidden_size = max(frame_sizes) // (2 if self.pooling == MEAN_AND_MAX else 1)
-        self.dropout = Dropout(generator, rate=DROPOUT_RATE)
-        self.hidden = linear(sum(frame_sizes) * (1 if self.pooling else 2), hidden_size, generator)
-        self.output = linear(hidden_size, num_outputs, generator)
-
-    @classmethod
-    def first_shapes(cls, hidden_sizes: Sequence[int], pooling: str | None) -> dict[str, tuple[int, ...]]:
-        pooled = sum(frame_sizes(hidden_sizes, pooling)) * (1 if pooling else 2)
-        return {"hidden.weight": (max(hidden_sizes, default=0), pooled)}
+    def build(self, frame_sizes: Sequence[int], num_outputs: int, generator: torch.Generator) -> None:
+        largest = max(frame_sizes) // (2 if self.pooling == MEAN_AND_MAX else 1)
+        hidden_units = self.options.hidden_units or largest
+        self.dropout = Dropout(generator, rate=self.options.dropout)
+        self.hidden = linear(sum(frame_sizes) * (1 if self.pooling else 2), hidden_units, generator)
+        self.output = linear(hidden_units, num_outputs, generator)
 
     @classmethod
     def hidden_sizes_of(

@@ -1,17 +1,17 @@
-"""Layers of each frame of several stores → a dense layer each → one dense layer → logits, with a mean over frames."""
+"""Layers of each frame of several stores → a dense layer each → dense layers → logits, with a mean over frames."""
 
 import torch
 from torch import Tensor
 
 from featcache.heads.base import Batch, frames_of, mean_over_frames
-from featcache.heads.dense import Dense
+from featcache.heads.dense import Dense, DenseOptions
 from featcache.heads.spec import HeadSpec
 
 
 class PooledFusion(Dense):
     """`Fusion` of stores whose frames do not pair: other frame shifts, tokens, or one vector per utterance.
 
-    The mean over each store's own frames then comes before the concatenation, not after the second dense layer. The
+    The mean over each store's own frames then comes before the concatenation, not after the last dense layer. The
     layers, their sizes and their initial weights are those of `Fusion`.
     """
 
@@ -20,7 +20,7 @@ class PooledFusion(Dense):
         for average, branch, utterances in zip(self.averages, self.branches, features, strict=True):
             num_frames = frames_of(utterances)
             branches.append(mean_over_frames(branch(average(utterances), num_frames), num_frames))
-        hidden = self.hidden(torch.cat(branches, dim=1), [1] * len(features[0]))
+        hidden = self.after_branches(torch.cat(branches, dim=1), [1] * len(features[0]))
         logits: Tensor = self.output(hidden)
         return logits.float()
 
@@ -33,5 +33,5 @@ class Fusion(Dense):
     Source: Pepino et al. 2021, section 2.3; dropout and initial weights as in the authors' released configuration.
     """
 
-    spec = HeadSpec(stores=(2, None), beside=("egemaps",))
+    spec = HeadSpec(stores=(2, None), beside=("egemaps",), options=DenseOptions)
     unpaired = PooledFusion

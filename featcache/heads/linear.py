@@ -1,14 +1,21 @@
 """Layers of each frame → weighted average → mean over frames → linear → linear → logits: no non-linearity."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from featcache.heads.base import Batch, Head, frame_sizes, frames_of, linear, mean_over_frames
-from featcache.heads.spec import HeadSpec
+from featcache.heads.base import MOST_UNITS, Batch, Head, frame_sizes, frames_of, linear, mean_over_frames
+from featcache.heads.spec import POOLED, HeadSpec
+from featcache.settings.field import setting
 
-PROJECTED = 256
+
+@dataclass(frozen=True, kw_only=True)
+class LinearOptions:
+    """Options of `Linear`."""
+
+    projection: int = setting(256, "Number of dimensions of the projection.", minimum=1, maximum=MOST_UNITS)
 
 
 class Linear(Head):
@@ -20,15 +27,12 @@ class Linear(Head):
     Source: Yang et al. 2021, SUPERB, and s3prl's downstream ``emotion``.
     """
 
-    spec = HeadSpec(pooled=True)
+    spec = HeadSpec(inputs=POOLED, options=LinearOptions)
+    options: LinearOptions
 
-    def _build(self, frame_sizes: Sequence[int], num_outputs: int, generator: torch.Generator) -> None:
-        self.projection = linear(frame_sizes[0], PROJECTED, generator)
-        self.output = linear(PROJECTED, num_outputs, generator)
-
-    @classmethod
-    def first_shapes(cls, hidden_sizes: Sequence[int], pooling: str | None) -> dict[str, tuple[int, ...]]:
-        return {"projection.weight": (PROJECTED, *frame_sizes(hidden_sizes, pooling))}
+    def build(self, frame_sizes: Sequence[int], num_outputs: int, generator: torch.Generator) -> None:
+        self.projection = linear(frame_sizes[0], self.options.projection, generator)
+        self.output = linear(self.options.projection, num_outputs, generator)
 
     @classmethod
     def hidden_sizes_of(

@@ -1,50 +1,98 @@
-"""Layers of each frame → weighted average → dense layer → LSTM → mean over frames → logits."""
+"""Layers of each frame → weighted average → dense layer → recurrent layers → mean over frames → logits."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
 
-from featcache.heads.dense import HIDDEN_UNITS, Dense
+from featcache.heads.base import MOST_HIDDEN, MOST_UNITS, undrawn
+from featcache.heads.dense import Dense, DenseOptions, HiddenLayer
 from featcache.heads.dropout import Dropout
 from featcache.heads.spec import HeadSpec
+from featcache.settings.field import setting
 
 
-class LSTMLayer(nn.Module):
-    """Dropout → LSTM, forward in time → ReLU, with Keras' semantics.
+@dataclass(frozen=True, kw_only=True)
+class LSTMOptions(DenseOptions):
+    """Options of `LSTM`."""
 
-    That is one dropout mask per utterance, shared by all its frames, and one vector of biases, the forget gate's
-    starting at 1; input weights Glorot-uniform and recurrent weights orthogonal over the four gates together.
+    hidden_units: int = setting(
+        128, "Width of each hidden layer, and of each direction of a recurrent one.", minimum=1, maximum=MOST_UNITS
+    )
+    num_hidden: int = setting(
+        2, "Number of hidden layers: a dense one, and recurrent ones after it.", minimum=2, maximum=MOST_HIDDEN
+    )
+    bidirectional: bool = setting(False, "Read frames backward in time as well, and concatenate both directions.")
+    cell: Literal["lstm", "gru"] = setting("lstm", "Kind of recurrent layer: lstm or gru.")
+
+
+class RecurrentLayer(HiddenLayer):
+    """Dropout → LSTM or GRU → ReLU, with Keras' semantics.
+
+    That is one dropout mask per utterance, shared by all its frames; input weights Glorot-uniform and recurrent
+    weights orthogonal over the gates together. An LSTM has one vector of biases, the forget gate's starting at 1; a GRU
+    has two, both starting at 0 (Keras' ``reset_after``).
+
+    Args:
+        num_inputs: Number of values of a frame.
+        options: Those of the head.
+        generator: Source of initial weights and dropout masks.
     """
 
-    def __init__(self, num_inputs: int, generator: torch.Generator) -> None:
+    def __init__(self, num_inputs: int, options: LSTMOptions, generator: torch.Generator) -> None:
         super().__init__()
-        self.dropout = Dropout(generator, shared_axis=1)
-        # made on the meta device first, because torch would draw initial weights from its global generator
-        self.lstm = nn.LSTM(num_inputs, HIDDEN_UNITS, batch_first=True, device="meta").to_empty(device="cpu")
-        input_weights, recurrent_weights, bias, second_bias = self.lstm.parameters()
-        nn.init.xavier_uniform_(input_weights, generator=generator)
-        nn.init.orthogonal_(recurrent_weights, generator=generator)
-        nn.init.zeros_(bias)
-        # torch's gates are in the order input, forget, cell, output
-        nn.init.ones_(bias[HIDDEN_UNITS : 2 * HIDDEN_UNITS])
-        # torch adds a second vector of biases; trained, it would double the steps of the first
-        nn.init.zeros_(second_bias).requires_grad_(False)
+        self.cell = options.cell
+        self.num_outputs = options.hidden_units * (2 if options.bidirectional else 1)
+        self.dropout = Dropout(generator, rate=options.dropout, shared_axis=1)
+        kind = {"lstm": nn.LSTM, "gru": nn.GRU}[options.cell]
+        recurrent = undrawn(
+            kind(
+                num_inputs,
+                options.hidden_units,
+                batch_first=True,
+                bidirectional=options.bidirectional,
+                device="meta",
+            )
+        )
+        self.add_module(options.cell, recurrent)
+        parameters = list(recurrent.parameters())
+        for first in range(0, len(parameters), 4):  # of each direction
+            input_weights, recurrent_weights, bias, second_bias = parameters[first : first + 4]
+            nn.init.xavier_uniform_(input_weights, generator=generator)
+            nn.init.orthogonal_(recurrent_weights, generator=generator)
+            nn.init.zeros_(bias)
+            nn.init.zeros_(second_bias)
+            if options.cell == "lstm":
+                # torch's gates are in the order input, forget, cell, output
+                nn.init.ones_(bias[options.hidden_units : 2 * options.hidden_units])
+                # torch adds a second vector of biases; trained, it would double the steps of the first
+                second_bias.requires_grad_(False)
 
     def forward(self, frames: Tensor, num_frames: Sequence[int]) -> Tensor:
-        """(total_frames, num_inputs) → (total_frames, HIDDEN_UNITS)."""
-        sequences = pad_sequence(list(torch.split(frames, list(num_frames))), batch_first=True)
-        # padding follows the valid frames, so the LSTM meets it only after them
-        outputs, _ = self.lstm(self.dropout(sequences))
-        return torch.cat([output[:valid] for output, valid in zip(outputs, num_frames, strict=True)]).relu()
+        """(total_frames, num_inputs) → (total_frames, num_outputs)."""
+        recurrent = self.get_submodule(self.cell)
+        lengths = list(num_frames)
+        sequences = self.dropout(pad_sequence(list(torch.split(frames, lengths)), batch_first=True))
+        if recurrent.bidirectional:  # backward in time, padding would come first
+            packed = pack_padded_sequence(sequences, torch.tensor(lengths), batch_first=True, enforce_sorted=False)
+            outputs, _ = pad_packed_sequence(recurrent(packed)[0], batch_first=True)
+        else:
+            # padding follows the valid frames, so the LSTM meets it only after them
+            outputs, _ = recurrent(sequences)
+        return torch.cat([output[:valid] for output, valid in zip(outputs, lengths, strict=True)]).relu()
 
 
 class LSTM(Dense):
-    """Weighted average → dense layer → LSTM → mean over valid frames → linear; arguments as for `Head`.
+    """Weighted average → dense layer → LSTM or GRU → mean over valid frames → linear; arguments as for `Head`.
 
     Source: Pepino et al. 2021, section 2.3; dropout and initial weights as in the authors' released configuration.
     """
 
-    spec = HeadSpec(batch_size=16)
-    second_layer = LSTMLayer
+    spec = HeadSpec(batch_size=16, options=LSTMOptions)
+    options: LSTMOptions
+
+    def later_layer(self, num_inputs: int, generator: torch.Generator) -> HiddenLayer:
+        return RecurrentLayer(num_inputs, self.options, generator)

@@ -45,6 +45,10 @@ class Packed:
         unpacked = _scratch.room_for(self.values).copy_(self.values)
         return unpacked if self.step is None else unpacked.mul_(self.step)
 
+    def copy(self) -> Tensor:
+        """(num_layers, num_frames, hidden_size) float32 of its own."""
+        return self.unpack().clone()
+
 
 def pack(features: Tensor, dtype: torch.dtype) -> Packed:
     """Round (num_layers, num_frames, hidden_size) float32 features to a dtype.

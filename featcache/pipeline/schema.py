@@ -21,7 +21,7 @@ from featcache.evaluate.scores import SCORES, find_score
 from featcache.evaluate.voting import VOTES
 from featcache.extractors import DESCRIPTORS
 from featcache.extractors.models import known_models, known_text_models
-from featcache.heads import SPECS as HEADS
+from featcache.heads import head_spec
 from featcache.protocols import PROTOCOLS
 from featcache.registry import Registry
 from featcache.settings.checked import schema_fields
@@ -32,6 +32,12 @@ from featcache.settings.fits import FitSettings
 from featcache.workspace import check_name
 
 UNKNOWN_FIELD = "unknown_field"
+
+
+def _known_head(name: str) -> str:
+    """Refuse a head that is unknown, or that the user did not name."""
+    head_spec(name)
+    return name
 
 
 def _known(kind: str, names: Iterable[str]) -> AfterValidator:
@@ -177,7 +183,7 @@ NOT_IN_RUNS = ("limit",)
 RUN_OPTIONS = tuple(
     name for name, (_, about) in settings_of(FitSettings).items() if about.identity and name not in NOT_IN_RUNS
 )
-_CHECKS = {"head": _known("head", HEADS), "protocol": _known("protocol", PROTOCOLS)}
+_CHECKS = {"head": AfterValidator(_known_head), "protocol": _known("protocol", PROTOCOLS)}
 
 if TYPE_CHECKING:
 

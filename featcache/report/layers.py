@@ -126,7 +126,10 @@ def numbered(label: str, weights: pd.DataFrame) -> pd.DataFrame:
         StoreError: there are none, or a layer has no number.
     """
     if weights.empty:
-        raise StoreError(f"{label} learned no layer weights: it was fitted on a single layer; fit with --layers all")
+        raise StoreError(
+            f"{label} learned no layer weights: it was fitted on a single layer, or its head learns none; fit with "
+            "--layers all and a head such as dense"
+        )
     named = sorted({layer for layer in weights["layer"] if not layer.isdigit()})
     if named:
         raise StoreError(f"{label} weighs the layer {named[0]!r}, which has no place on a numbered axis")

@@ -8,7 +8,7 @@ from typing import Any
 
 from featcache.errors import StoreError
 from featcache.files.values import check_types, checked, damaged
-from featcache.heads import HEADS, head_spec
+from featcache.heads import HEADS, SOLVERS
 from featcache.heads.base import frame_sizes
 from featcache.runs.file_names import CONFIG
 from featcache.runs.identity import HEAD_INPUTS
@@ -64,11 +64,10 @@ def read_head_inputs(folder: Path, config: Mapping[str, Any], shapes: Shapes) ->
     Args:
         folder: The run folder, for messages.
         config: The content of its ``config.yaml``.
-        shapes: Name → shape of the saved weights of one head. They are compared with the configuration, so that a
-            configuration cannot ask for more memory than the file of weights takes.
+        shapes: Name → shape of the saved weights of one head, for runs that do not record the sizes of the features.
 
     Raises:
-        StoreError: the configuration is damaged or does not fit the weights.
+        StoreError: the configuration is damaged, or the weights are those of another head.
     """
     path, stores = folder / CONFIG, list(config["features"])
     if HEAD_INPUTS not in config:
@@ -76,10 +75,7 @@ def read_head_inputs(folder: Path, config: Mapping[str, Any], shapes: Shapes) ->
     recorded: dict[str, Any] = config[HEAD_INPUTS]
     if list(recorded) != stores:
         raise damaged(path, f"{HEAD_INPUTS} names other stores than features", REFIT)
-    inputs = [_input(path, name, recorded[name]) for name in stores]
-    expected = first_shapes(config, [one.num_layers for one in inputs], [one.hidden_size for one in inputs])
-    check_shapes(path, expected, {name: shapes[name] for name in expected if name in shapes})
-    return inputs
+    return [_input(path, name, recorded[name]) for name in stores]
 
 
 def check_shapes(path: Path, expected: Shapes, found: Shapes) -> None:
@@ -88,18 +84,10 @@ def check_shapes(path: Path, expected: Shapes, found: Shapes) -> None:
     Raises:
         StoreError: a tensor is missing, or has another shape.
     """
-    for name in sorted({*expected, *found}):
+    for name in [*sorted(expected), *sorted(found)]:
         if expected.get(name) != found.get(name):
             told = f"expected shape {expected.get(name, 'none')}, found {found.get(name, 'none')}"
             raise damaged(path, f"{name} of a head: {told}", REFIT)
-
-
-def first_shapes(config: Mapping[str, Any], num_layers: Sequence[int], hidden_sizes: Sequence[int]) -> Shapes:
-    """Return name → shape of the weights that depend on the features, for a head of known sizes."""
-    if not head_spec(config["head"]).is_network:
-        return {}
-    scalars: Shapes = {f"averages.{i}.scalars": (number,) for i, number in enumerate(num_layers) if number > 1}
-    return {**scalars, **HEADS[config["head"]].first_shapes(hidden_sizes, config["pooling"])}
 
 
 def _input(path: Path, store: str, recorded: Any) -> HeadInput:
@@ -133,7 +121,7 @@ def _inputs_of_earlier_run(
 
 def _hidden_sizes(config: Mapping[str, Any], num_stores: int, shapes: Shapes) -> list[int] | None:
     """Return the hidden size of each store; None where the weights do not say."""
-    if not head_spec(config["head"]).is_network:
+    if config["head"] in SOLVERS:
         [size] = frame_sizes([1], config["pooling"])
         return [shapes["coef"][1] // size]
-    return HEADS[config["head"]].hidden_sizes_of(shapes, num_stores, config["pooling"])
+    return HEADS.find(config["head"]).hidden_sizes_of(shapes, num_stores, config["pooling"])

@@ -1,5 +1,6 @@
 """Files of a run folder → one of its heads, checked: a run folder may come from anybody."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral
 from pathlib import Path
@@ -9,16 +10,23 @@ import torch
 from torch import Tensor, nn
 
 from featcache.errors import ModelError, StoreError
-from featcache.files.values import damaged
-from featcache.heads import HeadSpec, create_head, head_spec
+from featcache.files.values import check_types, damaged
+from featcache.heads import HEADS as REGISTRY
+from featcache.heads import SOLVERS, HeadSpec, create_head, head_spec, head_weights
 from featcache.heads.base import POOLINGS, frame_sizes
 from featcache.normalise import SCOPES
+from featcache.registry import is_external
 from featcache.runs.file_names import CONFIG, HEADS, head_name, seed_and_fold
 from featcache.runs.head_inputs import HeadInput, Shapes, check_shapes, read_head_inputs
 from featcache.runs.parse import REFIT, open_tensors
 from featcache.runs.saved_head import SavedHead, SupportVectorMachine
 from featcache.runs.saved_statistics import read_statistics
+from featcache.settings.checked import configured
 
+log = logging.getLogger(__name__)
+
+# What is told of the origin of a head, and at most how much of it.
+_ORIGIN, _MOST_TOLD = ("distribution", "version", "sha256"), 80
 # Names of the tasks in config.yaml.
 CLASSIFICATION, REGRESSION = "classification", "regression"
 # The difference of two values of labels is finite in float32.
@@ -35,7 +43,8 @@ def load_head(folder: Path, config: Mapping[str, Any], *, seed: int, fold: int) 
         fold: The number of a fold, from 1 on.
 
     Raises:
-        StoreError: no such seed or fold, an ensemble, or a damaged file.
+        StoreError: no such seed or fold, an ensemble, a damaged file, or a head from outside of featcache that the user
+            did not name.
     """
     if "members" in config:
         members = ", ".join(config["members"])
@@ -49,7 +58,7 @@ def load_head(folder: Path, config: Mapping[str, Any], *, seed: int, fold: int) 
         stored = {name: tensors.get_slice(name) for name in tensors.keys()}  # noqa: SIM118, it is no mapping
         shapes = {name: tuple(one.get_shape()) for name, one in stored.items()}
         spec = _spec(folder, config)
-        dtypes = {"F32"} if spec.is_network else {"F64", "I64"}
+        dtypes = {"F32", "I64"} if spec.is_network else {"F64", "I64"}
         if not {one.get_dtype() for one in stored.values()} <= dtypes:
             raise damaged(path, "it holds weights of another dtype", REFIT)
         inputs = read_head_inputs(folder, config, shapes)
@@ -64,9 +73,29 @@ def load_head(folder: Path, config: Mapping[str, Any], *, seed: int, fold: int) 
 
 def _spec(folder: Path, config: Mapping[str, Any]) -> HeadSpec:
     try:
-        return head_spec(config["head"])
+        spec = head_spec(config["head"])
+        _compare_origin(folder, config)
     except ModelError as error:
+        if is_external(config["head"]):
+            raise StoreError(f"{folder / CONFIG}: {error}") from error
         raise damaged(folder / CONFIG, str(error), REFIT) from error
+    return spec
+
+
+def _compare_origin(folder: Path, config: Mapping[str, Any]) -> None:
+    """Warn if a head from outside of featcache is another than when the run was trained."""
+    name = config["head"]
+    if name in SOLVERS or (origin := REGISTRY.origin(name)) is None:
+        return
+    recorded: dict[str, Any] = config.get("parts", {})
+    check_types(recorded, {"head": (dict,)}, f"{folder / CONFIG}, parts,", REFIT)
+    then, now = ({**one, "reference": ""} for one in (recorded.get("head", {}), origin.settings()))
+    if then != now:
+        told = [" ".join(str(one.get(key, "")) for key in _ORIGIN).split() for one in (then, now)]
+        before, present = (" ".join(words)[:_MOST_TOLD] or "unknown code" for words in told)
+        log.warning(
+            "%s: head %r was trained as %s and is now %s; its outputs may differ", folder, name, before, present
+        )
 
 
 def _check_exists(folder: Path, seed: Any, fold: Any) -> None:
@@ -114,21 +143,28 @@ def _network(
     Raises:
         StoreError: the weights are of other sizes, or the configuration names no head that exists.
     """
+    name, given = config["head"], config.get("set", {})
     try:
-        head = create_head(
-            config["head"],
-            num_layers=[one.num_layers for one in inputs],
-            hidden_sizes=[one.hidden_size for one in inputs],
-            num_outputs=num_outputs,
-            layer_weighting=config["layer_weighting"],
-            pooling=config["pooling"],
-            paired=len(inputs) == 1 or config["fused"] == "frames",
-            seed=0,
-        )
+        if not all(isinstance(option, str) for option in given):
+            raise ModelError("set: expected options by name")
+        sizes: dict[str, Any] = {
+            "num_layers": [one.num_layers for one in inputs],
+            "hidden_sizes": [one.hidden_size for one in inputs],
+            "num_outputs": num_outputs,
+            "layer_weighting": config["layer_weighting"],
+            "pooling": config["pooling"],
+            "paired": len(inputs) == 1 or config["fused"] == "frames",
+            "options": configured(head_spec(name).options, given, f"head {name!r}"),
+        }
+        expected = head_weights(name, **sizes)  # takes no memory, whatever sizes the configuration asks for
+        check_shapes(path, {key: tuple(one.shape) for key, one in expected.items()}, shapes)
+        head = create_head(name, **sizes, seed=0)
     except ModelError as error:
         raise damaged(path.parents[1] / CONFIG, str(error), REFIT) from error
-    check_shapes(path, {name: tuple(values.shape) for name, values in head.state_dict().items()}, shapes)
-    head.load_state_dict({name: tensor(name) for name in shapes})
+    weights = {key: tensor(key) for key in shapes}
+    if any(weights[key].dtype != one.dtype for key, one in expected.items()):
+        raise damaged(path, "it holds weights of another dtype", REFIT)
+    head.load_state_dict(weights)
     return head
 
 

@@ -26,7 +26,7 @@ _CONFIG = {
     **dict.fromkeys(("corpus", "head", "norm", "protocol", "layers", "task", "vote", "chosen_on"), (str,)),
     **dict.fromkeys(("layer_weighting", "fused"), (str,)),
     **dict.fromkeys(("pooling", "norm_by"), (str, type(None))),
-    **dict.fromkeys(("features", "select", "training", "label_ranges", HEAD_INPUTS), (dict,)),
+    **dict.fromkeys(("features", "select", "training", "label_ranges", "set", "parts", HEAD_INPUTS), (dict,)),
     **dict.fromkeys(("seeds", "untrained", "classes", "candidates", "sizes", "votes", "members", "folds"), (list,)),
 }
 _ITEMS = {
@@ -73,6 +73,10 @@ class Saved(dict[str, Any]):
         if isinstance(value, dict):
             _check_items(list(value), str, self._path, f"names of {name}")
         return value
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return a value as ``self[name]`` does, or the default if there is none."""
+        return self[name] if name in self else default  # noqa: SIM401, it would call itself
 
     def __missing__(self, name: str) -> Any:
         raise damaged(self._path, f"{name} missing", REFIT)

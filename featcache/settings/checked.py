@@ -45,7 +45,7 @@ def describe_fault(fault: Any) -> str:
         return f"{name} is missing"
     if fault["type"] == "value_error":
         return f"{name}: {fault['ctx']['error']}"
-    found = "" if isinstance(fault["input"], dict | list) else f", found {fault['input']!r}"
+    found = "" if isinstance(fault["input"], dict | list) else f", found {fault['input']!r:.80}"
     message = fault["msg"][0].lower() + fault["msg"][1:]
     return f"{name}: {message.replace('input should be', 'expected')}{found}"
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from featcache.heads import Head
+from featcache.heads.base import Batch
 from featcache.protocols import Fold
 from featcache.settings.fits import TrainingConfig
 from featcache.targets.losses import CLASSIFICATION, Objective
@@ -184,8 +185,12 @@ class Training:
 
     def _outputs(self, window: LoadedUtterances, ids: Sequence[str]) -> Tensor:
         reduced = self._compute != torch.float32
+        packed = window.batch(ids, self._layers)
+        batch: Batch = packed
+        if not self.head.spec.learns_layers:  # no `averages` unpack them
+            batch = [[utterance.copy() for utterance in of_store] for of_store in packed]
         with torch.autocast(torch.device(self._device).type, dtype=torch.bfloat16, enabled=reduced):
-            outputs: Tensor = self.head(window.batch(ids, self._layers))
+            outputs: Tensor = self.head(batch)
         return outputs
 
     def _targets_of(self, ids: Sequence[str]) -> Tensor:

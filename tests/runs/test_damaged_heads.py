@@ -180,15 +180,18 @@ INPUT = {"layers": ["0", "1", "2"], "hidden_size": 4, "frame_shift": 0.02, "max_
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"head": "os:system"}, r"config.yaml is damaged \(unknown head 'os:system'"),
+        (
+            {"head": "os:system"},
+            r"config.yaml: head 'os:system' is code from outside .*: --plugin os:system, or in Python",
+        ),
         ({"head": "../../dense"}, r"config.yaml is damaged \(unknown head"),
         ({"head": "lstm"}, r"safetensors is damaged \(hidden\.\S+ of a head: expected"),
         ({"head": "fusion"}, r"config.yaml is damaged \(head 'fusion' takes two or more"),
         (
             {"head": "linear"},
-            r"config.yaml is damaged \(projection.weight of a head: expected shape \(256, 4\), found non",
+            r"safetensors is damaged \(output.weight of a head: expected shape \(3, 256\), found \(3, 128\)",
         ),
-        ({"head": "ffn"}, r"hidden.weight of a head: expected shape \(4, 8\), found none"),
+        ({"head": "ffn"}, r"hidden.bias of a head: expected shape \(4,\), found none"),
         ({"head": 3}, "head: expected a text, found a number"),
         ({"pooling": "median"}, "pooling: expected one of None, mean"),
         ({"pooling": "mean+max"}, r"branches.0.linear.weight of a head: expected shape \(128, 8\), found \(128, 4\)"),

@@ -62,7 +62,7 @@ def test_layers_of_runs_with_one_name_are_told_apart_by_corpus(invoke_well, make
 @pytest.mark.parametrize(
     ("layer_names", "layers", "told"),
     [
-        (("0", "1", "2"), "local", "mine learned no layer weights: it was fitted on a single layer; fit with --layers"),
+        (("0", "1", "2"), "local", "mine learned no layer weights: it was fitted on a single layer, or its"),
         (("0", "1", "input"), "all", "mine weighs the layer 'input', which has no place on a numbered axis"),
     ],
 )
