@@ -184,7 +184,7 @@ class Registry(Mapping[str, T], Generic[T]):
         except Exception as error:
             package = point.dist.name if point.dist else point.value
             raise self._error(
-                f"{self.kind} {name!r} of the package {package} cannot be imported ({_in_one_line(error)})"
+                f"{self.kind} {name!r} of the package {package} cannot be imported ({in_one_line(error)})"
             ) from error
 
     def _checked(self, reference: str, part: Any) -> T:
@@ -245,7 +245,7 @@ def _attribute_of(reference: str, error_class: type[FeatcacheError], kind: str) 
         hint = ""
         if isinstance(error, ModuleNotFoundError) and error.name and where.startswith(error.name):
             hint = "; install its package, or name its file: ./file.py:Class"
-        raise error_class(f"{kind} {reference!r} cannot be imported ({_in_one_line(error)}){hint}") from error
+        raise error_class(f"{kind} {reference!r} cannot be imported ({in_one_line(error)}){hint}") from error
     if not hasattr(module, attribute):
         raise error_class(f"{kind} {reference!r}: {where} has no {attribute!r}")
     return getattr(module, attribute)
@@ -280,5 +280,6 @@ def _distribution_of(module: str) -> str:
     return ""
 
 
-def _in_one_line(error: Exception) -> str:
+def in_one_line(error: Exception) -> str:
+    """Return the class and the message of an error in one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"

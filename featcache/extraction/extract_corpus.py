@@ -33,6 +33,7 @@ from featcache.extraction.run import ExtractionRun
 from featcache.extraction.summary import ExtractionReport, failures_of
 from featcache.extractors import create_extractor
 from featcache.extractors.base import Extractor
+from featcache.registry import name_plugins
 from featcache.threads import one_thread_each
 from featcache.workspace import Workspace
 
@@ -68,7 +69,8 @@ def extract(
     """Run a frozen extractor over a corpus and keep its features.
 
     Args:
-        model: ``egemaps``, ``egemaps-functionals``, ``spectrogram``, a short model name, a Hugging Face id or a folder;
+        model: ``egemaps``, ``compare2016``, ``logmel``, … (see :data:`featcache.extractors.EXTRACTORS`), a short model
+            name, a Hugging Face id, a folder, ``package.module:Class`` or ``./file.py:Class``;
             ``wav2vec2-base`` by default.
         text: In place of a model of speech, an encoder of text, which reads the utterances' transcripts: a short name,
             a Hugging Face id or a folder. No audio is read, and a cache that has a manifest needs none.
@@ -110,6 +112,7 @@ def extract(
         >>> report.num_extracted == report.num_utterances
         True
     """
+    name_plugins([] if model is None else [model])
     options_given = ExtractionOptions(
         model=model,
         text=text,
