@@ -228,7 +228,7 @@ class Registry(Mapping[str, T], Generic[T]):
         except Exception as error:
             if reference in self._builtin:
                 raise
-            raise self._error(f"{self.kind} {reference!r} could not {task} ({_in_one_line(error)})") from error
+            raise self._error(f"{self.kind} {reference!r} could not {task} ({in_one_line(error)})") from error
 
     def is_builtin(self, reference: str) -> bool:
         """Whether a part belongs to featcache."""
@@ -260,7 +260,7 @@ class Registry(Mapping[str, T], Generic[T]):
         except Exception as error:
             package = point.dist.name if point.dist else point.value
             raise self._error(
-                f"{self.kind} {name!r} of the package {package} cannot be imported ({_in_one_line(error)})"
+                f"{self.kind} {name!r} of the package {package} cannot be imported ({in_one_line(error)})"
             ) from error
 
     def _checked(self, reference: str, part: Any) -> T:
@@ -268,7 +268,7 @@ class Registry(Mapping[str, T], Generic[T]):
             try:
                 part = part()
             except Exception as error:  # whatever the code of the part raises
-                told = _in_one_line(error)
+                told = in_one_line(error)
                 raise self._error(f"{self.kind} {reference!r} cannot be made without arguments ({told})") from error
         is_part = isinstance(part, self._base) if self._instances else _is_subclass(part, self._base)
         if not is_part:
@@ -336,7 +336,7 @@ def _module_of(where: str, error_class: type[FeatcacheError], wanted: str) -> Mo
         hint = ""
         if isinstance(error, ModuleNotFoundError) and error.name and where.startswith(error.name):
             hint = "; install its package, or name its file: ./file.py:Class"
-        raise error_class(f"{wanted} cannot be imported ({_in_one_line(error)}){hint}") from error
+        raise error_class(f"{wanted} cannot be imported ({in_one_line(error)}){hint}") from error
 
 
 def _module_of_file(path: Path) -> ModuleType:
@@ -369,5 +369,6 @@ def _distribution_of(module: str) -> str:
     return ""
 
 
-def _in_one_line(error: Exception) -> str:
+def in_one_line(error: Exception) -> str:
+    """Return the class and the message of an error in one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"

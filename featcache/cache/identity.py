@@ -1,7 +1,7 @@
 """Description × storage → a store's identity: the settings that change its numbers, and their fingerprint; and back.
 
 The settings hold all options of the extractor under the options' own names, beside what identifies its weights, and the
-options of the storage. This module alone knows how these belong together.
+options of the storage.
 """
 
 import hashlib
@@ -17,20 +17,17 @@ from featcache._version import __version__
 from featcache.cache.layout import ATTRIBUTES, FORMAT_VERSION, TEXT_DTYPE, StorageDtype
 from featcache.errors import StoreError
 from featcache.extractors.models import known_models, known_text_models, store_model_id
+from featcache.extractors.references import recorded_extractor
 from featcache.features import Description
-from featcache.settings.extractor_configs import ChunkConfig
+from featcache.settings.extractor_configs import CHUNK_OPTIONS, ChunkConfig, SSLConfig, TextConfig
+from featcache.settings.field import settings_of
 
 # Settings of the storage; all others are the extractor's.
 STORAGE_SETTINGS = ("storage_dtype", "format_version", "pool")
 # The extractor of features that somebody else has computed.
 IMPORTED = "imported"
-# Settings that are options of an extractor as they stand; ``layers`` is an option once its names are joined.
-OPTIONS = (
-    *("weights", "num_blocks", "do_normalize", "precision"),
-    *("sampling_rate", "channel", "window", "hop", "n_fft", "center"),
-    *("transcripts", "transcripts_made_by"),
-    *("max_seconds", "chunk_seconds", "overlap_seconds"),
-)
+# Options of models that no store has under their own names, and whose transcripts a store of words is of.
+NOT_COMPARED = ("model", "revision", "transcripts", "transcripts_made_by")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,24 +101,11 @@ class StoreIdentity:
 
         Raises:
             StoreError: the settings name no extractor.
+            ModelError: they name code from outside that the user did not name.
         """
-        extractor = self.settings.get("extractor")
-        if extractor is None:
-            raise StoreError("the store's settings name no extractor; it was not made by 'featcache extract'")
         if self.is_imported:
             raise StoreError("the store's features were imported; what computed them is not known")
-        if extractor == "egemaps":
-            model = "egemaps" if self.settings.get("level") == "lld" else "egemaps-functionals"
-        else:
-            model = self.settings.get("model_id", extractor)
-        options = {name: self.settings[name] for name in OPTIONS if self.settings.get(name) is not None}
-        if self.settings.get("layers") is not None:
-            options["layers"] = ",".join(self.settings["layers"])
-        if self.settings.get("sampling_rate", 0) is None:
-            options["sampling_rate"] = 0  # each file's own; without it a spectrogram resamples
-        if self.reads_text:
-            options["text"] = True
-        return model, options
+        return recorded_extractor(self.settings)
 
     def is_of_model(self, model: str, options: Mapping[str, Any], *, text: bool, num_blocks: int) -> bool:
         """Whether a model with these options certainly made the store, as far as its name tells.
@@ -140,18 +124,18 @@ class StoreIdentity:
         chunks = ChunkConfig(
             chunk_seconds=options.get("chunk_seconds"), overlap_seconds=options.get("overlap_seconds")
         ).settings()
+        config = TextConfig if text else SSLConfig
         expected = {
+            **{name: options.get(name, one.default) for name, (one, _) in settings_of(config).items()},
             "extractor": "text" if text else "ssl",
             "model_id": store_model_id(model),
-            "weights": options.get("weights", "pretrained"),
-            "num_blocks": options.get("num_blocks"),
             "layers": layers.get(options.get("layers")),
             "do_normalize": options.get("do_normalize", entry.get("do_normalize")),
-            "max_seconds": options.get("max_seconds"),
-            "precision": options.get("precision", "float32"),
-            "chunk_seconds": chunks.get("chunk_seconds"),
-            "overlap_seconds": chunks.get("overlap_seconds"),
+            **dict.fromkeys(CHUNK_OPTIONS),
+            **chunks,
         }
+        for name in NOT_COMPARED:
+            expected.pop(name, None)
         same = all(self.settings.get(name) == value for name, value in expected.items())
         return same and options.get("revision") is None
 
@@ -231,10 +215,10 @@ def read_extractor_description(attributes: Mapping[str, Any]) -> Description:
 
 
 def _attribute(value: Any) -> Any:
-    """h5py takes no dictionaries, and lists of texts with their type named only."""
-    if isinstance(value, dict):
+    """h5py takes no dictionaries nor mixed lists, and lists of texts with their type named only."""
+    if isinstance(value, dict) or (isinstance(value, list | tuple) and not all(isinstance(one, str) for one in value)):
         return json.dumps(value)
-    return np.array(value, dtype=TEXT_DTYPE) if isinstance(value, list) else value
+    return np.array(value, dtype=TEXT_DTYPE) if isinstance(value, list | tuple) else value
 
 
 def _shortened(value: object) -> str:

@@ -67,9 +67,11 @@ ATTRIBUTES = {
 }
 # What else is read from them or from their settings, where it is there.
 KNOWN_TYPES: dict[str, type | tuple[type, ...]] = {
-    **dict.fromkeys(("complete", "pool"), bool),
+    **dict.fromkeys(("averages_frames", "complete", "one_vector", "pool"), bool),
     **dict.fromkeys(("max_tokens", "num_blocks", "num_in_corpus", "num_requested"), int),
-    **dict.fromkeys(("chunk_seconds", "max_seconds", "overlap_seconds", "sampling_rate"), (int, float)),
+    **dict.fromkeys(
+        ("averaged_frame_shift", "chunk_seconds", "max_seconds", "overlap_seconds", "sampling_rate"), (int, float)
+    ),
     **dict.fromkeys(("extractor", "level", "model_id", "precision", "transcripts", "weights"), str),
     "layers": list,
 }

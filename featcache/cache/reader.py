@@ -15,7 +15,7 @@ from featcache.cache.quantise import restore
 from featcache.cache.shards import Shard, read_catalogue, shard_numbers
 from featcache.cache.statistics import merge
 from featcache.errors import StoreError, unknown_name
-from featcache.extractors import DESCRIPTORS
+from featcache.extractors import is_reference
 from featcache.files.regular import resolved
 from featcache.manifest import Manifest
 
@@ -154,7 +154,25 @@ class FeatureStore(Mapping[str, npt.NDArray[np.float32]]):
     @property
     def has_frames(self) -> bool:
         """Whether an utterance has frames, be they steps in time or tokens, and not a single vector (functionals)."""
-        return self.is_of_words or not np.isnan(self.frame_shift)
+        # stores of an earlier release do not record it; of their extractors eGeMAPS alone gave a vector each
+        vectors = self.identity.is_imported or self.identity.settings.get("extractor") == "egemaps"
+        one_vector = self.metadata.get("one_vector", vectors)
+        return not (np.isnan(self.frame_shift) and one_vector)
+
+    @property
+    def averaged_frame_shift(self) -> float | None:
+        """Frame shift in seconds to which its frames are averaged in every fit on frames; None for none in particular.
+
+        Stores of an earlier release do not record it: those of eGeMAPS are averaged to 20 ms.
+        """
+        usual = 0.020 if self.identity.settings.get("extractor") == "egemaps" else None
+        found = self.metadata.get("averaged_frame_shift", usual)
+        return None if found is None or np.isnan(self.frame_shift) else float(found)
+
+    @property
+    def averages_frames(self) -> bool:
+        """Whether its frames may be averaged to pair with slower frames of another store."""
+        return bool(self.metadata.get("averages_frames", False))
 
     @property
     def num_blocks(self) -> int:
@@ -336,7 +354,7 @@ class FeatureCache(Mapping[str, FeatureStore]):
     def __getitem__(self, name: str) -> FeatureStore:
         if name not in self._names():
             told = unknown_name("feature store", name, self._names())
-            made = f"--model {name}" if name in DESCRIPTORS else "--model MODEL, or --text MODEL"
+            made = f"--model {name}" if is_reference(name) else "--model MODEL, or --text MODEL"
             raise StoreError(f"{told} in {self.path}; 'featcache extract' makes one ({made})")
         return FeatureStore(self.path / name)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from featcache.corpora import CORPORA
 from featcache.errors import CorpusError, StoreError, listed
+from featcache.extractors import DESCRIPTORS, EXTRACTORS
 from featcache.extractors.models import dimensions, is_local, known_models, known_text_models
 from featcache.files.regular import is_hidden, resolved
 from featcache.protocols import PROTOCOLS, Protocol, default_of
@@ -74,10 +75,12 @@ def print_models() -> None:
         of_text.add_row(name, f"{layers} x {size}", format_bytes(layers * size * 1000 * 2), here, entry["model_id"])
     console = Console()
     console.print(table)
+    outside = [name for name in EXTRACTORS if not EXTRACTORS.is_builtin(name)]
     console.print(
         "\nCache per hour of audio, float16. Models that are not here are fetched from the Hugging Face hub; "
         "--weights random builds each of them untrained, offline.\n"
-        "Also: egemaps, egemaps-functionals, spectrogram, any Hugging Face id, any folder that holds a model.\n"
+        f"Also: {', '.join((*DESCRIPTORS, *outside))}, opensmile:SET, opensmile:FILE.conf, any Hugging Face id, any "
+        "folder that holds a model.\n"
     )
     console.print(of_text)
     console.print(

@@ -19,8 +19,10 @@ from featcache.errors import ClusterError
 from featcache.extraction.inputs import input_of
 from featcache.extraction.plan import ExtractionPlan, PlannedUtterance, StoreJob
 from featcache.extraction.run import ExtractionRun
-from featcache.extractors import DESCRIPTORS, create_extractor, usable_devices
+from featcache.extractors import create_extractor, usable_devices
 from featcache.extractors.base import Extractor
+from featcache.extractors.references import from_everywhere, plugins_for_elsewhere
+from featcache.registry import name_plugins
 from featcache.threads import keep_to_one_thread
 
 RUNNING, STOPPING = b"running", b"stopping"
@@ -36,11 +38,13 @@ class Recipe:
     Attributes:
         model: As :func:`~featcache.extractors.create_extractor` takes it; likewise ``options``, name by name.
         device: As the user named it, of the worker's machine.
+        plugins: The parts from outside that the user named, with absolute paths.
     """
 
     model: str
     options: tuple[tuple[str, Any], ...]
     device: str
+    plugins: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,10 +93,13 @@ class Done:
 
 
 def recipe_of(model: str, options: Mapping[str, Any], device: str) -> Recipe:
-    """How workers make the extractor that is made here with these options; a folder is named from the root on."""
-    if model not in DESCRIPTORS and Path(model).is_dir():
-        model = str(Path(model).absolute())
-    return Recipe(model=model, options=tuple(sorted(options.items())), device=device)
+    """How workers make the extractor that is made here with these options; files and folders have absolute paths."""
+    return Recipe(
+        model=from_everywhere(model),
+        options=tuple(sorted(options.items())),
+        device=device,
+        plugins=plugins_for_elsewhere(),
+    )
 
 
 def do_group(job: WorkerJob, group: WorkerGroup) -> Done | None:
@@ -151,6 +158,7 @@ def _tools(job: WorkerJob, store: WorkerStore) -> tuple[Extractor, StoreWriter]:
 
 @lru_cache(maxsize=4)
 def _extractor(recipe: Recipe, expected: StoreIdentity) -> Extractor:
+    name_plugins(recipe.plugins)
     extractor = create_extractor(recipe.model, device=usable_devices(recipe.device), **dict(recipe.options))
     made = StoreIdentity.of(extractor.description, expected.storage_dtype, pool=expected.pool)
     differing = made.differences(expected)

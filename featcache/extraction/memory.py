@@ -9,7 +9,7 @@ from featcache.audio import kept_samples
 from featcache.errors import ModelError
 from featcache.extraction.plan import SHARD_BYTES, ExtractionPlan, PlannedUtterance, StoreJob
 from featcache.extraction.run import BATCHES_AHEAD
-from featcache.extractors.windows import USUAL_RATE
+from featcache.extractors.base import USUAL_RATE
 from featcache.machine import available_memory, used_memory
 from featcache.units import format_bytes
 

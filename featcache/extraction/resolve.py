@@ -13,7 +13,7 @@ from featcache.errors import ClusterError, ModelError, StoreError
 from featcache.extraction.dask_worker import Recipe, recipe_of
 from featcache.extraction.locate import LocatedCorpus, find_place
 from featcache.extraction.plan import default_workers
-from featcache.extractors import DESCRIPTORS, store_name, usable_devices
+from featcache.extractors import is_descriptors, store_name, usable_devices
 from featcache.manifest import Utterance
 from featcache.settings.extractions import ExtractSettings
 from featcache.settings.extractor_configs import CHUNK_OPTIONS, MANIFEST
@@ -132,7 +132,7 @@ def resolve(options: ExtractionOptions, workspace: Workspace) -> ExtractionReque
     readable = _as_read(options, place, wanted)
     stores = _stores(options, place.cache)
     # the workers of a cluster use their own devices
-    on_cpu = options.encoder in DESCRIPTORS or options.scheduler is not None
+    on_cpu = _computes_on_cpu(options) or options.scheduler is not None
     device = "cpu" if on_cpu else usable_devices(options.device)
     return ExtractionRequest(
         options=options,
@@ -162,11 +162,17 @@ def _stores(options: ExtractionOptions, cache: Path) -> tuple[RequestedStore, ..
         given |= _transcript_options(cache, options.transcripts)
     usual = "-".join(filter(None, (store_name(encoder), options.transcripts)))
     name = check_name("store", usual if options.name is None else options.name, cache)
-    device = "cpu" if encoder in DESCRIPTORS else options.device
+    on_cpu = _computes_on_cpu(options)
+    device = "cpu" if on_cpu else options.device
     store = RequestedStore(folder=cache / name, recipe=recipe_of(encoder, given, device), pool=options.pool)
-    if not options.egemaps or options.text is not None or encoder in DESCRIPTORS or name == "egemaps":
+    if not options.egemaps or options.text is not None or on_cpu or name == "egemaps":
         return (store,)
     return store, _egemaps_beside(cache / "egemaps", given, options.pool)
+
+
+def _computes_on_cpu(options: ExtractionOptions) -> bool:
+    """Whether the extractor has no weights."""
+    return options.text is None and is_descriptors(options.encoder)
 
 
 def _transcript_options(cache: Path, transcripts: str | None) -> dict[str, Any]:
@@ -181,9 +187,10 @@ def _egemaps_beside(folder: Path, options: Mapping[str, Any], pool: bool) -> Req
 
     One that exists is continued as it was begun; a new one is cut and pooled as the model's is.
     """
+    options = {name: options.get(name) for name in CHUNK_OPTIONS}
     if shard_numbers(folder):
         found = read_catalogue(folder).identity
-        options, pool = found.model_and_options()[1], found.pool
-    else:
-        options = {name: options.get(name) for name in CHUNK_OPTIONS}
+        pool = found.pool
+        if found.settings.get("extractor") == "egemaps":  # anything else is refused by the settings of the store
+            options = found.model_and_options()[1]
     return RequestedStore(folder=folder, recipe=recipe_of("egemaps", options, "cpu"), pool=pool)

@@ -17,7 +17,7 @@ from featcache.cache.shards import shard_numbers
 from featcache.cache.statistics import RunningStatistics
 from featcache.corpora import read_corpus
 from featcache.corpora.recorded import layout_of
-from featcache.errors import FeatcacheError, StoreError, listed
+from featcache.errors import FeatcacheError, ModelError, StoreError, listed
 from featcache.extraction.inputs import Input, input_of, signal_for
 from featcache.extractors import create_extractor, usable_device
 from featcache.extractors.base import SAME_IN_ANY_BATCH, Extractor
@@ -26,6 +26,7 @@ from featcache.features import Features
 from featcache.files.checksums import unrecorded_files, wrong_files
 from featcache.files.regular import resolved
 from featcache.manifest import Manifest, Utterance
+from featcache.registry import name_plugins
 from featcache.settings.extractor_configs import MANIFEST
 from featcache.transcripts.text import read_words
 
@@ -66,7 +67,7 @@ def tolerance_of(settings: Mapping[str, Any]) -> float:
         settings: Of the store.
     """
     precision = settings.get("precision", "float32")
-    computed = 0.0 if precision == "float32" else SAME_IN_ANY_BATCH[precision]
+    computed = 0.0 if precision == "float32" else SAME_IN_ANY_BATCH.get(precision, 0.0)
     return TOLERANCES[settings["storage_dtype"]] + computed
 
 
@@ -154,7 +155,9 @@ def recompute(
     Raises:
         StoreError: the extractor that can be made here is not the one that made the store, or the audio is not there.
     """
-    made_model, options = store.identity.model_and_options()
+    if model is not None:
+        name_plugins([model])
+    made_model, options = _model_and_options(store)
     try:
         extractor = create_extractor(model or made_model, device=usable_device(device), **options)
     except FeatcacheError:
@@ -184,6 +187,18 @@ def recompute(
         Deviation(layer=layer, largest=float(value), tolerance=tolerance)
         for layer, value in zip(store.layer_names, largest, strict=True)
     ]
+
+
+def _model_and_options(store: FeatureStore) -> tuple[str, dict[str, Any]]:
+    """Return what makes the store's extractor again.
+
+    Raises:
+        ModelError: the store names code from outside that the user did not name.
+    """
+    try:
+        return store.identity.model_and_options()
+    except ModelError as error:
+        raise ModelError(f"{store.path}: {error}") from error
 
 
 def _known(store: FeatureStore, extractor: Extractor, data: Path | None) -> tuple[dict[str, Utterance], Input]:

@@ -1,61 +1,86 @@
-"""Signal or text → features: self-supervised speech models, eGeMAPS, spectrograms, text encoders."""
+"""Signal or text → features: self-supervised speech models, openSMILE, spectrograms, text encoders, other people's."""
 
-from dataclasses import fields
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from featcache.errors import ModelError
-from featcache.extractors.models import short_name
-from featcache.settings.extractor_configs import EgemapsConfig, SpectrogramConfig, SSLConfig, TextConfig
+from featcache.errors import ModelError, unknown_name
+from featcache.extractors.outside import check_declarations, made
+from featcache.extractors.references import (
+    DESCRIPTORS,
+    EXTRACTORS,
+    NamedExtractor,
+    find_extractor,
+    is_descriptors,
+    is_reference,
+    store_name,
+)
+from featcache.settings import extractor_configs
+from featcache.settings.checked import configured
+from featcache.settings.extractor_configs import AudioConfig, SSLConfig, TextConfig
+from featcache.settings.field import settings_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from featcache.extractors.base import Extractor
 
-# Names that stand beside the models' in ``--model``.
-DESCRIPTORS = ("egemaps", "egemaps-functionals", "spectrogram")
-
-
-def store_name(model: str) -> str:
-    """The name of the store that a model, or a set of descriptors, fills."""
-    return model if model in DESCRIPTORS else short_name(model)
+__all__ = [
+    "DESCRIPTORS",
+    "EXTRACTORS",
+    "create_extractor",
+    "find_extractor",
+    "is_descriptors",
+    "is_reference",
+    "store_name",
+    "usable_device",
+    "usable_devices",
+]
 
 
 def create_extractor(model: str, *, text: bool = False, device: str = "cpu", **options: Any) -> "Extractor":
     """Make an extractor.
 
     Args:
-        model: One of :data:`DESCRIPTORS`, a short model name, a Hugging Face id or a folder.
+        model: A name or reference of :data:`EXTRACTORS`, a short model name, a Hugging Face id or a folder.
         text: Whether the model reads words, and not audio.
         device: Where models run, as torch names it; several, separated by commas, share the batches.
-        options: Fields of the extractor's configuration; None leaves the default, ``sampling_rate=0`` is each
-            file's own.
+        options: Fields of the extractor's configuration, as text or as values; None leaves the default,
+            ``sampling_rate=0`` is each file's own.
 
     Raises:
         ModelError: the model is unknown or cannot be loaded, or an option does not apply to it.
     """
     given = {name: value for name, value in options.items() if value is not None}
     if text:
-        if model in DESCRIPTORS:
+        if is_reference(model):
             raise ModelError(f"{model} reads audio, expected a model of text such as tinybert; use it with --model")
+        config = _configure(TextConfig, model, given, {"model": model})
         from featcache.extractors.text import TextExtractor
 
-        return _on_devices(partial(TextExtractor, _configure(TextConfig, model, {"model": model, **given})), device)
-    if given.get("sampling_rate") == 0:
-        given["sampling_rate"] = None
-    if model in ("egemaps", "egemaps-functionals"):
-        from featcache.extractors.egemaps import EgemapsExtractor
-
-        given["level"] = "functionals" if model.endswith("functionals") else "lld"
-        return EgemapsExtractor(_configure(EgemapsConfig, model, given))
-    if model == "spectrogram":
-        from featcache.extractors.spectrogram import SpectrogramExtractor
-
-        return SpectrogramExtractor(_configure(SpectrogramConfig, model, given))
+        return _on_devices(partial(TextExtractor, config), device)
+    named = find_extractor(model)
+    if named is not None:
+        return _create_named(named, model, given, device)
+    config = _configure(SSLConfig, model, given, {"model": model})
     from featcache.extractors.ssl import SSLExtractor
 
-    return _on_devices(partial(SSLExtractor, _configure(SSLConfig, model, {"model": model, **given})), device)
+    return _on_devices(partial(SSLExtractor, config), device)
+
+
+def _create_named(named: NamedExtractor, model: str, given: dict[str, Any], device: str) -> "Extractor":
+    kind = named.extractor
+    if not named.is_builtin:
+        check_declarations(named.reference, kind)
+    config = _configure(kind.Config, named.reference, given, named.decided)
+    if named.is_builtin:
+        extractor = kind(config)
+        settings = {"extractor": model.partition(":")[0], **extractor.description.settings}
+        extractor.description = replace(extractor.description, settings=settings)
+        return extractor
+    origin = EXTRACTORS.origin(model)
+    make = partial(made, named, config, origin)
+    return _on_devices(make, device) if kind.kind == "model" else make()
 
 
 def _on_devices(make: "Callable[..., Extractor]", device: str) -> "Extractor":
@@ -109,9 +134,33 @@ def usable_devices(devices: str) -> str:
     return ",".join(names)
 
 
-def _configure(config: Any, model: str, given: dict[str, Any]) -> Any:
-    strange = sorted(given.keys() - {field.name for field in fields(config)})
+def _configure(config: Any, model: str, given: "Mapping[str, Any]", decided: "Mapping[str, Any]") -> Any:
+    """Return the configuration of what the user gives and what the name decides.
+
+    Raises:
+        ModelError: an option of another extractor, an unknown one, or a value that may not stand there.
+    """
+    allowed = {name for name in settings_of(config) if name not in decided}
+    strange = sorted(given.keys() - allowed)
+    unknown = [name for name in strange if name not in _OPTIONS and name not in decided]
+    if unknown:
+        raise ModelError(f"{model!r}: {unknown_name('option', unknown[0], allowed)}")
     if strange:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in strange)
         raise ModelError(f"{options} does not apply to {model!r}")
-    return config(**given)
+    made_of = configured(config, {**given, **decided}, repr(model))
+    kept: dict[str, Any] = {}
+    if type(given.get("max_seconds")) is int:  # stores of an earlier release record a whole number as one
+        kept["max_seconds"] = given["max_seconds"]
+    if getattr(made_of, "sampling_rate", None) == 0:
+        kept["sampling_rate"] = None
+    return replace(made_of, **kept)
+
+
+# All options of built-in extractors: one of them that does not apply is told from a mistyped one.
+_OPTIONS = {
+    name
+    for config in vars(extractor_configs).values()
+    if isinstance(config, type) and issubclass(config, AudioConfig | SSLConfig | TextConfig)
+    for name in settings_of(config)
+}

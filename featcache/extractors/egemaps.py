@@ -5,47 +5,52 @@ Affective Computing. openSMILE's licence allows research and private use only.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
-import numpy as np
-
-from featcache.audio import Signal
-from featcache.errors import AudioError, ModelError
-from featcache.extractors.base import Extractor
+from featcache.errors import ModelError
+from featcache.extractors.opensmile_sets import FrameGrid, OpensmileExtractor
 from featcache.extractors.windows import check_chunks
-from featcache.features import Description, Features
 from featcache.settings.extractor_configs import EgemapsConfig
 
 FRAME_SHIFT = 0.010
 # Below this openSMILE's 60 ms pitch window does not fit and it answers with rows of NaN.
 SHORTEST = 0.060
-# openSMILE takes 16-bit samples: +1.0 would become 32768, which wraps round to -32768.
-LARGEST_SAMPLE = np.float32(1 - 2**-15)
 
 
-class EgemapsExtractor(Extractor):
+class EgemapsExtractor(OpensmileExtractor):
     """eGeMAPSv02 through opensmile: (1, num_frames, 25) or, for functionals, (1, 1, 88)."""
 
-    def __init__(self, config: EgemapsConfig) -> None:
-        import opensmile
+    Config = EgemapsConfig
+    argument = None
+    decided: ClassVar = {"level": "lld"}
+    averaged_frame_shift = 0.020
+    supports_chunks = True
 
+    def __init__(self, config: EgemapsConfig) -> None:
         self._functionals = config.level == "functionals"
         if self._functionals and config.chunks():
             raise ModelError("--chunk-seconds does not apply to egemaps-functionals, which are of the whole utterance")
-        level = opensmile.FeatureLevel.Functionals if self._functionals else opensmile.FeatureLevel.LowLevelDescriptors
-        self._smile = opensmile.Smile(feature_set=opensmile.FeatureSet.eGeMAPSv02, feature_level=level)
-        self.description = Description(
-            dataset="frames",
-            hidden_size=self._smile.num_features,
-            frame_shift=None if self._functionals else FRAME_SHIFT,
-            sampling_rate=config.sampling_rate,
-            channel=config.channel,
-            max_seconds=config.max_seconds,
-            chunks=config.chunks(),
-            settings={"extractor": "egemaps", "feature_set": "eGeMAPSv02", **config.settings()},
-            provenance={"feature_names": list(self._smile.feature_names), "opensmile_version": opensmile.__version__},
-        )
+        super().__init__(config)
         check_chunks(self)
+
+    @property
+    def feature_set(self) -> str:
+        return "eGeMAPSv02"
+
+    @classmethod
+    def recorded_as(cls, reference: str, settings: Mapping[str, Any]) -> str:
+        return "egemaps" if settings.get("level") == "lld" else "egemaps-functionals"
+
+    def settings(self) -> dict[str, Any]:
+        return {"extractor": "egemaps", "feature_set": self.feature_set, **self.config.settings()}
+
+    @property
+    def _label(self) -> str:
+        return "eGeMAPS"
+
+    def _shortest_seconds(self, sampling_rate: int) -> float:
+        return SHORTEST
 
     def num_frames(self, num_samples: int, sampling_rate: int) -> int:
         if num_samples < SHORTEST * sampling_rate:
@@ -57,17 +62,16 @@ class EgemapsExtractor(Extractor):
     def hop(self, sampling_rate: int) -> int:
         return _in_samples(FRAME_SHIFT, sampling_rate)
 
-    def extract(self, signals: Sequence[Signal]) -> list[Features]:
-        return [self._extract_one(signal) for signal in signals]
+    def _measured(self, rate: int) -> FrameGrid:
+        """Return where frames are, which is known and need not be measured."""
+        first, hop = (1, 0) if self._functionals else (2, _in_samples(FRAME_SHIFT, rate))
+        return FrameGrid(shortest=_in_samples(SHORTEST, rate), first=first, hop=hop)
 
-    def _extract_one(self, signal: Signal) -> Features:
-        if self.num_frames(len(signal.samples), signal.sampling_rate) == 0:
-            raise AudioError(
-                f"{len(signal.samples)} samples at {signal.sampling_rate} Hz are too short for eGeMAPS, "
-                f"which needs {SHORTEST * 1000:.0f} ms"
-            )
-        values = self._smile(np.clip(signal.samples, -1, LARGEST_SAMPLE), signal.sampling_rate)
-        return np.ascontiguousarray(values.transpose(0, 2, 1), dtype=np.float32)
+
+class EgemapsFunctionals(EgemapsExtractor):
+    """eGeMAPSv02: 88 functionals of an utterance."""
+
+    decided: ClassVar = {"level": "functionals"}
 
 
 def _in_samples(seconds: float, sampling_rate: int) -> int:

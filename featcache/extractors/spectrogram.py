@@ -2,44 +2,49 @@
 
 import re
 from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from featcache.audio import Signal
 from featcache.errors import AudioError, ModelError
 from featcache.extractors.base import Extractor
 from featcache.extractors.windows import check_chunks
-from featcache.features import Description, Features
+from featcache.features import Features
 from featcache.settings.extractor_configs import SpectrogramConfig
 
 
 class SpectrogramExtractor(Extractor):
     """Linear magnitudes: (1, num_frames, n_fft // 2 + 1)."""
 
+    Config = SpectrogramConfig
+    config: SpectrogramConfig
+    averages_frames: ClassVar[bool] = False  # beside slower frames it never paired, and existing results stay
+    supports_chunks = True
+
     def __init__(self, config: SpectrogramConfig) -> None:
-        self._config = config
+        super().__init__(config)
         rate = config.sampling_rate
         if rate is None and config.n_fft is None:
             raise ModelError("a spectrogram at the files' own sampling rates needs --n-fft, so that all have one size")
-        _, hop, n_fft = self._lengths(rate or 1)  # with one sample a second, any length in ms fits
+        _, hop, _ = self._lengths(rate or 1)  # with one sample a second, any length in ms fits
         in_time = config.hop.endswith("ms")
-        self.description = Description(
-            dataset="frames",
-            hidden_size=n_fft // 2 + 1,
-            frame_shift=_number(config.hop) / 1000 if in_time else (hop / rate if rate else None),
-            sampling_rate=rate,
-            channel=config.channel,
-            max_seconds=config.max_seconds,
-            chunks=config.chunks(),
-            settings={"extractor": "spectrogram", **config.settings()},
-        )
+        self.frame_shift = _number(config.hop) / 1000 if in_time else (hop / rate if rate else None)
         check_chunks(self)
+
+    def settings(self) -> dict[str, Any]:
+        return {"extractor": "spectrogram", **super().settings()}
+
+    def _shape(self) -> tuple[int, int, int]:
+        _, _, n_fft = self._lengths(self.config.sampling_rate or 1)
+        return 1, 1, n_fft // 2 + 1
 
     def num_frames(self, num_samples: int, sampling_rate: int) -> int:
         _, hop, n_fft = self._lengths(sampling_rate)
         if num_samples < n_fft:
             return 0
-        padding = 2 * (n_fft // 2) if self._config.center else 0
+        padding = 2 * (n_fft // 2) if self.config.center else 0
         return 1 + (num_samples + padding - n_fft) // hop
 
     def hop(self, sampling_rate: int) -> int:
@@ -47,26 +52,30 @@ class SpectrogramExtractor(Extractor):
 
     def context(self, sampling_rate: int) -> int:
         _, hop, n_fft = self._lengths(sampling_rate)
-        return -(-(n_fft // 2) // hop) if self._config.center else 0
+        return -(-(n_fft // 2) // hop) if self.config.center else 0
 
     def extract(self, signals: Sequence[Signal]) -> list[Features]:
         return [self._extract_one(signal) for signal in signals]
 
     def _extract_one(self, signal: Signal) -> Features:
+        return np.ascontiguousarray(np.abs(self._spectrum(signal)).T[None], dtype=np.float32)
+
+    def _spectrum(self, signal: Signal) -> npt.NDArray[np.complex64]:
+        """Return the Fourier transform of each frame: (n_fft // 2 + 1, num_frames) complex64."""
         import librosa
 
         window, hop, n_fft = self._lengths(signal.sampling_rate)
         if self.num_frames(len(signal.samples), signal.sampling_rate) == 0:
             raise AudioError(f"{len(signal.samples)} samples are too short for a spectrum of {n_fft}")
-        spectrum = librosa.stft(
-            signal.samples, n_fft=n_fft, hop_length=hop, win_length=window, window="hann", center=self._config.center
+        spectrum: npt.NDArray[np.complex64] = librosa.stft(
+            signal.samples, n_fft=n_fft, hop_length=hop, win_length=window, window="hann", center=self.config.center
         )
-        return np.ascontiguousarray(np.abs(spectrum).T[None], dtype=np.float32)
+        return spectrum
 
     def _lengths(self, sampling_rate: int) -> tuple[int, int, int]:
-        window = _in_samples("window", self._config.window, sampling_rate)
-        hop = _in_samples("hop", self._config.hop, sampling_rate)
-        n_fft = 1 << (window - 1).bit_length() if self._config.n_fft is None else self._config.n_fft
+        window = _in_samples("window", self.config.window, sampling_rate)
+        hop = _in_samples("hop", self.config.hop, sampling_rate)
+        n_fft = 1 << (window - 1).bit_length() if self.config.n_fft is None else self.config.n_fft
         if window > n_fft:
             raise ModelError(f"a window of {window} samples does not fit into --n-fft {n_fft}")
         return window, hop, n_fft

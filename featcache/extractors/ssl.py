@@ -56,6 +56,11 @@ INPUT = "input"  # the encoder's input after positional convolution: Hugging Fac
 class SSLExtractor(Extractor):
     """A frozen speech model: (num_layers, num_frames, hidden_size), a frame every 20 ms."""
 
+    Config = SSLConfig
+    kind = "model"
+    averages_frames = False
+    supports_chunks = True
+
     def __init__(self, config: SSLConfig, *, device: str = "cpu") -> None:
         check_precision(device, config.precision)
         loaded = load(config.model, weights=config.weights, revision=config.revision, num_blocks=config.num_blocks)

@@ -33,6 +33,10 @@ from featcache.settings.extractor_configs import TextConfig
 class TextExtractor(Extractor):
     """A frozen text encoder: (num_layers, num_tokens, hidden_size)."""
 
+    Config = TextConfig
+    kind = "model"
+    averages_frames = False
+
     def __init__(self, config: TextConfig, *, device: str = "cpu") -> None:
         check_precision(device, config.precision)
         loaded = load_text_model(config.model, weights=config.weights, revision=config.revision)

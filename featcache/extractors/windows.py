@@ -4,11 +4,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from featcache.errors import AudioError, ModelError
-from featcache.extractors.base import Extractor
+from featcache.extractors.base import USUAL_RATE, Extractor
 from featcache.settings.extractor_configs import Chunks
-
-# Where an extractor takes each file's own rate, its windows are checked at this one first.
-USUAL_RATE = 16000
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -97,7 +97,7 @@ def _slices(one: ResolvedFit, lead: ResolvedFit) -> tuple[slice, ...] | None:
     """For each store where a run's layers stand among the lead's; None where they do not, or not in one piece."""
     found = []
     for mine, all_layers in zip(one.features, lead.features, strict=True):
-        if mine.halved != all_layers.halved or mine.layers[0] not in all_layers.layers:
+        if mine.averaged != all_layers.averaged or mine.layers[0] not in all_layers.layers:
             return None
         first = all_layers.layers.index(mine.layers[0])
         stretch = slice(first, first + len(mine.layers))

@@ -24,14 +24,14 @@ def head_inputs(features: Sequence[StoreFeatures]) -> dict[str, dict[str, Any]]:
 
 
 def _head_input(features: StoreFeatures) -> HeadInput:
-    shift = features.store.frame_shift * (2 if features.halved else 1)
+    shift = features.store.frame_shift * features.averaged
     return HeadInput(
         store=features.store.name,
         layers=features.layer_names,
         hidden_size=features.store.hidden_size,
         frame_shift=None if np.isnan(shift) else float(shift),
         max_frames=None if features.pooling else features.max_frames,
-        averaged_in_pairs=features.halved,
+        averaged_frames=features.averaged,
     )
 
 

@@ -39,6 +39,16 @@ FUSED_NOTE = (
 )
 
 
+AVERAGED_NOTE = "Each {} frames of {} were averaged, so that they come every {:g} ms (as Pepino et al. 2021 for pairs)."
+
+
+def averaged_note(features: StoreFeatures) -> str:
+    """Return what a reader must know of features whose neighbouring frames were averaged."""
+    if features.store.metadata["extractor"] == "egemaps":
+        return EGEMAPS_NOTE
+    return AVERAGED_NOTE.format(features.averaged, features.store.name, 1000 * features.frame_shift)
+
+
 def notes_on_request(
     request: FitRequest, spec: HeadSpec, features: Sequence[StoreFeatures], manifest: Manifest, max_frames: int
 ) -> list[str]:
@@ -57,8 +67,8 @@ def notes_on_request(
     for item in features:
         if item.store.metadata.get("weights") == "random":
             notes.append(UNTRAINED_NOTE.format(item.store.name))
-        if item.halved:
-            notes.append(EGEMAPS_NOTE)
+        if item.averaged > 1:
+            notes.append(averaged_note(item))
     if len(features) > 1 and spec.pairs_frames and not features[0].paired:
         notes.append(FUSED_NOTE.format(" and ".join(item.store.name for item in features)))
     counted = next((item for item in features if item.max_frames), features[0])

@@ -12,6 +12,7 @@ from featcache.fitting.task import ResolvedTask
 from featcache.heads import HEADS, SOLVERS, HeadSpec
 from featcache.manifest import Utterance
 from featcache.normalise import SPEAKER
+from featcache.protocols import PROTOCOLS
 from featcache.runs.identity import NUMERICS, NUMERICS_VERSION, RELEASE, hash_of
 from featcache.settings.field import Dataclass, non_default, settings_of
 from featcache.settings.fits import TrainingConfig
@@ -55,7 +56,7 @@ def config_of(
         "layer_weighting": request.layer_weighting,
         "head": request.head,
         **({"set": chosen} if (chosen := _plain(non_default(options))) else {}),
-        **({"parts": parts} if (parts := _parts(request)) else {}),
+        **({"parts": parts} if (parts := _parts(request, task.protocol)) else {}),
         "pooling": features[0].pooling,
         **({"fused": "frames" if features[0].paired else "pooled"} if len(features) > 1 else {}),
         "norm": request.norm,
@@ -100,9 +101,15 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def _parts(request: FitRequest) -> dict[str, dict[str, str]]:
-    """Return kind → origin of the parts from outside of featcache; another version or file makes another run."""
-    origins = {"head": None if request.head in SOLVERS else HEADS.origin(request.head)}
+def _parts(request: FitRequest, protocol: str) -> dict[str, dict[str, str]]:
+    """Return kind → origin of the parts from outside of featcache; another version or file makes another run.
+
+    The origin of a corpus from outside is in the cache's ``corpus.json``; a run knows its utterances by checksums.
+    """
+    origins = {
+        "head": None if request.head in SOLVERS else HEADS.origin(request.head),
+        "protocol": PROTOCOLS.origin(protocol),
+    }
     return {kind: origin.settings() for kind, origin in origins.items() if origin}
 
 

@@ -16,10 +16,10 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from featcache.corpora import CORPORA
-from featcache.errors import StoreError, unknown_name
+from featcache.errors import ModelError, StoreError, unknown_name
 from featcache.evaluate.scores import SCORES, find_score
 from featcache.evaluate.voting import VOTES
-from featcache.extractors import DESCRIPTORS
+from featcache.extractors import DESCRIPTORS, find_extractor, is_descriptors, is_reference
 from featcache.extractors.models import known_models, known_text_models
 from featcache.heads import head_spec
 from featcache.protocols import PROTOCOLS
@@ -54,7 +54,13 @@ def _known(kind: str, names: Iterable[str]) -> AfterValidator:
 
 def _check_model(model: str) -> str:
     """A name without a slash is short, one of a file's own or a mistake."""
-    if "/" not in model and model not in DESCRIPTORS and model not in known_models():
+    if is_reference(model):
+        try:
+            find_extractor(model)
+        except ModelError as error:
+            raise ValueError(str(error)) from error
+        return model
+    if "/" not in model and model not in known_models():
         raise ValueError(unknown_name("model", model, (*DESCRIPTORS, *known_models())))
     return model
 
@@ -159,7 +165,7 @@ class StoreSpec(StoreOptions):
     @property
     def is_model(self) -> bool:
         """Whether it has weights, which could be random."""
-        return self.model not in DESCRIPTORS
+        return self.model is None or not is_descriptors(self.model)
 
 
 class TranscriptSpec(Part):

@@ -18,7 +18,7 @@ from featcache.extraction import ExtractionReport
 from featcache.extraction.extract_corpus import carry_out
 from featcache.extraction.plan import ROW_BYTES, is_same
 from featcache.extraction.resolve import ExtractionOptions, resolve
-from featcache.extractors import create_extractor
+from featcache.extractors import create_extractor, find_extractor
 from featcache.extractors.checkpoint import is_folder, read_config
 from featcache.extractors.models import dimensions, known_models, known_text_models
 from featcache.manifest import Utterance
@@ -100,6 +100,8 @@ class PipelineStore:
 
     def fill(self, *, device: str, limit: int | None) -> ExtractionReport:
         """Extract what is missing; a store that holds frames already serves where statistics would do."""
+        if self.spec.model is not None:
+            find_extractor(self.spec.model)  # refuses what no user named, before extract() takes it for the user's
         catalogue = _catalogue(self.folder)
         pool, dtype = self.spec.pool, self.spec.store
         if catalogue is not None:

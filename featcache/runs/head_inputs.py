@@ -21,8 +21,10 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "hidden_size": (int,),
     "frame_shift": _NUMBER_OR_NOTHING,
     "max_frames": (int, type(None)),
-    "averaged_in_pairs": (bool,),
+    "averaged_frames": (int,),
 }
+# What runs of an earlier release record in its place: true stands for 2.
+_IN_PAIRS = "averaged_in_pairs"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +37,8 @@ class HeadInput:
         hidden_size: Number of values of one layer of one frame.
         frame_shift: In seconds; None if frames are not steps in time, or if an earlier release made the run.
         max_frames: Number of frames that are used, counted from the beginning; None for all.
-        averaged_in_pairs: Whether frames 2i and 2i+1 of the store are averaged first, as eGeMAPS frames every 10 ms
-            beside a model's frames every 20 ms.
+        averaged_frames: How many neighbouring frames of the store are averaged first, as two eGeMAPS frames every 10 ms
+            beside a model's frame every 20 ms; 1 for none.
     """
 
     store: str
@@ -44,7 +46,7 @@ class HeadInput:
     hidden_size: int
     frame_shift: float | None = None
     max_frames: int | None = None
-    averaged_in_pairs: bool = False
+    averaged_frames: int = 1
 
     @property
     def num_layers(self) -> int:
@@ -93,10 +95,13 @@ def check_shapes(path: Path, expected: Shapes, found: Shapes) -> None:
 def _input(path: Path, store: str, recorded: Any) -> HeadInput:
     values: dict[str, Any] = checked(recorded, dict, f"{path}, {HEAD_INPUTS},", REFIT)
     where = f"{path}, {HEAD_INPUTS}, {store},"
+    if isinstance(values.get(_IN_PAIRS), bool):
+        values = {**values, "averaged_frames": 2 if values[_IN_PAIRS] else 1}
     check_types(values, _TYPES, where, REFIT, required=_TYPES)
     layers, shift, most = values["layers"], values["frame_shift"], values["max_frames"]
-    if not layers or not all(isinstance(name, str) for name in layers) or values["hidden_size"] < 1:
-        raise damaged(where, "layers and hidden_size say nothing of features", REFIT)
+    smallest = min(values["hidden_size"], values["averaged_frames"])
+    if not layers or not all(isinstance(name, str) for name in layers) or smallest < 1:
+        raise damaged(where, "layers, hidden_size and averaged_frames say nothing of features", REFIT)
     if (shift is not None and not 0 < shift < math.inf) or (most is not None and most < 1):
         raise damaged(where, "frame_shift and max_frames: expected positive numbers or nothing", REFIT)
     return HeadInput(store=store, **{name: values[name] for name in _TYPES} | {"layers": tuple(layers)})

@@ -3,11 +3,11 @@
 Nothing heavy is imported here, so that the command line can show these options before any model is loaded.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from featcache.errors import ModelError
-from featcache.settings.field import setting
+from featcache.settings.field import setting, settings_of
 
 ChannelPolicy = Literal["mean", "first"]
 CHUNK_OPTIONS = ("chunk_seconds", "overlap_seconds")
@@ -72,7 +72,8 @@ class ChunkConfig:
     def settings(self) -> dict[str, Any]:
         """Return the configuration as it stands among a store's settings; without windows nothing is said of them."""
         chunks = self.chunks()
-        plain = {name: value for name, value in asdict(self).items() if name not in CHUNK_OPTIONS}
+        plain = {name: getattr(self, name) for name, (_, about) in settings_of(type(self)).items() if about.identity}
+        plain = {name: value for name, value in plain.items() if name not in CHUNK_OPTIONS}
         return {**plain, **(chunks.settings() if chunks else {})}
 
 
@@ -119,6 +120,23 @@ class EgemapsConfig(AudioConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class OpensmileConfig(AudioConfig):
+    """Which feature set of openSMILE, at which level, of which signal.
+
+    Attributes:
+        feature_set: Name of a set of the opensmile package, such as ``GeMAPSv01b``, or a configuration file
+            (``*.conf``). It follows the colon in ``--model opensmile:GeMAPSv01b``.
+        level: ``lld``, low-level descriptors; ``lld_de``, their deltas; ``functionals``, one vector per utterance. A
+            configuration file may have other levels.
+    """
+
+    feature_set: str = setting(help="Feature set of openSMILE, such as GeMAPSv01b, or a configuration file.")
+    level: str = setting(
+        "lld", "Low-level descriptors (lld), their deltas (lld_de), or functionals of the whole utterance."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class SpectrogramConfig(AudioConfig):
     """A linear magnitude spectrogram.
 
@@ -145,6 +163,27 @@ class SpectrogramConfig(AudioConfig):
         minimum=2,
     )
     center: bool = setting(True, "Whether frame t is centred at t hops, with zeros around the signal, or begins there.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogMelConfig(SpectrogramConfig):
+    """A log-mel spectrogram: the decimal logarithm of the power in mel bands, as librosa's ``melspectrogram`` has it.
+
+    Attributes:
+        n_mels: Number of mel bands.
+        fmin: Lower edge of the lowest band, in Hz.
+        fmax: Upper edge of the highest band, in Hz; None is half the sampling rate.
+        htk: Whether the mel scale is HTK's, and not Slaney's.
+        floor: Power below this counts as this, so that the logarithm of silence is finite.
+    """
+
+    n_mels: int = setting(80, "Number of mel bands.", minimum=1)
+    fmin: float = setting(0.0, "Lower edge of the lowest mel band, in Hz.", minimum=0)
+    fmax: float | None = setting(
+        None, "Upper edge of the highest mel band, in Hz [default: half the sampling rate].", above=0
+    )
+    htk: bool = setting(False, "Whether the mel scale is HTK's, and not Slaney's.")
+    floor: float = setting(1e-10, "Power below this counts as this, before the logarithm.", above=0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,8 +32,9 @@ class StoreFeatures:
         max_frames: How many frames of each utterance, counted from its beginning; None is all. Tokens are never cut.
         pooling: ``mean``, ``sum`` or ``max`` of all frames as a single one, from the stored statistics; ``mean+max`` is
             both beside each other, a frame of 2 × hidden_size values.
-        paired: Whether frame i shall stand for the same moment as frame i of the other stores that a head sees. The
-            descriptors of eGeMAPS are averaged in pairs for it, and only frames that all stores have count.
+        paired: Whether frame i shall stand for the same moment as frame i of the other stores that a head sees; only
+            frames that all stores have count.
+        averaged: How many neighbouring frames are averaged first; 1 for none.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class StoreFeatures:
         max_frames: int | None,
         pooling: str | None = None,
         paired: bool = True,
+        averaged: int | None = None,
     ) -> None:
         self.store = store
         tokens = np.isnan(store.frame_shift) and store.metadata["dataset"] == "hidden_states"
@@ -54,8 +56,8 @@ class StoreFeatures:
         if len(store.layer_names) > 1 or store.layer_names[0]:
             self.layers = select_layers(layers, store.layer_names, num_blocks=store.num_blocks)
         self.layer_names = tuple(store.layer_names[layer] for layer in self.layers)
-        descriptors = store.metadata["extractor"] == "egemaps" and not np.isnan(store.frame_shift)
-        self.halved = paired and pooling is None and descriptors
+        usual = _ratio(store.averaged_frame_shift, store.frame_shift) if averaged is None else averaged
+        self.averaged = usual if paired and pooling is None else 1
 
     @property
     def frame_size(self) -> int:
@@ -67,14 +69,14 @@ class StoreFeatures:
         """Of the frames given out, in seconds; NaN where they are not steps in time."""
         if self.pooling:
             return float("nan")
-        return self.store.frame_shift * (2 if self.halved else 1)
+        return self.store.frame_shift * self.averaged
 
     def num_frames(self, utterance_id: str) -> int:
         """How many frames an utterance has, before any cut."""
         if self.pooling:
             return 1
         frames = int(self.store.num_frames([utterance_id])[0])
-        return frames // 2 + 1 if self.halved else frames
+        return frames if self.averaged == 1 else frames // self.averaged + 1
 
     def of_layers(self, normaliser: Normaliser) -> Normaliser:
         """A normaliser of all layers, for those that are given out."""
@@ -103,8 +105,8 @@ class StoreFeatures:
         stored = self.store.view(utterance_id, in_one_piece if whole else self.layers, needed)
         # torch widens 16-bit numbers many times as fast as numpy does
         features = torch.from_numpy(stored).to(torch.float32, copy=True).numpy()
-        if self.halved:
-            features = np.ascontiguousarray(halve_frames(features)[:, :num_frames])
+        if self.averaged > 1:
+            features = np.ascontiguousarray(average_frames(features, self.averaged)[:, :num_frames])
         return torch.from_numpy(normaliser.normalise_(utterance_id, features))
 
     def prefetch(self, utterance_ids: Sequence[str], num_frames: Sequence[int]) -> None:
@@ -114,7 +116,7 @@ class StoreFeatures:
 
     def _stored_frames(self, num_frames: int) -> int:
         """How many frames of the store make so many of those that are given out."""
-        return 2 * num_frames if self.halved else num_frames
+        return num_frames * self.averaged
 
     def _pooled(self, utterance_id: str, normaliser: Normaliser) -> npt.NDArray[np.float32]:
         """What pooling the normalised frames would give: z-scores keep the order, and commute with the mean."""
@@ -128,21 +130,25 @@ class StoreFeatures:
         return normalised * int(self.store.num_frames([utterance_id])[0]) if self.pooling == "sum" else normalised
 
 
-def halve_frames(features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Average frames 2i and 2i+1, so that frames every 10 ms pair with a model's every 20 ms.
+def average_frames(features: npt.NDArray[np.float32], number: int) -> npt.NDArray[np.float32]:
+    """Average neighbouring frames, so that two frames every 10 ms pair with a model's frame every 20 ms.
 
     Args:
         features: (num_layers, num_frames, hidden_size) float32.
+        number: How many frames become one: the integer ratio of the frame shifts.
 
     Returns:
-        (num_layers, num_frames // 2 + 1, hidden_size) float32; what is missing at the end counts as zero.
+        (num_layers, num_frames // number + 1, hidden_size) float32. Frame i is the mean of the frames ``number * i`` to
+        ``number * (i + 1) - 1``; what is missing at the end counts as zero, and the last frame is zero where
+        ``num_frames`` is a multiple of ``number``.
 
-    Source: Pepino et al. 2021, section 2.2, and as run: padded with zeros first, before normalisation.
+    Source: Pepino et al. 2021, section 2.2, and as run, for pairs: padded with zeros first, before normalisation. Other
+    ratios follow the same rule.
     """
-    length = features.shape[1] // 2 + 1
-    padded = np.pad(features, ((0, 0), (0, 2 * length - features.shape[1]), (0, 0)))
-    halved: npt.NDArray[np.float32] = padded.reshape(len(padded), length, 2, -1).mean(axis=2)
-    return halved
+    length = features.shape[1] // number + 1
+    padded = np.pad(features, ((0, 0), (0, number * length - features.shape[1]), (0, 0)))
+    averaged: npt.NDArray[np.float32] = padded.reshape(len(padded), length, number, -1).mean(axis=2)
+    return averaged
 
 
 def features_of(
@@ -158,13 +164,40 @@ def features_of(
         pooling: As for :class:`StoreFeatures`.
         paired: Whether frames are to pair, where they do.
     """
-    together = [StoreFeatures(store, layers=layers, max_frames=max_frames, pooling=pooling) for store in stores]
+    together = [
+        StoreFeatures(store, layers=layers, max_frames=max_frames, pooling=pooling, averaged=averaged)
+        for store, averaged in zip(stores, _averaged(stores), strict=True)
+    ]
     if paired and _pair(together):
         return together
     return [
         StoreFeatures(store, layers=layers, max_frames=most, pooling=pooling, paired=False)
         for store, most in zip(stores, _cuts(stores, max_frames), strict=True)
     ]
+
+
+def _averaged(stores: Sequence[FeatureStore]) -> list[int]:
+    """Return how many frames of each store are averaged, so that frames come as slowly as those of the slowest store.
+
+    A store with an ``averaged_frame_shift`` (eGeMAPS: 20 ms, as Pepino et al. 2021) always has that one. Others are
+    averaged if they say that they may be, by the integer ratio of the frame shifts.
+    """
+    usual = [_ratio(store.averaged_frame_shift, store.frame_shift) for store in stores]
+    shifts = [store.frame_shift * number for store, number in zip(stores, usual, strict=True)]
+    if np.isnan(shifts).any():
+        return usual
+    return [
+        number * (_ratio(max(shifts), shift) if store.averages_frames else 1)
+        for store, number, shift in zip(stores, usual, shifts, strict=True)
+    ]
+
+
+def _ratio(slower: float | None, shift: float) -> int:
+    """Return the integer ratio of two frame shifts in seconds; 1 where it is no integer, or nothing is asked for."""
+    if slower is None or np.isnan(shift):
+        return 1
+    number = max(1, round(slower / shift))
+    return number if abs(slower - number * shift) < ROUNDING else 1
 
 
 def _pair(features: Sequence[StoreFeatures]) -> bool:

@@ -20,7 +20,7 @@ from featcache._version import __version__
 from featcache.audio import Signal
 from featcache.errors import AudioError, ModelError, unknown_name
 from featcache.extraction.long import StoppedError
-from featcache.extractors import DESCRIPTORS
+from featcache.extractors import is_reference
 from featcache.extractors.checkpoint import TRANSCRIBER, open_checkpoint
 from featcache.extractors.devices import on
 from featcache.extractors.models import ARCHITECTURE, SAMPLING_RATE, known_models, model_id_of, resolve
@@ -194,7 +194,7 @@ class _Loaded:
 
 
 def _load(model: str, revision: str | None) -> _Loaded:
-    if model in DESCRIPTORS:
+    if is_reference(model):
         raise ModelError(_no_whisper(model, "a set of descriptors"))
     source, entry = resolve(model)
     if entry and entry["family"] != "whisper":

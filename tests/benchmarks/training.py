@@ -21,7 +21,7 @@ from featcache.protocols import Fold, default_protocol, make_folds
 from featcache.threads import available_cores
 from featcache.training.batches import FeatureWindows, num_values
 from featcache.training.memory import Memory, plan_working_copy
-from featcache.training.store_features import StoreFeatures, halve_frames, steps_of
+from featcache.training.store_features import StoreFeatures, average_frames, steps_of
 from featcache.training.train import Training, TrainingConfig, train_together
 from tests.benchmarks.synthetic_cache import write_cache
 from tests.benchmarks.table import Row, Table
@@ -169,7 +169,7 @@ def plain_loop(task: Task, head: str, seeds: Sequence[int], epochs: int, folder:
             for utterance_id in store:
                 values = store.view(utterance_id)
                 if store.metadata["extractor"] == "egemaps":
-                    values = halve_frames(values.astype(np.float32))
+                    values = average_frames(values.astype(np.float32), 2)
                 file[f"{store.name}/{utterance_id}"] = values
     speakers = {u.utterance_id: u.speaker_id for u in manifest}
     groups = {s: [i for i in manifest.utterance_ids if speakers[i] == s] for s in manifest.speaker_ids}

@@ -45,6 +45,10 @@ DESCRIPTORS = {
     "egemaps in windows": ("egemaps", {"chunk_seconds": 30, "sampling_rate": 16000}),
     "functionals": ("egemaps-functionals", {"channel": "first"}),
     "spectrogram": ("spectrogram", {"window": "400samples", "hop": "320samples", "n_fft": 512, "sampling_rate": 0}),
+    "logmel": ("logmel", {"n_mels": 40, "fmax": 7000, "chunk_seconds": 30, "max_seconds": 12}),
+    "compare2016": ("compare2016", {"channel": "first"}),
+    "compare2016-functionals": ("compare2016-functionals", {"max_seconds": 2.5}),
+    "a set of openSMILE": ("opensmile:IS09", {"level": "lld_de", "sampling_rate": 16000}),
 }
 # Computed by featcache 0.1.0, for each of STORAGE: stores keep theirs, so that these never change.
 FINGERPRINTS = {
@@ -176,8 +180,6 @@ def test_options_of_models_come_back_under_their_own_names():
         "layers": "0,1,12",
         "do_normalize": False,
         "precision": "float32",
-        "sampling_rate": 16000,
-        "channel": "mean",
         "max_seconds": 12.5,
     }
     model, options = StoreIdentity.of(describe_model(TEXT), "int8").model_and_options()

@@ -22,12 +22,12 @@ def setup(
     max_frames=400,
     num_folds=3,
     head="dense",
-    halved=False,
+    averaged=1,
     fused=None,
 ):
     """What grouping looks at; one tuple of layers per store."""
     return SimpleNamespace(
-        features=[SimpleNamespace(layers=tuple(chosen), halved=halved) for chosen in layers],
+        features=[SimpleNamespace(layers=tuple(chosen), averaged=averaged) for chosen in layers],
         folds=[None] * num_folds,
         config={
             "norm": norm,
@@ -72,7 +72,7 @@ def test_heads_and_layers_in_one_piece_share_one_pass_over_all_folds():
         setup(LAYERS, utterances="half"),
         setup(LAYERS, stores=("other",)),
         setup((0, 2)),
-        setup(LAYERS, halved=True),
+        setup(LAYERS, averaged=2),
         setup(LAYERS, (0,), stores=("ssl", "egemaps")),
     ],
 )

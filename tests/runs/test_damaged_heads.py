@@ -174,7 +174,7 @@ def edit_config(run, **changes):
     return RunFolder(run.path)
 
 
-INPUT = {"layers": ["0", "1", "2"], "hidden_size": 4, "frame_shift": 0.02, "max_frames": 5, "averaged_in_pairs": False}
+INPUT = {"layers": ["0", "1", "2"], "hidden_size": 4, "frame_shift": 0.02, "max_frames": 5, "averaged_frames": 1}
 
 
 @pytest.mark.parametrize(
@@ -210,10 +210,13 @@ INPUT = {"layers": ["0", "1", "2"], "hidden_size": 4, "frame_shift": 0.02, "max_
         ({"features": {"other": "x"}}, "head_inputs names other stores than features"),
         ({HEAD_INPUTS: []}, "head_inputs: expected an object"),
         ({HEAD_INPUTS: {"ssl": []}}, "head_inputs, is damaged .expected an object"),
-        ({HEAD_INPUTS: {"ssl": {}}}, "layers, hidden_size, frame_shift, max_frames, averaged_in_pairs missing"),
-        ({HEAD_INPUTS: {"ssl": {**INPUT, "layers": []}}}, "layers and hidden_size say nothing of features"),
-        ({HEAD_INPUTS: {"ssl": {**INPUT, "layers": [1]}}}, "layers and hidden_size say nothing of features"),
-        ({HEAD_INPUTS: {"ssl": {**INPUT, "hidden_size": -1}}}, "layers and hidden_size say nothing of features"),
+        ({HEAD_INPUTS: {"ssl": {}}}, "layers, hidden_size, frame_shift, max_frames, averaged_frames missing"),
+        ({HEAD_INPUTS: {"ssl": {**INPUT, "layers": []}}}, "averaged_frames say nothing of features"),
+        ({HEAD_INPUTS: {"ssl": {**INPUT, "layers": [1]}}}, "averaged_frames say nothing of features"),
+        (
+            {HEAD_INPUTS: {"ssl": {**INPUT, "hidden_size": -1}}},
+            "averaged_frames say nothing of features",
+        ),
         ({HEAD_INPUTS: {"ssl": {**INPUT, "max_frames": -1}}}, "max_frames: expected positive numbers"),
         ({HEAD_INPUTS: {"ssl": {**INPUT, "frame_shift": float("nan")}}}, "expected positive numbers"),
         ({HEAD_INPUTS: {"ssl": {**INPUT, "hidden_size": "4"}}}, "hidden_size: expected a number, found a text"),

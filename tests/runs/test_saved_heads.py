@@ -35,11 +35,11 @@ def features_of(stores, head, utterance_id):
     for one in head.inputs:
         store = stores[one.store]
         values = store[utterance_id][[store.layer_names.index(name) for name in one.layers]]
-        if one.averaged_in_pairs:
+        if one.averaged_frames == 2:
             values = np.pad(values, ((0, 0), (0, 2 - values.shape[1] % 2), (0, 0)))
             values = (values[:, ::2] + values[:, 1::2]) / 2
         found.append(values[:, : one.max_frames])
-    if any(one.averaged_in_pairs for one in head.inputs):  # frames are joined one by one
+    if any(one.averaged_frames == 2 for one in head.inputs):  # frames are joined one by one
         shortest = min(values.shape[1] for values in found)
         found = [values[:, :shortest] for values in found]
     return found
@@ -137,7 +137,7 @@ def test_a_head_is_loaded_ready_for_new_features(cache):
     assert head.groups == ("01", "02", "03", "04")
     [one] = head.inputs
     assert (one.store, one.layers, one.hidden_size, one.frame_shift) == ("ssl", ("0", "1", "2"), 4, 0.02)
-    assert (one.max_frames, one.averaged_in_pairs) == (5, False)
+    assert (one.max_frames, one.averaged_frames) == (5, 1)
 
 
 def test_a_run_folder_is_all_that_a_head_needs(cache, tmp_path):

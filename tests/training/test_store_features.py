@@ -10,7 +10,7 @@ from featcache.cache.reader import FeatureStore
 from featcache.errors import ModelError
 from featcache.manifest import Manifest, Utterance
 from featcache.normalise import SCOPES, Normaliser, fit_normaliser
-from featcache.training.store_features import StoreFeatures, features_of, frames_in_use, halve_frames, values_in_use
+from featcache.training.store_features import StoreFeatures, average_frames, features_of, frames_in_use, values_in_use
 
 # z-scores in float32 of statistics that were stored in float32, against float64 throughout.
 Z_SCORES = 1e-5
@@ -72,7 +72,7 @@ def plain_halves(features):
 def test_halving_averages_pairs_and_pads_with_zeros(num_layers, num_frames, size):
     features = np.random.default_rng(num_frames).normal(size=(num_layers, num_frames, size)).astype("f4")
     before = features.copy()
-    halved = halve_frames(features)
+    halved = average_frames(features, 2)
     assert halved.shape == (num_layers, num_frames // 2 + 1, size)
     assert halved.dtype == np.float32
     np.testing.assert_allclose(halved, plain_halves(features), rtol=1e-6)
@@ -143,7 +143,7 @@ def test_no_more_is_read_than_is_used(open_features, frames, manifest, monkeypat
 def test_nothing_but_egemaps_descriptors_is_halved(open_features, frames, manifest, options):
     frames = {utterance_id: values[:1] for utterance_id, values in frames.items()}
     features = open_features(frames, **options)
-    assert not features.halved
+    assert features.averaged == 1
     for utterance_id, values in frames.items():
         np.testing.assert_array_equal(read(features, utterance_id, manifest), values)
         assert features.num_frames(utterance_id) == values.shape[1]
@@ -304,7 +304,7 @@ def test_a_store_alone_is_cut_unless_its_frames_are_tokens(stores, name, expecte
 def test_egemaps_are_halved_only_to_pair(stores):
     [_, paired] = features_of(stores("ssl", "egemaps"), layers="all", max_frames=None, pooling=None)
     [_, apart] = features_of(stores("text", "egemaps"), layers="all", max_frames=None, pooling=None)
-    assert [(one.halved, one.frame_shift, one.num_frames("a")) for one in (paired, apart)] == [
-        (True, 0.02, 9),
-        (False, 0.01, 16),
+    assert [(one.averaged, one.frame_shift, one.num_frames("a")) for one in (paired, apart)] == [
+        (2, 0.02, 9),
+        (1, 0.01, 16),
     ]
