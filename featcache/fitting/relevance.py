@@ -74,7 +74,12 @@ def layer_relevance(
             trained before all is found possible.
         TypeError: an unknown option.
     """
-    asked = configured(RelevanceSettings, without(locals(), "names", "home"))
+    return _relevance(configured(RelevanceSettings, without(locals(), "names", "home")), names, home)
+
+
+def _relevance(
+    asked: RelevanceSettings, names: Sequence[str], home: str | os.PathLike[str] | None
+) -> list[LayerRelevance]:
     cache = FeatureCache(Workspace.at(home).find_cache(asked.corpus))
     names = layer_stores(cache, names)
     if not head_spec(asked.head).learns_layers:

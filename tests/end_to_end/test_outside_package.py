@@ -110,13 +110,12 @@ def run_well(run):
 def cluster(installed):
     """A Dask scheduler and a worker process that see the installed package; gives the address."""
     distributed = pytest.importorskip("distributed")
-    old = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = str(installed)
+    sys.path.insert(0, str(installed))  # which its processes take over
     try:
         with distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None, protocol="tcp") as one:
             yield one.scheduler_address
     finally:
-        os.environ.pop("PYTHONPATH") if old is None else os.environ.__setitem__("PYTHONPATH", old)
+        sys.path.remove(str(installed))
 
 
 def head_weights(run):
@@ -194,14 +193,14 @@ def test_on_a_dask_worker(run_well, speech, with_names, tmp_path):
 def test_a_pipeline_names_installed_parts_and_those_that_the_user_names(
     run, speech, with_names, without_names, tmp_path
 ):
-    def pipeline(names):
+    def pipeline(names, store):
         return {
             "title": "Parts of mylab",
-            "stores": {"energy": {"model": names["model"], "set": {"floor": "0.01"}}},
+            "stores": {store: {"model": names["model"], "set": {"floor": "0.01"}}},
             "runs": {
                 "attentive": {
                     "title": "attention",
-                    "features": "energy",
+                    "features": store,
                     "head": names["head"],
                     "set": {"width": 3},
                     "protocol": names["protocol"],
@@ -211,11 +210,11 @@ def test_a_pipeline_names_installed_parts_and_those_that_the_user_names(
             },
         }
 
-    (tmp_path / "named.yaml").write_text(yaml.safe_dump(pipeline(NAMES)))
+    (tmp_path / "named.yaml").write_text(yaml.safe_dump(pipeline(NAMES, "named")))
     code, out, err = run("run", "named.yaml", "--data", speech, installed=with_names)
     assert code == 0, err
     assert "attention" in out
-    (tmp_path / "references.yaml").write_text(yaml.safe_dump(pipeline(REFERENCES)))
+    (tmp_path / "references.yaml").write_text(yaml.safe_dump(pipeline(REFERENCES, "referenced")))
     words = ["run", "references.yaml", "--data", speech]
     code, out, err = run(*words, installed=without_names)
     assert code == 1
