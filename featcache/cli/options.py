@@ -40,7 +40,11 @@ Shown = Annotated[
 ]
 Store = Annotated[Path, Argument(help="The store.")]
 Recompute = Annotated[int, Option(min=0, help="Utterances to compute anew, alone.")]
-MovedModel = Annotated[str | None, Option(help="Where the model is, if it was a folder.")]
+MovedModel = Annotated[str | None, Option(help="Folder of the model or file of the extractor, if it has moved.")]
+Plugins = Annotated[
+    list[str] | None,
+    Option("--plugin", metavar="REFERENCE", help="Code from outside that the store may name: package.module:Class."),
+]
 MergedStore = Annotated[Path, Argument(help="The store to be filled; made when missing.")]
 Parts = Annotated[list[Path], Argument(help="Stores of the same settings; they are only read.")]
 

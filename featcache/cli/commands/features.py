@@ -74,10 +74,13 @@ def verify(
     recompute: options.Recompute = 4,
     model: options.MovedModel = None,
     device: options.Device = "cpu",
+    plugin: options.Plugins = None,
 ) -> None:
     """Check every byte of a store, and compare some utterances, computed anew, with what is stored."""
     from featcache.cli.listing import print_verification
+    from featcache.registry import name_plugins
 
+    name_plugins(plugin or ())
     print_verification(store, data=data, number=recompute, model=model, device=device)
 
 
