@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from featcache.cache.reader import FeatureCache, FeatureStore
 from featcache.corpora.recorded import corpus_of
 from featcache.errors import ModelError, StoreError, unknown_name
-from featcache.fitting.request import FitRequest
 from featcache.heads import HeadSpec
 from featcache.heads.base import POOLINGS
 from featcache.heads.spec import POOLED
+from featcache.settings.fits import FitSettings
 from featcache.training.store_features import StoreFeatures
 
 MAX_FRAMES = 400
@@ -38,7 +38,7 @@ def model_stores(cache: FeatureCache) -> list[str]:
     return [store.name for store in stores if not store.pooled_only] or [store.name for store in stores]
 
 
-def max_frames_of(cache: FeatureCache, request: FitRequest, stores: Sequence[FeatureStore]) -> int:
+def max_frames_of(cache: FeatureCache, request: FitSettings, stores: Sequence[FeatureStore]) -> int:
     """Return how many frames of each utterance are used at most; 0 is all."""
     if request.max_frames is not None:
         return request.max_frames
@@ -48,7 +48,7 @@ def max_frames_of(cache: FeatureCache, request: FitRequest, stores: Sequence[Fea
     return known.max_frames if known else MAX_FRAMES
 
 
-def pooling_of(request: FitRequest, spec: HeadSpec, stores: Sequence[FeatureStore]) -> str | None:
+def pooling_of(request: FitSettings, spec: HeadSpec, stores: Sequence[FeatureStore]) -> str | None:
     """Return how utterances are pooled before training, as asked for or by default; None keeps their frames.
 
     Raises:

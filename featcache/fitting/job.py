@@ -25,13 +25,13 @@ from featcache.fitting.normalisation import (
     normalisers_of_runs,
     write_normalisation,
 )
-from featcache.fitting.request import FitRequest
 from featcache.fitting.resolve import ResolvedFit, resolve
 from featcache.fitting.results import record_of, write_results
 from featcache.machine import give_back
 from featcache.registry import name_plugins, named_plugins
 from featcache.runs.identity import HEAD_INPUTS
 from featcache.runs.writer import UnfinishedRun
+from featcache.settings.fits import FitSettings
 from featcache.targets.targets import CLASSIFICATION
 from featcache.terminal.progress import progress
 from featcache.terminal.streams import lasting_streams
@@ -60,7 +60,7 @@ class FitJob:
     """
 
     cache: Path
-    requests: list[FitRequest]
+    requests: list[FitSettings]
     paths: list[Path]
     device: str
     copies: tuple[WorkingCopy, ...] = ()

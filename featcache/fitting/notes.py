@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from featcache.evaluate.intervals import ONE_SEED
-from featcache.fitting.request import FitRequest
 from featcache.heads import HeadSpec
 from featcache.manifest import Manifest
 from featcache.normalise import SPEAKER
+from featcache.settings.fits import FitSettings
 from featcache.training.store_features import StoreFeatures
 
 SPEAKER_NOTE = (
@@ -50,7 +50,7 @@ def averaged_note(features: StoreFeatures) -> str:
 
 
 def notes_on_request(
-    request: FitRequest, spec: HeadSpec, features: Sequence[StoreFeatures], manifest: Manifest, max_frames: int
+    request: FitSettings, spec: HeadSpec, features: Sequence[StoreFeatures], manifest: Manifest, max_frames: int
 ) -> list[str]:
     """Return what a reader must know of a run, before anything is trained."""
     notes = []

@@ -11,10 +11,10 @@ from featcache.errors import ModelError, listed
 from featcache.fitting.conditions import conditions
 from featcache.fitting.existing import finished_run, folder_of
 from featcache.fitting.job import plan_copies
-from featcache.fitting.request import FitRequest
 from featcache.fitting.resolve import ResolvedFit, resolve
 from featcache.runs.changes import changes
 from featcache.runs.reader import RunFolder
+from featcache.settings.fits import FitSettings
 from featcache.threads import available_cores
 from featcache.training.memory import Memory
 from featcache.workspace import Workspace, check_name
@@ -33,14 +33,14 @@ class PlannedRun:
         finished: The run, where it is there already.
     """
 
-    request: FitRequest
+    request: FitSettings
     setup: ResolvedFit
     path: Path
     finished: RunFolder | None
 
 
 def plan_runs(
-    requests: Sequence[FitRequest],
+    requests: Sequence[FitSettings],
     *,
     cache: Path,
     name: str | None = None,

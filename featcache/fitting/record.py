@@ -7,7 +7,6 @@ from typing import Any
 
 from featcache._version import __version__
 from featcache.cache.reader import FeatureStore
-from featcache.fitting.request import FitRequest
 from featcache.fitting.task import ResolvedTask
 from featcache.heads import HEADS, SOLVERS, HeadSpec
 from featcache.manifest import Utterance
@@ -15,14 +14,14 @@ from featcache.normalise import SPEAKER
 from featcache.protocols import PROTOCOLS
 from featcache.runs.identity import NUMERICS, NUMERICS_VERSION, RELEASE, hash_of
 from featcache.settings.field import Dataclass, non_default, settings_of
-from featcache.settings.fits import TrainingConfig
+from featcache.settings.fits import FitSettings, TrainingConfig
 from featcache.training.memory import Memory
 from featcache.training.store_features import StoreFeatures
 
 
 def config_of(
     corpus: str,
-    request: FitRequest,
+    request: FitSettings,
     task: ResolvedTask,
     features: Sequence[StoreFeatures],
     *,
@@ -84,12 +83,12 @@ def config_of(
     return {**resolved, **_further_settings(request, resolved)}
 
 
-def _further_settings(request: FitRequest, resolved: Mapping[str, Any]) -> dict[str, Any]:
+def _further_settings(request: FitSettings, resolved: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that differ from their defaults and that nothing else in the configuration says.
 
     So a new option needs no line here, and runs of earlier releases, which lack it, are the same run as its default.
     """
-    about = settings_of(FitRequest)
+    about = settings_of(FitSettings)
     recorded = {*resolved, *TrainingConfig.__dataclass_fields__, "label_range", "set"}
     chosen = {name: value for name, value in non_default(request).items() if name not in recorded}
     return _plain({name: value for name, value in chosen.items() if about[name][1].identity})
@@ -101,7 +100,7 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def _parts(request: FitRequest, protocol: str) -> dict[str, dict[str, str]]:
+def _parts(request: FitSettings, protocol: str) -> dict[str, dict[str, str]]:
     """Return kind → origin of the parts from outside of featcache; another version or file makes another run.
 
     The origin of a corpus from outside is in the cache's ``corpus.json``; a run knows its utterances by checksums.
@@ -113,7 +112,7 @@ def _parts(request: FitRequest, protocol: str) -> dict[str, dict[str, str]]:
     return {kind: origin.settings() for kind, origin in origins.items() if origin}
 
 
-def _checksums(request: FitRequest, task: ResolvedTask, further: Sequence[Utterance]) -> dict[str, str]:
+def _checksums(request: FitSettings, task: ResolvedTask, further: Sequence[Utterance]) -> dict[str, str]:
     """SHA-256 of the content that names and counts do not tell apart."""
     manifest = task.manifest
     utterances = [

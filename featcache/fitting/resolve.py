@@ -9,7 +9,6 @@ from featcache.fitting.checks import alike
 from featcache.fitting.defaults import default_features, max_frames_of, pooling_of
 from featcache.fitting.notes import notes_on_request
 from featcache.fitting.record import config_of, speakers_without_label
-from featcache.fitting.request import FitRequest
 from featcache.fitting.task import resolve_task
 from featcache.heads import HEADS, Head, HeadSpec, create_head, head_spec
 from featcache.heads.trial import try_head
@@ -18,7 +17,7 @@ from featcache.normalise import SPEAKER, check_scope
 from featcache.protocols import Fold
 from featcache.settings.checked import configured
 from featcache.settings.field import Dataclass
-from featcache.settings.fits import TrainingConfig
+from featcache.settings.fits import FitSettings, TrainingConfig
 from featcache.targets.targets import PredictionTarget
 from featcache.training.store_features import StoreFeatures, features_of
 
@@ -64,7 +63,7 @@ class ResolvedFit:
         return create_head(self.config["head"], kind=self.kind, **sizes, seed=seed)
 
 
-def resolve(cache: FeatureCache, request: FitRequest) -> ResolvedFit:
+def resolve(cache: FeatureCache, request: FitSettings) -> ResolvedFit:
     """Find everything that a run needs, and refuse what cannot be fitted.
 
     Args:
@@ -133,7 +132,7 @@ def resolve(cache: FeatureCache, request: FitRequest) -> ResolvedFit:
     )
 
 
-def _check_layers(request: FitRequest, spec: HeadSpec, features: list[StoreFeatures]) -> None:
+def _check_layers(request: FitSettings, spec: HeadSpec, features: list[StoreFeatures]) -> None:
     """Refuse layers of stores that have none, and more stores or layers than a solver takes."""
     if request.layers != "all" and not any(item.store.layer_names[0] for item in features):
         names = ", ".join(item.store.name for item in features)

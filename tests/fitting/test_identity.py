@@ -17,7 +17,6 @@ from featcache.fitting.fit import fit, fit_all, sweep
 from featcache.fitting.groups import group
 from featcache.fitting.plan import plan_runs
 from featcache.fitting.relevance import layer_relevance
-from featcache.fitting.request import FitRequest
 from featcache.runs import identity as identities
 from featcache.runs.changes import changes
 from featcache.runs.identity import (
@@ -34,6 +33,7 @@ from featcache.runs.identity import (
 from featcache.runs.parse import read_config
 from featcache.runs.reader import RunFolder
 from featcache.runs.writer import UnfinishedRun
+from featcache.settings.fits import FitSettings
 from featcache.training import memory
 from featcache.training.memory import DTYPES, WorkingCopy
 from featcache.training.train import Training
@@ -256,7 +256,7 @@ def test_a_configuration_that_says_what_cannot_be_is_told_in_one_line(recorded):
 
 def test_runs_that_are_held_otherwise_share_no_pass(toy):
     planned = plan_runs(
-        [FitRequest(seeds=(1,), head=head) for head in ("dense", "linear", "lstm")], cache=toy, name=None
+        [FitSettings(seeds=(1,), head=head) for head in ("dense", "linear", "lstm")], cache=toy, name=None
     )
     setups = [one.setup for one in planned if one.setup.config["pooling"] is None]
     half = WorkingCopy(dtype=torch.float16, compute=torch.float32, room=None)
@@ -283,6 +283,6 @@ def test_numbers_of_threads_and_processes_are_no_part_of_it(toy, monkeypatch):
     first = fit(**SHORT)
     for cores, jobs in ((1, 1), (4, 2)):
         monkeypatch.setattr(job, "available_cores", lambda cores=cores: cores)
-        [again] = fit_all(plan_runs([FitRequest(**SHORT)], cache=toy), cache=toy, jobs=jobs)
+        [again] = fit_all(plan_runs([FitSettings(**SHORT)], cache=toy), cache=toy, jobs=jobs)
         assert again.path == first.path
         assert np.array_equal(again.metrics["uar"]["per_seed"], first.metrics["uar"]["per_seed"])

@@ -16,12 +16,12 @@ from featcache.fitting.existing import folder_of
 from featcache.fitting.fit import fit_all
 from featcache.fitting.plan import plan_runs
 from featcache.fitting.relevance import layer_relevance
-from featcache.fitting.request import FitRequest
 from featcache.heads import HEADS, head_names
 from featcache.registry import name_plugins
 from featcache.runs.file_names import head_name
 from featcache.runs.identity import differences
 from featcache.runs.writer import UnfinishedRun
+from featcache.settings.fits import FitSettings
 from featcache.training.memory import Memory
 from tests.outside_heads import ATTENTIVE
 
@@ -37,7 +37,7 @@ def toy(make_cache):
 
 def train(cache, *, name=None, memory=None, workers=1, scheduler=None, **changes):
     """The run of a request."""
-    planned = plan_runs([FitRequest(**{"features": ("ssl",), **QUICK, **changes})], cache=cache, name=name)
+    planned = plan_runs([FitSettings(**{"features": ("ssl",), **QUICK, **changes})], cache=cache, name=name)
     [run] = fit_all(planned, cache=cache, jobs=workers, memory=memory, scheduler=scheduler)
     return run
 
@@ -112,7 +112,7 @@ def test_options_make_another_run_and_their_defaults_the_same(toy, named):
         ("dense", {"hidden_units": 64}, False),
     ]:
         default, [planned] = (
-            plan_runs([FitRequest(features=("ssl",), **QUICK, head=head, set=options)], cache=toy)
+            plan_runs([FitSettings(features=("ssl",), **QUICK, head=head, set=options)], cache=toy)
             for options in ({}, given)
         )
         assert (planned.path == default[0].path) == same
@@ -126,7 +126,7 @@ def test_another_content_of_the_file_makes_another_run(toy, named):
     paths = []
     for text in (ATTENTIVE, ATTENTIVE + "\n# changed\n"):
         path.write_text(text)
-        [planned] = plan_runs([FitRequest(features=("ssl",), **QUICK, head=f"{path}:Attentive")], cache=toy)
+        [planned] = plan_runs([FitSettings(features=("ssl",), **QUICK, head=f"{path}:Attentive")], cache=toy)
         paths.append(planned.path)
     assert paths[0] != paths[1]
 
@@ -151,7 +151,7 @@ def test_folders_of_runs_are_named_after_any_head(tmp_path, head, told):
 
 def test_another_process_with_another_file_is_refused(toy, named, monkeypatch):
     path = named()
-    [planned] = plan_runs([FitRequest(features=("ssl",), **QUICK, head=f"{path}:Attentive")], cache=toy)
+    [planned] = plan_runs([FitSettings(features=("ssl",), **QUICK, head=f"{path}:Attentive")], cache=toy)
     job = jobs.FitJob(
         cache=toy,
         requests=[planned.request],
@@ -224,7 +224,7 @@ def test_a_head_of_an_installed_package_needs_no_naming_and_its_version_makes_th
     assert run.head(seed=1, fold=1).head.options.width == 8  # a file may name it, because somebody installed it
     assert not caplog.records
     install("1.3")
-    [planned] = plan_runs([FitRequest(features=("ssl",), **QUICK, head="attentive")], cache=toy)
+    [planned] = plan_runs([FitSettings(features=("ssl",), **QUICK, head="attentive")], cache=toy)
     assert planned.finished is None
     run.head(seed=1, fold=1)
     [warning] = [record.getMessage() for record in caplog.records]
@@ -236,7 +236,7 @@ def test_a_module_of_a_package_is_recorded_with_its_distribution(toy, install):
     with pytest.raises(ModelError, match="is code from outside of featcache"):
         train(toy, head="mylab.heads:Attentive")
     name_plugins(["mylab.heads"])
-    [planned] = plan_runs([FitRequest(features=("ssl",), **QUICK, head="mylab.heads:Attentive")], cache=toy)
+    [planned] = plan_runs([FitSettings(features=("ssl",), **QUICK, head="mylab.heads:Attentive")], cache=toy)
     assert planned.setup.config["parts"]["head"]["distribution"] == "mylab"
     assert planned.path.name.startswith("ssl_mylab.heads-Attentive_none_loso_")
 

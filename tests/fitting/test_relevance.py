@@ -17,11 +17,11 @@ from featcache.fitting import job
 from featcache.fitting.fit import fit
 from featcache.fitting.probe import probe_layers
 from featcache.fitting.relevance import layer_relevance, relevance_of
-from featcache.fitting.request import FitRequest
 from featcache.fitting.resolve import resolve
 from featcache.manifest import Manifest, Utterance
 from featcache.report.layer_figures import layer_weight_summary
 from featcache.runs.reader import finished_runs
+from featcache.settings.fits import FitSettings
 from featcache.training import batches as windows
 from featcache.workspace import Workspace
 
@@ -86,7 +86,7 @@ def test_probes_are_of_the_folds_that_the_runs_were_trained_on(cache):
     [found] = layer_relevance(target="arousal,valence", **QUICK | {"protocol": None})
     for name, run in found.runs.items():
         assert run.config["protocol"] == "loso"
-        request = FitRequest(target=name, task="regression", seeds=(1,))
+        request = FitSettings(target=name, task="regression", seeds=(1,))
         alone = resolve(cache, request)
         expected = probe_layers(cache["ssl"], [alone.target], alone.manifest, alone.folds)
         probes = found.probes[found.probes["target"] == name].reset_index(drop=True)
@@ -202,8 +202,8 @@ def test_what_cannot_be_is_told_before_anything_is_trained(make_cache, manifest,
 def test_scores_without_a_common_scale_share_no_figure(cache):
     runs, setups = {}, {}
     for label, request in {
-        "numbers": FitRequest(target="arousal", task="regression", seeds=(1,)),
-        "classes": FitRequest(target="emotion", seeds=(1,)),
+        "numbers": FitSettings(target="arousal", task="regression", seeds=(1,)),
+        "classes": FitSettings(target="emotion", seeds=(1,)),
     }.items():
         runs[label], setups[label] = None, resolve(cache, request)
     with pytest.raises(StoreError, match=r"^'numbers', 'classes' are not scored alike, .*; draw them apart$"):

@@ -9,10 +9,10 @@ import pytest
 import featcache
 from featcache.fitting.fit import fit
 from featcache.fitting.probe import probe_layers
-from featcache.fitting.request import FitRequest
 from featcache.fitting.resolve import resolve
 from featcache.manifest import Manifest, Utterance
 from featcache.protocols import make_folds
+from featcache.settings.fits import FitSettings
 
 QUICK = {"seeds": (1, 2), "max_epochs": 4, "learning_rate": 0.02, "patience": 1}
 
@@ -107,7 +107,7 @@ def test_penalties_of_probes_are_chosen_without_them(cache, target, task):
     found = []
     for _ in range(2):
         opened = featcache.open(cache.path)
-        setup = resolve(opened, FitRequest(seeds=(1,), target=target, task=task, protocol="split", label_range=None))
+        setup = resolve(opened, FitSettings(seeds=(1,), target=target, task=task, protocol="split", label_range=None))
         found.append(probe_layers(opened["ssl"], [setup.target], setup.manifest, setup.folds))
         shuffle(cache, [u.utterance_id for u in cache.manifest if u.labels["split"] == "test"])
     assert found[0]["penalty"].tolist() == found[1]["penalty"].tolist()

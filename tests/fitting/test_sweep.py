@@ -13,11 +13,11 @@ from featcache.errors import ManifestError, StoreError
 from featcache.fitting import job
 from featcache.fitting.fit import fit, fit_all, sweep
 from featcache.fitting.plan import plan_runs
-from featcache.fitting.request import FitRequest
 from featcache.manifest import Manifest, Utterance
 from featcache.runs.file_names import METRICS
 from featcache.runs.identity import COMPUTED
 from featcache.runs.writer import write_json
+from featcache.settings.fits import FitSettings
 from featcache.training import memory
 from featcache.training.batches import FeatureWindows
 from featcache.training.train import Training
@@ -144,12 +144,12 @@ def test_any_runs_are_trained_together_and_share_what_they_can(make_cache, elsew
     monkeypatch.setattr(FeatureWindows, "load", lambda source, ids: loads.append(tuple(ids)) or load(source, ids))
     same = {**SHORT}
     requests = [
-        FitRequest(features=("ssl",), **same),
-        FitRequest(features=("egemaps",), head="lstm", **same),
-        FitRequest(features=("ssl",), layers="last", seeds=(3,), max_epochs=1),
-        FitRequest(features=("ssl",), protocol="group-kfold", **same),  # other folds, so that windows differ
-        FitRequest(features=("ssl",), select={"emotion": ["joy", "anger"]}, limit=12, protocol="random-80-20", **same),
-        FitRequest(features=("ssl",), **same),  # the first once more
+        FitSettings(features=("ssl",), **same),
+        FitSettings(features=("egemaps",), head="lstm", **same),
+        FitSettings(features=("ssl",), layers="last", seeds=(3,), max_epochs=1),
+        FitSettings(features=("ssl",), protocol="group-kfold", **same),  # other folds, so that windows differ
+        FitSettings(features=("ssl",), select={"emotion": ["joy", "anger"]}, limit=12, protocol="random-80-20", **same),
+        FitSettings(features=("ssl",), **same),  # the first once more
     ]
     runs = fit_all(plan_runs(requests, cache=cache), cache=cache)
     assert len(loads) == 4
@@ -181,7 +181,7 @@ def test_runs_normalised_by_other_labels_do_not_share(make_cache):
     )
     cache = make_cache(manifest=manifest)
     same = {"target": "emotion", **SHORT, "seeds": (1,)}
-    by_speaker, by_room = (FitRequest(norm_by=by, **same) for by in ("speaker_id", "room"))
+    by_speaker, by_room = (FitSettings(norm_by=by, **same) for by in ("speaker_id", "room"))
     first, second = fit_all(plan_runs([by_speaker, by_room], cache=cache), cache=cache)
     assert (first.config["norm_by"], second.config["norm_by"]) == ("speaker_id", "room")
     assert "took the label &#39;room&#39; for the speaker" in (second.path / "report.html").read_text()

@@ -8,8 +8,8 @@ import pytest
 from featcache.cache.reader import FeatureCache
 from featcache.errors import ModelError, StoreError
 from featcache.fitting.fit import fit
-from featcache.fitting.request import FitRequest
 from featcache.fitting.resolve import resolve
+from featcache.settings.fits import FitSettings
 
 WORDS = {"kind": "text"}
 QUICK = {"seeds": [1], "max_epochs": 2, "learning_rate": 1e-2, "protocol": "group-kfold"}
@@ -34,7 +34,7 @@ def test_heads_train_on_words_alone(cache, head):
 
 def test_pooled_words_are_the_means_of_their_tokens(cache):
     words = cache()
-    [features] = resolve(words, FitRequest(head="linear", features=("words",), seeds=(1,), norm="none")).features
+    [features] = resolve(words, FitSettings(head="linear", features=("words",), seeds=(1,), norm="none")).features
     store = words["words"]
     for utterance_id in store:
         [pooled] = store.pooled("mean", [utterance_id])
@@ -45,8 +45,8 @@ def test_pooled_words_are_the_means_of_their_tokens(cache):
 def test_all_tokens_count(cache):
     """Corpora speak of frames of 20 ms, and so do users: 250 of these are seconds, as many tokens are pages."""
     words = cache()
-    assert resolve(words, FitRequest(features=("words",), seeds=(1,))).config["max_frames"] == 0
-    setup = resolve(words, FitRequest(features=("words",), seeds=(1,), max_frames=2))
+    assert resolve(words, FitSettings(features=("words",), seeds=(1,))).config["max_frames"] == 0
+    setup = resolve(words, FitSettings(features=("words",), seeds=(1,), max_frames=2))
     counts = [setup.features[0].num_frames(utterance_id) for utterance_id in words["words"]]
     assert counts == words["words"].num_frames(list(words["words"])).tolist()
     assert max(counts) > 2
@@ -63,24 +63,24 @@ def test_words_and_sounds_are_fused_when_pooled(cache):
 
 @pytest.mark.parametrize("stores", [{"ssl": {}, "words": WORDS}, {"words": WORDS, "other": WORDS}])
 def test_tokens_are_never_paired_one_by_one(cache, stores):
-    setup = resolve(cache(**stores), FitRequest(head="fusion", features=tuple(stores), seeds=(1,)))
+    setup = resolve(cache(**stores), FitSettings(head="fusion", features=tuple(stores), seeds=(1,)))
     assert setup.config["fused"] == "pooled"
 
 
 def test_the_model_of_speech_is_the_one_that_is_meant(cache):
     words = cache(ssl={}, words=WORDS, egemaps={"kind": "egemaps"})
-    assert list(resolve(words, FitRequest(seeds=(1,))).config["features"]) == ["ssl"]
-    assert list(resolve(words, FitRequest(head="fusion", seeds=(1,))).config["features"]) == ["ssl", "egemaps"]
+    assert list(resolve(words, FitSettings(seeds=(1,))).config["features"]) == ["ssl"]
+    assert list(resolve(words, FitSettings(head="fusion", seeds=(1,))).config["features"]) == ["ssl", "egemaps"]
 
 
 def test_words_are_meant_where_there_is_nothing_else(cache):
-    assert list(resolve(cache(), FitRequest(seeds=(1,))).config["features"]) == ["words"]
+    assert list(resolve(cache(), FitSettings(seeds=(1,))).config["features"]) == ["words"]
     os.rename(os.path.join(os.environ["FEATCACHE_HOME"], "cache"), os.path.join(os.environ["FEATCACHE_HOME"], "gone"))
     with pytest.raises(StoreError, match="several models: other, words; choose with --features"):
-        resolve(cache(words=WORDS, other=WORDS), FitRequest(seeds=(1,)))
+        resolve(cache(words=WORDS, other=WORDS), FitSettings(seeds=(1,)))
 
 
 def test_functionals_still_have_no_frames(cache):
     functionals = cache(functionals={"kind": "functionals"})
     with pytest.raises(ModelError, match="functionals has no frames to pool"):
-        resolve(functionals, FitRequest(head="linear", features=("functionals",), seeds=(1,), pooling="mean"))
+        resolve(functionals, FitSettings(head="linear", features=("functionals",), seeds=(1,), pooling="mean"))

@@ -13,8 +13,8 @@ from featcache.errors import StoreError
 from featcache.files.checksums import CHECKSUMS
 from featcache.fitting.fit import fit_all
 from featcache.fitting.plan import plan_runs
-from featcache.fitting.request import FitRequest
 from featcache.runs.reader import RunFolder
+from featcache.settings.fits import FitSettings
 from tests.outside_heads import ATTENTIVE, named  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("quick_reports")
@@ -78,7 +78,7 @@ def test_a_reference_that_the_user_allowed_may_still_be_no_head(run, planted):
 def outside_run(cache, named):  # noqa: F811
     """A run of an external head with an option that is not the default; nothing is named afterwards."""
     path = named()
-    request = FitRequest(
+    request = FitSettings(
         head=f"{path}:Attentive",
         features=("ssl",),
         norm="none",

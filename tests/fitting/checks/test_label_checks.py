@@ -11,11 +11,11 @@ from featcache.cli.layers import print_layer_scores
 from featcache.errors import ManifestError
 from featcache.fitting import normalisation
 from featcache.fitting.fit import fit
-from featcache.fitting.request import FitRequest
 from featcache.fitting.resolve import resolve
 from featcache.manifest import Manifest
 from featcache.runs.parse import read_table
 from featcache.runs.writer import write_rows
+from featcache.settings.fits import FitSettings
 from tests.fitting.checks.checked_caches import QUICK, SEEDS, manifest_of
 
 
@@ -160,7 +160,7 @@ def test_a_protocol_of_a_part_takes_the_unlabelled_of_that_part_only(make_cache,
         for channel in ("speech", "song")
     ]
     cache = featcache.open(make_cache(manifest=manifest_of(rows)))
-    setup = resolve(cache, FitRequest(protocol="pepino2021-speech", **SEEDS))
+    setup = resolve(cache, FitSettings(protocol="pepino2021-speech", **SEEDS))
     assert {u.labels["vocal_channel"] for u in setup.measured} == {"speech"}
     assert (len(setup.manifest), len(setup.measured)) == (12, 18)
     assert [note for note in setup.notes if "of 36" in note] == [

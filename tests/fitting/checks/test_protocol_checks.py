@@ -11,9 +11,9 @@ from featcache.cli.layers import print_layer_scores
 from featcache.corpora import CORPORA
 from featcache.errors import FeatcacheError, FeatureError, ManifestError, ProtocolError, StoreError
 from featcache.fitting.relevance import layer_relevance
-from featcache.fitting.request import FitRequest
 from featcache.fitting.resolve import resolve
 from featcache.protocols import make_folds
+from featcache.settings.fits import FitSettings
 from tests.fitting.checks.checked_caches import SEEDS, manifest_of
 
 
@@ -56,7 +56,7 @@ def test_what_is_missing_because_of_a_choice_names_the_choice(make_cache, write_
     )
     cache = featcache.open(make_cache(manifest=manifest))
     with pytest.raises(ProtocolError, match=r"are missing; .* only 4 of 48 utterances take part: --limit 4$"):
-        resolve(cache, FitRequest(protocol="pepino2021", limit=4, **SEEDS))
+        resolve(cache, FitSettings(protocol="pepino2021", limit=4, **SEEDS))
     with pytest.raises(ProtocolError, match=r"21, 23 are missing; .* only 24 of 48 .* part: --select sex=m$"):
         resolved(protocol="pepino2021", select={"sex": ["m"]})
     some = {i: np.array(cache["ssl"][i]) for i in cache.manifest.utterance_ids[:6]}
