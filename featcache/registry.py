@@ -20,19 +20,23 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, packages_distributions, version
+from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, TypeVar, cast
 
-from featcache.errors import FeatcacheError, unknown_name
+from featcache.errors import FeatcacheError, ModelError, unknown_name
 from featcache.files.regular import sha256_of_file
 
 T = TypeVar("T")
 
+# What follows the colon of a name is code as well if it ends so: opensmile:FILE.conf.
+CONFIGURATION = ".conf"
+
 log = logging.getLogger(__name__)
 
-_named: dict[str, None] = {}
+# What the user named → the same with an absolute path, because a process may change its folder.
+_named: dict[str, str] = {}
 _loading = threading.RLock()
 
 
@@ -49,23 +53,33 @@ def name_plugins(references: str | Iterable[str]) -> None:
         references: Each ``package.module:Class`` or ``./file.py:Class``; without ``:Class`` all parts of that module or
             file are allowed. Names of built-in parts and of entry points change nothing.
 
+    Raises:
+        ModelError: something else than text.
+
     Example:
         >>> featcache.name_plugins(["./head.py"])
         >>> run = featcache.load_run("data/runs/emodb/mine")  # whose head is ./head.py:Attentive, perhaps
     """
-    for reference in [references] if isinstance(references, str) else references:
-        _named[reference] = None
+    several = isinstance(references, Iterable) and not isinstance(references, str)
+    given: list[Any] = list(references) if several else [references]
+    for one in given:
+        if not isinstance(one, str):
+            raise ModelError(f"expected package.module:Class, ./file.py:Class or the name of a part, found {one!r:.80}")
+    _named.update((one, absolute(one)) for one in given)
 
 
 def named_plugins() -> tuple[str, ...]:
     """Return what :func:`name_plugins` was given, for another process; files with their absolute paths."""
-    return tuple(dict.fromkeys(absolute(reference) for reference in _named))
+    return tuple(dict.fromkeys(tuple(_named.values())))
 
 
 def absolute(reference: str) -> str:
-    """Return a reference that means the same in another folder: the path of a file from the root on."""
+    """Return a reference that means the same in another folder: paths of files of code from the root on."""
     where, colon, attribute = reference.rpartition(":") if is_external(reference) else (reference, "", "")
-    return f"{Path(where).absolute()}{colon}{attribute}" if _is_file(where) else reference
+    if _is_file(where):
+        return f"{Path(where).absolute()}{colon}{attribute}"
+    name, _, configuration = reference.partition(":")
+    return f"{name}:{Path(configuration).absolute()}" if configuration.endswith(CONFIGURATION) else reference
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,12 +209,13 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def _named_references(self) -> Iterator[str]:
         """Yield the references of the parts that the user named, as far as they can be of this kind."""
-        for reference in list(_named):
+        for reference, place in tuple(_named.items()):
             if not is_external(reference) and not _is_file(reference):
                 continue
             where, _, attribute = reference.rpartition(":") if is_external(reference) else (reference, "", "")
+            code = place.removesuffix(f":{attribute}") if attribute else place
             try:
-                found = vars(_module_of(where, self._error, f"{self.kind} {reference!r}"))
+                found = vars(_module_of(code, self._error, f"{self.kind} {reference!r}"))
             except self._error as error:
                 log.warning("%s; it is left out", error)
                 continue
@@ -225,7 +240,7 @@ class Registry(Mapping[str, T], Generic[T]):
             yield
         except (FeatcacheError, OSError):
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             if reference in self._builtin:
                 raise
             raise self._error(f"{self.kind} {reference!r} could not {task} ({in_one_line(error)})") from error
@@ -247,18 +262,18 @@ class Registry(Mapping[str, T], Generic[T]):
             return Origin(reference=reference, distribution=installed.dist.name, version=installed.dist.version)
         where = (_allowed_as(reference) or reference).rpartition(":")[0]
         if name := "" if _is_file(where) else _distribution_of(where):
-            return Origin(reference=reference, distribution=name, version=version(name))
+            return Origin(reference=reference, distribution=name, version=metadata.version(name))
         code = where if _is_file(where) else getattr(sys.modules.get(where), "__file__", None)
         return Origin(reference=reference, sha256=sha256_of_file(code) if code else "")
 
     def _is_allowed(self, reference: str) -> bool:
         return is_external(reference) and _allowed_as(reference) is not None
 
-    def _load_entry_point(self, name: str, point: EntryPoint) -> Any:
+    def _load_entry_point(self, name: str, point: metadata.EntryPoint) -> Any:
         try:
             return point.load()
-        except Exception as error:
-            package = point.dist.name if point.dist else point.value
+        except (Exception, SystemExit) as error:
+            package = (point.dist.name if point.dist else "") or point.value
             raise self._error(
                 f"{self.kind} {name!r} of the package {package} cannot be imported ({in_one_line(error)})"
             ) from error
@@ -267,7 +282,7 @@ class Registry(Mapping[str, T], Generic[T]):
         if self._instances and isinstance(part, type) and issubclass(part, self._base):
             try:
                 part = part()
-            except Exception as error:  # whatever the code of the part raises
+            except (Exception, SystemExit) as error:  # whatever the code of the part raises
                 told = in_one_line(error)
                 raise self._error(f"{self.kind} {reference!r} cannot be made without arguments ({told})") from error
         is_part = isinstance(part, self._base) if self._instances else _is_subclass(part, self._base)
@@ -299,22 +314,32 @@ def _allowed_as(reference: str) -> str | None:
     ``--plugin path/to/head.py``.
     """
     where, _, attribute = reference.rpartition(":")
-    if reference in _named or where in _named:
-        return reference
     if not _is_file(where):
-        return None
+        return reference if reference in _named or where in _named else None
     found = {}
-    for named in _named:
+    for named in tuple(_named.values()):
         place, _, chosen = named.rpartition(":") if is_external(named) else (named, "", attribute)
         if _is_file(place) and chosen == attribute and Path(place).name == Path(where).name:
-            found[Path(place).absolute()] = f"{place}:{attribute}"
+            found[Path(place)] = f"{place}:{attribute}"
     alone = next(iter(found.values())) if len(found) == 1 else None  # of several files of that name, none is meant
     return found.get(Path(where).absolute(), alone)
 
 
 @cache
-def _entry_points(group: str) -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=group)}
+def _entry_points(group: str) -> dict[str, metadata.EntryPoint]:
+    try:
+        return {point.name: point for point in metadata.entry_points(group=group)}
+    except Exception:  # the file of one package is damaged
+        points = (point for package in metadata.distributions() for point in _points_of(package))
+        return {point.name: point for point in points if point.group == group}
+
+
+def _points_of(package: metadata.Distribution) -> Iterable[metadata.EntryPoint]:
+    try:
+        return package.entry_points
+    except Exception as error:
+        log.warning("%s: the package's entry points cannot be read (%s)", package.name, in_one_line(error))
+        return ()
 
 
 def _attribute_of(reference: str, error_class: type[FeatcacheError], kind: str) -> Any:
@@ -332,7 +357,7 @@ def _module_of(where: str, error_class: type[FeatcacheError], wanted: str) -> Mo
             return _module_of_file(Path(where)) if _is_file(where) else importlib.import_module(where)
     except FileNotFoundError as error:
         raise error_class(f"{wanted}: no such file {where}") from error
-    except Exception as error:  # whatever the code of the part raises
+    except (Exception, SystemExit) as error:  # whatever the code of the part raises
         hint = ""
         if isinstance(error, ModuleNotFoundError) and error.name and where.startswith(error.name):
             hint = "; install its package, or name its file: ./file.py:Class"
@@ -359,16 +384,16 @@ def _module_of_file(path: Path) -> ModuleType:
 @cache
 def _distribution_of(module: str) -> str:
     """Return the name of the installed package that a module belongs to; empty if there is none."""
-    names = packages_distributions().get(module.partition(".")[0], [])
+    names = metadata.packages_distributions().get(module.partition(".")[0], [])
     for name in names:
         try:
-            version(name)
-        except PackageNotFoundError:
+            metadata.version(name)
+        except metadata.PackageNotFoundError:
             continue
         return name
     return ""
 
 
-def in_one_line(error: Exception) -> str:
+def in_one_line(error: BaseException) -> str:
     """Return the class and the message of an error in one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -2,11 +2,12 @@
 
 import hashlib
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
-from featcache.errors import CorpusError
+from featcache.errors import CorpusError, FeatcacheError
 from featcache.registry import Registry, absolute, is_external, name_plugins, named_plugins
 from tests.installed import forget, install, installed_in
 
@@ -152,6 +153,61 @@ def test_a_file_is_known_by_its_name_from_another_folder(instances, folder, tmp_
     assert instances.origin("./mine.py:SHAPE").settings() == {"reference": "./mine.py:SHAPE", "sha256": digest}
 
 
+def test_a_file_that_is_named_stays_the_same_when_the_process_changes_its_folder(
+    instances, folder, tmp_path, monkeypatch
+):
+    for name, code in (("mine", SHAPES), ("downloaded", ALARM + SHAPES)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "shapes.py").write_text(code)
+    monkeypatch.chdir(tmp_path / "mine")
+    name_plugins(["./shapes.py"])
+    monkeypatch.chdir(tmp_path / "downloaded")
+    assert instances["./shapes.py:SHAPE"].corners == 4
+    assert list(instances.available()) == ["triangle", "./shapes.py:SHAPE"]
+    assert instances.origin("./shapes.py:SHAPE").sha256 == hashlib.sha256(SHAPES.encode()).hexdigest()
+    assert named_plugins()[-1] == str(tmp_path / "mine" / "shapes.py")
+    assert not (tmp_path / "downloaded" / "alarm").exists()
+
+
+@pytest.mark.parametrize("given", [5, None, b"shapes:SHAPE", ["shapes", 5], [["shapes"]], Path("shapes.py"), object()])
+def test_what_is_no_text_is_refused_and_leaves_nothing_behind(given):
+    before = named_plugins()
+    with pytest.raises(FeatcacheError, match=r"^expected package.module:Class.*found"):
+        name_plugins(given)
+    assert named_plugins() == before
+
+
+def test_parts_are_looked_up_while_another_thread_names_more(instances, folder):
+    def name_many():
+        for number in range(3000):
+            name_plugins(f"missing_{number}.py:SHAPE")
+
+    thread = threading.Thread(target=name_many)
+    thread.start()
+    while thread.is_alive():
+        assert "gone.py:SHAPE" not in instances
+        named_plugins()
+    thread.join()
+
+
+def test_a_package_with_a_damaged_file_hides_no_other(instances, folder, caplog):
+    install(folder, "shapes", {"shapes": SHAPES}, {GROUP: {"square": "shapes:SHAPE"}})
+    install(folder, "damaged", {"damaged": SHAPES}, {GROUP: {"empty": "", "lost": "damaged:SHAPE"}})
+    with pytest.raises(CorpusError, match="of the package damaged cannot be imported"):
+        instances.find("empty")
+    (folder / "damaged-1.2.dist-info" / "entry_points.txt").write_bytes(b"\xff\xfe[[[")
+    forget()
+    assert list(instances) == ["triangle", "square"]
+    assert instances["square"].corners == 4
+    assert "damaged: the package's entry points cannot be read" in caplog.text
+    (folder / "shapes-1.2.dist-info" / "METADATA").unlink()
+    (folder / "shapes.py").write_text("1 / 0")
+    sys.modules.pop("shapes")
+    forget()
+    with pytest.raises(CorpusError, match="of the package shapes:SHAPE cannot be imported"):
+        instances.find("square")
+
+
 def test_a_changed_file_is_another_module(instances, folder, tmp_path):
     path = tmp_path / "mine.py"
     path.write_text(SHAPES)
@@ -169,10 +225,15 @@ def test_a_changed_file_is_another_module(instances, folder, tmp_path):
         ("import no_such_module_at_all", "cannot be imported .ModuleNotFoundError"),
         ("raise SystemError('a\\nb')", r"cannot be imported \(SystemError: a b\)"),
         ("def", "cannot be imported .SyntaxError"),
+        ("import sys\nsys.exit(0)", r"cannot be imported \(SystemExit: 0\)"),
         ("x = 1", "has no 'SHAPE'"),
         ("SHAPE = 'a\\nb' * 100", "expected an instance of tests.test_registry.Shape"),
         ("from tests.test_registry import Shape\nclass SHAPE(Shape):\n    def __init__(self, n): ...", "without argum"),
         ("from tests.test_registry import Shape\nclass SHAPE(Shape):\n    def __init__(self): 1 / 0", "ZeroDivision"),
+        (
+            "from tests.test_registry import Shape\nclass SHAPE(Shape):\n    def __init__(self): exit(0)",
+            "SystemExit: 0",
+        ),
     ],
 )
 def test_broken_code_is_told_in_one_line(instances, folder, tmp_path, caplog, code, told):
@@ -202,7 +263,7 @@ def test_classes_must_have_the_base(classes, folder):
 
 def test_a_missing_file_or_package_says_what_to_do(instances, folder):
     name_plugins(["./gone.py:SHAPE", "gone_package.shapes:SHAPE"])
-    with pytest.raises(CorpusError, match=r"no such file ./gone.py"):
+    with pytest.raises(CorpusError, match=r"no such file .*/gone.py"):
         instances.find("./gone.py:SHAPE")
     with pytest.raises(CorpusError, match="install its package, or name its file"):
         instances.find("gone_package.shapes:SHAPE")

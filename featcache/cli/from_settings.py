@@ -79,7 +79,7 @@ def _parameter(name: str, hint: Any, as_text: bool, field: Any, about: Setting) 
 
 
 def _bounds(hint: Any, about: Setting) -> dict[str, float]:
-    bounds = {"min": about.minimum if about.minimum is not None else about.above, "max": about.maximum}
+    bounds = {"min": about.minimum, "max": about.maximum}
     number = int if int in (hint, *get_args(hint)) else float
     return {name: number(bound) for name, bound in bounds.items() if bound is not None}
 

@@ -21,8 +21,8 @@ from featcache.extraction.plan import ExtractionPlan, PlannedUtterance, StoreJob
 from featcache.extraction.run import ExtractionRun
 from featcache.extractors import create_extractor, usable_devices
 from featcache.extractors.base import Extractor
-from featcache.extractors.references import from_everywhere, plugins_for_elsewhere
-from featcache.registry import name_plugins
+from featcache.extractors.references import from_everywhere
+from featcache.registry import name_plugins, named_plugins
 from featcache.threads import keep_to_one_thread
 
 RUNNING, STOPPING = b"running", b"stopping"
@@ -98,7 +98,7 @@ def recipe_of(model: str, options: Mapping[str, Any], device: str) -> Recipe:
         model=from_everywhere(model),
         options=tuple(sorted(options.items())),
         device=device,
-        plugins=plugins_for_elsewhere(),
+        plugins=named_plugins(),
     )
 
 

@@ -36,7 +36,7 @@ from featcache.registry import name_plugins
 from featcache.settings.checked import configured
 from featcache.settings.extractions import ExtractorFlags, ExtractSettings, Weights, extractor_options
 from featcache.settings.public import documented, without
-from featcache.settings.types import read_assignments, read_names
+from featcache.settings.types import read_assignments, split_names
 from featcache.threads import one_thread_each
 from featcache.workspace import Workspace
 
@@ -49,7 +49,7 @@ log = logging.getLogger(__name__)
 def _expanded(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return options with those of the extractor in ``set``; code that they name may be imported from now on."""
     name_plugins(given[name] for name in ("model", "layout") if given.get(name))
-    name_plugins(read_names(given.get("plugin") or ()))
+    name_plugins(split_names(given.get("plugin") or ()))
     return dict(given)
 
 

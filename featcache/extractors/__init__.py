@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DESCRIPTORS",
     "EXTRACTORS",
+    "configuration_of",
     "create_extractor",
     "find_extractor",
     "is_descriptors",
@@ -51,28 +52,39 @@ def create_extractor(model: str, *, text: bool = False, device: str = "cpu", **o
     Raises:
         ModelError: the model is unknown or cannot be loaded, or an option does not apply to it.
     """
-    given = {name: value for name, value in options.items() if value is not None}
+    named, config = configuration_of(model, text=text, options=options)
+    if named is not None:
+        return _create_named(named, config, model, device)
     if text:
-        if is_reference(model):
-            raise ModelError(f"{model} reads audio, expected a model of text such as tinybert; use it with --model")
-        config = _configure(TextConfig, model, given, {"model": model})
         from featcache.extractors.text import TextExtractor
 
         return _on_devices(partial(TextExtractor, config), device)
-    named = find_extractor(model)
-    if named is not None:
-        return _create_named(named, model, given, device)
-    config = _configure(SSLConfig, model, given, {"model": model})
     from featcache.extractors.ssl import SSLExtractor
 
     return _on_devices(partial(SSLExtractor, config), device)
 
 
-def _create_named(named: NamedExtractor, model: str, given: dict[str, Any], device: str) -> "Extractor":
-    kind = named.extractor
+def configuration_of(
+    model: str, *, text: bool = False, options: "Mapping[str, Any]"
+) -> tuple[NamedExtractor | None, Any]:
+    """Return the extractor that a reference names, None for a model, and its configuration; no model is loaded.
+
+    Raises:
+        ModelError: as :func:`find_extractor`, or an option that does not apply to it.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    if text and is_reference(model):
+        raise ModelError(f"{model} reads audio, expected a model of text such as tinybert; use it with --model")
+    named = None if text else find_extractor(model)
+    if named is None:
+        return None, _configure(TextConfig if text else SSLConfig, model, given, {"model": model})
     if not named.is_builtin:
-        check_declarations(named.reference, kind)
-    config = _configure(kind.Config, named.reference, given, named.decided)
+        check_declarations(named.reference, named.extractor)
+    return named, _configure(named.extractor.Config, named.reference, given, named.decided)
+
+
+def _create_named(named: NamedExtractor, config: Any, model: str, device: str) -> "Extractor":
+    kind = named.extractor
     if named.is_builtin:
         extractor = kind(config)
         settings = {"extractor": model.partition(":")[0], **extractor.description.settings}

@@ -11,7 +11,7 @@ from typing import Any
 from featcache.errors import ModelError, StoreError
 from featcache.extractors.base import Extractor
 from featcache.extractors.models import known_models, short_name
-from featcache.registry import Registry, absolute, is_external, named_plugins
+from featcache.registry import CONFIGURATION, Registry, absolute, is_external, named_plugins
 from featcache.settings.extractor_configs import SSLConfig, TextConfig
 
 _BUILTIN: dict[str, type[Extractor] | str] = {
@@ -61,7 +61,7 @@ def find_extractor(model: str) -> NamedExtractor | None:
     """
     name, _, argument = model.partition(":")
     if name in WITH_ARGUMENT:
-        if argument.endswith(".conf") and not is_named(model):
+        if argument.endswith(CONFIGURATION) and not is_named(model):
             raise ModelError(
                 f"openSMILE runs what {argument} says, and a file may not decide that; if you trust it, name it on the "
                 f"command line: --model {name}:PATH/{Path(argument).name}"
@@ -113,22 +113,14 @@ def portable(reference: str) -> str:
 
 def from_everywhere(model: str) -> str:
     """Return a name that means the same in any folder: paths of models, Python files and configurations absolute."""
-    name, colon, argument = model.partition(":")
-    if name in WITH_ARGUMENT:
-        return f"{name}{colon}{Path(argument).absolute()}" if argument.endswith(".conf") else model
     if is_reference(model):
         return absolute(model)
     return str(Path(model).absolute()) if Path(model).is_dir() else model
 
 
-def plugins_for_elsewhere() -> tuple[str, ...]:
-    """Return what the user named in this process, for another process that may run in another folder."""
-    return tuple(dict.fromkeys(from_everywhere(reference) for reference in named_plugins()))
-
-
 def is_named(reference: str) -> bool:
     """Whether the user named exactly this in this process."""
-    return from_everywhere(reference) in plugins_for_elsewhere()
+    return absolute(reference) in named_plugins()
 
 
 def recorded_extractor(settings: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -1,5 +1,6 @@
 """``config.yaml`` of a run → the options of ``fit`` that make the same run."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from featcache.runs.file_names import CONFIG
 from featcache.runs.parse import Saved, read_yaml
 from featcache.settings.field import settings_of
 from featcache.settings.fits import FitSettings, TrainingConfig
+from featcache.settings.types import split_names
 
 # Options that name code, which is imported only if the user gives them, and not a file.
 REFERENCES = ("head", "heads", "protocol", "layout", "plugin")
@@ -27,11 +29,13 @@ def expanded(given: Mapping[str, Any]) -> dict[str, Any]:
         StoreError: no such file, or no configuration of a run.
     """
     for option in REFERENCES:
-        value = given.get(option) or ()
-        name_plugins(value.split(",") if isinstance(value, str) else value)
-    if given.get("config") is None:
+        name_plugins(split_names(given.get(option) or ()))
+    config = given.get("config")
+    if config is None:
         return dict(given)
-    return {**read_options(Path(given["config"])), **given}
+    if not isinstance(config, str | os.PathLike):
+        raise StoreError(f"--config: expected the config.yaml of a run, or its folder, found {config!r:.80}")
+    return {**read_options(Path(config)), **given}
 
 
 def read_options(path: Path) -> dict[str, Any]:

@@ -8,12 +8,13 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from featcache.errors import PipelineError, unknown_name
+from featcache.errors import ModelError, PipelineError, unknown_name
 from featcache.files.regular import is_hidden, read_regular
 from featcache.files.yaml_text import YamlError, compose
+from featcache.heads import head_spec
 from featcache.pipeline.schema import UNKNOWN_FIELD, Pipeline
 from featcache.published import PublishedResult, find_published
-from featcache.settings.checked import describe_fault
+from featcache.settings.checked import configured, describe_fault
 
 YamlPath = tuple[str | int, ...]
 TOLD_AT_ONCE = 3
@@ -122,6 +123,10 @@ def _faults_of_runs(pipeline: Pipeline) -> Iterator[tuple[YamlPath, str]]:
         unknown = [store for store in run.features if store not in pipeline.stores]
         for store in unknown:
             yield (*place, "features"), unknown_name("store", store, pipeline.stores)
+        try:
+            configured(head_spec(run.head).options, run.set, f"head {run.head!r}")
+        except ModelError as error:
+            yield (*place, "set"), str(error)
         if run.corpus and run.corpus not in pipeline.corpus:
             yield (*place, "corpus"), f"the pipeline is not for {run.corpus!r}; add it to 'corpus'"
 

@@ -19,7 +19,7 @@ from featcache.corpora import CORPORA
 from featcache.errors import ModelError, StoreError, unknown_name
 from featcache.evaluate.scores import SCORES, find_score
 from featcache.evaluate.voting import VOTES
-from featcache.extractors import DESCRIPTORS, find_extractor, is_descriptors, is_reference
+from featcache.extractors import DESCRIPTORS, configuration_of, find_extractor, is_descriptors, is_reference
 from featcache.extractors.models import known_models, known_text_models
 from featcache.heads import head_spec
 from featcache.protocols import PROTOCOLS
@@ -28,7 +28,8 @@ from featcache.settings.checked import schema_fields
 from featcache.settings.extractions import ExtractorFlags, ExtractSettings, extractor_options
 from featcache.settings.extractor_configs import TextConfig
 from featcache.settings.field import settings_of
-from featcache.settings.fits import FitSettings
+from featcache.settings.fits import FitSettings, TrainingConfig
+from featcache.settings.trials import PipelineSettings
 from featcache.workspace import check_name
 
 UNKNOWN_FIELD = "unknown_field"
@@ -113,9 +114,21 @@ class Part(BaseModel):
     def _check_fields(cls, given: Any) -> Any:
         for name in given if isinstance(given, dict) else ():
             if name not in cls.model_fields:
-                told = unknown_name("field", name, cls.model_fields)
+                told = _unknown_field(name, cls.model_fields)
                 raise PydanticCustomError(UNKNOWN_FIELD, "{told}", {"told": told, "field": name})
         return given
+
+
+def _unknown_field(name: str, known: Iterable[str]) -> str:
+    """What to do about a field that is not known: one of an earlier release, an option, or a mistake."""
+    if name == "training":
+        told = ", ".join(settings_of(TrainingConfig))
+        return f"unknown field 'training'; its fields stand beside the others now: {told}"
+    if name in settings_of(PipelineSettings) and not any(
+        name in part.model_fields for part in (Pipeline, RunSpec, StoreSpec)
+    ):
+        return f"unknown field {name!r}; it is an option of the command line: featcache run --{name.replace('_', '-')}"
+    return unknown_name("field", name, known)
 
 
 _STORE_OPTIONS = ("transcripts", "set", "store", "pool")
@@ -146,10 +159,12 @@ class StoreSpec(StoreOptions):
         if self.text is None:
             if self.transcripts is not None:
                 raise ValueError("'transcripts' are what 'text' reads; a 'model' reads audio")
+            configuration_of(self.encoder, options=self.options)
             return self
         strange = sorted(self.options.keys() - settings_of(TextConfig).keys())
         if strange:
             raise ValueError(f"{', '.join(strange)} does not apply to 'text'")
+        configuration_of(self.encoder, text=True, options=self.options)
         return self
 
     @property

@@ -105,7 +105,7 @@ class ImportedSettings:
 
     name: str = setting(help="Name of the store.")
     frame_shift: float | None = setting(
-        None, "Time between frames, in seconds; without it each utterance has one vector.", above=0
+        None, "Time between frames, in seconds, above 0; without it each utterance has one vector.", above=0
     )
     layer_names: Names | None = setting(None, "Names of the layers, separated by commas; by default 0, 1, ….")
     array: str | None = setting(None, "Name of the array in .npz and HDF5 files that hold several.")

@@ -21,7 +21,7 @@ class TrainingConfig:
     Source: Pepino et al. 2021 as run, which is not the learning rate that the paper prints.
     """
 
-    learning_rate: float = setting(1e-4, "Adam learning rate.", above=0)
+    learning_rate: float = setting(1e-4, "Adam learning rate, above 0.", above=0)
     batch_size: int | None = setting(
         None, "Utterances per training step; by default as the head declares: 32, and 16 for lstm.", minimum=1
     )
@@ -31,8 +31,8 @@ class TrainingConfig:
         "Number of epochs without a better validation loss after which training ends; the best weights are kept.",
         minimum=1,
     )
-    clip_value: float = setting(1.0, "Gradients are clipped to this magnitude, value by value.", above=0)
-    epsilon: float = setting(1e-7, "Adam epsilon.", above=0)
+    clip_value: float = setting(1.0, "Gradients are clipped to this magnitude, above 0, value by value.", above=0)
+    epsilon: float = setting(1e-7, "Adam epsilon, above 0.", above=0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,7 @@
 """Types of options that have a form as text, and how the text is read: ``a,b``, ``LABEL=VALUE``, ``1,7``, seeds."""
 
 import math
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeAlias
@@ -31,10 +32,15 @@ def read_names(value: Any) -> tuple[str, ...]:
     Raises:
         ValueError: an empty name, or something else than text.
     """
-    names = [name.strip() for name in value.split(",")] if isinstance(value, str) else value
+    names = split_names(value)
     if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
         raise ValueError(f"expected names, separated by commas, found {value!r}")
     return tuple(names)
+
+
+def split_names(value: Any) -> Any:
+    """Return the names in ``a,b``; anything else as it is."""
+    return tuple(name.strip() for name in value.split(",")) if isinstance(value, str) else value
 
 
 def read_selection(value: Any) -> dict[str, tuple[str, ...]]:
@@ -46,10 +52,11 @@ def read_selection(value: Any) -> dict[str, tuple[str, ...]]:
     if isinstance(value, Mapping):
         return {str(label): read_names(values) for label, values in value.items()}
     found: dict[str, tuple[str, ...]] = {}
-    for pair in [value] if isinstance(value, str) else value:
+    expected = "expected LABEL=VALUE, or LABEL=VALUE,VALUE"
+    for pair in _pairs(value, expected):
         label, separator, values = str(pair).partition("=")
         if not separator:
-            raise ValueError(f"{pair!r}: expected LABEL=VALUE, or LABEL=VALUE,VALUE")
+            raise ValueError(f"{pair!r}: {expected}")
         found[label] = (*found.get(label, ()), *values.split(","))
     return found
 
@@ -63,15 +70,23 @@ def read_assignments(value: Any) -> dict[str, Any]:
     if isinstance(value, Mapping):
         return {str(name): one for name, one in value.items()}
     found: dict[str, Any] = {}
-    for pair in [value] if isinstance(value, str) else value:
+    expected = "expected NAME=VALUE"
+    for pair in _pairs(value, expected):
         name, separator, one = str(pair).partition("=")
         name = name.strip().replace("-", "_")
         if not separator or not name:
-            raise ValueError(f"{pair!r}: expected NAME=VALUE")
+            raise ValueError(f"{pair!r}: {expected}")
         if name in found:
             raise ValueError(f"{name} is given twice; keep one")
         found[name] = one
     return found
+
+
+def _pairs(value: Any, expected: str) -> Sequence[Any]:
+    pairs = [value] if isinstance(value, str) else value
+    if not isinstance(pairs, Sequence):
+        raise ValueError(f"{expected}, found {value!r:.80}")
+    return pairs
 
 
 def read_range(value: Any) -> tuple[float, float]:
@@ -105,7 +120,7 @@ def read_seeds(value: Any) -> tuple[int, ...]:
                 raise ValueError
             return first_seeds(number)
         words = [word for word in value.split(",") if word.strip()] if isinstance(value, str) else value
-        seeds = tuple(dict.fromkeys(int(word) for word in words))
+        seeds = tuple(dict.fromkeys(int(word) if isinstance(word, str) else operator.index(word) for word in words))
         if not seeds or not all(0 <= seed <= HIGHEST_SEED for seed in seeds):
             raise ValueError
     except (TypeError, ValueError):

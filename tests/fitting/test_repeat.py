@@ -4,11 +4,14 @@ import sys
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 import featcache
+from featcache.cli.app import app
 from featcache.errors import FeatcacheError
 from featcache.fitting.plan import plan_runs
 from featcache.fitting.repeat import read_options
+from featcache.registry import named_plugins
 from featcache.settings.checked import configured
 from featcache.settings.fits import FitSettings
 from tests.data.test_stored import HOME
@@ -75,6 +78,23 @@ def test_code_that_a_record_names_is_not_imported(cache, tmp_path, monkeypatch):
         with pytest.raises(FeatcacheError, match=r"--plugin|unknown"):
             featcache.fit(config=written)
     assert "planted" not in sys.modules
+
+
+@pytest.mark.parametrize("option", ["head", "protocol", "plugin", "config", "set", "select"])
+@pytest.mark.parametrize("value", [5, 0.5, True, object(), [b"x"], {b"x": 1}])
+def test_options_of_other_types_are_refused_in_one_line(cache, option, value, monkeypatch):
+    monkeypatch.setattr("featcache.fitting.job.FitJob.carry_out", lambda *_, **__: pytest.fail("it is trained"))
+    before = named_plugins()
+    with pytest.raises(FeatcacheError) as caught:
+        featcache.fit(**{**QUICK, option: value})
+    assert "\n" not in str(caught.value)
+    assert named_plugins() == before
+
+
+def test_heads_of_a_list_may_have_spaces(cache, tmp_path):
+    (tmp_path / "mine.py").write_text("x = 1")
+    done = CliRunner().invoke(app, ["fit", "--head", f"linear, {tmp_path / 'mine.py'}:Mine", "--seeds", "1"])
+    assert "has no 'Mine'" in str(done.exception)
 
 
 @pytest.mark.parametrize(

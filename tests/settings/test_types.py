@@ -33,6 +33,11 @@ def test_a_selection_is_a_dictionary_or_pairs(chosen):
 def test_assignments_are_a_dictionary_or_pairs():
     assert read_assignments(["hidden-units=256", "path=a=b"]) == {"hidden_units": "256", "path": "a=b"}
     assert read_assignments({"hidden_units": 256}) == {"hidden_units": 256}
+    for faulty in (5, True, {"a=1"}, object()):
+        with pytest.raises(ValueError, match="expected NAME=VALUE, found"):
+            read_assignments(faulty)
+        with pytest.raises(ValueError, match="expected LABEL=VALUE, or LABEL=VALUE,VALUE, found"):
+            read_selection(faulty)
     for faulty in (["a"], ["=1"], ["a=1", "a=2"]):
         with pytest.raises(ValueError, match=r"expected NAME=VALUE|given twice"):
             read_assignments(faulty)
@@ -50,7 +55,9 @@ def test_seeds_are_a_number_of_them(number):
     assert first_seeds(number)[:5] == SEEDS[:number]
 
 
-@pytest.mark.parametrize("faulty", [0, "0", -1, "1001", True, "", ",", "a", "1,b", [-1], [2**32], [], 1.5, None, b"1"])
+@pytest.mark.parametrize(
+    "faulty", [0, "0", -1, "1001", True, "", ",", "a", "1,b", [-1], [2**32], [], 1.5, [1.5], None, b"1"]
+)
 def test_other_seeds_are_refused(faulty):
     with pytest.raises(ValueError, match=r"^expected the number of seeds, or a list of seeds"):
         read_seeds(faulty)

@@ -21,7 +21,7 @@ def fit(given: dict[str, Any]) -> None:
     from featcache.fitting.fit import fit_combinations
     from featcache.fitting.repeat import expanded
 
-    asked = expanded({**given, **{name: given[name].split(",") for name in ("head", "norm") if name in given}})
+    asked = expanded({**given, **{name: read_names(given[name]) for name in ("head", "norm") if name in given}})
     heads, norms = (read_names(asked.pop(name, default)) for name, default in (("head", "dense"), ("norm", "speaker")))
     runs = fit_combinations(asked, heads=heads, norms=norms, layers=parsing.layer_settings(asked.pop("layers", "all")))
     from featcache.cli.listing import print_runs
