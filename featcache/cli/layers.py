@@ -1,6 +1,6 @@
 """Layer weights of runs, probes of layers, and both for each target → figures, and their numbers on the terminal."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,20 +47,20 @@ def print_layer_weights(names: Sequence[str], *, corpus: str | None, out: Path |
     _print_files(path, "_summary.csv")
 
 
-def print_layer_scores(names: Sequence[str], *, out: Path | None, given: Mapping[str, Any]) -> None:
+def print_layer_scores(names: Sequence[str], *, out: Path | None, **options: Any) -> None:
     """Fit a linear probe to every layer of stores, draw how well each does, and print it.
 
     Args:
         names: Names of stores.
         out: Where to write, without suffix.
-        given: Options of :func:`~featcache.fitting.probe.probe_stores`.
+        options: Those of :func:`~featcache.fitting.probe.probe_stores`.
 
     Raises:
         FeatcacheError: as there.
     """
     from featcache.fitting.probe import probe_stores
 
-    found = probe_stores(names, **given)
+    found = probe_stores(names, **options)
     path = _place(out, Workspace.at().runs(found.corpus) / "layer_probe")
     scores = {store_label(store): of_store for store, of_store in found.scores}
     summary = draw_layer_scores(scores, path, score=found.score, chance=found.chance, required=out is not None)
@@ -71,20 +71,20 @@ def print_layer_scores(names: Sequence[str], *, out: Path | None, given: Mapping
     _print_files(path, ".csv")
 
 
-def print_layer_relevance(names: Sequence[str], *, out: Path | None, given: Mapping[str, Any]) -> None:
+def print_layer_relevance(names: Sequence[str], *, out: Path | None, **options: Any) -> None:
     """Train on each target alone, probe each layer for it, draw both for every store, and print them.
 
     Args:
         names: Names of stores.
         out: Where to write, without suffix; of several stores, their names are added.
-        given: Options of :func:`~featcache.fitting.relevance.layer_relevance`.
+        options: Those of :func:`~featcache.fitting.relevance.layer_relevance`.
 
     Raises:
         FeatcacheError: as there.
     """
     from featcache.fitting import relevance as layerwise
 
-    found = layerwise.layer_relevance(names, **given)
+    found = layerwise.layer_relevance(names, **options)
     console = Console()
     for one in found:
         [store] = one.stores

@@ -34,7 +34,7 @@ def configured(kind: type[T], given: Mapping[str, Any], owner: str = "") -> T:
         checked = _schema(kind).model_validate({name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         fault = error.errors()[0]
-        raise ModelError(f"{prefix}{describe_fault(fault)}") from error
+        raise ModelError(f"{prefix}{describe_fault(fault)}") from None
     return kind(**{name: getattr(checked, name) for name in known})
 
 

@@ -2,8 +2,9 @@
 
 import math
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Annotated, Any, TypeAlias
 
 # Source: Pepino et al. 2021 as run; further seeds continue in the same steps.
@@ -111,11 +112,11 @@ def read_seeds(value: Any) -> tuple[int, ...]:
         ValueError: it is something else, or a number that is no seed.
     """
     expected = "expected the number of seeds, or a list of seeds such as 123,1234"
-    if isinstance(value, bool) or not isinstance(value, int | str | Sequence) or isinstance(value, bytes):
+    if isinstance(value, bool | bytes | Mapping) or not isinstance(value, Integral | Iterable):
         raise ValueError(f"{expected}, found {value!r}")
     try:
-        if isinstance(value, int) or (isinstance(value, str) and "," not in value):
-            number = int(value)
+        if isinstance(value, Integral) or (isinstance(value, str) and "," not in value):
+            number = int(str(value))
             if not 1 <= number <= 1000:
                 raise ValueError
             return first_seeds(number)

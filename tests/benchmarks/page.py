@@ -57,7 +57,7 @@ def measure(
         precision=in_bfloat16,
         quantised=in_8_bits,
         memory=peaks,
-        **trained,
+        training=trained,
     )
 
 

@@ -133,7 +133,7 @@ def test_a_cache_never_decides_what_is_imported(site, make_cache, reference, tmp
     monkeypatch.chdir(tmp_path)
     cache = make_cache()
     (cache / "corpus.json").write_text(json.dumps({"corpus": reference}))
-    featcache.fit(seeds=[1], training={"max_epochs": 1})
+    featcache.fit(seeds=[1], max_epochs=1)
     assert not (tmp_path / "alarm").exists()
     assert corpus_of(cache) is None
 

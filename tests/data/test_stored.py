@@ -88,7 +88,10 @@ def test_the_heads_load_and_need_statistics_that_were_not_saved_then(home):
             found = plain.head(seed=row.seed, fold=row.fold)([[cache["ssl"][row.utterance_id]]]).softmax(dim=1)
         np.testing.assert_allclose(found[0], [row.p_anger, row.p_joy], atol=1e-5)
     head = featcache.load_run("dense", home=home).head(seed=2, fold=1)
-    with pytest.raises(StoreError, match=r"has no normalisation.safetensors, which its heads need; fit it again"):
+    with pytest.raises(
+        StoreError,
+        match=r"has no normalisation.safetensors, which its heads need and earlier .* write; fit it",
+    ):
         head([[cache["ssl"]["03-anger-1"]]], groups=["03"])
 
 

@@ -112,7 +112,7 @@ def cluster(installed):
     distributed = pytest.importorskip("distributed")
     sys.path.insert(0, str(installed))  # which its processes take over
     try:
-        with distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None, protocol="tcp") as one:
+        with distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0", protocol="tcp") as one:
             yield one.scheduler_address
     finally:
         sys.path.remove(str(installed))

@@ -41,7 +41,7 @@ def made(speech, tmp_path, monkeypatch):
     """The folder where the user works, with the file and a store that it made."""
     monkeypatch.chdir(tmp_path)
     write(tmp_path)
-    report = extract(model="./prosody.py:Prosody", data=speech, home=tmp_path / "data", f0_max="300", limit=6)
+    report = extract(model="./prosody.py:Prosody", data=speech, home=tmp_path / "data", set={"f0_max": "300"}, limit=6)
     assert (report.stores, report.num_extracted, report.failures) == (("prosody",), 6, ())
     return FeatureStore(tmp_path / "data" / "cache" / "speech" / "prosody")
 
@@ -67,8 +67,8 @@ def test_it_is_verified_and_continued_from_another_folder(made, speech, tmp_path
         recompute(made, speech, 3)
     reference = str(tmp_path / "prosody.py:Prosody")
     assert recompute(made, speech, 3, model=reference)[0].within
-    assert extract(model=reference, data=speech, home=tmp_path / "data", f0_max=300).num_extracted == 2
-    assert extract(model=reference, data=speech, home=tmp_path / "data", f0_max=300).num_extracted == 0
+    assert extract(model=reference, data=speech, home=tmp_path / "data", set={"f0_max": 300}).num_extracted == 2
+    assert extract(model=reference, data=speech, home=tmp_path / "data", set={"f0_max": 300}).num_extracted == 0
 
 
 def test_another_content_of_the_file_or_another_option_is_another_store(made, speech, tmp_path):
@@ -77,7 +77,7 @@ def test_another_content_of_the_file_or_another_option_is_another_store(made, sp
         extract(**options)
     write(tmp_path, PROSODY + "\n# changed\n")
     with pytest.raises(StoreError, match=r"with other settings: origin is {'reference.* there and .* now"):
-        extract(**options, f0_max=300)
+        extract(**options, set={"f0_max": 300})
     with pytest.raises(StoreError, match=r"the extractor made here differs in origin; nothing was compared$"):
         recompute(made, speech, 3)
 

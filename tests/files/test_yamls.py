@@ -67,5 +67,5 @@ def test_values_that_contradict_their_tag_are_told(tmp_path, text):
     with pytest.raises(YamlError, match=r"^not YAML: "):
         load(text)
     (tmp_path / "config.yaml").write_text(text)
-    with pytest.raises(StoreError, match=r"config.yaml is damaged \(cannot be read as YAML: "):
+    with pytest.raises(StoreError, match=r"config.yaml is damaged \(not YAML: "):
         read_yaml(tmp_path / "config.yaml")

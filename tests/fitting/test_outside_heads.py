@@ -25,7 +25,7 @@ from featcache.settings.fits import FitSettings
 from featcache.training.memory import Memory
 from tests.outside_heads import ATTENTIVE
 
-QUICK = {"seeds": (1, 2), "protocol": "loso", "norm": "none", "training": {"max_epochs": 2, "learning_rate": 0.01}}
+QUICK = {"seeds": (1, 2), "protocol": "loso", "norm": "none", "max_epochs": 2, "learning_rate": 0.01}
 
 pytestmark = pytest.mark.usefixtures("quick_reports")
 

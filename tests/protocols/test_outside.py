@@ -67,7 +67,7 @@ def test_a_protocol_from_outside_makes_the_folds_of_a_run(cache, site, tmp_path)
         assert {i[:2] for i in fold.test} == {"04"}
         assert {i[:2] for i in fold.validation} == {"03"}
     assert [PROTOCOLS.origin(reference).distribution for reference in references] == ["mylab", "mylab", ""]
-    run = featcache.fit(protocol="last", seeds=[1], training={"max_epochs": 1})
+    run = featcache.fit(protocol="last", seeds=[1], max_epochs=1)
     assert run.config["protocol"] == "last"
     assert set(run.predictions["speaker_id"]) == {"04"}
 

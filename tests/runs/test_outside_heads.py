@@ -85,7 +85,7 @@ def outside_run(cache, named):  # noqa: F811
         target="emotion",
         protocol="loso",
         seeds=(1,),
-        training={"max_epochs": 1},
+        max_epochs=1,
         set={"width": 3},
     )
     [run] = fit_all(plan_runs([request], cache=cache.path, name="outside"), cache=cache.path)
@@ -125,7 +125,7 @@ HUGE = 10**9
     ("changes", "message"),
     [
         ({"set": []}, "set: expected an object, found a list"),
-        ({"set": {1: 2}}, "set: expected options by name"),
+        ({"set": {1: 2}}, "names of set"),
         ({"set": {"num_hidden": HUGE}}, "num_hidden: .* less than or equal to 16, found 1000000000"),
         ({"set": {"num_hidden": 16}}, r"further.0.linear.bias of a head: expected shape \(128,\), found none"),
         ({"set": {"hidden_units": 2**14}}, r"branches.0.linear.bias of a head: expected shape \(16384,\), found"),

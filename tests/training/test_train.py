@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from featcache.evaluate.metrics import uar
+from featcache.heads import head_spec
 from featcache.targets.losses import CLASSIFICATION
 from featcache.training.train import Training, TrainingConfig, train_together
 from tests.training.plain_loop import (
@@ -99,8 +100,9 @@ def test_training_is_the_plain_loop(name, stores, config):
 
 
 def test_defaults_are_those_of_pepino_2021():
-    expected = {"learning_rate": 1e-4, "batch_size": 32, "max_epochs": 100, "patience": 4, "clip_value": 1.0}
+    expected = {"learning_rate": 1e-4, "batch_size": None, "max_epochs": 100, "patience": 4, "clip_value": 1.0}
     assert vars(TrainingConfig()) == {**expected, "epsilon": 1e-7}
+    assert (head_spec("dense").batch_size, head_spec("lstm").batch_size) == (32, 16)
 
 
 class Scripted(Training):

@@ -45,7 +45,7 @@ def probe(given: dict[str, Any], stores: options.LayerStores = None, out: option
     """Evaluate each layer alone: a linear model on the mean of each utterance, which is read from the cache."""
     from featcache.cli.layers import print_layer_scores
 
-    print_layer_scores(stores or [], out=out, given=given)
+    print_layer_scores(stores or [], out=out, **given)
 
 
 @command_of(RelevanceSettings)
@@ -57,4 +57,4 @@ def relevance(given: dict[str, Any], stores: options.LayerStores = None, out: op
     """
     from featcache.cli.layers import print_layer_relevance
 
-    print_layer_relevance(stores or [], out=out, given=given)
+    print_layer_relevance(stores or [], out=out, **given)

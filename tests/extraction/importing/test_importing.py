@@ -8,7 +8,7 @@ import pytest
 import featcache
 from featcache.cache.writer import StoreWriter
 from featcache.cli.app import app
-from featcache.errors import FeatureError, StoreError
+from featcache.errors import FeatureError, ModelError, StoreError
 from featcache.extraction import plan
 from featcache.extraction.merge import merge
 from featcache.fitting.probe import probe_stores
@@ -168,7 +168,7 @@ def test_layers_have_names(arrays, importing, opened):
 @pytest.mark.parametrize("frame_shift", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_frame_shift_is_a_time(arrays, importing, frame_shift):
     arrays()
-    with pytest.raises(FeatureError, match="--frame-shift"):
+    with pytest.raises(ModelError, match=r"^frame_shift: expected .*, found "):
         importing(frame_shift=frame_shift)
 
 
@@ -228,7 +228,7 @@ def test_the_commands_work_on_it(arrays, importing, opened, tmp_path, call):
     assert "unknown" in printed
     (tmp_path / "arrays" / "01-joy-1.npy").unlink()
     assert call([*asked[:3], "other", *asked[4:]])[0] == 3
-    fitted = featcache.fit(features="mine", layers="1-2", seeds=[1], training={"max_epochs": 2}, protocol="loso")
+    fitted = featcache.fit(features="mine", layers="1-2", seeds=[1], max_epochs=2, protocol="loso")
     assert set(fitted.layer_weights["layer"].astype(str)) == {"1", "2"}
     assert call(["layers", str(fitted.path)])[0] == 0
 
