@@ -114,6 +114,12 @@ def test_an_unknown_keyword_names_the_function_and_the_nearest_option(command):
         function(zzqq=1)
 
 
+@pytest.mark.parametrize("given", [5, "f0_max", b"x", ["=1"]])
+def test_options_of_an_extractor_are_told_in_one_line_in_python_too(given):
+    with pytest.raises(ModelError, match=r"^set: .*expected NAME=VALUE"):
+        featcache.extract(model="egemaps", set=given)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Checking:
     even: int = setting(2, "Even number.")
