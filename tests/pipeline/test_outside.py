@@ -17,7 +17,7 @@ stores:
   spectrogram: {model: spectrogram, n_fft: 512}
 runs:
   linear:
-    {title: Linear, features: [spectrogram], head: linear, protocol: "mine_protocols:LAST", training: {max_epochs: 1}}
+    {title: Linear, features: [spectrogram], head: linear, protocol: "mine_protocols:LAST", max_epochs: 1}
 """
 
 
