@@ -6,6 +6,9 @@ Each class also subclasses the builtin that a caller would catch. Anything else 
 import difflib
 from collections.abc import Iterable
 
+# How many known names a message lists.
+MOST_NAMES = 60
+
 
 class FeatcacheError(Exception):
     """A mistake that the user can mend; the command line prints it in one line and exits with 1."""
@@ -65,7 +68,8 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     if near:
         return f"unknown {kind} {name!r}; nearest: {', '.join(near)}"
-    return f"unknown {kind} {name!r}; known: {', '.join(names) or 'none'}"
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return f"unknown {kind} {name!r}; known: {', '.join(names[:MOST_NAMES]) or 'none'}{more}"
 
 
 def listed(items: Iterable[object], at_most: int = 3) -> str:

@@ -36,7 +36,7 @@ from featcache.registry import name_plugins
 from featcache.settings.checked import configured
 from featcache.settings.extractions import ExtractorFlags, ExtractSettings, Weights, extractor_options
 from featcache.settings.public import documented, without
-from featcache.settings.types import read_assignments, split_names
+from featcache.settings.types import split_names
 from featcache.threads import one_thread_each
 from featcache.workspace import Workspace
 
@@ -111,7 +111,7 @@ def extract(
         True
     """
     given = without(locals(), "home", *ExtractorFlags.__dataclass_fields__)
-    options = extractor_options(locals(), read_assignments(set or {}))
+    options = extractor_options(locals(), set or {})
     asked = configured(ExtractionOptions, {**given, "set": options})
     return carry_out(resolve(asked, Workspace.at(home)))
 

@@ -22,6 +22,7 @@ from featcache.extraction.inputs import Input, input_of, signal_for
 from featcache.extractors import create_extractor, usable_device
 from featcache.extractors.base import SAME_IN_ANY_BATCH, Extractor
 from featcache.extractors.chunked import extract_windows
+from featcache.extractors.models import is_path
 from featcache.features import Features
 from featcache.files.checksums import unrecorded_files, wrong_files
 from featcache.files.regular import resolved
@@ -158,6 +159,9 @@ def recompute(
     if model is not None:
         name_plugins([model])
     made_model, options = _model_and_options(store)
+    if model is None and is_path(made_model):  # stores know a model's folder by its name alone
+        told = f"its model is {made_model!r}, and a file may not decide which folder is read; give it with --model"
+        raise StoreError(f"{store.path}: {told}")
     try:
         extractor = create_extractor(model or made_model, device=usable_device(device), **options)
     except FeatcacheError:

@@ -92,7 +92,7 @@ def short_name(model: str) -> str:
         return model
     if is_folder(model):
         return resolved(model).name
-    if _is_path(model):
+    if is_path(model):
         return re.split(r"[\\/]", model.rstrip("\\/"))[-1]
     by_id = {entry["model_id"]: name for name, entry in known.items()}
     return by_id.get(model, model.replace("/", "--"))
@@ -173,7 +173,7 @@ def resolve(model: str, *, text: bool = False) -> tuple[str, dict[str, Any] | No
         return model, None
     if os.path.isdir(model):
         raise ModelError(f"{model} is a folder without a config.json, expected one that transformers can load")
-    if os.path.lexists(model) or _is_path(model):
+    if os.path.lexists(model) or is_path(model):
         found = "is no folder" if os.path.lexists(model) else "does not exist"
         raise ModelError(
             f"model folder {model!r} {found}; expected a folder with config.json and model.safetensors, a short name "
@@ -189,9 +189,11 @@ def resolve(model: str, *, text: bool = False) -> tuple[str, dict[str, Any] | No
     return entry["model_id"] if entry else model, entry
 
 
-def _is_path(model: str) -> bool:
+def is_path(model: str) -> bool:
     """Whether a name can only be that of a folder: neither a short name nor an id of the hub looks like it."""
-    return "\\" in model or ("/" in model and re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", model) is None)
+    return (
+        model in (".", "..") or "\\" in model or ("/" in model and re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", model) is None)
+    )
 
 
 def of_other_kind(model: str, family: str, *, text: bool) -> str:

@@ -47,7 +47,7 @@ def made(named: NamedExtractor, config: Any, origin: Origin | None, *, device: s
         description = extractor.description
     except FeatcacheError:
         raise
-    except Exception as error:  # whatever the code of the part raises
+    except (Exception, SystemExit) as error:  # whatever the code of the part raises
         raise ModelError(f"extractor {reference!r} cannot be made ({in_one_line(error)})") from error
     if extractor.tokenise is not None:
         raise ModelError(f"extractor {reference!r} reads text, expected one that reads audio")
@@ -83,7 +83,7 @@ class OutsideExtractor(Extractor):
             return int(self._extractor.num_frames(num_samples, sampling_rate))
         except FeatcacheError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise ModelError(f"extractor {self._reference!r}: num_frames() fails ({in_one_line(error)})") from error
 
     def hop(self, sampling_rate: int) -> int:
@@ -105,7 +105,7 @@ class OutsideExtractor(Extractor):
             found = list(self._extractor.extract(signals))
         except (FeatcacheError, MemoryError):
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise BrokenPromiseError(f"extractor {self._reference!r} fails ({in_one_line(error)})") from error
         if len(found) != len(signals):
             raise BrokenPromiseError(

@@ -70,7 +70,9 @@ def head_spec(name: str) -> HeadSpec:
         return SOLVERS[name]
     if name not in HEADS and not is_external(name):
         raise ModelError(unknown_name("head", name, head_names()))
-    spec = HEADS.find(name).spec
+    kind = HEADS.find(name)
+    with HEADS.guarding(name, "say what it needs"):
+        spec = kind.spec
     if not isinstance(spec, HeadSpec):
         raise ModelError(f"head {name!r}: spec is {spec!r:.80}, expected a featcache.heads.HeadSpec")
     if not spec.is_network:

@@ -173,7 +173,7 @@ def errors_of(reference: str) -> Iterator[None]:
         yield
     except (FeatcacheError, MemoryError, torch.OutOfMemoryError):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if not reference:
             raise
         told = " ".join(str(error).split())

@@ -5,7 +5,7 @@ from dataclasses import MISSING, Field
 from functools import cache
 from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
-from featcache.errors import ModelError, unknown_name
+from featcache.errors import FeatcacheError, ModelError, unknown_name
 from featcache.settings.field import Dataclass, settings_of
 from featcache.settings.types import Form
 
@@ -21,7 +21,7 @@ def configured(kind: type[T], given: Mapping[str, Any], owner: str = "") -> T:
         owner: Whose options these are, for messages: ``head 'dense'``; empty for those of a command.
 
     Raises:
-        ModelError: an unknown name, or a value that may not stand there.
+        ModelError: an unknown name, a value that may not stand there, or a dataclass that cannot be filled so.
     """
     from pydantic import ValidationError
 
@@ -32,10 +32,15 @@ def configured(kind: type[T], given: Mapping[str, Any], owner: str = "") -> T:
             raise ModelError(f"{prefix}{told}")
     try:
         checked = _schema(kind).model_validate({name: value for name, value in given.items() if value is not None})
+        return kind(**{name: vars(checked)[name] for name in known})
     except ValidationError as error:
         fault = error.errors()[0]
         raise ModelError(f"{prefix}{describe_fault(fault)}") from None
-    return kind(**{name: getattr(checked, name) for name in known})
+    except FeatcacheError:
+        raise
+    except Exception as error:  # of a dataclass from outside of featcache: its types, its names, its own checks
+        told = " ".join(str(error).split())
+        raise ModelError(f"{prefix}{kind.__name__} takes no such options ({type(error).__name__}: {told})") from error
 
 
 def describe_fault(fault: Any) -> str:
@@ -75,6 +80,8 @@ def schema_fields(
 def _schema(kind: type[Dataclass]) -> Any:
     from pydantic import ConfigDict, create_model
 
+    if "model_config" in settings_of(kind):
+        raise TypeError("an option cannot be called model_config")
     config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
     return create_model(kind.__name__, __config__=config, **schema_fields(kind))
 

@@ -9,7 +9,7 @@ from featcache.errors import ModelError
 from featcache.settings.extractor_configs import EgemapsConfig, SpectrogramConfig, SSLConfig
 from featcache.settings.field import Dataclass, setting, settings_of
 from featcache.settings.fits import DASK_WARNING
-from featcache.settings.types import Assignments, Names, References
+from featcache.settings.types import Assignments, Names, References, read_assignments
 
 Weights = Literal["pretrained", "random"]
 # Fields of an extractor's configuration that other options say.
@@ -156,16 +156,20 @@ def _flags(configs: Iterable[type[Dataclass]]) -> type[Any]:
     return make_dataclass("ExtractorFlags", fields, frozen=True, kw_only=True)
 
 
-def extractor_options(values: Mapping[str, Any], assigned: Mapping[str, Any]) -> dict[str, Any]:
+def extractor_options(values: Mapping[str, Any], assigned: Any) -> dict[str, Any]:
     """Return the options of an extractor, from the options of their own and from ``set``.
 
     Args:
         values: Option → value, of all options; None where none is given.
-        assigned: Option → value in ``set``.
+        assigned: What ``set`` is: option → value, or text.
 
     Raises:
-        ModelError: one option is given in both ways.
+        ModelError: one option is given in both ways, or ``set`` is something else.
     """
+    try:
+        assigned = read_assignments(assigned)
+    except ValueError as error:
+        raise ModelError(f"set: {error}") from error
     own = {name: values[name] for name in ExtractorFlags.__dataclass_fields__ if values.get(name) is not None}
     twice = sorted(own.keys() & assigned.keys())
     if twice:

@@ -141,7 +141,7 @@ def test_a_store_imports_nothing(made, speech, write_store, tmp_path, monkeypatc
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 def test_a_cluster_fills_the_same_store(made, speech, tmp_path):
     workers = pytest.importorskip("tests.extraction.workers")
-    options = {"model": "./prosody.py:Prosody", "data": speech, "f0_max": 300, "limit": 6, "strict": True}
+    options = {"model": "./prosody.py:Prosody", "data": speech, "set": {"f0_max": 300}, "limit": 6, "strict": True}
     with workers.cluster() as address:
         report = extract(**options, home=tmp_path / "there", scheduler=address)
     assert (report.num_extracted, report.failures) == (6, ())

@@ -115,6 +115,15 @@ def test_another_model_is_not_compared(store, corpus, tiny_model):
         recompute(FeatureStore(store()), corpus, 1, model=tiny_model("xls-r"))
 
 
+@pytest.mark.parametrize("named", ["/tmp", "../model", "./model", "..", "a/../../b", "a\\b"])
+def test_a_store_does_not_decide_which_folder_is_read(store, corpus, monkeypatch, named):
+    made = FeatureStore(store().parent / "egemaps")
+    monkeypatch.setattr("featcache.extraction.verify._model_and_options", lambda _: (named, {}))
+    monkeypatch.setattr("featcache.extraction.verify.create_extractor", lambda *_, **__: pytest.fail("it is read"))
+    with pytest.raises(StoreError, match="a file may not decide which folder is read; give it with --model"):
+        recompute(made, corpus, 1)
+
+
 def test_audio_of_another_corpus_is_not_compared(store, model, tmp_path):
     soundfile.write(tmp_path / "other.wav", np.zeros(RATE), RATE)
     (tmp_path / "manifest.csv").write_text("path\nother.wav\n")

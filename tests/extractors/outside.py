@@ -41,6 +41,7 @@ BROKEN = {
     "frames": ("return [self.one(s)[:, 1:] for s in signals]", r"gives \(1, 100, 2\) float32 .*expected \(1, 101, 2\)"),
     "batch": ("return [self.one(s) * len(signals) for s in signals]", "has other features in a batch than alone"),
     "number": ("return [self.one(s) for s in signals[1:] or signals]", "gives 2 features for 3 signals"),
+    "exit": ("raise SystemExit(0)", r"fails \(SystemExit: 0\)"),
     "bug": ("raise ZeroDivisionError('a\\nbug')", r"ZeroDivisionError: a bug\)"),
 }
 

@@ -126,6 +126,8 @@ def test_a_sound_head_passes_its_trial(named, name):
     ("build", "forward", "message"),
     [
         ("1 / 0", "", "fails with ZeroDivisionError: division by zero"),
+        ("exit(0)", "", "fails with SystemExit: 0"),
+        ("", "raise SystemExit('done')", "fails with SystemExit: done"),
         ("", "vectors = vectors @ vectors", "fails with RuntimeError: mat1 and mat2 shapes"),
         ("", "return vectors", r"gives torch.float32 of shape \(3, 10\) for 3 utterances, .* of shape \(3, 5\)"),
         ("", "return self.output(vectors).argmax(dim=1)", r"gives torch.int64 of shape \(3,\)"),
@@ -168,6 +170,15 @@ def test_what_a_head_does_wrong_is_told_before_anything_is_trained(named, build,
 def test_a_spec_that_cannot_be_is_told(named, spec, message):
     reference = f"{named(FAULTY.replace('HeadSpec(stores=(1, None))', spec))}:Faulty"
     with pytest.raises(ModelError, match=message) as error:
+        head_spec(reference)
+    told_in_one_line(error)
+
+
+def test_a_class_that_does_not_give_its_spec_is_told(named):
+    text = FAULTY.replace("class Faulty(Head):", "class Faulty(Head, metaclass=Lying):").format("", "")
+    lying = "class Lying(type(Head)):\n    @property\n    def spec(cls):\n        raise KeyError('li\\nar')\n"
+    reference = f"{named(text.replace('class Faulty', lying + 'class Faulty'))}:Faulty"
+    with pytest.raises(ModelError, match=r"could not say what it needs \(KeyError: ") as error:
         head_spec(reference)
     told_in_one_line(error)
 

@@ -1,7 +1,7 @@
 """Every option once: signatures, documentation, command line and YAML have the fields of the settings, no others."""
 
 import inspect
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, make_dataclass
 
 import pytest
 import typer
@@ -112,6 +112,39 @@ def test_an_unknown_keyword_names_the_function_and_the_nearest_option(command):
         function(**{f"{name}z": 1})
     with pytest.raises(TypeError, match=r"has no option 'zzqq'; options: "):
         function(zzqq=1)
+
+
+@pytest.mark.parametrize("given", [5, "f0_max", b"x", ["=1"]])
+def test_options_of_an_extractor_are_told_in_one_line_in_python_too(given):
+    with pytest.raises(ModelError, match=r"^set: .*expected NAME=VALUE"):
+        featcache.extract(model="egemaps", set=given)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checking:
+    even: int = setting(2, "Even number.")
+
+    def __post_init__(self):
+        if self.even % 2:
+            raise ArithmeticError("it is\nodd")
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "message"),
+    [
+        (Checking, {"even": 3}, r"Checking takes no such options \(ArithmeticError: it is odd\)"),
+        (make_dataclass("Unread", [("a", "nowhere", 1)]), {}, r"Unread takes no such options \(NameError: "),
+        (make_dataclass("Strange", [("a", CliRunner, None)]), {}, r"Strange takes no such options \(Pydantic"),
+        (make_dataclass("Private", [("_a", int, 1)]), {"_a": 2}, r"Private takes no such options"),
+        (make_dataclass("Taken", [("model_config", int, 1)]), {}, r"an option cannot be called model_config"),
+        (make_dataclass("Many", [(f"a{i}", int, 1) for i in range(999)]), {"zz": 1}, r"known: a0, .* and 939 more$"),
+    ],
+)
+def test_what_is_wrong_with_options_from_outside_is_told_in_one_line(kind, given, message):
+    with pytest.raises(ModelError, match=f"^head 'x': .*{message}") as error:
+        configured(kind, given, "head 'x'")
+    assert "\n" not in str(error.value)
+    assert configured(Checking, {"even": "4"}).even == 4
 
 
 @dataclass(frozen=True, kw_only=True)
