@@ -23,6 +23,7 @@ from featcache.extractors import create_extractor, usable_device
 from featcache.extractors.base import SAME_IN_ANY_BATCH, Extractor
 from featcache.extractors.chunked import extract_windows
 from featcache.extractors.models import is_path
+from featcache.extractors.references import is_reference
 from featcache.features import Features
 from featcache.files.checksums import unrecorded_files, wrong_files
 from featcache.files.regular import resolved
@@ -159,7 +160,8 @@ def recompute(
     if model is not None:
         name_plugins([model])
     made_model, options = _model_and_options(store)
-    if model is None and is_path(made_model):  # stores know a model's folder by its name alone
+    # stores know a model's folder by its name alone
+    if model is None and is_path(made_model) and not is_reference(made_model):
         told = f"its model is {made_model!r}, and a file may not decide which folder is read; give it with --model"
         raise StoreError(f"{store.path}: {told}")
     try:

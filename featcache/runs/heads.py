@@ -181,7 +181,8 @@ def _machine(
     Raises:
         StoreError: the hyperplanes are of other sizes.
     """
-    if len(inputs) != 1 or inputs[0].num_layers != 1 or config["pooling"] is None:
+    has_frames = config["pooling"] is None and inputs[0].frame_shift is not None  # functionals have neither
+    if len(inputs) != 1 or inputs[0].num_layers != 1 or has_frames:
         raise damaged(path.parents[1] / CONFIG, f"head {config['head']!r} takes one pooled layer of one store", REFIT)
     [size] = frame_sizes([inputs[0].hidden_size], config["pooling"])
     trained = None

@@ -263,7 +263,14 @@ class SupportVectorMachine(nn.Module):
             self.register_buffer(name, values)
 
     def forward(self, features: Sequence[Sequence[Tensor]]) -> Tensor:
-        """Compute (num_utterances, num_outputs) float64 of one frame per utterance; -inf for untrained classes."""
+        """Compute (num_utterances, num_outputs) float64 of one frame per utterance; -inf for untrained classes.
+
+        Raises:
+            ModelError: an utterance with several frames.
+        """
+        frames = max(values.shape[1] for values in features[0])
+        if frames > 1:
+            raise ModelError(f"this head takes one vector of each utterance, found {frames} frames")
         vectors = torch.stack([values.flatten() for values in features[0]]).double()
         distances = vectors @ self.coef.T + self.intercept
         if self.classes is None:

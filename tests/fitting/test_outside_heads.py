@@ -35,10 +35,10 @@ def toy(make_cache):
     return make_cache(stores={"ssl": {}, "egemaps": {"kind": "egemaps"}})
 
 
-def train(cache, *, name=None, memory=None, workers=1, scheduler=None, **changes):
+def train(cache, *, name=None, held=None, workers=1, scheduler=None, **changes):
     """The run of a request."""
     planned = plan_runs([FitSettings(**{"features": ("ssl",), **QUICK, **changes})], cache=cache, name=name)
-    [run] = fit_all(planned, cache=cache, jobs=workers, memory=memory, scheduler=scheduler)
+    [run] = fit_all(planned, cache=cache, jobs=workers, memory=held, scheduler=scheduler)
     return run
 
 
@@ -68,7 +68,7 @@ def test_a_head_of_a_file_is_fitted_saved_and_loaded_with_its_option(toy, named)
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("float16", 1e-3), ("int8", 0.05)])
 def test_a_head_that_learns_no_layer_weights_takes_all_layers(toy, named, caplog, dtype, tolerance):
     caplog.set_level(logging.INFO, "featcache")
-    run = train(toy, head=f"{named()}:Stacked", memory=Memory(dtype=dtype), memory=dtype)
+    run = train(toy, head=f"{named()}:Stacked", held=Memory(dtype=dtype), memory=dtype)
     assert "learns no layer weights: it takes all layers as they are" in caplog.text
     assert run.layer_weights.empty
     assert list(run.layer_weights.columns) == ["seed", "fold", "layer", "weight", "features"]

@@ -87,6 +87,13 @@ def test_features_that_do_not_fit_are_told(run, features, options, message):
     told_in_one_line(error)
 
 
+def test_a_support_vector_machine_takes_one_vector_of_each_utterance(trained_once):
+    head = trained_once("svm", layers="last").head(seed=1, fold=1)
+    head.pooling = None  # as of functionals
+    with pytest.raises(ModelError, match="takes one vector of each utterance, found 5 frames"):
+        head([[np.zeros((1, 5, 4))]], groups=["01"])
+
+
 @pytest.mark.parametrize("name", ["dense", "svm"])
 def test_a_head_of_another_dtype_is_told_and_not_computed(trained_once, name):
     run = trained_once(name, **({"layers": "last"} if name == "svm" else {}))

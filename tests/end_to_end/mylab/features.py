@@ -1,4 +1,4 @@
-"""An extractor with an option of its own: the logarithm of the energy of each frame, and two powers of it."""
+"""An extractor with an option of its own and two layers: log energies with two of their powers, and their changes."""
 
 from dataclasses import dataclass
 
@@ -17,10 +17,10 @@ class EnergyConfig(AudioConfig):
 
 
 class Energy(Extractor):
-    """(1, num_frames, 3), a frame every 20 ms."""
+    """(2, num_frames, 3), a frame every 20 ms."""
 
     Config = EnergyConfig
-    kind = "descriptors"
+    kind = "model"
     frame_shift = 0.020
 
     def extract(self, signals):
@@ -31,4 +31,5 @@ class Energy(Extractor):
         padded = np.pad(signal.samples, (0, hop))
         frames = padded[: len(padded) // hop * hop].reshape(-1, hop)
         energy = np.log((frames**2).mean(axis=1) + self.config.floor)
-        return np.stack([energy, energy**2, energy**3], axis=1)[None].astype(np.float32)
+        values = np.stack([energy, energy**2, energy**3], axis=1)
+        return np.stack([values, np.diff(values, axis=0, prepend=values[:1])]).astype(np.float32)
