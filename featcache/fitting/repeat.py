@@ -12,6 +12,7 @@ from featcache.runs.parse import Saved, read_yaml
 from featcache.settings.field import settings_of
 from featcache.settings.fits import FitSettings, TrainingConfig
 from featcache.settings.types import split_names
+from featcache.training.memory import DTYPES
 
 # Options that name code, which is imported only if the user gives them, and not a file.
 REFERENCES = ("head", "heads", "protocol", "layout", "plugin")
@@ -60,5 +61,6 @@ def read_options(path: Path) -> dict[str, Any]:
         found["label_range"] = ranges[0]
     if found.get("layers") == "-":  # a store without layers
         del found["layers"]
-    memory = config.get("working_dtype")
+    # a file chooses the dtype of the features, never how much memory is taken
+    memory = next((dtype for dtype in DTYPES if dtype == config.get("working_dtype")), None)
     return {**found, "features": list(config["features"]), "corpus": config["corpus"], "memory": memory}

@@ -69,7 +69,7 @@ def read_assignments(value: Any) -> dict[str, Any]:
         ValueError: it is something else, or one name has two values.
     """
     if isinstance(value, Mapping):
-        return {str(name): one for name, one in value.items()}
+        return {str(name).strip().replace("-", "_"): one for name, one in value.items()}
     found: dict[str, Any] = {}
     expected = "expected NAME=VALUE"
     for pair in _pairs(value, expected):

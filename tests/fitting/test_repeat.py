@@ -67,6 +67,13 @@ def test_runs_of_earlier_releases_are_repeated(path):
     assert planned.finished is not None
 
 
+@pytest.mark.parametrize(("recorded", "expected"), [("int8", "int8"), ("1GiB", None), ("int8,1GiB", None), ([1], None)])
+def test_a_record_says_the_dtype_in_memory_and_not_how_much_is_taken(tmp_path, recorded, expected):
+    content = {"corpus": "toy", "features": {}, "training": {}, "working_dtype": recorded}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(content))
+    assert read_options(tmp_path)["memory"] == expected
+
+
 def test_code_that_a_record_names_is_not_imported(cache, tmp_path, monkeypatch):
     run = featcache.fit(**QUICK)
     (tmp_path / "planted.py").write_text("raise SystemExit('imported')")

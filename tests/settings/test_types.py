@@ -32,7 +32,7 @@ def test_a_selection_is_a_dictionary_or_pairs(chosen):
 
 def test_assignments_are_a_dictionary_or_pairs():
     assert read_assignments(["hidden-units=256", "path=a=b"]) == {"hidden_units": "256", "path": "a=b"}
-    assert read_assignments({"hidden_units": 256}) == {"hidden_units": 256}
+    assert read_assignments({"hidden_units": 256}) == read_assignments({"hidden-units": 256}) == {"hidden_units": 256}
     for faulty in (5, True, {"a=1"}, object()):
         with pytest.raises(ValueError, match="expected NAME=VALUE, found"):
             read_assignments(faulty)
