@@ -5,7 +5,7 @@ import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from featcache.errors import StoreError
 from featcache.runs.identity import differences, hash_of, identity
@@ -13,9 +13,6 @@ from featcache.runs.parse import read_config
 from featcache.runs.reader import RunFolder
 from featcache.runs.writer import UnfinishedRun
 from featcache.workspace import MOST_NAME_BYTES
-
-if TYPE_CHECKING:
-    pass
 
 log = logging.getLogger(__name__)
 

@@ -100,8 +100,6 @@ def _several(value: Any) -> Any:
 
 FileName = Annotated[str, _named("file")]
 Names = Annotated[tuple[str, ...], BeforeValidator(_several), Field(min_length=1)]
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
 
 
 class Part(BaseModel):
