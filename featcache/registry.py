@@ -19,7 +19,6 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
@@ -27,6 +26,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from featcache.errors import FeatcacheError, ModelError, unknown_name
 from featcache.files.regular import sha256_of_file
+from featcache.installed import distribution_of, entry_points_of, in_one_line, owner_of
 
 T = TypeVar("T")
 
@@ -135,7 +135,7 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def __iter__(self) -> Iterator[str]:
         yield from self._builtin
-        yield from (name for name in _entry_points(self._group) if name not in self._builtin)
+        yield from (name for name in entry_points_of(self._group) if name not in self._builtin)
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -143,7 +143,7 @@ class Registry(Mapping[str, T], Generic[T]):
     def __contains__(self, reference: object) -> bool:
         if not isinstance(reference, str):
             return False
-        return reference in self._builtin or self._is_allowed(reference) or reference in _entry_points(self._group)
+        return reference in self._builtin or self._is_allowed(reference) or reference in entry_points_of(self._group)
 
     def __getitem__(self, reference: str) -> T:
         """Return a part.
@@ -166,7 +166,7 @@ class Registry(Mapping[str, T], Generic[T]):
         if reference in self._builtin:
             part = self._builtin[reference]
             return cast(T, _attribute_of(part, self._error, self.kind)) if isinstance(part, str) else part
-        if reference in (installed := _entry_points(self._group)):
+        if reference in (installed := entry_points_of(self._group)):
             return self._checked(reference, self._load_entry_point(reference, installed[reference]))
         if not self._is_allowed(reference):
             raise self._error(self.refusal(reference))
@@ -258,10 +258,12 @@ class Registry(Mapping[str, T], Generic[T]):
         if reference in self._builtin:
             return None
         self.find(reference)
-        if (installed := _entry_points(self._group).get(reference)) and installed.dist:
-            return Origin(reference=reference, distribution=installed.dist.name, version=installed.dist.version)
         where = (_allowed_as(reference) or reference).rpartition(":")[0]
-        if name := "" if _is_file(where) else _distribution_of(where):
+        if installed := entry_points_of(self._group).get(reference):
+            where, (name, version) = installed.module, owner_of(installed)
+            if name:
+                return Origin(reference=reference, distribution=name, version=version)
+        if name := "" if _is_file(where) else distribution_of(where):
             return Origin(reference=reference, distribution=name, version=metadata.version(name))
         code = where if _is_file(where) else getattr(sys.modules.get(where), "__file__", None)
         return Origin(reference=reference, sha256=sha256_of_file(code) if code else "")
@@ -273,7 +275,7 @@ class Registry(Mapping[str, T], Generic[T]):
         try:
             return point.load()
         except (Exception, SystemExit) as error:
-            package = (point.dist.name if point.dist else "") or point.value
+            package = owner_of(point)[0] or point.value
             raise self._error(
                 f"{self.kind} {name!r} of the package {package} cannot be imported ({in_one_line(error)})"
             ) from error
@@ -325,23 +327,6 @@ def _allowed_as(reference: str) -> str | None:
     return found.get(Path(where).absolute(), alone)
 
 
-@cache
-def _entry_points(group: str) -> dict[str, metadata.EntryPoint]:
-    try:
-        return {point.name: point for point in metadata.entry_points(group=group)}
-    except Exception:  # the file of one package is damaged
-        points = (point for package in metadata.distributions() for point in _points_of(package))
-        return {point.name: point for point in points if point.group == group}
-
-
-def _points_of(package: metadata.Distribution) -> Iterable[metadata.EntryPoint]:
-    try:
-        return package.entry_points
-    except Exception as error:
-        log.warning("%s: the package's entry points cannot be read (%s)", package.name, in_one_line(error))
-        return ()
-
-
 def _attribute_of(reference: str, error_class: type[FeatcacheError], kind: str) -> Any:
     where, _, attribute = reference.rpartition(":")
     module = _module_of(where, error_class, f"{kind} {reference!r}")
@@ -379,21 +364,3 @@ def _module_of_file(path: Path) -> ModuleType:
         del sys.modules[name]
         raise
     return module
-
-
-@cache
-def _distribution_of(module: str) -> str:
-    """Return the name of the installed package that a module belongs to; empty if there is none."""
-    names = metadata.packages_distributions().get(module.partition(".")[0], [])
-    for name in names:
-        try:
-            metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-        return name
-    return ""
-
-
-def in_one_line(error: BaseException) -> str:
-    """Return the class and the message of an error in one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"

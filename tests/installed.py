@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 from featcache import registry
 from featcache.corpora import CORPORA
+from featcache.installed import entry_points_of
 from featcache.protocols import PROTOCOLS
 
 
@@ -35,7 +36,7 @@ def install(folder, name, modules, entry_points=None, version="1.2"):
 
 def forget():
     """Have the next look-up see what is installed now."""
-    registry._entry_points.cache_clear()
+    entry_points_of.cache_clear()
     importlib.invalidate_caches()
 
 
@@ -54,7 +55,9 @@ def installed_in(folder):
         for one in (CORPORA, PROTOCOLS):
             one._loaded.clear()
         for module in set(sys.modules) - modules:
-            origin = getattr(sys.modules[module], "__file__", None) or ""
-            if origin.startswith(str(folder)) or module.startswith("featcache_plugin_"):
+            loaded = sys.modules[module]
+            # a package without __init__.py has no file, but a path
+            places = [getattr(loaded, "__file__", None) or "", *map(str, getattr(loaded, "__path__", ()))]
+            if any(one.startswith(str(folder)) for one in places) or module.startswith("featcache_plugin_"):
                 del sys.modules[module]
         forget()

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from featcache import registry
+from featcache.installed import entry_points_of
 from featcache.registry import name_plugins
 
 ATTENTIVE = '''
@@ -114,11 +115,11 @@ def install(monkeypatch, tmp_path):
         (package / "__init__.py").touch()
         (package / "heads.py").write_text(ATTENTIVE)
         importlib.invalidate_caches()
-        registry._entry_points.cache_clear()
+        entry_points_of.cache_clear()
 
     monkeypatch.setattr(registry, "_named", {})
     monkeypatch.syspath_prepend(tmp_path / "site")
     yield write
-    registry._entry_points.cache_clear()
+    entry_points_of.cache_clear()
     for name in ("mylab", "mylab.heads"):
         sys.modules.pop(name, None)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from featcache.errors import CorpusError, FeatcacheError
+from featcache.installed import name_and_version
 from featcache.registry import Registry, absolute, is_external, name_plugins, named_plugins
 from tests.installed import forget, install, installed_in
 
@@ -296,3 +297,12 @@ def test_installed_packages_are_looked_up_once(instances, folder):
     assert "square" in instances
     forget()
     assert "square" not in instances
+
+
+def test_a_package_that_cannot_say_its_name_is_no_package():
+    class Lost:
+        @property
+        def name(self):
+            raise LookupError("No package metadata was found.")
+
+    assert name_and_version(Lost()) == ("", "")

@@ -11,7 +11,8 @@ from featcache.extractors.base import SAME_IN_ANY_BATCH, USUAL_RATE, Extractor, 
 from featcache.extractors.references import NamedExtractor
 from featcache.extractors.windows import check_chunks
 from featcache.features import Features
-from featcache.registry import Origin, in_one_line
+from featcache.installed import in_one_line
+from featcache.registry import Origin
 
 # Names of a store's settings that are no options.
 RESERVED = frozenset({"extractor", "origin", "storage_dtype", "format_version", "pool", "model", "text", "device"})

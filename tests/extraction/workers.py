@@ -29,7 +29,7 @@ def cluster(*, allowed_failures=1):
         "distributed.worker.multiprocessing-method": method,
         "distributed.worker.profile.enabled": False,
     }
-    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None, "silence_logs": logging.CRITICAL}
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0", "silence_logs": logging.CRITICAL}
     with dask.config.set(settings), distributed.LocalCluster(processes=True, **options) as running:
         yield running.scheduler_address
 
