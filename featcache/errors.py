@@ -72,6 +72,11 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     return f"unknown {kind} {name!r}; known: {', '.join(names[:MOST_NAMES]) or 'none'}{more}"
 
 
+def in_one_line(error: BaseException) -> str:
+    """Return the class and the message of an error in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
 def listed(items: Iterable[object], at_most: int = 3) -> str:
     """The first items as text, and how many more there are: ``'a', 'b' and 7 more``."""
     shown = [repr(item) for item in items]

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from functools import cache
 from importlib import metadata
 
+from featcache.errors import in_one_line
+
 log = logging.getLogger(__name__)
 
 
@@ -46,11 +48,6 @@ def distribution_of(module: str) -> str:
             continue
         return name
     return ""
-
-
-def in_one_line(error: BaseException) -> str:
-    """Return the class and the message of an error in one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _points_of(package: metadata.Distribution) -> Iterable[metadata.EntryPoint]:

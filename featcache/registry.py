@@ -16,7 +16,7 @@ import importlib.util
 import logging
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
@@ -24,9 +24,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, TypeVar, cast
 
-from featcache.errors import FeatcacheError, ModelError, unknown_name
+from featcache.errors import FeatcacheError, ModelError, in_one_line, unknown_name
 from featcache.files.regular import sha256_of_file
-from featcache.installed import distribution_of, entry_points_of, in_one_line, owner_of
+from featcache.installed import distribution_of, entry_points_of, owner_of
+from featcache.settings.types import split_names
 
 T = TypeVar("T")
 
@@ -34,6 +35,9 @@ T = TypeVar("T")
 CONFIGURATION = ".conf"
 
 log = logging.getLogger(__name__)
+
+# Options that take several references, separated by commas.
+_SEVERAL = ("head", "heads", "plugin")
 
 # What the user named → the same with an absolute path, because a process may change its folder.
 _named: dict[str, str] = {}
@@ -66,6 +70,24 @@ def name_plugins(references: str | Iterable[str]) -> None:
         if not isinstance(one, str):
             raise ModelError(f"expected package.module:Class, ./file.py:Class or the name of a part, found {one!r:.80}")
     _named.update((one, absolute(one)) for one in given)
+
+
+def naming(*options: str) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+    """Return a function that allows the parts which options of a command or a function name, and returns the options.
+
+    The options must be those of the user; it may not be called with what a file says.
+
+    Args:
+        options: Options that may name parts.
+    """
+
+    def named(given: Mapping[str, Any]) -> dict[str, Any]:
+        for option in options:
+            value = given.get(option) or ()
+            name_plugins(split_names(value) if option in _SEVERAL else value)
+        return dict(given)
+
+    return named
 
 
 def named_plugins() -> tuple[str, ...]:

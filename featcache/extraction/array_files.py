@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featcache.cache.apart import read_apart
-from featcache.errors import AudioError, listed
+from featcache.errors import AudioError, in_one_line, listed
 from featcache.features import Features
 from featcache.files.regular import open_regular, resolved
 from featcache.machine import available_memory
@@ -264,5 +264,5 @@ def _told(path: Path) -> Iterator[None]:
     except OSError as error:
         raise AudioError(f"it cannot be read ({error.strerror or ' '.join(str(error).split())})") from error
     except Exception as error:  # numpy, zipfile and h5py raise anything over damaged files
-        told = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        told = in_one_line(error)
         raise AudioError(f"it is no {path.suffix.lower()} file that can be read ({told:.200})") from error

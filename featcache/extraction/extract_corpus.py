@@ -32,11 +32,10 @@ from featcache.extraction.run import ExtractionRun
 from featcache.extraction.summary import ExtractionReport, failures_of
 from featcache.extractors import create_extractor
 from featcache.extractors.base import Extractor
-from featcache.registry import name_plugins
+from featcache.registry import naming
 from featcache.settings.checked import configured
 from featcache.settings.extractions import ExtractorFlags, ExtractSettings, Weights, extractor_options
 from featcache.settings.public import documented, without
-from featcache.settings.types import split_names
 from featcache.threads import one_thread_each
 from featcache.workspace import Workspace
 
@@ -46,14 +45,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def _expanded(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options with those of the extractor in ``set``; code that they name may be imported from now on."""
-    name_plugins(given[name] for name in ("model", "layout") if given.get(name))
-    name_plugins(split_names(given.get("plugin") or ()))
-    return dict(given)
-
-
-@documented("featcache.extract", ExtractSettings, ExtractorFlags, expand=_expanded)
+@documented("featcache.extract", ExtractSettings, ExtractorFlags, expand=naming("model", "layout", "plugin"))
 def extract(
     *,
     model: str | None = None,

@@ -128,9 +128,9 @@ def _num_frames(header: ArrayHeader) -> int:
 
 
 def _fault(header: ArrayHeader, frame_shift: float | None) -> str | None:
-    if frame_shift is None and _num_frames(header) > 1:
+    if frame_shift is None and (frames := _num_frames(header)) > 1:
         return (
-            f"its shape is {header.shape}: {header.shape[-2]} frames, and without a frame shift each utterance has one "
+            f"its shape is {header.shape}: {frames} frames, and without a frame shift each utterance has one "
             "vector; give --frame-shift, in seconds"
         )
     if frame_shift is not None and len(header.shape) == 1:

@@ -8,11 +8,10 @@ import logging
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from featcache.cache.failures import Failure, write_failures
 from featcache.cache.identity import IMPORTED
@@ -24,10 +23,10 @@ from featcache.extraction.feature_files import FeatureFiles, FoundFeatures, Impo
 from featcache.extraction.locate import LocatedCorpus, find_place, keep_manifest
 from featcache.extraction.plan import StoreJob, make_plan, tell_size
 from featcache.extraction.run import ExtractionRun
-from featcache.extraction.summary import failures_of
+from featcache.extraction.summary import GOES_ON, failures_of, lines_on_failures
 from featcache.features import Description
 from featcache.manifest import Utterance
-from featcache.registry import name_plugins
+from featcache.registry import naming
 from featcache.settings.checked import configured
 from featcache.settings.extractions import ImportSettings
 from featcache.settings.public import documented, without
@@ -63,12 +62,7 @@ class ImportReport:
     failures: tuple[Failure, ...]
 
 
-def _named(given: Mapping[str, Any]) -> Mapping[str, Any]:
-    name_plugins([given["layout"]] if given.get("layout") else ())
-    return given
-
-
-@documented("featcache.import_features", ImportSettings, expand=_named)
+@documented("featcache.import_features", ImportSettings, expand=naming("layout"))
 def import_features(
     *,
     folder: str | os.PathLike[str],
@@ -135,7 +129,7 @@ def import_features(
 def _description(
     found: FoundFeatures,
     frame_shift: float | None,
-    layer_names: str | Sequence[str] | None,
+    layer_names: Sequence[str] | None,
     array: str | None,
     workers: int,
 ) -> Description:
@@ -163,12 +157,12 @@ def _description(
     )
 
 
-def _layer_names(found: FoundFeatures, given: str | Sequence[str] | None) -> tuple[str, ...]:
+def _layer_names(found: FoundFeatures, given: Sequence[str] | None) -> tuple[str, ...]:
     if given is None:
         return tuple(map(str, range(found.num_layers))) if found.layered else ("",)
     if not found.layered:
         raise FeatureError("--layer-names is for arrays of (num_layers, num_frames, hidden_size), found no layers")
-    names = tuple(name.strip() for name in (given.split(",") if isinstance(given, str) else given))
+    names = tuple(given)
     if len(names) != found.num_layers:
         raise FeatureError(f"--layer-names has {len(names)} names, and the arrays have {found.num_layers} layers")
     odd = [name for name in names if not re.fullmatch(r"[\w.+-]+", name) or names.count(name) > 1]
@@ -225,12 +219,7 @@ def summarise_import(report: ImportReport) -> str:
     told = f"{report.num_imported} of {report.num_utterances} utterances imported in {report.seconds:.0f} s"
     if not (report.num_imported or report.failures or report.interrupted):
         told = f"nothing to do: all {report.num_utterances} utterances are stored"
-    lines = [told]
-    if report.failures:
-        first = report.failures[0]
-        lines.append(
-            f"{len(report.failures)} failed, listed in failures.csv; first: {first.utterance_id!r}: {first.reason}"
-        )
+    lines = [told, *lines_on_failures(report.failures)]
     if report.interrupted:
-        lines.append("stopped before the end; the same command goes on from here")
+        lines.append(GOES_ON)
     return "\n".join(map(escaped, [*lines, str(report.store)]))

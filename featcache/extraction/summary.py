@@ -13,6 +13,7 @@ from featcache.terminal.escape import escaped
 
 TOLD_AT_ONCE = 3
 MOST_LINES = 100
+GOES_ON = "stopped before the end; the same command goes on from here"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +82,20 @@ def summarise_dry_run(num_utterances: int, failures: Sequence[Failure]) -> str:
     return "\n".join(map(escaped, lines))
 
 
+def lines_on_failures(failures: Sequence[Failure], table: str | Path = "failures.csv") -> list[str]:
+    """Return how many utterances failed and why the first one did, in one line; none if none failed.
+
+    Args:
+        failures: Of one or several stores.
+        table: Where all of them are listed.
+    """
+    failed = {failure.utterance_id for failure in failures}
+    if not failed:
+        return []
+    first = failures[0]
+    return [f"{len(failed)} failed, listed in {table}; first: {first.utterance_id!r}: {first.reason}"]
+
+
 def summarise_report(report: ExtractionReport) -> str:
     """An extraction in a few lines for the terminal."""
     lines = []
@@ -92,16 +107,13 @@ def summarise_report(report: ExtractionReport) -> str:
             f"{report.num_extracted} of {report.num_utterances} utterances extracted, {unit.describe(length)} in "
             f"{report.seconds:.0f} s ({unit.describe_speed(length, max(report.seconds, 1e-9))})"
         )
-    failed = {failure.utterance_id for failure in report.failures}
-    if failed:
-        first = report.failures[0]
-        lines.append(f"{len(failed)} failed, listed in failures.csv; first: {first.utterance_id!r}: {first.reason}")
+    lines += lines_on_failures(report.failures)
     if report.ends_early:
         lines.append(
             f"{len(report.ends_early)} end early, because the end of their files is missing: "
             f"{listed(report.ends_early, at_most=10)}"
         )
     if report.interrupted:
-        lines.append("stopped before the end; the same command goes on from here")
+        lines.append(GOES_ON)
     lines += [str(report.cache / name) for name in report.stores]
     return "\n".join(map(escaped, lines))

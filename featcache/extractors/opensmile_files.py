@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkdtemp
 
-from featcache.errors import ModelError
+from featcache.errors import ModelError, in_one_line
 from featcache.files.regular import read_regular
 
 # What the opensmile package gives for an include.
@@ -72,9 +72,8 @@ class CopiedConfiguration:
         try:
             yield
         except Exception as error:  # of the opensmile package, which has no class of its own for it
-            told = " ".join(str(error).split())
             raise ModelError(
-                f"openSMILE does not accept {self._source} ({type(error).__name__}: {told}); it must include "
+                f"openSMILE does not accept {self._source} ({in_one_line(error)}); it must include "
                 r"\{\cm[source{?}:source]} and \{\cm[sink{?}:sink]}, and have the level that is asked for"
             ) from error
 

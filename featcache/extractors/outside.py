@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from featcache.errors import AudioError, FeatcacheError, ModelError
+from featcache.errors import AudioError, FeatcacheError, ModelError, in_one_line
 from featcache.extractors.base import SAME_IN_ANY_BATCH, USUAL_RATE, Extractor, noise
 from featcache.extractors.references import NamedExtractor
 from featcache.extractors.windows import check_chunks
 from featcache.features import Features
-from featcache.installed import in_one_line
 from featcache.registry import Origin
 
 # Names of a store's settings that are no options.

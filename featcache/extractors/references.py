@@ -97,8 +97,10 @@ def is_descriptors(model: str) -> bool:
 
 def store_name(model: str) -> str:
     """Return the name of the store that a model or an extractor fills."""
-    if EXTRACTORS.is_builtin(model) or not is_reference(model):
-        return short_name(model) if not EXTRACTORS.is_builtin(model) else model
+    if EXTRACTORS.is_builtin(model):
+        return model
+    if not is_reference(model):
+        return short_name(model)
     name, _, argument = model.partition(":")
     if name in WITH_ARGUMENT:
         return f"{name}-{Path(argument).stem}".lower()

@@ -15,10 +15,10 @@ from featcache.cache.reader import FeatureCache, FeatureStore
 from featcache.errors import StoreError
 from featcache.evaluate.metrics import uar
 from featcache.fitting.defaults import model_stores
-from featcache.fitting.repeat import expanded
 from featcache.fitting.task import resolve_task
 from featcache.manifest import Manifest
 from featcache.protocols import Fold
+from featcache.registry import naming
 from featcache.settings.checked import configured
 from featcache.settings.field import values_of
 from featcache.settings.fits import ProbeSettings, TargetSettings, Task
@@ -60,7 +60,7 @@ class LayerProbes:
     scores: tuple[tuple[FeatureStore, pd.DataFrame], ...]
 
 
-@documented("probe_stores", ProbeSettings, expand=expanded)
+@documented("probe_stores", ProbeSettings, expand=naming("protocol", "plugin"))
 def probe_stores(
     names: Sequence[str] = (),
     *,

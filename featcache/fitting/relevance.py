@@ -15,12 +15,12 @@ from featcache.extractors import usable_device
 from featcache.fitting.fit import fit_all, tell_epochs
 from featcache.fitting.plan import plan_runs, tell_conditions
 from featcache.fitting.probe import layer_stores, probe_layers
-from featcache.fitting.repeat import expanded
 from featcache.fitting.resolve import ResolvedFit
 from featcache.fitting.task import resolve_task
 from featcache.heads import head_spec
 from featcache.heads.spec import POOLED
 from featcache.manifest import Manifest
+from featcache.registry import naming
 from featcache.report.relevance_figure import LayerRelevance
 from featcache.runs.reader import RunFolder
 from featcache.settings.checked import configured
@@ -32,7 +32,7 @@ from featcache.workspace import Workspace
 log = logging.getLogger(__name__)
 
 
-@documented("layer_relevance", RelevanceSettings, expand=expanded)
+@documented("layer_relevance", RelevanceSettings, expand=naming("head", "protocol", "plugin"))
 def layer_relevance(
     names: Sequence[str] = (),
     *,

@@ -6,16 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from featcache.errors import StoreError
-from featcache.registry import name_plugins
+from featcache.registry import naming
 from featcache.runs.file_names import CONFIG
 from featcache.runs.parse import Saved, read_yaml
 from featcache.settings.field import settings_of
 from featcache.settings.fits import FitSettings, TrainingConfig
-from featcache.settings.types import split_names
 from featcache.training.memory import DTYPES
 
-# Options that name code, which is imported only if the user gives them, and not a file.
-REFERENCES = ("head", "heads", "protocol", "layout", "plugin")
+_named = naming("head", "heads", "protocol", "plugin")
 
 
 def expanded(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -29,14 +27,13 @@ def expanded(given: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         StoreError: no such file, or no configuration of a run.
     """
-    for option in REFERENCES:
-        name_plugins(split_names(given.get(option) or ()))
-    config = given.get("config")
+    asked = _named(given)
+    config = asked.get("config")
     if config is None:
-        return dict(given)
+        return asked
     if not isinstance(config, str | os.PathLike):
         raise StoreError(f"--config: expected the config.yaml of a run, or its folder, found {config!r:.80}")
-    return {**read_options(Path(config)), **given}
+    return {**read_options(Path(config)), **asked}
 
 
 def read_options(path: Path) -> dict[str, Any]:

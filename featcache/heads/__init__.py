@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -162,21 +163,12 @@ def create_head(
     return head
 
 
-def head_weights(
-    name: str,
-    *,
-    num_layers: Sequence[int],
-    hidden_sizes: Sequence[int],
-    num_outputs: int,
-    layer_weighting: str = "abs",
-    pooling: str | None = None,
-    paired: bool = True,
-    options: Dataclass | None = None,
-    kind: type[Head] | None = None,
-) -> dict[str, Tensor]:
+def head_weights(name: str, **sizes: Any) -> dict[str, Tensor]:
     """Return name → shape and dtype of all weights of a head, without taking their memory.
 
-    Arguments as for :func:`create_head`.
+    Args:
+        name: As for :func:`create_head`.
+        sizes: Arguments of :func:`create_head`, all but the seed.
 
     Returns:
         Name → a tensor on torch's device ``meta``, which holds no values.
@@ -186,20 +178,11 @@ def head_weights(
     """
     try:
         with torch.device("meta"):
-            head = create_head(
-                name,
-                num_layers=num_layers,
-                hidden_sizes=hidden_sizes,
-                num_outputs=num_outputs,
-                layer_weighting=layer_weighting,
-                pooling=pooling,
-                paired=paired,
-                options=options,
-                kind=kind,
-                seed=0,
-            )
+            head = create_head(name, **sizes, seed=0)
     except (OverflowError, RuntimeError, TypeError) as error:
-        raise ModelError(f"head {name!r}: hidden sizes {list(hidden_sizes)} are too large for any tensor") from error
+        raise ModelError(
+            f"head {name!r}: hidden sizes {list(sizes['hidden_sizes'])} are too large for any tensor"
+        ) from error
     return dict(head.state_dict())
 
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from featcache.errors import FeatcacheError, ModelError
+from featcache.errors import FeatcacheError, ModelError, in_one_line
 from featcache.heads.layer_weights import LayerWeights
 from featcache.heads.packed import Packed
 from featcache.heads.spec import HeadSpec
@@ -176,8 +176,7 @@ def errors_of(reference: str) -> Iterator[None]:
     except (Exception, SystemExit) as error:
         if not reference:
             raise
-        told = " ".join(str(error).split())
-        raise ModelError(f"head {reference!r} fails with {type(error).__name__}: {told}") from error
+        raise ModelError(f"head {reference!r} fails with {in_one_line(error)}") from error
 
 
 def frame_sizes(hidden_sizes: Sequence[int], pooling: str | None) -> list[int]:

@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from featcache.errors import PipelineError, PredictionsError, unknown_name
 from featcache.evaluate.compare import compare, sentence
@@ -17,7 +17,6 @@ from featcache.fitting.ensemble import asked_of, ensemble, notes
 from featcache.fitting.fit import fit_all, tell_epochs
 from featcache.fitting.plan import PlannedRun, plan_runs, tell_conditions
 from featcache.fitting.relevance import relevance_of
-from featcache.fitting.repeat import expanded
 from featcache.fitting.resolve import ResolvedFit
 from featcache.fitting.task import selected
 from featcache.pipeline.locate import PipelineCorpus, find_places
@@ -28,6 +27,7 @@ from featcache.pipeline.stores import PipelineStore
 from featcache.pipeline.transcripts import transcripts_of
 from featcache.protocols import mixes_speakers
 from featcache.published import PublishedResult
+from featcache.registry import naming
 from featcache.report.experiment import ComparedRow, write_compared
 from featcache.report.gains import draw_gains
 from featcache.report.layers import draw_layer_weights
@@ -36,6 +36,7 @@ from featcache.report.relevance_figure import draw_layer_relevance
 from featcache.runs.identity import hash_of
 from featcache.runs.reader import RunFolder, load_predictions
 from featcache.settings.checked import configured
+from featcache.settings.extractions import Weights
 from featcache.settings.public import documented, without
 from featcache.settings.trials import PipelineSettings, TrialSettings
 from featcache.transcription import TranscriptionReport, summarise
@@ -88,13 +89,13 @@ class Listener:
         """All rows of the table are there; the files are written next."""
 
 
-@documented("featcache.run_pipeline", PipelineSettings, expand=expanded)
+@documented("featcache.run_pipeline", PipelineSettings, expand=naming("protocol", "layout", "plugin"))
 def run_pipeline(
     *,
     pipeline: str | os.PathLike[str],
     only: str | Sequence[str] | None = None,
     limit: int | None = None,
-    weights: Literal["pretrained", "random"] | None = None,
+    weights: Weights | None = None,
     protocol: str | None = None,
     seeds: int | Sequence[int] | None = None,
     max_epochs: int | None = None,

@@ -16,7 +16,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from featcache.corpora import CORPORA
-from featcache.errors import ModelError, StoreError, unknown_name
+from featcache.errors import StoreError, unknown_name
 from featcache.evaluate.scores import SCORES, find_score
 from featcache.evaluate.voting import VOTES
 from featcache.extractors import DESCRIPTORS, configuration_of, find_extractor, is_descriptors, is_reference
@@ -56,10 +56,7 @@ def _known(kind: str, names: Iterable[str]) -> AfterValidator:
 def _check_model(model: str) -> str:
     """A name without a slash is short, one of a file's own or a mistake."""
     if is_reference(model):
-        try:
-            find_extractor(model)
-        except ModelError as error:
-            raise ValueError(str(error)) from error
+        find_extractor(model)
         return model
     if "/" not in model and model not in known_models():
         raise ValueError(unknown_name("model", model, (*DESCRIPTORS, *known_models())))

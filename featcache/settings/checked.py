@@ -5,7 +5,7 @@ from dataclasses import MISSING, Field
 from functools import cache
 from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
-from featcache.errors import FeatcacheError, ModelError, unknown_name
+from featcache.errors import FeatcacheError, ModelError, in_one_line, unknown_name
 from featcache.settings.field import Dataclass, settings_of
 from featcache.settings.types import Form
 
@@ -39,8 +39,7 @@ def configured(kind: type[T], given: Mapping[str, Any], owner: str = "") -> T:
     except FeatcacheError:
         raise
     except Exception as error:  # of a dataclass from outside of featcache: its types, its names, its own checks
-        told = " ".join(str(error).split())
-        raise ModelError(f"{prefix}{kind.__name__} takes no such options ({type(error).__name__}: {told})") from error
+        raise ModelError(f"{prefix}{kind.__name__} takes no such options ({in_one_line(error)})") from error
 
 
 def describe_fault(fault: Any) -> str:

@@ -8,27 +8,34 @@ from typing import Any, Literal, get_type_hints
 from featcache.errors import ModelError
 from featcache.settings.extractor_configs import EgemapsConfig, SpectrogramConfig, SSLConfig
 from featcache.settings.field import Dataclass, setting, settings_of
-from featcache.settings.fits import DASK_WARNING
-from featcache.settings.types import Assignments, Names, References, read_assignments
+from featcache.settings.fits import DASK_WARNING, PluginSettings
+from featcache.settings.types import Assignments, Names, read_assignments
 
 Weights = Literal["pretrained", "random"]
+Storage = Literal["float16", "float32", "int8"]
 # Fields of an extractor's configuration that other options say.
 _SAID_ELSEWHERE = {"model", "transcripts", "transcripts_made_by", "level"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class CorpusSettings:
-    """Which corpus is read, and how the work is done."""
+class LayoutSettings:
+    """Which known corpus is read."""
 
-    corpus: str | None = setting(None, "Name of the corpus under data/corpora, if there are several.", identity=False)
-    data: Path | None = setting(
-        None, "Folder of the corpus, or a manifest as CSV, if it is not under data/corpora.", identity=False
-    )
     layout: str | None = setting(
         None,
         "Corpus that the files belong to, if their names do not tell: a name (see 'featcache corpora'), "
         "package.module:CORPUS or ./file.py:CORPUS.",
         identity=False,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusSettings(LayoutSettings):
+    """Which corpus is read, and how the work is done."""
+
+    corpus: str | None = setting(None, "Name of the corpus under data/corpora, if there are several.", identity=False)
+    data: Path | None = setting(
+        None, "Folder of the corpus, or a manifest as CSV, if it is not under data/corpora.", identity=False
     )
     limit: int | None = setting(None, "Random subset of N utterances, always the same.", minimum=1, identity=False)
     workers: int | None = setting(
@@ -57,14 +64,14 @@ class StoreSettings:
     )
     egemaps: bool = setting(True, "Fill the store 'egemaps' as well, from the same decoded audio.", identity=False)
     name: str | None = setting(None, "Name of the store; by default the model's.", identity=False)
-    store: Literal["float16", "float32", "int8"] | None = setting(
+    store: Storage | None = setting(
         None, "Dtype of the stored features; by default float16 for models, and always float32 for descriptors."
     )
     pool: bool = setting(False, "Keep the mean, standard deviation and maximum of each utterance; no frames.")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExtractSettings(CorpusSettings, StoreSettings):
+class ExtractSettings(PluginSettings, CorpusSettings, StoreSettings):
     """The options of ``featcache extract``."""
 
     device: str = setting(
@@ -92,11 +99,6 @@ class ExtractSettings(CorpusSettings, StoreSettings):
         + DASK_WARNING,
         identity=False,
     )
-    plugin: References = setting(
-        (),
-        "Code from outside that files may name: package.module:Class, ./file.py:Class, or a whole module or file.",
-        identity=False,
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +111,7 @@ class ImportedSettings:
     )
     layer_names: Names | None = setting(None, "Names of the layers, separated by commas; by default 0, 1, ….")
     array: str | None = setting(None, "Name of the array in .npz and HDF5 files that hold several.")
-    store: Literal["float16", "float32", "int8"] | None = setting(
+    store: Storage | None = setting(
         None, "Dtype of the stored features; by default float16 for arrays with layers, and float32 for others."
     )
     pool: bool = setting(False, "Keep the mean, standard deviation and maximum of each utterance; no frames.")

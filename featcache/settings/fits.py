@@ -111,15 +111,21 @@ class FeatureSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CacheSettings:
-    """Where the features are, and which code files may name."""
+class PluginSettings:
+    """Which code files may name."""
 
-    corpus: str | None = setting(None, "Name of the corpus, if there are several.", identity=False)
     plugin: References = setting(
         (),
         "Code from outside that files may name: package.module:Class, ./file.py:Class, or a whole module or file.",
         identity=False,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheSettings(PluginSettings):
+    """Where the features are, and which code files may name."""
+
+    corpus: str | None = setting(None, "Name of the corpus, if there are several.", identity=False)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
+from featcache.settings.extractions import LayoutSettings, Weights
 from featcache.settings.field import setting
 from featcache.settings.fits import CacheSettings
 from featcache.settings.types import Names, Seeds
@@ -15,9 +15,7 @@ class TrialSettings:
 
     only: Names | None = setting(None, "Names of runs, separated by commas; by default all.")
     limit: int | None = setting(None, "Random subset of N utterances.", minimum=1)
-    weights: Literal["pretrained", "random"] | None = setting(
-        None, "Weights of the models; random: untrained, offline, a control."
-    )
+    weights: Weights | None = setting(None, "Weights of the models; random: untrained, offline, a control.")
     protocol: str | None = setting(None, "Protocol in place of the pipeline's, for part of a corpus.")
     seeds: Seeds | None = setting(
         None, "Number of seeds, or a list such as 123,1234 (one seed: 123,); by default as the pipeline says."
@@ -26,15 +24,9 @@ class TrialSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PipelineSettings(CacheSettings, TrialSettings):
+class PipelineSettings(LayoutSettings, CacheSettings, TrialSettings):
     """The options of ``featcache run``."""
 
     data: Path | None = setting(None, "Folder of the corpus, if it is not under data/corpora.", identity=False)
-    layout: str | None = setting(
-        None,
-        "Corpus that the files belong to, if their names do not tell: a name (see 'featcache corpora'), "
-        "package.module:CORPUS or ./file.py:CORPUS.",
-        identity=False,
-    )
     device: str = setting("auto", "Device of torch: cpu, cuda, cuda:1, mps, or auto.", identity=False)
     dry_run: bool = setting(False, "Print what would be done; write nothing.", identity=False)

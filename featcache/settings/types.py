@@ -31,7 +31,7 @@ def read_names(value: Any) -> tuple[str, ...]:
     """Return the names in ``a,b``, or in a list of names.
 
     Raises:
-        ValueError: an empty name, or something else than text.
+        ValueError: something else than names.
     """
     names = split_names(value)
     if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):

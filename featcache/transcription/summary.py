@@ -5,6 +5,7 @@ from pathlib import Path
 
 from featcache.cache.failures import Failure
 from featcache.evaluate.wer import WordErrors, describe
+from featcache.extraction.summary import GOES_ON, lines_on_failures
 from featcache.terminal.escape import escaped
 
 
@@ -45,16 +46,11 @@ def summarise(report: TranscriptionReport) -> str:
             f"{report.num_transcribed} of {report.num_utterances} utterances transcribed, {report.audio_seconds:.0f} s "
             f"of audio in {report.seconds:.0f} s ({rate:.1f} x real time)"
         )
-    if report.failures:
-        first = report.failures[0]
-        lines.append(
-            f"{len(report.failures)} failed, listed in {report.path.with_suffix('') / 'failures.csv'}; "
-            f"first: {first.utterance_id!r}: {first.reason}"
-        )
+    lines += lines_on_failures(report.failures, report.path.with_suffix("") / "failures.csv")
     if report.word_errors:
         lines.append(describe(report.word_errors))
     if report.interrupted:
-        lines.append("stopped before the end; the same command goes on from here")
+        lines.append(GOES_ON)
     else:
         lines.append(str(report.path))
     return "\n".join(map(escaped, lines))

@@ -26,7 +26,7 @@ from featcache.extraction.summary import failures_of
 from featcache.extractors import usable_device
 from featcache.extractors.models import short_name
 from featcache.manifest import Manifest, Utterance
-from featcache.registry import name_plugins
+from featcache.registry import naming
 from featcache.settings.checked import configured
 from featcache.settings.extractions import TranscribeSettings, Weights
 from featcache.settings.public import documented, without
@@ -51,7 +51,7 @@ from featcache.workspace import Workspace
 log = logging.getLogger(__name__)
 
 
-@documented("featcache.transcribe", TranscribeSettings)
+@documented("featcache.transcribe", TranscribeSettings, expand=naming("layout"))
 def transcribe(
     *,
     model: str = "whisper-tiny",
@@ -92,7 +92,6 @@ def transcribe(
             f"--weights random: an untrained {asked.model} knows no words and cannot transcribe; leave it out, or give "
             "a folder that holds weights and a tokenizer"
         )
-    name_plugins([asked.layout] if asked.layout else ())
     workspace = Workspace.at(home)
     corpus_name, files = find_files(workspace, asked.corpus, asked.data, asked.layout)
     cache = workspace.cache(corpus_name)
