@@ -1,4 +1,4 @@
-"""Metrics of several runs → one table like the papers', for the terminal."""
+"""Metrics of several runs → one results table for the terminal, in the format of papers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,15 +18,15 @@ TEXT_COLUMNS = ("Features", "Layers", "Head", "Norm")
 
 @dataclass(frozen=True, kw_only=True)
 class ResultRow:
-    """One run in a table.
+    """One run of a results table.
 
     Attributes:
-        features: The feature stores, e.g. ``wav2vec2-base + egemaps``.
-        layers: Which layers, e.g. ``all`` or ``12``.
-        head: The name of the head.
-        norm: The normalisation scope.
-        protocol: The name of the protocol.
-        metrics: The content of the run's ``metrics.json``.
+        features: Names of the feature stores, e.g. ``wav2vec2-base + egemaps``.
+        layers: Selected layers, e.g. ``all`` or ``12``.
+        head: Name of the head.
+        norm: Normalisation scope.
+        protocol: Name of the protocol.
+        metrics: Content of the run's ``metrics.json``.
     """
 
     features: str
@@ -38,9 +38,9 @@ class ResultRow:
 
     @property
     def scores(self) -> list[dict[str, str]]:
-        """Column → what is printed in it, means and standard deviations over seeds and an interval, line by line.
+        """Printed lines, each as column → text: mean and standard deviation over seeds, and the confidence interval.
 
-        A regression of several dimensions has a line for their mean, and one for each.
+        A regression with several dimensions has one line for their mean and one line for each dimension.
         """
         if "uar" in self.metrics:
             return [self._mean("uar") | self._interval("uar") | self._mean("wa")]
@@ -60,7 +60,7 @@ class ResultRow:
 
 
 def results_table(rows: Sequence[ResultRow]) -> "Table":
-    """A table for the terminal, one section per protocol, no wider than 80 columns."""
+    """Return a table for the terminal with one section per protocol."""
     columns = list(dict.fromkeys(column for row in rows for line in row.scores for column in line))
     told = []
     for row in rows:
@@ -74,20 +74,22 @@ def results_table(rows: Sequence[ResultRow]) -> "Table":
 def table_of_protocols(
     texts: Sequence[str], scores: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]], *, after: Sequence[str] = ()
 ) -> "Table":
-    """A table for the terminal, one section per protocol, or with the only one as its title.
+    """Return a table for the terminal with one section per protocol; a single protocol is the title of the table.
 
     Args:
-        texts: Names of the columns that may be folded.
-        scores: Names of the columns of numbers.
-        rows: The protocol and the cells of each row.
-        after: Names of further columns.
+        texts: Names of the text columns, which may continue on a second line.
+        scores: Names of the score columns.
+        rows: Protocol and cells of each row.
+        after: Names of text columns to the right of the scores.
     """
     from rich import box
     from rich.text import Text
 
-    from featcache.terminal.console import Table
+    from featcache.report.whole_words import WholeWordTable
 
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, title_justify="left", title_style="bold")
+    table = WholeWordTable(
+        box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, title_justify="left", title_style="bold"
+    )
     for name in texts:
         table.add_column(name, overflow="fold")
     for name in scores:
@@ -108,24 +110,24 @@ def table_of_protocols(
 
 
 def plain_table(*columns: str) -> "Table":
-    """A table for the terminal without lines."""
-    from featcache.terminal.console import Table
+    """Return an empty table for the terminal without ruled lines."""
+    from featcache.report.whole_words import WholeWordTable
 
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table = WholeWordTable(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")
     return table
 
 
 def mean_and_std(mean: float | None, std: float | None, digits: int = 1) -> str:
-    """``67.2 ± 0.7``, ``67.2`` where one seed gives no standard deviation, or ``-`` for a score without meaning."""
+    """Return ``67.2 ± 0.7``; ``67.2`` without a standard deviation (one seed); or ``-`` for an undefined score."""
     if mean is None:
         return "-"
     return f"{mean:.{digits}f}" if std is None else f"{mean:.{digits}f} ± {std:.{digits}f}"
 
 
 def interval(bounds: Sequence[float] | None, digits: int = 1) -> str:
-    """``65.1–69.4``, or ``-0.12 to 0.34`` where a bound is negative; ``-`` for none."""
+    """Return ``65.1–69.4``; ``-0.12 to 0.34`` if the lower bound is negative; or ``-`` if there is no interval."""
     if bounds is None:
         return "-"
     low, high = bounds
@@ -134,12 +136,12 @@ def interval(bounds: Sequence[float] | None, digits: int = 1) -> str:
 
 
 def score_table(*columns: str) -> "Table":
-    """A table of scores for the terminal: the first column may be folded, the others are numbers."""
+    """Return an empty table of scores for the terminal: a text column first, then right-aligned score columns."""
     from rich import box
 
-    from featcache.terminal.console import Table
+    from featcache.report.whole_words import WholeWordTable
 
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    table = WholeWordTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     table.add_column(columns[0], overflow="fold")
     for column in columns[1:]:
         table.add_column(column, justify="right", no_wrap=True)
@@ -147,10 +149,14 @@ def score_table(*columns: str) -> "Table":
 
 
 def check_suffix(path: "Path | None", suffix: str) -> None:
-    """Refuse a file name whose suffix promises another format than the one that is written.
+    """Check that the suffix of an output file matches the format that is written.
+
+    Args:
+        path: Path given with ``--out``; a path without a suffix is accepted.
+        suffix: Expected suffix.
 
     Raises:
-        StoreError: another suffix; none is right.
+        StoreError: The path has another suffix.
     """
     if path is not None and path.suffix.lower() not in ("", suffix):
-        raise StoreError(f"--out {path}: this command writes {suffix} files only; name one that ends in {suffix}")
+        raise StoreError(f"--out {path}: this command writes only {suffix} files; expected a name ending in {suffix}")

@@ -1,11 +1,11 @@
-"""The results table on the terminal."""
+"""Tables on the terminal."""
 
 import io
 
 import pytest
 from rich.console import Console
 
-from featcache.report.tables import ResultRow, results_table
+from featcache.report.tables import ResultRow, plain_table, results_table
 
 METRICS = {
     "uar": {"mean": 67.234, "std": 0.707, "ci95": [65.08, 69.44]},
@@ -18,9 +18,13 @@ def row(metrics=METRICS, **changes):
     return ResultRow(metrics=metrics, **names | changes)
 
 
-def printed(rows):
+def printed(rows, width=80):
+    return printed_table(results_table(rows), width)
+
+
+def printed_table(table, width):
     file = io.StringIO()
-    Console(file=file, width=80).print(results_table(rows))
+    Console(file=file, width=width).print(table)
     return file.getvalue()
 
 
@@ -37,11 +41,36 @@ def test_one_seed_has_no_spread():
     assert "±" not in printed([row(single)])
 
 
-def test_80_columns_are_enough_for_long_names():
-    text = printed([row(features="facebook/wav2vec2-large-xlsr-53 + egemaps", head="fusion", layers="0-24")])
-    assert max(map(len, text.splitlines())) <= 80
+@pytest.mark.parametrize("width", [80, 60, 45])
+def test_names_are_never_cut_or_broken(width):
+    long = "facebook/wav2vec2-large-xlsr-53 + egemaps"
+    text = printed([row(features=long, head="fusion", layers="0-24"), row(protocol="issa2020")], width)
+    assert max(map(len, text.splitlines())) <= width
     assert all(score in text for score in ("67.2 ± 0.7", "65.1–69.4", "65.8 ± 0.3"))
+    assert all(name in text for name in (long, "issa2020", "Norm: speaker"))
     assert "…" not in text
+
+
+def test_cells_continue_between_words_if_that_is_enough():
+    lines = printed([row(features="wav2vec2-tiny (untrained) + egemaps", head="fusion")]).splitlines()
+    assert [line.split()[0] for line in lines[3:]] == ["wav2vec2-tiny", "(untrained)", "egemaps"]
+    assert "fusion" in lines[3]
+
+
+def test_a_table_that_is_too_wide_is_a_list():
+    table = plain_table("Model", "Layers", "About")
+    table.add_row("wav2vec2-base", "13 x 768", "first of the models")
+    table.add_row("hubert-base", "", "second")
+    assert printed_table(table, 26).splitlines() == [
+        "wav2vec2-base",
+        "  Layers: 13 x 768",
+        "  About: first of the",
+        "    models",
+        "hubert-base",
+        "  About: second",
+    ]
+    lines = [line.split() for line in printed_table(table, 34).splitlines()]
+    assert lines[1:4] == [["wav2vec2-base", "13", "x", "first", "of"], ["768", "the"], ["models"]]
 
 
 def test_protocols_are_told_apart():
