@@ -1,1 +1,1 @@
-"""Scores, layer weights and histories → tables, figures and a report for the browser."""
+"""Scores, layer weights and training histories → tables, figures and an HTML report."""

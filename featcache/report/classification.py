@@ -1,4 +1,4 @@
-"""Predictions of classes → classification report and confusion matrices, as text, tables and a figure."""
+"""Predicted classes → classification report and confusion matrices, as text, tables and a figure."""
 
 import os
 from collections.abc import Sequence
@@ -26,21 +26,24 @@ MEANS = ("accuracy", "macro avg", "weighted avg")
 def write_classification_report(
     predictions: "pd.DataFrame", folder: str | os.PathLike[str], *, classes: Sequence[str] = ()
 ) -> None:
-    """Write how each class fares, all as the mean over seeds, the folds of a seed together.
+    """Write the classification report and the confusion matrices of a run.
 
-    ``classification_report.txt`` and ``.csv``: precision, recall and F1 of each class in percent, and its support (test
-    utterances); then accuracy, and the means over classes, plain (``macro``) and by support (``weighted``).
-    ``confusion_matrix.csv``: how many utterances of each target (rows) were predicted as what (columns).
-    ``confusion_matrix_normalised.csv``: the same in percent of the row. A share of nothing is an empty cell.
-    ``confusion_matrix.png`` and ``.svg``: both in one figure.
+    All values are means over seeds. For each seed, the predictions of all folds are scored together.
+
+    ``classification_report.txt`` and ``.csv``: precision, recall and F1 of each class in percent, and its support
+    (number of test utterances); then the accuracy, the unweighted mean over classes (``macro avg``) and the mean
+    weighted by support (``weighted avg``).
+    ``confusion_matrix.csv``: number of utterances of each target class (rows) per predicted class (columns).
+    ``confusion_matrix_normalised.csv``: the same in percent of the row; cells of a class without utterances are empty.
+    ``confusion_matrix.png`` and ``.svg``: counts and percentages in one figure.
 
     Args:
-        predictions: The rows of ``predictions.csv``.
-        folder: Where to write.
-        classes: All labels, in the order of the tables; by default those that occur, sorted.
+        predictions: Rows of ``predictions.csv``.
+        folder: Output folder.
+        classes: All labels, in the order of the tables; by default the labels in ``predictions``, sorted.
 
     Raises:
-        PredictionsError: rows that cannot be scored.
+        PredictionsError: The rows cannot be scored.
     """
     found = checked(predictions, classes=classes)
     folder, labels = Path(folder), list(found.classes)
@@ -61,7 +64,10 @@ def write_classification_report(
 
 
 def _report(counts: "pd.DataFrame", never: list[str]) -> "pd.DataFrame":
-    """The report of one seed; classes that are predicted in some seed and never true have an F1 of 0 in each."""
+    """Return the report of one seed.
+
+    A class in ``never`` is predicted in some seed but is never the target, so its F1 is 0 in every seed.
+    """
     import pandas as pd
 
     numbers = counts.to_numpy()
@@ -82,7 +88,7 @@ def _report(counts: "pd.DataFrame", never: list[str]) -> "pd.DataFrame":
 
 
 def _weighted(values: Numbers, weights: NDArray[np.int64]) -> float:
-    """The mean of the values that are not NaN, by their weights where these are not all 0."""
+    """Return the weighted mean of the values that are not NaN; the plain mean if all weights are 0."""
     defined = ~np.isnan(values)
     values, weights = values[defined], weights[defined]
     return float(np.average(values, weights=weights if weights.any() else None)) if len(values) else np.nan
@@ -98,7 +104,7 @@ def _counts(rows: "pd.DataFrame", labels: list[str]) -> "pd.DataFrame":
 
 
 def _mean(tables: "Sequence[pd.DataFrame]") -> "pd.DataFrame":
-    """Cell by cell, over the tables in which the cell is defined."""
+    """Return the mean of each cell over the tables in which the cell is defined."""
     import pandas as pd
 
     stacked = np.ma.masked_invalid([table.to_numpy(float) for table in tables])

@@ -1,4 +1,4 @@
-"""Rows of a pipeline → one table, the paper's numbers beside ours: terminal, Markdown, CSV and a page."""
+"""Rows of a pipeline → one table with the published numbers beside ours: terminal, Markdown, CSV and HTML."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -21,20 +21,20 @@ PAPER, DIFFERENCE = "Paper", "Diff."
 
 @dataclass(frozen=True, kw_only=True)
 class ComparedRow:
-    """A run beside what a paper reports.
+    """A score of a run beside the published score.
 
     Attributes:
-        name: What the pipeline calls the run.
-        title: What the table calls it.
-        protocol: Which utterances trained and tested.
+        name: Name of the run in the pipeline.
+        title: Title of the run in the table.
+        protocol: Name of the protocol.
         metric: ``uar``, ``wa`` or ``macro_f1``, in percent; or ``ccc``, ``rmse_<dim>`` and so on.
-        published_mean: The paper's number; None where it has none.
-        published_std: Its standard deviation over seeds, where it is told.
-        mean: Ours, over seeds; None where it has no meaning.
-        std: Its standard deviation over seeds; None for one seed.
-        ci95: Its confidence interval.
-        notes: What differs from the paper.
-        run: The name of the run's folder.
+        published_mean: Published score; None if the paper reports none.
+        published_std: Published standard deviation over seeds; None if the paper reports none.
+        mean: Our mean score over seeds; None if it is undefined.
+        std: Our standard deviation over seeds; None for one seed.
+        ci95: Bounds of our 95 % confidence interval; None if there is none.
+        notes: Differences from the paper.
+        run: Name of the run folder.
     """
 
     name: str
@@ -51,16 +51,16 @@ class ComparedRow:
 
     @property
     def digits(self) -> int:
-        """Of scores after the point."""
+        """Number of decimal places of the score."""
         return digits_of(self.metric)
 
     @property
     def difference(self) -> float | None:
-        """Ours less the paper's."""
+        """Our score minus the published score; None if either is missing."""
         return None if self.published_mean is None or self.mean is None else self.mean - self.published_mean
 
     def cells(self) -> dict[str, str]:
-        """Column → what is printed in it."""
+        """Return the printed text of each score column."""
         return {
             PAPER: mean_and_std(self.published_mean, self.published_std, self.digits),
             "Ours": mean_and_std(self.mean, self.std, self.digits),
@@ -70,17 +70,17 @@ class ComparedRow:
 
 
 def columns_of(rows: Sequence[ComparedRow]) -> list[str]:
-    """The columns of scores: without the paper's where it has no number for any row."""
+    """Return the names of the score columns; the published ones only if any row has a published score."""
     compared = any(row.published_mean is not None for row in rows)
     return [column for column in rows[0].cells() if compared or column not in (PAPER, DIFFERENCE)]
 
 
 def compared_table(rows: Sequence[ComparedRow], numbers: Mapping[str, int]) -> "Table":
-    """A table for the terminal, one section per protocol.
+    """Return a table for the terminal with one section per protocol.
 
     Args:
-        rows: All of one metric.
-        numbers: Those of the notes, see :func:`numbered_notes`.
+        rows: Rows of a single metric.
+        numbers: Number of each note, as returned by :func:`numbered_notes`.
     """
     columns = columns_of(rows)
     told = [
@@ -98,19 +98,19 @@ def compared_table(rows: Sequence[ComparedRow], numbers: Mapping[str, int]) -> "
 
 
 def numbered_notes(rows: Sequence[ComparedRow]) -> dict[str, int]:
-    """All notes, in the order in which they first stand, and their numbers from 1 on."""
+    """Return each note and its number, counted from 1 in the order of the rows."""
     notes = dict.fromkeys(note for row in rows for note in row.notes)
     return {note: number for number, note in enumerate(notes, start=1)}
 
 
 def _by(attribute: str, rows: Sequence[ComparedRow]) -> list[tuple[str, list[ComparedRow]]]:
-    """The rows of each metric, or of each protocol."""
+    """Return the rows grouped by an attribute, such as the metric or the protocol."""
     values = dict.fromkeys(getattr(row, attribute) for row in rows)
     return [(value, [row for row in rows if getattr(row, attribute) == value]) for value in values]
 
 
 def compared_markdown(rows: Sequence[ComparedRow]) -> str:
-    """The same as Markdown, a table for each metric, the notes in full; ends in a line break."""
+    """Return the rows as Markdown: one table per metric, with the notes in full; the text ends in a line break."""
     return "\n".join(_markdown(of_metric) for _, of_metric in _by("metric", rows))
 
 
@@ -126,7 +126,7 @@ def _markdown(rows: Sequence[ComparedRow]) -> str:
 
 
 def compared_csv(rows: Sequence[ComparedRow]) -> str:
-    """The same as CSV, numbers with all their digits; an empty cell is no number."""
+    """Return the rows as CSV, with all digits of the numbers; a missing number is an empty cell."""
     columns = "name,title,protocol,metric,published_mean,published_std,mean,std,ci95_low,ci95_high,difference,notes,run"
     text = StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -151,13 +151,13 @@ def write_compared(
     """Write ``results.csv``, ``results.md`` and ``report.html``.
 
     Args:
-        folder: Where to; made when missing. The folders of the runs lie beside it.
-        rows: The table.
-        title: The heading.
-        paper: Where the published numbers are from.
-        notes: What a reader must know of all rows.
-        figures: Name of a PNG in the folder, without the suffix, and its caption.
-        comparisons: What was compared, and what came of it, in sentences.
+        folder: Output folder, created if missing; the links to run folders assume that they are beside it.
+        rows: Rows of the table.
+        title: Heading.
+        paper: Source of the published numbers.
+        notes: Notes that apply to all rows.
+        figures: Name of a PNG file in the folder, without the suffix, and its caption.
+        comparisons: Name of each comparison, and its results as sentences.
     """
     replace_file(folder / "results.csv", compared_csv(rows).encode())
     lines = [f"# {escaped(title)}", *([escaped(paper)] if paper else [])]

@@ -1,7 +1,7 @@
-"""Confusion counts, predicted values, histories → figures for a paper, as PNG and SVG; and what all figures share.
+"""Confusion counts, predicted values, training histories → figures as PNG and SVG; and the style of all figures.
 
-Figures are made without pyplot, so that nothing stays open and no display is needed, and start from matplotlib's
-default style, so that they look the same whatever the user's settings are.
+Figures are made without pyplot, so no figure stays open and no display is needed. They start from matplotlib's default
+style, so they look the same with any user settings.
 """
 
 import math
@@ -27,12 +27,13 @@ from featcache.report.fonts import drawable, families_for, num_columns
 COLUMN_WIDTH = 3.5  # inches: one column of a two-column paper
 PNG_DPI = 200
 
-# Okabe & Ito 2008, distinct for all common kinds of colour blindness; marker and line tell the groups apart in grey.
+# Okabe & Ito 2008: distinct for all common kinds of colour blindness. Markers and line styles distinguish the groups
+# in greyscale.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#882255")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
 LINES: tuple[Any, ...] = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)), (0, (3, 2)), (0, (7, 2)), (0, (2, 1)))
 
-# The lighter half of "Blues": black print stays readable on every cell.
+# The lighter half of "Blues", so that black text is readable on every cell.
 _LIGHT_BLUES = ListedColormap(matplotlib.colormaps["Blues"](np.linspace(0, 0.55, 256)))
 
 _STYLE: dict[str, Any] = {
@@ -56,12 +57,14 @@ _STYLE: dict[str, Any] = {
 
 
 def confusion_matrix(counts: ArrayLike, classes: Sequence[str]) -> Figure:
-    """Recall in percent in each cell, how many utterances in small print below.
+    """Draw a confusion matrix: recall in percent in each cell, and the number of utterances in small print below.
 
     Args:
-        counts: (num_classes, num_classes) utterances, rows the targets and columns the predictions; may be a mean over
-            seeds. A class without utterances leaves its row empty.
-        classes: The labels of the rows and columns.
+        counts: (num_classes, num_classes) numbers of utterances, one row per target class and one column per predicted
+            class; may be means over seeds. The row of a class without utterances stays empty.
+        classes: Labels of the rows and columns.
+
+    Returns: the figure.
     """
     counts = np.asarray(counts, dtype=np.float64)
     totals = counts.sum(axis=1, keepdims=True)
@@ -95,11 +98,13 @@ def confusion_matrix(counts: ArrayLike, classes: Sequence[str]) -> Figure:
 
 
 def predicted_values(predictions: pd.DataFrame, ranges: Mapping[str, Sequence[float]]) -> Figure:
-    """What was predicted over what is true, a panel for each dimension; seeds are averaged.
+    """Draw predictions against targets, one panel per dimension; predictions are averaged over seeds.
 
     Args:
-        predictions: The rows of a regression's ``predictions.csv``.
-        ranges: Dimension → the lowest and the highest label.
+        predictions: Rows of ``predictions.csv`` of a regression.
+        ranges: Dimension → lowest and highest label.
+
+    Returns: the figure.
     """
     means = predictions.drop(columns=["seed", "fold", "speaker_id"]).groupby("utterance_id").mean(numeric_only=True)
     columns = min(len(ranges), 3)
@@ -126,10 +131,12 @@ def predicted_values(predictions: pd.DataFrame, ranges: Mapping[str, Sequence[fl
 
 
 def training_curves(history: pd.DataFrame) -> Figure:
-    """Training and validation loss over epochs, one thin line per seed and fold, with a dot at the epoch that was kept.
+    """Draw training and validation loss over epochs, one thin line per seed and fold, with a dot at the best epoch.
 
     Args:
-        history: The rows of ``history.csv``: seed, fold, epoch, train_loss, validation_loss.
+        history: Rows of ``history.csv``: seed, fold, epoch, train_loss, validation_loss.
+
+    Returns: the figure.
     """
     kinds: dict[str, tuple[str, str, Any]] = {
         "train_loss": ("training", COLORS[1], "--"),
@@ -140,11 +147,11 @@ def training_curves(history: pd.DataFrame) -> Figure:
         figure = Figure(figsize=(COLUMN_WIDTH, 2.3), layout="constrained")
         axes = figure.add_subplot()
         for _, run in runs:
-            marker = "." if len(run) == 1 else None  # a line of one point is none
+            marker = "." if len(run) == 1 else None  # a line with a single point is invisible
             for column, (_, color, line) in kinds.items():
                 look = {"color": color, "linestyle": line, "linewidth": 0.7, "alpha": 0.45}
                 axes.plot(run["epoch"], run[column], marker=marker, **look)
-            best = run.nsmallest(1, "validation_loss")  # NaN, where all are, which draws nothing
+            best = run.nsmallest(1, "validation_loss")  # NaN if all losses are NaN; then no dot is drawn
             axes.plot(best["epoch"], best["validation_loss"], ".", color=COLORS[0], markersize=5)
         lines = [Line2D([], [], color=color, linestyle=line) for _, color, line in kinds.values()]
         dot = Line2D([], [], color=COLORS[0], marker=".", markersize=5, linestyle="none")
@@ -160,11 +167,15 @@ def training_curves(history: pd.DataFrame) -> Figure:
 
 
 def relative_gains(gains: pd.DataFrame, *, metric: str) -> Figure:
-    """Figure 3 of de Oliveira et al. 2023, with intervals: what each run gains over another, in percent of its score.
+    """Draw the relative gain of each pair of runs in percent, with its interval.
 
     Args:
-        gains: title, gain, low, high, in percent; NaN for what has no meaning, which leaves its place empty.
-        metric: What is scored, for the axis.
+        gains: Columns title, gain, low, high, in percent; undefined values are NaN and are not drawn.
+        metric: Name of the score, for the axis label.
+
+    Returns: the figure.
+
+    Source: de Oliveira et al. 2023, Figure 3, which has no intervals.
     """
     with style(gains["title"]):
         figure = Figure(figsize=(COLUMN_WIDTH, 1.0 + 0.28 * len(gains)), layout="constrained")
@@ -179,7 +190,7 @@ def relative_gains(gains: pd.DataFrame, *, metric: str) -> Figure:
         axes.set_yticks(places, list(map(drawable, gains["title"])), parse_math=False)
         axes.set_ylim(len(gains) - 0.5, -0.5)
         axes.tick_params(axis="y", length=0)
-        axes.set_xlabel(f"Gain in {metric} (%)")
+        axes.set_xlabel(f"Relative gain in {metric} (%)")
     return figure
 
 
@@ -187,18 +198,18 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Write ``<path>.png`` (200 dpi) and ``<path>.svg``; the same figure gives the same bytes.
 
     Args:
-        figure: What one of the functions above returned.
-        path: Where to, without a suffix.
+        figure: Figure to write.
+        path: Output path without a suffix.
     """
     path = Path(path)
-    metadata = {"png": {"Software": None}, "svg": {"Date": None}}  # no version, no time of day
+    metadata = {"png": {"Software": None}, "svg": {"Date": None}}  # a version or a date would change the bytes
     with style():
-        figure.draw_without_rendering()  # the layout of square cells needs two passes, else labels leave the figure
+        figure.draw_without_rendering()  # with square cells a single layout pass leaves labels outside of the figure
         for suffix, without in metadata.items():
             with replacing(path.with_name(f"{path.name}.{suffix}")) as temporary:
                 figure.savefig(temporary, format=suffix, dpi=PNG_DPI, metadata=without)
 
 
 def style(texts: Iterable[str] = ()) -> AbstractContextManager[None]:
-    """Return the style that figures are made and saved in, with fonts for texts that they are made with."""
+    """Return the style for making and saving figures, with fonts that can show the texts."""
     return matplotlib.style.context(["default", {**_STYLE, "font.family": families_for(texts)}])

@@ -1,4 +1,4 @@
-"""Labels of figures → installed fonts that have their characters, or code points where none has."""
+"""Labels of figures → installed fonts that contain their characters; characters in no font are shown as code points."""
 
 import logging
 import re
@@ -14,15 +14,15 @@ from featcache.terminal.escape import code_point, escaped
 log = logging.getLogger(__name__)
 
 DEFAULT = "sans-serif"
-# One has a box for every character; those of mathematics have other signs in the places of letters.
+# "Last Resort" draws a box for every character; mathematical fonts have other signs in place of letters.
 _NOT_FOR_TEXT = re.compile("Last Resort|STIX|.*Math|cm[a-z]+10")
 _REGULAR = (400, "normal", "regular", "book")
 
 
 def families_for(texts: Iterable[str]) -> list[str]:
-    """Return matplotlib's default family, and the installed ones that have what it lacks of these texts.
+    """Return matplotlib's default family, and installed families with the characters that it does not contain.
 
-    What none has is told in one line, once.
+    Characters that no installed font contains are logged once.
     """
     families, unknown = _beside_default(_lacking(texts))
     if unknown:
@@ -31,13 +31,13 @@ def families_for(texts: Iterable[str]) -> list[str]:
 
 
 def drawable(text: str) -> str:
-    r"""Return the text as a figure can show it: what acts, and what no installed font has, as code points."""
+    r"""Return the text with control characters and characters that are in no installed font as code points."""
     unknown = _beside_default(_lacking([text]))[1]
     return "".join(code_point(char) if char in unknown else char for char in escaped(text))
 
 
 def num_columns(text: str) -> int:
-    """Return the width of a text in letters; Chinese, Japanese and Korean characters are two wide."""
+    """Return the width of a text in letters; Chinese, Japanese and Korean characters count as two."""
     return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
 
 
@@ -48,7 +48,7 @@ def _lacking(texts: Iterable[str]) -> frozenset[str]:
 
 @lru_cache(maxsize=64)
 def _beside_default(lacking: frozenset[str]) -> tuple[tuple[str, ...], frozenset[str]]:
-    """Further families, and the characters that are in no installed one."""
+    """Return further families, and the characters that are in no installed family."""
     chosen = []
     for family in _families() if lacking else ():
         here = lacking & _characters(family)
@@ -61,12 +61,12 @@ def _beside_default(lacking: frozenset[str]) -> tuple[tuple[str, ...], frozenset
 
 
 def _families() -> list[str]:
-    """The families that come upright and in a regular weight, those without serifs first."""
+    """Return the upright families of regular weight, sans-serif families first."""
     return sorted(_regular(), key=lambda name: ("Sans" not in name, name))
 
 
 def _regular() -> dict[str, str]:
-    """Family → the file of its regular font."""
+    """Return the file of the regular font of each family."""
     return {
         font.name: font.fname
         for font in font_manager.fontManager.ttflist
@@ -79,17 +79,17 @@ def _characters(family: str) -> frozenset[str]:
     path = font_manager.findfont(FontProperties(family=[family])) if family == DEFAULT else _regular()[family]
     try:
         return frozenset(map(chr, font_manager.get_font(path).get_charmap()))
-    except (OSError, RuntimeError):  # a font file that cannot be read
+    except (OSError, RuntimeError):  # the font file cannot be read
         return frozenset()
 
 
 @lru_cache(maxsize=64)
 def _tell(unknown: frozenset[str]) -> None:
-    # the first word of a character's name is its script: CJK, DEVANAGARI, HANGUL
+    # The first word of a character's Unicode name is its script: CJK, DEVANAGARI, HANGUL.
     scripts = sorted({unicodedata.name(char, "unnamed").split()[0].partition("-")[0] for char in unknown})
     log.warning(
-        "no installed font has the characters %s (%s): figures show their code points; install a font that has them, "
-        "such as one of the Noto fonts",
+        "no installed font contains the characters %s (%s): figures show their code points; install a font that "
+        "contains them, such as one of the Noto fonts",
         " ".join(sorted(unknown)[:10]) + (" …" if len(unknown) > 10 else ""),
         ", ".join(scripts),
     )

@@ -1,4 +1,4 @@
-"""Pairs of runs → what one gains over the other, relative to the other's score: picture (PNG, SVG) and table (CSV)."""
+"""Pairs of runs → relative gain of the first run over the second, as figure (PNG, SVG) and table (CSV)."""
 
 import logging
 from collections.abc import Mapping
@@ -14,27 +14,30 @@ from featcache.report.figures import relative_gains, save
 
 log = logging.getLogger(__name__)
 
-NO_BOUNDS = "%s: the %s gained over cannot be told from 0, so this gain has no finite interval"
+NO_BOUNDS = "%s: the %s of the second run is not significantly different from 0, so this gain has no finite interval"
 
 
 def draw_gains(pairs: Mapping[str, tuple[Predictions, Predictions]], metric: str, path: Path) -> pd.DataFrame:
-    """Draw relative gains with 95 % intervals over speakers and seeds, by Fieller's method.
+    """Draw relative gains with 95 % intervals over speakers and seeds (Fieller's method).
+
+    The gain is the difference of the two scores in percent of the second score.
 
     Args:
-        pairs: Title → the predictions of the run that gains, and of the run that it gains over.
-        metric: Of which score: ``uar``, ``wa``, ``ccc``, or ``ccc_<dim>`` of one of several dimensions.
-        path: Where to write, without suffix: ``.png``, ``.svg`` and ``.csv`` are added.
+        pairs: Title of a bar → predictions of the first and of the second run.
+        metric: Name of the score: ``uar``, ``wa``, ``ccc``, or ``ccc_<dim>`` for one of several dimensions.
+        path: Output path without a suffix; ``.png``, ``.svg`` and ``.csv`` are added.
 
     Returns:
-        title, first, second (the scores of both), gain, low, high (in percent; all NaN where the second score is not
-        above 0, low and high also where it cannot be told from 0), unit, count.
+        Table with the columns title, first, second (the two scores), gain, low, high (in percent), unit, count.
+        Gain, low and high are NaN if the second score is not above 0. Low and high are also NaN if the second score
+        is not significantly different from 0.
 
     Raises:
-        PredictionsError: runs that did not test the same, or that have no such score.
+        PredictionsError: The runs were not tested on the same utterances, or have no such score.
     """
     rows = []
     for title, (first, second) in pairs.items():
-        [found] = compare({f"{title}, gaining": first, title: second}, score=metric)
+        [found] = compare({f"{title} (first run)": first, f"{title} (second run)": second}, score=metric)
         low, high = found.gain_ci95 or (None, None)
         if found.gain is not None and low is None:
             log.warning(NO_BOUNDS, title, label_of(metric))

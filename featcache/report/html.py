@@ -1,4 +1,4 @@
-"""Run → report.html: one file that opens in any browser, loads nothing and prints on paper."""
+"""Run → report.html, a single file without external resources, for any browser and for printing."""
 
 import base64
 import os
@@ -27,17 +27,18 @@ def write_report(
     warnings: Sequence[str],
     figures: Sequence[tuple[str, str]],
 ) -> Path:
-    """Write ``report.html`` into a run folder, with its figures inside.
+    """Write ``report.html`` into a run folder, with the figures embedded.
+
+    A warning is added if the intervals are based on few speakers.
 
     Args:
-        folder: The run folder.
-        title: The heading, e.g. the name of the run.
-        settings: The resolved configuration; may be nested.
-        metrics: The content of ``metrics.json``, as ``featcache.evaluate.scoring.score`` returns it; a warning is added
-            where its intervals are of few speakers.
-        notes: What a reader must know to judge the numbers, e.g. that speaker normalisation is transductive.
-        warnings: What went wrong or looks odd.
-        figures: Name of a PNG in the folder, without the suffix, and its caption.
+        folder: Run folder.
+        title: Heading, e.g. the name of the run.
+        settings: Resolved configuration; may be nested.
+        metrics: Content of ``metrics.json``, as ``featcache.evaluate.scoring.score`` returns it.
+        notes: Notes for the interpretation of the scores, e.g. that speaker normalisation is transductive.
+        warnings: Problems and unusual results of the run.
+        figures: Name of a PNG file in the folder, without the suffix, and its caption.
 
     Returns: the path of the report.
     """
@@ -60,19 +61,19 @@ def write_report(
 
 
 def render(template: str, **values: Any) -> str:
-    """Fill in a page.
+    """Return a page as HTML.
 
     Args:
-        template: Its file in this folder.
-        values: What it names.
+        template: File name of the template in this folder.
+        values: Variables of the template.
     """
     return _environment().get_template(template).render(**values, version=__version__)
 
 
 @cache
 def _environment() -> jinja2.Environment:
-    """One for all pages, so that each template is compiled once."""
-    # corpora, classes and captions carry names that users chose: of HTML, or with control characters
+    """Return one environment for all pages, so that each template is compiled once."""
+    # Names of corpora and classes, and captions, may contain HTML or control characters.
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("featcache", "report"),
         autoescape=True,
@@ -90,17 +91,22 @@ def _environment() -> jinja2.Environment:
 
 
 def _escaped(value: Any) -> Any:
-    """A value of a page without control characters; what is HTML already stays so."""
+    """Return a value with control characters escaped; a string that is marked as HTML stays marked."""
     return type(value)(escaped(value)) if isinstance(value, str) else value
 
 
 def figures_for_page(folder: Path, figures: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Figures as text that a page can hold, given the names of PNG files in a folder, and their captions."""
+    """Return PNG files as base64 text, each with its caption.
+
+    Args:
+        folder: Folder of the PNG files.
+        figures: Name of a file, without the suffix, and its caption.
+    """
     return [(base64.b64encode((folder / f"{name}.png").read_bytes()).decode(), caption) for name, caption in figures]
 
 
 def score_names(metrics: Mapping[str, Any]) -> dict[str, str]:
-    """The scores in ``metrics.json`` and what they are called in full, those of single dimensions below their mean."""
+    """Return the full names of the scores in ``metrics.json``; single dimensions follow their mean."""
     names = {}
     for name, score in SCORES.items():
         label = score.title
@@ -113,7 +119,7 @@ def score_names(metrics: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Nested settings as ``("head.dropout", "0.2")``."""
+    """Yield nested settings as flat pairs such as ``("head.dropout", "0.2")``."""
     for name, value in settings.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{name}.")

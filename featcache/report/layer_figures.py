@@ -1,4 +1,4 @@
-"""Learned layer weights, scores of layers → figures for a paper, over an axis of layers."""
+"""Learned layer weights, scores of single layers → figures with one point per layer."""
 
 import math
 from collections.abc import Collection, Mapping
@@ -11,18 +11,18 @@ from matplotlib.lines import Line2D
 from featcache.report.figures import COLORS, COLUMN_WIDTH, LINES, MARKERS, style
 from featcache.report.fonts import drawable, num_columns
 
-# More layers or more lines than these each need a wider figure.
+# A figure with more layers is one step wider, and so is a figure with more lines.
 NARROW_LAYERS, NARROW_LINES = 13, 4
-WIDTHS = (COLUMN_WIDTH, 5.0, 7.1)  # inches; the last is both columns and the gap between them
+WIDTHS = (COLUMN_WIDTH, 5.0, 7.1)  # inches; the last one spans both columns of a paper
 
 
 def layer_weight_summary(weights: pd.DataFrame) -> pd.DataFrame:
-    """Mean and spread of the learned layer weights: folds are averaged first, then seeds.
+    """Return mean and standard deviation of the learned layer weights, after averaging the folds of each seed.
 
     Args:
-        weights: The rows of ``layer_weights.csv``: seed, fold, layer, weight.
+        weights: Rows of ``layer_weights.csv``: seed, fold, layer, weight.
 
-    Returns: layer, mean, std (ddof = 0 over seeds), num_seeds; one row per layer, in order.
+    Returns: columns layer, mean, std (ddof = 0 over seeds), num_seeds; one row per layer, in order.
 
     Source: Pepino et al. 2021, Figure 2, as drawn by the authors' code.
     """
@@ -33,12 +33,16 @@ def layer_weight_summary(weights: pd.DataFrame) -> pd.DataFrame:
 
 
 def layer_weights(groups: Mapping[str, pd.DataFrame]) -> Figure:
-    """Figure 2 of Pepino et al. 2021: the weight of each layer, one line per run, beside the weight all would share.
+    """Draw the learned weight of each layer, one line per run, and the uniform weight for comparison.
 
     Error bars are the standard deviation over seeds with ddof = 0, after averaging the folds, as in the paper's figure.
 
     Args:
-        groups: Label of a run → the rows of its ``layer_weights.csv``: seed, fold, layer, weight.
+        groups: Label of a run → rows of its ``layer_weights.csv``: seed, fold, layer, weight.
+
+    Returns: the figure.
+
+    Source: Pepino et al. 2021, Figure 2.
     """
     summaries = {label: layer_weight_summary(weights) for label, weights in groups.items()}
     with style(groups):
@@ -51,12 +55,16 @@ def layer_weights(groups: Mapping[str, pd.DataFrame]) -> Figure:
 
 
 def layer_scores(groups: Mapping[str, pd.DataFrame], *, chance: float, ylabel: str) -> Figure:
-    """How well each layer does alone, one line per group; error bars are the standard deviation over folds (ddof = 1).
+    """Draw the score of each single layer, one line per group.
+
+    Error bars are the standard deviation over folds (ddof = 1).
 
     Args:
-        groups: Label → layer (int), mean, std; one row per layer, in order.
-        chance: What guessing would score; drawn as a line.
-        ylabel: What is scored.
+        groups: Label → columns layer (int), mean, std; one row per layer, in order.
+        chance: Chance level of the score; drawn as a line.
+        ylabel: Name of the score.
+
+    Returns: the figure.
     """
     with style(groups):
         figure = _figure(groups, height=2.2)
@@ -75,16 +83,21 @@ def layer_relevance(
     chance: float,
     ylabel: str,
 ) -> Figure:
-    """Figure 2 of de Oliveira et al. 2023, and below it how well each layer does alone: one line per target.
+    """Draw learned layer weights, and below them the score of a linear probe on each layer: one line per target.
 
-    Error bars are as in :func:`layer_weights`, over seeds, and in :func:`layer_scores`, over folds.
+    Error bars are over seeds for the weights, as in :func:`layer_weights`, and over folds for the scores, as in
+    :func:`layer_scores`.
 
     Args:
-        weights: Target → layer (int), mean, std of the learned weights; one row per layer, in order.
-        scores: Target → the same of a linear probe; the same targets.
-        title: Whose layers they are; stands above the legend.
-        chance: What guessing would score.
-        ylabel: What is scored.
+        weights: Target → columns layer (int), mean, std of the learned weights; one row per layer, in order.
+        scores: Target → the same columns for the scores of the linear probe; the same targets.
+        title: Name of the feature store; shown above the legend.
+        chance: Chance level of the score.
+        ylabel: Name of the score.
+
+    Returns: the figure.
+
+    Source: de Oliveira et al. 2023, Figure 2, for the learned weights.
     """
     with style([title, *weights]):
         figure = _figure(weights, height=3.6, legend=True)
@@ -111,7 +124,7 @@ def _draw_weights(axes: Axes, summaries: Mapping[str, pd.DataFrame]) -> dict[str
     lines = _draw_lines(axes, summaries)
     for size in sizes:
         _reference(axes, 1 / size, f"uniform\n1/{size}")
-    # never zoomed in so far that chance differences between equal layers look like a finding
+    # The axis is never so narrow that random differences between layers look like a result.
     low, high = axes.get_ylim()
     axes.set_ylim(max(min(low, 0.5 / sizes[-1]), 0), max(high, 1.5 / sizes[0]))
     axes.set_ylabel("Weight")
@@ -128,7 +141,7 @@ def _draw_scores(axes: Axes, groups: Mapping[str, pd.DataFrame], chance: float, 
 
 
 def _draw_lines(axes: Axes, groups: Mapping[str, pd.DataFrame]) -> dict[str, Line2D]:
-    """A line with error bars for each group, side by side so that all bars show; each is nearest to its own layer."""
+    """Draw a line with error bars for each group, shifted slightly so that the bars of a layer do not overlap."""
     step = min(0.1, 0.5 / len(groups))
     lines = {}
     for number, (label, summary) in enumerate(groups.items()):
@@ -174,6 +187,6 @@ def _legend(figure: Figure, lines: Mapping[str, Line2D], title: str | None = Non
 
 
 def _legend_columns(labels: Collection[str], width: float) -> int:
-    """As few as the rows need, when as many stand beside each other as fit into so many inches."""
+    """Return the smallest number of legend columns that needs no more rows than the width allows (in inches)."""
     fitting = max(1, int(width / (0.45 + 0.055 * max(num_columns(drawable(label)) for label in labels))))
     return math.ceil(len(labels) / math.ceil(len(labels) / fitting))

@@ -1,4 +1,4 @@
-"""Learned layer weights of runs, or scores of layers → picture (PNG, SVG) and table (CSV)."""
+"""Learned layer weights of runs, or scores of single layers → figure (PNG, SVG) and table (CSV)."""
 
 import logging
 from collections.abc import Iterator, Mapping
@@ -25,16 +25,16 @@ def draw_layer_weights(runs: Mapping[str, pd.DataFrame], path: Path, *, required
     """Draw learned layer weights with error bars over seeds.
 
     Args:
-        runs: Label → rows of its ``layer_weights.csv``: seed, fold, layer, weight, features.
-        path: Where to write, without suffix: ``.png``, ``.svg`` and ``_summary.csv`` are added.
-        required: Whether a place that may not be written is an error; else a warning tells it.
+        runs: Label of a run → rows of its ``layer_weights.csv``: seed, fold, layer, weight, features.
+        path: Output path without a suffix; ``.png``, ``.svg`` and ``_summary.csv`` are added.
+        required: Whether a read-only output folder is an error; otherwise a warning is logged.
 
     Returns:
-        The table that was drawn: run, layer, mean, std, num_seeds.
+        Table of the drawn values: run, layer, mean, std, num_seeds.
 
     Raises:
-        StoreError: a run that learned no layer weights, or over layers that have no number.
-        DiskError: the files cannot be written.
+        StoreError: A run learned no layer weights, or one of its layers has no number.
+        DiskError: The files cannot be written.
     """
     groups: dict[str, pd.DataFrame] = {}
     for label, rows in runs.items():
@@ -52,22 +52,22 @@ def draw_layer_weights(runs: Mapping[str, pd.DataFrame], path: Path, *, required
 def draw_layer_scores(
     stores: Mapping[str, pd.DataFrame], path: Path, *, score: str, chance: float, required: bool = True
 ) -> pd.DataFrame:
-    """Draw how well each layer does alone, with error bars over folds.
+    """Draw the score of each single layer, with error bars over folds.
 
     Args:
-        stores: Label → target, layer, fold, score; several targets get a line each.
-        path: Where to write, without suffix: ``.png``, ``.svg`` and ``.csv`` are added.
-        score: ``uar``, in percent, or ``ccc``.
-        chance: That of guessing.
-        required: As for :func:`draw_layer_weights`.
+        stores: Label of a store → columns target, layer, fold, score; each target is a line of its own.
+        path: Output path without a suffix; ``.png``, ``.svg`` and ``.csv`` are added.
+        score: Name of the score: ``uar``, in percent, or ``ccc``.
+        chance: Chance level of the score.
+        required: Whether a read-only output folder is an error; otherwise a warning is logged.
 
     Returns:
-        store, target, layer, mean, std (ddof = 1 over folds), num_folds; a layer without a number (``input``) is in the
-        table alone.
+        Table with the columns store, target, layer, mean, std (ddof = 1 over folds), num_folds. A layer without a
+        number (``input``) is in the table, but not in the figure.
 
     Raises:
-        StoreError: a store whose layers have no numbers.
-        DiskError: the files cannot be written.
+        StoreError: A store has no numbered layers.
+        DiskError: The files cannot be written.
     """
     summary = pd.concat([layer_score_summary(rows).assign(store=label) for label, rows in stores.items()])
     numbered = summary[summary["layer"].str.isdigit()].astype({"layer": int})
@@ -88,10 +88,10 @@ def draw_layer_scores(
 
 @contextmanager
 def drawing(*, required: bool) -> Iterator[None]:
-    """Have files that nobody named be left out, with a warning, where nothing may be written.
+    """Log a warning instead of an error if files that are not required cannot be written to a read-only folder.
 
     Raises:
-        DiskError: the files are required, or cannot be written for another reason.
+        DiskError: The files are required, or they cannot be written for another reason.
     """
     try:
         yield
@@ -102,12 +102,12 @@ def drawing(*, required: bool) -> Iterator[None]:
 
 
 def layer_score_summary(scores: pd.DataFrame) -> pd.DataFrame:
-    """Mean and spread of each layer's scores.
+    """Return mean and standard deviation of the scores of each layer.
 
     Args:
-        scores: target, layer, fold, score.
+        scores: Columns target, layer, fold, score.
 
-    Returns: target, layer, mean, std (ddof = 1 over folds), num_folds.
+    Returns: columns target, layer, mean, std (ddof = 1 over folds), num_folds.
     """
     over_folds = scores.groupby(["target", "layer"], sort=False)["score"]
     columns = {"mean": over_folds.mean(), "std": over_folds.std(ddof=1), "num_folds": over_folds.size()}
@@ -115,15 +115,19 @@ def layer_score_summary(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def store_label(store: "FeatureStore") -> str:
-    """What figures and tables call a store; an untrained model is called so."""
+    """Return the label of a store in figures and tables, with "(untrained)" for random weights."""
     return f"{store.name} (untrained)" if store.metadata.get("weights") == "random" else store.name
 
 
 def numbered(label: str, weights: pd.DataFrame) -> pd.DataFrame:
-    """The same weights with layers as numbers.
+    """Return layer weights with the layers as numbers.
+
+    Args:
+        label: Name of the run, for the message.
+        weights: Rows of ``layer_weights.csv``.
 
     Raises:
-        StoreError: there are none, or a layer has no number.
+        StoreError: There are no weights, or a layer has no number.
     """
     if weights.empty:
         raise StoreError(
@@ -132,5 +136,5 @@ def numbered(label: str, weights: pd.DataFrame) -> pd.DataFrame:
         )
     named = sorted({layer for layer in weights["layer"] if not layer.isdigit()})
     if named:
-        raise StoreError(f"{label} weighs the layer {named[0]!r}, which has no place on a numbered axis")
+        raise StoreError(f"{label} has a weight for the layer {named[0]!r}; only numbered layers can be drawn")
     return weights.assign(layer=weights["layer"].astype(int))

@@ -1,4 +1,4 @@
-"""Comparisons of runs, pair by pair → CSV, and what makes a difference more than one of features and head."""
+"""Pairwise comparisons of runs → CSV, and notes on settings that may explain a difference in scores."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -8,15 +8,15 @@ from io import StringIO
 from featcache.evaluate.compare import Comparison
 from featcache.runs.reader import RunFolder
 
-# Settings that make a difference of two runs more than one of features, head and normalisation.
+# Settings that should be equal when two runs are compared by features, head or normalisation.
 _SAME = ("corpus", "protocol", "select")
 
 
 def protocol_notes(runs: Mapping[str, RunFolder]) -> list[str]:
-    """Return what makes a difference of these runs more than one of features, head and normalisation.
+    """Return a note for each setting (corpus, protocol, selection) in which the runs differ.
 
     Args:
-        runs: What they are called → runs.
+        runs: Label → run.
     """
     told = []
     for key in _SAME:
@@ -24,14 +24,14 @@ def protocol_notes(runs: Mapping[str, RunFolder]) -> list[str]:
         if len({str(value) for value in values.values()}) > 1:
             each = ", ".join(f"{label} {value}" for label, value in values.items())
             told.append(
-                f"The runs differ in {key}: {each}. They tested the same utterances but were not trained on the same, "
-                "which may be why their scores differ."
+                f"The runs differ in {key}: {each}. They were tested on the same utterances but trained on different "
+                "ones, which may explain the difference in scores."
             )
     return told
 
 
 def comparison_csv(found: Sequence[Comparison]) -> str:
-    """All numbers of paired comparisons as CSV."""
+    """Return all numbers of paired comparisons as CSV."""
     names = [field.name for field in fields(Comparison)]
     split = {
         "ci95": ("ci95_low", "ci95_high"),

@@ -1,4 +1,4 @@
-"""Layer weights learned for each target, and how well each layer does alone → one picture and its table."""
+"""Layer weights learned for each target, and scores of each single layer → one figure and its table."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,14 +17,14 @@ from featcache.runs.reader import RunFolder
 
 @dataclass(frozen=True, kw_only=True)
 class LayerRelevance:
-    """How much each layer tells about each target.
+    """The relevance of each layer for each target: learned weights and scores of linear probes.
 
     Attributes:
-        stores: Whose layers they are; one, unless runs of several were chosen.
-        runs: Label, such as the name of a target → the run that was trained on it alone, and learned layer weights.
-        probes: target (that label), layer, fold, penalty, score; see :func:`probe_setups`.
-        score: What probes are told in: ``uar``, in percent, or ``ccc``.
-        chance: That of guessing.
+        stores: Feature stores of the layers; more than one only if runs on different stores were chosen.
+        runs: Label, such as the name of a target → run that was trained on this target alone with layer weights.
+        probes: Columns target (the same label), layer, fold, penalty, score; see :func:`probe_setups`.
+        score: Name of the score of the probes: ``uar``, in percent, or ``ccc``.
+        chance: Chance level of the score.
     """
 
     stores: tuple[FeatureStore, ...]
@@ -35,19 +35,20 @@ class LayerRelevance:
 
 
 def draw_layer_relevance(found: LayerRelevance, path: Path, *, required: bool = True) -> pd.DataFrame:
-    """Draw for each target the layer weights that were learned for it alone, and below them how well each layer does.
+    """Draw the learned layer weights of each target, and below them the probe score of each layer.
 
     Args:
         found: Runs and probes.
-        path: Where to write, without suffix: ``.png``, ``.svg`` and ``.csv`` are added.
-        required: As for :func:`draw_layer_weights`; and so are the errors.
+        path: Output path without a suffix; ``.png``, ``.svg`` and ``.csv`` are added.
+        required: Whether a read-only output folder is an error; otherwise a warning is logged.
 
     Returns:
-        The table that was drawn: store, target, layer, weight, weight_std (ddof = 0 over seeds), num_seeds, and ``uar``
+        Table of the drawn values: store, target, layer, weight, weight_std (ddof = 0 over seeds), num_seeds, ``uar``
         (in percent) or ``ccc``, its ``_std`` (ddof = 1 over folds), num_folds, run.
 
     Raises:
-        StoreError: as :func:`draw_layer_weights`.
+        StoreError: A run learned no layer weights, or one of its layers has no number.
+        DiskError: The files cannot be written.
     """
     score, title = found.score, ", ".join(map(store_label, found.stores))
     of_layers = found.probes[found.probes["layer"].str.isdigit()].astype({"layer": int})

@@ -159,4 +159,4 @@ def check_suffix(path: "Path | None", suffix: str) -> None:
         StoreError: The path has another suffix.
     """
     if path is not None and path.suffix.lower() not in ("", suffix):
-        raise StoreError(f"--out {path}: this command writes only {suffix} files; expected a name ending in {suffix}")
+        raise StoreError(f"--out {path}: this command writes {suffix} files only; name one that ends in {suffix}")

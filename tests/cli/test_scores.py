@@ -236,7 +236,7 @@ def test_compare_tells_that_runs_were_trained_on_other_utterances(invoke, make_r
     code, out, _ = invoke("compare", "a", "b")
     assert code == 0
     assert (
-        "The runs differ in protocol: a split, b loso. They tested the same utterances but were not trained on" in out
+        "The runs differ in protocol: a split, b loso. They were tested on the same utterances but trained on" in out
     )
     assert "differ in select" not in out
 

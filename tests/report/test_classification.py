@@ -1,4 +1,4 @@
-"""Classification reports and confusion matrices against scikit-learn's own."""
+"""Classification reports and confusion matrices, compared with scikit-learn."""
 
 import numpy as np
 import pandas as pd
@@ -9,7 +9,7 @@ from featcache.errors import PredictionsError
 from featcache.report.classification import write_classification_report
 
 CLASSES = ("joy", "anger", "<b>calm</b>")  # not sorted
-ROUNDING = 1e-9  # percent; means of the same few numbers
+ROUNDING = 1e-9  # percent; both sides average the same few numbers
 
 
 def predictions(rng, seeds=2, classes=CLASSES):

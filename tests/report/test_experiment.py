@@ -1,4 +1,4 @@
-"""The paper's numbers beside ours: on the terminal, as Markdown and as CSV."""
+"""Published numbers beside ours: on the terminal, as Markdown and as CSV."""
 
 import csv
 import io
@@ -33,7 +33,7 @@ def printed(rows):
 
 
 def test_differences_are_ours_less_the_papers():
-    assert row().difference == pytest.approx(-2.24)  # 64.96 - 67.2, but for float64's last digit
+    assert row().difference == pytest.approx(-2.24)  # 64.96 - 67.2, up to rounding in float64
     assert list(row().cells().values()) == ["67.2 ± 0.7", "65.0 ± 1.0", "60.1–69.9", "-2.2"]
 
 

@@ -1,4 +1,4 @@
-"""What the figures show, read back from matplotlib's own objects, and the files they become."""
+"""Contents of the figures, read back from matplotlib's objects, and the written files."""
 
 import subprocess
 import sys
@@ -82,7 +82,7 @@ def test_runs_differ_in_colour_marker_and_line(weights):
     assert len({line.get_color() for line in lines}) == 7
     assert len({line.get_marker() for line in lines}) == 7
     assert len({str(line._unscaled_dash_pattern) for line in lines}) == 7
-    # side by side, but each nearest to its own layer
+    # The lines are shifted, but each point stays nearest to its own layer.
     for line in lines:
         np.testing.assert_array_equal(np.round(line.get_xydata()[:, 0]), range(NUM_LAYERS))
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [f"run {i}" for i in range(7)]

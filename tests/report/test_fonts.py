@@ -1,4 +1,4 @@
-"""Labels in all scripts, on a machine that may have no font for them."""
+"""Labels in all scripts, on machines with and without a font for them."""
 
 import logging
 
@@ -12,7 +12,7 @@ from matplotlib import font_manager
 from featcache.report import figures, fonts
 from featcache.report.layer_figures import layer_weights
 
-# Nobody has a font for these: private use.
+# Private-use characters, which no installed font contains.
 NOBODYS = "\U000f0000\U000f0001"
 
 
@@ -28,7 +28,7 @@ def _anew():
 
 @pytest.fixture
 def font_of_nobodys(tmp_path, monkeypatch):
-    """Install a font that draws them as squares."""
+    """Install a font that draws the private-use characters as squares."""
     pen = TTGlyphPen(None)
     for move, point in ((pen.moveTo, (0, 0)), (pen.lineTo, (0, 700)), (pen.lineTo, (700, 700)), (pen.lineTo, (700, 0))):
         move(point)
@@ -52,7 +52,7 @@ def font_of_nobodys(tmp_path, monkeypatch):
 
 
 def draw(labels, path):
-    """All figures that hold names of users; every warning is an error here."""
+    """Draw all figures that show names from users; pytest turns every warning into an error."""
     figures.save(figures.confusion_matrix(np.eye(len(labels)), labels), path / "matrix")
     weights = pd.DataFrame({"seed": 1, "fold": 1, "layer": [0, 1], "weight": 0.5})
     figures.save(layer_weights(dict.fromkeys(labels, weights)), path / "weights")

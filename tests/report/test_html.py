@@ -1,4 +1,4 @@
-"""The report: complete, escaped, well formed and loading nothing."""
+"""The HTML report: complete, escaped, well formed, and without external resources."""
 
 import base64
 import html.parser
@@ -18,7 +18,7 @@ VOID = {"meta", "img", "br", "hr", "link", "input"}
 
 
 class Page(html.parser.HTMLParser):
-    """Collects tags, attributes and text, and fails where tags do not nest."""
+    """Parser that collects tags, attributes and text, and fails if tags are not nested correctly."""
 
     def __init__(self, text):
         super().__init__()
@@ -150,7 +150,7 @@ def test_a_regression_has_its_own_scores_and_no_recall(tmp_path):
     assert f"(CCC): {SCRIPT} {metrics[f'ccc_{SCRIPT}']['mean']:.3f} " in page.text
     assert "(CCC): constant - - - -" in page.text
     assert "Recall" not in page.text
-    assert "Guessing" not in page.text
+    assert "Chance level" not in page.text
     assert "script" not in {tag for tag, _ in page.tags}
 
 

@@ -1,4 +1,4 @@
-"""Layer weights of runs, scores of layers, and both for each target, as picture and table."""
+"""Layer weights of runs, scores of single layers, and both for each target, as figure and table."""
 
 from types import SimpleNamespace
 
@@ -39,7 +39,7 @@ def test_pictures_and_the_table_that_was_drawn(tmp_path):
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "new" / "weights_summary.csv"), summary.reset_index(drop=True))
     assert list(summary.columns) == ["run", "layer", "mean", "std", "num_seeds"]
     first = summary[summary["run"] == "first"]
-    assert first["layer"].tolist() == list(range(12))  # as numbers: 10 follows 9, not 1
+    assert first["layer"].tolist() == list(range(12))  # sorted as numbers: 10 follows 9, not 1
     of_seed = rows.pivot_table(index="seed", columns="layer", values="weight")
     np.testing.assert_allclose(first["mean"], [of_seed[str(layer)].mean() for layer in range(12)])
     np.testing.assert_allclose(first["std"], [of_seed[str(layer)].std(ddof=0) for layer in range(12)], atol=1e-15)
@@ -58,7 +58,10 @@ def test_stores_of_one_run_get_a_line_each(tmp_path):
     ("rows", "message"),
     [
         (rows_of(0), "^mine learned no layer weights: it was fitted on a single layer, or its head learns none; fit "),
-        (rows_of(2, layers=["0", "input"]), "^mine weighs the layer 'input', which has no place on a numbered axis$"),
+        (
+            rows_of(2, layers=["0", "input"]),
+            "^mine has a weight for the layer 'input'; only numbered layers can be drawn$",
+        ),
     ],
 )
 def test_weights_that_cannot_be_drawn_are_told(tmp_path, rows, message):
@@ -82,7 +85,7 @@ def probes_of(targets, layers, num_folds=3):
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """The figures that were saved."""
+    """Collect the saved figures instead of writing them."""
     found = []
     for module in (layers, relevance):
         monkeypatch.setattr(module, "save", lambda figure, path: found.append(figure))
@@ -103,7 +106,7 @@ def test_scores_get_a_line_for_each_store_and_target(tmp_path, drawn):
     assert legend_of(drawn[0])[1] == ["first: arousal", "first: valence", "second"]
     lines = [container.lines[0].get_xydata()[:, 0] for container in drawn[0].axes[0].containers]
     assert [np.round(line).tolist() for line in lines] == [list(range(12))] * 2 + [[0, 1]]
-    # a layer without a number has its row, if no place on the axis
+    # A layer without a number is in the table, but not on the axis.
     assert summary["layer"].tolist() == ["input", *map(str, range(12))] * 2 + ["0", "1"]
     for row in summary.itertuples():
         table = {"first": several, "second": one}[row.store]
@@ -137,7 +140,7 @@ def test_each_target_has_a_line_of_weights_above_its_line_of_scores(tmp_path, dr
     assert above.get_shared_x_axes().joined(above, below)
     for number, (name, run) in enumerate(found.runs.items()):
         rows = summary[summary["target"] == name]
-        assert rows["layer"].tolist() == list(range(12))  # as numbers: 10 follows 9, not 1
+        assert rows["layer"].tolist() == list(range(12))  # sorted as numbers: 10 follows 9, not 1
         weights = run.layer_weights.astype({"layer": int}).groupby(["layer", "seed"])["weight"].mean()
         scores = found.probes[found.probes["target"] == name].astype({"layer": int}).groupby("layer")["score"]
         expected = {

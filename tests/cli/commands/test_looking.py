@@ -63,7 +63,7 @@ def test_layers_of_runs_with_one_name_are_told_apart_by_corpus(invoke_well, make
     ("layer_names", "layers", "told"),
     [
         (("0", "1", "2"), "local", "mine learned no layer weights: it was fitted on a single layer, or its"),
-        (("0", "1", "input"), "all", "mine weighs the layer 'input', which has no place on a numbered axis"),
+        (("0", "1", "input"), "all", "mine has a weight for the layer 'input'; only numbered layers can be drawn"),
     ],
 )
 def test_layers_refuses_runs_without_numbered_weights(
