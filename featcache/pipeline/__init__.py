@@ -1,7 +1,8 @@
-"""YAML → stores → runs → a table beside the paper's: a published experiment, of which only what is missing is done.
+"""YAML → stores → runs → a table with published scores beside ours: a published experiment as one file.
 
-``schema`` says what a file may hold and ``reading`` reads it; ``place`` finds the corpora, ``rows`` what is to be
-trained and what differs from the paper, ``stores`` what is to be extracted; ``run`` does it, ``printing`` tells.
+``schema`` defines the fields of a pipeline file and ``read`` reads it. ``locate`` finds the corpora, ``rows`` lists the
+runs and their differences from the paper, ``stores`` and ``transcripts`` find what is missing in the cache, and ``run``
+extracts and trains it.
 """
 
 from featcache.pipeline.read import find_pipeline, read_pipeline, shipped_pipelines

@@ -1,4 +1,4 @@
-"""Workspace × what a user names → the corpora that a pipeline is run on."""
+"""Workspace, options of the user → the corpora that a pipeline runs on."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,17 +17,17 @@ from featcache.workspace import Workspace
 
 @dataclass(frozen=True, kw_only=True)
 class PipelineCorpus:
-    """A corpus, where its audio lies, and where its features and runs go.
+    """A corpus with the folders of its audio, features and runs.
 
     Attributes:
-        name: Of the folders under ``data/cache`` and ``data/runs``.
-        kind: Which corpus it is, where that is known.
-        data: The folder of the audio, or a table of utterances; None where there are features alone.
-        root: What the manifest's paths start from.
-        manifest: All its utterances.
-        layout: Which known corpus it is read as, where the user says so.
-        workspace: Where everything lives.
-        checksums: Those that were asked for, so that each file is read once, whatever number of stores it feeds.
+        name: Name of its folders under ``data/cache`` and ``data/runs``.
+        kind: The known corpus that the files belong to; None if it is unknown.
+        data: Folder of the audio, or a table of utterances; None if only features are available.
+        root: Base folder of the paths in the manifest; None if only features are available.
+        manifest: Manifest of all utterances.
+        layout: Name of the known corpus, if the user gave it.
+        workspace: Workspace with the corpora, caches and runs.
+        checksums: Audio path → checksum, kept so that each file is read once for all stores.
     """
 
     name: str
@@ -40,31 +40,36 @@ class PipelineCorpus:
     checksums: dict[str, str | None] = field(default_factory=dict)
 
     def checksum(self, path: str) -> str | None:
-        """The SHA-256 of an audio file of the manifest; None where there is none."""
+        """Return the SHA-256 of an audio file of the manifest, or None if only features are available."""
         if path not in self.checksums:
             self.checksums[path] = AudioInput(self.root).checksum(path) if self.root else None
         return self.checksums[path]
 
     @property
     def cache(self) -> Path:
+        """Folder of the cache."""
         return self.workspace.cache(self.name)
 
 
 def find_places(
     pipeline: Pipeline, workspace: Workspace, *, corpus: str | None, data: Path | None, layout: str | None = None
 ) -> list[PipelineCorpus]:
-    """Find the corpora.
+    """Find the corpora that a pipeline runs on.
+
+    Without ``corpus`` and ``data``, these are all corpora of the pipeline that exist under their own names. If there
+    are none, it is the only corpus in the workspace.
 
     Args:
-        pipeline: What is to be run.
-        workspace: Where to look.
-        corpus: The name of one.
-        data: Where its audio lies, if elsewhere. Without either, those that the pipeline is made for and that are
-            there under their own names; else the only one there is.
-        layout: Which known corpus it is, where its files do not tell.
+        pipeline: The pipeline.
+        workspace: Workspace to search.
+        corpus: Name of a single corpus.
+        data: Folder of its audio, if it is outside of the workspace.
+        layout: Name of the known corpus, if the file names do not show it.
+
+    Returns: one or more corpora.
 
     Raises:
-        FeatcacheError: there is none, or several and none was named, or it is another than the pipeline needs.
+        FeatcacheError: There is no corpus, there are several and none was chosen, or the pipeline needs another one.
     """
     names: list[str | None] = [corpus]
     if corpus is None and data is None:
@@ -74,15 +79,15 @@ def find_places(
 
 
 def _folder_name(reference: str) -> str:
-    """Return what the folder of a corpus is called, unless the user says otherwise."""
+    """Return the default folder name of a corpus."""
     return CORPORA.find(reference).name if is_external(reference) else reference
 
 
 def _only_one(pipeline: Pipeline, workspace: Workspace) -> str | None:
-    """The corpus that can be meant where none bears the name that the pipeline needs; None for the only audio.
+    """Return the only suitable corpus if none has the expected name, or None to use the only audio folder.
 
     Raises:
-        FeatcacheError: several can be meant, or none is what the pipeline needs.
+        FeatcacheError: Several corpora are suitable, or none is.
     """
     audio = _folders(workspace.corpora)
     caches = [path.parent for path in sorted(workspace.home.glob("cache/*/manifest.csv"))]
@@ -92,13 +97,15 @@ def _only_one(pipeline: Pipeline, workspace: Workspace) -> str | None:
     if len(fitting) == 1:
         return fitting[0]
     if fitting:
-        raise PipelineError(f"several caches are of {_needed(pipeline)}: {', '.join(fitting)}; choose with --corpus")
+        raise PipelineError(
+            f"several caches contain {_needed(pipeline)}: {', '.join(fitting)}; choose one with --corpus"
+        )
     if len(audio) == 1 and not caches:
         return None
     there = sorted({*audio, *(cache.name for cache in caches)})
     raise PipelineError(
-        f"the pipeline needs {_needed(pipeline)}, which is not here (found: {', '.join(there) or 'none'}); put its "
-        f"audio at {workspace.corpora / _folder_name(pipeline.corpus[0])}, or give its folder with --data PATH"
+        f"the pipeline needs {_needed(pipeline)}, which was not found (available: {', '.join(there) or 'none'}); put "
+        f"its audio at {workspace.corpora / _folder_name(pipeline.corpus[0])}, or give its folder with --data PATH"
     )
 
 
@@ -149,21 +156,21 @@ def _place(
     if pipeline.corpus and not _is_one_of(place.kind, pipeline.corpus):
         found = place.kind.name if place.kind else "unknown"
         raise PipelineError(
-            f"the pipeline needs {_needed(pipeline)}, but {place.data or place.cache} is of the corpus {found!r}; "
+            f"the pipeline needs {_needed(pipeline)}, but {place.data or place.cache} contains the corpus {found!r}; "
             "give the right folder with --data PATH"
         )
     return place
 
 
 def require_audio(place: PipelineCorpus) -> Path:
-    """The folder of the audio, when something is to be extracted.
+    """Return the folder of the audio, which extraction needs.
 
     Raises:
-        StoreError: there are features alone.
+        StoreError: Only features are available.
     """
     if place.data is None:
         raise StoreError(
-            f"{place.cache} lacks features, and there is no audio under {place.workspace.corpora / place.name}; "
-            "give its folder with --data"
+            f"features are missing in {place.cache}, and there is no audio under "
+            f"{place.workspace.corpora / place.name}; give the folder of the audio with --data"
         )
     return place.data

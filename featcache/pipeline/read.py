@@ -1,4 +1,4 @@
-"""YAML → Pipeline, or one line that names the file, the line and what may stand there."""
+"""YAML → Pipeline, or an error in one line with the file, the line number and the expected content."""
 
 import os
 from collections.abc import Iterator
@@ -22,19 +22,22 @@ MOST_BYTES = 1 << 20
 
 
 def shipped_pipelines() -> dict[str, Path]:
-    """Name → file, of the pipelines that come with featcache."""
+    """Return name → file of the pipelines that come with featcache."""
     package = Path(__file__).parents[1]
-    # an installed package holds them itself, a checkout has them beside it
+    # An installed package contains them; in a checkout they are beside the package.
     folders = (package / "pipelines", package.parent / "pipelines")
     folder = next((folder for folder in folders if folder.is_dir()), folders[0])
     return {path.stem: path for path in sorted(folder.glob("*.yaml")) if not is_hidden(path.name)}
 
 
 def find_pipeline(name: str | os.PathLike[str]) -> Path:
-    """The file of a pipeline: its path, or its name if it comes with featcache.
+    """Return the file of a pipeline.
+
+    Args:
+        name: Path of a file, or name of a pipeline that comes with featcache.
 
     Raises:
-        PipelineError: there is none.
+        PipelineError: There is no such file or name.
     """
     path = Path(name)
     if path.is_file():
@@ -48,10 +51,13 @@ def find_pipeline(name: str | os.PathLike[str]) -> Path:
 
 
 def read_pipeline(path: Path) -> Pipeline:
-    """Read a pipeline and check all that can be checked before there are features.
+    """Read a pipeline, and check everything that can be checked without features.
+
+    Args:
+        path: A YAML file.
 
     Raises:
-        PipelineError: no YAML, or faults; the first of them are told with their lines.
+        PipelineError: The file is not YAML or has faults; the message lists the first faults with their lines.
     """
     content, lines = _read_yaml(path)
     try:
@@ -68,10 +74,17 @@ def read_pipeline(path: Path) -> Pipeline:
 
 
 def published_of(pipeline: Pipeline, wanted: dict[str, str] | None) -> dict[str, PublishedResult]:
-    """Metric → the published number that a row stands beside; none where the row names none.
+    """Return the published result of each metric for a row.
+
+    Args:
+        pipeline: The pipeline of the row.
+        wanted: Columns and values of the published result, in addition to those that all rows have in common; None if
+            the row has no published result.
+
+    Returns: metric → published result; empty if ``wanted`` is None.
 
     Raises:
-        PipelineError: none or several have these columns and the table's metric.
+        PipelineError: No published result, or more than one, has these values.
     """
     if wanted is None:
         return {}
@@ -80,7 +93,7 @@ def published_of(pipeline: Pipeline, wanted: dict[str, str] | None) -> dict[str,
 
 
 def _contradictions(pipeline: Pipeline) -> Iterator[tuple[YamlPath, str]]:
-    """Names that nothing bears, and published results that are not there."""
+    """Yield the place and description of each unknown name and each missing published result."""
     yield from _faults_of_stores(pipeline)
     yield from _faults_of_runs(pipeline)
     yield from _faults_of_figures(pipeline)
@@ -94,12 +107,12 @@ def _contradictions(pipeline: Pipeline) -> Iterator[tuple[YamlPath, str]]:
                 )
     for name, ensemble in pipeline.ensembles.items():
         if ensemble.size > len(ensemble.runs):
-            yield ("ensembles", name, "size"), f"{ensemble.size} cannot vote, where there are {len(ensemble.runs)} runs"
+            yield ("ensembles", name, "size"), f"{ensemble.size} runs cannot vote: only {len(ensemble.runs)} are listed"
         if name in pipeline.runs:
-            yield ("ensembles", name), f"a run is called {name!r} too; give one of them another name"
+            yield ("ensembles", name), f"a run also has the name {name!r}; rename one of them"
     for name, comparison in pipeline.comparisons.items():
         if len(set(comparison.runs)) < 2:
-            yield ("comparisons", name, "runs"), "one run cannot be compared; name two or more"
+            yield ("comparisons", name, "runs"), "one run cannot be compared; list two or more"
     for section in ("runs", "ensembles"):
         for name, row in getattr(pipeline, section).items():
             try:
@@ -109,7 +122,7 @@ def _contradictions(pipeline: Pipeline) -> Iterator[tuple[YamlPath, str]]:
 
 
 def _faults_of_stores(pipeline: Pipeline) -> Iterator[tuple[YamlPath, str]]:
-    # without a section of their own they are to be in the cache already
+    # Without a section 'transcripts', the transcripts must already be in the cache.
     for name, store in pipeline.stores.items():
         if pipeline.transcripts and store.transcripts and store.transcripts not in pipeline.transcripts:
             yield ("stores", name, "transcripts"), unknown_name("transcripts", store.transcripts, pipeline.transcripts)
@@ -119,7 +132,7 @@ def _faults_of_runs(pipeline: Pipeline) -> Iterator[tuple[YamlPath, str]]:
     for name in pipeline.runs:
         run, place = pipeline.run(name), ("runs", name)
         if not run.features:
-            yield place, "features are missing, and the defaults have none; name stores"
+            yield place, "features are missing here and in 'defaults'; list one or more stores"
         unknown = [store for store in run.features if store not in pipeline.stores]
         for store in unknown:
             yield (*place, "features"), unknown_name("store", store, pipeline.stores)
@@ -128,7 +141,7 @@ def _faults_of_runs(pipeline: Pipeline) -> Iterator[tuple[YamlPath, str]]:
         except ModelError as error:
             yield (*place, "set"), str(error)
         if run.corpus and run.corpus not in pipeline.corpus:
-            yield (*place, "corpus"), f"the pipeline is not for {run.corpus!r}; add it to 'corpus'"
+            yield (*place, "corpus"), f"{run.corpus!r} is not a corpus of this pipeline; add it to 'corpus'"
 
 
 def _faults_of_figures(pipeline: Pipeline) -> Iterator[tuple[YamlPath, str]]:
@@ -137,12 +150,12 @@ def _faults_of_figures(pipeline: Pipeline) -> Iterator[tuple[YamlPath, str]]:
             if run in pipeline.runs and len(pipeline.run(run).features) > 1:
                 yield (
                     ("figures", name, "probes"),
-                    f"run {run!r} reads several stores, and probes are of one; leave it out",
+                    f"run {run!r} reads several stores, but a probe needs a single store; remove it from the figure",
                 )
 
 
 def _describe(fault: Any) -> tuple[YamlPath, str]:
-    """Where pydantic found a fault, and the fault in words."""
+    """Return the place and the description of a fault that pydantic found."""
     place: YamlPath = fault["loc"]
     context = fault.get("ctx", {})
     if fault["type"] == UNKNOWN_FIELD:
@@ -151,21 +164,21 @@ def _describe(fault: Any) -> tuple[YamlPath, str]:
 
 
 def _line(place: YamlPath, lines: dict[YamlPath, int]) -> int:
-    """The line of a place, or of the nearest one around it."""
+    """Return the line of a place, or of the closest place that contains it."""
     while place not in lines:
         place = place[:-1]
     return lines[place]
 
 
 def _read_yaml(path: Path) -> tuple[Any, dict[YamlPath, int]]:
-    """The content as texts, lists and dictionaries, and the line of each; pydantic makes numbers of texts.
+    """Return the content as strings, lists and dictionaries, and the line of each; pydantic converts the strings.
 
-    YAML's own guesses are not wanted: to it ``no`` is false, and ``1e-4`` is no number.
+    YAML's own conversion is not used, because it reads ``no`` as false and ``1e-4`` as a string.
     """
     try:
         content = read_regular(path, MOST_BYTES + 1)
         if len(content) > MOST_BYTES:
-            raise PipelineError(f"{path}: more than {MOST_BYTES} bytes; expected a pipeline, which has fewer")
+            raise PipelineError(f"{path}: more than {MOST_BYTES} bytes; expected a pipeline, which is smaller")
         node = compose(content.decode("utf-8-sig"), yaml.BaseLoader)
         if node is None:
             raise PipelineError(f"{path} is empty; expected a pipeline")
@@ -180,7 +193,7 @@ def _read_yaml(path: Path) -> tuple[Any, dict[YamlPath, int]]:
     except OSError as error:
         raise PipelineError(f"{path}: cannot be read ({error.strerror})") from error
     except RecursionError as error:
-        raise PipelineError(f"{path}: too many levels, one inside the other; write it with fewer") from error
+        raise PipelineError(f"{path}: too many levels of nesting; use fewer") from error
 
 
 def _plain(node: yaml.Node, place: YamlPath, lines: dict[YamlPath, int], path: Path) -> Any:
@@ -195,7 +208,7 @@ def _plain(node: yaml.Node, place: YamlPath, lines: dict[YamlPath, int], path: P
         if not isinstance(key, yaml.ScalarNode):
             raise PipelineError(f"{path}, line {line}: expected a name before the colon")
         if key.value in content:
-            raise PipelineError(f"{path}, line {line}: {key.value!r} stands twice; keep one")
+            raise PipelineError(f"{path}, line {line}: {key.value!r} is given twice; keep one")
         lines[(*place, key.value)] = line
         content[key.value] = _plain(value, (*place, key.value), lines, path)
     return content

@@ -1,4 +1,4 @@
-"""Pipeline × what a user changes for a trial → the rows to be filled, each with what differs from the paper."""
+"""Pipeline, changes of the user for a trial → rows of the table, each with its differences from the paper."""
 
 import logging
 from collections.abc import Sequence
@@ -31,14 +31,14 @@ AT_MOST = "at most"
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A run of a pipeline that is to be there.
+    """A run of a pipeline.
 
     Attributes:
-        name: What the pipeline calls it.
-        spec: What the pipeline says of it.
-        request: What ``fit`` is asked for.
-        published: Metric → the number that it stands beside, if any.
-        trial: What of the request is not as the pipeline says.
+        name: Name of the run in the pipeline.
+        spec: Fields of the run in the pipeline.
+        request: Options for ``fit``.
+        published: Metric → published result; empty if there is none.
+        trial: Differences between the request and the pipeline, as texts.
     """
 
     name: str
@@ -49,13 +49,18 @@ class Row:
 
 
 def rows_of(pipeline: Pipeline, place: PipelineCorpus, trial: TrialSettings) -> list[Row]:
-    """The runs that are to be there on a corpus.
+    """Return the runs of a pipeline on a corpus.
 
-    Untrained machines know no words: in a trial with random weights, runs that read transcripts of theirs are left out
-    unless these are there.
+    Untrained models cannot transcribe. Therefore a trial with random weights leaves out runs on ASR transcripts that
+    do not exist yet.
+
+    Args:
+        pipeline: The pipeline.
+        place: The corpus.
+        trial: Changes of the user.
 
     Raises:
-        PipelineError: a run or a protocol that is not known, or none left.
+        PipelineError: A run or protocol is unknown, or no run remains.
     """
     kind = place.kind
     for name in trial.only or ():
@@ -73,7 +78,7 @@ def rows_of(pipeline: Pipeline, place: PipelineCorpus, trial: TrialSettings) -> 
     if silent:
         log.warning("left out, because untrained models cannot transcribe: %s", ", ".join(sorted(silent)))
     if silent == here.keys():
-        raise PipelineError("all runs read what a machine is to transcribe, and untrained models cannot")
+        raise PipelineError("all runs need ASR transcripts, which untrained models cannot make; use pretrained weights")
     return [_row(pipeline, name, spec, trial) for name, spec in here.items() if name not in silent]
 
 
@@ -83,7 +88,7 @@ def _waits_for_words(pipeline: Pipeline, spec: RunSpec, place: PipelineCorpus) -
 
 
 def stores_of(pipeline: Pipeline, rows: Sequence[Row], trial: TrialSettings) -> dict[str, StoreSpec]:
-    """The stores that rows read; untrained models have stores of their own."""
+    """Return the stores that the rows read; a store of an untrained model has a different name."""
     wanted = {store for row in rows for store in row.spec.features}
     stores = {}
     for name, spec in pipeline.stores.items():
@@ -94,7 +99,7 @@ def stores_of(pipeline: Pipeline, rows: Sequence[Row], trial: TrialSettings) -> 
 
 
 def name_of_store(pipeline: Pipeline, name: str, trial: TrialSettings) -> str:
-    """What the store of a pipeline is called in the cache."""
+    """Return the name in the cache of a store of the pipeline."""
     spec = pipeline.stores[name]
     return name + UNTRAINED if trial.weights == "random" and spec.is_model and spec.weights != "random" else name
 
@@ -104,7 +109,7 @@ def _row(pipeline: Pipeline, name: str, spec: RunSpec, trial: TrialSettings) -> 
     request = replace(spec.options, features=features, limit=trial.limit)
     told = []
     if trial.protocol is not None and trial.protocol != spec.protocol:
-        # what is predicted stays as it was
+        # Another protocol must not change the label to predict.
         target = request.target or (PROTOCOLS[spec.protocol].target if spec.protocol else None)
         request = replace(request, protocol=trial.protocol, target=target)
         told.append(f"protocol {trial.protocol}" + (f", not {spec.protocol}" if spec.protocol else ""))
@@ -123,31 +128,39 @@ def _row(pipeline: Pipeline, name: str, spec: RunSpec, trial: TrialSettings) -> 
 
 
 def notes_on(place: PipelineCorpus, row: Row, run: RunFolder, limit: int | None) -> list[str]:
-    """What a reader must know to lay a run's number beside the paper's."""
+    """Return notes on a run that readers need to compare its score with the published one.
+
+    Args:
+        place: The corpus.
+        row: The row of the run.
+        run: The finished run.
+        limit: Number of utterances of a trial; None for all.
+    """
     told = [row.spec.note] if row.spec.note else []
     if run.config["untrained"]:
         told.append("untrained weights")
     told += notes_on_corpus(place, limit)
     told += row.trial
     if mixes_speakers(run.config["protocol"]):
-        told.append("test speakers are trained on too")
+        told.append("test speakers are also in the training part")
     stores = [place.cache / store for store in run.config["features"]]
     told += [word_errors_of(place, name) for name in _words_of(stores)]
     failed = {failure.utterance_id for store in stores for failure in read_failures(store)}
     if failed:
         told.append(f"{len(failed)} utterances could not be extracted")
-    few = any(one.startswith(AT_MOST) for one in row.trial)  # no wonder then
+    # With fewer epochs than in the pipeline, notes on runs that reached the last epoch are expected and not helpful.
+    few = any(one.startswith(AT_MOST) for one in row.trial)
     return told if few else told + epochs_of(run)
 
 
 def _words_of(stores: Sequence[Path]) -> list[str]:
-    """The machine transcripts that stores were made of."""
+    """Return the names of the ASR transcripts that the stores were extracted from."""
     read = (read_catalogue(store).identity.settings.get("transcripts", MANIFEST) for store in stores)
     return [name for name in dict.fromkeys(read) if name != MANIFEST]
 
 
 def notes_on_corpus(place: PipelineCorpus, limit: int | None) -> list[str]:
-    """Whether a corpus is whole."""
+    """Return a note if only some utterances of the corpus are used or available."""
     if limit is not None and limit < len(place.manifest):
         return [f"{limit} of {len(place.manifest)} utterances (--limit)"]
     if place.kind is None or not place.kind.published_counts:
@@ -158,6 +171,6 @@ def notes_on_corpus(place: PipelineCorpus, limit: int | None) -> list[str]:
 
 
 def ensembles_of(pipeline: Pipeline, rows: Sequence[Row]) -> dict[str, EnsembleSpec]:
-    """The ensembles all of whose candidates are there."""
+    """Return the ensembles whose runs are all among the rows."""
     names = {row.name for row in rows}
     return {name: spec for name, spec in pipeline.ensembles.items() if names.issuperset(spec.runs)}

@@ -1,4 +1,4 @@
-"""Pipeline × corpus → what is missing is extracted and trained, and the table is written."""
+"""Pipeline, corpus → missing features are extracted, missing runs are trained, and the table is written."""
 
 import logging
 import os
@@ -44,18 +44,18 @@ from featcache.workspace import Workspace, check_name
 
 log = logging.getLogger(__name__)
 
-SPEAKER_NOTE = "Speaker normalisation is transductive: it takes statistics of test speakers, without their labels."
+SPEAKER_NOTE = "Speaker normalisation is transductive: it uses features of the test speakers, but not their labels."
 
 
 @dataclass(frozen=True, kw_only=True)
 class PipelineOutcome:
-    """What became of a pipeline.
+    """The result of running a pipeline.
 
     Attributes:
-        folders: Where the tables are, one for each corpus.
-        transcriptions: What was transcribed now.
-        extractions: What was extracted now.
-        interrupted: Whether Ctrl-C ended one of these; nothing was done after it.
+        folders: Folders of the tables, one per corpus.
+        transcriptions: Reports of the transcriptions of this call.
+        extractions: Reports of the extractions of this call.
+        interrupted: Whether Ctrl-C ended the call during transcription or extraction.
     """
 
     folders: tuple[Path, ...]
@@ -65,19 +65,24 @@ class PipelineOutcome:
 
     @property
     def num_failures(self) -> int:
-        """Utterances that could not be transcribed or extracted now."""
+        """Number of utterances that could not be transcribed or extracted in this call."""
         of_words = sum(len(report.failures) for report in self.transcriptions)
         return of_words + sum(len(report.failures) for report in self.extractions)
 
 
 class Listener:
-    """Hears what happens while a pipeline runs. This one says nothing; the command line has one that prints."""
+    """Receiver of the progress of a pipeline. This one ignores it; the command line has one that prints."""
 
     def planned(self, title: str, work: "PipelineWork") -> None:
-        """It is known what is there already, and what is to be done on a corpus."""
+        """Receive the plan for a corpus before the work starts.
+
+        Args:
+            title: Title of the pipeline.
+            work: Stores, transcripts and runs of the corpus.
+        """
 
     def filled(self, summary: str) -> None:
-        """Transcripts or a store are finished, or were interrupted."""
+        """Receive a summary when transcripts or a store are finished or interrupted."""
 
     def finished(
         self,
@@ -86,7 +91,14 @@ class Listener:
         comparisons: Sequence[tuple[str, Sequence[str]]],
         folder: Path,
     ) -> None:
-        """All rows of the table are there; the files are written next."""
+        """Receive the results of a corpus before the files are written.
+
+        Args:
+            rows: Rows of the table.
+            notes: Notes that apply to all rows.
+            comparisons: Name of each comparison, and its results as sentences.
+            folder: Output folder of the files.
+        """
 
 
 @documented("featcache.run_pipeline", PipelineSettings, expand=naming("protocol", "layout", "plugin"))
@@ -108,22 +120,29 @@ def run_pipeline(
     home: str | os.PathLike[str] | None = None,
     listener: Listener | None = None,
 ) -> PipelineOutcome:
-    """Run a whole published experiment: extract and train what is missing, and set the paper's numbers beside ours.
+    """Run a published experiment: extract and train what is missing, and write a table with the published scores.
+
+    Existing features and runs are not recomputed. After an error or Ctrl-C, the same call continues with the rest.
 
     Args:
-        pipeline: A YAML file, or the name of a pipeline that comes with featcache.
-        home: The folder of corpora, caches and runs; by default ``$FEATCACHE_HOME``, or ``data``.
-        listener: Receives what happens on the way.
+        pipeline: Path of a YAML file, or name of a pipeline that comes with featcache.
+        home: Folder of corpora, caches and runs; by default ``$FEATCACHE_HOME``, or ``data``.
+        listener: Receiver of the progress; by default nothing is reported.
+
+    Returns:
+        The folders with the tables (``results.csv``, ``results.md``, ``report.html``), one per corpus, and reports of
+        the extractions and transcriptions. With ``dry_run`` nothing is written and there are no folders.
 
     Raises:
-        FeatcacheError: a pipeline that is unknown or faulty, no corpus for it, and whatever extraction and training
-            may raise. What is finished is kept: the same call continues from there.
-        TypeError: an unknown option.
+        FeatcacheError: The pipeline is unknown or faulty, its corpus was not found, or extraction or training failed.
+        TypeError: An option is unknown.
 
     Example:
         >>> outcome = featcache.run_pipeline(pipeline="egemaps-baselines", data="path/to/audio", dry_run=True)
         >>> outcome.folders
         ()
+        >>> outcome.num_failures
+        0
     """
     asked = configured(PipelineSettings, without(locals(), "pipeline", "home", "listener"))
     path = find_pipeline(pipeline)
@@ -160,14 +179,14 @@ def run_pipeline(
 
 
 class PipelineWork:
-    """What a pipeline comes to on one corpus.
+    """The work of a pipeline on one corpus.
 
     Attributes:
         place: The corpus.
-        limit: So many of its utterances; None for all.
-        rows: The runs that are to be there.
-        stores: What they read.
-        transcripts: What stores of words are made of.
+        limit: Number of utterances; None for all.
+        rows: Runs of the table.
+        stores: Feature stores that the runs read.
+        transcripts: ASR transcripts that the text stores read.
     """
 
     def __init__(
@@ -191,12 +210,12 @@ class PipelineWork:
         self._device = device
         self._listener = listener
         self._setups: dict[str, ResolvedFit] = {}
-        # told before hours of extraction
+        # Raises an error for an empty selection now, and not after hours of extraction.
         for row in self.rows:
             selected(place.manifest, row.request.select, trial.limit)
 
     def transcribe(self) -> list[TranscriptionReport]:
-        """Have machines write down what is said, where they have not, one after another."""
+        """Transcribe the corpus with each ASR model whose transcripts are missing."""
         reports = []
         for transcripts in self.transcripts:
             if transcripts.missing:
@@ -207,7 +226,7 @@ class PipelineWork:
         return reports
 
     def extract(self) -> list[ExtractionReport]:
-        """Fill the stores that lack utterances, one after another."""
+        """Extract the missing utterances of each store."""
         reports = []
         for store in self.stores:
             if store.missing:
@@ -218,7 +237,7 @@ class PipelineWork:
         return reports
 
     def train(self) -> dict[str, RunFolder]:
-        """Train the runs that are not there, those that read the same features together; name → run."""
+        """Train the missing runs, together if they read the same features, and return name → run for all rows."""
         home = self.place.workspace.home
         planned = plan_runs([row.request for row in self.rows], cache=self.place.cache, home=home)
         tell_conditions(planned, device=self._device, remedy="remove the folder of a run to train it again")
@@ -234,12 +253,12 @@ class PipelineWork:
         return {row.name: finished[one.path] for row, one in zip(self.rows, planned, strict=True)}
 
     def report(self, runs: Mapping[str, RunFolder]) -> Path:
-        """Vote, compare and draw, then write the table.
+        """Compute ensembles and comparisons, draw the figures, and write the table.
 
         Args:
             runs: Name → run.
 
-        Returns: the folder.
+        Returns: the output folder.
         """
         folder = self.place.workspace.runs(self.place.name) / self._name
         titles = {row.name: row.spec.title for row in self.rows}
@@ -248,7 +267,7 @@ class PipelineWork:
         rows += [one for name, spec in votes.items() for one in self._vote(name, spec, runs)]
         compared = self._compare(runs, titles)
         comparisons = [(name, told) for name, _, told in compared]
-        self._listener.finished(rows, _notes(runs), comparisons, folder)  # first: a disk may refuse the files
+        self._listener.finished(rows, _notes(runs), comparisons, folder)  # before writing, which may fail (full disk)
         for name, table, _ in compared:
             if table is not None:
                 replace_file(folder / f"{name}.csv", table.encode())
@@ -269,7 +288,7 @@ class PipelineWork:
 
     def _vote(self, name: str, spec: EnsembleSpec, runs: Mapping[str, RunFolder]) -> list[ComparedRow]:
         members = [runs[member] for member in spec.runs]
-        # of members that were trained again it is another one
+        # The name changes if members are retrained, so that the vote is recomputed.
         asked = hash_of(asked_of(members, [spec.size], spec.votes))
         run = ensemble(
             runs=[str(run.path) for run in members],
@@ -283,7 +302,7 @@ class PipelineWork:
         told += notes_on_corpus(self.place, self.limit)
         told += [note for row in self.rows if row.name in spec.runs for note in row.trial]
         if mixes_speakers(run.config["protocol"]):
-            told.append("test speakers are trained on too")
+            told.append("test speakers are also in the training part")
         told.append(notes(run.config, run.metrics)[0])
         published = published_of(self._pipeline, spec.published)
         return self._compared(name, spec.title, published, run, list(dict.fromkeys(told)))
@@ -291,7 +310,7 @@ class PipelineWork:
     def _compared(
         self, name: str, title: str, published: Mapping[str, PublishedResult], run: RunFolder, told: Sequence[str]
     ) -> list[ComparedRow]:
-        """A row for each metric."""
+        """Return one row per metric."""
         rows = []
         for metric in self._pipeline.metric:
             score, paper = _score(run, metric), published.get(metric)
@@ -315,7 +334,7 @@ class PipelineWork:
     def _compare(
         self, runs: Mapping[str, RunFolder], titles: Mapping[str, str]
     ) -> list[tuple[str, str | None, list[str]]]:
-        """Name, table as CSV (None where the runs cannot be compared) and sentences of each comparison."""
+        """Return name, table as CSV (None if the runs cannot be compared) and sentences of each comparison."""
         told: list[tuple[str, str | None, list[str]]] = []
         for name, spec in self._pipeline.comparisons.items():
             here = [run for run in spec.runs if run in runs]
@@ -323,7 +342,7 @@ class PipelineWork:
                 continue
             try:
                 found = compare({titles[run]: load_predictions(runs[run]) for run in here})
-            except PredictionsError as error:  # the trainings are done: their table is not lost for it
+            except PredictionsError as error:  # the results of the finished runs are written anyway
                 told.append((name, None, [f"not compared: {error}"]))
                 continue
             sentences = [sentence(one) for one in found if one.score in self._pipeline.metric]
@@ -362,10 +381,10 @@ class PipelineWork:
 
 
 def _score(run: RunFolder, metric: str) -> dict[str, Any]:
-    """A score of a run; of a single dimension there is no mean of several, and none of it alone.
+    """Return a score of a run. With a single dimension, ``ccc`` and ``ccc_<dim>`` mean the same score.
 
     Raises:
-        PipelineError: the run has no such score.
+        PipelineError: The run has no such score.
     """
     dimensions = run.metrics.get("dimensions", ())
     name = metric if metric in run.metrics or len(dimensions) != 1 else metric.removesuffix(f"_{dimensions[0]}")
@@ -377,7 +396,7 @@ def _score(run: RunFolder, metric: str) -> dict[str, Any]:
 
 
 def _notes(runs: Mapping[str, RunFolder]) -> list[str]:
-    """What is to be known of all rows."""
+    """Return notes that apply to all rows."""
     told = []
     if any(run.config["norm"] == "speaker" for run in runs.values()):
         told.append(SPEAKER_NOTE)

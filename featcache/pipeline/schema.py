@@ -1,4 +1,4 @@
-"""What a pipeline's file may say: every field, what it means, and what may stand there."""
+"""The fields of a pipeline file, with their meaning and allowed values."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any
@@ -36,13 +36,13 @@ UNKNOWN_FIELD = "unknown_field"
 
 
 def _known_head(name: str) -> str:
-    """Refuse a head that is unknown, or that the user did not name."""
+    """Check that a head is known, or is external code that the user named."""
     head_spec(name)
     return name
 
 
 def _known(kind: str, names: Iterable[str]) -> AfterValidator:
-    """Refuse a name that is not among these; of a registry, a part that may not be used. Nothing is imported."""
+    """Return a check that a name is known; for a registry, that it may be used. External code is not imported."""
     known = names if isinstance(names, Registry) else tuple(names)
 
     def check(name: str) -> str:
@@ -54,7 +54,7 @@ def _known(kind: str, names: Iterable[str]) -> AfterValidator:
 
 
 def _check_model(model: str) -> str:
-    """A name without a slash is short, one of a file's own or a mistake."""
+    """Check that a model is external code that the user named, a known short name, or an id or path with a slash."""
     if is_reference(model):
         find_extractor(model)
         return model
@@ -64,7 +64,7 @@ def _check_model(model: str) -> str:
 
 
 def _check_metric(metric: str) -> str:
-    """A score of a classification, or of a regression: the mean of its dimensions or, as ``ccc_valence``, of one."""
+    """Check that a score is known: ``uar``, ``ccc`` (mean of the dimensions), ``ccc_valence`` and so on."""
     try:
         find_score(metric)
     except KeyError:
@@ -80,7 +80,7 @@ def _check_text_model(model: str) -> str:
 
 
 def _named(kind: str) -> AfterValidator:
-    """Refuse a name that makes no name of a file."""
+    """Return a check that a name is a valid file name."""
 
     def check(name: str) -> str:
         try:
@@ -100,7 +100,7 @@ Names = Annotated[tuple[str, ...], BeforeValidator(_several), Field(min_length=1
 
 
 class Part(BaseModel):
-    """What all parts of a file have in common: they never change, and know all their fields."""
+    """The base class of all parts of a file: immutable, without unknown fields."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -115,10 +115,10 @@ class Part(BaseModel):
 
 
 def _unknown_field(name: str, known: Iterable[str]) -> str:
-    """What to do about a field that is not known: one of an earlier release, an option, or a mistake."""
+    """Return a message about an unknown field, with advice on fields of earlier releases, options and typing errors."""
     if name == "training":
         told = ", ".join(settings_of(TrainingConfig))
-        return f"unknown field 'training'; its fields stand beside the others now: {told}"
+        return f"unknown field 'training'; write its fields next to the others: {told}"
     if name in settings_of(PipelineSettings) and not any(
         name in part.model_fields for part in (Pipeline, RunSpec, StoreSpec)
     ):
@@ -132,7 +132,7 @@ _CHECKS_OF_STORES = {"model": AfterValidator(_check_model), "text": AfterValidat
 if TYPE_CHECKING:
 
     class StoreOptions(Part):
-        """Every option of ``extract`` that makes a store what it is."""
+        """All options of ``extract`` that change the content of a store."""
 
         def __getattr__(self, name: str) -> Any: ...
 else:
@@ -153,7 +153,7 @@ class StoreSpec(StoreOptions):
             raise ValueError("expected either 'model' or 'text'")
         if self.text is None:
             if self.transcripts is not None:
-                raise ValueError("'transcripts' are what 'text' reads; a 'model' reads audio")
+                raise ValueError("'transcripts' applies to 'text' only; a 'model' reads audio")
             configuration_of(self.encoder, options=self.options)
             return self
         strange = sorted(self.options.keys() - settings_of(TextConfig).keys())
@@ -164,25 +164,25 @@ class StoreSpec(StoreOptions):
 
     @property
     def encoder(self) -> str:
-        """What extracts: a model, of speech or of text, or descriptors."""
+        """Name of the extractor: a speech model, a text model, or a set of low-level descriptors or functionals."""
         return str(self.model or self.text or "")
 
     @property
     def options(self) -> dict[str, Any]:
-        """The options of the extractor."""
+        """Options of the extractor."""
         return extractor_options(self.model_dump(), self.set)
 
     @property
     def is_model(self) -> bool:
-        """Whether it has weights, which could be random."""
+        """Whether the extractor has weights, which may be random."""
         return self.model is None or not is_descriptors(self.model)
 
 
 class TranscriptSpec(Part):
-    """Transcripts that a machine makes, beside the human ones."""
+    """ASR transcripts that the pipeline makes."""
 
-    model: str = Field(description="A Whisper: short name ('featcache models'), Hugging Face id, or ./folder.")
-    language: str | None = Field(default=None, description="Such as de; None lets Whisper find out.")
+    model: str = Field(description="Whisper model: short name (see 'featcache models'), Hugging Face id, or ./folder.")
+    language: str | None = Field(default=None, description="Language code, e.g. de; by default Whisper detects it.")
     revision: str | None = Field(default=None, description="Branch, tag or commit on the Hugging Face hub.")
 
     @field_validator("model")
@@ -190,11 +190,11 @@ class TranscriptSpec(Part):
     def _check_model(cls, model: str) -> str:
         known = [name for name, entry in known_models().items() if entry["family"] == "whisper"]
         if "/" not in model and model not in known:
-            raise ValueError(unknown_name("model that transcribes", model, known))
+            raise ValueError(unknown_name("Whisper model", model, known))
         return model
 
 
-# Options of ``fit`` that a file says in another place, or not at all: ``limit`` makes a trial.
+# Options of ``fit`` that are not fields of a run: ``limit`` is an option of a trial on the command line.
 NOT_IN_RUNS = ("limit",)
 RUN_OPTIONS = tuple(
     name for name, (_, about) in settings_of(FitSettings).items() if about.identity and name not in NOT_IN_RUNS
@@ -204,7 +204,7 @@ _CHECKS = {"head": AfterValidator(_known_head), "protocol": _known("protocol", P
 if TYPE_CHECKING:
 
     class FitOptions(Part):
-        """Every option of ``fit`` that makes a run what it is."""
+        """All options of ``fit`` that change the results of a run."""
 
         def __getattr__(self, name: str) -> Any: ...
 else:
@@ -212,97 +212,104 @@ else:
 
 
 class RunSettings(FitOptions):
-    """What runs may have in common; 'defaults' of a pipeline, which each run can overrule."""
+    """Settings of the section 'defaults', which a run can override."""
 
-    note: str = Field(default="", description="What differs from the paper; printed beside the numbers.")
+    note: str = Field(default="", description="Difference from the paper; printed with the scores.")
 
 
 class RunSpec(RunSettings):
     """A row of the table: a fit over all folds and seeds of a protocol."""
 
-    title: str = Field(description="What the table calls it.")
+    title: str = Field(description="Title of the row in the table.")
     published: dict[str, str] | None = Field(
-        default=None, description="Columns of the published results that tell this row's number from the others."
+        default=None, description="Columns and values that select the published result of this row."
     )
     corpus: Annotated[str, _known("corpus", CORPORA)] | None = Field(
-        default=None, description="A row for this corpus alone, in a pipeline of several."
+        default=None, description="Corpus of this row, in a pipeline for several corpora; by default all."
     )
 
     @property
     def options(self) -> FitSettings:
-        """The options of the fit."""
+        """Options for ``fit``."""
         return FitSettings(**{name: getattr(self, name) for name in RUN_OPTIONS})
 
 
 class FigureSpec(Part):
-    """Learned layer weights of runs, side by side."""
+    """A figure of the learned layer weights of runs."""
 
-    runs: Names = Field(description="Runs that learn layer weights.")
-    probes: bool = Field(default=False, description="Below them, how a linear probe does on each layer for each run.")
-    caption: str = Field(default="Learned layer weights; bars are the deviation over seeds.", description="Below it.")
+    runs: Names = Field(description="Runs with learned layer weights.")
+    probes: bool = Field(default=False, description="Whether to draw scores of linear probes below the weights.")
+    caption: str = Field(
+        default="Learned layer weights; error bars show the standard deviation over seeds.",
+        description="Caption of the figure.",
+    )
 
 
 class GainSpec(Part):
-    """What one run gains over another, relative to the other's score, with its interval."""
+    """A figure of relative gains: the difference of two runs in percent of the second one's score, with intervals."""
 
-    metric: Annotated[str, AfterValidator(_check_metric)] = Field(description="Of which score: ccc_valence, uar, …")
+    metric: Annotated[str, AfterValidator(_check_metric)] = Field(description="Name of the score: ccc_valence, uar, …")
     pairs: dict[str, Annotated[tuple[str, str], BeforeValidator(_several)]] = Field(
-        min_length=1, description="Title of a bar → the run that gains, and the run that it gains over."
+        min_length=1, description="Title of a bar → the two runs; the gain is that of the first over the second."
     )
-    caption: str = Field(default="Relative gain; bars are 95 % intervals.", description="Below it.")
+    caption: str = Field(default="Relative gain; error bars show 95 % intervals.", description="Caption of the figure.")
 
     @property
     def runs(self) -> tuple[str, ...]:
-        """All that are named."""
+        """Names of all runs in the pairs."""
         return tuple(run for pair in self.pairs.values() for run in pair)
 
 
 class EnsembleSpec(Part):
-    """A row of the table: runs that vote."""
+    """A row of the table: a vote of several runs."""
 
-    title: str = Field(description="What the table calls it.")
-    runs: Names = Field(description="The runs among which members are chosen on validation.")
-    size: Annotated[int, Field(ge=2)] = Field(description="How many vote; if all do, nothing is chosen.")
+    title: str = Field(description="Title of the row in the table.")
+    runs: Names = Field(description="Candidate runs; the members are selected by their score on the validation part.")
+    size: Annotated[int, Field(ge=2)] = Field(description="Number of members that vote.")
     votes: Annotated[tuple[Annotated[str, _known("vote", VOTES)], ...], BeforeValidator(_several)] = Field(
         default=("hard",), description="hard (majority), soft (mean probability), or both."
     )
-    published: dict[str, str] | None = Field(default=None, description="As of a run.")
-    note: str = Field(default="", description="As of a run.")
+    published: dict[str, str] | None = Field(
+        default=None, description="Columns and values that select the published result of this row."
+    )
+    note: str = Field(default="", description="Difference from the paper; printed with the scores.")
 
 
 class ComparisonSpec(Part):
-    """Paired tests of runs that tested the same."""
+    """Paired tests of runs that were tested on the same utterances."""
 
-    runs: Names = Field(description="Two or more.")
+    runs: Names = Field(description="Two or more runs.")
 
 
 class Pipeline(Part):
     """A published experiment, from audio to table."""
 
-    title: str = Field(description="What it is; stands above the table.")
-    paper: str = Field(default="", description="Where the published numbers and settings are from.")
+    title: str = Field(description="Heading of the table.")
+    paper: str = Field(default="", description="Source of the published scores and settings.")
     corpus: Annotated[tuple[Annotated[str, _known("corpus", CORPORA)], ...], BeforeValidator(_several)] = Field(
-        default=(), description="For which it is made; several are done one after another; none fits all."
+        default=(), description="Corpus of the pipeline, or several, which run one after another; by default any."
     )
     metric: Annotated[
         tuple[Annotated[str, AfterValidator(_check_metric)], ...], BeforeValidator(_several), Field(min_length=1)
-    ] = Field(default=("uar",), description="What the table compares: uar, wa, ccc, ccc_valence, …; or several.")
-    published: dict[str, str] = Field(default={}, description="What all rows' published results have in common.")
+    ] = Field(default=("uar",), description="Scores in the table: uar, wa, ccc, ccc_valence, …; one or several.")
+    published: dict[str, str] = Field(
+        default={}, description="Columns and values that all selected published results have in common."
+    )
     transcripts: dict[Annotated[str, _named("transcripts")], TranscriptSpec] = Field(
         default={},
-        description="Name of transcripts that stores of words read → what makes them, unless they are there.",
+        description="Name of ASR transcripts → how to make them; without it they must already be in the cache.",
     )
     stores: dict[Annotated[str, _named("store")], StoreSpec] = Field(
-        min_length=1, description="Name of a store → what is in it."
+        min_length=1, description="Name of a store → model and options of the extraction."
     )
-    defaults: RunSettings = Field(default=RunSettings(), description="What runs have in common.")
-    runs: dict[str, RunSpec] = Field(min_length=1, description="A short name → a row of the table.")
-    ensembles: dict[FileName, EnsembleSpec] = Field(default={}, description="A short name → votes of runs.")
+    defaults: RunSettings = Field(default=RunSettings(), description="Settings that all runs have in common.")
+    runs: dict[str, RunSpec] = Field(min_length=1, description="Short name → row of the table.")
+    ensembles: dict[FileName, EnsembleSpec] = Field(default={}, description="Short name → vote of several runs.")
     figures: dict[FileName, FigureSpec] = Field(default={}, description="File name → layer weights of runs.")
-    gains: dict[FileName, GainSpec] = Field(default={}, description="File name → relative gains of runs over others.")
+    gains: dict[FileName, GainSpec] = Field(default={}, description="File name → relative gains between runs.")
     comparisons: dict[FileName, ComparisonSpec] = Field(default={}, description="File name → paired tests of runs.")
 
     def run(self, name: str) -> RunSpec:
-        """A run with what the defaults say of it."""
+        """Return a run, with the defaults for fields that it does not set."""
         given = self.runs[name].model_dump(exclude_unset=True)
         return RunSpec.model_validate({**self.defaults.model_dump(exclude_unset=True), **given})

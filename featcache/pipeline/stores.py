@@ -1,4 +1,4 @@
-"""Stores of a pipeline → what is there already, what is missing and how large it will be."""
+"""Stores of a pipeline → number of missing utterances, their planned size, and their extraction."""
 
 import logging
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ from featcache.transcripts.text import Transcript, made_by, read_words
 from featcache.units import format_bytes
 
 FRAMES_PER_SECOND = 50
-# Of the subwords of English that an encoder reads, special ones beside them, up to the usual limit.
+# Typical values for English subword tokens, to estimate the number of tokens of a text.
 CHARACTERS_PER_TOKEN, SPECIAL_TOKENS, MOST_TOKENS = 4, 2, 512
 
 log = logging.getLogger(__name__)
@@ -38,13 +38,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PipelineStore:
-    """One store of a pipeline in the cache of a corpus.
+    """A store of a pipeline in the cache of a corpus.
 
     Attributes:
-        name: Of its folder.
-        spec: What is to be in it.
+        name: Name of its folder.
+        spec: Fields of the store in the pipeline.
         place: The corpus.
-        wanted: The utterances that it is to hold.
+        wanted: Utterances that the store must contain.
     """
 
     name: str
@@ -54,14 +54,15 @@ class PipelineStore:
 
     @property
     def folder(self) -> Path:
+        """Folder of the store."""
         return self.place.cache / self.name
 
     @cached_property
     def missing(self) -> int:
-        """How many utterances are to be extracted.
+        """Number of utterances to extract.
 
-        No model is loaded to find out: where it cannot be seen without whether a store is of the right settings, all
-        count as missing, and the extraction decides.
+        No model is loaded to find this number. If it is uncertain whether a store has the right settings, all
+        utterances count as missing, and the extraction decides.
         """
         catalogue = _catalogue(self.folder)
         if catalogue is None or not catalogue.complete or not _is_of(self.spec, catalogue):
@@ -82,12 +83,12 @@ class PipelineStore:
 
     @property
     def _waits_for_words(self) -> bool:
-        """Whether a machine has not written them down yet."""
+        """Whether the ASR transcripts that the store reads are not finished yet."""
         return self.spec.transcripts is not None and not is_finished(self.place.cache, self.spec.transcripts)
 
     @cached_property
     def _read(self) -> Sequence[Utterance]:
-        """The utterances as the extractor reads them."""
+        """Utterances with the transcripts that the extractor reads."""
         if not self.spec.text or self._waits_for_words:
             return self.wanted
         words = read_words(self.place.cache, self.place.manifest, self.spec.transcripts)
@@ -99,9 +100,14 @@ class PipelineStore:
         return self.place.checksum(utterance.path)
 
     def fill(self, *, device: str, limit: int | None) -> ExtractionReport:
-        """Extract what is missing; a store that holds frames already serves where statistics would do."""
+        """Extract what is missing; an existing store with frames is also accepted if only statistics are needed.
+
+        Args:
+            device: Device of torch.
+            limit: Number of utterances; None for all.
+        """
         if self.spec.model is not None:
-            find_extractor(self.spec.model)  # refuses what no user named, before extract() takes it for the user's
+            find_extractor(self.spec.model)  # only the user may name external code; extract() would accept the file's
         catalogue = _catalogue(self.folder)
         pool, dtype = self.spec.pool, self.spec.store
         if catalogue is not None:
@@ -123,12 +129,12 @@ class PipelineStore:
             limit=limit,
             device=device,
         )
-        # not the public function: a file may not allow the code that it names
+        # Not the public function: it would import external code that the file names, which only the user may allow.
         return carry_out(resolve(asked, self.place.workspace))
 
     @cached_property
     def lengths(self) -> list[tuple[int, int]]:
-        """Samples and sampling rate of each utterance, from the headers; what cannot be read has none."""
+        """Number of samples and sampling rate of each utterance, from the headers; unreadable files are left out."""
         if self.place.root is None:
             return []
         found, reasons = [], []
@@ -144,20 +150,20 @@ class PipelineStore:
 
     @property
     def lacks_audio(self) -> bool:
-        """Whether utterances are missing and there is no audio to extract them from."""
+        """Whether utterances are missing and no audio is available to extract them."""
         return bool(self.missing) and not self.spec.text and self.place.root is None
 
     def planned_size(self) -> tuple[int | None, str]:
-        """About how many bytes its missing utterances will take, None where nobody knows; and the same in words."""
+        """Return the approximate size of the missing utterances in bytes, or None if it is unknown; and as a text."""
         if self.lacks_audio:
             return None, "size unknown without the audio"
         if not (self.spec.text or self.lengths):
             return None, f"size unknown: no audio file under {self.place.root} can be read"
         size = self._planned_bytes()
-        return size, "size known once the model is here" if size is None else f"about {format_bytes(size)}"
+        return size, "size unknown until the model is downloaded" if size is None else f"about {format_bytes(size)}"
 
     def _planned_bytes(self) -> int | None:
-        """About how much its missing utterances will take; None where the model's size is not known here."""
+        """Return the approximate size of the missing utterances in bytes; None if the size of the model is unknown."""
         if not self.spec.is_model:
             return _descriptor_bytes(self)
         known = _model_dimensions(self.spec.encoder)
@@ -190,7 +196,7 @@ def _catalogue(folder: Path) -> Catalogue | None:
 
 
 def _is_of(spec: StoreSpec, catalogue: Catalogue) -> bool:
-    """Whether a store is certainly what is asked for."""
+    """Return whether an existing store certainly has the requested settings."""
     found = catalogue.identity
     if found.pool and not spec.pool:
         return False
@@ -204,17 +210,17 @@ def _is_of(spec: StoreSpec, catalogue: Catalogue) -> bool:
 
 
 def _reads(transcripts: str | None, cache: Path, found: StoreIdentity) -> bool:
-    """Whether a store of words is of these transcripts, as they are now."""
+    """Return whether a text store was extracted from the current version of these transcripts."""
     expected = (MANIFEST, "") if transcripts is None else (transcripts, made_by(cache, transcripts))
     return expected == (found.settings["transcripts"], found.settings["transcripts_made_by"])
 
 
 def is_newer(model: str, made: int) -> bool:
-    """Whether a folder that holds a model was changed after something was made with it: its weights may be others now.
+    """Return whether a model folder was changed after features were extracted, so its weights may be different.
 
     Args:
-        model: As a pipeline names it; what is no folder counts as unchanged.
-        made: Nanoseconds since 1970.
+        model: Name or folder of the model in the pipeline; a name counts as unchanged.
+        made: Time of the extraction, in nanoseconds since 1970.
     """
     if model in known_models() or model in known_text_models() or not Path(model).is_dir():
         return False
@@ -222,7 +228,7 @@ def is_newer(model: str, made: int) -> bool:
 
 
 def _descriptor_bytes(store: PipelineStore) -> int:
-    """What descriptors take: they are cheap to make, so that nothing need be guessed."""
+    """Return the size in bytes of low-level descriptors or functionals, from their exact number of frames."""
     extractor = create_extractor(store.spec.encoder, **store.spec.options)
     description = extractor.description
     total = 0
@@ -236,7 +242,7 @@ def _descriptor_bytes(store: PipelineStore) -> int:
 
 
 def _model_dimensions(model: str) -> tuple[int, int] | None:
-    """Layers and hidden size of a short name or a folder, without its weights."""
+    """Return number of layers and hidden size of a short name or a folder, without loading weights; None if unknown."""
     if model in known_models():
         entry = known_models()[model]
         return dimensions(entry["family"], entry["config"])

@@ -1,4 +1,4 @@
-"""Machine transcripts of a pipeline → what is there already, and what is missing."""
+"""ASR transcripts of a pipeline → number of missing utterances, and their transcription."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ from featcache.transcripts.files import FOLDER, description_path, is_finished, r
 
 @dataclass(frozen=True)
 class Transcripts:
-    """What a machine is to write down of a corpus.
+    """ASR transcripts of a corpus that a pipeline needs.
 
     Attributes:
-        name: Of the table.
-        spec: What the pipeline says of it.
+        name: Name of the transcripts.
+        spec: Fields of the transcripts in the pipeline.
         place: The corpus.
-        wanted: The utterances that are to be there.
+        wanted: Utterances to transcribe.
     """
 
     name: str
@@ -32,10 +32,10 @@ class Transcripts:
 
     @cached_property
     def missing(self) -> int:
-        """How many utterances are to be transcribed; those that failed before are not tried again.
+        """Number of utterances to transcribe; utterances that failed before are not tried again.
 
-        As for stores, no model is loaded to find out: where transcripts are not certainly those of this model, all
-        count as missing, and the transcription decides.
+        No model is loaded to find this number. If the transcripts may be from another model, all utterances count as
+        missing, and the transcription decides.
         """
         cache = self.place.cache
         if not is_finished(cache, self.name) or not self._are_of_this_model:
@@ -70,10 +70,16 @@ class Transcripts:
 def transcripts_of(
     pipeline: Pipeline, stores: Sequence[StoreSpec], place: PipelineCorpus, wanted: Sequence[Utterance]
 ) -> list[Transcripts]:
-    """The transcripts that stores of words are made of and that the pipeline makes.
+    """Return the transcripts that the text stores read and the pipeline makes.
+
+    Args:
+        pipeline: The pipeline.
+        stores: Stores that runs read.
+        place: The corpus.
+        wanted: Utterances to transcribe.
 
     Raises:
-        StoreError: others are not in the cache.
+        StoreError: Transcripts that the pipeline does not make are not in the cache.
     """
     names = {spec.transcripts for spec in stores if spec.transcripts}
     for name in sorted(names - pipeline.transcripts.keys()):
@@ -82,6 +88,6 @@ def transcripts_of(
 
 
 def word_errors_of(place: PipelineCorpus, name: str) -> str:
-    """What a reader is told of transcripts: whose they are, and how far they are from the human ones."""
+    """Return a note with the name of ASR transcripts and their word error rate, if it is known."""
     errors = read_description(place.cache, name).get("wer")
-    return f"words of {name}" + (f", word error rate {errors['percent']:.1f} %" if errors else "")
+    return f"ASR transcripts of {name}" + (f", word error rate {errors['percent']:.1f} %" if errors else "")

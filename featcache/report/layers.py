@@ -75,7 +75,7 @@ def draw_layer_scores(
     for label in stores:
         of_store = numbered[numbered["store"] == label]
         if of_store.empty:
-            raise StoreError(f"{label} has no numbered layers; name a store that holds the layers of a model")
+            raise StoreError(f"{label} has no numbered layers; name a store that contains the layers of a model")
         several = of_store["target"].nunique() > 1
         for name, rows in of_store.groupby("target", sort=False):
             groups[f"{label}: {name}" if several else label] = rows

@@ -1,4 +1,4 @@
-"""``make bench``: prints the page. ``python -m tests.benchmarks --data FOLDER`` takes a corpus of your own."""
+"""Benchmarks on the command line: ``make bench`` prints the page; ``python -m tests.benchmarks --help`` has options."""
 
 import argparse
 import tempfile
@@ -11,9 +11,9 @@ from tests.benchmarks.table import conditions
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks")
-    parser.add_argument("--data", type=Path, help="a corpus; by default 64 utterances of synthetic speech")
-    parser.add_argument("--model", default="wav2vec2-base", help="a name or a folder; built untrained")
-    parser.add_argument("--out", type=Path, help="where to write the page as well, such as docs/benchmarks.md")
+    parser.add_argument("--data", type=Path, help="folder of a corpus [default: 64 utterances of synthetic speech]")
+    parser.add_argument("--model", default="wav2vec2-base", help="name or folder of a model, used with random weights")
+    parser.add_argument("--out", type=Path, help="file to which the page is also written, e.g. docs/benchmarks.md")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -28,5 +28,5 @@ def main() -> None:
         arguments.out.write_text(page, encoding="utf-8")
 
 
-if __name__ == "__main__":  # processes of their own import this module again
+if __name__ == "__main__":  # the new processes import this module again
     main()

@@ -1,4 +1,4 @@
-"""Extraction against the least that the same features can cost: the model and openSMILE alone, all audio in memory."""
+"""Extraction time compared with the minimum: the forward passes and openSMILE alone, with all audio in memory."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +18,7 @@ MOST = 1.05
 
 @dataclass(frozen=True, kw_only=True)
 class Bare:
-    """Seconds of the whole extraction, and of its two parts with nothing around them."""
+    """Seconds of the whole extraction, of the forward passes alone, and of openSMILE alone."""
 
     ours: float
     model: float
@@ -32,11 +32,11 @@ class Bare:
         return Table(
             title="Extraction against bare passes",
             text=(
-                "Bare passes take signals that are decoded, resampled and normalised in memory, and store nothing: the "
-                "model with all hidden states, utterance by utterance, as many threads of torch as it takes by itself; "
-                "after that openSMILE, a thread per core."
+                "Bare passes read decoded, resampled and normalised signals from memory and store nothing. First the "
+                "model computes all hidden states, one utterance at a time, with torch's default number of threads; "
+                "then openSMILE runs with one thread per core."
             ),
-            columns=("float32", "featcache", "model", "eGeMAPS", "featcache / (model + eGeMAPS)", "promised"),
+            columns=("float32", "featcache", "model", "eGeMAPS", "featcache / (model + eGeMAPS)", "target"),
             rows=[
                 [
                     "time",
@@ -49,7 +49,7 @@ class Bare:
 
 
 def bare_passes(model: str, data: Path) -> tuple[float, float]:
-    """Seconds of the forward passes, and of eGeMAPS."""
+    """Return the seconds of the forward passes, and of eGeMAPS."""
     import opensmile
     import torch
 
@@ -64,12 +64,12 @@ def bare_passes(model: str, data: Path) -> tuple[float, float]:
         for waveform in waveforms
     ]
     with torch.inference_mode():
-        loaded.module(inputs[0], output_hidden_states=True)  # warms up
+        loaded.module(inputs[0], output_hidden_states=True)  # warm-up
         start = time.perf_counter()
         for values in inputs:
             loaded.module(values, output_hidden_states=True)
         of_model = time.perf_counter() - start
-    with ThreadPoolExecutor(available_cores()) as pool:  # openSMILE computes without the interpreter's lock
+    with ThreadPoolExecutor(available_cores()) as pool:  # openSMILE releases the GIL
         smile(signals[0].samples, signals[0].sampling_rate)
         start = time.perf_counter()
         for _ in pool.map(lambda signal: smile(signal.samples, signal.sampling_rate), signals):

@@ -1,4 +1,4 @@
-"""Two stores of the same utterances → how far apart they are, layer by layer."""
+"""Two stores of the same utterances → maximum error and signal-to-noise ratio of each layer."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from featcache.cache.reader import FeatureStore
 
 
 def deviations(reference: FeatureStore, store: FeatureStore) -> np.ndarray:
-    """Largest difference over largest value of the reference: (num_layers,) float64."""
+    """Return the maximum absolute error divided by the largest absolute value per layer: (num_layers,) float64."""
     differences, values = np.zeros((2, len(reference.layer_names)))
     for utterance_id in reference:
         exact = reference[utterance_id]
@@ -16,10 +16,10 @@ def deviations(reference: FeatureStore, store: FeatureStore) -> np.ndarray:
 
 
 def signal_to_noise(reference: FeatureStore, store: FeatureStore) -> np.ndarray:
-    """Signal to noise over all utterances: (num_layers,) float64, in dB.
+    """Return the signal-to-noise ratio over all utterances: (num_layers,) float64, in dB.
 
-    The signal is what varies within an utterance: its mean over the frames, which carries no more than an offset,
-    would only make the ratio look better.
+    The mean over the frames of an utterance is subtracted from the signal, because a constant offset would only make
+    the ratio look better.
     """
     signal, noise = np.zeros((2, len(reference.layer_names)))
     for utterance_id in reference:

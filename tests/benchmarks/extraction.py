@@ -1,4 +1,4 @@
-"""Extraction against the plain loop that a competent user would write, each in a process of its own."""
+"""Extraction compared with a plain loop that an experienced user would write, each in a separate process."""
 
 import time
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from tests.benchmarks.table import Table, megabytes
 
 @dataclass(frozen=True, kw_only=True)
 class Plain:
-    """What the plain loop left behind; loading the model is not in its time."""
+    """Output and time of the plain loop; the time does not include loading the model."""
 
     path: Path
     seconds: float
@@ -23,7 +23,7 @@ class Plain:
 
 @dataclass(frozen=True, kw_only=True)
 class Cached:
-    """What an extraction left behind; loading the model is not in its time."""
+    """Output and time of an extraction; the time does not include loading the model."""
 
     cache: Path
     store: str
@@ -33,7 +33,7 @@ class Cached:
 
     @property
     def bytes(self) -> int:
-        """Of all that both stores take on disk."""
+        """Size of both stores on disk."""
         return sum(path.stat().st_size for path in self.cache.glob("*/*.h5"))
 
     def features(self) -> featcache.FeatureStore:
@@ -42,7 +42,7 @@ class Cached:
 
 @dataclass(frozen=True, kw_only=True)
 class Extraction:
-    """Both sides; ``peaks`` are resident memory in bytes, featcache's first."""
+    """Results of both sides; ``peaks`` are peak resident memory in bytes, of featcache and of the plain loop."""
 
     ours: Cached
     plain: Plain
@@ -54,24 +54,25 @@ class Extraction:
         on_disk = (self.ours.bytes / hours, self.plain.path.stat().st_size / hours)
         seconds = (self.ours.seconds, self.plain.seconds)
         return Table(
-            title="Extraction, eGeMAPS included",
+            title="Extraction, including eGeMAPS",
             text=(
-                "The plain loop takes one utterance after the other: librosa, the model of Hugging Face with all "
-                "hidden states, opensmile; float16 into one file with h5py. The deviation is the largest difference "
-                "over the largest value of an utterance; both sides round to float16."
+                "The plain loop processes one utterance at a time with librosa, the Hugging Face model with all "
+                "hidden states, and opensmile, and writes float16 into one file with h5py. The relative error is the "
+                "maximum absolute error divided by the largest absolute value of the utterance; both sides round to "
+                "float16."
             ),
             columns=("float32", "featcache", "plain loop", "featcache / plain loop"),
             rows=[
                 ["time", *(f"{value:.1f} s" for value in seconds), _ratio(seconds)],
                 ["peak resident memory", *map(megabytes, self.peaks), _ratio(self.peaks)],
                 ["on disk, per hour of audio", *map(megabytes, on_disk), _ratio(on_disk)],
-                ["deviation", f"{self.deviation:.1e}", "-", "-"],
+                ["relative error", f"{self.deviation:.1e}", "-", "-"],
             ],
         )
 
 
 def plain_loop(model: str, data: Path, output: Path) -> Plain:
-    """librosa, Hugging Face and opensmile one utterance after the other, all layers into h5py."""
+    """Extract with librosa, Hugging Face and opensmile, one utterance at a time, and write all layers with h5py."""
     import librosa
     import opensmile
     import torch
@@ -90,7 +91,7 @@ def plain_loop(model: str, data: Path, output: Path) -> Plain:
         hidden_states = torch.stack(states)[:, 0].numpy().astype(np.float16)
         return hidden_states, smile.process_file(path).to_numpy(np.float32)
 
-    features_of(files.root / files.manifest[0].path)  # warms up
+    features_of(files.root / files.manifest[0].path)  # warm-up
     start = time.perf_counter()
     with h5py.File(output, "w") as file:
         for utterance in files.manifest:
@@ -100,7 +101,7 @@ def plain_loop(model: str, data: Path, output: Path) -> Plain:
 
 
 def cached(model: str, data: Path, home: Path, precision: str = "float32") -> Cached:
-    """The same by featcache."""
+    """Extract the same features with featcache."""
     same = {"model": model, "weights": "random", "data": data, "precision": precision}
     featcache.extract(**same, limit=1, home=home.with_name(f"{home.name}-warm-up"))
     report = featcache.extract(**same, home=home)
@@ -114,7 +115,7 @@ def cached(model: str, data: Path, home: Path, precision: str = "float32") -> Ca
 
 
 def deviation(plain: Plain, ours: Cached) -> float:
-    """Largest difference of blocks 1 … N-1, relative to the largest value; the plain loop keeps another layer 0."""
+    """Return the maximum relative error of blocks 1 … N-1; layer 0 of the plain loop is defined differently."""
     store = ours.features()
     largest = 0.0
     with h5py.File(plain.path) as file:

@@ -1,4 +1,4 @@
-"""Does the memory of an extraction grow with the corpus? Peaks of many utterances against a tenth of them."""
+"""Peak memory of an extraction with many utterances, compared with a tenth of them: it must not grow."""
 
 import json
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from tests.benchmarks.process import alone
 from tests.benchmarks.table import Table, megabytes, promised
 
 MOST = 1.10
-# Quick to compute and wide to write: in float32 a hundred utterances fill more than one shard of the usual size, so
-# that the smaller extraction already holds all that a larger one should.
+# Fast to compute, but with large features: in float32 a hundred utterances fill more than one shard of the default
+# size, so even the smaller extraction reaches the memory use that a larger one should have.
 MODEL = {**TINY_WAV2VEC2, "hidden_size": 256, "num_hidden_layers": 28}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Extracted:
-    """What one process did, and the most resident memory in bytes that it held."""
+    """Result of one extraction process, and its peak resident memory in bytes."""
 
     num_utterances: int
     num_shards: int
@@ -28,7 +28,7 @@ class Extracted:
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """The smaller and the larger extraction."""
+    """Results of the smaller and of the larger extraction."""
 
     few: Extracted
     many: Extracted
@@ -45,16 +45,16 @@ class Memory:
         return Table(
             title="Memory",
             text=(
-                "Synthetic speech, an untrained model of 28 narrow blocks, stored in float32, eGeMAPS included; each "
-                "extraction in a process of its own. Libraries and model are in the peaks."
+                "Synthetic speech and an untrained model with 28 narrow blocks, stored in float32, including eGeMAPS; "
+                "each extraction runs in a separate process. The peaks include the libraries and the model."
             ),
-            columns=("utterances", "shards", "features", "peak resident memory", "ratio", "promised"),
+            columns=("utterances", "shards", "features", "peak resident memory", "ratio", "target"),
             rows=[[*rows[0], "1.00", "-"], [*rows[1], f"{self.ratio:.2f}", promised(self.ratio, MOST)]],
         )
 
 
 def extract(model: Path, data: Path, home: Path, num_utterances: int) -> tuple[int, int, int]:
-    """Utterances that were extracted, shards of the model's store, and bytes that were planned."""
+    """Return the number of extracted utterances, the number of shards of the model's store, and the planned bytes."""
     report = featcache.extract(
         model=str(model), weights="random", data=data, home=home, limit=num_utterances, store="float32"
     )

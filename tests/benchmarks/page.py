@@ -1,4 +1,4 @@
-"""All cases in one run → the benchmark page."""
+"""All benchmarks in one run → the benchmark page."""
 
 import sys
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from tests.benchmarks import bare, extraction, memory, precision, quantised, tra
 
 @dataclass(frozen=True, kw_only=True)
 class Results:
-    """One case per theme, in the order of the page."""
+    """Results of each benchmark, in the order of the page."""
 
     extraction: extraction.Extraction
     bare: bare.Bare
@@ -30,14 +30,16 @@ def measure(
     seeds: Sequence[int] = (1, 2, 3, 4, 5),
     epochs: int = 3,
 ) -> Results:
-    """Run all cases.
+    """Run all benchmarks.
 
     Args:
-        model: Built untrained.
-        data: The corpus.
-        folder: Where caches and the like are left.
-        sizes: Utterances of the two extractions whose memory is compared.
-        num_trained: Utterances of the synthetic cache that heads are trained on; each seed trains for ``epochs``.
+        model: Name or folder of a model, used with random weights.
+        data: Folder of the corpus.
+        folder: Folder for caches and temporary files.
+        sizes: Numbers of utterances of the two extractions whose memory is compared.
+        num_trained: Number of utterances of the synthetic cache for training heads.
+        seeds: Seeds of the trained heads.
+        epochs: Number of epochs for each seed.
     """
     print("extraction and the plain loop", file=sys.stderr)
     extracted = extraction.compare(model, data, folder)
@@ -62,14 +64,15 @@ def measure(
 
 
 def to_page(results: Results, model: str, corpus: str, conditions: str) -> str:
-    """The page as Markdown."""
+    """Return the page as Markdown."""
     ours = results.extraction.ours
     head = (
         f"# Benchmarks\n\n"
         f"{model}, untrained; {corpus}: {ours.num_utterances} utterances, {ours.audio_seconds:.0f} s of audio. "
         f"{conditions}.\n\n"
-        "All in one run of `python -m tests.benchmarks`. Extractions, plain loop and bare passes were timed once each, "
-        "in a process of their own, after a first utterance to warm up; loading the model is not in the times."
+        "All numbers are from one run of `python -m tests.benchmarks`. Extractions, plain loop and bare passes were "
+        "timed once each, in separate processes, after one utterance for warm-up. The times do not include loading "
+        "the model."
     )
     tables = [getattr(results, field.name).table().to_markdown() for field in fields(results)]
     return "\n\n".join([head, *tables]) + "\n"

@@ -1,4 +1,4 @@
-"""Extraction in bfloat16: its time beside the plain loop's, and what it costs in each layer."""
+"""Extraction in bfloat16: its time compared with the plain loop, and the error of each layer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ TITLE = "Extraction with `--precision bfloat16`"
 
 @dataclass(frozen=True, kw_only=True)
 class Precision:
-    """Seconds in bfloat16, in float32 and of the plain loop; deviations by layer names."""
+    """Seconds in bfloat16, in float32 and of the plain loop; relative errors of the layers."""
 
     bfloat16: float
     float32: float
@@ -26,18 +26,19 @@ class Precision:
         return Table(
             title=TITLE,
             text=(
-                f"{self.bfloat16:.1f} s, {self.bfloat16 / self.plain:.2f} x the plain loop's time and "
-                f"{self.bfloat16 / self.float32:.2f} x that of featcache in float32. The deviation is the largest "
-                "difference from the features in float32 over their largest value, over all utterances."
+                f"{self.bfloat16:.1f} s, which is {self.bfloat16 / self.plain:.2f} x the time of the plain loop and "
+                f"{self.bfloat16 / self.float32:.2f} x the time of featcache in float32. The relative error is the "
+                "maximum absolute error of the features, compared with float32, divided by their largest absolute "
+                "value, over all utterances."
             ),
             columns=("layer", *self.layer_names),
-            rows=[["deviation", *(f"{value:.1e}" for value in self.deviations)]],
+            rows=[["relative error", *(f"{value:.1e}" for value in self.deviations)]],
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Skipped:
-    """Why there is nothing to tell."""
+    """Reason why the benchmark was not run."""
 
     reason: str
 
@@ -46,10 +47,10 @@ class Skipped:
 
 
 def computes_bfloat16(processor: dict[str, str]) -> bool | None:
-    """Whether a processor has instructions for it; None where it does not say.
+    """Return whether a CPU has instructions for bfloat16, or None if this is unknown.
 
     Args:
-        processor: As :func:`~tests.benchmarks.table.cpu_info` tells; x86 alone lists its instructions under ``flags``.
+        processor: Result of :func:`~tests.benchmarks.table.cpu_info`; only x86 lists its instructions under ``flags``.
     """
     if "flags" not in processor:
         return None
@@ -58,7 +59,7 @@ def computes_bfloat16(processor: dict[str, str]) -> bool | None:
 
 def compare(model: str, data: Path, folder: Path, before: Extraction) -> Precision | Skipped:
     if computes_bfloat16(cpu_info()) is False:
-        return Skipped(reason="Not measured: this processor has neither AVX-512 BF16 nor AMX.")
+        return Skipped(reason="Not measured: this CPU has neither AVX-512 BF16 nor AMX.")
     found: Cached
     found, _ = alone(cached, model, data, folder / "home-bfloat16", "bfloat16")
     reference = before.ours.features()

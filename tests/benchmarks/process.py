@@ -1,4 +1,4 @@
-"""A function in a process of its own → its result, and the most memory that it held."""
+"""A function call in a new process → its result and peak memory."""
 
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 def alone(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> tuple[T, int]:
-    """Call a function in a new process; what it returns, and that process's peak resident memory in bytes."""
+    """Call a function in a new process, and return its result and the peak resident memory of the process in bytes."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(_with_peak, function, args, kwargs).result()
 
@@ -21,10 +21,10 @@ def _with_peak(function, args, kwargs):
 
 
 def peak_memory() -> int:
-    """The most resident memory of this process so far, in bytes; libraries that it shares with others count."""
+    """Return the peak resident memory of this process in bytes, including shared libraries."""
     status = Path("/proc/self/status")
-    if status.exists():  # where there is one, getrusage would give the parent's peak to a child that takes less
+    if status.exists():  # on Linux, getrusage would return the peak of the parent if that is higher
         return 1024 * int(next(line.split()[1] for line in status.read_text().splitlines() if "VmHWM" in line))
     import resource
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in bytes on macOS
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS

@@ -1,4 +1,4 @@
-"""Features in 8 bits against the same in float16: bytes, and how far the noise of rounding lies below the signal."""
+"""Features in int8 compared with float16: size on disk, and signal-to-noise ratio of the quantisation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ UTTERANCES_PER_SHARD = 64
 
 @dataclass(frozen=True, kw_only=True)
 class Quantised:
-    """Bytes on disk of the two stores; signal to noise in dB by layer names."""
+    """Size of the two stores on disk in bytes; signal-to-noise ratio of each layer in dB."""
 
     int8: int
     float16: int
@@ -28,15 +28,16 @@ class Quantised:
 
     def table(self) -> Table:
         smallest = min(self.signal_to_noise)
-        kept = "kept" if smallest >= LEAST else "missed"
+        kept = "met" if smallest >= LEAST else "missed"
         layer = self.layer_names[list(self.signal_to_noise).index(smallest)]
         return Table(
             title="Features in 8 bits (`--store int8`)",
             text=(
-                f"{megabytes(self.int8)} instead of {megabytes(self.float16)} in float16, "
-                f"{self.int8 / self.float16:.2f} of it, statistics included. The signal is what varies within an "
-                f"utterance, the noise that of rounding; layer {layer} has the smallest ratio, {smallest:.1f} dB "
-                f"(promised: at least {LEAST:.0f} dB in every layer: {kept})."
+                f"{megabytes(self.int8)} instead of {megabytes(self.float16)} in float16 (ratio "
+                f"{self.int8 / self.float16:.2f}), including statistics. The table shows the signal-to-noise ratio. "
+                "The signal is the features minus their mean over the utterance; the noise is the quantisation error. "
+                f"Layer {layer} has the smallest ratio, {smallest:.1f} dB "
+                f"(target: at least {LEAST:.0f} dB in every layer: {kept})."
             ),
             columns=("layer", *self.layer_names),
             rows=[["dB", *(f"{value:.1f}" for value in self.signal_to_noise)]],
@@ -44,7 +45,7 @@ class Quantised:
 
 
 def rewrite(store: FeatureStore, folder: Path) -> FeatureStore:
-    """The same store in 8 bits, as ``--store int8`` writes it, without another extraction."""
+    """Write a copy of a store in 8 bits, as ``--store int8`` does, without another extraction."""
     description = Description(
         dataset=store.metadata["dataset"],
         layer_names=store.layer_names,

@@ -1,4 +1,4 @@
-"""A cache as large as one wants in seconds: noise of wav2vec2-base's shape, in which emotions differ a little."""
+"""A large cache within seconds: noise with the shape of wav2vec2-base features, slightly different for each emotion."""
 
 from pathlib import Path
 
@@ -10,9 +10,9 @@ from featcache.features import Description
 from featcache.manifest import Manifest, Utterance
 
 NUM_LAYERS, HIDDEN_SIZE, NUM_DESCRIPTORS = 13, 768, 25
-NUM_FRAMES = 150, 220  # 3.0 to 4.4 s, as RAVDESS has them
+NUM_FRAMES = 150, 220  # 3.0 to 4.4 s, as in RAVDESS
 EMOTIONS = "abcdefgh"
-# Utterances are stretches of this much noise, because drawing more would take longer than all else.
+# Utterances are parts of this many frames of noise, because generating more would take longer than everything else.
 POOL = 4000
 SHARD = 30
 
@@ -30,7 +30,7 @@ def write_cache(
     1440 utterances take 5.3 GB. Speakers and emotions alternate, so that each speaker has every emotion.
 
     Returns:
-        The folder of the cache.
+        Folder of the cache.
     """
     rng = np.random.default_rng(0)
     utterances = [

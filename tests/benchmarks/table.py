@@ -1,4 +1,4 @@
-"""A theme's measurements as a Markdown table, and what they were measured on."""
+"""Measurements of a benchmark as a Markdown table, and a description of the machine."""
 
 import platform
 import subprocess
@@ -9,13 +9,13 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """One theme of the page.
+    """A section of the page.
 
     Attributes:
-        title: Its heading.
-        text: What was compared with what, in a sentence or two.
-        columns: The heads of the columns.
-        rows: As many cells each as there are columns; none where nothing could be measured.
+        title: Heading.
+        text: Description of the comparison in one or two sentences.
+        columns: Column headers.
+        rows: Rows with one cell per column; empty if nothing could be measured.
     """
 
     title: str
@@ -32,11 +32,13 @@ class Table:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One case of training.
+    """A measurement of training.
 
     Attributes:
-        ours: Seconds that featcache took.
-        plain: Seconds that what it is compared with took.
+        case: Description of the measurement.
+        ours: Seconds of featcache.
+        plain: Seconds of the reference.
+        note: Details.
     """
 
     case: str
@@ -49,8 +51,8 @@ class Row:
 
 
 def promised(ratio: float, most: float) -> str:
-    """What a ratio was promised to be, and whether it is."""
-    return f"at most {most:.2f}: {'kept' if ratio <= most else 'missed'}"
+    """Return the target for a ratio, and whether it is met."""
+    return f"at most {most:.2f}: {'met' if ratio <= most else 'missed'}"
 
 
 def megabytes(size: float) -> str:
@@ -58,7 +60,7 @@ def megabytes(size: float) -> str:
 
 
 def conditions() -> str:
-    """Machine, versions and commit."""
+    """Return a description of the machine, the versions and the commit."""
     import torch
     import transformers
 
@@ -75,12 +77,12 @@ def conditions() -> str:
 
 
 def _processor() -> str:
-    """Its name where the system tells it, and its architecture."""
+    """Return the name of the CPU, if it is known, and its architecture."""
     return " ".join(filter(None, [cpu_info().get("model name"), platform.machine()]))
 
 
 def cpu_info(path: Path = Path("/proc/cpuinfo")) -> dict[str, str]:
-    """What Linux knows of the first processor; empty elsewhere."""
+    """Return the properties of the first CPU on Linux; empty on other systems."""
     if not path.exists():
         return {}
     lines = path.read_text(encoding="utf-8").split("\n\n")[0].splitlines()

@@ -1,4 +1,4 @@
-"""The benchmarks' cases as tests, with a tiny model and no assertion on time: both sides do the same work."""
+"""The benchmarks as tests, with a tiny model and without assertions on time: both sides do the same work."""
 
 from functools import partial
 
@@ -17,15 +17,15 @@ from tests.benchmarks.synthetic_cache import write_cache
 from tests.benchmarks.table import Table, cpu_info, promised
 
 NUM_UTTERANCES = 12
-# Both sides round to float16: at worst they fall to neighbouring values, 2^-10 apart.
+# Both sides round to float16; in the worst case they round to neighbouring values, 2^-10 apart.
 TOLERANCE = 2.0**-10
-# bfloat16 keeps 8 bits, and errors add up from block to block; another layer would be off by more than half.
+# bfloat16 has 8 significant bits, and errors accumulate over blocks; a wrong layer would differ by more than half.
 TOLERANCE_BFLOAT16 = 0.1
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory, tiny_model):
-    """All cases in this process, since a process of its own for each takes longer than all of them."""
+    """Run all benchmarks in this process, because starting new processes takes longer than the benchmarks."""
     folder = tmp_path_factory.mktemp("bench")
     make_corpus(folder / "synthetic", num_speakers=3, repetitions=1)
     with pytest.MonkeyPatch.context() as patch:
@@ -77,7 +77,7 @@ def test_the_page_has_a_table_for_each_theme(results):
     page = to_page(results, "tiny", "synthetic speech", "here and now")
     headings = [line for line in page.splitlines() if line.startswith("## ")]
     assert headings == [
-        "## Extraction, eGeMAPS included",
+        "## Extraction, including eGeMAPS",
         "## Extraction against bare passes",
         "## Extraction with `--precision bfloat16`",
         "## Features in 8 bits (`--store int8`)",
@@ -86,7 +86,7 @@ def test_the_page_has_a_table_for_each_theme(results):
     ]
     for part in page.split("## ")[1:]:
         cells = {line.count("|") for line in part.splitlines() if line.startswith("|")}
-        assert len(cells) == 1  # as many in every line
+        assert len(cells) == 1  # every line has the same number of cells
 
 
 def test_a_table_in_markdown():
@@ -96,7 +96,7 @@ def test_a_table_in_markdown():
 
 
 def test_a_promise_is_kept_up_to_its_bound():
-    assert promised(1.05, 1.05) == "at most 1.05: kept"
+    assert promised(1.05, 1.05) == "at most 1.05: met"
     assert promised(1.06, 1.05) == "at most 1.05: missed"
 
 
@@ -125,11 +125,11 @@ def test_bfloat16_is_skipped_with_a_note_where_it_would_be_emulated(monkeypatch,
 
 def test_a_process_of_its_own_tells_its_own_peak():
     size = 200_000_000
-    ballast = b"x" * size  # this process's peak is not to be the other's
+    ballast = b"x" * size  # the new process must not report the peak of this process
     length, large = alone(eval, f"len(b'x' * {size})")
     assert length == len(ballast)
     _, small = alone(eval, "0")
-    # an empty interpreter takes about 10 MB; what else it holds is the same in both
+    # An empty interpreter takes about 10 MB; the rest is the same in both processes.
     assert small < size
     assert size < large < small + 1.1 * size
 
@@ -146,5 +146,5 @@ def test_distances_between_stores_by_layer(write_store, tmp_path, rng):
     with np.errstate(divide="ignore"):
         first, second = signal_to_noise(*stores)
     assert first == np.inf
-    # unit variance over both utterances against 0.01 in one: 10 log10(2 / 0.01), within the chance of 400 draws
+    # Variance 1 in both utterances against 0.01 in one: 10 log10(2 / 0.01), up to the random error of 400 values.
     assert second == pytest.approx(10 * np.log10(2 / 0.01), abs=0.5)

@@ -1,4 +1,4 @@
-"""The training benchmarks' cases with few utterances and no assertion on time: both sides do the same work."""
+"""The training benchmarks with few utterances and without assertions on time: both sides do the same work."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ import featcache
 from tests.benchmarks import training
 from tests.benchmarks.synthetic_cache import write_cache
 
-# The same float32 sums over padded batches and over frames one after another.
+# Float32 sums over padded batches and over concatenated frames differ by rounding only.
 TOLERANCE = 1e-5
 STORES = {"dense": ["wav2vec2-base"], "lstm": ["wav2vec2-base"], "fusion": ["wav2vec2-base", "egemaps"]}
 
@@ -37,7 +37,7 @@ def test_the_synthetic_cache_is_one(cache):
     assert len(labels) == 4 * 8
     means = store.pooled("mean")
     expected = [store[i].mean(axis=1) for i in store.utterance_ids]
-    np.testing.assert_allclose(means, expected, atol=1e-3)  # float16 has 11 bits
+    np.testing.assert_allclose(means, expected, atol=1e-3)  # float16 has 11 significant bits
     assert store.mean_and_std(store.utterance_ids)[1].min() > 0.5
 
 
@@ -54,7 +54,7 @@ def test_plain_heads_give_what_ours_give(cache, head):
         *((len(task.cache[n].layer_names), task.cache[n].hidden_size) for n in task.stores), strict=True
     )
     plain = training.PLAIN[head](layers, sizes, task.num_classes).eval()
-    # both list their parameters as data flows: scalars first; ours keep those of one layer out of the learned ones
+    # Our heads have no learned layer weights for stores with a single layer.
     with torch.no_grad():
         state = ours.state_dict()
         for number in range(len(sizes)):
@@ -102,7 +102,7 @@ def test_the_roofline_counts_what_each_seed_must_do(cache, monkeypatch):
     store = task.cache["wav2vec2-base"]
     train, validation = (sum(store[i].size for i in ids) for ids in (task.fold.train, task.fold.validation))
     row = training.roofline(cache, "wav2vec2-base", seeds=(1, 2), epochs=1)
-    assert row.plain == pytest.approx(2 * 4 * (2 * train + validation) / 1e9)  # float32, because it is small
+    assert row.plain == pytest.approx(2 * 4 * (2 * train + validation) / 1e9)  # small features are kept as float32
     monkeypatch.setattr(training, "_bandwidth", lambda size: 1e30)
     monkeypatch.setattr(training, "_product_rate", lambda dtype, side: 1e9)
     row = training.roofline(cache, "wav2vec2-base", seeds=(1, 2), epochs=1)

@@ -1,4 +1,4 @@
-"""Training against plain loops that a competent user would write, and against what the machine could do at best."""
+"""Training time compared with plain loops that an experienced user would write, and with the limits of the machine."""
 
 import gc
 import os
@@ -32,7 +32,7 @@ HIDDEN = 128
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """The first fold of a cache's default protocol, on some of its stores."""
+    """The first fold of the default protocol of a cache, on some of its stores."""
 
     cache: FeatureCache
     stores: tuple[str, ...]
@@ -56,11 +56,11 @@ class Task:
         return max(self.targets.values()) + 1
 
     def source(self, memory: str | None = None) -> FeatureWindows:
-        """Normalised by speaker and not yet loaded, in the dtype that a fit would choose."""
+        """Return features with speaker normalisation, not yet loaded, with the in-memory dtype that ``fit`` selects."""
         features = [StoreFeatures(self.cache[name], layers="all", max_frames=None) for name in self.stores]
         manifest = self.cache.manifest
         gc.collect()
-        give_back()  # what earlier cases freed would count against the dtype
+        give_back()  # otherwise memory that earlier benchmarks released would affect the choice of the dtype
         values, steps = num_values(features, manifest.utterance_ids), len(manifest) * steps_of(features)
         copy = plan_working_copy(Memory.parse(memory), values, num_steps=steps, overhead=0)
         normalisers = [fit_normaliser(f.store, "speaker", manifest, self.fold.train) for f in features]
@@ -83,7 +83,7 @@ class Task:
 
 
 class PlainDataset(torch.utils.data.Dataset):
-    """Reads and z-scores one utterance per item."""
+    """Dataset that reads and z-scores one utterance per item."""
 
     def __init__(self, path: Path, ids: Sequence[str], task: Task, speakers: dict[str, str], scales: list[dict]):
         self.file, self.ids, self.task, self.speakers, self.scales = h5py.File(path), ids, task, speakers, scales
@@ -102,7 +102,10 @@ class PlainDataset(torch.utils.data.Dataset):
 
 
 def collate(items):
-    """Pads: one (batch, layers, frames, size) per store, (batch, frames) of ones and zeros, (batch,) targets."""
+    """Return a padded batch.
+
+    Returns: (batch, layers, frames, size) per store; the mask (batch, frames), 0 for padding; the targets (batch,).
+    """
     lengths = [min(store.shape[1] for store in features) for features, _ in items]
     batches = []
     for number in range(len(items[0][0])):
@@ -127,7 +130,7 @@ class PlainBranch(nn.Module):
 
 
 class PlainFusion(nn.Module):
-    """One branch per store; with a single store it is the dense head."""
+    """Fusion head with one branch per store; with a single store it is the dense head."""
 
     def __init__(self, num_layers: Sequence[int], sizes: Sequence[int], num_classes: int):
         super().__init__()
@@ -160,7 +163,7 @@ PLAIN = {"dense": PlainFusion, "lstm": PlainLSTM, "fusion": PlainFusion}
 
 
 def plain_loop(task: Task, head: str, seeds: Sequence[int], epochs: int, folder: Path) -> float:
-    """Seconds per epoch, over all seeds; the utterances were written one by one, as such a user does."""
+    """Return the seconds per epoch over all seeds, reading utterances from a file with one dataset each."""
     manifest = task.cache.manifest
     stores = [task.cache[name] for name in task.stores]
     path = folder / f"utterances-{head}.h5"
@@ -207,7 +210,7 @@ def plain_loop(task: Task, head: str, seeds: Sequence[int], epochs: int, folder:
 
 @dataclass(frozen=True, kw_only=True)
 class Timed:
-    """Seconds: of reading and normalising, and of all epochs of all seeds, final predictions included."""
+    """Seconds of reading and normalising, and of all epochs of all seeds, including the final predictions."""
 
     loading: float
     training: float
@@ -232,7 +235,7 @@ def cached(task: Task, head: str, seeds: Sequence[int], epochs: int, *, memory: 
 
 
 def compare_heads(cache: Path, store: str, folder: Path, *, seeds: Sequence[int] = SEEDS, epochs: int = 5) -> list[Row]:
-    """Dense, LSTM and, where there are descriptors, fusion with them: seconds per epoch, the first reading included."""
+    """Return rows for dense, LSTM and, if eGeMAPS is cached, fusion: seconds per epoch, including the first reading."""
     heads = {"dense": (store,), "lstm": (store,)}
     if "egemaps" in featcache.open(cache):
         heads["fusion"] = (store, "egemaps")
@@ -241,7 +244,7 @@ def compare_heads(cache: Path, store: str, folder: Path, *, seeds: Sequence[int]
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """All cases, and how many utterances they were of."""
+    """All measurements, and their number of utterances."""
 
     rows: Sequence[Row]
     num_utterances: int
@@ -249,17 +252,18 @@ class Measured:
     def table(self) -> Table:
         return Table(
             title="Training",
-            text=f"A synthetic cache of {self.num_utterances} utterances of 150 to 220 frames, 13 layers of 768 in "
-            "float16. The plain loop reads and z-scores utterance by utterance in a DataLoader, one seed after the "
-            "other, for one epoch. The roofline is the bytes that each seed must read, twice where it learns, at the "
-            "rate of a large copy, and its operations at the rate of a large matrix product.",
-            columns=("case", "featcache (s)", "compared with (s)", "times as fast", ""),
+            text=f"A synthetic cache with {self.num_utterances} utterances of 150 to 220 frames and 13 layers of size "
+            "768 in float16. The plain loop reads and z-scores one utterance at a time in a DataLoader, and trains the "
+            "seeds one after another for one epoch. The roofline is the minimum time on this machine: the time to read "
+            "the features of each seed (twice in the training part) at the bandwidth of a large copy, plus the time of "
+            "the operations at the rate of a large matrix product.",
+            columns=("case", "featcache (s)", "reference (s)", "speed-up", ""),
             rows=[row.cells() for row in self.rows],
         )
 
 
 def measure(folder: Path, num_utterances: int, *, seeds: Sequence[int], epochs: int) -> Measured:
-    """Write the cache and run all cases on it."""
+    """Write the cache, and run all training benchmarks on it."""
     cache = write_cache(folder / "synthetic-cache", num_utterances)
     (store,) = (name for name in featcache.open(cache) if name != "egemaps")
     rows = compare_heads(cache, store, folder, seeds=seeds, epochs=epochs)
@@ -274,12 +278,12 @@ def _compare(head: str, task: Task, folder: Path, seeds: Sequence[int], epochs: 
         ours=(ours.loading + ours.training) / epochs,
         plain=plain_loop(task, head, seeds, 1, folder),
         note=f"{len(task.fold.train)} utterances, {epochs} epochs, {_name(ours.working_dtype)}; "
-        f"{ours.training / epochs:.2f} s without reading",
+        f"{ours.training / epochs:.2f} s without reading the features",
     )
 
 
 def loading(cache: Path, store: str) -> Row:
-    """Reading and normalising all utterances before the first epoch, against reading the files in one go, from disk."""
+    """Compare reading and normalising all utterances before the first epoch with reading the files only, from disk."""
     task = Task.of(cache, store)
     files = sorted(task.cache[store].path.glob("*.h5"))
     _let_go(files)
@@ -291,7 +295,7 @@ def loading(cache: Path, store: str) -> Row:
     ours = time.perf_counter() - start
     size = sum(path.stat().st_size for path in files)
     return Row(
-        case="reading and normalising, against reading alone, from disk",
+        case="reading and normalising, compared with reading only, from disk",
         ours=ours,
         plain=plain,
         note=f"{size / 1e9:.2f} GB as {_name(source._copy.dtype)}, {size / 1e9 / ours:.2f} GB/s",
@@ -299,7 +303,7 @@ def loading(cache: Path, store: str) -> Row:
 
 
 def _let_go(files: Sequence[Path]) -> None:
-    """Have the system forget what it keeps of files in memory, where it can be asked to."""
+    """Remove files from the page cache of the system, if the system supports it."""
     for path in files if hasattr(os, "posix_fadvise") else []:
         with open(path, "rb") as file:
             os.fsync(file.fileno())
@@ -319,14 +323,18 @@ def _read_all(files: Sequence[Path]) -> float:
 def roofline(
     cache: Path, store: str, *, seeds: Sequence[int] = SEEDS, epochs: int = 5, copied: int = 2**30, side: int = 2048
 ) -> Row:
-    """An epoch of the dense head against the machine's own limits, one after the other.
+    """Compare an epoch of the dense head with the minimum time on this machine (roofline).
 
-    That is all bytes that each seed must read, twice where it learns from them, at the rate of a large copy; and
-    the operations of mixing layers and of the head at the rate of a large matrix product; both with all cores.
+    The minimum is the time to read the features of each seed (twice in the training part) at the bandwidth of a large
+    copy, plus the time of the layer average and of the head at the rate of a large matrix product, with all cores.
 
     Args:
-        copied: Bytes of the large copy.
-        side: Of the square matrices of the large product.
+        cache: Folder of the cache.
+        store: Name of the store.
+        seeds: Seeds of the heads.
+        epochs: Number of epochs.
+        copied: Size of the large copy in bytes.
+        side: Number of rows and columns of the matrices of the large product.
     """
     task = Task.of(cache, store)
     ours = cached(task, "dense", seeds, epochs)
@@ -336,13 +344,13 @@ def roofline(
     num_bytes = (2 * train + validation) * layers * size * ours.working_dtype.itemsize
     mixing = 2 * layers * size
     head = 2 * (size * HIDDEN + HIDDEN * HIDDEN)
-    # backwards, a head takes a product for its weights and one for its inputs, mixing one for its weights
+    # The backward pass needs two products for the head (weights and inputs), and one for the layer average (weights).
     operations = train * (2 * mixing + 3 * head) + validation * (mixing + head)
     bandwidth, rate = _bandwidth(copied), _product_rate(ours.compute, side)
     least = len(seeds) * (num_bytes / bandwidth + operations / rate)
     per_epoch = ours.training / epochs
     return Row(
-        case=f"dense, {len(seeds)} seeds, an epoch in memory, against the roofline",
+        case=f"dense, {len(seeds)} seeds, one epoch from memory, compared with the roofline",
         ours=per_epoch,
         plain=least,
         note=f"{per_epoch / least:.1f} x the roofline: {bandwidth / 1e9:.1f} GB/s, {rate / 1e9:.0f} GFLOP/s "
@@ -351,7 +359,7 @@ def roofline(
 
 
 def _bandwidth(size: int) -> float:
-    """Bytes per second, read and written, of a large copy with all cores."""
+    """Return the bytes per second, read plus written, of a large copy with all cores."""
     torch.set_num_threads(available_cores())
     source = torch.ones(size // 4)
     target = torch.empty_like(source)
@@ -359,7 +367,7 @@ def _bandwidth(size: int) -> float:
 
 
 def _product_rate(dtype: torch.dtype, side: int) -> float:
-    """Operations per second of a large matrix product with all cores."""
+    """Return the operations per second of a large matrix product with all cores."""
     torch.set_num_threads(available_cores())
     factor = torch.ones(side, side, dtype=dtype)
     product = torch.empty_like(factor)

@@ -1,4 +1,4 @@
-"""The main job on systems that lack what Linux has: Windows and macOS, as far as they can be imitated here."""
+"""The main workflow on imitations of Windows and macOS, in which features of Linux are missing."""
 
 import json
 import os
@@ -14,12 +14,12 @@ from featcache.corpora.synthetic import make_corpus
 from tests.elsewhere import LACKING
 
 ROOT = Path(__file__).parents[2]
-# Of Windows: https://learn.microsoft.com/windows/win32/fileio/naming-a-file
+# File names that Windows forbids: https://learn.microsoft.com/windows/win32/fileio/naming-a-file
 FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f]|[. ]$|^(con|prn|aux|nul|com\d|lpt\d)(\.|$)', re.IGNORECASE)
 
 
 def main_job(system, home, model):
-    """The commands, for a corpus and a model that are made."""
+    """Make a corpus and a model, and return the commands of the main workflow for them."""
     make_corpus(home / "corpora" / "toy", num_speakers=3, emotions=("anger", "sadness"), repetitions=1)
     model.mkdir(parents=True)
     (model / "config.json").write_text(json.dumps(TINY_WAV2VEC2 | {"num_hidden_layers": 2}), encoding="utf-8")
@@ -31,7 +31,7 @@ def main_job(system, home, model):
         ["verify", str(home / "cache" / "toy" / "tiny"), "--model", str(model)],
         ["info"],
     ]
-    if system == "win32":  # lacks the most
+    if system == "win32":  # the system with the most missing features
         commands += [
             ["fit", "--head", "dense", "--name", "two", "--jobs", "2", *quick],
             ["fit", "--head", "svm", "--features", "egemaps", "--memory", "4GiB"],
@@ -73,7 +73,7 @@ def test_the_main_job(tmp_path):
 
 
 def test_what_is_hidden_is_hidden_from_featcache_alone(tmp_path):
-    """Else the test above would show nothing."""
+    """Check the imitation itself; without it the test above would prove nothing."""
     script = """
 from tests.elsewhere import pretend
 import os, psutil

@@ -1,4 +1,4 @@
-"""The page about parts of one's own works as it is written: its files are written, its commands run in their order."""
+"""The documentation page on extensions works as written: its files are created, and its commands run in order."""
 
 import re
 import sys
@@ -13,13 +13,13 @@ from featcache import registry
 from featcache.cli.app import main
 
 PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
-# The page shows the head first; its features are made by a later command.
+# The page shows the head first, but a later command makes the features for it.
 FIRST = ("extract", "import-features")
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch, quick_reports):
-    """A folder with the page's files, a corpus of twelve utterances, and features that somebody else computed."""
+    """Make a folder with the files of the page, a corpus of twelve utterances, and features to import."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(registry, "_named", {})
     for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL):
@@ -63,7 +63,7 @@ def test_the_page_works(folder, run_well):
     assert [words[0] for words in found] == ["extract", "import-features", "fit", "layers", "fit", "fit"]
     for words in found:
         short = ["--seeds", "1", "--max-epochs", "1"] if words[0] == "fit" else []
-        if words == ["layers"]:  # of the imported features: energies have a single layer
+        if words == ["layers"]:  # needs a run on the imported features, because the energies have a single layer
             run_well(
                 "fit", "--features", "mine", "--head", "./attentive.py:Attentive", "--seeds", "1", "--max-epochs", "1"
             )

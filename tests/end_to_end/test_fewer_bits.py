@@ -1,4 +1,4 @@
-"""Do fewer bits, on disk or in memory, give what more of them give? On synthetic speech, and on the real corpora."""
+"""Lower precision on disk or in memory gives the same predictions and accuracy, on synthetic and real speech."""
 
 import json
 import os
@@ -17,16 +17,16 @@ from tests.benchmarks.compare import signal_to_noise
 from tests.benchmarks.quantised import LEAST, rewrite
 
 CORPORA = Path(os.environ.get("FEATCACHE_TEST_CORPORA", "not-set"))
-# Noise 35 dB down moves a logit by about a fiftieth of its spread, so only utterances whose two likeliest classes are
-# that near to each other can change sides; an error in the restored features would leave agreement to chance.
+# Noise at -35 dB changes a logit by about 1/50 of its standard deviation. Only utterances whose two most likely classes
+# are that close can change their prediction. A mistake in the restored features would give agreement at chance level.
 AGREEING = 0.95
-# Many small steps, so that a few hundred utterances are enough to learn something from.
+# Many optimiser steps, so that a few hundred utterances are enough for training.
 TRAINING = {"learning_rate": 1e-3, "max_epochs": 20, "batch_size": 8}
 
 
 @pytest.fixture
 def stores(monkeypatch, tmp_path):
-    """Make a cache with the stores ``float16`` and ``int8``: a corpus extracted once, and the same in 8 bits."""
+    """Return a function that makes a cache with the stores ``float16`` and ``int8``, from the same extraction."""
     monkeypatch.setenv("FEATCACHE_HOME", str(tmp_path / "data"))
 
     def make(model, data):
@@ -46,13 +46,13 @@ def test_predictions_from_8_bits_are_those_from_float16(stores, tiny_model, quic
     runs = [fit(features=[name], seeds=(1, 2), **training) for name in ("float16", "int8")]
     expected, found = (run.predictions.set_index(["seed", "utterance_id"])["prediction"] for run in runs)
     assert len(expected) == 2 * 32
-    assert expected.nunique() > 1  # agreeing on a single class would be no merit
+    assert expected.nunique() > 1  # with a single predicted class, agreement would prove nothing
     assert np.mean(found[expected.index] == expected) >= AGREEING
 
 
 @pytest.fixture(params=["emodb-2s", "ravdess-4actors"])
 def real_stores(request, stores, tmp_path):
-    """Of real speech, by wav2vec2-base cut to three blocks so that it takes minutes, untrained."""
+    """Make stores from real speech with an untrained wav2vec2-base, cut to three blocks so that it takes minutes."""
     data = CORPORA / request.param
     if not data.is_dir():
         pytest.skip(f"FEATCACHE_TEST_CORPORA names no folder with {data.name}")
@@ -64,7 +64,7 @@ def real_stores(request, stores, tmp_path):
 
 
 def fit_for_real(**options):
-    """Speakers are mixed: what an untrained model tells of unknown speakers is too near to chance to lose anything."""
+    """Return the UAR of a random split, because an untrained model is near chance level for held-out speakers."""
     same = {"protocol": "random-80-20", "target": "emotion", "seeds": first_seeds(10), **TRAINING}
     return fit(**same, **options).metrics["uar"]
 
@@ -74,10 +74,10 @@ def test_accuracy_from_fewer_bits_is_within_the_seeds(real_stores, quick_reports
     assert (signal_to_noise(real_stores["float16"], real_stores["int8"]) >= LEAST).all()
     expected = fit_for_real(features=["float16"], memory="float32")
     num_classes = len(set(real_stores.manifest.labels("emotion").values()))
-    assert expected["mean"] > 100 / num_classes + expected["std"]  # something was learned that could be lost
+    assert expected["mean"] > 100 / num_classes + expected["std"]  # above chance, so that accuracy can get worse
     found = {"int8 on disk": fit_for_real(features=["int8"], memory="float32")}
     found |= {dtype: fit_for_real(features=["float16"], memory=dtype) for dtype in ("float16", "bfloat16", "int8")}
-    print(expected, found)  # for who runs this to write down
+    print(expected, found)  # results for the documentation
     assert {
         name: score for name, score in found.items() if abs(score["mean"] - expected["mean"]) >= expected["std"]
     } == {}

@@ -1,4 +1,4 @@
-"""On real speech: what eGeMAPS measures of an utterance, told from its frames, with every speaker left out once."""
+"""Regression on real speech: loudness, pitch and rate are predicted from eGeMAPS, with leave-one-speaker-out folds."""
 
 import os
 from pathlib import Path
@@ -26,7 +26,7 @@ def home(request, tmp_path):
 @pytest.mark.corpora
 def test_loudness_pitch_and_rate_are_told_from_egemaps(home, quick_reports):
     settings = {
-        "functionals": {"features": "egemaps-functionals"},  # which the three are among
+        "functionals": {"features": "egemaps-functionals"},  # contain the three targets
         "frames": {"features": "egemaps", "pooling": "mean"},
         "untrained": {"features": "distilhubert", "layers": "last"},
     }
@@ -36,8 +36,8 @@ def test_loudness_pitch_and_rate_are_told_from_egemaps(home, quick_reports):
             head="svm", norm="global", target=TARGET, task="regression", protocol="loso", home=home, **options
         )
         scores[name] = [run.metrics[f"ccc_{label}"]["mean"] for label in MEASURES]
-    print(scores)  # for who runs this to write down
-    # one of the two for each: a mean of frames forgets the order that a rate is in, and of four speakers' functionals
-    # a machine of 88 dimensions takes too many for the pitch
+    print(scores)  # results for the documentation
+    # One of the two feature sets is enough for each target. Mean pooling discards the order of frames, and therefore
+    # the rate. With functionals of only four speakers, an SVM on 88 dimensions overfits for the pitch.
     assert all(max(pair) > ENOUGH for pair in zip(scores["functionals"], scores["frames"], strict=True))
     assert sum(scores["untrained"]) < sum(scores["functionals"])

@@ -1,4 +1,4 @@
-"""Parts of an installed package work as the built-in ones: on the command line, in YAML, in processes, on a cluster."""
+"""Extensions in an installed package work like built-in parts: on the command line, in YAML, in processes, on Dask."""
 
 import hashlib
 import os
@@ -60,19 +60,19 @@ def install(tmp_path_factory, *, with_entry_points):
 
 @pytest.fixture(scope="module")
 def with_names(tmp_path_factory):
-    """The folder of the installed package, whose parts have names."""
+    """Install the package with entry points, which give its parts names, and return the folder."""
     return install(tmp_path_factory, with_entry_points=True)
 
 
 @pytest.fixture(scope="module")
 def without_names(tmp_path_factory):
-    """The same without entry points."""
+    """Install the package without entry points, and return the folder."""
     return install(tmp_path_factory, with_entry_points=False)
 
 
 @pytest.fixture(scope="module")
 def speech(tmp_path_factory):
-    """Three speakers, two emotions, two utterances each; the emotions differ in loudness."""
+    """Make a corpus: three speakers, two emotions, two utterances each; the emotions differ in loudness."""
     folder = tmp_path_factory.mktemp("corpora") / "recordings"
     folder.mkdir()
     rng = np.random.default_rng(0)
@@ -86,7 +86,7 @@ def speech(tmp_path_factory):
 
 @pytest.fixture
 def run(tmp_path):
-    """Run a command in a process of its own, as a user does; return code and what it printed."""
+    """Return a function that runs a command in a new process and returns exit code, standard output and error."""
 
     def run(*words, installed):
         environment = {**os.environ, "PYTHONPATH": str(installed), "FEATCACHE_HOME": str(tmp_path / "data")}
@@ -109,9 +109,9 @@ def run_well(run):
 
 @contextmanager
 def cluster(installed):
-    """A Dask scheduler and a worker process that see the installed package; gives the address."""
+    """Start a Dask scheduler and a worker that can import the installed package, and yield the address."""
     distributed = pytest.importorskip("distributed")
-    sys.path.insert(0, str(installed))  # which its processes take over
+    sys.path.insert(0, str(installed))  # the new processes inherit the path
     try:
         with distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0", protocol="tcp") as one:
             yield one.scheduler_address
@@ -120,7 +120,7 @@ def cluster(installed):
 
 
 def head_weights(run):
-    """Checksums of all trained heads."""
+    """Return the checksums of all trained heads."""
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted((run / "heads").iterdir())}
 
 

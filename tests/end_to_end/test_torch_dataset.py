@@ -1,4 +1,4 @@
-"""A store as a torch Dataset: items, labels, batches, workers; and SUPERB's featurizer on it."""
+"""A store as a torch Dataset: items, labels, batches and workers; and the featurizer of SUPERB on its batches."""
 
 import pickle
 
@@ -59,7 +59,7 @@ def test_numbers_and_missing_labels(store):
     assert dataset.classes == ()
     assert [dataset[0][2], dataset[1][2]] == [1.5, 2.5]
     assert dataset.collate([dataset[0], dataset[1]])[2].dtype == torch.float32
-    assert len(store.dataset(target="rating")) == 6  # those that carry it
+    assert len(store.dataset(target="rating")) == 6  # utterances with this label
     with pytest.raises(ManifestError, match="'1-joy' have no label 'rating'"):
         store.dataset(["1-joy"], target="rating")
     with pytest.raises(ManifestError, match="has emotion 'joy', expected a number"):
@@ -101,10 +101,10 @@ def test_a_copy_in_another_process_opens_the_store_itself(store):
 
 
 def featurizer(hidden_states, weights):
-    """SUPERB's weighted sum over layers, as s3prl writes it down.
+    """Return the weighted sum over layers of SUPERB, copied from s3prl.
 
     Args:
-        hidden_states: One (batch, num_frames, hidden_size) for each layer.
+        hidden_states: One tensor (batch, num_frames, hidden_size) per layer.
         weights: (num_layers,), before the softmax.
 
     Source: Yang et al. 2021, SUPERB, section 3.2; s3prl/upstream/interfaces.py, Featurizer._weighted_sum.
@@ -125,6 +125,6 @@ def test_the_featurizer_of_superb_gives_our_weighted_average(store):
         ours.scalars.copy_(weights)
         average = ours([dataset[i][0] for i in range(len(dataset))])
     theirs = featurizer(list(layers.unbind(dim=1)), weights)
-    valid = [frames[:length] for frames, length in zip(theirs, lengths, strict=True)]  # theirs are padded
+    valid = [frames[:length] for frames, length in zip(theirs, lengths, strict=True)]  # without padding
     torch.testing.assert_close(average, torch.cat(valid))
     assert theirs.shape == (len(dataset), int(lengths.max()), store.hidden_size)

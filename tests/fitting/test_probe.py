@@ -257,5 +257,5 @@ def test_a_fold_that_trains_on_one_class_is_refused(make_cache):
 
 def test_a_store_without_layers_is_refused(make_cache):
     make_cache(stores={"egemaps": {"kind": "egemaps"}})
-    with pytest.raises(StoreError, match="egemaps has no numbered layers; name a store that holds the layers of a mod"):
+    with pytest.raises(StoreError, match="egemaps has no numbered layers; name a store that contains the layers of a"):
         print_layer_scores(["egemaps"], target="emotion", **OPTIONS)

@@ -1,4 +1,4 @@
-"""Miniature RAVDESS and IEMOCAP with the real names, audible, and tiny models in place of those that pipelines name."""
+"""Miniature RAVDESS and IEMOCAP with the original file names, and tiny models in place of the models of pipelines."""
 
 import os
 from dataclasses import replace
@@ -9,7 +9,7 @@ import soundfile
 from featcache.extractors.egemaps import EgemapsExtractor
 
 SECONDS, SAMPLING_RATE = 0.25, 16000
-# neutral, calm, happy, angry: four classes, of which Pepino et al. make three
+# neutral, calm, happy, angry: four classes, which Pepino et al. merge into three
 RAVDESS_EMOTIONS = ("01", "02", "03", "05")
 IEMOCAP_EMOTIONS = {"ang": "Anger", "hap": "Happiness", "neu": "Neutral", "sad": "Sadness"}
 WORDS = "\t SFrm  EFrm  SegAScr Word\n\t   52   100  -23456 WELL\n"
@@ -17,7 +17,7 @@ WORDS = "\t SFrm  EFrm  SegAScr Word\n\t   52   100  -23456 WELL\n"
 
 @pytest.fixture(scope="session")
 def corpora(tmp_path_factory, speech_like):
-    """A folder with ``ravdess``, 97 utterances of 24 actors, and ``iemocap``, 80 of ten."""
+    """Make a folder with ``ravdess`` (97 utterances, 24 actors) and ``iemocap`` (80 utterances, 10 actors)."""
     folder = tmp_path_factory.mktemp("corpora")
     names = [f"03-01-{code}-01-01-01-{actor:02d}" for actor in range(1, 25) for code in RAVDESS_EMOTIONS]
     for number, name in enumerate([*names, "03-02-03-01-01-01-01"]):
@@ -28,7 +28,7 @@ def corpora(tmp_path_factory, speech_like):
 
 
 def write_session(folder, session, speech_like):
-    """Two dialogues in which each of two talkers says every emotion; all evaluators agree on each."""
+    """Write two dialogues in which both speakers act every emotion; all evaluators agree."""
     for half, kind in (("F", "impro01"), ("M", "script01_1")):
         dialogue, table = f"Ses0{session}{half}_{kind}", []
         place = folder / f"Session{session}"
@@ -55,7 +55,7 @@ def write_text(path, text):
 
 @pytest.fixture
 def tiny_models(monkeypatch, tiny_model):
-    """Every model that has a short name is a tiny wav2vec 2.0 that claims to be itself; returns which were loaded."""
+    """Replace every model with a short name by a tiny wav2vec 2.0 with the same id; return the loaded models."""
     from featcache.extractors import ssl
     from featcache.extractors.models import known_models, load
 
@@ -75,7 +75,7 @@ def tiny_models(monkeypatch, tiny_model):
 
 @pytest.fixture
 def home(tmp_path, corpora):
-    """A workspace that holds the miniature corpora and nothing else."""
+    """Make a workspace that contains only the miniature corpora."""
     folder = tmp_path / "data"
     folder.mkdir()
     (folder / "corpora").symlink_to(corpora)
@@ -84,7 +84,7 @@ def home(tmp_path, corpora):
 
 @pytest.fixture
 def write_pipeline(tmp_path):
-    """Write a pipeline with two runs on eGeMAPS, changed: ``write_pipeline(("old", "new"), …)``; returns its file."""
+    """Write a pipeline with two runs on eGeMAPS, after text changes: ``write_pipeline(("old", "new"), …)``."""
 
     def write(*changes, name="mine"):
         text = SMALL
@@ -119,24 +119,24 @@ runs:
 
 @pytest.fixture(autouse=True)
 def _numbers_only(quick_reports):
-    """No pictures: they take longer than all else."""
+    """Skip the figures of runs, which take longer than everything else."""
 
 
 @pytest.fixture(autouse=True)
 def _no_waiting_for_disks(monkeypatch):
-    """What is written is read right away; that it outlives a power cut is tried elsewhere."""
+    """Skip fsync, which is slow; other tests check that files survive a power failure."""
     monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
 @pytest.fixture(scope="session")
 def described():
-    """Signal → the descriptors that openSMILE computed of it, for any test."""
+    """Return a dictionary, shared by all tests: signal → features that openSMILE computed from it."""
     return {}
 
 
 @pytest.fixture(autouse=True)
 def _describe_once(monkeypatch, described):
-    """Most tests extract the same hundred utterances anew, and computing takes longer than all else in them."""
+    """Compute eGeMAPS once per signal, because most tests extract the same hundred utterances."""
     extract_one = EgemapsExtractor._extract_one
 
     def extract_once(self, signal):
@@ -150,7 +150,7 @@ def _describe_once(monkeypatch, described):
 
 @pytest.fixture
 def counted(monkeypatch):
-    """Count what is extracted and trained: ``counted["extractions"]`` names of stores, ``counted["runs"]`` folders."""
+    """List extracted stores (``counted["extractions"]``) and the folders of trained runs (``counted["runs"]``)."""
     from featcache.fitting import job
     from featcache.pipeline import stores
 

@@ -1,4 +1,4 @@
-"""``featcache run`` on the command line: what it lists, tells and exits with."""
+"""``featcache run`` on the command line: its lists, output and exit codes."""
 
 import shutil
 

@@ -1,4 +1,4 @@
-"""Pipelines that name corpora and protocols from outside: used if installed or named, else never imported."""
+"""Pipelines with external corpora and protocols: used if installed or named by the user, otherwise never imported."""
 
 import pytest
 
@@ -44,7 +44,7 @@ def test_a_pipeline_runs_with_what_the_user_named(site, tmp_path, rng):
 
     install(site, "mine", {"mine_corpora": CODE, "mine_protocols": PROTOCOLS_CODE})
     (tmp_path / "mine.yaml").write_text(TEXT)
-    folder = tmp_path / "data" / "corpora" / "emodb"  # as the corpus calls itself
+    folder = tmp_path / "data" / "corpora" / "emodb"  # the name of the corpus in its code
     folder.mkdir(parents=True)
     for name in NAMES:
         soundfile.write(folder / name, rng.uniform(-0.1, 0.1, 4000), 16000)

@@ -1,4 +1,4 @@
-"""Plans where audio, or the right corpus, is missing: what is needed is named, and nothing unknown is a number."""
+"""Plans without audio or without the right corpus: messages name what is missing, and unknown sizes are no numbers."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from featcache.pipeline import read_pipeline, shipped_pipelines
 
 @pytest.fixture
 def cache_alone(tmp_path, corpora):
-    """Leave what a cache says of a corpus, without audio and without features: ``cache_alone("ravdess", name)``."""
+    """Write a cache with a manifest, but without audio and features: ``cache_alone("ravdess", name)``."""
 
     def leave(corpus, name=None):
         folder = tmp_path / "data" / "cache" / (name or corpus)
@@ -28,7 +28,7 @@ def cache_alone(tmp_path, corpora):
 @pytest.mark.parametrize("name", [None, "another-name"])
 def test_sizes_are_unknown_without_audio(cache_alone, write_pipeline, capsys, name):
     home = cache_alone("ravdess", name)
-    (home / "corpora").mkdir()  # empty, beside the cache
+    (home / "corpora").mkdir()  # an empty folder beside the cache
     run_and_print(pipeline=write_pipeline(), home=home, dry_run=True)
     out = capsys.readouterr().out
     assert "bytes" not in out
@@ -63,8 +63,8 @@ def test_a_pipeline_names_the_corpus_that_it_needs(tmp_path, cache_alone, others
             with pytest.raises(PipelineError) as told:
                 run_and_print(pipeline=name, home=home, dry_run=True)
             assert str(told.value) == (
-                f"the pipeline needs the corpus {needed[0]}, which is not here "
-                f"(found: {', '.join(sorted([*others, 'mine', 'yours']))}); put its audio at "
+                f"the pipeline needs the corpus {needed[0]}, which was not found "
+                f"(available: {', '.join(sorted([*others, 'mine', 'yours']))}); put its audio at "
                 f"{home / 'corpora' / needed[0]}, or give its folder with --data PATH"
             )
 
@@ -72,7 +72,8 @@ def test_a_pipeline_names_the_corpus_that_it_needs(tmp_path, cache_alone, others
 def test_several_caches_of_the_right_corpus_are_not_guessed(cache_alone, write_pipeline):
     cache_alone("ravdess", "one")
     home = cache_alone("ravdess", "two")
-    with pytest.raises(PipelineError, match="several caches are of the corpus ravdess: one, two; choose with --corpus"):
+    told = "several caches contain the corpus ravdess: one, two; choose one with --corpus"
+    with pytest.raises(PipelineError, match=told):
         run_and_print(pipeline=write_pipeline(), home=home, dry_run=True)
 
 

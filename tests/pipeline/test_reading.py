@@ -1,4 +1,4 @@
-"""Pipelines' files: what is read from them, and one line for whatever is wrong."""
+"""Pipeline files: their content, and one-line messages for all mistakes."""
 
 import tomllib
 from pathlib import Path
@@ -21,7 +21,7 @@ def test_what_the_defaults_say_counts_unless_a_run_says_otherwise(write_pipeline
     )
     first, second = (pipeline.run(name).options for name in pipeline.runs)
     assert first == FitSettings(features=("egemaps",), protocol="pepino2021", max_epochs=2, seeds=first_seeds(2))
-    # "no" stays the text that labels are, and does not become false
+    # "no" stays a string, as labels are, and does not become false.
     assert (second.norm, dict(second.select)) == ("global", {"gender": ("no",)})
     assert second.seeds == first_seeds(3)
 
@@ -85,7 +85,7 @@ def test_a_run_takes_the_options_of_fit_under_the_same_names(write_pipeline, lin
         ),
         (
             ("{model: egemaps}", "{model: egemaps, transcripts: asr}"),
-            "line 6: stores.egemaps: 'transcripts' are what 'text' reads; a 'model' reads audio",
+            "line 6: stores.egemaps: 'transcripts' applies to 'text' only; a 'model' reads audio",
         ),
         (
             ("{model: egemaps}", "{text: tinybert, channel: first, max_seconds: 3}"),
@@ -97,13 +97,16 @@ def test_a_run_takes_the_options_of_fit_under_the_same_names(write_pipeline, lin
         (("{model: egemaps}", "{text: './x.py:C'}"), "line 6: stores.egemaps: ./x.py:C reads audio"),
         (("norm: global", "set: {hiden_units: 3}"), "line 16: head 'dense': unknown option 'hiden_units'; nearest:"),
         (("norm: global", "set: {dropout: 2}"), "line 16: head 'dense': dropout: expected less than or equal to 0.99"),
-        (("max_epochs: 2", "training: {max_epochs: 2}"), "line 11: unknown field 'training'; its fields stand beside"),
+        (("max_epochs: 2", "training: {max_epochs: 2}"), "line 11: unknown field 'training'; write its fields next to"),
         (("norm: global", "limit: 3"), "line 16: unknown field 'limit'; it is an option .*: featcache run --limit"),
         (("{model: egemaps}", "{model: egemaps, dry_run: true}"), "line 6: .*command line: featcache run --dry-run"),
         (("max_epochs: 2", "max_epoch: 2"), "line 11: unknown field 'max_epoch'; nearest: max_epochs"),
         (("norm: global", "features: egemap"), "line 16: unknown store 'egemap'; nearest: egemaps"),
         (("  features: egemaps\n", ""), "line 12: features are missing.*; line 13: features are missing"),
-        (("norm: global", "corpus: iemocap"), "line 16: the pipeline is not for 'iemocap'; add it to 'corpus'"),
+        (
+            ("norm: global", "corpus: iemocap"),
+            "line 16: 'iemocap' is not a corpus of this pipeline; add it to 'corpus'",
+        ),
         (("published: {features", "published: {head"), "line 13: no published result has head 'egemaps' beside"),
         (("published: {features", "published: {feature"), "line 13: published results have no column 'feature'"),
         (("published: {features: egemaps}", "published: {}"), r"line 13: 1\d published results have .* apart by"),
@@ -111,7 +114,7 @@ def test_a_run_takes_the_options_of_fit_under_the_same_names(write_pipeline, lin
             ("corpus: ravdess\npub", "corpus: ravdess\nmetric: wa\npub"),
             "line 14: no published result has metric 'wa' beside",
         ),
-        (("    norm: global\n", "    norm: global\n  global: {title: again}\n"), "line 17: 'global' stands twice"),
+        (("    norm: global\n", "    norm: global\n  global: {title: again}\n"), "line 17: 'global' is given twice"),
         (("    norm: global\n", "   norm: global\n"), "line 16: not YAML: "),
         (("  egemaps: {model", "  a/b: {model"), "line 6: stores.a/b.*: store name 'a/b': it contains"),
     ],
@@ -130,11 +133,11 @@ def test_mistakes_are_told_in_one_line_with_file_and_line(write_pipeline, change
         ("figures: {weights: {runs: [speakr]}}", "unknown run 'speakr'; nearest: speaker"),
         (
             "  two: {title: Two, features: [egemaps, egemaps]}\nfigures: {weights: {runs: [two], probes: true}}",
-            "run 'two' reads several stores, and probes are of one; leave it out",
+            "run 'two' reads several stores, but a probe needs a single store; remove it from the figure",
         ),
-        ("comparisons: {both: {runs: [speaker]}}", "one run cannot be compared; name two or more"),
-        ("ensembles: {all: {title: A, runs: [speaker, global], size: 3}}", "3 cannot vote, where there are 2 runs"),
-        ("ensembles: {global: {title: A, runs: [speaker, global], size: 2}}", "a run is called 'global' too"),
+        ("comparisons: {both: {runs: [speaker]}}", "one run cannot be compared; list two or more"),
+        ("ensembles: {all: {title: A, runs: [speaker, global], size: 3}}", "3 runs cannot vote: only 2 are listed"),
+        ("ensembles: {global: {title: A, runs: [speaker, global], size: 2}}", "a run also has the name 'global'"),
         ("ensembles: {all: {title: A, runs: [speaker, global], size: 2, votes: har}}", "unknown vote 'har'; nearest:"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What a pipeline takes for there already: by what it is, and not by its name alone."""
+"""Pipelines reuse transcripts and stores only if their settings match, and not because of the name alone."""
 
 import os
 from types import SimpleNamespace

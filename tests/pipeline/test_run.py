@@ -1,4 +1,4 @@
-"""Pipelines done: only what is missing, with the paper's numbers beside ours and all that differs said."""
+"""Pipelines run only what is missing; tables show published scores beside ours, and all differences from the paper."""
 
 import csv
 import re
@@ -47,7 +47,7 @@ def test_the_papers_numbers_stand_beside_ours(home, run, write_pipeline, capsys)
     rows = table_of(folder)
     metrics = {name: RunFolder(folder.parent / row["run"]).metrics["uar"] for name, row in rows.items()}
     assert {name: float(row["mean"]) for name, row in rows.items()} == {n: m["mean"] for n, m in metrics.items()}
-    # two speakers are tested, which have no interval
+    # There are only two test speakers, so there is no interval.
     assert metrics["speaker"]["ci95"] is None
     assert [rows["speaker"][end] for end in ("ci95_low", "ci95_high")] == ["", ""]
     # Table 1 of the paper: eGeMAPS on RAVDESS
@@ -138,7 +138,7 @@ def test_pruned_models_have_stores_of_their_own(home, run, write_pipeline, tiny_
     assert FeatureStore(home / "cache/ravdess/egemaps").layer_names == tuple("012"[: num_blocks + 1])
     loaded = len(tiny_models)
     run(path, **QUICK)
-    assert len(tiny_models) == loaded  # it is seen without the model that the store is the one asked for
+    assert len(tiny_models) == loaded  # the settings of the store are checked without loading the model
     with pytest.raises(StoreError, match="num_blocks"):
         run(write_pipeline(("{model: egemaps}", f"{{model: wav2vec2-base, num_blocks: {3 - num_blocks}}}")), **QUICK)
 
@@ -152,7 +152,7 @@ def test_the_size_of_a_pruned_model_is_that_of_its_layers(home, write_pipeline, 
         return float(size) * {"k": 1e3, "M": 1e6, "G": 1e9}[unit]
 
     layers = 1 if "last" in options else 13
-    # an utterance has its row beside its layers
+    # Each utterance also has a table row, whose size does not depend on the layers.
     assert told(options) == pytest.approx(layers / 25 * told("layers: all"), rel=0.05)
 
 
@@ -162,7 +162,7 @@ def test_the_size_that_is_told_is_about_what_is_written(home, run, write_pipelin
     run(path, **QUICK)
     written = sum(file.stat().st_size for file in (home / "cache/ravdess/egemaps").glob("shard*.h5"))
     told = capsys.readouterr().out.split("about ")[1].split(" kB")[0]
-    assert float(told) * 1000 == pytest.approx(written, rel=0.5)  # tables and HDF5's own part of so small a store
+    assert float(told) * 1000 == pytest.approx(written, rel=0.5)  # in a small store, the overhead of HDF5 is large
 
 
 def test_a_trial_says_so_in_every_row(run, write_pipeline, tiny_models):
@@ -170,7 +170,8 @@ def test_a_trial_says_so_in_every_row(run, write_pipeline, tiny_models):
     path = write_pipeline(("egemaps: {model: egemaps}", stores), ("norm: global", "features: ssl"))
     trial = {"limit": 60, "weights": "random", "protocol": "random-80-20", **QUICK}
     rows = table_of(run(path, **trial))
-    same = "protocol random-80-20, not pepino2021; 1 seed, not 2; at most 1 epochs; test speakers are trained on too"
+    same = "protocol random-80-20, not pepino2021; 1 seed, not 2; at most 1 epochs; "
+    same += "test speakers are also in the training part"
     assert rows["speaker"]["notes"] == f"as run; 60 of 97 utterances (--limit); {same}"
     assert rows["global"]["notes"] == f"untrained weights; 60 of 97 utterances (--limit); {same}"
     assert {row["protocol"] for row in rows.values()} == {"random-80-20"}
@@ -205,7 +206,7 @@ def test_untrained_models_have_stores_of_their_own(home, run, write_pipeline, ti
     assert counted["extractions"] == ["egemaps-untrained", "egemaps"]
     loaded = len(tiny_models)
     run(path, **QUICK)
-    assert len(tiny_models) == loaded  # no model is loaded to see that nothing is missing
+    assert len(tiny_models) == loaded  # no model is loaded to find out that nothing is missing
 
 
 def test_runs_may_be_left_out(run, write_pipeline):
@@ -226,10 +227,10 @@ def test_what_a_corpus_does_not_allow_is_told_before_anything_is_extracted(home,
 
 def test_another_corpus_is_refused_and_where_there_is_none_it_is_told(tmp_path, corpora, write_pipeline):
     with pytest.raises(
-        PipelineError, match=r"the pipeline needs the corpus ravdess, but .* is of the corpus 'iemocap'; give"
+        PipelineError, match=r"the pipeline needs the corpus ravdess, but .* contains the corpus 'iemocap'; give"
     ):
         run_and_print(pipeline=write_pipeline(), data=corpora / "iemocap", home=tmp_path / "none")
-    with pytest.raises(FeatcacheError, match=r"needs the corpus ravdess, which is not here \(found: none\)"):
+    with pytest.raises(FeatcacheError, match=r"needs the corpus ravdess, which was not found \(available: none\)"):
         run_and_print(pipeline=write_pipeline(), home=tmp_path / "none")
 
 
@@ -237,7 +238,8 @@ def test_features_alone_will_do(home, run, write_pipeline, counted):
     first = table_of(run(write_pipeline()))
     (home / "corpora").unlink()
     assert table_of(run(write_pipeline())) == first
-    with pytest.raises(FeatcacheError, match=r"lacks features, and there is no audio under .*ravdess; give its folder"):
+    told = r"features are missing in .*, and there is no audio under .*ravdess; give the folder of the audio"
+    with pytest.raises(FeatcacheError, match=told):
         run(write_pipeline(("{model: egemaps}", "{model: egemaps, channel: first}")))
 
 
@@ -275,7 +277,7 @@ ensembles:
     assert (folder.parent / rows["ssl"]["run"] / "classification_report.csv").is_file()
     for row in rows.values():
         assert f"../{row['run'].replace('+', '%2B')}/report.html" in page
-    # the vote of members that were trained again is another one, and that of the same members is not made twice
+    # A vote of the same members is reused; if a member changes, a new vote is computed.
     again = run(write_pipeline(("egemaps: {model: egemaps}", stores), ("    norm: global\n", more)))
     assert table_of(again)["vote"] == rows["vote"]
     member = folder.parent / rows["none"]["run"]
@@ -356,7 +358,7 @@ def test_the_size_of_words_is_about_right(home, run, write_pipeline):
     planned, _ = store.planned_size()
     run(path, **QUICK)
     size = sum(file.stat().st_size for file in store.folder.glob("*.h5"))
-    assert planned == pytest.approx(size, rel=0.15)  # few utterances: HDF5's own tables count
+    assert planned == pytest.approx(size, rel=0.15)  # with few utterances, the overhead of HDF5 is noticeable
 
 
 def test_a_trial_takes_untrained_words(home, run, write_pipeline):

@@ -1,4 +1,4 @@
-"""The pipelines that come with featcache, from sound to table, on miniature corpora with tiny models."""
+"""The pipelines that come with featcache, from audio to table, on miniature corpora with tiny models."""
 
 import csv
 from pathlib import Path
@@ -14,9 +14,9 @@ from featcache.runs.reader import RunFolder
 
 PUBLISHED = Path(published.__file__).parent / "results.csv"
 QUICK = {"seeds": 1, "max_epochs": 1}
-# Tried in test_words.py.
+# Tested in test_words.py.
 OF_WORDS = "oliveira2023-msp-podcast"
-# What each is for, or for pipelines that fit any corpus, one of them.
+# Corpora of each pipeline; pipelines for any corpus are tested on one.
 CORPORA = {
     "egemaps-baselines": ["ravdess"],
     "gavali-ensemble-ravdess": ["ravdess"],
@@ -31,7 +31,7 @@ CORPORA = {
 
 @pytest.fixture(scope="module")
 def shared_home(tmp_path_factory, corpora):
-    """Stores that several pipelines read are made once."""
+    """Return a workspace for all tests of this file, so that stores of several pipelines are extracted once."""
     folder = tmp_path_factory.mktemp("shared")
     (folder / "corpora").symlink_to(corpora)
     return folder
@@ -43,7 +43,7 @@ def rows_in(path):
 
 
 def published_in(content, row):
-    """The published rows that have all columns that the file names, read without featcache."""
+    """Return the published results of a row, read without featcache."""
     wanted = {**content.get("published", {}), **row["published"]}
     return [known for known in rows_in(PUBLISHED) if all(known[name] == str(value) for name, value in wanted.items())]
 
@@ -69,8 +69,8 @@ def test_every_row_is_made_and_stands_beside_the_papers_number(shared_home, name
         assert float(row["mean"]) == metrics[content.get("metric", "uar")]["mean"]
         assert row["title"] == spec["title"]
         leaks = not PROTOCOLS[row["protocol"]].speaker_independent
-        assert ("test speakers are trained on too" in row["notes"]) == leaks
-        assert "utterances" in row["notes"]  # the corpus is not whole
+        assert ("test speakers are also in the training part" in row["notes"]) == leaks
+        assert "utterances" in row["notes"]  # the corpus is not complete
         assert "1 seed, not 5" in row["notes"] or spec.get("head") == "svm"
         if "published" not in spec:
             assert row["published_mean"] == ""

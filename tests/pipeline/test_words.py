@@ -1,4 +1,4 @@
-"""Audio, words and machine transcripts on a miniature MSP-Podcast with tiny models: Tables 1 and 2, Figure 3."""
+"""Audio, text and ASR transcripts on a miniature MSP-Podcast with tiny models: Tables 1 and 2, Figure 3."""
 
 import csv
 from dataclasses import replace
@@ -35,7 +35,7 @@ def home(tmp_path_factory, speech_like):
 
 @pytest.fixture
 def tiny_encoders(tiny_models, tiny_text_model, tiny_whisper, monkeypatch):  # noqa: F811
-    """Every model is a tiny one that claims to be itself; returns which were loaded."""
+    """Replace every model by a tiny one with the same id, and return the list of models that are loaded."""
     load_whisper = whisper._load
 
     def tiny_text(model, *, weights="pretrained", revision=None):
@@ -60,7 +60,7 @@ def rows_in(path):
 
 @pytest.fixture
 def outcome(home, tiny_encoders):
-    """The whole pipeline; after the first test, what is there of it."""
+    """Run the whole pipeline; later tests reuse the results of the first one."""
     return run_and_print(pipeline=NAME, home=home, **QUICK)
 
 
@@ -125,7 +125,7 @@ def test_untrained_models_do_not_transcribe(home, tmp_path, tiny_encoders, capsy
     assert "distilhubert-text-seen" in told
     assert "whisper" not in told
     with pytest.raises(
-        PipelineError, match="all runs read what a machine is to transcribe, and untrained models cannot"
+        PipelineError, match="all runs need ASR transcripts, which untrained models cannot make; use pretrained"
     ):
         run_and_print(only=only[1:], **options)
     run_and_print(only=only[1:], **{**options, "weights": None})
@@ -136,7 +136,7 @@ def test_untrained_models_do_not_transcribe(home, tmp_path, tiny_encoders, capsy
     ("old", "new", "told"),
     [
         ("transcripts: whisper-tiny, layers", "transcripts: whisper-tny, layers", "unknown transcripts 'whisper-tny'"),
-        ("{model: whisper-tiny, ", "{model: hubert-base, ", "unknown model that transcribes 'hubert-base'"),
+        ("{model: whisper-tiny, ", "{model: hubert-base, ", "unknown Whisper model 'hubert-base'"),
         ("metric: ccc_valence\n    pairs:\n      w2v2", "metric: cc_valence\n    pairs:\n      w2v2", "unknown metric"),
         ("[w2v2-text-seen, w2v2-seen]", "[w2v2-text-seen, w2v2]", "unknown run 'w2v2'"),
         ("[w2v2-text-seen, w2v2-seen]", "[w2v2-text-seen]", "gains.valence_gain_seen.pairs"),

@@ -1,1 +1,1 @@
-"""A small package of other people's parts; a test installs it."""
+"""A small external package with a head, an extractor, a corpus and a protocol; a test installs it."""

@@ -1,4 +1,4 @@
-"""A corpus, known by the names of its files, and a protocol."""
+"""A corpus that is recognised by its file names, and a protocol."""
 
 from featcache.corpora.base import NamedCorpus, named
 from featcache.manifest import Utterance
@@ -20,7 +20,7 @@ def _utterance(path, match):
 LAB = NamedCorpus(
     name="lab",
     title="Lab corpus",
-    description="Speakers who act two emotions.",
+    description="Actors with two emotions.",
     license="free",
     source="https://example.org/lab",
     classes=tuple(EMOTIONS.values()),
@@ -31,7 +31,7 @@ LAB = NamedCorpus(
 
 
 def _in_turn(manifest, target):
-    """Each speaker tests once, the next one validates."""
+    """Return one fold per speaker, with this speaker in the test part and the next one in the validation part."""
     speakers = list(manifest.speaker_ids)
     folds = []
     for number, test in enumerate(speakers):
@@ -46,7 +46,7 @@ def _in_turn(manifest, target):
 
 IN_TURN = Protocol(
     name="in-turn",
-    description="Each speaker tests once, the next one validates.",
+    description="Each speaker is the test part once; the next speaker is the validation part.",
     speaker_independent=True,
     folds=_in_turn,
 )

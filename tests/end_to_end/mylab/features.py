@@ -1,4 +1,4 @@
-"""An extractor with an option of its own and two layers: log energies with two of their powers, and their changes."""
+"""An extractor with an option and two layers: log energies with their second and third power, and their differences."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ class EnergyConfig(AudioConfig):
 
 
 class Energy(Extractor):
-    """(2, num_frames, 3), a frame every 20 ms."""
+    """Extractor of log energies: (2, num_frames, 3), one frame every 20 ms."""
 
     Config = EnergyConfig
     kind = "model"

@@ -1,4 +1,4 @@
-"""A head with an option of its own: attention over frames (Mirsamadi et al. 2017)."""
+"""A head with an option: attention over frames (Mirsamadi et al. 2017)."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ class AttentiveOptions:
 
 
 class Attentive(Head):
-    """Weighted average of layers → attention over frames → hidden layer → logits."""
+    """Head: weighted average of layers → attention over frames → hidden layer → logits."""
 
     spec = HeadSpec(stores=(1, 1), inputs="frames", batch_size=8, learns_layers=True, options=AttentiveOptions)
 
