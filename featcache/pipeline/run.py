@@ -74,12 +74,7 @@ class Listener:
     """Receiver of the progress of a pipeline. This one ignores it; the command line has one that prints."""
 
     def planned(self, title: str, work: "PipelineWork") -> None:
-        """Receive the plan for a corpus before the work starts.
-
-        Args:
-            title: Title of the pipeline.
-            work: Stores, transcripts and runs of the corpus.
-        """
+        """Receive the plan for a corpus (title of the pipeline, and its work) before the work starts."""
 
     def filled(self, summary: str) -> None:
         """Receive a summary when transcripts or a store are finished or interrupted."""
@@ -91,14 +86,7 @@ class Listener:
         comparisons: Sequence[tuple[str, Sequence[str]]],
         folder: Path,
     ) -> None:
-        """Receive the results of a corpus before the files are written.
-
-        Args:
-            rows: Rows of the table.
-            notes: Notes that apply to all rows.
-            comparisons: Name of each comparison, and its results as sentences.
-            folder: Output folder of the files.
-        """
+        """Receive the results of a corpus before the files are written; see :func:`write_compared`."""
 
 
 @documented("featcache.run_pipeline", PipelineSettings, expand=naming("protocol", "layout", "plugin"))

@@ -235,9 +235,7 @@ def test_compare_tells_that_runs_were_trained_on_other_utterances(invoke, make_r
     (folder / "config.yaml").write_text(yaml.safe_dump(config | {"protocol": "loso"}))
     code, out, _ = invoke("compare", "a", "b")
     assert code == 0
-    assert (
-        "The runs differ in protocol: a split, b loso. They were tested on the same utterances but trained on" in out
-    )
+    assert "The runs differ in protocol: a split, b loso. They were tested on the same utterances but trained on" in out
     assert "differ in select" not in out
 
 
