@@ -97,9 +97,8 @@ def _only_one(pipeline: Pipeline, workspace: Workspace) -> str | None:
     if len(fitting) == 1:
         return fitting[0]
     if fitting:
-        raise PipelineError(
-            f"several caches contain {_needed(pipeline)}: {', '.join(fitting)}; choose one with --corpus"
-        )
+        choices = " or ".join(f"--corpus {name}" for name in fitting)
+        raise PipelineError(f"several caches contain {_needed(pipeline)}; which one? {choices}")
     if len(audio) == 1 and not caches:
         return None
     there = sorted({*audio, *(cache.name for cache in caches)})

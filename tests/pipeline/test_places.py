@@ -72,7 +72,7 @@ def test_a_pipeline_names_the_corpus_that_it_needs(tmp_path, cache_alone, others
 def test_several_caches_of_the_right_corpus_are_not_guessed(cache_alone, write_pipeline):
     cache_alone("ravdess", "one")
     home = cache_alone("ravdess", "two")
-    told = "several caches contain the corpus ravdess: one, two; choose one with --corpus"
+    told = r"several caches contain the corpus ravdess; which one\? --corpus one or --corpus two$"
     with pytest.raises(PipelineError, match=told):
         run_and_print(pipeline=write_pipeline(), home=home, dry_run=True)
 
