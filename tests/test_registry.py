@@ -250,7 +250,7 @@ def test_broken_code_is_told_in_one_line(instances, folder, tmp_path, caplog, co
         instances.find("broken")
     assert "\n" not in str(error.value)
     assert instances.available() == {"triangle": TRIANGLE}  # the others can still be used
-    assert "it is left out" in caplog.text
+    assert "it is ignored" in caplog.text
 
 
 def test_classes_must_have_the_base(classes, folder):

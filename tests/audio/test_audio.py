@@ -227,7 +227,7 @@ def test_content_that_is_no_audio(tmp_path, content, told, name):
 
 
 def test_file_without_samples(save, folder):
-    refused_by_both(folder, save("a.wav", np.zeros((0, 1))), r"a\.wav: holds no samples")
+    refused_by_both(folder, save("a.wav", np.zeros((0, 1))), r"a\.wav: contains no samples")
 
 
 @pytest.mark.parametrize("kept", [0.5, 0.9999])
@@ -259,7 +259,7 @@ def test_truncated_mp3(save, folder, stereo):
 def test_samples_that_are_not_finite(save, folder, stereo, value):
     stereo[[5, 100], 1] = value
     utterance = save("a.wav", stereo, subtype="FLOAT")
-    refused_by_read(folder, utterance, r"a\.wav: holds 2 samples that are NaN or infinite")
+    refused_by_read(folder, utterance, r"a\.wav: contains 2 samples that are NaN or infinite")
     assert read(folder, whole("a.wav", start=1.0)).duration == SECONDS - 1.0  # only the stretch matters
 
 
@@ -341,7 +341,7 @@ def test_a_stream_refuses_what_reading_refuses(save, folder, stereo, monkeypatch
         drained(folder, whole("a.mp3"))
     stereo[1500, 1] = np.nan
     soundfile.write(folder / "a.wav", stereo, RATE, subtype="FLOAT")
-    with pytest.raises(AudioError, match=r"^a\.wav: holds samples that are NaN or infinite$"):
+    with pytest.raises(AudioError, match=r"^a\.wav: contains samples that are NaN or infinite$"):
         drained(folder, whole("a.wav"))
     assert sum(map(len, drained(folder, whole("a.wav", start=1.0)))) == RATE  # only the stretch matters
 

@@ -140,7 +140,7 @@ def test_ogg_without_its_last_page_ends_early(tmp_path, file, sound, subtype):
 
 def test_ogg_streams_one_after_the_other_are_refused(tmp_path, file, sound):
     ogg = encoded(tmp_path, sound, format="OGG", subtype="VORBIS")
-    assert "holds several Ogg streams" in refused(tmp_path, file(ogg + ogg))
+    assert "contains several Ogg streams" in refused(tmp_path, file(ogg + ogg))
 
 
 def without_total(flac):
@@ -246,8 +246,8 @@ def test_what_follows_the_samples_of_a_wav_may_be_chunks_tags_or_zeros(tmp_path,
 
 def test_a_wav_without_samples_but_with_chunks_holds_none(tmp_path, file, sound):
     head, _ = wav(sound, 0)
-    assert "holds no samples" in refused(tmp_path, file(head))
-    assert "holds no samples" in refused(tmp_path, file(head + b"LIST" + struct.pack("<I", 4) + b"INFO"))
+    assert "contains no samples" in refused(tmp_path, file(head))
+    assert "contains no samples" in refused(tmp_path, file(head + b"LIST" + struct.pack("<I", 4) + b"INFO"))
 
 
 def test_only_utterances_that_last_to_the_missing_end_end_early(tmp_path, file, sound):

@@ -123,7 +123,7 @@ def test_no_link_leads_out_of_the_folder(folder, tmp_path):
     (tmp_path / "outside").write_bytes(b"x")
     (folder / NAMES[0]).unlink()
     (folder / NAMES[0]).symlink_to(tmp_path / "outside")
-    assert wrong_files(folder) == {NAMES[0]: "leads out of the folder"}
+    assert wrong_files(folder) == {NAMES[0]: "is outside the folder"}
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")

@@ -13,10 +13,10 @@ from featcache.files.regular import replace_file
 from featcache.files.values import MOST_LEVELS, read_json
 
 REFUSED = {
-    errno.EROFS: "allow it there, or move the data folder and name it in FEATCACHE_HOME",
-    errno.EACCES: "allow it there, or move the data folder",
-    errno.ENOSPC: "make room, and the same command does the rest",
-    errno.EDQUOT: "make room, and the same command does the rest",
+    errno.EROFS: "allow writing there, or move the data folder and set FEATCACHE_HOME to it",
+    errno.EACCES: "allow writing there, or move the data folder",
+    errno.ENOSPC: "make room, then run the same command again to continue",
+    errno.EDQUOT: "make room, then run the same command again to continue",
     errno.EFBIG: "raise the limit on the size of files",
     errno.EMFILE: "raise the limit on open files",
     errno.ENAMETOOLONG: "choose a shorter name",
@@ -81,7 +81,7 @@ def test_what_is_in_the_way_is_named(tmp_path, what):
     with pytest.raises(DiskError) as caught:
         replace_file(path, b"new")
     assert told in str(caught.value)
-    assert "rename or remove what has this name" in str(caught.value)
+    assert "; rename or remove it" in str(caught.value)
 
 
 def test_a_folder_is_no_file_to_be_removed(tmp_path):

@@ -137,10 +137,10 @@ def test_a_folder_that_may_not_be_written_is_named(tmp_path, monkeypatch, number
 def test_a_folder_in_place_of_the_file_is_named(tmp_path):
     (tmp_path / ".lock").mkdir()
     with (
-        pytest.raises(DiskError, match=r"\.lock is a folder\); rename or remove what has this name$"),
+        pytest.raises(DiskError, match=r"\.lock is a folder\); rename or remove it$"),
         locked(tmp_path),
     ):
         pass
     (tmp_path / "file").touch()
-    with pytest.raises(DiskError, match=r"file is a file\); rename or remove"), locked(tmp_path / "file"):
+    with pytest.raises(DiskError, match=r"file is a file\); rename or remove it"), locked(tmp_path / "file"):
         pass

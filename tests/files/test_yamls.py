@@ -33,10 +33,10 @@ def test_they_are_refused(tmp_path, text):
 
 def test_why_is_told():
     for text, reason in (
-        (BOMB, f"more than {MOST_NODES} values, aliases counted"),
+        (BOMB, f"more than {MOST_NODES} values, aliases counted each time"),
         (MERGES, f"more than {MOST_NODES} values"),
-        (CYCLE, "an alias stands inside what it names"),
-        (DEEP["blocks"], "too many levels"),
+        (CYCLE, "an alias refers to a value that contains it"),
+        (DEEP["blocks"], "too many levels of nesting"),
     ):
         with pytest.raises(YamlError, match=reason):
             load(text)
