@@ -1,4 +1,4 @@
-"""Manifest: CSV in, CSV out, and every fault told at once."""
+"""Manifest: reading and writing CSV files, and messages that list all faults."""
 
 import csv
 import errno
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from featcache.errors import ManifestError
 from featcache.manifest import FIXED_COLUMNS, Manifest, Utterance
 
-# Anything that UTF-8 can hold: quotes, commas, line breaks of every kind, NUL, right-to-left marks
+# All text that UTF-8 can represent: quotes, commas, line breaks of every kind, NUL, right-to-left marks.
 TEXT = st.text(st.characters(codec="utf-8"), max_size=8)
 NAMES = TEXT.filter(lambda name: name != "" and "\0" not in name)
 PATHS = NAMES.filter(lambda path: not path.startswith("/") and ".." not in path.split("/"))
@@ -27,7 +27,7 @@ def utterance(utterance_id: str = "a", **fields: object) -> Utterance:
 
 @st.composite
 def manifests(draw: st.DrawFn) -> Manifest:
-    # blanks and byte order marks around a name are no part of it
+    # Spaces and byte order marks around a name are not part of it.
     names = TEXT.filter(lambda name: name not in FIXED_COLUMNS and name == name.strip().strip("\ufeff").strip())
     columns = draw(st.lists(names, max_size=3, unique=True))
     utterances = []

@@ -1,4 +1,4 @@
-"""Which corpus and which cache a command is about when nothing is said, and what is said when that is not clear."""
+"""Default corpus and cache of a command, and messages if the choice is not clear."""
 
 from pathlib import Path
 
