@@ -1,4 +1,4 @@
-"""What a disk refuses is one line, and nothing that was there is lost; files that hold something else are told."""
+"""Errors of the disk are one line and lose no existing file; files with other content are reported."""
 
 import errno
 import json
@@ -55,7 +55,7 @@ def test_a_file_system_that_syncs_no_folders_will_do(tmp_path, monkeypatch, numb
 
     def fsync(descriptor):
         calls.append(descriptor)
-        if len(calls) == 2:  # the folder
+        if len(calls) == 2:  # The second call syncs the folder.
             fail(number)()
         real(descriptor)
 
@@ -98,7 +98,7 @@ def test_other_errors_stay_what_they_are(tmp_path, guard, error):
     assert caught.value is error
 
 
-# What files hold
+# Content of files
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Tables as spreadsheets, editors and other systems write them: the same table, or one line that says what is wrong."""
+"""Tables from spreadsheets, editors and other systems give the same manifest, or a message of one line."""
 
 import itertools
 import json

@@ -1,4 +1,4 @@
-"""YAML that is small on disk and large in memory, or deep, is refused in one line and at once."""
+"""YAML that is small on disk but large or deeply nested in memory is refused immediately, in one line."""
 
 import pytest
 import yaml
@@ -9,7 +9,7 @@ from featcache.files.yaml_text import MOST_NODES, YamlError, load
 from featcache.pipeline.read import MOST_BYTES, read_pipeline
 from featcache.runs.parse import read_yaml
 
-# Nine lines, each of which names the one before ten times: a thousand million texts.
+# Nine lines, each with ten aliases of the previous one: a thousand million texts.
 BOMB = "a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 10))
 MERGES = "a0: &a0 {k: v}\n" + "".join(
     f"a{i}: &a{i}\n  <<: [{', '.join([f'*a{i - 1}'] * 10)}]\n  k{i}: v\n" for i in range(1, 10)

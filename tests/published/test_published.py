@@ -1,4 +1,4 @@
-"""The table of published results: read as it stands, and rows found by what tells them apart."""
+"""The table of published results is read unchanged, and a row is found by the columns that identify it."""
 
 import pytest
 

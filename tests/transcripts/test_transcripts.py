@@ -1,4 +1,4 @@
-"""Transcripts on the disk: any text comes back, and only what is finished is read."""
+"""Transcripts on disk: every text is read back unchanged, and only finished transcripts are read."""
 
 import csv
 import os
@@ -27,7 +27,7 @@ DESCRIPTION = {"settings": {"model_id": "tiny"}, "wer": None}
 
 
 def begin(cache, name):
-    """Leave what a transcription that has begun leaves."""
+    """Make the files of a transcription that has started."""
     folder = cache / "transcripts" / name
     folder.mkdir(parents=True)
     (folder / "journal.jsonl").touch()
@@ -51,7 +51,7 @@ def test_the_table_is_one_that_pandas_reads(tmp_path):
 
 
 def test_hours_of_words_come_back(tmp_path):
-    before = csv.field_size_limit(131072)  # Python's own
+    before = csv.field_size_limit(131072)  # Python's default
     try:
         transcripts = {"a": "word " * 100_000}
         write_transcripts(tmp_path, "mine", transcripts, DESCRIPTION)
