@@ -25,7 +25,7 @@ def used_memory() -> float:
 
 
 def give_back() -> None:
-    """Return freed memory to the system. glibc keeps it, so it would count as used; other systems need no call."""
+    """Return freed memory to the operating system. Only glibc keeps freed memory, which would count as used."""
     if not sys.platform.startswith("linux"):
         return
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)

@@ -47,7 +47,8 @@ class Manifest(Sequence[Utterance]):
 
     Raises:
         ManifestError: there are no utterances; an id is empty or occurs twice; a path is missing or outside the corpus
-            folder; an end is not after its start; a label has the name of a fixed column. The message lists all faults.
+            folder; an id or path is not UTF-8 text; a start is negative; an end is not after its start; a label has the
+            name of a fixed column. The message lists all faults.
 
     Example:
         >>> manifest = featcache.Manifest(

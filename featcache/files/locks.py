@@ -40,7 +40,7 @@ def _acquire(path: Path, taken: str, wait: float) -> "BaseFileLock":
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Without fallback: on file systems without locks it would leave its lock file behind when a process is killed.
+        # A fallback for file systems without locks would leave its lock file behind when a process is killed.
         lock = filelock.FileLock(path, fallback_to_soft=False)
         lock.acquire(timeout=wait, poll_interval=0.02)
     except filelock.Timeout:

@@ -19,7 +19,7 @@ from featcache.files.regular import open_regular, read_regular
 MOST_BYTES = 1 << 30
 """Largest size of a table in bytes. A table is read whole, and a larger file is not a table of utterances."""
 SEPARATORS = ",\t;|"
-# Python's csv allows 131072 characters in a field, which is about two hours of speech.
+# Longest cell. The default of Python's csv, 131072 characters, is only enough for about two hours of speech.
 _MOST_CHARACTERS = 2**31 - 1
 _LONGEST_LINE = 1 << 16
 _BYTE_ORDER_MARK = "\ufeff"

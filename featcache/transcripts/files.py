@@ -38,7 +38,7 @@ _DESCRIBED = {
     "wer": (dict, type(None)),
 }
 _ERRORS = {"percent": (int, float), "num_words": (int,), "normaliser": (str,)}
-# Python's csv allows 131072 characters in a field, which is about two hours of speech.
+# Longest transcript. The default of Python's csv, 131072 characters, is only enough for about two hours of speech.
 MOST_CHARACTERS = 2**31 - 1
 
 
