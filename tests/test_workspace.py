@@ -43,9 +43,13 @@ def test_the_only_corpus_needs_no_name(workspace):
 def test_several_corpora_are_listed(workspace):
     make(workspace.corpora / "ravdess", workspace.corpora / "emodb")
     assert workspace.find_corpus("emodb", None) == ("emodb", workspace.corpora / "emodb")
-    with pytest.raises(CorpusError, match=r"several corpora under .*; which corpus\? --corpus emodb or --corpus rav"):
+    with pytest.raises(
+        CorpusError, match=r"several corpora under .*; which corpus\? --corpus emodb or --corpus ravdess"
+    ):
         workspace.find_corpus(None, None)
-    with pytest.raises(CorpusError, match=r"no corpus 'iemocap' under .* \(available: emodb, ravdess\); .* --data"):
+    with pytest.raises(
+        CorpusError, match=r"no corpus 'iemocap' under .* \(available: emodb, ravdess\); .* --data PATH"
+    ):
         workspace.find_corpus("iemocap", None)
 
 
@@ -79,7 +83,7 @@ def test_the_only_cache_needs_no_name(workspace):
 def test_several_caches_are_listed(workspace):
     make(workspace.cache("ravdess"), workspace.cache("emodb"))
     assert workspace.find_cache("ravdess") == workspace.cache("ravdess")
-    with pytest.raises(StoreError, match=r"several caches under .*; which corpus\? --corpus emodb or --corpus rav"):
+    with pytest.raises(StoreError, match=r"several caches under .*; which corpus\? --corpus emodb or --corpus ravdess"):
         workspace.find_cache(None)
     with pytest.raises(
         StoreError, match=r"no cache 'iemocap' under .* \(available: emodb, ravdess\); run 'featcache ext"

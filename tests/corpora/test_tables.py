@@ -170,7 +170,11 @@ def test_emotions_that_the_label_map_leaves_out_have_no_label(write, tmp_path):
         ({"data/toy/toy.jsonl": lines(emobox_row(9))}, CorpusError, "'downloads/toy/9.wav' lies neither there nor"),
         ({"data/toy/toy.jsonl": lines(emobox_row(0, wav="/etc/x"))}, ManifestError, "must stay inside the corpus"),
         ({"data/toy/toy.jsonl": lines(emobox_row("a/../../../0"))}, ManifestError, "must stay inside the corpus"),
-        ({"data/toy/toy.jsonl": lines(*[emobox_row(0)] * 2)}, ManifestError, "the same id: 'toy-0'"),
+        (
+            {"data/toy/toy.jsonl": lines(*[emobox_row(0)] * 2)},
+            ManifestError,
+            "several utterances have the same id: 'toy-0'",
+        ),
         ({"data/toy/label_map.json": "[1]"}, ManifestError, "label_map.json: expected a JSON object of names"),
         ({"data/toy/label_map.json": '{"neu": 3}'}, ManifestError, "label_map.json: expected a JSON object of names"),
         (
