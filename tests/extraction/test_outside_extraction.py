@@ -90,7 +90,7 @@ def test_errors_of_the_code_are_failures_of_single_utterances(speech, tmp_path):
     report = extract(model=reference, data=speech, home=tmp_path / "data")
     [failure] = report.failures
     assert failure.utterance_id == bad
-    assert failure.reason.startswith("extractor './prosody.py:Prosody' fails (KeyError: ")
+    assert failure.reason.startswith("extractor './prosody.py:Prosody' failed (KeyError: ")
     assert "\n" not in failure.reason
     assert report.num_extracted == len(lengths) - 1
 

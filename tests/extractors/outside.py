@@ -35,13 +35,22 @@ class Prosody(Extractor):
 BROKEN = {
     "shape": (
         "return [self.one(s)[0] for s in signals]",
-        r"gives \(101, 2\) float32 for 16000 samples",
+        r"returned \(101, 2\) float32 for 16000 samples",
     ),
-    "dtype": ("return [self.one(s).astype('f8') for s in signals]", r"gives \(1, 101, 2\) float64 for 16000 samples"),
-    "frames": ("return [self.one(s)[:, 1:] for s in signals]", r"gives \(1, 100, 2\) float32 .*expected \(1, 101, 2\)"),
-    "batch": ("return [self.one(s) * len(signals) for s in signals]", "has other features in a batch than alone"),
-    "number": ("return [self.one(s) for s in signals[1:] or signals]", "gives 2 features for 3 signals"),
-    "exit": ("raise SystemExit(0)", r"fails \(SystemExit: 0\)"),
+    "dtype": (
+        "return [self.one(s).astype('f8') for s in signals]",
+        r"returned \(1, 101, 2\) float64 for 16000 samples",
+    ),
+    "frames": (
+        "return [self.one(s)[:, 1:] for s in signals]",
+        r"returned \(1, 100, 2\) float32 .*expected \(1, 101, 2\)",
+    ),
+    "batch": (
+        "return [self.one(s) * len(signals) for s in signals]",
+        "the features of an utterance depend on its batch",
+    ),
+    "number": ("return [self.one(s) for s in signals[1:] or signals]", "returned 2 feature arrays for 3 signals"),
+    "exit": ("raise SystemExit(0)", r"failed \(SystemExit: 0\)"),
     "bug": ("raise ZeroDivisionError('a\\nbug')", r"ZeroDivisionError: a bug\)"),
 }
 

@@ -161,7 +161,7 @@ def test_where_the_voice_pauses_jitter_and_shimmer_are_those_of_the_whole_too(tm
 @pytest.mark.parametrize("seconds", [30.02, 40])
 def test_whisper_takes_no_longer_window_than_it_hears(tiny_model, seconds):
     with pytest.raises(
-        ModelError, match=rf"^--chunk-seconds is {seconds:g}, but Whisper hears 30 s; give at most that$"
+        ModelError, match=rf"^--chunk-seconds is {seconds:g}, but Whisper processes at most 30 s; use a smaller value$"
     ):
         create_extractor(tiny_model("whisper"), chunk_seconds=seconds)
 

@@ -82,7 +82,7 @@ def test_num_frames_is_exact(num_samples, hop, center):
     expected = own.num_frames(num_samples, 16000)
     if num_samples < 512:
         assert expected == 0
-        with pytest.raises(AudioError, match="too short for a spectrum of 512"):
+        with pytest.raises(AudioError, match="too short for a Fourier transform of 512 samples"):
             own.extract([signal])
     else:
         assert own.extract([signal])[0].shape == (1, expected, 20)
@@ -113,7 +113,7 @@ def test_windows_give_what_the_whole_gives(speech_like):
     [
         (
             {"n_mels": 300},
-            r"^\d+ of 300 mel bands are narrower than a bin of .* take a larger --n-fft or",
+            r"^\d+ of 300 mel bands contain no bin of .* use a larger --n-fft or",
         ),
         ({"fmax": 9000}, r"from fmin 0 to fmax 9000 Hz do not fit .* 16000 Hz; expected fmin < fmax <= 8000$"),
         ({"fmin": 5000, "fmax": 4000}, "from fmin 5000 to fmax 4000 Hz do not fit"),

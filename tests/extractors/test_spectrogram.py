@@ -94,7 +94,7 @@ def test_num_frames_is_exact(num_samples, hop, window, n_fft, center):
     num_frames = own.num_frames(num_samples, 16000)
     if num_samples < n_fft:
         assert num_frames == 0
-        with pytest.raises(AudioError, match=f"^{num_samples} samples are too short for a spectrum of {n_fft}$"):
+        with pytest.raises(AudioError, match=f"^{num_samples} samples are too short for a .* of {n_fft} samples$"):
             own.extract([signal])
     else:
         assert own.extract([signal])[0].shape == (1, num_frames, n_fft // 2 + 1)
@@ -135,7 +135,7 @@ def test_what_changes_numbers_is_in_the_settings(change):
 @pytest.mark.parametrize("option", ["window", "hop"])
 @pytest.mark.parametrize("length", ["", "25", "25 ms", "25s", "-25ms", "0ms", "0.0ms", "0samples", "1.5samples", "ms"])
 def test_lengths_that_are_none(option, length):
-    with pytest.raises(ModelError, match=rf"^--{option} is '{length}', expected a length like 25ms or 400samples$"):
+    with pytest.raises(ModelError, match=rf"^--{option} is '{length}', expected a length such as 25ms or 400samples$"):
         make(**{option: length})
 
 

@@ -189,7 +189,7 @@ def test_whisper_keeps_the_frames_of_real_audio(extractor, tiny_model, signal, n
 def test_whisper_hears_thirty_seconds(extractor, tiny_model, signal):
     with pytest.raises(
         AudioError,
-        match=r"^30\.5 s are too long for Whisper, which hears 30 s; compute it in windows with --chunk-seconds 30",
+        match=r"^30\.5 s are too long for Whisper, which processes at most 30 s; use windows with --chunk-seconds 30",
     ):
         extractor(tiny_model("whisper")).extract([signal(488000)])
     with pytest.raises(AudioError, match=r"^30\.0 s are too long for Whisper"):

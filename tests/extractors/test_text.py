@@ -233,7 +233,7 @@ def test_bytes_do_not_pass_for_padding(tiny_text_model, name):
 
 
 def test_a_vocabulary_without_room_for_bytes_is_refused(tiny_text_model):
-    with pytest.raises(ModelError, match=r"knows 91 tokens, .* go up to number 258; .* room for bytes"):
+    with pytest.raises(ModelError, match=r"has 91 tokens, .* has numbers up to 258; .* enough tokens for bytes"):
         create_extractor(tiny_text_model("bert"), text=True, weights="random")
 
 
@@ -243,14 +243,14 @@ def test_a_vocabulary_without_room_for_bytes_is_refused(tiny_text_model):
 def test_a_tokenizer_of_another_model_is_refused(tiny_text_model, tmp_path):
     transformers.AutoModel.from_pretrained(tiny_text_model("bert")).save_pretrained(tmp_path)
     tiny_tokenizer("roberta").save_pretrained(tmp_path)
-    with pytest.raises(ModelError, match="knows 91 tokens, but its tokenizer's go up to number 259; take"):
+    with pytest.raises(ModelError, match="has 91 tokens, but its tokenizer has numbers up to 259; use"):
         create_extractor(str(tmp_path), text=True)
 
 
 def test_a_tokenizer_that_has_nothing_for_silence_is_refused():
     bare = tiny_tokenizer("gpt2")
     bare.eos_token = None
-    with pytest.raises(ModelError, match="no special token that could stand for an utterance without words"):
+    with pytest.raises(ModelError, match="no special token to represent an empty transcript"):
         Tokeniser(bare, accepted=("input_ids",), max_tokens=None)
 
 

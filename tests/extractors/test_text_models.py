@@ -127,20 +127,20 @@ def test_missing_weights_are_not_made_up(folder):
     weights = load_file(folder / "model.safetensors")
     del weights["bert.encoder.layer.1.output.dense.weight"]
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    refused(folder, r"lack 1 parameters of its bert architecture \(first: .*layer.1.output.dense.weight\)")
+    refused(folder, r"1 parameters of its bert architecture are missing .* \(first: .*layer.1.output.dense.weight\)")
 
 
 def test_pickled_weights_are_never_loaded(folder):
     (folder / "model.safetensors").unlink()
     torch.save({}, folder / "pytorch_model.bin")
-    refused(folder, r"holds pickled weights \(pytorch_model.bin\), which are never loaded; save them as safetensors")
+    refused(folder, r"contains pickled weights \(pytorch_model.bin\), which are never loaded; save them as safetensors")
 
 
 @pytest.mark.parametrize("name", ["bert", "roberta", "t5", "gpt2", "deberta-v2"])
 def test_a_folder_without_a_tokenizer_is_refused(tiny_text_model, tmp_path, name):
     """transformers makes one without words, to which all are unknown."""
     transformers.AutoModel.from_pretrained(tiny_text_model(name)).save_pretrained(tmp_path)
-    refused(tmp_path, r"its tokenizer knows no word; put the tokenizer of the checkpoint|cannot be loaded \(")
+    refused(tmp_path, r"its tokenizer has no vocabulary; copy the tokenizer of the checkpoint|cannot be loaded \(")
 
 
 def test_no_code_of_a_model_is_run(folder):
@@ -157,12 +157,12 @@ def test_no_code_of_a_model_is_run(folder):
 def test_a_model_of_neither_kind_is_refused(tmp_path):
     config = transformers.ViTConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)
     transformers.ViTModel(config).save_pretrained(tmp_path)
-    refused(tmp_path, "is a 'vit' model, expected one of text such as bert or roberta")
+    refused(tmp_path, "is a 'vit' model, expected a text model such as bert or roberta")
 
 
 def test_a_model_that_is_not_here_says_what_works_offline():
     refused(
         "tinybert",
-        "'tinybert' is not on this machine and could not be fetched .*; '--weights random' builds it untrained",
+        "'tinybert' is not on this machine and could not be downloaded .*; --weights random builds the untrained",
     )
-    refused("somebody/some-bert", r"'somebody/some-bert' is not on this machine and could not be fetched .*\)$")
+    refused("somebody/some-bert", r"'somebody/some-bert' is not on this machine and could not be downloaded .*\)$")

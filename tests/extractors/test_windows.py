@@ -169,7 +169,7 @@ def test_without_chunks_a_store_has_the_settings_that_it_had():
         ({"chunk_seconds": 0.0}, r"^--overlap-seconds is 2, expected less than the 0 of --chunk-seconds$"),
         (
             {"chunk_seconds": 0.005, "overlap_seconds": 0.0},
-            r"^--chunk-seconds 0.005 leaves no frame between overlaps of 0 s; give longer chunks, or less of --overlap",
+            r"^--chunk-seconds 0.005 leaves no frame between overlaps of 0 s; increase --chunk-seconds or decrease --o",
         ),
         ({"chunk_seconds": 5.0, "overlap_seconds": 4.999}, r"^--chunk-seconds 5 leaves no frame between overlaps of 4"),
     ],
@@ -181,7 +181,7 @@ def test_windows_that_cannot_be(model, options, message):
 
 
 def test_functionals_are_of_the_whole_utterance():
-    with pytest.raises(ModelError, match=r"does not apply to egemaps-functionals, which are of the whole utterance$"):
+    with pytest.raises(ModelError, match=r"does not apply to egemaps-functionals, which need the whole utterance$"):
         create_extractor("egemaps-functionals", chunk_seconds=30.0)
 
 

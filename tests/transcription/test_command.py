@@ -72,7 +72,7 @@ def test_a_mistake_is_told_in_one_line(transcribe):
     assert transcribe()[0] == 0
     code, out, err = transcribe("--language", "de")
     assert (code, out) == (1, "")
-    assert re.search(r"^error: .* language is None there and de now; give the new ones another name .*\n\Z", err, re.M)
+    assert re.search(r"^error: .* language is None there and de now; give the new transcripts anoth.*\n\Z", err, re.M)
 
 
 def test_ctrl_c_ends_it_with_130(transcribe, monkeypatch):

@@ -173,7 +173,7 @@ def test_utterances_that_left_the_manifest_leave_the_table(transcribe, corpus, c
 def test_other_settings_are_refused_and_nothing_is_touched(transcribe, cache, tiny_whisper):
     transcribe()
     before = read_transcripts(cache, NAME)
-    with pytest.raises(StoreError, match="language is None there and de now; give the new ones another name"):
+    with pytest.raises(StoreError, match="language is None there and de now; give the new transcripts another"):
         transcribe(language="de")
     with pytest.raises(StoreError, match=r"weights_sha256 is .* there and .* now"):
         transcribe(model=str(tiny_whisper(seed=1)))

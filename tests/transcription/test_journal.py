@@ -103,7 +103,7 @@ def test_a_damaged_journal_is_told(tmp_path, line):
     header, first = path.read_text().splitlines()
     for lines in ([header, line, first], [line, first]):
         path.write_text("\n".join(lines) + "\n")
-        with pytest.raises(StoreError, match=r"journal\.jsonl is damaged .*; do all of them anew with --overwrite"):
+        with pytest.raises(StoreError, match=r"journal\.jsonl is damaged .*; transcribe all utterances again with --o"):
             read(path)
 
 

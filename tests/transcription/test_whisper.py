@@ -149,7 +149,7 @@ def test_long_audio_needs_a_model_that_knows_timestamps(tiny_whisper, tone, tmp_
     config = json.loads(path.read_text())
     del config["no_timestamps_token_id"]
     path.write_text(json.dumps(config))
-    with pytest.raises(AudioError, match=r"5\.0 s are more than Whisper hears at once \(2 s\), and .* lacks the no"):
+    with pytest.raises(AudioError, match=r"5\.0 s are longer than one window of Whisper \(2 s\), and .* has no no"):
         hear(folder, tone(0, 5.0))
     assert hear(folder, tone(0))
 
@@ -173,7 +173,7 @@ def test_an_unknown_language_is_refused(tiny_whisper):
 
 
 def test_an_english_model_refuses_other_languages(tiny_whisper):
-    with pytest.raises(ModelError, match=r"--language de: .*tiny-whisper knows English alone; leave it out"):
+    with pytest.raises(ModelError, match=r"--language de: .*tiny-whisper supports only English; leave it out"):
         Transcriber(str(tiny_whisper(english_only=True)), language="de")
 
 
@@ -225,19 +225,19 @@ def refused(message, model, **options):
 )
 def test_another_kind_of_model_is_refused_without_being_fetched(model, found):
     refused(
-        rf"{model} is {found}, expected a Whisper: whisper-tiny, .*, or the Hugging Face id or folder of one", model
+        rf"{model} is {found}, expected a Whisper model: whisper-tiny, .*, or a Hugging Face id or folder of one", model
     )
 
 
 def test_descriptors_and_folders_of_other_models_are_refused(tiny_model):
-    refused("egemaps is a set of descriptors, expected a Whisper: whisper-tiny", "egemaps")
-    refused("is a 'wavlm' model, expected a Whisper: whisper-tiny", tiny_model("wavlm"))
+    refused("egemaps is a feature extractor, expected a Whisper model: whisper-tiny", "egemaps")
+    refused("is a 'wavlm' model, expected a Whisper model: whisper-tiny", tiny_model("wavlm"))
 
 
 def test_names_that_are_not_known_or_not_here(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     refused("unknown model 'whisper-tinny'; nearest: whisper-tiny", "whisper-tinny")
-    with pytest.raises(ModelError, match="'whisper-tiny' is not on this machine and could not be fetched") as caught:
+    with pytest.raises(ModelError, match="'whisper-tiny' is not on this machine and could not be downloaded") as caught:
         Transcriber("whisper-tiny")
     assert "random" not in str(caught.value)  # an untrained one would be of no use
 
@@ -247,7 +247,7 @@ def test_a_folder_without_a_tokenizer_is_refused(tiny_whisper, tiny_model, tmp_p
     for name in ("tokenizer.json", "vocab.json"):
         (folder / name).unlink(missing_ok=True)
     for model in (folder, tiny_model("whisper")):
-        refused(r"holds no tokenizer, expected tokenizer\.json or vocab\.json; put the checkpoint's beside it", model)
+        refused(r"has no tokenizer, expected tokenizer\.json or vocab\.json; copy it from the checkpoint", model)
 
 
 def test_a_tokenizer_that_contradicts_itself(tiny_whisper, tmp_path):
@@ -262,7 +262,7 @@ def test_a_tokenizer_that_counts_differently_is_refused(tiny_whisper, tmp_path):
     path = folder / "generation_config.json"
     config = json.loads(path.read_text())
     path.write_text(json.dumps({**config, "decoder_start_token_id": 0}))
-    refused(r"model: its tokenizer is another model's, as '<\|startoftranscript\|>' is not its token 0", folder)
+    refused(r": its tokenizer belongs to another model, because '<\|startoftranscript\|>' is not its token 0", folder)
 
 
 def test_incomplete_weights_are_refused(tiny_whisper, tmp_path):
@@ -270,13 +270,11 @@ def test_incomplete_weights_are_refused(tiny_whisper, tmp_path):
     weights = load_file(folder / "model.safetensors")
     del weights["model.decoder.layers.0.fc1.weight"]
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    refused(
-        r"its weights lack 1 parameters of its whisper architecture \(first: model\.decoder\.layers\.0\.fc1", folder
-    )
+    refused(r"1 parameters of its whisper architecture are missing .* \(first: model\.decoder\.layers\.0\.fc1", folder)
 
 
 def test_pickles_are_never_loaded(tiny_whisper, tmp_path):
     folder = shutil.copytree(tiny_whisper(), tmp_path / "model")
     (folder / "model.safetensors").unlink()
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps({}))
-    refused("holds pickled weights .* save them as safetensors", folder)
+    refused("contains pickled weights .* save them as safetensors", folder)

@@ -97,7 +97,7 @@ def test_an_index_may_write_a_name_in_several_ways(folder, tiny_model):
 
 def test_an_index_of_nothing(folder):
     in_shards(folder, {})
-    refused(folder, "names no file")
+    refused(folder, "lists no file")
 
 
 @pytest.mark.parametrize("weight_map", [[], "x", 3, {"a": 1}, {"a": None}, {"a": ["model.safetensors"]}])
@@ -110,10 +110,10 @@ def test_an_index_of_wrong_types(folder, weight_map):
     ("kind", "message"),
     [
         ("link", "outside of the folder"),
-        ("fifo", "is no regular file"),
-        ("folder", "is no regular file"),
-        ("loop", "is a link to nothing"),
-        ("dangling", "is a link to nothing"),
+        ("fifo", "is not a regular file"),
+        ("folder", "is not a regular file"),
+        ("loop", "is a broken link"),
+        ("dangling", "is a broken link"),
         (b"", "an empty file"),
         (LFS, "a Git LFS pointer; run 'git lfs pull'"),
         (HTML, "an HTML page; download it again"),
@@ -157,7 +157,7 @@ def test_damaged_weights_are_refused_or_loaded_and_nothing_else(tiny_model, tmp_
 def test_weights_under_a_name_of_the_configuration_are_refused(folder, pickled):
     shutil.copy(pickled, folder / "adapter_model.bin")
     edit(folder, transformers_weights="adapter_model.bin")
-    refused(folder, "names its weights itself")
+    refused(folder, "gives another name of its weights")
 
 
 def test_adapters_are_not_followed(folder, tmp_path):
@@ -165,7 +165,7 @@ def test_adapters_are_not_followed(folder, tmp_path):
     (folder / "adapter_config.json").write_text(json.dumps(adapter))
     assert load(str(folder))  # as if it were not there, whether or not a package for adapters is installed
     (folder / "model.safetensors").unlink()
-    refused(folder, "it holds an adapter, adapter_config.json, and no model.safetensors")
+    refused(folder, "it contains an adapter, adapter_config.json, but no model.safetensors")
 
 
 @pytest.fixture
