@@ -1,4 +1,4 @@
-"""An extractor that somebody else wrote, in a file of its own."""
+"""Source code of a user's extractor, which is written to a file of its own."""
 
 PROSODY = """
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class Prosody(Extractor):
         return np.stack(values, axis=2).astype(np.float32)
 """
 
-# A class is added to the file above, which breaks one promise.
+# Bodies of ``extract`` with one error each, and the expected message; a class with the body is added to the file above.
 BROKEN = {
     "shape": (
         "return [self.one(s)[0] for s in signals]",
@@ -56,7 +56,7 @@ BROKEN = {
 
 
 def broken(body):
-    """The source of an extractor with another ``extract``."""
+    """Return the source of an extractor with another ``extract``."""
     return f"""{PROSODY}
 
 class Broken(Prosody):
@@ -68,7 +68,7 @@ class Broken(Prosody):
 
 
 def write(folder, source=PROSODY, name="prosody.py"):
-    """Write the file, and return the reference of its extractor."""
+    """Write the file and return the reference of its extractor."""
     folder.mkdir(exist_ok=True, parents=True)
     path = folder / name
     path.write_text(source, encoding="utf-8")

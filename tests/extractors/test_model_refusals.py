@@ -1,4 +1,4 @@
-"""Models that cannot be loaded: one line that says what to do."""
+"""Models that cannot be loaded give a message of one line that says what to do."""
 
 import os
 import pickle
@@ -16,11 +16,11 @@ from tests.extractors.folders import edit_config, edit_weights, refused
 
 @pytest.fixture
 def hub_cache(tmp_path, monkeypatch):
-    """What the hub's client has fetched before: nothing, until a test puts something there."""
+    """Return an empty cache folder of the hub's client, to which a test can add models."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(
         "transformers.utils.hub.TRANSFORMERS_CACHE", str(tmp_path / "hub"), raising=False
-    )  # version 4's
+    )  # in transformers 4
     return tmp_path / "hub"
 
 
@@ -62,7 +62,7 @@ def test_a_folder_without_a_model(tmp_path):
 
 
 class Trap:
-    """Leaves a file behind when it is unpickled."""
+    """Object that creates a file when it is unpickled."""
 
     def __init__(self, path):
         self.path = path
@@ -76,7 +76,7 @@ def test_pickles_are_never_opened(folder, tmp_path, weights):
     sprung = tmp_path / "sprung"
     for name in ("pytorch_model.bin", "pytorch_model.pt", "training_args.bin"):
         (folder / name).write_bytes(pickle.dumps(Trap(sprung)))
-    assert load(str(folder), weights=weights)  # safetensors lie beside them
+    assert load(str(folder), weights=weights)  # The folder also contains safetensors.
     (folder / "model.safetensors").unlink()
     if weights == "random":
         assert load(str(folder), weights=weights)
@@ -88,7 +88,7 @@ def test_pickles_are_never_opened(folder, tmp_path, weights):
         )
     assert not sprung.exists()
     pickle.loads(pickle.dumps(Trap(sprung)))
-    assert sprung.exists()  # the trap works
+    assert sprung.exists()  # Unpickling does create the file.
 
 
 def test_code_of_a_folder_is_never_run(folder, tmp_path):
@@ -196,7 +196,7 @@ def test_local_is_what_needs_no_network(folder, hub_cache, tiny_entry):
 
 
 def fetch(folder, hub_cache, *, commit):
-    """Lay a model where the hub's client keeps what it has fetched."""
+    """Copy a model into the cache of the hub's client, as if it had been downloaded."""
     repository = hub_cache / "models--nobody--tiny-model"
     shutil.copytree(folder, repository / "snapshots" / commit)
     (repository / "refs").mkdir()

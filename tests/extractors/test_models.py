@@ -1,4 +1,4 @@
-"""Loading models: frozen, float32, the same weights, and a hash that tells them apart."""
+"""Loaded models are frozen, float32, have the stored weights, and are identified by a hash."""
 
 import re
 import shutil
@@ -30,7 +30,7 @@ def test_pretrained_weights_are_those_of_the_file(folder):
     stored = load_file(folder / "model.safetensors")
     loaded = {name: values.numpy() for name, values in load(str(folder)).module.state_dict().items()}
     common = stored.keys() & loaded.keys()
-    assert len(common) >= len(stored) - 2  # transformers may rename the two of the weight norm
+    assert len(common) >= len(stored) - 2  # transformers may rename the two parameters of the weight norm.
     for name in common:
         np.testing.assert_array_equal(loaded[name], stored[name])
 

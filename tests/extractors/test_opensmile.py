@@ -1,4 +1,4 @@
-"""Feature sets of openSMILE and configuration files, against opensmile called by hand."""
+"""Feature sets and configuration files of openSMILE, compared with direct calls of opensmile."""
 
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +16,7 @@ from featcache.extractors import create_extractor, store_name
 from featcache.registry import name_plugins
 
 LLD, FUNCTIONALS = opensmile.FeatureLevel.LowLevelDescriptors, opensmile.FeatureLevel.Functionals
-# Reference, options → the set and the level by hand, the number of values.
+# Reference → options, and the feature set, the level and the number of values of opensmile.
 SETS = {
     "compare2016": ({}, opensmile.FeatureSet.ComParE_2016, LLD, 65),
     "compare2016-functionals": ({}, opensmile.FeatureSet.ComParE_2016, FUNCTIONALS, 6373),
@@ -35,7 +35,7 @@ def extractors():
 
 @pytest.fixture
 def configuration(tmp_path, monkeypatch):
-    """The package's own set of 2009 as a file of a user, with what it includes."""
+    """Return the package's configuration IS09 as a user's file, together with its includes."""
     monkeypatch.setattr("featcache.registry._named", {})
     for folder in ("is09-13", "shared"):
         shutil.copytree(CONFIGURATIONS / folder, tmp_path / folder)
@@ -128,7 +128,7 @@ def test_a_configuration_is_identified_by_all_its_files(configuration, extractor
     included.write_bytes(included.read_bytes() + b"\n// another comment\n")
     other = create_extractor(reference, level="lld_de").description.settings
     assert {name for name in settings if settings[name] != other[name]} == {"configuration_sha256"}
-    shutil.rmtree(configuration.parent)  # its copy stays as it was
+    shutil.rmtree(configuration.parent)  # The extractor's copy remains.
     signal = Signal(samples=speech_like(4000), sampling_rate=16000)
     np.testing.assert_array_equal(own.extract([signal])[0], extractors["opensmile:IS09"].extract([signal])[0])
 

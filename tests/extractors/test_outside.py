@@ -1,4 +1,4 @@
-"""Extractors from outside: what they must declare, what is checked, and that nothing runs that no user named."""
+"""Extractors of users: their declarations and features are checked, and only code that the user named is run."""
 
 import sys
 
@@ -15,7 +15,7 @@ from tests.extractors.outside import BROKEN, PROSODY, broken, write
 
 @pytest.fixture(autouse=True)
 def nothing_named(monkeypatch):
-    """Whatever is named in a test is forgotten after it."""
+    """Forget all named references after each test."""
     monkeypatch.setattr("featcache.registry._named", {})
 
 

@@ -1,4 +1,4 @@
-"""Whisper's transcripts beside the human ones: words, word errors, and what becomes of utterances that fail."""
+"""ASR transcripts of a corpus: text, word errors against human transcripts, and failed utterances."""
 
 import json
 import re
@@ -38,7 +38,7 @@ def test_a_corpus_is_transcribed_beside_the_human_words(transcribe, corpus, cach
     assert report.audio_seconds == pytest.approx(5.0 + sum(0.5 + 0.1 * number for number in range(8) if number != 4))
     assert not report.interrupted
     assert report.failures == ()
-    # the human words stay where they were
+    # The human transcripts do not change.
     assert featcache.open(cache).manifest["a"].transcript == "zi xzi wi la"
     assert list(featcache.open(cache)) == []
 

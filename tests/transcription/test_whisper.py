@@ -1,4 +1,4 @@
-"""Whisper's words are those of transformers' own generation, whatever else a checkpoint says of sampling."""
+"""Whisper's text equals that of transformers' own generation, also if a checkpoint requests sampling."""
 
 import json
 import pickle
@@ -29,7 +29,7 @@ def hear(folder, samples, **options):
 
 
 def hear_with_transformers(folder, samples, **options):
-    """What Hugging Face's example does."""
+    """Transcribe samples as in Hugging Face's example."""
     with quiet_transformers():
         model = transformers.WhisperForConditionalGeneration.from_pretrained(folder)
         processor = transformers.WhisperProcessor.from_pretrained(folder)
@@ -71,7 +71,7 @@ def test_long_audio_is_done_as_transformers_does_it(tiny_whisper, rng, extra):
     samples = rng.normal(0, 0.1, 32000 + extra).astype(np.float32)
     heard = hear(tiny_whisper(), samples)
     assert heard == hear_with_transformers(tiny_whisper(), samples, task="transcribe", return_timestamps=True)
-    assert re.fullmatch("[a-z ]+", heard)  # no timestamp among the words
+    assert re.fullmatch("[a-z ]+", heard)  # The text contains no timestamps.
 
 
 def test_long_audio_is_heard_to_its_end(tiny_whisper, rng):
@@ -87,7 +87,7 @@ def test_long_audio_is_heard_to_its_end(tiny_whisper, rng):
     features = transformers.WhisperFeatureExtractor(chunk_length=5)(samples, sampling_rate=16000)["input_features"][0]
     assert len(windows) >= 3
     np.testing.assert_array_equal(windows[0], features[:, :200])
-    # the last window is what is left, and zeros
+    # The last window contains the rest of the signal, and zeros.
     left = int(np.flatnonzero(windows[-1].any(axis=0))[-1]) + 1
     np.testing.assert_array_equal(windows[-1][:, :left], features[:, -left:])
     assert len(heard) > len(hear(tiny_whisper(), samples[: 2 * 16000], language="en"))
@@ -99,7 +99,7 @@ def test_short_and_silent_audio_is_no_fault(tiny_whisper, samples):
 
 
 def test_nothing_heard_is_an_empty_text(tiny_whisper, tone):
-    # every token but the end is suppressed
+    # Every token except the end token is suppressed.
     assert hear(tiny_whisper(suppress_tokens=list(range(183))), tone(0)) == ""
 
 
@@ -120,7 +120,7 @@ def test_nothing_is_sampled_whatever_the_checkpoint_says(tiny_whisper, tone, sec
 def test_a_model_that_says_timestamps_unasked_is_asked_once(tiny_whisper, tone):
     folder = tiny_whisper(says_timestamps=True, suppress_tokens=None)
     for number in range(4):
-        assert len(hear(folder, tone(number)).replace(" ", "")) <= 2 * 12  # a dozen tokens of two letters
+        assert len(hear(folder, tone(number)).replace(" ", "")) <= 2 * 12  # 12 tokens of two letters
 
 
 def test_threads_do_not_disturb_each_other(tiny_whisper, tone):
@@ -140,7 +140,7 @@ def test_long_audio_is_given_up_when_told_to_stop(tiny_whisper, tone):
         stopping.set()
         with pytest.raises(StoppedError):
             transcriber.transcribe(signal(tone(0, 5.0)), stopping)
-        assert transcriber.transcribe(signal(tone(0)), stopping)  # a short one is finished
+        assert transcriber.transcribe(signal(tone(0)), stopping)  # A signal with a single window is finished.
 
 
 def test_long_audio_needs_a_model_that_knows_timestamps(tiny_whisper, tone, tmp_path):
@@ -154,7 +154,7 @@ def test_long_audio_needs_a_model_that_knows_timestamps(tiny_whisper, tone, tmp_
     assert hear(folder, tone(0))
 
 
-# Languages
+# Languages.
 
 
 def test_a_language_has_a_code_and_a_name(tiny_whisper):
@@ -168,7 +168,7 @@ def test_a_language_has_a_code_and_a_name(tiny_whisper):
 def test_an_unknown_language_is_refused(tiny_whisper):
     with pytest.raises(ModelError, match="--language: unknown language 'gerrman'; nearest: german"):
         Transcriber(str(tiny_whisper()), language="gerrman")
-    with pytest.raises(ModelError, match="unknown language 'fr'"):  # Whisper knows it, this one does not
+    with pytest.raises(ModelError, match="unknown language 'fr'"):  # Whisper supports it, but this model does not.
         Transcriber(str(tiny_whisper()), language="fr")
 
 
@@ -183,7 +183,7 @@ def test_a_checkpoint_made_for_a_language_keeps_to_it(tiny_whisper, tone):
     assert hear(german, tone(1)) == hear(tiny_whisper(), tone(1), language="de")
 
 
-# Identity
+# Identity.
 
 
 def test_settings_are_the_same_twice_and_plain_json(tiny_whisper):
@@ -211,7 +211,7 @@ def test_another_vocabulary_changes_the_settings(tiny_whisper, tmp_path):
     assert {name for name in original if changed[name] != original[name]} == {"vocabulary_sha256"}
 
 
-# What cannot transcribe
+# Models that cannot transcribe.
 
 
 def refused(message, model, **options):
@@ -239,7 +239,7 @@ def test_names_that_are_not_known_or_not_here(tmp_path, monkeypatch):
     refused("unknown model 'whisper-tinny'; nearest: whisper-tiny", "whisper-tinny")
     with pytest.raises(ModelError, match="'whisper-tiny' is not on this machine and could not be downloaded") as caught:
         Transcriber("whisper-tiny")
-    assert "random" not in str(caught.value)  # an untrained one would be of no use
+    assert "random" not in str(caught.value)  # An untrained model cannot transcribe.
 
 
 def test_a_folder_without_a_tokenizer_is_refused(tiny_whisper, tiny_model, tmp_path):

@@ -1,4 +1,4 @@
-"""JSON files of a model that contradict themselves or featcache: followed or refused in one line."""
+"""JSON files of a model with contradictions or dangerous entries are loaded safely or refused in one line."""
 
 import json
 import os
@@ -83,7 +83,7 @@ WRONG = [
 @pytest.mark.parametrize("changes", WRONG, ids=lambda changes: "-".join(f"{k}={v}" for k, v in changes.items())[:60])
 def test_configurations_that_cannot_be_built_are_one_line(folder, changes):
     edit(folder, **changes)
-    # untrained models do not fail for want of weights, and have none of a dtype
+    # Untrained models cannot fail because of missing weights; only stored weights have a dtype.
     refused(folder, r"my-model.*: ", weights="pretrained" if "dtype" in changes else "random")
 
 

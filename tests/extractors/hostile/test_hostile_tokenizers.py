@@ -1,4 +1,4 @@
-"""Tokenizers, Whisper models and folders that name other files: refused in one line."""
+"""Tokenizers, Whisper models and folders that name other files are refused in one line."""
 
 import os
 import shutil
