@@ -131,7 +131,7 @@ def test_a_store_imports_nothing(made, speech, write_store, tmp_path, monkeypatc
     list(damaged_files(store.path))
     check_all_finite(store)
     merge(tmp_path / "data" / "cache" / "speech" / "merged", [store.path])
-    told = r"(is code from outside of featcache|openSMILE runs what planted.conf says), and a file may not decide"
+    told = r"(is code from outside of featcache|openSMILE executes planted.conf), and a file may not decide"
     with pytest.raises(ModelError, match=told):
         recompute(store, speech, 2)
     assert not (tmp_path / "ran").exists()

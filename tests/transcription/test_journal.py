@@ -117,7 +117,8 @@ def test_a_full_disk_keeps_what_was_before(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("featcache.transcription.journal.os.fsync", full)
         with pytest.raises(
-            StoreError, match=r"could not be written \(No space left on device\); the 1 transcripts befo"
+            StoreError,
+            match=r"could not be written \(No space left on device\); the 1 earlier transcripts are kept: free",
         ):
             journal.add(entry("b"))
     assert list(journal.entries) == ["a"]
