@@ -143,7 +143,7 @@ def test_only_the_command_line_prints():
         ),
         (
             ["fit", "--corpus", "one", "--device", "cuda:99"],
-            r"--device cuda:99 cannot be used here \(.*\); cpu always can",
+            r"--device cuda:99 is not available here \(.*\); use --device cpu",
         ),
         (
             ["fit", "--corpus", "one", "--head", "dense,lstm", "--name", "mine"],
