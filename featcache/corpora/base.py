@@ -116,10 +116,19 @@ class NamedCorpus(Corpus):
     the group ``featcache.corpora``. Folders with such file names are then recognised without ``layout``, like the
     folders of built-in corpora.
 
-    The attributes of `Corpus` are arguments, too: ``name``, ``title``, ``description``, ``license``, ``source``,
-    ``classes``, ``published_counts``, ``protocols``, ``dialogue``, ``target``, ``dimensions`` and ``max_frames``.
-
     Attributes:
+        name: Name of a built-in corpus; users refer to any other corpus by its entry point or reference.
+        title: Full name, for listings and messages.
+        description: One or a few sentences.
+        license: Licence of the audio.
+        source: Address of the corpus, and the files that featcache needs.
+        classes: Values of the label ``target``, in the order of tables; empty if all values are allowed.
+        published_counts: Class → number of utterances in the whole corpus, if published.
+        protocols: Names of protocols published for this corpus.
+        dialogue: Label that all utterances of one conversation share; empty if the corpus has no conversations.
+        target: Label that is predicted by default, ``emotion`` if not given.
+        dimensions: Name of a numeric label → lowest and highest allowed value; :meth:`read` refuses other values.
+        max_frames: Default number of 20 ms frames of each utterance that a fit uses, 400 if not given.
         example: Example of a file name, for messages.
         pattern: Regular expression for the path without its extension; made by :func:`named`.
         utterance: Function that receives the path relative to the corpus folder and the match of its name, and returns

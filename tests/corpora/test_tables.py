@@ -108,7 +108,7 @@ def emobox_row(number, emo="neu", **more):
 
 
 def emobox(num_folds, parts=("train", "test")):
-    """Return the files of an EmoBox folder with six utterances; each fold tests a third, or fewer with more folds."""
+    """Return the files of an EmoBox folder with six utterances; each of up to three folds tests two of them."""
     files = {f"downloads/toy/{i}.wav": "RIFF" for i in range(6)}
     files["data/toy/toy.jsonl"] = lines(*(emobox_row(i, "neu" if i % 2 else "exc") for i in range(6)))
     files["data/toy/label_map.json"] = json.dumps({"neu": "Neutral", "exc": "Happy"})

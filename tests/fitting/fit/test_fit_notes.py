@@ -72,7 +72,7 @@ def test_published_protocols_bring_their_target(make_cache, train):
     assert run.config["target"] == "emotion_7"
     assert run.config["classes"] == ["happy", "neutral"]
     assert run.config["folds"] == [{"fold": 1, "name": "1", "train": 6, "validation": 6, "test": 6}]
-    assert "results do not compare" in (run.path / "report.html").read_text(encoding="utf-8")
+    assert "results are not comparable" in (run.path / "report.html").read_text(encoding="utf-8")
 
 
 def test_only_selected_utterances_take_part(make_cache, train):
