@@ -39,7 +39,7 @@ def test_a_corpus_is_transcribed_and_the_word_errors_are_told(transcribe, tmp_pa
     assert re.fullmatch(r"8 of 8 utterances transcribed, 11 s of audio in \d+ s \(\d+\.\d x real time\)", lines[0])
     assert re.fullmatch(
         r"WER \d+\.\d %: \d+ words substituted, \d+ deleted, \d+ inserted, of 24 in 6 utterances; 2 without human "
-        r"words left out \(jiwer; normalised by BasicTextNormalizer\)",
+        r"transcript left out \(jiwer; normalised by BasicTextNormalizer\)",
         lines[1],
     )
     assert lines[2:] == [str(table)]
