@@ -1,4 +1,4 @@
-"""Path → Corpus and Manifest: finds out which corpus lies there and reads it."""
+"""Path → Corpus and Manifest: recognition and reading of corpora."""
 
 import logging
 from collections import Counter
@@ -50,16 +50,19 @@ log = logging.getLogger(__name__)
 
 
 def read_corpus(path: Path, kind: str | None = None) -> CorpusFiles:
-    """Read the corpus that lies in a folder.
+    """Read the corpus in a folder.
 
     Args:
-        path: A folder, or a table of utterances: see ``featcache.corpora.folder``.
-        kind: A name in ``CORPORA``, or a corpus from outside that the user named. By default a table of utterances
-            decides, and without one the corpus whose names most of the audio files bear.
+        path: A folder, or a table of utterances (see ``featcache.corpora.folder``).
+        kind: A name in ``CORPORA``, or a corpus from outside of featcache that the user named. By default, a table of
+            utterances is read if the folder contains one, otherwise the corpus that matches most audio file names.
+
+    Returns:
+        The corpus, its utterances, and the files that are ignored or missing.
 
     Raises:
-        CorpusError: nothing there, an unknown kind, no corpus that is known or two that fit as well, or label files
-            that are missing or faulty.
+        CorpusError: the path does not exist, the kind is unknown, no known corpus or two corpora match the file names,
+            or label files are missing or faulty.
         ManifestError: a faulty table of utterances, or different files for one utterance.
     """
     if kind is not None:
@@ -75,7 +78,7 @@ def read_corpus(path: Path, kind: str | None = None) -> CorpusFiles:
         files = _read(reference, available[reference], path, paths)
     if files.missing:
         log.warning(
-            "%s: the labels of %s name %d utterances whose audio is not there: %s",
+            "%s: the labels of %s name %d utterances whose audio is missing: %s",
             path,
             files.corpus.title,
             len(files.missing),
@@ -106,13 +109,13 @@ def _recognise(path: Path, paths: Sequence[str], known: Mapping[str, NamedCorpus
             corpus.check_converted(path)
         told = ", ".join(f"{corpus.title} (like {corpus.example!r})" for corpus in known.values())
         raise CorpusError(
-            f"{path}: {found(paths)}, not named as in a corpus that is known: {told}; "
-            f"for other audio put a {MANIFEST} with a column 'path' there"
+            f"{path}: {found(paths)}, expected file names of a known corpus: {told}; "
+            f"for other audio, add a {MANIFEST} with a column 'path'"
         )
     (reference, most), *others = fits.most_common()
     if others and others[0][1] == most:
         raise CorpusError(
-            f"{path}: {most} files are named as in {reference}, and as many as in {others[0][0]}; "
-            "give the folder of one of them, or say which it is with --layout"
+            f"{path}: {most} files are named as in {reference}, and equally many as in {others[0][0]}; "
+            "give the folder of one of them, or choose with --layout"
         )
     return reference

@@ -1,10 +1,10 @@
 """audformat database → Manifest.
 
-A database is a header ``db.yaml`` and a file ``db.<table>.csv`` or ``.parquet`` per table. Segments are the utterances
-where a table has some, otherwise files are. Tables of a split give the label ``split``; what the header knows of a
-value, such as the gender of a speaker, becomes a label too.
+A database consists of a header ``db.yaml`` and a file ``db.<table>.csv`` or ``.parquet`` per table. If a table has
+segments, they are the utterances; otherwise, whole files are. Tables of a split set the label ``split``. Properties of
+a value in the header, such as the gender of a speaker, become labels, too.
 
-The package audformat would load a pickle that lies beside a table, so header and tables are read here instead.
+The package audformat loads a pickle if one lies beside a table, so header and tables are read here instead.
 Source: https://audeering.github.io/audformat/data-format.html
 """
 
@@ -24,15 +24,21 @@ MOST_CHARACTERS = 1 << 24
 
 
 def fits(path: Path) -> bool:
-    """Whether a file is such a header, or a folder holds one."""
+    """Return whether a file is an audformat header, or a folder contains one."""
     return (path / HEADER).is_file() or (path.is_file() and path.suffix.lower() in (".yaml", ".yml"))
 
 
 def read(path: Path) -> tuple[Path, Manifest]:
-    """The folder, and its utterances.
+    """Read the utterances of an audformat database.
+
+    Args:
+        path: The header, or the folder that contains ``db.yaml``.
+
+    Returns:
+        The folder to which paths are relative, and the utterances.
 
     Raises:
-        ManifestError: a header or table that cannot be read, a table kept as a pickle only, or faulty rows.
+        ManifestError: a header or table cannot be read, a table exists only as a pickle, or rows are faulty.
     """
     header_path = path / HEADER if path.is_dir() else path
     header = _header(header_path)
@@ -80,7 +86,7 @@ def _header(path: Path) -> dict[str, Any]:
 
 
 def _rows(header_path: Path, name: str) -> Iterator[Row]:
-    """The rows of a table as text, ``start`` and ``end`` in seconds, empty where they are the file's own."""
+    """Yield the rows of a table as text; ``start`` and ``end`` are in seconds, and empty for whole files."""
     import pandas as pd
 
     stem = f"{header_path.stem}.{name}"
@@ -91,7 +97,7 @@ def _rows(header_path: Path, name: str) -> Iterator[Row]:
         if table_path.is_file():
             columns, rows = read_csv(table_path, ("file",))
             if not all(is_whole(row) for _, row in rows):
-                raise ValueError("rows have not as many fields as the header")
+                raise ValueError("rows do not have as many fields as the header")
             table = pd.DataFrame([row for _, row in rows], columns=columns, dtype=str)
         else:
             table_path = header_path.with_name(f"{stem}.parquet")
@@ -107,7 +113,7 @@ def _rows(header_path: Path, name: str) -> Iterator[Row]:
             raise KeyError("file")
     except FileNotFoundError as error:
         raise ManifestError(
-            f"{header_path}: neither {stem}.csv nor .parquet is there, and a pickle is never loaded; "
+            f"{header_path}: neither {stem}.csv nor .parquet exists, and a pickle is never loaded; "
             "save the database with storage_format='csv'"
         ) from error
     except (OSError, ValueError, KeyError, ImportError, NotImplementedError) as error:
@@ -117,7 +123,7 @@ def _rows(header_path: Path, name: str) -> Iterator[Row]:
 
 
 def _labels(header: dict[str, Any], table: dict[str, Any], row: Row) -> Iterator[tuple[str, str]]:
-    """What a row says, what the header adds to its values, and the split of its table."""
+    """Yield the labels of a row: its values, their properties in the header, and the split of its table."""
     for column, its in _mapping(table, "columns").items():
         scheme = _mapping(header, "schemes", its.get("scheme_id") if isinstance(its, dict) else None)
         if scheme.get("dtype") == "time" or row.get(column, "") == "":
@@ -131,7 +137,7 @@ def _labels(header: dict[str, Any], table: dict[str, Any], row: Row) -> Iterator
 
 
 def _mapping(content: Any, *names: Any) -> dict[Any, Any]:
-    """What lies under these names of a header, one in the other; empty where it is no mapping."""
+    """Return the mapping under nested names of a header; empty if it is not a mapping."""
     for name in names:
         content = content.get(name) if isinstance(content, dict) and isinstance(name, str) else None
     return content if isinstance(content, dict) else {}

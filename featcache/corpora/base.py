@@ -1,4 +1,4 @@
-"""Folder of audio → Manifest: what every corpus has in common."""
+"""Folder of audio → Manifest: the base classes of all corpora."""
 
 import math
 import os
@@ -13,7 +13,7 @@ from featcache.files.regular import is_hidden, resolved
 from featcache.manifest import Manifest, Utterance
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".au")
-"""What libsndfile decodes."""
+"""Suffixes of the audio files that libsndfile decodes."""
 MEDIA_SUFFIXES = (
     ".mp4",
     ".m4a",
@@ -29,26 +29,26 @@ MEDIA_SUFFIXES = (
     ".flv",
     ".3gp",
 )
-"""What holds sound too, but has to be converted first."""
+"""Suffixes of files that contain sound but must be converted first."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Corpus(ABC):
-    """What is known about a corpus, wherever it lies.
+    """Description of a corpus, independent of its location.
 
     Attributes:
-        name: What the command line calls it.
-        title: What people call it.
-        description: One sentence.
-        license: What its audio may be used for.
-        source: Where to get it.
-        classes: The values of the label ``target``, in the corpus's own order; empty when any may stand there.
-        published_counts: Class → utterances in the whole corpus, as its authors or later users report them.
-        protocols: The published protocols made for it; the general ones fit every corpus.
-        dialogue: The label that the utterances of one conversation have in common; empty where everybody speaks alone.
-        target: The label that is predicted unless another is asked for.
-        dimensions: Label that is a number → the lowest and the highest that may stand there, in the corpus's unit.
-        max_frames: How many frames of 20 ms a fit looks at unless told otherwise.
+        name: Name on the command line.
+        title: Full name.
+        description: One or a few sentences.
+        license: Licence of the audio.
+        source: Address of the corpus, and the files that featcache needs.
+        classes: Values of the label ``target``, in the corpus's own order; empty if all values are allowed.
+        published_counts: Class → number of utterances in the whole corpus, as its authors or later users report it.
+        protocols: Names of the protocols published for this corpus; the general ones fit every corpus.
+        dialogue: Label that all utterances of one conversation share; empty if the corpus has no conversations.
+        target: Label that is predicted by default.
+        dimensions: Name of a numeric label → lowest and highest allowed value, in the corpus's unit.
+        max_frames: Default number of 20 ms frames of each utterance that a fit uses.
             Source: Pepino et al. 2021, as run: 250 for RAVDESS, 400 for IEMOCAP.
     """
 
@@ -67,20 +67,31 @@ class Corpus(ABC):
 
     @abstractmethod
     def read(self, path: Path) -> "CorpusFiles":
-        """Find the utterances that lie at a path."""
+        """Read the utterances of the corpus at a path.
+
+        Args:
+            path: The folder of the corpus, or its table of utterances.
+
+        Returns:
+            The utterances, and the files that are ignored or missing.
+
+        Raises:
+            CorpusError: the path does not contain this corpus, or its label files are missing or faulty.
+            ManifestError: the utterances contradict each other.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
 class CorpusFiles:
-    """A corpus as it was found.
+    """A corpus as found on disk.
 
     Attributes:
-        corpus: Which one it is.
-        root: The folder that the paths of the manifest start from.
-        manifest: Its utterances.
-        ignored: Audio files found that are not among them: other names, second copies of the same file, no label.
-        missing: Utterances that the corpus's label files name, but whose audio is not there.
-        reference: What ``featcache.corpora.CORPORA`` knows the corpus by; ``read_corpus`` fills it in.
+        corpus: Description of the corpus.
+        root: Folder to which the paths in the manifest are relative.
+        manifest: The utterances.
+        ignored: Audio files that are not in the manifest: other names, second copies of the same file, no label.
+        missing: Ids of utterances that the corpus's label files name but whose audio is missing.
+        reference: Name or reference of the corpus in ``featcache.corpora.CORPORA``; ``read_corpus`` sets it.
     """
 
     corpus: Corpus
@@ -92,26 +103,39 @@ class CorpusFiles:
 
 
 def as_named(path: Path, utterances: list[Utterance]) -> tuple[list[Utterance], list[str]]:
-    """The utterances as their names describe them: nothing to add, nothing missing."""
+    """Return the utterances unchanged, and no missing ones, for corpora without label files."""
     return utterances, []
 
 
 @dataclass(frozen=True, kw_only=True)
 class NamedCorpus(Corpus):
-    r"""A corpus whose files are known by their names.
+    r"""A corpus whose utterances are recognised by their file names.
 
-    To use one of your own, write a module or a file with an instance, and name it: ``layout="mylab.corpora:MYCORPUS"``
-    or ``layout="./mycorpus.py:MYCORPUS"``. A package can offer it under a name with an entry point in the group
-    ``featcache.corpora``; folders whose files are named so are then recognised, like those of the corpora that come
-    with featcache.
+    To use your own corpus, write a module or a file with an instance, and name it: ``layout="mylab.corpora:MYCORPUS"``
+    or ``layout="./mycorpus.py:MYCORPUS"``. A package can offer the corpus under a short name with an entry point in
+    the group ``featcache.corpora``. Folders with such file names are then recognised without ``layout``, like the
+    folders of built-in corpora.
 
     Attributes:
-        example: One such name.
-        pattern: Matches the whole path without its extension; made by :func:`named`.
-        utterance: Path relative to the corpus folder, and the match of its name → the utterance.
-            A KeyError means a code that the corpus does not have.
-        complete: Corpus folder and the utterances found → those utterances with what the corpus's label files say,
-            and the ids of utterances that these name but that were not found. Utterances it leaves out are ignored.
+        name: Name of a built-in corpus; users refer to any other corpus by its entry point or reference.
+        title: Full name, for listings and messages.
+        description: One or a few sentences.
+        license: Licence of the audio.
+        source: Address of the corpus, and the files that featcache needs.
+        classes: Values of the label ``target``, in the order of tables; empty if all values are allowed.
+        published_counts: Class → number of utterances in the whole corpus, if published.
+        protocols: Names of protocols published for this corpus.
+        dialogue: Label that all utterances of one conversation share; empty if the corpus has no conversations.
+        target: Label that is predicted by default, ``emotion`` if not given.
+        dimensions: Name of a numeric label → lowest and highest allowed value; :meth:`read` refuses other values.
+        max_frames: Default number of 20 ms frames of each utterance that a fit uses, 400 if not given.
+        example: Example of a file name, for messages.
+        pattern: Regular expression for the path without its extension; made by :func:`named`.
+        utterance: Function that receives the path relative to the corpus folder and the match of its name, and returns
+            the utterance. A KeyError that it raises means that the name contains a code unknown to the corpus.
+        complete: Function that receives the corpus folder and the utterances found. It returns these utterances with
+            the contents of the corpus's label files, and the ids of utterances in the label files whose audio is
+            missing. Utterances that it does not return are ignored. By default, the utterances stay unchanged.
 
     Example:
         >>> from featcache.corpora.base import NamedCorpus, named
@@ -123,7 +147,7 @@ class NamedCorpus(Corpus):
         ...         utterance_id=match[0].rpartition("/")[2],
         ...         path=path,
         ...         speaker_id=speaker,
-        ...         labels={"emotion": EMOTIONS[emotion]},  # a KeyError is a code that the corpus does not have
+        ...         labels={"emotion": EMOTIONS[emotion]},  # a KeyError reports an unknown code
         ...     )
         >>> MYCORPUS = NamedCorpus(
         ...     name="mycorpus",
@@ -147,34 +171,47 @@ class NamedCorpus(Corpus):
     complete: Callable[[Path, list[Utterance]], tuple[list[Utterance], list[str]]] = as_named
 
     def match(self, path: str) -> re.Match[str] | None:
-        """How a file is named, or None when its name is not one of this corpus."""
+        """Match a path against the file names of this corpus.
+
+        Args:
+            path: Path relative to the corpus folder.
+
+        Returns:
+            The match of the path without its extension, or None if the file does not belong to this corpus.
+        """
         return self.pattern.fullmatch(os.path.splitext(path)[0])
 
     def check_converted(self, path: Path) -> None:
-        """Refuse a folder where this corpus lies as video, or as audio that cannot be decoded.
+        """Refuse a folder that contains this corpus as video, or as audio that cannot be decoded.
+
+        Args:
+            path: The folder.
 
         Raises:
-            CorpusError: some of its files are named as in this corpus.
+            CorpusError: video or other undecodable files are named as in this corpus.
         """
         media = [file for file in files_below(path, MEDIA_SUFFIXES) if self.match(file)]
         if media:
             stem, suffix = os.path.splitext(media[0])
             raise CorpusError(
-                f"{path}: {self.title}, but {len(media)} of its files are {suffix} (such as {media[0]!r}), which "
-                f"cannot be decoded; convert each of them to WAV, as with 'ffmpeg -i {stem}{suffix} {stem}.wav'"
+                f"{path}: found {self.title}, but {len(media)} of its files are {suffix} (such as {media[0]!r}), which "
+                f"cannot be decoded; convert each to WAV, for example with 'ffmpeg -i {stem}{suffix} {stem}.wav'"
             )
 
     def read(self, path: Path, paths: Sequence[str] | None = None) -> CorpusFiles:
-        """Find the utterances anywhere below a folder, sorted by path.
+        """Read the utterances anywhere below a folder, sorted by path.
 
         Args:
             path: The folder.
-            paths: What ``audio_files`` finds there, when it is known already.
+            paths: The result of ``audio_files`` for this folder, if already known.
+
+        Returns:
+            The utterances, and the files that are ignored or missing.
 
         Raises:
-            CorpusError: not a folder; no file is named as in this corpus, or some have codes that it does not have;
-                label files that are missing, or that say what cannot be, such as a number out of its range.
-            ManifestError: two different files bear the same name.
+            CorpusError: the path is not a folder, no file is named as in this corpus, file names contain unknown
+                codes, or label files are missing or faulty (for example, a number outside its range).
+            ManifestError: two different files have the same name.
         """
         paths = audio_files(path) if paths is None else paths
         copies: dict[str, list[Utterance]] = {}
@@ -193,12 +230,12 @@ class NamedCorpus(Corpus):
         if impossible:
             raise CorpusError(
                 f"{path}: {len(impossible)} file names have codes that {self.title} does not have: "
-                f"{listed(impossible)}; rename them, like {self.example!r}, or take them away"
+                f"{listed(impossible)}; rename them, like {self.example!r}, or remove them"
             )
         if not copies:
             self.check_converted(path)
             raise CorpusError(
-                f"{path}: {found(paths)}, none named as in {self.title}, like {self.example!r}; check the folder"
+                f"{path}: {found(paths)}, expected file names of {self.title}, like {self.example!r}; check the folder"
             )
         for utterance_id, same in copies.items():
             names = [utterance.path for utterance in same]
@@ -210,8 +247,8 @@ class NamedCorpus(Corpus):
         utterances, missing = self.complete(path, [first for first, *_ in copies.values()])
         if not utterances:
             raise CorpusError(
-                f"{path}: the label files of {self.title} name none of the {len(copies)} utterances found there; "
-                "check that audio and labels are of one release"
+                f"{path}: the label files of {self.title} contain none of the {len(copies)} utterances found; "
+                "check that audio and labels are from the same release"
             )
         _check_numbers(path, utterances, self.dimensions)
         kept = {utterance.utterance_id for utterance in utterances}
@@ -245,12 +282,28 @@ def _number(text: str) -> float:
 
 
 def named(name: str, flags: re.RegexFlag = re.NOFLAG) -> re.Pattern[str]:
-    """The pattern of file names, without their extension, in any folder."""
+    """Compile a pattern of file names in any folder.
+
+    Args:
+        name: Regular expression for the file name without its extension.
+        flags: Further flags of the regular expression.
+
+    Returns:
+        A pattern for whole paths without their extension.
+    """
     return re.compile(f"(?:.*/)?{name}", re.ASCII | re.DOTALL | flags)
 
 
 def label_file(folder: Path, *names: str) -> Path | None:
-    """The first of these files in the corpus folder, in a folder right inside it, or in the folder that holds it."""
+    """Find a label file in the corpus folder, directly below it, or in its parent folder.
+
+    Args:
+        folder: The corpus folder.
+        names: File names, tried in this order.
+
+    Returns:
+        The first file that exists, or None.
+    """
     for name in names:
         for place in (folder / name, *visible(folder.glob(f"*/{name}"), folder), resolved(folder).parent / name):
             if place.is_file():
@@ -259,18 +312,32 @@ def label_file(folder: Path, *names: str) -> Path | None:
 
 
 def audio_files(folder: Path) -> list[str]:
-    """The audio files anywhere below a folder, relative to it, sorted; hidden files and folders are left out.
+    """List the audio files anywhere below a folder, without hidden files and folders.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        Paths relative to the folder, sorted.
 
     Raises:
         CorpusError: the folder does not exist, or is a file.
     """
     if not folder.is_dir():
-        raise CorpusError(f"{folder} is {'a file' if folder.exists() else 'missing'}; give the folder of the audio")
+        raise CorpusError(f"{folder} is {'a file' if folder.exists() else 'missing'}; give the folder with the audio")
     return files_below(folder, AUDIO_SUFFIXES)
 
 
 def files_below(folder: Path, suffixes: tuple[str, ...]) -> list[str]:
-    """The files anywhere below a folder whose names end so, relative to it, sorted; hidden ones are left out."""
+    """List the files anywhere below a folder that have one of the suffixes, without hidden files.
+
+    Args:
+        folder: The folder.
+        suffixes: Suffixes in lower case, such as ``.wav``.
+
+    Returns:
+        Paths relative to the folder, sorted.
+    """
     files: list[str] = []
     visited: set[str] = set()
     for parent, folders, names in os.walk(folder, followlinks=True):
@@ -286,15 +353,15 @@ def files_below(folder: Path, suffixes: tuple[str, ...]) -> list[str]:
 
 
 def files_in(folder: Path, suffix: str) -> list[Path]:
-    """The files right inside a folder whose names end so, sorted; hidden ones are left out."""
+    """List the files directly in a folder that have a suffix, sorted, without hidden files."""
     return visible(folder.glob(f"*{suffix}"), folder)
 
 
 def visible(paths: Iterable[Path], folder: Path) -> list[Path]:
-    """Those of the paths below a folder that are not hidden, sorted."""
+    """Return the paths below a folder that are not hidden, sorted."""
     return sorted(path for path in paths if not any(map(is_hidden, path.relative_to(folder).parts)))
 
 
 def found(paths: Sequence[str]) -> str:
-    """What was found, for an error message: ``2 audio files ('a.wav', …)``."""
+    """Return the audio files found as text for an error message: ``2 audio files ('a.wav', …)``."""
     return f"{len(paths)} audio files ({paths[0]!r}, …)" if paths else "no audio files"

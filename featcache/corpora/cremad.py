@@ -17,7 +17,7 @@ EMOTIONS = {
     "NEU": "neutral",
     "SAD": "sadness",
 }
-# 1040_ITH_SAD_X.wav is released under this name
+# One X instead of XX: the corpus contains 1040_ITH_SAD_X.wav.
 INTENSITIES = {"LO": "low", "MD": "medium", "HI": "high", "XX": "unspecified", "X": "unspecified"}
 TRANSCRIPTS = {
     "IEO": "It's eleven o'clock.",
@@ -57,7 +57,7 @@ def _utterance(path: str, match: re.Match[str]) -> Utterance:
 
 
 def _with_demographics(folder: Path, utterances: list[Utterance]) -> tuple[list[Utterance], list[str]]:
-    """Gender and age of the actors, which stay unknown where the table is not there."""
+    """Add gender and age of the actors; they stay empty if the table is missing."""
     table = label_file(folder, DEMOGRAPHICS)
     if table is None:
         return utterances, []

@@ -1,9 +1,9 @@
 """EmoBox's JSON lines and folds → Manifest.
 
-EmoBox keeps ``data/<corpus>/<corpus>.jsonl``, ``label_map.json`` beside it, and ``fold_1/<corpus>_train_fold_1.jsonl``,
-``…_test_…``, sometimes ``…_valid_…``. One fold becomes the label ``split``; of several, the label ``fold`` says
-which one tests an utterance. ``emotion`` is EmoBox's ``emo`` as ``label_map.json`` renames it, and empty where it does
-not.
+EmoBox has ``data/<corpus>/<corpus>.jsonl``, ``label_map.json`` beside it, and ``fold_1/<corpus>_train_fold_1.jsonl``,
+``…_test_…``, sometimes ``…_valid_…``. A single fold becomes the label ``split``. With several folds, the label
+``fold`` is the number of the fold that tests the utterance. The label ``emotion`` is EmoBox's ``emo``, renamed by
+``label_map.json``, and empty if the map does not contain it.
 Source: Ma et al. 2024, https://github.com/emo-box/EmoBox.
 """
 
@@ -23,11 +23,11 @@ PART_NAME = re.compile(r".+_(train|valid|test)_fold_(\d+)")
 RENAMED = {"key": "utterance_id", "start_time": "start", "end_time": "end"}
 OF_THE_AUDIO = ("type", "task", "sample_rate", "num_frame", "length", "channel")
 LABEL_MAP = "label_map.json"
-MOST_FOLDERS_UP = 4  # data/<corpus>/fold_1 is three below the folder that the paths start from
+MOST_FOLDERS_UP = 4  # data/<corpus>/fold_1 is three levels below the folder to which paths are relative
 
 
 def fits(path: Path) -> bool:
-    """Whether a file holds EmoBox's JSON lines, or a folder is the one that EmoBox keeps for a corpus or a fold."""
+    """Return whether a file contains EmoBox's JSON lines, or a folder is EmoBox's folder of a corpus or fold."""
     table = path if path.is_file() else _main_table(path)
     if table is None:
         return path.is_dir() and bool(_parts(path))
@@ -38,11 +38,17 @@ def fits(path: Path) -> bool:
 
 
 def read(path: Path) -> tuple[Path, Manifest]:
-    """The folder that the paths start from, and the utterances.
+    """Read the utterances of EmoBox's JSON lines.
+
+    Args:
+        path: A file of JSON lines, or the folder of a corpus or a fold.
+
+    Returns:
+        The folder to which paths are relative, and the utterances.
 
     Raises:
-        CorpusError: the audio of the first utterance is not where the file says.
-        ManifestError: a file that cannot be read, or faulty rows.
+        CorpusError: the audio of the first utterance is missing.
+        ManifestError: a file cannot be read, or rows are faulty.
     """
     folder = path.parent if path.is_file() else path
     main = path if path.is_file() else _main_table(path)
@@ -63,13 +69,13 @@ def _main_table(folder: Path) -> Path | None:
 
 
 def _parts(folder: Path) -> list[tuple[str, str, Path]]:
-    """Part, number of the fold and file, of the parts of folds that lie in a folder."""
+    """List the files of folds in a folder: part, number of the fold, and file."""
     matches = [(PART_NAME.fullmatch(table.stem), table) for table in files_in(folder, ".jsonl")]
     return [(match[1], match[2], table) for match, table in matches if match]
 
 
 def _folds(folder: Path) -> dict[str, Row]:
-    """Key → its label ``split`` where there is one fold, or ``fold`` where there are several."""
+    """Return key → label ``split`` if there is one fold, or label ``fold`` if there are several."""
     parts = [part for fold in sorted(folder.glob("fold_*")) for part in _parts(fold)]
     several = len({number for _, number, _ in parts}) > 1
     labels: dict[str, Row] = {}
@@ -80,7 +86,7 @@ def _folds(folder: Path) -> dict[str, Row]:
         for _, row in read_rows(table):
             before = labels.setdefault(row.get("key", ""), label)
             if before != label:
-                raise ManifestError(f"{table}: {row.get('key')!r} stands in another part too; give the fold's folder")
+                raise ManifestError(f"{table}: {row.get('key')!r} is in another part, too; give the folder of one fold")
     return labels
 
 
@@ -109,6 +115,6 @@ def _root(folder: Path, path: str) -> Path:
     root = next((place for place in places if (place / path).is_file()), None)
     if root is None:
         raise CorpusError(
-            f"{folder}: {path!r} lies neither there nor in a folder above; put the audio where EmoBox's file says"
+            f"{folder}: {path!r} exists neither there nor in a folder above; put the audio at the path in EmoBox's file"
         )
     return root

@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 from featcache.corpora.base import NamedCorpus, named
 from featcache.manifest import Utterance
 
-# the letters stand for Wut, Langeweile, Ekel, Angst, Freude, Trauer and neutral
+# The letters abbreviate Wut, Langeweile, Ekel, Angst, Freude, Trauer and neutral.
 EMOTIONS = {
     "W": "anger",
     "L": "boredom",

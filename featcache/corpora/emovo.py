@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 from featcache.corpora.base import NamedCorpus, named
 from featcache.manifest import Utterance
 
-# disgusto, gioia, neutro, paura, rabbia, sorpresa, tristezza
+# The codes abbreviate disgusto, gioia, neutro, paura, rabbia, sorpresa and tristezza.
 EMOTIONS = {
     "dis": "disgust",
     "gio": "joy",
@@ -16,7 +16,7 @@ EMOTIONS = {
     "sor": "surprise",
     "tri": "sadness",
 }
-# breve, lunga, nonsense, domanda
+# The letters abbreviate breve, lunga, nonsense and domanda.
 TRANSCRIPTS = {
     "b1": "Gli operai si alzano presto.",
     "b2": "I vigili sono muniti di pistola.",

@@ -1,7 +1,7 @@
-"""Table of utterances beside the audio → Manifest: any corpus.
+"""Table of utterances beside the audio → Manifest, for any corpus.
 
-A table is featcache's own ``manifest.csv``, or what others keep beside their audio: the metadata of a Hugging Face
-audio folder, an audformat database, EmoBox's JSON lines.
+The table is featcache's own ``manifest.csv``, the metadata of a Hugging Face audio folder, an audformat database, or
+EmoBox's JSON lines.
 """
 
 import os
@@ -19,11 +19,12 @@ MANIFEST = "manifest.csv"
 
 @dataclass(frozen=True, kw_only=True)
 class Reader:
-    """A kind of table.
+    """Reader of one kind of table.
 
     Attributes:
-        fits: Whether a file is one, or a folder holds one.
-        read: Such a file or folder → the folder its paths start from, and the utterances.
+        fits: Function that returns whether a file is such a table, or a folder contains one.
+        read: Function that reads the file or folder and returns the folder to which paths are relative, and the
+            utterances.
     """
 
     fits: Callable[[Path], bool]
@@ -32,14 +33,20 @@ class Reader:
 
 @dataclass(frozen=True, kw_only=True)
 class FolderCorpus(Corpus):
-    """A corpus that a table describes."""
+    """A corpus that is described by a table of utterances."""
 
     def read(self, path: Path) -> CorpusFiles:
-        """Read the table in a folder, or a table of any name; audio paths start from the folder it lies in.
+        """Read the table in a folder, or a table with any file name.
+
+        Args:
+            path: The folder, or the table. Audio paths are relative to the folder that contains the table.
+
+        Returns:
+            The utterances.
 
         Raises:
-            CorpusError: there is no such file, or it is none of the tables that are known.
-            ManifestError: its rows are faulty.
+            CorpusError: the table does not exist, or is none of the known kinds.
+            ManifestError: rows are faulty.
         """
         reader = find_reader(path)
         if reader is None:
@@ -50,12 +57,12 @@ class FolderCorpus(Corpus):
 
 
 def find_reader(path: Path) -> Reader | None:
-    """What can read a file, or the table that a folder holds; None when nothing can."""
+    """Return the reader for a table, or for the table in a folder; None if it is none of the known kinds."""
     return next((reader for reader in READERS if reader.fits(path)), None)
 
 
 def _is_manifest(path: Path) -> bool:
-    # whatever is called so, also what is no regular file, which is then refused by that name
+    # Anything called manifest.csv counts: if it is not a regular file, reading it reports that.
     return os.path.lexists(path / MANIFEST) or (path.is_file() and path.suffix.lower() in (".csv", ".tsv"))
 
 
@@ -73,9 +80,9 @@ READERS = (
 FOLDER = FolderCorpus(
     name="folder",
     title="a folder with manifest.csv",
-    description="Any audio with a table of its paths, speakers and labels: manifest.csv, of which only the column "
-    "'path' is required; metadata.csv or metadata.jsonl of a Hugging Face audio folder; db.yaml of an audformat "
-    "database; the JSON lines of EmoBox.",
-    license="that of the audio",
+    description="Any audio with a table of paths, speakers and labels: manifest.csv (only the column 'path' is "
+    "required), metadata.csv or metadata.jsonl of a Hugging Face audio folder, db.yaml of an audformat database, or "
+    "the JSON lines of EmoBox.",
+    license="depends on the audio",
     source="columns utterance_id, path, start, end, speaker_id, emotion or any other labels, transcript",
 )

@@ -1,7 +1,7 @@
 """metadata.csv or metadata.jsonl of a Hugging Face audio folder → Manifest.
 
-The table lies in the folder, or one lies in each folder of a part: ``train``, ``validation``, ``test``. Parts become
-the label ``split``.
+The table is in the folder itself, or each of the folders ``train``, ``validation`` and ``test`` contains one. The name
+of such a folder becomes the label ``split``.
 Source: https://huggingface.co/docs/datasets/audio_dataset, AudioFolder.
 """
 
@@ -17,17 +17,23 @@ COLUMN = "file_name"
 
 
 def fits(path: Path) -> bool:
-    """Whether a file is such a table, or a folder holds one."""
+    """Return whether a file is such a table, or a folder contains one."""
     if path.is_file():
         return path.suffix.lower() == ".jsonl"
     return any(_names_files(table) for table in _tables(path))
 
 
 def read(path: Path) -> tuple[Path, Manifest]:
-    """The folder, and its utterances.
+    """Read the utterances of a Hugging Face audio folder.
+
+    Args:
+        path: The folder, or its table.
+
+    Returns:
+        The folder to which paths are relative, and the utterances.
 
     Raises:
-        ManifestError: a table that cannot be read, or faulty rows.
+        ManifestError: a table cannot be read, or rows are faulty.
     """
     root, tables = (path.parent, [path]) if path.is_file() else (path, _tables(path))
     rows = []
@@ -45,7 +51,7 @@ def _tables(folder: Path) -> list[Path]:
 
 
 def _names_files(table: Path) -> bool:
-    """Whether the table has the column; other corpora have files of that name too."""
+    """Return whether a table has the column ``file_name``; other corpora have files called metadata.csv, too."""
     return COLUMN in first_line(table)
 
 
@@ -54,7 +60,7 @@ def _rows(table: Path) -> list[tuple[str, Row]]:
 
 
 def _row(row: Row, folder: Path) -> Row:
-    """The row with its path from the root on, and the part whose folder that names."""
+    """Return a row with its path relative to the root, and the split if the path starts with a split's folder."""
     if not row.get(COLUMN):
         return row
     path = PurePosixPath(folder.as_posix()) / row[COLUMN]

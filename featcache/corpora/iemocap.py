@@ -33,14 +33,20 @@ EMOTION_4 = {
 EVALUATORS_WORDS = {"excited": "excitement", "neutral state": "neutral"}
 GENDERS = {"F": "female", "M": "male"}
 TURN = re.compile(r"\[[\d.]+ - [\d.]+\]\t(\S+)\t(\S+)\t\[([\d.]+), ([\d.]+), ([\d.]+)\]")
-EVALUATOR = re.compile(r"C-E\d+:\t([^(]*)")  # C-F1 and C-M1 are the actors about themselves
+EVALUATOR = re.compile(r"C-E\d+:\t([^(]*)")  # C-F1 and C-M1 are the actors' ratings of themselves
 TRANSCRIPTION = re.compile(r"(Ses\S+) \[[\d.]+-[\d.]+\]: (.*)")
 WORD = re.compile(r"\s*\d+\s+\d+\s+-?\d+\s+(?!<s>|</s>|<sil>)\S")
 
 
 @dataclass(kw_only=True)
 class Evaluation:
-    """What one file of ``EmoEvaluation`` says of a turn."""
+    """Labels of one turn in a file of ``EmoEvaluation``.
+
+    Attributes:
+        emotion: Emotion that the majority of evaluators chose; empty without a majority.
+        valence, arousal, dominance: Mean ratings, as text.
+        evaluators: For each evaluator the emotions chosen.
+    """
 
     emotion: str
     valence: str
@@ -49,6 +55,7 @@ class Evaluation:
     evaluators: list[set[str]] = field(default_factory=list)
 
     def labels(self) -> dict[str, str]:
+        """Return the labels of the turn for the manifest."""
         agreeing = sum(self.emotion in named for named in self.evaluators)
         full = bool(self.evaluators) and all(named == {self.emotion} for named in self.evaluators)
         return {
@@ -105,7 +112,7 @@ def _labelled(folder: Path, utterances: list[Utterance]) -> tuple[list[Utterance
 
 
 def _session_folder(path: str) -> str:
-    """``release/Session1`` of ``release/Session1/sentences/wav/…``."""
+    """Return the session folder in a path: ``release/Session1/`` of ``release/Session1/sentences/wav/…``."""
     return path.rpartition("sentences/")[0]
 
 
@@ -141,7 +148,7 @@ def _lines(folder: Path) -> Iterator[tuple[Path, str]]:
 
 
 def _aligned(alignments: Mapping[str, Path], path: str) -> str:
-    """Whether the forced alignment that comes with the corpus holds a word; empty where it is not there."""
+    """Return "yes" if the corpus's forced alignment of an utterance contains a word, else "no"; empty without any."""
     session = _session_folder(path)
     if session not in alignments:
         return ""
@@ -159,14 +166,15 @@ IEMOCAP = NamedCorpus(
     name="iemocap",
     title="IEMOCAP",
     description="10 American actors in 5 sessions of two, scripted and improvised (Busso et al. 2008). emotion_4 "
-    "takes excitement for happiness: 5531 of 10039 utterances; emotion has all 10 names, none without a majority. "
-    "speaker_id is who talks, dialogue_half the actor with the markers, which others take for the speaker.",
+    "merges excitement into happiness: 5531 of 10039 utterances; emotion has all 10 classes, and is empty without a "
+    "majority. speaker_id is the actor who talks; dialogue_half is the actor with the markers, which other work uses "
+    "as the speaker.",
     license="academic licence on request",
     source="https://sail.usc.edu/iemocap (IEMOCAP_full_release: Session1 … Session5)",
     target="emotion_4",
     classes=("anger", "happiness", "neutral", "sadness"),
     published_counts={"anger": 1103, "happiness": 1636, "neutral": 1708, "sadness": 1084},
-    # rated from 1 to 5 (Busso et al. 2008); users tell of means up to 5.5, for which the release need not be refused
+    # The scale is 1 to 5 (Busso et al. 2008), but users report means up to 5.5, which must not be refused.
     dimensions=dict.fromkeys(("arousal", "valence", "dominance"), (0.5, 5.5)),
     protocols=("iemocap-loso-session", "iemocap-superb", "iemocap-issa"),
     dialogue="session",

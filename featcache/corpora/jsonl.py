@@ -1,4 +1,4 @@
-"""File of JSON lines → rows of text, as a CSV has them."""
+"""File of JSON lines → rows of text, as read from a CSV table."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,13 @@ from featcache.files.spreadsheets import Row, read_text
 
 
 def read_rows(path: Path) -> list[tuple[str, Row]]:
-    """Where each row stands, and its columns.
+    """Read the rows of a file of JSON lines.
+
+    Args:
+        path: The file.
+
+    Returns:
+        For each row its place in the file (``line 3``) and its columns.
 
     Raises:
         ManifestError: the file cannot be read, or a line is not a JSON object.
@@ -23,13 +29,13 @@ def read_rows(path: Path) -> list[tuple[str, Row]]:
         except (ValueError, RecursionError) as error:
             raise ManifestError(f"{path}: line {number} is not JSON ({error}); fetch the file again") from error
         if not isinstance(row, dict):
-            raise ManifestError(f"{path}: line {number} holds no JSON object; expected one utterance per line")
+            raise ManifestError(f"{path}: line {number} is no JSON object; expected one object per utterance and line")
         rows.append((f"line {number}", {name: as_text(value) for name, value in row.items()}))
     return rows
 
 
 def as_text(value: Any) -> str:
-    """A value as a manifest holds it; None is no label."""
+    """Return a JSON value as text for a manifest; None becomes an empty text."""
     if isinstance(value, str):
         return value
     return "" if value is None else json.dumps(value)

@@ -12,7 +12,7 @@ from featcache.manifest import Utterance
 EMOTIONS = ("anger", "disgust", "fear", "joy", "neutral", "sadness", "surprise")
 SPLITS = ("train", "dev", "test")
 COLUMNS = ("Utterance", "Speaker", "Emotion", "Sentiment", "Dialogue_ID", "Utterance_ID")
-# train_splits, dev_splits_complete, output_repeated_splits_test
+# The folders are called train_splits, dev_splits_complete and output_repeated_splits_test.
 SPLIT_IN_FOLDER = re.compile(r"(?<![a-z])(train|dev|test)(?![a-z])", re.IGNORECASE)
 
 
@@ -22,7 +22,7 @@ def _utterance(path: str, match: re.Match[str]) -> Utterance:
         folders = SPLIT_IN_FOLDER.findall(path.rpartition("/")[0])
         if not folders:
             raise CorpusError(
-                f"{path!r} lies in no folder named after train, dev or test, and MELD uses the same file names in all "
+                f"{path!r} is in no folder named after train, dev or test, but MELD uses the same file names in all "
                 "three; keep its folders, or name files like 'train_dia0_utt0.wav'"
             )
         split = folders[-1].lower()
@@ -34,7 +34,7 @@ def _utterance(path: str, match: re.Match[str]) -> Utterance:
 
 
 def _labelled(folder: Path, utterances: list[Utterance]) -> tuple[list[Utterance], list[str]]:
-    """The clips that the tables describe; the folder of the test clips holds some that they do not."""
+    """Return the clips in the label tables; the folder of the test clips contains further ones without labels."""
     rows: dict[str, dict[str, str]] = {}
     for split in SPLITS:
         if any(utterance.labels["split"] == split for utterance in utterances):
@@ -54,7 +54,7 @@ def _rows(folder: Path, split: str) -> dict[str, dict[str, str]]:
     name = f"{split}_sent_emo.csv"
     table = label_file(folder, name)
     if table is None:
-        raise CorpusError(f"{folder}: no {name}, which labels MELD's {split} clips; put it there")
+        raise CorpusError(f"{folder}: {name} with the labels of MELD's {split} clips is missing; add it")
     columns, placed = read_csv(table, COLUMNS, lenient=True)
     rows = [row for _, row in placed]
     lacking = [column for column in COLUMNS if column not in columns or any(row[column] is None for row in rows[:1])]

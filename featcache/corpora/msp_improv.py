@@ -14,7 +14,7 @@ NO_CLASS = {"O": "other", "X": "no agreement"}
 SCENARIOS = {"P": "natural", "R": "target read", "S": "other improvised", "T": "target improvised"}
 GENDERS = {"F": "female", "M": "male"}
 DIMENSIONS = {"A": "arousal", "V": "valence", "D": "dominance", "N": "naturalness"}
-# the release spells it without the second a
+# The corpus spells the name without the second "a".
 LABEL_FILES = ("Evalution.txt", "Evaluation.txt")
 
 
@@ -23,7 +23,7 @@ def _utterance(path: str, match: re.Match[str]) -> Utterance:
     return Utterance(
         utterance_id=PurePosixPath(path).stem,
         path=path,
-        # F01 of …-F01-P-MF02 is the actor whose target sentence the scene is about; M, of MF02, is who talks
+        # In …-F01-P-MF02, F01 is the actor of the scene's target sentence; the M of MF02 is the actor who talks.
         speaker_id=f"{talker}{session}",
         labels={
             "emotion": "",
@@ -40,20 +40,20 @@ def _utterance(path: str, match: re.Match[str]) -> Utterance:
 def _labelled(folder: Path, utterances: list[Utterance]) -> tuple[list[Utterance], list[str]]:
     table = label_file(folder, *LABEL_FILES)
     if table is None:
-        raise CorpusError(f"{folder}: no {LABEL_FILES[0]}, which labels MSP-IMPROV; put it there")
+        raise CorpusError(f"{folder}: {LABEL_FILES[0]} with the labels of MSP-IMPROV is missing; add it")
     evaluations = _evaluations(table)
     unlabelled = [u.utterance_id for u in utterances if u.utterance_id not in evaluations]
     if unlabelled:
-        raise CorpusError(f"{table} has no line for {listed(unlabelled)}; check that it is whole")
+        raise CorpusError(f"{table} has no line for {listed(unlabelled)}; check that it is complete")
     labelled = [replace(u, labels=u.labels | evaluations[u.utterance_id]) for u in utterances]
     found = {utterance.utterance_id for utterance in utterances}
     return labelled, [utterance_id for utterance_id in evaluations if utterance_id not in found]
 
 
 def _evaluations(table: Path) -> dict[str, dict[str, str]]:
-    """Utterance id → labels, from lines like ``UTD-IMPROV-S01A-F01-P-FM01.avi; N; A:2.8; V:3.2; D:2.8; N:3.4;``.
+    """Read utterance id → labels from lines like ``UTD-IMPROV-S01A-F01-P-FM01.avi; N; A:2.8; V:3.2; D:2.8; N:3.4;``.
 
-    The lines of single evaluators, which follow each of these, are not read.
+    The lines of single evaluators, which follow each such line, are skipped.
     """
     evaluations = {}
     for line in read_text(table, lenient=True).splitlines():
@@ -78,9 +78,10 @@ def _number(text: str) -> str:
 MSP_IMPROV = NamedCorpus(
     name="msp-improv",
     title="MSP-IMPROV",
-    description="12 American actors in 6 sessions of two: target sentences improvised and read, the improvisations "
-    "around them, and what the two said between (Busso et al. 2017); 4 emotions of 7798 utterances, 640 more have "
-    "another or none. The speaker is who talks, as far as file names tell, not the actor of the target sentence.",
+    description="12 American actors in 6 sessions of two: target sentences, improvised and read, the improvisations "
+    "around them, and natural talk in between (Busso et al. 2017). 7798 utterances have one of 4 emotions, 640 more "
+    "another one or none. The speaker is the actor who talks, according to the file name, not the actor of the target "
+    "sentence.",
     license="academic licence on request",
     source="https://ecs.utdallas.edu/research/researchlabs/msp-lab/MSP-Improv.html (Audio and Evalution.txt)",
     classes=tuple(EMOTIONS.values()),

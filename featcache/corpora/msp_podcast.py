@@ -1,12 +1,12 @@
 """MSP-Podcast file names, its table of consensus labels and its transcripts → utterances.
 
-What public readers of releases 1.6 to 2.0 agree on:
+Public readers of releases 1.6 to 2.0 agree on these files:
 
-- ``Labels/labels_consensus.csv``, up to 1.8 ``labels_concensus.csv``, with rows such as
-  ``MSP-PODCAST_0001_0008.wav,N,2.2,4.0,2.6,30,Male,Test1``; ``Unknown`` for speakers who are not identified, and up to
-  1.8 ``Validation`` for ``Development``;
-- ``Audios/`` or ``Audio/``, and ``Transcripts/`` with a text per speaking turn;
-- of the third test set, from 1.11 on, the audio alone: ``MSP-PODCAST_test3_0001.wav``.
+- ``Labels/labels_consensus.csv`` (up to 1.8: ``labels_concensus.csv``), with rows such as
+  ``MSP-PODCAST_0001_0008.wav,N,2.2,4.0,2.6,30,Male,Test1``. The speaker is ``Unknown`` if not identified. Up to 1.8,
+  ``Development`` is called ``Validation``.
+- ``Audios/`` or ``Audio/``, and ``Transcripts/`` with a text file per speaking turn.
+- For the third test set, from 1.11 on, only the audio: ``MSP-PODCAST_test3_0001.wav``.
 
 Source: https://ecs.utdallas.edu/research/researchlabs/msp-lab/MSP-Podcast.html
 """
@@ -60,7 +60,7 @@ def _utterance(path: str, match: re.Match[str]) -> Utterance:
 
 
 def _labelled(folder: Path, utterances: list[Utterance]) -> tuple[list[Utterance], list[str]]:
-    """The speaking turns that the table labels; those of the third test set have labels that are not given out."""
+    """Return the speaking turns in the table of labels; the third test set has no public labels and is left out."""
     rows = _rows(folder)
     transcripts = _transcripts(folder)
     labelled = [
@@ -93,10 +93,10 @@ def _known(name: str) -> str:
 
 
 def _rows(folder: Path) -> dict[str, dict[str, str]]:
-    """Utterance id → row, of all but the third test set."""
+    """Return utterance id → row of the label table, without the third test set."""
     table = label_file(folder, *(place for name in LABEL_FILES for place in (name, f"Labels/{name}")))
     if table is None:
-        raise CorpusError(f"{folder}: no Labels/{LABEL_FILES[0]}, which labels MSP-Podcast; put it there")
+        raise CorpusError(f"{folder}: Labels/{LABEL_FILES[0]} with the labels of MSP-Podcast is missing; add it")
     columns, rows = read_csv(table, COLUMNS)
     lacking = [column for column in COLUMNS if column not in columns]
     if lacking:
@@ -122,7 +122,7 @@ def _rows(folder: Path) -> dict[str, dict[str, str]]:
 
 
 def _transcripts(folder: Path) -> dict[str, Path]:
-    """Utterance id → its text file; none where they are not there."""
+    """Return utterance id → text file; empty if the transcripts are missing."""
     for place in (
         folder / TRANSCRIPTS,
         *visible(folder.glob(f"*/{TRANSCRIPTS}"), folder),
@@ -133,7 +133,7 @@ def _transcripts(folder: Path) -> dict[str, Path]:
             return {PurePosixPath(path).stem: place / path for path in paths}
     packed = label_file(folder, f"{TRANSCRIPTS}.zip")
     if packed:
-        log.warning("%s is not unpacked, so that utterances have no transcript", packed)
+        log.warning("%s is not unpacked, so utterances have no transcript; unpack it", packed)
     return {}
 
 
@@ -145,15 +145,15 @@ MSP_PODCAST = NamedCorpus(
     name="msp-podcast",
     title="MSP-Podcast",
     description="Speaking turns of English podcasts, rated by at least five listeners each: 8 emotions, and arousal, "
-    "valence and dominance from 1 to 7 (Lotfian & Busso 2019). Labels of the third test set are not given out; it is "
-    "left out. Turns with another emotion or none agreed on keep their dimensions. Not all speakers are known.",
+    "valence and dominance from 1 to 7 (Lotfian & Busso 2019). The third test set has no public labels and is left "
+    "out. Turns with another emotion, or without agreement, keep their dimensional labels. Some speakers are unknown.",
     license="academic or commercial licence on request",
     source="https://ecs.utdallas.edu/research/researchlabs/msp-lab/MSP-Podcast.html (Audios, "
-    "Labels/labels_consensus.csv, and Transcripts unpacked, for the words)",
+    "Labels/labels_consensus.csv, and unpacked Transcripts for the text)",
     classes=tuple(EMOTIONS.values()),
     protocols=("msp-podcast-test1", "msp-podcast-test2"),
     dimensions=dict.fromkeys(DIMENSIONS.values(), (1.0, 7.0)),
-    # turns last 2.75 to 11 s: none is cut
+    # Turns last 2.75 to 11 s, so none is cut.
     max_frames=550,
     dialogue="podcast",
     example="MSP-PODCAST_0001_0008.wav",

@@ -51,7 +51,7 @@ RAVDESS = NamedCorpus(
     license="CC BY-NC-SA 4.0",
     source="https://zenodo.org/records/1188976 (Audio_Speech_Actors_01-24.zip, Audio_Song_Actors_01-24.zip)",
     classes=tuple(EMOTIONS.values()),
-    # speech and song; actor 18 sang nothing, and nobody sang disgusted or surprised
+    # Speech and song; there are no songs of actor 18, and none in disgust or surprise.
     published_counts={
         "neutral": 188,
         "calm": 376,
@@ -65,7 +65,7 @@ RAVDESS = NamedCorpus(
     protocols=("pepino2021", "pepino2021-speech", "ravdess-6fold", "issa-random-5fold"),
     max_frames=250,
     example="03-01-06-01-02-01-12.wav",
-    # 03 is audio only; sound cut from the videos, 01, would count its utterances twice
+    # 03 is audio only. Sound extracted from the videos (01) is left out, because it has the same utterances again.
     pattern=named("03" + r"-(\d\d)" * 6),
     utterance=_utterance,
 )

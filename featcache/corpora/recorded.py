@@ -1,7 +1,7 @@
-"""Cache → which corpus it is of, by the ``corpus.json`` beside its stores; and back.
+"""Cache → its corpus, recorded in ``corpus.json`` beside the stores; and back.
 
-``corpus`` is what ``CORPORA`` knows the corpus by. For a corpus from outside of featcache, ``origin`` says which
-package and version, or which file, it came from. The file itself never decides that code is imported.
+``corpus`` is the name or reference of the corpus in ``CORPORA``. For a corpus from outside of featcache, ``origin``
+records its package and version, or its file. The file alone never causes code to be imported.
 """
 
 import json
@@ -27,10 +27,10 @@ def corpus_record(files: CorpusFiles) -> bytes:
 
 
 def reference_of(cache_folder: Path) -> str | None:
-    """Return what a cache says its corpus is; None where it does not say.
+    """Return the name or reference of a cache's corpus; None if it is not recorded.
 
     Raises:
-        StoreError: the file that says so is damaged.
+        StoreError: ``corpus.json`` is damaged.
     """
     path = cache_folder / CORPUS_FILE
     if not path.exists():
@@ -41,20 +41,20 @@ def reference_of(cache_folder: Path) -> str | None:
 
 
 def layout_of(cache_folder: Path) -> str | None:
-    """Return the corpus from outside that a cache was read as, if it can be used here; None for any other.
+    """Return the reference of a cache's corpus if it comes from outside of featcache and is known here, else None.
 
     Raises:
-        StoreError: the file that says so is damaged.
+        StoreError: ``corpus.json`` is damaged.
     """
     reference = reference_of(cache_folder)
     return reference if reference and reference in CORPORA and not CORPORA.is_builtin(reference) else None
 
 
 def corpus_of(cache_folder: Path) -> Corpus | None:
-    """Return the corpus that a cache is of, where that is known here; one that is not known is told once.
+    """Return the corpus of a cache, or None if it is unknown here; a warning about it is logged once.
 
     Raises:
-        StoreError: the file that says so is damaged.
+        StoreError: ``corpus.json`` is damaged.
     """
     reference = reference_of(cache_folder)
     if reference is None:
@@ -67,15 +67,15 @@ def corpus_of(cache_folder: Path) -> Corpus | None:
 
 
 def is_corpus(corpus: Corpus | None, reference: str) -> bool:
-    """Whether a corpus is the one that a name or reference stands for."""
+    """Return whether a corpus is the one with this name or reference."""
     return corpus is not None and reference in CORPORA and CORPORA[reference] == corpus
 
 
 @cache
 def _tell(cache_folder: Path, reason: str) -> None:
     log.warning(
-        "%s: the corpus of this cache is not known here, so that its own target, classes, ranges, protocol and frames "
-        "are no defaults: %s",
+        "%s: the corpus of this cache is unknown here, so its target, classes, label ranges, protocol and maximum "
+        "frames are not used as defaults: %s",
         cache_folder,
         reason,
     )

@@ -29,7 +29,7 @@ def _utterance(path: str, match: re.Match[str]) -> Utterance:
 SAVEE = NamedCorpus(
     name="savee",
     title="SAVEE",
-    description="4 British men speak 15 sentences in each of 7 emotions, neutral twice as many (Haq & Jackson 2010).",
+    description="4 British men speak 15 sentences in each of 7 emotions, 30 in neutral (Haq & Jackson 2010).",
     license="free for research; registration required",
     source="http://kahlan.eps.surrey.ac.uk/savee (AudioData/DC/a01.wav, or DC_a01.wav in one folder)",
     classes=tuple(EMOTIONS.values()),

@@ -1,8 +1,9 @@
 """Seed → folder of synthetic speech with its manifest.csv.
 
-A source-filter voice says random syllables: glottal pulses and hiss, shaped by the resonances of a vocal tract. The
-emotions differ in pitch, loudness, tempo and spectral tilt in the directions that Juslin & Laukka (2003, Table 7)
-found for people. This shows that the machinery works; accuracies on it say nothing about real emotional speech.
+A source-filter synthesiser produces random syllables: glottal pulses and noise, filtered by the resonances of a vocal
+tract. The emotions differ in pitch, loudness, tempo and spectral tilt, in the directions that Juslin & Laukka (2003,
+Table 7) report for human speech. The corpus is for demonstrations and tests: accuracies on it say nothing about real
+emotional speech.
 """
 
 from collections.abc import Sequence
@@ -22,9 +23,9 @@ Signal = NDArray[np.float64]
 
 SAMPLING_RATE = 16_000
 NUM_SYLLABLES = 6
-PAUSE = 0.08  # seconds before and after
+PAUSE = 0.08  # seconds of silence at the start and at the end
 
-# Formants 1 to 3 in Hz. Source: Peterson & Barney 1952, Table II, men. The upper two are those of a 17.5 cm tube.
+# Formants 1 to 5 in Hz. Source of 1 to 3: Peterson & Barney 1952, Table II, men; 4 and 5 are of a 17.5 cm tube.
 VOWELS = {
     "i": (270, 2290, 3010, 3500, 4500),
     "e": (530, 1840, 2480, 3500, 4500),
@@ -33,20 +34,20 @@ VOWELS = {
     "u": (300, 870, 2240, 3500, 4500),
 }
 BANDWIDTHS = (60, 90, 150, 200, 300)
-# Centre and bandwidth of the hiss, in Hz; m is voiced and closes the lips instead.
+# Centre and bandwidth of the noise, in Hz; m is voiced instead.
 CONSONANTS = {"s": (5500, 1500), "sh": (3000, 1200), "f": (6500, 5000), "m": (250, 100)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Manner:
-    """How an emotion changes a voice.
+    """Prosody of an emotion.
 
     Attributes:
-        pitch: Mean F0, in semitones from the speaker's own.
+        pitch: Mean F0, in semitones relative to the speaker's mean.
         range: Standard deviation of F0 within an utterance, in semitones.
-        loudness: In dB.
+        loudness: Level in dB, relative to neutral speech.
         tempo: Syllables per second.
-        tilt: Pole of the low-pass on the glottal source; nearer to 1 is duller.
+        tilt: Pole of the low-pass filter on the glottal source; values near 1 sound dull.
     """
 
     pitch: float
@@ -62,13 +63,20 @@ EMOTIONS = {
     "sadness": Manner(pitch=-1.5, range=1.0, loudness=-4.0, tempo=4.5, tilt=0.75),
     "neutral": Manner(pitch=0.0, range=1.7, loudness=0.0, tempo=4.8, tilt=0.55),
 }
-# How far one utterance strays from its manner: wide enough for the emotions to overlap.
+# Standard deviations over utterances, wide enough for the emotions to overlap.
 SPREAD = Manner(pitch=1.3, range=0.6, loudness=2.0, tempo=0.3, tilt=0.08)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Speaker:
-    """A voice: its mean F0 in Hz, and how much higher its resonances are than a man's of average size."""
+    """A synthetic speaker.
+
+    Attributes:
+        speaker_id: Id in the manifest.
+        gender: ``male`` or ``female``.
+        f0: Mean F0 in Hz.
+        formant_scale: Factor of the formant frequencies, relative to an average man.
+    """
 
     speaker_id: str
     gender: str
@@ -84,16 +92,19 @@ def make_corpus(
     repetitions: int = 4,
     seed: int = 0,
 ) -> Manifest:
-    """Write 16-bit mono WAV files at 16 kHz, 1.1 to 1.7 s each, and last the manifest.csv.
+    """Write 16-bit mono WAV files at 16 kHz, 1.1 to 1.7 s each, and then the manifest.csv.
 
-    Every utterance has random numbers of its own, so the first speakers stay the same when more are asked for.
+    Every utterance has its own random numbers, so a corpus with more speakers starts with the same ones.
 
     Args:
-        folder: Where to write; made when missing.
-        num_speakers: Men and women in turn.
+        folder: Output folder; created if missing.
+        num_speakers: Number of speakers, alternately men and women.
         emotions: Names in ``EMOTIONS``.
-        repetitions: Utterances of each speaker and emotion.
-        seed: The same seed gives the same bytes.
+        repetitions: Number of utterances per speaker and emotion.
+        seed: Random seed; the same seed gives the same bytes.
+
+    Returns:
+        The manifest of the corpus.
 
     Raises:
         CorpusError: an unknown emotion.
@@ -106,7 +117,7 @@ def make_corpus(
         speaker = _speaker(number, np.random.default_rng((seed, number)))
         (folder / speaker.speaker_id).mkdir(parents=True, exist_ok=True)
         for emotion in emotions:
-            for repetition in range(1, repetitions + 1):  # trailing zeros would not change the seed
+            for repetition in range(1, repetitions + 1):  # from 1, because a trailing 0 does not change numpy's seed
                 rng = np.random.default_rng((seed, number, list(EMOTIONS).index(emotion), repetition))
                 signal, transcript = _speak(speaker, EMOTIONS[emotion], rng)
                 utterance_id = f"{speaker.speaker_id}-{emotion}-{repetition}"
@@ -137,7 +148,7 @@ def _speaker(number: int, rng: np.random.Generator) -> Speaker:
 
 
 def _speak(speaker: Speaker, emotion: Manner, rng: np.random.Generator) -> tuple[Signal, str]:
-    """One utterance: (num_samples,) in [-1, 1], and its syllables."""
+    """Synthesise one utterance: return (num_samples,) in [-1, 1], and the syllables as text."""
     manner = Manner(**{name: rng.normal(mean, getattr(SPREAD, name)) for name, mean in vars(emotion).items()})
     vowels = rng.choice(list(VOWELS), NUM_SYLLABLES)
     consonants = rng.choice(list(CONSONANTS), NUM_SYLLABLES)
@@ -160,22 +171,22 @@ def _speak(speaker: Speaker, emotion: Manner, rng: np.random.Generator) -> tuple
         centre, bandwidth = CONSONANTS[consonant]
         signal += _window(time, start, release) * _resonate(voice if consonant == "m" else hiss, [centre], [bandwidth])
     signal *= 0.05 * 10 ** (manner.loudness / 20) / np.sqrt(np.mean(signal**2))
-    # a little room noise, since recorded silence is never zero; tanh keeps the loudest peaks inside 16 bits
+    # Noise is added because recorded silence is never zero; tanh keeps the loudest peaks within 16 bits.
     signal = np.tanh(signal + 3e-4 * rng.standard_normal(time.size))
     return signal, " ".join(consonant + vowel for consonant, vowel in zip(consonants, vowels, strict=True))
 
 
 def _melody(time: Signal, ends: Signal, rng: np.random.Generator) -> Signal:
-    """Pitch that moves from syllable to syllable and falls towards the end: (num_samples,), mean 0, std 1."""
+    """Return a pitch contour that changes with each syllable and falls overall: (num_samples,), mean 0, std 1."""
     targets = rng.standard_normal(ends.size) - np.linspace(-0.7, 0.7, ends.size)
     melody: Signal = np.interp(time, ends, targets)
     return np.asarray((melody - melody.mean()) / melody.std())
 
 
 def _glottal_source(f0: Signal, rng: np.random.Generator) -> Signal:
-    """The derivative of the glottal flow at an F0 in Hz: (num_samples,) → (num_samples,).
+    """Return the derivative of the glottal flow for an F0 contour in Hz: (num_samples,) → (num_samples,).
 
-    1 % jitter and 5 % shimmer, and a pulse that opens for 40 % and closes for 16 % of a period.
+    The pulses have 1 % jitter and 5 % shimmer; they open for 40 % and close for 16 % of a period.
 
     Source: Rosenberg 1971, the trigonometric pulse.
     """
@@ -191,7 +202,7 @@ def _glottal_source(f0: Signal, rng: np.random.Generator) -> Signal:
 
 
 def _resonate(signal: Signal, frequencies: Sequence[float], bandwidths: Sequence[float]) -> Signal:
-    """Pass a signal through two-pole resonators in series, each with gain 1 at 0 Hz.
+    """Filter a signal with two-pole resonators in series, each with gain 1 at 0 Hz.
 
     Source: Klatt 1980, eq. 2.
     """
@@ -204,5 +215,5 @@ def _resonate(signal: Signal, frequencies: Sequence[float], bandwidths: Sequence
 
 
 def _window(time: Signal, start: float, end: float) -> Signal:
-    """1 from start to end and 0 elsewhere, with slopes of about 20 ms; windows that adjoin sum to 1."""
+    """Return a window: 1 from start to end (seconds), 0 elsewhere, with 20 ms slopes; adjacent windows sum to 1."""
     return 0.5 * (np.tanh((time - start) / 0.008) - np.tanh((time - end) / 0.008))

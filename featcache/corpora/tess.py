@@ -15,7 +15,7 @@ EMOTIONS = {
     "sad": "sadness",
 }
 LONG_CODES = {"pleasant_surprise": "ps", "pleasant_surprised": "ps"}
-# OA_bite_neutral.wav is released under this name
+# OA instead of OAF: the corpus contains OA_bite_neutral.wav.
 SPEAKERS = {"OAF": "OAF", "OA": "OAF", "YAF": "YAF"}
 AGES = {"OAF": "64", "YAF": "26"}
 
@@ -36,7 +36,7 @@ TESS = NamedCorpus(
     name="tess",
     title="TESS",
     description="2 Canadian women, 26 and 64 years old, say 200 words in one carrier phrase in 7 emotions "
-    "(Pichora-Fuller & Dupuis 2020); two speakers leave none to validate, so that utterances of the other one do.",
+    "(Pichora-Fuller & Dupuis 2020). With only two speakers, utterances of the training speaker validate.",
     license="CC BY-NC-ND 4.0",
     source="https://doi.org/10.5683/SP2/E8H2MF",
     classes=tuple(EMOTIONS.values()),

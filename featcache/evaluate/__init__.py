@@ -1,1 +1,1 @@
-"""Predictions → scores, their spread over seeds, their confidence intervals, comparisons and votes."""
+"""Predictions → scores, standard deviations over seeds, confidence intervals, comparisons and votes."""

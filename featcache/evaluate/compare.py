@@ -1,9 +1,9 @@
-"""Runs that tested the same utterances → paired differences, their intervals, tests and size.
+"""Runs that tested the same utterances → paired differences, their intervals, tests and effect sizes.
 
-The score of a run is the mean over its seeds. Speakers are the same in both runs and so paired, seeds are not: each run
-has its own, and their numbers may differ. Intervals, gains and p values are all of :mod:`featcache.evaluate.variance`,
-so that p < 0.05 where the interval of the difference leaves out 0. The exception are fewer than six units that differ,
-see :func:`~featcache.evaluate.paired.least_p`.
+The score of a run is the mean over its seeds. Speakers are the same in both runs, and therefore paired. Seeds are not
+paired: each run has its own seeds, and the numbers of seeds may differ. Intervals, gains and p values are all computed
+by :mod:`featcache.evaluate.variance`, so p < 0.05 if the interval of the difference excludes 0. The only exception is
+fewer than six units that differ, see :func:`~featcache.evaluate.paired.least_p`.
 """
 
 import itertools
@@ -29,30 +29,33 @@ SIGNIFICANT = 0.05
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """One score of two runs.
+    """Comparison of two runs in one score.
 
     Attributes:
-        first, second: The names of the runs.
-        score: ``uar`` or ``wa`` (percent), ``ccc`` ([-1, 1]), or the ``ccc_<dim>`` of one of several dimensions.
-        first_mean, second_mean: The score of each, mean over seeds.
+        first, second: Names of the runs.
+        score: ``uar`` or ``wa`` (percent), ``ccc`` ([-1, 1]), or ``ccc_<dim>`` for one of several dimensions.
+        first_mean, second_mean: Score of each run, mean over seeds.
         difference: first − second.
-        ci95: The 95 % interval of the difference over ``unit`` and seeds; None for fewer than three.
-        gain: The difference in percent of the second run's score; None where that is not above 0.
-        gain_ci95: Its 95 % interval; None also where the second run's score cannot be told from 0 (no finite bounds).
-        unit, count: Over what the interval is, and how many of them there are: utterances where speakers are unknown
-            or fewer than three.
-        p_speakers: Two-sided p of the difference over speakers and seeds; None where ``unit`` is utterances.
-        p_utterances: The same over utterances and seeds: it speaks of these speakers only.
-        least_p_speakers: The lowest p that the speakers who differ can show, see :func:`least_p`; None as for
-            ``p_speakers``.
-        p_speakers_holm, p_utterances_holm: The same p, corrected by Holm for the pairs that were compared.
-        least_p_speakers_holm: The lowest corrected p: ``least_p_speakers`` times the number of pairs, at most 1.
-        effect_size: Cohen's d_z: mean over standard deviation of the speakers' own differences; None where undefined.
-        speakers_better: In how many speakers the first run scores higher.
-        speakers_worse: In how many speakers it scores lower.
-        num_utterances: How many utterances both tested.
-        num_seeds: Of the first and the second run.
-        num_pairs: How many pairs of runs were compared.
+        ci95: 95 % interval of the difference over ``unit`` and seeds; None for fewer than three units.
+        gain: Difference in percent of the second run's score; None if that score is not above 0.
+        gain_ci95: 95 % interval of the gain; None also if the second run's score does not differ significantly from 0,
+            because the bounds are not finite then.
+        unit: ``speakers``, or ``utterances`` if speakers are unknown or fewer than three.
+        count: Number of units.
+        p_speakers: Two-sided p value of the difference over speakers and seeds; None if ``unit`` is ``utterances``.
+        p_utterances: Two-sided p value over utterances and seeds; it is valid for these speakers only.
+        least_p_speakers: Lowest p value that is possible with the speakers who differ, see :func:`least_p`; None if
+            ``p_speakers`` is None.
+        p_speakers_holm, p_utterances_holm: The p values with Holm's correction for all compared pairs.
+        least_p_speakers_holm: Lowest possible corrected p value: ``least_p_speakers`` times the number of pairs, at
+            most 1.
+        effect_size: Cohen's d_z: mean divided by standard deviation of the differences of single speakers; None if
+            undefined.
+        speakers_better: Number of speakers with a higher score in the first run.
+        speakers_worse: Number of speakers with a lower score in the first run.
+        num_utterances: Number of utterances that both runs tested.
+        num_seeds: Numbers of seeds of the first and the second run.
+        num_pairs: Number of compared pairs of runs.
     """
 
     first: str
@@ -83,17 +86,20 @@ class Comparison:
 def compare(runs: Mapping[str, Predictions], *, score: str | None = None) -> list[Comparison]:
     """Compare every pair of runs: UAR and WA of classifications, CCC of regressions and of each of their dimensions.
 
-    With several pairs p values are corrected by Holm, which bounds the chance of any false claim; a false discovery
-    rate would only bound the share of false ones among the claims. With one seed a result holds for that one trained
+    With several pairs, p values have Holm's correction, which limits the probability of any false claim. (A false
+    discovery rate would only limit the share of false claims.) With one seed, a result is valid only for that trained
     head.
 
     Args:
-        runs: Name → predictions, at least two.
-        score: Compare this one alone.
+        runs: Name → predictions, at least two runs.
+        score: The only score to compare; by default, all scores.
+
+    Returns:
+        One comparison per score and pair of runs; all pairs of the first score come first.
 
     Raises:
-        PredictionsError: fewer than two runs, runs that did not test the same utterances with the same targets, or
-            another score than theirs.
+        PredictionsError: there are fewer than two runs, the runs did not test the same utterances with the same
+            targets, or the score does not belong to the runs.
 
     Source: Holm 1979, A simple sequentially rejective multiple test procedure; Cohen's d_z: Lakens 2013.
     """
@@ -114,7 +120,7 @@ def compare(runs: Mapping[str, Predictions], *, score: str | None = None) -> lis
 
 
 def sentence(comparison: Comparison) -> str:
-    """What a comparison means, in plain words."""
+    """Return the result of a comparison as a sentence."""
     found = comparison
     score, _ = find_score(found.score)
     unit, digits = " points" if score.unit else "", score.digits
@@ -127,12 +133,18 @@ def sentence(comparison: Comparison) -> str:
 
 
 def sentences(comparisons: Sequence[Comparison], most: int = 6) -> list[str]:
-    """Return what comparisons of one score mean, in at most ``most`` sentences and one about the other pairs."""
+    """Return the results of comparisons as sentences.
+
+    Args:
+        comparisons: Comparisons of one score.
+        most: Maximum number of pairs; with more pairs, only significant differences get a sentence, and a last
+            sentence counts the other pairs.
+    """
     if len(comparisons) <= most:
         return [sentence(comparison) for comparison in comparisons]
     few = _too_few(comparisons[0])
     if few:
-        return [f"{few.replace('show it', 'show a difference')}."]
+        return [f"{few}."]
     judged = [(p_of(found), found) for found in comparisons]
     clear = sorted((pair for pair in judged if pair[0] < SIGNIFICANT), key=lambda pair: pair[0])[:most]
     left = len(comparisons) - len(clear)
@@ -140,56 +152,59 @@ def sentences(comparisons: Sequence[Comparison], most: int = 6) -> list[str]:
 
 
 def p_of(found: Comparison) -> float:
-    """Return the corrected p value that a comparison is judged by: over speakers, else over utterances."""
+    """Return the corrected p value of a comparison: over speakers, or over utterances if there is none."""
     return found.p_utterances_holm if found.p_speakers_holm is None else found.p_speakers_holm
 
 
 def _too_few(found: Comparison) -> str:
-    """Say that no difference could be significant over speakers, as the rest of a sentence; empty if one could."""
+    """Return part of a sentence if the speakers are too few for any significant difference, else an empty text."""
     least = min(1.0, least_p(found.count) * found.num_pairs)
     if found.p_speakers_holm is None or least < SIGNIFICANT:
         return ""
     pairs = f" in {found.num_pairs} pairs" if found.num_pairs > 1 else ""
     return (
-        f"{found.count} speakers are too few to show it for others: no difference{pairs} could reach "
-        f"p < {SIGNIFICANT} over speakers (the lowest possible is {least:.3g})"
+        f"{found.count} speakers are too few for a test over speakers: no difference{pairs} can reach "
+        f"p < {SIGNIFICANT} (the lowest possible p is {least:.3g})"
     )
 
 
 def _judged(found: Comparison) -> str:
-    """What can be said of the difference, as the rest of a sentence."""
+    """Return the end of the sentence about a difference: whether it is significant."""
     if few := _too_few(found):
         return f", but {few}"
     if found.p_speakers_holm is not None:
         p, over, others = found.p_speakers_holm, f"over {found.count} speakers", ""
     else:
-        p, over, others = found.p_utterances_holm, "over utterances only", "; of other speakers it says nothing"
+        p, over, others = found.p_utterances_holm, "over utterances", "; this says nothing about other speakers"
     over += "" if 1 in found.num_seeds else " and the seeds"
+    over += f", Holm-corrected for {found.num_pairs} pairs" if found.num_pairs > 1 else ""
     if p >= SIGNIFICANT:
-        return f"; this may be chance (p = {p:.2g} {over}), which does not show that they are equally good"
-    return f"; chance alone would seldom give such a difference (p = {p:.2g} {over}){others}"
+        return f"; not significant (p = {p:.2g} {over}), which does not show that they are equally good"
+    return f"; significant at {100 * SIGNIFICANT:g} % (p = {p:.2g} {over}){others}"
 
 
 def _of_one_seed(found: Comparison) -> str:
     names = [name for name, number in zip((found.first, found.second), found.num_seeds, strict=True) if number == 1]
     heads = "this one trained head" if len(names) == 1 else "these trained heads"
-    return f" With one seed of {' and '.join(names)}, this holds for {heads} only." if names else ""
+    return f" With one seed of {' and '.join(names)}, this is valid only for {heads}." if names else ""
 
 
 def _with_common_classes(runs: Mapping[str, Predictions]) -> dict[str, Predictions]:
-    """The runs with the classes of all, once it is clear that they tested the same."""
+    """Check that all runs tested the same utterances, and return the runs with the classes of all runs."""
     (first_name, first), *others = runs.items()
     expected = _tested(first)
     for name, predictions in others:
         if predictions.dimensions != first.dimensions:
             kinds = [", ".join(run.dimensions) or "classes" for run in (predictions, first)]
-            raise PredictionsError(f"{name} predicts {kinds[0]}, {first_name} {kinds[1]}; compare runs of one task")
+            raise PredictionsError(
+                f"{name} predicts {kinds[0]}, but {first_name} predicts {kinds[1]}; compare runs of the same task"
+            )
         found = _tested(predictions)
         alone = sorted(set(found.index) ^ set(expected.index))
         if alone:
             raise PredictionsError(
-                f"{name} tested {len(found)} utterances and {first_name} {len(expected)}, not the same ones: only one "
-                f"has {listed(alone)}; compare runs of one corpus, selection and protocol"
+                f"{name} tested {len(found)} utterances and {first_name} {len(expected)}, but not the same: only one "
+                f"run has {listed(alone)}; compare runs of the same corpus, selection and protocol"
             )
         for column in expected:
             differing = found.index[(found[column] != expected[column]).to_numpy()]
@@ -198,7 +213,7 @@ def _with_common_classes(runs: Mapping[str, Predictions]) -> dict[str, Predictio
                 raise PredictionsError(
                     f"{name} and {first_name} have different values of {column} for {listed(differing)} "
                     f"({found[column].loc[utterance_id]!r} and {expected[column].loc[utterance_id]!r}); compare runs "
-                    "of one target"
+                    "of the same target"
                 )
     classes = tuple(dict.fromkeys(label for run in runs.values() for label in run.classes))
     return {
@@ -213,13 +228,11 @@ def _tested(predictions: Predictions) -> "pd.DataFrame":
 
 
 def _paired(score: str, names: tuple[str, str], first: Tested, second: Tested) -> Comparison:
-    """Compare one score of two runs, as if they were the only pair."""
+    """Compare one score of two runs, without correction for other pairs."""
     position = first.sums.names.index(score)
     means = [float(run.sums.score(run.sums.of_seeds()).mean(axis=0)[position]) for run in (first, second)]
     if np.isnan(means).any():
-        raise PredictionsError(
-            f"{names[0]} or {names[1]} has no {label_of(score)}: its values do not vary in some seed"
-        )
+        raise PredictionsError(f"{names[0]} or {names[1]} has no {label_of(score)}: its values are constant in a seed")
     over_utterances = first.utterances.difference(second.utterances, position)
     over_speakers, own = None, np.zeros(0)
     if first.speakers is not None and second.speakers is not None:
@@ -261,7 +274,7 @@ def _effect_size(differences: Numbers) -> float | None:
 
 
 def _corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """Correct the comparisons of one score by Holm for the number of pairs."""
+    """Apply Holm's correction to the comparisons of one score."""
     number = len(comparisons)
     of_speakers = [one.p_speakers for one in comparisons if one.p_speakers is not None]
     speakers: Sequence[float | None] = holm(of_speakers) if len(of_speakers) == number else [None] * number

@@ -1,12 +1,12 @@
 """Predictions → UAR, WA, macro-F1 and recall per class, over folds and seeds.
 
-All scores come from confusion counts (…, num_classes, num_classes), rows the targets and columns the predictions, so
-that one list of labels, every seed and fold, and every speaker pass through the same few lines.
+All scores are computed from confusion counts (…, num_classes, num_classes): rows are targets, columns are predictions.
+Lists of labels, seeds, folds and speakers therefore share the same code.
 
-The classes that a score averages over are fixed once, from all seeds and folds: the classes among the targets, and for
-F1 those among the predictions too. One that is predicted in some seed and never true has an F1 of 0 in every seed and
-fold. A fold without utterances of a class is scored on the others. Intervals change the weights of speakers or of
-utterances without leaving any out, so that they are of the same classes.
+The classes over which a score averages are determined once, from all seeds and folds: all classes among the targets,
+and for F1 also all classes among the predictions. A class that is predicted in some seed but never the target has an F1
+of 0 in every seed and fold. A fold without utterances of a class is scored on the other classes. Intervals change the
+weights of speakers or utterances, but leave none out, so the classes stay the same.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,43 +25,53 @@ if TYPE_CHECKING:
 
 
 def uar(target: ArrayLike, prediction: ArrayLike) -> float:
-    """Unweighted average recall, also called balanced accuracy: the mean recall of the classes among the targets.
+    """Compute unweighted average recall (balanced accuracy): the mean recall of the classes among the targets.
 
     Args:
-        target: (num_utterances,) the true labels.
-        prediction: (num_utterances,) the predicted labels.
+        target: (num_utterances,) true labels.
+        prediction: (num_utterances,) predicted labels.
 
-    Returns: in [0, 1].
+    Returns:
+        UAR in [0, 1].
     """
     return float(_uar(_confusion_of_labels(target, prediction)[1]))
 
 
 def wa(target: ArrayLike, prediction: ArrayLike) -> float:
-    """Weighted accuracy, which is plain accuracy: the share of utterances predicted rightly, in [0, 1].
+    """Compute weighted accuracy, which is plain accuracy: the share of utterances that are predicted correctly.
 
     Args:
-        target: (num_utterances,) the true labels.
-        prediction: (num_utterances,) the predicted labels.
+        target: (num_utterances,) true labels.
+        prediction: (num_utterances,) predicted labels.
+
+    Returns:
+        WA in [0, 1].
     """
     return float(_wa(_confusion_of_labels(target, prediction)[1]))
 
 
 def macro_f1(target: ArrayLike, prediction: ArrayLike) -> float:
-    """The mean F1 of the classes among the targets or the predictions, in [0, 1].
+    """Compute macro-F1: the mean F1 of the classes among the targets or predictions.
 
     Args:
-        target: (num_utterances,) the true labels.
-        prediction: (num_utterances,) the predicted labels.
+        target: (num_utterances,) true labels.
+        prediction: (num_utterances,) predicted labels.
+
+    Returns:
+        Macro-F1 in [0, 1].
     """
     return float(_macro_f1(_confusion_of_labels(target, prediction)[1]))
 
 
 def recall_per_class(target: ArrayLike, prediction: ArrayLike) -> dict[Any, float]:
-    """The recall of each class among the targets, in [0, 1], in sorted order of the classes.
+    """Compute the recall of each class among the targets.
 
     Args:
-        target: (num_utterances,) the true labels.
-        prediction: (num_utterances,) the predicted labels.
+        target: (num_utterances,) true labels.
+        prediction: (num_utterances,) predicted labels.
+
+    Returns:
+        Class → recall in [0, 1], classes in sorted order.
     """
     classes, counts = _confusion_of_labels(target, prediction)
     recalls = zip(classes.tolist(), _recall(counts).tolist(), strict=True)
@@ -69,7 +79,7 @@ def recall_per_class(target: ArrayLike, prediction: ArrayLike) -> dict[Any, floa
 
 
 def confusion_sums(predictions: Predictions) -> Sums:
-    """The confusion counts of checked predictions, (num_classes · num_classes) sums, rows the targets."""
+    """Return the confusion counts of predictions as (num_classes · num_classes) sums; rows are targets."""
     from scipy import sparse
 
     classes, table = predictions.classes, predictions.table
@@ -89,22 +99,23 @@ def confusion_sums(predictions: Predictions) -> Sums:
 
 
 def summarise(predictions: "pd.DataFrame", classes: Sequence[str]) -> dict[str, Any]:
-    """What ``metrics.json`` holds for a classification, all scores in percent.
+    """Compute the content of ``metrics.json`` for a classification, with all scores in percent.
 
-    The folds of one seed are concatenated and scored once; ``mean`` and ``std`` (ddof = 1, None for one seed) are over
-    seeds. ``mean_over_folds`` scores every fold alone instead. ``ci95`` is the interval of the score averaged over
-    seeds, for other speakers and other seeds, see :mod:`featcache.evaluate.variance`; over utterances where speakers
-    are unknown, which ``bootstrap`` tells; None for fewer than three speakers. With one seed it holds for this one
-    trained head. ``ci95_utterances`` is the narrower one over utterances, for comparison.
+    The folds of a seed are concatenated and scored once; ``mean`` and ``std`` (ddof = 1, None for one seed) are over
+    seeds. ``mean_over_folds`` is the mean of the scores of single folds. ``ci95`` is the interval of the mean over
+    seeds, valid for other speakers and other seeds, see :mod:`featcache.evaluate.variance`. It is None for fewer than
+    three speakers, and over utterances if speakers are unknown; ``bootstrap`` contains its unit. With one seed, it is
+    valid only for this one trained head. ``ci95_utterances`` is the narrower interval over utterances, for comparison.
 
     Args:
-        predictions: The rows of ``predictions.csv``: one per seed and tested utterance.
-        classes: All labels, in the order of the tables; one that no target carries has recall None.
+        predictions: Rows of ``predictions.csv``: one per seed and tested utterance.
+        classes: All labels, in the order of the tables; the recall of a class that is never the target is None.
 
-    Returns: numbers, text, lists and dictionaries that JSON can hold; never NaN.
+    Returns:
+        Numbers, text, lists and dictionaries that can be written as JSON, without NaN.
 
     Raises:
-        PredictionsError: rows that cannot be scored, see :func:`~featcache.evaluate.predictions.checked`.
+        PredictionsError: rows cannot be scored, see :func:`~featcache.evaluate.predictions.checked`.
     """
     found = checked(predictions, classes=classes)
     classes, sums = found.classes, confusion_sums(found)
@@ -118,7 +129,7 @@ def summarise(predictions: "pd.DataFrame", classes: Sequence[str]) -> dict[str, 
 
 
 def _confusion_of_labels(target: ArrayLike, prediction: ArrayLike) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """The sorted labels, and how often each was predicted as each: (num_classes, num_classes)."""
+    """Return the sorted labels, and the confusion counts: (num_classes, num_classes)."""
     target, prediction = np.asarray(target), np.asarray(prediction)
     classes, codes = np.unique(np.concatenate([target, prediction]), return_inverse=True)
     shape = (len(classes), len(classes))
@@ -127,7 +138,7 @@ def _confusion_of_labels(target: ArrayLike, prediction: ArrayLike) -> tuple[NDAr
 
 
 def _recall(counts: NDArray[Any]) -> Numbers:
-    """(…, num_classes) NaN for a class that no target carries."""
+    """Return the recalls, (…, num_classes); NaN for a class that is never the target."""
     return ratio(np.diagonal(counts, axis1=-2, axis2=-1), counts.sum(axis=-1))
 
 
@@ -140,13 +151,17 @@ def _wa(counts: NDArray[Any]) -> Numbers:
 
 
 def never_true(counts: NDArray[Any]) -> NDArray[np.bool_]:
-    """(num_classes,) which are predicted and never true, from (num_classes, num_classes) counts of a whole table."""
+    """Return which classes are predicted but never the target: (num_classes,).
+
+    Args:
+        counts: (num_classes, num_classes) confusion counts of a whole table.
+    """
     never: NDArray[np.bool_] = (counts.sum(axis=1) == 0) & (counts.sum(axis=0) > 0)
     return never
 
 
 def _macro_f1(counts: NDArray[Any], never: NDArray[np.bool_] | None = None) -> Numbers:
-    """never: (num_classes,) which count as 0 even where they are not predicted."""
+    """Return macro-F1; classes in ``never``, (num_classes,), count as 0 even if they are not predicted."""
     correct = np.diagonal(counts, axis1=-2, axis2=-1)
     f1 = ratio(2 * correct, counts.sum(axis=-1) + counts.sum(axis=-2))
     return mean(f1 if never is None else np.where(never, 0.0, f1))

@@ -11,14 +11,15 @@ from featcache.evaluate.variance import SAME, Effects, Numbers, estimate, ratio_
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """A difference of two runs over some units.
+    """Difference between two runs over speakers or utterances.
 
     Attributes:
-        bounds: Its 95 % interval; None for fewer than three units.
-        gain_bounds: That of the difference in percent of the second score; None also where it has no finite bounds.
+        bounds: 95 % interval of the difference; None for fewer than three units.
+        gain_bounds: 95 % interval of the difference in percent of the second score; None also if the bounds are not
+            finite.
         p: Two-sided p value.
-        least_p: The lowest that the units that differ can show.
-        count: How many units there are.
+        least_p: Lowest p value that is possible with the units that differ.
+        count: Number of units.
     """
 
     bounds: tuple[float, float] | None
@@ -30,12 +31,12 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True)
 class Units:
-    """A run seen over speakers or utterances.
+    """Sums of a run, grouped by speakers or utterances.
 
     Attributes:
-        sums: The run.
-        averaged: (num_units, num_sums) the sums of each unit, averaged over the seeds.
-        effects: (num_scores,) what the units do to each score.
+        sums: Sums of the run.
+        averaged: (num_units, num_sums) sums of each unit, mean over seeds.
+        effects: (num_scores,) effects of the units on each score.
     """
 
     sums: Sums
@@ -44,17 +45,27 @@ class Units:
 
     @classmethod
     def of(cls, sums: Sums, units: Codes) -> "Units":
-        """The run over these units, (num_utterances,) the position of each utterance's unit."""
+        """Group a run by units.
+
+        Args:
+            sums: Sums of the run.
+            units: (num_utterances,) position of each utterance's unit.
+        """
         of_units = sums.of_units(units)
         averaged = sum(of_units[:, columns] for columns in _columns_of_seeds(sums)) / len(sums.seeds)
         return cls(sums=sums, averaged=averaged.toarray(), effects=sums.effects(units))
 
     def difference(self, other: "Units", position: int) -> Difference:
-        """How much better this run scores than another one of the same units, in the score at this position."""
+        """Return how much better this run scores than another run with the same units.
+
+        Args:
+            other: The other run.
+            position: Position of the score.
+        """
         differing = int((np.abs(self.averaged - other.averaged) > SAME).any(axis=1).sum())
         count, least = len(self.averaged), least_p(differing)
         if count < FEWEST or differing == 0:
-            # the same predictions do not come from seeds of their own, and leave nothing to chance
+            # Equal predictions do not come from independent seeds, and leave no uncertainty.
             same = (0.0, 0.0) if differing == 0 and count >= FEWEST else None
             return Difference(bounds=same, gain_bounds=same, p=1.0, least_p=least, count=count)
         effects = [units.effects[position] for units in (self, other)]
@@ -70,14 +81,25 @@ class Units:
         )
 
     def own_differences(self, other: "Units", position: int) -> Numbers:
-        """(num_units_with_a_score,) the differences of the units' own scores."""
+        """Return the differences between the scores of single units: (num_units,), without units that have no score.
+
+        Args:
+            other: The other run.
+            position: Position of the score.
+        """
         one, two = (units.sums.score(units.averaged)[..., position] for units in (self, other))
         return (one - two)[~np.isnan(one - two)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tested:
-    """A run, seen over utterances and, where at least three are known, over speakers."""
+    """Sums of a run, grouped by utterances and by speakers.
+
+    Attributes:
+        sums: Sums of the run.
+        utterances: The run over utterances.
+        speakers: The run over speakers; None if a speaker is unknown or there are fewer than three.
+    """
 
     sums: Sums
     utterances: Units
@@ -85,6 +107,7 @@ class Tested:
 
     @classmethod
     def of(cls, sums: Sums) -> "Tested":
+        """Group a run by utterances and by speakers."""
         units, count, unit = units_of(sums.speaker_ids)
         return cls(
             sums=sums,
@@ -94,16 +117,16 @@ class Tested:
 
 
 def least_p(count: int) -> float:
-    """Return the lowest p that so many units can show, whatever the distribution of their differences.
+    """Return the lowest p value that is possible with this number of units, for any distribution of differences.
 
-    If two runs are equally good, each unit's difference is as likely to have the other sign, so that the signs of n
-    units agree with a probability of 2 / 2ⁿ. No smaller p is reported: Student's t alone would claim more from a few
-    units, by the assumption that their differences are normal. One unit, or none, shows nothing.
+    If two runs are equally good, both signs of a unit's difference are equally likely, so all n units have the same
+    sign with a probability of 2 / 2ⁿ. No smaller p value is reported. Student's t alone would give smaller ones for few
+    units, because it assumes normal differences. With one unit or none, the result is 1.
     """
     return min(1.0, 2.0 ** (1 - count))
 
 
 def _columns_of_seeds(sums: Sums) -> list[slice]:
-    """The columns that each seed has in the sums of units."""
+    """Return the columns of each seed in the sums of units."""
     width = sums.rows.shape[1]
     return [slice(seed * width, (seed + 1) * width) for seed in range(len(sums.seeds))]

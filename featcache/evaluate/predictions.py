@@ -1,4 +1,4 @@
-"""Table of predictions → the same table, checked, with the columns that every score expects."""
+"""Table of predictions → the same table, checked, with the columns that all scores need."""
 
 import logging
 import os
@@ -29,7 +29,7 @@ OPTIONS = {
     "target": "--target",
     "prediction": "--prediction",
 }
-_MOST_CLASSES = 100  # more are no classes but numbers or names, unless somebody lists them
+_MOST_CLASSES = 100  # more labels are probably numbers or names, unless the user lists them as classes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,10 +37,11 @@ class Predictions:
     """Predictions that can be scored.
 
     Attributes:
-        table: seed, fold, utterance_id, speaker_id ("" for unknown), then target and prediction, or for a regression
-            ``target_<dim>`` and ``prediction_<dim>``; one row per seed, fold and tested utterance.
-        classes: All labels, in the order of the tables; none for a regression.
-        dimensions: What a regression predicts, in the order of the tables; none for a classification.
+        table: Table with one row per seed, fold and tested utterance. Its columns are seed, fold, utterance_id and
+            speaker_id ("" for unknown), then target and prediction, or for a regression ``target_<dim>`` and
+            ``prediction_<dim>``.
+        classes: All labels, in the order of the tables; empty for a regression.
+        dimensions: Dimensions of a regression, in the order of the tables; empty for a classification.
     """
 
     table: "pd.DataFrame"
@@ -55,18 +56,22 @@ def read_predictions(
     classes: Sequence[str] | None = None,
     task: str | None = None,
 ) -> Predictions:
-    """Read a CSV table of anybody's predictions.
+    """Read a CSV table of predictions from any source.
 
     Args:
-        path: The table. Without a seed or fold column all rows are of one; without speakers they are unknown.
-        columns: What the columns ``seed``, ``fold``, ``utterance_id``, ``speaker_id``, ``target`` and ``prediction``
-            are called in it, where they have other names.
-        classes: All labels, in the order of the tables; by default those that occur, sorted.
-        task: ``classification`` or ``regression``; by default regression when there are columns ``target_<dim>`` and
-            no column for the target.
+        path: The table. Without a column for seeds or folds, all rows belong to one seed or fold. Without a column for
+            speakers, speakers are unknown.
+        columns: Names of the columns in the table, if they differ from ``seed``, ``fold``, ``utterance_id``,
+            ``speaker_id``, ``target`` and ``prediction``, which are the keys.
+        classes: All labels, in the order of the tables; by default, the labels in the table, sorted.
+        task: ``classification`` or ``regression``; by default, regression if the table has columns ``target_<dim>``
+            and no column for the target.
+
+    Returns:
+        The checked predictions.
 
     Raises:
-        PredictionsError: no table, missing columns, or rows that contradict each other.
+        PredictionsError: the file is not a table, columns are missing, or rows contradict each other.
     """
     try:
         table = _read_table(Path(path), [*(columns or {}).values(), *COLUMNS])
@@ -85,7 +90,7 @@ def read_predictions(
         dimensions = (target,)
     names = {columns.get(role, role): role for role in COLUMNS}
     there = list(table.columns)
-    # a column that merely bears the name of one that is called otherwise here must not be taken for it
+    # If the user assigns a role, such as speaker_id, to another column, drop the column that has the role's name.
     table = table.drop(columns=[role for role in columns if role in table and role not in names]).rename(columns=names)
     try:
         _require(table, ("utterance_id", *(columns_of(dimensions) if regression else COLUMNS[-2:])), there)
@@ -103,10 +108,10 @@ def read_predictions(
 
 
 def doubts(predictions: Predictions) -> list[str]:
-    """Return what looks like a mistake in labels or names of speakers, though it can be scored."""
+    """Return warnings about labels or speakers that look like mistakes, although they can be scored."""
     table, told = predictions.table, []
     speakers = lookalikes(sorted(set(table["speaker_id"])))
-    told += [f"speakers {listed(group)} look alike but count as different ones" for group in speakers]
+    told += [f"speakers {listed(group)} look alike but count as different speakers" for group in speakers]
     if predictions.dimensions:
         return told
     targets, predicted = set(table["target"]), table["prediction"]
@@ -116,16 +121,16 @@ def doubts(predictions: Predictions) -> list[str]:
         if label in targets:
             continue
         rows = int((predicted == label).sum())
-        counts = f"it is predicted ({rows} ×) and counts as 0 in macro-F1" if rows else "nor is it predicted"
+        counts = f"it is predicted ({rows} ×) and counts as 0 in macro-F1" if rows else "it is not predicted either"
         told.append(f"class {label!r} is never the target, so it has no recall; {counts}")
     return told
 
 
 def _read_table(path: Path, expected: Sequence[str]) -> "pd.DataFrame":
-    """All cells as text.
+    """Read a table with all cells as text.
 
     Raises:
-        ManifestError: no table, or a row that has not as many fields as the header.
+        ManifestError: the file is not a table, or a row does not have as many fields as the header.
     """
     import pandas as pd
 
@@ -133,7 +138,7 @@ def _read_table(path: Path, expected: Sequence[str]) -> "pd.DataFrame":
         rows = []
         for place, cells in table.rows:
             if len(cells) != len(table.columns):
-                raise ManifestError(f"{path}: {place} has {len(cells)} fields, the header {len(table.columns)}")
+                raise ManifestError(f"{path}: {place} has {len(cells)} fields, the header has {len(table.columns)}")
             rows.append(cells)
         return pd.DataFrame(rows, columns=table.columns, dtype=str)
 
@@ -141,21 +146,24 @@ def _read_table(path: Path, expected: Sequence[str]) -> "pd.DataFrame":
 def checked(
     table: "pd.DataFrame", *, classes: Sequence[str] = (), dimensions: Sequence[str] | None = None
 ) -> Predictions:
-    """The predictions, if they can be scored.
+    """Check that predictions can be scored.
 
     Args:
-        table: The rows; labels and ids become text, what a regression predicts numbers.
-        classes: All labels; by default those that occur, sorted.
-        dimensions: What a regression predicts; None for a classification.
+        table: The rows. Labels and ids are converted to text, values of a regression to numbers.
+        classes: All labels; by default, the labels in the table, sorted.
+        dimensions: Dimensions of a regression; None for a classification.
+
+    Returns:
+        The checked predictions.
 
     Raises:
-        PredictionsError: no rows, missing columns or values, unknown labels, an utterance twice in one seed and fold
-            or with two targets, seeds that test different utterances; targets and predictions that share no class,
-            where classes are not given.
+        PredictionsError: there are no rows; columns or values are missing; labels are unknown; an utterance occurs
+            twice in a seed and fold, or has two targets; seeds test different utterances; or targets and predictions
+            share no class, unless classes are given.
     """
     _require(table, COLUMNS if dimensions is None else (*KEYS, *columns_of(dimensions)), table.columns)
     if table.empty:
-        raise PredictionsError("there are no predictions to score; expected a row per tested utterance")
+        raise PredictionsError("there are no predictions to score; expected one row per tested utterance")
     table = table.assign(
         utterance_id=_texts(table["utterance_id"]),
         speaker_id=table["speaker_id"].astype(object).where(table["speaker_id"].notna(), "").astype(str),
@@ -169,8 +177,8 @@ def checked(
     labels = sorted({*table["target"], *table["prediction"]})
     if not classes and len(labels) > _MOST_CLASSES:
         raise PredictionsError(
-            f"there are {len(labels)} different labels such as {labels[0]!r}; for numbers take --task regression, and "
-            "for so many classes list them with --classes"
+            f"there are {len(labels)} different labels such as {labels[0]!r}; if they are numbers, use --task "
+            "regression; if they are classes, list them with --classes"
         )
     if not classes:
         _check_shared(table)
@@ -184,7 +192,7 @@ def checked(
 
 
 def codes_of(labels: "pd.Series[Any]", classes: Sequence[str]) -> np.ndarray[Any, np.dtype[np.intp]]:
-    """(num_rows,) the position of each label among the classes, -1 for one that is not there."""
+    """Return the position of each label among the classes: (num_rows,); -1 for a label that is not a class."""
     import pandas as pd
 
     return pd.Index(classes).get_indexer(pd.Index(labels.astype(str)))
@@ -205,7 +213,7 @@ def _check_rows(table: "pd.DataFrame", targets: Sequence[str]) -> None:
         seed, fold, utterance_id = twice.iloc[0]
         more = f", and {len(twice) - 1} more rows like it" if len(twice) > 1 else ""
         raise PredictionsError(
-            f"utterance {utterance_id!r} stands twice under seed {seed} and fold {fold}{more}; expected one row each"
+            f"utterance {utterance_id!r} occurs twice in seed {seed} and fold {fold}{more}; expected one row each"
         )
     for column in ("speaker_id", *targets):
         differing = table.drop_duplicates(["utterance_id", column])
@@ -219,12 +227,12 @@ def _check_rows(table: "pd.DataFrame", targets: Sequence[str]) -> None:
         if tested < num_utterances:
             raise PredictionsError(
                 f"seed {seed} tested {tested} of {num_utterances} utterances; "
-                "all seeds must test the same ones to be compared, so finish or leave out this seed"
+                "all seeds must test the same utterances, so complete this seed or remove it"
             )
 
 
 def _check_shared(table: "pd.DataFrame") -> None:
-    """Refuse tables in which nothing is right because labels are written in two ways."""
+    """Refuse tables in which targets and predictions share no class, for example because of different spelling."""
     targets, predictions = (sorted(set(table[column])) for column in ("target", "prediction"))
     if set(targets) & set(predictions):
         return
@@ -232,7 +240,7 @@ def _check_shared(table: "pd.DataFrame") -> None:
     same = f"; {listed(alike[0])} look alike" if alike else ""
     raise PredictionsError(
         f"targets ({listed(targets)}) and predictions ({listed(predictions)}) share no class{same}; write both in the "
-        "same way, or list all classes with --classes where every prediction is wrong"
+        "same way, or, if every prediction is wrong, list all classes with --classes"
     )
 
 
@@ -262,7 +270,7 @@ def _refuse(
 
 
 def _whole_numbers(texts: "pd.Series[Any]") -> "pd.Series[Any]":
-    """Numbers, so that seed 2 stands before seed 10, or the texts as they are when they are something else."""
+    """Convert texts to whole numbers, so that seed 2 is sorted before seed 10; other texts stay unchanged."""
     _refuse(texts.str.lower().isin({"", "nan"}), texts, "a value")
     try:
         return texts.astype(np.int64)
@@ -271,10 +279,11 @@ def _whole_numbers(texts: "pd.Series[Any]") -> "pd.Series[Any]":
 
 
 def dimensions_of(table: "pd.DataFrame") -> tuple[str, ...]:
+    """Return the dimensions for which a table has columns ``target_<dim>`` and ``prediction_<dim>``."""
     names = [str(column).removeprefix("target_") for column in table.columns if str(column).startswith("target_")]
     return tuple(name for name in names if f"prediction_{name}" in table)
 
 
 def columns_of(dimensions: Sequence[str]) -> list[str]:
-    """The columns in which a regression of these dimensions tells its targets and predictions."""
+    """Return the columns of targets and predictions for the dimensions of a regression."""
     return [f"{kind}_{name}" for name in dimensions for kind in ("target", "prediction")]

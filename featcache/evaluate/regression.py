@@ -1,6 +1,6 @@
 """Predictions of continuous dimensions → CCC, Pearson correlation and RMSE, over folds and seeds.
 
-All scores come from sums of moments: of both values, their squares and their product, one set per dimension.
+All scores are computed from sums of moments: both values, their squares and their product, for each dimension.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,35 +17,37 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SCORES = ("ccc", "rmse", "pearson")
-# RMSE of labels scaled to [0, 1], where their range is known.
+# Name of the RMSE of labels scaled to [0, 1], which needs their range.
 SCALED = "scaled_rmse"
 _NUM_MOMENTS = 7
 
 Ranges = Mapping[str, tuple[float, float]]
 
-# A variance below this share of the mean square is rounding: the values are the same.
+# A variance below this share of the mean square is a rounding error of equal values.
 _ROUNDING = 1e-13
 
 
 def summarise_regression(
     predictions: "pd.DataFrame", dimensions: Sequence[str], ranges: Ranges | None = None
 ) -> dict[str, Any]:
-    """What ``metrics.json`` holds for a regression: ``ccc`` and ``pearson`` in [-1, 1], ``rmse`` in the labels' unit.
+    """Compute the content of ``metrics.json`` for a regression.
 
-    ``ccc``, ``rmse`` and ``pearson`` are means over the dimensions, ``ccc_<dim>`` and so on are of one. Seeds, folds
-    and intervals are as in :func:`~featcache.evaluate.metrics.summarise`. CCC is None where neither targets nor
-    predictions vary, as for one utterance, and Pearson correlation where one of them does not.
-    CCC and Pearson correlation are the same whatever the scale; ``scaled_rmse`` is of labels scaled to [0, 1].
+    ``ccc`` and ``pearson`` are in [-1, 1], ``rmse`` is in the labels' unit, and ``scaled_rmse`` is for labels scaled to
+    [0, 1]. These are means over the dimensions; ``ccc_<dim>`` and so on are for one dimension. Seeds, folds and
+    intervals are as in :func:`~featcache.evaluate.metrics.summarise`. CCC is None if neither targets nor predictions
+    vary (for example, with one utterance). Pearson correlation is None if one of them does not vary. CCC and Pearson
+    correlation do not depend on the scale of the labels.
 
     Args:
-        predictions: The rows of ``predictions.csv``: ``target_<dim>`` and ``prediction_<dim>`` for every dimension.
-        dimensions: Their names, in the order of the tables.
-        ranges: Dimension → what its labels lie between; without them there is no ``scaled_rmse``.
+        predictions: Rows of ``predictions.csv``: ``target_<dim>`` and ``prediction_<dim>`` for every dimension.
+        dimensions: Names of the dimensions, in the order of the tables.
+        ranges: Dimension → lowest and highest possible label; without ranges, ``scaled_rmse`` is left out.
 
-    Returns: numbers, text, lists and dictionaries that JSON can hold; never NaN.
+    Returns:
+        Numbers, text, lists and dictionaries that can be written as JSON, without NaN.
 
     Raises:
-        PredictionsError: rows that cannot be scored, see :func:`~featcache.evaluate.predictions.checked`.
+        PredictionsError: rows cannot be scored, see :func:`~featcache.evaluate.predictions.checked`.
 
     Source: Lin 1989, A concordance correlation coefficient to evaluate reproducibility; with moments over n, not n − 1.
     """
@@ -55,13 +57,18 @@ def summarise_regression(
 
 
 def moment_sums(predictions: Predictions, ranges: Ranges | None = None) -> Sums:
-    """The moments of checked predictions, (num_dimensions · 7) sums; ranges as above."""
+    """Return the moments of predictions as (num_dimensions · 7) sums.
+
+    Args:
+        predictions: Checked predictions of a regression.
+        ranges: Dimension → lowest and highest possible label, see :func:`summarise_regression`.
+    """
     from scipy import sparse
 
     table, dimensions = predictions.table, predictions.dimensions
     target = table[[f"target_{name}" for name in dimensions]].to_numpy(float)
     prediction = table[[f"prediction_{name}" for name in dimensions]].to_numpy(float)
-    # moments about values far from the mean lose digits
+    # The origin is close to the mean, because moments about distant values lose digits.
     x_origin, y_origin = np.median(target, axis=0), np.median(prediction, axis=0)
     x, y = target - x_origin, prediction - y_origin
     squared_error = (target - prediction) ** 2
@@ -81,19 +88,23 @@ def moment_sums(predictions: Predictions, ranges: Ranges | None = None) -> Sums:
 
 
 def scores_of_moments(sums: Numbers, shift: Numbers, width: Numbers | None = None) -> Numbers:
-    """Moments (…, num_dimensions, 7) → (…, num_scores · (1 + num_dimensions)), means over the dimensions first.
+    """Compute scores from moments.
 
     Args:
-        sums: n, Σx, Σy, Σx², Σy², Σxy and Σ(target − prediction)²; x are targets, y predictions, less their origins.
-        shift: (num_dimensions,) the origin of x less that of y.
-        width: (num_dimensions,) the width of the labels' range; adds ``scaled_rmse``.
+        sums: (…, num_dimensions, 7) n, Σx, Σy, Σx², Σy², Σxy and Σ(target − prediction)², where x are targets and y are
+            predictions, minus their origins.
+        shift: (num_dimensions,) origin of x minus origin of y.
+        width: (num_dimensions,) width of the labels' range; adds ``scaled_rmse``.
+
+    Returns:
+        (…, num_scores · (1 + num_dimensions)): the means over dimensions, then the scores of each dimension.
     """
     number = sums[..., :1]
     x, y, xx, yy, xy, error = np.moveaxis(ratio(sums[..., 1:], np.broadcast_to(number, sums[..., 1:].shape)), -1, 0)
     x_variance, y_variance = _variance(x, xx), _variance(y, yy)
     covariance = np.where((x_variance > 0) & (y_variance > 0), xy - x * y, 0.0)
     spread = x_variance + y_variance
-    # a single utterance, or one value throughout, has no agreement to measure
+    # Agreement is undefined for a single utterance or constant values.
     ccc = ratio(2 * covariance, np.where(spread > 0, spread + (x - y + shift) ** 2, 0.0))
     pearson = ratio(covariance, np.sqrt(x_variance * y_variance))
     scores = [np.clip(ccc, -1, 1), np.sqrt(error), np.clip(pearson, -1, 1)]

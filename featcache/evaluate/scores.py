@@ -1,4 +1,4 @@
-"""Name of a score in ``metrics.json`` → its label, unit, digits, range, and which direction is better."""
+"""Name of a score in ``metrics.json`` → its label, unit, digits, range and direction."""
 
 import math
 from dataclasses import dataclass
@@ -6,16 +6,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """A score that ``metrics.json`` holds.
+    """A score in ``metrics.json``.
 
     Attributes:
-        name: The key in ``metrics.json``. ``<name>_<dimension>`` is the same score of one dimension.
-        label: The short name, for tables, axes and sentences.
-        title: The full name, for reports.
+        name: Key in ``metrics.json``. ``<name>_<dimension>`` is the same score of one dimension.
+        label: Short name, for tables, axes and sentences.
+        title: Full name, for reports.
         unit: ``%``, or empty.
-        digits: How many digits after the point are printed.
-        bounds: The lowest and the highest possible value.
-        higher_is_better: Whether a higher value is a better one.
+        digits: Number of printed decimal places.
+        bounds: Lowest and highest possible value.
+        higher_is_better: Whether higher values are better.
         of_dimensions: Whether the score belongs to regression, where each dimension has its own.
     """
 
@@ -30,7 +30,7 @@ class Score:
 
     @property
     def heading(self) -> str:
-        """The label with its unit: ``UAR (%)``, ``CCC``."""
+        """Label with unit: ``UAR (%)``, ``CCC``."""
         return f"{self.label} ({self.unit})" if self.unit else self.label
 
 
@@ -75,7 +75,7 @@ def find_score(name: str) -> tuple[Score, str]:
         name: ``uar``, ``ccc``, ``ccc_valence``, …
 
     Returns:
-        The score, and the dimension or an empty text.
+        The score, and the dimension; the dimension is empty for a score of all dimensions or of a classification.
 
     Raises:
         KeyError: no score has this name.
@@ -101,5 +101,5 @@ def heading_of(name: str) -> str:
 
 
 def digits_of(name: str) -> int:
-    """Return how many digits after the point are printed of a score."""
+    """Return the number of printed decimal places of a score."""
     return find_score(name)[0].digits

@@ -1,4 +1,4 @@
-"""Checked predictions → their metrics, for either task."""
+"""Checked predictions → metrics, for classification and regression."""
 
 from typing import Any
 
@@ -9,10 +9,10 @@ from featcache.evaluate.sums import Sums
 
 
 def score(predictions: Predictions) -> dict[str, Any]:
-    """What ``metrics.json`` holds for these predictions.
+    """Compute the content of ``metrics.json`` for predictions.
 
     Raises:
-        PredictionsError: rows that cannot be scored.
+        PredictionsError: rows cannot be scored.
     """
     if predictions.dimensions:
         return summarise_regression(predictions.table, predictions.dimensions)
@@ -20,5 +20,5 @@ def score(predictions: Predictions) -> dict[str, Any]:
 
 
 def sums_of(predictions: Predictions) -> Sums:
-    """The sums that the scores of these predictions are made of."""
+    """Return the sums from which the scores of predictions are computed."""
     return moment_sums(predictions) if predictions.dimensions else confusion_sums(predictions)

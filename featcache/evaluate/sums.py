@@ -1,7 +1,8 @@
-"""Predictions → sums over utterances → scores of seeds and folds, and their intervals, all in the same few lines.
+"""Predictions → sums over utterances → scores of seeds and folds, and their intervals.
 
-Every score of featcache is a function of sums over utterances: UAR, WA and F1 of confusion counts, CCC, Pearson and
-RMSE of moments. Speakers and folds only choose which utterances are summed.
+Every score is a function of sums over utterances: UAR, WA and F1 are functions of confusion counts; CCC, Pearson
+correlation and RMSE are functions of moments. Seeds, folds and speakers only determine which utterances are summed, so
+they share the same code.
 """
 
 from collections.abc import Callable
@@ -24,18 +25,18 @@ _NUMBERS_AT_ONCE = 4_000_000  # 32 MB
 
 @dataclass(frozen=True, kw_only=True)
 class Sums:
-    """What the rows of a table of predictions add to the scores.
+    """Contributions of the rows of a prediction table to the scores.
 
     Attributes:
-        rows: (num_rows, num_sums) scipy.sparse.csr_array.
-        score: (…, num_sums) float64 → (…, num_scores) float64; NaN for a score without meaning.
-        names: (num_scores,) what the scores are called in ``metrics.json``.
-        scales: (num_scores,) what each score lies between; the upper end may be infinite.
-        seed, fold, utterance: (num_rows,) positions in the following.
-        seeds: (num_seeds,), sorted.
-        num_folds: How many folds there are.
-        utterance_ids: (num_utterances,), sorted.
-        speaker_ids: (num_utterances,), "" for unknown.
+        rows: (num_rows, num_sums) scipy.sparse.csr_array, the summands of each row.
+        score: Function (…, num_sums) float64 → (…, num_scores) float64; NaN for an undefined score.
+        names: (num_scores,) keys of the scores in ``metrics.json``.
+        scales: (num_scores,) lowest and highest possible value of each score; the highest may be infinite.
+        seed, fold, utterance: (num_rows,) positions of each row's seed, fold and utterance in the sorted lists.
+        seeds: (num_seeds,) seeds, sorted.
+        num_folds: Number of folds.
+        utterance_ids: (num_utterances,) ids, sorted.
+        speaker_ids: (num_utterances,) speaker of each utterance, "" for unknown.
     """
 
     rows: Any
@@ -59,7 +60,12 @@ class Sums:
         names: tuple[str, ...],
         scales: tuple[Scale, ...],
     ) -> "Sums":
-        """The sums of a checked table; the other arguments are the attributes."""
+        """Make the sums of a checked table of predictions.
+
+        Args:
+            table: The table, with the columns of ``Predictions``.
+            rows, score, names, scales: The attributes of the same names.
+        """
         seed, seeds = _factorised(table["seed"])
         fold, folds = _factorised(table["fold"])
         utterance, utterance_ids = _factorised(table["utterance_id"])
@@ -79,26 +85,26 @@ class Sums:
         )
 
     def of_seeds(self) -> Numbers:
-        """(num_seeds, num_sums) all folds of each seed together."""
+        """Return the sums of each seed over all its folds: (num_seeds, num_sums)."""
         return self._grouped(self.seed, len(self.seeds)).toarray()  # type: ignore[no-any-return]
 
     def of_folds(self) -> Numbers:
-        """(num_seeds, num_folds, num_sums)."""
+        """Return the sums of each seed and fold: (num_seeds, num_folds, num_sums)."""
         shape = (len(self.seeds), self.num_folds)
         groups = np.ravel_multi_index((self.seed, self.fold), shape)
         return self._grouped(groups, int(np.prod(shape))).toarray().reshape(*shape, -1)  # type: ignore[no-any-return]
 
     def of_utterances(self) -> Any:
-        """(num_utterances, num_seeds · num_sums) scipy.sparse.csr_array."""
+        """Return the sums of each utterance: (num_utterances, num_seeds · num_sums) scipy.sparse.csr_array."""
         shape = (len(self.utterance_ids), len(self.seeds))
         groups = np.ravel_multi_index((self.utterance, self.seed), shape)
         return self._grouped(groups, int(np.prod(shape))).reshape(shape[0], -1).tocsr()
 
     def of_units(self, units: Codes) -> Any:
-        """(num_units, num_seeds · num_sums) scipy.sparse.csr_array.
+        """Return the sums of each unit: (num_units, num_seeds · num_sums) scipy.sparse.csr_array.
 
         Args:
-            units: (num_utterances,) the position of each utterance's unit, speaker or utterance.
+            units: (num_utterances,) position of each utterance's unit (speaker or utterance).
         """
         from scipy import sparse
 
@@ -106,12 +112,10 @@ class Sums:
         return (members @ self.of_utterances()).tocsr()
 
     def effects(self, units: Codes) -> list[Effects]:
-        """What units do to each score.
+        """Return the effects of units on each score: (num_scores,).
 
         Args:
-            units: (num_utterances,) the position of each utterance's unit, speaker or utterance.
-
-        Returns: (num_scores,).
+            units: (num_utterances,) position of each utterance's unit (speaker or utterance).
         """
         of_units, totals = self.of_units(units), self.of_seeds()
         shape = (-1, *totals.shape)
@@ -124,10 +128,12 @@ class Sums:
         return [Effects(scores=scores[:, i], influence=found[..., i]) for i in range(len(self.names))]
 
     def intervals(self, units: Codes) -> list[list[float] | None]:
-        """(num_scores,) the 95 % interval of each score's mean over seeds; None for too few units, or without meaning.
+        """Return the 95 % interval of each score's mean over seeds: (num_scores,).
+
+        An interval is None if there are too few units or the score is undefined.
 
         Args:
-            units: (num_utterances,) the position of each utterance's unit, speaker or utterance.
+            units: (num_utterances,) position of each utterance's unit (speaker or utterance).
         """
         if units.max() + 1 < FEWEST:
             return [None] * len(self.names)
@@ -135,7 +141,7 @@ class Sums:
         return [_bounds(estimate([effects], [1]).bounds(scale)) for effects, scale in found]
 
     def summary(self) -> dict[str, Any]:
-        """What ``metrics.json`` says of every score, and over what its intervals are."""
+        """Return all scores for ``metrics.json``, and the unit of their intervals."""
         units, count, unit = units_of(self.speaker_ids)
         narrow = self.intervals(np.arange(len(self.utterance_ids)))
         wide = narrow if unit == "utterances" else self.intervals(units)
@@ -151,7 +157,7 @@ class Sums:
             "num_folds": self.num_folds,
             "num_utterances": len(self.utterance_ids),
             "num_speakers": len(set(self.speaker_ids) - {""}),
-            # over what the intervals are; called so since they were bootstrapped
+            # The unit of the intervals. The key is from early releases, which computed intervals by bootstrapping.
             "bootstrap": {"unit": unit, "count": count},
         }
 
@@ -163,18 +169,22 @@ class Sums:
 
 
 def ratio(part: NDArray[Any], whole: NDArray[Any]) -> Numbers:
-    """part / whole, NaN where whole is not above 0."""
+    """Return part / whole; NaN where whole is not above 0."""
     quotient: Numbers = np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole > 0)
     return quotient
 
 
 def mean(values: Numbers) -> Numbers:
-    """Mean over the last axis of what is not NaN; NaN, without numpy's warning, where nothing is left."""
+    """Return the mean over the last axis, ignoring NaN; NaN, without numpy's warning, if all values are NaN."""
     return ratio(np.nansum(values, axis=-1), np.sum(~np.isnan(values), axis=-1))
 
 
 def over_seeds(values: Numbers) -> dict[str, Any]:
-    """values: (num_seeds,); where a score has no meaning in some seed, it has none over seeds."""
+    """Return mean and standard deviation over seeds; None if the score is undefined (NaN) in any seed.
+
+    Args:
+        values: (num_seeds,) score of each seed.
+    """
     per_seed = [_number(value) for value in values]
     if np.isnan(values).any():
         return {"mean": None, "std": None, "per_seed": per_seed}

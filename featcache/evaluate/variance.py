@@ -1,20 +1,20 @@
 """Scores of seeds and influence of units → variance of a mean over seeds, its degrees of freedom, interval and p value.
 
-Seeds and units (speakers, or utterances) are crossed random effects, as readers and cases are in studies of
-diagnostic images: every seed predicts every unit. With S units, K seeds and the influence of unit i on the score of
-seed k,
+Seeds and units (speakers or utterances) are crossed random effects, like readers and cases in studies of diagnostic
+images: every seed predicts every unit. For S units, K seeds and the influence of unit i on the score of seed k:
 
-* the spread of the units' mean influence estimates σ²(units)/S + σ²(interaction)/(S K),
-* the spread of the seeds' scores estimates σ²(seeds)/K + σ²(interaction)/(S K),
-* the spread of what is left in the influence estimates the interaction alone, which is counted twice above.
+* The variance of the units' mean influence estimates σ²(units)/S + σ²(interaction)/(S K).
+* The variance of the seeds' scores estimates σ²(seeds)/K + σ²(interaction)/(S K).
+* The residual variance of the influence estimates the interaction alone, which the first two both include.
 
-The variance of the mean over seeds is the first, plus the second less the third where that is above 0. Its degrees of
-freedom are Satterthwaite's. Means of different runs share the units and have seeds of their own. With one seed there
-is no second and no third part: the variance is that of this one trained head over units.
+The variance of the mean over seeds is the first term, plus the second minus the third if this difference is above 0.
+The degrees of freedom follow Satterthwaite. Different runs share the units, but each run has its own seeds. With one
+seed, only the first term exists: it is the variance of this one trained head over units.
 
 Source: Dorfman, Berbaum & Metz 1992, Receiver operating characteristic rating analysis; Hillis 2007, A comparison of
 denominator degrees of freedom methods for multiple observer ROC analysis; Satterthwaite 1946; the influence is the
-infinitesimal jackknife: Jaeckel 1972, Efron 1982. ``docs/coverage.md`` shows how often the intervals hold the truth.
+infinitesimal jackknife: Jaeckel 1972, Efron 1982. ``docs/coverage.md`` shows how often intervals contain the true
+value.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,19 +26,19 @@ from numpy.typing import NDArray
 Numbers = NDArray[np.float64]
 Scale = tuple[float, float]
 
-SAME = 1e-9  # scores that differ by less are the same: sums in another order
+SAME = 1e-9  # scores that differ by less are equal up to rounding
 LEVEL = 0.95
-_STEP = 1e-3  # share of a unit's weight; the derivative is exact to its square
+_STEP = 1e-3  # relative change of a unit's weight; the error of the derivative is of the order of its square
 
 
 @dataclass(frozen=True, kw_only=True)
 class Effects:
-    """Scores of the seeds of one run, and what each unit does to them.
+    """Scores of the seeds of one run, and the influence of each unit on them.
 
     Attributes:
         scores: (…, num_seeds) float64.
-        influence: (…, num_units, num_seeds) float64, the derivative of each score with respect to the weight of each
-            unit, which is 1 for all; sums to 0 over units.
+        influence: (…, num_units, num_seeds) float64, derivative of each score with respect to the weight of each unit,
+            at weights of 1; the sum over units is 0.
     """
 
     scores: Numbers
@@ -47,11 +47,11 @@ class Effects:
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A weighted sum of the mean scores of runs.
+    """Estimate of a weighted sum of the mean scores of runs.
 
     Attributes:
-        value: (…) float64.
-        variance: (…) float64, of repeating everything with other units and other seeds.
+        value: (…) float64, the weighted sum.
+        variance: (…) float64, variance over repetitions with other units and other seeds.
         freedom: (…) float64, degrees of freedom of the variance.
     """
 
@@ -61,7 +61,7 @@ class Estimate:
 
     @property
     def quantile(self) -> Numbers:
-        """(…) quantile of Student's t for two-sided 95 %."""
+        """Quantile of Student's t for two-sided 95 %, (…) float64."""
         from scipy import special
 
         quantile: Numbers = special.stdtrit(self.freedom, (1 + LEVEL) / 2)
@@ -69,30 +69,34 @@ class Estimate:
 
     @property
     def margin(self) -> Numbers:
-        """(…) half the width of the 95 % interval."""
+        """Half the width of the 95 % interval, (…) float64."""
         return self.quantile * np.sqrt(self.variance)
 
     @property
     def p(self) -> Numbers:
-        """(…) two-sided p value of a value of 0; below 0.05 where 0 is outside ``value ± margin``."""
+        """Two-sided p value for the hypothesis that the value is 0, (…) float64.
+
+        It is below 0.05 if 0 is outside ``value ± margin``.
+        """
         from scipy import special
 
         error = np.sqrt(self.variance)
-        certain = np.where(np.abs(self.value) > SAME, np.inf, 0.0)  # without spread
+        certain = np.where(np.abs(self.value) > SAME, np.inf, 0.0)  # for a variance of 0
         t = np.divide(np.abs(self.value), error, out=certain, where=error > SAME)
         p: Numbers = 2 * special.stdtr(self.freedom, -t)
         return np.minimum(p, 1.0)
 
     def bounds(self, scale: Scale) -> Numbers:
-        """The 95 % interval of a score that lies between bounds, symmetric in the logarithm of the odds.
+        """Return the 95 % interval of a bounded score, symmetric in the log odds.
 
-        Near an end of the scale the interval is longer towards its middle and never leaves the scale. Between −1 and 1
-        this is Fisher's z; without an upper end it is the logarithm.
+        Near a bound of the scale, the interval is longer towards the middle, and it never leaves the scale. For a scale
+        from −1 to 1, this is Fisher's z transform; without an upper bound, it is the logarithm.
 
         Args:
-            scale: What the score lies between; the upper end may be infinite.
+            scale: Lowest and highest possible score; the highest may be infinite.
 
-        Returns: (…, 2) float64, in the unit of the score; NaN where the value is.
+        Returns:
+            (…, 2) float64, in the unit of the score; NaN if the value is NaN.
 
         Source: delta method; Fisher 1921, On the probable error of a coefficient of correlation.
         """
@@ -111,7 +115,11 @@ class Estimate:
         return np.where(exact[..., np.newaxis], self.value[..., np.newaxis], found)
 
     def plain_bounds(self, scale: Scale) -> Numbers:
-        """(…, 2) the 95 % interval of a difference of two scores that lie between bounds: value ± margin."""
+        """Return the 95 % interval value ± margin of a difference between two bounded scores: (…, 2).
+
+        Args:
+            scale: Lowest and highest possible score.
+        """
         width = scale[1] - scale[0]
         return np.clip(np.stack([self.value - self.margin, self.value + self.margin], axis=-1), -width, width)
 
@@ -119,26 +127,27 @@ class Estimate:
 def influence(totals: Numbers, units: Numbers, score: Callable[[Numbers], Numbers]) -> Numbers:
     """Return the derivative of scores with respect to the weight of each unit.
 
-    The weight of a unit is raised and lowered a little; the weights of all others stay, so that no class of a small
-    table is lost, as it would be where whole units are left out or drawn.
+    The weight of one unit is slightly increased and decreased, and the weights of all other units stay. Therefore, no
+    class of a small table is lost, unlike in methods that leave out or resample whole units.
 
     Args:
-        totals: (…, num_seeds, num_sums) the sums of all units.
-        units: (…, num_units, num_seeds, num_sums) the sums of each.
-        score: (…, num_sums) → (…, num_scores).
+        totals: (…, num_seeds, num_sums) sums over all units.
+        units: (…, num_units, num_seeds, num_sums) sums of each unit.
+        score: Function (…, num_sums) → (…, num_scores).
 
-    Returns: (…, num_units, num_seeds, num_scores) float64.
+    Returns:
+        (…, num_units, num_seeds, num_scores) float64.
     """
     around = totals[..., np.newaxis, :, :]
     return (score(around + _STEP * units) - score(around - _STEP * units)) / (2 * _STEP)
 
 
 def estimate(runs: Sequence[Effects], weights: Sequence[float]) -> Estimate:
-    """Estimate a weighted sum of the runs' mean scores; weights 1 and −1 are a difference.
+    """Estimate a weighted sum of the mean scores of runs; weights of 1 and −1 give a difference.
 
     Args:
-        runs: Effects of the same units, at least two; the numbers of seeds may differ.
-        weights: (num_runs,).
+        runs: Effects of the same units, at least two units, on each run; the numbers of seeds may differ.
+        weights: (num_runs,) weights of the runs.
     """
     num_units = runs[0].influence.shape[-2]
     value = np.tensordot(weights, np.stack([run.scores.mean(axis=-1) for run in runs]), axes=1)
@@ -152,16 +161,20 @@ def estimate(runs: Sequence[Effects], weights: Sequence[float]) -> Estimate:
         inverse = inverse + weight**4 * part
         least = np.where(of_seeds > 0, np.minimum(least, run.scores.shape[-1] - 1), least)
     freedom = np.divide(variance**2, inverse, out=least.copy(), where=inverse > 0)
-    # a difference of two variances has fewer than either, which no sum of them has
+    # A difference of variances can have fewer degrees of freedom than each of them; a sum of variances cannot.
     return Estimate(value=value, variance=variance, freedom=np.maximum(freedom, least))
 
 
 def ratio_bounds(runs: Sequence[Effects]) -> Numbers:
-    """Return the 95 % interval of the ratio of the first run's mean score to the second's.
+    """Return the 95 % interval of the ratio of the first run's mean score to the second run's.
 
-    It holds 1 where the interval of the difference holds 0: the t quantile is that of the difference.
+    It contains 1 if the interval of the difference contains 0, because both use the same t quantile.
 
-    Returns: (…, 2) float64, NaN where the second score cannot be told from 0, so that the ratio has no bounds.
+    Args:
+        runs: Effects of the same units on the first and the second run.
+
+    Returns:
+        (…, 2) float64; NaN if the second score does not differ significantly from 0, because the ratio is unbounded.
 
     Source: Fieller 1954, Some problems in interval estimation.
     """
@@ -178,7 +191,7 @@ def ratio_bounds(runs: Sequence[Effects]) -> Numbers:
 
 
 def _of_training(run: Effects) -> tuple[Numbers, Numbers]:
-    """The variance that seeds add to that over units, and its part in Satterthwaite's denominator."""
+    """Return the variance added by seeds, and its term in the denominator of Satterthwaite's formula."""
     num_units, num_seeds = run.influence.shape[-2:]
     none = np.zeros(run.scores.shape[:-1])
     if num_seeds == 1:

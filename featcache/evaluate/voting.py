@@ -1,9 +1,9 @@
-"""Predictions of several runs → votes of every combination, and the one that is best on validation.
+"""Predictions of several runs → votes of every combination, and the combination with the best validation score.
 
-Model selection sees validation data only: the combination with the highest validation UAR is chosen, from the rows of
-all folds together, averaged over seeds; between equals the higher WA, then the fewer members, then the order of the
-runs. In a cross-validation other folds test those utterances, so that beside it stands the UAR of choosing fold by
-fold, from the validation rows of that fold alone, which no label of a tested utterance can influence.
+Model selection uses validation data only. The combination with the highest validation UAR is chosen, computed over all
+folds together and averaged over seeds. Ties go to the higher WA, then to fewer members, then to the order of the runs.
+In cross-validation, other folds test the same utterances. Therefore, the UAR of choosing separately in each fold is
+reported, too: it uses only validation rows of that fold, so labels of tested utterances cannot influence it.
 
 Source: majority voting of three and five models: Gavali & Verma, Ensemble of Large Self-Supervised Transformers for
 Improving Speech Emotion Recognition.
@@ -28,20 +28,20 @@ Numbers = NDArray[np.float64]
 Codes = NDArray[np.intp]
 
 VOTES = ("hard", "soft")
-TIE_RULE = "ties go to the higher summed probability, then to the class that stands first"
+TIE_RULE = "ties go to the higher summed probability, then to the class that is listed first"
 _KEYS = ["seed", "fold", "utterance_id"]
-_DIGITS = 9  # sums that differ by less are tied: the same numbers in another order
+_DIGITS = 9  # sums that differ only in later digits are tied
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ballots:
-    """What the members say of the same rows.
+    """Predictions of the members of an ensemble for the same rows.
 
     Attributes:
-        rows: seed, fold, utterance_id, speaker_id, target; sorted by the first three.
-        predicted: (num_members, num_rows) positions of the classes.
+        rows: Table with the columns seed, fold, utterance_id, speaker_id and target; sorted by the first three.
+        predicted: (num_members, num_rows) positions of the predicted classes.
         probabilities: (num_members, num_rows, num_classes) float64.
-        classes: The labels.
+        classes: Labels of all classes.
     """
 
     rows: "pd.DataFrame"
@@ -51,14 +51,14 @@ class Ballots:
 
     @classmethod
     def of(cls, tables: "Mapping[str, pd.DataFrame]", classes: Sequence[str]) -> "Ballots":
-        """Put the members' tables side by side.
+        """Combine the tables of all members.
 
         Args:
-            tables: Name → rows of ``predictions.csv`` or ``validation_predictions.csv``.
-            classes: All labels, in their order.
+            tables: Name of the member → rows of ``predictions.csv`` or ``validation_predictions.csv``.
+            classes: All labels, in order.
 
         Raises:
-            PredictionsError: rows that cannot be scored, without probabilities, or not the same in all tables.
+            PredictionsError: rows cannot be scored, have no probabilities, or differ between tables.
         """
         sorted_tables = {name: _sorted(name, table, classes) for name, table in tables.items()}
         (first_name, first), *others = sorted_tables.items()
@@ -77,13 +77,19 @@ class Ballots:
         )
 
     def vote(self, members: Sequence[int], how: str) -> tuple[Codes, Numbers]:
-        """What these members say together.
+        """Return the vote of some members.
 
-        ``hard``: the class that most members predict; ties go to the higher summed probability, then to the class that
-        stands first. ``soft``: the class with the highest mean probability, then the one that stands first.
+        A ``hard`` vote is the class that most members predict; ties go to the higher summed probability, then to the
+        class that is listed first. A ``soft`` vote is the class with the highest mean probability; ties go to the class
+        that is listed first.
 
-        Returns: (num_rows,) positions of the classes, and (num_rows, num_classes) float64: the shares of the votes, or
-            the mean probabilities.
+        Args:
+            members: Positions of the members.
+            how: ``hard`` or ``soft``.
+
+        Returns:
+            (num_rows,) positions of the classes, and (num_rows, num_classes) float64: the shares of the votes, or the
+            mean probabilities.
         """
         chosen = list(members)
         summed = np.round(self.probabilities[chosen].sum(axis=0), _DIGITS)
@@ -94,7 +100,11 @@ class Ballots:
         return np.where(tied, summed, -np.inf).argmax(axis=1), votes / len(chosen)
 
     def scores(self, predicted: Codes) -> tuple[float, float]:
-        """UAR and WA in percent, mean over seeds, the folds of each seed together."""
+        """Return UAR and WA in percent, over all folds of a seed, mean over seeds.
+
+        Args:
+            predicted: (num_rows,) positions of the predicted classes.
+        """
         seeds, seed = np.unique(self.rows["seed"], return_inverse=True)
         shape = (len(seeds), len(self.classes), len(self.classes))
         cells = np.ravel_multi_index((seed, codes_of(self.rows["target"], self.classes), predicted), shape)
@@ -103,7 +113,7 @@ class Ballots:
         return uar, wa
 
     def of_fold(self, fold: Any) -> "Ballots":
-        """The rows of one fold."""
+        """Return the predictions for the rows of one fold."""
         here = (self.rows["fold"] == fold).to_numpy()
         return Ballots(
             rows=self.rows[here],
@@ -113,7 +123,7 @@ class Ballots:
         )
 
     def table(self, members: Sequence[int], how: str) -> "pd.DataFrame":
-        """The rows of a ``predictions.csv`` for the vote of these members."""
+        """Return the vote of some members as rows of a ``predictions.csv``, see :meth:`vote`."""
         predicted, probabilities = self.vote(members, how)
         told = {f"p_{label}": probabilities[:, i] for i, label in enumerate(self.classes)}
         return self.rows.assign(prediction=np.array(self.classes, dtype=object)[predicted], **told)
@@ -121,14 +131,15 @@ class Ballots:
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """The combination that was chosen, and what it was chosen from.
+    """The chosen combination, and all candidates.
 
     Attributes:
         members: Positions of the members.
         vote: ``hard`` or ``soft``.
-        combinations: members, vote, validation_uar, validation_wa, test_uar, test_wa (percent); the chosen one first,
-            then as they would have been chosen.
-        uar_by_fold: Test UAR of choosing fold by fold; None where no fold tests what another one validates on.
+        combinations: Table with the columns members, vote, validation_uar, validation_wa, test_uar and test_wa
+            (percent), in the order of the choice; the chosen combination is the first row.
+        uar_by_fold: Test UAR (percent) of choosing separately in each fold; None if no utterance is both in a test part
+            and in a validation part.
     """
 
     members: tuple[int, ...]
@@ -140,13 +151,13 @@ class Choice:
 def choose(
     names: Sequence[str], validation: Ballots, test: Ballots, *, sizes: Sequence[int], votes: Sequence[str] = VOTES
 ) -> Choice:
-    """Vote in every combination of so many members, and choose one on validation.
+    """Compute the votes of all combinations of members, and choose the best combination on validation.
 
     Args:
-        names: (num_members,) what the members are called.
-        validation: What they say of validation utterances.
-        test: What they say of test utterances; it has no part in the choice.
-        sizes: How many members vote together.
+        names: (num_members,) names of the members.
+        validation: Predictions for validation utterances.
+        test: Predictions for test utterances; they do not affect the choice.
+        sizes: Numbers of members in a combination.
         votes: ``hard``, ``soft`` or both.
     """
     import pandas as pd
@@ -180,7 +191,7 @@ def choose(
 
 
 def _ranking(validation: Ballots, candidates: Sequence[tuple[tuple[int, ...], str]]) -> list[int]:
-    """The best on validation first; the candidates stand by size and order of the runs already."""
+    """Return the positions of the candidates, best on validation first; ties keep the order of the candidates."""
     scores = [np.round(validation.scores(validation.vote(*candidate)[0]), _DIGITS) for candidate in candidates]
     return sorted(range(len(candidates)), key=lambda i: (-scores[i][0], -scores[i][1], i))
 
@@ -209,7 +220,7 @@ def _check_same(name: str, table: "pd.DataFrame", first_name: str, first: "pd.Da
         alone = sorted(set(table[column]) ^ set(first[column]), key=str)
         if alone:
             raise PredictionsError(
-                f"{name} and {first_name} differ in {column}: only one has {listed(alone)}; only runs of the same "
+                f"{name} and {first_name} differ in {column}: only one run has {listed(alone)}; only runs of the same "
                 "utterances, folds and seeds can vote"
             )
     if len(table) != len(first) or (table[_KEYS] != first[_KEYS]).any(axis=None):

@@ -1,6 +1,6 @@
-"""Human words × a machine's → word error rate, counted by jiwer after Whisper's normaliser for any language.
+"""Human transcripts × ASR transcripts → word error rate, computed by jiwer after Whisper's multilingual normaliser.
 
-The rate is that of the whole corpus: all edits over all words of the references, not a mean of utterances' rates.
+The rate is for the whole corpus: all edits divided by all words of the references, not a mean over utterances.
 """
 
 from collections.abc import Mapping
@@ -10,21 +10,22 @@ from typing import Any
 from featcache.errors import MissingPackageError
 
 NORMALISER = "BasicTextNormalizer"
-"""Of transformers: lower case, without punctuation, symbols, and whatever stands in brackets. Words stay as they are
-spelt: "don't" is two words, "4" is not "four", and languages that write no blanks have one word per stretch."""
+"""Name of a class of transformers, which converts text to lower case and removes punctuation, symbols and brackets with
+their content. Spelling is not changed: "don't" becomes two words, "4" is not "four", and a language without spaces has
+one word per stretch of text."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WordErrors:
-    """How a machine's words differ from human ones.
+    """Word errors of ASR transcripts.
 
     Attributes:
-        num_compared: Utterances that both have, and that have human words.
-        num_without_words: Utterances whose human transcript has no words; they are left out.
-        num_words: Of the references, after normalisation.
-        substitutions: Words that were replaced by another.
-        deletions: Words that were left out.
-        insertions: Words that nobody said.
+        num_compared: Number of utterances with an ASR transcript and a human transcript that contains words.
+        num_without_words: Number of utterances whose human transcript has no words; they are left out.
+        num_words: Number of words in the human transcripts, after normalisation.
+        substitutions: Number of words replaced by another word.
+        deletions: Number of words missing in the ASR transcripts.
+        insertions: Number of additional words in the ASR transcripts.
     """
 
     num_compared: int
@@ -36,23 +37,23 @@ class WordErrors:
 
     @property
     def rate(self) -> float:
-        """In percent of the references' words; above 100 where more is wrong than was said."""
+        """Word error rate in percent; above 100 if there are more errors than reference words."""
         return 100 * (self.substitutions + self.deletions + self.insertions) / self.num_words
 
     def to_json(self) -> dict[str, Any]:
-        """As it is kept beside the transcripts."""
+        """Return the entries that are saved with the ASR transcripts."""
         return {"percent": self.rate, "normaliser": NORMALISER, **asdict(self)}
 
 
 def word_errors(references: Mapping[str, str], hypotheses: Mapping[str, str]) -> WordErrors | None:
-    """Compare transcripts of the utterances that both have.
+    """Count word errors in the utterances that have both transcripts.
 
     Args:
         references: Utterance id → human transcript.
-        hypotheses: Utterance id → a machine's.
+        hypotheses: Utterance id → ASR transcript.
 
     Returns:
-        None where no reference has a word.
+        The word errors, or None if no human transcript contains a word.
 
     Raises:
         MissingPackageError: jiwer is not installed.
@@ -84,8 +85,8 @@ def word_errors(references: Mapping[str, str], hypotheses: Mapping[str, str]) ->
 
 
 def describe(errors: WordErrors) -> str:
-    """Word errors in one line."""
-    skipped = f"; {errors.num_without_words} without human words left out" if errors.num_without_words else ""
+    """Return the word errors as one line of text."""
+    skipped = f"; {errors.num_without_words} without human transcript left out" if errors.num_without_words else ""
     return (
         f"WER {errors.rate:.1f} %: {errors.substitutions} words substituted, {errors.deletions} deleted, "
         f"{errors.insertions} inserted, of {errors.num_words} in {errors.num_compared} utterances{skipped} "

@@ -1,4 +1,4 @@
-"""Signal or text → features: self-supervised speech models, openSMILE, spectrograms, text encoders, other people's."""
+"""Signal or text → features: speech models, openSMILE, spectrograms, text encoders, and extractors of users."""
 
 from dataclasses import replace
 from functools import partial
@@ -40,14 +40,17 @@ __all__ = [
 
 
 def create_extractor(model: str, *, text: bool = False, device: str = "cpu", **options: Any) -> "Extractor":
-    """Make an extractor.
+    """Create an extractor.
 
     Args:
-        model: A name or reference of :data:`EXTRACTORS`, a short model name, a Hugging Face id or a folder.
-        text: Whether the model reads words, and not audio.
-        device: Where models run, as torch names it; several, separated by commas, share the batches.
-        options: Fields of the extractor's configuration, as text or as values; None leaves the default,
-            ``sampling_rate=0`` is each file's own.
+        model: Name or reference in :data:`EXTRACTORS`, short model name, Hugging Face id, or folder.
+        text: Whether the model reads text instead of audio.
+        device: Torch device for models, such as ``cuda:1``. Several devices, separated by commas, share the batches.
+        options: Fields of the extractor's configuration, as text or as values. None keeps the default;
+            ``sampling_rate=0`` keeps each file's own rate.
+
+    Returns:
+        The extractor, with its model loaded.
 
     Raises:
         ModelError: the model is unknown or cannot be loaded, or an option does not apply to it.
@@ -67,14 +70,22 @@ def create_extractor(model: str, *, text: bool = False, device: str = "cpu", **o
 def configuration_of(
     model: str, *, text: bool = False, options: "Mapping[str, Any]"
 ) -> tuple[NamedExtractor | None, Any]:
-    """Return the extractor that a reference names, None for a model, and its configuration; no model is loaded.
+    """Return the extractor of a reference and its configuration, without loading a model.
+
+    Args:
+        model: Name or reference in :data:`EXTRACTORS`, short model name, Hugging Face id, or folder.
+        text: Whether the model reads text instead of audio.
+        options: Fields of the configuration, as text or as values; None keeps the default.
+
+    Returns:
+        The extractor (None for a speech or text model), and its configuration.
 
     Raises:
-        ModelError: as :func:`find_extractor`, or an option that does not apply to it.
+        ModelError: as :func:`find_extractor`, or an option does not apply to the extractor.
     """
     given = {name: value for name, value in options.items() if value is not None}
     if text and is_reference(model):
-        raise ModelError(f"{model} reads audio, expected a model of text such as tinybert; use it with --model")
+        raise ModelError(f"{model} reads audio, expected a text model such as tinybert; use it with --model")
     named = None if text else find_extractor(model)
     if named is None:
         return None, _configure(TextConfig if text else SSLConfig, model, given, {"model": model})
@@ -105,13 +116,16 @@ def _on_devices(make: "Callable[..., Extractor]", device: str) -> "Extractor":
 
 
 def usable_device(device: str) -> str:
-    """Where a model will run.
+    """Return the device on which a model will run.
 
     Args:
-        device: As torch names it, or ``auto``: the first GPU of CUDA, or else Apple's (``mps``), or else the CPU.
+        device: Torch device, or ``auto``: the first CUDA GPU if there is one, else Apple's GPU (``mps``), else the CPU.
+
+    Returns:
+        The torch device.
 
     Raises:
-        ModelError: there is no such device here.
+        ModelError: this machine has no such device.
     """
     if device == "cpu":
         return device
@@ -125,32 +139,35 @@ def usable_device(device: str) -> str:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise ModelError(f"--device {device} cannot be used here ({reason}); cpu always can") from error
+        raise ModelError(f"--device {device} is not available here ({reason}); use --device cpu") from error
     return device
 
 
 def usable_devices(devices: str) -> str:
-    """Where the copies of a model will run.
+    """Return the devices on which the copies of a model will run.
 
     Args:
-        devices: As :func:`usable_device` takes them, separated by commas; ``cpu`` may stand several times.
+        devices: Devices as for :func:`usable_device`, separated by commas; ``cpu`` may be repeated.
+
+    Returns:
+        The torch devices, separated by commas.
 
     Raises:
-        ModelError: one of them is not here, or a GPU stands twice.
+        ModelError: a device is not available, or a GPU is named twice.
     """
     names = [usable_device(name) for name in devices.split(",")]
     gpus = [f"{name}:0" if name in ("cuda", "mps") else name for name in names if name != "cpu"]
     twice = sorted({name for name in gpus if gpus.count(name) > 1})
     if twice:
-        raise ModelError(f"--device {devices} names {twice[0]} twice; one copy of the model is enough for a GPU")
+        raise ModelError(f"--device {devices} names {twice[0]} twice; a GPU runs one copy of the model, name it once")
     return ",".join(names)
 
 
 def _configure(config: Any, model: str, given: "Mapping[str, Any]", decided: "Mapping[str, Any]") -> Any:
-    """Return the configuration of what the user gives and what the name decides.
+    """Return the configuration that combines the options of the user with the options that the name fixes.
 
     Raises:
-        ModelError: an option of another extractor, an unknown one, or a value that may not stand there.
+        ModelError: an option is unknown or belongs to another extractor, or a value is invalid.
     """
     allowed = {name for name in settings_of(config) if name not in decided}
     strange = sorted(given.keys() - allowed)
@@ -162,14 +179,14 @@ def _configure(config: Any, model: str, given: "Mapping[str, Any]", decided: "Ma
         raise ModelError(f"{options} does not apply to {model!r}")
     made_of = configured(config, {**given, **decided}, repr(model))
     kept: dict[str, Any] = {}
-    if type(given.get("max_seconds")) is int:  # stores of an earlier release record a whole number as one
+    if type(given.get("max_seconds")) is int:  # earlier releases stored whole numbers as int
         kept["max_seconds"] = given["max_seconds"]
     if getattr(made_of, "sampling_rate", None) == 0:
         kept["sampling_rate"] = None
     return replace(made_of, **kept)
 
 
-# All options of built-in extractors: one of them that does not apply is told from a mistyped one.
+# All options of the built-in extractors, to distinguish an option that does not apply from a mistyped one.
 _OPTIONS = {
     name
     for config in vars(extractor_configs).values()

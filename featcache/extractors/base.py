@@ -1,4 +1,4 @@
-"""Signal or text → features. What every extractor has in common; extractors never see the cache."""
+"""Signal or text → features: the base class of all extractors, which are independent of the cache."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -16,45 +16,56 @@ from featcache.settings.extractor_configs import ChunkConfig
 from featcache.settings.field import settings_of
 
 SAME_IN_ANY_BATCH = {"float32": 1e-5, "bfloat16": 8 * 2.0**-8, "float16": 8 * 2.0**-10}
-"""Precision → the largest difference between an utterance alone and in any batch, over the layer's largest value.
+"""Precision → largest difference between an utterance alone and in any batch, relative to the layer's largest value.
 
-In a batch matrix products have other shapes, and are therefore summed in another order. In float32 that changes the
-last digits. In half precision each operation rounds its result to 8 or 11 bits, so that a sum which falls to the other
-side of a rounding is off by a step, and later layers carry it on. Eight steps at the layer's largest value are allowed;
-three (float16) and four (bfloat16) were seen.
+Matrix products have other shapes in a batch, and their sums are therefore computed in another order. In float32 this
+changes the last digits. In half precision each operation rounds its result to 8 or 11 bits: a sum may be rounded to the
+neighbouring value, and later layers propagate this difference. The tolerance is eight rounding steps at the layer's
+largest value; the largest observed differences are three steps (float16) and four steps (bfloat16).
 """
-# Rate of the signals on which an extractor is tried out that takes each file's own.
+# Sampling rate of test signals for an extractor that uses each file's own rate.
 USUAL_RATE = 16000
 
 
 class Extractor(ABC):
-    """Turns signals into features, the same whatever else is in the batch, from any number of threads.
+    """Base class of extractors, which convert signals into features.
 
-    "The same" is within :data:`SAME_IN_ANY_BATCH` of the precision that a model computes in.
+    The features of a signal must not depend on the other signals in the batch, within :data:`SAME_IN_ANY_BATCH` for the
+    precision of the model. All methods must be safe to call from several threads.
 
-    A subclass must define :meth:`extract`. It should define ``frame_shift`` unless it gives one vector per utterance,
-    and :meth:`num_frames` unless its frames are those of the default. Disk space and memory are planned with
-    :meth:`num_frames` before anything is computed; features with another number of frames are refused.
+    A subclass must define :meth:`extract`. It should define ``frame_shift`` unless it returns one vector per utterance,
+    and :meth:`num_frames` unless the default number of frames is right. featcache plans disk space and memory with
+    :meth:`num_frames` before it computes anything, and refuses features with another number of frames.
 
-    An extractor that reads text has tokens for signals: a token is a sample, and their rate is 1.
+    If an extractor reads text, each signal is the tokens of one text. A token then counts as one sample, and the
+    sampling rate is 1.
+
+    Args:
+        config: Options, an instance of ``Config``; None uses the defaults.
+        device: Torch device on which a model computes.
 
     Attributes:
         Config: Frozen keyword-only dataclass of the options, derived from
             :class:`~featcache.settings.extractor_configs.ChunkConfig` or
-            :class:`~featcache.settings.extractor_configs.AudioConfig`, with fields made by
-            :func:`featcache.settings.field.setting`. It is the command line's ``--set``, the YAML and the identity.
-        kind: ``descriptors`` compute on the CPU and are stored as float32; a ``model`` has a device, and layers that
-            are stored as float16 by default.
+            :class:`~featcache.settings.extractor_configs.AudioConfig`. Its fields are made by
+            :func:`featcache.settings.field.setting`. They are set by ``--set`` or in YAML, and identify the store.
+        kind: ``descriptors`` for an extractor that computes on the CPU; its features are stored as float32. ``model``
+            for an extractor with a device and layers; its features are stored as float16 by default.
         frame_shift: Time between frames, in seconds; None if frames are not steps in time.
-        feature_names: Names of the values of a frame, if they have names.
-        layer_names: Names of the layers; by default the numbers from 0 on for a model with several.
-        averages_frames: Whether means of neighbouring frames may stand beside slower frames of another store.
-        averaged_frame_shift: Frame shift to which frames are averaged in every fit on frames, of this store alone too.
-        supports_chunks: Whether windows of a long utterance give the features of the whole.
-        decided: Options that the name of the extractor decides.
-        argument: Option that follows the name and a colon.
-        description: Plain data about the extractor, which is kept with its features.
-        tokenise: Makes tokens of the text of an utterance; None where the extractor reads audio.
+        feature_names: Names of the values of a frame; empty if they have no names.
+        layer_names: Names of the layers. By default they are numbered from 0 if there are several, or for a model.
+        averages_frames: Whether neighbouring frames may be averaged to match a store with a longer frame shift.
+        averaged_frame_shift: Frame shift, in seconds, to which every fit on frames averages them, even if it uses this
+            store alone; None for no averaging.
+        supports_chunks: Whether a long utterance may be computed in windows.
+        decided: Options that the name of the extractor fixes.
+        argument: Option whose value follows the name and a colon; None if there is none.
+        description: Plain data about the extractor, which is stored with its features.
+        tokenise: Function that converts the text of an utterance into tokens; None if the extractor reads audio.
+
+    Raises:
+        ModelError: :attr:`description` raises it if windows are requested but not supported, or if the features of a
+            test signal do not have three dimensions.
 
     Example:
         >>> class Energy(Extractor):
@@ -85,31 +96,40 @@ class Extractor(ABC):
     tokenise: Callable[[str], Tokens] | None = None
 
     def __init__(self, config: Any = None, *, device: str = "cpu") -> None:
-        """Keep the options and the device.
-
-        Args:
-            config: The options, an instance of ``Config``; None is the defaults.
-            device: Where a model computes, as torch names it.
-        """
         self.config = self.Config() if config is None else config
         self.device = device
 
     @classmethod
     def recorded_as(cls, reference: str, settings: Mapping[str, Any]) -> str:
-        """Return the reference that makes the extractor again, from what a store records."""
+        """Return the reference that creates the same extractor again.
+
+        Args:
+            reference: Name of the extractor in the store's settings.
+            settings: The store's settings.
+
+        Returns:
+            The reference, followed by a colon and the argument if the extractor takes one.
+        """
         return reference if cls.argument is None else f"{reference}:{settings.get(cls.argument, '')}"
 
     def settings(self) -> dict[str, Any]:
-        """Return all that changes numbers: the options; a subclass may add more, such as the checksum of weights."""
+        """Return everything that affects the features: the options.
+
+        A subclass may add more entries, such as a checksum of weights.
+
+        Returns:
+            Plain JSON values, which identify the store.
+        """
         return config_settings(self.config)
 
     @cached_property
     def description(self) -> Description:
+        """The layers, sizes, options and provenance of the extractor, which are stored with its features."""
         shape = self._shape()
         names = tuple(self.layer_names) or _layer_names(self.kind, shape[0])
         chunks = self.config.chunks() if isinstance(self.config, ChunkConfig) else None
         if chunks and not self.supports_chunks:
-            raise ModelError(f"--chunk-seconds does not apply to {self._name}, which computes each utterance whole")
+            raise ModelError(f"--chunk-seconds does not apply to {self._name}, which computes whole utterances only")
         provenance: dict[str, Any] = {"num_blocks": len(names) - 1} if len(names) > 1 else {}
         if self.feature_names:
             provenance["feature_names"] = list(self.feature_names)
@@ -127,11 +147,15 @@ class Extractor(ABC):
         )
 
     def provenance(self) -> dict[str, Any]:
-        """Return what else is worth knowing and changes no identity, such as versions of packages."""
+        """Return further information for the user, such as package versions.
+
+        Returns:
+            Plain JSON values. They are stored with the features, but do not identify the store.
+        """
         return {}
 
     def _pairing(self) -> dict[str, Any]:
-        """Return what a store records of how its frames pair with those of other stores."""
+        """Return the entries of the provenance that say how frames are combined with frames of other stores."""
         if self.averaged_frame_shift is not None and self.frame_shift is not None:
             return {"averaged_frame_shift": self.averaged_frame_shift}
         if self.frame_shift is not None:
@@ -140,29 +164,56 @@ class Extractor(ABC):
         return {"one_vector": True} if counts == {1} else {}
 
     def num_frames(self, num_samples: int, sampling_rate: int) -> int:
-        """Return the number of frames that :meth:`extract` will return for such a signal; 0 if it is too short.
+        """Return the number of frames that :meth:`extract` returns for a signal of this length.
 
-        By default one vector, or a frame at every hop from sample 0 on and one more, as of librosa's centred frames.
+        The default is one vector if there is no ``frame_shift``, otherwise the number of librosa's centred frames:
+        one frame, and another one for each whole hop.
+
+        Args:
+            num_samples: Number of samples, or of tokens.
+            sampling_rate: Sampling rate in Hz; 1 for tokens.
+
+        Returns:
+            The number of frames; 0 if the signal is too short.
         """
         if num_samples <= 0:
             return 0
         return 1 if self.frame_shift is None else 1 + num_samples // self.hop(sampling_rate)
 
     def hop(self, sampling_rate: int) -> int:
-        """Samples between two frames: a signal without so many at its beginning has the same frames but the first."""
+        """Return the number of samples between two frames.
+
+        If one hop is cut from the beginning of a signal, the signal loses its first frame only.
+
+        Args:
+            sampling_rate: Sampling rate in Hz; 1 for tokens.
+
+        Returns:
+            The number of samples, at least 1.
+        """
         return max(1, floor((self.frame_shift or 0) * sampling_rate + 0.5))
 
     def context(self, sampling_rate: int) -> int:
-        """How many frames at either end of a signal reach beyond it; none unless an extractor says otherwise."""
+        """Return the number of frames at each end of a signal that extend beyond the signal.
+
+        Args:
+            sampling_rate: Sampling rate in Hz; 1 for tokens.
+
+        Returns:
+            The number of frames; the default is 0.
+        """
         return 0
 
     def peak_bytes(self, batch: int, num_samples: int, sampling_rate: int) -> int:
-        """Estimate the host memory that equally long signals take at their peak, in bytes, beside the model itself.
+        """Estimate the peak host memory of a batch of equally long signals, without the model itself.
 
         Args:
-            batch: How many go through the extractor together.
-            num_samples: Samples or tokens of each, as the extractor sees it.
-            sampling_rate: In Hz, or 1.
+            batch: Number of signals in the batch.
+            num_samples: Number of samples, or of tokens, of each signal.
+            sampling_rate: Sampling rate in Hz; 1 for tokens.
+
+        Returns:
+            The estimate in bytes.
         """
         frames = self.num_frames(num_samples, sampling_rate)
         layers, size = len(self.description.layer_names), self.description.hidden_size
@@ -170,11 +221,14 @@ class Extractor(ABC):
 
     @abstractmethod
     def extract(self, signals: Sequence[Any]) -> list[Features]:
-        """Features of each signal: (num_layers, num_frames, hidden_size) float32.
+        """Return the features of each signal.
 
         Args:
-            signals: Each a :class:`~featcache.audio.Signal` or, where it has ``tokenise``, the
-                :class:`~featcache.features.Tokens` of a text.
+            signals: Batch of :class:`~featcache.audio.Signal` or, if the extractor has ``tokenise``, of
+                :class:`~featcache.features.Tokens`.
+
+        Returns:
+            One (num_layers, num_frames, hidden_size) float32 array per signal, in the same order.
 
         Raises:
             AudioError: a signal is too short for a single frame, or too long for the model.
@@ -185,26 +239,34 @@ class Extractor(ABC):
         return type(self).__name__
 
     def _shape(self) -> tuple[int, int, int]:
-        """Return layers, frames and hidden size, as the names say or as a second of noise shows."""
+        """Return the layers, frames and hidden size, from the feature names or from the features of noise."""
         if self.feature_names and self.kind == "descriptors":
             return 1, 1, len(self.feature_names)
         rate = getattr(self.config, "sampling_rate", None) or USUAL_RATE
         found = self.extract([noise(rate, rate)])[0]
         if not isinstance(found, np.ndarray) or found.ndim != 3:
             shape = getattr(found, "shape", type(found).__name__)
-            raise ModelError(f"extract() gives {shape}, expected (num_layers, num_frames, hidden_size) float32")
+            raise ModelError(f"extract() returned {shape}, expected (num_layers, num_frames, hidden_size) float32")
         layers, frames, size = found.shape
         return int(layers), int(frames), int(size)
 
 
 def noise(num_samples: int, sampling_rate: int) -> Signal:
-    """Return quiet noise, always the same, to try out an extractor."""
+    """Return quiet noise to test an extractor, always the same.
+
+    Args:
+        num_samples: Number of samples.
+        sampling_rate: Sampling rate in Hz.
+
+    Returns:
+        Gaussian noise with standard deviation 0.05.
+    """
     samples = np.random.default_rng(0).normal(0, 0.05, num_samples).astype(np.float32)
     return Signal(samples=samples, sampling_rate=sampling_rate)
 
 
 def config_settings(config: Any) -> dict[str, Any]:
-    """Return the options that change numbers, as they stand among a store's settings."""
+    """Return the options that affect the features, as a store's settings contain them."""
     if isinstance(config, ChunkConfig):
         return config.settings()
     return {name: getattr(config, name) for name, (_, about) in settings_of(type(config)).items() if about.identity}

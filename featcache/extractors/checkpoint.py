@@ -1,10 +1,10 @@
-"""Folder or Hugging Face id → the files of a model that may be read, each checked, in a folder of their own.
+"""Folder or Hugging Face id → temporary folder with the checked files of a model.
 
-A model is other people's data. transformers would follow what its files name: weights elsewhere, in any format, code,
-adapters and their base models, kernels on the hub. It therefore never sees the model's own folder, but a temporary one
-that :func:`open_checkpoint` makes. There lie copies of the JSON and vocabulary files that are known here, and links to
-the safetensors files; each of them is a regular file inside the model's folder, of the format that its name promises.
-Whatever is not there does not exist.
+The files of a model are untrusted. transformers would follow the references in them: to weights in other places and
+formats, code, adapters and their base models, and kernels on the hub. Therefore transformers never reads the model's
+own folder, but a temporary one that :func:`open_checkpoint` creates. It contains copies of the JSON and vocabulary
+files that are listed here, and links to the safetensors files. Each of them is a regular file inside the model's folder
+and has the format of its file name. transformers cannot see any other file.
 """
 
 import os
@@ -26,7 +26,7 @@ from featcache.files.regular import resolved
 CONFIG = "config.json"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 PREPROCESSOR = "preprocessor_config.json"
-# What beside config.json and weights is read of a speech model, of a text model, of a model that transcribes.
+# Files that are read besides config.json and the weights: of speech models, of text models, and for transcription.
 SPEECH = (PREPROCESSOR, "processor_config.json")
 TEXT = (
     "added_tokens.json",
@@ -52,21 +52,21 @@ TEXT = (
 )
 TRANSCRIBER = (*SPEECH, *TEXT, "generation_config.json")
 PREFIX = "featcache-model-"
-# More than any of them takes; tokenizers of 250,000 tokens have 35 MB.
+# Size limit of one such file, in bytes; a tokenizer with 250,000 tokens takes 35 MB.
 LARGEST = 256 * 2**20
-# The most that the safetensors format allows for its header.
+# Size limit of the header in the safetensors format, in bytes.
 LARGEST_HEADER = 100_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """The files of a model that may be read.
+    """Checked files of a model.
 
     Attributes:
-        source: The model's folder, or its id on the Hugging Face hub.
-        folder: Where they are, while the checkpoint is open.
-        config: What its config.json says, without entries that name files or code.
-        revision: The commit that was resolved; None for folders.
+        source: Folder of the model, or its id on the Hugging Face hub.
+        folder: Temporary folder with the checked files, which exists while the checkpoint is open.
+        config: Content of config.json, without entries that name files or code.
+        revision: Commit on the hub; None for folders.
     """
 
     source: str
@@ -75,12 +75,12 @@ class Checkpoint:
     revision: str | None
 
     def has(self, name: str) -> bool:
-        """Whether the model has such a file."""
+        """Return whether the model has a file of this name."""
         return (self.folder / name).is_file()
 
 
 def is_folder(model: str) -> bool:
-    """Whether a model is a folder that holds one, and not a name."""
+    """Return whether a model is given as a folder with a config.json, and not by name."""
     return os.path.lexists(os.path.join(model, CONFIG))
 
 
@@ -88,17 +88,21 @@ def is_folder(model: str) -> bool:
 def open_checkpoint(
     source: str, revision: str | None = None, *, names: Sequence[str] = (), weights: bool = True
 ) -> Iterator[Checkpoint]:
-    """Check the files of a model and lay them where transformers may read them.
+    """Check the files of a model and make them available to transformers in a temporary folder.
 
     Args:
-        source: A folder, or an id on the Hugging Face hub.
+        source: Folder, or id on the Hugging Face hub.
         revision: Branch, tag or commit on the hub.
-        names: What is read beside config.json, as far as the model has it: ``SPEECH``, ``TEXT`` or ``TRANSCRIBER``.
+        names: Files to read besides config.json, if the model has them: ``SPEECH``, ``TEXT`` or ``TRANSCRIBER``.
         weights: Whether weights are needed.
 
+    Yields:
+        The checked files; the temporary folder is deleted at the end.
+
     Raises:
-        ModelError: a file is missing, lies outside of the folder, is no regular file or is not what its name promises.
-        OSError: the hub cannot be reached and the model is not in its cache, as transformers raises it.
+        ModelError: a file is missing, is outside of the folder, is not a regular file or has another format than its
+            name says.
+        OSError: the hub cannot be reached and its local cache does not contain the model (raised by transformers).
     """
     files = _Folder(source) if os.path.isdir(source) else _Repository(source, revision)
     config_file = _config_file(files)
@@ -120,17 +124,17 @@ def open_checkpoint(
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """What the config.json of a model folder says; nothing of the model is loaded.
+    """Return the content of the config.json in a model folder, without loading the model.
 
     Raises:
-        ModelError: it is missing, lies elsewhere, or is no configuration.
+        ModelError: the file is missing, is a link to a file outside of the folder, or is not a valid configuration.
     """
     path = _config_file(_Folder(str(folder)))
     return checked_config(str(folder), CONFIG, _read_object(str(folder), path), folder)
 
 
 def without_copies(text: str, model: str) -> str:
-    """A message of transformers in which the temporary folder is called by the name of the model."""
+    """Return a message of transformers with the name of the model instead of the temporary folder."""
     return re.sub(rf"[^\s'\"`]*{PREFIX}\w+", lambda _: model, text)
 
 
@@ -141,22 +145,22 @@ class _Folder:
         self.source = source
 
     def find(self, name: str, beside: Path | None = None) -> Path | None:
-        """The path of a file; None where there is none of this name.
+        """Return the path of a file, or None if the model has no file of this name.
 
         Args:
-            name: Of the file.
-            beside: Another file of the same version of the model.
+            name: File name.
+            beside: Path of a file that belongs to the same version of the model.
         """
         path = Path(self.source) / name
         return path if os.path.lexists(path) else None
 
     def find_index(self) -> Path | None:
-        """The index of weights in several files."""
+        """Return the index of weights that are split into several files, or None."""
         return self.find(INDEX)
 
 
 class _Repository(_Folder):
-    """Files of a repository on the hub, fetched when they are asked for; all of the commit that config.json is of."""
+    """Files of a repository on the hub, downloaded on request; all belong to the same commit as config.json."""
 
     def __init__(self, source: str, revision: str | None) -> None:
         from transformers.utils.hub import cached_file
@@ -171,7 +175,7 @@ class _Repository(_Folder):
         if name == CONFIG:
             return self._config_file
         commit = (beside or self._config_file).parent.name
-        # offline, the hub's client knows only what is in its cache
+        # Without network, the hub's client finds only the files in its cache.
         optional = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
         path = cached_file(self.source, name, revision=commit, **optional)
         return None if path is None else Path(path)
@@ -180,7 +184,7 @@ class _Repository(_Folder):
         return self.find(INDEX) or self._converted()
 
     def _converted(self) -> Path | None:
-        """The safetensors weights, or their index, that the hub's own service made of a repository's pickle."""
+        """Return the safetensors weights, or their index, if the hub has converted the pickled weights."""
         from huggingface_hub.constants import HF_HUB_OFFLINE
         from transformers.safetensors_conversion import auto_conversion
 
@@ -189,8 +193,8 @@ class _Repository(_Folder):
         quiet = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_gated_repo": False}
         try:
             found = auto_conversion(self.source, revision="main", **quiet)
-        except Exception as error:  # whatever the service or the network answer
-            raise OSError(f"it has no {WEIGHTS}, and the hub did not convert its pickle: {error}") from error
+        except Exception as error:  # The service and the network may raise anything.
+            raise OSError(f"it has no {WEIGHTS}, and the hub did not convert its pickled weights: {error}") from error
         return None if not found or found[0] is None else Path(found[0])
 
 
@@ -202,11 +206,11 @@ def _config_file(files: _Folder) -> Path:
 
 
 def _link_weights(files: _Folder, folder: Path) -> None:
-    """Give the weights a place beside the configuration; in shards, as the index says."""
+    """Link the weights into the temporary folder; if they are in several files, also write their index there."""
     source = files.source
     single = files.find(WEIGHTS)
     index = None if single else files.find_index()
-    if index is not None and index.name == WEIGHTS:  # the hub converted it
+    if index is not None and index.name == WEIGHTS:  # converted by the hub
         single, index = index, None
     if single is not None:
         _link(_safetensors(source, single), folder / WEIGHTS)
@@ -218,14 +222,14 @@ def _link_weights(files: _Folder, folder: Path) -> None:
     if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
         raise refusal(source, f"{INDEX} has no 'weight_map' from parameters to files")
     if not weight_map:
-        raise refusal(source, f"{INDEX} names no file; fetch it again")
+        raise refusal(source, f"{INDEX} lists no file; download it again")
     for name in set(weight_map.values()):
         _check_name(source, name)
     weight_map = {parameter: PurePosixPath(name).as_posix() for parameter, name in weight_map.items()}
     for name in sorted(set(weight_map.values())):
         shard = files.find(name, beside=index)
         if shard is None:
-            raise refusal(source, f"{INDEX} names {name!r}, which is not there; fetch all files of the model")
+            raise refusal(source, f"{INDEX} lists {name!r}, which is missing; download all files of the model")
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         _link(_safetensors(source, shard, index.parent), folder / name)
     kept = {"metadata": metadata if isinstance(metadata, dict) else {}, "weight_map": weight_map}
@@ -237,64 +241,66 @@ def _without_weights(source: str) -> str:
         names = sorted(os.listdir(source))
         if "adapter_config.json" in names:
             return (
-                f"{source}: cannot be loaded (it holds an adapter, adapter_config.json, and no {WEIGHTS}; merge it "
-                "into its base model and save that)"
+                f"{source}: cannot be loaded (it contains an adapter, adapter_config.json, but no {WEIGHTS}; merge the "
+                "adapter into its base model and save the result)"
             )
         pickled = [name for name in names if name.endswith((".bin", ".pt", ".pth", ".ckpt", ".pkl"))]
         if pickled:
-            return f"{source} holds pickled weights ({pickled[0]}), which are never loaded; save them as safetensors"
-    return f"{source}: cannot be loaded (it has no file {WEIGHTS} or {INDEX}; put its weights there)"
+            return f"{source} contains pickled weights ({pickled[0]}), which are never loaded; save them as safetensors"
+    return f"{source}: cannot be loaded (it has no file {WEIGHTS} or {INDEX}; add the weights)"
 
 
 def _check_name(source: str, name: str) -> None:
-    """Refuse the name that an index gives to a file that is no safetensors file below the folder, before looking."""
+    """Refuse a file name in an index, before opening the file, unless it is a safetensors file inside the folder."""
     parts = PurePosixPath(name).parts
     if not parts or PurePosixPath(name).is_absolute() or ".." in parts or any(c in name for c in "\\:\0"):
-        raise refusal(source, f"{INDEX} names {name!r}, which is not inside the folder")
+        raise refusal(source, f"{INDEX} lists {name!r}, which is not inside the folder")
     if not name.endswith(".safetensors"):
-        raise refusal(source, f"{INDEX} names {name!r}, expected safetensors; other weights are never loaded")
+        raise refusal(source, f"{INDEX} lists {name!r}, expected a .safetensors file; other formats are never loaded")
 
 
 def plain_file(source: str, path: Path, folder: Path | None = None) -> Path:
-    """Follow the links of a file that a model has, and check where they end. Every loader reads only what this returns.
+    """Resolve the links of a model's file and check the target; loaders read only the returned path.
+
+    In a cache of the Hugging Face hub, the files of a snapshot may link to the blobs of the same repository.
 
     Args:
-        source: The model, for messages.
-        path: The file.
-        folder: The model's folder; by default the file's own.
+        source: Name of the model, for messages.
+        path: Path of the file.
+        folder: Folder of the model; by default the folder of the file.
 
     Returns:
         The path without links.
 
     Raises:
-        ModelError: it is not inside the folder, or no regular file. Snapshots in a cache of the Hugging Face hub may
-            link to the blobs of the same repository.
+        ModelError: the file is not inside the folder, or is not a regular file.
     """
     home = resolved(folder or path.parent)
     inside = [home, home.parent.parent / "blobs"] if home.parent.name == "snapshots" else [home]
     try:
         real = path.resolve(strict=True)
         mode = real.stat().st_mode
-    except (OSError, RuntimeError) as error:  # a loop of links, or nothing at their end
-        raise refusal(source, f"{path.name} is a link to nothing; replace it with the file") from error
+    except (OSError, RuntimeError) as error:  # The links form a loop, or the target does not exist.
+        raise refusal(source, f"{path.name} is a broken link; replace it with the file") from error
     if not any(real.is_relative_to(one) for one in inside):
-        raise refusal(source, f"{path.name} is a link to {real}, outside of the folder; put the file itself there")
+        raise refusal(source, f"{path.name} is a link to {real}, outside of the folder; copy the file into the folder")
     if not stat.S_ISREG(mode):
-        raise refusal(source, f"{path.name} is no regular file")
+        raise refusal(source, f"{path.name} is not a regular file")
     return real
 
 
 def _safetensors(source: str, path: Path, folder: Path | None = None) -> Path:
-    """A file of weights, without links; its header is as long as the format allows and begins as it must."""
+    """Return the path of a weights file without links, after checking the length and the start of its header."""
     real = plain_file(source, path, folder)
     head, size = _head(real), real.stat().st_size
     length = int.from_bytes(head[:8], "little")
-    # a header of 640 bytes begins like a pickle, so that the content is described only where the structure is wrong
+    # A valid file whose header has 640 bytes begins like a pickle. Therefore the structure is checked first, and the
+    # content is described only if the structure is wrong.
     if head[8:9] != b"{" or length > LARGEST_HEADER:
         found = describe_content(head) or "something else"
         raise refusal(source, f"{path.name} is not a safetensors file but {found}")
     if length > size - 8:
-        raise refusal(source, f"{path.name} is incomplete: its header has {length} bytes, the file {size}")
+        raise refusal(source, f"{path.name} is incomplete: its header needs {length} bytes, but the file has {size}")
     return real
 
 
@@ -332,11 +338,11 @@ def _read_object(source: str, path: Path) -> dict[str, Any]:
 
 
 def _link(real: Path, target: Path) -> None:
-    """Give a file a second path, without copying it where the system can."""
+    """Make a file available under a second path, as a link if the system allows it, otherwise as a copy."""
     for give in (os.symlink, os.link):
         try:
             give(real, target)
-        except OSError:  # Windows lets few users link, and hard links end at a file system
+        except OSError:  # Windows restricts symbolic links, and hard links need the same file system.
             continue
         return
     shutil.copyfile(real, target)

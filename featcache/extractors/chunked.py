@@ -1,4 +1,4 @@
-"""Long file → features, window by window, in bounded memory."""
+"""Long file → features, computed window by window in bounded memory."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -18,16 +18,17 @@ from featcache.manifest import Utterance
 def extract_windows(
     extractor: Extractor, folder: Path, utterance: Utterance, *, batch_seconds: float = 0.0
 ) -> Iterator[tuple[int, Features]]:
-    """Compute an utterance in windows, as the extractor's description asks for.
+    """Compute the features of an utterance in the windows that the extractor's description requests.
 
     Args:
-        extractor: What computes.
-        folder: The corpus folder, to which the utterance's path is relative.
-        utterance: Which.
-        batch_seconds: How much audio goes through the extractor together; one window at least.
+        extractor: Extractor that computes the features.
+        folder: Corpus folder, to which the path of the utterance is relative.
+        utterance: Utterance to compute.
+        batch_seconds: Length of audio in one batch, in seconds; a batch has at least one window.
 
     Yields:
-        The first frame and (num_layers, num_frames, hidden_size) float32, in order and without gaps.
+        The number of the first frame, and (num_layers, num_frames, hidden_size) float32 features; in order, without
+        gaps.
 
     Raises:
         AudioError: as :func:`featcache.audio.stream` and the extractor.
@@ -51,7 +52,15 @@ def extract_windows(
 
 
 def signal_length(extractor: Extractor, folder: Path, utterance: Utterance) -> tuple[int, int]:
-    """The number of samples that an extractor sees of an utterance, and their rate.
+    """Return the number of samples that an extractor reads from an utterance, and their sampling rate.
+
+    Args:
+        extractor: Extractor that reads the utterance.
+        folder: Corpus folder, to which the path of the utterance is relative.
+        utterance: Utterance to read.
+
+    Returns:
+        The number of samples, and the sampling rate in Hz, after resampling and shortening.
 
     Raises:
         AudioError: as :func:`featcache.audio.probe`.
@@ -72,7 +81,7 @@ def _extract(
 
 
 class _Passing:
-    """A signal that passes by in blocks: keeps what is needed of it, and no more."""
+    """Signal that is read in blocks; only the samples that are still needed are kept."""
 
     def __init__(self, blocks: Iterator[npt.NDArray[np.float32]]) -> None:
         self._blocks = blocks
@@ -80,7 +89,7 @@ class _Passing:
         self._first = 0
 
     def between(self, start: int, stop: int) -> npt.NDArray[np.float32]:
-        """The samples from ``start``, never before that of the last call, to before ``stop``."""
+        """Return samples ``start`` to ``stop``, exclusive; ``start`` must not be smaller than in the last call."""
         parts = [self._held[start - self._first :]]
         there = start + len(parts[0])
         while there < stop:

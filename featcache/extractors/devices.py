@@ -1,4 +1,4 @@
-"""Tensors → device → host memory, so that a GPU computes one batch while the results of the one before leave it."""
+"""Tensors → device → host memory; a GPU computes one batch while it copies the results of the previous one."""
 
 import logging
 import threading
@@ -15,7 +15,7 @@ Forward = Callable[[], list[Tensor]]
 
 
 class CPU:
-    """The CPU: tensors stay where they are, and any number of forward passes run at a time."""
+    """The CPU: tensors stay in host memory, and any number of forward passes run at the same time."""
 
     is_cpu = True
 
@@ -29,7 +29,7 @@ class CPU:
 
 
 class Device(CPU):
-    """Any device but the CPU. One forward pass at a time: side by side they fill its memory and are no faster."""
+    """A device other than the CPU. It runs one forward pass at a time, because several would only need more memory."""
 
     is_cpu = False
 
@@ -46,16 +46,16 @@ class Device(CPU):
 
 
 class Cuda(Device):
-    """A CUDA GPU. Copies in either direction do not wait for a forward pass, nor forward passes for copies.
+    """A CUDA GPU. Copies in both directions run at the same time as forward passes.
 
-    Memory for copies is page-locked. PyTorch reuses freed memory for the next ``pin_memory``, but only after copies
-    from it or to it are done (``CachingHostAllocator``).
+    Memory for copies is page-locked. PyTorch reuses freed memory for the next ``pin_memory``, but only after the copies
+    from or to it have finished (``CachingHostAllocator``).
     """
 
     def __init__(self, device: str) -> None:
         super().__init__(device)
         self._copies = torch.cuda.Stream(self._device)
-        # one batch is computed while another one leaves; more would fill the GPU's memory with results
+        # One batch is computed while another one is copied to the host. More batches would fill the GPU's memory.
         self._places = threading.BoundedSemaphore(2)
 
     def send(self, tensor: Tensor) -> Tensor:
@@ -72,30 +72,34 @@ class Cuda(Device):
                         host.copy_(result, non_blocking=True)
                     done = torch.cuda.Event(blocking=True)
                     done.record()
-            done.synchronize()  # results must be referred to until here, to keep their memory on the GPU
+            done.synchronize()  # `results` must stay referenced until here, so that their GPU memory is not reused.
         return on_host
 
 
 def check_precision(device: str, precision: str) -> None:
-    """Refuse half precision where a device computes in float32 alone, and warn where it is slow.
+    """Refuse half precision on a device that does not support it, and warn if it is slow.
+
+    Args:
+        device: Torch device.
+        precision: Name of the dtype in which a model computes.
 
     Raises:
-        ModelError: Apple's GPU, MPS, and another precision than float32.
+        ModelError: the device is Apple's GPU (MPS), and the precision is not float32.
     """
     if device.startswith("mps") and precision != "float32":
         raise ModelError(
-            f"--precision {precision} is not available on mps, where models compute in float32; leave it out, or use "
-            "--device cpu"
+            f"--precision {precision} is not available on mps, which computes in float32; leave out --precision, or "
+            "use --device cpu"
         )
     if device == "cpu" and precision == "float16":
-        log.warning("--precision float16 is meant for GPUs: most CPUs take many times as long for it as for float32")
+        log.warning("--precision float16 is meant for GPUs; on most CPUs it is many times slower than float32")
 
 
 def on(device: str) -> CPU:
-    """Return what takes tensors to a device and back.
+    """Return the object that copies tensors to a device, runs forward passes and copies the results back.
 
     Args:
-        device: As torch names it.
+        device: Torch device.
     """
     if device == "cpu":
         return CPU()

@@ -14,12 +14,16 @@ from featcache.extractors.windows import check_chunks
 from featcache.settings.extractor_configs import EgemapsConfig
 
 FRAME_SHIFT = 0.010
-# Below this openSMILE's 60 ms pitch window does not fit and it answers with rows of NaN.
+# Shortest signal in seconds: openSMILE's pitch window has 60 ms, and shorter signals give rows of NaN.
 SHORTEST = 0.060
 
 
 class EgemapsExtractor(OpensmileExtractor):
-    """eGeMAPSv02 through opensmile: (1, num_frames, 25) or, for functionals, (1, 1, 88)."""
+    """eGeMAPSv02 features, computed by opensmile: LLD (1, num_frames, 25), or functionals (1, 1, 88).
+
+    Raises:
+        ModelError: functionals in windows, or windows that are too short.
+    """
 
     Config = EgemapsConfig
     argument = None
@@ -30,7 +34,7 @@ class EgemapsExtractor(OpensmileExtractor):
     def __init__(self, config: EgemapsConfig) -> None:
         self._functionals = config.level == "functionals"
         if self._functionals and config.chunks():
-            raise ModelError("--chunk-seconds does not apply to egemaps-functionals, which are of the whole utterance")
+            raise ModelError("--chunk-seconds does not apply to egemaps-functionals, which need the whole utterance")
         super().__init__(config)
         check_chunks(self)
 
@@ -63,17 +67,17 @@ class EgemapsExtractor(OpensmileExtractor):
         return _in_samples(FRAME_SHIFT, sampling_rate)
 
     def _measured(self, rate: int) -> FrameGrid:
-        """Return where frames are, which is known and need not be measured."""
+        """Return the positions of the frames, which are known for eGeMAPS and need not be measured."""
         first, hop = (1, 0) if self._functionals else (2, _in_samples(FRAME_SHIFT, rate))
         return FrameGrid(shortest=_in_samples(SHORTEST, rate), first=first, hop=hop)
 
 
 class EgemapsFunctionals(EgemapsExtractor):
-    """eGeMAPSv02: 88 functionals of an utterance."""
+    """eGeMAPSv02 functionals: 88 values per utterance."""
 
     decided: ClassVar = {"level": "functionals"}
 
 
 def _in_samples(seconds: float, sampling_rate: int) -> int:
-    # openSMILE rounds as C does: a half, such as 220.5 samples at 22,050 Hz, goes up
+    # openSMILE rounds halves up, such as 220.5 samples at 22,050 Hz; Python's round() rounds them to even numbers.
     return math.floor(seconds * sampling_rate + 0.5)

@@ -1,33 +1,33 @@
-"""Architecture × length → the memory that one batch takes at its peak, in bytes, on the CPU.
+"""Architecture × length → peak memory of one batch on the CPU, in bytes.
 
-The sums name the arrays that are alive at the same time; what oneDNN and the allocator add is in the factors, which
-were compared with peaks of resident memory.
+The sums count the arrays that exist at the same time. The factors include the memory that oneDNN and the allocator add;
+they were checked against measured peaks of resident memory.
 """
 
 from typing import Any
 
 FLOAT32 = 4
-# Samples as they are decoded, mixed down, resampled, normalised and padded.
+# Bytes per sample: copies of the signal that is decoded, mixed down, resampled, normalised and padded.
 AUDIO_BYTES = 6 * FLOAT32
-# The same of descriptors, with what openSMILE and librosa make of them.
+# Bytes per sample for descriptors: the same copies, and the arrays of openSMILE or librosa.
 DESCRIPTOR_BYTES = 12 * FLOAT32
 # Copies of the first convolution's output: itself, normalised, activated; with padding also masked, centred, squared.
 FIRST_CONVOLUTION = {"alone": 3, "padded": 5}
-# Vectors of a frame in a transformer block: residual, norm, queries, keys, values, context, output.
+# Vectors per frame in a transformer block: residual, norm, queries, keys, values, context, output.
 VECTORS = 7
-# The inner layer of a block, before and after its activation.
+# Copies of a block's inner layer: before and after its activation.
 INNER = 2
-# Scores of every frame for every other: with a bias of position (WavLM) or written down (eager), and their softmax.
+# Copies of the attention scores: with position bias (WavLM), or computed explicitly (eager), and their softmax.
 SCORES = 5
 
 
 def kept_bytes(num_layers: int, num_frames: int, hidden_size: int) -> int:
-    """Layers as a model leaves them, as float32 features, and while statistics are taken of these."""
+    """Return the memory of the layers of a model: its outputs, the float32 features, and a copy for statistics."""
     return 3 * FLOAT32 * num_layers * num_frames * hidden_size
 
 
 def block_bytes(config: Any, batch: int, num_frames: int, hidden_size: int, *, padded: bool) -> int:
-    """One transformer block at work on (batch, num_frames, hidden_size)."""
+    """Return the memory of one transformer block that computes (batch, num_frames, hidden_size)."""
     heads = _first(config, ("num_attention_heads", "encoder_attention_heads", "n_head", "num_heads"), hidden_size // 64)
     inner = _first(config, ("intermediate_size", "encoder_ffn_dim", "d_ff", "n_inner", "hidden_dim"), 4 * hidden_size)
     frames = batch * num_frames
@@ -36,20 +36,23 @@ def block_bytes(config: Any, batch: int, num_frames: int, hidden_size: int, *, p
     if written_down:
         total += FLOAT32 * SCORES * heads * frames * num_frames
     elif padded:
-        total += FLOAT32 * 2 * frames * num_frames  # the mask, as it is given and as numbers
+        total += FLOAT32 * 2 * frames * num_frames  # the attention mask, as given and as float
     return total
 
 
 def waveform_bytes(config: Any, batch: int, num_samples: int, first: int, num_frames: int, num_layers: int) -> int:
-    """A wav2vec 2.0 or one of its like.
+    """Return the memory of a model that reads waveforms, such as wav2vec 2.0.
 
     Args:
-        config: The model's.
-        batch: Signals.
-        num_samples: Of each.
-        first: Frames of each after the first convolution.
-        num_frames: Frames of each after the last.
-        num_layers: How many are kept.
+        config: Configuration of the model, from transformers.
+        batch: Number of signals.
+        num_samples: Samples of each signal.
+        first: Frames of each signal after the first convolution.
+        num_frames: Frames of each signal after the last convolution.
+        num_layers: Number of layers that are kept.
+
+    Returns:
+        The peak memory in bytes.
     """
     padded = batch > 1
     copies = FIRST_CONVOLUTION["padded" if padded else "alone"]
@@ -63,7 +66,7 @@ def waveform_bytes(config: Any, batch: int, num_samples: int, first: int, num_fr
 
 
 def whisper_bytes(config: Any, batch: int, num_samples: int, num_layers: int) -> int:
-    """Whisper's encoder, which computes 30 s whatever a signal has."""
+    """Return the memory of Whisper's encoder, which computes 30 s for every signal, however short."""
     frames, size = int(config.max_source_positions), int(config.d_model)
     convolutions = FLOAT32 * batch * 3 * 2 * frames * size
     kept = kept_bytes(num_layers, batch * frames, size)

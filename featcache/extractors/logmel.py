@@ -13,18 +13,19 @@ from featcache.extractors.spectrogram import SpectrogramExtractor
 from featcache.features import Features
 from featcache.settings.extractor_configs import LogMelConfig
 
-# For good, because catch_warnings would change the filters under other threads' feet; empty bands are refused below.
+# The filter is never removed, because catch_warnings is not safe in threads. Empty bands are refused below.
 warnings.filterwarnings("ignore", "Empty filters detected", UserWarning)
 
 
 class LogMelExtractor(SpectrogramExtractor):
-    """Decimal logarithm of the power in mel bands: (1, num_frames, n_mels).
+    """Log-mel spectrogram, the decimal logarithm of the power in mel bands: (1, num_frames, n_mels).
 
-    Frames, window and padding are those of the spectrogram. No value depends on the loudness of the whole utterance, so
-    that windows of a long one give the same as the whole.
+    Frames, window and padding are the same as for the spectrogram. No value depends on the loudness of the whole
+    utterance; therefore windows of a long utterance give the same features as the whole.
 
     Raises:
-        ModelError: bands that no bin of the Fourier transform falls into, or that reach beyond half the sampling rate.
+        ModelError: mel bands contain no bin of the Fourier transform, or exceed half the sampling rate; each file's own
+            sampling rate is used, but ``fmax`` is missing.
     """
 
     Config = LogMelConfig
@@ -47,14 +48,14 @@ class LogMelExtractor(SpectrogramExtractor):
     def _extract_one(self, signal: Signal) -> Features:
         try:
             filters = self._filters(signal.sampling_rate)
-        except ModelError as error:  # of this file's own rate
+        except ModelError as error:  # This file's own sampling rate does not fit the bands.
             raise AudioError(str(error)) from error
         power = np.abs(self._spectrum(signal)) ** 2
         bands = np.einsum("ft,mf->tm", power, filters, optimize=True)
         return np.ascontiguousarray(np.log10(np.maximum(bands, self.config.floor))[None], dtype=np.float32)
 
     def _filters(self, rate: int) -> npt.NDArray[np.float32]:
-        """Return (n_mels, n_fft // 2 + 1) float32 weights of the bands."""
+        """Return the weights of the mel bands: (n_mels, n_fft // 2 + 1) float32."""
         _, _, n_fft = self._lengths(rate)
         config = self.config
         highest = rate / 2 if config.fmax is None else config.fmax
@@ -67,8 +68,8 @@ class LogMelExtractor(SpectrogramExtractor):
         empty = int((filters.max(axis=1) == 0).sum())
         if empty:
             raise ModelError(
-                f"{empty} of {config.n_mels} mel bands are narrower than a bin of the Fourier transform of {n_fft} "
-                f"samples at {rate} Hz; take a larger --n-fft or fewer n_mels"
+                f"{empty} of {config.n_mels} mel bands contain no bin of the Fourier transform of {n_fft} samples at "
+                f"{rate} Hz; use a larger --n-fft or fewer n_mels"
             )
         return filters
 

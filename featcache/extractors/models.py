@@ -1,4 +1,4 @@
-"""Name → frozen model. Short names, Hugging Face ids and folders; pretrained, or the same architecture untrained."""
+"""Short name, Hugging Face id or folder → frozen speech model, pretrained or untrained."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from featcache.extractors.pretrained import (
 )
 from featcache.files.regular import resolved
 
-# transformers' model_type → the class that holds the encoder
+# transformers' model_type → class that contains the encoder
 FAMILIES = {
     "wav2vec2": "Wav2Vec2Model",
     "hubert": "HubertModel",
@@ -34,7 +34,7 @@ FAMILIES = {
     "whisper": "WhisperModel",
 }
 SAMPLING_RATE = 16000
-# What decides on a model's numbers beside its weights and their shapes.
+# Configuration entries that affect the features, in addition to the weights and their shapes.
 ARCHITECTURE = (
     "activation_function",
     "conv_stride",
@@ -56,11 +56,12 @@ class LoadedModel:
     """A frozen model, ready to run.
 
     Attributes:
-        module: transformers' model or encoder, in evaluation mode, without gradients, float32.
-        feature_extractor: transformers' own, which normalises the waveform or computes Whisper's log-mel spectrogram.
+        module: Model or encoder of transformers, in evaluation mode, without gradients, float32.
+        feature_extractor: Feature extractor of transformers, which normalises the waveform or computes Whisper's
+            log-mel spectrogram.
         model_id: Hugging Face id or folder name.
-        revision: The commit that was resolved; None for folders and untrained models.
-        weights_sha256: Over all parameters, in order of their names.
+        revision: Commit on the hub; None for folders and untrained models.
+        weights_sha256: SHA-256 of all parameters, in order of their names.
     """
 
     module: Any
@@ -72,21 +73,24 @@ class LoadedModel:
 
 @cache
 def known_models() -> dict[str, dict[str, Any]]:
-    """Short name → ``model_id``, ``family``, ``do_normalize``, ``config``, as carried by the package."""
+    """Return the speech models of the package: short name → ``model_id``, ``family``, ``do_normalize``, ``config``."""
     models: dict[str, dict[str, Any]] = json.loads(files("featcache.extractors").joinpath("models.json").read_text())
     return models
 
 
 @cache
 def known_text_models() -> dict[str, dict[str, Any]]:
-    """Short name → ``model_id``, ``family``, ``num_layers``, ``hidden_size``, ``config``, of encoders of text."""
+    """Return the text models of the package, by short name.
+
+    Each entry has ``model_id``, ``family``, ``num_layers``, ``hidden_size`` and ``config``.
+    """
     text = files("featcache.extractors").joinpath("text_models.json").read_text()
     models: dict[str, dict[str, Any]] = json.loads(text)
     return models
 
 
 def short_name(model: str) -> str:
-    """How a model's store is called: its short name, the last part of its folder, or its id with ``--`` for ``/``."""
+    """Return the name of a model's store: its short name, its folder's name, or its id with ``--`` for ``/``."""
     known = known_models() | known_text_models()
     if model in known:
         return model
@@ -99,14 +103,19 @@ def short_name(model: str) -> str:
 
 
 def dimensions(family: str, config: Mapping[str, Any]) -> tuple[int, int]:
-    """Number of layers and hidden size; what is left out is transformers' default, that of a base model."""
+    """Return the number of layers and the hidden size of a configuration.
+
+    Args:
+        family: transformers' ``model_type``.
+        config: Configuration entries; missing entries have transformers' defaults, which describe a base model.
+    """
     if family == "whisper":
         return config.get("encoder_layers", 4) + 1, config.get("d_model", 384)
     return config.get("num_hidden_layers", 12) + 1, config.get("hidden_size", 768)
 
 
 def is_local(model: str) -> bool:
-    """Whether a model's configuration and weights can be had without the network."""
+    """Return whether the configuration and weights of a model are available without network."""
     from huggingface_hub import try_to_load_from_cache
 
     known = known_models() | known_text_models()
@@ -127,19 +136,22 @@ def load(
     """Load a speech model, frozen.
 
     Args:
-        model: A short name, a Hugging Face id, or a folder with ``config.json`` and safetensors weights.
-        weights: ``random`` builds the architecture untrained, always with the same weights; the short names need no
-            network for this.
+        model: Short name, Hugging Face id, or folder with ``config.json`` and safetensors weights.
+        weights: ``pretrained``, or ``random`` for the untrained architecture, always with the same random weights.
+            Short names need no network for ``random``.
         revision: Branch, tag or commit on the Hugging Face hub.
-        num_blocks: Only so many transformer blocks, the first; the weights of the others are not read. Those of an
-            untrained model are the same with and without the others.
+        num_blocks: Number of transformer blocks to keep, from the first; None keeps all. The weights of the other
+            blocks are not read. The random weights of a block do not depend on ``num_blocks``.
+
+    Returns:
+        The model and the information that identifies it.
 
     Raises:
-        ModelError: unknown name; not a speech model of a known family; fewer blocks than asked for; weights that are
-            missing, incomplete or pickled; a hub that cannot be reached.
+        ModelError: the name is unknown; the model is not a speech model of a known family; it has fewer blocks than
+            requested; its weights are missing, incomplete or pickled; the hub cannot be reached.
     """
     source, entry = resolve(model)
-    untrained_instead = "; '--weights random' builds it untrained, offline" if entry else ""
+    untrained_instead = "; --weights random builds the untrained architecture offline" if entry else ""
     with quiet_transformers(), explained(model, untrained_instead):
         if weights == "random":
             module, feature_extractor = _untrained(source, entry, revision, num_blocks)
@@ -157,14 +169,17 @@ def load(
 
 
 def resolve(model: str, *, text: bool = False) -> tuple[str, dict[str, Any] | None]:
-    """What transformers is to load, and what the package carries of it, if it does.
+    """Return the folder or Hugging Face id of a model, and the package's entry for it.
 
     Args:
-        model: A short name, a Hugging Face id, or a folder.
-        text: Whether it is to encode text, and not speech.
+        model: Short name, Hugging Face id, or folder.
+        text: Whether a text model is expected instead of a speech model.
+
+    Returns:
+        The folder or id, and the entry of :func:`known_models` or :func:`known_text_models`; None if there is none.
 
     Raises:
-        ModelError: an unknown name, a name of the other kind, or a folder that holds no model.
+        ModelError: the name is unknown or belongs to a model of the other kind, or the folder contains no model.
     """
     known, others = known_models(), known_text_models()
     if text:
@@ -172,9 +187,9 @@ def resolve(model: str, *, text: bool = False) -> tuple[str, dict[str, Any] | No
     if is_folder(model):
         return model, None
     if os.path.isdir(model):
-        raise ModelError(f"{model} is a folder without a config.json, expected one that transformers can load")
+        raise ModelError(f"{model} is a folder without a config.json, expected a model that transformers can load")
     if os.path.lexists(model) or is_path(model):
-        found = "is no folder" if os.path.lexists(model) else "does not exist"
+        found = "is not a folder" if os.path.lexists(model) else "does not exist"
         raise ModelError(
             f"model folder {model!r} {found}; expected a folder with config.json and model.safetensors, a short name "
             f"such as {next(iter(known))}, or a Hugging Face id such as {next(iter(known.values()))['model_id']}"
@@ -184,32 +199,46 @@ def resolve(model: str, *, text: bool = False) -> tuple[str, dict[str, Any] | No
         raise ModelError(of_other_kind(model, others[short_name(model)]["family"], text=text))
     if entry is None and "/" not in model:
         example = next(iter(known.values()))["model_id"]
-        hint = f"; a folder or a Hugging Face id like {example!r} works too"
+        hint = f"; a folder or a Hugging Face id such as {example!r} is also accepted"
         raise ModelError(unknown_name("text model" if text else "model", model, known) + hint)
     return entry["model_id"] if entry else model, entry
 
 
 def is_path(model: str) -> bool:
-    """Whether a name can only be that of a folder: neither a short name nor an id of the hub looks like it."""
+    """Return whether a name has the form of a path, and not of a short name or a Hugging Face id."""
     return (
         model in (".", "..") or "\\" in model or ("/" in model and re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", model) is None)
     )
 
 
 def of_other_kind(model: str, family: str, *, text: bool) -> str:
-    """The message for a model of speech where one of text is wanted, or the other way round."""
+    """Return the message for a speech model where a text model is expected, or the other way round.
+
+    Args:
+        model: Name of the model.
+        family: transformers' ``model_type``.
+        text: Whether a text model is expected.
+    """
     if text:
-        return f"{model} is a {family!r} model of speech, expected one of text such as tinybert; use it with --model"
-    return f"{model} is a {family!r} model of text, expected one of speech such as wav2vec2-base; use it with --text"
+        return f"{model} is a {family!r} speech model, expected a text model such as tinybert; use it with --model"
+    return f"{model} is a {family!r} text model, expected a speech model such as wav2vec2-base; use it with --text"
 
 
 def model_id_of(source: str) -> str:
-    """How a model is called in what is made with it: its Hugging Face id, or the name of its folder."""
+    """Return the id that is stored for a model: its Hugging Face id, or the name of its folder.
+
+    Args:
+        source: Folder or Hugging Face id, as :func:`resolve` returns it.
+    """
     return resolved(source).name if is_folder(source) else source
 
 
 def store_model_id(model: str) -> str:
-    """How the settings of a store call a model that a user names: its Hugging Face id, or the name of its folder."""
+    """Return the id that a store's settings contain for a model: its Hugging Face id, or the name of its folder.
+
+    Args:
+        model: Short name, Hugging Face id, or folder.
+    """
     entry = known_models().get(model) or known_text_models().get(model)
     if entry:
         return str(entry["model_id"])
@@ -223,10 +252,10 @@ def _pretrained(source: str, revision: str | None, num_blocks: int | None) -> tu
         _prune(config, num_blocks, source)
         if not any(checkpoint.has(name) for name in SPEECH):
             raise ModelError(
-                f"{source}: cannot be loaded (it has no {SPEECH[0]}, which says how its audio is prepared; put the "
-                "checkpoint's beside its weights)"
+                f"{source}: cannot be loaded (it has no {SPEECH[0]}, which describes how audio is prepared; copy the "
+                "checkpoint's file into the folder of the weights)"
             )
-        # the mask embedding serves pre-training alone, the decoder is not run
+        # The mask embedding is used in pre-training only, and the decoder is not run.
         unused = ("masked_spec_embed", "decoder")
         module = pretrained_module(model_class, checkpoint, config, unused=unused)
         return _encoder(module), read_feature_extractor(checkpoint, config), checkpoint.revision
@@ -247,14 +276,14 @@ def _untrained(
             _model_class(config, source)
             if any(checkpoint.has(name) for name in SPEECH):
                 feature_extractor = read_feature_extractor(checkpoint, config)
-            else:  # an architecture may come as a config.json alone
+            else:  # An untrained architecture needs only a config.json.
                 feature_extractor = _new_feature_extractor(config, do_normalize=True)
     model_class = _model_class(config, source)
     check_memory(model_class, config, source)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(RANDOM_WEIGHTS_SEED)
         module = _encoder(model_class(config))
-    # built whole, since a smaller model would draw other weights for the blocks that stay
+    # The model is built with all blocks first: a smaller model would draw other random weights for the same blocks.
     _prune(config, num_blocks, source)
     blocks = blocks_of(module)
     del blocks[num_blocks or len(blocks) :]
@@ -270,18 +299,18 @@ def _new_feature_extractor(config: Any, *, do_normalize: bool | None) -> Any:
 
 
 def _prune(config: Any, num_blocks: int | None, source: str) -> None:
-    """Have a configuration be that of the model without its upper blocks."""
+    """Reduce a configuration to the first ``num_blocks`` transformer blocks."""
     if num_blocks is None:
         return
     name = "encoder_layers" if config.model_type == "whisper" else "num_hidden_layers"
     there = getattr(config, name)
     if not 1 <= num_blocks <= there:
-        raise ModelError(f"--num-blocks is {num_blocks}, expected 1 to the {there} that {source} has")
+        raise ModelError(f"--num-blocks is {num_blocks}, expected 1 to {there}, the number of blocks of {source}")
     setattr(config, name, num_blocks)
 
 
 def blocks_of(module: Any) -> Any:
-    """The transformer blocks of a model or encoder, a list that can be shortened."""
+    """Return the transformer blocks of a model or encoder, as a list that can be shortened."""
     return module.layers if module.config.model_type == "whisper" else module.encoder.layers
 
 
@@ -291,7 +320,7 @@ def _model_class(config: Any, source: str) -> Any:
     if config.model_type not in FAMILIES:
         raise ModelError(
             f"{source} is a {config.model_type!r} model, expected a speech model of one of: {', '.join(FAMILIES)}; "
-            "models of text go with --text"
+            "use text models with --text"
         )
     return getattr(transformers, FAMILIES[config.model_type])
 

@@ -1,9 +1,9 @@
-"""A configuration file of openSMILE → a copy that does not change, with a checksum of all that belongs to it.
+"""Configuration file of openSMILE → private copy of it and of all included files, with a checksum.
 
 A configuration may include files by paths relative to itself (``\\{lld.conf.inc}``, also as the default of an option),
-and what the opensmile package gives: ``\\{\\cm[source{?}:…]}`` and ``\\{\\cm[sink{?}:…]}``. Absolute paths are refused.
-openSMILE runs what a configuration says, such as components that write files;
-:func:`~featcache.extractors.references.find_extractor` therefore only accepts what the user names in this process.
+and the includes that the opensmile package provides: ``\\{\\cm[source{?}:…]}`` and ``\\{\\cm[sink{?}:…]}``. Absolute
+paths are refused. A configuration can make openSMILE run any of its components, also those that write files. Therefore
+:func:`~featcache.extractors.references.find_extractor` accepts only configurations that the user names in this process.
 """
 
 import hashlib
@@ -19,9 +19,9 @@ from tempfile import mkdtemp
 from featcache.errors import ModelError, in_one_line
 from featcache.files.regular import read_regular
 
-# What the opensmile package gives for an include.
+# Names of the includes that the opensmile package provides.
 GIVEN = ("source", "sink", "bufferModeRbConf", "frameModeFunctionalsConf")
-# How far up the paths of includes may lead.
+# Largest number of parent folders (``../``) in the path of an include.
 MOST_LEVELS = 4
 _INCLUDE = re.compile(rb"^[ \t]*\\\{(.*)\}[ \t]*\r?$", re.MULTILINE)
 _OPTION = re.compile(r"\\cm\[(\w+)(?:\{([^}]*)\})?")
@@ -31,13 +31,13 @@ class CopiedConfiguration:
     """A configuration and the files that it includes, copied to a temporary folder.
 
     Args:
-        path: The ``.conf`` file.
+        path: Path of the ``.conf`` file.
 
     Attributes:
-        path: The copy.
+        path: Path of the copy.
 
     Raises:
-        ModelError: the file cannot be read, or includes something else.
+        ModelError: a file cannot be read, or an include is not a relative path.
     """
 
     def __init__(self, path: str) -> None:
@@ -54,7 +54,7 @@ class CopiedConfiguration:
         self.path = folder / self._source.name
 
     def settings(self) -> dict[str, str]:
-        """Return the name of the file and the SHA-256 of all files, which identify it."""
+        """Return the file name and the SHA-256 of all files, which identify the configuration."""
         digest = hashlib.sha256()
         for name, content in sorted(self._files.items()):
             if name != self._source.name:
@@ -64,28 +64,28 @@ class CopiedConfiguration:
 
     @contextmanager
     def explained(self) -> Iterator[None]:
-        """Turn whatever openSMILE raises into one line.
+        """Convert any error of openSMILE into a message of one line.
 
         Raises:
             ModelError: openSMILE does not accept the configuration.
         """
         try:
             yield
-        except Exception as error:  # of the opensmile package, which has no class of its own for it
+        except Exception as error:  # The opensmile package has no exception class of its own.
             raise ModelError(
                 f"openSMILE does not accept {self._source} ({in_one_line(error)}); it must include "
-                r"\{\cm[source{?}:source]} and \{\cm[sink{?}:sink]}, and have the level that is asked for"
+                r"\{\cm[source{?}:source]} and \{\cm[sink{?}:sink]}, and define the requested level"
             ) from error
 
     def _collect(self, name: str) -> None:
-        """Read a file and what it includes; names are relative to the folder of the configuration."""
+        """Read a file and its includes; names are relative to the folder of the configuration."""
         if name in self._files:
             return
         path = self._source.parent / name
         try:
             content = self._files[name] = read_regular(path)
         except OSError as error:
-            raise ModelError(f"{path}: no such configuration file ({error.strerror or error})") from error
+            raise ModelError(f"{path}: the configuration file cannot be read ({error.strerror or error})") from error
         for found in _INCLUDE.findall(content):
             included = _path_of(found.decode("latin-1").strip())
             if included is None:
@@ -93,13 +93,13 @@ class CopiedConfiguration:
             inner = posixpath.normpath(posixpath.join(posixpath.dirname(name), included.replace("\\", "/")))
             if posixpath.isabs(inner) or inner.count("../") > MOST_LEVELS:
                 raise ModelError(
-                    f"{path} includes {included!r}, expected a path relative to {path.parent}; put the file there"
+                    f"{path} includes {included!r}, expected a path relative to {path.parent}; move the file there"
                 )
             self._collect(inner)
 
 
 def _path_of(included: str) -> str | None:
-    """Return the path that an include names, be it as the default of an option; None for what needs none."""
+    """Return the path of an include, or of an option's default; None if the opensmile package provides the include."""
     option = _OPTION.match(included)
     if option is None:
         return included

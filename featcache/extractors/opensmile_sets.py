@@ -1,8 +1,8 @@
-"""Signal → low-level descriptors or functionals of openSMILE: the package's feature sets, or a configuration file.
+"""Signal → low-level descriptors or functionals of openSMILE, from a feature set or a configuration file.
 
-``opensmile:GeMAPSv01b`` is a feature set of the package, ``opensmile:FILE.conf`` a configuration of your own. Where a
-set begins to have frames, and how many, is measured once for each sampling rate with short noise. openSMILE's licence
-allows research and private use only.
+``opensmile:GeMAPSv01b`` is a feature set of the opensmile package; ``opensmile:FILE.conf`` is a configuration file of
+the user. The number of frames for each signal length is measured once per sampling rate, with short noise. openSMILE's
+licence allows research and private use only.
 """
 
 import threading
@@ -20,29 +20,29 @@ from featcache.extractors.opensmile_files import CopiedConfiguration
 from featcache.features import Features
 from featcache.settings.extractor_configs import EgemapsConfig, OpensmileConfig
 
-# For good, because catch_warnings would change the filters under other threads' feet. A signal without frames is
-# refused before openSMILE sees it, and a set of an older paper is what the user asks for.
+# The filters are never removed, because catch_warnings is not safe in threads. Signals that are too short are refused
+# before openSMILE reads them, and a user who names a deprecated feature set wants it.
 warnings.filterwarnings("ignore", "Segment too short", UserWarning)
 warnings.filterwarnings("ignore", "Feature set .* is deprecated", UserWarning)
 
-# openSMILE takes 16-bit samples: +1.0 would become 32768, which wraps round to -32768.
+# Largest sample: openSMILE converts samples to 16 bits, and +1.0 would become 32768, which overflows to -32768.
 LARGEST_SAMPLE = np.float32(1 - 2**-15)
-# What openSMILE calls the level of functionals.
+# featcache's name of a level → openSMILE's name.
 LEVELS = {"functionals": "func"}
-# A set needs no more than this, in seconds, to give its first frame and the next one.
+# Limit in seconds, both for the shortest signal with a frame and for the time until the next frame.
 LONGEST_START = 2.0
-# How many frames after the first the number is checked again.
+# The number of frames is checked this many frames after the first one.
 CHECKED_FRAMES = (5, 50)
 
 
 @dataclass(frozen=True, kw_only=True)
 class FrameGrid:
-    """Where a feature set has frames, in samples at one sampling rate.
+    """Positions of the frames of a feature set at one sampling rate.
 
     Attributes:
-        shortest: Length of the shortest signal that has a frame.
-        first: How many frames such a signal has.
-        hop: One more frame comes with so many more samples; 0 if there is one vector per utterance.
+        shortest: Length of the shortest signal with a frame, in samples.
+        first: Number of frames of such a signal.
+        hop: Number of samples per further frame; 0 if there is one vector per utterance.
     """
 
     shortest: int
@@ -50,7 +50,7 @@ class FrameGrid:
     hop: int
 
     def num_frames(self, num_samples: int) -> int:
-        """Return the number of frames of a signal."""
+        """Return the number of frames of a signal with this number of samples."""
         if num_samples < self.shortest:
             return 0
         return self.first + ((num_samples - self.shortest) // self.hop if self.hop else 0)
@@ -60,8 +60,8 @@ class OpensmileExtractor(Extractor):
     """A feature set of openSMILE: (1, num_frames, num_features), or (1, 1, num_features) for functionals.
 
     Raises:
-        ModelError: no such feature set, level or file; windows of long utterances; a configuration that openSMILE does
-            not accept.
+        ModelError: the feature set, level or file does not exist; openSMILE does not accept the configuration; frames
+            are not equally spaced; windows of long utterances are requested.
     """
 
     Config: ClassVar[type[Any]] = OpensmileConfig
@@ -75,13 +75,13 @@ class OpensmileExtractor(Extractor):
         self._smile = self._make()
         self.feature_names = list(self._smile.feature_names)
         if not self.feature_names:
-            raise ModelError(f"{self._label} has no features at the level {config.level!r}; choose another with level")
+            raise ModelError(f"{self._label} has no features at the level {config.level!r}; choose another level")
         grid = self._grid(USUAL_RATE)
         self.frame_shift = grid.hop / USUAL_RATE if grid.hop else None
 
     @property
     def feature_set(self) -> str:
-        """Name of the feature set, or path of the configuration."""
+        """Name of the feature set, or path of the configuration file."""
         return str(self.config.feature_set)
 
     def settings(self) -> dict[str, Any]:
@@ -128,12 +128,12 @@ class OpensmileExtractor(Extractor):
                 return opensmile.Smile(feature_set=str(self._copy.path), feature_level=level)
         known = opensmile.FeatureSet.__members__
         if name not in known:
-            raise ModelError(f"{unknown_name('feature set', name, known)}; or name a file: opensmile:FILE.conf")
+            raise ModelError(f"{unknown_name('feature set', name, known)}; or use a file: opensmile:FILE.conf")
         try:
             return opensmile.Smile(feature_set=known[name], feature_level=opensmile.FeatureLevel(level))
         except ValueError as error:
             raise ModelError(
-                f"feature set {name} has no level {self.config.level!r}, expected lld, functionals or, beside the "
+                f"feature set {name} has no level {self.config.level!r}, expected lld, functionals or, outside the "
                 "GeMAPS family, lld_de"
             ) from error
 
@@ -144,10 +144,10 @@ class OpensmileExtractor(Extractor):
             return self._grids[sampling_rate]
 
     def _measured(self, rate: int) -> FrameGrid:
-        """Find by bisection where the first frames are, and check the number of later ones.
+        """Find the first frames by bisection, and check the number of later frames.
 
         Raises:
-            ModelError: frames that do not come at equal steps.
+            ModelError: there is no frame, or the frames are not equally spaced.
         """
         samples = noise(int(2 * LONGEST_START * rate), rate).samples
 
@@ -167,12 +167,12 @@ class OpensmileExtractor(Extractor):
         for frames in CHECKED_FRAMES:
             for num in (shortest + frames * hop - 1, shortest + frames * hop):
                 if num <= len(samples) and count(num) != grid.num_frames(num):
-                    raise ModelError(f"{self._label} has frames at unequal steps at {rate} Hz, expected one every hop")
+                    raise ModelError(f"{self._label} has unequally spaced frames at {rate} Hz, expected one every hop")
         return grid
 
 
 class Compare2016(OpensmileExtractor):
-    """ComParE 2016: 65 low-level descriptors every 10 ms.
+    """ComParE 2016 low-level descriptors: 65 values every 10 ms.
 
     Source: Schuller et al. 2016, The INTERSPEECH 2016 Computational Paralinguistics Challenge; Weninger et al. 2013.
     """
@@ -182,14 +182,14 @@ class Compare2016(OpensmileExtractor):
 
 
 class Compare2016Functionals(OpensmileExtractor):
-    """ComParE 2016: 6373 functionals of an utterance."""
+    """ComParE 2016 functionals: 6373 values per utterance."""
 
     decided: ClassVar = {"feature_set": "ComParE_2016", "level": "functionals"}
     argument = None
 
 
 def _bisect(holds: Any, below: int, above: int) -> int:
-    """Return the first number for which something holds that does not hold for ``below`` and holds for ``above``."""
+    """Return the smallest number that satisfies ``holds``, given that ``above`` does and ``below`` does not."""
     while above - below > 1:
         middle = (below + above) // 2
         if holds(middle):

@@ -1,4 +1,4 @@
-"""An extractor from outside of featcache → one that keeps the promises of every extractor, or fails in one line."""
+"""Extractor of a user → checked extractor, whose errors are messages of one line."""
 
 from collections.abc import Sequence
 from dataclasses import is_dataclass, replace
@@ -13,32 +13,45 @@ from featcache.extractors.windows import check_chunks
 from featcache.features import Features
 from featcache.registry import Origin
 
-# Names of a store's settings that are no options.
+# Names in a store's settings that an option must not have.
 RESERVED = frozenset({"extractor", "origin", "storage_dtype", "format_version", "pool", "model", "text", "device"})
-# Seconds of the signals that an extractor is tried out with, alone and together.
+# Lengths in seconds of the signals that test an extractor, alone and in a batch.
 TRIED = (1.0, 0.63, 1.17)
 
 
 def check_declarations(reference: str, kind: type[Extractor]) -> None:
-    """Refuse a class whose declarations cannot be used.
+    """Refuse a class with invalid declarations.
+
+    Args:
+        reference: Name of the extractor, for messages.
+        kind: Class of the extractor.
 
     Raises:
-        ModelError: a configuration that is no dataclass, an option whose name is taken, or an unknown kind.
+        ModelError: ``Config`` is not a dataclass, the name of an option is reserved, or ``kind`` is unknown.
     """
     if not (isinstance(kind.Config, type) and is_dataclass(kind.Config)):
         raise ModelError(f"extractor {reference!r}: Config is {kind.Config!r:.60}, expected a frozen dataclass")
     taken = sorted(RESERVED.intersection(kind.Config.__dataclass_fields__))
     if taken:
-        raise ModelError(f"extractor {reference!r}: an option cannot be called {taken[0]!r}; choose another name")
+        raise ModelError(f"extractor {reference!r}: the option name {taken[0]!r} is reserved; choose another name")
     if kind.kind not in ("descriptors", "model"):
         raise ModelError(f"extractor {reference!r}: kind is {kind.kind!r}, expected 'descriptors' or 'model'")
 
 
 def made(named: NamedExtractor, config: Any, origin: Origin | None, *, device: str = "cpu") -> Extractor:
-    """Make an extractor from outside, try it out, and record where it comes from.
+    """Create an extractor of a user, test it, and record its origin.
+
+    Args:
+        named: The extractor.
+        config: Its options.
+        origin: Where its code comes from; None if unknown.
+        device: Torch device, for an extractor of kind ``model``.
+
+    Returns:
+        The extractor, with checks around its methods.
 
     Raises:
-        ModelError: it cannot be made, or does not keep the promises of an extractor.
+        ModelError: the extractor cannot be created, or its features are invalid.
     """
     reference = named.reference
     try:
@@ -47,10 +60,10 @@ def made(named: NamedExtractor, config: Any, origin: Origin | None, *, device: s
         description = extractor.description
     except FeatcacheError:
         raise
-    except (Exception, SystemExit) as error:  # whatever the code of the part raises
-        raise ModelError(f"extractor {reference!r} cannot be made ({in_one_line(error)})") from error
+    except (Exception, SystemExit) as error:  # The user's code may raise anything.
+        raise ModelError(f"extractor {reference!r} cannot be created ({in_one_line(error)})") from error
     if extractor.tokenise is not None:
-        raise ModelError(f"extractor {reference!r} reads text, expected one that reads audio")
+        raise ModelError(f"extractor {reference!r} reads text, expected an extractor that reads audio")
     settings = {**description.settings, "extractor": reference}
     if origin is not None:
         settings["origin"] = {**origin.settings(), "reference": reference}
@@ -62,15 +75,15 @@ def made(named: NamedExtractor, config: Any, origin: Origin | None, *, device: s
 
 
 class BrokenPromiseError(AudioError):
-    """Features that an extractor from outside may not give, or an error of its code."""
+    """Invalid features of a user's extractor, or an error in its code."""
 
 
 class OutsideExtractor(Extractor):
-    """Passes on what an extractor from outside computes, and turns its errors into failures of single utterances.
+    """A user's extractor with checks; its errors become failures of single utterances.
 
     Args:
-        extractor: The extractor.
-        reference: Its name, for messages.
+        extractor: The user's extractor.
+        reference: Name of the extractor, for messages.
     """
 
     def __init__(self, extractor: Extractor, reference: str) -> None:
@@ -84,7 +97,7 @@ class OutsideExtractor(Extractor):
         except FeatcacheError:
             raise
         except (Exception, SystemExit) as error:
-            raise ModelError(f"extractor {self._reference!r}: num_frames() fails ({in_one_line(error)})") from error
+            raise ModelError(f"extractor {self._reference!r}: num_frames() failed ({in_one_line(error)})") from error
 
     def hop(self, sampling_rate: int) -> int:
         return self._extractor.hop(sampling_rate)
@@ -106,18 +119,18 @@ class OutsideExtractor(Extractor):
         except (FeatcacheError, MemoryError):
             raise
         except (Exception, SystemExit) as error:
-            raise BrokenPromiseError(f"extractor {self._reference!r} fails ({in_one_line(error)})") from error
+            raise BrokenPromiseError(f"extractor {self._reference!r} failed ({in_one_line(error)})") from error
         if len(found) != len(signals):
             raise BrokenPromiseError(
-                f"extractor {self._reference!r} gives {len(found)} features for {len(signals)} signals"
+                f"extractor {self._reference!r} returned {len(found)} feature arrays for {len(signals)} signals"
             )
         return [self._checked(features, signal) for features, signal in zip(found, signals, strict=True)]
 
     def try_out(self) -> None:
-        """Compare noise alone with the same noise in a batch.
+        """Compare the features of noise alone with the features of the same noise in a batch.
 
         Raises:
-            ModelError: the features have another shape or dtype than promised, or depend on the batch.
+            ModelError: the features have a wrong shape or dtype, or depend on the batch.
         """
         rate = self.description.sampling_rate or USUAL_RATE
         signals = [noise(round(seconds * rate), rate) for seconds in TRIED]
@@ -125,8 +138,8 @@ class OutsideExtractor(Extractor):
             alone = [self.extract([signal])[0] for signal in signals]
             together = self.extract(signals)
         except BrokenPromiseError as error:
-            raise ModelError(f"{error}, tried out on a second of noise") from error
-        except AudioError:  # noise is not what it is for
+            raise ModelError(f"{error}, when tested on a second of noise") from error
+        except AudioError:  # The extractor may be made for other signals than noise.
             return
         allowed = SAME_IN_ANY_BATCH.get(str(self.description.settings.get("precision")), SAME_IN_ANY_BATCH["float32"])
         for one, other in zip(alone, together, strict=True):
@@ -134,15 +147,15 @@ class OutsideExtractor(Extractor):
             off = float(np.abs(one - other).max(initial=0)) / scale
             if not off <= allowed:
                 raise ModelError(
-                    f"extractor {self._reference!r}: an utterance has other features in a batch than alone (off by "
-                    f"{off:.1e} of the largest value, expected at most {allowed:.1e}); compute each signal by itself"
+                    f"extractor {self._reference!r}: the features of an utterance depend on its batch (difference "
+                    f"{off:.1e} of the largest value, expected at most {allowed:.1e}); compute each signal separately"
                 )
 
     def _checked(self, features: Any, signal: Any) -> Features:
-        """Return features of the promised shape and dtype.
+        """Check the shape and dtype of features and return them as a contiguous array.
 
         Raises:
-            AudioError: another shape or dtype.
+            AudioError: the shape or dtype is wrong.
         """
         num_samples, rate = len(signal.samples), signal.sampling_rate
         frames = self.num_frames(num_samples, rate)
@@ -150,7 +163,8 @@ class OutsideExtractor(Extractor):
         dtype, shape = getattr(features, "dtype", type(features).__name__), getattr(features, "shape", ())
         if not isinstance(features, np.ndarray) or features.dtype != np.float32 or shape != expected:
             raise BrokenPromiseError(
-                f"extractor {self._reference!r} gives {shape} {dtype} for {num_samples} samples at {rate} Hz, expected "
-                f"{expected} float32 (num_layers, num_frames, hidden_size); num_frames() must agree with extract()"
+                f"extractor {self._reference!r} returned {shape} {dtype} for {num_samples} samples at {rate} Hz, "
+                f"expected {expected} float32 (num_layers, num_frames, hidden_size); num_frames() must agree with "
+                "extract()"
             )
         return np.ascontiguousarray(features)

@@ -1,7 +1,8 @@
-"""Padded batch → the features of each utterance alone: keep padding, and half precision, out of statistics over time.
+"""Padded batch → the same features as for each utterance alone.
 
-Statistics over time are computed in float32 whatever the model computes in. float16 has no sum of squares above 65504
-and counts frames exactly up to 2048; bfloat16 keeps 8 bits of either.
+Statistics over time exclude the padding and are always computed in float32, even if the model computes in half
+precision. In float16, sums of squares overflow above 65504, and frames are counted exactly only up to 2048. In
+bfloat16, both have only 8 bits.
 """
 
 import copy
@@ -13,16 +14,16 @@ from torch import Tensor, nn
 
 
 class EnoughError(Exception):
-    """Ends a forward pass whose remainder nobody wants."""
+    """Signal that ends a forward pass as soon as all requested layers are computed."""
 
 
 class Pass(threading.local):
-    """What one forward pass leaves behind and needs to know; each thread has its own.
+    """Layers and masks of one forward pass, separately for each thread.
 
     Attributes:
         layers: Layer name → (batch, frames, hidden_size).
-        mask: (batch, frames) bool, true for an utterance's own frames; None where nothing is padded.
-        first_convolution_mask: The same, at the frame rate of the first convolution.
+        mask: (batch, frames) bool, true for an utterance's own frames; None if nothing is padded.
+        first_convolution_mask: The same mask at the frame rate of the first convolution.
     """
 
     def __init__(self) -> None:
@@ -31,6 +32,8 @@ class Pass(threading.local):
         self.first_convolution_mask: Tensor | None = None
 
     def keep_input(self, name: str, enough: bool) -> Any:
+        """Return a hook that keeps the input of a module as a layer, and ends the forward pass if that is enough."""
+
         def hook(_module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
             self.layers[name] = args[0] if args else kwargs["hidden_states"]
             if enough:
@@ -39,6 +42,8 @@ class Pass(threading.local):
         return hook
 
     def keep_output(self, name: str, enough: bool) -> Any:
+        """Return a hook that keeps the output of a module as a layer, and ends the forward pass if that is enough."""
+
         def hook(_module: nn.Module, _args: Any, output: Any) -> None:
             self.layers[name] = output if isinstance(output, Tensor) else output[0]
             if enough:
@@ -47,15 +52,16 @@ class Pass(threading.local):
         return hook
 
     def zero_padding(self, _module: nn.Module, _args: Any, output: Tensor) -> Tensor:
+        """Set the padding in the output of a module to zero; a forward hook."""
         return output if self.mask is None else output * self.mask[:, None]
 
 
 class ValidGroupNorm(nn.Module):
-    """GroupNorm with one group per channel whose mean and variance leave the padding out.
+    """GroupNorm with one group per channel, whose mean and variance exclude the padding.
 
     Args:
-        original: With float32 parameters.
-        current: Where the mask of the batch is found.
+        original: Module with float32 parameters.
+        current: Forward pass with the mask of the batch.
     """
 
     def __init__(self, original: nn.GroupNorm, current: Pass) -> None:
@@ -64,7 +70,7 @@ class ValidGroupNorm(nn.Module):
         self._current = current
 
     def forward(self, hidden_states: Tensor) -> Tensor:
-        """Normalise (batch, channels, frames) of any dtype, with statistics in float32."""
+        """Normalise hidden states (batch, channels, frames) of any dtype, with float32 statistics."""
         values = hidden_states.float()
         mask = self._current.first_convolution_mask
         normalised: Tensor = self._original(values) if mask is None else self._over_valid_frames(values, mask)
@@ -81,10 +87,10 @@ class ValidGroupNorm(nn.Module):
 
 
 class InFloat32(nn.Module):
-    """A module that computes in float32 between modules of another precision.
+    """Module that computes in float32 between modules of another precision.
 
     Args:
-        original: With float32 parameters and statistics.
+        original: Module with float32 parameters and statistics.
     """
 
     def __init__(self, original: nn.Module) -> None:
@@ -92,7 +98,7 @@ class InFloat32(nn.Module):
         self._original = original
 
     def forward(self, hidden_states: Tensor) -> Tensor:
-        """The original's output, in the dtype of the input."""
+        """Return the output of the original module, in the dtype of the input."""
         output: Tensor = self._original(hidden_states.float())
         return output.to(hidden_states.dtype)
 
@@ -101,14 +107,14 @@ def keep_padding_out(module: Any, current: Pass, device: str, dtype: torch.dtype
     """Move a waveform model to a device and a dtype, and make its features independent of the padding of a batch.
 
     Args:
-        module: transformers' model, float32.
-        current: What its passes know.
-        device: As torch names it.
-        dtype: What it computes in, statistics over time excepted.
+        module: Model of transformers, float32.
+        current: Masks of the forward pass.
+        device: Torch device.
+        dtype: Dtype in which the model computes, except for statistics over time.
     """
     first = module.feature_extractor.conv_layers[0]
     positions = module.encoder.pos_conv_embed
-    # copied before they are rounded
+    # The norms are copied before the model is converted, because the conversion rounds their parameters.
     group_norm = copy.deepcopy(getattr(first, "layer_norm", None))
     batch_norm = copy.deepcopy(getattr(positions, "batch_norm", None))
     module.to(device, dtype)

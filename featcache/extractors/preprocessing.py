@@ -1,4 +1,4 @@
-"""Checkpoint → how its audio is prepared: waveforms that are normalised or not, Whisper's log-mel spectrograms."""
+"""Checkpoint → its feature extractor, which prepares waveforms or Whisper's log-mel spectrograms."""
 
 from typing import Any
 
@@ -7,48 +7,51 @@ from featcache.extractors.checkpoint import Checkpoint
 
 WHISPER, WAVEFORM = "WhisperFeatureExtractor", "Wav2Vec2FeatureExtractor"
 LOWEST_RATE, HIGHEST_RATE = 1000, 192000
-# One of them stands in every description of a feature extractor.
+# Every description of a feature extractor contains at least one of these entries.
 DESCRIBED = ("sampling_rate", "feature_size", "do_normalize", "feature_extractor_type")
-# What changes numbers, and what it is in all published models; stores record only what differs.
+# Entries that affect the features, with their values in all published models; stores record only other values.
 USUAL = {"sampling_rate": 16000, "n_fft": 400, "hop_length": 160}
 
 
 def read_feature_extractor(checkpoint: Checkpoint, config: Any) -> Any:
-    """transformers' feature extractor of a speech model, as the checkpoint's files describe it.
+    """Create the feature extractor of a speech model from the checkpoint's files.
 
     Args:
-        checkpoint: Open.
-        config: The model's.
+        checkpoint: Open checkpoint.
+        config: Configuration of the model.
+
+    Returns:
+        The feature extractor of transformers.
 
     Raises:
-        ModelError: the files describe what this model cannot use.
+        ModelError: the files describe a feature extractor that does not fit the model.
     """
     import transformers
 
     expected = WHISPER if config.model_type == "whisper" else WAVEFORM
     told, _ = transformers.FeatureExtractionMixin.get_feature_extractor_dict(str(checkpoint.folder))
     if not any(name in told for name in DESCRIBED):  # such as {"error": "Access denied"}
-        raise _refusal(checkpoint, f"gives none of {', '.join(DESCRIBED)}; fetch it again")
+        raise _refusal(checkpoint, f"contains none of {', '.join(DESCRIBED)}; download it again")
     found = transformers.AutoFeatureExtractor.from_pretrained(str(checkpoint.folder), trust_remote_code=False)
     if not isinstance(found, getattr(transformers, expected)):
         raise _refusal(checkpoint, f"describes a {type(found).__name__}, expected a {expected}")
     rate = found.sampling_rate
     if isinstance(rate, bool) or not isinstance(rate, int) or not LOWEST_RATE <= rate <= HIGHEST_RATE:
-        raise _refusal(checkpoint, f"gives {rate!r} for 'sampling_rate', expected {LOWEST_RATE} to {HIGHEST_RATE} Hz")
-    if not isinstance(getattr(found, "do_normalize", False), bool):  # Whisper's has none
-        raise _refusal(checkpoint, f"gives {found.do_normalize!r} for 'do_normalize', expected true or false")
+        raise _refusal(checkpoint, f"has 'sampling_rate': {rate!r}, expected {LOWEST_RATE} to {HIGHEST_RATE} Hz")
+    if not isinstance(getattr(found, "do_normalize", False), bool):  # Whisper has no such entry.
+        raise _refusal(checkpoint, f"has 'do_normalize': {found.do_normalize!r}, expected true or false")
     wanted = config.num_mel_bins if expected == WHISPER else 1
     if found.feature_size != wanted:
-        raise _refusal(checkpoint, f"gives {found.feature_size!r} for 'feature_size', but the model expects {wanted}")
+        raise _refusal(checkpoint, f"has 'feature_size': {found.feature_size!r}, but the model expects {wanted}")
     if getattr(found, "dither", 0.0) != 0.0:
         raise _refusal(
-            checkpoint, f"adds random noise ('dither': {found.dither!r}), expected 0: no two calls would agree"
+            checkpoint, f"adds random noise ('dither': {found.dither!r}), expected 0 for reproducible features"
         )
     return found
 
 
 def unusual_settings(feature_extractor: Any) -> dict[str, Any]:
-    """What changes numbers and is not as in all published models, by name."""
+    """Return the entries that affect the features and differ from all published models, by name."""
     found = {name: getattr(feature_extractor, name, usual) for name, usual in USUAL.items()}
     return {name: value for name, value in found.items() if value != USUAL[name]}
 

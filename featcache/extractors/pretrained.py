@@ -1,4 +1,4 @@
-"""Checked files → a frozen model of transformers, and why there is none in one line."""
+"""Checked files → frozen model of transformers, or an error message of one line."""
 
 import hashlib
 import logging as std_logging
@@ -15,23 +15,26 @@ if TYPE_CHECKING:
 
 
 def read_configuration(checkpoint: Checkpoint) -> Any:
-    """The configuration of a checkpoint, as transformers reads it."""
+    """Return transformers' configuration of a checkpoint."""
     import transformers
 
     return transformers.AutoConfig.from_pretrained(str(checkpoint.folder), trust_remote_code=False)
 
 
 def pretrained_module(model_class: Any, checkpoint: Checkpoint, config: Any, *, unused: tuple[str, ...] = ()) -> Any:
-    """A model with all its weights, from safetensors.
+    """Load a model with all its weights, from safetensors files.
 
     Args:
-        model_class: Of transformers.
-        checkpoint: Open, with its weights.
-        config: The model's, as transformers read it.
-        unused: Parameters may be missing in whose name one of these stands.
+        model_class: Class of transformers.
+        checkpoint: Open checkpoint with weights.
+        config: Configuration of the model, from transformers.
+        unused: Parts of parameter names; parameters with such a name may be missing.
+
+    Returns:
+        The model.
 
     Raises:
-        ModelError: other weights are missing, or have another shape; the model is larger than the memory.
+        ModelError: other weights are missing or have a wrong shape, or the model does not fit into memory.
     """
     check_memory(model_class, config, checkpoint.source)
     module, report = model_class.from_pretrained(
@@ -40,25 +43,31 @@ def pretrained_module(model_class: Any, checkpoint: Checkpoint, config: Any, *, 
         use_safetensors=True,
         trust_remote_code=False,
         output_loading_info=True,
-        ignore_mismatched_sizes=True,  # told below, in one line
+        ignore_mismatched_sizes=True,  # reported below, in one line
     )
-    # a name, or a name with two shapes, as the version of transformers has it
+    # Depending on the version of transformers, an item is a name, or a name with two shapes.
     mismatched = (item if isinstance(item, str) else item[0] for item in report["mismatched_keys"])
     absent = {*report["missing_keys"], *mismatched}
     missing = sorted(name for name in absent if not any(part in name for part in unused))
     if missing:
         raise ModelError(
-            f"{checkpoint.source}: its weights lack {len(missing)} parameters of its {config.model_type} architecture "
-            f"(first: {missing[0]}), which would be random; is this the right checkpoint?"
+            f"{checkpoint.source}: {len(missing)} parameters of its {config.model_type} architecture are missing or "
+            f"have another shape in its weights (first: {missing[0]}) and would be random; check that this is the "
+            "right checkpoint"
         )
     return module
 
 
 def check_memory(model_class: Any, config: Any, source: str) -> None:
-    """Refuse an architecture whose parameters do not fit into memory, before any of them is made.
+    """Refuse an architecture whose parameters do not fit into memory, before allocating them.
+
+    Args:
+        model_class: Class of transformers.
+        config: Configuration of the model.
+        source: Name of the model, for messages.
 
     Raises:
-        ModelError: they do not.
+        ModelError: the parameters do not fit into memory.
     """
     import torch
 
@@ -67,18 +76,18 @@ def check_memory(model_class: Any, config: Any, source: str) -> None:
     size = sum(parameter.numel() for parameter in module.parameters()) * torch.float32.itemsize
     if size > available_memory():
         raise ModelError(
-            f"{source}: its architecture takes {size / 1e9:.1f} GB of memory and there are "
-            f"{available_memory() / 1e9:.1f} GB; take a smaller model"
+            f"{source}: its architecture needs {size / 1e9:.1f} GB of memory, but only "
+            f"{available_memory() / 1e9:.1f} GB are available; use a smaller model"
         )
 
 
 def freeze(module: Any) -> None:
-    """Evaluation mode, no gradients, float32: some checkpoints are kept in half precision."""
+    """Convert a model to float32, since some checkpoints are in half precision, and turn off training and gradients."""
     module.float().eval().requires_grad_(False)
 
 
 def hash_parameters(module: "torch.nn.Module") -> str:
-    """The SHA-256 over all parameters, in order of their names."""
+    """Return the SHA-256 of all parameters, in order of their names."""
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
@@ -88,7 +97,7 @@ def hash_parameters(module: "torch.nn.Module") -> str:
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Keep progress bars, notes on unused heads and repeated tries to reach the hub off the terminal."""
+    """Hide progress bars, notes on unused heads and notes on repeated requests to the hub."""
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -108,19 +117,26 @@ def quiet_transformers() -> Iterator[None]:
 
 @contextmanager
 def explained(model: str, instead: str = "") -> Iterator[None]:
-    """Say in one line why a model could not be loaded or used, and what can be done instead.
+    """Convert any error inside the block into a message of one line.
 
-    Inside, transformers works on files of other people: whatever it stumbles over is a fault of theirs.
+    Inside the block, transformers reads untrusted files. Therefore any exception is reported as a fault of these files.
+
+    Args:
+        model: Name of the model, for messages.
+        instead: Alternative for the user, at the end of the message if the model cannot be downloaded.
+
+    Raises:
+        ModelError: the model cannot be downloaded, loaded or used.
     """
     try:
         yield
     except (ModelError, MemoryError):
         raise
-    except OSError as error:  # transformers raises it for ids, files and networks alike
+    except OSError as error:  # transformers raises OSError for wrong ids, unreadable files and network errors.
         if is_folder(model):
             raise ModelError(f"{model}: cannot be loaded ({_reason(error, model)})") from error
         raise ModelError(
-            f"model {model!r} is not on this machine and could not be fetched from the Hugging Face hub "
+            f"model {model!r} is not on this machine and could not be downloaded from the Hugging Face hub "
             f"({_reason(error, model)}){instead}"
         ) from error
     except Exception as error:
@@ -128,10 +144,10 @@ def explained(model: str, instead: str = "") -> Iterator[None]:
 
 
 def _reason(error: BaseException, model: str) -> str:
-    """The first line of an error; classes whose messages tell little by themselves are named."""
+    """Return the first line of an error, with the class if the message alone is not clear."""
     lines = without_copies(str(error), model).strip().splitlines()
     line = lines[0].rstrip(".") if lines else ""
-    if line.endswith(":") and len(lines) > 1:  # what is wrong stands below
+    if line.endswith(":") and len(lines) > 1:  # The reason is in the next line.
         line = f"{line} {lines[1].strip().rstrip('.')}"
     telling = isinstance(error, (ValueError, ImportError, OSError)) or type(error).__module__ != "builtins"
     if telling or type(error) is Exception:

@@ -1,6 +1,6 @@
-"""What ``--model`` names → the class of an extractor and the options that the name decides; and back from settings.
+"""Name in ``--model`` ↔ class of an extractor and the options that the name fixes.
 
-To add an extractor, write its module and one line in :data:`EXTRACTORS`.
+To add a built-in extractor, write a module and add a line to ``_BUILTIN``.
 """
 
 from collections.abc import Mapping
@@ -26,24 +26,24 @@ _BUILTIN: dict[str, type[Extractor] | str] = {
 EXTRACTORS: Registry[type[Extractor]] = Registry(
     "extractor", "featcache.extractors", _BUILTIN, base=Extractor, error=ModelError
 )
-# Built-in names that take what follows a colon: opensmile:GeMAPSv01b, opensmile:FILE.conf.
+# Built-in names with an argument after a colon: opensmile:GeMAPSv01b, opensmile:FILE.conf.
 WITH_ARGUMENT = ("opensmile",)
 DESCRIPTORS = tuple(name for name in _BUILTIN if name not in WITH_ARGUMENT)
-"""Built-in names that stand beside the models' in ``--model``."""
+"""Built-in extractors that ``--model`` accepts by name alone, besides the models."""
 
-# What stores of a model say of their extractor, and its options; any other name is a reference.
+# "extractor" in a store's settings → options, for speech and text models; any other value is a reference.
 _OF_MODELS: Mapping[str, type[Any]] = {"ssl": SSLConfig, "text": TextConfig}
 
 
 @dataclass(frozen=True, kw_only=True)
 class NamedExtractor:
-    """An extractor that a reference names.
+    """Extractor that a reference names.
 
     Attributes:
-        reference: As a store records it: of a file only its name, so that it means the same in another folder.
-        extractor: The class.
-        decided: Options that the reference decides; the user cannot give them.
-        is_builtin: Whether it belongs to featcache.
+        reference: Reference as a store records it: a file without its folder, so that the folder can be moved.
+        extractor: Class of the extractor.
+        decided: Options that the reference fixes; the user cannot change them.
+        is_builtin: Whether the extractor belongs to featcache.
     """
 
     reference: str
@@ -53,21 +53,29 @@ class NamedExtractor:
 
 
 def find_extractor(model: str) -> NamedExtractor | None:
-    """Return the extractor that a reference names; None if it names a model of speech or text.
+    """Return the extractor that a reference names, or None if the name is that of a speech or text model.
+
+    Args:
+        model: Name or reference, as in ``--model``.
+
+    Returns:
+        The class and its fixed options.
 
     Raises:
-        ModelError: code or a configuration of openSMILE that the user did not name; code that cannot be imported, or
-            that is no extractor.
+        ModelError: the user did not name this code or openSMILE configuration in this process; the code cannot be
+            imported, or is not an extractor.
     """
     name, _, argument = model.partition(":")
     if name in WITH_ARGUMENT:
         if argument.endswith(CONFIGURATION) and not is_named(model):
             raise ModelError(
-                f"openSMILE runs what {argument} says, and a file may not decide that; if you trust it, name it on the "
-                f"command line: --model {name}:PATH/{Path(argument).name}"
+                f"openSMILE executes {argument}, and a file may not decide which configuration is executed; if you "
+                f"trust it, name it on the command line: --model {name}:PATH/{Path(argument).name}"
             )
         if not argument:
-            raise ModelError(f"{name} needs a feature set, as in {name}:GeMAPSv01b, or a file: {name}:FILE.conf")
+            raise ModelError(
+                f"{name} needs a feature set, such as {name}:GeMAPSv01b, or a configuration file: {name}:FILE.conf"
+            )
         kind = EXTRACTORS.find(name)
         decided = {**kind.decided, str(kind.argument): argument}
         return NamedExtractor(reference=model, extractor=kind, decided=decided, is_builtin=True)
@@ -79,14 +87,14 @@ def find_extractor(model: str) -> NamedExtractor | None:
 
 
 def is_reference(model: str) -> bool:
-    """Whether a name is that of an extractor, and not of a model; nothing is imported to find out."""
+    """Return whether a name is that of an extractor, and not of a model, without importing anything."""
     if model.partition(":")[0] in WITH_ARGUMENT or EXTRACTORS.is_builtin(model):
         return True
     return model not in known_models() and (is_external(model) or model in EXTRACTORS)
 
 
 def is_descriptors(model: str) -> bool:
-    """Whether a name is that of an extractor without weights, which computes on the CPU.
+    """Return whether a name is that of an extractor without weights, which computes on the CPU.
 
     Raises:
         ModelError: as :func:`find_extractor`.
@@ -96,7 +104,7 @@ def is_descriptors(model: str) -> bool:
 
 
 def store_name(model: str) -> str:
-    """Return the name of the store that a model or an extractor fills."""
+    """Return the name of the store for a model or an extractor."""
     if EXTRACTORS.is_builtin(model):
         return model
     if not is_reference(model):
@@ -108,35 +116,41 @@ def store_name(model: str) -> str:
 
 
 def portable(reference: str) -> str:
-    """Return a reference as a store records it: the name of a file without its folder."""
+    """Return a reference as a store records it: a file name without its folder."""
     where, _, attribute = reference.rpartition(":")
     return f"./{Path(where).name}:{attribute}" if is_external(reference) and where.endswith(".py") else reference
 
 
 def from_everywhere(model: str) -> str:
-    """Return a name that means the same in any folder: paths of models, Python files and configurations absolute."""
+    """Return a name that is valid in any folder, with absolute paths of models, Python files and configurations."""
     if is_reference(model):
         return absolute(model)
     return str(Path(model).absolute()) if Path(model).is_dir() else model
 
 
 def is_named(reference: str) -> bool:
-    """Whether the user named exactly this in this process."""
+    """Return whether the user named exactly this reference in this process."""
     return absolute(reference) in named_plugins()
 
 
 def recorded_extractor(settings: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Return the reference and the options that make an extractor again, from the settings of its store.
+    """Return the reference and the options that create an extractor again, from the settings of its store.
 
-    A model that was a folder, and an openSMILE configuration, are known by their names alone.
+    For a model folder or an openSMILE configuration, the settings contain only the name, without the path.
+
+    Args:
+        settings: Settings of a store.
+
+    Returns:
+        The reference, and the options by name.
 
     Raises:
-        StoreError: the settings name no extractor.
+        StoreError: the settings name no extractor, or one that is not installed.
         ModelError: as :func:`find_extractor`.
     """
     recorded = settings.get("extractor")
     if not isinstance(recorded, str):
-        raise StoreError("the store's settings name no extractor; it was not made by 'featcache extract'")
+        raise StoreError("the store's settings name no extractor; the store was not made by 'featcache extract'")
     if recorded in _OF_MODELS:
         options = _options(settings, _OF_MODELS[recorded], decided=())
         return str(settings.get("model_id", recorded)), options | ({"text": True} if recorded == "text" else {})
@@ -149,7 +163,7 @@ def recorded_extractor(settings: Mapping[str, Any]) -> tuple[str, dict[str, Any]
 
 
 def _options(settings: Mapping[str, Any], config: type[Any], decided: Any) -> dict[str, Any]:
-    """Return the options among settings; lists of names are joined, and each file's own sampling rate is 0."""
+    """Return the options in the settings of a store; lists of names are joined, and each file's own rate becomes 0."""
     found: dict[str, Any] = {}
     for name in (one.name for one in fields(config) if one.name not in decided):
         value = settings.get(name)

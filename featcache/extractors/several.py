@@ -1,4 +1,4 @@
-"""Extractors on several devices → one extractor. Each batch goes to the device that has the least to do."""
+"""Extractors on several devices → one extractor, which sends each batch to the least busy device."""
 
 import threading
 from collections.abc import Iterator, Sequence
@@ -8,15 +8,15 @@ from typing import Any
 from featcache.extractors.base import Extractor
 from featcache.features import Features
 
-# Batches that a device has at once: it computes one while the features of the other leave it.
+# Number of batches per device: it computes one while it copies the features of the other to the host.
 AT_ONCE = 2
 
 
 class SeveralDevices(Extractor):
-    """The same extractor on each of several devices.
+    """The same extractor on several devices.
 
     Args:
-        copies: One per device, alike but for that.
+        copies: One extractor per device, identical except for the device.
     """
 
     def __init__(self, copies: Sequence[Extractor]) -> None:

@@ -16,11 +16,16 @@ from featcache.settings.extractor_configs import SpectrogramConfig
 
 
 class SpectrogramExtractor(Extractor):
-    """Linear magnitudes: (1, num_frames, n_fft // 2 + 1)."""
+    """Linear magnitude spectrogram: (1, num_frames, n_fft // 2 + 1).
+
+    Raises:
+        ModelError: lengths are invalid or do not fit each other; each file's own sampling rate is used, but ``n_fft``
+            is missing.
+    """
 
     Config = SpectrogramConfig
     config: SpectrogramConfig
-    averages_frames: ClassVar[bool] = False  # beside slower frames it never paired, and existing results stay
+    averages_frames: ClassVar[bool] = False  # for reproducibility: earlier releases did not average them
     supports_chunks = True
 
     def __init__(self, config: SpectrogramConfig) -> None:
@@ -28,7 +33,7 @@ class SpectrogramExtractor(Extractor):
         rate = config.sampling_rate
         if rate is None and config.n_fft is None:
             raise ModelError("a spectrogram at the files' own sampling rates needs --n-fft, so that all have one size")
-        _, hop, _ = self._lengths(rate or 1)  # with one sample a second, any length in ms fits
+        _, hop, _ = self._lengths(rate or 1)  # At 1 Hz, a window of any length in ms fits into any n_fft.
         in_time = config.hop.endswith("ms")
         self.frame_shift = _number(config.hop) / 1000 if in_time else (hop / rate if rate else None)
         check_chunks(self)
@@ -66,7 +71,7 @@ class SpectrogramExtractor(Extractor):
 
         window, hop, n_fft = self._lengths(signal.sampling_rate)
         if self.num_frames(len(signal.samples), signal.sampling_rate) == 0:
-            raise AudioError(f"{len(signal.samples)} samples are too short for a spectrum of {n_fft}")
+            raise AudioError(f"{len(signal.samples)} samples are too short for a Fourier transform of {n_fft} samples")
         spectrum: npt.NDArray[np.complex64] = librosa.stft(
             signal.samples, n_fft=n_fft, hop_length=hop, win_length=window, window="hann", center=self.config.center
         )
@@ -83,7 +88,7 @@ class SpectrogramExtractor(Extractor):
 
 def _in_samples(option: str, length: str, sampling_rate: int) -> int:
     if not re.fullmatch(r"\d+(\.\d+)?ms|[1-9]\d*samples", length) or _number(length) == 0:
-        raise ModelError(f"--{option} is {length!r}, expected a length like 25ms or 400samples")
+        raise ModelError(f"--{option} is {length!r}, expected a length such as 25ms or 400samples")
     number = _number(length)
     return max(1, round(number * sampling_rate / 1000)) if length.endswith("ms") else int(number)
 

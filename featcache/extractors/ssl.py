@@ -1,19 +1,19 @@
-"""Signal → the hidden states of a frozen self-supervised speech model, the same alone as in any batch.
+"""Signal → hidden states of a frozen self-supervised speech model, independent of the batch.
 
 Layer 0 is the local encoder: the convolutional features after the projection to the hidden size. Layers 1 … N-1 are
-the outputs of the transformer blocks, layer N is the encoder's output, after its final LayerNorm where it has one.
-The layers are read by hooks where they arise, because versions of transformers disagree on ``hidden_states``.
+the outputs of the transformer blocks. Layer N is the encoder's output, after its final LayerNorm if the model has one.
+The layers are read by hooks on the modules, because versions of transformers disagree on ``hidden_states``.
 
-In a padded batch three things would let the padding into an utterance's features, and each is shut out here:
+In a padded batch, the padding could change an utterance's features in three places. Each is handled here:
 
-- GroupNorm in the first convolution (wav2vec2-base and its like) averages over time:
-  :class:`~featcache.extractors.padding.ValidGroupNorm` takes mean and variance over each utterance's own frames;
-- self-attention: the attention mask that the models themselves accept;
-- data2vec's stack of positional convolutions, and the batch norm that some HuBERT models have before theirs: what
-  either leaves in the padding is set to zero before the next convolution.
+- GroupNorm in the first convolution (wav2vec2-base and similar models) averages over time.
+  :class:`~featcache.extractors.padding.ValidGroupNorm` computes mean and variance over each utterance's own frames.
+- Self-attention reads all frames. The models' own attention mask excludes the padding.
+- data2vec's positional convolutions, and the batch norm before those of some HuBERT models, write values into the
+  padding. These values are set to zero before the next convolution.
 
-Statistics over time are computed in float32 whatever the model computes in. What then remains between an utterance
-alone and in a batch is rounding: :data:`~featcache.extractors.base.SAME_IN_ANY_BATCH` bounds it for each precision.
+Statistics over time are computed in float32 in any precision. Only rounding differences remain between an utterance
+alone and in a batch; :data:`~featcache.extractors.base.SAME_IN_ANY_BATCH` is their limit for each precision.
 """
 
 import os
@@ -43,18 +43,23 @@ from featcache.layer_selection import select_layers
 from featcache.settings.extractor_configs import SSLConfig
 from featcache.threads import one_thread_each
 
-# Convolutions are compiled for each length of utterance. oneDNN would keep the last 1024 of them, half a gigabyte for a
-# base model, and look few of them up again; it reads this when the first one is compiled.
+# oneDNN compiles convolutions for each utterance length. By default it keeps the last 1024 of them, half a gigabyte for
+# a base model, but few are used again. It reads this variable when it compiles the first convolution.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 
-# WavLM's own two masks. For good, because catch_warnings would change the filters under other threads' feet.
+# WavLM itself uses two masks of different types. The filter is never removed, as catch_warnings is not safe in threads.
 warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask", UserWarning)
 
 INPUT = "input"  # the encoder's input after positional convolution: Hugging Face's hidden_states[0]
 
 
 class SSLExtractor(Extractor):
-    """A frozen speech model: (num_layers, num_frames, hidden_size), a frame every 20 ms."""
+    """Frozen speech model: (num_layers, num_frames, hidden_size), one frame per 20 ms.
+
+    Raises:
+        ModelError: the model cannot be loaded, an option or layer does not apply to it, or the device does not support
+            the precision.
+    """
 
     Config = SSLConfig
     kind = "model"
@@ -66,9 +71,9 @@ class SSLExtractor(Extractor):
         loaded = load(config.model, weights=config.weights, revision=config.revision, num_blocks=config.num_blocks)
         self._dtype: torch.dtype = getattr(torch, config.precision)
         if device.startswith("cuda"):
-            # float32 is to mean float32: TF32 would round the products of convolutions to 10 bits
+            # TF32 would round the products of convolutions to 10 bits, which is less precise than float32.
             torch.backends.cudnn.allow_tf32 = False
-        with one_thread_each():  # or the norms would depend on the cores, in their last digit
+        with one_thread_each():  # Otherwise the last digit of the norms depends on the number of cores.
             _fold_parametrizations(loaded.module)
         self._model: Any = loaded.module
         self._device = on(device)
@@ -82,7 +87,7 @@ class SSLExtractor(Extractor):
             keep_padding_out(self._model, self._pass, device, self._dtype)
         if config.do_normalize is not None:
             if self._whisper:
-                raise ModelError("do-normalize does not apply to Whisper, which sees log-mel spectrograms")
+                raise ModelError("--do-normalize does not apply to Whisper, whose input is log-mel spectrograms")
             self._feature_extractor.do_normalize = config.do_normalize
         self._wanted = _wanted_layers(config.layers, len(self._blocks), whisper=self._whisper)
         self._attach_hooks()
@@ -90,7 +95,8 @@ class SSLExtractor(Extractor):
         chunks = self.description.chunks
         if chunks and self._whisper and chunks.seconds > self._longest:
             raise ModelError(
-                f"--chunk-seconds is {chunks.seconds:g}, but Whisper hears {self._longest:g} s; give at most that"
+                f"--chunk-seconds is {chunks.seconds:g}, but Whisper processes at most {self._longest:g} s; use a "
+                "smaller value"
             )
         with explained(config.model):
             self._try_out()
@@ -123,7 +129,7 @@ class SSLExtractor(Extractor):
                 **({} if config.num_blocks is None else {"num_blocks": config.num_blocks}),
                 **(chunks.settings() if chunks else {}),
                 **({"preprocessor": unusual} if unusual else {}),
-                # stores of an earlier release summed over time in float16, and overflowed
+                # Earlier releases summed over time in float16, which overflowed. Their stores have no such entry.
                 **({"statistics_precision": "float32"} if self._normalises_over_time and is_float16 else {}),
             },
             provenance={
@@ -136,13 +142,13 @@ class SSLExtractor(Extractor):
         )
 
     def _try_out(self) -> None:
-        """Compute the shortest signal: what the files of a model say of it may contradict itself.
+        """Compute the shortest signal, to detect model files that contradict each other.
 
         Raises:
-            ModelError: its layers do not have the expected shapes.
+            ModelError: the layers do not have the expected shapes.
         """
         num_samples = self._shortest()
-        if self._whisper:  # a forward pass takes as long as for 30 s
+        if self._whisper:  # Only the input is checked, because any forward pass takes as long as for 30 s.
             expected: tuple[int, ...] = (self._model.config.num_mel_bins, 2 * self._model.config.max_source_positions)
             found: tuple[int, ...] = tuple(self._inputs([np.zeros(num_samples, dtype=np.float32)])[0].shape)
         else:
@@ -152,11 +158,11 @@ class SSLExtractor(Extractor):
         if found != expected:
             raise ModelError(
                 f"{self.description.settings['model_id']}: cannot be loaded (its files contradict each other: a signal "
-                f"of {num_samples} samples gives {found}, expected {expected})"
+                f"of {num_samples} samples gives the shape {found}, expected {expected})"
             )
 
     def _shortest(self) -> int:
-        """The samples of the shortest signal that has a frame."""
+        """Return the number of samples of the shortest signal with a frame."""
         if self._whisper:
             return self._hop
         convolutions = zip(self._model.config.conv_kernel, self._model.config.conv_stride, strict=True)
@@ -202,8 +208,8 @@ class SSLExtractor(Extractor):
         return features
 
     def _inputs(self, samples: Sequence[np.ndarray[Any, Any]]) -> list[Tensor]:
-        """What the model sees of each signal: its normalised samples, or its log-mel spectrogram."""
-        # one by one, because the extractor's own padding would enter its normalisation
+        """Return the model's input for each signal: its normalised samples, or its log-mel spectrogram."""
+        # One signal at a time, because padding by transformers' feature extractor would affect the normalisation.
         name = "input_features" if self._whisper else "input_values"
         one_by_one = (self._feature_extractor(item, sampling_rate=self._rate)[name][0] for item in samples)
         return [torch.from_numpy(np.asarray(item, dtype=np.float32)) for item in one_by_one]
@@ -228,18 +234,18 @@ class SSLExtractor(Extractor):
             raise AudioError(f"{len(signal.samples)} samples at {self._rate} Hz are too short for a single frame")
         if self._whisper and num_frames > self._model.config.max_source_positions:
             raise AudioError(
-                f"{len(signal.samples) / self._rate:.1f} s are too long for Whisper, which hears "
-                f"{self._longest:.0f} s; compute it in windows with --chunk-seconds {self._longest:.0f}"
+                f"{len(signal.samples) / self._rate:.1f} s are too long for Whisper, which processes at most "
+                f"{self._longest:.0f} s; use windows with --chunk-seconds {self._longest:.0f}"
             )
 
     @property
     def _longest(self) -> float:
-        """What Whisper hears, in seconds."""
+        """Longest signal that Whisper processes, in seconds."""
         return float(self._model.config.max_source_positions * self._hop / self._rate)
 
     @property
     def _hop(self) -> int:
-        """Samples between two frames."""
+        """Number of samples between two frames."""
         if self._whisper:
             return int(self._feature_extractor.hop_length) * 2  # the second convolution has stride 2
         return int(np.prod(self._model.config.conv_stride))
@@ -253,7 +259,7 @@ class SSLExtractor(Extractor):
         return not self._whisper and any(isinstance(part, ValidGroupNorm) for part in self._model.modules())
 
     def _attach_hooks(self) -> None:
-        """Keep each wanted layer as it arises."""
+        """Attach hooks that keep the requested layers and stop after the highest one."""
         encoder = self._model if self._whisper else self._model.encoder
         highest = max(self._wanted, key=lambda name: 0.5 if name == INPUT else int(name))
         for name in self._wanted:
@@ -269,7 +275,7 @@ class SSLExtractor(Extractor):
 
 
 def _fold_parametrizations(module: nn.Module) -> None:
-    """Compute the positional convolution's weights once: each pass would compute them from direction and norm."""
+    """Compute the positional convolution's weights once; each pass would compute them from direction and norm."""
     for part in module.modules():
         if parametrize.is_parametrized(part, "weight"):
             parametrize.remove_parametrizations(part, "weight", leave_parametrized=True)
@@ -279,7 +285,7 @@ def _wanted_layers(spec: str, num_blocks: int, *, whisper: bool) -> tuple[str, .
     numbered = tuple(str(number) for number in range(num_blocks + 1))
     if spec == "all":
         return numbered
-    names = numbered if whisper else (*numbered, INPUT)  # Whisper's layer 0 is its encoder's input
+    names = numbered if whisper else (*numbered, INPUT)  # Whisper's layer 0 already is the encoder's input.
     return tuple(names[i] for i in select_layers(spec, names, num_blocks=num_blocks))
 
 

@@ -1,8 +1,8 @@
-"""Tokens → the hidden states of a frozen text encoder, the same alone as in any batch.
+"""Tokens → hidden states of a frozen text encoder, independent of the batch.
 
-Layer 0 is the encoder's input, after the embeddings; layers 1 … N-1 are the outputs of the transformer blocks, layer N
-is ``last_hidden_state``. Every token is a frame, special ones like [CLS] and [SEP] included. Only texts with equally
-many tokens are computed together, so that there is no padding, whatever a model would make of it.
+Layer 0 is the encoder's input, after the embeddings. Layers 1 … N-1 are the outputs of the transformer blocks. Layer N
+is ``last_hidden_state``. Every token is a frame, including special tokens such as [CLS] and [SEP]. Only texts with the
+same number of tokens are computed together, so that no model needs padding.
 """
 
 import inspect
@@ -31,7 +31,11 @@ from featcache.settings.extractor_configs import TextConfig
 
 
 class TextExtractor(Extractor):
-    """A frozen text encoder: (num_layers, num_tokens, hidden_size)."""
+    """Frozen text encoder: (num_layers, num_tokens, hidden_size).
+
+    Raises:
+        ModelError: the model cannot be loaded, a layer does not exist, or the device does not support the precision.
+    """
 
     Config = TextConfig
     kind = "model"
@@ -114,7 +118,7 @@ class TextExtractor(Extractor):
         return [features[position] for position in range(len(signals))]
 
     def _inputs(self, batch: Sequence[Tokens]) -> dict[str, Tensor]:
-        """What the model is given of texts with equally many tokens: (batch, num_tokens) each."""
+        """Return the model's inputs for texts with the same number of tokens: (batch, num_tokens) each."""
         return {name: torch.tensor([tokens.inputs[name] for tokens in batch]) for name in batch[0].inputs}
 
     def _wanted_layers(self, inputs: Mapping[str, Tensor]) -> list[Tensor]:
@@ -122,16 +126,16 @@ class TextExtractor(Extractor):
         return [layers[layer] for layer in self._layers]
 
     def _all_layers(self, inputs: Mapping[str, Tensor]) -> list[Tensor]:
-        """(batch, num_tokens, hidden_size) each."""
+        """Return all layers of a batch: (batch, num_tokens, hidden_size) each."""
         outputs = self._model(**inputs, output_hidden_states=True)
-        # versions of transformers disagree on the last of them
+        # Versions of transformers disagree on the last hidden state.
         return [*outputs.hidden_states[:-1], outputs.last_hidden_state]
 
     def _dimensions(self, model_id: str, tokens: Tokens) -> tuple[int, int]:
-        """Transformer blocks and hidden size, as a forward pass shows them.
+        """Return the number of transformer blocks and the hidden size, from a forward pass.
 
         Raises:
-            ModelError: its layers do not give one vector of equal size per token.
+            ModelError: the layers do not have one vector per token, all of the same size.
         """
         with torch.inference_mode():
             layers = self._all_layers(self._inputs([tokens]))
@@ -139,14 +143,14 @@ class TextExtractor(Extractor):
         expected = (1, len(tokens), layers[-1].shape[-1])
         if shapes != {expected}:
             raise ModelError(
-                f"{model_id}: its layers give {sorted(shapes)} for {len(tokens)} tokens, expected {expected} of each; "
-                "take an encoder like BERT"
+                f"{model_id}: its layers have the shapes {sorted(shapes)} for {len(tokens)} tokens, expected "
+                f"{expected} for each layer; use an encoder such as BERT"
             )
         return len(layers) - 1, int(expected[-1])
 
 
 def _transform_in_float32(module: Any) -> None:
-    """Have Fourier transforms over tokens (FNet) sum in float32, as half precision has none on a CPU."""
+    """Make Fourier transforms over tokens (FNet) use float32, because CPUs have none in half precision."""
     for part in module.modules():
         original = getattr(part, "fourier_transform", None)
         if original is not None:
@@ -154,6 +158,6 @@ def _transform_in_float32(module: Any) -> None:
 
 
 def _safe_in_threads() -> bool:
-    """Whether models may run side by side: for a while transformers patched a model while it kept its layers."""
+    """Return whether models may run in several threads; some versions of transformers patch a model while it runs."""
     patching = hasattr(transformers.utils.generic, "check_model_inputs")
     return not patching or find_spec("transformers.utils.output_capturing") is not None

@@ -1,4 +1,4 @@
-"""Name → frozen text encoder and its tokenizer; pretrained, or the same architecture untrained, which reads bytes."""
+"""Short name, Hugging Face id or folder → frozen text encoder and tokenizer, pretrained or untrained."""
 
 import inspect
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from featcache.extractors.pretrained import (
 )
 from featcache.extractors.tokens import EXAMPLE
 
-# What decides on a model's numbers beside its weights and their shapes.
+# Configuration entries that affect the features, in addition to the weights and their shapes.
 ARCHITECTURE = (
     "activation",
     "activation_function",
@@ -54,11 +54,11 @@ class LoadedTextModel:
     """A frozen text encoder, ready to run.
 
     Attributes:
-        module: transformers' encoder, in evaluation mode, without gradients, float32.
-        tokenizer: transformers' own; of an untrained model one that takes the bytes of UTF-8 for tokens.
+        module: Encoder of transformers, in evaluation mode, without gradients, float32.
+        tokenizer: Tokenizer of transformers. For an untrained model, its tokens are the bytes of UTF-8.
         model_id: Hugging Face id or folder name.
-        revision: The commit that was resolved; None for folders and untrained models.
-        weights_sha256: Over all parameters, in order of their names.
+        revision: Commit on the hub; None for folders and untrained models.
+        weights_sha256: SHA-256 of all parameters, in order of their names.
     """
 
     module: Any
@@ -74,17 +74,20 @@ def load_text_model(
     """Load a text encoder, frozen.
 
     Args:
-        model: A short name, a Hugging Face id, or a folder with ``config.json``, safetensors weights and a tokenizer.
-        weights: ``random`` builds the architecture untrained, always with the same weights. It reads bytes, which need
-            no vocabulary: so the short names need no network for this.
+        model: Short name, Hugging Face id, or folder with ``config.json``, safetensors weights and a tokenizer.
+        weights: ``pretrained``, or ``random`` for the untrained architecture, always with the same random weights. Its
+            tokens are bytes, which need no vocabulary; therefore short names need no network for ``random``.
         revision: Branch, tag or commit on the Hugging Face hub.
 
+    Returns:
+        The model, its tokenizer, and the information that identifies it.
+
     Raises:
-        ModelError: unknown name; not a text model; weights or a tokenizer that are missing, incomplete or pickled; a
-            tokenizer with more tokens than the model knows; a hub that cannot be reached.
+        ModelError: the name is unknown; the model is not a text model; its weights or tokenizer are missing, incomplete
+            or pickled; the tokenizer has more tokens than the model; the hub cannot be reached.
     """
     source, entry = resolve(model, text=True)
-    untrained_instead = "; '--weights random' builds it untrained, offline" if entry else ""
+    untrained_instead = "; --weights random builds the untrained architecture offline" if entry else ""
     with quiet_transformers(), explained(model, untrained_instead):
         if weights == "random":
             module, tokenizer = _untrained(source, entry, revision)
@@ -107,7 +110,7 @@ def _pretrained(source: str, revision: str | None) -> tuple[Any, Any, str | None
 
     with open_checkpoint(source, revision, names=TEXT) as checkpoint:
         config = read_configuration(checkpoint)
-        # what follows the last layer is not run, and many checkpoints lack it
+        # Pooler and decoder are not run, and many checkpoints do not contain them.
         model_class = _model_class(config, source)
         module = pretrained_module(model_class, checkpoint, config, unused=("pooler", "decoder"))
         tokenizer = transformers.AutoTokenizer.from_pretrained(str(checkpoint.folder), trust_remote_code=False)
@@ -125,14 +128,14 @@ def _untrained(source: str, entry: dict[str, Any] | None, revision: str | None) 
     tokenizer = transformers.ByT5Tokenizer(extra_ids=0)
     model_class = _model_class(config, source)
     check_memory(model_class, config, source)
-    config.pad_token_id = tokenizer.pad_token_id  # some models count positions from it
+    config.pad_token_id = tokenizer.pad_token_id  # Some models count positions from this number.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(RANDOM_WEIGHTS_SEED)
         return _encoder(model_class(config)), tokenizer
 
 
 def _model_class(config: Any, source: str) -> Any:
-    """transformers' class of a model that encodes text, which is one that it also knows how to train on text."""
+    """Return the class of a text model: one that transformers lists for text encoding or for language modelling."""
     from transformers.models.auto import modeling_auto as auto
 
     if config.model_type in FAMILIES:
@@ -142,11 +145,11 @@ def _model_class(config: Any, source: str) -> Any:
         return auto.MODEL_FOR_TEXT_ENCODING_MAPPING[kind]
     if kind in auto.MODEL_FOR_MASKED_LM_MAPPING or kind in auto.MODEL_FOR_CAUSAL_LM_MAPPING:
         return auto.MODEL_MAPPING[kind]
-    raise ModelError(f"{source} is a {config.model_type!r} model, expected one of text such as bert or roberta")
+    raise ModelError(f"{source} is a {config.model_type!r} model, expected a text model such as bert or roberta")
 
 
 def _encoder(module: Any) -> Any:
-    """What makes a model's hidden states: not its decoder, nor the pooler that follows them."""
+    """Return the part of a model that computes the hidden states, without decoder and pooler."""
     if "add_pooling_layer" in inspect.signature(type(module).__init__).parameters:
         module.pooler = None
     has_decoder = module.config.is_encoder_decoder and hasattr(module, "decoder")
@@ -154,17 +157,17 @@ def _encoder(module: Any) -> Any:
 
 
 def _check_vocabulary(model: str, module: Any, tokenizer: Any) -> None:
-    # where the files of a tokenizer are missing, transformers makes one to which every word is unknown
+    # If the files of a tokenizer are missing, transformers creates one in which every word is an unknown token.
     ids = [number for number in tokenizer(EXAMPLE)["input_ids"] if number not in tokenizer.all_special_ids]
     if not any(letter.isalnum() for token in tokenizer.convert_ids_to_tokens(ids) for letter in token):
         raise ModelError(
-            f"{model}: its tokenizer knows no word; put the tokenizer of the checkpoint (tokenizer.json or vocab.txt) "
-            "beside its weights"
+            f"{model}: its tokenizer has no vocabulary; copy the tokenizer of the checkpoint (tokenizer.json or "
+            "vocab.txt) into the folder of the weights"
         )
     largest = max(tokenizer.get_vocab().values())
     known = module.get_input_embeddings().num_embeddings
     if largest >= known:
         raise ModelError(
-            f"{model} knows {known} tokens, but its tokenizer's go up to number {largest}; take the tokenizer that the "
-            "model was trained with, and for --weights random a model with room for bytes"
+            f"{model} has {known} tokens, but its tokenizer has numbers up to {largest}; use the tokenizer that the "
+            "model was trained with, or for --weights random a model with enough tokens for bytes"
         )

@@ -1,4 +1,4 @@
-"""Text → tokens, as transformers' tokenizers make them, and no longer than a model can read."""
+"""Text → tokens of a transformers tokenizer, cut to the length that the model can read."""
 
 import hashlib
 import json
@@ -8,34 +8,34 @@ from typing import Any
 from featcache.errors import ModelError
 from featcache.features import Tokens
 
-# Tokenizers without a limit of their own say so with a number like 10^30.
+# Tokenizers without a length limit report a very large number, such as 10^30.
 NO_LIMIT = 10**9
-# Case, accents, numbers, signs, other scripts: two tokenizers that cut this alike, cut alike.
+# Text whose tokens identify a tokenizer: it contains upper case, accents, digits, punctuation and other scripts.
 EXAMPLE = "It's 5 o'clock, she said: ÄÖÜ ß naïve — 東京 😀 (I CAN'T!)  two\nlines"
 
 
 class Tokeniser:
-    """Cuts texts into tokens; the same in any thread.
+    """Function that converts texts into tokens, safe to call from several threads.
 
     Args:
-        tokenizer: Of transformers.
-        accepted: The names of the inputs that the model takes.
-        max_tokens: The most that the model can read, special ones included; None is any number.
+        tokenizer: Tokenizer of transformers.
+        accepted: Names of the inputs that the model accepts.
+        max_tokens: Largest number of tokens that the model can read, including special tokens; None for no limit.
 
     Attributes:
-        before: Names of the special tokens that stand before every text.
-        after: Names of those that stand after it.
-        without_words: Names of the tokens of a text without words.
+        before: Names of the special tokens before every text.
+        after: Names of the special tokens after every text.
+        without_words: Names of the tokens of an empty text.
 
     Raises:
-        ModelError: a text without words would have no token at all.
+        ModelError: an empty text would have no tokens, and the tokenizer has no special token to represent it.
     """
 
     def __init__(self, tokenizer: Any, *, accepted: Container[str], max_tokens: int | None) -> None:
         self._tokenizer = tokenizer
         self._accepted = accepted
         self._max_tokens = max_tokens
-        # the first call also settles the tokenizer's own cutting and padding, which is not done side by side
+        # The first call also sets the tokenizer's truncation and padding, which is not safe in several threads.
         empty, letter = (self._encode(text)["input_ids"] for text in ("", "a"))
         differing = (i for i, (one, other) in enumerate(zip(empty, letter, strict=False)) if one != other)
         num_before = next(differing, len(empty))
@@ -46,7 +46,7 @@ class Tokeniser:
         self.without_words = tokenizer.convert_ids_to_tokens(self._alone)
 
     def __call__(self, text: str) -> Tokens:
-        """The tokens of a text, one at least; white space alone is no text."""
+        """Return the tokens of a text, at least one; white space alone counts as an empty text."""
         inputs = self._encode(text if text.strip() else "")
         if not inputs["input_ids"]:
             inputs = {name: [int(name == "attention_mask")] for name in inputs} | {"input_ids": self._alone}
@@ -57,7 +57,7 @@ class Tokeniser:
         return Tokens(inputs=cut, is_cut=True)
 
     def sha256(self) -> str:
-        """Of the vocabulary, and of how an example is cut."""
+        """Return the SHA-256 of the vocabulary and of the tokens of an example, which identifies the tokenizer."""
         content = [sorted(self._tokenizer.get_vocab().items()), self._encode(EXAMPLE), self._alone]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -67,14 +67,19 @@ class Tokeniser:
 
 
 def most_tokens(module: Any, tokenizer: Any) -> int | None:
-    """The most tokens that a model reads, special ones included; None where nothing limits them."""
+    """Return the largest number of tokens that a model can read, including special tokens; None for no limit.
+
+    Args:
+        module: Model of transformers.
+        tokenizer: Its tokenizer.
+    """
     from torch import nn
 
     limits = [int(tokenizer.model_max_length)] if tokenizer.model_max_length < NO_LIMIT else []
     positions = getattr(module.config, "max_position_embeddings", None) or 0
     if positions > 0:
         for name, part in module.named_modules():
-            # RoBERTa and its like count positions from after that of the padding
+            # RoBERTa and similar models count positions from the number after that of the padding.
             if "position" in name and isinstance(part, nn.Embedding) and part.padding_idx is not None:
                 positions -= part.padding_idx + 1
         limits.append(positions)
@@ -82,8 +87,8 @@ def most_tokens(module: Any, tokenizer: Any) -> int | None:
 
 
 def _substitute(tokenizer: Any) -> int:
-    """What stands for a text without words, where the tokenizer adds nothing to any text."""
+    """Return the number of a special token that represents an empty text."""
     for name in ("bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id"):
         if getattr(tokenizer, name, None) is not None:
             return int(getattr(tokenizer, name))
-    raise ModelError("its tokenizer has no special token that could stand for an utterance without words")
+    raise ModelError("its tokenizer has no special token to represent an empty transcript")

@@ -1,4 +1,4 @@
-"""JSON files of a model → plain objects without entries that would have code or other files read."""
+"""JSON files of a model → plain objects, without entries that would load code or other files."""
 
 import json
 from collections.abc import Mapping
@@ -9,10 +9,11 @@ from featcache.errors import ModelError
 from featcache.files.regular import resolved
 
 DEEPEST = 64
-# How models attend; others need packages or kernels that a file may not choose.
+"""Largest depth of nested JSON objects and lists."""
+# Accepted attention implementations; others need packages or kernels, which a model's file may not choose.
 ATTENTION = ("eager", "sdpa")
 ATTENTION_KEYS = ("attn_implementation", "_attn_implementation", "_attn_implementation_internal")
-# Entries that have transformers import code, or read other files than it was given.
+# Removed entries: they would make transformers import code or read other files.
 DROPPED = frozenset(
     {
         "_experts_implementation",
@@ -29,9 +30,9 @@ DROPPED = frozenset(
         "use_kernels",
     }
 )
-# Entries of a tokenizer that may be the names of files.
+# Endings of entries that may contain file names.
 FILES = ("_file", "_files", "vocab", "merges", "tokenizer_object")
-# No model has more blocks, nor a larger vocabulary or layer: with more, building it would not end or fill the memory.
+# Limits above those of any real model; a model with larger sizes would take too long to build, or fill the memory.
 MOST_BLOCKS = 1024
 LARGEST_SIZE = 2**24
 BLOCKS = ("layers", "layer", "blocks")
@@ -39,16 +40,16 @@ SIZES = ("size", "dim", "heads", "model", "embd", "embeddings", "positions", "ke
 
 
 def parse_object(content: bytes) -> dict[str, Any]:
-    """Read a JSON object.
+    """Parse a JSON object.
 
     Raises:
-        ValueError: anything else; the message ends a sentence like "config.json is …".
+        ValueError: the content is not a JSON object; the message continues a sentence such as "config.json is …".
     """
     try:
         found = json.loads(content)
     except RecursionError:
         raise ValueError("nested too deeply") from None
-    except ValueError:  # JSON's own errors, and those of Unicode and of numbers with too many digits
+    except ValueError:  # invalid JSON, invalid Unicode, or a number with too many digits
         raise ValueError("not a valid JSON file") from None
     if not isinstance(found, dict):
         raise ValueError(f"not a JSON object but a {type(found).__name__}")
@@ -58,43 +59,46 @@ def parse_object(content: bytes) -> dict[str, Any]:
 
 
 def dump(content: Mapping[str, Any]) -> bytes:
-    """The same as a JSON file."""
+    """Return the content of a JSON file for an object."""
     return json.dumps(content, ensure_ascii=False).encode("utf-8", "surrogatepass")
 
 
 def checked_config(source: str, name: str, content: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The settings of a model without entries that name files or code.
+    """Check the configuration of a model and remove entries that name files or code.
 
     Args:
-        source: The model, for messages.
-        name: Of the file.
-        content: What it says.
-        folder: Where the model is.
+        source: Name of the model, for messages.
+        name: Name of the file.
+        content: Content of the file.
+        folder: Folder of the model.
+
+    Returns:
+        The other entries.
 
     Raises:
-        ModelError: the settings ask for something that is never done: files elsewhere, other code for attention,
-            weights under another name, quantised weights.
+        ModelError: the configuration requests files outside of the folder, other code for attention, weights under
+            another name, or quantised weights; or a size is out of range.
     """
     kept: dict[str, Any] = _without_files(source, name, content, folder)
     if name != "config.json":
         return kept
     if "model_type" in kept and not isinstance(kept["model_type"], str):
-        raise refusal(source, f"{name} gives {kept['model_type']!r} for 'model_type', expected a name such as wav2vec2")
+        raise refusal(source, f"{name} has 'model_type': {kept['model_type']!r}, expected a name such as wav2vec2")
     for key in ATTENTION_KEYS:
         wanted = kept.get(key)
         if wanted is not None and wanted not in ATTENTION:
             raise refusal(
                 source,
-                f"{name} asks for the attention implementation {wanted!r}, expected {' or '.join(ATTENTION)}; "
+                f"{name} requests the attention implementation {wanted!r}, expected {' or '.join(ATTENTION)}; "
                 f"remove the entry {key!r} to use the default",
             )
     if kept.get("quantization_config") is not None:
-        raise refusal(source, f"{name} says that its weights are quantised, expected float weights; take those instead")
+        raise refusal(source, f"{name} describes quantised weights, expected float weights; use unquantised weights")
     if kept.get("transformers_weights") is not None:
         raise refusal(
             source,
-            f"{name} names its weights itself ({kept['transformers_weights']!r}), expected model.safetensors; rename "
-            "the file and remove the entry 'transformers_weights'",
+            f"{name} gives another name of its weights ({kept['transformers_weights']!r}), expected model.safetensors; "
+            "rename the file and remove the entry 'transformers_weights'",
         )
     _check_sizes(source, name, kept)
     return kept
@@ -110,20 +114,20 @@ def _without_files(source: str, name: str, content: Any, folder: Path) -> Any:
         if key in DROPPED:
             continue
         if key.endswith(FILES) and isinstance(value, str):
-            # the usual name of each file is found without this; what is read must lie in the folder
+            # transformers finds files with the usual names without this entry. Other paths must not leave the folder.
             if _leads_out(folder, value):
-                raise refusal(source, f"{name} names {value!r} as {key!r}, outside of the folder; remove this entry")
+                raise refusal(source, f"{name} has {key!r}: {value!r}, outside of the folder; remove this entry")
             continue
         kept[key] = _without_files(source, name, value, folder)
     return kept
 
 
 def _leads_out(folder: Path, value: str) -> bool:
-    """Whether a path leads out of a folder: upwards, or to something that is there."""
+    """Return whether a path leads out of a folder: by ``..``, or as an absolute path that exists."""
     if not Path(value).is_absolute():
         return ".." in value.replace("\\", "/").split("/")
     try:
-        # a path that only the machine of its author had is no danger here
+        # Paths on the machine of the model's author are common in such files and harmless if they do not exist here.
         return Path(value).exists() and not resolved(value).is_relative_to(resolved(folder))
     except (OSError, RuntimeError, ValueError):
         return True
@@ -139,9 +143,9 @@ def _check_sizes(source: str, name: str, config: Mapping[str, Any]) -> None:
             if not isinstance(number, (int, float)):
                 continue
             if not abs(number) <= most:
-                raise refusal(source, f"{name} gives {number} for {key!r}, expected at most {most}")
-            if last in BLOCKS and number < 0:  # a size of -1 may mean that there is no limit
-                raise refusal(source, f"{name} gives {number} for {key!r}, expected 0 or more")
+                raise refusal(source, f"{name} has {key!r}: {number}, expected at most {most}")
+            if last in BLOCKS and number < 0:  # Sizes may be negative: -1 can mean that there is no limit.
+                raise refusal(source, f"{name} has {key!r}: {number}, expected 0 or more")
 
 
 def _is_deeper(content: Any, most: int) -> bool:
@@ -155,5 +159,10 @@ def _is_deeper(content: Any, most: int) -> bool:
 
 
 def refusal(source: str, reason: str) -> ModelError:
-    """Return the error of one line for a model that is not loaded."""
+    """Return the error for a model that is not loaded, with a message of one line.
+
+    Args:
+        source: Name of the model.
+        reason: Reason for the refusal.
+    """
     return ModelError(f"{source}: cannot be loaded ({reason})")

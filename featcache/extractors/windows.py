@@ -1,4 +1,4 @@
-"""Long signal → windows on an extractor's grid of frames, and which frames are taken from each."""
+"""Long signal → overlapping windows, and the frames that are taken from each window."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -10,13 +10,13 @@ from featcache.settings.extractor_configs import Chunks
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """A part of a signal that is computed by itself.
+    """Part of a signal that is computed separately.
 
     Attributes:
-        start: Its first sample, a multiple of the extractor's hop.
-        stop: The sample after its last.
-        first_frame: The first of the signal's frames that is taken from this window.
-        kept: Which of the window's own frames are taken.
+        start: First sample of the window, a multiple of the extractor's hop.
+        stop: Sample after the last one of the window.
+        first_frame: Number of the first frame that is taken from this window, counted in the whole signal.
+        kept: Range of frames that are taken from this window, counted in the window.
     """
 
     start: int
@@ -26,22 +26,22 @@ class Window:
 
 
 def plan_windows(extractor: Extractor, num_samples: int, sampling_rate: int) -> list[Window]:
-    """Cover a signal with windows.
+    """Divide a signal into overlapping windows.
 
-    All have the length that ``extractor.description.chunks`` asks for, rounded down to whole hops; the last one ends
-    where the signal does, begins earlier than the others' step would have it, and is less than a hop shorter. Each
-    frame is taken from the window in which it stands farthest from an edge that is not the signal's own.
+    The windows have the length in ``extractor.description.chunks``, rounded down to whole hops. The last window ends
+    with the signal; it overlaps more with the window before, and may be shorter by less than one hop. Each frame is
+    taken from the window in which it is farthest from an edge; the edges of the signal itself do not count.
 
     Args:
-        extractor: Says where frames are.
-        num_samples: Of the signal.
-        sampling_rate: Of the signal, in Hz.
+        extractor: Extractor that defines the positions of the frames.
+        num_samples: Length of the signal, in samples.
+        sampling_rate: Sampling rate of the signal, in Hz.
 
     Returns:
-        Windows whose kept frames, one after the other, are all frames of the signal.
+        The windows in order; their kept frames together are all frames of the signal.
 
     Raises:
-        AudioError: at this sampling rate windows are too short.
+        AudioError: the windows are too short at this sampling rate.
     """
     chunks = extractor.description.chunks
     if chunks is None:
@@ -58,7 +58,7 @@ def plan_windows(extractor: Extractor, num_samples: int, sampling_rate: int) -> 
         begin + extractor.num_frames(stop - start, sampling_rate)
         for begin, start, stop in zip(first, starts, stops, strict=True)
     ]
-    # in the middle of what two neighbours have in common
+    # Two neighbouring windows are separated in the middle of the frames that both contain.
     middles = [(end + begin) // 2 for end, begin in zip(last, first[1:], strict=False)]
     cuts = [0, *middles, last[-1]]
     return [
@@ -71,7 +71,7 @@ def check_chunks(extractor: Extractor) -> None:
     """Refuse windows that are too short.
 
     Raises:
-        ModelError: no frame would be far enough from both ends of a window.
+        ModelError: no frame of a window is far enough from both of its ends.
     """
     chunks = extractor.description.chunks
     if chunks is None:
@@ -82,13 +82,13 @@ def check_chunks(extractor: Extractor) -> None:
 
 
 def _length_and_step(extractor: Extractor, chunks: Chunks, sampling_rate: int) -> tuple[int, int]:
-    """A window's length in samples, and the frames from the beginning of one to that of the next."""
+    """Return the length of a window in samples, and the number of frames between the starts of two windows."""
     hop = extractor.hop(sampling_rate)
     length = round(chunks.seconds * sampling_rate) // hop * hop
     frames = extractor.num_frames(length, sampling_rate)
-    if extractor.num_frames(length - hop, sampling_rate) == 0:  # the last window may be so short
+    if extractor.num_frames(length - hop, sampling_rate) == 0:  # The last window may be this short.
         return length, 0
-    # frames whose context a neighbour has are never taken from where it is missing
+    # A frame whose context extends beyond its window is always taken from the neighbouring window.
     most = frames - 2 * extractor.context(sampling_rate)
     return length, min(most, (length - round(chunks.overlap * sampling_rate)) // hop)
 
@@ -96,5 +96,5 @@ def _length_and_step(extractor: Extractor, chunks: Chunks, sampling_rate: int) -
 def _too_short(chunks: Chunks) -> str:
     return (
         f"--chunk-seconds {chunks.seconds:g} leaves no frame between overlaps of {chunks.overlap:g} s; "
-        "give longer chunks, or less of --overlap-seconds"
+        "increase --chunk-seconds or decrease --overlap-seconds"
     )

@@ -47,50 +47,54 @@ __all__ = [
 
 _BUILTIN: dict[str, type[Head]] = {"dense": Dense, "lstm": LSTM, "fusion": Fusion, "linear": Linear, "ffn": FFN}
 HEADS: Registry[type[Head]] = Registry("head", "featcache.heads", _BUILTIN, base=Head, error=ModelError)
-# What a solver of scikit-learn finds is no network, and is fitted by featcache.training.svm.
+# Heads that a solver of scikit-learn fits, see featcache.training.svm; they are no torch modules.
 SOLVERS = {
     "svm": HeadSpec(max_layers=1, inputs=POOLED, learns_layers=False, is_network=False, packages=("scikit-learn",))
 }
 
 
 def head_names() -> list[str]:
-    """Return the names of all heads: those of featcache, and those of installed packages, which are not imported."""
+    """Return the names of all heads: built-in heads, and heads of installed packages, which are not imported."""
     return [*_BUILTIN, *SOLVERS, *(name for name in HEADS if name not in _BUILTIN and name not in SOLVERS)]
 
 
 def head_spec(name: str) -> HeadSpec:
-    """Return what a fit must know of a head.
+    """Return the spec of a head, without making the head.
 
     Args:
         name: A name of :func:`head_names`, or a reference to a head that the user named, see `Registry`.
 
+    Returns:
+        The spec: stores, input, defaults and options of the head.
+
     Raises:
-        ModelError: the name is unknown, or the head is code that the user did not name or that cannot be imported.
+        ModelError: the name is unknown, the head is code that the user did not name or that cannot be imported, or its
+            spec is faulty.
     """
     if name in SOLVERS:
         return SOLVERS[name]
     if name not in HEADS and not is_external(name):
         raise ModelError(unknown_name("head", name, head_names()))
     kind = HEADS.find(name)
-    with HEADS.guarding(name, "say what it needs"):
+    with HEADS.guarding(name, "return its spec"):
         spec = kind.spec
     if not isinstance(spec, HeadSpec):
         raise ModelError(f"head {name!r}: spec is {spec!r:.80}, expected a featcache.heads.HeadSpec")
     if not spec.is_network:
-        raise ModelError(f"head {name!r}: its spec says is_network=False, expected True as for every torch module")
+        raise ModelError(f"head {name!r}: its spec has is_network=False, expected True as for every torch module")
     return spec
 
 
 def check_stores(name: str, spec: HeadSpec, number: int) -> None:
-    """Refuse a number of feature stores that a head does not take.
+    """Check that a head takes a number of feature stores.
 
     Args:
-        name: The head, for messages.
-        spec: What it takes.
-        number: Number of stores.
+        name: Name of the head, for messages.
+        spec: Spec of the head.
+        number: Number of feature stores.
 
     Raises:
-        ModelError: too few or too many.
+        ModelError: the head takes more or fewer stores.
     """
     fewest, most = spec.stores
     if number < fewest:
@@ -115,27 +119,30 @@ def create_head(
     kind: type[Head] | None = None,
     seed: int,
 ) -> Head:
-    """Make a head, untrained, on torch's default device.
+    """Make an untrained head on torch's default device.
 
-    The seed fixes its initial weights and all dropout masks it will draw; torch's global generator is not touched.
+    The seed fixes the initial weights and all dropout masks. torch's global generator is not changed.
 
     Args:
         name: A name in `HEADS`, or a reference to a head that the user named.
-        num_layers: For each feature store its number of layers.
-        hidden_sizes: For each feature store its hidden size.
-        num_outputs: Classes, or targets of a regression.
+        num_layers: Number of layers of each feature store.
+        hidden_sizes: Hidden size of each feature store.
+        num_outputs: Number of classes, or of targets of a regression.
         layer_weighting: ``abs`` or ``softmax``, see `LayerWeights`.
-        pooling: How each utterance becomes a single frame before it comes; after ``mean+max`` that has 2 × hidden_size
-            values. None where utterances come with their frames.
-        paired: Whether frame i of one store stands for the same moment as frame i of every other; where not, ``fusion``
-            pools each store by itself (`PooledFusion`).
-        options: An instance of the ``options`` of its spec; by default one of the defaults.
-        kind: The class that the name stood for when a fit began; by default it is looked up, and a file is read again.
-        seed: What starts the head's random generator.
+        pooling: Pooling that was applied to each utterance before the head, which left a single frame (of
+            2 × hidden_size values after ``mean+max``); None if utterances have all their frames.
+        paired: Whether the frames of all stores are aligned: frame i covers the same time in each store. If not,
+            ``fusion`` pools each store separately (`PooledFusion`).
+        options: An instance of the ``options`` of the head's spec; by default, all options have their defaults.
+        kind: The class of the head; by default, the name is looked up, and a file is read again.
+        seed: Seed of the head's random generator.
+
+    Returns:
+        The head, in training mode.
 
     Raises:
-        ModelError: the name or the layer weighting is unknown, the head does not take that many feature stores or
-            stores whose frames do not pair, or code from outside of featcache fails.
+        ModelError: the name or the layer weighting is unknown, the head does not take this number of feature stores or
+            stores whose frames are not aligned, or code from outside of featcache fails.
     """
     kind = HEADS.find(name) if kind is None else kind
     spec = kind.spec
@@ -143,12 +150,12 @@ def create_head(
     if not paired and spec.pairs_frames and len(num_layers) > 1:
         if kind.unpaired is None:
             raise ModelError(
-                f"head {name!r} joins stores frame by frame, and the frames of these do not pair; use 'fusion' or "
-                "'ffn', or --pooling mean"
+                f"head {name!r} joins stores frame by frame, but the frames of these stores are not aligned in time; "
+                "use 'fusion' or 'ffn', or --pooling mean"
             )
         kind = kind.unpaired
     reference = "" if HEADS.is_builtin(name) else name
-    # the last digits of orthogonal weights depend on how many threads share the work
+    # The last digits of orthogonal weights depend on the number of threads.
     with one_thread_each(), _standard_layers_drawn_with(seed), errors_of(reference):
         head = kind(
             num_layers,
@@ -164,17 +171,17 @@ def create_head(
 
 
 def head_weights(name: str, **sizes: Any) -> dict[str, Tensor]:
-    """Return name → shape and dtype of all weights of a head, without taking their memory.
+    """Return shape and dtype of all weights of a head, without allocating memory for them.
 
     Args:
-        name: As for :func:`create_head`.
-        sizes: Arguments of :func:`create_head`, all but the seed.
+        name: Name of the head, see :func:`create_head`.
+        sizes: Other arguments of :func:`create_head`, except the seed.
 
     Returns:
-        Name → a tensor on torch's device ``meta``, which holds no values.
+        Name of the weight → tensor on torch's device ``meta``, which has no values.
 
     Raises:
-        ModelError: as there, or sizes that no tensor can have.
+        ModelError: the head cannot be made (see :func:`create_head`), or the sizes are too large for a tensor.
     """
     try:
         with torch.device("meta"):
@@ -188,8 +195,8 @@ def head_weights(name: str, **sizes: Any) -> dict[str, Tensor]:
 
 @contextmanager
 def _standard_layers_drawn_with(seed: int) -> Iterator[None]:
-    """Have torch's own layers, which draw from the global generator, draw what the seed fixes; it is left as it was."""
-    # another stream than that of the head's own generator, whose numbers would come again otherwise
+    """Seed torch's global generator, from which torch's own layers draw, and restore it afterwards."""
+    # The seed differs from that of the head's own generator, so that the same numbers are not drawn twice.
     other = torch.randint(2**31, (), generator=torch.Generator("cpu").manual_seed(seed), device="cpu")
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(int(other))

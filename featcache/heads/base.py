@@ -1,4 +1,4 @@
-"""Features of a batch → logits: what all heads have in common."""
+"""Features of a batch → logits: the base class of all heads."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,37 +16,42 @@ from featcache.settings.field import Dataclass
 Module = TypeVar("Module", bound=nn.Module)
 Batch = Sequence[Sequence[Packed | Tensor]]
 
-# What makes a single frame of 2 × hidden_size values of an utterance: the mean of its frames, then their maximum.
+# Pooling to a single frame of 2 × hidden_size values: the mean over frames, followed by the maximum.
 MEAN_AND_MAX = "mean+max"
 POOLINGS = ("mean", "sum", "max", MEAN_AND_MAX)
-# Most hidden units and layers of the heads here: a run folder from anybody may not ask for more.
+# Upper limits of the options of built-in heads, so that a manipulated run folder cannot exhaust memory.
 MOST_UNITS, MOST_HIDDEN = 2**14, 16
 
 
 class Head(nn.Module):
-    """A small network on cached features, which begins with a weighted average of each store's layers.
+    """A small network on cached features that starts with a weighted average of each store's layers.
 
-    A head of your own has a ``spec``, :meth:`build` and :meth:`forward`. Frames are held without padding, those of all
-    utterances one after another: (total_frames, size). No padding can enter a mean, and none is computed on.
+    To write your own head, define ``spec``, :meth:`build` and :meth:`forward`. Frames have no padding: the frames of
+    all utterances of a batch are concatenated to (total_frames, size).
 
     Args:
-        num_layers: For each feature store its number of layers.
-        hidden_sizes: For each feature store its hidden size.
-        num_outputs: Classes, or targets of a regression.
-        layer_weighting: How layer weights are normalised, see `LayerWeights`.
-        pooling: How each utterance became a single frame before it came; None where it comes with its frames.
-        options: An instance of ``spec.options``; by default one of the defaults.
+        num_layers: Number of layers of each feature store.
+        hidden_sizes: Hidden size of each feature store.
+        num_outputs: Number of classes, or of targets of a regression.
+        layer_weighting: Normalisation of the layer weights, ``abs`` or ``softmax``, see `LayerWeights`.
+        pooling: Pooling that was applied to each utterance before the head, which left a single frame; None if
+            utterances have all their frames.
+        options: An instance of ``spec.options``; by default, all options have their defaults.
         generator: Source of all initial weights and dropout masks, on the CPU.
 
     Attributes:
-        spec: What a fit must know of the head before it makes one.
-        unpaired: The head in its place where the frames of several stores do not pair; None where that does not matter.
-        averages: For each feature store its `LayerWeights`; absent if the spec says ``learns_layers=False``.
-        num_layers: For each feature store its number of layers.
-        pooling: As given.
-        options: As given.
-        generator: As given, for random draws in training: `Dropout`.
-        reference: How the user named a head from outside of featcache; empty for heads of featcache.
+        spec: The head's `HeadSpec`.
+        unpaired: Class that replaces this head if the frames of several stores are not aligned in time; None if there
+            is no such class.
+        averages: `LayerWeights` of each feature store; missing if the spec has ``learns_layers=False``.
+        num_layers: Number of layers of each feature store.
+        pooling: The argument ``pooling``.
+        options: The options, with defaults filled in.
+        generator: The argument ``generator``, for random draws in training, see `Dropout`.
+        reference: Reference by which the user named a head from outside of featcache; empty for built-in heads.
+
+    Raises:
+        ModelError: the layer weighting is unknown.
 
     Example:
         >>> class Attentive(Head):  # attention over frames, Mirsamadi et al. 2017
@@ -88,15 +93,15 @@ class Head(nn.Module):
         self.build(frame_sizes(hidden_sizes, pooling), num_outputs, generator)
 
     def build(self, frame_sizes: Sequence[int], num_outputs: int, generator: torch.Generator) -> None:
-        """Make the layers that follow the weighted averages, as attributes.
+        """Make the layers after the weighted averages, and assign them to attributes.
 
-        Standard layers of torch may be used as they are: their initial weights follow from the seed. Values of tensors
-        must not be read here, because heads are also made on torch's device ``meta``, to find the shapes of weights.
+        You can use standard layers of torch: the seed fixes their initial weights. Do not read values of tensors here,
+        because heads are also made on torch's device ``meta``, to find the shapes of their weights.
 
         Args:
-            frame_sizes: For each store how many values a frame has.
-            num_outputs: Classes, or targets of a regression.
-            generator: Source of randomness, for `Dropout` and for initial weights of your own.
+            frame_sizes: Number of values of a frame in each store.
+            num_outputs: Number of classes, or of targets of a regression.
+            generator: Source of randomness, for `Dropout` and for your own initial weights.
         """
         raise NotImplementedError(f"{type(self).__name__} has no method build")
 
@@ -104,28 +109,31 @@ class Head(nn.Module):
     def hidden_sizes_of(
         cls, shapes: Mapping[str, tuple[int, ...]], num_stores: int, pooling: str | None
     ) -> list[int] | None:
-        """Return the hidden size of each store that saved weights belong to; None where the weights do not say.
+        """Return the hidden size of each store, inferred from saved weights.
 
-        It is for run folders of early releases alone, which did not record the sizes.
+        Only run folders of early releases need this, because they did not record the sizes.
 
         Args:
             shapes: Name → shape of the saved weights.
-            num_stores: How many feature stores there are.
-            pooling: How each utterance became a single frame before it came.
+            num_stores: Number of feature stores.
+            pooling: Pooling that was applied to each utterance before the head, or None.
+
+        Returns:
+            The hidden sizes, or None if they cannot be inferred.
 
         Raises:
-            KeyError: the weights are not those of this head.
+            KeyError: the weights do not belong to this head.
         """
         return None
 
     def forward(self, features: Batch) -> Tensor:
-        """Compute the logits of a batch of utterances, each independently of the others.
+        """Compute the logits of a batch, each utterance independently of the others.
 
         Args:
-            features: For each feature store one (num_layers, num_frames, frame_size) per utterance, normalised;
-                num_frames is each utterance's own, from 1 on, and the same in all stores where their frames pair. They
-                may be packed: :meth:`averaged` and ``averages`` take them as they are. Heads with
-                ``learns_layers=False`` get float32 tensors of their own.
+            features: For each feature store, the normalised features of each utterance, (num_layers, num_frames,
+                frame_size). num_frames is at least 1 and differs between utterances; it is the same in all stores if
+                their frames are aligned. Features may be packed; :meth:`averaged` and ``averages`` accept both forms.
+                Heads with ``learns_layers=False`` always receive float32 tensors, which they may change.
 
         Returns:
             (batch, num_outputs) float32.
@@ -135,6 +143,12 @@ class Head(nn.Module):
     def __call__(self, features: Batch) -> Tensor:
         """Compute the logits of a batch, see :meth:`forward`.
 
+        Args:
+            features: Features of the utterances, see :meth:`forward`.
+
+        Returns:
+            (batch, num_outputs) float32.
+
         Raises:
             ModelError: the code of a head from outside of featcache fails.
         """
@@ -143,16 +157,25 @@ class Head(nn.Module):
             return logits.float() if isinstance(logits, Tensor) and logits.is_floating_point() else logits
 
     def averaged(self, features: Batch) -> list[tuple[Tensor, ...]]:
-        """Return for each feature store the weighted average of each utterance's layers: (num_frames, frame_size)."""
+        """Average the layers of each utterance with the learned layer weights.
+
+        Args:
+            features: Features of the utterances, see :meth:`forward`.
+
+        Returns:
+            For each feature store, one tensor per utterance: (num_frames, frame_size).
+        """
         return [
             torch.split(average(utterances), frames_of(utterances))
             for average, utterances in zip(self.averages, features, strict=True)
         ]
 
     def layer_weights(self) -> list[Tensor | None]:
-        """For each feature store its normalised weights (num_layers,), or None where none are learned.
+        """Return the normalised layer weights of each feature store, without gradients.
 
-        That is where the store has a single layer, and everywhere if the spec says ``learns_layers=False``.
+        Returns:
+            For each store (num_layers,), or None if no weights are learned: for stores with a single layer, and for all
+            stores if the spec has ``learns_layers=False``.
         """
         if not self.spec.learns_layers:
             return [None] * len(self.num_layers)
@@ -161,13 +184,13 @@ class Head(nn.Module):
 
 @contextmanager
 def errors_of(reference: str) -> Iterator[None]:
-    """Turn what the code of a head from outside of featcache raises into one line.
+    """Convert errors in the code of a head from outside of featcache into messages of one line.
 
     Args:
-        reference: How the user named the head; empty for heads of featcache, whose errors are bugs and stay.
+        reference: Reference by which the user named the head; empty for built-in heads, whose errors are not changed.
 
     Raises:
-        ModelError: the code raised something else than an error of featcache; memory that runs out is not its fault.
+        ModelError: the code raised an error other than a FeatcacheError or a lack of memory.
     """
     try:
         yield
@@ -180,12 +203,12 @@ def errors_of(reference: str) -> Iterator[None]:
 
 
 def frame_sizes(hidden_sizes: Sequence[int], pooling: str | None) -> list[int]:
-    """Return how many values a frame of each store has: twice its hidden size after ``mean+max``."""
+    """Return the number of values of a frame in each store: the hidden size, or twice as many after ``mean+max``."""
     return [size * (2 if pooling == MEAN_AND_MAX else 1) for size in hidden_sizes]
 
 
 def linear(num_inputs: int, num_outputs: int, generator: torch.Generator) -> nn.Linear:
-    """A linear layer with Glorot-uniform weights and zero biases, as Keras starts it."""
+    """Make a linear layer with Glorot-uniform weights and zero biases, as Keras does by default."""
     layer = undrawn(nn.Linear(num_inputs, num_outputs, device="meta"))
     nn.init.xavier_uniform_(layer.weight, generator=generator)
     nn.init.zeros_(layer.bias)
@@ -193,18 +216,30 @@ def linear(num_inputs: int, num_outputs: int, generator: torch.Generator) -> nn.
 
 
 def undrawn(layer: Module) -> Module:
-    """Give a layer that was made on the device ``meta`` its memory, on torch's default device.
+    """Allocate the memory of a layer made on the device ``meta``, on torch's default device.
 
-    Layers are made there because torch would draw initial weights from its global generator.
+    Layers are made on ``meta`` because torch would otherwise draw initial weights from its global generator.
     """
     return layer.to_empty(device=torch.get_default_device())
 
 
 def frames_of(utterances: Sequence[Packed | Tensor]) -> list[int]:
-    """The number of frames of each utterance in one store."""
+    """Return the number of frames of each utterance in one store.
+
+    Args:
+        utterances: Features of each utterance, (num_layers, num_frames, frame_size).
+    """
     return [item.num_frames if isinstance(item, Packed) else item.shape[1] for item in utterances]
 
 
 def mean_over_frames(frames: Tensor, num_frames: Sequence[int]) -> Tensor:
-    """(total_frames, size) → (batch, size) float32."""
+    """Average the frames of each utterance.
+
+    Args:
+        frames: (total_frames, size), the utterances concatenated.
+        num_frames: Number of frames of each utterance.
+
+    Returns:
+        (batch, size) float32.
+    """
     return torch.stack([part.mean(dim=0) for part in torch.split(frames.float(), list(num_frames))])

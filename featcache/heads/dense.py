@@ -29,24 +29,30 @@ class DenseOptions:
     dropout: float = setting(DROPOUT_RATE, "Dropout rate before each hidden layer.", minimum=0, maximum=MOST_DROPPED)
     num_hidden: int = setting(
         2,
-        "Number of hidden layers; the first one belongs to each store, the others see all stores together.",
+        "Number of hidden layers; each store has its own first layer, and all stores share the others.",
         minimum=1,
         maximum=MOST_HIDDEN,
     )
 
 
 class HiddenLayer(nn.Module):
-    """Layer of frames: (total_frames, num_inputs) and how many each utterance has → (total_frames, num_outputs)."""
+    """Hidden layer of a head: (total_frames, num_inputs) → (total_frames, num_outputs).
+
+    ``forward`` receives the frames of all utterances, concatenated, and the number of frames of each utterance.
+
+    Attributes:
+        num_outputs: Number of values of each output frame.
+    """
 
     num_outputs: int
 
 
 class DenseLayer(HiddenLayer):
-    """Dropout → linear → ReLU, each frame by itself, so that it does not matter whose frames they are.
+    """Dropout → linear → ReLU, for each frame separately.
 
     Args:
-        num_inputs: Number of values of a frame.
-        options: Those of the head.
+        num_inputs: Number of values of an input frame.
+        options: Options of the head.
         generator: Source of initial weights and dropout masks.
     """
 
@@ -57,13 +63,15 @@ class DenseLayer(HiddenLayer):
         self.linear = linear(num_inputs, options.hidden_units, generator)
 
     def forward(self, frames: Tensor, num_frames: Sequence[int]) -> Tensor:
-        """(total_frames, num_inputs) → (total_frames, hidden_units)."""
+        """Compute the layer: (total_frames, num_inputs) → (total_frames, hidden_units)."""
         hidden: Tensor = self.linear(self.dropout(frames))
         return hidden.relu()
 
 
 class Dense(Head):
-    """Weighted average → dense layers → mean over valid frames → linear; arguments as for `Head`.
+    """Weighted average → dense layers → mean over frames → linear.
+
+    The arguments are those of `Head`.
 
     Source: Pepino et al. 2021, section 2.3; dropout and initial weights as in the authors' released configuration.
     """
@@ -79,7 +87,7 @@ class Dense(Head):
             layer = self.later_layer(size, generator)
             later.append(layer)
             size = layer.num_outputs
-        # the second of all layers has a name of its own, as in run folders of earlier releases
+        # The second hidden layer has its own attribute, for compatibility with run folders of earlier releases.
         self.hidden = later[0] if later else None
         self.further = nn.ModuleList(later[1:])
         self.output = linear(size, num_outputs, generator)

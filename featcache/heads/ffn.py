@@ -1,4 +1,4 @@
-"""Layers of each frame of any stores → weighted averages → mean and maximum over frames → linear → tanh → linear."""
+"""Layers of each frame of one or more stores → weighted averages → mean and maximum over frames → two linear layers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,24 +25,24 @@ class FFNOptions:
     """Options of `FFN`."""
 
     hidden_units: int | None = setting(
-        None, "Width of the hidden layer; by default the largest hidden size.", minimum=1, maximum=MOST_UNITS
+        None, "Width of the hidden layer; by default, the largest hidden size.", minimum=1, maximum=MOST_UNITS
     )
     dropout: float = setting(0.1, "Dropout rate before each of the two layers.", minimum=0, maximum=MOST_DROPPED)
 
 
 class FFN(Head):
-    """Each store's weighted average → its mean and maximum over valid frames, all of them concatenated → two layers.
+    """Weighted average of each store → mean and maximum over frames, concatenated over stores → two linear layers.
 
-    The two fully connected layers have a hyperbolic tangent between them and dropout before each. Arguments as for
-    `Head`; stores need not have the same frames. Utterances that come pooled are taken as they are: with ``mean+max``
-    of a single layer the outputs are those from all frames. With several layers they would not be, because the maximum
-    of a mixture is no mixture of maxima.
+    There is a hyperbolic tangent between the two layers, and dropout before each. The arguments are those of `Head`.
+    Stores may have different frames. Pooled utterances are used unchanged: with ``mean+max`` of a single layer, the
+    outputs equal those from all frames. With several layers, they would differ, because the maximum of an average is
+    not the average of the maxima.
 
-    Source: de Oliveira et al. 2023, sections 2 and 3.2. The paper does not say how mean and maximum are joined (here
-        concatenated, as its stores are) nor how wide the hidden layer is, but that text only adds inputs to it. Here it
-        is as wide as the largest hidden size, and dropout stands before each layer, as in the head that Wagner et al.
-        2022 released: that one sees the mean alone, which is this head with ``mean`` pooling. Initial weights are
-        drawn as for the other heads.
+    Source: de Oliveira et al. 2023, sections 2 and 3.2. The paper does not say how mean and maximum are combined (here:
+        concatenated, like the stores in the paper), nor how wide the hidden layer is. It says only that text adds
+        inputs to it. Here, the hidden layer is as wide as the largest hidden size, with dropout before each layer, as
+        in the head released by Wagner et al. 2022. Their head uses the mean only, like this head with ``mean`` pooling.
+        Initial weights are drawn as for the other heads.
     """
 
     spec = HeadSpec(stores=(1, None), pooling=MEAN_AND_MAX, pairs_frames=False, options=FFNOptions)
@@ -59,7 +59,7 @@ class FFN(Head):
     def hidden_sizes_of(
         cls, shapes: Mapping[str, tuple[int, ...]], num_stores: int, pooling: str | None
     ) -> list[int] | None:
-        # the hidden layer is as wide as the largest store, so of several stores the others are not known
+        # The hidden layer is as wide as the largest store, so the sizes of several stores cannot be inferred.
         return [shapes["hidden.weight"][0]] if num_stores == 1 else None
 
     def forward(self, features: Batch) -> Tensor:
@@ -76,5 +76,5 @@ class FFN(Head):
 
 
 def _max_over_frames(frames: Tensor, num_frames: Sequence[int]) -> Tensor:
-    """(total_frames, size) → (batch, size) float32."""
+    """Return the maximum over frames of each utterance: (total_frames, size) → (batch, size) float32."""
     return torch.stack([part.amax(dim=0) for part in torch.split(frames.float(), list(num_frames))])

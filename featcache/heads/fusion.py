@@ -1,4 +1,4 @@
-"""Layers of each frame of several stores → a dense layer each → dense layers → logits, with a mean over frames."""
+"""Layers of each frame of several stores → a dense layer per store → dense layers → mean over frames → logits."""
 
 import torch
 from torch import Tensor
@@ -9,10 +9,10 @@ from featcache.heads.spec import HeadSpec
 
 
 class PooledFusion(Dense):
-    """`Fusion` of stores whose frames do not pair: other frame shifts, tokens, or one vector per utterance.
+    """`Fusion` of stores whose frames are not aligned: different frame shifts, tokens, or one vector per utterance.
 
-    The mean over each store's own frames then comes before the concatenation, not after the last dense layer. The
-    layers, their sizes and their initial weights are those of `Fusion`.
+    The mean over the frames of each store is computed before the concatenation, not after the last dense layer. The
+    layers, their sizes and their initial weights are the same as in `Fusion`.
     """
 
     def forward(self, features: Batch) -> Tensor:
@@ -26,9 +26,9 @@ class PooledFusion(Dense):
 
 
 class Fusion(Dense):
-    """One weighted average and dense layer per feature store, concatenated frame by frame, then as `Dense`.
+    """Weighted average and dense layer per feature store → concatenation of frames → further layers as in `Dense`.
 
-    Arguments as for `Head`; frame i of one store stands for the same moment as frame i of every other.
+    The arguments are those of `Head`. The frames of all stores must be aligned: frame i covers the same time in each.
 
     Source: Pepino et al. 2021, section 2.3; dropout and initial weights as in the authors' released configuration.
     """

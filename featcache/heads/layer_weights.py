@@ -11,18 +11,18 @@ from featcache.heads.packed import Packed
 
 LAYER_WEIGHTINGS = ("abs", "softmax")
 
-# Makes the weights of all-zero scalars equal instead of 0 / 0; float32 scalars above 2e-5 are left exactly as they are.
+# Avoids 0 / 0 if all scalars are 0, where all weights become equal; float32 scalars above 2e-5 are not changed by it.
 _TINY = 1e-12
 
 
 class LayerWeights(nn.Module):
-    """Averages the layers with one learned scalar a per layer, shared by all frames and dimensions.
+    """Weighted average of layers with one learned scalar a per layer, shared by all frames and dimensions.
 
-    A single layer needs no weight: there is then no parameter, and the layer passes unchanged.
+    With a single layer, there is no parameter, and the layer is returned unchanged.
 
     Args:
-        num_layers: Number of layers, from 1 on.
-        kind: ``abs``, w = |a| / Σ|a| with a starting at 1, or ``softmax`` with a starting at 0.
+        num_layers: Number of layers, at least 1.
+        kind: ``abs`` (w = |a| / Σ|a|, initial a = 1) or ``softmax`` (initial a = 0).
 
     Raises:
         ModelError: the kind is unknown.
@@ -45,20 +45,20 @@ class LayerWeights(nn.Module):
             self.register_buffer("scalars", start, persistent=False)
 
     def weights(self) -> Tensor:
-        """The normalised weights, (num_layers,), summing to 1; they carry gradients."""
+        """Return the normalised weights, (num_layers,), with sum 1; gradients flow through them."""
         if self.kind == "softmax":
             return self.scalars.softmax(dim=0)
         magnitudes = self.scalars.abs() + _TINY
         return magnitudes / magnitudes.sum()
 
     def forward(self, utterances: Sequence[Packed | Tensor]) -> Tensor:
-        """Average each utterance's layers.
+        """Average the layers of each utterance.
 
         Args:
-            utterances: Each (num_layers, num_frames, hidden_size), num_frames its own.
+            utterances: Features of each utterance, (num_layers, num_frames, hidden_size); num_frames may differ.
 
         Returns:
-            (total_frames, hidden_size), the utterances one after another, float32 or what autocast computes in.
+            (total_frames, hidden_size), the utterances concatenated, in float32 or the dtype of autocast.
         """
         packed = [item if isinstance(item, Packed) else Packed(values=item) for item in utterances]
         dtype = _compute_dtype(packed[0].values.device.type)
@@ -67,10 +67,11 @@ class LayerWeights(nn.Module):
 
 
 class _Average(torch.autograd.Function):
-    """Matrix-vector products over packed utterances, which are unpacked one at a time in each direction.
+    """Matrix-vector products over packed utterances, which are unpacked one at a time, forward and backward.
 
-    Utterances stay small enough for the processor's caches, so that their bytes are read once in each direction, and
-    what they unpack to is never written to memory. A GPU takes them all at once, because each call costs it as much.
+    A single utterance fits into the caches of the CPU, so its bytes are read from memory only once per direction, and
+    its unpacked values are never written to memory. A GPU processes all utterances at once, because each call has the
+    same overhead.
     """
 
     @staticmethod
@@ -92,7 +93,7 @@ class _Average(torch.autograd.Function):
 
 
 def _unpacked(utterances: list[Packed]) -> Any:
-    """Which frames of a batch come next, and their layers."""
+    """Yield slices of the frames of a batch, and the unpacked layers of these frames."""
     if utterances[0].values.device.type != "cpu":
         layers = torch.cat(
             [utterance.unpack() if utterance.step is not None else utterance.values for utterance in utterances], dim=1

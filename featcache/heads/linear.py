@@ -1,4 +1,4 @@
-"""Layers of each frame → weighted average → mean over frames → linear → linear → logits: no non-linearity."""
+"""Layers of each frame → weighted average → mean over frames → linear → linear → logits, without non-linearity."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ class LinearOptions:
 
 
 class Linear(Head):
-    """SUPERB's emotion classifier: a projection to 256 dimensions, the mean over frames, a linear layer.
+    """Emotion classifier of SUPERB: a projection to 256 dimensions, the mean over frames, and a linear layer.
 
-    Nothing in it is non-linear, so that the mean may come first: from pooled features, a single frame per utterance,
-    it learns what it would learn from all frames. Arguments as for `Head`.
+    All operations are linear, so the mean can be computed first: training on mean-pooled features (a single frame per
+    utterance) is equivalent to training on all frames. The arguments are those of `Head`.
 
     Source: Yang et al. 2021, SUPERB, and s3prl's downstream ``emotion``.
     """

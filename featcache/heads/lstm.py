@@ -23,22 +23,22 @@ class LSTMOptions(DenseOptions):
         128, "Width of each hidden layer, and of each direction of a recurrent one.", minimum=1, maximum=MOST_UNITS
     )
     num_hidden: int = setting(
-        2, "Number of hidden layers: a dense one, and recurrent ones after it.", minimum=2, maximum=MOST_HIDDEN
+        2, "Number of hidden layers: one dense layer, followed by recurrent ones.", minimum=2, maximum=MOST_HIDDEN
     )
-    bidirectional: bool = setting(False, "Read frames backward in time as well, and concatenate both directions.")
+    bidirectional: bool = setting(False, "Also process frames backward in time, and concatenate both directions.")
     cell: Literal["lstm", "gru"] = setting("lstm", "Kind of recurrent layer: lstm or gru.")
 
 
 class RecurrentLayer(HiddenLayer):
-    """Dropout → LSTM or GRU → ReLU, with Keras' semantics.
+    """Dropout → LSTM or GRU → ReLU, with the conventions of Keras.
 
-    That is one dropout mask per utterance, shared by all its frames; input weights Glorot-uniform and recurrent
-    weights orthogonal over the gates together. An LSTM has one vector of biases, the forget gate's starting at 1; a GRU
-    has two, both starting at 0 (Keras' ``reset_after``).
+    All frames of an utterance share one dropout mask. Initial input weights are Glorot-uniform, and initial recurrent
+    weights are orthogonal over all gates together. An LSTM has one vector of biases, which starts at 1 for the forget
+    gate and at 0 for the others. A GRU has two vectors, which start at 0 (``reset_after`` in Keras).
 
     Args:
-        num_inputs: Number of values of a frame.
-        options: Those of the head.
+        num_inputs: Number of values of an input frame.
+        options: Options of the head.
         generator: Source of initial weights and dropout masks.
     """
 
@@ -59,34 +59,36 @@ class RecurrentLayer(HiddenLayer):
         )
         self.add_module(options.cell, recurrent)
         parameters = list(recurrent.parameters())
-        for first in range(0, len(parameters), 4):  # of each direction
+        for first in range(0, len(parameters), 4):  # each direction has four
             input_weights, recurrent_weights, bias, second_bias = parameters[first : first + 4]
             nn.init.xavier_uniform_(input_weights, generator=generator)
             nn.init.orthogonal_(recurrent_weights, generator=generator)
             nn.init.zeros_(bias)
             nn.init.zeros_(second_bias)
             if options.cell == "lstm":
-                # torch's gates are in the order input, forget, cell, output
+                # The order of the gates in torch is input, forget, cell, output.
                 nn.init.ones_(bias[options.hidden_units : 2 * options.hidden_units])
-                # torch adds a second vector of biases; trained, it would double the steps of the first
+                # torch adds a second vector of biases. If it were trained, the sum of both would learn twice as fast.
                 second_bias.requires_grad_(False)
 
     def forward(self, frames: Tensor, num_frames: Sequence[int]) -> Tensor:
-        """(total_frames, num_inputs) → (total_frames, num_outputs)."""
+        """Compute the layer: (total_frames, num_inputs) → (total_frames, num_outputs)."""
         recurrent = self.get_submodule(self.cell)
         lengths = list(num_frames)
         sequences = self.dropout(pad_sequence(list(torch.split(frames, lengths)), batch_first=True))
-        if recurrent.bidirectional:  # backward in time, padding would come first
+        if recurrent.bidirectional:  # backward in time, padding would be processed first
             packed = pack_padded_sequence(sequences, torch.tensor(lengths), batch_first=True, enforce_sorted=False)
             outputs, _ = pad_packed_sequence(recurrent(packed)[0], batch_first=True)
         else:
-            # padding follows the valid frames, so the LSTM meets it only after them
+            # Padding is processed after the valid frames, so it does not affect them.
             outputs, _ = recurrent(sequences)
         return torch.cat([output[:valid] for output, valid in zip(outputs, lengths, strict=True)]).relu()
 
 
 class LSTM(Dense):
-    """Weighted average → dense layer → LSTM or GRU → mean over valid frames → linear; arguments as for `Head`.
+    """Weighted average → dense layer → LSTM or GRU → mean over frames → linear.
+
+    The arguments are those of `Head`.
 
     Source: Pepino et al. 2021, section 2.3; dropout and initial weights as in the authors' released configuration.
     """

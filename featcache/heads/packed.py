@@ -1,4 +1,4 @@
-"""Features of one utterance in few bytes, and as float32 for the moment in which they are computed with."""
+"""Features of one utterance in a compact dtype, unpacked to float32 only during computation."""
 
 import threading
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ from featcache.cache.quantise import STEPS
 
 @dataclass(frozen=True, kw_only=True)
 class Packed:
-    """One utterance as a working copy holds it.
+    """In-memory features of one utterance.
 
     Attributes:
         values: (num_layers, num_frames, hidden_size) float32, float16, bfloat16 or int8.
-        step: (num_layers, 1, hidden_size) float32, what one of the 8-bit numbers counts; None for the others.
+        step: Quantisation scale of int8 values, (num_layers, 1, hidden_size) float32; None for other dtypes.
     """
 
     values: Tensor
@@ -23,59 +23,71 @@ class Packed:
 
     @property
     def num_frames(self) -> int:
+        """Number of frames."""
         return int(self.values.shape[1])
 
     @property
     def fits(self) -> bool:
-        """Whether no finite value became infinite: float16 ends at 65504, the other dtypes where float32 does."""
+        """Whether all values are finite: float16 overflows above 65504, the other dtypes have the range of float32."""
         return self.values.dtype != torch.float16 or bool(self.values.sum(dtype=torch.float32).isfinite())
 
     def layers(self, chosen: slice) -> "Packed":
-        """Some of the layers, without a copy."""
+        """Return some of the layers as a view."""
         return Packed(values=self.values[chosen], step=None if self.step is None else self.step[chosen])
 
     def to(self, device: str) -> "Packed":
-        """The same on a device."""
+        """Return the features on a device."""
         return Packed(values=self.values.to(device), step=None if self.step is None else self.step.to(device))
 
     def unpack(self) -> Tensor:
-        """(num_layers, num_frames, hidden_size) float32, which this thread's next call overwrites."""
+        """Return (num_layers, num_frames, hidden_size) float32; the next call in the same thread overwrites it."""
         if self.values.dtype == torch.float32:
             return self.values
         unpacked = _scratch.room_for(self.values).copy_(self.values)
         return unpacked if self.step is None else unpacked.mul_(self.step)
 
     def copy(self) -> Tensor:
-        """(num_layers, num_frames, hidden_size) float32 of its own."""
+        """Return (num_layers, num_frames, hidden_size) float32 in new memory."""
         return self.unpack().clone()
 
 
 def pack(features: Tensor, dtype: torch.dtype) -> Packed:
-    """Round (num_layers, num_frames, hidden_size) float32 features to a dtype.
+    """Round features to a dtype.
 
-    int8 counts in steps of their own for every layer and dimension, of which the largest value is 127.
+    int8 has a separate quantisation scale for each layer and dimension, so that the largest absolute value becomes 127.
+
+    Args:
+        features: (num_layers, num_frames, hidden_size) float32.
+        dtype: Dtype of the packed features.
     """
     if dtype != torch.int8:
         return Packed(values=features.to(dtype))
     step = features.abs().amax(dim=1, keepdim=True) / STEPS
-    # below its normal numbers float32 has too few digits left for a step
+    # Subnormal float32 numbers have too few digits for a quantisation scale.
     step = step.where(step >= torch.finfo(torch.float32).tiny, 0)
     in_steps = (features / step.where(step > 0, 1)).round_()
     return Packed(values=in_steps.to(torch.int8), step=step)
 
 
 def packed_bytes(dtype: torch.dtype, num_values: int, num_steps: int) -> int:
-    """What so many numbers take as a dtype; those of 8 bits have their steps beside them, in float32."""
+    """Return the size in bytes of packed features, including the float32 quantisation scales of int8.
+
+    Args:
+        dtype: Dtype of the values.
+        num_values: Number of values.
+        num_steps: Number of quantisation scales.
+    """
     return num_values * dtype.itemsize + (num_steps * torch.float32.itemsize if dtype == torch.int8 else 0)
 
 
 class _Scratch(threading.local):
-    """Room for an unpacked utterance, kept from one to the next: finding new memory would take as long as unpacking."""
+    """Memory for an unpacked utterance, reused because allocating new memory would take as long as unpacking."""
 
     def __init__(self) -> None:
         self._room: dict[torch.device, Tensor] = {}
 
     def room_for(self, values: Tensor) -> Tensor:
+        """Return float32 memory with the shape and device of the values."""
         room = self._room.get(values.device)
         if room is None or room.numel() < values.numel():
             room = self._room[values.device] = torch.empty(values.numel(), device=values.device)

@@ -1,4 +1,4 @@
-"""Head → what a fit must know of it before it makes one: its stores, its input, its defaults, its own options."""
+"""Head → its spec, which a fit reads before it makes the head: stores, input, defaults and options."""
 
 from dataclasses import dataclass, is_dataclass
 
@@ -10,32 +10,32 @@ FRAMES, POOLED = "frames", "pooled"
 
 @dataclass(frozen=True, kw_only=True)
 class NoOptions:
-    """The options of a head that has none."""
+    """Options of a head without options."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeadSpec:
-    """What a head takes and how it is trained.
+    """Inputs, defaults and options of a head.
 
     Attributes:
-        stores: The fewest and the most feature stores; None is no limit.
-        beside: Stores that are read beside the model's when the user names none.
-        max_layers: The most layers of a store; None is no limit.
-        inputs: ``frames``, or ``pooled`` if utterances come as one frame each unless the user says otherwise.
-        pooling: How the head itself pools frames; None where it does not begin with that. Of a single layer, the stored
-            statistics then give the same input without reading a frame.
-        pairs_frames: Whether frame i of one store must stand for the same moment as frame i of every other store.
-        batch_size: How many utterances make a batch unless the user says otherwise.
-        learns_layers: Whether the head begins with a learned weighted average of each store's layers. If not, it has no
-            ``averages`` and gets all layers as they are.
+        stores: Minimum and maximum number of feature stores; a maximum of None means no limit.
+        beside: Names of stores that are used in addition to the model's store, unless the user names stores.
+        max_layers: Maximum number of layers of a store; None means no limit.
+        inputs: Default input: ``frames`` for all frames, or ``pooled`` for one frame per utterance.
+        pooling: Pooling with which the head itself starts, such as ``mean+max``; None if it does not start with
+            pooling. If a single layer is used, the cached statistics then replace the frames, with the same result.
+        pairs_frames: Whether the frames of all stores must be aligned: frame i covers the same time in each store.
+        batch_size: Default number of utterances per batch.
+        learns_layers: Whether the head starts with a learned weighted average of each store's layers. If not, it has no
+            ``averages`` and receives all layers.
         options: The head's own options, such as width or dropout: a frozen dataclass whose fields are made with
             :func:`featcache.settings.field.setting`.
-        is_network: Whether it is a network that starts from random weights and is trained in epochs. If not, a solver
-            finds it, and the seed changes nothing.
-        packages: Names of the packages, beside torch, whose versions may change its numbers.
+        is_network: Whether the head is a network that is trained in epochs from random initial weights. If not, a
+            solver fits it, and the seed has no effect.
+        packages: Names of packages, in addition to torch, whose versions may affect results.
 
     Raises:
-        ModelError: values that no head can have.
+        ModelError: a value is out of range or of the wrong type.
     """
 
     stores: tuple[int, int | None] = (1, 1)
@@ -53,7 +53,9 @@ class HeadSpec:
     def __post_init__(self) -> None:
         fewest, most = self.stores
         if fewest < 1 or (most is not None and most < fewest):
-            raise ModelError(f"HeadSpec: stores is {self.stores}, expected (fewest, most) from 1 on, such as (1, None)")
+            raise ModelError(
+                f"HeadSpec: stores is {self.stores}, expected (minimum, maximum), at least 1, such as (1, None)"
+            )
         if self.inputs not in (FRAMES, POOLED):
             raise ModelError(f"HeadSpec: inputs is {self.inputs!r}, expected {FRAMES!r} or {POOLED!r}")
         if self.batch_size < 1:

@@ -1,4 +1,4 @@
-"""Head from outside of featcache × a tiny made-up batch → one line that says what it does wrong, before any fit."""
+"""Head from outside of featcache × a tiny artificial batch → an error message about mistakes, before any fit."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,22 +11,23 @@ from featcache.heads import HEADS, create_head, head_weights
 from featcache.heads.base import Head, frame_sizes
 
 NUM_FRAMES = (7, 1, 4)
-# Integers count, as those of nn.BatchNorm1d.
+# Integers are counters, for example in nn.BatchNorm1d.
 SAVED = (torch.float32, torch.int64)
-# Float32 sums of a few thousand terms of order 1, perhaps in another order.
+# Rounding of float32 sums of a few thousand terms of order 1 that may be added in different order.
 TOLERANCE = 1e-3
 
 
 def try_head(name: str, **sizes: Any) -> None:
-    """Make a head and use it once on a CPU; heads of featcache are only made.
+    """Make a head and run it once on the CPU; built-in heads are only made.
 
     Args:
         name: A name in `HEADS`, or a reference to a head that the user named.
-        sizes: As for :func:`~featcache.heads.create_head`.
+        sizes: Other arguments of :func:`~featcache.heads.create_head`, except the seed.
 
     Raises:
-        ModelError: its code fails, it gives something else than a row of numbers for each utterance, an utterance's
-            row depends on the batch, it draws random numbers that its seed does not fix, or it has nothing to train.
+        ModelError: the code of the head fails, it does not return one row of logits per utterance, the logits of an
+            utterance depend on the rest of the batch, random numbers do not depend on the seed only, or there are no
+            weights to train.
     """
     head = create_head(name, **sizes, seed=0)
     if HEADS.is_builtin(name):
@@ -41,7 +42,7 @@ def try_head(name: str, **sizes: Any) -> None:
 
 
 def _batch(num_layers: Sequence[int], sizes: Sequence[int], pooling: str | None) -> list[list[Tensor]]:
-    """For each store three utterances: (num_layers, num_frames, size) each."""
+    """Make three utterances for each store: (num_layers, num_frames, size) each."""
     generator = torch.Generator().manual_seed(0)
     lengths = [1] * len(NUM_FRAMES) if pooling else NUM_FRAMES
     return [
@@ -51,15 +52,17 @@ def _batch(num_layers: Sequence[int], sizes: Sequence[int], pooling: str | None)
 
 
 def _check_weights(name: str, head: Head, expected: dict[str, Tensor]) -> None:
-    """Refuse weights that a run folder could not give back."""
+    """Check that weights can be saved in a run folder and loaded again."""
     found = head.state_dict()
     if {key: (values.shape, values.dtype) for key, values in found.items()} != {
         key: (values.shape, values.dtype) for key, values in expected.items()
     }:
-        raise ModelError(f"head {name!r} has other weights on torch's device 'meta'; build may read sizes alone")
+        raise ModelError(
+            f"head {name!r} has different weights on torch's device 'meta'; in build, use sizes only, not values"
+        )
     for key, values in found.items():
         if values.dtype not in SAVED:
-            raise ModelError(f"head {name!r}: {key} is {values.dtype}, expected float32, in which heads are saved")
+            raise ModelError(f"head {name!r}: {key} is {values.dtype}, expected float32, the dtype of saved heads")
 
 
 def _check_rows(name: str, head: Head, batch: list[list[Tensor]], num_outputs: int) -> None:
@@ -70,7 +73,7 @@ def _check_rows(name: str, head: Head, batch: list[list[Tensor]], num_outputs: i
         if not isinstance(together, Tensor) or not together.is_floating_point() or tuple(together.shape) != expected:
             shape = f" of shape {tuple(together.shape)}" if isinstance(together, Tensor) else ""
             raise ModelError(
-                f"head {name!r} gives {found}{shape} for {expected[0]} utterances, expected float32 logits of shape "
+                f"head {name!r} returns {found}{shape} for {expected[0]} utterances, expected float32 logits of shape "
                 f"{expected} (batch, num_outputs)"
             )
         for i in range(len(batch[0])):
@@ -79,8 +82,8 @@ def _check_rows(name: str, head: Head, batch: list[list[Tensor]], num_outputs: i
                 alone[0], together[i], rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True
             ):
                 raise ModelError(
-                    f"head {name!r} gives an utterance other logits in a batch than alone; compute each utterance from "
-                    "its own frames, without padding"
+                    f"head {name!r} returns different logits for an utterance in a batch and alone; compute each "
+                    "utterance from its own frames, without padding"
                 )
 
 
@@ -95,8 +98,8 @@ def _check_draws(name: str, make: Callable[[], Head], batch: list[list[Tensor]])
         )
     if not torch.equal(outputs, make()(batch)):
         raise ModelError(
-            f"head {name!r} gives other logits with the same seed; draw random numbers from self.generator alone"
+            f"head {name!r} returns different logits with the same seed; draw random numbers only from self.generator"
         )
     if not outputs.requires_grad:
         raise ModelError(f"head {name!r}: no gradient reaches its weights; compute logits without detach or no_grad")
-    head([store[:1] for store in batch])  # the last batch of an epoch may be a single utterance
+    head([store[:1] for store in batch])  # the last batch of an epoch may contain a single utterance

@@ -1,4 +1,4 @@
-"""Manifest → folds: which utterances train, validate and test, and the check that nothing leaks."""
+"""Manifest → folds of training, validation and test utterances, checked for leaks."""
 
 from collections.abc import Iterable, Sequence
 
@@ -36,10 +36,10 @@ PROTOCOLS: Registry[Protocol] = Registry(
 
 
 def own_protocol(corpus: Corpus | None) -> str | None:
-    """Return the protocol that a corpus has by default, whatever part of it is there, if it has one.
+    """Return the name of a corpus's own default protocol, or None.
 
-    Corpora of dialogues have their first published one that keeps speakers and their partners apart. Others have a
-    general one that is among their own, as two speakers need.
+    For a corpus of dialogues, this is its first published protocol that keeps speakers and their partners apart. For
+    another corpus, it is a general protocol that the corpus lists, such as ``two-speakers``.
     """
     known = {name: PROTOCOLS[name] for name in corpus.protocols if name in PROTOCOLS} if corpus else {}
     if corpus and corpus.dialogue:
@@ -48,15 +48,15 @@ def own_protocol(corpus: Corpus | None) -> str | None:
 
 
 def default_protocol(manifest: Manifest, corpus: Corpus | None = None, target: str | None = None) -> str:
-    """Return the protocol for a manifest when none is asked for.
+    """Return the name of the default protocol for a manifest.
 
-    It is the corpus's own (:func:`own_protocol`). If the manifest lacks a part that this one needs, or for other
-    corpora, it is the manifest's own split or folds, or one by speakers; for a part of a corpus of dialogues, one by
-    whole sessions.
+    This is the corpus's own protocol (:func:`own_protocol`) if the manifest contains the speakers or sessions that it
+    needs. Otherwise, it is the first that applies: the manifest's label ``split``, its label ``fold``, whole sessions
+    for a corpus of dialogues, or speakers.
 
     Args:
-        manifest: The utterances that take part.
-        corpus: Which corpus they are of, where that is known.
+        manifest: The utterances.
+        corpus: The corpus of the utterances, if known.
         target: The label to predict; utterances without it do not count.
     """
     own = own_protocol(corpus)
@@ -83,21 +83,29 @@ def _can_be_made(protocol: str, labelled: Manifest, target: str | None) -> bool:
 
 
 def default_of(corpus: Corpus) -> str:
-    """Return in words which protocol a corpus has by default."""
+    """Return a description of the default protocol of a corpus."""
     by_speakers = f"loso for up to {MOST_SPEAKERS_FOR_LOSO} speakers, group-kfold for more"
     own = own_protocol(corpus)
     if own:
         return own + (", which keeps speakers and their partners apart" if corpus.dialogue else "")
-    return f"the manifest's split or fold where there is one, else {by_speakers}"
+    return f"the manifest's split or fold if it has one, otherwise {by_speakers}"
 
 
 def make_folds(protocol: str, manifest: Manifest, target: str) -> list[Fold]:
-    """Make the folds of a protocol from the utterances that carry a label, and check them.
+    """Make the folds of a protocol from the utterances that have a label, and check them.
+
+    Args:
+        protocol: A name in ``PROTOCOLS``, or a reference to a protocol that the user named.
+        manifest: The utterances.
+        target: The label to predict; utterances without it are left out.
+
+    Returns:
+        The folds, in the order of the protocol.
 
     Raises:
-        ProtocolError: an unknown protocol, one that does not fit the manifest, one from outside of featcache whose code
-            fails, or folds that ``check_folds`` refuses.
-        ManifestError: no utterance carries the label, or another that the protocol needs.
+        ProtocolError: the protocol is unknown, does not fit the manifest, or is code from outside of featcache that
+            fails; or ``check_folds`` refuses the folds.
+        ManifestError: no utterance has the label, or another label that the protocol needs.
     """
     PROTOCOLS.find(protocol)
     labelled = manifest.subset(tuple(manifest.labels(target)))
@@ -113,19 +121,19 @@ def _made(protocol: str, labelled: Manifest, target: str) -> list[Fold]:
 
 
 def check_folds(folds: Sequence[Fold], manifest: Manifest, protocol: str | None = None) -> list[str]:
-    """Refuse folds that leak, and tell what a reader of their results should know.
+    """Refuse folds that leak utterances, and return warnings about other leaks.
 
     Args:
-        folds: Made by a protocol or by hand.
-        manifest: Where their utterances stand.
-        protocol: The protocol that made them, which the warnings then name.
+        folds: Folds made by a protocol or by hand.
+        manifest: The utterances of the folds.
+        protocol: Name of the protocol that made the folds, for the warnings.
 
     Returns:
-        Warnings, one line each: test speakers that are heard in training or validation, sessions or dialogues that are
-        split across parts, utterances without a speaker, sizes other than the published ones.
+        Warnings, one line each: test speakers in the training or validation part, sessions or dialogues split across
+        parts, utterances without a speaker, or sizes that differ from the published ones.
 
     Raises:
-        ProtocolError: an empty part, an utterance that stands twice in a fold, or an id that the manifest has not.
+        ProtocolError: a part is empty, a fold contains an utterance twice, or an id is not in the manifest.
     """
     speakers = {utterance.utterance_id: utterance.speaker_id for utterance in manifest}
     warnings = []
@@ -140,12 +148,12 @@ def check_folds(folds: Sequence[Fold], manifest: Manifest, protocol: str | None 
         sizes = [(len(fold.train), len(fold.validation), len(fold.test)) for fold in folds]
         if sizes != [known.published_sizes]:
             warnings.append(
-                f"protocol {protocol!r} was published with {_written(known.published_sizes)} utterances to train, "
-                f"validate and test, here they are {', '.join(map(_written, sizes))}; results do not compare"
+                f"protocol {protocol!r} was published with {_written(known.published_sizes)} utterances for training, "
+                f"validation and test, found {', '.join(map(_written, sizes))}; results are not comparable"
             )
     unknown = sum(speaker == "" for speaker in speakers.values())
     if unknown:
-        warnings.append(f"{unknown} of {len(speakers)} utterances have no speaker_id: speakers that leak go unnoticed")
+        warnings.append(f"{unknown} of {len(speakers)} utterances have no speaker_id: leaking speakers stay undetected")
     return warnings
 
 
@@ -154,13 +162,13 @@ def _written(sizes: Iterable[int]) -> str:
 
 
 def owners(protocol: str) -> list[Corpus]:
-    """Return the corpora that a protocol was published for; none for a general one.
+    """Return the corpora for which a protocol was published; empty for a general protocol.
 
-    Of corpora from outside of featcache, those that this process uses count.
+    Corpora from outside of featcache are included if this process uses them.
     """
     return [corpus for corpus in CORPORA.loaded().values() if protocol in corpus.protocols]
 
 
 def mixes_speakers(protocol: str) -> bool:
-    """Whether test speakers are trained on too, as far as that is known of a finished run's protocol here."""
+    """Return whether a run's protocol is known here and may have the same speakers in training and test."""
     return protocol in PROTOCOLS and not PROTOCOLS[protocol].speaker_independent

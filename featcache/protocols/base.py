@@ -1,4 +1,4 @@
-"""Manifest and speakers → fold: what every protocol is made of, and the checks of a fold."""
+"""Manifest and speakers → fold: base classes and helpers of all protocols, and the checks of a fold."""
 
 import random
 from collections import Counter
@@ -11,7 +11,14 @@ from featcache.manifest import Manifest
 
 @dataclass(frozen=True, kw_only=True)
 class Fold:
-    """The utterances of one training, by id: it learns from ``train``, chooses by ``validation``, reports ``test``."""
+    """Utterance ids of one training.
+
+    Attributes:
+        name: Name of the fold, unique among the folds of a protocol.
+        train: Utterances that the head learns from.
+        validation: Utterances for early stopping and model selection.
+        test: Utterances that are predicted and scored.
+    """
 
     name: str
     train: tuple[str, ...]
@@ -21,28 +28,29 @@ class Fold:
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """A way to make folds.
+    """A protocol: a function that makes folds, and its properties.
 
-    To use one of your own, write a module or a file with an instance, and name it: ``--protocol mylab.protocols:PAIRS``
-    or ``--protocol ./pairs.py:PAIRS``. A package can offer it under a name with an entry point in the group
-    ``featcache.protocols``. Its folds are checked like all others.
+    To use your own protocol, write a module or a file with an instance, and name it:
+    ``--protocol mylab.protocols:PAIRS`` or ``--protocol ./pairs.py:PAIRS``. A package can offer the protocol under a
+    short name with an entry point in the group ``featcache.protocols``. Its folds are checked like all others.
 
     Attributes:
-        name: What the command line calls it.
+        name: Name on the command line.
         description: One sentence.
-        speaker_independent: Whether no test speaker is ever heard in training or validation.
-        folds: Manifest and target label → folds. Every utterance of the manifest carries that label.
-        target: The label that it was published with, if any.
-        partners_apart: Whether no session or dialogue of the test part is in training or validation.
-        select: Labels and their values, where the protocol is about a part of its corpus only.
-        published_sizes: Utterances in train, validation and test, where it was published with a single fold.
+        speaker_independent: Whether test speakers never occur in the training or validation part.
+        folds: Function that receives the manifest and the name of the target label, and returns the folds. Every
+            utterance of the manifest has that label. It may raise a ProtocolError if the manifest does not fit.
+        target: Label that the protocol was published with; None for any label.
+        partners_apart: Whether sessions or dialogues of the test part never occur in the training or validation part.
+        select: Label → values of the utterances that the protocol uses; empty for all utterances.
+        published_sizes: Numbers of training, validation and test utterances, if published with a single fold.
 
     Example:
         >>> from featcache.protocols import Fold, Protocol
         >>> def last_speaker_tests(manifest, target):
         ...     *others, validation, test = manifest.speaker_ids
         ...     ids = {speaker: () for speaker in manifest.speaker_ids}
-        ...     for utterance in manifest:  # all that carry the target label
+        ...     for utterance in manifest:  # all of them have the target label
         ...         ids[utterance.speaker_id] += (utterance.utterance_id,)
         ...     train = sum((ids[speaker] for speaker in others), ())
         ...     return [Fold(name="1", train=train, validation=ids[validation], test=ids[test])]
@@ -65,10 +73,16 @@ class Protocol:
 
 
 def check_made(folds: Sequence[object]) -> list[Fold]:
-    """Return what a protocol made if it is folds; their contents are checked by ``check_folds``.
+    """Check the types of what a protocol returned; ``check_folds`` checks the contents.
+
+    Args:
+        folds: Items that the protocol returned.
+
+    Returns:
+        The folds.
 
     Raises:
-        ProtocolError: no folds at all, something else than folds, ids that are no text, or two folds of one name.
+        ProtocolError: the list is empty, an item is not a fold, an id is not text, or two folds have the same name.
     """
     made = [fold for fold in folds if isinstance(fold, Fold)]
     if not made or len(made) < len(folds):
@@ -80,26 +94,43 @@ def check_made(folds: Sequence[object]) -> list[Fold]:
             raise ProtocolError(f"fold {fold.name!r}: expected a name and utterance ids that are text")
     twice = [name for name, count in Counter(fold.name for fold in made).items() if count > 1]
     if twice:
-        raise ProtocolError(f"the protocol made several folds named {listed(twice)}; give each a name of its own")
+        raise ProtocolError(f"the protocol made several folds named {listed(twice)}; give each a different name")
     return made
 
 
 def refuse_faulty(fold: Fold, known: Collection[str]) -> None:
-    """Refuse a fold with an empty part, an utterance that stands twice, or one that is not known."""
+    """Refuse a fold with an empty part, a repeated utterance, or an unknown utterance.
+
+    Args:
+        fold: The fold.
+        known: Utterance ids of the manifest.
+
+    Raises:
+        ProtocolError: the fold is faulty.
+    """
     for part in ("train", "validation", "test"):
         if not getattr(fold, part):
             raise ProtocolError(f"fold {fold.name!r} has no {part} utterances; choose another protocol or add data")
     counts = Counter(fold.train + fold.validation + fold.test)
     twice = [utterance_id for utterance_id, count in counts.items() if count > 1]
     if twice:
-        raise ProtocolError(f"fold {fold.name!r} leaks: {listed(twice)} stand in it more than once; it must part them")
+        raise ProtocolError(
+            f"fold {fold.name!r} leaks: {listed(twice)} occur more than once; put each utterance into one part only"
+        )
     strangers = [utterance_id for utterance_id in counts if utterance_id not in known]
     if strangers:
-        raise ProtocolError(f"fold {fold.name!r} holds {listed(strangers)}, which the manifest has not; use its ids")
+        raise ProtocolError(
+            f"fold {fold.name!r} contains {listed(strangers)}, not in the manifest; use ids of the manifest"
+        )
 
 
 def shared_speakers(fold: Fold, speakers: Mapping[str, str]) -> list[str]:
-    """A warning where test speakers are heard in training or validation too, given utterance id → speaker."""
+    """Return a warning if test speakers also occur in the training or validation part.
+
+    Args:
+        fold: The fold.
+        speakers: Utterance id → speaker; empty for an unknown speaker.
+    """
     heard = {speakers[i] for i in fold.train + fold.validation} - {""}
     tested = {speakers[i] for i in fold.test} - {""}
     shared = heard & tested
@@ -107,13 +138,13 @@ def shared_speakers(fold: Fold, speakers: Mapping[str, str]) -> list[str]:
         return []
     num_leaked = sum(speakers[i] in shared for i in fold.test)
     return [
-        f"fold {fold.name!r}: {len(shared)} of {len(tested)} test speakers ({listed(sorted(shared))}) are heard in "
-        f"training or validation too, with {num_leaked} of {len(fold.test)} test utterances"
+        f"fold {fold.name!r}: {len(shared)} of {len(tested)} test speakers ({listed(sorted(shared))}) are also in the "
+        f"training or validation part, with {num_leaked} of {len(fold.test)} test utterances"
     ]
 
 
 def make_fold(name: str, parts: Mapping[str, str]) -> Fold:
-    """Utterance id → part, as a fold."""
+    """Make a fold from utterance id → part."""
     train, validation, test = (
         tuple(utterance_id for utterance_id, part in parts.items() if part == wanted)
         for wanted in ("train", "validation", "test")
@@ -122,19 +153,19 @@ def make_fold(name: str, parts: Mapping[str, str]) -> Fold:
 
 
 def speaker_fold(name: str, manifest: Manifest, validation: Collection[str], test: Collection[str]) -> Fold:
-    """The fold in which some speakers validate, some test, and all others train."""
+    """Make a fold in which some speakers validate, some test, and all others train."""
     part = dict.fromkeys(manifest.speaker_ids, "train") | dict.fromkeys(validation, "validation")
     part |= dict.fromkeys(test, "test")
     return make_fold(name, {utterance.utterance_id: part[utterance.speaker_id] for utterance in manifest})
 
 
 def rotated(groups: Mapping[str, str], names: Sequence[str], validation: Mapping[str, str] | None = None) -> list[Fold]:
-    """Utterance id → group, as folds: each group tests once, and the next one validates.
+    """Make one fold per group: each group tests once, and the next one validates.
 
     Args:
-        groups: Every utterance's group.
+        groups: Utterance id → group.
         names: The groups, in order.
-        validation: Group that tests → group that validates, where it is not the next.
+        validation: Group that tests → group that validates; by default, the next group in order.
     """
     validation = validation or dict(zip(names, [*names[1:], *names[:1]], strict=True))
     roles = [{test: "test", validation[test]: "validation"} for test in names]
@@ -145,7 +176,15 @@ def rotated(groups: Mapping[str, str], names: Sequence[str], validation: Mapping
 
 
 def known_speakers(manifest: Manifest, at_least: int = 3) -> tuple[str, ...]:
-    """All speakers, if every utterance has one and they are enough; by default, for three parts."""
+    """Return all speakers, and check that every utterance has one.
+
+    Args:
+        manifest: The utterances.
+        at_least: Minimum number of speakers; by default, one for each part.
+
+    Raises:
+        ProtocolError: an utterance has no speaker, or there are too few speakers.
+    """
     unknown = sum(utterance.speaker_id == "" for utterance in manifest)
     if unknown:
         raise ProtocolError(
@@ -163,9 +202,13 @@ def known_speakers(manifest: Manifest, at_least: int = 3) -> tuple[str, ...]:
 
 
 def even_share(labels: Mapping[str, str], share: float) -> set[str]:
-    """About a share of the keys, at least one, drawn so that each label gives its part to within one key.
+    """Draw about a share of the keys, at least one, so that each label has the same share to within one key.
 
-    Every n-th key is taken in the order of the labels, and by chance within a label. Numbers as labels work too.
+    Keys are sorted by label, in random order within a label, and every n-th key is taken. Numeric labels work, too.
+
+    Args:
+        labels: Key → label.
+        share: Share to draw, in (0, 1].
     """
     count = min(max(1, round(share * len(labels))), len(labels))
     chance = random.Random(0)

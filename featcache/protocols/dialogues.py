@@ -1,4 +1,4 @@
-"""Manifest → who speaks with whom: conversations that folds split, and groups of speakers that may be kept apart."""
+"""Manifest → conversations that folds split, and groups of speakers who talk with each other."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from featcache.protocols.base import Fold
 
 
 def dialogue_labels() -> tuple[str, ...]:
-    """Return the labels that the utterances of one conversation have in common, in all corpora that are in use."""
+    """Return the labels that identify a conversation, in all corpora in use."""
     return tuple(dict.fromkeys(corpus.dialogue for corpus in CORPORA.loaded().values() if corpus.dialogue))
 
 
@@ -17,9 +17,9 @@ def split_dialogues(folds: Sequence[Fold], manifest: Manifest, *, whole: bool) -
     """Return a warning for each of the ``dialogue_labels`` whose conversations are split across the parts of folds.
 
     Args:
-        folds: Made by a protocol or by hand.
-        manifest: Their utterances.
-        whole: Whether a conversation that is only in training and validation counts as split, too.
+        folds: Folds made by a protocol or by hand.
+        manifest: The utterances of the folds.
+        whole: Whether a conversation in the training and validation parts counts as split, too.
     """
     labels = [label for label in dialogue_labels() if label in manifest.label_columns]
     return [warning for label in labels for warning in _split_of(label, folds, manifest, whole)]
@@ -46,7 +46,7 @@ def _split_of(label: str, folds: Sequence[Fold], manifest: Manifest, whole: bool
     name, first = next(iter(faulty.items()))
     leak = "validation is not independent of training"
     if num_leaked:
-        leak = f"{num_leaked} of {num_tested} test utterances have theirs in training or validation too"
+        leak = f"{num_leaked} of {num_tested} test utterances are from one that is also in training or validation"
     return [
         f"{len(faulty)} of {len(folds)} folds split a {label} (fold {name!r}: {listed(first)}): {leak}; "
         f"--protocol session-kfold keeps each {label} in one part"
@@ -54,16 +54,18 @@ def _split_of(label: str, folds: Sequence[Fold], manifest: Manifest, whole: bool
 
 
 def acquainted(manifest: Manifest) -> dict[str, str]:
-    """Return utterance id → the group of those who met: speakers with all their conversations, partners with theirs.
+    """Return utterance id → group of speakers who are connected by conversations.
+
+    Speakers of the same conversation, and conversations with the same speaker, are in the same group.
 
     Raises:
-        ProtocolError: no label says what a conversation is, or utterances without it or without a speaker.
+        ProtocolError: the manifest has no label for conversations, or utterances have no such label or no speaker.
     """
     label = next((label for label in dialogue_labels() if label in manifest.label_columns), None)
     if label is None:
         raise ProtocolError(
-            f"this protocol needs one of the labels {', '.join(dialogue_labels())}, and the manifest has none of them; "
-            "add it, or use --protocol group-kfold"
+            f"this protocol needs one of the labels {', '.join(dialogue_labels())}, but the manifest has none of them; "
+            "add one, or use --protocol group-kfold"
         )
     without = [u.utterance_id for u in manifest if u.labels.get(label, "") == "" or u.speaker_id == ""]
     if without:

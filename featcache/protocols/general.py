@@ -16,7 +16,7 @@ PARTS = {
     "development": "validation",
     "test": "test",
 }
-"""What may stand in the label ``split``, in any case."""
+"""Allowed value of the label ``split``, in lower case → part; upper case is allowed, too."""
 
 
 def _loso(manifest: Manifest, target: str) -> list[Fold]:
@@ -36,14 +36,18 @@ def _session_kfold(manifest: Manifest, target: str) -> list[Fold]:
     found = sorted(set(groups.values()))
     if len(found) < 3:
         raise ProtocolError(
-            f"found {len(found)} groups of speakers who share no session ({listed(found)}), expected at least 3 to "
+            f"found {len(found)} groups of speakers without shared sessions ({listed(found)}), expected at least 3 to "
             "train, validate and test; add sessions, or use --protocol loso, which does not keep partners apart"
         )
     return _kfold(groups)
 
 
 def _kfold(groups: Mapping[str, str]) -> list[Fold]:
-    """Utterance id → group, as five folds of whole groups, or as many as there are groups; the next one validates."""
+    """Make five folds of whole groups, or one per group if there are fewer; the next fold validates.
+
+    Args:
+        groups: Utterance id → group.
+    """
     from sklearn.model_selection import GroupKFold
 
     ids, values = list(groups), list(groups.values())
@@ -58,7 +62,9 @@ def _split(manifest: Manifest, target: str) -> list[Fold]:
     values = dict.fromkeys(manifest.utterance_ids, "") | manifest.labels("split")
     strange = sorted({value for value in values.values() if value.strip().lower() not in PARTS})
     if strange:
-        raise ProtocolError(f"the label 'split' holds {listed(strange)}, expected {', '.join(PARTS)}; fix the manifest")
+        raise ProtocolError(
+            f"the label 'split' contains {listed(strange)}, expected {', '.join(PARTS)}; fix the manifest"
+        )
     parts = {utterance_id: PARTS[value.strip().lower()] for utterance_id, value in values.items()}
     if "validation" not in parts.values():
         training = [utterance for utterance in manifest if parts[utterance.utterance_id] == "train"]
@@ -87,7 +93,7 @@ def _folds(manifest: Manifest, target: str) -> list[Fold]:
     names = sorted(set(groups.values()) - {""}, key=lambda name: (len(name), name))
     if without or len(names) < 3:
         found = f"{len(without)} utterances have none ({listed(without)})" if without else f"found {listed(names)}"
-        raise ProtocolError(f"the label 'fold' must part all utterances in three folds or more; {found}")
+        raise ProtocolError(f"the label 'fold' must assign all utterances to three or more folds; {found}")
     return rotated(groups, names)
 
 
@@ -106,29 +112,29 @@ def _two_speakers(manifest: Manifest, target: str) -> list[Fold]:
 GENERAL = (
     Protocol(
         name="loso",
-        description="Leave one speaker out: each tests once; the next fifth of the speakers validates.",
+        description="Leave one speaker out: each speaker tests once; the next fifth of the speakers validates.",
         speaker_independent=True,
         folds=_loso,
     ),
     Protocol(
         name="group-kfold",
-        description="Five folds of whole speakers, or as many as there are; the next fold validates, much as "
-        "Pepino et al. 2021 use the sessions of IEMOCAP.",
+        description="Five folds of whole speakers, or one per speaker if there are fewer; the next fold validates, "
+        "similar to the use of IEMOCAP's sessions by Pepino et al. 2021.",
         speaker_independent=True,
         folds=_group_kfold,
     ),
     Protocol(
         name="session-kfold",
         description="Five folds of whole sessions or dialogues (labels 'session', 'dialogue', 'podcast') with all "
-        "their speakers, or as many as there are; the next fold validates.",
+        "their speakers, fewer if there are fewer such groups; the next fold validates.",
         speaker_independent=True,
         folds=_session_kfold,
         partners_apart=True,
     ),
     Protocol(
         name="split",
-        description="The manifest's label 'split': train, validation, test; without validation, 20 % of the "
-        "training speakers validate, or of its utterances when speakers are unknown or only one.",
+        description="The manifest's label 'split': train, validation, test. Without validation, 20 % of the training "
+        "speakers validate, or 20 % of the training utterances if there is only one speaker or speakers are unknown.",
         speaker_independent=False,
         folds=_split,
     ),
@@ -140,8 +146,8 @@ GENERAL = (
     ),
     Protocol(
         name="two-speakers",
-        description="For corpora of two speakers: each tests once; of the other's utterances, 20 % validate, drawn "
-        "evenly from the classes, as no speaker is left to do so.",
+        description="For corpora of two speakers: each speaker tests once; 20 % of the other speaker's utterances "
+        "validate, drawn evenly from the classes, because there is no third speaker.",
         speaker_independent=True,
         folds=_two_speakers,
     ),

@@ -137,17 +137,17 @@ PUBLISHED = (
     ),
     Protocol(
         name="issa-random-5fold",
-        description="RAVDESS, 8 classes, in five random folds that mix speakers, as Pepino et al. 2021 compare with "
-        "Issa et al. 2020; the next fold validates.",
+        description="RAVDESS, 8 classes, in five random folds that mix speakers, as in the comparison of Pepino et al. "
+        "2021 with Issa et al. 2020; the next fold validates.",
         speaker_independent=False,
         folds=_random_5fold,
         target="emotion",
     ),
     Protocol(
         name="iemocap-loso-session",
-        description="IEMOCAP, 4 classes: each session tests once; session 5 validates, and session 4 where 5 tests. "
-        "Pepino et al. 2021 ran 5473 of the 5531 utterances: their reader leaves out those without a forced "
-        "alignment, which is what --select aligned=yes does; that it gives the same 5473 is not verified.",
+        description="IEMOCAP, 4 classes: each session tests once; session 5 validates, and session 4 when session 5 "
+        "tests. Pepino et al. 2021 used 5473 of the 5531 utterances: their reader leaves out utterances without a "
+        "forced alignment. --select aligned=yes does this, too; it is not verified that the same 5473 remain.",
         speaker_independent=True,
         folds=_iemocap_loso_session,
         partners_apart=True,
@@ -155,8 +155,8 @@ PUBLISHED = (
     ),
     Protocol(
         name="iemocap-superb",
-        description="IEMOCAP, 4 classes, as SUPERB has it: each session tests once; of the others' utterances, 20 % "
-        "validate, drawn evenly from the classes, from speakers that are trained on.",
+        description="IEMOCAP, 4 classes, as in SUPERB: each session tests once; 20 % of the other sessions' utterances "
+        "validate, drawn evenly from the classes. Training and validation share speakers.",
         speaker_independent=True,
         folds=_iemocap_superb,
         partners_apart=True,
@@ -164,7 +164,7 @@ PUBLISHED = (
     ),
     Protocol(
         name="iemocap-issa",
-        description="IEMOCAP, 4 classes, improvised turns that all evaluators gave the same single label (861 in "
+        description="IEMOCAP, 4 classes: improvised turns to which all evaluators gave the same single label (861 in "
         "Pepino et al. 2021), in five random folds that mix speakers; the next fold validates.",
         speaker_independent=False,
         folds=_iemocap_issa,
@@ -173,8 +173,8 @@ PUBLISHED = (
     ),
     Protocol(
         name="cremad-5fold",
-        description="CREMA-D in five folds of actors: 1001 tests in the first, 1002 in the second, 1006 in the first "
-        "again; the next fold validates. The corpus has no split of its own.",
+        description="CREMA-D in five folds of actors: 1001 tests in the first, 1002 in the second, …, 1006 in the "
+        "first again; the next fold validates. The corpus has no official split.",
         speaker_independent=True,
         folds=_cremad_5fold,
     ),
@@ -187,17 +187,17 @@ PUBLISHED = (
     ),
     Protocol(
         name="msp-podcast-test1",
-        description="MSP-Podcast: Train trains, Development validates and Test1 tests, whose podcasts train or "
-        "validate too ('seen scenarios' in de Oliveira et al. 2023); speakers are kept apart as far as they are known. "
-        "Results compare within a release of the corpus.",
+        description="MSP-Podcast: Train trains, Development validates and Test1 tests. Podcasts of Test1 are also in "
+        "Train or Development ('seen scenarios' in de Oliveira et al. 2023); known speakers are kept apart. Results "
+        "are comparable only within one release of the corpus.",
         speaker_independent=True,
         folds=_msp_podcast("test1"),
         select={"partition": ("train", "development", "test1")},
     ),
     Protocol(
         name="msp-podcast-test2",
-        description="The same with Test2, whose podcasts are in no other part ('unseen scenarios'); --protocol split "
-        "tests on both together.",
+        description="Like msp-podcast-test1, but Test2 tests, whose podcasts are in no other part ('unseen "
+        "scenarios'); --protocol split tests on both together.",
         speaker_independent=True,
         folds=_msp_podcast("test2"),
         partners_apart=True,

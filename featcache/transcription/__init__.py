@@ -1,4 +1,4 @@
-"""Manifest × Whisper → transcripts beside the human ones."""
+"""Manifest × Whisper → ASR transcripts, stored next to the human transcripts."""
 
 from featcache.transcription.summary import TranscriptionReport, summarise
 from featcache.transcription.transcribe_corpus import transcribe

@@ -1,8 +1,8 @@
-"""Transcript → a line of ``journal.jsonl``, on the disk before the next one: what is there is never lost or half there.
+"""Transcript → line of ``journal.jsonl``, written to disk before the next one, so that no transcript is lost.
 
-The first line holds the settings that all transcripts were made with, each other one a transcript and the audio that it
-was made from. Where an utterance stands twice the later line counts. A last line without its end is a write that was
-killed: it is cut off.
+The first line contains the settings of all transcripts. Each further line contains a transcript and identifies its
+audio. If an utterance has several lines, the last one counts. A last line without a line break is an interrupted write;
+it is removed.
 """
 
 import json
@@ -18,18 +18,20 @@ from featcache.files.regular import read_regular, replace_file
 from featcache.files.values import check_types, damaged, parse_json
 from featcache.manifest import Utterance
 
-AGAIN = "do all of them anew with --overwrite"
-HINT = "give the new ones another name with --name, or do all of them anew with --overwrite"
+AGAIN = "transcribe all utterances again with --overwrite"
+HINT = "give the new transcripts another name with --name, or transcribe all utterances again with --overwrite"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A transcript, and what it was made from.
+    """A transcript and the identity of its audio.
 
     Attributes:
-        transcript: Without blanks at either end; may be empty.
-        audio_sha256: Of the audio file.
-        start: Of the utterance in it, in seconds, as the manifest has it; likewise ``end``.
+        utterance_id: Id of the utterance.
+        transcript: Text without spaces at both ends; may be empty.
+        audio_sha256: SHA-256 of the audio file.
+        start: Start of the utterance in the file, in seconds, from the manifest; None is the start of the file.
+        end: End of the utterance in the file, in seconds, from the manifest; None is the end of the file.
     """
 
     utterance_id: str
@@ -39,24 +41,29 @@ class Entry:
     end: float | None
 
     def is_of(self, utterance: Utterance, checksum: str | None) -> bool:
-        """Whether this stretch of this audio was transcribed; audio that is gone has no checksum, and keeps its own."""
+        """Return whether the transcript belongs to this part of this audio.
+
+        Args:
+            utterance: The utterance in the manifest.
+            checksum: SHA-256 of its audio file; None if the file no longer exists, which keeps the transcript valid.
+        """
         same_stretch = (self.start, self.end) == (utterance.start, utterance.end)
         return same_stretch and checksum in (None, self.audio_sha256)
 
 
 class Journal:
-    """What has been transcribed so far, kept in a file; ``begin`` it before anything is added.
+    """Finished transcripts of a corpus, stored in a file. Call :meth:`begin` before adding entries.
 
     Args:
-        path: The file.
-        settings: What the transcripts are made with.
-        overwrite: Forget what is there.
+        path: Path of the file.
+        settings: Settings of the transcripts.
+        overwrite: Whether existing entries are discarded.
 
     Attributes:
         entries: Utterance id → entry.
 
     Raises:
-        StoreError: the file was made with other settings, which are named, or is damaged.
+        StoreError: the file has other settings, which the message lists, or is damaged.
     """
 
     def __init__(self, path: Path, settings: dict[str, Any], *, overwrite: bool = False) -> None:
@@ -64,22 +71,22 @@ class Journal:
         self._settings = settings
         self._identity = StoreIdentity(settings=settings)
         self.entries: dict[str, Entry] = {}
-        self._whole = 0  # the file's bytes that count
+        self._whole = 0  # number of bytes of the file's complete lines
         if path.is_file() and not overwrite:
             self._read()
 
     def begin(self) -> None:
-        """Make the file, or replace the one whose entries are to be forgotten."""
+        """Create the file, or replace a file whose entries are discarded."""
         if self._whole == 0:
             header = _line({"settings": self._settings, "fingerprint": self._identity.fingerprint})
             replace_file(self._path, header)
             self._whole = len(header)
 
     def add(self, entry: Entry) -> None:
-        """Write one entry; it is on the disk when this returns.
+        """Write one entry to disk, and return after it is stored there.
 
         Raises:
-            StoreError: it cannot be written. What was written before is kept.
+            StoreError: the entry cannot be written. All earlier entries are kept.
         """
         line = _line(asdict(entry))
         try:
@@ -91,8 +98,8 @@ class Journal:
                 os.fsync(file.fileno())
         except OSError as error:
             raise StoreError(
-                f"{self._path} could not be written ({error.strerror}); the {len(self.entries)} transcripts before are "
-                "kept: make room, and the same command does the rest"
+                f"{self._path} could not be written ({error.strerror}); the {len(self.entries)} earlier transcripts "
+                "are kept: free disk space and run the same command again"
             ) from error
         self._whole += len(line)
         self.entries[entry.utterance_id] = entry
@@ -113,7 +120,7 @@ class Journal:
     def _entry(self, row: dict[str, Any]) -> Entry:
         check_types(row, _TYPES, self._path, AGAIN, required=_TYPES)
         if row.keys() != _TYPES.keys():
-            raise damaged(self._path, f"unknown: {', '.join(row.keys() - _TYPES.keys())}", AGAIN)
+            raise damaged(self._path, f"unknown fields: {', '.join(row.keys() - _TYPES.keys())}", AGAIN)
         return Entry(**row)
 
 
@@ -124,5 +131,5 @@ _TYPES |= {"start": _SECONDS, "end": _SECONDS}
 
 
 def _line(values: dict[str, Any]) -> bytes:
-    # without line breaks inside, and ASCII, whatever the text is
+    # json.dumps escapes line breaks and non-ASCII characters; therefore an entry is always one line.
     return (json.dumps(values) + "\n").encode()

@@ -1,4 +1,4 @@
-"""Utterances to transcribe → the memory that this takes at its peak; what does not fit is refused before it begins."""
+"""Utterances to transcribe → peak memory, which is checked before the transcription starts."""
 
 import heapq
 import logging
@@ -13,20 +13,20 @@ from featcache.units import format_bytes
 
 log = logging.getLogger(__name__)
 
-# The log-mel spectrogram of a whole signal, measured with transformers' feature extractor, for each sample.
+# Bytes per sample for the log-mel spectrogram of a whole signal, measured with transformers' feature extractor.
 MEL_BYTES = 40
 
 
 def check_memory(config: Any, seconds: Sequence[float], *, workers: int) -> None:
-    """Say what a transcription takes at its peak, by its longest utterances, and refuse what does not fit.
+    """Log the peak memory of a transcription, estimated from its longest utterances, and check that it is available.
 
     Args:
-        config: Whisper's.
-        seconds: Length of each utterance.
-        workers: Threads, each of which has one utterance.
+        config: Configuration of Whisper, from transformers.
+        seconds: Length of each utterance, in seconds.
+        workers: Number of threads; each transcribes one utterance at a time.
 
     Raises:
-        ModelError: this process may not take that much.
+        ModelError: the peak memory is more than this process may use.
     """
     if not seconds:
         return
@@ -37,7 +37,7 @@ def check_memory(config: Any, seconds: Sequence[float], *, workers: int) -> None
     log.info("about %s of memory at the peak (%s available)", format_bytes(needed), format_bytes(available))
     if needed > available:
         raise ModelError(
-            f"the transcription needs about {format_bytes(needed)} of memory and {format_bytes(available)} are "
-            f"available (longest utterance: {max(seconds):.0f} s, {workers} workers); give fewer --workers, or cut "
+            f"the transcription needs about {format_bytes(needed)} of memory, but only {format_bytes(available)} are "
+            f"available (longest utterance: {max(seconds):.0f} s, {workers} workers); use fewer --workers, or split "
             "long utterances with start and end in the manifest"
         )

@@ -1,4 +1,4 @@
-"""Utterances → journal: threads decode and transcribe one utterance each, which is written as soon as it is done."""
+"""Utterances → journal: each thread decodes and transcribes one utterance; each transcript is written when finished."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,27 +21,27 @@ from featcache.transcription.whisper import Transcriber
 
 @dataclass(frozen=True, kw_only=True)
 class UntranscribedUtterance:
-    """An utterance that is to be transcribed, and its length."""
+    """An utterance to transcribe, and its length in seconds."""
 
     utterance: Utterance
     seconds: float
 
 
 class TranscriptionRun:
-    """Transcribes what is missing.
+    """Transcription of the utterances that have no transcript yet.
 
     Args:
-        transcriber: What is used by all workers.
-        journal: Where transcripts go.
-        root: What the manifest's paths start from.
-        items: What is missing.
-        name: Of the transcripts.
-        workers: Threads.
-        strict: Whether the first utterance that fails ends it.
+        transcriber: Model, shared by all workers.
+        journal: Journal that stores the transcripts.
+        root: Corpus folder, to which the paths in the manifest are relative.
+        items: Utterances to transcribe.
+        name: Name of the transcripts.
+        workers: Number of threads.
+        strict: Whether the first utterance that fails ends the run.
 
     Attributes:
-        done: What was transcribed.
-        failures: What could not be, in the order of ``items``.
+        done: Utterances that were transcribed.
+        failures: Utterances that could not be transcribed, in the order of ``items``.
     """
 
     def __init__(
@@ -69,14 +69,18 @@ class TranscriptionRun:
 
     @property
     def failures(self) -> list[Failure]:
+        """Utterances that could not be transcribed, in the order of ``items``."""
         ids = (item.utterance.utterance_id for item in self._items)
         return [self._reasons[utterance_id] for utterance_id in ids if utterance_id in self._reasons]
 
     def to_the_end(self) -> bool:
-        """Transcribe everything; true when Ctrl-C ended it early.
+        """Transcribe all utterances.
+
+        Returns:
+            Whether Ctrl-C ended the run early.
 
         Raises:
-            AudioError: an utterance failed, and that ends it.
+            AudioError: an utterance failed, and ``strict`` is set.
         """
         with (
             quiet_transformers(),
@@ -100,7 +104,7 @@ class TranscriptionRun:
         return interrupted
 
     def _transcribe(self, utterance: Utterance) -> Entry | Failure | None:
-        """What became of an utterance; nothing where it was given up."""
+        """Return the transcript or the failure of an utterance; None if it was stopped before the end."""
         if self._stopping.is_set():
             return None
         try:
@@ -110,7 +114,7 @@ class TranscriptionRun:
             return None
         except AudioError as error:
             if self._strict:
-                self._stopping.set()  # now, so that which utterances are begun after it does not depend on timing
+                self._stopping.set()  # at once, so that later utterances are not started
             return Failure(
                 store=self._name, utterance_id=utterance.utterance_id, path=utterance.path, reason=str(error)
             )
@@ -130,7 +134,7 @@ class TranscriptionRun:
         results: Sequence[tuple[UntranscribedUtterance, Entry | Failure | None]],
         advance: Callable[[float], None],
     ) -> None:
-        """Write finished transcripts to the journal, and note what failed."""
+        """Write finished transcripts to the journal, and record the failures."""
         for item, result in results:
             if isinstance(result, Entry):
                 self._journal.add(result)

@@ -1,4 +1,4 @@
-"""What a transcription did, in words."""
+"""Transcription → report, and its summary for the terminal."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,18 +11,18 @@ from featcache.terminal.escape import escaped
 
 @dataclass(frozen=True, kw_only=True)
 class TranscriptionReport:
-    """What a transcription did or, with ``dry_run``, would do.
+    """Result of a transcription or, with ``dry_run``, its plan.
 
     Attributes:
-        path: The table of transcripts.
-        num_utterances: How many were asked for.
-        num_transcribed: How many were transcribed now; the others were there.
-        audio_seconds: Length of the audio that was transcribed now.
-        seconds: Time that took.
-        interrupted: Whether Ctrl-C ended it early.
-        failures: What could not be transcribed.
-        word_errors: Against the human transcripts; None where there are none, where jiwer is not installed, or
-            where the transcription has not come to its end.
+        path: Path of the table of transcripts.
+        num_utterances: Number of requested utterances.
+        num_transcribed: Number of utterances that were transcribed in this call; earlier transcripts are kept.
+        audio_seconds: Length of the audio that was transcribed in this call, in seconds.
+        seconds: Duration of the transcription, in seconds.
+        interrupted: Whether Ctrl-C ended the transcription early.
+        failures: Utterances that could not be transcribed.
+        word_errors: Comparison with the human transcripts; None if there are none, if jiwer is not installed, or if
+            the transcription is not finished.
     """
 
     path: Path
@@ -36,7 +36,7 @@ class TranscriptionReport:
 
 
 def summarise(report: TranscriptionReport) -> str:
-    """A transcription in a few lines for the terminal."""
+    """Return a summary of a transcription for the terminal, in a few lines."""
     lines = []
     if not (report.num_transcribed or report.failures or report.interrupted):
         lines.append(f"nothing to do: all {report.num_utterances} utterances are cached")

@@ -1,7 +1,8 @@
-"""Manifest × Whisper → transcripts beside the human ones.
+"""Manifest × Whisper → ASR transcripts, stored next to the human transcripts.
 
-Each utterance is transcribed by itself, by one thread on a CPU: its words depend neither on what else is transcribed
-nor on the number of workers. They go to a journal one by one; the table is written at the end.
+Each utterance is transcribed separately; on a CPU, by a single thread. Therefore a transcript depends neither on the
+other utterances nor on the number of workers. Each transcript is added to a journal when it is finished; the table is
+written at the end.
 """
 
 import logging
@@ -70,16 +71,19 @@ def transcribe(
     revision: str | None = None,
     home: str | os.PathLike[str] | None = None,
 ) -> TranscriptionReport:
-    """Transcribe a corpus with Whisper; a second call continues where the first ended.
+    """Transcribe a corpus with Whisper; a second call continues an interrupted one.
 
     Args:
-        home: The folder of corpora, caches and runs; by default ``$FEATCACHE_HOME``, or ``data``.
+        home: Folder of corpora, caches and runs [default: ``$FEATCACHE_HOME``, or ``data``].
+
+    Returns:
+        Path of the table, number of transcribed utterances, failures, and word errors if there are human transcripts.
 
     Raises:
-        FeatcacheError: no or several corpora; no Whisper, or one that cannot be loaded; a language that it does not
-            know; transcripts of this name that were made with other settings, or are being written by another process;
-            with ``strict``, an utterance that fails. Everything written before is kept.
-        TypeError: an unknown option.
+        FeatcacheError: no corpus or several corpora match; the model is not a Whisper model or cannot be loaded; the
+            model does not support the language; transcripts of this name have other settings or are being written by
+            another process; with ``strict``, an utterance failed. Finished transcripts are kept.
+        TypeError: a keyword is not an option of this function.
 
     Example:
         >>> report = featcache.transcribe(model="whisper-tiny", data="path/to/audio", language="en")
@@ -89,8 +93,8 @@ def transcribe(
     asked = configured(TranscribeSettings, without(locals(), "home"))
     if asked.weights == "random":
         raise ModelError(
-            f"--weights random: an untrained {asked.model} knows no words and cannot transcribe; leave it out, or give "
-            "a folder that holds weights and a tokenizer"
+            f"--weights random: an untrained {asked.model} cannot transcribe; leave out --weights, or use a folder "
+            "that contains weights and a tokenizer"
         )
     workspace = Workspace.at(home)
     corpus_name, files = find_files(workspace, asked.corpus, asked.data, asked.layout)
@@ -115,17 +119,17 @@ def transcribe(
 
 @dataclass(frozen=True, kw_only=True)
 class TranscriptionRequest:
-    """A resolved request.
+    """Request for a transcription, with all defaults filled in.
 
     Attributes:
         name: Name of the transcripts.
-        cache: The corpus's folder of stores and transcripts.
-        files: The corpus.
-        wanted: The utterances to be transcribed.
-        workers: Threads.
-        strict: Whether the first utterance that fails ends it.
-        overwrite: Whether transcripts of the same name are discarded.
-        dry_run: Whether nothing is transcribed or written.
+        cache: Cache folder of the corpus, with its stores and transcripts.
+        files: Manifest and folder of the corpus.
+        wanted: Requested utterances.
+        workers: Number of threads.
+        strict: Whether the first utterance that fails ends the transcription.
+        overwrite: Whether existing transcripts of the same name are discarded.
+        dry_run: Whether only the plan is reported, and nothing is transcribed or written.
     """
 
     name: str
@@ -139,12 +143,12 @@ class TranscriptionRequest:
 
     @property
     def folder(self) -> Path:
-        """The folder of the journal."""
+        """Folder of the journal."""
         return self.cache / FOLDER / self.name
 
     @cached_property
     def source(self) -> AudioInput:
-        """The audio of the corpus."""
+        """Audio of the corpus."""
         return AudioInput(self.files.root)
 
     def report(
@@ -155,7 +159,14 @@ class TranscriptionRequest:
         interrupted: bool = False,
         failures: Sequence[Failure] = (),
     ) -> TranscriptionReport:
-        """Return what was done or, of a dry run, would be."""
+        """Return the report of a transcription or, for a dry run, of its plan.
+
+        Args:
+            done: Utterances that were transcribed or, for a dry run, would be.
+            seconds: Duration of the transcription, in seconds.
+            interrupted: Whether Ctrl-C ended the transcription early.
+            failures: Utterances that could not be transcribed.
+        """
         return TranscriptionReport(
             path=table_path(self.cache, self.name),
             num_utterances=len(self.wanted),
@@ -169,7 +180,14 @@ class TranscriptionRequest:
 
 
 def carry_out(request: TranscriptionRequest, transcriber: Transcriber) -> TranscriptionReport:
-    """Plan what is missing, transcribe it, and write the table.
+    """Transcribe the utterances that have no valid transcript, and write the table.
+
+    Args:
+        request: The request.
+        transcriber: The model.
+
+    Returns:
+        The report.
 
     Raises:
         FeatcacheError: as :func:`transcribe`.
@@ -200,7 +218,7 @@ def _transcribe(
     valid: Mapping[str, Entry],
     todo: Sequence[UntranscribedUtterance],
 ) -> TranscriptionReport:
-    """Transcribe what is missing and, unless Ctrl-C ends it, write the table."""
+    """Transcribe the utterances in ``todo`` and, unless Ctrl-C ends the run, write the table."""
     start = time.perf_counter()
     run = TranscriptionRun(
         transcriber,
@@ -231,7 +249,7 @@ def _transcribe(
 def _write_table(
     request: TranscriptionRequest, transcriber: Transcriber, entries: Mapping[str, Entry], *, num_failed: int
 ) -> WordErrors | None:
-    """Write the transcripts in the manifest's order, and what made them; return their word errors."""
+    """Write the transcripts in the manifest's order with their settings, and return their word errors."""
     manifest = request.files.manifest
     texts = {i: entries[i].transcript for i in manifest.utterance_ids if i in entries}
     errors = _compare(manifest, texts)
@@ -250,7 +268,7 @@ def _write_table(
 def _plan(
     request: TranscriptionRequest, entries: Mapping[str, Entry]
 ) -> tuple[dict[str, Entry], list[UntranscribedUtterance]]:
-    """Return the entries that are still of the same audio, and the utterances that have none."""
+    """Return the journal entries whose audio has not changed, and the utterances without such an entry."""
     source, wanted, workers = request.source, request.wanted, request.workers
     paths = sorted({utterance.path for utterance in wanted if utterance.utterance_id in entries})
     checksums = map_in_threads(source.checksum, paths, workers, "comparing checksums")
@@ -274,7 +292,7 @@ def _plan(
 def _log_plan(
     request: TranscriptionRequest, valid: Mapping[str, Entry], todo: Sequence[UntranscribedUtterance]
 ) -> None:
-    """Log how much is going to be transcribed, and warn of files that end early."""
+    """Log the amount of work, and warn of audio files that end early."""
     cached = len(request.wanted) - len(todo)
     work = counted_work("transcribe", len(todo), cached, len(valid) - cached)
     log.info("%s: %s; %.0f s of audio", request.name, work, sum(item.seconds for item in todo))
@@ -284,7 +302,7 @@ def _log_plan(
 
 
 def _unreadable(request: TranscriptionRequest, todo: Sequence[UntranscribedUtterance]) -> list[Failure]:
-    """Return the failures that the headers already show."""
+    """Return the failures that are known from the headers of the audio files."""
     source = request.source
     reasons = {item.utterance.utterance_id: source.unreadable(item.utterance) for item in todo if not item.seconds}
     known = {key: reason for key, reason in reasons.items() if reason}
@@ -292,7 +310,7 @@ def _unreadable(request: TranscriptionRequest, todo: Sequence[UntranscribedUtter
 
 
 def _compare(manifest: Manifest, texts: Mapping[str, str]) -> WordErrors | None:
-    """Word errors against the human transcripts, where there are any."""
+    """Return the word errors against the human transcripts; None if there are none, or if jiwer is not installed."""
     human = {utterance.utterance_id: utterance.transcript for utterance in manifest}
     if not any(human[utterance_id] for utterance_id in texts):
         return None

@@ -1,8 +1,9 @@
-"""Signal → words: a frozen Whisper, greedy, so that the same audio always gives the same text.
+"""Signal → text, transcribed by a frozen Whisper model with greedy decoding, so that the text is reproducible.
 
-What is longer than Whisper hears at once (30 s) is done by transformers' sequential long-form generation: a window
-after the other, each of which begins where the last whole segment of the one before ended, by the timestamps that
-Whisper predicts. Nothing is sampled: where OpenAI's own program tries again at a higher temperature, this does not.
+Signals that are longer than Whisper's window (30 s) are transcribed by the sequential long-form generation of
+transformers. It processes one window after the other; each starts at the end of the last complete segment, according to
+Whisper's predicted timestamps. Nothing is sampled. OpenAI's own program repeats some windows with sampling at a higher
+temperature; featcache does not.
 """
 
 import hashlib
@@ -34,7 +35,7 @@ from featcache.extractors.pretrained import (
     read_configuration,
 )
 
-# What a checkpoint may say of sampling and trying again, and what it is here.
+# Fixed values of the generation options for sampling and repetition; they replace those of the checkpoint.
 GREEDY = {
     "do_sample": False,
     "temperature": 1.0,
@@ -53,22 +54,23 @@ TOKENIZER_FILES = ("tokenizer.json", "vocab.json")
 
 
 class Transcriber:
-    """A frozen Whisper and its tokenizer; used from any number of threads.
+    """A frozen Whisper model with its tokenizer, safe to use from several threads.
 
     Args:
-        model: A short name, a Hugging Face id, or a folder with weights and tokenizer.
-        language: A code or an English name, ``de`` or ``german``; None has Whisper find out for each signal, or
-            takes the one language that the model is made for.
+        model: Short name, Hugging Face id, or folder with weights and tokenizer.
+        language: Code or English name of the language, such as ``de`` or ``german``. None uses the model's own language
+            if it has only one; otherwise Whisper detects the language of each signal.
         revision: Branch, tag or commit on the Hugging Face hub.
-        device: As torch names it.
+        device: Torch device.
 
     Attributes:
-        config: The model's, of transformers.
-        settings: All that changes text, as plain JSON values.
-        provenance: What else is worth knowing: revision and versions.
+        config: Configuration of the model, from transformers.
+        settings: Everything that affects the text, as plain JSON values.
+        provenance: Further information for the user: revision and package versions.
 
     Raises:
-        ModelError: no Whisper, one that cannot be loaded or lacks its tokenizer, or a language that it does not know.
+        ModelError: the model is not a Whisper model, cannot be loaded or has no tokenizer, or does not support the
+            language.
     """
 
     def __init__(
@@ -109,29 +111,32 @@ class Transcriber:
             "transformers_version": transformers.__version__,
         }
         if device.startswith("cuda"):
-            # float32 is to mean float32: TF32 would round the products of convolutions to 10 bits
+            # TF32 would round the products of convolutions to 10 bits, which is less precise than float32.
             torch.backends.cudnn.allow_tf32 = False
         self.config = loaded.module.config
         self._model: Any = loaded.module.to(device)
         self._device = on(device)
 
     def transcribe(self, signal: Signal, stopping: Event | None = None) -> str:
-        """The words of a signal, without blanks at either end; empty where Whisper hears none.
+        """Transcribe a signal.
 
         Args:
-            signal: At 16 kHz, of any length.
-            stopping: When it is set, a signal that is longer than one window is given up.
+            signal: Signal at 16 kHz, of any length.
+            stopping: Event that stops the transcription of a signal with several windows.
+
+        Returns:
+            The text, without spaces at both ends; empty if Whisper recognises no words.
 
         Raises:
-            AudioError: a long signal, for a model that knows no timestamps.
+            AudioError: the signal is longer than one window, and the model does not support timestamps.
             StoppedError: ``stopping`` was set before the end.
         """
         is_long = len(signal.samples) > self._window
         if is_long and not hasattr(self._model.generation_config, "no_timestamps_token_id"):
             raise AudioError(
-                f"{len(signal.samples) / SAMPLING_RATE:.1f} s are more than Whisper hears at once "
-                f"({self._window / SAMPLING_RATE:g} s), and this model's generation_config.json lacks the "
-                "no_timestamps_token_id that longer audio needs; cut it with start and end in the manifest"
+                f"{len(signal.samples) / SAMPLING_RATE:.1f} s are longer than one window of Whisper "
+                f"({self._window / SAMPLING_RATE:g} s), and this model's generation_config.json has no "
+                "no_timestamps_token_id, which longer audio needs; split it with start and end in the manifest"
             )
         whole = {"truncation": False, "padding": "longest"} if is_long else {}
         features = self._feature_extractor(
@@ -146,7 +151,7 @@ class Transcriber:
         return str(self._tokenizer.decode(tokens, skip_special_tokens=True)).strip()
 
     def _short(self, features: Tensor) -> Tensor:
-        """Tokens of one window; the encoder is run once, for the language and for the words."""
+        """Return the tokens of one window; the encoder runs once, for both language detection and transcription."""
         features = self._device.send(features)
         encoded = self._model.get_encoder()(features)
         prompt = dict(self._prompt)
@@ -156,13 +161,13 @@ class Transcriber:
             features,
             encoder_outputs=encoded,
             return_timestamps=False,
-            force_unique_generate_call=True,  # one window, even if a model says timestamps that nobody asked for
+            force_unique_generate_call=True,  # one window, even if the model generates timestamps unasked
             **prompt,
         )
         return tokens
 
     def _long(self, features: Tensor, stopping: Event | None) -> Tensor:
-        """Tokens of all windows, timestamps among them."""
+        """Return the tokens of all windows, including timestamps."""
         tokens: Tensor = self._model.generate(
             self._device.send(features),
             return_timestamps=True,
@@ -173,7 +178,7 @@ class Transcriber:
 
 
 class _Stop:
-    """Ends a generation from within; never by itself."""
+    """Stopping criterion for transformers that raises StoppedError as soon as an event is set."""
 
     def __init__(self, stopping: Event) -> None:
         self._stopping = stopping
@@ -195,7 +200,7 @@ class _Loaded:
 
 def _load(model: str, revision: str | None) -> _Loaded:
     if is_reference(model):
-        raise ModelError(_no_whisper(model, "a set of descriptors"))
+        raise ModelError(_no_whisper(model, "a feature extractor"))
     source, entry = resolve(model)
     if entry and entry["family"] != "whisper":
         raise ModelError(_no_whisper(model, f"a {entry['family']!r} model"))
@@ -210,18 +215,18 @@ def _load(model: str, revision: str | None) -> _Loaded:
         module = pretrained_module(transformers.WhisperForConditionalGeneration, checkpoint, config)
         if not any(checkpoint.has(name) for name in TOKENIZER_FILES):
             raise ModelError(
-                f"{model} holds no tokenizer, expected {' or '.join(TOKENIZER_FILES)}; put the checkpoint's beside it"
+                f"{model} has no tokenizer, expected {' or '.join(TOKENIZER_FILES)}; copy it from the checkpoint"
             )
         feature_extractor = read_feature_extractor(checkpoint, config)
         unusual = unusual_settings(feature_extractor)
         if unusual:
-            raise ModelError(f"{model}: its preprocessor_config.json gives {unusual}, which no published Whisper does")
+            raise ModelError(f"{model}: its preprocessor_config.json has {unusual}, unlike every published Whisper")
         tokenizer = transformers.AutoTokenizer.from_pretrained(str(checkpoint.folder), trust_remote_code=False)
         start = module.generation_config.decoder_start_token_id
         if tokenizer.convert_tokens_to_ids("<|startoftranscript|>") != start:
             raise ModelError(
-                f"{model}: its tokenizer is another model's, as '<|startoftranscript|>' is not its token {start}; "
-                "put the checkpoint's own beside its weights"
+                f"{model}: its tokenizer belongs to another model, because '<|startoftranscript|>' is not its token "
+                f"{start}; copy the checkpoint's own tokenizer into the folder of the weights"
             )
     freeze(module)
     return _Loaded(
@@ -235,16 +240,16 @@ def _load(model: str, revision: str | None) -> _Loaded:
 
 def _no_whisper(model: str, found: str) -> str:
     known = ", ".join(name for name, entry in known_models().items() if entry["family"] == "whisper")
-    return f"{model} is {found}, expected a Whisper: {known}, or the Hugging Face id or folder of one"
+    return f"{model} is {found}, expected a Whisper model: {known}, or a Hugging Face id or folder of one"
 
 
 def _prompt(model: str, config: Any, language: str | None) -> dict[str, str]:
-    """What Whisper is told beside the audio: nothing where it knows one language and one task."""
+    """Return the task and language options for generation; empty for a model with only one language and task."""
     languages = getattr(config, "lang_to_id", None) or {}
     if not getattr(config, "is_multilingual", bool(languages)):
         if language is not None and _code(language) != "en":
             raise ModelError(
-                f"--language {language}: {model} knows English alone; leave it out, or take a model without '.en'"
+                f"--language {language}: {model} supports only English; leave it out, or use a model without '.en'"
             )
         return {}
     if language is None:

@@ -195,7 +195,7 @@ def test_options_of_models_come_back_under_their_own_names():
 
 
 def test_settings_without_an_extractor_are_refused():
-    with pytest.raises(StoreError, match="name no extractor; it was not made by 'featcache extract'"):
+    with pytest.raises(StoreError, match="name no extractor; the store was not made by 'featcache extract'"):
         StoreIdentity(settings={"storage_dtype": "float16"}).model_and_options()
 
 

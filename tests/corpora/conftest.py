@@ -1,11 +1,14 @@
-"""Miniature corpora: the real names and label files, without sound."""
+"""Fixtures for miniature corpora with real names and label files, but without sound."""
 
 import pytest
 
 
 @pytest.fixture
 def write(tmp_path):
-    """``write({path: text})`` below the test's folder; audio needs no content. Returns the folder."""
+    """Return a function that writes ``{path: text}`` to the test's folder, and returns the folder.
+
+    A list of paths is enough for audio files, whose content does not matter.
+    """
 
     def write_files(files, folder=tmp_path):
         for path, text in (files if isinstance(files, dict) else dict.fromkeys(files, "RIFF")).items():

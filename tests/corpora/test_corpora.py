@@ -1,4 +1,4 @@
-"""Which corpus lies in a folder, and what is told when none does."""
+"""Recognition of the corpus in a folder, and messages if there is none."""
 
 import os
 
@@ -30,7 +30,7 @@ def test_the_registry_agrees_with_itself():
             utterance = corpus.utterance(corpus.example, match)
             from_label_files = corpus.complete is not as_named
             assert utterance.labels.get(corpus.target, "") in corpus.classes or from_label_files
-            assert set(corpus.published_counts) in (set(corpus.classes), set())  # those of some grow with each release
+            assert set(corpus.published_counts) in (set(corpus.classes), set())  # some corpora grow with each release
         assert all(low < high for low, high in corpus.dimensions.values())
 
 
@@ -60,7 +60,9 @@ def test_the_name_of_the_folder_does_not_matter(tmp_path):
 
 def test_two_corpora_in_one_folder_are_told(tmp_path):
     touch(tmp_path, "03a01Fa.wav", "F21N05.wav")
-    with pytest.raises(CorpusError, match="1 files are named as in emodb, and as many as in shemo; give the folder of"):
+    with pytest.raises(
+        CorpusError, match="1 files are named as in emodb, and equally many as in shemo; give the folder of"
+    ):
         read_corpus(tmp_path)
 
 
@@ -109,7 +111,7 @@ def test_a_kind_that_does_not_fit(tmp_path):
     touch(tmp_path, "03a01Fa.wav")
     with pytest.raises(CorpusError, match="unknown corpus 'ravdes'; nearest: ravdess"):
         read_corpus(tmp_path, kind="ravdes")
-    with pytest.raises(CorpusError, match=r"1 audio files .*, none named as in RAVDESS, like '03-01-"):
+    with pytest.raises(CorpusError, match=r"1 audio files .*, expected file names of RAVDESS, like '03-01-"):
         read_corpus(tmp_path, kind="ravdess")
     with pytest.raises(CorpusError, match=r"manifest.csv is not a CSV file; write one"):
         read_corpus(tmp_path, kind="folder")

@@ -1,4 +1,4 @@
-"""What macOS, archives and version control hide among a corpus is no part of it, whoever reads it."""
+"""Hidden files of macOS, archives and version control are not part of a corpus, for any reader."""
 
 import json
 import logging
@@ -56,8 +56,8 @@ def test_rows_of_what_macos_adds_are_left_out_and_told(tmp_path, caplog, kind):
     (tmp_path / kind).write_text("\n".join(lines) + "\n")
     with caplog.at_level(logging.WARNING):
         manifest = read_corpus(tmp_path).manifest
-    assert [utterance.path for utterance in manifest] == ["1.wav", ".hidden/2.wav"]  # what the user hides is the user's
-    assert "3 files that macOS added are left out: '._1.wav', '__MACOSX/1.wav', 'x/.DS_Store'" in caplog.text
+    assert [utterance.path for utterance in manifest] == ["1.wav", ".hidden/2.wav"]  # the user's own hidden files count
+    assert "3 files that macOS added are ignored: '._1.wav', '__MACOSX/1.wav', 'x/.DS_Store'" in caplog.text
 
 
 def test_folders_of_corpora_and_caches(tmp_path):

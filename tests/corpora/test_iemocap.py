@@ -1,4 +1,4 @@
-"""IEMOCAP: names, evaluations, transcriptions and alignments, as the release has them."""
+"""IEMOCAP: names, evaluations, transcriptions and alignments, as in the real corpus."""
 
 import logging
 
@@ -75,7 +75,7 @@ def test_a_turn_says_all_that_the_release_knows(write):
     turn = files.manifest[F000]
     assert turn.path == f"Session1/sentences/wav/Ses01F_impro01/{F000}.wav"
     assert turn.transcript == "Excuse me."
-    assert turn.start is turn.end is None  # times of the evaluation are those of the dialogue
+    assert turn.start is turn.end is None  # times in the evaluation refer to the dialogue
     assert turn.labels == {
         "emotion": "neutral",
         "emotion_4": "neutral",
@@ -114,7 +114,7 @@ def test_excitement_counts_as_happiness_among_four(write):
 def test_agreement_is_that_of_the_evaluators_without_the_actors_own(write):
     manifest = read_corpus(write(RELEASE)).manifest
     assert manifest.labels("agreement") == {F000: "3/3", M001: "2/3", SCRIPTED: "3/3"}
-    # a second label beside the agreed one is no full agreement
+    # A second label of an evaluator, beside the common one, prevents full agreement.
     assert manifest.labels("full_agreement") == {F000: "yes", M001: "no", F002: "no", SCRIPTED: "no"}
 
 
@@ -128,7 +128,7 @@ def test_every_code_has_its_name(write):
     names = {code: u.labels["emotion"] for code, u in zip(CODES, manifest, strict=True)}
     assert names.pop("xxx") == ""
     assert names == {code: "excitement" if code == "exc" else word.lower() for code, word in CODES.items() if word}
-    # the evaluators' word for it is the same label
+    # The evaluators' own words are mapped to the same labels.
     assert set(manifest.labels("agreement").values()) == {"1/1"}
 
 
@@ -150,7 +150,7 @@ def test_turns_without_sound_are_told(write, caplog):
     with caplog.at_level(logging.WARNING):
         files = read_corpus(write({name: text for name, text in RELEASE.items() if name != path}))
     assert files.missing == (M001,)
-    assert f"the labels of IEMOCAP name 1 utterances whose audio is not there: '{M001}'" in caplog.text
+    assert f"the labels of IEMOCAP name 1 utterances whose audio is missing: '{M001}'" in caplog.text
 
 
 def test_label_files_that_are_missing_or_strange(write):

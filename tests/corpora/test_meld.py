@@ -1,4 +1,4 @@
-"""MELD: three parts with the same file names, and the tables that label them."""
+"""MELD: three splits with the same file names, and their label tables."""
 
 import logging
 
@@ -69,12 +69,12 @@ def test_clips_without_a_row_and_rows_without_a_clip_are_told(write, caplog):
         files = read_corpus(write(TABLES | clips | {"output_repeated_splits_test/dia279_utt0.wav": ""}))
     assert files.ignored == ("output_repeated_splits_test/dia279_utt0.wav",)
     assert files.missing == ("train_dia0_utt1",)
-    assert "the labels of MELD name 1 utterances whose audio is not there: 'train_dia0_utt1'" in caplog.text
+    assert "the labels of MELD name 1 utterances whose audio is missing: 'train_dia0_utt1'" in caplog.text
 
 
 def test_what_cannot_be_labelled(write):
     folder = write(CLIPS)
-    with pytest.raises(CorpusError, match=r"no train_sent_emo.csv, which labels MELD's train clips; put it there"):
+    with pytest.raises(CorpusError, match=r"train_sent_emo.csv with the labels of MELD's train clips is missing; add"):
         read_corpus(folder)
     write(TABLES | {"train_sent_emo.csv": TABLES["train_sent_emo.csv"].replace("surprise", "awe")})
     with pytest.raises(CorpusError, match=r"train_sent_emo.csv: unknown emotions 'awe', expected anger, disgust"):
@@ -85,10 +85,10 @@ def test_what_cannot_be_labelled(write):
     write({"train_sent_emo.csv": HEAD + f"1,Hi,Ross,joy,positive,7,7,{TIMES}"})
     (folder / "output_repeated_splits_test" / "dia0_utt0.wav").unlink()
     (folder / "dev_splits_complete" / "dia0_utt0.wav").unlink()
-    with pytest.raises(CorpusError, match="the label files of MELD name none of the 2 utterances found there"):
+    with pytest.raises(CorpusError, match="the label files of MELD contain none of the 2 utterances found; check"):
         read_corpus(folder)
 
 
 def test_clips_of_an_unknown_part(write):
-    with pytest.raises(CorpusError, match=r"'wav/dia0_utt0.wav' lies in no folder named after train, dev or test"):
+    with pytest.raises(CorpusError, match=r"'wav/dia0_utt0.wav' is in no folder named after train, dev or test"):
         read_corpus(write(TABLES | {"wav/dia0_utt0.wav": ""}))

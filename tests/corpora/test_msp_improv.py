@@ -1,4 +1,4 @@
-"""MSP-IMPROV: names, and the label file that names videos."""
+"""MSP-IMPROV: file names, and the label file, which contains names of videos."""
 
 import logging
 
@@ -47,7 +47,7 @@ def test_names_and_labels(write, name):
         "dominance": "2.800000",
         "naturalness": "3.400000",
     }
-    assert files.manifest.labels("emotion") == {NATURAL: "neutral", ANSWER: "happiness"}  # others have no class
+    assert files.manifest.labels("emotion") == {NATURAL: "neutral", ANSWER: "happiness"}  # the other two have no class
     assert set(files.manifest.labels("scenario").values()) == {"natural", "target read", "target improvised"}
     assert ANSWER not in files.manifest.labels("dominance")
 
@@ -66,10 +66,10 @@ def test_labels_beside_the_audio_folder(write, tmp_path):
 
 def test_labels_that_are_missing_or_strange(write, caplog):
     folder = write(CLIPS)
-    with pytest.raises(CorpusError, match=r"no Evalution.txt, which labels MSP-IMPROV; put it there"):
+    with pytest.raises(CorpusError, match=r"Evalution.txt with the labels of MSP-IMPROV is missing; add it"):
         read_corpus(folder)
     write({"Evalution.txt": LABELS.partition("\n")[0]})
-    with pytest.raises(CorpusError, match=f"Evalution.txt has no line for '{ANSWER}', .*check that it is whole"):
+    with pytest.raises(CorpusError, match=f"Evalution.txt has no line for '{ANSWER}', .*check that it is complete"):
         read_corpus(folder)
     write({"Evalution.txt": LABELS.replace("; X;", "; Q;")})
     with pytest.raises(CorpusError, match=r"UTD-IMPROV-S20S-M06-R-MM01.avi has the label 'Q', expected A, H, N"):
@@ -81,4 +81,4 @@ def test_labels_that_are_missing_or_strange(write, caplog):
     write({"Evalution.txt": LABELS})
     with caplog.at_level(logging.WARNING):
         assert read_corpus(folder).missing == (ANSWER,)
-    assert f"1 utterances whose audio is not there: '{ANSWER}'" in caplog.text
+    assert f"1 utterances whose audio is missing: '{ANSWER}'" in caplog.text

@@ -1,4 +1,4 @@
-"""MSP-Podcast: names, the table of consensus labels, partitions and transcripts, as its releases have them."""
+"""MSP-Podcast: file names, the table of consensus labels, partitions and transcripts, as in its releases."""
 
 import logging
 
@@ -77,7 +77,7 @@ def test_every_code_has_its_name(write):
     audio = {f"Audio/MSP-PODCAST_0001_{i:04d}.wav": "" for i in range(len(codes))}
     manifest = read_corpus(write(audio | {"Labels/labels_consensus.csv": HEAD + rows})).manifest
     assert tuple(manifest.labels("emotion").values()) == CORPORA["msp-podcast"].classes
-    assert "".join(name[0] for name in manifest.labels("emotion").values()) == "ashsfdcn"  # U is surprise
+    assert "".join(name[0] for name in manifest.labels("emotion").values()) == "ashsfdcn"  # U means surprise
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_turns_without_sound_are_told(write, caplog):
     with caplog.at_level(logging.WARNING):
         files = read_corpus(write({path: text for path, text in RELEASE.items() if TEST2 not in path}))
     assert files.missing == (TEST2,)
-    assert f"the labels of MSP-Podcast name 1 utterances whose audio is not there: '{TEST2}'" in caplog.text
+    assert f"the labels of MSP-Podcast name 1 utterances whose audio is missing: '{TEST2}'" in caplog.text
 
 
 def test_transcripts_may_be_missing_and_packed_ones_are_told(write, caplog):
@@ -138,7 +138,7 @@ def test_transcripts_may_be_missing_and_packed_ones_are_told(write, caplog):
     write(["Transcripts.zip"])
     with caplog.at_level(logging.WARNING):
         read_corpus(folder)
-    assert "Transcripts.zip is not unpacked, so that utterances have no transcript" in caplog.text
+    assert "Transcripts.zip is not unpacked, so utterances have no transcript; unpack it" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,9 @@ def test_tables_that_say_what_cannot_be(write, old, new, told):
 
 def test_a_missing_table_is_told(write):
     folder = write({path: text for path, text in RELEASE.items() if "Labels" not in path})
-    with pytest.raises(CorpusError, match=r"no Labels/labels_consensus.csv, which labels MSP-Podcast; put it there"):
+    with pytest.raises(
+        CorpusError, match=r"Labels/labels_consensus.csv with the labels of MSP-Podcast is missing; add"
+    ):
         read_corpus(folder)
 
 
@@ -187,7 +189,7 @@ def test_corpora_with_numbers():
 
 @given(share=st.floats(-1, 2), number=st.integers(0, 2))
 def test_numbers_count_within_their_bounds_and_on_them(tmp_path_factory, share, number):
-    """Of the bounds that are declared, whatever they are."""
+    """Values of dimensional labels are accepted within the declared range of the corpus, bounds included."""
     name, (low, high) = list(CORPORA["msp-podcast"].dimensions.items())[number]
     value = low + share * (high - low)
     fields = ["4", "4", "4"]
@@ -212,7 +214,7 @@ def test_each_test_set_has_its_protocol_and_the_split_has_both(write):
         assert set(fold.train) == {TRAIN, UNKNOWN}
         assert (fold.validation, fold.test) == ((DEVELOPMENT,), tested)
         assert check_folds([fold], manifest, protocol) == [
-            "1 of 5 utterances have no speaker_id: speakers that leak go unnoticed"
+            "1 of 5 utterances have no speaker_id: leaking speakers stay undetected"
         ]
     assert default_protocol(manifest) == "split"
     (fold,) = make_folds("split", manifest, "arousal")
@@ -230,7 +232,7 @@ def test_partitions_that_are_missing_are_told(write):
         make_folds("msp-podcast-test1", other, "emotion")
 
 
-# The synthetic corpus of words and voices, which other tests build on
+# The synthetic corpus of words and voices, which other tests use
 
 
 def test_words_carry_valence_and_voices_arousal(tmp_path, speech_like):
@@ -240,7 +242,7 @@ def test_words_carry_valence_and_voices_arousal(tmp_path, speech_like):
     polarity = np.array([sum(w in GOOD for w in said) - sum(w in BAD for w in said) for said in words])
     loudness = np.array([np.log(np.std(wavfile.read(tmp_path / u.path)[1].astype(float))) for u in manifest])
     told = {name: (correlation(values, polarity), correlation(values, loudness)) for name, values in labels.items()}
-    # 96 utterances: what does not depend on the other correlates by less than 3 / sqrt(96)
+    # For 96 utterances, independent values have a correlation below 3 / sqrt(96).
     assert told["valence"][0] > 0.95
     assert told["arousal"][1] > 0.95
     assert max(abs(told["valence"][1]), abs(told["arousal"][0])) < 0.3

@@ -1,11 +1,11 @@
-"""Corpora that say everything in their file names: CREMA-D, SAVEE, TESS, EMOVO, ShEMO."""
+"""Corpora with all labels in the file names: CREMA-D, SAVEE, TESS, EMOVO, ShEMO."""
 
 import pytest
 
 from featcache.corpora import CORPORA, read_corpus
 from featcache.errors import CorpusError
 
-# Corpus → path, id, speaker, words, labels, as the corpora's own descriptions explain these names.
+# Corpus → path, id, speaker, transcript and labels, according to the corpora's own descriptions of file names.
 EXAMPLES = {
     "cremad": [
         (
@@ -23,7 +23,7 @@ EXAMPLES = {
             {"emotion": "sadness", "intensity": "low", "sentence": "IEO", "gender": "", "age": ""},
         ),
         (
-            "AudioWAV/1040_ITH_SAD_X.wav",  # released under this name
+            "AudioWAV/1040_ITH_SAD_X.wav",  # the corpus contains this irregular name
             "1040_ITH_SAD_X",
             "1040",
             "I think I have a doctor's appointment.",
@@ -59,7 +59,7 @@ EXAMPLES = {
             {"emotion": "pleasant surprise", "word": "germ", "gender": "female", "age": "64"},
         ),
         (
-            "OAF_neutral/OA_bite_neutral.wav",  # released under this name
+            "OAF_neutral/OA_bite_neutral.wav",  # the corpus contains this irregular name
             "OAF_bite_neutral",
             "OAF",
             "Say the word bite.",

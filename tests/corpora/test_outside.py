@@ -1,4 +1,4 @@
-"""Corpora of other packages and files: recognised, chosen, recorded, and missed where they are not installed."""
+"""Corpora of other packages and files: recognition, choice, record in the cache, and warnings if not installed."""
 
 import json
 import logging
@@ -71,12 +71,12 @@ def audio(tmp_path):
 
 
 def test_an_installed_corpus_is_recognised_and_recorded(site, audio, tmp_path):
-    with pytest.raises(CorpusError, match="not named as in a corpus that is known"):
+    with pytest.raises(CorpusError, match="expected file names of a known corpus: "):
         read_corpus(audio)
     install(site, "mylab-corpora", {"mylab.corpora": CODE}, {GROUP: {"mine": "mylab.corpora:MINE"}})
     files = read_corpus(audio)
     assert (files.corpus.title, files.reference, len(files.manifest)) == ("My corpus", "mine", 16)
-    assert CORPORA["emodb"].title == "EmoDB"  # whatever the corpus calls itself
+    assert CORPORA["emodb"].title == "EmoDB"  # although the new corpus has the name "emodb", too
     featcache.extract(model="spectrogram", data=audio)
     record = json.loads((tmp_path / "data" / "cache" / "calls" / "corpus.json").read_text())
     assert record == {
@@ -94,18 +94,18 @@ def test_a_corpus_that_the_user_names_is_used_from_extraction_to_folds(site, aud
     else:
         (tmp_path / "mine.py").write_text(CODE)
         reference = f"{tmp_path / 'mine.py'}:MINE"
-    with pytest.raises(CorpusError, match="not named as in"):
+    with pytest.raises(CorpusError, match="expected file names of a known corpus: "):
         featcache.extract(model="spectrogram", data=audio)
     featcache.extract(model="spectrogram", data=audio, layout=reference)
     cache = featcache.open(tmp_path / "data" / "cache" / "calls")
     assert cache.manifest.labels("feeling")["spk0-H-0"] == "happiness"
     task = resolve_task(cache, ["spectrogram"], protocol=None, target=None)
     assert task.target.name == "feeling"
-    assert task.protocol == "session-kfold"  # its dialogues are kept whole
+    assert task.protocol == "session-kfold"  # because it keeps whole dialogues together
     assert not [warning for warning in task.warnings if "split a call" in warning]
     leaking = resolve_task(cache, ["spectrogram"], protocol="random-80-20", target=None)
     assert any("split a call" in warning for warning in leaking.warnings)
-    deviations = recompute(cache["spectrogram"], audio, 2)  # reads the corpus as the cache says
+    deviations = recompute(cache["spectrogram"], audio, 2)  # reads the corpus that the cache records
     assert all(deviation.within for deviation in deviations)
 
 
@@ -118,7 +118,7 @@ def test_a_cache_works_where_its_corpus_is_not_installed(site, audio, tmp_path, 
     for _ in range(2):
         assert corpus_of(cache.path) is None
     [warning] = [record.getMessage() for record in caplog.records]
-    assert "no defaults" in warning
+    assert "are not used as defaults: " in warning
     assert "--plugin mylab_corpora:MINE" in warning
     task = resolve_task(cache, ["spectrogram"], protocol="loso", target="feeling")
     assert len(task.folds) == 4
@@ -141,7 +141,7 @@ def test_a_cache_never_decides_what_is_imported(site, make_cache, reference, tmp
 def test_two_corpora_that_fit_as_well_are_told_apart_by_the_user(site, audio):
     other = CODE.replace('title="My corpus"', 'title="Other"')
     install(site, "mylab", {"one": CODE, "other": other}, {GROUP: {"one": "one:MINE", "other": "other:MINE"}})
-    with pytest.raises(CorpusError, match=r"named as in one, and as many as in other; .*--layout"):
+    with pytest.raises(CorpusError, match=r"named as in one, and equally many as in other; .*--layout"):
         read_corpus(audio)
     assert read_corpus(audio, "other").corpus.title == "Other"
 

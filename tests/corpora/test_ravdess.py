@@ -15,7 +15,7 @@ def write(folder, *paths, content=b"RIFF"):
 def test_every_code_becomes_a_label(tmp_path):
     write(tmp_path, "Actor_12/03-01-06-01-02-01-12.wav", "Actor_05/03-02-02-02-01-02-05.wav")
     song, speech = read_corpus(tmp_path).manifest
-    # the example that the corpus's authors explain
+    # This example is explained by the authors of the corpus.
     assert speech.utterance_id == "03-01-06-01-02-01-12"
     assert speech.path == "Actor_12/03-01-06-01-02-01-12.wav"
     assert speech.speaker_id == "12"

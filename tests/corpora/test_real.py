@@ -1,4 +1,4 @@
-"""The real corpora, where ``FEATCACHE_TEST_CORPORA`` names the folder that holds them."""
+"""Tests on real corpora, if ``FEATCACHE_TEST_CORPORA`` is the folder that contains them."""
 
 import os
 from collections import Counter
@@ -10,7 +10,7 @@ from featcache import audio
 from featcache.corpora import read_corpus
 
 FOLDER = Path(os.environ.get("FEATCACHE_TEST_CORPORA", "not-set"))
-# Folder → corpus, utterances, speakers, files with several channels.
+# Folder → corpus, number of utterances, of speakers, and of files with several channels.
 REAL = {"emodb-2s": ("emodb", 535, 10, 0), "ravdess-4actors": ("ravdess", 240, 4, 5)}
 
 

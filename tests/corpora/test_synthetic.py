@@ -1,4 +1,4 @@
-"""Synthetic speech: the same bytes for a seed, and voices that differ the way they should."""
+"""Synthetic speech: reproducible bytes for each seed, and the intended differences between voices."""
 
 import wave
 
@@ -22,7 +22,7 @@ def signals(folder, manifest):
 
 
 def pitch_and_loudness(signal):
-    """Of frames of 64 ms: the highest peak of the autocorrelation between 60 and 500 Hz, and the root mean square."""
+    """Return F0 (highest autocorrelation peak from 60 to 500 Hz) and root mean square of 64 ms frames."""
     frames = np.lib.stride_tricks.sliding_window_view(signal, 1024)[::256]
     spectrum = np.abs(np.fft.rfft(frames - frames.mean(axis=1, keepdims=True), 2048)) ** 2
     lags = np.fft.irfft(spectrum)[:, 32:267]

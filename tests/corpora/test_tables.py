@@ -1,4 +1,4 @@
-"""Tables that others keep beside their audio: Hugging Face, audformat, EmoBox."""
+"""Tables of utterances in foreign formats: Hugging Face, audformat, EmoBox."""
 
 import json
 import os
@@ -62,15 +62,15 @@ def test_a_metadata_table_without_file_names_is_not_one(write):
 @pytest.mark.parametrize(
     ("table", "text", "message"),
     [
-        ("metadata.csv", "file_name\n/etc/1.wav\n", "paths must stay inside the corpus folder, but '/etc/1.wav'"),
+        ("metadata.csv", "file_name\n/etc/1.wav\n", "paths must stay inside the corpus folder .outside: '/etc/1.wav'"),
         ("train/metadata.csv", "file_name\n../../1.wav\n", "paths must stay inside the corpus folder"),
         ("train/metadata.csv", "file_name\n/etc/1.wav\n", "paths must stay inside the corpus folder"),
-        ("metadata.csv", "file_name,x\n1.wav\n", r"metadata.csv, row 2 has not as many fields"),
+        ("metadata.csv", "file_name,x\n1.wav\n", r"metadata.csv, row 2 has another number of fields"),
         ("metadata.csv", 'file_name\n"a"b\n', "metadata.csv: not a CSV table"),
-        ("metadata.csv", "file_name,file_name\n1.wav,2.wav\n", "column 'file_name' stands 2 times"),
+        ("metadata.csv", "file_name,file_name\n1.wav,2.wav\n", "column 'file_name' occurs 2 times"),
         ("metadata.jsonl", '{"file_name": "1.wav"}\n{"file', "metadata.jsonl: line 2 is not JSON"),
         ("metadata.jsonl", '{"file_name": ' + "[" * 100_000, "metadata.jsonl: line 1 is not JSON"),
-        ("metadata.jsonl", '["file_name"]\n', "line 1 holds no JSON object"),
+        ("metadata.jsonl", '["file_name"]\n', "line 1 is no JSON object; expected one object per"),
         ("metadata.jsonl", '{"file_name": "1.wav"}\n{"file_name": ""}\n', "utterances without a path|id is empty"),
         ("metadata.jsonl", '{"file_name": "1.wav", "start": "soon"}\n', "line 1: start is 'soon', expected seconds"),
     ],
@@ -83,7 +83,7 @@ def test_hostile_and_faulty_huggingface_tables(write, table, text, message):
 
 def test_a_table_that_is_too_large_is_not_read(write):
     folder = write({"metadata.jsonl": '{"file_name": "1.wav"}\n'})
-    os.truncate(folder / "metadata.jsonl", MOST_BYTES + 1)  # a hole: no disk is used
+    os.truncate(folder / "metadata.jsonl", MOST_BYTES + 1)  # a sparse file uses no disk space
     with pytest.raises(ManifestError, match=f"{MOST_BYTES + 1} bytes, but a table of utterances has at most"):
         read_corpus(folder)
 
@@ -108,7 +108,7 @@ def emobox_row(number, emo="neu", **more):
 
 
 def emobox(num_folds, parts=("train", "test")):
-    """EmoBox's folder with six utterances; each fold tests every num_folds-th."""
+    """Return the files of an EmoBox folder with six utterances; each of up to three folds tests two of them."""
     files = {f"downloads/toy/{i}.wav": "RIFF" for i in range(6)}
     files["data/toy/toy.jsonl"] = lines(*(emobox_row(i, "neu" if i % 2 else "exc") for i in range(6)))
     files["data/toy/label_map.json"] = json.dumps({"neu": "Neutral", "exc": "Happy"})
@@ -167,16 +167,20 @@ def test_emotions_that_the_label_map_leaves_out_have_no_label(write, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"data/toy/toy.jsonl": lines(emobox_row(9))}, CorpusError, "'downloads/toy/9.wav' lies neither there nor"),
+        ({"data/toy/toy.jsonl": lines(emobox_row(9))}, CorpusError, "'downloads/toy/9.wav' exists neither there nor"),
         ({"data/toy/toy.jsonl": lines(emobox_row(0, wav="/etc/x"))}, ManifestError, "must stay inside the corpus"),
         ({"data/toy/toy.jsonl": lines(emobox_row("a/../../../0"))}, ManifestError, "must stay inside the corpus"),
-        ({"data/toy/toy.jsonl": lines(*[emobox_row(0)] * 2)}, ManifestError, "'toy-0' stand more than once"),
+        (
+            {"data/toy/toy.jsonl": lines(*[emobox_row(0)] * 2)},
+            ManifestError,
+            "several utterances have the same id: 'toy-0'",
+        ),
         ({"data/toy/label_map.json": "[1]"}, ManifestError, "label_map.json: expected a JSON object of names"),
         ({"data/toy/label_map.json": '{"neu": 3}'}, ManifestError, "label_map.json: expected a JSON object of names"),
         (
             {"data/toy/fold_1/toy_test_fold_1.jsonl": lines(emobox_row(4))},
             ManifestError,
-            "'toy-4' stands in another part too",
+            "'toy-4' is in another part, too; give the folder",
         ),
     ],
 )
@@ -187,7 +191,7 @@ def test_hostile_and_faulty_emobox_files(write, tmp_path, changes, error, messag
     assert "\n" not in str(raised.value)
 
 
-# audformat, written by the package itself
+# audformat databases, written by the package audformat
 
 
 def database(*, segmented=False, splits=True):
@@ -230,7 +234,7 @@ def test_audformat_files_with_what_their_tables_and_header_say(tmp_path, storage
 def test_audformat_segments_inherit_from_their_files(tmp_path, storage):
     database(segmented=True).save(tmp_path, storage_format=storage)
     first, second = read_corpus(tmp_path).manifest
-    # the second starts where the first ends and lasts to the end of the file
+    # The second segment starts at the end of the first one, and lasts to the end of the file.
     assert [(u.path, u.start, u.end) for u in (first, second)] == [("wav/1.wav", 0.0, 0.5), ("wav/1.wav", 0.5, None)]
     assert first.utterance_id != second.utterance_id
     assert [u.labels.get("arousal", "") for u in (first, second)] == ["0.25", ""]
@@ -252,10 +256,10 @@ def test_audformat_tables_that_disagree(tmp_path):
 
 def test_a_pickle_is_never_loaded(tmp_path):
     database().save(tmp_path, storage_format="pkl")
-    with pytest.raises(ManifestError, match=r"neither db\..*\.csv nor .parquet is there, and a pickle is never loaded"):
+    with pytest.raises(ManifestError, match=r"neither db\..*\.csv nor .parquet exists, and a pickle is never loaded"):
         read_corpus(tmp_path)
     database().save(tmp_path / "both", storage_format="csv")
-    for table in (tmp_path / "both").glob("*.csv"):  # newer than the table: the package would load it
+    for table in (tmp_path / "both").glob("*.csv"):  # newer than the table, so the package audformat would load it
         table.with_suffix(".pkl").write_bytes(b"cos\nsystem\n(S'touch pwned'\ntR.")
     assert len(read_corpus(tmp_path / "both").manifest) == 2
 

@@ -1,16 +1,17 @@
-"""How often 95 % intervals hold the true score: ``python -m tests.evaluate.coverage --out docs/coverage.md``.
+"""How often 95 % intervals contain the true score: ``python -m tests.evaluate.coverage --out docs/coverage.md``.
 
-Simulated methods: a seed makes a head, which predicts 40 utterances of each speaker. Speakers, seeds, pairs of both and
-utterances have normal effects; half of what is left is an utterance's own, the same for all heads. True scores are
-those of infinitely many speakers and seeds, in closed form or by Gauss-Hermite quadrature. The same method twice:
-the same speakers and utterances, other seeds. Everything is simulated as sums, and estimated by the functions that
-featcache itself uses.
+In the simulation, each seed is a trained head that predicts 40 utterances of each speaker. Speakers, seeds, pairs of
+speaker and seed, and utterances have normally distributed effects. Half of the residual variance belongs to the
+utterance and is the same for all heads. The true score is the score for infinitely many speakers and seeds, computed in
+closed form or by Gauss-Hermite quadrature. To compare a method with itself, the same speakers and utterances are
+simulated with other seeds. All scores are simulated as sums, and estimated by the functions of featcache itself.
 
-* UAR: four classes, 10 utterances of each. An utterance is predicted rightly where a class's threshold, the effects and
-  the rest (variance 1) sum to more than 0. The speakers' effect has a standard deviation of 0.6, that of pairs of
-  speaker and seed 0.15: where 70 % are right on average, one speaker in three lies outside 51 to 87 %.
-* CCC: targets are normal, with means of speakers (0.4) and within them (1). Predictions are a slope (0.6) times the
-  target, an effect of the speaker (0.3), of the pair (0.1), and the rest, which makes the CCC. Seeds have other slopes.
+* UAR: there are four classes with 10 utterances each. A prediction is correct if the threshold of the class, the
+  effects and the residual (variance 1) sum to more than 0. The standard deviation is 0.6 for the effect of speakers and
+  0.15 for pairs of speaker and seed: if 70 % are correct on average, a third of the speakers is outside 51 to 87 %.
+* CCC: targets are normally distributed; the standard deviation is 0.4 for means of speakers and 1 within speakers. A
+  prediction is the sum of the target times a slope (0.6), an effect of the speaker (0.3), an effect of the pair (0.1),
+  and a residual, which determines the CCC. The slope differs between seeds.
 """
 
 import argparse
@@ -31,15 +32,20 @@ SPEAKERS = (4, 10, 24, 100)
 SEEDS = 5
 CLASSES, PER_CLASS = 4, 10
 UTTERANCES = CLASSES * PER_CLASS
-HALF = 0.5**0.5  # a plain number keeps float32
-_AT_ONCE = 2000  # simulations x speakers
+HALF = 0.5**0.5  # a Python float, so float32 arrays stay float32
+_AT_ONCE = 2000  # number of simulations x speakers that are computed together
 _POINTS, _WEIGHTS = np.polynomial.hermite_e.hermegauss(80)
 _WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
 
 
 @dataclass(frozen=True)
 class Uar:
-    """A classification whose mean over seeds is ``mean`` and whose seeds have a standard deviation of ``std``, in %."""
+    """Simulated classification.
+
+    Attributes:
+        mean: True UAR, mean over seeds, in %.
+        std: Standard deviation of the UAR over seeds, in %.
+    """
 
     mean: float
     std: float
@@ -50,12 +56,12 @@ class Uar:
     offsets = np.array([0.35, 0.15, -0.1, -0.4])
 
     def of_head(self, thresholds, effect):
-        """The true UAR of heads; effect: (…), that of their seeds."""
+        """Return the true UAR of heads with these effects of their seeds: (…)."""
         spread = np.sqrt(1 + self.of_speakers**2 + self.of_pairs**2)
         return 100 * ndtr((thresholds + np.asarray(effect)[..., np.newaxis]) / spread).mean(axis=-1)
 
     def solved(self):
-        """The thresholds of the classes and the standard deviation of the seeds' effects."""
+        """Solve for the thresholds of the classes and the standard deviation of the effects of seeds."""
 
         def thresholds(std):
             return brentq(lambda base: _mean(self.of_head(base + self.offsets, std * _POINTS)) - self.mean, -9, 9)
@@ -67,7 +73,10 @@ class Uar:
         return thresholds(std) + self.offsets, std
 
     def simulate(self, rng, number, num_speakers, num_seeds, num_runs=1):
-        """Counts of each run, (number, speakers, seeds, 16), and the true UAR of each head, (number, seeds)."""
+        """Yield for each run which predictions are correct, and the true UAR of each head.
+
+        The shapes are (number, speakers, seeds, CLASSES, PER_CLASS) and (number, seeds).
+        """
         thresholds, std = self.solved()
         speaker = self.of_speakers * _normal(rng, number, num_speakers, 1, 1, 1)
         utterance = HALF * _normal(rng, number, num_speakers, 1, CLASSES, PER_CLASS)
@@ -80,16 +89,16 @@ class Uar:
 
     @staticmethod
     def sums(right):
-        """(…, CLASSES, PER_CLASS) whether each utterance is predicted rightly → (…, 16) confusion counts."""
+        """Return confusion counts, (…, 16), from whether each prediction is correct, (…, CLASSES, PER_CLASS)."""
         counts = np.zeros((*right.shape[:-2], CLASSES, CLASSES))
         correct, diagonal = right.sum(axis=-1), np.arange(CLASSES)
         counts[..., diagonal, diagonal] = correct
-        counts[..., diagonal, diagonal - 1] = right.shape[-1] - correct  # whatever else: UAR is the same
+        counts[..., diagonal, diagonal - 1] = right.shape[-1] - correct  # UAR is the same for any wrong class
         return counts.reshape(*counts.shape[:-2], CLASSES**2)
 
     @staticmethod
     def utterances(right):
-        """(number, speakers, seeds, CLASSES, PER_CLASS) → (number, speakers · utterances, seeds, 16)."""
+        """Return confusion counts of single utterances: (number, speakers · utterances, seeds, 16)."""
         alone = np.zeros((*right.shape, CLASSES, CLASSES))
         rows = np.arange(CLASSES)
         for kind in rows:
@@ -106,7 +115,12 @@ class Uar:
 
 @dataclass(frozen=True)
 class Ccc:
-    """A regression; mean and std as for :class:`Uar`, the standard deviation in hundredths."""
+    """Simulated regression.
+
+    Attributes:
+        mean: True CCC, mean over seeds.
+        std: Standard deviation of the CCC over seeds, in hundredths.
+    """
 
     mean: float
     std: float
@@ -116,13 +130,13 @@ class Ccc:
     of_means, of_speakers, of_pairs, slope = 0.4, 0.3, 0.1, 0.6
 
     def of_head(self, rest, effect):
-        """The true CCC of heads whose slopes differ by ``effect`` from the mean."""
+        """Return the true CCC of heads whose slopes differ by ``effect`` from the mean slope."""
         slope, variance = self.slope + effect, 1 + self.of_means**2
         others = self.of_speakers**2 + self.of_pairs**2 + rest**2
         return 2 * slope * variance / (variance + slope**2 * variance + others)
 
     def solved(self):
-        """The standard deviations of the rest and of the seeds' effects."""
+        """Solve for the standard deviations of the residual and of the effects of seeds."""
 
         def rest(std):
             return brentq(lambda rest: _mean(self.of_head(rest, std * _POINTS)) - self.mean, 0.01, 9)
@@ -134,7 +148,10 @@ class Ccc:
         return rest(std), std
 
     def simulate(self, rng, number, num_speakers, num_seeds, num_runs=1):
-        """Targets and predictions of each run, (number, speakers, seeds, utterances, 2), and the CCC of each head."""
+        """Yield for each run targets and predictions, and the true CCC of each head.
+
+        The shapes are (number, speakers, seeds, utterances, 2) and (number, seeds).
+        """
         rest, std = self.solved()
         target = self.of_means * _normal(rng, number, num_speakers, 1, 1)
         target = target + _normal(rng, number, num_speakers, 1, UTTERANCES)
@@ -150,7 +167,7 @@ class Ccc:
 
     @staticmethod
     def sums(pairs):
-        """(…, utterances, 2) → (…, 7) moments."""
+        """Return moments, (…, 7), of targets and predictions, (…, utterances, 2)."""
         xx, xy, _, yy = np.moveaxis(np.einsum("...ui,...uj->...ij", pairs, pairs).reshape(*pairs.shape[:-2], 4), -1, 0)
         x, y = np.moveaxis(pairs.sum(axis=-2), -1, 0)
         number = np.full(x.shape, float(pairs.shape[-2]))
@@ -170,16 +187,16 @@ METHODS = ((Uar, 28.0), (Uar, 70.0), (Uar, 90.0), (Ccc, 0.6))
 
 
 def effects(method, units):
-    """The effects of simulated sums, (number, units, seeds, sums)."""
+    """Return the effects of units on scores, from simulated sums: (number, units, seeds, sums)."""
     totals = units.sum(axis=1)
     found = influence(totals, units, method.score)[..., 0]
     return Effects(scores=method.score(totals)[..., 0], influence=found)
 
 
 def simulated(method, num_speakers, num_seeds, *, number, random_state=0, over_utterances=False):
-    """The share (%) of intervals that hold the true score, and of differences of the same method with p < 0.05.
+    """Return two shares in %: intervals that contain the true score, and differences with p < 0.05.
 
-    With one seed the true score is that of the one head.
+    The differences are between two runs of the same method. With one seed, the true score is that of the one head.
     """
     rng = np.random.default_rng(random_state)
     num_units = num_speakers * (UTTERANCES if over_utterances else 1)
@@ -197,7 +214,7 @@ def simulated(method, num_speakers, num_seeds, *, number, random_state=0, over_u
 
 
 def rows(number, *, speakers=SPEAKERS, seeds=SEEDS):
-    """Score, mean, speakers, seeds, std, coverage and size, row after row."""
+    """Yield the rows of a table: score, mean, speakers, seeds, std, coverage, and share of p < 0.05."""
     for kind, mean in METHODS:
         for num_speakers in speakers:
             for std in kind.stds if seeds > 1 else (4.0,):
@@ -214,7 +231,7 @@ def table(found):
 
 
 def over_utterances(number):
-    """Rows of the same, over utterances."""
+    """Yield the rows of the table of intervals over utterances."""
     method = Uar(70.0, 2.0)
     for num_speakers in SPEAKERS:
         found = simulated(method, num_speakers, SEEDS, number=number, over_utterances=True)
@@ -222,11 +239,11 @@ def over_utterances(number):
 
 
 def page(number):
-    """The text of ``docs/coverage.md``."""
+    """Return the text of ``docs/coverage.md``."""
     five, narrow = list(rows(number)), min(number, 200)
     promised = [row for row in five if row[2] >= 10]
     missed = [row for row in promised if not (93 <= row[5] <= 97 and row[6] <= 6)]
-    told = f"{len(promised) - len(missed)} of {len(promised)} rows keep both"
+    told = f"{len(promised) - len(missed)} of {len(promised)} rows meet both targets"
     return PAGE.format(
         number=number,
         error=f"{100 * np.sqrt(0.95 * 0.05 / number):.1f}",
@@ -238,30 +255,31 @@ def page(number):
     )
 
 
-PAGE = """# How often 95 % intervals hold the true score
+PAGE = """# How often 95 % intervals contain the true score
 
-`python -m tests.evaluate.coverage --out docs/coverage.md` wrote this page: {number} simulations a row, so that a share
-of 95 % has a standard error of {error} %. [tests/evaluate/coverage.py](../tests/evaluate/coverage.py) says what is
-simulated, [featcache/evaluate/variance.py](../featcache/evaluate/variance.py) how intervals and p values are computed,
-and after whom. The last column is the same method twice, with other seeds: how often it is said to differ from itself.
-With fewer than six speakers no p value can be below 0.05.
+`python -m tests.evaluate.coverage --out docs/coverage.md` writes this page. There are {number} simulations per row, so
+a share of 95 % has a standard error of {error} %. [tests/evaluate/coverage.py](../tests/evaluate/coverage.py) describes
+the simulation. [featcache/evaluate/variance.py](../featcache/evaluate/variance.py) describes how intervals and p values
+are computed, and cites the sources. The last column compares a method with itself, trained with other seeds: it shows
+how often the difference is significant. With fewer than six speakers, no p value can be below 0.05.
 
 ## Five seeds
 
-The target with at least ten speakers is 93 to 97 % of intervals, and at most 6 % of tests: {told}.
+With at least ten speakers, the targets are 93 to 97 % of intervals, and at most 6 % of tests: {told}.
 
 {five}
 ## One seed
 
-An interval holds for the one trained head: the true score is that of this head. Two trainings of the same method do
-differ then, by what their seeds make of them, and the last column shows how often this is found. It is no error of the
-test, and the reason why one seed says nothing about a method.
+An interval is valid for the one trained head: the true score is the score of this head. Two trainings of the same
+method have different true scores then, because of their seeds. The last column shows how often this difference is
+detected. This is not an error of the test. It is the reason why one seed says nothing about a method.
 
 {one}
 ## Intervals over utterances, for comparison
 
-They take utterances of one speaker for independent, as is often done: {narrow} simulations a row. The same method twice
-has the same speakers, so that the test keeps its size: it speaks of these speakers only.
+These intervals treat utterances of the same speaker as independent, as is often done. There are {narrow} simulations
+per row. The comparison of a method with itself uses the same speakers, so its false positives stay near 5 %. However,
+the test is valid for these speakers only.
 
 {utterances}"""
 
@@ -269,8 +287,8 @@ has the same speakers, so that the test keeps its size: it speaks of these speak
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--simulations", type=int, default=2000)
-    parser.add_argument("--quick", action="store_true", help="Only 200 simulations a row.")
-    parser.add_argument("--out", type=Path, help="Where to write the page; by default it is printed.")
+    parser.add_argument("--quick", action="store_true", help="Use only 200 simulations per row.")
+    parser.add_argument("--out", type=Path, help="Output file [default: print the page].")
     given = parser.parse_args()
     text = page(200 if given.quick else given.simulations)
     if given.out:

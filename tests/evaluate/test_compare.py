@@ -1,4 +1,4 @@
-"""Paired comparisons against scipy and hand-made examples; what they may and may not claim."""
+"""Paired comparisons against scipy and examples computed by hand, and the sentences about them."""
 
 import re
 
@@ -20,7 +20,7 @@ CLASSES = ["anger", "joy"]
 
 
 def predictions(right, *, speakers=4, seeds=1):
-    """Predictions of which these are right, (num_seeds, num_utterances), anger and joy in turn."""
+    """Make predictions; ``right`` is (num_seeds, num_utterances), and targets alternate between anger and joy."""
     right = np.atleast_2d(right)
     target = np.array(CLASSES)[np.arange(right.shape[1]) % 2]
     other = np.array(CLASSES)[1 - np.arange(right.shape[1]) % 2]
@@ -85,7 +85,8 @@ def test_utterances_of_one_seed_give_nearly_the_test_of_mcnemar(rng):
     first, second = rng.random(400) < 0.75, rng.random(400) < 0.68
     found = of(compare({"a": predictions(first), "b": predictions(second)}), "wa")
     only_first, only_second = (first & ~second).sum(), (second & ~first).sum()
-    # the asymptotic test; its variance is under the hypothesis, ours around the difference, and t has heavier tails
+    # McNemar's asymptotic test takes the variance under the null hypothesis, featcache around the difference, and
+    # Student's t has heavier tails. Therefore, the p values differ slightly.
     expected = stats.chi2.sf((only_first - only_second) ** 2 / (only_first + only_second), 1)
     assert found.p_utterances == pytest.approx(expected, rel=0.1)
 
@@ -103,7 +104,7 @@ def test_speakers_of_one_seed_give_the_paired_t_test(rng):
 
 
 def test_seeds_that_scatter_hide_a_difference_that_one_seed_each_would_show(rng):
-    # seeds differ by 10 points, methods do not: over speakers alone every pair of heads would seem to differ
+    # Seeds differ by 10 points, but the methods do not. Over speakers alone, every pair of heads would seem to differ.
     rates = np.array([[0.5, 0.6, 0.7, 0.8, 0.9], [0.9, 0.6, 0.5, 0.8, 0.6]])
     runs = [predictions(rng.random((5, 2000)) < row[:, np.newaxis], speakers=50) for row in rates]
     found = of(compare(dict(zip("ab", runs, strict=True))), "uar")
@@ -114,7 +115,7 @@ def test_seeds_that_scatter_hide_a_difference_that_one_seed_each_would_show(rng)
     ]
     alone = of(compare(dict(zip("ab", heads, strict=True))), "uar")
     assert alone.p_speakers < 1e-6
-    assert sentence(alone).endswith(" With one seed of a and b, this holds for these trained heads only.")
+    assert sentence(alone).endswith(" With one seed of a and b, this is valid only for these trained heads.")
 
 
 def test_p_is_below_the_level_where_the_interval_leaves_out_0(rng):
@@ -132,7 +133,7 @@ def test_p_is_below_the_level_where_the_interval_leaves_out_0(rng):
 @pytest.mark.parametrize("seeds", [1, 3])
 @pytest.mark.parametrize("number", [0, 1, 2, 3])
 def test_few_utterances_that_differ_show_nothing(rng, seeds, number):
-    # the utterances that differ are of one speaker each, or of one and the same
+    # The utterances that differ are from different speakers (step 2) or from the same speaker (step 16).
     for step in (2, 16):
         first = np.tile(rng.random(160) < 0.7, (seeds, 1))
         second = first.copy()
@@ -144,7 +145,7 @@ def test_few_utterances_that_differ_show_nothing(rng, seeds, number):
             assert found.ci95[0] <= 0 <= found.ci95[1]
             if number < 2:
                 assert found.p_utterances == found.p_speakers == found.least_p_speakers == 1
-            assert "seldom" not in sentence(found)
+            assert "; significant" not in sentence(found)
 
 
 def test_a_single_class_a_single_fold_and_constant_predictions_are_compared(rng):
@@ -174,7 +175,7 @@ def test_below_three_speakers_the_utterances_are_left(rng, speakers):
     found = of(compare(runs), "uar")
     assert (found.unit, found.count) == ("utterances", 80)
     assert found.p_speakers is found.least_p_speakers is found.effect_size is None
-    assert sentence(found).endswith("over utterances only and the seeds); of other speakers it says nothing.")
+    assert sentence(found).endswith("over utterances and the seeds); this says nothing about other speakers.")
 
 
 def test_the_lowest_p_is_corrected_for_the_pairs(rng):
@@ -186,24 +187,24 @@ def test_the_lowest_p_is_corrected_for_the_pairs(rng):
         assert found.least_p_speakers == 2 / 64
         assert found.least_p_speakers_holm == 6 / 64
     told = sentence(of(compare(runs, score="uar")[:1], "uar"))
-    assert "6 speakers are too few to show it for others: no difference in 3 pairs could reach p < 0.05" in told
-    assert told.endswith("(the lowest possible is 0.0938).")
-    assert "seldom" in sentence(compare({name: runs[name] for name in "ab"}, score="uar")[0])
+    assert "6 speakers are too few for a test over speakers: no difference in 3 pairs can reach p < 0.05" in told
+    assert told.endswith("(the lowest possible p is 0.0938).")
+    assert "; significant at 5 %" in sentence(compare({name: runs[name] for name in "ab"}, score="uar")[0])
 
 
 def test_too_few_speakers_are_counted_among_all_not_among_those_who_differ():
-    # 3 of 10 speakers differ: the speakers are not too few, the difference is too small
+    # 3 of 10 speakers differ. The number of speakers suffices, but the difference is too small.
     first = np.ones(200, dtype=bool)
     second = first.copy()
     second[[0, 2, 4]] = False
     found = of(compare({"a": predictions(first, speakers=10), "b": predictions(second, speakers=10)}), "uar")
     assert found.least_p_speakers == 0.25
     assert "too few" not in sentence(found)
-    assert "may be chance" in sentence(found)
+    assert "; not significant (p = " in sentence(found)
 
 
 def test_the_interval_is_the_paired_one(rng):
-    # both runs are right on nearly the same utterances: unpaired intervals would be several times as wide
+    # Both runs are right on nearly the same utterances, so unpaired intervals would be several times wider.
     first = rng.random(400) < 0.7
     second = first.copy()
     second[:20] = False
@@ -212,7 +213,7 @@ def test_the_interval_is_the_paired_one(rng):
 
 
 def test_speakers_are_counted_by_their_own_scores():
-    # speaker 0 and 1 better in the first, 2 worse, 3 alike; 10 utterances of each
+    # Speakers 0 and 1 are better in the first run, speaker 2 is worse, speaker 3 is equal; each has 10 utterances.
     first, second = np.ones(40, dtype=bool), np.ones(40, dtype=bool)
     speaker = np.arange(40) // 2 % 4
     second[speaker == 0] = False
@@ -222,7 +223,7 @@ def test_speakers_are_counted_by_their_own_scores():
     assert (found.speakers_better, found.speakers_worse) == (2, 1)
     differences = np.array([100, 20, -40, 0])
     assert found.effect_size == pytest.approx(differences.mean() / differences.std(ddof=1))
-    assert found.least_p_speakers == 2 / 8  # the fourth shows nothing
+    assert found.least_p_speakers == 2 / 8  # the fourth speaker does not differ
 
 
 def test_equal_runs_do_not_differ(rng):
@@ -244,7 +245,7 @@ def test_unknown_speakers_leave_the_utterances(rng):
     assert (found.unit, found.count) == ("utterances", 80)
     assert found.p_speakers is found.p_speakers_holm is found.least_p_speakers is found.effect_size is None
     assert found.p_utterances < 0.01
-    assert "over utterances only); of other speakers it says nothing. With one seed of a and b" in sentence(found)
+    assert "over utterances); this says nothing about other speakers. With one seed of a and b" in sentence(found)
 
 
 def test_regressions_are_compared_by_ccc(rng):
@@ -255,7 +256,7 @@ def test_regressions_are_compared_by_ccc(rng):
     assert found.speakers_better == 8
     assert found.p_speakers == found.least_p_speakers == 2 / 256
     told = sentence(found)
-    assert "higher in CCC than b; chance alone would seldom give such a difference (p = 0.0078 over 8" in told
+    assert "higher in CCC than b; significant at 5 % (p = 0.0078 over 8 speakers and the seeds)." in told
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
@@ -291,10 +292,10 @@ def test_all_pairs_are_compared_and_corrected_within_a_score(rng):
 @pytest.mark.parametrize(
     ("rates", "speakers", "told"),
     [
-        ((0.9, 0.5), 10, r"^a scores [\d.]+ points higher in UAR than b; chance alone would seldom give"),
-        ((0.5, 0.9), 10, "^b scores .* higher in UAR than a; chance alone would seldom"),
-        ((0.71, 0.7), 10, r"; this may be chance \(p = [\d.]+ over 10 speakers and the seeds\), which does not show"),
-        ((0.9, 0.5), 4, r", but 4 speakers are too few .* could reach p < 0.05 .* \(the lowest possible is 0.125\)\.$"),
+        ((0.9, 0.5), 10, r"^a scores [\d.]+ points higher in UAR than b; significant at 5 % \(p = "),
+        ((0.5, 0.9), 10, "^b scores .* higher in UAR than a; significant at 5 %"),
+        ((0.71, 0.7), 10, r"; not significant \(p = [\d.]+ over 10 speakers and the seeds\), which does not show"),
+        ((0.9, 0.5), 4, r", but 4 speakers are too few .* can reach p < 0.05 \(the lowest possible p is 0.125\)\.$"),
     ],
 )
 def test_what_it_means_is_told_in_words(rng, rates, speakers, told):
@@ -314,15 +315,15 @@ def changed(run, change):
     [
         (
             lambda t: t[t["utterance_id"] != "u0003"],
-            "b tested 39 utterances and a 40, not the same ones: only one has 'u0003'; compare runs of one corpus",
+            "b tested 39 utterances and a 40, but not the same: only one run has 'u0003'; compare runs of the same cor",
         ),
         (
             lambda t: t.replace({"utterance_id": {"u0003": "x"}}),
-            "b tested 40 utterances and a 40, not the same ones: only one has 'u0003', 'x'",
+            "b tested 40 utterances and a 40, but not the same: only one run has 'u0003', 'x'",
         ),
         (
             lambda t: t.assign(target=t["target"].where(t["utterance_id"] != "u0001", "anger")),
-            r"b and a have different values of target for 'u0001' \('anger' and 'joy'\); compare runs of one target",
+            r"b and a have different values of target for 'u0001' \('anger' and 'joy'\); compare runs of the same tar",
         ),
         (lambda t: t.assign(speaker_id="x"), "b and a have different values of speaker_id for 'u0000', "),
     ],
@@ -334,7 +335,7 @@ def test_runs_that_did_not_test_the_same_are_refused(change, message):
 
 
 def test_runs_of_other_tasks_are_refused(rng):
-    with pytest.raises(PredictionsError, match="b predicts v, a classes; compare runs of one task"):
+    with pytest.raises(PredictionsError, match="b predicts v, but a predicts classes; compare runs of the same task"):
         compare({"a": predictions(np.ones(40)), "b": regression(rng, 1)})
     with pytest.raises(PredictionsError, match="one run cannot be compared; give two or more"):
         compare({"a": predictions(np.ones(40))})
@@ -343,7 +344,7 @@ def test_runs_of_other_tasks_are_refused(rng):
 def test_a_run_without_a_score_is_refused(rng):
     run = regression(rng, 1)
     flat = checked(run.table.assign(target_v=1.0, prediction_v=1.0), dimensions=["v"])
-    with pytest.raises(PredictionsError, match="a or b has no CCC: its values do not vary in some seed"):
+    with pytest.raises(PredictionsError, match="a or b has no CCC: its values are constant in a seed"):
         compare({"a": flat, "b": flat})
 
 
@@ -360,12 +361,10 @@ def test_many_pairs_have_few_sentences(rng):
         for count in (6, 60)
     )
     [told] = sentences(compare(few, score="uar"))
-    assert told.startswith(
-        "6 speakers are too few to show a difference for others: no difference in 15 pairs could reach"
-    )
+    assert told.startswith("6 speakers are too few for a test over speakers: no difference in 15 pairs can reach")
     found = compare(many, score="uar")
     *clear, rest = sentences(found)
     assert 0 < len(clear) <= 6
-    assert all("seldom" in one for one in clear)
+    assert all("; significant at 5 %" in one and "Holm-corrected for 15 pairs" in one for one in clear)
     assert rest == f"The table shows the other {15 - len(clear)} of 15 pairs."
     assert sentences(found[:6]) == [sentence(one) for one in found[:6]]

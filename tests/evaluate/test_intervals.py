@@ -1,4 +1,4 @@
-"""Intervals of summaries against the bootstrap and hand-made cases, how often they hold, and what readers are told."""
+"""Intervals of summaries against the bootstrap and simple cases, their coverage, and cautions for readers."""
 
 import re
 from pathlib import Path
@@ -20,7 +20,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "coverage.md"
 
 
 def table(right, speakers, *, seeds=1, target=None):
-    """Rows of utterances that are right or not, (num_seeds, num_utterances) or the same in all seeds."""
+    """Make rows from whether predictions are right: (num_seeds, num_utterances), or (num_utterances,) for all seeds."""
     right = np.broadcast_to(right, (seeds, len(speakers)))
     target = np.arange(len(speakers)) % 2 if target is None else np.asarray(target)
     common = {"fold": 1, "utterance_id": [f"u{i:04}" for i in range(len(speakers))], "speaker_id": speakers}
@@ -41,7 +41,7 @@ def table(right, speakers, *, seeds=1, target=None):
 
 @pytest.fixture
 def forty_speakers(rng):
-    """Whether each of 800 utterances is right, and who says it: speakers differ."""
+    """Return whether each of 800 predictions is right, and the speakers, who differ in their scores."""
     speakers = np.repeat([f"s{i:02}" for i in range(40)], 20)
     return rng.random(800) < np.repeat(rng.uniform(0.4, 0.9, 40), 20), speakers
 
@@ -52,7 +52,7 @@ def test_many_units_give_nearly_the_bootstrap(forty_speakers, rng, over):
     values = right.reshape(40, 20).mean(axis=1) if over == "speakers" else right.astype(float)
     expected = stats.bootstrap((100 * values,), np.mean, method="percentile", random_state=rng).confidence_interval
     found = summarise(table(right, speakers), CLASSES)["wa"]["ci95" if over == "speakers" else "ci95_utterances"]
-    # 40 units: Student's t is 3 % wider, percentiles are 1 % narrower and scatter by 4 % (9999 resamples)
+    # For 40 units, Student's t is 3 % wider, percentiles are 1 % narrower, and their std is 4 % (9999 resamples).
     np.testing.assert_allclose(found, expected, atol=0.1 * (expected.high - expected.low) / 2)
 
 
@@ -62,7 +62,7 @@ def test_seeds_that_differ_widen_the_interval_and_more_speakers_do_not_narrow_it
     right = rng.random((4, 800)) < rates[:, np.newaxis]
     found = summarise(table(right, speakers, seeds=4), CLASSES)["wa"]
     low, high = found["ci95"]
-    # four means with a standard deviation of 13: t with 3 degrees of freedom alone gives 3.18 * 13 / 2 on each side
+    # For four means with a std of 13, t with 3 degrees of freedom gives 3.18 * 13 / 2 on each side.
     assert high - low > 0.9 * 2 * 3.18 * np.std(found["per_seed"], ddof=1) / 2
     assert found["ci95_utterances"] == pytest.approx(found["ci95"], rel=0.05)
     alone = summarise(table(right[0], speakers), CLASSES)["wa"]["ci95"]
@@ -70,13 +70,14 @@ def test_seeds_that_differ_widen_the_interval_and_more_speakers_do_not_narrow_it
 
 
 def test_parallel_sentences_do_not_widen_the_interval(rng):
-    # Every speaker reads the same sentences, half of them hard: speakers do not differ, and so the interval is
-    # narrower than over utterances, by the scatter between hard and easy sentences.
+    # Every speaker reads the same sentences, and half of the sentences are hard. Speakers do not differ, so the
+    # interval over speakers does not include the variance between hard and easy sentences, unlike over utterances.
     hard = np.tile(np.arange(40) // 2 % 2, 20)
     speakers = np.repeat([f"s{i:02}" for i in range(20)], 40)
     found = summarise(table(rng.random(800) < np.where(hard, 0.2, 0.95), speakers), CLASSES)["wa"]
     narrow, wide = (np.ptp(found[name]) for name in ("ci95", "ci95_utterances"))
-    # theory: variances of .104 within sentences against .244 of all, a ratio of 0.65, which scatters by 0.1
+    # In theory, the variance is .104 within sentences and .244 in total, so the ratio of widths is 0.65, with a std
+    # of 0.1.
     assert narrow / wide == pytest.approx(0.65, abs=3 * 0.1)
 
 
@@ -86,11 +87,11 @@ def test_errors_of_few_speakers_widen_the_interval():
     even = summarise(table(np.tile(np.arange(20) < 14, 10), speakers), CLASSES)["wa"]
     assert clustered["mean"] == even["mean"] == pytest.approx(70)
     np.testing.assert_allclose(even["ci95"], 70, atol=1e-6)
-    assert np.ptp(clustered["ci95"]) > 3 * np.ptp(clustered["ci95_utterances"])  # theory: sqrt(200 / 10) = 4.5
+    assert np.ptp(clustered["ci95"]) > 3 * np.ptp(clustered["ci95_utterances"])  # in theory, sqrt(200 / 10) = 4.5
 
 
 def test_the_classes_of_a_score_do_not_change_within_its_interval(rng):
-    # a class that one speaker alone says, and one that is predicted once and never true
+    # One class occurs with a single speaker, and another one is predicted once but never true.
     speakers = np.repeat([f"s{i}" for i in range(10)], 20)
     target = np.arange(200) % 2
     target[:2] = 2
@@ -99,7 +100,7 @@ def test_the_classes_of_a_score_do_not_change_within_its_interval(rng):
     found = summarise(rows, [*CLASSES, "never"])
     for score in ("uar", "macro_f1"):
         low, high = found[score]["ci95"]
-        # drawing speakers, the set of classes changed and with it the mean, by 18 points
+        # Resampling of speakers changed the set of classes, and therefore the mean, by 18 points.
         assert found[score]["mean"] - 8 < low < found[score]["mean"] < high < found[score]["mean"] + 8
     plain = summarise(table(rows["prediction"] == rows["target"], speakers, target=target), [*CLASSES, "never"])
     assert np.ptp(found["uar"]["ci95"]) == pytest.approx(np.ptp(plain["uar"]["ci95"]), rel=0.1)
@@ -145,7 +146,7 @@ def test_intervals_do_not_depend_on_the_order_of_rows_and_leave_the_global_state
 
 
 def test_the_simulated_sums_are_those_of_tables(rng):
-    # one simulated data set, put into tables, has the effects that the simulation computes
+    # A table made from one simulated data set has the same effects as the simulation computes.
     method = coverage.Uar(70.0, 4.0)
     [(right, _)] = method.simulate(rng, 1, 5, 3)
     simulated = coverage.effects(method, method.sums(right))
@@ -164,9 +165,9 @@ def test_the_simulated_sums_are_those_of_tables(rng):
     np.testing.assert_allclose(found.influence, simulated.influence[0], atol=1e-9)
 
 
-# 400 simulations: a share of 95 % scatters by 1.1 %, one of 5 % too. The bounds are 93 and 6 %, the promise, and 3.5
-# standard errors beyond: chance passes them in one of 4000 fixed draws. Before seeds were covered, coverage fell to 70
-# and the share of significant differences rose to 15 % in the same cells.
+# With 400 simulations, shares of 95 % and 5 % have a standard error of 1.1 %. The bounds are the targets, 93 and 6 %,
+# plus 3.5 standard errors, which random draws exceed in one of 4000 cases. Intervals that ignored seeds had a coverage
+# of only 70 % in these cells, and 15 % of the differences were significant.
 @pytest.mark.parametrize(
     ("method", "num_speakers"),
     [
@@ -183,10 +184,10 @@ def test_intervals_and_tests_keep_what_they_promise(method, num_speakers):
 
 
 def documented():
-    """Speakers → shares of five seeds, from the page."""
+    """Read speakers, coverage and share of p < 0.05 with five seeds from the page."""
     lines = [line.strip("| ").split(" | ") for line in PAGE.read_text(encoding="utf-8").splitlines() if "| 5 |" in line]
     rows = [(int(cells[2]), float(cells[5]), float(cells[6])) for cells in lines]
-    return rows[: -len(coverage.SPEAKERS)]  # the last are over utterances
+    return rows[: -len(coverage.SPEAKERS)]  # the last table is over utterances
 
 
 def test_what_is_quoted_stands_in_the_documentation():
@@ -206,12 +207,12 @@ def test_what_is_quoted_stands_in_the_documentation():
         (("speakers", 4, 4), rf"few speakers: in simulations, .* over 4 speakers .* {COVERAGE[4][0]:.0f} to "),
         (
             ("speakers", 2, 2),
-            "ONLY TWO SPEAKERS: an interval over speakers needs at least 3; intervals over utterances",
+            "ONLY TWO SPEAKERS: an interval over speakers needs at least 3; intervals treat utterances as independent",
         ),
         (("speakers", 1, 1), "ONLY ONE SPEAKER: an interval over speakers needs at least 3; "),
         (("utterances", 60, 2), "ONLY TWO SPEAKERS"),
-        (("utterances", 60, 0), "the speakers are not all known, so the intervals are over utterances"),
-        (("utterances", 60, 30), "the speakers are not all known, so the intervals are over utterances"),
+        (("utterances", 60, 0), "not all speakers are known: intervals treat utterances as independent and are probab"),
+        (("utterances", 60, 30), "not all speakers are known: intervals treat utterances as independent and are proba"),
     ],
 )
 def test_what_a_reader_is_warned_of(arguments, told):

@@ -1,4 +1,4 @@
-"""Scores against scikit-learn, and how seeds and folds are put together."""
+"""Scores against scikit-learn, and the aggregation over seeds and folds."""
 
 import json
 import warnings
@@ -15,14 +15,14 @@ from featcache.errors import PredictionsError
 from featcache.evaluate.metrics import macro_f1, recall_per_class, summarise, uar, wa
 
 CLASSES = ("anger", "joy", "neutral", "sadness")
-ROUNDING = 1e-9  # percent; sums of the same few numbers in another order
+ROUNDING = 1e-9  # percent; rounding of sums of few numbers in different order
 
 labels = st.sampled_from(CLASSES)
 pairs = st.lists(st.tuples(labels, labels), min_size=1, max_size=30).map(lambda rows: tuple(zip(*rows, strict=True)))
 
 
 def table(*rows, seed=0):
-    """Predictions from rows (fold, utterance, speaker, target, prediction)."""
+    """Make predictions from rows (fold, utterance, speaker, target, prediction)."""
     columns = ["fold", "utterance_id", "speaker_id", "target", "prediction"]
     return pd.DataFrame(rows, columns=columns).assign(seed=seed)
 
@@ -56,12 +56,12 @@ def test_scores_equal_scikit_learn(pair):
 
 @given(pairs)
 def test_uar_is_balanced_accuracy(pair):
-    with warnings.catch_warnings(action="ignore"):  # scikit-learn remarks on predictions of absent classes
+    with warnings.catch_warnings(action="ignore"):  # scikit-learn warns of predicted classes that are never true
         expected = sklearn_metrics.balanced_accuracy_score(*pair)
     assert uar(*pair) == pytest.approx(expected)
 
 
-@settings(max_examples=10, deadline=None)  # each example scores a thousand resamples
+@settings(max_examples=10, deadline=None)
 @given(pairs)
 def test_summary_equals_the_scores_of_the_labels(pair):
     rows = [(0, f"u{i}", f"s{i % 3}", *labels) for i, labels in enumerate(zip(*pair, strict=True))]
@@ -91,7 +91,7 @@ def test_one_seed_has_no_standard_deviation(predictions):
 
 
 def test_concatenated_folds_and_mean_over_folds_differ():
-    # fold 0: recall joy 1, sadness 0; fold 1: joy 1/3, sadness 1
+    # Recalls in fold 0: joy 1, sadness 0. Recalls in fold 1: joy 1/3, sadness 1.
     rows = [
         (0, "a", "s0", "joy", "joy"),
         (0, "b", "s0", "sadness", "joy"),
@@ -134,7 +134,7 @@ def test_counts_and_chance(predictions):
     assert summary["num_folds"] == predictions["fold"].nunique()
     assert summary["num_utterances"] == 60
     assert summary["num_speakers"] == 5
-    assert summary["chance_uar"] == 25  # nobody is surprised
+    assert summary["chance_uar"] == 25  # surprise is never the target
     assert summary["recall"]["surprise"] == {"mean": None, "std": None, "per_seed": [None] * 3}
 
 
@@ -182,7 +182,7 @@ def test_labels_and_ids_may_be_numbers(predictions):
         (lambda t: t.iloc[:0], "no predictions to score"),
         (lambda t: t.replace({"target": {"joy": "happy"}}), "unknown target 'happy', expected one of: anger, joy"),
         (lambda t: t.replace({"prediction": {"joy": None}}), "prediction is 'None', expected a value"),
-        (lambda t: pd.concat([t, t.iloc[[3]]]), "utterance 'u03' stands twice under seed 123 and fold"),
+        (lambda t: pd.concat([t, t.iloc[[3]]]), "utterance 'u03' occurs twice in seed 123 and fold"),
         (lambda t: t.drop(index=0), "seed 123 tested 59 of 60 utterances"),
     ],
 )
@@ -202,7 +202,7 @@ def test_an_interval_is_nearly_that_of_the_jackknife(predictions):
     error = np.sqrt((number - 1) / number * ((left - left.mean()) ** 2).sum())
     steps = stats.t(number - 1).ppf([0.025, 0.975]) * error / (whole * (1 - whole))
     expected = 100 * special.expit(special.logit(whole) + steps)
-    # leaving a unit out and lowering its weight differ in the order of one over the number of units, here 5
+    # The jackknife leaves out units instead of changing weights. The results differ by the order of 1 / 5 (5 units).
     np.testing.assert_allclose(found["uar"]["ci95"], expected, atol=0.2 * np.ptp(expected))
     assert found["bootstrap"] == {"unit": "speakers", "count": number}
 
@@ -218,7 +218,7 @@ def test_intervals_over_utterances_stand_beside(predictions):
 
 
 def test_a_class_of_one_speaker_alone_stays_in_the_interval():
-    # drawing speakers, joy was lost where b was not drawn, and the UAR of the rest was that of anger alone
+    # With resampling of speakers, samples without speaker b have no joy, and their UAR is the recall of anger alone.
     rows = [(0, "1", "a", "anger", "anger"), (0, "2", "a", "anger", "anger"), (0, "5", "c", "anger", "joy")]
     rows += [(0, "3", "b", "joy", "anger"), (0, "4", "b", "joy", "anger")]
     found = summarise(table(*rows), ["anger", "joy"])["uar"]
@@ -228,7 +228,7 @@ def test_a_class_of_one_speaker_alone_stays_in_the_interval():
 
 
 def test_the_classes_of_f1_are_those_of_all_seeds():
-    # the first seed predicts a class that is never true; the second does not, and its mean is of three classes too
+    # Only the first seed predicts a class that is never true, but the mean is over three classes in both seeds.
     right = [("1", "a", "anger"), ("2", "b", "anger"), ("3", "c", "joy"), ("4", "d", "joy")]
     first = table(*[(0, *row, "fear" if row[0] == "1" else row[2]) for row in right], seed=0)
     second = table(*[(0, *row, row[2]) for row in right], seed=1)

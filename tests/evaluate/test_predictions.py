@@ -1,4 +1,4 @@
-"""Anybody's tables of predictions: columns of other names, and every fault in one line."""
+"""Tables of predictions from any source: other column names, and one-line messages about every fault."""
 
 import csv
 import tempfile
@@ -24,7 +24,7 @@ DIMENSIONS = [
     {"utterance_id": name, "target_arousal": x, "prediction_arousal": y, "target_valence": y, "prediction_valence": x}
     for name, x, y in (("a", "1.5", "2"), ("b", "-1", "0"), ("c", "3e-1", "1"))
 ]
-# what a CSV can hold and a reader gives back: no lone surrogates, no carriage returns
+# Text that survives writing and reading a CSV: no lone surrogates, no carriage returns.
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\x00"), min_size=1, max_size=8).filter(
     lambda text: text.strip()
 )
@@ -51,7 +51,7 @@ def test_a_table_of_ours_is_read_as_it_is(write):
 def test_columns_may_have_other_names(write):
     names = {
         "target": "truth",
-        "prediction": "target",  # a column that bears the name of another
+        "prediction": "target",  # a column with the name of another role
         "utterance_id": "file",
         "speaker_id": "actor",
         "seed": "run",
@@ -85,7 +85,7 @@ def test_a_class_named_twice_is_one(write):
 
 def test_many_classes_must_be_named(write):
     rows = [{"utterance_id": i, "target": f"{i / 7:.3f}", "prediction": "0.000"} for i in range(101)]
-    with pytest.raises(PredictionsError, match=r"there are 101 different labels such as '0.000'; for numbers take"):
+    with pytest.raises(PredictionsError, match=r"there are 101 different labels such as '0.000'; if they are numb"):
         read_predictions(write(rows))
     labels = [row["target"] for row in rows]
     assert read_predictions(write(rows), classes=labels).classes == tuple(labels)
@@ -144,7 +144,7 @@ def test_a_class_may_bear_the_name_of_a_missing_value(write, label):
         (["0", "1"], ["0.0", "1.0"], "'0', '0.0' look alike"),
         (["Ang", "Hap"], ["ang", "hap"], "'Ang', 'ang' look alike"),
         ([" W", " F"], ["W", "F"], "' F', 'F' look alike"),
-        (["0", "1"], ["anger", "joy"], "share no class; write both in the same way, or list all classes"),
+        (["0", "1"], ["anger", "joy"], "share no class; write both in the same way, or, if every prediction is wrong"),
     ],
 )
 def test_targets_and_predictions_that_share_no_class_are_refused(write, targets, predictions, told):
@@ -156,7 +156,7 @@ def test_targets_and_predictions_that_share_no_class_are_refused(write, targets,
         read_predictions(write(rows))
     assert str(error.value).count("\n") == 0
     assert "p.csv: targets (" in str(error.value)
-    # somebody who lists the classes says that they are right
+    # The message does not appear if the user lists the classes.
     assert len(read_predictions(write(rows), classes=[*targets, *predictions]).table) == 2
 
 
@@ -179,7 +179,7 @@ def test_classes_that_are_never_the_target_are_told(write, caplog):
     assert (
         "class 'bliss' is never the target, so it has no recall; it is predicted (1 ×) and counts as 0" in caplog.text
     )
-    assert "class 'fear' is never the target, so it has no recall; nor is it predicted" in caplog.text
+    assert "class 'fear' is never the target, so it has no recall; it is not predicted either" in caplog.text
 
 
 def changed(row, **values):
@@ -202,9 +202,9 @@ def changed(row, **values):
         (changed(2, seed=""), {}, r"row 3: seed is '', expected a value$"),
         (ROWS, {"classes": ["joy"]}, r"unknown target 'anger', expected one of: joy$"),
         (changed(0, prediction="bliss"), {"classes": ["joy", "anger"]}, "unknown prediction 'bliss', expected one"),
-        ([*ROWS, ROWS[1]], {}, r"utterance 'b' stands twice under seed 10 and fold 2; expected one row each$"),
-        ([*ROWS, *ROWS], {}, r"stands twice under seed 10 and fold 1, and 3 more rows like it; expected"),
-        (ROWS[:3], {}, r"seed 9 tested 1 of 2 utterances; all seeds must test the same ones"),
+        ([*ROWS, ROWS[1]], {}, r"utterance 'b' occurs twice in seed 10 and fold 2; expected one row each$"),
+        ([*ROWS, *ROWS], {}, r"occurs twice in seed 10 and fold 1, and 3 more rows like it; expected"),
+        (ROWS[:3], {}, r"seed 9 tested 1 of 2 utterances; all seeds must test the same utterances"),
         (changed(2, target="anger"), {}, r"utterance 'a' has several values of target: 'joy', 'anger'$"),
         (changed(2, speaker_id="04"), {}, r"utterance 'a' has several values of speaker_id: '03', '04'$"),
         (

@@ -1,4 +1,4 @@
-"""CCC, Pearson and RMSE against scipy, scikit-learn and hand-made examples, and what has no score."""
+"""CCC, Pearson correlation and RMSE against scipy, scikit-learn and examples by hand, and undefined scores."""
 
 import json
 
@@ -13,7 +13,7 @@ from sklearn.metrics import root_mean_squared_error
 from featcache.errors import PredictionsError
 from featcache.evaluate.regression import summarise_regression
 
-# Moments of values up to 1e3 about their median, in float64; a correlation of values that hardly vary loses digits.
+# Rounding of float64 moments of values up to 1e3; a correlation of almost constant values loses digits.
 ROUNDING = 1e-6
 
 values = st.floats(-1000, 1000).map(lambda value: round(value, 3))
@@ -27,14 +27,14 @@ def table(target, prediction, *, seed=0, fold=1, name="v"):
 
 
 def plain_ccc(target, prediction):
-    """Lin 1989, by the definition."""
+    """Compute CCC by the definition of Lin 1989."""
     x, y = np.asarray(target, float), np.asarray(prediction, float)
     return 2 * np.mean((x - x.mean()) * (y - y.mean())) / (x.var() + y.var() + (x.mean() - y.mean()) ** 2)
 
 
 @pytest.fixture
 def predictions(rng):
-    """Three seeds, two folds, six speakers, two dimensions of different scales."""
+    """Make predictions of three seeds, two folds, six speakers, and two dimensions with different scales."""
     tables = []
     ids = [f"u{i:02}" for i in range(60)]
     targets = {"arousal": rng.normal(3, 1, 60), "valence": rng.normal(-200, 30, 60)}
@@ -64,7 +64,7 @@ def test_scores_equal_scipy_and_scikit_learn(rows):
 
 
 def test_a_hand_made_example():
-    # means 2 and 3, variances 2/3 and 8/3, covariance 4/3: CCC = (8/3) / (10/3 + 1) = 8/13
+    # The means are 2 and 3, the variances 2/3 and 8/3, the covariance 4/3: CCC = (8/3) / (10/3 + 1) = 8/13.
     found = summarise_regression(table([1, 2, 3], [1, 3, 5]), ["v"])
     assert found["ccc"]["mean"] == pytest.approx(8 / 13)
     assert found["pearson"]["mean"] == pytest.approx(1)
@@ -76,7 +76,7 @@ def test_values_far_from_zero_lose_no_digits(rng, offset):
     target = rng.normal(size=50)
     prediction = target + rng.normal(size=50)
     found = summarise_regression(table(target + offset, prediction + offset), ["v"])
-    assert found["ccc"]["mean"] == pytest.approx(plain_ccc(target, prediction), abs=1e-8)  # 1e6 costs six of 16 digits
+    assert found["ccc"]["mean"] == pytest.approx(plain_ccc(target, prediction), abs=1e-8)  # 1e6 uses six of 16 digits
 
 
 def test_dimensions_are_scored_alone_and_averaged(predictions):
@@ -119,7 +119,7 @@ def test_intervals_over_utterances_equal_scipy(predictions):
         random_state=np.random.default_rng(0),
     ).confidence_interval
     found = summarise_regression(one, ["arousal"])["ccc"]["ci95_utterances"]
-    # ends of a bootstrap of 2000 resamples scatter by 6 % of the half-width; for 60 utterances t is 2 % wider
+    # The bounds of a bootstrap with 2000 resamples vary by 6 % of the half-width; for 60 utterances, t is 2 % wider.
     np.testing.assert_allclose(found, expected, atol=0.2 * (expected.high - expected.low) / 2)
 
 

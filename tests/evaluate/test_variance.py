@@ -1,4 +1,4 @@
-"""Variance components against textbook tests, plain loops and simulation."""
+"""Variance components against textbook tests, plain loops and simulations."""
 
 import numpy as np
 import pytest
@@ -13,13 +13,13 @@ DERIVATIVE = 1e-6  # a central difference with steps of 1e-3
 
 
 def effects(values):
-    """Effects of units whose score is the mean of their values, (num_units, num_seeds)."""
+    """Return the effects of units if the score is the mean of their values, (num_units, num_seeds)."""
     values = np.asarray(values, float)
     return Effects(scores=values.mean(axis=0), influence=(values - values.mean(axis=0)) / len(values))
 
 
 def test_influence_is_the_derivative_of_the_score(rng):
-    # a ratio of sums: the influence of unit i is (x_i - r y_i) / sum of y
+    # The score is a ratio of sums, so the influence of unit i is (x_i - r y_i) / sum of y.
     units = rng.uniform(1, 5, (7, 3, 2))
     totals = units.sum(axis=0)
     found = influence(totals, units, lambda sums: (sums[..., 0] / sums[..., 1])[..., np.newaxis])[..., 0]
@@ -69,7 +69,8 @@ def test_the_parts_are_the_mean_squares_of_a_two_way_analysis_of_variance(rng):
 
 
 def test_the_variance_is_that_of_other_units_and_other_seeds(rng):
-    # 4000 means of 12 units and 5 seeds; a variance of so many normal values scatters by 2 %, its mean estimate less
+    # 4000 means of 12 units and 5 seeds. The sample variance of 4000 normal values has a std of 2 %, and the mean of
+    # the estimates has a smaller one.
     number, num_units, num_seeds = 4000, 12, 5
     values = 2 * rng.normal(size=(number, num_units, 1)) + rng.normal(size=(number, 1, num_seeds))
     values = values + 1.5 * rng.normal(size=(number, num_units, num_seeds))
@@ -148,7 +149,7 @@ def test_a_ratio_to_what_may_be_0_has_no_bounds(rng):
 
 
 def test_little_more_spread_of_seeds_than_chance_does_not_blow_up_the_interval():
-    # seeds' scores scatter a little more than the units' disagreement explains: a tiny difference of variances
+    # The variance over seeds is only slightly larger than the variance from units, so the difference is tiny.
     rng = np.random.default_rng(3)
     for _ in range(200):
         found = estimate([effects(rng.normal(size=(10, 3)))] * 2, [1, -1])

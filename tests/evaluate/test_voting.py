@@ -1,4 +1,4 @@
-"""Votes against scikit-learn, hand-made ties and plain loops; the choice, which test data must not touch."""
+"""Votes against scikit-learn, constructed ties and plain loops; the choice does not depend on test data."""
 
 import itertools
 
@@ -16,7 +16,7 @@ CLASSES = ("sadness", "anger", "joy")  # not sorted
 
 
 def table(probabilities, *, target=None, seeds=1, folds=1, prefix="u", predicted=None):
-    """Rows of one member: (num_seeds · num_utterances, 3) probabilities, the seeds one after the other."""
+    """Make the rows of one member from probabilities, (num_seeds · num_utterances, 3), seed by seed."""
     probabilities = np.asarray(probabilities, float)
     num_utterances = len(probabilities) // seeds
     columns = {f"p_{label}": probabilities[:, i] for i, label in enumerate(CLASSES)}
@@ -36,7 +36,7 @@ def table(probabilities, *, target=None, seeds=1, folds=1, prefix="u", predicted
 
 
 def random_tables(rng, *, members=4, seeds=2, utterances=48, folds=2, prefix="u", skill=None):
-    """Members that know a little of the target, some more than others."""
+    """Make tables of members whose probabilities depend on the target, some more strongly than others."""
     skills = np.linspace(0.2, 1.2, members) if skill is None else skill
     target = np.tile(np.arange(utterances) % 3, seeds)
     tables = {}
@@ -55,7 +55,7 @@ def random_tables(rng, *, members=4, seeds=2, utterances=48, folds=2, prefix="u"
     )
 )
 def test_votes_equal_a_plain_loop(counts):
-    # eighths of nothing but small numbers: sums are exact, so that ties are ties
+    # Probabilities are multiples of 1/8, so sums are exact, and ties are exact.
     probabilities = np.array(counts) / 8
     ballots = Ballots.of({f"m{i}": table(member) for i, member in enumerate(probabilities)}, CLASSES)
     members = range(len(counts))
@@ -72,16 +72,16 @@ def test_votes_equal_a_plain_loop(counts):
 
 def test_ties_go_to_the_summed_probability_and_then_to_the_first_class():
     first = [[0.5, 0.4, 0.1], [0.5, 0.4, 0.1]]
-    second = [[0.1, 0.6, 0.3], [0.4, 0.5, 0.1]]  # row 0: 0.6 against 1.0; row 1: 0.9 against 0.9
+    second = [[0.1, 0.6, 0.3], [0.4, 0.5, 0.1]]  # sums in row 0: 0.6 and 1.0; in row 1: 0.9 and 0.9
     ballots = Ballots.of({"a": table(first), "b": table(second)}, CLASSES)
     assert [CLASSES[i] for i in ballots.vote([0, 1], "hard")[0]] == ["anger", "sadness"]
-    # 0.1 + 0.2 is not 0.3 in float64; a tie all the same
+    # 0.1 + 0.2 is not 0.3 in float64, but it counts as a tie.
     rounded = Ballots.of({"a": table([[0.1, 0.3, 0]]), "b": table([[0.2, 0.0, 0]])}, CLASSES)
     assert rounded.vote([0, 1], "soft")[0].tolist() == [0]
 
 
 def test_a_majority_counts_what_was_predicted_not_the_probabilities():
-    # a member whose prediction is not its likeliest class, as after a decision rule of its own
+    # Members a and b do not predict their most probable class, for example because of their own decision rule.
     tables = {
         "a": table([[0.9, 0.1, 0]], predicted=[1]),
         "b": table([[0.9, 0.1, 0]], predicted=[1]),
@@ -145,7 +145,7 @@ def test_the_best_on_validation_is_chosen(ballots):
     assert rows["validation_uar"].round(9).is_monotonic_decreasing
     first = rows.iloc[0]
     assert (first["members"], first["vote"]) == (" + ".join(NAMES[i] for i in choice.members), choice.vote)
-    assert rows["test_uar"].idxmax() != 0  # else the test could not tell
+    assert rows["test_uar"].idxmax() != 0  # otherwise, the test could not detect a choice on test data
 
 
 def test_test_labels_have_no_part_in_the_choice(ballots, rng):
@@ -174,7 +174,8 @@ def test_one_split_needs_no_choice_by_fold(ballots):
 
 
 def test_choosing_by_fold_equals_a_plain_loop(rng):
-    # a cross-validation of two folds: what fold 1 tests, fold 2 validates on; the runs are good in one fold each
+    # Cross-validation with two folds: fold 2 validates on the test utterances of fold 1, and vice versa. Each run is
+    # good in one fold only.
     good = random_tables(rng, members=4, utterances=96, skill=[2, 2, 0.3, 0.3])
     bad = random_tables(rng, members=4, utterances=96, skill=[0.3, 0.3, 2, 2])
     test = {name: pd.concat([good[name][good[name]["fold"] == 1], bad[name][bad[name]["fold"] == 2]]) for name in NAMES}
@@ -198,11 +199,11 @@ def test_choosing_by_fold_equals_a_plain_loop(rng):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t: t.assign(seed=t["seed"] + 1), "b and a differ in seed: only one has 0, 2; only runs of the same"),
-        (lambda t: t.assign(fold=1), "b and a differ in fold: only one has 2; only runs of the same utterances"),
+        (lambda t: t.assign(seed=t["seed"] + 1), "b and a differ in seed: only one run has 0, 2; only runs of the sam"),
+        (lambda t: t.assign(fold=1), "b and a differ in fold: only one run has 2; only runs of the same utteran"),
         (
             lambda t: t[t["utterance_id"] != "u003"],
-            "b and a differ in utterance_id: only one has 'u003'; only runs of the same utterances",
+            "b and a differ in utterance_id: only one run has 'u003'; only runs of the same utterances",
         ),
         (lambda t: t.assign(fold=3 - t["fold"]), "b and a do not have the same utterances in every seed and fold"),
         (lambda t: t.assign(target="joy"), r"b and a have different targets for 'u000', 'u004', 'u006' and \d+ more"),

@@ -1,4 +1,4 @@
-"""Word error rates against hand counts, and against a plain edit distance."""
+"""Word error rates against counts by hand, and against a plain edit distance."""
 
 import sys
 
@@ -13,7 +13,7 @@ WORDS = st.lists(st.sampled_from(["yes", "no", "well", "never"]), max_size=8)
 
 
 def edit_distance(reference, hypothesis):
-    """Levenshtein over words, by the book: rows of the table, one after the other."""
+    """Compute the Levenshtein distance over words, row by row of the table."""
     row = list(range(len(hypothesis) + 1))
     for number, word in enumerate(reference, start=1):
         above, row[0] = row[0], number
@@ -68,7 +68,7 @@ def test_case_punctuation_and_brackets_do_not_count():
     )
     assert counts(errors) == (0, 0, 0, 6)
     errors = word_errors({"a": "grüße"}, {"a": "grusse"})
-    assert errors.rate == 100.0  # letters do count
+    assert errors.rate == 100.0  # letters are not normalised
 
 
 def test_references_without_words_are_left_out_and_told():
@@ -76,8 +76,8 @@ def test_references_without_words_are_left_out_and_told():
     errors = word_errors(references, {"a": "no", "b": "hallucinated words", "c": "ha ha", "d": "", "f": "not there"})
     assert (errors.num_compared, errors.num_without_words, counts(errors)) == (1, 3, (1, 0, 0, 1))
     assert describe(errors) == (
-        "WER 100.0 %: 1 words substituted, 0 deleted, 0 inserted, of 1 in 1 utterances; 3 without human words left out "
-        "(jiwer; normalised by BasicTextNormalizer)"
+        "WER 100.0 %: 1 words substituted, 0 deleted, 0 inserted, of 1 in 1 utterances; 3 without human transcript "
+        "left out (jiwer; normalised by BasicTextNormalizer)"
     )
 
 

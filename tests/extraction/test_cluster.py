@@ -240,7 +240,7 @@ def test_words_go_to_the_workers_and_no_audio(corpus, scheduler, small_shards, t
 
 def test_a_device_that_a_worker_lacks(corpus, scheduler, tiny_model, tmp_path):
     options = {"model": tiny_model("wav2vec2"), "data": corpus, "home": tmp_path / "there", "scheduler": scheduler}
-    with pytest.raises(ModelError, match=r"--device cuda:7 cannot be used here"):
+    with pytest.raises(ModelError, match=r"--device cuda:7 is not available here"):
         extract(**options, device="cuda:7")
 
 

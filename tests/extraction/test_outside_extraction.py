@@ -90,7 +90,7 @@ def test_errors_of_the_code_are_failures_of_single_utterances(speech, tmp_path):
     report = extract(model=reference, data=speech, home=tmp_path / "data")
     [failure] = report.failures
     assert failure.utterance_id == bad
-    assert failure.reason.startswith("extractor './prosody.py:Prosody' fails (KeyError: ")
+    assert failure.reason.startswith("extractor './prosody.py:Prosody' failed (KeyError: ")
     assert "\n" not in failure.reason
     assert report.num_extracted == len(lengths) - 1
 
@@ -131,7 +131,7 @@ def test_a_store_imports_nothing(made, speech, write_store, tmp_path, monkeypatc
     list(damaged_files(store.path))
     check_all_finite(store)
     merge(tmp_path / "data" / "cache" / "speech" / "merged", [store.path])
-    told = r"(is code from outside of featcache|openSMILE runs what planted.conf says), and a file may not decide"
+    told = r"(is code from outside of featcache|openSMILE executes planted.conf), and a file may not decide"
     with pytest.raises(ModelError, match=told):
         recompute(store, speech, 2)
     assert not (tmp_path / "ran").exists()

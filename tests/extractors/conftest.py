@@ -1,4 +1,4 @@
-"""What the tests of this folder share."""
+"""Fixtures for the tests in this folder."""
 
 import functools
 import json
@@ -18,13 +18,13 @@ from tests.extractors.speech import (
 
 @pytest.fixture
 def folder(tiny_model, tmp_path):
-    """A model of one's own, to spoil."""
+    """Return a private copy of a model folder, which the test may damage."""
     return shutil.copytree(tiny_model("wav2vec2"), tmp_path / "my-model")
 
 
 @pytest.fixture
 def tiny_entry(tiny_model, monkeypatch):
-    """Carry one more model, ``tiny``, whose architecture is quick to build."""
+    """Add a short name ``tiny`` for a model whose architecture is quick to build."""
     config = json.loads((Path(tiny_model("wav2vec2")) / "config.json").read_text())
     names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "conv_dim")
     entry = {
@@ -39,7 +39,7 @@ def tiny_entry(tiny_model, monkeypatch):
 
 @pytest.fixture(scope="session")
 def extractor():
-    """Make an extractor; equal calls share one."""
+    """Return a function that creates an extractor; equal calls return the same one."""
     return functools.cache(lambda model, **config: SSLExtractor(SSLConfig(model=model, **config)))
 
 

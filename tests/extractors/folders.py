@@ -1,4 +1,4 @@
-"""Folders of models."""
+"""Helpers to edit model folders."""
 
 import json
 

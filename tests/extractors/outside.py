@@ -1,4 +1,4 @@
-"""An extractor that somebody else wrote, in a file of its own."""
+"""Source code of a user's extractor, which is written to a file of its own."""
 
 PROSODY = """
 from dataclasses import dataclass
@@ -31,23 +31,32 @@ class Prosody(Extractor):
         return np.stack(values, axis=2).astype(np.float32)
 """
 
-# A class is added to the file above, which breaks one promise.
+# Bodies of ``extract`` with one error each, and the expected message; a class with the body is added to the file above.
 BROKEN = {
     "shape": (
         "return [self.one(s)[0] for s in signals]",
-        r"gives \(101, 2\) float32 for 16000 samples",
+        r"returned \(101, 2\) float32 for 16000 samples",
     ),
-    "dtype": ("return [self.one(s).astype('f8') for s in signals]", r"gives \(1, 101, 2\) float64 for 16000 samples"),
-    "frames": ("return [self.one(s)[:, 1:] for s in signals]", r"gives \(1, 100, 2\) float32 .*expected \(1, 101, 2\)"),
-    "batch": ("return [self.one(s) * len(signals) for s in signals]", "has other features in a batch than alone"),
-    "number": ("return [self.one(s) for s in signals[1:] or signals]", "gives 2 features for 3 signals"),
-    "exit": ("raise SystemExit(0)", r"fails \(SystemExit: 0\)"),
+    "dtype": (
+        "return [self.one(s).astype('f8') for s in signals]",
+        r"returned \(1, 101, 2\) float64 for 16000 samples",
+    ),
+    "frames": (
+        "return [self.one(s)[:, 1:] for s in signals]",
+        r"returned \(1, 100, 2\) float32 .*expected \(1, 101, 2\)",
+    ),
+    "batch": (
+        "return [self.one(s) * len(signals) for s in signals]",
+        "the features of an utterance depend on its batch",
+    ),
+    "number": ("return [self.one(s) for s in signals[1:] or signals]", "returned 2 feature arrays for 3 signals"),
+    "exit": ("raise SystemExit(0)", r"failed \(SystemExit: 0\)"),
     "bug": ("raise ZeroDivisionError('a\\nbug')", r"ZeroDivisionError: a bug\)"),
 }
 
 
 def broken(body):
-    """The source of an extractor with another ``extract``."""
+    """Return the source of an extractor with another ``extract``."""
     return f"""{PROSODY}
 
 class Broken(Prosody):
@@ -59,7 +68,7 @@ class Broken(Prosody):
 
 
 def write(folder, source=PROSODY, name="prosody.py"):
-    """Write the file, and return the reference of its extractor."""
+    """Write the file and return the reference of its extractor."""
     folder.mkdir(exist_ok=True, parents=True)
     path = folder / name
     path.write_text(source, encoding="utf-8")

@@ -7,8 +7,8 @@ import pytest
 import torch
 import transformers
 
-# Padding changes the order of float32 sums and nothing else: 1e-6 of a layer's largest value is usual here, while a
-# leak of padding shows as 1e-3 or more (test_without_care_padding_would_show).
+# Padding only changes the order of float32 sums. The usual difference is 1e-6 of a layer's largest value; features that
+# include padding differ by 1e-3 or more (test_without_care_padding_would_show).
 TOLERANCE = 1e-5
 
 
@@ -29,12 +29,12 @@ WAVEFORM_MODELS = [
 WITH_INPUT = defaultdict(lambda: "0-3,input", distilhubert="0-2,input")
 
 
-# In samples: two that give the same number of frames, the shortest that gives one, and others.
+# Lengths in samples: two with the same number of frames, the shortest with one frame, and two others.
 LENGTHS = (16000, 16100, 400, 9000, 23456)
 
 
 def assert_close(features, expected):
-    """The same shape, and each layer within TOLERANCE of its largest value."""
+    """Check that shapes are equal and that each layer differs by at most TOLERANCE of its largest value."""
     assert features.shape == expected.shape
     scale = np.abs(expected).max(axis=(1, 2))
     assert (np.abs(features - expected).max(axis=(1, 2)) <= TOLERANCE * scale).all()
@@ -50,7 +50,7 @@ def hugging_face(folder, **config):
 
 
 def hugging_face_features(folder, samples, **config):
-    """Layers 0 … N and the encoder's input, by the model's own outputs and modules."""
+    """Return layers 0 … N and the encoder's input, computed by the model's own modules in transformers."""
     model, feature_extractor = hugging_face(folder, **config)
     values = feature_extractor(samples, sampling_rate=16000, return_tensors="pt").input_values
     with torch.inference_mode():

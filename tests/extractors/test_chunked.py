@@ -1,4 +1,4 @@
-"""Features computed in windows: those of each window alone, as many as of the whole, near them where they can be."""
+"""Features in windows equal those of each window alone; their number equals that of the whole signal."""
 
 import numpy as np
 import pytest
@@ -14,13 +14,13 @@ from featcache.extractors.chunked import extract_windows, signal_length
 from featcache.extractors.windows import plan_windows
 from featcache.manifest import Utterance
 
-# Sums of a window and of the same frames among others: float32, in another grouping.
+# A window computed alone and in a batch: float32 sums in another order.
 SAME = 1e-5
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, speech_like):
-    """Stereo at 44.1 kHz, 6.3 s."""
+    """Return a folder with a stereo file of 6.3 s at 44.1 kHz."""
     folder = tmp_path_factory.mktemp("long")
     left, right = (speech_like(277_830, 44100, seed=seed, pitch=100 + 70 * seed) for seed in (0, 1))
     soundfile.write(folder / "a.wav", np.stack([left, right], axis=1), 44100, subtype="FLOAT")
@@ -32,7 +32,7 @@ def utterance(**stretch):
 
 
 def in_windows(extractor, folder, part=None, **options):
-    """The features of all windows together, which must follow each other without a gap."""
+    """Return the joined features of all windows, after checking that there is no gap between them."""
     pieces, first = [], 0
     for start, features in extract_windows(extractor, folder, part or utterance(), **options):
         assert start == first
@@ -62,15 +62,15 @@ def test_models_see_each_window_alone(folder, tiny_model, family):
         stretch = found[:, window.first_frame : window.first_frame + taken.shape[1]]
         np.testing.assert_array_equal(stretch, taken)
     assert found.shape[1] == extractor.num_frames(len(samples), 16000)
-    # windows of equal length in one batch, as on a GPU
+    # Windows of equal length are computed in one batch, as on a GPU.
     np.testing.assert_allclose(
         in_windows(extractor, folder, batch_seconds=4.5), found, rtol=0, atol=SAME * np.abs(found).max()
     )
 
 
-@pytest.mark.parametrize("family", ["wav2vec2", "xls-r"])  # Whisper's layer 0 holds each window's own positions
+@pytest.mark.parametrize("family", ["wav2vec2", "xls-r"])  # Whisper's layer 0 contains positions within the window.
 def test_frame_i_is_the_same_moment_as_without_windows(tiny_model, tmp_path, rng, family):
-    """A click is where it was: the local encoder reaches over a few frames only."""
+    """Clicks are found in the same frames, because the local encoder's context has a few frames only."""
     samples = 0.01 * rng.standard_normal(6 * 16000)
     clicks = [5000, 29_000, 33_333, 60_000, 90_000]
     samples[clicks] = 1.0
@@ -89,7 +89,7 @@ def test_frame_i_is_the_same_moment_as_without_windows(tiny_model, tmp_path, rng
 
 
 def test_a_local_encoder_without_normalisation_over_time_sees_no_windows(folder, tiny_model):
-    """Layer norm per frame and no normalised waveform: nothing reaches over more than 25 ms."""
+    """With layer norm per frame and without waveform normalisation, a frame depends on at most 25 ms of audio."""
     model = tiny_model("xls-r", do_normalize=False)
     chunked = create_extractor(model, layers="local", chunk_seconds=2.0, overlap_seconds=0.5)
     expected = whole(create_extractor(model, layers="local"), folder)
@@ -128,10 +128,10 @@ def test_spectrograms_in_windows_are_those_of_the_whole(folder, seconds, overlap
     }
     try:
         chunked = create_extractor("spectrogram", chunk_seconds=seconds, overlap_seconds=overlap, **options)
-    except ModelError:  # too short, which is tested beside the planner
+    except ModelError:  # Windows that are too short are tested in test_windows.py.
         return
     expected = whole(create_extractor("spectrogram", **options), folder)
-    # the same float32 sums: what differs is how many frames are transformed at a time
+    # The float32 sums are the same; only the number of frames per transform differs.
     np.testing.assert_allclose(in_windows(chunked, folder), expected, rtol=1e-6, atol=1e-6)
 
 
@@ -146,7 +146,7 @@ def test_egemaps_in_windows_are_those_of_the_whole_but_for_jitter_and_shimmer(fo
     names = chunked.description.provenance["feature_names"]
     equal = [name not in NEED_WHOLE_VOICE for name in names]
     np.testing.assert_array_equal(found[..., equal], expected[..., equal])
-    # the voice of this signal never pauses, so that openSMILE's periods go on from the signal's very beginning
+    # The voice has no pause in this signal, so that openSMILE's pitch periods depend on the beginning of the signal.
     assert not np.array_equal(found, expected)
 
 
@@ -161,7 +161,7 @@ def test_where_the_voice_pauses_jitter_and_shimmer_are_those_of_the_whole_too(tm
 @pytest.mark.parametrize("seconds", [30.02, 40])
 def test_whisper_takes_no_longer_window_than_it_hears(tiny_model, seconds):
     with pytest.raises(
-        ModelError, match=rf"^--chunk-seconds is {seconds:g}, but Whisper hears 30 s; give at most that$"
+        ModelError, match=rf"^--chunk-seconds is {seconds:g}, but Whisper processes at most 30 s; use a smaller value$"
     ):
         create_extractor(tiny_model("whisper"), chunk_seconds=seconds)
 

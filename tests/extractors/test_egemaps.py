@@ -1,4 +1,4 @@
-"""eGeMAPS, against opensmile called by hand."""
+"""eGeMAPS features, compared with direct calls of opensmile."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,7 +18,7 @@ LEVELS = {
     "functionals": opensmile.FeatureLevel.Functionals,
 }
 RATES = (8000, 16000, 22050, 44100, 48000)
-# The largest value below 1 that a 16-bit sample can have.
+# Largest value of a 16-bit sample.
 LARGEST = np.float32(32767 / 32768)
 
 
@@ -53,7 +53,7 @@ def test_full_scale_samples_do_not_wrap_round(extractors, speech_like, level):
     signal = Signal(samples=samples, sampling_rate=16000)
     before = samples.copy()
     np.testing.assert_array_equal(extractors[level].extract([signal])[0], by_hand(level, clipped))
-    assert not np.array_equal(by_hand(level, signal), by_hand(level, clipped))  # what opensmile makes of +1.0
+    assert not np.array_equal(by_hand(level, signal), by_hand(level, clipped))  # opensmile without clipping of +1.0
     np.testing.assert_array_equal(samples, before)
 
 
@@ -81,10 +81,10 @@ def test_num_frames_is_exact(extractors, speech_like, rate, seconds):
 @pytest.mark.parametrize("num_frames", [2, 3, 20])
 @pytest.mark.parametrize("more", [-1, 0, 1])
 def test_frame_counts_one_sample_short_exact_and_one_over(extractors, speech_like, rate, num_frames, more):
-    # two frames with the first 60 ms, one more with each 10 ms; halves of a sample go up
+    # The first 60 ms give two frames, and every further 10 ms give one more. Half samples are rounded up.
     num_samples = int(0.060 * rate + 0.5) + (num_frames - 2) * int(0.010 * rate + 0.5) + more
     expected = num_frames if more >= 0 else num_frames - 1
-    if expected == 1:  # there is no single frame
+    if expected == 1:  # A signal never has exactly one frame.
         assert extractors["lld"].num_frames(num_samples, rate) == 0
         return
     signal = Signal(samples=speech_like(num_samples, rate), sampling_rate=rate)
@@ -128,7 +128,7 @@ def test_descriptions(extractors):
     for description in (lld, functionals):
         assert description.dataset == "frames"
         assert description.layer_names == ("",)
-        assert description.sampling_rate is None  # the file's own
+        assert description.sampling_rate is None  # each file's own rate
         assert len(description.provenance["feature_names"]) == description.hidden_size
     assert extractors["functionals"].num_frames(16000, 16000) == 1
 

@@ -1,4 +1,4 @@
-"""On a GPU: the same features as on the processor, alone and in batches."""
+"""Features on a GPU equal those on the CPU, alone and in batches."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,7 +11,7 @@ from featcache.extractors import create_extractor
 from featcache.extractors.ssl import SSLExtractor
 from featcache.settings.extractor_configs import SSLConfig
 
-# Other kernels sum in another order; TF32, were it on, would show as 1e-3.
+# GPU kernels sum in another order. TF32, if it were on, would give differences of 1e-3.
 TOLERANCE = 1e-4
 
 
@@ -29,7 +29,7 @@ def test_a_gpu_gives_the_processors_features(tiny_model, speech_like, name):
 @pytest.mark.parametrize("name", ["wav2vec2", "whisper"])
 @pytest.mark.parametrize("device", ["cuda", ",".join(f"cuda:{number}" for number in range(torch.cuda.device_count()))])
 def test_threads_mix_up_no_features(tiny_model, speech_like, name, device):
-    """Batches of many lengths from many threads: memory that were used again too early would show."""
+    """Batches of different lengths from several threads detect GPU memory that is reused too early."""
     lengths = [(16000 + 331 * n, 400 + 997 * n, 23456 - 211 * n) for n in range(32)]
     batches = [[Signal(samples=speech_like(n, seed=n), sampling_rate=16000) for n in batch] for batch in lengths]
     processor, gpu = create_extractor(tiny_model(name)), create_extractor(tiny_model(name), device=device)

@@ -1,4 +1,4 @@
-"""Half precision: long utterances are the same alone and in any batch, and near float32, within stated tolerances."""
+"""Half precision: long utterances have the same features alone, in any batch and in float32, within tolerances."""
 
 import functools
 
@@ -16,15 +16,16 @@ from featcache.settings.extractor_configs import SSLConfig
 from tests.mps import OnMps
 
 HALF = ("bfloat16", "float16")
-# A few roundings of a layer's largest value by half a step each; see test_bfloat16_is_near_float32_….
+# Rounding errors relative to a layer's largest value; each rounding adds half a step. See
+# test_bfloat16_is_near_float32_….
 NEAR_FLOAT32 = {"bfloat16": 16 * 2.0**-8, "float16": 16 * 2.0**-10}
-# What rounding may lose of the power of a layer, here where so few channels are normalised together; statistics that
-# overflow lose tens of percent, or all of it.
+# Part of a layer's power that may be lost by rounding in these models, which normalise only few channels together.
+# Statistics that overflow lose tens of percent, or all of it.
 LOST = 0.01
-# Group norm sums 3200 frames a second: from about 4 s squares overflow float16, from 20.47 s the count itself does.
+# Group norm sums over 3200 frames per second. In float16, squares overflow after about 4 s, the count after 20.47 s.
 SECONDS = (4.0, 10.0, 25.0)
 MODELS = ("wav2vec2", "mhubert", "distilhubert", "unispeech-sat", "wavlm", "data2vec-audio", "xls-r")
-# Half precision is slow on most CPUs: few channels, few blocks.
+# Few channels and blocks, because half precision is slow on most CPUs.
 NARROW = {"conv_dim": [4] * 7, "num_hidden_layers": 1}
 
 
@@ -39,7 +40,7 @@ def extractor():
 
 
 def deviation(found, expected):
-    """The largest difference over a layer's largest value."""
+    """Return the maximum absolute error, relative to the layer's largest value."""
     assert found.shape == expected.shape
     assert np.isfinite(found).all()
     scale = np.abs(expected).max(axis=(1, 2))
@@ -77,7 +78,7 @@ def test_text_encoders_are_near_float32_and_the_same_in_any_batch(tiny_text_mode
         assert deviation(found, exact.extract([one])[0]) <= NEAR_FLOAT32[precision]
 
 
-# The mechanism, against float64
+# Norms over time, compared with float64.
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
@@ -108,7 +109,7 @@ def test_group_norm_over_many_frames_is_that_of_float64(dtype, scale, padded):
 
 def test_batch_norm_keeps_statistics_that_float16_cannot_hold():
     norm = torch.nn.BatchNorm1d(3).eval()
-    norm.running_var.fill_(1e6)  # infinite in float16, after which the channel would be constant
+    norm.running_var.fill_(1e6)  # In float16 this is infinite, and the channel would be constant.
     norm.running_mean.fill_(1e5)
     values = torch.full((1, 3, 5), 60000.0, dtype=torch.float16)
     with torch.no_grad():
@@ -133,12 +134,12 @@ def test_float16_on_a_cpu_is_said_to_be_slow(tiny_model, caplog):
     assert "--precision float16 is meant for GPUs" in caplog.text
 
 
-# Apple's GPU
+# Apple's GPU.
 
 
 @pytest.fixture
 def devices(monkeypatch):
-    """Have a machine with these devices."""
+    """Return a function that simulates a machine with these devices."""
 
     def have(*, cuda=False, mps=False):
         monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
@@ -165,14 +166,14 @@ def test_auto_is_cuda_then_mps_then_the_cpu(devices, there, expected):
 def test_mps_that_is_not_there_is_one_line():
     if torch.backends.mps.is_available():
         pytest.skip("this machine has it")
-    with pytest.raises(ModelError, match=r"^--device mps cannot be used here \([^\n]*\); cpu always can$"):
+    with pytest.raises(ModelError, match=r"^--device mps is not available here \([^\n]*\); use --device cpu$"):
         usable_device("mps")
 
 
 @pytest.mark.parametrize("precision", HALF)
 def test_mps_computes_in_float32_alone(tiny_model, tiny_text_model, precision):
     for model, text in ((tiny_model("wav2vec2"), False), (tiny_text_model("bert"), True)):
-        with pytest.raises(ModelError, match=rf"^--precision {precision} is not available on mps, where models comp"):
+        with pytest.raises(ModelError, match=rf"^--precision {precision} is not available on mps, which computes in"):
             create_extractor(model, text=text, device="mps", precision=precision)
 
 

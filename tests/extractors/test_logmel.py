@@ -1,4 +1,4 @@
-"""Log-mel spectrograms, against librosa called by hand and against sums written out."""
+"""Log-mel spectrograms, compared with direct calls of librosa and with explicit sums."""
 
 import librosa
 import numpy as np
@@ -11,12 +11,12 @@ from featcache.errors import AudioError, ModelError
 from featcache.extractors import create_extractor
 from featcache.extractors.windows import plan_windows
 
-# Sums of float32 in another order; of logarithms to base 10.
+# Difference of decimal logarithms, from float32 sums in another order.
 TOLERANCE = 1e-4
 
 
 def plain_mel(rate, n_fft, n_mels, fmin, fmax):
-    """Triangles on Slaney's mel scale, normalised to unit area: (n_mels, n_fft // 2 + 1) float64."""
+    """Return triangular bands on Slaney's mel scale, normalised to unit area: (n_mels, n_fft // 2 + 1) float64."""
 
     def to_mel(hertz):
         return hertz * 3 / 200 if hertz < 1000 else 15 + 27 * np.log(hertz / 1000) / np.log(6.4)
@@ -70,7 +70,7 @@ def test_bands_are_those_of_librosa_and_of_plain_sums(speech_like, options, rate
         expected = plain_logmel(
             signal.samples, rate, window=window, hop=hop, n_fft=n_fft, n_mels=n_mels, fmin=fmin, fmax=fmax, floor=1e-10
         )
-        audible = expected > expected.max() - 6  # below lies the rounding of float32 sums
+        audible = expected > expected.max() - 6  # Lower values are rounding errors of float32 sums.
         np.testing.assert_allclose(features[0][audible], expected[audible], rtol=0, atol=TOLERANCE * 10)
 
 
@@ -82,7 +82,7 @@ def test_num_frames_is_exact(num_samples, hop, center):
     expected = own.num_frames(num_samples, 16000)
     if num_samples < 512:
         assert expected == 0
-        with pytest.raises(AudioError, match="too short for a spectrum of 512"):
+        with pytest.raises(AudioError, match="too short for a Fourier transform of 512 samples"):
             own.extract([signal])
     else:
         assert own.extract([signal])[0].shape == (1, expected, 20)
@@ -105,7 +105,7 @@ def test_windows_give_what_the_whole_gives(speech_like):
     for window in plan_windows(own, len(samples), 16000):
         signal = Signal(samples=samples[window.start : window.stop], sampling_rate=16000)
         pieces.append(own.extract([signal])[0][:, window.kept])
-    np.testing.assert_allclose(np.concatenate(pieces, axis=1), whole, rtol=0, atol=1e-6)  # another shape of a product
+    np.testing.assert_allclose(np.concatenate(pieces, axis=1), whole, rtol=0, atol=1e-6)  # other matrix shapes
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_windows_give_what_the_whole_gives(speech_like):
     [
         (
             {"n_mels": 300},
-            r"^\d+ of 300 mel bands are narrower than a bin of .* take a larger --n-fft or",
+            r"^\d+ of 300 mel bands contain no bin of .* use a larger --n-fft or",
         ),
         ({"fmax": 9000}, r"from fmin 0 to fmax 9000 Hz do not fit .* 16000 Hz; expected fmin < fmax <= 8000$"),
         ({"fmin": 5000, "fmax": 4000}, "from fmin 5000 to fmax 4000 Hz do not fit"),

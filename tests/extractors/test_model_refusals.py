@@ -1,4 +1,4 @@
-"""Models that cannot be loaded: one line that says what to do."""
+"""Models that cannot be loaded give a message of one line that says what to do."""
 
 import os
 import pickle
@@ -16,11 +16,11 @@ from tests.extractors.folders import edit_config, edit_weights, refused
 
 @pytest.fixture
 def hub_cache(tmp_path, monkeypatch):
-    """What the hub's client has fetched before: nothing, until a test puts something there."""
+    """Return an empty cache folder of the hub's client, to which a test can add models."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(
         "transformers.utils.hub.TRANSFORMERS_CACHE", str(tmp_path / "hub"), raising=False
-    )  # version 4's
+    )  # in transformers 4
     return tmp_path / "hub"
 
 
@@ -31,7 +31,7 @@ def hub_cache(tmp_path, monkeypatch):
 def test_unknown_name(model, nearest):
     refused(
         rf"^unknown model '{model}'; nearest: .*{nearest}.*; "
-        r"a folder or a Hugging Face id like 'facebook/wav2vec2-base' works too$",
+        r"a folder or a Hugging Face id such as 'facebook/wav2vec2-base' is also accepted$",
         model,
     )
 
@@ -43,7 +43,7 @@ def test_a_name_like_no_other_is_answered_with_all():
 @pytest.mark.parametrize("weights", ["pretrained", "random"])
 def test_hub_id_without_network(weights):
     refused(
-        r"^model 'nobody/no-such-model' is not on this machine and could not be fetched from .* hub \([^;]+\)$",
+        r"^model 'nobody/no-such-model' is not on this machine and could not be downloaded from .* hub \([^;]+\)$",
         "nobody/no-such-model",
         weights=weights,
     )
@@ -51,8 +51,8 @@ def test_hub_id_without_network(weights):
 
 def test_short_name_without_network(tiny_entry):
     refused(
-        r"^model 'tiny' is not on this machine and could not be fetched from the Hugging Face hub \(.+\); "
-        r"'--weights random' builds it untrained, offline$",
+        r"^model 'tiny' is not on this machine and could not be downloaded from the Hugging Face hub \(.+\); "
+        r"--weights random builds the untrained architecture offline$",
         "tiny",
     )
 
@@ -62,7 +62,7 @@ def test_a_folder_without_a_model(tmp_path):
 
 
 class Trap:
-    """Leaves a file behind when it is unpickled."""
+    """Object that creates a file when it is unpickled."""
 
     def __init__(self, path):
         self.path = path
@@ -76,19 +76,19 @@ def test_pickles_are_never_opened(folder, tmp_path, weights):
     sprung = tmp_path / "sprung"
     for name in ("pytorch_model.bin", "pytorch_model.pt", "training_args.bin"):
         (folder / name).write_bytes(pickle.dumps(Trap(sprung)))
-    assert load(str(folder), weights=weights)  # safetensors lie beside them
+    assert load(str(folder), weights=weights)  # The folder also contains safetensors.
     (folder / "model.safetensors").unlink()
     if weights == "random":
         assert load(str(folder), weights=weights)
     else:
         (folder / "training_args.bin").unlink()
         refused(
-            rf"^{folder} holds pickled weights \(pytorch_model\.bin\), which are never loaded; save them as safet",
+            rf"^{folder} contains pickled weights \(pytorch_model\.bin\), which are never loaded; save them as safet",
             folder,
         )
     assert not sprung.exists()
     pickle.loads(pickle.dumps(Trap(sprung)))
-    assert sprung.exists()  # the trap works
+    assert sprung.exists()  # Unpickling does create the file.
 
 
 def test_code_of_a_folder_is_never_run(folder, tmp_path):
@@ -107,7 +107,7 @@ def test_text_models_are_refused(tmp_path):
     for weights in ("pretrained", "random"):
         refused(
             rf"^{tmp_path} is a 'bert' model, expected a speech model of one of: wav2vec2, hubert, wavlm, unispeech, "
-            r"unispeech-sat, data2vec-audio, whisper; models of text go with --text$",
+            r"unispeech-sat, data2vec-audio, whisper; use text models with --text$",
             tmp_path,
             weights=weights,
         )
@@ -116,8 +116,8 @@ def test_text_models_are_refused(tmp_path):
 def test_missing_weights_are_not_made_up(folder):
     edit_weights(folder, lambda weights: weights.pop("encoder.layers.1.attention.k_proj.weight"))
     refused(
-        rf"^{folder}: its weights lack 1 parameters of its wav2vec2 architecture "
-        r"\(first: encoder\.layers\.1\.attention\.k_proj\.weight\), which would be random; is this the right check",
+        rf"^{folder}: 1 parameters of its wav2vec2 architecture are missing or have another shape in its weights "
+        r"\(first: encoder\.layers\.1\.attention\.k_proj\.weight\) and would be random; check that this is the right",
         folder,
     )
 
@@ -138,7 +138,8 @@ def test_the_mask_embedding_and_whispers_decoder_may_be_missing(folder, tiny_mod
 def test_weights_of_another_size_are_refused(folder):
     edit_config(folder, intermediate_size=48)
     refused(
-        rf"^{folder}: its weights lack 9 parameters of its wav2vec2 architecture \(first: encoder\.layers\.0\.", folder
+        rf"^{folder}: 9 parameters of its wav2vec2 architecture .* have another shape .* \(first: encoder\.layers\.0\.",
+        folder,
     )
 
 
@@ -195,7 +196,7 @@ def test_local_is_what_needs_no_network(folder, hub_cache, tiny_entry):
 
 
 def fetch(folder, hub_cache, *, commit):
-    """Lay a model where the hub's client keeps what it has fetched."""
+    """Copy a model into the cache of the hub's client, as if it had been downloaded."""
     repository = hub_cache / "models--nobody--tiny-model"
     shutil.copytree(folder, repository / "snapshots" / commit)
     (repository / "refs").mkdir()

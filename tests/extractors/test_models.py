@@ -1,4 +1,4 @@
-"""Loading models: frozen, float32, the same weights, and a hash that tells them apart."""
+"""Loaded models are frozen, float32, have the stored weights, and are identified by a hash."""
 
 import re
 import shutil
@@ -30,7 +30,7 @@ def test_pretrained_weights_are_those_of_the_file(folder):
     stored = load_file(folder / "model.safetensors")
     loaded = {name: values.numpy() for name, values in load(str(folder)).module.state_dict().items()}
     common = stored.keys() & loaded.keys()
-    assert len(common) >= len(stored) - 2  # transformers may rename the two of the weight norm
+    assert len(common) >= len(stored) - 2  # transformers may rename the two parameters of the weight norm.
     for name in common:
         np.testing.assert_array_equal(loaded[name], stored[name])
 
@@ -113,9 +113,9 @@ def test_weights_of_dropped_blocks_are_not_read(folder):
             del weights[name]
 
     edit_weights(folder, drop)
-    refused(r"my-model: its weights lack \d+ parameters of its wav2vec2", folder)
+    refused(r"my-model: \d+ parameters of its wav2vec2 architecture are missing", folder)
     assert load(str(folder), num_blocks=2).module.config.num_hidden_layers == 2
-    refused(r"my-model: its weights lack \d+ parameters of its wav2vec2", folder, num_blocks=3)
+    refused(r"my-model: \d+ parameters of its wav2vec2 architecture are missing", folder, num_blocks=3)
 
 
 def test_random_weights_of_a_short_name_need_no_network(tiny_entry):

@@ -1,4 +1,4 @@
-"""The named models: their identity, the configuration classes that accept them, and their published sizes."""
+"""The short names of speech models: Hugging Face ids, valid configurations and published sizes."""
 
 import json
 from importlib.resources import files
@@ -10,11 +10,11 @@ import transformers
 MODELS = json.loads((files("featcache") / "extractors" / "models.json").read_text(encoding="utf-8"))
 WAVEFORM_MODELS = {name: model for name, model in MODELS.items() if model["family"] != "whisper"}
 
-# Checkpoints trained on waveforms as they are; all others were converted with a normalising feature extractor.
+# Checkpoints without waveform normalisation; the feature extractors of all others normalise.
 UNNORMALISED = {"wavlm-base", "wavlm-base-plus", "distilhubert"}
 
-# Published counts are rounded and some include the quantiser or prediction head that the bare model lacks (0.7 % of
-# wav2vec2-base); a neighbouring size is off by more than half.
+# Published counts are rounded, and some include the quantiser or prediction head, which are not part of the model here
+# (0.7 % of wav2vec2-base). A model of another size differs by more than half.
 PUBLISHED_COUNT_TOLERANCE = 0.01
 
 
@@ -27,7 +27,7 @@ def count_parameters(module):
 
 
 def build_on_meta(name):
-    with torch.device("meta"):  # shapes without memory, so the 2-billion-parameter model costs nothing
+    with torch.device("meta"):  # allocates no memory, even for 2 billion parameters
         return transformers.AutoModel.from_config(build(MODELS[name]))
 
 
@@ -72,7 +72,7 @@ def test_feed_forward_is_four_times_the_hidden_size(name):
 
 @pytest.mark.parametrize(
     "name", [name for name, model in WAVEFORM_MODELS.items() if model["family"] != "data2vec-audio"]
-)  # data2vec has no such choice: layer-normalised features, post-norm encoder
+)  # data2vec always has layer-normalised features and a post-norm encoder.
 def test_layer_normalised_features_go_with_the_pre_norm_encoder(name):
     config = build(WAVEFORM_MODELS[name])
     assert (config.feat_extract_norm == "layer") == config.do_stable_layer_norm
@@ -85,22 +85,22 @@ def test_unnormalised_models():
 @pytest.mark.parametrize(
     ("name", "published_millions"),
     [
-        ("wav2vec2-base", 95.04),  # SUPERB (Yang et al. 2021); so too HuBERT and wav2vec 2.0 large
+        ("wav2vec2-base", 95.04),  # SUPERB (Yang et al. 2021), also for HuBERT and wav2vec 2.0 large
         ("wav2vec2-large-lv60", 317.38),
         ("hubert-base", 94.68),
         ("hubert-large", 316.61),
         ("hubert-xlarge", 964),  # Hsu et al. 2021
-        ("wavlm-base", 94.70),  # Chen et al. 2022 (WavLM); so too UniSpeech-SAT
+        ("wavlm-base", 94.70),  # Chen et al. 2022 (WavLM), also for UniSpeech-SAT
         ("wavlm-base-plus", 94.70),
         ("wavlm-large", 316.62),
         ("unispeech-sat-base", 94.68),
         ("unispeech-sat-large", 316.61),
-        ("wav2vec2-large-xlsr-53", 317),  # Babu et al. 2021; so too XLS-R
+        ("wav2vec2-large-xlsr-53", 317),  # Babu et al. 2021, also for XLS-R
         ("wav2vec2-xls-r-300m", 317),
         ("wav2vec2-xls-r-1b", 965),
         ("wav2vec2-xls-r-2b", 2162),
         ("distilhubert", 23.49),  # Chang et al. 2022
-        ("whisper-small", 244),  # Radford et al. 2022; tiny and base are rounded too far for this tolerance
+        ("whisper-small", 244),  # Radford et al. 2022; tiny and base are rounded too much for this tolerance
         ("whisper-small.en", 244),
         ("whisper-medium", 769),
         ("whisper-medium.en", 769),
@@ -119,7 +119,7 @@ def test_parameter_count_is_the_published_one(name, published_millions):
 def test_whisper_encoder_count_by_hand(name, layers, size, mel):
     convolutions = (3 * mel * size + size) + (3 * size * size + size)
     positions = 1500 * size
-    attention = 4 * size * size + 3 * size  # the key projection has no bias
+    attention = 4 * size * size + 3 * size  # The key projection has no bias.
     feed_forward = 8 * size * size + 5 * size
     layer_norm = 2 * size
     expected = convolutions + positions + layers * (attention + feed_forward + 2 * layer_norm) + layer_norm

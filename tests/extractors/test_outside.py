@@ -1,4 +1,4 @@
-"""Extractors from outside: what they must declare, what is checked, and that nothing runs that no user named."""
+"""Extractors of users: their declarations and features are checked, and only code that the user named is run."""
 
 import sys
 
@@ -15,7 +15,7 @@ from tests.extractors.outside import BROKEN, PROSODY, broken, write
 
 @pytest.fixture(autouse=True)
 def nothing_named(monkeypatch):
-    """Whatever is named in a test is forgotten after it."""
+    """Forget all named references after each test."""
     monkeypatch.setattr("featcache.registry._named", {})
 
 
@@ -61,7 +61,7 @@ def test_the_options_and_the_origin_are_its_identity(prosody):
         ({"f0_max": 0}, r"f0_max: expected greater than 0, found 0$"),
         ({"f0_max": "high"}, r"f0_max: expected a valid number.*found 'high'$"),
         ({"weights": "random"}, r"^--weights does not apply to './prosody.py:Prosody'$"),
-        ({"chunk_seconds": 5}, "which computes each utterance whole$"),
+        ({"chunk_seconds": 5}, "which computes whole utterances only$"),
     ],
 )
 def test_options_that_cannot_be_are_told_in_one_line(prosody, options, message):
@@ -85,8 +85,8 @@ def test_promises_are_checked_before_anything_is_extracted(tmp_path, name):
     [
         ("    Config = dict", "Config is <class 'dict'>, expected a frozen dataclass"),
         ("    kind = 'words'", "kind is 'words', expected 'descriptors' or 'model'"),
-        ("    def __init__(self, config):\n        raise OSError('no\\nfile')", r"cannot be made \(OSError: no file\)"),
-        ("    tokenise = print", "reads text, expected one that reads audio"),
+        ("    def __init__(self, config):\n        raise OSError('no\\nfile')", r"be created \(OSError: no file\)$"),
+        ("    tokenise = print", "reads text, expected an extractor that reads audio"),
     ],
 )
 def test_declarations_that_cannot_be_used(tmp_path, addition, message):
@@ -99,7 +99,7 @@ def test_declarations_that_cannot_be_used(tmp_path, addition, message):
 
 def test_an_option_cannot_have_the_name_of_a_setting(tmp_path):
     name_plugins([reference := write(tmp_path, PROSODY.replace("f0_max", "pool"))])
-    with pytest.raises(ModelError, match="an option cannot be called 'pool'; choose another name"):
+    with pytest.raises(ModelError, match="the option name 'pool' is reserved; choose another name"):
         create_extractor(reference)
 
 
@@ -110,7 +110,7 @@ def test_errors_of_one_utterance_are_its_own(tmp_path, speech_like):
     own = create_extractor(reference)
     good, bad = (Signal(samples=speech_like(length), sampling_rate=16000) for length in (1000, 999))
     assert own.extract([good])[0].shape == (1, 7, 2)
-    with pytest.raises(AudioError, match=r"^extractor './prosody.py:Broken' fails \(ZeroDivisionError: division by"):
+    with pytest.raises(AudioError, match=r"^extractor './prosody.py:Broken' failed \(ZeroDivisionError: division by"):
         own.extract([good, bad])
 
 
@@ -167,5 +167,5 @@ def test_references_have_names_that_mean_the_same_elsewhere(tmp_path, monkeypatc
 
 def test_text_cannot_be_read_by_an_extractor_of_audio():
     for name in EXTRACTORS:
-        with pytest.raises(ModelError, match=f"^{name} reads audio, expected a model of text"):
+        with pytest.raises(ModelError, match=f"^{name} reads audio, expected a text model"):
             create_extractor(name, text=True)

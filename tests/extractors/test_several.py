@@ -1,4 +1,4 @@
-"""Several devices: the features of one, each device in use, and a failure costs nothing but its own batch."""
+"""Several devices give the same features as one and are all used; a failure affects only its own batch."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -11,12 +11,12 @@ from featcache.errors import AudioError
 from featcache.extractors import create_extractor
 from featcache.extractors.several import AT_ONCE, SeveralDevices
 
-# What a test waits for threads to meet; reached only when it fails.
+# Time limit in seconds for threads to meet; only reached if a test fails.
 PATIENCE = 300
 
 
 class Meeting:
-    """An extractor whose batches wait until so many are under way on all devices together."""
+    """An extractor whose batches wait at a barrier until the expected number is running on all devices together."""
 
     description = "as the model's"
     tokenise = None

@@ -1,4 +1,4 @@
-"""Spectrograms, against librosa called by hand and against a Fourier sum written out."""
+"""Spectrograms, compared with direct calls of librosa and with an explicit Fourier sum."""
 
 import librosa
 import numpy as np
@@ -11,10 +11,10 @@ from featcache.errors import AudioError, ModelError
 from featcache.extractors.spectrogram import SpectrogramExtractor
 from featcache.settings.extractor_configs import SpectrogramConfig
 
-# librosa sums in float32: a thousand terms lose four of its seven digits at the very worst.
+# librosa sums in float32; in the worst case, a thousand terms lose four of seven digits.
 TOLERANCE = 1e-4
 
-# What Pepino et al. 2021 ran, at each file's own rate.
+# Options of Pepino et al. 2021, at each file's own rate.
 AS_RUN = {"window": "400samples", "hop": "320samples", "n_fft": 512, "sampling_rate": None}
 
 
@@ -23,7 +23,7 @@ def make(**config):
 
 
 def fourier_sum(samples, *, window, hop, n_fft, center):
-    """Magnitudes by definition: (num_frames, n_fft // 2 + 1) float64."""
+    """Return the magnitudes by definition: (num_frames, n_fft // 2 + 1) float64."""
     if center:
         samples = np.pad(samples, n_fft // 2)
     before = (n_fft - window) // 2
@@ -68,13 +68,13 @@ def test_a_tone_stands_in_its_bin():
     tone = Signal(samples=np.sin(2 * np.pi * 1000 * time).astype(np.float32), sampling_rate=16000)
     inner = make().extract([tone])[0][0, 3:-3]
     assert (inner.argmax(axis=1) == 1000 * 512 // 16000).all()
-    np.testing.assert_allclose(inner.max(axis=1), 400 / 4, rtol=TOLERANCE)  # half the sum of a Hann window
+    np.testing.assert_allclose(inner.max(axis=1), 400 / 4, rtol=TOLERANCE)  # Half the sum of a Hann window.
 
 
 def test_as_pepino_ran_it_on_ravdess(speech_like):
     own = make(**AS_RUN)
     assert own.description.hidden_size == 257
-    assert own.description.frame_shift is None  # each file has its own
+    assert own.description.frame_shift is None  # It differs between files.
     assert own.description.sampling_rate is None
     features = own.extract([Signal(samples=speech_like(80000, 48000), sampling_rate=48000)])[0]
     assert features.shape == (1, 251, 257)  # 250 frames of 320 samples cover 1.67 s
@@ -94,7 +94,7 @@ def test_num_frames_is_exact(num_samples, hop, window, n_fft, center):
     num_frames = own.num_frames(num_samples, 16000)
     if num_samples < n_fft:
         assert num_frames == 0
-        with pytest.raises(AudioError, match=f"^{num_samples} samples are too short for a spectrum of {n_fft}$"):
+        with pytest.raises(AudioError, match=f"^{num_samples} samples are too short for a .* of {n_fft} samples$"):
             own.extract([signal])
     else:
         assert own.extract([signal])[0].shape == (1, num_frames, n_fft // 2 + 1)
@@ -135,7 +135,7 @@ def test_what_changes_numbers_is_in_the_settings(change):
 @pytest.mark.parametrize("option", ["window", "hop"])
 @pytest.mark.parametrize("length", ["", "25", "25 ms", "25s", "-25ms", "0ms", "0.0ms", "0samples", "1.5samples", "ms"])
 def test_lengths_that_are_none(option, length):
-    with pytest.raises(ModelError, match=rf"^--{option} is '{length}', expected a length like 25ms or 400samples$"):
+    with pytest.raises(ModelError, match=rf"^--{option} is '{length}', expected a length such as 25ms or 400samples$"):
         make(**{option: length})
 
 

@@ -1,4 +1,4 @@
-"""Speech models against Hugging Face itself: the same layers, alone and in any batch."""
+"""Speech models give the same layers as Hugging Face transformers, alone and in any batch."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -43,7 +43,7 @@ def test_batched_equals_alone(extractor, tiny_model, signals, name, changes):
 
 @pytest.mark.parametrize("name", ["wav2vec2", "data2vec-audio", "mhubert"])
 def test_without_care_padding_would_show(tiny_model, signals, name):
-    """The batches above would fail with Hugging Face's own handling of padding."""
+    """With Hugging Face's own handling of padding, the batches in the tests above would fail."""
     model, feature_extractor = hugging_face(tiny_model(name))
     short = signals[3].samples
     with torch.inference_mode():
@@ -122,7 +122,7 @@ def test_inputs_stay_untouched_and_features_are_ones_own(extractor, tiny_model, 
         np.testing.assert_array_equal(features, copy)
 
 
-# The first convolution spans 10 samples, the others reach out to 400; a frame more needs 320 samples more.
+# All convolutions together span 400 samples; every further frame needs 320 samples more.
 @pytest.mark.parametrize("num_frames", [1, 2, 3, 49])
 @pytest.mark.parametrize("more", [-1, 0, 1])
 def test_frame_counts_one_sample_short_exact_and_one_over(extractor, tiny_model, signal, num_frames, more):
@@ -189,7 +189,7 @@ def test_whisper_keeps_the_frames_of_real_audio(extractor, tiny_model, signal, n
 def test_whisper_hears_thirty_seconds(extractor, tiny_model, signal):
     with pytest.raises(
         AudioError,
-        match=r"^30\.5 s are too long for Whisper, which hears 30 s; compute it in windows with --chunk-seconds 30",
+        match=r"^30\.5 s are too long for Whisper, which processes at most 30 s; use windows with --chunk-seconds 30",
     ):
         extractor(tiny_model("whisper")).extract([signal(488000)])
     with pytest.raises(AudioError, match=r"^30\.0 s are too long for Whisper"):

@@ -1,4 +1,4 @@
-"""Options of speech models: normalised waveforms, chosen layers, pruned models, precision, and what is recorded."""
+"""Options of speech models: waveform normalisation, layers, pruned models, precision, and recorded settings."""
 
 import itertools
 import re
@@ -31,7 +31,7 @@ def normalised(signal):
 @pytest.mark.parametrize("override", [None, True, False])
 @pytest.mark.parametrize("of_checkpoint", [True, False])
 def test_do_normalize_is_the_checkpoints_unless_overridden(extractor, tiny_model, signals, of_checkpoint, override):
-    # not a model with group norm, in which the scale of a waveform leaves no trace
+    # Group norm would remove the scale of the waveform. Therefore this model has none.
     folder = tiny_model("xls-r", do_normalize=of_checkpoint)
     plain = extractor(tiny_model("xls-r", do_normalize=False))
     own = extractor(folder, do_normalize=override)
@@ -40,14 +40,14 @@ def test_do_normalize_is_the_checkpoints_unless_overridden(extractor, tiny_model
     for features, signal in zip(own.extract(signals), signals, strict=True):
         assert_close(features, plain.extract([normalised(signal) if expected else signal])[0])
     difference = plain.extract([signals[0]])[0] - plain.extract([normalised(signals[0])])[0]
-    assert np.abs(difference).max() > 100 * TOLERANCE  # the choice shows in the features
+    assert np.abs(difference).max() > 100 * TOLERANCE  # The option affects the features.
 
 
 def test_do_normalize_does_not_apply_to_whisper(extractor, tiny_model):
     assert extractor(tiny_model("whisper")).description.settings["do_normalize"] is None
     for do_normalize in (True, False):
         with pytest.raises(
-            ModelError, match=r"^do-normalize does not apply to Whisper, which sees log-mel spectrograms$"
+            ModelError, match=r"^--do-normalize does not apply to Whisper, whose input is log-mel spectrograms$"
         ):
             extractor(tiny_model("whisper"), do_normalize=do_normalize)
 
@@ -75,7 +75,7 @@ def test_chosen_layers_are_those_of_all(extractor, tiny_model, signals, layers, 
 
 @pytest.mark.parametrize(("name", "changes"), WAVEFORM_MODELS)
 def test_a_pruned_model_is_what_hugging_face_makes_of_the_checkpoint(extractor, tiny_model, signals, name, changes):
-    """Its last layer passes the final LayerNorm of the encoder, where there is one; those below are the whole's."""
+    """The last layer includes the encoder's final LayerNorm, if there is one; the others equal those of all blocks."""
     folder = tiny_model(name, **changes)
     num_blocks = 1 if name == "distilhubert" else 2
     pruned = extractor(folder, num_blocks=num_blocks, layers=f"0-{num_blocks},input")
@@ -101,7 +101,7 @@ def test_all_last_and_local_are_those_of_the_pruned_model(extractor, tiny_model)
 
 @pytest.fixture
 def counted_blocks():
-    """The transformer blocks that have computed something, one name for each time."""
+    """Return a list to which each run of a transformer block adds the name of its class."""
     counted = []
 
     def count(module, _inputs, _output):
@@ -163,7 +163,7 @@ def fail_in_attention(module, _inputs, _output):
 @pytest.mark.parametrize("name", ["wav2vec2", "whisper"])
 @pytest.mark.parametrize("weights", ["pretrained", "random"])
 def test_blocks_that_are_not_there(tiny_model, name, weights, num_blocks):
-    with pytest.raises(ModelError, match=rf"^--num-blocks is {num_blocks}, expected 1 to the 3 that .*{name}.* has$"):
+    with pytest.raises(ModelError, match=rf"^--num-blocks is {num_blocks}, expected 1 to 3, the number .* of .*{name}"):
         SSLExtractor(SSLConfig(model=tiny_model(name), weights=weights, num_blocks=num_blocks))
 
 
@@ -225,6 +225,6 @@ def test_bfloat16_is_near_float32_and_part_of_the_settings(extractor, tiny_model
     for expected, found in zip(run_alone(full, signals), half.extract(signals), strict=True):
         scale = np.abs(expected).max(axis=(1, 2))
         deviation = np.abs(found - expected).max(axis=(1, 2)) / scale
-        # bfloat16 has 8 bits: a few roundings of 2^-8 each, and something at all must have been rounded
+        # bfloat16 has 8 bits; each rounding adds up to 2^-8. The lower limit checks that values are rounded at all.
         assert (deviation < 16 * 2.0**-8).all()
         assert deviation.max() > 2.0**-12

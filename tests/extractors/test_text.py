@@ -1,4 +1,4 @@
-"""Text encoders: what Hugging Face computes for a text alone, whatever else is in the batch, and a frame per token."""
+"""Text encoders give the features of Hugging Face transformers in any batch, with one frame per token."""
 
 import inspect
 import threading
@@ -17,7 +17,7 @@ from featcache.extractors import text as text_extractor
 from featcache.extractors.tokens import Tokeniser
 from tests.conftest import TINY_TEXT_MODELS, tiny_tokenizer
 
-# float32 sums in another order: the largest deviation seen here is 3e-6, of values up to 20.
+# float32 sums in another order; the maximum absolute error was 3e-6, for values up to 20.
 TOLERANCE = 1e-5
 
 TEXTS = ["hello", "I am happy, really!", "", "  \n", "Unhappy 東京 😀", "happy hello", "a" * 200, "I am happy, Really!"]
@@ -25,7 +25,7 @@ TEXTS = ["hello", "I am happy, really!", "", "  \n", "Unhappy 東京 😀", "hap
 
 @pytest.fixture(scope="module")
 def made(tiny_text_model):
-    """The extractor of a tiny model: ``made(name, **options)``; equal calls give the same."""
+    """Return a function ``made(name, **options)`` that creates the extractor of a tiny model, once for equal calls."""
     known = {}
 
     def make(name, **options):
@@ -85,7 +85,7 @@ def test_threads_and_devices_give_the_same(made, tiny_text_model):
 
 @pytest.mark.parametrize("safe", [True, False])
 def test_models_run_side_by_side_unless_transformers_forbids_it(tiny_text_model, monkeypatch, safe):
-    """Some, such as 4.57 and 5.0, patch a model while it runs: a second thread would take the layers of the first."""
+    """Some versions, such as 4.57 and 5.0, patch a running model, which would mix up the layers of two threads."""
     monkeypatch.setattr(text_extractor, "_safe_in_threads", lambda: safe)
     extractor = create_extractor(tiny_text_model("bert"), text=True)
     together = threading.Barrier(2)
@@ -141,12 +141,12 @@ def test_a_text_is_cut_at_the_limit_as_hugging_face_cuts_it(made, tiny_text_mode
     tokens = extractor.tokenise("a" * length)
     tokenizer = transformers.AutoTokenizer.from_pretrained(tiny_text_model("bert"))
     assert tokens.inputs["input_ids"] == tokenizer("a" * length, truncation=True, max_length=40)["input_ids"]
-    assert tokens.is_cut == (length > 38)  # beside [CLS] and [SEP]
+    assert tokens.is_cut == (length > 38)  # in addition to [CLS] and [SEP]
 
 
 @pytest.mark.parametrize(("name", "limit"), [("bert", 40), ("roberta", 38), ("mpnet", 38), ("bart", 40), ("t5", None)])
 def test_the_limit_is_what_the_model_can_read(made, name, limit):
-    """RoBERTa counts positions from after that of its padding, number 1; a token more would be an error."""
+    """RoBERTa counts positions from 2, after the position of the padding; one more token would be an error."""
     assert made(name).description.settings["max_tokens"] == limit
 
 
@@ -187,7 +187,7 @@ def test_precision(made):
     assert 0 < np.abs(features - expected).max() < 0.05 * np.abs(expected).max()
 
 
-# What changes numbers changes the settings.
+# Options that affect the features change the settings.
 
 
 @pytest.mark.parametrize("changes", [{"hidden_act": "relu"}, {"num_attention_heads": 2}, {"layer_norm_eps": 1e-3}])
@@ -210,7 +210,7 @@ def test_the_tokenizer_is_among_the_settings(made, tiny_text_model, tmp_path):
     assert {name for name in same if same[name] != changed[name]} == {"model_id", "tokenizer_sha256"}
 
 
-# Untrained.
+# Untrained models.
 
 
 def test_an_untrained_short_name_reads_bytes_offline():
@@ -226,31 +226,31 @@ def test_an_untrained_short_name_reads_bytes_offline():
 
 @pytest.mark.parametrize("name", ["roberta", "mpnet"])
 def test_bytes_do_not_pass_for_padding(tiny_text_model, name):
-    """These models count positions of what is not padding: two like bytes in a row must not have the same features."""
+    """These models count the positions of all tokens but padding; two equal bytes in a row must have other features."""
     extractor = create_extractor(tiny_text_model(name, vocab_size=300), text=True, weights="random")
     [features] = extractor.extract(tokens_of(extractor, ["aa"]))
     assert np.abs(features[0, 0] - features[0, 1]).max() > 1e-3
 
 
 def test_a_vocabulary_without_room_for_bytes_is_refused(tiny_text_model):
-    with pytest.raises(ModelError, match=r"knows 91 tokens, .* go up to number 258; .* room for bytes"):
+    with pytest.raises(ModelError, match=r"has 91 tokens, .* has numbers up to 258; .* enough tokens for bytes"):
         create_extractor(tiny_text_model("bert"), text=True, weights="random")
 
 
-# What cannot be.
+# Errors.
 
 
 def test_a_tokenizer_of_another_model_is_refused(tiny_text_model, tmp_path):
     transformers.AutoModel.from_pretrained(tiny_text_model("bert")).save_pretrained(tmp_path)
     tiny_tokenizer("roberta").save_pretrained(tmp_path)
-    with pytest.raises(ModelError, match="knows 91 tokens, but its tokenizer's go up to number 259; take"):
+    with pytest.raises(ModelError, match="has 91 tokens, but its tokenizer has numbers up to 259; use"):
         create_extractor(str(tmp_path), text=True)
 
 
 def test_a_tokenizer_that_has_nothing_for_silence_is_refused():
     bare = tiny_tokenizer("gpt2")
     bare.eos_token = None
-    with pytest.raises(ModelError, match="no special token that could stand for an utterance without words"):
+    with pytest.raises(ModelError, match="no special token to represent an empty transcript"):
         Tokeniser(bare, accepted=("input_ids",), max_tokens=None)
 
 

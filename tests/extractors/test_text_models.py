@@ -1,4 +1,4 @@
-"""The named text models: their architecture against published sizes; and what may not be loaded."""
+"""The short names of text models: architecture, compared with published sizes, and models that are refused."""
 
 import json
 from importlib.resources import files
@@ -15,7 +15,7 @@ from tests.conftest import tiny_tokenizer
 
 MODELS = json.loads((files("featcache") / "extractors" / "text_models.json").read_text(encoding="utf-8"))
 
-# Parameters of the same checkpoints in KerasHub, which counts all of an encoder but, as here, no prediction head.
+# Number of parameters of the same checkpoints in KerasHub. As here, prediction heads are not counted.
 PUBLISHED = {
     "bert-base": 109_482_240,
     "bert-base-cased": 108_310_272,
@@ -24,17 +24,17 @@ PUBLISHED = {
     "albert-base": 11_683_584,
     "deberta-v3-base": 183_831_552,
 }
-# RoBERTa's there have no vector for the only type of token, no two positions that nothing uses, and no pooler.
+# KerasHub's RoBERTa has no vector for the single token type, no pooler, and two unused positions less.
 PUBLISHED_ROBERTA = {"roberta-base": 124_052_736, "roberta-large": 354_307_072}
-# In millions, as papers and model cards round them.
+# Rounded numbers of parameters in papers and model cards, in millions.
 ROUNDED = {
-    "tinybert": 14.5,  # Jiao et al. 2020; so too the next
+    "tinybert": 14.5,  # Jiao et al. 2020, also for the next model
     "tinybert-6l": 67.0,
     "distilbert-base": 66,  # Sanh et al. 2019
-    "distilroberta-base": 82,  # its model card
-    "xlm-roberta-base": 277,  # Conneau et al. 2020, without the pooler; so too the next
+    "distilroberta-base": 82,  # model card
+    "xlm-roberta-base": 277,  # Conneau et al. 2020, without the pooler; also for the next model
     "xlm-roberta-large": 560,
-    "electra-small": 13.5,  # its checkpoint in KerasHub, as is the next
+    "electra-small": 13.5,  # checkpoint in KerasHub, also for the next model
     "electra-base": 109,
     "mpnet-base": 109,
     "minilm-l6": 22.7,
@@ -48,7 +48,7 @@ def build(name):
 
 
 def num_parameters(name, *, without=""):
-    with torch.device("meta"):  # shapes without memory
+    with torch.device("meta"):  # allocates no memory
         model = transformers.AutoModel.from_config(build(name))
     return sum(p.numel() for key, p in model.named_parameters() if not without or without not in key)
 
@@ -93,7 +93,7 @@ def test_every_model_is_compared():
 
 @pytest.fixture
 def folder(tiny_text_model, tmp_path):
-    """A tiny BERT of its own, and a masked language model's head beside it."""
+    """Return a private copy of a tiny BERT with the head of a masked language model."""
     config = transformers.AutoConfig.from_pretrained(tiny_text_model("bert"))
     transformers.AutoModelForMaskedLM.from_config(config).save_pretrained(tmp_path)
     tiny_tokenizer("bert").save_pretrained(tmp_path)
@@ -127,20 +127,20 @@ def test_missing_weights_are_not_made_up(folder):
     weights = load_file(folder / "model.safetensors")
     del weights["bert.encoder.layer.1.output.dense.weight"]
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    refused(folder, r"lack 1 parameters of its bert architecture \(first: .*layer.1.output.dense.weight\)")
+    refused(folder, r"1 parameters of its bert architecture are missing .* \(first: .*layer.1.output.dense.weight\)")
 
 
 def test_pickled_weights_are_never_loaded(folder):
     (folder / "model.safetensors").unlink()
     torch.save({}, folder / "pytorch_model.bin")
-    refused(folder, r"holds pickled weights \(pytorch_model.bin\), which are never loaded; save them as safetensors")
+    refused(folder, r"contains pickled weights \(pytorch_model.bin\), which are never loaded; save them as safetensors")
 
 
 @pytest.mark.parametrize("name", ["bert", "roberta", "t5", "gpt2", "deberta-v2"])
 def test_a_folder_without_a_tokenizer_is_refused(tiny_text_model, tmp_path, name):
-    """transformers makes one without words, to which all are unknown."""
+    """transformers would create a tokenizer without vocabulary, in which every word is unknown."""
     transformers.AutoModel.from_pretrained(tiny_text_model(name)).save_pretrained(tmp_path)
-    refused(tmp_path, r"its tokenizer knows no word; put the tokenizer of the checkpoint|cannot be loaded \(")
+    refused(tmp_path, r"its tokenizer has no vocabulary; copy the tokenizer of the checkpoint|cannot be loaded \(")
 
 
 def test_no_code_of_a_model_is_run(folder):
@@ -157,12 +157,12 @@ def test_no_code_of_a_model_is_run(folder):
 def test_a_model_of_neither_kind_is_refused(tmp_path):
     config = transformers.ViTConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)
     transformers.ViTModel(config).save_pretrained(tmp_path)
-    refused(tmp_path, "is a 'vit' model, expected one of text such as bert or roberta")
+    refused(tmp_path, "is a 'vit' model, expected a text model such as bert or roberta")
 
 
 def test_a_model_that_is_not_here_says_what_works_offline():
     refused(
         "tinybert",
-        "'tinybert' is not on this machine and could not be fetched .*; '--weights random' builds it untrained",
+        "'tinybert' is not on this machine and could not be downloaded .*; --weights random builds the untrained",
     )
-    refused("somebody/some-bert", r"'somebody/some-bert' is not on this machine and could not be fetched .*\)$")
+    refused("somebody/some-bert", r"'somebody/some-bert' is not on this machine and could not be downloaded .*\)$")

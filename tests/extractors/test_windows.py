@@ -1,4 +1,4 @@
-"""The windows that a long signal is computed in: every frame once, on the grid, from where it has most around it."""
+"""Windows of a long signal contain every frame once, on the grid of frames, with as much context as possible."""
 
 import itertools
 
@@ -18,7 +18,7 @@ from featcache.settings.extractor_configs import ChunkConfig, Chunks, EgemapsCon
 
 
 class Grid(Extractor):
-    """Frames of so many samples, a hop from each other, of which some at either end reach beyond the signal."""
+    """An extractor with frames of a given length, hop and context beyond the ends of the signal."""
 
     def __init__(self, *, hop, reach, context, seconds, overlap, rate=1000):
         self._hop, self._reach, self._context = hop, reach, context
@@ -82,7 +82,7 @@ def test_windows_cover_every_frame_once_and_keep_their_bounds(grid, num_samples)
     assert taken == list(range(grid.num_frames(num_samples, rate)))
     assert windows[0].start == 0
     assert windows[-1].stop == num_samples
-    # one that ends where the signal does may be a hop shorter, because it begins on the grid
+    # The last window may be up to a hop shorter, because it starts on the grid and ends with the signal.
     assert len(windows) == 1 or windows[-1].stop - windows[-1].start > longest - 2 * grid.hop(rate)
     for one, other in itertools.pairwise(windows):
         assert one.stop - other.start >= min(round(chunks.overlap * rate), longest) or grid._context
@@ -100,7 +100,7 @@ def test_every_frame_is_taken_from_where_it_stands_farthest_from_an_inner_edge(g
     last = [f + grid.num_frames(w.stop - w.start, rate) - 1 for f, w in zip(first, windows, strict=True)]
 
     def distance(number, frame):
-        """To the nearer edge that is not the signal's own."""
+        """Return the distance of a frame to the nearer edge of a window, except for the edges of the signal."""
         inner = [frame - first[number]] if number else []
         inner += [last[number] - frame] if number < len(windows) - 1 else []
         return min(inner, default=np.inf)
@@ -108,7 +108,7 @@ def test_every_frame_is_taken_from_where_it_stands_farthest_from_an_inner_edge(g
     for number, window in enumerate(windows):
         for frame in range(window.first_frame, window.first_frame + window.kept.stop - window.kept.start):
             there = [n for n in range(len(windows)) if first[n] <= frame <= last[n]]
-            assert distance(number, frame) >= max(distance(n, frame) for n in there) - 1  # halves are rounded
+            assert distance(number, frame) >= max(distance(n, frame) for n in there) - 1  # The middle is rounded.
             assert distance(number, frame) >= grid._context
 
 
@@ -169,7 +169,7 @@ def test_without_chunks_a_store_has_the_settings_that_it_had():
         ({"chunk_seconds": 0.0}, r"^--overlap-seconds is 2, expected less than the 0 of --chunk-seconds$"),
         (
             {"chunk_seconds": 0.005, "overlap_seconds": 0.0},
-            r"^--chunk-seconds 0.005 leaves no frame between overlaps of 0 s; give longer chunks, or less of --overlap",
+            r"^--chunk-seconds 0.005 leaves no frame between overlaps of 0 s; increase --chunk-seconds or decrease --o",
         ),
         ({"chunk_seconds": 5.0, "overlap_seconds": 4.999}, r"^--chunk-seconds 5 leaves no frame between overlaps of 4"),
     ],
@@ -181,7 +181,7 @@ def test_windows_that_cannot_be(model, options, message):
 
 
 def test_functionals_are_of_the_whole_utterance():
-    with pytest.raises(ModelError, match=r"does not apply to egemaps-functionals, which are of the whole utterance$"):
+    with pytest.raises(ModelError, match=r"does not apply to egemaps-functionals, which need the whole utterance$"):
         create_extractor("egemaps-functionals", chunk_seconds=30.0)
 
 

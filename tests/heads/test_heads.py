@@ -1,4 +1,4 @@
-"""What holds for every head: utterances do not touch each other, a seed fixes all draws, wrong requests fail."""
+"""Properties of every head: utterances are independent, a seed fixes all random draws, wrong requests fail."""
 
 import random
 
@@ -19,7 +19,7 @@ STORES = {
 }
 NUM_FRAMES = [6, 1, 4]
 
-# the same float32 sums, perhaps in another order
+# Rounding of float32 sums, possibly in different order.
 TOLERANCE = 1e-6
 
 
@@ -42,7 +42,7 @@ def batch(name: str, seed: int = 0) -> list[list[torch.Tensor]]:
 
 
 def step(head: Dense, features: list[list[torch.Tensor]]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """Logits and gradients in training mode, dropout included."""
+    """Return logits and gradients in training mode, with dropout."""
     head.zero_grad()
     logits = head(features)
     logits.square().sum().backward()
@@ -95,7 +95,7 @@ def test_layer_weights_are_given_for_stores_of_several_layers(name: str) -> None
 
 
 def train(heads: list[Dense], name: str, num_steps: int = 3) -> list[dict[str, torch.Tensor]]:
-    """The state of each head after training with dropout; the heads take turns at each batch."""
+    """Train heads with dropout, alternately on each batch, and return the state of each head."""
     optimisers = [torch.optim.Adam(head.parameters(), lr=0.01) for head in heads]
     for number in range(num_steps):
         for head, optimiser in zip(heads, optimisers, strict=True):
@@ -113,11 +113,11 @@ def test_heads_that_take_turns_train_as_each_would_alone(name: str) -> None:
 def test_seeds_fix_weights_and_dropout(name: str) -> None:
     first, again, other = (train([create(name, seed=seed)], name, num_steps=0)[0] for seed in (1, 1, 2))
     torch.testing.assert_close(first, again, rtol=0, atol=0)
-    # weights are drawn; scalars and biases start at fixed values
+    # Weights are drawn; scalars and biases have fixed initial values.
     assert all(not torch.equal(first[key], other[key]) for key in first if "weight" in key)
     head, same = create(name, seed=1), create(name, seed=1)
     logits = [head(batch(name)) for _ in range(2)]
-    assert torch.equal(logits[0], logits[1]) == (name == "linear")  # which has no dropout
+    assert torch.equal(logits[0], logits[1]) == (name == "linear")  # linear has no dropout
     assert torch.equal(logits[0], same(batch(name)))
 
 
@@ -148,7 +148,7 @@ def test_global_random_state_is_neither_used_nor_changed(name: str) -> None:
 def test_dropout_drops_a_fifth_and_keeps_the_expectation() -> None:
     dropped = Dropout(torch.Generator().manual_seed(0))(torch.ones(500, 400))
     assert torch.unique(dropped).tolist() == pytest.approx([0, 1.25])
-    # five standard errors of 200 000 draws
+    # The tolerance is five standard errors of 200 000 draws.
     assert (dropped == 0).float().mean().item() == pytest.approx(0.2, abs=5 * (0.2 * 0.8 / 200_000) ** 0.5)
 
 
@@ -161,10 +161,10 @@ def test_dropout_passes_unchanged_outside_training() -> None:
 
 
 def kept(head: Dense, name: str) -> torch.Tensor:
-    """Which inputs of the second layer pass its dropout."""
+    """Return which inputs of the second layer its dropout keeps."""
     seen = []
     head.hidden.dropout.register_forward_hook(lambda _, inputs, output: seen.append(output != 0))
-    head.branches[0].linear.bias.data.fill_(10.0)  # so that the first ReLU makes no zeros
+    head.branches[0].linear.bias.data.fill_(10.0)  # so that no output of the first ReLU is 0
     head(batch(name))
     return seen[0]
 

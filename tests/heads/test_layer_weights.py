@@ -1,4 +1,4 @@
-"""LayerWeights against its formula, its limits and finite differences."""
+"""LayerWeights against its formula, limiting cases and finite differences."""
 
 import math
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from featcache.heads import LayerWeights
 from featcache.heads.layer_weights import _Average
 from featcache.heads.packed import Packed, pack
 
-# float32 sums of a few terms of order 1
+# Rounding of float32 sums of a few terms of order 1.
 TOLERANCE = 1e-6
 
 
@@ -64,7 +64,7 @@ def test_utterances_of_any_length_are_averaged_with_the_same_weights() -> None:
 def test_weights_are_a_distribution(scalars: list[float], kind: str) -> None:
     weights = with_scalars(scalars, kind).weights()
     assert (weights >= 0).all()
-    # 25 float32 roundings
+    # The tolerance allows for 25 float32 roundings.
     assert weights.sum().item() == pytest.approx(1, abs=1e-5)
 
 
@@ -91,15 +91,15 @@ def test_gradients_of_the_weights_agree_with_finite_differences(kind: str) -> No
     assert torch.autograd.gradcheck(lambda _: module.weights(), module.scalars)
 
 
-# An average of n layers and a gradient over m numbers are float32 sums of n and m products of order 1: the roundings,
-# 6e-8 each, add up to no more than this share of the sum of magnitudes.
+# Averages of n layers and gradients over m values are float32 sums of n and m products. Their rounding errors, 6e-8
+# each, add up to at most this share of the sum of magnitudes.
 SUMS = 1e-5
 
 
 def averaged_and_gradient(
     utterances: Sequence[Packed], weights: Tensor, gradient: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The plain sums in float64, and the same of magnitudes."""
+    """Return average and gradient as plain sums in float64, each followed by the sum of magnitudes."""
     whole = torch.cat([u.values.double() * (1 if u.step is None else u.step.double()) for u in utterances], dim=1)
     average = torch.einsum("l,lfd->fd", weights.double(), whole)
     of_weights = torch.einsum("fd,lfd->l", gradient.double(), whole)
@@ -132,7 +132,7 @@ def test_averages_and_gradients_are_the_plain_sums_of_what_is_held(
     assert found.dtype == torch.float32
     assert ((found.detach() - average).abs() <= SUMS * magnitude).all()
     assert ((weights.grad - of_weights).abs() <= SUMS * of_magnitudes).all()
-    # and through the scalars, by torch's own derivative of the weights
+    # Gradients of the scalars follow from torch's own derivative of the weights.
     module = with_scalars([1.5, -0.75, 0.5, 2.0, -1.0][:num_layers], kind)
     if num_layers > 1:
         module(utterances).backward(gradient)

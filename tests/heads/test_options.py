@@ -1,4 +1,4 @@
-"""Options of the built-in heads against plain torch modules that are given the same weights."""
+"""Options of the built-in heads against plain torch modules with the same weights."""
 
 import itertools
 
@@ -15,7 +15,7 @@ from featcache.settings.field import settings_of, values_of
 NUM_FRAMES = [6, 1, 4]
 STORES = {"fusion": [(3, 10), (1, 4)], "ffn": [(3, 10), (1, 4)]}
 ONE = [(3, 10)]
-# Float32 sums of some hundred terms in another order.
+# Rounding of float32 sums of several hundred terms in different order.
 TOLERANCE = 1e-5
 
 
@@ -45,7 +45,7 @@ def batch(name):
 
 
 def plain_of(layer):
-    """A module of torch with the weights of a hidden layer, and whether it is recurrent."""
+    """Return a torch module with the weights of a hidden layer, and whether it is recurrent."""
     state = dict(layer.named_parameters())
     if "linear.weight" in state:
         made = nn.Linear(*state["linear.weight"].shape[::-1])
@@ -65,7 +65,7 @@ def plain_of(layer):
 
 
 def expected(head, features):
-    """The logits of each utterance by itself: equal layer weights, so that the first average is a mean."""
+    """Return the logits of each utterance separately; layer weights are equal, so the first average is a mean."""
     rows = []
     for i in range(len(NUM_FRAMES)):
         first = [
@@ -153,7 +153,7 @@ def test_dropout_of_any_rate_keeps_the_expectation(rate):
     number = 400_000
     dropped = Dropout(torch.Generator().manual_seed(0), rate=rate)(torch.ones(number))
     share = (dropped == 0).double().mean().item()
-    # five standard errors, and the 15 bits that decide
+    # The tolerance is five standard errors, and the resolution of 15 bits.
     assert share == pytest.approx(rate, abs=5 * (rate * (1 - rate) / number) ** 0.5 + 2**-15)
     kept = dropped[dropped != 0]
     torch.testing.assert_close(kept, torch.full_like(kept, 1 / (1 - rate)), rtol=1e-5, atol=0)
@@ -161,7 +161,7 @@ def test_dropout_of_any_rate_keeps_the_expectation(rate):
 
 @pytest.mark.parametrize("rate", [1.0, -0.1, float("nan")])
 def test_a_rate_that_leaves_nothing_is_refused(rate):
-    with pytest.raises(ValueError, match=r"dropout rate .*: expected from 0 to below 1"):
+    with pytest.raises(ValueError, match=r"dropout rate .*: expected at least 0 and below 1"):
         Dropout(torch.Generator(), rate=rate)
 
 
@@ -190,7 +190,7 @@ def test_recurrent_weights_start_orthogonal_in_both_directions(cell):
         recurrent = state[f"hidden.{cell}.weight_hh_l0{direction}"]
         torch.testing.assert_close(recurrent.T @ recurrent, torch.eye(8), rtol=0, atol=TOLERANCE)
         gates = state[f"hidden.{cell}.bias_ih_l0{direction}"].reshape(-1, 8)
-        assert gates.sum() == (8 if cell == "lstm" else 0)  # the forget gate's
+        assert gates.sum() == (8 if cell == "lstm" else 0)  # biases of the forget gate
         assert not state[f"hidden.{cell}.bias_hh_l0{direction}"].any()
 
 

@@ -1,4 +1,4 @@
-"""Heads from outside of featcache: what their author may rely on, and one line for each mistake."""
+"""Heads from outside of featcache: guarantees for their authors, and one-line messages about mistakes."""
 
 import doctest
 import random
@@ -66,7 +66,7 @@ def test_a_seed_fixes_the_layers_of_torch_and_the_global_generators_stay_as_they
     reference = f"{named()}:Attentive"
     states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
     first, again, other = (create_head(reference, **SIZES, seed=seed) for seed in (1, 1, 2))
-    logits = [head(batch(SIZES)) for head in (first, again, other)]  # in training mode, dropout included
+    logits = [head(batch(SIZES)) for head in (first, again, other)]  # in training mode, with dropout
     assert torch.equal(torch.get_rng_state(), states[0])
     assert (random.getstate(), np.random.get_state()[1].tolist()) == states[1:]
     for name, values in first.state_dict().items():
@@ -129,12 +129,12 @@ def test_a_sound_head_passes_its_trial(named, name):
         ("exit(0)", "", "fails with SystemExit: 0"),
         ("", "raise SystemExit('done')", "fails with SystemExit: done"),
         ("", "vectors = vectors @ vectors", "fails with RuntimeError: mat1 and mat2 shapes"),
-        ("", "return vectors", r"gives torch.float32 of shape \(3, 10\) for 3 utterances, .* of shape \(3, 5\)"),
-        ("", "return self.output(vectors).argmax(dim=1)", r"gives torch.int64 of shape \(3,\)"),
-        ("", "return [self.output(vectors)]", "gives list for 3 utterances"),
-        ("", "vectors = vectors - vectors.mean(dim=0)", "an utterance other logits in a batch than alone"),
+        ("", "return vectors", r"returns torch.float32 of shape \(3, 10\) for 3 utterances, .* of shape \(3, 5\)"),
+        ("", "return self.output(vectors).argmax(dim=1)", r"returns torch.int64 of shape \(3,\)"),
+        ("", "return [self.output(vectors)]", "returns list for 3 utterances"),
+        ("", "vectors = vectors - vectors.mean(dim=0)", "different logits for an utterance in a batch and"),
         ("self.drop = nn.Dropout(0.5)", "vectors = self.drop(vectors)", r"as nn.Dropout does; use featcache.heads.Dr"),
-        ("", "vectors = vectors * (1 + self.training * np.random.rand())", "other logits with the same seed"),
+        ("", "vectors = vectors * (1 + self.training * np.random.rand())", "different logits with the same seed"),
         ("", "vectors = self.output(vectors).detach(); return vectors", "no gradient reaches its weights"),
         ("del self.output", "", "has no weights to train"),
         ("self.double()", "", "is torch.float64, expected float32"),
@@ -159,9 +159,9 @@ def test_what_a_head_does_wrong_is_told_before_anything_is_trained(named, build,
     ("spec", "message"),
     [
         ("HeadSpec(inputs='framed')", "inputs is 'framed', expected 'frames' or 'pooled'"),
-        ("HeadSpec(stores=(0, None))", r"stores is \(0, None\), expected \(fewest, most\) from 1 on"),
+        ("HeadSpec(stores=(0, None))", r"stores is \(0, None\), expected \(minimum, maximum\), at least 1, such as"),
         ("HeadSpec(batch_size=0)", "batch_size is 0"),
-        ("HeadSpec(is_network=False)", "is_network=False, expected True"),
+        ("HeadSpec(is_network=False)", "its spec has is_network=False, expected True"),
         ("HeadSpec(options=dict(width=8))", "options is {'width': 8}, expected a dataclass"),
         ("HeadSpec(store=1)", "TypeError: .* unexpected keyword argument 'store'"),
         ("dict(stores=(1, 1))", r"spec is {'stores': \(1, 1\)}, expected a featcache.heads.HeadSpec"),
@@ -178,14 +178,14 @@ def test_a_class_that_does_not_give_its_spec_is_told(named):
     text = FAULTY.replace("class Faulty(Head):", "class Faulty(Head, metaclass=Lying):").format("", "")
     lying = "class Lying(type(Head)):\n    @property\n    def spec(cls):\n        raise KeyError('li\\nar')\n"
     reference = f"{named(text.replace('class Faulty', lying + 'class Faulty'))}:Faulty"
-    with pytest.raises(ModelError, match=r"could not say what it needs \(KeyError: ") as error:
+    with pytest.raises(ModelError, match=r"could not return its spec \(KeyError: ") as error:
         head_spec(reference)
     told_in_one_line(error)
 
 
 def test_frames_that_do_not_pair_are_refused_by_a_head_that_joins_them(named):
     reference = f"{named(FAULTY.format('', ''))}:Faulty"
-    with pytest.raises(ModelError, match="joins stores frame by frame, and the frames of these do not pair"):
+    with pytest.raises(ModelError, match="joins stores frame by frame, but the frames of these stores are not al"):
         create_head(reference, **SIZES, paired=False, seed=1)
 
 

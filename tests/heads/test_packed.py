@@ -1,4 +1,4 @@
-"""Packed features against torch's own rounding, half a step, and themselves while other threads unpack."""
+"""Packed features against torch's own rounding, against half a quantisation scale, and in several threads."""
 
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
@@ -14,10 +14,10 @@ from torch import Tensor
 from featcache.heads.packed import STEPS, Packed, pack
 
 FLOATS = [torch.float32, torch.float16, torch.bfloat16]
-# Half a step, and beyond it the float32 rounding of dividing by a step and multiplying with it again.
+# Half a quantisation scale, plus the float32 rounding of a division by the scale and a multiplication with it.
 HALF_A_STEP = 0.5 + STEPS * 2.0**-22
 
-# z-scores: the largest of millions stay far below 1000. No subnormal numbers, which processors may flush to zero.
+# z-scores: the largest of millions is far below 1000. Subnormal numbers are left out, because CPUs may flush them to 0.
 values = st.floats(-1000, 1000, width=32, allow_subnormal=False).map(lambda value: value if abs(value) > 1e-30 else 0.0)
 features = arrays(np.float32, array_shapes(min_dims=3, max_dims=3, max_side=6), elements=values).map(torch.from_numpy)
 
@@ -69,7 +69,7 @@ def test_utterances_of_any_size_follow_one_another(dtype: torch.dtype, lengths: 
         found = of_size(length, number, dtype).unpack()
         assert found.shape == (2, length, 3)
         assert found.is_contiguous()
-        # one step of rounding, where 127 steps of a 127th are multiplied out
+        # The tolerance is for the rounding of 127 quantisation scales of 1/127 each.
         torch.testing.assert_close(found, torch.full((2, length, 3), float(number)), rtol=2.0**-22, atol=0)
 
 
@@ -84,7 +84,7 @@ def test_threads_do_not_share_their_room() -> None:
 
     def unpack(value: int) -> bool:
         found = of_size(50, value, torch.float16).unpack()
-        together.wait(timeout=300)  # all have written
+        together.wait(timeout=300)  # until all threads have unpacked
         return bool((found == value).all())
 
     with ThreadPoolExecutor(4) as pool:

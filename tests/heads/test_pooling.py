@@ -1,4 +1,4 @@
-"""Heads that pool each store over its own frames, against plain loops over utterances."""
+"""Heads that pool each store separately, against plain loops over utterances."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from featcache.heads import FFN, Fusion, PooledFusion, create_head
 from featcache.heads.dropout import Dropout
 
 NUM_OUTPUTS = 3
-# The reference computes in float64, the head in float32 with sums of some dozens of terms.
+# The reference computes in float64, the head in float32 with sums of several dozen terms.
 TOLERANCE = 1e-5
 NAMES = ["ffn", "fusion"]
 
@@ -21,7 +21,7 @@ def create(name, shapes, seed=1, **options):
     num_layers, hidden_sizes = zip(*shapes, strict=True)
     sizes = {"num_layers": num_layers, "hidden_sizes": hidden_sizes, "num_outputs": NUM_OUTPUTS}
     head = create_head(name, **sizes, paired=False, seed=seed, **options)
-    # trained heads have other scalars and biases than fresh ones
+    # Change scalars and biases from their initial values, as training does.
     generator = torch.Generator().manual_seed(7)
     with torch.no_grad():
         for key, value in head.named_parameters():
@@ -31,7 +31,7 @@ def create(name, shapes, seed=1, **options):
 
 
 def batch_of(shapes, lengths, seed=0):
-    """For each store a tensor per utterance; ``lengths`` gives each utterance's frames in each store."""
+    """Make a tensor per store and utterance; ``lengths`` is the number of frames of each utterance in each store."""
     generator = torch.Generator().manual_seed(seed)
     return [
         [torch.randn(layers, of_stores[store], size, generator=generator) for of_stores in lengths]
@@ -40,7 +40,7 @@ def batch_of(shapes, lengths, seed=0):
 
 
 def plain(name, parameters, utterance):
-    """One utterance's outputs, in float64 and differentiable in the parameters; no dropout."""
+    """Compute the outputs of one utterance in float64, with gradients of the parameters, without dropout."""
     pooled = []
     for i, layers in enumerate(map(torch.Tensor.double, utterance)):
         scalars = parameters.get(f"averages.{i}.scalars", torch.ones(len(layers), dtype=torch.float64)).abs()
@@ -86,7 +86,7 @@ def test_outputs_and_gradients_are_those_of_a_plain_loop(name, data):
 
 
 def statistics(utterance):
-    """(1, num_frames, size) → (1, 1, 2 × size): means, then maxima."""
+    """Return means and maxima over frames: (1, num_frames, size) → (1, 1, 2 × size)."""
     return torch.cat([utterance.mean(dim=1, keepdim=True), utterance.amax(dim=1, keepdim=True)], dim=2)
 
 
@@ -137,7 +137,7 @@ def test_ffn_drops_a_tenth_before_each_of_its_layers():
     assert [inputs.shape for inputs, _ in seen] == [(300, 400), (300, 200)]
     for inputs, output in seen:
         kept = output != 0
-        # five standard errors
+        # The tolerance is five standard errors.
         error = 5 * (0.1 * 0.9 / inputs.numel()) ** 0.5
         assert (~kept).float().mean().item() == pytest.approx(0.1, abs=error)
         torch.testing.assert_close(output[kept], inputs[kept] / 0.9, rtol=1e-6, atol=0)
@@ -157,14 +157,14 @@ def test_fusion_starts_alike_whether_frames_pair_or_not():
     paired, pooled = create_head("fusion", **sizes), create_head("fusion", paired=False, **sizes)
     assert type(paired) is Fusion
     torch.testing.assert_close(paired.state_dict(), pooled.state_dict(), rtol=0, atol=0)
-    # of a single frame each, the mean over frames comes to the same before and after
+    # With a single frame per utterance, the position of the mean over frames makes no difference.
     features = batch_of([(3, 4), (1, 6)], [[1, 1]] * 3)
     torch.testing.assert_close(paired.eval()(features), pooled.eval()(features), rtol=0, atol=TOLERANCE)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_frames_of_one_store_are_no_matter_to_the_other(name):
-    """Frames said twice change neither a mean nor a maximum, in whichever store."""
+    """Repeated frames change neither a mean nor a maximum, in either store."""
     shapes = [(2, 4), (3, 5)]
     head = create(name, shapes).eval()
     features = batch_of(shapes, [[4, 2], [1, 3]])
@@ -182,5 +182,5 @@ def test_under_autocast_outputs_are_float32_and_close(name):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         rounded = head(features)
     assert rounded.dtype == torch.float32
-    # eight bits of each of three products in a row
+    # The tolerance is for three successive products with eight bits each.
     np.testing.assert_allclose(rounded.detach(), head(features).detach(), atol=0.05)

@@ -1,4 +1,4 @@
-"""Heads against parameter counts worked out by hand and against the published equations, written out in NumPy."""
+"""Heads against parameter counts computed by hand, and against the published equations in NumPy."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,7 +12,7 @@ WAV2VEC2_BASE = (13, 768)
 EGEMAPS = (1, 25)
 STORES = {"dense": [WAV2VEC2_BASE], "lstm": [WAV2VEC2_BASE], "fusion": [WAV2VEC2_BASE, EGEMAPS]}
 
-# the reference computes in float64, the head in float32 with sums of up to 768 terms
+# The reference computes in float64, the head in float32 with sums of up to 768 terms.
 TOLERANCE = 1e-5
 
 
@@ -33,9 +33,9 @@ OUTPUT = 128 * 7 + 7
 PARAMETERS = [
     ("dense", [WAV2VEC2_BASE], 13 + FIRST_LAYER + (128 * 128 + 128) + OUTPUT),
     ("dense", [EGEMAPS], (25 * 128 + 128) + (128 * 128 + 128) + OUTPUT),
-    # four gates, each with 128 inputs, 128 recurrent inputs and one bias: 131 584
+    # There are four gates, each with 128 inputs, 128 recurrent inputs and one bias: 131 584 parameters.
     ("lstm", [WAV2VEC2_BASE], 13 + FIRST_LAYER + 4 * 128 * (128 + 128 + 1) + OUTPUT),
-    # de Oliveira et al. 2023: DistilHuBERT and TinyBERT, the weights of their layers beside the regression head
+    # de Oliveira et al. 2023: layer weights of DistilHuBERT and TinyBERT, and the regression head.
     ("ffn", [(3, 768), (5, 312)], 3 + 5 + (2 * (768 + 312) * 768 + 768) + 768 * 7 + 7),
     ("fusion", [WAV2VEC2_BASE, EGEMAPS], 13 + FIRST_LAYER + (25 * 128 + 128) + (256 * 128 + 128) + OUTPUT),
 ]
@@ -67,7 +67,7 @@ def test_initial_weights_are_glorot_uniform_and_biases_zero(name: str) -> None:
         if key.endswith("weight") or "weight_ih" in key:
             limit = glorot_limit(value.shape[1], value.shape[0])
             assert value.abs().max() <= limit
-            # a uniform distribution's standard deviation; the smallest matrix, 7 × 128, has a standard error of 1.5 %
+            # The std of a uniform distribution; its standard error is 1.5 % for the smallest matrix, 7 × 128.
             assert value.std().item() == pytest.approx(limit / 3**0.5, rel=0.08)
         elif key.endswith("bias"):
             assert not value.any()
@@ -86,7 +86,7 @@ def test_lstm_starts_orthogonal_with_unit_forget_bias() -> None:
 def test_outputs_equal_the_equations(name: str, kind: str) -> None:
     head = create(name, STORES[name], kind=kind).eval()
     generator = torch.Generator().manual_seed(7)
-    # trained heads have other scalars and biases than fresh ones
+    # Change scalars and biases from their initial values, as training does.
     state = {
         key: value + 0.3 * torch.randn(value.shape, generator=generator)
         if key.endswith(("scalars", "bias", "bias_ih_l0"))
@@ -108,7 +108,10 @@ def test_outputs_equal_the_equations(name: str, kind: str) -> None:
 
 
 def reference(name: str, kind: str, parameters: Mapping[str, np.ndarray], features: Sequence[np.ndarray]) -> np.ndarray:
-    """One utterance's logits, frame by frame; features are (num_layers, num_frames, hidden_size) for each store."""
+    """Compute the logits of one utterance, frame by frame.
+
+    The features of each store are (num_layers, num_frames, hidden_size).
+    """
     frames = []
     for t in range(features[0].shape[1]):
         first = []

@@ -291,7 +291,7 @@ ensembles:
 
 def test_runs_that_cannot_be_compared_do_not_cost_the_report(run, write_pipeline, monkeypatch, caplog):
     def refuse(*_, **__):
-        raise PredictionsError("a or b has no UAR: its values do not vary in some seed")
+        raise PredictionsError("a or b has no UAR: its values are constant in a seed")
 
     monkeypatch.setattr("featcache.pipeline.run.compare", refuse)
     monkeypatch.setattr("featcache.pipeline.run.draw_gains", refuse)
@@ -301,7 +301,7 @@ gains: {gain: {metric: uar, pairs: {Speaker: [speaker, global]}}}
 """
     folder = run(write_pipeline(("    norm: global\n", more)), **QUICK)
     assert list(table_of(folder)) == ["speaker", "global"]
-    told = "a or b has no UAR: its values do not vary in some seed"
+    told = "a or b has no UAR: its values are constant in a seed"
     assert f"not compared: {told}" in (folder / "report.html").read_text(encoding="utf-8")
     assert f"gain not drawn: {told}" in caplog.text
 

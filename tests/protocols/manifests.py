@@ -1,4 +1,4 @@
-"""Manifests without audio, and what stands in the parts of a fold."""
+"""Manifests without audio, and helpers for the parts of a fold."""
 
 import itertools
 
@@ -9,7 +9,7 @@ EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "s
 
 
 def ravdess() -> Manifest:
-    """RAVDESS as its authors describe it: 1440 spoken and 1012 sung files."""
+    """Make the manifest of RAVDESS as described by its authors: 1440 spoken and 1012 sung utterances."""
     utterances = []
     for channel, emotion, intensity, statement, repetition, actor in itertools.product(
         ("speech", "song"), EMOTIONS, ("normal", "strong"), "12", "12", range(1, 25)
@@ -37,7 +37,7 @@ RAVDESS = ravdess()
 
 
 def made(speakers: list[str], **labels: list[str]) -> Manifest:
-    """Utterances 'u0', 'u1', … of these speakers, with these labels beside."""
+    """Make a manifest of utterances 'u0', 'u1', … with these speakers and labels."""
     columns = labels or {"emotion": ["anger", "fear"] * len(speakers)}
     return Manifest(
         [
@@ -53,15 +53,17 @@ def made(speakers: list[str], **labels: list[str]) -> Manifest:
 
 
 def heard(manifest: Manifest, utterance_ids: tuple[str, ...]) -> list[str]:
+    """Return the sorted speakers of utterances."""
     return sorted({manifest[utterance_id].speaker_id for utterance_id in utterance_ids})
 
 
 def sizes(fold: Fold) -> tuple[int, int, int]:
+    """Return the numbers of training, validation and test utterances."""
     return len(fold.train), len(fold.validation), len(fold.test)
 
 
 def iemocap() -> Manifest:
-    """Five sessions of two talkers; each third turn is improvised, each second one agreed upon by all."""
+    """Make five sessions of two speakers; two of three turns are improvised, three of four have full agreement."""
     utterances = []
     for session, talker, number in itertools.product("12345", "FM", range(12)):
         utterance_id = f"Ses0{session}{talker}_{number}"

@@ -1,4 +1,4 @@
-"""Corpora of dialogues: speakers and their partners stay in one part, and the listing says so."""
+"""Corpora of dialogues: speakers and their partners stay in one part, and the listing reports it."""
 
 from collections import Counter
 from dataclasses import replace
@@ -17,7 +17,7 @@ from tests.protocols.manifests import RAVDESS, iemocap, made
 
 
 def of_sessions(number, *, column="session", talkers=2, **labels):
-    """Conversations of people who speak with nobody else, each with four turns of everybody."""
+    """Make separate conversations with different speakers, and four turns of each speaker."""
     return Manifest(
         [
             Utterance(
@@ -34,7 +34,7 @@ def of_sessions(number, *, column="session", talkers=2, **labels):
 
 
 def msp_podcast(*partitions):
-    """Podcasts of two speakers each; those of the first test set train, too, and one speaker is not known."""
+    """Make podcasts in partitions; a podcast of test1 is also in train, and one speaker is unknown."""
     parts = {"train": "train", "development": "validation", "test1": "test", "test2": "test"}
     rows = [("train", "1", "a"), ("train", "2", "b"), ("train", "3", ""), ("development", "4", "c")]
     rows += [("test1", "1", "d"), ("test2", "5", "e")]
@@ -95,7 +95,7 @@ def test_the_default_of_every_corpus_keeps_speakers_and_their_partners_apart(nam
     for fold in make_folds(protocol, manifest, corpus.target):
         tested = [manifest[i] for i in fold.test]
         others = [manifest[i] for i in (*fold.train, *fold.validation)]
-        if name != "meld":  # its published split, whose speakers overlap
+        if name != "meld":  # in its published split, speakers overlap
             assert not {u.speaker_id for u in tested} & {u.speaker_id for u in others}
         if corpus.dialogue:
             assert not {u.labels[corpus.dialogue] for u in tested} & {u.labels[corpus.dialogue] for u in others}
@@ -103,7 +103,7 @@ def test_the_default_of_every_corpus_keeps_speakers_and_their_partners_apart(nam
 
 
 def test_protocols_of_dialogues_say_whether_they_keep_partners_apart():
-    """Against the sessions and podcasts themselves."""
+    """``partners_apart`` of each protocol is compared with the sessions and podcasts in its folds."""
     for name, corpus in CORPORA.items():
         if not corpus.dialogue:
             continue
@@ -111,7 +111,7 @@ def test_protocols_of_dialogues_say_whether_they_keep_partners_apart():
         for protocol in (*corpus.protocols, "loso", "group-kfold", "session-kfold", "random-80-20"):
             try:
                 folds = make_folds(protocol, manifest, corpus.target)
-            except ProtocolError:  # speakers that are not known
+            except ProtocolError:  # the manifest has unknown speakers
                 continue
             apart = all(
                 not {manifest[i].labels[corpus.dialogue] for i in fold.test}
@@ -127,7 +127,7 @@ def test_a_part_of_a_corpus_of_dialogues_is_still_kept_apart():
     three = Manifest([u for u in iemocap() if u.labels["session"] in "123"])
     assert default_protocol(three, CORPORA["iemocap"], "emotion_4") == "session-kfold"
     two = Manifest([u for u in iemocap() if u.labels["session"] in "12"])
-    assert default_protocol(two, CORPORA["iemocap"], "emotion_4") == "loso"  # no third session to validate
+    assert default_protocol(two, CORPORA["iemocap"], "emotion_4") == "loso"  # there is no third session for validation
     assert default_protocol(msp_podcast(*ALL_PARTITIONS[:3]), CORPORA["msp-podcast"], "emotion") == "split"
     labelled = Manifest(
         [replace(u, labels={**u.labels, "emotion": "" if u.labels["session"] == "6" else "x"}) for u in of_sessions(6)]
@@ -139,14 +139,14 @@ def test_sessions_that_are_split_are_told_in_one_line():
     manifest = iemocap()
     [told] = check_folds(make_folds("loso", manifest, "emotion_4"), manifest, "loso")
     assert told == (
-        "10 of 10 folds split a session (fold 'Ses01F': '1', '2'): 120 of 120 test utterances have theirs in training "
-        "or validation too; --protocol session-kfold keeps each session in one part"
+        "10 of 10 folds split a session (fold 'Ses01F': '1', '2'): 120 of 120 test utterances are from one that is "
+        "also in training or validation; --protocol session-kfold keeps each session in one part"
     )
     fold = Fold(name="f", train=("u0",), validation=("u1",), test=("u2",))
     of_two = made(["a", "b", "c"], dialogue=["1", "1", "2"])
     [told] = check_folds([fold], of_two)
     assert told.startswith("1 of 1 folds split a dialogue (fold 'f': '1'): validation is not independent of training; ")
-    assert check_folds([fold], made(["a", "b", "c"], session=["1", "1", "1"])) == []  # one session is none
+    assert check_folds([fold], made(["a", "b", "c"], session=["1", "1", "1"])) == []  # a single session does not count
     assert check_folds([fold], made(["a", "b", "c"], session=["", "1", "2"])) == []
 
 
@@ -156,7 +156,7 @@ def test_sessions_that_are_split_are_told_in_one_line():
 def test_whole_sessions_with_all_their_speakers_stay_in_one_part(pairs):
     manifest = made([f"s{speaker}" for speaker, _ in pairs], session=[str(session) for _, session in pairs])
     if len(set(acquainted(manifest).values())) < 3:
-        with pytest.raises(ProtocolError, match="groups of speakers who share no session"):
+        with pytest.raises(ProtocolError, match="groups of speakers without shared sessions"):
             make_folds("session-kfold", manifest, "session")
         return
     folds = make_folds("session-kfold", manifest, "session")
@@ -170,7 +170,7 @@ def test_whole_sessions_with_all_their_speakers_stay_in_one_part(pairs):
 
 
 def test_sessions_and_speakers_must_be_known():
-    with pytest.raises(ProtocolError, match="needs one of the labels session, dialogue, podcast, and the manifest has"):
+    with pytest.raises(ProtocolError, match="needs one of the labels session, dialogue, podcast, but the manifest has"):
         make_folds("session-kfold", made(["a", "b", "c"]), "emotion")
     manifest = made(["a", "b", ""], session=["1", "", "3"], emotion=["x"] * 3)
     with pytest.raises(ProtocolError, match=r"2 of 3 utterances have no session or no speaker_id \('u1', 'u2'\)"):
@@ -181,7 +181,7 @@ def test_the_listing_says_which_protocol_is_the_default(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     for name, told in (
         ("iemocap", "iemocap-loso-session, which keeps speakers and their partners apart, unless --protocol says"),
-        ("emodb", "the manifest's split or fold where there is one, else loso for up to 12 speakers, group-kfold for"),
+        ("emodb", "the manifest's split or fold if it has one, otherwise loso for up to 12 speakers, group-kfold for"),
         ("tess", "two-speakers, unless --protocol says otherwise"),
     ):
         print_corpora(name)

@@ -1,4 +1,4 @@
-"""Protocols for any corpus: who trains, validates and tests, and that nothing leaks."""
+"""Protocols for any corpus: speakers of each part, and absence of leaks."""
 
 import itertools
 from collections import Counter
@@ -87,7 +87,7 @@ def test_split_with_other_values():
     with pytest.raises(ManifestError, match="no utterance has a label 'split'"):
         make_folds("split", made(["a", "b", "c"]), "emotion")
     manifest = made(["a"] * 4, split=["train", "eval", "", "test"], emotion=["x"] * 4)
-    with pytest.raises(ProtocolError, match="'split' holds '', 'eval', expected train, validation"):
+    with pytest.raises(ProtocolError, match="'split' contains '', 'eval', expected train, validation"):
         make_folds("split", manifest, "emotion")
     for values, empty in ((["test", "test"], "train"), (["train", "val"], "test"), (["train", "test"], "train")):
         with pytest.raises(ProtocolError, match=f"fold '1' has no {empty} utterances"):
@@ -102,7 +102,7 @@ def test_random_parts_have_their_share_of_every_class(classes):
     assert sizes(fold) == (len(classes) - num_test - num_validation, num_validation, num_test)
     in_test = Counter(manifest[i].labels["emotion"] for i in fold.test)
     for label, count in Counter(classes).items():
-        # drawing every n-th of the sorted labels is off by less than one utterance
+        # Drawing every n-th of the sorted labels differs from the exact share by less than one utterance.
         assert abs(in_test[label] - count * num_test / len(classes)) < 1
 
 
@@ -151,11 +151,11 @@ def test_only_labelled_utterances_take_part():
         (((), ("u1",), ("u2",)), "fold 'f' has no train utterances"),
         ((("u0",), (), ("u2",)), "fold 'f' has no validation utterances"),
         ((("u0",), ("u1",), ()), "fold 'f' has no test utterances"),
-        ((("u0", "u2"), ("u1",), ("u2",)), "fold 'f' leaks: 'u2' stand in it more than once"),
+        ((("u0", "u2"), ("u1",), ("u2",)), "fold 'f' leaks: 'u2' occur more than once"),
         ((("u0",), ("u1", "u2"), ("u2",)), "fold 'f' leaks: 'u2'"),
         ((("u0",), ("u0",), ("u2",)), "fold 'f' leaks: 'u0'"),
         ((("u0", "u0"), ("u1",), ("u2",)), "fold 'f' leaks: 'u0'"),
-        ((("u0",), ("u1",), ("u9",)), "fold 'f' holds 'u9', which the manifest has not"),
+        ((("u0",), ("u1",), ("u9",)), "fold 'f' contains 'u9', not in the manifest"),
     ],
 )
 def test_folds_that_are_refused(parts, message):
@@ -169,7 +169,7 @@ def test_shared_and_unknown_speakers_are_told():
     fold = Fold(name="f", train=("u0", "u4"), validation=("u1",), test=("u2", "u3"))
     shared, unknown = check_folds([fold], manifest)
     assert shared == (
-        "fold 'f': 1 of 2 test speakers ('a') are heard in training or validation too, with 1 of 2 test utterances"
+        "fold 'f': 1 of 2 test speakers ('a') are also in the training or validation part, with 1 of 2 test utterances"
     )
     assert "1 of 5 utterances have no speaker_id" in unknown
 
@@ -200,7 +200,7 @@ def test_folds_of_the_manifest_test_once_in_their_order(folds):
     manifest = made([""] * len(folds), fold=folds, emotion=["x"] * len(folds))
     names = sorted(set(folds), key=int)
     if len(names) < 3:
-        with pytest.raises(ProtocolError, match=r"'fold' must part all utterances in three folds or more; found '"):
+        with pytest.raises(ProtocolError, match=r"'fold' must assign all utterances to three or more folds; found '"):
             make_folds("folds", manifest, "emotion")
         return
     made_folds = make_folds("folds", manifest, "emotion")
@@ -213,7 +213,7 @@ def test_folds_of_the_manifest_test_once_in_their_order(folds):
 
 def test_utterances_without_a_fold_are_told():
     manifest = made(["a"] * 4, fold=["1", "2", "3", ""], emotion=["x"] * 4)
-    with pytest.raises(ProtocolError, match=r"three folds or more; 1 utterances have none \('u3'\)"):
+    with pytest.raises(ProtocolError, match=r"three or more folds; 1 utterances have none \('u3'\)"):
         make_folds("folds", manifest, "emotion")
 
 

@@ -75,7 +75,7 @@ def test_a_protocol_from_outside_makes_the_folds_of_a_run(cache, site, tmp_path)
 def test_leaks_are_told_whatever_the_protocol_says_of_itself(cache):
     name_plugins(["mylab_protocols"])
     task = resolve_task(cache, ["ssl"], protocol="mylab_protocols:LEAKING", target=None)
-    assert any("are heard in training or validation too" in warning for warning in task.warnings)
+    assert any("are also in the training or validation part" in warning for warning in task.warnings)
     with pytest.raises(ProtocolError, match=r"fold '1' leaks"):
         make_folds("mylab_protocols:TWICE", cache.manifest, "emotion")
 
@@ -89,7 +89,7 @@ def test_leaks_are_told_whatever_the_protocol_says_of_itself(cache):
         ("STRANGE", "expected a list of featcache.protocols.Fold"),
         ("NUMBERS", "expected a name and utterance ids that are text"),
         ("SAME", "several folds named '1'"),
-        ("STRANGERS", "which the manifest has not"),
+        ("STRANGERS", ", not in the manifest; use ids of the manifest"),
         ("EMPTY", "has no train utterances"),
         ("made", "expected an instance of featcache.protocols.base.Protocol"),
         ("GONE", "has no 'GONE'"),

@@ -1,4 +1,4 @@
-"""Protocols of papers: the published folds, and what is said where actors or sessions are missing."""
+"""Protocols of papers: the published folds, and messages if actors or sessions are missing."""
 
 import itertools
 from collections import Counter
@@ -39,8 +39,8 @@ def test_pepino_on_a_part_of_ravdess_is_told():
     speech = RAVDESS.select(vocal_channel=["speech"])
     folds = make_folds("pepino2021", speech, "emotion_7")
     (warning,) = check_folds(folds, speech, "pepino2021")
-    assert "2036 / 208 / 208 utterances" in warning
-    assert "here they are 1200 / 120 / 120" in warning
+    assert "2036 / 208 / 208 utterances for training, validation and test" in warning
+    assert "found 1200 / 120 / 120; results are not comparable" in warning
 
 
 @pytest.mark.parametrize("protocol", ["pepino2021", "pepino2021-speech", "ravdess-6fold"])
@@ -122,7 +122,7 @@ def test_random_folds_hold_all_ravdess_and_do_not_depend_on_its_order():
     turned = make_folds("issa-random-5fold", Manifest(list(RAVDESS)[::-1]), "emotion")
     assert [set(fold.test) for fold in folds] == [set(fold.test) for fold in turned]
     assert sorted(itertools.chain(*(fold.test for fold in folds))) == sorted(RAVDESS.utterance_ids)
-    assert [len(fold.test) for fold in folds] == [491, 491, 490, 490, 490]  # 2452 in five
+    assert [len(fold.test) for fold in folds] == [491, 491, 490, 490, 490]  # 2452 utterances in total
     for fold, following in zip(folds, folds[1:] + folds[:1], strict=True):
         assert fold.validation == following.test
         assert heard(RAVDESS, fold.test) == list(RAVDESS.speaker_ids)

@@ -1,4 +1,4 @@
-"""Tiny untrained Whispers with tokenizers of their own, and corpora of noise."""
+"""Tiny untrained Whisper models with their own tokenizers, and a corpus of tones."""
 
 import json
 
@@ -10,13 +10,13 @@ import featcache
 from featcache.transcription.whisper import Transcriber
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
-SECONDS = 2  # what the tiny Whisper hears at once, in place of 30
+SECONDS = 2  # window length of the tiny Whisper, instead of 30
 LANGUAGES = ("en", "de")
 
 
 @pytest.fixture(scope="session")
 def tiny_whisper(tmp_path_factory):
-    """Make a folder with a tiny untrained Whisper and its tokenizer; equal calls give the same folder."""
+    """Return a function that writes a tiny untrained Whisper and its tokenizer; equal calls return the same folder."""
     folders = {}
 
     def make(**options):
@@ -31,7 +31,7 @@ def tiny_whisper(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def tone():
-    """Make a signal of its own for each number: (num_samples,) float32."""
+    """Return a function that makes a different signal for each number: (num_samples,) float32."""
 
     def make(number, seconds=1.0):
         time = np.arange(round(16000 * seconds)) / 16000
@@ -43,7 +43,7 @@ def tone():
 
 @pytest.fixture
 def corpus(tmp_path, tone):
-    """A corpus of tones, six of which have a human transcript; e is longer than the tiny Whisper hears at once."""
+    """Write a corpus of tones, six with a human transcript; utterance e is longer than the tiny Whisper's window."""
     folder = tmp_path / "tones"
     folder.mkdir()
     rows = ["path,speaker_id,emotion,transcript"]
@@ -55,10 +55,10 @@ def corpus(tmp_path, tone):
 
 
 def save_whisper_tokenizer(folder):
-    """Write a tokenizer of two letters a token; returns the special tokens, and all tokens with their numbers."""
+    """Write a tokenizer with two letters per token, and return its special tokens and the numbers of all tokens."""
     import transformers
 
-    # byte-level: Ġ is the blank
+    # In a byte-level tokenizer, Ġ represents the space.
     plain = [*LETTERS, "Ġ", *(f"{first}{second}" for first in LETTERS for second in "aeiou")]
     plain += [f"Ġ{letter}" for letter in LETTERS]
     special = ["<|endoftext|>", "<|startoftranscript|>", *(f"<|{code}|>" for code in LANGUAGES)]
@@ -71,7 +71,7 @@ def save_whisper_tokenizer(folder):
     merges = [f"{token[0]} {token[1]}" for token in plain if len(token) == 2]
     (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n")
     (folder / "normalizer.json").write_text("{}")
-    # version 4's other one writes no tokenizer.json
+    # In transformers 4, only the fast tokenizer writes a tokenizer.json.
     tokenizer_class = getattr(transformers, "WhisperTokenizerFast", transformers.WhisperTokenizer)
     tokenizer = tokenizer_class.from_pretrained(folder)
     tokenizer.add_special_tokens({"additional_special_tokens": special[1:]})
@@ -82,7 +82,7 @@ def save_whisper_tokenizer(folder):
 
 
 def save_whisper(folder, *, seed=2, english_only=False, says_timestamps=False, **generation):
-    """Write an untrained Whisper that hears two seconds at once, and says up to a dozen tokens of two letters each."""
+    """Write an untrained Whisper with a window of two seconds, which generates up to 12 tokens of two letters."""
     import torch
     import transformers
 
@@ -106,7 +106,7 @@ def save_whisper(folder, *, seed=2, english_only=False, says_timestamps=False, *
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
         model = transformers.WhisperForConditionalGeneration(config)
-        for name, values in model.named_parameters():  # larger than those of a new model, so that audio changes text
+        for name, values in model.named_parameters():  # Weights must be large, so that the text depends on the audio.
             if "norm" not in name:
                 values.copy_(torch.randn_like(values))
         if not says_timestamps:
@@ -133,7 +133,7 @@ def save_whisper(folder, *, seed=2, english_only=False, says_timestamps=False, *
 
 @pytest.fixture
 def transcribe(corpus, tiny_whisper, tmp_path):
-    """Transcribe the corpus as a user would, for the report."""
+    """Return a function that transcribes the corpus as a user would, and returns the report."""
 
     def run(**options):
         return featcache.transcribe(**{"model": str(tiny_whisper()), "data": corpus, **options})
@@ -143,13 +143,13 @@ def transcribe(corpus, tiny_whisper, tmp_path):
 
 @pytest.fixture
 def cache(tmp_path):
-    """The cache of the corpus of tones."""
+    """Return the cache folder of the corpus of tones."""
     return tmp_path / "data" / "cache" / "tones"
 
 
 @pytest.fixture
 def heard(monkeypatch):
-    """The lengths of the signals that Whisper was given, in samples."""
+    """Return a list that records the length of each signal passed to Whisper, in samples."""
     lengths = []
     real = Transcriber.transcribe
 

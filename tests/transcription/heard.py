@@ -1,3 +1,3 @@
-"""A corpus, and a Whisper that hears it."""
+"""The name of the transcripts in the tests."""
 
 NAME = "tiny-whisper"

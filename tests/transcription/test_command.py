@@ -1,4 +1,4 @@
-"""``featcache transcribe`` on the command line, and what ``info`` and ``models`` say of transcripts."""
+"""``featcache transcribe`` on the command line, and the output of ``info`` and ``models`` about transcripts."""
 
 import re
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ from featcache.transcripts.files import read_transcripts
 
 @pytest.fixture
 def invoke(monkeypatch, capsys):
-    """Run a command in this process, as the installed script would: exit code, stdout and stderr."""
+    """Return a function that runs a command in this process and returns its exit code, stdout and stderr."""
 
     def run(*arguments):
         monkeypatch.setenv("COLUMNS", "250")
@@ -39,7 +39,7 @@ def test_a_corpus_is_transcribed_and_the_word_errors_are_told(transcribe, tmp_pa
     assert re.fullmatch(r"8 of 8 utterances transcribed, 11 s of audio in \d+ s \(\d+\.\d x real time\)", lines[0])
     assert re.fullmatch(
         r"WER \d+\.\d %: \d+ words substituted, \d+ deleted, \d+ inserted, of 24 in 6 utterances; 2 without human "
-        r"words left out \(jiwer; normalised by BasicTextNormalizer\)",
+        r"transcript left out \(jiwer; normalised by BasicTextNormalizer\)",
         lines[1],
     )
     assert lines[2:] == [str(table)]
@@ -72,7 +72,7 @@ def test_a_mistake_is_told_in_one_line(transcribe):
     assert transcribe()[0] == 0
     code, out, err = transcribe("--language", "de")
     assert (code, out) == (1, "")
-    assert re.search(r"^error: .* language is None there and de now; give the new ones another name .*\n\Z", err, re.M)
+    assert re.search(r"^error: .* language is None there and de now; give the new transcripts anoth.*\n\Z", err, re.M)
 
 
 def test_ctrl_c_ends_it_with_130(transcribe, monkeypatch):

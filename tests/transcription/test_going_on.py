@@ -1,4 +1,4 @@
-"""Transcribing again: only what is missing or has changed, after kills, Ctrl-C and other settings."""
+"""A second transcription only computes missing or changed utterances, also after a kill or Ctrl-C."""
 
 import logging
 import os
@@ -18,7 +18,7 @@ from tests.transcription.heard import NAME
 
 
 def stop_after(monkeypatch, number):
-    """Press Ctrl-C when so many utterances have been waited for."""
+    """Simulate Ctrl-C after this number of finished utterances."""
     real = interrupts.wait
     calls = []
 
@@ -58,7 +58,7 @@ def test_ctrl_c_keeps_what_is_done_and_the_rest_is_done_later(
         read_transcripts(cache, NAME)
     before = report.num_transcribed
     assert transcribe().num_transcribed == 8 - before
-    assert len(heard) in (8, 9)  # the long one may have been begun and given up
+    assert len(heard) in (8, 9)  # The long utterance may have been started and stopped.
     whole = tmp_path / "whole" / "cache" / "tones" / "transcripts" / f"{NAME}.csv"
     assert (cache / "transcripts" / f"{NAME}.csv").read_bytes() == whole.read_bytes()
 
@@ -94,7 +94,7 @@ def test_kill_9_costs_what_is_under_way_alone(transcribe, corpus, cache, tiny_wh
     finally:
         child.send_signal(signal.SIGKILL)
         child.wait()
-    assert child.returncode == -signal.SIGKILL  # it was killed, and had not ended before
+    assert child.returncode == -signal.SIGKILL  # It was killed before its end.
     done = journal.read_bytes().count(b"\n") - 1
     assert done == 3
     with pytest.raises(StoreError, match="unfinished"):
@@ -173,7 +173,7 @@ def test_utterances_that_left_the_manifest_leave_the_table(transcribe, corpus, c
 def test_other_settings_are_refused_and_nothing_is_touched(transcribe, cache, tiny_whisper):
     transcribe()
     before = read_transcripts(cache, NAME)
-    with pytest.raises(StoreError, match="language is None there and de now; give the new ones another name"):
+    with pytest.raises(StoreError, match="language is None there and de now; give the new transcripts another"):
         transcribe(language="de")
     with pytest.raises(StoreError, match=r"weights_sha256 is .* there and .* now"):
         transcribe(model=str(tiny_whisper(seed=1)))

@@ -1,4 +1,4 @@
-"""What is in the journal is never lost, never half there, and never of other settings."""
+"""Journal entries are never lost, never incomplete, and never mixed with entries of other settings."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from featcache.manifest import Utterance
 from featcache.transcription.journal import Entry, Journal
 
 SETTINGS = {"model_id": "tiny", "language": None}
-# what a manifest's ids may hold; words never hold lone surrogates either
+# Texts for ids and transcripts, which never contain lone surrogates.
 TEXTS = st.text(st.characters(codec="utf-8"))
 
 
@@ -103,7 +103,7 @@ def test_a_damaged_journal_is_told(tmp_path, line):
     header, first = path.read_text().splitlines()
     for lines in ([header, line, first], [line, first]):
         path.write_text("\n".join(lines) + "\n")
-        with pytest.raises(StoreError, match=r"journal\.jsonl is damaged .*; do all of them anew with --overwrite"):
+        with pytest.raises(StoreError, match=r"journal\.jsonl is damaged .*; transcribe all utterances again with --o"):
             read(path)
 
 
@@ -117,7 +117,8 @@ def test_a_full_disk_keeps_what_was_before(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("featcache.transcription.journal.os.fsync", full)
         with pytest.raises(
-            StoreError, match=r"could not be written \(No space left on device\); the 1 transcripts befo"
+            StoreError,
+            match=r"could not be written \(No space left on device\); the 1 earlier transcripts are kept: free",
         ):
             journal.add(entry("b"))
     assert list(journal.entries) == ["a"]
@@ -130,7 +131,7 @@ def test_a_full_disk_keeps_what_was_before(tmp_path, monkeypatch):
     [
         ({}, "1", True),
         ({}, "2", False),
-        ({}, None, True),  # audio that has gone away
+        ({}, None, True),  # The audio no longer exists.
         ({"start": 0.5}, "1", False),
         ({"end": 0.5}, None, False),
     ],

@@ -1,4 +1,4 @@
-"""Whisper's transcripts beside the human ones: words, word errors, and what becomes of utterances that fail."""
+"""ASR transcripts of a corpus: text, word errors against human transcripts, and failed utterances."""
 
 import json
 import re
@@ -38,7 +38,7 @@ def test_a_corpus_is_transcribed_beside_the_human_words(transcribe, corpus, cach
     assert report.audio_seconds == pytest.approx(5.0 + sum(0.5 + 0.1 * number for number in range(8) if number != 4))
     assert not report.interrupted
     assert report.failures == ()
-    # the human words stay where they were
+    # The human transcripts do not change.
     assert featcache.open(cache).manifest["a"].transcript == "zi xzi wi la"
     assert list(featcache.open(cache)) == []
 
@@ -202,11 +202,11 @@ def test_a_bug_keeps_its_traceback_and_what_is_done(transcribe, cache, monkeypat
 
 
 def test_untrained_weights_and_other_names_are_refused_before_anything_is_loaded(transcribe, tmp_path):
-    with pytest.raises(ModelError, match="--weights random: an untrained whisper-tiny knows no words and cannot"):
+    with pytest.raises(ModelError, match="--weights random: an untrained whisper-tiny cannot transcribe; leave"):
         transcribe(model="whisper-tiny", weights="random")
     with pytest.raises(StoreError, match=r"transcripts name '\.\./x': it begins"):
         transcribe(name="../x")
-    with pytest.raises(ModelError, match="--device nonsense cannot be used here"):
+    with pytest.raises(ModelError, match="--device nonsense is not available here"):
         transcribe(device="nonsense")
     assert not (tmp_path / "data").exists()
 

@@ -1,4 +1,4 @@
-"""Whisper's words are those of transformers' own generation, whatever else a checkpoint says of sampling."""
+"""Whisper's text equals that of transformers' own generation, also if a checkpoint requests sampling."""
 
 import json
 import pickle
@@ -29,7 +29,7 @@ def hear(folder, samples, **options):
 
 
 def hear_with_transformers(folder, samples, **options):
-    """What Hugging Face's example does."""
+    """Transcribe samples as in Hugging Face's example."""
     with quiet_transformers():
         model = transformers.WhisperForConditionalGeneration.from_pretrained(folder)
         processor = transformers.WhisperProcessor.from_pretrained(folder)
@@ -71,7 +71,7 @@ def test_long_audio_is_done_as_transformers_does_it(tiny_whisper, rng, extra):
     samples = rng.normal(0, 0.1, 32000 + extra).astype(np.float32)
     heard = hear(tiny_whisper(), samples)
     assert heard == hear_with_transformers(tiny_whisper(), samples, task="transcribe", return_timestamps=True)
-    assert re.fullmatch("[a-z ]+", heard)  # no timestamp among the words
+    assert re.fullmatch("[a-z ]+", heard)  # The text contains no timestamps.
 
 
 def test_long_audio_is_heard_to_its_end(tiny_whisper, rng):
@@ -87,7 +87,7 @@ def test_long_audio_is_heard_to_its_end(tiny_whisper, rng):
     features = transformers.WhisperFeatureExtractor(chunk_length=5)(samples, sampling_rate=16000)["input_features"][0]
     assert len(windows) >= 3
     np.testing.assert_array_equal(windows[0], features[:, :200])
-    # the last window is what is left, and zeros
+    # The last window contains the rest of the signal, and zeros.
     left = int(np.flatnonzero(windows[-1].any(axis=0))[-1]) + 1
     np.testing.assert_array_equal(windows[-1][:, :left], features[:, -left:])
     assert len(heard) > len(hear(tiny_whisper(), samples[: 2 * 16000], language="en"))
@@ -99,7 +99,7 @@ def test_short_and_silent_audio_is_no_fault(tiny_whisper, samples):
 
 
 def test_nothing_heard_is_an_empty_text(tiny_whisper, tone):
-    # every token but the end is suppressed
+    # Every token except the end token is suppressed.
     assert hear(tiny_whisper(suppress_tokens=list(range(183))), tone(0)) == ""
 
 
@@ -120,7 +120,7 @@ def test_nothing_is_sampled_whatever_the_checkpoint_says(tiny_whisper, tone, sec
 def test_a_model_that_says_timestamps_unasked_is_asked_once(tiny_whisper, tone):
     folder = tiny_whisper(says_timestamps=True, suppress_tokens=None)
     for number in range(4):
-        assert len(hear(folder, tone(number)).replace(" ", "")) <= 2 * 12  # a dozen tokens of two letters
+        assert len(hear(folder, tone(number)).replace(" ", "")) <= 2 * 12  # 12 tokens of two letters
 
 
 def test_threads_do_not_disturb_each_other(tiny_whisper, tone):
@@ -140,7 +140,7 @@ def test_long_audio_is_given_up_when_told_to_stop(tiny_whisper, tone):
         stopping.set()
         with pytest.raises(StoppedError):
             transcriber.transcribe(signal(tone(0, 5.0)), stopping)
-        assert transcriber.transcribe(signal(tone(0)), stopping)  # a short one is finished
+        assert transcriber.transcribe(signal(tone(0)), stopping)  # A signal with a single window is finished.
 
 
 def test_long_audio_needs_a_model_that_knows_timestamps(tiny_whisper, tone, tmp_path):
@@ -149,12 +149,12 @@ def test_long_audio_needs_a_model_that_knows_timestamps(tiny_whisper, tone, tmp_
     config = json.loads(path.read_text())
     del config["no_timestamps_token_id"]
     path.write_text(json.dumps(config))
-    with pytest.raises(AudioError, match=r"5\.0 s are more than Whisper hears at once \(2 s\), and .* lacks the no"):
+    with pytest.raises(AudioError, match=r"5\.0 s are longer than one window of Whisper \(2 s\), and .* has no no"):
         hear(folder, tone(0, 5.0))
     assert hear(folder, tone(0))
 
 
-# Languages
+# Languages.
 
 
 def test_a_language_has_a_code_and_a_name(tiny_whisper):
@@ -168,12 +168,12 @@ def test_a_language_has_a_code_and_a_name(tiny_whisper):
 def test_an_unknown_language_is_refused(tiny_whisper):
     with pytest.raises(ModelError, match="--language: unknown language 'gerrman'; nearest: german"):
         Transcriber(str(tiny_whisper()), language="gerrman")
-    with pytest.raises(ModelError, match="unknown language 'fr'"):  # Whisper knows it, this one does not
+    with pytest.raises(ModelError, match="unknown language 'fr'"):  # Whisper supports it, but this model does not.
         Transcriber(str(tiny_whisper()), language="fr")
 
 
 def test_an_english_model_refuses_other_languages(tiny_whisper):
-    with pytest.raises(ModelError, match=r"--language de: .*tiny-whisper knows English alone; leave it out"):
+    with pytest.raises(ModelError, match=r"--language de: .*tiny-whisper supports only English; leave it out"):
         Transcriber(str(tiny_whisper(english_only=True)), language="de")
 
 
@@ -183,7 +183,7 @@ def test_a_checkpoint_made_for_a_language_keeps_to_it(tiny_whisper, tone):
     assert hear(german, tone(1)) == hear(tiny_whisper(), tone(1), language="de")
 
 
-# Identity
+# Identity.
 
 
 def test_settings_are_the_same_twice_and_plain_json(tiny_whisper):
@@ -211,7 +211,7 @@ def test_another_vocabulary_changes_the_settings(tiny_whisper, tmp_path):
     assert {name for name in original if changed[name] != original[name]} == {"vocabulary_sha256"}
 
 
-# What cannot transcribe
+# Models that cannot transcribe.
 
 
 def refused(message, model, **options):
@@ -225,21 +225,21 @@ def refused(message, model, **options):
 )
 def test_another_kind_of_model_is_refused_without_being_fetched(model, found):
     refused(
-        rf"{model} is {found}, expected a Whisper: whisper-tiny, .*, or the Hugging Face id or folder of one", model
+        rf"{model} is {found}, expected a Whisper model: whisper-tiny, .*, or a Hugging Face id or folder of one", model
     )
 
 
 def test_descriptors_and_folders_of_other_models_are_refused(tiny_model):
-    refused("egemaps is a set of descriptors, expected a Whisper: whisper-tiny", "egemaps")
-    refused("is a 'wavlm' model, expected a Whisper: whisper-tiny", tiny_model("wavlm"))
+    refused("egemaps is a feature extractor, expected a Whisper model: whisper-tiny", "egemaps")
+    refused("is a 'wavlm' model, expected a Whisper model: whisper-tiny", tiny_model("wavlm"))
 
 
 def test_names_that_are_not_known_or_not_here(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     refused("unknown model 'whisper-tinny'; nearest: whisper-tiny", "whisper-tinny")
-    with pytest.raises(ModelError, match="'whisper-tiny' is not on this machine and could not be fetched") as caught:
+    with pytest.raises(ModelError, match="'whisper-tiny' is not on this machine and could not be downloaded") as caught:
         Transcriber("whisper-tiny")
-    assert "random" not in str(caught.value)  # an untrained one would be of no use
+    assert "random" not in str(caught.value)  # An untrained model cannot transcribe.
 
 
 def test_a_folder_without_a_tokenizer_is_refused(tiny_whisper, tiny_model, tmp_path):
@@ -247,7 +247,7 @@ def test_a_folder_without_a_tokenizer_is_refused(tiny_whisper, tiny_model, tmp_p
     for name in ("tokenizer.json", "vocab.json"):
         (folder / name).unlink(missing_ok=True)
     for model in (folder, tiny_model("whisper")):
-        refused(r"holds no tokenizer, expected tokenizer\.json or vocab\.json; put the checkpoint's beside it", model)
+        refused(r"has no tokenizer, expected tokenizer\.json or vocab\.json; copy it from the checkpoint", model)
 
 
 def test_a_tokenizer_that_contradicts_itself(tiny_whisper, tmp_path):
@@ -262,7 +262,7 @@ def test_a_tokenizer_that_counts_differently_is_refused(tiny_whisper, tmp_path):
     path = folder / "generation_config.json"
     config = json.loads(path.read_text())
     path.write_text(json.dumps({**config, "decoder_start_token_id": 0}))
-    refused(r"model: its tokenizer is another model's, as '<\|startoftranscript\|>' is not its token 0", folder)
+    refused(r": its tokenizer belongs to another model, because '<\|startoftranscript\|>' is not its token 0", folder)
 
 
 def test_incomplete_weights_are_refused(tiny_whisper, tmp_path):
@@ -270,13 +270,11 @@ def test_incomplete_weights_are_refused(tiny_whisper, tmp_path):
     weights = load_file(folder / "model.safetensors")
     del weights["model.decoder.layers.0.fc1.weight"]
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    refused(
-        r"its weights lack 1 parameters of its whisper architecture \(first: model\.decoder\.layers\.0\.fc1", folder
-    )
+    refused(r"1 parameters of its whisper architecture are missing .* \(first: model\.decoder\.layers\.0\.fc1", folder)
 
 
 def test_pickles_are_never_loaded(tiny_whisper, tmp_path):
     folder = shutil.copytree(tiny_whisper(), tmp_path / "model")
     (folder / "model.safetensors").unlink()
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps({}))
-    refused("holds pickled weights .* save them as safetensors", folder)
+    refused("contains pickled weights .* save them as safetensors", folder)

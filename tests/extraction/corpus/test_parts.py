@@ -113,14 +113,14 @@ def test_a_part_that_there_is_not(corpus, made_up, index, number):
 @pytest.mark.parametrize("device", ["cuda:7", "nonsense", ""])
 def test_a_device_that_there_is_not(corpus, device):
     for devices in (device, f"cpu,{device}"):
-        with pytest.raises(ModelError, match=rf"--device {device} cannot be used here \(.*\); cpu always can"):
+        with pytest.raises(ModelError, match=rf"--device {device} is not available here \(.*\); use --device cpu"):
             extract(device=devices)
 
 
 def test_a_gpu_does_not_stand_twice(corpus, monkeypatch):
     monkeypatch.setattr(extractors, "usable_device", lambda device: device)
     with pytest.raises(
-        ModelError, match=r"^--device cuda,cpu,cuda:0 names cuda:0 twice; one copy of the model is enou"
+        ModelError, match=r"^--device cuda,cpu,cuda:0 names cuda:0 twice; a GPU runs one copy of the mod"
     ):
         extract(device="cuda,cpu,cuda:0")
 

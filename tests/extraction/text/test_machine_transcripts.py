@@ -76,7 +76,7 @@ def test_the_first_failure_stops_a_strict_extraction(corpus, run):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"transcripts": "asr"}, StoreError, r"no transcripts 'asr' in .* \(there: none\)"),
+        ({"transcripts": "asr"}, StoreError, r"no transcripts 'asr' in .* \(available: none\)"),
         (
             {"model": "egemaps"},
             ModelError,
@@ -84,15 +84,15 @@ def test_the_first_failure_stops_a_strict_extraction(corpus, run):
         ),
         ({"batch_seconds": 5}, ModelError, "--batch-seconds does not apply to .*, which reads no audio"),
         ({"text": None, "model": "egemaps", "transcripts": "asr"}, ModelError, "--transcripts says .* --text"),
-        ({"text": "hubert-base"}, ModelError, "hubert-base is a 'hubert' model of speech, .* use it with --model"),
-        ({"text": "openai/whisper-tiny"}, ModelError, "is a 'whisper' model of speech, .* use it with --model"),
+        ({"text": "hubert-base"}, ModelError, "hubert-base is a 'hubert' speech model, .* use it with --model"),
+        ({"text": "openai/whisper-tiny"}, ModelError, "is a 'whisper' speech model, .* use it with --model"),
         ({"text": "spectrogram"}, ModelError, "spectrogram reads audio, .* use it with --model"),
         ({"text": "tinybird"}, ModelError, "unknown text model 'tinybird'; nearest: tinybert"),
-        ({"text": None, "model": "tinybert"}, ModelError, "tinybert is a 'bert' model of text, .* use it with --text"),
+        ({"text": None, "model": "tinybert"}, ModelError, "tinybert is a 'bert' text model, .* use it with --text"),
         (
             {"text": None, "model": "FacebookAI/roberta-base"},
             ModelError,
-            "FacebookAI/roberta-base is a 'roberta' model of text, .* use it with --text",
+            "FacebookAI/roberta-base is a 'roberta' text model, .* use it with --text",
         ),
         ({"store": "int8", "pool": True}, StoreError, "exclude each other"),
     ],
@@ -105,7 +105,7 @@ def test_what_cannot_be_is_told_in_one_line(corpus, run, options, error, message
 
 
 def test_a_model_of_speech_in_a_folder_is_refused(corpus, run, tiny_model):
-    with pytest.raises(ModelError, match=r"is a 'wav2vec2' model of speech, .* use it with --model"):
+    with pytest.raises(ModelError, match=r"is a 'wav2vec2' speech model, .* use it with --model"):
         run(text=tiny_model("wav2vec2"))
 
 
@@ -113,11 +113,11 @@ def test_a_model_of_speech_in_a_folder_is_refused(corpus, run, tiny_model):
 def test_a_corpus_without_words_is_refused(corpus, run, texts):
     manifest_of(texts).write(corpus / "manifest.csv")
     with pytest.raises(
-        ManifestError, match=r"none of 3 utterances has words: .* column 'transcript' is empty or missing"
+        ManifestError, match=r"none of 3 utterances has text: .* column 'transcript' is empty or missing"
     ):
         run()
     transcribe(corpus, {"u0": "", "u1": " "})
-    with pytest.raises(ManifestError, match="the transcripts 'asr' have no words for any of 3 utterances"):
+    with pytest.raises(ManifestError, match="the transcripts 'asr' have no text for any of 3 utterances"):
         run(transcripts="asr")
 
 

@@ -1,4 +1,4 @@
-"""What the tests of this folder share."""
+"""Fixtures for the tests in this folder."""
 
 import shutil
 from pathlib import Path
@@ -13,7 +13,7 @@ def folder(tiny_model, tmp_path):
 
 @pytest.fixture
 def sprung(tmp_path):
-    """The file that a pickle leaves behind when it is loaded; none may be there at the end."""
+    """Yield the path of the file that a loaded pickle creates, and check at the end that it does not exist."""
     path = tmp_path / "sprung"
     yield path
     assert not path.exists()

@@ -1,4 +1,4 @@
-"""Model folders to be spoilt."""
+"""Helpers to damage model folders and to check the messages."""
 
 import json
 
@@ -25,11 +25,11 @@ def refused(model, message="", *, text=False, **options):
     with pytest.raises(ModelError, match=message) as caught:
         create_extractor(str(model), text=text, **options)
     assert "\n" not in str(caught.value)
-    assert "featcache-model-" not in str(caught.value)  # the temporary folder is nobody's business
+    assert "featcache-model-" not in str(caught.value)  # Messages never contain the temporary folder.
 
 
 def one_line_or_fine(use):
-    """Whatever is not refused in one line must work; any other exception fails the test."""
+    """Check that a call works or is refused in one line; any other exception fails the test."""
     try:
         use()
     except ModelError as error:

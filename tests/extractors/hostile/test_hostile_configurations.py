@@ -1,4 +1,4 @@
-"""JSON files of a model that contradict themselves or featcache: followed or refused in one line."""
+"""JSON files of a model with contradictions or dangerous entries are loaded safely or refused in one line."""
 
 import json
 import os
@@ -33,8 +33,8 @@ SHALLOWER = b'{"a":' * 300 + b"1" + b"}" * 300
         (b'{"a": "\xff\xfe"}', "not a valid JSON file"),
         (b"\x80\x04\x95", "a pickle"),
         ("link", "outside of the folder"),
-        ("fifo", "no regular file"),
-        ("folder", "no regular file"),
+        ("fifo", "not a regular file"),
+        ("folder", "not a regular file"),
     ],
 )
 def test_what_is_no_json_object_is_named(folder, tmp_path, name, content, message):
@@ -83,7 +83,7 @@ WRONG = [
 @pytest.mark.parametrize("changes", WRONG, ids=lambda changes: "-".join(f"{k}={v}" for k, v in changes.items())[:60])
 def test_configurations_that_cannot_be_built_are_one_line(folder, changes):
     edit(folder, **changes)
-    # untrained models do not fail for want of weights, and have none of a dtype
+    # Untrained models cannot fail because of missing weights; only stored weights have a dtype.
     refused(folder, r"my-model.*: ", weights="pretrained" if "dtype" in changes else "random")
 
 
@@ -92,7 +92,7 @@ def test_architectures_larger_than_the_memory_are_refused_before_they_are_built(
     monkeypatch.setattr("featcache.extractors.pretrained.available_memory", lambda: 1e9)
     edit(folder, **changes)
     for weights in ("pretrained", "random"):
-        refused(folder, "its architecture takes .* GB of memory and there are 1.0 GB", weights=weights)
+        refused(folder, "its architecture needs .* GB of memory, but only 1.0 GB are available", weights=weights)
 
 
 @settings(max_examples=25)
@@ -139,14 +139,14 @@ def test_the_sampling_rate_is_the_checkpoints(folder, tiny_model, speech_like, r
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"sampling_rate": "16k"}, "'16k' for 'sampling_rate'"),
-        ({"sampling_rate": 0}, "0 for 'sampling_rate'"),
+        ({"sampling_rate": "16k"}, "'sampling_rate': '16k'"),
+        ({"sampling_rate": 0}, "'sampling_rate': 0, expected"),
         ({"sampling_rate": -16000}, "'sampling_rate'"),
-        ({"sampling_rate": True}, "True for 'sampling_rate'"),
+        ({"sampling_rate": True}, "'sampling_rate': True"),
         ({"sampling_rate": 10**9}, "'sampling_rate'"),
         ({"sampling_rate": None}, "'sampling_rate'"),
-        ({"feature_size": 80}, "80 for 'feature_size', but the model expects 1"),
-        ({"do_normalize": "no"}, "'no' for 'do_normalize', expected true or false"),
+        ({"feature_size": 80}, "'feature_size': 80, but the model expects 1"),
+        ({"do_normalize": "no"}, "'do_normalize': 'no', expected true or false"),
         ({"feature_extractor_type": "WhisperFeatureExtractor"}, "describes a WhisperFeatureExtractor, expected"),
         ({"feature_extractor_type": "NoSuchExtractor"}, r"cannot be loaded \("),
         ({"feature_extractor_type": ["x"]}, r"cannot be loaded \("),
@@ -160,7 +160,7 @@ def test_preprocessors_that_do_not_fit(folder, changes, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"feature_size": 128}, "128 for 'feature_size', but the model expects 80"),
+        ({"feature_size": 128}, "'feature_size': 128, but the model expects 80"),
         ({"chunk_length": 10}, "contradict each other"),
         ({"hop_length": 320}, "contradict each other"),
         ({"hop_length": "x"}, r"cannot be loaded \("),
@@ -176,12 +176,12 @@ def test_whispers_preprocessors_that_do_not_fit(tiny_model, tmp_path, changes, m
 @pytest.mark.parametrize("content", ['{"error": "Access denied"}', "{}", '{"processor_class": "Wav2Vec2Processor"}'])
 def test_a_preprocessor_that_describes_nothing(folder, content):
     (folder / "preprocessor_config.json").write_text(content)
-    refused(folder, "preprocessor_config.json gives none of sampling_rate")
+    refused(folder, "preprocessor_config.json contains none of sampling_rate")
 
 
 def test_a_negative_number_of_blocks(folder):
     edit(folder, num_hidden_layers=-1)
-    refused(folder, "gives -1 for 'num_hidden_layers'")
+    refused(folder, "has 'num_hidden_layers': -1")
 
 
 def test_an_error_of_several_lines_is_told_with_its_reason(folder):

@@ -1,4 +1,4 @@
-"""Tokenizers, Whisper models and folders that name other files: refused in one line."""
+"""Tokenizers, Whisper models and folders that name other files are refused in one line."""
 
 import os
 import shutil
@@ -32,7 +32,7 @@ def test_tokenizers_name_no_file_elsewhere(text_folder, tmp_path, key, where):
     secret = tmp_path / "models" / "secret.txt"
     secret.write_text("[UNK]\nhello\n")
     edit(text_folder, "tokenizer_config.json", **{key: str(secret) if where == "absolute" else where})
-    refused(text_folder, rf"tokenizer_config\.json names .* as '{key}', outside of the folder", text=True)
+    refused(text_folder, rf"tokenizer_config\.json has '{key}': .*, outside of the folder", text=True)
 
 
 def test_the_paths_that_a_tokenizers_author_had_do_no_harm(text_folder, tiny_text_model):
@@ -106,7 +106,7 @@ def test_transcription_says_the_same():
 
 
 def test_a_file_is_no_folder(folder):
-    refused(folder / "model.safetensors", "^model folder .* is no folder; expected a folder with config")
+    refused(folder / "model.safetensors", "^model folder .* is not a folder; expected a folder with config")
 
 
 @pytest.mark.parametrize(

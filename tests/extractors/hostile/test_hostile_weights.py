@@ -1,4 +1,4 @@
-"""Weights that lie elsewhere, are damaged or no safetensors: refused in one line, and no link is followed."""
+"""Weights outside of the folder, damaged weights and other formats are refused in one line; no link is followed."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from tests.extractors.hostile.spoilt import HTML, LFS, edit, one_line_or_fine, r
 
 
 class Trap:
-    """Leaves a file behind when it is unpickled."""
+    """Object that creates a file when it is unpickled."""
 
     def __init__(self, path):
         self.path = path
@@ -28,7 +28,7 @@ class Trap:
 
 @pytest.fixture
 def pickled(tmp_path, sprung):
-    """A pickle outside of the model's folder."""
+    """Write a pickle outside of the model's folder and return its path."""
     path = tmp_path / "models" / "outside.bin"
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(pickle.dumps(Trap(sprung)))
@@ -36,7 +36,7 @@ def pickled(tmp_path, sprung):
 
 
 def in_shards(folder, weight_map=None):
-    """Have the weights be two files and an index; ``weight_map`` replaces what the index says."""
+    """Split the weights into two files with an index; ``weight_map`` replaces the map in the index."""
     weights = load_file(folder / "model.safetensors")
     names = sorted(weights)
     parts = {"model-00001-of-00002.safetensors": names[:9], "model-00002-of-00002.safetensors": names[9:]}
@@ -97,7 +97,7 @@ def test_an_index_may_write_a_name_in_several_ways(folder, tiny_model):
 
 def test_an_index_of_nothing(folder):
     in_shards(folder, {})
-    refused(folder, "names no file")
+    refused(folder, "lists no file")
 
 
 @pytest.mark.parametrize("weight_map", [[], "x", 3, {"a": 1}, {"a": None}, {"a": ["model.safetensors"]}])
@@ -110,10 +110,10 @@ def test_an_index_of_wrong_types(folder, weight_map):
     ("kind", "message"),
     [
         ("link", "outside of the folder"),
-        ("fifo", "is no regular file"),
-        ("folder", "is no regular file"),
-        ("loop", "is a link to nothing"),
-        ("dangling", "is a link to nothing"),
+        ("fifo", "is not a regular file"),
+        ("folder", "is not a regular file"),
+        ("loop", "is a broken link"),
+        ("dangling", "is a broken link"),
         (b"", "an empty file"),
         (LFS, "a Git LFS pointer; run 'git lfs pull'"),
         (HTML, "an HTML page; download it again"),
@@ -157,20 +157,20 @@ def test_damaged_weights_are_refused_or_loaded_and_nothing_else(tiny_model, tmp_
 def test_weights_under_a_name_of_the_configuration_are_refused(folder, pickled):
     shutil.copy(pickled, folder / "adapter_model.bin")
     edit(folder, transformers_weights="adapter_model.bin")
-    refused(folder, "names its weights itself")
+    refused(folder, "gives another name of its weights")
 
 
 def test_adapters_are_not_followed(folder, tmp_path):
     adapter = {"base_model_name_or_path": str(tmp_path / "models"), "peft_type": "LORA"}
     (folder / "adapter_config.json").write_text(json.dumps(adapter))
-    assert load(str(folder))  # as if it were not there, whether or not a package for adapters is installed
+    assert load(str(folder))  # The adapter is ignored, whether or not a package for adapters is installed.
     (folder / "model.safetensors").unlink()
-    refused(folder, "it holds an adapter, adapter_config.json, and no model.safetensors")
+    refused(folder, "it contains an adapter, adapter_config.json, but no model.safetensors")
 
 
 @pytest.fixture
 def snapshot(folder, tmp_path):
-    """The model as the hub's client keeps it: links to the blobs of its repository."""
+    """Return the model in the layout of the hub's cache, with links to the blobs of the repository."""
     repository = tmp_path / "hub" / "models--nobody--model"
     commit = repository / "snapshots" / ("a" * 40)
     commit.mkdir(parents=True)

@@ -72,7 +72,7 @@ def test_published_protocols_bring_their_target(make_cache, train):
     assert run.config["target"] == "emotion_7"
     assert run.config["classes"] == ["happy", "neutral"]
     assert run.config["folds"] == [{"fold": 1, "name": "1", "train": 6, "validation": 6, "test": 6}]
-    assert "results do not compare" in (run.path / "report.html").read_text(encoding="utf-8")
+    assert "results are not comparable" in (run.path / "report.html").read_text(encoding="utf-8")
 
 
 def test_only_selected_utterances_take_part(make_cache, train):
@@ -124,7 +124,7 @@ def test_what_is_tested_but_never_trained_is_told(make_cache, train, caplog):
     make_cache(manifest=in_parts(**parts))
     train(target="emotion")
     assert "fold '1' tests classes that it never trains on: 'disgust'" in caplog.text
-    assert "1 of 2 test speakers ('s1') are heard in training" in caplog.text
+    assert "1 of 2 test speakers ('s1') are also in the training" in caplog.text
     assert {record.levelname for record in caplog.records} == {"WARNING"}
 
 
