@@ -77,7 +77,7 @@ def test_no_shard_and_no_index_has_frames(run):
 def test_frames_are_refused_in_one_line(run):
     store = FeatureStore(run().cache / "pooled")
     for read in (store.__getitem__, store.view):
-        with pytest.raises(StoreError, match=r"^.*pooled holds statistics alone \(--pool\); read them with pooled\(\)"):
+        with pytest.raises(StoreError, match=r"^.*pooled contains only statistics \(--pool\); read them with pooled\(\)"):
             read("u0")
     with pytest.raises(KeyError, match="no utterance 'u9'"):
         store["u9"]
@@ -265,5 +265,5 @@ def test_the_writer_takes_no_record_without_features_for_a_full_store(tmp_path, 
     writer = StoreWriter(tmp_path / "store", describe_base, "float16")
     statistics = of_frames(np.zeros((13, 2, 768), dtype=np.float32))
     times = {"duration": 3.1, "start": None, "end": None}
-    with pytest.raises(ValueError, match="'u0' has statistics alone, the store is one of features"):
+    with pytest.raises(ValueError, match="'u0' has only statistics, but the store contains features"):
         writer.write_shard([Record(utterance_id="u0", features=None, statistics=statistics, audio_sha256="", **times)])

@@ -57,7 +57,7 @@ def test_a_damaged_part_is_refused(parts, tmp_path):
 
 
 def test_what_is_no_store_and_the_store_itself_are_refused(parts, tmp_path):
-    with pytest.raises(StoreError, match=r"nowhere holds no features; expected shards like shard-00000.h5"):
+    with pytest.raises(StoreError, match=r"nowhere contains no features; expected shards such as shard-00000.h5"):
         merge(tmp_path / "merged", [*parts, tmp_path / "nowhere"])
     with pytest.raises(StoreError, match="is itself among the parts; name it once, as what they are merged into"):
         merge(parts[0], parts)
