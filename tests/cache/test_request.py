@@ -165,9 +165,7 @@ def test_parts_of_another_number_are_refused_until_all_have_ended(writer, record
                 writer((0, 3)).begin(keys, write=write)
             assert "\n" not in str(error.value)
         writer((1, 2)).begin(keys)
-        writer((0, 1)).begin(
-            keys, write=False
-        )  # A process without parts waits for the lock alone.
+        writer((0, 1)).begin(keys, write=False)  # A process without parts waits for the lock alone.
         if not shard_numbers(tmp_path / "store"):
             first.write_shard([records["u0"]])
             first.finish(keys, failed=[])

@@ -76,7 +76,10 @@ TAMPERED = {
     "never written": (replaced("hidden_states", shape=(3, 10**15, 4), dtype="float16"), "is not contiguous"),
     "another dtype": (replaced("hidden_states", np.zeros((3, 7, 4))), "/hidden_states is not a dataset of float16"),
     "statistics of another dtype": (replaced("statistics/mean", np.zeros((2, 3, 4))), "is not a dataset of float32"),
-    "a group instead": (lambda file, _: (file.pop("hidden_states"), file.create_group("hidden_states")), "not a dataset"),
+    "a group instead": (
+        lambda file, _: (file.pop("hidden_states"), file.create_group("hidden_states")),
+        "not a dataset",
+    ),
     "a dataset instead of a group": (replaced("statistics", np.zeros(3)), "has no dataset /statistics/count"),
     "fewer frames": (replaced("hidden_states", np.zeros((3, 6, 4), "float16")), "contradict each other"),
     "fewer layers": (replaced("hidden_states", np.zeros((2, 7, 4), "float16")), "contradict each other"),
