@@ -85,7 +85,7 @@ def find_features(
     paths = _files_of(folder, files, utterances)
     headers: dict[str, ArrayHeader] = {}
     reasons = {
-        u.utterance_id: f"{folder} has no file {u.utterance_id} with a suffix of {', '.join(SUFFIXES)}"
+        u.utterance_id: f"{folder} has no file {u.utterance_id}.npy, nor with another suffix of {', '.join(SUFFIXES)}"
         for u in utterances
         if u.utterance_id not in paths
     }

@@ -116,7 +116,7 @@ def test_what_fits_is_told_and_nothing_else(planned, available, caplog):
             1e9,
             "compute it in windows with --chunk-seconds 30, or use only its beginning with --max-s",
         ),
-        ((600.0,) * 8, 8, 0.0, 1.2e9, "give fewer --workers"),
+        ((600.0,) * 8, 8, 0.0, 1.2e9, "reduce --workers"),
         ((10.0,) * 99, 1, 9000.0, 5e8, "reduce --batch-seconds, which is 9000"),
     ],
 )

@@ -254,7 +254,7 @@ def test_what_is_no_file_is_told(tmp_path):
 def test_what_does_not_fit_into_memory_is_told(tmp_path, monkeypatch):
     save(tmp_path / "a.npy", VALUES)
     monkeypatch.setattr(array_files, "available_memory", lambda: 100)
-    with pytest.raises(AudioError, match="of memory and 100 bytes are available"):
+    with pytest.raises(AudioError, match="of memory; 100 bytes are available"):
         read_features(tmp_path / "a.npy")
 
 

@@ -207,7 +207,7 @@ def test_ids_with_folders_are_paths_and_ambiguous_names_are_refused(tmp_path, im
 
 
 def test_a_folder_of_other_files_is_refused(importing, manifest, tmp_path):
-    with pytest.raises(StoreError, match="is no folder"):
+    with pytest.raises(StoreError, match="is not a folder"):
         importing()
     save(tmp_path / "arrays" / "other.npy", np.ones((5, 4)))
     with pytest.raises(StoreError, match=r"found 'other.npy', but none named after .* such as '01-anger-1.npy'"):

@@ -25,9 +25,7 @@ def test_other_audio_is_refused(run, corpus, tmp_path):
     soundfile.write(victim, samples[: len(samples) // 2], rate)
     second = run("second")
     into = tmp_path / "merged" / "speech" / "spectrogram"
-    told = (
-        f"^{re.escape(str(second))} has '{victim.stem}' from other audio than {re.escape(str(first))}; extract the "
-    )
+    told = f"^{re.escape(str(second))} has '{victim.stem}' from other audio than {re.escape(str(first))}; extract the "
     with pytest.raises(StoreError, match=told):
         merge(into, [first, second])
     assert not shard_numbers(into)
@@ -84,7 +82,8 @@ def test_a_full_disk_keeps_what_was_taken(run, parts, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(files.shutil, "copyfile", copyfile)
         with pytest.raises(
-            StoreError, match=r"shard-00004.h5 could not be written \(No space left on device\); what was"
+            StoreError,
+            match=r"shard-00004.h5 could not be written \(No space left on device\); shards that were merged before",
         ):
             merge(into, parts)
     assert shard_numbers(into) == [5, 6, 7, 8]
