@@ -1,1 +1,1 @@
-"""Features on disk: the file format (layout), its one writer and its one reader."""
+"""Features on disk: the file format (layout), one writer and one reader."""

@@ -1,4 +1,4 @@
-"""Files without a checksum → what HDF5 finds in them, read in another process: a damaged file may crash HDF5."""
+"""Files without a checksum → their content, read in a separate process because a damaged file can crash HDF5."""
 
 import json
 import os
@@ -14,22 +14,22 @@ function = getattr(importlib.import_module(sys.argv[1]), sys.argv[2])
 for path in sys.argv[3:]:
     print(json.dumps(function(pathlib.Path(path))), flush=True)
 """
-# As many as surely fit on a command line.
+# Number of paths that always fits on one command line.
 _AT_ONCE = 100
 
 
 def read_apart(function: Callable[[Path], Any], paths: Sequence[Path]) -> Iterator[Any]:
-    """Call a function of this package on files, in a process of its own.
+    """Call a function of this package on each file, in a separate process.
 
     Args:
-        function: Top-level, of a file; its results are plain JSON values.
+        function: Top-level function that takes a path and returns plain JSON values.
         paths: The files.
 
     Yields:
-        Its result for each file; None where the process died over it.
+        The result for each file; None if the process crashed while reading it.
     """
     left = [str(path) for path in paths]
-    # no module from the current folder; those that this process finds are found by the other one too
+    # The other process gets the same module path as this one, without the current folder.
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     while left:
         names, left = left[:_AT_ONCE], left[_AT_ONCE:]

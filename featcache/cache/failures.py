@@ -1,4 +1,4 @@
-"""What a store lacks, and why → ``failures.csv``, and back."""
+"""Utterances that failed, with the reason → ``failures.csv``, and back."""
 
 import csv
 import io
@@ -16,7 +16,14 @@ COLUMNS = ["utterance_id", "path", "reason"]
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """An utterance that a store lacks, and why."""
+    """An utterance that could not be extracted.
+
+    Attributes:
+        store: Name of the store in which it is missing.
+        utterance_id: Its id in the manifest.
+        path: Path of its audio, as in the manifest.
+        reason: Reason of the failure, in one line.
+    """
 
     store: str
     utterance_id: str
@@ -25,7 +32,11 @@ class Failure:
 
 
 def read_failures(folder: Path) -> list[Failure]:
-    """What is listed as lacking in a store."""
+    """Return the failures listed in a store's ``failures.csv``.
+
+    Raises:
+        StoreError: the file is damaged.
+    """
     path = folder / FAILURES
     if not path.exists():
         return []
@@ -42,15 +53,18 @@ def read_failures(folder: Path) -> list[Failure]:
 
 
 def write_failures(folder: Path, failures: Sequence[Failure], tried: Collection[str]) -> set[str]:
-    """List what a store lacks, and what other calls found that it lacks.
+    """Write the failures of this call, and keep those of other calls.
 
     Args:
-        folder: The store.
-        failures: Of this call.
-        tried: The ids of what this call did; of these, what is in the list already is out of date.
+        folder: Folder of the store.
+        failures: Failures of this call.
+        tried: Ids of the utterances that this call processed; their earlier entries are dropped.
 
     Returns:
-        The ids of all that is in the list now.
+        Ids of all utterances in the list.
+
+    Raises:
+        StoreError: the existing list is damaged.
     """
     path = folder / FAILURES
     listed = [*failures, *(failure for failure in read_failures(folder) if failure.utterance_id not in tried)]

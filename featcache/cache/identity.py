@@ -1,7 +1,7 @@
-"""Description × storage → a store's identity: the settings that change its numbers, and their fingerprint; and back.
+"""Description × storage → identity of a store: the settings that change its numbers, and their fingerprint; and back.
 
-The settings hold all options of the extractor under the options' own names, beside what identifies its weights, and the
-options of the storage.
+The settings are all options of the extractor under their own names, the checksum of its weights, and the options of the
+storage.
 """
 
 import hashlib
@@ -22,20 +22,20 @@ from featcache.features import Description
 from featcache.settings.extractor_configs import CHUNK_OPTIONS, ChunkConfig, SSLConfig, TextConfig
 from featcache.settings.field import settings_of
 
-# Settings of the storage; all others are the extractor's.
+# Settings of the storage; all others belong to the extractor.
 STORAGE_SETTINGS = ("storage_dtype", "format_version", "pool")
-# The extractor of features that somebody else has computed.
+# Value of the setting "extractor" for imported features.
 IMPORTED = "imported"
-# Options of models that no store has under their own names, and whose transcripts a store of words is of.
+# Options that stores record under another name or not at all, and the source of the transcripts.
 NOT_COMPARED = ("model", "revision", "transcripts", "transcripts_made_by")
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoreIdentity:
-    """What made a store: equal identities, equal features.
+    """Settings that determine the features of a store: equal identities mean equal features.
 
     Attributes:
-        settings: All that changes the numbers in a store, or what kinds of them there are, as plain JSON values.
+        settings: Every setting that changes the numbers in a store or its datasets, as plain JSON values.
     """
 
     settings: Mapping[str, Any]
@@ -45,16 +45,16 @@ class StoreIdentity:
         """Return the identity of a store that an extractor fills.
 
         Args:
-            description: The extractor's.
+            description: Description of the extractor.
             storage_dtype: ``float16``, ``float32`` or ``int8``.
-            pool: Whether the store keeps statistics alone.
+            pool: Whether the store contains only statistics.
         """
         storage = {"storage_dtype": storage_dtype, "format_version": FORMAT_VERSION, **({"pool": True} if pool else {})}
         return cls(settings=json.loads(json.dumps({**description.settings, **storage})))
 
     @classmethod
     def read(cls, attributes: Mapping[str, Any]) -> "StoreIdentity":
-        """Return the identity that the root attributes of a store hold."""
+        """Return the identity that is recorded in the root attributes of a store."""
         return cls(settings=json.loads(attributes["settings"]))
 
     def __hash__(self) -> int:
@@ -62,7 +62,7 @@ class StoreIdentity:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the settings, whatever their order."""
+        """SHA-256 of the settings; their order does not matter."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     @property
@@ -72,51 +72,51 @@ class StoreIdentity:
 
     @property
     def pool(self) -> bool:
-        """Whether the store holds statistics alone."""
+        """Whether the store contains only statistics."""
         return bool(self.settings.get("pool", False))
 
     @property
     def reads_text(self) -> bool:
-        """Whether the extractor reads transcripts, and not audio."""
+        """Whether the extractor reads transcripts instead of audio."""
         return bool(self.settings.get("extractor") == "text")
 
     @property
     def is_imported(self) -> bool:
-        """Whether somebody else computed the features, so that they cannot be computed again here."""
+        """Whether the features were imported, so that they cannot be recomputed here."""
         return bool(self.settings.get("extractor") == IMPORTED)
 
     @property
     def extractor_settings(self) -> dict[str, Any]:
-        """The settings without those of the storage."""
+        """Settings of the extractor, without those of the storage."""
         return {name: value for name, value in self.settings.items() if name not in STORAGE_SETTINGS}
 
     def to_json(self) -> str:
-        """Return the settings as JSON, in the order of their names."""
+        """Return the settings as JSON, sorted by name."""
         return json.dumps(self.settings, sort_keys=True)
 
     def model_and_options(self) -> tuple[str, dict[str, Any]]:
-        """Return the model and the options with which ``create_extractor`` makes the store's extractor again.
+        """Return the model and the options with which ``create_extractor`` creates the store's extractor again.
 
-        A model that was a folder is known by the name of the folder alone.
+        For a model that was loaded from a folder, only the name of the folder is recorded.
 
         Raises:
-            StoreError: the settings name no extractor.
-            ModelError: they name code from outside that the user did not name.
+            StoreError: the features were imported, or the settings name no extractor.
+            ModelError: the settings name external code that the user did not name.
         """
         if self.is_imported:
-            raise StoreError("the store's features were imported; what computed them is not known")
+            raise StoreError("the features of this store were imported, so the extractor is not known")
         return recorded_extractor(self.settings)
 
     def is_of_model(self, model: str, options: Mapping[str, Any], *, text: bool, num_blocks: int) -> bool:
-        """Whether a model with these options certainly made the store, as far as its name tells.
+        """Return whether the store was made by this model with these options, as far as the name shows.
 
-        The model is not loaded, so that a revision is never certain, nor whether the weights changed on the hub.
+        The model is not loaded. Therefore the revision is not compared, and changed weights on the hub are not noticed.
 
         Args:
             model: A short name, a Hugging Face id or a folder.
-            options: As ``create_extractor`` takes them; what is missing has its default.
+            options: Options of ``create_extractor``; missing options have their defaults.
             text: Whether the model reads text.
-            num_blocks: Transformer blocks of the model that made the store.
+            num_blocks: Number of transformer blocks of the model that made the store.
         """
         entry = (known_text_models() if text else known_models()).get(model, {})
         every_layer = [str(layer) for layer in range(num_blocks + 1)]
@@ -150,15 +150,15 @@ class StoreIdentity:
         folder: Path,
         hint: str = "give the new store another name with --name, or remove the old one",
     ) -> None:
-        """Refuse another identity, and name the settings that differ.
+        """Check that another identity is the same.
 
         Args:
-            other: The identity that is wanted now.
-            folder: Where what has this identity lies.
-            hint: What to do when they differ.
+            other: The identity that is requested now.
+            folder: Folder or file that has this identity.
+            hint: Advice for the user, shown if the identities differ.
 
         Raises:
-            StoreError: they differ.
+            StoreError: the identities differ; the message names the settings.
         """
         if self.fingerprint == other.fingerprint:
             return
@@ -170,12 +170,12 @@ class StoreIdentity:
 
 
 def root_attributes(description: Description, storage_dtype: str, *, pool: bool = False) -> dict[str, Any]:
-    """Return the root attributes of a shard, as :mod:`featcache.cache.layout` lists them.
+    """Return the root attributes of a shard, see :mod:`featcache.cache.layout`.
 
     Args:
-        description: The extractor's.
+        description: Description of the extractor.
         storage_dtype: ``float16``, ``float32`` or ``int8``.
-        pool: Whether the store keeps statistics alone.
+        pool: Whether the store contains only statistics.
     """
     identity = StoreIdentity.of(description, storage_dtype, pool=pool)
     plain = {**description.settings, **description.provenance, "layer_names": list(description.layer_names)}
@@ -197,7 +197,7 @@ def root_attributes(description: Description, storage_dtype: str, *, pool: bool 
 
 
 def read_extractor_description(attributes: Mapping[str, Any]) -> Description:
-    """Return the description that :func:`root_attributes` was given for a store."""
+    """Return the description of the extractor from the root attributes of a store."""
     settings = StoreIdentity.read(attributes).extractor_settings
     own = {*ATTRIBUTES, *settings, *STORAGE_SETTINGS, "featcache_version", "sampling_rate", "channel"}
     frame_shift = attributes["frame_shift"]
@@ -215,7 +215,7 @@ def read_extractor_description(attributes: Mapping[str, Any]) -> Description:
 
 
 def _attribute(value: Any) -> Any:
-    """h5py takes no dictionaries nor mixed lists, and lists of texts with their type named only."""
+    """Return a value that h5py can store: JSON for dictionaries and mixed lists, a typed array for lists of strings."""
     if isinstance(value, dict) or (isinstance(value, list | tuple) and not all(isinstance(one, str) for one in value)):
         return json.dumps(value)
     return np.array(value, dtype=TEXT_DTYPE) if isinstance(value, list | tuple) else value

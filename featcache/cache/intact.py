@@ -1,4 +1,4 @@
-"""Files of a store → what in them is not as it was written. Each is compared with its seal before HDF5 reads it."""
+"""Files of a store → faults in them. Each file is compared with its seal before HDF5 reads it."""
 
 import os
 from collections.abc import Iterator
@@ -15,10 +15,10 @@ from featcache.errors import StoreError
 def damaged_shards(folder: Path) -> Iterator[tuple[Path, list[str]]]:
     """Compare every byte of every shard with its checksums.
 
-    Shards of earlier releases have no seal: HDF5 reads them in another process first, because it may crash over them.
+    Shards of earlier releases have no seal. They are read in a separate process, because HDF5 may crash on them.
 
     Yields:
-        Each shard, and one line for each fault.
+        Path of each shard, and one line for each fault.
     """
     paths = [folder / layout.shard_name(number) for number in shard_numbers(folder)]
     old = [path for path in paths if has_no_checksum(path)]
@@ -26,13 +26,13 @@ def damaged_shards(folder: Path) -> Iterator[tuple[Path, list[str]]]:
     for path in paths:
         if path in found:
             faults = found[path]
-            yield path, ["HDF5 crashes over it; remove it and extract again"] if faults is None else faults
+            yield path, ["HDF5 crashes on this file; remove it and extract again"] if faults is None else faults
         else:
             yield path, faults_of_shard(path)
 
 
 def faults_of_shard(path: Path) -> list[str]:
-    """One line for each fault of a shard: its seal, its form, or arrays that differ from their checksums."""
+    """Return one line for each fault of a shard: in its seal, its structure or the checksums of its arrays."""
     try:
         shard = Shard(path)
         with opened(path) as file:
@@ -45,14 +45,14 @@ def faults_of_shard(path: Path) -> list[str]:
     except OSError as error:
         return [f"{path} cannot be read ({error.strerror})"]
     if not extents.issuperset(left_out):
-        return [f"{path}: its seal leaves out what no other checksum covers; remove it and extract again"]
+        return [f"{path}: some bytes are covered by no checksum; remove it and extract again"]
     found = {name: layout.crc32([array]) for name, array in shard.arrays.items()}
     found["utterances"] = layout.crc32_of_table(shard.utterances)
     return [f"/{name} has changed" for name in found if found[name] != expected[name]]
 
 
 def faults_of_index(folder: Path) -> list[str]:
-    """What is wrong with an index, if there is one: its seal, or that it says anything else than the shards."""
+    """Return the faults of an index, if it exists: in its seal, or a difference from the shards."""
     path = folder / layout.INDEX
     if not os.path.lexists(path) or has_no_checksum(path):
         return []
@@ -63,14 +63,14 @@ def faults_of_index(folder: Path) -> list[str]:
         return [without_extraction(error)]
     try:
         tables = {number: Shard(folder / layout.shard_name(number)).utterances for number in numbers}
-    except StoreError:  # told of the shard itself
+    except StoreError:  # reported for the shard itself
         return []
     fits = index is not None and layout.crc32_of_table(index.utterances) == layout.crc32_of_table(combine(tables))
-    return [] if fits else [f"{path} does not fit the shards; remove it"]
+    return [] if fits else [f"{path} does not match the shards; remove it"]
 
 
 def faults_of_request(folder: Path) -> list[str]:
-    """What is wrong with ``request.json``, if there is one."""
+    """Return the faults of ``request.json``, if it exists."""
     try:
         read_request(folder)
     except StoreError as error:
@@ -79,7 +79,7 @@ def faults_of_request(folder: Path) -> list[str]:
 
 
 def has_no_checksum(path: Path) -> bool:
-    """Whether a shard or an index is one of an earlier release, without a seal."""
+    """Return whether a shard or an index has no seal, because an earlier release wrote it."""
     try:
         return not is_sealed(path)
     except OSError:

@@ -1,44 +1,45 @@
 """The file format of a feature store, version 1.
 
-A store is a folder of immutable shards, ``shard-00000.h5`` and on, and an ``index.h5`` made from them. The shards
-are the truth: each is complete in itself and was renamed into place after it had reached the disk. The index is
-replaced whole after every extraction, and says whether that came to its end.
+A store is a folder of immutable shards (``shard-00000.h5``, …) and an ``index.h5`` that is made from them. Each shard
+is complete in itself, and is renamed into place after it has been written to disk. The index is replaced after every
+extraction, and records whether the extraction finished. If index and shards differ, the shards count.
 
 ==========================  =========================================  ==========================================
 in a shard                  shape, dtype                               meaning
 ==========================  =========================================  ==========================================
 ``/hidden_states``          (num_layers, total_frames, hidden_size),   the layers of a model; contiguous, so that
                             float16 (or float32, int8)                 a layer is one stretch of the file
-``/frames``                 (total_frames, hidden_size), float32       instead of it, where there is one layer
+``/frames``                 (total_frames, hidden_size), float32       replaces it if there is only one layer
 ``/utterances``             (num_utterances,) table                    ``id``, ``first_frame``, ``num_frames``,
-                                                                       ``duration`` (s; NaN for words),
-                                                                       ``audio_sha256`` (of words: of the text),
+                                                                       ``duration`` (s; NaN for text),
+                                                                       ``audio_sha256`` (for text: of the text),
                                                                        ``start`` and ``end`` (s; NaN: not given)
 ``/statistics/count``       (num_utterances,) int64                    number of frames
 ``/statistics/mean``        (num_utterances, num_layers, hidden_size)  mean over the frames, float32
-``/statistics/m2``          the same                                   sum of squared deviations, float32
+``/statistics/m2``          the same                                   sum of squared differences from the mean,
+                                                                       float32
 ``/statistics/max``         the same                                   maximum over the frames, float32
-``/statistics/step``        the same                                   in int8 stores alone: what one of the 8-bit
-                                                                       numbers counts, from the mean; float32
+``/statistics/step``        the same                                   only in int8 stores: the quantisation scale;
+                                                                       value = mean + step · int8, float32
 ==========================  =========================================  ==========================================
 
-A store of statistics alone (``--pool``) has neither ``/hidden_states`` nor ``/frames``, and ``pool`` among its
-settings; ``first_frame`` and ``num_frames`` count the frames that its statistics were taken from.
+A store with only statistics (``--pool``) has neither ``/hidden_states`` nor ``/frames``, and its settings contain
+``pool``. Its ``first_frame`` and ``num_frames`` count the frames from which the statistics were computed.
 
-The root's attributes say what made the store. ``settings`` (JSON) holds all that changes numbers; ``fingerprint``
-is its SHA-256. Each dataset carries the ``crc32`` of its bytes; that of the table is over its rows as JSON. All bytes
-but those of features and statistics are covered by the seal in front of a shard or index, which is compared before
-HDF5 reads the file: see :mod:`featcache.cache.seal`. Files of earlier releases have no seal.
+The attributes of the root group record what made the store. ``settings`` (JSON) contains every setting that changes
+numbers, and ``fingerprint`` is its SHA-256. Each dataset has an attribute ``crc32`` over its bytes; for the table it is
+over its rows as JSON. A seal in front of each shard and index covers all bytes except features and statistics. It is
+compared before HDF5 reads the file: see :mod:`featcache.cache.seal`. Files of earlier releases have no seal.
 
-In ``index.h5`` the same features and statistics stand over all shards as virtual datasets, and ``/utterances`` once
-more, with ``first_frame`` counted over all shards and two further columns: ``shard``, its number, and ``row`` in that
-shard. An utterance that was extracted again because its audio had changed stands in several shards; the index names
-the last. ``/shards`` lists each shard's number and size in bytes: an index that does not fit them, or its seal, is not
-believed, and the shards are read in its place. Its attributes ``complete``, ``num_requested`` and ``num_in_corpus`` say
-whether all is there that was asked for, how many utterances that were, and how many the corpus had.
+``index.h5`` presents the features and statistics of all shards as virtual datasets. Its ``/utterances`` counts
+``first_frame`` over all shards, and has two more columns: the number of the ``shard`` and the ``row`` in it. An
+utterance that was extracted again, because its audio had changed, is in several shards; the index points to the last
+one. ``/shards`` lists the number and size in bytes of each shard. If the index does not match these sizes or its seal,
+the shards are read instead. The attributes ``complete``, ``num_requested`` and ``num_in_corpus`` record whether all
+requested utterances are done, how many were requested, and how many the corpus had.
 
-``request.json`` has the ids of the utterances that were asked for, and the number of parts: it is there before the
-first shard, see :mod:`featcache.cache.request`. Stores of earlier releases have none. The cache around the stores has
+``request.json`` contains the ids of the requested utterances and the number of parts. It is written before the first
+shard, see :mod:`featcache.cache.request`. Stores of earlier releases have none. The cache that contains the stores has
 ``checksums.sha256`` of its ``manifest.csv`` and ``corpus.json``, see :mod:`featcache.files.checksums`.
 """
 
@@ -55,7 +56,7 @@ FORMAT_VERSION = 1
 INDEX = "index.h5"
 SHARD_PATTERN = r"shard-(\d{5}|[1-9]\d{5,8})\.h5"
 STATISTICS = ("mean", "m2", "max")
-# What every store says of itself, and what its shards therefore have in common.
+# Attributes that every store has, equal in all its shards, with their types.
 ATTRIBUTES = {
     "dataset": str,
     "fingerprint": str,
@@ -65,7 +66,7 @@ ATTRIBUTES = {
     "settings": str,
     "storage_dtype": str,
 }
-# What else is read from them or from their settings, where it is there.
+# Optional attributes and settings that the code reads, with their types.
 KNOWN_TYPES: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("averages_frames", "complete", "one_vector", "pool"), bool),
     **dict.fromkeys(("max_tokens", "num_blocks", "num_in_corpus", "num_requested"), int),
@@ -77,7 +78,7 @@ KNOWN_TYPES: dict[str, type | tuple[type, ...]] = {
 }
 StorageDtype = Literal["float16", "float32", "int8"]
 STORAGE_DTYPES: tuple[StorageDtype, ...] = get_args(StorageDtype)
-# Settings are flat but for a model's architecture.
+# Settings are flat, except for the architecture of a model.
 DEEPEST_SETTINGS = 16
 
 TEXT_DTYPE = h5py.string_dtype("utf-8")
@@ -99,19 +100,21 @@ SHARD_DTYPE = np.dtype([("number", np.int64), ("bytes", np.int64)])
 
 
 def statistics_of(storage_dtype: str) -> tuple[str, ...]:
-    """The datasets under ``/statistics``, beside ``count``."""
+    """Return the names of the datasets under ``/statistics``, except ``count``."""
     return (*STATISTICS, "step") if storage_dtype == "int8" else STATISTICS
 
 
 def shard_name(number: int) -> str:
+    """Return the file name of a shard."""
     return f"shard-{number:05d}.h5"
 
 
 def faulty_attributes(attributes: dict[str, Any]) -> list[str]:
-    """The names of root attributes, and of settings in them, that are missing or not of the type that is read.
+    """Return the names of root attributes and settings that are missing or have a wrong type.
 
     Raises:
-        ValueError: the settings are no JSON, likewise RecursionError.
+        ValueError: the settings are not JSON.
+        RecursionError: the settings are nested too deeply.
     """
     faulty = [name for name, kind in ATTRIBUTES.items() if not _is_of(attributes.get(name), kind)]
     faulty += [name for name, value in attributes.items() if not _is_plain(value)]
@@ -145,7 +148,7 @@ def _is_deeper(value: Any, levels: int) -> bool:
 
 
 def crc32(pieces: Iterable[npt.NDArray[Any]]) -> int:
-    """CRC-32 of arrays' bytes, one after the other."""
+    """Return the CRC-32 of the bytes of arrays, one after the other."""
     value = 0
     for piece in pieces:
         value = zlib.crc32(np.ascontiguousarray(piece).view(np.uint8).data, value)
@@ -153,5 +156,5 @@ def crc32(pieces: Iterable[npt.NDArray[Any]]) -> int:
 
 
 def crc32_of_table(table: npt.NDArray[Any]) -> int:
-    """CRC-32 of a table's rows, written as JSON because texts of any length have no bytes in place."""
+    """Return the CRC-32 of the rows of a table as JSON: strings of variable length have no fixed bytes."""
     return zlib.crc32(json.dumps(table.tolist()).encode())

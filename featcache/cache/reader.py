@@ -1,4 +1,4 @@
-"""Feature store → arrays. The only place that reads features; safe from any number of processes and threads."""
+"""Feature store → arrays. The only module that reads features; safe from any number of processes and threads."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,32 +22,34 @@ from featcache.manifest import Manifest
 if TYPE_CHECKING:
     from featcache.cache.torch_dataset import StoreDataset
 
-# Shards that are kept open per store, each with a file descriptor, of which a process may often have 1024.
+# Number of shards kept open per store. Each takes a file descriptor, and many systems allow 1024 per process.
 OPEN_SHARDS = 256
 
 
 class FeatureStore(Mapping[str, npt.NDArray[np.float32]]):
-    """The features of one extractor on one corpus.
+    """Features of one extractor on one corpus: a read-only mapping from utterance id to array.
+
+    Args:
+        path: Folder of the store, such as ``data/cache/emodb/wav2vec2-base``.
 
     Attributes:
-        name: The name of its folder.
-        layer_names: One per layer; a single empty name where there are no layers to choose from.
-        frame_shift: In seconds; NaN where frames are not steps in time.
-        metadata: What made the store: model, weights, precision, versions; see :mod:`featcache.cache.layout`.
-        identity: The settings that changed its numbers, and their fingerprint.
-        complete: Whether the last extraction came to its end.
-        num_requested: How many utterances the last extraction was asked for; None where the store does not say.
-        num_in_corpus: How many utterances the corpus had then: more than ``num_requested`` after ``--limit``; None
-            where the store does not say, as those of earlier releases.
-        pooled_only: Whether it holds statistics alone (``extract --pool``), and no frame can be read.
+        name: Name of the folder.
+        layer_names: One name per layer; a single empty name if the features have no layers.
+        frame_shift: Time between frames in seconds; NaN if frames are not steps in time.
+        metadata: Record of the extraction: model, weights, precision, versions; see :mod:`featcache.cache.layout`.
+        identity: Settings that change the features, and their fingerprint.
+        complete: Whether the last extraction finished.
+        num_requested: Number of utterances requested from the last extraction; None if it is not recorded.
+        num_in_corpus: Number of utterances in the corpus at that time; None if it is not recorded.
+        pooled_only: Whether the store contains only statistics (``extract --pool``), and no frames.
 
     Raises:
-        StoreError: no store, a damaged one, or one of another format version.
+        StoreError: the folder is not a store, the store is damaged, or it has another format version.
 
     Example:
         >>> store = featcache.open("data/cache/emodb")["wav2vec2-base"]
         >>> x = store["03a01Fa"]  # (num_layers, num_frames, hidden_size) float32
-        >>> len(x) == len(store.layer_names)
+        >>> x.shape[0] == len(store.layer_names)
         True
         >>> means = store.pooled("mean")  # (num_utterances, num_layers, hidden_size) float32
     """
@@ -78,31 +80,31 @@ class FeatureStore(Mapping[str, npt.NDArray[np.float32]]):
         return utterance_id in self._rows
 
     def __getitem__(self, utterance_id: str) -> npt.NDArray[np.float32]:
-        """(num_layers, num_frames, hidden_size) float32, a copy."""
+        """Return a copy of an utterance, (num_layers, num_frames, hidden_size) float32; errors as in :meth:`view`."""
         return self.view(utterance_id).astype(np.float32)
 
     def view(
         self, utterance_id: str, layers: Sequence[int] | slice | None = None, frames: slice | None = None
     ) -> npt.NDArray[Any]:
-        """Read an utterance or a part of it, and nothing else.
+        """Return an utterance, or some of its layers and frames, without reading anything else.
 
         Args:
-            utterance_id: Which.
-            layers: Which, as a slice, or positions in the order in which they are wanted; all by default.
-            frames: Which of the utterance's frames; all by default.
+            utterance_id: Id of the utterance.
+            layers: Layers to return, as a slice or as positions in any order; by default all.
+            frames: Frames to return; by default all.
 
         Returns:
-            (num_layers, num_frames, hidden_size) in the storage dtype, mapped from the file and read-only; a copy where
-            positions are named. A store of 8 bits gives float32 instead, restored.
+            (num_layers, num_frames, hidden_size) in the storage dtype, a read-only memory map; a copy if ``layers`` are
+            positions. An int8 store returns restored float32 values.
 
         Raises:
-            KeyError: no such utterance.
-            StoreError: the store holds statistics alone.
+            KeyError: the utterance is not in the store.
+            StoreError: the store contains only statistics.
         """
         shard, row = self._place(utterance_id)
         if shard.features is None:
             raise StoreError(
-                f"{self.path} holds statistics alone (--pool); read them with pooled() or mean_and_std(), "
+                f"{self.path} contains only statistics (--pool); read them with pooled() or mean_and_std(), "
                 "or extract with frames into a store of another --name"
             )
         first, num_frames = shard.utterances["first_frame"][row], shard.utterances["num_frames"][row]
@@ -114,14 +116,8 @@ class FeatureStore(Mapping[str, npt.NDArray[np.float32]]):
         return features
 
     def prefetch(self, utterance_ids: Sequence[str], layers: Sequence[int], num_frames: Sequence[int]) -> None:
-        """Have the operating system read the beginnings of utterances ahead, adjacent ones in one request.
-
-        Args:
-            utterance_ids: Which.
-            layers: Positions of the layers that will be read.
-            num_frames: How many frames of each utterance.
-        """
-        together: list[tuple[Shard, int, int]] = []
+        """Ask the operating system to read the first ``num_frames`` frames of each utterance ahead, in some layers."""
+        together: list[tuple[Shard, int, int]] = []  # Adjacent utterances share a request.
         for utterance_id, wanted in zip(utterance_ids, num_frames, strict=True):
             shard, row = self._place(utterance_id)
             first = int(shard.utterances["first_frame"][row])
@@ -133,37 +129,38 @@ class FeatureStore(Mapping[str, npt.NDArray[np.float32]]):
             shard.prefetch(layers, first, last)
 
     def drop_pages(self) -> None:
-        """Release the pages that were read: mapped pages count as this process's memory until they are released."""
+        """Release the pages that were read; until then they count as memory of this process."""
         for shard in list(self._open):
             shard.drop_pages()
 
     @property
     def utterance_ids(self) -> tuple[str, ...]:
-        """In the order in which they were written: the manifest's, unless parts or changed audio came later."""
+        """Utterance ids in the order of writing, which is that of the manifest unless utterances were added later."""
         return tuple(self._rows)
 
     @property
     def hidden_size(self) -> int:
+        """Number of values per frame and layer."""
         return int(self.metadata["hidden_size"])
 
     @property
     def is_of_words(self) -> bool:
-        """Whether its frames are the tokens of transcripts, and not steps in time."""
+        """Whether frames are tokens of transcripts instead of steps in time."""
         return self.identity.reads_text
 
     @property
     def has_frames(self) -> bool:
-        """Whether an utterance has frames, be they steps in time or tokens, and not a single vector (functionals)."""
-        # stores of an earlier release do not record it; of their extractors eGeMAPS alone gave a vector each
+        """Whether an utterance has frames (steps in time or tokens) instead of a single vector (functionals)."""
+        # Stores of an earlier release do not record it; of their extractors, only eGeMAPS could give one vector.
         vectors = self.identity.is_imported or self.identity.settings.get("extractor") == "egemaps"
         one_vector = self.metadata.get("one_vector", vectors)
         return not (np.isnan(self.frame_shift) and one_vector)
 
     @property
     def averaged_frame_shift(self) -> float | None:
-        """Frame shift in seconds to which its frames are averaged in every fit on frames; None for none in particular.
+        """Frame shift in seconds to which frames are averaged in every fit on frames; None if they are not averaged.
 
-        Stores of an earlier release do not record it: those of eGeMAPS are averaged to 20 ms.
+        Stores of an earlier release do not record it; their eGeMAPS frames are averaged to 20 ms.
         """
         usual = 0.020 if self.identity.settings.get("extractor") == "egemaps" else None
         found = self.metadata.get("averaged_frame_shift", usual)
@@ -171,30 +168,30 @@ class FeatureStore(Mapping[str, npt.NDArray[np.float32]]):
 
     @property
     def averages_frames(self) -> bool:
-        """Whether its frames may be averaged to pair with slower frames of another store."""
+        """Whether frames may be averaged to match the longer frame shift of another store."""
         return bool(self.metadata.get("averages_frames", False))
 
     @property
     def num_blocks(self) -> int:
-        """Transformer blocks of the model, so that ``last`` is layer ``num_blocks``; 0 without layers."""
+        """Number of transformer blocks of the model, which is also the name of its last layer; 0 without layers."""
         return int(self.metadata.get("num_blocks", 0))
 
     def num_frames(self, utterance_ids: Sequence[str]) -> npt.NDArray[np.int64]:
-        """(num_utterances,) int64."""
+        """Return the number of frames of each utterance, (num_utterances,) int64."""
         return np.array([self._row(utterance_id)["num_frames"] for utterance_id in utterance_ids], dtype=np.int64)
 
     def duration(self, utterance_ids: Sequence[str]) -> float:
-        """Of these utterances together, in seconds."""
+        """Return the total duration of utterances, in seconds."""
         return float(sum(self._row(utterance_id)["duration"] for utterance_id in utterance_ids))
 
     def audio_sha256(self, utterance_ids: Sequence[str]) -> list[str]:
-        """Of the files that these utterances were extracted from."""
+        """Return the SHA-256 of the file from which each utterance was extracted."""
         return [self._row(utterance_id)["audio_sha256"] for utterance_id in utterance_ids]
 
     def recordings(self, utterance_ids: Sequence[str]) -> list[tuple[str, float, float]]:
-        """For each utterance the SHA-256 of its file, and where it begins and ends in it, in seconds.
+        """Return the SHA-256 of the file of each utterance, and its start and end in this file, in seconds.
 
-        The SHA-256 is empty where it is not known; the end is infinite where it is the file's own.
+        The SHA-256 is empty if it is not known. The end is infinite if the utterance lasts to the end of the file.
         """
         rows = [self._row(utterance_id) for utterance_id in utterance_ids]
         return [
@@ -203,20 +200,23 @@ class FeatureStore(Mapping[str, npt.NDArray[np.float32]]):
         ]
 
     def durations(self, utterance_ids: Sequence[str]) -> npt.NDArray[np.float64]:
-        """(num_utterances,) float64, in seconds; NaN where it is not known."""
+        """Return the duration of each utterance in seconds, (num_utterances,) float64; NaN if it is not known."""
         return np.array([self._row(utterance_id)["duration"] for utterance_id in utterance_ids], dtype=np.float64)
 
     def pooled(
         self, kind: Literal["mean", "max", "std"] = "mean", utterance_ids: Sequence[str] | None = None
     ) -> npt.NDArray[np.float32]:
-        """Each utterance's frames as one vector per layer, from the stored statistics; no frame is read.
+        """Return the pooled features of each utterance, from the stored statistics; no frame is read.
 
         Args:
-            kind: ``mean``, ``max`` or population ``std`` over the frames.
-            utterance_ids: Which, in which order; all by default.
+            kind: ``mean``, ``max`` or ``std`` (population standard deviation) over the frames.
+            utterance_ids: Ids of the utterances, in the order of the result; by default all.
 
         Returns:
             (num_utterances, num_layers, hidden_size) float32.
+
+        Raises:
+            KeyError: an utterance is not in the store.
         """
         ids = self.utterance_ids if utterance_ids is None else utterance_ids
         if kind != "std":
@@ -224,10 +224,10 @@ class FeatureStore(Mapping[str, npt.NDArray[np.float32]]):
         return np.sqrt(self._statistic("m2", ids) / self.num_frames(ids)[:, None, None].astype(np.float32))
 
     def mean_and_std(self, utterance_ids: Sequence[str]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Mean and population standard deviation over all frames of these utterances; no frame is read.
+        """Return the mean and population standard deviation over all frames of utterances; no frame is read.
 
         Returns:
-            Two arrays, (num_layers, hidden_size) float64.
+            Mean and standard deviation, (num_layers, hidden_size) float64 each.
         """
         return merge(
             self.num_frames(utterance_ids),
@@ -243,22 +243,22 @@ class FeatureStore(Mapping[str, npt.NDArray[np.float32]]):
         task: Literal["classification", "regression"] = "classification",
         classes: Sequence[str] | None = None,
     ) -> "StoreDataset":
-        """Return a torch Dataset of (layers, length, label), for training loops of one's own.
+        """Return a torch Dataset of (layers, length, label) for your own training loop.
 
         Args:
-            ids: Which utterances, in which order; by default all that carry the label.
-            target: The label of the cache's manifest that is to be predicted.
-            task: ``regression`` for a label that is a number.
-            classes: Names of the classes in the order of their positions; by default those of the whole manifest,
-                sorted, so that parts of a corpus agree.
+            ids: Ids of the utterances, in the order of the items; by default all utterances that have the label.
+            target: Label to predict, a column of the cache's manifest.
+            task: ``regression`` for a dimensional label.
+            classes: Class names in the order of their indices; by default the sorted classes of the whole manifest, so
+                that all parts of a corpus have the same indices.
 
         Returns:
-            Layers (num_layers, num_frames, hidden_size) float32, not normalised; the number of frames; and the position
-            of the class in ``.classes``, or the number. ``.collate`` makes padded batches of them.
+            Dataset of layers (num_layers, num_frames, hidden_size) float32, not normalised; number of frames; and index
+            of the class in ``.classes``, or value of the dimensional label. ``.collate`` makes padded batches.
 
         Raises:
-            ManifestError: utterances without the label, or with another class; no manifest beside the store.
-            StoreError: utterances that the store lacks, or a store of statistics alone.
+            ManifestError: an utterance has no label or another class, or the cache has no manifest.
+            StoreError: an utterance is not in the store, or the store contains only statistics.
 
         Example:
             >>> store = featcache.open("data/cache/emodb")["wav2vec2-base"]
@@ -274,16 +274,16 @@ class FeatureStore(Mapping[str, npt.NDArray[np.float32]]):
         return StoreDataset(self, ids, target=target, task=task, classes=classes)
 
     def not_finite(self, utterance_ids: Sequence[str] | None = None) -> dict[str, list[str]]:
-        """Find utterances whose features are NaN or infinite, from the stored statistics; no frame is read.
+        """Find utterances with NaN or infinite features, from the stored statistics; no frame is read.
 
-        A value that is not finite makes the mean over its frames not finite. Statistics are taken before the features
-        are rounded: values that overflowed the storage dtype of another program's store are not found here.
+        A frame with a NaN or infinite value makes the mean NaN or infinite. Statistics are computed before features are
+        rounded, so that values that overflow the storage dtype in a store of another program are not found here.
 
         Args:
-            utterance_ids: Which; all by default.
+            utterance_ids: Ids of the utterances; by default all.
 
         Returns:
-            Utterance id → names of its layers with NaN or infinite statistics; empty where all is well.
+            Utterance id → names of its layers with NaN or infinite statistics; empty if all values are finite.
         """
         found = {}
         for utterance_id in self.utterance_ids if utterance_ids is None else utterance_ids:
@@ -298,14 +298,14 @@ class FeatureStore(Mapping[str, npt.NDArray[np.float32]]):
         return np.stack([shard.statistics[name][row] for shard, row in places])
 
     def _place(self, utterance_id: str) -> tuple[Shard, int]:
-        """The shard that holds an utterance, and its row there, which must agree with the index."""
+        """Return the shard that contains an utterance and its row there, after a comparison with the index."""
         row = self._row(utterance_id)
         shard, position = self._shard(int(row["shard"])), int(row["row"])
         columns = ["id", "num_frames"]
         if not 0 <= position < len(shard.utterances) or shard.utterances[columns][position] != row[columns]:
             raise StoreError(
-                f"{self.path / layout.INDEX} does not fit {shard.path.name}; remove the index, "
-                "and the next 'featcache extract' writes it anew"
+                f"{self.path / layout.INDEX} does not match {shard.path.name}; remove the index, "
+                "and the next 'featcache extract' writes it again"
             )
         return shard, position
 
@@ -313,14 +313,14 @@ class FeatureStore(Mapping[str, npt.NDArray[np.float32]]):
         try:
             return self._rows[utterance_id]
         except KeyError:
-            raise KeyError(f"no utterance {utterance_id!r} in {self.path}, which holds {len(self)}") from None
+            raise KeyError(f"no utterance {utterance_id!r} in {self.path}, which contains {len(self)}") from None
 
     def _open_shard(self, number: int) -> Shard:
         shard = Shard(self.path / layout.shard_name(number))
-        # as text, because a frame shift may be NaN, which differs from itself
+        # Compared as strings, because a frame shift may be NaN, which is not equal to itself.
         differing = [name for name in layout.ATTRIBUTES if str(shard.attributes[name]) != str(self.metadata[name])]
         if differing:
-            raise StoreError(f"{shard.path} is of another store: {', '.join(differing)} differ; remove it")
+            raise StoreError(f"{shard.path} belongs to another store: {', '.join(differing)} differ; remove it")
         self._open.add(shard)
         return shard
 
@@ -329,17 +329,25 @@ class FeatureStore(Mapping[str, npt.NDArray[np.float32]]):
 
 
 class FeatureCache(Mapping[str, FeatureStore]):
-    """All that is cached of one corpus: its manifest and its feature stores by name.
+    """Cache of one corpus: its manifest, and a read-only mapping from name to feature store.
+
+    Args:
+        path: Folder of the cache, such as ``data/cache/emodb``.
+
+    Attributes:
+        name: Name of the folder, which is the name of the corpus.
+        manifest: Utterances of the corpus, with speakers and labels.
 
     Raises:
-        StoreError: the folder holds no manifest.
+        StoreError: the folder has no ``manifest.csv``.
+        ManifestError: the manifest cannot be read.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self.name = resolved(self.path).name
         if not (self.path / "manifest.csv").is_file():
-            raise StoreError(f"{self.path} is no cache: it has no manifest.csv; make one with 'featcache extract'")
+            raise StoreError(f"{self.path} is not a cache: it has no manifest.csv; make one with 'featcache extract'")
         self.manifest = Manifest.read(self.path / "manifest.csv")
 
     def __len__(self) -> int:
@@ -369,17 +377,21 @@ def open(path: str | os.PathLike[str]) -> FeatureCache:
     """Open the cache of a corpus.
 
     Args:
-        path: Its folder, such as ``data/cache/emodb``.
+        path: Folder of the cache, such as ``data/cache/emodb``.
 
     Returns:
-        Its manifest and its feature stores by name.
+        The cache: its manifest, and its feature stores by name.
 
     Raises:
-        StoreError: the folder is no cache.
+        StoreError: the folder is not a cache.
+        ManifestError: the manifest of the cache cannot be read.
 
     Example:
         >>> cache = featcache.open("data/cache/emodb")
         >>> list(cache)
         ['egemaps', 'wav2vec2-base']
+        >>> store = cache["wav2vec2-base"]
+        >>> len(store) == len(cache.manifest)
+        True
     """
     return FeatureCache(path)

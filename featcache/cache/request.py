@@ -1,13 +1,13 @@
-"""What a store was asked for, in ``request.json``: written before the first shard, so that no kill makes it unknown.
+"""Request for a store ↔ ``request.json``, written before the first shard so that a killed process leaves it behind.
 
-The index says the same of a finished store, but an index is removed while shards are added, and may be lost. With the
-request beside the shards, a store becomes finished as soon as everything that was asked for is in it or known to fail,
-and a merge knows of a part that is still being extracted what is missing in it.
+The index records the same for a finished store, but it is removed while shards are added, and may be lost. With this
+file, a store counts as finished as soon as every requested utterance is stored or known to fail. A merge also learns
+from it which utterances are missing in a part that is still being extracted.
 
-``utterance_ids`` are those asked for; ``num_in_corpus`` is how many the corpus has; ``num_parts`` is the number of
-processes among which the work is shared. When the work is done, ``shards`` are the numbers of the shards that there
-were then, else it is null, and ``failed`` are the ids of utterances that are known to fail. ``sha256`` is that of all
-the rest. Stores of earlier releases have no such file.
+``utterance_ids`` are the requested utterances, ``num_in_corpus`` is the number of utterances in the corpus, and
+``num_parts`` is the number of processes that share the work. ``shards`` are the numbers of the shards at the end of the
+work, and null before; ``failed`` are the ids of utterances that are known to fail. ``sha256`` covers all other entries.
+Stores of earlier releases have no such file.
 """
 
 import hashlib
@@ -28,14 +28,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class StoreRequest:
-    """What a store was asked for.
+    """Utterances that were requested for a store.
 
     Attributes:
-        utterance_ids: All of them, of all processes together.
-        num_in_corpus: How many utterances the corpus had; None where nobody knew.
-        num_parts: Among how many processes the work was shared.
-        shards: The numbers of the shards when all was done; None before.
-        failed: Ids that were known to fail when all was done.
+        utterance_ids: Ids of the requested utterances, of all processes together.
+        num_in_corpus: Number of utterances in the corpus; None if it is not known.
+        num_parts: Number of processes that share the work.
+        shards: Numbers of the shards at the end of the work; None before.
+        failed: Ids of the utterances that were known to fail at the end of the work.
     """
 
     utterance_ids: tuple[str, ...]
@@ -45,17 +45,17 @@ class StoreRequest:
     failed: tuple[str, ...] = ()
 
     def is_fulfilled(self, numbers: Collection[int], stored: Collection[str]) -> bool:
-        """Whether the work came to its end and nothing has been added or lost since.
+        """Return whether the work finished, and no shard was added or lost since.
 
         Args:
-            numbers: Of the shards that there are, ascending.
-            stored: The ids of the utterances in them.
+            numbers: Numbers of the existing shards, ascending.
+            stored: Ids of the utterances in these shards.
         """
         return self.shards == tuple(numbers) and {*stored, *self.failed}.issuperset(self.utterance_ids)
 
 
 def read_request(folder: Path) -> StoreRequest | None:
-    """What a store was asked for; None where it does not say.
+    """Return the request of a store; None if it is not recorded.
 
     Raises:
         StoreError: the file is damaged.
@@ -77,7 +77,7 @@ def read_request(folder: Path) -> StoreRequest | None:
 
 
 def known_request(folder: Path) -> StoreRequest | None:
-    """What a store was asked for; None where it does not say, or the file is damaged, which is logged."""
+    """Return the request of a store; None if it is not recorded, or if the file is damaged, which is logged."""
     try:
         return read_request(folder)
     except StoreError as error:
@@ -86,15 +86,15 @@ def known_request(folder: Path) -> StoreRequest | None:
 
 
 def check_parts(folder: Path, num_parts: int, numbers: Collection[int]) -> None:
-    """Refuse a part of one number of parts where parts of another number are not all finished.
+    """Check that a store is not being filled in another number of parts.
 
     Args:
-        folder: The store.
-        num_parts: Among how many processes the work is shared now; one is always right, because it waits for all.
-        numbers: Of the shards that there are, ascending.
+        folder: Folder of the store.
+        num_parts: Number of processes that share the work now; 1 is always allowed, because it locks the whole store.
+        numbers: Numbers of the existing shards, ascending.
 
     Raises:
-        StoreError: the store is being filled in another number of parts.
+        StoreError: the store is being filled in another number of parts, and they have not all finished.
     """
     request = known_request(folder)
     if request is None or request.num_parts in (1, num_parts) or num_parts == 1:
@@ -107,7 +107,7 @@ def check_parts(folder: Path, num_parts: int, numbers: Collection[int]) -> None:
 
 
 def write_request(folder: Path, request: StoreRequest) -> None:
-    """Replace what a store says it was asked for, unless it says so already."""
+    """Write the request of a store, unless the file has this content already."""
     content, path = _to_json(request), folder / REQUEST
     if not path.is_file() or path.read_bytes() != content:
         replace_file(path, content)

@@ -1,16 +1,17 @@
-"""A seal in front of an HDF5 file → whether its bytes are those that were written, known before HDF5 reads one of them.
+"""HDF5 file → seal in front of it, with which its bytes are checked before HDF5 reads them.
 
-HDF5 trusts what it parses: one flipped bit in a file's own tables can crash the process. A file of a store therefore
-begins with a block of 512 bytes that HDF5 skips (its user block): a line that names the format, then JSON with
+HDF5 trusts the bytes that it parses: one flipped bit in the tables of a file can crash the process. Therefore each file
+of a store begins with a block of 512 bytes that HDF5 skips (its user block). It contains a line with the name of the
+format, and JSON with
 
-- ``bytes``: the file's length;
+- ``bytes``: the length of the file;
 - ``payload``: ``[first byte, length]`` of the arrays of features and statistics;
-- ``sha256``: of the two above and of all bytes that are neither in this block nor payload.
+- ``sha256``: the checksum of the two entries above and of all bytes outside this block and the payload.
 
-Whoever opens a file compares the seal first. That reads tens of kilobytes of a shard, since HDF5 does not parse the
-payload: those bytes are mapped as they are, and ``featcache verify`` compares them with the ``crc32`` of each array.
-Payload and seal together cover every byte. An index has no payload: it is compared whole. Files of earlier releases
-have no seal; they begin with HDF5's own signature.
+The seal is compared whenever a file is opened. This reads only some tens of kilobytes of a shard, because HDF5 does not
+parse the payload: it is memory-mapped, and ``featcache verify`` compares it with the ``crc32`` of each array. Seal and
+payload together cover every byte. An index has no payload and is compared completely. Files of earlier releases have no
+seal; they begin with the signature of HDF5.
 """
 
 import hashlib
@@ -23,7 +24,7 @@ from typing import BinaryIO
 from featcache.errors import StoreError
 from featcache.files.regular import open_regular
 
-SEAL_BYTES = 512  # the shortest user block
+SEAL_BYTES = 512  # The shortest user block of HDF5.
 _FIRST_LINE = b"featcache seal 1\n"
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _BLOCK = 2**20
@@ -32,7 +33,7 @@ Extent = tuple[int, int]
 
 
 def seal(path: Path, payload: Sequence[Extent]) -> None:
-    """Write the seal of an HDF5 file that is whole and has a user block.
+    """Write the seal of a complete HDF5 file that has a user block.
 
     Args:
         path: The file.
@@ -45,10 +46,10 @@ def seal(path: Path, payload: Sequence[Extent]) -> None:
 
 
 def is_sealed(path: Path) -> bool:
-    """Whether a file has a seal, be it a wrong one; files of earlier releases have none.
+    """Return whether a file has a seal, valid or not; files of earlier releases have none.
 
     Raises:
-        OSError: no file that can be read.
+        OSError: the file cannot be read.
     """
     with open_regular(path) as file:
         return file.read(len(_HDF5)) != _HDF5
@@ -58,11 +59,11 @@ def check_seal(path: Path) -> list[Extent] | None:
     """Compare a file with its seal.
 
     Returns:
-        First byte and length of each array that the seal leaves out; None where there is no seal.
+        First byte and length of each array that the seal does not cover; None if the file has no seal.
 
     Raises:
-        StoreError: the file is not as it was written, and HDF5 must not parse it.
-        OSError: no file that can be read.
+        StoreError: the file has changed since it was written, and HDF5 must not parse it.
+        OSError: the file cannot be read.
     """
     with open_regular(path) as file:
         found = file.read(SEAL_BYTES)
@@ -89,7 +90,7 @@ def _wrong(path: Path, reason: str) -> StoreError:
 
 
 def _text(file: BinaryIO, payload: Sequence[Extent]) -> bytes:
-    """The seal that a file should have, as it is now."""
+    """Return the seal that matches the current content of a file."""
     size = os.fstat(file.fileno()).st_size
     told = {"bytes": size, "payload": [list(extent) for extent in payload]}
     digest = hashlib.sha256(json.dumps(told).encode())
@@ -103,12 +104,12 @@ def _text(file: BinaryIO, payload: Sequence[Extent]) -> bytes:
         end = first + count
     text = _FIRST_LINE + json.dumps({**told, "sha256": digest.hexdigest()}).encode()
     if len(text) > SEAL_BYTES:
-        raise ValueError(f"{len(payload)} arrays are more than a seal has room for")
+        raise ValueError(f"{len(payload)} arrays do not fit into a seal")
     return text.ljust(SEAL_BYTES, b"\0")
 
 
 def _fits(payload: Sequence[Extent], size: int) -> bool:
-    """Whether the arrays lie one after the other between the seal and the end of the file."""
+    """Return whether the arrays lie one after the other between the seal and the end of the file."""
     end = SEAL_BYTES
     for first, count in payload:
         if first < end or count < 0:

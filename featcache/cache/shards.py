@@ -1,4 +1,4 @@
-"""Shard files → tables and memory maps. Reads what is in place, follows nothing out of the folder."""
+"""Shard files → tables and memory maps. Links out of the folder are not followed."""
 
 import logging
 import math
@@ -26,7 +26,7 @@ from featcache.files.regular import open_regular
 
 log = logging.getLogger(__name__)
 
-# What h5py and this module raise over files with bytes out of place; of those, memory and recursion over huge values.
+# Exceptions that h5py and this module raise for damaged files, including memory and recursion errors.
 _OF_DAMAGED_FILES = (
     ArithmeticError,
     AttributeError,
@@ -38,20 +38,20 @@ _OF_DAMAGED_FILES = (
     ValueError,
 )
 
-# Threads open files in turn: those that read texts at the same time crash (h5py issues 1764 and 2920).
+# Only one thread at a time opens a file: threads that read strings at the same time crash (h5py issues 1764 and 2920).
 _TURN = threading.Lock()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Catalogue:
-    """What a store holds, without its features.
+    """Content of a store, without its features.
 
     Attributes:
-        attributes: The root attributes, equal in all shards.
-        utterances: Rows of ``layout.INDEX_DTYPE``, one per utterance, the latest of each id.
-        complete: Whether the last extraction came to its end.
-        num_requested: How many utterances the store was asked for; None where it does not say.
-        num_in_corpus: How many the corpus had then; None where it does not say.
+        attributes: Root attributes, equal in all shards.
+        utterances: Rows of ``layout.INDEX_DTYPE``, the latest one for each utterance.
+        complete: Whether the last extraction finished.
+        num_requested: Number of requested utterances; None if it is not recorded.
+        num_in_corpus: Number of utterances in the corpus at that time; None if it is not recorded.
     """
 
     attributes: dict[str, Any]
@@ -62,29 +62,32 @@ class Catalogue:
 
     @property
     def identity(self) -> StoreIdentity:
-        """The settings that changed the store's numbers, and their fingerprint."""
+        """Settings that change the features, and their fingerprint."""
         return StoreIdentity.read(self.attributes)
 
 
 class Shard:
-    """One shard, its arrays mapped into memory: nothing is read before it is used, and processes may share it.
+    """One shard with memory-mapped arrays: bytes are read when they are used, and processes share them.
+
+    Args:
+        path: The file.
 
     Attributes:
-        attributes: Those of the root, as plain Python values.
-        identity: What made it.
+        attributes: Root attributes, as plain Python values.
+        identity: Settings that change the features, and their fingerprint.
         utterances: Rows of ``layout.UTTERANCE_DTYPE``.
-        features: (num_layers, total_frames, hidden_size) in the storage dtype; None of a store of statistics alone.
-        count: (num_utterances,) int64.
-        statistics: By the names in ``layout.statistics_of``: (num_utterances, num_layers, hidden_size) float32.
+        features: (num_layers, total_frames, hidden_size) in the storage dtype; None if there are only statistics.
+        count: Number of frames of each utterance, (num_utterances,) int64.
+        statistics: Name in ``layout.statistics_of`` → (num_utterances, num_layers, hidden_size) float32.
 
     Raises:
-        StoreError: no HDF5 file, another format version, or datasets that are not as the format has them.
+        StoreError: the file is not HDF5, has another format version, or its datasets do not follow the format.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         with opened(path) as file:
-            # one map for all arrays, because every map holds a file descriptor
+            # One memory map for all arrays, because every map keeps a file descriptor open.
             with open_regular(path) as descriptor:
                 self._map = mmap.mmap(descriptor.fileno(), 0, access=mmap.ACCESS_READ)
             self._content = content = np.frombuffer(self._map, np.uint8)
@@ -107,14 +110,14 @@ class Shard:
 
     @property
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """Its arrays by the names of their datasets, as they lie in the file."""
+        """Arrays by the names of their datasets, as stored in the file."""
         features = {} if self.features is None else {self.attributes["dataset"]: self.features}
         statistics = {f"statistics/{name}": values for name, values in self.statistics.items()}
         return {**features, "statistics/count": self.count, **statistics}
 
     def prefetch(self, layers: Sequence[int], first_frame: int, last_frame: int) -> None:
-        """Have the operating system read frames ahead; each layer has its own stretch of the file."""
-        if self.features is None or not hasattr(self._map, "madvise"):  # Windows
+        """Ask the operating system to read frames ahead; the frames of each layer are contiguous in the file."""
+        if self.features is None or not hasattr(self._map, "madvise"):  # Windows has no madvise.
             return
         for position in layers:
             layer = self.features[position, first_frame:last_frame]
@@ -123,7 +126,7 @@ class Shard:
             self._map.madvise(mmap.MADV_WILLNEED, on_a_page, first + layer.nbytes - on_a_page)
 
     def drop_pages(self) -> None:
-        """Release the pages that were read; they are read again when they are used again."""
+        """Release the pages that were read; they are read again when they are needed."""
         if hasattr(self._map, "madvise"):
             self._map.madvise(mmap.MADV_DONTNEED)
 
@@ -140,52 +143,56 @@ class Shard:
             and all(array.shape == (len(frames), layers, size) for array in self.statistics.values())
         )
         if not whole:
-            raise StoreError(f"{self.path}: its datasets do not fit each other; remove it and extract again")
+            raise StoreError(f"{self.path}: its datasets contradict each other; remove it and extract again")
 
 
 def shard_numbers(folder: Path) -> list[int]:
-    """The numbers of the shards that are in place, ascending."""
+    """Return the numbers of the existing shards, ascending."""
     found = (re.fullmatch(layout.SHARD_PATTERN, path.name) for path in folder.glob("shard-*.h5"))
     return sorted(int(match[1]) for match in found if match)
 
 
 def read_catalogue(folder: Path) -> Catalogue:
-    """Read the index or, where there is none that fits the shards, the shards' own tables.
+    """Read the index or, if none matches the shards, the tables of the shards.
 
     Raises:
-        StoreError: the folder holds no shards, or one that cannot be read.
+        StoreError: the folder contains no shards, or a shard cannot be read.
     """
     numbers = shard_numbers(folder)
     if not numbers:
-        raise StoreError(f"{folder} holds no features; expected shards like {layout.shard_name(0)}")
+        raise StoreError(f"{folder} contains no features; expected shards such as {layout.shard_name(0)}")
     return _read_index(folder, numbers) or _scan(folder, numbers)
 
 
 def shard_sizes(folder: Path, numbers: list[int]) -> npt.NDArray[Any]:
-    """Rows of ``layout.SHARD_DTYPE``."""
+    """Return the number and size of each shard, as rows of ``layout.SHARD_DTYPE``."""
     sizes = [(number, (folder / layout.shard_name(number)).stat().st_size) for number in numbers]
     return np.array(sizes, dtype=layout.SHARD_DTYPE)
 
 
 def read_attributes(file: h5py.File, path: Path) -> dict[str, Any]:
-    """The root attributes as plain Python values."""
+    """Return the root attributes as plain Python values.
+
+    Raises:
+        StoreError: another format version, or attributes that are missing or faulty.
+    """
     attributes = {name: _plain(value) for name, value in file.attrs.items()}
     version = attributes.get("format_version")
     if version != layout.FORMAT_VERSION:
         raise StoreError(
-            f"{path} is of format version {version}, expected {layout.FORMAT_VERSION}; "
+            f"{path} has format version {version}, expected {layout.FORMAT_VERSION}; "
             "read it with the featcache that wrote it, or extract again"
         )
     faulty = layout.faulty_attributes(attributes)
     if faulty:
-        raise StoreError(f"{path} lacks the attributes {', '.join(faulty)}; remove it and extract again")
+        raise StoreError(f"{path} has missing or faulty attributes: {', '.join(faulty)}; remove it and extract again")
     if StoreIdentity.read(attributes).fingerprint != attributes["fingerprint"]:
-        raise StoreError(f"{path}: its settings and its fingerprint contradict; remove it and extract again")
+        raise StoreError(f"{path}: its settings contradict its fingerprint; remove it and extract again")
     return attributes
 
 
 def read_table(file: h5py.File, name: str, dtype: np.dtype[Any], path: Path) -> npt.NDArray[Any]:
-    """A table with its texts as str."""
+    """Return a table with its strings as str."""
     stored = _own_dataset(file, name, dtype, path)[()].reshape(-1)
     table = np.empty(len(stored), dtype=dtype)
     for column in dtype.names or ():
@@ -201,20 +208,20 @@ def _read_index(folder: Path, numbers: list[int]) -> Catalogue | None:
     try:
         return read_index(folder, numbers) if is_sealed(path) else _read_old_index(folder, numbers)
     except (OSError, StoreError) as error:
-        log.warning("%s; its shards are read in its place", without_extraction(error))
+        log.warning("%s; its shards are read instead", without_extraction(error))
         return None
 
 
 def without_extraction(error: Exception) -> str:
-    """What is wrong with an index: unlike a shard it can be removed, and nothing has to be extracted again."""
+    """Return the fault of an index without the advice to extract again: an index can be removed without loss."""
     return str(error).replace("remove it and extract again", "remove it")
 
 
 def read_index(folder: Path, numbers: list[int]) -> Catalogue | None:
-    """Read the index; None where it is not that of these shards.
+    """Return the content of the index; None if it does not belong to these shards.
 
     Raises:
-        StoreError: it is damaged.
+        StoreError: the index is damaged.
     """
     path = folder / layout.INDEX
     with opened(path) as file:
@@ -232,12 +239,12 @@ def read_index(folder: Path, numbers: list[int]) -> Catalogue | None:
 
 
 def _read_old_index(folder: Path, numbers: list[int]) -> Catalogue | None:
-    """Of an index without a seal, no more than whether the extraction came to its end; the rest from the shards."""
+    """Read only the state of the extraction from an index without a seal, and everything else from the shards."""
     path = folder / layout.INDEX
-    log.info("%s has no checksum, as in earlier releases; its shards are read in its place", path)
+    log.info("%s has no checksum, as in earlier releases; its shards are read instead", path)
     (told,) = read_apart(words_of_index, [path])
     if told is None:
-        log.warning("%s is damaged; remove it: its shards are read in its place", path)
+        log.warning("%s is damaged; remove it (its shards are read instead)", path)
         return None
     if told["shards"] != [list(row) for row in shard_sizes(folder, numbers).tolist()]:
         return None
@@ -245,7 +252,7 @@ def _read_old_index(folder: Path, numbers: list[int]) -> Catalogue | None:
 
 
 def words_of_index(path: Path) -> dict[str, Any] | None:
-    """What an index says of the extraction, as plain JSON values; None where it cannot be read."""
+    """Return the state of the extraction from an index, as plain JSON values; None if it cannot be read."""
     try:
         with opened(path) as file:
             attributes = read_attributes(file, path)
@@ -261,8 +268,8 @@ def words_of_index(path: Path) -> dict[str, Any] | None:
 def _scan(
     folder: Path, numbers: list[int], *, complete: bool | None = None, num_requested: int | None = None
 ) -> Catalogue:
-    """Read the shards' own tables, and what the store was asked for where the index has not said it."""
-    # one by one: an open shard holds a file descriptor, and there may be more of them than a process may have
+    """Read the tables of the shards, and the request of the store if the index does not state it."""
+    # One at a time: each open shard takes a file descriptor, and there may be more shards than allowed descriptors.
     tables = {number: Shard(folder / layout.shard_name(number)).utterances for number in numbers}
     attributes = Shard(folder / layout.shard_name(numbers[0])).attributes
     utterances = combine(tables)
@@ -282,7 +289,7 @@ def _scan(
 
 
 def combine(tables: dict[int, npt.NDArray[Any]]) -> npt.NDArray[Any]:
-    """Shards' tables as one of ``layout.INDEX_DTYPE``; of an id that stands twice the later shard's row is kept."""
+    """Return the tables of shards as one of ``layout.INDEX_DTYPE``; for a repeated id, the later shard counts."""
     rows = {}
     offset = 0
     for number, table in tables.items():
@@ -295,13 +302,17 @@ def combine(tables: dict[int, npt.NDArray[Any]]) -> npt.NDArray[Any]:
 
 @contextmanager
 def opened(path: Path) -> Iterator[h5py.File]:
-    """A file of a store, open for reading; whatever h5py raises over it is a StoreError in one line."""
+    """Open a file of a store for reading.
+
+    Raises:
+        StoreError: the file is damaged or cannot be opened; any error of h5py becomes one line.
+    """
     try:
         check_seal(path)
     except OSError as error:
         raise StoreError(f"{path} cannot be opened ({error.strerror})") from error
     try:
-        # without a lock: shards never change, and not every file system has locks
+        # No lock: shards never change, and some file systems have no locks.
         with _TURN, h5py.File(path, "r", locking=False) as file:
             yield file
     except StoreError:
@@ -322,23 +333,23 @@ def _mapped(content: npt.NDArray[np.uint8], dataset: h5py.Dataset) -> npt.NDArra
 
 
 def _own_dataset(file: h5py.File, name: str, dtype: np.dtype[Any], path: Path) -> h5py.Dataset:
-    """A dataset whose bytes lie in one piece in this very file: links and external storage could lead anywhere."""
+    """Return a dataset that is contiguous in this file; links and external storage are refused."""
     item: Any = file
     for part in name.split("/"):
         if not isinstance(item, h5py.Group) or not isinstance(item.get(part, getlink=True), h5py.HardLink):
             raise StoreError(f"{path} has no dataset /{name}; remove it and extract again")
         item = item[part]
     if not isinstance(item, h5py.Dataset) or not _same_type(item.dtype, dtype):
-        raise StoreError(f"{path}: /{name} is no dataset of {dtype}; remove it and extract again")
-    # behind a user block, the offset of an array that was never written is not None; its storage is empty
+        raise StoreError(f"{path}: /{name} is not a dataset of {dtype}; remove it and extract again")
+    # Behind a user block, an array that was never written has an offset, but no storage.
     first, size = item.id.get_offset(), item.id.get_storage_size()
     if first is None or not size or first + max(size, _num_bytes(item)) > path.stat().st_size:
-        raise StoreError(f"{path}: /{name} does not lie in one piece in the file; was it written by another program?")
+        raise StoreError(f"{path}: /{name} is not contiguous in the file; was it written by another program?")
     return item
 
 
 def _same_type(found: np.dtype[Any], expected: np.dtype[Any]) -> bool:
-    # to numpy alone, texts, lists and references are all the same: objects
+    # For numpy, strings, lists and references all have the dtype object.
     text = h5py.check_string_dtype
     return found == expected and all(text(found[name]) == text(expected[name]) for name in expected.names or ())
 

@@ -1,4 +1,4 @@
-"""HDF5's bytes → file, so that HDF5 never hears of a write that fails: it would crash when it closes its file."""
+"""Bytes from HDF5 → file. Write errors are hidden from HDF5, which would crash when it closes the file."""
 
 import io
 import os
@@ -11,10 +11,10 @@ import h5py
 
 
 class _Sink(io.RawIOBase):
-    """A file that takes whatever is written: after the first failure all further bytes are thrown away.
+    """File object that never raises: after the first error, all further bytes are discarded.
 
     Attributes:
-        failure: The first one.
+        failure: The first error; None before.
     """
 
     def __init__(self, file: io.FileIO) -> None:
@@ -75,14 +75,14 @@ class _Sink(io.RawIOBase):
 
 @contextmanager
 def new_file(path: Path, userblock_size: int = 0) -> Iterator[h5py.File]:
-    """Make an HDF5 file.
+    """Create an HDF5 file.
 
     Args:
-        path: Where.
-        userblock_size: Bytes in front of it that HDF5 skips.
+        path: Path of the file.
+        userblock_size: Number of bytes at its beginning that HDF5 skips.
 
     Raises:
-        OSError: it cannot be written, as the system says it.
+        OSError: the file cannot be written; this is the first error of the operating system.
     """
     with open(path, "w+b", buffering=0) as raw:
         sink = _Sink(raw)

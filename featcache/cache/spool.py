@@ -1,4 +1,4 @@
-"""Features of an utterance that come window by window → pieces in the order in which a shard holds them."""
+"""Features of a long utterance, computed window by window → pieces in the order of a shard: layer by layer."""
 
 import io
 import os
@@ -14,26 +14,26 @@ import numpy.typing as npt
 
 from featcache.errors import StoreError
 
-# Up to this size features stay in memory: the utterances that make a shard include few that are larger.
+# Features up to this size stay in memory: few utterances of a shard are larger.
 IN_MEMORY_BYTES = 16 * 2**20
-# What is read at a time.
+# Number of bytes read at a time.
 PIECE_BYTES = 4 * 2**20
 
 Encoding = Callable[[int, npt.NDArray[Any]], npt.NDArray[Any]]
 
 
 class Spool:
-    """Features of one utterance, layer after layer, in a file without a name: however the process ends, it ends too.
+    """Features of one utterance, layer by layer, in an unnamed temporary file that ends with the process.
 
-    Where a file system knows no files without names, its name is one that ``files.remove_unfinished`` removes.
+    On file systems without unnamed files, its name is one that ``files.remove_unfinished`` removes.
 
     Args:
-        folder: The store that the features will go to.
+        folder: Folder of the store in which the features will be written.
         shape: (num_layers, num_frames, hidden_size).
-        dtype: Of what is written.
+        dtype: Dtype of the spooled features.
 
     Attributes:
-        close: Gives the space back; done by itself when nobody holds the spool any more.
+        close: Function that frees the disk space; also called when the spool is garbage-collected.
 
     Raises:
         StoreError: the disk is full.
@@ -49,17 +49,25 @@ class Spool:
             self._file = _new_file(folder) if bytes_on_disk(shape, dtype) else io.BytesIO()
         except OSError as error:
             raise self._failed(error) from error
-        # closes what nobody closed, without Python's warning
+        # The finalizer closes a forgotten file without a warning from Python.
         self.close = weakref.finalize(self, _discard, self._file)
 
     @property
     def nbytes(self) -> int:
-        """Of all its pieces."""
+        """Total size in bytes."""
         dtype = self._dtype if self._encoded is None else self._encoded[1]
         return int(np.prod(self.shape)) * dtype.itemsize
 
     def write(self, first: int, features: npt.NDArray[Any]) -> None:
-        """Keep (num_layers, num_frames, hidden_size), whose first frame is the utterance's frame ``first``."""
+        """Write a window of features.
+
+        Args:
+            first: Position of its first frame in the utterance.
+            features: (num_layers, num_frames, hidden_size).
+
+        Raises:
+            StoreError: the disk is full.
+        """
         try:
             for layer, values in enumerate(features):
                 self._file.seek(self._offset(layer, first))
@@ -69,11 +77,11 @@ class Spool:
             raise self._failed(error) from error
 
     def encode_with(self, encode: Encoding, dtype: npt.DTypeLike) -> None:
-        """Have pieces come out as ``encode(layer, piece)``, of this dtype."""
+        """Encode pieces as ``encode(layer, piece)`` of this dtype when they are read."""
         self._encoded = encode, np.dtype(dtype)
 
     def pieces(self, layer: int) -> Iterator[npt.NDArray[Any]]:
-        """A layer's frames in order, (num_frames, hidden_size) each, bounded in size."""
+        """Yield the frames of a layer in order, in pieces of limited size, (num_frames, hidden_size) each."""
         _, num_frames, hidden_size = self.shape
         step = max(1, PIECE_BYTES // (hidden_size * self._dtype.itemsize))
         for first in range(0, num_frames, step):
@@ -90,18 +98,18 @@ class Spool:
     def _failed(self, error: OSError) -> StoreError:
         reason = os.strerror(error.errno) if error.errno else error
         return StoreError(
-            f"features of a long utterance could not be kept under {self._folder} ({reason}); make room, and the same "
-            "command does the rest"
+            f"features of a long utterance could not be written to {self._folder} ({reason}); make room, and run the "
+            "same command again: it continues from here"
         )
 
 
 def spool_dtype(storage_dtype: str) -> str:
-    """What features wait in: 8 bits can be counted only when the range of all values is known."""
+    """Return the dtype of a spool; for int8 it is float32, because the scale needs the range of all values."""
     return "float32" if storage_dtype == "int8" else storage_dtype
 
 
 def bytes_on_disk(shape: tuple[int, int, int], dtype: npt.DTypeLike) -> int:
-    """What a spool takes on the disk."""
+    """Return the disk space that a spool takes, in bytes; 0 if it stays in memory."""
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     return size if size > IN_MEMORY_BYTES else 0
 
@@ -111,5 +119,5 @@ def _new_file(folder: Path) -> IO[bytes]:
 
 
 def _discard(file: IO[bytes]) -> None:
-    with suppress(OSError):  # what a full disk did not take
+    with suppress(OSError):  # A full disk may refuse the last bytes.
         file.close()

@@ -1,6 +1,6 @@
 """Features → count, mean, M2 and maximum per utterance, layer and dimension; and their merging.
 
-Statistics are taken from the float32 features, before they are rounded to the storage dtype.
+Statistics are computed from the float32 features, before these are rounded to the storage dtype.
 """
 
 from collections.abc import Callable
@@ -11,20 +11,21 @@ import numpy.typing as npt
 
 Rows = Callable[[range], npt.NDArray[np.float32]]
 
-# Utterances merged at a time: bounds the working memory, whatever the size of the corpus.
+# Number of utterances merged at a time, which limits the memory for a corpus of any size.
 CHUNK = 256
 
 
 @dataclass(frozen=True, kw_only=True)
 class Statistics:
-    """Of the frames of one utterance.
+    """Statistics over the frames of one utterance.
 
     Attributes:
         count: Number of frames.
-        mean: (num_layers, hidden_size) float32.
-        m2: (num_layers, hidden_size) float32, sum of squared deviations from the mean.
-        max: (num_layers, hidden_size) float32.
-        step: (num_layers, hidden_size) float32, see :mod:`featcache.cache.quantise`; None unless stored in 8 bits.
+        mean: Mean, (num_layers, hidden_size) float32.
+        m2: Sum of squared differences from the mean, (num_layers, hidden_size) float32.
+        max: Maximum, (num_layers, hidden_size) float32.
+        step: Quantisation scale, (num_layers, hidden_size) float32, see :mod:`featcache.cache.quantise`; None unless
+            the features are stored as int8.
     """
 
     count: int
@@ -35,7 +36,7 @@ class Statistics:
 
 
 class RunningStatistics:
-    """The statistics of an utterance whose frames come piece by piece.
+    """Statistics of an utterance whose frames are added piece by piece.
 
     Source: Chan, Golub & LeVeque 1983, Algorithms for Computing the Sample Variance, eq. 2.1.
     """
@@ -47,7 +48,7 @@ class RunningStatistics:
         self._max: npt.NDArray[np.float32] = np.zeros((), dtype=np.float32)
 
     def add(self, features: npt.NDArray[np.float32]) -> None:
-        """Take in (num_layers, num_frames, hidden_size) float32, at least one frame."""
+        """Add (num_layers, num_frames, hidden_size) float32 features with at least one frame."""
         count = features.shape[1]
         mean = features.mean(axis=1, dtype=np.float64)
         deviations = features - mean[:, None].astype(np.float32)
@@ -61,14 +62,14 @@ class RunningStatistics:
         self._count, self._mean, self._m2, self._max = self._count + count, mean, m2, highest
 
     def result(self) -> Statistics:
-        """The statistics of all that was added."""
+        """Return the statistics of all added frames."""
         return Statistics(
             count=self._count, mean=self._mean.astype(np.float32), m2=self._m2.astype(np.float32), max=self._max
         )
 
 
 def of_frames(features: npt.NDArray[np.float32]) -> Statistics:
-    """The statistics of (num_layers, num_frames, hidden_size) float32 features."""
+    """Return the statistics of (num_layers, num_frames, hidden_size) float32 features."""
     running = RunningStatistics()
     running.add(features)
     return running.result()
@@ -77,12 +78,12 @@ def of_frames(features: npt.NDArray[np.float32]) -> Statistics:
 def merge(
     count: npt.NDArray[np.int64], mean_of: Rows, m2_of: Rows
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Mean and population standard deviation over all frames of several utterances, without reading a frame.
+    """Return the mean and population standard deviation over all frames of several utterances; no frame is read.
 
     Args:
-        count: (num_utterances,) frames of each utterance.
-        mean_of: Gives the means of some utterances, by their positions: (len(positions), num_layers, hidden_size).
-        m2_of: Likewise their sums of squared deviations.
+        count: Number of frames of each utterance, (num_utterances,).
+        mean_of: Function from positions of utterances to their means, (len(positions), num_layers, hidden_size).
+        m2_of: Function from positions of utterances to their sums of squared differences, of the same shape.
 
     Returns:
         Mean and standard deviation, (num_layers, hidden_size) float64 each.

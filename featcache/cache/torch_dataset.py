@@ -1,4 +1,4 @@
-"""Feature store → torch Dataset of (layers, length, label), for other training loops, such as those of s3prl."""
+"""Feature store → torch Dataset of (layers, length, label), for other training loops such as those of s3prl."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,29 +17,41 @@ Item = tuple[torch.Tensor, int, int | float]
 
 
 class FrameStore(Protocol):
-    """What is used of :class:`featcache.FeatureStore`."""
+    """Part of :class:`featcache.FeatureStore` that the dataset uses."""
 
     path: Path
     pooled_only: bool
 
     @property
     def utterance_ids(self) -> tuple[str, ...]:
-        """The utterances."""
+        """Ids of the utterances."""
 
     def __contains__(self, utterance_id: object) -> bool: ...
     def __getitem__(self, utterance_id: str) -> npt.NDArray[np.float32]: ...
 
 
 class StoreDataset(Dataset[Item]):
-    """Utterances of a store; made by :meth:`featcache.FeatureStore.dataset`.
+    """Dataset of the utterances of a store, returned by :meth:`featcache.FeatureStore.dataset`.
 
-    An item is (layers, length, label): layers (num_layers, num_frames, hidden_size) float32, as they are stored and
-    without normalisation; length, the number of frames; and the label, the position of the utterance's class in
-    ``classes`` or, of numbers, the number. It can be pickled: each worker of a ``DataLoader`` opens the store itself.
+    An item is (layers, length, label): layers (num_layers, num_frames, hidden_size) float32, not normalised; length is
+    the number of frames; label is the index of the class in ``classes``, or the value of a dimensional label. The
+    dataset can be pickled: each worker of a ``DataLoader`` opens the store itself.
+
+    Args:
+        store: The feature store.
+        ids: Ids of the utterances, in the order of the items; by default all utterances that have the label.
+        target: Label to predict, a column of the cache's manifest.
+        task: ``regression`` for a dimensional label.
+        classes: Class names in the order of their indices; by default the sorted classes of the whole manifest.
 
     Attributes:
-        utterance_ids: In the order of the items.
-        classes: Names of the classes, by label; empty of numbers.
+        utterance_ids: Ids of the utterances, in the order of the items.
+        classes: Class names in the order of their indices; empty for regression.
+        labels: Label of each utterance, in the order of the items.
+
+    Raises:
+        ManifestError: an utterance has no label or another class, or the cache has no manifest.
+        StoreError: an utterance is not in the store, or the store contains only statistics.
     """
 
     def __init__(
@@ -52,14 +64,14 @@ class StoreDataset(Dataset[Item]):
         classes: Sequence[str] | None = None,
     ) -> None:
         if store.pooled_only:
-            raise StoreError(f"{store.path} holds statistics alone (--pool); read them with pooled()")
+            raise StoreError(f"{store.path} contains only statistics (--pool); read them with pooled()")
         manifest = Manifest.read(resolved(store.path).parent / "manifest.csv")
         labels = manifest.labels(target)
         if ids is None:
             ids = [i for i in store.utterance_ids if i in labels]
         unknown = [i for i in ids if i not in store]
         if unknown:
-            raise StoreError(f"{store.path} has no features of {listed(unknown)}; choose among its utterance_ids")
+            raise StoreError(f"{store.path} has no features of {listed(unknown)}; choose from its utterance_ids")
         without = [i for i in ids if i not in labels]
         if without:
             raise ManifestError(f"{listed(without)} have no label {target!r}; leave them out, or choose another target")
@@ -72,7 +84,7 @@ class StoreDataset(Dataset[Item]):
             self.classes = tuple(sorted(set(labels.values()))) if classes is None else tuple(classes)
             strange = sorted({labels[i] for i in ids} - set(self.classes))
             if strange:
-                raise ManifestError(f"the label {target!r} has {listed(strange)}, which is not among the classes given")
+                raise ManifestError(f"label {target!r} has {listed(strange)}, which is not a given class; add it")
             self.labels = tuple(self.classes.index(labels[i]) for i in ids)
         self._path = store.path
         self._open: Callable[[Path], FrameStore] = type(store)
@@ -93,14 +105,14 @@ class StoreDataset(Dataset[Item]):
 
     @staticmethod
     def collate(items: Sequence[Item]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Make a batch: pad with zeros up to the longest utterance.
+        """Return a batch, padded with zeros to the longest utterance.
 
         Args:
-            items: Of this dataset.
+            items: Items of this dataset.
 
         Returns:
-            Layers (batch, num_layers, num_frames, hidden_size) float32, lengths (batch,) int64, and labels (batch,),
-            int64 of classes and float32 of numbers.
+            Layers (batch, num_layers, num_frames, hidden_size) float32, lengths (batch,) int64, and labels (batch,):
+            int64 for classes, float32 for dimensional labels.
         """
         layers, lengths, labels = zip(*items, strict=True)
         padded = layers[0].new_zeros((len(items), layers[0].shape[0], max(lengths), layers[0].shape[2]))

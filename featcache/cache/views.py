@@ -8,17 +8,17 @@ import numpy.typing as npt
 
 from featcache.cache import layout
 
-# Shape and dtype over all shards, and whether it has a position for each frame, else one for each utterance.
+# Shape and dtype over all shards, and whether its entries are frames; otherwise they are utterances.
 View = tuple[tuple[int, ...], str, bool]
 
 
 def write_views(file: h5py.File, tables: Mapping[int, npt.NDArray[Any]], views: Mapping[str, View]) -> None:
-    """Write virtual datasets.
+    """Write virtual datasets over all shards into the index.
 
     Args:
         file: The index.
-        tables: The shards' numbers and tables, in order.
-        views: By the names of the shards' datasets.
+        tables: Number of each shard → its table of utterances, in order.
+        views: Name of a dataset in the shards → its view.
     """
     for name, (shape, dtype, of_frames) in views.items():
         axis = 1 if name == "hidden_states" else 0

@@ -1,4 +1,4 @@
-"""Records → shards, and shards → index. The only place that writes feature stores."""
+"""Records → shards, and shards → index. The only module that writes feature stores."""
 
 import errno
 import os
@@ -27,7 +27,7 @@ from featcache.features import Description, Features
 from featcache.files.disk import remove
 from featcache.files.regular import name_exclusively, replacing, temporary_beside
 
-# What must be free beside a shard's arrays: HDF5 may crash where a disk ends in the middle of its own tables.
+# Free space required in addition to the arrays: HDF5 may crash if the disk is full while it writes its tables.
 SPARE_BYTES = 2**20
 
 
@@ -36,10 +36,14 @@ class Record:
     """One utterance, ready to be written.
 
     Attributes:
-        features: (num_layers, num_frames, hidden_size) in the storage dtype, or a spool of the same; None where
-            statistics alone are kept.
-        duration: In seconds.
-        start: Of the utterance in its file, in seconds, as the manifest has it; likewise ``end``.
+        utterance_id: Its id in the manifest.
+        features: (num_layers, num_frames, hidden_size) in the storage dtype, or a spool with this content; None if only
+            statistics are stored.
+        statistics: Statistics over its frames.
+        duration: Duration in seconds.
+        audio_sha256: SHA-256 of its audio file, or of its text.
+        start: Start in the file, in seconds, as in the manifest.
+        end: End in the file, in seconds, as in the manifest.
     """
 
     utterance_id: str
@@ -54,8 +58,16 @@ class Record:
 def encode(features: Features, storage_dtype: str, layer_names: Sequence[str]) -> npt.NDArray[Any]:
     """Round features to the storage dtype.
 
+    Args:
+        features: (num_layers, num_frames, hidden_size) float32.
+        storage_dtype: ``float16`` or ``float32``.
+        layer_names: Names of the layers, for messages.
+
+    Returns:
+        Features of the same shape in the storage dtype.
+
     Raises:
-        FeatureError: a value that is not finite, or too large for the storage dtype; nothing of the kind is stored.
+        FeatureError: a value is NaN, infinite, or too large for the storage dtype; such values are never stored.
     """
     with np.errstate(over="ignore"):
         stored = features.astype(storage_dtype)
@@ -70,18 +82,19 @@ def encode(features: Features, storage_dtype: str, layer_names: Sequence[str]) -
 
 
 class StoreWriter:
-    """Adds shards to one store.
+    """Writer of the shards and the index of one store.
 
     Args:
-        folder: The store; made with the first shard.
-        description: What the extractor says of itself.
+        folder: Folder of the store; created with the first shard.
+        description: Description of the extractor.
         storage_dtype: ``float16``, ``float32`` or ``int8``.
-        pool: Whether the statistics alone are kept.
-        part: Index and number of the processes that fill the store at the same time; their shards' numbers leave that
-            index as remainder, so that they seldom try the same. None ever takes the name of a shard that exists.
+        pool: Whether only statistics are stored.
+        part: Index of this process, and number of processes that fill the store at the same time. A shard's number
+            modulo the number of processes is the index, so that two processes rarely try the same number. The name of
+            an existing shard is never taken.
 
     Raises:
-        StoreError: the folder holds features made with other settings; they are named.
+        StoreError: the folder contains features that were made with other settings; the message names them.
     """
 
     def __init__(
@@ -105,7 +118,7 @@ class StoreWriter:
         self._look_for_shards()
 
     def _look_for_shards(self) -> None:
-        """Take in the shards that are there, other processes' among them."""
+        """Read the tables of existing shards, including those that other processes wrote."""
         for number in shard_numbers(self.folder):
             if number not in self._tables:
                 shard = Shard(self.folder / layout.shard_name(number))
@@ -114,22 +127,22 @@ class StoreWriter:
         self._tables = dict(sorted(self._tables.items()))
 
     def entries(self) -> dict[str, Any]:
-        """Utterance id → its latest row of ``layout.INDEX_DTYPE``."""
+        """Return utterance id → its latest row of ``layout.INDEX_DTYPE``."""
         return {row["id"]: row for row in combine(self._tables)}
 
     def next_number(self) -> int:
-        """The first number after all shards that this part may take."""
+        """Return the first number after all shards that this part may use."""
         index, of = self._part
         number = max([*self._tables, *shard_numbers(self.folder)], default=-1) + 1
         return number + (index - number) % of
 
     def begin(self, requested: Collection[str], *, num_in_corpus: int | None = None, write: bool = True) -> None:
-        """Say what the store is asked for before its first shard is written; until finish() it is unfinished.
+        """Write the request of the store before its first shard; until :meth:`finish` the store is unfinished.
 
         Args:
-            requested: The ids of the utterances that are asked for, of all processes together.
-            num_in_corpus: How many utterances the corpus has.
-            write: Whether anything will be written; else this only checks.
+            requested: Ids of the requested utterances, of all processes together.
+            num_in_corpus: Number of utterances in the corpus.
+            write: Whether anything will be written; if not, only the number of parts is checked.
 
         Raises:
             StoreError: the store is being filled in another number of parts.
@@ -139,23 +152,23 @@ class StoreWriter:
             check_parts(self.folder, of, shard_numbers(self.folder))
             return
         request = StoreRequest(utterance_ids=tuple(dict.fromkeys(requested)), num_in_corpus=num_in_corpus, num_parts=of)
-        with finishing(self.folder):  # so that of two parts that start together one sees the other's number
+        with finishing(self.folder):  # Of two parts that start together, one sees the other.
             check_parts(self.folder, of, shard_numbers(self.folder))
             write_request(self.folder, request)
         self._unfinish()
 
     def _unfinish(self) -> None:
-        """Until finish() the store must not pass for finished."""
+        """Remove the index, so that the store counts as unfinished until :meth:`finish`."""
         remove(self.folder / layout.INDEX)
 
     def write_shard(self, records: Sequence[Record], number: int | None = None) -> None:
-        """Write one shard; it appears under its name only when it is whole and on the disk. Spools are closed.
+        """Write one shard and close its spools. It gets its name only after it is complete and on disk.
 
         Args:
-            records: What it holds.
-            number: Which shard, where a task that is done again has to write the same file; the next by default. A
-                shard that exists is never lost: it is replaced only if the new one holds all of its utterances, else
-                the new one takes the next number.
+            records: Utterances of the shard.
+            number: Number of the shard, for a task that is repeated and must write the same file; by default the next
+                number. An existing shard is replaced only if the new one contains all its utterances; otherwise the new
+                one gets the next number.
         """
         if not records:
             return
@@ -194,12 +207,12 @@ class StoreWriter:
         return self.folder / layout.shard_name(number)
 
     def _holds(self, number: int, utterance_ids: Collection[str]) -> bool:
-        """Whether a shard may be replaced by one of these utterances: it does not exist, or has no others."""
+        """Return whether these utterances may be this shard: it does not exist, or it has no other utterances."""
         path = self._path(number)
         return not path.exists() or set(Shard(path).utterances["id"]) <= set(utterance_ids)
 
     def _write_next(self, write: Callable[[h5py.File], list[h5py.Dataset]], size: int) -> int:
-        """Write a shard and give it the first number of this part that no other process has taken."""
+        """Write a shard under the first number of this part that no other process has taken."""
         number = self.next_number()
         with temporary_beside(self._path(number), self._kept) as temporary:
             self._write(temporary, write, size)
@@ -210,13 +223,13 @@ class StoreWriter:
     def finish(
         self, requested: Collection[str] | None, *, failed: Collection[str], num_in_corpus: int | None = None
     ) -> None:
-        """Write the index over all shards; it says whether all that was asked for is stored or known to fail.
+        """Write the index over all shards. It records whether all requested utterances are stored or known to fail.
 
         Args:
-            requested: The ids of the utterances that were asked for, of all processes together; None where nobody
-                knows, so that the store does not count as complete.
-            failed: The ids of those that are known to fail.
-            num_in_corpus: How many utterances the corpus has; None where nobody knows.
+            requested: Ids of the requested utterances, of all processes together; None if they are not known, so that
+                the store does not count as complete.
+            failed: Ids of the utterances that are known to fail.
+            num_in_corpus: Number of utterances in the corpus; None if it is not known.
         """
         self._look_for_shards()
         if not self._tables:
@@ -253,9 +266,12 @@ class StoreWriter:
         """Write a file of the store and its seal.
 
         Args:
-            path: Where.
-            write: Fills the file, and gives the arrays that HDF5 does not parse.
-            size: Of these arrays, in bytes.
+            path: Path of the file.
+            write: Function that fills the file, and returns the arrays that HDF5 does not parse.
+            size: Total size of these arrays in bytes.
+
+        Raises:
+            OSError: the disk is full, or the file cannot be written.
         """
         if shutil.disk_usage(self.folder).free < size + SPARE_BYTES:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -289,7 +305,7 @@ class StoreWriter:
             dataset.attrs["crc32"] = layout.crc32([dataset[()]])
 
     def _views(self) -> dict[str, View]:
-        """What the index presents over all shards."""
+        """Return the virtual datasets of the index, by name."""
         num_layers, size = len(self.description.layer_names), self.description.hidden_size
         num_frames = sum(int(table["num_frames"].sum()) for table in self._tables.values())
         rows = sum(len(table) for table in self._tables.values())
@@ -311,7 +327,7 @@ def _extent(dataset: h5py.Dataset) -> Extent:
 
 
 def _blocks(record: Record) -> Iterator[tuple[slice, slice, npt.NDArray[Any]]]:
-    """An utterance's features in as few blocks as memory allows: which layers, which frames, and their values."""
+    """Yield the features of an utterance in few blocks that fit in memory: layers, frames and their values."""
     features = _features(record)
     if not isinstance(features, Spool):
         yield slice(0, len(features)), slice(0, features.shape[1]), features
@@ -330,7 +346,7 @@ def _pieces(record: Record, layer: int) -> Iterable[npt.NDArray[Any]]:
 
 def _features(record: Record) -> npt.NDArray[Any] | Spool:
     if record.features is None:
-        raise ValueError(f"{record.utterance_id!r} has statistics alone, the store is one of features")
+        raise ValueError(f"{record.utterance_id!r} has only statistics, but the store contains features")
     return record.features
 
 

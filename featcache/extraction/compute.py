@@ -1,4 +1,4 @@
-"""Batch of utterances → read → extract → record, for each store that lacks them; runs in any thread."""
+"""Batch of utterances → read → extract → record, for each store in which they are missing; runs in any thread."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -17,7 +17,13 @@ from featcache.features import Features
 
 @dataclass
 class UtteranceOutcome:
-    """Result of one utterance: by the name of each store that lacked it, a record or the reason why there is none."""
+    """Result of one utterance, for each store in which it is missing.
+
+    Attributes:
+        item: The utterance.
+        records: Name of a store → its record.
+        reasons: Name of a store → the reason of a failure.
+    """
 
     item: PlannedUtterance
     records: dict[str, Record] = field(default_factory=dict)
@@ -26,7 +32,7 @@ class UtteranceOutcome:
 
 @dataclass(frozen=True)
 class _ReadUtterance:
-    """An utterance that was read for the stores that compute it as a whole."""
+    """Utterance that was read, and the stores that compute it whole."""
 
     outcome: UtteranceOutcome
     found: ReadInput
@@ -34,13 +40,13 @@ class _ReadUtterance:
 
 
 class BatchComputation:
-    """Computes batches of utterances for all stores; safe from any number of threads.
+    """Computation of batches of utterances for all stores; safe from any number of threads.
 
     Args:
         jobs: The stores that are filled.
-        source: What their extractors read.
-        batch_length: Seconds of audio in a batch of windows, at most.
-        stopping: Gives up utterances that are computed in windows when it is set.
+        source: Input of the extractors.
+        batch_length: Largest number of seconds of audio in a batch of windows.
+        stopping: Event that ends the computation of utterances in windows.
     """
 
     def __init__(self, jobs: Sequence[StoreJob], source: Input, *, batch_length: float, stopping: Event) -> None:
@@ -50,13 +56,13 @@ class BatchComputation:
         self._stopping = stopping
 
     def compute(self, items: Sequence[PlannedUtterance]) -> list[UtteranceOutcome]:
-        """Compute utterances, in batches where they are computed as a whole.
+        """Compute utterances: in one batch, or window by window if they are long.
 
         Args:
-            items: Utterances that go through the extractors together.
+            items: Utterances of the batch.
 
         Returns:
-            One outcome for each of them, in order; without record and reason for a store where it was given up.
+            One outcome for each utterance, in order. It has neither record nor reason if the computation was stopped.
         """
         outcomes = [UtteranceOutcome(item=item) for item in items]
         read: list[_ReadUtterance] = []
@@ -87,7 +93,7 @@ class BatchComputation:
             outcome.reasons[job.name] = str(error)
 
     def _read(self, outcome: UtteranceOutcome, jobs: Sequence[StoreJob]) -> list[_ReadUtterance]:
-        """Read an utterance once for all stores; nothing where no store wants it or it cannot be read."""
+        """Return an utterance read once for all stores; an empty list if no store needs it or it cannot be read."""
         if not jobs:
             return []
         try:
@@ -98,7 +104,7 @@ class BatchComputation:
         return [_ReadUtterance(outcome, found, jobs)]
 
     def _record(self, job: StoreJob, utterance: _ReadUtterance, features: Features | AudioError) -> None:
-        """Make what the store writes of features, or note why there are none."""
+        """Store the record of an utterance, or the reason why it has none."""
         outcome = utterance.outcome
         if isinstance(features, AudioError):
             outcome.reasons[job.name] = str(features)
@@ -110,14 +116,14 @@ class BatchComputation:
 
 
 def _longest_wanted(jobs: Sequence[StoreJob]) -> float | None:
-    """Return how much of an utterance these stores use together, in seconds; None is all."""
+    """Return the length of an utterance that any of these stores uses, in seconds; None for all."""
     limits = [job.extractor.description.max_seconds for job in jobs]
     known = [seconds for seconds in limits if seconds is not None]
     return max(known) if len(known) == len(limits) else None
 
 
 def _extract(job: StoreJob, found: Sequence[ReadInput]) -> list[Features | AudioError]:
-    """Return the features of each utterance, or the error that it alone raises."""
+    """Return the features of each utterance, or the error that this utterance raises."""
     if not found:
         return []
     try:
@@ -129,15 +135,15 @@ def _extract(job: StoreJob, found: Sequence[ReadInput]) -> list[Features | Audio
 
 
 def _make_record(job: StoreJob, item: PlannedUtterance, found: ReadInput, features: Features) -> Record:
-    """Return what a store writes of (num_layers, num_frames, hidden_size) float32 features.
+    """Return the record of (num_layers, num_frames, hidden_size) float32 features.
 
     Raises:
-        FeatureError: values that are not finite, or too large for the storage dtype.
+        FeatureError: values that are NaN, infinite, or too large for the storage dtype.
     """
     statistics = of_frames(features)
     layer_names = job.extractor.description.layer_names
     if job.writer.pool:
-        encode(features, "float32", layer_names)  # refuses features that are not finite
+        encode(features, "float32", layer_names)  # Refuses NaN and infinite values.
         stored = None
     elif job.writer.storage_dtype == "int8":
         stored, step = quantise(encode(features, "float32", layer_names), statistics.mean)
@@ -148,7 +154,7 @@ def _make_record(job: StoreJob, item: PlannedUtterance, found: ReadInput, featur
         utterance_id=item.utterance.utterance_id,
         features=stored,
         statistics=statistics,
-        # of all the utterance, where less of it was read
+        # Duration of the whole utterance, even if only its beginning was read.
         duration=item.length if isinstance(found, Recording) and item.length else found.duration,
         audio_sha256=found.sha256,
         start=item.utterance.start,

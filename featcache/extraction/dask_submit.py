@@ -1,7 +1,7 @@
 """Plan → shards, on the workers of a Dask cluster that shares its folders with this machine.
 
-A task is a group of utterances, and its worker writes the group's shard of each store. The shards' numbers are given
-out before, so that a task that is done again, because its worker was lost, writes the same files.
+A task is a group of utterances, and its worker writes one shard of each store for it. The numbers of the shards are
+assigned beforehand. Thus a task that is repeated, because its worker was lost, writes the same files.
 """
 
 import logging
@@ -33,7 +33,20 @@ log = logging.getLogger(__name__)
 
 
 class ClusterRun:
-    """Carries out a plan on a cluster; ``extracted`` grows by the ids of what is written."""
+    """Execution of a plan on a cluster.
+
+    Args:
+        client: Client of the Dask cluster.
+        targets: The stores that are filled.
+        recipes: Name of a store → recipe of its extractor.
+        source: Input of the extractors.
+        plan: Missing utterances.
+        batch_length: Length of a batch, in seconds or tokens; None for the default of each worker's device.
+        strict: Whether the first utterance that fails ends the extraction.
+
+    Attributes:
+        extracted: Ids of the utterances that were written.
+    """
 
     def __init__(
         self,
@@ -69,11 +82,11 @@ class ClusterRun:
         self.extracted: set[str] = set()
 
     def to_the_end(self) -> bool:
-        """Have every group done; true when Ctrl-C ended it early.
+        """Compute and write all groups; return True if Ctrl-C stopped the extraction.
 
         Raises:
-            ClusterError: the scheduler or a worker is not set up as this machine is; a group's workers are lost again
-                and again; the scheduler is lost. What was written is kept.
+            ClusterError: the scheduler or a worker differs from this machine, several workers of the same group are
+                lost, or the scheduler is lost. Written features are kept.
         """
         if not self._plan.items:
             return False
@@ -90,7 +103,7 @@ class ClusterRun:
                         advance(sum(item.length for item in group.items))
                 return False
             except KeyboardInterrupt:
-                log.warning("stopping: utterances under way are finished first; press Ctrl-C again to give them up")
+                log.warning("stopping after the running utterances; press Ctrl-C again to stop at once")
                 replace_file(self._job.marker, STOPPING)
                 with suppress(KeyboardInterrupt):
                     for _ in self._collect(pending):
@@ -101,7 +114,7 @@ class ClusterRun:
             raise
         finally:
             for target in self._targets:
-                remove_unfinished(target.writer.folder)  # the marker, and what lost workers left
+                remove_unfinished(target.writer.folder)  # The marker, and unfinished files of lost workers.
 
     def _groups(self) -> Iterator[WorkerGroup]:
         numbers = {target.name: target.writer.next_number() for target in self._targets}
@@ -113,7 +126,7 @@ class ClusterRun:
                 numbers[name] += bool(todo[name])
 
     def _collect(self, pending: "dict[Future[Done | None], WorkerGroup]") -> Iterator[WorkerGroup]:
-        """Take in results as they come, and give the groups that were done."""
+        """Yield each group as soon as its result arrives, and keep the result."""
         from distributed import CancelledError, KilledWorker, as_completed
 
         for future in as_completed(list(pending), loop=self._client.loop):
@@ -123,22 +136,22 @@ class ClusterRun:
             except KilledWorker as error:
                 ids = listed(item.utterance.utterance_id for item in group.items)
                 raise ClusterError(
-                    f"{error.allowed_failures + 1} workers were lost over the utterances {ids}; their logs may say "
-                    "whether they ran out of memory or lack featcache. What was written is kept, and the same command "
-                    "does the rest"
+                    f"{error.allowed_failures + 1} workers were lost while they computed the utterances {ids}; see "
+                    "their logs: they may have run out of memory, or featcache is not installed there. Written "
+                    "features are kept; run the same command again to continue"
                 ) from error
             except CancelledError as error:
                 raise ClusterError(
-                    "the connection to the Dask scheduler was lost; what was written is kept, and the same command "
-                    "does the rest"
+                    "the connection to the Dask scheduler was lost; written features are kept; run the same command "
+                    "again to continue"
                 ) from error
-            except (ImportError, RuntimeError) as error:  # Dask wraps what a machine could not unpack
+            except (ImportError, RuntimeError) as error:  # Dask wraps errors from unpickling on another machine.
                 missing = error if isinstance(error, ImportError) else error.__cause__
                 if not isinstance(missing, ImportError):
                     raise
                 raise ClusterError(
-                    f"the Dask scheduler or a worker cannot run featcache ({missing}); install the same version of it "
-                    "on all machines"
+                    f"the Dask scheduler or a worker cannot run featcache ({missing}); install the same version on "
+                    "all machines"
                 ) from error
             if done is not None:
                 self.extracted |= done.extracted
@@ -147,7 +160,7 @@ class ClusterRun:
                 yield group
 
     def _stop(self, pending: "dict[Future[Done | None], WorkerGroup]") -> None:
-        """Let nothing new begin, and wait for what is under way."""
+        """Start no new group, and wait for the running ones."""
         from distributed import as_completed
 
         replace_file(self._job.marker, STOPPING)

@@ -1,7 +1,7 @@
-"""Group → shards, in a worker process of a Dask cluster. What a task is told, and how it is done.
+"""Group → shards, in a worker process of a Dask cluster: the description of a task, and its execution.
 
-While an extraction goes on a marker lies beside the shards: a worker that does not see it sees other folders, and one
-that reads there that the extraction is stopping begins nothing more.
+During an extraction, a marker file lies next to the shards. A worker that does not see it has other folders. A worker
+that reads in it that the extraction is stopping starts no further task.
 """
 
 import threading
@@ -27,18 +27,19 @@ from featcache.threads import keep_to_one_thread
 
 RUNNING, STOPPING = b"running", b"stopping"
 
-# The threads of a worker make an extractor one after the other, so that only the first one makes it.
+# Only one thread of a worker at a time creates an extractor; the others then get the same one.
 _TURN = threading.Lock()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How a worker makes an extractor.
+    """Arguments with which a worker creates an extractor.
 
     Attributes:
-        model: As :func:`~featcache.extractors.create_extractor` takes it; likewise ``options``, name by name.
-        device: As the user named it, of the worker's machine.
-        plugins: The parts from outside that the user named, with absolute paths.
+        model: Model, see :func:`~featcache.extractors.create_extractor`.
+        options: Names and values of its options.
+        device: Device on the worker's machine, as the user named it.
+        plugins: External code that the user named, with absolute paths.
     """
 
     model: str
@@ -49,7 +50,14 @@ class Recipe:
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerStore:
-    """A store that the workers fill; what each worker makes must have this identity."""
+    """Store that the workers fill.
+
+    Attributes:
+        name: Name of the store.
+        folder: Its folder.
+        recipe: Recipe of its extractor.
+        identity: Identity that the extractor of each worker must have.
+    """
 
     name: str
     folder: Path
@@ -59,7 +67,16 @@ class WorkerStore:
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerJob:
-    """What all tasks of one extraction have in common."""
+    """Data that all tasks of one extraction share.
+
+    Attributes:
+        root: Folder of the corpus.
+        marker: Path of the marker file.
+        stores: The stores that are filled.
+        batch_length: Length of a batch, in seconds or tokens; None for the default of the worker's device.
+        strict: Whether the first utterance that fails ends the extraction.
+        version: Version of featcache that started the extraction.
+    """
 
     root: Path
     marker: Path
@@ -71,12 +88,12 @@ class WorkerJob:
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerGroup:
-    """What one task does.
+    """Utterances of one task.
 
     Attributes:
-        items: Its utterances.
-        todo: Store → the ids of those that it lacks.
-        numbers: Store → the number of the shard to be written.
+        items: The utterances.
+        todo: Name of a store → ids of the utterances that are missing in it.
+        numbers: Name of a store → number of the shard to write.
     """
 
     items: list[PlannedUtterance]
@@ -86,14 +103,19 @@ class WorkerGroup:
 
 @dataclass(frozen=True, kw_only=True)
 class Done:
-    """What a task did."""
+    """Result of a task.
+
+    Attributes:
+        extracted: Ids of the utterances that were written.
+        failures: Utterances that failed.
+    """
 
     extracted: set[str]
     failures: list[Failure]
 
 
 def recipe_of(model: str, options: Mapping[str, Any], device: str) -> Recipe:
-    """How workers make the extractor that is made here with these options; files and folders have absolute paths."""
+    """Return the recipe with which workers create the same extractor; files and folders get absolute paths."""
     return Recipe(
         model=from_everywhere(model),
         options=tuple(sorted(options.items())),
@@ -103,18 +125,18 @@ def recipe_of(model: str, options: Mapping[str, Any], device: str) -> Recipe:
 
 
 def do_group(job: WorkerJob, group: WorkerGroup) -> Done | None:
-    """What a worker does: extract a group and write its shards; nothing, when the extraction is stopping.
+    """Extract a group on a worker and write its shards; return None if the extraction is stopping.
 
     Raises:
-        FeatcacheError: this worker has other folders, another featcache or other weights than the machine that
-            started the extraction; or what a local extraction raises.
+        FeatcacheError: this worker has other folders, another version of featcache or other weights than the machine
+            that started the extraction; or any error of a local extraction.
     """
     if _state(job) == STOPPING:
         return None
     if job.version != __version__:
         raise ClusterError(
-            f"{_here()} has featcache {__version__}, the machine that started the extraction {job.version}; "
-            "install the same everywhere"
+            f"{_here()} has featcache {__version__}, the machine that started the extraction has {job.version}; "
+            "install the same version on all machines"
         )
     targets = []
     for store in job.stores:
@@ -145,8 +167,8 @@ def _state(job: WorkerJob) -> bytes:
         return state
     missing = job.root if state else job.marker.parent
     raise ClusterError(
-        f"{_here()} does not see {missing} as the machine that started the extraction does; the corpus and the cache "
-        "must lie in folders that all machines share, under the same paths"
+        f"{_here()} does not see {missing} like the machine that started the extraction; the corpus and the cache "
+        "must be in folders that all machines share under the same paths"
     )
 
 
@@ -164,8 +186,8 @@ def _extractor(recipe: Recipe, expected: StoreIdentity) -> Extractor:
     differing = made.differences(expected)
     if differing:
         raise ClusterError(
-            f"{_here()} makes another {recipe.model} than the machine that started the extraction "
-            f"({', '.join(differing)} differ); give both the same weights and the same versions"
+            f"{_here()} creates another {recipe.model} than the machine that started the extraction "
+            f"({', '.join(differing)} differ); use the same weights and versions on both"
         )
     return extractor
 

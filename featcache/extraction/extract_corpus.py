@@ -1,10 +1,9 @@
-"""Request × models → filled stores. The one place where a model meets the cache.
+"""Request × models → filled stores. The only module in which a model meets the cache.
 
-What is missing is planned first: utterances that are stored already are left out, the rest is cut, in the manifest's
-order, into groups that make a shard each. Threads take the utterances of a group through decoding, resampling and every
-extractor, while finished groups are written: each utterance is decoded once, whatever it feeds. A text encoder reads
-the transcripts instead, and nothing is decoded. Utterances that are computed in windows are decoded for each store,
-window by window, and wait in spools on the disk.
+First, the missing utterances are planned and divided, in the order of the manifest, into groups of one shard each.
+Threads decode and resample the utterances of a group and compute all extractors, while finished groups are written.
+Each utterance is decoded once for all stores. A text encoder reads the transcripts, and no audio is decoded. Utterances
+that are computed in windows are decoded for each store, window by window, and spooled to disk.
 """
 
 import logging
@@ -86,20 +85,28 @@ def extract(
     center: bool | None = None,
     home: str | os.PathLike[str] | None = None,
 ) -> ExtractionReport:
-    """Run a frozen extractor over a corpus and keep its features.
+    """Run a frozen extractor over a corpus and cache its features.
+
+    A second call continues where the first one ended: only missing utterances are computed.
 
     Args:
-        home: The folder of corpora, caches and runs; by default ``$FEATCACHE_HOME``, or ``data``.
+        home: Folder of corpora, caches and runs; by default ``$FEATCACHE_HOME``, or ``data``.
+
+    Returns:
+        Numbers of requested and extracted utterances, the stores, and the utterances that failed.
 
     Raises:
-        FeatcacheError: no or several corpora; an unknown model; a store with other settings, or in use by another
-            process; too little disk space or memory; with ``strict``, an utterance that fails; a cluster that cannot
-            be reached or whose workers differ. Everything written before is kept.
+        FeatcacheError: no corpus, or several; an unknown model; a store that has other settings or is being written by
+            another process; too little disk space or memory; with ``strict``, an utterance that fails; a cluster that
+            cannot be reached or whose workers differ. Features that were written before the error are kept.
         TypeError: an unknown option.
 
     Example:
         >>> report = featcache.extract(model="egemaps", data="path/to/audio", name="descriptors")
         >>> report.num_extracted == report.num_utterances
+        True
+        >>> cache = featcache.open(report.cache)
+        >>> len(cache["descriptors"]) == report.num_utterances
         True
     """
     given = without(locals(), "home", *ExtractorFlags.__dataclass_fields__)
@@ -109,10 +116,10 @@ def extract(
 
 
 def carry_out(request: ExtractionRequest) -> ExtractionReport:
-    """Load the models of a request, plan what is missing, and fill the stores.
+    """Load the models of a request, plan the missing utterances, and fill the stores.
 
     Raises:
-        FeatcacheError: as :func:`extract`.
+        FeatcacheError: see :func:`extract`.
     """
     asked = request.options
     compare_audio(request.place, request.wanted, [store.folder.name for store in request.stores], request.workers)
@@ -139,12 +146,13 @@ def carry_out(request: ExtractionRequest) -> ExtractionReport:
 
 @dataclass(frozen=True, kw_only=True)
 class _Work:
-    """A request, and what it takes to carry it out.
+    """Request that is ready to be carried out.
 
     Attributes:
+        request: The request.
         jobs: The stores, with their extractors and writers.
-        source: What the extractors read.
-        plan: Which utterances are missing.
+        source: Input of the extractors.
+        plan: Missing utterances.
         batch_length: Length of a batch, in seconds of audio or tokens.
     """
 
@@ -156,13 +164,13 @@ class _Work:
 
     @property
     def is_done(self) -> bool:
-        """Whether all stores are finished, so that nothing is written."""
+        """Whether all stores are finished, so that nothing has to be written."""
         return not self.plan.items and all(read_catalogue(job.writer.folder).complete for job in self.jobs)
 
     def report(
         self, done: Sequence[PlannedUtterance], *, interrupted: bool = False, seconds: float = 0.0
     ) -> ExtractionReport:
-        """Return what was done or, of a dry run, would be."""
+        """Return the report on the extracted utterances or, for a dry run, on the planned ones."""
         length = sum(item.length for item in done)
         reads_text = any(job.extractor.tokenise for job in self.jobs)
         return ExtractionReport(
@@ -181,7 +189,7 @@ class _Work:
 
 
 def _plan(request: ExtractionRequest, extractors: Sequence[Extractor]) -> _Work:
-    """Find out what is missing and how large it will be, and refuse what fits neither disk nor memory."""
+    """Plan the missing utterances, and check that they fit on the disk and in memory."""
     asked = request.options
     jobs = [
         _store_job(store, extractor, asked.store, request.part)
@@ -206,7 +214,7 @@ def _store_job(
 
 
 def _fill(work: _Work, client: "Client | None") -> ExtractionReport:
-    """Compute and write what is missing, here or on a cluster."""
+    """Compute and write the missing utterances, here or on a cluster."""
     request, asked, jobs, plan = work.request, work.request.options, work.jobs, work.plan
     _begin(work)
     jobs[0].failures.update(_untranscribed(request))
@@ -232,7 +240,7 @@ def _written(plan: ExtractionPlan, extracted: Collection[str]) -> list[PlannedUt
 
 
 def _begin(work: _Work) -> None:
-    """Keep the manifest, and have the stores that lack something say what they are asked for."""
+    """Write the manifest, and the request of each store in which utterances are missing."""
     place = work.request.place
     if place.files is not None:
         keep_manifest(place.cache, place.files)
@@ -242,10 +250,10 @@ def _begin(work: _Work) -> None:
 
 
 def _untranscribed(request: ExtractionRequest) -> dict[str, Failure]:
-    """Return the failures of utterances that a machine has no transcript of, be it an empty one."""
+    """Return the failures of utterances without an ASR transcript; an empty transcript is no failure."""
     readable = {utterance.utterance_id for utterance in request.readable}
     store = request.stores[0].folder.name
-    reason = f"the transcripts {request.options.transcripts!r} lack it"
+    reason = f"it is missing in the transcripts {request.options.transcripts!r}"
     return {
         u.utterance_id: Failure(store=store, utterance_id=u.utterance_id, path=u.path, reason=reason)
         for u in request.wanted
@@ -254,7 +262,11 @@ def _untranscribed(request: ExtractionRequest) -> dict[str, Failure]:
 
 
 def _finish(work: _Work) -> None:
-    """List what failed, write the indexes, and refuse to have extracted nothing at all."""
+    """Write the failures and the indexes.
+
+    Raises:
+        AudioError: no utterance could be extracted.
+    """
     request, jobs = work.request, work.jobs
     tried = {utterance.utterance_id for utterance in request.wanted}
     ids = [utterance.utterance_id for utterance in request.requested]

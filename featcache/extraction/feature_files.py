@@ -1,8 +1,8 @@
-"""Folder of arrays × manifest → which file is whose, and what can be read of it; other people's features as an input.
+"""Folder of arrays × manifest → the file of each utterance and its header; and imported features as an input.
 
-The file of an utterance has, without its suffix and relative to the folder, the utterance's id as its path, or the path
-of its audio; or it lies right inside the folder and is named by the last part of one of these. Ids are therefore taken
-as paths: ``Ses01/Ses01F_001`` is ``Ses01/Ses01F_001.npy``.
+The path of an utterance's file, relative to the folder and without suffix, is the utterance's id or the path of its
+audio. Alternatively, the file is directly in the folder, and its name is the last part of one of these. Ids are treated
+as paths: the file of ``Ses01/Ses01F_001`` is ``Ses01/Ses01F_001.npy``.
 """
 
 import hashlib
@@ -29,16 +29,16 @@ FRAMES = LengthUnit(name="frames", speed="{:.0f} frames/s")
 
 @dataclass(frozen=True, kw_only=True)
 class FoundFeatures:
-    """The files of a folder that belong to utterances.
+    """Files of a folder that belong to utterances.
 
     Attributes:
-        headers: Utterance id → what its file declares.
-        reasons: Utterance id → why its file cannot be imported, or that there is none.
-        paths: Utterance id → its file, faulty ones included.
-        layered: Whether arrays have layers: (num_layers, num_frames, hidden_size).
-        num_layers: Layers of most files.
-        hidden_size: Values per frame and layer of most files.
-        left_over: Files of the folder that no utterance names, relative to it.
+        headers: Utterance id → the array that its file declares.
+        reasons: Utterance id → reason why its file cannot be imported or is missing.
+        paths: Utterance id → its file, including faulty files.
+        layered: Whether the arrays have layers: (num_layers, num_frames, hidden_size).
+        num_layers: Number of layers of most files.
+        hidden_size: Number of values per frame and layer of most files.
+        left_over: Files that belong to no utterance, relative to the folder.
     """
 
     headers: Mapping[str, ArrayHeader]
@@ -50,13 +50,13 @@ class FoundFeatures:
     left_over: Sequence[str] = field(default=())
 
     def content_sha256(self, workers: int) -> str:
-        """Return one SHA-256 of all files that can be imported, as far as headers tell, and whose they are."""
+        """Return one SHA-256 over all files that can be imported, judged by their headers, and their utterance ids."""
         path_of = {utterance_id: str(self.paths[utterance_id]) for utterance_id in self.headers}
 
         def checksum(path: str) -> str:
             try:
                 return sha256_of_file(path)
-            except OSError:  # told when it is its turn
+            except OSError:  # Reported when the file is read.
                 return ""
 
         found = map_in_threads(checksum, list(path_of.values()), workers, "checksums")
@@ -67,25 +67,25 @@ class FoundFeatures:
 def find_features(
     folder: Path, utterances: Sequence[Utterance], *, array: str | None, frame_shift: float | None
 ) -> FoundFeatures:
-    """Find the file of each utterance, and look at its header.
+    """Find the file of each utterance, and read its header.
 
     Args:
-        folder: The folder of arrays.
+        folder: Folder of the files.
         utterances: All utterances of the corpus.
-        array: Name of the array, in files that hold several.
-        frame_shift: In seconds; None where each utterance has one vector.
+        array: Name of the array, for files that contain several.
+        frame_shift: Time between frames in seconds; None if each utterance has one vector.
 
     Raises:
-        StoreError: no folder, no file that an utterance names, or names that are ambiguous.
-        FeatureError: no file holds an array that can be imported.
+        StoreError: the folder does not exist, no file belongs to an utterance, or file names are ambiguous.
+        FeatureError: no file contains an array that can be imported.
     """
     if not folder.is_dir():
-        raise StoreError(f"{folder} is no folder; give the one that holds a file for each utterance")
+        raise StoreError(f"{folder} is not a folder; give a folder that contains one file per utterance")
     files = files_below(folder, SUFFIXES)
     paths = _files_of(folder, files, utterances)
     headers: dict[str, ArrayHeader] = {}
     reasons = {
-        u.utterance_id: f"{folder} has no file {u.utterance_id}.npy, or another of {', '.join(SUFFIXES)}"
+        u.utterance_id: f"{folder} has no file {u.utterance_id}.npy, nor with another suffix of {', '.join(SUFFIXES)}"
         for u in utterances
         if u.utterance_id not in paths
     }
@@ -103,7 +103,7 @@ def find_features(
     (usual, _), *_ = Counter(map(_kind, headers.values())).most_common()
     for utterance_id, header in list(headers.items()):
         if _kind(header) != usual:
-            told = f"its shape is {header.shape}, and most files have {usual[1]} layers of {usual[2]} values"
+            told = f"its shape is {header.shape}, but most files have {usual[1]} layers of {usual[2]} values"
             reasons[utterance_id] = f"{paths[utterance_id].relative_to(folder)}: {told}"
             del headers[utterance_id]
     taken = {path.relative_to(folder).as_posix() for path in paths.values()}
@@ -130,11 +130,11 @@ def _num_frames(header: ArrayHeader) -> int:
 def _fault(header: ArrayHeader, frame_shift: float | None) -> str | None:
     if frame_shift is None and (frames := _num_frames(header)) > 1:
         return (
-            f"its shape is {header.shape}: {frames} frames, and without a frame shift each utterance has one "
-            "vector; give --frame-shift, in seconds"
+            f"its shape is {header.shape}: {frames} frames, but without a frame shift each utterance must have one "
+            "vector; give --frame-shift in seconds"
         )
     if frame_shift is not None and len(header.shape) == 1:
-        return f"its shape is {header.shape}, one vector without frames; leave --frame-shift out"
+        return f"its shape is {header.shape}, one vector without frames; omit --frame-shift"
     return None
 
 
@@ -142,7 +142,7 @@ def _files_of(folder: Path, files: Sequence[str], utterances: Sequence[Utterance
     """Return utterance id → its file.
 
     Raises:
-        StoreError: two files for one utterance, one file for two, or none at all.
+        StoreError: an utterance has two files, two utterances have the same file, or no utterance has a file.
     """
     by_stem: dict[str, list[str]] = defaultdict(list)
     for name in files:
@@ -158,30 +158,30 @@ def _files_of(folder: Path, files: Sequence[str], utterances: Sequence[Utterance
             found[u.utterance_id] = names
     for utterance_id, names in found.items():
         if len(names) > 1:
-            raise StoreError(f"{folder}: {listed(names)} could each be utterance {utterance_id!r}; keep one of them")
+            raise StoreError(f"{folder}: {listed(names)} all match the utterance {utterance_id!r}; keep one of them")
     owners: dict[str, list[str]] = defaultdict(list)
     for utterance_id, (name,) in found.items():
         owners[name].append(utterance_id)
     shared = next((name for name, ids in owners.items() if len(ids) > 1), None)
     if shared is not None:
         raise StoreError(
-            f"{folder}: {shared!r} could be each of the utterances {listed(owners[shared])}; name files by whole ids"
+            f"{folder}: {shared!r} matches several utterances ({listed(owners[shared])}); name files by their full ids"
         )
     if not found:
         expected = f"such as {utterances[0].utterance_id + '.npy'!r}"
-        there = f"found {listed(files)}" if files else f"found no file of {', '.join(SUFFIXES)}"
-        raise StoreError(f"{folder}: {there}, none named by an utterance of the manifest, {expected}")
+        there = f"found {listed(files)}" if files else f"found no file with a suffix of {', '.join(SUFFIXES)}"
+        raise StoreError(f"{folder}: {there}, but none named after an utterance of the manifest, {expected}")
     return {utterance_id: folder / name for utterance_id, (name,) in found.items()}
 
 
 class FeatureFiles(Input):
-    """Arrays below a folder.
+    """Imported features as the input of an extraction.
 
     Args:
-        root: The folder.
-        found: The files in it.
-        array: Name of the array, in files that hold several.
-        frame_shift: In seconds; None where each utterance has one vector.
+        root: Folder of the files.
+        found: Files of the utterances.
+        array: Name of the array, for files that contain several.
+        frame_shift: Time between frames in seconds; None if each utterance has one vector.
     """
 
     unit = FRAMES
@@ -199,7 +199,7 @@ class FeatureFiles(Input):
         return utterance.utterance_id
 
     def checksum(self, key: str) -> str:
-        return ""  # of audio, which is not known; that of the features belongs to the store's settings
+        return ""  # The audio is not known; the checksum of the features is one of the store's settings.
 
     def prepare(self, key: str) -> None:
         pass
@@ -214,7 +214,7 @@ class FeatureFiles(Input):
     def read(self, utterance: Utterance, max_seconds: float | None) -> ReadFeatures:
         reason, path = self.unreadable(utterance), self._found.paths.get(utterance.utterance_id)
         if reason is not None or path is None:
-            raise AudioError(reason or "there is no file of it")
+            raise AudioError(reason or "it has no file")
         try:
             features = read_features(path, self._array)
         except AudioError as error:
@@ -224,10 +224,10 @@ class FeatureFiles(Input):
 
 
 class ImportedFeatures(Extractor):
-    """What somebody else has computed, as it is.
+    """Extractor that returns imported features unchanged.
 
     Args:
-        description: Shape, layers and identity.
+        description: Shape, layers and identity of the features.
     """
 
     def __init__(self, description: Description) -> None:

@@ -1,7 +1,7 @@
-"""Folder of other people's features × manifest → a feature store, without audio or model.
+"""Folder of imported features × manifest → a feature store, without audio or model.
 
-What is not known stays unknown: the model, its weights, and the checksums of the audio. In their place the store's
-settings have a checksum of all imported files, so that other features are another store.
+The model, its weights and the checksums of the audio are recorded as unknown. Instead, the settings of the store
+contain one checksum of all imported files, so that other features cannot be added to the same store.
 """
 
 import logging
@@ -23,7 +23,7 @@ from featcache.extraction.feature_files import FeatureFiles, FoundFeatures, Impo
 from featcache.extraction.locate import LocatedCorpus, find_place, keep_manifest
 from featcache.extraction.plan import StoreJob, make_plan, tell_size
 from featcache.extraction.run import ExtractionRun
-from featcache.extraction.summary import GOES_ON, failures_of, lines_on_failures
+from featcache.extraction.summary import GOES_ON, failures_of, lines_on_failures, nothing_new
 from featcache.features import Description
 from featcache.manifest import Utterance
 from featcache.registry import naming
@@ -41,16 +41,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class ImportReport:
-    """What an import did or, with ``dry_run``, would do.
+    """Result of an import or, with ``dry_run``, its plan.
 
     Attributes:
-        store: The folder of the store.
-        num_utterances: How many were asked for.
-        num_imported: How many were written now; the others were stored before, or failed.
-        planned_bytes: What was to be written.
-        seconds: Time that took.
-        interrupted: Whether Ctrl-C ended it early.
-        failures: Files that are missing or faulty.
+        store: Folder of the store.
+        num_utterances: Number of requested utterances.
+        num_imported: Number of utterances written by this call; the others were stored before, or failed.
+        planned_bytes: Planned size on disk, in bytes.
+        seconds: Duration of the call in seconds.
+        interrupted: Whether Ctrl-C stopped the import.
+        failures: Utterances whose files are missing or faulty.
     """
 
     store: Path
@@ -81,38 +81,45 @@ def import_features(
     dry_run: bool = False,
     home: str | os.PathLike[str] | None = None,
 ) -> ImportReport:
-    """Make a store of features that somebody else has computed. A second call goes on where the first ended.
+    """Import features that were computed elsewhere as a store.
 
-    The folder has one file for each utterance: ``.npy``, ``.npz`` or HDF5, with an array of real numbers of shape
-    (num_layers, num_frames, hidden_size) or (num_frames, hidden_size), or (hidden_size,) where an utterance has a
-    single vector. It is named by the utterance's id or the path of its audio, with folders: see
-    :mod:`featcache.extraction.feature_files`. No pickle is loaded. No audio is read: the manifest of a cache, or the
-    corpus, tells which utterances there are.
+    A second call continues where the first one ended. The folder contains one ``.npy``, ``.npz`` or HDF5 file for each
+    utterance, with an array of real numbers of shape (num_layers, num_frames, hidden_size) or (num_frames,
+    hidden_size), or (hidden_size,) if an utterance has a single vector. The name of the file is the id of the utterance
+    or the path of its audio, subfolders included: see :mod:`featcache.extraction.feature_files`. No pickle is loaded.
+    No audio is read: the list of utterances comes from the manifest of the cache, or from the corpus.
 
     Args:
-        folder: The folder of files.
-        home: The folder of corpora, caches and runs; by default ``$FEATCACHE_HOME``, or ``data``.
+        folder: Folder of the files.
+        home: Folder of corpora, caches and runs; by default ``$FEATCACHE_HOME``, or ``data``.
+
+    Returns:
+        Numbers of requested and imported utterances, the store, and the utterances that failed.
 
     Raises:
-        FeatcacheError: no or several corpora; a folder without files of its utterances, or with ambiguous names; a
-            store of other features or settings; too little disk space; with ``strict``, a faulty file. Everything
-            written before is kept.
+        FeatcacheError: no corpus, or several; no file belongs to an utterance, or file names are ambiguous; a store
+            that has other features or settings; too little disk space; with ``strict``, a faulty file. Features that
+            were written before the error are kept.
+        TypeError: an unknown option.
 
     Example:
         >>> report = featcache.import_features(folder="path/to/features", name="mine", frame_shift=0.02)
         >>> report.num_imported == report.num_utterances
         True
+        >>> store = featcache.FeatureStore(report.store)
+        >>> len(store) == report.num_imported
+        True
     """
     asked = configured(ImportSettings, without(locals(), "folder", "home"))
     if asked.pool and asked.store is not None:
-        raise StoreError(f"--store {asked.store} and --pool exclude each other; leave out one")
+        raise StoreError(f"--store {asked.store} and --pool exclude each other; omit one of them")
     root, workers = Path(folder), asked.workers or available_cores()
     place = find_place(Workspace.at(home), asked.corpus, asked.data, audio=False, layout=asked.layout)
     wanted = list(place.manifest.limited(asked.limit))
     found = find_features(root, list(place.manifest), array=asked.array, frame_shift=asked.frame_shift)
     if found.left_over:
         told = listed(found.left_over)
-        log.warning("%d files belong to no utterance and are left out: %s", len(found.left_over), told)
+        log.warning("%d files belong to no utterance and are ignored: %s", len(found.left_over), told)
     description = _description(found, asked.frame_shift, asked.layer_names, asked.array, workers)
     dtype: StorageDtype = "float32" if asked.pool or not found.layered else "float16"
     target = place.cache / check_name("store", asked.name, place.cache)
@@ -161,13 +168,13 @@ def _layer_names(found: FoundFeatures, given: Sequence[str] | None) -> tuple[str
     if given is None:
         return tuple(map(str, range(found.num_layers))) if found.layered else ("",)
     if not found.layered:
-        raise FeatureError("--layer-names is for arrays of (num_layers, num_frames, hidden_size), found no layers")
+        raise FeatureError("--layer-names needs arrays of (num_layers, num_frames, hidden_size), found no layers")
     names = tuple(given)
     if len(names) != found.num_layers:
-        raise FeatureError(f"--layer-names has {len(names)} names, and the arrays have {found.num_layers} layers")
+        raise FeatureError(f"--layer-names has {len(names)} names, but the arrays have {found.num_layers} layers")
     odd = [name for name in names if not re.fullmatch(r"[\w.+-]+", name) or names.count(name) > 1]
     if odd:
-        raise FeatureError(f"--layer-names has {listed(odd)}; expected names that differ, of letters, digits and ._+-")
+        raise FeatureError(f"--layer-names has {listed(odd)}; expected unique names of letters, digits and ._+-")
     return names
 
 
@@ -181,7 +188,11 @@ def _fill(
     strict: bool,
     dry_run: bool,
 ) -> ImportReport:
-    """Write what the store lacks, list what failed, and write the index."""
+    """Write the missing utterances, the failures and the index.
+
+    Raises:
+        FeatureError: no file could be imported, or one failed with ``strict``.
+    """
     folder, start = job.writer.folder, time.perf_counter()
     plan = make_plan([job], source, wanted, workers)
     tell_size(plan, [job], source, place.cache, "import")
@@ -215,11 +226,12 @@ def _fill(
 
 
 def summarise_import(report: ImportReport) -> str:
-    """Return an import in a few lines for the terminal."""
-    told = f"{report.num_imported} of {report.num_utterances} utterances imported in {report.seconds:.0f} s"
-    if not (report.num_imported or report.failures or report.interrupted):
-        told = f"nothing to do: all {report.num_utterances} utterances are stored"
-    lines = [told, *lines_on_failures(report.failures)]
+    """Return a summary of an import in a few lines for the terminal."""
+    if not (report.num_imported or report.interrupted):
+        lines = nothing_new(report.num_utterances, report.failures, "stored")
+    else:
+        told = f"{report.num_imported} of {report.num_utterances} utterances imported in {report.seconds:.0f} s"
+        lines = [told, *lines_on_failures(report.failures)]
     if report.interrupted:
         lines.append(GOES_ON)
     return "\n".join(map(escaped, [*lines, str(report.store)]))

@@ -1,4 +1,4 @@
-"""Utterance → what extractors read of it, audio or text, and the unit of its length."""
+"""Utterance → input of the extractors, audio or text, and the unit of its length."""
 
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -17,17 +17,17 @@ from featcache.files.regular import sha256_of_file
 from featcache.manifest import Utterance
 from featcache.transcripts.text import Transcript
 
-ENDS_EARLY = "%d utterances end early, because the end of their files is missing; what there is of them is used: %s"
+ENDS_EARLY = "%d utterances are cut, because the end of their files is missing; the available part is used: %s"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReadFeatures:
-    """Features of an utterance that somebody else has computed.
+    """Imported features of an utterance.
 
     Attributes:
         features: (num_layers, num_frames, hidden_size) float32.
-        duration: In seconds; NaN where it is not known.
-        sha256: That of the audio, which is not known.
+        duration: Duration in seconds; NaN if it is not known.
+        sha256: Empty, because the audio is not known.
     """
 
     features: Features
@@ -43,19 +43,19 @@ class LengthUnit:
     """Unit of the lengths of utterances.
 
     Attributes:
-        name: After a number: "s of audio", "tokens".
-        speed: Format of a length per second, in words.
+        name: Text after a number: "s of audio", "tokens".
+        speed: Format string of a length per second.
     """
 
     name: str
     speed: str
 
     def describe(self, length: float) -> str:
-        """Return a length in words."""
+        """Return a length with its unit."""
         return f"{length:.0f} {self.name}"
 
     def describe_speed(self, length: float, seconds: float) -> str:
-        """Return the speed of work on a length that took so many seconds, in words."""
+        """Return the speed with its unit, for a length that took a number of seconds."""
         return self.speed.format(length / seconds)
 
 
@@ -64,17 +64,16 @@ TOKENS = LengthUnit(name="tokens", speed="{:.0f} tokens/s")
 
 
 class Input(ABC):
-    """What extractors read.
+    """Input of extractors.
 
     Args:
-        root: The folder that the utterances' paths start from.
+        root: Folder that the paths of the utterances are relative to.
 
     Attributes:
         unit: Unit of all lengths: seconds of audio, or tokens of a text.
-        shard_length: Largest length of a shard: where little of each utterance is kept, bytes do not tell how much
-            work it is.
-        batch_lengths: Length of a batch on the CPU and on other devices, unless the user sets it.
-        changed: Warning when the inputs changed since extraction.
+        shard_length: Largest length of a shard, which limits the work per shard if little of each utterance is stored.
+        batch_lengths: Default length of a batch on the CPU and on other devices.
+        changed: Warning shown when the inputs changed since extraction.
     """
 
     unit: LengthUnit
@@ -87,30 +86,30 @@ class Input(ABC):
 
     @abstractmethod
     def key(self, utterance: Utterance) -> str:
-        """Return what :meth:`checksum` takes; equal where utterances have it in common."""
+        """Return the key for :meth:`checksum` and :meth:`prepare`; utterances of the same file share it."""
 
     @abstractmethod
     def checksum(self, key: str) -> str | None:
-        """Return the SHA-256 of what exists now; None where it is gone."""
+        """Return the current SHA-256 of a key; None if its file is missing."""
 
     @abstractmethod
     def prepare(self, key: str) -> None:
-        """Read what :meth:`probe` needs of a key, so that threads share this work; never raises an AudioError."""
+        """Read the data that :meth:`probe` needs, so that threads share this work; never raises an AudioError."""
 
     @abstractmethod
     def probe(self, utterance: Utterance) -> tuple[int, int]:
-        """Return the samples or tokens, and how many of them make a length of 1; no samples of unreadable audio."""
+        """Return the number of samples or tokens, and their rate; 0 samples for unreadable audio."""
 
     @abstractmethod
     def read(self, utterance: Utterance, max_seconds: float | None) -> ReadInput:
         """Read an utterance.
 
         Raises:
-            AudioError: as :func:`featcache.audio.read`.
+            AudioError: see :func:`featcache.audio.read`.
         """
 
     def sha256(self, utterance: Utterance) -> str:
-        """Return the SHA-256 of what :meth:`read` reads.
+        """Return the SHA-256 of the file or text that :meth:`read` reads.
 
         Raises:
             AudioError: it cannot be read.
@@ -118,20 +117,20 @@ class Input(ABC):
         return self.read(utterance, None).sha256
 
     def batch_length(self, device: str) -> float:
-        """Return the length of a batch on a device, unless the user sets it."""
+        """Return the default length of a batch on a device."""
         on_cpu, elsewhere = self.batch_lengths
         return on_cpu if set(device.split(",")) == {"cpu"} else elsewhere
 
     def warnings(self, utterances: Sequence[Utterance], lengths: Sequence[float]) -> Iterator[str]:
-        """Yield warnings about what is going to be read; at least one utterance."""
+        """Yield warnings about utterances before they are read; there is at least one utterance."""
         yield from ()
 
     def unreadable(self, utterance: Utterance) -> str | None:
-        """Return why an utterance cannot be read, as far as headers tell; None where it can."""
+        """Return the reason why an utterance cannot be read, judged by its header; None if it can."""
         return None
 
     def ends_early(self, utterance: Utterance) -> bool:
-        """Whether an utterance lasts to the end of a file whose own end is missing, of keys that were prepared."""
+        """Return whether an utterance is cut because the end of its file is missing; its key must be prepared."""
         return False
 
     def rates(self, utterances: Sequence[Utterance]) -> Counter[int]:
@@ -140,7 +139,7 @@ class Input(ABC):
 
 
 class AudioInput(Input):
-    """Audio files below the corpus folder. One utterance at a time on the CPU, where padding costs time."""
+    """Audio files of a corpus. On the CPU a batch is one utterance, because padding costs time there."""
 
     unit = SECONDS
     shard_length = 3600.0
@@ -173,7 +172,7 @@ class AudioInput(Input):
     def probe(self, utterance: Utterance) -> tuple[int, int]:
         try:
             return audio.probe(self.root, utterance, self._headers)
-        except AudioError:  # told, with its reason, when its turn comes
+        except AudioError:  # Reported with its reason when it is read.
             return 0, 1
 
     def unreadable(self, utterance: Utterance) -> str | None:
@@ -203,7 +202,7 @@ class TextInput(Input):
     """Transcripts of the utterances.
 
     Args:
-        tokenise: Makes tokens of a text.
+        tokenise: Function from a text to its tokens.
     """
 
     unit = TOKENS
@@ -236,24 +235,24 @@ class TextInput(Input):
     def warnings(self, utterances: Sequence[Utterance], lengths: Sequence[float]) -> Iterator[str]:
         without = sum(Transcript(text=utterance.transcript).is_empty for utterance in utterances)
         if without:
-            yield f"{without} of {len(utterances)} utterances have no words; their frames are special tokens alone"
-        most = max(lengths)  # all that are cut have as many tokens
+            yield f"{without} of {len(utterances)} utterances have no text; their frames are only special tokens"
+        most = max(lengths)  # All cut utterances have the same number of tokens.
         longest = (u for u, length in zip(utterances, lengths, strict=True) if length == most)
         cut = sum(self._tokenise(utterance.transcript).is_cut for utterance in longest)
         if cut:
-            yield f"of {cut} utterances only the first {most:.0f} tokens are used, which is all that the model reads"
+            yield f"{cut} utterances are cut to their first {most:.0f} tokens, the most that the model reads"
 
 
 def input_of(extractor: Extractor, root: Path) -> Input:
-    """Return what an extractor reads: audio files below a folder, or text."""
+    """Return the input of an extractor: audio files in a folder, or text."""
     return TextInput(root, extractor.tokenise) if extractor.tokenise else AudioInput(root)
 
 
 def signal_for(extractor: Extractor, found: ReadInput) -> Signal | Tokens | Features:
-    """Return a recording, or the transcript of an utterance, as an extractor reads it.
+    """Return a recording, transcript or imported features in the form that an extractor reads.
 
     Raises:
-        ValueError: a transcript, for an extractor that reads audio.
+        ValueError: the input is a transcript, but the extractor reads audio.
     """
     if isinstance(found, ReadFeatures):
         return found.features

@@ -1,4 +1,4 @@
-"""Workspace × what a user names → the corpus that is extracted: its utterances, and where it and its stores are."""
+"""Workspace × corpus name or folder → the corpus to extract: its utterances, its folder and its cache."""
 
 import logging
 import os
@@ -29,13 +29,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class LocatedCorpus:
-    """A corpus.
+    """Corpus and its cache.
 
     Attributes:
-        cache: The folder of its stores.
-        root: What the manifest's paths start from; the cache where there is no audio.
-        manifest: All its utterances.
-        files: As they were found; None where the cache alone knows them.
+        cache: Folder of its stores.
+        root: Folder that the paths in the manifest are relative to; the cache if there is no audio.
+        manifest: All utterances of the corpus.
+        files: Files of the corpus; None if only the cache is known.
     """
 
     cache: Path
@@ -50,15 +50,15 @@ def find_place(
     """Find a corpus.
 
     Args:
-        workspace: Where to look.
-        corpus: Its name; by default that of the folder.
-        data: Where its audio lies; by default under ``corpora``.
-        audio: Whether audio is needed; else a cache's manifest will do where the corpus is not there any more.
-        layout: Which known corpus it is, where its files do not tell: a name or reference in ``CORPORA``.
+        workspace: Folder of corpora, caches and runs.
+        corpus: Name of the corpus; by default the name of its folder.
+        data: Folder of its audio; by default under ``corpora``.
+        audio: Whether audio is needed; if not, and the corpus is missing, the manifest of its cache is used.
+        layout: Name or reference in ``CORPORA`` of the known corpus, if its files do not show it.
 
     Raises:
-        CorpusError: there is none, or there are several and none was named.
-        StoreError: the same of caches.
+        CorpusError: there is no corpus, or there are several and none was named.
+        StoreError: there is no cache, or there are several and none was named.
     """
     if not audio and data is None and not _is_there(workspace, corpus) and _is_cached(workspace, corpus):
         cache = workspace.find_cache(corpus)
@@ -70,41 +70,41 @@ def find_place(
 def find_files(
     workspace: Workspace, corpus: str | None, data: str | os.PathLike[str] | None, layout: str | None = None
 ) -> tuple[str, CorpusFiles]:
-    """The name of a corpus and its files; those that are left out are told.
+    """Return the name of a corpus and its files, and log which files are ignored.
 
     Args:
-        workspace: Where everything lives.
-        corpus: Name under ``data/corpora``; may be left out when there is one.
-        data: The corpus's folder, or a manifest as CSV, when it lies elsewhere.
-        layout: Which known corpus it is, where its files do not tell: a name or reference in ``CORPORA``.
+        workspace: Folder of corpora, caches and runs.
+        corpus: Name under ``data/corpora``; optional if there is only one.
+        data: Folder of the corpus, or a manifest as CSV, if it is not under ``data/corpora``.
+        layout: Name or reference in ``CORPORA`` of the known corpus, if its files do not show it.
 
     Raises:
-        CorpusError: there is none, or there are several and none was named.
-        StoreError: its name makes no name of a folder.
+        CorpusError: there is no corpus, or there are several and none was named.
+        StoreError: the name of the corpus cannot be the name of a folder.
     """
     name, folder = workspace.find_corpus(corpus, None if data is None else Path(data))
     workspace.check_corpus(name)
     files = read_corpus(folder, layout)
     if files.ignored:
         log.warning(
-            "%d audio files are not part of the corpus and are left out: %s", len(files.ignored), listed(files.ignored)
+            "%d audio files are not part of the corpus and are ignored: %s", len(files.ignored), listed(files.ignored)
         )
     return name, files
 
 
 def keep_manifest(cache: Path, files: CorpusFiles) -> None:
-    """Write the manifest of a corpus, and which corpus it is, beside its features.
+    """Write the manifest of a corpus and ``corpus.json`` into its cache.
 
     Raises:
-        CorpusError: the cache is of other utterances.
+        CorpusError: the cache belongs to other utterances.
     """
     path = cache / MANIFEST
     if path.exists() and not set(Manifest.read(path).utterance_ids) & set(files.manifest.utterance_ids):
         raise CorpusError(
             f"{cache} is the cache of another corpus: it has none of the utterances of {files.root}; "
-            "give this one another name with --corpus"
+            "give this corpus another name with --corpus"
         )
-    # parts of an extraction take turns, so that what a killed one left can go
+    # Only one process at a time is here, so that unfinished files of killed processes can be removed.
     with describing(cache):
         for name in (MANIFEST, CORPUS_FILE, CHECKSUMS):
             remove_unfinished(cache, name)
@@ -114,25 +114,25 @@ def keep_manifest(cache: Path, files: CorpusFiles) -> None:
 
 
 def describing(cache: Path) -> AbstractContextManager[None]:
-    """Let whoever writes a cache's manifest do so in turn."""
+    """Return a lock under which only one process at a time writes the manifest of a cache."""
     return held(cache / ".manifest.lock", f"{cache / MANIFEST} is being written by another process", wait=FOREVER)
 
 
 def compare_audio(place: LocatedCorpus, wanted: Sequence[Utterance], stores: Collection[str], workers: int) -> None:
-    """Compare the audio of a corpus with what the cache's other stores were made of, before anything is written.
+    """Compare the audio of a corpus with the audio of the cache's other stores, before anything is written.
 
-    Ids alone do not tell whether a cache is of this corpus: another one may have the same. Stores of text, and those
-    that do not know their audio, are not compared.
+    Another corpus may have the same ids, so that the ids do not show whether the cache belongs to this corpus. Stores
+    of text, and stores that do not record their audio, are not compared. If only some utterances differ, a warning is
+    logged.
 
     Args:
-        place: The corpus; where the cache alone knows it, there is nothing to compare.
-        wanted: The utterances that are to be extracted.
-        stores: The names of the stores that are going to be filled, and compared when it is their turn.
-        workers: Threads.
+        place: The corpus; nothing is compared if only its cache is known.
+        wanted: The requested utterances.
+        stores: Names of the stores that will be filled, which are compared later.
+        workers: Number of threads.
 
     Raises:
-        CorpusError: a store that has nothing in common with this audio. Where some of it has changed there is a
-            warning.
+        CorpusError: the audio of all common utterances of a store differs.
     """
     if place.files is None:
         return
@@ -147,14 +147,14 @@ def compare_audio(place: LocatedCorpus, wanted: Sequence[Utterance], stores: Col
         other = [u.utterance_id for u in compared if not is_same(entries[u.utterance_id], u, checksums[u.path])]
         if other and len(other) == len(compared):
             raise CorpusError(
-                f"{cache / name} is of other audio than {root} in all {len(other)} utterances that both have "
-                f"({listed(other)}); give this corpus another name with --corpus, or remove that store if it is out of "
-                "date"
+                f"{cache / name} was made from other audio than {root}: all {len(other)} common utterances "
+                f"differ ({listed(other)}); give this corpus another name with --corpus, or remove that store if it is "
+                "out of date"
             )
         if other:
             log.warning(
-                "%s is of other audio than there is now in %d of %d utterances (%s); extract it again, or 'featcache "
-                "fit' refuses to use it with newer stores",
+                "%s was made from other audio in %d of %d utterances (%s); extract it again, or 'featcache fit' "
+                "refuses to use it with newer stores",
                 *(cache / name, len(other), len(compared), listed(other)),
             )
 
@@ -164,10 +164,10 @@ def _stores_of(cache: Path) -> list[Path]:
 
 
 def _audio_of(folder: Path) -> dict[str, Any]:
-    """Utterance id → its row in a store, where that says which audio it is of."""
+    """Return utterance id → its row in a store, for utterances with a recorded audio checksum."""
     try:
         catalogue = read_catalogue(folder)
-    except StoreError:  # told when it is used
+    except StoreError:  # Reported when the store is used.
         return {}
     if catalogue.identity.reads_text:
         return {}
@@ -175,12 +175,12 @@ def _audio_of(folder: Path) -> dict[str, Any]:
 
 
 def _is_there(workspace: Workspace, corpus: str | None) -> bool:
-    """Whether there is such a corpus, or any."""
+    """Return whether the named corpus exists or, without a name, any corpus."""
     if corpus is not None:
         return workspace.corpus(corpus).is_dir()
     return workspace.corpora.is_dir() and any(path.is_dir() for path in workspace.corpora.iterdir())
 
 
 def _is_cached(workspace: Workspace, corpus: str | None) -> bool:
-    """Whether the cache of such a corpus, or of any, says which utterances there are."""
+    """Return whether the cache of the named corpus has a manifest or, without a name, any cache."""
     return any(workspace.caches.glob(f"{'*' if corpus is None else escape(corpus)}/{MANIFEST}"))

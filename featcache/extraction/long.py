@@ -1,4 +1,4 @@
-"""Long utterance → record, window by window: neither its audio nor its features are ever in memory as a whole."""
+"""Long utterance → record, window by window: its audio and features are never in memory completely."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -16,18 +16,26 @@ from featcache.extractors.chunked import extract_windows, signal_length
 
 
 class StoppedError(Exception):
-    """A computation was given up because the extraction is to end."""
+    """Computation that was stopped because the extraction is ending."""
 
 
 def record_in_windows(
     target: StoreJob, root: Path, item: PlannedUtterance, audio_sha256: str, *, batch_seconds: float, stopping: Event
 ) -> Record:
-    """Compute an utterance in windows; its features, if they are kept, go to a spool.
+    """Compute an utterance in windows, and spool its features unless only statistics are stored.
+
+    Args:
+        target: The store.
+        root: Folder of the corpus.
+        item: The utterance.
+        audio_sha256: SHA-256 of its audio file.
+        batch_seconds: Largest number of seconds of audio in a batch of windows.
+        stopping: Event that ends the computation.
 
     Raises:
         StoppedError: ``stopping`` was set before the end.
-        AudioError: what cannot be decoded or computed.
-        FeatureError: a window's values that may not be stored.
+        AudioError: the audio cannot be decoded or computed.
+        FeatureError: a window has values that cannot be stored.
         StoreError: the disk is full.
     """
     features = _Features(target, signal_length(target.extractor, root, item.utterance))
@@ -53,7 +61,7 @@ def record_in_windows(
 
 
 class _Features:
-    """What is stored of windows that come one after the other: nothing of a store of statistics alone."""
+    """Stored features of consecutive windows; no features if only statistics are stored."""
 
     def __init__(self, target: StoreJob, length_and_rate: tuple[int, int]) -> None:
         self._layer_names = target.extractor.description.layer_names
@@ -65,6 +73,7 @@ class _Features:
             self.spool = Spool(target.writer.folder, target.shape(*length_and_rate), self._dtype)
 
     def add(self, first: int, window: npt.NDArray[np.float32]) -> None:
+        """Add a window, whose first frame has position ``first`` in the utterance."""
         stored = encode(window, self._dtype, self._layer_names)
         if self.spool is not None:
             self.spool.write(first, stored)
@@ -73,7 +82,7 @@ class _Features:
             self._lowest = lowest if self._lowest is None else np.minimum(lowest, self._lowest)
 
     def finish(self, statistics: Statistics) -> Statistics:
-        """The statistics as they are stored; from now on the spool gives what is stored."""
+        """Return the statistics to store; from now on the spool returns encoded features."""
         if self.spool is None or self._lowest is None:
             return statistics
         mean = statistics.mean
@@ -82,5 +91,6 @@ class _Features:
         return replace(statistics, step=step)
 
     def close(self) -> None:
+        """Close the spool."""
         if self.spool is not None:
             self.spool.close()

@@ -1,4 +1,4 @@
-"""Plan × extractors → the memory that an extraction takes at its peak; what does not fit is refused beforehand."""
+"""Plan × extractors → peak memory of an extraction, which is refused before it starts if it does not fit."""
 
 import heapq
 import logging
@@ -15,24 +15,24 @@ from featcache.units import format_bytes
 
 log = logging.getLogger(__name__)
 
-# What libraries take when they are first used: threads, kernels, tables of the shard that is written.
+# Memory that libraries take at first use, in bytes: threads, kernels, tables of the shard that is written.
 LIBRARIES = 64 * 2**20
 
 
 def check_memory(
     plan: ExtractionPlan, targets: Sequence[StoreJob], *, workers: int, batch_length: float, elsewhere: bool = False
 ) -> None:
-    """Say what an extraction takes at its peak, by its longest utterances, and refuse what does not fit.
+    """Log the peak memory of an extraction, estimated from its longest utterances, and check that it fits.
 
     Args:
-        plan: What is to be done.
-        targets: The stores that are filled, with their models already in memory.
-        workers: Threads, each of which computes a batch.
-        batch_length: What goes through an extractor together, in seconds or tokens.
-        elsewhere: Whether other machines compute, whose memory is not known here.
+        plan: Missing utterances.
+        targets: The stores that are filled, with their models in memory.
+        workers: Number of threads, each of which computes a batch.
+        batch_length: Length of a batch, in seconds or tokens.
+        elsewhere: Whether other machines compute; their memory is not known here.
 
     Raises:
-        ModelError: this process may not take that much; the message names the option that helps.
+        ModelError: the memory is not enough; the message names the option that helps.
     """
     if elsewhere or not plan.items:
         return
@@ -44,23 +44,23 @@ def check_memory(
 
 
 def peak_memory(plan: ExtractionPlan, targets: Sequence[StoreJob], *, workers: int, batch_length: float) -> float:
-    """Estimate the resident memory of this process at its peak, in bytes; the arguments are those of check_memory."""
+    """Estimate the peak resident memory of this process in bytes; arguments as in :func:`check_memory`."""
     longest = heapq.nlargest(workers, plan.items, key=lambda item: item.length)
     computing = sum(max(_batch_bytes(target, item, batch_length) for target in targets) for item in longest)
-    # finished utterances wait for their group, long ones on the disk
+    # Finished utterances wait in memory for their group; long ones wait on the disk.
     sizes = heapq.nlargest(BATCHES_AHEAD * workers, (item.bytes for item in plan.items if not item.spooled))
     waiting = min(plan.bytes, sum(sizes) + SHARD_BYTES)
     return used_memory() + LIBRARIES + computing + waiting
 
 
 def _batch_bytes(target: StoreJob, item: PlannedUtterance, batch_length: float) -> int:
-    """What a batch takes whose longest utterance is this one."""
+    """Return the memory of a batch, in bytes, whose longest utterance is the given one."""
     description = target.extractor.description
     length = item.length
     if description.in_windows(length) and description.chunks:
         length = description.chunks.seconds
     together = max(1, int(batch_length // length)) if length else 1
-    # tokens have a rate of 1, and files with a rate of their own are taken for usual ones
+    # Tokens have a rate of 1. For files that keep their own rate, the usual rate is assumed.
     rate = 1 if target.extractor.tokenise else description.sampling_rate or USUAL_RATE
     num_samples = kept_samples(round(length * rate), rate, description.max_seconds)
     return target.extractor.peak_bytes(together, num_samples, rate)
@@ -81,12 +81,12 @@ def _refuse(
         f"(longest utterance: {longest.utterance.utterance_id!r}, "
     )
     if targets[0].extractor.tokenise:
-        raise ModelError(f"{found}{longest.length:.0f} tokens); give fewer --workers, or shorten its transcript")
+        raise ModelError(f"{found}{longest.length:.0f} tokens); reduce --workers, or shorten its transcript")
     found += f"{longest.length:.0f} s, {workers} workers)"
     if batch_length and peak_memory(plan, targets, workers=workers, batch_length=0.0) <= available:
-        raise ModelError(f"{found}; give less of --batch-seconds, as it is {batch_length:g}")
+        raise ModelError(f"{found}; reduce --batch-seconds, which is {batch_length:g}")
     if workers > 1 and peak_memory(plan, targets, workers=1, batch_length=0.0) <= available:
-        raise ModelError(f"{found}; give fewer --workers, such as 1")
+        raise ModelError(f"{found}; reduce --workers, for example to 1")
     raise ModelError(
         f"{found}; compute it in windows with --chunk-seconds 30, or use only its beginning with --max-seconds"
     )

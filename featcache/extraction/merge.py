@@ -1,9 +1,9 @@
-"""Stores → one store. Whole shards under new numbers, for parts of a corpus that were extracted into folders apart.
+"""Stores → one store, for parts of a corpus that were extracted into separate folders. Shards get new numbers.
 
-An utterance that the store has already stays as it is, and so does its row in the manifest; among the parts the first
-one counts. The same utterance from other audio is a contradiction that is told, and nothing is merged. A shard is taken
-when it has an utterance that is missing, and then with whatever else it holds: with equal settings, equal audio gives
-equal features. The parts are only read.
+Utterances that the store already contains are kept, and so are their rows in the manifest. Of several parts with the
+same utterance, the first one counts. If the same utterance was made from different audio, this is reported and nothing
+is merged. A shard is added completely if it contains a missing utterance; its other utterances do no harm, because
+equal settings and equal audio give equal features. The parts are only read.
 """
 
 from collections.abc import Sequence
@@ -32,18 +32,18 @@ from featcache.units import format_bytes
 from featcache.workspace import check_name
 
 MANIFEST, CORPUS = "manifest.csv", CORPUS_FILE
-KEPT = "what was merged before is kept"
+KEPT = "shards that were merged before are kept"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Merged:
-    """What a merge did.
+    """Result of a merge.
 
     Attributes:
-        num_shards: How many were taken now.
-        num_utterances: In the store now.
-        num_failed: Known to fail, and listed in ``failures.csv``.
-        complete: Whether everything is there, or known to fail, that the store and its parts were asked for.
+        num_shards: Number of shards that were added.
+        num_utterances: Number of utterances in the store afterwards.
+        num_failed: Number of utterances that are known to fail, listed in ``failures.csv``.
+        complete: Whether all utterances requested for the store and its parts are stored or known to fail.
     """
 
     num_shards: int
@@ -53,7 +53,7 @@ class Merged:
 
 
 class _Part:
-    """A store that is merged: which utterances it has, where, and which it was asked for."""
+    """Store that is merged: its utterances, their shards, and the requested utterances."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -61,7 +61,7 @@ class _Part:
         numbers = shard_numbers(folder)
         first = Shard(folder / layout.shard_name(numbers[0]))
         self.attributes, self.identity = first.attributes, first.identity
-        self.read = "words" if self.identity.reads_text else "audio"
+        self.read = "text" if self.identity.reads_text else "audio"
         self.tables = {}
         for number in numbers:
             shard = Shard(folder / layout.shard_name(number))
@@ -73,11 +73,11 @@ class _Part:
         self.manifest = Manifest.read(path) if path.is_file() else None
         self.num_in_corpus = catalogue.num_in_corpus
         self.requested = self._requested(catalogue)
-        # a part of an earlier release that has no index yet does not say what it was asked for
+        # An unfinished part of an earlier release does not record its request; it may be the whole manifest.
         self.guess = None if self.manifest is None else set(self.manifest.utterance_ids)
 
     def _requested(self, catalogue: Catalogue) -> set[str] | None:
-        """What the store says it was asked for, if it does."""
+        """Return the ids of the requested utterances; None if they are not recorded."""
         request = known_request(self.folder)
         if request is not None:
             return set(request.utterance_ids)
@@ -86,7 +86,7 @@ class _Part:
         return set(self.rows) if catalogue.complete else None
 
     def shards_with(self, missing: set[str]) -> list[int]:
-        """The shards that hold these utterances, and those that hold the newest of what else comes with them."""
+        """Return the shards that contain utterances, and the shards with the newest rows of all utterances in them."""
         found: set[int] = set()
         new = {int(self.rows[utterance_id]["shard"]) for utterance_id in missing}
         while new:
@@ -96,20 +96,23 @@ class _Part:
 
 
 def merge(into: Path, parts: Sequence[Path]) -> Merged:
-    """Make one store of several of the same settings.
+    """Merge several stores with the same settings into one.
 
     Args:
-        into: The store to be filled; made when missing. In a cache, or in a folder that is none yet but holds nothing
-            else, it finds or gets the parts' ``manifest.csv`` and ``corpus.json`` beside it.
-        parts: Folders of stores.
+        into: Folder of the store to fill; created if it is missing. If it lies in a cache, or in a folder that contains
+            only stores, ``manifest.csv`` and ``corpus.json`` of the parts are added next to it.
+        parts: Folders of the stores to add.
+
+    Returns:
+        Numbers of added shards, stored utterances and failures.
 
     Raises:
-        StoreError: a part that is no store, is damaged, is ``into`` itself, or was made with other settings; an
-            utterance from different audio; a store in use. Nothing is merged then. Or a full disk, or a merge that
-            was stopped: what was taken is kept, and the same call does the rest.
+        StoreError: a part is not a store, is damaged, is ``into`` itself, or was made with other settings; an utterance
+            was made from different audio; a store is being written. Nothing is merged in these cases. Also if the disk
+            is full or the merge was stopped: added shards are kept, and the same call continues from there.
     """
     if any(resolved(part) == resolved(into) for part in parts):
-        raise StoreError(f"{into} is itself among the parts; name it once, as what they are merged into")
+        raise StoreError(f"{into} is also one of the parts; name it only once, as the first argument")
     sources = [_Part(part) for part in parts]
     is_cache = _is_cache(into)
     place = resolved(into)
@@ -118,7 +121,7 @@ def merge(into: Path, parts: Sequence[Path]) -> Merged:
         everything = [*([_Part(into)] if shard_numbers(into) else []), *sources]
         first = everything[0]
         for source in sources:
-            hint = f"only what was made as {first.folder} was can be merged with it"
+            hint = f"only stores with the same settings can be merged with {first.folder}"
             source.identity.check_same(first.identity, source.folder, hint)
         description, made = read_extractor_description(first.attributes), first.identity
         writer = StoreWriter(into, description, made.storage_dtype, pool=made.pool)
@@ -131,7 +134,7 @@ def merge(into: Path, parts: Sequence[Path]) -> Merged:
         if is_cache:
             with describing(into.parent):
                 _keep_manifest(into.parent, sources)
-        if taken:  # before the first shard, so that a merge that is stopped can be completed by another one
+        if taken:  # Written before the first shard, so that another merge can complete an interrupted one.
             known = set[str]().union(*(part.requested or () for part in everything))
             writer.begin(sorted(known), num_in_corpus=_num_in_corpus(into, everything))
         _take(taken, into, writer.next_number())
@@ -139,7 +142,11 @@ def merge(into: Path, parts: Sequence[Path]) -> Merged:
 
 
 def _missing(everything: Sequence[_Part]) -> dict[Path, set[str]]:
-    """Part → the utterances that none before it has."""
+    """Return part → its utterances that no earlier part has.
+
+    Raises:
+        StoreError: the same utterance was made from different audio.
+    """
     holders: dict[str, _Part] = {}
     missing: dict[Path, set[str]] = {}
     for part in everything:
@@ -148,7 +155,7 @@ def _missing(everything: Sequence[_Part]) -> dict[Path, set[str]]:
         if other:
             raise StoreError(
                 f"{part.folder} has {listed(other)} from other {part.read} than {holders[other[0]].folder}; "
-                "extract what is out of date again, or leave it out"
+                "extract the part that is out of date again, or leave it out"
             )
         missing[part.folder] = part.rows.keys() - again
         holders |= dict.fromkeys(missing[part.folder], part)
@@ -161,12 +168,12 @@ def _is_same_audio(one: Any, other: Any) -> bool:
 
 
 def _take(shards: Sequence[Path], into: Path, number: int) -> None:
-    """Let the store have these shards too, with numbers from this one on."""
+    """Add shards to the store, with numbers from ``number`` on."""
     if not shards:
         return
     sizes = [path.stat().st_size for path in shards]
     with progress("merge", sum(sizes), rate=lambda done, took: f"{format_bytes(done / took)}/s") as advance:
-        # the last one first: a row that is out of date never stands without the newer one that counts
+        # The last one first, so that an outdated row is never added without the newer row that replaces it.
         for position in reversed(range(len(shards))):
             target = into / layout.shard_name(number + position)
             with writing(target, KEPT):
@@ -174,14 +181,14 @@ def _take(shards: Sequence[Path], into: Path, number: int) -> None:
                     link_or_copy(shards[position], target, KEPT)
                 except FileExistsError as error:
                     raise StoreError(
-                        f"another process has written {target} meanwhile; {KEPT}: wait for it to end, and the same "
-                        "command does the rest"
+                        f"another process wrote {target} at the same time; {KEPT}: wait until it ends, and run the "
+                        "same command again to continue"
                     ) from error
             advance(sizes[position])
 
 
 def _finish(writer: StoreWriter, everything: Sequence[_Part], num_shards: int) -> Merged:
-    """List what failed everywhere, and write the index."""
+    """Write the utterances that failed in all parts, and the index."""
     stored = {key for part in everything for key in part.rows}
     failures: dict[str, Failure] = {}
     for part in everything:
@@ -194,7 +201,7 @@ def _finish(writer: StoreWriter, everything: Sequence[_Part], num_shards: int) -
     requested = sorted(set[str]().union(*known)) if len(known) == len(asked) else None
     guessed = any(part.requested is None for part in everything)
     if guessed and requested is not None and not stored.union(failed).issuperset(requested):
-        requested = None  # it may have been asked for less
+        requested = None  # Fewer utterances may have been requested.
     writer.finish(requested, failed=failed, num_in_corpus=_num_in_corpus(writer.folder, everything))
     store = read_catalogue(writer.folder)
     return Merged(
@@ -206,7 +213,7 @@ def _finish(writer: StoreWriter, everything: Sequence[_Part], num_shards: int) -
 
 
 def _num_in_corpus(into: Path, everything: Sequence[_Part]) -> int | None:
-    """How many utterances the corpus has: as the manifest beside the store says, else as one of the stores does."""
+    """Return the number of utterances in the corpus, from the manifest of the cache or else from one of the stores."""
     path = into.parent / MANIFEST
     if path.is_file():
         return len(Manifest.read(path))
@@ -214,7 +221,7 @@ def _num_in_corpus(into: Path, everything: Sequence[_Part]) -> int | None:
 
 
 def _is_cache(into: Path) -> bool:
-    """Whether the folder around a store is a cache, or empty but for stores."""
+    """Return whether the folder of a store is in a cache, or in a folder that contains only stores."""
     folder = into.parent
     if not folder.is_dir() or (folder / MANIFEST).is_file():
         return True
@@ -222,7 +229,7 @@ def _is_cache(into: Path) -> bool:
 
 
 def _keep_manifest(cache: Path, sources: Sequence[_Part]) -> None:
-    """Add what the cache's manifest lacks, if need be all of it, and say which corpus it is."""
+    """Add the parts' utterances to the manifest of the cache, and ``corpus.json`` if it is missing."""
     path = cache / MANIFEST
     there = Manifest.read(path) if path.is_file() else ()
     utterances = {utterance.utterance_id: utterance for utterance in there}

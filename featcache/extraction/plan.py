@@ -1,4 +1,4 @@
-"""Manifest × stores → plan: what is missing, how large it will be, and what makes a shard and a batch."""
+"""Manifest × stores → plan: missing utterances, their size on disk, and their division into shards and batches."""
 
 import heapq
 import logging
@@ -28,24 +28,28 @@ from featcache.units import format_bytes
 
 log = logging.getLogger(__name__)
 
-# A shard is what a crash may cost: half a minute of a base model's work on two cores.
+# A crash loses at most one shard: half a minute of computation by a base model on two cores.
 SHARD_BYTES = 128 * 2**20
 SHARD_UTTERANCES = 256
-# An utterance's rows in the tables of shard and index, and its part of what HDF5 adds: as found in full shards.
+# Bytes of an utterance in the tables of shard and index, HDF5's overhead included, as measured in full shards.
 ROW_BYTES = 470
-# Utterances whose planning takes so long that it is told.
+# Number of utterances from which planning takes long enough to log it.
 MANY = 100_000
 
 
 @dataclass
 class StoreJob:
-    """A store that is being filled.
+    """Store that is being filled.
 
     Attributes:
-        todo: The ids of the utterances that it lacks.
-        cached: How many of the wanted utterances it holds.
-        others: How many utterances it holds that are not wanted now.
-        number: Of the shard to be written, where it was given out beforehand.
+        name: Name of the store.
+        extractor: Its extractor.
+        writer: Its writer.
+        todo: Ids of the requested utterances that are missing in it.
+        cached: Number of requested utterances in it.
+        others: Number of utterances in it that are not requested now.
+        failures: Utterance id → failure.
+        number: Number of the shard to write, if it was assigned beforehand.
     """
 
     name: str
@@ -58,17 +62,17 @@ class StoreJob:
     number: int | None = None
 
     def shape(self, num_samples: int, sampling_rate: int) -> tuple[int, int, int]:
-        """(num_layers, num_frames, hidden_size) of a signal as the extractor sees it."""
+        """Return the shape of the features of a resampled signal, (num_layers, num_frames, hidden_size)."""
         description = self.extractor.description
         num_frames = self.extractor.num_frames(num_samples, sampling_rate)
         return len(description.layer_names), num_frames, description.hidden_size
 
     def size_of(self, num_samples: int, sampling_rate: int) -> "Size":
-        """What an utterance will take on the disk, its statistics included.
+        """Return the disk space of an utterance, including its statistics.
 
         Args:
-            num_samples: Of the utterance in its file, or its tokens.
-            sampling_rate: Of the file, in Hz, or 1.
+            num_samples: Number of samples in the file, or of tokens.
+            sampling_rate: Sampling rate of the file in Hz; 1 for tokens.
         """
         description = self.extractor.description
         rate = description.sampling_rate or sampling_rate
@@ -87,11 +91,11 @@ class StoreJob:
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """What an utterance takes on the disk.
+    """Disk space of an utterance.
 
     Attributes:
-        stored: For good, in bytes.
-        spooled: While it is computed, in bytes.
+        stored: Size in the store, in bytes.
+        spooled: Additional size while it is computed, in bytes.
     """
 
     stored: int = 0
@@ -100,7 +104,14 @@ class Size:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlannedUtterance:
-    """An utterance that some stores lack; its length is in seconds or in tokens, as the source has it."""
+    """Utterance that is missing in at least one store.
+
+    Attributes:
+        utterance: The utterance.
+        length: Length in seconds or tokens.
+        bytes: Size in all stores in which it is missing, in bytes.
+        spooled: Additional size while it is computed, in bytes.
+    """
 
     utterance: Utterance
     length: float
@@ -110,16 +121,16 @@ class PlannedUtterance:
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractionPlan:
-    """What is to be done.
+    """Utterances to compute, and their size.
 
     Attributes:
-        items: In the manifest's order.
-        bytes: What it will take on the disk.
-        spooled: What long utterances that are under way take beside that, at most.
-        length: Of all items, in seconds or tokens.
-        unreadable: Utterance id → why nothing can be read of it.
-        ends_early: The ids of utterances whose files lack their end.
-        rates: Sampling rate of files in Hz → number of utterances, where a store keeps the files' own.
+        items: Missing utterances, in the order of the manifest.
+        bytes: Total size in the stores, in bytes.
+        spooled: Largest additional size of long utterances while they are computed, in bytes.
+        length: Total length in seconds or tokens.
+        unreadable: Utterance id → reason why it cannot be read.
+        ends_early: Ids of the utterances whose files have no end.
+        rates: Sampling rate of files in Hz → number of utterances, if a store keeps the rates of the files.
     """
 
     items: list[PlannedUtterance]
@@ -132,7 +143,14 @@ class ExtractionPlan:
 
 
 def make_plan(targets: Sequence[StoreJob], source: Input, wanted: Sequence[Utterance], workers: int) -> ExtractionPlan:
-    """Find out what is missing, changed or unreadable, from headers and checksums alone."""
+    """Find missing, changed and unreadable utterances, using only headers and checksums.
+
+    Args:
+        targets: The stores; their ``todo``, ``cached`` and ``others`` are set.
+        source: Input of the extractors.
+        wanted: Requested utterances.
+        workers: Number of threads.
+    """
     stored = {target.name: target.writer.entries() for target in targets}
     if len(wanted) >= MANY:
         log.info("planning %d utterances", len(wanted))
@@ -190,18 +208,18 @@ def make_plan(targets: Sequence[StoreJob], source: Input, wanted: Sequence[Utter
 
 
 def _keeps_rate(target: StoreJob) -> bool:
-    """Whether a store's features are computed at the sampling rate of each file."""
+    """Return whether the features of a store are computed at the sampling rate of each file."""
     return target.extractor.description.sampling_rate is None and target.extractor.tokenise is None
 
 
 def _spooled_at_once(items: Sequence[PlannedUtterance], source: Input, workers: int) -> int:
-    """The largest of what is being computed, and the largest group, which waits to be written."""
+    """Return the largest spooled size: utterances that are computed, and a group that waits to be written."""
     largest = heapq.nlargest(workers, (item.spooled for item in items))
     return sum(largest) + max((sum(item.spooled for item in group) for group in groups(items, source)), default=0)
 
 
 def groups(items: Iterable[PlannedUtterance], source: Input) -> Iterator[list[PlannedUtterance]]:
-    """Cut a plan into what makes a shard each."""
+    """Yield groups of utterances, each of which becomes a shard."""
     group: list[PlannedUtterance] = []
     size, length = 0, 0.0
     for item in items:
@@ -217,13 +235,13 @@ def groups(items: Iterable[PlannedUtterance], source: Input) -> Iterator[list[Pl
 
 
 def default_workers(device: str) -> int:
-    """A thread per core; of several devices, three for each, which has two batches at once and a third on its way."""
+    """Return one thread per core, and at least three per device: two batches computed, and one being prepared."""
     num_devices = len(device.split(","))
     return max(available_cores(), 3 * num_devices if num_devices > 1 else 1)
 
 
 def pack(group: Sequence[PlannedUtterance], batch_length: float) -> Iterator[list[PlannedUtterance]]:
-    """Utterances of like length together, as many as fit when all are padded to the longest."""
+    """Yield batches of utterances of similar length, limited by their total length after padding."""
     batch: list[PlannedUtterance] = []
     for item in sorted(group, key=lambda item: item.length) if batch_length else group:
         if batch and item.length * (len(batch) + 1) > batch_length:
@@ -237,21 +255,34 @@ def pack(group: Sequence[PlannedUtterance], batch_length: float) -> Iterator[lis
 def tell_size(
     plan: ExtractionPlan, targets: Sequence[StoreJob], source: Input, cache: Path, verb: str = "extract"
 ) -> None:
-    """Say what will be written and what will be cut, and refuse what does not fit."""
+    """Log what will be written and cut, and check that it fits on the disk.
+
+    Args:
+        plan: Missing utterances.
+        targets: The stores that are filled.
+        source: Input of the extractors.
+        cache: Folder of the stores.
+        verb: Verb for messages.
+
+    Raises:
+        StoreError: the disk space is not enough.
+    """
     for target in targets:
         most = target.extractor.description.max_seconds
         cut = sum(most is not None and item.length > most for item in plan.items)
         if cut:
-            log.warning("%s: of %d utterances only the first %g s are used", target.name, cut, most)
+            log.warning("%s: %d utterances are cut to their first %g s", target.name, cut, most)
         windows = sum(target.extractor.description.in_windows(item.length) for item in plan.items)
         if windows:
             log.info("%s: %d long utterances are computed in windows", target.name, windows)
+        if target.todo and target.extractor.description.provenance.get("model_type") == "whisper":
+            log.info("%s: Whisper processes 30 s per utterance, however short", target.name)
         log.info("%s: %s", target.name, counted_work(verb, len(target.todo), target.cached, target.others))
         if len(plan.rates) > 1 and _keeps_rate(target):
             rates = ", ".join(f"{rate} Hz: {number}" for rate, number in sorted(plan.rates.items()))
             log.warning(
                 "%s: the files have different sampling rates (%s utterances), and these features depend on the rate; "
-                "--sampling-rate %d resamples all of them",
+                "--sampling-rate %d resamples all files",
                 target.name,
                 rates,
                 min(plan.rates),
@@ -273,27 +304,32 @@ def tell_size(
     needed = plan.bytes + plan.spooled
     if needed > free:
         raise StoreError(
-            f"{format_bytes(needed)} will be needed under {cache} and {format_bytes(free)} are free; "
+            f"{format_bytes(needed)} of disk space are needed under {cache}, and {format_bytes(free)} are free; "
             "make room, or store fewer layers with --layers"
         )
 
 
 def counted_work(verb: str, todo: int, cached: int, others: int) -> str:
-    """Return how many of the wanted utterances are to be done: ``96 of 100 utterances to extract, 4 cached``.
+    """Return the planned work as text: ``96 of 100 utterances to extract, 4 cached``.
 
     Args:
-        verb: What is done to them.
-        todo: How many wanted utterances are missing.
-        cached: How many wanted utterances are cached.
-        others: How many utterances are cached that are not wanted now, as after another ``--limit``.
+        verb: Verb for the work.
+        todo: Number of requested utterances that are missing.
+        cached: Number of requested utterances that are cached.
+        others: Number of cached utterances that are not requested now, for example after another ``--limit``.
     """
     also = f" ({others} others cached)" if others else ""
     return f"{todo} of {todo + cached} utterances to {verb}, {cached} cached{also}"
 
 
 def is_same(entry: Any, utterance: Utterance, checksum: str | None) -> bool:
-    """Whether what is stored is of this stretch of this audio, or these words; audio that is gone has no checksum."""
+    """Return whether a stored utterance has this start, end and checksum of its audio or text.
+
+    Args:
+        entry: Row of the store's table.
+        utterance: The utterance in the manifest.
+        checksum: Current SHA-256; None if the audio is missing, which leaves stored features valid.
+    """
     times = [np.nan if seconds is None else seconds for seconds in (utterance.start, utterance.end)]
     same_stretch = np.array_equal([entry["start"], entry["end"]], times, equal_nan=True)
-    # audio that has gone away since leaves what was extracted from it valid
     return same_stretch and checksum in (None, entry["audio_sha256"])

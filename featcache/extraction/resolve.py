@@ -1,6 +1,6 @@
-"""What a user asks for → an extraction request: the corpus, its utterances, and how each store is filled.
+"""Options of an extraction → request: the corpus, its utterances, and how each store is filled.
 
-A request is resolved once, before any model is loaded or anything is written, and passed on as a whole.
+A request is resolved once, before a model is loaded or a file is written, and then passed on unchanged.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,41 +25,41 @@ DEFAULT_MODEL = "wav2vec2-base"
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractionOptions(ExtractSettings):
-    """The options that a user gives, and what they exclude."""
+    """Options of an extraction, and checks of their combination."""
 
     @property
     def encoder(self) -> str:
-        """The model, of speech or text, or the descriptors."""
+        """Speech model, text encoder or descriptors."""
         return self.model or self.text or DEFAULT_MODEL
 
     def check(self) -> None:
-        """Refuse options that exclude each other.
+        """Check that no options exclude each other.
 
         Raises:
-            ModelError: an empty name, or options of audio for text and the other way round.
-            StoreError: a storage dtype of statistics.
+            ModelError: the name of the model is empty, or options for audio and text are mixed.
+            StoreError: a storage dtype is given for statistics.
         """
-        if "" in (self.model, self.text):  # a variable of a shell script that is not set
-            raise ModelError("the name of the model is empty; name one, or leave --model and --text out")
+        if "" in (self.model, self.text):  # An unset variable in a shell script.
+            raise ModelError("the name of the model is empty; name a model, or omit --model and --text")
         if self.text is None and self.transcripts is not None:
-            raise ModelError("--transcripts says what a model of text reads; name one with --text")
+            raise ModelError("--transcripts needs a text encoder; name one with --text")
         if self.text is not None and self.model is not None:
             raise ModelError(
-                f"--model {self.model} reads audio and --text {self.text} words; extract one after the other"
+                f"--model {self.model} reads audio and --text {self.text} reads text; extract one after the other"
             )
         if self.text is not None and self.batch_seconds is not None:
-            raise ModelError(f"--batch-seconds does not apply to {self.text!r}, which reads no audio")
+            raise ModelError(f"--batch-seconds does not apply to {self.text!r}, which reads text")
         if self.pool and self.store:
             raise StoreError(
-                f"--store {self.store} and --pool exclude each other: statistics are always float32; leave out one"
+                f"--store {self.store} and --pool exclude each other: statistics are always float32; omit one of them"
             )
 
     def part(self) -> tuple[int, int]:
-        """Return which part of the corpus is wanted, and how many there are.
+        """Return the index of the requested part of the corpus, and the number of parts.
 
         Raises:
-            StoreError: no such part.
-            ClusterError: parts of an extraction that a cluster shares anyway.
+            StoreError: the index is too large.
+            ClusterError: parts are requested of an extraction on a cluster.
         """
         if not 0 <= self.shard_index < self.num_shards:
             raise StoreError(
@@ -67,18 +67,18 @@ class ExtractionOptions(ExtractSettings):
                 f"{self.num_shards})"
             )
         if self.scheduler is not None and self.num_shards > 1:
-            raise ClusterError("--scheduler shares the work among its workers itself; leave --num-shards out")
+            raise ClusterError("--scheduler divides the work among its workers; omit --num-shards")
         return self.shard_index, self.num_shards
 
 
 @dataclass(frozen=True, kw_only=True)
 class RequestedStore:
-    """How a store is filled.
+    """Requested store.
 
     Attributes:
-        folder: Where it is.
-        recipe: What makes its extractor, here or on a worker.
-        pool: Whether it keeps statistics alone.
+        folder: Folder of the store.
+        recipe: Recipe of its extractor, here or on a worker.
+        pool: Whether it contains only statistics.
     """
 
     folder: Path
@@ -88,18 +88,18 @@ class RequestedStore:
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractionRequest:
-    """A resolved request.
+    """Resolved request.
 
     Attributes:
-        options: What the user asks for.
+        options: Options of the user.
         place: The corpus and its cache.
-        part: Which part of the corpus is wanted, and how many there are.
-        requested: The utterances of all parts.
-        wanted: The utterances of this part.
-        readable: The wanted utterances as the extractors read them; a machine may lack the transcripts of some.
+        part: Index of the requested part of the corpus, and number of parts.
+        requested: Utterances of all parts.
+        wanted: Utterances of this part.
+        readable: Utterances of this part with the requested transcripts; some ASR transcripts may be missing.
         stores: The stores that are filled; the first is the one that the user names.
-        device: Where models run here.
-        workers: Threads.
+        device: Device of the models on this machine.
+        workers: Number of threads.
     """
 
     options: ExtractionOptions
@@ -114,15 +114,15 @@ class ExtractionRequest:
 
 
 def resolve(options: ExtractionOptions, workspace: Workspace) -> ExtractionRequest:
-    """Find the corpus, its utterances and the stores that a user asks for.
+    """Find the corpus, its utterances and the stores of a request.
 
     Args:
-        options: What the user asks for.
-        workspace: Where everything lives.
+        options: Options of the user.
+        workspace: Folder of corpora, caches and runs.
 
     Raises:
-        FeatcacheError: options that exclude each other; no or several corpora; no such transcripts; a name that no
-            store can have; a device that is not here.
+        FeatcacheError: options that exclude each other; no corpus, or several; missing transcripts; an invalid name of
+            a store; a device that is not available.
     """
     options.check()
     place = find_place(workspace, options.corpus, options.data, audio=options.text is None, layout=options.layout)
@@ -131,7 +131,7 @@ def resolve(options: ExtractionOptions, workspace: Workspace) -> ExtractionReque
     wanted = requested[part[0] :: part[1]]
     readable = _as_read(options, place, wanted)
     stores = _stores(options, place.cache)
-    # the workers of a cluster use their own devices
+    # The workers of a cluster use their own devices.
     on_cpu = _computes_on_cpu(options) or options.scheduler is not None
     device = "cpu" if on_cpu else usable_devices(options.device)
     return ExtractionRequest(
@@ -148,7 +148,7 @@ def resolve(options: ExtractionOptions, workspace: Workspace) -> ExtractionReque
 
 
 def _as_read(options: ExtractionOptions, place: LocatedCorpus, wanted: Sequence[Utterance]) -> Sequence[Utterance]:
-    """Return utterances as the extractor reads them: with the transcripts that are asked for, if it reads text."""
+    """Return the utterances that the extractor can read, with the requested transcripts if it reads text."""
     if options.text is None:
         return wanted
     words = read_words(place.cache, place.manifest, options.transcripts)
@@ -156,7 +156,7 @@ def _as_read(options: ExtractionOptions, place: LocatedCorpus, wanted: Sequence[
 
 
 def _stores(options: ExtractionOptions, cache: Path) -> tuple[RequestedStore, ...]:
-    """Return the stores that are filled: the one that is asked for, and eGeMAPS beside a model of speech."""
+    """Return the requested store and, for a speech model, the store of eGeMAPS."""
     encoder, given = options.encoder, dict(options.set)
     if options.text is not None:
         given |= _transcript_options(cache, options.transcripts)
@@ -171,26 +171,26 @@ def _stores(options: ExtractionOptions, cache: Path) -> tuple[RequestedStore, ..
 
 
 def _computes_on_cpu(options: ExtractionOptions) -> bool:
-    """Whether the extractor has no weights."""
+    """Return whether the extractor computes descriptors, which have no weights."""
     return options.text is None and is_descriptors(options.encoder)
 
 
 def _transcript_options(cache: Path, transcripts: str | None) -> dict[str, Any]:
-    """Return the options of an extractor that say whose transcripts it reads."""
+    """Return the options that record which transcripts a text encoder reads."""
     if transcripts is None:
         return {"text": True, "transcripts": MANIFEST}
     return {"text": True, "transcripts": transcripts, "transcripts_made_by": made_by(cache, transcripts)}
 
 
 def _egemaps_beside(folder: Path, options: Mapping[str, Any], pool: bool) -> RequestedStore:
-    """Return how an eGeMAPS store is filled beside that of a model.
+    """Return the store of eGeMAPS that is filled together with the store of a model.
 
-    One that exists is continued as it was begun; a new one is cut and pooled as the model's is.
+    An existing store keeps its settings. A new one has the same windows and pooling as the store of the model.
     """
     options = {name: options.get(name) for name in CHUNK_OPTIONS}
     if shard_numbers(folder):
         found = read_catalogue(folder).identity
         pool = found.pool
-        if found.settings.get("extractor") == "egemaps":  # anything else is refused by the settings of the store
+        if found.settings.get("extractor") == "egemaps":  # Another extractor is refused later, by its settings.
             options = found.model_and_options()[1]
     return RequestedStore(folder=folder, recipe=recipe_of("egemaps", options, "cpu"), pool=pool)

@@ -1,4 +1,4 @@
-"""Plan → shards: threads compute batches of utterances while finished groups are written."""
+"""Plan → shards. Threads compute batches of utterances while finished groups are written."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -13,31 +13,31 @@ from featcache.machine import give_back
 from featcache.terminal.interrupts import Pool, Work
 from featcache.terminal.progress import progress
 
-# Batches that are under way for each worker, so that writing a shard does not leave them idle.
+# Number of batches in progress per worker, so that workers are not idle while a shard is written.
 BATCHES_AHEAD = 4
 
 
 @dataclass(frozen=True)
 class _Batch:
-    """Utterances that go through the extractors together, and whether they are the last of their group."""
+    """Utterances of a batch, and whether it is the last batch of its group."""
 
     items: list[PlannedUtterance]
     is_last: bool
 
 
 class ExtractionRun:
-    """Carries out a plan.
+    """Execution of a plan on this machine.
 
     Args:
         targets: The stores that are filled.
-        source: What their extractors read.
-        plan: What is to be done.
-        workers: Threads.
-        batch_length: Length of a batch, in seconds of audio or tokens; 0 is one utterance.
-        strict: Whether the first utterance that fails ends it.
+        source: Input of the extractors.
+        plan: Missing utterances.
+        workers: Number of threads.
+        batch_length: Length of a batch, in seconds of audio or tokens; 0 for one utterance per batch.
+        strict: Whether the first utterance that fails ends the extraction.
 
     Attributes:
-        extracted: The ids of the utterances that were written.
+        extracted: Ids of the utterances that were written.
     """
 
     def __init__(
@@ -57,19 +57,19 @@ class ExtractionRun:
         self._batch_length = batch_length
         self._strict = strict
         self._stopping = threading.Event()
-        self._failed = threading.Event()  # an utterance, and --strict was given
+        self._failed = threading.Event()  # Set if an utterance fails and --strict was given.
         self._computation = BatchComputation(targets, source, batch_length=batch_length, stopping=self._stopping)
-        # what waits to be written takes no memory, but room on the disk
+        # Spooled utterances that wait to be written take disk space instead of memory.
         self._ahead = workers if plan.spooled else BATCHES_AHEAD * workers
         self._position = {item.utterance.utterance_id: number for number, item in enumerate(plan.items)}
         self._unwritten: list[UtteranceOutcome] = []
         self.extracted: set[str] = set()
 
     def to_the_end(self) -> bool:
-        """Compute and write group by group; true when Ctrl-C ended it early.
+        """Compute and write all groups; return True if Ctrl-C stopped the extraction.
 
         Raises:
-            AudioError: an utterance failed, and that ends it.
+            AudioError: an utterance failed, and the extraction is strict.
             StoreError: a store cannot be written.
         """
         if not self._plan.items:
@@ -108,17 +108,17 @@ class ExtractionRun:
                 yield _Batch(batch, is_last=number == len(batches))
 
     def _process(self, items: Sequence[PlannedUtterance]) -> list[UtteranceOutcome]:
-        """Compute a batch, in a thread; nothing after a failure that ends the extraction."""
+        """Compute a batch in a thread; return an empty list after a failure that ends the extraction."""
         if self._failed.is_set():
             return []
         outcomes = self._computation.compute(items)
         if self._fails(outcomes):
-            self._failed.set()  # now, so that nothing is begun after a failure
+            self._failed.set()  # Set at once, so that no batch starts after a failure.
             self._stopping.set()
         return outcomes
 
     def _fails(self, outcomes: Sequence[UtteranceOutcome]) -> bool:
-        """Whether these outcomes end the extraction."""
+        """Return whether these outcomes end the extraction."""
         return self._strict and any(outcome.reasons for outcome in outcomes)
 
     def _keep(
@@ -127,7 +127,7 @@ class ExtractionRun:
         ending: bool,
         advance: Callable[[float], None],
     ) -> None:
-        """Take in finished batches, and write the group that they complete or, at the end, whatever there is."""
+        """Collect finished batches; write a group when it is complete, and all utterances at the end."""
         outcomes = [outcome for _, of_batch in results for outcome in of_batch]
         self._unwritten += outcomes
         if ending or any(batch.is_last for batch, _ in results):
@@ -136,7 +136,11 @@ class ExtractionRun:
         advance(sum(outcome.item.length for outcome in outcomes))
 
     def _write(self, outcomes: Sequence[UtteranceOutcome]) -> None:
-        """Write one shard of each store, and note what failed."""
+        """Write one shard of each store, and collect the failures.
+
+        Raises:
+            AudioError: an utterance failed, and the extraction is strict.
+        """
         outcomes = sorted(outcomes, key=lambda outcome: self._position[outcome.item.utterance.utterance_id])
         for target in self._targets:
             records = [outcome.records[target.name] for outcome in outcomes if target.name in outcome.records]
@@ -150,7 +154,7 @@ class ExtractionRun:
                         path=utterance.path,
                         reason=outcome.reasons[target.name],
                     )
-        give_back()  # what a shard took lies scattered, and would be added to by the next one
+        give_back()  # Memory of the shard is fragmented; without this, the next shard would add to it.
         self.extracted |= {outcome.item.utterance.utterance_id for outcome in outcomes if outcome.records}
         failures = [failure for target in self._targets for failure in target.failures.values()]
         if self._strict and failures:

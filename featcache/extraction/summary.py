@@ -1,37 +1,42 @@
-"""What an extraction did, in words and in ``failures.csv``."""
+"""Extraction → report, its summary for the terminal, and the failures of utterances that cannot be read."""
 
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from featcache.cache.failures import Failure
-from featcache.errors import AudioError, listed
+from featcache.cache.reader import FeatureCache, FeatureStore
+from featcache.corpora.recorded import corpus_of
+from featcache.errors import AudioError, FeatcacheError, StoreError, listed
 from featcache.extraction.inputs import SECONDS, TOKENS
-from featcache.manifest import Utterance
+from featcache.manifest import Manifest, Utterance
 from featcache.terminal.escape import escaped
+from featcache.workspace import Workspace
 
 TOLD_AT_ONCE = 3
 MOST_LINES = 100
-GOES_ON = "stopped before the end; the same command goes on from here"
+GOES_ON = "stopped before the end; run the same command again to continue"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractionReport:
-    """What an extraction did or, with ``dry_run``, would do.
+    """Result of an extraction or, with ``dry_run``, its plan.
 
     Attributes:
-        cache: The corpus's folder of stores.
-        stores: The names of the stores that were filled.
-        num_utterances: How many were asked for.
-        num_extracted: How many were computed now, for at least one store; the others were there.
-        planned_bytes: What was to be written, as told at the start.
-        audio_seconds: Length of the audio that was computed now.
-        num_tokens: How many were computed now, of an extractor that reads words.
-        seconds: Time that took.
-        interrupted: Whether Ctrl-C ended it early.
-        failures: What could not be extracted, or cannot be by its headers.
-        ends_early: The ids of utterances whose files lack their end; what there is of them was extracted.
+        cache: Folder of the corpus's cache.
+        stores: Names of the stores that were filled.
+        num_utterances: Number of requested utterances.
+        num_extracted: Number of utterances computed by this call for at least one store; the others were cached, or
+            failed.
+        planned_bytes: Planned size on disk, in bytes.
+        audio_seconds: Length of the audio computed by this call, in seconds.
+        num_tokens: Number of tokens computed by this call, if the extractor reads text.
+        seconds: Duration of the call in seconds.
+        interrupted: Whether Ctrl-C stopped the extraction.
+        failures: Utterances that could not be extracted, or whose headers cannot be read.
+        ends_early: Ids of the utterances that are cut, because the end of their files is missing.
     """
 
     cache: Path
@@ -48,15 +53,15 @@ class ExtractionReport:
 
 
 def failures_of(reasons: Mapping[str, str], store: str, wanted: Sequence[Utterance]) -> dict[str, Failure]:
-    """Make failures of what headers tell beforehand.
+    """Return the failures of utterances that cannot be read, by their ids.
 
     Args:
-        reasons: Utterance id → why nothing can be read of it.
-        store: The name of the store that would lack it.
-        wanted: All utterances that were asked for.
+        reasons: Utterance id → reason why it cannot be read.
+        store: Name of the store in which it is missing.
+        wanted: All requested utterances.
 
     Raises:
-        AudioError: nothing can be read of any of them.
+        AudioError: no utterance can be read.
     """
     if reasons and len(reasons) == len(wanted):
         counts = Counter(reasons.values()).most_common()
@@ -71,7 +76,7 @@ def failures_of(reasons: Mapping[str, str], store: str, wanted: Sequence[Utteran
 
 
 def summarise_dry_run(num_utterances: int, failures: Sequence[Failure]) -> str:
-    """What a dry run found that cannot be read, a line for each reason; nothing where there is none."""
+    """Return the utterances that a dry run cannot read, one line for each reason; an empty string if there are none."""
     if not failures:
         return ""
     counts = Counter(failure.reason for failure in failures).most_common()
@@ -83,11 +88,11 @@ def summarise_dry_run(num_utterances: int, failures: Sequence[Failure]) -> str:
 
 
 def lines_on_failures(failures: Sequence[Failure], table: str | Path = "failures.csv") -> list[str]:
-    """Return how many utterances failed and why the first one did, in one line; none if none failed.
+    """Return the number of failed utterances and the first reason, in one line; an empty list if none failed.
 
     Args:
-        failures: Of one or several stores.
-        table: Where all of them are listed.
+        failures: Failures in one or several stores.
+        table: Path of the list of all failures.
     """
     failed = {failure.utterance_id for failure in failures}
     if not failed:
@@ -96,24 +101,100 @@ def lines_on_failures(failures: Sequence[Failure], table: str | Path = "failures
     return [f"{len(failed)} failed, listed in {table}; first: {first.utterance_id!r}: {first.reason}"]
 
 
+def nothing_new(num_utterances: int, failures: Sequence[Failure], kept: str) -> list[str]:
+    """Return the lines on a call that added no utterance to a store.
+
+    Args:
+        num_utterances: Number of requested utterances.
+        failures: Failures in one or several stores.
+        kept: State of the other utterances: ``cached``.
+    """
+    num_failed = len({failure.utterance_id for failure in failures})
+    if not num_failed:
+        return [f"nothing to do: all {num_utterances} utterances are {kept}"]
+    return [
+        f"nothing to do: {num_utterances - num_failed} were {kept}, {num_failed} failed (see failures.csv)",
+        f"first failure: {failures[0].utterance_id!r}: {failures[0].reason}",
+    ]
+
+
 def summarise_report(report: ExtractionReport) -> str:
-    """An extraction in a few lines for the terminal."""
+    """Return a summary of an extraction in a few lines for the terminal."""
     lines = []
-    if not (report.num_extracted or report.failures or report.interrupted):
-        lines.append(f"nothing to do: all {report.num_utterances} utterances are cached")
+    if not (report.num_extracted or report.interrupted):
+        lines += nothing_new(report.num_utterances, report.failures, "cached")
+    elif not report.num_extracted:
+        lines += [f"0 of {report.num_utterances} utterances extracted", *lines_on_failures(report.failures)]
     else:
         unit, length = (TOKENS, report.num_tokens) if report.num_tokens else (SECONDS, report.audio_seconds)
         lines.append(
             f"{report.num_extracted} of {report.num_utterances} utterances extracted, {unit.describe(length)} in "
             f"{report.seconds:.0f} s ({unit.describe_speed(length, max(report.seconds, 1e-9))})"
         )
-    lines += lines_on_failures(report.failures)
+        lines += lines_on_failures(report.failures)
     if report.ends_early:
         lines.append(
-            f"{len(report.ends_early)} end early, because the end of their files is missing: "
+            f"{len(report.ends_early)} are cut, because the end of their files is missing: "
             f"{listed(report.ends_early, at_most=10)}"
         )
     if report.interrupted:
         lines.append(GOES_ON)
     lines += [str(report.cache / name) for name in report.stores]
     return "\n".join(map(escaped, lines))
+
+
+def summarise_with_next_step(report: ExtractionReport) -> str:
+    """Return the summary of an extraction and, in the last line, a command that uses the store."""
+    command = next_step(report.cache, report.stores[0])
+    return summarise_report(report) + (f"\nnext: {escaped(command)}" if command else "")
+
+
+def next_step(folder: Path, name: str) -> str | None:
+    """Return a command that fits a head on a store; None if the store is unfinished or cannot be fitted by default.
+
+    Args:
+        folder: Folder of the cache.
+        name: Name of the store.
+    """
+    try:
+        cache = FeatureCache(folder)
+        store = cache[name]
+        target = _target_options(folder, cache.manifest)
+    except FeatcacheError:
+        return None
+    speakers = set(cache.manifest.speaker_ids) - {""}
+    own_folds = {"split", "fold"}.intersection(cache.manifest.label_columns)
+    if not store.complete or target is None or (len(speakers) < 3 and not own_folds):
+        return None
+    head = "linear" if store.pooled_only else "dense" if store.has_frames else "svm"
+    norm = "speaker" if all(utterance.speaker_id for utterance in cache.manifest) else "global"
+    features = ["--features", name] if _must_be_named(store, cache) else []
+    corpus = ["--corpus", cache.name] if _has_neighbours(folder) else []
+    return shlex.join(["featcache", "fit", "--head", head, "--norm", norm, *features, *target, *corpus])
+
+
+def _must_be_named(store: FeatureStore, cache: FeatureCache) -> bool:
+    """Return whether ``featcache fit`` does not choose this store by default."""
+    return store.metadata["dataset"] != "hidden_states" or bool(set(cache) - {store.name, "egemaps"})
+
+
+def _has_neighbours(folder: Path) -> bool:
+    """Return whether there are several caches, so that ``featcache fit`` needs ``--corpus``."""
+    try:
+        Workspace(home=folder.parent.parent).find_cache(None)
+    except StoreError:
+        return True
+    return False
+
+
+def _target_options(folder: Path, manifest: Manifest) -> list[str] | None:
+    """Return the option that names the label to predict, if it is needed; None if the manifest has no label."""
+    corpus = corpus_of(folder)
+    if corpus is not None and corpus.target:
+        return []
+    labels = [column for column in manifest.label_columns if column not in ("split", "fold")]
+    if not labels:
+        return None
+    if len(manifest.label_columns) == 1:
+        return []
+    return ["--target", "emotion" if "emotion" in labels else labels[0]]

@@ -1,4 +1,4 @@
-"""Store → is it what it says? Checksums of all that is stored, and utterances computed anew, alone."""
+"""Store → faults: checksums of all stored bytes, and differences from utterances that are recomputed alone."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -32,25 +32,25 @@ from featcache.registry import name_plugins
 from featcache.settings.extractor_configs import MANIFEST
 from featcache.transcripts.text import read_words
 
-# Largest difference over largest value, per layer, where models compute in float32. Rounding to float16 is off by 2^-11
-# of a value at most; what float32 adds over another grouping or another number of threads stays below 1e-5.
+# Largest difference divided by largest value, per layer, for models that compute in float32. Rounding to float16
+# changes a value by at most 2^-11 of it. Other batches or numbers of threads change float32 results by less than 1e-5.
 TOLERANCES = {"float16": 2.0**-11 + 1e-5, "float32": 1e-5, "int8": 1 / 127 + 1e-5}
 
-# The files of a cache beside its stores that have checksums.
+# Files of a cache, outside its stores, that have checksums.
 CACHE_FILES = ("manifest.csv", "corpus.json")
 
-# What a layer that is all zeros is divided by.
+# Divisor for a layer of zeros.
 TINY = np.finfo(np.float32).tiny
 
 
 @dataclass(frozen=True, kw_only=True)
 class Deviation:
-    """How far stored features are from features computed anew.
+    """Difference between stored and recomputed features of one layer.
 
     Attributes:
-        layer: Its name; empty where there are no layers to choose from.
-        largest: Over all utterances that were computed: largest difference over largest value.
-        tolerance: Of the storage dtype and of what the model computed in.
+        layer: Name of the layer; empty if the features have no layers.
+        largest: Maximum absolute error divided by the largest value, the largest of all recomputed utterances.
+        tolerance: Allowed value of ``largest``, for the storage dtype and the precision of the model.
     """
 
     layer: str
@@ -59,14 +59,15 @@ class Deviation:
 
     @property
     def within(self) -> bool:
+        """Whether the difference is within the tolerance."""
         return self.largest <= self.tolerance
 
 
 def tolerance_of(settings: Mapping[str, Any]) -> float:
-    """The largest deviation of a healthy store: the rounding of its storage, and that of its model's arithmetic.
+    """Return the largest allowed relative error of a store, from its storage dtype and the precision of its model.
 
     Args:
-        settings: Of the store.
+        settings: Settings of the store.
     """
     precision = settings.get("precision", "float32")
     computed = 0.0 if precision == "float32" else SAME_IN_ANY_BATCH.get(precision, 0.0)
@@ -77,14 +78,14 @@ def damaged_datasets(folder: Path) -> Iterator[str]:
     """Compare every byte of every shard with its checksums, before HDF5 reads it.
 
     Yields:
-        One line for each shard or dataset whose bytes are not those that were written.
+        One line for each shard or dataset whose bytes have changed.
     """
     for path, faults in damaged_shards(folder):
         yield from (f"{path.name}: {fault}" for fault in faults)
 
 
 def damaged_files(folder: Path) -> Iterator[str]:
-    """Compare a store's shards, index and request, and its cache's manifest and ``corpus.json``, with their checksums.
+    """Compare the files of a store, and ``manifest.csv`` and ``corpus.json`` of its cache, with their checksums.
 
     Yields:
         One line for each fault.
@@ -97,20 +98,20 @@ def damaged_files(folder: Path) -> Iterator[str]:
 
 
 def unchecked_files(folder: Path) -> list[str]:
-    """The names of files that have no checksum, because an earlier release wrote them."""
+    """Return the names of files without a checksum, because an earlier release wrote them."""
     names = [*(layout.shard_name(number) for number in shard_numbers(folder)), layout.INDEX]
     old = [name for name in names if (folder / name).is_file() and has_no_checksum(folder / name)]
     return [*old, *unrecorded_files(resolved(folder).parent, CACHE_FILES)]
 
 
 def check_all_finite(store: FeatureStore) -> None:
-    """Check that every feature of a store is a finite number.
+    """Check that all features of a store are finite.
 
     Args:
-        store: The store; all of it is read.
+        store: The store, which is read completely.
 
     Raises:
-        StoreError: features that are NaN or infinite, with the utterances and layers that have them.
+        StoreError: features are NaN or infinite; the message names utterances and layers.
     """
     found = not_finite(store)
     if found:
@@ -118,15 +119,15 @@ def check_all_finite(store: FeatureStore) -> None:
         where = f" in the layers {', '.join(layers)}" if layers != [""] else ""
         raise StoreError(
             f"{store.path}: the features of {len(found)} utterances ({listed(found)}) are NaN or infinite{where}; "
-            "extract them into a store of another --name, models with --precision float32"
+            "extract into a store of another --name, and models with --precision float32"
         )
 
 
 def not_finite(store: FeatureStore) -> dict[str, list[str]]:
-    """Read all features and statistics, and find what is NaN or infinite.
+    """Find NaN and infinite values in all features and statistics of a store.
 
     Returns:
-        Utterance id → names of its layers with such values; empty where all is well.
+        Utterance id → names of its layers with such values; empty if all values are finite.
     """
     found = store.not_finite()
     if store.pooled_only:
@@ -142,39 +143,40 @@ def not_finite(store: FeatureStore) -> dict[str, list[str]]:
 def recompute(
     store: FeatureStore, data: Path | None, number: int, *, model: str | None = None, device: str = "cpu"
 ) -> list[Deviation]:
-    """Compute utterances alone and compare them with what is stored.
+    """Recompute utterances one by one, and compare them with the stored features.
 
     Args:
-        store: What is to be checked.
-        data: The corpus's folder; what was computed of words is compared with what the cache knows of them.
-        number: How many utterances, drawn from the whole store and always the same.
-        model: Where the model is, if it was a folder.
-        device: As torch names it.
+        store: The store to check.
+        data: Folder of the corpus; None for a text encoder, whose transcripts are in the cache.
+        number: Number of utterances, a random subset that is always the same.
+        model: Folder of the model, if it was loaded from a folder.
+        device: Device of torch.
 
     Returns:
-        One deviation per layer.
+        Difference for each layer.
 
     Raises:
-        StoreError: the extractor that can be made here is not the one that made the store, or the audio is not there.
+        StoreError: the extractor cannot be created as it was, or the utterances are missing.
+        ModelError: the store names external code that the user did not name.
     """
     if model is not None:
         name_plugins([model])
     made_model, options = _model_and_options(store)
-    # stores know a model's folder by its name alone
+    # Stores record only the name of a model's folder.
     if model is None and is_path(made_model) and not is_reference(made_model):
-        told = f"its model is {made_model!r}, and a file may not decide which folder is read; give it with --model"
+        told = f"its model was a folder named {made_model!r}, whose path is not recorded; give the path with --model"
         raise StoreError(f"{store.path}: {told}")
     try:
         extractor = create_extractor(model or made_model, device=usable_device(device), **options)
     except FeatcacheError:
         raise
     except (AttributeError, LookupError, TypeError, ValueError) as error:
-        raise StoreError(f"{store.path}: no extractor can be made with its settings ({error})") from error
+        raise StoreError(f"{store.path}: its settings do not define a valid extractor ({error})") from error
     now = StoreIdentity.of(extractor.description, store.identity.storage_dtype, pool=store.pooled_only)
     differing = store.identity.differences(now)
     if differing:
         raise StoreError(
-            f"{store.path}: the extractor made here differs in {', '.join(differing)}; nothing was compared"
+            f"{store.path}: the extractor on this machine differs in {', '.join(differing)}; nothing was compared"
         )
     known, source = _known(store, extractor, data)
     there = [utterance_id for utterance_id in store.utterance_ids if utterance_id in known]
@@ -196,10 +198,10 @@ def recompute(
 
 
 def _model_and_options(store: FeatureStore) -> tuple[str, dict[str, Any]]:
-    """Return what makes the store's extractor again.
+    """Return the model and the options of the store's extractor.
 
     Raises:
-        ModelError: the store names code from outside that the user did not name.
+        ModelError: the store names external code that the user did not name.
     """
     try:
         return store.identity.model_and_options()
@@ -208,7 +210,7 @@ def _model_and_options(store: FeatureStore) -> tuple[str, dict[str, Any]]:
 
 
 def _known(store: FeatureStore, extractor: Extractor, data: Path | None) -> tuple[dict[str, Utterance], Input]:
-    """The utterances of the corpus by their ids, and where to read them."""
+    """Return the utterances of the corpus by their ids, and the input to read them from."""
     if data is None:
         cache, transcripts = resolved(store.path).parent, store.metadata["transcripts"]
         manifest = Manifest.read(cache / "manifest.csv")
@@ -219,7 +221,7 @@ def _known(store: FeatureStore, extractor: Extractor, data: Path | None) -> tupl
 
 
 def _computed(extractor: Extractor, source: Input, utterance: Utterance) -> Iterator[tuple[int, Features]]:
-    """First frame and features, as the extraction computes them: whole, or window by window."""
+    """Yield first frame and features, computed like in an extraction: whole, or window by window."""
     description = extractor.description
     num_samples, rate = source.probe(utterance)
     if description.in_windows(num_samples / rate):
@@ -232,7 +234,7 @@ def _computed(extractor: Extractor, source: Input, utterance: Utterance) -> Iter
 def _compare_frames(
     store: FeatureStore, utterance_id: str, computed: Iterable[tuple[int, Features]]
 ) -> npt.NDArray[np.float32]:
-    """(num_layers,): the largest difference over the largest value of an utterance."""
+    """Return the maximum absolute error divided by the largest value for each layer, (num_layers,)."""
     difference = np.zeros(len(store.layer_names), dtype=np.float32)
     scale = np.full(len(store.layer_names), TINY)
     num_frames = 0
@@ -245,21 +247,21 @@ def _compare_frames(
         scale = np.maximum(scale, np.abs(features).max(axis=(1, 2)))
     there = int(store.num_frames([utterance_id])[0])
     if num_frames != there:
-        raise StoreError(f"{utterance_id!r} is stored with {there} frames, computed anew it has {num_frames}")
+        raise StoreError(f"{utterance_id!r} is stored with {there} frames, but recomputed with {num_frames}")
     return difference / scale
 
 
 def _compare_statistics(
     store: FeatureStore, utterance_id: str, computed: Iterable[tuple[int, Features]]
 ) -> npt.NDArray[np.float32]:
-    """(num_layers,): the largest difference of means, deviations and maxima over the largest of them."""
+    """Return the maximum absolute error of mean, std and maximum divided by the largest of them, (num_layers,)."""
     running = RunningStatistics()
     for _, features in computed:
         running.add(features)
     found = running.result()
     there = int(store.num_frames([utterance_id])[0])
     if found.count != there:
-        raise StoreError(f"{utterance_id!r} is stored with {there} frames, computed anew it has {found.count}")
+        raise StoreError(f"{utterance_id!r} is stored with {there} frames, but recomputed with {found.count}")
     stored = np.stack([store.pooled(kind, [utterance_id])[0] for kind in ("mean", "std", "max")])
     anew = np.stack([found.mean, np.sqrt(found.m2 / np.float32(found.count)), found.max])
     difference, scale = (np.abs(values).max(axis=(0, 2)) for values in (stored - anew, anew))

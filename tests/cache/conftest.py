@@ -1,4 +1,4 @@
-"""What the cache's tests share: made-up features, and stores written from them."""
+"""Shared fixtures of the cache's tests: made-up features, and stores written from them."""
 
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,7 +18,7 @@ from tests.cache.tampering import SECRET
 
 @pytest.fixture(scope="session")
 def tampering():
-    """Open a file of a store to change it as its author could: what it says of its bytes is true afterwards."""
+    """Open a file of a store and change it as an attacker could: its seal and checksums match afterwards."""
 
     @contextmanager
     def tampering(path):
@@ -31,7 +31,7 @@ def tampering():
 
 @pytest.fixture(scope="session")
 def describe():
-    """Make a description; keywords that a description does not have become settings."""
+    """Return a function that makes a description; other keywords become settings."""
 
     def make(*, dataset="hidden_states", num_layers=3, hidden_size=4, frame_shift=0.02, provenance=None, **settings):
         layers = dataset == "hidden_states"
@@ -51,7 +51,7 @@ def describe():
 
 @pytest.fixture
 def make_features(rng):
-    """Make features of utterances ``u0``, ``u1``, … with the numbers of frames given."""
+    """Return a function that makes features of utterances ``u0``, ``u1``, … with given numbers of frames."""
 
     def make(*num_frames, num_layers=3, hidden_size=4):
         return {
@@ -80,7 +80,7 @@ def record():
 
 @pytest.fixture
 def write_store(tmp_path, describe, record):
-    """Write features to a store, a shard for each group of utterances, and give its folder."""
+    """Return a function that writes a store, one shard for each group of utterances, and returns its folder."""
 
     def write(*groups, folder=None, description=None, storage_dtype="float16"):
         folder = folder or tmp_path / "store"
@@ -100,14 +100,14 @@ def features(make_features):
 
 @pytest.fixture
 def folder(write_store, features):
-    """Two shards, with u0 and u1 in the first, and an index."""
+    """Return the folder of a store of two shards, with u0 and u1 in the first, and an index."""
     first = {key: features[key] for key in ("u0", "u1")}
     return write_store(first, {"u2": features["u2"]})
 
 
 @pytest.fixture
 def outside(tmp_path):
-    """Files beside the store that a hostile shard could point to."""
+    """Return a folder with files outside the store that a hostile shard could point to."""
     with h5py.File(tmp_path / "outside.h5", "w") as file:
         for name, shape, dtype in (
             ("hidden_states", (3, 7, 4), "float16"),

@@ -1,6 +1,6 @@
-"""Stores to be tampered with."""
+"""Functions that tamper with files of a store."""
 
-SECRET = 7.0  # stands in files that no store may reach
+SECRET = 7.0  # Value in files outside the store, which must never be read.
 
 
 def replaced(name, data=None, **options):

@@ -1,4 +1,4 @@
-"""A crash over one file is that of another process, and the other files are read all the same."""
+"""A file that crashes HDF5 crashes only the separate process, and all other files are read."""
 
 import faulthandler
 import genericpath

@@ -1,4 +1,4 @@
-"""What identifies a store: its settings and their fingerprint; the model and options that made it; what differs."""
+"""Identity of a store: settings, fingerprint, model and options, and the differences between two identities."""
 
 import json
 from pathlib import Path
@@ -50,7 +50,7 @@ DESCRIPTORS = {
     "compare2016-functionals": ("compare2016-functionals", {"max_seconds": 2.5}),
     "a set of openSMILE": ("opensmile:IS09", {"level": "lld_de", "sampling_rate": 16000}),
 }
-# Computed by featcache 0.1.0, for each of STORAGE: stores keep theirs, so that these never change.
+# Computed by featcache 0.1.0, for each of STORAGE. Existing stores keep these fingerprints, so they must never change.
 FINGERPRINTS = {
     "ssl": [
         "acc0faab914da8b1976fda943a6cb72932dc3164cc8a9543db25cfa30cbeb9df",
@@ -141,7 +141,7 @@ def test_settings_come_back_from_the_attributes(describe):
     identity = StoreIdentity.read(root_attributes(description, "float16"))
     assert identity == StoreIdentity.of(description, "float16")
     settings = identity.settings
-    assert settings == json.loads(json.dumps(settings))  # plain values: a tuple has become a list
+    assert settings == json.loads(json.dumps(settings))  # Plain JSON values: a tuple became a list.
     assert settings["n_fft"] == 800
     assert identity.fingerprint == root_attributes(description, "float16")["fingerprint"]
 
@@ -219,7 +219,7 @@ def test_what_differs_is_named():
     [
         ({}, True),
         ({"weights": "pretrained", "layers": "all", "precision": "float32"}, True),
-        ({"revision": "main"}, False),  # which commit that is, the hub alone knows
+        ({"revision": "main"}, False),  # Only the hub knows which commit this is.
         ({"layers": "last"}, False),
         ({"num_blocks": 2}, False),
         ({"do_normalize": False}, False),

@@ -1,4 +1,4 @@
-"""An index that is missing, damaged or lies: the shards are believed, or one line says what does not fit."""
+"""If an index is missing, damaged or wrong, the shards are read instead, or one line states the contradiction."""
 
 import shutil
 
@@ -18,7 +18,7 @@ from tests.cache.tampering import a_table_without, attribute, cell, linked, no_a
 def test_without_its_index_a_store_is_read_from_its_shards(folder, features, asked):
     with_index = FeatureStore(folder)
     (folder / layout.INDEX).unlink()
-    if not asked:  # as in stores of earlier releases: nobody knows whether this is all
+    if not asked:  # As in stores of earlier releases: it is not known whether the store is complete.
         (folder / REQUEST).unlink()
     without = FeatureStore(folder)
     assert with_index.complete
@@ -61,7 +61,7 @@ def test_an_index_that_cannot_be_right_gives_way_to_the_shards(folder, outside, 
     if not asked:
         (folder / REQUEST).unlink()
     store = FeatureStore(folder)
-    assert store.complete == asked  # without an index only the request can tell
+    assert store.complete == asked  # Without an index, only the request states it.
     assert list(store) == list(features)
     for key, expected in features.items():
         np.testing.assert_array_equal(store[key], expected.astype(np.float16))
@@ -88,7 +88,7 @@ def test_an_index_that_lies_about_an_utterance_is_found_out(folder, tampering, c
         lambda key: store.pooled("mean", [key]),
         lambda key: store.mean_and_std([key]),
     ):
-        with pytest.raises(StoreError, match=r"index.h5 does not fit shard-0000\d.h5; remove the index"):
+        with pytest.raises(StoreError, match=r"index.h5 does not match shard-0000\d.h5; remove the index"):
             read(utterance_id)
 
 
@@ -99,7 +99,7 @@ def test_an_index_that_lies_about_an_utterance_is_found_out(folder, tampering, c
 def test_an_index_that_lies_about_its_shards_is_found_out(folder, tampering, name, value):
     with tampering(folder / layout.INDEX) as file:
         file.attrs[name] = value
-    with pytest.raises(StoreError, match=f"shard-00000.h5 is of another store: {name} differ"):
+    with pytest.raises(StoreError, match=f"shard-00000.h5 belongs to another store: {name} differ"):
         FeatureStore(folder)["u0"]
 
 
@@ -108,7 +108,7 @@ def test_a_shard_of_another_store_is_found_out(folder, write_store, describe, ma
     shutil.copy(other / "shard-00000.h5", folder / "shard-00002.h5")
     store = FeatureStore(folder)
     assert store["u2"].shape == (3, 9, 4)
-    with pytest.raises(StoreError, match=r"shard-00002.h5 is of another store: fingerprint, settings differ"):
+    with pytest.raises(StoreError, match=r"shard-00002.h5 belongs to another store: fingerprint, settings differ"):
         store["u0"]
     with pytest.raises(StoreError, match="was made with other settings: model_id is other there"):
         StoreWriter(folder, describe(), "float16")

@@ -1,4 +1,4 @@
-"""The names of shards, and the checksums over arrays and tables."""
+"""Names of shards, and checksums of arrays and tables."""
 
 import re
 import zlib

@@ -1,4 +1,4 @@
-"""8 bits: off by half a step at most, 35 dB in every layer, read back as float32 from half of float16's bytes."""
+"""int8 storage: error of at most half a scale, at least 35 dB in every layer, half the size of float16."""
 
 import h5py
 import numpy as np
@@ -15,11 +15,11 @@ from featcache.extraction.plan import ROW_BYTES
 from featcache.extraction.verify import damaged_datasets, recompute
 
 RATE = 16000
-LEAST_RATIO = 35.0  # dB, what is promised for every layer
+LEAST_RATIO = 35.0  # dB, the documented minimum for every layer.
 
 
 def signal_to_noise(exact, found):
-    """(num_layers,) in dB."""
+    """Return the signal-to-noise ratio of each layer in dB, (num_layers,)."""
     noise = np.square(found - exact).sum(axis=(1, 2), dtype=np.float64)
     return 10 * np.log10(np.square(exact).sum(axis=(1, 2), dtype=np.float64) / noise)
 
@@ -38,10 +38,10 @@ def test_no_value_is_off_by_more_than_half_a_step(features):
     in_steps, step = quantise(features, mean)
     assert in_steps.dtype == np.int8
     assert np.abs(in_steps.astype(int)).max() <= 127
-    # float32 rounds the sum of mean and deviation once more
+    # float32 rounds the sum of mean and difference once more.
     rounding = 4 * np.finfo(np.float32).eps * np.abs(features).max(axis=1)
     error = np.abs(restore(in_steps, mean, step) - features).max(axis=1)
-    # a step below float32's normal numbers counts as none
+    # A subnormal scale counts as 0.
     assert (error <= step / 2 + rounding + 127 * np.finfo(np.float32).tiny).all()
 
 
@@ -63,7 +63,7 @@ def test_normally_distributed_features_keep_35_db(rng, scale):
 
 @pytest.fixture(scope="module")
 def stores(tmp_path_factory, speech_like, tiny_model):
-    """The same utterances as float32, float16 and int8."""
+    """Return stores of the same utterances in float32, float16 and int8."""
     folder = tmp_path_factory.mktemp("quantised")
     (folder / "made-up").mkdir()
     for number, seconds in enumerate((1.5, 3.0, 2.2)):
@@ -100,7 +100,7 @@ def test_features_take_half_of_what_float16_takes(stores):
         with h5py.File(found[dtype].path / "shard-00000.h5") as file:
             sizes[dtype] = file["hidden_states"].nbytes
             statistics = sum(dataset.nbytes for dataset in file["statistics"].values())
-        planned = sizes[dtype] + statistics + 3 * (ROW_BYTES - 8)  # the counts are among the rows
+        planned = sizes[dtype] + statistics + 3 * (ROW_BYTES - 8)  # The counts are included in the rows.
         assert reports[dtype].planned_bytes == planned
     assert sizes["int8"] * 2 == sizes["float16"]
 

@@ -1,4 +1,4 @@
-"""What is read is what was written, without reading more than was asked for."""
+"""Features are read as they were written, and nothing is read beyond the request."""
 
 import mmap
 import os
@@ -25,7 +25,7 @@ IDS = [
     "../../etc/passwd",
     "a" * 100_000,
     "é",
-    "e\u0301",  # the same letter in another spelling is another id
+    "e\u0301",  # The same letter in another Unicode form is another id.
 ]
 
 
@@ -89,7 +89,7 @@ def test_views_are_mapped_and_cannot_be_written(folder):
     while isinstance(base, np.ndarray):
         base = base.base
     assert isinstance(base.obj if isinstance(base, memoryview) else base, mmap.mmap)
-    assert view[0].flags.c_contiguous  # a layer of an utterance is one stretch of the file
+    assert view[0].flags.c_contiguous  # A layer of an utterance is contiguous in the file.
     with pytest.raises(ValueError, match="read-only"):
         view[0, 0, 0] = 1
     copy = store["u1"]
@@ -98,7 +98,7 @@ def test_views_are_mapped_and_cannot_be_written(folder):
 
 
 def test_a_view_reads_nothing_else(tmp_path, write_store, make_features):
-    """Everything but one utterance's frames is overwritten behind the store's back, and the view stays right."""
+    """A view of one utterance stays correct when all other frames are overwritten in the file."""
     features = make_features(5, 2, 9)
     folder = write_store(features)
     store = FeatureStore(folder)
@@ -158,7 +158,7 @@ def test_many_threads_read_the_same(write_store, make_features):
     folder = write_store(*(dict(pair) for pair in zip(items[::2], items[1::2], strict=True)))
     with ThreadPoolExecutor(8) as pool:
         for _ in range(20):
-            store = FeatureStore(folder)  # with all its shards still to be opened
+            store = FeatureStore(folder)  # A store with no shard open yet.
             for found, expected in zip(pool.map(store.__getitem__, features), features.values(), strict=True):
                 np.testing.assert_array_equal(found, expected.astype(np.float16))
 
@@ -166,7 +166,7 @@ def test_many_threads_read_the_same(write_store, make_features):
 @pytest.mark.parametrize(("kind", "function"), [("mean", np.mean), ("max", np.max), ("std", np.std)])
 def test_pooled_features_are_those_of_the_frames(write_store, make_features, kind, function):
     features = make_features(5, 2, 9, 1)
-    # float32 storage, so that the stored frames are those that the statistics were taken from
+    # Stored as float32, so that the statistics were computed from exactly these frames.
     store = FeatureStore(write_store(features, storage_dtype="float32"))
     found = store.pooled(kind)
     assert found.dtype == np.float32
@@ -198,7 +198,7 @@ def test_an_utterance_that_is_not_there(folder):
     store = FeatureStore(folder)
     assert "u9" not in store
     assert store.get("u9") is None
-    with pytest.raises(KeyError, match=r"no utterance 'u9' in .*, which holds 4"):
+    with pytest.raises(KeyError, match=r"no utterance 'u9' in .*, which contains 4"):
         store["u9"]
 
 
@@ -207,7 +207,7 @@ def cache(tmp_path, write_store, make_features):
     Manifest([Utterance(utterance_id="u0", path="u0.wav")]).write(tmp_path / "emodb" / "manifest.csv")
     for name in ("wav2vec2-base", "egemaps"):
         write_store(make_features(3), folder=tmp_path / "emodb" / name)
-    (tmp_path / "emodb" / "hubert-base").mkdir()  # begun, and nothing written yet
+    (tmp_path / "emodb" / "hubert-base").mkdir()  # Started, but nothing is written yet.
     return tmp_path / "emodb"
 
 
@@ -231,7 +231,7 @@ def test_a_store_that_a_cache_lacks(cache):
 
 
 def test_a_folder_that_is_no_cache(tmp_path):
-    with pytest.raises(StoreError, match=r"is no cache: it has no manifest.csv; make one with 'featcache extract'"):
+    with pytest.raises(StoreError, match=r"is not a cache: it has no manifest.csv; make one with 'featcache extract'"):
         featcache.open(tmp_path)
 
 
@@ -241,10 +241,10 @@ def test_reading_ahead_asks_for_what_is_read_and_changes_nothing(write_store, ma
     asked, prefetch = [], Shard.prefetch
     monkeypatch.setattr(Shard, "prefetch", lambda shard, *frames: asked.append(frames) or prefetch(shard, *frames))
     store.prefetch(["u0", "u1", "u3"], [0, 2], [5, 900, 900])
-    assert asked == [([0, 2], 0, 805), ([0, 2], 807, 1707)]  # what stands together is asked for in one go
+    assert asked == [([0, 2], 0, 805), ([0, 2], 807, 1707)]  # Adjacent utterances share one request.
     asked.clear()
     store.prefetch(["u1", "u3"], [1], [10, 20])
-    assert asked == [([1], 5, 15), ([1], 807, 827)]  # and no frame that will not be read
+    assert asked == [([1], 5, 15), ([1], 807, 827)]  # Only frames that will be read.
     store.drop_pages()
     for utterance_id, values in features.items():
         np.testing.assert_array_equal(store[utterance_id], values)

@@ -1,4 +1,4 @@
-"""What a store was asked for survives kills and lost indexes, and parts of different numbers keep apart."""
+"""The request of a store survives kills and lost indexes, and different numbers of parts exclude each other."""
 
 import json
 import multiprocessing
@@ -72,7 +72,7 @@ def test_a_store_is_as_finished_without_its_index_as_with_it(writer, records, tm
     filling.begin(["u0", "u1", "u2"], num_in_corpus=7)
     filling.write_shard([records["u0"]])
     assert not FeatureStore(tmp_path / "store").complete
-    assert FeatureStore(tmp_path / "store").num_requested == 3  # known before the end
+    assert FeatureStore(tmp_path / "store").num_requested == 3  # It is known before the end.
     filling.write_shard([records["u1"]])
     for failed in ([], ["u2"]):
         filling.finish(["u0", "u1", "u2"], failed=failed, num_in_corpus=7)
@@ -83,7 +83,7 @@ def test_a_store_is_as_finished_without_its_index_as_with_it(writer, records, tm
             assert store.complete == bool(failed)
             assert (store.num_requested, store.num_in_corpus) == (3, 7)
     (tmp_path / "store" / "shard-00001.h5").unlink()
-    assert not FeatureStore(tmp_path / "store").complete  # what was lost is missed
+    assert not FeatureStore(tmp_path / "store").complete  # The lost shard is noticed.
     assert FeatureStore(tmp_path / "store").num_requested == 3
 
 
@@ -93,21 +93,21 @@ def test_a_damaged_request_is_no_request(writer, records, tmp_path):
     filling.finish(["u0"], failed=[])
     path = tmp_path / "store" / REQUEST
     path.write_text(json.dumps({**json.loads(path.read_text()), "failed": ["u9"]}))
-    assert FeatureStore(tmp_path / "store").complete  # the index tells it
+    assert FeatureStore(tmp_path / "store").complete  # The index records it.
     assert any(REQUEST in line for line in damaged_files(tmp_path / "store"))
     (tmp_path / "store" / layout.INDEX).unlink()
     assert not FeatureStore(tmp_path / "store").complete
 
 
 def stored(folder):
-    """All that is stored: the utterances in the shards as the files have them."""
+    """Return the utterances in the shards, as stored in the files."""
     return {key: n for n in shard_numbers(folder) for key in Shard(folder / layout.shard_name(n)).utterances["id"]}
 
 
 @pytest.mark.parametrize("links", [True, False])
 @pytest.mark.parametrize("parts", [((0, 2), (0, 3)), ((0, 2), (0, 2)), ((0, 1), (0, 3)), ((1, 2), (1, 4))])
 def test_two_writers_never_take_each_others_shard(writer, records, tmp_path, monkeypatch, parts, links):
-    """Writers that opened the store at the same time, as parts of different numbers do, or the same part twice."""
+    """Two writers open the store at the same time, as parts of different numbers or as the same part."""
     if not links:
 
         def refuse(*_args):
@@ -118,7 +118,7 @@ def test_two_writers_never_take_each_others_shard(writer, records, tmp_path, mon
     ready = threading.Barrier(2)
 
     def fill(writer, keys):
-        def next_number():  # as if it had looked before the other one wrote
+        def next_number():  # The number that it found before the other one wrote.
             index, of = writer._part
             number = max(writer._tables, default=-1) + 1
             return number + (index - number) % of
@@ -148,7 +148,7 @@ def test_a_task_that_is_done_again_writes_the_same_file(writer, records, tmp_pat
     writer().write_shard(pair, number=4)
     assert shard_numbers(tmp_path / "store") == [4]
     assert (tmp_path / "store" / layout.shard_name(4)).read_bytes() == before
-    writer().write_shard(pair[:1], number=4)  # with one utterance less it must not take the place of both
+    writer().write_shard(pair[:1], number=4)  # A shard with one utterance less must not replace it.
     assert shard_numbers(tmp_path / "store") == [4, 5]
     writer().write_shard([records["u2"]], number=4)
     assert sorted(stored(tmp_path / "store")) == ["u0", "u1", "u2"]
@@ -165,7 +165,7 @@ def test_parts_of_another_number_are_refused_until_all_have_ended(writer, record
                 writer((0, 3)).begin(keys, write=write)
             assert "\n" not in str(error.value)
         writer((1, 2)).begin(keys)
-        writer((0, 1)).begin(keys, write=False)  # the whole waits for the lock, and then for nobody
+        writer((0, 1)).begin(keys, write=False)  # A process without parts waits for the lock alone.
         if not shard_numbers(tmp_path / "store"):
             first.write_shard([records["u0"]])
             first.finish(keys, failed=[])
@@ -173,7 +173,7 @@ def test_parts_of_another_number_are_refused_until_all_have_ended(writer, record
     second.write_shard([records["u1"]])
     second.finish(keys, failed=[])
     third = writer((0, 3))
-    third.begin(records)  # all are finished
+    third.begin(records)  # All parts are finished.
     with pytest.raises(StoreError, match="is being filled in 3 parts"):
         writer((1, 2)).begin(keys)
 

@@ -1,4 +1,4 @@
-"""The seal in front of shards and indexes: HDF5 never parses bytes that are not those that were written."""
+"""Because of the seal in front of shards and indexes, HDF5 never parses changed bytes."""
 
 import json
 
@@ -17,12 +17,12 @@ FLIPS = 160
 
 @pytest.fixture
 def folder(write_store, make_features):
-    """Two shards and an index, as the only store of a cache."""
+    """Return the folder of a store of two shards and an index, alone in its cache."""
     return write_store(make_features(5, 2, 9), {"v": make_features(4)["u0"]})
 
 
 def flipped(path, rng, number):
-    """Flip one bit at a time, anywhere in a file; in the end it is as it was."""
+    """Flip one bit at a time, anywhere in a file, and restore the file at the end."""
     whole = path.read_bytes()
     for place in rng.integers(0, len(whole), number):
         changed = bytearray(whole)
@@ -34,7 +34,7 @@ def flipped(path, rng, number):
 
 @pytest.fixture
 def parsed(monkeypatch):
-    """The files that HDF5 has opened."""
+    """Return the list of files that HDF5 opened."""
     opened = []
     real = h5py.File
 
@@ -57,8 +57,8 @@ def test_every_flip_in_an_index_is_found_before_hdf5_reads_it(folder, rng, parse
         caplog.clear()
         store = FeatureStore(folder)
         assert list(store) == expected
-        assert store.complete  # the request tells what the index cannot
-        assert "its shards are read in its place" in caplog.text
+        assert store.complete  # The request replaces the damaged index.
+        assert "its shards are read instead" in caplog.text
     assert str(path) not in parsed
     assert list(damaged_files(folder)) == []
 
@@ -79,7 +79,7 @@ def test_every_flip_in_a_shard_is_found_and_no_table_of_hdf5_is_read_then(folder
 def test_a_file_of_another_length_is_found(folder, name, change):
     path = folder / name
     path.write_bytes(change(path.read_bytes()))
-    if path.read_bytes().startswith(b"\x89HDF"):  # without the block in front it passes for one of an earlier release
+    if path.read_bytes().startswith(b"\x89HDF"):  # Without the user block it looks like a file of an earlier release.
         assert check_seal(path) is None
     else:
         assert any(name in line for line in damaged_files(folder))
@@ -93,9 +93,9 @@ def test_a_seal_covers_what_no_other_checksum_does(folder):
         extents = sorted((file[name].id.get_offset(), file[name].nbytes) for name in names)
     assert check_seal(path) == extents
     assert check_seal(folder / layout.INDEX) == []
-    seal.seal(path, [(extents[0][0] - 8, extents[0][1] + 8), *extents[1:]])  # leaves out eight bytes more
+    seal.seal(path, [(extents[0][0] - 8, extents[0][1] + 8), *extents[1:]])  # Eight more bytes are not covered.
     assert check_seal(path) is not None
-    assert "leaves out what no other checksum covers" in next(damaged_datasets(folder))
+    assert "some bytes are covered by no checksum" in next(damaged_datasets(folder))
 
 
 HOSTILE = {
@@ -127,7 +127,7 @@ def test_a_hostile_seal_is_refused_in_one_line(folder, how):
 
 def test_files_of_earlier_releases_are_read_and_named(folder, make_features, caplog):
     expected = {key: np.array(value) for key, value in FeatureStore(folder).items()}
-    for path in folder.glob("*.h5"):  # as they were: without a block in front
+    for path in folder.glob("*.h5"):  # Without a user block, as earlier releases wrote them.
         whole = path.with_suffix(".old")
         with h5py.File(path) as file, h5py.File(whole, "w") as old:
             old.attrs.update(file.attrs)

@@ -1,4 +1,4 @@
-"""Shards that were tampered with, cut or replaced: one line that says what to do, and never a wrong number."""
+"""Shards that are manipulated, truncated or replaced give one line of advice, and never a wrong number."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from tests.cache.tampering import a_table_without, attribute, cell, linked, no_a
 
 @pytest.fixture
 def check_refused(folder, describe):
-    """Check that a store whose first shard is faulty is taken neither by reader nor by writer."""
+    """Return a check that reader and writer refuse a store whose first shard is faulty."""
 
     def check(message):
         for refuses in (
@@ -66,41 +66,44 @@ TAMPERED = {
         "has no dataset /statistics/count",
     ),
     "soft link": (linked("statistics/mean", lambda _: h5py.SoftLink("/statistics/m2")), "has no dataset /statistics/m"),
-    "external storage": (external_storage, "/hidden_states does not lie in one piece in the file"),
-    "virtual dataset": (virtual, "/hidden_states does not lie in one piece in the file"),
+    "external storage": (external_storage, "/hidden_states is not contiguous in the file"),
+    "virtual dataset": (virtual, "/hidden_states is not contiguous in the file"),
     "compressed": (
         replaced("hidden_states", np.zeros((3, 7, 4), "float16"), compression="gzip"),
-        "/hidden_states does not lie in one piece",
+        "/hidden_states is not contiguous",
     ),
-    "no features": (replaced("hidden_states", shape=(3, 0, 4), dtype="float16"), "does not lie in one piece"),
-    "never written": (replaced("hidden_states", shape=(3, 10**15, 4), dtype="float16"), "does not lie in one piece"),
-    "another dtype": (replaced("hidden_states", np.zeros((3, 7, 4))), "/hidden_states is no dataset of float16"),
-    "statistics of another dtype": (replaced("statistics/mean", np.zeros((2, 3, 4))), "is no dataset of float32"),
-    "a group instead": (lambda file, _: (file.pop("hidden_states"), file.create_group("hidden_states")), "no dataset"),
+    "no features": (replaced("hidden_states", shape=(3, 0, 4), dtype="float16"), "is not contiguous"),
+    "never written": (replaced("hidden_states", shape=(3, 10**15, 4), dtype="float16"), "is not contiguous"),
+    "another dtype": (replaced("hidden_states", np.zeros((3, 7, 4))), "/hidden_states is not a dataset of float16"),
+    "statistics of another dtype": (replaced("statistics/mean", np.zeros((2, 3, 4))), "is not a dataset of float32"),
+    "a group instead": (
+        lambda file, _: (file.pop("hidden_states"), file.create_group("hidden_states")),
+        "not a dataset",
+    ),
     "a dataset instead of a group": (replaced("statistics", np.zeros(3)), "has no dataset /statistics/count"),
-    "fewer frames": (replaced("hidden_states", np.zeros((3, 6, 4), "float16")), "do not fit each other"),
-    "fewer layers": (replaced("hidden_states", np.zeros((2, 7, 4), "float16")), "do not fit each other"),
-    "another size": (replaced("hidden_states", np.zeros((3, 7, 5), "float16")), "do not fit each other"),
-    "one axis": (replaced("hidden_states", np.zeros(84, "float16")), "do not fit each other"),
-    "statistics of fewer": (replaced("statistics/max", np.zeros((1, 3, 4), "float32")), "do not fit each other"),
-    "other counts": (replaced("statistics/count", np.array([4, 3])), "do not fit each other"),
-    "too many frames": (cell("num_frames", 1, 1000), "do not fit each other"),
-    "negative frames": (cell("num_frames", 0, -2), "do not fit each other"),
-    "frames elsewhere": (cell("first_frame", 1, 4), "do not fit each other"),
-    "a table of numbers": (replaced("utterances", np.zeros(2)), "/utterances is no dataset of"),
-    "a table without": (a_table_without("duration"), "/utterances is no dataset of"),
+    "fewer frames": (replaced("hidden_states", np.zeros((3, 6, 4), "float16")), "contradict each other"),
+    "fewer layers": (replaced("hidden_states", np.zeros((2, 7, 4), "float16")), "contradict each other"),
+    "another size": (replaced("hidden_states", np.zeros((3, 7, 5), "float16")), "contradict each other"),
+    "one axis": (replaced("hidden_states", np.zeros(84, "float16")), "contradict each other"),
+    "statistics of fewer": (replaced("statistics/max", np.zeros((1, 3, 4), "float32")), "contradict each other"),
+    "other counts": (replaced("statistics/count", np.array([4, 3])), "contradict each other"),
+    "too many frames": (cell("num_frames", 1, 1000), "contradict each other"),
+    "negative frames": (cell("num_frames", 0, -2), "contradict each other"),
+    "frames elsewhere": (cell("first_frame", 1, 4), "contradict each other"),
+    "a table of numbers": (replaced("utterances", np.zeros(2)), "/utterances is not a dataset of"),
+    "a table without": (a_table_without("duration"), "/utterances is not a dataset of"),
     "an id that is no text": (cell("id", 0, b"\xff\xfe"), "damaged .*utf-8"),
-    "a later version": (attribute("format_version", 2), "is of format version 2, expected 1; read it with"),
-    "no version": (no_attribute("format_version"), "is of format version None, expected 1"),
-    "no layer names": (no_attribute("layer_names"), "lacks the attributes layer_names"),
-    "layer names of another type": (attribute("layer_names", 3), "lacks the attributes layer_names"),
-    "layer names of another number": (one_layer_less, "do not fit each other"),
+    "a later version": (attribute("format_version", 2), "has format version 2, expected 1; read it with"),
+    "no version": (no_attribute("format_version"), "has format version None, expected 1"),
+    "no layer names": (no_attribute("layer_names"), "has missing or faulty attributes: layer_names"),
+    "layer names of another type": (attribute("layer_names", 3), "has missing or faulty attributes: layer_names"),
+    "layer names of another number": (one_layer_less, "contradict each other"),
     "another dataset": (attribute("dataset", "statistics/mean"), "shard-00000.h5"),
     "no such dataset": (attribute("dataset", "/../x"), "shard-00000.h5"),
     "no such dtype": (attribute("storage_dtype", "half a float"), "damaged .*half a float"),
     "objects": (attribute("storage_dtype", "O"), "shard-00000.h5"),
     "settings that are not JSON": (attribute("settings", "{"), "damaged"),
-    "settings that were changed": (attribute("settings", "{}"), "its settings and its fingerprint contradict"),
+    "settings that were changed": (attribute("settings", "{}"), "its settings contradict its fingerprint"),
 }
 
 
@@ -113,7 +116,7 @@ def test_a_shard_that_was_tampered_with_is_refused(folder, outside, check_refuse
 
 
 def settings_with(**changes):
-    """Settings that say something else, with the fingerprint that fits them."""
+    """Change settings, and the fingerprint accordingly."""
 
     def tamper(file, _outside):
         settings = json.loads(file.attrs["settings"]) | changes
@@ -201,7 +204,7 @@ def test_what_is_no_regular_file_is_not_waited_for(folder, check_refused, how, n
 
 @pytest.mark.parametrize("seed", range(3))
 def test_no_flip_anywhere_is_more_than_one_line(folder, describe, seed):
-    """Whatever reads a file with a flipped bit gives what was written, or one line; nothing crashes."""
+    """Every reader of a file with a flipped bit returns the written values or raises one line; nothing crashes."""
     rng = np.random.default_rng(seed)
     names = ["shard-00000.h5", "shard-00001.h5", layout.INDEX, REQUEST]
     whole = {name: (folder / name).read_bytes() for name in names}
@@ -239,7 +242,7 @@ def test_garbage_and_folders_are_no_shards(folder, check_refused):
 
 
 def test_a_folder_without_shards(tmp_path):
-    with pytest.raises(StoreError, match=r"holds no features; expected shards like shard-00000.h5"):
+    with pytest.raises(StoreError, match=r"contains no features; expected shards such as shard-00000.h5"):
         FeatureStore(tmp_path)
-    with pytest.raises(StoreError, match="holds no features"):
+    with pytest.raises(StoreError, match="contains no features"):
         FeatureStore(tmp_path / "nowhere")

@@ -1,4 +1,4 @@
-"""HDF5 crashes when it closes a file whose last bytes it could not write: it never hears of that."""
+"""HDF5 would crash when it closes a file that it could not write, so that write errors are hidden from it."""
 
 import errno
 import io
@@ -20,7 +20,7 @@ def fail(number):
 
 
 class Failing(io.FileIO):
-    """A file whose calls fail from a certain one on, as those of a disk that was full or cut off."""
+    """File whose calls fail from a given one on, as on a full or disconnected disk."""
 
     left = 0
 
@@ -31,7 +31,7 @@ class Failing(io.FileIO):
 
     def write(self, content):
         self._count()
-        return super().write(content[: max(1, len(content) - 1)])  # a disk may take a part alone
+        return super().write(content[: max(1, len(content) - 1)])  # A disk may accept only some of the bytes.
 
     def truncate(self, size=None):
         self._count()
@@ -63,7 +63,7 @@ def test_whichever_write_fails_hdf5_hears_nothing_and_the_store_stays_as_it_was(
     expected = "shard-00001.h5 could not be written (Input/output error); the 1 utterances stored before are kept"
     assert all(expected in line for line in told)
     assert left == [before] * number
-    assert number > 20  # header, arrays, tables and what HDF5 keeps of them: each was the first to fail once
+    assert number > 20  # Header, arrays, tables and metadata: each was the first to fail once.
     np.testing.assert_array_equal(FeatureStore(writer.folder)["u1"], features["u1"].astype(np.float16))
 
 
@@ -106,7 +106,7 @@ print(len(told), sum("File too large" in line for line in told))
 
 def test_a_limit_on_the_size_of_files_crashes_nothing(tmp_path):
     pytest.importorskip("resource")
-    # in a process of its own: HDF5 crashed at its end
+    # In a separate process, because HDF5 crashed at its end.
     done = subprocess.run([sys.executable, "-c", LIMITED, str(tmp_path)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, (done.returncode, done.stderr)
     refused, told = map(int, done.stdout.split())

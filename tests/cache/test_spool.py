@@ -1,4 +1,4 @@
-"""Features that come window by window are those that were written, and leave nothing behind."""
+"""Features that are written window by window are read back unchanged, and no file is left behind."""
 
 import gc
 import multiprocessing
@@ -23,7 +23,7 @@ from featcache.files.regular import remove_unfinished
 
 @pytest.fixture(params=["memory", "disk"])
 def where(request, monkeypatch):
-    """Small enough for memory, or for small pieces of a file."""
+    """Return where the features are: in memory, or in a file that is read in small pieces."""
     if request.param == "disk":
         monkeypatch.setattr(spool, "IN_MEMORY_BYTES", 0)
     monkeypatch.setattr(spool, "PIECE_BYTES", 40)
@@ -112,7 +112,7 @@ def test_a_spool_does_not_outlive_a_killed_process(tmp_path):
     assert ready.wait(60)
     os.kill(process.pid, signal.SIGKILL)
     process.join()
-    remove_unfinished(tmp_path)  # where a file system knows no files without names
+    remove_unfinished(tmp_path)  # For file systems without unnamed files.
     assert names(tmp_path) == []
 
 
@@ -120,9 +120,9 @@ def test_a_full_disk_is_told_in_one_line(tmp_path, make_features, monkeypatch):
     resource = pytest.importorskip("resource")
     monkeypatch.setattr(spool, "IN_MEMORY_BYTES", 0)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))  # fails in the same calls as a disk that is full
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))  # The same calls fail as on a full disk.
     try:
-        with pytest.raises(StoreError, match=r"^features of a long utterance could not be kept under .* \(File too la"):
+        with pytest.raises(StoreError, match=r"^features of a long utterance could not be written to .* \(File too la"):
             filled(tmp_path, make_features(5000)["u0"])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -137,7 +137,7 @@ def test_statistics_of_pieces_are_those_of_all_frames(cuts, offset):
     found, exact = running.result(), features.astype(np.float64)
     assert found.count == 50
     assert found.mean.dtype == found.m2.dtype == found.max.dtype == np.float32
-    # a mean that float32 rounds by e adds count * e^2 to the sum of squares
+    # A mean that float32 rounds by e adds count * e^2 to the sum of squares.
     rounding = 4 * np.finfo(np.float32).eps * max(1.0, abs(offset))
     np.testing.assert_allclose(found.mean, exact.mean(axis=1), rtol=np.finfo(np.float32).eps, atol=1e-9)
     expected = np.square(exact - exact.mean(axis=1, keepdims=True)).sum(axis=1)

@@ -1,4 +1,4 @@
-"""Statistics of utterances, and their merging, against float64 over all frames."""
+"""Statistics of utterances and their merging are compared with float64 over all frames."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ EPS = np.finfo(np.float32).eps
 
 @st.composite
 def utterances(draw):
-    """Utterances of (num_layers, num_frames, hidden_size) float32, far from zero and from each other."""
+    """Draw utterances of (num_layers, num_frames, hidden_size) float32, far from zero and from each other."""
     lengths = draw(st.lists(st.integers(1, 40), min_size=1, max_size=8))
     offset = draw(st.sampled_from([0.0, 1.0, -1e3, 1e5]))
     spread = draw(st.sampled_from([0.0, 1e-3, 1.0, 1e3]))
@@ -25,7 +25,7 @@ def utterances(draw):
 
 
 def rounding(frames):
-    """What float32 means and sums of squares may be off by: a few units in the last place of the largest value."""
+    """Return the tolerance for float32 means and sums of squares: some units in the last place of the largest value."""
     return 4 * EPS * max(1.0, float(np.abs(frames).max()))
 
 
@@ -36,7 +36,7 @@ def test_an_utterance_alone_against_float64(parts):
     assert found.count == frames.shape[1]
     np.testing.assert_allclose(found.mean, frames.mean(axis=1), rtol=EPS, atol=0)
     deviations = frames - frames.mean(axis=1, keepdims=True)
-    # a mean that is off by e adds count * e^2 to the sum of squares; the rest is float32 summation
+    # A mean with an error e adds count * e^2 to the sum of squares; the rest is float32 summation.
     slack = found.count * rounding(frames) ** 2
     np.testing.assert_allclose(found.m2, (deviations**2).sum(axis=1), rtol=1e-5, atol=slack)
     np.testing.assert_array_equal(found.max, frames.max(axis=1))

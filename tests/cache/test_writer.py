@@ -1,4 +1,4 @@
-"""The files that a writer leaves, read in plain h5py; and that an unfinished write never looks finished."""
+"""Files of a writer are readable in plain h5py, and an unfinished write never looks finished."""
 
 import json
 import shutil
@@ -58,7 +58,7 @@ def test_a_shard_in_plain_h5py(write_store, describe, make_features):
 
         for dataset in (file["hidden_states"], *statistics.values()):
             assert dataset.chunks is None
-            assert dataset.id.get_offset() is not None  # contiguous: may be mapped into memory
+            assert dataset.id.get_offset() is not None  # Contiguous, so that it can be memory-mapped.
             assert dataset.attrs["crc32"] == zlib.crc32(dataset[()].tobytes())
         assert "crc32" in table.attrs
 
@@ -103,7 +103,7 @@ def test_the_index_presents_all_shards_as_one(write_store, make_features, tmp_pa
     features = make_features(5, 2, 9, 1)
     first, second = dict(list(features.items())[:3]), dict(list(features.items())[3:])
     folder = write_store(first, second)
-    monkeypatch.chdir(tmp_path.root)  # the shards are found beside the index, wherever a program runs
+    monkeypatch.chdir(tmp_path.root)  # The shards are found next to the index from any working folder.
     with h5py.File(folder / "index.h5", "r") as index:
         assert index["hidden_states"].is_virtual
         together = np.concatenate(list(features.values()), axis=1).astype(np.float16)
@@ -199,7 +199,7 @@ def test_a_write_that_fails_leaves_what_was_there(write_store, describe, record,
     def fail(_table):
         raise fault
 
-    monkeypatch.setattr(layout, "crc32_of_table", fail)  # called when the features are in the file already
+    monkeypatch.setattr(layout, "crc32_of_table", fail)  # It is called after the features are written.
     with pytest.raises(fault):
         writer.write_shard([record("u1", features["u1"])])
     assert names(folder) == ["shard-00000.h5"]
@@ -231,7 +231,7 @@ def test_a_disk_that_ends_in_the_middle_of_a_shard(write_store, describe, record
     folder = write_store({"u0": features["u0"]}, description=description)
     writer = StoreWriter(folder, description, "float16")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    # a file that may not grow fails in the same calls as a disk that is full
+    # With a limited file size, the same calls fail as on a full disk.
     room = int(share * (needed / "shard-00000.h5").stat().st_size)
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
     try:
@@ -251,7 +251,7 @@ def test_encoding_rounds_to_the_nearest(make_features):
     features = make_features(7)["u0"]
     half = encode(features, "float16", "012")
     assert half.dtype == np.float16
-    # half a unit in the last place of float16, which has 11 significant bits
+    # Half a unit in the last place of float16, which has 11 significant bits.
     np.testing.assert_allclose(half, features, rtol=2**-11, atol=2**-25)
     assert encode(features, "float32", "012").dtype == np.float32
     np.testing.assert_array_equal(encode(features, "float32", "012"), features)
@@ -268,7 +268,7 @@ def test_values_that_overflow_are_named_with_their_layer(make_features, value):
 
 def test_the_largest_half_does_not_overflow(make_features):
     features = make_features(7)["u0"]
-    features[1, 3, 2] = 65519  # rounds to 65504
+    features[1, 3, 2] = 65519  # It rounds to 65504.
     assert encode(features, "float16", "012")[1, 3, 2] == 65504
 
 

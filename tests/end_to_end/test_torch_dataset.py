@@ -64,7 +64,7 @@ def test_numbers_and_missing_labels(store):
         store.dataset(["1-joy"], target="rating")
     with pytest.raises(ManifestError, match="has emotion 'joy', expected a number"):
         store.dataset(["1-joy"], task="regression")
-    with pytest.raises(ManifestError, match="'joy', which is not among the classes"):
+    with pytest.raises(ManifestError, match="'joy', which is not a given class"):
         store.dataset(["1-joy"], classes=["fear"])
     with pytest.raises(StoreError, match="has no features of 'gone'"):
         store.dataset(["gone"])
@@ -72,7 +72,7 @@ def test_numbers_and_missing_labels(store):
 
 def test_a_store_of_statistics_has_no_items(make_cache):
     cache = make_cache(stores={"ssl": {"pool": True}})
-    with pytest.raises(StoreError, match="statistics alone"):
+    with pytest.raises(StoreError, match="contains only statistics"):
         featcache.open(cache)["ssl"].dataset()
 
 

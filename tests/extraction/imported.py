@@ -1,4 +1,4 @@
-"""All that extracting imports: loaded once, by the server that a cluster's workers are forked from."""
+"""Imports of an extraction, loaded once by the server from which the workers of a cluster are forked."""
 
 import distributed  # noqa: F401
 import opensmile
@@ -10,4 +10,4 @@ import featcache.extraction.dask_worker
 import featcache.extractors.egemaps
 import featcache.extractors.ssl  # noqa: F401
 
-opensmile.Smile()  # looks once at every package that is installed
+opensmile.Smile()  # It looks once at every installed package.

@@ -1,4 +1,4 @@
-"""Extraction on a Dask cluster of two real worker processes: the same store as here, whatever happens to a worker."""
+"""An extraction on a Dask cluster of two worker processes makes the same store as a local one, even if workers die."""
 
 import csv
 import logging
@@ -32,18 +32,18 @@ from tests.extraction.workers import check_equal, check_equal_store, cluster, st
 
 distributed = pytest.importorskip("distributed")
 
-# Lost workers are told by distributed on other threads' logs, and by sockets that nobody closes any more.
+# distributed reports lost workers in the logs of other threads, and leaves sockets open.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
     pytest.mark.filterwarnings("ignore:Sending large graph:UserWarning"),
 ]
-# What the tests have workers do travels by value: the workers know featcache, not its tests.
+# Functions of this module are pickled by value: the workers can import featcache, but not its tests.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 
 @pytest.fixture(scope="module")
 def speech(tmp_path_factory):
-    """Sixteen short utterances."""
+    """Return the folder of a corpus of sixteen short utterances."""
     folder = tmp_path_factory.mktemp("corpora") / "speech"
     make_corpus(folder, num_speakers=2, repetitions=2)
     return folder
@@ -51,7 +51,7 @@ def speech(tmp_path_factory):
 
 @pytest.fixture
 def corpus(speech, tmp_path):
-    """The sixteen, to be changed."""
+    """Return a copy of the corpus that a test may change."""
     return shutil.copytree(speech, tmp_path / "speech")
 
 
@@ -62,14 +62,14 @@ def small_shards(monkeypatch):
 
 @pytest.fixture(scope="module")
 def scheduler():
-    """A cluster for the tests that leave their workers alive and as they were."""
+    """Yield the address of a cluster for the tests that do not change its workers."""
     with cluster() as address:
         yield address
 
 
 @contextmanager
 def at_the_first_result(monkeypatch, action):
-    """Do something as soon as the first group is done."""
+    """Call ``action`` as soon as the first group is done."""
 
     @contextmanager
     def acting(_title, _total, *, rate):
@@ -93,7 +93,7 @@ def run_on(address, function, workers=None):
 
 
 def die_in_the_next_shard():
-    """On a worker: SIGKILL itself with half a shard written."""
+    """Kill this worker with SIGKILL when half a shard is written."""
     from featcache.cache.writer import StoreWriter
 
     StoreWriter._write_statistics = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
@@ -121,7 +121,8 @@ def test_a_killed_worker_leaves_no_trace(corpus, tiny_model, small_shards, tmp_p
 
 def test_a_group_that_takes_its_workers_along_is_told(corpus, tiny_model, small_shards, tmp_path, monkeypatch):
     options = {"model": tiny_model("wav2vec2"), "name": "wav2vec2", "data": corpus, "home": tmp_path / "there"}
-    told = r"^1 workers were lost over the utterances '.*', '.*'; their logs may say .*\. What was written is kept"
+    lost = "1 workers were lost while they computed the utterances '.*', '.*'"
+    told = rf"^{lost}; see their logs: .*\. Written features are kept"
     with cluster(allowed_failures=0) as address:
         with (
             at_the_first_result(monkeypatch, lambda: run_on(address, die_in_the_next_shard)),
@@ -216,7 +217,7 @@ def test_a_worker_with_other_weights_is_refused(corpus, scheduler, tiny_model, t
     try:
         with pytest.raises(
             ClusterError,
-            match=rf"^the worker tcp://\S+ makes another {folder} than .* \(do_normalize differ\); give both",
+            match=rf"^the worker tcp://\S+ creates another {folder} than .* \(do_normalize differ\); use the same",
         ):
             extract(model=str(folder), data=corpus, egemaps=False, home=tmp_path / "there", scheduler=scheduler)
     finally:
@@ -234,7 +235,7 @@ def test_words_go_to_the_workers_and_no_audio(corpus, scheduler, small_shards, t
     assert one.metadata["fingerprint"] == other.metadata["fingerprint"]
     assert sorted(one) == sorted(other)
     for utterance_id in one:
-        # batches differ, and with them the last digit that is rounded
+        # Batches differ, and therefore the last rounded digit.
         np.testing.assert_allclose(one[utterance_id], other[utterance_id], rtol=2**-9, atol=1e-3)
 
 
@@ -255,9 +256,9 @@ def test_a_worker_set_up_in_another_way_is_told(scheduler, tmp_path, missing):
     job = worker.WorkerJob(**paths, **version, stores=(), batch_length=None, strict=False)
     group = worker.WorkerGroup(items=[], todo={}, numbers={})
     told = {
-        "root": r"does not see .*/elsewhere/root as the machine that started the extraction does; .* shar",
-        "marker": r"does not see .*/elsewhere as the machine that started the extraction does; .* share",
-        "version": r"has featcache \S+, the machine that started the extraction 0\.0\.0; install the same everywhere",
+        "root": r"does not see .*/elsewhere/root like the machine that started the extraction; .* share",
+        "marker": r"does not see .*/elsewhere like the machine that started the extraction; .* share",
+        "version": r"has featcache \S+, the machine that started the extraction has 0\.0\.0; install the same version ",
     }
     with distributed.Client(scheduler, set_as_default=False) as client:
         future = client.submit(worker.do_group, job, group, pure=False)
@@ -339,7 +340,7 @@ def test_a_scheduler_that_is_lost(corpus, small_shards, tmp_path, monkeypatch):
     with (
         distributed.LocalCluster(processes=False, protocol="tcp", **options) as running,
         at_the_first_result(monkeypatch, running.close),
-        pytest.raises(ClusterError, match=r"^the connection to the Dask scheduler was lost; what was written is kept"),
+        pytest.raises(ClusterError, match=r"^the connection to the Dask scheduler was lost; written features are kept"),
     ):
         extract(model="egemaps", data=corpus, home=tmp_path / "there", scheduler=running.scheduler_address)
     assert len(stores(tmp_path / "there")["egemaps"]) > 0
@@ -352,7 +353,7 @@ def test_without_dask_the_extra_is_named(corpus, monkeypatch):
 
 
 def test_parts_and_a_cluster_do_not_go_together(corpus):
-    with pytest.raises(ClusterError, match="shares the work among its workers itself; leave --num-shards out"):
+    with pytest.raises(ClusterError, match="divides the work among its workers; omit --num-shards"):
         extract(model="egemaps", data=corpus, scheduler="tcp://127.0.0.1:9", num_shards=2)
 
 

@@ -1,4 +1,4 @@
-"""What extractors read, audio or text, and how its lengths are described."""
+"""Inputs of extractors, audio or text, and descriptions of their lengths."""
 
 import math
 from dataclasses import asdict

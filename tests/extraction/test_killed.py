@@ -1,4 +1,4 @@
-"""An extraction that is killed at any moment leaves a readable store and goes on to the same features."""
+"""An extraction that is killed at any time leaves a readable store, and continues to the same features."""
 
 import os
 import subprocess
@@ -11,8 +11,8 @@ from featcache.corpora.synthetic import make_corpus
 
 KILLS = 20
 
-# Forks, so that whatever an extraction imports, and opensmile's look at every package that is installed, are paid once;
-# each child is a real extraction with a real model.
+# Children are forked, so that imports and opensmile's scan of all installed packages happen only once. Each child is a
+# real extraction with a real model.
 DRIVER = """
 import gc, importlib, os, random, shutil, signal, sys, threading, time
 from pathlib import Path
@@ -122,5 +122,5 @@ def test_kill_9_at_random_moments(tmp_path, tiny_model):
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])},
     )
     assert result.returncode == 0, result.stderr
-    # a kill that came too late shows nothing
+    # A kill that came too late shows nothing.
     assert int(result.stdout.split()[-1]) == KILLS

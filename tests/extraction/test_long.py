@@ -1,4 +1,4 @@
-"""Long recordings: computed in windows, stored as any other, in memory that does not grow with their length."""
+"""Long recordings are computed in windows and stored like all others; memory does not grow with their length."""
 
 import csv
 import logging
@@ -31,13 +31,13 @@ from featcache.manifest import Manifest, Utterance
 
 RATE = 16000
 CHUNKS = {"chunk_seconds": 2.0, "overlap_seconds": 0.5}
-# Chan's merging against float64 sums: a few units in the last place of float32.
+# Difference between Chan's merging and float64 sums: some units in the last place of float32.
 MERGED = 1e-5
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory, speech_like):
-    """A long stereo file at 44.1 kHz, a short one, and three stretches of another long one."""
+    """Return a corpus: a long stereo file at 44.1 kHz, a short file, and three utterances in another long file."""
     folder = tmp_path_factory.mktemp("long") / "talks"
     folder.mkdir()
     stereo = np.stack([speech_like(300_000, 44100, seed=seed) for seed in (0, 1)], axis=1)
@@ -79,7 +79,7 @@ def run(corpus, model, tmp_path):
 
 
 def expected(corpus, extractor, utterance):
-    """Every window's frames, one after the other."""
+    """Return the frames of all windows, concatenated."""
     return np.concatenate([features for _, features in extract_windows(extractor, corpus, utterance)], axis=1)
 
 
@@ -96,7 +96,7 @@ def test_a_store_holds_the_frames_of_the_windows(corpus, run, model, where, stor
         found = store[utterance.utterance_id]
         frames = expected(corpus, extractor, utterance)
         scale = np.abs(frames).max()
-        # rounding of the storage dtype; batches of windows agree to 1e-5
+        # Rounding of the storage dtype; batches of windows agree to 1e-5.
         tolerance = {"float16": 2**-11, "float32": 0, "int8": 1 / 127}[storage] + (2e-5 if batch_seconds else 1e-6)
         np.testing.assert_allclose(found, frames, rtol=0, atol=tolerance * scale)
         statistics = of_frames(frames)
@@ -142,7 +142,7 @@ def test_windows_count_among_the_settings(run):
             continue
         with pytest.raises(StoreError, match=told):
             run(**options)
-    assert run(chunk_seconds=2, overlap_seconds=0.5).num_extracted == 0  # a whole number is the same number
+    assert run(chunk_seconds=2, overlap_seconds=0.5).num_extracted == 0  # An integer is the same number.
 
 
 def test_egemaps_beside_a_model_are_computed_in_windows_too(run, corpus):
@@ -150,7 +150,7 @@ def test_egemaps_beside_a_model_are_computed_in_windows_too(run, corpus):
     store = FeatureStore(report.cache / "egemaps")
     assert store.metadata["chunk_seconds"] == 2.0
     assert all(deviation.within for deviation in recompute(store, corpus, 5))
-    # what is there is carried on as it was begun
+    # An existing store keeps its settings.
     assert run(egemaps=True, name="again").stores == ("again", "egemaps")
     assert FeatureStore(report.cache / "egemaps").metadata["chunk_seconds"] == 2.0
 
@@ -179,7 +179,7 @@ def test_the_size_that_is_told_is_the_size_that_is_written(run, where, monkeypat
     assert "ssl: 3 long utterances are computed in windows" in caplog.text
     usage = shutil.disk_usage(report.cache)
     waiting = {"float16": 2, "int8": 4}[storage] * (340 + 199 + 174) * 4 * 32 if where == "disk" else 0
-    # a place for what is written, and for what waits: all of it is one group, the two largest may be under way
+    # Space for stored and for waiting features: one group contains all, and the two largest may be in progress.
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=report.planned_bytes + waiting))
     if where == "memory":
         run(store=storage, name="other", dry_run=True, **CHUNKS)
@@ -248,7 +248,7 @@ def test_what_is_kept_of_hours_does_not_wait_for_many_of_them(monkeypatch):
 
 
 def test_ctrl_c_gives_long_utterances_up(run, monkeypatch, where):
-    """Interrupted in the first of its windows, an utterance is neither stored nor failed, and is computed next time."""
+    """An utterance that is interrupted in its first window is neither stored nor failed, and is computed next time."""
     from featcache.extraction import run as running
 
     done = []
@@ -305,7 +305,7 @@ print(peak("long") - before)
 
 @pytest.fixture(scope="module")
 def noises(tmp_path_factory):
-    """A minute and ten of them, in stereo at 22,050 Hz: corpora ``short`` and ``long``."""
+    """Return the corpora ``short`` and ``long``: one minute and ten minutes of noise, stereo at 22,050 Hz."""
     folder = tmp_path_factory.mktemp("noises")
     for name, minutes in (("short", 1), ("long", 10)):
         (folder / name).mkdir()
@@ -316,7 +316,7 @@ def noises(tmp_path_factory):
 
 
 def more_memory(noises, home, **options):
-    """How many bytes more the long recording takes, in a process that has done the short one."""
+    """Return the additional memory in bytes for the long recording, in a process that computed the short one."""
     result = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", MEMORY, str(noises), str(home), repr(options)],
         capture_output=True,
@@ -336,15 +336,15 @@ linux_alone = pytest.mark.skipif(sys.platform != "linux", reason="what a process
 @linux_alone
 def test_ten_minutes_take_no_more_memory_than_one(noises, tmp_path, tiny_model):
     model = tiny_model("wav2vec2", hidden_size=256)
-    # nine minutes more are 95 MB of decoded samples and 111 MB of float32 features; a tenth is left to allocators
+    # Nine more minutes are 95 MB of decoded samples and 111 MB of float32 features; a tenth is left for allocators.
     more = 9 * 60 * np.array([22050 * 2, 50 * 4 * 256]) * 4
     assert more_memory(noises, tmp_path / "data", model=model, store="int8") < 0.1 * more.sum() < 0.25 * more.min()
 
 
 @linux_alone
 def test_four_minutes_of_descriptors_take_no_more_memory_than_one(noises, tmp_path):
-    # opensmile computes for five times as long as the model: three minutes more are 32 MB of decoded samples, and half
-    # of that when their channels are one
+    # opensmile takes five times as long as the model. Three more minutes are 32 MB of decoded samples, and half of that
+    # after the mixdown to one channel.
     assert more_memory(noises, tmp_path / "data", model="egemaps", max_seconds=240.0) < 0.25 * 3 * 60 * 22050 * 2 * 4
 
 
@@ -357,5 +357,5 @@ def test_verification_holds_a_window_at_a_time(noises, tmp_path):
         assert all(deviation.within for deviation in recompute(store, noises / name, 1))
         _, peaks[name] = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-    # nine minutes more are 55 MB of float32 spectra
+    # Nine more minutes are 55 MB of float32 spectra.
     assert peaks["long"] - peaks["short"] < 0.05 * 9 * 60 * 100 * 257 * 4

@@ -1,4 +1,4 @@
-"""Memory is estimated before an extraction, and what does not fit is refused with the option that helps."""
+"""Memory is estimated before an extraction; if it is not enough, the message names the option that helps."""
 
 import numpy as np
 import pytest
@@ -15,13 +15,13 @@ from featcache.manifest import Utterance
 from featcache.transcription.memory import check_memory as check_transcription
 
 RATE = 16000
-# Peak resident memory less that before the first utterance, in MB, of one worker on a CPU with AVX2:
-# (model, seconds, growth). Untrained; libraries that are loaded at the first utterance are part of it.
+# Growth of the peak resident memory after the first utterance, in MB, for one worker on a CPU with AVX2:
+# (model, seconds, growth). The models are untrained; libraries loaded at the first utterance are included.
 MEASURED = [("wav2vec2-base", 10, 172), ("distilhubert", 20, 338), ("wavlm-base", 20, 338)]
 
 
 class Writer:
-    """A store that is filled, as far as a plan looks at it."""
+    """Attributes of a store writer that a plan uses."""
 
     pool = False
     storage_dtype = "float16"
@@ -29,7 +29,7 @@ class Writer:
 
 @pytest.fixture
 def planned(tiny_model):
-    """A plan of utterances of these lengths in seconds, and its store."""
+    """Return a function from lengths in seconds to a plan of such utterances and its store."""
 
     def make(*seconds, **options):
         target = StoreJob("ssl", create_extractor(tiny_model("wav2vec2"), **options), Writer())
@@ -47,7 +47,7 @@ def planned(tiny_model):
 
 @pytest.fixture
 def available(monkeypatch):
-    """Have a machine with so much memory, of which this process takes nothing yet."""
+    """Return a function that sets the memory of the machine; this process appears to use none."""
 
     def have(size):
         monkeypatch.setattr(memory, "available_memory", lambda: size)
@@ -69,7 +69,7 @@ def test_the_estimate_is_near_what_was_measured(name, seconds, growth):
     first, frames = (samples - 10) // 5 + 1, samples // 320
     layers = config.num_hidden_layers + 1
     estimated = memory.LIBRARIES + waveform_bytes(config, 1, samples, first, frames, layers)
-    assert growth <= estimated / 1e6 <= 1.6 * growth  # the libraries' share is that of short utterances too
+    assert growth <= estimated / 1e6 <= 1.6 * growth  # The libraries take the same memory for short utterances.
 
 
 def test_the_estimate_grows_with_length_batch_and_workers(planned, available):
@@ -116,8 +116,8 @@ def test_what_fits_is_told_and_nothing_else(planned, available, caplog):
             1e9,
             "compute it in windows with --chunk-seconds 30, or use only its beginning with --max-s",
         ),
-        ((600.0,) * 8, 8, 0.0, 1.2e9, "give fewer --workers"),
-        ((10.0,) * 99, 1, 9000.0, 5e8, "give less of --batch-seconds, as it is 9000"),
+        ((600.0,) * 8, 8, 0.0, 1.2e9, "reduce --workers"),
+        ((10.0,) * 99, 1, 9000.0, 5e8, "reduce --batch-seconds, which is 9000"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_what_helps(

@@ -1,4 +1,4 @@
-"""A corpus against what its cache holds already: other audio under the same ids, before anything is written."""
+"""Other audio under the same ids in an existing cache is found before anything is written."""
 
 import logging
 import shutil
@@ -19,7 +19,7 @@ RATE, NUMBER = 8000, 6
 
 
 class Means(Extractor):
-    """One layer: the mean of every 20 ms."""
+    """Extractor of one layer: the mean of every 20 ms."""
 
     description = Description(
         dataset="hidden_states",
@@ -43,7 +43,7 @@ class Means(Extractor):
 
 @pytest.fixture
 def corpus(tmp_path, monkeypatch):
-    """Six utterances of three speakers, and an extractor that every model's name stands for."""
+    """Return a corpus of six utterances of three speakers; every model name gives the same simple extractor."""
     monkeypatch.setattr(extract_corpus, "create_extractor", lambda _model, **_options: Means())
     folder = tmp_path / "one" / "speech"
     write(folder, range(NUMBER))
@@ -85,7 +85,9 @@ def test_another_corpus_of_the_same_name_and_ids_is_refused_before_anything_is_w
     before = contents(cache)
     for options in ({}, {"dry_run": True}, {"limit": 2}, {"shard_index": 1, "num_shards": 3}):
         number = 2 if options and not options.get("dry_run") else NUMBER
-        told = rf"first is of other audio than .*two/speech in all {number} utterances that both have .*; give this "
+        told = (
+            rf"first was made from other audio than .*two/speech: all {number} common utterances differ .*; give this "
+        )
         with pytest.raises(CorpusError, match=told) as found:
             run(other, "second", **options)
         assert "\n" not in str(found.value)
@@ -103,7 +105,7 @@ def test_audio_of_which_a_part_has_changed_names_the_stores_that_are_out_of_date
     run(corpus, "second")
     told = [record.getMessage() for record in caplog.records]
     assert told == [
-        f"{cache / 'first'} is of other audio than there is now in 2 of 6 utterances ('u1', 'u4'); extract it again, "
+        f"{cache / 'first'} was made from other audio in 2 of 6 utterances ('u1', 'u4'); extract it again, "
         "or 'featcache fit' refuses to use it with newer stores",
         "audio changed since it was extracted: 2 stored utterances are extracted again",
     ]
@@ -120,7 +122,7 @@ def test_audio_of_which_a_part_has_changed_names_the_stores_that_are_out_of_date
 def test_other_times_in_the_same_files_are_other_audio(corpus, caplog):
     run(corpus, "first")
     write(corpus, (), end=0.25)
-    with pytest.raises(CorpusError, match="in all 6 utterances that both have"):
+    with pytest.raises(CorpusError, match="all 6 common utterances differ"):
         run(corpus, "second")
     run(corpus, "first")
     run(corpus, "second")

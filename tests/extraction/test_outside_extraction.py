@@ -1,4 +1,4 @@
-"""An extractor in a file of somebody's own, from extraction to verification; and stores that name what nobody named."""
+"""An extractor in a user's file, from extraction to verification; stores that name code that the user did not name."""
 
 import sys
 
@@ -25,7 +25,7 @@ from tests.extractors.outside import PROSODY, write
 
 @pytest.fixture(autouse=True)
 def nothing_named(monkeypatch):
-    """Whatever is named in a test is forgotten after it."""
+    """Forget after each test the code that it named."""
     monkeypatch.setattr("featcache.registry._named", {})
 
 
@@ -38,7 +38,7 @@ def speech(tmp_path_factory):
 
 @pytest.fixture
 def made(speech, tmp_path, monkeypatch):
-    """The folder where the user works, with the file and a store that it made."""
+    """Return the working folder of the user, with the file and a store that it made."""
     monkeypatch.chdir(tmp_path)
     write(tmp_path)
     report = extract(model="./prosody.py:Prosody", data=speech, home=tmp_path / "data", set={"f0_max": "300"}, limit=6)
@@ -78,7 +78,7 @@ def test_another_content_of_the_file_or_another_option_is_another_store(made, sp
     write(tmp_path, PROSODY + "\n# changed\n")
     with pytest.raises(StoreError, match=r"with other settings: origin is {'reference.* there and .* now"):
         extract(**options, set={"f0_max": 300})
-    with pytest.raises(StoreError, match=r"the extractor made here differs in origin; nothing was compared$"):
+    with pytest.raises(StoreError, match=r"the extractor on this machine differs in origin; nothing was compared$"):
         recompute(made, speech, 3)
 
 
@@ -100,7 +100,7 @@ def test_workers_make_it_from_what_the_user_named(made, tmp_path, monkeypatch):
     recipe = recipe_of("./prosody.py:Prosody", {"f0_max": 300, "sampling_rate": 0}, "cpu")
     assert recipe.model == f"{tmp_path}/prosody.py:Prosody"
     assert recipe.model in recipe.plugins
-    monkeypatch.chdir(tmp_path.parent)  # a worker, which nobody told anything
+    monkeypatch.chdir(tmp_path.parent)  # A worker, for which no code was named.
     monkeypatch.setattr("featcache.registry._named", {})
     monkeypatch.setattr(worker, "_here", lambda: "the worker")
     worker._extractor.cache_clear()
@@ -108,7 +108,9 @@ def test_workers_make_it_from_what_the_user_named(made, tmp_path, monkeypatch):
     assert worker._extractor(recipe, expected).description.hidden_size == 2
     write(tmp_path, PROSODY + "\n# changed\n")
     worker._extractor.cache_clear()
-    with pytest.raises(ClusterError, match=r"the worker makes another .*prosody.py:Prosody than .* \(origin differ\)"):
+    with pytest.raises(
+        ClusterError, match=r"the worker creates another .*prosody.py:Prosody than .* \(origin differ\)"
+    ):
         worker._extractor(recipe, expected)
 
 

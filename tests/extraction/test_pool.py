@@ -1,4 +1,4 @@
-"""Stores of statistics alone: the same statistics, a hundredth of the bytes, and no frame that could be read."""
+"""Stores with only statistics: the same statistics, a hundredth of the size, and no frames."""
 
 import logging
 
@@ -77,7 +77,9 @@ def test_no_shard_and_no_index_has_frames(run):
 def test_frames_are_refused_in_one_line(run):
     store = FeatureStore(run().cache / "pooled")
     for read in (store.__getitem__, store.view):
-        with pytest.raises(StoreError, match=r"^.*pooled holds statistics alone \(--pool\); read them with pooled\(\)"):
+        with pytest.raises(
+            StoreError, match=r"^.*pooled contains only statistics \(--pool\); read them with pooled\(\)"
+        ):
             read("u0")
     with pytest.raises(KeyError, match="no utterance 'u9'"):
         store["u9"]
@@ -137,7 +139,7 @@ def test_of_other_audio_the_number_of_frames_is_told(run, corpus, tiny_model, tm
     for number in range(3):
         soundfile.write(tmp_path / f"u{number}.wav", np.zeros(RATE), RATE)
     (tmp_path / "manifest.csv").write_text("path\nu0.wav\nu1.wav\nu2.wav\n")
-    with pytest.raises(StoreError, match=r"is stored with \d+ frames, computed anew it has 49$"):
+    with pytest.raises(StoreError, match=r"is stored with \d+ frames, but recomputed with 49$"):
         recompute(store, tmp_path, 3, model=tiny_model("wav2vec2"))
 
 
@@ -168,7 +170,7 @@ def test_what_is_not_finite_has_no_statistics(run, monkeypatch):
         "u0": "layer 1: NaN or infinite values",
         "u2": "layer 1: NaN or infinite values",
     }
-    assert FeatureStore(report.cache / "pooled").pooled("max").max() == 1e6  # what float16 cannot hold, float32 can
+    assert FeatureStore(report.cache / "pooled").pooled("max").max() == 1e6  # It overflows float16, but not float32.
 
 
 def test_the_size_that_is_told_is_the_size_that_is_written(tmp_path, describe_base, caplog):
@@ -195,7 +197,7 @@ def test_the_size_that_is_told_is_the_size_that_is_written(tmp_path, describe_ba
     writer.finish(ids, failed=[])
     written = sum(path.stat().st_size for path in (tmp_path / "store").iterdir())
     assert told == pytest.approx(written, rel=0.01)
-    assert 10 * written == pytest.approx(120e6, rel=0.01)  # of a thousand, as the README says
+    assert 10 * written == pytest.approx(120e6, rel=0.01)  # For a thousand utterances, as in the README.
 
 
 @pytest.fixture
@@ -237,7 +239,7 @@ def test_a_feed_forward_head_needs_frames_for_more_than_one_layer(tmp_path, tiny
             fit(features=["states"], **options, **short)
     found, expected = (fit(features=[name], layers="last", **short).predictions for name in ("states", "full"))
     assert found.equals(expected)
-    # with descriptors beside them, of which there are statistics too
+    # With descriptors, which also have statistics.
     assert fit(features=["states", "egemaps"], layers="last", **short).config["pooling"] == "mean+max"
 
 
@@ -265,5 +267,5 @@ def test_the_writer_takes_no_record_without_features_for_a_full_store(tmp_path, 
     writer = StoreWriter(tmp_path / "store", describe_base, "float16")
     statistics = of_frames(np.zeros((13, 2, 768), dtype=np.float32))
     times = {"duration": 3.1, "start": None, "end": None}
-    with pytest.raises(ValueError, match="'u0' has statistics alone, the store is one of features"):
+    with pytest.raises(ValueError, match="'u0' has only statistics, but the store contains features"):
         writer.write_shard([Record(utterance_id="u0", features=None, statistics=statistics, audio_sha256="", **times)])

@@ -1,4 +1,4 @@
-"""Many utterances in few files: each file is looked at once, and a row costs little memory."""
+"""Many utterances in few files: each file is read once, and a row takes little memory."""
 
 import tracemalloc
 
@@ -10,13 +10,13 @@ from featcache import audio
 from featcache.extraction import extract
 from featcache.manifest import Manifest
 
-# Bytes that an utterance of a manifest may take, its id, times and labels included; with dictionaries it took 1500.
+# Largest size of an utterance in memory, in bytes, with id, times and labels; dictionaries took 1500.
 MOST_BYTES = 900
 
 
 @pytest.fixture
 def corpus(tmp_path):
-    """3000 utterances in two files and one that is missing."""
+    """Return a corpus of 3000 utterances in two files and a missing file."""
     folder = tmp_path / "long"
     folder.mkdir()
     for name in ("a", "b"):
@@ -48,6 +48,6 @@ def test_a_row_costs_little_memory(corpus):
     tracemalloc.stop()
     assert taken < MOST_BYTES * len(manifest)
     assert peak < 1.5 * MOST_BYTES * len(manifest)
-    # what utterances share is there once
+    # Values that utterances share are stored once.
     assert manifest[0].labels["emotion"] is manifest[2].labels["emotion"]
     assert manifest[0].path is manifest[3].path

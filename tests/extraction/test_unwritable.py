@@ -1,6 +1,6 @@
-"""A data folder that cannot be written, or whose file system has no locks: what only reads works, the rest is one line.
+"""If the data folder is read-only or has no locks, reading commands work, and writing commands give one line.
 
-Tests may run as root, whom no permission stops: here the system's calls are refused below the data folder.
+Tests may run as root, who ignores permissions. Therefore the system calls are refused below the data folder.
 """
 
 import errno
@@ -28,7 +28,7 @@ BROKEN = [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EFBIG, errn
 
 @pytest.fixture
 def invoke(monkeypatch, capsys):
-    """Run a command in this process: its exit code, and what it wrote to stdout and stderr."""
+    """Return a function that runs a command in this process, and returns its exit code, stdout and stderr."""
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["featcache", *map(str, arguments)])
@@ -44,7 +44,7 @@ def invoke(monkeypatch, capsys):
 
 @pytest.fixture
 def check_line(invoke):
-    """Run a command that comes to one line of error, which this returns."""
+    """Return a function that runs a command that must fail with one line, and returns this line."""
 
     def check(*arguments):
         code, _, err = invoke(*arguments)
@@ -58,7 +58,7 @@ def check_line(invoke):
 
 @pytest.fixture
 def home(make_cache, quick_reports, tmp_path, invoke, monkeypatch):
-    """A cache with features and two runs, and a corpus whose features are there too."""
+    """Return a data folder: a cache with features and two runs, and a corpus with cached features."""
     for module in (layers, relevance):
         monkeypatch.setattr(module, "save", lambda _, path: replace_file(f"{path}.png", b""))
     make_cache()
@@ -75,7 +75,7 @@ def home(make_cache, quick_reports, tmp_path, invoke, monkeypatch):
 
 @pytest.fixture
 def read_only(monkeypatch, home):
-    """Have nothing be written below the data folder."""
+    """Refuse to write anything below the data folder."""
 
     def guard(module, name, writes):
         real = getattr(module, name)
@@ -106,7 +106,7 @@ def read_only(monkeypatch, home):
 
 @pytest.fixture
 def refuse_locks(monkeypatch, home):
-    """Have the file system refuse locks: ``refuse_locks(errno)``."""
+    """Return a function that makes the file system refuse locks: ``refuse_locks(errno)``."""
     real = fcntl.flock
 
     def refuse(number):
@@ -121,7 +121,7 @@ def refuse_locks(monkeypatch, home):
 
 
 def reads(home, tmp_path):
-    """The commands that have nothing to write, and something that they print."""
+    """Return the commands that write nothing, each with a text that it prints."""
     speech = tmp_path / "speech"
     return [
         (("extract", "--model", "spectrogram", "--data", speech), "nothing to do: all 3 utterances are cached"),
@@ -139,7 +139,7 @@ def reads(home, tmp_path):
 
 
 def writes(home, tmp_path):
-    """The commands that have something to write."""
+    """Return the commands that write something."""
     speech = tmp_path / "speech"
     return [
         ("extract", "--model", "spectrogram", "--data", speech, "--name", "new"),
@@ -256,7 +256,7 @@ def test_a_damaged_run_is_one_line(home, invoke, file):
         (home / "runs" / "toy" / "speaker" / file).write_text(content)
         for command in (("compare", "speaker", "none"), ("layers", "speaker")):
             code, _, err = invoke(*command)
-            assert code in (0, 1)  # what is damaged may not be needed
+            assert code in (0, 1)  # The damaged file may not be needed.
             assert err.count("error: ") == code
         code, _, err = invoke("fit", *QUICK, "--norm", "speaker", "--name", "speaker")
         assert (code, err.count("error: ")) == (1, 1)

@@ -1,4 +1,4 @@
-"""Verification: a changed byte is found wherever it lies, and features made otherwise are told apart."""
+"""Verification finds every changed byte, and features that were computed in another way."""
 
 import h5py
 import numpy as np
@@ -58,7 +58,7 @@ def test_what_was_written_is_whole_and_within_rounding(store, corpus, model, sto
     assert [deviation.layer for deviation in deviations] == ["0", "1", "2", "3"]
     assert all(deviation.tolerance == TOLERANCES[storage] for deviation in deviations)
     assert all(deviation.within for deviation in deviations)
-    # in float16 something must have been rounded
+    # In float16, some values must have been rounded.
     assert (max(deviation.largest for deviation in deviations) > 0) == (storage == "float16")
 
 
@@ -90,7 +90,7 @@ def test_any_single_changed_byte_of_a_payload_is_found(store, rng, dataset):
     path = store() / layout.shard_name(0)
     with h5py.File(path) as file:
         if dataset == "utterances":
-            size, offset = None, path.read_bytes().index(b"u1")  # ids lie in a heap of their own
+            size, offset = None, path.read_bytes().index(b"u1")  # Ids are stored in a separate heap.
         else:
             size, offset = file[dataset].nbytes, file[dataset].id.get_offset()
     whole = path.read_bytes()
@@ -120,7 +120,7 @@ def test_a_store_does_not_decide_which_folder_is_read(store, corpus, monkeypatch
     made = FeatureStore(store().parent / "egemaps")
     monkeypatch.setattr("featcache.extraction.verify._model_and_options", lambda _: (named, {}))
     monkeypatch.setattr("featcache.extraction.verify.create_extractor", lambda *_, **__: pytest.fail("it is read"))
-    with pytest.raises(StoreError, match="a file may not decide which folder is read; give it with --model"):
+    with pytest.raises(StoreError, match="whose path is not recorded; give the path with --model"):
         recompute(made, corpus, 1)
 
 
@@ -143,7 +143,7 @@ def test_features_that_were_made_otherwise_are_outside_the_tolerance(store, corp
 
 @pytest.fixture
 def verify(monkeypatch, capsys):
-    """Run the command; its exit code and what it printed."""
+    """Return a function that runs the command, and returns its exit code and output."""
 
     def verify(*arguments):
         monkeypatch.setattr("sys.argv", ["featcache", "verify", *map(str, arguments)])
@@ -162,7 +162,7 @@ def test_without_a_corpus_good_checksums_are_good(store, verify, tmp_path, monke
     assert code == 0
     assert "every checksum holds" in out
     assert "no utterance was computed again, because the corpus was not found" in out
-    code, _, err = verify(folder, "--data", tmp_path / "nowhere")  # what is asked for is not left out
+    code, _, err = verify(folder, "--data", tmp_path / "nowhere")  # An explicit corpus is not skipped.
     assert code == 1
     assert "nowhere: no such folder" in err
 
@@ -182,7 +182,7 @@ def test_every_file_beside_the_shards_is_covered(store, rng, name):
         assert list(damaged_files(folder))
     path.unlink()
     lost = list(damaged_files(folder))
-    assert bool(lost) == (name in ("../manifest.csv", "../corpus.json"))  # the others are made again
+    assert bool(lost) == (name in ("../manifest.csv", "../corpus.json"))  # The other files are written again.
     path.write_bytes(whole)
     assert list(damaged_files(folder)) == []
     assert unchecked_files(folder) == []
@@ -205,7 +205,7 @@ def test_features_that_are_not_finite_are_told_though_every_checksum_holds(
 ):
     features = {name: np.ones((3, 5, 4), np.float32) for name in ("u0", "u1", "u2")}
     features["u1"][1:, 2, 3] = value
-    # without: as of another program, whose values overflowed when they were rounded
+    # Without: as from another program, whose values overflowed when they were rounded.
     with np.errstate(invalid="ignore"):
         write_bad_store(tmp_path / "store", features, of_frames if in_statistics else None, pool=pool)
     store = FeatureStore(tmp_path / "store")
@@ -280,7 +280,7 @@ def test_a_healthy_store_in_half_precision_passes_however_it_was_batched(store, 
     deviations = recompute(FeatureStore(folder), corpus, 3, model=model)
     assert all(deviation.within for deviation in deviations)
     assert {d.tolerance for d in deviations} == {TOLERANCES[storage] + SAME_IN_ANY_BATCH[precision]}
-    # in batches something must have been rounded otherwise than alone
+    # In batches, some values must have been rounded differently.
     assert max(deviation.largest for deviation in deviations) > TOLERANCES["float32"]
 
 

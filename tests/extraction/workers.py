@@ -1,4 +1,4 @@
-"""A cluster of two worker processes, and comparisons of what they write."""
+"""Cluster of two worker processes, and comparisons of the stores that they write."""
 
 import logging
 import multiprocessing
@@ -18,7 +18,7 @@ distributed = pytest.importorskip("distributed")
 
 @contextmanager
 def cluster(*, allowed_failures=1):
-    """Two worker processes; those that die come back. Gives the address."""
+    """Start two worker processes, which are restarted when they die, and yield the address of the scheduler."""
     import dask
 
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
@@ -35,7 +35,7 @@ def cluster(*, allowed_failures=1):
 
 
 def serve_imports():
-    """Have the server that workers are forked from import what they need, which takes longer than most tests."""
+    """Preload the imports in the server from which workers are forked, as they take longer than most tests."""
     multiprocessing.set_forkserver_preload(["tests.extraction.imported"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[2]), *sys.path]))
@@ -47,7 +47,7 @@ def stores(home):
 
 
 def check_equal(found, expected):
-    """Bit for bit: features and statistics of every utterance, in the same order."""
+    """Check that features and statistics of all utterances are bit-identical, and in the same order."""
     assert found.keys() == expected.keys() == {"wav2vec2", "egemaps"}
     for name, store in found.items():
         assert store.utterance_ids == expected[name].utterance_ids

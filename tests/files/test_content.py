@@ -193,9 +193,7 @@ def test_files_that_end_early_are_kept_and_told(corpus, dry_run, rng):
     (corpus / "a.wav").write_bytes(content[: len(content) // 2])
     code, told = dry_run(corpus)
     assert code == 0
-    assert (
-        "1 utterances end early, because the end of their files is missing; what there is of them is used: 'a'" in told
-    )
+    assert "1 utterances are cut, because the end of their files is missing; the available part is used: 'a'" in told
 
 
 def test_mp3_from_a_pipe_is_extracted_as_from_a_file(tmp_path, rng):

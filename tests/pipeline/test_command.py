@@ -51,7 +51,7 @@ def test_ctrl_c_while_extracting_ends_it_with_130(invoke, home, write_pipeline, 
     monkeypatch.setattr(ExtractionRun, "to_the_end", lambda run: True)
     result = invoke(write_pipeline())
     assert result.exit_code == 130
-    assert "the same command goes on from here" in result.output
+    assert "run the same command again to continue" in result.output
     assert not (home / "runs").exists()
 
 

@@ -87,7 +87,7 @@ def test_ctrl_c_ends_it_with_130(transcribe, monkeypatch):
     code, out, _ = transcribe()
     assert code == 130
     assert re.match("[1-8] of 8 utterances transcribed", out)
-    assert out.splitlines()[-1] == "stopped before the end; the same command goes on from here"
+    assert out.splitlines()[-1] == "stopped before the end; run the same command again to continue"
 
 
 def test_every_option_reaches_the_transcription(invoke, monkeypatch):

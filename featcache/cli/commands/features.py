@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 def extract(given: dict[str, Any]) -> None:
     """Run a frozen model over a corpus and keep every layer. A second call continues where the first ended."""
     from featcache.extraction import extract as run
-    from featcache.extraction import summarise_report
+    from featcache.extraction import summarise_with_next_step
 
-    _print_report(run(**given), summarise_report, dry_run=given.get("dry_run", False))
+    _print_report(run(**given), summarise_with_next_step, dry_run=given.get("dry_run", False))
 
 
 @command_of(TranscribeSettings)

@@ -28,8 +28,10 @@ def test_extracting_twice_does_nothing_the_second_time(invoke_well, tmp_path):
     out = invoke_well("extract", "--model", "egemaps")
     assert out.startswith("3 of 3 utterances extracted, 1 s of audio in ")
     store = tmp_path / "data" / "cache" / "three" / "egemaps"
-    assert out.endswith(f"\n{store}\n")
-    assert invoke_well("extract", "--model", "egemaps") == f"nothing to do: all 3 utterances are cached\n{store}\n"
+    following = "next: featcache fit --head dense --norm speaker --features egemaps"
+    assert out.endswith(f"\n{store}\n{following}\n")
+    told = f"nothing to do: all 3 utterances are cached\n{store}\n{following}\n"
+    assert invoke_well("extract", "--model", "egemaps") == told
     assert re.search(r"^finished +yes ", invoke_well("info"), re.MULTILINE)
 
 
@@ -122,7 +124,7 @@ def test_an_interrupted_extraction_ends_with_130(monkeypatch, invoke, tmp_path):
     code, out, _ = invoke("extract", "--model", "egemaps", "--data", folder)
     assert code == 130
     assert re.match("[1-3] of 3 utterances extracted", out)
-    assert "stopped before the end; the same command goes on from here" in out
+    assert "stopped before the end; run the same command again to continue" in out
 
 
 def test_a_fit_prints_its_table_and_its_folder(invoke_well, make_cache, quick_reports):

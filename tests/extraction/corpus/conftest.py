@@ -1,4 +1,4 @@
-"""What the tests of this folder share."""
+"""Shared fixtures of this folder."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from tests.extraction.corpus.made_up import RATE, MadeUpExtractor, use, write_au
 
 @pytest.fixture
 def corpus(tmp_path, rng):
-    """Seven utterances of different lengths under ``data/corpora``, with a manifest."""
+    """Return a corpus of seven utterances of different lengths under ``data/corpora``, with a manifest."""
     folder = tmp_path / "data" / "corpora" / "made-up"
     lengths = [0.5, 1.3, 0.2, 0.9, 2.0, 0.4, 0.7]
     for number, seconds in enumerate(lengths):
@@ -19,7 +19,7 @@ def corpus(tmp_path, rng):
 
 @pytest.fixture
 def made_up(monkeypatch):
-    """The extractor that every model's name stands for."""
+    """Return the made-up extractor, which replaces every model."""
     extractor = MadeUpExtractor()
     use(monkeypatch, extractor)
     monkeypatch.setattr(planning, "SHARD_UTTERANCES", 2)

@@ -1,4 +1,4 @@
-"""A corpus of constants, and an extractor that answers with them."""
+"""Corpus of constant signals, and an extractor that returns them."""
 
 import csv
 from pathlib import Path
@@ -20,12 +20,12 @@ RATE = 8000
 HOP = 160
 
 
-# An utterance whose samples all have this value makes the made-up extractor answer with …
+# Constant sample values for which the made-up extractor returns special features or errors.
 NOT_A_NUMBER, OVERFLOW, TOO_LONG, BROKEN = 0.5, 0.25, 0.125, 0.0625
 
 
 class MadeUpExtractor(Extractor):
-    """Layer k is k + 1 times a window's mean, deviation and maximum."""
+    """Extractor whose layer k is k + 1 times mean, standard deviation and maximum of a window."""
 
     def __init__(self, *, dataset="hidden_states", num_layers=3, repeat=1, max_seconds=None, **settings):
         self.repeat = repeat
@@ -94,7 +94,7 @@ def store_of(corpus):
 
 
 def contents(folder):
-    """Every file below a folder, with its bytes and the time of its last change."""
+    """Return all files below a folder, with their bytes and modification times."""
     return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.rglob("*") if path.is_file()}
 
 
@@ -104,7 +104,7 @@ def failures_of(corpus):
 
 
 def check(store, corpus, extractor, utterance_ids):
-    """Every utterance holds what the extractor makes of its own file alone."""
+    """Check that each utterance has the features that the extractor computes from its file alone."""
     assert list(store) == list(utterance_ids)
     for utterance_id in utterance_ids:
         samples, rate = soundfile.read(corpus / f"{utterance_id}.wav", dtype="float32")

@@ -1,4 +1,4 @@
-"""From a corpus to its stores: what is computed, what is kept, and what is computed again."""
+"""From a corpus to its stores: which utterances are computed, kept and recomputed."""
 
 import itertools
 import logging
@@ -173,7 +173,7 @@ def test_larger_limits_keep_what_smaller_ones_took(corpus, made_up):
         assert report.num_extracted == (1 if limit <= 7 else 0)
         taken.append(set(store_of(corpus)))
     assert all(smaller <= larger for smaller, larger in itertools.pairwise(taken))
-    assert taken[2] != set(ALL[:3])  # drawn from all over
+    assert taken[2] != set(ALL[:3])  # A random subset.
     assert taken[-1] == set(ALL)
 
 
@@ -199,7 +199,7 @@ def test_the_size_that_is_told_is_the_size_that_is_written(tmp_path, rng, monkey
     for number in range(4):
         write_audio(folder / f"u{number}.wav", 0.1 * rng.standard_normal(RATE * (number + 1)))
     write_manifest(folder, [f"u{number}.wav" for number in range(4)])
-    use(monkeypatch, MadeUpExtractor(num_layers=13, repeat=256))  # as many values as wav2vec2-base has
+    use(monkeypatch, MadeUpExtractor(num_layers=13, repeat=256))  # The same number of values as wav2vec2-base.
     report = run()
     written = sum(path.stat().st_size for path in store_of(folder).path.glob("*.h5"))
     assert report.planned_bytes == pytest.approx(written, rel=0.01)
@@ -209,12 +209,12 @@ def test_nothing_is_cut_silently(corpus, monkeypatch, caplog):
     extractor = MadeUpExtractor(max_seconds=0.6)
     use(monkeypatch, extractor)
     report = run()
-    assert "wav2vec2-base: of 4 utterances only the first 0.6 s are used" in caplog.text
+    assert "wav2vec2-base: 4 utterances are cut to their first 0.6 s" in caplog.text
     store = store_of(corpus)
     assert store.metadata["max_seconds"] == 0.6
     lengths = dict(zip(ALL, [0.5, 1.3, 0.2, 0.9, 2.0, 0.4, 0.7], strict=True))
     for utterance_id, seconds in lengths.items():
         assert store.num_frames([utterance_id])[0] == round(min(seconds, 0.6) * RATE) // HOP
-        assert store.duration([utterance_id]) == pytest.approx(seconds)  # what is there, not what is used
+        assert store.duration([utterance_id]) == pytest.approx(seconds)  # The whole duration, not the used part.
     written = sum(path.stat().st_size for path in store.path.glob("shard-*.h5"))
     assert report.planned_bytes <= written

@@ -1,4 +1,4 @@
-"""Extractions that a full disk, a kill, Ctrl-C or a bug ends: what was finished is kept, failures are listed."""
+"""Extractions that end by a full disk, a kill, Ctrl-C or a bug: finished features are kept, failures are listed."""
 
 import contextlib
 import multiprocessing
@@ -38,7 +38,9 @@ from tests.extraction.corpus.made_up import (
 def test_too_small_a_disk_is_told_before_anything_is_computed(corpus, made_up, monkeypatch):
     usage = shutil.disk_usage(corpus)
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage._replace(free=1000))
-    with pytest.raises(StoreError, match=r"\d+\.\d kB will be needed under .* and 1\.0 kB are free; make room, or .*"):
+    with pytest.raises(
+        StoreError, match=r"\d+\.\d kB of disk space are needed under .*, and 1\.0 kB are free; make room, or .*"
+    ):
         run()
     with pytest.raises(StoreError, match="are free"):
         run(dry_run=True)
@@ -48,7 +50,7 @@ def test_too_small_a_disk_is_told_before_anything_is_computed(corpus, made_up, m
 def test_a_disk_that_fills_up_keeps_what_was_finished(corpus, made_up, monkeypatch):
     usage = shutil.disk_usage(corpus)
 
-    def disk_usage(folder):  # as if something else had filled the disk after the first shard
+    def disk_usage(folder):  # As if another process filled the disk after the first shard.
         return usage._replace(free=0) if (Path(folder) / "shard-00000.h5").exists() else usage
 
     message = (
@@ -121,7 +123,7 @@ def test_ctrl_c_keeps_what_is_finished(corpus, made_up, monkeypatch):
 
         def advance(_amount):
             calls.append(None)
-            if len(calls) == 3:  # in the middle of the second shard
+            if len(calls) == 3:  # In the middle of the second shard.
                 raise KeyboardInterrupt
 
         yield advance
@@ -136,7 +138,7 @@ def test_ctrl_c_keeps_what_is_finished(corpus, made_up, monkeypatch):
     assert 3 <= len(store) <= 7
     assert report.audio_seconds == pytest.approx(store.duration(store.utterance_ids))
     check(store, corpus, made_up, ALL[: len(store)])
-    assert "stopped before the end; the same command goes on from here" in summarise_report(report)
+    assert "stopped before the end; run the same command again to continue" in summarise_report(report)
     assert not run().interrupted
     assert len(made_up.done) == 7
     check(store_of(corpus), corpus, made_up, ALL)
@@ -155,7 +157,7 @@ def test_a_bug_keeps_its_traceback_and_what_is_finished(corpus, made_up):
 @pytest.mark.parametrize("batch_seconds", [0, 60])
 def test_failures_are_listed_with_their_reasons_until_they_are_mended(corpus, made_up, batch_seconds):
     samples, _ = soundfile.read(corpus / "u1.wav")
-    (corpus / "u0.wav").unlink()  # the first of all: its batch may hold nothing else
+    (corpus / "u0.wav").unlink()  # The first one, which may be alone in its batch.
     write_audio(corpus / "u1.wav", np.full(RATE, NOT_A_NUMBER))
     write_audio(corpus / "u2.wav", np.full(RATE, OVERFLOW))
     write_audio(corpus / "u3.wav", np.full(RATE, TOO_LONG))
@@ -163,7 +165,7 @@ def test_failures_are_listed_with_their_reasons_until_they_are_mended(corpus, ma
     report = run(batch_seconds=batch_seconds)
     assert report.num_extracted == 2
     check(store_of(corpus), corpus, made_up, ["u4", "u6"])
-    assert store_of(corpus).complete  # every utterance is stored or known to fail
+    assert store_of(corpus).complete  # Every utterance is stored or known to fail.
     expected = {
         "u0": "u0.wav: cannot be read (No such file or directory)",
         "u1": "layer 1: NaN or infinite values",
@@ -183,7 +185,7 @@ def test_failures_are_listed_with_their_reasons_until_they_are_mended(corpus, ma
     for number in range(6):
         write_audio(corpus / f"u{number}.wav", samples)
     report = run(batch_seconds=batch_seconds)
-    assert report.num_extracted == 6  # u4 has changed as well
+    assert report.num_extracted == 6  # u4 has changed, too.
     assert not report.failures
     assert not (store_of(corpus).path / "failures.csv").exists()
     assert set(store_of(corpus)) == set(ALL)
@@ -206,7 +208,7 @@ def test_another_corpus_in_a_folder_of_the_same_name_is_refused(corpus, made_up,
     write_audio(other / "other.wav", np.zeros(RATE))
     write_manifest(other, ["other.wav"])
     with pytest.raises(
-        CorpusError, match=r"is the cache of another corpus: .* give this one another name with --corpus"
+        CorpusError, match=r"is the cache of another corpus: .* give this corpus another name with --corpus"
     ):
         run(data=other)
     assert contents(cache_of(corpus)) == before
@@ -215,7 +217,8 @@ def test_another_corpus_in_a_folder_of_the_same_name_is_refused(corpus, made_up,
 def test_nothing_new_but_failures_is_no_nothing_to_do(corpus, made_up):
     (corpus / "u0.wav").unlink()
     run()
-    assert summarise_report(run()).startswith("0 of 7 utterances extracted")
+    told = "nothing to do: 6 were cached, 1 failed (see failures.csv)\nfirst failure: 'u0': u0.wav: cannot be read"
+    assert summarise_report(run()).startswith(told)
 
 
 def test_no_utterance_at_all(corpus, made_up):
@@ -265,5 +268,5 @@ def test_a_store_in_use_is_refused(corpus, made_up):
     with filelock.FileLock(store / ".lock"), pytest.raises(StoreError, match="is being written by another process"):
         run()
     assert len(made_up.done) == 2
-    run()  # the lock's file alone locks nothing
+    run()  # The file of the lock alone locks nothing.
     assert len(made_up.done) == 7

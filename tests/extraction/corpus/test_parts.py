@@ -47,7 +47,7 @@ def test_parts_together_make_one_finished_store(corpus, made_up, order):
     assert [row["utterance_id"] for row in failures_of(corpus)] == ["u2"]
     made_up.done.clear()
     run()
-    assert len(made_up.done) == 0  # the whole finds what its parts did
+    assert len(made_up.done) == 0  # The whole extraction finds the features of the parts.
 
 
 def test_parts_at_the_same_time_take_no_shard_of_each_other(corpus, made_up):
@@ -55,7 +55,7 @@ def test_parts_at_the_same_time_take_no_shard_of_each_other(corpus, made_up):
         list(pool.map(lambda index: run(shard_index=index, num_shards=3, workers=1), range(3)))
     assert store_of(corpus).complete
     assert set(store_of(corpus)) == set(ALL)
-    assert sum(path.name.startswith("shard-") for path in store_of(corpus).path.iterdir()) == 4  # two, one and one
+    assert sum(path.name.startswith("shard-") for path in store_of(corpus).path.iterdir()) == 4  # Two, one and one.
 
 
 def test_a_part_and_the_whole_keep_out_of_each_others_way(corpus, made_up):
@@ -80,7 +80,7 @@ def test_parts_of_another_number_lose_nothing(corpus, made_up):
     assert {path: after[path] for path in before} == before
     run(shard_index=1, num_shards=2)
     check(store_of(corpus), corpus, made_up, [*ALL[::2], *ALL[1::2]])
-    assert run(shard_index=0, num_shards=3).num_extracted == 0  # all are there: another number loses nothing
+    assert run(shard_index=0, num_shards=3).num_extracted == 0  # Another number of parts loses nothing.
 
 
 def test_a_whole_extraction_ends_what_parts_began(corpus, made_up):
@@ -197,7 +197,7 @@ def test_a_real_model_and_egemaps(tmp_path, speech_like, tiny_model):
 
     cache = featcache.open(report.cache)
     alone, together, egemaps = cache["alone"], cache["batched"], cache["egemaps"]
-    assert egemaps.metadata["sampling_rate"] == 16000  # filled once, and carried on as it was begun
+    assert egemaps.metadata["sampling_rate"] == 16000  # Filled once, and continued with its settings.
     assert egemaps.metadata["max_seconds"] == 1.0
     assert egemaps["u0"].shape[2] == 25
     assert len(list(egemaps.path.glob("shard-*.h5"))) == 1
@@ -205,7 +205,7 @@ def test_a_real_model_and_egemaps(tmp_path, speech_like, tiny_model):
     assert alone.metadata["fingerprint"] == together.metadata["fingerprint"]
     for key in alone:
         assert alone[key].shape[0] == 4
-        # both are rounded to float16, half a unit in the last place each; the models agree to 1e-5
+        # Both are rounded to float16, by half a unit in the last place; the models agree to 1e-5.
         np.testing.assert_allclose(alone[key], together[key], rtol=2**-10, atol=1e-4)
     assert extract(**options).num_extracted == 0
 

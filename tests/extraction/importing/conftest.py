@@ -1,4 +1,4 @@
-"""A corpus that only its manifest tells of, and a folder of other people's arrays."""
+"""A corpus without audio, known only by its manifest, and a folder of arrays to import."""
 
 import h5py
 import numpy as np
@@ -9,7 +9,7 @@ from featcache.manifest import Manifest, Utterance
 
 @pytest.fixture
 def manifest(tmp_path):
-    """Four speakers, two emotions, three utterances of each; there is no audio. Written to ``corpus/manifest.csv``."""
+    """Write ``corpus/manifest.csv`` of four speakers, two emotions and three utterances of each, without audio."""
     utterances = [
         Utterance(
             utterance_id=f"{speaker}-{emotion}-{number}",
@@ -41,7 +41,7 @@ def save(path, values, name="features", **options):
 
 @pytest.fixture
 def arrays(manifest, tmp_path, rng):
-    """``arrays(shape="layers", suffix=".npy")``: write the files of all utterances; returns id → array."""
+    """Return a function that writes the files of all utterances, and returns id → array."""
 
     def write(shape="layers", suffix=".npy", num_layers=3, dtype=np.float32):
         values = {}
@@ -59,7 +59,7 @@ def arrays(manifest, tmp_path, rng):
 
 @pytest.fixture
 def importing(tmp_path):
-    """Import the folder of arrays."""
+    """Return a function that imports the folder of arrays."""
     import featcache
 
     def run(**options):

@@ -1,4 +1,4 @@
-"""Files of strangers: nothing is unpickled, followed out of the folder, or believed of its size."""
+"""Untrusted files: nothing is unpickled, no link out of the folder is followed, and declared sizes are checked."""
 
 import io
 import json
@@ -19,7 +19,7 @@ VALUES = np.arange(60, dtype=np.float32).reshape(3, 5, 4)
 
 
 class Alarm:
-    """A pickle that writes a file when it is loaded."""
+    """Object whose pickle writes a file when it is loaded."""
 
     def __init__(self, path):
         self.path = str(path)
@@ -33,7 +33,7 @@ def header_of(path, folder, array=None):
 
 
 def refusal(path, folder, array=None):
-    """The one line that is told of a file, which cannot be read either."""
+    """Return the message for a faulty file, after a check that it cannot be read either."""
     told = header_of(path, folder, array)
     assert isinstance(told, str), told
     assert "\n" not in told
@@ -63,7 +63,7 @@ def test_of_several_arrays_one_is_chosen(tmp_path, suffix):
     else:
         with h5py.File(path, "w") as file:
             file["first"], file["second"] = VALUES, VALUES + 1
-    assert "2 arrays ('first', 'second'); say which with --array" in refusal(path, tmp_path)
+    assert "2 arrays ('first', 'second'); choose one with --array" in refusal(path, tmp_path)
     assert "no array 'third'" in refusal(path, tmp_path, "third")
     np.testing.assert_array_equal(read_features(path, "second"), VALUES + 1)
 
@@ -82,7 +82,7 @@ def test_no_pickle_is_loaded(tmp_path, suffix):
     save(path, np.array([Alarm(alarm)] * 3, dtype=object))
     assert "expected real numbers" in refusal(path, tmp_path)
     path.write_bytes(pickle.dumps(Alarm(alarm)))
-    assert "can be read" in refusal(path, tmp_path)
+    assert "cannot be read as a" in refusal(path, tmp_path)
     with pytest.raises(AudioError):
         read_features(path)
     assert not alarm.exists()
@@ -91,12 +91,12 @@ def test_no_pickle_is_loaded(tmp_path, suffix):
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (npy_header("(3, 5, 4)"), "its header declares (3, 5, 4), which makes"),
+        (npy_header("(3, 5, 4)"), "its header declares (3, 5, 4), which takes"),
         (npy_header("(100000, 100000, 100000)") + b"0" * 64, "declares (100000, 100000, 100000)"),
         (npy_header(f"({2**62}, 4, 4)"), "declares"),
         (npy_header("(3, 5, 4)") + VALUES.tobytes() * 2, "it has"),
-        (npy_header("(-3, -5, 4)") + VALUES.tobytes(), "holds no values"),
-        (npy_header("(0, 4)"), "holds no values"),
+        (npy_header("(-3, -5, 4)") + VALUES.tobytes(), "contains no values"),
+        (npy_header("(0, 4)"), "contains no values"),
         (npy_header("()") + b"0000", "its shape is ()"),
         (npy_header("(2, 3, 5, 2)") + VALUES.tobytes(), "its shape is (2, 3, 5, 2)"),
         (npy_header("(15, 4)", "'|O'") + VALUES.tobytes(), "expected real numbers"),
@@ -105,12 +105,12 @@ def test_no_pickle_is_loaded(tmp_path, suffix):
         (npy_header("(15, 2)", "'<c8'") + VALUES.tobytes(), "expected real numbers"),
         (npy_header("(15,)", "[('a', '<f4'), ('b', '<f4')]") + bytes(120), "expected real numbers"),
         (npy_header("(15, 2)", "('<f4', (2,))") + VALUES.tobytes(), "expected real numbers"),
-        (npy_header("__import__('os').getpid()"), "npy file that can be read"),
-        (npy_header("(15, 4)" + " " * 20000) + VALUES.tobytes(), "npy file that can be read"),
+        (npy_header("__import__('os').getpid()"), "cannot be read as a .npy file"),
+        (npy_header("(15, 4)" + " " * 20000) + VALUES.tobytes(), "cannot be read as a .npy file"),
         (npy_header("(15, 4)", version=3) + VALUES.tobytes(), "version"),
-        (b"\x93NUMPY\x02\x00\xff\xff\xff\xff" + b" " * 1000, "npy file that can be read"),
-        (b"", "npy file that can be read"),
-        (b"PK\x03\x04", "npy file that can be read"),
+        (b"\x93NUMPY\x02\x00\xff\xff\xff\xff" + b" " * 1000, "cannot be read as a .npy file"),
+        (b"", "cannot be read as a .npy file"),
+        (b"PK\x03\x04", "cannot be read as a .npy file"),
     ],
 )
 def test_headers_are_compared_with_the_file(tmp_path, content, told):
@@ -140,10 +140,10 @@ def test_zip_bombs_are_refused_before_they_expand(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("make", "told"),
     [
-        (lambda path: write_zip(path, npy_header("(2, 4)") + bytes(100)), "and its header declares"),
+        (lambda path: write_zip(path, npy_header("(2, 4)") + bytes(100)), "but its header declares"),
         (lambda path: write_zip(path, b"text", "readme.txt"), "no array"),
         (lambda path: write_zip(path, npy_header("(2, 4)") + bytes(32), compression=zipfile.ZIP_BZIP2), "compressed"),
-        (lambda path: path.write_bytes(b"PK\x03\x04" + bytes(100)), "npz file that can be read"),
+        (lambda path: path.write_bytes(b"PK\x03\x04" + bytes(100)), "cannot be read as a .npz file"),
     ],
 )
 def test_archives_are_checked(tmp_path, make, told):
@@ -182,7 +182,7 @@ def test_hdf5_leads_nowhere_else(tmp_path, kind):
             file.create_virtual_dataset("features", layout)
         else:
             file.create_dataset("features", VALUES.shape, "f4", external=[(str(other), 0, 240)])
-    assert "link in HDF5" in refusal(path, path.parent) or "lies in other files" in refusal(path, path.parent)
+    assert "an HDF5 link" in refusal(path, path.parent) or "lies in other files" in refusal(path, path.parent)
     with pytest.raises(AudioError):
         read_features(path)
 
@@ -193,8 +193,8 @@ def test_hdf5_that_declares_more_than_it_has_is_refused(tmp_path):
         file.create_dataset("features", (10**6, 10**6, 100), "f4", chunks=(1, 1, 100), compression="gzip")
     assert "in a file of" in refusal(path, tmp_path)
     with h5py.File(path, "w") as file:
-        file.create_dataset("features", (3, 5, 4), "f4")  # never written
-    assert "the file does not hold its values" in refusal(path, tmp_path)
+        file.create_dataset("features", (3, 5, 4), "f4")  # The array is never written.
+    assert "the file does not contain its values" in refusal(path, tmp_path)
     with h5py.File(path, "w") as file:
         file["texts"] = ["a", "b"]
     assert "expected real numbers" in refusal(path, tmp_path)
@@ -214,7 +214,7 @@ def test_filters_of_hdf5_itself_are_read(tmp_path, options):
 def test_hdf5_that_crashes_costs_one_file_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(array_files, "read_apart", lambda function, paths: iter([None] * len(paths)))
     save(tmp_path / "a.h5", VALUES)
-    assert refusal(tmp_path / "a.h5", tmp_path) == "HDF5 crashes over it"
+    assert refusal(tmp_path / "a.h5", tmp_path) == "HDF5 crashes when it reads the file"
 
 
 def test_another_process_looks_first(tmp_path):
@@ -236,7 +236,7 @@ def test_links_out_of_the_folder_are_refused(tmp_path, kind):
     else:
         (folder / "more").symlink_to(tmp_path / "outside")
         path = folder / "more" / "a.npy"
-    assert "it is a link out of" in refusal(path, folder)
+    assert "it is a link to" in refusal(path, folder)
 
 
 def test_links_inside_the_folder_and_a_folder_that_is_one_are_followed(tmp_path):
@@ -254,7 +254,7 @@ def test_what_is_no_file_is_told(tmp_path):
 def test_what_does_not_fit_into_memory_is_told(tmp_path, monkeypatch):
     save(tmp_path / "a.npy", VALUES)
     monkeypatch.setattr(array_files, "available_memory", lambda: 100)
-    with pytest.raises(AudioError, match="of memory and 100 bytes are available"):
+    with pytest.raises(AudioError, match="of memory; 100 bytes are available"):
         read_features(tmp_path / "a.npy")
 
 

@@ -1,4 +1,4 @@
-"""Other people's features → a store like any other: what it holds, what it says, and what can be done with it."""
+"""Imported features → a store like any other: its content, its messages and its use."""
 
 import json
 
@@ -131,7 +131,7 @@ def test_faulty_files_are_listed_and_the_others_are_imported(arrays, importing, 
         "02-joy-3": np.zeros((1, 3, 5, 4)),
         "03-joy-1": np.float32(1),
         "03-joy-2": np.zeros(4),
-        "03-joy-3": np.full((3, 5, 4), 1e6),  # overflows float16
+        "03-joy-3": np.full((3, 5, 4), 1e6),  # It overflows float16.
     }
     for utterance_id, values in faults.items():
         save(tmp_path / "arrays" / f"{utterance_id}.npy", values)
@@ -139,15 +139,15 @@ def test_faulty_files_are_listed_and_the_others_are_imported(arrays, importing, 
     report = importing()
     assert {failure.utterance_id for failure in report.failures} == {*faults, "04-joy-3"}
     reasons = {failure.utterance_id: failure.reason for failure in report.failures}
-    assert "its shape is (3, 5, 9), and most files have 3 layers of 4 values" in reasons["01-anger-1"]
+    assert "its shape is (3, 5, 9), but most files have 3 layers of 4 values" in reasons["01-anger-1"]
     assert "NaN or infinite" in reasons["01-joy-1"]
-    assert "float32 cannot hold" in reasons["01-joy-2"]
-    assert "holds no values" in reasons["01-joy-3"]
+    assert "too large for float32" in reasons["01-joy-2"]
+    assert "contains no values" in reasons["01-joy-3"]
     assert "expected real numbers" in reasons["02-joy-1"]
     assert "one vector without frames" in reasons["03-joy-2"]
     assert "overflow float16" in reasons["03-joy-3"]
     assert "has no file 04-joy-3.npy" in reasons["04-joy-3"]
-    assert opened().complete  # all is stored, or known to fail
+    assert opened().complete  # Every utterance is stored or known to fail.
     assert len(opened()) == 11
     assert (opened().path / "failures.csv").read_text().count("\n") == 14
     with pytest.raises(FeatureError, match="stopped by --strict"):
@@ -174,7 +174,7 @@ def test_a_frame_shift_is_a_time(arrays, importing, frame_shift):
 
 def test_frames_need_a_frame_shift(arrays, importing):
     arrays()
-    with pytest.raises(FeatureError, match=r"5 frames, and without a frame shift .* give --frame-shift"):
+    with pytest.raises(FeatureError, match=r"5 frames, but without a frame shift .* give --frame-shift"):
         importing(frame_shift=None)
 
 
@@ -183,8 +183,8 @@ def test_frames_need_a_frame_shift(arrays, importing):
 )
 def test_files_are_named_by_ids_or_audio(manifest, importing, opened, tmp_path, name):
     save(tmp_path / "arrays" / name, np.ones((3, 5, 4)))
-    if name == "anger-1.npy":  # of four speakers
-        with pytest.raises(StoreError, match=r"'anger-1.npy' could be each of the utterances '01-anger-1', '02"):
+    if name == "anger-1.npy":  # It matches utterances of four speakers.
+        with pytest.raises(StoreError, match=r"'anger-1.npy' matches several utterances \('01-anger-1', '02"):
             importing()
         one = [u for u in manifest if u.speaker_id == "01"]
         Manifest(one).write(tmp_path / "corpus" / "manifest.csv")
@@ -198,19 +198,19 @@ def test_ids_with_folders_are_paths_and_ambiguous_names_are_refused(tmp_path, im
     Manifest(utterances).write(tmp_path / "corpus" / "manifest.csv")
     for utterance_id in ids:
         save(tmp_path / "arrays" / f"{utterance_id}.npz", np.ones((5, 4)))
-    save(tmp_path / "arrays" / "long.npy", np.ones((5, 4)))  # of several utterances, and therefore of none
+    save(tmp_path / "arrays" / "long.npy", np.ones((5, 4)))  # It matches several utterances, and therefore none.
     importing()
     assert sorted(opened()) == sorted(ids)
     save(tmp_path / "arrays" / "a" / "x.npy", np.ones((5, 4)))
-    with pytest.raises(StoreError, match=r"'a/x.npy', 'a/x.npz' could each be utterance 'a/x'"):
+    with pytest.raises(StoreError, match=r"'a/x.npy', 'a/x.npz' all match the utterance 'a/x'"):
         importing()
 
 
 def test_a_folder_of_other_files_is_refused(importing, manifest, tmp_path):
-    with pytest.raises(StoreError, match="is no folder"):
+    with pytest.raises(StoreError, match="is not a folder"):
         importing()
     save(tmp_path / "arrays" / "other.npy", np.ones((5, 4)))
-    with pytest.raises(StoreError, match=r"found 'other.npy', none named by .* such as '01-anger-1.npy'"):
+    with pytest.raises(StoreError, match=r"found 'other.npy', but none named after .* such as '01-anger-1.npy'"):
         importing()
 
 

@@ -1,4 +1,4 @@
-"""What the tests of this folder share."""
+"""Shared fixtures of this folder."""
 
 import shutil
 
@@ -12,7 +12,7 @@ from tests.extraction.merging.parts import NUM_PARTS
 
 @pytest.fixture(scope="module")
 def speech(tmp_path_factory):
-    """Sixteen short utterances."""
+    """Return the folder of a corpus of sixteen short utterances."""
     folder = tmp_path_factory.mktemp("corpora") / "speech"
     make_corpus(folder, num_speakers=2, repetitions=2)
     return folder
@@ -20,13 +20,13 @@ def speech(tmp_path_factory):
 
 @pytest.fixture
 def corpus(speech, tmp_path):
-    """The sixteen, to be changed."""
+    """Return a copy of the corpus that a test may change."""
     return shutil.copytree(speech, tmp_path / "speech")
 
 
 @pytest.fixture
 def run(corpus, tmp_path):
-    """Extract into ``tmp_path / home``, and give the store's folder there."""
+    """Return a function that extracts into ``tmp_path / home``, and returns the folder of the store."""
 
     def run(home, model="spectrogram", **options):
         report = extract(**{"model": model, "data": corpus, "home": tmp_path / home, "egemaps": False, **options})
@@ -37,7 +37,7 @@ def run(corpus, tmp_path):
 
 @pytest.fixture(scope="module")
 def extracted_parts(speech, tmp_path_factory):
-    """Where the three parts of a spectrogram's extraction were made."""
+    """Return the folder with the three parts of an extraction of spectrograms."""
     home = tmp_path_factory.mktemp("parts")
     options = {"model": "spectrogram", "data": speech, "num_shards": NUM_PARTS}
     with pytest.MonkeyPatch.context() as patch:
@@ -49,7 +49,7 @@ def extracted_parts(speech, tmp_path_factory):
 
 @pytest.fixture
 def parts(extracted_parts, tmp_path):
-    """The parts, to be merged and damaged."""
+    """Return copies of the parts that a test may merge or damage."""
     shutil.copytree(extracted_parts, tmp_path, dirs_exist_ok=True)
     return [tmp_path / f"part-{index}" / "cache" / "speech" / "spectrogram" for index in range(NUM_PARTS)]
 

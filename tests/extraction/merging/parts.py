@@ -1,4 +1,4 @@
-"""Stores of parts of a corpus."""
+"""Comparisons of stores of parts of a corpus."""
 
 import numpy as np
 
@@ -17,7 +17,7 @@ def contents(*folders):
 
 
 def check_equal(folder, expected):
-    """Bit for bit: features, statistics and what is said of each utterance."""
+    """Check that features, statistics and the rows of all utterances are bit-identical."""
     store, whole = FeatureStore(folder), FeatureStore(expected)
     assert set(store) == set(whole)
     assert store.metadata["fingerprint"] == whole.metadata["fingerprint"]

@@ -1,4 +1,4 @@
-"""Merges of what does not belong together, or of what is damaged: refused in one line, and nothing is lost."""
+"""Merges of incompatible or damaged stores are refused in one line, and nothing is lost."""
 
 import csv
 import errno
@@ -25,9 +25,7 @@ def test_other_audio_is_refused(run, corpus, tmp_path):
     soundfile.write(victim, samples[: len(samples) // 2], rate)
     second = run("second")
     into = tmp_path / "merged" / "speech" / "spectrogram"
-    told = (
-        f"^{re.escape(str(second))} has '{victim.stem}' from other audio than {re.escape(str(first))}; extract what is"
-    )
+    told = f"^{re.escape(str(second))} has '{victim.stem}' from other audio than {re.escape(str(first))}; extract the "
     with pytest.raises(StoreError, match=told):
         merge(into, [first, second])
     assert not shard_numbers(into)
@@ -36,13 +34,17 @@ def test_other_audio_is_refused(run, corpus, tmp_path):
 def test_other_settings_are_refused_and_named(run, parts, tmp_path):
     other = run("other", n_fft=1024)
     into = tmp_path / "merged" / "speech" / "spectrogram"
-    told = f"{other} was made with other settings: n_fft is 1024 there and .* now; only what was made as {parts[0]} was"
+    only = f"only stores with the same settings can be merged with {parts[0]}"
+    told = f"{other} was made with other settings: n_fft is 1024 there and .* now; {only}"
     with pytest.raises(StoreError, match=told):
         merge(into, [*parts, other])
     assert not shard_numbers(into)
     merge(into, parts)
     before = contents(into.parent)
-    with pytest.raises(StoreError, match=f"n_fft is 1024 there and .* now; only what was made as {into} was"):
+    with pytest.raises(
+        StoreError,
+        match=f"n_fft is 1024 there and .* now; only stores with the same settings can be merged with {into}",
+    ):
         merge(into, [other])
     assert contents(into.parent) == before
 
@@ -57,9 +59,9 @@ def test_a_damaged_part_is_refused(parts, tmp_path):
 
 
 def test_what_is_no_store_and_the_store_itself_are_refused(parts, tmp_path):
-    with pytest.raises(StoreError, match=r"nowhere holds no features; expected shards like shard-00000.h5"):
+    with pytest.raises(StoreError, match=r"nowhere contains no features; expected shards such as shard-00000.h5"):
         merge(tmp_path / "merged", [*parts, tmp_path / "nowhere"])
-    with pytest.raises(StoreError, match="is itself among the parts; name it once, as what they are merged into"):
+    with pytest.raises(StoreError, match="is also one of the parts; name it only once, as the first argument"):
         merge(parts[0], parts)
 
 
@@ -80,7 +82,8 @@ def test_a_full_disk_keeps_what_was_taken(run, parts, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(files.shutil, "copyfile", copyfile)
         with pytest.raises(
-            StoreError, match=r"shard-00004.h5 could not be written \(No space left on device\); what was"
+            StoreError,
+            match=r"shard-00004.h5 could not be written \(No space left on device\); shards that were merged before",
         ):
             merge(into, parts)
     assert shard_numbers(into) == [5, 6, 7, 8]

@@ -1,4 +1,4 @@
-"""Stores made apart and merged: the same as one extraction, however often, and after any interruption."""
+"""Merged parts equal one extraction, also after repeated or interrupted merges."""
 
 import errno
 import multiprocessing
@@ -74,7 +74,7 @@ def test_merging_again_changes_nothing(parts, tmp_path):
     after = contents(into.parent)
     assert first.num_shards == 9
     assert after.keys() == before.keys()
-    # the index is written anew and carries its time
+    # The index is written again, with a new time.
     assert [path.name for path in after if after[path] != before[path]] == ["index.h5"]
     assert FeatureStore(into).complete
 
@@ -114,11 +114,11 @@ def test_without_manifests_stores_say_what_they_were_asked_for(parts, run, tmp_p
     whole = run("whole", limit=4)
     for folder in (whole, *parts):
         (folder.parent / "manifest.csv").unlink()
-        if not asked:  # as in stores of earlier releases
+        if not asked:  # As in stores of earlier releases.
             (folder / REQUEST).unlink()
     assert merge(tmp_path / "alone" / "a", [whole]).complete
     merged = merge(tmp_path / "alone" / "b", parts)
-    assert merged.complete == asked  # else nobody can tell whether this is all
+    assert merged.complete == asked  # Otherwise it is not known whether the store is complete.
     assert merged.num_utterances == 16
     assert not (tmp_path / "alone" / "manifest.csv").exists()
 
@@ -164,7 +164,7 @@ def test_a_killed_merge_is_done_by_the_next(run, parts, tmp_path, after):
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs fork to kill its own copy")
 @pytest.mark.parametrize("after", [0, 1, 2])
 def test_a_merge_of_limited_parts_without_manifests_is_done_by_another_one(run, tmp_path, after):
-    """Whoever merges again, be it part by part: what was asked for is known."""
+    """The request is known to any later merge, even part by part."""
     parts = [run(f"part-{index}", limit=6, shard_index=index, num_shards=3) for index in range(NUM_PARTS)]
     for part in parts:
         (part.parent / "manifest.csv").unlink()
@@ -207,7 +207,7 @@ def test_a_part_that_is_still_being_extracted_is_completed_later(run, corpus, tm
 
 
 def test_a_merge_never_overwrites_a_shard(parts, tmp_path, monkeypatch):
-    """As where a file system has no locks, and another process writes at the same time."""
+    """No shard is overwritten if the file system has no locks and another process writes at the same time."""
     into = tmp_path / "merged" / "speech" / "spectrogram"
     link = os.link
 
@@ -219,7 +219,7 @@ def test_a_merge_never_overwrites_a_shard(parts, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(files.os, "link", other_first)
         with pytest.raises(
-            StoreError, match=r"another process has written .*shard-00005.h5 meanwhile; what was merged"
+            StoreError, match=r"another process wrote .*shard-00005.h5 at the same time; shards that were merged"
         ):
             merge(into, parts)
     assert (into / "shard-00005.h5").read_bytes() == (parts[0] / "shard-00000.h5").read_bytes()
@@ -228,7 +228,7 @@ def test_a_merge_never_overwrites_a_shard(parts, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("after", range(4))
 def test_features_that_are_out_of_date_never_come_back(run, corpus, tmp_path, monkeypatch, after):
-    """A part whose audio changed holds an utterance twice; wherever a merge is stopped, the newer one counts."""
+    """If a part contains an utterance twice, because its audio changed, the newer one counts after a stopped merge."""
     victim = min(corpus.rglob("*.wav"))
     part = run("part")
     samples, rate = soundfile.read(victim)
@@ -236,7 +236,7 @@ def test_features_that_are_out_of_date_never_come_back(run, corpus, tmp_path, mo
     run("part")
     whole = run("whole")
     into = tmp_path / "merged" / "speech" / "spectrogram"
-    # the store has the newer one already, so that the shard with the older one is taken for its neighbour alone
+    # The store has the newer one already, so that the shard with the older one is added only for its neighbour.
     manifest = Manifest.read(corpus / "manifest.csv")
     manifest.subset([victim.stem]).write(corpus / "manifest.csv")
     merge(into, [run("other")])

@@ -1,4 +1,4 @@
-"""What the tests of this folder share."""
+"""Shared fixtures of this folder."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from tests.extraction.text.text_corpus import TEXTS, manifest_of
 
 @pytest.fixture
 def corpus(tmp_path):
-    """Seven utterances with transcripts; their audio is nowhere."""
+    """Return a corpus of seven utterances with transcripts and without audio."""
     folder = tmp_path / "data" / "corpora" / "said"
     folder.mkdir(parents=True)
     manifest_of(TEXTS).write(folder / "manifest.csv")

@@ -1,4 +1,4 @@
-"""Stores of a machine's transcripts, what cannot be extracted from text, and the command."""
+"""Stores of ASR transcripts, errors of an extraction from text, and the command."""
 
 import json
 import os
@@ -50,7 +50,7 @@ def test_utterances_that_no_machine_heard_are_failures(corpus, run):
     transcribe(corpus, {"u0": "hello", "u2": "", "u3": "no", "u5": "yes"})
     report = run(transcripts="asr")
     assert [failure.utterance_id for failure in report.failures] == ["u1", "u4", "u6"]
-    assert {failure.reason for failure in report.failures} == {"the transcripts 'asr' lack it"}
+    assert {failure.reason for failure in report.failures} == {"it is missing in the transcripts 'asr'"}
     assert list(store_of(corpus)) == ["u0", "u2", "u3", "u5"]
     assert store_of(corpus).complete
     transcribe(corpus, {f"u{n}": text for n, text in enumerate(TEXTS)})
@@ -69,7 +69,9 @@ def test_unfinished_transcripts_are_refused(corpus, run):
 
 def test_the_first_failure_stops_a_strict_extraction(corpus, run):
     transcribe(corpus, {f"u{n}": "yes" for n in range(6)})
-    with pytest.raises(AudioError, match=r"utterance 'u6': the transcripts 'asr' lack it \(stopped by --strict\)"):
+    with pytest.raises(
+        AudioError, match=r"utterance 'u6': it is missing in the transcripts 'asr' \(stopped by --strict\)"
+    ):
         run(transcripts="asr", strict=True)
 
 
@@ -80,10 +82,14 @@ def test_the_first_failure_stops_a_strict_extraction(corpus, run):
         (
             {"model": "egemaps"},
             ModelError,
-            "--model egemaps reads audio and --text .* words; extract one after the other",
+            "--model egemaps reads audio and --text .* reads text; extract one after the other",
         ),
-        ({"batch_seconds": 5}, ModelError, "--batch-seconds does not apply to .*, which reads no audio"),
-        ({"text": None, "model": "egemaps", "transcripts": "asr"}, ModelError, "--transcripts says .* --text"),
+        ({"batch_seconds": 5}, ModelError, "--batch-seconds does not apply to .*, which reads text"),
+        (
+            {"text": None, "model": "egemaps", "transcripts": "asr"},
+            ModelError,
+            "--transcripts needs a text encoder; .* --text",
+        ),
         ({"text": "hubert-base"}, ModelError, "hubert-base is a 'hubert' speech model, .* use it with --model"),
         ({"text": "openai/whisper-tiny"}, ModelError, "is a 'whisper' speech model, .* use it with --model"),
         ({"text": "spectrogram"}, ModelError, "spectrogram reads audio, .* use it with --model"),
@@ -150,12 +156,15 @@ def test_the_commands(corpus, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--model", "egemaps"], "--model egemaps reads audio and --text tinybert words; extract one after the other"),
+        (
+            ["--model", "egemaps"],
+            "--model egemaps reads audio and --text tinybert reads text; extract one after the other",
+        ),
         (["--no-do-normalize"], "--do-normalize does not apply to 'tinybert'"),
         (["--channel", "first"], "--channel does not apply to 'tinybert'"),
         (["--max-seconds", "3"], "--max-seconds does not apply to 'tinybert'"),
         (["--window", "25ms", "--hop", "10ms"], "--hop, --window does not apply to 'tinybert'"),
-        (["--batch-seconds", "3"], "--batch-seconds does not apply to 'tinybert', which reads no audio"),
+        (["--batch-seconds", "3"], "--batch-seconds does not apply to 'tinybert', which reads text"),
     ],
 )
 def test_errors_are_one_line(corpus, monkeypatch, capsys, options, message):
@@ -170,5 +179,5 @@ def test_missing_words_end_with_a_code_of_their_own(corpus, monkeypatch, capsys)
     arguments = ["extract", "--text", "tinybert", "--weights", "random", "--transcripts", "asr"]
     code, out, _ = call(monkeypatch, capsys, *arguments)
     assert code == 3
-    assert "6 failed, listed in failures.csv; first: 'u1': the transcripts 'asr' lack it" in out
+    assert "6 failed, listed in failures.csv; first: 'u1': it is missing in the transcripts 'asr'" in out
     assert os.listdir(cache_of(corpus) / "tinybert-asr")

@@ -1,4 +1,4 @@
-"""Transcripts → a store like any other, through the machinery that audio goes through, and without any audio."""
+"""Transcripts → a store like any other, by the same code as for audio, and without any audio."""
 
 import hashlib
 import json
@@ -65,7 +65,7 @@ def test_changed_words_are_computed_again_and_nothing_else(corpus, model, run, c
         for u in manifest_of(texts)
     ]
     Manifest(changed).write(corpus / "manifest.csv")
-    assert run().num_extracted == 1  # where it stands in a file is not what was said
+    assert run().num_extracted == 1  # The position in a file is not part of the text.
     assert "transcripts changed since they were extracted: 1 stored utterances are extracted again" in caplog.text
     check(store_of(corpus), model, texts)
 
@@ -93,8 +93,8 @@ def test_an_interrupted_extraction_goes_on(corpus, model, run, monkeypatch):
 def test_what_is_told(corpus, run, caplog):
     caplog.set_level("INFO")
     report = run()
-    assert "1 of 7 utterances have no words; their frames are special tokens alone" in caplog.text
-    assert "of 1 utterances only the first 40 tokens are used, which is all that the model reads" in caplog.text
+    assert "1 of 7 utterances have no text; their frames are only special tokens" in caplog.text
+    assert "1 utterances are cut to their first 40 tokens, the most that the model reads" in caplog.text
     tokens = int(store_of(corpus).num_frames([f"u{n}" for n in range(7)]).sum())
     assert report.num_tokens == tokens
     assert f"{tokens} tokens will take {format_bytes(report.planned_bytes)} on disk" in caplog.text
@@ -104,7 +104,7 @@ def test_what_is_told(corpus, run, caplog):
 
 @pytest.mark.parametrize("options", [{}, {"store": "float32"}, {"store": "int8"}, {"pool": True}, {"layers": "last"}])
 def test_the_size_is_told_beforehand(corpus, tiny_text_model, options):
-    """Within one percent, for shards that are full; the model is large enough for HDF5's own tables to count little."""
+    """The announced size is within one percent for full shards of a model that is large compared with HDF5's tables."""
     texts = [f"{n} " + "happy " * (n % 23) for n in range(256)]
     manifest_of(texts).write(corpus / "manifest.csv")
     large = tiny_text_model("bert", hidden_size=256)
@@ -152,7 +152,9 @@ def test_stores_are_merged(corpus, model, run, tmp_path):
     write_other = manifest_of([*TEXTS[:6], "something else"])
     write_other.write(corpus / "manifest.csv")
     run(home=tmp_path / "other", data=corpus)
-    with pytest.raises(StoreError, match=r"has 'u6' from other words than .*; extract what is out of date again"):
+    with pytest.raises(
+        StoreError, match=r"has 'u6' from other text than .*; extract the part that is out of date again"
+    ):
         merge(cache_of(corpus) / "words", [tmp_path / "other" / "cache" / "said" / "words"])
 
 
@@ -207,5 +209,5 @@ def test_words_are_computed_anew(corpus, model, run):
 def test_another_text_has_other_frames(corpus, model, run):
     run()
     manifest_of(["hello there", *TEXTS[1:]]).write(cache_of(corpus) / "manifest.csv")
-    with pytest.raises(StoreError, match="'u0' is stored with 3 frames, computed anew it has 8"):
+    with pytest.raises(StoreError, match="'u0' is stored with 3 frames, but recomputed with 8"):
         recompute(store_of(corpus), None, 7, model=model)

@@ -1,4 +1,4 @@
-"""A corpus with transcripts, and its extraction."""
+"""Corpus with transcripts, and its extraction."""
 
 import numpy as np
 
@@ -28,12 +28,12 @@ def store_of(corpus, name="words"):
 
 
 def check(store, model, texts):
-    """Every utterance holds what the extractor makes of its own text alone, in float16."""
+    """Check that each utterance has the float16 features that the extractor computes from its text alone."""
     extractor = create_extractor(model, text=True)
     assert list(store) == [f"u{n}" for n in range(len(texts))]
     for utterance_id, text in zip(store, texts, strict=True):
         [expected] = extractor.extract([extractor.tokenise(text)])
-        # computed beside others, it may be rounded the other way
+        # In a batch with others, a value may be rounded in the other direction.
         np.testing.assert_allclose(store[utterance_id], expected, rtol=2**-10, atol=1e-4)
 
 
