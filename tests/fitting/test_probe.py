@@ -231,7 +231,11 @@ def test_classes_are_one_line_and_a_selection_counts(cache, capsys, tmp_path, mo
     [
         ({"target": "emotoin"}, ManifestError, r"no utterance has a label 'emotoin'; .* are: emotion, arousal"),
         ({"target": "emotion=angst"}, ManifestError, "unknown class of emotion 'angst'; nearest: anger"),
-        ({"target": "arousal"}, ManifestError, "has 72 different numbers .*; for numbers take --task regression"),
+        (
+            {"target": "arousal"},
+            ManifestError,
+            "has 72 different numbers .*, which are too many classes; use --task regression",
+        ),
         ({"target": "arousal,emotion"}, ManifestError, "label 'emotion' .* is 'anger', expected a number"),
         ({"target": "words"}, ManifestError, "label 'words' has one class only, 'none'; a classifier needs two"),
         ({"target": None}, ManifestError, "which label is to be predicted.* --target: emotion, arousal"),
