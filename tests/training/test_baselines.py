@@ -1,4 +1,4 @@
-"""Linear heads, support vector machines, pooled features and scalar statistics, against scikit-learn and plain sums."""
+"""Linear heads, SVMs, pooled features and scalar statistics agree with scikit-learn and plain sums."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,7 +18,7 @@ from featcache.training import svm
 from featcache.training.store_features import StoreFeatures
 from featcache.training.svm import COSTS
 
-# float32 sums over a few frames, once of statistics and once of the frames themselves
+# Tolerance of float32 sums over a few frames, from statistics or from the frames.
 SUMS = 1e-5
 SHORT = {"max_epochs": 3}
 
@@ -59,7 +59,7 @@ def test_a_linear_head_is_fitted_alike_on_frames_of_one_and_pooled(make_cache):
 
 
 def expected_svm(cache, norm):
-    """One machine per fold and C by scikit-learn alone, on means of frames that were normalised by hand."""
+    """Fit one SVM per fold and C with scikit-learn, on means of frames that are normalised here."""
     store, manifest = cache["ssl"], cache.manifest
     labels = manifest.labels("emotion")
     predictions = {}
