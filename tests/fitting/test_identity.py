@@ -214,8 +214,8 @@ def test_other_conditions_in_the_middle_of_a_run_are_told_and_recorded(toy, inte
     before = read_config(UnfinishedRun.folder_of(Workspace.at().runs("toy") / "mine"))
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "XYZ")
     run = fit(name="mine", resume=True, **SHORT)
-    changed = f"processor {before[ENVIRONMENT]['processor']} (now XYZ)"
-    assert f"mine goes on under other conditions than it began: {changed}" in caplog.text
+    changed = f"CPU {before[ENVIRONMENT]['processor']} (now XYZ)"
+    assert f"mine continues under other conditions than it began: {changed}" in caplog.text
     assert run.config[RESUMED] == [changed]
     assert run.config[ENVIRONMENT] == before[ENVIRONMENT]
 
@@ -226,8 +226,8 @@ def test_conditions_are_told_one_by_one_and_only_where_both_are_known():
     assert changes(one, two) == [
         "device cuda (now cpu)",
         "features in int8 (now float32)",
-        "arithmetic in bfloat16 (now float32)",
-        "held in windows of 1.1 GB (now all at once)",
+        "training in bfloat16 (now float32)",
+        "features read in windows of 1.1 GB (now all at once)",
     ]
     other = {COMPUTED: {**one[COMPUTED], "device": "cuda:1"}}
     assert changes(one, other) == changes({}, two) == changes({COMPUTED: "?", ENVIRONMENT: []}, two) == []
@@ -276,7 +276,7 @@ def test_damaged_records_are_told_and_trained_again(toy, interrupt, caplog):
     content[-1] ^= 1
     head.write_bytes(content)
     assert results_of(fit(name="mine", resume=True, **options)) == whole
-    assert f"mine: '{first.stem}', '{second.stem}' are damaged and trained again" in caplog.text
+    assert f"mine: trainings '{first.stem}', '{second.stem}' are damaged and are repeated" in caplog.text
 
 
 def test_numbers_of_threads_and_processes_are_no_part_of_it(toy, monkeypatch):

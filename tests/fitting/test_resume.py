@@ -133,7 +133,7 @@ def test_only_what_is_missing_is_trained(interrupted, monkeypatch, jobs):
 def test_what_was_interrupted_is_gone_on_with_only_when_asked(interrupted, monkeypatch):
     with pytest.raises(
         StoreError,
-        match=r"mine was interrupted after 3 trainings; go on with --resume, or start anew with --overwrite$",
+        match=r"mine was interrupted after 3 trainings; continue with --resume, or start again with --overwrite$",
     ):
         fit(**SHORT)
     with pytest.raises(StoreError, match=r"mine was interrupted with other settings \(norm, norm_by differ\)"):

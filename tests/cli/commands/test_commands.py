@@ -251,6 +251,6 @@ def test_an_interrupted_fit_ends_with_130_and_says_how_to_go_on(
     if finished:
         code, _, err = invoke("fit", *SHORT, "--name", "mine")
         assert code == 1
-        assert re.fullmatch(r"(?s).*error: .*mine was interrupted after 3 trainings; go on with --resume, or .*\n", err)
+        assert re.fullmatch(r"(?s).*error: .*mine was interrupted after 3 trainings; continue with --resume, or .*\n", err)
     invoke_well("fit", *SHORT, "--name", "mine", "--resume")
     assert [path.name for path in runs.iterdir()] == ["mine"]
