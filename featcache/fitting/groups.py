@@ -50,7 +50,7 @@ class TrainingGroup:
 def group(
     setups: Sequence[ResolvedFit], folds: Sequence[int], copies: Sequence[WorkingCopy | None] | None = None
 ) -> list[TrainingGroup]:
-    """Group runs with the same stores, normalisation, frames and folds, and with layers among those of one run.
+    """Group runs with the same stores, normalisation, frames and folds, if one run uses the layers of all others.
 
     Args:
         setups: One per run.
@@ -97,7 +97,7 @@ def _within(one: ResolvedFit, lead: ResolvedFit) -> bool:
 
 
 def _slices(one: ResolvedFit, lead: ResolvedFit) -> tuple[slice, ...] | None:
-    """Return the slice of a run's layers among those of the lead, per store; None if they are not a slice of them."""
+    """Return the position of a run's layers in the layers of the lead, one slice per store; None if there is none."""
     found = []
     for mine, all_layers in zip(one.features, lead.features, strict=True):
         if mine.averaged != all_layers.averaged or mine.layers[0] not in all_layers.layers:

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedRun:
-    """Request and the run that it gives.
+    """Request with its resolved settings and its run.
 
     Attributes:
         request: The settings of the fit.

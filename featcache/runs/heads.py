@@ -51,7 +51,7 @@ def load_head(folder: Path, config: Mapping[str, Any], *, seed: int, fold: int) 
     """
     if "members" in config:
         members = ", ".join(config["members"])
-        raise StoreError(f"{folder} is an ensemble and has no head of its own; load those of its members: {members}")
+        raise StoreError(f"{folder} is an ensemble without a head; load the heads of its members: {members}")
     for name, known in (("norm", SCOPES), ("pooling", (None, *POOLINGS))):
         if config[name] not in known:
             raise damaged(folder / CONFIG, f"{name}: expected one of {', '.join(map(str, known))}", REFIT)
