@@ -76,7 +76,7 @@ def test_the_model_of_speech_is_the_one_that_is_meant(cache):
 def test_words_are_meant_where_there_is_nothing_else(cache):
     assert list(resolve(cache(), FitSettings(seeds=(1,))).config["features"]) == ["words"]
     os.rename(os.path.join(os.environ["FEATCACHE_HOME"], "cache"), os.path.join(os.environ["FEATCACHE_HOME"], "gone"))
-    with pytest.raises(StoreError, match="several models: other, words; choose with --features"):
+    with pytest.raises(StoreError, match="several models: other, words; choose one with --features"):
         resolve(cache(words=WORDS, other=WORDS), FitSettings(seeds=(1,)))
 
 

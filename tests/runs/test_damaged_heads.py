@@ -36,7 +36,9 @@ def test_a_seed_or_fold_that_does_not_exist_is_told_with_those_that_do(run, seed
 def test_an_ensemble_names_its_members(cache):
     runs = [train(features=["ssl"], norm=norm, name=norm).name for norm in ("speaker", "none")]
     vote = ensemble(runs=runs, name="vote")
-    with pytest.raises(StoreError, match=r"vote is an ensemble without a head; load the heads of its members: speaker, none$"):
+    with pytest.raises(
+        StoreError, match=r"vote is an ensemble without a head; load the heads of its members: speaker, none$"
+    ):
         vote.head(seed=1, fold=1)
 
 

@@ -44,7 +44,7 @@ def test_speakers_and_groups_that_look_alike_are_told(make_cache, resolved, capl
     resolved(target="emotion", norm_by="half")
     told = [record.getMessage() for record in caplog.records]
     alike = "has values that look alike but are different: 'f1' (utterance 'u0'), 'F1 ' (utterance 'u2')"
-    assert told == [f"{column} {alike}; write them alike" for column in ("speaker_id", "half")]
+    assert told == [f"{column} {alike}; write them the same way" for column in ("speaker_id", "half")]
 
 
 def test_blanks_are_no_label(make_cache, resolved, caplog):

@@ -75,7 +75,12 @@ SSL_AND_EGEMAPS = {"ssl": {}, "egemaps": {"kind": "egemaps"}}
             StoreError,
             "has no model, only e; add --features e, or extract a model",
         ),
-        ({"stores": {"ssl": {"complete": False}}}, {}, StoreError, "not finished: it holds 16 of 16 .* extract' again"),
+        (
+            {"stores": {"ssl": {"complete": False}}},
+            {},
+            StoreError,
+            "not finished: it contains 16 of 16 .* extract' again to continue$",
+        ),
         (
             {"manifest": manifest_of(*((s, {"emotion": e, "sex": "f"}) for s in "abc" for e in "xy"))},
             {},

@@ -191,7 +191,7 @@ def test_other_settings_get_another_folder_unless_it_is_named(make_cache, resolv
     ]
     assert len({run.path for run in runs}) == len(runs)
     resolve(name="mine")
-    told = r"mine is a run with other settings \(max_frames, norm, norm_by differ\); give this"
+    told = r"mine is a run with other settings \(max_frames, norm, norm_by differ\); use another --name"
     with pytest.raises(StoreError, match=told):
         resolve(name="mine", norm="none", max_frames=4)
     assert RunFolder(runs[0].path.with_name("mine")).config["norm"] == "speaker"
