@@ -229,7 +229,7 @@ def test_a_feed_forward_head_needs_frames_for_more_than_one_layer(tmp_path, tiny
     extract(model=tiny_model("wav2vec2"), name="full", data=tmp_path / "toy", store="float32", egemaps=False)
     message = (
         r"^states contains only statistics \(--pool\), but head 'ffn' is trained on frames unless it uses one layer "
-        r"\(--layers last\) and no --max-frames; use --pooling mean, or extract without --pool into a store with another"
+        r"\(--layers last\) and no --max-frames; use --pooling mean, or extract without --pool into a store with"
     )
     short = {"head": "ffn", "seeds": [1], "max_epochs": 2}
     for options in ({}, {"layers": "0,2"}, {"layers": "last", "max_frames": 10}):
