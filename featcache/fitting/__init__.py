@@ -1,1 +1,1 @@
-"""Request → runs: what is asked for, resolved once, trained, and written."""
+"""Options of a fit → settings, folds and features → trained heads and run folders."""

@@ -1,4 +1,4 @@
-"""Stores × manifest × folds → what is refused or told before anything is trained."""
+"""Stores × manifest × folds → errors and warnings before anything is trained."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ from featcache.settings.extractor_configs import MANIFEST
 from featcache.targets.targets import PredictionTarget
 from featcache.transcripts.text import Transcript, read_words
 
-# Of durations, in seconds: what frames leave over at the end of an utterance.
+# Tolerance for durations in seconds: the end of an utterance may not fill a whole frame.
 ROUNDING = 0.1
 Recording = tuple[str, float, float]
 Stretch = tuple[float, float, str]
@@ -27,14 +27,18 @@ Stretch = tuple[float, float, str]
 def explained(
     whole: Manifest, chosen: Manifest, taken: Manifest, *, limit: int | None, select: Mapping[str, Sequence[str]]
 ) -> Iterator[None]:
-    """Add to an error about utterances that are missing why they do not take part.
+    """Add the reasons why utterances are left out to an error in the block.
 
     Args:
         whole: All utterances of the corpus.
-        chosen: Those that the user chose.
-        taken: Those of them that have features.
-        limit: What chose them.
-        select: The same.
+        chosen: The utterances that the user selected.
+        taken: The selected utterances that have features.
+        limit: Option ``limit`` of the user.
+        select: Option ``select`` of the user.
+
+    Raises:
+        ProtocolError: the block raised it.
+        ManifestError: the block raised it.
     """
     try:
         yield
@@ -42,18 +46,22 @@ def explained(
         causes = [f"--limit {limit}"] if limit is not None and limit < len(whole) else []
         causes += [f"--select {column}={','.join(values)}" for column, values in select.items()]
         if len(taken) < len(chosen):
-            causes.append(f"{len(chosen) - len(taken)} have no features, as after 'featcache extract --limit'")
+            causes.append(f"{len(chosen) - len(taken)} have no features, for example after 'featcache extract --limit'")
         if not causes:
             raise
         if len(taken) == len(whole):
-            raise  # each utterance takes part, so none of these choices is the cause
+            raise  # all utterances take part, so these options are not the cause
         told = f"{error}; only {len(taken)} of {len(whole)} utterances take part: {', '.join(causes)}"
         raise type(error)(told) from error
 
 
 @contextmanager
 def of_another_corpus(protocol: str | None, corpus: Corpus | None) -> Iterator[None]:
-    """Say of a protocol that cannot be made that it was published for another corpus, where it was."""
+    """Add to an error in the block that the protocol was published for another corpus, if it was.
+
+    Raises:
+        ProtocolError: the block raised an error, and the protocol was published for another corpus.
+    """
     try:
         yield
     except (ProtocolError, ManifestError) as error:
@@ -69,29 +77,29 @@ def of_another_corpus(protocol: str | None, corpus: Corpus | None) -> Iterator[N
 
 
 def foreign(protocol: str, corpus: Corpus | None) -> list[str]:
-    """A warning where a protocol serves that was published for another corpus."""
+    """Return a warning if a protocol was published for another corpus."""
     theirs = owners(protocol)
     if corpus is None or not theirs or corpus in theirs:
         return []
     titles = " and ".join(owner.title for owner in theirs)
-    return [f"protocol {protocol!r} was published for {titles}, not for {corpus.title}; results do not compare"]
+    return [f"protocol {protocol!r} was published for {titles}, not for {corpus.title}; results are not comparable"]
 
 
 def check_recordings(stores: Sequence[FeatureStore], utterance_ids: Sequence[str], cache: FeatureCache) -> list[str]:
-    """Refuse stores that were made of different audio, which their ids do not tell.
+    """Check that all stores were extracted from the same audio.
 
-    Text has no audio: it is compared with the transcripts that it was made of, as they are now.
+    Text features have no audio: their transcripts are compared with the current transcripts.
 
     Args:
-        stores: Whose features are used together.
+        stores: Stores whose features are used together.
         utterance_ids: The utterances that take part.
-        cache: Where the stores lie.
+        cache: The cache of the stores.
 
     Returns:
-        Warnings, one line each: stores whose audio is not known, or whose transcripts have changed.
+        Warnings, one line each: stores whose audio is unknown, or whose transcripts have changed.
 
     Raises:
-        StoreError: an utterance whose features are of different audio files, or of other times in them.
+        StoreError: features of an utterance are from different audio files, or from different times in a file.
     """
     warnings = [warning for store in stores if store.is_of_words for warning in _changed_words(store, cache)]
     of_audio = [store for store in stores if not store.is_of_words]
@@ -104,9 +112,9 @@ def check_recordings(stores: Sequence[FeatureStore], utterance_ids: Sequence[str
         other = [i for i, recording in told.items() if i in known and known[i][0] != recording]
         if other:
             raise StoreError(
-                f"{known[other[0]][1]} and {store.name} are of different audio in {len(other)} of {len(utterance_ids)} "
-                f"utterances ({listed(other)}); run 'featcache extract' again for the one that is out of date, or give "
-                "another corpus a name of its own with --corpus"
+                f"{known[other[0]][1]} and {store.name} were extracted from different audio in {len(other)} of "
+                f"{len(utterance_ids)} utterances ({listed(other)}); run 'featcache extract' again for the store that "
+                "is out of date, or give another corpus its own name with --corpus"
             )
         known = {i: (recording, store.name) for i, recording in told.items()} | known
     return [*warnings, *_of_unknown_audio(of_audio, utterance_ids)]
@@ -119,21 +127,21 @@ def _of_unknown_audio(stores: Sequence[FeatureStore], utterance_ids: Sequence[st
             continue
         first = stores[1 if number == 0 else 0]
         lengths = [one.durations(utterance_ids) for one in (first, store)]
-        differing = int((np.abs(lengths[0] - lengths[1]) > ROUNDING).sum())  # one that is not known is NaN
-        told = f", and {differing} of them differ in length" if differing else ""
+        differing = int((np.abs(lengths[0] - lengths[1]) > ROUNDING).sum())  # an unknown duration is NaN
+        told = f"; {differing} of them differ in length" if differing else ""
         yield (
-            f"{store.name} does not say of which audio {without} of {len(utterance_ids)} utterances are, as imported "
-            f"features do not: whether it is that of {first.name} is not known{told}"
+            f"{store.name} does not record the audio of {without} of {len(utterance_ids)} utterances (imported "
+            f"features do not), so it cannot be compared with the audio of {first.name}{told}"
         )
 
 
 def _changed_words(store: FeatureStore, cache: FeatureCache) -> list[str]:
-    """A warning where the transcripts that a store was made of are others now."""
+    """Return a warning if the transcripts of a store have changed since extraction."""
     transcripts = store.metadata.get("transcripts", MANIFEST)
     try:
         now = read_words(cache.path, cache.manifest, None if transcripts == MANIFEST else transcripts)
     except (StoreError, ManifestError):
-        return []  # features outlive what they were made of
+        return []  # features remain valid if their transcripts were removed
     ids = [i for i in store.utterance_ids if i in now]
     stored = store.audio_sha256(ids)
     other = [i for i, sha in zip(ids, stored, strict=True) if sha and sha != Transcript(text=now[i].transcript).sha256]
@@ -141,17 +149,17 @@ def _changed_words(store: FeatureStore, cache: FeatureCache) -> list[str]:
         return []
     of = "the manifest" if transcripts == MANIFEST else repr(transcripts)
     return [
-        f"{store.name} was made of other transcripts than {of} has now in {len(other)} of {len(ids)} utterances "
+        f"transcripts of {len(other)} of {len(ids)} utterances in {of} have changed since {store.name} was extracted "
         f"({listed(other)}); run the same 'featcache extract' again"
     ]
 
 
 def shared_audio(folds: Sequence[Fold], stores: Sequence[FeatureStore], utterance_ids: Sequence[str]) -> list[str]:
-    """A warning where a fold trains or validates on the very audio that it tests, under another id.
+    """Return a warning if a fold trains or validates on audio that it also tests, under another id.
 
     Args:
-        folds: What trains, validates and tests.
-        stores: The first of them that knows its audio tells the same file, and times in it, from others.
+        folds: Training, validation and test parts.
+        stores: Stores; the first one that records its audio identifies equal files and overlapping times.
         utterance_ids: All utterances of the folds.
     """
     store = next((one for one in stores if not one.is_of_words and all(one.audio_sha256(utterance_ids))), None)
@@ -168,21 +176,21 @@ def shared_audio(folds: Sequence[Fold], stores: Sequence[FeatureStore], utteranc
     examples = dict.fromkeys(pair for pairs in leaks.values() for pair in pairs.items())
     told = ", ".join(f"{one!r} is {other!r}" for one, other in list(examples)[:3])
     return [
-        f"{len(leaks)} of {len(folds)} folds test or validate on audio that they also learn from under another id: "
-        f"{len(shared)} utterances ({told}); leave copies out, because they make scores too good"
+        f"{len(leaks)} of {len(folds)} folds test or validate on audio that they also train on, under another id: "
+        f"{len(shared)} utterances ({told}); exclude copies, because they make scores too optimistic"
     ]
 
 
 def _leaks(fold: Fold, files: Sequence[Sequence[Stretch]]) -> Iterator[tuple[str, str]]:
-    """Tested or validated utterances, each with one that has some of its audio and is learned from or validated on.
+    """Yield pairs of utterances that share audio: a later part (test, validation) and an earlier one of the fold.
 
     Args:
-        fold: What trains, validates and tests.
-        files: The stretches of each file, sorted by their beginnings.
+        fold: Training, validation and test part.
+        files: Time intervals of the utterances of each file, sorted by their start.
     """
     part_of = dict.fromkeys(fold.train, 0) | dict.fromkeys(fold.validation, 1) | dict.fromkeys(fold.test, 2)
     for stretches in files:
-        # of what began before, the stretch of each part that ends last; of what begins later, the first
+        # Forward: keep the interval of each part that ends last. Backward: keep the one that starts first.
         for order, farther in ((stretches, _ends_later), (stretches[::-1], _begins_earlier)):
             nearest: dict[int, Stretch] = {}
             for stretch in order:
@@ -206,11 +214,11 @@ def _begins_earlier(one: Stretch, other: Stretch) -> bool:
 
 
 def alike(manifest: Manifest, columns: Sequence[str]) -> list[str]:
-    """Return warnings about values that look alike but count as different, and about blanks that count as a value.
+    """Return warnings about values that look alike but are different, and about blanks that count as a value.
 
     Args:
         manifest: The utterances that take part.
-        columns: ``speaker_id``, and labels.
+        columns: ``speaker_id``, or labels.
     """
     warnings = []
     for column in dict.fromkeys(columns):
@@ -218,24 +226,24 @@ def alike(manifest: Manifest, columns: Sequence[str]) -> list[str]:
         blank = [i for i, value in values.items() if value and not value.strip()]
         if blank:
             warnings.append(
-                f"{column} is blank, but not empty, in {len(blank)} utterances ({listed(blank)}), and counts as a "
-                "value; empty it in the manifest"
+                f"{column} contains only spaces in {len(blank)} utterances ({listed(blank)}), which count as a value; "
+                "leave it empty in the manifest"
             )
         for group in lookalikes(value for value in values.values() if value):
             first = [next(i for i, value in values.items() if value == one) for one in group]
             told = ", ".join(f"{one!r} (utterance {i!r})" for one, i in list(zip(group, first, strict=True))[:3])
-            warnings.append(f"{column} has values that look alike and count as different: {told}; write them alike")
+            warnings.append(f"{column} has values that look alike but are different: {told}; write them the same way")
     return warnings
 
 
 def unlabelled(taken: Manifest, manifest: Manifest, labels: Sequence[str], protocol: str) -> tuple[Utterance, ...]:
-    """Return the utterances that a protocol would take if they had a label.
+    """Return the utterances that a protocol would use if they had a label.
 
     Args:
-        taken: The utterances that were chosen and have features.
-        manifest: Those of them in the folds.
-        labels: What is predicted is made of them.
-        protocol: What made the folds.
+        taken: The utterances that were selected and have features.
+        manifest: The utterances in the folds.
+        labels: Labels of the target.
+        protocol: Protocol of the folds.
     """
     select, within = PROTOCOLS[protocol].select, set(manifest.utterance_ids)
     return tuple(
@@ -248,18 +256,25 @@ def unlabelled(taken: Manifest, manifest: Manifest, labels: Sequence[str], proto
 
 
 def left_out(taken: Manifest, manifest: Manifest, target: PredictionTarget, protocol: str) -> list[str]:
-    """Return notes on the utterances that neither train, validate nor test; the arguments are those of a task."""
+    """Return notes on the utterances that are in no fold.
+
+    Args:
+        taken: The utterances that were selected and have features.
+        manifest: The utterances in the folds.
+        target: Target of the task.
+        protocol: Protocol of the folds.
+    """
     within = set(manifest.utterance_ids)
     others = [u for u in taken if u.utterance_id not in within]
     without = sum(not _is_labelled(u, target.labels) for u in others)
     notes = []
     if without:
         notes.append(
-            f"{without} of {len(taken)} utterances have no label {target.name!r}; they neither train, validate nor "
-            "test."
+            f"{without} of {len(taken)} utterances have no label {target.name!r}; they are not used for training, "
+            "validation or testing."
         )
     if len(others) > without:
-        notes.append(f"{len(others) - without} of {len(taken)} utterances are no part of protocol {protocol!r}.")
+        notes.append(f"{len(others) - without} of {len(taken)} utterances are not part of protocol {protocol!r}.")
     return notes
 
 

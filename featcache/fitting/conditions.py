@@ -1,7 +1,7 @@
-"""Device, memory, packages → the conditions under which a run is computed: recorded, compared, kept by ``--resume``.
+"""Device, memory, packages → the conditions under which a run is computed.
 
-They change numbers, some by a little and some by more, and none of them is asked for. A run is therefore the same under
-all of them, and what they were is recorded beside its settings.
+They affect results, but do not identify a run, because the user does not choose them. They are recorded in addition
+to the settings, reported if they have changed, and ``--resume`` keeps the dtypes.
 """
 
 import math
@@ -18,7 +18,16 @@ from featcache.training.memory import DTYPES, WorkingCopy
 
 
 def conditions(device: str, copy: WorkingCopy, head: str) -> dict[str, Any]:
-    """What ``config.yaml`` records of a run that is computed now."""
+    """Return the conditions of a run that is computed now, as ``config.yaml`` records them.
+
+    Args:
+        device: Device of heads and features.
+        copy: Dtypes and size of the in-memory features.
+        head: Name of the head, whose packages are recorded.
+
+    Raises:
+        MissingPackageError: the head needs a package that is not installed.
+    """
     environment = {"torch": str(torch.__version__), "processor": torch.backends.cpu.get_cpu_capability()}
     environment |= {name: _version(name, head) for name in head_spec(head).packages}
     if device.startswith("cuda"):
@@ -34,10 +43,10 @@ def _version(package: str, head: str) -> str:
 
 
 def recorded_copy(config: Mapping[str, Any]) -> WorkingCopy | None:
-    """How a run that was begun holds its features; None where the configuration does not say.
+    """Return the dtypes and size of the in-memory features of an interrupted run; None if they are not recorded.
 
     Raises:
-        StoreError: it says what cannot be.
+        StoreError: the recorded values are invalid.
     """
     recorded = config.get(COMPUTED)
     if recorded is None:
@@ -53,6 +62,6 @@ def recorded_copy(config: Mapping[str, Any]) -> WorkingCopy | None:
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise StoreError(
-            f"{COMPUTED} of an interrupted run is {recorded}, expected the dtypes of its features and arithmetic; "
-            "start anew with --overwrite"
+            f"{COMPUTED} of an interrupted run is {recorded}, expected the dtypes of its features and of training; "
+            "start again with --overwrite"
         ) from error

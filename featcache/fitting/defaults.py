@@ -1,4 +1,4 @@
-"""Cache × request → the stores, frames and pooling of a run where the user leaves the choice."""
+"""Cache × request → default stores, frames and pooling of a run."""
 
 from collections.abc import Sequence
 
@@ -15,45 +15,54 @@ MAX_FRAMES = 400
 
 
 def default_features(cache: FeatureCache, spec: HeadSpec) -> list[str]:
-    """Choose the only model's store, and the stores that the head reads beside it.
+    """Return the store of the only model, and the further stores that the head needs.
 
     Raises:
-        StoreError: there is no model's store, or there are several.
+        StoreError: the cache has no store of a model, or several.
     """
     models = model_stores(cache)
     of_speech = [name for name in models if not cache[name].is_of_words]
     models = of_speech if len(of_speech) == 1 else models
     if len(models) != 1:
-        found = f"several models: {', '.join(models)}" if models else f"no model, but {', '.join(cache) or 'nothing'}"
-        raise StoreError(f"{cache.path} holds {found}; choose with --features NAME")
+        if models:
+            raise StoreError(f"{cache.path} has several models: {', '.join(models)}; choose one with --features NAME")
+        found = (
+            f"no model, only {', '.join(cache)}; add --features {next(iter(cache))}, or" if cache else "no features;"
+        )
+        raise StoreError(f"{cache.path} has {found} extract a model with 'featcache extract --model NAME'")
     return [*models, *spec.beside]
 
 
 def model_stores(cache: FeatureCache) -> list[str]:
-    """Return the names of the stores that hold the layers of a model.
+    """Return the names of the stores that contain the layers of a model.
 
-    Stores of statistics alone count only where there are no others.
+    Stores with only statistics are used only if there are no others.
     """
     stores = [store for store in map(cache.__getitem__, cache) if store.metadata["dataset"] == "hidden_states"]
     return [store.name for store in stores if not store.pooled_only] or [store.name for store in stores]
 
 
 def max_frames_of(cache: FeatureCache, request: FitSettings, stores: Sequence[FeatureStore]) -> int:
-    """Return how many frames of each utterance are used at most; 0 is all."""
+    """Return the largest number of frames that are used of each utterance; 0 for all."""
     if request.max_frames is not None:
         return request.max_frames
-    if all(store.is_of_words for store in stores):  # corpora speak of frames of 20 ms
+    if all(store.is_of_words for store in stores):  # the maximum of a corpus counts frames of 20 ms
         return 0
     known = corpus_of(cache.path)
     return known.max_frames if known else MAX_FRAMES
 
 
 def pooling_of(request: FitSettings, spec: HeadSpec, stores: Sequence[FeatureStore]) -> str | None:
-    """Return how utterances are pooled before training, as asked for or by default; None keeps their frames.
+    """Return the pooling of utterances before training, as requested or by default; None for no pooling.
+
+    Args:
+        request: The settings of the fit.
+        spec: Description of the head.
+        stores: Feature stores of the run.
 
     Raises:
-        ModelError: an unknown pooling, or stores without frames.
-        StoreError: stores of statistics alone for a head that is trained on frames.
+        ModelError: the pooling is unknown, or the stores have no frames.
+        StoreError: a store has only statistics, but the head is trained on frames.
     """
     pooling: str | None = request.pooling
     several_vectors = any(store.has_frames for store in stores)
@@ -64,14 +73,14 @@ def pooling_of(request: FitSettings, spec: HeadSpec, stores: Sequence[FeatureSto
     if pooling is None and spec.inputs == POOLED and several_vectors:
         return "mean"
     if pooling is None and spec.pooling and several_vectors and not request.max_frames:
-        # statistics are of all frames, and of one layer they are what the head would find itself
+        # For a single layer and all frames, the head would compute the same pooling as the stored statistics.
         chosen = [StoreFeatures(store, layers=request.layers, max_frames=None).layers for store in stores]
         pooling = spec.pooling if all(len(layers) == 1 for layers in chosen) else None
     pooled_only = [store.name for store in stores if store.pooled_only]
     if pooled_only and pooling is None:
-        needs = " unless it sees one layer (--layers last) and no --max-frames" if spec.pooling else ""
+        needs = " unless it uses one layer (--layers last) and no --max-frames" if spec.pooling else ""
         raise StoreError(
-            f"{', '.join(pooled_only)} holds statistics alone (--pool), but head {request.head!r} is trained on frames"
-            f"{needs}; train on --pooling mean, or extract into a store of another --name without --pool"
+            f"{', '.join(pooled_only)} contains only statistics (--pool), but head {request.head!r} is trained on "
+            f"frames{needs}; use --pooling mean, or extract without --pool into a store with another --name"
         )
     return pooling

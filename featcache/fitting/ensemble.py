@@ -1,4 +1,4 @@
-"""Runs → a combination of several of them by voting, chosen on validation, in a run folder of its own."""
+"""Runs → the best combination of runs by voting, chosen on the validation parts, in its own run folder."""
 
 import logging
 import os
@@ -25,7 +25,7 @@ from featcache.workspace import Workspace, check_name
 log = logging.getLogger(__name__)
 
 SIZES = (3, 5)
-# What makes an ensemble this one and no other; the checksums are those of what its members predict.
+# Keys that identify an ensemble; the checksums are those of the predictions of its candidates.
 _ASKED = ("candidates", "candidates_sha256", "sizes", "votes", NUMERICS)
 _SHARED = ("corpus", "target", "protocol", "select", "classes", "seeds")
 
@@ -39,22 +39,30 @@ def ensemble(
     overwrite: bool = False,
     home: str | os.PathLike[str] | None = None,
 ) -> RunFolder:
-    """Let every combination of runs vote, choose one on validation UAR, and leave a run folder of it.
+    """Combine runs by voting: evaluate every combination, and write a run folder with the best validation UAR.
 
     Args:
         runs: Two or more finished classification runs, by folder or name.
-        sizes: How many vote together; by default three and five, or all where there are only two.
+        sizes: Numbers of runs that vote together; by default 3 and 5, or 2 if only two runs are given.
         votes: ``hard`` (majority), ``soft`` (mean probability) or both.
-        name: Of the folder; by default made from the members, what they predict, and the votes.
-        overwrite: Replace a folder of that name.
-        home: Where everything lives; by default ``$FEATCACHE_HOME``, or ``data``.
+        name: Name of the run folder; by default made from the protocol and a hash of candidates and votes.
+        overwrite: Whether to replace a folder of that name.
+        home: Folder of corpora, caches and runs; by default ``$FEATCACHE_HOME``, or ``data``.
 
     Returns:
-        The ensemble, with ``combinations.csv`` beside what a fit leaves. One of the same members, which still predict
-        the same, and the same votes that exists already is given back as it is.
+        The ensemble. In addition to the files of a fit, it has a table ``combinations.csv``. An ensemble that exists
+        already, with the same candidates, predictions and votes, is returned as it is.
 
     Raises:
-        FeatcacheError: too few runs, runs that differ in more than what they are made of, no validation predictions.
+        FeatcacheError: fewer than two runs, runs with different tasks or folds, a run without validation predictions,
+            an unknown vote, or another run of that name.
+
+    Example:
+        >>> from featcache.fitting.ensemble import ensemble
+        >>> runs = featcache.sweep(heads=["dense", "linear"], features="wav2vec2-base", seeds=1, max_epochs=1)
+        >>> vote = ensemble(runs=[run.name for run in runs], votes=["soft"], name="vote")
+        >>> vote.config["vote"], len(vote.config["members"])
+        ('soft', 2)
     """
     workspace = Workspace.at(home)
     candidates = [find_run(workspace, run) for run in runs]
@@ -83,7 +91,16 @@ def ensemble(
 
 
 def asked_of(runs: Sequence[RunFolder], sizes: Sequence[int], votes: Sequence[str]) -> dict[str, Any]:
-    """What makes an ensemble this one: its candidates by name and by what they predict, and how they vote."""
+    """Return the settings that identify an ensemble: candidates, checksums of their predictions, sizes, and votes.
+
+    Args:
+        runs: The candidates.
+        sizes: Numbers of runs that vote together.
+        votes: ``hard``, ``soft`` or both.
+
+    Raises:
+        StoreError: a run has no predictions.
+    """
     labels = _labels(runs)
     return {
         "candidates": labels,
@@ -95,16 +112,20 @@ def asked_of(runs: Sequence[RunFolder], sizes: Sequence[int], votes: Sequence[st
 
 
 def _sha256(run: RunFolder) -> str:
-    """Of what a run predicts of validation and of test utterances."""
+    """Return the checksum of the predictions of a run, for validation and test parts."""
     for name in (VALIDATION_PREDICTIONS, PREDICTIONS):
         if not (run.path / name).is_file():
-            raise StoreError(f"{run.path} has no {name}, and without it cannot vote; fit it again with --overwrite")
+            raise StoreError(f"{run.path} has no {name}, so it cannot vote; fit it again with --overwrite")
     return hash_of([sha256_of_file(run.path / name) for name in (VALIDATION_PREDICTIONS, PREDICTIONS)])
 
 
 def _there(folder: Path, asked: Mapping[str, Any]) -> RunFolder:
-    """The ensemble that exists, if it is the one that is asked for."""
-    remedy = "give this one another --name, or replace that with --overwrite"
+    """Return the existing ensemble of a folder.
+
+    Raises:
+        StoreError: the folder contains something else.
+    """
+    remedy = "use another --name, or replace it with --overwrite"
     try:
         run = RunFolder(folder)
     except StoreError as error:
@@ -112,20 +133,21 @@ def _there(folder: Path, asked: Mapping[str, Any]) -> RunFolder:
     differing = sorted(key for key in _ASKED if run.config.get(key) != asked[key])
     if differing:
         raise StoreError(
-            f"{folder} is there already, with other members or votes ({', '.join(differing)} differ); {remedy}"
+            f"{folder} exists already, with other candidates or votes ({', '.join(differing)} differ); {remedy}"
         )
-    log.info("%s is there already", folder)
+    log.info("%s exists already", folder)
     return run
 
 
 def _checked_sizes(number: int, sizes: Sequence[int] | None) -> list[int]:
     if number < 2:
-        raise PredictionsError("one run cannot vote; give two or more")
+        raise PredictionsError("one run cannot vote; expected two or more")
     if sizes is None:
         return [size for size in SIZES if size <= number] or [number]
     for size in sizes:
         if not 2 <= size <= number:
-            raise PredictionsError(f"--size {size}: expected from 2 to {number}, the number of runs")
+            allowed = f"from 2 to {number}" if number > 2 else "2"
+            raise PredictionsError(f"--size {size}: only {number} runs given, --size can only be {allowed}")
     return list(sizes)
 
 
@@ -138,12 +160,12 @@ def _check_same_task(runs: Sequence[RunFolder]) -> None:
             found, expected = run.config.get(key), first.config.get(key)
             if found != expected:
                 raise PredictionsError(
-                    f"{run.path} and {first.path} differ in {key}: {found} and {expected}; only runs that differ in "
-                    "nothing but features, layers, head and normalisation can vote"
+                    f"{run.path} and {first.path} differ in {key}: {found} and {expected}; runs that vote may differ "
+                    "only in features, layers, head and normalisation"
                 )
     folders = [resolved(run.path) for run in runs]
     if len(set(folders)) < len(folders):
-        raise PredictionsError("a run was given twice; each has one vote")
+        raise PredictionsError("a run is given twice; each run has one vote")
 
 
 def _labels(runs: Sequence[RunFolder]) -> list[str]:
@@ -152,7 +174,7 @@ def _labels(runs: Sequence[RunFolder]) -> list[str]:
 
 
 def _config(runs: Sequence[RunFolder], choice: Choice, asked: Mapping[str, Any]) -> dict[str, Any]:
-    """What ``config.yaml`` says: the keys of a fit, with what the members have in common, and how they vote."""
+    """Return the content of ``config.yaml``: the keys of a fit, with the common values of the members, and the vote."""
     members = [runs[i].config for i in choice.members]
     features: dict[str, Any] = {}
     for config in members:
@@ -200,7 +222,7 @@ def _write_results(folder: Path, config: Mapping[str, Any], choice: Choice, *, t
         metrics["uar_chosen_by_fold"] = choice.uar_by_fold
     write_json(folder / METRICS, metrics)
     write_classification_report(predictions, folder, classes=config["classes"])
-    caption = "Recall in percent; in small print the utterances, averaged over seeds."
+    caption = "Recall in percent; small print: number of utterances, averaged over seeds."
     write_report(
         folder,
         title=title,
@@ -213,17 +235,23 @@ def _write_results(folder: Path, config: Mapping[str, Any], choice: Choice, *, t
 
 
 def notes(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[str]:
-    """What a reader of an ensemble's numbers must know, from its ``config.yaml`` and ``metrics.json``."""
+    """Return the notes for the report of an ensemble.
+
+    Args:
+        config: Content of its ``config.yaml``.
+        metrics: Content of its ``metrics.json``.
+    """
     told = [
         f"{config['vote']} vote of {', '.join(config['members'])}; {TIE_RULE}",
-        f"chosen among {len(config['candidates'])} runs by {config['chosen_on']}; test data had no part in it",
+        f"best combination of {len(config['candidates'])} candidate runs by {config['chosen_on']}; test data were not "
+        "used for the choice",
     ]
     if "uar_chosen_by_fold" in metrics:
         told.append(
-            "other folds test the utterances on which the members were chosen, so the UAR may be a little optimistic; "
-            "chosen fold by fold, which no label of a tested utterance can influence, it is "
+            "the members were chosen on utterances that other folds test, so the UAR may be slightly optimistic; if "
+            "they are chosen for each fold separately, without labels of tested utterances, the UAR is "
             f"{metrics['uar_chosen_by_fold']:.1f}"
         )
     if config["norm"] in ("speaker", "mixed"):
-        told.append("members with speaker normalisation are transductive: they use statistics of test speakers")
+        told.append("speaker normalisation of members is transductive: it uses statistics of test speakers")
     return told

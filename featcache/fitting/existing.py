@@ -1,4 +1,4 @@
-"""Settings × run folders → the run that is the same and exists already, and the conditions under which it was made."""
+"""Settings × run folders → the run with the same settings, if it exists already."""
 
 import glob
 import logging
@@ -20,15 +20,19 @@ DIGITS = 6
 
 
 def folder_of(runs: Path, config: Mapping[str, Any]) -> Path:
-    """Where a run without a name of its own goes, or is.
+    """Return the run folder of a run without a given name.
 
-    Earlier releases made other names of the same settings: a run that they made, or began, is recognised by what its
-    configuration says.
+    Earlier releases made other names from the same settings. Their runs, finished or not, are recognised by their
+    configuration.
+
+    Args:
+        runs: Folder of the runs of a corpus.
+        config: Content of ``config.yaml``.
     """
     layers = "" if config["layers"] in ("all", "-") else f"_{config['layers']}"
     head, protocol = (_in_name(config[part]) for part in ("head", "protocol"))
     settings = f"{layers}_{head}_{config['norm']}_{protocol}_"
-    room = MOST_NAME_BYTES - len(settings.encode()) - DIGITS  # the hash tells them apart
+    room = MOST_NAME_BYTES - len(settings.encode()) - DIGITS  # long names differ in the hash
     begin = "+".join(config["features"]).encode()[:room].decode(errors="ignore") + settings
     folder = runs / f"{begin}{hash_of(identity(config))[:DIGITS]}"
     if folder.exists() or UnfinishedRun.is_begun(folder):
@@ -40,21 +44,26 @@ def folder_of(runs: Path, config: Mapping[str, Any]) -> Path:
 
 
 def _in_name(part: str) -> str:
-    """Return what a folder's name says of a part: of a file without its folder, and nothing that paths forbid."""
+    """Return a head or protocol as part of a folder name: a file without its folder, without forbidden characters."""
     return re.sub(r"[^\w.+-]+", "-", part.rpartition("/")[2]).strip(".-")
 
 
 def finished_run(folder: Path, config: Mapping[str, Any], *, overwrite: bool) -> RunFolder | None:
-    """The run of these settings, where it is finished.
+    """Return the finished run of a folder; None if it does not exist or is replaced.
+
+    Args:
+        folder: The run folder.
+        config: Content of ``config.yaml`` that the run must match.
+        overwrite: Whether to replace an existing run.
 
     Raises:
-        StoreError: what is there is another run, or none.
+        StoreError: the folder contains another run, or is not a finished run.
     """
     try:
         run = RunFolder(folder)
     except StoreError as error:
         if folder.exists() and not overwrite:
-            raise StoreError(f"{error}; give this one another --name, or replace that one with --overwrite") from error
+            raise StoreError(f"{error}; use another --name, or replace it with --overwrite") from error
         return None
     if overwrite:
         return None
@@ -62,7 +71,7 @@ def finished_run(folder: Path, config: Mapping[str, Any], *, overwrite: bool) ->
     if differing:
         raise StoreError(
             f"{folder} is a run with other settings ({', '.join(differing)} differ); "
-            "give this one another --name, or replace that one with --overwrite"
+            "use another --name, or replace it with --overwrite"
         )
     return run
 

@@ -1,4 +1,4 @@
-"""Cache → run folders: ``featcache fit`` trains the runs that it is asked for and that do not exist yet."""
+"""Cache × options → run folders. Runs that exist already are not trained again."""
 
 import logging
 import os
@@ -69,15 +69,16 @@ def fit(
     """Train a head over all folds and seeds of a protocol, and write a run folder.
 
     Args:
-        home: The folder of corpora, caches and runs; by default ``$FEATCACHE_HOME``, or ``data``.
+        home: Folder of corpora, caches and runs; by default ``$FEATCACHE_HOME``, or ``data``.
 
     Returns:
         The finished run. A run with the same settings that exists already is returned as it is.
 
     Raises:
-        FeatcacheError: nothing to fit, an unknown name, folds that cannot be made, one class only, features that an
-            interrupted extraction left unfinished, a run that was interrupted.
-        TypeError: an unknown option.
+        FeatcacheError: there is no cache, a name or value is unknown, the protocol cannot make folds, the label has a
+            single class, an extraction is unfinished, features are not finite, the memory or the disk is full, or a run
+            of that name exists with other settings or was interrupted (see ``resume`` and ``overwrite``).
+        TypeError: an option does not exist.
 
     Example:
         >>> run = featcache.fit(head="dense", norm="speaker", features="wav2vec2-base", seeds=2, max_epochs=2)
@@ -124,20 +125,23 @@ def sweep(
     overwrite: bool = False,
     home: str | os.PathLike[str] | None = None,
 ) -> list[RunFolder]:
-    """Train every combination of heads, normalisations and layers; runs that can read the cache together do.
+    """Train every combination of heads, normalisations and layers.
+
+    Combinations that need the same features are trained together, so that the cache is read once.
 
     Args:
-        heads: Heads, each as the option ``head`` of :func:`fit`.
-        norms: Normalisations, each as its option ``norm``.
-        layers: Selections of layers, each as its option ``layers``.
-        home: The folder of corpora, caches and runs; by default ``$FEATCACHE_HOME``, or ``data``.
+        heads: Heads; for each, see the option ``head`` of :func:`fit`.
+        norms: Normalisations; for each, see the option ``norm`` of :func:`fit`.
+        layers: Selections of layers; for each, see the option ``layers`` of :func:`fit`.
+        home: Folder of corpora, caches and runs; by default ``$FEATCACHE_HOME``, or ``data``.
 
     Returns:
-        The finished runs. Runs with the same settings that exist already are returned as they are.
+        The finished runs, in the order of heads, norms and layers. Runs with the same settings that exist already are
+        returned as they are.
 
     Raises:
-        FeatcacheError: as :func:`fit`.
-        TypeError: an unknown option.
+        FeatcacheError: a fit of a combination is not possible, see :func:`fit`; ``name`` is given for several runs.
+        TypeError: an option does not exist.
 
     Example:
         >>> runs = featcache.sweep(heads=["dense", "linear"], norms="speaker", features="wav2vec2-base", seeds=1)
@@ -160,11 +164,16 @@ def fit_combinations(
 
     Args:
         given: Options of ``fit``, by name.
-        heads: Heads in place of the option ``head``; likewise ``norms`` and ``layers``.
-        home: The folder of corpora, caches and runs.
+        heads: Heads; None for the option ``head``.
+        norms: Normalisations; None for the option ``norm``.
+        layers: Selections of layers; None for the option ``layers``.
+        home: Folder of corpora, caches and runs; by default ``$FEATCACHE_HOME``, or ``data``.
+
+    Returns:
+        The finished runs.
 
     Raises:
-        FeatcacheError: as :func:`fit`.
+        FeatcacheError: a fit is not possible, see :func:`fit`.
     """
     axes = {"head": heads, "norm": norms, "layers": layers}
     varied = {option: tuple(dict.fromkeys(values)) for option, values in axes.items() if values is not None}
@@ -173,10 +182,10 @@ def fit_combinations(
         for values in product(*varied.values())
     ]
     if not requests:
-        raise StoreError("nothing to fit: heads, norms and layers need one value at least")
+        raise StoreError("nothing to fit: heads, norms and layers need at least one value each")
     asked = requests[0]
     if asked.name is not None and len(requests) > 1:
-        raise StoreError(f"--name is for a single run, and {len(requests)} are asked for; their names tell them apart")
+        raise StoreError(f"--name is for a single run, found {len(requests)} runs; remove --name")
     memory = Memory.parse(asked.memory)
     cache = Workspace.at(home).find_cache(asked.corpus)
     device = usable_device(asked.device)
@@ -207,24 +216,24 @@ def fit_all(
     resume: bool = False,
     overwrite: bool = False,
 ) -> list[RunFolder]:
-    """Train the runs that are not finished; those that read the same features with the same folds do so together.
+    """Train the runs that are not finished; runs with the same features and folds are trained together.
 
     Args:
         planned: The runs, as :func:`~featcache.fitting.plan.plan_runs` returns them.
-        cache: The folder of the cache that all of them read.
-        memory: How much memory the process may take.
-        device: A device of torch that is here, as ``usable_device`` returns it.
-        jobs: How many processes share the folds.
-        scheduler: Address of a Dask scheduler, whose workers share the folds instead.
-        resume: Go on with what was interrupted.
-        overwrite: Train again although trainings of an interrupted run are there.
+        cache: The folder of the cache that all runs read.
+        memory: Memory and dtype for the features.
+        device: Available torch device, as ``usable_device`` returns it.
+        jobs: Number of processes that share the folds.
+        scheduler: Address of a Dask scheduler; its workers share the folds in place of local processes.
+        resume: Whether to continue interrupted runs.
+        overwrite: Whether to start interrupted runs again.
 
     Returns:
-        The finished runs, in order; two requests that come to the same settings are one run.
+        The finished runs, in order; requests with the same settings give the same run.
 
     Raises:
-        FeatcacheError: features that are not finite, another process that trains one of the runs, an interrupted run
-            without ``resume``, too little memory, a full disk.
+        FeatcacheError: features are not finite, another process trains one of the runs, a run was interrupted and
+            neither ``resume`` nor ``overwrite`` is given, or the memory or the disk is full.
     """
     todo = list({one.path: one for one in planned if one.finished is None}.values())
     if todo:
@@ -245,11 +254,11 @@ def fit_all(
 
 def _tell_finished(planned: Sequence[PlannedRun], told: Collection[Path]) -> None:
     for run in filter(None, (one.finished for one in planned if one.path not in told)):
-        log.info("%s is there already; %s", run.path, AGAIN)
+        log.info("%s exists already; %s", run.path, AGAIN)
 
 
 def tell_epochs(runs: Sequence[RunFolder]) -> None:
-    """Report for each run how many trainings reached ``--max-epochs`` while they still improved."""
+    """Log for each run how many trainings reached ``--max-epochs`` while they were still improving."""
     runs = list({run.path: run for run in runs}.values())
     for run in runs:
         for note in epochs_of(run):
@@ -264,7 +273,7 @@ def _tell(setups: Sequence[ResolvedFit]) -> None:
 
 
 def _check_features(setups: Sequence[ResolvedFit]) -> None:
-    """Refuse features that are not finite; those that several runs read are looked at once."""
+    """Check that all features are finite; features of several runs are checked once."""
     seen = set()
     for setup in setups:
         ids = setup.measured.utterance_ids
@@ -276,5 +285,5 @@ def _check_features(setups: Sequence[ResolvedFit]) -> None:
 
 
 def _several(names: str | Sequence[str] | None) -> Sequence[str]:
-    """One name is a sequence too, but of letters."""
+    """Return a list of names; a single text is one name, not a sequence of letters."""
     return [names] if isinstance(names, str) else names or []

@@ -1,4 +1,4 @@
-"""Runs → groups of trainings that read the same normalised features, and so share one working copy and one pass."""
+"""Runs → groups of trainings that share the same normalised features in memory and are trained together."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,8 +7,8 @@ from featcache.fitting.resolve import ResolvedFit
 from featcache.training.memory import WorkingCopy
 from featcache.training.store_features import StoreFeatures
 
-# What runs that share a working copy have in common beside their stores: ``fused`` is there for several stores only,
-# the last two stand for utterances and folds, and for the utterances that only count in their speakers' statistics.
+# Settings that are equal in all runs of a group, in addition to the stores. ``fused`` exists only for several stores.
+# The checksums identify utterances and folds, and utterances that are only part of the speakers' statistics.
 SHARED = (
     *("norm", "norm_by", "scalar_norm", "pooling", "max_frames", "fused"),
     *("utterances_sha256", "unlabelled_sha256"),
@@ -22,7 +22,7 @@ class Member:
     Attributes:
         run: Position among the runs.
         fold: Number of the fold, from 1 on.
-        layers: For each store which of the group's layers the run takes.
+        layers: Slice of the group's layers that the run uses, per store.
     """
 
     run: int
@@ -32,13 +32,13 @@ class Member:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingGroup:
-    """Trainings over one working copy.
+    """Trainings that share the same features in memory.
 
     Attributes:
-        features: One per store, with all layers that any member takes.
-        lead: Position of the run whose features these are.
-        fold: Number of the fold whose statistics normalise; None where they are the same in all folds.
-        members: What is trained.
+        features: Features of each store, with the layers of all members.
+        lead: Position of the run that provides the features.
+        fold: Number of the fold whose statistics normalise the features; None if they are the same in all folds.
+        members: Trainings of each run and fold.
     """
 
     features: Sequence[StoreFeatures]
@@ -50,12 +50,15 @@ class TrainingGroup:
 def group(
     setups: Sequence[ResolvedFit], folds: Sequence[int], copies: Sequence[WorkingCopy | None] | None = None
 ) -> list[TrainingGroup]:
-    """Find what can share a pass: the same stores, normalisation, frames and folds, one's layers among the other's.
+    """Group runs with the same stores, normalisation, frames and folds, if one run uses the layers of all others.
 
     Args:
         setups: One per run.
-        folds: Numbers of the folds to train, from 1 on; runs that have fewer folds have those that they have.
-        copies: How each run's features are held, as far as that is known; what is held otherwise shares no pass.
+        folds: Numbers of the folds to train, from 1 on; a run with fewer folds trains all of its own.
+        copies: Dtypes and size of the in-memory features of each run, None if unknown; a group has equal ones.
+
+    Returns:
+        The groups; with ``global`` normalisation, one group per fold.
     """
     copies = copies or [None] * len(setups)
     families: list[list[int]] = []
@@ -94,7 +97,7 @@ def _within(one: ResolvedFit, lead: ResolvedFit) -> bool:
 
 
 def _slices(one: ResolvedFit, lead: ResolvedFit) -> tuple[slice, ...] | None:
-    """For each store where a run's layers stand among the lead's; None where they do not, or not in one piece."""
+    """Return the position of a run's layers in the layers of the lead, one slice per store; None if there is none."""
     found = []
     for mine, all_layers in zip(one.features, lead.features, strict=True):
         if mine.averaged != all_layers.averaged or mine.layers[0] not in all_layers.layers:

@@ -1,4 +1,4 @@
-"""Runs → trained heads and finished run folders: which trainings share a working copy, a thread, a process."""
+"""Runs → trained heads and finished run folders, with shared features, threads and processes."""
 
 import logging
 import operator
@@ -47,16 +47,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class FitJob:
-    """Runs that are trained together, in plain values, so that other processes can take a part.
+    """Runs that are trained together, in plain values that can be sent to other processes.
 
     Attributes:
         cache: The folder of the cache.
-        requests: What each run asks :func:`~featcache.fitting.resolve.resolve` for.
+        requests: The settings of each run, for :func:`~featcache.fitting.resolve.resolve`.
         paths: The run folders.
-        device: Where heads and features lie.
-        copies: How each run's features are held.
-        plugins: The parts from outside of featcache that the user named, for other processes.
-        parts: Of each run the origin of its parts from outside of featcache, as ``config.yaml`` records it.
+        device: Device of heads and features.
+        copies: Dtypes and size of the in-memory features of each run.
+        plugins: Code from outside of featcache that the user named, for other processes.
+        parts: Origin of the code from outside of featcache that each run uses, as in ``config.yaml``.
     """
 
     cache: Path
@@ -77,21 +77,21 @@ class FitJob:
         resume: bool,
         overwrite: bool,
     ) -> None:
-        """Train what is not finished yet, then write the runs.
+        """Train everything that is not finished yet, then write the run folders.
 
         Args:
-            setups: What the requests were resolved to.
-            memory: What may be taken, of all processes together.
-            processes: How many share the folds.
-            scheduler: Address of a Dask scheduler, whose workers share them instead.
-            resume: Go on with what was interrupted.
-            overwrite: Start anew whatever is there.
+            setups: The resolved requests.
+            memory: Memory of all processes, and dtype of the features.
+            processes: Number of processes that share the folds.
+            scheduler: Address of a Dask scheduler; its workers share the folds in place of local processes.
+            resume: Whether to continue interrupted runs.
+            overwrite: Whether to start interrupted runs again.
 
         Raises:
-            FeatcacheError: another process trains one of the runs, or it was interrupted and nothing was said of that;
-                too little memory; a full disk. Trainings that have come to their end are kept.
+            FeatcacheError: another process trains one of the runs, a run was interrupted and neither ``resume`` nor
+                ``overwrite`` is given, or the memory or the disk is full. Finished trainings are kept.
         """
-        # a store that misses utterances may leave its runs fewer folds
+        # If a store has fewer utterances than others, its runs may have fewer folds.
         folds = range(1, max(len(setup.folds) for setup in setups) + 1)
         total = sum(len(setup.folds) * len(setup.config["seeds"]) for setup in setups)
         with ExitStack() as stack:
@@ -109,7 +109,7 @@ class FitJob:
                 stack.enter_context(run.locked())
                 run.begin(resume=resume, overwrite=overwrite)
             scores: list[float] = []
-            title = f"{len(runs)} runs, {total} trainings"
+            title = _title(setups, total)
             advance = stack.enter_context(progress(title, total, rate=lambda *_: _mean_of(scores)))
             advance(sum(len(run.finished()) for run in runs))
             known: Known = {}
@@ -135,14 +135,14 @@ class FitJob:
             except BaseException:
                 kept = written + sum(len(run.finished()) for run in runs)
                 if kept:
-                    again = "the same command" if resume else "the same with --resume"
-                    log.warning("%d of %d trainings are finished and kept; %s goes on", kept, total, again)
+                    again = "the same command" if resume else "the same command with --resume"
+                    log.warning("%d of %d trainings are finished and kept; continue with %s", kept, total, again)
                 for run in runs:
                     run.leave()
                 raise
 
     def unfinished(self, setups: Sequence[ResolvedFit]) -> list[UnfinishedRun]:
-        """The runs on their way."""
+        """Return the unfinished runs, with the content of ``config.yaml``."""
         return [
             UnfinishedRun(
                 path,
@@ -158,8 +158,11 @@ class FitJob:
     def resolved_elsewhere(self) -> list[ResolvedFit]:
         """Resolve the requests in another process.
 
+        Returns:
+            The resolved requests.
+
         Raises:
-            ClusterError: a part from outside of featcache is missing here, or is another than where the fit began.
+            ClusterError: code from outside of featcache is missing in this process, or has another version.
         """
         name_plugins(self.plugins)
         setups = []
@@ -170,18 +173,18 @@ class FitJob:
             except FeatcacheError as error:
                 if not parts:
                     raise
-                raise ClusterError(f"{here}, not where the fit began: {error}") from error
+                raise ClusterError(f"{here} differs from the process that started the fit: {error}") from error
             found = setups[-1].config.get("parts", {})
             if differing := [kind for kind in {**parts, **found} if parts.get(kind) != found.get(kind)]:
                 named = ", ".join(str(parts.get(kind, found.get(kind))["reference"]) for kind in differing)
                 raise ClusterError(
-                    f"{here} has another version of {named} than the process that began the fit; install the same "
-                    "everywhere"
+                    f"{here} has another version of {named} than the process that started the fit; install the same "
+                    "version everywhere"
                 )
         return setups
 
     def share_out(self, folds: Sequence[int], processes: int | None, workers: int) -> Generator[float]:
-        """Train folds in other processes, by default as many as joblib's backend has; yields as :meth:`train`."""
+        """Train folds in other processes, by default all of joblib's backend; yield scores as :meth:`train` does."""
         import joblib
 
         job = replace(self, cache=self.cache.absolute(), paths=[path.absolute() for path in self.paths])
@@ -192,13 +195,13 @@ class FitJob:
     def train(
         self, folds: Sequence[int], workers: int, setups: Sequence[ResolvedFit], known: Known
     ) -> Generator[float]:
-        """Train what is not finished yet of some folds, and keep each training when it has come to its end.
+        """Train everything in some folds that is not finished yet, and write each training when it is finished.
 
         Args:
-            folds: Their numbers, from 1 on.
-            workers: Threads.
-            setups: What the requests were resolved to.
-            known: Filled with the normalisers of what is trained.
+            folds: Numbers of the folds, from 1 on.
+            workers: Number of threads.
+            setups: The resolved requests.
+            known: Dictionary to which the normalisers of the trainings are added.
 
         Yields:
             The best validation score of each training.
@@ -218,7 +221,7 @@ class FitJob:
             normalisers = known[item.lead, item.fold] = fit_normalisers(lead, item.features, item.fold)
             source = FeatureWindows(item.features, normalisers, copy, workers=workers, device=self.device)
             source.load(lead.manifest.utterance_ids)
-            # a GPU is kept busy by one training, and several would only take turns
+            # One training keeps a GPU busy; several would only alternate.
             threads = workers if self.device == "cpu" else 1
             with closing(train_together(list(trainings), source, workers=threads)) as trained:
                 for training in trained:
@@ -230,17 +233,17 @@ class FitJob:
 
 @contextmanager
 def _told_at_once() -> Iterator[None]:
-    """Say that Ctrl-C was heard: other processes and threads may take a while to end."""
+    """Confirm Ctrl-C immediately, because other processes and threads may take a while to end."""
     try:
         yield
     except KeyboardInterrupt:
-        log.warning("stopping: trainings under way are given up, finished ones are kept")
+        log.warning("stopping: unfinished trainings are discarded, finished ones are kept")
         raise
 
 
 @contextmanager
 def _on_cluster(address: str) -> Iterator[int]:
-    """Have joblib's processes be the workers of a cluster; gives the most threads of one worker, which share memory."""
+    """Use the workers of a Dask cluster for joblib; yield the largest number of threads of one worker."""
     import joblib
 
     with connected(address) as client, joblib.parallel_config(backend="dask", scheduler_host=address, n_jobs=-1):
@@ -248,7 +251,7 @@ def _on_cluster(address: str) -> Iterator[int]:
 
 
 def _train_fold(job: FitJob, fold: int, workers: int) -> list[float]:
-    with lasting_streams():  # a process of its own has warnings of its own
+    with lasting_streams():  # another process has its own stream of warnings
         return list(job.train([fold], workers, job.resolved_elsewhere(), {}))
 
 
@@ -260,18 +263,21 @@ def plan_copies(
     device: str,
     recorded: Sequence[WorkingCopy | None] | None = None,
 ) -> list[WorkingCopy]:
-    """Plan how each run's features are held; the same for all runs that share them, and in all processes.
+    """Plan the dtypes and size of the in-memory features of each run, equal in all processes.
 
     Args:
         setups: One per run.
-        memory: What may be taken, of all processes together.
-        processes: How many share it.
-        workers: Threads of each.
-        device: Where heads and features lie.
-        recorded: What runs were begun with, which they keep whatever memory is free now; None for the others.
+        memory: Memory of all processes, and dtype of the features.
+        processes: Number of processes that share the memory.
+        workers: Number of threads of each process.
+        device: Device of heads and features.
+        recorded: Plans of interrupted runs, which are kept; None for other runs.
+
+    Returns:
+        One plan per run; runs that share features have the same plan.
 
     Raises:
-        ModelError: not even a small part would fit.
+        ModelError: not even a small part of the features fits.
     """
     recorded = recorded or [None] * len(setups)
     copies: dict[int, WorkingCopy] = {}
@@ -290,7 +296,7 @@ def plan_copies(
 
 
 def _begun_copy(path: Path) -> WorkingCopy | None:
-    """How the features of an interrupted run were held."""
+    """Return the plan of the in-memory features of an interrupted run; None if there is no such run."""
     return recorded_copy(UnfinishedRun(path, {}).begun())
 
 
@@ -298,8 +304,8 @@ def _tell_copies(setups: Sequence[ResolvedFit], copies: Sequence[WorkingCopy]) -
     for item in group(setups, [1], copies):
         names = " and ".join(features.store.name for features in item.features)
         runs, norm = {member.run for member in item.members}, setups[item.lead].config["norm"]
-        reading = "1 run reads" if len(runs) == 1 else f"{len(runs)} runs read"
-        log.info("%s, %s normalisation: %s %s", names, norm, reading, copies[item.lead])
+        number = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
+        log.info("%s, %s normalisation, %s: %s", names, norm, number, copies[item.lead])
 
 
 def _training(setup: ResolvedFit, member: Member, seed: int, copy: WorkingCopy, device: str) -> Trainable:
@@ -322,13 +328,21 @@ def _training(setup: ResolvedFit, member: Member, seed: int, copy: WorkingCopy, 
 
 
 def _overhead(setup: ResolvedFit, workers: int) -> float:
-    """Bytes that training takes beside the features: what is being read, unpacked, and computed of a batch."""
+    """Return the memory in bytes that training needs in addition to the features: for reading and for batches."""
     ids, sizes = setup.manifest.utterance_ids, [features.frame_size for features in setup.features]
     utterance = 4 * max(values_in_use(setup.features, i) for i in ids)
     of_one_layer = (map(operator.mul, frames_in_use(setup.features, i), sizes) for i in ids)
     in_batch = 4 * max(map(max, of_one_layer)) if setup.spec.learns_layers else utterance
     batch = setup.config["training"]["batch_size"] * in_batch
     return float(workers * (4 * utterance + 4 * batch) + 2 * READ_AT_ONCE)
+
+
+def _title(setups: Sequence[ResolvedFit], total: int) -> str:
+    """Return the title of the progress bar."""
+    number = f"{len(setups)} runs"
+    if len(setups) == 1:
+        number = f"{len(setups[0].folds)} folds × {len(setups[0].config['seeds'])} seeds"
+    return f"Training {total} heads ({number})"
 
 
 def _mean_of(scores: Sequence[float]) -> str:

@@ -1,4 +1,4 @@
-"""Features × folds → the statistics that normalise them: for training, and saved beside the heads."""
+"""Features × folds → statistics of the normalisation, for training and for the saved heads."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,12 +14,12 @@ from featcache.runs.saved_statistics import write_statistics
 from featcache.training.memory import WorkingCopy
 from featcache.training.store_features import StoreFeatures
 
-# Position of the run whose features are shared, and fold → the normaliser of each store.
+# (position of the run that provides the features, fold) → normaliser of each store.
 Known = dict[tuple[int, int | None], list[Normaliser]]
 
 
 def head_inputs(features: Sequence[StoreFeatures]) -> dict[str, dict[str, Any]]:
-    """Return what ``config.yaml`` records of the features that a fit's heads take, by the name of the store."""
+    """Return the entries of ``config.yaml`` for the features that heads take, by name of the store."""
     return {one.store.name: _head_input(one).settings() for one in features}
 
 
@@ -39,9 +39,9 @@ def fit_normalisers(setup: ResolvedFit, features: Sequence[StoreFeatures], fold:
     """Return the normaliser of each store, for all its layers.
 
     Args:
-        setup: A run.
-        features: The features of its stores.
-        fold: Number of the fold whose training part is measured; None if the statistics are the same in all folds.
+        setup: The resolved run.
+        features: Features of its stores.
+        fold: Number of the fold whose training part gives the statistics; None if they are the same in all folds.
     """
     train = setup.folds[fold - 1].train if fold else ()
     scalar, by = setup.config["scalar_norm"], setup.config["norm_by"] or SPEAKER
@@ -53,13 +53,13 @@ def fit_normalisers(setup: ResolvedFit, features: Sequence[StoreFeatures], fold:
 def normalisers_of_runs(
     setups: Sequence[ResolvedFit], copies: Sequence[WorkingCopy], known: Known
 ) -> list[dict[int | None, list[Normaliser]]]:
-    """Return the normalisers of each run by fold, or under None if they are the same in all folds.
+    """Return the normalisers of each run by fold; the key is None if they are the same in all folds.
 
     Args:
         setups: One per run.
-        copies: How each run's features are held.
-        known: The normalisers that this process trained with. The others, of trainings in other processes or before an
-            interruption, are computed from the stored statistics; no frame is read.
+        copies: Dtypes and size of the in-memory features of each run.
+        known: Normalisers that this process has used. The others, for trainings in other processes or before an
+            interruption, are computed from the stored statistics without reading frames.
     """
     found: list[dict[int | None, list[Normaliser]]] = [{} for _ in setups]
     folds = range(1, max(len(setup.folds) for setup in setups) + 1)
@@ -73,12 +73,12 @@ def normalisers_of_runs(
 def write_normalisation(
     folder: Path, setup: ResolvedFit, normalisers: Mapping[int | None, Sequence[Normaliser]]
 ) -> None:
-    """Save the statistics of a run beside its heads; without normalisation there are none.
+    """Write the statistics of a run; without normalisation, write nothing.
 
     Args:
         folder: The folder that becomes the run folder.
-        setup: The run.
-        normalisers: Fold → the normaliser of each store, for all its layers.
+        setup: The resolved run.
+        normalisers: Fold → normaliser of each store, for all its layers.
     """
     if setup.config["norm"] == "none":
         return

@@ -1,4 +1,4 @@
-"""Request × features → what a reader of the run's numbers must know."""
+"""Request × features → notes for the report of a run."""
 
 from collections.abc import Sequence
 
@@ -12,38 +12,37 @@ from featcache.settings.fits import FitSettings
 from featcache.training.store_features import StoreFeatures
 
 SPEAKER_NOTE = (
-    "Speaker normalisation is transductive: the mean and standard deviation of each test speaker were taken over all "
-    "utterances of that speaker that take part, those without a label included, and no label was used."
+    "Speaker normalisation is transductive: the mean and standard deviation of each test speaker are computed over all "
+    "selected utterances of that speaker, including utterances without a label. No labels are used."
 )
 
 
-NORM_BY_NOTE = "Normalisation took the label {!r} for the speaker."
+NORM_BY_NOTE = "Speaker normalisation is per value of the label {!r}, in place of the speaker."
 
 
-UNTRAINED_NOTE = (
-    "The weights of {} are random: this is the untrained control, and says nothing about the trained model."
-)
+UNTRAINED_NOTE = "The weights of {} are random: this is the untrained control, not a result of the trained model."
 
 
-SVM_NOTE = "A support vector machine draws nothing at random: one seed says it all. Its C was chosen on validation."
+SVM_NOTE = "SVM training is deterministic: one seed suffices. C was chosen on the validation part."
 
 
-EGEMAPS_NOTE = "eGeMAPS frames were averaged in pairs, so that they come every 20 ms (Pepino et al. 2021)."
+EGEMAPS_NOTE = "eGeMAPS frames were averaged in pairs, which gives a frame every 20 ms (Pepino et al. 2021)."
 
 
-NO_LAYER_WEIGHTS_NOTE = "Head {!r} learns no layer weights: it takes all layers as they are."
+NO_LAYER_WEIGHTS_NOTE = "Head {!r} learns no layer weights: it uses all layers unweighted."
 
 
 FUSED_NOTE = (
-    "The frames of {} do not pair: each store was averaged over its own frames after its dense layer, and then fused."
+    "The frames of {} are not aligned in time: each store was averaged over its own frames after its dense layer, "
+    "and then fused."
 )
 
 
-AVERAGED_NOTE = "Each {} frames of {} were averaged, so that they come every {:g} ms (as Pepino et al. 2021 for pairs)."
+AVERAGED_NOTE = "Every {} frames of {} were averaged, which gives a frame every {:g} ms (as Pepino et al. 2021, pairs)."
 
 
 def averaged_note(features: StoreFeatures) -> str:
-    """Return what a reader must know of features whose neighbouring frames were averaged."""
+    """Return the note on features whose neighbouring frames were averaged."""
     if features.store.metadata["extractor"] == "egemaps":
         return EGEMAPS_NOTE
     return AVERAGED_NOTE.format(features.averaged, features.store.name, 1000 * features.frame_shift)
@@ -52,7 +51,15 @@ def averaged_note(features: StoreFeatures) -> str:
 def notes_on_request(
     request: FitSettings, spec: HeadSpec, features: Sequence[StoreFeatures], manifest: Manifest, max_frames: int
 ) -> list[str]:
-    """Return what a reader must know of a run, before anything is trained."""
+    """Return the notes that are known before training.
+
+    Args:
+        request: The settings of the fit.
+        spec: Description of the head.
+        features: Features of each store.
+        manifest: The utterances in the folds.
+        max_frames: Largest number of frames that are used of each utterance; 0 for all.
+    """
     notes = []
     if request.norm == "speaker":
         notes.append(SPEAKER_NOTE)
@@ -74,8 +81,9 @@ def notes_on_request(
     counted = next((item for item in features if item.max_frames), features[0])
     cut = sum(counted.num_frames(i) > max_frames for i in manifest.utterance_ids) if counted.max_frames else 0
     if cut:
-        seconds = "" if np.isnan(counted.frame_shift) else f" ({max_frames * counted.frame_shift:.1f} s)"
+        seconds = "" if np.isnan(counted.frame_shift) else f", {max_frames * counted.frame_shift:.1f} s"
         notes.append(
-            f"{cut} of {len(manifest)} utterances are longer and only their first {max_frames} frames{seconds} count."
+            f"{cut} of {len(manifest)} utterances are cut to {max_frames} frames{seconds} "
+            "(--max-frames 0 uses all frames)."
         )
     return notes

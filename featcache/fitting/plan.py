@@ -1,4 +1,4 @@
-"""Requests → what each comes to, which runs are there already, and under what conditions these were made."""
+"""Requests → resolved runs, with the runs that exist already and the conditions under which they were computed."""
 
 import logging
 import os
@@ -24,13 +24,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedRun:
-    """A request with all that it comes to.
+    """Request with its resolved settings and its run.
 
     Attributes:
-        request: What was asked for.
-        setup: What it was resolved to.
+        request: The settings of the fit.
+        setup: The resolved request.
         path: The run folder.
-        finished: The run, where it is there already.
+        finished: The finished run; None if it does not exist yet.
     """
 
     request: FitSettings
@@ -47,20 +47,20 @@ def plan_runs(
     overwrite: bool = False,
     home: str | os.PathLike[str] | None = None,
 ) -> list[PlannedRun]:
-    """Find out what requests come to, and which runs are there.
+    """Resolve requests, and find the runs that exist already.
 
     Args:
-        requests: What each run is to be.
-        cache: The folder of the cache that all of them read.
+        requests: The settings of each run.
+        cache: The folder of the cache that all runs read.
         name: Name of the run folder, for a single run; by default made from the settings.
-        overwrite: Whether finished runs count as missing.
-        home: Where everything lives; by default ``$FEATCACHE_HOME``, or ``data``.
+        overwrite: Whether finished runs are trained again.
+        home: Folder of corpora, caches and runs; by default ``$FEATCACHE_HOME``, or ``data``.
 
     Returns:
-        One for each request, in order.
+        One item per request, in order.
 
     Raises:
-        FeatcacheError: a request that cannot be fitted, or a folder that holds another run.
+        FeatcacheError: a request cannot be fitted, or its folder contains another run.
     """
     runs = Workspace.at(home).runs(cache.name)
     planned = []
@@ -75,24 +75,24 @@ def plan_runs(
 def tell_conditions(
     planned: Sequence[PlannedRun], *, memory: Memory | None = None, device: str, jobs: int = 1, remedy: str
 ) -> set[Path]:
-    """Report runs that exist and were made under other conditions than they would be now: one line for each difference.
+    """Log runs that exist and were computed under other conditions than the current ones: one line per difference.
 
     Args:
-        planned: What is asked for.
-        memory: What the process may take.
-        device: Where heads and features would lie.
-        jobs: Processes that would share the folds.
-        remedy: What makes such a run again.
+        planned: The planned runs.
+        memory: Memory and dtype for the features.
+        device: Device of heads and features.
+        jobs: Number of processes that would share the folds.
+        remedy: Advice on how to train such a run again.
 
     Returns:
-        The folders of the runs that were reported.
+        The folders of the runs that were logged.
     """
     if not any(one.finished for one in planned):
         return set()
     workers = max(1, available_cores() // jobs)
     try:
         copies = plan_copies([one.setup for one in planned], memory or Memory(), jobs, workers, device)
-    except ModelError:  # nothing could be trained now, which is no matter where all is there
+    except ModelError:  # the memory is not enough to train, but runs that exist need none
         return set()
     told: dict[str, list[Path]] = {}
     for one, copy in zip(planned, copies, strict=True):
@@ -103,5 +103,5 @@ def tell_conditions(
                 told[changed].append(one.path)
     for changed, paths in told.items():
         names = str(paths[0]) if len(paths) == 1 else listed(path.name for path in paths)
-        log.warning("%s: there already, made under other conditions: %s; %s", names, changed, remedy)
+        log.warning("%s: exists already, computed under other conditions: %s; %s", names, changed, remedy)
     return {path for paths in told.values() for path in paths}

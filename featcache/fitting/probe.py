@@ -1,4 +1,4 @@
-"""Stored means of each layer → a regularised linear model per layer, fold and target; no frame is read."""
+"""Stored means of each layer → scores of a regularised linear model per layer, fold and target. No frame is read."""
 
 import logging
 import os
@@ -31,7 +31,7 @@ from featcache.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
-# Of ridge regression on standardised features; the best on the validation part is taken.
+# Penalties of ridge regression on standardised features; the validation part chooses one.
 PENALTIES = (10.0, 100.0, 1_000.0, 10_000.0)
 
 Values = npt.NDArray[Any]
@@ -39,16 +39,16 @@ Values = npt.NDArray[Any]
 
 @dataclass(frozen=True, kw_only=True)
 class LayerProbes:
-    """How well each layer of some stores does alone.
+    """Scores of linear probes on single layers.
 
     Attributes:
-        corpus: The name of the corpus.
-        protocol: The name of the protocol.
-        num_folds: How many folds it has.
-        targets: What was predicted, each by itself: the dimensions of a regression, or one target.
-        score: What probes are told in: ``uar``, in percent, or ``ccc``.
-        chance: That of guessing.
-        scores: Each store, and what :func:`probe_layers` returns of it.
+        corpus: Name of the corpus.
+        protocol: Name of the protocol.
+        num_folds: Number of folds.
+        targets: Targets, each predicted separately: the dimensions of a regression, or a single target.
+        score: Metric of the scores: ``uar``, in percent, or ``ccc``.
+        chance: Chance level of the score.
+        scores: Each store with its table of scores, see :func:`probe_layers`.
     """
 
     corpus: str
@@ -77,15 +77,23 @@ def probe_stores(
     """Fit a linear probe to every layer of stores.
 
     Args:
-        names: Names of stores; by default all that hold the layers of a model.
-        home: The folder of corpora, caches and runs; by default ``$FEATCACHE_HOME``, or ``data``.
+        names: Names of stores; by default all stores with the layers of a model.
+        home: Folder of corpora, caches and runs; by default ``$FEATCACHE_HOME``, or ``data``.
 
     Returns:
         The scores of every layer.
 
     Raises:
-        FeatcacheError: no store of a model's layers, one that is not finished, or a target that cannot be predicted.
-        TypeError: an unknown option.
+        FeatcacheError: no store contains the layers of a model, an extraction is unfinished, features are not finite,
+            or the target cannot be predicted.
+        TypeError: an option does not exist.
+
+    Example:
+        >>> from featcache.fitting.probe import probe_stores
+        >>> probes = probe_stores(["wav2vec2-base"], target="emotion")
+        >>> [(store, scores)] = probes.scores
+        >>> store.name, list(scores.columns)
+        ('wav2vec2-base', ['target', 'layer', 'fold', 'penalty', 'score'])
     """
     asked = configured(ProbeSettings, without(locals(), "names", "home"))
     cache = FeatureCache(Workspace.at(home).find_cache(asked.corpus))
@@ -107,42 +115,42 @@ def probe_stores(
 
 
 def layer_stores(cache: FeatureCache, names: Sequence[str]) -> Sequence[str]:
-    """Return the names of the stores whose layers are looked at.
+    """Return the names of the stores whose layers are probed.
 
     Args:
-        cache: Where they are.
-        names: Those that were named; by default all that hold the layers of a model.
+        cache: The cache.
+        names: Names of stores; if empty, all stores with the layers of a model.
 
     Raises:
-        StoreError: none was named, and no store holds the layers of a model.
+        StoreError: no store is named, and none contains the layers of a model.
     """
     names = names or model_stores(cache)
     if not names:
-        raise StoreError(f"{cache.path} holds no layers of a model; extract some with 'featcache extract --model NAME'")
+        raise StoreError(f"{cache.path} has no layers of a model; extract some with 'featcache extract --model NAME'")
     return names
 
 
 def probe_layers(
     store: FeatureStore, targets: Sequence[PredictionTarget], manifest: Manifest, folds: Sequence[Fold]
 ) -> pd.DataFrame:
-    """Tell how well a linear model does on each layer alone: a classifier, or a regression.
+    """Score a linear classifier or regression on each single layer.
 
-    Each utterance is its mean over frames. Means and deviations for standardising come from the training part, the
-    penalty is chosen by the validation part's score, for each target its own, and only then is the test part scored.
-    Classes are told apart as by scikit-learn's ``RidgeClassifier``.
+    Each utterance is represented by its mean over frames. The mean and standard deviation for standardisation come from
+    the training part. The validation part chooses the penalty, separately for each target. Then the test part is
+    scored. Classification is the same as with ``RidgeClassifier`` of scikit-learn.
 
     Args:
-        store: Whose statistics are read, once.
-        targets: What is predicted, each by itself.
+        store: Store whose statistics are read, once.
+        targets: Targets, each predicted separately.
         manifest: The utterances.
-        folds: What trains, validates and tests.
-
-    Raises:
-        FeatureError: means that are not finite, with the utterances that have them.
+        folds: Training, validation and test parts.
 
     Returns:
-        target, layer, fold, penalty, score: of the test part, UAR in percent, or CCC, the mean of the dimensions; one
-        row per target, layer and fold.
+        Table with the columns target, layer, fold, penalty and score; one row per target, layer and fold. The score of
+        the test part is UAR in percent, or CCC averaged over the dimensions.
+
+    Raises:
+        FeatureError: some means are not finite; the message lists the utterances.
     """
     import joblib
     from threadpoolctl import threadpool_limits
@@ -154,7 +162,7 @@ def probe_layers(
     values = [np.array([target.value(manifest[utterance_id]) for utterance_id in ids]) for target in targets]
     parts = [tuple([row_of[i] for i in part] for part in (fold.train, fold.validation, fold.test)) for fold in folds]
     tasks = [(layer, fold) for layer in range(len(store.layer_names)) for fold in range(len(folds))]
-    # a thread per fit: shared among threads, products of this size would mostly wait
+    # One thread per fit: matrix products of this size are too small to be split among threads.
     with threadpool_limits(1):
         found = joblib.Parallel(n_jobs=available_cores(), backend="threading")(
             joblib.delayed(_probe)(means[:, layer], targets, values, *parts[fold]) for layer, fold in tasks
@@ -175,14 +183,14 @@ def _probe(
     validation: list[int],
     test: list[int],
 ) -> list[tuple[float, float]]:
-    """For each target the penalty that was chosen, and the test part's score."""
+    """Return the chosen penalty and the score of the test part, per target."""
     from sklearn.linear_model import Ridge
     from sklearn.preprocessing import StandardScaler
 
     scaler = StandardScaler().fit(means[train])
     X_train, X_validation, X_test = (scaler.transform(means[part]) for part in (train, validation, test))
     wanted = [_columns(target, of_target[train]) for target, of_target in zip(targets, values, strict=True)]
-    # all penalties and targets at once, so that the products of the features are taken once
+    # All penalties and targets are fitted at once, so that the products of the features are computed once.
     columns = np.concatenate([one for one in wanted for _ in PENALTIES], axis=1)
     penalties = np.concatenate([np.full(one.shape[1], penalty) for one in wanted for penalty in PENALTIES])
     model = Ridge(alpha=penalties, solver="cholesky").fit(X_train, columns)
@@ -198,7 +206,7 @@ def _probe(
 
 
 def _columns(target: PredictionTarget, values: Values) -> Values:
-    """(num_utterances, num_outputs): numbers as they are, and of each class 1 where it is and -1 elsewhere."""
+    """Return (num_utterances, num_outputs) regression targets; for classes, 1 for the own class and -1 for others."""
     if isinstance(target, Classes):
         return np.where(values[:, None] == np.arange(target.num_outputs), 1.0, -1.0)
     return values

@@ -1,4 +1,4 @@
-"""Resolved request → what ``config.yaml`` says of it, with checksums of utterances, folds and labels."""
+"""Resolved request → content of ``config.yaml``, with checksums of utterances, folds and labels."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -34,15 +34,15 @@ def config_of(
     """Return the content of ``config.yaml``, in plain values.
 
     Args:
-        corpus: The name of the cache's folder.
-        request: What the user asked for.
+        corpus: Name of the folder of the cache.
+        request: The settings of the fit.
         task: Utterances, folds, stores and target.
-        features: One for each store.
-        further: Utterances without a label that count in their speakers' statistics.
-        max_frames: How many frames of each utterance are used; 0 is all.
-        spec: What the head takes.
-        options: The head's own options.
-        training: How it is trained.
+        features: Features of each store.
+        further: Utterances without a label that are part of the speakers' statistics.
+        max_frames: Largest number of frames that are used of each utterance; 0 for all.
+        spec: Description of the head.
+        options: Options of the head.
+        training: Settings of the training.
     """
     stores = task.stores
     resolved = {
@@ -84,9 +84,9 @@ def config_of(
 
 
 def _further_settings(request: FitSettings, resolved: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that differ from their defaults and that nothing else in the configuration says.
+    """Return the settings that differ from their defaults and are not yet in the configuration.
 
-    So a new option needs no line here, and runs of earlier releases, which lack it, are the same run as its default.
+    A new option therefore needs no code here, and a run of an earlier release is the same as a run with its default.
     """
     about = settings_of(FitSettings)
     recorded = {*resolved, *TrainingConfig.__dataclass_fields__, "label_range", "set"}
@@ -95,15 +95,15 @@ def _further_settings(request: FitSettings, resolved: Mapping[str, Any]) -> dict
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values as YAML gives them back: tuples are lists."""
+    """Return values as they are after reading YAML: tuples become lists."""
     plain: dict[str, Any] = json.loads(json.dumps(values, default=str))
     return plain
 
 
 def _parts(request: FitSettings, protocol: str) -> dict[str, dict[str, str]]:
-    """Return kind → origin of the parts from outside of featcache; another version or file makes another run.
+    """Return kind → origin of code from outside of featcache; another version or file makes another run.
 
-    The origin of a corpus from outside is in the cache's ``corpus.json``; a run knows its utterances by checksums.
+    The origin of an external corpus is in ``corpus.json`` of the cache; checksums identify the utterances of a run.
     """
     origins = {
         "head": None if request.head in SOLVERS else HEADS.origin(request.head),
@@ -113,7 +113,7 @@ def _parts(request: FitSettings, protocol: str) -> dict[str, dict[str, str]]:
 
 
 def _checksums(request: FitSettings, task: ResolvedTask, further: Sequence[Utterance]) -> dict[str, str]:
-    """SHA-256 of the content that names and counts do not tell apart."""
+    """Return the SHA-256 of content that names and numbers do not identify."""
     manifest = task.manifest
     utterances = [
         [(u.utterance_id, u.speaker_id, u.start, u.end) for u in manifest],
@@ -132,7 +132,7 @@ def speakers_without_label(task: ResolvedTask, by: str) -> list[Utterance]:
 
     Args:
         task: Utterances and folds.
-        by: The column that stands for the speaker.
+        by: Column that is used as the speaker.
     """
     return [u for u in task.unlabelled if (u.speaker_id if by == SPEAKER else u.labels.get(by, "")) != ""]
 

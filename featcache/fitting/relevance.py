@@ -1,4 +1,4 @@
-"""Stores × targets → a run for each target alone, trained in one pass, and a linear probe of every layer beside it."""
+"""Stores × targets → one run per target, trained together, and a linear probe of every layer."""
 
 import logging
 import os
@@ -57,22 +57,28 @@ def layer_relevance(
     plugin: str | Sequence[str] = (),
     home: str | os.PathLike[str] | None = None,
 ) -> list[LayerRelevance]:
-    """Train a head on each target alone and probe each layer for it, over the same folds.
+    """Train a head for each target separately, and probe each layer for it, over the same folds.
 
     Targets are the dimensions of a regression, or each class against all others. Runs that exist already are not
     trained again, and interrupted runs are continued.
 
     Args:
-        names: Names of stores; by default all that hold the layers of a model.
-        home: The folder of corpora, caches and runs; by default ``$FEATCACHE_HOME``, or ``data``.
+        names: Names of stores; by default all stores with the layers of a model.
+        home: Folder of corpora, caches and runs; by default ``$FEATCACHE_HOME``, or ``data``.
 
     Returns:
-        One item for each store.
+        Learned layer weights and probe scores, one item per store.
 
     Raises:
-        FeatcacheError: a store or a head that has no layer weights to learn, and what a fit may raise; nothing is
-            trained before all is found possible.
-        TypeError: an unknown option.
+        FeatcacheError: a store has fewer than two layers, the head learns no layer weights, or a fit is not possible,
+            see :func:`featcache.fit`. Everything is checked before the first training.
+        TypeError: an option does not exist.
+
+    Example:
+        >>> from featcache.fitting.relevance import layer_relevance
+        >>> [relevance] = layer_relevance(["wav2vec2-base"], target="emotion", seeds=1, max_epochs=1)
+        >>> sorted(relevance.runs)
+        ['anger', 'happiness', 'neutral']
     """
     return _relevance(configured(RelevanceSettings, without(locals(), "names", "home")), names, home)
 
@@ -83,7 +89,7 @@ def _relevance(
     cache = FeatureCache(Workspace.at(home).find_cache(asked.corpus))
     names = layer_stores(cache, names)
     if not head_spec(asked.head).learns_layers:
-        raise ModelError(f"head {asked.head!r} learns no layer weights; take --head dense or another")
+        raise ModelError(f"head {asked.head!r} learns no layer weights; use another one, such as --head dense")
     stores = [cache[name] for name in dict.fromkeys(names)]
     target = asked.target or _known_dimensions(cache.manifest, corpus_of(cache.path))
     parts, requests = [], []
@@ -107,7 +113,7 @@ def _relevance(
     device = usable_device(asked.device)
     there = sum(one.finished is not None for one in planned)
     if there:
-        log.info("%d of %d runs are there already", there, len(planned))
+        log.info("%d of %d runs exist already", there, len(planned))
         remedy = "remove the folder of a run to train it again"
         tell_conditions(planned, device=device, remedy=remedy)
     finished = fit_all(planned, cache=cache.path, device=device, resume=True)
@@ -122,18 +128,24 @@ def _relevance(
 
 
 def relevance_of(runs: Mapping[str, RunFolder], setups: Mapping[str, ResolvedFit]) -> LayerRelevance:
-    """Set probes beside what finished runs learned.
+    """Combine the layer weights of finished runs with probes of the same layers.
 
     Args:
-        runs: Label → run, of a single store.
-        setups: Label → what it was resolved to.
+        runs: Label → run, all of the same store.
+        setups: Label → resolved request of the run.
+
+    Returns:
+        Runs and probes, for the figure.
 
     Raises:
-        StoreError: runs whose scores have no common scale.
+        StoreError: the scores of the runs have no common scale.
     """
     scales = {(setup.target.score, setup.target.chance) for setup in setups.values()}
     if len(scales) > 1:
-        raise StoreError(f"{listed(runs)} are not scored alike, in CCC or UAR of as many classes; draw them apart")
+        raise StoreError(
+            f"{listed(runs)} have different scores: expected CCC for all, or UAR with the same number of classes; draw "
+            "them in separate figures"
+        )
     [(score, chance)] = scales
     stores = {setup.stores[0].name: setup.stores[0] for setup in setups.values()}
     return LayerRelevance(
@@ -142,13 +154,13 @@ def relevance_of(runs: Mapping[str, RunFolder], setups: Mapping[str, ResolvedFit
 
 
 def probe_setups(setups: Mapping[str, ResolvedFit]) -> pd.DataFrame:
-    """Probe each layer of the store that runs read for what they learn; those of the same utterances read it together.
+    """Probe each layer of the store of some runs for their targets; runs with the same utterances are probed together.
 
     Args:
-        setups: Label → what a run was resolved to, of a single store.
+        setups: Label → resolved request of a run, all of the same store.
 
     Returns:
-        As :func:`~featcache.fitting.probe.probe_layers`, with the labels for targets.
+        Table as from :func:`~featcache.fitting.probe.probe_layers`, with the labels as targets.
     """
     together: dict[tuple[str, str], dict[str, ResolvedFit]] = {}
     for label, setup in setups.items():
@@ -164,27 +176,27 @@ def probe_setups(setups: Mapping[str, ResolvedFit]) -> pd.DataFrame:
 
 
 def _known_dimensions(manifest: Manifest, corpus: Corpus | None) -> str | None:
-    """The labels of a manifest that its corpus knows as numbers, as a target; None where there are none."""
+    """Return the dimensional labels of the corpus that are in the manifest, as a target; None if there are none."""
     known = [name for name in (corpus.dimensions if corpus else ()) if name in manifest.label_columns]
     return ",".join(known) or None
 
 
 def _weighable(store: FeatureStore, head: str) -> str:
-    """Which layers of a store a run is to weigh: all that have a number.
+    """Return the layers of a store that a run weights: all layers with a number.
 
     Raises:
-        StoreError: fewer than two, or statistics alone for a head that is trained on frames.
+        StoreError: the store has fewer than two such layers, or only statistics for a head that is trained on frames.
     """
     numbered = [layer for layer in store.layer_names if layer.isdigit()]
     if not numbered:
-        raise StoreError(f"{store.name} has no layers to weigh; name a store that holds the layers of a model")
+        raise StoreError(f"{store.name} has no layers to weight; name a store with the layers of a model")
     if len(numbered) == 1:
         raise StoreError(
-            f"{store.name} holds layer {numbered[0]} alone, and a single layer has no weight to learn; "
-            "'featcache probe' scores it, and 'featcache extract' into a store of another --name keeps all layers"
+            f"{store.name} contains only layer {numbered[0]}, and a single layer has no weight to learn; score it with "
+            "'featcache probe', or extract all layers into a store with another --name"
         )
     if store.pooled_only and head_spec(head).inputs != POOLED:
         raise StoreError(
-            f"{store.name} holds statistics alone (--pool), but head {head!r} is trained on frames; take --head linear"
+            f"{store.name} contains only statistics (--pool), but head {head!r} is trained on frames; use --head linear"
         )
     return "all" if len(numbered) == len(store.layer_names) else ",".join(numbered)

@@ -1,4 +1,4 @@
-"""``config.yaml`` of a run → the options of ``fit`` that make the same run."""
+"""``config.yaml`` of a run → the options of ``fit`` that give the same run."""
 
 import os
 from collections.abc import Mapping
@@ -17,22 +17,22 @@ _named = naming("head", "heads", "protocol", "plugin")
 
 
 def expanded(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options together with those of the ``config`` among them, which they override.
+    """Return options together with the options of the ``config`` among them; given options take precedence.
 
-    Code that the options name may be imported from now on; code that a file names may not.
+    Code that the options name may be imported from now on, but not code that the file names.
 
     Args:
-        given: The options that the user gives, by name.
+        given: Options of the user, by name.
 
     Raises:
-        StoreError: no such file, or no configuration of a run.
+        StoreError: the file does not exist, or is not the configuration of a fit.
     """
     asked = _named(given)
     config = asked.get("config")
     if config is None:
         return asked
     if not isinstance(config, str | os.PathLike):
-        raise StoreError(f"--config: expected the config.yaml of a run, or its folder, found {config!r:.80}")
+        raise StoreError(f"--config: expected a run folder or its config.yaml, found {config!r:.80}")
     return {**read_options(Path(config)), **asked}
 
 
@@ -43,7 +43,7 @@ def read_options(path: Path) -> dict[str, Any]:
         path: The file, or the run folder.
 
     Raises:
-        StoreError: no such file, or no configuration of a fit.
+        StoreError: the file does not exist, or is not the configuration of a fit.
     """
     path = path / CONFIG if path.is_dir() else path
     config = Saved(read_yaml(path), path)
@@ -54,10 +54,10 @@ def read_options(path: Path) -> dict[str, Any]:
     training = config["training"]
     found |= {name: training[name] for name in TrainingConfig.__dataclass_fields__ if name in training}
     ranges = list(config.get("label_ranges", {}).values())
-    if ranges and all(bounds == ranges[0] for bounds in ranges):  # others are those of the corpus, as by default
+    if ranges and all(bounds == ranges[0] for bounds in ranges):  # different ranges are the defaults of the corpus
         found["label_range"] = ranges[0]
     if found.get("layers") == "-":  # a store without layers
         del found["layers"]
-    # a file chooses the dtype of the features, never how much memory is taken
+    # A file may choose the dtype of the features, but not the amount of memory.
     memory = next((dtype for dtype in DTYPES if dtype == config.get("working_dtype")), None)
     return {**found, "features": list(config["features"]), "corpus": config["corpus"], "memory": memory}

@@ -1,4 +1,4 @@
-"""Request → everything resolved: utterances, folds, target, features, and what the user must know."""
+"""Request → resolved fit: utterances, folds, target, features, notes and warnings."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,23 +24,23 @@ from featcache.training.store_features import StoreFeatures, features_of
 
 @dataclass(frozen=True, kw_only=True)
 class ResolvedFit:
-    """A request with everything that it leaves open decided.
+    """Request with all defaults resolved.
 
     Attributes:
-        spec: What the head takes and how it is trained.
-        kind: The class of the head, which stays the same if somebody edits its file meanwhile; None for a solver.
-        options: The head's own options.
-        stores: The feature stores that it reads.
+        spec: Description of the head: its inputs and its default training.
+        kind: Class of the head, which stays the same if its file is edited during the fit; None for an SVM.
+        options: Options of the head.
+        stores: Feature stores that the head reads.
         manifest: The utterances in the folds.
-        measured: Those, and with speaker normalisation the utterances without a label: a speaker's statistics are taken
-            over them.
-        target: What is predicted.
-        folds: Who trains, validates and tests.
-        features: One for each store: the layers and frames that are used.
-        config: The content of ``config.yaml``.
-        training: How the head is trained.
-        notes: What a reader of the numbers must know.
-        warnings: What looks wrong.
+        measured: The utterances whose statistics normalise features: with speaker normalisation, utterances without a
+            label are included.
+        target: Target of the prediction.
+        folds: Training, validation and test parts.
+        features: Features of each store, with the layers and frames that are used.
+        config: Content of ``config.yaml``.
+        training: Settings of the training.
+        notes: Notes for the report.
+        warnings: Warnings for the log and the report.
     """
 
     spec: HeadSpec
@@ -58,21 +58,24 @@ class ResolvedFit:
     warnings: list[str]
 
     def new_head(self, seed: int) -> Head:
-        """Make a head, untrained, see :func:`~featcache.heads.create_head`."""
+        """Create an untrained head, see :func:`~featcache.heads.create_head`."""
         sizes = _head_sizes(self.features, self.target, self.config["layer_weighting"], self.options)
         return create_head(self.config["head"], kind=self.kind, **sizes, seed=seed)
 
 
 def resolve(cache: FeatureCache, request: FitSettings) -> ResolvedFit:
-    """Find everything that a run needs, and refuse what cannot be fitted.
+    """Resolve all defaults of a request, and check that it can be fitted.
 
     Args:
-        cache: The corpus's cache.
-        request: What the user asks for.
+        cache: The cache of the corpus.
+        request: The settings of the fit.
+
+    Returns:
+        Everything that a run needs.
 
     Raises:
-        FeatcacheError: an unknown name, a label, protocol or store that does not fit, a head that does not take these
-            features. Nothing has been trained then.
+        FeatcacheError: a name is unknown, a label, protocol or store cannot be used, or the head does not accept these
+            features. Nothing has been trained at that time.
     """
     spec = head_spec(request.head)
     options = configured(spec.options, request.set, f"head {request.head!r}")
@@ -98,7 +101,7 @@ def resolve(cache: FeatureCache, request: FitSettings) -> ResolvedFit:
     check_scope(request.norm, task.manifest, request.norm_by)
     further = speakers_without_label(task, request.norm_by) if request.norm == "speaker" else []
     kind = HEADS.find(request.head) if spec.is_network else None
-    if kind:  # an untrained one, so that a wrong setting is found before anything is trained
+    if kind:  # run an untrained head, so that a wrong setting is found before training
         try_head(request.head, kind=kind, **_head_sizes(features, task.target, request.layer_weighting, options))
     training = replace(request.training, batch_size=request.batch_size or spec.batch_size)
     return ResolvedFit(
@@ -133,14 +136,13 @@ def resolve(cache: FeatureCache, request: FitSettings) -> ResolvedFit:
 
 
 def _check_layers(request: FitSettings, spec: HeadSpec, features: list[StoreFeatures]) -> None:
-    """Refuse layers of stores that have none, and more stores or layers than a solver takes."""
+    """Check that the stores have layers to choose from, and that an SVM gets a single layer of a single store."""
     if request.layers != "all" and not any(item.store.layer_names[0] for item in features):
         names = ", ".join(item.store.name for item in features)
         raise ManifestError(f"--layers {request.layers} does not apply: {names} has no layers")
     if spec.max_layers == 1 and (len(features) > 1 or len(features[0].layers) > 1):
-        raise ModelError(
-            f"head {request.head!r} takes one store and one layer of it; choose with --features and --layers last"
-        )
+        needs = "a single store and a single layer: give one name to --features and" if len(features) > 1 else ""
+        raise ModelError(f"head {request.head!r} needs {needs or 'a single layer:'} add --layers last")
 
 
 def _head_sizes(

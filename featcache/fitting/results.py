@@ -1,4 +1,4 @@
-"""Records of trainings → the tables, metrics, figures and report of a run folder."""
+"""Records of trainings → tables, metrics, figures and report of a run folder."""
 
 import logging
 from collections.abc import Mapping
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PREDICTED = "predicted_values"
-DIVERGED = "seed {} of fold {!r} diverged, so its head is untrained: no finite validation loss; lower --learning-rate"
-UNCONVERGED = "the solver of {} of {} support vector machines stopped after {:,} iterations, before it converged"
+DIVERGED = "seed {} of fold {!r} diverged: no finite validation loss, its head is untrained; lower --learning-rate"
+UNCONVERGED = "{} of {} support vector machines did not converge: the solver stopped after {:,} iterations"
 STILL_IMPROVING = (
-    "{} of {} trainings reached --max-epochs {} while their validation loss was still falling; "
+    "{} of {} trainings reached --max-epochs {} while their validation loss was still decreasing; "
     "a higher --max-epochs may give better results"
 )
 KEYS = ("seed", "fold")
 
 
 def record_of(training: Trainable, setup: ResolvedFit) -> dict[str, Any]:
-    """What a run keeps of one training, as plain JSON values."""
+    """Return the record of one training, as plain JSON values."""
     return {
         "history": [astuple(epoch) for epoch in training.history],
         "predictions": training.predictions,
@@ -50,7 +50,12 @@ def record_of(training: Trainable, setup: ResolvedFit) -> dict[str, Any]:
 
 
 def write_results(run: UnfinishedRun, setup: ResolvedFit) -> None:
-    """Write everything that stands in a finished run."""
+    """Write the tables, metrics, figures and report of a run.
+
+    Args:
+        run: The run, with the records of all trainings.
+        setup: The resolved request.
+    """
     from featcache.report import figures
     from featcache.report.html import write_report
 
@@ -74,7 +79,7 @@ def write_results(run: UnfinishedRun, setup: ResolvedFit) -> None:
     ).any():  # support vector machines have none
         figures.save(figures.training_curves(history), folder / "training_curves")
         shown.append(
-            ("training_curves", "Losses of all folds and seeds; the dots mark the epochs whose weights were kept.")
+            ("training_curves", "Losses of all folds and seeds; dots mark the epochs whose weights were kept.")
         )
     improving = note_on_epochs(history, setup.training.max_epochs)
     layers = [layer for _, _, record in records for layer, _, _ in record["layer_weights"]]
@@ -96,14 +101,14 @@ def write_results(run: UnfinishedRun, setup: ResolvedFit) -> None:
 
 
 def note_on_epochs(history: "pd.DataFrame", max_epochs: int) -> list[str]:
-    """Report trainings that were ended by the number of epochs, and not because they no longer improved.
+    """Return a note on trainings that reached the largest number of epochs while they were still improving.
 
     Args:
-        history: The rows of a run's ``history.csv``: seed, fold, epoch, validation_loss, ….
-        max_epochs: Of its configuration.
+        history: Rows of ``history.csv``: seed, fold, epoch, validation_loss, ….
+        max_epochs: Largest number of epochs in the configuration.
 
     Returns:
-        One sentence on the trainings whose last epoch was number ``max_epochs`` and the best of all; none where there
+        One sentence on the trainings whose last epoch was number ``max_epochs`` and also the best one; empty if there
         are no such trainings.
     """
     trainings = [losses.to_numpy(float) for _, losses in history.groupby(list(KEYS))["validation_loss"]]
@@ -116,23 +121,23 @@ def note_on_epochs(history: "pd.DataFrame", max_epochs: int) -> list[str]:
 
 
 def epochs_of(run: RunFolder) -> list[str]:
-    """What :func:`note_on_epochs` says of a finished run; nothing where it has no history, as an ensemble."""
+    """Return the result of :func:`note_on_epochs` for a finished run; empty if it has no history, like an ensemble."""
     if not (run.path / HISTORY).is_file():
         return []
     return note_on_epochs(run.history, run.config["training"]["max_epochs"])
 
 
 def _draw_predictions(folder: Path, setup: ResolvedFit, predictions: "pd.DataFrame") -> tuple[str, str]:
-    """The picture of what was predicted, and its caption."""
+    """Draw the predictions, and return the name of the figure and its caption."""
     if setup.config["task"] == CLASSIFICATION:
         from featcache.report.classification import CONFUSION, write_classification_report
 
         write_classification_report(predictions, folder, classes=setup.config["classes"])
-        return CONFUSION, "Recall in percent; in small print the utterances, averaged over seeds."
+        return CONFUSION, "Recall in percent; small print: number of utterances, averaged over seeds."
     from featcache.report import figures
 
     figures.save(figures.predicted_values(predictions, setup.config["label_ranges"]), folder / PREDICTED)
-    return PREDICTED, "Each tested utterance, its predictions averaged over seeds; on the line they would be right."
+    return PREDICTED, "Predictions of the test utterances, averaged over seeds; the line marks perfect predictions."
 
 
 def _write_tables(folder: Path, setup: ResolvedFit, records: list[tuple[int, int, dict[str, Any]]]) -> None:

@@ -1,4 +1,4 @@
-"""Stores × protocol × target → which utterances train, validate and test, and what is predicted of them."""
+"""Stores × protocol × target → utterances, folds and the target of the prediction."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,11 +27,17 @@ from featcache.targets.targets import Classes, PredictionTarget, labelled, make_
 
 @dataclass(frozen=True, kw_only=True)
 class ResolvedTask:
-    """What is to be predicted of which utterances, and how that is tested.
+    """Utterances, folds and target of a fit or a probe.
 
     Attributes:
+        stores: Feature stores.
         manifest: The utterances in the folds.
-        unlabelled: Further utterances of the same kind that have features but no label.
+        unlabelled: Further utterances that the protocol would use, with features but without a label.
+        protocol: Name of the protocol.
+        target: Target of the prediction.
+        folds: Training, validation and test parts.
+        notes: Notes for the report.
+        warnings: Warnings for the log and the report.
     """
 
     stores: list[FeatureStore]
@@ -55,16 +61,24 @@ def resolve_task(
     select: Mapping[str, Sequence[str]] | None = None,
     limit: int | None = None,
 ) -> ResolvedTask:
-    """Find utterances, what is predicted of them, and folds.
+    """Resolve the utterances, the folds and the target.
 
     Args:
-        names: Of the stores whose features are used; utterances that one of them lacks are left out.
-        protocol: Its name; by default that of :func:`~featcache.protocols.default_protocol`.
-        target: The label to predict; by default the protocol's or the corpus's.
-        task: ``classification`` or ``regression``, where the label does not tell.
-        label_range: What numbers lie between.
-        select: Take only utterances whose labels have these values.
-        limit: Take only so many, those that ``extract`` takes with the same limit.
+        cache: The cache of the corpus.
+        names: Names of the stores; utterances that are missing in one of them are left out.
+        protocol: Name of the protocol; by default see :func:`~featcache.protocols.default_protocol`.
+        target: Label to predict; by default that of the protocol or corpus.
+        task: ``classification`` or ``regression``; by default inferred from the label.
+        label_range: Lowest and highest possible value of a dimensional label; by default as the corpus defines.
+        select: Label → values; only utterances with these labels take part.
+        limit: Size of a random subset, the same as in ``extract`` with this limit.
+
+    Returns:
+        Utterances, folds and target, with notes and warnings.
+
+    Raises:
+        FeatcacheError: a name is unknown, a store is unfinished, features are from different audio, or the protocol or
+            target cannot be used for these utterances.
     """
     known, select = corpus_of(cache.path), select or {}
     if len(set(names)) < len(names):
@@ -106,7 +120,11 @@ def _place_of(cache: FeatureCache, utterance_id: str) -> str:
 
 
 def selected(manifest: Manifest, select: Mapping[str, Sequence[str]], limit: int | None) -> Manifest:
-    """The utterances that take part."""
+    """Return the utterances of a manifest that ``select`` and ``limit`` choose.
+
+    Raises:
+        ManifestError: a label does not exist, or no utterance remains.
+    """
     manifest = manifest.limited(limit)
     return manifest.select(**select) if select else manifest
 
@@ -114,7 +132,18 @@ def selected(manifest: Manifest, select: Mapping[str, Sequence[str]], limit: int
 def resolve_folds(
     manifest: Manifest, corpus: Corpus | None, *, protocol: str | None, target: str | None
 ) -> tuple[str, str, list[Fold]]:
-    """The protocol, the target and the folds of the utterances that carry it, whatever features they have."""
+    """Return the protocol, the target, and the folds of the utterances with that target, regardless of features.
+
+    Args:
+        manifest: The utterances that take part.
+        corpus: The corpus, which has a default target and protocol; None if unknown.
+        protocol: Name of the protocol; None for the default.
+        target: Label to predict; None for the default.
+
+    Raises:
+        ManifestError: there is no default target, or the target does not exist.
+        ProtocolError: the protocol cannot make folds of these utterances.
+    """
     with of_another_corpus(protocol, corpus):
         if protocol is None:
             column = _column(manifest, target or (corpus.target if corpus else None))
@@ -126,7 +155,7 @@ def resolve_folds(
 
 
 def _column(manifest: Manifest, target: str | None) -> str | None:
-    """The first label that a target is made of."""
+    """Return the first label of a target."""
     return None if target is None else split(manifest, target)[0][0]
 
 
@@ -134,8 +163,8 @@ def _open_finished(cache: FeatureCache, name: str) -> FeatureStore:
     store = cache[name]
     if not store.complete:
         raise StoreError(
-            f"{store.path} is not finished: it holds {len(store)} of {len(cache.manifest)} utterances; "
-            "run the same 'featcache extract' again, which goes on where it stopped"
+            f"{store.path} is not finished: it contains {len(store)} of {len(cache.manifest)} utterances; "
+            "run the same 'featcache extract' again to continue"
         )
     return store
 
@@ -158,4 +187,4 @@ def _without_missing(manifest: Manifest, stores: Sequence[FeatureStore]) -> tupl
 def _only_label(manifest: Manifest) -> str:
     if len(manifest.label_columns) == 1:
         return manifest.label_columns[0]
-    raise ManifestError(f"which label is to be predicted? choose with --target: {', '.join(manifest.label_columns)}")
+    raise ManifestError(f"which label to predict? choose with --target: {', '.join(manifest.label_columns)}")

@@ -1,1 +1,1 @@
-"""Run folders: the results of a fit or an ensemble. One writer (``writer``), one reader (``reader``), saved heads."""
+"""Run folders: results of a fit or an ensemble, written by ``writer``, read by ``reader``, with saved heads."""

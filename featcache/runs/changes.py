@@ -1,4 +1,4 @@
-"""Conditions that two configurations record → what differs between them."""
+"""Configurations of two runs → the differences between their conditions: device, dtypes, packages."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,8 +10,13 @@ from featcache.units import format_bytes
 def changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Compare the conditions that two configurations record.
 
+    Args:
+        then: The earlier configuration.
+        now: The current configuration.
+
     Returns:
-        Texts such as ``features in int8 (now float32)``; what one of the two does not record is left out.
+        One text per difference, such as ``features in int8 (now float32)``. Conditions that only one configuration
+        records are not compared.
     """
     before, after = _describe(then), _describe(now)
     return [
@@ -22,19 +27,21 @@ def changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def _describe(config: Mapping[str, Any]) -> dict[str, str]:
-    """Name of a condition → its value, as texts."""
+    """Return the name and value of each condition, as text."""
     computed, environment = config.get(COMPUTED), config.get(ENVIRONMENT)
     told: dict[str, str] = {}
     if isinstance(computed, Mapping):
-        # which of several alike GPUs it is changes no number
+        # The number of the GPU does not affect results.
         told["device"] = str(computed.get("device", "")).partition(":")[0]
         told |= {
             name: str(computed[key])
-            for name, key in (("features in", "working_copy"), ("arithmetic in", "compute"))
+            for name, key in (("features in", "working_copy"), ("training in", "compute"))
             if key in computed
         }
         room = computed.get("room")
-        told["held"] = f"in windows of {format_bytes(room / 2)}" if isinstance(room, int | float) else "all at once"
+        told["features read"] = (
+            f"in windows of {format_bytes(room / 2)}" if isinstance(room, int | float) else "all at once"
+        )
     if isinstance(environment, Mapping):
-        told |= {str(name): str(value) for name, value in environment.items()}
+        told |= {"CPU" if name == "processor" else str(name): str(value) for name, value in environment.items()}
     return told

@@ -1,4 +1,4 @@
-"""Part of a run → the name of its file in the run folder."""
+"""Names of the files in a run folder."""
 
 import re
 
@@ -10,12 +10,12 @@ HISTORY = "history.csv"
 LAYER_WEIGHTS = "layer_weights.csv"
 # Only ensembles have this table.
 COMBINATIONS = "combinations.csv"
-# The means and standard deviations that the heads' features are normalised with.
+# Means and standard deviations of the normalisation.
 NORMALISATION = "normalisation.safetensors"
 HEADS = "heads"
 
-# Files that are read back as results, as glob patterns. Reports and figures are not among them: editing them, or adding
-# files, changes no result.
+# Glob patterns of the files that contain results and have a checksum. Reports and figures may be edited, and more files
+# may be added.
 RESULTS = (
     CONFIG,
     METRICS,
@@ -37,11 +37,11 @@ def training_name(seed: int, fold: int) -> str:
 
 
 def seed_and_fold(name: str) -> tuple[int, int] | None:
-    """Return the seed and the fold that a file name without its suffix stands for; None if it names no training."""
+    """Return the seed and fold of a training from its file name without suffix; None if the name has another form."""
     match = _TRAINING.fullmatch(name)
     return (int(match[1]), int(match[2])) if match else None
 
 
 def head_name(seed: int, fold: int) -> str:
-    """Return the name of the file with the weights of one head, relative to the run folder."""
+    """Return the path of the weights of one head, relative to the run folder."""
     return f"{HEADS}/{training_name(seed, fold)}.safetensors"

@@ -1,4 +1,4 @@
-"""Features that a fit's heads take ↔ ``head_inputs`` in ``config.yaml``; of earlier runs, the shapes of the weights."""
+"""Features that heads take ↔ ``head_inputs`` in ``config.yaml``; for runs of earlier releases, shapes of weights."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "max_frames": (int, type(None)),
     "averaged_frames": (int,),
 }
-# What runs of an earlier release record in its place: true stands for 2.
+# Key of an earlier release in place of averaged_frames: true means 2.
 _IN_PAIRS = "averaged_in_pairs"
 
 
@@ -35,10 +35,10 @@ class HeadInput:
         store: Name of the feature store.
         layers: Names of the layers, in their order; a single empty name for a store without layers.
         hidden_size: Number of values of one layer of one frame.
-        frame_shift: In seconds; None if frames are not steps in time, or if an earlier release made the run.
+        frame_shift: Frame shift in seconds; None if frames are not steps in time, or for runs of an earlier release.
         max_frames: Number of frames that are used, counted from the beginning; None for all.
-        averaged_frames: How many neighbouring frames of the store are averaged first, as two eGeMAPS frames every 10 ms
-            beside a model's frame every 20 ms; 1 for none.
+        averaged_frames: Number of neighbouring frames of the store that are averaged first, such as two eGeMAPS frames
+            of 10 ms for one frame of 20 ms of a model; 1 for no averaging.
     """
 
     store: str
@@ -54,7 +54,7 @@ class HeadInput:
         return len(self.layers)
 
     def settings(self) -> dict[str, Any]:
-        """Return what ``config.yaml`` records under the name of the store."""
+        """Return the entries of ``config.yaml`` under the name of the store."""
         values = asdict(self)
         del values["store"]
         return {**values, "layers": list(self.layers)}
@@ -69,7 +69,7 @@ def read_head_inputs(folder: Path, config: Mapping[str, Any], shapes: Shapes) ->
         shapes: Name → shape of the saved weights of one head, for runs that do not record the sizes of the features.
 
     Raises:
-        StoreError: the configuration is damaged, or the weights are those of another head.
+        StoreError: the configuration is damaged, or the weights belong to another head.
     """
     path, stores = folder / CONFIG, list(config["features"])
     if HEAD_INPUTS not in config:
@@ -81,7 +81,12 @@ def read_head_inputs(folder: Path, config: Mapping[str, Any], shapes: Shapes) ->
 
 
 def check_shapes(path: Path, expected: Shapes, found: Shapes) -> None:
-    """Compare the shapes of saved tensors with those that the configuration asks for.
+    """Check that saved tensors have the shapes that the configuration implies.
+
+    Args:
+        path: The file, for messages.
+        expected: Name → shape of each tensor of the head.
+        found: Name → shape of each saved tensor.
 
     Raises:
         StoreError: a tensor is missing, or has another shape.
@@ -101,22 +106,24 @@ def _input(path: Path, store: str, recorded: Any) -> HeadInput:
     layers, shift, most = values["layers"], values["frame_shift"], values["max_frames"]
     smallest = min(values["hidden_size"], values["averaged_frames"])
     if not layers or not all(isinstance(name, str) for name in layers) or smallest < 1:
-        raise damaged(where, "layers, hidden_size and averaged_frames say nothing of features", REFIT)
+        raise damaged(
+            where, "layers, hidden_size and averaged_frames: expected names of layers and positive numbers", REFIT
+        )
     if (shift is not None and not 0 < shift < math.inf) or (most is not None and most < 1):
-        raise damaged(where, "frame_shift and max_frames: expected positive numbers or nothing", REFIT)
+        raise damaged(where, "frame_shift and max_frames: expected positive numbers or null", REFIT)
     return HeadInput(store=store, **{name: values[name] for name in _TYPES} | {"layers": tuple(layers)})
 
 
 def _inputs_of_earlier_run(
     path: Path, config: Mapping[str, Any], stores: Sequence[str], shapes: Shapes
 ) -> list[HeadInput]:
-    """Read the sizes from the weights; the names of the layers were not recorded, so positions stand for them."""
+    """Return the inputs with sizes from the weights; the layers were not recorded and are named by position."""
     try:
         sizes = _hidden_sizes(config, len(stores), shapes)
         if sizes is None:
-            raise StoreError(f"{path} is of an earlier release, which did not record the sizes of the stores; {REFIT}")
+            raise StoreError(f"{path} is from an earlier release, which did not record the feature sizes; {REFIT}")
     except (IndexError, KeyError) as error:
-        raise damaged(path, f"the saved weights are not those of head {config['head']!r}", REFIT) from error
+        raise damaged(path, f"the saved weights do not belong to head {config['head']!r}", REFIT) from error
     numbers = [shapes.get(f"averages.{i}.scalars", (1,))[0] for i in range(len(stores))]
     return [
         HeadInput(store=store, layers=tuple(map(str, range(number))), hidden_size=size)
@@ -125,7 +132,7 @@ def _inputs_of_earlier_run(
 
 
 def _hidden_sizes(config: Mapping[str, Any], num_stores: int, shapes: Shapes) -> list[int] | None:
-    """Return the hidden size of each store; None where the weights do not say."""
+    """Return the hidden size of each store; None if it cannot be inferred from the weights."""
     if config["head"] in SOLVERS:
         [size] = frame_sizes([1], config["pooling"])
         return [shapes["coef"][1] // size]

@@ -1,4 +1,4 @@
-"""Files of a run folder → one of its heads, checked: a run folder may come from anybody."""
+"""Files of a run folder → one of its heads. Everything is checked, because a run folder may come from anybody."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -25,11 +25,11 @@ from featcache.settings.checked import configured
 
 log = logging.getLogger(__name__)
 
-# What is told of the origin of a head, and at most how much of it.
+# Entries of the origin of a head that a message shows, and the largest number of characters.
 _ORIGIN, _MOST_TOLD = ("distribution", "version", "sha256"), 80
 # Names of the tasks in config.yaml.
 CLASSIFICATION, REGRESSION = "classification", "regression"
-# The difference of two values of labels is finite in float32.
+# Largest label value: the difference of two such values is finite in float32.
 _LARGEST = torch.finfo(torch.float32).max / 2
 
 
@@ -40,27 +40,30 @@ def load_head(folder: Path, config: Mapping[str, Any], *, seed: int, fold: int) 
         folder: The run folder.
         config: The content of its ``config.yaml``.
         seed: A seed of the run.
-        fold: The number of a fold, from 1 on.
+        fold: Number of a fold, from 1 on.
+
+    Returns:
+        The head in evaluation mode, on the CPU.
 
     Raises:
-        StoreError: no such seed or fold, an ensemble, a damaged file, or a head from outside of featcache that the user
-            did not name.
+        StoreError: the run has no such seed or fold, it is an ensemble, a file is damaged, or the head is code from
+            outside of featcache that the user did not name.
     """
     if "members" in config:
         members = ", ".join(config["members"])
-        raise StoreError(f"{folder} is an ensemble and has no head of its own; load those of its members: {members}")
+        raise StoreError(f"{folder} is an ensemble without a head; load the heads of its members: {members}")
     for name, known in (("norm", SCOPES), ("pooling", (None, *POOLINGS))):
         if config[name] not in known:
             raise damaged(folder / CONFIG, f"{name}: expected one of {', '.join(map(str, known))}", REFIT)
     _check_exists(folder, seed, fold)
     path = folder / head_name(seed, fold)
     with open_tensors(folder, head_name(seed, fold)) as tensors:
-        stored = {name: tensors.get_slice(name) for name in tensors.keys()}  # noqa: SIM118, it is no mapping
+        stored = {name: tensors.get_slice(name) for name in tensors.keys()}  # noqa: SIM118, it is not a mapping
         shapes = {name: tuple(one.get_shape()) for name, one in stored.items()}
         spec = _spec(folder, config)
         dtypes = {"F32", "I64"} if spec.is_network else {"F64", "I64"}
         if not {one.get_dtype() for one in stored.values()} <= dtypes:
-            raise damaged(path, "it holds weights of another dtype", REFIT)
+            raise damaged(path, "its weights have another dtype", REFIT)
         inputs = read_head_inputs(folder, config, shapes)
         outputs, ranges = _outputs(folder / CONFIG, config)
         make = _network if spec.is_network else _machine
@@ -83,7 +86,7 @@ def _spec(folder: Path, config: Mapping[str, Any]) -> HeadSpec:
 
 
 def _compare_origin(folder: Path, config: Mapping[str, Any]) -> None:
-    """Warn if a head from outside of featcache is another than when the run was trained."""
+    """Warn if a head from outside of featcache has changed since the run was trained."""
     name = config["head"]
     if name in SOLVERS or (origin := REGISTRY.origin(name)) is None:
         return
@@ -99,10 +102,10 @@ def _compare_origin(folder: Path, config: Mapping[str, Any]) -> None:
 
 
 def _check_exists(folder: Path, seed: Any, fold: Any) -> None:
-    """Refuse a seed or fold that the run does not have.
+    """Check that the run has a head of this seed and fold.
 
     Raises:
-        StoreError: with the seeds and folds of the run.
+        StoreError: it has none; the message lists the seeds and folds of the run.
     """
     found = {one for one in map(seed_and_fold, (path.stem for path in (folder / HEADS).glob("*.safetensors"))) if one}
     if not all(isinstance(one, Integral) for one in (seed, fold)) or (seed, fold) not in found:
@@ -111,7 +114,7 @@ def _check_exists(folder: Path, seed: Any, fold: Any) -> None:
 
 
 def _outputs(path: Path, config: Mapping[str, Any]) -> tuple[list[str], Tensor | None]:
-    """Return the names of the outputs, and for a regression what 0 and 1 stand for, (num_outputs, 2) float32."""
+    """Return the names of the outputs and, for a regression, the label values of 0 and 1: (num_outputs, 2) float32."""
     if config["task"] == CLASSIFICATION:
         classes: list[str] = config["classes"]
         if len(classes) < 2 or not all(isinstance(name, str) for name in classes):
@@ -138,10 +141,10 @@ def _network(
     shapes: Shapes,
     tensor: Callable[[str], Tensor],
 ) -> nn.Module:
-    """Make a head of the configured sizes and give it the saved weights.
+    """Create a head with the configured sizes and load the saved weights.
 
     Raises:
-        StoreError: the weights are of other sizes, or the configuration names no head that exists.
+        StoreError: the weights have other sizes, or the head of the configuration does not exist.
     """
     name, given = config["head"], config.get("set", {})
     try:
@@ -156,14 +159,14 @@ def _network(
             "paired": len(inputs) == 1 or config["fused"] == "frames",
             "options": configured(head_spec(name).options, given, f"head {name!r}"),
         }
-        expected = head_weights(name, **sizes)  # takes no memory, whatever sizes the configuration asks for
+        expected = head_weights(name, **sizes)  # needs no memory, whatever sizes the configuration contains
         check_shapes(path, {key: tuple(one.shape) for key, one in expected.items()}, shapes)
         head = create_head(name, **sizes, seed=0)
     except ModelError as error:
         raise damaged(path.parents[1] / CONFIG, str(error), REFIT) from error
     weights = {key: tensor(key) for key in shapes}
     if any(weights[key].dtype != one.dtype for key, one in expected.items()):
-        raise damaged(path, "it holds weights of another dtype", REFIT)
+        raise damaged(path, "its weights have another dtype", REFIT)
     head.load_state_dict(weights)
     return head
 
@@ -176,14 +179,16 @@ def _machine(
     shapes: Shapes,
     tensor: Callable[[str], Tensor],
 ) -> nn.Module:
-    """Make support vector machines of the saved hyperplanes.
+    """Create support vector machines from the saved weights.
 
     Raises:
-        StoreError: the hyperplanes are of other sizes.
+        StoreError: the weights have other sizes.
     """
-    has_frames = config["pooling"] is None and inputs[0].frame_shift is not None  # functionals have neither
+    has_frames = (
+        config["pooling"] is None and inputs[0].frame_shift is not None
+    )  # functionals have neither pooling nor frames
     if len(inputs) != 1 or inputs[0].num_layers != 1 or has_frames:
-        raise damaged(path.parents[1] / CONFIG, f"head {config['head']!r} takes one pooled layer of one store", REFIT)
+        raise damaged(path.parents[1] / CONFIG, f"head {config['head']!r} needs one pooled layer of one store", REFIT)
     [size] = frame_sizes([inputs[0].hidden_size], config["pooling"])
     trained = None
     if config["task"] == CLASSIFICATION and len(shapes.get("classes", ())) == 1 and shapes["classes"][0] <= num_outputs:

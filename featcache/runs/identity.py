@@ -1,8 +1,8 @@
-"""A run's configuration → what makes it this run and no other.
+"""Configuration of a run → the settings that identify it.
 
-Two runs are the same when they were asked for with the same settings, read the same features, utterances, labels and
-folds, and were computed by the same rules, which :data:`NUMERICS_VERSION` counts. ``config.yaml`` records more: the
-release, the packages, the machine, the dtypes that memory allowed, and the sizes of the heads. These make no other run.
+Two runs are the same if they have the same settings, features, utterances, labels, folds and :data:`NUMERICS_VERSION`.
+``config.yaml`` also records the release, the packages, the machine, the dtypes that memory allowed, and the sizes of
+the heads. These do not identify a run.
 """
 
 import hashlib
@@ -11,39 +11,39 @@ from collections.abc import Mapping
 from typing import Any
 
 NUMERICS_VERSION = 1
-"""Raise this by hand, in the commit after which a fit of the same settings learns or predicts something else: another
-loss, optimiser, initialisation, order of utterances, normalisation. Runs of other versions are then trained again. Do
-not raise it for a release, a new option, another report, or speed. Version 1 is that of release 0.1.0, which did not
-record it."""
+"""Version of the computation. Increase it in the commit that changes the result of a fit with equal settings: another
+loss, optimiser, initialisation, order of utterances, or normalisation. Runs of other versions are then trained again.
+Do not increase it for a release, a new option, another report, or speed. Release 0.1.0 is version 1, but did not record
+it."""
 
 NUMERICS = "numerics_version"
 RELEASE = "featcache_version"
-# Device, dtype of the features in memory, arithmetic of the heads, size of the windows.
+# Key for the device, the dtype of the in-memory features, the dtype of training, and the size of the windows.
 COMPUTED = "computed_with"
-# Packages and kind of processor.
+# Key for the versions of packages and the kind of CPU.
 ENVIRONMENT = "environment"
-# What had changed when an interrupted run was resumed.
+# Key for the conditions that had changed when an interrupted run was resumed.
 RESUMED = "resumed_with"
-# Sizes and layers of the features that the heads take: they follow from the settings and the stores.
+# Key for the sizes and layers of the features that the heads take; settings and stores determine them.
 HEAD_INPUTS = "head_inputs"
-# The size of a random subset, whose utterances have a checksum of their own.
+# Key for the size of a random subset; its utterances are identified by their own checksum.
 LIMIT = "limit"
 RECORDED = (RELEASE, COMPUTED, ENVIRONMENT, RESUMED, HEAD_INPUTS, LIMIT)
-# Settings that configurations of earlier releases lack, and what they were then.
+# Settings that are missing in configurations of earlier releases, with their values at that time.
 BEFORE: dict[str, Any] = {NUMERICS: 1}
 
 
 def identity(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a configuration that makes the run."""
+    """Return the part of a configuration that identifies the run."""
     return {**BEFORE, **{key: value for key, value in config.items() if key not in RECORDED}}
 
 
 def differences(config: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """Which settings make two configurations different runs; empty where they are the same."""
+    """Return the names of the identifying settings in which two configurations differ."""
     one, two = identity(config), identity(other)
     return sorted(key for key in {*one, *two} if one.get(key) != two.get(key))
 
 
 def hash_of(content: Any) -> str:
-    """SHA-256 of plain JSON values."""
+    """Return the SHA-256 of plain JSON values."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Files of a run → their content, checked: a run folder may come from anybody."""
+"""Files of a run → their content. Everything is checked, because a run folder may come from anybody."""
 
 import hashlib
 import io
@@ -52,12 +52,12 @@ _PARTS: dict[str, Mapping[str, tuple[type, ...]]] = {
 
 
 class Saved(dict[str, Any]):
-    """Content of a file by name; a missing value, or one of another type, is an error of one line.
+    """Content of a file by name, which raises a StoreError for a missing value or a value of another type.
 
     Args:
         content: Name → value.
         path: The file.
-        types: Name → the types that its value may have.
+        types: Name → allowed types of the value.
     """
 
     def __init__(self, content: Mapping[str, Any], path: Path, types: Mapping[str, tuple[type, ...]] = _CONFIG) -> None:
@@ -75,8 +75,8 @@ class Saved(dict[str, Any]):
         return value
 
     def get(self, name: str, default: Any = None) -> Any:
-        """Return a value as ``self[name]`` does, or the default if there is none."""
-        return self[name] if name in self else default  # noqa: SIM401, it would call itself
+        """Return ``self[name]``, or the default if the name is missing."""
+        return self[name] if name in self else default  # noqa: SIM401, the replacement would call this method
 
     def __missing__(self, name: str) -> Any:
         raise damaged(self._path, f"{name} missing", REFIT)
@@ -89,7 +89,7 @@ def read_config(folder: Path) -> Saved:
         folder: The run folder.
 
     Raises:
-        StoreError: ``config.yaml`` is missing, is no YAML, or has changed since it was written.
+        StoreError: ``config.yaml`` is missing, is not YAML, or has changed since it was written.
     """
     return Saved(read_yaml(folder / CONFIG), folder / CONFIG)
 
@@ -101,7 +101,7 @@ def read_metrics(path: Path) -> Saved:
         path: Its ``metrics.json``.
 
     Raises:
-        StoreError: the file cannot be read, is no JSON, or holds values of other types than a fit writes.
+        StoreError: the file cannot be read, is not JSON, or contains values of unexpected types.
     """
     metrics = parse_json(read_checked(path), dict, path, REFIT)
     check_types(metrics, _METRICS, path, REFIT)
@@ -112,7 +112,7 @@ def read_metrics(path: Path) -> Saved:
     }
     scores |= scores.pop("recall", {})
     for name, value in scores.items():
-        if value is None:  # the recall of a class that no target carries
+        if value is None:  # recall of a class without utterances
             continue
         score: dict[str, Any] = checked(value, dict, f"{path}, {name},", REFIT)
         check_types(score, _SCORE, f"{path}, {name},", REFIT)
@@ -124,10 +124,10 @@ def read_metrics(path: Path) -> Saved:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML file that holds values by name.
+    """Read a YAML file that contains a mapping.
 
     Raises:
-        StoreError: the file cannot be read, is no YAML, or holds no names.
+        StoreError: the file cannot be read, is not YAML, or contains no mapping.
     """
     from featcache.files.yaml_text import YamlError, load
 
@@ -143,15 +143,15 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def read_table(path: Path) -> "pd.DataFrame":
-    """Read a table of a run; ids and labels stay the texts that they are: speaker 03 is not 3.
+    """Read a table of a run; ids and labels remain text, so that speaker 03 does not become 3.
 
     Raises:
-        StoreError: the file is missing, is no table, or has changed since it was written.
+        StoreError: the file is missing, is not a table, or has changed since it was written.
     """
     import pandas as pd
 
     texts = dict.fromkeys(("utterance_id", "speaker_id", "target", "prediction", "layer", "features"), str)
-    nans = {"train_loss": ["nan"], "validation_loss": ["nan"]}  # of a training that diverged
+    nans = {"train_loss": ["nan"], "validation_loss": ["nan"]}  # losses of a training that diverged
     try:
         content = io.BytesIO(read_checked(path))
         return pd.read_csv(content, dtype=texts, keep_default_na=False, na_values=nans)
@@ -162,10 +162,10 @@ def read_table(path: Path) -> "pd.DataFrame":
 
 
 def read_checked(path: Path) -> bytes:
-    """Read the bytes of a file of a run and compare them with its checksum; runs of earlier releases have none.
+    """Read a file of a run and compare it with its checksum; runs of earlier releases have no checksums.
 
     Raises:
-        StoreError: the file cannot be read, lies outside of the folder, or has changed since it was written.
+        StoreError: the file cannot be read, is outside of the folder, or has changed since it was written.
     """
     _check_inside(path.parent, path.name)
     with reading(path):
@@ -176,17 +176,17 @@ def read_checked(path: Path) -> bytes:
 
 @contextmanager
 def open_tensors(folder: Path, name: str) -> Iterator[Any]:
-    """Open a safetensors file of a run and compare it with its checksum; no tensor is read before it is asked for.
+    """Open a safetensors file of a run and compare it with its checksum; tensors are read on request.
 
     Args:
         folder: The run folder.
-        name: The file, relative to the folder.
+        name: Path of the file, relative to the folder.
 
     Yields:
-        What ``safetensors.safe_open`` gives; an error of safetensors in the block becomes a StoreError.
+        The result of ``safetensors.safe_open``; an error of safetensors in the block becomes a StoreError.
 
     Raises:
-        StoreError: the file cannot be read, lies outside of the folder, has changed since it was written, or is no
+        StoreError: the file cannot be read, is outside of the folder, has changed since it was written, or is not a
             safetensors file.
     """
     from safetensors import SafetensorError, safe_open
@@ -222,11 +222,11 @@ def _check_sha256(folder: Path, name: str, found: str) -> None:
 
 def _check_items(items: list[Any], kind: Any, path: Path, name: str, number: int | None = None) -> None:
     if not all(isinstance(item, kind) for item in items) or len(items) not in (number, len(items)):
-        raise damaged(path, f"{name} holds something else than it should", REFIT)
+        raise damaged(path, f"{name}: unexpected number or type of items", REFIT)
 
 
 def reason_of(error: StoreError) -> str:
-    """Describe what is wrong, without the whole path of the file."""
+    """Return the reason of an error, with the name of the file in place of its path."""
     cause = error.__cause__
     if isinstance(cause, OSError) and cause.strerror and cause.filename:
         return f"{cause.strerror}: {Path(cause.filename).name}"

@@ -1,4 +1,4 @@
-"""Run folder → its settings, scores, tables and heads. A run is finished when a folder has its name."""
+"""Run folder → settings, scores, tables and heads. A run folder has its final name only when the run is finished."""
 
 import glob
 import logging
@@ -24,17 +24,17 @@ log = logging.getLogger(__name__)
 
 
 class RunFolder:
-    """A finished fit or ensemble.
+    """Results of a finished fit or ensemble.
 
-    Tables are read when they are first used, and kept: copy one before you change it.
+    Tables are read when they are first used, and stay in memory: copy a table before you change it.
 
     Args:
         path: The run folder.
 
     Attributes:
         path: The run folder.
-        config: The content of ``config.yaml``.
-        metrics: The content of ``metrics.json``.
+        config: Content of ``config.yaml``: the settings of the run.
+        metrics: Content of ``metrics.json``: the scores on the test parts.
 
     Raises:
         StoreError: the folder is not a finished run, or a file has changed since it was written.
@@ -55,36 +55,45 @@ class RunFolder:
 
     @cached_property
     def predictions(self) -> "pd.DataFrame":
-        """The rows of ``predictions.csv``; ids and labels are text."""
+        """Predictions for the test parts: the rows of ``predictions.csv``.
+
+        Columns: seed, fold, utterance_id, speaker_id, and targets and predictions of all labels. Ids and labels are
+        text.
+
+        Raises:
+            StoreError: the file is missing, damaged, or has changed since it was written; likewise for other tables.
+        """
         return read_table(self.path / PREDICTIONS)
 
     @cached_property
     def validation_predictions(self) -> "pd.DataFrame":
-        """The rows of ``validation_predictions.csv``; ids and labels are text."""
+        """Predictions for the validation parts: the rows of ``validation_predictions.csv``."""
         return read_table(self.path / VALIDATION_PREDICTIONS)
 
     @cached_property
     def layer_weights(self) -> "pd.DataFrame":
-        """The rows of ``layer_weights.csv``: seed, fold, layer, weight, features; none if no weights are learned."""
+        """Learned layer weights: seed, fold, layer, weight, features; empty if no weights are learned."""
         return read_table(self.path / LAYER_WEIGHTS)
 
     @cached_property
     def history(self) -> "pd.DataFrame":
-        """The rows of ``history.csv``: seed, fold, epoch, train_loss, validation_loss, and the validation score."""
+        """Losses of each epoch: seed, fold, epoch, train_loss, validation_loss, and the validation score."""
         return read_table(self.path / HISTORY)
 
     def head(self, *, seed: int, fold: int) -> "SavedHead":
-        """Load a trained head with the statistics that normalise its features.
+        """Load a trained head together with the statistics that normalise its features.
 
         Args:
             seed: A seed of the run.
-            fold: The number of a fold, from 1 on.
+            fold: Number of a fold, from 1 on.
 
         Returns:
-            The head in evaluation mode, on the CPU.
+            The head in evaluation mode, on the CPU. It takes unnormalised features, see
+            :meth:`~featcache.runs.saved_head.SavedHead.forward`.
 
         Raises:
-            StoreError: no such seed or fold, an ensemble, which has no head of its own, or a damaged file.
+            StoreError: the run has no such seed or fold, it is an ensemble, a file is damaged, or the head is code from
+                outside of featcache that :func:`featcache.name_plugins` has not named.
 
         Example:
             >>> head = featcache.load_run("data/runs/emodb/mine").head(seed=123, fold=1)
@@ -102,14 +111,15 @@ def load_run(path: str | os.PathLike[str], *, home: str | os.PathLike[str] | Non
     """Open a finished run.
 
     Args:
-        path: Its folder, or its name under ``data/runs``, such as ``mine`` or ``emodb/mine``.
-        home: Where everything lives; by default ``$FEATCACHE_HOME``, or ``data``.
+        path: The run folder, or its name under ``data/runs``, such as ``mine`` or ``emodb/mine``.
+        home: Folder of corpora, caches and runs; by default ``$FEATCACHE_HOME``, or ``data``.
 
     Returns:
         The run: ``config``, ``metrics``, ``predictions``, ``layer_weights``, ``history`` and ``head(seed, fold)``.
 
     Raises:
-        StoreError: there is none, it is not finished, or several corpora have one of that name.
+        StoreError: the run does not exist or is not finished, several corpora have a run of that name, or a file has
+            changed since it was written.
 
     Example:
         >>> run = featcache.load_run("data/runs/emodb/mine")
@@ -123,11 +133,14 @@ def find_run(workspace: Workspace, name: str) -> RunFolder:
     """Open a run by its folder, or by its name under ``data/runs``.
 
     Args:
-        workspace: Where names are looked up.
-        name: The folder, the name, or corpus/name.
+        workspace: Folder of corpora, caches and runs.
+        name: The run folder, its name, or corpus/name.
+
+    Returns:
+        The run.
 
     Raises:
-        StoreError: there is none, it is not finished, or several corpora have one of that name.
+        StoreError: the run does not exist or is not finished, or several corpora have a run of that name.
     """
     if _is(Path.is_file, Path(name) / METRICS):
         return RunFolder(name)
@@ -135,7 +148,7 @@ def find_run(workspace: Workspace, name: str) -> RunFolder:
     fitting = [one for one in folders if name in (resolved(one).name, f"{one.parent.name}/{resolved(one).name}")]
     if not fitting:
         if name and _is(Path.is_dir, Path(name)):
-            return RunFolder(name)  # its error says why the folder is no finished run
+            return RunFolder(name)  # its error explains why the folder is not a finished run
         raise StoreError(unknown_name("run", name, {resolved(folder).name for folder in folders}))
     if len(fitting) > 1:
         raise StoreError(f"several runs are called {name!r}: {', '.join(map(str, fitting))}; give a path")
@@ -143,7 +156,7 @@ def find_run(workspace: Workspace, name: str) -> RunFolder:
 
 
 def finished_runs(workspace: Workspace, corpus: str | None = None) -> list[RunFolder]:
-    """Open all finished runs of one corpus or of every one, the newest last; those that cannot be read are reported."""
+    """Open all finished runs of one corpus or of all corpora, the newest last; log the runs that cannot be read."""
     runs = []
     for path in _folders(workspace, corpus):
         try:
@@ -154,10 +167,10 @@ def finished_runs(workspace: Workspace, corpus: str | None = None) -> list[RunFo
 
 
 def load_predictions(run: RunFolder) -> Predictions:
-    """Return the test predictions of a run, checked.
+    """Return the checked predictions of a run for the test parts.
 
     Raises:
-        PredictionsError: they cannot be scored.
+        PredictionsError: the predictions cannot be scored.
     """
     try:
         if "confusion" in run.metrics:
@@ -168,7 +181,7 @@ def load_predictions(run: RunFolder) -> Predictions:
 
 
 def _folders(workspace: Workspace, corpus: str | None = None) -> list[Path]:
-    """The folders of finished runs, the newest last."""
+    """Return the folders of finished runs, the newest last."""
     folders = workspace.runs("*" if corpus is None else corpus)
     pattern = "*" if corpus is None else glob.escape(folders.name)
     found = [path.parent for path in folders.parent.glob(f"{pattern}/*/{METRICS}") if path.parent.name[0] != "."]
@@ -178,5 +191,5 @@ def _folders(workspace: Workspace, corpus: str | None = None) -> list[Path]:
 def _is(kind: Callable[[Path], bool], path: Path) -> bool:
     try:
         return kind(path)
-    except OSError:  # a name that is too long
+    except OSError:  # the name is too long
         return False

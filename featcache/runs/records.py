@@ -1,4 +1,4 @@
-"""Finished trainings → one record and one head each, kept until their run is finished."""
+"""Finished trainings → one record and one head each, which are kept until the run is finished."""
 
 import hashlib
 import json
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 class TrainingRecords:
-    """The finished trainings of a run that is not finished itself.
+    """Records of the finished trainings of an unfinished run.
 
     Args:
         folder: Folder of the records, one JSON file per training.
-        run: Folder that becomes the run folder; the heads are written into it.
+        run: Folder that becomes the run folder; heads are written into it.
     """
 
     def __init__(self, folder: Path, run: Path) -> None:
@@ -29,24 +29,24 @@ class TrainingRecords:
         self._run = run
 
     def keep(self, seed: int, fold: int, record: Mapping[str, Any], head: Mapping[str, "Tensor"]) -> None:
-        """Write one training: first the weights of its head, then the record that says that it is finished.
+        """Write one training: first the weights of its head, then the record, which marks it as finished.
 
         Args:
-            seed: Its seed.
+            seed: Seed of the training.
             fold: Number of its fold, from 1 on.
-            record: Its results as plain JSON values.
-            head: The weights of its head by name.
+            record: Results as plain JSON values.
+            head: Weights of the head by name.
         """
         from safetensors.torch import save
 
         weights = save(dict(head))
-        # the checksums are compared when the run is resumed, perhaps on another day
+        # The checksums are compared when the run is resumed.
         content = {"sha256": _sha256(record), "head_sha256": hashlib.sha256(weights).hexdigest(), "record": record}
         replace_file(self._head(seed, fold), weights)
         replace_file(self._record(seed, fold), json.dumps(content).encode())
 
     def finished(self) -> set[tuple[int, int]]:
-        """Return seed and fold of each finished training; none once they have become a finished run."""
+        """Return seed and fold of each finished training; empty after the run is finished."""
         if not self._run.exists():
             return set()
         found = (seed_and_fold(path.stem) for path in self._folder.glob("*.json"))
@@ -56,7 +56,7 @@ class TrainingRecords:
         """Return seed, fold and record of each finished training, ordered by fold, then by seed.
 
         Args:
-            seeds: All seeds in their order.
+            seeds: All seeds of the run, in their order.
 
         Raises:
             StoreError: a record or its head is damaged.
@@ -70,7 +70,7 @@ class TrainingRecords:
         return found
 
     def remove_damaged(self) -> list[str]:
-        """Remove records that are damaged or whose head is, and files that a killed process left half written.
+        """Remove damaged records, records of damaged heads, and incomplete files of a killed process.
 
         Returns:
             The names of the trainings whose records were removed.
@@ -83,7 +83,7 @@ class TrainingRecords:
         return [training_name(*one) for one in damaged]
 
     def _read(self, seed: int, fold: int) -> dict[str, Any] | None:
-        """Return the record of a training; None if it or its head has changed since it was written."""
+        """Return the record of a training; None if the record or the head has changed since it was written."""
         try:
             path = self._record(seed, fold)
             content: dict[str, Any] = parse_json(read_regular(path), dict, path, REFIT)

@@ -31,7 +31,7 @@ class SavedHead(nn.Module):
         config: The content of the run's ``config.yaml``.
         inputs: The features that the head takes, one item per store.
         outputs: Names of the outputs: the classes, or the dimensions of a regression.
-        ranges: (num_outputs, 2) float32, the values of the labels that outputs 0 and 1 stand for; None for classes.
+        ranges: (num_outputs, 2) float32 label values of the outputs 0 and 1; None for classes.
         statistics: The statistics of the run; None if it has none.
 
     Attributes:
@@ -39,7 +39,7 @@ class SavedHead(nn.Module):
         outputs: Names of the outputs: the classes, or the dimensions of a regression.
         norm: ``speaker``, ``global`` or ``none``.
         pooling: ``mean``, ``sum``, ``max`` or ``mean+max`` of all frames; None if the head takes the frames themselves.
-        groups: With ``speaker`` normalisation the names of the speakers whose statistics were saved.
+        groups: Names of the speakers whose statistics were saved, for ``speaker`` normalisation; otherwise empty.
     """
 
     def __init__(
@@ -77,22 +77,22 @@ class SavedHead(nn.Module):
 
         Args:
             features: For each store of ``inputs``, in that order, one array per utterance: (num_layers, num_frames,
-                hidden_size) float32, not normalised. The layers and the frames are those that ``inputs`` describes;
-                num_frames is each utterance's own, from 1 on. Where a fusion joins stores frame by frame, it is the
-                same in all of them. With ``pooling`` these are all frames of the utterance; the head pools them.
-            groups: With ``speaker`` normalisation the speaker of each utterance, one of ``self.groups``.
-            normalisation: Statistics of a new speaker in place of saved ones: for each store mean and standard
+                hidden_size) float32, not normalised. ``inputs`` describes the layers and frames. num_frames is at least
+                1 and may differ between utterances. If a fusion joins stores frame by frame, it is equal in all stores.
+                With ``pooling``, give all frames of the utterance; the head pools them.
+            groups: Speaker of each utterance, one of ``self.groups``, for ``speaker`` normalisation.
+            normalisation: Statistics of a new speaker, in place of saved ones: for each store the mean and the standard
                 deviation, (num_layers, hidden_size) float32 each, of the same layers. They are used for all utterances.
-                A value whose standard deviation is 0 or infinite becomes 0, as one that never changes does in a fit.
+                A value with standard deviation 0 or infinity becomes 0, as constant values do in a fit.
 
         Returns:
-            (num_utterances, num_outputs): logits, whose softmax gives the probabilities of ``predictions.csv``, or the
+            (num_utterances, num_outputs): logits, whose softmax gives the probabilities in ``predictions.csv``, or the
             values of a regression in the unit of the labels. float32; float64 for support vector machines.
 
         Raises:
-            ModelError: features of other shapes, an unknown speaker, statistics that are needed and not given or are
-                not finite, or a head that was converted to another dtype.
-            StoreError: the run has no saved statistics, as those of earlier releases.
+            ModelError: features have other shapes, a speaker is unknown, statistics are missing or not finite, or the
+                head was converted to another dtype.
+            StoreError: the run has no saved statistics, like runs of earlier releases.
         """
         self._check_weights()
         utterances = self._checked(features)
@@ -108,10 +108,10 @@ class SavedHead(nn.Module):
         return lowest + (highest - lowest) * outputs
 
     def _check_weights(self) -> None:
-        """Refuse a head after ``.half()`` and the like: features and statistics are float32.
+        """Check that the head was not converted to another dtype, for example with ``.half()``.
 
         Raises:
-            ModelError: with the dtype that it computes in.
+            ModelError: the head has another dtype, or is on device ``meta``.
         """
         expected, name = (
             (torch.float64, "double") if isinstance(self.head, SupportVectorMachine) else (torch.float32, "float")
@@ -120,18 +120,18 @@ class SavedHead(nn.Module):
             if values.is_meta:
                 raise ModelError("this head was moved to device 'meta', which keeps no weights; load it again")
             if values.is_floating_point() and values.dtype != expected:
-                raise ModelError(f"this head computes in {expected}, found {values.dtype}; convert it with .{name}()")
+                raise ModelError(f"this head needs {expected}, found {values.dtype}; convert it with .{name}()")
 
     def _checked(self, features: Features) -> list[list[Tensor]]:
         """Return the features as float32 tensors.
 
         Raises:
-            ModelError: their number or their shapes are not those that the head takes.
+            ModelError: the number of arrays, or a shape, does not match the head.
         """
         names = ", ".join(one.store for one in self.inputs)
         several = not isinstance(features, Mapping) and len(features) == len(self.inputs)
         if not several or len({len(of_store) for of_store in features}) != 1:
-            raise ModelError(f"expected a list of utterances for each store ({names}), all equally long")
+            raise ModelError(f"expected a list of utterances for each store ({names}), all of the same length")
         if not len(features[0]):
             raise ModelError("expected at least one utterance")
         found = [
@@ -149,13 +149,13 @@ class SavedHead(nn.Module):
         if self._paired and not self.pooling:
             for number, frames in enumerate(zip(*([v.shape[1] for v in of_store] for of_store in found), strict=True)):
                 if len(set(frames)) > 1:
-                    raise ModelError(f"utterance {number}: {names} must have equally many frames, found {frames}")
+                    raise ModelError(f"utterance {number}: {names} must have the same number of frames, found {frames}")
         return found
 
     def _statistics(
         self, number: int, groups: Sequence[str] | None, given: Statistics | None
     ) -> list[list[tuple[Tensor, Tensor]] | None]:
-        """Return for each store the mean and the standard deviation of each utterance; None if nothing is normalised.
+        """Return the mean and standard deviation of each utterance, per store; None without normalisation.
 
         Raises:
             ModelError: see :meth:`forward`.
@@ -163,7 +163,7 @@ class SavedHead(nn.Module):
         """
         if self.norm == "none":
             if groups is not None or given is not None:
-                raise ModelError("this head takes features without normalisation; leave groups and normalisation out")
+                raise ModelError("this head uses no normalisation; remove groups and normalisation")
             return [None] * len(self.inputs)
         if given is not None:
             return [[pair] * number for pair in self._given(given)]
@@ -176,7 +176,7 @@ class SavedHead(nn.Module):
         ]
 
     def _rows(self, number: int, groups: Sequence[str] | None) -> list[int]:
-        """Return the position of each utterance's group in the saved statistics."""
+        """Return the position of the group of each utterance in the saved statistics."""
         if groups is None or isinstance(groups, str) or len(groups) != number:
             raise ModelError(
                 "this head normalises per speaker; give groups=[...], the speaker of each utterance, or the statistics "
@@ -201,19 +201,19 @@ class SavedHead(nn.Module):
                         f"normalisation of {one.store}: expected ({one.num_layers} layers, {one.hidden_size} values), "
                         f"found {tuple(values.shape)}"
                     )
-            if not mean.isfinite().all() or not (std >= 0).all():  # NaN is not
+            if not mean.isfinite().all() or not (std >= 0).all():  # NaN fails too
                 raise ModelError(
                     f"normalisation of {one.store}: expected finite means, and standard deviations of 0 or more; found "
-                    "others, as the std of a single frame may be"
+                    "other values (the std of a single frame may be NaN)"
                 )
             pairs.append((mean, torch.where(std == 0, math.inf, std)))
         return pairs
 
     def _prepared(self, values: Tensor, pair: tuple[Tensor, Tensor] | None) -> Tensor:
-        """Pool and normalise one utterance; z-scores keep the order and commute with the mean, so pooling is first."""
+        """Pool and normalise one utterance; pooling may come first: z-scores keep the order and commute with means."""
         num_frames = values.shape[1]
         if self.pooling:
-            frames = values.cpu()  # with float64, which not every device has
+            frames = values.cpu()  # not every device supports float64
             mean, highest = frames.mean(dim=1, dtype=torch.float64).float(), frames.amax(dim=1)
             kinds = {"max": [highest], MEAN_AND_MAX: [mean, highest]}
             values = torch.stack(kinds.get(self.pooling, [mean]), dim=1)
@@ -230,10 +230,10 @@ class SavedHead(nn.Module):
 
 
 def _as_float32(values: Tensor | npt.NDArray[Any], what: str) -> Tensor:
-    """Return the values as a tensor, a copy where their memory is not laid out as torch needs it.
+    """Return the values as a float32 tensor; they are copied only if their memory layout does not suit torch.
 
     Raises:
-        ModelError: they are no numbers.
+        ModelError: the values are not numbers.
     """
     try:
         if isinstance(values, np.ndarray):
@@ -244,12 +244,12 @@ def _as_float32(values: Tensor | npt.NDArray[Any], what: str) -> Tensor:
 
 
 class SupportVectorMachine(nn.Module):
-    """The linear support vector machines of head ``svm``.
+    """Linear support vector machines of head ``svm``.
 
     Args:
-        coef: (num_hyperplanes, size) float64; one hyperplane for two classes.
-        intercept: (num_hyperplanes,) float64.
-        classes: (num_trained,) int64, the classes in the training part; None for a regression.
+        coef: (num_hyperplanes, size) float64 weights; one hyperplane for two classes.
+        intercept: (num_hyperplanes,) float64 intercepts.
+        classes: (num_trained,) int64 positions of the classes in the training part; None for a regression.
         num_outputs: Number of classes or dimensions.
     """
 
@@ -263,14 +263,14 @@ class SupportVectorMachine(nn.Module):
             self.register_buffer(name, values)
 
     def forward(self, features: Sequence[Sequence[Tensor]]) -> Tensor:
-        """Compute (num_utterances, num_outputs) float64 of one frame per utterance; -inf for untrained classes.
+        """Compute (num_utterances, num_outputs) float64 scores of pooled utterances; -inf for untrained classes.
 
         Raises:
-            ModelError: an utterance with several frames.
+            ModelError: an utterance has several frames.
         """
         frames = max(values.shape[1] for values in features[0])
         if frames > 1:
-            raise ModelError(f"this head takes one vector of each utterance, found {frames} frames")
+            raise ModelError(f"this head takes one vector per utterance, found {frames} frames")
         vectors = torch.stack([values.flatten() for values in features[0]]).double()
         distances = vectors @ self.coef.T + self.intercept
         if self.classes is None:

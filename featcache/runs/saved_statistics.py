@@ -1,9 +1,9 @@
 """Means and standard deviations that normalise a run's features ↔ ``normalisation.safetensors``.
 
-The file has two float32 tensors per store, ``<store>.mean`` and ``<store>.std``, each (num_groups, num_layers,
-hidden_size), with the layers that the heads take. A group is a speaker, or a value of the label that ``norm_by`` names;
-for ``global`` normalisation it is a fold, by its number. The names of the groups are JSON in the file's metadata, under
-``groups``. The standard deviation is infinite where a value never changes. Without normalisation there is no file.
+The file contains two float32 tensors per store, ``<store>.mean`` and ``<store>.std``, each (num_groups, num_layers,
+hidden_size), with the layers that the heads take. A group is a speaker, or a value of the label ``norm_by``; for
+``global`` normalisation it is the number of a fold. The names of the groups are JSON in the metadata of the file, under
+``groups``. The standard deviation of constant values is infinite. Without normalisation the file does not exist.
 """
 
 import json
@@ -31,11 +31,11 @@ Array = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True)
 class SavedStatistics:
-    """The statistics of some groups.
+    """Means and standard deviations of groups.
 
     Attributes:
-        groups: Their names.
-        pairs: For each store mean and standard deviation, (num_groups, num_layers, hidden_size) float32 each.
+        groups: Names of the groups.
+        pairs: Mean and standard deviation of each store, (num_groups, num_layers, hidden_size) float32 each.
     """
 
     groups: tuple[str, ...]
@@ -47,7 +47,7 @@ def write_statistics(folder: Path, stores: Mapping[str, Mapping[str, tuple[Array
 
     Args:
         folder: The folder that becomes the run folder.
-        stores: Store → group → mean and standard deviation, (num_layers, hidden_size) float32 each; all stores have the
+        stores: Store → group → mean and standard deviation, (num_layers, hidden_size) float32 each. All stores have the
             same groups.
     """
     from safetensors.numpy import save
@@ -56,7 +56,7 @@ def write_statistics(folder: Path, stores: Mapping[str, Mapping[str, tuple[Array
     for store, of_groups in stores.items():
         for name, position in (("mean", 0), ("std", 1)):
             tensors[f"{store}.{name}"] = np.stack([of_groups[group][position] for group in groups])
-    # a single entry of metadata: safetensors writes several in an order that changes from time to time
+    # There is only one entry of metadata, because safetensors writes several in random order.
     replace_file(folder / NORMALISATION, save(tensors, metadata={GROUPS: json.dumps(groups)}))
 
 
@@ -66,13 +66,13 @@ def read_statistics(folder: Path, inputs: Sequence[HeadInput], *, fold: int | No
     Args:
         folder: The run folder.
         inputs: The features that its heads take.
-        fold: With ``global`` normalisation the number of a fold, which is all that is read; None reads all groups.
+        fold: Number of the only fold to read, for ``global`` normalisation; None for all groups.
 
     Returns:
         The statistics; None for a run of an earlier release, which has no such file.
 
     Raises:
-        StoreError: the file is damaged, or does not fit ``config.yaml``.
+        StoreError: the file is damaged, or does not match ``config.yaml``.
     """
     path = folder / NORMALISATION
     if not path.is_symlink() and not path.exists() and NORMALISATION not in (recorded_checksums(folder) or {}):
@@ -95,27 +95,27 @@ def read_statistics(folder: Path, inputs: Sequence[HeadInput], *, fold: int | No
 def _groups(path: Path, metadata: Mapping[str, str]) -> list[str]:
     groups: list[Any] = parse_json(metadata.get(GROUPS, "").encode(), list, path, REFIT)
     if not all(isinstance(group, str) for group in groups) or len(set(groups)) < len(groups):
-        raise damaged(path, f"{GROUPS} are not different texts", REFIT)
+        raise damaged(path, f"{GROUPS}: expected different texts", REFIT)
     return groups
 
 
 def _rows(path: Path, tensors: Any, name: str, shape: Sequence[int], rows: slice) -> Tensor:
-    if name not in tensors.keys():  # noqa: SIM118, it is no mapping
+    if name not in tensors.keys():  # noqa: SIM118, it is not a mapping
         raise damaged(path, f"{name} missing", REFIT)
     stored = tensors.get_slice(name)
     found, dtype = list(stored.get_shape()), stored.get_dtype()
     if found != list(shape) or dtype != "F32":
         raise damaged(path, f"{name}: expected F32 {list(shape)}, found {dtype} {found}", REFIT)
-    values: Tensor = stored[rows].clone()  # apart from the file
+    values: Tensor = stored[rows].clone()  # a copy that does not need the file
     if torch.isnan(values).any():
-        raise damaged(path, f"{name} holds NaN", REFIT)
+        raise damaged(path, f"{name} contains NaN", REFIT)
     if (values <= 0).any() if name.endswith(".std") else torch.isinf(values).any():
         raise damaged(path, f"{name}: expected finite means and positive standard deviations", REFIT)
     return values
 
 
 def missing_statistics(folder: Path) -> StoreError:
-    """Return the error for a head that needs statistics which its run does not hold."""
+    """Return the error for a head whose run has no saved statistics."""
     return StoreError(
         f"{folder} has no {NORMALISATION}, which its heads need and earlier releases did not write; {REFIT}, or give "
         "the statistics with normalisation=[(mean, std)]"

@@ -1,4 +1,4 @@
-"""Results → a run folder, which has its name only when it is finished. Fits and ensembles are written here."""
+"""Results of a fit or an ensemble → run folder, which gets its final name only when it is finished."""
 
 import json
 import logging
@@ -29,7 +29,7 @@ LOCKS = ".locks"
 
 
 def write_yaml(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a YAML file; names keep their order."""
+    """Write a YAML file; keys keep their order."""
     import yaml
 
     replace_file(path, yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True, width=120).encode())
@@ -45,7 +45,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def write_rows(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Write rows as a CSV table; numbers keep all their digits."""
+    """Write rows as a CSV table; numbers keep all digits."""
     with writing(path), open(path, "w", newline="", encoding="utf-8") as file:
         CsvRows(file).add([columns, *rows])
 
@@ -56,37 +56,37 @@ def write_table(path: Path, table: "pd.DataFrame") -> None:
 
 
 def record_checksums(folder: Path) -> None:
-    """Write the checksums of all files that are read back as results."""
+    """Write the checksums of all files that contain results."""
     found = sorted(path for pattern in RESULTS for path in folder.glob(pattern))
     write_checksums(folder, [path.relative_to(folder).as_posix() for path in found])
 
 
 def lock_run(path: Path, message: str) -> AbstractContextManager[None]:
-    """Keep other processes from writing the same run folder.
+    """Return a lock that prevents other processes from writing the same run folder.
 
     Args:
         path: The run folder.
         message: Error message if another process writes it.
     """
-    # apart from the runs, because the lock files stay: a corpus's folder of runs holds nothing but runs
+    # The lock files are in another folder, because they remain and the folder of a corpus contains only runs.
     return held(path.parent.parent / LOCKS / path.parent.name / f"{path.name}.lock", message)
 
 
 @contextmanager
 def new_run(path: Path) -> Iterator[Path]:
-    """Write a run folder in one go: all of it appears, or nothing.
+    """Write a complete run folder, or nothing after an error.
 
     Args:
         path: The run folder; an older one is replaced.
 
     Yields:
-        A hidden folder to write into. After the block it takes the place of ``path``; after an error it is removed.
+        A hidden folder for the files. After the block it replaces ``path``; after an error it is removed.
 
     Raises:
         StoreError: another process writes the same run folder, or it cannot be written.
     """
     hidden = _hidden_folder(path)
-    with lock_run(path, f"{path} is being made by another process; wait for it to end"):
+    with lock_run(path, f"{path} is being written by another process; wait for it to end"):
         shutil.rmtree(hidden, ignore_errors=True)
         try:
             with writing(path):
@@ -102,7 +102,7 @@ def _hidden_folder(path: Path) -> Path:
 
 
 def _put_in_place(folder: Path, path: Path) -> None:
-    """Record the checksums of a complete folder and give it its name; an older run of that name is removed."""
+    """Record the checksums of a complete folder and rename it; an older run of that name is removed."""
     record_checksums(folder)
     old = path.with_name(f".{path.name}.old")
     with writing(path):
@@ -114,19 +114,19 @@ def _put_in_place(folder: Path, path: Path) -> None:
 
 
 class UnfinishedRun:
-    """A fit that is not finished: a folder inside a hidden one, renamed to the run folder when it is complete.
+    """Unfinished fit: a folder inside a hidden folder, which is renamed to the run folder when it is complete.
 
-    The records of finished trainings lie beside that folder. They are removed only after the renaming, so that none is
-    lost wherever a process is killed.
+    The records of finished trainings are next to that folder. They are removed only after the renaming, so that none is
+    lost if a process is killed.
 
     Args:
-        path: The run folder that it will be.
-        config: The content of ``config.yaml``.
+        path: The future run folder.
+        config: Content of ``config.yaml``.
 
     Attributes:
-        path: The run folder that it will be.
-        folder: The folder until then.
-        config: The content of ``config.yaml``.
+        path: The future run folder.
+        folder: The current folder.
+        config: Content of ``config.yaml``.
     """
 
     def __init__(self, path: Path, config: Mapping[str, Any]) -> None:
@@ -139,27 +139,27 @@ class UnfinishedRun:
 
     @staticmethod
     def folder_of(path: Path) -> Path:
-        """Return the folder of a run until it is finished."""
+        """Return the folder of an unfinished run."""
         return _hidden_folder(path) / "run"
 
     @classmethod
     def is_begun(cls, path: Path) -> bool:
-        """Check whether an interrupted run exists."""
+        """Check whether an interrupted run of this folder exists."""
         return cls.folder_of(path).exists()
 
     def locked(self) -> AbstractContextManager[None]:
-        """Keep other processes from fitting the same run."""
+        """Return a lock that prevents other processes from fitting the same run."""
         return lock_run(self.path, f"{self.path} is being fitted by another process; wait for it to end")
 
     def begin(self, *, resume: bool, overwrite: bool) -> None:
-        """Make the folder, or continue with the interrupted run that exists.
+        """Make the folder, or continue with the interrupted run.
 
         Args:
-            resume: Continue.
-            overwrite: Remove the interrupted run.
+            resume: Whether to continue an interrupted run.
+            overwrite: Whether to remove an interrupted run.
 
         Raises:
-            StoreError: finished trainings exist and neither was asked for, or they have other settings.
+            StoreError: finished trainings exist but neither option is given, or they have other settings.
         """
         number = len(self.finished())
         begun = {} if overwrite else self.begun()
@@ -168,12 +168,12 @@ class UnfinishedRun:
             if differing:
                 raise StoreError(
                     f"{self.path} was interrupted with other settings ({', '.join(differing)} differ); "
-                    "give this one another --name, or start anew with --overwrite"
+                    "use another --name, or start again with --overwrite"
                 )
             if not resume:
                 raise StoreError(
-                    f"{self.path} was interrupted after {number} trainings; go on with --resume, "
-                    "or start anew with --overwrite"
+                    f"{self.path} was interrupted after {number} trainings; continue with --resume, "
+                    "or start again with --overwrite"
                 )
             self._continue(begun)
             return
@@ -183,30 +183,30 @@ class UnfinishedRun:
         write_yaml(self.folder / CONFIG, self.config)
 
     def begun(self) -> dict[str, Any]:
-        """Return the configuration of an interrupted run; empty if no training of it is finished."""
+        """Return the configuration of an interrupted run; empty if none of its trainings is finished."""
         return read_config(self.folder) if self.finished() else {}
 
     def _continue(self, begun: Mapping[str, Any]) -> None:
-        """Take over an interrupted run; record and report the conditions that have changed."""
+        """Continue an interrupted run; record and report the conditions that have changed."""
         changed = changes(begun, self.config)
         if changed:
-            log.warning("%s goes on under other conditions than it began: %s", self.path, ", ".join(changed))
+            log.warning("%s continues under other conditions than it began: %s", self.path, ", ".join(changed))
         resumed = dict.fromkeys([*(begun.get(RESUMED) or []), *changed])
         self.config |= {key: begun[key] for key in (RELEASE, COMPUTED, ENVIRONMENT) if key in begun}
         if resumed:
             self.config[RESUMED] = list(resumed)
-        (self.folder / CHECKSUMS).unlink(missing_ok=True)  # of a process that was killed before the run had its name
+        (self.folder / CHECKSUMS).unlink(missing_ok=True)  # from a process that was killed before the renaming
         write_yaml(self.folder / CONFIG, self.config)
         damaged = self._records.remove_damaged()
         if damaged:
-            log.warning("%s: %s are damaged and trained again", self.path, listed(damaged))
+            log.warning("%s: trainings %s are damaged and are repeated", self.path, listed(damaged))
 
     def keep(self, seed: int, fold: int, record: Mapping[str, Any], head: Mapping[str, "Tensor"]) -> None:
         """Write one finished training, see :meth:`TrainingRecords.keep`."""
         self._records.keep(seed, fold, record, head)
 
     def finished(self) -> set[tuple[int, int]]:
-        """Return seed and fold of each finished training that is not part of a finished run."""
+        """Return seed and fold of each finished training; empty after the run is finished."""
         return self._records.finished()
 
     def records(self) -> list[tuple[int, int, dict[str, Any]]]:
@@ -214,12 +214,12 @@ class UnfinishedRun:
         return self._records.read_all(self.config["seeds"])
 
     def leave(self) -> None:
-        """Remove the folder, unless it holds finished trainings."""
+        """Remove the folder, unless it contains finished trainings."""
         if not self.finished():
             shutil.rmtree(self._hidden, ignore_errors=True)
 
     def finish(self) -> None:
-        """Record the checksums and rename the folder to the run folder; an older run of that name is removed."""
+        """Record the checksums and rename the folder to the run folder; an older run folder is removed."""
         _put_in_place(self.folder, self.path)
         with writing(self.path):
             shutil.rmtree(self._hidden)

@@ -1,1 +1,1 @@
-"""Labels → what heads are trained on, and what they minimise."""
+"""Labels → training targets and the losses that training minimises."""

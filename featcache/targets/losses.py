@@ -1,4 +1,4 @@
-"""What a training minimises, and what its validation is told in."""
+"""Outputs and targets → the loss that training minimises, and the validation score."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,23 +6,23 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-# Keeps 0 / 0 away where targets or predictions never change.
+# Added to the denominator, to avoid 0 / 0 if targets or predictions are constant.
 _TINY = 1e-8
-# What is left of it where labels differ by very little: gradients stay finite in float32 even so.
+# Smallest value of this constant, for labels that differ very little. It keeps float32 gradients finite.
 _LEAST = 1e-30
-# Labels that lie closer together than this share of their range are counted from the first of them: means of float32
-# numbers are rounded to about 3e-8, which would be a part of what such labels differ by.
+# If the labels span less than this share of their range, the first label is subtracted from all of them. The mean of
+# float32 values is rounded to about 3e-8, which would not be negligible for such small differences.
 _NARROW = 1e-4
 
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
-    """One task.
+    """Loss, score and predictions of a classification or a regression.
 
     Attributes:
         loss: Outputs and targets of several utterances → their mean loss, a scalar.
-        score: Likewise → what a reader of the history understands, a float.
-        predictions: Outputs → what is predicted, in the same shape.
+        score: Outputs and targets of several utterances → UAR in [0, 1], or mean CCC, a float.
+        predictions: Outputs → probabilities of the classes, or values, in the same shape.
     """
 
     loss: Callable[[Tensor, Tensor], Tensor]
@@ -31,18 +31,18 @@ class Objective:
 
 
 def ccc(predictions: Tensor, targets: Tensor) -> Tensor:
-    """Concordance correlation coefficient of each target.
+    """Compute the concordance correlation coefficient of each target.
 
-    A constant in the denominator keeps it from 0 / 0. It is at most 1e-8, and at most the square of the rest of the
-    denominator, so that it lowers no score by more than a share of 1e-4, however little the labels differ: a perfect
-    prediction of labels that span a thousandth of their range scores 1 - 2e-7.
+    A small constant in the denominator avoids 0 / 0. It is at most 1e-8, and at most the square of the rest of the
+    denominator. It therefore lowers a score by at most a factor of 1 - 1e-4, even if the labels differ very little: a
+    perfect prediction of labels that span a thousandth of their range scores 1 - 2e-7.
 
     Args:
-        predictions: (num_utterances, num_targets).
-        targets: The same, scaled to [0, 1] by the declared range.
+        predictions: (num_utterances, num_targets) predicted values.
+        targets: (num_utterances, num_targets) labels, scaled to [0, 1] by the declared range.
 
     Returns:
-        (num_targets,) in [-1, 1]; 0 where either never changes.
+        (num_targets,) values in [-1, 1]; 0 if predictions or targets are constant.
 
     Source: Lin 1989, A concordance correlation coefficient to evaluate reproducibility, with population moments.
     """
@@ -58,7 +58,7 @@ def ccc(predictions: Tensor, targets: Tensor) -> Tensor:
 
 
 def ccc_loss(predictions: Tensor, targets: Tensor) -> Tensor:
-    """1 - CCC, averaged over the targets."""
+    """Return 1 - CCC, averaged over the targets."""
     return 1 - ccc(predictions, targets).mean()
 
 

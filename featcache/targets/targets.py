@@ -1,4 +1,4 @@
-"""Labels of a manifest → what heads are trained on, and their outputs → what stands in the tables."""
+"""Labels of a manifest → training targets; outputs of heads → columns of ``predictions.csv``."""
 
 import math
 import re
@@ -24,21 +24,21 @@ if TYPE_CHECKING:
 Value = int | Sequence[float]
 TASKS = CLASSIFICATION, REGRESSION = "classification", "regression"
 REST = "rest"
-# More are numbers that nobody called so.
+# A label with more different numbers than this is refused as a class: it is probably meant for a regression.
 MOST_NUMBERS_AS_CLASSES = 20
-# Without what Python alone reads as a number: 1_000, nan, digits of other scripts.
+# Stricter than float() of Python, which also accepts 1_000, nan and digits of other scripts.
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
-# The test part has a share in these two numbers alone: no epoch, head or C is chosen by its labels.
-OWN_RANGE_NOTE = "Labels were scaled to [0, 1] by the lowest and the highest that there are, test part included: {}."
+# The labels of the test part are used for these two values only, never to choose an epoch, a head or C.
+OWN_RANGE_NOTE = "Labels were scaled to [0, 1] by their lowest and highest value, test part included: {}."
 
 
 @dataclass(frozen=True, kw_only=True)
 class PredictionTarget(ABC):
-    """What is predicted of an utterance.
+    """Labels that a head predicts.
 
     Attributes:
-        name: As it was asked for: ``emotion``, ``emotion=anger``, ``arousal,valence``.
-        notes: What a reader of the results must know.
+        name: Name as in the option ``--target``: ``emotion``, ``emotion=anger``, ``arousal,valence``.
+        notes: Notes for the report.
     """
 
     name: str
@@ -46,79 +46,83 @@ class PredictionTarget(ABC):
 
     @property
     def short_name(self) -> str:
-        """Among the parts of one target: ``anger`` of ``emotion=anger``."""
+        """Name within one label: ``anger`` for ``emotion=anger``."""
         return self.name
 
     @property
     @abstractmethod
     def labels(self) -> tuple[str, ...]:
-        """The label columns of the manifest that it is made of."""
+        """Label columns of the manifest that the target uses."""
 
     @property
     @abstractmethod
     def num_outputs(self) -> int:
-        """Of a head."""
+        """Number of outputs of a head."""
 
     @property
     @abstractmethod
     def objective(self) -> losses.Objective:
-        """What trainings minimise."""
+        """Loss that training minimises, and validation score."""
 
     @property
     @abstractmethod
     def score(self) -> str:
-        """The metric that validation is told in: ``uar`` or ``ccc``."""
+        """Metric of the validation score: ``uar`` or ``ccc``."""
 
     @property
     @abstractmethod
     def chance(self) -> float:
-        """The score of guessing: UAR in percent, or CCC."""
+        """Chance level: UAR in percent, or CCC."""
 
     @abstractmethod
     def parts(self) -> "list[PredictionTarget]":
-        """Each class against all others, unless there are only two, or each dimension alone."""
+        """Split the target into each class against all others, or into single dimensions.
+
+        A target with two classes stays one target.
+        """
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:
-        """What ``config.yaml`` says of it."""
+        """Return the entries of ``config.yaml`` that describe the target."""
 
     @abstractmethod
     def value(self, utterance: Utterance) -> Value:
-        """What a training takes for the utterance's label."""
+        """Return the training target of an utterance: position of the class, or values in [0, 1]."""
 
     @abstractmethod
     def columns(self) -> list[str]:
-        """Of ``predictions.csv``, after those that name the utterance."""
+        """Return the columns of ``predictions.csv`` that contain labels and predictions."""
 
     @abstractmethod
     def cells(self, utterance: Utterance, prediction: Sequence[float]) -> list[Any]:
-        """What stands in these columns.
+        """Return the values of these columns for one utterance.
 
         Args:
+            utterance: The utterance.
             prediction: (num_outputs,) probabilities, or values in [0, 1].
         """
 
     @abstractmethod
     def summarise(self, predictions: "pd.DataFrame") -> dict[str, Any]:
-        """What ``metrics.json`` holds for the rows of ``predictions.csv``."""
+        """Compute the content of ``metrics.json`` from the rows of ``predictions.csv``."""
 
     @abstractmethod
     def check_folds(self, folds: Sequence[Fold], manifest: Manifest) -> list[str]:
-        """Warnings about what folds cannot learn.
+        """Return warnings about classes that a fold tests but does not train on.
 
         Raises:
-            ProtocolError: a fold that cannot be trained at all.
+            ProtocolError: a training part has a single class or value.
         """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Classes(PredictionTarget):
-    """One of several classes.
+    """Classification: the target is one of several classes.
 
     Attributes:
-        column: The label.
-        classes: In the order of the tables.
-        one: The class that is told from all others, the ``rest``; None keeps them apart.
+        column: Name of the label.
+        classes: Names of the classes, in the order of all tables.
+        one: Class that is predicted against all others, which form the class ``rest``; None to predict all classes.
     """
 
     column: str
@@ -161,7 +165,7 @@ class Classes(PredictionTarget):
         return {"task": CLASSIFICATION, "target": self.name, "classes": list(self.classes)}
 
     def label(self, utterance: Utterance) -> str:
-        """The class of an utterance."""
+        """Return the class of an utterance."""
         label = utterance.labels[self.column]
         return label if self.one in (None, label) else self.classes[0]
 
@@ -189,16 +193,16 @@ class Classes(PredictionTarget):
                 )
             if tested - trained:
                 unseen = listed(sorted(tested - trained))
-                warnings.append(f"fold {fold.name!r} tests classes that it never trains on: {unseen}")
+                warnings.append(f"fold {fold.name!r} tests classes that are not in its training part: {unseen}")
         return warnings
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dimensions(PredictionTarget):
-    """One or several numbers, which heads learn scaled to [0, 1].
+    """Regression: the targets are one or several dimensional labels, scaled to [0, 1] for training.
 
     Attributes:
-        ranges: Label → what becomes 0 and what becomes 1, in the label's unit.
+        ranges: Label → the values that are scaled to 0 and to 1, in the unit of the label.
     """
 
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
@@ -258,25 +262,25 @@ class Dimensions(PredictionTarget):
 
 
 def labelled(manifest: Manifest, target: str) -> Manifest:
-    """The utterances that carry all labels that a target needs.
+    """Return the utterances that have all labels of a target.
 
     Raises:
-        ManifestError: there is no such label, or no utterance that carries all of them.
+        ManifestError: the label does not exist, or no utterance has all of them.
     """
     columns, _ = split(manifest, target)
     together = set.intersection(*(set(manifest.labels(column)) for column in columns))
     if not together:
-        raise ManifestError(f"no utterance carries all of the labels {listed(columns)}")
+        raise ManifestError(f"no utterance has all of the labels {listed(columns)}")
     return manifest.subset(tuple(together))
 
 
 def split(manifest: Manifest, target: str) -> tuple[list[str], str]:
-    """The labels that a target is made of, and the class that it singles out, if any.
+    """Split the name of a target into its labels and the class after ``=``, which is empty if there is none.
 
-    ``arousal,valence`` is of two labels, ``emotion=anger`` of one class; a label that is called just so is itself.
+    ``arousal,valence`` gives two labels, ``emotion=anger`` a label and a class. An exact label name takes precedence.
 
     Raises:
-        ManifestError: an empty name, or one that stands twice.
+        ManifestError: a name is empty or is given twice.
     """
     if target in manifest.label_columns:
         return [target], ""
@@ -298,38 +302,41 @@ def make_target(
     label_range: tuple[float, float] | None = None,
     where: Callable[[str], str] = "utterance {!r}".format,
 ) -> PredictionTarget:
-    """Find out what there is to predict.
+    """Make the target that a name stands for.
 
     Args:
-        manifest: The utterances that take part; each carries the labels.
-        name: A label; ``LABEL=CLASS`` for one class against all others; several numbers, separated by commas.
-        corpus: Knows its classes, and which labels are numbers and between which bounds.
-        task: ``classification`` or ``regression``; by default regression for several labels and for those that the
-            corpus knows as numbers.
-        label_range: What numbers lie between; by default what the corpus says, or else the lowest and the highest.
-        where: Utterance id → what messages call it.
+        manifest: The utterances that take part; each has the labels.
+        name: A label; ``LABEL=CLASS`` for one class against all others; dimensional labels, separated by commas.
+        corpus: The corpus, which defines its classes and the ranges of its dimensional labels; None if unknown.
+        task: ``classification`` or ``regression``; by default regression for several labels and for the dimensional
+            labels of the corpus.
+        label_range: Lowest and highest possible value; by default as the corpus defines, otherwise as found.
+        where: Utterance id → description of the utterance in messages.
+
+    Returns:
+        The target, with notes for the report.
 
     Raises:
-        ManifestError: an unknown task or class, one class or one value only, labels that are no numbers or lie outside
-            their range, options that do not go together.
+        ManifestError: an unknown task or class, a single class or value, labels that are not numbers or are outside
+            their range, or options that exclude each other.
     """
     if task is not None and task not in TASKS:
         raise ManifestError(unknown_name("task", task, TASKS))
     columns, one = split(manifest, name)
     bounds = corpus.dimensions if corpus else {}
     if one and len(columns) > 1:
-        raise ManifestError(f"target {name!r}: one class is of one label; expected LABEL=CLASS")
+        raise ManifestError(f"target {name!r}: a class belongs to one label; expected LABEL=CLASS")
     by_default = REGRESSION if not one and (len(columns) > 1 or columns[0] in bounds) else CLASSIFICATION
     if (task or by_default) == CLASSIFICATION:
         if len(columns) > 1:
-            raise ManifestError(f"target {name!r}: a classification has one label, and several are a regression")
+            raise ManifestError(f"target {name!r}: a classification has one label; use --task regression for several")
         if label_range:
-            raise ManifestError(f"--label-range is for numbers, but {name!r} is a classification")
+            raise ManifestError(f"--label-range is for regression, but {name!r} is a classification")
         return _classes(manifest, name, columns[0], one or None, corpus)
     if one:
-        raise ManifestError(f"target {name!r} is a class, which is no regression; leave the task out")
+        raise ManifestError(f"target {name!r} is a class, so it cannot be a regression; remove --task")
     if label_range and not -math.inf < label_range[0] < label_range[1] < math.inf:
-        raise ManifestError(f"labels cannot lie between {label_range[0]:g} and {label_range[1]:g}")
+        raise ManifestError(f"--label-range {label_range[0]:g},{label_range[1]:g}: expected the lowest value first")
     notes, ranges = [], {}
     for column in columns:
         values = _numbers(manifest, column, where)
@@ -339,10 +346,10 @@ def make_target(
             if not low <= value <= high:
                 raise ManifestError(
                     f"label {column!r} of {where(utterance_id)} is {value:g}, expected {low:g} to {high:g}; "
-                    "mend the label, or say what it lies between with --label-range"
+                    "correct the label, or give the possible range with --label-range"
                 )
         if len(set(values.values())) < 2:
-            raise ManifestError(f"label {column!r} is {low:g} in every utterance; there is nothing to learn")
+            raise ManifestError(f"label {column!r} is {low:g} in every utterance; expected at least two values")
         if known is None:
             notes.append(OWN_RANGE_NOTE.format(f"{column} {low:g} to {high:g}"))
         ranges[column] = (float(low), float(high))
@@ -355,8 +362,8 @@ def _classes(manifest: Manifest, name: str, column: str, one: str | None, corpus
         raise ManifestError(f"label {column!r} has one class only, {listed(present)}; a classifier needs two")
     if len(present) > MOST_NUMBERS_AS_CLASSES and all(_number(label) is not None for label in present):
         raise ManifestError(
-            f"label {column!r} has {len(present)} different numbers such as {min(present)!r}; "
-            "for numbers take --task regression"
+            f"label {column!r} has {len(present)} different numbers such as {min(present)!r}, which are too many "
+            "classes; use --task regression"
         )
     if one is not None:
         if one not in present:
@@ -367,7 +374,7 @@ def _classes(manifest: Manifest, name: str, column: str, one: str | None, corpus
 
 
 def _rest_of(one: str) -> str:
-    """The name of all other classes, which must not be that of the one."""
+    """Return the name for all other classes, which must differ from the name of the one class."""
     return REST if one != REST else f"no {REST}"
 
 
@@ -382,7 +389,7 @@ def _numbers(manifest: Manifest, column: str, where: Callable[[str], str]) -> di
 
 
 def _number(label: str) -> float | None:
-    """The number that a label is, if everybody who reads the predictions takes it for the same one."""
+    """Return the value of a label; None if it is not a finite number in a common notation."""
     if NUMBER.fullmatch(label.strip()) is None:
         return None
     value = float(label)

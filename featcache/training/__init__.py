@@ -1,1 +1,1 @@
-"""Cache × protocol × head → run folder: the training of heads."""
+"""Cache × folds × head → trained heads."""

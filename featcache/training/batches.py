@@ -1,4 +1,4 @@
-"""Features → packed utterances in memory: all at once or, where the cache is larger, window after window."""
+"""Features → packed utterances in memory: all at once or, if they do not fit, one window after another."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,41 +18,41 @@ from featcache.training.finite import not_finite
 from featcache.training.memory import WorkingCopy
 from featcache.training.store_features import StoreFeatures, frames_in_use, steps_of, values_in_use
 
-# A window is put together from so many pieces of the cache, each of which is read in one go.
+# Number of pieces of the cache that form a window; each piece is read sequentially.
 PIECES = 32
-# What has been read is let go of after so many bytes, because pages of files count as memory of this process.
+# File pages are released after this many bytes are read, because they count as memory of this process.
 READ_AT_ONCE = 64 * 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedUtterances:
-    """Utterances in memory.
+    """Features of utterances in memory.
 
     Attributes:
-        utterances: Utterance id → its packed features, one per store, each with its own number of frames.
+        utterances: Utterance id → packed features, one item per store, each with its own number of frames.
     """
 
     utterances: Mapping[str, tuple[Packed, ...]]
 
     def among(self, utterance_ids: Sequence[str]) -> list[str]:
-        """Those that are here, in their order."""
+        """Return the given utterances that are in memory, in the given order."""
         return [utterance_id for utterance_id in utterance_ids if utterance_id in self.utterances]
 
     def batch(self, utterance_ids: Sequence[str], layers: Sequence[slice]) -> list[list[Packed]]:
-        """For each store the chosen layers of these utterances."""
+        """Return the chosen layers of utterances, per store."""
         packed = [self.utterances[utterance_id] for utterance_id in utterance_ids]
         return [[items[store].layers(chosen) for items in packed] for store, chosen in enumerate(layers)]
 
 
 class FeatureWindows:
-    """Gives out windows over normalised features.
+    """Normalised features of utterances, read in windows that fit into memory.
 
     Args:
-        features: One per store.
-        normalisers: One per store.
-        copy: How utterances are held.
-        workers: Threads that read and normalise.
-        device: Where packed features lie.
+        features: Features of each store.
+        normalisers: Normaliser of each store, for all its layers.
+        copy: Dtype of the in-memory features, and memory for a window.
+        workers: Number of threads that read and normalise.
+        device: Device of the packed features.
     """
 
     def __init__(
@@ -75,22 +75,23 @@ class FeatureWindows:
 
     @property
     def holds_all(self) -> bool:
+        """Whether all utterances are in memory at once."""
         return self._copy.room is None
 
     def load(self, utterance_ids: Sequence[str]) -> None:
-        """Say which utterances there are; they are read now where all of them are held."""
+        """Set the utterances, and read them if all of them fit into memory."""
         wanted = set(utterance_ids)
         self._ids = [i for i in self._features[0].store.utterance_ids if i in wanted]
         if self.holds_all:
             self._all = self._read(self._ids)
 
     def windows(self, utterance_ids: Sequence[str], *, epoch: int | None = None) -> Iterator[LoadedUtterances]:
-        """Windows that hold each of these utterances once.
+        """Yield windows that together contain each of these utterances once.
 
         Args:
-            utterance_ids: Which. What comes together in a window does not depend on them, so that a training meets
-                the same windows alone and beside others.
-            epoch: Shuffles what comes together; None leaves the store's order.
+            utterance_ids: The utterances to read. They do not change which utterances share a window, so that a
+                training reads the same windows alone and together with others.
+            epoch: Number that seeds the shuffling of pieces; None keeps the order of the store.
         """
         if self._all is not None:
             yield self._all
@@ -108,7 +109,7 @@ class FeatureWindows:
                 yield coming.result()
 
     def _groups(self, epoch: int | None) -> Iterator[list[str]]:
-        """The ids of one window after another, each of at most half the room: the next one is read meanwhile."""
+        """Yield the utterance ids of each window; it takes half of the memory, because the next one is read already."""
         room = (self._copy.room or np.inf) / 2
         pieces = self._pieces(self._ids, room / PIECES)
         if epoch is not None:
@@ -126,7 +127,7 @@ class FeatureWindows:
             yield group
 
     def _pieces(self, utterance_ids: Sequence[str], most: float) -> list[tuple[list[str], float]]:
-        """Utterances one after another, up to so many bytes, and what they take."""
+        """Return groups of consecutive utterances of at most ``most`` bytes, each with its size in bytes."""
         pieces: list[tuple[list[str], float]] = []
         for utterance_id in utterance_ids:
             size = self._bytes_of(utterance_id)
@@ -151,7 +152,7 @@ class FeatureWindows:
                 packed.update(zip(piece, pool.map(self._packed, piece), strict=True))
                 for features in self._features:
                     features.store.drop_pages()
-                if not self.holds_all:  # it takes as long as reading does
+                if not self.holds_all:  # otherwise once at the end, because this takes as long as reading
                     give_back()
         give_back()
         self._refuse_faulty(len(utterance_ids))
@@ -168,27 +169,27 @@ class FeatureWindows:
         for number, (features, frames, normaliser) in enumerate(
             zip(self._features, num_frames, self._normalisers, strict=True)
         ):
-            with np.errstate(all="ignore"):  # what comes of it is told below
+            with np.errstate(all="ignore"):  # values that are not finite are reported below
                 values = features.read(utterance_id, frames, normaliser)
             packed.append(pack(values, self._copy.dtype))
-            # a sum is finite only if all its terms are, and is had for less than a look at each of them
+            # A sum is finite only if all its terms are, and is faster than checking each value.
             if not math.isfinite(values.sum()) or not packed[-1].fits:
                 self._faulty.add((number, utterance_id))
         return tuple(one.to(self._device) for one in packed)
 
     def _refuse_faulty(self, number: int) -> None:
-        """Refuse what was read, in any thread, if some of it is not finite.
+        """Refuse features that are not finite, or too large for the dtype in memory.
 
         Raises:
-            FeatureError: with the utterances of the first such store.
+            FeatureError: some utterances have such values; the message lists those of the first store.
         """
         for store, features in enumerate(self._features):
             faulty = [i for i in self._ids if (store, i) in self._faulty]
             if faulty:
-                held = "" if self._copy.dtype == torch.float32 else f", as {self._copy} holds them"
+                held = "" if self._copy.dtype == torch.float32 else f"; {self._copy}"
                 raise FeatureError(not_finite(features.store, faulty, number) + held)
 
 
 def num_values(features: Sequence[StoreFeatures], utterance_ids: Sequence[str]) -> int:
-    """Numbers that utterances take, all stores together."""
+    """Return the number of feature values of utterances, summed over all stores."""
     return sum(values_in_use(features, utterance_id) for utterance_id in utterance_ids)

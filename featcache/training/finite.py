@@ -1,4 +1,4 @@
-"""Stored statistics → are the features that a fit would read finite? No frame is read to find out."""
+"""Stored statistics → a check that the features of a fit are finite. No frame is read."""
 
 from collections.abc import Iterable, Sequence
 from typing import Literal
@@ -10,20 +10,20 @@ from featcache.errors import FeatureError, listed
 from featcache.training.store_features import StoreFeatures
 
 Statistic = Literal["mean", "max", "std"]
-# Utterances whose statistics are in memory at a time.
+# Number of utterances whose statistics are in memory at a time.
 CHUNK = 256
 
 
 def check_finite(features: StoreFeatures, utterance_ids: Sequence[str], *, norm: str) -> None:
-    """Refuse features that are not finite, or whose deviations are not.
+    """Check that features and their standard deviations are finite.
 
     Args:
-        features: The store and the layers that are read.
-        utterance_ids: The utterances that are trained on, tested, or count in a speaker's statistics.
-        norm: The normalisation; ``none`` needs no deviations.
+        features: Store and layers that are read.
+        utterance_ids: Utterances of all folds, and those that are only part of the speakers' statistics.
+        norm: Normalisation; ``none`` needs no standard deviations.
 
     Raises:
-        FeatureError: infinite or missing numbers, with the utterances that have them.
+        FeatureError: some values are NaN or infinite; the message lists the utterances.
     """
     kinds: list[Statistic] = ["mean"]
     if norm != "none":
@@ -36,16 +36,16 @@ def check_finite(features: StoreFeatures, utterance_ids: Sequence[str], *, norm:
 def refuse_not_finite(
     store: FeatureStore, utterance_ids: Sequence[str], layers: Sequence[int], kinds: Iterable[Statistic] = ("mean",)
 ) -> None:
-    """Refuse utterances one of whose stored statistics is not finite; a single frame that is not shows in the mean.
+    """Check that stored statistics are finite; the mean is not finite if a single frame is not.
 
     Args:
-        store: Whose statistics are read.
-        utterance_ids: Which utterances.
-        layers: Positions of the layers that count.
-        kinds: Which statistics.
+        store: Store whose statistics are read.
+        utterance_ids: Utterances to check.
+        layers: Positions of the layers to check.
+        kinds: Statistics to check.
 
     Raises:
-        FeatureError: there are some, with their ids.
+        FeatureError: some statistics are NaN or infinite; the message lists the utterances.
     """
     faulty = []
     for first in range(0, len(utterance_ids), CHUNK):
@@ -60,8 +60,8 @@ def refuse_not_finite(
 
 
 def not_finite(store: FeatureStore, faulty: Sequence[str], number: int) -> str:
-    """The message for utterances, among a number of them, whose features are not finite."""
+    """Return the error message for utterances whose features are not finite, out of ``number`` utterances."""
     return (
         f"{store.path}: the features of {len(faulty)} of {number} utterances are NaN, infinite or too large to be "
-        f"normalised ({listed(faulty)}); extract them again into a store of another --name, or leave them out"
+        f"normalised ({listed(faulty)}); extract them again into a store with another --name, or exclude them"
     )

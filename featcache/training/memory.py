@@ -1,4 +1,4 @@
-"""``--memory`` × what there is → the dtype of a working copy of the features, and how much of it is held at a time."""
+"""``--memory`` × available memory → the dtype of the in-memory features, and how many of them are loaded at a time."""
 
 import math
 import re
@@ -12,23 +12,24 @@ from featcache.machine import available_memory, used_memory
 from featcache.units import format_bytes
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "int8": torch.int8}
-# Of the memory that this process may have, what it takes without being told.
+# Share of the available memory that is used by default.
 SHARE = 0.5
-# Below this much in float32 an epoch takes so little that rounding would buy nothing.
+# Up to this size in float32, an epoch is so short that a smaller dtype would not save time.
 SMALL = 256 * 2**20
-# What torch's code for training and the libraries of the report take when they are first used.
+# Memory in bytes that torch and the libraries of the report need when they are first used.
 LIBRARIES = 256 * 2**20
-# Not pydantic.ByteSize: it refuses 4Gi, reads 4Gbit as bits and 4,5GiB as 4 bytes, and takes 4 for bytes.
+# pydantic.ByteSize is not used: it refuses 4Gi, reads 4Gbit as bits and 4,5GiB as 4 bytes, and accepts 4 as bytes.
 _UNITS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """What a user says of it.
+    """Memory and dtype that the user allows for features.
 
     Attributes:
-        bytes: What the whole process may take; None is half of what there is.
-        dtype: The name of the working copy's dtype; None is the most exact that fits and does not slow training.
+        bytes: Memory of all processes in bytes; None for half of the available memory.
+        dtype: Name of the dtype of the in-memory features; None for the most exact dtype that fits and does not slow
+            down training.
     """
 
     bytes: float | None = None
@@ -36,10 +37,10 @@ class Memory:
 
     @classmethod
     def parse(cls, text: str | None) -> "Memory":
-        """Read ``4GiB``, ``int8``, or both, separated by a comma.
+        """Parse ``4GiB``, ``int8``, or both, separated by a comma.
 
         Raises:
-            ModelError: neither a size nor a dtype.
+            ModelError: the text is neither a size nor a dtype.
         """
         size, dtype = None, None
         expected = f"expected a size such as 4GiB, one of {', '.join(DTYPES)}, or both"
@@ -49,7 +50,7 @@ class Memory:
                 dtype = part
             elif number is None or not float(number[1]) > 0:
                 raise ModelError(f"--memory {text}: {expected}")
-            elif not (number[2] or number[3]):  # bytes to some, gigabytes to others
+            elif not (number[2] or number[3]):  # bytes or gigabytes
                 raise ModelError(f"--memory {text}: {expected}; {part} has no unit")
             else:
                 size = float(number[1]) * _UNITS[number[2] or ""]
@@ -58,13 +59,13 @@ class Memory:
 
 @dataclass(frozen=True, kw_only=True)
 class WorkingCopy:
-    """How features are held.
+    """Dtypes and size of the in-memory features.
 
     Attributes:
-        dtype: Of the packed values.
-        compute: What the heads compute in: float32 or bfloat16.
-        room: Bytes that packed values may take; None where all of them fit. A power of two, because windows, and with
-            them results, depend on it, and the memory that is free differs a little from one call to the next.
+        dtype: Dtype of the packed values.
+        compute: Dtype in which the heads compute: float32 or bfloat16.
+        room: Memory for packed values in bytes; None if all of them fit. It is a power of two: the windows, and
+            therefore the results, depend on it, and the free memory differs a little between calls.
     """
 
     dtype: torch.dtype
@@ -72,11 +73,12 @@ class WorkingCopy:
     room: float | None
 
     def __str__(self) -> str:
-        whole = "all at once" if self.room is None else f"in windows of {format_bytes(self.room / 2)}"
-        return f"{whole} as {_name(self.dtype)}, and compute in {_name(self.compute)}"
+        whole = "fit in memory" if self.room is None else f"are read in windows of {format_bytes(self.room / 2)}"
+        hint = "" if self.dtype == torch.float32 else " (--memory float32 for float32)"
+        return f"features {whole} as {_name(self.dtype)}; training in {_name(self.compute)}{hint}"
 
     def settings(self) -> dict[str, str | float]:
-        """As plain values."""
+        """Return the entries of ``config.yaml``, as plain values."""
         windows = {} if self.room is None else {"room": self.room}
         return {"working_copy": _name(self.dtype), "compute": _name(self.compute), **windows}
 
@@ -84,25 +86,28 @@ class WorkingCopy:
 def plan_working_copy(
     memory: Memory, num_values: int, *, num_steps: int, overhead: float, processes: int = 1, device: str = "cpu"
 ) -> WorkingCopy:
-    """Choose the dtype, and whether everything is held or a part after another.
+    """Choose the dtype of the in-memory features, and whether all of them are loaded at once.
 
     Args:
-        memory: What the user says.
-        num_values: How many numbers there are, all utterances, layers and stores together.
-        num_steps: How many steps 8-bit numbers count in: one per utterance, layer and dimension.
-        overhead: Bytes that training takes beside them.
-        processes: How many share what may be taken.
-        device: Where the copy lies; what fits is a matter of the device's memory then.
+        memory: Memory and dtype that the user allows.
+        num_values: Number of feature values of all utterances, layers and stores.
+        num_steps: Number of quantisation scales for int8: one per utterance, layer and dimension.
+        overhead: Memory in bytes that training needs in addition to the features.
+        processes: Number of processes that share the memory.
+        device: Device of the features; on a CUDA device its own memory is the limit.
+
+    Returns:
+        The dtype that the user chose, or the most exact one that fits and does not slow down training.
 
     Raises:
-        ModelError: not even a small part would fit.
+        ModelError: not even a small part of the features fits, or the device does not support the dtype.
     """
     limit = (memory.bytes or SHARE * available_memory()) / processes - overhead - _resident()
     if device.startswith("mps") and memory.dtype == "bfloat16":
         raise ModelError(
-            "--memory bfloat16 computes in bfloat16, but mps in float32; expected float32, float16 or int8"
+            "--memory bfloat16 trains in bfloat16, but device mps trains in float32; expected float32, float16 or int8"
         )
-    if device.startswith("cuda"):  # Apple's GPU shares the machine's memory
+    if device.startswith("cuda"):  # mps shares the memory of the CPU
         limit = SHARE * torch.cuda.get_device_properties(device).total_memory / processes
     fast = has_fast_bfloat16(device)
     if memory.dtype:
@@ -114,19 +119,19 @@ def plan_working_copy(
     sizes = {name: packed_bytes(DTYPES[name], num_values, num_steps) for name in candidates}
     chosen = next((name for name in candidates if sizes[name] <= limit), None)
     dtype = DTYPES[chosen or next(name for name in candidates if name != "float32" or memory.dtype)]
-    # where bfloat16 is emulated it is slower, and a training alone and beside others differ in the last bits
+    # Emulated bfloat16 is slower, and its results differ in the last bits if trainings run together.
     compute = torch.bfloat16 if fast and dtype in (torch.bfloat16, torch.int8) else torch.float32
     if chosen is None and limit < overhead:
         least = (2 * overhead + _resident()) * processes
         raise ModelError(
             f"{format_bytes(memory.bytes or SHARE * available_memory())} of memory is not enough, expected "
-            f"{format_bytes(least)} or more; say so with --memory, or use fewer frames with --max-frames"
+            f"{format_bytes(least)} or more; allow more with --memory, or use fewer frames with --max-frames"
         )
     return WorkingCopy(dtype=dtype, compute=compute, room=None if chosen else 2.0 ** math.floor(math.log2(limit)))
 
 
 def has_fast_bfloat16(device: str = "cpu") -> bool:
-    """Whether products in bfloat16 are computed as such, and not in float32 after all."""
+    """Check whether a device computes bfloat16 products in hardware, and does not emulate them in float32."""
     if device.startswith("mps"):
         return False
     if device != "cpu":
@@ -140,5 +145,5 @@ def _name(dtype: torch.dtype) -> str:
 
 
 def _resident() -> float:
-    """What this process takes before features are read, with what it will load later."""
+    """Return the memory in bytes of this process without features, including libraries that are loaded later."""
     return used_memory() + LIBRARIES

@@ -1,4 +1,4 @@
-"""Feature store × normaliser → an utterance as it is trained on: its layers, its frames, normalised."""
+"""Feature store × normaliser → the normalised features of an utterance, with the layers and frames that a fit uses."""
 
 import math
 import warnings
@@ -16,25 +16,26 @@ from featcache.heads.base import MEAN_AND_MAX, frame_sizes
 from featcache.layer_selection import select_layers
 from featcache.normalise import Normaliser
 
-# Features are mapped from files and only read: without a copy, torch would rather have them writable.
+# Features are memory-mapped files that are only read, but torch warns because they are not writable.
 warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
 
-# Of frame shifts, in seconds, and of how many frames a time takes.
+# Tolerance for frame shifts in seconds, and for numbers of frames.
 ROUNDING = 1e-9
 
 
 class StoreFeatures:
-    """One store's features, with the layers and the frames that a fit asks for.
+    """Features of one store, with the layers and frames that a fit uses.
 
     Args:
-        store: Where they come from.
-        layers: ``all``, ``local``, ``last`` or a list; stores without named layers always give all they have.
-        max_frames: How many frames of each utterance, counted from its beginning; None is all. Tokens are never cut.
-        pooling: ``mean``, ``sum`` or ``max`` of all frames as a single one, from the stored statistics; ``mean+max`` is
-            both beside each other, a frame of 2 × hidden_size values.
-        paired: Whether frame i shall stand for the same moment as frame i of the other stores that a head sees; only
-            frames that all stores have count.
-        averaged: How many neighbouring frames are averaged first; 1 for none.
+        store: Feature store.
+        layers: ``all``, ``local``, ``last`` or a list; a store without named layers always returns everything.
+        max_frames: Number of frames used of each utterance, from its beginning; None for all. Tokens are never cut.
+        pooling: ``mean``, ``sum`` or ``max`` over all frames, from the stored statistics; ``mean+max`` concatenates
+            both to a frame of 2 × hidden_size values; None for no pooling.
+        paired: Whether frame i is at the same time as frame i of the other stores of the head; only frames that
+            all stores have are used.
+        averaged: Number of neighbouring frames that are averaged first; 1 for no averaging, None for as many as the
+            store declares.
     """
 
     def __init__(
@@ -61,25 +62,25 @@ class StoreFeatures:
 
     @property
     def frame_size(self) -> int:
-        """How many values a frame of one layer has."""
+        """Number of values of one frame of one layer."""
         return frame_sizes([self.store.hidden_size], self.pooling)[0]
 
     @property
     def frame_shift(self) -> float:
-        """Of the frames given out, in seconds; NaN where they are not steps in time."""
+        """Frame shift in seconds, after averaging; NaN if frames are not steps in time."""
         if self.pooling:
             return float("nan")
         return self.store.frame_shift * self.averaged
 
     def num_frames(self, utterance_id: str) -> int:
-        """How many frames an utterance has, before any cut."""
+        """Return the number of frames of an utterance before it is cut to ``max_frames``."""
         if self.pooling:
             return 1
         frames = int(self.store.num_frames([utterance_id])[0])
         return frames if self.averaged == 1 else frames // self.averaged + 1
 
     def of_layers(self, normaliser: Normaliser) -> Normaliser:
-        """A normaliser of all layers, for those that are given out."""
+        """Restrict a normaliser of all layers to the layers that are used."""
         layers = list(self.layers)
         return replace(
             normaliser,
@@ -91,8 +92,9 @@ class StoreFeatures:
         """Read and normalise the first frames of an utterance.
 
         Args:
-            num_frames: How many.
-            normaliser: Of the layers that are given out, see :meth:`of_layers`.
+            utterance_id: The utterance.
+            num_frames: Number of frames.
+            normaliser: Normaliser of the layers that are used, see :meth:`of_layers`.
 
         Returns:
             (num_layers, num_frames, frame_size) float32, contiguous.
@@ -103,23 +105,23 @@ class StoreFeatures:
         in_one_piece = slice(self.layers[0], self.layers[-1] + 1)
         whole = in_one_piece.stop - in_one_piece.start == len(self.layers)
         stored = self.store.view(utterance_id, in_one_piece if whole else self.layers, needed)
-        # torch widens 16-bit numbers many times as fast as numpy does
+        # torch converts 16-bit values to float32 many times faster than numpy.
         features = torch.from_numpy(stored).to(torch.float32, copy=True).numpy()
         if self.averaged > 1:
             features = np.ascontiguousarray(average_frames(features, self.averaged)[:, :num_frames])
         return torch.from_numpy(normaliser.normalise_(utterance_id, features))
 
     def prefetch(self, utterance_ids: Sequence[str], num_frames: Sequence[int]) -> None:
-        """Have the system read ahead what :meth:`read` will read of these utterances."""
+        """Ask the operating system to read ahead the data that :meth:`read` will need for these utterances."""
         if not self.pooling:
             self.store.prefetch(utterance_ids, self.layers, [self._stored_frames(number) for number in num_frames])
 
     def _stored_frames(self, num_frames: int) -> int:
-        """How many frames of the store make so many of those that are given out."""
+        """Return the number of frames of the store that are averaged to ``num_frames`` frames."""
         return num_frames * self.averaged
 
     def _pooled(self, utterance_id: str, normaliser: Normaliser) -> npt.NDArray[np.float32]:
-        """What pooling the normalised frames would give: z-scores keep the order, and commute with the mean."""
+        """Return the pooled, normalised frames; z-scores keep the order and commute with the mean."""
         if self.pooling == MEAN_AND_MAX:
             both = [self.store.pooled(kind, [utterance_id])[0, list(self.layers)] for kind in ("mean", "max")]
             normalised = normaliser.normalise_(utterance_id, np.stack(both, axis=1))
@@ -131,18 +133,18 @@ class StoreFeatures:
 
 
 def average_frames(features: npt.NDArray[np.float32], number: int) -> npt.NDArray[np.float32]:
-    """Average neighbouring frames, so that two frames every 10 ms pair with a model's frame every 20 ms.
+    """Average neighbouring frames, for example two frames of 10 ms to match one frame of 20 ms of a model.
 
     Args:
         features: (num_layers, num_frames, hidden_size) float32.
-        number: How many frames become one: the integer ratio of the frame shifts.
+        number: Number of frames that are averaged to one: the integer ratio of the frame shifts.
 
     Returns:
         (num_layers, num_frames // number + 1, hidden_size) float32. Frame i is the mean of the frames ``number * i`` to
-        ``number * (i + 1) - 1``; what is missing at the end counts as zero, and the last frame is zero where
-        ``num_frames`` is a multiple of ``number``.
+        ``number * (i + 1) - 1``. Missing frames at the end count as zero, and the last frame is zero if ``num_frames``
+        is a multiple of ``number``.
 
-    Source: Pepino et al. 2021, section 2.2, and as run, for pairs: padded with zeros first, before normalisation. Other
+    Source: Pepino et al. 2021, section 2.2, and their code, for pairs: padded with zeros before normalisation. Other
     ratios follow the same rule.
     """
     length = features.shape[1] // number + 1
@@ -154,15 +156,19 @@ def average_frames(features: npt.NDArray[np.float32], number: int) -> npt.NDArra
 def features_of(
     stores: Sequence[FeatureStore], *, layers: str, max_frames: int | None, pooling: str | None, paired: bool = True
 ) -> list[StoreFeatures]:
-    """The features of stores that one head sees.
+    """Return the features of all stores of one head.
 
     Args:
-        stores: Where they come from.
-        layers: As for :class:`StoreFeatures`.
-        max_frames: As for :class:`StoreFeatures`, of the first store that has a frame shift. Stores whose frames do not
-            pair are cut after the same number of seconds; those without a frame shift are not cut beside others.
-        pooling: As for :class:`StoreFeatures`.
-        paired: Whether frames are to pair, where they do.
+        stores: Feature stores.
+        layers: Selection of layers, see :class:`StoreFeatures`.
+        max_frames: Number of frames used of each utterance of the first store that has a frame shift; None for all.
+            Stores whose frames do not pair are cut after the same number of seconds. If there are several stores, those
+            without a frame shift are not cut.
+        pooling: Pooling over all frames, see :class:`StoreFeatures`.
+        paired: Whether frames of the stores are paired if their frame shifts are equal.
+
+    Returns:
+        One item per store.
     """
     together = [
         StoreFeatures(store, layers=layers, max_frames=max_frames, pooling=pooling, averaged=averaged)
@@ -177,10 +183,10 @@ def features_of(
 
 
 def _averaged(stores: Sequence[FeatureStore]) -> list[int]:
-    """Return how many frames of each store are averaged, so that frames come as slowly as those of the slowest store.
+    """Return the number of frames to average per store, so that all stores have the largest frame shift.
 
-    A store with an ``averaged_frame_shift`` (eGeMAPS: 20 ms, as Pepino et al. 2021) always has that one. Others are
-    averaged if they say that they may be, by the integer ratio of the frame shifts.
+    A store with an ``averaged_frame_shift`` (eGeMAPS: 20 ms, as Pepino et al. 2021) always uses that one. Others are
+    averaged by the integer ratio of the frame shifts, if they allow it.
     """
     usual = [_ratio(store.averaged_frame_shift, store.frame_shift) for store in stores]
     shifts = [store.frame_shift * number for store, number in zip(stores, usual, strict=True)]
@@ -193,7 +199,7 @@ def _averaged(stores: Sequence[FeatureStore]) -> list[int]:
 
 
 def _ratio(slower: float | None, shift: float) -> int:
-    """Return the integer ratio of two frame shifts in seconds; 1 where it is no integer, or nothing is asked for."""
+    """Return the integer ratio of two frame shifts in seconds; 1 if it is not an integer, or a shift is missing."""
     if slower is None or np.isnan(shift):
         return 1
     number = max(1, round(slower / shift))
@@ -202,13 +208,13 @@ def _ratio(slower: float | None, shift: float) -> int:
 
 def _pair(features: Sequence[StoreFeatures]) -> bool:
     shifts = [item.frame_shift for item in features]
-    if np.isnan(shifts).all():  # a single vector each
+    if np.isnan(shifts).all():  # one vector per utterance, or tokens
         return len(features) == 1 or all(item.pooling or not item.store.has_frames for item in features)
     return bool(np.ptp(shifts) < ROUNDING)
 
 
 def _cuts(stores: Sequence[FeatureStore], max_frames: int | None) -> list[int | None]:
-    """For each store how many frames begin within the time that ``max_frames`` take in the first that has a shift."""
+    """Return the maximum number of frames per store, for the duration of ``max_frames`` of the first store in time."""
     shifts = [store.frame_shift for store in stores]
     if max_frames is None or np.isnan(shifts).all():
         return [max_frames] * len(stores)
@@ -217,18 +223,18 @@ def _cuts(stores: Sequence[FeatureStore], max_frames: int | None) -> list[int | 
 
 
 def frames_in_use(features: Sequence[StoreFeatures], utterance_id: str) -> list[int]:
-    """How many frames of an utterance are trained on, per store: up to ``max_frames``; paired ones where all are."""
+    """Return the number of frames of an utterance that are used, per store: at most ``max_frames``, equal if paired."""
     given = [(item.num_frames(utterance_id), item.max_frames) for item in features]
     frames = [min(number, most or number) for number, most in given]
     return [min(frames)] * len(frames) if features[0].paired else frames
 
 
 def steps_of(features: Sequence[StoreFeatures]) -> int:
-    """Values of one frame of an utterance, all layers and stores together; each has a step of its own in 8 bits."""
+    """Return the number of values of one frame, over all layers and stores; in int8 each has a quantisation scale."""
     return sum(len(item.layers) * item.frame_size for item in features)
 
 
 def values_in_use(features: Sequence[StoreFeatures], utterance_id: str) -> int:
-    """Numbers that an utterance takes, all stores together."""
+    """Return the number of feature values of an utterance, summed over all stores."""
     frames = frames_in_use(features, utterance_id)
     return sum(number * len(item.layers) * item.frame_size for item, number in zip(features, frames, strict=True))

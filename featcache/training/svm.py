@@ -1,4 +1,4 @@
-"""Utterances of one frame each → the field's baseline: linear support vector machines, C chosen on validation."""
+"""Pooled utterances → linear support vector machines, the standard baseline; C is chosen on the validation part."""
 
 import threading
 import warnings
@@ -21,11 +21,11 @@ from featcache.training.train import Epoch
 COSTS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 MAX_ITERATIONS = 10_000
 
-# What it says is kept as ``unconverged`` and told once per run.
+# The warning is recorded as ``unconverged`` and reported once per run.
 warnings.filterwarnings("ignore", "Liblinear failed to converge", UserWarning)
 
-# liblinear has one random state for the whole process: solvers in several threads would draw from each other's, and a
-# machine that has not converged would be another one each time.
+# liblinear has one random state for the whole process. If several threads used it at once, a solver that does not
+# converge would give another result in each run.
 _SOLVING = threading.Lock()
 
 Array = npt.NDArray[Any]
@@ -33,16 +33,16 @@ Vectors = dict[str, npt.NDArray[np.float32]]
 
 
 class SVMTraining(ABC):
-    """Support vector machines on their way: all utterances are gathered first, then one is fitted for each C.
+    """Training of support vector machines: all utterances are collected first, then one SVM is fitted for each C.
 
-    It is carried out like a training of a single epoch, see :class:`~featcache.training.train.Training`.
+    It has the interface of a training with a single epoch, see :class:`~featcache.training.train.Training`.
 
     Args:
-        seed: Of the order in which scikit-learn visits utterances.
-        fold: What is learned from, what decides on C, what is predicted.
+        seed: Seed of the order in which scikit-learn visits utterances.
+        fold: Training part; validation part, which chooses C; test part, which is predicted.
         targets: Utterance id → class, or the values of a regression.
-        num_outputs: Classes, or dimensions.
-        layers: Which of a window's layers are taken: one, of one store.
+        num_outputs: Number of classes or dimensions.
+        layers: Slice of the window's layers: a single layer of a single store.
     """
 
     def __init__(
@@ -60,24 +60,29 @@ class SVMTraining(ABC):
 
     @property
     def finished(self) -> bool:
+        """Whether the SVMs are fitted."""
         return bool(self.history)
 
     @property
     def diverged(self) -> bool:
+        """False: an SVM cannot diverge."""
         return False
 
     @property
     @abstractmethod
     def unconverged(self) -> bool:
-        """Whether the solver stopped before it converged, for the C that was chosen."""
+        """Whether the solver stopped before it converged, for the chosen C."""
 
     def learn(self, window: LoadedUtterances) -> None:
+        """Collect the utterances of the training part from a window."""
         self._train |= self._vectors(window, self.fold.train)
 
     def validate(self, window: LoadedUtterances) -> None:
+        """Collect the utterances of the validation part from a window."""
         self._validation |= self._vectors(window, self.fold.validation)
 
     def end_epoch(self) -> None:
+        """Fit the SVMs to the collected utterances."""
         X_train, X_validation = (np.stack(list(part.values())) for part in (self._train, self._validation))
         y_train, y_validation = (np.array([self._targets[i] for i in part]) for part in (self._train, self._validation))
         score = self._fit(X_train, y_train, X_validation, y_validation)
@@ -87,25 +92,27 @@ class SVMTraining(ABC):
         self.history.append(Epoch(epoch=1, train_loss=nan, validation_loss=nan, validation_score=score))
 
     def predict(self, window: LoadedUtterances) -> None:
+        """Predict the utterances of the validation and test parts in a window."""
         vectors = self._vectors(window, (*self.fold.validation, *self.fold.test))
         self.predictions |= {utterance_id: self._predict(vector) for utterance_id, vector in vectors.items()}
 
     def layer_weights(self) -> list[Tensor | None]:
+        """Return None for the only store: an SVM learns no layer weights."""
         return [None]
 
     @abstractmethod
     def state(self) -> dict[str, Tensor]:
-        """The planes by name, float64."""
+        """Return the weights and intercepts by name, float64."""
 
     @abstractmethod
     def _fit(self, X_train: Array, y_train: Array, X_validation: Array, y_validation: Array) -> float:
-        """Fit one machine for each C, and keep the one with the best validation score.
+        """Fit one SVM for each C, and keep the one with the best validation score.
 
         Args:
-            X_train: (num_utterances, size) float32.
+            X_train: (num_utterances, size) float32 features.
             y_train: (num_utterances,) classes, or (num_utterances, num_dimensions) values.
-            X_validation: (num_utterances, size) float32.
-            y_validation: As ``y_train``.
+            X_validation: (num_utterances, size) float32 features.
+            y_validation: Classes or values, in the shape of ``y_train``.
 
         Returns:
             The best score.
@@ -113,7 +120,7 @@ class SVMTraining(ABC):
 
     @abstractmethod
     def _predict(self, vector: npt.NDArray[np.float32]) -> list[float]:
-        """(size,) → (num_outputs,)"""
+        """Return the (num_outputs,) probabilities or values of a (size,) feature vector."""
 
     def _vectors(self, window: LoadedUtterances, utterance_ids: Sequence[str]) -> Vectors:
         present = window.among(utterance_ids)
@@ -122,16 +129,19 @@ class SVMTraining(ABC):
 
 
 class SVCTraining(SVMTraining):
-    """A classifier. What stands for probabilities is the softmax of the distances from the planes: it orders classes,
-    and is not calibrated.
+    """Linear SVM classifier.
+
+    Its probabilities are the softmax of the distances from the hyperplanes. They rank the classes, but are not
+    calibrated.
     """
 
     @property
     def unconverged(self) -> bool:
+        """Whether a solver stopped before it converged, for the chosen C."""
         return bool(self._best.n_iter_ >= MAX_ITERATIONS)
 
     def state(self) -> dict[str, Tensor]:
-        """``coef`` (num_planes, size) and ``intercept`` (num_planes,), float64, and ``classes``."""
+        """Return ``coef`` (num_hyperplanes, size) and ``intercept`` (num_hyperplanes,), float64, and ``classes``."""
         parts = {"coef": self._best.coef_, "intercept": self._best.intercept_, "classes": self._best.classes_}
         return {name: torch.from_numpy(np.ascontiguousarray(values)) for name, values in parts.items()}
 
@@ -150,9 +160,9 @@ class SVCTraining(SVMTraining):
 
     def _predict(self, vector: npt.NDArray[np.float32]) -> list[float]:
         distances = np.atleast_1d(self._best.decision_function(vector[None])[0])
-        if len(distances) == 1:  # of two classes scikit-learn tells the second one's alone
+        if len(distances) == 1:  # for two classes, scikit-learn returns the distance of the second one only
             distances = np.array([-distances[0], distances[0]]) / 2
-        # a class that was never trained on is never predicted
+        # A class that is not in the training part is never predicted.
         scores = np.full(self._num_outputs, -np.inf)
         scores[self._best.classes_] = distances
         probabilities: list[float] = torch.from_numpy(scores).softmax(dim=0).tolist()
@@ -160,14 +170,18 @@ class SVCTraining(SVMTraining):
 
 
 class SVRTraining(SVMTraining):
-    """A regression for each dimension, each with its own C; squared epsilon-insensitive loss, so that one is best."""
+    """Linear support vector regression for each dimension, each with its own C.
+
+    The loss is the squared epsilon-insensitive loss, because its minimum is unique.
+    """
 
     @property
     def unconverged(self) -> bool:
+        """Whether a solver stopped before it converged, for the chosen C."""
         return any(machine.n_iter_ >= MAX_ITERATIONS for machine in self._best)
 
     def state(self) -> dict[str, Tensor]:
-        """``coef`` (num_dimensions, size) and ``intercept`` (num_dimensions,), float64."""
+        """Return ``coef`` (num_dimensions, size) and ``intercept`` (num_dimensions,), float64."""
         return {
             "coef": torch.from_numpy(np.stack([machine.coef_ for machine in self._best])),
             "intercept": torch.tensor([float(np.squeeze(machine.intercept_)) for machine in self._best]).double(),

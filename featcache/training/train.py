@@ -1,7 +1,7 @@
-"""Head × fold × seed → trained head: epochs with early stopping on the validation part, of many trainings together.
+"""Head × fold × seed → trained head: epochs with early stopping on the validation part, for many trainings together.
 
-Trainings that read the same features share one working copy. Each is carried out by one thread with its own draws,
-so that it becomes, bit for bit, what it would become alone.
+Trainings that read the same features share one copy in memory. Each runs in one thread with its own random numbers, so
+that its result is bit for bit the same as if it ran alone.
 """
 
 import copy
@@ -30,7 +30,14 @@ from featcache.training.batches import FeatureWindows, LoadedUtterances
 
 @dataclass(frozen=True, kw_only=True)
 class Epoch:
-    """Losses are means over utterances; the score is UAR in [0, 1] or CCC."""
+    """Result of one epoch.
+
+    Attributes:
+        epoch: Number of the epoch, from 1 on.
+        train_loss: Mean loss over the utterances of the training part.
+        validation_loss: Loss of the validation part.
+        validation_score: UAR in [0, 1], or CCC, of the validation part.
+    """
 
     epoch: int
     train_loss: float
@@ -39,7 +46,14 @@ class Epoch:
 
 
 class Trainable(Protocol):
-    """What :func:`train_together` carries out; :class:`Training` says what each of these is."""
+    """Interface that :func:`train_together` needs.
+
+    Attributes:
+        seed: Seed of the training.
+        fold: Training, validation and test part.
+        history: Result of each epoch.
+        predictions: Utterance id → probabilities of the classes, or values, for the validation and test parts.
+    """
 
     seed: int
     fold: Fold
@@ -47,39 +61,49 @@ class Trainable(Protocol):
     predictions: dict[str, list[float]]
 
     @property
-    def finished(self) -> bool: ...
+    def finished(self) -> bool:
+        """Whether no further epoch is needed."""
 
     @property
-    def diverged(self) -> bool: ...
+    def diverged(self) -> bool:
+        """Whether no epoch had a finite validation loss."""
 
-    def learn(self, window: LoadedUtterances) -> None: ...
+    def learn(self, window: LoadedUtterances) -> None:
+        """Learn from the utterances of the training part in a window."""
 
-    def validate(self, window: LoadedUtterances) -> None: ...
+    def validate(self, window: LoadedUtterances) -> None:
+        """Evaluate the utterances of the validation part in a window."""
 
-    def end_epoch(self) -> None: ...
+    def end_epoch(self) -> None:
+        """Record the epoch in the history."""
 
-    def predict(self, window: LoadedUtterances) -> None: ...
+    def predict(self, window: LoadedUtterances) -> None:
+        """Predict the utterances of the validation and test parts in a window."""
 
-    def state(self) -> dict[str, Tensor]: ...
+    def state(self) -> dict[str, Tensor]:
+        """Return the trained weights by name."""
 
-    def layer_weights(self) -> list[Tensor | None]: ...
+    def layer_weights(self) -> list[Tensor | None]:
+        """Return the learned layer weights of each store; None for a store with a single layer."""
 
 
 class Training:
-    """One head on its way through the epochs; at its end it has the weights of its best one.
+    """Training of one head; at the end, the head has the weights of its best epoch.
 
     Args:
-        head: Untrained.
-        seed: Orders the training utterances in each epoch.
-        fold: Its training part is learned from, its validation part decides when to stop, its test part is predicted.
+        head: Untrained head.
+        seed: Seed of the order of the training utterances in each epoch.
+        fold: Training part; validation part, which ends the training; test part, which is predicted.
         targets: Utterance id → class, or the values of a regression.
-        layers: For each store which of a window's layers the head takes; by default all.
-        objective: What is minimised.
-        compute: What products are computed in; weights and sums stay float32.
+        config: Learning rate, batch size and other settings of the training.
+        layers: Slice of the window's layers that the head uses, per store; by default all.
+        objective: Loss to minimise, and validation score.
+        compute: Dtype of matrix products; weights and sums are float32.
+        device: Device of the head and the features.
 
     Attributes:
-        history: What happened in each epoch.
-        predictions: Validation or test utterance → probabilities of the classes, or values.
+        history: Result of each epoch.
+        predictions: Utterance id → probabilities of the classes, or values, for the validation and test parts.
     """
 
     def __init__(
@@ -117,24 +141,25 @@ class Training:
 
     @property
     def finished(self) -> bool:
+        """Whether the largest number of epochs is reached, or the validation loss no longer improves."""
         epoch = len(self.history)
         return epoch >= self._config.max_epochs or epoch - self._best_epoch >= self._config.patience
 
     @property
     def diverged(self) -> bool:
-        """Whether no epoch had a finite validation loss, which leaves the head untrained."""
+        """Whether no epoch had a finite validation loss; the head is then untrained."""
         return not any(np.isfinite(epoch.validation_loss) for epoch in self.history)
 
     def state(self) -> dict[str, Tensor]:
-        """The head's weights by name."""
+        """Return the weights of the head by name."""
         return dict(self.head.state_dict())
 
     def layer_weights(self) -> list[Tensor | None]:
-        """For each store the learned weights of its layers; None where it has a single layer."""
+        """Return the learned layer weights of each store; None for a store with a single layer."""
         return self.head.layer_weights()
 
     def learn(self, window: LoadedUtterances) -> None:
-        """Take the steps of one epoch that a window has utterances for."""
+        """Do the training steps of one epoch with the utterances of a window."""
         self.head.train()
         present = window.among(self.fold.train)
         order = self._shuffling.permutation(len(present))
@@ -149,12 +174,13 @@ class Training:
             self._seen += len(ids)
 
     def validate(self, window: LoadedUtterances) -> None:
+        """Compute the outputs for the utterances of the validation part in a window."""
         self._validated += [
             (outputs, self._targets_of(ids)) for ids, outputs in self._tested(window, self.fold.validation)
         ]
 
     def end_epoch(self) -> None:
-        """Keep the weights if they are the best so far; when it is over, restore the best."""
+        """Record the epoch and keep the weights if they are the best so far; after the last epoch, restore the best."""
         outputs, targets = (torch.cat(parts) for parts in zip(*self._validated, strict=True))
         loss = float(self._objective.loss(outputs, targets))
         epoch = Epoch(
@@ -172,6 +198,7 @@ class Training:
             self.head.load_state_dict(self._best)
 
     def predict(self, window: LoadedUtterances) -> None:
+        """Predict the utterances of the validation and test parts in a window."""
         for ids, outputs in self._tested(window, (*self.fold.validation, *self.fold.test)):
             self.predictions.update(zip(ids, self._objective.predictions(outputs).tolist(), strict=True))
 
@@ -187,7 +214,7 @@ class Training:
         reduced = self._compute != torch.float32
         packed = window.batch(ids, self._layers)
         batch: Batch = packed
-        if not self.head.spec.learns_layers:  # no `averages` unpack them
+        if not self.head.spec.learns_layers:  # no weighted layer average unpacks them
             batch = [[utterance.copy() for utterance in of_store] for of_store in packed]
         with torch.autocast(torch.device(self._device).type, dtype=torch.bfloat16, enabled=reduced):
             outputs: Tensor = self.head(batch)
@@ -200,18 +227,19 @@ class Training:
 def train_together(
     trainings: Sequence[Trainable], source: FeatureWindows, *, workers: int, stop: Event | None = None
 ) -> Generator[Trainable]:
-    """Carry trainings out, each as it would be carried out alone.
+    """Run trainings together; each gives the same result as if it ran alone.
 
-    Where the source holds everything, each goes at its own pace; else all take each window together, while the next
-    one is read.
+    If all features are in memory, the trainings are independent. Otherwise all trainings use a window at the same time,
+    while the next one is read.
 
     Args:
-        source: Whose windows they read.
-        workers: Threads; each carries out one training at a time and computes by itself.
-        stop: When set, trainings end before their next epoch.
+        trainings: Trainings to run.
+        source: Windows of features, which all trainings read.
+        workers: Number of threads; each runs one training at a time.
+        stop: Event that ends all trainings before their next epoch.
 
     Yields:
-        Each training when it has come to its end, predictions included.
+        Each training when it is finished, with its predictions.
     """
     stop = stop or Event()
     with one_thread_each(), Pool(workers, "fit") as pool:
@@ -228,7 +256,7 @@ def train_together(
 def _in_turns(
     trainings: Sequence[Trainable], source: FeatureWindows, pool: Pool, workers: int, stop: Event
 ) -> Iterator[Trainable]:
-    """A few at a time, epoch by epoch in turns: no core is idle while the last of them goes through all of its own."""
+    """Alternate between a few trainings, one epoch at a time, so that all threads are busy until the end."""
     waiting = deque(trainings)
     active: dict[Future[list[Trainable] | None], Iterator[list[Trainable]]] = {}
     while waiting or active:
@@ -250,7 +278,7 @@ def _each(function: Callable[[Any], Any], items: Iterable[Any]) -> None:
 def _in_step(
     trainings: Sequence[Trainable], source: FeatureWindows, run: Callable[..., Any], stop: Event
 ) -> Iterator[list[Trainable]]:
-    """Take trainings through one epoch after another, and tell after each which have come to their end."""
+    """Run one epoch after another for all trainings; yield after each epoch the trainings that are finished."""
     active = list(trainings)
     for epoch in count(1):
         if stop.is_set():
@@ -273,7 +301,10 @@ def _pass(
     trainings: Sequence[Trainable],
     run: Callable[..., Any],
 ) -> None:
-    """Show each window to all trainings; a function of its own, so that the last window goes before others come."""
+    """Call a step of all trainings with each window.
+
+    It is a separate function so that the last window is released before the next ones are read.
+    """
     for window in windows:
         run(lambda training, window=window: getattr(training, step)(window), trainings)
 

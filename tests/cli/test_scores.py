@@ -291,7 +291,7 @@ def test_many_combinations_are_cut_on_the_terminal(invoke, make_run):
         (["compare", "a", "b", "--out", "t.tex"], r"--out t.tex: this command writes .csv files only; name one that"),
         (["score", "nowhere.csv", "--out", "t.csv"], r"--out t.csv: this command writes .json files only"),
         (["compare", "a", "x"], "unknown run 'x'"),
-        (["ensemble", "a"], "one run cannot vote; give two or more"),
+        (["ensemble", "a"], "one run cannot vote; expected two or more"),
         (["ensemble", "a", "b", "--vote", "loud"], "unknown vote 'loud'; known: hard, soft"),
     ],
 )

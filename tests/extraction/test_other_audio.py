@@ -110,7 +110,7 @@ def test_audio_of_which_a_part_has_changed_names_the_stores_that_are_out_of_date
         "audio changed since it was extracted: 2 stored utterances are extracted again",
     ]
     with pytest.raises(
-        StoreError, match=r"first and second are of different audio in 2 of 6 utterances \('u1', 'u4'\)"
+        StoreError, match=r"first and second were extracted from different audio in 2 of 6 utterances \('u1', 'u4'\)"
     ):
         featcache.fit(head="fusion", features=["first", "second"], target="emotion", seeds=(1,))
     run(corpus, "first")

@@ -218,7 +218,7 @@ def describe_base():
 def test_a_fit_says_that_it_needs_frames(tmp_path, tiny_model):
     make_corpus(tmp_path / "toy", num_speakers=3, repetitions=1)
     extract(model=tiny_model("wav2vec2"), name="states", data=tmp_path / "toy", pool=True)
-    message = r"^{} holds statistics alone \(--pool\), but head 'dense' is trained on frames; train on --pooling mean"
+    message = r"^{} contains only statistics \(--pool\), but head 'dense' is trained on frames; use --pooling mean"
     with pytest.raises(StoreError, match=message.format("states")):
         fit()
     with pytest.raises(StoreError, match=message.format("egemaps")):
@@ -230,8 +230,8 @@ def test_a_feed_forward_head_needs_frames_for_more_than_one_layer(tmp_path, tiny
     extract(model=tiny_model("wav2vec2"), name="states", data=tmp_path / "toy", pool=True)
     extract(model=tiny_model("wav2vec2"), name="full", data=tmp_path / "toy", store="float32", egemaps=False)
     message = (
-        r"^states holds statistics alone \(--pool\), but head 'ffn' is trained on frames unless it sees one layer "
-        r"\(--layers last\) and no --max-frames; train on --pooling mean, or extract into a store of another --name"
+        r"^states contains only statistics \(--pool\), but head 'ffn' is trained on frames unless it uses one layer "
+        r"\(--layers last\) and no --max-frames; use --pooling mean, or extract without --pool into a store with"
     )
     short = {"head": "ffn", "seeds": [1], "max_epochs": 2}
     for options in ({}, {"layers": "0,2"}, {"layers": "last", "max_frames": 10}):

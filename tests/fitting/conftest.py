@@ -1,3 +1,3 @@
-"""What the tests of this folder share."""
+"""Fixtures of this folder."""
 
 from tests.outside_heads import install, named  # noqa: F401

@@ -1,4 +1,4 @@
-"""A disk that is full or may not be written to: one line, what is finished stays, and --resume does the rest."""
+"""A full or read-only disk gives one line, finished trainings are kept, and --resume trains the rest."""
 
 import errno
 import os
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("quick_reports")
 
 
 def failing_after(function, times, code):
-    """The function, which writes nothing after so many calls; a disk does not say which file it had no room for."""
+    """Return a function that fails after a number of calls, as on a full disk, which names no file."""
     left = threading.Semaphore(times)
 
     def call(*arguments, **options):
@@ -68,12 +68,14 @@ def test_trainings_that_were_finished_before_the_disk_was_full_are_kept(make_cac
     make_cache()
     whole = fit(name="whole", **SHORT)
     with monkeypatch.context() as patch, joblib.parallel_config(backend="threading"):
-        # two files for each training
+        # Each training writes two files.
         patch.setattr(records, "replace_file", failing_after(records.replace_file, 2 * 3, errno.ENOSPC))
         with pytest.raises(StoreError, match=r"No space left on device\); make room"):
             fit(name="mine", jobs=jobs, **SHORT)
-    told = re.search(r"(\d) of 8 trainings are finished and kept; the same with --resume goes on", caplog.text)
-    # what another thread was writing then may be there as well
+    told = re.search(
+        r"(\d) of 8 trainings are finished and kept; continue with the same command with --resume", caplog.text
+    )
+    # A training that another thread was writing may be kept too.
     kept = len(list(Workspace.at().runs("toy").glob(".mine.unfinished/finished/*.json")))
     assert 1 <= int(told[1]) <= kept <= 3
     run = fit(name="mine", resume=True, **SHORT)
@@ -95,8 +97,8 @@ def test_a_disk_that_fills_while_results_are_written_costs_no_training(make_cach
         patch.setattr(owner, when, failing_after(getattr(owner, when), 0, errno.EDQUOT))
         with pytest.raises(StoreError, match=r"\); make room"):
             fit(name="mine", **SHORT)
-    assert "8 of 8 trainings are finished and kept; the same with --resume goes on" in caplog.text
-    monkeypatch.setattr(job.FitJob, "train", lambda *_: (_ for _ in ()))  # nothing is left to train
+    assert "8 of 8 trainings are finished and kept; continue with the same command with --resume" in caplog.text
+    monkeypatch.setattr(job.FitJob, "train", lambda *_: (_ for _ in ()))  # everything is trained
     run = fit(name="mine", resume=True, **SHORT)
     assert run.metrics["num_seeds"] == 2
     assert not (run.path.parent / ".mine.unfinished").exists()
@@ -112,7 +114,10 @@ def test_a_folder_that_may_not_be_written_to_is_told(make_cache, monkeypatch):
 def test_whoever_resumed_is_not_told_to_resume(make_cache, monkeypatch, caplog):
     make_cache()
     keep = UnfinishedRun.keep
-    for resume, advice in ((False, "the same with --resume goes on"), (True, "the same command goes on")):
+    for resume, advice in (
+        (False, "continue with the same command with --resume"),
+        (True, "continue with the same command"),
+    ):
         monkeypatch.setattr(UnfinishedRun, "keep", failing_after(keep, 2, errno.ENOSPC))
         with pytest.raises(StoreError):
             fit(name="mine", resume=resume, **SHORT)
@@ -129,7 +134,7 @@ def test_an_ensemble_on_a_full_disk_leaves_nothing(make_cache, monkeypatch):
 
 
 def command_within(size, *arguments):
-    """A command that may write files of so many bytes, as after ``ulimit -f``."""
+    """Run a command with a limit on the size of files in bytes, as after ``ulimit -f``."""
     import resource
 
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
@@ -138,7 +143,7 @@ def command_within(size, *arguments):
 
 @pytest.mark.skipif(not POSSIBLE, reason="needs fork and limits")
 def test_files_that_are_too_large_in_other_processes_are_one_line(make_cache, tmp_path):
-    make_cache(hidden_size=32)  # heads of 80 kB
+    make_cache(hidden_size=32)  # each head has 80 kB
     arguments = ["fit", "--seeds", "1", "--max-epochs", "1", "--jobs", "2"]
     code, _, told = Forked(command_within, 2**15, *arguments, out=tmp_path / "fit").wait()
     assert code == 1, told

@@ -1,4 +1,4 @@
-"""Ensembles as run folders: what they hold, what works on them, and which runs may not vote."""
+"""Ensembles as run folders: their content, the commands that accept them, and runs that may not vote."""
 
 import json
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("quick_reports")
 
 
 def rows(rng, skill, *, folds, prefix=""):
-    """Two seeds of eight utterances of each of four speakers, p that know the target a little."""
+    """Make predictions of two seeds for eight utterances of four speakers; probabilities favour the target slightly."""
     table = []
     for seed in (1, 2):
         for i in range(32):
@@ -36,7 +36,7 @@ def rows(rng, skill, *, folds, prefix=""):
 
 @pytest.fixture
 def make_run(rng, tmp_path):
-    """Make a finished run: ``make_run(name, skill, config changes)``; validation is the other fold's test."""
+    """Return ``make_run(name, skill, config changes)``; the validation part is the test part of the other fold."""
 
     def make(name, skill=1.0, *, cross_validation=True, **changes):
         folder = Workspace.at().runs(changes.get("corpus", "toy")) / name
@@ -119,14 +119,14 @@ def test_what_members_do_not_share_is_mixed(make_run):
     names = [make_run(name, norm=norm, untrained=[name]).name for name, norm in (("a", "speaker"), ("b", "none"))]
     run = ensemble(runs=names)
     assert (run.config["norm"], run.config["untrained"]) == ("mixed", ["a", "b"])
-    assert run.config["members"] == ["a", "b"]  # two runs vote although three and five are the rule
+    assert run.config["members"] == ["a", "b"]  # two runs vote, although the defaults are three and five
 
 
 def test_the_page_warns_and_escapes(four):
     text = (ensemble(runs=four).path / "report.html").read_text(encoding="utf-8")
     assert "few speakers: in simulations, 95 % intervals over 4 speakers" in text
-    assert "other folds test the utterances on which the members were chosen" in text
-    assert "speaker normalisation are transductive" in text
+    assert "the members were chosen on utterances that other folds test" in text
+    assert "speaker normalisation of members is transductive" in text
 
 
 def test_one_split_has_no_choice_by_fold(make_run):
@@ -138,7 +138,7 @@ def test_one_split_has_no_choice_by_fold(make_run):
 
 def test_an_ensemble_there_is_kept_unless_told(four):
     first = ensemble(runs=four, name="vote", votes=["soft"])
-    told = r"vote is there already, with other members or votes \(votes differ\); give this one another --name, or repl"
+    told = r"vote exists already, with other candidates or votes \(votes differ\); use another --name, or replace it"
     with pytest.raises(StoreError, match=told):
         ensemble(runs=four, name="vote")
     (first.path / "extra").touch()
@@ -154,7 +154,7 @@ def test_the_same_ensemble_is_given_back_and_not_made_twice(four, monkeypatch, n
     monkeypatch.setattr("featcache.fitting.ensemble.choose", None)
     again = ensemble(runs=four, name=name)
     assert (again.path, again.config, again.metrics) == (first.path, first.config, first.metrics)
-    with pytest.raises(TypeError):  # it votes
+    with pytest.raises(TypeError):  # an ensemble votes
         ensemble(runs=four, name=name, overwrite=True)
 
 
@@ -170,7 +170,7 @@ def test_members_that_were_trained_again_are_another_ensemble(four, table):
     second = ensemble(runs=four)
     assert second.path != first.path
     assert second.config["candidates_sha256"]["b"] != first.config["candidates_sha256"]["b"]
-    with pytest.raises(StoreError, match=r"vote is there already, .* \(candidates_sha256 differ\)"):
+    with pytest.raises(StoreError, match=r"vote exists already, .* \(candidates_sha256 differ\)"):
         ensemble(runs=four, name="vote")
     assert ensemble(runs=four, name="vote", overwrite=True).metrics == second.metrics
     assert named.config["candidates"] == list(four)
@@ -179,9 +179,9 @@ def test_members_that_were_trained_again_are_another_ensemble(four, table):
 def test_a_folder_that_is_no_ensemble_is_not_replaced_unasked(four):
     folder = Workspace.at().runs("toy") / "notes"
     folder.mkdir()
-    with pytest.raises(StoreError, match=r"notes is not a finished run: .*; give this one another --name, or replace"):
+    with pytest.raises(StoreError, match=r"notes is not a finished run: .*; use another --name, or replace"):
         ensemble(runs=four, name="notes")
-    with pytest.raises(StoreError, match=r"a is there already, with other members or votes"):
+    with pytest.raises(StoreError, match=r"a exists already, with other candidates or votes"):
         ensemble(runs=["b", "c"], name="a")
 
 
@@ -238,10 +238,10 @@ def test_runs_of_one_name_are_told_apart_by_their_folders(make_run, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"runs": ["a"]}, "one run cannot vote; give two or more"),
-        ({"runs": ["a", "a"]}, "a run was given twice; each has one vote"),
-        ({"runs": ["a", "b"], "sizes": [3]}, "--size 3: expected from 2 to 2, the number of runs"),
-        ({"runs": ["a", "b"], "sizes": [1]}, "--size 1: expected from 2 to 2"),
+        ({"runs": ["a"]}, "one run cannot vote; expected two or more"),
+        ({"runs": ["a", "a"]}, "a run is given twice; each run has one vote"),
+        ({"runs": ["a", "b"], "sizes": [3]}, "--size 3: only 2 runs given, --size can only be 2$"),
+        ({"runs": ["a", "b"], "sizes": [1]}, "--size 1: only 2 runs given, --size can only be 2$"),
         ({"runs": ["a", "b"], "votes": ["sofft"]}, "unknown vote 'sofft'; nearest: soft"),
         ({"runs": ["a", "x"]}, "unknown run 'x'"),
         ({"runs": ["a", "b"], "name": "../b"}, r"run name '../b': it begins with a dot"),
@@ -257,7 +257,7 @@ def test_mistakes_are_told(make_run, options, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"protocol": "group-kfold"}, "b and .*a differ in protocol: group-kfold and loso; only runs that differ in"),
+        ({"protocol": "group-kfold"}, "b and .*a differ in protocol: group-kfold and loso; runs that vote may differ"),
         ({"target": "mood"}, "differ in target: mood and emotion"),
         ({"classes": ["joy", "anger"]}, "differ in classes: .*'joy', 'anger'.* and "),
         ({"seeds": [1]}, r"differ in seeds: \[1\] and \[1, 2\]"),

@@ -1,4 +1,4 @@
-"""What shares a pass over the features, and what does not."""
+"""Runs that are trained together on the same features, and runs that are not."""
 
 from types import SimpleNamespace
 
@@ -25,7 +25,7 @@ def setup(
     averaged=1,
     fused=None,
 ):
-    """What grouping looks at; one tuple of layers per store."""
+    """Make the parts of a resolved fit that grouping uses; one tuple of layers per store."""
     return SimpleNamespace(
         features=[SimpleNamespace(layers=tuple(chosen), averaged=averaged) for chosen in layers],
         folds=[None] * num_folds,

@@ -1,4 +1,4 @@
-"""Which runs are the same: settings and content, not releases, machines or free memory; and what is told of these."""
+"""Settings and content identify a run, not releases, machines or free memory; changes of these are reported."""
 
 import json
 import threading
@@ -40,7 +40,7 @@ from featcache.training.train import Training
 from featcache.workspace import Workspace
 
 SHORT = {"seeds": (1, 2), "protocol": "random-80-20", "max_epochs": 2, "learning_rate": 0.01}
-# A toy takes 5 kB in float32, 3 in float16, and 2 in 8 bits, steps included.
+# The toy cache needs 5 kB in float32, 3 kB in float16, and 2 kB in int8 with quantisation scales.
 LITTLE, PLENTY = "2500B", "1GiB"
 
 pytestmark = pytest.mark.usefixtures("quick_reports")
@@ -48,7 +48,7 @@ pytestmark = pytest.mark.usefixtures("quick_reports")
 
 @pytest.fixture
 def toy(make_cache, monkeypatch):
-    """The cache of a toy, on a machine where --memory counts for features alone."""
+    """Make the toy cache, and count only features for --memory."""
     monkeypatch.setattr(memory, "_resident", lambda: 0.0)
     monkeypatch.setattr(job, "_overhead", lambda *_: 0.0)
     monkeypatch.setattr(memory, "has_fast_bfloat16", lambda device="cpu": False)
@@ -57,7 +57,7 @@ def toy(make_cache, monkeypatch):
 
 @pytest.fixture
 def interrupt(monkeypatch):
-    """Interrupt a fit after so many trainings."""
+    """Return a function that interrupts a fit after a number of trainings."""
 
     def call(after, **options):
         keep, left = UnfinishedRun.keep, threading.Semaphore(after)
@@ -76,7 +76,7 @@ def interrupt(monkeypatch):
 
 
 def as_written_by_0_1_0(path):
-    """Rename and strip a run to what the first release left: its name and settings held the release."""
+    """Change a run to the form of the first release: its name and settings contained the release."""
     folder = path if path.exists() else UnfinishedRun.folder_of(path)
     config = {key: value for key, value in read_config(folder).items() if key not in (NUMERICS, ENVIRONMENT)}
     config[RELEASE] = "0.1.0"
@@ -122,7 +122,7 @@ def test_a_run_of_the_first_release_is_the_same_run(toy, monkeypatch):
     assert again.path == path
     assert NUMERICS not in again.config
     assert fit(norm="none", **SHORT).path != path
-    assert fit(overwrite=True, **SHORT).path == path  # in its place, so that there are not two
+    assert fit(overwrite=True, **SHORT).path == path  # the old run is replaced
     assert RunFolder(path).config[NUMERICS] == BEFORE[NUMERICS]
 
 
@@ -158,14 +158,14 @@ def test_a_run_that_was_made_under_other_conditions_is_given_back_and_told(toy, 
     monkeypatch.setattr(Training, "learn", None)
     assert fit(memory=LITTLE, **SHORT).path == first.path
     assert "conditions" not in caplog.text
-    assert f"{first.path} is there already; --overwrite trains it again" in caplog.text
+    assert f"{first.path} exists already; --overwrite trains it again" in caplog.text
     caplog.clear()
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "XYZ")
     assert fit(memory=PLENTY, **SHORT).path == first.path
     [told] = [record.getMessage() for record in caplog.records if "conditions" in record.getMessage()]
     assert "\n" not in told
     assert told.startswith(
-        f"{first.path}: there already, made under other conditions: features in int8 (now float32), "
+        f"{first.path}: exists already, computed under other conditions: features in int8 (now float32), "
     )
     assert told.endswith("(now XYZ); --overwrite trains it again")
 
@@ -214,8 +214,8 @@ def test_other_conditions_in_the_middle_of_a_run_are_told_and_recorded(toy, inte
     before = read_config(UnfinishedRun.folder_of(Workspace.at().runs("toy") / "mine"))
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "XYZ")
     run = fit(name="mine", resume=True, **SHORT)
-    changed = f"processor {before[ENVIRONMENT]['processor']} (now XYZ)"
-    assert f"mine goes on under other conditions than it began: {changed}" in caplog.text
+    changed = f"CPU {before[ENVIRONMENT]['processor']} (now XYZ)"
+    assert f"mine continues under other conditions than it began: {changed}" in caplog.text
     assert run.config[RESUMED] == [changed]
     assert run.config[ENVIRONMENT] == before[ENVIRONMENT]
 
@@ -226,8 +226,8 @@ def test_conditions_are_told_one_by_one_and_only_where_both_are_known():
     assert changes(one, two) == [
         "device cuda (now cpu)",
         "features in int8 (now float32)",
-        "arithmetic in bfloat16 (now float32)",
-        "held in windows of 1.1 GB (now all at once)",
+        "training in bfloat16 (now float32)",
+        "features read in windows of 1.1 GB (now all at once)",
     ]
     other = {COMPUTED: {**one[COMPUTED], "device": "cuda:1"}}
     assert changes(one, other) == changes({}, two) == changes({COMPUTED: "?", ENVIRONMENT: []}, two) == []
@@ -249,7 +249,9 @@ def test_how_features_are_held_comes_back_from_a_configuration(dtype, room):
     + [{"working_copy": "int8", "compute": "float32", "room": room} for room in (0, -1, "nan", "inf", "x", [])],
 )
 def test_a_configuration_that_says_what_cannot_be_is_told_in_one_line(recorded):
-    with pytest.raises(StoreError, match="expected the dtypes of its features and arithmetic; start anew with") as told:
+    with pytest.raises(
+        StoreError, match="expected the dtypes of its features and of training; start again with"
+    ) as told:
         recorded_copy({COMPUTED: recorded})
     assert "\n" not in str(told.value)
 
@@ -276,7 +278,7 @@ def test_damaged_records_are_told_and_trained_again(toy, interrupt, caplog):
     content[-1] ^= 1
     head.write_bytes(content)
     assert results_of(fit(name="mine", resume=True, **options)) == whole
-    assert f"mine: '{first.stem}', '{second.stem}' are damaged and trained again" in caplog.text
+    assert f"mine: trainings '{first.stem}', '{second.stem}' are damaged and are repeated" in caplog.text
 
 
 def test_numbers_of_threads_and_processes_are_no_part_of_it(toy, monkeypatch):

@@ -1,4 +1,4 @@
-"""Heads from outside of featcache in whole fits: alone, in other processes, and which run is the same."""
+"""Heads from outside of featcache in whole fits: alone, in other processes, and the identity of runs."""
 
 import logging
 import sys
@@ -36,14 +36,14 @@ def toy(make_cache):
 
 
 def train(cache, *, name=None, held=None, workers=1, scheduler=None, **changes):
-    """The run of a request."""
+    """Train the run of a request."""
     planned = plan_runs([FitSettings(**{"features": ("ssl",), **QUICK, **changes})], cache=cache, name=name)
     [run] = fit_all(planned, cache=cache, jobs=workers, memory=held, scheduler=scheduler)
     return run
 
 
 def check_predictions(run, cache, tolerance=1e-5):
-    """Compare predictions.csv with what loaded heads give for the stored features."""
+    """Compare predictions.csv with the outputs of loaded heads for the stored features."""
     store = featcache.open(cache)["ssl"]
     for (seed, fold), rows in run.predictions.groupby(["seed", "fold"]):
         head = run.head(seed=seed, fold=fold)
@@ -69,12 +69,12 @@ def test_a_head_of_a_file_is_fitted_saved_and_loaded_with_its_option(toy, named)
 def test_a_head_that_learns_no_layer_weights_takes_all_layers(toy, named, caplog, dtype, tolerance):
     caplog.set_level(logging.INFO, "featcache")
     run = train(toy, head=f"{named()}:Stacked", held=Memory(dtype=dtype), memory=dtype)
-    assert "learns no layer weights: it takes all layers as they are" in caplog.text
+    assert "learns no layer weights: it uses all layers unweighted" in caplog.text
     assert run.layer_weights.empty
     assert list(run.layer_weights.columns) == ["seed", "fold", "layer", "weight", "features"]
     assert run.head(seed=1, fold=1).head.output.weight.shape == (2, 12)
     check_predictions(run, toy, tolerance)
-    with pytest.raises(ModelError, match="Stacked' learns no layer weights; take --head dense or another"):
+    with pytest.raises(ModelError, match="Stacked' learns no layer weights; use another one, such as --head dense"):
         layer_relevance(["ssl"], head=f"{named()}:Stacked", protocol="loso")
 
 
@@ -166,7 +166,9 @@ def test_another_process_with_another_file_is_refused(toy, named, monkeypatch):
         job.resolved_elsewhere()
     assert "\n" not in str(told.value)
     path.unlink()
-    with pytest.raises(ClusterError, match=r"not where the fit began: head .* no such file") as told:
+    with pytest.raises(
+        ClusterError, match=r"differs from the process that started the fit: head .* no such file"
+    ) as told:
         job.resolved_elsewhere()
     assert "\n" not in str(told.value)
 
@@ -181,7 +183,7 @@ def test_a_head_that_is_named_nowhere_is_not_fitted(toy, tmp_path, named):
 
 
 def test_a_mistake_in_a_head_is_told_before_anything_is_trained(toy, named, monkeypatch):
-    monkeypatch.setattr(jobs.FitJob, "train", None)  # nothing is trained
+    monkeypatch.setattr(jobs.FitJob, "train", None)  # training would fail
     reference = f"{named(ATTENTIVE.replace('Dropout(generator, rate=self.options.dropout)', 'nn.Dropout()'))}:Attentive"
     with pytest.raises(ModelError, match=r"draws from torch's global random generator .*featcache.heads.Dropout"):
         train(toy, head=reference)
@@ -221,7 +223,7 @@ def test_a_head_of_an_installed_package_needs_no_naming_and_its_version_makes_th
     assert "mylab" not in sys.modules
     run = train(toy, head="attentive")
     assert run.config["parts"]["head"] == {"reference": "attentive", "distribution": "mylab", "version": "1.2"}
-    assert run.head(seed=1, fold=1).head.options.width == 8  # a file may name it, because somebody installed it
+    assert run.head(seed=1, fold=1).head.options.width == 8  # a file may name it, because it is installed
     assert not caplog.records
     install("1.3")
     [planned] = plan_runs([FitSettings(features=("ssl",), **QUICK, head="attentive")], cache=toy)

@@ -1,4 +1,4 @@
-"""Linear probes of each layer: beside scikit-learn by hand, what they may see, and the command."""
+"""Linear probes of each layer agree with scikit-learn and use only allowed data; the command."""
 
 import re
 from dataclasses import replace
@@ -20,7 +20,7 @@ from featcache.manifest import Manifest, Utterance
 from featcache.protocols import make_folds
 from featcache.targets.targets import make_target
 
-# Ours are computed in the store's float32, the references in float64.
+# Tolerance of probes in float32, compared with references in float64.
 ROUNDING = 1e-4
 NUM_LAYERS = 3
 OPTIONS = {"corpus": None, "protocol": None, "task": None, "select": {}, "out": None}
@@ -33,7 +33,7 @@ def _wide_terminal(monkeypatch):
 
 @pytest.fixture
 def manifest(rng):
-    """Six speakers, each with every emotion; arousal and valence at random."""
+    """Make a manifest of six speakers with all emotions, and random arousal and valence."""
     return Manifest(
         [
             Utterance(
@@ -61,7 +61,7 @@ def cache(make_cache, manifest):
 
 @pytest.fixture
 def store(write_store, tmp_path, manifest):
-    """Layers that tell less and less about emotion and arousal; in the last speaker's utterances values are huge."""
+    """Make layers with less and less information on emotion and arousal; the last speaker has huge values."""
     return write_features(write_store, tmp_path / "store", manifest, seed=1)
 
 
@@ -81,7 +81,7 @@ def write_features(write_store, folder, manifest, *, seed, altered=(), **options
 
 
 def parts_of(store, fold, layer):
-    """Means over frames, read from the frames, in float64: standardised training, validation and test parts."""
+    """Return the float64 means over frames of training, validation and test part, standardised."""
     means = [
         np.array([store[i][layer].astype(float).mean(axis=0) for i in part])
         for part in (fold.train, fold.validation, fold.test)
@@ -141,7 +141,7 @@ def test_targets_that_are_probed_together_are_what_they_are_alone(store, manifes
     folds = make_folds("group-kfold", manifest, "emotion")
     together = probe_layers(store, targets, manifest, folds)
     alone = [probe_layers(store, [target], manifest, folds) for target in targets]
-    # the order of a sum depends on how many columns a product has
+    # the order of a sum depends on the number of columns of a product
     pd.testing.assert_frame_equal(together, pd.concat(alone, ignore_index=True), rtol=ROUNDING)
 
 
@@ -170,7 +170,7 @@ def test_what_is_tested_enters_neither_the_scaler_nor_the_choice_of_the_penalty(
     assert len(seen) == 2 * 2 * NUM_LAYERS
 
     def ordered(fits):
-        """Threads take turns as they like."""
+        """Sort the recorded arrays, because the order of threads is arbitrary."""
         return sorted([one.tobytes() for one in given] for given in fits)
 
     assert ordered(seen[: len(seen) // 2]) == ordered(seen[len(seen) // 2 :])
@@ -231,10 +231,14 @@ def test_classes_are_one_line_and_a_selection_counts(cache, capsys, tmp_path, mo
     [
         ({"target": "emotoin"}, ManifestError, r"no utterance has a label 'emotoin'; .* are: emotion, arousal"),
         ({"target": "emotion=angst"}, ManifestError, "unknown class of emotion 'angst'; nearest: anger"),
-        ({"target": "arousal"}, ManifestError, "has 72 different numbers .*; for numbers take --task regression"),
+        (
+            {"target": "arousal"},
+            ManifestError,
+            "has 72 different numbers .*, which are too many classes; use --task regression",
+        ),
         ({"target": "arousal,emotion"}, ManifestError, "label 'emotion' .* is 'anger', expected a number"),
         ({"target": "words"}, ManifestError, "label 'words' has one class only, 'none'; a classifier needs two"),
-        ({"target": None}, ManifestError, "which label is to be predicted.* --target: emotion, arousal"),
+        ({"target": None}, ManifestError, "which label to predict.* --target: emotion, arousal"),
         ({"target": "emotion", "protocol": "los"}, ProtocolError, "unknown protocol 'los'; nearest: loso"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Layers per target: what is trained and probed, what is there already, what cannot be; equal layers stay flat."""
+"""Layers per target: trainings and probes, existing runs, refusals; equal layers show no peak."""
 
 import json
 import re
@@ -56,7 +56,7 @@ def cache(make_cache, manifest, quick_reports):
 
 @pytest.fixture
 def trained(monkeypatch):
-    """Which runs are written, and how many working copies are loaded."""
+    """Record the runs that are written, and the number of times that features are loaded."""
     found = {"runs": [], "copies": 0}
     write_results, load = job.write_results, windows.FeatureWindows.load
 
@@ -90,7 +90,7 @@ def test_probes_are_of_the_folds_that_the_runs_were_trained_on(cache):
         alone = resolve(cache, request)
         expected = probe_layers(cache["ssl"], [alone.target], alone.manifest, alone.folds)
         probes = found.probes[found.probes["target"] == name].reset_index(drop=True)
-        pd.testing.assert_frame_equal(probes, expected, rtol=1e-4)  # float32, of other products
+        pd.testing.assert_frame_equal(probes, expected, rtol=1e-4)  # float32 products in another order
 
 
 def test_each_class_is_told_from_all_others(cache):
@@ -153,7 +153,7 @@ def test_layers_without_a_number_are_left_out(make_cache, manifest, quick_report
 
 def test_pooled_stores_take_the_linear_head(make_cache, manifest, quick_reports):
     make_cache(manifest=manifest, stores={"ssl": {"pool": True}})
-    told = r"^ssl holds statistics alone \(--pool\), but head 'dense' is trained on frames; take --head linear$"
+    told = r"^ssl contains only statistics \(--pool\), but head 'dense' is trained on frames; use --head linear$"
     with pytest.raises(StoreError, match=told):
         layer_relevance(target="arousal,valence", **QUICK)
     [found] = layer_relevance(target="arousal,valence", head="linear", **QUICK)
@@ -161,8 +161,8 @@ def test_pooled_stores_take_the_linear_head(make_cache, manifest, quick_reports)
 
 
 ONE_LAYER = (
-    "^ssl holds layer 0 alone, and a single layer has no weight to learn; 'featcache probe' scores it, and 'featcache "
-    "extract' into a store of another --name keeps all layers$"
+    "^ssl contains only layer 0, and a single layer has no weight to learn; score it with "
+    "'featcache probe', or extract all layers into a store with another --name$"
 )
 
 
@@ -175,16 +175,22 @@ ONE_LAYER = (
             ["egemaps"],
             {},
             StoreError,
-            "^egemaps has no layers to weigh; name a store that holds the layers of a model$",
+            "^egemaps has no layers to weight; name a store with the layers of a model$",
         ),
         (
             {"stores": {"egemaps": {"kind": "egemaps"}}},
             [],
             {},
             StoreError,
-            "toy holds no layers of a model; extract some with 'featcache extract --model NAME'$",
+            "toy has no layers of a model; extract some with 'featcache extract --model NAME'$",
         ),
-        ({}, [], {"head": "svm"}, ModelError, "^head 'svm' learns no layer weights; take --head dense or another$"),
+        (
+            {},
+            [],
+            {"head": "svm"},
+            ModelError,
+            "^head 'svm' learns no layer weights; use another one, such as --head dense$",
+        ),
         ({}, [], {"head": "dens"}, ModelError, "^unknown head 'dens'; nearest: dense$"),
         ({}, ["ssl", "sll"], {}, StoreError, "^unknown feature store 'sll'; nearest: ssl in "),
         ({}, [], {"target": "arousal,emotion"}, FeatcacheError, "is 'anger', expected a number"),
@@ -206,7 +212,10 @@ def test_scores_without_a_common_scale_share_no_figure(cache):
         "classes": FitSettings(target="emotion", seeds=(1,)),
     }.items():
         runs[label], setups[label] = None, resolve(cache, request)
-    with pytest.raises(StoreError, match=r"^'numbers', 'classes' are not scored alike, .*; draw them apart$"):
+    with pytest.raises(
+        StoreError,
+        match=r"^'numbers', 'classes' have different scores: expected CCC for all, .*; draw them in separate figures$",
+    ):
         relevance_of(runs, setups)
 
 
@@ -246,15 +255,15 @@ def test_many_targets_are_told_by_their_means(make_cache, manifest, quick_report
         assert re.search(rf"^{row.layer} .* {row.uar:.1f}", out, re.MULTILINE)
 
 
-# Five seeds scatter about their mean m with the deviation s (ddof = 0): 2 (m - 1/N) / s follows Student's t with four
-# degrees of freedom where nothing but the seeds makes layers differ, and exceeds 6 in one of 250 draws.
+# Five seeds have the mean m and the standard deviation s (ddof = 0): 2 (m - 1/N) / s follows Student's t with four
+# degrees of freedom if only the seeds cause differences between layers, and exceeds 6 in one of 250 draws.
 BARS = 3
 LAYERS, SIZE = 5, 10
 
 
 @pytest.fixture
 def equal_and_unequal(write_store, make_cache, quick_reports):
-    """Untrained stores: in ``equal`` each layer has the same dimensions in another order; in ``peak`` layer 3 alone."""
+    """Make untrained stores: layers of ``equal`` have the same dimensions, only layer 3 of ``peak`` has information."""
     rng = np.random.default_rng(5)
     manifest = Manifest(
         [
@@ -284,14 +293,14 @@ def equal_and_unequal(write_store, make_cache, quick_reports):
 
 
 def test_layers_that_all_carry_a_target_alike_show_no_peak_beyond_the_error_bars(equal_and_unequal):
-    """Dimensions start alike in a head, so that over seeds no layer of ``equal`` is preferred: what shows is chance."""
+    """Heads start with equal dimensions, so over seeds, differences between layers of ``equal`` are random."""
     training = {"learning_rate": 0.005, "max_epochs": 40, "batch_size": 8}
     found = layer_relevance(
         ["equal", "peak"], target="arousal,valence", **training, seeds=(1, 2, 3, 4, 5), task="regression"
     )
     for store, one in zip(("equal", "peak"), found, strict=True):
         for run in one.runs.values():
-            assert run.metrics["ccc"]["mean"] > 0.1  # learned something
+            assert run.metrics["ccc"]["mean"] > 0.1  # the head has learned
             summary = layer_weight_summary(run.layer_weights.astype({"layer": int}))
             bars = (summary["mean"] - 1 / LAYERS) / summary["std"]
             assert (summary["std"] > 0).all()

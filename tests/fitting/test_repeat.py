@@ -1,4 +1,4 @@
-"""A run is repeated from its own record; code that the record names is not imported for that."""
+"""A run can be repeated from its ``config.yaml``, which does not cause an import of the code that it names."""
 
 import sys
 
@@ -63,7 +63,7 @@ def test_runs_of_earlier_releases_are_repeated(path):
         return
     request = configured(FitSettings, read_options(path))
     cache = HOME / "cache" / request.corpus
-    [planned] = plan_runs([request], cache=cache, name=path.parent.name, home=HOME)  # refuses a run of other settings
+    [planned] = plan_runs([request], cache=cache, name=path.parent.name, home=HOME)  # refuses a run with other settings
     assert planned.finished is not None
 
 

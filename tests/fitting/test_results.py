@@ -1,4 +1,4 @@
-"""What a fit says of its trainings at its end, and which pictures have something to show."""
+"""Notes at the end of a fit, and figures that are drawn."""
 
 import numpy as np
 import pandas as pd
@@ -29,7 +29,7 @@ def test_trainings_whose_last_epoch_is_the_best_and_the_last_allowed_are_counted
     trainings = [of_training[:max_epochs] for of_training in trainings]
     best_is_last = 0
     for of_training in trainings:
-        best, best_epoch = float("inf"), 0  # as training keeps its best weights
+        best, best_epoch = float("inf"), 0  # as a training selects its best weights
         for epoch, loss in enumerate(of_training, start=1):
             if loss < best:
                 best, best_epoch = loss, epoch
@@ -52,12 +52,12 @@ def test_the_end_of_a_fit_tells_it_and_so_does_the_report(short, caplog):
     caplog.set_level("INFO", "featcache")
     run = fit(**short)
     [note] = epochs_of(run)
-    assert note.startswith("8 of 8 trainings reached --max-epochs 1 while their validation loss was still falling; ")
+    assert note.startswith("8 of 8 trainings reached --max-epochs 1 while their validation loss was still decreasing; ")
     assert caplog.messages[-1] == note
     assert note in (run.path / "report.html").read_text(encoding="utf-8")
     caplog.clear()
     assert fit(**short).path == run.path
-    assert caplog.messages[-1] == note  # of a run that exists as well
+    assert caplog.messages[-1] == note  # also for a run that exists already
 
 
 def test_in_a_sweep_each_run_has_its_own_line(short, caplog):

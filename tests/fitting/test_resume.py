@@ -1,4 +1,4 @@
-"""A fit that is killed or interrupted goes on to the same files, and trains only what was missing."""
+"""A killed or interrupted fit continues to the same files, and trains only the missing heads."""
 
 import os
 import random
@@ -23,7 +23,7 @@ SETTINGS = {"name": "mine", "seeds": (1, 2, 3), "max_epochs": 3, "patience": 3}
 
 
 def fit_and_count(folder, resume=False):
-    """Fit, and write how many trainings were kept; pictures take longer than training, and are empty."""
+    """Fit and write the number of kept trainings; figures are empty, because they take longer than training."""
     without_pictures()
     kept, keep = [], UnfinishedRun.keep
     UnfinishedRun.keep = lambda *arguments: (keep(*arguments), kept.append(1))
@@ -33,7 +33,7 @@ def fit_and_count(folder, resume=False):
 
 @pytest.fixture
 def whole_fit(make_cache, tmp_path):
-    """Start the fit in a process of its own: ``whole_fit(folder)``; in a new folder unless it is to be resumed."""
+    """Return ``whole_fit(folder)``, which starts the fit in another process, in a new folder unless it resumes."""
     cache = make_cache()
 
     def start(folder, resume=False):
@@ -68,10 +68,10 @@ def test_kill_9_at_random_moments(whole_fit, tmp_path):
     whole = files(tmp_path / "whole")
     assert files(tmp_path / "again") == whole
     chance, folder, hits, partly = random.Random(0), tmp_path / "killed", 0, 0
-    # a test whose kills all came too early or too late would show nothing
+    # If all kills came too early or too late, the test would prove nothing.
     while hits < KILLS or not partly:
         child = whole_fit(folder)
-        # some time after so many trainings are kept, however long they take
+        # kill after a number of trainings is kept, independent of their duration
         wanted = 12 * (hits % KILLS) // KILLS
         while num_finished(folder) < wanted and not child.ended:
             time.sleep(0.001)
@@ -96,7 +96,7 @@ SHORT = {"seeds": (1, 2), "max_epochs": 2, "name": "mine"}
 
 @pytest.fixture
 def interrupted(make_cache, quick_reports, monkeypatch):
-    """A cache whose fit was interrupted after three of eight trainings."""
+    """Make a cache whose fit was interrupted after three of eight trainings."""
     make_cache()
     keep, left = UnfinishedRun.keep, threading.Semaphore(3)
 
@@ -121,7 +121,7 @@ def count_trainings(monkeypatch):
 def test_only_what_is_missing_is_trained(interrupted, monkeypatch, jobs):
     kept = count_trainings(monkeypatch)
     resumed = fit(resume=True, jobs=jobs, **SHORT)
-    assert len(kept) == (5 if jobs == 1 else 0)  # other processes count for themselves
+    assert len(kept) == (5 if jobs == 1 else 0)  # other processes count separately
     assert sorted(zip(resumed.predictions["seed"], resumed.predictions["utterance_id"], strict=True)) == sorted(
         {(seed, i) for seed in (1, 2) for i in resumed.predictions["utterance_id"]}
     )
@@ -133,7 +133,7 @@ def test_only_what_is_missing_is_trained(interrupted, monkeypatch, jobs):
 def test_what_was_interrupted_is_gone_on_with_only_when_asked(interrupted, monkeypatch):
     with pytest.raises(
         StoreError,
-        match=r"mine was interrupted after 3 trainings; go on with --resume, or start anew with --overwrite$",
+        match=r"mine was interrupted after 3 trainings; continue with --resume, or start again with --overwrite$",
     ):
         fit(**SHORT)
     with pytest.raises(StoreError, match=r"mine was interrupted with other settings \(norm, norm_by differ\)"):
@@ -159,7 +159,7 @@ def test_an_interruption_while_a_training_is_kept_ends_all_threads(make_cache, q
     )
     with pytest.raises(KeyboardInterrupt) as told:
         fit(seeds=(1, 2, 3), max_epochs=60, patience=60, name="mine")
-    assert told.traceback  # what is raised keeps its frames alive, and with them whatever is not closed
+    assert told.traceback  # the exception keeps its frames alive, and with them objects that are not closed
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("fit")]
 
 
@@ -172,7 +172,7 @@ def wait_for(condition, child):
 
 
 def held(*arguments):
-    """A fit that does nothing more when three trainings are kept, until it is interrupted."""
+    """Make a fit wait after three trainings until it is interrupted."""
     keep, kept = UnfinishedRun.keep, []
 
     def keep_three(*given):
@@ -199,7 +199,7 @@ def test_ctrl_c_keeps_what_is_finished_and_a_second_fit_waits_its_turn(make_cach
     assert re.search(r"^error: .*mine is being fitted by another process; wait for it to end$", err, re.MULTILINE)
     code, _, err = first.wait()
     assert code == 130, err
-    assert "3 of 20 trainings are finished and kept; the same with --resume goes on" in err
+    assert "3 of 20 trainings are finished and kept; continue with the same command with --resume" in err
     assert "Traceback" not in err
     assert len(list(runs.glob(".mine.unfinished/finished/*.json"))) == 3
     assert os.listdir(runs) == [".mine.unfinished"]

@@ -1,4 +1,4 @@
-"""No choice sees a label of the test part: weights, epochs, C and penalties stay where these labels are shuffled."""
+"""No choice uses labels of the test part: weights, epochs, C and penalties do not change if they are shuffled."""
 
 from dataclasses import replace
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("quick_reports")
 
 @pytest.fixture
 def cache(make_cache):
-    """A corpus of six speakers in three parts."""
+    """Make a corpus of six speakers in three parts."""
     rng = np.random.default_rng(1)
     parts = {"a": "train", "b": "train", "c": "train", "d": "validation", "e": "validation", "f": "test", "g": "test"}
     manifest = Manifest(
@@ -44,7 +44,7 @@ def cache(make_cache):
 
 
 def shuffle(cache, ids, seed=3):
-    """Shuffle the labels of these utterances among themselves."""
+    """Shuffle the labels among the given utterances."""
     rows = {utterance.utterance_id: utterance for utterance in cache.manifest}
     order = np.random.default_rng(seed).permutation(len(ids))
     drawn = {one: rows[ids[other]].labels for one, other in zip(ids, order, strict=True)}
@@ -57,7 +57,7 @@ def shuffle(cache, ids, seed=3):
 
 
 def choices(run, folds):
-    """All that was learned and chosen in some folds, and what came of it, without the labels that were tested."""
+    """Return everything that was learned and chosen in some folds, and the outputs, without the test labels."""
     heads = {
         path.name: path.read_bytes()
         for path in (run.path / "heads").iterdir()
@@ -99,7 +99,7 @@ def test_in_a_cross_validation_the_fold_that_tests_them_chooses_as_before(cache,
     after = fit(name="after", **QUICK, **options)
     assert choices(after, [number]) == choices(before, [number])
     others = [fold["fold"] for fold in before.config["folds"] if fold["fold"] != number]
-    assert choices(after, others) != choices(before, others)  # which train on them
+    assert choices(after, others) != choices(before, others)  # other folds train on them
 
 
 @pytest.mark.parametrize(("target", "task"), [("emotion", None), ("arousal", "regression")])

@@ -1,4 +1,4 @@
-"""Many settings in one go: each run is what it would be alone, in any number of threads and processes."""
+"""Runs of a sweep are the same as alone, for any number of threads and processes."""
 
 import os
 import subprocess
@@ -30,13 +30,13 @@ pytestmark = pytest.mark.usefixtures("quick_reports")
 
 
 def bytes_of(run):
-    """All that a run holds; the report tells the version and the settings, which are compared by themselves."""
+    """Return the bytes of each file of a run, including the report, which contains the version and the settings."""
     return {path.relative_to(run.path).as_posix(): path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
 
 
 @pytest.fixture
 def elsewhere(monkeypatch, tmp_path):
-    """Make what comes next lie in a second home with the same caches."""
+    """Use a second home with the same caches from now on."""
 
     def move():
         other = tmp_path / "elsewhere"
@@ -56,7 +56,7 @@ def test_each_run_of_a_sweep_is_what_it_is_alone(make_cache, elsewhere, working_
     elsewhere()
     asked = [(head, norm, chosen) for head in heads for norm in norms for chosen in layers]
     assert [(run.config["head"], run.config["norm"], run.config["layers"]) for run in together] == asked
-    # of the rounded copies, half of the runs: every two settings meet in one of them
+    # For reduced dtypes, half of the runs: all pairs of settings occur together.
     compared = range(12) if working_dtype == "float32" else (0, 2, 4, 7, 9, 11)
     for run, (head, norm, chosen) in ((together[number], asked[number]) for number in compared):
         alone = fit(head=head, norm=norm, layers=chosen, memory=working_dtype, **SHORT)
@@ -84,17 +84,17 @@ def test_heads_and_layers_read_the_features_together(make_cache, monkeypatch):
     loads, load = [], FeatureWindows.load
     monkeypatch.setattr(FeatureWindows, "load", lambda source, ids: loads.append(ids) or load(source, ids))
     sweep(heads=["dense", "lstm"], norms=["speaker", "none"], layers=["all", "last"], features=["ssl"], **SHORT)
-    assert len(loads) == 2  # one for each normalisation
+    assert len(loads) == 2  # one load per normalisation
     loads.clear()
     sweep(heads=["dense", "ffn"], layers=["0,2"], features=["ssl"], **SHORT)
     assert len(loads) == 1
     loads.clear()
-    # frames that pair, and frames of each store by itself
+    # paired frames, and frames of each store separately
     sweep(heads=["fusion", "ffn"], features=["ssl", "egemaps"], **SHORT)
     assert len(loads) == 2
     loads.clear()
     sweep(heads=["dense", "lstm"], norms=["global"], layers=["all", "last"], features=["ssl"], **SHORT)
-    assert len(loads) == 4  # one for each fold's statistics
+    assert len(loads) == 4  # one load for the statistics of each fold
 
 
 def test_runs_that_are_there_are_not_trained_again(make_cache, monkeypatch):
@@ -147,9 +147,9 @@ def test_any_runs_are_trained_together_and_share_what_they_can(make_cache, elsew
         FitSettings(features=("ssl",), **same),
         FitSettings(features=("egemaps",), head="lstm", **same),
         FitSettings(features=("ssl",), layers="last", seeds=(3,), max_epochs=1),
-        FitSettings(features=("ssl",), protocol="group-kfold", **same),  # other folds, so that windows differ
+        FitSettings(features=("ssl",), protocol="group-kfold", **same),  # other folds, so the windows differ
         FitSettings(features=("ssl",), select={"emotion": ["joy", "anger"]}, limit=12, protocol="random-80-20", **same),
-        FitSettings(features=("ssl",), **same),  # the first once more
+        FitSettings(features=("ssl",), **same),  # the first run again
     ]
     runs = fit_all(plan_runs(requests, cache=cache), cache=cache)
     assert len(loads) == 4
@@ -184,18 +184,18 @@ def test_runs_normalised_by_other_labels_do_not_share(make_cache):
     by_speaker, by_room = (FitSettings(norm_by=by, **same) for by in ("speaker_id", "room"))
     first, second = fit_all(plan_runs([by_speaker, by_room], cache=cache), cache=cache)
     assert (first.config["norm_by"], second.config["norm_by"]) == ("speaker_id", "room")
-    assert "took the label &#39;room&#39; for the speaker" in (second.path / "report.html").read_text()
+    assert (
+        "is per value of the label &#39;room&#39;, in place of the speaker" in (second.path / "report.html").read_text()
+    )
     assert bytes_of(second) == bytes_of(fit(norm_by="room", overwrite=True, **same))
     assert (first.path / "predictions.csv").read_bytes() != (second.path / "predictions.csv").read_bytes()
-    # what is not of speakers does not depend on who counts as one
+    # other normalisations do not depend on the column of the speaker
     assert fit(norm="global", norm_by="room", **same).config["norm_by"] is None
 
 
 def test_a_name_is_for_a_single_run(make_cache):
     make_cache()
-    with pytest.raises(
-        StoreError, match="--name is for a single run, and 2 are asked for; their names tell them apart"
-    ):
+    with pytest.raises(StoreError, match="--name is for a single run, found 2 runs; remove --name"):
         sweep(heads=["dense", "lstm"], name="mine", **SHORT)
     assert sweep(heads=["dense"], name="mine", **SHORT)[0].name == "mine"
 
@@ -221,7 +221,7 @@ def test_jobs_run_in_whatever_joblib_is_told(make_cache, elsewhere):
 
 @pytest.fixture
 def little_memory(monkeypatch):
-    """Machines so small that a toy comes in windows: --memory counts for features alone."""
+    """Simulate a small memory, so that a toy cache is read in windows; --memory counts only features."""
     monkeypatch.setattr(memory, "_resident", lambda: 0.0)
     monkeypatch.setattr(job, "_overhead", lambda *_: 0.0)
     return "1KiB,float32"

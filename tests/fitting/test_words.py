@@ -1,4 +1,4 @@
-"""Fits on stores of words: tokens are frames, which may be pooled, but no steps in time."""
+"""Fits on text stores: tokens are frames, which may be pooled, but are not steps in time."""
 
 import os
 
@@ -43,7 +43,7 @@ def test_pooled_words_are_the_means_of_their_tokens(cache):
 
 
 def test_all_tokens_count(cache):
-    """Corpora speak of frames of 20 ms, and so do users: 250 of these are seconds, as many tokens are pages."""
+    """The maximum of 250 frames means frames of 20 ms, that is 5 s; it does not apply to tokens."""
     words = cache()
     assert resolve(words, FitSettings(features=("words",), seeds=(1,))).config["max_frames"] == 0
     setup = resolve(words, FitSettings(features=("words",), seeds=(1,), max_frames=2))
@@ -76,7 +76,7 @@ def test_the_model_of_speech_is_the_one_that_is_meant(cache):
 def test_words_are_meant_where_there_is_nothing_else(cache):
     assert list(resolve(cache(), FitSettings(seeds=(1,))).config["features"]) == ["words"]
     os.rename(os.path.join(os.environ["FEATCACHE_HOME"], "cache"), os.path.join(os.environ["FEATCACHE_HOME"], "gone"))
-    with pytest.raises(StoreError, match="several models: other, words; choose with --features"):
+    with pytest.raises(StoreError, match="several models: other, words; choose one with --features"):
         resolve(cache(words=WORDS, other=WORDS), FitSettings(seeds=(1,)))
 
 

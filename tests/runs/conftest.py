@@ -1,4 +1,4 @@
-"""What the tests of this folder share."""
+"""Fixtures of this folder."""
 
 import shutil
 
@@ -32,7 +32,7 @@ def workspace(tmp_path):
 
 @pytest.fixture
 def cache(make_cache):
-    """Four stores of noise; three emotions, two dimensions on scales of their own, and a label beside the speaker."""
+    """Make a cache with four stores of noise, three emotions, two dimensional labels, and a label for groups."""
     rng = np.random.default_rng(1)
     manifest = Manifest(
         [
@@ -58,7 +58,7 @@ def cache(make_cache):
 
 @pytest.fixture
 def trained_once(request, tmp_path, tmp_path_factory):
-    """Give a copy of a run, which is trained for the first test that asks for it."""
+    """Return a function that copies a run; the run is trained for the first test that needs it."""
 
     def make(head, **options):
         kept = tmp_path_factory.getbasetemp() / f"saved-{head}"

@@ -1,4 +1,4 @@
-"""Saved heads and statistics that do not fit their run: one line, and nothing is computed."""
+"""Saved heads and statistics that do not match their run give one line, and nothing is computed."""
 
 import os
 import pickle
@@ -36,15 +36,17 @@ def test_a_seed_or_fold_that_does_not_exist_is_told_with_those_that_do(run, seed
 def test_an_ensemble_names_its_members(cache):
     runs = [train(features=["ssl"], norm=norm, name=norm).name for norm in ("speaker", "none")]
     vote = ensemble(runs=runs, name="vote")
-    with pytest.raises(StoreError, match=r"vote is an ensemble .*; load those of its members: speaker, none$"):
+    with pytest.raises(
+        StoreError, match=r"vote is an ensemble without a head; load the heads of its members: speaker, none$"
+    ):
         vote.head(seed=1, fold=1)
 
 
 @pytest.mark.parametrize(
     ("features", "options", "message"),
     [
-        ([], {}, r"expected a list of utterances for each store \(ssl\), all equally long"),
-        ([[], []], {}, r"expected a list of utterances for each store \(ssl\), all equally long"),
+        ([], {}, r"expected a list of utterances for each store \(ssl\), all of the same length"),
+        ([[], []], {}, r"expected a list of utterances for each store \(ssl\), all of the same length"),
         ([[]], {}, "expected at least one utterance"),
         (
             [[np.zeros((3, 5))]],
@@ -89,8 +91,8 @@ def test_features_that_do_not_fit_are_told(run, features, options, message):
 
 def test_a_support_vector_machine_takes_one_vector_of_each_utterance(trained_once):
     head = trained_once("svm", layers="last").head(seed=1, fold=1)
-    head.pooling = None  # as of functionals
-    with pytest.raises(ModelError, match="takes one vector of each utterance, found 5 frames"):
+    head.pooling = None  # as for functionals
+    with pytest.raises(ModelError, match="takes one vector per utterance, found 5 frames"):
         head([[np.zeros((1, 5, 4))]], groups=["01"])
 
 
@@ -104,7 +106,7 @@ def test_a_head_of_another_dtype_is_told_and_not_computed(trained_once, name):
         if dtype == expected:
             assert head(features, groups=["01"]).isfinite().all()
             continue
-        with pytest.raises(ModelError, match=f"computes in {expected}, found {dtype}; convert it with") as error:
+        with pytest.raises(ModelError, match=f"this head needs {expected}, found {dtype}; convert it with") as error:
             head(features, groups=["01"])
         told_in_one_line(error)
     with pytest.raises(ModelError, match="moved to device 'meta'"):
@@ -130,13 +132,15 @@ def test_arrays_of_any_memory_layout_are_taken(run):
 
 def test_statistics_are_refused_where_nothing_is_normalised(cache):
     head = train(features=["ssl"], norm="none").head(seed=1, fold=1)
-    with pytest.raises(ModelError, match="takes features without normalisation; leave groups and normalisation out"):
+    with pytest.raises(ModelError, match="uses no normalisation; remove groups and normalisation"):
         head([[np.zeros((3, 5, 4))]], groups=["01"])
 
 
 def test_frames_that_are_joined_one_by_one_must_be_equally_many(cache):
     head = train(features=["ssl", "egemaps"], head="fusion", norm="none").head(seed=1, fold=1)
-    with pytest.raises(ModelError, match=r"utterance 0: ssl, egemaps must have equally many frames, found \(5, 4\)$"):
+    with pytest.raises(
+        ModelError, match=r"utterance 0: ssl, egemaps must have the same number of frames, found \(5, 4\)$"
+    ):
         head([[np.zeros((3, 5, 4))], [np.zeros((1, 4, 4))]])
 
 
@@ -174,7 +178,7 @@ def test_sizes_of_earlier_runs_are_those_of_their_weights(cache, name, options):
 
 
 def edit_config(run, **changes):
-    """Change a run's settings, and remove the checksums as somebody would who means harm."""
+    """Change the settings of a run and remove its checksums, as an attacker would."""
     config = {**yaml.safe_load((run.path / "config.yaml").read_text()), **changes}
     (run.path / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     (run.path / CHECKSUMS).unlink(missing_ok=True)
@@ -210,19 +214,25 @@ INPUT = {"layers": ["0", "1", "2"], "hidden_size": 4, "frame_shift": 0.02, "max_
         ({"task": "regression", "label_ranges": {"a": [0, float("inf")]}}, "label_ranges: expected the lowest"),
         ({"task": "regression", "label_ranges": {"a": [0, 1e300]}}, "label_ranges: expected the lowest"),
         ({"task": "regression", "label_ranges": {"a": [0, 10**400]}}, "label_ranges: expected the lowest"),
-        ({"members": [None]}, "members holds something else"),
-        ({"features": {1: "x"}}, "names of features holds something else"),
+        ({"members": [None]}, "members: unexpected number or type of items"),
+        ({"features": {1: "x"}}, "names of features: unexpected number or type of items"),
         ({"classes": ["a"]}, "classes: expected two names"),
         ({"classes": [f"c{i}" for i in range(99)]}, r"output.\w+ of a head: expected shape \(99,"),
         ({"features": {"other": "x"}}, "head_inputs names other stores than features"),
         ({HEAD_INPUTS: []}, "head_inputs: expected an object"),
         ({HEAD_INPUTS: {"ssl": []}}, "head_inputs, is damaged .expected an object"),
         ({HEAD_INPUTS: {"ssl": {}}}, "layers, hidden_size, frame_shift, max_frames, averaged_frames missing"),
-        ({HEAD_INPUTS: {"ssl": {**INPUT, "layers": []}}}, "averaged_frames say nothing of features"),
-        ({HEAD_INPUTS: {"ssl": {**INPUT, "layers": [1]}}}, "averaged_frames say nothing of features"),
+        (
+            {HEAD_INPUTS: {"ssl": {**INPUT, "layers": []}}},
+            "averaged_frames: expected names of layers and positive numbers",
+        ),
+        (
+            {HEAD_INPUTS: {"ssl": {**INPUT, "layers": [1]}}},
+            "averaged_frames: expected names of layers and positive numbers",
+        ),
         (
             {HEAD_INPUTS: {"ssl": {**INPUT, "hidden_size": -1}}},
-            "averaged_frames say nothing of features",
+            "averaged_frames: expected names of layers and positive numbers",
         ),
         ({HEAD_INPUTS: {"ssl": {**INPUT, "max_frames": -1}}}, "max_frames: expected positive numbers"),
         ({HEAD_INPUTS: {"ssl": {**INPUT, "frame_shift": float("nan")}}}, "expected positive numbers"),
@@ -243,7 +253,7 @@ class Sprung:
 
 
 def spoil(run, name, change):
-    """Change the tensors of a file of a run, metadata kept."""
+    """Change the tensors of a file of a run, and keep the metadata."""
     path = run.path / name
     with safe_open(path, framework="pt") as tensors:
         metadata = tensors.metadata()
@@ -257,7 +267,7 @@ def spoil(run, name, change):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t, _: t.update({"output.bias": t["output.bias"].half()}), "weights of another dtype"),
+        (lambda t, _: t.update({"output.bias": t["output.bias"].half()}), "its weights have another dtype"),
         (
             lambda t, _: t.update({"output.bias": torch.zeros(99)}),
             r"output.bias of a head: expected shape \(3,\), found",
@@ -282,12 +292,12 @@ def test_weights_that_do_not_fit_are_told(run, change, message):
             r"ssl.mean: expected F32 \[4, 3, 4\], found F32 \[3, 3,",
         ),
         (lambda t, _: t.update({"ssl.mean": t["ssl.mean"].double()}), r"expected F32 .*, found F64"),
-        (lambda t, _: t["ssl.mean"].fill_(float("nan")), "ssl.mean holds NaN"),
+        (lambda t, _: t["ssl.mean"].fill_(float("nan")), "ssl.mean contains NaN"),
         (lambda t, _: t["ssl.mean"].fill_(float("inf")), "ssl.mean: expected finite means"),
         (lambda t, _: t["ssl.std"].zero_(), "ssl.std: expected finite means and positive standard deviations"),
         (lambda t, _: t["ssl.std"].neg_(), "ssl.std: expected finite means and positive standard deviations"),
-        (lambda _, m: m.update(groups='["1", "1", "2", "3"]'), "groups are not different texts"),
-        (lambda _, m: m.update(groups="[1, 2, 3, 4]"), "groups are not different texts"),
+        (lambda _, m: m.update(groups='["1", "1", "2", "3"]'), "groups: expected different texts"),
+        (lambda _, m: m.update(groups="[1, 2, 3, 4]"), "groups: expected different texts"),
         (lambda _, m: m.update(groups="{}"), "expected a list, found an object"),
         (lambda _, m: m.update(groups="[" * 10_000), "nested too deeply"),
         (lambda _, m: m.clear(), "cannot be read as JSON"),

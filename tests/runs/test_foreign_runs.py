@@ -1,4 +1,4 @@
-"""Run folders that are missing, damaged or made by somebody else: one line, and no wrong result."""
+"""Run folders that are missing, damaged or made by somebody else give one line, and no wrong result."""
 
 import itertools
 import json
@@ -98,7 +98,7 @@ READ_BACK = {
 
 @pytest.fixture
 def sealed(tmp_path):
-    """A finished run with a few lines of everything."""
+    """Make a finished run with a few rows in each table."""
     run = begin(tmp_path / "run")
     keep(run, (1, 1))
     for name in READ_BACK.keys() - {"config.yaml", METRICS}:

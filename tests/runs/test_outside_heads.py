@@ -1,4 +1,4 @@
-"""Run folders that name heads from outside of featcache: nothing is imported because a file says so."""
+"""Run folders that name heads from outside of featcache do not cause an import of that code."""
 
 import logging
 import sys
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("quick_reports")
 
 
 def edit_config(run, **changes):
-    """Change a run's settings, and remove the checksums as somebody would who means harm."""
+    """Change the settings of a run and remove its checksums, as an attacker would."""
     config = {**yaml.safe_load((run.path / "config.yaml").read_text()), **changes}
     (run.path / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     (run.path / CHECKSUMS).unlink(missing_ok=True)
@@ -30,7 +30,7 @@ def edit_config(run, **changes):
 
 @pytest.fixture
 def planted(tmp_path, monkeypatch):
-    """A folder with code that would leave a file named sprung, importable and in the current folder."""
+    """Make an importable file in the current folder that creates a file ``sprung`` if it is imported."""
     code = f"open({str(tmp_path / 'sprung')!r}, 'w')\n{ATTENTIVE}"
     for name in ("head.py", "planted_module.py"):
         (tmp_path / name).write_text(code)
@@ -76,7 +76,7 @@ def test_a_reference_that_the_user_allowed_may_still_be_no_head(run, planted):
 
 @pytest.fixture
 def outside_run(cache, named):  # noqa: F811
-    """A run of an external head with an option that is not the default; nothing is named afterwards."""
+    """Make a run of an external head with a changed option; afterwards, no plugin is named."""
     path = named()
     request = FitSettings(
         head=f"{path}:Attentive",
@@ -133,7 +133,7 @@ HUGE = 10**9
         ({"set": {"widht": 1}}, "unknown option 'widht'"),
         ({"set": {"dropout": float("nan")}}, "dropout: "),
         ({"set": {"dropout": {"a": "b" * 10_000}}}, "dropout: "),
-        ({"head": "svm", "set": {"x": 1}}, "it holds weights of another dtype"),
+        ({"head": "svm", "set": {"x": 1}}, "its weights have another dtype"),
         ({"head": "lstm", "set": {"cell": "os:system"}}, "cell: expected 'lstm' or 'gru', found 'os:system'"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Run folders: what is written is read again, and nothing unfinished looks finished."""
+"""Run folders can be read after writing, and unfinished runs do not look finished."""
 
 import contextlib
 import csv
@@ -23,7 +23,7 @@ from featcache.runs.reader import RunFolder, find_run, finished_runs
 from featcache.runs.writer import UnfinishedRun, write_json, write_rows, write_yaml
 from tests.runs.written import RECORD, SETTINGS, begin, keep, names
 
-# pandas reads decimals a little faster than exactly.
+# Tolerance of decimal numbers, which pandas does not read exactly.
 PARSED, TINY = 1e-14, 1e-300
 
 
@@ -128,12 +128,12 @@ def test_what_was_interrupted_is_gone_on_with_or_begun_anew_only_when_asked(tmp_
     keep(begin(tmp_path / "run"), (1, 1), (1, 2))
     with pytest.raises(
         StoreError,
-        match=r"run was interrupted after 2 trainings; go on with --resume, or start anew with --overwrite$",
+        match=r"run was interrupted after 2 trainings; continue with --resume, or start again with --overwrite$",
     ):
         begin(tmp_path / "run")
     assert begin(tmp_path / "run", resume=True).finished() == {(1, 1), (1, 2)}
     assert begin(tmp_path / "run", overwrite=True).finished() == set()
-    assert begin(tmp_path / "run").finished() == set()  # nothing was finished, so that nothing is lost
+    assert begin(tmp_path / "run").finished() == set()  # no training was finished, so nothing is lost
 
 
 def test_records_of_a_run_that_has_its_name_are_not_taken_for_an_interrupted_one(tmp_path, monkeypatch):
@@ -141,9 +141,9 @@ def test_records_of_a_run_that_has_its_name_are_not_taken_for_an_interrupted_one
     keep(run, (1, 1))
     write_json(run.folder / METRICS, {})
     with monkeypatch.context() as patch:
-        patch.setattr(shutil, "rmtree", lambda *_, **__: None)  # killed before they went
+        patch.setattr(shutil, "rmtree", lambda *_, **__: None)  # killed before the records were removed
         run.finish()
-    shutil.rmtree(run.path)  # by hand, later
+    shutil.rmtree(run.path)  # later, by the user
     assert begin(tmp_path / "run").finished() == set()
 
 
@@ -170,7 +170,7 @@ def test_what_a_kill_left_half_written_does_not_go_into_the_run(tmp_path):
 def test_what_was_interrupted_with_other_settings_is_not_mixed_in(tmp_path, resume, changes, told):
     run = begin(tmp_path / "run")
     keep(run, (1, 1))
-    message = f"run was interrupted with other settings {told}; give this one another --name, or start anew with --ov"
+    message = f"run was interrupted with other settings {told}; use another --name, or start again with --overwrite"
     with pytest.raises(StoreError, match=re.escape(message)):
         begin(tmp_path / "run", resume=resume, **changes)
     assert run.finished() == {(1, 1)}
@@ -215,7 +215,7 @@ def test_whoever_fails_lets_go_of_the_run(tmp_path, error):
 
 
 class Killed(BaseException):
-    """The process is gone: nothing after this is done."""
+    """Exception that stands for a killed process."""
 
 
 @pytest.mark.parametrize("older", [False, True])

@@ -1,4 +1,4 @@
-"""Saved heads, loaded again: the numbers of predictions.csv, from the run folder alone."""
+"""Loaded heads reproduce predictions.csv from the run folder alone."""
 
 import shutil
 
@@ -21,16 +21,16 @@ from tests.runs.saved import SHORT, train
 pytestmark = pytest.mark.usefixtures("quick_reports")
 
 
-# predictions.csv has six digits of probabilities and seven of values; features and heads are float32.
+# predictions.csv contains six digits of probabilities and seven of values; features and heads are float32.
 PREDICTED = 1e-5
 
 
-# Statistics are float32, merged from float32 statistics of utterances.
+# Tolerance of float32 statistics, which are merged from float32 statistics of utterances.
 STATISTICS = 1e-5
 
 
 def features_of(stores, head, utterance_id):
-    """For each store the layers and frames that the head's description asks for."""
+    """Return the layers and frames of each store that the inputs of the head describe."""
     found = []
     for one in head.inputs:
         store = stores[one.store]
@@ -39,7 +39,7 @@ def features_of(stores, head, utterance_id):
             values = np.pad(values, ((0, 0), (0, 2 - values.shape[1] % 2), (0, 0)))
             values = (values[:, ::2] + values[:, 1::2]) / 2
         found.append(values[:, : one.max_frames])
-    if any(one.averaged_frames == 2 for one in head.inputs):  # frames are joined one by one
+    if any(one.averaged_frames == 2 for one in head.inputs):  # frames of the stores are paired
         shortest = min(values.shape[1] for values in found)
         found = [values[:, :shortest] for values in found]
     return found
@@ -53,8 +53,8 @@ def groups_of(cache, head, utterance_ids, by="speaker_id"):
 
 
 def outputs_of(run, cache, head, utterance_ids):
-    """What the head gives for utterances, as predictions.csv has it: (num_utterances, num_outputs)."""
-    stores = {one.store: cache[one.store] for one in head.inputs}  # each is opened once
+    """Return the outputs of the head as in predictions.csv: (num_utterances, num_outputs)."""
+    stores = {one.store: cache[one.store] for one in head.inputs}  # each store is opened once
     features = [list(of_store) for of_store in zip(*(features_of(stores, head, i) for i in utterance_ids), strict=True)]
     by = run.config["norm_by"]
     with torch.inference_mode():
@@ -63,7 +63,7 @@ def outputs_of(run, cache, head, utterance_ids):
 
 
 def check_predictions(run, cache):
-    """Compare all predictions of a run with those of its loaded heads, all test utterances of a fold in one call."""
+    """Compare all predictions of a run with the outputs of its loaded heads, one call per fold."""
     classification = run.config["task"] == "classification"
     for (seed, fold), rows in run.predictions.groupby(["seed", "fold"]):
         head = run.head(seed=seed, fold=fold)
@@ -162,7 +162,7 @@ def test_features_are_not_changed_and_utterances_do_not_matter_to_each_other(cac
     together = outputs_of(run, cache, head, ids)
     with torch.inference_mode():
         alone = torch.cat([head([[x]], groups=[i[:2]]).softmax(dim=1) for x, i in zip(features, ids, strict=True)])
-    np.testing.assert_allclose(together, alone, atol=1e-6)  # other sizes of matrices are summed in another order
+    np.testing.assert_allclose(together, alone, atol=1e-6)  # the order of summation depends on matrix sizes
     assert all(np.array_equal(*pair) for pair in zip(features, before, strict=True))
 
 

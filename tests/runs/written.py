@@ -1,4 +1,4 @@
-"""Run folders as a fit leaves them."""
+"""Run folders as a fit writes them."""
 
 import math
 
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from featcache.runs.identity import COMPUTED
 from featcache.runs.writer import UnfinishedRun
 
-# What CSV, YAML and pandas like to take for something else, and whatever else people call their classes and speakers.
+# Names that CSV, YAML or pandas may misinterpret, and any other names of classes and speakers.
 AWKWARD = [
     "NA",
     "nan",
@@ -31,7 +31,7 @@ AWKWARD = [
 ]
 
 
-# A lone carriage return, which Python's csv module does not quote, stands in no name; neither do control characters.
+# Names contain no control characters, and no single carriage return, which Python's csv module does not quote.
 names = st.sampled_from(AWKWARD) | st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=6)
 
 

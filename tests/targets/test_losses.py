@@ -1,4 +1,4 @@
-"""Objectives against NumPy's formulas and finite differences, and where nothing ever changes."""
+"""Losses and scores agree with NumPy formulas and finite differences, and stay finite for constant labels."""
 
 import numpy as np
 import pytest
@@ -9,9 +9,9 @@ from hypothesis.extra.numpy import arrays
 
 from featcache.targets.losses import CLASSIFICATION, REGRESSION, ccc, ccc_loss
 
-# float64 on both sides; the constant in the denominator moves no CCC by more.
+# Both sides are float64; the constant in the denominator changes the CCC by at most this much.
 FORMULA = 1e-4
-# The formula in float64, of numbers that float32 holds, whose sums are rounded in float32.
+# The formula is computed in float64, the CCC with sums that are rounded to float32.
 FLOAT32 = 1e-5
 
 shapes = st.tuples(st.integers(2, 9), st.integers(1, 3))
@@ -22,7 +22,7 @@ def values(shape):
 
 
 def plain_ccc(predictions, targets):
-    """Lin 1989: 2 ρ σ σ' / (σ² + σ'² + (μ - μ')²), one target after another."""
+    """Compute 2 ρ σ σ' / (σ² + σ'² + (μ - μ')²) of each target (Lin 1989)."""
     found = []
     for one, other in zip(predictions.T, targets.T, strict=True):
         covariance = np.cov(one, other, bias=True)
@@ -45,8 +45,8 @@ def test_ccc_of_what_agrees_is_1_and_of_its_opposite_minus_1(rng):
     centred = targets - targets.mean(dim=0)
     np.testing.assert_allclose(ccc(targets, targets), 1)
     np.testing.assert_allclose(ccc(-centred, centred), -1)
-    assert (ccc(targets + 1, targets) < 0.9).all()  # unlike correlation, it minds an offset
-    assert (ccc(3 * targets, targets) < 0.9).all()  # and a scale
+    assert (ccc(targets + 1, targets) < 0.9).all()  # unlike correlation, an offset lowers it
+    assert (ccc(3 * targets, targets) < 0.9).all()  # a scale lowers it too
 
 
 @pytest.mark.parametrize("number", [2, 5])
@@ -78,7 +78,7 @@ SPANS = [1e-2, 1e-3, 1e-4, 1e-5, 1e-6]
 
 
 def narrow(rng, span, base):
-    """Labels as a training holds them: float32, in a small part of the declared range [0, 1]."""
+    """Return float32 labels in a small part of the declared range [0, 1]."""
     return torch.tensor(base + span * rng.random((200, 1)), dtype=torch.float32)
 
 
@@ -117,7 +117,7 @@ def test_the_worse_of_two_predictions_scores_less_however_little_labels_differ(r
 
 
 def unscaled_ccc(predictions, targets):
-    """With the constant as it was for all labels before it was scaled."""
+    """Compute the CCC with the constant 1e-8 of earlier versions, which did not depend on the labels."""
     mean, target_mean = predictions.mean(dim=0), targets.mean(dim=0)
     deviations, target_deviations = predictions - mean, targets - target_mean
     covariance = (deviations * target_deviations).mean(dim=0)

@@ -1,4 +1,4 @@
-"""What is predicted: classes, one class against the rest, numbers; what cannot be; and whole fits of numbers."""
+"""Targets: classes, one class against the rest, dimensional labels, refused targets, and fits of regressions."""
 
 from dataclasses import replace
 
@@ -23,7 +23,7 @@ from featcache.runs.reader import load_predictions
 from featcache.targets.targets import REST, Classes, Dimensions, labelled, make_target
 from featcache.training.svm import COSTS
 
-# predictions.csv has seven digits, of labels up to 7.
+# predictions.csv contains seven digits; the labels are at most 7.
 DIGITS = 1e-5
 SPEAKERS, VALUES = ("01", "02", "03", "04"), (1.0, 2.5, 4.0, 5.5)
 SHORT = {"max_epochs": 3, "learning_rate": 0.01}
@@ -41,7 +41,7 @@ def manifest_of(labels):
 
 @pytest.fixture
 def cache(make_cache, quick_reports):
-    """Noise in which the first dimension grows with arousal, and valence is arousal upside down."""
+    """Make a cache of noise in which the first dimension grows with arousal, and valence falls with it."""
     rows = [(speaker, value, number) for speaker in SPEAKERS for value in VALUES for number in (1, 2)]
     manifest = Manifest(
         [
@@ -76,8 +76,7 @@ def test_numbers_of_no_known_range_are_scaled_by_their_own_and_it_is_told():
     )
     assert target.ranges == {"rate": (-10.0, 30.0)}
     assert target.notes == (
-        "Labels were scaled to [0, 1] by the lowest and the highest that there are, test part included: "
-        "rate -10 to 30.",
+        "Labels were scaled to [0, 1] by their lowest and highest value, test part included: rate -10 to 30.",
     )
 
 
@@ -127,20 +126,25 @@ NUMBERS = [{"arousal": "2", "emotion": "joy", "same": "3"}, {"arousal": "5", "em
         (NUMBERS, "emotion,", {}, r"target 'emotion,': expected a label, LABEL=CLASS, or different labels"),
         (NUMBERS, "arousal,arousal", {}, "different labels separated by commas"),
         (NUMBERS, "emotion=hapy", {}, "target 'emotion=hapy': unknown class of emotion 'hapy'; known: anger, joy"),
-        (NUMBERS, "emotion,arousal=2", {}, "one class is of one label; expected LABEL=CLASS"),
-        (NUMBERS, "emotion=joy", {"task": "regression"}, "is a class, which is no regression"),
-        (NUMBERS, "arousal,same", {"task": "classification"}, "a classification has one label, and several are"),
-        (NUMBERS, "emotion", {"label_range": (1, 7)}, "--label-range is for numbers, but 'emotion' is a classifica"),
-        (NUMBERS, "arousal", {"task": "regression", "label_range": (7, 1)}, "labels cannot lie between 7 and 1"),
-        (NUMBERS, "same", {"task": "regression"}, "label 'same' is 3 in every utterance; there is nothing to learn"),
+        (NUMBERS, "emotion,arousal=2", {}, "a class belongs to one label; expected LABEL=CLASS"),
+        (NUMBERS, "emotion=joy", {"task": "regression"}, "is a class, so it cannot be a regression"),
+        (NUMBERS, "arousal,same", {"task": "classification"}, "a classification has one label; use --task regres"),
+        (NUMBERS, "emotion", {"label_range": (1, 7)}, "--label-range is for regression, but 'emotion' is a classi"),
+        (NUMBERS, "arousal", {"task": "regression", "label_range": (7, 1)}, "--label-range 7,1: expected the lowest"),
+        (NUMBERS, "same", {"task": "regression"}, "label 'same' is 3 in every utterance; expected at least two"),
         (
             [{"arousal": "7.2"}, {"arousal": "2"}],
             "arousal",
             {},
-            r"label 'arousal' of utterance 'u0' is 7.2, expected 1 to 7; mend the label, or say what it lies between",
+            r"label 'arousal' of utterance 'u0' is 7.2, expected 1 to 7; correct the label, or give the possible range",
         ),
         ([{"arousal": "nan"}, {"arousal": "2"}], "arousal", {}, "utterance 'u0' is 'nan', expected a number"),
-        ([{"x": str(i)} for i in range(30)], "x", {}, "has 30 different numbers such as '0'; for numbers take --task"),
+        (
+            [{"x": str(i)} for i in range(30)],
+            "x",
+            {},
+            "has 30 different numbers such as '0', which are too many classes; use --task regression",
+        ),
     ],
 )
 def test_what_cannot_be_predicted_is_told_in_one_line(labels, name, options, told):
@@ -235,8 +239,8 @@ def test_a_scale_changes_no_ccc_but_its_unit_is_told(cache):
     wide = fit(features="ssl", target="arousal", task="regression", label_range=(1, 7), seeds=[1], **SHORT)
     own = fit(features="ssl", target="arousal", task="regression", seeds=[1], **SHORT)
     assert own.config["label_ranges"] == {"arousal": [1.0, 5.5]}
-    assert "lowest and the highest" in (own.path / "report.html").read_text()
-    assert "lowest and the highest" not in (wide.path / "report.html").read_text()
+    assert "lowest and highest" in (own.path / "report.html").read_text()
+    assert "lowest and highest" not in (wide.path / "report.html").read_text()
     assert "RMSE, labels scaled to [0, 1]" in (wide.path / "report.html").read_text()
 
 

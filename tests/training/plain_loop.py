@@ -22,12 +22,12 @@ FOLD = Fold(name="1", train=tuple(IDS[:11]), validation=tuple(IDS[11:17]), test=
 
 
 TARGETS = {utterance_id: i % NUM_CLASSES for i, utterance_id in enumerate(IDS)}
-# Values of two dimensions, some of which never change within a batch of one.
+# Values of two dimensions; a batch of one utterance has constant targets.
 VALUES = {i: list(row) for i, row in zip(IDS, np.random.default_rng(2).normal(size=(len(IDS), 2)), strict=True)}
 
 
 class InMemory:
-    """A source that holds all utterances, and says which parts were asked for and at which epochs."""
+    """Source with all utterances in memory, which records the requested parts and epochs."""
 
     holds_all = True
 
@@ -43,7 +43,7 @@ class InMemory:
 
 
 def make_features(stores=1):
-    """One mapping per store from utterance id to a tensor; their frames pair."""
+    """Return one mapping per store, utterance id → tensor; the frames of the stores pair."""
     rng = np.random.default_rng(0)
     features = []
     for _ in range(stores):
@@ -59,13 +59,13 @@ def make_head(name="dense", stores=1, seed=1, num_outputs=NUM_CLASSES):
 
 
 def train_head(head, source, seed, config, *, fold=FOLD):
-    """Train alone, in this thread's pool of one; gives the training when it has come to its end."""
+    """Run one training alone, with one worker, and return it when it is finished."""
     [training] = train_together([Training(head, seed, fold, TARGETS, config)], source, workers=1)
     return training
 
 
 def probabilities_of(head, features, utterance_ids):
-    """One utterance at a time."""
+    """Predict one utterance at a time."""
     with torch.no_grad():
         return torch.cat([head.eval()([[store[i]] for store in features]).softmax(1) for i in utterance_ids]).numpy()
 

@@ -1,4 +1,4 @@
-"""Linear heads, support vector machines, pooled features and scalar statistics, against scikit-learn and plain sums."""
+"""Linear heads, SVMs, pooled features and scalar statistics agree with scikit-learn and plain sums."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,7 +18,7 @@ from featcache.training import svm
 from featcache.training.store_features import StoreFeatures
 from featcache.training.svm import COSTS
 
-# float32 sums over a few frames, once of statistics and once of the frames themselves
+# Tolerance of float32 sums over a few frames, from statistics or from the frames.
 SUMS = 1e-5
 SHORT = {"max_epochs": 3}
 
@@ -59,7 +59,7 @@ def test_a_linear_head_is_fitted_alike_on_frames_of_one_and_pooled(make_cache):
 
 
 def expected_svm(cache, norm):
-    """One machine per fold and C by scikit-learn alone, on means of frames that were normalised by hand."""
+    """Fit one SVM per fold and C with scikit-learn, on means of frames that are normalised here."""
     store, manifest = cache["ssl"], cache.manifest
     labels = manifest.labels("emotion")
     predictions = {}
@@ -113,7 +113,7 @@ def test_scalar_statistics_are_those_of_all_dimensions_together(make_cache):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"head": "svm"}, "head 'svm' takes one store and one layer of it; choose with --features and --layers last"),
+        ({"head": "svm"}, "head 'svm' needs a single layer: add --layers last"),
         ({"head": "linear", "pooling": "median"}, "pooling: expected 'mean', .* found 'median'"),
         ({"features": ["functionals"], "pooling": "mean"}, "functionals has no frames to pool"),
         ({"features": ["ssl", "egemaps"], "head": "linear"}, "takes one feature store, found 2; use 'fusion' or 'ffn'"),
@@ -133,7 +133,9 @@ def test_machines_that_do_not_converge_are_told_once(make_cache, quick_reports, 
     run = featcache.fit(head="svm", layers="last", protocol="loso", seeds=[1, 2])
     told = [message for message in caplog.messages if "support vector machines" in message]
     assert len(told) == (limit == 1)
-    assert ("before it converged" in (run.path / "report.html").read_text(encoding="utf-8")) == (limit == 1)
+    assert ("did not converge: the solver stopped" in (run.path / "report.html").read_text(encoding="utf-8")) == (
+        limit == 1
+    )
 
 
 @pytest.mark.parametrize("kind", [svm.SVCTraining, svm.SVRTraining])

@@ -1,4 +1,4 @@
-"""Windows over features larger than memory: each utterance in its turn, never too many, and the same for everyone."""
+"""Windows over features larger than memory: each utterance once, within the memory, the same for all trainings."""
 
 import time
 import weakref
@@ -28,7 +28,7 @@ KEEP = Normaliser(group_of={}, mean_={}, std_={})
 
 @dataclass
 class Pretended:
-    """Features whose utterances have given lengths and are told apart by a number of their own."""
+    """Features of utterances with given lengths; the values of each utterance are its number."""
 
     lengths: list[int]
     layers = (0, 1)
@@ -135,7 +135,7 @@ def test_a_window_goes_before_the_next_but_one_is_read(monkeypatch):
 
     def watched(ids):
         end = time.monotonic() + 60
-        while held() > 1 and time.monotonic() < end:  # until whoever trains has taken the next window
+        while held() > 1 and time.monotonic() < end:  # until the trainings have received the next window
             time.sleep(0.001)
         left.append(held())
         window = read(ids)
@@ -175,7 +175,7 @@ KINDS = {"ssl": 2, "egemaps": 1, "text": 3, "functionals": 1}
 
 @pytest.fixture
 def unpaired(tmp_path, write_store, rng):
-    """Features of four stores whose frames do not pair, and their frames as they were written."""
+    """Return the features of four stores whose frames do not pair, and the frames that were written."""
     written = {
         kind: {
             f"u{i}": rng.normal(size=(layers, 1 if kind == "functionals" else int(n), size)).astype("f4")
@@ -190,7 +190,7 @@ def unpaired(tmp_path, write_store, rng):
 
 
 def packed_size(window):
-    """Bytes of all that is held."""
+    """Return the size of all loaded features in bytes."""
     every = [one for packed in window.utterances.values() for one in packed]
     return sum(one.values.nbytes + (0 if one.step is None else one.step.nbytes) for one in every)
 
@@ -199,7 +199,7 @@ def packed_size(window):
 def test_stores_that_do_not_pair_keep_their_own_frames_and_are_counted_to_the_byte(unpaired, dtype, monkeypatch):
     features, written = unpaired
     ids = features[0].store.utterance_ids
-    most = {"ssl": 4, "egemaps": 8, "text": 100, "functionals": 1}  # four frames are 0.08 s
+    most = {"ssl": 4, "egemaps": 8, "text": 100, "functionals": 1}  # number of frames in 0.08 s
     expected_ahead = {kind: [min(most[kind], written[kind][i].shape[1]) for i in ids] for kind in KINDS}
     ahead = {kind: [] for kind in KINDS}
     for kind, one in zip(KINDS, features, strict=True):
@@ -279,7 +279,7 @@ def features(tmp_path, write_store, rng):
 
 
 def trained(source, pairs, config, *, workers=2, head="dense", compute=torch.float32):
-    """(seed, fold) → its training when it has come to its end."""
+    """Return (seed, fold) → finished training."""
     sizes = {"num_layers": [NUM_LAYERS], "hidden_sizes": [SIZE], "num_outputs": 2}
     trainings = {
         pair: Training(create_head(head, **sizes, seed=pair[0]), pair[0], FOLDS[pair[1]], TARGETS, config)
@@ -298,7 +298,7 @@ PAIRS = [(1, 0), (2, 0), (1, 1), (3, 1)]
 def test_in_windows_too_training_together_is_training_alone(features, head):
     source = source_of(features, ROOM)
     assert len(list(source.windows(IDS))) > 4
-    # folds that differ, and trainings that stop at different epochs
+    # Folds of different sizes, and trainings that stop at different epochs.
     config = TrainingConfig(max_epochs=10, patience=2, batch_size=4, learning_rate=0.02)
     together = trained(source, PAIRS, config, head=head)
     assert len({len(training.history) for training in together.values()}) > 1
@@ -328,7 +328,7 @@ def test_in_windows_each_epoch_learns_from_each_utterance_of_its_part_once(featu
     assert not {i for _, learning, batch in learned if learning for i in batch} & set(FOLDS[0].test)
 
 
-# Which utterances make a batch differs, so weights do; where classes lie apart, hardly any prediction does.
+# Batches contain other utterances, so the weights differ; well separated classes are still predicted alike.
 AGREEMENT = 0.95
 
 

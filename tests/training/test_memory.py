@@ -1,4 +1,4 @@
-"""What --memory may say, and what is held of features then."""
+"""Values of --memory, and the features that are then kept in memory."""
 
 import re
 
@@ -66,7 +66,7 @@ def test_a_size_without_a_unit_is_refused_with_one_that_has_it(text):
 
 
 def result_or_refusal(function):
-    """What a function gives and None, or None and its error's message."""
+    """Return the result of a function and None, or None and its error message."""
     try:
         return function(), None
     except ModelError as error:
@@ -84,7 +84,7 @@ def test_any_text_is_read_or_refused(text):
 
 @pytest.fixture
 def machine(monkeypatch):
-    """A machine with 8 GB, of which this process has taken none; fast in bfloat16 or not."""
+    """Return a function that simulates a machine with 8 GB of free memory, with or without fast bfloat16."""
 
     def make(fast, taken=0.0):
         monkeypatch.setattr(memory, "_resident", lambda: taken)
@@ -100,7 +100,7 @@ SMALL_NUMBER = int(memory.SMALL / 4)
 @pytest.mark.parametrize(
     ("fast", "said", "values", "expected"),
     [
-        # dtype of the copy, of the products, and whether all is held at once; half of 8 GB may be taken
+        # Expected: dtype in memory, dtype of products, and whether everything fits; half of 8 GB is allowed.
         (True, None, SMALL_NUMBER, ("float32", "float32", True)),
         (True, None, SMALL_NUMBER + 1, ("bfloat16", "bfloat16", True)),
         (True, None, 1.9e9, ("bfloat16", "bfloat16", True)),
@@ -126,7 +126,7 @@ def test_the_most_exact_that_fits_and_does_not_slow_is_chosen(machine, fast, sai
     dtype, compute, whole = expected
     assert (plan.dtype, plan.compute) == (DTYPES[dtype], DTYPES[compute])
     assert (plan.room is None) == whole
-    assert str(plan).startswith("all at once as " if whole else "in windows of ")
+    assert str(plan).startswith("features fit in memory as " if whole else "features are read in windows of ")
     assert plan.settings().items() >= {"working_copy": dtype, "compute": compute}.items()
 
 
@@ -147,7 +147,7 @@ def test_what_is_held_stays_within_what_may_be_taken(limit, taken, overhead, pro
             lambda: plan_working_copy(said, values, num_steps=steps, overhead=overhead, processes=processes)
         )
     if refusal is not None:
-        assert re.fullmatch(r".* of memory is not enough, expected .* or more; say so with --memory, .*", refusal)
+        assert re.fullmatch(r".* of memory is not enough, expected .* or more; allow more with --memory, .*", refusal)
         assert limit / processes < 2 * overhead + taken
         return
     held = values * plan.dtype.itemsize + (4 * steps if plan.dtype == torch.int8 else 0)
@@ -169,7 +169,7 @@ def test_memory_is_that_of_a_machine():
 
 
 def test_memory_that_was_freed_does_not_count_any_more():
-    taken = [torch.ones(2**18) for _ in range(256)]  # 256 MiB in pieces that the allocator keeps when they are freed
+    taken = [torch.ones(2**18) for _ in range(256)]  # 256 MiB in blocks that the allocator keeps after they are freed
     full = memory._resident()
     del taken
     machine_memory.give_back()

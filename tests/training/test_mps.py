@@ -1,4 +1,4 @@
-"""Training on Apple's GPU: everything is float32 there, and dropout draws what it draws on the CPU."""
+"""Training on device mps: everything is float32, and dropout uses the random numbers of the CPU."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from tests.mps import OnMps
 from tests.training.plain_loop import FOLD, TARGETS, InMemory, make_features, make_head
 from tests.training.plain_loop import VALUES as NUMPY_VALUES
 
-# as targets of a regression are: Python's numbers, which torch takes for float32
+# Targets of a regression are Python floats, which torch converts to float32.
 VALUES = {utterance_id: [float(value) for value in row] for utterance_id, row in NUMPY_VALUES.items()}
 
 
@@ -50,6 +50,6 @@ def test_heads_compute_in_float32_on_mps_however_features_are_held(dtype):
 
 def test_bfloat16_features_are_refused_on_mps():
     with pytest.raises(
-        ModelError, match=r"^--memory bfloat16 computes in bfloat16, but mps in float32; expected float"
+        ModelError, match=r"^--memory bfloat16 trains in bfloat16, but device mps trains in float32; expected float"
     ):
         plan_working_copy(Memory(dtype="bfloat16"), 10**6, num_steps=1, overhead=0.0, device="mps")

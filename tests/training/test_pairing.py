@@ -1,4 +1,4 @@
-"""Frames of two stores pair by the integer ratio of their frame shifts, against loops over single numbers."""
+"""Frames of two stores pair by the integer ratio of their frame shifts; checked with loops over single values."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ NOTHING = {"kind": "functionals", "provenance": {"averages_frames": True}, "sett
 
 
 def plain_means(features, number):
-    """Frame i is the sum of the frames from ``number * i`` on that are there, over ``number``."""
+    """Return frame i as the sum of the existing frames from ``number * i`` on, divided by ``number``."""
     num_layers, num_frames, size = features.shape
     means = np.zeros((num_layers, num_frames // number + 1, size))
     for frame in range(num_frames):
@@ -24,7 +24,7 @@ def plain_means(features, number):
 
 
 def halves_as_before(features):
-    """What release 0.1.0 computed for eGeMAPS, number for number."""
+    """Compute the averaged frames of eGeMAPS exactly as release 0.1.0 did."""
     length = features.shape[1] // 2 + 1
     padded = np.pad(features, ((0, 0), (0, 2 * length - features.shape[1]), (0, 0)))
     return padded.reshape(len(padded), length, 2, -1).mean(axis=2)
@@ -43,7 +43,7 @@ def test_neighbouring_frames_are_averaged_and_what_is_missing_is_zero(features, 
 
 @pytest.fixture
 def opened(tmp_path, write_store, rng):
-    """Stores of two utterances, 0.48 and 0.45 s: name → store, and the frames of all."""
+    """Return the stores of two utterances of 0.48 and 0.45 s by name, and all frames."""
     written = {
         "ssl": (3, 0.02, {}),
         "coarse": (2, 0.04, {}),
@@ -66,7 +66,7 @@ def opened(tmp_path, write_store, rng):
     ("names", "averaged"),
     [
         (["ssl", "egemaps"], [1, 2]),
-        (["egemaps"], [2]),  # also alone, as it always was
+        (["egemaps"], [2]),  # also without other stores
         (["logmel"], [1]),
         (["ssl", "logmel"], [1, 2]),
         (["logmel", "ssl"], [2, 1]),

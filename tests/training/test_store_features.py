@@ -1,4 +1,4 @@
-"""Every number that a head is trained on, against plain loops over what was written."""
+"""Every value that a head is trained on agrees with plain loops over the stored features."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from featcache.manifest import Manifest, Utterance
 from featcache.normalise import SCOPES, Normaliser, fit_normaliser
 from featcache.training.store_features import StoreFeatures, average_frames, features_of, frames_in_use, values_in_use
 
-# z-scores in float32 of statistics that were stored in float32, against float64 throughout.
+# Tolerance of float32 z-scores and statistics, compared with float64.
 Z_SCORES = 1e-5
 
 LENGTHS = {"a1": 5, "a2": 8, "b1": 3, "b2": 6}
@@ -26,7 +26,7 @@ def manifest():
 
 @pytest.fixture
 def frames(rng):
-    """Utterance id → (num_layers, num_frames, hidden_size), no two dimensions alike."""
+    """Return utterance id → (num_layers, num_frames, hidden_size) features, with different sizes."""
     return {i: (rng.normal(size=(3, n, 4)) * [1, 5, 0.2, 1] + [0, 3, -9, 1]).astype("f4") for i, n in LENGTHS.items()}
 
 
@@ -40,7 +40,7 @@ def open_features(tmp_path, write_store):
 
 
 def read(features, utterance_id, manifest, scope="none"):
-    """An utterance as it is trained on."""
+    """Read an utterance as a training does."""
     normaliser = features.of_layers(fit_normaliser(features.store, scope, manifest, TRAIN))
     return features.read(utterance_id, *frames_in_use([features], utterance_id), normaliser)
 
@@ -51,14 +51,14 @@ def plain_statistics(frames, utterance_ids):
 
 
 def plain_z_scores(frames, scope, utterance_id):
-    """Statistics over every frame of the store, whatever is cut or halved afterwards."""
+    """Normalise with statistics over all frames of the store, before any cut or averaging."""
     if scope == "none":
         return 0.0, 1.0
     return plain_statistics(frames, TRAIN if scope == "global" else [i for i in frames if i[0] == utterance_id[0]])
 
 
 def plain_halves(features):
-    """Pepino et al. 2021, section 2.2, one number at a time."""
+    """Average pairs of frames as Pepino et al. 2021, section 2.2, one value at a time."""
     num_layers, num_frames, size = features.shape
     halved = np.zeros((num_layers, num_frames // 2 + 1, size), dtype="f4")
     for layer in range(num_layers):
@@ -174,14 +174,14 @@ def test_fusion_pairs_frame_with_frame_and_cuts_to_the_shorter(open_features):
         return {i: np.arange(n, dtype="f4").reshape(1, n, 1) for i, n in lengths.items()}
 
     ssl = open_features(numbered({"a": 4, "b": 7}), name="ssl")
-    # pairs of 10 ms frames 2i and 2i + 1 have the mean 2i + 0.5
+    # The pair of frames 2i and 2i + 1 of 10 ms has the mean 2i + 0.5.
     egemaps = open_features(numbered({"a": 13, "b": 8}), name="egemaps", kind="egemaps")
     assert [frames_in_use([ssl, egemaps], i) for i in "ab"] == [[4, 4], [5, 5]]
     assert [frames_in_use([ssl], i) for i in "ab"] == [[4], [7]]
     keep = Normaliser(group_of={}, mean_={}, std_={})
     paired = torch.stack([features.read("a", 4, keep) for features in (ssl, egemaps)]).flatten(1)
     assert paired.tolist() == [[0, 1, 2, 3], [0.5, 2.5, 4.5, 6.5]]
-    # eight frames of b make four pairs, and one of zeros
+    # Eight frames of b give four pairs, and one frame of zeros.
     assert egemaps.read("b", 5, keep).flatten().tolist() == [0.5, 2.5, 4.5, 6.5, 0]
 
 
@@ -200,7 +200,7 @@ def test_paired_frames_are_cut_together(open_features, most):
 
 @pytest.fixture
 def stores(tmp_path, write_store):
-    """Stores of two utterances of 0.16 and 0.1 s: name → store."""
+    """Return the stores of two utterances of 0.16 and 0.1 s by name."""
 
     def zeros(num_layers, *lengths):
         return {i: np.zeros((num_layers, n, 2), dtype="f4") for i, n in zip("ab", lengths, strict=True)}
@@ -243,7 +243,7 @@ def test_frames_pair_where_they_are_of_the_same_moments(stores, names, paired):
         names
     )
     assert not any(features.paired for features in features_of(stores(*names), pooling=None, paired=False, **options))
-    # of one frame each, all pair
+    # pooled features have one frame each, so all stores pair
     assert all(features.paired for features in features_of(stores(*names), pooling="mean", **options))
 
 
@@ -258,9 +258,9 @@ def test_there_is_something_to_pool_but_in_functionals(stores):
         (["ssl", "text"], None, [8, 6], [5, 3]),
         (["ssl", "text"], 4, [4, 6], [4, 3]),
         (["text", "ssl"], 4, [6, 4], [3, 4]),
-        # 0.08 s; egemaps come every 10 ms where they pair with nothing
+        # 0.08 s; eGeMAPS frames are not averaged if they pair with no other store
         (["ssl", "coarse", "egemaps", "functionals"], 4, [4, 2, 8, 1], [4, 2, 8, 1]),
-        # frames that begin in the first 0.1 s
+        # number of frames that start within the first 0.1 s
         (["ssl", "coarse"], 5, [5, 3], [5, 3]),
         (["coarse", "ssl"], 1, [1, 2], [1, 2]),
         (["egemaps", "coarse"], 1, [1, 1], [1, 1]),

@@ -1,4 +1,4 @@
-"""Trainings side by side: each is what it is alone, whatever the others do."""
+"""Trainings that run together give the same results as alone."""
 
 import threading
 
@@ -27,19 +27,19 @@ from tests.training.plain_loop import (
     train_head,
 )
 
-# A product's rows may be summed in another order when there are more or fewer of them.
+# The order of summation in a matrix product may depend on its number of rows.
 PROBABILITIES = 1e-6
 
 
 TASKS = {"classification": (CLASSIFICATION, TARGETS, NUM_CLASSES), "regression": (REGRESSION, VALUES, 2)}
 
 
-# What is promised of weights that were trained together; here they are the same bits.
+# Guaranteed tolerance of weights that were trained together; here they are identical.
 TOGETHER = 0.0
 
 
 def fold_without(number):
-    """The utterances in three parts, whose roles change from fold to fold."""
+    """Make a fold of three parts of the utterances; the roles of the parts change between folds."""
     parts = [tuple(IDS[:11]), tuple(IDS[11:17]), tuple(IDS[17:])]
     train, validation, test = parts[number:] + parts[:number]
     return Fold(name=str(number), train=train, validation=validation, test=test)
@@ -102,7 +102,7 @@ def test_who_has_stopped_early_costs_nothing_more(monkeypatch):
     epochs = [len(training.history) for training in trainings]
     assert len(set(epochs)) > 1
     assert max(epochs) < 30
-    # one batch to learn from and one to validate with in each epoch, and one of predictions
+    # Each epoch has one training batch and one validation batch; predicting takes one batch.
     assert [calls.count(seed) for seed in range(4)] == [2 * number + 1 for number in epochs]
 
 
@@ -170,7 +170,7 @@ def test_a_head_may_take_some_of_the_layers():
     assert among.predictions == alone.predictions
 
 
-# Of utterances whose classes lie many deviations apart, all but the few beside the border.
+# Share of equal predictions: classes are far apart, so only utterances near the boundary may differ.
 AGREEMENT = 0.98
 
 
@@ -207,5 +207,5 @@ def test_fewer_bytes_predict_the_same(name, stores, dtype, compute):
         return np.array([np.argmax(training.predictions[i]) for i in fold.test])
 
     exact = predicted(torch.float32, torch.float32)
-    assert (exact == [targets[i] for i in fold.test]).mean() > 0.9  # or agreeing would mean nothing
+    assert (exact == [targets[i] for i in fold.test]).mean() > 0.9  # otherwise, agreement would prove nothing
     assert (predicted(dtype, compute) == exact).mean() >= AGREEMENT

@@ -1,4 +1,4 @@
-"""The training loop, against a plain one with its own Adam, and against scripted validation losses."""
+"""The training loop agrees with a plain loop with its own Adam, and follows given validation losses."""
 
 import math
 from dataclasses import replace
@@ -25,7 +25,7 @@ from tests.training.plain_loop import (
     train_head,
 )
 
-# The same float32 operations in another order, carried through a dozen steps of Adam, whose steps are some 1e-3.
+# Tolerance of float32 operations in another order, after a dozen steps of Adam of about 1e-3 each.
 WEIGHTS = 1e-6
 
 
@@ -33,7 +33,7 @@ LOSSES = 1e-6
 
 
 def plain_training(head, features, seed, config):
-    """What the paper and the released configuration say, in as few words as possible; no early stopping."""
+    """Train as the paper and its configuration describe, with minimal code and without early stopping."""
     parameters = [parameter for parameter in head.parameters() if parameter.requires_grad]
     first_moments = [torch.zeros_like(parameter) for parameter in parameters]
     second_moments = [torch.zeros_like(parameter) for parameter in parameters]
@@ -88,7 +88,7 @@ def test_training_is_the_plain_loop(name, stores, config):
     found = [(epoch.train_loss, epoch.validation_loss, epoch.validation_score) for epoch in history]
     np.testing.assert_allclose(found, expected, rtol=LOSSES, atol=LOSSES)
     best = min(range(len(expected)), key=lambda epoch: expected[epoch][1])
-    if best + 1 < config.max_epochs:  # train no further than to the epoch whose weights were restored
+    if best + 1 < config.max_epochs:  # train up to the epoch whose weights were restored
         plain = make_head(name, stores)
         plain_training(plain, features, 5, TrainingConfig(**{**vars(config), "max_epochs": best + 1}))
     for (parameter, found), expected in zip(head.state_dict().items(), plain.state_dict().values(), strict=True):
@@ -106,7 +106,7 @@ def test_defaults_are_those_of_pepino_2021():
 
 
 class Scripted(Training):
-    """A training whose validation losses are given, and which keeps its weights after each epoch."""
+    """Training with given validation losses, which records its weights after each epoch."""
 
     def __init__(self, losses, config):
         self.states = []
@@ -133,7 +133,7 @@ def follow_script(losses, config):
 def test_training_ends_after_patience_and_restores_the_best_weights(losses, patience):
     config = TrainingConfig(patience=patience, max_epochs=len(losses), batch_size=32)
     history, head, states = follow_script(losses, config)
-    # the first epoch after which none of the next `patience` is better than all before it
+    # The first epoch after which none of the next `patience` epochs is the best so far.
     best, last = 0, len(losses)
     for epoch in range(1, len(losses) + 1):
         if losses[epoch - 1] < min([loss for loss in losses[: epoch - 1] if loss < math.inf], default=math.inf):
@@ -175,7 +175,7 @@ def test_each_part_is_asked_for_in_its_turn():
 @pytest.mark.parametrize("part", ["train", "validation", "test"])
 def test_weights_depend_on_the_training_part_and_their_choice_on_the_validation_part(part):
     features = make_features()
-    config = TrainingConfig(learning_rate=0.02)  # overfits, so that validation chooses
+    config = TrainingConfig(learning_rate=0.02)  # overfits, so that validation chooses an earlier epoch
     altered = [{i: 10 - 7 * values if i in getattr(FOLD, part) else values for i, values in features[0].items()}]
     found, other = (train_head(make_head(), InMemory(some), 1, config) for some in (features, altered))
     assert (found.history == other.history) == (part == "test")
@@ -189,7 +189,7 @@ def test_a_seed_says_it_all(name, stores):
     source, config = InMemory(make_features(stores)), TrainingConfig(max_epochs=2, batch_size=4, learning_rate=0.01)
 
     def trained(seed):
-        torch.rand(seed)  # moves the global generator, which must not matter
+        torch.rand(seed)  # changes the state of the global generator, which must have no effect
         training = train_head(make_head(name, stores, seed=seed), source, seed, config)
         return training.history, training.head.state_dict()
 

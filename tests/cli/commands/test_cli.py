@@ -147,9 +147,9 @@ def test_only_the_command_line_prints():
         ),
         (
             ["fit", "--corpus", "one", "--head", "dense,lstm", "--name", "mine"],
-            "--name is for a single run, and 2 are asked for; their names tell them apart",
+            "--name is for a single run, found 2 runs; remove --name",
         ),
-        (["fit", "--corpus", "two"], "ssl is not finished: it holds 16 of 16 utterances; run the same"),
+        (["fit", "--corpus", "two"], "ssl is not finished: it contains 16 of 16 utterances; run the same"),
         (["info", "nowhere"], "unknown name 'nowhere'; known: .*; the path of a store, cache or run works too"),
         (["corpora", "ravdes"], "unknown corpus 'ravdes'; nearest: ravdess"),
         (["layers"], "no run with layer weights under .*; make one with 'featcache fit'"),

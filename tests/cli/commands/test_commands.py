@@ -171,7 +171,7 @@ def test_how_features_are_held_is_told(invoke, make_cache, quick_reports):
     with joblib.parallel_config(backend="threading"):
         _, out, err = invoke("fit", *SHORT, "--memory", "int8", "--jobs", "2")
     assert re.search(
-        r"^ssl, speaker normalisation: 1 run reads all at once as int8, and compute in ", err, re.MULTILINE
+        r"^ssl, speaker normalisation, 1 run: features fit in memory as int8; training in ", err, re.MULTILINE
     )
     assert RunFolder(out.splitlines()[-1]).config["working_dtype"] == "int8"
 
@@ -246,13 +246,15 @@ def test_an_interrupted_fit_ends_with_130_and_says_how_to_go_on(
         code, out, err = invoke("fit", *SHORT, "--name", "mine")
     assert code == 130
     assert "Traceback" not in out + err
-    told = "warning: 3 of 8 trainings are finished and kept; the same with --resume goes on"
+    told = "warning: 3 of 8 trainings are finished and kept; continue with the same command with --resume"
     assert (told in err) == (finished > 0)
     runs = tmp_path / "data" / "runs" / "toy"
     assert [path.name for path in runs.iterdir()] == [".mine.unfinished"] * (finished > 0)
     if finished:
         code, _, err = invoke("fit", *SHORT, "--name", "mine")
         assert code == 1
-        assert re.fullmatch(r"(?s).*error: .*mine was interrupted after 3 trainings; go on with --resume, or .*\n", err)
+        assert re.fullmatch(
+            r"(?s).*error: .*mine was interrupted after 3 trainings; continue with --resume, or .*\n", err
+        )
     invoke_well("fit", *SHORT, "--name", "mine", "--resume")
     assert [path.name for path in runs.iterdir()] == ["mine"]

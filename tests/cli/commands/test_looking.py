@@ -93,7 +93,7 @@ def test_relevance_prints_what_it_leaves(invoke, make_cache, quick_reports, tmp_
     assert (config["protocol"], config["select"]) == ("group-kfold", {"emotion": ["anger", "joy"]})
     _, again, err = invoke(*words.split(), "--out", tmp_path / "layers")
     assert again == out
-    assert "1 of 1 runs are there already" in err
+    assert "1 of 1 runs exist already" in err
 
 
 @pytest.mark.parametrize(

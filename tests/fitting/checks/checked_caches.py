@@ -1,4 +1,4 @@
-"""Caches with faults that a fit is to find."""
+"""Caches with faults that a fit must find."""
 
 from featcache.manifest import Manifest, Utterance
 
@@ -12,7 +12,7 @@ BAD = "02-joy-1"
 
 
 def manifest_of(rows):
-    """From (speaker, labels); the third utterance is ``u2``."""
+    """Make a manifest from (speaker, labels) pairs; the third utterance is ``u2``."""
     return Manifest(
         [
             Utterance(utterance_id=f"u{number}", path=f"{number}.wav", speaker_id=speaker, labels=dict(labels))

@@ -1,4 +1,4 @@
-"""What the tests of this folder share."""
+"""Fixtures of this folder."""
 
 import pytest
 
@@ -11,7 +11,7 @@ from tests.fitting.checks.checked_caches import QUICK
 
 @pytest.fixture
 def resolved(monkeypatch):
-    """Fit without training, for what only the settings tell."""
+    """Return a function that resolves a fit without training."""
     monkeypatch.setattr(job.FitJob, "train", lambda *_: (_ for _ in ()))
     monkeypatch.setattr(job, "write_results", lambda run, setup: write_json(run.folder / METRICS, {}))
     return lambda **options: fit(**{**QUICK, **options})

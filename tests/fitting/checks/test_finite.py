@@ -24,7 +24,7 @@ from tests.fitting.checks.checked_caches import BAD, QUICK
 
 
 def write_as_it_is(folder, features, storage_dtype="float32"):
-    """A store with correct checksums, whatever its features are, which an extraction would refuse to write."""
+    """Write a store with correct checksums and any features, also those that an extraction refuses."""
     layers = next(iter(features.values())).shape[0]
     description = Description(
         dataset="hidden_states",
@@ -48,7 +48,7 @@ def write_as_it_is(folder, features, storage_dtype="float32"):
 
 
 def spoil(cache, value, *, layer=1, name="bad"):
-    """Copy the store of a cache, with one value in one frame of one utterance changed."""
+    """Copy the store of a cache, and change one value in one frame of one utterance."""
     features = {i: np.array(cache["ssl"][i]) for i in cache.manifest.utterance_ids}
     features[BAD][layer, 1, 2] = value
     write_as_it_is(cache.path / name, features)
@@ -90,7 +90,7 @@ def test_layers_and_utterances_that_take_no_part_may_be_anything(make_cache):
     manifest = [replace(u, labels={"emotion": ""}) if u.utterance_id == BAD else u for u in cache.manifest]
     Manifest(manifest).write(cache.path / "manifest.csv")
     fit(features=["bad"], norm="global", **QUICK)
-    with pytest.raises(FeatureError, match=TOLD):  # without a label it still counts in its speaker's statistics
+    with pytest.raises(FeatureError, match=TOLD):  # an utterance without a label is part of the speaker's statistics
         fit(features=["bad"], norm="speaker", **QUICK)
 
 
@@ -107,7 +107,7 @@ def test_probes_refuse_them_too(make_cache, monkeypatch, capsys, command):
 
 @pytest.mark.parametrize(("norm", "value"), [("speaker", 1e25), ("global", 1e25), ("none", 1e38)])
 def test_features_whose_statistics_overflow_are_refused(make_cache, norm, value):
-    """A deviation that float32 cannot hold would silently turn a dimension into zeros."""
+    """A standard deviation that overflows float32 would silently turn a dimension into zeros."""
     cache = featcache.open(make_cache())
     features = {i: np.array(cache["ssl"][i]) for i in cache.manifest.utterance_ids}
     features[BAD][1, :, 2] = [value * (-1) ** i for i in range(features[BAD].shape[1])]
@@ -119,7 +119,7 @@ def test_features_whose_statistics_overflow_are_refused(make_cache, norm, value)
 
 
 def test_frames_that_do_not_fit_their_statistics_are_refused_when_they_are_read(make_cache):
-    """With right checksums of the frames, and statistics of other ones."""
+    """The frames have correct checksums, but the statistics belong to other frames."""
     cache = featcache.open(make_cache())
     path = cache.path / "ssl" / "shard-00000.h5"
     with h5py.File(path, "r+") as file:
@@ -139,7 +139,7 @@ def test_what_a_working_copy_cannot_hold_is_refused(make_cache):
     features = {i: np.array(cache["ssl"][i]) for i in cache.manifest.utterance_ids}
     features[BAD][1, :, 2] = 1e6
     write_as_it_is(cache.path / "bad", features)
-    with pytest.raises(FeatureError, match=rf"{TOLD}.* as all at once as float16"):
+    with pytest.raises(FeatureError, match=rf"{TOLD}.*; features fit in memory as float16"):
         fit(features=["bad"], norm="none", memory="float16", **QUICK)
     fit(features=["bad"], norm="none", memory="float32", **QUICK)
 

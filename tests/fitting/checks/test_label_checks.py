@@ -1,4 +1,4 @@
-"""Labels that look alike or are missing, and what utterances without a label count for."""
+"""Labels that look alike or are missing, and the use of utterances without a label."""
 
 import logging
 from dataclasses import replace
@@ -20,7 +20,7 @@ from tests.fitting.checks.checked_caches import QUICK, SEEDS, manifest_of
 
 
 def labelled(*labels, column="emotion", speakers="abcd"):
-    """Every speaker has an utterance of each label."""
+    """Make a manifest in which every speaker has an utterance with each label."""
     return manifest_of((speaker, {column: label}) for speaker in speakers for label in labels)
 
 
@@ -29,7 +29,7 @@ def test_labels_that_look_alike_are_told_before_training(make_cache, resolved, c
     resolved()
     told = [record.getMessage() for record in caplog.records]
     assert told == [
-        f"emotion has values that look alike and count as different: {pair}; write them alike"
+        f"emotion has values that look alike but are different: {pair}; write them the same way"
         for pair in (
             "'W' (utterance 'u0'), ' W' (utterance 'u1')",
             "'f' (utterance 'u2'), 'F' (utterance 'u3')",
@@ -43,8 +43,8 @@ def test_speakers_and_groups_that_look_alike_are_told(make_cache, resolved, capl
     make_cache(manifest=manifest_of(rows))
     resolved(target="emotion", norm_by="half")
     told = [record.getMessage() for record in caplog.records]
-    alike = "has values that look alike and count as different: 'f1' (utterance 'u0'), 'F1 ' (utterance 'u2')"
-    assert told == [f"{column} {alike}; write them alike" for column in ("speaker_id", "half")]
+    alike = "has values that look alike but are different: 'f1' (utterance 'u0'), 'F1 ' (utterance 'u2')"
+    assert told == [f"{column} {alike}; write them the same way" for column in ("speaker_id", "half")]
 
 
 def test_blanks_are_no_label(make_cache, resolved, caplog):
@@ -52,13 +52,13 @@ def test_blanks_are_no_label(make_cache, resolved, caplog):
     resolved()
     [told] = [record.getMessage() for record in caplog.records]
     assert told.startswith(
-        "emotion is blank, but not empty, in 4 utterances ('u2', 'u5', 'u8' and 1 more), and counts as"
+        "emotion contains only spaces in 4 utterances ('u2', 'u5', 'u8' and 1 more), which count as a value"
     )
 
 
 @pytest.mark.parametrize("label", ["nan", "NaN", "1_000", "1,5", "inf", "１２", "0x1", " ", "joy"])
 def test_labels_that_are_no_numbers_are_refused_with_their_place(make_cache, resolved, label):
-    """Python reads some of them, and whoever reads the predictions does not."""
+    """Python reads some of these labels as numbers, but readers of the predictions would not."""
     rows = [(speaker, {"arousal": str(value), "valence": "2"}) for speaker in "abcd" for value in (1, 2, 3)]
     manifest = manifest_of(rows)
     manifest[5].labels["arousal"] = label
@@ -90,7 +90,7 @@ def test_one_class_may_be_called_as_the_others_are(make_cache, resolved):
 
 @pytest.fixture
 def partly_labelled(make_cache):
-    """A cache in which the first utterance of every speaker has no label."""
+    """Make a cache in which the first utterance of every speaker has no label."""
     manifest = make_manifest("")
     return featcache.open(make_cache(manifest=manifest))
 
@@ -109,10 +109,10 @@ def test_they_count_in_their_speakers_statistics_and_are_told(partly_labelled, m
         frames = np.concatenate(
             [cache["ssl"][u.utterance_id] for u in cache.manifest if u.speaker_id == speaker], axis=1
         )
-        # float32 statistics that were stored and merged
+        # tolerance of stored and merged float32 statistics
         np.testing.assert_allclose(normaliser.mean_[speaker], frames.mean(axis=1, dtype="f8"), atol=1e-5)
         np.testing.assert_allclose(normaliser.std_[speaker], frames.std(axis=1, dtype="f8"), rtol=1e-5)
-    told = "4 of 20 utterances have no label 'emotion'; they neither train, validate nor test."
+    told = "4 of 20 utterances have no label 'emotion'; they are not used for training, validation or testing."
     assert told in caplog.text
     assert told.replace("'", "&#39;") in (run.path / "report.html").read_text(encoding="utf-8")
     assert set(run.predictions["utterance_id"]) == {u.utterance_id for u in cache.manifest if u.labels["emotion"]}
@@ -164,6 +164,6 @@ def test_a_protocol_of_a_part_takes_the_unlabelled_of_that_part_only(make_cache,
     assert {u.labels["vocal_channel"] for u in setup.measured} == {"speech"}
     assert (len(setup.manifest), len(setup.measured)) == (12, 18)
     assert [note for note in setup.notes if "of 36" in note] == [
-        "12 of 36 utterances have no label 'emotion_7'; they neither train, validate nor test.",
-        "12 of 36 utterances are no part of protocol 'pepino2021-speech'.",
+        "12 of 36 utterances have no label 'emotion_7'; they are not used for training, validation or testing.",
+        "12 of 36 utterances are not part of protocol 'pepino2021-speech'.",
     ]

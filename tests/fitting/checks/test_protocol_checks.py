@@ -1,4 +1,4 @@
-"""Protocols that do not fit a corpus or a choice: one line that names the choice."""
+"""Protocols that cannot be used for a corpus or a selection give one line that names the selection."""
 
 import json
 
@@ -46,7 +46,8 @@ def test_a_protocol_of_another_corpus_says_so(make_cache, resolved, caplog):
     corpus_is(cache, "emodb")
     resolved(protocol="issa-random-5fold")
     assert (
-        "protocol 'issa-random-5fold' was published for RAVDESS, not for EmoDB; results do not compare" in caplog.text
+        "protocol 'issa-random-5fold' was published for RAVDESS, not for EmoDB; results are not comparable"
+        in caplog.text
     )
 
 
@@ -61,7 +62,7 @@ def test_what_is_missing_because_of_a_choice_names_the_choice(make_cache, write_
         resolved(protocol="pepino2021", select={"sex": ["m"]})
     some = {i: np.array(cache["ssl"][i]) for i in cache.manifest.utterance_ids[:6]}
     write_store(cache.path / "some", some)
-    told = r"only 6 of 48 utterances take part: 42 have no features, as after 'featcache extract --limit'$"
+    told = r"only 6 of 48 utterances take part: 42 have no features, for example after 'featcache extract --limit'$"
     with pytest.raises(ProtocolError, match=told):
         resolved(protocol="pepino2021", features=["some"])
     with pytest.raises(ManifestError, match=r"has one class only, 'sad'; .* only 24 of 48 .*: --select emotion_7=sad$"):

@@ -1,4 +1,4 @@
-"""Stores of other audio, and copies across folds: refused or told before anything is trained."""
+"""Stores of other audio, and copies in several folds, are refused or reported before training."""
 
 import re
 from dataclasses import replace
@@ -23,7 +23,7 @@ def sha(text):
 
 
 def recordings(ids, **changes):
-    """Utterance id → its audio; those named have another."""
+    """Return utterance id → audio; the named utterances have other audio."""
     return {i: {"audio_sha256": sha(changes.get(i, i)), "duration": 1.0} for i in ids}
 
 
@@ -34,7 +34,7 @@ IDS = [
 
 @pytest.fixture
 def two_stores(make_cache, write_store):
-    """Make a cache with ``first``, a model's store, and ``other``, of eGeMAPS; their audio is as given."""
+    """Return a function that makes a cache with ``first`` of a model and ``other`` of eGeMAPS, with the given audio."""
 
     def make(one, other):
         cache = featcache.open(make_cache())
@@ -51,7 +51,8 @@ TOGETHER = {"head": "fusion", "features": ["first", "other"]}
 
 
 OTHER_AUDIO = (
-    r"first and other are of different audio in {} of 16 utterances \({}.*\); run 'featcache extract' again for"
+    r"first and other were extracted from different audio in {} of 16 utterances \({}.*\); "
+    r"run 'featcache extract' again for"
 )
 
 
@@ -97,9 +98,10 @@ def test_stores_that_do_not_know_their_audio_are_told(two_stores, resolved, capl
     assert len(told) == len(names)
     for name, line in zip(names, told, strict=True):
         assert line.startswith(
-            f"{name} does not say of which audio 16 of 16 utterances are, as imported features do not"
+            f"{name} does not record the audio of 16 of 16 utterances (imported features do not), so it cannot be"
         )
-        assert line.endswith("is not known" if unknown == "both" else ", and 1 of them differ in length")
+        compared = ("with the audio of first", "with the audio of other")
+        assert line.endswith(compared if unknown == "both" else "; 1 of them differ in length")
     caplog.clear()
     resolved(features=["first"])
     assert not caplog.records
@@ -128,12 +130,12 @@ def test_text_is_compared_with_its_transcripts_and_not_with_audio(make_cache, wr
     resolved(features=["first", "text"], head="fusion", norm="none")
     [told] = [record.getMessage() for record in caplog.records]
     assert told == (
-        "text was made of other transcripts than the manifest has now in 1 of 16 utterances ('02-joy-1'); run the same "
-        "'featcache extract' again"
+        "transcripts of 1 of 16 utterances in the manifest have changed since text was extracted ('02-joy-1'); "
+        "run the same 'featcache extract' again"
     )
 
 
-COPIES = r"folds test or validate on audio that they also learn from under another id: {} utterances \({}"
+COPIES = r"folds test or validate on audio that they also train on, under another id: {} utterances \({}"
 
 
 def test_copies_across_folds_are_told_with_their_ids(make_cache, write_store, resolved, caplog):
@@ -142,13 +144,13 @@ def test_copies_across_folds_are_told_with_their_ids(make_cache, write_store, re
     write_store(cache.path / "some", features, recordings=recordings(IDS, **{"04-joy-2": "01-joy-1"}))
     run = resolved(features=["some"])
     [told] = [record.getMessage() for record in caplog.records]
-    # only where 02 is tested and 03 validates, both of them are learned from
+    # both are in the training part of all folds except those in which 02 is tested or 03 validates
     assert re.match("3 of 4 " + COPIES.format(2, "'01-joy-1' is '04-joy-2', '04-joy-2' is '01-joy-1'"), told)
     caplog.clear()
     print_layer_scores(["some"], corpus=None, protocol=None, target=None, task=None, select={}, out=run.path / "p")
     assert told in caplog.text
     caplog.clear()
-    # of one speaker, whom no fold divides
+    # both are from one speaker, who is in one part of each fold
     write_store(cache.path / "same", features, recordings=recordings(IDS, **{"01-joy-2": "01-joy-1"}))
     resolved(features=["same"])
     assert not caplog.records
@@ -184,7 +186,7 @@ PARTS = ("train", "validation", "test")
 
 
 class StoreOf:
-    """As much of a store as says which audio it is of."""
+    """Stand-in for a store, with only the identity of its audio."""
 
     is_of_words = False
 

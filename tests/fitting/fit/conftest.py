@@ -1,4 +1,4 @@
-"""What the tests of this folder share."""
+"""Fixtures of this folder."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from featcache.runs.writer import write_json
 
 @pytest.fixture
 def train(quick_reports):
-    """Fit with two seeds and two epochs, unless told otherwise."""
+    """Return a function that fits, by default with two seeds and two epochs."""
 
     def run(**options):
         return fit(**{"seeds": (1, 2), "max_epochs": 2, "learning_rate": 0.01, **options})
@@ -20,7 +20,7 @@ def train(quick_reports):
 
 @pytest.fixture
 def resolve(train, monkeypatch):
-    """Fit without training, for what only the settings tell."""
+    """Return a function that resolves a fit without training."""
     monkeypatch.setattr(job.FitJob, "train", lambda *_: (_ for _ in ()))
     monkeypatch.setattr(job, "write_results", lambda run, setup: write_json(run.folder / METRICS, {}))
     return train

@@ -1,10 +1,10 @@
-"""Caches of noise, and how they are fitted."""
+"""Caches of noise, and options to fit them."""
 
 from featcache.manifest import Manifest, Utterance
 
 
 def manifest_of(*rows):
-    """From (speaker, labels)."""
+    """Make a manifest from (speaker, labels) pairs."""
     return Manifest(
         [
             Utterance(utterance_id=f"u{number}", path=f"{number}.wav", speaker_id=speaker, labels=labels)
@@ -14,7 +14,7 @@ def manifest_of(*rows):
 
 
 def in_parts(**parts):
-    """A manifest with a split: part → (speaker, emotion) pairs."""
+    """Make a manifest with a split, from part → (speaker, emotion) pairs."""
     return manifest_of(
         *((speaker, {"emotion": emotion, "split": part}) for part, rows in parts.items() for speaker, emotion in rows)
     )

@@ -1,4 +1,4 @@
-"""A whole fit, from a cache of noise to its run folder: what it promises."""
+"""A whole fit, from a cache of noise to its run folder."""
 
 import logging
 
@@ -18,11 +18,11 @@ from featcache.heads import create_head
 from featcache.protocols import make_folds
 from tests.fitting.fit.noise import FOUR_STORES, bytes_of, files_of
 
-# predictions.csv has six digits; the features behind them are z-scores in float32 of stored float32 statistics.
+# predictions.csv contains six digits; the features are float32 z-scores with stored float32 statistics.
 PROBABILITIES = 1e-5
 
 
-# float32 weights, and as many roundings as there are layers.
+# Tolerance of float32 weights, with one rounding per layer.
 SUM_OF_WEIGHTS = 1e-6
 
 
@@ -107,7 +107,7 @@ def test_metrics_are_those_of_the_predictions(make_cache, train):
 
 
 def plain_features(frames, norm, utterance_id, speaker_of, train):
-    """What a head sees, from the frames of all utterances, halved."""
+    """Return the input of a head from the frames of all utterances, averaged in pairs."""
     halved = frames[utterance_id].shape[0] == 1
     values = frames[utterance_id].astype("f8")
     if halved:
@@ -117,7 +117,7 @@ def plain_features(frames, norm, utterance_id, speaker_of, train):
 
 
 def z_scores(frames, values, norm, utterance_id, speaker_of, train):
-    """Some values of an utterance, normalised with statistics in one go, of every frame."""
+    """Normalise values of an utterance with statistics that are computed at once over all frames."""
     if norm != "none":
         group = train if norm == "global" else [i for i in frames if speaker_of[i] == speaker_of[utterance_id]]
         together = np.concatenate([frames[i].astype("f8") for i in group], axis=1)
@@ -211,7 +211,7 @@ def test_stores_are_pooled_each_over_its_own_frames(make_cache, train, monkeypat
     paired = head == "fusion" and pooling is not None
     assert run.config.get("fused") == (("frames" if paired else "pooled") if len(stores) > 1 else None)
     positions = {"last": [2], "0,2": [0, 2]}.get(options.get("layers"), [0, 1, 2])
-    # how many frames of each store begin in the time that the first of them may take
+    # number of frames of each store that start within the duration of the first store's frames
     shifts = {"ssl": 0.02, "egemaps": 0.01}
     first = next((shifts[name] for name in stores if name in shifts), 1)
     most = (options.get("max_frames") or 1000) * first
@@ -222,7 +222,7 @@ def test_stores_are_pooled_each_over_its_own_frames(make_cache, train, monkeypat
     speaker_of = {utterance.utterance_id: utterance.speaker_id for utterance in cache.manifest}
     rows = run.predictions.set_index(["seed", "fold", "utterance_id"])
     for number, fold in enumerate(make_folds("loso", cache.manifest, "emotion"), start=1):
-        # statistics of several layers are mixed as statistics
+        # statistics of several layers are averaged as statistics
         explicit = options.get("pooling")
         model = create_head(
             head,
@@ -259,6 +259,6 @@ def test_what_becomes_of_frames_that_do_not_pair_is_told(make_cache, train, capl
     for head, features, noted in (("fusion", ["text", "ssl"], 1), ("ffn", ["text", "ssl"], 0), ("fusion", None, 0)):
         run = train(head=head, features=features or ["ssl", "egemaps"], max_frames=4)
         assert (run.path / "report.html").read_text(encoding="utf-8").count(told) == noted
-        assert "longer and only their first 4 frames (0.1 s) count." in caplog.text
+        assert "are cut to 4 frames, 0.1 s (--max-frames 0 uses all frames)." in caplog.text
         assert caplog.text.count(told) == noted
         caplog.clear()

@@ -1,4 +1,4 @@
-"""What a reader must know of a run, and the settings that corpora and papers bring."""
+"""Notes of a run, and default settings of corpora and papers."""
 
 import json
 import logging
@@ -53,7 +53,11 @@ def test_the_corpus_orders_its_classes_and_cuts_its_utterances(make_cache, resol
     folder = make_cache(manifest=manifest_of(*((s, {"emotion": e, "text": "a"}) for s in "abcd" for e in labels)))
     (folder / "corpus.json").write_text(json.dumps({"corpus": "emodb"}))
     run = resolve()
-    assert run.config["classes"] == ["sadness", "neutral", "surprise"]  # EmoDB's own order, then what it has not
+    assert run.config["classes"] == [
+        "sadness",
+        "neutral",
+        "surprise",
+    ]  # the order of EmoDB, then classes that it does not have
     assert run.config["max_frames"] == 400
     (folder / "corpus.json").write_text(json.dumps({"corpus": "ravdess"}))
     assert resolve().config["max_frames"] == 250
@@ -109,7 +113,7 @@ def test_notes_say_what_a_reader_must_know(make_cache, train, caplog):
         notes.SPEAKER_NOTE,
         notes.UNTRAINED_NOTE.format("ssl"),
         notes.EGEMAPS_NOTE,
-        f"{(lengths > 4).sum()} of 16 utterances are longer and only their first 4 frames (0.1 s) count.",
+        f"{(lengths > 4).sum()} of 16 utterances are cut to 4 frames, 0.1 s (--max-frames 0 uses all frames).",
     ):
         assert note in report
         assert note in caplog.text
@@ -123,7 +127,7 @@ def test_what_is_tested_but_never_trained_is_told(make_cache, train, caplog):
     parts = {**ONE_SPEAKER_EACH, "test": [("s3", "disgust"), ("s1", "joy")]}
     make_cache(manifest=in_parts(**parts))
     train(target="emotion")
-    assert "fold '1' tests classes that it never trains on: 'disgust'" in caplog.text
+    assert "fold '1' tests classes that are not in its training part: 'disgust'" in caplog.text
     assert "1 of 2 test speakers ('s1') are also in the training" in caplog.text
     assert {record.levelname for record in caplog.records} == {"WARNING"}
 

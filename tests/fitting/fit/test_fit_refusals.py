@@ -1,4 +1,4 @@
-"""What cannot be fitted is refused in one line."""
+"""Fits that are not possible are refused in one line."""
 
 import pytest
 
@@ -68,14 +68,24 @@ SSL_AND_EGEMAPS = {"ssl": {}, "egemaps": {"kind": "egemaps"}}
             ModelError,
             "use 'fusion' or 'ffn' for several",
         ),
-        ({"stores": {"a": {}, "b": {}}}, {}, StoreError, "holds several models: a, b; choose with --features NAME"),
-        ({"stores": {"e": {"kind": "egemaps"}}}, {}, StoreError, "holds no model, but e; choose with --features"),
-        ({"stores": {"ssl": {"complete": False}}}, {}, StoreError, "not finished: it holds 16 of 16 .* extract' again"),
+        ({"stores": {"a": {}, "b": {}}}, {}, StoreError, "has several models: a, b; choose one with --features NAME"),
+        (
+            {"stores": {"e": {"kind": "egemaps"}}},
+            {},
+            StoreError,
+            "has no model, only e; add --features e, or extract a model",
+        ),
+        (
+            {"stores": {"ssl": {"complete": False}}},
+            {},
+            StoreError,
+            "not finished: it contains 16 of 16 .* extract' again to continue$",
+        ),
         (
             {"manifest": manifest_of(*((s, {"emotion": e, "sex": "f"}) for s in "abc" for e in "xy"))},
             {},
             ManifestError,
-            r"which label is to be predicted\? choose with --target: emotion, sex$",
+            r"which label to predict\? choose with --target: emotion, sex$",
         ),
         ({"manifest": manifest_of(*EVENLY[:4])}, {}, ProtocolError, "found 2 speakers .* expected at least 3"),
         (

@@ -1,4 +1,4 @@
-"""What must not change a result: threads, company, memory, test utterances, and repeating the command."""
+"""Results do not depend on threads, other runs, memory, test utterances, or repeating the command."""
 
 import os
 import threading
@@ -26,7 +26,7 @@ from tests.fitting.fit.noise import FOUR_STORES, ONE_SPEAKER_EACH, bytes_of, in_
 
 @pytest.mark.parametrize("head", ["dense", "lstm"])
 def test_results_do_not_depend_on_threads(make_cache, train, monkeypatch, head):
-    # large enough that torch would share the products among threads
+    # large enough that torch would split the products among threads
     make_cache(hidden_size=96)
     found = []
     started = set()
@@ -152,7 +152,7 @@ def test_global_statistics_are_those_of_each_folds_training_part(make_cache, tra
     assert [train for train, _ in seen] == [fold.train for fold in folds]
     for fold, (_, normaliser) in zip(folds, seen, strict=True):
         frames = np.concatenate([cache["ssl"][i].astype("f8") for i in fold.train], axis=1)
-        # float32 statistics that were stored and merged
+        # tolerance of stored and merged float32 statistics
         np.testing.assert_allclose(normaliser.mean_[""], frames.mean(axis=1), atol=1e-5)
         np.testing.assert_allclose(normaliser.std_[""], frames.std(axis=1), rtol=1e-5)
 
@@ -191,7 +191,7 @@ def test_other_settings_get_another_folder_unless_it_is_named(make_cache, resolv
     ]
     assert len({run.path for run in runs}) == len(runs)
     resolve(name="mine")
-    told = r"mine is a run with other settings \(max_frames, norm, norm_by differ\); give this"
+    told = r"mine is a run with other settings \(max_frames, norm, norm_by differ\); use another --name"
     with pytest.raises(StoreError, match=told):
         resolve(name="mine", norm="none", max_frames=4)
     assert RunFolder(runs[0].path.with_name("mine")).config["norm"] == "speaker"
@@ -225,7 +225,7 @@ def test_an_interrupted_fit_leaves_no_run_and_keeps_the_older_one(make_cache, tr
     older = train(name="mine")
     before = bytes_of(older)
     monkeypatch.setattr(job, "available_cores", lambda: 1)
-    left = threading.Semaphore(7)  # three trainings of two epochs, and one epoch
+    left = threading.Semaphore(7)  # three trainings with two epochs, and one more epoch
     uninterrupted = getattr(owner, when)
 
     def interrupted(*arguments, **options):
@@ -255,7 +255,7 @@ def test_a_folder_that_is_no_run_is_not_replaced_unasked(make_cache, resolve):
     folder = Workspace.at().runs("toy") / "notes"
     folder.mkdir(parents=True)
     (folder / "mine.txt").touch()
-    with pytest.raises(StoreError, match=r"notes is not a finished run: .*; give this one another --name, or replace"):
+    with pytest.raises(StoreError, match=r"notes is not a finished run: .*; use another --name, or replace"):
         resolve(name="notes")
     assert (folder / "mine.txt").exists()
     resolve(name="notes", overwrite=True)
