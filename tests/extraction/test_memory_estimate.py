@@ -165,3 +165,10 @@ def test_a_dry_run_estimates_as_well(corpus, tiny_model, tmp_path, caplog):
     caplog.set_level("INFO")
     extract(model=tiny_model("wav2vec2"), data=corpus, home=tmp_path / "data", dry_run=True)
     assert "of memory at the peak" in caplog.text
+
+
+@pytest.mark.parametrize(("family", "hinted"), [("whisper", True), ("wav2vec2", False)])
+def test_whisper_is_announced_to_process_30_s_per_utterance(corpus, tiny_model, tmp_path, caplog, family, hinted):
+    caplog.set_level("INFO")
+    extract(model=tiny_model(family), name="it", data=corpus, home=tmp_path, egemaps=False, dry_run=True)
+    assert ("it: Whisper processes 30 s per utterance, however short" in caplog.text) == hinted
