@@ -65,11 +65,24 @@ class PredictionsError(FeatcacheError, ValueError):
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     """The message for a name that is not known: the nearest names, or all of them when none is near."""
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    if near:
-        return f"unknown {kind} {name!r}; nearest: {', '.join(near)}"
+    suggested = did_you_mean(name, names)
+    if suggested:
+        return f"no {kind} {name!r}{suggested}"
     more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-    return f"unknown {kind} {name!r}; known: {', '.join(names[:MOST_NAMES]) or 'none'}{more}"
+    return f"no {kind} {name!r}; available: {', '.join(names[:MOST_NAMES]) or 'none'}{more}"
+
+
+def did_you_mean(name: str, known: Iterable[str], *, at_most: int = 3) -> str:
+    """Return the end of a message that suggests the nearest names, or an empty text if none is similar.
+
+    Args:
+        name: Unknown name.
+        known: All names that would be accepted.
+        at_most: Number of names to suggest.
+    """
+    folded = {one.casefold(): one for one in known}
+    near = [repr(folded[one]) for one in difflib.get_close_matches(name.casefold(), folded, n=at_most, cutoff=0.5)]
+    return f"; did you mean {' or '.join(filter(None, [', '.join(near[:-1]), near[-1]]))}?" if near else ""
 
 
 def in_one_line(error: BaseException) -> str:
