@@ -1,11 +1,11 @@
 """featcache: run a frozen speech model once, cache every layer, compare emotion-recognition heads in seconds.
 
-The data flow, and where each step lives: corpus (``corpora``) → manifest (``manifest``) → features (``audio``,
-``extractors``, ``extraction``) and machines' transcripts (``transcription``) → cache (``cache``) → folds
-(``protocols``) → normalisation (``normalise``) → training (``heads``, ``training``, ``fitting``) → metrics and pictures
-(``evaluate``, ``report``) in run folders (``runs``); all of it in one go: ``pipeline``.
+The data flow and the package of each step: corpus (``corpora``) → manifest (``manifest``) → features (``audio``,
+``extractors``, ``extraction``) and ASR transcripts (``transcription``) → cache (``cache``) → folds (``protocols``) →
+normalisation (``normalise``) → training (``heads``, ``training``, ``fitting``) → metrics and figures (``evaluate``,
+``report``) in run folders (``runs``). ``pipeline`` runs all steps.
 
-The public names stand in ``__init__.pyi``. ``import featcache`` itself loads nothing heavy.
+The public names are listed in ``__init__.pyi``. ``import featcache`` loads no large library.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""The public names. ``featcache/__init__.py`` reads this list and imports each name when it is first used."""
+"""List of the public names. ``featcache/__init__.py`` reads it and imports each name when it is first used."""
 
 from ._version import __version__ as __version__
 from .cache.reader import FeatureCache as FeatureCache

@@ -1,4 +1,4 @@
-"""The program ``featcache``. Ctrl-C ends it with one line, also while Python imports modules."""
+"""Program ``featcache`` → command line. Ctrl-C ends it with one line, even while Python is still importing."""
 
 import os
 import sys
@@ -7,7 +7,7 @@ INTERRUPTED = 130
 
 
 def main() -> None:
-    """Run the command line, and exit immediately after Ctrl-C."""
+    """Run the command line; exit immediately after Ctrl-C."""
     try:
         from featcache.cli.app import main as run
 
@@ -17,7 +17,7 @@ def main() -> None:
     except SystemExit as ended:
         if ended.code != INTERRUPTED:
             raise
-    # Without os._exit, Python needs seconds to end: it waits for abandoned threads, and unloads torch.
+    # A normal exit takes seconds, because Python waits for abandoned threads and unloads torch.
     for stream in filter(None, (sys.stdout, sys.stderr)):
         stream.flush()
     os._exit(INTERRUPTED)

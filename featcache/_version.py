@@ -1,3 +1,3 @@
-"""The version of featcache."""
+"""Version of featcache."""
 
 __version__ = "0.1.0"

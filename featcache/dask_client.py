@@ -1,10 +1,11 @@
-"""Address → a client of the Dask scheduler there.
+"""Address → client of the Dask scheduler at this address.
 
-A Dask scheduler and its workers execute whatever code any client sends them: they unpickle tasks, and by default ask
-for no password and do not encrypt. Whoever reaches the scheduler's or a worker's port has the account that runs it. Run
-them on a network where every machine and user is trusted (a cluster's private network, ``127.0.0.1``, an SSH tunnel),
-never on an address that the internet or a shared network can reach; where others share the network, use Dask's TLS
-certificates (``distributed.security``). featcache itself sends its own functions and plain values only.
+A Dask scheduler and its workers execute any code that a client sends: they unpickle tasks, and by default they ask for
+no password and do not encrypt. Anyone who can reach the port of the scheduler or of a worker can use the account that
+runs it. Run them only on a network where every machine and user is trusted (the private network of a cluster,
+``127.0.0.1``, an SSH tunnel), never on an address that the internet or a shared network can reach. If others share the
+network, use Dask's TLS certificates (``distributed.security``). featcache only sends its own functions and plain
+values.
 """
 
 import logging
@@ -24,7 +25,10 @@ CONNECT_SECONDS = 10
 
 @contextmanager
 def connected(address: str) -> Iterator["Client"]:
-    """A client of the Dask scheduler at this address.
+    """Connect to a Dask scheduler and yield the client.
+
+    Args:
+        address: Address of the scheduler, such as ``tcp://host:8786``.
 
     Raises:
         ClusterError: Dask is not installed, or no scheduler answers.
@@ -43,5 +47,5 @@ def connected(address: str) -> Iterator["Client"]:
         threads = client.nthreads()
         log.info("%s: %d workers, %d threads", address, len(threads), sum(threads.values()))
         if not threads:
-            log.warning("%s has no workers yet; the work begins when one joins", address)
+            log.warning("%s has no workers yet; the work starts when the first worker joins", address)
         yield client

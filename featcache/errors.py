@@ -1,61 +1,76 @@
-"""What can go wrong by a user's mistake. Every message is one line: what was found, what was expected, what to do.
+"""Errors that a user can correct. Every message is one line: what was found, what was expected, what to do.
 
-Each class also subclasses the builtin that a caller would catch. Anything else that is raised is a bug.
+Each class is also a subclass of the built-in exception that a caller would catch. Any other exception is a bug.
 """
 
 import difflib
 from collections.abc import Iterable
 
-# How many known names a message lists.
+# Maximum number of known names in a message.
 MOST_NAMES = 60
 
 
 class FeatcacheError(Exception):
-    """A mistake that the user can mend; the command line prints it in one line and exits with 1."""
+    """Base class of all errors that a user can correct.
+
+    The message is one line: what was found, what was expected and what to do. The command line prints it and exits
+    with 1. Catch this class to handle every error of featcache; each subclass is also a built-in exception, such as
+    ``ValueError``.
+
+    Args:
+        *args: Message, as for every built-in exception.
+
+    Example:
+        >>> try:
+        ...     featcache.Manifest([])
+        ... except featcache.FeatcacheError as error:
+        ...     print(error)
+        the manifest has no utterances
+    """
 
 
 class CorpusError(FeatcacheError, LookupError):
-    """No corpus, several corpora, or a folder that is not the corpus it was taken for."""
+    """No corpus, several corpora, or a folder that does not contain the expected corpus."""
 
 
 class ManifestError(FeatcacheError, ValueError):
-    """A manifest whose rows contradict each other or miss something that is needed."""
+    """Manifest with contradictory rows or missing values."""
 
 
 class ProtocolError(FeatcacheError, ValueError):
-    """Folds that cannot be made, or that would leak."""
+    """Folds that cannot be made, or that would leak test data."""
 
 
 class AudioError(FeatcacheError, ValueError):
-    """An utterance whose audio cannot be used; it is listed as failed and the others go on."""
+    """Utterance whose audio cannot be used. It is listed as failed, and the other utterances are processed."""
 
 
 class ModelError(FeatcacheError, ValueError):
-    """A model or extractor that is unknown, cannot be loaded, or cannot do what was asked of it."""
+    """Model, extractor or head that is unknown, cannot be loaded, or does not support the request."""
 
 
 class StoreError(FeatcacheError, RuntimeError):
-    """A feature store, transcripts or run folder that are damaged, unfinished, locked, or made with other settings."""
+    """Feature store, transcripts or run folder that is damaged, unfinished, locked, or made with other settings."""
 
 
 class DiskError(StoreError):
-    """A file or folder that cannot be written, read or locked: read-only, full, cut off, or something else there."""
+    """File or folder that cannot be written, read or locked, for example on a full, read-only or disconnected disk."""
 
 
 class ClusterError(FeatcacheError, ConnectionError):
-    """A Dask cluster that cannot be reached, or whose workers are lost or not set up as this machine is."""
+    """Dask cluster that cannot be reached, that lost its workers, or whose workers differ from this machine."""
 
 
 class FeatureError(FeatcacheError, ValueError):
-    """Features of an utterance that may not be written: not finite, or too large for the storage dtype."""
+    """Features of an utterance that cannot be stored: not finite, or too large for the storage dtype."""
 
 
 class PipelineError(FeatcacheError, ValueError):
-    """A pipeline that is unknown, or whose file says what cannot be."""
+    """Pipeline that is unknown, or whose file is not valid."""
 
 
 class MissingPackageError(FeatcacheError, ImportError):
-    """A package that is needed for a part of featcache alone, and is not installed."""
+    """Optional package that is needed and not installed."""
 
 
 class PredictionsError(FeatcacheError, ValueError):
@@ -63,7 +78,13 @@ class PredictionsError(FeatcacheError, ValueError):
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
-    """The message for a name that is not known: the nearest names, or all of them when none is near."""
+    """Return the message for an unknown name: it lists the nearest names, or all names if none is similar.
+
+    Args:
+        kind: Kind of name, for the message: ``head``.
+        name: Unknown name.
+        known: All names that would be accepted.
+    """
     names = sorted(known)
     suggested = did_you_mean(name, names)
     if suggested:
@@ -91,7 +112,12 @@ def in_one_line(error: BaseException) -> str:
 
 
 def listed(items: Iterable[object], at_most: int = 3) -> str:
-    """The first items as text, and how many more there are: ``'a', 'b' and 7 more``."""
+    """Return the first items as text, and the number of further items: ``'a', 'b' and 7 more``.
+
+    Args:
+        items: Items of any type; each is shown as its ``repr``.
+        at_most: Number of items to show.
+    """
     shown = [repr(item) for item in items]
     if len(shown) <= at_most:
         return ", ".join(shown)

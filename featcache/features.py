@@ -1,4 +1,4 @@
-"""What extractors yield and the cache keeps: features, and the description of what made them."""
+"""Data types of extractor outputs: features, tokens, and the description of an extractor that the cache stores."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -13,11 +13,11 @@ Features = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True)
 class Tokens:
-    """A text as a model sees it.
+    """Tokens of a text, as a model reads them.
 
     Attributes:
-        inputs: Name of a model's input → a number for each token: ``input_ids``, and what else its tokenizer gives.
-        is_cut: Whether the text has more tokens than the model can read.
+        inputs: Name of a model input → one number per token: ``input_ids`` and other outputs of the tokenizer.
+        is_cut: Whether the text was cut because it has more tokens than the model can read.
     """
 
     inputs: dict[str, list[int]]
@@ -29,19 +29,19 @@ class Tokens:
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
-    """Plain data about an extractor and what it writes; kept with the features.
+    """Plain data about an extractor and its features; stored with the features.
 
     Attributes:
-        dataset: ``hidden_states`` for the layers of a model, ``frames`` for anything with a single layer.
-        layer_names: One name per layer; a single empty name where there are no layers to choose from.
-        hidden_size: Values per frame and layer.
-        frame_shift: In seconds; None where frames are no steps in time (functionals, tokens).
-        sampling_rate: In Hz of the signals it wants; None takes each file's own.
-        channel: How it wants several channels mixed down; None where it reads no audio.
-        max_seconds: How much of each utterance it wants, from the beginning; None is all.
-        chunks: How long utterances are computed; None is whole.
-        settings: All that changes numbers. Equal settings, equal features: this is a store's identity.
-        provenance: What else is worth knowing: versions, revisions, feature names.
+        dataset: ``hidden_states`` for the layers of a model, ``frames`` for features with a single layer.
+        layer_names: One name per layer; a single empty name if there are no layers to choose from.
+        hidden_size: Number of values per frame and layer.
+        frame_shift: Time between frames in seconds; None if frames are not steps in time (functionals, tokens).
+        sampling_rate: Sampling rate of the signals in Hz; None keeps the sampling rate of each file.
+        channel: Method to mix several channels down; None if the extractor reads no audio.
+        max_seconds: Maximum duration in seconds, from the beginning of each utterance; None uses all of it.
+        chunks: Windows for long utterances; None processes each utterance as a whole.
+        settings: All settings that affect the features. Equal settings give equal features, so they identify a store.
+        provenance: Further information: versions, revisions, feature names.
     """
 
     dataset: Literal["hidden_states", "frames"]
@@ -56,6 +56,10 @@ class Description:
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def in_windows(self, seconds: float) -> bool:
-        """Whether an utterance of this length is computed in windows."""
+        """Check whether an utterance of this duration is processed in windows.
+
+        Args:
+            seconds: Duration of the utterance in seconds.
+        """
         used = seconds if self.max_seconds is None else min(seconds, self.max_seconds)
         return self.chunks is not None and used > self.chunks.seconds

@@ -1,4 +1,4 @@
-"""Labels → groups that look alike: the same class, most likely, written in several ways."""
+"""Labels → groups of similar labels, which are probably different spellings of one class."""
 
 import re
 import unicodedata
@@ -9,16 +9,16 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,6})?", re.ASCII)
 
 
 def lookalikes(labels: Iterable[str]) -> list[tuple[str, ...]]:
-    """Group labels that differ in blanks, invisible characters, case or the spelling of a number only.
+    """Group labels that differ only in spaces, invisible characters, case or the spelling of a number.
 
     Examples are ``" W"`` and ``"W"``, ``"Ang"`` and ``"ang"``, ``"0"`` and ``"0.0"``.
 
     Args:
-        labels: Labels; one that occurs several times counts once.
+        labels: Labels; repeated labels count once.
 
     Returns:
         Groups of at least two different labels, in the order of their first labels. Labels within a group keep their
-        order. A label is in one group at most.
+        order. A label is in at most one group.
     """
     groups: dict[Hashable, list[str]] = {}
     for label in dict.fromkeys(labels):
@@ -27,7 +27,7 @@ def lookalikes(labels: Iterable[str]) -> list[tuple[str, ...]]:
 
 
 def plain(label: str) -> Hashable:
-    """Return what labels that look alike have in common: a number, or folded text."""
+    """Return the common form of similar labels: a number, or case-folded text."""
     composed = unicodedata.normalize("NFKC", label)
     visible = "".join(c for c in composed if unicodedata.category(c) not in ("Cc", "Cf") or c.isspace())
     text = " ".join(visible.split()).casefold()

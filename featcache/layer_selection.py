@@ -1,4 +1,4 @@
-"""``all | local | last | 0,4-8`` → positions among the layers that a store or model has."""
+"""Layer specification (``all | local | last | 0,4-8``) → positions in the layers of a store or model."""
 
 import re
 from collections.abc import Sequence
@@ -7,19 +7,19 @@ from featcache.errors import ModelError, listed
 
 
 def select_layers(spec: str, layer_names: Sequence[str], *, num_blocks: int) -> tuple[int, ...]:
-    """Find the layers that a user asks for.
+    """Return the positions of the selected layers.
 
     Args:
-        spec: ``all``; ``local``, which is layer 0; ``last``, which is layer ``num_blocks``; or names and ranges of
-            numbers, separated by commas, such as ``0,4-8``.
-        layer_names: The layers that are there.
-        num_blocks: The number of transformer blocks of the model.
+        spec: ``all``; ``local`` for layer 0; ``last`` for layer ``num_blocks``; or names and ranges of numbers,
+            separated by commas, such as ``0,4-8``.
+        layer_names: Names of the available layers.
+        num_blocks: Number of transformer blocks of the model.
 
     Returns:
-        Positions in ``layer_names``, each once, in the order of ``layer_names``.
+        Positions in ``layer_names``, in the order of ``layer_names``, without repetition.
 
     Raises:
-        ModelError: a layer that is not there, or a specification that names none.
+        ModelError: a layer is not available, or the specification is empty.
     """
     if spec == "all":
         return tuple(range(len(layer_names)))

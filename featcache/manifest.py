@@ -1,9 +1,9 @@
-"""CSV → Manifest: which utterances there are, who speaks, and their labels.
+"""CSV → Manifest: utterances of a corpus with their speakers and labels.
 
 A manifest is a CSV file with the columns ``utterance_id, path, start, end, speaker_id, <labels>…, transcript``.
-Only ``path`` is required. ``path`` is relative to the folder that holds the audio; ``start`` and ``end`` are
-seconds; every column without a fixed meaning is a label. All labels are text until a fit asks for numbers.
-Where a fixed column is missing, the one other column that is a usual name for it takes its place.
+Only ``path`` is required. ``path`` is relative to the folder that contains the audio; ``start`` and ``end`` are in
+seconds. Every column without a fixed meaning is a label. Labels are text; a fit converts them to numbers if needed.
+If a fixed column is missing, a column with a usual name for it is used instead, such as ``speaker``.
 """
 
 import csv
@@ -28,25 +28,41 @@ USUAL_NAMES = {
     "speaker_id": ("speaker", "spk"),
     "transcript": ("transcription",),
 }
-"""What others call a fixed column."""
+"""Fixed column → other usual names of this column."""
 
-# Bytes of a table whose reading takes so long that it is told.
+# Size in bytes from which reading a table takes so long that it is logged.
 _LARGE = 1 << 23
 
 log = logging.getLogger(__name__)
 
 
 class Manifest(Sequence[Utterance]):
-    """The utterances of a corpus, in order, each with an id of its own.
+    """Ordered utterances of a corpus, with unique ids.
+
+    A manifest is a sequence: it has a length and can be iterated, indexed and sliced. An utterance is also found by its
+    id. :meth:`read` reads a manifest from a CSV file, and :meth:`write` writes it.
+
+    Args:
+        utterances: Utterances of the corpus, in order.
 
     Raises:
-        ManifestError: no utterances; ids that are empty or stand twice; paths that are missing or leave the corpus
-            folder; an end that is not after its start; labels named like a fixed column. All are told at once.
+        ManifestError: there are no utterances; an id is empty or occurs twice; a path is missing or outside the corpus
+            folder; an id or path is not UTF-8 text; a start is negative; an end is not after its start; a label has the
+            name of a fixed column. The message lists all faults.
 
     Example:
-        >>> manifest = featcache.open("data/cache/emodb").manifest
-        >>> manifest["03a01Fa"].speaker_id, manifest["03a01Fa"].labels["emotion"]
-        ('03', 'happiness')
+        >>> manifest = featcache.Manifest(
+        ...     [
+        ...         featcache.Utterance(utterance_id="a", path="a.wav", speaker_id="03", labels={"emotion": "joy"}),
+        ...         featcache.Utterance(utterance_id="b", path="b.wav", speaker_id="08", labels={"emotion": "anger"}),
+        ...     ]
+        ... )
+        >>> manifest.labels("emotion")
+        {'a': 'joy', 'b': 'anger'}
+        >>> manifest["b"].speaker_id
+        '08'
+        >>> manifest.select(emotion=["joy"]).utterance_ids
+        ('a',)
     """
 
     def __init__(self, utterances: Sequence[Utterance]) -> None:
@@ -69,7 +85,16 @@ class Manifest(Sequence[Utterance]):
     def __getitem__(self, key: slice) -> "Manifest": ...
 
     def __getitem__(self, key: int | slice | str) -> "Utterance | Manifest":
-        """An utterance by its position or its id, or a part of the manifest by a slice."""
+        """Return an utterance by its position or id, or a part of the manifest by a slice.
+
+        Args:
+            key: Position, utterance id or slice.
+
+        Raises:
+            IndexError: the position is outside the manifest.
+            KeyError: the manifest has no utterance with this id.
+            ManifestError: the slice is empty.
+        """
         if isinstance(key, slice):
             return Manifest(self._utterances[key])
         return self._utterances[self._positions[key] if isinstance(key, str) else key]
@@ -79,23 +104,30 @@ class Manifest(Sequence[Utterance]):
 
     @property
     def utterance_ids(self) -> tuple[str, ...]:
+        """Ids of all utterances, in order."""
         return tuple(utterance.utterance_id for utterance in self._utterances)
 
     @property
     def speaker_ids(self) -> tuple[str, ...]:
-        """The different speakers that are known, sorted."""
+        """Ids of the known speakers, sorted, without repetition."""
         return tuple(sorted({utterance.speaker_id for utterance in self._utterances} - {""}))
 
     @property
     def label_columns(self) -> tuple[str, ...]:
-        """The names of all labels, in the order in which they first appear."""
+        """Names of all labels, in the order of their first occurrence."""
         return tuple(dict.fromkeys(name for utterance in self._utterances for name in utterance.labels))
 
     def labels(self, column: str) -> dict[str, str]:
-        """Utterance id → label, for the utterances that carry this label.
+        """Return the label of each utterance that has one.
+
+        Args:
+            column: Name of the label.
+
+        Returns:
+            Utterance id → label; utterances with an empty label are left out.
 
         Raises:
-            ManifestError: no utterance has such a label.
+            ManifestError: no utterance has this label.
         """
         found = {u.utterance_id: u.labels[column] for u in self._utterances if u.labels.get(column, "") != ""}
         if not found:
@@ -104,26 +136,47 @@ class Manifest(Sequence[Utterance]):
         return found
 
     def select(self, /, **wanted: Sequence[str]) -> "Manifest":
-        """The utterances whose labels are among the wanted values, for each label named.
+        """Return the utterances whose labels are among the wanted values.
+
+        Args:
+            **wanted: Name of a label → wanted values. An utterance must match every label named.
+
+        Returns:
+            Manifest of the matching utterances, in the same order.
 
         Raises:
-            ManifestError: a label that does not exist, or no utterance left.
+            ManifestError: no utterance has the label, or no utterance matches.
         """
         for column in wanted:
             self.labels(column)
         kept = [u for u in self._utterances if all(u.labels.get(c, "") in values for c, values in wanted.items())]
         if not kept:
-            asked = ", ".join(f"{column} in {listed(values)}" for column, values in wanted.items())
-            raise ManifestError(f"no utterance has {asked}")
+            asked = " and ".join(f"{column} {listed(values)}" for column, values in wanted.items())
+            known = {column: listed(sorted(set(self.labels(column).values())), at_most=10) for column in wanted}
+            found = "; ".join(f"values of {column}: {values}" for column, values in known.items())
+            raise ManifestError(f"no utterance has {asked}; {found}")
         return Manifest(kept)
 
     def subset(self, utterance_ids: Sequence[str]) -> "Manifest":
-        """The utterances with these ids, in the manifest's order."""
+        """Return the utterances with these ids, in the order of the manifest.
+
+        Args:
+            utterance_ids: Ids; unknown ids are ignored.
+
+        Raises:
+            ManifestError: no utterance has one of these ids.
+        """
         wanted = set(utterance_ids)
         return Manifest([u for u in self._utterances if u.utterance_id in wanted])
 
     def limited(self, limit: int | None) -> "Manifest":
-        """So many utterances from all over, always the same; a larger limit keeps all that a smaller one takes."""
+        """Return a random subset of N utterances, in the order of the manifest.
+
+        The subset is the same in every call. A larger limit includes all utterances of a smaller limit.
+
+        Args:
+            limit: Number of utterances; None returns all.
+        """
         if limit is None or limit >= len(self):
             return self
         import numpy as np
@@ -135,10 +188,15 @@ class Manifest(Sequence[Utterance]):
     def read(cls, path: str | os.PathLike[str]) -> "Manifest":
         """Read a CSV file.
 
-        A missing ``utterance_id`` is the path without its extension.
+        Args:
+            path: CSV file. Commas, semicolons, tabs or bars separate its columns. A missing ``utterance_id`` is
+                replaced by the path without its extension.
+
+        Returns:
+            Manifest with one utterance per row.
 
         Raises:
-            ManifestError: the file cannot be read, misses a column for the path, or holds faulty rows.
+            ManifestError: the file cannot be read, has no column for the path, or has faulty rows.
         """
         path = Path(path)
         if path.is_file() and path.stat().st_size > _LARGE:
@@ -149,14 +207,17 @@ class Manifest(Sequence[Utterance]):
 
     @classmethod
     def from_rows(cls, rows: Iterable[tuple[str, Mapping[str, str]]], source: Path) -> "Manifest":
-        """Make a manifest of the rows of a table.
+        """Make a manifest from the rows of a table.
 
         Args:
-            rows: Where each stands, for messages, and its columns; those that it lacks are empty.
-            source: The file they come from, or its folder. An absolute path inside that folder is made relative.
+            rows: Place of each row, for messages, and its columns; missing columns are empty.
+            source: File of the rows, or its folder. Absolute paths inside that folder are made relative.
+
+        Returns:
+            Manifest with one utterance per row.
 
         Raises:
-            ManifestError: no column for the path, two that could be, or faulty rows; all of these are told at once.
+            ManifestError: there is no column for the path, two columns could be it, or rows are faulty.
         """
         rows = list(rows)
         columns = tuple(dict.fromkeys(name for _, row in rows for name in row if isinstance(name, str)))
@@ -174,7 +235,7 @@ class Manifest(Sequence[Utterance]):
         for place, cells in rows:
             if cells is None or len(cells) != len(columns):
                 found = "" if cells is None else f" ({len(cells)}, expected {len(columns)})"
-                faults.append(f"{place} has not as many fields as the header{found}")
+                faults.append(f"{place} has another number of fields than the header{found}")
                 continue
             try:
                 utterance = make(cells)
@@ -188,17 +249,24 @@ class Manifest(Sequence[Utterance]):
         if faults:
             raise ManifestError(f"{source}: {'; '.join(faults[:3])}{_more(faults)}")
         if left:
-            log.warning("%s: %d files that macOS added are left out: %s", source, len(left), listed(left))
+            log.warning("%s: %d files that macOS added are ignored: %s", source, len(left), listed(left))
         try:
             return cls(utterances)
         except ManifestError as error:
             raise ManifestError(f"{source}: {error}") from None
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Write as CSV; an existing file is replaced whole or not at all."""
+        """Write the manifest as a CSV file in UTF-8; if writing fails, an existing file stays unchanged.
+
+        Args:
+            path: CSV file; missing folders are created.
+
+        Raises:
+            DiskError: the file cannot be written.
+        """
         labels = self.label_columns
         text = io.StringIO(newline="")
-        table = csv.writer(text)  # its \r\n line ends make it quote a lone \r too, which it otherwise would not
+        table = csv.writer(text)  # It quotes a single \r only if its own line ends are \r\n.
         table.writerow(["utterance_id", "path", "start", "end", "speaker_id", *labels, "transcript"])
         for u in self._utterances:
             times = ["" if seconds is None else str(float(seconds)) for seconds in (u.start, u.end)]
@@ -208,14 +276,14 @@ class Manifest(Sequence[Utterance]):
 
 
 def _fixed_names(columns: Sequence[str], source: Path) -> dict[str, str]:
-    """Name of a column → the fixed column that it is, where that has another name."""
+    """Return name of a column → fixed column, for fixed columns that have another usual name."""
     names = {}
     for fixed, usual in USUAL_NAMES.items():
         if fixed in columns:
             continue
         there = [name for name in usual if name in columns]
         if len(there) > 1:
-            raise ManifestError(f"{source}: {listed(there)} could each be the column {fixed!r}; call one of them so")
+            raise ManifestError(f"{source}: {listed(there)} could each be the column {fixed!r}; rename one of them")
         if there:
             names[there[0]] = fixed
     if "path" not in columns and "path" not in names.values():
@@ -227,7 +295,7 @@ def _fixed_names(columns: Sequence[str], source: Path) -> dict[str, str]:
 def _is_text(name: str) -> bool:
     try:
         name.encode()
-    except UnicodeEncodeError:  # a file name in another encoding
+    except UnicodeEncodeError:  # Python marks bytes of a file name in another encoding with surrogates.
         return False
     return "\0" not in name
 
@@ -239,7 +307,7 @@ def _faults(utterances: Sequence[Utterance]) -> list[str]:
     counts = Counter(utterance.utterance_id for utterance in utterances)
     twice = [utterance_id for utterance_id, count in counts.items() if count > 1]
     if twice:
-        faults.append(f"utterance ids must be unique, but {listed(twice)} stand more than once")
+        faults.append(f"several utterances have the same id: {listed(twice)}; ids must be unique")
     if "" in counts:
         faults.append("an utterance id is empty")
     paths = {utterance.path for utterance in utterances}
@@ -249,20 +317,20 @@ def _faults(utterances: Sequence[Utterance]) -> list[str]:
     not_text = {path for path in paths if not _is_text(path)}
     unwritable = [u.utterance_id for u in utterances if u.path in not_text or not _is_text(u.utterance_id)]
     if unwritable:
-        faults.append(f"ids and paths must be UTF-8 text without NUL, unlike {listed(unwritable)}; rename the files")
+        faults.append(f"ids and paths must be UTF-8 text without NUL (wrong: {listed(unwritable)}); rename the files")
     leaving = {path for path in paths if path.startswith("/") or ".." in path.split("/")}
     outside = [u.path for u in utterances if u.path in leaving] if leaving else []
     if outside:
-        faults.append(f"paths must stay inside the corpus folder, but {listed(outside)} leave it; make them relative")
+        faults.append(f"paths must stay inside the corpus folder (outside: {listed(outside)}); make them relative")
     early = [u.utterance_id for u in utterances if not 0 <= (u.start or 0.0) < math.inf]
     if early:
-        faults.append(f"start is not a time from 0 s on in {listed(early)}")
+        faults.append(f"start is negative or not finite in {listed(early)}")
     reverse = [u.utterance_id for u in utterances if u.end is not None and not (u.start or 0.0) < u.end < math.inf]
     if reverse:
         faults.append(f"end is not after start in {listed(reverse)}")
     fixed = {name for u in utterances for name in u.labels} & set(FIXED_COLUMNS)
     if fixed:
-        faults.append(f"labels may not be named like the fixed columns, but {listed(sorted(fixed))} are")
+        faults.append(f"labels must not have the name of a fixed column: {listed(sorted(fixed))}")
     return faults
 
 

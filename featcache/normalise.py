@@ -1,4 +1,4 @@
-"""Stored statistics → z-scores: per speaker, global, or none. No frame is read to find means and deviations."""
+"""Stored statistics → z-scores per speaker, global, or none. Means and standard deviations need no frames."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,19 +15,19 @@ Scope = Literal["speaker", "global", "none"]
 SCOPES: tuple[str, ...] = get_args(Scope)
 SPEAKER = "speaker_id"
 
-# What counts as never changing, by storage dtype: a standard deviation of so small a share of the mean is rounding,
-# of the stored numbers to half their last digit, or of the model's own arithmetic to a few times that.
+# Storage dtype → largest ratio of standard deviation to mean at which a value counts as constant. Such a standard
+# deviation only shows the rounding of stored values (half of the last digit) or of the model's arithmetic.
 ROUNDING = {"float16": 2.0**-12, "float32": 1e-6, "int8": 1e-6}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Normaliser:
-    """Brings each layer and dimension to mean 0 and standard deviation 1.
+    """Transformation of each layer and dimension to mean 0 and standard deviation 1.
 
     Attributes:
-        group_of: Utterance id → the group whose statistics it is normalised with.
-        mean_: Group → (num_layers, hidden_size) float32.
-        std_: Group → the same; infinite where a value never changes, so that it becomes 0.
+        group_of: Utterance id → group whose statistics normalise this utterance.
+        mean_: Group → mean, (num_layers, hidden_size) float32.
+        std_: Group → standard deviation, same shape; infinite for constant values, so that they become 0.
     """
 
     group_of: Mapping[str, str]
@@ -38,11 +38,11 @@ class Normaliser:
         """Normalise features in place.
 
         Args:
-            utterance_id: The utterance that they belong to.
-            features: (num_layers, num_frames, hidden_size) float32; overwritten.
+            utterance_id: Id of the utterance.
+            features: Features of the utterance, (num_layers, num_frames, hidden_size) float32; overwritten.
 
         Returns:
-            The same array.
+            ``features`` itself.
         """
         if self.group_of:
             group = self.group_of[utterance_id]
@@ -52,10 +52,15 @@ class Normaliser:
 
 
 def check_scope(scope: str, manifest: Manifest, by: str = SPEAKER) -> None:
-    """Refuse a scope that is unknown, or that these utterances do not allow.
+    """Check that a normalisation scope is known, and that all utterances have the speaker it needs.
+
+    Args:
+        scope: ``speaker``, ``global`` or ``none``.
+        manifest: Utterances to normalise.
+        by: Column of the speaker: ``speaker_id`` or a label.
 
     Raises:
-        ManifestError: as :func:`fit_normaliser`.
+        ManifestError: the scope or label is unknown, or ``speaker`` is used with utterances without a speaker.
     """
     if scope not in SCOPES:
         raise ManifestError(unknown_name("normalisation", scope, SCOPES))
@@ -78,19 +83,22 @@ def fit_normaliser(
     scalar: bool = False,
     by: str = SPEAKER,
 ) -> Normaliser:
-    """Merge the statistics that a scope calls for.
+    """Compute the means and standard deviations for normalisation from the stored statistics.
 
     Args:
-        store: Whose features will be normalised.
-        scope: ``speaker``: over all utterances of the manifest with the same speaker, those of test speakers
-            included (transductive); ``global``: over the training utterances alone; ``none``.
-        manifest: The utterances that take part, those without a label included.
-        train: The ids of the training utterances of this fold.
-        scalar: One mean and one standard deviation for all dimensions of a layer.
-        by: What ``speaker`` takes for the speaker: ``speaker_id``, or a label.
+        store: Feature store to normalise.
+        scope: ``speaker``: statistics over all utterances of the same speaker in the manifest, test speakers included
+            (transductive); ``global``: statistics over the training utterances only; ``none``: no normalisation.
+        manifest: Utterances to normalise, including utterances without a label.
+        train: Ids of the training utterances of this fold.
+        scalar: Whether all dimensions of a layer share one mean and one standard deviation.
+        by: Column of the speaker for ``speaker``: ``speaker_id`` or a label.
+
+    Returns:
+        Normaliser for all utterances of the manifest.
 
     Raises:
-        ManifestError: an unknown scope or label, or ``speaker`` with utterances whose speaker is not known.
+        ManifestError: the scope or label is unknown, or ``speaker`` is used with utterances without a speaker.
     """
     check_scope(scope, manifest, by)
     if scope == "none":
@@ -116,7 +124,7 @@ def fit_normaliser(
 
 
 def _groups(manifest: Manifest, by: str) -> dict[str, str]:
-    """Utterance id → whose statistics it is normalised with; empty where that is not known."""
+    """Return utterance id → group whose statistics normalise it; empty if the speaker is unknown."""
     if by == SPEAKER:
         return {utterance.utterance_id: utterance.speaker_id for utterance in manifest}
     return dict.fromkeys(manifest.utterance_ids, "") | manifest.labels(by)
@@ -125,7 +133,7 @@ def _groups(manifest: Manifest, by: str) -> dict[str, str]:
 def _over_dimensions(
     mean: npt.NDArray[np.float64], std: npt.NDArray[np.float64]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """The mean and deviation of all dimensions of a layer together, in the shape of those of each."""
+    """Return mean and standard deviation over all dimensions of a layer, broadcast to the shape of the inputs."""
     together = mean.mean(axis=1, keepdims=True)
     variance = (std**2 + (mean - together) ** 2).mean(axis=1, keepdims=True)
     return np.broadcast_to(together, mean.shape), np.broadcast_to(np.sqrt(variance), std.shape)

@@ -2,13 +2,14 @@
 
 A part is a head, an extractor, a corpus or a protocol. A reference is one of:
 
-- a name: a built-in part, or an entry point of an installed package in the registry's group, as ``featcache.heads``;
+- a name: a built-in part, or an entry point of an installed package in the group of the registry, such as
+  ``featcache.heads``;
 - ``package.module:Class``;
 - ``./file.py:Class``.
 
 A file never decides which code is imported. Names are safe in any file, because somebody installed the package. The
-other two forms are looked up only if the user named them in this process: as an argument of a command or a function,
-or with ``--plugin`` (:func:`name_plugins`).
+other two forms are used only if the user named them in this process: as an argument of a command or a function, or
+with ``--plugin`` (:func:`name_plugins`).
 """
 
 import importlib
@@ -31,38 +32,44 @@ from featcache.settings.types import split_names
 
 T = TypeVar("T")
 
-# What follows the colon of a name is code as well if it ends so: opensmile:FILE.conf.
+# Suffix of a configuration file that follows the colon of a name and decides what runs: opensmile:FILE.conf.
 CONFIGURATION = ".conf"
 
 log = logging.getLogger(__name__)
 
-# Options that take several references, separated by commas.
+# Options that accept several references, separated by commas.
 _SEVERAL = ("head", "heads", "plugin")
 
-# What the user named → the same with an absolute path, because a process may change its folder.
+# Reference that the user named → the same reference with an absolute path, because a process may change its folder.
 _named: dict[str, str] = {}
 _loading = threading.RLock()
 
 
 def is_external(reference: str) -> bool:
-    """Whether a reference has the form ``package.module:Class`` or ``./file.py:Class``."""
+    """Check whether a reference has the form ``package.module:Class`` or ``./file.py:Class``."""
     where, colon, attribute = reference.rpartition(":")
     return bool(colon) and attribute.isidentifier() and (_is_file(where) or _is_module(where))
 
 
 def name_plugins(references: str | Iterable[str]) -> None:
-    """Allow parts that the user names, for the rest of this process.
+    """Allow your own heads, extractors, corpora and protocols for the rest of this process.
+
+    Files such as runs and pipelines may refer to code outside featcache. This code is imported only if you have named
+    it here, or with ``--plugin`` on the command line. This function itself imports nothing.
 
     Args:
-        references: Each ``package.module:Class`` or ``./file.py:Class``; without ``:Class`` all parts of that module or
-            file are allowed. Names of built-in parts and of entry points change nothing.
+        references: One reference or several. Each is ``package.module:Class`` or ``./file.py:Class``; without
+            ``:Class``, all parts of that module or file are allowed. Names of built-in parts and entry points change
+            nothing, because they are always allowed.
+
+    Returns:
+        None.
 
     Raises:
-        ModelError: something else than text.
+        ModelError: a reference is not text.
 
     Example:
-        >>> featcache.name_plugins(["./head.py"])
-        >>> run = featcache.load_run("data/runs/emodb/mine")  # whose head is ./head.py:Attentive, perhaps
+        >>> featcache.name_plugins(["./head.py:Attentive", "mylab.corpora"])
     """
     several = isinstance(references, Iterable) and not isinstance(references, str)
     given: list[Any] = list(references) if several else [references]
@@ -73,12 +80,12 @@ def name_plugins(references: str | Iterable[str]) -> None:
 
 
 def naming(*options: str) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
-    """Return a function that allows the parts which options of a command or a function name, and returns the options.
+    """Return a function that allows all parts named in the options of a command or function, and returns the options.
 
-    The options must be those of the user; it may not be called with what a file says.
+    Call it only with options that the user gave, never with the content of a file.
 
     Args:
-        options: Options that may name parts.
+        *options: Names of the options that may name parts.
     """
 
     def named(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,12 +98,12 @@ def naming(*options: str) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
 
 
 def named_plugins() -> tuple[str, ...]:
-    """Return what :func:`name_plugins` was given, for another process; files with their absolute paths."""
+    """Return all references given to :func:`name_plugins`, with absolute paths, for use in another process."""
     return tuple(dict.fromkeys(tuple(_named.values())))
 
 
 def absolute(reference: str) -> str:
-    """Return a reference that means the same in another folder: paths of files of code from the root on."""
+    """Return a reference that is valid in every folder: paths of code and configuration files become absolute."""
     where, colon, attribute = reference.rpartition(":") if is_external(reference) else (reference, "", "")
     if _is_file(where):
         return f"{Path(where).absolute()}{colon}{attribute}"
@@ -106,13 +113,13 @@ def absolute(reference: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """Where a part from outside comes from, for the record.
+    """Origin of a part from outside featcache, for the record.
 
     Attributes:
-        reference: As the user gave it.
-        distribution: Name of the installed package; empty for a file or a module that no package owns.
-        version: Its version.
-        sha256: Checksum of the file, where no installed package owns the code.
+        reference: Reference as the user gave it.
+        distribution: Name of the installed package; empty for a file or module that belongs to no package.
+        version: Version of the package.
+        sha256: SHA-256 of the file, if the code belongs to no installed package.
     """
 
     reference: str
@@ -121,20 +128,20 @@ class Origin:
     sha256: str = ""
 
     def settings(self) -> dict[str, str]:
-        """Return the origin in plain values, without those that are empty."""
+        """Return the origin as plain values, without empty ones."""
         return {name: value for name, value in vars(self).items() if value}
 
 
 class Registry(Mapping[str, T], Generic[T]):
-    """Reference → part. Iteration gives the names that need no import: built-in parts, then entry points.
+    """Mapping from references to parts. Iteration yields the names of built-in parts, then of entry points.
 
     Args:
-        kind: What the parts are, for messages: ``head``.
-        group: The group of their entry points: ``featcache.heads``.
-        builtin: Name → part, or ``module:attribute`` of a part that is imported when it is first used.
-        base: The class that a part is derived from or, with ``instances``, is an instance of.
-        error: The class of errors.
-        instances: Whether parts are instances; a class without arguments is then called.
+        kind: Kind of the parts, for messages: ``head``.
+        group: Group of the entry points: ``featcache.heads``.
+        builtin: Name → part, or ``module:attribute`` of a part that is imported at its first use.
+        base: Base class of the parts; with ``instances``, their class.
+        error: Class of the errors.
+        instances: Whether parts are instances; a class is then called without arguments.
     """
 
     def __init__(
@@ -171,19 +178,19 @@ class Registry(Mapping[str, T], Generic[T]):
         """Return a part.
 
         Raises:
-            KeyError: no such part; :meth:`find` says why.
-            FeatcacheError: of the registry's class: the code cannot be imported, or is no such part.
+            KeyError: there is no such part, or it is not allowed; :meth:`find` explains why.
+            FeatcacheError: the code cannot be imported, or is not such a part. The class is that of the registry.
         """
         if reference not in self:
             raise KeyError(reference)
         return self.find(reference)
 
     def find(self, reference: str) -> T:
-        """Return a part.
+        """Return a part, or explain why it cannot be used.
 
         Raises:
-            FeatcacheError: of the registry's class: no such part, one from outside that the user did not name, code
-                that cannot be imported, or something else than such a part.
+            FeatcacheError: there is no such part, the user did not name code from outside featcache, the code cannot
+                be imported, or it is not such a part. The class is that of the registry.
         """
         if reference in self._builtin:
             part = self._builtin[reference]
@@ -195,7 +202,7 @@ class Registry(Mapping[str, T], Generic[T]):
         return self._checked(reference, _attribute_of(_allowed_as(reference) or reference, self._error, self.kind))
 
     def refusal(self, reference: str) -> str:
-        """Return why a reference that is not ``in`` the registry stands for no part here, in one line."""
+        """Return in one line why a reference that is not ``in`` the registry cannot be used."""
         if not is_external(reference):
             return unknown_name(self.kind, reference, self)
         return (
@@ -205,32 +212,32 @@ class Registry(Mapping[str, T], Generic[T]):
         )
 
     def loaded(self) -> dict[str, T]:
-        """Return reference → part, of built-in parts and of those from outside that this process has used.
+        """Return reference → part for built-in parts and for outside parts that this process has used.
 
-        Nothing is imported. Parts that are given as text are left out until they are used.
+        Nothing is imported. Built-in parts that are given as text are left out until their first use.
         """
         builtin = {name: part for name, part in self._builtin.items() if not isinstance(part, str)}
         return {**builtin, **self._loaded}
 
     def available(self) -> dict[str, T]:
-        """Return reference → part, of all that can be used here; installed and named code is imported.
+        """Return reference → part for all parts that can be used; installed and named code is imported.
 
-        Code that cannot be imported is left out with a warning. Of a file that the user named without ``:Class``, all
-        instances of the base count.
+        Code that cannot be imported is ignored with a warning. For a file or module that the user named without
+        ``:Class``, all instances of the base class count.
         """
         found: dict[str, T] = {}
         for reference in (*self, *self._named_references()):
             try:
                 part = self.find(reference)
             except self._error as error:
-                log.warning("%s; it is left out", error)
+                log.warning("%s; it is ignored", error)
                 continue
             if not any(part is known or part == known for known in found.values()):
                 found[reference] = part
         return found
 
     def _named_references(self) -> Iterator[str]:
-        """Yield the references of the parts that the user named, as far as they can be of this kind."""
+        """Yield the references of the named parts that may be of this kind."""
         for reference, place in tuple(_named.items()):
             if not is_external(reference) and not _is_file(reference):
                 continue
@@ -239,7 +246,7 @@ class Registry(Mapping[str, T], Generic[T]):
             try:
                 found = vars(_module_of(code, self._error, f"{self.kind} {reference!r}"))
             except self._error as error:
-                log.warning("%s; it is left out", error)
+                log.warning("%s; it is ignored", error)
                 continue
             names = [attribute] if attribute else list(found)
             yield from (f"{where}:{name}" for name in names if self._may_be_part(found.get(name), bool(attribute)))
@@ -249,14 +256,15 @@ class Registry(Mapping[str, T], Generic[T]):
 
     @contextmanager
     def guarding(self, reference: str, task: str) -> Iterator[None]:
-        """Have what the code of a part from outside raises told in one line; built-in parts keep their tracebacks.
+        """Report an exception from the code of an outside part in one line; built-in parts keep their tracebacks.
 
         Args:
-            reference: The part.
-            task: What it is to do, for the message: ``make folds``.
+            reference: Reference of the part.
+            task: Task of the part in this block, for the message: ``make folds``.
 
         Raises:
-            FeatcacheError: of the registry's class: whatever the code raised, if it was not a user's mistake already.
+            FeatcacheError: the code raised an exception that is neither a FeatcacheError nor an OSError. The class is
+                that of the registry.
         """
         try:
             yield
@@ -268,14 +276,14 @@ class Registry(Mapping[str, T], Generic[T]):
             raise self._error(f"{self.kind} {reference!r} could not {task} ({in_one_line(error)})") from error
 
     def is_builtin(self, reference: str) -> bool:
-        """Whether a part belongs to featcache."""
+        """Check whether a part belongs to featcache."""
         return reference in self._builtin
 
     def origin(self, reference: str) -> Origin | None:
-        """Return where a part comes from; None for a built-in one.
+        """Return the origin of a part; None for a built-in part.
 
         Raises:
-            FeatcacheError: as :meth:`find`.
+            FeatcacheError: the part cannot be used, see :meth:`find`.
         """
         if reference in self._builtin:
             return None
@@ -306,9 +314,9 @@ class Registry(Mapping[str, T], Generic[T]):
         if self._instances and isinstance(part, type) and issubclass(part, self._base):
             try:
                 part = part()
-            except (Exception, SystemExit) as error:  # whatever the code of the part raises
+            except (Exception, SystemExit) as error:  # The code of the part may raise anything.
                 told = in_one_line(error)
-                raise self._error(f"{self.kind} {reference!r} cannot be made without arguments ({told})") from error
+                raise self._error(f"{self.kind} {reference!r} cannot be created without arguments ({told})") from error
         is_part = isinstance(part, self._base) if self._instances else _is_subclass(part, self._base)
         if not is_part:
             expected = f"{self._base.__module__}.{self._base.__name__}"
@@ -332,10 +340,10 @@ def _is_module(where: str) -> bool:
 
 
 def _allowed_as(reference: str) -> str | None:
-    """Return the reference under which the user allowed a part; None if nobody did.
+    """Return the reference under which the user allowed a part; None if the user did not allow it.
 
-    A file is known by its name: a run that was made with ``./head.py:Class`` is opened from another folder with
-    ``--plugin path/to/head.py``.
+    A file is recognised by its file name. Therefore a run made with ``./head.py:Class`` can be opened from another
+    folder with ``--plugin path/to/head.py``.
     """
     where, _, attribute = reference.rpartition(":")
     if not _is_file(where):
@@ -345,7 +353,8 @@ def _allowed_as(reference: str) -> str | None:
         place, _, chosen = named.rpartition(":") if is_external(named) else (named, "", attribute)
         if _is_file(place) and chosen == attribute and Path(place).name == Path(where).name:
             found[Path(place)] = f"{place}:{attribute}"
-    alone = next(iter(found.values())) if len(found) == 1 else None  # of several files of that name, none is meant
+    # If several named files have this file name, none of them is chosen.
+    alone = next(iter(found.values())) if len(found) == 1 else None
     return found.get(Path(where).absolute(), alone)
 
 
@@ -358,13 +367,13 @@ def _attribute_of(reference: str, error_class: type[FeatcacheError], kind: str) 
 
 
 def _module_of(where: str, error_class: type[FeatcacheError], wanted: str) -> ModuleType:
-    """Import a module or a file, for a part that is wanted."""
+    """Import the module or file of a part."""
     try:
         with _loading:
             return _module_of_file(Path(where)) if _is_file(where) else importlib.import_module(where)
     except FileNotFoundError as error:
         raise error_class(f"{wanted}: no such file {where}") from error
-    except (Exception, SystemExit) as error:  # whatever the code of the part raises
+    except (Exception, SystemExit) as error:  # The code of the part may raise anything.
         hint = ""
         if isinstance(error, ModuleNotFoundError) and error.name and where.startswith(error.name):
             hint = "; install its package, or name its file: ./file.py:Class"
@@ -372,13 +381,13 @@ def _module_of(where: str, error_class: type[FeatcacheError], wanted: str) -> Mo
 
 
 def _module_of_file(path: Path) -> ModuleType:
-    """Import a file once for each content; its name says so, because it may not hide another module."""
+    """Import a file once per content. The module name contains the checksum, so that it cannot hide another module."""
     name = f"featcache_plugin_{path.stem}_{sha256_of_file(path)[:16]}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is no Python file")
+        raise ImportError(f"{path} is not a Python file")
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)

@@ -1,7 +1,7 @@
-"""How threads share the cores: several workers with one thread each, rather than one that uses them all.
+"""Threads of torch: several workers with one thread each, instead of one worker that uses all cores.
 
-On a few cores that wastes less, and it makes results independent of the number of workers, because each product is
-summed by a single thread.
+This is more efficient on a few cores. It also makes results independent of the number of workers, because a single
+thread sums each product.
 """
 
 import sys
@@ -10,14 +10,14 @@ from contextlib import contextmanager
 
 
 def available_cores() -> int:
-    """The cores that this process may use, as affinity and containers leave them."""
+    """Return the number of cores that this process may use, given CPU affinity and container limits."""
     import joblib
 
     return int(joblib.cpu_count())
 
 
 def keep_to_one_thread() -> None:
-    """Have torch compute with a single thread from now on, in the calling thread and in those started later."""
+    """Limit torch to a single thread from now on, in the calling thread and in threads that start later."""
     if "torch" in sys.modules:
         import torch
 
@@ -26,7 +26,7 @@ def keep_to_one_thread() -> None:
 
 @contextmanager
 def one_thread_each() -> Iterator[None]:
-    """Have torch compute with a single thread in each worker that is started inside."""
+    """Limit torch to a single thread in each worker that starts inside the ``with`` block."""
     if "torch" not in sys.modules:
         yield
         return

@@ -10,22 +10,31 @@ from pathlib import Path
 from featcache.files.regular import resolved
 
 FIXED_COLUMNS = ("utterance_id", "path", "start", "end", "speaker_id", "transcript")
-# Values that many utterances share are kept once, up to so many of them.
+# Maximum number of different values that are stored once and shared by many utterances.
 _MOST_SHARED = 1 << 16
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Utterance:
-    """One labelled stretch of audio.
+    """One labelled segment of an audio file.
 
-    Attributes:
-        utterance_id: Unique in its corpus.
+    All arguments are keywords and become attributes. They are checked when a :class:`Manifest` is made.
+
+    Args:
+        utterance_id: Id, unique in the corpus.
         path: Audio file, relative to the corpus folder, with forward slashes.
-        speaker_id: Who speaks; empty when unknown.
-        start: Where the utterance begins in the file, in seconds; None is the beginning.
-        end: Where it ends, in seconds; None is the end of the file.
-        transcript: The words, when known.
-        labels: Every other column of the manifest, as text; an empty text is no label.
+        speaker_id: Id of the speaker; empty if unknown.
+        start: Start of the utterance in the file, in seconds; None for the beginning of the file.
+        end: End of the utterance in the file, in seconds; None for the end of the file.
+        transcript: Human transcript; empty if unknown.
+        labels: Name → label, as text, for every other column of the manifest; an empty text means no label.
+
+    Example:
+        >>> utterance = featcache.Utterance(
+        ...     utterance_id="03a01Fa", path="wav/03a01Fa.wav", speaker_id="03", labels={"emotion": "happiness"}
+        ... )
+        >>> utterance.labels["emotion"]
+        'happiness'
     """
 
     utterance_id: str
@@ -38,12 +47,12 @@ class Utterance:
 
 
 class RowReader:
-    """Makes utterances of the rows of a table.
+    """Converter from rows of a table to utterances.
 
     Args:
-        columns: Their names.
-        fixed: Name of a column → the fixed column that it is, where that has another name.
-        source: The table, or its folder. An absolute path inside that folder is made relative.
+        columns: Names of the columns.
+        fixed: Name of a column → fixed column, for fixed columns with another name.
+        source: Table file, or its folder. Absolute paths inside that folder are made relative.
     """
 
     def __init__(self, columns: Sequence[str], fixed: Mapping[str, str], source: Path) -> None:
@@ -60,13 +69,13 @@ class RowReader:
         self._shared: dict[str, str] = {}
 
     def __call__(self, cells: Sequence[str | None]) -> Utterance:
-        """Make an utterance.
+        """Make an utterance from a row.
 
         Args:
-            cells: As many as there are columns; None where a row lacks one.
+            cells: One cell per column; None for a missing cell.
 
         Raises:
-            ValueError: a start or end that is no time.
+            ValueError: start or end is not a time.
         """
         if len(self._shared) > _MOST_SHARED:
             self._shared.clear()
@@ -88,7 +97,7 @@ class RowReader:
         return "" if place is None else cells[place] or ""
 
     def _relative(self, path: str) -> str:
-        """The path from the folder of the table on, where it is an absolute one into that folder."""
+        """Return a path relative to the folder of the table, if it is an absolute path inside that folder."""
         if os.path.isabs(path):
             posix = path.replace(os.sep, "/")
             for root in self._roots:
@@ -105,6 +114,6 @@ def _seconds(column: str, text: str) -> float | None:
     except ValueError:
         seconds = math.nan
     if not 0 <= seconds < math.inf:
-        hint = "; write a point in place of the comma" if re.fullmatch(r"\s*\d+,\d+\s*", text) else ""
-        raise ValueError(f"{column} is {text!r}, expected seconds from 0 on{hint}")
+        hint = "; use a decimal point instead of the comma" if re.fullmatch(r"\s*\d+,\d+\s*", text) else ""
+        raise ValueError(f"{column} is {text!r}, expected seconds, 0 or more{hint}")
     return seconds

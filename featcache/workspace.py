@@ -1,4 +1,4 @@
-"""``data/`` or ``$FEATCACHE_HOME`` → which corpus, which cache, which runs a command is about; and names → folders."""
+"""``data/`` or ``$FEATCACHE_HOME`` → folders of the corpus, cache and runs of a command; and check of their names."""
 
 import os
 from dataclasses import dataclass
@@ -7,34 +7,34 @@ from pathlib import Path
 from featcache.errors import CorpusError, StoreError
 from featcache.files.regular import is_hidden, resolved
 
-# File systems take 255 bytes; unfinished files have longer names than what they will be.
+# File systems allow 255 bytes, but temporary files have longer names than the final files.
 MOST_NAME_BYTES = 200
-# No file of any suffix may have these names on Windows.
+# Windows reserves these names, with every suffix.
 _DEVICES = {
     *("CON", "PRN", "AUX", "NUL", "CLOCK$", "CONIN$", "CONOUT$"),
     *(f"{device}{number}" for device in ("COM", "LPT") for number in "0123456789¹²³"),
 }
-# What lies in the folder where these will lie.
+# Kind of name → names that featcache itself uses in the same folder.
 _TAKEN = {"store": ("transcripts", "manifest.csv", "corpus.json")}
-# What would be taken for a file of another one.
+# Kind of name → suffixes that would make it the file name of another entry.
 _SUFFIXES = {"transcripts": (".csv", ".json")}
 
 
 def check_name(kind: str, name: str, folder: Path | None = None, *, advice: str = "choose another with --name") -> str:
-    """A name that makes the name of a folder or a file, on every system.
+    """Check that a name is a valid name of a folder or file on every operating system.
 
     Args:
-        kind: What is called so: ``store``, ``transcripts``, ``corpus``, ``run``, ….
-        name: The name.
-        folder: Where folders of such names lie. One that is there already is taken as it is called, unless it is
-            hidden or featcache's own.
-        advice: What the user can do.
+        kind: Kind of name: ``store``, ``transcripts``, ``corpus``, ``run``, ….
+        name: Name to check.
+        folder: Folder of all entries of this kind. The name of an existing folder is accepted, unless it is hidden or
+            used by featcache itself.
+        advice: Advice to the user for the message.
 
     Returns:
-        The name.
+        The same name.
 
     Raises:
-        StoreError: it would leave its folder, hide itself, or be no file name somewhere.
+        StoreError: the name would lead out of its folder, is hidden, or is not a valid file name on some system.
     """
     reason = _reserved(kind, name) or _unsafe(name)
     there = reason is None and folder is not None and (folder / name).is_dir()
@@ -50,11 +50,11 @@ def _shown(name: str) -> str:
 
 
 def _reserved(kind: str, name: str) -> str | None:
-    return "featcache uses it itself" if name.casefold() in _TAKEN.get(kind, ()) else None
+    return "featcache uses this name itself" if name.casefold() in _TAKEN.get(kind, ()) else None
 
 
 def _unsafe(name: str) -> str | None:
-    """Why a name would not be that of a visible file in its folder."""
+    """Return why a name is not the name of a visible file in its folder; None if it is."""
     if not name:
         return "it is empty"
     if name.startswith("."):
@@ -63,17 +63,17 @@ def _unsafe(name: str) -> str | None:
 
 
 def _unusual(kind: str, name: str) -> str | None:
-    """Why some system would not take a name."""
+    """Return why some operating system does not accept a name; None if all accept it."""
     if too_long := _too_long(name, MOST_NAME_BYTES):
         return too_long
     if not name.isprintable():
-        return "it has line breaks or other characters that cannot be printed"
+        return "it contains line breaks or other characters that cannot be printed"
     if name != name.strip() or name.endswith("."):
-        return "it begins or ends with a blank, or ends with a dot"
+        return "it begins or ends with a space, or ends with a dot"
     if name.partition(".")[0].rstrip().upper() in _DEVICES:
         return "Windows reserves it"
     if name.endswith(_SUFFIXES.get(kind, ())):
-        return "it has the suffix of a file"
+        return "it ends with a suffix that files of this folder have"
     return _first_of(name, ':*?"<>|')
 
 
@@ -86,66 +86,71 @@ def _first_of(name: str, characters: str) -> str | None:
 
 
 def _inside(folder: Path, name: str) -> Path:
-    """What is called so in a folder, however odd the name: older versions took any."""
+    """Return the path of a name in a folder; unusual names are accepted, because older versions allowed them."""
     outside = name in ("", ".", "..") or _first_of(name, "/\\\0" + (":" if os.name == "nt" else ""))
     if outside or _too_long(name, 255):
         raise StoreError(
-            f"--corpus {_shown(name)}: expected the name of a corpus, as of a folder in {folder}, and not a path"
+            f"--corpus {_shown(name)}: expected the name of a corpus, which is a folder in {folder}, not a path"
         )
     return folder / name
 
 
 @dataclass(frozen=True, kw_only=True)
 class Workspace:
-    """The folder under which everything lives.
+    """Folder that contains all corpora, caches and runs.
 
     Attributes:
-        home: Its path.
+        home: Path of the folder.
     """
 
     home: Path
 
     @classmethod
     def at(cls, home: str | os.PathLike[str] | None = None) -> "Workspace":
-        """The workspace at ``home``; by default at ``$FEATCACHE_HOME``, or ``data`` in the current folder."""
+        """Return the workspace in ``home``; by default in ``$FEATCACHE_HOME``, or ``data`` in the current folder."""
         return cls(home=Path(home or os.environ.get("FEATCACHE_HOME") or "data"))
 
     @property
     def corpora(self) -> Path:
+        """Folder of all corpora."""
         return self.home / "corpora"
 
     @property
     def caches(self) -> Path:
+        """Folder of all caches."""
         return self.home / "cache"
 
     def corpus(self, name: str) -> Path:
+        """Return the folder of the audio of a corpus."""
         return _inside(self.corpora, name)
 
     def cache(self, corpus: str) -> Path:
+        """Return the folder of the cache of a corpus."""
         return _inside(self.caches, corpus)
 
     def runs(self, corpus: str) -> Path:
+        """Return the folder of the runs of a corpus."""
         return _inside(self.home / "runs", corpus)
 
     def check_corpus(self, name: str) -> str:
-        """A name under which the features of a corpus can be kept.
+        """Check that the name of a corpus can be the name of its cache folder, and return it.
 
         Raises:
-            StoreError: it makes no name of a folder.
+            StoreError: the name is not a valid name of a folder.
         """
         return check_name(
             "corpus", name, self.caches, advice="choose another with --corpus, and give its folder with --data"
         )
 
     def find_corpus(self, corpus: str | None, data: Path | None) -> tuple[str, Path]:
-        """The name and the folder of the corpus to extract.
+        """Return the name and the folder of the corpus to extract.
 
         Args:
-            corpus: Its name; by default that of the folder.
-            data: Where its audio lies; by default under ``corpora``.
+            corpus: Name of the corpus; by default the name of the folder.
+            data: Folder of the audio; by default a folder in ``corpora``.
 
         Raises:
-            CorpusError: there is none, or there are several and none was named.
+            CorpusError: there is no such corpus, or there are several and no name is given.
         """
         if data is not None:
             if not data.exists():
@@ -156,7 +161,7 @@ class Workspace:
             folder = self.corpus(corpus)
             if not folder.is_dir():
                 raise CorpusError(
-                    f"no corpus {corpus!r} under {self.corpora} (there: {_names(self.corpora)}); "
+                    f"no corpus {corpus!r} under {self.corpora} (available: {_names(self.corpora)}); "
                     "put it there or give its folder with --data PATH"
                 )
             return corpus, folder
@@ -164,27 +169,30 @@ class Workspace:
         if len(names) == 1:
             return names[0], self.corpora / names[0]
         if names:
-            raise CorpusError(f"several corpora under {self.corpora}: {', '.join(names)}; choose with --corpus NAME")
+            raise CorpusError(f"several corpora under {self.corpora}; which corpus? {_choices(names)}")
         raise CorpusError(f"no corpus under {self.corpora}; put one there or give its folder with --data PATH")
 
     def find_cache(self, corpus: str | None) -> Path:
-        """The folder of the cache to fit.
+        """Return the folder of the cache to fit.
+
+        Args:
+            corpus: Name of the corpus; by default the only one.
 
         Raises:
-            StoreError: there is none, or there are several and none was named.
+            StoreError: there is no such cache, or there are several and no name is given.
         """
         folder = self.caches
         if corpus is not None:
             if not self.cache(corpus).is_dir():
                 raise StoreError(
-                    f"no cache {corpus!r} under {folder} (there: {_names(folder)}); run 'featcache extract'"
+                    f"no cache {corpus!r} under {folder} (available: {_names(folder)}); run 'featcache extract'"
                 )
             return folder / corpus
         names = _folders(folder)
         if len(names) == 1:
             return folder / names[0]
         if names:
-            raise StoreError(f"several caches under {folder}: {', '.join(names)}; choose with --corpus NAME")
+            raise StoreError(f"several caches under {folder}; which corpus? {_choices(names)}")
         raise StoreError(f"no cache under {folder}; make one with 'featcache extract --model wav2vec2-base'")
 
 
@@ -196,3 +204,7 @@ def _folders(folder: Path) -> list[str]:
 
 def _names(folder: Path) -> str:
     return ", ".join(_folders(folder)) or "none"
+
+
+def _choices(names: list[str]) -> str:
+    return " or ".join(f"--corpus {name}" for name in names)

@@ -1,19 +1,19 @@
-"""What the tests share: seeded noise, a signal like speech, and tiny models of the real classes."""
+"""Shared fixtures: seeded noise, a speech-like signal, tiny models of the real classes, and caches without audio."""
 
 import json
 import logging
 import os
 
-# All three are read once, at the first import of what they are for.
+# Libraries read these three variables once, when they are first imported.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # waking threads costs tiny models more than their arithmetic
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # Starting threads takes longer than the arithmetic of tiny models.
 
 import hypothesis
 import numpy as np
 import pytest
 
-# A busy machine makes any example slow; the same examples in every run keep failures reproducible.
+# No deadline, because a busy machine makes any example slow. The same examples in every run reproduce failures.
 hypothesis.settings.register_profile("featcache", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("featcache")
 
@@ -41,7 +41,7 @@ TINY_WHISPER = {
     "eos_token_id": 2,
     "decoder_start_token_id": 3,
 }
-# Name → transformers' model_type and what makes the style: the families, and famous variations on them.
+# Name → model_type in transformers, and configuration: each family, and well-known variants.
 TINY_MODELS = {
     "wav2vec2": ("wav2vec2", TINY_WAVEFORM_MODEL),
     "hubert": ("hubert", TINY_WAVEFORM_MODEL),
@@ -76,7 +76,7 @@ TINY_BART = {
     "decoder_ffn_dim": 64,
     "max_position_embeddings": 40,
 }
-# Name → transformers' model_type, what makes the style, and the kind of tokenizer.
+# Name → model_type in transformers, configuration, and kind of tokenizer.
 TINY_TEXT_MODELS = {
     "bert": ("bert", TINY_TEXT_MODEL, "bert"),
     "distilbert": (
@@ -116,7 +116,7 @@ def _own_home(tmp_path, monkeypatch):
 
 @pytest.fixture(autouse=True)
 def untouched_logger():
-    """Commands set the level and the handlers of featcache's logger; the next test starts without them."""
+    """Reset the level and handlers of featcache's logger, which commands set."""
     yield
     logger = logging.getLogger("featcache")
     logger.handlers.clear()
@@ -130,7 +130,7 @@ def rng():
 
 @pytest.fixture(scope="session")
 def speech_like():
-    """Make a signal with melody, syllables and breath: (num_samples,) float32, in [-0.8, 0.8]."""
+    """Return a function that makes a signal with melody, syllables and noise: (num_samples,) float32 in [-0.8, 0.8]."""
 
     def make(num_samples, sampling_rate=16000, *, pitch=120.0, seed=0):
         time = np.arange(num_samples) / sampling_rate
@@ -146,10 +146,11 @@ def speech_like():
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory):
-    """Make a folder with a tiny untrained model and its feature extractor; equal calls give the same folder.
+    """Return a function that makes a folder with a tiny untrained model and its feature extractor.
 
-    ``tiny_model(name, **changes)``: a name among TINY_MODELS, changes to its configuration. Two models whose
-    parameters have the same shapes have the same weights. ``do_normalize`` goes to the feature extractor.
+    ``tiny_model(name, **changes)`` takes a name in TINY_MODELS and changes to its configuration. Equal calls return the
+    same folder. Two models whose parameters have the same shapes have the same weights. ``do_normalize`` is an option
+    of the feature extractor.
     """
     folders = {}
 
@@ -174,7 +175,7 @@ def save_untrained(folder, family, config, do_normalize):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         model = getattr(transformers, FAMILIES[family])(config)
-        # an initial bias of 0 and scale of 1 would hide a layer that forgets to apply them
+        # With an initial bias of 0 and scale of 1, no test would notice a layer that does not apply them.
         for values in model.state_dict().values():
             if values.is_floating_point():
                 values.add_(0.1 * torch.randn_like(values))
@@ -187,9 +188,10 @@ def save_untrained(folder, family, config, do_normalize):
 
 @pytest.fixture(scope="session")
 def tiny_text_model(tmp_path_factory):
-    """Make a folder with a tiny untrained text encoder and its tokenizer; equal calls give the same folder.
+    """Return a function that makes a folder with a tiny untrained text encoder and its tokenizer.
 
-    ``tiny_text_model(name, **changes)``: a name among TINY_TEXT_MODELS, changes to its configuration.
+    ``tiny_text_model(name, **changes)`` takes a name in TINY_TEXT_MODELS and changes to its configuration. Equal calls
+    return the same folder.
     """
     folders = {}
 
@@ -208,7 +210,11 @@ def tiny_text_model(tmp_path_factory):
 
 
 def tiny_tokenizer(kind):
-    """A tokenizer of letters in lower case and a few words, or of bytes: [CLS] … [SEP], <s> … </s>, … </s>, or bare."""
+    """Return a tokenizer of a given kind.
+
+    ``bert`` has lower-case letters and a few words as tokens, between [CLS] and [SEP]. The other kinds have bytes as
+    tokens: ``roberta`` between <s> and </s>, ``t5`` before </s>, ``gpt2`` without special tokens.
+    """
     import transformers
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
     from tokenizers.processors import TemplateProcessing
@@ -240,7 +246,7 @@ def tiny_tokenizer(kind):
 
 
 def special_ids(tokenizer):
-    """What a configuration says of a tokenizer."""
+    """Return the special token ids of a tokenizer as options of a model configuration."""
     names = ("bos_token_id", "eos_token_id", "pad_token_id", "cls_token_id", "sep_token_id")
     return {name: getattr(tokenizer, name) for name in names if getattr(tokenizer, name) is not None}
 
@@ -259,16 +265,16 @@ def save_untrained_text(folder, family, config):
     model.save_pretrained(folder)
 
 
-# Caches without audio and models, for whatever reads them: fits and the command line.
+# Caches without audio and models, for tests of fits and of the command line.
 
 
 @pytest.fixture
 def write_store():
-    """Write a feature store: ``write_store(folder, {utterance_id: (num_layers, num_frames, hidden_size)}, ...)``.
+    """Return a function that writes a feature store.
 
-    ``kind``: ``ssl``, ``text`` (a frame per token), ``egemaps`` or ``functionals``; ``pool`` keeps statistics alone;
-    ``recordings`` says of utterances which SHA-256 their audio has, where they start and end, and how long they are;
-    ``changes`` go to the extractor's description.
+    ``write_store(folder, {utterance_id: (num_layers, num_frames, hidden_size)}, ...)``. ``kind`` is ``ssl``, ``text``
+    (one frame per token), ``egemaps`` or ``functionals``. ``pool`` stores only statistics. ``recordings`` gives the
+    SHA-256, start, end and duration of utterances. ``changes`` are changes to the description of the extractor.
     """
     from featcache.cache.statistics import of_frames
     from featcache.cache.writer import Record, StoreWriter, encode
@@ -315,10 +321,10 @@ def write_store():
 
 @pytest.fixture
 def make_cache(write_store):
-    """Make the cache of a corpus of noise under ``$FEATCACHE_HOME`` in which classes differ a little.
+    """Return a function that makes the cache of a corpus of noise under ``$FEATCACHE_HOME`` and returns its folder.
 
-    ``make_cache(corpus, manifest=..., stores={name: options of write_store})``. Without a manifest: four speakers, two
-    emotions, two utterances of each. Returns its folder.
+    ``make_cache(corpus, manifest=..., stores={name: options of write_store})``. The classes differ slightly. The
+    default manifest has four speakers with two utterances of each of two emotions.
     """
     from pathlib import Path
 
@@ -361,7 +367,7 @@ def make_cache(write_store):
 
 @pytest.fixture
 def quick_reports(monkeypatch):
-    """Have fits leave empty pictures: drawing them takes longer than training."""
+    """Make fits write empty figures, because drawing takes longer than training."""
     from featcache.report import figures, layers
     from featcache.report import relevance_figure as relevance
 

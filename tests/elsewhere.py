@@ -1,10 +1,11 @@
-"""``python -m tests.elsewhere TODO.json``: run featcache as if on other systems.
+"""``python -m tests.elsewhere TODO.json``: run featcache as if on other operating systems.
 
-featcache's own modules do not see what that system lacks: modules, functions, constants and files. Libraries see all
-of it, because the libraries of that system do not need it; so they are imported once, and each system is a fork.
+Modules, functions, constants and files that are missing on the other system are hidden from featcache's own modules.
+They stay visible for libraries, which have versions for that system. The libraries are therefore imported once, and
+each system is simulated in a fork.
 
-The file holds for each system the environment, the file that its output goes to, and its commands. A command is a list
-of arguments; after each its exit code is printed.
+The file contains for each system the environment, the output file and the commands. A command is a list of arguments.
+The exit code is printed after each command.
 """
 
 import builtins
@@ -47,7 +48,7 @@ LIBRARIES = (
 
 
 class Lacking(types.ModuleType):
-    """A module without some of its names."""
+    """Module without some of its names."""
 
     def __init__(self, module, names, **other):
         super().__init__(module.__name__)
@@ -60,7 +61,7 @@ class Lacking(types.ModuleType):
 
 
 class MapWithoutAdvice(mmap.mmap):
-    """A map of a file on Windows."""
+    """Memory map of a file on Windows."""
 
     def __getattribute__(self, name):
         if name == "madvise":
@@ -81,7 +82,7 @@ def no_open_folder(path, *arguments, **options):
 
 
 def pretend(system):
-    """Hide from featcache what this system lacks."""
+    """Hide everything from featcache that is missing on this system."""
     lacking = LACKING[system]
     windows = lacking["folders"]
     seen = {
@@ -120,7 +121,7 @@ def main():
     for name in LIBRARIES:
         importlib.import_module(name)
     assert not [name for name in sys.modules if name.split(".")[0] == "featcache"]
-    assert threading.active_count() == 1  # no other survives a fork
+    assert threading.active_count() == 1  # Other threads do not survive a fork.
     failed = False
     for system, one in todo.items():
         pid = os.fork()

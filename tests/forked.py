@@ -1,6 +1,6 @@
-"""Processes that need not import torch again: each is forked from one that has, and that does nothing else.
+"""Processes that do not import torch again, because they are forked from a process that has imported it.
 
-Threads do not survive a fork, and what they held may crash a child; so the process that is forked never fits.
+Threads do not survive a fork, and their locks may crash a child. The process that is forked therefore never trains.
 """
 
 import multiprocessing
@@ -28,12 +28,12 @@ POSSIBLE = "forkserver" in multiprocessing.get_all_start_methods()
 
 
 class Forked:
-    """A function in a process of its own; as a command, its exit code, and what it writes to files.
+    """Function in a separate process, whose standard streams go to files.
 
     Args:
-        function: Of a module that can be imported; a pytest fixture changes nothing in there.
-        arguments: To be pickled.
-        out: Where its standard streams go, with the suffixes ``.out`` and ``.err``.
+        function: Function of a module that can be imported. Changes by pytest fixtures have no effect there.
+        *arguments: Arguments of the function, which must be picklable.
+        out: Path of the files for the standard streams, without the suffixes ``.out`` and ``.err``.
     """
 
     def __init__(self, function, *arguments, out):
@@ -55,7 +55,7 @@ class Forked:
         os.kill(self.process.pid, number)
 
     def wait(self):
-        """Its exit code, the number of a signal that killed it with a minus, and what it wrote."""
+        """Wait for the end; return the exit code (negative for a signal) and the texts of both streams."""
         self.process.join(300)
         assert self.ended, self.told()
         return self.process.exitcode, *self.told()
@@ -70,12 +70,12 @@ def _call(function, arguments, environment, streams):
     for descriptor, path in enumerate(streams, start=1):
         os.dup2(os.open(path, os.O_WRONLY), descriptor)
     warnings.simplefilter("ignore")
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # Processes in the background of a shell ignore SIGINT.
     function(*arguments)
 
 
 def command(*arguments):
-    """A command as the installed script would run it."""
+    """Run a command like the installed script."""
     from featcache.cli.app import main
 
     sys.argv = ["featcache", *arguments]
@@ -83,7 +83,7 @@ def command(*arguments):
 
 
 def without_pictures():
-    """Have fits leave empty pictures: drawing them takes longer than training."""
+    """Make fits write empty figures, because drawing takes longer than training."""
     from featcache.report import figures, layers
 
     for module in (figures, layers):

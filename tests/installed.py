@@ -1,4 +1,4 @@
-"""Small packages that are installed into a folder, as pip would, and forgotten after a test."""
+"""Small packages that are installed into a folder, as by pip, and removed from memory after a test."""
 
 import importlib
 import sys
@@ -14,10 +14,11 @@ def install(folder, name, modules, entry_points=None, version="1.2"):
     """Write modules and the metadata of a distribution.
 
     Args:
-        folder: Of installed packages.
-        name: Of the distribution.
+        folder: Folder of installed packages.
+        name: Name of the distribution.
         modules: Name → source code.
         entry_points: Group → {name: "module:attribute"}.
+        version: Version of the distribution.
     """
     for module, code in modules.items():
         path = folder / f"{module.replace('.', '/')}.py"
@@ -35,14 +36,14 @@ def install(folder, name, modules, entry_points=None, version="1.2"):
 
 
 def forget():
-    """Have the next look-up see what is installed now."""
+    """Clear caches, so that the next look-up finds the packages that are installed now."""
     entry_points_of.cache_clear()
     importlib.invalidate_caches()
 
 
 @contextmanager
 def installed_in(folder):
-    """Have Python find the packages in a folder; in the end, forget them and what a test named and loaded."""
+    """Let Python find the packages in a folder; at the end, forget them and all parts that a test named or loaded."""
     named, modules = dict(registry._named), set(sys.modules)
     sys.path.insert(0, str(folder))
     forget()
@@ -56,7 +57,7 @@ def installed_in(folder):
             one._loaded.clear()
         for module in set(sys.modules) - modules:
             loaded = sys.modules[module]
-            # a package without __init__.py has no file, but a path
+            # A package without __init__.py has a path but no file.
             places = [getattr(loaded, "__file__", None) or "", *map(str, getattr(loaded, "__path__", ()))]
             if any(one.startswith(str(folder)) for one in places) or module.startswith("featcache_plugin_"):
                 del sys.modules[module]

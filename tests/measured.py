@@ -1,10 +1,10 @@
-"""Corpus → the same audio with labels that can be measured: loudness, pitch and rate, as numbers to predict.
+"""Corpus → same audio with measured labels for regression: loudness, pitch and rate.
 
     python -m tests.measured path/to/emodb measured
 
 writes ``measured/manifest.csv``: the mean loudness of each utterance, the mean pitch of its voiced frames (semitones
-above 27.5 Hz) and its peaks of loudness per second, all functionals of eGeMAPS. Predicted from the frames of eGeMAPS,
-they show that regression works, not how well emotion can be recognised.
+above 27.5 Hz) and its loudness peaks per second, all functionals of eGeMAPS. Predicting them from eGeMAPS LLD shows
+that regression works, not how well emotion can be recognised.
 """
 
 import sys
@@ -26,7 +26,7 @@ MEASURES = {
 
 
 def write_measured(corpus: Path, folder: Path) -> Manifest:
-    """Measure every utterance of a corpus; the audio is linked to, not copied."""
+    """Measure every utterance of a corpus and write a corpus with links to its audio."""
     files = read_corpus(corpus)
     folder.mkdir(parents=True)
     (folder / "audio").symlink_to(files.root.absolute())

@@ -1,10 +1,10 @@
-"""A stand-in for Apple's GPU, on machines that have none."""
+"""Simulation of Apple's GPU on machines without one."""
 
 import torch
 
 
 class OnMps(torch.overrides.TorchFunctionMode):
-    """Has the CPU stand for Apple's GPU, which has no float64: nothing of the kind may be sent there."""
+    """Mode in which the CPU replaces Apple's GPU. It fails for dtypes without support there, such as float64."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Heads as other people write them: the text of files, and how tests name these."""
+"""Heads from outside featcache: source code of files, and fixtures that name them."""
 
 import importlib
 import sys
@@ -10,7 +10,7 @@ from featcache.installed import entry_points_of
 from featcache.registry import name_plugins
 
 ATTENTIVE = '''
-"""Attention over frames, after dropout: one head with two options, one that takes all layers as they are."""
+"""Attention over frames after dropout: one head with two options, and one head that uses all layers unchanged."""
 
 from dataclasses import dataclass
 
@@ -23,7 +23,7 @@ from featcache.settings.field import setting
 
 @dataclass(frozen=True, kw_only=True)
 class AttentiveOptions:
-    width: int = setting(8, "Width of what is attended to.", minimum=1, maximum=64)
+    width: int = setting(8, "Width of the projected frames.", minimum=1, maximum=64)
     dropout: float = setting(0.1, "Dropout rate.", minimum=0, maximum=0.9)
 
 
@@ -58,7 +58,7 @@ class Stacked(Head):
         return self.output(torch.stack([layers.mean(dim=1).flatten() for layers in utterances]))
 '''
 
-# A head that tests change by one line; `{}` is a line of build, a line of forward.
+# Head that tests change by one line: the first `{}` is a line of build, the second a line of forward.
 FAULTY = """
 import numpy as np
 import torch
@@ -84,7 +84,7 @@ class Faulty(Head):
 
 @pytest.fixture
 def named(monkeypatch, tmp_path):
-    """Write a file with heads and name it: ``named(text)`` gives the path. What is named is forgotten afterwards."""
+    """Write a file with heads and name it: ``named(text)`` returns the path. The names are forgotten after the test."""
     monkeypatch.setattr(registry, "_named", {})
 
     def write(text=ATTENTIVE, name="head.py"):

@@ -1,4 +1,4 @@
-"""The examples of the main entry points, run as they stand in their docstrings."""
+"""The examples in the docstrings of the main entry points run and show their output."""
 
 import doctest
 import shutil
@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import featcache
+from featcache import registry
 from featcache.corpora import NamedCorpus
 from featcache.corpora.synthetic import make_corpus
 from featcache.manifest import Manifest, Utterance
@@ -19,6 +20,9 @@ ENTRY_POINTS = {
     "open": featcache.open,
     "FeatureStore": featcache.FeatureStore,
     "Manifest": featcache.Manifest,
+    "Utterance": featcache.Utterance,
+    "FeatcacheError": featcache.FeatcacheError,
+    "name_plugins": featcache.name_plugins,
     "extract": featcache.extract,
     "transcribe": featcache.transcribe,
     "fit": featcache.fit,
@@ -35,8 +39,9 @@ ENTRY_POINTS = {
 
 @pytest.fixture
 def project(tmp_path, make_cache, quick_reports, monkeypatch):
-    """A folder as users have it: audio, a small cache named emodb, and a run named mine."""
+    """Return a folder as users have it: audio, a small cache named emodb, and features to import."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(registry, "_named", {})
     utterances = [
         Utterance(
             utterance_id=f"{speaker}a01{letter}{take}",
@@ -60,7 +65,7 @@ def project(tmp_path, make_cache, quick_reports, monkeypatch):
 def test_examples_do_what_they_say(name, project, request):
     if name in ("load_run", "RunFolder.head"):
         featcache.fit(features="wav2vec2-base", seeds=[123], max_epochs=1, name="mine")
-    if name == "transcribe":  # a folder comes before the short name
+    if name == "transcribe":  # A folder takes precedence over the short name of a model.
         shutil.copytree(request.getfixturevalue("tiny_whisper")(), project / "whisper-tiny")
     [example] = doctest.DocTestFinder(recurse=False).find(ENTRY_POINTS[name], name, globs={"featcache": featcache})
     assert example.examples

@@ -1,4 +1,4 @@
-"""Short files, short functions, one name for one thing; ``python -m tests.test_house`` prints the figures."""
+"""Short files, short functions, unique names; ``python -m tests.test_house`` prints the numbers."""
 
 import ast
 import io
@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 MEDIAN_LINES, MOST_LINES, MOST_CODE_LINES = 150, 400, 60
-# Names that the folder makes clear: each package may have its own.
+# Module names that several packages may use, because the folder makes their meaning clear.
 OF_FOLDERS = {"__init__", "base", "folder", "identity", "layers", "locate", "locks", "memory", "plan", "reader"} | {
     *("request", "resolve", "run", "scores", "summary", "text", "writer"),
 }
@@ -22,12 +22,12 @@ def modules(package):
 
 
 def line_counts(package):
-    """Path → number of lines."""
+    """Return path → number of lines."""
     return {path: len(path.read_text(encoding="utf-8").splitlines()) for path in modules(package)}
 
 
 def functions(path):
-    """Yield name and number of code lines of each function: no docstring, comment or blank line counts."""
+    """Yield the name and the number of code lines of each function, without docstrings, comments and blank lines."""
     text = path.read_text(encoding="utf-8")
     silent = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
     code = {
@@ -46,13 +46,13 @@ def functions(path):
 
 
 def longest_functions(package):
-    """(lines of code, module, name), the longest first."""
+    """Return (lines of code, module, name) of all functions, longest first."""
     found = [(lines, path.relative_to(ROOT), name) for path in modules(package) for name, lines in functions(path)]
     return sorted(found, reverse=True)
 
 
 def shared_names(names):
-    """Name → places, of the names that stand in several."""
+    """Return name → places, for names that occur in several places."""
     places = defaultdict(list)
     for name, place in names:
         places[name].append(str(place))

@@ -1,4 +1,4 @@
-"""Labels that look alike are found, others are not."""
+"""Similar labels are found, different labels are not."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Which layers a specification names."""
+"""Layers that a specification selects."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Manifest: CSV in, CSV out, and every fault told at once."""
+"""Manifest: reading and writing CSV files, and messages that list all faults."""
 
 import csv
 import errno
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from featcache.errors import ManifestError
 from featcache.manifest import FIXED_COLUMNS, Manifest, Utterance
 
-# Anything that UTF-8 can hold: quotes, commas, line breaks of every kind, NUL, right-to-left marks
+# All text that UTF-8 can represent: quotes, commas, line breaks of every kind, NUL, right-to-left marks.
 TEXT = st.text(st.characters(codec="utf-8"), max_size=8)
 NAMES = TEXT.filter(lambda name: name != "" and "\0" not in name)
 PATHS = NAMES.filter(lambda path: not path.startswith("/") and ".." not in path.split("/"))
@@ -27,7 +27,7 @@ def utterance(utterance_id: str = "a", **fields: object) -> Utterance:
 
 @st.composite
 def manifests(draw: st.DrawFn) -> Manifest:
-    # blanks and byte order marks around a name are no part of it
+    # Spaces and byte order marks around a name are not part of it.
     names = TEXT.filter(lambda name: name not in FIXED_COLUMNS and name == name.strip().strip("\ufeff").strip())
     columns = draw(st.lists(names, max_size=3, unique=True))
     utterances = []
@@ -86,17 +86,17 @@ def test_only_path_is_required(tmp_path, newline):
     [
         ("", "expected a CSV table with a column 'path', found an empty file"),
         ("sound,emotion\na.wav,fear\n", "column 'path', found 'sound', 'emotion'"),
-        ("file,wav\na.wav,b.wav\n", "'file', 'wav' could each be the column 'path'; call one of them so"),
+        ("file,wav\na.wav,b.wav\n", "'file', 'wav' could each be the column 'path'; rename one of them"),
         ("path\n", "no utterances"),
-        ("path,emotion,emotion\na.wav,fear,anger\n", "column 'emotion' stands 2 times"),
-        ("path,emotion\na.wav\n", "row 2 has not as many fields"),
-        ("path,emotion\na.wav,fear\nb.wav,fear,x\n", "row 3 has not as many fields"),
+        ("path,emotion,emotion\na.wav,fear,anger\n", "column 'emotion' occurs 2 times"),
+        ("path,emotion\na.wav\n", "row 2 has another number of fields"),
+        ("path,emotion\na.wav,fear\nb.wav,fear,x\n", "row 3 has another number of fields"),
         ("path,start\na.wav,soon\n", "row 2: start is 'soon', expected seconds"),
         ("path,end\na.wav,-1\n", "row 2: end is '-1', expected seconds"),
         ("path,end\na.wav,nan\n", "row 2: end is 'nan', expected seconds"),
         ("path,end\na.wav,inf\n", "row 2: end is 'inf', expected seconds"),
         ("path,end\n" + "a.wav,x\n" * 5, r"row 4: .* \(and 2 more faults\)"),
-        ("path\na.wav\na.flac\n", "'a' stand more than once"),
+        ("path\na.wav\na.flac\n", "have the same id: 'a'; ids must be unique"),
         ('path,emotion\n"a"b,fear\n', "not a CSV table"),
         ("path,start,end\na.wav,2,1\n", "end is not after start in 'a'"),
     ],
@@ -121,21 +121,21 @@ def test_a_file_that_is_not_text_or_not_there(tmp_path):
     ("utterances", "message"),
     [
         ([], "no utterances"),
-        ([utterance("a"), utterance("a")], "'a' stand more than once"),
+        ([utterance("a"), utterance("a")], "have the same id: 'a'; ids must be unique"),
         ([utterance("")], "an utterance id is empty"),
         ([utterance(path="")], "without a path: 'a'"),
-        ([utterance(path="a\0.wav")], "must be UTF-8 text without NUL, unlike 'a'"),
+        ([utterance(path="a\0.wav")], "must be UTF-8 text without NUL .wrong: 'a'."),
         ([utterance("a\0b")], "must be UTF-8 text without NUL"),
         ([utterance("a\udcff")], "must be UTF-8 text without NUL"),
         ([utterance(path="/a.wav")], "paths must stay inside the corpus folder"),
         ([utterance(path="x/../../a.wav")], "paths must stay inside the corpus folder"),
-        ([utterance(start=-0.1)], "start is not a time from 0 s on in 'a'"),
-        ([utterance(start=math.nan)], "start is not a time"),
+        ([utterance(start=-0.1)], "start is negative or not finite in 'a'"),
+        ([utterance(start=math.nan)], "start is negative or not finite"),
         ([utterance(end=0.0)], "end is not after start in 'a'"),
         ([utterance(start=2.0, end=2.0)], "end is not after start in 'a'"),
         ([utterance(end=math.nan)], "end is not after start"),
         ([utterance(end=math.inf)], "end is not after start"),
-        ([utterance(labels={"path": "x"})], "labels may not be named like the fixed columns, but 'path'"),
+        ([utterance(labels={"path": "x"})], "labels must not have the name of a fixed column: 'path'"),
     ],
 )
 def test_a_faulty_manifest(utterances, message):
@@ -144,7 +144,7 @@ def test_a_faulty_manifest(utterances, message):
 
 
 def test_all_faults_are_told_at_once():
-    with pytest.raises(ManifestError, match=r"more than once.*leave it.*end is not after start"):
+    with pytest.raises(ManifestError, match=r"the same id.*corpus folder .outside.*end is not after start"):
         Manifest([utterance("a", path="../a.wav"), utterance("a", end=0.0)])
 
 
@@ -171,7 +171,7 @@ def test_select_by_labels():
     )
     assert manifest.select(channel=["speech"]).utterance_ids == ("b", "c")
     assert manifest.select(channel=["speech"], emotion=["fear", "anger"]).utterance_ids == ("b",)
-    with pytest.raises(ManifestError, match="no utterance has emotion in 'joy'"):
+    with pytest.raises(ManifestError, match=r"^no utterance has emotion 'joy'; values of emotion: 'fear'$"):
         manifest.select(emotion=["joy"])
     with pytest.raises(ManifestError, match=r"no utterance has a label 'x'; .* are: emotion, channel"):
         manifest.select(x=["1"])

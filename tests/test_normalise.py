@@ -1,4 +1,4 @@
-"""Normalised features against scikit-learn's StandardScaler, and what statistics may and may not see."""
+"""Normalised features equal those of scikit-learn's StandardScaler, and statistics use only the allowed utterances."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from featcache.features import Description
 from featcache.manifest import Manifest, Utterance
 from featcache.normalise import SCOPES, Normaliser, fit_normaliser
 
-# Mean and deviation come from the features before their rounding to float16, whose 11 bits leave 5e-4 of a value.
+# Mean and standard deviation come from the features before rounding to float16, whose relative error is up to 5e-4.
 TOLERANCE = 1e-3
 SPEAKERS = ["a", "b", "c"]
 TRAIN = ["u0", "u3", "u1", "u4"]  # of speakers a and b
@@ -20,13 +20,13 @@ TRAIN = ["u0", "u3", "u1", "u4"]  # of speakers a and b
 
 @pytest.fixture
 def manifest():
-    """Nine utterances of three speakers in turn."""
+    """Return nine utterances of three speakers, alternately."""
     return Manifest([Utterance(utterance_id=f"u{i}", path=f"u{i}.wav", speaker_id=SPEAKERS[i % 3]) for i in range(9)])
 
 
 @pytest.fixture
 def features(rng):
-    """Speakers, layers and dimensions differ widely in offset and spread."""
+    """Return features whose offset and spread differ widely between speakers, layers and dimensions."""
     offset, spread = 5 * rng.standard_normal((3, 2, 1, 6)), 10 ** rng.uniform(-2, 2, (3, 2, 1, 6))
     return {
         f"u{i}": (spread[i % 3] * (rng.standard_normal((2, 20 + 7 * i, 6)) + offset[i % 3])).astype(np.float32)
@@ -60,13 +60,13 @@ def write_store(tmp_path):
 
 
 def frames_of(store, utterance_ids, normaliser=None):
-    """All frames of some utterances: (num_layers, num_frames, hidden_size)."""
+    """Return all frames of some utterances: (num_layers, num_frames, hidden_size)."""
     one_by_one = [normaliser.normalise_(key, store[key]) if normaliser else store[key] for key in utterance_ids]
     return np.concatenate(one_by_one, axis=1)
 
 
 def scaled(frames, by):
-    """What StandardScaler makes of frames when it was fitted on others, layer by layer, in float64."""
+    """Return frames scaled by a StandardScaler that was fitted on other frames, layer by layer, in float64."""
     pairs = zip(frames.astype(np.float64), by.astype(np.float64), strict=True)
     return np.stack([StandardScaler().fit(other).transform(layer) for layer, other in pairs])
 
@@ -92,7 +92,7 @@ def test_global_is_the_scaler_of_the_training_frames(write_store, features, mani
     store = write_store(features, storage_dtype)
     normaliser = fit_normaliser(store, "global", manifest, TRAIN)
     train = frames_of(store, TRAIN)
-    for key in manifest.utterance_ids:  # test utterances among them
+    for key in manifest.utterance_ids:  # These include test utterances.
         expected = scaled(store[key], by=train)
         np.testing.assert_allclose(normaliser.normalise_(key, store[key]), expected, rtol=TOLERANCE, atol=TOLERANCE)
 
@@ -116,7 +116,7 @@ def test_speaker_statistics_see_that_speakers_utterances_alone(write_store, feat
     one, two = (fit_normaliser(store, "speaker", manifest, TRAIN) for store in stores)
     for speaker in SPEAKERS:
         assert np.array_equal(one.mean_[speaker], two.mean_[speaker]) == (speaker != "c")
-    others_train = fit_normaliser(stores[0], "speaker", manifest, ["u8"])  # transductive: no matter who trains
+    others_train = fit_normaliser(stores[0], "speaker", manifest, ["u8"])  # The training part does not matter.
     np.testing.assert_array_equal(others_train.mean_["c"], one.mean_["c"])
 
 
@@ -137,11 +137,11 @@ def test_what_never_changes_becomes_0(write_store, features, manifest, scope, st
 
 def test_what_changes_by_less_than_float16_can_tell_becomes_0(write_store, features, manifest, rng):
     for values in features.values():
-        values[0, :, 0] = 1000.2 + 0.01 * rng.standard_normal(values.shape[1])  # float16 goes in steps of 0.5 there
+        values[0, :, 0] = 1000.2 + 0.01 * rng.standard_normal(values.shape[1])  # float16 has steps of 0.5 there.
     half, single = (write_store(features, dtype, dtype) for dtype in ("float16", "float32"))
     assert not fit_normaliser(half, "speaker", manifest, TRAIN).normalise_("u0", half["u0"])[0, :, 0].any()
     kept = frames_of(single, ["u0", "u3", "u6"], fit_normaliser(single, "speaker", manifest, TRAIN))[0, :, 0]
-    assert kept.std() == pytest.approx(1, abs=0.01)  # float32 goes in steps of 6e-5 there
+    assert kept.std() == pytest.approx(1, abs=0.01)  # float32 has steps of 6e-5 there.
 
 
 @pytest.mark.parametrize("scope", SCOPES)
@@ -205,4 +205,4 @@ def test_a_label_that_some_lack_cannot_stand_for_the_speaker(features, write_sto
         ManifestError, match="no utterance has a label 'halves'; the manifest's label columns are: half"
     ):
         fit_normaliser(store, "speaker", manifest, TRAIN, by="halves")
-    fit_normaliser(store, "global", manifest, TRAIN, by="halves")  # what is not used may be anything
+    fit_normaliser(store, "global", manifest, TRAIN, by="halves")  # An unused option is not checked.

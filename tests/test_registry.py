@@ -1,4 +1,4 @@
-"""Which code a reference may reach: built-in parts, installed packages, and what the user named; nothing else."""
+"""A reference can only use built-in parts, installed packages, and code that the user named."""
 
 import hashlib
 import sys
@@ -68,7 +68,7 @@ def test_names_of_built_in_parts_come_first_and_need_no_import(instances, classe
 
 def test_entry_points_are_parts_and_their_package_is_recorded(instances, classes, folder):
     install(folder, "my-shapes", {"my_shapes": SHAPES}, {GROUP: {"square": "my_shapes:Square"}}, version="0.7")
-    assert instances["square"].corners == 4  # a class is called
+    assert instances["square"].corners == 4  # A class is called.
     assert classes["square"].corners == 4
     assert classes.origin("square").settings() == {
         "reference": "square",
@@ -122,7 +122,7 @@ def test_a_module_is_never_imported_unless_it_is_named(instances, folder):
     assert not (folder / "alarm").exists()
     name_plugins([reference])
     assert reference in instances
-    assert not (folder / "alarm").exists()  # it is only found out what may be used
+    assert not (folder / "alarm").exists()  # This only checks whether the part may be used.
     assert instances[reference].corners == 4
     assert (folder / "alarm").exists()
     assert instances.origin(reference).settings() == {
@@ -249,8 +249,8 @@ def test_broken_code_is_told_in_one_line(instances, folder, tmp_path, caplog, co
     with pytest.raises(CorpusError) as error:
         instances.find("broken")
     assert "\n" not in str(error.value)
-    assert instances.available() == {"triangle": TRIANGLE}  # the others can still be used
-    assert "it is left out" in caplog.text
+    assert instances.available() == {"triangle": TRIANGLE}  # The other parts can still be used.
+    assert "it is ignored" in caplog.text
 
 
 def test_classes_must_have_the_base(classes, folder):

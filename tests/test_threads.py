@@ -1,4 +1,4 @@
-"""One thread of torch in each worker, and everything as before afterwards."""
+"""torch uses one thread in each worker, and the previous number of threads afterwards."""
 
 import os
 import subprocess

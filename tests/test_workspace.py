@@ -1,4 +1,4 @@
-"""Which corpus and which cache a command is about when nothing is said, and what is said when that is not clear."""
+"""Default corpus and cache of a command, and messages if the choice is not clear."""
 
 from pathlib import Path
 
@@ -43,16 +43,16 @@ def test_the_only_corpus_needs_no_name(workspace):
 def test_several_corpora_are_listed(workspace):
     make(workspace.corpora / "ravdess", workspace.corpora / "emodb")
     assert workspace.find_corpus("emodb", None) == ("emodb", workspace.corpora / "emodb")
-    with pytest.raises(CorpusError, match=r"several corpora under .*: emodb, ravdess; choose with --corpus NAME"):
+    with pytest.raises(CorpusError, match=r"several corpora under .*; which corpus\? --corpus emodb or --corpus rav"):
         workspace.find_corpus(None, None)
-    with pytest.raises(CorpusError, match=r"no corpus 'iemocap' under .* \(there: emodb, ravdess\); .* --data PATH"):
+    with pytest.raises(CorpusError, match=r"no corpus 'iemocap' under .* \(available: emodb, ravdess\); .* --data"):
         workspace.find_corpus("iemocap", None)
 
 
 def test_no_corpus_at_all(workspace):
     with pytest.raises(CorpusError, match=r"no corpus under .*; put one there or give its folder with --data PATH"):
         workspace.find_corpus(None, None)
-    with pytest.raises(CorpusError, match=r"no corpus 'emodb' under .* \(there: none\)"):
+    with pytest.raises(CorpusError, match=r"no corpus 'emodb' under .* \(available: none\)"):
         workspace.find_corpus("emodb", None)
     assert not workspace.home.joinpath("corpora").exists()
 
@@ -79,9 +79,11 @@ def test_the_only_cache_needs_no_name(workspace):
 def test_several_caches_are_listed(workspace):
     make(workspace.cache("ravdess"), workspace.cache("emodb"))
     assert workspace.find_cache("ravdess") == workspace.cache("ravdess")
-    with pytest.raises(StoreError, match=r"several caches under .*: emodb, ravdess; choose with --corpus NAME"):
+    with pytest.raises(StoreError, match=r"several caches under .*; which corpus\? --corpus emodb or --corpus rav"):
         workspace.find_cache(None)
-    with pytest.raises(StoreError, match=r"no cache 'iemocap' under .* \(there: emodb, ravdess\); run 'featcache ext"):
+    with pytest.raises(
+        StoreError, match=r"no cache 'iemocap' under .* \(available: emodb, ravdess\); run 'featcache ext"
+    ):
         workspace.find_cache("iemocap")
 
 

@@ -1,6 +1,6 @@
-"""Synthetic speech in which the words alone carry valence and the voice alone carries arousal.
+"""Synthetic speech in which only the words carry valence and only the voice carries arousal.
 
-Dominance is the mean of the two, so that neither is enough for it. Labels run from 1 to 7, as those of MSP-Podcast.
+Dominance is the mean of both, so that neither is sufficient for it. Labels range from 1 to 7, as in MSP-Podcast.
 """
 
 import csv
@@ -19,13 +19,13 @@ GOOD = ("wonderful", "happy", "love", "great", "excellent", "beautiful", "deligh
 BAD = ("terrible", "sad", "hate", "awful", "horrible", "ugly", "pain", "worst")
 PARTITIONS = ("Train", "Development", "Test1", "Test2")
 SPLITS = dict(zip(PARTITIONS, ("train", "validation", "test", "test"), strict=True))
-# by whether valence and arousal are above the middle
+# (valence is above the middle, arousal is above the middle) → class
 CLASSES = {(True, True): "H", (False, True): "A", (False, False): "S", (True, False): "N"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Turn:
-    """What is said, how, by whom, and what listeners are to make of it."""
+    """Speaking turn: speaker, partition, labels, words and sound."""
 
     name: str
     speaker: str
@@ -45,7 +45,11 @@ class Turn:
 
 
 def turns(speech_like, num_speakers: int, num_utterances: int) -> Iterator[Turn]:
-    """``num_utterances`` of each speaker; the last three validate, test, and test; a turn stays itself among more."""
+    """Yield ``num_utterances`` turns of each speaker.
+
+    The last three speakers belong to the validation part and the two test parts. A turn stays the same in a larger
+    corpus.
+    """
     for speaker in range(num_speakers):
         own_pitch = 100 + 10 * (speaker % 10)
         for number in range(num_utterances):
@@ -53,7 +57,7 @@ def turns(speech_like, num_speakers: int, num_utterances: int) -> Iterator[Turn]
             valence, arousal = rng.uniform(1, 7, 2).round(6)
             num_good = round((valence - 1) / 6 * NUM_WORDS)
             words = [*rng.choice(GOOD, num_good), *rng.choice(BAD, NUM_WORDS - num_good)]
-            # an octave, and 12 dB, from the calmest to the most excited
+            # Pitch rises by an octave and level by 12 dB from the calmest to the most excited turn.
             pitch, gain = own_pitch * 2 ** ((arousal - 1) / 6), 10 ** ((arousal - 7) / 10)
             samples = speech_like(int(SAMPLING_RATE * SECONDS), pitch=pitch, seed=int(rng.integers(1 << 30)))
             yield Turn(
@@ -68,7 +72,7 @@ def turns(speech_like, num_speakers: int, num_utterances: int) -> Iterator[Turn]
 
 
 def make_corpus(folder, speech_like, *, num_speakers: int = 6, num_utterances: int = 8) -> Manifest:
-    """Sound, and a manifest.csv with ``arousal``, ``valence``, ``dominance``, ``split`` and transcripts."""
+    """Write audio files, and a manifest.csv with ``arousal``, ``valence``, ``dominance``, ``split`` and transcripts."""
     utterances = []
     for turn in turns(speech_like, num_speakers, num_utterances):
         _write_sound(folder / f"{turn.name}.wav", turn)
@@ -90,7 +94,7 @@ def make_corpus(folder, speech_like, *, num_speakers: int = 6, num_utterances: i
 
 
 def make_msp_podcast(folder, speech_like, *, num_speakers: int = 6, num_utterances: int = 8) -> None:
-    """The same turns under the folders, names and columns of MSP-Podcast."""
+    """Write the same turns with the folders, names and columns of MSP-Podcast."""
     (folder / "Labels").mkdir(parents=True)
     (folder / "Transcripts").mkdir()
     with open(folder / "Labels" / "labels_consensus.csv", "w", newline="", encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""File → Recording → Signal. The only place that decodes, mixes down and resamples."""
+"""File → Recording → Signal: all decoding, mixing down and resampling."""
 
 import math
 from collections.abc import Callable, Generator
@@ -16,20 +16,20 @@ from featcache.files.regular import sha256_of_file
 from featcache.manifest import Utterance
 from featcache.settings.extractor_configs import ChannelPolicy
 
-# Labels rounded to a tenth of a second may end a little after the file does.
+# Time in seconds by which an utterance may end after its file, because some labels are rounded to a tenth of a second.
 END_TOLERANCE = 0.1
 
-# Samples of each channel that a stream decodes at a time.
+# Number of samples per channel that a stream decodes at a time.
 BLOCK = 2**16
 
 
 @dataclass(frozen=True, kw_only=True)
 class Signal:
-    """What an extractor sees: one channel at one rate.
+    """Input of an extractor: one channel at one sampling rate.
 
     Attributes:
-        samples: (num_samples,) float32, mono, nominally in [-1, 1].
-        sampling_rate: In Hz.
+        samples: Mono samples, (num_samples,) float32, nominally in [-1, 1].
+        sampling_rate: Sampling rate in Hz.
     """
 
     samples: npt.NDArray[np.float32]
@@ -38,12 +38,12 @@ class Signal:
 
 @dataclass(frozen=True, kw_only=True)
 class Recording:
-    """An utterance as it was decoded.
+    """Decoded utterance.
 
     Attributes:
-        channels: (num_channels, num_samples) float32, nominally in [-1, 1].
-        sampling_rate: Of the file, in Hz.
-        sha256: Of the file's bytes, in hexadecimal.
+        channels: Samples, (num_channels, num_samples) float32, nominally in [-1, 1].
+        sampling_rate: Sampling rate of the file in Hz.
+        sha256: SHA-256 of the bytes of the file, in hexadecimal.
     """
 
     channels: npt.NDArray[np.float32]
@@ -52,7 +52,7 @@ class Recording:
 
     @property
     def duration(self) -> float:
-        """In seconds."""
+        """Duration in seconds."""
         return float(self.channels.shape[1] / self.sampling_rate)
 
     def signal(
@@ -61,9 +61,9 @@ class Recording:
         """Mix down and resample as ``librosa.load(path, sr=sampling_rate)`` does (soxr, high quality).
 
         Args:
-            channel: ``mean`` averages all channels, ``first`` takes the first one.
-            sampling_rate: In Hz; None keeps the rate of the file.
-            max_seconds: Only so much from the beginning; None keeps all.
+            channel: ``mean`` for the average of all channels, ``first`` for the first channel.
+            sampling_rate: Sampling rate in Hz; None keeps the sampling rate of the file.
+            max_seconds: Maximum duration in seconds, from the beginning; None keeps all.
         """
         kept = self.channels[:, : kept_samples(self.channels.shape[1], self.sampling_rate, max_seconds)]
         mono = _mixed(kept, channel)
@@ -72,23 +72,36 @@ class Recording:
 
 
 def kept_samples(num_samples: int, sampling_rate: int, max_seconds: float | None) -> int:
-    """How many of an utterance's samples are used."""
+    """Return the number of samples of an utterance that are used.
+
+    Args:
+        num_samples: Number of samples of the utterance.
+        sampling_rate: Sampling rate in Hz.
+        max_seconds: Maximum duration in seconds; None keeps all.
+    """
     return num_samples if max_seconds is None else min(num_samples, round(max_seconds * sampling_rate))
 
 
 def resampled_length(num_samples: int, original_rate: int, sampling_rate: int | None) -> int:
-    """The number of samples that :meth:`Recording.signal` returns."""
+    """Return the number of samples that :meth:`Recording.signal` returns.
+
+    Args:
+        num_samples: Number of samples before resampling.
+        original_rate: Sampling rate of the file in Hz.
+        sampling_rate: New sampling rate in Hz; None keeps the sampling rate of the file.
+    """
     return num_samples if sampling_rate is None else math.ceil(num_samples * sampling_rate / original_rate)
 
 
 class Checksums:
-    """SHA-256 of files, each of which is read once although many utterances may lie in it."""
+    """SHA-256 of files; each file is read only once, even if it contains many utterances."""
 
     def __init__(self) -> None:
         self._turn = Lock()
         self._known = lru_cache(maxsize=4096)(sha256_of_file)
 
     def __call__(self, path: Path) -> str:
+        """Return the SHA-256 of a file, in hexadecimal."""
         with self._turn:
             return self._known(path)
 
@@ -100,16 +113,17 @@ def read(
     max_seconds: float | None = None,
     checksum: Callable[[Path], str] = sha256_of_file,
 ) -> Recording:
-    """Decode one utterance, and no more of its file than that.
+    """Decode one utterance, but not the rest of its file.
 
     Args:
-        folder: The corpus folder, to which the utterance's path is relative.
-        max_seconds: Decode only so much from the utterance's beginning; None decodes all.
-        checksum: What gives the SHA-256 of a file; :class:`Checksums` remembers it.
+        folder: Corpus folder; the path of the utterance is relative to it.
+        utterance: Utterance to decode.
+        max_seconds: Maximum duration in seconds, from the beginning of the utterance; None decodes all.
+        checksum: Function that returns the SHA-256 of a file; :class:`Checksums` remembers it.
 
     Raises:
-        AudioError: the file is missing, is no audio, is cut off, holds no samples in the utterance's stretch,
-            or holds samples that are not finite.
+        AudioError: the file is missing, is not audio, is cut off, contains no samples between the start and the end of
+            the utterance, or contains samples that are not finite.
     """
     sha256 = checksum_of(folder, utterance, checksum)
     with opened(folder, utterance.path) as decoder:
@@ -120,7 +134,7 @@ def read(
         samples = decoder.read(last - first)
         _check_length(utterance, first + len(samples), last)
     if not np.isfinite(samples).all():
-        raise AudioError(f"{utterance.path}: holds {np.sum(~np.isfinite(samples))} samples that are NaN or infinite")
+        raise AudioError(f"{utterance.path}: contains {np.sum(~np.isfinite(samples))} samples that are NaN or infinite")
     return Recording(channels=np.ascontiguousarray(samples.T), sampling_rate=rate, sha256=sha256)
 
 
@@ -135,15 +149,18 @@ def stream(
     """Decode, mix down and resample one utterance in bounded memory.
 
     Args:
-        folder: The corpus folder, to which the utterance's path is relative.
-        channel: As of :meth:`Recording.signal`; likewise the others.
+        folder: Corpus folder; the path of the utterance is relative to it.
+        utterance: Utterance to decode.
+        channel: ``mean`` for the average of all channels, ``first`` for the first channel.
+        sampling_rate: Sampling rate in Hz; None keeps the sampling rate of the file.
+        max_seconds: Maximum duration in seconds, from the beginning; None decodes all.
 
     Yields:
-        (num_samples,) float32: one after the other, the samples that ``read(…).signal(…)`` gives, to the last bit; of
-            MP3, which is decoded in other sums, to 1e-6.
+        Blocks of samples, (num_samples,) float32. Together they equal the samples of ``read(…).signal(…)`` to the last
+        bit. For MP3 the difference is at most 1e-6, because the decoder rounds differently.
 
     Raises:
-        AudioError: as :func:`read`.
+        AudioError: see :func:`read`.
     """
     with opened(folder, utterance.path) as decoder:
         rate = decoder.header.sampling_rate
@@ -156,7 +173,7 @@ def stream(
             samples = decoder.read(min(BLOCK, last - first))
             _check_length(utterance, first + len(samples), min(first + BLOCK, last), announced=last)
             if not np.isfinite(samples).all():
-                raise AudioError(f"{utterance.path}: holds samples that are NaN or infinite")
+                raise AudioError(f"{utterance.path}: contains samples that are NaN or infinite")
             first += len(samples)
             block = resample(_mixed(np.ascontiguousarray(samples.T), channel), first == last)[:missing]
             missing -= len(block)
@@ -165,7 +182,12 @@ def stream(
 
 
 def checksum_of(folder: Path, utterance: Utterance, checksum: Callable[[Path], str]) -> str:
-    """The SHA-256 of an utterance's file.
+    """Return the SHA-256 of the file of an utterance.
+
+    Args:
+        folder: Corpus folder; the path of the utterance is relative to it.
+        utterance: Utterance in the file.
+        checksum: Function that returns the SHA-256 of a file.
 
     Raises:
         AudioError: the file cannot be read.
@@ -177,10 +199,10 @@ def checksum_of(folder: Path, utterance: Utterance, checksum: Callable[[Path], s
 
 
 class Headers:
-    """Headers of files, each of which is read once although many utterances may lie in it.
+    """Headers of files; each header is read only once, even if the file contains many utterances.
 
     Args:
-        folder: The corpus folder.
+        folder: Corpus folder.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -188,10 +210,13 @@ class Headers:
         self._known: dict[str, Header | str] = {}
 
     def __call__(self, path: str) -> Header:
-        """The header of a file, relative to the corpus folder.
+        """Return the header of a file.
+
+        Args:
+            path: Path of the file, relative to the corpus folder.
 
         Raises:
-            AudioError: as :func:`probe`, the first time and every other time.
+            AudioError: see :func:`probe`; raised again in every later call for the file.
         """
         known = self._known.get(path)
         if known is None:
@@ -206,14 +231,18 @@ class Headers:
 
 
 def probe(folder: Path, utterance: Utterance, headers: Headers | None = None) -> tuple[int, int]:
-    """Read the header alone: the utterance's (num_samples, sampling_rate).
+    """Return the number of samples and the sampling rate of an utterance, from the header of its file.
 
     Args:
-        folder: The corpus folder, to which the utterance's path is relative.
-        headers: Where headers are kept, of a folder with many utterances in a file.
+        folder: Corpus folder; the path of the utterance is relative to it.
+        utterance: Utterance to look up.
+        headers: Memory for headers, for files that contain many utterances.
+
+    Returns:
+        Number of samples per channel, and sampling rate in Hz.
 
     Raises:
-        AudioError: as :func:`read`, as far as a header can tell.
+        AudioError: see :func:`read`, for faults that the header shows.
     """
     header = read_header(folder, utterance.path) if headers is None else headers(utterance.path)
     first, last = _stretch(utterance, header.num_samples, header.sampling_rate)
@@ -235,7 +264,7 @@ def _mixed(channels: npt.NDArray[np.float32], channel: ChannelPolicy) -> npt.NDA
 def _stretch(utterance: Utterance, num_samples: int, rate: int) -> tuple[int, int]:
     length = num_samples / rate
     if num_samples == 0:
-        raise AudioError(f"{utterance.path}: holds no samples")
+        raise AudioError(f"{utterance.path}: contains no samples")
     first = round((utterance.start or 0.0) * rate)
     last = num_samples if utterance.end is None else round(utterance.end * rate)
     if last > num_samples + END_TOLERANCE * rate:
@@ -250,7 +279,7 @@ def _stretch(utterance: Utterance, num_samples: int, rate: int) -> tuple[int, in
 
 
 def _resampler(rate: int, new_rate: int) -> Callable[[npt.NDArray[np.float32], bool], npt.NDArray[np.float32]]:
-    """What resamples blocks, one after the other; it is told which is the last."""
+    """Return a function that resamples successive blocks. Its second argument says whether a block is the last one."""
     if rate == new_rate:
         return lambda samples, _: samples
     import soxr

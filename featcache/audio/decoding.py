@@ -1,4 +1,4 @@
-"""Audio file → decoder that knows how many samples there are. libsndfile decodes; its guesses are not believed."""
+"""Audio file → decoder with a known number of samples. libsndfile decodes, but its guesses of lengths are not used."""
 
 import os
 import stat
@@ -17,10 +17,10 @@ from featcache.errors import AudioError
 from featcache.files.content import HEAD_BYTES, describe_content
 from featcache.files.regular import open_regular
 
-# Samples of each channel that are decoded at a time where they are counted.
+# Number of samples per channel that are decoded at a time to count them.
 _BLOCK = 2**16
 _MOST_KNOWN = 4096
-# Bytes of a file from which on its view is kept, because many utterances may lie in it.
+# File size in bytes from which the view is kept in memory, because the file may contain many utterances.
 _LARGE = 1 << 22
 
 _Identity = tuple[str, int, int, int, int]
@@ -29,12 +29,12 @@ _known: dict[_Identity, View] = {}
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """What is known of an audio file before it is decoded.
+    """Properties of an audio file that are known before decoding.
 
     Attributes:
-        num_samples: Of each channel.
-        sampling_rate: In Hz.
-        ends_early: Whether the end of the stream is missing; what can be decoded is all that there is.
+        num_samples: Number of samples per channel.
+        sampling_rate: Sampling rate in Hz.
+        ends_early: Whether the end of the stream is missing; ``num_samples`` then counts what can be decoded.
     """
 
     num_samples: int
@@ -43,12 +43,12 @@ class Header:
 
     @property
     def duration(self) -> float:
-        """In seconds."""
+        """Duration in seconds."""
         return self.num_samples / self.sampling_rate
 
 
 class Decoder:
-    """An open audio file."""
+    """Open audio file, with its position and its ``header``."""
 
     def __init__(self, file: Any, header: Header) -> None:
         self._file = file
@@ -56,9 +56,13 @@ class Decoder:
         self.header = header
 
     def seek(self, sample: int) -> None:
-        """Go on to a later sample, or stay.
+        """Move forward to a sample.
 
-        libsndfile cannot seek in some codecs (GSM 6.10, G.72x, NMS ADPCM, DWVW, …), and says so only then.
+        libsndfile cannot seek in some codecs (GSM 6.10, G.72x, NMS ADPCM, DWVW, …), and reports this only when it is
+        asked to seek. The samples before the position are then decoded and dropped.
+
+        Args:
+            sample: Number of the sample, not before the current position.
         """
         import soundfile
 
@@ -72,14 +76,20 @@ class Decoder:
                 pass
 
     def read(self, num_samples: int) -> npt.NDArray[np.float32]:
-        """Decode the next samples: (num_samples, num_channels) float32, fewer where decoding ends before.
+        """Decode the next samples.
+
+        Args:
+            num_samples: Number of samples per channel.
+
+        Returns:
+            Samples, (num_samples, num_channels) float32; fewer if decoding ends before.
 
         Raises:
-            MemoryError: there are too many.
+            MemoryError: the samples do not fit in memory.
         """
         try:
             samples: npt.NDArray[np.float32] = self._file.read(num_samples, dtype="float32", always_2d=True)
-        except (ValueError, OverflowError) as error:  # more than numpy can count
+        except (ValueError, OverflowError) as error:  # The number is too large for numpy.
             raise MemoryError(str(error)) from error
         self._at += len(samples)
         return samples
@@ -87,15 +97,15 @@ class Decoder:
 
 @contextmanager
 def opened(folder: Path, path: str) -> Iterator[Decoder]:
-    """Open an audio file.
+    """Open an audio file and yield its decoder.
 
     Args:
-        folder: The corpus folder.
-        path: The file, relative to it.
+        folder: Corpus folder.
+        path: Path of the file, relative to the corpus folder.
 
     Raises:
-        AudioError: the file cannot be read, is no audio, or does not hold what its container states. The same for
-            what goes wrong while it is decoded.
+        AudioError: the file cannot be read, is not audio, or contradicts the length in its container; also while it is
+            being decoded.
     """
     import soundfile
 
@@ -114,16 +124,20 @@ def opened(folder: Path, path: str) -> Iterator[Decoder]:
     except soundfile.LibsndfileError as error:
         raise AudioError(f"{path}: {_describe(error, folder / path)}") from error
     except MemoryError as error:
-        raise AudioError(f"{path}: too long for the memory, or its header is damaged; use --chunk-seconds") from error
+        raise AudioError(f"{path}: does not fit in memory, or its header is damaged; use --chunk-seconds") from error
     except OSError as error:
         raise AudioError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def read_header(folder: Path, path: str) -> Header:
-    """Read what is known of an audio file without decoding it, as far as that is possible.
+    """Read the header of an audio file; the samples are decoded only if the header does not state their number.
+
+    Args:
+        folder: Corpus folder.
+        path: Path of the file, relative to the corpus folder.
 
     Raises:
-        AudioError: as of :func:`opened`.
+        AudioError: see :func:`opened`.
     """
     try:
         mode = os.stat(folder / path).st_mode
@@ -140,8 +154,8 @@ def read_header(folder: Path, path: str) -> Header:
 def _shown(content: BinaryIO, view: View) -> Any:
     import soundfile
 
-    # By descriptor, because by name libsndfile would guess from the suffix what the content does not tell. On Windows
-    # libsndfile has a C runtime of its own, to which Python's descriptors mean nothing.
+    # The file is passed as a descriptor, because libsndfile would use the suffix of a name to guess the format. This is
+    # impossible on Windows, where libsndfile has its own C runtime and cannot use Python's descriptors.
     if view.is_plain and sys.platform != "win32":
         os.lseek(content.fileno(), 0, os.SEEK_SET)
         return soundfile.SoundFile(content.fileno(), closefd=False)
@@ -149,7 +163,7 @@ def _shown(content: BinaryIO, view: View) -> Any:
 
 
 def _view(path: Path, content: BinaryIO) -> View:
-    """How to show a file to libsndfile, with the number of its samples where libsndfile would guess it."""
+    """Return the view of a file for libsndfile, with the number of samples if libsndfile would only guess it."""
     status = os.fstat(content.fileno())
     identity = (str(path), status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
     known = _known.get(identity)
@@ -172,14 +186,14 @@ def _view(path: Path, content: BinaryIO) -> View:
 
 
 def _count(content: BinaryIO, view: View) -> int:
-    """Number of samples per channel that can be decoded."""
+    """Count the samples per channel that can be decoded."""
     import soundfile
 
     with _shown(content, view) as file:
         block = np.empty((_BLOCK, file.channels), dtype=np.float32)
         total = 0
         while True:
-            block.fill(np.nan)  # shows what an error left undecoded
+            block.fill(np.nan)  # After an error, NaN marks the samples that were not decoded.
             try:
                 decoded = len(file.read(out=block))
             except soundfile.LibsndfileError:
@@ -190,7 +204,7 @@ def _count(content: BinaryIO, view: View) -> int:
 
 
 def _check_end(path: Path, file: Any, view: View, num_samples: int) -> None:
-    """Refuse a file whose last sample cannot be decoded."""
+    """Raise an error if the last sample of a file cannot be decoded."""
     import soundfile
 
     try:
@@ -206,9 +220,9 @@ def _check_end(path: Path, file: Any, view: View, num_samples: int) -> None:
 
 
 def _describe(error: Any, path: Path) -> str:
-    """What a file is that libsndfile does not read."""
+    """Return why libsndfile cannot read a file, and what the file contains."""
     reason = str(error.error_string).strip().rstrip(".") or "damaged or cut off"
-    if reason.startswith("File does not exist"):  # libsndfile says so where libmpg123 finds too few frames
+    if reason.startswith("File does not exist"):  # libsndfile reports this if libmpg123 finds too few frames.
         reason = "damaged, or too short to be recognised"
     try:
         with open_regular(path) as file:

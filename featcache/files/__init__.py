@@ -1,1 +1,1 @@
-"""Reading and writing files so that nothing unfinished looks finished, and nothing hostile is followed."""
+"""Reading and writing files: an unfinished file never looks finished, and hostile files cause no harm."""

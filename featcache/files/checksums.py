@@ -1,10 +1,10 @@
-"""Files of a folder → their SHA-256 in one list beside them, and which of them are not as they were written.
+"""Files of a folder → list of their SHA-256, and the files that changed since they were written.
 
-The list ``checksums.sha256`` has one line per file, ``<64 hexadecimal digits>  <name>``, sorted by name, which
-``sha256sum --check checksums.sha256`` reads as well. Names are relative to the folder, with ``/`` between their parts.
-A file and the list cannot be replaced in one step. Writers therefore remove a file's line before they replace the file
-and add the new line afterwards: a process that is killed in between leaves a file without a checksum, never a wrong
-one. A folder without a list is one of an earlier release: nothing in it counts as wrong.
+The list ``checksums.sha256`` has one line per file, ``<64 hexadecimal digits>  <name>``, sorted by name. The command
+``sha256sum --check checksums.sha256`` can read it too. Names are relative to the folder, with ``/`` between parts.
+A file and the list cannot be replaced in one step. Writers therefore remove the line of a file before they replace the
+file, and add the new line afterwards. A process that is killed in between leaves a file without a checksum, never with
+a wrong one. A folder without a list comes from an earlier release, and all its files count as correct.
 """
 
 import re
@@ -15,29 +15,29 @@ from pathlib import Path, PurePosixPath
 from featcache.files.regular import replace_file, resolved, sha256_of_file
 
 CHECKSUMS = "checksums.sha256"
-# No command writes a larger list; a file that pretends to be one is not read into memory.
+# No command writes a larger list. A larger file is not read into memory.
 MOST_BYTES = 16 * 2**20
 
 _LINE = re.compile(r"([0-9a-f]{64})  ([^\x00-\x1f\x7f\\]+)")
 
 
 def write_checksums(folder: Path, names: Iterable[str]) -> None:
-    """Record the SHA-256 of files as they are now; the lines of other files stay.
+    """Record the current SHA-256 of files; the lines of other files stay unchanged.
 
     Args:
-        folder: Where the files and the list are.
-        names: Relative to the folder, with ``/`` between parts.
+        folder: Folder of the files and the list.
+        names: Names of the files, relative to the folder, with ``/`` between parts.
 
     Raises:
-        ValueError: a name that leads out of the folder.
-        OSError: a file that is missing or cannot be read.
+        ValueError: a name leads out of the folder.
+        OSError: a file is missing or cannot be read.
     """
     found = {name: sha256_of_file(_inside(folder, name)) for name in names}
     _write(folder, {**(recorded_checksums(folder) or {}), **found})
 
 
 def forget_checksums(folder: Path, names: Iterable[str]) -> None:
-    """Remove the lines of files that are about to be replaced or removed."""
+    """Remove the lines of files that will be replaced or removed."""
     there = recorded_checksums(folder)
     kept = {name: value for name, value in (there or {}).items() if name not in set(names)}
     if there is None or kept != there:
@@ -46,14 +46,14 @@ def forget_checksums(folder: Path, names: Iterable[str]) -> None:
 
 @contextmanager
 def replacing_checksums(folder: Path, *names: str) -> Iterator[None]:
-    """Forget the checksums of files while they are replaced in the block, then record those of the new files."""
+    """Remove the checksums of files while the ``with`` block replaces them, then record the new checksums."""
     forget_checksums(folder, names)
     yield
     write_checksums(folder, [name for name in names if (folder / name).is_file()])
 
 
 def recorded_checksums(folder: Path) -> dict[str, str] | None:
-    """The list of a folder: name → SHA-256 in hexadecimal. Empty where there is none; None where it is damaged."""
+    """Return the list of a folder: name → SHA-256 in hexadecimal. Empty if there is no list; None if it is damaged."""
     path = folder / CHECKSUMS
     if not path.exists():
         return {}
@@ -65,16 +65,16 @@ def recorded_checksums(folder: Path) -> dict[str, str] | None:
     except UnicodeDecodeError:
         return None
     found = {match[2]: match[1] for match in matches if match}
-    # equal to what would be written: no line is left over, twice, or out of place; an empty list is never written
+    # The content must equal the text that would be written: no extra, repeated or unsorted line. Lists are never empty.
     return found if content and _text(found) == content and all(map(_is_relative, found)) else None
 
 
 def wrong_files(folder: Path) -> dict[str, str]:
-    """Compare files with the list.
+    """Compare the files of a folder with the list.
 
     Returns:
-        Name → what is wrong with it, in a few words: of files that are missing, were changed, or cannot be read, and of
-        the list itself where it is damaged. Empty where all is well, or where there is no list.
+        Name → fault in a few words, for files that are missing, changed or unreadable, and for a damaged list. Empty if
+        all files are correct or there is no list.
     """
     recorded = recorded_checksums(folder)
     if recorded is None:
@@ -88,14 +88,14 @@ def wrong_files(folder: Path) -> dict[str, str]:
             elif sha256_of_file(path) != expected:
                 wrong[name] = "has changed since it was written"
         except ValueError:
-            wrong[name] = "leads out of the folder"
+            wrong[name] = "is outside the folder"
         except OSError as error:
             wrong[name] = f"cannot be read ({error.strerror})"
     return wrong
 
 
 def unrecorded_files(folder: Path, names: Iterable[str]) -> list[str]:
-    """Those of these names whose files exist and have no checksum."""
+    """Return the names whose files exist but have no checksum."""
     recorded = recorded_checksums(folder) or {}
     return [name for name in names if name not in recorded and (folder / name).is_file()]
 
@@ -103,7 +103,7 @@ def unrecorded_files(folder: Path, names: Iterable[str]) -> list[str]:
 def _inside(folder: Path, name: str) -> Path:
     path = folder / name
     if not _is_relative(name) or not resolved(path).is_relative_to(resolved(folder)):
-        raise ValueError(f"{name!r} leads out of {folder}")
+        raise ValueError(f"{name!r} is outside of {folder}")
     return path
 
 

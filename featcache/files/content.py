@@ -1,9 +1,9 @@
-"""First bytes of a file → what it is, where its name promises something else."""
+"""First bytes of a file → description of its content, for files whose content does not match their name."""
 
 import re
 
 HEAD_BYTES = 4096
-"""Number of bytes from the beginning of a file that :func:`describe_content` looks at."""
+"""Number of bytes from the beginning of a file that :func:`describe_content` reads."""
 
 _CONVERT = "convert it to WAV with ffmpeg"
 _AGAIN = "download it again"
@@ -29,7 +29,7 @@ _KINDS: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
         (rb"wvpk", f"WavPack audio; {_CONVERT}"),
         (rb"\.RMF|\.ra\xfd", f"RealMedia; {_CONVERT}"),
         (rb"TTA1", f"True Audio (tta); {_CONVERT}"),
-        (rb"MThd", "MIDI notes, which hold no sound"),
+        (rb"MThd", "MIDI notes, which contain no sound"),
         (rb"PK\x03\x04.{0,300}(?:\[Content_Types\]|xl/|opendocument)", "a spreadsheet; save it as CSV in UTF-8"),
         (rb"\xd0\xcf\x11\xe0", "an old Office document; save it as CSV in UTF-8"),
         (rb"PK\x03\x04.{26}[^/]{1,200}/(?:data\.pkl|\.format_version|byteorder)", _PICKLE),  # torch.save
@@ -50,14 +50,14 @@ _KINDS: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
 
 
 def describe_content(head: bytes, *, text: bool = True) -> str | None:
-    """Say what a file is, and what to do, by its first bytes.
+    """Describe a file by its first bytes, with advice what to do.
 
     Args:
-        head: The first ``HEAD_BYTES`` of the file, or all of it where it is shorter.
-        text: Whether plain text is recognised too.
+        head: First ``HEAD_BYTES`` bytes of the file, or the whole file if it is shorter.
+        text: Whether to recognise plain text too.
 
     Returns:
-        A noun, and often what to do: ``a Git LFS pointer; run 'git lfs pull'``. None when nothing is recognised.
+        Noun phrase, often with advice: ``a Git LFS pointer; run 'git lfs pull'``. None if the content is unknown.
     """
     if not head:
         return f"an empty file; {_AGAIN}"
@@ -66,7 +66,7 @@ def describe_content(head: bytes, *, text: bool = True) -> str | None:
     if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide"):
         brand = next((kind for brand, kind in _BRANDS.items() if head[8:12].startswith(brand)), "an MP4 file")
         return f"{brand}; {_CONVERT}"
-    if head[:3] == b"ID3" and len(head) > 10:  # a tag, which AAC may have before it too
+    if head[:3] == b"ID3" and len(head) > 10:  # AAC audio may follow the tag.
         size = sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
         head = head[10 + size :] or head
     found = next((kind for pattern, kind in _KINDS if pattern.match(head.lstrip(b"\xef\xbb\xbf \t\r\n"))), None)
@@ -77,7 +77,7 @@ def _text(head: bytes) -> str | None:
     try:
         text = head.decode("utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8")
     except UnicodeDecodeError as error:
-        if len(head) < HEAD_BYTES or error.end < len(head):  # else the last character may be cut
+        if len(head) < HEAD_BYTES or error.end < len(head):  # Otherwise only the last character may be cut.
             return None
         text = head[: error.start].decode()
     if any(ord(character) < 32 and character not in "\t\n\r\f\x1b" for character in text):

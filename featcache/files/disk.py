@@ -1,4 +1,4 @@
-"""What a disk refuses, or a file holds in place of what it should → one line: what, where, and what to do."""
+"""Errors of the operating system for files → errors of one line with the file, the reason and advice."""
 
 import errno
 import os
@@ -12,45 +12,46 @@ READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 _FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS)
 _IN_THE_WAY = (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ELOOP)
-_REST = "and the same command does the rest"
+_REST = "then run the same command again to continue"
 _ADVICE = {
-    **dict.fromkeys(READ_ONLY, "allow it there, or move the data folder and name it in FEATCACHE_HOME"),
+    **dict.fromkeys(READ_ONLY, "allow writing there, or move the data folder and set FEATCACHE_HOME to it"),
     **dict.fromkeys(_FULL, f"make room, {_REST}"),
-    **dict.fromkeys(_IN_THE_WAY, "rename or remove what has this name"),
+    **dict.fromkeys(_IN_THE_WAY, "rename or remove it"),
     errno.EFBIG: f"raise the limit on the size of files ('ulimit -f unlimited'), {_REST}",
     errno.EMFILE: f"raise the limit on open files ('ulimit -n 4096'), {_REST}",
     errno.ENFILE: f"close other programs, {_REST}",
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.EIO: f"check the disk, {_REST}",
     getattr(errno, "ESTALE", errno.EIO): f"mount the network disk again, {_REST}",
-    **dict.fromkeys(_NO_LOCKS, "move the data folder to a file system with locks, and name it in FEATCACHE_HOME"),
+    **dict.fromkeys(_NO_LOCKS, "move the data folder to a file system with locks, and set FEATCACHE_HOME to it"),
 }
 
 
 @contextmanager
 def writing(path: str | os.PathLike[str], kept: str = "") -> Iterator[None]:
-    """Have what the system refuses while a file or folder is written be an error of one line.
+    """Convert errors of the operating system in the ``with`` block, which writes a file or folder, to a DiskError.
 
     Args:
-        path: What is written.
-        kept: What the reader must know beside it, such as what is safe.
+        path: File or folder that the block writes.
+        kept: Further information for the message, for example which results are safe.
 
     Raises:
-        DiskError: the disk is full, read-only or cut off, a limit is reached, or something else has this name.
+        DiskError: the disk is full, read-only or disconnected, a limit is reached, or the name is already used by
+            another kind of file.
     """
     try:
         yield
-    except FeatcacheError:  # some are OSErrors too
+    except FeatcacheError:  # Some of them are also OSErrors.
         raise
     except OSError as error:
-        if error.errno is None:  # not the system's
+        if error.errno is None:  # The error does not come from the operating system.
             raise
         raise refused(path, error, "written", kept) from error
 
 
 @contextmanager
 def reading(path: str | os.PathLike[str]) -> Iterator[None]:
-    """As :func:`writing`, of what is read."""
+    """Convert errors of the operating system in the ``with`` block, which reads a file or folder, to a DiskError."""
     try:
         yield
     except FeatcacheError:
@@ -63,10 +64,15 @@ def reading(path: str | os.PathLike[str]) -> Iterator[None]:
 
 @contextmanager
 def disk_errors(folder: str | os.PathLike[str]) -> Iterator[None]:
-    """As :func:`writing`, of a whole task: errors that do not tell of the machine stay as they are.
+    """Convert errors about the disk in the ``with`` block, which is a whole task, to a DiskError.
+
+    Other errors stay as they are, because they may be bugs.
 
     Args:
-        folder: What is written to, for errors that name no file.
+        folder: Folder that the task writes to, for errors that name no file.
+
+    Raises:
+        DiskError: the error has advice, see :func:`is_told`.
     """
     try:
         yield
@@ -80,13 +86,13 @@ def disk_errors(folder: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def refused(path: str | os.PathLike[str], error: OSError, what: str, kept: str = "") -> DiskError:
-    """The error of one line for what the system said.
+    """Return the error of one line for an error of the operating system.
 
     Args:
-        path: What was written, read or locked.
-        error: What the system said.
+        path: File or folder that was written, read or locked.
+        error: Error of the operating system.
         what: ``written``, ``read`` or ``locked``.
-        kept: What the reader must know beside it.
+        kept: Further information for the message.
     """
     reason = error.strerror or str(error) or type(error).__name__
     if error.errno in _IN_THE_WAY:
@@ -98,16 +104,20 @@ def refused(path: str | os.PathLike[str], error: OSError, what: str, kept: str =
 
 
 def is_told(error: OSError) -> bool:
-    """Whether the system tells by this error of the machine, and not of a mistake in the program."""
+    """Check whether an error is about the machine, such as a full disk, and not a bug of the program."""
     return error.errno in _ADVICE
 
 
 def is_read_only(error: DiskError) -> bool:
-    """Whether the place may not be written at all: what is there can still be read."""
+    """Check whether an error says that a place cannot be written at all, although it may be readable."""
     return isinstance(error.__cause__, OSError) and error.__cause__.errno in READ_ONLY
 
 
 def remove(path: Path) -> None:
-    """Remove a file, if it is there."""
+    """Remove a file, if it exists.
+
+    Raises:
+        DiskError: the file cannot be removed.
+    """
     with writing(path):
         path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Lock files. They stay when a lock is released: of two processes, each could else hold a file of the same name."""
+"""Lock files. They stay after release, because otherwise two processes could lock two files of the same name."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,22 +16,22 @@ FOREVER = -1.0
 
 @contextmanager
 def held(path: Path, taken: str, *, wait: float = 0.0) -> Iterator[None]:
-    """Hold a lock, which ends with the process at the latest.
+    """Hold a lock during the ``with`` block; the system also releases it when the process ends.
 
     Args:
-        path: The lock's file; its folder is made when missing.
-        taken: What to say when another process holds the lock.
-        wait: For so many seconds, when another process holds it; or ``FOREVER``.
+        path: Lock file; a missing folder is created.
+        taken: Error message if another process holds the lock.
+        wait: Maximum time in seconds to wait for another process; or ``FOREVER``.
 
     Raises:
-        StoreError: another process holds it.
-        DiskError: the file cannot be made, or the file system has no locks.
+        StoreError: another process holds the lock.
+        DiskError: the file cannot be created, or the file system has no locks.
     """
     lock = _acquire(path, taken, wait)
     try:
         yield
     finally:
-        with suppress(OSError):  # of a disk that was cut off; what was done under the lock tells
+        with suppress(OSError):  # The disk was disconnected; the work inside the block reports this itself.
             lock.release()
 
 
@@ -40,7 +40,7 @@ def _acquire(path: Path, taken: str, wait: float) -> "BaseFileLock":
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # a file that stands for a lock, where there are none, would outlive a process that is killed
+        # A fallback for file systems without locks would leave its lock file behind when a process is killed.
         lock = filelock.FileLock(path, fallback_to_soft=False)
         lock.acquire(timeout=wait, poll_interval=0.02)
     except filelock.Timeout:

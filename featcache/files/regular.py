@@ -1,6 +1,6 @@
-"""Reading regular files alone, and writing so that an unfinished file never looks finished.
+"""Reading of regular files only, and writing so that an unfinished file never looks finished.
 
-What is written has a temporary name, is flushed to disk, and is then renamed.
+A new file first has a temporary name, is flushed to disk, and is then renamed.
 """
 
 import csv
@@ -31,10 +31,10 @@ def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
     """Open a regular file for reading in binary mode.
 
     A named pipe would make the reader wait for a writer, and a device such as ``/dev/zero`` never ends. The kind of
-    the file is checked after it is opened, so that nothing can take its place in between.
+    file is checked after opening, so that the file cannot be replaced in between.
 
     Raises:
-        OSError: the file cannot be opened, or is not a regular file; ``strerror`` says which.
+        OSError: the file cannot be opened, or is not a regular file; ``strerror`` gives the reason.
     """
     file = open(path, "rb", opener=_open_without_waiting)  # noqa: SIM115, the caller closes it
     try:
@@ -50,7 +50,7 @@ def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
 
 def _open_without_waiting(path: str, flags: int) -> int:
     try:
-        # Windows has neither flag, and no named pipes among its files.
+        # Windows has neither of these flags, and its named pipes are not files.
         return os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))
     except OSError as error:
         if error.errno == errno.ENXIO:
@@ -59,55 +59,59 @@ def _open_without_waiting(path: str, flags: int) -> int:
 
 
 def read_regular(path: str | os.PathLike[str], at_most: int = -1) -> bytes:
-    """Read a regular file, or so many bytes from its beginning.
+    """Read a regular file, or the beginning of it.
+
+    Args:
+        path: File.
+        at_most: Maximum number of bytes; -1 reads the whole file.
 
     Raises:
-        OSError: as of :func:`open_regular`.
+        OSError: see :func:`open_regular`.
     """
     with open_regular(path) as file:
         return file.read(at_most)
 
 
 def resolved(path: str | os.PathLike[str]) -> Path:
-    """A path without links; of links that lead in a circle, one that cannot be opened (``Path.resolve`` may raise)."""
+    """Return a path without symbolic links. For circular links it cannot be opened; ``Path.resolve`` may raise."""
     return Path(os.path.realpath(path))
 
 
 def is_hidden(name: str) -> bool:
-    """Check whether a file or folder is hidden, or is what macOS adds to archives and foreign disks."""
+    """Check whether a file or folder is hidden, or is the folder that macOS adds to archives and foreign disks."""
     return name.startswith(".") or name == "__MACOSX"
 
 
 def is_left_by_macos(path: str) -> bool:
-    """Check whether a path names a file that macOS adds beside the user's own: ``._a.wav``, ``__MACOSX/a.wav``."""
+    """Check whether a path is a file that macOS adds to the files of the user: ``._a.wav``, ``__MACOSX/a.wav``."""
     *folders, name = path.replace("\\", "/").split("/")
     return name.startswith("._") or name == ".DS_Store" or "__MACOSX" in folders
 
 
 @contextmanager
 def temporary_beside(path: str | os.PathLike[str], kept: str = "") -> Iterator[Path]:
-    """Give a temporary path beside ``path``; it is removed in the end, unless it got another name.
+    """Yield a temporary path in the folder of ``path``; it is removed at the end, unless it was renamed.
 
-    The arguments and errors are those of :func:`replacing`.
+    The arguments and errors are the same as in :func:`replacing`.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")  # unique among machines too
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")  # The name is unique across machines.
     with writing(path, kept):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield temporary
         finally:
-            with suppress(OSError):  # what went wrong before tells more
+            with suppress(OSError):  # An earlier error is more informative.
                 temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def replacing(path: str | os.PathLike[str], kept: str = "") -> Iterator[Path]:
-    """Give a temporary path beside ``path``; on success it takes the place of ``path``, on failure it is removed.
+    """Yield a temporary path in the folder of ``path``; on success it replaces ``path``, on failure it is removed.
 
     Args:
-        path: The file.
-        kept: What the reader of an error must know beside it, such as what is safe.
+        path: File to write; a missing folder is created.
+        kept: Further information for an error message, for example which results are safe.
 
     Raises:
         DiskError: the file cannot be written.
@@ -121,13 +125,17 @@ def replacing(path: str | os.PathLike[str], kept: str = "") -> Iterator[Path]:
 
 
 def name_exclusively(temporary: Path, path: Path) -> bool:
-    """Give a whole file its name, unless a file has that name already; at most one of several processes succeeds.
+    """Give a finished file its name, unless a file of this name exists; at most one of several processes succeeds.
 
-    A hard link fails where the name exists. Where there are no hard links, the processes first create an empty file in
-    turn whose existence says that somebody takes the name.
+    A hard link fails if the name exists. Without hard links, each process first tries to create an empty file whose
+    existence means that some process is taking the name.
+
+    Args:
+        temporary: Finished file with a temporary name.
+        path: New name.
 
     Returns:
-        Whether it has the name now; else the name is taken, and nothing has changed.
+        True if the file has the name now; False if the name was taken and nothing changed.
     """
     _sync_file(temporary)
     try:
@@ -157,28 +165,37 @@ def _claim(temporary: Path, path: Path) -> bool:
 
 
 def replace_file(path: str | os.PathLike[str], content: bytes, kept: str = "") -> None:
-    """Write a whole file, or leave the one that is there as it was; the arguments are those of :func:`replacing`."""
+    """Write a whole file, or leave the existing file unchanged if writing fails.
+
+    Args:
+        path: File to write; a missing folder is created.
+        content: Content of the file.
+        kept: Further information for an error message, for example which results are safe.
+
+    Raises:
+        DiskError: the file cannot be written.
+    """
     with replacing(path, kept) as temporary:
         temporary.write_bytes(content)
 
 
 def link_or_copy(source: Path, target: Path, kept: str = "") -> None:
-    """Give a file that never changes a second, new name; as a copy of it where a hard link cannot be.
+    """Give a file that never changes a second name, by a hard link or, if that is impossible, by a copy.
 
     Args:
-        source: The file.
-        target: Its new name.
-        kept: As for :func:`replacing`.
+        source: Existing file.
+        target: New name.
+        kept: Further information for an error message, for example which results are safe.
 
     Raises:
-        FileExistsError: there is a file of that name.
-        DiskError: it cannot be written.
+        FileExistsError: a file of the new name exists.
+        DiskError: the file cannot be written.
     """
     try:
         os.link(source, target)
     except FileExistsError:
         raise
-    except OSError:  # another file system, or one without hard links
+    except OSError:  # The target is on another file system, or there are no hard links.
         with temporary_beside(target, kept) as temporary:
             shutil.copyfile(source, temporary)
             taken = not name_exclusively(temporary, target)
@@ -189,11 +206,13 @@ def link_or_copy(source: Path, target: Path, kept: str = "") -> None:
 
 
 def remove_unfinished(folder: Path, name: str | None = None) -> None:
-    """Remove what processes that were killed inside :func:`replacing` left; nobody may be writing there.
+    """Remove temporary files of processes that were killed inside :func:`replacing`.
+
+    No other process may be writing there at the same time.
 
     Args:
-        folder: Where.
-        name: Of the file that they were writing; None is any.
+        folder: Folder to search.
+        name: Name of the final file; None removes the temporary files of all files.
     """
     of_name = "*" if name is None else f"{glob.escape(name)}.{'[0-9a-f]' * 32}"
     for path in folder.glob(f".{of_name}.tmp"):
@@ -201,12 +220,12 @@ def remove_unfinished(folder: Path, name: str | None = None) -> None:
 
 
 class CsvRows:
-    r"""Rows of a CSV file that are read back as they were: a field with a line break of any kind is quoted.
+    r"""Writer of CSV rows that quotes every field with a line break, so that all fields are read back unchanged.
 
-    Python's ``csv`` quotes a lone ``\r`` only where rows end in ``\r\n``; here they end in ``\n`` all the same.
+    Python's ``csv`` quotes a single ``\r`` only if rows end with ``\r\n``; here rows nevertheless end with ``\n``.
 
     Args:
-        file: Opened with ``newline=""``.
+        file: Text file, opened with ``newline=""``.
     """
 
     def __init__(self, file: TextIO) -> None:
@@ -218,12 +237,12 @@ class CsvRows:
         self._writer.writerows(rows)
 
     def write(self, row: str) -> int:
-        """Write one row as ``csv`` has made it."""
+        """Write one row that ``csv`` has formatted, with the line end ``\\n``."""
         return self._file.write(row.removesuffix("\r\n") + "\n")
 
 
 def sha256_of_file(path: str | os.PathLike[str]) -> str:
-    """The SHA-256 of a file's bytes, in hexadecimal."""
+    """Return the SHA-256 of the bytes of a file, in hexadecimal."""
     with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -236,12 +255,12 @@ def _sync_file(path: Path) -> None:
 def _sync_folder(folder: Path) -> None:
     try:
         descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:  # Windows cannot open a folder
+    except OSError:  # Windows cannot open folders.
         return
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.EBADF, errno.ENOTSUP):  # some file systems sync files alone
+        if error.errno not in (errno.EINVAL, errno.EBADF, errno.ENOTSUP):  # Some file systems only sync files.
             raise
     finally:
         os.close(descriptor)

@@ -1,4 +1,4 @@
-"""Table file → columns and rows, whichever encoding and separator a spreadsheet wrote it with."""
+"""Table file → columns and rows, for every encoding and separator that spreadsheet programs use."""
 
 import codecs
 import csv
@@ -17,14 +17,14 @@ from featcache.files.content import HEAD_BYTES, describe_content
 from featcache.files.regular import open_regular, read_regular
 
 MOST_BYTES = 1 << 30
-"""A table is read whole; what is larger is no table of utterances."""
+"""Largest size of a table in bytes. A table is read whole, and a larger file is not a table of utterances."""
 SEPARATORS = ",\t;|"
-# Python's csv stops at 131072 characters in a field: two hours of speech.
+# Longest cell. The default of Python's csv, 131072 characters, is only enough for about two hours of speech.
 _MOST_CHARACTERS = 2**31 - 1
 _LONGEST_LINE = 1 << 16
 _BYTE_ORDER_MARK = "\ufeff"
 _NAMED_SEPARATOR = re.compile(r"\"?sep=(.)\"?[,;\t|]*[\r\n]*", re.IGNORECASE)
-_MARKS = (  # the longer ones first, which begin as the shorter ones do
+_MARKS = (  # The longer ones come first, because they begin like the shorter ones.
     ("utf-32-le", codecs.BOM_UTF32_LE),
     ("utf-32-be", codecs.BOM_UTF32_BE),
     ("utf-16-le", codecs.BOM_UTF16_LE),
@@ -37,12 +37,12 @@ Row = dict[str, str]
 
 @dataclass(frozen=True, kw_only=True)
 class Records:
-    """A table that is being read.
+    """Table that is being read.
 
     Attributes:
-        columns: The names in its header, without blanks around them.
-        separator: What stands between cells.
-        rows: The place of each row, for messages, and its cells. They are as many as the columns, or else wrong.
+        columns: Names in the header, without spaces around them.
+        separator: Character between cells.
+        rows: Place of each row, for messages, and its cells. A row with another number of cells than columns is faulty.
     """
 
     columns: list[str]
@@ -51,11 +51,11 @@ class Records:
 
 
 def read_text(path: Path, *, lenient: bool = False) -> str:
-    """Read a text file in UTF-8, or in UTF-16 or UTF-32.
+    """Read a text file in UTF-8, UTF-16 or UTF-32.
 
     Args:
-        path: The file.
-        lenient: As of :func:`open_text`.
+        path: Text file.
+        lenient: Whether to replace bytes that are not valid in the encoding.
 
     Raises:
         ManifestError: the file cannot be read, is too large, or has another encoding.
@@ -65,7 +65,7 @@ def read_text(path: Path, *, lenient: bool = False) -> str:
 
 
 def first_line(path: Path) -> str:
-    """Read the first line of a file, to find out what it is; nothing where it cannot be read."""
+    """Return the first line of a file, to recognise its content; empty if the file cannot be read."""
     try:
         head = read_regular(path, _LONGEST_LINE)
     except OSError:
@@ -76,14 +76,14 @@ def first_line(path: Path) -> str:
 
 @contextmanager
 def open_text(path: Path, *, lenient: bool = False) -> Iterator[io.TextIOWrapper]:
-    """Open a text file as :func:`read_text` reads it; line ends stay as they are.
+    """Open a text file in UTF-8, UTF-16 or UTF-32; line ends stay unchanged.
 
     Args:
-        path: The file.
-        lenient: Whether bytes that are not of the encoding are replaced, in published files that have some.
+        path: Text file.
+        lenient: Whether to replace bytes that are not valid in the encoding. Some published files contain such bytes.
 
     Raises:
-        ManifestError: as of :func:`read_text`, also while the file is read.
+        ManifestError: the file cannot be read, is too large, or has another encoding; also while it is being read.
     """
     try:
         with open_regular(path) as content:
@@ -106,15 +106,16 @@ def open_text(path: Path, *, lenient: bool = False) -> Iterator[io.TextIOWrapper
 
 @contextmanager
 def open_table(path: Path, expected: Sequence[str] = (), *, lenient: bool = False) -> Iterator[Records]:
-    """Open a CSV table, whose cells commas, tabs, semicolons or bars separate.
+    """Open a CSV table, whose cells are separated by commas, tabs, semicolons or bars.
 
     Args:
-        path: The table. Its first line may be ``sep=;``, as spreadsheets write it.
-        expected: Names of columns; one of them is in the header when the right separator is found.
-        lenient: As of :func:`open_text`.
+        path: Table file. Its first line may be ``sep=;``, as spreadsheet programs write it.
+        expected: Names of expected columns. The separator for which the header contains one of them is chosen.
+        lenient: Whether to replace bytes that are not valid in the encoding.
 
     Raises:
-        ManifestError: the file cannot be read, is no CSV, or has two columns of one name; also while it is read.
+        ManifestError: the file cannot be read, is not CSV, or has two columns with the same name; also while it is
+            being read.
     """
     csv.field_size_limit(_MOST_CHARACTERS)
     with open_text(path, lenient=lenient) as file:
@@ -141,7 +142,7 @@ def open_table(path: Path, expected: Sequence[str] = (), *, lenient: bool = Fals
                 for cells in lines:
                     started = lines.line_num + skipped
                     if len(cells) > len(columns) and not any(cells[len(columns) :]):
-                        cells = cells[: len(columns)]  # noqa: PLW2901, spreadsheets fill rows up
+                        cells = cells[: len(columns)]  # noqa: PLW2901, spreadsheets append empty cells
                     if _holds(cells):
                         yield f"row {number}", cells
                     number += bool(cells)
@@ -154,22 +155,30 @@ def open_table(path: Path, expected: Sequence[str] = (), *, lenient: bool = Fals
 def read_csv(
     path: Path, expected: Sequence[str] = (), *, lenient: bool = False
 ) -> tuple[list[str], list[tuple[str, Row]]]:
-    """Read the columns of a CSV table, and its rows with the place of each, as :func:`as_row` makes them.
+    """Read a whole CSV table.
 
     Args:
-        path: The table.
-        expected: As of :func:`open_table`.
-        lenient: As of :func:`open_text`.
+        path: Table file.
+        expected: Names of expected columns, see :func:`open_table`.
+        lenient: Whether to replace bytes that are not valid in the encoding.
+
+    Returns:
+        Columns, and for each row its place and its cells as :func:`as_row` returns them.
 
     Raises:
-        ManifestError: as of :func:`open_table`.
+        ManifestError: see :func:`open_table`.
     """
     with open_table(path, expected, lenient=lenient) as table:
         return table.columns, [(place, as_row(table.columns, cells)) for place, cells in table.rows]
 
 
 def as_row(columns: Sequence[str], cells: Sequence[str]) -> Row:
-    """Name → cell; as ``csv.DictReader`` has it, None is the cell that is missing, and the name of those too many."""
+    """Return column → cell, as ``csv.DictReader`` does: a missing cell is None, and extra cells have the name None.
+
+    Args:
+        columns: Names of the columns.
+        cells: Cells of the row.
+    """
     if len(cells) == len(columns):
         return dict(zip(columns, cells, strict=True))
     row: dict[Any, Any] = dict(zip_longest(columns, cells[: len(columns)]))
@@ -179,12 +188,12 @@ def as_row(columns: Sequence[str], cells: Sequence[str]) -> Row:
 
 
 def is_whole(row: Mapping[str, str]) -> bool:
-    """Whether a row has as many fields as the header."""
+    """Check whether a row has the same number of fields as the header."""
     return None not in row and None not in row.values()
 
 
 def _next_line(file: io.TextIOWrapper) -> tuple[str, int]:
-    """The next line that is not blank, and its number from here on."""
+    """Return the next line that is not blank, and the number of lines read."""
     number = 1
     line = file.readline()
     while line and not line.strip():
@@ -194,26 +203,26 @@ def _next_line(file: io.TextIOWrapper) -> tuple[str, int]:
 
 
 def _holds(cells: Sequence[str]) -> bool:
-    """Whether a row has anything but blanks."""
+    """Check whether a row contains anything but spaces."""
     return any(map(str.strip, cells))
 
 
 def _refuse_other_content(path: Path) -> None:
-    """Name a file that reads like a text and is no table: a pointer, an error page, an archive of few bytes."""
+    """Raise an error for a text that is not a table, such as a Git LFS pointer, an error page or a tiny archive."""
     kind = describe_content(read_regular(path, HEAD_BYTES), text=False)
     if kind is not None:
         raise ManifestError(f"{path}: not a CSV table but {kind}")
 
 
 def _encoding(head: bytes) -> tuple[str, int]:
-    """The encoding of a text, and the number of bytes of its byte order marks."""
+    """Return the encoding of a text, and the number of bytes of its byte order marks."""
     for encoding, mark in _MARKS:
         begin = 0
         while head.startswith(mark, begin):
             begin += len(mark)
         if begin:
             return encoding, begin
-    # in UTF-16 each comma and line break has a byte of 0, on one side; UTF-8 has none
+    # In UTF-16, one of the two bytes of each comma and line break is 0. UTF-8 text contains no such byte.
     first, second = head[::2].count(0), head[1::2].count(0)
     if max(first, second) >= max(2, len(head) // 50):
         if second > 2 * first:
@@ -224,7 +233,7 @@ def _encoding(head: bytes) -> tuple[str, int]:
 
 
 def _describe(path: Path) -> str:
-    """Where a text has a byte that its encoding does not have."""
+    """Describe the position of the first byte that is not valid in the encoding, or the content of the file."""
     with open_regular(path) as file:
         content = file.read()
     encoding, begin = _encoding(content[:HEAD_BYTES])
@@ -245,7 +254,7 @@ def _describe(path: Path) -> str:
 
 
 def _separator(line: str, expected: Sequence[str]) -> tuple[str, bool]:
-    """What separates the cells of a header, and whether a blank follows it each time."""
+    """Return the character between the cells of a header, and whether a space follows it each time."""
     headers = {separator: next(csv.reader([line], delimiter=separator), []) for separator in SEPARATORS}
     found = [s for s, header in headers.items() if {name.strip() for name in header} & set(expected)]
     separator = found[0] if found else max(SEPARATORS, key=lambda s: len(headers[s]))
@@ -254,11 +263,11 @@ def _separator(line: str, expected: Sequence[str]) -> tuple[str, bool]:
 
 
 def _names(header: Sequence[str], path: Path) -> list[str]:
-    """The names of columns; those that spreadsheets leave empty at the end are none."""
+    """Return the names of the columns, without the empty names that spreadsheet programs add at the end."""
     names = [name.strip().strip(_BYTE_ORDER_MARK).strip() for name in header]
     while names and names[-1] == "":
         names.pop()
-    twice = [f"column {name!r} stands {count} times" for name, count in Counter(names).items() if count > 1]
+    twice = [f"column {name!r} occurs {count} times" for name, count in Counter(names).items() if count > 1]
     if twice:
-        raise ManifestError(f"{path}: {'; '.join(twice)}; give each column a name of its own")
+        raise ManifestError(f"{path}: {'; '.join(twice)}; give each column its own name")
     return names

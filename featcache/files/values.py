@@ -1,4 +1,4 @@
-"""Content of a file → values of the types that other code relies on, or one line that says what is damaged."""
+"""Content of a file → values of the expected types, or an error of one line that describes the damage."""
 
 import json
 from collections.abc import Collection, Iterable, Mapping
@@ -10,21 +10,21 @@ from featcache.files.disk import reading
 from featcache.files.regular import read_regular
 
 T = TypeVar("T")
-# No file of featcache's is nested half as deeply.
+# Files of featcache have less than half of these levels.
 MOST_LEVELS = 40
 TOO_DEEP = "values nested too deeply"
 
 
 def read_json(path: Path, expected: type[T], hint: str) -> T:
-    """Read a JSON file whose outermost value is of one type, whoever wrote it.
+    """Read a JSON file and check the type of its outermost value; the file may come from anyone.
 
     Args:
-        path: The file.
-        expected: ``dict`` or ``list``.
-        hint: What to do when it is damaged.
+        path: JSON file.
+        expected: Type of the outermost value: ``dict`` or ``list``.
+        hint: Advice for the message if the file is damaged.
 
     Raises:
-        StoreError: the file is missing, cannot be read, is no JSON, is nested too deeply, or is of another type.
+        StoreError: the file is missing, cannot be read, is not JSON, is nested too deeply, or has another type.
     """
     with reading(path):
         content = read_regular(path)
@@ -32,7 +32,17 @@ def read_json(path: Path, expected: type[T], hint: str) -> T:
 
 
 def parse_json(content: bytes, expected: type[T], where: object, hint: str) -> T:
-    """As :func:`read_json`, of bytes that were read already from ``where``."""
+    """Parse JSON and check the type of its outermost value.
+
+    Args:
+        content: Bytes of the file.
+        expected: Type of the outermost value: ``dict`` or ``list``.
+        where: Name of the file, for the message.
+        hint: Advice for the message if the content is damaged.
+
+    Raises:
+        StoreError: the content is not JSON, is nested too deeply, or has another type.
+    """
     try:
         found = json.loads(content.decode())
     except RecursionError as error:
@@ -43,7 +53,17 @@ def parse_json(content: bytes, expected: type[T], where: object, hint: str) -> T
 
 
 def checked(found: object, expected: type[T], where: object, hint: str) -> T:
-    """A value that was read from a file, if it is of the type that the file should hold, and not nested too deeply."""
+    """Return a value from a file after checking its type and depth.
+
+    Args:
+        found: Value that was read.
+        expected: Type that the file should contain.
+        where: Name of the file, for the message.
+        hint: Advice for the message if the file is damaged.
+
+    Raises:
+        StoreError: the value has another type or is nested too deeply.
+    """
     if not isinstance(found, expected) or (isinstance(found, bool) and expected is not bool):
         raise damaged(where, f"expected {_describe(expected)}, found {_describe(type(found))}", hint)
     if _is_deep(found):
@@ -58,14 +78,17 @@ def check_types(
     hint: str,
     required: Collection[str] = (),
 ) -> None:
-    """Refuse a file whose values are not of the types that other code relies on.
+    """Check that the values of a file have the expected types.
 
     Args:
-        found: What was read.
-        expected: Name → types; a name that is not there is none of this function's business, unless it is required.
-        where: The file.
-        hint: What to do when it is damaged.
-        required: Names that must be there.
+        found: Values that were read.
+        expected: Name → allowed types. A missing name is accepted, unless it is required.
+        where: Name of the file, for the message.
+        hint: Advice for the message if the file is damaged.
+        required: Names that must exist.
+
+    Raises:
+        StoreError: a required name is missing, or a value has another type.
     """
     missing = [name for name in required if name not in found]
     if missing:
@@ -78,14 +101,20 @@ def check_types(
 
 
 def damaged(where: object, what: str, hint: str) -> StoreError:
-    """The error of one line for a file whose content is not what it should be."""
+    """Return the error of one line for a file with wrong content.
+
+    Args:
+        where: Name of the file.
+        what: Fault of its content.
+        hint: Advice to the user.
+    """
     return StoreError(f"{where} is damaged ({what}); {hint}")
 
 
 def _is_deep(value: object) -> bool:
     level = {id(value): value}
     for _ in range(MOST_LEVELS):
-        # each once: by aliases of YAML few values can stand in very many places
+        # Each value is visited once, because YAML aliases can repeat a few values very often.
         level = {id(item): item for outer in level.values() for item in _items(outer)}
         if not level:
             return False

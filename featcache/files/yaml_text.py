@@ -1,20 +1,20 @@
-"""YAML text → nodes, within bounds: a few lines of aliases can stand for more than fits in any memory."""
+"""YAML text → nodes, with a limit on their number, because a few lines of aliases can fill any memory."""
 
 from typing import Any
 
 import yaml
 
 MOST_NODES = 100_000
-"""Number of values, counted as often as aliases repeat them, that a file may have."""
+"""Maximum number of values in a file; values repeated by aliases count each time."""
 OF_VALUES = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
-"""What PyYAML raises over values that are not what their tag or form says, such as ``!!bool x`` or 30 February."""
+"""Exceptions of PyYAML for values that contradict their tag or form, such as ``!!bool x`` or 30 February."""
 
 
 class YamlError(ValueError):
-    """A text that is not YAML, or too much of it; the message is one line and names no file.
+    """Text that is not valid YAML or has too many values. The message is one line and does not name the file.
 
     Attributes:
-        line: Where, counted from 1; None where no line tells.
+        line: Line number of the fault, counted from 1; None if unknown.
     """
 
     def __init__(self, message: str, line: int | None = None) -> None:
@@ -26,14 +26,16 @@ def compose(text: str, loader: type[yaml.BaseLoader] | type[yaml.SafeLoader] = y
     """Parse YAML into nodes.
 
     Args:
-        text: The YAML.
-        loader: Says what values mean; never one that makes other objects than texts, numbers, lists and dictionaries.
+        text: YAML text.
+        loader: Loader that resolves the types of values. It must not create other objects than texts, numbers, lists
+            and dictionaries.
 
     Returns:
-        The node of the whole text; None for an empty one.
+        Node of the whole text; None for an empty text.
 
     Raises:
-        YamlError: no YAML, too many values, an alias inside of what it names, or too many levels.
+        YamlError: the text is not YAML, has too many values or levels, or has an alias that refers to a value around
+            it.
     """
     try:
         node = yaml.compose(text, Loader=loader)
@@ -45,18 +47,21 @@ def compose(text: str, loader: type[yaml.BaseLoader] | type[yaml.SafeLoader] = y
         raise YamlError(f"not YAML: {error.problem or error.context}", mark.line + 1 if mark else None) from error
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        raise YamlError(f"not YAML: the character {error.character!r} may not stand there", line) from error
+        raise YamlError(f"not YAML: the character {error.character!r} is not allowed there", line) from error
     except yaml.YAMLError as error:
         raise YamlError(f"not YAML: {' '.join(str(error).split())}") from error
     except RecursionError as error:
-        raise YamlError("too many levels, one inside the other; write it with fewer") from error
+        raise YamlError("too many levels of nesting; use fewer") from error
 
 
 def load(text: str) -> Any:
     """Parse YAML into texts, numbers, lists and dictionaries.
 
+    Args:
+        text: YAML text.
+
     Raises:
-        YamlError: as of :func:`compose`, or values that cannot be made.
+        YamlError: see :func:`compose`; or a value contradicts its tag or form.
     """
     node = compose(text)
     loader = yaml.SafeLoader("")
@@ -66,7 +71,7 @@ def load(text: str) -> Any:
         line = error.problem_mark.line + 1 if error.problem_mark else None
         raise YamlError(f"not YAML: {error.problem}", line) from error
     except RecursionError as error:
-        raise YamlError("too many levels, one inside the other; write it with fewer") from error
+        raise YamlError("too many levels of nesting; use fewer") from error
     except OF_VALUES as error:
         raise YamlError(f"not YAML: {' '.join(str(error).split())}") from error
     finally:
@@ -74,11 +79,11 @@ def load(text: str) -> Any:
 
 
 def _count(node: yaml.Node, known: dict[int, int | None]) -> int:
-    """Number of values below a node, those of aliases included."""
+    """Return the number of values in a node, including values repeated by aliases."""
     if id(node) in known:
         number = known[id(node)]
         if number is None:
-            raise YamlError("an alias stands inside what it names; write it out", node.start_mark.line + 1)
+            raise YamlError("an alias refers to a value that contains it; write it out", node.start_mark.line + 1)
         return number
     known[id(node)] = None
     number = 1
@@ -88,7 +93,7 @@ def _count(node: yaml.Node, known: dict[int, int | None]) -> int:
         number += sum(_count(key, known) + _count(value, known) for key, value in node.value)
     if number > MOST_NODES:
         raise YamlError(
-            f"more than {MOST_NODES} values, aliases counted as often as they stand; write fewer",
+            f"more than {MOST_NODES} values, aliases counted each time they are used; use fewer",
             node.start_mark.line + 1,
         )
     known[id(node)] = number

@@ -1,4 +1,4 @@
-"""``results.csv`` → what papers report, row by row, to stand beside what is found here."""
+"""``results.csv`` → results that papers report, for comparison with results of featcache."""
 
 import csv
 from collections.abc import Mapping
@@ -13,20 +13,23 @@ COLUMNS = ("source", "corpus", "protocol", "features", "layers", "head", "norm",
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedResult:
-    """A number that a paper reports.
+    """Result that a paper reports.
+
+    Corpus, protocol, features, layers, head and normalisation have their names in featcache, or the name in the paper
+    if featcache has none.
 
     Attributes:
-        source: The paper.
-        corpus: Where it was found, as are the next ones: the paper's own words where it has no other.
-        protocol: Which utterances trained and tested.
-        features: The model, or the descriptors.
-        layers: Of the model.
-        head: What was trained.
-        norm: The scope of normalisation.
-        metric: ``uar``, ``wa``, or ``ccc-arousal`` and so on.
-        mean: In percent, or a CCC in [-1, 1].
-        std: Over seeds; None where it is not told.
-        note: What else is known.
+        source: Name of the paper.
+        corpus: Corpus.
+        protocol: Protocol, which assigns utterances to training, validation and test parts.
+        features: Model or acoustic feature set.
+        layers: Layers of the model.
+        head: Head or classifier.
+        norm: Normalisation scope.
+        metric: Metric: ``uar``, ``wa``, ``ccc-arousal``, ….
+        mean: Mean in percent, or a CCC in [-1, 1].
+        std: Standard deviation over seeds; None if the paper does not report it.
+        note: Further information.
     """
 
     source: str
@@ -44,7 +47,7 @@ class PublishedResult:
 
 @cache
 def published_results() -> tuple[PublishedResult, ...]:
-    """All rows, in the order of the table."""
+    """Return all published results, in the order of the table."""
     text = files("featcache.published").joinpath("results.csv").read_text(encoding="utf-8")
     rows = csv.DictReader(text.splitlines())
     return tuple(
@@ -58,13 +61,13 @@ def published_results() -> tuple[PublishedResult, ...]:
 
 
 def find_published(wanted: Mapping[str, str]) -> PublishedResult:
-    """The row that has these values.
+    """Return the only published result with these values.
 
     Args:
-        wanted: Column → value; as many as it takes to tell the row from the others.
+        wanted: Column → value, for enough columns to select a single row.
 
     Raises:
-        PipelineError: a column that the table has not; no row, or several.
+        PipelineError: the table has no such column, or no row or several rows match.
     """
     strange = sorted(wanted.keys() - set(COLUMNS))
     if strange:
@@ -75,11 +78,11 @@ def find_published(wanted: Mapping[str, str]) -> PublishedResult:
         if not fitting:
             there = ", ".join(sorted({getattr(row, column) or "''" for row in rows}))
             raise PipelineError(
-                f"no published result has {column} {value!r} beside the columns before it; found: {there}"
+                f"no published result has {column} {value!r} and the values given before it; available: {there}"
             )
         rows = tuple(fitting)
     if len(rows) > 1:
-        told = ", ".join(f"{column} {value}" for column, value in wanted.items()) or "nothing"
+        told = ", ".join(f"{column} {value}" for column, value in wanted.items()) or "an empty selection"
         differing = [column for column in COLUMNS if len({getattr(row, column) for row in rows}) > 1]
-        raise PipelineError(f"{len(rows)} published results have {told}; tell them apart by {' or '.join(differing)}")
+        raise PipelineError(f"{len(rows)} published results match {told}; also give {' or '.join(differing)}")
     return rows[0]

@@ -1,1 +1,1 @@
-"""What was said: words of people in the manifest, words of machines beside it."""
+"""Transcripts: human transcripts in the manifest, ASR transcripts in files of the cache."""

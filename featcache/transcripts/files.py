@@ -1,12 +1,13 @@
-"""Utterance → words that a machine heard. The human ones stay in the manifest's column ``transcript``.
+"""Utterance → ASR transcript. Human transcripts stay in the column ``transcript`` of the manifest.
 
 ===================================  ===================================================================================
-in the folder of a corpus' cache     what it holds
+in the cache folder of a corpus      content
 ===================================  ===================================================================================
-``transcripts/<name>.csv``           ``utterance_id, transcript``, in the manifest's order
-``transcripts/<name>.json``          what made them: model, revision, hashes, settings, versions; word errors. It is
-                                     written last and removed before anything is added: without it they are unfinished
-``transcripts/<name>/``              ``journal.jsonl``, from which the two are made, and ``failures.csv``
+``transcripts/<name>.csv``           ``utterance_id, transcript``, in the order of the manifest
+``transcripts/<name>.json``          description: model, revision, hashes, settings, versions, word error rate. It is
+                                     written last and removed before anything is added: without it, the transcripts
+                                     are unfinished
+``transcripts/<name>/``              ``journal.jsonl``, from which both files are made, and ``failures.csv``
 ===================================  ===================================================================================
 """
 
@@ -27,7 +28,7 @@ FOLDER = "transcripts"
 COLUMNS = ["utterance_id", "transcript"]
 JOURNAL = "journal.jsonl"
 AGAIN = "run the same 'featcache transcribe' again"
-# What descriptions hold, and the word errors in them.
+# Types of the values in a description, and in its word error rate.
 _DESCRIBED = {
     "settings": (dict,),
     "fingerprint": (str,),
@@ -37,25 +38,29 @@ _DESCRIBED = {
     "wer": (dict, type(None)),
 }
 _ERRORS = {"percent": (int, float), "num_words": (int,), "normaliser": (str,)}
-# Python's csv stops at 131072 characters in a field: two hours of speech.
+# Longest transcript. The default of Python's csv, 131072 characters, is only enough for about two hours of speech.
 MOST_CHARACTERS = 2**31 - 1
 
 
 def read_transcripts(cache: Path, name: str) -> dict[str, str]:
-    """Utterance id → what was heard in it, ``""`` where nothing was said; in the manifest's order.
+    """Read finished ASR transcripts.
 
     Args:
-        cache: The folder of a corpus, such as ``data/cache/emodb``.
-        name: Of the transcripts, such as ``whisper-tiny``. Utterances that failed, or were not asked for, are missing.
+        cache: Cache folder of a corpus, such as ``data/cache/emodb``.
+        name: Name of the transcripts, such as ``whisper-tiny``.
+
+    Returns:
+        Utterance id → transcript, in the order of the manifest; ``""`` if no speech was recognised. Utterances that
+        failed or were not requested are missing.
 
     Raises:
-        StoreError: there are no such transcripts, they are unfinished, or they are no table of transcripts.
+        StoreError: there are no such transcripts, they are unfinished, or the file is not a table of transcripts.
     """
     _check_finished(cache, name)
     path = table_path(cache, name)
     csv.field_size_limit(MOST_CHARACTERS)
     try:
-        # newline="" keeps line breaks inside quoted texts as they are
+        # newline="" keeps line breaks inside quoted texts unchanged.
         rows = list(csv.reader(io.StringIO(read_regular(path).decode(), newline=""), strict=True))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise StoreError(f"{path}: cannot be read as a CSV table in UTF-8 ({error}); {AGAIN}") from error
@@ -63,12 +68,16 @@ def read_transcripts(cache: Path, name: str) -> dict[str, str]:
         raise StoreError(f"{path}: expected the columns {', '.join(COLUMNS)} and two fields in every row; {AGAIN}")
     transcripts = dict(rows[1:])
     if len(transcripts) != len(rows) - 1:
-        raise StoreError(f"{path}: {len(rows) - 1 - len(transcripts)} utterances stand there twice; {AGAIN}")
+        raise StoreError(f"{path}: {len(rows) - 1 - len(transcripts)} utterances occur twice; {AGAIN}")
     return transcripts
 
 
 def read_description(cache: Path, name: str) -> dict[str, Any]:
-    """What made finished transcripts: their ``settings``, the ``fingerprint`` of these, ``revision``, ``wer``, ….
+    """Read the description of finished transcripts: ``settings``, their ``fingerprint``, ``revision``, ``wer``, ….
+
+    Args:
+        cache: Cache folder of the corpus.
+        name: Name of the transcripts.
 
     Raises:
         StoreError: there are no such transcripts, they are unfinished, or their description is damaged.
@@ -83,7 +92,7 @@ def read_description(cache: Path, name: str) -> dict[str, Any]:
 
 
 def transcript_names(cache: Path) -> list[str]:
-    """The names of all transcripts of a corpus, finished or not, sorted."""
+    """Return the names of all transcripts in a cache folder, finished or not, sorted."""
     folder = cache / FOLDER
     finished = {path.stem for path in folder.glob("*.json")}
     begun = {path.parent.name for path in folder.glob(f"*/{JOURNAL}")}
@@ -91,48 +100,52 @@ def transcript_names(cache: Path) -> list[str]:
 
 
 def is_finished(cache: Path, name: str) -> bool:
-    """Whether a transcription came to its end."""
+    """Check whether transcripts are finished."""
     return description_path(cache, name).is_file()
 
 
 def write_transcripts(cache: Path, name: str, transcripts: Mapping[str, str], description: Mapping[str, Any]) -> None:
-    """Write finished transcripts: the table, and when that is on the disk what made them. Nobody else may be doing so.
+    """Write finished transcripts: first the table, then the description.
+
+    No other process may write the same transcripts at the same time.
 
     Args:
-        cache: The folder of the corpus.
-        name: Of the transcripts.
-        transcripts: Utterance id → text, in the order in which they are to stand.
-        description: What made them, as plain JSON values.
+        cache: Cache folder of the corpus.
+        name: Name of the transcripts.
+        transcripts: Utterance id → text, in the order of the table.
+        description: Model, settings and results of the transcription, as plain JSON values.
     """
     table, about = table_path(cache, name), description_path(cache, name)
     for path in (table, about):
         remove_unfinished(path.parent, path.name)
     text = io.StringIO(newline="")
-    rows = csv.writer(text)  # its \r\n line ends make it quote a lone \r too, which it otherwise would not
+    rows = csv.writer(text)  # It quotes a single \r only if its own line ends are \r\n.
     rows.writerows([COLUMNS, *transcripts.items()])
     replace_file(table, text.getvalue().encode())
     replace_file(about, (json.dumps(description, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def mark_unfinished(cache: Path, name: str) -> None:
-    """Have transcripts not pass for finished until they are written again."""
+    """Mark transcripts as unfinished, until they are written again, by removing their table and description."""
     remove(description_path(cache, name))
     remove(table_path(cache, name))
 
 
 def table_path(cache: Path, name: str) -> Path:
+    """Return the path of the table of transcripts."""
     return cache / FOLDER / f"{checked_name(cache, name)}.csv"
 
 
 def description_path(cache: Path, name: str) -> Path:
+    """Return the path of the description of transcripts."""
     return cache / FOLDER / f"{checked_name(cache, name)}.json"
 
 
 def checked_name(cache: Path, name: str) -> str:
-    """A name that transcripts have, or can have.
+    """Check that a name can be the name of transcripts, and return it.
 
     Raises:
-        StoreError: it would leave the folder, hide itself, or be taken for one of the files of another name.
+        StoreError: the name leads out of the folder, is hidden, or could be a file of other transcripts.
     """
     return check_name("transcripts", name, cache / FOLDER)
 
@@ -144,4 +157,4 @@ def _check_finished(cache: Path, name: str) -> None:
     if name in names:
         raise StoreError(f"the transcripts {name!r} of {cache} are unfinished; {AGAIN}")
     there = ", ".join(names) or "none"
-    raise StoreError(f"no transcripts {name!r} in {cache} (there: {there}); make them with 'featcache transcribe'")
+    raise StoreError(f"no transcripts {name!r} in {cache} (available: {there}); make them with 'featcache transcribe'")

@@ -1,4 +1,4 @@
-"""Manifest, or transcripts of a machine → the words of each utterance, as a text encoder reads them."""
+"""Manifest or ASR transcripts → text of each utterance, as input of a text encoder."""
 
 import hashlib
 import json
@@ -14,44 +14,45 @@ from featcache.transcripts.files import read_description, read_transcripts
 
 @dataclass(frozen=True, kw_only=True)
 class Transcript:
-    """The text of an utterance.
+    """Transcript of an utterance.
 
     Attributes:
-        text: As transcribed; empty where nothing is said.
+        text: Transcribed text; empty if there is no speech.
     """
 
     text: str
 
     @property
     def sha256(self) -> str:
-        """Of the text in UTF-8, in hexadecimal."""
+        """SHA-256 of the text in UTF-8, in hexadecimal."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
     @property
     def duration(self) -> float:
-        """Unknown: NaN, in seconds."""
+        """Duration in seconds: NaN, because a text has none."""
         return math.nan
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing is said: white space is no word."""
+        """Whether the text is empty or only white space."""
         return not self.text.strip()
 
 
 def read_words(cache: Path, manifest: Manifest, transcripts: str | None) -> dict[str, Utterance]:
-    """Utterance id → the utterance as far as its words go: which they are, but not where they stand in a file.
+    """Read the texts of the utterances of a corpus.
 
     Args:
-        cache: The corpus's folder of stores.
-        manifest: Of the corpus.
-        transcripts: The name of a machine's; None is those of the manifest.
+        cache: Cache folder of the corpus.
+        manifest: Manifest of the corpus.
+        transcripts: Name of ASR transcripts; None uses the transcripts of the manifest.
 
     Returns:
-        The manifest's utterances in its order, without those that the machine has no transcript of.
+        Utterance id → utterance with its transcript and without ``start`` and ``end``, in the order of the manifest.
+        Utterances without an ASR transcript are missing.
 
     Raises:
-        ManifestError: no utterance has words.
-        FeatcacheError: no transcripts of that name, or unfinished ones.
+        ManifestError: no utterance has text.
+        StoreError: there are no transcripts of this name, or they are unfinished.
     """
     texts: Mapping[str, str] = {u.utterance_id: u.transcript for u in manifest}
     if transcripts is not None:
@@ -63,14 +64,22 @@ def read_words(cache: Path, manifest: Manifest, transcripts: str | None) -> dict
     }
     if all(Transcript(text=utterance.transcript).is_empty for utterance in found.values()):
         if transcripts is not None:
-            raise ManifestError(f"the transcripts {transcripts!r} have no words for any of {len(manifest)} utterances")
+            raise ManifestError(f"the transcripts {transcripts!r} have no text for any of {len(manifest)} utterances")
         raise ManifestError(
-            f"none of {len(manifest)} utterances has words: the manifest's column 'transcript' is empty or missing; "
-            "fill it, or let a machine transcribe ('featcache transcribe') and give its name with --transcripts"
+            f"none of {len(manifest)} utterances has text: the manifest's column 'transcript' is empty or missing; "
+            "fill it, or run 'featcache transcribe' and give the name of the ASR transcripts with --transcripts"
         )
     return found
 
 
 def made_by(cache: Path, transcripts: str) -> str:
-    """The settings that machine transcripts were made with, as JSON."""
+    """Return the settings of ASR transcripts as JSON.
+
+    Args:
+        cache: Cache folder of the corpus.
+        transcripts: Name of the ASR transcripts.
+
+    Raises:
+        StoreError: there are no such transcripts, they are unfinished, or their description is damaged.
+    """
     return json.dumps(read_description(cache, transcripts)["settings"], sort_keys=True)

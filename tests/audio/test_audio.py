@@ -1,4 +1,4 @@
-"""Decoding, mixing down and resampling, against soundfile, soxr and librosa; and files that are no audio."""
+"""Decoding, mixing down and resampling equal soundfile, soxr and librosa; files that are not audio are refused."""
 
 import hashlib
 
@@ -14,11 +14,11 @@ from featcache.audio import Checksums, Recording, Signal, probe, read, resampled
 from featcache.errors import AudioError
 from featcache.manifest import Utterance
 
-# Half a step of the quantiser is the most that rounding can change; decoders may truncate, which is a whole one.
+# Quantisation step: rounding changes a sample by at most half a step, and truncating decoders by a whole step.
 STEP = {"PCM_U8": 2**-7, "PCM_16": 2**-15, "PCM_24": 2**-23, "PCM_32": 2**-24, "FLOAT": 2**-24, "DOUBLE": 2**-24}
-# Perceptual coding keeps a voice, not its samples; what it adds stays well below the voice (here 4 %).
+# Perceptual coding keeps the sound of a voice but not its samples. The coding noise is much weaker (here 4 %).
 LOSSY_NOISE_TO_SIGNAL = 0.1
-# MPEG frames overlap: one that is decoded after a seek differs in its last bits from the same in passing.
+# MPEG frames overlap: a frame decoded after a seek differs slightly from the frame decoded in sequence.
 SEEK_TOLERANCE = 1e-3
 
 RATE = 16000
@@ -27,7 +27,7 @@ SECONDS = 2
 
 @pytest.fixture
 def stereo(speech_like):
-    """(num_samples, 2): two different voices, as soundfile orders them."""
+    """Return two different voices, (num_samples, 2), in the order of soundfile."""
     left, right = (speech_like(SECONDS * RATE, seed=seed, pitch=pitch) for seed, pitch in [(0, 110), (1, 210)])
     return np.stack([left, right], axis=1)
 
@@ -39,7 +39,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def save(folder):
-    """Write samples into the corpus folder and name the utterance that is the whole file."""
+    """Return a function that writes samples into the corpus folder and returns the utterance of the whole file."""
     folder.mkdir()
 
     def write(name, samples, rate=RATE, **kind):
@@ -113,7 +113,7 @@ def test_probe_agrees_with_read(save, folder, rng, rate, num_channels):
 def test_a_stream_whose_header_does_not_know_its_length(save, folder, stereo):
     utterance = save("a.wav", stereo, subtype="PCM_16")
     content = bytearray((folder / "a.wav").read_bytes())
-    content[4:8] = content[40:44] = b"\xff\xff\xff\xff"  # as ffmpeg writes to a pipe
+    content[4:8] = content[40:44] = b"\xff\xff\xff\xff"  # ffmpeg writes this to a pipe.
     expected = read(folder, utterance).channels
     (folder / "a.wav").write_bytes(content)
     np.testing.assert_array_equal(read(folder, utterance).channels, expected)
@@ -126,7 +126,7 @@ def test_channels_are_averaged_or_the_first_is_taken(save, folder, stereo):
     assert mean.samples.dtype == first.samples.dtype == np.float32
     np.testing.assert_array_equal(mean.samples, (stereo[:, 0] + stereo[:, 1]) / 2)
     np.testing.assert_array_equal(first.samples, stereo[:, 0])
-    assert mean.samples.shape == (SECONDS * RATE,)  # not one channel after the other
+    assert mean.samples.shape == (SECONDS * RATE,)  # The channels are not concatenated.
 
 
 @pytest.mark.parametrize("channel", ["mean", "first"])
@@ -167,7 +167,7 @@ def test_resampled_length_is_exact(num_samples, rate, new_rate):
     assert len(signal.samples) == resampled_length(num_samples, rate, new_rate) == exact
 
 
-@pytest.mark.slow  # the import of librosa
+@pytest.mark.slow  # Importing librosa is slow.
 @pytest.mark.parametrize("rate", [8000, 11025, 16000, 22050, 44100, 48000])
 def test_signals_are_those_of_librosa(save, folder, stereo, rate):
     import librosa
@@ -207,7 +207,9 @@ def test_missing_file(tmp_path):
 
 def test_folder_in_place_of_a_file(tmp_path):
     (tmp_path / "a.wav").mkdir()
-    refused_by_read(tmp_path, whole("a.wav"), r"a\.wav: cannot be read \(.+\)")  # the reason is the system's
+    refused_by_read(
+        tmp_path, whole("a.wav"), r"a\.wav: cannot be read \(.+\)"
+    )  # The reason comes from the operating system.
     with pytest.raises(AudioError, match=r"^a\.wav: is a folder$"):
         probe(tmp_path, whole("a.wav"))
 
@@ -227,7 +229,7 @@ def test_content_that_is_no_audio(tmp_path, content, told, name):
 
 
 def test_file_without_samples(save, folder):
-    refused_by_both(folder, save("a.wav", np.zeros((0, 1))), r"a\.wav: holds no samples")
+    refused_by_both(folder, save("a.wav", np.zeros((0, 1))), r"a\.wav: contains no samples")
 
 
 @pytest.mark.parametrize("kept", [0.5, 0.9999])
@@ -259,8 +261,10 @@ def test_truncated_mp3(save, folder, stereo):
 def test_samples_that_are_not_finite(save, folder, stereo, value):
     stereo[[5, 100], 1] = value
     utterance = save("a.wav", stereo, subtype="FLOAT")
-    refused_by_read(folder, utterance, r"a\.wav: holds 2 samples that are NaN or infinite")
-    assert read(folder, whole("a.wav", start=1.0)).duration == SECONDS - 1.0  # only the stretch matters
+    refused_by_read(folder, utterance, r"a\.wav: contains 2 samples that are NaN or infinite")
+    assert (
+        read(folder, whole("a.wav", start=1.0)).duration == SECONDS - 1.0
+    )  # Samples outside the utterance do not matter.
 
 
 @pytest.mark.parametrize(
@@ -299,7 +303,7 @@ def test_a_stream_gives_the_same_samples_as_reading_at_once(save, folder, stereo
             expected = read(folder, whole(name, **stretch)).signal(**options).samples
             blocks = list(stream(folder, whole(name, **stretch), **options))
             assert all(piece.dtype == np.float32 for piece in blocks)
-            # soxr's stream computes what its one call computes, to the last bit; the MP3 decoder's last bits vary
+            # Streaming with soxr equals a single call to the last bit, but the last bits of the MP3 decoder vary.
             tolerance = 1e-6 if name == "a.mp3" else 0
             np.testing.assert_allclose(np.concatenate(blocks), expected, rtol=0, atol=tolerance)
 
@@ -341,9 +345,11 @@ def test_a_stream_refuses_what_reading_refuses(save, folder, stereo, monkeypatch
         drained(folder, whole("a.mp3"))
     stereo[1500, 1] = np.nan
     soundfile.write(folder / "a.wav", stereo, RATE, subtype="FLOAT")
-    with pytest.raises(AudioError, match=r"^a\.wav: holds samples that are NaN or infinite$"):
+    with pytest.raises(AudioError, match=r"^a\.wav: contains samples that are NaN or infinite$"):
         drained(folder, whole("a.wav"))
-    assert sum(map(len, drained(folder, whole("a.wav", start=1.0)))) == RATE  # only the stretch matters
+    assert (
+        sum(map(len, drained(folder, whole("a.wav", start=1.0)))) == RATE
+    )  # Samples outside the utterance do not matter.
 
 
 def test_no_more_of_a_file_is_decoded_than_the_utterance(save, folder, stereo, monkeypatch):

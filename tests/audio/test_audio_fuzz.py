@@ -1,4 +1,4 @@
-"""Whatever a file holds, it is decoded as libsndfile decodes it, or refused in one line as AudioError."""
+"""Every file is decoded exactly as by libsndfile, or refused with an AudioError of one line."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ FORMATS = [
 ]
 OPUS_RATES = [8000, 12000, 16000, 24000, 48000]
 RATES = [8000, 11025, 16000, 22050, 44100, 48000]
-HIGHER_RATES = [96000, 192000]  # which MP3 does not have
+HIGHER_RATES = [96000, 192000]  # MP3 does not support these.
 MOST_CHANNELS = {"MP3": 2, "FLAC": 8}
 CONTENTS = ["noise", "silence", "clipping", "offset", "one sample"]
 
@@ -50,7 +50,7 @@ def samples(content, num_samples, channels):
 
 @st.composite
 def files(draw):
-    """Format, subtype, rate and samples of a file that libsndfile can write."""
+    """Draw the format, subtype, sampling rate and samples of a file that libsndfile can write."""
     kind, subtype = draw(st.sampled_from(FORMATS))
     rates = OPUS_RATES if subtype == "OPUS" else RATES if kind in ("MP3", "OGG") else RATES + HIGHER_RATES
     rate = draw(st.sampled_from(rates))
@@ -70,7 +70,7 @@ def write(folder, file):
 
 
 def decode(folder, utterance):
-    """The recording, or None where it was refused; anything but AudioError fails the test."""
+    """Return the recording, or None if it was refused; every error except AudioError fails the test."""
     try:
         recording = read(folder, utterance)
     except AudioError as error:
@@ -83,7 +83,7 @@ def decode(folder, utterance):
         return None
     assert np.isfinite(recording.channels).all()
     assert recording.channels.shape[1] > 0
-    # what is read is what the header and the stream promise
+    # Reading gives the number of samples that the header and the stream give.
     assert probe(folder, utterance) == (recording.channels.shape[1], recording.sampling_rate)
     assert sum(map(len, stream(folder, utterance))) == recording.channels.shape[1]
     return recording
@@ -94,7 +94,7 @@ def test_every_format_is_read_as_libsndfile_reads_it(folder, file):
     utterance = write(folder, file)
     expected, rate = soundfile.read(folder / "a.wav", dtype="float32", always_2d=True)
     recording = decode(folder, utterance)
-    if len(expected) == 0:  # an encoder may drop a lone sample
+    if len(expected) == 0:  # An encoder may drop a single sample.
         assert recording is None
         return
     np.testing.assert_array_equal(recording.channels, expected.T)

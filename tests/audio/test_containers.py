@@ -1,6 +1,6 @@
-"""Containers that state a length hold it; of those that state none, everything is decoded and a missing end is told.
+"""Containers must match their stated length; without a stated length, all is decoded and a missing end is reported.
 
-What is expected is what the same audio gives in a container that states its length.
+The expected samples are those of the same audio in a container that states its length.
 """
 
 import struct
@@ -16,23 +16,23 @@ from featcache.extraction.inputs import AudioInput
 from featcache.manifest import Utterance
 
 RATE = 16000
-# LAME's delay and the decoder's, which only files with a tag tell, in samples.
+# Delay of LAME and of the decoder in samples. Only files with a tag state it.
 DELAY = 576 + 529
-# Frames that follow others are decoded in other sums than alone.
+# Rounding differs between a frame that follows others and a frame that is decoded alone.
 MPEG_TOLERANCE = 1e-3
 FRAME = {16000: 576, 44100: 1152}
 
 
 @pytest.fixture
 def sound(speech_like):
-    """(num_samples,): a second of voice, then three of near silence, so that bit rates differ."""
+    """Return one second of voice and three seconds of near silence, (num_samples,), so that bit rates differ."""
     loud = speech_like(RATE)
     return np.concatenate([loud, 1e-3 * np.tile(loud, 3)]).astype(np.float32)
 
 
 @pytest.fixture
 def file(tmp_path):
-    """Write bytes as a file of the corpus folder, and name the utterance that is all of it."""
+    """Return a function that writes bytes to a file of the corpus folder and returns its utterance."""
 
     def write(content, name="a.wav"):
         (tmp_path / name).write_bytes(content)
@@ -47,7 +47,7 @@ def encoded(folder, samples, rate=RATE, **kind):
 
 
 def taken(folder, utterance):
-    """The samples, on which all ways of reading agree."""
+    """Return the samples, after checking that all ways of reading agree."""
     recording = read(folder, utterance)
     assert probe(folder, utterance) == (recording.channels.shape[1], recording.sampling_rate)
     assert probe(folder, utterance, Headers(folder)) == probe(folder, utterance)
@@ -57,7 +57,7 @@ def taken(folder, utterance):
 
 
 def refused(folder, utterance):
-    """Why a file is refused, in which all ways of reading agree."""
+    """Return the reason why a file is refused, after checking that all ways of reading agree."""
     messages = set()
     for way in (read, probe, lambda *file: list(stream(*file))):
         with pytest.raises(AudioError) as error:
@@ -70,7 +70,7 @@ def refused(folder, utterance):
 
 
 def without_tag(mp3, rate=RATE):
-    """MPEG frames without the first one, which holds the number of frames: as ffmpeg writes them to a pipe."""
+    """Return MPEG frames without the first one, which states the number of frames, as ffmpeg writes them to a pipe."""
     at = 10 + int.from_bytes(bytes(mp3[6:10])) if mp3[:3] == b"ID3" else 0
     assert b"Xing" in mp3[at : at + 200] or b"Info" in mp3[at : at + 200]
     header = mp3[at : at + 4]
@@ -124,7 +124,7 @@ def test_mp3_that_is_shorter_than_it_states_is_refused(tmp_path, file, sound):
 
 @pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
 def test_ogg_without_its_last_page_ends_early(tmp_path, file, sound, subtype):
-    # a page may hold seconds of sound
+    # A page may contain several seconds of sound.
     ogg = encoded(tmp_path, np.tile(sound, 4), format="OGG", subtype=subtype)
     utterance = file(ogg)
     expected = taken(tmp_path, utterance)
@@ -140,11 +140,11 @@ def test_ogg_without_its_last_page_ends_early(tmp_path, file, sound, subtype):
 
 def test_ogg_streams_one_after_the_other_are_refused(tmp_path, file, sound):
     ogg = encoded(tmp_path, sound, format="OGG", subtype="VORBIS")
-    assert "holds several Ogg streams" in refused(tmp_path, file(ogg + ogg))
+    assert "contains several Ogg streams" in refused(tmp_path, file(ogg + ogg))
 
 
 def without_total(flac):
-    """FLAC whose header states no number of samples, as encoders write it to a pipe."""
+    """Return FLAC whose header does not state the number of samples, as encoders write it to a pipe."""
     bits = int.from_bytes(flac[18:26], "big") >> 36 << 36
     return flac[:18] + bits.to_bytes(8, "big") + flac[26:]
 
@@ -178,7 +178,7 @@ def test_what_is_shorter_than_its_header_states_is_refused(tmp_path, file, sound
     assert "cut off, the header announces" in refused(tmp_path, file(content[:-cut]))
 
 
-# Format → where its header states the number of bytes of samples, and how streams that do not know it write it.
+# Format → position of the number of bytes of samples in the header, and its values in streams of unknown length.
 UNKNOWN = {
     "WAV": [(40, b"\0\0\0\0"), (40, b"\xff\xff\xff\xff"), (40, b"\xff\xff\xff\x7f"), (40, b"\0\xf0\xff\xff")],
     "AU": [(8, b"\xff\xff\xff\xff")],
@@ -246,8 +246,8 @@ def test_what_follows_the_samples_of_a_wav_may_be_chunks_tags_or_zeros(tmp_path,
 
 def test_a_wav_without_samples_but_with_chunks_holds_none(tmp_path, file, sound):
     head, _ = wav(sound, 0)
-    assert "holds no samples" in refused(tmp_path, file(head))
-    assert "holds no samples" in refused(tmp_path, file(head + b"LIST" + struct.pack("<I", 4) + b"INFO"))
+    assert "contains no samples" in refused(tmp_path, file(head))
+    assert "contains no samples" in refused(tmp_path, file(head + b"LIST" + struct.pack("<I", 4) + b"INFO"))
 
 
 def test_only_utterances_that_last_to_the_missing_end_end_early(tmp_path, file, sound):

@@ -141,7 +141,7 @@ def test_what_is_written_refuses_odd_names(corpus, tmp_path, name):
 
 def test_a_store_is_not_called_as_the_folder_of_transcripts(corpus):
     for name in STORE:
-        with pytest.raises(StoreError, match="featcache uses it itself; choose another with --name"):
+        with pytest.raises(StoreError, match="featcache uses this name itself; choose another with --name"):
             extract(model="spectrogram", data=corpus, name=name)
 
 

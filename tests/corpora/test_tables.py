@@ -62,12 +62,12 @@ def test_a_metadata_table_without_file_names_is_not_one(write):
 @pytest.mark.parametrize(
     ("table", "text", "message"),
     [
-        ("metadata.csv", "file_name\n/etc/1.wav\n", "paths must stay inside the corpus folder, but '/etc/1.wav'"),
+        ("metadata.csv", "file_name\n/etc/1.wav\n", "paths must stay inside the corpus folder .outside: '/etc/1.wav'"),
         ("train/metadata.csv", "file_name\n../../1.wav\n", "paths must stay inside the corpus folder"),
         ("train/metadata.csv", "file_name\n/etc/1.wav\n", "paths must stay inside the corpus folder"),
-        ("metadata.csv", "file_name,x\n1.wav\n", r"metadata.csv, row 2 has not as many fields"),
+        ("metadata.csv", "file_name,x\n1.wav\n", r"metadata.csv, row 2 has another number of fields"),
         ("metadata.csv", 'file_name\n"a"b\n', "metadata.csv: not a CSV table"),
-        ("metadata.csv", "file_name,file_name\n1.wav,2.wav\n", "column 'file_name' stands 2 times"),
+        ("metadata.csv", "file_name,file_name\n1.wav,2.wav\n", "column 'file_name' occurs 2 times"),
         ("metadata.jsonl", '{"file_name": "1.wav"}\n{"file', "metadata.jsonl: line 2 is not JSON"),
         ("metadata.jsonl", '{"file_name": ' + "[" * 100_000, "metadata.jsonl: line 1 is not JSON"),
         ("metadata.jsonl", '["file_name"]\n', "line 1 holds no JSON object"),
@@ -170,7 +170,7 @@ def test_emotions_that_the_label_map_leaves_out_have_no_label(write, tmp_path):
         ({"data/toy/toy.jsonl": lines(emobox_row(9))}, CorpusError, "'downloads/toy/9.wav' lies neither there nor"),
         ({"data/toy/toy.jsonl": lines(emobox_row(0, wav="/etc/x"))}, ManifestError, "must stay inside the corpus"),
         ({"data/toy/toy.jsonl": lines(emobox_row("a/../../../0"))}, ManifestError, "must stay inside the corpus"),
-        ({"data/toy/toy.jsonl": lines(*[emobox_row(0)] * 2)}, ManifestError, "'toy-0' stand more than once"),
+        ({"data/toy/toy.jsonl": lines(*[emobox_row(0)] * 2)}, ManifestError, "the same id: 'toy-0'"),
         ({"data/toy/label_map.json": "[1]"}, ManifestError, "label_map.json: expected a JSON object of names"),
         ({"data/toy/label_map.json": '{"neu": 3}'}, ManifestError, "label_map.json: expected a JSON object of names"),
         (

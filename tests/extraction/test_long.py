@@ -221,7 +221,7 @@ def test_a_window_that_fails_is_a_failed_utterance(run, where, monkeypatch):
     assert found.pop("cut").startswith("cut.mp3: cut off, 48000 samples announced, decoding ended at ")
     assert found == {
         "late": "layer 2: values up to 1e+06 overflow float16; extract with --store float32",
-        "nan": "nan.wav: holds samples that are NaN or infinite",
+        "nan": "nan.wav: contains samples that are NaN or infinite",
     }
     assert list(FeatureStore(report.cache / "ssl")) == ["good"]
     assert [path.name for path in (report.cache / "ssl").glob("*.tmp")] == []

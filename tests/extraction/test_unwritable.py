@@ -183,7 +183,7 @@ def test_what_a_read_only_folder_does_not_take_is_one_line(home, tmp_path, check
     before = files_in(home)
     for command in writes(home, tmp_path):
         told = check_line(*command)
-        assert "could not be written (Read-only file system); allow it there, or move the data folder" in told
+        assert "could not be written (Read-only file system); allow writing there, or move the data folder" in told
     soundfile.write(tmp_path / "speech" / "u0.wav", np.zeros(3200), 16000)
     assert "Read-only file system" in check_line("extract", "--model", "spectrogram", "--data", tmp_path / "speech")
     (tmp_path / "speech" / "u0.wav").unlink()

@@ -1,4 +1,4 @@
-"""Checksums of a folder: every change is found, a kill leaves no false alarm, and names stay inside the folder."""
+"""Checksums of a folder: every change is found, a killed write gives no false alarm, and names stay in the folder."""
 
 import os
 import shutil
@@ -22,7 +22,7 @@ NAMES = ["metrics.json", "heads/seed-1-fold-0.safetensors", "Sprecher ä.csv"]
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder of three files, with their checksums."""
+    """Return a folder of three files with checksums."""
     folder = tmp_path / "run"
     (folder / "heads").mkdir(parents=True)
     for name in NAMES:
@@ -123,7 +123,7 @@ def test_no_link_leads_out_of_the_folder(folder, tmp_path):
     (tmp_path / "outside").write_bytes(b"x")
     (folder / NAMES[0]).unlink()
     (folder / NAMES[0]).symlink_to(tmp_path / "outside")
-    assert wrong_files(folder) == {NAMES[0]: "leads out of the folder"}
+    assert wrong_files(folder) == {NAMES[0]: "is outside the folder"}
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")

@@ -1,4 +1,4 @@
-"""Files that are not what their names say: told by their first bytes, and before hours are spent."""
+"""Files whose content does not match their name are recognised by their first bytes, before a long extraction."""
 
 import gzip
 import io
@@ -98,7 +98,7 @@ def test_what_is_not_known_has_no_name(content):
 
 @pytest.fixture
 def dry_run(tmp_path, monkeypatch, capsys):
-    """Dry run of an extraction: exit code, and all that it prints."""
+    """Return a function that does a dry run and returns the exit code and the printed text."""
 
     def run(folder, command="extract", *options):
         model = ("--model", "egemaps") if command == "extract" else ()
@@ -115,7 +115,7 @@ def dry_run(tmp_path, monkeypatch, capsys):
 
 @pytest.fixture
 def corpus(tmp_path, rng):
-    """Three good files, with their manifest."""
+    """Return a folder of three valid files with their manifest."""
     folder = tmp_path / "corpus"
     folder.mkdir()
     for name in "abc":

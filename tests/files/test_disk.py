@@ -1,4 +1,4 @@
-"""What a disk refuses is one line, and nothing that was there is lost; files that hold something else are told."""
+"""Errors of the disk are one line and lose no existing file; files with other content are reported."""
 
 import errno
 import json
@@ -13,10 +13,10 @@ from featcache.files.regular import replace_file
 from featcache.files.values import MOST_LEVELS, read_json
 
 REFUSED = {
-    errno.EROFS: "allow it there, or move the data folder and name it in FEATCACHE_HOME",
-    errno.EACCES: "allow it there, or move the data folder",
-    errno.ENOSPC: "make room, and the same command does the rest",
-    errno.EDQUOT: "make room, and the same command does the rest",
+    errno.EROFS: "allow writing there, or move the data folder and set FEATCACHE_HOME to it",
+    errno.EACCES: "allow writing there, or move the data folder",
+    errno.ENOSPC: "make room, then run the same command again to continue",
+    errno.EDQUOT: "make room, then run the same command again to continue",
     errno.EFBIG: "raise the limit on the size of files",
     errno.EMFILE: "raise the limit on open files",
     errno.ENAMETOOLONG: "choose a shorter name",
@@ -55,7 +55,7 @@ def test_a_file_system_that_syncs_no_folders_will_do(tmp_path, monkeypatch, numb
 
     def fsync(descriptor):
         calls.append(descriptor)
-        if len(calls) == 2:  # the folder
+        if len(calls) == 2:  # The second call syncs the folder.
             fail(number)()
         real(descriptor)
 
@@ -81,7 +81,7 @@ def test_what_is_in_the_way_is_named(tmp_path, what):
     with pytest.raises(DiskError) as caught:
         replace_file(path, b"new")
     assert told in str(caught.value)
-    assert "rename or remove what has this name" in str(caught.value)
+    assert "; rename or remove it" in str(caught.value)
 
 
 def test_a_folder_is_no_file_to_be_removed(tmp_path):
@@ -98,7 +98,7 @@ def test_other_errors_stay_what_they_are(tmp_path, guard, error):
     assert caught.value is error
 
 
-# What files hold
+# Content of files
 
 
 @pytest.mark.parametrize(

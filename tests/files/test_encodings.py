@@ -1,4 +1,4 @@
-"""Tables as spreadsheets, editors and other systems write them: the same table, or one line that says what is wrong."""
+"""Tables from spreadsheets, editors and other systems give the same manifest, or a message of one line."""
 
 import itertools
 import json
@@ -154,11 +154,11 @@ def test_lines_of_blanks_are_no_rows(tmp_path, separator, named):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("path,emotion ,emotion\na.wav,x,y\n", "column 'emotion' stands 2 times; give each column a name of its own"),
+        ("path,emotion ,emotion\na.wav,x,y\n", "column 'emotion' occurs 2 times; give each column its own name"),
         ('path,emotion\na.wav,"joy\nb.wav,joy\n', r"not a CSV table \(row that begins in line 2: unexpected end"),
         ('path,emotion\n\na.wav,joy\nb.wav,"jo"y\n', r"not a CSV table \(row that begins in line 4: "),
-        ("path,emotion\na.wav,joy,extra\n", r"row 2 has not as many fields as the header \(3, expected 2\)"),
-        ("path;start\na.wav;0,5\n", "start is '0,5', expected seconds from 0 on; write a point in place of the comma"),
+        ("path,emotion\na.wav,joy,extra\n", r"row 2 has another number of fields than the header \(3, expected 2\)"),
+        ("path;start\na.wav;0,5\n", "start is '0,5', expected seconds, 0 or more; use a decimal point instead"),
         ("path,emotion\na\0.wav,joy\n", "UTF-8 text without NUL"),
     ],
 )

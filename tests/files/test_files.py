@@ -14,7 +14,7 @@ from featcache.files.regular import CsvRows, link_or_copy, remove_unfinished, re
 
 @pytest.fixture(params=[None, b"old"])
 def path(tmp_path, request):
-    """A file that is not there yet, and one that is."""
+    """Return the path of a missing file and of an existing file."""
     path = tmp_path / "file.txt"
     if request.param is not None:
         path.write_bytes(request.param)
@@ -28,7 +28,7 @@ def state(path):
 def test_what_is_written_takes_the_files_place(path):
     before = state(path)
     with replacing(path) as temporary:
-        assert temporary.parent == path.parent  # a rename across file systems would be a copy
+        assert temporary.parent == path.parent  # A rename across file systems would be a copy.
         temporary.write_bytes(b"new")
         assert state(path) == before
     assert path.read_bytes() == b"new"
@@ -55,7 +55,7 @@ def test_bytes_are_on_the_disk_before_the_name_is(path, monkeypatch):
         real = getattr(os, name)
         monkeypatch.setattr(os, name, lambda *args, name=name, real=real: (calls.append(name), real(*args)))
     replace_file(path, b"new")
-    assert calls == ["fsync", "replace", "fsync"]  # the file, its new name, and the folder that holds the name
+    assert calls == ["fsync", "replace", "fsync"]  # the file, its new name, and its folder
 
 
 def test_what_killed_writes_left_is_removed_of_one_file_alone(tmp_path):
@@ -103,7 +103,7 @@ def test_only_what_was_left_unfinished_is_removed(tmp_path, monkeypatch):
         (tmp_path / name).touch()
     with replacing(tmp_path / "shard-00001.h5") as temporary:
         temporary.write_bytes(b"half of")
-        os.link(temporary, tmp_path / ".shard-00002.h5.4711.tmp")  # as another process would have left it
+        os.link(temporary, tmp_path / ".shard-00002.h5.4711.tmp")  # Another killed process would leave such a file.
     remove_unfinished(tmp_path)
     assert sorted(os.listdir(tmp_path)) == sorted([*kept, "shard-00001.h5"])
     remove_unfinished(tmp_path / "nowhere")

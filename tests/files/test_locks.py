@@ -1,4 +1,4 @@
-"""One process holds a lock; its file stays; and a file system without locks is told, for what writes alone."""
+"""Only one process holds a lock, its file stays, and a file system without locks is reported when writing."""
 
 import errno
 import multiprocessing
@@ -17,7 +17,7 @@ NO_LOCKS = [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS]
 
 @pytest.fixture
 def refuse(monkeypatch):
-    """Have the file system refuse locks: ``refuse(errno)``."""
+    """Return a function that makes the file system refuse locks: ``refuse(errno)``."""
     real = fcntl.flock
 
     def use(number):
@@ -65,7 +65,7 @@ def test_processes_hold_a_lock_one_after_the_other(tmp_path):
 
 
 def test_parts_that_begin_together_are_not_taken_for_the_whole(tmp_path):
-    """The file of an older lock lies there, and all parts look whether somebody holds it."""
+    """The file of an older lock exists, and all parts check at the same time whether it is held."""
     (tmp_path / ".lock").touch()
     number = 8
     begin, end = threading.Barrier(number), threading.Barrier(number)
@@ -77,7 +77,7 @@ def test_parts_that_begin_together_are_not_taken_for_the_whole(tmp_path):
             try:
                 with locked(tmp_path, (index, number)):
                     end.wait()
-            except BaseException as error:  # the others must not wait for it
+            except BaseException as error:  # The other threads must not wait for this one.
                 faults.append(error)
                 end.abort()
                 begin.abort()
@@ -137,10 +137,10 @@ def test_a_folder_that_may_not_be_written_is_named(tmp_path, monkeypatch, number
 def test_a_folder_in_place_of_the_file_is_named(tmp_path):
     (tmp_path / ".lock").mkdir()
     with (
-        pytest.raises(DiskError, match=r"\.lock is a folder\); rename or remove what has this name$"),
+        pytest.raises(DiskError, match=r"\.lock is a folder\); rename or remove it$"),
         locked(tmp_path),
     ):
         pass
     (tmp_path / "file").touch()
-    with pytest.raises(DiskError, match=r"file is a file\); rename or remove"), locked(tmp_path / "file"):
+    with pytest.raises(DiskError, match=r"file is a file\); rename or remove it"), locked(tmp_path / "file"):
         pass

@@ -1,4 +1,4 @@
-"""Named pipes, devices, sockets and folders in place of files are refused, wherever a corpus or a pipeline is read."""
+"""Named pipes, devices, sockets and folders are refused instead of files, wherever a corpus or pipeline is read."""
 
 import contextlib
 import os
@@ -21,10 +21,10 @@ from featcache.manifest import Manifest, Utterance
 from featcache.pipeline.read import read_pipeline
 
 pytestmark = pytest.mark.skipif(
-    not hasattr(os, "mkfifo"), reason="needs named pipes, which Windows has not among files"
+    not hasattr(os, "mkfifo"), reason="needs named pipes as files, which Windows does not have"
 )
 
-LONG = 30  # seconds after which a read is known to hang
+LONG = 30  # seconds after which a read counts as hanging
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +41,7 @@ def _no_hanging():
 
 @contextlib.contextmanager
 def bound(path):
-    """A socket with this name, which may be longer than sockets' names can be."""
+    """Make a socket with this name, which may be longer than the name of a socket can be."""
     with tempfile.TemporaryDirectory() as short, socket.socket(socket.AF_UNIX) as server:
         server.bind(f"{short}/s")
         shutil.move(f"{short}/s", path)
@@ -50,7 +50,7 @@ def bound(path):
 
 @pytest.fixture(params=["pipe", "endless", "null", "socket", "folder", "link to a pipe"])
 def odd(request):
-    """``odd(path)`` puts something there that is no regular file."""
+    """Return a function that makes something else than a regular file: ``odd(path)``."""
     with contextlib.ExitStack() as stack:
 
         def make(path):
@@ -125,7 +125,7 @@ def test_label_files_of_corpora(tmp_path, odd, name):
     (tmp_path / LABELS[name]).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / LABELS[name]).write_bytes(b"RIFF")
     odd(tmp_path / name)
-    if name == "VideoDemographics.csv":  # a table that may be missing
+    if name == "VideoDemographics.csv":  # This table is optional.
         assert len(read_corpus(tmp_path).manifest) == 1
         return
     with pytest.raises(FeatcacheError) as error:

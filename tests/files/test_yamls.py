@@ -1,4 +1,4 @@
-"""YAML that is small on disk and large in memory, or deep, is refused in one line and at once."""
+"""YAML that is small on disk but large or deeply nested in memory is refused immediately, in one line."""
 
 import pytest
 import yaml
@@ -9,7 +9,7 @@ from featcache.files.yaml_text import MOST_NODES, YamlError, load
 from featcache.pipeline.read import MOST_BYTES, read_pipeline
 from featcache.runs.parse import read_yaml
 
-# Nine lines, each of which names the one before ten times: a thousand million texts.
+# Nine lines, each with ten aliases of the previous one: a thousand million texts.
 BOMB = "a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 10))
 MERGES = "a0: &a0 {k: v}\n" + "".join(
     f"a{i}: &a{i}\n  <<: [{', '.join([f'*a{i - 1}'] * 10)}]\n  k{i}: v\n" for i in range(1, 10)
@@ -33,10 +33,10 @@ def test_they_are_refused(tmp_path, text):
 
 def test_why_is_told():
     for text, reason in (
-        (BOMB, f"more than {MOST_NODES} values, aliases counted"),
+        (BOMB, f"more than {MOST_NODES} values, aliases counted each time"),
         (MERGES, f"more than {MOST_NODES} values"),
-        (CYCLE, "an alias stands inside what it names"),
-        (DEEP["blocks"], "too many levels"),
+        (CYCLE, "an alias refers to a value that contains it"),
+        (DEEP["blocks"], "too many levels of nesting"),
     ):
         with pytest.raises(YamlError, match=reason):
             load(text)

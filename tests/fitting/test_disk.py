@@ -105,7 +105,7 @@ def test_a_disk_that_fills_while_results_are_written_costs_no_training(make_cach
 def test_a_folder_that_may_not_be_written_to_is_told(make_cache, monkeypatch):
     make_cache()
     monkeypatch.setattr(UnfinishedRun, "begin", failing_after(UnfinishedRun.begin, 0, errno.EROFS))
-    with pytest.raises(StoreError, match=r"runs.toy could not be written \(Read-only file system\); allow it there"):
+    with pytest.raises(StoreError, match=r"runs.toy could not be written \(Read-only file system\); allow writing"):
         fit(**SHORT)
 
 

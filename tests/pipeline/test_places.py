@@ -81,5 +81,8 @@ def test_a_pipeline_for_any_corpus_asks_which(cache_alone, write_pipeline):
     home = cache_alone("iemocap")
     published = "published: {source: pepino2021, corpus: ravdess}\n", "published: {features: egemaps}, "
     anything = write_pipeline(("corpus: ravdess\n", ""), *((text, "") for text in published))
-    with pytest.raises((StoreError, PipelineError), match=r"several caches under .*: iemocap, ravdess; choose with"):
+    with pytest.raises(
+        (StoreError, PipelineError),
+        match=r"several caches under .*; which corpus\? --corpus iemocap or --corpus ravdess",
+    ):
         run_and_print(pipeline=anything, home=home, dry_run=True)

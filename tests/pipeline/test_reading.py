@@ -104,12 +104,12 @@ def test_a_run_takes_the_options_of_fit_under_the_same_names(write_pipeline, lin
         (("norm: global", "features: egemap"), "line 16: unknown store 'egemap'; nearest: egemaps"),
         (("  features: egemaps\n", ""), "line 12: features are missing.*; line 13: features are missing"),
         (("norm: global", "corpus: iemocap"), "line 16: the pipeline is not for 'iemocap'; add it to 'corpus'"),
-        (("published: {features", "published: {head"), "line 13: no published result has head 'egemaps' beside"),
+        (("published: {features", "published: {head"), "line 13: no published result has head 'egemaps' and the"),
         (("published: {features", "published: {feature"), "line 13: published results have no column 'feature'"),
-        (("published: {features: egemaps}", "published: {}"), r"line 13: 1\d published results have .* apart by"),
+        (("published: {features: egemaps}", "published: {}"), r"line 13: 1\d published results match .*; also give"),
         (
             ("corpus: ravdess\npub", "corpus: ravdess\nmetric: wa\npub"),
-            "line 14: no published result has metric 'wa' beside",
+            "line 14: no published result has metric 'wa' and the values",
         ),
         (("    norm: global\n", "    norm: global\n  global: {title: again}\n"), "line 17: 'global' stands twice"),
         (("    norm: global\n", "   norm: global\n"), "line 16: not YAML: "),
@@ -157,7 +157,7 @@ def test_many_faults_are_counted(write_pipeline):
         (b"\xff\xfe\x00", "cannot be read"),
         (b"just text", "line 1: "),
         (b"[a]: b", "line 1: expected a name before the colon"),
-        (b"title: &a [*a]", "an alias stands inside what it names"),
+        (b"title: &a [*a]", "an alias refers to a value that contains it"),
     ],
 )
 def test_what_is_no_pipeline_at_all(tmp_path, content, told):

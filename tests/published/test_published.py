@@ -1,4 +1,4 @@
-"""The table of published results: read as it stands, and rows found by what tells them apart."""
+"""The table of published results is read unchanged, and a row is found by the columns that identify it."""
 
 import pytest
 
@@ -25,9 +25,11 @@ def test_no_row_stands_twice():
 
 
 def test_rows_that_are_not_told_apart_or_not_there():
-    with pytest.raises(PipelineError, match=r"2 published results have .*norm global; tell them apart by protocol$"):
+    with pytest.raises(PipelineError, match=r"2 published results match .*norm global; also give protocol$"):
         find_published({**PEPINO, "norm": "global"})
-    with pytest.raises(PipelineError, match=r"no published result has norm 'none' beside .*; found: global, speaker$"):
+    with pytest.raises(
+        PipelineError, match=r"no published result has norm 'none' and the values given .*; available: global, speaker$"
+    ):
         find_published({**PEPINO, "norm": "none"})
     with pytest.raises(PipelineError, match="no column 'model'; expected some of source, corpus, protocol, "):
         find_published({"model": "wav2vec2-base"})

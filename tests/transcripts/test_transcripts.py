@@ -1,4 +1,4 @@
-"""Transcripts on the disk: any text comes back, and only what is finished is read."""
+"""Transcripts on disk: every text is read back unchanged, and only finished transcripts are read."""
 
 import csv
 import os
@@ -27,7 +27,7 @@ DESCRIPTION = {"settings": {"model_id": "tiny"}, "wer": None}
 
 
 def begin(cache, name):
-    """Leave what a transcription that has begun leaves."""
+    """Make the files of a transcription that has started."""
     folder = cache / "transcripts" / name
     folder.mkdir(parents=True)
     (folder / "journal.jsonl").touch()
@@ -51,7 +51,7 @@ def test_the_table_is_one_that_pandas_reads(tmp_path):
 
 
 def test_hours_of_words_come_back(tmp_path):
-    before = csv.field_size_limit(131072)  # Python's own
+    before = csv.field_size_limit(131072)  # Python's default
     try:
         transcripts = {"a": "word " * 100_000}
         write_transcripts(tmp_path, "mine", transcripts, DESCRIPTION)
@@ -62,13 +62,13 @@ def test_hours_of_words_come_back(tmp_path):
 
 def test_what_is_missing_is_told_with_what_is_there(tmp_path):
     with pytest.raises(
-        StoreError, match=r"no transcripts 'mine' in .* \(there: none\); make them with 'featcache trans"
+        StoreError, match=r"no transcripts 'mine' in .* \(available: none\); make them with 'featcache trans"
     ):
         read_transcripts(tmp_path, "mine")
     write_transcripts(tmp_path, "one", {"a": "x"}, DESCRIPTION)
     begin(tmp_path, "two")
     for read in (read_transcripts, read_description):
-        with pytest.raises(StoreError, match=r"no transcripts 'mine' in .* \(there: one, two\); make them with"):
+        with pytest.raises(StoreError, match=r"no transcripts 'mine' in .* \(available: one, two\); make them with"):
             read(tmp_path, "mine")
 
 
@@ -137,7 +137,7 @@ def test_names_are_those_of_finished_and_begun(tmp_path):
         (b"utterance_id,transcript\r\na,x,y\r\n", "two fields in every row"),
         (b'utterance_id,transcript\r\na,"x\r\n', "cannot be read as a CSV table in UTF-8"),
         (b"utterance_id,transcript\r\na,\xff\r\n", "cannot be read as a CSV table in UTF-8"),
-        (b"utterance_id,transcript\r\na,x\r\na,y\r\n", "1 utterances stand there twice"),
+        (b"utterance_id,transcript\r\na,x\r\na,y\r\n", "1 utterances occur twice"),
     ],
 )
 def test_a_damaged_table_is_told(tmp_path, content, told):

@@ -1,4 +1,4 @@
-"""Audio file → the length that its container states, and whether its end is there, before anything is decoded."""
+"""Audio file → length that its container states, and whether its end is missing, without decoding."""
 
 from typing import BinaryIO
 
@@ -12,16 +12,16 @@ __all__ = ["ContainerError", "ShownFile", "View", "counted_mpeg", "look_at"]
 
 
 def look_at(file: BinaryIO) -> View | None:
-    """Read a container's headers.
+    """Read the headers of a container.
 
     Args:
-        file: An audio file, open for reading.
+        file: Audio file, open for reading.
 
     Returns:
-        How to show it to the decoder; None where only the decoder may know the format.
+        View of the file for the decoder; None if the format is unknown here.
 
     Raises:
-        ContainerError: the container states a length, and the file holds less or more.
+        ContainerError: the file is shorter or longer than its container states.
     """
     file.seek(0)
     magic = file.read(4)
@@ -37,7 +37,7 @@ def look_at(file: BinaryIO) -> View | None:
 
 
 def _behind_tags(file: BinaryIO) -> int:
-    """Position behind the ID3v2 tags at the beginning."""
+    """Return the position after the ID3v2 tags at the beginning."""
     at = 0
     while True:
         file.seek(at)

@@ -1,4 +1,4 @@
-"""WAV, RF64, W64, AIFF, CAF, AU and NIST SPHERE: headers that state how many bytes of samples follow.
+"""WAV, RF64, W64, AIFF, CAF, AU and NIST SPHERE → number of bytes of samples that the header states.
 
 Sources: Microsoft & IBM 1991 (RIFF); EBU Tech 3306 (RF64); Apple 1988 (AIFF), 2006 (CAF); libsndfile ``src/w64.c``;
 NIST ``sphere/header.doc``.
@@ -14,30 +14,30 @@ from typing import BinaryIO
 from featcache.audio.containers.mpeg import look_at_mpeg
 from featcache.audio.containers.view import ContainerError, View
 
-# Recorders that write to a pipe cannot know the size: they write 0, or about the largest number there is.
+# Recorders that write to a pipe do not know the size: they write 0, or about the largest possible number.
 _UNKNOWN_FROM = 0x7FFFF000
 _W64_DATA = b"data\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
-# What may follow the samples without being a chunk: tags of MP3 players.
+# Beginnings of tags, which MP3 players write after the samples. They are not chunks.
 _TAGS = (b"TAG", b"ID3", b"APETAGEX", b"LYRICSBEGIN")
-# Chunks that are recognised by their name alone, because the end of the file cut them.
+# Chunks that are recognised by their name only, because the end of the file may cut them.
 _NAMES = (b"LIST", b"id3 ", b"ID3 ", b"bext", b"iXML", b"fact", b"cue ", b"smpl", b"PEAK", b"JUNK", b"PAD ", b"FLLR")
 _MOST_CHUNKS = 10_000
 _BLOCK = 1 << 16
 _LONGEST_HEADER = 1 << 20
-_MPEG = (0x50, 0x55)  # what the fmt chunk of a WAV file calls MPEG audio
-_SECTOR = 512  # bytes; up to so many are what a disk or a program left there
+_MPEG = (0x50, 0x55)  # codes for MPEG audio in the fmt chunk of a WAV file
+_SECTOR = 512  # bytes; fewer bytes after the samples are remains from a disk or program
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Kind:
-    """How a format writes its chunks.
+    """Layout of the chunks of a format.
 
     Attributes:
         start: Position of the first chunk.
-        chunk: ``struct`` format of a chunk's header: name, size.
-        data: Name of the chunk of samples.
-        align: Chunks begin at a multiple of so many bytes.
-        own: Bytes of the header that a chunk's size counts.
+        chunk: ``struct`` format of the header of a chunk: name, size.
+        data: Name of the chunk that contains the samples.
+        align: Alignment in bytes: each chunk begins at a multiple of it.
+        own: Number of bytes of the chunk header that the size of the chunk includes.
     """
 
     start: int
@@ -61,13 +61,13 @@ _KINDS = {
 
 @dataclass(frozen=True, kw_only=True)
 class _Samples:
-    """Where a file says its samples are.
+    """Position and size of the samples, as the header states them.
 
     Attributes:
         begin: Position of the first byte.
-        stated: Number of bytes that the header states; None where it does not know.
-        sizes: Position and ``struct`` format of that number, wherever it must be filled in for libsndfile.
-        mpeg: Whether they are an MPEG stream.
+        stated: Number of bytes that the header states; None if the header does not know it.
+        sizes: Position and ``struct`` format of each copy of this number that must be filled in for libsndfile.
+        mpeg: Whether the samples are an MPEG stream.
     """
 
     begin: int
@@ -77,10 +77,17 @@ class _Samples:
 
 
 def look_at_chunks(file: BinaryIO, magic: bytes) -> View | None:
-    """Compare the size that a header states with that of the file; None where the format is another one.
+    """Compare the size that the header states with the size of the file.
+
+    Args:
+        file: Audio file, open for reading.
+        magic: First four bytes of the file.
+
+    Returns:
+        View of the file for the decoder; None if the file has another format.
 
     Raises:
-        ContainerError: the file is shorter than its header states, or holds more samples.
+        ContainerError: the file is shorter than its header states, or contains more samples.
     """
     size = os.fstat(file.fileno()).st_size
     if magic in _KINDS:
@@ -91,13 +98,14 @@ def look_at_chunks(file: BinaryIO, magic: bytes) -> View | None:
         samples = _find_nist(file)
     else:
         return None
-    if samples is None:  # the decoder will say so
+    if samples is None:  # The decoder will report this.
         return View()
     there = max(0, size - samples.begin)
     if samples.mpeg and there and (samples.stated or 0) <= there:
         end = samples.begin + (samples.stated or there)
         stream = look_at_mpeg(file, samples.begin, end)
-        if stream is not None:  # shown alone, because libsndfile guesses the length of what stands in a WAV file
+        # The stream is shown without the WAV header, because libsndfile guesses the length of MPEG audio in WAV files.
+        if stream is not None:
             return replace(stream, skipped=max(stream.skipped, samples.begin), end=end)
     if samples.stated is None:
         return _filled_in(file, samples, there)
@@ -131,17 +139,17 @@ def _stated(
 ) -> _Samples:
     number = kind.chunk[0] + kind.chunk[-1]
     largest = _UNKNOWN_FROM if kind.chunk.endswith("I") else 2**62
-    # with a size of 0 there may be samples, or chunks behind an empty one
+    # After a size of 0 there may be samples, or further chunks after an empty one.
     streamed = stated == 0 and not _begins_chunks(file, kind, begin, size)
     unknown = stated < 0 or streamed or (stated >= largest and stated > size - begin)
-    # libsndfile takes the size of AIFF and W64 files itself where they do not know theirs
+    # libsndfile itself uses the file size for AIFF and W64 files of unknown length.
     filled = kind.data not in (b"SSND", _W64_DATA)
     sizes = ((begin - struct.calcsize(number), number), *size64) if filled else ()
     return _Samples(begin=begin, stated=None if unknown else stated, sizes=sizes)
 
 
 def _chunks(file: BinaryIO, kind: _Kind, at: int, size: int) -> Iterator[tuple[int, bytes, int]]:
-    """Position, name and size of each chunk."""
+    """Yield the position, name and size of each chunk."""
     length = struct.calcsize(kind.chunk)
     for _ in range(_MOST_CHUNKS):
         if at + length > size:
@@ -177,7 +185,7 @@ def _find_nist(file: BinaryIO) -> _Samples | None:
 
 
 def _filled_in(file: BinaryIO, samples: _Samples, there: int) -> View:
-    """The header with the size of what is there."""
+    """Return a view whose header states the actual number of bytes of samples, or the largest number in 32 bits."""
     if there <= 0 or not samples.sizes or samples.begin > _LONGEST_HEADER:
         return View()
     file.seek(0)
@@ -188,7 +196,7 @@ def _filled_in(file: BinaryIO, samples: _Samples, there: int) -> View:
 
 
 def _check_rest(file: BinaryIO, magic: bytes, end: int, size: int, stated: int) -> None:
-    """Refuse a header that states less than the file holds: chunks, tags and padding may follow the samples."""
+    """Raise an error if samples follow the stated number of bytes; chunks, tags and padding are allowed."""
     kind = _KINDS.get(magic)
     if size - end < _SECTOR or _begins_tag(file, end) or (kind and _begins_chunks(file, kind, end, size)):
         return
@@ -198,20 +206,20 @@ def _check_rest(file: BinaryIO, magic: bytes, end: int, size: int, stated: int) 
             break
     else:
         return
-    what_to_do = "read them with 'ffmpeg -ignore_length 1 -i'" if kind is _RIFF else "mend the header"
+    what_to_do = "read them with 'ffmpeg -ignore_length 1 -i'" if kind is _RIFF else "repair the header"
     raise ContainerError(
         f"the header announces {stated} bytes of samples, but {size - end} more bytes follow that are neither a chunk "
-        f"nor a tag; if they are samples, {what_to_do}, else remove them"
+        f"nor a tag; if they are samples, {what_to_do}, otherwise remove them"
     )
 
 
 def _begins_chunks(file: BinaryIO, kind: _Kind, at: int, size: int) -> bool:
-    # some writers forget to fill an odd chunk up
+    # Some writers forget the padding byte after a chunk of odd size.
     return any(_are_chunks(file, kind, start, size) for start in {at, at + -at % kind.align})
 
 
 def _are_chunks(file: BinaryIO, kind: _Kind, at: int, size: int) -> bool:
-    """Whether chunks follow, one after the other, up to the end of the file or to a tag."""
+    """Check whether successive chunks follow up to the end of the file or to a tag."""
     end = at
     for start, name, stated in _chunks(file, kind, at, size):
         if name[:4] in _NAMES:

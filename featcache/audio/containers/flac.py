@@ -1,4 +1,4 @@
-"""FLAC → whether it states its length, and whether its last frame is whole. Source: RFC 9639, sections 8.2 and 9."""
+"""FLAC → stated length, and whether the last frame is complete. Source: RFC 9639, sections 8.2 and 9."""
 
 from typing import BinaryIO
 
@@ -11,12 +11,20 @@ _MOST_TRIES = 32
 
 
 def look_at_flac(file: BinaryIO, magic: bytes) -> View | None:
-    """Read the number of samples that the header states; None where the file is no FLAC file."""
+    """Read the number of samples that the header states.
+
+    Args:
+        file: Audio file, open for reading.
+        magic: First four bytes of the file.
+
+    Returns:
+        View of the file for the decoder; None if the file is not FLAC.
+    """
     if magic != b"fLaC":
         return None
     file.seek(0)
     header = file.read(_STREAMINFO.stop)
-    if len(header) < _STREAMINFO.stop or header[4] & 0x7F != 0:  # the decoder will refuse it
+    if len(header) < _STREAMINFO.stop or header[4] & 0x7F != 0:  # The decoder will report this.
         return View()
     if int.from_bytes(header[21:26], "big") & _MOST_SAMPLES:
         return View(check_end=True)
@@ -35,7 +43,7 @@ def look_at_flac(file: BinaryIO, magic: bytes) -> View | None:
 
 
 def _ends_with_frame(file: BinaryIO, largest_frame: int) -> bool:
-    """Whether the file ends where a frame ends: the checksum of the whole frame is then 0."""
+    """Check whether the file ends at the end of a frame: the checksum of the whole frame is then 0."""
     size = file.seek(0, 2)
     file.seek(max(_STREAMINFO.stop, size - (largest_frame or _LARGEST_FRAME)))
     tail = file.read()
@@ -48,7 +56,7 @@ def _ends_with_frame(file: BinaryIO, largest_frame: int) -> bool:
 
 
 def _crc16(content: bytes) -> int:
-    """Checksum with the polynomial x^16 + x^15 + x^2 + 1, from 0 on."""
+    """Return the checksum with the polynomial x^16 + x^15 + x^2 + 1 and the initial value 0."""
     crc = 0
     for byte in content:
         crc = (crc << 8 & 0xFFFF) ^ _TABLE[crc >> 8 ^ byte]

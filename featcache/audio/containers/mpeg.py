@@ -1,6 +1,6 @@
-"""MPEG audio, layers 1 to 3 → the number of frames, stated or counted, and whether the last one is whole.
+"""MPEG audio, layers 1 to 3 → stated or counted number of frames, and whether the last frame is complete.
 
-Sources: ISO/IEC 11172-3 and 13818-3 (frame headers); the Xing and LAME tags as LAME writes them.
+Sources: ISO/IEC 11172-3 and 13818-3 (frame headers); the encoder LAME (Xing and LAME tags).
 """
 
 import os
@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from featcache.audio.containers.view import ContainerError, View
 
-_BIT_RATES = {  # kbit/s by version 1 or later, and layer
+_BIT_RATES = {  # (is version 1, layer) → bit rates in kbit/s
     (True, 1): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
     (True, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
     (True, 3): (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
@@ -25,15 +25,22 @@ _SYNC = re.compile(rb"\xff[\xe2-\xff]")
 _BLOCK = 1 << 20
 _NEAR = 1 << 16
 _MOST_GAPS = 1000
-_SHORTEST = 24  # bytes; fewer than any frame has
-_LONGEST = 4096  # bytes; more than any frame has
-_MOST_RATIO = 64  # of the bit rates of a first frame and of all frames
+_SHORTEST = 24  # bytes; every frame is longer
+_LONGEST = 4096  # bytes; every frame is shorter
+_MOST_RATIO = 64  # largest ratio of the bit rate of the first frame to the bit rate of any frame
 _FRAMES, _BYTES = 1, 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Frame:
-    """What a frame's header says: its length in bytes, its samples per channel, and what all frames share."""
+    """Header of a frame.
+
+    Attributes:
+        length: Length of the frame in bytes.
+        num_samples: Number of samples per channel.
+        kind: Version, layer and code of the sampling rate, which are the same in all frames of a stream.
+        side: Length of the side information in bytes.
+    """
 
     length: int
     num_samples: int
@@ -42,15 +49,15 @@ class _Frame:
 
 
 def look_at_mpeg(file: BinaryIO, start: int, end: int | None = None) -> View | None:
-    """Find out how long an MPEG stream is.
+    """Find the length of an MPEG stream.
 
     Args:
-        file: The audio file.
-        start: Position behind tags at the beginning.
-        end: Position behind the stream; by default the end of the file, without tags.
+        file: Audio file, open for reading.
+        start: Position after the tags at the beginning.
+        end: Position after the stream; by default the end of the file, without tags.
 
     Returns:
-        None where no MPEG audio begins there.
+        View of the file for the decoder; None if no MPEG audio begins at ``start``.
 
     Raises:
         ContainerError: the file has more frames than its Xing tag states.
@@ -75,7 +82,7 @@ def look_at_mpeg(file: BinaryIO, start: int, end: int | None = None) -> View | N
     if num_bytes == end - at and num_frames <= num_bytes // _SHORTEST + 1:
         return View()
     counted, _, _ = _count(file, at + frame.length, end, frame.kind)
-    if counted > num_frames + 1:  # some count the frame of the tag too
+    if counted > num_frames + 1:  # Some encoders also count the frame that contains the tag.
         raise ContainerError(
             f"the header announces {num_frames} MPEG frames, but the file has {counted}; convert it again with ffmpeg"
         )
@@ -83,7 +90,14 @@ def look_at_mpeg(file: BinaryIO, start: int, end: int | None = None) -> View | N
 
 
 def counted_mpeg(size: int, *, skipped: int = 0, ends_early: bool = False, num_samples: int | None = None) -> View:
-    """Show a file that is so much longer that libsndfile's guess of its length cannot be too small."""
+    """Return a view with enough padding that the length guessed by libsndfile cannot be too small.
+
+    Args:
+        size: Size of the file in bytes.
+        skipped: Number of bytes at the beginning that are not shown.
+        ends_early: Whether the last frame is cut.
+        num_samples: Number of samples per channel; None if decoding must count them.
+    """
     return View(
         skipped=skipped,
         padding=_MOST_RATIO * size,
@@ -95,7 +109,7 @@ def counted_mpeg(size: int, *, skipped: int = 0, ends_early: bool = False, num_s
 
 @lru_cache(maxsize=4096)
 def _frame(header: bytes) -> _Frame | None:
-    """Read a frame's header; None where it is none, or its length is free."""
+    """Parse the header of a frame; return None if it is not a header, or has the free format without a bit rate."""
     if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE0 != 0xE0:
         return None
     version, layer = header[1] >> 3 & 3, 4 - (header[1] >> 1 & 3)
@@ -116,7 +130,7 @@ def _frame(header: bytes) -> _Frame | None:
 
 
 def _first_frame(content: bytes) -> int | None:
-    """Position of the first header that another one of its kind follows, as decoders look for it."""
+    """Return the position of the first header that is followed by another header of its kind, as decoders do."""
     for match in _SYNC.finditer(content):
         at = match.start()
         frame = _frame(content[at : at + 4])
@@ -129,7 +143,7 @@ def _first_frame(content: bytes) -> int | None:
 
 
 def _xing(tag: bytes, frame: _Frame) -> tuple[int, int | None] | None:
-    """Number of frames and of bytes that the tag in the first frame states; None where there is no tag."""
+    """Return the numbers of frames and bytes that the tag in the first frame states; None if there is no tag."""
     at = 4 + frame.side
     if tag[at : at + 4] not in (b"Xing", b"Info") or len(tag) < at + 16:
         return None
@@ -140,7 +154,7 @@ def _xing(tag: bytes, frame: _Frame) -> tuple[int, int | None] | None:
 
 
 def _count(file: BinaryIO, at: int, end: int, kind: tuple[int, int, int]) -> tuple[int, bool, bool]:
-    """Number of whole frames, whether the last one is whole, and whether each begins where the one before it ends."""
+    """Count complete frames; also return whether the last frame is complete and whether there are no gaps."""
     counted, whole, gaps = 0, True, 0
     block, begin = b"", at
     while at + 4 <= end:
@@ -164,7 +178,7 @@ def _count(file: BinaryIO, at: int, end: int, kind: tuple[int, int, int]) -> tup
 
 
 def _size_of_end_tags(file: BinaryIO, size: int) -> int:
-    """Number of bytes of ID3v1 and APE tags at the end."""
+    """Return the size of the ID3v1 and APE tags at the end, in bytes."""
     end = size
     file.seek(max(0, end - 128))
     if file.read(3) == b"TAG" and end >= 128:

@@ -1,4 +1,4 @@
-"""Ogg pages → whether the stream has its end. Source: RFC 3533, section 6."""
+"""Ogg pages → whether the end of the stream is missing. Source: RFC 3533, section 6."""
 
 import struct
 from typing import BinaryIO
@@ -11,12 +11,19 @@ _BLOCK = 1 << 16
 
 
 def look_at_ogg(file: BinaryIO, magic: bytes) -> View | None:
-    """Find the page that ends the stream; None where the file is no Ogg file.
+    """Find the page that ends the stream.
 
-    A length is stated nowhere: the last page tells where it ends, whichever page that is.
+    Ogg states no length: decoders use the position in the last page of the file, even if later pages are missing.
+
+    Args:
+        file: Audio file, open for reading.
+        magic: First four bytes of the file.
+
+    Returns:
+        View of the file for the decoder; None if the file is not Ogg.
 
     Raises:
-        ContainerError: several streams follow one another, of which the decoder would read the first alone.
+        ContainerError: the file contains several successive streams, but the decoder would read only the first one.
     """
     if magic != b"OggS":
         return None
@@ -39,8 +46,8 @@ def look_at_ogg(file: BinaryIO, magic: bytes) -> View | None:
             break
         if flags & _BEGIN and data:
             raise ContainerError(
-                "holds several Ogg streams one after the other, of which only the first would be decoded; convert it "
-                "to one with ffmpeg"
+                "contains several Ogg streams one after the other, but only the first would be decoded; convert them "
+                "to one stream with ffmpeg"
             )
         begun += bool(flags & _BEGIN)
         data = data or not flags & _BEGIN
@@ -49,7 +56,7 @@ def look_at_ogg(file: BinaryIO, magic: bytes) -> View | None:
 
 
 def _next_page(file: BinaryIO, at: int) -> int | None:
-    """Position of the next page, where bytes of something else lie between."""
+    """Return the position of the next page after other bytes; None if there is no further page."""
     file.seek(at)
     before = b""
     while block := file.read(_BLOCK):

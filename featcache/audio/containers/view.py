@@ -1,4 +1,4 @@
-"""How the bytes of an audio file are shown to the decoder, and what they tell about the end of the file."""
+"""View of the bytes of an audio file for the decoder, with information about the end of the file."""
 
 import io
 import os
@@ -8,26 +8,26 @@ from typing import Any, BinaryIO
 
 
 class ContainerError(Exception):
-    """A container that contradicts itself or the size of its file; the message names no file."""
+    """Container that contradicts itself or the size of its file. The message does not name the file."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """An audio file as the decoder is to see it.
+    """Audio file as the decoder sees it.
 
-    Where a header does not state a length, libsndfile guesses one and never decodes more. The header is therefore
-    shown with the length filled in, or the file as longer than it is. The file itself is never changed.
+    If a header does not state a length, libsndfile guesses one and never decodes more. The decoder therefore sees a
+    header with the length filled in, or a longer file. The file itself is never changed.
 
     Attributes:
-        head: Bytes shown in place of the first ``skipped`` bytes of the file.
-        skipped: Number of bytes from the beginning of the file that are not shown.
-        end: Position behind the last byte that is shown; None is the end of the file.
-        padding: Number of zeros shown behind the file.
+        head: Bytes shown instead of the first ``skipped`` bytes of the file.
+        skipped: Number of bytes at the beginning of the file that are not shown.
+        end: Position after the last byte that is shown; None for the end of the file.
+        padding: Number of zeros shown after the file.
         ends_early: Whether the mark of the end of the stream is missing, or the last frame is cut.
-        num_samples: Number of samples per channel, where libsndfile does not know it.
+        num_samples: Number of samples per channel, if libsndfile does not know it.
         counts: Whether this number is only known after decoding everything.
-        head_for: Number of samples per channel → ``head``, where it depends on what was counted.
-        check_end: Whether only decoding the last sample shows that the file is whole.
+        head_for: Function from the counted number of samples per channel to ``head``, if ``head`` depends on it.
+        check_end: Whether the last sample must be decoded to check that the file is complete.
     """
 
     head: bytes = b""
@@ -42,12 +42,12 @@ class View:
 
     @property
     def is_plain(self) -> bool:
-        """Whether the file is shown as it is."""
+        """Whether the file is shown unchanged."""
         return not (self.head or self.skipped or self.padding)
 
 
 class ShownFile(io.RawIOBase):
-    """A file that is read through a :class:`View`."""
+    """File that is read through a :class:`View`."""
 
     def __init__(self, file: BinaryIO, view: View) -> None:
         self._file = file

@@ -121,9 +121,9 @@ def test_only_the_command_line_prints():
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["fit"], "several caches under .*: one, two; choose with --corpus NAME"),
+        (["fit"], r"several caches under .*; which corpus\? --corpus one or --corpus two"),
         (["info"], "several caches under .*: one, two; name one, as in 'featcache info one'"),
-        (["fit", "--corpus", "three"], r"no cache 'three' under .* \(there: one, two\)"),
+        (["fit", "--corpus", "three"], r"no cache 'three' under .* \(available: one, two\)"),
         (["fit", "--corpus", "one", "--target", "mood"], "no utterance has a label 'mood'"),
         (["fit", "--corpus", "one", "--protocol", "lsoo"], "unknown protocol 'lsoo'; nearest: loso"),
         (["fit", "--corpus", "one", "--features", "sls"], "unknown feature store 'sls'; nearest: ssl"),
@@ -158,7 +158,7 @@ def test_only_the_command_line_prints():
         (["relevance", "--corpus", "one", "--head", "danse"], "unknown head 'danse'; nearest: dense"),
         (["extract"], "no corpus under .*; put one there or give its folder with --data PATH"),
         (["extract", "--data", "nowhere"], "--data nowhere: no such folder"),
-        (["extract", "--corpus", "emodb"], r"no corpus 'emodb' under .* \(there: none\)"),
+        (["extract", "--corpus", "emodb"], r"no corpus 'emodb' under .* \(available: none\)"),
     ],
 )
 def test_a_mistake_is_told_in_one_line(invoke, make_cache, arguments, told):
@@ -175,7 +175,7 @@ def test_with_several_corpora_the_option_to_add_is_told(invoke, tmp_path):
         write_corpus(tmp_path / "data" / "corpora" / name)
     code, _, err = invoke("extract", "--model", "egemaps")
     assert code == 1
-    assert re.fullmatch(r"error: several corpora under .*: one, two; choose with --corpus NAME\n", err)
+    assert re.fullmatch(r"error: several corpora under .*; which corpus\? --corpus one or --corpus two\n", err)
 
 
 def test_a_mistake_has_no_traceback_and_a_bug_has_one(monkeypatch):

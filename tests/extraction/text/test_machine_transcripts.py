@@ -76,7 +76,7 @@ def test_the_first_failure_stops_a_strict_extraction(corpus, run):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"transcripts": "asr"}, StoreError, r"no transcripts 'asr' in .* \(there: none\)"),
+        ({"transcripts": "asr"}, StoreError, r"no transcripts 'asr' in .* \(available: none\)"),
         (
             {"model": "egemaps"},
             ModelError,
@@ -113,11 +113,11 @@ def test_a_model_of_speech_in_a_folder_is_refused(corpus, run, tiny_model):
 def test_a_corpus_without_words_is_refused(corpus, run, texts):
     manifest_of(texts).write(corpus / "manifest.csv")
     with pytest.raises(
-        ManifestError, match=r"none of 3 utterances has words: .* column 'transcript' is empty or missing"
+        ManifestError, match=r"none of 3 utterances has text: .* column 'transcript' is empty or missing"
     ):
         run()
     transcribe(corpus, {"u0": "", "u1": " "})
-    with pytest.raises(ManifestError, match="the transcripts 'asr' have no words for any of 3 utterances"):
+    with pytest.raises(ManifestError, match="the transcripts 'asr' have no text for any of 3 utterances"):
         run(transcripts="asr")
 
 

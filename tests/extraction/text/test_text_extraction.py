@@ -176,7 +176,7 @@ def test_which_cache_must_be_clear(corpus, run):
     run()
     shutil.rmtree(corpus.parent)
     shutil.copytree(cache_of(corpus), cache_of(corpus).with_name("other"))
-    with pytest.raises(StoreError, match=r"several caches under .*: other, said; choose with --corpus NAME"):
+    with pytest.raises(StoreError, match=r"several caches under .*; which corpus\? --corpus other or --corpus said"):
         run()
     shutil.rmtree(cache_of(corpus).parent)
     with pytest.raises(CorpusError, match=r"no corpus under .*; put one there"):

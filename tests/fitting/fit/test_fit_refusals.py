@@ -57,7 +57,7 @@ SSL_AND_EGEMAPS = {"ssl": {}, "egemaps": {"kind": "egemaps"}}
         ({}, {"norm": "speeker"}, ModelError, "norm: expected 'speaker', .* found 'speeker'"),
         ({}, {"layer_weighting": "abc"}, ModelError, "layer_weighting: expected 'abs' or 'softmax', found 'abc'"),
         ({}, {"layers": "1,7"}, ModelError, "no layer '7' among 0, 1, 2; expected all"),
-        ({}, {"select": {"emotion": ["jyo"]}}, ManifestError, "no utterance has emotion in 'jyo'"),
+        ({}, {"select": {"emotion": ["jyo"]}}, ManifestError, "has emotion 'jyo'; values of emotion: 'anger', 'joy'"),
         ({}, {"select": {"gender": ["male"]}}, ManifestError, "no utterance has a label 'gender'"),
         ({}, {"select": {"emotion": "joy"}}, ManifestError, "label 'emotion' has one class only, 'joy'"),
         ({}, {"head": "fusion"}, StoreError, "unknown feature store 'egemaps'; .*--model egemaps"),
@@ -119,8 +119,8 @@ def test_without_a_cache_or_with_several_the_way_out_is_told(make_cache, resolve
     make_cache("one")
     assert resolve().path.parent.name == "one"
     make_cache("two")
-    with pytest.raises(StoreError, match=r"several caches under .*: one, two; choose with --corpus NAME"):
+    with pytest.raises(StoreError, match=r"several caches under .*; which corpus\? --corpus one or --corpus two"):
         resolve()
     assert resolve(corpus="two").config["corpus"] == "two"
-    with pytest.raises(StoreError, match=r"no cache 'three' under .* \(there: one, two\)"):
+    with pytest.raises(StoreError, match=r"no cache 'three' under .* \(available: one, two\)"):
         resolve(corpus="three")
