@@ -77,20 +77,21 @@ class PredictionsError(FeatcacheError, ValueError):
     """Predictions that cannot be scored, or runs that cannot be compared or combined."""
 
 
-def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
+def unknown_name(kind: str, name: str, known: Iterable[str], *, hint: str = "") -> str:
     """Return the message for an unknown name: it lists the nearest names, or all names if none is similar.
 
     Args:
         kind: Kind of name, for the message: ``head``.
         name: Unknown name.
         known: All names that would be accepted.
+        hint: Further advice.
     """
-    names = sorted(known)
+    names, advice = sorted(known), f"; {hint}" if hint else ""
     suggested = did_you_mean(name, names)
     if suggested:
-        return f"no {kind} {name!r}{suggested}"
+        return f"no {kind} {name!r}{advice}{suggested}"
     more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-    return f"no {kind} {name!r}; available: {', '.join(names[:MOST_NAMES]) or 'none'}{more}"
+    return f"no {kind} {name!r}; available: {', '.join(names[:MOST_NAMES]) or 'none'}{more}{advice}"
 
 
 def did_you_mean(name: str, known: Iterable[str], *, at_most: int = 3) -> str:

@@ -142,7 +142,7 @@ def test_a_name_in_several_corpora_is_not_guessed(info, make_cache):
 
 def test_what_is_none_of_these_is_told(info, make_cache, tmp_path):
     make_cache()
-    assert "unknown name 'sls'; nearest: ssl" in info("sls")
+    assert "no cache, store, run or transcripts 'sls'; did you mean 'ssl'" in info("sls")
     (tmp_path / "folder").mkdir()
     assert "is no store, cache, run or transcripts" in info(tmp_path / "folder")
 
@@ -150,7 +150,7 @@ def test_what_is_none_of_these_is_told(info, make_cache, tmp_path):
 @pytest.mark.parametrize("name", [".", "", "/"])
 def test_the_folder_one_stands_in_may_be_named(info, write_corpus, monkeypatch, name):
     data = write_corpus(1)
-    error = "is no store, cache, run or transcripts|unknown name"
+    error = "no cache, store, run or transcripts"
     if name != "/":
         monkeypatch.chdir(data.parent)
     assert re.search(error, info(name))

@@ -292,9 +292,9 @@ def test_many_combinations_are_cut_on_the_terminal(invoke, make_run):
         (["compare", "{runs}"], r"there is no finished run to compare; give two or more different ones \(not a"),
         (["compare", "a", "b", "--out", "t.tex"], r"--out t.tex: this command writes .csv files only; name one that"),
         (["score", "nowhere.csv", "--out", "t.csv"], r"--out t.csv: this command writes .json files only"),
-        (["compare", "a", "x"], "unknown run 'x'"),
+        (["compare", "a", "x"], "no run 'x'"),
         (["ensemble", "a"], "one run cannot vote; give two or more"),
-        (["ensemble", "a", "b", "--vote", "loud"], "unknown vote 'loud'; known: hard, soft"),
+        (["ensemble", "a", "b", "--vote", "loud"], "no vote 'loud'; available: hard, soft"),
     ],
 )
 def test_a_mistake_is_told_in_one_line(invoke, make_run, arguments, told):

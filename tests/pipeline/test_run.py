@@ -210,7 +210,7 @@ def test_untrained_models_have_stores_of_their_own(home, run, write_pipeline, ti
 
 def test_runs_may_be_left_out(run, write_pipeline):
     assert list(table_of(run(write_pipeline(), only=["global"], seeds=1))) == ["global"]
-    with pytest.raises(PipelineError, match="--only globl: unknown run 'globl'; nearest: global"):
+    with pytest.raises(PipelineError, match="--only globl: no run 'globl'; did you mean 'global'"):
         run(write_pipeline(), only=["globl"])
 
 
@@ -219,7 +219,7 @@ def test_what_a_corpus_does_not_allow_is_told_before_anything_is_extracted(home,
         run(write_pipeline(), limit=3)
     with pytest.raises(FeatcacheError, match="no utterance has a label 'colour'"):
         run(write_pipeline(("norm: global", "select: {colour: red}")))
-    with pytest.raises(PipelineError, match="unknown protocol 'losso'; nearest: loso"):
+    with pytest.raises(PipelineError, match="no protocol 'losso'; did you mean 'loso'"):
         run(write_pipeline(), protocol="losso")
     assert counted == {"extractions": [], "runs": []}
 

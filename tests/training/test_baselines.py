@@ -114,7 +114,7 @@ def test_scalar_statistics_are_those_of_all_dimensions_together(make_cache):
     ("options", "message"),
     [
         ({"head": "svm"}, "head 'svm' takes one store and one layer of it; choose with --features and --layers last"),
-        ({"head": "linear", "pooling": "median"}, "pooling: expected 'mean', .* found 'median'"),
+        ({"head": "linear", "pooling": "median"}, "pooling takes mean, .*, got 'median'"),
         ({"features": ["functionals"], "pooling": "mean"}, "functionals has no frames to pool"),
         ({"features": ["ssl", "egemaps"], "head": "linear"}, "takes one feature store, found 2; use 'fusion' or 'ffn'"),
     ],
