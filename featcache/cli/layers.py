@@ -7,7 +7,8 @@ from typing import Any
 import pandas as pd
 
 from featcache.cli.counting import counted
-from featcache.errors import StoreError
+from featcache.cli.named import folders_in
+from featcache.errors import StoreError, did_you_mean
 from featcache.evaluate.scores import digits_of, heading_of
 from featcache.report.layers import (
     draw_layer_scores,
@@ -43,7 +44,8 @@ def print_layer_weights(names: Sequence[str], *, corpus: str | None, out: Path |
         runs = [run for run in [next((run for run in newest_first if not run.layer_weights.empty), None)] if run]
         if not runs:
             folder = workspace.home / "runs" if corpus is None else workspace.runs(corpus)
-            raise StoreError(f"no run with layer weights under {folder}; make one with 'featcache fit'")
+            near = "" if corpus is None else did_you_mean(corpus, [path.name for path in folders_in(folder.parent)])
+            raise StoreError(f"no run with layer weights under {folder}; make one with 'featcache fit'{near}")
     path = _place(out, (runs[0].path if len(runs) == 1 else runs[0].path.parent) / "layer_weights")
     same_name = len({run.name for run in runs}) < len(runs)
     labels = [f"{run.config['corpus']}/{run.name}" if same_name else run.name for run in runs]

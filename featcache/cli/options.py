@@ -108,7 +108,7 @@ ScoredTask = Annotated[
     str | None,
     Option(
         metavar="classification|regression",
-        help="Task type [default: regression if there are columns target_<dimension>, otherwise classification].",
+        help="Task type [default: regression if there are columns such as target_arousal, otherwise classification].",
     ),
 ]
 MetricsOut = Annotated[Path | None, Option(metavar="PATH", help="JSON file for all scores, like metrics.json.")]

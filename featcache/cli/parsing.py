@@ -88,4 +88,4 @@ def read_choice(option: str, text: str, choices: Sequence[str]) -> str:
     if text in choices:
         return text
     names = f"{', '.join(choices[:-1])} or {choices[-1]}"
-    raise BadParameter(f"takes {names}, got {text!r}{did_you_mean(text, choices)}", param_hint=option)
+    raise BadParameter(f"takes {names}, got {text!r}{did_you_mean(text, choices, at_most=1)}", param_hint=option)

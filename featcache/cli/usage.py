@@ -84,7 +84,7 @@ def told_usage(error: Any) -> str:
     if kind == "MissingParameter":
         return f"{_shown(error)} is missing"
     if kind == "BadParameter":
-        return f"{_shown(error)} {error.message}".strip()
+        return f"{_shown(error)}{'' if error.message.startswith('takes ') else ':'} {error.message}".strip(": ")
     extra = re.match(r"Got unexpected extra argument(?:s|\(s\))? \((.*)\)", error.message)
     return f"unexpected argument: {extra[1]}" if extra else error.format_message()
 

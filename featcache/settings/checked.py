@@ -47,6 +47,8 @@ def configured(kind: type[T], given: Mapping[str, Any], owner: str = "") -> T:
         return kind(**{name: vars(checked)[name] for name in known})
     except ValidationError as error:
         fault = error.errors()[0]
+        if not owner:  # Options of a command are shown as on the command line.
+            fault["loc"] = ("--" + str(fault["loc"][0]).replace("_", "-"), *fault["loc"][1:])
         raise ModelError(f"{prefix}{describe_fault(fault)}") from None
     except FeatcacheError:
         raise
@@ -68,7 +70,7 @@ def describe_fault(fault: Any) -> str:
     found = "" if isinstance(fault["input"], dict | list) else f", got {fault['input']!r:.80}"
     if kind == "literal_error":
         # Pydantic quotes the names: "'a', 'b' or 'c'".
-        suggested = did_you_mean(str(fault["input"]), _QUOTED.findall(context["expected"]))
+        suggested = did_you_mean(str(fault["input"]), _QUOTED.findall(context["expected"]), at_most=1)
         return f"{name} takes {context['expected'].replace(chr(39), '')}{found}{suggested}"
     bound = next((words.format(context[key]) for key, words in _BOUNDS.items() if key in context), "")
     expected = (

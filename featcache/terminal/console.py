@@ -87,7 +87,8 @@ def print_pairs(pairs: Mapping[str, Any], *, title: str = "") -> None:
     for name, value in pairs.items():
         label = escaped(name)
         padded = label + " " * (indent - cell_len(label))
-        line = Text(folded(f"{padded}{escaped(_describe(value))}", console.width, indent=" " * indent))
+        lines = folded(escaped(_describe(value)), console.width - indent).split("\n")
+        line = Text(padded + ("\n" + " " * indent).join(lines))
         line.stylize("bold", 0, len(label))
         console.print(line, soft_wrap=True, highlight=False)
 

@@ -60,7 +60,7 @@ SSL_AND_EGEMAPS = {"ssl": {}, "egemaps": {"kind": "egemaps"}}
             ModelError,
             "norm takes speaker, global or none, got 'speeker'; did you mean 'speaker'",
         ),
-        ({}, {"layer_weighting": "abc"}, ModelError, "layer_weighting takes abs or softmax, got 'abc'"),
+        ({}, {"layer_weighting": "abc"}, ModelError, "--layer-weighting takes abs or softmax, got 'abc'"),
         ({}, {"layers": "1,7"}, ModelError, "no layer '7' among 0, 1, 2; expected all"),
         ({}, {"select": {"emotion": ["jyo"]}}, ManifestError, "has emotion 'jyo'; values of emotion: 'anger', 'joy'"),
         ({}, {"select": {"gender": ["male"]}}, ManifestError, "no utterance has a label 'gender'"),
