@@ -6,6 +6,8 @@ Each class is also a subclass of the built-in exception that a caller would catc
 import difflib
 from collections.abc import Iterable
 
+# Smallest similarity of a suggested name (0 to 1), and how much less similar than the nearest one it may be.
+_SIMILAR, _AS_SIMILAR = 0.5, 0.15
 # Maximum number of known names in a message.
 MOST_NAMES = 60
 
@@ -102,9 +104,14 @@ def did_you_mean(name: str, known: Iterable[str], *, at_most: int = 3) -> str:
         known: All names that would be accepted.
         at_most: Number of names to suggest.
     """
-    folded = {one.casefold(): one for one in known}
-    near = [repr(folded[one]) for one in difflib.get_close_matches(name.casefold(), folded, n=at_most, cutoff=0.5)]
-    return f"; did you mean {' or '.join(filter(None, [', '.join(near[:-1]), near[-1]]))}?" if near else ""
+    folded, name = {one.casefold(): one for one in known}, name.casefold()
+    nearest = difflib.get_close_matches(name, folded, n=1, cutoff=_SIMILAR)
+    if not nearest:
+        return ""
+    # Names that are clearly less similar than the nearest one would only distract.
+    least = max(_SIMILAR, difflib.SequenceMatcher(None, nearest[0], name).ratio() - _AS_SIMILAR)
+    near = [repr(folded[one]) for one in difflib.get_close_matches(name, folded, n=at_most, cutoff=least)]
+    return f"; did you mean {' or '.join(filter(None, [', '.join(near[:-1]), near[-1]]))}?"
 
 
 def in_one_line(error: BaseException) -> str:

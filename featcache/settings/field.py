@@ -81,7 +81,7 @@ def settings_of(kind: type[Dataclass]) -> dict[str, tuple[Field[Any], Setting]]:
 
 
 def help_of(one: Field[Any], about: Setting) -> str:
-    """Return the help text of an option with its default at the end: ``Adam learning rate [default: 1e-4].``
+    """Return the help text of an option with its default at the end: ``Adam epsilon [default: 1e-7]``.
 
     Args:
         one: Field of the option.

@@ -46,7 +46,7 @@ def test_a_run_takes_the_options_of_fit_under_the_same_names(write_pipeline, lin
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (("norm: global", "nrom: global"), "line 16: no field 'nrom'; did you mean 'norm', 'norm_by' or 'note'"),
+        (("norm: global", "nrom: global"), "line 16: no field 'nrom'; did you mean 'norm'\\?"),
         (("title: Global", "xyz: red"), "line 15: no field 'xyz'; available: batch_size, .*, corpus, .*, title"),
         (
             ("norm: global", "norm: globel"),
