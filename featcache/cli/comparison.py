@@ -86,8 +86,17 @@ def _chosen(names: Sequence[str]) -> list[RunFolder]:
 
 def _comparison_table(found: Sequence[Comparison], labels: Sequence[str]) -> Table:
     table = score_table(
-        "Runs", "Score", "Difference", "95 % CI", "p (speakers)", "p (utterances)", "Effect size d_z", "Better : worse"
+        "Runs",
+        "Score",
+        "Difference",
+        "95 % CI",
+        "p over speakers",
+        "p over utterances",
+        "Effect size d_z",
+        "Better:worse",
     )
+    for column in table.columns[-4:]:
+        column.no_wrap = False  # Their cells are single words; their headers are folded to fit 80 columns.
     for row in found:
         digits = digits_of(row.score)
         table.add_row(
@@ -98,7 +107,7 @@ def _comparison_table(found: Sequence[Comparison], labels: Sequence[str]) -> Tab
             _p_value(row.p_speakers_holm),
             _p_value(row.p_utterances_holm),
             "-" if row.effect_size is None else f"{row.effect_size:+.2f}",
-            f"{row.speakers_better} : {row.speakers_worse}" if row.unit == "speakers" else "-",
+            f"{row.speakers_better}:{row.speakers_worse}" if row.unit == "speakers" else "-",
         )
     return table
 
@@ -113,7 +122,7 @@ def _explained(found: Sequence[Comparison]) -> str:
         f"95 % CI: confidence interval of the paired difference over {first.count} {first.unit} and the seeds, from "
         "variance components. p: two-sided p-values of the difference, over speakers, or over single utterances; the "
         "latter is valid for these speakers only. Effect size d_z: mean of the speakers' differences divided by their "
-        "standard deviation. Better : worse: number of speakers with a difference above 0 and below 0."
+        "standard deviation. Better:worse: number of speakers with a difference above 0 and below 0."
         f"{corrected}{one_seed}"
     )
 
@@ -121,4 +130,4 @@ def _explained(found: Sequence[Comparison]) -> str:
 def _p_value(p: float | None) -> str:
     if p is None:
         return "-"
-    return f"{p:.3f}" if p >= 0.001 else "< 0.001"
+    return f"{p:.3f}" if p >= 0.001 else "<0.001"

@@ -38,7 +38,7 @@ class Command(TyperCommand):
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the arguments and the options."""
         parameters = [one for one in self.get_params(ctx) if not getattr(one, "hidden", False)]
-        arguments = [(_name(one), one.help or "") for one in parameters if _is_argument(one)]
+        arguments = [(_name(one), getattr(one, "help", "") or "") for one in parameters if _is_argument(one)]
         options = [row for one in parameters if not _is_argument(one) and (row := _option_row(one, ctx))]
         for title, rows in (("Arguments", arguments), ("Options", options)):
             if rows:

@@ -95,7 +95,7 @@ def test_score_prints_and_keeps_what_metrics_json_holds(invoke, predictions, tmp
         assert cells(out, label)[1:] == [*expected, f"{found['mean_over_folds']:.1f}"]
     recall = metrics["recall"]["[red]calm[/red]"]
     assert cells(out, "[red]calm")[1:] == [f"{recall['mean']:.1f} ± {recall['std']:.1f}", "32"]
-    assert "96 utterances, speakers: 24, folds: 1, seeds: 2; guessing scores a UAR of 33.3" in out
+    assert "utterances: 96, speakers: 24, folds: 1, seeds: 2; chance level: UAR 33.3" in out
 
 
 def test_score_takes_columns_of_any_name(invoke, predictions, tmp_path):
@@ -135,7 +135,7 @@ def test_score_of_dimensions(invoke, rng, tmp_path):
     for name, label in (("ccc", "CCC "), ("ccc_valence", "CCC valence"), ("pearson_arousal", "Pearson arousal")):
         assert cells(out, label)[1] == f"{metrics[name]['mean']:.3f}"
     assert "Recall" not in out
-    assert "guessing" not in out
+    assert "chance level" not in out
 
 
 @pytest.mark.parametrize(
@@ -188,8 +188,8 @@ def test_compare_prints_and_keeps_every_pair(invoke, make_run, tmp_path):
     ]
     assert re.search(r"a scores [\d.]+ points higher in UAR than b\[red\]; chance alone would seldom", out)
     assert re.search(r"in UAR than .*; this may be chance", out)
-    assert "96 utterances; scores are means over seeds (2)" in out
-    assert "corrected by Holm for 3 pairs" in out
+    assert "96 utterances; scores are means over seeds (number of seeds: 2)" in out
+    assert "The p-values are Holm-corrected for 3 pairs" in out
 
 
 def test_compare_says_that_speakers_are_too_few(invoke, make_run):
@@ -208,7 +208,7 @@ def test_compare_of_one_speaker_is_over_utterances(invoke, make_run):
     code, out, err = invoke("compare", "a", "b")
     assert code == 0
     assert err.startswith("warning: ONLY ONE SPEAKER: an interval over speakers needs at least 3")
-    assert "95 % CI: of paired differences over 96 utterances and the seeds" in out
+    assert "95 % CI: confidence interval of the paired difference over 96 utterances and the seeds" in out
     assert "over utterances only and the seeds); of other speakers it says nothing." in out
 
 
@@ -262,9 +262,12 @@ def test_ensemble_prints_what_was_chosen_and_labels_the_best_on_test(invoke, mak
     table = pd.read_csv(folder / "combinations.csv")
     assert len(table) == 6 + 4
     metrics = json.loads((folder / "metrics.json").read_text())
-    assert f"chosen on validation: UAR {metrics['uar']['mean']:.1f} ± {metrics['uar']['std']:.1f}, 95 % CI" in out
+    assert (
+        f"selected by validation UAR: test UAR {metrics['uar']['mean']:.1f} ± {metrics['uar']['std']:.1f}, 95 % CI"
+        in out
+    )
     best = table["test_uar"].max()
-    assert f"best on test: an optimistic number, do not report: {best:.1f} (" in out
+    assert f"highest test UAR: {best:.1f} (" in out
     assert out.startswith("1  a\n2  b\n3  c\n4  d[red]\n")
     numbers = " + ".join(str("abcd".index(name[0]) + 1) for name in table["members"][0].split(" + "))
     assert cells(out, numbers)[1:4] == ["soft", f"{table['validation_uar'][0]:.1f}", f"{table['test_uar'][0]:.1f}"]
@@ -286,10 +289,10 @@ def test_many_combinations_are_cut_on_the_terminal(invoke, make_run):
             r"nowhere.csv: not readable as a table \(No such file or directory\); expected a CSV",
         ),
         (["compare", "a"], "one run cannot be compared; give two or more"),
-        (["compare", "a", "a"], r"one run cannot be compared; give two or more different ones \(given twice: 'a'\)"),
-        (["compare", "a", "{runs}/a"], "one run cannot be compared; give two or more different ones"),
+        (["compare", "a", "a"], r"one run cannot be compared; name two or more different runs \(given twice: 'a'\)"),
+        (["compare", "a", "{runs}/a"], "one run cannot be compared; name two or more different runs"),
         (["compare", "{runs}", "a"], r"one run cannot be compared; .* \(not a finished run: '.*toy'\)"),
-        (["compare", "{runs}"], r"there is no finished run to compare; give two or more different ones \(not a"),
+        (["compare", "{runs}"], r"no finished run to compare; name two or more different runs \(not a"),
         (["compare", "a", "b", "--out", "t.tex"], r"--out t.tex: this command writes .csv files only; name one that"),
         (["score", "nowhere.csv", "--out", "t.csv"], r"--out t.csv: this command writes .json files only"),
         (["compare", "a", "x"], "no run 'x'"),

@@ -163,7 +163,10 @@ def test_without_chunks_a_store_has_the_settings_that_it_had():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"overlap_seconds": 1.0}, r"^--overlap-seconds is that of windows; give their length with --chunk-seconds$"),
+        (
+            {"overlap_seconds": 1.0},
+            r"^--overlap-seconds has no effect without windows; add --chunk-seconds with their length$",
+        ),
         ({"chunk_seconds": 2.0}, r"^--overlap-seconds is 2, expected less than --chunk-seconds, which is 2$"),
         (
             {"chunk_seconds": 5.0, "overlap_seconds": 6.0},

@@ -126,7 +126,7 @@ def test_a_dry_run_tells_and_writes_nothing(home, write_pipeline, capsys, counte
     capsys.readouterr()
     run_and_print(pipeline=write_pipeline(), home=home, dry_run=True)
     out = capsys.readouterr().out
-    assert len(re.findall(r" there *\n", out)) == 3
+    assert len(re.findall(r" exists *\n", out)) == 3
     assert "nothing to extract or to train" in out
 
 
