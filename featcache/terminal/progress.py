@@ -10,6 +10,8 @@ T = TypeVar("T")
 # Number of calls in one task of a thread. Single calls are shorter than the time to schedule them.
 _TOGETHER = 64
 _SHOWN_FROM = 1000
+# Columns beside the title from which the parts of a progress bar are shown; the title is never cut.
+_ROOM_FOR_TIME, _ROOM_FOR_SPEED, _ROOM_FOR_BAR = 14, 36, 48
 
 
 @contextmanager
@@ -24,18 +26,21 @@ def progress(title: str, total: float, *, rate: Callable[[float, float], str]) -
     Yields:
         A function to call with the amount of work that was done since its last call.
     """
+    from rich.cells import cell_len
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.table import Column
 
     from featcache.terminal.console import Console
     from featcache.terminal.escape import escaped
 
     console = Console(stderr=True)
+    room = console.width - cell_len(title)
     bar = Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
+        TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=False)),
+        *([BarColumn()] if room >= _ROOM_FOR_BAR else []),
         TaskProgressColumn(),
-        TextColumn("{task.fields[speed]}", markup=False),
-        TimeRemainingColumn(),
+        *([TextColumn("{task.fields[speed]}", markup=False)] if room >= _ROOM_FOR_SPEED else []),
+        *([TimeRemainingColumn()] if room >= _ROOM_FOR_TIME else []),
         console=console,
         disable=not console.is_terminal,
     )

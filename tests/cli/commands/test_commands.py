@@ -30,7 +30,7 @@ def test_extracting_twice_does_nothing_the_second_time(invoke_well, tmp_path):
     store = tmp_path / "data" / "cache" / "three" / "egemaps"
     assert out.endswith(f"\n{store}\n")
     assert invoke_well("extract", "--model", "egemaps") == f"nothing to do: all 3 utterances are cached\n{store}\n"
-    assert re.search(r"^finished +yes ", invoke_well("info"), re.MULTILINE)
+    assert re.search(r"^finished +yes$", invoke_well("info"), re.MULTILINE)
 
 
 @pytest.mark.parametrize("strict", [False, True])
