@@ -189,7 +189,7 @@ def test_compare_prints_and_keeps_every_pair(invoke, make_run, tmp_path):
     assert re.search(r"a scores [\d.]+ points higher in UAR than b\[red\]; chance alone would seldom", out)
     assert re.search(r"in UAR than .*; this may be chance", out)
     assert "96 utterances; scores are means over seeds (number of seeds: 2)" in out
-    assert "The p-values are Holm-corrected for 3 pairs" in out
+    assert "The p-values are Holm-corrected for 3 pairs." in " ".join(out.split())
 
 
 def test_compare_says_that_speakers_are_too_few(invoke, make_run):
@@ -247,7 +247,7 @@ def test_one_seed_is_told_of(invoke, make_run, predictions, tmp_path):
         one = pd.read_csv(folder / "predictions.csv").query("seed == 1")
         one.to_csv(folder / "predictions.csv", index=False)
     _, out, _ = invoke("compare", "a", "b")
-    assert "With one seed, intervals and tests hold for this one trained head" in out
+    assert "With one seed, intervals and tests hold for this one trained head" in " ".join(out.split())
     assert "With one seed of a and b, this holds for these trained heads only." in out
     _, out, _ = invoke("score", folder / "predictions.csv")
     assert "95 % CI: over 24 speakers. With one seed, intervals and tests hold for this one trained head" in out
@@ -288,7 +288,7 @@ def test_many_combinations_are_cut_on_the_terminal(invoke, make_run):
             ["score", "nowhere.csv"],
             r"nowhere.csv: not readable as a table \(No such file or directory\); expected a CSV",
         ),
-        (["compare", "a"], "one run cannot be compared; give two or more"),
+        (["compare", "a"], "one run cannot be compared; name two or more different runs"),
         (["compare", "a", "a"], r"one run cannot be compared; name two or more different runs \(given twice: 'a'\)"),
         (["compare", "a", "{runs}/a"], "one run cannot be compared; name two or more different runs"),
         (["compare", "{runs}", "a"], r"one run cannot be compared; .* \(not a finished run: '.*toy'\)"),
