@@ -6,6 +6,8 @@ Each class is also a subclass of the built-in exception that a caller would catc
 import difflib
 from collections.abc import Iterable
 
+# Smallest similarity of a suggested name (0 to 1), and how much less similar than the nearest one it may be.
+_SIMILAR, _AS_SIMILAR = 0.5, 0.15
 # Maximum number of known names in a message.
 MOST_NAMES = 60
 
@@ -77,20 +79,39 @@ class PredictionsError(FeatcacheError, ValueError):
     """Predictions that cannot be scored, or runs that cannot be compared or combined."""
 
 
-def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
+def unknown_name(kind: str, name: str, known: Iterable[str], *, hint: str = "") -> str:
     """Return the message for an unknown name: it lists the nearest names, or all names if none is similar.
 
     Args:
         kind: Kind of name, for the message: ``head``.
         name: Unknown name.
         known: All names that would be accepted.
+        hint: Further advice.
     """
-    names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    if near:
-        return f"unknown {kind} {name!r}; nearest: {', '.join(near)}"
+    names, advice = sorted(known), f"; {hint}" if hint else ""
+    suggested = did_you_mean(name, names)
+    if suggested:
+        return f"no {kind} {name!r}{advice}{suggested}"
     more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-    return f"unknown {kind} {name!r}; known: {', '.join(names[:MOST_NAMES]) or 'none'}{more}"
+    return f"no {kind} {name!r}; available: {', '.join(names[:MOST_NAMES]) or 'none'}{more}{advice}"
+
+
+def did_you_mean(name: str, known: Iterable[str], *, at_most: int = 3) -> str:
+    """Return the end of a message that suggests the nearest names, or an empty text if none is similar.
+
+    Args:
+        name: Unknown name.
+        known: All names that would be accepted.
+        at_most: Number of names to suggest.
+    """
+    folded, name = {one.casefold(): one for one in known}, name.casefold()
+    nearest = difflib.get_close_matches(name, folded, n=1, cutoff=_SIMILAR)
+    if not nearest:
+        return ""
+    # Names that are clearly less similar than the nearest one would only distract.
+    least = max(_SIMILAR, difflib.SequenceMatcher(None, nearest[0], name).ratio() - _AS_SIMILAR)
+    near = [repr(folded[one]) for one in difflib.get_close_matches(name, folded, n=at_most, cutoff=least)]
+    return f"; did you mean {' or '.join(filter(None, [', '.join(near[:-1]), near[-1]]))}?"
 
 
 def in_one_line(error: BaseException) -> str:

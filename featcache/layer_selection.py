@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from featcache.errors import ModelError, listed
+from featcache.errors import ModelError, did_you_mean, listed
 
 
 def select_layers(spec: str, layer_names: Sequence[str], *, num_blocks: int) -> tuple[int, ...]:
@@ -32,6 +32,12 @@ def select_layers(spec: str, layer_names: Sequence[str], *, num_blocks: int) -> 
     if missing:
         raise ModelError(
             f"no layer {listed(missing)} among {', '.join(layer_names)}; "
-            "expected all, local, last, or a list such as 0,4-8"
+            f"expected all, local, last, or a list such as 0,4-8{_nearest(missing, layer_names)}"
         )
     return tuple(i for i, name in enumerate(layer_names) if name in wanted)
+
+
+def _nearest(missing: Sequence[str], layer_names: Sequence[str]) -> str:
+    """Return a suggestion for the first missing name that is not a number."""
+    words = [name for name in missing if not name.isdigit()]
+    return did_you_mean(words[0], ("all", "local", "last", *layer_names)) if words else ""

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import overload
 
-from featcache.errors import ManifestError, listed
+from featcache.errors import ManifestError, did_you_mean, listed
 from featcache.files.regular import is_left_by_macos, replace_file
 from featcache.files.spreadsheets import is_whole, open_table
 from featcache.utterances import FIXED_COLUMNS, RowReader, Utterance
@@ -131,8 +131,11 @@ class Manifest(Sequence[Utterance]):
         """
         found = {u.utterance_id: u.labels[column] for u in self._utterances if u.labels.get(column, "") != ""}
         if not found:
-            columns = ", ".join(self.label_columns) or "none"
-            raise ManifestError(f"no utterance has a label {column!r}; the manifest's label columns are: {columns}")
+            known = self.label_columns
+            raise ManifestError(
+                f"no utterance has a label {column!r}; the manifest's label columns are: {', '.join(known) or 'none'}"
+                f"{did_you_mean(column, known)}"
+            )
         return found
 
     def select(self, /, **wanted: Sequence[str]) -> "Manifest":
@@ -154,7 +157,14 @@ class Manifest(Sequence[Utterance]):
             asked = " and ".join(f"{column} {listed(values)}" for column, values in wanted.items())
             known = {column: listed(sorted(set(self.labels(column).values())), at_most=10) for column in wanted}
             found = "; ".join(f"values of {column}: {values}" for column, values in known.items())
-            raise ManifestError(f"no utterance has {asked}; {found}")
+            # The first column with an unknown value; without one, only the combination does not occur.
+            near = (
+                did_you_mean(value, set(self.labels(column).values()))
+                for column, values in wanted.items()
+                for value in values
+                if value not in self.labels(column).values()
+            )
+            raise ManifestError(f"no utterance has {asked}; {found}{next(filter(None, near), '')}")
         return Manifest(kept)
 
     def subset(self, utterance_ids: Sequence[str]) -> "Manifest":

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from featcache.errors import CorpusError, StoreError
+from featcache.errors import CorpusError, StoreError, did_you_mean
 from featcache.files.regular import is_hidden, resolved
 
 # File systems allow 255 bytes, but temporary files have longer names than the final files.
@@ -162,7 +162,7 @@ class Workspace:
             if not folder.is_dir():
                 raise CorpusError(
                     f"no corpus {corpus!r} under {self.corpora} (available: {_names(self.corpora)}); "
-                    "put it there or give its folder with --data PATH"
+                    f"put it there or give its folder with --data PATH{did_you_mean(corpus, _folders(self.corpora))}"
                 )
             return corpus, folder
         names = _folders(self.corpora)
@@ -186,6 +186,7 @@ class Workspace:
             if not self.cache(corpus).is_dir():
                 raise StoreError(
                     f"no cache {corpus!r} under {folder} (available: {_names(folder)}); run 'featcache extract'"
+                    f"{did_you_mean(corpus, _folders(folder))}"
                 )
             return folder / corpus
         names = _folders(folder)

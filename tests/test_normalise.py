@@ -175,7 +175,7 @@ def test_speakers_that_are_not_known(write_store, features):
 
 
 def test_a_scope_that_is_not_known(write_store, features, manifest):
-    with pytest.raises(ManifestError, match="unknown normalisation 'speakers'; nearest: speaker"):
+    with pytest.raises(ManifestError, match="no normalisation 'speakers'; did you mean 'speaker'"):
         fit_normaliser(write_store(features), "speakers", manifest, TRAIN)
 
 

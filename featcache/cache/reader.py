@@ -361,9 +361,9 @@ class FeatureCache(Mapping[str, FeatureStore]):
 
     def __getitem__(self, name: str) -> FeatureStore:
         if name not in self._names():
-            told = unknown_name("feature store", name, self._names())
-            made = f"--model {name}" if is_reference(name) else "--model MODEL, or --text MODEL"
-            raise StoreError(f"{told} in {self.path}; 'featcache extract' makes one ({made})")
+            option = f"--model {name}" if is_reference(name) else "--model or --text"
+            hint = f"'featcache extract' with {option} makes one in {self.path}"
+            raise StoreError(unknown_name("store", name, self._names(), hint=hint))
         return FeatureStore(self.path / name)
 
     def _names(self) -> list[str]:

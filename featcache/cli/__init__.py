@@ -1,1 +1,1 @@
-"""The command line: each module prints and calls what does the work."""
+"""The command line: each module prints, and calls the functions that do the work."""

@@ -1,4 +1,4 @@
-"""Command line → commands, in the order of the data flow, and the exit code of what came of them."""
+"""Command line → commands, in the order of the data flow, and their exit codes."""
 
 import logging
 import os
@@ -14,23 +14,42 @@ from featcache.cli.commands.layer_importance import LayersCommand, layers, probe
 from featcache.cli.commands.overview import corpora, demo, models
 from featcache.cli.commands.results import compare, ensemble, score
 from featcache.cli.commands.training import fit, run
-from featcache.cli.exit_codes import INTERRUPTED, USER_ERROR
+from featcache.cli.exit_codes import INTERRUPTED, USER_ERROR, WRONG_USAGE
+from featcache.cli.usage import Command, UsageError, told_usage, unknown_command
 from featcache.errors import FeatcacheError
 from featcache.files.disk import is_told, refused
 from featcache.terminal.escape import one_line
 from featcache.terminal.interrupts import INTERRUPTED_LINE, leaving_imports, threads_are_left
+from featcache.terminal.lines import print_error
 from featcache.terminal.streams import lasting_streams, log_to_terminal
 
 
 class _Commands(TyperGroup):
-    """All commands; each one that Ctrl-C ends says so."""
+    """All commands of featcache."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            print(INTERRUPTED_LINE, file=sys.stderr)
+            print_error(INTERRUPTED_LINE)
             raise typer.Exit(INTERRUPTED) from None
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        known = self.list_commands(ctx)
+        if args[0] not in known and not ctx.resilient_parsing:
+            raise UsageError(unknown_command(args[0], known), ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the first sentence about each command, uncut."""
+        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        rows = [(name, _first_sentence(one.help or "")) for name, one in commands if one]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+def _first_sentence(text: str) -> str:
+    return " ".join(text.split()).split(". ")[0].removesuffix(".") + "."
 
 
 app = typer.Typer(
@@ -39,7 +58,9 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Run a frozen speech model once, cache every layer, compare emotion-recognition heads in seconds.",
+    help="Run a frozen speech model once, cache every layer, and compare emotion recognition heads in seconds.",
+    epilog="Example: featcache demo",
+    subcommand_metavar="COMMAND [ARGUMENTS]",
 )
 
 
@@ -52,38 +73,43 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _start(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but results and errors.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only results, warnings and errors.")] = False,
 ) -> None:
     log_to_terminal(logging.WARNING if quiet else logging.INFO)
 
 
-app.command(epilog="Example: featcache demo")(demo)
-app.command(epilog="Example: featcache corpora ravdess")(corpora)
-app.command(epilog="Example: featcache models")(models)
-app.command(epilog="Example: featcache extract --model wav2vec2-base --data path/to/emodb")(extract)
-app.command(epilog="Example: featcache transcribe --model whisper-tiny --data path/to/meld")(transcribe)
-app.command(epilog="Example: featcache import-features FOLDER --name mine --frame-shift 0.02")(import_features)
-app.command(epilog="Example: featcache info data/cache/emodb/wav2vec2-base")(info)
-app.command(epilog="Example: featcache verify data/cache/emodb/wav2vec2-base --data path/to/emodb")(verify)
-app.command(epilog="Example: featcache merge merged/egemaps part-0/egemaps part-1/egemaps")(merge)
-app.command(epilog="Example: featcache fit --head dense,lstm --norm speaker,global")(fit)
-app.command(epilog="Example: featcache run egemaps-baselines --data path/to/emodb")(run)
-app.command(epilog="Example: featcache layers wav2vec2-run --out figures/weights", cls=LayersCommand)(layers)
-app.command(epilog="Example: featcache probe wav2vec2-base --target emotion")(probe)
-app.command(epilog="Example: featcache relevance wav2vec2-base --target arousal,valence")(relevance)
-app.command(epilog="Example: featcache score predictions.csv --speaker actor")(score)
-app.command(epilog="Example: featcache compare wav2vec2-run egemaps-run")(compare)
-app.command(epilog="Example: featcache ensemble run-a run-b run-c --vote hard")(ensemble)
+# Each command, and the example at the end of its help page.
+_EXAMPLES: dict[Any, str] = {
+    demo: "demo",
+    corpora: "corpora ravdess",
+    models: "models",
+    extract: "extract --model wav2vec2-base --data path/to/emodb",
+    transcribe: "transcribe --model whisper-tiny --data path/to/meld",
+    import_features: "import-features FOLDER --name mine --frame-shift 0.02",
+    info: "info data/cache/emodb/wav2vec2-base",
+    verify: "verify data/cache/emodb/wav2vec2-base --recompute 10",
+    merge: "merge merged/egemaps part-0/egemaps part-1/egemaps",
+    fit: "fit --head dense,lstm --norm speaker,global",
+    run: "run egemaps-baselines --data path/to/emodb",
+    layers: "layers wav2vec2-run --out figures/weights",
+    probe: "probe wav2vec2-base --target emotion",
+    relevance: "relevance wav2vec2-base --target arousal,valence",
+    score: "score predictions.csv --speaker actor",
+    compare: "compare wav2vec2-run egemaps-run",
+    ensemble: "ensemble run-a run-b run-c --vote hard",
+}
+for _command, _example in _EXAMPLES.items():
+    app.command(epilog=f"Example: featcache {_example}", cls=LayersCommand if _command is layers else Command)(_command)
 
 
 def main() -> None:
-    """Run the command line; a user's mistake is told in one line and exits with 1."""
+    """Run the command line; report a mistake of the user in one line."""
     with lasting_streams() as lost, leaving_imports(INTERRUPTED):
         code = _exit_code()
     if lost and not code:
-        print(f"error: standard output could not be written ({lost[0]}); files are complete", file=sys.stderr)
+        print_error(f"error: standard output could not be written ({lost[0]}); files are complete")
         code = USER_ERROR
     if code == INTERRUPTED and threads_are_left():
         sys.stdout.flush()
@@ -94,18 +120,34 @@ def main() -> None:
 
 def _exit_code() -> int | str | None:
     try:
-        app(prog_name="featcache")
+        code: int | None = app(prog_name="featcache", standalone_mode=False)
+    except UsageError as error:
+        return _told_usage(error)
     except FeatcacheError as error:
         return _told(error)
     except OSError as error:
         if not is_told(error):
             raise
         return _told(refused(error.filename or "a file", error, "read or written"))
+    except typer.Abort:
+        print_error(INTERRUPTED_LINE)
+        return INTERRUPTED
     except SystemExit as ended:
         return ended.code
-    return 0
+    return code or 0
+
+
+def _told_usage(error: Any) -> int:
+    """Print what is wrong with a call, below the usage line of the command; without any arguments, print the help."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+        return WRONG_USAGE
+    if error.ctx is not None:
+        print(f"{error.ctx.get_usage()}\nTry '{error.ctx.command_path} --help' for help.", file=sys.stderr)
+    print_error(f"error: {one_line(told_usage(error))}")
+    return WRONG_USAGE
 
 
 def _told(error: FeatcacheError) -> int:
-    print(f"error: {one_line(str(error))}", file=sys.stderr)
+    print_error(f"error: {one_line(str(error))}")
     return USER_ERROR

@@ -1,10 +1,8 @@
-"""Runs → what tells them apart, pair by pair: a table and sentences on the terminal, and a CSV."""
+"""Runs → pairwise comparisons: a table and sentences on the terminal, and a CSV file."""
 
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-
-from rich.text import Text
 
 from featcache.cli.scores import print_numbered
 from featcache.errors import PredictionsError, StoreError, listed
@@ -15,22 +13,22 @@ from featcache.files.regular import replace_file, resolved
 from featcache.report.pairs import comparison_csv, protocol_notes
 from featcache.report.tables import check_suffix, interval, score_table
 from featcache.runs.reader import RunFolder, find_run, load_predictions
-from featcache.terminal.console import Console, Table
-from featcache.terminal.escape import escaped
+from featcache.terminal.console import Console, Table, print_line
 from featcache.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
 
 def print_comparison(names: Sequence[str], *, out: Path | None) -> None:
-    """Compare runs pair by pair, and keep the table where asked.
+    """Compare runs pairwise, and print the comparisons.
 
     Args:
-        names: Run folders or names; other files and folders that exist are left out, which is told.
-        out: A CSV file.
+        names: Names or folders of runs. Other existing files and folders are left out with a warning.
+        out: CSV file for the table, or None.
 
     Raises:
-        FeatcacheError: an unknown run, fewer than two, runs that did not test the same, or a file of another suffix.
+        FeatcacheError: A run is unknown, fewer than two runs are given, the runs have different test utterances, or the
+            suffix of the file is not ``.csv``.
     """
     check_suffix(out, ".csv")
     runs = _chosen(names)
@@ -50,19 +48,19 @@ def print_comparison(names: Sequence[str], *, out: Path | None) -> None:
             means[label].append(told.format(mean))
     print_numbered([f"{label}  {', '.join(dict.fromkeys(told))}" for label, told in means.items()])
     Console().print(_comparison_table(found, labels))
-    Console().print(f"\n{_explained(found)}\n", highlight=False)
-    for told in sentences(
-        [one for one in found if one.score == found[0].score]
-    ):  # UAR or CCC; the table has the others
-        Console().print(Text(escaped(told)))
+    print_line()
+    print_line(_explained(found))
+    print_line()
+    for told in sentences([one for one in found if one.score == found[0].score]):  # The table has the other scores.
+        print_line(told)
     for note in protocol_notes(dict(zip(labels, runs, strict=True))):
-        Console().print(Text(escaped(note)))
+        print_line(note)
     if out:
         replace_file(out, comparison_csv(found).encode())
 
 
 def _chosen(names: Sequence[str]) -> list[RunFolder]:
-    """The runs of these names, each once."""
+    """Return the runs with these names, each once."""
     workspace, found, others, twice = Workspace.at(), dict[Path, RunFolder](), [], []
     for name in names:
         try:
@@ -78,16 +76,27 @@ def _chosen(names: Sequence[str]) -> list[RunFolder]:
     left_out = [f"not a finished run: {listed(others)}"] if others else []
     left_out += [f"given twice: {listed(dict.fromkeys(twice))}"] if twice else []
     if len(found) < 2:
-        few = "one run cannot be compared" if found else "there is no finished run to compare"
+        few = "one run cannot be compared" if found else "no finished run to compare"
         reasons = f" ({'; '.join(left_out)})" if left_out else ""
-        raise PredictionsError(f"{few}; give two or more different ones{reasons}")
+        raise PredictionsError(f"{few}; name two or more different runs{reasons}")
     if left_out:
         log.warning("left out: %s", "; ".join(left_out))
     return list(found.values())
 
 
 def _comparison_table(found: Sequence[Comparison], labels: Sequence[str]) -> Table:
-    table = score_table("Runs", "Score", "Difference", "95 % CI", "p speak.", "p utter.", "d_z", "+ : −")
+    table = score_table(
+        "Runs",
+        "Score",
+        "Difference",
+        "95 % CI",
+        "p over speakers",
+        "p over utterances",
+        "Effect size d_z",
+        "Better:worse",
+    )
+    for column in table.columns[-4:]:
+        column.no_wrap = False  # Their cells are single words; their headers are folded to fit 80 columns.
     for row in found:
         digits = digits_of(row.score)
         table.add_row(
@@ -98,7 +107,7 @@ def _comparison_table(found: Sequence[Comparison], labels: Sequence[str]) -> Tab
             _p_value(row.p_speakers_holm),
             _p_value(row.p_utterances_holm),
             "-" if row.effect_size is None else f"{row.effect_size:+.2f}",
-            f"{row.speakers_better} : {row.speakers_worse}" if row.unit == "speakers" else "-",
+            f"{row.speakers_better}:{row.speakers_worse}" if row.unit == "speakers" else "-",
         )
     return table
 
@@ -106,13 +115,14 @@ def _comparison_table(found: Sequence[Comparison], labels: Sequence[str]) -> Tab
 def _explained(found: Sequence[Comparison]) -> str:
     first = found[0]
     seeds = ", ".join(sorted({str(number) for row in found for number in row.num_seeds}, key=int))
-    corrected = f" p: corrected by Holm for {first.num_pairs} pairs." if first.num_pairs > 1 else ""
+    corrected = f" The p-values are Holm-corrected for {first.num_pairs} pairs." if first.num_pairs > 1 else ""
     one_seed = f" {ONE_SEED}." if any(1 in row.num_seeds for row in found) else ""
     return (
-        f"{first.num_utterances} utterances; scores are means over seeds ({seeds}). "
-        f"95 % CI: of paired differences over {first.count} {first.unit} and the seeds, by variance components. p: the "
-        "same over speakers, or over single utterances, which speaks of these speakers only. d_z and "
-        f"+ : −: of the speakers' own differences, mean over standard deviation, and how many are above and below 0."
+        f"{first.num_utterances} utterances; scores are means over seeds (number of seeds: {seeds}). "
+        f"95 % CI: confidence interval of the paired difference over {first.count} {first.unit} and the seeds, from "
+        "variance components. p: two-sided p-values of the difference, over speakers, or over single utterances; the "
+        "latter is valid for these speakers only. Effect size d_z: mean of the speakers' differences divided by their "
+        "standard deviation. Better:worse: number of speakers with a difference above 0 and below 0."
         f"{corrected}{one_seed}"
     )
 
@@ -120,4 +130,4 @@ def _explained(found: Sequence[Comparison]) -> str:
 def _p_value(p: float | None) -> str:
     if p is None:
         return "-"
-    return f"{p:.3f}" if p >= 0.001 else "< 0.001"
+    return f"{p:.3f}" if p >= 0.001 else "<0.001"

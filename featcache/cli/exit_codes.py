@@ -1,4 +1,4 @@
-"""The exit codes of the commands, beside 0 for what is done."""
+"""Exit codes of the commands, besides 0 for success."""
 
 import typer
 
@@ -9,14 +9,14 @@ INTERRUPTED = 130
 
 
 def end(*, interrupted: bool, num_failures: int) -> None:
-    """End the command with the code of what came to less than was asked for.
+    """End the command with the exit code for interrupted or incomplete work.
 
     Args:
-        interrupted: Whether Ctrl-C ended it early.
-        num_failures: How many utterances failed.
+        interrupted: Whether Ctrl-C ended the work early.
+        num_failures: Number of failed utterances.
 
     Raises:
-        Exit: interrupted, or with failures.
+        Exit: The work was interrupted, or utterances failed.
     """
     if interrupted:
         raise typer.Exit(INTERRUPTED)

@@ -2,43 +2,46 @@
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import MISSING
+from dataclasses import MISSING, Field
 from functools import wraps
-from typing import Annotated, Any, get_args, get_type_hints
+from types import NoneType
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
+from featcache.cli.parsing import NAME, metavar_of, read_value
 from featcache.settings.checked import form_of
-from featcache.settings.field import Dataclass, Setting, settings_of
-from featcache.settings.types import Form
+from featcache.settings.field import Dataclass, Setting, help_of, settings_of
 
 Command = Callable[..., None]
+
+# Options of text whose value is a name. The others are shown as TEXT.
+_NAMES = {"corpus", "head", "layout", "model", "name", "protocol", "text", "transcripts"}
 
 
 def command_of(*kinds: type[Dataclass], as_text: Sequence[str] = ()) -> Callable[[Command], Command]:
     """Give a command the options of its settings.
 
-    The command is called with its own parameters and with ``given``: option → value of those options that the user
-    gives. All others keep the defaults of the function that the command calls.
+    The command is called with its own parameters and with ``given``: option → value of the options that the user
+    gives. All other options keep the defaults of the function that the command calls.
 
     Args:
-        kinds: The settings.
-        as_text: Options that the command reads itself, because it takes several values: ``dense,lstm``.
+        kinds: Settings dataclasses.
+        as_text: Options that the command reads itself, because they accept several values: ``dense,lstm``.
     """
 
     def decorate(function: Command) -> Command:
         own = [one for one in inspect.signature(function).parameters.values() if one.name != "given"]
         types = {name: hint for kind in kinds for name, hint in get_type_hints(kind, include_extras=True).items()}
-        forms = {name: form for name, hint in types.items() if (form := form_of(hint))}
-        known = [item for kind in kinds for item in settings_of(kind).items()]
-        options = [
-            _parameter(name, types[name], name in as_text, *field_and_setting) for name, field_and_setting in known
-        ]
+        known = {name: item for kind in kinds for name, item in settings_of(kind).items()}
+        options = [_parameter(name, types[name], name in as_text, *item) for name, item in known.items()]
+
+        def read(name: str, value: Any) -> Any:
+            return _read(f"--{name.replace('_', '-')}", types[name], known[name][1], value, name in as_text)
 
         @wraps(function)
         def run(ctx: typer.Context, **values: Any) -> None:
-            chosen = [one.name for one in options if _is_given(ctx, one.name)]
-            given = {name: _read(forms.get(name), name, values[name]) for name in chosen}
+            given = {one.name: read(one.name, values[one.name]) for one in options if _is_given(ctx, one.name)}
             function(**{one.name: values[one.name] for one in own}, given=given)
 
         context = inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
@@ -55,39 +58,46 @@ def _is_given(ctx: typer.Context, name: str) -> bool:
     return source is not None and source.name != "DEFAULT"
 
 
-def _parameter(name: str, hint: Any, as_text: bool, field: Any, about: Setting) -> inspect.Parameter:
-    form = form_of(hint)
-    default = inspect.Parameter.empty if field.default is field.default_factory is MISSING else field.default
-    details: dict[str, Any] = {
-        "help": about.help,
-        "show_default": isinstance(default, str | int | float) and not isinstance(default, bool),
-    }
-    if form is not None:
-        hint, default = (list[str] if form.repeated else str) | None, None
-        details["metavar"] = form.text
-    elif as_text:
-        hint = str
+def _parameter(name: str, hint: Any, as_text: bool, field: Field[Any], about: Setting) -> inspect.Parameter:
+    """Return an option as a parameter of the command. Its value is text unless it is a flag."""
+    form, kind = form_of(hint), _kind(hint)
+    required = field.default is field.default_factory is MISSING
+    details: dict[str, Any] = {"help": help_of(field, about), "show_default": False}
+    flags: list[str] = []
+    if kind is bool:
+        hint, default = bool | None, None if field.default is None else bool(field.default)
+        flags = [f"--{name.replace('_', '-')}"] if default is False else []
     else:
-        details |= _bounds(hint, about)
-    flags = [f"--{name.replace('_', '-')}"] if default is False else []
+        hint, default = (list[str] if form and form.repeated else str) | None, None
+        details["metavar"] = form.text if form else metavar_of(kind, NAME if name in _NAMES else "TEXT")
+        if as_text and get_origin(kind) is not Literal:
+            details["metavar"] += f",{details['metavar']}"
     return inspect.Parameter(
         name,
         inspect.Parameter.KEYWORD_ONLY,
-        default=default,
+        default=inspect.Parameter.empty if required else default,
         annotation=Annotated[hint, typer.Option(*flags, **details)],
     )
 
 
-def _bounds(hint: Any, about: Setting) -> dict[str, float]:
-    bounds = {"min": about.minimum, "max": about.maximum}
-    number = int if int in (hint, *get_args(hint)) else float
-    return {name: number(bound) for name, bound in bounds.items() if bound is not None}
+def _kind(hint: Any) -> Any:
+    """Return the type of an option: ``float`` for ``float | None``."""
+    if get_origin(hint) is Literal:
+        return hint
+    return next((one for one in get_args(hint) if one is not NoneType), hint)
 
 
-def _read(form: Form | None, name: str, value: Any) -> Any:
+def _read(option: str, hint: Any, about: Setting, value: Any, as_text: bool) -> Any:
+    """Return the value of an option from its text.
+
+    Raises:
+        BadParameter: The text has another form, or is out of bounds.
+    """
+    form = form_of(hint)
     if form is None:
-        return value
+        is_read = as_text or isinstance(value, bool)
+        return value if is_read else read_value(option, value, _kind(hint), about.minimum, about.maximum)
     try:
         return form.read(value)
     except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint=f"--{name.replace('_', '-')}") from None
+        raise typer.BadParameter(str(error), param_hint=option) from None

@@ -1,10 +1,11 @@
-"""A cache, a store, transcripts or a run → what it holds and what made it, on the terminal."""
+"""A cache, store, run or transcripts → its content and origin, on the terminal."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featcache.cache.failures import FAILURES, read_failures
+from featcache.cli.counting import counted
 from featcache.cli.listing import result_row
 from featcache.cli.named import UNFINISHED, Kind, find_named, folders_in, name_of_transcripts
 from featcache.files.regular import resolved
@@ -34,13 +35,15 @@ EXTRACT_AGAIN = "run the same 'featcache extract' again"
 
 
 def print_info(wanted: Path | None) -> None:
-    """Print what something holds and what made it; of a cache, all its stores and transcripts.
+    """Print the content and origin of a cache, store, run or transcripts.
+
+    All stores and transcripts of a cache are printed.
 
     Args:
-        wanted: A path, or the name of a cache, store, run or transcripts; by default the only cache.
+        wanted: Path or name of a cache, store, run or transcripts; None for the only cache.
 
     Raises:
-        StoreError: there is no such thing, or there are several of that name.
+        StoreError: Nothing has this path or name, or several things have this name.
     """
     show = {
         Kind.TRANSCRIPTS: _show_transcripts,
@@ -81,7 +84,7 @@ def _show_store(path: Path, manifest: "Manifest | None" = None) -> None:
         manifest = _manifest_beside(path)
     if not shard_numbers(path):
         of = f" of {len(manifest)}" if manifest else ""
-        told = {"store": path, "finished": f"no: it ended before any features were written; {EXTRACT_AGAIN}"}
+        told = {"store": path, "finished": f"no: extraction ended before features were written; {EXTRACT_AGAIN}"}
         print_pairs({**told, "utterances": f"0{of}", **_failed(path)})
         return
     store = FeatureStore(path)
@@ -97,7 +100,7 @@ def _show_store(path: Path, manifest: "Manifest | None" = None) -> None:
         "on disk": format_bytes(size),
     }
     hidden = {"settings", "complete", "layers", "num_requested", "num_in_corpus", "extractor", "dataset"}
-    if "num_blocks" not in store.identity.settings:  # it has all that the model has
+    if "num_blocks" not in store.identity.settings:  # All blocks of the model are stored.
         hidden.add("num_blocks")
     rest = {
         name: value for name, value in sorted(store.metadata.items()) if name not in hidden and value not in ("", [""])
@@ -105,17 +108,17 @@ def _show_store(path: Path, manifest: "Manifest | None" = None) -> None:
     if store.is_of_words or store.identity.is_imported:
         rest.pop("sampling_rate")
     else:
-        rest["sampling_rate"] = rest["sampling_rate"] or "each file's own"
+        rest["sampling_rate"] = rest["sampling_rate"] or "the file's own"
     print_pairs({**known, **rest})
 
 
 def _progress(store: "FeatureStore", manifest: "Manifest | None") -> dict[str, str]:
-    """How much of the corpus a store holds, and whether that is all it was asked for."""
+    """Return the number of stored utterances, and whether the extraction is finished."""
     asked, total = store.num_requested, store.num_in_corpus or (len(manifest) if manifest else None)
     limited = asked is not None and total is not None and asked < total
     finished = "yes" if store.complete else f"no: {EXTRACT_AGAIN}"
     if store.complete and limited:
-        finished = f"yes, as far as asked: --limit {asked}"
+        finished = f"yes, for --limit {asked}"
     return {"finished": finished, "utterances": f"{len(store)} of {total}" if total else str(len(store))}
 
 
@@ -135,18 +138,20 @@ def _cut(store: "FeatureStore") -> str:
     if store.is_of_words:
         limit = store.metadata.get("max_tokens")
         full = int((store.num_frames(store.utterance_ids) == limit).sum())
-        return f"{full} utterances fill the {limit} tokens that the model reads" if full else "none"
+        return f"{counted(full, 'utterance')} with the maximum of {limit} tokens" if full else "none"
     most = store.metadata.get("max_seconds")
     longer = [i for i in store if most is not None and store.duration([i]) > most]
-    return f"{len(longer)} utterances, to their first {most:g} s" if longer else "none"
+    return f"{counted(len(longer), 'utterance')}, to {most:g} s" if longer else "none"
 
 
 def _show_transcripts(path: Path) -> None:
     cache, name = path.parent.parent, name_of_transcripts(path)
     if not is_finished(cache, name):
         journal = cache / FOLDER / name / JOURNAL
-        number = max(0, journal.read_bytes().count(b"\n") - 1) if journal.is_file() else 0  # the first line is a header
-        finished = f"no: {number} utterances are kept; {AGAIN}"
+        number = (
+            max(0, journal.read_bytes().count(b"\n") - 1) if journal.is_file() else 0
+        )  # The first line is a header.
+        finished = f"no: {counted(number, 'utterance')} finished; {AGAIN}"
         print_pairs({"transcripts": table_path(cache, name), "finished": finished})
         return
     print_pairs(_about_transcripts(cache, name))
@@ -162,7 +167,7 @@ def _about_transcripts(cache: Path, name: str) -> dict[str, Any]:
         "failed": description.get("num_failed", "-"),
         "model_id": settings.get("model_id", "-"),
         "revision": description.get("revision") or "-",
-        "language": settings.get("language") or "as the model finds or knows",
+        "language": settings.get("language") or "detected by the model",
         "WER": f"{errors['percent']:.1f} % of {errors['num_words']} words ({errors['normaliser']})" if errors else "-",
     }
 
@@ -172,7 +177,7 @@ def _show_run(path: Path) -> None:
         path = path.with_name(path.name[1:].removesuffix(UNFINISHED))
     number = len(UnfinishedRun(path, {}).finished())
     if not (path / METRICS).is_file():
-        told = f"no: {number} trainings are finished and kept; run the same 'featcache fit' again with --resume"
+        told = f"no: {counted(number, 'training')} finished; run the same 'featcache fit' again with --resume"
         print_pairs({"run": path, "finished": told})
         return
     run = RunFolder(path)
@@ -180,7 +185,7 @@ def _show_run(path: Path) -> None:
     print_pairs(
         {
             "run": path,
-            "finished": "yes" + (f"; it is being replaced: {number} new trainings are kept" if number else ""),
+            "finished": f"yes; being replaced: {counted(number, 'new training')} finished" if number else "yes",
             "utterances": metrics.get("num_utterances", "-"),
             "speakers": metrics.get("num_speakers") or "unknown",
             "folds": metrics.get("num_folds", "-"),
@@ -194,6 +199,6 @@ def _show_run(path: Path) -> None:
 
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What a run was fitted on; the rest stands in its table and in ``config.yaml``."""
+    """Return the main settings of a run; its table and ``config.yaml`` contain the others."""
     names = ("corpus", "target", "task", "select", "norm_by", "pooling", "featcache_version")
     return {name: escaped(str(config[name])) for name in names if config.get(name)}

@@ -1,4 +1,4 @@
-"""Layer weights of runs, probes of layers, and both for each target → figures, and their numbers on the terminal."""
+"""Layer weights of runs, probes of layers, and both for each target → figures and tables."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,7 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from featcache.errors import StoreError
+from featcache.cli.counting import counted
+from featcache.cli.named import folders_in
+from featcache.errors import StoreError, did_you_mean
 from featcache.evaluate.scores import digits_of, heading_of
 from featcache.report.layers import (
     draw_layer_scores,
@@ -19,15 +21,20 @@ from featcache.runs.reader import find_run, finished_runs
 from featcache.terminal.console import Console, Table, print_line
 from featcache.workspace import Workspace
 
-# Wider tables are folded on a terminal of 80 columns; they tell means alone.
+# Largest number of columns that show standard deviations too; wider tables show only means, to fit 80 columns.
 MOST_WITH_SPREAD = 4
 
 
 def print_layer_weights(names: Sequence[str], *, corpus: str | None, out: Path | None) -> None:
     """Draw the layer weights of runs, and print them.
 
+    Args:
+        names: Names or folders of runs; empty for the newest run with layer weights.
+        corpus: Corpus whose runs are searched; None for all.
+        out: Path of the figures without suffix, or None.
+
     Raises:
-        StoreError: no run that has layer weights.
+        StoreError: No run has layer weights.
     """
     workspace = Workspace.at()
     if names:
@@ -37,7 +44,8 @@ def print_layer_weights(names: Sequence[str], *, corpus: str | None, out: Path |
         runs = [run for run in [next((run for run in newest_first if not run.layer_weights.empty), None)] if run]
         if not runs:
             folder = workspace.home / "runs" if corpus is None else workspace.runs(corpus)
-            raise StoreError(f"no run with layer weights under {folder}; make one with 'featcache fit'")
+            near = "" if corpus is None else did_you_mean(corpus, [path.name for path in folders_in(folder.parent)])
+            raise StoreError(f"no run with layer weights under {folder}; make one with 'featcache fit'{near}")
     path = _place(out, (runs[0].path if len(runs) == 1 else runs[0].path.parent) / "layer_weights")
     same_name = len({run.name for run in runs}) < len(runs)
     labels = [f"{run.config['corpus']}/{run.name}" if same_name else run.name for run in runs]
@@ -48,15 +56,15 @@ def print_layer_weights(names: Sequence[str], *, corpus: str | None, out: Path |
 
 
 def print_layer_scores(names: Sequence[str], *, out: Path | None, **options: Any) -> None:
-    """Fit a linear probe to every layer of stores, draw how well each does, and print it.
+    """Fit a linear probe to each layer of stores, draw the scores, and print them.
 
     Args:
         names: Names of stores.
-        out: Where to write, without suffix.
-        options: Those of :func:`~featcache.fitting.probe.probe_stores`.
+        out: Path of the figures without suffix, or None.
+        options: Options of :func:`~featcache.fitting.probe.probe_stores`.
 
     Raises:
-        FeatcacheError: as there.
+        FeatcacheError: See :func:`~featcache.fitting.probe.probe_stores`.
     """
     from featcache.fitting.probe import probe_stores
 
@@ -66,21 +74,24 @@ def print_layer_scores(names: Sequence[str], *, out: Path | None, **options: Any
     summary = draw_layer_scores(scores, path, score=found.score, chance=found.chance, required=out is not None)
     named = summary["target"] + " " if len(found.targets) > 1 else ""
     column = (summary["store"] + " " + named + heading_of(found.score)).rename("column")
-    print_line(f"linear probes of utterance means, {found.protocol}, {found.num_folds} folds; ± over folds")
+    print_line(
+        f"Linear probes of utterance means, {found.protocol}, {counted(found.num_folds, 'fold')}; "
+        "± standard deviation over folds"
+    )
     Console().print(_layer_table(summary.assign(column=column), "column", digits=digits_of(found.score)))
     _print_files(path, ".csv")
 
 
 def print_layer_relevance(names: Sequence[str], *, out: Path | None, **options: Any) -> None:
-    """Train on each target alone, probe each layer for it, draw both for every store, and print them.
+    """Draw and print the layer weights and the linear probes of each target, for each store.
 
     Args:
         names: Names of stores.
-        out: Where to write, without suffix; of several stores, their names are added.
-        options: Those of :func:`~featcache.fitting.relevance.layer_relevance`.
+        out: Path of the figures without suffix, or None; for several stores, their names are added.
+        options: Options of :func:`~featcache.fitting.relevance.layer_relevance`.
 
     Raises:
-        FeatcacheError: as there.
+        FeatcacheError: See :func:`~featcache.fitting.relevance.layer_relevance`.
     """
     from featcache.fitting import relevance as layerwise
 
@@ -97,20 +108,25 @@ def print_layer_relevance(names: Sequence[str], *, out: Path | None, **options: 
         scores = summary.rename(columns={one.score: "mean", f"{one.score}_std": "std"})
         told = [first.config[name] for name in ("head", "norm", "protocol")]
         spread = len(one.runs) <= MOST_WITH_SPREAD
-        over_seeds, over_folds = ("; ± over seeds", "; ± over folds") if spread else ("", "")
+        over_seeds, over_folds = (
+            ("; ± standard deviation over seeds", "; ± standard deviation over folds") if spread else ("", "")
+        )
         print_line("{}: {}, {} normalisation, {}".format(store_label(store), *told))
         print_line()
-        print_line(f"learned weights, uniform {1 / summary['layer'].nunique():.4f}{over_seeds}")
+        print_line(f"Learned layer weights (uniform: {1 / summary['layer'].nunique():.4f}){over_seeds}")
         console.print(_layer_table(weights, "target", digits=4, spread=spread))
         print_line()
-        print_line(f"linear probes of utterance means, {heading_of(one.score)}{over_folds}")
+        print_line(f"Linear probes of utterance means, {heading_of(one.score)}{over_folds}")
         console.print(_layer_table(scores, "target", digits=digits_of(one.score), spread=spread))
         _print_files(path, ".csv")
         print_line()
 
 
 def _layer_table(summary: pd.DataFrame, column: str, *, digits: int, spread: bool = True) -> Table:
-    """A row per layer, a column per value of a column; a deviation over a single fold is none."""
+    """Return a table with one row per layer, and one column per value of ``column``.
+
+    The standard deviation over a single fold is omitted.
+    """
     import numpy as np
 
     columns = list(dict.fromkeys(summary[column]))
@@ -125,7 +141,7 @@ def _layer_table(summary: pd.DataFrame, column: str, *, digits: int, spread: boo
 
 
 def _place(out: Path | None, usual: Path) -> Path:
-    """Where files go, without suffix."""
+    """Return the path of the output files, without suffix."""
     if out is None:
         return usual
     if not out.name or out.name == ".." or out.is_dir():
@@ -134,7 +150,7 @@ def _place(out: Path | None, usual: Path) -> Path:
 
 
 def _print_files(path: Path, table: str) -> None:
-    """Where the files are, if they could be written."""
+    """Print the paths of the output files if they were written."""
     if path.with_name(f"{path.name}{table}").exists():
         print_line()
         print_line(f"{path}.png  .svg  {table}")

@@ -3,12 +3,14 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from featcache.cli.columns import print_fitting
+from featcache.cli.counting import counted
 from featcache.corpora import CORPORA
 from featcache.errors import CorpusError, StoreError, listed
 from featcache.extractors import DESCRIPTORS, EXTRACTORS
 from featcache.extractors.models import dimensions, is_local, known_models, known_text_models
 from featcache.files.regular import is_hidden, resolved
-from featcache.protocols import PROTOCOLS, Protocol, default_of
+from featcache.protocols import PROTOCOLS, default_of
 from featcache.protocols.general import GENERAL
 from featcache.report.tables import ResultRow, plain_table, results_table
 from featcache.runs.reader import RunFolder
@@ -20,80 +22,144 @@ FRAMES_PER_HOUR = 50 * 3600
 
 
 def print_corpora(name: str | None) -> None:
-    """What is known of corpora; of one in full.
+    """Print the corpora that are available here, and all known ones; or the details of one corpus.
+
+    Args:
+        name: Name of the corpus whose details are printed, or None.
 
     Raises:
-        CorpusError: an unknown name.
+        CorpusError: The name is unknown.
     """
-    workspace = Workspace.at()
-    if name is not None:
-        corpus = CORPORA.find(name)
-        rows = {
+    if name is None:
+        _print_available(Workspace.at())
+        print_line()
+        _print_known()
+    else:
+        _print_corpus(name)
+
+
+def _print_available(workspace: Workspace) -> None:
+    """Print one line for each corpus with audio or a cache in the workspace."""
+    audio = {path.name for path in workspace.corpora.glob("*") if path.is_dir() and not is_hidden(path.name)}
+    cached = {path.parent.name for path in workspace.caches.glob("*/manifest.csv")}
+    for folder, found in ((workspace.corpora, audio), (workspace.caches, cached)):
+        if not found:
+            print_line(f"no corpora in {folder}")
+    if audio | cached:
+        print_fitting(
+            {
+                "Available here": sorted(audio | cached),
+                "Audio": [_yes(name in audio) for name in sorted(audio | cached)],
+                "Cache": [_yes(name in cached) for name in sorted(audio | cached)],
+            }
+        )
+
+
+def _print_known() -> None:
+    """Print one line for each corpus with a known layout, and the names of the general protocols."""
+    corpora = CORPORA.available()
+    print_fitting(
+        {
+            "Known corpora": list(corpora),
+            "Title": [corpus.title for corpus in corpora.values()],
+            "Classes": [str(len(corpus.classes) or "-") for corpus in corpora.values()],
+            "Utterances": [str(sum(corpus.published_counts.values()) or "-") for corpus in corpora.values()],
+            "Dimensional labels": [", ".join(corpus.dimensions) or "-" for corpus in corpora.values()],
+        }
+    )
+    published = {name for corpus in corpora.values() for name in corpus.protocols} - {one.name for one in GENERAL}
+    print_line()
+    print_line(
+        f"Protocols for any corpus: {', '.join(name for name in PROTOCOLS.available() if name not in published)}"
+    )
+    print_line("'featcache corpora NAME' shows the classes, licence and protocols of a corpus.")
+
+
+def _print_corpus(name: str) -> None:
+    """Print the details and protocols of one corpus."""
+    if name not in CORPORA and (Workspace.at().caches / name / "manifest.csv").is_file():
+        raise CorpusError(f"{name!r} is a cached corpus, not a known one; 'featcache info {name}' shows its content")
+    corpus = CORPORA.find(name)
+    print_pairs(
+        {
             "title": corpus.title,
-            "what": corpus.description,
-            "from": corpus.source,
+            "content": corpus.description,
+            "source": corpus.source,
             "licence": corpus.license,
-            "classes": ", ".join(corpus.classes) or "whatever the manifest says",
-            "numbers": ", ".join(f"{name} {low:g} to {high:g}" for name, (low, high) in corpus.dimensions.items())
+            "classes": ", ".join(corpus.classes) or "the classes of the manifest",
+            "dimensions": ", ".join(f"{name} {low:g} to {high:g}" for name, (low, high) in corpus.dimensions.items())
             or "-",
             "utterances": _counted(corpus.published_counts),
-            "protocol": f"{default_of(corpus)}, unless --protocol says otherwise",
-            "frames used": f"the first {corpus.max_frames} of each utterance, unless --max-frames says otherwise",
+            "protocol": f"{default_of(corpus)} (change it with --protocol)",
+            "frames used": f"the first {corpus.max_frames} of each utterance (change them with --max-frames)",
         }
-        print_pairs(rows)
-        print()
-        names = dict.fromkeys([*corpus.protocols, *(protocol.name for protocol in GENERAL)])
-        _print_protocols({name: PROTOCOLS[name] for name in names if name in PROTOCOLS})
-        return
-    table = plain_table("Corpus", "What", "Published protocols")
-    for reference, corpus in CORPORA.available().items():
-        table.add_row(reference, corpus.description, ", ".join(corpus.protocols) or "-")
-    console = Console()
-    console.print(table)
-    console.print()
-    _print_protocols(PROTOCOLS.available())
-    there = sorted(path.name for path in workspace.corpora.glob("*") if path.is_dir() and not is_hidden(path.name))
-    cached = sorted(path.parent.name for path in workspace.home.glob("cache/*/manifest.csv"))
+    )
     print_line()
-    print_line(f"under {workspace.corpora}: {', '.join(there) or 'none'}")
-    print_line(f"under {workspace.home / 'cache'}: {', '.join(cached) or 'none'}")
+    names = dict.fromkeys([*corpus.protocols, *(protocol.name for protocol in GENERAL)])
+    print_pairs({name: PROTOCOLS[name].description for name in names if name in PROTOCOLS}, title="Protocols")
 
 
 def print_models() -> None:
-    """All short names, with the size of their features and whether the weights are on this machine."""
-    table = plain_table("Model", "Layers x size", "Cache per hour", "Transcribes", "Here", "Hugging Face id")
-    for name, entry in known_models().items():
-        layers, size = dimensions(entry["family"], entry["config"])
-        hourly = format_bytes(layers * size * FRAMES_PER_HOUR * 2)
-        here = "yes" if is_local(name) else "-"
-        transcribes = "yes" if entry["family"] == "whisper" else "-"
-        table.add_row(name, f"{layers} x {size}", hourly, transcribes, here, entry["model_id"])
-    of_text = plain_table("Text model", "Layers x size", "Per 1000 tokens", "Here", "Hugging Face id")
-    for name, entry in known_text_models().items():
-        layers, size = entry["num_layers"], entry["hidden_size"]
-        here = "yes" if is_local(name) else "-"
-        of_text.add_row(name, f"{layers} x {size}", format_bytes(layers * size * 1000 * 2), here, entry["model_id"])
-    console = Console()
-    console.print(table)
-    outside = [name for name in EXTRACTORS if not EXTRACTORS.is_builtin(name)]
-    console.print(
-        "\nCache per hour of audio, float16. Models that are not here are fetched from the Hugging Face hub; "
-        "--weights random builds each of them untrained, offline.\n"
-        f"Also: {', '.join((*DESCRIPTORS, *outside))}, opensmile:SET, opensmile:FILE.conf, any Hugging Face id, any "
-        "folder that holds a model.\n"
+    """Print all short names, the size of their features, and whether their weights are available here."""
+    known, of_text = known_models(), known_text_models()
+    sizes = [dimensions(entry["family"], entry["config"]) for entry in known.values()]
+    print_fitting(
+        {
+            "Model": list(known),
+            "Layers x size": [f"{layers} x {size}" for layers, size in sizes],
+            "Per hour": [format_bytes(layers * size * FRAMES_PER_HOUR * 2) for layers, size in sizes],
+            "ASR": [_yes(entry["family"] == "whisper") for entry in known.values()],
+            "Here": [_yes(is_local(name)) for name in known],
+            "Hugging Face id": [entry["model_id"] for entry in known.values()],
+        },
+        dropped=("Hugging Face id", "ASR", "Per hour", "Layers x size", "Here"),
     )
-    console.print(of_text)
-    console.print(
-        "\nThese read transcripts: extract --text NAME; any other encoder of text works by its Hugging Face id or "
-        "folder. Untrained ones read bytes."
+    others = (*DESCRIPTORS, *(name for name in EXTRACTORS if not EXTRACTORS.is_builtin(name)))
+    print_line()
+    print_line(
+        "Per hour: size of the cache per hour of audio, in float16. ASR: the model can transcribe. Here: the weights "
+        "are on this machine; other weights are downloaded from the Hugging Face hub. --weights random builds the "
+        "untrained architecture, without network."
     )
+    print_line(
+        f"Further values of --model: {', '.join(others)}, opensmile:SET, opensmile:FILE.conf, any Hugging Face id, any "
+        "folder with a model."
+    )
+    print_line()
+    widths = [(entry["num_layers"], entry["hidden_size"]) for entry in of_text.values()]
+    print_fitting(
+        {
+            "Text model": list(of_text),
+            "Layers x size": [f"{layers} x {size}" for layers, size in widths],
+            "Per 1000 tokens": [format_bytes(layers * size * 1000 * 2) for layers, size in widths],
+            "Here": [_yes(is_local(name)) for name in of_text],
+            "Hugging Face id": [entry["model_id"] for entry in of_text.values()],
+        },
+        dropped=("Hugging Face id", "Per 1000 tokens", "Layers x size", "Here"),
+    )
+    print_line()
+    print_line(
+        "Text models read transcripts: featcache extract --text NAME. Any other text encoder works with its Hugging "
+        "Face id or folder. Untrained text models read bytes."
+    )
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "-"
 
 
 def print_verification(folder: Path, *, data: Path | None, number: int, model: str | None, device: str) -> None:
-    """Check a store's checksums and that its features are finite, then compute some utterances anew.
+    """Check that a store is undamaged and its features are finite, and compare it with recomputed utterances.
+
+    Args:
+        folder: Folder of the store.
+        data: Folder of the corpus; None for the corpus in the workspace.
+        number: Number of utterances to recompute.
+        model: New folder of the model or file of the extractor, if it was moved.
+        device: Device of the computation.
 
     Raises:
-        StoreError: damaged files, features that are NaN or infinite, or further off than rounding explains.
+        StoreError: Files are damaged, features are NaN or infinite, or differences exceed the tolerance.
     """
     from featcache.cache.reader import FeatureStore
     from featcache.cache.shards import shard_numbers
@@ -103,58 +169,60 @@ def print_verification(folder: Path, *, data: Path | None, number: int, model: s
     if damaged:
         raise StoreError(f"{folder} is damaged: {'; '.join(damaged)}; remove damaged shards and extract again")
     store = FeatureStore(folder)
-    console = Console()
-    console.print(f"{len(shard_numbers(folder))} shards: every checksum holds")
+    print_line(f"{counted(len(shard_numbers(folder)), 'shard')}: all checksums are correct")
     unchecked = unchecked_files(folder)
     if unchecked:
-        told = f"without a checksum of the whole, from an earlier release: {listed(unchecked)}"
-        print_line(told)
+        print_line(f"files without a checksum, from an earlier release: {listed(unchecked)}")
     check_all_finite(store)
     if number == 0:
         return
     if store.identity.is_imported:
-        print_line("no utterance was computed again: the features were imported, and what computed them is not known")
+        print_line("no utterance was recomputed: the features are imported, and their extractor is unknown")
         return
     try:
         root = None if store.is_of_words else Workspace.at().find_corpus(resolved(folder).parent.name, data)[1]
     except CorpusError as error:
         if data is not None:
             raise
-        print_line(f"no utterance was computed again, because the corpus was not found: {error}")
+        print_line(f"no utterance was recomputed, because the corpus was not found: {error}")
         return
     deviations = recompute(store, root, number, model=model, device=device)
-    table = plain_table("Layer", "Largest deviation", "Tolerance")
+    table = plain_table("Layer", "Maximum absolute error", "Tolerance")
     for deviation in deviations:
         table.add_row(deviation.layer or "-", f"{deviation.largest:.1e}", f"{deviation.tolerance:.1e}")
-    console.print(table)
+    Console().print(table)
     outside = [deviation.layer or "features" for deviation in deviations if not deviation.within]
     if outside:
         raise StoreError(
-            f"{folder}: {', '.join(outside)} deviate by more than rounding explains from what is computed now"
+            f"{folder}: {', '.join(outside)} differ from the recomputed features by more than the tolerance"
         )
 
 
 def print_merge(into: Path, parts: Sequence[Path]) -> None:
-    """Merge stores, and say what came of it."""
+    """Merge stores, and print the result.
+
+    Args:
+        into: Store to fill.
+        parts: Stores to merge.
+    """
     from featcache.extraction.merge import merge
 
     merged = merge(into, parts)
-    shards = f"{merged.num_shards} shards taken" if merged.num_shards else "nothing new"
+    shards = f"{counted(merged.num_shards, 'shard')} copied" if merged.num_shards else "nothing new"
     failed = f", {merged.num_failed} listed in failures.csv" if merged.num_failed else ""
-    console = Console(soft_wrap=True)
-    console.print(f"{shards}; {merged.num_utterances} utterances{failed}")
+    print_line(f"{shards}; {counted(merged.num_utterances, 'utterance')}{failed}")
     if not merged.complete:
-        console.print("not finished: utterances are missing; merge the other parts too, or run 'featcache extract'")
-    console.print(str(into))
+        print_line("not finished: utterances are missing; merge the other parts too, or run 'featcache extract'")
+    print_line(str(into))
 
 
 def print_runs(runs: Sequence[RunFolder]) -> None:
-    """The table of results."""
+    """Print a table of scores with one row per run."""
     Console().print(results_table([result_row(run) for run in runs]))
 
 
 def result_row(run: RunFolder) -> ResultRow:
-    """The row of one run; features of untrained models are called so."""
+    """Return the table row of a run; features of untrained models are marked."""
     config = run.config
     names = [f"{name} (untrained)" if name in config["untrained"] else name for name in config["features"]]
     return ResultRow(
@@ -167,14 +235,7 @@ def result_row(run: RunFolder) -> ResultRow:
     )
 
 
-def _print_protocols(protocols: Mapping[str, Protocol]) -> None:
-    table = plain_table("Protocol", "What")
-    for name, protocol in protocols.items():
-        table.add_row(name, protocol.description)
-    Console().print(table)
-
-
 def _counted(counts: Mapping[str, int]) -> str:
     if not counts:
-        return "whatever there are"
-    return f"{', '.join(f'{name} {count}' for name, count in counts.items())}; together {sum(counts.values())}"
+        return "not fixed"
+    return f"{', '.join(f'{name} {count}' for name, count in counts.items())}; in total {sum(counts.values())}"

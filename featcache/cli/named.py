@@ -1,4 +1,4 @@
-"""A path or a name → the cache, store, transcripts or run that it is."""
+"""A path or name → the cache, store, run or transcripts with this path or name."""
 
 from collections.abc import Iterator
 from enum import Enum, auto
@@ -11,12 +11,12 @@ from featcache.runs.file_names import CONFIG, METRICS
 from featcache.transcripts.files import FOLDER, transcript_names
 from featcache.workspace import Workspace
 
-# A run on its way lies in a hidden folder beside its name.
+# Suffix of the hidden folder of an unfinished run.
 UNFINISHED = ".unfinished"
 
 
 class Kind(Enum):
-    """What can be named."""
+    """Kinds of things with a name."""
 
     TRANSCRIPTS = auto()
     CACHE = auto()
@@ -25,42 +25,36 @@ class Kind(Enum):
 
 
 def find_named(workspace: Workspace, wanted: Path | None) -> tuple[Path, Kind]:
-    """Find what is meant by a path or a name.
+    """Return the path and the kind of a cache, store, run or transcripts.
 
     Args:
-        workspace: Where names are looked up.
-        wanted: A path, or the name of a cache, store, run or transcripts; by default the only cache.
-
-    Returns:
-        Its path, and what it is.
+        workspace: Workspace in which names are searched.
+        wanted: Path or name; None for the only cache.
 
     Raises:
-        StoreError: there is no such thing, or there are several of that name.
+        StoreError: Nothing has this path or name, or several things have this name.
     """
     path = _only_cache(workspace) if wanted is None else wanted
-    if path.name in ("", ".."):  # the current folder is known by its parent's, too
+    if path.name in ("", ".."):  # The kind of the current folder may depend on its parent folder.
         path = path.resolve()
     found = _known(path)
     if found is None:
         path = _by_name(workspace, path)
         found = _known(path)
     if found is None:
-        raise StoreError(f"{path} is no store, cache, run or transcripts; expected the folder or the name of one")
+        raise StoreError(f"{path} is no cache, store, run or transcripts; expected the folder or name of one")
     return found
 
 
 def _only_cache(workspace: Workspace) -> Path:
     caches = sorted(path.parent.name for path in workspace.home.glob("cache/*/manifest.csv"))
     if len(caches) > 1:
-        raise StoreError(
-            f"several caches under {workspace.home / 'cache'}: {', '.join(caches)}; name one, as in "
-            f"'featcache info {caches[0]}'"
-        )
+        raise StoreError("which cache? " + " or ".join(f"'featcache info {name}'" for name in caches))
     return workspace.find_cache(None)
 
 
 def _known(path: Path) -> tuple[Path, Kind] | None:
-    """What lies at a path, or holds the file there; None where it is nothing that is known."""
+    """Return the path and kind of the thing at a path, or around the file there; None if it is something else."""
     inside = path.is_file() and (path.suffix == ".h5" or path.name in (METRICS, CONFIG, "manifest.csv"))
     folder = path.parent if inside else path
     kinds = {Kind.TRANSCRIPTS: _is_transcripts, Kind.CACHE: _is_cache, Kind.RUN: _is_run, Kind.STORE: _is_store}
@@ -68,12 +62,12 @@ def _known(path: Path) -> tuple[Path, Kind] | None:
         if is_kind(folder):
             return folder, kind
     if inside:
-        raise StoreError(f"{folder} is no store, cache, run or transcripts")
+        raise StoreError(f"{folder} is no cache, store, run or transcripts")
     return None
 
 
 def _by_name(workspace: Workspace, wanted: Path) -> Path:
-    """What bears a name; ``emodb/egemaps`` tells stores and runs of several corpora apart."""
+    """Return the path of the thing with a name: ``egemaps``, or ``emodb/egemaps`` if several corpora have it."""
     named: dict[str, list[Path]] = {}
     for path in _everything(workspace):
         in_corpus = [] if path.parent.name == "cache" else [f"{_corpus_of(path)}/{path.name}"]
@@ -84,16 +78,16 @@ def _by_name(workspace: Workspace, wanted: Path) -> Path:
         if wanted.exists():
             return wanted
         if not named:
-            raise StoreError(f"no such path {str(wanted)!r}, and no caches and runs under {workspace.home}")
+            raise StoreError(f"no path {str(wanted)!r}, and no caches or runs under {workspace.home}")
         known = [name for name in named if ("/" in name) == (len(wanted.parts) > 1)]
-        raise StoreError(unknown_name("name", str(wanted), known) + "; the path of a store, cache or run works too")
+        raise StoreError(unknown_name("cache, store, run or transcripts", str(wanted), known))
     if len(found) > 1:
-        raise StoreError(f"several are called {str(wanted)!r}: {', '.join(map(str, found))}; give a path")
+        raise StoreError(f"which {str(wanted)!r}? {' or '.join(map(str, found))}")
     return found[0]
 
 
 def _everything(workspace: Workspace) -> Iterator[Path]:
-    """The paths of all caches, stores, transcripts and runs, with the names that they are called by."""
+    """Yield the paths of all caches, stores, transcripts and runs."""
     for cache in folders_in(workspace.home / "cache"):
         yield cache
         yield from (path for path in folders_in(cache) if path.name != FOLDER)
@@ -109,7 +103,7 @@ def _corpus_of(path: Path) -> str:
 
 
 def folders_in(folder: Path) -> list[Path]:
-    """Return the visible folders in a folder, sorted; none where it does not exist."""
+    """Return the visible folders in a folder, sorted; an empty list if it does not exist."""
     found = folder.iterdir() if folder.is_dir() else ()
     return sorted(path for path in found if path.is_dir() and not path.name.startswith("."))
 
@@ -127,7 +121,7 @@ def _is_run(path: Path) -> bool:
 
 
 def _is_store(path: Path) -> bool:
-    """Whether it holds features, or an extraction began here that has written none yet."""
+    """Return whether a folder contains features, or an extraction that has not written any yet."""
     begun = any(path.glob(".lock*")) or (path / FAILURES).is_file() or _is_cache(path.parent)
     return path.is_dir() and path.name != FOLDER and (bool(shard_numbers(path)) or begun)
 
@@ -137,5 +131,5 @@ def _hidden(path: Path) -> Path:
 
 
 def name_of_transcripts(path: Path) -> str:
-    """Return the name of transcripts, from the path of one of their files."""
+    """Return the name of transcripts from the path of their folder or of one of their files."""
     return path.stem if path.suffix in (".csv", ".json") else path.name

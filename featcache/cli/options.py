@@ -1,91 +1,141 @@
-"""Options and arguments of the commands that have no settings, each defined once: type, bounds and help text.
+"""Options and arguments of the commands without settings, each defined once: type and help text.
 
 A command annotates a parameter with one of these aliases and gives it a default. The order is that of the data flow.
-The options of extract, transcribe, fit, run, probe and relevance are in ``featcache/settings/``.
+The options of extract, import-features, transcribe, fit, run, probe and relevance are defined in
+``featcache/settings/``.
 """
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 from typer import Argument, Option
 
+# Options of several commands
 
-class TaskOption(StrEnum):
-    """Kinds of targets."""
-
-    classification = "classification"
-    regression = "regression"
-
-
-# Several groups of commands
-
-Corpus = Annotated[str | None, Option(help="Name of the corpus, where there are several.")]
-CorpusData = Annotated[Path | None, Option(help="The corpus's folder, if not under data/corpora.")]
-Device = Annotated[str, Option(help="cpu, cuda, cuda:1, mps, … or auto.")]
+Corpus = Annotated[str | None, Option(metavar="NAME", help="Corpus whose runs are searched [default: all].")]
+CorpusData = Annotated[
+    Path | None, Option(metavar="PATH", help="Folder of the corpus [default: the corpus in data/corpora].")
+]
+Device = Annotated[
+    str,
+    Option(metavar="TEXT", show_default=False, help="Device: cpu, cuda, cuda:1, mps or auto [default: cpu]."),
+]
 
 # demo, corpora
 
-DemoFolder = Annotated[Path, Option(help="Where to leave everything.")]
-CorpusName = Annotated[str | None, Argument(help="Show one corpus in full.")]
+DemoFolder = Annotated[
+    Path,
+    Option(metavar="PATH", show_default=False, help="Folder for all results [default: featcache-demo]."),
+]
+CorpusName = Annotated[str | None, Argument(metavar="NAME", help="Corpus whose details are shown.")]
 
 # import-features
 
-FeatureFolder = Annotated[Path, Argument(help="A folder with a .npy, .npz or HDF5 file for each utterance.")]
+FeatureFolder = Annotated[
+    Path,
+    Argument(metavar="FOLDER", help="Folder with one .npy, .npz or HDF5 file per utterance, named by utterance id."),
+]
 
 # info, verify, merge
 
 Shown = Annotated[
-    Path | None, Argument(help="Path or name of a store, cache, run or transcripts [default: the only cache].")
+    Path | None,
+    Argument(metavar="PATH", help="Path or name of a cache, store, run or transcripts [default: the only cache]."),
 ]
-Store = Annotated[Path, Argument(help="The store.")]
-Recompute = Annotated[int, Option(min=0, help="Utterances to compute anew, alone.")]
-MovedModel = Annotated[str | None, Option(help="Folder of the model or file of the extractor, if it has moved.")]
+Store = Annotated[Path, Argument(metavar="STORE", help="Folder of the store.")]
+Recompute = Annotated[
+    str, Option(metavar="INTEGER", show_default=False, help="Number of utterances to recompute [default: 4].")
+]
+MovedModel = Annotated[
+    str | None,
+    Option(metavar="PATH", help="New folder of the model or file of the extractor [default: the recorded one]."),
+]
 Plugins = Annotated[
     list[str] | None,
-    Option("--plugin", metavar="REFERENCE", help="Code from outside that the store may name: package.module:Class."),
+    Option(
+        "--plugin",
+        metavar="REFERENCE",
+        help="External code that the store may refer to: package.module:Class or ./file.py:Class. Can be repeated.",
+    ),
 ]
-MergedStore = Annotated[Path, Argument(help="The store to be filled; made when missing.")]
-Parts = Annotated[list[Path], Argument(help="Stores of the same settings; they are only read.")]
+MergedStore = Annotated[Path, Argument(metavar="INTO", help="Store to fill; it is created if it does not exist.")]
+Parts = Annotated[list[Path], Argument(metavar="PART", help="Stores with the same settings; they are only read.")]
 
 # run
 
-Pipeline = Annotated[str | None, Argument(help="A YAML file, or the name of a pipeline; without it all are listed.")]
-Show = Annotated[bool, Option("--show", help="Print the pipeline's YAML, to be saved and edited.")]
+Pipeline = Annotated[
+    str | None,
+    Argument(metavar="PIPELINE", help="Name of a pipeline, or a YAML file. Without it, all pipelines are listed."),
+]
+Show = Annotated[bool, Option("--show", help="Print the YAML of the pipeline, as a template for your own.")]
 
 # layers, probe, relevance
 
 WeighingRuns = Annotated[
-    list[str] | None, Argument(help="Run folders or names, by default the newest with layer weights.")
+    list[str] | None,
+    Argument(metavar="RUN", help="Names or folders of runs [default: the newest run with layer weights]."),
 ]
 LayerStores = Annotated[
     list[str] | None,
-    Argument(metavar="STORE", help="Names of stores, by default all that hold the layers of a model."),
+    Argument(metavar="STORE", help="Names of stores [default: all stores with the layers of a model]."),
 ]
 
-FigureOut = Annotated[Path | None, Option(help="Where to write, without suffix.")]
+FigureOut = Annotated[
+    Path | None,
+    Option(metavar="PATH", help="Path of the figures and the table, without suffix [default: the folder of the runs]."),
+]
 
 # score
 
-Predictions = Annotated[Path, Argument(help="A CSV table with a row per tested utterance.")]
-TargetColumn = Annotated[str | None, Option(help="Column of the true labels, if not 'target'.")]
-PredictionColumn = Annotated[str | None, Option(help="Column of the predicted ones, if not 'prediction'.")]
-IdColumn = Annotated[str | None, Option("--id", help="Column that names the utterances, if not 'utterance_id'.")]
-SpeakerColumn = Annotated[str | None, Option(help="Column of the speakers, if not 'speaker_id'.")]
-SeedColumn = Annotated[str | None, Option(help="Column of the seeds, if not 'seed'; may be absent.")]
-FoldColumn = Annotated[str | None, Option(help="Column of the folds, if not 'fold'; may be absent.")]
-ClassNames = Annotated[str | None, Option(help="All labels, in the order of the tables, separated by commas.")]
-ScoredTask = Annotated[
-    TaskOption | None, Option(help="By default regression where there are columns target_<dimension>.")
+Predictions = Annotated[Path, Argument(metavar="FILE", help="CSV table with one row per tested utterance.")]
+TargetColumn = Annotated[str | None, Option(metavar="NAME", help="Column of the true labels [default: target].")]
+PredictionColumn = Annotated[
+    str | None, Option(metavar="NAME", help="Column of the predicted labels [default: prediction].")
 ]
-MetricsOut = Annotated[Path | None, Option(help="Where to write all numbers, as metrics.json.")]
+IdColumn = Annotated[
+    str | None, Option("--id", metavar="NAME", help="Column of the utterance ids [default: utterance_id].")
+]
+SpeakerColumn = Annotated[
+    str | None, Option(metavar="NAME", help="Column of the speakers; optional [default: speaker_id].")
+]
+SeedColumn = Annotated[str | None, Option(metavar="NAME", help="Column of the seeds; optional [default: seed].")]
+FoldColumn = Annotated[str | None, Option(metavar="NAME", help="Column of the folds; optional [default: fold].")]
+ClassNames = Annotated[
+    str | None,
+    Option(metavar="NAME,NAME", help="All classes, in the order of the tables [default: the classes in the table]."),
+]
+ScoredTask = Annotated[
+    str | None,
+    Option(
+        metavar="classification|regression",
+        help="Task type [default: regression if there are columns such as target_arousal, otherwise classification].",
+    ),
+]
+MetricsOut = Annotated[Path | None, Option(metavar="PATH", help="JSON file for all scores, like metrics.json.")]
 
 # compare, ensemble
 
-ComparedRuns = Annotated[list[str], Argument(help="Two or more run folders or names that tested the same.")]
-ComparisonOut = Annotated[Path | None, Option(help="CSV file to write the table to.")]
-VotingRuns = Annotated[list[str], Argument(help="Two or more run folders or names.")]
-Sizes = Annotated[str | None, Option(help="How many vote together, separated by commas; 3,5 by default.")]
-Votes = Annotated[str, Option(help="hard (majority), soft (mean probability), or both.")]
-EnsembleName = Annotated[str | None, Option(help="Name of the ensemble's folder.")]
-ReplaceEnsemble = Annotated[bool, Option("--overwrite", help="Replace a folder of that name.")]
+ComparedRuns = Annotated[
+    list[str], Argument(metavar="RUN", help="Names or folders of two or more runs with the same test utterances.")
+]
+ComparisonOut = Annotated[Path | None, Option(metavar="PATH", help="CSV file for the table.")]
+VotingRuns = Annotated[list[str], Argument(metavar="RUN", help="Names or folders of two or more runs.")]
+Sizes = Annotated[
+    str | None,
+    Option(
+        metavar="INTEGER,INTEGER",
+        help="Numbers of runs that vote together, separated by commas [default: 3,5; 2 for two runs].",
+    ),
+]
+Votes = Annotated[
+    str,
+    Option(
+        metavar="hard|soft",
+        show_default=False,
+        help="Vote: hard (majority), soft (mean probability), or both, separated by a comma [default: hard,soft].",
+    ),
+]
+EnsembleName = Annotated[
+    str | None, Option(metavar="NAME", help="Name of the ensemble's folder [default: derived from the runs].")
+]
+ReplaceEnsemble = Annotated[bool, Option("--overwrite", help="Replace an ensemble that exists already.")]

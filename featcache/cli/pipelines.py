@@ -1,10 +1,11 @@
-"""Plans and tables of pipelines → the terminal."""
+"""Plans and results of pipelines → tables on the terminal."""
 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from featcache.cli.counting import counted
 from featcache.files.regular import read_regular
 from featcache.fitting.checks import explained
 from featcache.fitting.plan import plan_runs
@@ -21,21 +22,16 @@ from featcache.units import format_bytes
 
 
 def print_pipelines() -> None:
-    """The pipelines that come with featcache."""
-    table = plain_table("Pipeline", "Corpus", "What")
+    """Print the pipelines that come with featcache."""
+    table = plain_table("Pipeline", "Corpus", "Title")
     for name, path in shipped_pipelines().items():
         pipeline = read_pipeline(path)
         table.add_row(name, ", ".join(pipeline.corpus) or "any", pipeline.title)
     Console().print(table)
 
 
-def counted(number: int, what: str) -> str:
-    """``1 seed``, ``2 seeds``."""
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
-
-
 class Printing(Listener):
-    """Prints what happens while a pipeline runs."""
+    """Listener that prints the plan and the results of a pipeline."""
 
     def planned(self, title: str, work: PipelineWork) -> None:
         print_plan(title, work)
@@ -54,19 +50,23 @@ class Printing(Listener):
 
 
 def run_and_print(**options: Any) -> PipelineOutcome:
-    """Run a pipeline, and print what happens; the options are those of :func:`~featcache.pipeline.run.run_pipeline`."""
+    """Run a pipeline, and print its plan and results.
+
+    Args:
+        options: Options of :func:`~featcache.pipeline.run.run_pipeline`.
+    """
     return run_pipeline(**options, listener=Printing())
 
 
 def print_pipeline(pipeline: str) -> None:
-    """Print the file of a pipeline, to be edited."""
+    """Print the YAML of a pipeline as a template."""
     path = find_pipeline(pipeline)
-    read_pipeline(path)  # a file with faults is told here, and not where the copy is run
+    read_pipeline(path)  # A faulty file is an error here already, not only when its copy is run.
     sys.stdout.write(read_regular(path).decode())
 
 
 def print_plan(title: str, work: PipelineWork) -> None:
-    """Which transcripts, stores and runs are there, and what it takes to make the others."""
+    """Print which transcripts, stores and runs exist, and the work for the others."""
     place, transcripts, stores, rows, limit = work.place, work.transcripts, work.stores, work.rows, work.limit
     print_line(title)
     print_line(f"{place.name}: {len(place.manifest.limited(limit))} of {len(place.manifest)} utterances")
@@ -74,14 +74,16 @@ def print_plan(title: str, work: PipelineWork) -> None:
     if transcripts:
         table = plain_table("Transcripts", "Model", "To do")
         for one in transcripts:
-            todo = f"{one.missing} utterances to transcribe" if one.missing else "there"
+            todo = f"{counted(one.missing, 'utterance')} to transcribe" if one.missing else "exists"
             table.add_row(one.name, one.spec.model, todo)
         Console().print(table)
         Console().print()
     table = plain_table("Store", "Model", "To do")
     sizes = {store.name: store.planned_size() for store in stores if store.missing}
     for store in stores:
-        told = f"{store.missing} utterances to extract, {sizes[store.name][1]}" if store.missing else "there"
+        told = (
+            f"{counted(store.missing, 'utterance')} to extract, {sizes[store.name][1]}" if store.missing else "exists"
+        )
         table.add_row(store.name, store.spec.encoder, told)
     Console().print(table)
     missing = {store.name for store in stores if store.missing}
@@ -90,13 +92,13 @@ def print_plan(title: str, work: PipelineWork) -> None:
     for row in rows:
         number = _num_trainings(place, row, ready=missing.isdisjoint(row.request.features))
         trainings += number
-        table.add_row(row.name, row.spec.title, counted(number, "training") if number else "there")
+        table.add_row(row.name, row.spec.title, counted(number, "training") if number else "exists")
     Console().print()
     Console().print(table)
     if any(store.lacks_audio for store in stores):
         print_line()
         print_line(
-            f"no audio under {place.workspace.corpora / place.name}: to extract, give its folder with --data PATH"
+            f"no audio under {place.workspace.corpora / place.name}: to extract, add --data PATH with its folder"
         )
     told = _together([size for size, _ in sizes.values()], trainings)
     print_line()
@@ -105,19 +107,19 @@ def print_plan(title: str, work: PipelineWork) -> None:
 
 
 def _together(sizes: Sequence[int | None], trainings: int) -> str:
-    """``together about 1.2 GB, 1 store of unknown size and 25 trainings``."""
+    """Return the total work: ``in total about 1.2 GB, 1 store of unknown size and 25 trainings``."""
     known = [size for size in sizes if size is not None]
     unknown = len(sizes) - len(known)
     told = [f"about {format_bytes(sum(known))}"] if known else []
     told += [f"{counted(unknown, 'store')} of unknown size"] if unknown else []
     told += [counted(trainings, "training")] if trainings else []
     if not told:
-        return "nothing to extract or to train"
-    return f"together {' and '.join(filter(None, [', '.join(told[:-1]), told[-1]]))}"
+        return "nothing to extract or train"
+    return f"in total {' and '.join(filter(None, [', '.join(told[:-1]), told[-1]]))}"
 
 
 def _num_trainings(place: PipelineCorpus, row: Row, *, ready: bool) -> int:
-    """How many trainings a row takes; none where its run is there."""
+    """Return the number of trainings of a row; 0 if its run exists."""
     if ready:
         [planned] = plan_runs([row.request], cache=place.cache, home=place.workspace.home)
         return 0 if planned.finished else len(planned.setup.folds) * len(planned.setup.config["seeds"])
@@ -134,7 +136,7 @@ def print_results(
     comparisons: Sequence[tuple[str, Sequence[str]]],
     folder: Path,
 ) -> None:
-    """The table, its notes, what was compared, and where it all is."""
+    """Print the table, its notes, the comparisons, and the folder of the results."""
     numbers = numbered_notes(rows)
     for metric in dict.fromkeys(row.metric for row in rows):
         Console().print(compared_table([row for row in rows if row.metric == metric], numbers))

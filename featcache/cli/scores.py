@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.text import Text
-
 from featcache.evaluate.intervals import caution, described
 from featcache.evaluate.predictions import read_predictions
 from featcache.evaluate.scores import digits_of, heading_of
@@ -19,7 +17,6 @@ from featcache.runs.parse import read_table
 from featcache.runs.reader import RunFolder
 from featcache.runs.writer import write_json
 from featcache.terminal.console import Console, Table, print_line
-from featcache.terminal.escape import escaped
 
 log = logging.getLogger(__name__)
 
@@ -29,10 +26,17 @@ _SHOWN = 10
 def print_score(
     path: Path, *, columns: Mapping[str, str], classes: Sequence[str] | None, task: str | None, out: Path | None
 ) -> None:
-    """Score anybody's predictions, and keep the numbers where asked; the arguments are those of ``read_predictions``.
+    """Score a table of predictions, and print the scores.
+
+    Args:
+        path: CSV table.
+        columns: Role → name of a column with another name than usual.
+        classes: All classes, in the order of the tables; None for the classes in the table.
+        task: Task type; None if it is inferred from the columns.
+        out: JSON file for all scores, or None.
 
     Raises:
-        PredictionsError: predictions that cannot be scored.
+        PredictionsError: The predictions cannot be scored.
     """
     check_suffix(out, ".json")
     metrics = score(read_predictions(path, columns=columns, classes=classes, task=task))
@@ -44,20 +48,20 @@ def print_score(
         for (label, recall), size in zip(metrics["recall"].items(), sizes, strict=True):
             table.add_row(label, mean_and_std(recall["mean"], recall["std"]), f"{size:g}")
         Console().print(table)
-    chance = f"; guessing scores a UAR of {metrics['chance_uar']:.1f}" if "chance_uar" in metrics else ""
+    chance = f"; chance level: UAR {metrics['chance_uar']:.1f}" if "chance_uar" in metrics else ""
     speakers = metrics["num_speakers"] or "unknown"
-    Console().print(
-        f"\n{metrics['num_utterances']} utterances, speakers: {speakers}, folds: {metrics['num_folds']}, "
-        f"seeds: {metrics['num_seeds']}{chance}",
-        highlight=False,
+    print_line()
+    print_line(
+        f"utterances: {metrics['num_utterances']}, speakers: {speakers}, folds: {metrics['num_folds']}, "
+        f"seeds: {metrics['num_seeds']}{chance}"
     )
-    Console().print(described(metrics), highlight=False)
+    print_line(described(metrics))
     if out:
         write_json(out, metrics)
 
 
 def print_ensemble(run: RunFolder) -> None:
-    """The best combinations, what was chosen, and what the test data would have preferred."""
+    """Print the best combinations, the selected one, and the one with the highest test score."""
     combinations = read_table(run.path / COMBINATIONS)
     candidates = run.config["candidates"]
     numbers = {
@@ -70,26 +74,27 @@ def print_ensemble(run: RunFolder) -> None:
     for row in combinations.head(_SHOWN).to_dict("records"):
         scores = (f"{row[name]:.1f}" for name in ("validation_uar", "test_uar", "test_wa"))
         table.add_row(numbers[row["members"]], row["vote"], *scores)
-    console = Console()
-    console.print(table)
+    Console().print(table)
     if len(combinations) > _SHOWN:
-        console.print(f"… and {len(combinations) - _SHOWN} more in {COMBINATIONS}", highlight=False)
+        print_line(f"… and {len(combinations) - _SHOWN} more in {COMBINATIONS}")
     uar = run.metrics["uar"]
-    told = f"chosen on validation: UAR {mean_and_std(uar['mean'], uar['std'])}, 95 % CI {interval(uar['ci95'])}"
-    console.print(f"\n{told}", highlight=False)
+    print_line()
+    print_line(
+        f"selected by validation UAR: test UAR {mean_and_std(uar['mean'], uar['std'])}, 95 % CI {interval(uar['ci95'])}"
+    )
     for note in notes(run.config, run.metrics):
-        console.print(Text(escaped(note)))
+        print_line(note)
     best = combinations.nlargest(1, "test_uar").iloc[0]
     told = f"{best['test_uar']:.1f} ({best['vote']} vote of {numbers[best['members']]})"
-    console.print(Text(f"best on test: an optimistic number, do not report: {told}"))
+    print_line(f"highest test UAR: {told}; it is optimistic, do not report it")
     _warn_of_few(run.metrics)
 
 
 def print_numbered(labels: Sequence[str]) -> None:
-    """Print runs by the numbers that stand for them in a table: their names are too long for it.
+    """Print the number and name of each run; tables show only the number, because names are long.
 
     Args:
-        labels: What the runs are called, in the order of their numbers.
+        labels: Names of the runs, in the order of their numbers.
     """
     for number, label in enumerate(labels, start=1):
         print_line(f"{number}  {label}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from featcache.errors import ManifestError, PredictionsError, listed
+from featcache.errors import ManifestError, PredictionsError, did_you_mean, listed
 from featcache.files.spreadsheets import open_table
 from featcache.labels import lookalikes
 
@@ -81,7 +81,11 @@ def read_predictions(
     columns = {role: name for role, name in (columns or {}).items() if name}
     absent = [f"{OPTIONS[role]} {name}" for role, name in columns.items() if name not in table]
     if absent:
-        raise PredictionsError(f"{path} has no column for {', '.join(absent)}; there are: {', '.join(table.columns)}")
+        unknown = next(name for name in columns.values() if name not in table)
+        raise PredictionsError(
+            f"{path} has no column for {', '.join(absent)}; there are: {', '.join(table.columns)}"
+            f"{did_you_mean(unknown, table.columns)}"
+        )
     dimensions = dimensions_of(table)
     target, prediction = (columns.get(role, role) for role in ("target", "prediction"))
     regression = task == "regression" or (task is None and target not in table and bool(dimensions))

@@ -199,8 +199,8 @@ def resolve(model: str, *, text: bool = False) -> tuple[str, dict[str, Any] | No
         raise ModelError(of_other_kind(model, others[short_name(model)]["family"], text=text))
     if entry is None and "/" not in model:
         example = next(iter(known.values()))["model_id"]
-        hint = f"; a folder or a Hugging Face id such as {example!r} is also accepted"
-        raise ModelError(unknown_name("text model" if text else "model", model, known) + hint)
+        hint = f"a folder or a Hugging Face id like {example!r} works too"
+        raise ModelError(unknown_name("text model" if text else "model", model, known, hint=hint))
     return entry["model_id"] if entry else model, entry
 
 

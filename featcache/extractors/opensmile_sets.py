@@ -128,7 +128,7 @@ class OpensmileExtractor(Extractor):
                 return opensmile.Smile(feature_set=str(self._copy.path), feature_level=level)
         known = opensmile.FeatureSet.__members__
         if name not in known:
-            raise ModelError(f"{unknown_name('feature set', name, known)}; or use a file: opensmile:FILE.conf")
+            raise ModelError(unknown_name("feature set", name, known, hint="opensmile:FILE.conf works too"))
         try:
             return opensmile.Smile(feature_set=known[name], feature_level=opensmile.FeatureLevel(level))
         except ValueError as error:

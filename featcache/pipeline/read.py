@@ -46,7 +46,7 @@ def find_pipeline(name: str | os.PathLike[str]) -> Path:
     if path.suffix in (".yaml", ".yml") and path.stem not in shipped:
         raise PipelineError(f"no pipeline {path}; give a file, or one of {', '.join(shipped)}")
     if path.stem not in shipped:
-        raise PipelineError(unknown_name("pipeline", str(name), shipped) + "; the path of a file works too")
+        raise PipelineError(unknown_name("pipeline", str(name), shipped, hint="the path of a file works too"))
     return shipped[path.stem]
 
 

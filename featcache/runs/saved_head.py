@@ -186,7 +186,8 @@ class SavedHead(nn.Module):
             if not isinstance(group, str):
                 raise ModelError(f"groups: expected names such as {self.groups[0]!r}, found {group!r}")
             if group not in self._position:
-                raise ModelError(f"{unknown_name('speaker', group, self.groups)}; give normalisation=[(mean, std)]")
+                hint = "give normalisation=[(mean, std)]"
+                raise ModelError(unknown_name("speaker", group, self.groups, hint=hint))
         return [self._position[group] for group in groups]
 
     def _given(self, given: Statistics) -> list[tuple[Tensor, Tensor]]:

@@ -1,4 +1,4 @@
-"""Every option of every command once: its name, type, default, bounds and help text, as fields of dataclasses.
+"""Options of all commands as fields of dataclasses: name, type, default, bounds and help text.
 
-Command line, YAML, the signatures' documentation, ``config.yaml`` and identity are derived from these fields.
+The command line, YAML, documentation of public functions, ``config.yaml`` and identity are derived from these fields.
 """

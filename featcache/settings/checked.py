@@ -1,55 +1,83 @@
-"""Names and values from a command line, YAML or Python → a settings dataclass, or one line that says what is wrong."""
+"""Names and values from the command line, YAML or Python → a settings dataclass, or an error in one line."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field
 from functools import cache
 from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
-from featcache.errors import FeatcacheError, ModelError, in_one_line, unknown_name
+from featcache.errors import FeatcacheError, ModelError, did_you_mean, in_one_line, unknown_name
 from featcache.settings.field import Dataclass, settings_of
 from featcache.settings.types import Form
 
 T = TypeVar("T", bound=Dataclass)
 
+# Beginnings of pydantic's names of faults, and the expected value in words.
+_TYPES = {
+    "int_": "one integer",
+    "float_": "one number",
+    "finite_number": "a finite number",
+    "bool_": "true or false",
+    "string_": "text",
+}
+_BOUNDS = {"ge": "of at least {:g}", "gt": "above {:g}", "le": "of at most {:g}", "lt": "below {:g}"}
+_QUOTED = re.compile(r"'([^']*)'")
+
 
 def configured(kind: type[T], given: Mapping[str, Any], owner: str = "") -> T:
-    """Make a settings dataclass of values that a user gives; text becomes what the field's type asks for.
+    """Return a settings dataclass with the values of a user; text is converted to the type of its field.
 
     Args:
-        kind: The dataclass.
-        given: Name → value, as text or as what it stands for; None leaves the default.
-        owner: Whose options these are, for messages: ``head 'dense'``; empty for those of a command.
+        kind: Settings dataclass.
+        given: Name → value, as text or as a value of its type; None keeps the default.
+        owner: Owner of the options, for messages: ``head 'dense'``; empty for a command.
 
     Raises:
-        ModelError: an unknown name, a value that may not stand there, or a dataclass that cannot be filled so.
+        ModelError: A name is unknown, a value is not accepted, or the dataclass raises an error.
     """
     from pydantic import ValidationError
 
     known, prefix = settings_of(kind), f"{owner}: " if owner else ""
     for name in given:
         if name not in known:
-            told = unknown_name("option", name, known) if known else f"unknown option {name!r}; it has none"
+            told = unknown_name("option", name, known) if known else f"no option {name!r}; it has no options"
             raise ModelError(f"{prefix}{told}")
     try:
         checked = _schema(kind).model_validate({name: value for name, value in given.items() if value is not None})
         return kind(**{name: vars(checked)[name] for name in known})
     except ValidationError as error:
         fault = error.errors()[0]
+        if not owner:  # Options of a command are shown as on the command line.
+            fault["loc"] = ("--" + str(fault["loc"][0]).replace("_", "-"), *fault["loc"][1:])
         raise ModelError(f"{prefix}{describe_fault(fault)}") from None
     except FeatcacheError:
         raise
-    except Exception as error:  # of a dataclass from outside of featcache: its types, its names, its own checks
-        raise ModelError(f"{prefix}{kind.__name__} takes no such options ({in_one_line(error)})") from error
+    except Exception as error:  # External dataclasses may raise anything: their types, names and checks are unknown.
+        raise ModelError(f"{prefix}{kind.__name__} does not accept these options ({in_one_line(error)})") from error
 
 
 def describe_fault(fault: Any) -> str:
-    """Return what pydantic found wrong with a value, in featcache's words."""
-    name = ".".join(map(str, fault["loc"]))
-    if fault["type"] == "missing":
+    """Return one line about a value that pydantic refused: ``dropout takes one number, got 'high'``.
+
+    Args:
+        fault: Entry of ``ValidationError.errors()``.
+    """
+    name, kind, context = ".".join(map(str, fault["loc"])), fault["type"], fault.get("ctx", {})
+    if kind == "missing":
         return f"{name} is missing"
-    if fault["type"] == "value_error":
-        return f"{name}: {fault['ctx']['error']}"
-    found = "" if isinstance(fault["input"], dict | list) else f", found {fault['input']!r:.80}"
+    if kind == "value_error":
+        return f"{name}: {context['error']}"
+    found = "" if isinstance(fault["input"], dict | list) else f", got {fault['input']!r:.80}"
+    if kind == "literal_error":
+        # Pydantic quotes the names: "'a', 'b' or 'c'".
+        suggested = did_you_mean(str(fault["input"]), _QUOTED.findall(context["expected"]), at_most=1)
+        return f"{name} takes {context['expected'].replace(chr(39), '')}{found}{suggested}"
+    bound = next((words.format(context[key]) for key, words in _BOUNDS.items() if key in context), "")
+    expected = (
+        f"a number {bound}" if bound else next((words for start, words in _TYPES.items() if kind.startswith(start)), "")
+    )
+    if expected:
+        return f"{name} takes {expected}{found}"
     message = fault["msg"][0].lower() + fault["msg"][1:]
     return f"{name}: {message.replace('input should be', 'expected')}{found}"
 
@@ -60,9 +88,9 @@ def schema_fields(
     """Return name → type and field for ``pydantic.create_model``, with bounds and help texts.
 
     Args:
-        kind: The dataclass.
-        names: Which fields; by default all.
-        checks: Name → a further validator of pydantic.
+        kind: Settings dataclass.
+        names: Names of the fields; None for all.
+        checks: Name → further validator of pydantic.
     """
     from pydantic import Field as Checked
 
@@ -86,7 +114,7 @@ def _schema(kind: type[Dataclass]) -> Any:
 
 
 def form_of(hint: Any) -> Form | None:
-    """Return the form of a type, or of an optional type, as text; None if it has no form of its own."""
+    """Return the text form of a type or of an optional type, or None if it has no form of its own."""
     for one in (hint, *get_args(hint)):
         for about in getattr(one, "__metadata__", ()):
             if isinstance(about, Form):
@@ -98,12 +126,12 @@ def _checking(hint: Any, bounds: Mapping[str, float], check: Any) -> Any:
     from pydantic import BeforeValidator
     from pydantic import Field as Checked
 
-    if check is not None:  # of names; an optional one is checked where it is given
+    if check is not None:  # None is the default of optional names, and needs no check.
         hint = Annotated[get_args(hint)[0], check] | None if type(None) in get_args(hint) else Annotated[hint, check]
     checks: Any = bounds
     form = form_of(hint)
     if form is not None:
-        # pydantic reads the text only where it is no value yet, and leaves None to optional types
+        # The form also accepts a value of the type itself. None is left to optional types.
         hint = Annotated[hint, BeforeValidator(lambda value: None if value is None else form.read(value))]
     return Annotated[hint, Checked(**checks)] if bounds else hint
 

@@ -1,4 +1,4 @@
-"""The options of ``featcache extract`` and ``featcache transcribe``."""
+"""The options of ``featcache extract``, ``featcache import-features`` and ``featcache transcribe``."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, make_dataclass
@@ -7,67 +7,81 @@ from typing import Any, Literal, get_type_hints
 
 from featcache.errors import ModelError
 from featcache.settings.extractor_configs import EgemapsConfig, SpectrogramConfig, SSLConfig
-from featcache.settings.field import Dataclass, setting, settings_of
+from featcache.settings.field import Dataclass, help_of, setting, settings_of
 from featcache.settings.fits import DASK_WARNING, PluginSettings
 from featcache.settings.types import Assignments, Names, read_assignments
 
 Weights = Literal["pretrained", "random"]
 Storage = Literal["float16", "float32", "int8"]
-# Fields of an extractor's configuration that other options say.
+# Fields of an extractor's configuration that other options set.
 _SAID_ELSEWHERE = {"model", "transcripts", "transcripts_made_by", "level"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class LayoutSettings:
-    """Which known corpus is read."""
+    """Layout of the corpus."""
 
     layout: str | None = setting(
         None,
-        "Corpus that the files belong to, if their names do not tell: a name (see 'featcache corpora'), "
-        "package.module:CORPUS or ./file.py:CORPUS.",
+        "Layout of the corpus: a name (see 'featcache corpora'), package.module:CORPUS or ./file.py:CORPUS "
+        "[default: recognised from the files].",
         identity=False,
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class CorpusSettings(LayoutSettings):
-    """Which corpus is read, and how the work is done."""
+    """Corpus, and options that do not affect results."""
 
-    corpus: str | None = setting(None, "Name of the corpus under data/corpora, if there are several.", identity=False)
-    data: Path | None = setting(
-        None, "Folder of the corpus, or a manifest as CSV, if it is not under data/corpora.", identity=False
+    corpus: str | None = setting(
+        None, "Name of the corpus; required if data/corpora contains several and --data is not given.", identity=False
     )
-    limit: int | None = setting(None, "Random subset of N utterances, always the same.", minimum=1, identity=False)
+    data: Path | None = setting(
+        None, "Folder of the corpus, or its manifest as CSV [default: the corpus in data/corpora].", identity=False
+    )
+    limit: int | None = setting(
+        None,
+        "Size of a random subset of the utterances; a larger subset contains a smaller one [default: all].",
+        minimum=1,
+        identity=False,
+    )
     workers: int | None = setting(
-        None, "Number of threads; by default one per core. Changes no number.", minimum=1, identity=False
+        None, "Number of threads; does not affect results [default: one per CPU core].", minimum=1, identity=False
     )
     strict: bool = setting(False, "Stop at the first utterance that fails.", identity=False)
-    dry_run: bool = setting(False, "Print what would be done; compute and write nothing.", identity=False)
+    dry_run: bool = setting(False, "Print what would be done, and write nothing.", identity=False)
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoreSettings:
-    """What fills a store, and what is kept; the options of the extractor are in ``set``."""
+    """Extractor and content of a store; ``set`` contains the options of the extractor."""
 
     model: str | None = setting(
         None,
-        "Speech model or descriptors: a short name (see 'featcache models'), a Hugging Face id, a folder, "
-        "package.module:Class or ./file.py:Class; by default wav2vec2-base.",
+        "Speech model or acoustic features: a short name (see 'featcache models'), a Hugging Face id, a folder, "
+        "package.module:Class or ./file.py:Class [default: wav2vec2-base].",
     )
     text: str | None = setting(
         None,
-        "Text encoder that reads the transcripts, such as tinybert, in place of --model. Every token is a frame.",
+        "Text encoder for the transcripts, such as tinybert; replaces --model. Each token is one frame.",
     )
-    transcripts: str | None = setting(None, "Name of the ASR transcripts for --text; by default the manifest's.")
+    transcripts: str | None = setting(
+        None, "Name of the ASR transcripts for --text [default: the transcripts in the manifest]."
+    )
     set: Assignments = setting(
-        help="Option of the extractor, as in f0_max=400; for those that have no option of their own.", factory=dict
+        help="Option of an extractor that has no option of its own here, such as f0_max=400. Can be repeated.",
+        factory=dict,
     )
-    egemaps: bool = setting(True, "Fill the store 'egemaps' as well, from the same decoded audio.", identity=False)
-    name: str | None = setting(None, "Name of the store; by default the model's.", identity=False)
+    egemaps: bool = setting(
+        True, "Extract eGeMAPS low-level descriptors as well, into the store 'egemaps'.", identity=False
+    )
+    name: str | None = setting(None, "Name of the store [default: the name of the model].", identity=False)
     store: Storage | None = setting(
-        None, "Dtype of the stored features; by default float16 for models, and always float32 for descriptors."
+        None, "Dtype of the stored features [default: float16 for models; acoustic features are always float32]."
     )
-    pool: bool = setting(False, "Keep the mean, standard deviation and maximum of each utterance; no frames.")
+    pool: bool = setting(
+        False, "Store only the mean, standard deviation and maximum of each utterance, without frames."
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,26 +90,26 @@ class ExtractSettings(PluginSettings, CorpusSettings, StoreSettings):
 
     device: str = setting(
         "auto",
-        "Device of torch: cpu, cuda, cuda:1, mps, …; several share the work, as in cuda:0,cuda:1. auto is CUDA, else "
-        "mps, else the CPU.",
+        "Device: cpu, cuda, cuda:1, mps or auto (the first available of cuda, mps and cpu). Several devices, such as "
+        "cuda:0,cuda:1, share the work.",
         identity=False,
     )
     batch_seconds: float | None = setting(
         None,
-        "Seconds of audio, padding included, per forward pass; by default one utterance on the CPU and 120 s on a GPU. "
-        "Changes no number.",
+        "Seconds of audio per forward pass, padding included; does not affect results [default: one utterance on the "
+        "CPU, 120 s on a GPU].",
         minimum=0,
         identity=False,
     )
     shard_index: int = setting(
-        0, "Part of the corpus to extract, from 0 on, as in a Slurm array.", minimum=0, identity=False
+        0, "Part of the corpus to extract, counted from 0, for example in a Slurm array.", minimum=0, identity=False
     )
     num_shards: int = setting(
-        1, "Number of parts; together they make one store, which the last one finishes.", minimum=1, identity=False
+        1, "Number of parts that --shard-index counts; together they fill one store.", minimum=1, identity=False
     )
     scheduler: str | None = setting(
         None,
-        "Address of a Dask scheduler, as tcp://host:8786, whose workers extract. They need the same paths. "
+        "Address of a Dask scheduler, such as tcp://host:8786, whose workers extract and see the same paths. "
         + DASK_WARNING,
         identity=False,
     )
@@ -103,18 +117,22 @@ class ExtractSettings(PluginSettings, CorpusSettings, StoreSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class ImportedSettings:
-    """How somebody else's features become a store."""
+    """Options of imported features."""
 
     name: str = setting(help="Name of the store.")
     frame_shift: float | None = setting(
-        None, "Time between frames, in seconds, above 0; without it each utterance has one vector.", above=0
+        None,
+        "Time between frames, in seconds, above 0 [default: none; each utterance has one vector].",
+        above=0,
     )
-    layer_names: Names | None = setting(None, "Names of the layers, separated by commas; by default 0, 1, ….")
-    array: str | None = setting(None, "Name of the array in .npz and HDF5 files that hold several.")
+    layer_names: Names | None = setting(None, "Names of the layers, separated by commas [default: 0,1,…].")
+    array: str | None = setting(None, "Name of the array; required if a .npz or HDF5 file contains several.")
     store: Storage | None = setting(
-        None, "Dtype of the stored features; by default float16 for arrays with layers, and float32 for others."
+        None, "Dtype of the stored features [default: float16 for arrays with layers, float32 for other arrays]."
     )
-    pool: bool = setting(False, "Keep the mean, standard deviation and maximum of each utterance; no frames.")
+    pool: bool = setting(
+        False, "Store only the mean, standard deviation and maximum of each utterance, without frames."
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,49 +142,51 @@ class ImportSettings(CorpusSettings, ImportedSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class WhisperSettings:
-    """Which model transcribes."""
+    """Model for transcription."""
 
     model: str = setting(
         "whisper-tiny", "Whisper model: a short name (see 'featcache models'), a Hugging Face id or a folder."
     )
-    name: str | None = setting(None, "Name of the transcripts; by default the model's.", identity=False)
+    name: str | None = setting(None, "Name of the transcripts [default: the name of the model].", identity=False)
     language: str | None = setting(
-        None, "Language code or English name, as de or german; by default Whisper detects it."
+        None, "Language: a code or an English name, such as de or german [default: detected by Whisper]."
     )
-    weights: Weights | None = setting(None, "Weights of the model; random is refused: it cannot transcribe.")
-    revision: str | None = setting(None, "Branch, tag or commit on the Hugging Face hub.")
+    weights: Weights | None = setting(None, "Weights of the model; only pretrained is accepted [default: pretrained].")
+    revision: str | None = setting(None, "Branch, tag or commit on the Hugging Face hub [default: main].")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TranscribeSettings(CorpusSettings, WhisperSettings):
     """The options of ``featcache transcribe``."""
 
-    device: str = setting("auto", "Device of torch: cpu, cuda, cuda:1, mps, …, or auto.", identity=False)
-    overwrite: bool = setting(False, "Transcribe again, and replace transcripts of this name.", identity=False)
+    device: str = setting("auto", "Device: cpu, cuda, cuda:1, mps or auto.", identity=False)
+    overwrite: bool = setting(False, "Replace transcripts of this name that exist already.", identity=False)
 
 
 def _flags(configs: Iterable[type[Dataclass]]) -> type[Any]:
-    """Return a dataclass with the options of several extractors; None leaves an extractor its default."""
+    """Return a dataclass with the options of several extractors; None keeps the default of the extractor."""
     found: dict[str, Any] = {}
     for config in configs:
         types = get_type_hints(config)
-        for name, (_, about) in settings_of(config).items():
+        for name, (one, about) in settings_of(config).items():
             if name not in _SAID_ELSEWHERE:
-                option = setting(None, about.help, minimum=about.minimum, maximum=about.maximum, above=about.above)
+                option = setting(
+                    None, help_of(one, about), minimum=about.minimum, maximum=about.maximum, above=about.above
+                )
                 found.setdefault(name, (types[name] | None, option))
     fields = [(name, hint, field) for name, (hint, field) in found.items()]
     return make_dataclass("ExtractorFlags", fields, frozen=True, kw_only=True)
 
 
 def extractor_options(values: Mapping[str, Any], assigned: Any) -> dict[str, Any]:
-    """Return the options of an extractor, from the options of their own and from ``set``.
+    """Return the options of an extractor, collected from the options of the command and from ``set``.
 
     Args:
-        values: Option → value, of all options; None where none is given.
-        assigned: What ``set`` is: option → value, or text.
+        values: Option → value; None if the option is not given.
+        assigned: Value of ``set``: option → value, or text.
 
     Raises:
-        ModelError: one option is given in both ways, or ``set`` is something else.
+        ModelError: An option is given in both ways, or ``set`` has another form.
     """
     try:
         assigned = read_assignments(assigned)
@@ -180,4 +200,4 @@ def extractor_options(values: Mapping[str, Any], assigned: Any) -> dict[str, Any
 
 
 ExtractorFlags = _flags((SSLConfig, EgemapsConfig, SpectrogramConfig))
-"""Options of extractors that have an option of their own on the command line and a keyword in Python."""
+"""Options of extractors that are options of ``featcache extract`` and keywords of ``featcache.extract``."""

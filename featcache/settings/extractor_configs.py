@@ -1,6 +1,6 @@
-"""What each built-in extractor can be told: the fields are its options, its part of a YAML store, and its identity.
+"""Configuration of each built-in extractor: the fields are its options, its part of a YAML store, and its identity.
 
-Nothing heavy is imported here, so that the command line can show these options before any model is loaded.
+Nothing heavy is imported here, so that the command line shows these options without loading a model.
 """
 
 from dataclasses import dataclass
@@ -13,39 +13,39 @@ ChannelPolicy = Literal["mean", "first"]
 CHUNK_OPTIONS = ("chunk_seconds", "overlap_seconds")
 OVERLAP_SECONDS = 2.0
 MANIFEST = "manifest"
-"""What the settings of a store call the transcripts in the manifest."""
+"""Name of the manifest's transcripts in the settings of a store."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Chunks:
-    """How an utterance is computed that is too long to be computed whole.
+    """Windows in which long utterances are computed.
 
     Attributes:
-        seconds: Whatever is longer is computed in windows of this length.
-        overlap: What neighbouring windows have in common, in seconds, at least.
+        seconds: Length of a window, in seconds. Shorter utterances are computed as a whole.
+        overlap: Minimum overlap of neighbouring windows, in seconds.
     """
 
     seconds: float
     overlap: float
 
     def settings(self) -> dict[str, float]:
-        """Return the two as they stand among a store's settings."""
+        """Return both values under their names in the settings of a store."""
         return dict(zip(CHUNK_OPTIONS, (self.seconds, self.overlap), strict=True))
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChunkConfig:
-    """Options of every extractor: how it computes long utterances.
+    """Options of all extractors: windows for long utterances.
 
     Attributes:
-        chunk_seconds: Longer utterances are computed in windows of this length; None computes all of them whole.
-        overlap_seconds: Overlap of neighbouring windows; None is two seconds.
+        chunk_seconds: Length of a window, in seconds; None computes every utterance as a whole.
+        overlap_seconds: Overlap of neighbouring windows, in seconds; None is two seconds.
     """
 
     chunk_seconds: float | None = setting(
         None,
-        "Length of the windows in which longer utterances are computed, in seconds. Bounds memory and changes numbers. "
-        "By default every utterance is computed whole.",
+        "Window length for longer utterances, in seconds; limits memory and affects results [default: none; every "
+        "utterance is computed as a whole].",
         minimum=0,
     )
     overlap_seconds: float | None = setting(
@@ -53,24 +53,26 @@ class ChunkConfig:
     )
 
     def chunks(self) -> Chunks | None:
-        """Return the length and the overlap of windows; None if every utterance is computed whole.
+        """Return the length and overlap of the windows, or None if every utterance is computed as a whole.
 
         Raises:
-            ModelError: an overlap of no windows, or one that is not shorter than they are.
+            ModelError: The overlap is given without a window length, or is not shorter than the window.
         """
         if self.chunk_seconds is None:
             if self.overlap_seconds is not None:
-                raise ModelError("--overlap-seconds is that of windows; give their length with --chunk-seconds")
+                raise ModelError(
+                    "--overlap-seconds has no effect without windows; add --chunk-seconds with their length"
+                )
             return None
         overlap = OVERLAP_SECONDS if self.overlap_seconds is None else self.overlap_seconds
         if not 0 <= overlap < self.chunk_seconds:
             raise ModelError(
-                f"--overlap-seconds is {overlap:g}, expected less than the {self.chunk_seconds:g} of --chunk-seconds"
+                f"--overlap-seconds is {overlap:g}, expected less than --chunk-seconds, which is {self.chunk_seconds:g}"
             )
         return Chunks(seconds=float(self.chunk_seconds), overlap=float(overlap))
 
     def settings(self) -> dict[str, Any]:
-        """Return the configuration as it stands among a store's settings; without windows nothing is said of them."""
+        """Return name → value for the settings of a store; without windows, their options are omitted."""
         chunks = self.chunks()
         plain = {name: getattr(self, name) for name, (_, about) in settings_of(type(self)).items() if about.identity}
         plain = {name: value for name, value in plain.items() if name not in CHUNK_OPTIONS}
@@ -79,102 +81,107 @@ class ChunkConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class AudioConfig(ChunkConfig):
-    """Options of extractors that read audio as descriptors do: which signal they see.
+    """Options of extractors of acoustic features: sampling rate, channel and length of the signal.
 
     Attributes:
-        sampling_rate: In Hz to resample to first; None keeps the file's own.
-        channel: ``mean`` of the channels, or the ``first`` one.
-        max_seconds: How much of each utterance is used, from its beginning; None is all.
+        sampling_rate: Sampling rate to which signals are resampled, in Hz; None keeps the file's own.
+        channel: ``mean`` of the channels, or the ``first`` channel.
+        max_seconds: Used length from the beginning of each utterance, in seconds; None is the whole utterance.
     """
 
     sampling_rate: int | None = setting(
         None,
-        "Sampling rate to which signals are resampled first, in Hz; 0 keeps each file's own.",
+        "Sampling rate to which signals are resampled, in Hz; 0 keeps the file's own [default: 16000 for spectrograms, "
+        "otherwise 0].",
         minimum=0,
     )
-    channel: Literal["mean", "first"] = setting("mean", "Which channel is used: the mean of all, or the first.")
+    channel: Literal["mean", "first"] = setting("mean", "Channel to use: the mean of all channels, or the first one.")
     max_seconds: float | None = setting(
-        None, "Length that is used of each utterance, from its beginning, in seconds [default: all].", minimum=0
+        None, "Used length from the beginning of each utterance, in seconds [default: the whole utterance].", minimum=0
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class EgemapsConfig(AudioConfig):
-    """Which eGeMAPS features, of which signal.
+    """Options of the eGeMAPS extractor.
 
-    The file's own sampling rate is Pepino's choice; Pepino used the ``first`` channel.
+    The default sampling rate, which is the file's own, follows Pepino et al. 2021. They used the ``first`` channel.
 
-    In windows (``chunk_seconds``, of descriptors alone) all but jitter and shimmer are those of the whole signal, as
-    long as windows overlap by two seconds. openSMILE follows the periods of a voice from where it sets in: jitter and
-    shimmer are those of the whole, too, where the voice pauses between a window's beginning and the first frame that is
-    taken from it. On 577 s of RAVDESS and EmoDB strung together, in windows of 10 s, no value differed; in a minute of
-    voice without a pause jitter was off by 0.5 and shimmer by 0.2 standard deviations (root mean square).
+    Windows (``chunk_seconds``, low-level descriptors only) that overlap by two seconds give the same values as the
+    whole signal, except for jitter and shimmer. openSMILE follows the periods of a voice from its onset. Jitter and
+    shimmer are therefore also the same if the voice pauses between the beginning of a window and the first frame that
+    is taken from this window. On 577 s of concatenated RAVDESS and EmoDB audio, in windows of 10 s, no value differed.
+    In one minute of voice without a pause, the root mean square difference was 0.5 standard deviations for jitter and
+    0.2 for shimmer.
 
     Attributes:
-        level: ``lld``, 25 low-level descriptors every 10 ms, or ``functionals``, 88 values per utterance.
+        level: ``lld`` for 25 low-level descriptors every 10 ms, or ``functionals`` for 88 values per utterance.
     """
 
     level: Literal["lld", "functionals"] = setting(
-        "lld", "Low-level descriptors of every frame (lld), or functionals of the whole utterance."
+        "lld", "Low-level descriptors of each frame (lld), or functionals of the whole utterance (functionals)."
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class OpensmileConfig(AudioConfig):
-    """Which feature set of openSMILE, at which level, of which signal.
+    """Options of other openSMILE feature sets.
 
     Attributes:
-        feature_set: Name of a set of the opensmile package, such as ``GeMAPSv01b``, or a configuration file
+        feature_set: Name of a feature set of the opensmile package, such as ``GeMAPSv01b``, or a configuration file
             (``*.conf``). It follows the colon in ``--model opensmile:GeMAPSv01b``.
-        level: ``lld``, low-level descriptors; ``lld_de``, their deltas; ``functionals``, one vector per utterance. A
-            configuration file may have other levels.
+        level: ``lld`` for low-level descriptors, ``lld_de`` for their deltas, or ``functionals`` for one vector per
+            utterance. A configuration file may define other levels.
     """
 
     feature_set: str = setting(help="Feature set of openSMILE, such as GeMAPSv01b, or a configuration file.")
     level: str = setting(
-        "lld", "Low-level descriptors (lld), their deltas (lld_de), or functionals of the whole utterance."
+        "lld", "Low-level descriptors (lld), their deltas (lld_de), or functionals of the utterance (functionals)."
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class SpectrogramConfig(AudioConfig):
-    """A linear magnitude spectrogram.
+    """Options of the linear magnitude spectrogram.
 
-    The defaults are what Pepino et al. 2021 describe; what they ran on RAVDESS is ``window="400samples"``,
-    ``hop="320samples"``, ``sampling_rate=None``, ``n_fft=512``.
+    The defaults are the values printed in Pepino et al. 2021. Their code for RAVDESS uses ``window="400samples"``,
+    ``hop="320samples"``, ``sampling_rate=None`` and ``n_fft=512``.
 
     Attributes:
-        window: Length of the Hann window, as ``25ms`` or ``400samples``.
-        hop: Distance of the frames, likewise.
-        n_fft: Length of the Fourier transform; None is the next power of two from the window on.
-        center: Whether frame t is centred at t hops, the signal being padded with zeros, or begins there.
+        window: Length of the Hann window, such as ``25ms`` or ``400samples``.
+        hop: Distance between neighbouring frames, such as ``10ms`` or ``320samples``.
+        n_fft: Length of the Fourier transform, in samples; None is the smallest power of two that is not shorter than
+            the window.
+        center: Whether frame t is centred at t hops, with zero padding around the signal. Otherwise it begins there.
     """
 
     sampling_rate: int | None = setting(
         16000,
-        "Sampling rate to which signals are resampled first, in Hz; 0 keeps each file's own.",
+        "Sampling rate to which signals are resampled, in Hz; 0 keeps the file's own.",
         minimum=0,
     )
     window: str = setting("25ms", "Length of the Hann window, such as 25ms or 400samples.")
-    hop: str = setting("10ms", "Distance of neighbouring frames, such as 10ms or 320samples.")
+    hop: str = setting("10ms", "Distance between neighbouring frames, such as 10ms or 320samples.")
     n_fft: int | None = setting(
         None,
-        "Length of the Fourier transform, in samples [default: the next power of two from the window on].",
+        "Length of the Fourier transform, in samples [default: the smallest power of two not below the window length].",
         minimum=2,
     )
-    center: bool = setting(True, "Whether frame t is centred at t hops, with zeros around the signal, or begins there.")
+    center: bool = setting(
+        True, "Centre frame t at t hops, with zero padding around the signal; otherwise it begins there."
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class LogMelConfig(SpectrogramConfig):
-    """A log-mel spectrogram: the decimal logarithm of the power in mel bands, as librosa's ``melspectrogram`` has it.
+    """Options of the log-mel spectrogram: the decimal logarithm of the power in librosa's mel bands.
 
     Attributes:
         n_mels: Number of mel bands.
         fmin: Lower edge of the lowest band, in Hz.
         fmax: Upper edge of the highest band, in Hz; None is half the sampling rate.
-        htk: Whether the mel scale is HTK's, and not Slaney's.
-        floor: Power below this counts as this, so that the logarithm of silence is finite.
+        htk: Whether the mel scale is HTK's. Otherwise it is Slaney's.
+        floor: Smallest power before the logarithm, so that the logarithm of silence is finite.
     """
 
     n_mels: int = setting(80, "Number of mel bands.", minimum=1)
@@ -182,75 +189,78 @@ class LogMelConfig(SpectrogramConfig):
     fmax: float | None = setting(
         None, "Upper edge of the highest mel band, in Hz [default: half the sampling rate].", above=0
     )
-    htk: bool = setting(False, "Whether the mel scale is HTK's, and not Slaney's.")
-    floor: float = setting(1e-10, "Power below this counts as this, before the logarithm.", above=0)
+    htk: bool = setting(False, "Use the mel scale of HTK; otherwise that of Slaney.")
+    floor: float = setting(1e-10, "Smallest power before the logarithm; lower values are raised to it.", above=0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SSLConfig(ChunkConfig):
-    """Which speech model, and which of its layers.
+    """Options of speech models.
 
-    In windows (``chunk_seconds``) a model sees each window by itself: whatever it normalises over time, attends to or
-    counts positions of lies in that window.
+    With windows (``chunk_seconds``), the model processes each window separately: normalisation over time, attention
+    and positions are limited to one window.
 
     Attributes:
         model: Short name, Hugging Face id, or folder.
         weights: ``pretrained``, or ``random`` for the untrained architecture.
         revision: Branch, tag or commit on the Hugging Face hub.
-        num_blocks: Only so many transformer blocks, the first, as if the model had no others: layer ``num_blocks`` is
-            the encoder's output, after its final LayerNorm where it has one. None is all.
-        layers: ``all``, ``local``, ``last``, or a list such as ``0,4-8,input``. Blocks above the highest are not run.
-        do_normalize: Whether waveforms are brought to mean 0 and variance 1; None does as the checkpoint says.
-        max_seconds: How much of each utterance is used, from its beginning; None is all.
-        precision: What the model computes in, statistics over time excepted, which are always float32. ``bfloat16``
-            takes half the time on CPUs that have it, for features that are off by one or two percent of a layer's
-            largest value. ``float16`` is meant for GPUs; CPUs compute it, but slower than float32, and values above
-            65504 become infinite, which fails the utterance. An utterance has the same features alone and in any batch
-            within :data:`~featcache.extractors.base.SAME_IN_ANY_BATCH` of the precision.
+        num_blocks: Number of transformer blocks that are kept, from the first one. The other blocks are removed: layer
+            ``num_blocks`` is then the encoder's output, after the final LayerNorm if the model has one. None keeps all.
+        layers: ``all``, ``local``, ``last``, or a list such as ``0,4-8,input``. Blocks above the highest layer are not
+            computed.
+        do_normalize: Whether waveforms are normalised to mean 0 and variance 1; None follows the checkpoint.
+        max_seconds: Used length from the beginning of each utterance, in seconds; None is the whole utterance.
+        precision: Dtype of the computation. Statistics over time are always computed in float32. ``bfloat16`` halves
+            the time on CPUs that support it; features differ by one or two percent of the largest value of a layer.
+            ``float16`` is meant for GPUs. On CPUs it is slower than float32. Values above 65504 become infinite, and
+            the utterance fails. The features of an utterance are the same alone and in any batch, within the tolerance
+            :data:`~featcache.extractors.base.SAME_IN_ANY_BATCH` of the precision.
     """
 
     model: str = setting(help="Short name (see 'featcache models'), Hugging Face id, or folder.")
     weights: Literal["pretrained", "random"] = setting(
-        "pretrained", "Weights of the model; random gives the untrained architecture, a control that works offline."
+        "pretrained", "Weights of the model; random is the untrained architecture, a control that needs no network."
     )
-    revision: str | None = setting(None, "Branch, tag or commit on the Hugging Face hub.")
+    revision: str | None = setting(None, "Branch, tag or commit on the Hugging Face hub [default: main].")
     num_blocks: int | None = setting(
-        None, "Number of transformer blocks that are kept, from the first on, such as 12 of a large model's 24."
+        None, "Number of transformer blocks to keep, from the first one, such as 12 of 24 [default: all]."
     )
-    layers: str = setting("all", "Layers that are kept: all, local, last, or a list such as 0,4-8,input.")
+    layers: str = setting("all", "Layers to store: all, local (layer 0), last, or a list such as 0,4-8,input.")
     do_normalize: bool | None = setting(
-        None, "Whether waveforms are normalised to mean 0 and variance 1 [default: as the checkpoint says]."
+        None, "Normalise waveforms to mean 0 and variance 1 [default: as the checkpoint specifies]."
     )
     max_seconds: float | None = setting(
-        None, "Length that is used of each utterance, from its beginning, in seconds [default: all].", minimum=0
+        None, "Used length from the beginning of each utterance, in seconds [default: the whole utterance].", minimum=0
     )
     precision: Literal["float32", "bfloat16", "float16"] = setting(
-        "float32", "Dtype in which the model computes; bfloat16 is faster. Changes numbers."
+        "float32", "Dtype of the computation; affects results, and bfloat16 is faster."
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextConfig:
-    """Which text encoder, which of its layers, and whose transcripts.
+    """Options of text encoders.
 
     Attributes:
         model: Short name, Hugging Face id, or folder.
-        weights: ``pretrained``, or ``random`` for the untrained architecture, whose tokens are bytes.
+        weights: ``pretrained``, or ``random`` for the untrained architecture, which reads bytes as tokens.
         revision: Branch, tag or commit on the Hugging Face hub.
         layers: ``all``, ``local`` (layer 0), ``last``, or a list such as ``0,4-8``.
-        precision: What the model computes in.
+        precision: Dtype of the computation.
         transcripts: ``manifest``, or the name of ASR transcripts.
-        transcripts_made_by: The settings of that ASR model, as JSON; empty for the manifest's.
+        transcripts_made_by: Settings of the ASR model, as JSON; empty for the transcripts in the manifest.
     """
 
     model: str = setting(help="Short name (see 'featcache models'), Hugging Face id, or folder.")
     weights: Literal["pretrained", "random"] = setting(
-        "pretrained", "Weights of the model; random gives the untrained architecture, a control that works offline."
+        "pretrained", "Weights of the model; random is the untrained architecture, a control that needs no network."
     )
-    revision: str | None = setting(None, "Branch, tag or commit on the Hugging Face hub.")
-    layers: str = setting("all", "Layers that are kept: all, local, last, or a list such as 0,4-8.")
+    revision: str | None = setting(None, "Branch, tag or commit on the Hugging Face hub [default: main].")
+    layers: str = setting("all", "Layers to store: all, local (layer 0), last, or a list such as 0,4-8.")
     precision: Literal["float32", "bfloat16", "float16"] = setting(
-        "float32", "Dtype in which the model computes; bfloat16 is faster. Changes numbers."
+        "float32", "Dtype of the computation; affects results, and bfloat16 is faster."
     )
-    transcripts: str = setting(MANIFEST, "Name of the ASR transcripts that are read [default: the manifest's].")
-    transcripts_made_by: str = setting("", "Settings of the model that made the transcripts, as JSON.")
+    transcripts: str = setting(
+        MANIFEST, "Name of the ASR transcripts to read [default: the transcripts in the manifest]."
+    )
+    transcripts_made_by: str = setting("", "Settings of the ASR model that made the transcripts, as JSON.")

@@ -1,4 +1,4 @@
-"""The options of ``featcache fit``: what is trained, on what, and how; and those that probes and relevance share."""
+"""The options of ``featcache fit``, ``featcache probe`` and ``featcache relevance``."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,121 +11,130 @@ Task = Literal["classification", "regression"]
 Norm = Literal["speaker", "global", "none"]
 LayerWeighting = Literal["abs", "softmax"]
 Pooling = Literal["mean", "sum", "max", "mean+max"]
-DASK_WARNING = "A Dask scheduler runs code that any client sends: use a network in which you trust every machine."
+DASK_WARNING = "A Dask scheduler runs code that any client sends: use only a network in which you trust every machine."
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """How a head is trained.
+    """Training of a head.
 
-    Source: Pepino et al. 2021 as run, which is not the learning rate that the paper prints.
+    Source: Pepino et al. 2021 as run; the paper prints another learning rate.
     """
 
     learning_rate: float = setting(1e-4, "Adam learning rate, above 0.", above=0)
     batch_size: int | None = setting(
-        None, "Utterances per training step; by default as the head declares: 32, and 16 for lstm.", minimum=1
-    )
-    max_epochs: int = setting(100, "Largest number of epochs.", minimum=1)
-    patience: int = setting(
-        4,
-        "Number of epochs without a better validation loss after which training ends; the best weights are kept.",
+        None,
+        "Number of utterances per training step [default: the head's choice: 16 for lstm, 32 for other heads].",
         minimum=1,
     )
-    clip_value: float = setting(1.0, "Gradients are clipped to this magnitude, above 0, value by value.", above=0)
+    max_epochs: int = setting(100, "Maximum number of epochs.", minimum=1)
+    patience: int = setting(
+        4,
+        "Number of epochs without a lower validation loss after which training stops; the best weights are kept.",
+        minimum=1,
+    )
+    clip_value: float = setting(
+        1.0, "Maximum magnitude of each gradient value, above 0; larger values are clipped.", above=0
+    )
     epsilon: float = setting(1e-7, "Adam epsilon, above 0.", above=0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TargetSettings:
-    """Which utterances take part, how they are divided into folds, and what is predicted."""
+    """Selected utterances, their folds, and the label to predict."""
 
     protocol: str | None = setting(
         None,
-        "Protocol that makes the folds: a name (see 'featcache corpora'), package.module:OBJECT or ./file.py:OBJECT; "
-        "by default the one of the corpus, its split or folds, or leave-one-speaker-out.",
+        "Protocol that makes the folds: a name (see 'featcache corpora NAME'), package.module:OBJECT or "
+        "./file.py:OBJECT [default: the corpus's own protocol; if it has none, the split or fold column of the "
+        "manifest; otherwise loso for up to 12 speakers and group-kfold for more].",
     )
     target: str | None = setting(
         None,
-        "Label to predict; by default that of the protocol or corpus. LABEL=CLASS is one class against all others; "
-        "arousal,valence is a regression of both together.",
+        "Label to predict: a column of the manifest, LABEL=CLASS for one class against all others, or several "
+        "dimensional labels, such as arousal,valence, for a regression [default: the label of the protocol or corpus].",
     )
-    task: Task | None = setting(None, "Task type, if it cannot be inferred from the label.")
+    task: Task | None = setting(None, "Task type [default: inferred from the label].")
     label_range: Range | None = setting(
-        None, "Lowest and highest possible value of a dimensional label, as in 1,7; by default as the corpus defines."
+        None, "Lowest and highest possible value of a dimensional label, such as 1,7 [default: the corpus's scale]."
     )
     select: Selection = setting(
-        help="Only utterances with these labels take part, as in vocal_channel=speech.", factory=dict
+        help="Use only utterances with these labels, such as vocal_channel=speech. Can be repeated.", factory=dict
     )
     limit: int | None = setting(
-        None, "Random subset of N utterances, the same as that of 'featcache extract --limit'.", minimum=1
+        None,
+        "Size of a random subset of the utterances; the same subset as 'featcache extract --limit' [default: all].",
+        minimum=1,
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeadSettings:
-    """Which head is trained, and on which statistics and seeds."""
+    """Head, normalisation and seeds."""
 
     head: str = setting(
         "dense",
-        "Head to train: dense, lstm, fusion, linear, ffn or svm, the name of an installed head, "
-        "package.module:Class or ./file.py:Class.",
+        "Head to train: dense, lstm, fusion, linear, ffn, svm, an installed head, package.module:Class or "
+        "./file.py:Class.",
     )
-    set: Assignments = setting(help="Option of the head, as in hidden_units=256.", factory=dict)
+    set: Assignments = setting(help="Option of the head, such as hidden_units=256. Can be repeated.", factory=dict)
     norm: Norm = setting(
         "speaker",
-        "Normalisation statistics: speaker (of each speaker, test speakers included), global (of the training "
-        "utterances) or none.",
+        "Normalisation of features: with the statistics of each speaker, test speakers included (speaker), with the "
+        "statistics of the training part (global), or none.",
     )
     seeds: Seeds = setting(
         SEEDS,
-        "Number of seeds, or a list such as 123,1234 (one seed: 123,); one training per seed and fold; by default 5.",
+        "Number of seeds, or a list such as 123,1234 (a single seed: 123,). Each seed and fold is one training "
+        "[default: 5].",
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureSettings:
-    """Which features a head takes, and how."""
+    """Features, layers and pooling."""
 
     features: Names = setting(
-        (), "Names of feature stores; by default the only model's, and egemaps beside it for fusion."
+        (), "Names of feature stores [default: the store of the only model; for fusion, egemaps as well]."
     )
-    layers: str = setting("all", "Layers to use: all, local, last, or a list such as 0,4-8.")
+    layers: str = setting("all", "Layers to use: all, local (layer 0), last, or a list such as 0,4-8.")
     layer_weighting: LayerWeighting = setting(
         "abs", "Normalisation of the layer weights: abs (|a| / sum of |a|) or softmax."
     )
     pooling: Pooling | None = setting(
         None,
-        "Pooling over all frames of an utterance before the head; by default mean for linear and svm, mean+max for "
-        "ffn on single layers, and none for other heads.",
+        "Pooling over all frames of an utterance before the head [default: mean for linear and svm, mean+max for ffn "
+        "on single layers, no pooling for other heads].",
     )
     scalar_norm: bool = setting(
-        False, "Normalise with one mean and standard deviation for all dimensions of a layer, as for spectrograms."
+        False, "Normalise all dimensions of a layer with one mean and standard deviation, for example spectrograms."
     )
-    norm_by: str = setting("speaker_id", "Label that stands for the speaker in --norm speaker, as dialogue_half.")
+    norm_by: str = setting("speaker_id", "Label that groups utterances for --norm speaker, such as dialogue_half.")
     max_frames: int | None = setting(
         None,
-        "Number of frames used of each utterance, from its beginning; 0 for all; by default as the corpus defines, "
-        "or 400.",
+        "Number of frames to use from the beginning of each utterance; 0 uses all frames [default: the corpus's "
+        "number, or 400].",
         minimum=0,
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class PluginSettings:
-    """Which code files may name."""
+    """External code that files may refer to."""
 
     plugin: References = setting(
         (),
-        "Code from outside that files may name: package.module:Class, ./file.py:Class, or a whole module or file.",
+        "External code that runs, stores and pipelines may refer to: package.module:Class, ./file.py:Class, a module "
+        "or a file. Can be repeated.",
         identity=False,
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class CacheSettings(PluginSettings):
-    """Where the features are, and which code files may name."""
+    """Corpus, and external code that files may refer to."""
 
-    corpus: str | None = setting(None, "Name of the corpus, if there are several.", identity=False)
+    corpus: str | None = setting(None, "Name of the corpus; required if several are cached.", identity=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,9 +144,9 @@ class ProbeSettings(CacheSettings, TargetSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceSettings:
-    """Where a head is trained."""
+    """Device for training."""
 
-    device: str = setting("cpu", "Device of torch: cpu, cuda, cuda:1, mps, or auto.", identity=False)
+    device: str = setting("cpu", "Device for training: cpu, cuda, cuda:1, mps or auto.", identity=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,29 +156,31 @@ class RelevanceSettings(CacheSettings, DeviceSettings, TrainingConfig, TargetSet
 
 @dataclass(frozen=True, kw_only=True)
 class FitSettings(CacheSettings, DeviceSettings, TrainingConfig, TargetSettings, FeatureSettings, HeadSettings):
-    """The options of ``featcache fit``; those without influence on the results come last."""
+    """The options of ``featcache fit``; options that do not affect results come last."""
 
     memory: str | None = setting(
         None,
-        "Memory that the process may take (4GiB), dtype of the features in memory (float32, float16, bfloat16, int8), "
-        "or both, separated by a comma; by default half of the memory and the most exact dtype that fits.",
+        "Memory limit (such as 4GiB), dtype of the in-memory features (float32, float16, bfloat16 or int8), or both, "
+        "separated by a comma [default: half of the memory, and the most exact dtype that fits].",
         identity=False,
     )
-    jobs: int = setting(1, "Number of processes that share the folds and the cores.", minimum=1, identity=False)
+    jobs: int = setting(1, "Number of processes that share the folds and the CPU cores.", minimum=1, identity=False)
     scheduler: str | None = setting(
         None,
-        "Address of a Dask scheduler, as tcp://host:8786, whose workers share the folds. They need the same paths. "
+        "Address of a Dask scheduler, such as tcp://host:8786, whose workers share the folds and see the same paths. "
         + DASK_WARNING,
         identity=False,
     )
-    name: str | None = setting(None, "Name of the run folder, for a single run.", identity=False)
+    name: str | None = setting(
+        None, "Name of the run folder, for a single run [default: derived from the settings].", identity=False
+    )
     resume: bool = setting(False, "Continue interrupted runs.", identity=False)
-    overwrite: bool = setting(False, "Train again although the run exists.", identity=False)
+    overwrite: bool = setting(False, "Replace runs that exist already.", identity=False)
     config: Path | None = setting(
-        None, "config.yaml of a run whose settings are repeated; other options override them.", identity=False
+        None, "config.yaml of a run whose settings are used again; other options override them.", identity=False
     )
 
     @property
     def training(self) -> TrainingConfig:
-        """The options of the training alone."""
+        """Training options."""
         return TrainingConfig(**{name: getattr(self, name) for name in TrainingConfig.__dataclass_fields__})

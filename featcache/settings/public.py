@@ -1,6 +1,5 @@
-"""A settings dataclass → the documentation and the checks of the public function that takes its fields as keywords."""
+"""A settings dataclass → documentation and checks of the public function with its fields as keywords."""
 
-import difflib
 import inspect
 import re
 import textwrap
@@ -8,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
+from featcache.errors import did_you_mean
 from featcache.settings.field import Dataclass, settings_of
 
 P = ParamSpec("P")
@@ -19,14 +19,14 @@ _WIDTH = 112
 def documented(
     name: str, *kinds: type[Dataclass], expand: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Describe the keywords of a public function by the fields of its settings, and refuse unknown keywords.
+    """Return a decorator that documents the keywords of a public function, and refuses unknown keywords.
 
-    The signature itself is written out, so that editors complete it; a test compares it with the fields.
+    The signature itself is written out in the code so that editors complete it. A test compares it with the fields.
 
     Args:
-        name: The public name of the function, for messages: ``featcache.fit``.
-        kinds: The settings.
-        expand: Changes the keywords that are given before the function is called.
+        name: Public name of the function, for messages: ``featcache.fit``.
+        kinds: Settings dataclasses whose help texts describe the keywords.
+        expand: Function that changes the given keywords before the call.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
@@ -50,9 +50,9 @@ def with_arguments(doc: str, kinds: Sequence[type[Dataclass]], names: Mapping[st
     """Return a docstring whose section ``Args`` begins with the fields of the settings.
 
     Args:
-        doc: The docstring; it may have a section ``Args`` for further parameters.
-        kinds: The settings.
-        names: The parameters of the function; other fields are left out.
+        doc: Docstring, with or without a section ``Args`` for further parameters.
+        kinds: Settings dataclasses.
+        names: Parameters of the function; other fields are omitted.
     """
     lines = [
         textwrap.fill(f"{name}: {about.help}", _WIDTH, initial_indent=" " * 8, subsequent_indent=" " * 12)
@@ -69,11 +69,10 @@ def with_arguments(doc: str, kinds: Sequence[type[Dataclass]], names: Mapping[st
 
 
 def without(values: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    """Return the options among the local variables of a public function, all but some."""
+    """Return the local variables of a public function without the given names."""
     return {name: value for name, value in values.items() if name not in names}
 
 
 def _unknown(function: str, keyword: str, known: Mapping[str, Any]) -> str:
-    near = difflib.get_close_matches(keyword, known, n=1, cutoff=0.5)
-    told = f"; did you mean {near[0]!r}?" if near else f"; options: {', '.join(known)}"
-    return f"{function}() has no option {keyword!r}{told}"
+    suggested = did_you_mean(keyword, known, at_most=1) or f"; options: {', '.join(known)}"
+    return f"{function}() has no option {keyword!r}{suggested}"

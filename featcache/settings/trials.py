@@ -1,4 +1,4 @@
-"""The options of ``featcache run``: which experiment, and how a trial differs from it."""
+"""The options of ``featcache run``."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,22 +11,27 @@ from featcache.settings.types import Names, Seeds
 
 @dataclass(frozen=True, kw_only=True)
 class TrialSettings:
-    """What makes a run of a pipeline a trial; every row of its table says so."""
+    """Options that turn a pipeline into a trial; each row of its table is marked."""
 
-    only: Names | None = setting(None, "Names of runs, separated by commas; by default all.")
-    limit: int | None = setting(None, "Random subset of N utterances.", minimum=1)
-    weights: Weights | None = setting(None, "Weights of the models; random: untrained, offline, a control.")
-    protocol: str | None = setting(None, "Protocol in place of the pipeline's, for part of a corpus.")
-    seeds: Seeds | None = setting(
-        None, "Number of seeds, or a list such as 123,1234 (one seed: 123,); by default as the pipeline says."
+    only: Names | None = setting(None, "Names of the runs, separated by commas [default: all].")
+    limit: int | None = setting(None, "Size of a random subset of the utterances [default: all].", minimum=1)
+    weights: Weights | None = setting(
+        None,
+        "Weights of the models; random is an untrained control, without network [default: the pipeline's choice].",
     )
-    max_epochs: int | None = setting(None, "Largest number of epochs; by default as the pipeline says.", minimum=1)
+    protocol: str | None = setting(
+        None, "Protocol, for example for a part of a corpus [default: the pipeline's protocol]."
+    )
+    seeds: Seeds | None = setting(
+        None, "Number of seeds, or a list such as 123,1234 (a single seed: 123,) [default: the pipeline's seeds]."
+    )
+    max_epochs: int | None = setting(None, "Maximum number of epochs [default: the pipeline's number].", minimum=1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PipelineSettings(LayoutSettings, CacheSettings, TrialSettings):
     """The options of ``featcache run``."""
 
-    data: Path | None = setting(None, "Folder of the corpus, if it is not under data/corpora.", identity=False)
-    device: str = setting("auto", "Device of torch: cpu, cuda, cuda:1, mps, or auto.", identity=False)
-    dry_run: bool = setting(False, "Print what would be done; write nothing.", identity=False)
+    data: Path | None = setting(None, "Folder of the corpus [default: the corpus in data/corpora].", identity=False)
+    device: str = setting("auto", "Device: cpu, cuda, cuda:1, mps or auto.", identity=False)
+    dry_run: bool = setting(False, "Print what would be done, and write nothing.", identity=False)

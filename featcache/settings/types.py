@@ -1,4 +1,4 @@
-"""Types of options that have a form as text, and how the text is read: ``a,b``, ``LABEL=VALUE``, ``1,7``, seeds."""
+"""Types of options with a text form of their own: ``a,b``, ``LABEL=VALUE``, ``1,7``, seeds."""
 
 import math
 import operator
@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from numbers import Integral
 from typing import Annotated, Any, TypeAlias
 
-# Source: Pepino et al. 2021 as run; further seeds continue in the same steps.
+# Source: Pepino et al. 2021 as run. Further seeds continue with the same step.
 SEEDS = (123, 1234, 2345, 3456, 4567)
 HIGHEST_SEED = 2**32 - 1
 
 
 @dataclass(frozen=True)
 class Form:
-    """How an option looks as text.
+    """Text form of an option.
 
     Attributes:
-        text: Its form, for ``--help``: ``NAME,NAME``.
-        read: Text, or the value itself, → the value; a ValueError says what was expected.
-        repeated: Whether the command line takes the option several times.
+        text: Form shown by ``--help``: ``NAME,NAME``.
+        read: Function from text, or from the value itself, to the value. Its ValueError states what was expected.
+        repeated: Whether the option can be given several times on the command line.
     """
 
     text: str
@@ -28,27 +28,27 @@ class Form:
 
 
 def read_names(value: Any) -> tuple[str, ...]:
-    """Return the names in ``a,b``, or in a list of names.
+    """Return the names in ``a,b`` or in a list of names.
 
     Raises:
-        ValueError: something else than names.
+        ValueError: The value contains something other than names.
     """
     names = split_names(value)
     if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"expected names, separated by commas, found {value!r}")
+        raise ValueError(f"expected names separated by commas, found {value!r}")
     return tuple(names)
 
 
 def split_names(value: Any) -> Any:
-    """Return the names in ``a,b``; anything else as it is."""
+    """Return the names in ``a,b``; other values are returned unchanged."""
     return tuple(name.strip() for name in value.split(",")) if isinstance(value, str) else value
 
 
 def read_selection(value: Any) -> dict[str, tuple[str, ...]]:
-    """Return label → selected values, from ``LABEL=VALUE,VALUE``, several of these, or a dictionary.
+    """Return label → selected values, from ``LABEL=VALUE,VALUE``, a list of such texts, or a dictionary.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: The value has another form.
     """
     if isinstance(value, Mapping):
         return {str(label): read_names(values) for label, values in value.items()}
@@ -63,10 +63,10 @@ def read_selection(value: Any) -> dict[str, tuple[str, ...]]:
 
 
 def read_assignments(value: Any) -> dict[str, Any]:
-    """Return name → value, from ``NAME=VALUE``, several of these, or a dictionary.
+    """Return name → value, from ``NAME=VALUE``, a list of such texts, or a dictionary.
 
     Raises:
-        ValueError: it is something else, or one name has two values.
+        ValueError: The value has another form, or one name has two values.
     """
     if isinstance(value, Mapping):
         return {str(name).strip().replace("-", "_"): one for name, one in value.items()}
@@ -91,25 +91,25 @@ def _pairs(value: Any, expected: str) -> Sequence[Any]:
 
 
 def read_range(value: Any) -> tuple[float, float]:
-    """Return the lowest and the highest value, from ``1,7`` or a pair.
+    """Return the lowest and the highest value, from ``1,7`` or a pair of numbers.
 
     Raises:
-        ValueError: it is something else, or the first number is not the lower one.
+        ValueError: The value has another form, or the first number is not the lower one.
     """
     try:
         low, high = (float(number) for number in (value.split(",") if isinstance(value, str) else value))
         if not -math.inf < low < high < math.inf:
             raise ValueError
     except (TypeError, ValueError):
-        raise ValueError(f"{value!r}: expected two numbers, the lower one first, as in 1,7") from None
+        raise ValueError(f"{value!r}: expected two numbers, the lower one first, such as 1,7") from None
     return low, high
 
 
 def read_seeds(value: Any) -> tuple[int, ...]:
-    """Return seeds, from their number (the first of :func:`first_seeds`) or a list; ``123,`` is a list of one.
+    """Return seeds, from their number (see :func:`first_seeds`) or a list; ``123,`` is a list with one seed.
 
     Raises:
-        ValueError: it is something else, or a number that is no seed.
+        ValueError: The value has another form, or a number cannot be a seed.
     """
     expected = "expected the number of seeds, or a list of seeds such as 123,1234"
     if isinstance(value, bool | bytes | Mapping) or not isinstance(value, Integral | Iterable):
@@ -130,7 +130,7 @@ def read_seeds(value: Any) -> tuple[int, ...]:
 
 
 def first_seeds(number: int) -> tuple[int, ...]:
-    """Return the seeds of Pepino et al. 2021 and, after five, more seeds in the same steps."""
+    """Return the five seeds of Pepino et al. 2021, followed by further seeds with the same step."""
     return tuple(123 if i == 0 else 1234 + 1111 * (i - 1) for i in range(number))
 
 
@@ -138,5 +138,5 @@ Names: TypeAlias = Annotated[tuple[str, ...], Form("NAME,NAME", read_names)]
 Selection: TypeAlias = Annotated[Mapping[str, tuple[str, ...]], Form("LABEL=VALUE", read_selection, repeated=True)]
 Assignments: TypeAlias = Annotated[Mapping[str, Any], Form("NAME=VALUE", read_assignments, repeated=True)]
 Range: TypeAlias = Annotated[tuple[float, float], Form("LOW,HIGH", read_range)]
-Seeds: TypeAlias = Annotated[tuple[int, ...], Form("NUMBER or SEED,SEED", read_seeds)]
+Seeds: TypeAlias = Annotated[tuple[int, ...], Form("INTEGER or SEED,SEED", read_seeds)]
 References: TypeAlias = Annotated[tuple[str, ...], Form("REFERENCE", read_names, repeated=True)]

@@ -1,1 +1,1 @@
-"""What people see while a command runs: escaped text, one console, progress, Ctrl-C."""
+"""Output of commands while they run: escaped text, one console, progress bars and Ctrl-C."""

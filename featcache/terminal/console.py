@@ -1,28 +1,38 @@
-"""Text and tables → a terminal. All of featcache prints through this console, so that no external text acts on it."""
+"""Text and tables → a terminal. All of featcache prints through this console, which escapes external text."""
 
 import math
+import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import rich.console
 import rich.table
+from rich.cells import cell_len
 from rich.console import ConsoleOptions, RenderableType
 from rich.measure import Measurement
 from rich.segment import Segment
 from rich.text import Text
 
 from featcache.terminal.escape import escaped, fitting
+from featcache.terminal.lines import folded
+
+# Columns where no terminal limits them, such as in a pipe: wider than any line.
+UNLIMITED = 100_000
 
 
 class Console(rich.console.Console):
-    """A rich console for external text.
+    """Rich console for external text.
 
-    Square brackets are no markup and ``:smile:`` is no emoji; control characters are escaped; what the console's
-    encoding lacks is replaced.
+    Square brackets are not read as markup and ``:smile:`` is not read as an emoji. Control characters are escaped.
+    Characters that the encoding of the console cannot represent are replaced. Nothing is folded in a pipe or a file,
+    unless the environment variable ``COLUMNS`` sets a width.
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"markup": False, "emoji": False, **options})
+        limited = self.is_terminal or self.is_jupyter or os.environ.get("COLUMNS")
+        if not limited and options.get("width") is None:
+            self.width = UNLIMITED
 
     def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str(self._shown(text), **options)
@@ -31,19 +41,19 @@ class Console(rich.console.Console):
         if isinstance(renderable, Text):
             renderable = _replaced(renderable, self._shown(renderable.plain))
         for segment in super().render(renderable, options):
-            # rich itself adds characters, such as the ellipsis of a cell that is cut
+            # Rich adds characters of its own, such as the ellipsis of a shortened cell.
             yield segment if segment.control else segment._replace(text=fitting(segment.text, self.encoding))
 
     def print_line(self, text: str = "") -> None:
-        """Print one line, never folded; a line break in it is escaped."""
-        self.print(Text(escaped(text)), soft_wrap=True, highlight=False)
+        """Print one line, folded between words; a line break in it is escaped."""
+        self.print(Text(folded(escaped(text), self.width)), soft_wrap=True, highlight=False)
 
     def _shown(self, text: str) -> str:
         return fitting(escaped(text, keep="\n"), self.encoding)
 
 
 class Table(rich.table.Table):
-    """A rich table whose cells are single lines of external text."""
+    """Rich table whose cells are single lines of external text."""
 
     def add_column(self, header: RenderableType = "", *arguments: Any, **options: Any) -> None:
         super().add_column(_cell(header), *arguments, **options)
@@ -53,23 +63,34 @@ class Table(rich.table.Table):
 
 
 def print_line(text: str = "") -> None:
-    """Print one line to standard output, never folded; a line break in it is escaped."""
+    """Print one line to standard output, folded between words; a line break in it is escaped."""
     Console().print_line(text)
 
 
 def print_lines(text: str) -> None:
-    """Print text of several lines, each escaped before, none folded."""
-    Console().print(Text(text), soft_wrap=True, highlight=False)
+    """Print text of several lines, each folded between words. The text must be escaped already."""
+    for line in text.split("\n"):
+        print_line(line)
 
 
-def print_pairs(pairs: Mapping[str, Any]) -> None:
-    """Print names and values as two columns."""
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
+def print_pairs(pairs: Mapping[str, Any], *, title: str = "") -> None:
+    """Print names and values as two columns. Values are folded between words.
+
+    Args:
+        pairs: Name → value.
+        title: Line above the columns.
+    """
+    console = Console()
+    if title:
+        console.print(Text(title, style="bold"))
+    indent = max(map(cell_len, map(escaped, pairs)), default=0) + 2
     for name, value in pairs.items():
-        table.add_row(name, _describe(value))
-    Console().print(table)
+        label = escaped(name)
+        padded = label + " " * (indent - cell_len(label))
+        lines = folded(escaped(_describe(value)), console.width - indent).split("\n")
+        line = Text(padded + ("\n" + " " * indent).join(lines))
+        line.stylize("bold", 0, len(label))
+        console.print(line, soft_wrap=True, highlight=False)
 
 
 def _describe(value: Any) -> str:
@@ -79,7 +100,7 @@ def _describe(value: Any) -> str:
 
 
 class _Cell:
-    """A cell of one line, on any console of rich: no markup, and as wide as that console shows it."""
+    """Table cell of one line without markup, measured in the encoding of the console."""
 
     def __init__(self, text: Text) -> None:
         self._text = text

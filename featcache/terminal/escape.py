@@ -1,17 +1,17 @@
-"""External text → text that is safe to show: names and labels of other people's files never act on what shows them.
+"""External text → text that is safe to show.
 
-File names, utterance ids, labels, speakers, transcripts, attributes of models and stores, and cells of other people's
-tables may hold characters that move a terminal's cursor, change its title, forge a second line, or reverse the order
-of what follows. Tables that are data (``manifest.csv``, ``predictions.csv``, ``failures.csv``) keep the text as it is.
+File names, utterance ids, labels, speakers, transcripts, attributes of models and stores, and cells of external tables
+can contain characters that move the cursor of a terminal, change its title, forge a second line, or reverse the order
+of the following text. Tables of data (``manifest.csv``, ``predictions.csv``, ``failures.csv``) keep the text as it is.
 """
 
 import codecs
 import unicodedata
 
-# A name for Python's codecs: what an encoding lacks is written as in LOOKALIKES, or as its code point.
+# Error handler for Python's codecs: it replaces characters by LOOKALIKES, or by their code points.
 LOOKALIKES_HANDLER = "featcache.lookalikes"
 
-# Characters that featcache itself prints, for a console whose encoding lacks them.
+# Replacements for characters that featcache prints, for consoles whose encoding does not contain them.
 LOOKALIKES = {
     "±": "+/-",
     "–": "-",
@@ -28,16 +28,16 @@ LOOKALIKES = {
 # Control characters, invisible format characters (bidirectional overrides, zero-width blanks), half a character pair
 # (bytes of a file name that are not UTF-8), line and paragraph separators.
 _ACTING = {"Cc", "Cf", "Cs", "Zl", "Zp"}
-# They join letters or keep them apart: Persian, Hindi and emoji are written with them.
+# Zero-width joiner and non-joiner, which are part of correct Persian, Hindi and emoji.
 _JOINERS = "\u200c\u200d"
 
 
 def escaped(text: str, *, keep: str = "") -> str:
-    r"""Return the text with every acting character as its escape sequence: ``\x1b``, ``\n``, ``\u202e``.
+    r"""Return the text with every control character as its escape sequence: ``\x1b``, ``\n``, ``\u202e``.
 
     Args:
         text: Any text.
-        keep: Characters that stay as they are, such as the line breaks of text that was escaped line by line.
+        keep: Characters that are kept, such as the line breaks of text with several lines.
     """
     if text.isascii() and text.isprintable():
         return text
@@ -47,7 +47,7 @@ def escaped(text: str, *, keep: str = "") -> str:
 
 
 def fitting(text: str, encoding: str) -> str:
-    """Return the text with what an encoding lacks replaced: ``±`` by ``+/-``, other characters by their code points."""
+    """Return the text with characters outside an encoding replaced: ``±`` by ``+/-``, others by their code points."""
     try:
         text.encode(encoding)
     except UnicodeEncodeError:
@@ -56,7 +56,7 @@ def fitting(text: str, encoding: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """Return a message as one escaped line: line breaks become blanks."""
+    """Return a message as one escaped line; line breaks become spaces."""
     return escaped(" ".join(line.strip() for line in text.replace("\r\n", "\n").split("\n")).strip())
 
 

@@ -1,7 +1,7 @@
-"""Ctrl-C: a command says at once what it does, ends soon, and loses nothing that was finished.
+"""Ctrl-C: a command reports at once, ends soon, and keeps all finished work.
 
-The first Ctrl-C lets what is under way come to its end. A second one gives it up: threads cannot be stopped inside a
-library's forward pass, so they are left behind. :class:`Work` is the loop that extraction and transcription share.
+After the first Ctrl-C, running tasks are finished. A second Ctrl-C abandons them: a thread cannot be stopped inside a
+forward pass of a library. :class:`Work` is the loop that extraction and transcription share.
 """
 
 import logging
@@ -16,21 +16,21 @@ from types import FrameType, TracebackType
 from typing import Any, Generic, TypeVar
 from weakref import WeakSet
 
-INTERRUPTED_LINE = "interrupted; what was finished before is kept"
+INTERRUPTED_LINE = "interrupted; finished work is kept"
 
 log = logging.getLogger(__name__)
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
-# What threads get to end by themselves before the process ends without them.
+# Time that abandoned threads have to end before the process ends without them.
 GRACE_SECONDS = 0.5
 
 _left_behind: "WeakSet[Future[Any]]" = WeakSet()
 
 
 class Pool(ThreadPoolExecutor):
-    """Threads that are waited for at the end of a block, but not when Ctrl-C ends it."""
+    """Thread pool that waits for its threads at the end of a block, except after Ctrl-C."""
 
     def __init__(self, workers: int, name: str) -> None:
         super().__init__(workers, thread_name_prefix=name)
@@ -43,28 +43,28 @@ class Pool(ThreadPoolExecutor):
         return future
 
     def abandon(self) -> None:
-        """Begin nothing more, and do not wait for what has begun."""
+        """Start no further tasks, and do not wait for running tasks."""
         self._abandoned = True
         self.shutdown(wait=False, cancel_futures=True)
         _left_behind.update(future for future in self._futures if not future.done())
 
     def finish(self, pending: Collection[Future[Any]], what: str) -> list[Future[Any]]:
-        """After Ctrl-C let what has begun come to its end, unless Ctrl-C is pressed again.
+        """Finish running tasks after Ctrl-C, unless Ctrl-C is pressed again.
 
         Args:
-            pending: What was submitted and has not been taken in.
-            what: What is under way, for the user, in the plural.
+            pending: Submitted tasks whose results are not kept yet.
+            what: Noun for the running tasks in messages, in the plural.
 
         Returns:
-            Those that came to their end, in order.
+            Finished tasks, in order.
         """
         try:
             begun = [future for future in pending if not future.cancel()]
-            log.warning("stopping: %s under way are finished first; press Ctrl-C again to give them up", what)
+            log.warning("stopping: running %s are finished first; press Ctrl-C again to abandon them", what)
             wait(begun)
         except KeyboardInterrupt:
             self.abandon()
-            log.warning("stopping now: %s under way are given up, finished ones are kept", what)
+            log.warning("stopping now: running %s are abandoned, finished ones are kept", what)
         return [future for future in pending if future.done() and not future.cancelled()]
 
     def __exit__(
@@ -77,17 +77,18 @@ class Pool(ThreadPoolExecutor):
 
 
 class Work(Generic[Task, Result]):
-    """Tasks for a pool of threads; each result is kept once, whenever Ctrl-C is pressed and whatever fails.
+    """Tasks for a thread pool. Each result is kept exactly once, also after Ctrl-C or a failure.
 
     Args:
-        tasks: What is to be done.
-        compute: Does a task, in a thread.
-        keep: Takes in finished tasks with their results, in the main thread, and whether the work ends with them.
-        fails: Whether a result ends the work. What has begun is then finished and kept as well.
-        ahead: Number of tasks that are under way or wait for a thread.
-        in_order: Whether results are kept in the order of the tasks, or as they come.
-        stopping: Set as soon as the work ends early.
-        kept: What ``keep`` does, for the user: "a shard is written first".
+        tasks: Tasks.
+        compute: Function that computes a task, in a thread.
+        keep: Function that keeps the results, in the main thread. Its arguments are finished tasks with their results,
+            and whether the work ends with them.
+        fails: Function that returns whether a result ends the work. Running tasks are then finished and kept, too.
+        ahead: Maximum number of tasks that are running or waiting for a thread.
+        in_order: Whether results are kept in the order of the tasks. Otherwise the order is that of completion.
+        stopping: Event that is set when the work ends early.
+        kept: Work of ``keep`` in messages: "a shard is written first".
     """
 
     def __init__(
@@ -113,11 +114,11 @@ class Work(Generic[Task, Result]):
         self._pending: dict[Future[Result], Task] = {}
 
     def to_the_end(self, pool: Pool, what: str) -> bool:
-        """Do all tasks, or as many as there are until one ends the work; true when Ctrl-C ended it.
+        """Compute the tasks until all are done or one ends the work, and return whether Ctrl-C ended it.
 
         Args:
-            pool: The threads.
-            what: The tasks, for the user, in the plural.
+            pool: Threads.
+            what: Noun for the tasks in messages, in the plural.
         """
         try:
             while self._submit(pool):
@@ -142,25 +143,25 @@ class Work(Generic[Task, Result]):
         return False
 
     def _submit(self, pool: Pool) -> bool:
-        """Hand out tasks; false when there is nothing left to wait for."""
+        """Submit tasks, and return whether any task is pending."""
         while len(self._pending) < self._ahead and (task := next(self._tasks, None)) is not None:
             self._pending[pool.submit(self._compute, task)] = task
         return bool(self._pending)
 
     def _wait(self) -> list[Future[Result]]:
-        """Wait for the next task, or for any; return what is finished then."""
+        """Wait for the next task in order, or for any task, and return the finished ones."""
         if self._in_order:
             return _all_done([next(iter(self._pending))])
         done = wait(self._pending, return_when=FIRST_COMPLETED).done
         return [future for future in self._pending if future in done]
 
     def _begun(self, finished: Collection[Future[Result]]) -> list[Future[Result]]:
-        """Begin nothing new; wait for what else has begun, and return it."""
+        """Wait for all other tasks that are running, and return them; cancel the rest."""
         others = [future for future in self._pending if future not in finished]
         return _all_done([future for future in others if not future.cancel()])
 
     def _keep(self, finished: Sequence[Future[Result]], ending: bool) -> None:
-        """Have finished results kept; an error among them is a bug, and raised after that."""
+        """Keep finished results, and then raise the first error among them, which is a bug."""
         bugs = [error for future in finished if (error := future.exception()) is not None]
         with held_back(self._kept):
             results = [(self._pending.pop(f), f.result()) for f in finished if f.exception() is None]
@@ -171,22 +172,26 @@ class Work(Generic[Task, Result]):
 
 
 def _all_done(futures: list[Future[Result]]) -> list[Future[Result]]:
-    """Wait for all of these."""
+    """Wait for all futures, and return them."""
     for future in futures:
         future.exception()
     return futures
 
 
 def threads_are_left() -> bool:
-    """Whether work that was given up still goes on, so that Python would wait for it at its end."""
+    """Return whether abandoned tasks are still running, so that Python would wait for them at its end."""
     return bool(wait(set(_left_behind), timeout=GRACE_SECONDS).not_done)
 
 
 @contextmanager
 def leaving_imports(code: int) -> Iterator[None]:
-    """Have Ctrl-C end the process with a code while a library is imported, where an exception would crash it.
+    """Make Ctrl-C end the process with an exit code while a module is imported.
 
-    torch calls Python from C++ code that no exception may pass: the process would abort with a message about pybind11.
+    torch calls Python from C++ code that cannot handle exceptions. A KeyboardInterrupt there would abort the process
+    with a message about pybind11.
+
+    Args:
+        code: Exit code.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -199,7 +204,7 @@ def leaving_imports(code: int) -> Iterator[None]:
             os._exit(code)
         raise KeyboardInterrupt
 
-    # a process that was started to ignore Ctrl-C goes on doing so
+    # A process that was started with Ctrl-C disabled keeps ignoring it.
     if before is signal.default_int_handler:
         signal.signal(signal.SIGINT, interrupt)
     try:
@@ -218,13 +223,13 @@ def _is_importing(frame: FrameType | None) -> bool:
 
 @contextmanager
 def held_back(what: str) -> Iterator[None]:
-    """Have Ctrl-C wait until a step is done that must not end halfway, such as writing a file.
+    """Delay Ctrl-C until the end of a step that must not be interrupted, such as writing a file.
 
     Args:
-        what: The step, for the user: "a shard is written first".
+        what: The step in messages: "a shard is written first".
     """
     before = signal.getsignal(signal.SIGINT)
-    # signals reach the main thread alone, and only what Python itself handles can be held back
+    # Only the main thread receives signals, and only a handler in Python can be delayed.
     if threading.current_thread() is not threading.main_thread() or not callable(before):
         yield
         return

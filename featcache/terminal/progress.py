@@ -1,4 +1,4 @@
-"""Progress bars for everything that takes longer than a few seconds; silent where there is no terminal."""
+"""Progress bars for tasks that take more than a few seconds. Without a terminal, nothing is printed."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -7,35 +7,40 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-# Calls that make up a task of a thread; each on its own would take longer to hand out than to do.
+# Number of calls in one task of a thread. Single calls are shorter than the time to schedule them.
 _TOGETHER = 64
 _SHOWN_FROM = 1000
+# Columns beside the title from which the parts of a progress bar are shown; the title is never cut.
+_ROOM_FOR_TIME, _ROOM_FOR_SPEED, _ROOM_FOR_BAR = 14, 36, 48
 
 
 @contextmanager
 def progress(title: str, total: float, *, rate: Callable[[float, float], str]) -> Iterator[Callable[[float], None]]:
-    """Show how far a long task has come.
+    """Show a progress bar for a long task.
 
     Args:
-        title: What is being done.
-        total: When ``done`` is reached.
-        rate: Words for the speed, from what has been done and the seconds that have passed.
+        title: Title of the task.
+        total: Total amount of work.
+        rate: Function from the amount done and the elapsed seconds to the text for the speed.
 
     Yields:
-        A function to be called with the amount that was done since its last call.
+        A function to call with the amount of work that was done since its last call.
     """
+    from rich.cells import cell_len
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.table import Column
 
     from featcache.terminal.console import Console
     from featcache.terminal.escape import escaped
 
     console = Console(stderr=True)
+    room = console.width - cell_len(title)
     bar = Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
+        TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=False)),
+        *([BarColumn()] if room >= _ROOM_FOR_BAR else []),
         TaskProgressColumn(),
-        TextColumn("{task.fields[speed]}", markup=False),
-        TimeRemainingColumn(),
+        *([TextColumn("{task.fields[speed]}", markup=False)] if room >= _ROOM_FOR_SPEED else []),
+        *([TimeRemainingColumn()] if room >= _ROOM_FOR_TIME else []),
         console=console,
         disable=not console.is_terminal,
     )
@@ -51,7 +56,13 @@ def progress(title: str, total: float, *, rate: Callable[[float, float], str]) -
 
 
 def map_in_threads(function: Callable[[str], T], keys: Sequence[str], workers: int, title: str) -> dict[str, T]:
-    """Call a function for every key, and show how far it has come where there are many.
+    """Call a function for each key in several threads, with a progress bar if there are many keys.
+
+    Args:
+        function: Function from a key to its result.
+        keys: Keys.
+        workers: Number of threads.
+        title: Title of the progress bar.
 
     Returns:
         Key → result, in the order of the keys.
@@ -64,7 +75,7 @@ def map_in_threads(function: Callable[[str], T], keys: Sequence[str], workers: i
 
     with ExitStack() as stack:
         pool = ThreadPoolExecutor(workers)
-        stack.callback(pool.shutdown, cancel_futures=True)  # Ctrl-C does not wait for what has not begun
+        stack.callback(pool.shutdown, cancel_futures=True)  # After Ctrl-C, calls that have not started are cancelled.
         advance = stack.enter_context(progress(title, len(keys), rate=rate)) if len(keys) >= _SHOWN_FROM else None
         for group, found in zip(groups, pool.map(lambda group: [function(key) for key in group], groups), strict=True):
             results.update(zip(group, found, strict=True))

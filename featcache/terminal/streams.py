@@ -1,4 +1,4 @@
-"""Standard streams, log records and warnings of the command line: nothing that is printed can end a command."""
+"""Standard streams, log records and warnings of the command line, whose failures never end a command."""
 
 import logging
 import os
@@ -11,40 +11,40 @@ from pathlib import Path
 from typing import Any, TextIO, cast
 
 from featcache.terminal.escape import LOOKALIKES_HANDLER, one_line
+from featcache.terminal.lines import for_stream
 
 log = logging.getLogger(__name__)
 
 
-class _Lines(logging.Formatter):
-    """One line for each record, whatever it holds."""
+class _Lines(logging.StreamHandler[Any]):
+    """Handler that prints each record to standard error as one escaped line, folded between words on a terminal."""
 
     def format(self, record: logging.LogRecord) -> str:
         prefix = "warning: " if record.levelno >= logging.WARNING else ""
-        return prefix + one_line(record.getMessage())
+        return for_stream(prefix + one_line(record.getMessage()), self.stream)
 
 
 @contextmanager
 def lasting_streams() -> Iterator[list[str]]:
-    """Let standard output and standard error take any text, and outlive their reader (``featcache models | head -1``).
+    """Make standard output and standard error accept any text, also after their reader has closed the pipe.
 
-    Characters that the encoding lacks are replaced. After the reader of a pipe has gone, output goes nowhere and the
-    command goes on to its end. Warnings and log records of libraries become lines like featcache's own.
+    Characters that the encoding cannot represent are replaced. If the reader of a pipe has ended
+    (``featcache models | head -1``), further output is discarded and the command finishes its work. Warnings and log
+    records of libraries are printed as lines in the format of featcache's own.
 
     Yields:
-        A list that holds in the end why output was lost, where it was for another reason, such as a full disk.
+        A list. After the block it contains the reason for lost output, such as a full disk; a closed pipe is no reason.
     """
     lost: list[str] = []
-    if threading.current_thread() is not threading.main_thread():  # streams and handlers are the whole process's
+    if threading.current_thread() is not threading.main_thread():  # Streams and handlers belong to the whole process.
         yield lost
         return
     before = sys.stdout, sys.stderr, warnings.showwarning
     streams = [_Lasting(stream) if stream else None for stream in before[:2]]
     sys.stdout, sys.stderr = (cast(TextIO, stream) for stream in streams)
     warnings.showwarning = _log_warning
-    others = _handler()
-    others.addFilter(
-        lambda record: not (record.name.startswith("featcache") and logging.getLogger("featcache").handlers)
-    )
+    others = _Lines()
+    others.addFilter(_is_of_library)
     logging.getLogger().addHandler(others)
     try:
         yield lost
@@ -58,10 +58,10 @@ def lasting_streams() -> Iterator[list[str]]:
 
 
 class _Lasting:
-    """A text stream whose writes never fail.
+    """Text stream whose writes never fail.
 
     Attributes:
-        lost: Why it could not be written; empty where it could, or where its reader had gone.
+        lost: Reason for lost output; empty if everything was written, or if the reader had closed the pipe.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -91,15 +91,17 @@ class _Lasting:
         return getattr(self._stream, name)
 
     def _reconfigure(self, errors: str | None) -> None:
-        # what captures the output of tests or notebooks may have no encoding to be chosen
+        # The streams of tests and notebooks may have no encoding that can be changed.
         if hasattr(self._stream, "reconfigure"):
             self._stream.reconfigure(errors=errors)
 
     def _lose(self, error: OSError) -> None:
-        gone = isinstance(error, BrokenPipeError) or (os.name == "nt" and error.errno == 22)  # Windows' closed pipe
+        gone = isinstance(error, BrokenPipeError) or (
+            os.name == "nt" and error.errno == 22
+        )  # A closed pipe on Windows.
         if not gone:
             self.lost = error.strerror or str(error)
-        # what waits to be written would fail again, at the latest when Python ends
+        # Buffered output would fail again, at the latest when Python ends.
         with suppress(OSError):
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._stream.fileno())
@@ -107,20 +109,18 @@ class _Lasting:
 
 
 def log_to_terminal(level: int) -> None:
-    """Show featcache's log records from a level on as lines on standard error."""
+    """Print featcache's log records as lines on standard error.
+
+    Args:
+        level: Lowest level that is printed.
+    """
     logger = logging.getLogger("featcache")
-    logger.handlers[:] = [_handler()]
+    logger.handlers[:] = [_Lines()]
     logger.setLevel(level)
 
 
-def _is_of_others(record: logging.LogRecord) -> bool:
+def _is_of_library(record: logging.LogRecord) -> bool:
     return not (record.name.partition(".")[0] == "featcache" and logging.getLogger("featcache").handlers)
-
-
-def _handler() -> logging.Handler:
-    handler = logging.StreamHandler()
-    handler.setFormatter(_Lines())
-    return handler
 
 
 def _log_warning(
@@ -131,12 +131,12 @@ def _log_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """A library's warning in one line that tells where it came from; see :func:`warnings.showwarning`."""
+    """Log a warning of a library in one line with its origin; see :func:`warnings.showwarning`."""
     log.warning("%s, line %d: %s: %s", _module(filename), lineno, category.__name__, message)
 
 
 def _module(filename: str) -> str:
-    """``sklearn/svm/_base.py``: a file from its package on."""
+    """Return the path of a file from its package on: ``sklearn/svm/_base.py``."""
     parts = Path(filename).parts
     for folder in ("site-packages", "dist-packages"):
         if folder in parts:

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from featcache.errors import StoreError
+from featcache.errors import StoreError, did_you_mean
 from featcache.files.disk import remove
 from featcache.files.regular import read_regular, remove_unfinished, replace_file
 from featcache.files.values import check_types, read_json
@@ -156,5 +156,7 @@ def _check_finished(cache: Path, name: str) -> None:
     names = transcript_names(cache)
     if name in names:
         raise StoreError(f"the transcripts {name!r} of {cache} are unfinished; {AGAIN}")
-    there = ", ".join(names) or "none"
-    raise StoreError(f"no transcripts {name!r} in {cache} (available: {there}); make them with 'featcache transcribe'")
+    there, near = ", ".join(names) or "none", did_you_mean(name, names)
+    raise StoreError(
+        f"no transcripts {name!r} in {cache} (available: {there}); make them with 'featcache transcribe'{near}"
+    )

@@ -225,7 +225,7 @@ def test_a_cache_gives_its_stores_by_name(cache):
 
 
 def test_a_store_that_a_cache_lacks(cache):
-    expected = "unknown feature store 'wav2vec2-bas'; nearest: wav2vec2-base in .*; 'featcache extract' makes one"
+    expected = "no store 'wav2vec2-bas'; 'featcache extract' with .* makes one in .*; did you mean 'wav2vec2-base'\\?$"
     with pytest.raises(StoreError, match=expected):
         FeatureCache(cache)["wav2vec2-bas"]
 

@@ -95,7 +95,7 @@ def test_score_prints_and_keeps_what_metrics_json_holds(invoke, predictions, tmp
         assert cells(out, label)[1:] == [*expected, f"{found['mean_over_folds']:.1f}"]
     recall = metrics["recall"]["[red]calm[/red]"]
     assert cells(out, "[red]calm")[1:] == [f"{recall['mean']:.1f} ± {recall['std']:.1f}", "32"]
-    assert "96 utterances, speakers: 24, folds: 1, seeds: 2; guessing scores a UAR of 33.3" in out
+    assert "utterances: 96, speakers: 24, folds: 1, seeds: 2; chance level: UAR 33.3" in out
 
 
 def test_score_takes_columns_of_any_name(invoke, predictions, tmp_path):
@@ -135,7 +135,7 @@ def test_score_of_dimensions(invoke, rng, tmp_path):
     for name, label in (("ccc", "CCC "), ("ccc_valence", "CCC valence"), ("pearson_arousal", "Pearson arousal")):
         assert cells(out, label)[1] == f"{metrics[name]['mean']:.3f}"
     assert "Recall" not in out
-    assert "guessing" not in out
+    assert "chance level" not in out
 
 
 @pytest.mark.parametrize(
@@ -260,9 +260,12 @@ def test_ensemble_prints_what_was_chosen_and_labels_the_best_on_test(invoke, mak
     table = pd.read_csv(folder / "combinations.csv")
     assert len(table) == 6 + 4
     metrics = json.loads((folder / "metrics.json").read_text())
-    assert f"chosen on validation: UAR {metrics['uar']['mean']:.1f} ± {metrics['uar']['std']:.1f}, 95 % CI" in out
+    assert (
+        f"selected by validation UAR: test UAR {metrics['uar']['mean']:.1f} ± {metrics['uar']['std']:.1f}, 95 % CI"
+        in out
+    )
     best = table["test_uar"].max()
-    assert f"best on test: an optimistic number, do not report: {best:.1f} (" in out
+    assert f"highest test UAR: {best:.1f} (" in out
     assert out.startswith("1  a\n2  b\n3  c\n4  d[red]\n")
     numbers = " + ".join(str("abcd".index(name[0]) + 1) for name in table["members"][0].split(" + "))
     assert cells(out, numbers)[1:4] == ["soft", f"{table['validation_uar'][0]:.1f}", f"{table['test_uar'][0]:.1f}"]
@@ -283,16 +286,16 @@ def test_many_combinations_are_cut_on_the_terminal(invoke, make_run):
             ["score", "nowhere.csv"],
             r"nowhere.csv: not readable as a table \(No such file or directory\); expected a CSV",
         ),
-        (["compare", "a"], "one run cannot be compared; give two or more"),
-        (["compare", "a", "a"], r"one run cannot be compared; give two or more different ones \(given twice: 'a'\)"),
-        (["compare", "a", "{runs}/a"], "one run cannot be compared; give two or more different ones"),
+        (["compare", "a"], "one run cannot be compared; name two or more different runs"),
+        (["compare", "a", "a"], r"one run cannot be compared; name two or more different runs \(given twice: 'a'\)"),
+        (["compare", "a", "{runs}/a"], "one run cannot be compared; name two or more different runs"),
         (["compare", "{runs}", "a"], r"one run cannot be compared; .* \(not a finished run: '.*toy'\)"),
-        (["compare", "{runs}"], r"there is no finished run to compare; give two or more different ones \(not a"),
+        (["compare", "{runs}"], r"no finished run to compare; name two or more different runs \(not a"),
         (["compare", "a", "b", "--out", "t.tex"], r"--out t.tex: this command writes .csv files only; name one that"),
         (["score", "nowhere.csv", "--out", "t.csv"], r"--out t.csv: this command writes .json files only"),
-        (["compare", "a", "x"], "unknown run 'x'"),
+        (["compare", "a", "x"], "no run 'x'"),
         (["ensemble", "a"], "one run cannot vote; expected two or more"),
-        (["ensemble", "a", "b", "--vote", "loud"], "unknown vote 'loud'; known: hard, soft"),
+        (["ensemble", "a", "b", "--vote", "loud"], "no vote 'loud'; known: hard, soft"),
     ],
 )
 def test_a_mistake_is_told_in_one_line(invoke, make_run, arguments, told):

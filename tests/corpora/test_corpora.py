@@ -109,7 +109,7 @@ def test_no_corpus_that_is_known(tmp_path):
 
 def test_a_kind_that_does_not_fit(tmp_path):
     touch(tmp_path, "03a01Fa.wav")
-    with pytest.raises(CorpusError, match="unknown corpus 'ravdes'; nearest: ravdess"):
+    with pytest.raises(CorpusError, match="no corpus 'ravdes'; did you mean 'ravdess'"):
         read_corpus(tmp_path, kind="ravdes")
     with pytest.raises(CorpusError, match=r"1 audio files .*, expected file names of RAVDESS, like '03-01-"):
         read_corpus(tmp_path, kind="ravdess")

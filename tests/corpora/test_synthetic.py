@@ -85,5 +85,5 @@ def test_pitch_and_loudness_follow_speaker_and_emotion(corpus):
 
 
 def test_an_unknown_emotion(tmp_path):
-    with pytest.raises(CorpusError, match="unknown synthetic emotion 'angry'; nearest: anger"):
+    with pytest.raises(CorpusError, match="no synthetic emotion 'angry'; did you mean 'anger'"):
         make_corpus(tmp_path, emotions=["angry"])

@@ -137,7 +137,9 @@ def test_windows_count_among_the_settings(run):
         ({"chunk_seconds": 2}, "overlap_seconds is 0.5 there and 2.0 now"),
     ]:
         if options == {"chunk_seconds": 2}:
-            with pytest.raises(ModelError, match="--overlap-seconds is 2, expected less than the 2"):
+            with pytest.raises(
+                ModelError, match="--overlap-seconds is 2, expected less than --chunk-seconds, which is 2"
+            ):
                 run(**options)
             continue
         with pytest.raises(StoreError, match=told):

@@ -118,7 +118,7 @@ def test_windows_give_what_the_whole_gives(speech_like):
         ({"fmax": 9000}, r"from fmin 0 to fmax 9000 Hz do not fit .* 16000 Hz; expected fmin < fmax <= 8000$"),
         ({"fmin": 5000, "fmax": 4000}, "from fmin 5000 to fmax 4000 Hz do not fit"),
         ({"sampling_rate": 0}, "needs fmax, so that all have the same bands"),
-        ({"n_mel": 3}, "unknown option 'n_mel'; nearest: n_mels"),
+        ({"n_mel": 3}, "no option 'n_mel'; did you mean 'n_mels'"),
     ],
 )
 def test_options_that_cannot_be(options, message):

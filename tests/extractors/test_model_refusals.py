@@ -26,18 +26,18 @@ def hub_cache(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("model", "nearest"),
-    [("wav2vec2-bsae", "wav2vec2-base, "), ("hubert-huge", "hubert-"), ("wavlm", "wavlm-base")],
+    [("wav2vec2-bsae", "wav2vec2-base'"), ("hubert-huge", "hubert-"), ("wavlm", "wavlm-base")],
 )
 def test_unknown_name(model, nearest):
     refused(
-        rf"^unknown model '{model}'; nearest: .*{nearest}.*; "
+        rf"^no model '{model}'; did you mean '.'*{nearest}.*; "
         r"a folder or a Hugging Face id such as 'facebook/wav2vec2-base' is also accepted$",
         model,
     )
 
 
 def test_a_name_like_no_other_is_answered_with_all():
-    refused(r"^unknown model 'qqqq'; known: .*wav2vec2-base, .*whisper-tiny", "qqqq")
+    refused(r"^no model 'qqqq'; available: .*wav2vec2-base, .*whisper-tiny", "qqqq")
 
 
 @pytest.mark.parametrize("weights", ["pretrained", "random"])

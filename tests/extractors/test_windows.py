@@ -163,10 +163,16 @@ def test_without_chunks_a_store_has_the_settings_that_it_had():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"overlap_seconds": 1.0}, r"^--overlap-seconds is that of windows; give their length with --chunk-seconds$"),
-        ({"chunk_seconds": 2.0}, r"^--overlap-seconds is 2, expected less than the 2 of --chunk-seconds$"),
-        ({"chunk_seconds": 5.0, "overlap_seconds": 6.0}, r"^--overlap-seconds is 6, expected less than the 5 of"),
-        ({"chunk_seconds": 0.0}, r"^--overlap-seconds is 2, expected less than the 0 of --chunk-seconds$"),
+        (
+            {"overlap_seconds": 1.0},
+            r"^--overlap-seconds has no effect without windows; add --chunk-seconds with their length$",
+        ),
+        ({"chunk_seconds": 2.0}, r"^--overlap-seconds is 2, expected less than --chunk-seconds, which is 2$"),
+        (
+            {"chunk_seconds": 5.0, "overlap_seconds": 6.0},
+            r"^--overlap-seconds is 6, expected less than --chunk-seconds, which is 5$",
+        ),
+        ({"chunk_seconds": 0.0}, r"^--overlap-seconds is 2, expected less than --chunk-seconds, which is 0$"),
         (
             {"chunk_seconds": 0.005, "overlap_seconds": 0.0},
             r"^--chunk-seconds 0.005 leaves no frame between overlaps of 0 s; increase --chunk-seconds or decrease --o",

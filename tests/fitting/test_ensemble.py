@@ -242,8 +242,8 @@ def test_runs_of_one_name_are_told_apart_by_their_folders(make_run, tmp_path):
         ({"runs": ["a", "a"]}, "a run is given twice; each run has one vote"),
         ({"runs": ["a", "b"], "sizes": [3]}, "--size 3: only 2 runs given, --size can only be 2$"),
         ({"runs": ["a", "b"], "sizes": [1]}, "--size 1: only 2 runs given, --size can only be 2$"),
-        ({"runs": ["a", "b"], "votes": ["sofft"]}, "unknown vote 'sofft'; nearest: soft"),
-        ({"runs": ["a", "x"]}, "unknown run 'x'"),
+        ({"runs": ["a", "b"], "votes": ["sofft"]}, "no vote 'sofft'; did you mean 'soft'"),
+        ({"runs": ["a", "x"]}, "no run 'x'"),
         ({"runs": ["a", "b"], "name": "../b"}, r"run name '../b': it begins with a dot"),
     ],
 )

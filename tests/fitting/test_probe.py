@@ -230,7 +230,7 @@ def test_classes_are_one_line_and_a_selection_counts(cache, capsys, tmp_path, mo
     ("options", "error", "told"),
     [
         ({"target": "emotoin"}, ManifestError, r"no utterance has a label 'emotoin'; .* are: emotion, arousal"),
-        ({"target": "emotion=angst"}, ManifestError, "unknown class of emotion 'angst'; nearest: anger"),
+        ({"target": "emotion=angst"}, ManifestError, "no class of emotion 'angst'; did you mean 'anger'"),
         (
             {"target": "arousal"},
             ManifestError,
@@ -239,7 +239,7 @@ def test_classes_are_one_line_and_a_selection_counts(cache, capsys, tmp_path, mo
         ({"target": "arousal,emotion"}, ManifestError, "label 'emotion' .* is 'anger', expected a number"),
         ({"target": "words"}, ManifestError, "label 'words' has one class only, 'none'; a classifier needs two"),
         ({"target": None}, ManifestError, "which label to predict.* --target: emotion, arousal"),
-        ({"target": "emotion", "protocol": "los"}, ProtocolError, "unknown protocol 'los'; nearest: loso"),
+        ({"target": "emotion", "protocol": "los"}, ProtocolError, "no protocol 'los'; did you mean 'loso'"),
     ],
 )
 def test_targets_that_cannot_be_probed_are_told_in_one_line(cache, options, error, told):

@@ -191,10 +191,10 @@ ONE_LAYER = (
             ModelError,
             "^head 'svm' learns no layer weights; use another one, such as --head dense$",
         ),
-        ({}, [], {"head": "dens"}, ModelError, "^unknown head 'dens'; nearest: dense$"),
-        ({}, ["ssl", "sll"], {}, StoreError, "^unknown feature store 'sll'; nearest: ssl in "),
+        ({}, [], {"head": "dens"}, ModelError, "^no head 'dens'; did you mean 'dense'$"),
+        ({}, ["ssl", "sll"], {}, StoreError, "^no feature store 'sll'; did you mean 'ssl' in "),
         ({}, [], {"target": "arousal,emotion"}, FeatcacheError, "is 'anger', expected a number"),
-        ({}, [], {"protocol": "los"}, ProtocolError, "unknown protocol 'los'; nearest: loso"),
+        ({}, [], {"protocol": "los"}, ProtocolError, "no protocol 'los'; did you mean 'loso'"),
     ],
 )
 def test_what_cannot_be_is_told_before_anything_is_trained(make_cache, manifest, cache, names, options, error, told):

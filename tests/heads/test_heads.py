@@ -184,7 +184,7 @@ def test_dense_draws_a_dropout_mask_for_each_frame() -> None:
 
 
 def test_unknown_head_names_the_nearest() -> None:
-    with pytest.raises(ModelError, match="unknown head 'dens'; nearest: dense"):
+    with pytest.raises(ModelError, match="no head 'dens'; did you mean 'dense'"):
         create_head("dens", num_layers=[13], hidden_sizes=[768], num_outputs=7, seed=1)
 
 

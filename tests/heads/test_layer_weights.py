@@ -158,5 +158,5 @@ def test_features_get_no_gradient() -> None:
 
 
 def test_unknown_kind_names_the_known_ones() -> None:
-    with pytest.raises(ModelError, match="unknown layer weighting 'softmx'; nearest: softmax"):
+    with pytest.raises(ModelError, match="no layer weighting 'softmx'; did you mean 'softmax'"):
         LayerWeights(3, "softmx")

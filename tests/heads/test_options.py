@@ -195,18 +195,18 @@ def test_recurrent_weights_start_orthogonal_in_both_directions(cell):
 
 
 REFUSED = [
-    ("dense", {"hidden_unit": 3}, "unknown option 'hidden_unit'; nearest: hidden_units"),
-    ("dense", {"hidden_units": 0}, "hidden_units: .* greater than or equal to 1, found 0"),
-    ("dense", {"num_hidden": 10**9}, "num_hidden: .* less than or equal to 16"),
-    ("dense", {"num_hidden": 0}, "num_hidden: .* greater than or equal to 1"),
-    ("lstm", {"num_hidden": 1}, "num_hidden: .* greater than or equal to 2"),
-    ("lstm", {"cell": "rnn"}, "cell: expected 'lstm' or 'gru', found 'rnn'"),
-    ("lstm", {"bidirectional": "perhaps"}, "bidirectional: "),
-    ("dense", {"dropout": 1}, "dropout: .* less than or equal to 0.99"),
-    ("linear", {"projection": 10**9}, "projection: "),
-    ("linear", {"dropout": 0.1}, "unknown option 'dropout'"),
-    ("ffn", {"hidden_units": -1}, "hidden_units: "),
-    ("svm", {"dropout": 0.1}, "head 'svm': unknown option 'dropout'; it has none"),
+    ("dense", {"hidden_unit": 3}, "no option 'hidden_unit'; did you mean 'hidden_units'"),
+    ("dense", {"hidden_units": 0}, "hidden_units takes a number of at least 1, got 0"),
+    ("dense", {"num_hidden": 10**9}, "num_hidden takes a number of at most 16"),
+    ("dense", {"num_hidden": 0}, "num_hidden takes a number of at least 1"),
+    ("lstm", {"num_hidden": 1}, "num_hidden takes a number of at least 2"),
+    ("lstm", {"cell": "rnn"}, "cell takes lstm or gru, got 'rnn'"),
+    ("lstm", {"bidirectional": "perhaps"}, "bidirectional takes true or false"),
+    ("dense", {"dropout": 1}, "dropout takes a number of at most 0.99"),
+    ("linear", {"projection": 10**9}, "projection takes a number of at most 16384"),
+    ("linear", {"dropout": 0.1}, "no option 'dropout'"),
+    ("ffn", {"hidden_units": -1}, "hidden_units takes a number of at least 1"),
+    ("svm", {"dropout": 0.1}, "head 'svm': no option 'dropout'; it has no options"),
 ]
 
 

@@ -82,7 +82,7 @@ def test_its_options_are_checked_and_reach_build(named):
     assert head.projections[0].weight.shape == (16, 10)
     assert head.dropout.rate == 0.1
     for given, message in [
-        ({"widht": 1}, "unknown option 'widht'; nearest: width"),
+        ({"widht": 1}, "no option 'widht'; did you mean 'width'"),
         ({"width": 65}, "width: .*less than or equal to 64, found 65"),
         ({"dropout": "nan"}, "dropout: "),
     ]:
@@ -202,7 +202,7 @@ def test_solvers_are_listed_beside_heads_and_are_no_networks():
     assert "svm" not in heads.HEADS
     assert not head_spec("svm").is_network
     assert not head_spec("svm").learns_layers
-    with pytest.raises(ModelError, match="unknown head 'svn'; nearest: svm"):
+    with pytest.raises(ModelError, match="no head 'svn'; did you mean 'svm'"):
         head_spec("svn")
 
 

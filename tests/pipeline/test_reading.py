@@ -46,38 +46,41 @@ def test_a_run_takes_the_options_of_fit_under_the_same_names(write_pipeline, lin
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (("norm: global", "nrom: global"), "line 16: unknown field 'nrom'; nearest: norm, norm_by, note"),
-        (("title: Global", "xyz: red"), "line 15: unknown field 'xyz'; known: batch_size, .*, corpus, .*, title"),
+        (("norm: global", "nrom: global"), "line 16: no field 'nrom'; did you mean 'norm'\\?"),
+        (("title: Global", "xyz: red"), "line 15: no field 'xyz'; available: batch_size, .*, corpus, .*, title"),
         (
             ("norm: global", "norm: globel"),
-            "line 16: runs.global.norm: expected 'speaker', 'global' or 'none', found 'globel'",
+            "line 16: runs.global.norm takes speaker, global or none, got 'globel'; did you mean 'global'",
         ),
-        (("norm: global", "head: dens"), "line 16: runs.global.head: unknown head 'dens'; nearest: dense"),
-        (("norm: global", "pooling: means"), "line 16: runs.global.pooling: expected 'mean', .* found 'means'"),
+        (("norm: global", "head: dens"), "line 16: runs.global.head: no head 'dens'; did you mean 'dense'"),
+        (
+            ("norm: global", "pooling: means"),
+            "line 16: runs.global.pooling takes mean, .*, got 'means'; did you mean 'mean'",
+        ),
         (("norm: global", "seeds: 0"), "line 16: runs.global.seeds: expected the number of seeds, .* found '0'"),
         (("norm: global", "scalar_norm: perhaps"), "line 16: runs.global.scalar_norm: .*boolean.*, found 'perhaps'"),
         (("    title: Global\n", ""), "line 14: runs.global.title is missing"),
         (
             ("protocol: pepino2021", "protocol: pepino"),
-            "line 9: defaults.protocol: unknown protocol 'pepino'; nearest:",
+            "line 9: defaults.protocol: no protocol 'pepino'; did you mean",
         ),
         (
             ("corpus: ravdess\npub", "corpus: ravdes\npub"),
-            "line 3: corpus.0: unknown corpus 'ravdes'; nearest: ravdess",
+            "line 3: corpus.0: no corpus 'ravdes'; did you mean 'ravdess'",
         ),
-        (("{model: egemaps}", "{model: egemap}"), "line 6: stores.egemaps.model: unknown model 'egemap'; nearest:"),
+        (("{model: egemaps}", "{model: egemap}"), "line 6: stores.egemaps.model: no model 'egemap'; did you mean"),
         (
             ("{model: egemaps}", "{model: egemaps, chanel: first}"),
-            "line 6: unknown field 'chanel'; nearest: channel",
+            "line 6: no field 'chanel'; did you mean 'channel'",
         ),
         (
             ("{model: egemaps}", "{model: egemaps, channel: last}"),
-            "line 6: stores.egemaps.channel: expected 'mean' or 'first', found 'last'",
+            "line 6: stores.egemaps.channel takes mean or first, got 'last'",
         ),
         (("{model: egemaps}", "{pool: true}"), "line 6: stores.egemaps: expected either 'model' or 'text'"),
         (
             ("{model: egemaps}", "{text: tinybird}"),
-            "line 6: stores.egemaps.text: unknown text model 'tinybird'",
+            "line 6: stores.egemaps.text: no text model 'tinybird'",
         ),
         (
             ("{model: egemaps}", "{model: egemaps, text: tinybert}"),
@@ -92,16 +95,19 @@ def test_a_run_takes_the_options_of_fit_under_the_same_names(write_pipeline, lin
             "line 6: stores.egemaps: channel, max_seconds does not apply to 'text'",
         ),
         (("{model: egemaps}", "{model: egemaps, num_blocks: 3}"), "--num-blocks does not apply to 'egemaps'"),
-        (("{model: egemaps}", "{model: logmel, set: {n_mel: 3}}"), "line 6: .*unknown option 'n_mel'; nearest: n_mels"),
+        (
+            ("{model: egemaps}", "{model: logmel, set: {n_mel: 3}}"),
+            "line 6: .*no option 'n_mel'; did you mean 'n_mels'",
+        ),
         (("{model: egemaps}", "{text: tinybert, set: {origin: a}}"), "line 6: .*origin does not apply to 'text'"),
         (("{model: egemaps}", "{text: './x.py:C'}"), "line 6: stores.egemaps: ./x.py:C reads audio"),
-        (("norm: global", "set: {hiden_units: 3}"), "line 16: head 'dense': unknown option 'hiden_units'; nearest:"),
+        (("norm: global", "set: {hiden_units: 3}"), "line 16: head 'dense': no option 'hiden_units'; nearest:"),
         (("norm: global", "set: {dropout: 2}"), "line 16: head 'dense': dropout: expected less than or equal to 0.99"),
-        (("max_epochs: 2", "training: {max_epochs: 2}"), "line 11: unknown field 'training'; write its fields next to"),
+        (("max_epochs: 2", "training: {max_epochs: 2}"), "line 11: no field 'training'; write its fields next to"),
         (("norm: global", "limit: 3"), "line 16: unknown field 'limit'; it is an option .*: featcache run --limit"),
         (("{model: egemaps}", "{model: egemaps, dry_run: true}"), "line 6: .*command line: featcache run --dry-run"),
-        (("max_epochs: 2", "max_epoch: 2"), "line 11: unknown field 'max_epoch'; nearest: max_epochs"),
-        (("norm: global", "features: egemap"), "line 16: unknown store 'egemap'; nearest: egemaps"),
+        (("max_epochs: 2", "max_epoch: 2"), "line 11: no field 'max_epoch'; did you mean 'max_epochs'"),
+        (("norm: global", "features: egemap"), "line 16: no store 'egemap'; did you mean 'egemaps'"),
         (("  features: egemaps\n", ""), "line 12: features are missing.*; line 13: features are missing"),
         (
             ("norm: global", "corpus: iemocap"),
@@ -130,7 +136,7 @@ def test_mistakes_are_told_in_one_line_with_file_and_line(write_pipeline, change
 @pytest.mark.parametrize(
     ("section", "told"),
     [
-        ("figures: {weights: {runs: [speakr]}}", "unknown run 'speakr'; nearest: speaker"),
+        ("figures: {weights: {runs: [speakr]}}", "no run 'speakr'; did you mean 'speaker'"),
         (
             "  two: {title: Two, features: [egemaps, egemaps]}\nfigures: {weights: {runs: [two], probes: true}}",
             "run 'two' reads several stores, but a probe needs a single store; remove it from the figure",
@@ -138,7 +144,7 @@ def test_mistakes_are_told_in_one_line_with_file_and_line(write_pipeline, change
         ("comparisons: {both: {runs: [speaker]}}", "one run cannot be compared; list two or more"),
         ("ensembles: {all: {title: A, runs: [speaker, global], size: 3}}", "3 runs cannot vote: only 2 are listed"),
         ("ensembles: {global: {title: A, runs: [speaker, global], size: 2}}", "a run also has the name 'global'"),
-        ("ensembles: {all: {title: A, runs: [speaker, global], size: 2, votes: har}}", "unknown vote 'har'; nearest:"),
+        ("ensembles: {all: {title: A, runs: [speaker, global], size: 2, votes: har}}", "no vote 'har'; nearest:"),
     ],
 )
 def test_sections_may_only_name_runs_that_are_there(write_pipeline, section, told):
@@ -176,7 +182,9 @@ def test_a_pipeline_is_found_by_its_path_or_its_name(write_pipeline):
     assert find_pipeline(mine) == mine
     assert find_pipeline("superb-er") == shipped_pipelines()["superb-er"] == ROOT / "pipelines" / "superb-er.yaml"
     assert find_pipeline("pipelines/superb-er.yaml").read_bytes() == shipped_pipelines()["superb-er"].read_bytes()
-    with pytest.raises(PipelineError, match="unknown pipeline 'superb'; nearest: superb-er; the path of a file works"):
+    with pytest.raises(
+        PipelineError, match="no pipeline 'superb'; the path of a file works too; did you mean 'superb-er'"
+    ):
         find_pipeline("superb")
     with pytest.raises(PipelineError, match=r"no pipeline here/mine.yaml; give a file, or one of egemaps-baselines, "):
         find_pipeline("here/mine.yaml")

@@ -126,7 +126,7 @@ def test_a_dry_run_tells_and_writes_nothing(home, write_pipeline, capsys, counte
     capsys.readouterr()
     run_and_print(pipeline=write_pipeline(), home=home, dry_run=True)
     out = capsys.readouterr().out
-    assert len(re.findall(r" there *\n", out)) == 3
+    assert len(re.findall(r" exists *\n", out)) == 3
     assert "nothing to extract or to train" in out
 
 
@@ -211,7 +211,7 @@ def test_untrained_models_have_stores_of_their_own(home, run, write_pipeline, ti
 
 def test_runs_may_be_left_out(run, write_pipeline):
     assert list(table_of(run(write_pipeline(), only=["global"], seeds=1))) == ["global"]
-    with pytest.raises(PipelineError, match="--only globl: unknown run 'globl'; nearest: global"):
+    with pytest.raises(PipelineError, match="--only globl: no run 'globl'; did you mean 'global'"):
         run(write_pipeline(), only=["globl"])
 
 
@@ -220,7 +220,7 @@ def test_what_a_corpus_does_not_allow_is_told_before_anything_is_extracted(home,
         run(write_pipeline(), limit=3)
     with pytest.raises(FeatcacheError, match="no utterance has a label 'colour'"):
         run(write_pipeline(("norm: global", "select: {colour: red}")))
-    with pytest.raises(PipelineError, match="unknown protocol 'losso'; nearest: loso"):
+    with pytest.raises(PipelineError, match="no protocol 'losso'; did you mean 'loso'"):
         run(write_pipeline(), protocol="losso")
     assert counted == {"extractions": [], "runs": []}
 

@@ -135,10 +135,10 @@ def test_untrained_models_do_not_transcribe(home, tmp_path, tiny_encoders, capsy
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
-        ("transcripts: whisper-tiny, layers", "transcripts: whisper-tny, layers", "unknown transcripts 'whisper-tny'"),
+        ("transcripts: whisper-tiny, layers", "transcripts: whisper-tny, layers", "no transcripts 'whisper-tny'"),
         ("{model: whisper-tiny, ", "{model: hubert-base, ", "unknown Whisper model 'hubert-base'"),
         ("metric: ccc_valence\n    pairs:\n      w2v2", "metric: cc_valence\n    pairs:\n      w2v2", "unknown metric"),
-        ("[w2v2-text-seen, w2v2-seen]", "[w2v2-text-seen, w2v2]", "unknown run 'w2v2'"),
+        ("[w2v2-text-seen, w2v2-seen]", "[w2v2-text-seen, w2v2]", "no run 'w2v2'"),
         ("[w2v2-text-seen, w2v2-seen]", "[w2v2-text-seen]", "gains.valence_gain_seen.pairs"),
     ],
 )

@@ -239,5 +239,5 @@ def test_the_default():
 
 
 def test_an_unknown_protocol():
-    with pytest.raises(ProtocolError, match="unknown protocol 'lso'; nearest: loso"):
+    with pytest.raises(ProtocolError, match="no protocol 'lso'; did you mean 'loso'"):
         make_folds("lso", RAVDESS, "emotion")

@@ -105,7 +105,7 @@ def test_faulty_ones_are_told_in_one_line(cache, name, told):
 def test_one_that_is_not_named_is_refused(cache):
     with pytest.raises(ProtocolError, match="--plugin mylab_protocols:LAST"):
         make_folds("mylab_protocols:LAST", cache.manifest, "emotion")
-    with pytest.raises(ProtocolError, match=r"unknown protocol 'losso'; nearest: .*loso"):
+    with pytest.raises(ProtocolError, match=r"no protocol 'losso'; did you mean .*'loso"):
         make_folds("losso", cache.manifest, "emotion")
 
 

@@ -68,5 +68,5 @@ def test_a_gain_over_what_may_be_0_has_no_interval_rather_than_a_truncated_one(r
 
 def test_a_score_that_is_not_there(rng, tmp_path):
     good = predictions(rng, 0.5)
-    with pytest.raises(PredictionsError, match="unknown score of these runs 'ccc_dominance'; nearest: ccc_valence"):
+    with pytest.raises(PredictionsError, match="no score of these runs 'ccc_dominance'; did you mean 'ccc_valence'"):
         draw_gains({"a": (good, good)}, "ccc_dominance", tmp_path / "gains")

@@ -61,7 +61,7 @@ def test_an_ensemble_names_its_members(cache):
         (
             [[np.zeros((3, 5, 4))]],
             {"groups": ["05"]},
-            r"unknown speaker '05'; .*; give normalisation=\[\(mean, std\)\]",
+            r"no speaker '05'; .*; give normalisation=\[\(mean, std\)\]",
         ),
         ([[np.zeros((3, 5, 4))]], {"normalisation": []}, r"expected \(mean, std\) for each of 1 stores"),
         ({"ssl": [np.zeros((3, 5, 4))]}, {}, "expected a list of utterances for each store"),

@@ -66,7 +66,7 @@ def test_runs_are_found_by_path_and_by_name(workspace, make_run):
     assert find_run(workspace, "other/twice").path == workspace.runs("other") / "twice"
     with pytest.raises(StoreError, match=r"several runs are called 'twice': .*toy/twice, .*other/twice; give a path$"):
         find_run(workspace, "twice")
-    with pytest.raises(StoreError, match="unknown run 'frist'; nearest: first"):
+    with pytest.raises(StoreError, match="no run 'frist'; did you mean 'first'"):
         find_run(workspace, "frist")
 
 

@@ -130,7 +130,7 @@ HUGE = 10**9
         ({"set": {"num_hidden": 16}}, r"further.0.linear.bias of a head: expected shape \(128,\), found none"),
         ({"set": {"hidden_units": 2**14}}, r"branches.0.linear.bias of a head: expected shape \(16384,\), found"),
         ({"set": {"num_hidden": [[[[1]]]]}}, "num_hidden: "),
-        ({"set": {"widht": 1}}, "unknown option 'widht'"),
+        ({"set": {"widht": 1}}, "no option 'widht'"),
         ({"set": {"dropout": float("nan")}}, "dropout: "),
         ({"set": {"dropout": {"a": "b" * 10_000}}}, "dropout: "),
         ({"head": "svm", "set": {"x": 1}}, "its weights have another dtype"),

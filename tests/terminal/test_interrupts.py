@@ -124,7 +124,7 @@ def test_the_first_ctrl_c_lets_what_has_begun_end(caplog):
         threading.Timer(0.05, go.set).start()
         assert [future.result() for future in pool.finish(futures, "things")] == ["done"]
     assert futures[1].cancelled()
-    assert caplog.messages == ["stopping: things under way are finished first; press Ctrl-C again to give them up"]
+    assert caplog.messages == ["stopping: running things are finished first; press Ctrl-C again to abandon them"]
 
 
 def test_the_second_ctrl_c_waits_for_nothing_and_keeps_what_has_ended(monkeypatch, caplog):
@@ -143,7 +143,7 @@ def test_the_second_ctrl_c_waits_for_nothing_and_keeps_what_has_ended(monkeypatc
     monkeypatch.undo()
     assert not go.is_set()  # the block has ended all the same
     assert waiting.cancelled()
-    assert caplog.messages[-1] == "stopping now: things under way are given up, finished ones are kept"
+    assert caplog.messages[-1] == "stopping now: running things are abandoned, finished ones are kept"
     monkeypatch.setattr(interrupts, "GRACE_SECONDS", 0.0)
     assert interrupts.threads_are_left()
     go.set()

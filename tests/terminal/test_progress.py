@@ -1,5 +1,6 @@
 """Progress is shown on a terminal, and nowhere else."""
 
+import re
 from functools import partial
 
 import pytest
@@ -39,3 +40,14 @@ def test_a_terminal_sees_what_how_far_and_how_fast(capsys, monkeypatch):
 def test_an_error_passes_through(capsys):
     with pytest.raises(KeyError), progress("ssl", 1, rate=lambda done, took: ""):
         raise KeyError
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 200])
+def test_the_title_is_never_cut(capsys, monkeypatch, width):
+    title = "Training 12 heads (6 folds × 2 seeds), epoch 3 of at most 12"
+    monkeypatch.setattr(terminal, "Console", partial(terminal.Console, force_terminal=True, width=width, no_color=True))
+    use(title)
+    shown = re.sub(r"\x1b\[[^a-zA-Z]*[a-zA-Z]|\r", " ", capsys.readouterr().err)
+    assert "…" not in shown
+    assert set(title.split()) <= set(shown.split())
+    assert ("3.5 per hour" in " ".join(shown.split())) == (width >= len(title) + 36)

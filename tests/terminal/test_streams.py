@@ -66,7 +66,7 @@ def test_a_fit_is_saved_and_printed_on_any_console(run_on, cache_in_chinese, qui
     assert r"\u6012" in out  # the recall of each class
     code, out, err = run_on(encoding, "info", "nöthing")
     assert code == 1
-    assert err.startswith("error: unknown name")
+    assert err.startswith("error: no cache, store, run or transcripts")
 
 
 @pytest.mark.parametrize("command", ["corpora", "models", "run"])

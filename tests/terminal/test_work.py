@@ -106,7 +106,7 @@ def test_ctrl_c_ends_the_work_and_what_has_begun_is_kept_once(in_order, caplog):
     assert sorted(kept.tasks) == sorted(begun)
     assert len(begun) < 20
     assert kept.endings[-1]
-    assert "stopping: tasks under way are finished first" in caplog.text
+    assert "stopping: running tasks are finished first" in caplog.text
 
 
 @pytest.mark.parametrize("in_order", [True, False])

@@ -166,9 +166,9 @@ def test_a_language_has_a_code_and_a_name(tiny_whisper):
 
 
 def test_an_unknown_language_is_refused(tiny_whisper):
-    with pytest.raises(ModelError, match="--language: unknown language 'gerrman'; nearest: german"):
+    with pytest.raises(ModelError, match="--language: no language 'gerrman'; did you mean 'german'"):
         Transcriber(str(tiny_whisper()), language="gerrman")
-    with pytest.raises(ModelError, match="unknown language 'fr'"):  # Whisper supports it, but this model does not.
+    with pytest.raises(ModelError, match="no language 'fr'"):  # Whisper supports it, but this model does not.
         Transcriber(str(tiny_whisper()), language="fr")
 
 
@@ -236,7 +236,7 @@ def test_descriptors_and_folders_of_other_models_are_refused(tiny_model):
 
 def test_names_that_are_not_known_or_not_here(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    refused("unknown model 'whisper-tinny'; nearest: whisper-tiny", "whisper-tinny")
+    refused("no model 'whisper-tinny'; did you mean 'whisper-tiny'", "whisper-tinny")
     with pytest.raises(ModelError, match="'whisper-tiny' is not on this machine and could not be downloaded") as caught:
         Transcriber("whisper-tiny")
     assert "random" not in str(caught.value)  # An untrained model cannot transcribe.

@@ -1,1 +1,1 @@
-"""The commands: each one reads its options, calls what does the work, and prints what came of it."""
+"""The commands: each one reads its options, calls the function that does the work, and prints the result."""

@@ -1,4 +1,4 @@
-"""Corpus → stores and transcripts: what makes them, shows them, checks them and merges them."""
+"""Corpus → stores and transcripts: the commands that make, show, check and merge them."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 @command_of(ExtractSettings, ExtractorFlags)
 def extract(given: dict[str, Any]) -> None:
-    """Run a frozen model over a corpus and keep every layer. A second call continues where the first ended."""
+    """Run a frozen model on a corpus and cache every layer.
+
+    The same command continues an interrupted extraction. Nothing that is cached is recomputed.
+    """
     from featcache.extraction import extract as run
     from featcache.extraction import summarise_with_next_step
 
@@ -27,10 +30,11 @@ def extract(given: dict[str, Any]) -> None:
 
 @command_of(TranscribeSettings)
 def transcribe(given: dict[str, Any]) -> None:
-    """Transcribe a corpus with Whisper, beside the human transcripts, and report the word error rate.
+    """Transcribe a corpus with Whisper.
 
-    A second call continues where the first ended. Nothing is sampled: the same audio gives the same words. Audio longer
-    than 30 s is transcribed window after window, as Whisper's authors do it; nothing is cut.
+    The ASR transcripts are stored beside the human transcripts, and the word error rate is reported. The same command
+    continues an interrupted transcription. Nothing is sampled: the same audio always gives the same text. Audio longer
+    than 30 s is transcribed in windows, as by Whisper's authors; nothing is cut.
     """
     from featcache.transcription import summarise
     from featcache.transcription import transcribe as run
@@ -40,9 +44,10 @@ def transcribe(given: dict[str, Any]) -> None:
 
 @command_of(ImportSettings)
 def import_features(given: dict[str, Any], folder: options.FeatureFolder) -> None:
-    """Make a store of features that others have computed, with the manifest's utterance ids as file names.
+    """Import features from other programs into a store.
 
-    Arrays are (num_layers, num_frames, hidden_size) or (num_frames, hidden_size). No audio is read.
+    FOLDER contains one file per utterance, named by the utterance id of the manifest. Arrays have the shape
+    (num_layers, num_frames, hidden_size) or (num_frames, hidden_size). No audio is read.
     """
     from featcache.extraction.import_features import import_features as run
     from featcache.extraction.import_features import summarise_import
@@ -51,7 +56,7 @@ def import_features(given: dict[str, Any], folder: options.FeatureFolder) -> Non
 
 
 def _print_report(report: "Report", summarise: "Callable[[Report], str]", *, dry_run: bool) -> None:
-    """Print what was done, or what a dry run found that cannot be read, and end with the code of that."""
+    """Print a summary of the work, or the unreadable files that a dry run found, and end with the exit code."""
     from featcache.extraction.summary import summarise_dry_run
 
     if not dry_run:
@@ -62,7 +67,7 @@ def _print_report(report: "Report", summarise: "Callable[[Report], str]", *, dry
 
 
 def info(path: options.Shown = None) -> None:
-    """Show what a store, cache, run or transcripts hold, and what made them."""
+    """Show the content and origin of a cache, store, run or transcripts."""
     from featcache.cli.info import print_info
 
     print_info(path)
@@ -71,24 +76,30 @@ def info(path: options.Shown = None) -> None:
 def verify(
     store: options.Store,
     data: options.CorpusData = None,
-    recompute: options.Recompute = 4,
+    recompute: options.Recompute = "4",
     model: options.MovedModel = None,
     device: options.Device = "cpu",
     plugin: options.Plugins = None,
 ) -> None:
-    """Check every byte of a store, and compare some utterances, computed anew, with what is stored."""
+    """Check the checksums of a store, and compare it with recomputed utterances.
+
+    The utterances are recomputed one by one. The largest difference of each layer is compared with a tolerance.
+    """
     from featcache.cli.listing import print_verification
+    from featcache.cli.parsing import read_value
     from featcache.registry import name_plugins
 
+    number = read_value("--recompute", recompute, int, minimum=0)
     name_plugins(plugin or ())
-    print_verification(store, data=data, number=recompute, model=model, device=device)
+    print_verification(store, data=data, number=number, model=model, device=device)
 
 
 def merge(into: options.MergedStore, parts: options.Parts) -> None:
-    """Make one store of parts that were extracted into folders apart, for instance on machines without a shared disk.
+    """Merge stores that were extracted in parts.
 
-    What INTO has stays, and among the parts the first one counts; the same utterance from other audio is refused. A
-    cache without a manifest gets the parts'.
+    For example, the parts were extracted on machines without a shared disk. Utterances in INTO are kept. If several
+    parts contain an utterance, the first part is used. The same utterance id with different audio is an error. A cache
+    without a manifest gets the manifest of the parts.
     """
     from featcache.cli.listing import print_merge
 

@@ -1,29 +1,28 @@
-"""Runs and stores → which layers matter: learned weights, linear probes, or both for each target."""
+"""Runs and stores → layer importance: learned weights, linear probes, or both for each target."""
 
-import sys
 from typing import Any
 
 import typer
-from typer.core import TyperCommand
 
 from featcache.cli import options
 from featcache.cli.exit_codes import WRONG_USAGE
 from featcache.cli.from_settings import command_of
+from featcache.cli.usage import Command
 from featcache.settings.fits import ProbeSettings, RelevanceSettings
+from featcache.terminal.lines import print_error
 
-# Options of ``layers`` that have become commands.
+# Former options of ``layers`` that are commands now.
 _MOVED = {"--probe": "probe", "--per-target": "relevance"}
 
 
-class LayersCommand(TyperCommand):
-    """``featcache layers``, which names the new command where an option that has become one is given."""
+class LayersCommand(Command):
+    """``featcache layers``; for its former options, the error names the new command."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         for option in filter(_MOVED.get, args):
-            print(
+            print_error(
                 f"error: 'featcache layers {option}' is now 'featcache {_MOVED[option]}'; "
-                f"'featcache {_MOVED[option]} --help' shows its options",
-                file=sys.stderr,
+                f"'featcache {_MOVED[option]} --help' shows its options"
             )
             raise typer.Exit(WRONG_USAGE)
         return super().parse_args(ctx, args)
@@ -34,7 +33,7 @@ def layers(
     corpus: options.Corpus = None,
     out: options.FigureOut = None,
 ) -> None:
-    """Draw the layer weights that runs learned."""
+    """Draw the learned layer weights of runs."""
     from featcache.cli.layers import print_layer_weights
 
     print_layer_weights(runs or [], corpus=corpus, out=out)
@@ -42,7 +41,10 @@ def layers(
 
 @command_of(ProbeSettings)
 def probe(given: dict[str, Any], stores: options.LayerStores = None, out: options.FigureOut = None) -> None:
-    """Evaluate each layer alone: a linear model on the mean of each utterance, which is read from the cache."""
+    """Evaluate each layer with a linear probe.
+
+    The probe is a linear model on the mean of each utterance. The means are read from the cache.
+    """
     from featcache.cli.layers import print_layer_scores
 
     print_layer_scores(stores or [], out=out, **given)
@@ -50,10 +52,11 @@ def probe(given: dict[str, Any], stores: options.LayerStores = None, out: option
 
 @command_of(RelevanceSettings)
 def relevance(given: dict[str, Any], stores: options.LayerStores = None, out: options.FigureOut = None) -> None:
-    """Draw learned layer weights and linear probes for each target: train a head on it alone, and probe each layer.
+    """Draw layer weights and linear probes for each target.
 
-    By default the targets are the corpus's dimensional labels, or else its classes, each against all others. Runs that
-    exist are not trained again, and interrupted runs are continued.
+    One head is trained for each target, and each layer is probed for it. The default targets are the dimensional labels
+    of the corpus; a corpus without them is evaluated for each class against all others. Finished runs are not trained
+    again, and interrupted runs are continued.
     """
     from featcache.cli.layers import print_layer_relevance
 

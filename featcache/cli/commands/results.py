@@ -1,6 +1,9 @@
-"""Predictions and runs → what they say: scores, differences and votes."""
+"""Predictions and runs → scores, comparisons and ensembles."""
+
+from typing import get_args
 
 from featcache.cli import options, parsing
+from featcache.settings.fits import Task
 from featcache.terminal.escape import escaped
 
 
@@ -16,7 +19,10 @@ def score(
     task: options.ScoredTask = None,
     out: options.MetricsOut = None,
 ) -> None:
-    """Score anybody's predictions: means over seeds, and intervals over speakers and seeds."""
+    """Score a table of predictions, also from other programs.
+
+    Scores are means over seeds. Confidence intervals are over speakers and seeds.
+    """
     from featcache.cli.scores import print_score
 
     columns = {
@@ -31,13 +37,17 @@ def score(
         predictions,
         columns={role: name for role, name in columns.items() if name},
         classes=parsing.split(classes),
-        task=task.value if task else None,
+        task=parsing.read_choice("--task", task, get_args(Task)) if task else None,
         out=out,
     )
 
 
 def compare(runs: options.ComparedRuns, out: options.ComparisonOut = None) -> None:
-    """Tell runs apart, pair by pair: difference, interval, tests over speakers and utterances, size of the effect."""
+    """Compare runs pairwise.
+
+    For each pair of runs: difference, confidence interval, significance tests over speakers and over utterances, and
+    effect size.
+    """
     from featcache.cli.comparison import print_comparison
 
     print_comparison(runs, out=out)
@@ -50,7 +60,10 @@ def ensemble(
     name: options.EnsembleName = None,
     overwrite: options.ReplaceEnsemble = False,
 ) -> None:
-    """Let combinations of runs vote; the one that is best on validation becomes a run of its own."""
+    """Combine runs by voting.
+
+    All combinations of the given sizes vote. The combination with the highest validation UAR is saved as a run.
+    """
     from featcache.cli.scores import print_ensemble
     from featcache.fitting.ensemble import ensemble as combine
 

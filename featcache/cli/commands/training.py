@@ -1,4 +1,4 @@
-"""Cache → runs: heads trained on it, or a whole published experiment."""
+"""Cache → runs: the commands that train heads and run published experiments."""
 
 from typing import Any
 
@@ -13,10 +13,10 @@ from featcache.terminal.escape import escaped
 
 @command_of(FitSettings, as_text=("head", "norm", "layers"))
 def fit(given: dict[str, Any]) -> None:
-    """Train heads on cached features, over all folds and seeds, and print the table.
+    """Train heads on cached features, and print a table of scores.
 
-    --head, --norm and --layers take several values, separated by commas: every combination is a run. Runs that can
-    read the features together do so.
+    A run trains one head for each fold and seed. --head, --norm and --layers accept several values, separated by
+    commas; each combination is a run. Runs with the same features are trained together.
     """
     from featcache.fitting.fit import fit_combinations
     from featcache.fitting.repeat import expanded
@@ -34,10 +34,11 @@ def fit(given: dict[str, Any]) -> None:
 
 @command_of(PipelineSettings)
 def run(given: dict[str, Any], pipeline: options.Pipeline = None, show: options.Show = False) -> None:
-    """Run a published experiment from audio to table, with the paper's numbers beside ours; what exists is not redone.
+    """Run a published experiment from audio to the final table.
 
-    --only, --limit, --weights, --protocol, --seeds and --max-epochs make it a trial, and every row of the table says
-    so.
+    The table shows the results of the paper beside ours. Stores and runs that exist are not recomputed. With --only,
+    --limit, --weights, --protocol, --seeds or --max-epochs the experiment is a trial, and each row of the table is
+    marked.
     """
     from featcache.cli.pipelines import print_pipeline, print_pipelines, run_and_print
 

@@ -120,12 +120,17 @@ def test_layers_and_probe_have_no_options_of_training(option):
 
 def test_corpora_lists_what_is_known_and_what_is_there(invoke_well, make_cache, tmp_path):
     out = invoke_well("corpora")
-    for name in ("emodb", "ravdess", "folder", *PROTOCOLS):
-        assert re.search(rf"^{name} ", out, re.MULTILINE)
-    assert out.splitlines()[-2:] == [f"under {tmp_path / 'data' / part}: none" for part in ("corpora", "cache")]
+    for name in ("emodb", "ravdess", "folder", *CORPORA):
+        assert len(re.findall(rf"^{name} ", out, re.MULTILINE)) == 1
+    general = set(PROTOCOLS) - {name for corpus in CORPORA.values() for name in corpus.protocols} | {"two-speakers"}
+    [line] = re.findall(r"^Protocols for any corpus: (.*)$", out, re.MULTILINE)
+    assert set(line.split(", ")) == general
+    assert out.splitlines()[:2] == [f"no corpora in {tmp_path / 'data' / part}" for part in ("corpora", "cache")]
     make_cache("mine [1]")
     write_corpus(tmp_path / "data" / "corpora" / "theirs")
-    assert [line.split(": ")[1] for line in invoke_well("corpora").splitlines()[-2:]] == ["theirs", "mine [1]"]
+    header, *rows = (line.rsplit(maxsplit=2) for line in invoke_well("corpora").splitlines()[:3])
+    assert header == ["Available here", "Audio", "Cache"]
+    assert rows == [["mine [1]", "-", "yes"], ["theirs", "yes", "-"]]
 
 
 def test_one_corpus_is_shown_in_full(invoke_well):
@@ -133,7 +138,7 @@ def test_one_corpus_is_shown_in_full(invoke_well):
     for text in ("RAVDESS", "CC BY-NC-SA 4.0", "zenodo.org", "neutral, calm, happy", "pepino2021-speech", "first 250"):
         assert text in out
     assert "neutral 188, calm 376" in out
-    assert "together 2452" in " ".join(out.split())
+    assert "in total 2452" in " ".join(out.split())
     for name in (*CORPORA["ravdess"].protocols, "loso", "random-80-20"):
         first_words = " ".join(PROTOCOLS[name].description.split()[:3])
         assert re.search(rf"^{name} +{re.escape(first_words)}", out, re.MULTILINE)
@@ -156,7 +161,7 @@ def test_every_corpus_can_be_shown(invoke_well, name):
 def test_models_lists_every_short_name_with_its_size(invoke_well):
     lines = {line.split()[0]: line for line in invoke_well("models").splitlines() if line.strip()}
     for name, entry in known_models().items():
-        assert f" {entry['model_id']} " in lines[name]
+        assert f" {entry['model_id']} " in lines[name] + " "
     # 13 layers of 768 float16 numbers, 50 times a second; and 25 of 1024
     for name, layers, hourly in (("wav2vec2-base", "13 x 768", "3.6 GB"), ("hubert-large", "25 x 1024", "9.2 GB")):
         assert f" {layers} " in lines[name]
@@ -167,7 +172,7 @@ def test_info_tells_a_pruned_model_from_a_whole_one(invoke_well, make_cache):
     pruned = {"settings": {"extractor": "ssl", "weights": "random", "num_blocks": 2}}
     folder = make_cache(stores={"whole": {}, "pruned": pruned})
     assert "num_blocks" not in invoke_well("info", folder / "whole")
-    assert re.search(r"^num_blocks +2 ", invoke_well("info", folder / "pruned"), re.MULTILINE)
+    assert re.search(r"^num_blocks +2$", invoke_well("info", folder / "pruned"), re.MULTILINE)
 
 
 def test_info_says_what_is_in_a_store_and_what_made_it(invoke_well, make_cache):
@@ -190,5 +195,5 @@ def test_info_says_what_is_in_a_store_and_what_made_it(invoke_well, make_cache):
         "labels +emotion",
         "finished +no: run the same 'featcache extract'",
     ):
-        assert re.search(f"^{text} ", whole, re.MULTILINE)
+        assert re.search(f"^{text}( |$)", whole, re.MULTILINE)
     assert all(str(folder / name) in whole for name in ("ssl", "egemaps", "half"))

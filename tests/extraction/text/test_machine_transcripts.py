@@ -93,7 +93,7 @@ def test_the_first_failure_stops_a_strict_extraction(corpus, run):
         ({"text": "hubert-base"}, ModelError, "hubert-base is a 'hubert' speech model, .* use it with --model"),
         ({"text": "openai/whisper-tiny"}, ModelError, "is a 'whisper' speech model, .* use it with --model"),
         ({"text": "spectrogram"}, ModelError, "spectrogram reads audio, .* use it with --model"),
-        ({"text": "tinybird"}, ModelError, "unknown text model 'tinybird'; nearest: tinybert"),
+        ({"text": "tinybird"}, ModelError, "no text model 'tinybird'; did you mean 'tinybert'"),
         ({"text": None, "model": "tinybert"}, ModelError, "tinybert is a 'bert' text model, .* use it with --text"),
         (
             {"text": None, "model": "FacebookAI/roberta-base"},
