@@ -84,7 +84,7 @@ def test_its_options_are_checked_and_reach_build(named):
     for given, message in [
         ({"widht": 1}, "no option 'widht'; did you mean 'width'"),
         ({"width": 65}, "width takes a number of at most 64, got 65"),
-        ({"dropout": "nan"}, "dropout: "),
+        ({"dropout": "nan"}, "dropout takes a finite number"),
     ]:
         with pytest.raises(ModelError, match=message) as error:
             configured(head_spec(reference).options, given, "head")
