@@ -74,7 +74,7 @@ def test_a_limited_store_says_how_much_of_the_corpus_it_holds(info, write_corpus
     for name in ("egemaps", "corpus/egemaps"):
         found = info(name)
         assert found["utterances"] == f"{4 + others} of 6"
-        assert found["finished"] == "yes, as far as asked: --limit 4"
+        assert found["finished"] == "yes, for --limit 4"
     featcache.extract(**wanted)
     found = info("egemaps")
     assert (found["utterances"], found["finished"]) == ("6 of 6", "yes")
@@ -99,7 +99,7 @@ def test_an_interrupted_store_says_what_it_holds(info, make_cache):
     for name in ("begun", begun):
         found = info(name)
         assert found["utterances"] == "0 of 16"
-        assert found["finished"].startswith("no: it ended before any features were written")
+        assert found["finished"].startswith("no: extraction ended before features were written")
     assert info("toy")["cache"].endswith("toy")
 
 
@@ -114,7 +114,7 @@ def test_runs_are_shown_by_name_and_by_path(info, make_cache, quick_reports):
     other.begin(resume=False, overwrite=False)
     other.keep(1, 1, {}, {})
     for name in ("other", run.path.with_name(".other.unfinished")):
-        assert info(name)["finished"].startswith("no: 1 trainings are finished and kept; run the same")
+        assert info(name)["finished"].startswith("no: 1 training finished; run the same")
 
 
 def test_transcripts_are_shown_by_name(info, make_cache):
@@ -131,7 +131,7 @@ def test_transcripts_are_shown_by_name(info, make_cache):
     (cache / "transcripts" / "begun" / "journal.jsonl").write_text("{}\n{}\n{}\n")
     for name in ("heard", cache / "transcripts" / "heard.csv", cache / "transcripts" / "heard.json"):
         assert info(name)["finished"] == "yes"
-    assert info("begun")["finished"].startswith("no: 2 utterances are kept; run the same 'featcache transcribe' again")
+    assert info("begun")["finished"].startswith("no: 2 utterances finished; run the same 'featcache transcribe' again")
 
 
 def test_a_name_in_several_corpora_is_not_guessed(info, make_cache):

@@ -33,7 +33,9 @@ def test_sizes_are_unknown_without_audio(cache_alone, write_pipeline, capsys, na
     out = capsys.readouterr().out
     assert "bytes" not in out
     assert "97 utterances to extract, size unknown without the audio" in re.sub(r"\s+", " ", out)
-    assert f"no audio under {home / 'corpora' / (name or 'ravdess')}: to extract, give its folder with --data" in out
+    assert (
+        f"no audio under {home / 'corpora' / (name or 'ravdess')}: to extract, add --data PATH with its folder" in out
+    )
     assert "in total 1 store of unknown size and 4 trainings" in out
     assert max(len(line) for line in out.splitlines() if not line.startswith("no audio under")) <= 80
 

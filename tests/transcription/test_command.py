@@ -130,7 +130,7 @@ def test_info_tells_of_transcripts_finished_or_not(transcribe, invoke, tmp_path)
     pairs = [dict(re.split(r"\s{2,}", line.strip(), maxsplit=1) for line in lines) for lines in (begun, finished)]
     assert pairs[0] == {
         "transcripts": str(cache / "transcripts/begun.csv"),
-        "finished": "no: 0 utterances are kept; run the same 'featcache transcribe' again",
+        "finished": "no: 0 utterances finished; run the same 'featcache transcribe' again",
     }
     assert re.fullmatch(r"\d+\.\d % of 24 words \(BasicTextNormalizer\)", pairs[1].pop("WER"))
     assert pairs[1] == {
