@@ -11,7 +11,7 @@ from tests.docs.pages import DOCS, OUTPUT, blocks_of, prepared_for, run_blocks, 
 
 PAGES = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
 # Page → number of blocks that are shown and cannot run here. A new one has to be added by hand.
-NOT_RUN = {}
+NOT_RUN = {"how-to/dask.md": 2, "how-to/offline.md": 2, "how-to/slurm.md": 3, "how-to/text.md": 1}
 RUNNING = [page for page in PAGES if any(block.is_run for block in blocks_of((DOCS / page).read_text("utf-8")))]
 
 
@@ -70,7 +70,7 @@ def test_a_page_speaks_of_commands_and_options_that_exist(page):
 def test_links_between_pages_hold(page):
     path = DOCS / page
     for target in re.findall(r"\]\((?!https?://|#)([^)#\s]+)", without_blocks(text_of(page))):
-        if not target.startswith("reference/commands/") and "/commands/" not in target:
+        if "commands/" not in target:  # these pages are made when the site is built
             assert (path.parent / target).exists(), target
 
 
