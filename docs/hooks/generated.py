@@ -22,7 +22,7 @@ def _cell(text: str) -> str:
 
 
 def _code(text: str) -> str:
-    return f"`{' '.join(text.split())}`".replace("|", "\\|") if text else "-"
+    return f"`{' '.join(text.split())}`" if text else "-"
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -4,8 +4,11 @@ The notebook needs the extra ``docs``.
 """
 
 import os
+import re
+import shutil
 import sys
 import tempfile
+from pathlib import Path
 
 from tests.docs.pages import DOCS, blocks_of, prepared_for, run_blocks, with_output
 from tests.docs.prepared import prepare
@@ -23,6 +26,9 @@ def main():
             os.chdir(folder)
             prepare(prepared_for(text))
             printed = [printed for _, printed in run_blocks(blocks_of(text), shorten=False)]
+            for name in re.findall(r"\]\(([\w-]+\.png)\)", text):  # a figure that the page draws
+                if Path(name).exists():
+                    shutil.copy(name, DOCS)
             os.chdir(DOCS)
         (DOCS / page).write_text(with_output(text, printed), encoding="utf-8")
 

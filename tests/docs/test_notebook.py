@@ -22,7 +22,7 @@ def cells():
 
 def test_the_notebook_runs(cells, working_folder, tmp_path, monkeypatch):
     working_folder([])
-    monkeypatch.setattr("tempfile.mkdtemp", lambda: str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     plt.switch_backend("agg")
     names = {}
     for number, cell in enumerate(cells, start=1):
