@@ -74,3 +74,11 @@ def test_every_marker_has_a_table(generated):
 def test_links_to_source_files_become_names(generated):
     page = "see [tests/evaluate/coverage.py](../tests/evaluate/coverage.py) and [stores](store.md)"
     assert generated.filled(page) == "see `tests/evaluate/coverage.py` and [stores](store.md)"
+
+
+def test_the_architecture_shows_every_package():
+    page = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    package = ROOT / "featcache"
+    modules = {path.name for path in package.glob("*.py")} - {"__init__.py", "_version.py"}
+    packages = {f"{path.parent.name}/" for path in package.glob("*/__init__.py")}
+    assert {name for name in modules | packages if f"`{name}`" not in page} == set()
