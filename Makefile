@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV = .venv
 BIN = $(VENV)/bin
 
-.PHONY: install test parity lint types demo bench clean
+.PHONY: install test parity lint types docs demo bench clean
 
 install: $(VENV)/installed
 
@@ -34,6 +34,14 @@ lint: install
 types: install
 	$(BIN)/mypy
 
+docs: $(VENV)/installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo site/index.html
+
+$(VENV)/installed-docs: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,docs]'
+	touch $@
+
 demo: install
 	$(BIN)/featcache demo
 
@@ -41,4 +49,4 @@ bench: install
 	$(BIN)/python -m tests.benchmarks
 
 clean:
-	rm -rf $(VENV) .venv-transformers4 .venv-transformers5 featcache-demo
+	rm -rf $(VENV) .venv-transformers4 .venv-transformers5 featcache-demo site

@@ -10,6 +10,9 @@ import featcache
 from featcache import registry
 from featcache.corpora import NamedCorpus
 from featcache.corpora.synthetic import make_corpus
+from featcache.fitting.ensemble import ensemble
+from featcache.fitting.probe import probe_stores
+from featcache.fitting.relevance import layer_relevance
 from featcache.manifest import Manifest, Utterance
 from featcache.protocols import Protocol
 from featcache.runs.reader import RunFolder
@@ -30,6 +33,9 @@ ENTRY_POINTS = {
     "load_run": featcache.load_run,
     "RunFolder.head": RunFolder.head,
     "run_pipeline": featcache.run_pipeline,
+    "probe_stores": probe_stores,
+    "layer_relevance": layer_relevance,
+    "ensemble": ensemble,
     "import_features": featcache.import_features,
     "FeatureStore.dataset": featcache.FeatureStore.dataset,
     "NamedCorpus": NamedCorpus,

@@ -195,9 +195,9 @@ def test_what_is_quoted_stands_in_the_documentation():
     assert len(rows) == 64
     shares = {number: [share for speakers, share, _ in rows if speakers == number] for number in coverage.SPEAKERS}
     assert {number: (min(found), max(found)) for number, found in shares.items()} == COVERAGE
-    readme = (PAGE.parents[1] / "README.md").read_text(encoding="utf-8")
+    explanation = (PAGE.parent / "explanation" / "statistics.md").read_text(encoding="utf-8")
     for number, found in shares.items():
-        assert re.search(rf"{min(found):.0f}\s+to\s+{max(found):.0f}\s+%\s+with\s+{number}", readme)
+        assert re.search(rf"{min(found):.0f}\s+to\s+{max(found):.0f}\s+%\s+with\s+{number}", explanation)
 
 
 @pytest.mark.parametrize(
