@@ -295,7 +295,7 @@ def test_many_combinations_are_cut_on_the_terminal(invoke, make_run):
         (["score", "nowhere.csv", "--out", "t.csv"], r"--out t.csv: this command writes .json files only"),
         (["compare", "a", "x"], "no run 'x'"),
         (["ensemble", "a"], "one run cannot vote; expected two or more"),
-        (["ensemble", "a", "b", "--vote", "loud"], "no vote 'loud'; known: hard, soft"),
+        (["ensemble", "a", "b", "--vote", "loud"], "no vote 'loud'; available: hard, soft"),
     ],
 )
 def test_a_mistake_is_told_in_one_line(invoke, make_run, arguments, told):

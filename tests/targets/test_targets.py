@@ -125,7 +125,7 @@ NUMBERS = [{"arousal": "2", "emotion": "joy", "same": "3"}, {"arousal": "5", "em
         (NUMBERS, "emotion,arousal", {}, r"label 'emotion' of utterance 'u0' is 'joy', expected a number"),
         (NUMBERS, "emotion,", {}, r"target 'emotion,': expected a label, LABEL=CLASS, or different labels"),
         (NUMBERS, "arousal,arousal", {}, "different labels separated by commas"),
-        (NUMBERS, "emotion=hapy", {}, "target 'emotion=hapy': unknown class of emotion 'hapy'; known: anger, joy"),
+        (NUMBERS, "emotion=hapy", {}, "target 'emotion=hapy': no class of emotion 'hapy'; available: anger, joy"),
         (NUMBERS, "emotion,arousal=2", {}, "a class belongs to one label; expected LABEL=CLASS"),
         (NUMBERS, "emotion=joy", {"task": "regression"}, "is a class, so it cannot be a regression"),
         (NUMBERS, "arousal,same", {"task": "classification"}, "a classification has one label; use --task regres"),
