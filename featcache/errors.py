@@ -88,12 +88,14 @@ def unknown_name(kind: str, name: str, known: Iterable[str], *, hint: str = "") 
         known: All names that would be accepted.
         hint: Further advice.
     """
-    names, advice = sorted(known), f"; {hint}" if hint else ""
+    names = sorted(known)
     suggested = did_you_mean(name, names)
     if suggested:
-        return f"no {kind} {name!r}{advice}{suggested}"
+        return f"no {kind} {name!r}{suggested}{f' ({hint})' if hint else ''}"
     more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-    return f"no {kind} {name!r}; available: {', '.join(names[:MOST_NAMES]) or 'none'}{more}{advice}"
+    return (
+        f"no {kind} {name!r}; available: {', '.join(names[:MOST_NAMES]) or 'none'}{more}{f'; {hint}' if hint else ''}"
+    )
 
 
 def did_you_mean(name: str, known: Iterable[str], *, at_most: int = 3) -> str:

@@ -67,7 +67,8 @@ def describe_fault(fault: Any) -> str:
         return f"{name} is missing"
     if kind == "value_error":
         return f"{name}: {context['error']}"
-    found = "" if isinstance(fault["input"], dict | list) else f", got {fault['input']!r:.80}"
+    kinds = {dict: "an object", list: "a list"}
+    found = f", got {kinds.get(type(fault['input'])) or format(repr(fault['input']), '.80')}"
     if kind == "literal_error":
         # Pydantic quotes the names: "'a', 'b' or 'c'".
         suggested = did_you_mean(str(fault["input"]), _QUOTED.findall(context["expected"]), at_most=1)

@@ -127,7 +127,7 @@ def test_a_dry_run_tells_and_writes_nothing(home, write_pipeline, capsys, counte
     run_and_print(pipeline=write_pipeline(), home=home, dry_run=True)
     out = capsys.readouterr().out
     assert len(re.findall(r" exists *\n", out)) == 3
-    assert "nothing to extract or to train" in out
+    assert "nothing to extract or train" in out
 
 
 @pytest.mark.parametrize("num_blocks", [1, 2])

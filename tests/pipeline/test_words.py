@@ -136,8 +136,16 @@ def test_untrained_models_do_not_transcribe(home, tmp_path, tiny_encoders, capsy
     ("old", "new", "told"),
     [
         ("transcripts: whisper-tiny, layers", "transcripts: whisper-tny, layers", "no transcripts 'whisper-tny'"),
-        ("{model: whisper-tiny, ", "{model: hubert-base, ", "unknown Whisper model 'hubert-base'"),
-        ("metric: ccc_valence\n    pairs:\n      w2v2", "metric: cc_valence\n    pairs:\n      w2v2", "unknown metric"),
+        (
+            "{model: whisper-tiny, ",
+            "{model: hubert-base, ",
+            "no Whisper model 'hubert-base'; did you mean 'whisper-base'",
+        ),
+        (
+            "metric: ccc_valence\n    pairs:\n      w2v2",
+            "metric: cc_valence\n    pairs:\n      w2v2",
+            "no metric 'cc_valence'; available: ccc, ",
+        ),
         ("[w2v2-text-seen, w2v2-seen]", "[w2v2-text-seen, w2v2]", "no run 'w2v2'"),
         ("[w2v2-text-seen, w2v2-seen]", "[w2v2-text-seen]", "gains.valence_gain_seen.pairs"),
     ],

@@ -114,7 +114,10 @@ def test_scalar_statistics_are_those_of_all_dimensions_together(make_cache):
     ("options", "message"),
     [
         ({"head": "svm"}, "head 'svm' needs a single layer: add --layers last"),
-        ({"head": "linear", "pooling": "median"}, "pooling: expected 'mean', .* found 'median'"),
+        (
+            {"head": "linear", "pooling": "median"},
+            "^--pooling takes mean, sum, max or mean\\+max, got 'median'; did you mean 'mean'",
+        ),
         ({"features": ["functionals"], "pooling": "mean"}, "functionals has no frames to pool"),
         ({"features": ["ssl", "egemaps"], "head": "linear"}, "takes one feature store, found 2; use 'fusion' or 'ffn'"),
     ],

@@ -147,7 +147,7 @@ def test_one_corpus_is_shown_in_full(invoke_well):
 
 def test_numbers_are_shown_with_their_bounds(invoke_well):
     out = " ".join(invoke_well("corpora", "msp-podcast").split())
-    assert "numbers arousal 1 to 7, valence 1 to 7, dominance 1 to 7" in out
+    assert "dimensions arousal 1 to 7, valence 1 to 7, dominance 1 to 7" in out
     assert "msp-podcast-test2 Like msp-podcast-test1, but Test2 tests" in out
 
 
