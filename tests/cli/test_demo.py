@@ -14,7 +14,7 @@ from featcache.runs.reader import RunFolder
 CORPUS = {"num_speakers": 3, "emotions": ("anger", "sadness"), "repetitions": 1}
 MODEL = {**demo.TINY_WAV2VEC2, "num_hidden_layers": 2, "hidden_size": 16, "intermediate_size": 16, "conv_dim": [8] * 7}
 LAST_LINES = re.compile(
-    r"^  (\S+)  (?:report of a run|layer weights of all|confusion matrix of|cached layers)", re.MULTILINE
+    r"^  (\S+)\s+(?:report of a run|layer weights of all|confusion matrix of|cached layers)", re.MULTILINE
 )
 
 
@@ -22,7 +22,7 @@ LAST_LINES = re.compile(
 def run_demo(monkeypatch, capsys, quick_reports):
     """Run the reduced demo; returns what it prints."""
     make_corpus = demo.make_corpus
-    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("COLUMNS", "400")
     monkeypatch.setattr(demo, "make_corpus", lambda folder, **_: make_corpus(folder, **CORPUS))
     monkeypatch.setattr(demo, "TINY_WAV2VEC2", MODEL)
     monkeypatch.setattr(demo, "TRAINING", {"learning_rate": 3e-3, "max_epochs": 2})
