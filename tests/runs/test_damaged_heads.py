@@ -63,11 +63,11 @@ def test_an_ensemble_names_its_members(cache):
             {"groups": ["05"]},
             r"no speaker '05'; .*; give normalisation=\[\(mean, std\)\]",
         ),
-        ([[np.zeros((3, 5, 4))]], {"normalisation": []}, r"expected \(mean, std\) for each of 1 stores"),
+        ([[np.zeros((3, 5, 4))]], {"normalisation": []}, r"expected \(mean, std\) for 1 store"),
         ({"ssl": [np.zeros((3, 5, 4))]}, {}, "expected a list of utterances for each store"),
         ([["a.wav"]], {"groups": ["01"]}, "utterance 0 of ssl: expected an array of numbers, found str"),
         ([[np.zeros((3, 5, 4))]], {"groups": [1]}, "groups: expected names such as '01', found 1"),
-        ([[np.zeros((3, 5, 4))]], {"normalisation": [(np.zeros((3, 4)),)]}, r"expected \(mean, std\) for each of 1"),
+        ([[np.zeros((3, 5, 4))]], {"normalisation": [(np.zeros((3, 4)),)]}, r"expected \(mean, std\) for 1 store"),
         *(
             (
                 [[np.zeros((3, 5, 4))]],
