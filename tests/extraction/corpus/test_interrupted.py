@@ -55,7 +55,7 @@ def test_a_disk_that_fills_up_keeps_what_was_finished(corpus, made_up, monkeypat
         return usage._replace(free=0) if (Path(folder) / "shard-00000.h5").exists() else usage
 
     message = (
-        r"shard-00001.h5 could not be written \(.*No space left.*\); the 2 utterances stored before are kept: make"
+        r"shard-00001.h5 could not be written \(.*No space left.*\); the 2 utterances stored before are kept: free disk"
     )
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", disk_usage)
