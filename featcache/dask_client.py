@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from featcache.errors import ClusterError
+from featcache.units import counted
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -45,7 +46,8 @@ def connected(address: str) -> Iterator["Client"]:
         ) from error
     with client:
         threads = client.nthreads()
-        log.info("%s: %d workers, %d threads", address, len(threads), sum(threads.values()))
+        total = sum(threads.values())
+        log.info("%s: %s, %s", address, counted(len(threads), "worker"), counted(total, "thread"))
         if not threads:
             log.warning("%s has no workers yet; the work starts when the first worker joins", address)
         yield client

@@ -19,6 +19,7 @@ from typing import overload
 from featcache.errors import ManifestError, did_you_mean, listed
 from featcache.files.regular import is_left_by_macos, replace_file
 from featcache.files.spreadsheets import is_whole, open_table
+from featcache.units import counted
 from featcache.utterances import FIXED_COLUMNS, RowReader, Utterance
 
 __all__ = ["FIXED_COLUMNS", "USUAL_NAMES", "Manifest", "Utterance"]
@@ -259,7 +260,7 @@ class Manifest(Sequence[Utterance]):
         if faults:
             raise ManifestError(f"{source}: {'; '.join(faults[:3])}{_more(faults)}")
         if left:
-            log.warning("%s: %d files that macOS added are ignored: %s", source, len(left), listed(left))
+            log.warning("%s: files that macOS added are ignored (%d): %s", source, len(left), listed(left))
         try:
             return cls(utterances)
         except ManifestError as error:
@@ -345,4 +346,4 @@ def _faults(utterances: Sequence[Utterance]) -> list[str]:
 
 
 def _more(faults: Sequence[str]) -> str:
-    return f" (and {len(faults) - 3} more faults)" if len(faults) > 3 else ""
+    return f" (and {counted(len(faults) - 3, 'more fault')})" if len(faults) > 3 else ""

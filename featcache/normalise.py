@@ -10,6 +10,7 @@ import numpy.typing as npt
 from featcache.cache.reader import FeatureStore
 from featcache.errors import ManifestError, listed, unknown_name
 from featcache.manifest import Manifest
+from featcache.units import counted
 
 Scope = Literal["speaker", "global", "none"]
 SCOPES: tuple[str, ...] = get_args(Scope)
@@ -69,7 +70,7 @@ def check_scope(scope: str, manifest: Manifest, by: str = SPEAKER) -> None:
     unknown = [utterance_id for utterance_id, group in _groups(manifest, by).items() if not group]
     if unknown:
         raise ManifestError(
-            f"{len(unknown)} utterances have no {by} ({listed(unknown)}), which --norm speaker needs; "
+            f"{counted(len(unknown), 'utterance', 'have')} no {by} ({listed(unknown)}), which --norm speaker needs; "
             "add it to the manifest or use --norm global"
         )
 

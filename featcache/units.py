@@ -1,4 +1,20 @@
-"""Size in bytes → readable text."""
+"""Sizes in bytes, and numbers with nouns → readable text."""
+
+# Singular of verbs for :func:`counted`.
+_SINGULAR = {"are": "is", "have": "has", "were": "was"}
+
+
+def counted(number: int, noun: str, verb: str = "") -> str:
+    """Return a number with a noun and a verb in singular or plural: ``1 seed``, ``2 files are``.
+
+    Args:
+        number: Number of things.
+        noun: Noun in singular, with a regular plural.
+        verb: Verb in plural: ``are``, ``have`` or ``were``; empty for none.
+    """
+    if number == 1:
+        return " ".join(filter(None, ["1", noun, _SINGULAR.get(verb, verb)]))
+    return " ".join(filter(None, [str(number), f"{noun}s", verb]))
 
 
 def format_bytes(size: float) -> str:

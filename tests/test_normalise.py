@@ -199,7 +199,7 @@ def test_a_label_that_some_lack_cannot_stand_for_the_speaker(features, write_sto
     labels = [{"half": "left"} if i else {} for i in range(9)]
     manifest = Manifest([Utterance(utterance_id=f"u{i}", path="a", labels=labels[i]) for i in range(9)])
     store = write_store(features)
-    with pytest.raises(ManifestError, match=r"1 utterances have no half \('u0'\), which --norm speaker needs"):
+    with pytest.raises(ManifestError, match=r"1 utterance has no half \('u0'\), which --norm speaker needs"):
         fit_normaliser(store, "speaker", manifest, TRAIN, by="half")
     with pytest.raises(
         ManifestError, match="no utterance has a label 'halves'; the manifest's label columns are: half"

@@ -98,8 +98,8 @@ class Spool:
     def _failed(self, error: OSError) -> StoreError:
         reason = os.strerror(error.errno) if error.errno else error
         return StoreError(
-            f"features of a long utterance could not be written to {self._folder} ({reason}); make room, and run the "
-            "same command again: it continues from here"
+            f"features of a long utterance could not be written to {self._folder} ({reason}); free disk space, "
+            "then run the same command again to continue"
         )
 
 

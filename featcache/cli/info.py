@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featcache.cache.failures import FAILURES, read_failures
-from featcache.cli.counting import counted
 from featcache.cli.listing import result_row
 from featcache.cli.named import UNFINISHED, Kind, find_named, folders_in, name_of_transcripts
 from featcache.files.regular import resolved
@@ -24,7 +23,7 @@ from featcache.transcripts.files import (
     table_path,
     transcript_names,
 )
-from featcache.units import format_bytes
+from featcache.units import counted, format_bytes
 from featcache.workspace import Workspace
 
 if TYPE_CHECKING:

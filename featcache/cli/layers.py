@@ -6,7 +6,6 @@ from typing import Any
 
 import pandas as pd
 
-from featcache.cli.counting import counted
 from featcache.cli.named import folders_in
 from featcache.errors import StoreError, did_you_mean
 from featcache.evaluate.scores import digits_of, heading_of
@@ -19,6 +18,7 @@ from featcache.report.relevance_figure import draw_layer_relevance
 from featcache.report.tables import mean_and_std, plain_table
 from featcache.runs.reader import find_run, finished_runs
 from featcache.terminal.console import Console, Table, print_line
+from featcache.units import counted
 from featcache.workspace import Workspace
 
 # Largest number of columns that show standard deviations too; wider tables show only means, to fit 80 columns.

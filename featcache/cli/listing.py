@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from featcache.cli.columns import print_fitting
-from featcache.cli.counting import counted
 from featcache.corpora import CORPORA
 from featcache.errors import CorpusError, StoreError, listed
 from featcache.extractors import DESCRIPTORS, EXTRACTORS
@@ -15,7 +14,7 @@ from featcache.protocols.general import GENERAL
 from featcache.report.tables import ResultRow, plain_table, results_table
 from featcache.runs.reader import RunFolder
 from featcache.terminal.console import Console, print_line, print_pairs
-from featcache.units import format_bytes
+from featcache.units import counted, format_bytes
 from featcache.workspace import Workspace
 
 FRAMES_PER_HOUR = 50 * 3600

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from featcache.cli.counting import counted
 from featcache.files.regular import read_regular
 from featcache.fitting.checks import explained
 from featcache.fitting.plan import plan_runs
@@ -18,7 +17,7 @@ from featcache.pipeline.run import Listener, PipelineOutcome, PipelineWork, run_
 from featcache.report.experiment import ComparedRow, compared_table, numbered_notes
 from featcache.report.tables import plain_table
 from featcache.terminal.console import Console, print_line, print_lines
-from featcache.units import format_bytes
+from featcache.units import counted, format_bytes
 
 
 def print_pipelines() -> None:

@@ -21,6 +21,7 @@ from featcache.corpora.shemo import SHEMO
 from featcache.corpora.tess import TESS
 from featcache.errors import CorpusError, listed
 from featcache.registry import Registry
+from featcache.units import counted
 
 __all__ = ["CORPORA", "Corpus", "CorpusFiles", "NamedCorpus", "read_corpus"]
 
@@ -78,10 +79,10 @@ def read_corpus(path: Path, kind: str | None = None) -> CorpusFiles:
         files = _read(reference, available[reference], path, paths)
     if files.missing:
         log.warning(
-            "%s: the labels of %s name %d utterances whose audio is missing: %s",
+            "%s: the labels of %s name %s whose audio is missing: %s",
             path,
             files.corpus.title,
-            len(files.missing),
+            counted(len(files.missing), "utterance"),
             listed(files.missing),
         )
     return files

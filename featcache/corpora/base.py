@@ -11,6 +11,7 @@ from pathlib import Path
 from featcache.errors import CorpusError, ManifestError, listed
 from featcache.files.regular import is_hidden, resolved
 from featcache.manifest import Manifest, Utterance
+from featcache.units import counted
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".au")
 """Suffixes of the audio files that libsndfile decodes."""
@@ -229,7 +230,7 @@ class NamedCorpus(Corpus):
                 copies.setdefault(utterance.utterance_id, []).append(utterance)
         if impossible:
             raise CorpusError(
-                f"{path}: {len(impossible)} file names have codes that {self.title} does not have: "
+                f"{path}: {counted(len(impossible), 'file name', 'have')} codes that {self.title} does not have: "
                 f"{listed(impossible)}; rename them, like {self.example!r}, or remove them"
             )
         if not copies:

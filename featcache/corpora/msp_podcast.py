@@ -22,6 +22,7 @@ from featcache.errors import CorpusError, listed
 from featcache.files.regular import resolved
 from featcache.files.spreadsheets import read_csv, read_text
 from featcache.manifest import Utterance
+from featcache.units import counted
 
 EMOTIONS = {
     "A": "anger",
@@ -113,7 +114,7 @@ def _rows(folder: Path) -> dict[str, dict[str, str]]:
             labelled[PurePosixPath(row["FileName"]).stem] = row
     if faults:
         row, column = faults[0]
-        others = f" (and {len(faults) - 1} more rows)" if faults[1:] else ""
+        others = f" (and {counted(len(faults) - 1, 'more row')})" if faults[1:] else ""
         raise CorpusError(
             f"{table}: {row['FileName']!r} has {column} {row[column]!r}, expected {', '.join(known[column])}{others}; "
             "fetch the table again"

@@ -12,6 +12,7 @@ import numpy as np
 from featcache.errors import ManifestError, PredictionsError, did_you_mean, listed
 from featcache.files.spreadsheets import open_table
 from featcache.labels import lookalikes
+from featcache.units import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -181,8 +182,8 @@ def checked(
     labels = sorted({*table["target"], *table["prediction"]})
     if not classes and len(labels) > _MOST_CLASSES:
         raise PredictionsError(
-            f"there are {len(labels)} different labels such as {labels[0]!r}; if they are numbers, use --task "
-            "regression; if they are classes, list them with --classes"
+            f"found {len(labels)} different labels such as {labels[0]!r}, too many for classes; if they are numbers, "
+            "use --task regression; if they are classes, list them with --classes"
         )
     if not classes:
         _check_shared(table)
@@ -215,7 +216,7 @@ def _check_rows(table: "pd.DataFrame", targets: Sequence[str]) -> None:
     twice = table.loc[table.duplicated(keys), keys]
     if len(twice):
         seed, fold, utterance_id = twice.iloc[0]
-        more = f", and {len(twice) - 1} more rows like it" if len(twice) > 1 else ""
+        more = f", and {counted(len(twice) - 1, 'more row')} like it" if len(twice) > 1 else ""
         raise PredictionsError(
             f"utterance {utterance_id!r} occurs twice in seed {seed} and fold {fold}{more}; expected one row each"
         )

@@ -36,6 +36,7 @@ from featcache.settings.checked import configured
 from featcache.settings.extractions import ExtractorFlags, ExtractSettings, Weights, extractor_options
 from featcache.settings.public import documented, without
 from featcache.threads import one_thread_each
+from featcache.units import counted
 from featcache.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -278,5 +279,5 @@ def _finish(work: _Work) -> None:
     if failures and not any(job.writer.entries() for job in jobs):
         first = failures[0]
         raise AudioError(
-            f"none of the {len(tried)} utterances could be extracted; {first.utterance_id!r}: {first.reason}"
+            f"none of {counted(len(tried), 'utterance')} could be extracted; {first.utterance_id!r}: {first.reason}"
         )

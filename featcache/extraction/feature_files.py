@@ -23,6 +23,7 @@ from featcache.features import Description, Features
 from featcache.files.regular import sha256_of_file
 from featcache.manifest import Utterance
 from featcache.terminal.progress import map_in_threads
+from featcache.units import counted
 
 FRAMES = LengthUnit(name="frames", speed="{:.0f} frames/s")
 
@@ -99,7 +100,7 @@ def find_features(
             headers[utterance_id] = found
     if not headers:
         first = next(utterance_id for utterance_id in paths)
-        raise FeatureError(f"none of the {len(paths)} files in {folder} can be imported; {reasons[first]}")
+        raise FeatureError(f"none of {counted(len(paths), 'file')} in {folder} can be imported; {reasons[first]}")
     (usual, _), *_ = Counter(map(_kind, headers.values())).most_common()
     for utterance_id, header in list(headers.items()):
         if _kind(header) != usual:

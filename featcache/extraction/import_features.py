@@ -119,7 +119,7 @@ def import_features(
     found = find_features(root, list(place.manifest), array=asked.array, frame_shift=asked.frame_shift)
     if found.left_over:
         told = listed(found.left_over)
-        log.warning("%d files belong to no utterance and are ignored: %s", len(found.left_over), told)
+        log.warning("files that belong to no utterance are ignored (%d): %s", len(found.left_over), told)
     description = _description(found, asked.frame_shift, asked.layer_names, asked.array, workers)
     dtype: StorageDtype = "float32" if asked.pool or not found.layered else "float16"
     target = place.cache / check_name("store", asked.name, place.cache)

@@ -16,8 +16,9 @@ from featcache.features import Features, Tokens
 from featcache.files.regular import sha256_of_file
 from featcache.manifest import Utterance
 from featcache.transcripts.text import Transcript
+from featcache.units import counted
 
-ENDS_EARLY = "%d utterances are cut, because the end of their files is missing; the available part is used: %s"
+ENDS_EARLY = "%s cut, because the end of their files is missing; the available part is used: %s"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,7 +241,8 @@ class TextInput(Input):
         longest = (u for u, length in zip(utterances, lengths, strict=True) if length == most)
         cut = sum(self._tokenise(utterance.transcript).is_cut for utterance in longest)
         if cut:
-            yield f"{cut} utterances are cut to their first {most:.0f} tokens, the most that the model reads"
+            number = counted(cut, "utterance", "are")
+            yield f"{number} cut to the first {most:.0f} tokens, the most that the model reads"
 
 
 def input_of(extractor: Extractor, root: Path) -> Input:

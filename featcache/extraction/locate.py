@@ -86,9 +86,7 @@ def find_files(
     workspace.check_corpus(name)
     files = read_corpus(folder, layout)
     if files.ignored:
-        log.warning(
-            "%d audio files are not part of the corpus and are ignored: %s", len(files.ignored), listed(files.ignored)
-        )
+        log.warning("audio files outside the corpus are ignored (%d): %s", len(files.ignored), listed(files.ignored))
     return name, files
 
 

@@ -38,7 +38,7 @@ def check_memory(
         return
     needed = peak_memory(plan, targets, workers=workers, batch_length=batch_length)
     available = available_memory()
-    log.info("about %s of memory at the peak (%s available)", format_bytes(needed), format_bytes(available))
+    log.info("peak memory about %s (%s available)", format_bytes(needed), format_bytes(available))
     if needed > available:
         _refuse(plan, targets, needed, available, workers=workers, batch_length=batch_length)
 
@@ -77,8 +77,8 @@ def _refuse(
 ) -> NoReturn:
     longest = max(plan.items, key=lambda item: item.length)
     found = (
-        f"the extraction needs about {format_bytes(needed)} of memory and {format_bytes(available)} are available "
-        f"(longest utterance: {longest.utterance.utterance_id!r}, "
+        f"the extraction needs about {format_bytes(needed)} of memory, but only {format_bytes(available)} are "
+        f"available (longest utterance: {longest.utterance.utterance_id!r}, "
     )
     if targets[0].extractor.tokenise:
         raise ModelError(f"{found}{longest.length:.0f} tokens); reduce --workers, or shorten its transcript")

@@ -24,7 +24,7 @@ from featcache.files.regular import resolved
 from featcache.manifest import Utterance
 from featcache.terminal.progress import map_in_threads
 from featcache.threads import available_cores
-from featcache.units import format_bytes
+from featcache.units import counted, format_bytes
 
 log = logging.getLogger(__name__)
 
@@ -153,7 +153,7 @@ def make_plan(targets: Sequence[StoreJob], source: Input, wanted: Sequence[Utter
     """
     stored = {target.name: target.writer.entries() for target in targets}
     if len(wanted) >= MANY:
-        log.info("planning %d utterances", len(wanted))
+        log.info("planning %s", counted(len(wanted), "utterance"))
     there = set[str]().union(*stored.values())
     kept = [utterance for utterance in wanted if utterance.utterance_id in there]
     checksums = map_in_threads(
@@ -173,7 +173,7 @@ def make_plan(targets: Sequence[StoreJob], source: Input, wanted: Sequence[Utter
         held = stored[target.name].keys()
         target.cached, target.others = len(held & ids - target.todo), len(held - ids)
     if changed:
-        log.warning("%s: %d stored utterances are extracted again", source.changed, changed)
+        log.warning("%s: %s extracted again", source.changed, counted(changed, "stored utterance", "are"))
     lacking = set[str]().union(*(target.todo for target in targets))
     todo = [utterance for utterance in wanted if utterance.utterance_id in lacking]
     native = any(_keeps_rate(target) for target in targets)
@@ -271,10 +271,10 @@ def tell_size(
         most = target.extractor.description.max_seconds
         cut = sum(most is not None and item.length > most for item in plan.items)
         if cut:
-            log.warning("%s: %d utterances are cut to their first %g s", target.name, cut, most)
+            log.warning("%s: %s cut to the first %g s", target.name, counted(cut, "utterance", "are"), most)
         windows = sum(target.extractor.description.in_windows(item.length) for item in plan.items)
         if windows:
-            log.info("%s: %d long utterances are computed in windows", target.name, windows)
+            log.info("%s: %s computed in windows", target.name, counted(windows, "long utterance", "are"))
         if target.todo and target.extractor.description.provenance.get("model_type") == "whisper":
             log.info("%s: Whisper processes 30 s per utterance, however short", target.name)
         log.info("%s: %s", target.name, counted_work(verb, len(target.todo), target.cached, target.others))
@@ -288,7 +288,7 @@ def tell_size(
                 min(plan.rates),
             )
     if plan.ends_early:
-        log.warning(ENDS_EARLY, len(plan.ends_early), listed(plan.ends_early))
+        log.warning(ENDS_EARLY, counted(len(plan.ends_early), "utterance", "are"), listed(plan.ends_early))
     if not plan.items:
         return
     for warning in source.warnings([i.utterance for i in plan.items], [i.length for i in plan.items]):
@@ -304,8 +304,8 @@ def tell_size(
     needed = plan.bytes + plan.spooled
     if needed > free:
         raise StoreError(
-            f"{format_bytes(needed)} of disk space are needed under {cache}, and {format_bytes(free)} are free; "
-            "make room, or store fewer layers with --layers"
+            f"{format_bytes(needed)} of disk space are needed under {cache}, but only {format_bytes(free)} are free; "
+            "free disk space, or store fewer layers with --layers"
         )
 
 

@@ -13,6 +13,7 @@ from featcache.errors import AudioError, FeatcacheError, StoreError, listed
 from featcache.extraction.inputs import SECONDS, TOKENS
 from featcache.manifest import Manifest, Utterance
 from featcache.terminal.escape import escaped
+from featcache.units import counted
 from featcache.workspace import Workspace
 
 TOLD_AT_ONCE = 3
@@ -67,7 +68,9 @@ def failures_of(reasons: Mapping[str, str], store: str, wanted: Sequence[Utteran
         counts = Counter(reasons.values()).most_common()
         told = [reason if number == 1 else f"{reason} ({number} utterances)" for reason, number in counts]
         more = f"; and {len(told) - TOLD_AT_ONCE} more" if len(told) > TOLD_AT_ONCE else ""
-        raise AudioError(f"none of the {len(wanted)} utterances can be read: {'; '.join(told[:TOLD_AT_ONCE])}{more}")
+        raise AudioError(
+            f"none of {counted(len(wanted), 'utterance')} can be read: {'; '.join(told[:TOLD_AT_ONCE])}{more}"
+        )
     return {
         u.utterance_id: Failure(store=store, utterance_id=u.utterance_id, path=u.path, reason=reasons[u.utterance_id])
         for u in wanted
@@ -111,7 +114,9 @@ def nothing_new(num_utterances: int, failures: Sequence[Failure], kept: str) -> 
     """
     num_failed = len({failure.utterance_id for failure in failures})
     if not num_failed:
-        return [f"nothing to do: all {num_utterances} utterances are {kept}"]
+        return [
+            f"nothing to do: {'all ' if num_utterances > 1 else ''}{counted(num_utterances, 'utterance', 'are')} {kept}"
+        ]
     return [
         f"nothing to do: {num_utterances - num_failed} were {kept}, {num_failed} failed (see failures.csv)",
         f"first failure: {failures[0].utterance_id!r}: {failures[0].reason}",
@@ -134,7 +139,7 @@ def summarise_report(report: ExtractionReport) -> str:
         lines += lines_on_failures(report.failures)
     if report.ends_early:
         lines.append(
-            f"{len(report.ends_early)} are cut, because the end of their files is missing: "
+            f"{counted(len(report.ends_early), 'utterance', 'are')} cut, because the end of their files is missing: "
             f"{listed(report.ends_early, at_most=10)}"
         )
     if report.interrupted:

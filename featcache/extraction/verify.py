@@ -31,6 +31,7 @@ from featcache.manifest import Manifest, Utterance
 from featcache.registry import name_plugins
 from featcache.settings.extractor_configs import MANIFEST
 from featcache.transcripts.text import read_words
+from featcache.units import counted
 
 # Largest difference divided by largest value, per layer, for models that compute in float32. Rounding to float16
 # changes a value by at most 2^-11 of it. Other batches or numbers of threads change float32 results by less than 1e-5.
@@ -118,8 +119,8 @@ def check_all_finite(store: FeatureStore) -> None:
         layers = [name for name in store.layer_names if any(name in names for names in found.values())]
         where = f" in the layers {', '.join(layers)}" if layers != [""] else ""
         raise StoreError(
-            f"{store.path}: the features of {len(found)} utterances ({listed(found)}) are NaN or infinite{where}; "
-            "extract into a store of another --name, and models with --precision float32"
+            f"{store.path}: the features of {counted(len(found), 'utterance')} ({listed(found)}) are NaN or "
+            f"infinite{where}; extract into a store of another --name, and models with --precision float32"
         )
 
 

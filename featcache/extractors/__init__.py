@@ -138,6 +138,8 @@ def usable_device(device: str) -> str:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
+        if device.partition(":")[0] not in ("cuda", "mps"):  # torch lists the devices of every build.
+            raise ModelError(f"no device {device!r}; expected cpu, cuda, cuda:1, mps or auto") from error
         reason = str(error).splitlines()[0]
         raise ModelError(f"--device {device} is not available here ({reason}); use --device cpu") from error
     return device

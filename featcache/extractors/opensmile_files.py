@@ -1,7 +1,7 @@
-"""Configuration file of openSMILE → private copy of it and of all included files, with a checksum.
+r"""Configuration file of openSMILE → private copy of it and of all included files, with a checksum.
 
-A configuration may include files by paths relative to itself (``\\{lld.conf.inc}``, also as the default of an option),
-and the includes that the opensmile package provides: ``\\{\\cm[source{?}:…]}`` and ``\\{\\cm[sink{?}:…]}``. Absolute
+A configuration may include files by paths relative to itself (``\{lld.conf.inc}``, also as the default of an option),
+and the includes that the opensmile package provides: ``\{\cm[source{?}:…]}`` and ``\{\cm[sink{?}:…]}``. Absolute
 paths are refused. A configuration can make openSMILE run any of its components, also those that write files. Therefore
 :func:`~featcache.extractors.references.find_extractor` accepts only configurations that the user names in this process.
 """

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from featcache.errors import ModelError
 from featcache.extractors.checkpoint import Checkpoint, is_folder, without_copies
 from featcache.machine import available_memory
+from featcache.units import counted
 
 if TYPE_CHECKING:
     import torch
@@ -50,10 +51,11 @@ def pretrained_module(model_class: Any, checkpoint: Checkpoint, config: Any, *, 
     absent = {*report["missing_keys"], *mismatched}
     missing = sorted(name for name in absent if not any(part in name for part in unused))
     if missing:
+        are = "is" if len(missing) == 1 else "are"
         raise ModelError(
-            f"{checkpoint.source}: {len(missing)} parameters of its {config.model_type} architecture are missing or "
-            f"have another shape in its weights (first: {missing[0]}) and would be random; check that this is the "
-            "right checkpoint"
+            f"{checkpoint.source}: {counted(len(missing), 'parameter')} of its {config.model_type} architecture {are} "
+            f"missing or of another shape in its weights (first: {missing[0]}) and would be random; check that this is "
+            "the right checkpoint"
         )
     return module
 

@@ -15,7 +15,7 @@ _IN_THE_WAY = (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY, errno
 _REST = "then run the same command again to continue"
 _ADVICE = {
     **dict.fromkeys(READ_ONLY, "allow writing there, or move the data folder and set FEATCACHE_HOME to it"),
-    **dict.fromkeys(_FULL, f"make room, {_REST}"),
+    **dict.fromkeys(_FULL, f"free disk space, {_REST}"),
     **dict.fromkeys(_IN_THE_WAY, "rename or remove it"),
     errno.EFBIG: f"raise the limit on the size of files ('ulimit -f unlimited'), {_REST}",
     errno.EMFILE: f"raise the limit on open files ('ulimit -n 4096'), {_REST}",

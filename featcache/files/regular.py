@@ -237,7 +237,7 @@ class CsvRows:
         self._writer.writerows(rows)
 
     def write(self, row: str) -> int:
-        """Write one row that ``csv`` has formatted, with the line end ``\\n``."""
+        r"""Write one row that ``csv`` has formatted, with the line end ``\n``."""
         return self._file.write(row.removesuffix("\r\n") + "\n")
 
 

@@ -16,6 +16,7 @@ from featcache.protocols.general import GENERAL
 from featcache.settings.extractor_configs import MANIFEST
 from featcache.targets.targets import PredictionTarget
 from featcache.transcripts.text import Transcript, read_words
+from featcache.units import counted
 
 # Tolerance for durations in seconds: the end of an utterance may not fill a whole frame.
 ROUNDING = 0.1
@@ -177,7 +178,7 @@ def shared_audio(folds: Sequence[Fold], stores: Sequence[FeatureStore], utteranc
     told = ", ".join(f"{one!r} is {other!r}" for one, other in list(examples)[:3])
     return [
         f"{len(leaks)} of {len(folds)} folds test or validate on audio that they also train on, under another id: "
-        f"{len(shared)} utterances ({told}); exclude copies, because they make scores too optimistic"
+        f"{counted(len(shared), 'utterance')} ({told}); exclude copies, because they make scores too optimistic"
     ]
 
 
@@ -226,8 +227,8 @@ def alike(manifest: Manifest, columns: Sequence[str]) -> list[str]:
         blank = [i for i, value in values.items() if value and not value.strip()]
         if blank:
             warnings.append(
-                f"{column} contains only spaces in {len(blank)} utterances ({listed(blank)}), which count as a value; "
-                "leave it empty in the manifest"
+                f"{column} contains only spaces in {counted(len(blank), 'utterance')} ({listed(blank)}), "
+                "which counts as a value; leave it empty in the manifest"
             )
         for group in lookalikes(value for value in values.values() if value):
             first = [next(i for i, value in values.items() if value == one) for one in group]

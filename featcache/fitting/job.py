@@ -41,6 +41,7 @@ from featcache.training.memory import Memory, WorkingCopy, plan_working_copy
 from featcache.training.store_features import frames_in_use, steps_of, values_in_use
 from featcache.training.svm import SVCTraining, SVRTraining
 from featcache.training.train import Trainable, Training, train_together
+from featcache.units import counted
 
 log = logging.getLogger(__name__)
 
@@ -304,8 +305,7 @@ def _tell_copies(setups: Sequence[ResolvedFit], copies: Sequence[WorkingCopy]) -
     for item in group(setups, [1], copies):
         names = " and ".join(features.store.name for features in item.features)
         runs, norm = {member.run for member in item.members}, setups[item.lead].config["norm"]
-        number = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
-        log.info("%s, %s normalisation, %s: %s", names, norm, number, copies[item.lead])
+        log.info("%s, %s normalisation, %s: %s", names, norm, counted(len(runs), "run"), copies[item.lead])
 
 
 def _training(setup: ResolvedFit, member: Member, seed: int, copy: WorkingCopy, device: str) -> Trainable:
@@ -341,8 +341,8 @@ def _title(setups: Sequence[ResolvedFit], total: int) -> str:
     """Return the title of the progress bar."""
     number = f"{len(setups)} runs"
     if len(setups) == 1:
-        number = f"{len(setups[0].folds)} folds × {len(setups[0].config['seeds'])} seeds"
-    return f"Training {total} heads ({number})"
+        number = f"{counted(len(setups[0].folds), 'fold')} × {counted(len(setups[0].config['seeds']), 'seed')}"
+    return f"Training {counted(total, 'head')} ({number})"
 
 
 def _mean_of(scores: Sequence[float]) -> str:

@@ -46,6 +46,8 @@ def read_options(path: Path) -> dict[str, Any]:
         StoreError: the file does not exist, or is not the configuration of a fit.
     """
     path = path / CONFIG if path.is_dir() else path
+    if not path.exists():
+        raise StoreError(f"--config {path}: no such file; expected a run folder or its config.yaml")
     config = Saved(read_yaml(path), path)
     if "members" in config:
         raise StoreError(f"--config {path}: an ensemble has no options of 'featcache fit'; give the config of a member")

@@ -141,8 +141,8 @@ def _check_layers(request: FitSettings, spec: HeadSpec, features: list[StoreFeat
         names = ", ".join(item.store.name for item in features)
         raise ManifestError(f"--layers {request.layers} does not apply: {names} has no layers")
     if spec.max_layers == 1 and (len(features) > 1 or len(features[0].layers) > 1):
-        needs = "a single store and a single layer: give one name to --features and" if len(features) > 1 else ""
-        raise ModelError(f"head {request.head!r} needs {needs or 'a single layer:'} add --layers last")
+        needs = "a single store and a single layer: give one name to --features, and" if len(features) > 1 else ""
+        raise ModelError(f"{request.head} needs {needs or 'a single layer:'} add --layers last")
 
 
 def _head_sizes(

@@ -15,6 +15,7 @@ from featcache.heads import head_spec
 from featcache.pipeline.schema import UNKNOWN_FIELD, Pipeline
 from featcache.published import PublishedResult, find_published
 from featcache.settings.checked import configured, describe_fault
+from featcache.units import counted
 
 YamlPath = tuple[str | int, ...]
 TOLD_AT_ONCE = 3
@@ -68,7 +69,7 @@ def read_pipeline(path: Path) -> Pipeline:
         faults = list(_contradictions(pipeline))
     if faults:
         told = [f"line {_line(place, lines)}: {fault}" for place, fault in faults[:TOLD_AT_ONCE]]
-        more = f"; and {len(faults) - TOLD_AT_ONCE} more faults" if len(faults) > TOLD_AT_ONCE else ""
+        more = f"; and {counted(len(faults) - TOLD_AT_ONCE, 'more fault')}" if len(faults) > TOLD_AT_ONCE else ""
         raise PipelineError(f"{path}, {'; '.join(told)}{more}")
     return pipeline
 

@@ -22,6 +22,7 @@ from featcache.settings.extractor_configs import MANIFEST
 from featcache.settings.fits import FitSettings
 from featcache.settings.trials import TrialSettings
 from featcache.transcripts.files import is_finished
+from featcache.units import counted
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +120,7 @@ def _row(pipeline: Pipeline, name: str, spec: RunSpec, trial: TrialSettings) -> 
             number = len(trial.seeds)
             same = number == len(spec.seeds)
             other = f"{'seed' if number == 1 else 'seeds'} {', '.join(map(str, trial.seeds))}" if same else ""
-            told.append(other or f"{number} {'seed' if number == 1 else 'seeds'}, not {len(spec.seeds)}")
+            told.append(other or f"{counted(number, 'seed')}, not {len(spec.seeds)}")
     if trial.max_epochs is not None and head_spec(spec.head).is_network:
         request = replace(request, max_epochs=trial.max_epochs)
         told.append(f"{AT_MOST} {trial.max_epochs} epochs")
@@ -147,7 +148,7 @@ def notes_on(place: PipelineCorpus, row: Row, run: RunFolder, limit: int | None)
     told += [word_errors_of(place, name) for name in _words_of(stores)]
     failed = {failure.utterance_id for store in stores for failure in read_failures(store)}
     if failed:
-        told.append(f"{len(failed)} utterances could not be extracted")
+        told.append(f"{counted(len(failed), 'utterance')} could not be extracted")
     # With fewer epochs than in the pipeline, notes on runs that reached the last epoch are expected and not helpful.
     few = any(one.startswith(AT_MOST) for one in row.trial)
     return told if few else told + epochs_of(run)

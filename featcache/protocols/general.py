@@ -6,6 +6,7 @@ from featcache.errors import ProtocolError, listed
 from featcache.manifest import Manifest
 from featcache.protocols.base import Fold, Protocol, even_share, known_speakers, make_fold, rotated, speaker_fold
 from featcache.protocols.dialogues import acquainted
+from featcache.units import counted
 
 PARTS = {
     "train": "train",
@@ -92,7 +93,11 @@ def _folds(manifest: Manifest, target: str) -> list[Fold]:
     without = [utterance_id for utterance_id, group in groups.items() if group == ""]
     names = sorted(set(groups.values()) - {""}, key=lambda name: (len(name), name))
     if without or len(names) < 3:
-        found = f"{len(without)} utterances have none ({listed(without)})" if without else f"found {listed(names)}"
+        found = (
+            f"{counted(len(without), 'utterance', 'have')} none ({listed(without)})"
+            if without
+            else f"found {listed(names)}"
+        )
         raise ProtocolError(f"the label 'fold' must assign all utterances to three or more folds; {found}")
     return rotated(groups, names)
 

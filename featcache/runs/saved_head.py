@@ -15,6 +15,7 @@ from featcache.errors import ModelError, unknown_name
 from featcache.heads import MEAN_AND_MAX
 from featcache.runs.head_inputs import HeadInput
 from featcache.runs.saved_statistics import SavedStatistics, missing_statistics
+from featcache.units import counted
 
 Features = Sequence[Sequence[Tensor | npt.NDArray[Any]]]
 Statistics = Sequence[tuple[Tensor | npt.NDArray[Any], Tensor | npt.NDArray[Any]]]
@@ -192,7 +193,7 @@ class SavedHead(nn.Module):
 
     def _given(self, given: Statistics) -> list[tuple[Tensor, Tensor]]:
         if len(given) != len(self.inputs) or not all(len(pair) == 2 for pair in given):
-            raise ModelError(f"normalisation: expected (mean, std) for each of {len(self.inputs)} stores")
+            raise ModelError(f"normalisation: expected (mean, std) for {counted(len(self.inputs), 'store')}")
         pairs = []
         for one, pair in zip(self.inputs, given, strict=True):
             mean, std = (_as_float32(values, f"normalisation of {one.store}").to(self._device) for values in pair)

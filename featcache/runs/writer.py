@@ -18,6 +18,7 @@ from featcache.runs.file_names import CONFIG, RESULTS
 from featcache.runs.identity import COMPUTED, ENVIRONMENT, RELEASE, RESUMED, differences
 from featcache.runs.parse import read_config
 from featcache.runs.records import TrainingRecords
+from featcache.units import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -172,7 +173,7 @@ class UnfinishedRun:
                 )
             if not resume:
                 raise StoreError(
-                    f"{self.path} was interrupted after {number} trainings; continue with --resume, "
+                    f"{self.path} was interrupted after {counted(number, 'training')}; continue with --resume, "
                     "or start again with --overwrite"
                 )
             self._continue(begun)

@@ -67,7 +67,7 @@ def describe_fault(fault: Any) -> str:
         return f"{name} is missing"
     if kind == "value_error":
         return f"{name}: {context['error']}"
-    kinds = {dict: "an object", list: "a list"}
+    kinds: dict[type, str] = {dict: "an object", list: "a list"}
     found = f", got {kinds.get(type(fault['input'])) or format(repr(fault['input']), '.80')}"
     if kind == "literal_error":
         # Pydantic quotes the names: "'a', 'b' or 'c'".

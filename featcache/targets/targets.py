@@ -362,7 +362,7 @@ def _classes(manifest: Manifest, name: str, column: str, one: str | None, corpus
         raise ManifestError(f"label {column!r} has one class only, {listed(present)}; a classifier needs two")
     if len(present) > MOST_NUMBERS_AS_CLASSES and all(_number(label) is not None for label in present):
         raise ManifestError(
-            f"label {column!r} has {len(present)} different numbers such as {min(present)!r}, which are too many "
+            f"label {column!r} has {len(present)} different numbers such as {min(present)!r}, too many for "
             "classes; use --task regression"
         )
     if one is not None:

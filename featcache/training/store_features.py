@@ -162,8 +162,8 @@ def features_of(
         stores: Feature stores.
         layers: Selection of layers, see :class:`StoreFeatures`.
         max_frames: Number of frames used of each utterance of the first store that has a frame shift; None for all.
-            Stores whose frames do not pair are cut after the same number of seconds. If there are several stores, those
-            without a frame shift are not cut.
+            Stores whose frames are not aligned in time are cut after the same number of seconds. If there are several
+            stores, those without a frame shift are not cut.
         pooling: Pooling over all frames, see :class:`StoreFeatures`.
         paired: Whether frames of the stores are paired if their frame shifts are equal.
 

@@ -99,7 +99,7 @@ class Journal:
         except OSError as error:
             raise StoreError(
                 f"{self._path} could not be written ({error.strerror}); the {len(self.entries)} earlier transcripts "
-                "are kept: free disk space and run the same command again"
+                "are kept: free disk space, then run the same command again to continue"
             ) from error
         self._whole += len(line)
         self.entries[entry.utterance_id] = entry

@@ -34,10 +34,10 @@ def check_memory(config: Any, seconds: Sequence[float], *, workers: int) -> None
     samples = SAMPLING_RATE * sum(heapq.nlargest(workers, seconds))
     needed = used_memory() + windows + (AUDIO_BYTES + MEL_BYTES) * samples
     available = available_memory()
-    log.info("about %s of memory at the peak (%s available)", format_bytes(needed), format_bytes(available))
+    log.info("peak memory about %s (%s available)", format_bytes(needed), format_bytes(available))
     if needed > available:
         raise ModelError(
             f"the transcription needs about {format_bytes(needed)} of memory, but only {format_bytes(available)} are "
-            f"available (longest utterance: {max(seconds):.0f} s, {workers} workers); use fewer --workers, or split "
+            f"available (longest utterance: {max(seconds):.0f} s, {workers} workers); reduce --workers, or split "
             "long utterances with start and end in the manifest"
         )

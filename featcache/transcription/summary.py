@@ -7,6 +7,7 @@ from featcache.cache.failures import Failure
 from featcache.evaluate.wer import WordErrors, describe
 from featcache.extraction.summary import GOES_ON, lines_on_failures
 from featcache.terminal.escape import escaped
+from featcache.units import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +40,8 @@ def summarise(report: TranscriptionReport) -> str:
     """Return a summary of a transcription for the terminal, in a few lines."""
     lines = []
     if not (report.num_transcribed or report.failures or report.interrupted):
-        lines.append(f"nothing to do: all {report.num_utterances} utterances are cached")
+        number = counted(report.num_utterances, "utterance", "are")
+        lines.append(f"nothing to do: {'all ' if report.num_utterances > 1 else ''}{number} cached")
     else:
         rate = report.audio_seconds / max(report.seconds, 1e-9)
         lines.append(

@@ -47,6 +47,7 @@ from featcache.transcripts.files import (
     table_path,
     write_transcripts,
 )
+from featcache.units import counted
 from featcache.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -238,7 +239,8 @@ def _transcribe(
     if run.failures and not entries:
         first = run.failures[0]
         raise AudioError(
-            f"none of the {len(request.wanted)} utterances could be transcribed; {first.utterance_id!r}: {first.reason}"
+            f"none of {counted(len(request.wanted), 'utterance')} could be transcribed; {first.utterance_id!r}: "
+            f"{first.reason}"
         )
     report = request.report(run.done, seconds=took, interrupted=interrupted, failures=run.failures)
     if interrupted:
@@ -278,7 +280,9 @@ def _plan(
         if u.utterance_id in entries and not entries[u.utterance_id].is_of(u, checksums[u.path])
     }
     if changed:
-        log.warning("audio changed since it was transcribed: %d utterances are transcribed again", len(changed))
+        log.warning(
+            "audio changed since it was transcribed: %s transcribed again", counted(len(changed), "utterance", "are")
+        )
     valid = {utterance_id: entry for utterance_id, entry in entries.items() if utterance_id not in changed}
     todo = [utterance for utterance in wanted if utterance.utterance_id not in valid]
     map_in_threads(source.prepare, list(dict.fromkeys(u.path for u in todo)), workers, "reading headers")
@@ -298,7 +302,7 @@ def _log_plan(
     log.info("%s: %s; %.0f s of audio", request.name, work, sum(item.seconds for item in todo))
     early = [item.utterance.utterance_id for item in todo if request.source.ends_early(item.utterance)]
     if early:
-        log.warning(ENDS_EARLY, len(early), listed(early))
+        log.warning(ENDS_EARLY, counted(len(early), "utterance", "are"), listed(early))
 
 
 def _unreadable(request: TranscriptionRequest, todo: Sequence[UntranscribedUtterance]) -> list[Failure]:

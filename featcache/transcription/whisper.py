@@ -201,7 +201,7 @@ class _Loaded:
 def _load(model: str, revision: str | None) -> _Loaded:
     if is_reference(model):
         raise ModelError(_no_whisper(model, "a feature extractor"))
-    source, entry = resolve(model)
+    source, entry = resolve(model, family="whisper")
     if entry and entry["family"] != "whisper":
         raise ModelError(_no_whisper(model, f"a {entry['family']!r} model"))
     with (

@@ -22,6 +22,7 @@ from featcache.errors import StoreError, did_you_mean
 from featcache.files.disk import remove
 from featcache.files.regular import read_regular, remove_unfinished, replace_file
 from featcache.files.values import check_types, read_json
+from featcache.units import counted
 from featcache.workspace import check_name
 
 FOLDER = "transcripts"
@@ -68,7 +69,9 @@ def read_transcripts(cache: Path, name: str) -> dict[str, str]:
         raise StoreError(f"{path}: expected the columns {', '.join(COLUMNS)} and two fields in every row; {AGAIN}")
     transcripts = dict(rows[1:])
     if len(transcripts) != len(rows) - 1:
-        raise StoreError(f"{path}: {len(rows) - 1 - len(transcripts)} utterances occur twice; {AGAIN}")
+        raise StoreError(
+            f"{path}: {counted(len(rows) - 1 - len(transcripts), 'row')} with the id of an earlier row; {AGAIN}"
+        )
     return transcripts
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from featcache.errors import ManifestError
 from featcache.manifest import Manifest, Utterance
 from featcache.transcripts.files import read_description, read_transcripts
+from featcache.units import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,10 +64,11 @@ def read_words(cache: Path, manifest: Manifest, transcripts: str | None) -> dict
         if u.utterance_id in texts
     }
     if all(Transcript(text=utterance.transcript).is_empty for utterance in found.values()):
+        number = counted(len(manifest), "utterance")
         if transcripts is not None:
-            raise ManifestError(f"the transcripts {transcripts!r} have no text for any of {len(manifest)} utterances")
+            raise ManifestError(f"the transcripts {transcripts!r} have no text for any of {number}")
         raise ManifestError(
-            f"none of {len(manifest)} utterances has text: the manifest's column 'transcript' is empty or missing; "
+            f"none of {number} has text: the manifest's column 'transcript' is empty or missing; "
             "fill it, or run 'featcache transcribe' and give the name of the ASR transcripts with --transcripts"
         )
     return found

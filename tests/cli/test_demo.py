@@ -1,4 +1,4 @@
-"""The demo, on a smaller corpus and with shorter trainings, keeps its promises."""
+"""The demo, on a smaller corpus and with shorter trainings."""
 
 import logging
 import re
@@ -20,7 +20,7 @@ LAST_LINES = re.compile(
 
 @pytest.fixture
 def run_demo(monkeypatch, capsys, quick_reports):
-    """Run the reduced demo; returns what it prints."""
+    """Run the reduced demo, and return its output."""
     make_corpus = demo.make_corpus
     monkeypatch.setenv("COLUMNS", "400")
     monkeypatch.setattr(demo, "make_corpus", lambda folder, **_: make_corpus(folder, **CORPUS))
@@ -65,7 +65,7 @@ def test_the_demo_keeps_its_promises(run_demo, tmp_path):
     assert {"wav2vec2-tiny", "egemaps"} == set(featcache.open(first / "cache" / "synthetic"))
     assert (first / "runs" / "synthetic" / "layer_weights_summary.csv").is_file()
 
-    # elsewhere, beside another corpus, everything is made anew
+    # in another folder, beside another corpus, everything is recomputed
     assert table_of(run_demo(second).out) == table_of(out)
     again = run_demo(first).out
     assert "2. extract: nothing to do: all 6 utterances are cached" in again

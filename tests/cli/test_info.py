@@ -1,4 +1,4 @@
-"""``featcache info`` of whatever can be named: what it is, and how much of it is finished."""
+"""``featcache info`` of caches, stores, runs and transcripts: kind, settings and state."""
 
 import contextlib
 import re
@@ -22,7 +22,7 @@ QUICK = {"seeds": (1,), "max_epochs": 1, "protocol": "loso"}
 
 @pytest.fixture
 def info(monkeypatch, capsys):
-    """The rows that ``featcache info NAME`` prints, by their names, or the error."""
+    """Return the rows that ``featcache info NAME`` prints, by name, or the error."""
 
     def run(*names):
         capsys.readouterr()

@@ -1,4 +1,4 @@
-"""A name never leaves its folder, hides, or is no file name somewhere; what older versions called so can be read."""
+"""Names stay inside their folder and are visible, valid file names on every system; older names can still be read."""
 
 import os
 from pathlib import Path
@@ -45,7 +45,7 @@ STORE = ["transcripts", "Transcripts", "manifest.csv", "corpus.json"]
 
 
 def inside(folder, name):
-    """Whether a name is that of something that lies in the folder itself, and can be seen there."""
+    """Check whether a name is that of a visible entry of the folder itself."""
     path = os.path.normpath(os.path.join(folder, name))
     return os.path.dirname(path) == str(folder) and os.path.basename(path) == name and not name.startswith(".")
 
@@ -54,7 +54,7 @@ def inside(folder, name):
 @pytest.mark.parametrize("name", GOOD)
 def test_names_of_files_are_names(kind, name, tmp_path):
     assert check_name(kind, name) == check_name(kind, name, tmp_path) == name
-    (tmp_path / f".{name}.json.{'0' * 32}.tmp").touch()  # the longest that is made of it
+    (tmp_path / f".{name}.json.{'0' * 32}.tmp").touch()  # the longest name that is derived from it
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -96,7 +96,7 @@ def test_neither_its_own_folders_nor_hidden_ones_are_stores(name, tmp_path):
         check_name("store", name, tmp_path)
 
 
-# Everywhere a name becomes a path
+# All places where a name becomes a path
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def corpus(tmp_path):
 
 @pytest.fixture
 def untouched(tmp_path, corpus):
-    """Everything below the test's folder is the same afterwards."""
+    """Check at the end that nothing below the test's folder has changed."""
     yield (before := sorted(map(str, tmp_path.rglob("*"))))
     assert sorted(map(str, tmp_path.rglob("*"))) == before
 
@@ -185,7 +185,7 @@ def test_runs_and_what_is_drawn_of_them_refuse_odd_names(make_cache, quick_repor
 
 @pytest.mark.parametrize("corpus", ["../../../evil", "/tmp/featcache-outside", "..", ""])
 def test_the_corpus_that_a_run_names_leads_nowhere_else(tmp_path, corpus, monkeypatch):
-    """A run folder may come from anybody."""
+    """A run folder may come from an untrusted source."""
     for name in "ab":
         folder = Workspace.at().runs("toy") / name
         folder.mkdir(parents=True)
@@ -236,7 +236,7 @@ def test_figures_need_the_name_of_a_file(make_cache, quick_reports, out):
         print_layer_weights([str(run.path)], corpus=None, out=Path(out))
 
 
-# What is there already
+# Names that exist already
 
 
 @pytest.mark.parametrize("name", ["a:b", "aux", " a", "a."])

@@ -1,4 +1,4 @@
-"""What ``import featcache`` gives: the names that are promised, typed, and nothing heavy before it is used."""
+"""``import featcache`` provides all public names with types, and imports no large library before its use."""
 
 import ast
 import inspect

@@ -1,4 +1,4 @@
-"""``featcache score``, ``compare`` and ``ensemble`` as they are typed: tables, files, warnings, mistakes."""
+"""``featcache score``, ``compare`` and ``ensemble`` on the command line: tables, files, warnings and errors."""
 
 import json
 import re
@@ -20,7 +20,7 @@ CLASSES = ["anger", "joy", "[red]calm[/red]"]
 
 @pytest.fixture
 def invoke(monkeypatch, capsys):
-    """Run a command in this process: exit code, stdout and stderr."""
+    """Run a command in this process; return exit code, stdout and stderr."""
     monkeypatch.setenv("COLUMNS", "250")
 
     def run(*arguments):
@@ -34,7 +34,7 @@ def invoke(monkeypatch, capsys):
 
 @pytest.fixture
 def predictions(rng):
-    """Make predictions: ``predictions(rate of right ones, speakers)``, two seeds of 96 utterances."""
+    """Make predictions: ``predictions(accuracy, speakers)``, two seeds of 96 utterances."""
 
     def make(rate=0.7, speakers=24, validation=False):
         target = np.array(CLASSES)[np.arange(96) % 3]
@@ -75,7 +75,7 @@ def make_run(predictions):
 
 
 def cells(out, name):
-    """The cells of the line that begins with a name."""
+    """Return the cells of the line that begins with a name."""
     return re.split(r"\s{2,}", next(line for line in out.splitlines() if line.startswith(name)).rstrip())
 
 

@@ -1,4 +1,4 @@
-"""Mistakes in calling commands, and what the output looks like on terminals of any width."""
+"""Usage errors, and output on terminals of any width."""
 
 import re
 
@@ -16,7 +16,7 @@ WIDTHS = (20, 40, 60, 80, 100, 200)
 
 
 def told(monkeypatch, capsys, *arguments):
-    """Exit code and last line of standard error."""
+    """Return the exit code and the last line of standard error."""
     monkeypatch.setattr("sys.argv", ["featcache", *arguments])
     with pytest.raises(SystemExit) as exited:
         cli.main()

@@ -57,7 +57,7 @@ def test_rows_of_what_macos_adds_are_left_out_and_told(tmp_path, caplog, kind):
     with caplog.at_level(logging.WARNING):
         manifest = read_corpus(tmp_path).manifest
     assert [utterance.path for utterance in manifest] == ["1.wav", ".hidden/2.wav"]  # the user's own hidden files count
-    assert "3 files that macOS added are ignored: '._1.wav', '__MACOSX/1.wav', 'x/.DS_Store'" in caplog.text
+    assert "files that macOS added are ignored (3): '._1.wav', '__MACOSX/1.wav', 'x/.DS_Store'" in caplog.text
 
 
 def test_folders_of_corpora_and_caches(tmp_path):

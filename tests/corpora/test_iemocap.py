@@ -150,7 +150,7 @@ def test_turns_without_sound_are_told(write, caplog):
     with caplog.at_level(logging.WARNING):
         files = read_corpus(write({name: text for name, text in RELEASE.items() if name != path}))
     assert files.missing == (M001,)
-    assert f"the labels of IEMOCAP name 1 utterances whose audio is missing: '{M001}'" in caplog.text
+    assert f"the labels of IEMOCAP name 1 utterance whose audio is missing: '{M001}'" in caplog.text
 
 
 def test_label_files_that_are_missing_or_strange(write):

@@ -69,7 +69,7 @@ def test_clips_without_a_row_and_rows_without_a_clip_are_told(write, caplog):
         files = read_corpus(write(TABLES | clips | {"output_repeated_splits_test/dia279_utt0.wav": ""}))
     assert files.ignored == ("output_repeated_splits_test/dia279_utt0.wav",)
     assert files.missing == ("train_dia0_utt1",)
-    assert "the labels of MELD name 1 utterances whose audio is missing: 'train_dia0_utt1'" in caplog.text
+    assert "the labels of MELD name 1 utterance whose audio is missing: 'train_dia0_utt1'" in caplog.text
 
 
 def test_what_cannot_be_labelled(write):

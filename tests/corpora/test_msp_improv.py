@@ -81,4 +81,4 @@ def test_labels_that_are_missing_or_strange(write, caplog):
     write({"Evalution.txt": LABELS})
     with caplog.at_level(logging.WARNING):
         assert read_corpus(folder).missing == (ANSWER,)
-    assert f"1 utterances whose audio is missing: '{ANSWER}'" in caplog.text
+    assert f"1 utterance whose audio is missing: '{ANSWER}'" in caplog.text

@@ -67,7 +67,7 @@ def test_turns_without_a_class_keep_their_dimensions_and_unknown_speakers_have_n
     assert (manifest[UNKNOWN].speaker_id, manifest[UNKNOWN].labels["gender"]) == ("", "")
     assert manifest[UNKNOWN].labels["podcast"] == "3469"
     assert manifest[UNKNOWN].transcript == manifest[DEVELOPMENT].transcript == ""
-    with pytest.raises(ManifestError, match=f"1 utterances have no speaker_id \\('{UNKNOWN}'\\), which --norm speaker"):
+    with pytest.raises(ManifestError, match=f"1 utterance has no speaker_id \\('{UNKNOWN}'\\), which --norm speaker"):
         check_scope("speaker", manifest)
 
 
@@ -127,7 +127,7 @@ def test_turns_without_sound_are_told(write, caplog):
     with caplog.at_level(logging.WARNING):
         files = read_corpus(write({path: text for path, text in RELEASE.items() if TEST2 not in path}))
     assert files.missing == (TEST2,)
-    assert f"the labels of MSP-Podcast name 1 utterances whose audio is missing: '{TEST2}'" in caplog.text
+    assert f"the labels of MSP-Podcast name 1 utterance whose audio is missing: '{TEST2}'" in caplog.text
 
 
 def test_transcripts_may_be_missing_and_packed_ones_are_told(write, caplog):
@@ -146,7 +146,7 @@ def test_transcripts_may_be_missing_and_packed_ones_are_told(write, caplog):
     [
         (",H,5.0", ",Q,5.0", f"'{TRAIN}.wav' has EmoClass 'Q', expected A, S, H, U, F, D, C, N, O, X; fetch"),
         ("Female,Train", "Female,Tran", f"'{TRAIN}.wav' has Split_Set 'Tran', expected Train, Development, Test1"),
-        (",Train", ",", f"'{TRAIN}.wav' has Split_Set '', expected .* \\(and 1 more rows\\)"),
+        (",Train", ",", f"'{TRAIN}.wav' has Split_Set '', expected .* \\(and 1 more row\\)"),
         ("31,Female,Train", "31", f"'{TRAIN}.wav' has Split_Set '', expected"),
         ("EmoVal", "Valence", "expected the columns FileName, .*, but 'EmoVal' are missing"),
         ("H,5.0", "H,7.1", f"'{TRAIN}' has arousal '7.1', expected a number from 1 to 7; fetch the label files again"),

@@ -145,7 +145,7 @@ def test_published_counts_add_up(name):
 )
 def test_impossible_codes_are_listed(write, possible, impossible):
     folder = write([f"{possible}.wav", f"{impossible}.wav"])
-    with pytest.raises(CorpusError, match=f"1 file names have codes that .* does not have: '{impossible}.wav'"):
+    with pytest.raises(CorpusError, match=f"1 file name has codes that .* does not have: '{impossible}.wav'"):
         read_corpus(folder)
 
 

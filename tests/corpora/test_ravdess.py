@@ -91,5 +91,5 @@ def test_different_files_of_one_name_are_an_error(tmp_path):
 )
 def test_impossible_codes_are_listed(tmp_path, impossible):
     write(tmp_path, "03-01-01-01-01-01-01.wav", f"{impossible}.wav")
-    with pytest.raises(CorpusError, match=f"1 file names have codes that RAVDESS does not have: '{impossible}.wav'"):
+    with pytest.raises(CorpusError, match=f"1 file name has codes that RAVDESS does not have: '{impossible}.wav'"):
         read_corpus(tmp_path)

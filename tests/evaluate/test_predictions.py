@@ -85,7 +85,9 @@ def test_a_class_named_twice_is_one(write):
 
 def test_many_classes_must_be_named(write):
     rows = [{"utterance_id": i, "target": f"{i / 7:.3f}", "prediction": "0.000"} for i in range(101)]
-    with pytest.raises(PredictionsError, match=r"there are 101 different labels such as '0.000'; if they are numb"):
+    with pytest.raises(
+        PredictionsError, match=r"found 101 different labels such as '0.000', too many for classes; if they are numb"
+    ):
         read_predictions(write(rows))
     labels = [row["target"] for row in rows]
     assert read_predictions(write(rows), classes=labels).classes == tuple(labels)

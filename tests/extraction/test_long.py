@@ -186,7 +186,7 @@ def test_the_size_that_is_told_is_the_size_that_is_written(run, where, monkeypat
     if where == "memory":
         run(store=storage, name="other", dry_run=True, **CHUNKS)
     else:
-        with pytest.raises(StoreError, match="bytes are free; make room"):
+        with pytest.raises(StoreError, match="bytes are free; free disk space"):
             run(store=storage, name="other", dry_run=True, **CHUNKS)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=report.planned_bytes + 2 * waiting))
     run(store=storage, name="other", dry_run=True, **CHUNKS)

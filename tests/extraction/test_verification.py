@@ -214,7 +214,7 @@ def test_features_that_are_not_finite_are_told_though_every_checksum_holds(
         assert code == 0
         return
     assert code == 1
-    assert "the features of 1 utterances ('u1') are NaN or infinite in the layers 1, 2" in err
+    assert "the features of 1 utterance ('u1') are NaN or infinite in the layers 1, 2" in err
     assert not_finite(store) == {"u1": ["1", "2"]}
     assert store.not_finite() == ({"u1": ["1", "2"]} if in_statistics else {})
     assert store.not_finite(["u0", "u2"]) == {}

@@ -127,7 +127,7 @@ def test_missing_weights_are_not_made_up(folder):
     weights = load_file(folder / "model.safetensors")
     del weights["bert.encoder.layer.1.output.dense.weight"]
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    refused(folder, r"1 parameters of its bert architecture are missing .* \(first: .*layer.1.output.dense.weight\)")
+    refused(folder, r"1 parameter of its bert architecture is missing .* \(first: .*layer.1.output.dense.weight\)")
 
 
 def test_pickled_weights_are_never_loaded(folder):

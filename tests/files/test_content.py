@@ -150,7 +150,7 @@ def test_a_dry_run_fails_where_nothing_can_be_read(corpus, dry_run):
         (corpus / f"{name}.wav").write_bytes(LFS)
     code, told = dry_run(corpus)
     assert code == 1
-    assert "error: none of the 3 utterances can be read: a.wav: not an audio file but a Git LFS pointer" in told
+    assert "error: none of 3 utterances can be read: a.wav: not an audio file but a Git LFS pointer" in told
 
 
 def test_a_dry_run_tells_a_reason_of_many_utterances_once(corpus, dry_run):
@@ -193,7 +193,7 @@ def test_files_that_end_early_are_kept_and_told(corpus, dry_run, rng):
     (corpus / "a.wav").write_bytes(content[: len(content) // 2])
     code, told = dry_run(corpus)
     assert code == 0
-    assert "1 utterances are cut, because the end of their files is missing; the available part is used: 'a'" in told
+    assert "1 utterance is cut, because the end of their files is missing; the available part is used: 'a'" in told
 
 
 def test_mp3_from_a_pipe_is_extracted_as_from_a_file(tmp_path, rng):

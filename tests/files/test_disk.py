@@ -15,8 +15,8 @@ from featcache.files.values import MOST_LEVELS, read_json
 REFUSED = {
     errno.EROFS: "allow writing there, or move the data folder and set FEATCACHE_HOME to it",
     errno.EACCES: "allow writing there, or move the data folder",
-    errno.ENOSPC: "make room, then run the same command again to continue",
-    errno.EDQUOT: "make room, then run the same command again to continue",
+    errno.ENOSPC: "free disk space, then run the same command again to continue",
+    errno.EDQUOT: "free disk space, then run the same command again to continue",
     errno.EFBIG: "raise the limit on the size of files",
     errno.EMFILE: "raise the limit on open files",
     errno.ENAMETOOLONG: "choose a shorter name",

@@ -70,7 +70,7 @@ def test_trainings_that_were_finished_before_the_disk_was_full_are_kept(make_cac
     with monkeypatch.context() as patch, joblib.parallel_config(backend="threading"):
         # Each training writes two files.
         patch.setattr(records, "replace_file", failing_after(records.replace_file, 2 * 3, errno.ENOSPC))
-        with pytest.raises(StoreError, match=r"No space left on device\); make room"):
+        with pytest.raises(StoreError, match=r"No space left on device\); free disk space"):
             fit(name="mine", jobs=jobs, **SHORT)
     told = re.search(
         r"(\d) of 8 trainings are finished and kept; continue with the same command with --resume", caplog.text
@@ -95,7 +95,7 @@ def test_a_disk_that_fills_while_results_are_written_costs_no_training(make_cach
     make_cache()
     with monkeypatch.context() as patch:
         patch.setattr(owner, when, failing_after(getattr(owner, when), 0, errno.EDQUOT))
-        with pytest.raises(StoreError, match=r"\); make room"):
+        with pytest.raises(StoreError, match=r"\); free disk space"):
             fit(name="mine", **SHORT)
     assert "8 of 8 trainings are finished and kept; continue with the same command with --resume" in caplog.text
     monkeypatch.setattr(job.FitJob, "train", lambda *_: (_ for _ in ()))  # everything is trained
@@ -128,7 +128,7 @@ def test_an_ensemble_on_a_full_disk_leaves_nothing(make_cache, monkeypatch):
     make_cache()
     runs = [fit(norm=norm, **SHORT) for norm in ("speaker", "none")]
     monkeypatch.setattr(ensembles, "write_json", failing_after(ensembles.write_json, 0, errno.ENOSPC))
-    with pytest.raises(StoreError, match=r"No space left on device\); make room"):
+    with pytest.raises(StoreError, match=r"No space left on device\); free disk space"):
         ensemble(runs=[run.name for run in runs], name="vote")
     assert sorted(path.name for path in runs[0].path.parent.iterdir()) == sorted(run.name for run in runs)
 

@@ -234,7 +234,7 @@ def test_classes_are_one_line_and_a_selection_counts(cache, capsys, tmp_path, mo
         (
             {"target": "arousal"},
             ManifestError,
-            "has 72 different numbers .*, which are too many classes; use --task regression",
+            "has 72 different numbers .*, too many for classes; use --task regression",
         ),
         ({"target": "arousal,emotion"}, ManifestError, "label 'emotion' .* is 'anger', expected a number"),
         ({"target": "words"}, ManifestError, "label 'words' has one class only, 'none'; a classifier needs two"),

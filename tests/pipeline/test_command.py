@@ -42,7 +42,7 @@ def test_utterances_that_fail_end_it_with_3(invoke, corpora, tmp_path, write_pip
     result = invoke(write_pipeline(), "--data", tmp_path / "copy", "--seeds", 1, "--max-epochs", 1)
     assert result.exit_code == 3
     assert "1 failed, listed in failures.csv" in result.output
-    assert "1 utterances could not be extracted" in result.output
+    assert "1 utterance could not be extracted" in result.output
 
 
 def test_ctrl_c_while_extracting_ends_it_with_130(invoke, home, write_pipeline, monkeypatch):

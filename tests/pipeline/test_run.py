@@ -335,7 +335,7 @@ def test_failed_utterances_are_counted_in_the_rows(tmp_path, corpora, run, write
     (broken / "Actor_01/03-01-01-01-01-01-01.wav").write_bytes(b"no sound")
     outcome = run_and_print(pipeline=write_pipeline(), data=broken, **QUICK, home=tmp_path / "elsewhere")
     assert outcome.num_failures == 1
-    assert all("1 utterances could not be extracted" in row["notes"] for row in table_of(outcome.folders[0]).values())
+    assert all("1 utterance could not be extracted" in row["notes"] for row in table_of(outcome.folders[0]).values())
 
 
 TEXT = ("egemaps: {model: egemaps}", "egemaps: {text: tinybert, layers: last, weights: random}")

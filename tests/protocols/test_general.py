@@ -213,7 +213,7 @@ def test_folds_of_the_manifest_test_once_in_their_order(folds):
 
 def test_utterances_without_a_fold_are_told():
     manifest = made(["a"] * 4, fold=["1", "2", "3", ""], emotion=["x"] * 4)
-    with pytest.raises(ProtocolError, match=r"three or more folds; 1 utterances have none \('u3'\)"):
+    with pytest.raises(ProtocolError, match=r"three or more folds; 1 utterance has none \('u3'\)"):
         make_folds("folds", manifest, "emotion")
 
 

@@ -61,13 +61,13 @@ def test_an_ensemble_names_its_members(cache):
         (
             [[np.zeros((3, 5, 4))]],
             {"groups": ["05"]},
-            r"no speaker '05'; .*; give normalisation=\[\(mean, std\)\]",
+            r"no speaker '05'; .*\? \(give normalisation=\[\(mean, std\)\]\)",
         ),
-        ([[np.zeros((3, 5, 4))]], {"normalisation": []}, r"expected \(mean, std\) for each of 1 stores"),
+        ([[np.zeros((3, 5, 4))]], {"normalisation": []}, r"expected \(mean, std\) for 1 store"),
         ({"ssl": [np.zeros((3, 5, 4))]}, {}, "expected a list of utterances for each store"),
         ([["a.wav"]], {"groups": ["01"]}, "utterance 0 of ssl: expected an array of numbers, found str"),
         ([[np.zeros((3, 5, 4))]], {"groups": [1]}, "groups: expected names such as '01', found 1"),
-        ([[np.zeros((3, 5, 4))]], {"normalisation": [(np.zeros((3, 4)),)]}, r"expected \(mean, std\) for each of 1"),
+        ([[np.zeros((3, 5, 4))]], {"normalisation": [(np.zeros((3, 4)),)]}, r"expected \(mean, std\) for 1 store"),
         *(
             (
                 [[np.zeros((3, 5, 4))]],
@@ -195,7 +195,7 @@ INPUT = {"layers": ["0", "1", "2"], "hidden_size": 4, "frame_shift": 0.02, "max_
             {"head": "os:system"},
             r"config.yaml: head 'os:system' is code from outside .*: --plugin os:system, or in Python",
         ),
-        ({"head": "../../dense"}, r"config.yaml is damaged \(unknown head"),
+        ({"head": "../../dense"}, r"config.yaml is damaged \(no head '../../dense'"),
         ({"head": "lstm"}, r"safetensors is damaged \(hidden\.\S+ of a head: expected"),
         ({"head": "fusion"}, r"config.yaml is damaged \(head 'fusion' takes two or more"),
         (
@@ -207,7 +207,7 @@ INPUT = {"layers": ["0", "1", "2"], "hidden_size": 4, "frame_shift": 0.02, "max_
         ({"pooling": "median"}, "pooling: expected one of None, mean"),
         ({"pooling": "mean+max"}, r"branches.0.linear.weight of a head: expected shape \(128, 8\), found \(128, 4\)"),
         ({"norm": "local"}, "norm: expected one of speaker, global, none"),
-        ({"layer_weighting": "x"}, "unknown layer weighting"),
+        ({"layer_weighting": "x"}, "no layer weighting 'x'; available: abs, softmax"),
         ({"task": "x"}, "task: expected classification or regression"),
         ({"task": "regression", "label_ranges": {}}, "label_ranges: expected the lowest"),
         ({"task": "regression", "label_ranges": {"a": [1, 1]}}, "label_ranges: expected the lowest"),

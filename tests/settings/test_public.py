@@ -1,4 +1,4 @@
-"""Every option once: signatures, documentation, command line and YAML have the fields of the settings, no others."""
+"""Signatures, documentation, command line and YAML have exactly the options of the settings."""
 
 import inspect
 import re
@@ -29,13 +29,13 @@ FUNCTIONS = {
     "probe": (probe_stores, ProbeSettings),
     "relevance": (layer_relevance, RelevanceSettings),
 }
-# Parameters of the functions that are no options of their command: arguments, and Python alone.
+# Parameters of functions that are not options of their command: arguments, and parameters for Python only.
 OWN = {"home", "names", "pipeline", "listener"}
 COMMANDS = typer.main.get_command(app).commands
 
 
 def options_of(*kinds):
-    """Name → default, as the dataclasses have them."""
+    """Return name → default of the dataclasses."""
     found = {}
     for one in (one for kind in kinds for one in fields(kind)):
         found[one.name] = one.default_factory() if one.default_factory is not MISSING else one.default
@@ -70,7 +70,7 @@ def test_every_option_is_documented_with_the_help_text_of_the_command(command):
             assert about.help.endswith((".", "].")), name
             assert f"{name}: {' '.join(about.help.split())}" in documented
             assert of_command[name].help == help_of(one, about)
-            assert about.above is None or f"above {about.above:g}" in about.help  # click knows no such bound
+            assert about.above is None or f"above {about.above:g}" in about.help  # click cannot express such a bound
     assert set(of_command) - set(options_of(*kinds)) <= {"pipeline", "stores", "out", "show", "help"}
 
 

@@ -143,7 +143,7 @@ NUMBERS = [{"arousal": "2", "emotion": "joy", "same": "3"}, {"arousal": "5", "em
             [{"x": str(i)} for i in range(30)],
             "x",
             {},
-            "has 30 different numbers such as '0', which are too many classes; use --task regression",
+            "has 30 different numbers such as '0', too many for classes; use --task regression",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""External text that would act on a terminal, and what is shown of it."""
+"""External text that would control a terminal is escaped."""
 
 import re
 import subprocess
@@ -44,7 +44,7 @@ def test_no_character_that_acts_is_left_and_no_other_is_changed(text):
     assert not {unicodedata.category(char) for char in shown} & {"Cc", "Cs", "Zl", "Zp"}
     assert {char for char in shown if unicodedata.category(char) == "Cf"} <= set("\u200c\u200d")
     assert escaped(shown) == shown
-    shown.encode()  # no half of a pair is left
+    shown.encode()  # no half of an escaped character remains
     visible = [char for char in text if not char.isascii() and char.isprintable()]
     assert [char for char in shown if not char.isascii() and char.isprintable()] == visible
 

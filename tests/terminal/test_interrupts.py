@@ -1,4 +1,4 @@
-"""Ctrl-C in every command and at any time: a line, exit code 130, and nothing lost that was finished."""
+"""Ctrl-C in every command and at any time: one line, exit code 130, and finished work is kept."""
 
 import contextlib
 import logging
@@ -89,7 +89,7 @@ def test_a_step_that_must_not_end_halfway_is_finished_first(caplog):
     assert steps == ["written", "flushed"]
     assert caplog.messages == ["stopping: a file is written first"]
     with pytest.raises(KeyboardInterrupt):
-        signal.raise_signal(signal.SIGINT)  # as ever, afterwards
+        signal.raise_signal(signal.SIGINT)  # unchanged afterwards
 
 
 def test_an_error_in_such_a_step_is_not_hidden():
@@ -141,7 +141,7 @@ def test_the_second_ctrl_c_waits_for_nothing_and_keeps_what_has_ended(monkeypatc
         monkeypatch.setattr(interrupts, "wait", interrupt)
         assert pool.finish([ended, running, waiting], "things") == [ended]
     monkeypatch.undo()
-    assert not go.is_set()  # the block has ended all the same
+    assert not go.is_set()  # the block has ended nevertheless
     assert waiting.cancelled()
     assert caplog.messages[-1] == "stopping now: running things are abandoned, finished ones are kept"
     monkeypatch.setattr(interrupts, "GRACE_SECONDS", 0.0)

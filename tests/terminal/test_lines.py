@@ -1,4 +1,4 @@
-"""Lines on terminals of any width: no word is broken, no word is lost, and programs get whole lines."""
+"""Lines on terminals of any width: no word is broken or lost, and programs read whole lines."""
 
 import io
 import logging
@@ -18,7 +18,7 @@ WORDS = st.text("ab怒é/._-", min_size=1, max_size=30)
 
 
 class Terminal(io.StringIO):
-    """A text stream that says it is a terminal."""
+    """Text stream that reports to be a terminal."""
 
     def isatty(self):
         return True
@@ -65,7 +65,7 @@ def test_errors_and_notices_are_folded_on_a_terminal_alone(monkeypatch, width):
 def test_only_terminals_have_a_width(monkeypatch):
     monkeypatch.delenv("COLUMNS", raising=False)
     assert width_of(None) is width_of(io.StringIO()) is None
-    assert width_of(Terminal()) is None  # no file descriptor to ask
+    assert width_of(Terminal()) is None  # no file descriptor
     monkeypatch.setenv("COLUMNS", "0")
     assert width_of(Terminal()) is None
 

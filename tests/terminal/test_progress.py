@@ -1,4 +1,4 @@
-"""Progress is shown on a terminal, and nowhere else."""
+"""Progress is shown only on a terminal."""
 
 import re
 from functools import partial

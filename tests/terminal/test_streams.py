@@ -1,4 +1,4 @@
-"""Consoles that cannot print, readers that have gone, and warnings of libraries."""
+"""Consoles that cannot print all characters, closed pipes, and warnings of libraries."""
 
 import io
 import logging
@@ -20,7 +20,7 @@ SHORT = ["--seeds", "2", "--max-epochs", "1"]
 
 @pytest.fixture
 def run_on(monkeypatch):
-    """Run a command on a console of an encoding: exit code, stdout and stderr."""
+    """Run a command on a console with an encoding; return exit code, stdout and stderr."""
 
     def run(encoding, *arguments):
         streams = [io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="strict") for _ in range(2)]
@@ -39,7 +39,7 @@ def run_on(monkeypatch):
 
 @pytest.fixture
 def cache_in_chinese(make_cache):
-    """A cache whose classes are Chinese and whose corpus has a name that ASCII lacks."""
+    """Make a cache with Chinese classes and a corpus name outside ASCII."""
     manifest = Manifest(
         [
             Utterance(

@@ -34,7 +34,7 @@ def test_nothing_in_a_cell_acts(terminal):
     assert out.count(SHOWN) == 2
     assert len(out.splitlines()) == 2
     styles = [part for part in out.split("\x1b")[1:] if not part.startswith(("[1m", "[0m"))]
-    assert styles == []  # no sequence but rich's own bold
+    assert styles == []  # no escape sequence except rich's bold
     assert "\u202e" not in out
 
 

@@ -1,4 +1,4 @@
-"""Tasks in threads: each result is kept once, whatever ends the work."""
+"""Tasks in threads: each result is kept exactly once, however the work ends."""
 
 import threading
 import time
@@ -12,7 +12,7 @@ FAILURE = "failure"
 
 
 class Kept:
-    """What was kept, call by call."""
+    """Results that were kept, by call."""
 
     def __init__(self, interrupt_at=None):
         self.calls = []

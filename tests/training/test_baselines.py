@@ -113,7 +113,7 @@ def test_scalar_statistics_are_those_of_all_dimensions_together(make_cache):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"head": "svm"}, "head 'svm' needs a single layer: add --layers last"),
+        ({"head": "svm"}, "svm needs a single layer: add --layers last"),
         (
             {"head": "linear", "pooling": "median"},
             "^--pooling takes mean, sum, max or mean\\+max, got 'median'; did you mean 'mean'",

@@ -138,7 +138,7 @@ def test_changed_audio_is_transcribed_again_and_nothing_else(transcribe, corpus,
     heard.clear()
     assert transcribe().num_transcribed == 1
     assert heard == [16000]
-    assert "audio changed since it was transcribed: 1 utterances are transcribed again" in caplog.text
+    assert "audio changed since it was transcribed: 1 utterance is transcribed again" in caplog.text
     after = read_transcripts(cache, NAME)
     assert {name for name in before if before[name] != after[name]} == {"c"}
     assert transcribe().num_transcribed == 0

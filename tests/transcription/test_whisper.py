@@ -270,7 +270,7 @@ def test_incomplete_weights_are_refused(tiny_whisper, tmp_path):
     weights = load_file(folder / "model.safetensors")
     del weights["model.decoder.layers.0.fc1.weight"]
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    refused(r"1 parameters of its whisper architecture are missing .* \(first: model\.decoder\.layers\.0\.fc1", folder)
+    refused(r"1 parameter of its whisper architecture is missing .* \(first: model\.decoder\.layers\.0\.fc1", folder)
 
 
 def test_pickles_are_never_loaded(tiny_whisper, tmp_path):

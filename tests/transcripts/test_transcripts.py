@@ -137,7 +137,7 @@ def test_names_are_those_of_finished_and_begun(tmp_path):
         (b"utterance_id,transcript\r\na,x,y\r\n", "two fields in every row"),
         (b'utterance_id,transcript\r\na,"x\r\n', "cannot be read as a CSV table in UTF-8"),
         (b"utterance_id,transcript\r\na,\xff\r\n", "cannot be read as a CSV table in UTF-8"),
-        (b"utterance_id,transcript\r\na,x\r\na,y\r\n", "1 utterances occur twice"),
+        (b"utterance_id,transcript\r\na,x\r\na,y\r\n", "1 row with the id of an earlier row"),
     ],
 )
 def test_a_damaged_table_is_told(tmp_path, content, told):

@@ -1,4 +1,4 @@
-"""How tests call commands."""
+"""Calls of commands in tests."""
 
 import numpy as np
 import soundfile
@@ -10,7 +10,7 @@ COMMANDS = typer.main.get_command(app).commands
 
 
 def write_corpus(folder, *, broken=()):
-    """Three short recordings and their manifest; broken ones hold no samples."""
+    """Three short recordings and their manifest; broken ones contain no samples."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
     for name in ("a", "b", "c"):

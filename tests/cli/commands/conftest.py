@@ -1,4 +1,4 @@
-"""What the tests of this folder share."""
+"""Fixtures that the tests of this folder share."""
 
 import logging
 import sys
@@ -10,7 +10,7 @@ from featcache.cli import app as cli
 
 @pytest.fixture
 def invoke(monkeypatch, capsys):
-    """Run a command in this process, as the installed script would: exit code, stdout and stderr."""
+    """Run a command in this process like the installed script; return exit code, stdout and stderr."""
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["featcache", *map(str, arguments)])
@@ -24,7 +24,7 @@ def invoke(monkeypatch, capsys):
 
 @pytest.fixture
 def invoke_well(invoke):
-    """Run a command that must succeed, for its stdout."""
+    """Run a command that must succeed, and return its stdout."""
 
     def run(*arguments):
         code, out, err = invoke(*arguments)
@@ -36,7 +36,7 @@ def invoke_well(invoke):
 
 @pytest.fixture(autouse=True)
 def _wide_terminal_and_no_logs_left(monkeypatch):
-    monkeypatch.setenv("COLUMNS", "250")  # tables are not folded, so that they can be read
+    monkeypatch.setenv("COLUMNS", "250")  # wide enough that tables are not folded
     yield
     logger = logging.getLogger("featcache")
     logger.handlers.clear()

@@ -1,3 +1,3 @@
-"""What commands print."""
+"""Output of commands, parsed."""
 
 SHORT = ("--seeds", "2", "--max-epochs", "2")

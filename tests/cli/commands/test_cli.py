@@ -1,4 +1,4 @@
-"""The command line: help, usage, mistakes and their exit codes."""
+"""The command line: help, usage, errors and their exit codes."""
 
 import ast
 import re
@@ -115,7 +115,7 @@ def test_only_the_command_line_prints():
         for node in ast.walk(ast.parse(path.read_text("utf-8")))
         if isinstance(node, ast.Call) and re.match("print|Console$", getattr(node.func, "id", ""))
     }
-    assert printing == {"cli", "terminal", "__main__.py"}  # the console itself, and what Ctrl-C says
+    assert printing == {"cli", "terminal", "__main__.py"}  # the console itself, and the message after Ctrl-C
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Commands that show what is there: layers, relevance, corpora, models, info."""
+"""Commands that show existing results and available parts: layers, relevance, corpora, models, info."""
 
 import re
 from pathlib import Path

@@ -108,7 +108,7 @@ def test_changed_audio_is_computed_again_and_nothing_else(corpus, made_up, caplo
     samples, _ = soundfile.read(corpus / "u3.wav")
     write_audio(corpus / "u3.wav", samples[: len(samples) // 2])
     report = run()
-    assert "audio changed since it was extracted: 1 stored utterances are extracted again" in caplog.text
+    assert "audio changed since it was extracted: 1 stored utterance is extracted again" in caplog.text
     assert report.num_extracted == 1
     assert len(made_up.done) == 8
     store = store_of(corpus)
@@ -209,7 +209,7 @@ def test_nothing_is_cut_silently(corpus, monkeypatch, caplog):
     extractor = MadeUpExtractor(max_seconds=0.6)
     use(monkeypatch, extractor)
     report = run()
-    assert "wav2vec2-base: 4 utterances are cut to their first 0.6 s" in caplog.text
+    assert "wav2vec2-base: 4 utterances are cut to the first 0.6 s" in caplog.text
     store = store_of(corpus)
     assert store.metadata["max_seconds"] == 0.6
     lengths = dict(zip(ALL, [0.5, 1.3, 0.2, 0.9, 2.0, 0.4, 0.7], strict=True))

@@ -39,7 +39,8 @@ def test_too_small_a_disk_is_told_before_anything_is_computed(corpus, made_up, m
     usage = shutil.disk_usage(corpus)
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage._replace(free=1000))
     with pytest.raises(
-        StoreError, match=r"\d+\.\d kB of disk space are needed under .*, and 1\.0 kB are free; make room, or .*"
+        StoreError,
+        match=r"\d+\.\d kB of disk space are needed under .*, but only 1\.0 kB are free; free disk space, or .*",
     ):
         run()
     with pytest.raises(StoreError, match="are free"):
@@ -54,7 +55,7 @@ def test_a_disk_that_fills_up_keeps_what_was_finished(corpus, made_up, monkeypat
         return usage._replace(free=0) if (Path(folder) / "shard-00000.h5").exists() else usage
 
     message = (
-        r"shard-00001.h5 could not be written \(.*No space left.*\); the 2 utterances stored before are kept: make"
+        r"shard-00001.h5 could not be written \(.*No space left.*\); the 2 utterances stored before are kept: free disk"
     )
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", disk_usage)
@@ -223,7 +224,7 @@ def test_nothing_new_but_failures_is_no_nothing_to_do(corpus, made_up):
 
 def test_no_utterance_at_all(corpus, made_up):
     write_manifest(corpus, ["gone.wav", "lost.wav"])
-    with pytest.raises(AudioError, match=r"none of the 2 utterances could be extracted; 'gone': gone.wav: cannot be"):
+    with pytest.raises(AudioError, match=r"none of 2 utterances could be extracted; 'gone': gone.wav: cannot be"):
         run()
 
 

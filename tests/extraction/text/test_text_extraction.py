@@ -66,7 +66,7 @@ def test_changed_words_are_computed_again_and_nothing_else(corpus, model, run, c
     ]
     Manifest(changed).write(corpus / "manifest.csv")
     assert run().num_extracted == 1  # The position in a file is not part of the text.
-    assert "transcripts changed since they were extracted: 1 stored utterances are extracted again" in caplog.text
+    assert "transcripts changed since they were extracted: 1 stored utterance is extracted again" in caplog.text
     check(store_of(corpus), model, texts)
 
 
@@ -94,7 +94,7 @@ def test_what_is_told(corpus, run, caplog):
     caplog.set_level("INFO")
     report = run()
     assert "1 of 7 utterances have no text; their frames are only special tokens" in caplog.text
-    assert "1 utterances are cut to their first 40 tokens, the most that the model reads" in caplog.text
+    assert "1 utterance is cut to the first 40 tokens, the most that the model reads" in caplog.text
     tokens = int(store_of(corpus).num_frames([f"u{n}" for n in range(7)]).sum())
     assert report.num_tokens == tokens
     assert f"{tokens} tokens will take {format_bytes(report.planned_bytes)} on disk" in caplog.text

@@ -52,7 +52,7 @@ def test_blanks_are_no_label(make_cache, resolved, caplog):
     resolved()
     [told] = [record.getMessage() for record in caplog.records]
     assert told.startswith(
-        "emotion contains only spaces in 4 utterances ('u2', 'u5', 'u8' and 1 more), which count as a value"
+        "emotion contains only spaces in 4 utterances ('u2', 'u5', 'u8' and 1 more), which counts as a value"
     )
 
 
