@@ -131,7 +131,7 @@ def reads(home, tmp_path):
         (("info", home / "cache" / "toy"), "ssl"),
         (("layers", "speaker"), "Layer"),
         (("probe", "--corpus", "toy"), "Layer"),
-        (("verify", home / "cache" / "speech" / "spectrogram", "--data", speech), "every checksum holds"),
+        (("verify", home / "cache" / "speech" / "spectrogram", "--data", speech), "all checksums are correct"),
         (("score", home / "runs" / "toy" / "none" / "predictions.csv"), "UAR"),
         (("compare", "speaker", "none"), "UAR"),
         (("layers", "speaker", "--out", tmp_path / "figure"), "Layer"),

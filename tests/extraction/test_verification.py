@@ -160,8 +160,8 @@ def test_without_a_corpus_good_checksums_are_good(store, verify, tmp_path, monke
     monkeypatch.setenv("FEATCACHE_HOME", str(tmp_path / "data"))
     code, out, _ = verify(folder)
     assert code == 0
-    assert "every checksum holds" in out
-    assert "no utterance was computed again, because the corpus was not found" in out
+    assert "all checksums are correct" in out
+    assert "no utterance was recomputed, because the corpus was not found" in out
     code, _, err = verify(folder, "--data", tmp_path / "nowhere")  # An explicit corpus is not skipped.
     assert code == 1
     assert "nowhere: no such folder" in err
@@ -194,7 +194,7 @@ def test_a_cache_of_an_earlier_release_is_whole_without_checksums(store, verify)
     (folder / "request.json").unlink()
     code, out, _ = verify(folder, "--recompute", "0")
     assert code == 0
-    assert "without a checksum of the whole, from an earlier release: 'manifest.csv', 'corpus.json'\n" in out
+    assert "files without a checksum, from an earlier release: 'manifest.csv', 'corpus.json'\n" in out
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -256,8 +256,8 @@ def test_the_command_says_what_it_checked(store, corpus, model, capsys, monkeypa
         main()
     assert stopped.value.code == 0
     printed = capsys.readouterr().out
-    assert "1 shards: every checksum holds" in printed
-    assert "Largest deviation" in printed
+    assert "1 shard: all checksums are correct" in printed
+    assert "Maximum absolute error" in printed
     path = folder / layout.shard_name(0)
     whole = path.read_bytes()
     place = FeatureStore(folder).view("u1")[0, 0].tobytes()

@@ -150,7 +150,7 @@ def test_only_the_command_line_prints():
             "--name is for a single run, found 2 runs; remove --name",
         ),
         (["fit", "--corpus", "two"], "ssl is not finished: it contains 16 of 16 utterances; run the same"),
-        (["info", "nowhere"], "no name 'nowhere'; available: .*; the path of a store, cache or run works too"),
+        (["info", "nowhere"], "no cache, store, run or transcripts 'nowhere'; available: one, ssl, two"),
         (["corpora", "ravdes"], "no corpus 'ravdes'; did you mean 'ravdess'"),
         (["layers"], "no run with layer weights under .*; make one with 'featcache fit'"),
         (["layers", "mine"], "no run 'mine'"),

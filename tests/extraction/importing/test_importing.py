@@ -219,7 +219,7 @@ def test_the_commands_work_on_it(arrays, importing, opened, tmp_path, call):
     folder, corpus = str(tmp_path / "arrays"), str(tmp_path / "corpus")
     asked = ["import-features", folder, "--name", "mine", "--frame-shift", "0.02", "--data", corpus]
     assert call(asked)[0] == 0
-    assert "1 shards: every checksum holds" in call(["verify", str(opened().path)])[1]
+    assert "1 shard: all checksums are correct" in call(["verify", str(opened().path)])[1]
     code, printed = call(["verify", str(opened().path)])
     assert code == 0
     assert "the features were imported" in printed
