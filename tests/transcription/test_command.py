@@ -147,7 +147,7 @@ def test_info_tells_of_transcripts_finished_or_not(transcribe, invoke, tmp_path)
 def test_models_says_which_can_transcribe(invoke):
     _, out, _ = invoke("models")
     columns = {row[0]: row for row in (re.split(r"\s{2,}", line.strip()) for line in out.splitlines())}
-    place = columns["Model"].index("Transcribes")
+    place = columns["Model"].index("ASR")
     able = {name for name, row in columns.items() if row[place:][:1] == ["yes"]}
     assert {"whisper-tiny", "whisper-tiny.en", "whisper-base", "whisper-base.en"} <= able
     assert all(name.startswith("whisper-") for name in able)
