@@ -102,7 +102,7 @@ def test_of_two_packages_with_one_name_one_counts_and_is_recorded(instances, fol
 )
 def test_what_is_no_reference_is_an_unknown_name(instances, reference):
     assert reference not in instances
-    with pytest.raises(CorpusError, match="unknown shape"):
+    with pytest.raises(CorpusError, match=r"^no shape '"):
         instances.find(reference)
     with pytest.raises(KeyError):
         instances[reference]

@@ -180,9 +180,9 @@ def test_sessions_and_speakers_must_be_known():
 def test_the_listing_says_which_protocol_is_the_default(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     for name, told in (
-        ("iemocap", "iemocap-loso-session, which keeps speakers and their partners apart, unless --protocol says"),
+        ("iemocap", "iemocap-loso-session, which keeps speakers and their partners apart (change it with --protocol)"),
         ("emodb", "the manifest's split or fold if it has one, otherwise loso for up to 12 speakers, group-kfold for"),
-        ("tess", "two-speakers, unless --protocol says otherwise"),
+        ("tess", "two-speakers (change it with --protocol)"),
     ):
         print_corpora(name)
         assert told in " ".join(capsys.readouterr().out.split())

@@ -257,5 +257,5 @@ def test_what_a_killed_run_left_is_not_seen(workspace, make_run):
     path = workspace.runs("toy") / "run"
     make_run(path.with_name(".run.unfinished"))
     assert finished_runs(workspace) == []
-    with pytest.raises(StoreError, match="unknown run"):
+    with pytest.raises(StoreError, match="no run 'run'; available: none"):
         find_run(workspace, "run")

@@ -61,7 +61,8 @@ def test_a_console_without_the_characters_gets_the_table(encoding):
     assert r"\u6012" in out
 
 
-def test_a_line_stays_one_line_and_is_not_folded(capsys):
+def test_a_line_stays_one_line_and_is_not_folded(capsys, monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
     print_line(f"{HOSTILE} {'x' * 300}")
     print_lines("one\ntwo")
     print_pairs({"name": HOSTILE, "nan": float("nan"), "list": ["a", "b"]})

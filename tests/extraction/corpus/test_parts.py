@@ -110,10 +110,17 @@ def test_a_part_that_there_is_not(corpus, made_up, index, number):
         run(shard_index=index, num_shards=number)
 
 
-@pytest.mark.parametrize("device", ["cuda:7", "nonsense", ""])
-def test_a_device_that_there_is_not(corpus, device):
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [
+        ("cuda:7", r"--device cuda:7 is not available here \(.*\); use --device cpu"),
+        ("nonsense", "^no device 'nonsense'; expected cpu, cuda, cuda:1, mps or auto$"),
+        ("", "^no device ''; expected cpu, cuda, cuda:1, mps or auto$"),
+    ],
+)
+def test_a_device_that_there_is_not(corpus, device, message):
     for devices in (device, f"cpu,{device}"):
-        with pytest.raises(ModelError, match=rf"--device {device} is not available here \(.*\); use --device cpu"):
+        with pytest.raises(ModelError, match=message):
             extract(device=devices)
 
 

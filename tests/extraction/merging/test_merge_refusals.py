@@ -105,14 +105,13 @@ def test_the_command_tells_what_came_of_it(corpus, tmp_path, monkeypatch, capsys
         with pytest.raises(SystemExit) as exited:
             cli.main()
         assert exited.value.code == 0
-        return capsys.readouterr().out.splitlines()
+        return " ".join(capsys.readouterr().out.split())
 
-    assert tell(into, parts[1]) == [
-        "4 shards taken; 8 utterances",
-        "not finished: utterances are missing; merge the other parts too, or run 'featcache extract'",
-        str(into),
-    ]
-    assert tell(into, *parts) == ["4 shards taken; 15 utterances, 1 listed in failures.csv", str(into)]
-    assert tell(into, *parts) == ["nothing new; 15 utterances, 1 listed in failures.csv", str(into)]
+    assert tell(into, parts[1]) == (
+        "4 shards copied; 8 utterances "
+        f"not finished: utterances are missing; merge the other parts too, or run 'featcache extract' {into}"
+    )
+    assert tell(into, *parts) == f"4 shards copied; 15 utterances, 1 listed in failures.csv {into}"
+    assert tell(into, *parts) == f"nothing new; 15 utterances, 1 listed in failures.csv {into}"
     with open(into / "failures.csv", newline="") as file:
         assert [row["utterance_id"] for row in csv.DictReader(file)] == [victim.stem]

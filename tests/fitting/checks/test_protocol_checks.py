@@ -83,7 +83,7 @@ def test_probes_and_fits_have_the_same_default(make_cache, resolved, capsys, mon
     with pytest.raises(SystemExit) as exited:
         cli.main()
     assert exited.value.code == 0
-    assert "linear probes of utterance means, iemocap-loso-session, 5 folds" in capsys.readouterr().out
+    assert "Linear probes of utterance means, iemocap-loso-session, 5 folds" in capsys.readouterr().out
     [found] = layer_relevance(seeds=(1,), norm="global", max_epochs=1)
     assert {one.config["protocol"] for one in found.runs.values()} == {"iemocap-loso-session"}
 
@@ -102,7 +102,7 @@ def test_msp_podcast_can_be_probed_although_some_speakers_are_unknown(make_cache
         with pytest.raises(SystemExit) as exited:
             cli.main()
         assert exited.value.code == 0
-        assert f"linear probes of utterance means, {protocol}, 1 folds" in capsys.readouterr().out
+        assert f"Linear probes of utterance means, {protocol}, 1 fold;" in capsys.readouterr().out
 
 
 def test_a_session_that_is_split_is_told_by_fits_and_probes(make_cache, resolved, caplog):

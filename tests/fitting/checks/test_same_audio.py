@@ -15,6 +15,7 @@ from featcache.fitting.checks import shared_audio
 from featcache.manifest import Manifest, Utterance
 from featcache.protocols import Fold
 from featcache.transcripts.text import Transcript
+from featcache.units import counted
 from tests.fitting.checks.checked_caches import BAD
 
 
@@ -179,7 +180,7 @@ def test_shared_audio_is_found_as_by_looking_at_every_pair(stretches):
     warnings = shared_audio([fold], [StoreOf(times)], ids)
     assert bool(warnings) == bool(expected)
     if expected:
-        assert f"another id: {len(expected)} utterances" in warnings[0]
+        assert f"another id: {counted(len(expected), 'utterance')} (" in warnings[0]
 
 
 PARTS = ("train", "validation", "test")

@@ -51,7 +51,7 @@ SSL_AND_EGEMAPS = {"ssl": {}, "egemaps": {"kind": "egemaps"}}
     [
         ({}, {"target": "emotoin"}, ManifestError, "no utterance has a label 'emotoin'; .*columns are: emotion"),
         ({}, {"protocol": "lsoo"}, ProtocolError, "no protocol 'lsoo'; did you mean 'loso'"),
-        ({}, {"features": ["sls"]}, StoreError, "no store 'sls'; 'featcache extract' .*; did you mean 'ssl'"),
+        ({}, {"features": ["sls"]}, StoreError, "no store 'sls'; did you mean 'ssl'"),
         ({}, {"features": "sls"}, StoreError, "no store 'sls'; did you mean 'ssl'"),
         ({}, {"head": "danse"}, ModelError, "no head 'danse'; did you mean 'dense'"),
         (
