@@ -8,6 +8,7 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # Starting threads takes longer than the arithmetic of tiny models.
+os.environ["COLUMNS"] = "80"  # The workers of pytest-xdist have this width; without workers the output would be wider.
 
 import hypothesis
 import numpy as np
