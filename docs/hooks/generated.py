@@ -45,6 +45,11 @@ def _parameters(command: Any, context: Any) -> str:
     return _table(["Argument or option", "Description"], [(_code(name), _cell(text)) for name, text in rows])
 
 
+def _builtin(registry: Any) -> list[tuple[str, Any]]:
+    """Return the built-in parts of a registry with their names; the site does not list what else is installed."""
+    return [(name, registry.find(name)) for name in registry if registry.is_builtin(name)]
+
+
 def command_names() -> list[str]:
     """Return the names of all commands, in the order of the data flow."""
     return list(_application()[0].commands)
@@ -69,12 +74,15 @@ def command_pages() -> dict[str, str]:
 
 def models_table() -> str:
     """Return the speech models that have a short name."""
+    from featcache.cli.listing import FRAMES_PER_HOUR
     from featcache.extractors.models import dimensions, known_models
+    from featcache.units import format_bytes
 
     rows = []
     for name, entry in known_models().items():
         layers, size = dimensions(entry["family"], entry["config"])
-        rows.append((_code(name), f"{layers} × {size}", _gigabytes(layers * size * 2 * 50 * 3600), entry["model_id"]))
+        hourly = format_bytes(layers * size * 2 * FRAMES_PER_HOUR)
+        rows.append((_code(name), f"{layers} × {size}", hourly, entry["model_id"]))
     return _table(["Short name", "Layers × hidden size", "Cache per hour (float16)", "Hugging Face id"], rows)
 
 
@@ -94,10 +102,7 @@ def corpora_table() -> str:
     from featcache.corpora import CORPORA
 
     rows = []
-    for name in CORPORA:
-        if not CORPORA.is_builtin(name):
-            continue
-        corpus = CORPORA.find(name)
+    for name, corpus in _builtin(CORPORA):
         dimensions = ", ".join(f"{label} {low:g} to {high:g}" for label, (low, high) in corpus.dimensions.items())
         protocols = ", ".join(_code(protocol) for protocol in corpus.protocols)
         classes = ", ".join(corpus.classes) or "as in the manifest"
@@ -111,10 +116,9 @@ def protocols_table() -> str:
     """Return the protocols of featcache and whether their test speakers are unseen."""
     from featcache.protocols import PROTOCOLS
 
-    known = [(name, PROTOCOLS.find(name)) for name in PROTOCOLS if PROTOCOLS.is_builtin(name)]
     rows = [
         (_code(name), "yes" if one.speaker_independent else "not guaranteed", _cell(one.description))
-        for name, one in known
+        for name, one in _builtin(PROTOCOLS)
     ]
     return _table(["Protocol", "Test speakers unseen", "Description"], rows)
 
@@ -125,10 +129,8 @@ def head_options_table() -> str:
     from featcache.settings.field import settings_of
 
     rows = []
-    for name in HEADS:
-        if not HEADS.is_builtin(name):
-            continue
-        for option, (field, about) in settings_of(HEADS.find(name).spec.options).items():
+    for name, head in _builtin(HEADS):
+        for option, (field, about) in settings_of(head.spec.options).items():
             default = "see the text" if field.default is None else _code(str(field.default).lower())
             rows.append((_code(name), _code(option), default, _cell(about.help)))
     return _table(["Head", "Option", "Default", "Description"], rows)
@@ -143,10 +145,6 @@ def pipelines_table() -> str:
         pipeline = read_pipeline(path)
         rows.append((_code(name), ", ".join(pipeline.corpus) or "any", _cell(pipeline.title), _cell(pipeline.paper)))
     return _table(["Pipeline", "Corpus", "Title", "Source"], rows)
-
-
-def _gigabytes(number: float) -> str:
-    return f"{number / 1e9:.1f} GB"
 
 
 TABLES: dict[str, Callable[[], str]] = {

@@ -152,7 +152,7 @@ class StoreWriter:
             check_parts(self.folder, of, shard_numbers(self.folder))
             return
         request = StoreRequest(utterance_ids=tuple(dict.fromkeys(requested)), num_in_corpus=num_in_corpus, num_parts=of)
-        with finishing(self.folder):  # Of two parts that start together, one sees the other.
+        with finishing(self.folder):  # The lock lets the second of two parts that start together see the first.
             check_parts(self.folder, of, shard_numbers(self.folder))
             write_request(self.folder, request)
         self._unfinish()

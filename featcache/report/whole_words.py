@@ -8,12 +8,11 @@ from rich.cells import cell_len
 from rich.measure import Measurement
 from rich.text import Text
 
-from featcache.terminal.console import Table
+from featcache.terminal.console import UNLIMITED, Table
 from featcache.terminal.escape import escaped, fitting
+from featcache.terminal.lines import folded
 
 INDENT = 2
-# Wider than any terminal, to measure what the cells need.
-UNLIMITED = 100_000
 
 
 class WholeWordTable(Table):
@@ -85,10 +84,6 @@ def _lines(pairs: Sequence[str], width: int) -> list[str]:
     for pair in pairs:
         if lines and cell_len(f"{lines[-1]}  {pair}") <= width:
             lines[-1] += f"  {pair}"
-            continue
-        lines.append("")
-        for word in pair.split(" "):
-            if lines[-1].strip() and cell_len(f"{lines[-1]} {word}") > width:
-                lines.append(" " * INDENT)
-            lines[-1] += (" " if lines[-1].strip() else "") + word
+        else:
+            lines += folded(pair, width, indent=" " * INDENT).split("\n")
     return lines
