@@ -28,6 +28,8 @@ FIXED = {
 SCALE, TOKENS = f"{AUDIO}alibi_scale", f"{AUDIO}extra_tokens"
 # Parts that compute the hidden states. Other parts are used in pre-training or classification only, as is the decoder.
 USED, DECODER = (AUDIO, "blocks.", "norm."), f"{AUDIO}decoder."
+# Entries of a checkpoint that contain the state dict.
+WRAPPERS = ("state_dict", "model_state_dict", "model")
 HEAD_SIZE = 64  # of all published models
 EXPECTED = "expected the state dict of emotion2vec from FunASR or fairseq"
 
@@ -38,7 +40,7 @@ def convert(state_dict: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, "T
     Decoder, classifier and moving averages are left out.
 
     Args:
-        state_dict: Parameter name → tensor, or a checkpoint that contains such a dictionary as ``model``.
+        state_dict: Parameter name → tensor, or a checkpoint with such a dictionary as ``model`` or ``state_dict``.
 
     Returns:
         The content of config.json, and the parameters of model.safetensors.
@@ -69,8 +71,9 @@ def convert(state_dict: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, "T
 
 def _with_plain_names(state_dict: Mapping[str, Any]) -> dict[str, "Tensor"]:
     """Return the parameters of the encoder without the prefix that wrappers such as a classifier give them."""
-    if isinstance(state_dict.get("model"), Mapping):
-        state_dict = state_dict["model"]
+    for wrapper in WRAPPERS:
+        if isinstance(state_dict.get(wrapper), Mapping):
+            state_dict = state_dict[wrapper]
     first = f"{AUDIO}local_encoder.conv_layers.0.0.weight"
     prefixes = [name.removesuffix(first) for name in state_dict if isinstance(name, str) and name.endswith(first)]
     prefix = min((one for one in prefixes if "_ema" not in one), key=len, default=None)

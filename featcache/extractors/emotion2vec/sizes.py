@@ -11,8 +11,15 @@ SAMPLING_RATE = 16000
 # The kernel sizes and strides of all published models, in samples or frames.
 CONV_KERNEL = (10, 3, 3, 3, 3, 2, 2)
 CONV_STRIDE = (5, 2, 2, 2, 2, 2, 2)
-# Limit for the number of convolutions, above that of any real model.
+# Limits for the number of convolutions and of extra tokens, above those of any real model.
 MOST_CONVOLUTIONS = 64
+MOST_TOKENS = 1024
+# Largest value of an entry; other entries are at most LARGEST_SIZE.
+_MOST = {
+    "num_hidden_layers": MOST_BLOCKS,
+    "num_conv_pos_embeddings": MOST_CONVOLUTIONS,
+    "num_extra_tokens": MOST_TOKENS,
+}
 
 
 @dataclass(kw_only=True)
@@ -107,7 +114,7 @@ def _fault(name: str, value: Any) -> str:
         valid = isinstance(value, (list, tuple)) and 1 <= len(value) <= MOST_CONVOLUTIONS
         valid = valid and all(_is_size(item, LARGEST_SIZE) for item in value)
         return "" if valid else f"a list of 1 to {MOST_CONVOLUTIONS} positive whole numbers"
-    most = MOST_BLOCKS if name in ("num_hidden_layers", "num_conv_pos_embeddings") else LARGEST_SIZE
+    most = _MOST.get(name, LARGEST_SIZE)
     return "" if _is_size(value, most) else f"a whole number from 1 to {most}"
 
 
