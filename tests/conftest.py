@@ -175,7 +175,7 @@ def save_untrained(folder, family, config, do_normalize):
     config = transformers.AutoConfig.for_model(family, **config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
-        model = getattr(transformers, FAMILIES[family])(config)
+        model = FAMILIES[family].model_class()(config)
         # With an initial bias of 0 and scale of 1, no test would notice a layer that does not apply them.
         for values in model.state_dict().values():
             if values.is_floating_point():

@@ -20,6 +20,7 @@ from featcache.cache.writer import StoreWriter
 from featcache.errors import StoreError, listed
 from featcache.extraction.inputs import ENDS_EARLY, Input
 from featcache.extractors.base import Extractor
+from featcache.extractors.families import FAMILIES
 from featcache.files.regular import resolved
 from featcache.manifest import Utterance
 from featcache.terminal.progress import map_in_threads
@@ -275,8 +276,12 @@ def tell_size(
         windows = sum(target.extractor.description.in_windows(item.length) for item in plan.items)
         if windows:
             log.info("%s: %s computed in windows", target.name, counted(windows, "long utterance", "are"))
-        if target.todo and target.extractor.description.provenance.get("model_type") == "whisper":
-            log.info("%s: Whisper processes 30 s per utterance, however short", target.name)
+        provenance = target.extractor.description.provenance
+        padded_to = provenance.get("padded_to_seconds")
+        if target.todo and padded_to is not None:
+            family = FAMILIES.get(provenance.get("model_type", ""))
+            title = family.title if family else "the model"
+            log.info("%s: %s processes %.4g s per utterance, however short", target.name, title, padded_to)
         log.info("%s: %s", target.name, counted_work(verb, len(target.todo), target.cached, target.others))
         if len(plan.rates) > 1 and _keeps_rate(target):
             rates = ", ".join(f"{rate} Hz: {number}" for rate, number in sorted(plan.rates.items()))

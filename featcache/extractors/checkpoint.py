@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -86,7 +86,12 @@ def is_folder(model: str) -> bool:
 
 @contextmanager
 def open_checkpoint(
-    source: str, revision: str | None = None, *, names: Sequence[str] = (), weights: bool = True
+    source: str,
+    revision: str | None = None,
+    *,
+    names: Sequence[str] = (),
+    weights: bool = True,
+    prefixes: Callable[[Mapping[str, Any]], Sequence[str]] = lambda _config: ("",),
 ) -> Iterator[Checkpoint]:
     """Check the files of a model and make them available to transformers in a temporary folder.
 
@@ -95,6 +100,8 @@ def open_checkpoint(
         revision: Branch, tag or commit on the hub.
         names: Files to read besides config.json, if the model has them: ``SPEECH``, ``TEXT`` or ``TRANSCRIBER``.
         weights: Whether weights are needed.
+        prefixes: Function from the content of config.json to the prefixes of the needed parameters, as
+            :func:`prefix_of` takes them. If the weights are in several files, the others are not opened.
 
     Yields:
         The checked files; the temporary folder is deleted at the end.
@@ -113,12 +120,13 @@ def open_checkpoint(
             path = files.find(name)
             if path is not None:
                 _copy(source, path, folder / name)
+        config = parse_object((folder / CONFIG).read_bytes())
         if weights:
-            _link_weights(files, folder)
+            _link_weights(files, folder, prefixes(config))
         yield Checkpoint(
             source=source,
             folder=folder,
-            config=parse_object((folder / CONFIG).read_bytes()),
+            config=config,
             revision=config_file.parent.name if isinstance(files, _Repository) else None,
         )
 
@@ -205,7 +213,13 @@ def _config_file(files: _Folder) -> Path:
     return path
 
 
-def _link_weights(files: _Folder, folder: Path) -> None:
+def prefix_of(parameters: Iterable[str], prefixes: Sequence[str]) -> str:
+    """Return the first prefix with which a parameter begins; the last prefix if there is none."""
+    names = list(parameters)
+    return next((one for one in prefixes if any(name.startswith(one) for name in names)), prefixes[-1])
+
+
+def _link_weights(files: _Folder, folder: Path, prefixes: Sequence[str]) -> None:
     """Link the weights into the temporary folder; if they are in several files, also write their index there."""
     source = files.source
     single = files.find(WEIGHTS)
@@ -225,7 +239,12 @@ def _link_weights(files: _Folder, folder: Path) -> None:
         raise refusal(source, f"{INDEX} lists no file; download it again")
     for name in set(weight_map.values()):
         _check_name(source, name)
-    weight_map = {parameter: PurePosixPath(name).as_posix() for parameter, name in weight_map.items()}
+    prefix = prefix_of(weight_map, prefixes)
+    weight_map = {
+        parameter: PurePosixPath(name).as_posix()
+        for parameter, name in weight_map.items()
+        if parameter.startswith(prefix)
+    }
     for name in sorted(set(weight_map.values())):
         shard = files.find(name, beside=index)
         if shard is None:

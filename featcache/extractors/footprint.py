@@ -56,7 +56,7 @@ def waveform_bytes(config: Any, batch: int, num_samples: int, first: int, num_fr
     """
     padded = batch > 1
     copies = FIRST_CONVOLUTION["padded" if padded else "alone"]
-    if config.feat_extract_norm == "layer":
+    if getattr(config, "feat_extract_norm", "layer") == "layer":  # data2vec has no such entry, but layer norms
         copies += 1  # transposed for the norm
     convolution = FLOAT32 * copies * batch * first * int(config.conv_dim[0])
     size = int(config.hidden_size)

@@ -11,43 +11,19 @@ from typing import Any, Literal
 
 from featcache.errors import ModelError, unknown_name
 from featcache.extractors.checkpoint import SPEECH, is_folder, open_checkpoint
+from featcache.extractors.families import FAMILIES, Family, family_of, weight_prefixes
 from featcache.extractors.preprocessing import read_feature_extractor
 from featcache.extractors.pretrained import (
     check_memory,
+    count_parameters,
     explained,
     freeze,
     hash_parameters,
-    pretrained_module,
     quiet_transformers,
-    read_configuration,
 )
 from featcache.files.regular import resolved
 
-# transformers' model_type → class that contains the encoder
-FAMILIES = {
-    "wav2vec2": "Wav2Vec2Model",
-    "hubert": "HubertModel",
-    "wavlm": "WavLMModel",
-    "unispeech": "UniSpeechModel",
-    "unispeech-sat": "UniSpeechSatModel",
-    "data2vec-audio": "Data2VecAudioModel",
-    "whisper": "WhisperModel",
-}
 SAMPLING_RATE = 16000
-# Configuration entries that affect the features, in addition to the weights and their shapes.
-ARCHITECTURE = (
-    "activation_function",
-    "conv_stride",
-    "do_stable_layer_norm",
-    "encoder_attention_heads",
-    "feat_extract_activation",
-    "hidden_act",
-    "layer_norm_eps",
-    "max_bucket_distance",
-    "num_attention_heads",
-    "num_conv_pos_embedding_groups",
-    "scale_embedding",
-)
 RANDOM_WEIGHTS_SEED = 0
 
 
@@ -56,19 +32,22 @@ class LoadedModel:
     """A frozen model, ready to run.
 
     Attributes:
-        module: Model or encoder of transformers, in evaluation mode, without gradients, float32.
-        feature_extractor: Feature extractor of transformers, which normalises the waveform or computes Whisper's
-            log-mel spectrogram.
+        family: Family of the model.
+        module: Model or encoder, in evaluation mode, without gradients, float32.
+        feature_extractor: Feature extractor, which prepares the input of the model.
         model_id: Hugging Face id or folder name.
         revision: Commit on the hub; None for folders and untrained models.
         weights_sha256: SHA-256 of all parameters, in order of their names.
+        num_parameters: Number of parameters of the module.
     """
 
+    family: type[Family]
     module: Any
     feature_extractor: Any
     model_id: str
     revision: str | None
     weights_sha256: str
+    num_parameters: int
 
 
 @cache
@@ -106,12 +85,10 @@ def dimensions(family: str, config: Mapping[str, Any]) -> tuple[int, int]:
     """Return the number of layers and the hidden size of a configuration.
 
     Args:
-        family: transformers' ``model_type``.
-        config: Configuration entries; missing entries have transformers' defaults, which describe a base model.
+        family: ``model_type`` of the configuration.
+        config: Configuration entries; missing entries have their defaults.
     """
-    if family == "whisper":
-        return config.get("encoder_layers", 4) + 1, config.get("d_model", 384)
-    return config.get("num_hidden_layers", 12) + 1, config.get("hidden_size", 768)
+    return FAMILIES.get(family, Family).dimensions(config)
 
 
 def is_local(model: str) -> bool:
@@ -154,17 +131,19 @@ def load(
     untrained_instead = "; --weights random builds the untrained architecture offline" if entry else ""
     with quiet_transformers(), explained(model, untrained_instead):
         if weights == "random":
-            module, feature_extractor = _untrained(source, entry, revision, num_blocks)
+            family, module, feature_extractor = _untrained(source, entry, revision, num_blocks)
             revision = None
         else:
-            module, feature_extractor, revision = _pretrained(source, revision, num_blocks)
+            family, module, feature_extractor, revision = _pretrained(source, revision, num_blocks)
     freeze(module)
     return LoadedModel(
+        family=family,
         module=module,
         feature_extractor=feature_extractor,
         model_id=model_id_of(source),
         revision=revision,
         weights_sha256=hash_parameters(module),
+        num_parameters=count_parameters(module),
     )
 
 
@@ -247,85 +226,49 @@ def store_model_id(model: str) -> str:
     return resolved(model).name if os.path.isdir(model) else model
 
 
-def _pretrained(source: str, revision: str | None, num_blocks: int | None) -> tuple[Any, Any, str | None]:
-    with open_checkpoint(source, revision, names=SPEECH) as checkpoint:
-        config = read_configuration(checkpoint)
-        model_class = _model_class(config, source)
-        _prune(config, num_blocks, source)
-        if not any(checkpoint.has(name) for name in SPEECH):
+def _pretrained(source: str, revision: str | None, num_blocks: int | None) -> tuple[type[Family], Any, Any, str | None]:
+    with open_checkpoint(source, revision, names=SPEECH, prefixes=weight_prefixes) as checkpoint:
+        family = family_of(checkpoint)
+        config = family.read_configuration(checkpoint)
+        family.shorten(config, num_blocks, source)
+        has_preprocessor = any(checkpoint.has(name) for name in SPEECH)
+        if family.needs_preprocessor and not has_preprocessor:
             raise ModelError(
                 f"{source}: cannot be loaded (it has no {SPEECH[0]}, which describes how audio is prepared; copy the "
                 "checkpoint's file into the folder of the weights)"
             )
-        # The mask embedding is used in pre-training only, and the decoder is not run.
-        unused = ("masked_spec_embed", "decoder")
-        module = pretrained_module(model_class, checkpoint, config, unused=unused)
-        return _encoder(module), read_feature_extractor(checkpoint, config), checkpoint.revision
+        module = family.load(checkpoint, config)
+        if has_preprocessor:
+            feature_extractor = read_feature_extractor(checkpoint, config, family)
+        else:
+            feature_extractor = family.new_feature_extractor(config, do_normalize=None)
+        return family, module, feature_extractor, checkpoint.revision
 
 
 def _untrained(
     source: str, entry: dict[str, Any] | None, revision: str | None, num_blocks: int | None
-) -> tuple[Any, Any]:
+) -> tuple[type[Family], Any, Any]:
     import torch
-    import transformers
 
     if entry:
-        config = transformers.AutoConfig.for_model(entry["family"], **entry["config"])
-        feature_extractor = _new_feature_extractor(config, do_normalize=entry.get("do_normalize"))
+        family = FAMILIES[entry["family"]]
+        config = family.configuration(entry["config"])
+        feature_extractor = family.new_feature_extractor(config, do_normalize=entry.get("do_normalize"))
     else:
         with open_checkpoint(source, revision, names=SPEECH, weights=False) as checkpoint:
-            config = read_configuration(checkpoint)
-            _model_class(config, source)
+            family = family_of(checkpoint)
+            config = family.read_configuration(checkpoint)
             if any(checkpoint.has(name) for name in SPEECH):
-                feature_extractor = read_feature_extractor(checkpoint, config)
+                feature_extractor = read_feature_extractor(checkpoint, config, family)
             else:  # An untrained architecture needs only a config.json.
-                feature_extractor = _new_feature_extractor(config, do_normalize=True)
-    model_class = _model_class(config, source)
+                feature_extractor = family.new_feature_extractor(config, do_normalize=True)
+    model_class = family.model_class()
     check_memory(model_class, config, source)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(RANDOM_WEIGHTS_SEED)
-        module = _encoder(model_class(config))
+        module = family.part(model_class(config))
     # The model is built with all blocks first: a smaller model would draw other random weights for the same blocks.
-    _prune(config, num_blocks, source)
-    blocks = blocks_of(module)
+    family.shorten(config, num_blocks, source)
+    blocks = family(module, feature_extractor).blocks
     del blocks[num_blocks or len(blocks) :]
-    return module, feature_extractor
-
-
-def _new_feature_extractor(config: Any, *, do_normalize: bool | None) -> Any:
-    import transformers
-
-    if config.model_type == "whisper":
-        return transformers.WhisperFeatureExtractor(feature_size=config.num_mel_bins)
-    return transformers.Wav2Vec2FeatureExtractor(do_normalize=do_normalize)
-
-
-def _prune(config: Any, num_blocks: int | None, source: str) -> None:
-    """Reduce a configuration to the first ``num_blocks`` transformer blocks."""
-    if num_blocks is None:
-        return
-    name = "encoder_layers" if config.model_type == "whisper" else "num_hidden_layers"
-    there = getattr(config, name)
-    if not 1 <= num_blocks <= there:
-        raise ModelError(f"--num-blocks is {num_blocks}, expected 1 to {there}, the number of blocks of {source}")
-    setattr(config, name, num_blocks)
-
-
-def blocks_of(module: Any) -> Any:
-    """Return the transformer blocks of a model or encoder, as a list that can be shortened."""
-    return module.layers if module.config.model_type == "whisper" else module.encoder.layers
-
-
-def _model_class(config: Any, source: str) -> Any:
-    import transformers
-
-    if config.model_type not in FAMILIES:
-        raise ModelError(
-            f"{source} is a {config.model_type!r} model, expected a speech model of one of: {', '.join(FAMILIES)}; "
-            "use text models with --text"
-        )
-    return getattr(transformers, FAMILIES[config.model_type])
-
-
-def _encoder(module: Any) -> Any:
-    return module.encoder if module.config.model_type == "whisper" else module
+    return family, module, feature_extractor

@@ -7,6 +7,7 @@ bfloat16, both have only 8 bits.
 
 import copy
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -101,6 +102,11 @@ class InFloat32(nn.Module):
         """Return the output of the original module, in the dtype of the input."""
         output: Tensor = self._original(hidden_states.float())
         return output.to(hidden_states.dtype)
+
+
+def valid_mask(lengths: Sequence[int]) -> Tensor:
+    """Return a mask that is true for each utterance's own frames: (batch, frames) bool."""
+    return torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
 
 
 def keep_padding_out(module: Any, current: Pass, device: str, dtype: torch.dtype) -> None:

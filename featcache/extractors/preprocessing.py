@@ -1,11 +1,11 @@
-"""Checkpoint → its feature extractor, which prepares waveforms or Whisper's log-mel spectrograms."""
+"""Checkpoint → its feature extractor, which prepares the input of the model."""
 
 from typing import Any
 
 from featcache.errors import ModelError
 from featcache.extractors.checkpoint import Checkpoint
+from featcache.extractors.families import Family
 
-WHISPER, WAVEFORM = "WhisperFeatureExtractor", "Wav2Vec2FeatureExtractor"
 LOWEST_RATE, HIGHEST_RATE = 1000, 192000
 # Every description of a feature extractor contains at least one of these entries.
 DESCRIBED = ("sampling_rate", "feature_size", "do_normalize", "feature_extractor_type")
@@ -13,12 +13,13 @@ DESCRIBED = ("sampling_rate", "feature_size", "do_normalize", "feature_extractor
 USUAL = {"sampling_rate": 16000, "n_fft": 400, "hop_length": 160}
 
 
-def read_feature_extractor(checkpoint: Checkpoint, config: Any) -> Any:
+def read_feature_extractor(checkpoint: Checkpoint, config: Any, family: type[Family]) -> Any:
     """Create the feature extractor of a speech model from the checkpoint's files.
 
     Args:
         checkpoint: Open checkpoint.
         config: Configuration of the model.
+        family: Family of the model.
 
     Returns:
         The feature extractor of transformers.
@@ -28,7 +29,7 @@ def read_feature_extractor(checkpoint: Checkpoint, config: Any) -> Any:
     """
     import transformers
 
-    expected = WHISPER if config.model_type == "whisper" else WAVEFORM
+    expected = family.feature_extractor_name
     told, _ = transformers.FeatureExtractionMixin.get_feature_extractor_dict(str(checkpoint.folder))
     if not any(name in told for name in DESCRIBED):  # such as {"error": "Access denied"}
         raise _refusal(checkpoint, f"contains none of {', '.join(DESCRIBED)}; download it again")
@@ -40,9 +41,9 @@ def read_feature_extractor(checkpoint: Checkpoint, config: Any) -> Any:
         raise _refusal(checkpoint, f"has 'sampling_rate': {rate!r}, expected {LOWEST_RATE} to {HIGHEST_RATE} Hz")
     if not isinstance(getattr(found, "do_normalize", False), bool):  # Whisper has no such entry.
         raise _refusal(checkpoint, f"has 'do_normalize': {found.do_normalize!r}, expected true or false")
-    wanted = config.num_mel_bins if expected == WHISPER else 1
-    if found.feature_size != wanted:
-        raise _refusal(checkpoint, f"has 'feature_size': {found.feature_size!r}, but the model expects {wanted}")
+    reason = family.unfit(found, config)
+    if reason:
+        raise _refusal(checkpoint, reason)
     if getattr(found, "dither", 0.0) != 0.0:
         raise _refusal(
             checkpoint, f"adds random noise ('dither': {found.dither!r}), expected 0 for reproducible features"

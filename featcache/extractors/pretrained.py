@@ -2,7 +2,7 @@
 
 import hashlib
 import logging as std_logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +49,22 @@ def pretrained_module(model_class: Any, checkpoint: Checkpoint, config: Any, *, 
     # Depending on the version of transformers, an item is a name, or a name with two shapes.
     mismatched = (item if isinstance(item, str) else item[0] for item in report["mismatched_keys"])
     absent = {*report["missing_keys"], *mismatched}
+    refuse_missing(checkpoint, config, absent, unused)
+    return module
+
+
+def refuse_missing(checkpoint: Checkpoint, config: Any, absent: Iterable[str], unused: tuple[str, ...]) -> None:
+    """Refuse a checkpoint without all weights of its model.
+
+    Args:
+        checkpoint: Open checkpoint.
+        config: Configuration of the model.
+        absent: Names of the parameters that the checkpoint does not have in the right shape.
+        unused: Parts of parameter names; parameters with such a name may be missing.
+
+    Raises:
+        ModelError: other parameters are missing.
+    """
     missing = sorted(name for name in absent if not any(part in name for part in unused))
     if missing:
         are = "is" if len(missing) == 1 else "are"
@@ -57,7 +73,6 @@ def pretrained_module(model_class: Any, checkpoint: Checkpoint, config: Any, *, 
             f"missing or of another shape in its weights (first: {missing[0]}) and would be random; check that this is "
             "the right checkpoint"
         )
-    return module
 
 
 def check_memory(model_class: Any, config: Any, source: str) -> None:
@@ -75,7 +90,7 @@ def check_memory(model_class: Any, config: Any, source: str) -> None:
 
     with torch.device("meta"), torch.random.fork_rng(devices=[]):
         module = model_class(config)
-    size = sum(parameter.numel() for parameter in module.parameters()) * torch.float32.itemsize
+    size = count_parameters(module) * torch.float32.itemsize
     if size > available_memory():
         raise ModelError(
             f"{source}: its architecture needs {size / 1e9:.1f} GB of memory, but only "
@@ -86,6 +101,11 @@ def check_memory(model_class: Any, config: Any, source: str) -> None:
 def freeze(module: Any) -> None:
     """Convert a model to float32, since some checkpoints are in half precision, and turn off training and gradients."""
     module.float().eval().requires_grad_(False)
+
+
+def count_parameters(module: "torch.nn.Module") -> int:
+    """Return the number of parameters of a model; shared parameters count once, buffers not at all."""
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def hash_parameters(module: "torch.nn.Module") -> str:

@@ -22,7 +22,7 @@ from featcache.errors import ModelError
 from featcache.extractors.base import Extractor
 from featcache.extractors.devices import check_precision, on
 from featcache.extractors.footprint import block_bytes, kept_bytes
-from featcache.extractors.pretrained import explained
+from featcache.extractors.pretrained import count_parameters, explained
 from featcache.extractors.text_models import ARCHITECTURE, load_text_model
 from featcache.extractors.tokens import Tokeniser, most_tokens
 from featcache.features import Description, Features, Tokens
@@ -85,6 +85,7 @@ class TextExtractor(Extractor):
             provenance={
                 "model_type": module.config.model_type,
                 "num_blocks": num_blocks,
+                "num_parameters": count_parameters(module),
                 "revision": loaded.revision or "",
                 "torch_version": str(torch.__version__),
                 "transformers_version": transformers.__version__,

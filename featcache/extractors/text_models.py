@@ -8,7 +8,8 @@ import torch
 
 from featcache.errors import ModelError
 from featcache.extractors.checkpoint import TEXT, open_checkpoint
-from featcache.extractors.models import FAMILIES, RANDOM_WEIGHTS_SEED, model_id_of, of_other_kind, resolve
+from featcache.extractors.families import FAMILIES
+from featcache.extractors.models import RANDOM_WEIGHTS_SEED, model_id_of, of_other_kind, resolve
 from featcache.extractors.pretrained import (
     check_memory,
     explained,

@@ -24,7 +24,9 @@ from featcache.extraction.long import StoppedError
 from featcache.extractors import is_reference
 from featcache.extractors.checkpoint import TRANSCRIBER, open_checkpoint
 from featcache.extractors.devices import on
-from featcache.extractors.models import ARCHITECTURE, SAMPLING_RATE, known_models, model_id_of, resolve
+from featcache.extractors.families import ARCHITECTURE
+from featcache.extractors.families.whisper_encoder import Whisper
+from featcache.extractors.models import SAMPLING_RATE, known_models, model_id_of, resolve
 from featcache.extractors.preprocessing import read_feature_extractor, unusual_settings
 from featcache.extractors.pretrained import (
     explained,
@@ -210,14 +212,14 @@ def _load(model: str, revision: str | None) -> _Loaded:
         open_checkpoint(source, revision, names=TRANSCRIBER, weights=True) as checkpoint,
     ):
         config = read_configuration(checkpoint)
-        if config.model_type != "whisper":
+        if config.model_type not in Whisper.model_types:
             raise ModelError(_no_whisper(model, f"a {config.model_type!r} model"))
         module = pretrained_module(transformers.WhisperForConditionalGeneration, checkpoint, config)
         if not any(checkpoint.has(name) for name in TOKENIZER_FILES):
             raise ModelError(
                 f"{model} has no tokenizer, expected {' or '.join(TOKENIZER_FILES)}; copy it from the checkpoint"
             )
-        feature_extractor = read_feature_extractor(checkpoint, config)
+        feature_extractor = read_feature_extractor(checkpoint, config, Whisper)
         unusual = unusual_settings(feature_extractor)
         if unusual:
             raise ModelError(f"{model}: its preprocessor_config.json has {unusual}, unlike every published Whisper")

@@ -1,0 +1,65 @@
+"""Log-mel spectrogram of 30 s → hidden states of Whisper's encoder, one frame per 20 ms.
+
+Every signal is padded to the same length, so a batch needs no mask. The frames of the padding are not returned.
+"""
+
+from typing import Any
+
+from featcache.extractors.families.family import Family, differing
+from featcache.extractors.footprint import whisper_bytes
+
+
+class Whisper(Family):
+    """Encoder of Whisper.
+
+    Layer 0 is the encoder's input: the convolutions and the positions. Layer N is the output after the final LayerNorm.
+    """
+
+    model_types = ("whisper",)
+    title = "Whisper"
+    reads = "log-mel spectrograms"
+    class_name = "WhisperModel"
+    feature_extractor_name = "WhisperFeatureExtractor"
+    blocks_entry = "encoder_layers"
+    size_entry = "d_model"
+    default_dimensions = (4, 384)
+
+    @classmethod
+    def part(cls, module: Any) -> Any:
+        return module.encoder
+
+    @classmethod
+    def new_feature_extractor(cls, config: Any, *, do_normalize: bool | None) -> Any:
+        import transformers
+
+        return transformers.WhisperFeatureExtractor(feature_size=config.num_mel_bins)
+
+    @classmethod
+    def unfit(cls, feature_extractor: Any, config: Any) -> str | None:
+        return differing("feature_size", feature_extractor.feature_size, config.num_mel_bins)
+
+    @property
+    def blocks(self) -> Any:
+        return self.encoder.layers
+
+    @property
+    def hop(self) -> int:
+        return int(self.feature_extractor.hop_length) * 2  # the second convolution has stride 2
+
+    @property
+    def shortest(self) -> int:
+        return self.hop
+
+    @property
+    def longest(self) -> int:
+        return int(self.config.max_source_positions) * self.hop
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return self.config.num_mel_bins, 2 * self.config.max_source_positions
+
+    def num_frames(self, num_samples: int) -> int:
+        return -(-num_samples // self.hop)
+
+    def peak_bytes(self, batch: int, num_samples: int, num_layers: int) -> int:
+        return whisper_bytes(self.config, batch, num_samples, num_layers)
