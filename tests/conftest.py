@@ -42,6 +42,16 @@ TINY_WHISPER = {
     "eos_token_id": 2,
     "decoder_start_token_id": 3,
 }
+TINY_EMOTION2VEC = {
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "conv_dim": [16] * 7,
+    "num_conv_pos_embeddings": 2,
+    "num_conv_pos_embedding_groups": 4,
+    "num_extra_tokens": 3,
+}
 # Name → model_type in transformers, and configuration: each family, and well-known variants.
 TINY_MODELS = {
     "wav2vec2": ("wav2vec2", TINY_WAVEFORM_MODEL),
@@ -57,6 +67,7 @@ TINY_MODELS = {
     ),
     "distilhubert": ("hubert", {**TINY_WAVEFORM_MODEL, "num_hidden_layers": 2, "feat_proj_layer_norm": False}),
     "mhubert": ("hubert", {**TINY_WAVEFORM_MODEL, "conv_pos_batch_norm": True}),
+    "emotion2vec": ("emotion2vec", TINY_EMOTION2VEC),
 }
 
 
@@ -172,7 +183,7 @@ def save_untrained(folder, family, config, do_normalize):
 
     from featcache.extractors.models import FAMILIES
 
-    config = transformers.AutoConfig.for_model(family, **config)
+    config = FAMILIES[family].configuration(config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         model = FAMILIES[family].model_class()(config)
@@ -180,11 +191,23 @@ def save_untrained(folder, family, config, do_normalize):
         for values in model.state_dict().values():
             if values.is_floating_point():
                 values.add_(0.1 * torch.randn_like(values))
+    if family == "emotion2vec":
+        save_own(folder, model, do_normalize)
+        return
     model.save_pretrained(folder)
     if family == "whisper":
         transformers.WhisperFeatureExtractor(feature_size=config.num_mel_bins).save_pretrained(folder)
     else:
         transformers.Wav2Vec2FeatureExtractor(do_normalize=do_normalize).save_pretrained(folder)
+
+
+def save_own(folder, model, do_normalize):
+    """Save a model whose network is featcache's own, which has no file on how audio is prepared."""
+    from safetensors.torch import save_file
+
+    entries = {"model_type": model.config.model_type, **vars(model.config), "do_normalize": do_normalize}
+    (folder / "config.json").write_text(json.dumps(entries))
+    save_file(model.state_dict(), folder / "model.safetensors", metadata={"format": "pt"})
 
 
 @pytest.fixture(scope="session")

@@ -200,7 +200,7 @@ def test_weights_in_several_files(folder):
     assert load(str(folder)).weights_sha256 == expected
 
 
-@settings(max_examples=10)
+@settings(max_examples=8)
 @given(data=st.data())
 def test_any_value_in_any_place_is_refused_or_followed(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("fuzz")

@@ -9,8 +9,6 @@ depend on the order, because the bias between an extra token and any other vecto
 """
 
 import math
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -51,37 +49,6 @@ class Emotion2vecModel(nn.Module):
             padding = torch.arange(hidden_states.shape[1], device=hidden_states.device) >= num_frames[:, None]
         output: Tensor = self.encoder(hidden_states, padding)
         return output
-
-    @classmethod
-    def from_pretrained(
-        cls, folder: str, *, config: Emotion2vecConfig, **_: Any
-    ) -> tuple["Emotion2vecModel", dict[str, list[str]]]:
-        """Load the weights of a folder, as the classes of transformers do with ``output_loading_info=True``.
-
-        Args:
-            folder: Folder with model.safetensors, or with several such files and their index.
-            config: Sizes of the model.
-
-        Returns:
-            The float32 model, and the names of its parameters that are missing (``missing_keys``) or of another shape
-            (``mismatched_keys``) in the weights.
-        """
-        from safetensors import safe_open
-
-        with torch.device("meta"):
-            module = cls(config)
-        module.to_empty(device="cpu")
-        wanted = module.state_dict()
-        missing, mismatched = set(wanted), []
-        for path in sorted(Path(folder).rglob("*.safetensors")):
-            with safe_open(path, framework="pt") as file:
-                for name in missing & set(file.keys()):
-                    missing.remove(name)
-                    if tuple(file.get_slice(name).get_shape()) == tuple(wanted[name].shape):
-                        wanted[name].copy_(file.get_tensor(name))
-                    else:
-                        mismatched.append(name)
-        return module, {"missing_keys": sorted(missing), "mismatched_keys": sorted(mismatched)}
 
 
 class _LocalEncoder(nn.Module):

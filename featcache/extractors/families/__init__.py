@@ -5,6 +5,7 @@ from typing import Any
 
 from featcache.errors import ModelError
 from featcache.extractors.checkpoint import Checkpoint
+from featcache.extractors.families.emotion2vec import Emotion2vec
 from featcache.extractors.families.family import ARCHITECTURE, INPUT, Family
 from featcache.extractors.families.waveform import Data2VecAudio, Hubert, UniSpeech, UniSpeechSat, Wav2Vec2, WavLM
 from featcache.extractors.families.whisper_encoder import Whisper
@@ -20,6 +21,7 @@ _TABLE: tuple[type[Family], ...] = (
     UniSpeechSat,
     Data2VecAudio,
     Whisper,
+    Emotion2vec,
 )
 FAMILIES: dict[str, type[Family]] = {model_type: family for family in _TABLE for model_type in family.model_types}
 """``model_type`` of a configuration → family."""
