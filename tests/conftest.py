@@ -42,6 +42,44 @@ TINY_WHISPER = {
     "eos_token_id": 2,
     "decoder_start_token_id": 3,
 }
+TINY_CONFORMER = {**TINY_WAVEFORM_MODEL, "position_embeddings_type": "rotary", "conv_depthwise_kernel_size": 7}
+TINY_W2V_BERT = {
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "conv_depthwise_kernel_size": 7,
+    "left_max_position_embeddings": 8,
+    "right_max_position_embeddings": 4,
+    "max_source_positions": 60,
+}
+# Three patches at each time, and up to two seconds.
+TINY_AST = {
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "num_mel_bins": 36,
+    "max_length": 200,
+}
+# Up to two seconds.
+TINY_QWEN2_AUDIO = {
+    "d_model": 32,
+    "encoder_layers": 3,
+    "encoder_attention_heads": 4,
+    "encoder_ffn_dim": 64,
+    "num_mel_bins": 80,
+    "max_source_positions": 100,
+}
+TINY_QWEN2 = {
+    "model_type": "qwen2",
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "intermediate_size": 16,
+    "vocab_size": 8,
+}
 TINY_EMOTION2VEC = {
     "hidden_size": 32,
     "num_hidden_layers": 3,
@@ -67,8 +105,18 @@ TINY_MODELS = {
     ),
     "distilhubert": ("hubert", {**TINY_WAVEFORM_MODEL, "num_hidden_layers": 2, "feat_proj_layer_norm": False}),
     "mhubert": ("hubert", {**TINY_WAVEFORM_MODEL, "conv_pos_batch_norm": True}),
+    "wav2vec2-conformer": ("wav2vec2-conformer", TINY_CONFORMER),
+    "wav2vec2-bert": ("wav2vec2-bert", TINY_W2V_BERT),
+    "audio-spectrogram-transformer": ("audio-spectrogram-transformer", TINY_AST),
+    "qwen2_audio_encoder": ("qwen2_audio_encoder", TINY_QWEN2_AUDIO),
+    "qwen2_audio": (
+        "qwen2_audio",
+        {"audio_config": {**TINY_QWEN2_AUDIO, "model_type": "qwen2_audio_encoder"}, "text_config": TINY_QWEN2},
+    ),
     "emotion2vec": ("emotion2vec", TINY_EMOTION2VEC),
 }
+# Name → class whose checkpoint contains the model.
+TINY_CLASSES = {"qwen2_audio": "Qwen2AudioForConditionalGeneration"}
 
 
 TINY_TEXT_MODEL = {
@@ -162,43 +210,42 @@ def tiny_model(tmp_path_factory):
 
     ``tiny_model(name, **changes)`` takes a name in TINY_MODELS and changes to its configuration. Equal calls return the
     same folder. Two models whose parameters have the same shapes have the same weights. ``do_normalize`` is an option
-    of the feature extractor.
+    of the feature extractor. ``class_name`` is the class whose checkpoint contains the model.
     """
     folders = {}
 
-    def make(name, *, do_normalize=True, **changes):
-        key = json.dumps([name, do_normalize, changes], sort_keys=True)
+    def make(name, *, do_normalize=True, class_name=None, **changes):
+        key = json.dumps([name, do_normalize, class_name, changes], sort_keys=True)
         if key not in folders:
             family, config = TINY_MODELS[name]
             folders[key] = tmp_path_factory.mktemp(name)
-            save_untrained(folders[key], family, {**config, **changes}, do_normalize)
+            class_name = class_name or TINY_CLASSES.get(name)
+            save_untrained(folders[key], family, {**config, **changes}, do_normalize, class_name)
         return str(folders[key])
 
     return make
 
 
-def save_untrained(folder, family, config, do_normalize):
+def save_untrained(folder, family, config, do_normalize, class_name=None):
     import torch
     import transformers
 
     from featcache.extractors.models import FAMILIES
 
-    config = FAMILIES[family].configuration(config)
+    is_own = family == "emotion2vec"  # transformers does not have it
+    config = FAMILIES[family].configuration(config) if is_own else transformers.AutoConfig.for_model(family, **config)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
-        model = FAMILIES[family].model_class()(config)
+        model = (getattr(transformers, class_name) if class_name else FAMILIES[family].model_class())(config)
         # With an initial bias of 0 and scale of 1, no test would notice a layer that does not apply them.
         for values in model.state_dict().values():
             if values.is_floating_point():
                 values.add_(0.1 * torch.randn_like(values))
-    if family == "emotion2vec":
+    if is_own:
         save_own(folder, model, do_normalize)
         return
     model.save_pretrained(folder)
-    if family == "whisper":
-        transformers.WhisperFeatureExtractor(feature_size=config.num_mel_bins).save_pretrained(folder)
-    else:
-        transformers.Wav2Vec2FeatureExtractor(do_normalize=do_normalize).save_pretrained(folder)
+    tiny_feature_extractor(family, config, do_normalize).save_pretrained(folder)
 
 
 def save_own(folder, model, do_normalize):
@@ -208,6 +255,20 @@ def save_own(folder, model, do_normalize):
     entries = {"model_type": model.config.model_type, **vars(model.config), "do_normalize": do_normalize}
     (folder / "config.json").write_text(json.dumps(entries))
     save_file(model.state_dict(), folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def tiny_feature_extractor(family, config, do_normalize):
+    import transformers
+
+    if family in ("whisper", "qwen2_audio_encoder", "qwen2_audio"):
+        encoder = getattr(config, "audio_config", config)
+        seconds = encoder.max_source_positions // 50
+        return transformers.WhisperFeatureExtractor(feature_size=encoder.num_mel_bins, chunk_length=seconds)
+    if family == "audio-spectrogram-transformer":
+        return transformers.ASTFeatureExtractor(num_mel_bins=config.num_mel_bins, max_length=config.max_length)
+    if family == "wav2vec2-bert":
+        return transformers.SeamlessM4TFeatureExtractor(padding_value=1.0)
+    return transformers.Wav2Vec2FeatureExtractor(do_normalize=do_normalize)
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,8 @@ VECTORS = 7
 INNER = 2
 # Copies of the attention scores: with position bias (WavLM), or computed explicitly (eager), and their softmax.
 SCORES = 5
+# The same for conformers by the type of their positions: "relative" computes the bias for twice as many distances.
+RELATIVE_SCORES = {"relative": 8}
 
 
 def kept_bytes(num_layers: int, num_frames: int, hidden_size: int) -> int:
@@ -38,6 +40,26 @@ def block_bytes(config: Any, batch: int, num_frames: int, hidden_size: int, *, p
     elif padded:
         total += FLOAT32 * 2 * frames * num_frames  # the attention mask, as given and as float
     return total
+
+
+def relative_bytes(config: Any, batch: int, num_frames: int) -> int:
+    """Return the memory of one conformer block, whose attention adds a bias for the distance of two frames.
+
+    Args:
+        config: Configuration of the model, from transformers.
+        batch: Number of signals.
+        num_frames: Frames of each signal.
+
+    Returns:
+        The peak memory in bytes.
+    """
+    size, heads = int(config.hidden_size), int(config.num_attention_heads)
+    pairs = num_frames * num_frames
+    total = FLOAT32 * batch * num_frames * (VECTORS * size + INNER * int(config.intermediate_size))
+    if config.position_embeddings_type == "relative_key":
+        total += 2 * FLOAT32 * pairs * (size // heads)  # a vector for the distance of each pair of frames
+    scores = RELATIVE_SCORES.get(config.position_embeddings_type, SCORES)
+    return total + FLOAT32 * scores * heads * batch * pairs
 
 
 def waveform_bytes(config: Any, batch: int, num_samples: int, first: int, num_frames: int, num_layers: int) -> int:

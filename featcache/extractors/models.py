@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from featcache.errors import ModelError, unknown_name
 from featcache.extractors.checkpoint import SPEECH, is_folder, open_checkpoint
-from featcache.extractors.families import FAMILIES, Family, family_of, weight_prefixes
+from featcache.extractors.families import FAMILIES, Family, family_of, weight_prefixes, xvector_family
 from featcache.extractors.preprocessing import read_feature_extractor
 from featcache.extractors.pretrained import (
     check_memory,
@@ -109,6 +109,7 @@ def load(
     weights: Literal["pretrained", "random"] = "pretrained",
     revision: str | None = None,
     num_blocks: int | None = None,
+    xvector: bool = False,
 ) -> LoadedModel:
     """Load a speech model, frozen.
 
@@ -119,22 +120,23 @@ def load(
         revision: Branch, tag or commit on the Hugging Face hub.
         num_blocks: Number of transformer blocks to keep, from the first; None keeps all. The weights of the other
             blocks are not read. The random weights of a block do not depend on ``num_blocks``.
+        xvector: Whether to load the speaker recognition model, which computes x-vectors, instead of its encoder.
 
     Returns:
         The model and the information that identifies it.
 
     Raises:
         ModelError: the name is unknown; the model is not a speech model of a known family; it has fewer blocks than
-            requested; its weights are missing, incomplete or pickled; the hub cannot be reached.
+            requested, or no x-vectors; its weights are missing, incomplete or pickled; the hub cannot be reached.
     """
     source, entry = resolve(model)
     untrained_instead = "; --weights random builds the untrained architecture offline" if entry else ""
     with quiet_transformers(), explained(model, untrained_instead):
         if weights == "random":
-            family, module, feature_extractor = _untrained(source, entry, revision, num_blocks)
+            family, module, feature_extractor = _untrained(source, entry, revision, num_blocks, xvector)
             revision = None
         else:
-            family, module, feature_extractor, revision = _pretrained(source, revision, num_blocks)
+            family, module, feature_extractor, revision = _pretrained(source, revision, num_blocks, xvector)
     freeze(module)
     return LoadedModel(
         family=family,
@@ -226,9 +228,13 @@ def store_model_id(model: str) -> str:
     return resolved(model).name if os.path.isdir(model) else model
 
 
-def _pretrained(source: str, revision: str | None, num_blocks: int | None) -> tuple[type[Family], Any, Any, str | None]:
+def _pretrained(
+    source: str, revision: str | None, num_blocks: int | None, xvector: bool
+) -> tuple[type[Family], Any, Any, str | None]:
     with open_checkpoint(source, revision, names=SPEECH, prefixes=weight_prefixes) as checkpoint:
         family = family_of(checkpoint)
+        if xvector:
+            family = xvector_family(family, source, checkpoint.config.get("architectures"))
         config = family.read_configuration(checkpoint)
         family.shorten(config, num_blocks, source)
         has_preprocessor = any(checkpoint.has(name) for name in SPEECH)
@@ -246,17 +252,21 @@ def _pretrained(source: str, revision: str | None, num_blocks: int | None) -> tu
 
 
 def _untrained(
-    source: str, entry: dict[str, Any] | None, revision: str | None, num_blocks: int | None
+    source: str, entry: dict[str, Any] | None, revision: str | None, num_blocks: int | None, xvector: bool
 ) -> tuple[type[Family], Any, Any]:
     import torch
 
     if entry:
         family = FAMILIES[entry["family"]]
+        if xvector:
+            family = xvector_family(family, source)
         config = family.configuration(entry["config"])
         feature_extractor = family.new_feature_extractor(config, do_normalize=entry.get("do_normalize"))
     else:
         with open_checkpoint(source, revision, names=SPEECH, weights=False) as checkpoint:
             family = family_of(checkpoint)
+            if xvector:
+                family = xvector_family(family, source)
             config = family.read_configuration(checkpoint)
             if any(checkpoint.has(name) for name in SPEECH):
                 feature_extractor = read_feature_extractor(checkpoint, config, family)

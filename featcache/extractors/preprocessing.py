@@ -1,5 +1,6 @@
 """Checkpoint → its feature extractor, which prepares the input of the model."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from featcache.errors import ModelError
@@ -51,10 +52,16 @@ def read_feature_extractor(checkpoint: Checkpoint, config: Any, family: type[Fam
     return found
 
 
-def unusual_settings(feature_extractor: Any) -> dict[str, Any]:
-    """Return the entries that affect the features and differ from all published models, by name."""
+def unusual_settings(feature_extractor: Any, always: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the entries that affect the features and differ from all published models, by name.
+
+    Args:
+        feature_extractor: Feature extractor of the model.
+        always: Names of further entries that are returned in any case.
+    """
     found = {name: getattr(feature_extractor, name, usual) for name, usual in USUAL.items()}
-    return {name: value for name, value in found.items() if value != USUAL[name]}
+    unusual = {name: value for name, value in found.items() if value != USUAL[name]}
+    return unusual | {name: getattr(feature_extractor, name) for name in always}
 
 
 def _refusal(checkpoint: Checkpoint, reason: str) -> ModelError:

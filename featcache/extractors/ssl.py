@@ -25,7 +25,7 @@ from featcache.audio import Signal
 from featcache.errors import AudioError, ModelError
 from featcache.extractors.base import Extractor
 from featcache.extractors.devices import check_precision, on
-from featcache.extractors.families import INPUT, Family
+from featcache.extractors.families import INPUT, XVECTOR, Family
 from featcache.extractors.models import LoadedModel, load
 from featcache.extractors.padding import EnoughError, Pass
 from featcache.extractors.preprocessing import unusual_settings
@@ -59,7 +59,13 @@ class SSLExtractor(Extractor):
 
     def __init__(self, config: SSLConfig, *, device: str = "cpu") -> None:
         check_precision(device, config.precision)
-        loaded = load(config.model, weights=config.weights, revision=config.revision, num_blocks=config.num_blocks)
+        loaded = load(
+            config.model,
+            weights=config.weights,
+            revision=config.revision,
+            num_blocks=config.num_blocks,
+            xvector=config.layers == XVECTOR,
+        )
         if device.startswith("cuda"):
             # TF32 would round the products of convolutions to 10 bits, which is less precise than float32.
             torch.backends.cudnn.allow_tf32 = False
@@ -88,7 +94,7 @@ class SSLExtractor(Extractor):
         family = self._family
         model_config = family.config
         chunks = config.chunks()
-        unusual = unusual_settings(loaded.feature_extractor)
+        unusual = unusual_settings(loaded.feature_extractor, family.preprocessor_entries)
         return Description(
             dataset="hidden_states",
             layer_names=self._wanted,
@@ -118,6 +124,7 @@ class SSLExtractor(Extractor):
                 "num_blocks": len(family.blocks),
                 "num_parameters": loaded.num_parameters,
                 "revision": loaded.revision or "",
+                **({"one_vector": True} if family.frame_shift is None else {}),
                 "torch_version": str(torch.__version__),
                 "transformers_version": transformers.__version__,
                 **({} if family.input_shape is None else {"padded_to_seconds": self._longest}),
@@ -204,10 +211,15 @@ class SSLExtractor(Extractor):
 
     def _check_chunk_length(self) -> None:
         chunks, family = self.description.chunks, self._family
+        if chunks and not family.supports_chunks:
+            raise ModelError(
+                f"--chunk-seconds does not apply to {family.title}, which describe whole utterances; limit their "
+                "length with --max-seconds"
+            )
         if chunks and family.longest is not None and chunks.seconds > self._longest:
             raise ModelError(
-                f"--chunk-seconds is {chunks.seconds:g}, but {family.title} processes at most {self._longest:g} s; use "
-                "a smaller value"
+                f"--chunk-seconds is {chunks.seconds:g}, but {family.title} processes at most {self._longest:.4g} s; "
+                "use a smaller value"
             )
 
     @property

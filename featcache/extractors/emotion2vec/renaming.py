@@ -63,10 +63,10 @@ def convert(state_dict: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, "T
         renamed["encoder.extra_tokens"] = found[TOKENS].flatten(0, -2)
     sizes = _sizes(renamed)
     scales = _scales(found, num_blocks, sizes["hidden_size"])
-    renamed.update({f"encoder.layers.{number}.attention.alibi_scale": scale for number, scale in enumerate(scales)})
-    sizes |= {"num_hidden_layers": num_blocks, "num_attention_heads": scales.shape[1]}
     # Copies, because safetensors refuses parameters that share memory.
-    return sizes, {name: tensor.clone().contiguous() for name, tensor in renamed.items()}
+    renamed |= {f"encoder.layers.{i}.attention.alibi_scale": scale.clone() for i, scale in enumerate(scales)}
+    sizes |= {"num_hidden_layers": num_blocks, "num_attention_heads": scales.shape[1]}
+    return sizes, {name: tensor.contiguous() for name, tensor in renamed.items()}
 
 
 def _with_plain_names(state_dict: Mapping[str, Any]) -> dict[str, "Tensor"]:

@@ -81,7 +81,9 @@ class Family(ABC):
         blocks_entry: Configuration entry with the number of blocks.
         size_entry: Configuration entry with the hidden size.
         default_dimensions: Number of blocks and hidden size of a configuration without these entries.
+        supports_chunks: Whether long signals may be computed in windows.
         architecture: Configuration entries that affect the features, which identify a store.
+        preprocessor_entries: Entries of the feature extractor that affect the features, which identify a store.
         unused: Parts of parameter names; parameters with such a name may be missing in a checkpoint.
         weight_prefixes: Prefixes of the model's parameters in checkpoints that contain more than the model, as
             :func:`~featcache.extractors.checkpoint.prefix_of` takes them. Only an own :meth:`load` needs others than
@@ -101,7 +103,9 @@ class Family(ABC):
     blocks_entry: ClassVar[str] = "num_hidden_layers"
     size_entry: ClassVar[str] = "hidden_size"
     default_dimensions: ClassVar[tuple[int, int]] = (12, 768)
+    supports_chunks: ClassVar[bool] = True
     architecture: ClassVar[tuple[str, ...]] = ARCHITECTURE
+    preprocessor_entries: ClassVar[tuple[str, ...]] = ()
     unused: ClassVar[tuple[str, ...]] = ("masked_spec_embed", "decoder")
     weight_prefixes: ClassVar[tuple[str, ...]] = ("",)
 

@@ -62,7 +62,7 @@ class Waveform(Family):
         return self._frames_after(num_samples, len(self.config.conv_kernel))
 
     def peak_bytes(self, batch: int, num_samples: int, num_layers: int) -> int:
-        first, frames = self._frames_after(num_samples, 1), self.num_frames(num_samples)
+        first, frames = self._frames_after(num_samples, 1), Waveform.num_frames(self, num_samples)
         return waveform_bytes(self.config, batch, num_samples, first, frames, num_layers)
 
     def settings(self) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 Every signal is padded to the same length, so a batch needs no mask. The frames of the padding are not returned.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 from featcache.extractors.families.family import Family, differing
 from featcache.extractors.footprint import whisper_bytes
@@ -15,7 +15,7 @@ class Whisper(Family):
     Layer 0 is the encoder's input: the convolutions and the positions. Layer N is the output after the final LayerNorm.
     """
 
-    model_types = ("whisper",)
+    model_types: ClassVar[tuple[str, ...]] = ("whisper",)
     title = "Whisper"
     reads = "log-mel spectrograms"
     class_name = "WhisperModel"

@@ -1,0 +1,51 @@
+"""Waveform → hidden states of a wav2vec 2.0 conformer, one frame per 20 ms.
+
+Each block also convolves over time. In addition to :mod:`featcache.extractors.families.waveform`, the padding is
+set to zero before this convolution, as the silence beyond the end of a single utterance.
+"""
+
+import copy
+from typing import TYPE_CHECKING
+
+from featcache.extractors.families.family import ARCHITECTURE
+from featcache.extractors.families.waveform import Waveform
+from featcache.extractors.footprint import block_bytes, relative_bytes
+
+if TYPE_CHECKING:
+    import torch
+
+    from featcache.extractors.padding import Pass
+
+
+class Wav2Vec2Conformer(Waveform):
+    """wav2vec 2.0 with conformer blocks, whose positions are rotary or relative.
+
+    Layer 0 is the encoder's input; there is no positional convolution.
+    """
+
+    model_types = ("wav2vec2-conformer",)
+    title = "wav2vec 2.0 Conformer"
+    class_name = "Wav2Vec2ConformerModel"
+    has_input_layer = False
+    architecture = (*ARCHITECTURE, "position_embeddings_type", "rotary_embedding_base")
+
+    def to(self, device: str, dtype: "torch.dtype", current: "Pass") -> None:
+        from featcache.extractors.padding import InFloat32
+        from featcache.extractors.positions import keep_positions_in_float32
+
+        # They are copied before the model is converted, because the conversion rounds their parameters.
+        norms = [copy.deepcopy(block.conv_module.batch_norm) for block in self.blocks]
+        encoder = self.encoder.encoder
+        positions, encoder.embed_positions = encoder.embed_positions, None
+        super().to(device, dtype, current)
+        encoder.embed_positions = positions
+        keep_positions_in_float32(encoder, device)
+        for block, norm in zip(self.blocks, norms, strict=True):
+            block.conv_module.batch_norm = InFloat32(norm.to(device))
+            block.conv_module.glu.register_forward_hook(current.zero_padding)
+
+    def peak_bytes(self, batch: int, num_samples: int, num_layers: int) -> int:
+        frames = self.num_frames(num_samples)
+        whole = super().peak_bytes(batch, num_samples, num_layers)
+        plain = block_bytes(self.config, batch, frames, self.width, padded=batch > 1)
+        return whole + max(0, relative_bytes(self.config, batch, frames) - plain)
