@@ -91,6 +91,15 @@ def dimensions(family: str, config: Mapping[str, Any]) -> tuple[int, int]:
     return FAMILIES.get(family, Family).dimensions(config)
 
 
+def frames_per_hour(family: str) -> int:
+    """Return the number of frames of an hour of audio.
+
+    Args:
+        family: ``model_type`` of the configuration.
+    """
+    return round(3600 / FAMILIES.get(family, Family).usual_frame_shift)
+
+
 def is_local(model: str) -> bool:
     """Return whether the configuration and weights of a model are available without network."""
     from huggingface_hub import try_to_load_from_cache

@@ -82,6 +82,7 @@ class Family(ABC):
         size_entry: Configuration entry with the hidden size.
         default_dimensions: Number of blocks and hidden size of a configuration without these entries.
         supports_chunks: Whether long signals may be computed in windows.
+        usual_frame_shift: Time between two frames of the published models, in seconds.
         architecture: Configuration entries that affect the features, which identify a store.
         preprocessor_entries: Entries of the feature extractor that affect the features, which identify a store.
         unused: Parts of parameter names; parameters with such a name may be missing in a checkpoint.
@@ -104,6 +105,7 @@ class Family(ABC):
     size_entry: ClassVar[str] = "hidden_size"
     default_dimensions: ClassVar[tuple[int, int]] = (12, 768)
     supports_chunks: ClassVar[bool] = True
+    usual_frame_shift: ClassVar[float] = 0.020
     architecture: ClassVar[tuple[str, ...]] = ARCHITECTURE
     preprocessor_entries: ClassVar[tuple[str, ...]] = ()
     unused: ClassVar[tuple[str, ...]] = ("masked_spec_embed", "decoder")

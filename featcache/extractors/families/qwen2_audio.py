@@ -26,6 +26,7 @@ class Qwen2AudioEncoder(Whisper):
     title = "Qwen2-Audio"
     class_name = "Qwen2AudioEncoder"
     default_dimensions = (32, 1280)
+    usual_frame_shift = 0.040
     weight_prefixes = ("audio_tower.", "model.audio_tower.", "")
 
     @classmethod
