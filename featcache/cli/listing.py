@@ -7,6 +7,7 @@ from featcache.cli.columns import print_fitting
 from featcache.corpora import CORPORA
 from featcache.errors import CorpusError, StoreError, listed
 from featcache.extractors import DESCRIPTORS, EXTRACTORS
+from featcache.extractors.families import FAMILIES
 from featcache.extractors.models import dimensions, frames_per_hour, is_local, known_models, known_text_models
 from featcache.files.regular import is_hidden, resolved
 from featcache.protocols import PROTOCOLS, default_of
@@ -106,7 +107,7 @@ def print_models() -> None:
             "Model": list(known),
             "Layers x size": [f"{layers} x {size}" for layers, size in sizes],
             "Per hour": [format_bytes(layers * size * n * 2) for (layers, size), n in zip(sizes, hourly, strict=True)],
-            "ASR": [_yes(entry["family"] == "whisper") for entry in known.values()],
+            "ASR": [_yes(FAMILIES[entry["family"]].transcribes) for entry in known.values()],
             "Here": [_yes(is_local(name)) for name in known],
             "Hugging Face id": [entry["model_id"] for entry in known.values()],
         },
