@@ -74,14 +74,13 @@ def command_pages() -> dict[str, str]:
 
 def models_table() -> str:
     """Return the speech models that have a short name."""
-    from featcache.cli.listing import FRAMES_PER_HOUR
-    from featcache.extractors.models import dimensions, known_models
+    from featcache.extractors.models import dimensions, frames_per_hour, known_models
     from featcache.units import format_bytes
 
     rows = []
     for name, entry in known_models().items():
         layers, size = dimensions(entry["family"], entry["config"])
-        hourly = format_bytes(layers * size * 2 * FRAMES_PER_HOUR)
+        hourly = format_bytes(layers * size * 2 * frames_per_hour(entry["family"]))
         rows.append((_code(name), f"{layers} × {size}", hourly, entry["model_id"]))
     return _table(["Short name", "Layers × hidden size", "Cache per hour (float16)", "Hugging Face id"], rows)
 

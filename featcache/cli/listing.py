@@ -7,7 +7,8 @@ from featcache.cli.columns import print_fitting
 from featcache.corpora import CORPORA
 from featcache.errors import CorpusError, StoreError, listed
 from featcache.extractors import DESCRIPTORS, EXTRACTORS
-from featcache.extractors.models import dimensions, is_local, known_models, known_text_models
+from featcache.extractors.families import FAMILIES
+from featcache.extractors.models import dimensions, frames_per_hour, is_local, known_models, known_text_models
 from featcache.files.regular import is_hidden, resolved
 from featcache.protocols import PROTOCOLS, default_of
 from featcache.protocols.general import GENERAL
@@ -16,8 +17,6 @@ from featcache.runs.reader import RunFolder
 from featcache.terminal.console import Console, print_line, print_pairs
 from featcache.units import counted, format_bytes
 from featcache.workspace import Workspace
-
-FRAMES_PER_HOUR = 50 * 3600
 
 
 def print_corpora(name: str | None) -> None:
@@ -102,12 +101,13 @@ def print_models() -> None:
     """Print all short names, the size of their features, and whether their weights are available here."""
     known, of_text = known_models(), known_text_models()
     sizes = [dimensions(entry["family"], entry["config"]) for entry in known.values()]
+    hourly = [frames_per_hour(entry["family"]) for entry in known.values()]
     print_fitting(
         {
             "Model": list(known),
             "Layers x size": [f"{layers} x {size}" for layers, size in sizes],
-            "Per hour": [format_bytes(layers * size * FRAMES_PER_HOUR * 2) for layers, size in sizes],
-            "ASR": [_yes(entry["family"] == "whisper") for entry in known.values()],
+            "Per hour": [format_bytes(layers * size * n * 2) for (layers, size), n in zip(sizes, hourly, strict=True)],
+            "ASR": [_yes(FAMILIES[entry["family"]].transcribes) for entry in known.values()],
             "Here": [_yes(is_local(name)) for name in known],
             "Hugging Face id": [entry["model_id"] for entry in known.values()],
         },

@@ -91,6 +91,15 @@ def dimensions(family: str, config: Mapping[str, Any]) -> tuple[int, int]:
     return FAMILIES.get(family, Family).dimensions(config)
 
 
+def frames_per_hour(family: str) -> int:
+    """Return the number of frames of an hour of audio.
+
+    Args:
+        family: ``model_type`` of the configuration.
+    """
+    return round(3600 / FAMILIES.get(family, Family).usual_frame_shift)
+
+
 def is_local(model: str) -> bool:
     """Return whether the configuration and weights of a model are available without network."""
     from huggingface_hub import try_to_load_from_cache
@@ -149,13 +158,13 @@ def load(
     )
 
 
-def resolve(model: str, *, text: bool = False, family: str | None = None) -> tuple[str, dict[str, Any] | None]:
+def resolve(model: str, *, text: bool = False, transcribes: bool = False) -> tuple[str, dict[str, Any] | None]:
     """Return the folder or Hugging Face id of a model, and the package's entry for it.
 
     Args:
         model: Short name, Hugging Face id, or folder.
         text: Whether a text model is expected instead of a speech model.
-        family: Family whose models the message on an unknown name lists; None for all.
+        transcribes: Whether the message on an unknown name lists only models that can transcribe.
 
     Returns:
         The folder or id, and the entry of :func:`known_models` or :func:`known_text_models`; None if there is none.
@@ -180,7 +189,8 @@ def resolve(model: str, *, text: bool = False, family: str | None = None) -> tup
     if entry is None and short_name(model) in others:
         raise ModelError(of_other_kind(model, others[short_name(model)]["family"], text=text))
     if entry is None and "/" not in model:
-        known = {name: one for name, one in known.items() if family in (None, one["family"])}
+        if transcribes:
+            known = {name: one for name, one in known.items() if FAMILIES[one["family"]].transcribes}
         example = next(iter(known.values()))["model_id"]
         hint = f"a folder or a Hugging Face id like {example!r} works too"
         raise ModelError(unknown_name("text model" if text else "model", model, known, hint=hint))

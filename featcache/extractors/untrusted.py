@@ -84,14 +84,7 @@ def checked_config(source: str, name: str, content: dict[str, Any], folder: Path
         return kept
     if "model_type" in kept and not isinstance(kept["model_type"], str):
         raise refusal(source, f"{name} has 'model_type': {kept['model_type']!r}, expected a name such as wav2vec2")
-    for key in ATTENTION_KEYS:
-        wanted = kept.get(key)
-        if wanted is not None and wanted not in ATTENTION:
-            raise refusal(
-                source,
-                f"{name} requests the attention implementation {wanted!r}, expected {' or '.join(ATTENTION)}; "
-                f"remove the entry {key!r} to use the default",
-            )
+    _check_parts(source, name, kept)
     if kept.get("quantization_config") is not None:
         raise refusal(source, f"{name} describes quantised weights, expected float weights; use unquantised weights")
     if kept.get("transformers_weights") is not None:
@@ -100,8 +93,23 @@ def checked_config(source: str, name: str, content: dict[str, Any], folder: Path
             f"{name} gives another name of its weights ({kept['transformers_weights']!r}), expected model.safetensors; "
             "rename the file and remove the entry 'transformers_weights'",
         )
-    _check_sizes(source, name, kept)
     return kept
+
+
+def _check_parts(source: str, name: str, config: Mapping[str, Any]) -> None:
+    """Check attention and sizes of a configuration, and of the configurations of its parts, such as an encoder."""
+    for key in ATTENTION_KEYS:
+        wanted = config.get(key)
+        if wanted is not None and wanted not in ATTENTION:
+            raise refusal(
+                source,
+                f"{name} requests the attention implementation {wanted!r}, expected {' or '.join(ATTENTION)}; "
+                f"remove the entry {key!r} to use the default",
+            )
+    _check_sizes(source, name, config)
+    for part in config.values():
+        if isinstance(part, dict):
+            _check_parts(source, name, part)
 
 
 def _without_files(source: str, name: str, content: Any, folder: Path) -> Any:

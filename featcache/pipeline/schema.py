@@ -20,6 +20,7 @@ from featcache.errors import StoreError, unknown_name
 from featcache.evaluate.scores import SCORES, find_score
 from featcache.evaluate.voting import VOTES
 from featcache.extractors import DESCRIPTORS, configuration_of, find_extractor, is_descriptors, is_reference
+from featcache.extractors.families import FAMILIES
 from featcache.extractors.models import known_models, known_text_models
 from featcache.heads import head_spec
 from featcache.protocols import PROTOCOLS
@@ -188,7 +189,7 @@ class TranscriptSpec(Part):
     @field_validator("model")
     @classmethod
     def _check_model(cls, model: str) -> str:
-        known = [name for name, entry in known_models().items() if entry["family"] == "whisper"]
+        known = [name for name, entry in known_models().items() if FAMILIES[entry["family"]].transcribes]
         if "/" not in model and model not in known:
             raise ValueError(unknown_name("Whisper model", model, known))
         return model

@@ -20,7 +20,7 @@ from featcache.extraction.plan import ROW_BYTES, is_same
 from featcache.extraction.resolve import ExtractionOptions, resolve
 from featcache.extractors import create_extractor, find_extractor
 from featcache.extractors.checkpoint import is_folder, read_config
-from featcache.extractors.models import dimensions, known_models, known_text_models
+from featcache.extractors.models import dimensions, frames_per_hour, known_models, known_text_models
 from featcache.manifest import Utterance
 from featcache.pipeline.locate import PipelineCorpus, require_audio
 from featcache.pipeline.schema import StoreSpec
@@ -29,7 +29,6 @@ from featcache.transcripts.files import is_finished
 from featcache.transcripts.text import Transcript, made_by, read_words
 from featcache.units import format_bytes
 
-FRAMES_PER_SECOND = 50
 # Typical values for English subword tokens, to estimate the number of tokens of a text.
 CHARACTERS_PER_TOKEN, SPECIAL_TOKENS, MOST_TOKENS = 4, 2, 512
 
@@ -169,7 +168,7 @@ class PipelineStore:
         known = _model_dimensions(self.spec.encoder)
         if known is None:
             return None
-        layers, size = known
+        layers, size, hourly = known
         layers = min(layers, (self.spec.num_blocks or layers) + 1)
         if self.spec.layers in ("local", "last"):
             layers = 1
@@ -177,7 +176,7 @@ class PipelineStore:
         total = len(self.wanted) * (ROW_BYTES + layers * size * per_statistic)
         if not self.spec.pool:
             itemsize = np.dtype(self.spec.store or "float16").itemsize
-            frames = self._tokens() if self.spec.text else round(_seconds(self) * FRAMES_PER_SECOND)
+            frames = self._tokens() if self.spec.text else round(_seconds(self) * hourly / 3600)
             total += frames * layers * size * itemsize
         return total * self.missing // len(self.wanted)
 
@@ -241,17 +240,18 @@ def _descriptor_bytes(store: PipelineStore) -> int:
     return total * store.missing // len(store.wanted)
 
 
-def _model_dimensions(model: str) -> tuple[int, int] | None:
-    """Return number of layers and hidden size of a short name or a folder, without loading weights; None if unknown."""
+def _model_dimensions(model: str) -> tuple[int, int, int] | None:
+    """Return number of layers, hidden size and frames per hour of a model, without loading weights; None if unknown."""
     if model in known_models():
-        entry = known_models()[model]
-        return dimensions(entry["family"], entry["config"])
-    if model in known_text_models():
-        return known_text_models()[model]["num_layers"], known_text_models()[model]["hidden_size"]
-    if not is_folder(model):
+        family, config = known_models()[model]["family"], known_models()[model]["config"]
+    elif model in known_text_models():
+        return known_text_models()[model]["num_layers"], known_text_models()[model]["hidden_size"], 0
+    elif is_folder(model):
+        config = read_config(Path(model))
+        family = config.get("model_type", "")
+    else:
         return None
-    content = read_config(Path(model))
-    return dimensions(content.get("model_type", ""), content)
+    return *dimensions(family, config), frames_per_hour(family)
 
 
 def _seconds(store: PipelineStore) -> float:

@@ -24,7 +24,7 @@ from featcache.extraction.long import StoppedError
 from featcache.extractors import is_reference
 from featcache.extractors.checkpoint import TRANSCRIBER, open_checkpoint
 from featcache.extractors.devices import on
-from featcache.extractors.families import ARCHITECTURE
+from featcache.extractors.families import ARCHITECTURE, FAMILIES
 from featcache.extractors.families.whisper_encoder import Whisper
 from featcache.extractors.models import SAMPLING_RATE, known_models, model_id_of, resolve
 from featcache.extractors.preprocessing import read_feature_extractor, unusual_settings
@@ -203,8 +203,8 @@ class _Loaded:
 def _load(model: str, revision: str | None) -> _Loaded:
     if is_reference(model):
         raise ModelError(_no_whisper(model, "a feature extractor"))
-    source, entry = resolve(model, family="whisper")
-    if entry and entry["family"] != "whisper":
+    source, entry = resolve(model, transcribes=True)
+    if entry and not FAMILIES[entry["family"]].transcribes:
         raise ModelError(_no_whisper(model, f"a {entry['family']!r} model"))
     with (
         quiet_transformers(),
@@ -241,7 +241,7 @@ def _load(model: str, revision: str | None) -> _Loaded:
 
 
 def _no_whisper(model: str, found: str) -> str:
-    known = ", ".join(name for name, entry in known_models().items() if entry["family"] == "whisper")
+    known = ", ".join(name for name, entry in known_models().items() if FAMILIES[entry["family"]].transcribes)
     return f"{model} is {found}, expected a Whisper model: {known}, or a Hugging Face id or folder of one"
 
 

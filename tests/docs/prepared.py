@@ -37,7 +37,7 @@ def make_emodb():
 
 
 def make_model():
-    from tests.conftest import TINY_MODELS, save_untrained
+    from tests.tiny_models import TINY_MODELS, save_untrained
 
     save_untrained(Path("wav2vec2-base"), *TINY_MODELS["wav2vec2"], do_normalize=True)
 

@@ -7,13 +7,16 @@ import pytest
 import torch
 import transformers
 
+from featcache.extractors.families import FAMILIES
+from featcache.extractors.models import dimensions
+
 MODELS = json.loads((files("featcache") / "extractors" / "models.json").read_text(encoding="utf-8"))
 # Models whose network is part of transformers; test_emotion2vec_files.py tests the others.
 OF_TRANSFORMERS = {name: model for name, model in MODELS.items() if model["family"] != "emotion2vec"}
-WAVEFORM_MODELS = {name: model for name, model in MODELS.items() if model["family"] != "whisper"}
+WAVEFORM_MODELS = {name: model for name, model in MODELS.items() if FAMILIES[model["family"]].normalises_waveform}
 
 # Checkpoints without waveform normalisation; the feature extractors of all others normalise.
-UNNORMALISED = {"wavlm-base", "wavlm-base-plus", "distilhubert"}
+UNNORMALISED = {"wavlm-base", "wavlm-base-plus", "wavlm-base-plus-sv", "distilhubert"}
 
 # Published counts are rounded, and some include the quantiser or prediction head, which are not part of the model here
 # (0.7 % of wav2vec2-base). A model of another size differs by more than half.
@@ -66,16 +69,31 @@ def test_heads_divide_the_hidden_size(name):
 @pytest.mark.parametrize("name", OF_TRANSFORMERS)
 def test_feed_forward_is_four_times_the_hidden_size(name):
     config = build(MODELS[name]).to_dict()
-    if name in WAVEFORM_MODELS:
-        assert config["intermediate_size"] == 4 * config["hidden_size"]
+    if "d_model" in config:
+        assert (
+            config["encoder_ffn_dim"] == config.get("decoder_ffn_dim", 4 * config["d_model"]) == 4 * config["d_model"]
+        )
     else:
-        assert config["encoder_ffn_dim"] == config["decoder_ffn_dim"] == 4 * config["d_model"]
+        assert config["intermediate_size"] == 4 * config["hidden_size"]
+
+
+@pytest.mark.parametrize("name", OF_TRANSFORMERS)
+def test_dimensions_are_those_of_the_configuration(name):
+    config = build(MODELS[name])
+    assert dimensions(MODELS[name]["family"], MODELS[name]["config"]) == (
+        config.num_hidden_layers + 1,
+        config.hidden_size,
+    )
 
 
 @pytest.mark.parametrize(
     "name",
-    [name for name in WAVEFORM_MODELS if name in OF_TRANSFORMERS and MODELS[name]["family"] != "data2vec-audio"],
-)  # data2vec always has layer-normalised features and a post-norm encoder.
+    [
+        name
+        for name in WAVEFORM_MODELS
+        if name in OF_TRANSFORMERS and MODELS[name]["family"] not in ("data2vec-audio", "wav2vec2-conformer")
+    ],
+)  # data2vec always has layer-normalised features and a post-norm encoder; all conformers have pre-norm encoders.
 def test_layer_normalised_features_go_with_the_pre_norm_encoder(name):
     config = build(WAVEFORM_MODELS[name])
     assert (config.feat_extract_norm == "layer") == config.do_stable_layer_norm
@@ -109,6 +127,13 @@ def test_unnormalised_models():
         ("whisper-medium.en", 769),
         ("whisper-large-v2", 1550),
         ("whisper-large-v3", 1550),
+        ("whisper-large-v3-turbo", 809),
+        ("mms-300m", 317),  # Pratap et al. 2023 use the architectures of XLS-R.
+        ("mms-1b", 965),
+        ("mhubert-147", 94.7),
+        ("w2v-bert-2.0", 580),  # the model's page on the Hugging Face hub
+        ("ast-audioset", 86.6),  # Gong et al. 2021: 87 million
+        ("qwen2-audio-7b", 637),  # the encoder of Whisper large v3
     ],
 )
 def test_parameter_count_is_the_published_one(name, published_millions):

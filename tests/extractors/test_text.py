@@ -15,7 +15,8 @@ from featcache.errors import ModelError
 from featcache.extractors import create_extractor
 from featcache.extractors import text as text_extractor
 from featcache.extractors.tokens import Tokeniser
-from tests.conftest import TINY_TEXT_MODELS, tiny_tokenizer
+from tests.conftest import tiny_tokenizer
+from tests.tiny_models import TINY_TEXT_MODELS
 
 # float32 sums in another order; the maximum absolute error was 3e-6, for values up to 20.
 TOLERANCE = 1e-5

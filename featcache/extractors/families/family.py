@@ -81,7 +81,9 @@ class Family(ABC):
         blocks_entry: Configuration entry with the number of blocks.
         size_entry: Configuration entry with the hidden size.
         default_dimensions: Number of blocks and hidden size of a configuration without these entries.
+        transcribes: Whether the models can transcribe speech.
         supports_chunks: Whether long signals may be computed in windows.
+        usual_frame_shift: Time between two frames of the published models, in seconds.
         architecture: Configuration entries that affect the features, which identify a store.
         preprocessor_entries: Entries of the feature extractor that affect the features, which identify a store.
         unused: Parts of parameter names; parameters with such a name may be missing in a checkpoint.
@@ -103,7 +105,9 @@ class Family(ABC):
     blocks_entry: ClassVar[str] = "num_hidden_layers"
     size_entry: ClassVar[str] = "hidden_size"
     default_dimensions: ClassVar[tuple[int, int]] = (12, 768)
+    transcribes: ClassVar[bool] = False
     supports_chunks: ClassVar[bool] = True
+    usual_frame_shift: ClassVar[float] = 0.020
     architecture: ClassVar[tuple[str, ...]] = ARCHITECTURE
     preprocessor_entries: ClassVar[tuple[str, ...]] = ()
     unused: ClassVar[tuple[str, ...]] = ("masked_spec_embed", "decoder")

@@ -26,6 +26,8 @@ class Qwen2AudioEncoder(Whisper):
     title = "Qwen2-Audio"
     class_name = "Qwen2AudioEncoder"
     default_dimensions = (32, 1280)
+    transcribes = False
+    usual_frame_shift = 0.040
     weight_prefixes = ("audio_tower.", "model.audio_tower.", "")
 
     @classmethod
@@ -33,7 +35,9 @@ class Qwen2AudioEncoder(Whisper):
         import transformers
 
         cls.model_class()
-        return transformers.Qwen2AudioEncoderConfig(**_of_encoder(entries))
+        # Dropout matters in training only, but invalid values would raise an error at the first utterance.
+        kept = {name: value for name, value in _of_encoder(entries).items() if "drop" not in name}
+        return transformers.Qwen2AudioEncoderConfig(**kept)
 
     @classmethod
     def read_configuration(cls, checkpoint: Checkpoint) -> Any:

@@ -29,6 +29,7 @@ class SpectrogramTransformer(Family):
     reads = "log-mel spectrograms"
     class_name = "ASTModel"
     feature_extractor_name = "ASTFeatureExtractor"
+    usual_frame_shift = 0.100
     preprocessor_entries = ("do_normalize", "mean", "std")
     architecture = (*ARCHITECTURE, "frequency_stride", "max_length", "num_mel_bins", "patch_size", "time_stride")
 

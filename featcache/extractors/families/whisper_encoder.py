@@ -23,6 +23,7 @@ class Whisper(Family):
     blocks_entry = "encoder_layers"
     size_entry = "d_model"
     default_dimensions = (4, 384)
+    transcribes = True
 
     @classmethod
     def part(cls, module: Any) -> Any:
