@@ -74,7 +74,7 @@ def command_pages() -> dict[str, str]:
 
 def models_table() -> str:
     """Return the speech models that have a short name."""
-    from featcache.cli.listing import FRAMES_PER_HOUR
+    from featcache.cli.model_list import FRAMES_PER_HOUR
     from featcache.extractors.models import dimensions, known_models
     from featcache.units import format_bytes
 

@@ -7,10 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from typing import Any, Literal
 
 from featcache.errors import ModelError, unknown_name
+from featcache.extractors.aliases import S3PRL
 from featcache.extractors.checkpoint import SPEECH, is_folder, open_checkpoint
+from featcache.extractors.hub import find_local
 from featcache.extractors.preprocessing import read_feature_extractor
 from featcache.extractors.pretrained import (
     check_memory,
@@ -20,6 +23,7 @@ from featcache.extractors.pretrained import (
     pretrained_module,
     quiet_transformers,
     read_configuration,
+    ways_to_get,
 )
 from featcache.files.regular import resolved
 
@@ -61,6 +65,8 @@ class LoadedModel:
             log-mel spectrogram.
         model_id: Hugging Face id or folder name.
         revision: Commit on the hub; None for folders and untrained models.
+        weights_revision: Commit of the weights on the hub; it differs from ``revision`` if that commit contains them as
+            a pickle only.
         weights_sha256: SHA-256 of all parameters, in order of their names.
     """
 
@@ -68,6 +74,7 @@ class LoadedModel:
     feature_extractor: Any
     model_id: str
     revision: str | None
+    weights_revision: str | None
     weights_sha256: str
 
 
@@ -90,10 +97,15 @@ def known_text_models() -> dict[str, dict[str, Any]]:
 
 
 def short_name(model: str) -> str:
-    """Return the name of a model's store: its short name, its folder's name, or its id with ``--`` for ``/``."""
+    """Return the name of a model's store: its short name, its folder's name, or its id with ``--`` for ``/``.
+
+    A name of s3prl gives the short name of the same model.
+    """
     known = known_models() | known_text_models()
     if model in known:
         return model
+    if model in S3PRL:
+        return S3PRL[model]
     if is_folder(model):
         return resolved(model).name
     if is_path(model):
@@ -114,16 +126,27 @@ def dimensions(family: str, config: Mapping[str, Any]) -> tuple[int, int]:
     return config.get("num_hidden_layers", 12) + 1, config.get("hidden_size", 768)
 
 
+def entry_of(model: str) -> dict[str, Any] | None:
+    """Return the package's entry for a short name, a name of s3prl or a Hugging Face id; None if there is none."""
+    name = short_name(model)
+    return None if is_folder(model) else known_models().get(name) or known_text_models().get(name)
+
+
 def is_local(model: str) -> bool:
     """Return whether the configuration and weights of a model are available without network."""
-    from huggingface_hub import try_to_load_from_cache
+    return local_folder(model) is not None
 
-    known = known_models() | known_text_models()
-    model_id = known[model]["model_id"] if model in known else model
-    if is_folder(model_id):
-        return True
-    weights = ("model.safetensors", "model.safetensors.index.json")
-    return any(isinstance(try_to_load_from_cache(model_id, name), str) for name in weights)
+
+def local_folder(model: str) -> Path | None:
+    """Return the folder on this machine that contains a model, or None.
+
+    Args:
+        model: Short name, name of s3prl, Hugging Face id, or folder.
+    """
+    if is_folder(model):
+        return Path(model)
+    entry = entry_of(model)
+    return find_local(entry["model_id"] if entry else model)
 
 
 def load(
@@ -136,7 +159,7 @@ def load(
     """Load a speech model, frozen.
 
     Args:
-        model: Short name, Hugging Face id, or folder with ``config.json`` and safetensors weights.
+        model: Short name, name of s3prl, Hugging Face id, or folder with ``config.json`` and safetensors weights.
         weights: ``pretrained``, or ``random`` for the untrained architecture, always with the same random weights.
             Short names need no network for ``random``.
         revision: Branch, tag or commit on the Hugging Face hub.
@@ -151,19 +174,20 @@ def load(
             requested; its weights are missing, incomplete or pickled; the hub cannot be reached.
     """
     source, entry = resolve(model)
-    untrained_instead = "; --weights random builds the untrained architecture offline" if entry else ""
-    with quiet_transformers(), explained(model, untrained_instead):
+    instead = ways_to_get(model, untrained=entry is not None)
+    with quiet_transformers(), explained(model, instead):
         if weights == "random":
             module, feature_extractor = _untrained(source, entry, revision, num_blocks)
-            revision = None
+            commit = weights_commit = None
         else:
-            module, feature_extractor, revision = _pretrained(source, revision, num_blocks)
+            module, feature_extractor, commit, weights_commit = _pretrained(source, revision, num_blocks)
     freeze(module)
     return LoadedModel(
         module=module,
         feature_extractor=feature_extractor,
         model_id=model_id_of(source),
-        revision=revision,
+        revision=commit,
+        weights_revision=weights_commit,
         weights_sha256=hash_parameters(module),
     )
 
@@ -241,13 +265,13 @@ def store_model_id(model: str) -> str:
     Args:
         model: Short name, Hugging Face id, or folder.
     """
-    entry = known_models().get(model) or known_text_models().get(model)
+    entry = entry_of(model)
     if entry:
         return str(entry["model_id"])
     return resolved(model).name if os.path.isdir(model) else model
 
 
-def _pretrained(source: str, revision: str | None, num_blocks: int | None) -> tuple[Any, Any, str | None]:
+def _pretrained(source: str, revision: str | None, num_blocks: int | None) -> tuple[Any, Any, str | None, str | None]:
     with open_checkpoint(source, revision, names=SPEECH) as checkpoint:
         config = read_configuration(checkpoint)
         model_class = _model_class(config, source)
@@ -260,7 +284,8 @@ def _pretrained(source: str, revision: str | None, num_blocks: int | None) -> tu
         # The mask embedding is used in pre-training only, and the decoder is not run.
         unused = ("masked_spec_embed", "decoder")
         module = pretrained_module(model_class, checkpoint, config, unused=unused)
-        return _encoder(module), read_feature_extractor(checkpoint, config), checkpoint.revision
+        feature_extractor = read_feature_extractor(checkpoint, config)
+        return _encoder(module), feature_extractor, checkpoint.revision, checkpoint.weights_revision
 
 
 def _untrained(

@@ -136,6 +136,7 @@ class SSLExtractor(Extractor):
                 "model_type": model_config.model_type,
                 "num_blocks": len(self._blocks),
                 "revision": loaded.revision or "",
+                "weights_revision": loaded.weights_revision or "",
                 "torch_version": str(torch.__version__),
                 "transformers_version": transformers.__version__,
             },

@@ -86,6 +86,7 @@ class TextExtractor(Extractor):
                 "model_type": module.config.model_type,
                 "num_blocks": num_blocks,
                 "revision": loaded.revision or "",
+                "weights_revision": loaded.weights_revision or "",
                 "torch_version": str(torch.__version__),
                 "transformers_version": transformers.__version__,
             },
