@@ -63,7 +63,8 @@ def told(monkeypatch, capsys, *arguments):
         ("import-features somewhere", "--name is missing"),
         ("merge", "INTO is missing"),
         ("merge a", "PART... is missing"),
-        ("models a b", "unexpected argument: a b"),
+        ("models a b c", "unexpected argument: b c"),
+        ("fetch", "MODEL... is missing"),
     ],
 )
 def test_wrong_usage_is_told_in_one_line_and_names_the_nearest(monkeypatch, capsys, arguments, message):

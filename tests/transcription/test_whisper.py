@@ -240,6 +240,7 @@ def test_names_that_are_not_known_or_not_here(tmp_path, monkeypatch):
     refused("no model 'whisper-tinny'; did you mean 'whisper-tiny'", "whisper-tinny")
     with pytest.raises(ModelError, match="'whisper-tiny' is not on this machine and could not be downloaded") as caught:
         Transcriber("whisper-tiny")
+    assert "'featcache fetch whisper-tiny --out FOLDER'" in str(caught.value)
     assert "random" not in str(caught.value)  # An untrained model cannot transcribe.
 
 
@@ -278,4 +279,4 @@ def test_pickles_are_never_loaded(tiny_whisper, tmp_path):
     folder = shutil.copytree(tiny_whisper(), tmp_path / "model")
     (folder / "model.safetensors").unlink()
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps({}))
-    refused("contains pickled weights .* save them as safetensors", folder)
+    refused(r"contains pickled weights \(pytorch_model\.bin\), which are never loaded; .*--convert", folder)
