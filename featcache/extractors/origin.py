@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from featcache.errors import StoreError
-from featcache.files.regular import replace_file
+from featcache.files.regular import is_hidden, replace_file
 from featcache.files.values import check_types, read_json
 from featcache.workspace import Workspace
 
@@ -85,7 +85,8 @@ def find_fetched(source: str, revision: str | None) -> Path | None:
         revision: Commit that the folder must have; None or ``main`` accept every commit.
     """
     folders = Workspace.at().models
-    for folder in sorted(folders.iterdir()) if folders.is_dir() else ():
+    visible = (path for path in folders.iterdir() if not is_hidden(path.name)) if folders.is_dir() else ()
+    for folder in sorted(visible):
         origin = read_origin(folder)
         if origin is not None and origin.model_id == source and revision in (None, "main", origin.revision):
             return folder

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 
 from featcache.errors import FeatcacheError, ModelError
@@ -10,6 +11,7 @@ from featcache.extractors.download import download
 from featcache.extractors.hub import CONFIG, reason_of
 from featcache.extractors.models import short_name
 from featcache.extractors.pickles import Pickles, pickles_of
+from featcache.extractors.pretrained import explained
 from featcache.extractors.safetensors_revision import INDEX, WEIGHTS
 from featcache.fetching.contents import Contents, announce
 from featcache.fetching.convert_pickles import convert_pickles, pickle_names
@@ -57,7 +59,10 @@ def convert_repository(model: str, contents: Contents, family: str | None, out: 
     announce(model, contents, contents.needed(tuple(names)))
     with new_folder(target) as temporary:
         if has_config and not pickles.converter:
-            with open_checkpoint(source, commit, names=TRANSCRIBER, weights=False) as checkpoint:
+            with ExitStack() as stack:
+                with explained(source):
+                    files = open_checkpoint(source, commit, names=TRANSCRIBER, weights=False)
+                    checkpoint = stack.enter_context(files)
                 copy_files(checkpoint.folder, temporary)
         hashes = convert_pickles(source, [get(one) for one in names], pickles, temporary)
         describe_origin(

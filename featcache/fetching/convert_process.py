@@ -53,6 +53,8 @@ def convert(request: Mapping[str, Any]) -> dict[str, Any]:
             module, _, function = request["converter"].partition(":")
             try:
                 config, content = getattr(import_module(module), function)(content)
+            except ModelError as error:
+                raise RefusedError(str(error)) from error
             except Exception as error:  # The content may have any form.
                 raise RefusedError(f"its content has another form ({type(error).__name__}: {error})") from error
         names[target] = _save(content, target)

@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -63,9 +64,6 @@ def fetch(
     Raises:
         FeatcacheError: the only model is unknown, cannot be downloaded, or has only pickled weights.
         TypeError: an unknown option.
-
-    Example:
-        >>> report = featcache.fetch("path/to/pickled", convert=True, out="wavlm")  # doctest: +SKIP
     """
     asked = configured(FetchSettings, without(locals(), "models"))
     names = [models] if isinstance(models, str) else list(dict.fromkeys(models))
@@ -95,8 +93,7 @@ def _fetch(model: str, out: Path | None, revision: str | None, *, convert: bool)
         if convert:
             log.info("%s: it has safetensors weights; nothing to convert", model)
         announce(model, contents, contents.needed())
-        with explained(model):
-            return _download(source, contents, out, revision)
+        return _download(source, contents, out, revision)
     family = entry["family"] if entry else None
     return convert_repository(model, contents, family, out, convert=convert)
 
@@ -105,9 +102,11 @@ def _download(source: str, contents: Contents, out: Path | None, revision: str |
     """Download and check all files, and copy them to ``out``; return the folder."""
     if out is not None and existing(out, source, contents.commit):
         return out
-    # Later, without a network, the branch is looked up in the cache. Asking for it keeps its commit there.
-    Repository(source, revision)
-    with open_checkpoint(source, contents.commit, names=TRANSCRIBER) as checkpoint:
+    with ExitStack() as stack:
+        with explained(source):
+            # Later, without a network, the branch is looked up in the cache. Asking for it keeps its commit there.
+            Repository(source, revision)
+            checkpoint = stack.enter_context(open_checkpoint(source, contents.commit, names=TRANSCRIBER))
         if out is None:
             if checkpoint.weights_revision != checkpoint.revision:
                 log.info("%s: its weights are in another folder of the cache; --out makes one folder to copy", source)
