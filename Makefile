@@ -23,7 +23,7 @@ parity:
 		test -x $$python || $(PYTHON) -m venv .venv-transformers$$major; \
 		$$python -m pip install --quiet --constraint constraints.txt torch && \
 		$$python -m pip install --quiet --editable '.[dev]' "transformers==$$major.*" && \
-		$$python -m pytest tests/extractors tests/transcription || exit 1; \
+		$$python -m pytest tests/extractors tests/fetching tests/transcription || exit 1; \
 	done
 
 lint: install

@@ -120,6 +120,11 @@ class Workspace:
         """Folder of all caches."""
         return self.home / "cache"
 
+    @property
+    def models(self) -> Path:
+        """Folder of the models that ``featcache fetch`` converted, or that were copied from another machine."""
+        return self.home / "models"
+
     def corpus(self, name: str) -> Path:
         """Return the folder of the audio of a corpus."""
         return _inside(self.corpora, name)

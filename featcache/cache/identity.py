@@ -16,7 +16,7 @@ import numpy as np
 from featcache._version import __version__
 from featcache.cache.layout import ATTRIBUTES, FORMAT_VERSION, TEXT_DTYPE, StorageDtype
 from featcache.errors import StoreError
-from featcache.extractors.models import known_models, known_text_models, store_model_id
+from featcache.extractors.models import entry_of, store_model_id
 from featcache.extractors.references import recorded_extractor
 from featcache.features import Description
 from featcache.settings.extractor_configs import CHUNK_OPTIONS, ChunkConfig, SSLConfig, TextConfig
@@ -118,7 +118,7 @@ class StoreIdentity:
             text: Whether the model reads text.
             num_blocks: Number of transformer blocks of the model that made the store.
         """
-        entry = (known_text_models() if text else known_models()).get(model, {})
+        entry = entry_of(model) or {}
         every_layer = [str(layer) for layer in range(num_blocks + 1)]
         layers = {None: every_layer, "all": every_layer, "local": every_layer[:1], "last": every_layer[-1:]}
         chunks = ChunkConfig(

@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 from featcache._version import __version__
 from featcache.cli.commands.features import extract, import_features, info, merge, transcribe, verify
 from featcache.cli.commands.layer_importance import LayersCommand, layers, probe, relevance
-from featcache.cli.commands.overview import corpora, demo, models
+from featcache.cli.commands.overview import corpora, demo, fetch, models
 from featcache.cli.commands.results import compare, ensemble, score
 from featcache.cli.commands.training import fit, run
 from featcache.cli.exit_codes import INTERRUPTED, USER_ERROR, WRONG_USAGE
@@ -84,7 +84,8 @@ def _start(
 _EXAMPLES: dict[Any, str] = {
     demo: "demo",
     corpora: "corpora ravdess",
-    models: "models",
+    models: "models wavlm-large",
+    fetch: "fetch wavlm-large --out wavlm-large",
     extract: "extract --model wav2vec2-base --data path/to/emodb",
     transcribe: "transcribe --model whisper-tiny --data path/to/meld",
     import_features: "import-features FOLDER --name mine --frame-shift 0.02",

@@ -1,4 +1,4 @@
-"""Corpora, models, stores and runs → lists on the terminal."""
+"""Corpora, stores and runs → lists on the terminal."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,16 +6,13 @@ from pathlib import Path
 from featcache.cli.columns import print_fitting
 from featcache.corpora import CORPORA
 from featcache.errors import CorpusError, StoreError, listed
-from featcache.extractors import DESCRIPTORS, EXTRACTORS
-from featcache.extractors.families import FAMILIES
-from featcache.extractors.models import dimensions, frames_per_hour, is_local, known_models, known_text_models
 from featcache.files.regular import is_hidden, resolved
 from featcache.protocols import PROTOCOLS, default_of
 from featcache.protocols.general import GENERAL
 from featcache.report.tables import ResultRow, plain_table, results_table
 from featcache.runs.reader import RunFolder
 from featcache.terminal.console import Console, print_line, print_pairs
-from featcache.units import counted, format_bytes
+from featcache.units import counted
 from featcache.workspace import Workspace
 
 
@@ -95,52 +92,6 @@ def _print_corpus(name: str) -> None:
     print_line()
     names = dict.fromkeys([*corpus.protocols, *(protocol.name for protocol in GENERAL)])
     print_pairs({name: PROTOCOLS[name].description for name in names if name in PROTOCOLS}, title="Protocols")
-
-
-def print_models() -> None:
-    """Print all short names, the size of their features, and whether their weights are available here."""
-    known, of_text = known_models(), known_text_models()
-    sizes = [dimensions(entry["family"], entry["config"]) for entry in known.values()]
-    hourly = [frames_per_hour(entry["family"]) for entry in known.values()]
-    print_fitting(
-        {
-            "Model": list(known),
-            "Layers x size": [f"{layers} x {size}" for layers, size in sizes],
-            "Per hour": [format_bytes(layers * size * n * 2) for (layers, size), n in zip(sizes, hourly, strict=True)],
-            "ASR": [_yes(FAMILIES[entry["family"]].transcribes) for entry in known.values()],
-            "Here": [_yes(is_local(name)) for name in known],
-            "Hugging Face id": [entry["model_id"] for entry in known.values()],
-        },
-        dropped=("Hugging Face id", "ASR", "Per hour", "Layers x size", "Here"),
-    )
-    others = (*DESCRIPTORS, *(name for name in EXTRACTORS if not EXTRACTORS.is_builtin(name)))
-    print_line()
-    print_line(
-        "Per hour: size of the cache per hour of audio, in float16. ASR: the model can transcribe. Here: the weights "
-        "are on this machine; other weights are downloaded from the Hugging Face hub. --weights random builds the "
-        "untrained architecture, without network."
-    )
-    print_line(
-        f"Further values of --model: {', '.join(others)}, opensmile:SET, opensmile:FILE.conf, any Hugging Face id, any "
-        "folder with a model."
-    )
-    print_line()
-    widths = [(entry["num_layers"], entry["hidden_size"]) for entry in of_text.values()]
-    print_fitting(
-        {
-            "Text model": list(of_text),
-            "Layers x size": [f"{layers} x {size}" for layers, size in widths],
-            "Per 1000 tokens": [format_bytes(layers * size * 1000 * 2) for layers, size in widths],
-            "Here": [_yes(is_local(name)) for name in of_text],
-            "Hugging Face id": [entry["model_id"] for entry in of_text.values()],
-        },
-        dropped=("Hugging Face id", "Per 1000 tokens", "Layers x size", "Here"),
-    )
-    print_line()
-    print_line(
-        "Text models read transcripts: featcache extract --text NAME. Any other text encoder works with its Hugging "
-        "Face id or folder. Untrained text models read bytes."
-    )
 
 
 def _yes(value: bool) -> str:

@@ -29,6 +29,19 @@ DemoFolder = Annotated[
 ]
 CorpusName = Annotated[str | None, Argument(metavar="NAME", help="Corpus whose details are shown.")]
 
+# models, fetch
+
+ModelName = Annotated[
+    str | None,
+    Argument(
+        metavar="NAME", help="Model whose details are shown: a short or s3prl name, a Hugging Face id or a folder."
+    ),
+]
+FetchedModels = Annotated[
+    list[str],
+    Argument(metavar="MODEL", help="Short names, names of s3prl or Hugging Face ids; with --convert also folders."),
+]
+
 # import-features
 
 FeatureFolder = Annotated[

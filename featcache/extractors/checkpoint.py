@@ -19,12 +19,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from featcache.errors import ModelError
+from featcache.extractors.hub import CONFIG, PICKLES, Repository
+from featcache.extractors.origin import find_fetched, read_origin
+from featcache.extractors.safetensors_revision import INDEX, WEIGHTS
 from featcache.extractors.untrusted import checked_config, dump, parse_object, refusal
 from featcache.files.content import HEAD_BYTES, describe_content
 from featcache.files.regular import resolved
 
-CONFIG = "config.json"
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 PREPROCESSOR = "preprocessor_config.json"
 # Files that are read besides config.json and the weights: of speech models, of text models, and for transcription.
 SPEECH = (PREPROCESSOR, "processor_config.json")
@@ -58,21 +59,30 @@ LARGEST = 256 * 2**20
 LARGEST_HEADER = 100_000_000
 
 
+class NoWeightsError(ModelError):
+    """Model of the hub without safetensors weights."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
     """Checked files of a model.
 
     Attributes:
         source: Folder of the model, or its id on the Hugging Face hub.
+        home: Folder of its config.json: the folder of the model, or one in the local cache of the hub.
         folder: Temporary folder with the checked files, which exists while the checkpoint is open.
         config: Content of config.json, without entries that name files or code.
-        revision: Commit on the hub; None for folders.
+        revision: Commit on the hub; None for folders that 'featcache fetch' did not make.
+        weights_revision: Commit of the weights on the hub, which differs from ``revision`` if that commit contains them
+            as a pickle only; None like ``revision``, or if no weights are needed.
     """
 
     source: str
+    home: Path
     folder: Path
     config: dict[str, Any]
     revision: str | None
+    weights_revision: str | None
 
     def has(self, name: str) -> bool:
         """Return whether the model has a file of this name."""
@@ -109,9 +119,10 @@ def open_checkpoint(
     Raises:
         ModelError: a file is missing, is outside of the folder, is not a regular file or has another format than its
             name says.
-        OSError: the hub cannot be reached and its local cache does not contain the model (raised by transformers).
+        OSError: the hub cannot be reached and its local cache does not contain the model; or the hub has no such model
+            or revision.
     """
-    files = _Folder(source) if os.path.isdir(source) else _Repository(source, revision)
+    files = _files_of(source, revision)
     config_file = _config_file(files)
     with TemporaryDirectory(prefix=PREFIX) as temporary:
         folder = Path(temporary)
@@ -121,14 +132,34 @@ def open_checkpoint(
             if path is not None:
                 _copy(source, path, folder / name)
         config = parse_object((folder / CONFIG).read_bytes())
-        if weights:
-            _link_weights(files, folder, prefixes(config))
+        weights_file = _link_weights(files, folder, prefixes(config)) if weights else None
+        commit, weights_commit = _commits(files, weights_file)
         yield Checkpoint(
             source=source,
+            home=config_file.parent,
             folder=folder,
             config=config,
-            revision=config_file.parent.name if isinstance(files, _Repository) else None,
+            revision=commit,
+            weights_revision=weights_commit,
         )
+
+
+def _files_of(source: str, revision: str | None) -> "_Folder | Repository":
+    """Return the files of a folder, of a folder in ``data/models`` with a model of the hub, or of the hub itself."""
+    if os.path.isdir(source):
+        return _Folder(source)
+    fetched = find_fetched(source, revision)
+    return _Folder(str(fetched)) if fetched else Repository(source, revision)
+
+
+def _commits(files: "_Folder | Repository", weights: Path | None) -> tuple[str | None, str | None]:
+    """Return the commits of the configuration and of the weights on the hub, as far as they are known."""
+    if isinstance(files, Repository):
+        return files.commit, None if weights is None else weights.parent.name
+    origin = read_origin(Path(files.source))
+    if origin is None:
+        return None, None
+    return origin.revision, None if weights is None else origin.weights_revision
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -162,51 +193,16 @@ class _Folder:
         path = Path(self.source) / name
         return path if os.path.lexists(path) else None
 
-    def find_index(self) -> Path | None:
-        """Return the index of weights that are split into several files, or None."""
-        return self.find(INDEX)
+    def find_weights(self) -> Path | None:
+        """Return the path of the safetensors weights or their index, or None."""
+        return self.find(WEIGHTS) or self.find(INDEX)
+
+    def pickled(self) -> str | None:
+        """Return the name of a file with pickled weights, or None."""
+        return next((name for name in sorted(os.listdir(self.source)) if name.endswith(PICKLES)), None)
 
 
-class _Repository(_Folder):
-    """Files of a repository on the hub, downloaded on request; all belong to the same commit as config.json."""
-
-    def __init__(self, source: str, revision: str | None) -> None:
-        from transformers.utils.hub import cached_file
-
-        super().__init__(source)
-        self._revision = revision
-        self._config_file = Path(cached_file(source, CONFIG, revision=revision))
-
-    def find(self, name: str, beside: Path | None = None) -> Path | None:
-        from transformers.utils.hub import cached_file
-
-        if name == CONFIG:
-            return self._config_file
-        commit = (beside or self._config_file).parent.name
-        # Without network, the hub's client finds only the files in its cache.
-        optional = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
-        path = cached_file(self.source, name, revision=commit, **optional)
-        return None if path is None else Path(path)
-
-    def find_index(self) -> Path | None:
-        return self.find(INDEX) or self._converted()
-
-    def _converted(self) -> Path | None:
-        """Return the safetensors weights, or their index, if the hub has converted the pickled weights."""
-        from huggingface_hub.constants import HF_HUB_OFFLINE
-        from transformers.safetensors_conversion import auto_conversion
-
-        if HF_HUB_OFFLINE or self._revision not in (None, "main"):
-            return None
-        quiet = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_gated_repo": False}
-        try:
-            found = auto_conversion(self.source, revision="main", **quiet)
-        except Exception as error:  # The service and the network may raise anything.
-            raise OSError(f"it has no {WEIGHTS}, and the hub did not convert its pickled weights: {error}") from error
-        return None if not found or found[0] is None else Path(found[0])
-
-
-def _config_file(files: _Folder) -> Path:
+def _config_file(files: _Folder | Repository) -> Path:
     path = files.find(CONFIG)
     if path is None:
         raise refusal(files.source, f"it has no {CONFIG}")
@@ -219,18 +215,20 @@ def prefix_of(parameters: Iterable[str], prefixes: Sequence[str]) -> str:
     return next((one for one in prefixes if any(name.startswith(one) for name in names)), prefixes[-1])
 
 
-def _link_weights(files: _Folder, folder: Path, prefixes: Sequence[str]) -> None:
-    """Link the weights into the temporary folder; if they are in several files, also write their index there."""
+def _link_weights(files: _Folder | Repository, folder: Path, prefixes: Sequence[str]) -> Path:
+    """Link the weights into the temporary folder; if they are in several files, also write their index there.
+
+    Returns:
+        The path of the weights or their index.
+    """
     source = files.source
-    single = files.find(WEIGHTS)
-    index = None if single else files.find_index()
-    if index is not None and index.name == WEIGHTS:  # converted by the hub
-        single, index = index, None
-    if single is not None:
-        _link(_safetensors(source, single), folder / WEIGHTS)
-        return
-    if index is None:
-        raise ModelError(_without_weights(source))
+    found = files.find_weights()
+    if found is None:
+        raise _without_weights(files)
+    if found.name == WEIGHTS:
+        _link(_safetensors(source, found), folder / WEIGHTS)
+        return found
+    index = found
     content = _read_object(source, index)
     weight_map, metadata = content.get("weight_map"), content.get("metadata")
     if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
@@ -253,20 +251,26 @@ def _link_weights(files: _Folder, folder: Path, prefixes: Sequence[str]) -> None
         _link(_safetensors(source, shard, index.parent), folder / name)
     kept = {"metadata": metadata if isinstance(metadata, dict) else {}, "weight_map": weight_map}
     (folder / INDEX).write_bytes(dump(kept))
+    return index
 
 
-def _without_weights(source: str) -> str:
-    if os.path.isdir(source):
-        names = sorted(os.listdir(source))
-        if "adapter_config.json" in names:
-            return (
-                f"{source}: cannot be loaded (it contains an adapter, adapter_config.json, but no {WEIGHTS}; merge the "
-                "adapter into its base model and save the result)"
-            )
-        pickled = [name for name in names if name.endswith((".bin", ".pt", ".pth", ".ckpt", ".pkl"))]
-        if pickled:
-            return f"{source} contains pickled weights ({pickled[0]}), which are never loaded; save them as safetensors"
-    return f"{source}: cannot be loaded (it has no file {WEIGHTS} or {INDEX}; add the weights)"
+def _without_weights(files: _Folder | Repository) -> ModelError:
+    source = files.source
+    if os.path.isdir(source) and "adapter_config.json" in os.listdir(source):
+        return refusal(
+            source,
+            f"it contains an adapter, adapter_config.json, but no {WEIGHTS}; merge the adapter into its base model and "
+            "save the result",
+        )
+    pickled = files.pickled()
+    if pickled:
+        text = (
+            f"{source} contains pickled weights ({pickled}), which are never loaded; 'featcache fetch {source} "
+            "--convert' converts them in a separate process"
+        )
+        return NoWeightsError(text) if isinstance(files, Repository) else ModelError(text)
+    text = f"{source}: cannot be loaded (it has no file {WEIGHTS} or {INDEX}; add the weights)"
+    return NoWeightsError(text.replace("; add the weights", "")) if isinstance(files, Repository) else ModelError(text)
 
 
 def _check_name(source: str, name: str) -> None:

@@ -7,11 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from typing import Any, Literal
 
 from featcache.errors import ModelError, unknown_name
+from featcache.extractors.aliases import S3PRL
 from featcache.extractors.checkpoint import SPEECH, is_folder, open_checkpoint
 from featcache.extractors.families import FAMILIES, Family, family_of, weight_prefixes, xvector_family
+from featcache.extractors.hub import find_local
 from featcache.extractors.preprocessing import read_feature_extractor
 from featcache.extractors.pretrained import (
     check_memory,
@@ -20,6 +23,7 @@ from featcache.extractors.pretrained import (
     freeze,
     hash_parameters,
     quiet_transformers,
+    ways_to_get,
 )
 from featcache.files.regular import resolved
 
@@ -37,6 +41,8 @@ class LoadedModel:
         feature_extractor: Feature extractor, which prepares the input of the model.
         model_id: Hugging Face id or folder name.
         revision: Commit on the hub; None for folders and untrained models.
+        weights_revision: Commit of the weights on the hub; it differs from ``revision`` if that commit contains them as
+            a pickle only.
         weights_sha256: SHA-256 of all parameters, in order of their names.
         num_parameters: Number of parameters of the module.
     """
@@ -46,6 +52,7 @@ class LoadedModel:
     feature_extractor: Any
     model_id: str
     revision: str | None
+    weights_revision: str | None
     weights_sha256: str
     num_parameters: int
 
@@ -69,10 +76,15 @@ def known_text_models() -> dict[str, dict[str, Any]]:
 
 
 def short_name(model: str) -> str:
-    """Return the name of a model's store: its short name, its folder's name, or its id with ``--`` for ``/``."""
+    """Return the name of a model's store: its short name, its folder's name, or its id with ``--`` for ``/``.
+
+    A name of s3prl gives the short name of the same model.
+    """
     known = known_models() | known_text_models()
     if model in known:
         return model
+    if model in S3PRL:
+        return S3PRL[model]
     if is_folder(model):
         return resolved(model).name
     if is_path(model):
@@ -100,16 +112,27 @@ def frames_per_hour(family: str) -> int:
     return round(3600 / FAMILIES.get(family, Family).usual_frame_shift)
 
 
+def entry_of(model: str) -> dict[str, Any] | None:
+    """Return the package's entry for a short name, a name of s3prl or a Hugging Face id; None if there is none."""
+    name = short_name(model)
+    return None if is_folder(model) else known_models().get(name) or known_text_models().get(name)
+
+
 def is_local(model: str) -> bool:
     """Return whether the configuration and weights of a model are available without network."""
-    from huggingface_hub import try_to_load_from_cache
+    return local_folder(model) is not None
 
-    known = known_models() | known_text_models()
-    model_id = known[model]["model_id"] if model in known else model
-    if is_folder(model_id):
-        return True
-    weights = ("model.safetensors", "model.safetensors.index.json")
-    return any(isinstance(try_to_load_from_cache(model_id, name), str) for name in weights)
+
+def local_folder(model: str) -> Path | None:
+    """Return the folder on this machine that contains a model, or None.
+
+    Args:
+        model: Short name, name of s3prl, Hugging Face id, or folder.
+    """
+    if is_folder(model):
+        return Path(model)
+    entry = entry_of(model)
+    return find_local(entry["model_id"] if entry else model)
 
 
 def load(
@@ -123,7 +146,7 @@ def load(
     """Load a speech model, frozen.
 
     Args:
-        model: Short name, Hugging Face id, or folder with ``config.json`` and safetensors weights.
+        model: Short name, name of s3prl, Hugging Face id, or folder with ``config.json`` and safetensors weights.
         weights: ``pretrained``, or ``random`` for the untrained architecture, always with the same random weights.
             Short names need no network for ``random``.
         revision: Branch, tag or commit on the Hugging Face hub.
@@ -139,20 +162,22 @@ def load(
             requested, or no x-vectors; its weights are missing, incomplete or pickled; the hub cannot be reached.
     """
     source, entry = resolve(model)
-    untrained_instead = "; --weights random builds the untrained architecture offline" if entry else ""
-    with quiet_transformers(), explained(model, untrained_instead):
+    instead = ways_to_get(model, untrained=entry is not None)
+    with quiet_transformers(), explained(model, instead):
         if weights == "random":
             family, module, feature_extractor = _untrained(source, entry, revision, num_blocks, xvector)
-            revision = None
+            commit = weights_commit = None
         else:
-            family, module, feature_extractor, revision = _pretrained(source, revision, num_blocks, xvector)
+            found = _pretrained(source, revision, num_blocks, xvector)
+            family, module, feature_extractor, commit, weights_commit = found
     freeze(module)
     return LoadedModel(
         family=family,
         module=module,
         feature_extractor=feature_extractor,
         model_id=model_id_of(source),
-        revision=revision,
+        revision=commit,
+        weights_revision=weights_commit,
         weights_sha256=hash_parameters(module),
         num_parameters=count_parameters(module),
     )
@@ -232,7 +257,7 @@ def store_model_id(model: str) -> str:
     Args:
         model: Short name, Hugging Face id, or folder.
     """
-    entry = known_models().get(model) or known_text_models().get(model)
+    entry = entry_of(model)
     if entry:
         return str(entry["model_id"])
     return resolved(model).name if os.path.isdir(model) else model
@@ -240,7 +265,7 @@ def store_model_id(model: str) -> str:
 
 def _pretrained(
     source: str, revision: str | None, num_blocks: int | None, xvector: bool
-) -> tuple[type[Family], Any, Any, str | None]:
+) -> tuple[type[Family], Any, Any, str | None, str | None]:
     with open_checkpoint(source, revision, names=SPEECH, prefixes=weight_prefixes) as checkpoint:
         family = family_of(checkpoint)
         if xvector:
@@ -258,7 +283,7 @@ def _pretrained(
             feature_extractor = read_feature_extractor(checkpoint, config, family)
         else:
             feature_extractor = family.new_feature_extractor(config, do_normalize=None)
-        return family, module, feature_extractor, checkpoint.revision
+        return family, module, feature_extractor, checkpoint.revision, checkpoint.weights_revision
 
 
 def _untrained(

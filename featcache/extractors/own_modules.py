@@ -4,8 +4,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from featcache.extractors.checkpoint import INDEX, WEIGHTS, Checkpoint, prefix_of
+from featcache.extractors.checkpoint import Checkpoint, prefix_of
 from featcache.extractors.pretrained import check_memory, refuse_missing
+from featcache.extractors.safetensors_revision import INDEX, WEIGHTS
 from featcache.extractors.untrusted import parse_object
 
 if TYPE_CHECKING:

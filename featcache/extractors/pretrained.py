@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from featcache.errors import ModelError
-from featcache.extractors.checkpoint import Checkpoint, is_folder, without_copies
+from featcache.extractors.checkpoint import Checkpoint, NoWeightsError, is_folder, without_copies
 from featcache.machine import available_memory
 from featcache.units import counted
+from featcache.workspace import Workspace
 
 if TYPE_CHECKING:
     import torch
@@ -137,6 +138,20 @@ def quiet_transformers() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
+def ways_to_get(model: str, *, untrained: bool) -> str:
+    """Return the end of a message about a model that is not on this machine: what the user can do.
+
+    Args:
+        model: Name of the model, as the user gave it.
+        untrained: Whether the model can be built untrained, without network.
+    """
+    instead = ", or use --weights random (untrained)" if untrained else ""
+    return (
+        f"; run 'featcache fetch {model} --out FOLDER' where there is a network and copy FOLDER into "
+        f"{Workspace.at().models} here{instead}"
+    )
+
+
 @contextmanager
 def explained(model: str, instead: str = "") -> Iterator[None]:
     """Convert any error inside the block into a message of one line.
@@ -145,16 +160,19 @@ def explained(model: str, instead: str = "") -> Iterator[None]:
 
     Args:
         model: Name of the model, for messages.
-        instead: Alternative for the user, at the end of the message if the model cannot be downloaded.
+        instead: What the user can do, at the end of the message if the model cannot be downloaded; see
+            :func:`ways_to_get`.
 
     Raises:
         ModelError: the model cannot be downloaded, loaded or used.
     """
     try:
         yield
+    except NoWeightsError as error:
+        raise ModelError(f"{error}{instead}") from error
     except (ModelError, MemoryError):
         raise
-    except OSError as error:  # transformers raises OSError for wrong ids, unreadable files and network errors.
+    except OSError as error:  # wrong ids, unreadable files and network errors
         if is_folder(model):
             raise ModelError(f"{model}: cannot be loaded ({_reason(error, model)})") from error
         raise ModelError(

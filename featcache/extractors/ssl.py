@@ -124,6 +124,7 @@ class SSLExtractor(Extractor):
                 "num_blocks": len(family.blocks),
                 "num_parameters": loaded.num_parameters,
                 "revision": loaded.revision or "",
+                "weights_revision": loaded.weights_revision or "",
                 **({"one_vector": True} if family.frame_shift is None else {}),
                 "torch_version": str(torch.__version__),
                 "transformers_version": transformers.__version__,

@@ -87,6 +87,7 @@ class TextExtractor(Extractor):
                 "num_blocks": num_blocks,
                 "num_parameters": count_parameters(module),
                 "revision": loaded.revision or "",
+                "weights_revision": loaded.weights_revision or "",
                 "torch_version": str(torch.__version__),
                 "transformers_version": transformers.__version__,
             },

@@ -18,6 +18,7 @@ from featcache.extractors.pretrained import (
     pretrained_module,
     quiet_transformers,
     read_configuration,
+    ways_to_get,
 )
 from featcache.extractors.tokens import EXAMPLE
 
@@ -59,6 +60,8 @@ class LoadedTextModel:
         tokenizer: Tokenizer of transformers. For an untrained model, its tokens are the bytes of UTF-8.
         model_id: Hugging Face id or folder name.
         revision: Commit on the hub; None for folders and untrained models.
+        weights_revision: Commit of the weights on the hub; it differs from ``revision`` if that commit contains them as
+            a pickle only.
         weights_sha256: SHA-256 of all parameters, in order of their names.
     """
 
@@ -66,6 +69,7 @@ class LoadedTextModel:
     tokenizer: Any
     model_id: str
     revision: str | None
+    weights_revision: str | None
     weights_sha256: str
 
 
@@ -88,25 +92,26 @@ def load_text_model(
             or pickled; the tokenizer has more tokens than the model; the hub cannot be reached.
     """
     source, entry = resolve(model, text=True)
-    untrained_instead = "; --weights random builds the untrained architecture offline" if entry else ""
-    with quiet_transformers(), explained(model, untrained_instead):
+    instead = ways_to_get(model, untrained=entry is not None)
+    with quiet_transformers(), explained(model, instead):
         if weights == "random":
             module, tokenizer = _untrained(source, entry, revision)
-            revision = None
+            commit = weights_commit = None
         else:
-            module, tokenizer, revision = _pretrained(source, revision)
+            module, tokenizer, commit, weights_commit = _pretrained(source, revision)
         _check_vocabulary(model, module, tokenizer)
     freeze(module)
     return LoadedTextModel(
         module=module,
         tokenizer=tokenizer,
         model_id=model_id_of(source),
-        revision=revision,
+        revision=commit,
+        weights_revision=weights_commit,
         weights_sha256=hash_parameters(module),
     )
 
 
-def _pretrained(source: str, revision: str | None) -> tuple[Any, Any, str | None]:
+def _pretrained(source: str, revision: str | None) -> tuple[Any, Any, str | None, str | None]:
     import transformers
 
     with open_checkpoint(source, revision, names=TEXT) as checkpoint:
@@ -115,7 +120,7 @@ def _pretrained(source: str, revision: str | None) -> tuple[Any, Any, str | None
         model_class = _model_class(config, source)
         module = pretrained_module(model_class, checkpoint, config, unused=("pooler", "decoder"))
         tokenizer = transformers.AutoTokenizer.from_pretrained(str(checkpoint.folder), trust_remote_code=False)
-        return _encoder(module), tokenizer, checkpoint.revision
+        return _encoder(module), tokenizer, checkpoint.revision, checkpoint.weights_revision
 
 
 def _untrained(source: str, entry: dict[str, Any] | None, revision: str | None) -> tuple[Any, Any]:

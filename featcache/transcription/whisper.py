@@ -35,6 +35,7 @@ from featcache.extractors.pretrained import (
     pretrained_module,
     quiet_transformers,
     read_configuration,
+    ways_to_get,
 )
 
 # Fixed values of the generation options for sampling and repetition; they replace those of the checkpoint.
@@ -108,6 +109,7 @@ class Transcriber:
         }
         self.provenance: dict[str, Any] = {
             "revision": loaded.revision,
+            "weights_revision": loaded.weights_revision,
             "featcache_version": __version__,
             "torch_version": str(torch.__version__),
             "transformers_version": transformers.__version__,
@@ -198,6 +200,7 @@ class _Loaded:
     tokenizer: Any
     model_id: str
     revision: str | None
+    weights_revision: str | None
 
 
 def _load(model: str, revision: str | None) -> _Loaded:
@@ -208,7 +211,7 @@ def _load(model: str, revision: str | None) -> _Loaded:
         raise ModelError(_no_whisper(model, f"a {entry['family']!r} model"))
     with (
         quiet_transformers(),
-        explained(model),
+        explained(model, ways_to_get(model, untrained=False)),
         open_checkpoint(source, revision, names=TRANSCRIBER, weights=True) as checkpoint,
     ):
         config = read_configuration(checkpoint)
@@ -237,6 +240,7 @@ def _load(model: str, revision: str | None) -> _Loaded:
         tokenizer=tokenizer,
         model_id=model_id_of(source),
         revision=checkpoint.revision,
+        weights_revision=checkpoint.weights_revision,
     )
 
 

@@ -63,7 +63,8 @@ def told(monkeypatch, capsys, *arguments):
         ("import-features somewhere", "--name is missing"),
         ("merge", "INTO is missing"),
         ("merge a", "PART... is missing"),
-        ("models a b", "unexpected argument: a b"),
+        ("models a b c", "unexpected argument: b c"),
+        ("fetch", "MODEL... is missing"),
     ],
 )
 def test_wrong_usage_is_told_in_one_line_and_names_the_nearest(monkeypatch, capsys, arguments, message):
@@ -92,7 +93,7 @@ def test_the_help_shows_readable_types_and_every_default_last(name, monkeypatch)
 @pytest.mark.parametrize("command", ["models", "corpora"])
 def test_lists_show_whole_names_line_by_line_at_any_width(monkeypatch, command, columns):
     monkeypatch.setenv("COLUMNS", str(columns))
-    monkeypatch.setattr("featcache.cli.listing.is_local", lambda name: False)
+    monkeypatch.setattr("featcache.cli.model_list.is_local", lambda name: False)
     names = (*known_models(), *known_text_models()) if command == "models" else tuple(CORPORA)
     code = CliRunner().invoke(cli.app, [command])
     lines = code.output.splitlines()

@@ -43,7 +43,8 @@ def test_a_name_like_no_other_is_answered_with_all():
 @pytest.mark.parametrize("weights", ["pretrained", "random"])
 def test_hub_id_without_network(weights):
     refused(
-        r"^model 'nobody/no-such-model' is not on this machine and could not be downloaded from .* hub \([^;]+\)$",
+        r"^model 'nobody/no-such-model' is not on this machine and could not be downloaded from .* hub \([^;]+\); run "
+        r"'featcache fetch nobody/no-such-model --out FOLDER' where there is a network and copy FOLDER into .* here$",
         "nobody/no-such-model",
         weights=weights,
     )
@@ -51,8 +52,9 @@ def test_hub_id_without_network(weights):
 
 def test_short_name_without_network(tiny_entry):
     refused(
-        r"^model 'tiny' is not on this machine and could not be downloaded from the Hugging Face hub \(.+\); "
-        r"--weights random builds the untrained architecture offline$",
+        r"^model 'tiny' is not on this machine and could not be downloaded from the Hugging Face hub "
+        r"\(HF_HUB_OFFLINE is set\); run 'featcache fetch tiny --out FOLDER' where there is a network and copy FOLDER "
+        r"into .*models here, or use --weights random \(untrained\)$",
         "tiny",
     )
 
@@ -83,7 +85,8 @@ def test_pickles_are_never_opened(folder, tmp_path, weights):
     else:
         (folder / "training_args.bin").unlink()
         refused(
-            rf"^{folder} contains pickled weights \(pytorch_model\.bin\), which are never loaded; save them as safet",
+            rf"^{folder} contains pickled weights \(pytorch_model\.bin\), which are never loaded; 'featcache fetch "
+            rf"{folder} --convert' converts them in a separate process$",
             folder,
         )
     assert not sprung.exists()

@@ -133,7 +133,7 @@ def test_missing_weights_are_not_made_up(folder):
 def test_pickled_weights_are_never_loaded(folder):
     (folder / "model.safetensors").unlink()
     torch.save({}, folder / "pytorch_model.bin")
-    refused(folder, r"contains pickled weights \(pytorch_model.bin\), which are never loaded; save them as safetensors")
+    refused(folder, r"contains pickled weights \(pytorch_model.bin\), which are never loaded; .*--convert")
 
 
 @pytest.mark.parametrize("name", ["bert", "roberta", "t5", "gpt2", "deberta-v2"])
@@ -163,6 +163,9 @@ def test_a_model_of_neither_kind_is_refused(tmp_path):
 def test_a_model_that_is_not_here_says_what_works_offline():
     refused(
         "tinybert",
-        "'tinybert' is not on this machine and could not be downloaded .*; --weights random builds the untrained",
+        "'tinybert' is not on this machine and could not be downloaded .*; run 'featcache fetch tinybert --out .* "
+        "or use --weights random",
     )
-    refused("somebody/some-bert", r"'somebody/some-bert' is not on this machine and could not be downloaded .*\)$")
+    refused(
+        "somebody/some-bert", r"'somebody/some-bert' is not on this machine and could not be downloaded .*\).* here$"
+    )

@@ -190,7 +190,8 @@ def test_settings_are_the_same_twice_and_plain_json(tiny_whisper):
     one, two = Transcriber(str(tiny_whisper())), Transcriber(str(tiny_whisper()))
     assert one.settings == two.settings == json.loads(json.dumps(one.settings))
     assert one.settings["model_id"] == "tiny-whisper"
-    assert one.provenance.keys() == {"revision", "featcache_version", "torch_version", "transformers_version"}
+    versions = {"featcache_version", "torch_version", "transformers_version"}
+    assert one.provenance.keys() == {"revision", "weights_revision", *versions}
 
 
 @pytest.mark.parametrize(
@@ -239,6 +240,7 @@ def test_names_that_are_not_known_or_not_here(tmp_path, monkeypatch):
     refused("no model 'whisper-tinny'; did you mean 'whisper-tiny'", "whisper-tinny")
     with pytest.raises(ModelError, match="'whisper-tiny' is not on this machine and could not be downloaded") as caught:
         Transcriber("whisper-tiny")
+    assert "'featcache fetch whisper-tiny --out FOLDER'" in str(caught.value)
     assert "random" not in str(caught.value)  # An untrained model cannot transcribe.
 
 
@@ -277,4 +279,4 @@ def test_pickles_are_never_loaded(tiny_whisper, tmp_path):
     folder = shutil.copytree(tiny_whisper(), tmp_path / "model")
     (folder / "model.safetensors").unlink()
     (folder / "pytorch_model.bin").write_bytes(pickle.dumps({}))
-    refused("contains pickled weights .* save them as safetensors", folder)
+    refused(r"contains pickled weights \(pytorch_model\.bin\), which are never loaded; .*--convert", folder)

@@ -1,8 +1,12 @@
-"""The commands for a first look: the demo, and the lists of corpora and models."""
+"""The commands for a first look: the demo, the lists of corpora and models, and their download."""
 
 from pathlib import Path
+from typing import Any
 
 from featcache.cli import options
+from featcache.cli.exit_codes import end
+from featcache.cli.from_settings import command_of
+from featcache.settings.fetches import FetchSettings
 
 
 def demo(folder: options.DemoFolder = Path("featcache-demo")) -> None:
@@ -25,11 +29,29 @@ def corpora(name: options.CorpusName = None) -> None:
     print_corpora(name)
 
 
-def models() -> None:
+def models(name: options.ModelName = None) -> None:
     """List models with short names, their size, and whether they are available here.
 
-    Any other model on the Hugging Face hub can be used by its id.
+    With NAME, show one model in full. Any other model on the Hugging Face hub can be used by its id.
     """
-    from featcache.cli.listing import print_models
+    from featcache.cli.model_list import print_model, print_models
 
-    print_models()
+    if name is None:
+        print_models()
+    else:
+        print_model(name)
+
+
+@command_of(FetchSettings)
+def fetch(given: dict[str, Any], models: options.FetchedModels) -> None:
+    """Download what later work with a model needs, without a network.
+
+    The size and licence are printed first, and the folder at the end. The same command continues an interrupted
+    download. Converted models are written to data/models, where they are found by their names.
+    """
+    from featcache.cli.model_list import print_fetched
+    from featcache.fetching import fetch as run
+
+    report = run(models, **given)
+    print_fetched(report)
+    end(interrupted=False, num_failures=len(report.failures))

@@ -1,0 +1,84 @@
+"""File of a repository on the hub → its path in the hub's local cache; an interrupted download of weights continues.
+
+huggingface_hub 1 and newer start an interrupted file again from its beginning. Therefore large files are written here
+into the client's cache first, under the name that the client expects, after checking their SHA-256.
+"""
+
+import hashlib
+import os
+import re
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from featcache.extractors.safetensors_revision import is_offline
+from featcache.files.locks import held
+from featcache.files.regular import open_regular
+
+# Suffixes of files whose download continues after an interruption.
+_LARGE = (".safetensors", ".bin", ".pt")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def download(source: str, name: str, revision: str | None) -> Path:
+    """Return the path of a file in the hub's local cache, after downloading it if it is not there.
+
+    Args:
+        source: Id on the hub.
+        name: File name.
+        revision: Branch, tag, reference or commit; None for the branch ``main``.
+
+    Raises:
+        EntryNotFoundError: the repository has no such file, or the hub cannot be reached and the cache does not contain
+            it (``LocalEntryNotFoundError``).
+        Exception: any other error of the hub's client.
+    """
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+
+    is_cached = isinstance(try_to_load_from_cache(source, name, revision=revision), str)
+    if name.endswith(_LARGE) and not is_cached and not is_offline():
+        _continue_download(source, name, revision)
+    return Path(hf_hub_download(source, name, revision=revision))
+
+
+def _continue_download(source: str, name: str, revision: str | None) -> None:
+    """Download a large file into the client's cache, from where an earlier call was interrupted.
+
+    Files without a SHA-256 are left to the client, as well as everything if the hub cannot be reached.
+    """
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+
+    url = hf_hub_url(source, name, revision=revision)
+    try:
+        found = get_hf_file_metadata(url)
+    except Exception:  # The client reports it, or finds the file in its cache.
+        return
+    if not found.etag or not _SHA256.fullmatch(found.etag) or not found.size:
+        return
+    blobs = Path(constants.HF_HUB_CACHE) / f"models--{source.replace('/', '--')}" / "blobs"
+    blob, partial = blobs / found.etag, blobs / f"{found.etag}.featcache"
+    location = found.location or url
+    headers = build_hf_headers()
+    if urlsplit(location).netloc != urlsplit(url).netloc:  # A token is sent to the hub only.
+        headers.pop("authorization", None)
+    with held(partial.with_suffix(".lock"), f"{source}: {name} is being downloaded by another process; wait for it"):
+        if blob.exists():
+            return
+        have = partial.stat().st_size if partial.exists() else 0
+        if have > found.size:
+            partial.unlink()
+            have = 0
+        with open(partial, "ab") as file:
+            http_get(
+                location, file, resume_size=have, headers=headers, expected_size=found.size, displayed_filename=name
+            )
+        if _sha256(partial) != found.etag:
+            partial.unlink()
+            raise OSError(f"the SHA-256 of {name} differs from the hub's; try again")
+        os.replace(partial, blob)
+
+
+def _sha256(path: Path) -> str:
+    with open_regular(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
