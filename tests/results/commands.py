@@ -11,7 +11,7 @@ FUNCTIONALS = "egemaps-functionals"
 HEADS = ("linear", "svm", "ffn", "dense", "fusion", "lstm")
 NORMS = ("speaker", "global")
 CHEAP = ("linear", "svm")
-# The corpora are small: with the default of 1e-4, most trainings still improve after 100 epochs. The paper states 0.001.
+# The corpora are small: with the default of 1e-4, most trainings still improve after 100 epochs. 0.001 is in the paper.
 LEARNING_RATE = ("--learning-rate", "0.001")
 SINGLE_LAYER = ("svm",)  # heads that take one layer get the last one
 ACOUSTIC = ((FUNCTIONALS, "svm"), ("egemaps", "svm"), ("egemaps", "dense"))
