@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV = .venv
 BIN = $(VENV)/bin
 
-.PHONY: install test parity lint types docs demo bench clean
+.PHONY: install test parity lint types docs demo bench results clean
 
 install: $(VENV)/installed
 
@@ -47,6 +47,11 @@ demo: install
 
 bench: install
 	$(BIN)/python -m tests.benchmarks
+
+# real speech and trained models, see tests/results; interrupted work is continued
+results: install
+	test -n "$(CORPORA)" && test -n "$(MODELS)" || { echo "usage: make results CORPORA=FOLDER MODELS=FOLDER"; exit 2; }
+	$(BIN)/python -m tests.results "$(CORPORA)" "$(MODELS)" $(OPTIONS)
 
 clean:
 	rm -rf $(VENV) .venv-transformers4 .venv-transformers5 featcache-demo site

@@ -67,7 +67,11 @@ def conditions() -> str:
     from featcache.threads import available_cores
 
     commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--exclude=*"], capture_output=True, text=True, check=False
+        ["git", "describe", "--always", "--dirty", "--exclude=*"],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     return (
         f"{_processor()}, {available_cores()} cores, {platform.system()}, Python {platform.python_version()}, "
