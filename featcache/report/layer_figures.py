@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Collection, Mapping
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -112,6 +113,94 @@ def layer_relevance(
     return figure
 
 
+def layer_contrast(scores: pd.DataFrame, *, labels: tuple[str, str], chance: float | None, ylabel: str) -> Figure:
+    """Draw two scores of each layer with their intervals, and shade the difference.
+
+    The number of the shaded difference is dark if its interval excludes 0, and grey otherwise.
+
+    Args:
+        scores: Columns layer (text: a number, or ``all``), first, first_low, first_high, second, second_low,
+            second_high, difference, low, high; one row per layer, ``all`` at the end. A missing bound is NaN.
+        labels: Names of the first and the second score.
+        chance: Chance level of the score; drawn as a line unless it is None.
+        ylabel: Name of the score.
+
+    Returns: the figure.
+    """
+    each = scores[scores["layer"].str.isdigit()].assign(place=lambda rows: rows["layer"].astype(float))
+    together = scores[~scores["layer"].str.isdigit()]
+    gap = each["place"].max() + max(1.5, 0.12 * len(each))
+    with style(labels):
+        width = WIDTHS[len(each) > NARROW_LAYERS]
+        figure = Figure(figsize=(width, 2.5), layout="constrained")
+        axes = figure.add_subplot()
+        lines = _draw_contrast(axes, each, labels, joined=True)
+        if not together.empty:
+            _draw_contrast(axes, together.assign(place=gap), labels, joined=False)
+            axes.axvline((gap + each["place"].max()) / 2, color="0.8", linewidth=0.6)
+        if chance is not None:
+            _reference(axes, chance, "chance")
+        axes.set_ylabel(ylabel)
+        _layer_axis(axes, {"": each.assign(layer=each["layer"].astype(int))})
+        if not together.empty:
+            names = [text.get_text() for text in axes.get_xticklabels()]
+            axes.set_xticks([*axes.get_xticks(), gap], [*names, "all\nlayers"])
+        _legend(figure, lines)
+    return figure
+
+
+def _draw_contrast(axes: Axes, rows: pd.DataFrame, labels: tuple[str, str], *, joined: bool) -> dict[str, Any]:
+    """Draw two scores at each place with their intervals, the shaded difference and its number."""
+    lines: dict[str, Any] = {}
+    low, high = rows[["first", "second"]].min(axis=1), rows[["first", "second"]].max(axis=1)
+    for better, color in ((True, COLORS[0]), (False, COLORS[1])):
+        where = (rows["difference"] > 0) == better
+        shade: Any
+        if joined:
+            shade = axes.fill_between(
+                rows["place"],
+                rows["first"],
+                rows["second"],
+                where=where,
+                interpolate=True,
+                color=color,
+                alpha=0.2,
+                lw=0,
+            )
+        else:
+            shade = axes.bar(rows["place"][where], (high - low)[where], 0.7, low[where], color=color, alpha=0.2)
+        if better:
+            lines["difference"] = shade
+    for number, (column, label) in enumerate(zip(("first", "second"), labels, strict=True)):
+        bounds = [rows[column] - rows[f"{column}_low"], rows[f"{column}_high"] - rows[column]]
+        bars = axes.errorbar(
+            rows["place"],
+            rows[column],
+            yerr=bounds,
+            color=COLORS[0] if number == 0 else "0.35",
+            marker=MARKERS[number],
+            linestyle=LINES[number] if joined else "",
+            capsize=1.5,
+            elinewidth=0.7,
+            capthick=0.7,
+        )
+        lines[label] = bars.lines[0]
+    if len(rows) <= NARROW_LAYERS:
+        middles = rows.assign(middle=(low + high) / 2)[["place", "middle", "difference", "low", "high"]]
+        for place, middle, difference, lowest, highest in middles.to_numpy(float):
+            text = axes.annotate(
+                f"{difference:+.0f}" if abs(difference) >= 1 else f"{difference:+.1f}",
+                (place, middle),
+                xytext=(3, 0),
+                textcoords="offset points",
+                fontsize=6,
+                va="center",
+                color="0.1" if lowest > 0 or highest < 0 else "0.55",
+            )
+            text.set_in_layout(False)
+    return {label: lines[label] for label in (*labels, *(set(lines) - set(labels)))}
+
+
 def _figure(groups: Mapping[str, pd.DataFrame], *, height: float, legend: bool = False) -> Figure:
     num_layers = len({layer for rows in groups.values() for layer in rows["layer"]})
     width = WIDTHS[(num_layers > NARROW_LAYERS) + (len(groups) > NARROW_LINES)]
@@ -176,7 +265,7 @@ def _layer_axis(axes: Axes, groups: Mapping[str, pd.DataFrame]) -> None:
     axes.set_xlabel("Layer")
 
 
-def _legend(figure: Figure, lines: Mapping[str, Line2D], title: str | None = None) -> None:
+def _legend(figure: Figure, lines: Mapping[str, Any], title: str | None = None) -> None:
     if len(lines) > 1 or title:
         columns = _legend_columns(lines, figure.get_figwidth())
         names = list(map(drawable, lines))
