@@ -100,6 +100,9 @@ def print_plan(title: str, work: PipelineWork) -> None:
         table.add_row(row.name, row.spec.title, counted(number, "training") if number else "exists")
     Console().print()
     Console().print(table)
+    if work.cited:
+        print_line()
+        print_line(f"published results without a run: {'; '.join(work.cited)}")
     if any(store.lacks_audio for store in stores):
         print_line()
         print_line(

@@ -11,7 +11,7 @@ from featcache.evaluate.compare import compare, sentence
 from featcache.fitting.relevance import relevance_of
 from featcache.fitting.resolve import ResolvedFit
 from featcache.pipeline.locate import PipelineCorpus
-from featcache.pipeline.read import published_of
+from featcache.pipeline.read import published_of, published_weights
 from featcache.pipeline.rows import Row
 from featcache.pipeline.schema import ContrastSpec, Pipeline
 from featcache.report.contrast import ALL, Contrast, contrast_of, write_contrast
@@ -176,6 +176,9 @@ def draw_figures(
                 relevance_of(chosen, {title: setups[row] for title, row in here.items()}), folder / name
             )
         else:
-            draw_layer_weights({title: run.layer_weights for title, run in chosen.items()}, folder / name)
+            papers = published_weights(pipeline, spec)
+            published = {title: papers[row] for title, row in here.items() if row in papers}
+            weights = {title: run.layer_weights for title, run in chosen.items()}
+            draw_layer_weights(weights, folder / name, published=published)
         drawn.append((name, spec.caption))
     return drawn

@@ -12,8 +12,8 @@ from featcache.errors import ModelError, PipelineError, unknown_name
 from featcache.files.regular import is_hidden, read_regular
 from featcache.files.yaml_text import YamlError, compose
 from featcache.heads import head_spec
-from featcache.pipeline.schema import EACH, UNKNOWN_FIELD, Pipeline
-from featcache.published import PublishedResult, find_published
+from featcache.pipeline.schema import EACH, UNKNOWN_FIELD, FigureSpec, Pipeline
+from featcache.published import PublishedResult, find_layer_weights, find_published
 from featcache.settings.checked import configured, describe_fault
 from featcache.units import counted
 
@@ -80,7 +80,7 @@ def published_of(pipeline: Pipeline, wanted: dict[str, str] | None) -> dict[str,
     Args:
         pipeline: The pipeline of the row.
         wanted: Columns and values of the published result, in addition to those that all rows have in common; None if
-            the row has no published result.
+            the row has no published result. A column ``metric`` selects another score than that of the table.
 
     Returns: metric → published result; empty if ``wanted`` is None.
 
@@ -90,7 +90,8 @@ def published_of(pipeline: Pipeline, wanted: dict[str, str] | None) -> dict[str,
     if wanted is None:
         return {}
     common = {**pipeline.published, **wanted}
-    return {metric: find_published({**common, "metric": metric.replace("_", "-")}) for metric in pipeline.metric}
+    chosen = {metric: common.get("metric", metric.replace("_", "-")) for metric in pipeline.metric}
+    return {metric: find_published({**common, "metric": one}) for metric, one in chosen.items()}
 
 
 def _contradictions(pipeline: Pipeline) -> Iterator[tuple[YamlPath, str]]:
@@ -143,8 +144,26 @@ def _faults_of_runs(pipeline: Pipeline) -> Iterator[tuple[YamlPath, str]]:
             yield (*place, "corpus"), f"{run.corpus!r} is not a corpus of this pipeline; add it to 'corpus'"
 
 
+def published_weights(pipeline: Pipeline, figure: FigureSpec) -> dict[str, dict[int, float]]:
+    """Return run → published weight of each layer, for the runs of a figure that have any.
+
+    Raises:
+        PipelineError: No published layer weights, or those of several figures, have these values.
+    """
+    return {run: find_layer_weights({**pipeline.published, **wanted}) for run, wanted in figure.published.items()}
+
+
 def _faults_of_figures(pipeline: Pipeline) -> Iterator[tuple[YamlPath, str]]:
     for name, figure in pipeline.figures.items():
+        for run in figure.published:
+            if run not in figure.runs:
+                yield ("figures", name, "published"), unknown_name("run of this figure", run, figure.runs)
+        if figure.published and figure.probes:
+            yield ("figures", name, "published"), "published weights are not drawn above probes; remove one of them"
+        try:
+            published_weights(pipeline, figure)
+        except PipelineError as error:
+            yield ("figures", name, "published"), str(error)
         for run in figure.runs if figure.probes else ():
             if run in pipeline.runs and len(pipeline.run(run).features) > 1:
                 yield (

@@ -197,10 +197,16 @@ class PipelineWork:
         self._trial = trial
         self._device = device
         self._listener = listener
+        self._cited = cited_rows(pipeline, place) if trial.only is None else []
         self._setups: dict[str, ResolvedFit] = {}
         # Raises an error for an empty selection now, and not after hours of extraction.
         for row in self.rows:
             selected(place.manifest, row.request.select, trial.limit)
+
+    @property
+    def cited(self) -> list[str]:
+        """Titles of the rows with a published result only."""
+        return list(dict.fromkeys(row.title for row in self._cited))
 
     def transcribe(self) -> list[TranscriptionReport]:
         """Transcribe the corpus with each ASR model whose transcripts are missing."""
@@ -255,7 +261,7 @@ class PipelineWork:
         rows = [one for row in self.rows for one in self._row(row, runs[row.name])]
         votes = ensembles_of(self._pipeline, self.rows)
         rows += [one for name, spec in votes.items() for one in self._vote(name, spec, runs)]
-        rows += cited_rows(self._pipeline, self.place) if self._trial.only is None else []
+        rows += self._cited
         compared = comparisons_of(self._pipeline, runs, titles)
         comparisons = [(name, told) for name, _, told in compared]
         contrasts = contrasts_of(self._pipeline, self.rows, runs)

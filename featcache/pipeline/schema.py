@@ -241,6 +241,9 @@ class FigureSpec(Part):
 
     runs: Names = Field(description="Runs with learned layer weights.")
     probes: bool = Field(default=False, description="Whether to draw scores of linear probes below the weights.")
+    published: dict[str, dict[str, str]] = Field(
+        default={}, description="Run → columns and values that select published layer weights, which are drawn dashed."
+    )
     caption: str = Field(
         default="Learned layer weights; error bars show the standard deviation over seeds.",
         description="Caption of the figure.",

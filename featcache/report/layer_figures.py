@@ -14,6 +14,7 @@ from featcache.report.fonts import drawable, num_columns
 
 # A figure with more layers is one step wider, and so is a figure with more lines.
 NARROW_LAYERS, NARROW_LINES = 13, 4
+MOST_LAYERS_WITH_ROOM = 9  # for numbers beside the points of a narrow figure
 WIDTHS = (COLUMN_WIDTH, 5.0, 7.1)  # inches; the last one spans both columns of a paper
 
 
@@ -33,13 +34,16 @@ def layer_weight_summary(weights: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns).reset_index()
 
 
-def layer_weights(groups: Mapping[str, pd.DataFrame]) -> Figure:
+def layer_weights(
+    groups: Mapping[str, pd.DataFrame], published: Mapping[str, Mapping[int, float]] | None = None
+) -> Figure:
     """Draw the learned weight of each layer, one line per run, and the uniform weight for comparison.
 
     Error bars are the standard deviation over seeds with ddof = 0, after averaging the folds, as in the paper's figure.
 
     Args:
         groups: Label of a run → rows of its ``layer_weights.csv``: seed, fold, layer, weight.
+        published: Label of a run → published weight of each layer, drawn dashed in the colour of the run.
 
     Returns: the figure.
 
@@ -47,9 +51,14 @@ def layer_weights(groups: Mapping[str, pd.DataFrame]) -> Figure:
     """
     summaries = {label: layer_weight_summary(weights) for label, weights in groups.items()}
     with style(groups):
-        figure = _figure(summaries, height=2.2)
+        figure = _figure(summaries, height=2.2 + 0.14 * len(published or {}))
         axes = figure.add_subplot()
         lines = _draw_weights(axes, summaries)
+        for label, weights in (published or {}).items():
+            if label in lines:
+                color = lines[label].get_color()
+                [line] = axes.plot(list(weights), list(weights.values()), "--", color=color, linewidth=0.9, alpha=0.7)
+                lines[f"{label}, published"] = line
         _layer_axis(axes, summaries)
         _legend(figure, lines)
     return figure
@@ -129,9 +138,9 @@ def layer_contrast(scores: pd.DataFrame, *, labels: tuple[str, str], chance: flo
     """
     each = scores[scores["layer"].str.isdigit()].assign(place=lambda rows: rows["layer"].astype(float))
     together = scores[~scores["layer"].str.isdigit()]
-    gap = each["place"].max() + max(1.5, 0.12 * len(each))
+    gap = each["place"].max() + max(1.5, 0.2 * len(each))
     with style(labels):
-        width = WIDTHS[len(each) > NARROW_LAYERS]
+        width = WIDTHS[len(each) > MOST_LAYERS_WITH_ROOM]
         figure = Figure(figsize=(width, 2.5), layout="constrained")
         axes = figure.add_subplot()
         lines = _draw_contrast(axes, each, labels, joined=True)

@@ -55,10 +55,12 @@ def test_each_layer_is_compared_with_the_untrained_one(layered, home, model):
     assert folder.name == f"layered_{tiny}"
     cache = FeatureCache(home / "cache/ravdess")
     assert {name for name in cache if name != "egemaps"} == {tiny, f"{tiny}-random"}
-    rows = {row["name"]: row for row in csv.DictReader((folder / "results.csv").open(encoding="utf-8"))}
+    rows = {
+        row["name"]: row for row in csv.DictReader((folder / "results.csv").read_text(encoding="utf-8").splitlines())
+    }
     layers = cache[tiny].layer_names
     assert list(rows) == [f"{run}-{layer}" for run in ("trained", "untrained") for layer in layers]
-    found = list(csv.DictReader((folder / "layers.csv").open(encoding="utf-8")))
+    found = list(csv.DictReader((folder / "layers.csv").read_text(encoding="utf-8").splitlines()))
     assert [row["layer"] for row in found] == list(layers)
     for row in found:
         runs = {
