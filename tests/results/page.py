@@ -153,6 +153,13 @@ def _layers(docs: Path, out: Path, case: Case, commands: Sequence[Command], reco
         name = copy_figure(path, docs / FIGURES)
         if name:
             yield f"![{alternative}]({FIGURES}/{name})"
+        if kind == "run" and (rows := numbers.contrast_rows(folder)):
+            yield _table(["Layer", "Trained", "95 % CI", "Untrained", "95 % CI", "Difference", "95 % CI", "p"], rows)
+            yield (
+                "Each layer: a linear support vector machine on the means of utterances. All layers: `dense`, another "
+                "head. p values have Holm's correction for the rows of this table. In the figure, the shaded area is "
+                "what training gave."
+            )
         if kind == "probe" and probes:
             yield _table(["Layer", "Trained", "Untrained"], probes)
             yield "Linear probes of utterance means; ± is the standard deviation over folds."
