@@ -108,6 +108,19 @@ def test_every_row_is_made_and_stands_beside_the_papers_number(shared_home, name
             assert (folder / f"{figure}.csv").exists() == ("probes" in spec)
 
 
+@pytest.mark.parametrize("weights", [None, "random"])
+@pytest.mark.parametrize("name", CORPORA)
+def test_every_plan_is_printed_without_any_model(home, name, weights, capsys):
+    corpus = CORPORA[name][0]
+    outcome = run_and_print(pipeline=name, corpus=corpus, weights=weights, dry_run=True, home=home)
+    assert outcome.folders == ()
+    content = yaml.safe_load(shipped_pipelines()[name].read_text(encoding="utf-8"))
+    printed = capsys.readouterr().out
+    assert "in total " in printed
+    assert ("published results without a run: " in printed) == ("cited" in content)
+    assert not (home / "cache").exists()
+
+
 def test_nothing_is_left_to_do(shared_home, tiny_models, counted):
     run_and_print(pipeline="pepino2021-issa", home=shared_home, **QUICK)
     for done in (tiny_models, *counted.values()):

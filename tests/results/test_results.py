@@ -103,7 +103,7 @@ def test_the_page_shows_what_was_run_and_what_was_not(folders, record_of, tmp_pa
     assert f"1 of {len(commands)} commands were run." in page
     assert f"{fit}  # 0 s" in page
     assert "| linear | speaker | 61.2 ± 0.5 | 50.0–70.0 | not run |" in page
-    assert "Other programs ran too." in page
+    assert "Other programs ran too." in " ".join(page.split())
     assert "(results/probe-emodb-2s-whisper-base.png)" in page
     assert (tmp_path / "docs/results/probe-emodb-2s-whisper-base.png").read_bytes() == b"png"
     assert page.count("| fusion with eGeMAPS |") == 2 * len(cases)
