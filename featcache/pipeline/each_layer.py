@@ -24,7 +24,7 @@ def expanded(
         and title. A run is unchanged if the number of layers is not known, because its model is not on this machine.
 
     Raises:
-        PipelineError: The store has no layers.
+        PipelineError: The store has no layers, or the name of a layer's run is that of another run.
     """
     found: dict[str, tuple[RunSpec, str]] = {}
     for name, spec in specs.items():
@@ -34,6 +34,10 @@ def expanded(
             continue
         for layer in layers:
             changed = {"layers": layer, "title": f"{spec.title}, layer {layer}"}
+            if f"{name}-{layer}" in specs:
+                raise PipelineError(
+                    f"run {name!r} with 'layers: {EACH}' makes a run {name}-{layer}, which exists; rename it"
+                )
             found[f"{name}-{layer}"] = spec.model_copy(update=changed), name
     return found
 

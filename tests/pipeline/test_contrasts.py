@@ -106,6 +106,14 @@ def test_the_names_of_stores_follow_the_model(layered, model):
     assert found.run("untrained").features == (f"{tiny}-random",)
 
 
+def test_the_run_of_a_layer_does_not_replace_another_run(layered, home, model):
+    path = layered(("contrasts:", "  trained-1: {title: other, features: wav2vec2-base, layers: last}\ncontrasts:"))
+    with pytest.raises(
+        PipelineError, match="'trained' with 'layers: each' makes a run trained-1, which exists; rename"
+    ):
+        run_pipeline(pipeline=path, model=model, home=home, dry_run=True)
+
+
 @pytest.mark.parametrize("name", list(shipped_pipelines()))
 def test_a_model_replaces_the_only_model_of_a_pipeline_or_is_refused_in_one_line(name, model):
     pipeline = read_pipeline(find_pipeline(name))
