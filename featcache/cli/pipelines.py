@@ -14,6 +14,8 @@ from featcache.pipeline.locate import PipelineCorpus
 from featcache.pipeline.read import find_pipeline, read_pipeline, shipped_pipelines
 from featcache.pipeline.rows import Row
 from featcache.pipeline.run import Listener, PipelineOutcome, PipelineWork, run_pipeline
+from featcache.pipeline.schema import EACH
+from featcache.report.contrast import Contrast, contrast_table
 from featcache.report.experiment import ComparedRow, compared_table, numbered_notes
 from featcache.report.tables import plain_table
 from featcache.terminal.console import Console, print_line, print_lines
@@ -43,9 +45,10 @@ class Printing(Listener):
         rows: Sequence[ComparedRow],
         notes: Sequence[str],
         comparisons: Sequence[tuple[str, Sequence[str]]],
+        contrasts: Sequence[Contrast],
         folder: Path,
     ) -> None:
-        print_results(rows, notes, comparisons, folder)
+        print_results(rows, notes, comparisons, contrasts, folder)
 
 
 def run_and_print(**options: Any) -> PipelineOutcome:
@@ -89,11 +92,17 @@ def print_plan(title: str, work: PipelineWork) -> None:
     table = plain_table("Run", "Title", "To do")
     trainings = 0
     for row in rows:
+        if row.spec.layers == EACH:
+            table.add_row(row.name, row.spec.title, "one run per layer; the number is unknown without the model")
+            continue
         number = _num_trainings(place, row, ready=missing.isdisjoint(row.request.features))
         trainings += number
         table.add_row(row.name, row.spec.title, counted(number, "training") if number else "exists")
     Console().print()
     Console().print(table)
+    if work.cited:
+        print_line()
+        print_line(f"published results without a run: {'; '.join(work.cited)}")
     if any(store.lacks_audio for store in stores):
         print_line()
         print_line(
@@ -133,6 +142,7 @@ def print_results(
     rows: Sequence[ComparedRow],
     notes: Sequence[str],
     comparisons: Sequence[tuple[str, Sequence[str]]],
+    contrasts: Sequence[Contrast],
     folder: Path,
 ) -> None:
     """Print the table, its notes, the comparisons, and the folder of the results."""
@@ -149,5 +159,10 @@ def print_results(
         print_line(name)
         for told in sentences:
             print_line(f"  {told}")
+    for contrast in contrasts:
+        print_line()
+        print_line(f"{contrast.heading} of each layer")
+        Console().print(contrast_table(contrast))
+        print_lines("\n".join(contrast.conclusions))
     print_line()
     print_line(str(folder))

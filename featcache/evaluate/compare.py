@@ -116,7 +116,7 @@ def compare(runs: Mapping[str, Predictions], *, score: str | None = None) -> lis
         scores = (score,)
     pairs = list(itertools.combinations(tested, 2))
     rows = [[_paired(one, pair, *(tested[name] for name in pair)) for pair in pairs] for one in scores]
-    return [comparison for of_score in map(_corrected, rows) for comparison in of_score]
+    return [comparison for of_score in map(corrected, rows) for comparison in of_score]
 
 
 def sentence(comparison: Comparison) -> str:
@@ -273,8 +273,12 @@ def _effect_size(differences: Numbers) -> float | None:
     return float(differences.mean() / spread) if spread > SAME else None
 
 
-def _corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """Apply Holm's correction to the comparisons of one score."""
+def corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """Apply Holm's correction to the comparisons of one score, for example of each layer of two models.
+
+    Args:
+        comparisons: Comparisons, each without correction or with its own; all of them count as pairs.
+    """
     number = len(comparisons)
     of_speakers = [one.p_speakers for one in comparisons if one.p_speakers is not None]
     speakers: Sequence[float | None] = holm(of_speakers) if len(of_speakers) == number else [None] * number

@@ -12,8 +12,8 @@ from featcache.errors import ModelError, PipelineError, unknown_name
 from featcache.files.regular import is_hidden, read_regular
 from featcache.files.yaml_text import YamlError, compose
 from featcache.heads import head_spec
-from featcache.pipeline.schema import UNKNOWN_FIELD, Pipeline
-from featcache.published import PublishedResult, find_published
+from featcache.pipeline.schema import EACH, UNKNOWN_FIELD, FigureSpec, Pipeline
+from featcache.published import PublishedResult, find_layer_weights, find_published
 from featcache.settings.checked import configured, describe_fault
 from featcache.units import counted
 
@@ -80,7 +80,7 @@ def published_of(pipeline: Pipeline, wanted: dict[str, str] | None) -> dict[str,
     Args:
         pipeline: The pipeline of the row.
         wanted: Columns and values of the published result, in addition to those that all rows have in common; None if
-            the row has no published result.
+            the row has no published result. A column ``metric`` selects another score than that of the table.
 
     Returns: metric → published result; empty if ``wanted`` is None.
 
@@ -90,7 +90,8 @@ def published_of(pipeline: Pipeline, wanted: dict[str, str] | None) -> dict[str,
     if wanted is None:
         return {}
     common = {**pipeline.published, **wanted}
-    return {metric: find_published({**common, "metric": metric.replace("_", "-")}) for metric in pipeline.metric}
+    chosen = {metric: common.get("metric", metric.replace("_", "-")) for metric in pipeline.metric}
+    return {metric: find_published({**common, "metric": one}) for metric, one in chosen.items()}
 
 
 def _contradictions(pipeline: Pipeline) -> Iterator[tuple[YamlPath, str]]:
@@ -98,23 +99,19 @@ def _contradictions(pipeline: Pipeline) -> Iterator[tuple[YamlPath, str]]:
     yield from _faults_of_stores(pipeline)
     yield from _faults_of_runs(pipeline)
     yield from _faults_of_figures(pipeline)
-    for section in ("figures", "gains", "ensembles", "comparisons"):
-        for name, part in getattr(pipeline, section).items():
-            unknown = [run for run in part.runs if run not in pipeline.runs]
-            for run in unknown:
-                yield (
-                    (section, name, "pairs" if section == "gains" else "runs"),
-                    unknown_name("run", run, pipeline.runs),
-                )
+    yield from _faults_of_contrasts(pipeline)
+    yield from _faults_of_named_runs(pipeline)
     for name, ensemble in pipeline.ensembles.items():
         if ensemble.size > len(ensemble.runs):
             yield ("ensembles", name, "size"), f"{ensemble.size} runs cannot vote: only {len(ensemble.runs)} are listed"
-        if name in pipeline.runs:
-            yield ("ensembles", name), f"a run also has the name {name!r}; rename one of them"
+    for section in ("cited", "ensembles"):
+        for name in getattr(pipeline, section):
+            if name in pipeline.runs:
+                yield (section, name), f"a run also has the name {name!r}; rename one of them"
     for name, comparison in pipeline.comparisons.items():
         if len(set(comparison.runs)) < 2:
             yield ("comparisons", name, "runs"), "one run cannot be compared; list two or more"
-    for section in ("runs", "ensembles"):
+    for section in ("runs", "cited", "ensembles"):
         for name, row in getattr(pipeline, section).items():
             try:
                 published_of(pipeline, row.published)
@@ -137,6 +134,8 @@ def _faults_of_runs(pipeline: Pipeline) -> Iterator[tuple[YamlPath, str]]:
         unknown = [store for store in run.features if store not in pipeline.stores]
         for store in unknown:
             yield (*place, "features"), unknown_name("store", store, pipeline.stores)
+        if run.layers == EACH and len(run.features) != 1:
+            yield (*place, "layers"), f"'layers: {EACH}' needs a single store, found {len(run.features)}"
         try:
             configured(head_spec(run.head).options, run.set, f"head {run.head!r}")
         except ModelError as error:
@@ -145,14 +144,54 @@ def _faults_of_runs(pipeline: Pipeline) -> Iterator[tuple[YamlPath, str]]:
             yield (*place, "corpus"), f"{run.corpus!r} is not a corpus of this pipeline; add it to 'corpus'"
 
 
+def published_weights(pipeline: Pipeline, figure: FigureSpec) -> dict[str, dict[int, float]]:
+    """Return run → published weight of each layer, for the runs of a figure that have any.
+
+    Raises:
+        PipelineError: No published layer weights, or those of several figures, have these values.
+    """
+    return {run: find_layer_weights({**pipeline.published, **wanted}) for run, wanted in figure.published.items()}
+
+
 def _faults_of_figures(pipeline: Pipeline) -> Iterator[tuple[YamlPath, str]]:
     for name, figure in pipeline.figures.items():
+        for run in figure.published:
+            if run not in figure.runs:
+                yield ("figures", name, "published"), unknown_name("run of this figure", run, figure.runs)
+        if figure.published and figure.probes:
+            yield ("figures", name, "published"), "published weights are not drawn above probes; remove one of them"
+        try:
+            published_weights(pipeline, figure)
+        except PipelineError as error:
+            yield ("figures", name, "published"), str(error)
         for run in figure.runs if figure.probes else ():
             if run in pipeline.runs and len(pipeline.run(run).features) > 1:
                 yield (
                     ("figures", name, "probes"),
                     f"run {run!r} reads several stores, but a probe needs a single store; remove it from the figure",
                 )
+
+
+def _faults_of_named_runs(pipeline: Pipeline) -> Iterator[tuple[YamlPath, str]]:
+    for section in ("figures", "gains", "ensembles", "comparisons"):
+        for name, part in getattr(pipeline, section).items():
+            place = section, name, "pairs" if section == "gains" else "runs"
+            for run in part.runs:
+                if run not in pipeline.runs:
+                    yield place, unknown_name("run", run, pipeline.runs)
+                elif pipeline.run(run).layers == EACH:
+                    yield place, f"run {run!r} has 'layers: {EACH}', so it is several runs; use 'contrasts' for it"
+
+
+def _faults_of_contrasts(pipeline: Pipeline) -> Iterator[tuple[YamlPath, str]]:
+    for name, contrast in pipeline.contrasts.items():
+        for field, each in (("runs", True), ("all", False)):
+            for run in getattr(contrast, field) or ():
+                if run not in pipeline.runs:
+                    yield ("contrasts", name, field), unknown_name("run", run, pipeline.runs)
+                elif (pipeline.run(run).layers == EACH) != each:
+                    expected = "runs with" if each else "runs without"
+                    yield ("contrasts", name, field), f"expected {expected} 'layers: {EACH}', found {run!r}"
 
 
 def _describe(fault: Any) -> tuple[YamlPath, str]:

@@ -9,11 +9,13 @@ from featcache.cache.failures import read_failures
 from featcache.cache.shards import read_catalogue
 from featcache.corpora.recorded import is_corpus
 from featcache.errors import PipelineError, unknown_name
+from featcache.extractors import store_name
 from featcache.fitting.results import epochs_of
 from featcache.heads import head_spec
+from featcache.pipeline.each_layer import expanded
 from featcache.pipeline.locate import PipelineCorpus
 from featcache.pipeline.read import published_of
-from featcache.pipeline.schema import EnsembleSpec, Pipeline, RunSpec, StoreSpec
+from featcache.pipeline.schema import EACH, EnsembleSpec, Pipeline, RunSpec, StoreSpec
 from featcache.pipeline.transcripts import word_errors_of
 from featcache.protocols import PROTOCOLS, mixes_speakers
 from featcache.published import PublishedResult
@@ -35,7 +37,8 @@ class Row:
     """A run of a pipeline.
 
     Attributes:
-        name: Name of the run in the pipeline.
+        name: Name of the row.
+        run: Name of the run in the pipeline; for a single layer of ``layers: each`` it differs from ``name``.
         spec: Fields of the run in the pipeline.
         request: Options for ``fit``.
         published: Metric → published result; empty if there is none.
@@ -43,6 +46,7 @@ class Row:
     """
 
     name: str
+    run: str
     spec: RunSpec
     request: FitSettings
     published: dict[str, PublishedResult]
@@ -80,7 +84,10 @@ def rows_of(pipeline: Pipeline, place: PipelineCorpus, trial: TrialSettings) -> 
         log.warning("left out, because untrained models cannot transcribe: %s", ", ".join(sorted(silent)))
     if silent == here.keys():
         raise PipelineError("all runs need ASR transcripts, which untrained models cannot make; use pretrained weights")
-    return [_row(pipeline, name, spec, trial) for name, spec in here.items() if name not in silent]
+    read = {store for spec in here.values() if spec.layers == EACH for store in spec.features}
+    stores = {store: (pipeline.stores[store], place.cache / name_of_store(pipeline, store, trial)) for store in read}
+    layered = expanded({name: spec for name, spec in here.items() if name not in silent}, stores)
+    return [_row(pipeline, name, run, spec, trial) for name, (spec, run) in layered.items()]
 
 
 def _waits_for_words(pipeline: Pipeline, spec: RunSpec, place: PipelineCorpus) -> bool:
@@ -105,10 +112,12 @@ def name_of_store(pipeline: Pipeline, name: str, trial: TrialSettings) -> str:
     return name + UNTRAINED if trial.weights == "random" and spec.is_model and spec.weights != "random" else name
 
 
-def _row(pipeline: Pipeline, name: str, spec: RunSpec, trial: TrialSettings) -> Row:
+def _row(pipeline: Pipeline, name: str, run: str, spec: RunSpec, trial: TrialSettings) -> Row:
     features = tuple(name_of_store(pipeline, store, trial) for store in spec.features)
     request = replace(spec.options, features=features, limit=trial.limit)
     told = []
+    if trial.model is not None and pipeline.paper and any(_is_speech_model(pipeline, store) for store in spec.features):
+        told.append(f"model {store_name(trial.model)}, not the pipeline's")
     if trial.protocol is not None and trial.protocol != spec.protocol:
         # Another protocol must not change the label to predict.
         target = request.target or (PROTOCOLS[spec.protocol].target if spec.protocol else None)
@@ -125,7 +134,12 @@ def _row(pipeline: Pipeline, name: str, spec: RunSpec, trial: TrialSettings) -> 
         request = replace(request, max_epochs=trial.max_epochs)
         told.append(f"{AT_MOST} {trial.max_epochs} epochs")
     published = published_of(pipeline, spec.published)
-    return Row(name=name, spec=spec, request=request, published=published, trial=tuple(told))
+    return Row(name=name, run=run, spec=spec, request=request, published=published, trial=tuple(told))
+
+
+def _is_speech_model(pipeline: Pipeline, store: str) -> bool:
+    spec = pipeline.stores[store]
+    return spec.model is not None and spec.is_model
 
 
 def notes_on(place: PipelineCorpus, row: Row, run: RunFolder, limit: int | None) -> list[str]:

@@ -5,36 +5,31 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from featcache.errors import PipelineError, PredictionsError, unknown_name
-from featcache.evaluate.compare import compare, sentence
 from featcache.evaluate.intervals import ONE_SEED, caution
 from featcache.extraction import ExtractionReport, summarise_report
-from featcache.extractors import usable_device
+from featcache.extractors import store_name, usable_device
 from featcache.files.regular import replace_file
 from featcache.fitting.ensemble import asked_of, ensemble, notes
 from featcache.fitting.fit import fit_all, tell_epochs
 from featcache.fitting.plan import PlannedRun, plan_runs, tell_conditions
-from featcache.fitting.relevance import relevance_of
 from featcache.fitting.resolve import ResolvedFit
 from featcache.fitting.task import selected
 from featcache.pipeline.locate import PipelineCorpus, find_places
+from featcache.pipeline.other_model import with_model
+from featcache.pipeline.outputs import cited_rows, comparisons_of, contrasts_of, draw_figures, score_of
 from featcache.pipeline.read import find_pipeline, published_of, read_pipeline
 from featcache.pipeline.rows import Row, ensembles_of, notes_on, notes_on_corpus, rows_of, stores_of
-from featcache.pipeline.schema import EnsembleSpec, Pipeline
+from featcache.pipeline.schema import EACH, EnsembleSpec, Pipeline
 from featcache.pipeline.stores import PipelineStore
 from featcache.pipeline.transcripts import transcripts_of
 from featcache.protocols import mixes_speakers
 from featcache.published import PublishedResult
 from featcache.registry import naming
+from featcache.report.contrast import Contrast
 from featcache.report.experiment import ComparedRow, write_compared
-from featcache.report.gains import draw_gains
-from featcache.report.layers import draw_layer_weights
-from featcache.report.pairs import comparison_csv, protocol_notes
-from featcache.report.relevance_figure import draw_layer_relevance
 from featcache.runs.identity import hash_of
-from featcache.runs.reader import RunFolder, load_predictions
+from featcache.runs.reader import RunFolder
 from featcache.settings.checked import configured
 from featcache.settings.extractions import Weights
 from featcache.settings.public import documented, without
@@ -84,18 +79,20 @@ class Listener:
         rows: Sequence[ComparedRow],
         notes: Sequence[str],
         comparisons: Sequence[tuple[str, Sequence[str]]],
+        contrasts: Sequence[Contrast],
         folder: Path,
     ) -> None:
         """Receive the results of a corpus before the files are written; see :func:`write_compared`."""
 
 
-@documented("featcache.run_pipeline", PipelineSettings, expand=naming("protocol", "layout", "plugin"))
+@documented("featcache.run_pipeline", PipelineSettings, expand=naming("model", "protocol", "layout", "plugin"))
 def run_pipeline(
     *,
     pipeline: str | os.PathLike[str],
     only: str | Sequence[str] | None = None,
     limit: int | None = None,
     weights: Weights | None = None,
+    model: str | None = None,
     protocol: str | None = None,
     seeds: int | Sequence[int] | None = None,
     max_epochs: int | None = None,
@@ -135,7 +132,9 @@ def run_pipeline(
     asked = configured(PipelineSettings, without(locals(), "pipeline", "home", "listener"))
     path = find_pipeline(pipeline)
     check_name("pipeline", path.stem, advice="rename the file")
-    read = read_pipeline(path)
+    read, name = read_pipeline(path), path.stem
+    if asked.model is not None:
+        read, name = with_model(read, asked.model), f"{path.stem}_{store_name(asked.model)}"
     listener = listener or Listener()
     device = usable_device(asked.device)
     places = find_places(read, Workspace.at(home), corpus=asked.corpus, data=asked.data, layout=asked.layout)
@@ -152,7 +151,7 @@ def run_pipeline(
         )
 
     for place in places:
-        work = PipelineWork(path.stem, read, place, asked, device, listener)
+        work = PipelineWork(name, read, place, asked, device, listener)
         listener.planned(read.title, work)
         if asked.dry_run:
             continue
@@ -195,12 +194,19 @@ class PipelineWork:
         self._pipeline = pipeline
         self.place = place
         self.limit = trial.limit
+        self._trial = trial
         self._device = device
         self._listener = listener
+        self._cited = cited_rows(pipeline, place) if trial.only is None else []
         self._setups: dict[str, ResolvedFit] = {}
         # Raises an error for an empty selection now, and not after hours of extraction.
         for row in self.rows:
             selected(place.manifest, row.request.select, trial.limit)
+
+    @property
+    def cited(self) -> list[str]:
+        """Titles of the rows with a published result only."""
+        return list(dict.fromkeys(row.title for row in self._cited))
 
     def transcribe(self) -> list[TranscriptionReport]:
         """Transcribe the corpus with each ASR model whose transcripts are missing."""
@@ -227,6 +233,8 @@ class PipelineWork:
     def train(self) -> dict[str, RunFolder]:
         """Train the missing runs, together if they read the same features, and return name → run for all rows."""
         home = self.place.workspace.home
+        if any(run.layers == EACH for run in self._pipeline.runs.values()):  # the stores tell their layers now
+            self.rows = rows_of(self._pipeline, self.place, self._trial)
         planned = plan_runs([row.request for row in self.rows], cache=self.place.cache, home=home)
         tell_conditions(planned, device=self._device, remedy="remove the folder of a run to train it again")
         together: dict[tuple[str, ...], list[PlannedRun]] = {}
@@ -253,9 +261,12 @@ class PipelineWork:
         rows = [one for row in self.rows for one in self._row(row, runs[row.name])]
         votes = ensembles_of(self._pipeline, self.rows)
         rows += [one for name, spec in votes.items() for one in self._vote(name, spec, runs)]
-        compared = self._compare(runs, titles)
+        rows += self._cited
+        compared = comparisons_of(self._pipeline, runs, titles)
         comparisons = [(name, told) for name, _, told in compared]
-        self._listener.finished(rows, _notes(runs), comparisons, folder)  # before writing, which may fail (full disk)
+        contrasts = contrasts_of(self._pipeline, self.rows, runs)
+        # before writing, which may fail (full disk)
+        self._listener.finished(rows, _notes(runs), comparisons, contrasts, folder)
         for name, table, _ in compared:
             if table is not None:
                 replace_file(folder / f"{name}.csv", table.encode())
@@ -265,8 +276,11 @@ class PipelineWork:
             title=f"{self._pipeline.title} ({self.place.name})",
             paper=self._pipeline.paper,
             notes=_notes(runs),
-            figures=self._draw(folder, runs, titles),
+            figures=draw_figures(
+                self._pipeline, self.rows, folder, runs=runs, setups=self._setups, contrasts=contrasts
+            ),
             comparisons=comparisons,
+            contrasts=contrasts,
         )
         return folder
 
@@ -301,7 +315,7 @@ class PipelineWork:
         """Return one row per metric."""
         rows = []
         for metric in self._pipeline.metric:
-            score, paper = _score(run, metric), published.get(metric)
+            score, paper = score_of(run, metric), published.get(metric)
             rows.append(
                 ComparedRow(
                     name=name,
@@ -318,69 +332,6 @@ class PipelineWork:
                 )
             )
         return rows
-
-    def _compare(
-        self, runs: Mapping[str, RunFolder], titles: Mapping[str, str]
-    ) -> list[tuple[str, str | None, list[str]]]:
-        """Return name, table as CSV (None if the runs cannot be compared) and sentences of each comparison."""
-        told: list[tuple[str, str | None, list[str]]] = []
-        for name, spec in self._pipeline.comparisons.items():
-            here = [run for run in spec.runs if run in runs]
-            if len(here) < 2:
-                continue
-            try:
-                found = compare({titles[run]: load_predictions(runs[run]) for run in here})
-            except PredictionsError as error:  # the results of the finished runs are written anyway
-                told.append((name, None, [f"not compared: {error}"]))
-                continue
-            sentences = [sentence(one) for one in found if one.score in self._pipeline.metric]
-            sentences += protocol_notes({titles[run]: runs[run] for run in here})
-            told.append((name, comparison_csv(found), sentences))
-        return told
-
-    def _draw(self, folder: Path, runs: Mapping[str, RunFolder], titles: Mapping[str, str]) -> list[tuple[str, str]]:
-        drawn = []
-        for name, gain in self._pipeline.gains.items():
-            pairs = {
-                bar: (load_predictions(runs[first]), load_predictions(runs[second]))
-                for bar, (first, second) in gain.pairs.items()
-                if first in runs and second in runs
-            }
-            if not pairs:
-                continue
-            try:
-                draw_gains(pairs, gain.metric, folder / name)
-            except PredictionsError as error:
-                log.warning("%s not drawn: %s", name, error)
-                continue
-            drawn.append((name, gain.caption))
-        for name, spec in self._pipeline.figures.items():
-            here = {titles[row.name]: row for row in self.rows if row.name in spec.runs}
-            chosen = {title: runs[row.name] for title, row in here.items()}
-            if not here:
-                continue
-            if spec.probes:
-                setups = {title: self._setups[row.name] for title, row in here.items()}
-                draw_layer_relevance(relevance_of(chosen, setups), folder / name)
-            else:
-                draw_layer_weights({title: run.layer_weights for title, run in chosen.items()}, folder / name)
-            drawn.append((name, spec.caption))
-        return drawn
-
-
-def _score(run: RunFolder, metric: str) -> dict[str, Any]:
-    """Return a score of a run. With a single dimension, ``ccc`` and ``ccc_<dim>`` mean the same score.
-
-    Raises:
-        PipelineError: The run has no such score.
-    """
-    dimensions = run.metrics.get("dimensions", ())
-    name = metric if metric in run.metrics or len(dimensions) != 1 else metric.removesuffix(f"_{dimensions[0]}")
-    found = run.metrics.get(name)
-    if not isinstance(found, dict) or "ci95" not in found:
-        there = [score for score, value in run.metrics.items() if isinstance(value, dict) and "ci95" in value]
-        raise PipelineError(f"{run.name}: {unknown_name('metric', metric, there)}")
-    return found
 
 
 def _notes(runs: Mapping[str, RunFolder]) -> list[str]:

@@ -34,6 +34,8 @@ from featcache.settings.trials import PipelineSettings
 from featcache.workspace import check_name
 
 UNKNOWN_FIELD = "unknown_field"
+EACH = "each"
+"""Value of ``layers`` for one run per layer of the store."""
 
 
 def _known_head(name: str) -> str:
@@ -240,6 +242,9 @@ class FigureSpec(Part):
 
     runs: Names = Field(description="Runs with learned layer weights.")
     probes: bool = Field(default=False, description="Whether to draw scores of linear probes below the weights.")
+    published: dict[str, dict[str, str]] = Field(
+        default={}, description="Run → columns and values that select published layer weights, which are drawn dashed."
+    )
     caption: str = Field(
         default="Learned layer weights; error bars show the standard deviation over seeds.",
         description="Caption of the figure.",
@@ -259,6 +264,35 @@ class GainSpec(Part):
     def runs(self) -> tuple[str, ...]:
         """Names of all runs in the pairs."""
         return tuple(run for pair in self.pairs.values() for run in pair)
+
+
+class ContrastSpec(Part):
+    """Two runs compared layer by layer: a table and a figure of the scores, their differences and intervals."""
+
+    runs: Annotated[tuple[str, str], BeforeValidator(_several)] = Field(
+        description=f"Two runs with 'layers: {EACH}'; the difference is that of the first minus the second."
+    )
+    all: Annotated[tuple[str, str], BeforeValidator(_several)] | None = Field(
+        default=None, description="The same two kinds of runs on all layers, for the last row of the table."
+    )
+    caption: str = Field(
+        default="Score of each layer; error bars show 95 % intervals, the shaded area shows the difference.",
+        description="Caption of the figure.",
+    )
+
+
+class CitedSpec(Part):
+    """A row of the table with a published result only, such as a system that another paper describes."""
+
+    title: str = Field(description="Title of the row in the table.")
+    published: dict[str, str] = Field(description="Columns and values that select the published result of this row.")
+    protocol: str | None = Field(
+        default=None, description="Section of the table [default: the protocol of 'defaults', or of the paper]."
+    )
+    corpus: Annotated[str, _known("corpus", CORPORA)] | None = Field(
+        default=None, description="Corpus of this row, in a pipeline for several corpora; by default all."
+    )
+    note: str = Field(default="", description="What readers need to know to compare it; printed with the score.")
 
 
 class EnsembleSpec(Part):
@@ -305,9 +339,13 @@ class Pipeline(Part):
     )
     defaults: RunSettings = Field(default=RunSettings(), description="Settings that all runs have in common.")
     runs: dict[str, RunSpec] = Field(min_length=1, description="Short name → row of the table.")
+    cited: dict[FileName, CitedSpec] = Field(default={}, description="Short name → published result without a run.")
     ensembles: dict[FileName, EnsembleSpec] = Field(default={}, description="Short name → vote of several runs.")
     figures: dict[FileName, FigureSpec] = Field(default={}, description="File name → layer weights of runs.")
     gains: dict[FileName, GainSpec] = Field(default={}, description="File name → relative gains between runs.")
+    contrasts: dict[FileName, ContrastSpec] = Field(
+        default={}, description="File name → two runs compared layer by layer."
+    )
     comparisons: dict[FileName, ComparisonSpec] = Field(default={}, description="File name → paired tests of runs.")
 
     def run(self, name: str) -> RunSpec:

@@ -165,7 +165,7 @@ class PipelineStore:
         """Return the approximate size of the missing utterances in bytes; None if the size of the model is unknown."""
         if not self.spec.is_model:
             return _descriptor_bytes(self)
-        known = _model_dimensions(self.spec.encoder)
+        known = model_dimensions(self.spec.encoder)
         if known is None:
             return None
         layers, size, hourly = known
@@ -240,7 +240,7 @@ def _descriptor_bytes(store: PipelineStore) -> int:
     return total * store.missing // len(store.wanted)
 
 
-def _model_dimensions(model: str) -> tuple[int, int, int] | None:
+def model_dimensions(model: str) -> tuple[int, int, int] | None:
     """Return number of layers, hidden size and frames per hour of a model, without loading weights; None if unknown."""
     if model in known_models():
         family, config = known_models()[model]["family"], known_models()[model]["config"]

@@ -1,4 +1,4 @@
-"""``results.csv`` → results that papers report, for comparison with results of featcache."""
+"""``results.csv``, ``layer_weights.csv`` → scores and layer weights that papers report, for comparison with ours."""
 
 import csv
 from collections.abc import Mapping
@@ -8,6 +8,7 @@ from importlib.resources import files
 
 from featcache.errors import PipelineError
 
+WEIGHT_COLUMNS = ("source", "corpus", "features")
 COLUMNS = ("source", "corpus", "protocol", "features", "layers", "head", "norm", "metric")
 
 
@@ -86,3 +87,26 @@ def find_published(wanted: Mapping[str, str]) -> PublishedResult:
         differing = [column for column in COLUMNS if len({getattr(row, column) for row in rows}) > 1]
         raise PipelineError(f"{len(rows)} published results match {told}; also give {' or '.join(differing)}")
     return rows[0]
+
+
+def find_layer_weights(wanted: Mapping[str, str]) -> dict[int, float]:
+    """Return the only published layer weights with these values.
+
+    Args:
+        wanted: Column → value for source, corpus and features; other columns are ignored, because a figure is not
+            about a single score.
+
+    Returns:
+        Layer → weight; the weights of all layers sum to 1, except for rounding.
+
+    Raises:
+        PipelineError: no weights match, or those of several figures.
+    """
+    text = files("featcache.published").joinpath("layer_weights.csv").read_text(encoding="utf-8")
+    chosen = {column: value for column, value in wanted.items() if column in WEIGHT_COLUMNS}
+    rows = [row for row in csv.DictReader(text.splitlines()) if chosen.items() <= row.items()]
+    told = ", ".join(f"{column} {value}" for column, value in chosen.items()) or "an empty selection"
+    number = len({tuple(row[column] for column in WEIGHT_COLUMNS) for row in rows})
+    if number != 1:
+        raise PipelineError(f"{number or 'no'} published layer weights match {told}; expected exactly one figure line")
+    return {int(row["layer"]): float(row["weight"]) for row in rows}

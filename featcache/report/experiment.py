@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from featcache.evaluate.scores import digits_of, heading_of
 from featcache.files.regular import replace_file
+from featcache.report.contrast import Contrast
 from featcache.report.html import figures_for_page, render
 from featcache.report.tables import interval, mean_and_std, table_of_protocols
 from featcache.terminal.escape import escaped
@@ -34,7 +35,7 @@ class ComparedRow:
         std: Our standard deviation over seeds; None for one seed.
         ci95: Bounds of our 95 % confidence interval; None if there is none.
         notes: Differences from the paper.
-        run: Name of the run folder.
+        run: Name of the run folder; empty for a published result without a run.
     """
 
     name: str
@@ -117,12 +118,23 @@ def compared_markdown(rows: Sequence[ComparedRow]) -> str:
 def _markdown(rows: Sequence[ComparedRow]) -> str:
     columns = columns_of(rows)
     head = ["Protocol", heading_of(rows[0].metric), *columns, "What differs"]
-    lines = [head, ["---"] * 2 + ["---:"] * len(columns) + ["---"]]
+    lines = [head]
     lines += [
         [row.protocol, row.title, *(row.cells()[column] for column in columns), "; ".join(row.notes)] for row in rows
     ]
+    return markdown_table(lines, ["---"] * 2 + ["---:"] * len(columns) + ["---"]) + "\n"
+
+
+def markdown_table(lines: Sequence[Sequence[str]], rule: Sequence[str] = ()) -> str:
+    """Return a Markdown table without the last line break.
+
+    Args:
+        lines: Cells of each line, the header first.
+        rule: Line between header and rows; by default all columns but the first are right-aligned.
+    """
     cells = [[escaped(cell).replace("|", r"\|") for cell in line] for line in lines]
-    return "".join(f"| {' | '.join(line)} |\n" for line in cells)
+    cells.insert(1, list(rule) or ["---", *["---:"] * (len(lines[0]) - 1)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
 
 
 def compared_csv(rows: Sequence[ComparedRow]) -> str:
@@ -147,6 +159,7 @@ def write_compared(
     notes: Sequence[str],
     figures: Sequence[tuple[str, str]],
     comparisons: Sequence[tuple[str, Sequence[str]]],
+    contrasts: Sequence[Contrast] = (),
 ) -> None:
     """Write ``results.csv``, ``results.md`` and ``report.html``.
 
@@ -158,6 +171,7 @@ def write_compared(
         notes: Notes that apply to all rows.
         figures: Name of a PNG file in the folder, without the suffix, and its caption.
         comparisons: Name of each comparison, and its results as sentences.
+        contrasts: Runs compared layer by layer.
     """
     replace_file(folder / "results.csv", compared_csv(rows).encode())
     lines = [f"# {escaped(title)}", *([escaped(paper)] if paper else [])]
@@ -166,6 +180,9 @@ def write_compared(
         f"{escaped(name)}:\n\n{chr(10).join(f'- {escaped(told)}' for told in sentences)}"
         for name, sentences in comparisons
     ]
+    for contrast in contrasts:
+        lines += [f"{contrast.heading} of each layer", markdown_table([contrast.columns, *contrast.rows()])]
+        lines += map(escaped, contrast.conclusions)
     replace_file(folder / "results.md", ("\n\n".join(lines) + "\n").encode())
     page = render(
         "pipeline.html.jinja",
@@ -178,5 +195,6 @@ def write_compared(
         notes=notes,
         figures=figures_for_page(folder, figures),
         comparisons=comparisons,
+        contrasts=contrasts,
     )
     replace_file(folder / "report.html", page.encode())

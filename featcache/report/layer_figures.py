@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Collection, Mapping
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -13,6 +14,7 @@ from featcache.report.fonts import drawable, num_columns
 
 # A figure with more layers is one step wider, and so is a figure with more lines.
 NARROW_LAYERS, NARROW_LINES = 13, 4
+MOST_LAYERS_WITH_ROOM = 9  # for numbers beside the points of a narrow figure
 WIDTHS = (COLUMN_WIDTH, 5.0, 7.1)  # inches; the last one spans both columns of a paper
 
 
@@ -32,13 +34,16 @@ def layer_weight_summary(weights: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns).reset_index()
 
 
-def layer_weights(groups: Mapping[str, pd.DataFrame]) -> Figure:
+def layer_weights(
+    groups: Mapping[str, pd.DataFrame], published: Mapping[str, Mapping[int, float]] | None = None
+) -> Figure:
     """Draw the learned weight of each layer, one line per run, and the uniform weight for comparison.
 
     Error bars are the standard deviation over seeds with ddof = 0, after averaging the folds, as in the paper's figure.
 
     Args:
         groups: Label of a run → rows of its ``layer_weights.csv``: seed, fold, layer, weight.
+        published: Label of a run → published weight of each layer, drawn dashed in the colour of the run.
 
     Returns: the figure.
 
@@ -46,9 +51,14 @@ def layer_weights(groups: Mapping[str, pd.DataFrame]) -> Figure:
     """
     summaries = {label: layer_weight_summary(weights) for label, weights in groups.items()}
     with style(groups):
-        figure = _figure(summaries, height=2.2)
+        figure = _figure(summaries, height=2.2 + 0.14 * len(published or {}))
         axes = figure.add_subplot()
         lines = _draw_weights(axes, summaries)
+        for label, weights in (published or {}).items():
+            if label in lines:
+                color = lines[label].get_color()
+                [line] = axes.plot(list(weights), list(weights.values()), "--", color=color, linewidth=0.9, alpha=0.7)
+                lines[f"{label}, published"] = line
         _layer_axis(axes, summaries)
         _legend(figure, lines)
     return figure
@@ -110,6 +120,94 @@ def layer_relevance(
         _layer_axis(below, weights)
         _legend(figure, lines, title=title)
     return figure
+
+
+def layer_contrast(scores: pd.DataFrame, *, labels: tuple[str, str], chance: float | None, ylabel: str) -> Figure:
+    """Draw two scores of each layer with their intervals, and shade the difference.
+
+    The number of the shaded difference is dark if its interval excludes 0, and grey otherwise.
+
+    Args:
+        scores: Columns layer (text: a number, or ``all``), first, first_low, first_high, second, second_low,
+            second_high, difference, low, high; one row per layer, ``all`` at the end. A missing bound is NaN.
+        labels: Names of the first and the second score.
+        chance: Chance level of the score; drawn as a line unless it is None.
+        ylabel: Name of the score.
+
+    Returns: the figure.
+    """
+    each = scores[scores["layer"].str.isdigit()].assign(place=lambda rows: rows["layer"].astype(float))
+    together = scores[~scores["layer"].str.isdigit()]
+    gap = each["place"].max() + max(1.5, 0.2 * len(each))
+    with style(labels):
+        width = WIDTHS[len(each) > MOST_LAYERS_WITH_ROOM]
+        figure = Figure(figsize=(width, 2.5), layout="constrained")
+        axes = figure.add_subplot()
+        lines = _draw_contrast(axes, each, labels, joined=True)
+        if not together.empty:
+            _draw_contrast(axes, together.assign(place=gap), labels, joined=False)
+            axes.axvline((gap + each["place"].max()) / 2, color="0.8", linewidth=0.6)
+        if chance is not None:
+            _reference(axes, chance, "chance")
+        axes.set_ylabel(ylabel)
+        _layer_axis(axes, {"": each.assign(layer=each["layer"].astype(int))})
+        if not together.empty:
+            names = [text.get_text() for text in axes.get_xticklabels()]
+            axes.set_xticks([*axes.get_xticks(), gap], [*names, "all\nlayers"])
+        _legend(figure, lines)
+    return figure
+
+
+def _draw_contrast(axes: Axes, rows: pd.DataFrame, labels: tuple[str, str], *, joined: bool) -> dict[str, Any]:
+    """Draw two scores at each place with their intervals, the shaded difference and its number."""
+    lines: dict[str, Any] = {}
+    low, high = rows[["first", "second"]].min(axis=1), rows[["first", "second"]].max(axis=1)
+    for better, color in ((True, COLORS[0]), (False, COLORS[1])):
+        where = (rows["difference"] > 0) == better
+        shade: Any
+        if joined:
+            shade = axes.fill_between(
+                rows["place"],
+                rows["first"],
+                rows["second"],
+                where=where,
+                interpolate=True,
+                color=color,
+                alpha=0.2,
+                lw=0,
+            )
+        else:
+            shade = axes.bar(rows["place"][where], (high - low)[where], 0.7, low[where], color=color, alpha=0.2)
+        if better:
+            lines["difference"] = shade
+    for number, (column, label) in enumerate(zip(("first", "second"), labels, strict=True)):
+        bounds = [rows[column] - rows[f"{column}_low"], rows[f"{column}_high"] - rows[column]]
+        bars = axes.errorbar(
+            rows["place"],
+            rows[column],
+            yerr=bounds,
+            color=COLORS[0] if number == 0 else "0.35",
+            marker=MARKERS[number],
+            linestyle=LINES[number] if joined else "",
+            capsize=1.5,
+            elinewidth=0.7,
+            capthick=0.7,
+        )
+        lines[label] = bars.lines[0]
+    if len(rows) <= NARROW_LAYERS:
+        middles = rows.assign(middle=(low + high) / 2)[["place", "middle", "difference", "low", "high"]]
+        for place, middle, difference, lowest, highest in middles.to_numpy(float):
+            text = axes.annotate(
+                f"{difference:+.0f}" if abs(difference) >= 1 else f"{difference:+.1f}",
+                (place, middle),
+                xytext=(3, 0),
+                textcoords="offset points",
+                fontsize=6,
+                va="center",
+                color="0.1" if lowest > 0 or highest < 0 else "0.55",
+            )
+            text.set_in_layout(False)
+    return {label: lines[label] for label in (*labels, *(set(lines) - set(labels)))}
 
 
 def _figure(groups: Mapping[str, pd.DataFrame], *, height: float, legend: bool = False) -> Figure:
@@ -176,7 +274,7 @@ def _layer_axis(axes: Axes, groups: Mapping[str, pd.DataFrame]) -> None:
     axes.set_xlabel("Layer")
 
 
-def _legend(figure: Figure, lines: Mapping[str, Line2D], title: str | None = None) -> None:
+def _legend(figure: Figure, lines: Mapping[str, Any], title: str | None = None) -> None:
     if len(lines) > 1 or title:
         columns = _legend_columns(lines, figure.get_figwidth())
         names = list(map(drawable, lines))

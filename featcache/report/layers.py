@@ -21,12 +21,19 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def draw_layer_weights(runs: Mapping[str, pd.DataFrame], path: Path, *, required: bool = True) -> pd.DataFrame:
+def draw_layer_weights(
+    runs: Mapping[str, pd.DataFrame],
+    path: Path,
+    *,
+    published: Mapping[str, Mapping[int, float]] | None = None,
+    required: bool = True,
+) -> pd.DataFrame:
     """Draw learned layer weights with error bars over seeds.
 
     Args:
         runs: Label of a run → rows of its ``layer_weights.csv``: seed, fold, layer, weight, features.
         path: Output path without a suffix; ``.png``, ``.svg`` and ``_summary.csv`` are added.
+        published: Label of a run → published weight of each layer, drawn dashed in the colour of the run.
         required: Whether a read-only output folder is an error; otherwise a warning is logged.
 
     Returns:
@@ -44,7 +51,7 @@ def draw_layer_weights(runs: Mapping[str, pd.DataFrame], path: Path, *, required
     summaries = [layer_weight_summary(rows).assign(run=label) for label, rows in groups.items()]
     summary = pd.concat(summaries)[["run", "layer", "mean", "std", "num_seeds"]]
     with drawing(required=required):
-        save(layer_weights(groups), path)
+        save(layer_weights(groups, published), path)
         replace_file(path.with_name(f"{path.name}_summary.csv"), summary.to_csv(index=False).encode())
     return summary
 

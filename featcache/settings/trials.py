@@ -19,6 +19,11 @@ class TrialSettings:
         None,
         "Weights of the models; random is an untrained control, without network [default: the pipeline's choice].",
     )
+    model: str | None = setting(
+        None,
+        "Speech model in place of the only model of the pipeline: a short name (see 'featcache models'), a Hugging "
+        "Face id, a folder, package.module:Class or ./file.py:Class [default: the pipeline's model].",
+    )
     protocol: str | None = setting(
         None, "Protocol, for example for a part of a corpus [default: the pipeline's protocol]."
     )

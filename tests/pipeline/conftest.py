@@ -55,7 +55,7 @@ def write_text(path, text):
 
 @pytest.fixture
 def tiny_models(monkeypatch, tiny_model):
-    """Replace every model with a short name by a tiny wav2vec 2.0 with the same id; return the loaded models."""
+    """Replace every model by a tiny wav2vec 2.0 with the same id; return the loaded models."""
     from featcache.extractors import ssl
     from featcache.extractors.models import known_models, load
 
@@ -64,7 +64,7 @@ def tiny_models(monkeypatch, tiny_model):
     def load_tiny(model, *, weights="pretrained", revision=None, num_blocks=None):
         loaded.append(model)
         deeper = {"num_hidden_layers": num_blocks + 1} if num_blocks else {}
-        entry = known_models()[model]
+        entry = known_models().get(model, {"model_id": model, "do_normalize": True})
         folder = tiny_model("wav2vec2", do_normalize=entry["do_normalize"], **deeper)
         found = load(folder, weights=weights, num_blocks=num_blocks)
         return replace(found, model_id=entry["model_id"])

@@ -293,8 +293,8 @@ def test_runs_that_cannot_be_compared_do_not_cost_the_report(run, write_pipeline
     def refuse(*_, **__):
         raise PredictionsError("a or b has no UAR: its values are constant in a seed")
 
-    monkeypatch.setattr("featcache.pipeline.run.compare", refuse)
-    monkeypatch.setattr("featcache.pipeline.run.draw_gains", refuse)
+    monkeypatch.setattr("featcache.pipeline.outputs.compare", refuse)
+    monkeypatch.setattr("featcache.pipeline.outputs.draw_gains", refuse)
     more = """    norm: global
 comparisons: {norms: {runs: [speaker, global]}}
 gains: {gain: {metric: uar, pairs: {Speaker: [speaker, global]}}}

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from featcache import published
+from featcache.cache.reader import FeatureCache
 from featcache.cli.pipelines import run_and_print
 from featcache.pipeline import shipped_pipelines
 from featcache.protocols import PROTOCOLS
@@ -26,6 +27,7 @@ CORPORA = {
     "pepino2021-issa": ["ravdess", "iemocap"],
     "pepino2021-ravdess": ["ravdess"],
     "superb-er": ["iemocap"],
+    "trained-or-not": ["ravdess"],
 }
 
 
@@ -48,6 +50,18 @@ def published_in(content, row):
     return [known for known in rows_in(PUBLISHED) if all(known[name] == str(value) for name, value in wanted.items())]
 
 
+def expected_rows(content, cache):
+    """Return name → fields of each row; ``layers: each`` gives one row per layer of the store in the cache."""
+    rows = {}
+    for name, spec in content["runs"].items():
+        if spec.get("layers") != "each":
+            rows[name] = spec
+            continue
+        for layer in FeatureCache(cache)[spec["features"]].layer_names:
+            rows[f"{name}-{layer}"] = {**spec, "title": f"{spec['title']}, layer {layer}"}
+    return {**rows, **content.get("cited", {}), **content.get("ensembles", {})}
+
+
 def test_all_of_them_are_tried():
     assert sorted([*CORPORA, OF_WORDS]) == list(shipped_pipelines())
 
@@ -61,10 +75,15 @@ def test_every_row_is_made_and_stands_beside_the_papers_number(shared_home, name
         f"{corpus}/{name}" for corpus in CORPORA[name]
     ]
     found = {row["name"]: (row, folder) for folder in folders for row in rows_in(folder / "results.csv")}
-    expected = {**content["runs"], **content.get("ensembles", {})}
+    expected = expected_rows(content, shared_home / "cache" / CORPORA[name][0])
     assert set(found) == set(expected)
     for key, spec in expected.items():
         row, folder = found[key]
+        if key in content.get("cited", {}):
+            assert (row["mean"], row["run"], row["title"]) == ("", "", spec["title"])
+            [known] = published_in(content, spec)
+            assert float(row["published_mean"]) == float(known["mean"])
+            continue
         metrics = RunFolder(folder.parent / row["run"]).metrics
         assert float(row["mean"]) == metrics[content.get("metric", "uar")]["mean"]
         assert row["title"] == spec["title"]
@@ -82,9 +101,24 @@ def test_every_row_is_made_and_stands_beside_the_papers_number(shared_home, name
         assert ("frozen" in row["notes"]) == name.startswith("gavali")
     for folder in folders:
         assert {"results.csv", "results.md", "report.html"} <= {path.name for path in folder.iterdir()}
+        for contrast in content.get("contrasts", {}):
+            assert (folder / f"{contrast}.png").exists()
         for figure, spec in content.get("figures", {}).items():
             assert (folder / f"{figure}.png").exists()
             assert (folder / f"{figure}.csv").exists() == ("probes" in spec)
+
+
+@pytest.mark.parametrize("weights", [None, "random"])
+@pytest.mark.parametrize("name", CORPORA)
+def test_every_plan_is_printed_without_any_model(home, name, weights, capsys):
+    corpus = CORPORA[name][0]
+    outcome = run_and_print(pipeline=name, corpus=corpus, weights=weights, dry_run=True, home=home)
+    assert outcome.folders == ()
+    content = yaml.safe_load(shipped_pipelines()[name].read_text(encoding="utf-8"))
+    printed = capsys.readouterr().out
+    assert "in total " in printed
+    assert ("published results without a run: " in printed) == ("cited" in content)
+    assert not (home / "cache").exists()
 
 
 def test_nothing_is_left_to_do(shared_home, tiny_models, counted):
@@ -101,7 +135,8 @@ def test_every_published_row_of_a_paper_has_its_run(source):
     stands_beside = set()
     for path in shipped_pipelines().values():
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        for row in [*content["runs"].values(), *content.get("ensembles", {}).values()]:
+        sections = (content.get(section, {}) for section in ("runs", "cited", "ensembles"))
+        for row in (row for section in sections for row in section.values()):
             if "published" in row:
                 stands_beside |= {tuple(known.values()) for known in published_in(content, row)}
     assert {tuple(row.values()) for row in rows_in(PUBLISHED) if row["source"] == source} <= stands_beside

@@ -6,7 +6,14 @@ import io
 import pytest
 from rich.console import Console
 
-from featcache.report.experiment import ComparedRow, compared_csv, compared_markdown, compared_table, numbered_notes
+from featcache.report.experiment import (
+    ComparedRow,
+    compared_csv,
+    compared_markdown,
+    compared_table,
+    numbered_notes,
+    write_compared,
+)
 
 
 def row(**changes):
@@ -104,3 +111,14 @@ def test_markdown_rows_are_lines_whatever_the_names_are():
     assert len(text.splitlines()) == 3
     assert r"a\n\| forged \| \x1b[31m" in text
     assert r"\u202e" in text
+
+
+def test_a_published_result_without_a_run_has_no_link(tmp_path):
+    cited = row(name="other", title="BiLSTM", mean=None, std=None, ci95=None, run="", notes=())
+    assert list(cited.cells().values()) == ["67.2 ± 0.7", "-", "-", "-"]
+    write_compared(tmp_path, [row(), cited], title="T", paper="P", notes=[], figures=[], comparisons=[])
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "BiLSTM" in page
+    assert page.count("<a href") == 1
+    [_, second] = csv.DictReader(io.StringIO((tmp_path / "results.csv").read_text(encoding="utf-8")))
+    assert (second["published_mean"], second["mean"], second["run"]) == ("67.2", "", "")

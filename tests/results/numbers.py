@@ -13,6 +13,8 @@ from tests.results.commands import Case, Command
 from tests.results.record import Record
 
 NOT_RUN = "not run"
+FEWEST_SPEAKERS = 6
+_TEXTS = ("layer", "first", "second", "metric", "unit")
 
 
 def finished(out: Path, corpus: str, run: str) -> RunFolder | None:
@@ -59,6 +61,35 @@ def size_of(out: Path, case: Case, store: str) -> str:
     folder = out / "data" / "cache" / case.corpus / store
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return f"{size / 1e6:.0f} MB"
+
+
+def contrast_rows(folder: Path) -> list[list[str]]:
+    """Return one row per layer from the table that ``featcache run trained-or-not`` wrote.
+
+    Columns: layer, score and interval of both models, difference, its interval, p value with Holm's correction.
+    """
+    path = folder / "layers.csv"
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    told = []
+    for row in rows:
+        number = {name: float(value) for name, value in row.items() if name not in _TEXTS and value}
+        scores = [
+            cell
+            for run in ("first_", "second_")
+            for cell in (mean_and_std(number[f"{run}mean"], number.get(f"{run}std")), _interval(number, run))
+        ]
+        # Six speakers who all agree give p = 0.031; with fewer, no difference can reach 0.05.
+        p = "-" if row["unit"] == "speakers" and number["count"] < FEWEST_SPEAKERS else f"{number['p_holm']:.2g}"
+        told.append([row["layer"], *scores, f"{number['difference']:+.1f}", _interval(number), p])
+    return told
+
+
+def _interval(number: dict[str, float], run: str = "") -> str:
+    low, high = number.get(f"{run}ci95_low"), number.get(f"{run}ci95_high")
+    return interval(None if low is None or high is None else (low, high))
 
 
 def probe_rows(out: Path, case: Case, figure: str) -> list[list[str]]:

@@ -1,5 +1,6 @@
 """Record, runs and figures of the output folder → docs/results.md and docs/results/*.png."""
 
+import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -58,7 +59,7 @@ def write_page(
     parts = [HEAD, _machine(commands, record, note), _extraction(out, cases, commands, record)]
     for corpus in dict.fromkeys(case.corpus for case in cases):
         title, text = CORPORA[corpus]
-        parts.append(f"## {title}\n\n{text}")
+        parts.append(f"## {title}\n\n{_wrapped(text)}")
         of_corpus = [case for case in cases if case.corpus == corpus]
         for case in of_corpus:
             parts += _case(docs, out, case, commands, record)
@@ -83,7 +84,7 @@ def _machine(commands: Sequence[Command], record: Record, note: str) -> str:
         "`emodb-2s` and `ravdess-4actors`, `MODELS` contains `whisper-base` and `whisper-tiny.en`. The seconds are "
         f"wall-clock time of the whole command.{f' {note}' if note else ''}"
     )
-    return "\n\n".join(["## Machine and versions", "\n".join(lines), count, again])
+    return "\n\n".join(["## Machine and versions", "\n".join(lines), count, _wrapped(again)])
 
 
 def _extraction(out: Path, cases: Sequence[Case], commands: Sequence[Command], record: Record) -> str:
@@ -100,8 +101,10 @@ def _extraction(out: Path, cases: Sequence[Case], commands: Sequence[Command], r
             rows.append([CORPORA[case.corpus][0], store, *done])
             shown.append(command)
     models = "; ".join(f"`{name}` is {text}" for name, text in MODELS.items() if name in {c.model for c in cases})
-    text = f"## Extraction\n\n{models}. Stores that end in `-random` have random weights. Layers are stored in float16."
-    return _joined([text, _table(["Corpus", "Store", "Seconds", "Size"], rows), _listing(shown, record)])
+    text = f"{models}. Stores that end in `-random` have random weights. Layers are stored in float16."
+    return _joined(
+        ["## Extraction", _wrapped(text), _table(["Corpus", "Store", "Seconds", "Size"], rows), _listing(shown, record)]
+    )
 
 
 def _case(docs: Path, out: Path, case: Case, commands: Sequence[Command], record: Record) -> Iterator[str]:
@@ -154,6 +157,13 @@ def _layers(docs: Path, out: Path, case: Case, commands: Sequence[Command], reco
         name = copy_figure(path, docs / FIGURES)
         if name:
             yield f"![{alternative}]({FIGURES}/{name})"
+        if kind == "run" and (rows := numbers.contrast_rows(folder)):
+            yield _table(["Layer", "Trained", "95 % CI", "Untrained", "95 % CI", "Difference", "95 % CI", "p"], rows)
+            yield _wrapped(
+                "Each layer: a linear support vector machine on the means of utterances. All layers: `dense`, another "
+                "head. p values have Holm's correction for the rows of this table. In the figure, the shaded area is "
+                "what training gave."
+            )
         if kind == "probe" and probes:
             yield _table(["Layer", "Trained", "Untrained"], probes)
             yield "Linear probes of utterance means; ± is the standard deviation over folds."
@@ -198,7 +208,7 @@ def _transcripts(out: Path, cases: Sequence[Case], commands: Sequence[Command], 
         cells = [f"{found['percent']:.1f}", *(str(found[name]) for name in counts)] if found else [numbers.NOT_RUN]
         rows.append([case.model, *cells, *[""] * (len(counts) + 1 - len(cells))])
     yield f"### {CORPORA[cases[0].corpus][0]}, ASR transcripts"
-    yield (
+    yield _wrapped(
         "Word error rates against the two sentences of the corpus: *Kids are talking by the door* and *Dogs are "
         "sitting by the door*."
     )
@@ -239,3 +249,7 @@ def _told(command: Command, record: Record) -> str:
 
 def _joined(parts: Sequence[str]) -> str:
     return "\n\n".join(part for part in parts if part)
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)

@@ -37,8 +37,8 @@ def run(given: dict[str, Any], pipeline: options.Pipeline = None, show: options.
     """Run a published experiment from audio to the final table.
 
     The table shows the results of the paper beside ours. Stores and runs that exist are not recomputed. With --only,
-    --limit, --weights, --protocol, --seeds or --max-epochs the experiment is a trial, and each row of the table is
-    marked.
+    --limit, --weights, --model, --protocol, --seeds or --max-epochs the experiment is a trial, and each row of the
+    table is marked.
     """
     from featcache.cli.pipelines import print_pipeline, print_pipelines, run_and_print
 
