@@ -14,7 +14,7 @@ from featcache.extraction import ExtractionReport, summarise_report
 from featcache.extractors import usable_device
 from featcache.files.regular import replace_file
 from featcache.fitting.ensemble import asked_of, ensemble, notes
-from featcache.fitting.fit import fit_all, tell_epochs
+from featcache.fitting.fit import fit_all, tell_convergence
 from featcache.fitting.plan import PlannedRun, plan_runs, tell_conditions
 from featcache.fitting.relevance import relevance_of
 from featcache.fitting.resolve import ResolvedFit
@@ -33,6 +33,7 @@ from featcache.report.gains import draw_gains
 from featcache.report.layers import draw_layer_weights
 from featcache.report.pairs import comparison_csv, protocol_notes
 from featcache.report.relevance_figure import draw_layer_relevance
+from featcache.runs.costs import Costs
 from featcache.runs.identity import hash_of
 from featcache.runs.reader import RunFolder, load_predictions
 from featcache.settings.checked import configured
@@ -235,7 +236,7 @@ class PipelineWork:
         finished: dict[Path, RunFolder] = {}
         for those in together.values():
             runs = fit_all(those, cache=self.place.cache, device=self._device, resume=True)
-            tell_epochs([run for one, run in zip(those, runs, strict=True) if one.finished is None])
+            tell_convergence([run for one, run in zip(those, runs, strict=True) if one.finished is None])
             finished |= {one.path: run for one, run in zip(those, runs, strict=True)}
         self._setups = {row.name: one.setup for row, one in zip(self.rows, planned, strict=True)}
         return {row.name: finished[one.path] for row, one in zip(self.rows, planned, strict=True)}
@@ -315,6 +316,7 @@ class PipelineWork:
                     ci95=(score["ci95"][0], score["ci95"][1]) if score["ci95"] else None,
                     notes=tuple(told),
                     run=run.name,
+                    costs=Costs.of(run.metrics),
                 )
             )
         return rows
