@@ -134,11 +134,6 @@ class FeatureStore(Mapping[str, npt.NDArray[np.float32]]):
             shard.drop_pages()
 
     @property
-    def num_bytes(self) -> int:
-        """Size on disk in bytes: the shards and the index."""
-        return sum(path.stat().st_size for path in self.path.glob("*.h5"))
-
-    @property
     def utterance_ids(self) -> tuple[str, ...]:
         """Utterance ids in the order of writing, which is that of the manifest unless utterances were added later."""
         return tuple(self._rows)

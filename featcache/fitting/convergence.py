@@ -5,6 +5,7 @@ A training of a network has not converged if ``--max-epochs`` ended it while its
 solver stopped after the largest number of iterations, where scikit-learn gives a ConvergenceWarning.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ from featcache.units import counted
 
 if TYPE_CHECKING:
     import pandas as pd
+
+log = logging.getLogger(__name__)
 
 STILL_IMPROVING = (
     "{} of {} trainings have not converged: --max-epochs {} ended them less than {} after their lowest validation "
@@ -59,17 +62,18 @@ def convergence_notes(run: RunFolder) -> list[str]:
     return training_notes(num_not_converged(run.history, run.config["training"]), total, run.config["training"])
 
 
-def convergence_lines(runs: Sequence[RunFolder]) -> list[str]:
-    """Return one line for each run with trainings that have not converged; if there are none, one line that says so.
+def tell_convergence(runs: Sequence[RunFolder]) -> None:
+    """Log how many trainings of each run have not converged; if there are none, log that all have converged.
 
-    The result is empty if there are none, but some trainings have diverged, of which the user was warned.
+    Nothing is logged if there are none, but some trainings have diverged, of which the user was warned.
     """
-    lines = [(run.name, note) for run in runs for note in convergence_notes(run)]
-    if lines:
-        return [f"{name}: {note}" if len(runs) > 1 else note for name, note in lines]
-    if any(_has_diverged(run) for run in runs):
-        return []
-    return [f"all {counted(sum(map(num_trainings, runs)), 'training')} converged"] if runs else []
+    runs = list({run.path: run for run in runs}.values())
+    notes = [(run.name, note) for run in runs for note in convergence_notes(run)]
+    for name, note in notes:
+        log.warning("%s", f"{name}: {note}" if len(runs) > 1 else note)
+    if runs and not notes and not any(_has_diverged(run) for run in runs):
+        total = sum(map(num_trainings, runs))
+        log.info("%s", f"all {total} trainings converged" if total > 1 else "the training converged")
 
 
 def num_trainings(run: RunFolder) -> int:

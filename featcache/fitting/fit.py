@@ -9,7 +9,7 @@ from typing import Any
 
 from featcache.errors import StoreError
 from featcache.extractors import usable_device
-from featcache.fitting.convergence import convergence_lines
+from featcache.fitting.convergence import tell_convergence
 from featcache.fitting.job import FitJob
 from featcache.fitting.plan import PlannedRun, plan_runs, tell_conditions
 from featcache.fitting.repeat import expanded
@@ -257,12 +257,6 @@ def fit_all(
 def _tell_finished(planned: Sequence[PlannedRun], told: Collection[Path]) -> None:
     for run in filter(None, (one.finished for one in planned if one.path not in told)):
         log.info("%s exists already; %s", run.path, AGAIN)
-
-
-def tell_convergence(runs: Sequence[RunFolder]) -> None:
-    """Log how many trainings of each run have not converged, or that all have."""
-    for line in convergence_lines(list({run.path: run for run in runs}.values())):
-        log.info("%s", line)
 
 
 def _tell(setups: Sequence[ResolvedFit]) -> None:

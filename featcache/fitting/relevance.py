@@ -12,7 +12,8 @@ from featcache.corpora import Corpus
 from featcache.corpora.recorded import corpus_of
 from featcache.errors import ModelError, StoreError, listed
 from featcache.extractors import usable_device
-from featcache.fitting.fit import fit_all, tell_convergence
+from featcache.fitting.convergence import tell_convergence
+from featcache.fitting.fit import fit_all
 from featcache.fitting.plan import plan_runs, tell_conditions
 from featcache.fitting.probe import layer_stores, probe_layers
 from featcache.fitting.resolve import ResolvedFit

@@ -34,7 +34,7 @@ class RunOutlook:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Estimate:
+class TimeLeft:
     """Estimate of the work of all trainings.
 
     Attributes:
@@ -48,7 +48,7 @@ class Estimate:
     at_most: bool
 
 
-def estimate(runs: Sequence[RunOutlook], *, num_earlier: int = 0, elapsed: float) -> Estimate:
+def estimate(runs: Sequence[RunOutlook], *, num_earlier: int = 0, elapsed: float) -> TimeLeft:
     """Estimate the remaining time.
 
     An epoch of a run that has not begun is assumed to take as long as an average epoch of the other runs.
@@ -73,7 +73,7 @@ def estimate(runs: Sequence[RunOutlook], *, num_earlier: int = 0, elapsed: float
     number = sum(run.number for run in runs)
     earlier = num_earlier * (done + remaining) / number if number else 1.0
     total = done + remaining + earlier
-    return Estimate(
+    return TimeLeft(
         done=(done + earlier) / total if total else 1.0,
         seconds=elapsed * remaining / done if done else None,
         at_most=at_most,
@@ -98,7 +98,7 @@ def _expected_end(one: TrainingStatus, expected: float) -> float:
     return min(one.most, max(expected, one.least, one.epochs))
 
 
-def remaining_text(found: Estimate) -> str:
+def remaining_text(found: TimeLeft) -> str:
     """Return the remaining time as text: ``about 0:03:10 left``; empty if it is unknown or nothing is left."""
     if found.seconds is None or found.done >= 1:
         return ""

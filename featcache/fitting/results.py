@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from featcache.cache.shards import disk_bytes
 from featcache.fitting.convergence import num_not_converged, solver_notes, training_notes
 from featcache.fitting.resolve import ResolvedFit
 from featcache.runs.costs import Costs
@@ -63,9 +64,9 @@ def write_results(run: UnfinishedRun, setup: ResolvedFit) -> None:
     diverged = [
         DIVERGED.format(seed, setup.folds[fold - 1].name) for seed, fold, record in records if record["diverged"]
     ]
-    diverged += solver_notes(sum(record.get("unconverged", False) for _, _, record in records), len(records))
     for warning in diverged:
         log.warning("%s: %s", title, warning)
+    diverged += solver_notes(sum(record.get("unconverged", False) for _, _, record in records), len(records))
     _write_tables(folder, setup, records)
     predictions = read_table(folder / PREDICTIONS)
     metrics = setup.target.summarise(predictions)
@@ -124,7 +125,7 @@ def costs_of(
     return Costs(
         head_parameters=max(sizes, default=None),
         model_parameters=sum(known) if known and len(known) == len(of_models) else None,
-        store_bytes=sum(store.num_bytes for store in stores),
+        store_bytes=sum(disk_bytes(store.path) for store in stores),
         seconds=total,
         seconds_per_training=None if total is None else total / len(records),
         not_converged=num_not_converged(history, asdict(setup.training)) if setup.spec.is_network else unconverged,

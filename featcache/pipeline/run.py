@@ -13,8 +13,9 @@ from featcache.evaluate.intervals import ONE_SEED, caution
 from featcache.extraction import ExtractionReport, summarise_report
 from featcache.extractors import usable_device
 from featcache.files.regular import replace_file
+from featcache.fitting.convergence import tell_convergence
 from featcache.fitting.ensemble import asked_of, ensemble, notes
-from featcache.fitting.fit import fit_all, tell_convergence
+from featcache.fitting.fit import fit_all
 from featcache.fitting.plan import PlannedRun, plan_runs, tell_conditions
 from featcache.fitting.relevance import relevance_of
 from featcache.fitting.resolve import ResolvedFit

@@ -177,14 +177,14 @@ def training_curves(history: pd.DataFrame) -> Figure:
 
 def _draw_epochs(axes: Axes, runs: Sequence[pd.DataFrame], column: str, look: Mapping[str, Any]) -> None:
     """Draw a column of the history over epochs; dots mark the epochs with the lowest validation loss."""
+    size, alpha = (6, 1.0) if len(runs) <= _FEW_LINES else (4, 0.6)
+    dot: dict[str, Any] = {"color": "black", "markersize": size, "markeredgewidth": 0, "alpha": alpha}
     for run in runs:
         marker = "." if len(run) == 1 else None  # a line with a single point is invisible
         axes.plot(run["epoch"], run[column], marker=marker, **look)
-    if column != "train_loss":
-        best = [run.nsmallest(1, "validation_loss") for run in runs]  # NaN if all losses are NaN; then no dot is drawn
-        kept = pd.concat(best)
-        size, alpha = (6, 1.0) if len(runs) <= _FEW_LINES else (4, 0.6)
-        axes.plot(kept["epoch"], kept[column], ".", color="black", markersize=size, markeredgewidth=0, alpha=alpha)
+        if column != "train_loss":
+            best = run.nsmallest(1, "validation_loss")  # NaN if all losses are NaN; then no dot is drawn
+            axes.plot(best["epoch"], best[column], ".", **dot)
 
 
 def relative_gains(gains: pd.DataFrame, *, metric: str) -> Figure:
