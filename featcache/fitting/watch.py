@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from time import monotonic
 
@@ -87,9 +87,10 @@ class Recorder:
         del self._active[key]
 
     def state(self) -> ProcessState:
-        """Return the current state. Trainings that wait for a thread have not begun."""
+        """Return the current state. Trainings that wait for a thread have not begun; they end when they are written."""
         reading, active = self._reading, list(self._active.items())
-        states = {key: status for key, training in active if (status := training.status()).seconds}
+        running = ((key, training.status()) for key, training in active)
+        states = {key: replace(status, ended=False) for key, status in running if status.seconds}
         return ProcessState(
             step=self.step,
             num_read=reading.num_read if reading else 0,
