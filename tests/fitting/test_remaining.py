@@ -1,7 +1,7 @@
 """The remaining time of a fit: exact where the number of epochs is known, and never too large a promise."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featcache.fitting.remaining import RunOutlook, TimeLeft, detail_text, estimate, remaining_text
@@ -82,6 +82,7 @@ states = st.builds(
 )
 
 
+@settings(max_examples=30)
 @given(
     runs=st.lists(st.lists(states, max_size=4), min_size=1, max_size=3),
     waiting=st.integers(0, 3),
