@@ -67,7 +67,8 @@ def tell_convergence(runs: Sequence[RunFolder]) -> None:
 
     Nothing is logged if there are none, but some trainings have diverged, of which the user was warned.
     """
-    runs = list({run.path: run for run in runs}.values())
+    # An ensemble has no history.
+    runs = list({run.path: run for run in runs if (run.path / HISTORY).is_file()}.values())
     notes = [(run.name, note) for run in runs for note in convergence_notes(run)]
     for name, note in notes:
         log.warning("%s", f"{name}: {note}" if len(runs) > 1 else note)

@@ -4,12 +4,9 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 from featcache.terminal.repeated import repeated
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +85,7 @@ def _bar(look: Callable[[], TaskState]) -> Iterator[Callable[[], None]]:
     for_bar = min(room - _REMAINING - 1, _LARGEST_BAR)
 
     class Bar(Progress):
-        def get_renderables(self) -> "Iterator[RenderableType]":
+        def get_renderables(self) -> Iterator[Any]:
             yield from super().get_renderables()
             if state.detail:
                 yield Text(folded(escaped(f"  {state.detail}"), console.width, indent="  "))
