@@ -1,4 +1,4 @@
-"""Sizes in bytes, and numbers with nouns → readable text."""
+"""Sizes in bytes, large numbers, times, and numbers with nouns → readable text."""
 
 # Singular of verbs for :func:`counted`.
 _SINGULAR = {"are": "is", "have": "has", "were": "was"}
@@ -32,3 +32,34 @@ def format_bytes(size: float) -> str:
             return f"{size:.1f} {unit}"
         size /= 1000
     return f"{size:.1f} {units[-1]}"
+
+
+def format_number(number: float) -> str:
+    """Return a large number as readable text with up to four digits, in units of 1000: ``94.4 M`` for millions.
+
+    Args:
+        number: Number of things.
+    """
+    if number < 999.5:
+        return f"{number:.0f}"
+    number /= 1000
+    for unit in ("k", "M"):
+        if number < 999.95:  # A larger number would be printed as 1000.0.
+            return f"{number:.1f} {unit}"
+        number /= 1000
+    return f"{number:.1f} B"
+
+
+def format_seconds(seconds: float) -> str:
+    """Return a time as readable text: ``9.5 s``, ``16 min 34 s``, ``2 h 05 min``.
+
+    Args:
+        seconds: Time in seconds.
+    """
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02} min"

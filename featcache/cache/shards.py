@@ -152,6 +152,11 @@ def shard_numbers(folder: Path) -> list[int]:
     return sorted(int(match[1]) for match in found if match)
 
 
+def disk_bytes(folder: Path) -> int:
+    """Return the size on disk of a store in bytes: its shards and its index."""
+    return sum(path.stat().st_size for path in folder.glob("*.h5"))
+
+
 def read_catalogue(folder: Path) -> Catalogue:
     """Read the index or, if none matches the shards, the tables of the shards.
 

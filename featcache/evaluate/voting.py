@@ -10,7 +10,7 @@ Improving Speech Emotion Recognition.
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from featcache.errors import PredictionsError, listed
 from featcache.evaluate.metrics import FUNCTIONS
 from featcache.evaluate.predictions import checked, codes_of
+from featcache.terminal.progress import long_progress
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -169,37 +170,41 @@ def choose(
         for chosen in itertools.combinations(members, size)
         for how in votes
     ]
-    order = _ranking(validation, candidates)
-    rows = [
-        [
-            " + ".join(names[i] for i in chosen),
-            how,
-            *validation.scores(validation.vote(chosen, how)[0]),
-            *test.scores(test.vote(chosen, how)[0]),
-        ]
-        for chosen, how in (candidates[i] for i in order)
-    ]
     columns = ["members", "vote", "validation_uar", "validation_wa", "test_uar", "test_wa"]
-    chosen, how = candidates[order[0]]
     shared = set(validation.rows["utterance_id"]) & set(test.rows["utterance_id"])
-    return Choice(
-        members=chosen,
-        vote=how,
-        combinations=pd.DataFrame(rows, columns=columns),
-        uar_by_fold=_uar_by_fold(validation, test, candidates) if shared else None,
-    )
+    passes = 2 + (test.rows["fold"].nunique() if shared else 0)
+    with long_progress("Counting votes", passes * len(candidates)) as advance:
+        order = _ranking(validation, candidates, advance)
+        rows = []
+        for chosen, how in (candidates[i] for i in order):
+            scores = (part.scores(part.vote(chosen, how)[0]) for part in (validation, test))
+            rows.append([" + ".join(names[i] for i in chosen), how, *itertools.chain.from_iterable(scores)])
+            advance(1)
+        by_fold = _uar_by_fold(validation, test, candidates, advance) if shared else None
+    chosen, how = candidates[order[0]]
+    return Choice(members=chosen, vote=how, combinations=pd.DataFrame(rows, columns=columns), uar_by_fold=by_fold)
 
 
-def _ranking(validation: Ballots, candidates: Sequence[tuple[tuple[int, ...], str]]) -> list[int]:
+def _ranking(
+    validation: Ballots, candidates: Sequence[tuple[tuple[int, ...], str]], advance: Callable[[int], None]
+) -> list[int]:
     """Return the positions of the candidates, best on validation first; ties keep the order of the candidates."""
-    scores = [np.round(validation.scores(validation.vote(*candidate)[0]), _DIGITS) for candidate in candidates]
+    scores = []
+    for candidate in candidates:
+        scores.append(np.round(validation.scores(validation.vote(*candidate)[0]), _DIGITS))
+        advance(1)
     return sorted(range(len(candidates)), key=lambda i: (-scores[i][0], -scores[i][1], i))
 
 
-def _uar_by_fold(validation: Ballots, test: Ballots, candidates: Sequence[tuple[tuple[int, ...], str]]) -> float:
+def _uar_by_fold(
+    validation: Ballots,
+    test: Ballots,
+    candidates: Sequence[tuple[tuple[int, ...], str]],
+    advance: Callable[[int], None],
+) -> float:
     predicted = np.empty(len(test.rows), dtype=np.intp)
     for fold in test.rows["fold"].unique():
-        best = candidates[_ranking(validation.of_fold(fold), candidates)[0]]
+        best = candidates[_ranking(validation.of_fold(fold), candidates, advance)[0]]
         predicted[(test.rows["fold"] == fold).to_numpy()] = test.of_fold(fold).vote(*best)[0]
     return test.scores(predicted)[0]
 

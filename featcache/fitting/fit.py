@@ -9,18 +9,20 @@ from typing import Any
 
 from featcache.errors import StoreError
 from featcache.extractors import usable_device
+from featcache.fitting.convergence import tell_convergence
 from featcache.fitting.job import FitJob
 from featcache.fitting.plan import PlannedRun, plan_runs, tell_conditions
 from featcache.fitting.repeat import expanded
 from featcache.fitting.resolve import ResolvedFit
-from featcache.fitting.results import epochs_of
 from featcache.runs.reader import RunFolder
 from featcache.settings.checked import configured
 from featcache.settings.fits import FitSettings, LayerWeighting, Norm, Pooling, Task
 from featcache.settings.public import documented, without
 from featcache.settings.types import read_names
+from featcache.terminal.progress import long_progress
 from featcache.training.finite import check_finite
 from featcache.training.memory import Memory
+from featcache.training.store_features import StoreFeatures
 from featcache.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -201,7 +203,7 @@ def fit_combinations(
         resume=asked.resume,
         overwrite=asked.overwrite,
     )
-    tell_epochs(runs)
+    tell_convergence(runs)
     return runs
 
 
@@ -257,14 +259,6 @@ def _tell_finished(planned: Sequence[PlannedRun], told: Collection[Path]) -> Non
         log.info("%s exists already; %s", run.path, AGAIN)
 
 
-def tell_epochs(runs: Sequence[RunFolder]) -> None:
-    """Log for each run how many trainings reached ``--max-epochs`` while they were still improving."""
-    runs = list({run.path: run for run in runs}.values())
-    for run in runs:
-        for note in epochs_of(run):
-            log.info("%s", f"{run.name}: {note}" if len(runs) > 1 else note)
-
-
 def _tell(setups: Sequence[ResolvedFit]) -> None:
     for note in dict.fromkeys(note for setup in setups for note in setup.notes):
         log.info("%s", note)
@@ -274,14 +268,16 @@ def _tell(setups: Sequence[ResolvedFit]) -> None:
 
 def _check_features(setups: Sequence[ResolvedFit]) -> None:
     """Check that all features are finite; features of several runs are checked once."""
-    seen = set()
+    checks: dict[Any, tuple[StoreFeatures, tuple[str, ...], str]] = {}
     for setup in setups:
-        ids = setup.measured.utterance_ids
+        ids, norm = setup.measured.utterance_ids, setup.config["norm"]
         for features in setup.features:
-            key = (features.store.path, features.layers, features.pooling, setup.config["norm"] == "none", ids)
-            if key not in seen:
-                check_finite(features, ids, norm=setup.config["norm"])
-            seen.add(key)
+            key = (features.store.path, features.layers, features.pooling, norm == "none", ids)
+            checks.setdefault(key, (features, ids, norm))
+    number = sum(len(ids) for _, ids, _ in checks.values())
+    with long_progress("Checking features", number) as advance:
+        for features, ids, norm in checks.values():
+            check_finite(features, ids, norm=norm, advance=advance)
 
 
 def _several(names: str | Sequence[str] | None) -> Sequence[str]:

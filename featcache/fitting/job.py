@@ -10,8 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from featcache.cache.reader import FeatureCache
 from featcache.dask_client import connected
 from featcache.errors import ClusterError, FeatcacheError
@@ -27,14 +25,15 @@ from featcache.fitting.normalisation import (
 )
 from featcache.fitting.resolve import ResolvedFit, resolve
 from featcache.fitting.results import record_of, write_results
+from featcache.fitting.watch import FitWatch, Recorder, state_file
 from featcache.machine import give_back
 from featcache.registry import name_plugins, named_plugins
 from featcache.runs.identity import HEAD_INPUTS
 from featcache.runs.writer import UnfinishedRun
 from featcache.settings.fits import FitSettings
 from featcache.targets.targets import CLASSIFICATION
-from featcache.terminal.progress import progress
 from featcache.terminal.streams import lasting_streams
+from featcache.terminal.watched import watched
 from featcache.threads import available_cores
 from featcache.training.batches import READ_AT_ONCE, FeatureWindows, num_values
 from featcache.training.memory import Memory, WorkingCopy, plan_working_copy
@@ -109,24 +108,23 @@ class FitJob:
             for run in runs:
                 stack.enter_context(run.locked())
                 run.begin(resume=resume, overwrite=overwrite)
-            scores: list[float] = []
-            title = _title(setups, total)
-            advance = stack.enter_context(progress(title, total, rate=lambda *_: _mean_of(scores)))
-            advance(sum(len(run.finished()) for run in runs))
+            alone = scheduler is None and processes == 1
+            states = None if alone else runs[0].folder_of_states()
+            watch = FitWatch(setups, [len(run.finished()) for run in runs], states)
+            stack.enter_context(watched(watch.look))
             known: Known = {}
-            if scheduler is not None:
-                trained = job.share_out(folds, None, workers)
-            elif processes > 1:
-                trained = job.share_out(folds, processes, workers)
+            trained: Generator[Trainable | None]
+            if states is None:
+                trained = job.train(folds, workers, setups, known, watch.recorder)
             else:
-                trained = job.train(folds, workers, setups, known)
+                trained = job.share_out(folds, None if scheduler is not None else processes, workers, states)
             written = 0
             try:
                 with closing(trained), _told_at_once():
-                    for score in trained:
-                        scores.append(score)
-                        advance(1)
+                    for _ in trained:
+                        pass
                 give_back()
+                watch.recorder.step = "writing the results"
                 normalisers = normalisers_of_runs(setups, copies, known)
                 for run, setup, of_run in zip(runs, setups, normalisers, strict=True):
                     write_normalisation(run.folder, setup, of_run)
@@ -184,18 +182,31 @@ class FitJob:
                 )
         return setups
 
-    def share_out(self, folds: Sequence[int], processes: int | None, workers: int) -> Generator[float]:
-        """Train folds in other processes, by default all of joblib's backend; yield scores as :meth:`train` does."""
+    def share_out(
+        self, folds: Sequence[int], processes: int | None, workers: int, states: Path
+    ) -> Generator[Trainable | None]:
+        """Train folds in other processes, by default all of joblib's backend; yield None after each fold.
+
+        Args:
+            folds: Numbers of the folds, from 1 on.
+            processes: Number of processes; None for all of joblib's backend.
+            workers: Number of threads of each process.
+            states: Folder where each process writes its state for the progress bar.
+        """
         import joblib
 
         job = replace(self, cache=self.cache.absolute(), paths=[path.absolute() for path in self.paths])
         parallel = joblib.Parallel(n_jobs=processes, return_as="generator_unordered")
-        for scores in parallel(joblib.delayed(_train_fold)(job, fold, workers) for fold in folds):
-            yield from scores
+        yield from parallel(joblib.delayed(_train_fold)(job, fold, workers, states.absolute()) for fold in folds)
 
     def train(
-        self, folds: Sequence[int], workers: int, setups: Sequence[ResolvedFit], known: Known
-    ) -> Generator[float]:
+        self,
+        folds: Sequence[int],
+        workers: int,
+        setups: Sequence[ResolvedFit],
+        known: Known,
+        recorder: Recorder,
+    ) -> Generator[Trainable]:
         """Train everything in some folds that is not finished yet, and write each training when it is finished.
 
         Args:
@@ -203,9 +214,10 @@ class FitJob:
             workers: Number of threads.
             setups: The resolved requests.
             known: Dictionary to which the normalisers of the trainings are added.
+            recorder: Receiver of the state of all trainings.
 
         Yields:
-            The best validation score of each training.
+            Each training when it is finished and written.
         """
         runs = self.unfinished(setups)
         finished = [run.finished() for run in runs]
@@ -219,9 +231,13 @@ class FitJob:
             }
             if not trainings:
                 continue
+            recorder.step = "computing the statistics of the normalisation"
             normalisers = known[item.lead, item.fold] = fit_normalisers(lead, item.features, item.fold)
             source = FeatureWindows(item.features, normalisers, copy, workers=workers, device=self.device)
+            recorder.reads(source)
             source.load(lead.manifest.utterance_ids)
+            recorder.step = ""
+            recorder.begins(((member.run, one.seed, member.fold), one) for one, member in trainings.items())
             # One training keeps a GPU busy; several would only alternate.
             threads = workers if self.device == "cpu" else 1
             with closing(train_together(list(trainings), source, workers=threads)) as trained:
@@ -229,7 +245,8 @@ class FitJob:
                     member = trainings[training]
                     record = record_of(training, setups[member.run])
                     runs[member.run].keep(training.seed, member.fold, record, training.state())
-                    yield max(epoch.validation_score for epoch in training.history)
+                    recorder.ends((member.run, training.seed, member.fold))
+                    yield training
 
 
 @contextmanager
@@ -251,9 +268,11 @@ def _on_cluster(address: str) -> Iterator[int]:
         yield max(client.nthreads().values(), default=1)
 
 
-def _train_fold(job: FitJob, fold: int, workers: int) -> list[float]:
-    with lasting_streams():  # another process has its own stream of warnings
-        return list(job.train([fold], workers, job.resolved_elsewhere(), {}))
+def _train_fold(job: FitJob, fold: int, workers: int, states: Path) -> None:
+    recorder = Recorder()
+    with lasting_streams(), recorder.shared(state_file(states, fold)):  # each process has its own stream of warnings
+        for _ in job.train([fold], workers, job.resolved_elsewhere(), {}, recorder):
+            pass
 
 
 def plan_copies(
@@ -335,15 +354,3 @@ def _overhead(setup: ResolvedFit, workers: int) -> float:
     in_batch = 4 * max(map(max, of_one_layer)) if setup.spec.learns_layers else utterance
     batch = setup.config["training"]["batch_size"] * in_batch
     return float(workers * (4 * utterance + 4 * batch) + 2 * READ_AT_ONCE)
-
-
-def _title(setups: Sequence[ResolvedFit], total: int) -> str:
-    """Return the title of the progress bar."""
-    number = f"{len(setups)} runs"
-    if len(setups) == 1:
-        number = f"{counted(len(setups[0].folds), 'fold')} × {counted(len(setups[0].config['seeds']), 'seed')}"
-    return f"Training {counted(total, 'head')} ({number})"
-
-
-def _mean_of(scores: Sequence[float]) -> str:
-    return f"validation {np.mean(scores):.3f}" if scores else ""

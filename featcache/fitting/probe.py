@@ -25,8 +25,10 @@ from featcache.settings.fits import ProbeSettings, TargetSettings, Task
 from featcache.settings.public import documented, without
 from featcache.targets.losses import ccc
 from featcache.targets.targets import Classes, Dimensions, PredictionTarget
+from featcache.terminal.progress import progress
 from featcache.threads import available_cores
 from featcache.training.finite import refuse_not_finite
+from featcache.units import counted
 from featcache.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -163,16 +165,24 @@ def probe_layers(
     parts = [tuple([row_of[i] for i in part] for part in (fold.train, fold.validation, fold.test)) for fold in folds]
     tasks = [(layer, fold) for layer in range(len(store.layer_names)) for fold in range(len(folds))]
     # One thread per fit: matrix products of this size are too small to be split among threads.
-    with threadpool_limits(1):
-        found = joblib.Parallel(n_jobs=available_cores(), backend="threading")(
+    title = f"Probing {counted(len(store.layer_names), 'layer')} of {store.name}"
+    with threadpool_limits(1), progress(title, len(tasks), rate=_fits_per_second) as advance:
+        found = []
+        for results in joblib.Parallel(n_jobs=available_cores(), backend="threading", return_as="generator")(
             joblib.delayed(_probe)(means[:, layer], targets, values, *parts[fold]) for layer, fold in tasks
-        )
+        ):
+            found.append(results)
+            advance(1)
     rows = [
         (target.name, store.layer_names[layer], fold + 1, *results[number])
         for number, target in enumerate(targets)
         for (layer, fold), results in zip(tasks, found, strict=True)
     ]
     return pd.DataFrame(rows, columns=["target", "layer", "fold", "penalty", "score"])
+
+
+def _fits_per_second(done: float, took: float) -> str:
+    return f"{done / took:.1f} fits per second"
 
 
 def _probe(

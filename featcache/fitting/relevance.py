@@ -12,7 +12,8 @@ from featcache.corpora import Corpus
 from featcache.corpora.recorded import corpus_of
 from featcache.errors import ModelError, StoreError, listed
 from featcache.extractors import usable_device
-from featcache.fitting.fit import fit_all, tell_epochs
+from featcache.fitting.convergence import tell_convergence
+from featcache.fitting.fit import fit_all
 from featcache.fitting.plan import plan_runs, tell_conditions
 from featcache.fitting.probe import layer_stores, probe_layers
 from featcache.fitting.resolve import ResolvedFit
@@ -117,7 +118,7 @@ def _relevance(
         remedy = "remove the folder of a run to train it again"
         tell_conditions(planned, device=device, remedy=remedy)
     finished = fit_all(planned, cache=cache.path, device=device, resume=True)
-    tell_epochs([run for one, run in zip(planned, finished, strict=True) if one.finished is None])
+    tell_convergence([run for one, run in zip(planned, finished, strict=True) if one.finished is None])
     left = iter(zip(planned, finished, strict=True))
     relevance = []
     for of_store in parts:

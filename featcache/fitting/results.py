@@ -1,21 +1,24 @@
 """Records of trainings → tables, metrics, figures and report of a run folder."""
 
 import logging
-from collections.abc import Mapping
-from dataclasses import astuple
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, astuple
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from featcache.cache.shards import disk_bytes
+from featcache.fitting.convergence import num_not_converged, solver_notes, training_notes
 from featcache.fitting.resolve import ResolvedFit
+from featcache.runs.costs import Costs
 from featcache.runs.file_names import HISTORY, LAYER_WEIGHTS, METRICS, PREDICTIONS, VALIDATION_PREDICTIONS
 from featcache.runs.identity import HEAD_INPUTS
 from featcache.runs.parse import read_table
-from featcache.runs.reader import RunFolder
 from featcache.runs.writer import UnfinishedRun, write_json, write_rows
 from featcache.targets.targets import CLASSIFICATION
-from featcache.training.svm import MAX_ITERATIONS, SVMTraining
+from featcache.training.svm import SVMTraining
 from featcache.training.train import Trainable
 
 if TYPE_CHECKING:
@@ -25,11 +28,6 @@ log = logging.getLogger(__name__)
 
 PREDICTED = "predicted_values"
 DIVERGED = "seed {} of fold {!r} diverged: no finite validation loss, its head is untrained; lower --learning-rate"
-UNCONVERGED = "{} of {} support vector machines did not converge: the solver stopped after {:,} iterations"
-STILL_IMPROVING = (
-    "{} of {} trainings reached --max-epochs {} while their validation loss was still decreasing; "
-    "a higher --max-epochs may give better results"
-)
 KEYS = ("seed", "fold")
 
 
@@ -46,6 +44,8 @@ def record_of(training: Trainable, setup: ResolvedFit) -> dict[str, Any]:
         ],
         "diverged": training.diverged,
         "unconverged": isinstance(training, SVMTraining) and training.unconverged,
+        "num_parameters": training.num_parameters,
+        "seconds": round(training.watch.seconds, 3),
     }
 
 
@@ -64,11 +64,9 @@ def write_results(run: UnfinishedRun, setup: ResolvedFit) -> None:
     diverged = [
         DIVERGED.format(seed, setup.folds[fold - 1].name) for seed, fold, record in records if record["diverged"]
     ]
-    unconverged = sum(record.get("unconverged", False) for _, _, record in records)
-    if unconverged:
-        diverged.append(UNCONVERGED.format(unconverged, len(records), MAX_ITERATIONS))
     for warning in diverged:
         log.warning("%s: %s", title, warning)
+    diverged += solver_notes(sum(record.get("unconverged", False) for _, _, record in records), len(records))
     _write_tables(folder, setup, records)
     predictions = read_table(folder / PREDICTIONS)
     metrics = setup.target.summarise(predictions)
@@ -79,15 +77,22 @@ def write_results(run: UnfinishedRun, setup: ResolvedFit) -> None:
     ).any():  # support vector machines have none
         figures.save(figures.training_curves(history), folder / "training_curves")
         shown.append(
-            ("training_curves", "Losses of all folds and seeds; dots mark the epochs whose weights were kept.")
+            (
+                "training_curves",
+                "Losses and validation score of all folds and seeds; dots mark the epochs whose weights were kept.",
+            )
         )
-    improving = note_on_epochs(history, setup.training.max_epochs)
+    costs = costs_of(setup, records, history)
+    improving = []
+    if setup.spec.is_network:
+        improving = training_notes(costs.not_converged or 0, len(records), asdict(setup.training))
     layers = [layer for _, _, record in records for layer, _, _ in record["layer_weights"]]
     if layers and all(layer.isdigit() for layer in layers):
         from featcache.report.layers import draw_layer_weights
 
         draw_layer_weights({title: read_table(folder / LAYER_WEIGHTS)}, folder / "layer_weights")
         shown.append(("layer_weights", "Learned layer weights; bars are the standard deviation over seeds."))
+    metrics |= costs.entries()
     write_json(folder / METRICS, metrics)
     write_report(
         folder,
@@ -100,31 +105,31 @@ def write_results(run: UnfinishedRun, setup: ResolvedFit) -> None:
     )
 
 
-def note_on_epochs(history: "pd.DataFrame", max_epochs: int) -> list[str]:
-    """Return a note on trainings that reached the largest number of epochs while they were still improving.
+def costs_of(
+    setup: ResolvedFit, records: Sequence[tuple[int, int, Mapping[str, Any]]], history: "pd.DataFrame"
+) -> Costs:
+    """Return the costs of a run; those that records of an earlier release do not contain are None.
 
     Args:
-        history: Rows of ``history.csv``: seed, fold, epoch, validation_loss, ….
-        max_epochs: Largest number of epochs in the configuration.
-
-    Returns:
-        One sentence on the trainings whose last epoch was number ``max_epochs`` and also the best one; empty if there
-        are no such trainings.
+        setup: The resolved request.
+        records: Seed, fold and record of each training.
+        history: Rows of ``history.csv``.
     """
-    trainings = [losses.to_numpy(float) for _, losses in history.groupby(list(KEYS))["validation_loss"]]
-    improving = [
-        losses
-        for losses in trainings
-        if len(losses) >= max_epochs and losses[-1] < min(losses[:-1][~np.isnan(losses[:-1])], default=np.inf)
-    ]
-    return [STILL_IMPROVING.format(len(improving), len(trainings), max_epochs)] if improving else []
-
-
-def epochs_of(run: RunFolder) -> list[str]:
-    """Return the result of :func:`note_on_epochs` for a finished run; empty if it has no history, like an ensemble."""
-    if not (run.path / HISTORY).is_file():
-        return []
-    return note_on_epochs(run.history, run.config["training"]["max_epochs"])
+    seconds = [record.get("seconds") for _, _, record in records]
+    total = None if None in seconds else math.fsum(value for value in seconds if value is not None)
+    stores = list({one.store.path: one.store for one in setup.features}.values())
+    of_models = [store.metadata.get("num_parameters") for store in stores if "weights" in store.metadata]
+    known = [number for number in of_models if isinstance(number, int)]
+    sizes = [record["num_parameters"] for _, _, record in records if "num_parameters" in record]
+    unconverged = sum(record.get("unconverged", False) for _, _, record in records)
+    return Costs(
+        head_parameters=max(sizes, default=None),
+        model_parameters=sum(known) if known and len(known) == len(of_models) else None,
+        store_bytes=sum(disk_bytes(store.path) for store in stores),
+        seconds=total,
+        seconds_per_training=None if total is None else total / len(records),
+        not_converged=num_not_converged(history, asdict(setup.training)) if setup.spec.is_network else unconverged,
+    )
 
 
 def _draw_predictions(folder: Path, setup: ResolvedFit, predictions: "pd.DataFrame") -> tuple[str, str]:

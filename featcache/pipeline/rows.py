@@ -10,7 +10,7 @@ from featcache.cache.shards import read_catalogue
 from featcache.corpora.recorded import is_corpus
 from featcache.errors import PipelineError, unknown_name
 from featcache.extractors import store_name
-from featcache.fitting.results import epochs_of
+from featcache.fitting.convergence import convergence_notes
 from featcache.heads import head_spec
 from featcache.pipeline.each_layer import expanded
 from featcache.pipeline.locate import PipelineCorpus
@@ -165,7 +165,7 @@ def notes_on(place: PipelineCorpus, row: Row, run: RunFolder, limit: int | None)
         told.append(f"{counted(len(failed), 'utterance')} could not be extracted")
     # With fewer epochs than in the pipeline, notes on runs that reached the last epoch are expected and not helpful.
     few = any(one.startswith(AT_MOST) for one in row.trial)
-    return told if few else told + epochs_of(run)
+    return told if few else told + convergence_notes(run)
 
 
 def _words_of(stores: Sequence[Path]) -> list[str]:

@@ -10,8 +10,9 @@ from featcache.evaluate.intervals import ONE_SEED, caution
 from featcache.extraction import ExtractionReport, summarise_report
 from featcache.extractors import store_name, usable_device
 from featcache.files.regular import replace_file
+from featcache.fitting.convergence import tell_convergence
 from featcache.fitting.ensemble import asked_of, ensemble, notes
-from featcache.fitting.fit import fit_all, tell_epochs
+from featcache.fitting.fit import fit_all
 from featcache.fitting.plan import PlannedRun, plan_runs, tell_conditions
 from featcache.fitting.resolve import ResolvedFit
 from featcache.fitting.task import selected
@@ -28,6 +29,7 @@ from featcache.published import PublishedResult
 from featcache.registry import naming
 from featcache.report.contrast import Contrast
 from featcache.report.experiment import ComparedRow, write_compared
+from featcache.runs.costs import Costs
 from featcache.runs.identity import hash_of
 from featcache.runs.reader import RunFolder
 from featcache.settings.checked import configured
@@ -243,7 +245,7 @@ class PipelineWork:
         finished: dict[Path, RunFolder] = {}
         for those in together.values():
             runs = fit_all(those, cache=self.place.cache, device=self._device, resume=True)
-            tell_epochs([run for one, run in zip(those, runs, strict=True) if one.finished is None])
+            tell_convergence([run for one, run in zip(those, runs, strict=True) if one.finished is None])
             finished |= {one.path: run for one, run in zip(those, runs, strict=True)}
         self._setups = {row.name: one.setup for row, one in zip(self.rows, planned, strict=True)}
         return {row.name: finished[one.path] for row, one in zip(self.rows, planned, strict=True)}
@@ -329,6 +331,7 @@ class PipelineWork:
                     ci95=(score["ci95"][0], score["ci95"][1]) if score["ci95"] else None,
                     notes=tuple(told),
                     run=run.name,
+                    costs=Costs.of(run.metrics),
                 )
             )
         return rows

@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 from featcache.evaluate.scores import digits_of, heading_of
 from featcache.files.regular import replace_file
 from featcache.report.contrast import Contrast
+from featcache.report.cost_table import CAPTION, cost_cells, known_columns
 from featcache.report.html import figures_for_page, render
 from featcache.report.tables import interval, mean_and_std, table_of_protocols
+from featcache.runs.costs import NAMES, Costs
 from featcache.terminal.escape import escaped
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ class ComparedRow:
         ci95: Bounds of our 95 % confidence interval; None if there is none.
         notes: Differences from the paper.
         run: Name of the run folder; empty for a published result without a run.
+        costs: Parameters, sizes and times of the run.
     """
 
     name: str
@@ -49,6 +52,7 @@ class ComparedRow:
     ci95: tuple[float, float] | None
     notes: tuple[str, ...]
     run: str
+    costs: Costs = field(default_factory=Costs)
 
     @property
     def digits(self) -> int:
@@ -137,16 +141,32 @@ def markdown_table(lines: Sequence[Sequence[str]], rule: Sequence[str] = ()) -> 
     return "\n".join(f"| {' | '.join(line)} |" for line in cells)
 
 
+def costs_of(rows: Sequence[ComparedRow]) -> list[tuple[str, Costs]]:
+    """Return the title and costs of each run, once for all metrics."""
+    return list({row.name: (row.title, row.costs) for row in rows}.values())
+
+
+def costs_markdown(rows: Sequence[ComparedRow]) -> list[str]:
+    """Return a Markdown table of the costs of each run, and its caption; empty if no costs are known."""
+    known = [(title, cost_cells(costs)) for title, costs in costs_of(rows) if costs.entries()]
+    if not known:
+        return []
+    columns = known_columns([costs for _, costs in costs_of(rows)])
+    lines = [["Costs", *columns], *([title, *(cells[column] for column in columns)] for title, cells in known)]
+    return [markdown_table(lines), CAPTION]
+
+
 def compared_csv(rows: Sequence[ComparedRow]) -> str:
     """Return the rows as CSV, with all digits of the numbers; a missing number is an empty cell."""
     columns = "name,title,protocol,metric,published_mean,published_std,mean,std,ci95_low,ci95_high,difference,notes,run"
     text = StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns.split(","))
+    writer.writerow([*columns.split(","), *NAMES])
     for row in rows:
         paper = row.published_mean, row.published_std
         ours = row.mean, row.std, *(row.ci95 or (None, None)), row.difference
-        writer.writerow([row.name, row.title, row.protocol, row.metric, *paper, *ours, "; ".join(row.notes), row.run])
+        told = [row.name, row.title, row.protocol, row.metric, *paper, *ours, "; ".join(row.notes), row.run]
+        writer.writerow([*told, *asdict(row.costs).values()])
     return text.getvalue()
 
 
@@ -175,7 +195,7 @@ def write_compared(
     """
     replace_file(folder / "results.csv", compared_csv(rows).encode())
     lines = [f"# {escaped(title)}", *([escaped(paper)] if paper else [])]
-    lines += [compared_markdown(rows).rstrip(), *map(escaped, notes)]
+    lines += [compared_markdown(rows).rstrip(), *map(escaped, notes), *costs_markdown(rows)]
     lines += [
         f"{escaped(name)}:\n\n{chr(10).join(f'- {escaped(told)}' for told in sentences)}"
         for name, sentences in comparisons
@@ -193,6 +213,9 @@ def write_compared(
             for metric, of_metric in _by("metric", rows)
         ],
         notes=notes,
+        costs=[(title, cost_cells(costs)) for title, costs in costs_of(rows) if costs.entries()],
+        cost_columns=known_columns([costs for _, costs in costs_of(rows)]),
+        cost_caption=CAPTION,
         figures=figures_for_page(folder, figures),
         comparisons=comparisons,
         contrasts=contrasts,

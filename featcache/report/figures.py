@@ -15,17 +15,21 @@ import matplotlib
 import matplotlib.style
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
+from featcache.evaluate.scores import heading_of
 from featcache.files.regular import replacing
 from featcache.report.fonts import drawable, families_for, num_columns
 
 COLUMN_WIDTH = 3.5  # inches: one column of a two-column paper
 PNG_DPI = 200
+# With more trainings than this, the lines of training curves are thinner.
+_FEW_LINES = 10
 
 # Okabe & Ito 2008: distinct for all common kinds of colour blindness. Markers and line styles distinguish the groups
 # in greyscale.
@@ -131,39 +135,56 @@ def predicted_values(predictions: pd.DataFrame, ranges: Mapping[str, Sequence[fl
 
 
 def training_curves(history: pd.DataFrame) -> Figure:
-    """Draw training and validation loss over epochs, one thin line per seed and fold, with a dot at the best epoch.
+    """Draw the losses over epochs and, below them, the validation score: one thin line per seed and fold.
+
+    A dot marks the epoch with the lowest validation loss, whose weights are kept.
 
     Args:
-        history: Rows of ``history.csv``: seed, fold, epoch, train_loss, validation_loss.
+        history: Rows of ``history.csv``: seed, fold, epoch, train_loss, validation_loss, and ``validation_uar`` or
+            ``validation_ccc``.
 
     Returns: the figure.
     """
-    kinds: dict[str, tuple[str, str, Any]] = {
+    losses: dict[str, tuple[str, str, Any]] = {
         "train_loss": ("training", COLORS[1], "--"),
         "validation_loss": ("validation", COLORS[0], "-"),
     }
-    runs = list(history.sort_values("epoch").groupby(["seed", "fold"]))
+    score = next((name for name in ("uar", "ccc") if f"validation_{name}" in history), None)
+    runs = [run for _, run in history.sort_values("epoch").groupby(["seed", "fold"])]
+    # Many lines on top of each other are readable only if each is faint.
+    look = {"linewidth": 0.8 if len(runs) <= _FEW_LINES else 0.5, "alpha": max(0.2, min(0.9, 3 / len(runs)))}
     with style():
-        figure = Figure(figsize=(COLUMN_WIDTH, 2.3), layout="constrained")
-        axes = figure.add_subplot()
-        for _, run in runs:
-            marker = "." if len(run) == 1 else None  # a line with a single point is invisible
-            for column, (_, color, line) in kinds.items():
-                look = {"color": color, "linestyle": line, "linewidth": 0.7, "alpha": 0.45}
-                axes.plot(run["epoch"], run[column], marker=marker, **look)
-            best = run.nsmallest(1, "validation_loss")  # NaN if all losses are NaN; then no dot is drawn
-            axes.plot(best["epoch"], best["validation_loss"], ".", color=COLORS[0], markersize=5)
-        lines = [Line2D([], [], color=color, linestyle=line) for _, color, line in kinds.values()]
-        dot = Line2D([], [], color=COLORS[0], marker=".", markersize=5, linestyle="none")
-        labels = [*(label for label, _, _ in kinds.values()), "lowest validation loss"]
+        figure = Figure(figsize=(COLUMN_WIDTH, 2.3 if score is None else 3.2), layout="constrained")
+        panels = figure.subplots(1 if score is None else 2, 1, sharex=True, squeeze=False)[:, 0]
+        for column, (_, color, line) in losses.items():
+            _draw_epochs(panels[0], runs, column, {"color": color, "linestyle": line, **look})
+        panels[0].update_datalim([(0, 0)])
+        panels[0].autoscale_view()
+        panels[0].set(xlim=(0, None), ylim=(0, None), ylabel="Loss")
+        if score is not None:
+            shown = [run.assign(score=run[f"validation_{score}"] * (100 if score == "uar" else 1)) for run in runs]
+            _draw_epochs(panels[1], shown, "score", {"color": losses["validation_loss"][1], **look})
+            panels[1].set_ylabel(f"Validation {heading_of(score)}")
+        lines = [Line2D([], [], color=color, linestyle=line) for _, color, line in losses.values()]
+        dot = Line2D([], [], color="black", marker=".", markersize=5, linestyle="none")
+        labels = [*(label for label, _, _ in losses.values()), "lowest validation loss"]
         figure.legend([*lines, dot], labels, loc="outside upper center", ncols=3)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.update_datalim([(0, 0)])
-        axes.autoscale_view()
-        axes.set(xlim=(0, None), ylim=(0, None))
-        axes.set_xlabel("Epoch")
-        axes.set_ylabel("Loss")
+        panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+        panels[-1].set_xlabel("Epoch")
+        figure.align_ylabels()
     return figure
+
+
+def _draw_epochs(axes: Axes, runs: Sequence[pd.DataFrame], column: str, look: Mapping[str, Any]) -> None:
+    """Draw a column of the history over epochs; dots mark the epochs with the lowest validation loss."""
+    size, alpha = (6, 1.0) if len(runs) <= _FEW_LINES else (4, 0.6)
+    dot: dict[str, Any] = {"color": "black", "markersize": size, "markeredgewidth": 0, "alpha": alpha}
+    for run in runs:
+        marker = "." if len(run) == 1 else None  # a line with a single point is invisible
+        axes.plot(run["epoch"], run[column], marker=marker, **look)
+        if column != "train_loss":
+            best = run.nsmallest(1, "validation_loss")  # NaN if all losses are NaN; then no dot is drawn
+            axes.plot(best["epoch"], best[column], ".", **dot)
 
 
 def relative_gains(gains: pd.DataFrame, *, metric: str) -> Figure:

@@ -13,7 +13,9 @@ from featcache._version import __version__
 from featcache.evaluate.intervals import caution, described
 from featcache.evaluate.scores import SCORES, digits_of
 from featcache.files.regular import replace_file
+from featcache.report.cost_table import cost_lines
 from featcache.report.tables import interval, mean_and_std
+from featcache.runs.costs import Costs
 from featcache.terminal.escape import escaped
 
 
@@ -49,6 +51,7 @@ def write_report(
         title=title,
         settings=list(_flat(settings)),
         metrics=metrics,
+        costs=cost_lines(Costs.of(metrics)),
         described=described(metrics),
         score_names=score_names(metrics),
         notes=notes,

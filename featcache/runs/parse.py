@@ -13,6 +13,7 @@ from featcache.files.checksums import CHECKSUMS, recorded_checksums
 from featcache.files.disk import reading
 from featcache.files.regular import read_regular, resolved, sha256_of_file
 from featcache.files.values import check_types, checked, damaged, parse_json
+from featcache.runs.costs import NAMES
 from featcache.runs.file_names import CONFIG
 from featcache.runs.identity import HEAD_INPUTS
 
@@ -38,6 +39,7 @@ _METRICS = {
     **dict.fromkeys(("bootstrap", "recall", "confusion"), (dict,)),
     **dict.fromkeys(("num_speakers", "num_seeds", "num_folds", "num_utterances"), (int,)),
     **dict.fromkeys(("chance_uar", "uar_chosen_by_fold"), _NUMBER),
+    **dict.fromkeys(NAMES, _NUMBER),
     "dimensions": (list,),
 }
 _SCORE = {

@@ -202,6 +202,14 @@ class UnfinishedRun:
         if damaged:
             log.warning("%s: trainings %s are damaged and are repeated", self.path, listed(damaged))
 
+    def folder_of_states(self) -> Path:
+        """Return an empty folder where other processes write the states of their trainings."""
+        folder = self._hidden / "states"
+        with writing(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+        return folder
+
     def keep(self, seed: int, fold: int, record: Mapping[str, Any], head: Mapping[str, "Tensor"]) -> None:
         """Write one finished training, see :meth:`TrainingRecords.keep`."""
         self._records.keep(seed, fold, record, head)

@@ -1,4 +1,7 @@
-"""Progress bars for tasks that take more than a few seconds. Without a terminal, nothing is printed."""
+"""Progress bars for tasks that take more than a few seconds. Without a terminal, nothing is printed.
+
+See :mod:`featcache.terminal.watched` for tasks of many parts that end at unknown times.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -55,6 +58,25 @@ def progress(title: str, total: float, *, rate: Callable[[float, float], str]) -
         yield advance
 
 
+@contextmanager
+def long_progress(title: str, number: int) -> Iterator[Callable[[int], None]]:
+    """Show a progress bar if there are many items; yield a function to call with the number of finished items.
+
+    Args:
+        title: Title of the task.
+        number: Number of items.
+    """
+
+    def rate(done: float, took: float) -> str:
+        return f"{done / took:.0f} per second"
+
+    if number < _SHOWN_FROM:
+        yield lambda _: None
+        return
+    with progress(title, number, rate=rate) as advance:
+        yield advance
+
+
 def map_in_threads(function: Callable[[str], T], keys: Sequence[str], workers: int, title: str) -> dict[str, T]:
     """Call a function for each key in several threads, with a progress bar if there are many keys.
 
@@ -70,15 +92,11 @@ def map_in_threads(function: Callable[[str], T], keys: Sequence[str], workers: i
     groups = [keys[first : first + _TOGETHER] for first in range(0, len(keys), _TOGETHER)]
     results: dict[str, T] = {}
 
-    def rate(done: float, took: float) -> str:
-        return f"{done / took:.0f} per second"
-
     with ExitStack() as stack:
         pool = ThreadPoolExecutor(workers)
         stack.callback(pool.shutdown, cancel_futures=True)  # After Ctrl-C, calls that have not started are cancelled.
-        advance = stack.enter_context(progress(title, len(keys), rate=rate)) if len(keys) >= _SHOWN_FROM else None
+        advance = stack.enter_context(long_progress(title, len(keys)))
         for group, found in zip(groups, pool.map(lambda group: [function(key) for key in group], groups), strict=True):
             results.update(zip(group, found, strict=True))
-            if advance is not None:
-                advance(len(group))
+            advance(len(group))
     return results

@@ -53,6 +53,10 @@ class FeatureWindows:
         copy: Dtype of the in-memory features, and memory for a window.
         workers: Number of threads that read and normalise.
         device: Device of the packed features.
+
+    Attributes:
+        num_read: Number of utterances that are in memory; it grows while :meth:`load` reads all of them.
+        num_wanted: Number of utterances that :meth:`load` reads.
     """
 
     def __init__(
@@ -72,6 +76,7 @@ class FeatureWindows:
         self._ids: Sequence[str] = ()
         self._faulty: set[tuple[int, str]] = set()
         self._all: LoadedUtterances | None = None
+        self.num_read = self.num_wanted = 0
 
     @property
     def holds_all(self) -> bool:
@@ -83,6 +88,7 @@ class FeatureWindows:
         wanted = set(utterance_ids)
         self._ids = [i for i in self._features[0].store.utterance_ids if i in wanted]
         if self.holds_all:
+            self.num_wanted = len(self._ids)
             self._all = self._read(self._ids)
 
     def windows(self, utterance_ids: Sequence[str], *, epoch: int | None = None) -> Iterator[LoadedUtterances]:
@@ -149,7 +155,9 @@ class FeatureWindows:
             self._prefetch(pieces[0])
             for piece, following in zip(pieces, [*pieces[1:], []], strict=True):
                 self._prefetch(following)
-                packed.update(zip(piece, pool.map(self._packed, piece), strict=True))
+                for utterance_id, features_of_it in zip(piece, pool.map(self._packed, piece), strict=True):
+                    packed[utterance_id] = features_of_it
+                    self.num_read += self.holds_all
                 for features in self._features:
                     features.store.drop_pages()
                 if not self.holds_all:  # otherwise once at the end, because this takes as long as reading

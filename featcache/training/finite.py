@@ -1,6 +1,6 @@
 """Stored statistics → a check that the features of a fit are finite. No frame is read."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -14,13 +14,16 @@ Statistic = Literal["mean", "max", "std"]
 CHUNK = 256
 
 
-def check_finite(features: StoreFeatures, utterance_ids: Sequence[str], *, norm: str) -> None:
+def check_finite(
+    features: StoreFeatures, utterance_ids: Sequence[str], *, norm: str, advance: Callable[[int], None] | None = None
+) -> None:
     """Check that features and their standard deviations are finite.
 
     Args:
         features: Store and layers that are read.
         utterance_ids: Utterances of all folds, and those that are only part of the speakers' statistics.
         norm: Normalisation; ``none`` needs no standard deviations.
+        advance: Function to call with the number of utterances that were checked since its last call.
 
     Raises:
         FeatureError: some values are NaN or infinite; the message lists the utterances.
@@ -30,11 +33,16 @@ def check_finite(features: StoreFeatures, utterance_ids: Sequence[str], *, norm:
         kinds.append("std")
     if features.pooling and "max" in features.pooling:
         kinds.append("max")
-    refuse_not_finite(features.store, utterance_ids, features.layers, kinds)
+    refuse_not_finite(features.store, utterance_ids, features.layers, kinds, advance=advance)
 
 
 def refuse_not_finite(
-    store: FeatureStore, utterance_ids: Sequence[str], layers: Sequence[int], kinds: Iterable[Statistic] = ("mean",)
+    store: FeatureStore,
+    utterance_ids: Sequence[str],
+    layers: Sequence[int],
+    kinds: Iterable[Statistic] = ("mean",),
+    *,
+    advance: Callable[[int], None] | None = None,
 ) -> None:
     """Check that stored statistics are finite; the mean is not finite if a single frame is not.
 
@@ -43,6 +51,7 @@ def refuse_not_finite(
         utterance_ids: Utterances to check.
         layers: Positions of the layers to check.
         kinds: Statistics to check.
+        advance: Function to call with the number of utterances that were checked since its last call.
 
     Raises:
         FeatureError: some statistics are NaN or infinite; the message lists the utterances.
@@ -54,6 +63,8 @@ def refuse_not_finite(
         for kind in kinds:
             finite &= np.isfinite(store.pooled(kind, ids)[:, list(layers)]).all(axis=(1, 2))
         faulty += [utterance_id for utterance_id, good in zip(ids, finite, strict=True) if not good]
+        if advance is not None:
+            advance(len(ids))
     store.drop_pages()
     if faulty:
         raise FeatureError(not_finite(store, faulty, len(utterance_ids)))

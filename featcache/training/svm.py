@@ -16,6 +16,7 @@ from featcache.protocols import Fold
 from featcache.targets.losses import ccc
 from featcache.targets.targets import Value
 from featcache.training.batches import LoadedUtterances
+from featcache.training.status import Stopwatch, TrainingStatus
 from featcache.training.train import Epoch
 
 COSTS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -52,6 +53,7 @@ class SVMTraining(ABC):
         self.fold = fold
         self.history: list[Epoch] = []
         self.predictions: dict[str, list[float]] = {}
+        self.watch = Stopwatch()
         self._targets = targets
         self._num_outputs = num_outputs
         self._layers = layers
@@ -72,6 +74,23 @@ class SVMTraining(ABC):
     @abstractmethod
     def unconverged(self) -> bool:
         """Whether the solver stopped before it converged, for the chosen C."""
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of weights and intercepts."""
+        return sum(values.numel() for name, values in self.state().items() if name != "classes")
+
+    def status(self) -> TrainingStatus:
+        """Return the current state: a single epoch without losses."""
+        return TrainingStatus(
+            epochs=float(self.finished),
+            least=1,
+            most=1,
+            train_loss=None,
+            validation_loss=None,
+            seconds=self.watch.seconds,
+            ended=self.finished,
+        )
 
     def learn(self, window: LoadedUtterances) -> None:
         """Collect the utterances of the training part from a window."""

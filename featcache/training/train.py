@@ -26,6 +26,7 @@ from featcache.targets.targets import Value
 from featcache.terminal.interrupts import Pool
 from featcache.threads import one_thread_each
 from featcache.training.batches import FeatureWindows, LoadedUtterances
+from featcache.training.status import Stopwatch, TrainingStatus
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,12 +54,18 @@ class Trainable(Protocol):
         fold: Training, validation and test part.
         history: Result of each epoch.
         predictions: Utterance id → probabilities of the classes, or values, for the validation and test parts.
+        watch: Time that the training takes.
     """
 
     seed: int
     fold: Fold
     history: list[Epoch]
     predictions: dict[str, list[float]]
+    watch: Stopwatch
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of trained parameters."""
 
     @property
     def finished(self) -> bool:
@@ -86,6 +93,9 @@ class Trainable(Protocol):
     def layer_weights(self) -> list[Tensor | None]:
         """Return the learned layer weights of each store; None for a store with a single layer."""
 
+    def status(self) -> TrainingStatus:
+        """Return the current state; any thread may ask for it."""
+
 
 class Training:
     """Training of one head; at the end, the head has the weights of its best epoch.
@@ -104,6 +114,7 @@ class Training:
     Attributes:
         history: Result of each epoch.
         predictions: Utterance id → probabilities of the classes, or values, for the validation and test parts.
+        watch: Time that the training takes.
     """
 
     def __init__(
@@ -124,6 +135,7 @@ class Training:
         self.fold = fold
         self.history: list[Epoch] = []
         self.predictions: dict[str, list[float]] = {}
+        self.watch = Stopwatch()
         self._targets = targets
         self._config = config
         self._batch_size = config.batch_size or head.spec.batch_size
@@ -149,6 +161,30 @@ class Training:
     def diverged(self) -> bool:
         """Whether no epoch had a finite validation loss; the head is then untrained."""
         return not any(np.isfinite(epoch.validation_loss) for epoch in self.history)
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of parameters of the head, with the layer weights."""
+        return sum(parameter.numel() for parameter in self.head.parameters())
+
+    def status(self) -> TrainingStatus:
+        """Return the current state; nothing in the training waits for it."""
+        last = self.history[-1] if self.history else None
+        used = self._seen + sum(len(outputs) for outputs, _ in list(self._validated))
+        share = used / (len(self.fold.train) + len(self.fold.validation))
+        train_loss = None if last is None else last.train_loss
+        # On another device, reading a value would wait for all its computations.
+        if last is None and self._seen and self._device == "cpu":
+            train_loss = float(self._train_loss) / self._seen
+        return TrainingStatus(
+            epochs=len(self.history) + min(1.0, share),
+            least=min(self._config.max_epochs, self._best_epoch + self._config.patience),
+            most=self._config.max_epochs,
+            train_loss=train_loss,
+            validation_loss=None if last is None else last.validation_loss,
+            seconds=self.watch.seconds,
+            ended=self.finished,
+        )
 
     def state(self) -> dict[str, Tensor]:
         """Return the weights of the head by name."""
@@ -285,7 +321,7 @@ def _in_step(
             return
         _pass(source.windows(_union(active, "train"), epoch=epoch), "learn", active, run)
         _pass(source.windows(_union(active, "validation")), "validate", active, run)
-        run(lambda training: training.end_epoch(), active)
+        run(lambda training: _timed(training, training.end_epoch), active)
         ended = [training for training in active if training.finished]
         if ended:
             _pass(source.windows(_union(ended, "validation", "test")), "predict", ended, run)
@@ -306,7 +342,12 @@ def _pass(
     It is a separate function so that the last window is released before the next ones are read.
     """
     for window in windows:
-        run(lambda training, window=window: getattr(training, step)(window), trainings)
+        run(lambda training, window=window: _timed(training, getattr(training, step), window), trainings)
+
+
+def _timed(training: Trainable, step: Callable[..., None], *arguments: Any) -> None:
+    with training.watch:
+        step(*arguments)
 
 
 def _union(trainings: Sequence[Trainable], *parts: str) -> list[str]:

@@ -110,7 +110,8 @@ def test_text_models_are_refused(tmp_path):
     for weights in ("pretrained", "random"):
         refused(
             rf"^{tmp_path} is a 'bert' model, expected a speech model of one of: wav2vec2, hubert, wavlm, unispeech, "
-            r"unispeech-sat, data2vec-audio, whisper, .*, qwen2_audio_encoder, emotion2vec; use text models with --text$",
+            r"unispeech-sat, data2vec-audio, whisper, .*, qwen2_audio_encoder, emotion2vec; "
+            r"use text models with --text$",
             tmp_path,
             weights=weights,
         )

@@ -1,15 +1,21 @@
 """Notes at the end of a fit, and figures that are drawn."""
 
+import os
+import threading
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from featcache.fitting.convergence import convergence_notes, num_not_converged
 from featcache.fitting.fit import fit, sweep
-from featcache.fitting.results import epochs_of, note_on_epochs
 from featcache.report import figures
 from featcache.runs.parse import read_table
+from featcache.runs.writer import UnfinishedRun
+from featcache.training.svm import SVCTraining
 
 NAN = float("nan")
 losses = st.lists(st.sampled_from([0.5, 0.6, 0.7, NAN]), min_size=1, max_size=5)
@@ -24,22 +30,20 @@ def history_of(trainings):
     return pd.DataFrame(rows, columns=["seed", "fold", "epoch", "train_loss", "validation_loss"])
 
 
-@given(trainings=st.lists(losses, min_size=1, max_size=4), max_epochs=st.integers(1, 5))
-def test_trainings_whose_last_epoch_is_the_best_and_the_last_allowed_are_counted(trainings, max_epochs):
-    trainings = [of_training[:max_epochs] for of_training in trainings]
-    best_is_last = 0
+@given(trainings=st.lists(losses, min_size=1, max_size=4), max_epochs=st.integers(1, 5), patience=st.integers(1, 3))
+def test_trainings_that_max_epochs_ended_within_the_patience_are_counted(trainings, max_epochs, patience):
+    ended, expected = [], 0
     for of_training in trainings:
-        best, best_epoch = float("inf"), 0  # as a training selects its best weights
-        for epoch, loss in enumerate(of_training, start=1):
+        best, best_epoch = float("inf"), 0  # as a training selects its best weights, and stops early
+        for epoch, loss in enumerate(of_training[:max_epochs], start=1):
             if loss < best:
                 best, best_epoch = loss, epoch
-        best_is_last += best_epoch == max_epochs
-    found = note_on_epochs(history_of(trainings), max_epochs)
-    if not best_is_last:
-        assert found == []
-        return
-    [note] = found
-    assert note.startswith(f"{best_is_last} of {len(trainings)} trainings reached --max-epochs {max_epochs} while ")
+            if epoch == max_epochs or epoch - best_epoch >= patience:
+                break
+        ended.append(of_training[:epoch])
+        expected += epoch == max_epochs and best_epoch > 0 and epoch - best_epoch < patience
+    training = {"max_epochs": max_epochs, "patience": patience}
+    assert num_not_converged(history_of(ended), training) == expected
 
 
 @pytest.fixture
@@ -51,8 +55,12 @@ def short(make_cache, quick_reports):
 def test_the_end_of_a_fit_tells_it_and_so_does_the_report(short, caplog):
     caplog.set_level("INFO", "featcache")
     run = fit(**short)
-    [note] = epochs_of(run)
-    assert note.startswith("8 of 8 trainings reached --max-epochs 1 while their validation loss was still decreasing; ")
+    [note] = convergence_notes(run)
+    assert note == (
+        "8 of 8 trainings have not converged: --max-epochs 1 ended them less than 4 epochs after their lowest "
+        "validation loss; raise --max-epochs"
+    )
+    assert run.metrics["not_converged"] == 8
     assert caplog.messages[-1] == note
     assert note in (run.path / "report.html").read_text(encoding="utf-8")
     caplog.clear()
@@ -63,21 +71,23 @@ def test_the_end_of_a_fit_tells_it_and_so_does_the_report(short, caplog):
 def test_in_a_sweep_each_run_has_its_own_line(short, caplog):
     caplog.set_level("INFO", "featcache")
     runs = sweep(norms=["speaker", "none"], **short)
-    assert caplog.messages[-2:] == [f"{run.name}: {note}" for run in runs for note in epochs_of(run)]
+    assert caplog.messages[-2:] == [f"{run.name}: {note}" for run in runs for note in convergence_notes(run)]
 
 
 def test_trainings_that_stopped_by_themselves_are_not_told(short, caplog):
     caplog.set_level("INFO", "featcache")
     run = fit(seeds=(1,), max_epochs=200, patience=1, learning_rate=0.1)
-    assert epochs_of(run) == []
+    assert convergence_notes(run) == []
     assert "--max-epochs" not in caplog.text
+    assert caplog.messages[-1] == "all 4 trainings converged"
+    assert run.metrics["not_converged"] == 0
 
 
 def test_a_support_vector_machine_has_no_losses_to_draw(short, caplog):
     caplog.set_level("INFO", "featcache")
     run = fit(head="svm", layers="last", **short)
     assert not list(run.path.glob("training_curves*"))
-    assert "Losses of all folds" not in (run.path / "report.html").read_text(encoding="utf-8")
+    assert "Losses and validation score of all folds" not in (run.path / "report.html").read_text(encoding="utf-8")
     assert "--max-epochs" not in caplog.text
     assert len(read_table(run.path / "history.csv")) == 4
 
@@ -86,7 +96,69 @@ def test_a_support_vector_machine_has_no_losses_to_draw(short, caplog):
 def test_every_head_that_has_losses_shows_them(short, options):
     run = fit(**short, **options)
     assert (run.path / "training_curves.png").exists()
-    assert "Losses of all folds" in (run.path / "report.html").read_text(encoding="utf-8")
+    assert "Losses and validation score of all folds" in (run.path / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_fit_records_what_it_costs(short):
+    run = fit(**short)
+    with_records = sum(parameter.numel() for parameter in run.head(seed=1, fold=1).parameters())
+    assert run.metrics["head_parameters"] == with_records
+    [store] = (Path(os.environ["FEATCACHE_HOME"]) / "cache" / "toy").glob("ssl")
+    assert run.metrics["store_bytes"] == sum(path.stat().st_size for path in store.glob("*.h5"))
+    assert "model_parameters" not in run.metrics  # the store does not record it
+    assert run.metrics["seconds"] == pytest.approx(8 * run.metrics["seconds_per_training"])
+    assert run.metrics["seconds"] > 0
+    report = (run.path / "report.html").read_text(encoding="utf-8")
+    assert f"{run.metrics['head_parameters']:,}" in report
+
+
+def test_parameters_of_models_are_those_of_all_stores_with_a_model(make_cache, quick_reports):
+    stores = {
+        "one": {"provenance": {"num_blocks": 2, "num_parameters": 1000}},
+        "two": {"provenance": {"num_blocks": 2, "num_parameters": 234}},
+        "egemaps": {"kind": "egemaps"},
+    }
+    make_cache(stores=stores)
+    run = fit(head="fusion", features=list(stores), seeds=1, max_epochs=1, protocol="random-80-20")
+    assert run.metrics["model_parameters"] == 1234
+
+
+def test_costs_of_a_resumed_run_include_the_trainings_from_before(short, monkeypatch):
+    keep, left = UnfinishedRun.keep, threading.Semaphore(3)
+
+    def slow(run, seed, fold, record, head):
+        if not left.acquire(blocking=False):
+            raise KeyboardInterrupt
+        keep(run, seed, fold, {**record, "seconds": 1000.0}, head)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(UnfinishedRun, "keep", slow)
+        with pytest.raises(KeyboardInterrupt):
+            fit(name="mine", **short)
+    metrics = fit(name="mine", resume=True, **short).metrics
+    assert 3000 < metrics["seconds"] < 3900
+
+
+def test_without_the_times_of_an_earlier_release_there_is_no_sum(short, monkeypatch):
+    keep = UnfinishedRun.keep
+
+    def untimed(run, seed, fold, record, head):
+        keep(run, seed, fold, {name: v for name, v in record.items() if name != "seconds" or seed == 1}, head)
+
+    monkeypatch.setattr(UnfinishedRun, "keep", untimed)
+    run = fit(**short)
+    assert not {"seconds", "seconds_per_training"} & set(run.metrics)
+    assert "Time of all trainings" not in (run.path / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_solver_that_does_not_converge_is_counted_and_told(short, caplog, monkeypatch):
+    caplog.set_level("INFO", "featcache")
+    monkeypatch.setattr(SVCTraining, "unconverged", property(lambda one: one.fold.name != "01"))
+    run = fit(head="svm", layers="last", **short)
+    assert run.metrics["not_converged"] == 3
+    [note] = convergence_notes(run)
+    assert note.startswith("3 of 4 support vector machines did not converge: ")
+    assert caplog.messages[-1] == note
 
 
 def test_a_history_of_one_epoch_shows_both_losses():

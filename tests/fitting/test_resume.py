@@ -16,6 +16,7 @@ from featcache.fitting.fit import fit
 from featcache.runs.writer import UnfinishedRun
 from featcache.training.train import Training
 from tests.forked import POSSIBLE, Forked, command, without_pictures
+from tests.untimed import bytes_without_times
 
 KILLS = 5
 
@@ -54,7 +55,7 @@ def num_kept(child):
 
 def files(folder):
     found = folder / "runs" / "toy" / "mine"
-    return {path.relative_to(found): path.read_bytes() for path in found.rglob("*") if path.is_file()}
+    return {path.relative_to(found): bytes_without_times(path) for path in found.rglob("*") if path.is_file()}
 
 
 def num_finished(folder):
@@ -125,9 +126,9 @@ def test_only_what_is_missing_is_trained(interrupted, monkeypatch, jobs):
     assert sorted(zip(resumed.predictions["seed"], resumed.predictions["utterance_id"], strict=True)) == sorted(
         {(seed, i) for seed in (1, 2) for i in resumed.predictions["utterance_id"]}
     )
-    before = {path.name: path.read_bytes() for path in resumed.path.rglob("*") if path.is_file()}
+    before = {path.name: bytes_without_times(path) for path in resumed.path.rglob("*") if path.is_file()}
     whole = fit(overwrite=True, **SHORT)
-    assert {path.name: path.read_bytes() for path in whole.path.rglob("*") if path.is_file()} == before
+    assert {path.name: bytes_without_times(path) for path in whole.path.rglob("*") if path.is_file()} == before
 
 
 def test_what_was_interrupted_is_gone_on_with_only_when_asked(interrupted, monkeypatch):

@@ -22,6 +22,7 @@ from featcache.training import memory
 from featcache.training.batches import FeatureWindows
 from featcache.training.train import Training
 from tests.benchmarks.synthetic_cache import write_cache
+from tests.untimed import bytes_without_times
 
 SHORT = {"seeds": (1, 2), "max_epochs": 2, "learning_rate": 0.01}
 ROOT = Path(__file__).parents[2]
@@ -30,8 +31,9 @@ pytestmark = pytest.mark.usefixtures("quick_reports")
 
 
 def bytes_of(run):
-    """Return the bytes of each file of a run, including the report, which contains the version and the settings."""
-    return {path.relative_to(run.path).as_posix(): path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
+    """Return the bytes of each file of a run without times, including the report with the version and the settings."""
+    files = (path for path in run.path.rglob("*") if path.is_file())
+    return {path.relative_to(run.path).as_posix(): bytes_without_times(path) for path in files}
 
 
 @pytest.fixture

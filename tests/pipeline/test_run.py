@@ -10,7 +10,7 @@ from featcache.cache.reader import FeatureStore
 from featcache.cli.pipelines import run_and_print
 from featcache.errors import DiskError, FeatcacheError, PipelineError, PredictionsError, ProtocolError, StoreError
 from featcache.files.checksums import CHECKSUMS
-from featcache.fitting.results import epochs_of
+from featcache.fitting.convergence import convergence_notes
 from featcache.manifest import Manifest
 from featcache.pipeline.locate import find_places
 from featcache.pipeline.read import read_pipeline
@@ -55,7 +55,7 @@ def test_the_papers_numbers_stand_beside_ours(home, run, write_pipeline, capsys)
     assert float(rows["speaker"]["difference"]) == metrics["speaker"]["mean"] - 57.0
     assert rows["global"]["published_mean"] == rows["global"]["difference"] == ""
     told = "97 of the corpus's 2452 utterances"
-    epochs = [epochs_of(RunFolder(folder.parent / row["run"])) for row in rows.values()]
+    epochs = [convergence_notes(RunFolder(folder.parent / row["run"])) for row in rows.values()]
     assert any(epochs)
     notes = [["as run", told], [told]]
     assert [row["notes"] for row in rows.values()] == ["; ".join(a + b) for a, b in zip(notes, epochs, strict=True)]

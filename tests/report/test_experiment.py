@@ -6,13 +6,25 @@ import io
 import pytest
 from rich.console import Console
 
+from featcache.report.cost_table import cost_table
 from featcache.report.experiment import (
     ComparedRow,
     compared_csv,
     compared_markdown,
     compared_table,
+    costs_markdown,
     numbered_notes,
     write_compared,
+)
+from featcache.runs.costs import NAMES, Costs
+
+COSTS = Costs(
+    head_parameters=135_200,
+    model_parameters=94_371_712,
+    store_bytes=1_500_000_000,
+    seconds=994.25,
+    seconds_per_training=19.885,
+    not_converged=2,
 )
 
 
@@ -103,7 +115,30 @@ def test_csv_has_all_digits_and_empty_cells_for_what_is_not_known():
         "ci95_low",
         "ci95_high",
         "difference",
+        *NAMES,
     }
+    third = next(csv.DictReader(io.StringIO(compared_csv([row(costs=COSTS)]))))
+    assert (third["head_parameters"], third["seconds"], third["not_converged"]) == ("135200", "994.25", "2")
+
+
+def test_costs_of_each_run_stand_once_below_the_scores():
+    rows = [row(costs=COSTS), row(metric="wa", costs=COSTS), row(name="vote", title="Vote")]
+    [table, caption] = costs_markdown(rows)
+    assert table.splitlines()[0] == "| Costs | Head | Model | Features | Time | Each |"
+    assert table.splitlines()[2:] == ["| All layers | 135.2 k | 94.4 M | 1.5 GB | 16 min 34 s | 19.9 s |"]
+    assert "without extraction" in caption
+    assert costs_markdown([row()]) == []
+
+
+def test_80_columns_are_enough_for_the_costs():
+    file = io.StringIO()
+    title = "wav2vec2-large-xlsr-53 and eGeMAPS, fusion, all layers"
+    Console(file=file, width=80).print(cost_table([(title, COSTS), ("short", Costs(store_bytes=12))]))
+    lines = file.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert not [word for word in title.split() if word not in file.getvalue()]
+    assert [line.split()[-6:] for line in lines if line.startswith("short")] == [["-", "-", "12", "bytes", "-", "-"]]
+    assert cost_table([("short", Costs())]) is None
 
 
 def test_markdown_rows_are_lines_whatever_the_names_are():

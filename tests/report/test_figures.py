@@ -140,6 +140,17 @@ def test_training_curves_mark_the_best_epoch_of_each_run(history):
     assert axes.get_ylim()[0] == 0
 
 
+@pytest.mark.parametrize(("score", "label", "scale"), [("uar", "UAR (%)", 100), ("ccc", "CCC", 1)])
+def test_the_score_is_drawn_below_the_losses_over_the_same_epochs(history, score, label, scale):
+    history[f"validation_{score}"] = history["epoch"] / 100
+    above, below = figures.training_curves(history).axes
+    assert above.get_shared_x_axes().joined(above, below)
+    assert (above.get_ylabel(), below.get_ylabel(), below.get_xlabel()) == ("Loss", f"Validation {label}", "Epoch")
+    dots = [line.get_xydata().tolist() for line in below.lines if line.get_marker() == "."]
+    assert dots == [[[epoch, scale * epoch / 100]] for epoch in (4, 4, 4, 5, 5, 5)]
+    assert len(below.lines) == 6 * 2
+
+
 def test_losses_that_are_no_numbers_are_left_out(history, tmp_path):
     diverged, overflowed = history["seed"] == 0, (history["seed"] == 1) & (history["epoch"] > 3)
     history.loc[diverged | overflowed, "validation_loss"] = np.nan

@@ -132,7 +132,7 @@ def test_what_cannot_be_is_said_in_one_line(make_cache, options, message):
 def test_machines_that_do_not_converge_are_told_once(make_cache, quick_reports, monkeypatch, caplog, limit):
     make_cache()
     monkeypatch.setattr(svm, "MAX_ITERATIONS", limit)
-    monkeypatch.setattr("featcache.fitting.results.MAX_ITERATIONS", limit)
+    monkeypatch.setattr("featcache.fitting.convergence.MAX_ITERATIONS", limit)
     run = featcache.fit(head="svm", layers="last", protocol="loso", seeds=[1, 2])
     told = [message for message in caplog.messages if "support vector machines" in message]
     assert len(told) == (limit == 1)

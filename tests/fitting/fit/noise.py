@@ -1,6 +1,7 @@
 """Caches of noise, and options to fit them."""
 
 from featcache.manifest import Manifest, Utterance
+from tests.untimed import bytes_without_times
 
 
 def manifest_of(*rows):
@@ -32,7 +33,7 @@ def files_of(folder):
 
 
 def bytes_of(run, *names):
-    return {name: (run.path / name).read_bytes() for name in names or files_of(run.path)}
+    return {name: bytes_without_times(run.path / name) for name in names or files_of(run.path)}
 
 
 FOUR_STORES = {
