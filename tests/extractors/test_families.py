@@ -196,6 +196,7 @@ def test_the_page_on_models_lists_every_family():
 
 
 def test_a_class_that_transformers_does_not_have_is_one_line(tiny_model, monkeypatch):
+    folder = tiny_model(W2V_BERT)
     monkeypatch.setattr(FAMILIES[W2V_BERT], "class_name", "Wav2Vec2BertOfTheFuture")
     for options in ({}, {"weights": "random"}):
         with pytest.raises(
@@ -203,4 +204,4 @@ def test_a_class_that_transformers_does_not_have_is_one_line(tiny_model, monkeyp
             match=rf"^transformers {transformers.__version__} has no Wav2Vec2BertOfTheFuture, which w2v-BERT needs; "
             r"install transformers 4\.48 or another version that has it$",
         ):
-            SSLExtractor(SSLConfig(model=tiny_model(W2V_BERT), **options))
+            SSLExtractor(SSLConfig(model=folder, **options))
