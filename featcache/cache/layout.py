@@ -69,7 +69,7 @@ ATTRIBUTES = {
 # Optional attributes and settings that the code reads, with their types.
 KNOWN_TYPES: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("averages_frames", "complete", "one_vector", "pool"), bool),
-    **dict.fromkeys(("max_tokens", "num_blocks", "num_in_corpus", "num_requested"), int),
+    **dict.fromkeys(("max_tokens", "num_blocks", "num_in_corpus", "num_parameters", "num_requested"), int),
     **dict.fromkeys(
         ("averaged_frame_shift", "chunk_seconds", "max_seconds", "overlap_seconds", "sampling_rate"), (int, float)
     ),

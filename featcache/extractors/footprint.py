@@ -19,8 +19,8 @@ VECTORS = 7
 INNER = 2
 # Copies of the attention scores: with position bias (WavLM), or computed explicitly (eager), and their softmax.
 SCORES = 5
-# The same for conformers by the type of their positions: "relative" computes the bias for twice as many distances.
-RELATIVE_SCORES = {"relative": 8}
+# The same for conformers, by the type of their positions: "relative" computes the bias for twice as many distances.
+RELATIVE_SCORES = {"relative": 8, "relative_key": 4, "rotary": 4}
 
 
 def kept_bytes(num_layers: int, num_frames: int, hidden_size: int) -> int:
@@ -57,7 +57,7 @@ def relative_bytes(config: Any, batch: int, num_frames: int) -> int:
     pairs = num_frames * num_frames
     total = FLOAT32 * batch * num_frames * (VECTORS * size + INNER * int(config.intermediate_size))
     if config.position_embeddings_type == "relative_key":
-        total += 2 * FLOAT32 * pairs * (size // heads)  # a vector for the distance of each pair of frames
+        total += FLOAT32 * pairs * (size // heads)  # a vector for the distance of each pair of frames
     scores = RELATIVE_SCORES.get(config.position_embeddings_type, SCORES)
     return total + FLOAT32 * scores * heads * batch * pairs
 

@@ -207,7 +207,7 @@ class SSLConfig(ChunkConfig):
         num_blocks: Number of transformer blocks that are kept, from the first one. The other blocks are removed: layer
             ``num_blocks`` is then the encoder's output, after the final LayerNorm if the model has one. None keeps all.
         layers: ``all``, ``local``, ``last``, or a list such as ``0,4-8,input``. Blocks above the highest layer are not
-            computed.
+            computed. ``xvector`` is the utterance embedding of a speaker recognition model.
         do_normalize: Whether waveforms are normalised to mean 0 and variance 1; None follows the checkpoint.
         max_seconds: Used length from the beginning of each utterance, in seconds; None is the whole utterance.
         precision: Dtype of the computation. Statistics over time are always computed in float32. ``bfloat16`` halves
@@ -225,7 +225,7 @@ class SSLConfig(ChunkConfig):
     num_blocks: int | None = setting(
         None, "Number of transformer blocks to keep, from the first one, such as 12 of 24 [default: all]."
     )
-    layers: str = setting("all", "Layers to store: all, local (layer 0), last, or a list such as 0,4-8,input.")
+    layers: str = setting("all", "Layers to store: all, local (layer 0), last, a list such as 0,4-8,input, or xvector.")
     do_normalize: bool | None = setting(
         None, "Normalise waveforms to mean 0 and variance 1 [default: as the checkpoint specifies]."
     )

@@ -9,7 +9,7 @@ from featcache.errors import ModelError
 from featcache.extraction import extract, memory
 from featcache.extraction.plan import ExtractionPlan, PlannedUtterance, StoreJob
 from featcache.extractors import create_extractor
-from featcache.extractors.footprint import waveform_bytes, whisper_bytes
+from featcache.extractors.footprint import kept_bytes, relative_bytes, waveform_bytes, whisper_bytes
 from featcache.extractors.models import known_models
 from featcache.manifest import Utterance
 from featcache.transcription.memory import check_memory as check_transcription
@@ -86,6 +86,17 @@ def test_the_estimate_grows_with_length_batch_and_workers(planned, available):
     assert peak(10.0, batch_length=120.0) > peak(10.0)
     assert peak(3600.0, max_seconds=10.0) < hour / 10
     assert peak(3600.0, chunk_seconds=30.0) < hour / 10
+
+
+# The same for w2v-BERT 2.0 with two blocks: (seconds, batch, growth).
+MEASURED_RELATIVE = [(20, 1, 481), (40, 1, 1725), (20, 2, 676)]
+
+
+@pytest.mark.parametrize(("seconds", "batch", "growth"), MEASURED_RELATIVE)
+def test_the_estimate_of_relative_positions_is_near_what_was_measured(seconds, batch, growth):
+    config, frames = config_of("w2v-bert-2.0"), seconds * 50
+    estimated = relative_bytes(config, batch, frames) + kept_bytes(3, batch * frames, config.hidden_size)
+    assert growth <= estimated / 1e6 <= 1.6 * growth
 
 
 def test_a_position_bias_and_padding_take_memory_of_the_square_of_the_length():

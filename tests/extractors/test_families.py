@@ -1,6 +1,7 @@
 """Families other than wav2vec 2.0 and Whisper: the layers of Hugging Face, alone and in any batch, in any precision."""
 
 import functools
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -130,6 +131,17 @@ def test_positions_remember_nothing(extractor, tiny_model, signals):
     assert vars(positions._original).keys() == before.keys()
 
 
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+@pytest.mark.parametrize(("name", "changes"), MODELS[:2])
+def test_positions_are_exact_in_half_precision(tiny_model, name, changes, precision):
+    """Above 256, bfloat16 has no odd numbers; positions that are counted in it differ by more than one rounding."""
+    folder = tiny_model(name, conv_dim=[4] * 7, **changes)
+    states = torch.zeros(1, 3000, 32)
+    expected = half(folder, "float32")._model.encoder.embed_positions(states)
+    found = half(folder, precision)._model.encoder.embed_positions(states.to(getattr(torch, precision)))
+    assert torch.equal(found, expected.to(getattr(torch, precision)))
+
+
 @pytest.mark.parametrize(("name", "longest", "said"), [(AST, 32399, "2.025 s"), (QWEN2_AUDIO, 32000, "2 s")])
 def test_the_longest_signal(extractor, tiny_model, signal, name, longest, said):
     own = extractor(tiny_model(name))
@@ -176,7 +188,15 @@ def test_what_distinguishes_models_is_in_the_settings(extractor, tiny_model):
     assert extractor(tiny_model(W2V_BERT)).description.frame_shift == 0.02
 
 
+def test_the_page_on_models_lists_every_family():
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "models.md").read_text(encoding="utf-8")
+    for model_type, family in FAMILIES.items():
+        assert f"`{model_type}`" in page
+        assert f"| {family.title} (" in page
+
+
 def test_a_class_that_transformers_does_not_have_is_one_line(tiny_model, monkeypatch):
+    folder = tiny_model(W2V_BERT)
     monkeypatch.setattr(FAMILIES[W2V_BERT], "class_name", "Wav2Vec2BertOfTheFuture")
     for options in ({}, {"weights": "random"}):
         with pytest.raises(
@@ -184,4 +204,4 @@ def test_a_class_that_transformers_does_not_have_is_one_line(tiny_model, monkeyp
             match=rf"^transformers {transformers.__version__} has no Wav2Vec2BertOfTheFuture, which w2v-BERT needs; "
             r"install transformers 4\.48 or another version that has it$",
         ):
-            SSLExtractor(SSLConfig(model=tiny_model(W2V_BERT), **options))
+            SSLExtractor(SSLConfig(model=folder, **options))

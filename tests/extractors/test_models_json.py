@@ -27,6 +27,13 @@ def build(model):
     return transformers.AutoConfig.for_model(model["family"], **model["config"])
 
 
+def sizes(config):
+    """Return the number of blocks, the hidden size and the number of attention heads of an encoder."""
+    if hasattr(config, "d_model"):
+        return config.encoder_layers, config.d_model, config.encoder_attention_heads
+    return config.num_hidden_layers, config.hidden_size, config.num_attention_heads
+
+
 def count_parameters(module):
     return sum(parameter.numel() for parameter in module.parameters())
 
@@ -62,8 +69,8 @@ def test_config_holds_only_known_entries_that_differ_from_the_defaults(name):
 
 @pytest.mark.parametrize("name", OF_TRANSFORMERS)
 def test_heads_divide_the_hidden_size(name):
-    config = build(MODELS[name])
-    assert config.hidden_size % config.num_attention_heads == 0
+    _, size, heads = sizes(build(MODELS[name]))
+    assert size % heads == 0
 
 
 @pytest.mark.parametrize("name", OF_TRANSFORMERS)
@@ -79,11 +86,8 @@ def test_feed_forward_is_four_times_the_hidden_size(name):
 
 @pytest.mark.parametrize("name", OF_TRANSFORMERS)
 def test_dimensions_are_those_of_the_configuration(name):
-    config = build(MODELS[name])
-    assert dimensions(MODELS[name]["family"], MODELS[name]["config"]) == (
-        config.num_hidden_layers + 1,
-        config.hidden_size,
-    )
+    blocks, size, _ = sizes(build(MODELS[name]))
+    assert dimensions(MODELS[name]["family"], MODELS[name]["config"]) == (blocks + 1, size)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file
 
 from featcache.audio import Signal
 from featcache.errors import ModelError
@@ -204,6 +205,8 @@ def test_description(extractor, tiny_model):
     assert description.settings["model_id"] == Path(folder).name
     assert description.provenance["num_blocks"] == 3
     assert description.provenance["model_type"] == "wav2vec2"
+    weights = load_file(Path(folder) / "model.safetensors")
+    assert description.provenance["num_parameters"] == sum(values.size for values in weights.values())
     assert extractor(tiny_model("whisper")).description.frame_shift == 0.020
 
 

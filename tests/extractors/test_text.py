@@ -171,7 +171,7 @@ def test_layers(made, spec, names):
     np.testing.assert_array_equal(some, features[[int(name) for name in names]])
 
 
-def test_the_description(made):
+def test_the_description(made, tiny_text_model):
     description = made("bert").description
     assert description.dataset == "hidden_states"
     assert (description.frame_shift, description.sampling_rate, description.channel) == (None, None, None)
@@ -179,6 +179,8 @@ def test_the_description(made):
     assert description.settings["transcripts"] == "manifest"
     assert description.settings["tokenizer"] == "the model's own"
     assert description.provenance["num_blocks"] == 3
+    encoder = transformers.BertModel.from_pretrained(tiny_text_model("bert"), add_pooling_layer=False)
+    assert description.provenance["num_parameters"] == sum(values.numel() for values in encoder.parameters())
 
 
 def test_precision(made):
