@@ -183,8 +183,8 @@ def test_a_mistake_has_no_traceback_and_a_bug_has_one(monkeypatch):
     assert result.returncode == 1
     assert re.fullmatch(r"error: no cache under .*\n", result.stderr)
     assert result.stdout == ""
-    modules = "import sys, featcache.cli.app, featcache.cli.listing"
-    bug = "featcache.cli.listing.print_models = 0; sys.argv = ['', 'models']; featcache.cli.app.main()"
+    modules = "import sys, featcache.cli.app, featcache.cli.model_list"
+    bug = "featcache.cli.model_list.print_models = 0; sys.argv = ['', 'models']; featcache.cli.app.main()"
     result = process("-c", f"{modules}; {bug}")
     assert result.returncode == 1
     assert "TypeError: 'int' object is not callable" in result.stderr
