@@ -7,11 +7,13 @@ into the client's cache first, under the name that the client expects, after che
 import hashlib
 import os
 import re
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from featcache.errors import DiskError
 from featcache.extractors.safetensors_revision import is_offline
-from featcache.files.locks import held
+from featcache.files.locks import FOREVER, held
 from featcache.files.regular import open_regular
 
 # Suffixes of files whose download continues after an interruption.
@@ -56,15 +58,21 @@ def _continue_download(source: str, name: str, revision: str | None) -> None:
         return
     if not found.etag or not _SHA256.fullmatch(found.etag) or not found.size:
         return
-    blobs = Path(constants.HF_HUB_CACHE) / f"models--{source.replace('/', '--')}" / "blobs"
-    blob, partial = blobs / found.etag, blobs / f"{found.etag}.featcache"
+    cache, folder = Path(constants.HF_HUB_CACHE), f"models--{source.replace('/', '--')}"
+    blob = cache / folder / "blobs" / found.etag
+    partial, lock = blob.with_suffix(".featcache"), cache / ".locks" / folder / f"{found.etag}.featcache.lock"
     location = found.location or url
     headers = build_hf_headers()
     if urlsplit(location).netloc != urlsplit(url).netloc:  # A token is sent to the hub only.
         headers.pop("authorization", None)
-    with held(partial.with_suffix(".lock"), f"{source}: {name} is being downloaded by another process; wait for it"):
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(held(lock, f"{source} is being downloaded", wait=FOREVER))
+        except DiskError:  # The cache is read-only, or its file system has no locks: the client knows what to do.
+            return
         if blob.exists():
             return
+        blob.parent.mkdir(parents=True, exist_ok=True)
         have = partial.stat().st_size if partial.exists() else 0
         if have > found.size:
             partial.unlink()

@@ -39,6 +39,7 @@ class Repository:
         from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
         self.source = source
+        self._is_unreachable = False
         try:
             self._config_file = download(source, CONFIG, revision)
         except LocalEntryNotFoundError as error:
@@ -65,13 +66,14 @@ class Repository:
         Raises:
             OSError: the download failed; the message is the reason.
         """
-        from huggingface_hub.errors import EntryNotFoundError
+        from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
         if name == CONFIG:
             return self._config_file
         try:
             return download(self.source, name, (beside or self._config_file).parent.name)
-        except EntryNotFoundError:
+        except EntryNotFoundError as error:
+            self._is_unreachable |= isinstance(error, LocalEntryNotFoundError) and not is_offline()
             return None
         except Exception as error:  # The service and the network may raise anything.
             raise OSError(reason_of(error, self.source, None)) from error
@@ -80,9 +82,12 @@ class Repository:
         """Return the path of the safetensors weights or their index, or None if there are only other formats.
 
         Raises:
-            OSError: the hub has safetensors weights, but the download failed.
+            OSError: the hub cannot be reached, or the download failed; the message is the reason.
         """
-        return self.find(WEIGHTS) or self.find(INDEX) or self._converted()
+        found = self.find(WEIGHTS) or self.find(INDEX) or self._converted()
+        if found is None and self._is_unreachable:
+            raise OSError("the hub cannot be reached")
+        return found
 
     def pickled(self) -> str | None:
         """Return the name of a file with pickled weights in the same commit, or None."""

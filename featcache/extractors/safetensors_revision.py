@@ -18,7 +18,7 @@ WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 BOT = "SFconvertbot"
 # Files that must be the same in both commits, as far as they exist.
 _SAME = re.compile(r"config\.json|pytorch_model[\w.-]*\.bin(\.index\.json)?")
-_COMMIT = re.compile(r"[0-9a-f]{40}")
+_COMMIT = re.compile(r"\w{1,64}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +117,7 @@ def _cached_commits(repository: Path) -> Iterator[str]:
     for path in (refs / "main", *numbered):
         if path.is_file():
             with open(path, encoding="utf-8", errors="replace") as file:
-                commit = file.read(41).strip()
+                commit = file.read(65).strip()
             if _COMMIT.fullmatch(commit):
                 yield commit
 

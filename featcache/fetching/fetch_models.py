@@ -30,8 +30,7 @@ class FetchReport:
     """Result of :func:`fetch`.
 
     Attributes:
-        folders: Model, as it was given → its folder. In the cache of the Hugging Face client, the files of the folder
-            are links, and converted weights may be in another folder.
+        folders: Model, as it was given → its folder. In the cache of the Hugging Face client, its files are links.
         failures: Model → reason why it could not be fetched.
     """
 
@@ -108,8 +107,11 @@ def _download(source: str, contents: Contents, out: Path | None, revision: str |
             Repository(source, revision)
             checkpoint = stack.enter_context(open_checkpoint(source, contents.commit, names=TRANSCRIBER))
         if out is None:
-            if checkpoint.weights_revision != checkpoint.revision:
-                log.info("%s: its weights are in another folder of the cache; --out makes one folder to copy", source)
+            weights_revision = checkpoint.weights_revision
+            if checkpoint.home.parent.name == "snapshots" and weights_revision != checkpoint.revision:
+                # The folder of the converted weights gets the other files too. Then it is complete.
+                with explained(source):
+                    checkpoint = stack.enter_context(open_checkpoint(source, weights_revision, names=TRANSCRIBER))
             return checkpoint.home
         with new_folder(out) as temporary:
             copy_files(checkpoint.folder, temporary)

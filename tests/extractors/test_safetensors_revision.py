@@ -90,7 +90,7 @@ def test_the_newest_pull_request_comes_first_and_main_before_all(repository, wav
     assert load(NAME, revision=MAIN).weights_revision == OTHER
 
 
-@pytest.mark.parametrize("text", ["", "../../etc", "A" * 40, "f" * 40])
+@pytest.mark.parametrize("text", ["", "../../etc", "..", "f" * 40, "f" * 100])
 def test_a_reference_without_a_commit_is_passed_over(repository, text):
     refer(repository, "refs/pr/2", text)
     assert load(NAME).weights_revision == PULL
@@ -107,3 +107,21 @@ def test_a_pickle_alone_is_never_loaded_and_every_way_is_named(repository, monke
         f"network and copy FOLDER into {repository.parents[1] / 'data' / 'models'} here, or use --weights random "
         "(untrained)"
     )
+
+
+def test_a_lost_connection_is_not_taken_for_missing_weights(repository, monkeypatch):
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    from featcache.extractors.download import download
+
+    def lost(source, name, revision):
+        if "safetensors" in name:
+            raise LocalEntryNotFoundError("no connection")
+        return download(source, name, revision)
+
+    (repository / "refs" / "refs" / "pr" / "1").unlink()
+    monkeypatch.setattr("featcache.extractors.hub.download", lost)
+    monkeypatch.setattr("featcache.extractors.hub.is_offline", lambda: False)
+    monkeypatch.setattr("featcache.extractors.hub.find_conversion", lambda source, commit: None)
+    with pytest.raises(ModelError, match=r"could not be downloaded .* \(the hub cannot be reached\); run"):
+        load(NAME)

@@ -99,7 +99,9 @@ def test_the_bots_pull_request_is_found_checked_and_pinned(hub, files, pickled, 
     commit = hub.refs[SOURCE]["refs/pr/3"] = hub.add(SOURCE, "x", {**pickled, **weights, "README.md": b"3"})
     for number, author in ((1, "SFconvertbot"), (2, "somebody"), (3, "SFconvertbot")):
         hub.add_pull(SOURCE, number, author=author)
-    featcache.fetch(NAME)
+    folder = featcache.fetch(NAME).folders[NAME]
+    assert folder.name == commit
+    assert {path.name for path in folder.iterdir()} == {*weights, "config.json", "preprocessor_config.json"}
     assert f"its weights are a pickle; safetensors weights come from refs/pr/3, commit {commit}" in told()
     assert not any(path.endswith(".bin") for method, path, _ in hub.requests if method == "GET")
     featcache.fetch(NAME, out=tmp_path / "out")
@@ -108,6 +110,7 @@ def test_the_bots_pull_request_is_found_checked_and_pinned(hub, files, pickled, 
     for model in (NAME, str(tmp_path / "out")):
         loaded = load(model)
         assert (loaded.revision, loaded.weights_revision) == (main, commit)
+    assert load(NAME, revision=commit).revision == load(NAME, revision="refs/pr/3").revision == commit
 
 
 @pytest.mark.parametrize("status", ["merged", "closed"])

@@ -41,6 +41,7 @@ def interrupt(*_, **__):
         ["verify", "store"],
         ["merge", "into", "part"],
         ["models"],
+        ["fetch", "wavlm-large"],
         ["demo"],
         ["score", "predictions.csv"],
     ],
@@ -49,7 +50,8 @@ def test_every_command_says_that_it_was_interrupted(monkeypatch, capsys, command
     places = {
         "verify": "featcache.cli.listing.print_verification",
         "merge": "featcache.cli.listing.print_merge",
-        "models": "featcache.cli.listing.print_models",
+        "models": "featcache.cli.model_list.print_models",
+        "fetch": "featcache.fetching.fetch_models.read_contents",
         "demo": "featcache.cli.demo.run_demo",
         "score": "featcache.cli.scores.print_score",
     }

@@ -1,5 +1,6 @@
 """The commands for a first look: the demo, the lists of corpora and models, and their download."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +50,13 @@ def fetch(given: dict[str, Any], models: options.FetchedModels) -> None:
     The size and licence are printed first, and the folder at the end. The same command continues an interrupted
     download. Converted models are written to data/models, where they are found by their names.
     """
+    from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
+
     from featcache.cli.model_list import print_fetched
     from featcache.fetching import fetch as run
 
+    if not logging.getLogger("featcache").isEnabledFor(logging.INFO):  # featcache --quiet
+        disable_progress_bars()
     report = run(models, **given)
     print_fetched(report)
     end(interrupted=False, num_failures=len(report.failures))
