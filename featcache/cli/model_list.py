@@ -38,20 +38,20 @@ def print_models() -> None:
     print_fitting(
         {
             "Model": list(known),
-            "Layers x size": [f"{layers} x {size}" for layers, size in sizes],
+            "Layers": [f"{layers} x {size}" for layers, size in sizes],
             "Per hour": [format_bytes(2 * layers * size * n) for (layers, size), n in zip(sizes, hourly, strict=True)],
             "ASR": [_yes(FAMILIES[entry["family"]].transcribes) for entry in known.values()],
             "Here": [_yes(is_local(name)) for name in known],
             "Hugging Face id": [entry["model_id"] for entry in known.values()],
         },
-        dropped=("Hugging Face id", "ASR", "Per hour", "Layers x size", "Here"),
+        dropped=("Hugging Face id", "ASR", "Per hour", "Layers", "Here"),
     )
     others = (*DESCRIPTORS, *(name for name in EXTRACTORS if not EXTRACTORS.is_builtin(name)))
     print_line()
     print_line(
-        "Per hour: size of the cache per hour of audio, in float16. ASR: the model can transcribe. Here: the weights "
-        "are on this machine; other weights are downloaded from the Hugging Face hub. --weights random builds the "
-        "untrained architecture, without network."
+        "Layers: number of layers x hidden size. Per hour: size of the cache per hour of audio, in float16. ASR: the "
+        "model can transcribe. Here: the weights are on this machine; other weights are downloaded from the Hugging "
+        "Face hub. --weights random builds the untrained architecture, without network."
     )
     print_line(
         f"Further values of --model: {', '.join(others)}, opensmile:SET, opensmile:FILE.conf, names of s3prl such as "

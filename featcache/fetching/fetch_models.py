@@ -3,14 +3,15 @@
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 from featcache.errors import FeatcacheError, ModelError
 from featcache.extractors import is_reference
-from featcache.extractors.checkpoint import TRANSCRIBER, open_checkpoint
+from featcache.extractors.checkpoint import TRANSCRIBER, Checkpoint, open_checkpoint
+from featcache.extractors.families import weight_prefixes
 from featcache.extractors.hub import Repository
 from featcache.extractors.models import known_text_models, resolve, short_name
 from featcache.extractors.pretrained import explained
@@ -97,6 +98,11 @@ def _fetch(model: str, out: Path | None, revision: str | None, *, convert: bool)
     return convert_repository(model, contents, family, out, convert=convert)
 
 
+def _opened(source: str, revision: str | None) -> AbstractContextManager[Checkpoint]:
+    """Open all files that extraction or transcription may read; of split weights only those with needed parameters."""
+    return open_checkpoint(source, revision, names=TRANSCRIBER, prefixes=weight_prefixes)
+
+
 def _download(source: str, contents: Contents, out: Path | None, revision: str | None) -> Path:
     """Download and check all files, and copy them to ``out``; return the folder."""
     if out is not None and existing(out, source, contents.commit):
@@ -105,13 +111,13 @@ def _download(source: str, contents: Contents, out: Path | None, revision: str |
         with explained(source):
             # Later, without a network, the branch is looked up in the cache. Asking for it keeps its commit there.
             Repository(source, revision)
-            checkpoint = stack.enter_context(open_checkpoint(source, contents.commit, names=TRANSCRIBER))
+            checkpoint = stack.enter_context(_opened(source, contents.commit))
         if out is None:
             weights_revision = checkpoint.weights_revision
             if checkpoint.home.parent.name == "snapshots" and weights_revision != checkpoint.revision:
                 # The folder of the converted weights gets the other files too. Then it is complete.
                 with explained(source):
-                    checkpoint = stack.enter_context(open_checkpoint(source, weights_revision, names=TRANSCRIBER))
+                    checkpoint = stack.enter_context(_opened(source, weights_revision))
             return checkpoint.home
         with new_folder(out) as temporary:
             copy_files(checkpoint.folder, temporary)
