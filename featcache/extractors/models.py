@@ -153,7 +153,7 @@ def load(
         feature_extractor=feature_extractor,
         model_id=model_id_of(source),
         revision=revision,
-        weights_sha256=hash_parameters(module),
+        weights_sha256=hash_parameters(module, family.lasting_name),
         num_parameters=count_parameters(module),
     )
 
