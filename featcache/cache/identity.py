@@ -16,6 +16,7 @@ import numpy as np
 from featcache._version import __version__
 from featcache.cache.layout import ATTRIBUTES, FORMAT_VERSION, TEXT_DTYPE, StorageDtype
 from featcache.errors import StoreError
+from featcache.extractors.families import XVECTOR
 from featcache.extractors.models import entry_of, store_model_id
 from featcache.extractors.references import recorded_extractor
 from featcache.features import Description
@@ -121,6 +122,7 @@ class StoreIdentity:
         entry = entry_of(model) or {}
         every_layer = [str(layer) for layer in range(num_blocks + 1)]
         layers = {None: every_layer, "all": every_layer, "local": every_layer[:1], "last": every_layer[-1:]}
+        layers[XVECTOR] = [XVECTOR]
         chunks = ChunkConfig(
             chunk_seconds=options.get("chunk_seconds"), overlap_seconds=options.get("overlap_seconds")
         ).settings()

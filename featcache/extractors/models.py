@@ -178,7 +178,7 @@ def load(
         model_id=model_id_of(source),
         revision=commit,
         weights_revision=weights_commit,
-        weights_sha256=hash_parameters(module),
+        weights_sha256=hash_parameters(module, family.lasting_name),
         num_parameters=count_parameters(module),
     )
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import logging as std_logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -109,10 +109,15 @@ def count_parameters(module: "torch.nn.Module") -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def hash_parameters(module: "torch.nn.Module") -> str:
-    """Return the SHA-256 of all parameters, in order of their names."""
+def hash_parameters(module: "torch.nn.Module", rename: Callable[[str], str] = str) -> str:
+    """Return the SHA-256 of all parameters, in order of their names.
+
+    Args:
+        module: Model.
+        rename: Function from the name of a parameter to a name that is the same in all versions of transformers.
+    """
     digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
+    for name, tensor in sorted((rename(name), tensor) for name, tensor in module.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.contiguous().view(-1).numpy().data)
     return digest.hexdigest()

@@ -238,4 +238,8 @@ def test_a_model_is_recognised_by_its_name_and_options(options, same):
     found = StoreIdentity.of(describe_model(settings), "float16")
     assert found.is_of_model("wav2vec2-base", options, text=False, num_blocks=12) == same
     assert not found.is_of_model("hubert-base", options, text=False, num_blocks=12)
+    embedding = StoreIdentity.of(describe_model({**settings, "layers": ["xvector"]}), "float16")
+    assert embedding.is_of_model("wav2vec2-base", {**options, "layers": "xvector"}, text=False, num_blocks=12) == (
+        same or "layers" in options
+    )
     assert not found.is_of_model("wav2vec2-base", options, text=True, num_blocks=12)

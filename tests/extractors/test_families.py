@@ -12,6 +12,8 @@ from featcache.audio import Signal
 from featcache.errors import AudioError, ModelError
 from featcache.extractors.base import SAME_IN_ANY_BATCH
 from featcache.extractors.families import FAMILIES
+from featcache.extractors.families.spectrogram_patches import SpectrogramTransformer
+from featcache.extractors.models import load
 from featcache.extractors.ssl import SSLExtractor
 from featcache.settings.extractor_configs import SSLConfig
 from tests.extractors.speech import assert_close
@@ -186,6 +188,15 @@ def test_what_distinguishes_models_is_in_the_settings(extractor, tiny_model):
     assert extractor(tiny_model(AST)).description.frame_shift == 0.1
     assert extractor(tiny_model(QWEN2_AUDIO)).description.frame_shift == 0.04
     assert extractor(tiny_model(W2V_BERT)).description.frame_shift == 0.02
+
+
+def test_the_hash_of_weights_does_not_depend_on_the_version_of_transformers(tiny_model):
+    """transformers 4 has the parameters of AST under other names, which it also writes into files."""
+    folder = tiny_model(AST)
+    names = {SpectrogramTransformer.lasting_name(name) for name in load(folder).module.state_dict()}
+    kinds = {"attention.q_proj", "attention.o_proj", "mlp.fc1", "mlp.fc2", "layernorm_before"}
+    assert {f"layers.2.{kind}.{part}" for kind in kinds for part in ("weight", "bias")} <= names
+    assert not any(name.startswith("encoder.") for name in names)
 
 
 def test_the_page_on_models_lists_every_family():

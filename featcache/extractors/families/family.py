@@ -199,6 +199,11 @@ class Family(ABC):
         return module
 
     @classmethod
+    def lasting_name(cls, parameter: str) -> str:
+        """Return the name of a parameter in all versions of transformers; the hash of the weights contains it."""
+        return parameter
+
+    @classmethod
     def new_feature_extractor(cls, config: Any, *, do_normalize: bool | None) -> Any:
         """Return the feature extractor of an untrained model.
 

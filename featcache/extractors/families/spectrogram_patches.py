@@ -15,6 +15,16 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SPECIAL_TOKENS = 2  # the class token and the distillation token
+# Parts of parameter names: in transformers 4, in transformers 5.
+NAMES = (
+    ("encoder.layer.", "layers."),
+    ("attention.attention.query", "attention.q_proj"),
+    ("attention.attention.key", "attention.k_proj"),
+    ("attention.attention.value", "attention.v_proj"),
+    ("attention.output.dense", "attention.o_proj"),
+    ("intermediate.dense", "mlp.fc1"),
+    ("output.dense", "mlp.fc2"),
+)
 
 
 class SpectrogramTransformer(Family):
@@ -32,6 +42,12 @@ class SpectrogramTransformer(Family):
     usual_frame_shift = 0.100
     preprocessor_entries = ("do_normalize", "mean", "std")
     architecture = (*ARCHITECTURE, "frequency_stride", "max_length", "num_mel_bins", "patch_size", "time_stride")
+
+    @classmethod
+    def lasting_name(cls, parameter: str) -> str:
+        for earlier, later in NAMES:
+            parameter = parameter.replace(earlier, later)
+        return parameter
 
     @classmethod
     def new_feature_extractor(cls, config: Any, *, do_normalize: bool | None) -> Any:
