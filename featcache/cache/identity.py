@@ -164,10 +164,7 @@ class StoreIdentity:
         """
         if self.fingerprint == other.fingerprint:
             return
-        differing = [
-            f"{name} is {_shortened(self.settings.get(name))} there and {_shortened(other.settings.get(name))} now"
-            for name in self.differences(other)
-        ]
+        differing = [_told(name, self.settings.get(name), other.settings.get(name)) for name in self.differences(other)]
         raise StoreError(f"{folder} was made with other settings: {'; '.join(differing)}; {hint}")
 
 
@@ -221,6 +218,15 @@ def _attribute(value: Any) -> Any:
     if isinstance(value, dict) or (isinstance(value, list | tuple) and not all(isinstance(one, str) for one in value)):
         return json.dumps(value)
     return np.array(value, dtype=TEXT_DTYPE) if isinstance(value, list | tuple) else value
+
+
+def _told(name: str, there: Any, now: Any) -> str:
+    """Return the difference of a setting as text; of two dictionaries, only the first entry that differs."""
+    if isinstance(there, dict) and isinstance(now, dict):
+        key = next((key for key in {**there, **now} if there.get(key) != now.get(key)), None)
+        if key is not None:
+            return _told(f"{name}.{key}", there.get(key), now.get(key))
+    return f"{name} is {_shortened(there)} there and {_shortened(now)} now"
 
 
 def _shortened(value: object) -> str:

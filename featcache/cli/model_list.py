@@ -112,7 +112,7 @@ def print_model(name: str) -> None:
     if folder is None:
         pairs["get it"] = f"featcache fetch {name}{' --convert' if is_pickled_only(family) else ''}"
         pairs["offline"] = (
-            f"featcache fetch {name} --out FOLDER on another machine; copy FOLDER into {Workspace.at().models} here"
+            f"{pairs['get it']} --out FOLDER on another machine; copy FOLDER into {Workspace.at().models} here"
         )
     pairs["use it"] = f"featcache extract {'--text' if is_text else '--model'} {name}"
     print_pairs(pairs)
@@ -131,7 +131,7 @@ def _sizes(entry: dict[str, Any] | None, family: str, config: dict[str, Any]) ->
     found |= {"layers": layers, "hidden size": size}
     number = _num_parameters(family, config)
     if number:
-        found["parameters"] = f"{number / 1e6:.1f} million ({format_bytes(4 * number)} in float32)"
+        found["parameters"] = f"{number / 1e6:.1f} million ({format_bytes(4 * number)} in float32), encoder only"
     unit, frames = ("1000 tokens", 1000) if is_text else ("hour", frames_per_hour(family))
     found[f"cache per {unit}"] = f"{format_bytes(2 * layers * size * frames)} in float16, all layers"
     if not is_text:

@@ -20,7 +20,7 @@ from featcache.units import format_bytes
 
 log = logging.getLogger(__name__)
 
-_ELSEWHERE = "; or run the same command with --out FOLDER on another machine, and copy FOLDER here"
+_ELSEWHERE = "; run the same command with --out FOLDER where there is a network, and copy FOLDER here"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +77,7 @@ def read_contents(source: str, revision: str | None) -> Contents:
         ModelError: the hub cannot be reached, or has no such model or revision.
     """
     from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
 
     if is_offline():
         return _cached_contents(source, revision)
@@ -86,9 +87,8 @@ def read_contents(source: str, revision: str | None) -> Contents:
         is_pickled = WEIGHTS not in sizes and INDEX not in sizes
         conversion = find_conversion(source, str(info.sha)) if is_pickled else None
     except Exception as error:  # The service and the network may raise anything.
-        raise ModelError(
-            f"{source}: cannot be downloaded ({reason_of(error, source, revision)}){_ELSEWHERE}"
-        ) from error
+        elsewhere = "" if isinstance(error, HfHubHTTPError) else _ELSEWHERE  # An answer is the same everywhere.
+        raise ModelError(f"{source}: cannot be downloaded ({reason_of(error, source, revision)}){elsewhere}") from error
     return Contents(source=source, commit=str(info.sha), license=_license(info), sizes=sizes, conversion=conversion)
 
 

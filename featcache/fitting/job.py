@@ -321,10 +321,13 @@ def _begun_copy(path: Path) -> WorkingCopy | None:
 
 
 def _tell_copies(setups: Sequence[ResolvedFit], copies: Sequence[WorkingCopy]) -> None:
+    runs: dict[tuple[str, str, str], set[int]] = {}
     for item in group(setups, [1], copies):
         names = " and ".join(features.store.name for features in item.features)
-        runs, norm = {member.run for member in item.members}, setups[item.lead].config["norm"]
-        log.info("%s, %s normalisation, %s: %s", names, norm, counted(len(runs), "run"), copies[item.lead])
+        alike = (names, setups[item.lead].config["norm"], str(copies[item.lead]))
+        runs.setdefault(alike, set()).update(member.run for member in item.members)
+    for (names, norm, copy), found in runs.items():
+        log.info("%s, %s normalisation, %s: %s", names, norm, counted(len(found), "run"), copy)
 
 
 def _training(setup: ResolvedFit, member: Member, seed: int, copy: WorkingCopy, device: str) -> Trainable:

@@ -84,7 +84,7 @@ class Contrast:
     @property
     def conclusions(self) -> list[str]:
         """The result for all layers as a sentence, and what the p values are."""
-        together = [sentence(one.found) for one in self.layers if one.layer == ALL]
+        together = [f"All layers: {sentence(one.found)}" for one in self.layers if one.layer == ALL]
         return [
             *together,
             f"p values have Holm's correction for the {len(self.layers)} rows; one that cannot be below "

@@ -94,7 +94,7 @@ def compared_table(rows: Sequence[ComparedRow], numbers: Mapping[str, int]) -> "
             [
                 row.title,
                 *(row.cells()[column] for column in columns),
-                " ".join(str(numbers[note]) for note in row.notes),
+                " ".join(str(number) for number in sorted(numbers[note] for note in row.notes)),
             ],
         )
         for row in rows

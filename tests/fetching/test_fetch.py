@@ -3,6 +3,7 @@
 import inspect
 import json
 import os
+import socket
 from dataclasses import fields
 from pathlib import Path
 
@@ -140,7 +141,7 @@ def test_one_failure_does_not_stop_the_others(hub, files, tmp_path):
     ("options", "message"),
     [
         ({"models": "wavlm-huge"}, "no model 'wavlm-huge'; did you mean"),
-        ({"models": NAME, "revision": "v9"}, "it has no revision 'v9'"),
+        ({"models": NAME, "revision": "v9"}, r"it has no revision 'v9'\)$"),
         ({"models": "egemaps"}, "needs no download"),
         ({"models": str(Path(__file__).parent)}, "has no weights that featcache knows"),
     ],
@@ -149,6 +150,14 @@ def test_what_cannot_be_fetched_is_told_in_one_line(hub, files, options, message
     hub.add(SOURCE, "main", files)
     with pytest.raises(ModelError, match=message):
         featcache.fetch(**options)
+
+
+def test_without_a_network_the_way_to_get_a_model_is_told(hub, monkeypatch):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # It does not listen, so connections are refused.
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{unused.getsockname()[1]}")
+        with pytest.raises(ModelError, match=r"^[^\n]*\(the hub cannot be reached\); run the same command with --out "):
+            featcache.fetch(NAME)
 
 
 def test_the_signature_repeats_the_settings():

@@ -1,10 +1,14 @@
 """Scores of two runs per layer, and published layer weights beside ours: what the figures draw."""
 
+from dataclasses import fields
+
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 
+from featcache.evaluate.compare import Comparison
+from featcache.report.contrast import Contrast, LayerContrast
 from featcache.report.layer_figures import layer_contrast, layer_weights
 
 NUMBERS = ["first", "first_low", "first_high", "second", "second_low", "second_high", "difference", "low", "high"]
@@ -65,3 +69,23 @@ def test_published_weights_are_dashed_in_the_colour_of_their_run():
     assert published.get_color() == own.get_color()
     labels = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
     assert labels == ["ours", "other", "ours, published"]
+
+
+def test_the_sentence_below_the_table_says_which_row_it_is_about():
+    given = {
+        **dict.fromkeys(one.name for one in fields(Comparison)),
+        "first": "trained",
+        "second": "untrained",
+        "score": "uar",
+        "difference": -1.2,
+        "count": 20,
+        "num_pairs": 2,
+        "num_seeds": (5, 5),
+        "p_speakers_holm": 0.5,
+    }
+    rows = [
+        LayerContrast(layer=layer, first={}, second={}, found=Comparison(**given | {"difference": difference}))
+        for layer, difference in (("0", 12.0), ("all", -1.2))
+    ]
+    contrast = Contrast(name="x", labels=("trained", "untrained"), metric="uar", chance=None, layers=tuple(rows))
+    assert contrast.conclusions[0].startswith("All layers: untrained scores 1.2 points higher in UAR than trained")

@@ -83,7 +83,7 @@ def test_notes_have_one_number_each_in_the_order_of_the_rows():
     rows = [row(notes=("b", "a")), row(notes=()), row(notes=("c", "b"))]
     assert numbered_notes(rows) == {"b": 1, "a": 2, "c": 3}
     lines = [line for line in printed(rows).splitlines() if "All layers" in line]
-    assert [line.split("-2.2")[1].split() for line in lines] == [["1", "2"], [], ["3", "1"]]
+    assert [line.split("-2.2")[1].split() for line in lines] == [["1", "2"], [], ["1", "3"]]
 
 
 def test_protocols_are_told_apart():

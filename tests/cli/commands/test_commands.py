@@ -176,6 +176,13 @@ def test_how_features_are_held_is_told(invoke, make_cache, quick_reports):
     assert RunFolder(out.splitlines()[-1]).config["working_dtype"] == "int8"
 
 
+def test_equal_plans_of_several_runs_are_told_once(invoke, make_cache, quick_reports):
+    make_cache()
+    _, _, err = invoke("fit", *SHORT, "--layers", "local,last")  # Neither run uses the layers of the other.
+    assert len(re.findall(r"^ssl, speaker normalisation, 2 runs: features fit in memory", err, re.MULTILINE)) == 1
+    assert err.count("features fit in memory") == 1
+
+
 def test_options_reach_the_fit(invoke_well, make_cache, quick_reports):
     make_cache(stores={"ssl": {"weights": "random"}, "egemaps": {"kind": "egemaps"}})
     words = "--head fusion --norm none --features ssl,egemaps --layers 0,2 --layer-weighting softmax --corpus toy"

@@ -31,6 +31,13 @@ def test_one_model_in_full(invoke_well):
     assert shown["cache per hour"].startswith("9.2 GB")
     assert shown["here"] == "no"
     assert shown["get it"] == "featcache fetch wavlm_large"
+    assert shown["offline"].startswith("featcache fetch wavlm_large --out FOLDER on another machine")
+
+
+def test_weights_that_are_always_pickled_are_converted_on_each_way(invoke_well):
+    shown = rows(invoke_well("models", "emotion2vec-base"))
+    assert shown["get it"] == "featcache fetch emotion2vec-base --convert"
+    assert shown["offline"].startswith(f"{shown['get it']} --out FOLDER")
 
 
 def test_text_models_folders_and_unknown_ids(invoke_well, tiny_model):
