@@ -10,7 +10,7 @@ from featcache.terminal.escape import escaped
 from featcache.terminal.repeated import repeated
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.progress import Progress, ProgressColumn
 
 log = logging.getLogger(__name__)
 
@@ -112,6 +112,7 @@ class _Bar:
             self._bar = self._new(state)
             self._bar.add_task("", total=_STEPS, remaining="")
             self._bar.start()
+        self._bar.columns = self._columns(state.title, self._bar.console.width)  # the terminal may have another size
         [task] = self._bar.task_ids
         self._bar.update(
             task, description=escaped(state.title), completed=_STEPS * state.done, remaining=state.remaining
@@ -124,18 +125,13 @@ class _Bar:
             self._bar.stop()
 
     def _new(self, state: TaskState) -> "Progress":
-        from rich.cells import cell_len
-        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
-        from rich.table import Column
+        from rich.progress import Progress
         from rich.text import Text
 
         from featcache.terminal.console import Console
         from featcache.terminal.lines import folded
 
-        console = Console(stderr=True)
-        room = console.width - cell_len(state.title) - _PERCENTAGE
-        for_bar = min(room - _REMAINING - 1, _LARGEST_BAR)
-        watched_bar = self
+        console, watched_bar = Console(stderr=True), self
 
         class Bar(Progress):
             def get_renderables(self) -> Iterator[Any]:
@@ -143,11 +139,20 @@ class _Bar:
                 if watched_bar._detail:
                     yield Text(folded(escaped(f"  {watched_bar._detail}"), console.width, indent="  "))
 
-        return Bar(
+        return Bar(*self._columns(state.title, console.width), console=console, auto_refresh=False)
+
+    @staticmethod
+    def _columns(title: str, width: int) -> "tuple[str | ProgressColumn, ...]":
+        """Return the parts of the bar for which a terminal has room."""
+        from rich.cells import cell_len
+        from rich.progress import BarColumn, TaskProgressColumn, TextColumn
+        from rich.table import Column
+
+        room = width - cell_len(title) - _PERCENTAGE
+        for_bar = min(room - _REMAINING - 1, _LARGEST_BAR)
+        return (
             TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=False)),
             *([BarColumn(bar_width=for_bar)] if for_bar >= _LEAST_BAR else []),
             TaskProgressColumn(),
             *([TextColumn("{task.fields[remaining]}", markup=False)] if room >= _REMAINING else []),
-            console=console,
-            auto_refresh=False,
         )

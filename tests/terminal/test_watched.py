@@ -120,3 +120,16 @@ def test_quiet_shows_no_bar(capsys, monkeypatch, show):
         pass
     assert "Training" not in (err := capsys.readouterr().err)
     assert "Reading" not in err
+
+
+def test_the_bar_fits_a_terminal_whose_size_changes(capsys, monkeypatch):
+    monkeypatch.setattr(terminal, "Console", partial(terminal.Console, force_terminal=True, width=120, no_color=True))
+    bar = watching._Bar(lambda: STATE)
+    bar.draw()
+    assert "━" in capsys.readouterr().err
+    bar._bar.console.width = 44
+    bar.draw()
+    shown = re.sub(r"\x1b\[[^a-zA-Z]*[a-zA-Z]", "", capsys.readouterr().err)
+    bar.stop()
+    assert "…" not in shown
+    assert "━" not in shown
