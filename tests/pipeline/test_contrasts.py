@@ -1,6 +1,7 @@
 """Two runs per layer, with the model of the user: names, rows, numbers and refusals."""
 
 import csv
+from types import SimpleNamespace
 
 import pytest
 
@@ -9,7 +10,7 @@ from featcache.errors import PipelineError
 from featcache.evaluate.compare import compare
 from featcache.evaluate.holm import holm
 from featcache.extractors import store_name
-from featcache.pipeline import find_pipeline, read_pipeline, run_pipeline, shipped_pipelines
+from featcache.pipeline import find_pipeline, outputs, read_pipeline, run_pipeline, shipped_pipelines
 from featcache.pipeline.other_model import with_model
 from featcache.runs.reader import RunFolder, load_predictions
 
@@ -190,3 +191,15 @@ def test_all_layers_alone_are_compared_and_drawn(layered, home, model):
     [row] = csv.DictReader((folder / "layers.csv").read_text(encoding="utf-8").splitlines())
     assert row["layer"] == "all"
     assert (folder / "layers.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("metrics", "metric", "expected"),
+    [
+        ({"ccc": {}, "dimensions": ["valence"]}, "ccc_valence", "ccc"),
+        ({"ccc": {}, "ccc_valence": {}, "dimensions": ["valence", "arousal"]}, "ccc_valence", "ccc_valence"),
+        ({"uar": {}}, "uar", "uar"),
+    ],
+)
+def test_the_score_of_a_single_dimension_has_two_names(metrics, metric, expected):
+    assert outputs._name_of_score(SimpleNamespace(metrics=metrics), metric) == expected
