@@ -1,14 +1,17 @@
 """The state of a long task: a bar on a terminal, a line from time to time elsewhere."""
 
 import logging
+import os
 import re
 import threading
+from contextlib import suppress
 from functools import partial
 
 import pytest
 
 from featcache.terminal import console as terminal
 from featcache.terminal import watched as watching
+from featcache.terminal.console import Console
 from featcache.terminal.progress import progress
 from featcache.terminal.repeated import repeated
 from featcache.terminal.streams import log_to_terminal
@@ -133,3 +136,14 @@ def test_the_bar_fits_a_terminal_whose_size_changes(capsys, monkeypatch):
     bar.stop()
     assert "…" not in shown
     assert "━" not in shown
+
+
+def test_a_pipe_without_a_reader_ends_no_task(monkeypatch):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with suppress(BrokenPipeError), open(writer, "w") as closed:
+        monkeypatch.setattr(terminal, "Console", lambda **_: Console(file=closed, force_terminal=True, width=80))
+        done = False
+        with watched(lambda: STATE):
+            done = True
+    assert done
