@@ -169,6 +169,7 @@ def print_results(
         print_line()
         print_line(f"{contrast.heading} of each layer")
         Console().print(contrast_table(contrast))
-        print_lines("\n".join(contrast.conclusions))
+        for told in contrast.conclusions:
+            print_line(told)
     print_line()
     print_line(str(folder))

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SIGNIFICANT = 0.05
+# Scores that runs can be compared in: of classes, and of values and each of their dimensions.
+COMPARED = ("uar", "wa", "ccc")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from featcache.files.values import check_types, damaged
 from featcache.heads import SOLVERS
 from featcache.runs.costs import Costs
-from featcache.runs.file_names import HISTORY
+from featcache.runs.file_names import CONFIG, HISTORY
+from featcache.runs.parse import REFIT
 from featcache.runs.reader import RunFolder
 from featcache.training.svm import MAX_ITERATIONS
 from featcache.units import counted
@@ -44,8 +46,9 @@ def num_not_converged(history: "pd.DataFrame", training: Mapping[str, Any]) -> i
     number = 0
     for _, losses in history.groupby(["seed", "fold"])["validation_loss"]:
         values = losses.to_numpy(float)
-        if len(values) >= training["max_epochs"] and not np.isnan(values).all():
-            number += len(values) - 1 - int(np.nanargmin(values)) < training["patience"]
+        finite = np.where(np.isfinite(values), values, np.inf)
+        if len(values) >= training["max_epochs"] and np.isfinite(values).any():
+            number += len(values) - 1 - int(finite.argmin()) < training["patience"]
     return number
 
 
@@ -59,7 +62,8 @@ def convergence_notes(run: RunFolder) -> list[str]:
     total = num_trainings(run)
     if run.config["head"] in SOLVERS:
         return solver_notes(Costs.of(run.metrics).not_converged or 0, total)
-    return training_notes(num_not_converged(run.history, run.config["training"]), total, run.config["training"])
+    training = _training_of(run)
+    return training_notes(num_not_converged(_history_of(run), training), total, training)
 
 
 def tell_convergence(runs: Sequence[RunFolder]) -> None:
@@ -85,7 +89,36 @@ def num_trainings(run: RunFolder) -> int:
 def _has_diverged(run: RunFolder) -> bool:
     if run.config["head"] in SOLVERS:
         return False
-    return bool(run.history.groupby(["seed", "fold"])["validation_loss"].count().eq(0).any())
+    history = _history_of(run)
+    finite = history.assign(finite=np.isfinite(history["validation_loss"].to_numpy(float)))
+    return not finite.groupby(["seed", "fold"])["finite"].any().all()
+
+
+def _training_of(run: RunFolder) -> Mapping[str, Any]:
+    """Return the settings of the training, from a run of anybody.
+
+    Raises:
+        StoreError: The number of epochs or the patience is missing or is no number.
+    """
+    training: Mapping[str, Any] = run.config["training"]
+    whole: Mapping[str, tuple[type, ...]] = {"max_epochs": (int,), "patience": (int,)}
+    check_types(training, whole, f"{run.path / CONFIG}, training,", REFIT, required=whole)
+    return training
+
+
+def _history_of(run: RunFolder) -> "pd.DataFrame":
+    """Return the history of a run of anybody.
+
+    Raises:
+        StoreError: A column is missing, or a loss is no number.
+    """
+    from pandas.api.types import is_numeric_dtype
+
+    history = run.history
+    for column in ("seed", "fold", "validation_loss"):
+        if column not in history or not is_numeric_dtype(history[column]):
+            raise damaged(run.path / HISTORY, f"{column}: expected a column of numbers", REFIT)
+    return history
 
 
 def training_notes(number: int, total: int, training: Mapping[str, Any]) -> list[str]:

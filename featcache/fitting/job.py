@@ -124,7 +124,7 @@ class FitJob:
                     for _ in trained:
                         pass
                 give_back()
-                watch.recorder.step = "writing the results"
+                watch.end()
                 normalisers = normalisers_of_runs(setups, copies, known)
                 for run, setup, of_run in zip(runs, setups, normalisers, strict=True):
                     write_normalisation(run.folder, setup, of_run)

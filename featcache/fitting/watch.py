@@ -4,6 +4,7 @@ Each other process writes its state to a small file in the folder of the unfinis
 """
 
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -60,6 +61,12 @@ class ProcessState:
         """
         step, num_read, num_wanted, trainings = json.loads(text)
         states = {(run, seed, fold): TrainingStatus(**status) for run, seed, fold, status in trainings}
+        numbers = [num_read, num_wanted]
+        numbers += [n for one in states.values() for n in (one.epochs, one.least, one.most, one.seconds)]
+        losses = [loss for one in states.values() for loss in (one.train_loss, one.validation_loss)]
+        known = all(isinstance(loss, int | float | None) for loss in losses)  # infinite in a training that diverges
+        if not (known and isinstance(step, str) and all(map(math.isfinite, numbers))):
+            raise ValueError("not a state")
         return cls(step=step, num_read=num_read, num_wanted=num_wanted, trainings=states)
 
 
@@ -126,10 +133,12 @@ class FitWatch:
 
     Attributes:
         recorder: State of the trainings of this process.
+        all_ended: Whether all trainings have ended, also those that another process has finished.
     """
 
     def __init__(self, setups: Sequence[ResolvedFit], num_finished: Sequence[int], folder: Path | None) -> None:
         self.recorder = Recorder()
+        self.all_ended = False
         totals = [len(setup.folds) * len(setup.config["seeds"]) for setup in setups]
         self._title = _title(setups, sum(totals))
         self._total = sum(totals)
@@ -142,6 +151,11 @@ class FitWatch:
         self._others: list[ProcessState] = []
         self._looked = float("-inf")
         self._began: float | None = None
+
+    def end(self) -> None:
+        """Tell that all trainings have ended, and only the results are missing."""
+        self.all_ended = True
+        self.recorder.step = "writing the results"
 
     def look(self) -> TaskState:
         """Return the current state of the fit."""
@@ -156,20 +170,20 @@ class FitWatch:
         active = [status for status in trainings.values() if not status.ended]
         told = detail_text(
             active or list(trainings.values()),
-            num_done=self._num_earlier + len(trainings) - len(active),
+            num_done=self._total if self.all_ended else self._num_earlier + len(trainings) - len(active),
             total=self._total,
             max_epochs=max(self._max_epochs.values()),
         )
         steps = [] if active else _steps(states)
-        return TaskState(
-            title=self._title, done=found.done, remaining=remaining_text(found), detail="; ".join([told, *steps])
-        )
+        done, remaining = (1.0, "") if self.all_ended else (found.done, remaining_text(found))
+        return TaskState(title=self._title, done=done, remaining=remaining, detail="; ".join([told, *steps]))
 
     def _preparation(self, states: Sequence[ProcessState]) -> TaskState:
         """Return the state before the first training begins."""
         wanted = sum(state.num_wanted for state in states)
         if not wanted:
-            return TaskState(title=self._title, done=0.0, remaining="", detail="; ".join(_steps(states)))
+            done = float(self.all_ended)
+            return TaskState(title=self._title, done=done, remaining="", detail="; ".join(_steps(states)))
         read = sum(state.num_read for state in states)
         return TaskState(title=READING, done=read / wanted, remaining="", detail=f"{read} of {wanted} utterances")
 

@@ -20,24 +20,29 @@ from featcache.report.gains import draw_gains
 from featcache.report.layers import draw_layer_weights
 from featcache.report.pairs import comparison_csv, protocol_notes
 from featcache.report.relevance_figure import draw_layer_relevance
+from featcache.runs.identity import differences
 from featcache.runs.reader import RunFolder, load_predictions
 
 log = logging.getLogger(__name__)
 
 
 def score_of(run: RunFolder, metric: str) -> dict[str, Any]:
-    """Return a score of a run. With a single dimension, ``ccc`` and ``ccc_<dim>`` mean the same score.
+    """Return a score of a run.
 
     Raises:
         PipelineError: The run has no such score.
     """
-    dimensions = run.metrics.get("dimensions", ())
-    name = metric if metric in run.metrics or len(dimensions) != 1 else metric.removesuffix(f"_{dimensions[0]}")
-    found = run.metrics.get(name)
+    found = run.metrics.get(_name_of_score(run, metric))
     if not isinstance(found, dict) or "ci95" not in found:
         there = [score for score, value in run.metrics.items() if isinstance(value, dict) and "ci95" in value]
         raise PipelineError(f"{run.name}: {unknown_name('metric', metric, there)}")
     return found
+
+
+def _name_of_score(run: RunFolder, metric: str) -> str:
+    """Return the name of a score in a run: with a single dimension, ``ccc`` and ``ccc_<dim>`` mean the same score."""
+    dimensions = run.metrics.get("dimensions", ())
+    return metric if metric in run.metrics or len(dimensions) != 1 else metric.removesuffix(f"_{dimensions[0]}")
 
 
 def contrasts_of(pipeline: Pipeline, rows: Sequence[Row], runs: Mapping[str, RunFolder]) -> list[Contrast]:
@@ -56,13 +61,23 @@ def contrasts_of(pipeline: Pipeline, rows: Sequence[Row], runs: Mapping[str, Run
         pairs = {layer: (runs[first], runs[second]) for layer, (first, second) in _pairs(spec, rows).items()}
         if not pairs:
             continue
+        if all(_are_same_fit(*pair) for pair in pairs.values()):
+            log.warning("%s not compared: %s and %s are the same fit of the same features", name, *spec.runs)
+            continue
         first, second = (pipeline.runs[run].title for run in spec.runs)
+        score = _name_of_score(next(iter(pairs.values()))[0], metric)
         scores = {layer: (score_of(a, metric), score_of(b, metric)) for layer, (a, b) in pairs.items()}
         try:
-            found.append(contrast_of(name, (first, second), pairs, metric=metric, scores=scores))
+            found.append(contrast_of(name, (first, second), pairs, metric=score, scores=scores))
         except PredictionsError as error:  # the results of the finished runs are written anyway
             log.warning("%s not compared: %s", name, error)
     return found
+
+
+def _are_same_fit(first: RunFolder, second: RunFolder) -> bool:
+    """Return whether two runs differ in the names of their stores only: ``--weights random`` makes both untrained."""
+    same = list(first.config["features"].values()) == list(second.config["features"].values())
+    return same and not set(differences(first.config, second.config)) - {"features", "untrained"}
 
 
 def _pairs(spec: ContrastSpec, rows: Sequence[Row]) -> dict[str, tuple[str, str]]:
@@ -94,7 +109,8 @@ def comparisons_of(
         except PredictionsError as error:  # the results of the finished runs are written anyway
             told.append((name, None, [f"not compared: {error}"]))
             continue
-        sentences = [sentence(one) for one in found if one.score in pipeline.metric]
+        shown = {_name_of_score(runs[here[0]], metric) for metric in pipeline.metric}
+        sentences = [sentence(one) for one in found if one.score in shown]
         sentences += protocol_notes({titles[run]: runs[run] for run in here})
         told.append((name, comparison_csv(found), sentences))
     return told

@@ -9,6 +9,8 @@ import yaml
 from pydantic import ValidationError
 
 from featcache.errors import ModelError, PipelineError, unknown_name
+from featcache.evaluate.compare import COMPARED
+from featcache.evaluate.scores import find_score
 from featcache.files.regular import is_hidden, read_regular
 from featcache.files.yaml_text import YamlError, compose
 from featcache.heads import head_spec
@@ -101,6 +103,7 @@ def _contradictions(pipeline: Pipeline) -> Iterator[tuple[YamlPath, str]]:
     yield from _faults_of_figures(pipeline)
     yield from _faults_of_contrasts(pipeline)
     yield from _faults_of_named_runs(pipeline)
+    yield from _faults_of_files(pipeline)
     for name, ensemble in pipeline.ensembles.items():
         if ensemble.size > len(ensemble.runs):
             yield ("ensembles", name, "size"), f"{ensemble.size} runs cannot vote: only {len(ensemble.runs)} are listed"
@@ -192,6 +195,23 @@ def _faults_of_contrasts(pipeline: Pipeline) -> Iterator[tuple[YamlPath, str]]:
                 elif (pipeline.run(run).layers == EACH) != each:
                     expected = "runs with" if each else "runs without"
                     yield ("contrasts", name, field), f"expected {expected} 'layers: {EACH}', found {run!r}"
+        first, second = contrast.runs
+        if first == second:
+            yield ("contrasts", name, "runs"), f"run {first!r} cannot be compared with itself; name two runs"
+        elif {first, second} <= pipeline.runs.keys() and pipeline.runs[first].title == pipeline.runs[second].title:
+            yield ("contrasts", name, "runs"), f"both runs have the title {pipeline.runs[first].title!r}; rename one"
+        if find_score(pipeline.metric[0])[0].name not in COMPARED:
+            told = f"the first metric is {pipeline.metric[0]!r}, but runs are compared in {', '.join(COMPARED)}"
+            yield ("contrasts", name), f"{told}; put one of them first"
+
+
+def _faults_of_files(pipeline: Pipeline) -> Iterator[tuple[YamlPath, str]]:
+    written = dict.fromkeys(("results", "report"), "the table of the pipeline")
+    for section in ("contrasts", "gains", "figures", "comparisons"):
+        for name in getattr(pipeline, section):
+            if name in written:
+                yield (section, name), f"the files of {written[name]} also have the name {name!r}; choose another"
+            written[name] = f"{section!r}"
 
 
 def _describe(fault: Any) -> tuple[YamlPath, str]:

@@ -98,7 +98,15 @@ def _several(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
+def _two(value: Any) -> Any:
+    given = _several(value)
+    if isinstance(given, list) and len(given) != 2:
+        raise ValueError(f"expected two runs, found {len(given)}")
+    return given
+
+
 FileName = Annotated[str, _named("file")]
+Pair = Annotated[tuple[str, str], BeforeValidator(_two)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_several), Field(min_length=1)]
 
 
@@ -255,7 +263,7 @@ class GainSpec(Part):
     """A figure of relative gains: the difference of two runs in percent of the second one's score, with intervals."""
 
     metric: Annotated[str, AfterValidator(_check_metric)] = Field(description="Name of the score: ccc_valence, uar, …")
-    pairs: dict[str, Annotated[tuple[str, str], BeforeValidator(_several)]] = Field(
+    pairs: dict[str, Pair] = Field(
         min_length=1, description="Title of a bar → the two runs; the gain is that of the first over the second."
     )
     caption: str = Field(default="Relative gain; error bars show 95 % intervals.", description="Caption of the figure.")
@@ -269,10 +277,10 @@ class GainSpec(Part):
 class ContrastSpec(Part):
     """Two runs compared layer by layer: a table and a figure of the scores, their differences and intervals."""
 
-    runs: Annotated[tuple[str, str], BeforeValidator(_several)] = Field(
+    runs: Pair = Field(
         description=f"Two runs with 'layers: {EACH}'; the difference is that of the first minus the second."
     )
-    all: Annotated[tuple[str, str], BeforeValidator(_several)] | None = Field(
+    all: Pair | None = Field(
         default=None, description="The same two kinds of runs on all layers, for the last row of the table."
     )
     caption: str = Field(

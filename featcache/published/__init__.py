@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-from featcache.errors import PipelineError
+from featcache.errors import PipelineError, unknown_name
 
 WEIGHT_COLUMNS = ("source", "corpus", "features")
 COLUMNS = ("source", "corpus", "protocol", "features", "layers", "head", "norm", "metric")
@@ -70,9 +70,7 @@ def find_published(wanted: Mapping[str, str]) -> PublishedResult:
     Raises:
         PipelineError: the table has no such column, or no row or several rows match.
     """
-    strange = sorted(wanted.keys() - set(COLUMNS))
-    if strange:
-        raise PipelineError(f"published results have no column {strange[0]!r}; expected some of {', '.join(COLUMNS)}")
+    _check_columns(wanted)
     rows = published_results()
     for column, value in wanted.items():
         fitting = [row for row in rows if getattr(row, column) == value]
@@ -103,6 +101,7 @@ def find_layer_weights(wanted: Mapping[str, str]) -> dict[int, float]:
         PipelineError: no weights match, or those of several figures.
     """
     text = files("featcache.published").joinpath("layer_weights.csv").read_text(encoding="utf-8")
+    _check_columns(wanted)
     chosen = {column: value for column, value in wanted.items() if column in WEIGHT_COLUMNS}
     rows = [row for row in csv.DictReader(text.splitlines()) if chosen.items() <= row.items()]
     told = ", ".join(f"{column} {value}" for column, value in chosen.items()) or "an empty selection"
@@ -110,3 +109,9 @@ def find_layer_weights(wanted: Mapping[str, str]) -> dict[int, float]:
     if number != 1:
         raise PipelineError(f"{number or 'no'} published layer weights match {told}; expected exactly one figure line")
     return {int(row["layer"]): float(row["weight"]) for row in rows}
+
+
+def _check_columns(wanted: Mapping[str, str]) -> None:
+    for column in wanted:
+        if column not in COLUMNS:
+            raise PipelineError(unknown_name("column of published results", column, COLUMNS))

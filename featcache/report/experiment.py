@@ -143,7 +143,8 @@ def markdown_table(lines: Sequence[Sequence[str]], rule: Sequence[str] = ()) -> 
 
 def costs_of(rows: Sequence[ComparedRow]) -> list[tuple[str, Costs]]:
     """Return the title and costs of each run, once for all metrics."""
-    return list({row.name: (row.title, row.costs) for row in rows}.values())
+    # The single layers of a run may have the name of a published result without a run.
+    return list({(row.name, row.run): (row.title, row.costs) for row in rows}.values())
 
 
 def costs_markdown(rows: Sequence[ComparedRow]) -> list[str]:

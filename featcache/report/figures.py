@@ -183,8 +183,9 @@ def _draw_epochs(axes: Axes, runs: Sequence[pd.DataFrame], column: str, look: Ma
         marker = "." if len(run) == 1 else None  # a line with a single point is invisible
         axes.plot(run["epoch"], run[column], marker=marker, **look)
         if column != "train_loss":
-            best = run.nsmallest(1, "validation_loss")  # NaN if all losses are NaN; then no dot is drawn
-            axes.plot(best["epoch"], best[column], ".", **dot)
+            best = run.dropna(subset=["validation_loss"]).nsmallest(1, "validation_loss")
+            if not best.empty:  # else the training diverged
+                axes.plot(best["epoch"], best[column], ".", **dot)
 
 
 def relative_gains(gains: pd.DataFrame, *, metric: str) -> Figure:

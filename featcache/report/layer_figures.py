@@ -1,21 +1,31 @@
 """Learned layer weights, scores of single layers → figures with one point per layer."""
 
 import math
-from collections.abc import Collection, Mapping
+import textwrap
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from featcache.report.figures import COLORS, COLUMN_WIDTH, LINES, MARKERS, style
 from featcache.report.fonts import drawable, num_columns
 
 # A figure with more layers is one step wider, and so is a figure with more lines.
 NARROW_LAYERS, NARROW_LINES = 13, 4
-MOST_LAYERS_WITH_ROOM = 9  # for numbers beside the points of a narrow figure
+MOST_LAYERS_WITH_ROOM = 9  # for numbers above the points of a narrow figure
+MOST_LAYERS_OF_MEDIUM = 25  # for upright numbers above the points of a figure of medium width
 WIDTHS = (COLUMN_WIDTH, 5.0, 7.1)  # inches; the last one spans both columns of a paper
+LEGEND_ROW = 0.14  # inches
+# Inches: line beside a label, character of a usual label, and of one without narrow letters.
+_LEGEND_LINE, _LEGEND_CHARACTER, _WIDE_CHARACTER = 0.45, 0.055, 0.06
+
+# Colour of the difference between two scores: whether the first one is higher.
+_SHADES = {True: COLORS[0], False: COLORS[1]}
+_SHADE_ALPHA = 0.2
 
 
 def layer_weight_summary(weights: pd.DataFrame) -> pd.DataFrame:
@@ -51,14 +61,10 @@ def layer_weights(
     """
     summaries = {label: layer_weight_summary(weights) for label, weights in groups.items()}
     with style(groups):
-        figure = _figure(summaries, height=2.2 + 0.14 * len(published or {}))
+        papers = {label: weights for label, weights in (published or {}).items() if label in summaries}
+        figure = _figure(summaries, height=2.2, further=[_published(label) for label in papers])
         axes = figure.add_subplot()
-        lines = _draw_weights(axes, summaries)
-        for label, weights in (published or {}).items():
-            if label in lines:
-                color = lines[label].get_color()
-                [line] = axes.plot(list(weights), list(weights.values()), "--", color=color, linewidth=0.9, alpha=0.7)
-                lines[f"{label}, published"] = line
+        lines = _draw_weights(axes, summaries, papers)
         _layer_axis(axes, summaries)
         _legend(figure, lines)
     return figure
@@ -123,9 +129,9 @@ def layer_relevance(
 
 
 def layer_contrast(scores: pd.DataFrame, *, labels: tuple[str, str], chance: float | None, ylabel: str) -> Figure:
-    """Draw two scores of each layer with their intervals, and shade the difference.
+    """Draw two scores of each layer with their intervals, shade the difference, and print it above.
 
-    The number of the shaded difference is dark if its interval excludes 0, and grey otherwise.
+    The number of a difference is dark if its interval excludes 0, and grey otherwise.
 
     Args:
         scores: Columns layer (text: a number, or ``all``), first, first_low, first_high, second, second_low,
@@ -137,16 +143,20 @@ def layer_contrast(scores: pd.DataFrame, *, labels: tuple[str, str], chance: flo
     Returns: the figure.
     """
     each = scores[scores["layer"].str.isdigit()].assign(place=lambda rows: rows["layer"].astype(float))
-    together = scores[~scores["layer"].str.isdigit()]
-    gap = each["place"].max() + max(1.5, 0.2 * len(each))
+    last = 0.0 if each.empty else each["place"].max()
+    gap = last + max(1.5, 0.2 * len(each))
+    together = scores[~scores["layer"].str.isdigit()].assign(place=gap)
+    signs = sorted(set(scores["difference"] > 0), reverse=True)
+    shades = dict(zip(signs, ["difference > 0", "difference < 0"] if len(signs) > 1 else ["difference"], strict=True))
+    width = WIDTHS[(len(each) > MOST_LAYERS_WITH_ROOM) + (len(each) > MOST_LAYERS_OF_MEDIUM)]
     with style(labels):
-        width = WIDTHS[len(each) > MOST_LAYERS_WITH_ROOM]
-        figure = Figure(figsize=(width, 2.5), layout="constrained")
+        height = 2.5 + LEGEND_ROW * (_legend_rows([*labels, *shades.values()], width) - 1)
+        figure = Figure(figsize=(width, height), layout="constrained")
         axes = figure.add_subplot()
-        lines = _draw_contrast(axes, each, labels, joined=True)
-        if not together.empty:
-            _draw_contrast(axes, together.assign(place=gap), labels, joined=False)
-            axes.axvline((gap + each["place"].max()) / 2, color="0.8", linewidth=0.6)
+        lines = _draw_contrast(axes, together, joined=False) | _draw_contrast(axes, each, joined=True)
+        _number_differences(axes, pd.concat([each, together]), upright=len(each) > NARROW_LAYERS)
+        if not (together.empty or each.empty):
+            axes.axvline((gap + last) / 2, color="0.8", linewidth=0.6)
         if chance is not None:
             _reference(axes, chance, "chance")
         axes.set_ylabel(ylabel)
@@ -154,33 +164,22 @@ def layer_contrast(scores: pd.DataFrame, *, labels: tuple[str, str], chance: flo
         if not together.empty:
             names = [text.get_text() for text in axes.get_xticklabels()]
             axes.set_xticks([*axes.get_xticks(), gap], [*names, "all\nlayers"])
-        _legend(figure, lines)
+        colors = {text: Patch(color=_SHADES[sign], alpha=_SHADE_ALPHA, lw=0) for sign, text in shades.items()}
+        _legend(figure, dict(zip(labels, lines.values(), strict=True)) | colors)
     return figure
 
 
-def _draw_contrast(axes: Axes, rows: pd.DataFrame, labels: tuple[str, str], *, joined: bool) -> dict[str, Any]:
-    """Draw two scores at each place with their intervals, the shaded difference and its number."""
-    lines: dict[str, Any] = {}
-    low, high = rows[["first", "second"]].min(axis=1), rows[["first", "second"]].max(axis=1)
-    for better, color in ((True, COLORS[0]), (False, COLORS[1])):
+def _draw_contrast(axes: Axes, rows: pd.DataFrame, *, joined: bool) -> dict[str, Line2D]:
+    """Draw two scores at each place with their intervals, and shade the difference; return the line of each score."""
+    for better, color in _SHADES.items():
         where = (rows["difference"] > 0) == better
-        shade: Any
+        look: dict[str, Any] = {"color": color, "alpha": _SHADE_ALPHA, "lw": 0}
         if joined:
-            shade = axes.fill_between(
-                rows["place"],
-                rows["first"],
-                rows["second"],
-                where=where,
-                interpolate=True,
-                color=color,
-                alpha=0.2,
-                lw=0,
-            )
+            axes.fill_between(rows["place"], rows["first"], rows["second"], where=where, interpolate=True, **look)
         else:
-            shade = axes.bar(rows["place"][where], (high - low)[where], 0.7, low[where], color=color, alpha=0.2)
-        if better:
-            lines["difference"] = shade
-    for number, (column, label) in enumerate(zip(("first", "second"), labels, strict=True)):
+            axes.bar(rows["place"][where], rows["difference"][where], 0.7, rows["second"][where], **look)
+    lines = {}
+    for number, column in enumerate(("first", "second")):
         bounds = [rows[column] - rows[f"{column}_low"], rows[f"{column}_high"] - rows[column]]
         bars = axes.errorbar(
             rows["place"],
@@ -193,33 +192,51 @@ def _draw_contrast(axes: Axes, rows: pd.DataFrame, labels: tuple[str, str], *, j
             elinewidth=0.7,
             capthick=0.7,
         )
-        lines[label] = bars.lines[0]
-    if len(rows) <= NARROW_LAYERS:
-        middles = rows.assign(middle=(low + high) / 2)[["place", "middle", "difference", "low", "high"]]
-        for place, middle, difference, lowest, highest in middles.to_numpy(float):
-            text = axes.annotate(
-                f"{difference:+.0f}" if abs(difference) >= 1 else f"{difference:+.1f}",
-                (place, middle),
-                xytext=(3, 0),
-                textcoords="offset points",
-                fontsize=6,
-                va="center",
-                color="0.1" if lowest > 0 or highest < 0 else "0.55",
-            )
-            text.set_in_layout(False)
-    return {label: lines[label] for label in (*labels, *(set(lines) - set(labels)))}
+        lines[column] = bars.lines[0]
+    return lines
 
 
-def _figure(groups: Mapping[str, pd.DataFrame], *, height: float, legend: bool = False) -> Figure:
+def _number_differences(axes: Axes, rows: pd.DataFrame, *, upright: bool) -> None:
+    """Print the difference at each place above the axes, where it covers nothing."""
+    for place, difference, low, high in rows[["place", "difference", "low", "high"]].to_numpy(float):
+        axes.annotate(
+            f"{difference:+.0f}" if abs(difference) >= 1 else f"{difference:+.1f}",
+            (place, 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(0, 2),
+            textcoords="offset points",
+            fontsize=6,
+            ha="center",
+            va="bottom",
+            rotation=90 if upright else 0,
+            color="0.1" if low > 0 or high < 0 else "0.55",
+        )
+
+
+def _figure(
+    groups: Mapping[str, pd.DataFrame], *, height: float, legend: bool = False, further: Sequence[str] = ()
+) -> Figure:
+    """Return a figure with room for its legend; ``further`` are the labels of lines beside those of the groups."""
     num_layers = len({layer for rows in groups.values() for layer in rows["layer"]})
     width = WIDTHS[(num_layers > NARROW_LAYERS) + (len(groups) > NARROW_LINES)]
-    rows = math.ceil(len(groups) / _legend_columns(groups, width)) if len(groups) > 1 else 0
-    return Figure(figsize=(width, height + 0.14 * (rows + legend)), layout="constrained")
+    labels = [*groups, *further]
+    rows = _legend_rows(labels, width) if len(labels) > 1 else 0
+    return Figure(figsize=(width, height + LEGEND_ROW * (rows + legend)), layout="constrained")
 
 
-def _draw_weights(axes: Axes, summaries: Mapping[str, pd.DataFrame]) -> dict[str, Line2D]:
+def _published(label: str) -> str:
+    return f"{label}, published"
+
+
+def _draw_weights(
+    axes: Axes, summaries: Mapping[str, pd.DataFrame], published: Mapping[str, Mapping[int, float]] | None = None
+) -> dict[str, Line2D]:
     sizes = sorted({len(summary) for summary in summaries.values()})
     lines = _draw_lines(axes, summaries)
+    for label, weights in (published or {}).items():
+        color = lines[label].get_color()
+        [line] = axes.plot(list(weights), list(weights.values()), "--", color=color, linewidth=0.9, alpha=0.7)
+        lines[_published(label)] = line
     for size in sizes:
         _reference(axes, 1 / size, f"uniform\n1/{size}")
     # The axis is never so narrow that random differences between layers look like a result.
@@ -266,8 +283,8 @@ def _reference(axes: Axes, value: float, name: str) -> None:
 
 def _layer_axis(axes: Axes, groups: Mapping[str, pd.DataFrame]) -> None:
     layers = sorted({layer for rows in groups.values() for layer in rows["layer"]})
-    last_layers = {int(rows["layer"].max()) for rows in groups.values()}
-    step = math.ceil(len(layers) / 14)
+    last_layers = {int(rows["layer"].max()) for rows in groups.values() if len(rows)}
+    step = max(1, math.ceil(len(layers) / 14))
     shown = sorted({layer for layer in layers if layer % step == 0} | last_layers)
     names = {layer: f"{layer}\nlast\nhidden state" for layer in last_layers} | {0: "0\nlocal\nencoder"}
     axes.set_xticks(shown, [names.get(layer, f"{layer}\n") for layer in shown])
@@ -276,15 +293,31 @@ def _layer_axis(axes: Axes, groups: Mapping[str, pd.DataFrame]) -> None:
 
 def _legend(figure: Figure, lines: Mapping[str, Any], title: str | None = None) -> None:
     if len(lines) > 1 or title:
-        columns = _legend_columns(lines, figure.get_figwidth())
-        names = list(map(drawable, lines))
+        width = figure.get_figwidth()
+        columns = _legend_columns(lines, width)
+        names = [_wrapped(label, width) for label in lines]
         title = None if title is None else drawable(title)
         legend = figure.legend(list(lines.values()), names, loc="outside upper center", ncols=columns, title=title)
         for text in (legend.get_title(), *legend.get_texts()):
             text.set_parse_math(False)
 
 
+def _wrapped(label: str, width: float) -> str:
+    """Return a label with line breaks, so that it fits into a width in inches."""
+    name = drawable(label)
+    columns = max(1, num_columns(name) / max(1, len(name)))  # of a character: wide ones need two
+    return textwrap.fill(name, max(1, int((width - 0.6) / (_WIDE_CHARACTER * columns))))
+
+
 def _legend_columns(labels: Collection[str], width: float) -> int:
     """Return the smallest number of legend columns that needs no more rows than the width allows (in inches)."""
-    fitting = max(1, int(width / (0.45 + 0.055 * max(num_columns(drawable(label)) for label in labels))))
+    widest = _LEGEND_LINE + _LEGEND_CHARACTER * max(num_columns(drawable(label)) for label in labels)
+    fitting = max(1, int(width / widest))
     return math.ceil(len(labels) / math.ceil(len(labels) / fitting))
+
+
+def _legend_rows(labels: Collection[str], width: float) -> int:
+    """Return the number of lines of text in a legend with these labels."""
+    columns = _legend_columns(labels, width)
+    longest = max(_wrapped(label, width).count("\n") for label in labels)
+    return math.ceil(len(labels) / columns) + longest * (columns == 1)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 REFIT = "fit it again with --overwrite"
+# No count, size or time is larger. Numbers of more than 300 digits, which JSON allows, cannot be printed as decimals.
+MOST = 10**18
 _NUMBER = (int, float)
 _OPTIONAL = (int, float, type(None))
 _CONFIG = {
@@ -107,6 +109,11 @@ def read_metrics(path: Path) -> Saved:
     """
     metrics = parse_json(read_checked(path), dict, path, REFIT)
     check_types(metrics, _METRICS, path, REFIT)
+    for name in NAMES:
+        if not 0 <= metrics.get(name, 0) <= MOST:
+            raise damaged(path, f"{name}: expected a number from 0 to {MOST:.0e}", REFIT)
+    if _has_huge(metrics):
+        raise damaged(path, f"expected numbers up to {MOST:.0e}", REFIT)
     for name, types in _PARTS.items():
         check_types(metrics.get(name, {}), types, f"{path}, {name},", REFIT)
     scores: dict[str, Any] = {
@@ -220,6 +227,12 @@ def _check_sha256(folder: Path, name: str, found: str) -> None:
             f"{folder / name} has changed since it was written: its checksum differs; restore it, train the run again, "
             f"or remove {CHECKSUMS} if the change is yours"
         )
+
+
+def _has_huge(value: object) -> bool:
+    if isinstance(value, dict | list):
+        return any(map(_has_huge, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, int) and abs(value) > MOST
 
 
 def _check_items(items: list[Any], kind: Any, path: Path, name: str, number: int | None = None) -> None:

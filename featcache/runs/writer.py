@@ -207,7 +207,7 @@ class UnfinishedRun:
         folder = self._hidden / "states"
         with writing(folder):
             shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir()
+            folder.mkdir(exist_ok=True)  # processes of a fit that was killed may still write here
         return folder
 
     def keep(self, seed: int, fold: int, record: Mapping[str, Any], head: Mapping[str, "Tensor"]) -> None:

@@ -44,6 +44,9 @@ class Console(rich.console.Console):
             # Rich adds characters of its own, such as the ellipsis of a shortened cell.
             yield segment if segment.control else segment._replace(text=fitting(segment.text, self.encoding))
 
+    def on_broken_pipe(self) -> None:
+        self.quiet = True  # rich ends the process, but the work of a program that uses the library is not finished
+
     def print_line(self, text: str = "") -> None:
         """Print one line, folded between words; a line break in it is escaped."""
         self.print(Text(folded(escaped(text), self.width)), soft_wrap=True, highlight=False)

@@ -35,6 +35,7 @@ def progress(title: str, total: float, *, rate: Callable[[float, float], str]) -
 
     from featcache.terminal.console import Console
     from featcache.terminal.escape import escaped
+    from featcache.terminal.streams import is_quiet
 
     console = Console(stderr=True)
     room = console.width - cell_len(title)
@@ -45,7 +46,7 @@ def progress(title: str, total: float, *, rate: Callable[[float, float], str]) -
         *([TextColumn("{task.fields[speed]}", markup=False)] if room >= _ROOM_FOR_SPEED else []),
         *([TimeRemainingColumn()] if room >= _ROOM_FOR_TIME else []),
         console=console,
-        disable=not console.is_terminal,
+        disable=is_quiet() or not console.is_terminal,
     )
     with bar:
         task = bar.add_task(escaped(title), total=total, speed="")

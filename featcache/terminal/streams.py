@@ -19,6 +19,10 @@ log = logging.getLogger(__name__)
 class _Lines(logging.StreamHandler[Any]):
     """Handler that prints each record to standard error as one escaped line, folded between words on a terminal."""
 
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr  # a progress bar replaces it while it is shown, and prints lines above the bar
+        super().emit(record)
+
     def format(self, record: logging.LogRecord) -> str:
         prefix = "warning: " if record.levelno >= logging.WARNING else ""
         return for_stream(prefix + one_line(record.getMessage()), self.stream)
@@ -117,6 +121,11 @@ def log_to_terminal(level: int) -> None:
     logger = logging.getLogger("featcache")
     logger.handlers[:] = [_Lines()]
     logger.setLevel(level)
+
+
+def is_quiet() -> bool:
+    """Return whether only warnings and errors are wanted (``featcache --quiet``), and therefore no progress bars."""
+    return logging.getLogger("featcache").level > logging.INFO
 
 
 def _is_of_library(record: logging.LogRecord) -> bool:

@@ -4,9 +4,13 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from featcache.terminal.escape import escaped
 from featcache.terminal.repeated import repeated
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, ProgressColumn
 
 log = logging.getLogger(__name__)
 
@@ -47,64 +51,108 @@ def watched(look: Callable[[], TaskState]) -> Iterator[None]:
     """Show the state of a task until the end of the block.
 
     The task is looked at from another thread, a few times per second at most, so that it never waits to be shown.
-    Without a terminal, its state is logged: first after a few seconds, then once per minute.
+    Without a terminal, its state is logged: first after a few seconds, then once per minute. If it cannot be shown,
+    a warning tells the reason, and the task continues.
 
     Args:
         look: Function that returns the current state.
     """
     from featcache.terminal.console import Console
+    from featcache.terminal.streams import is_quiet
 
-    if not Console(stderr=True).is_terminal:
-        with repeated(lambda: log.info("%s", look().line()), LINE_SECONDS, first=FIRST_LINE_SECONDS):
+    if is_quiet() or not Console(stderr=True).is_terminal:
+        with repeated(_harmless(lambda: log.info("%s", look().line())), LINE_SECONDS, first=FIRST_LINE_SECONDS):
             yield
         return
-    with _bar(look) as draw:
+    bar = _Bar(look)
+    draw = _harmless(bar.draw)
+    draw()
+    try:
+        with repeated(draw, LOOK_SECONDS):
+            yield
+    finally:
         draw()
+        _harmless(bar.stop)()
+
+
+def _harmless(function: Callable[[], None]) -> Callable[[], None]:
+    """Return a function whose first error becomes a warning, and which does nothing afterwards."""
+    failed = False
+
+    def call() -> None:
+        nonlocal failed
+        if failed:
+            return
         try:
-            with repeated(draw, LOOK_SECONDS):
-                yield
-        finally:
-            draw()
+            function()
+        except Exception as error:  # An error of the display must not end hours of training.
+            failed = True
+            log.warning("the progress is not shown any more: %s: %s", type(error).__name__, error)
+
+    return call
 
 
-@contextmanager
-def _bar(look: Callable[[], TaskState]) -> Iterator[Callable[[], None]]:
-    """Show a progress bar, and yield a function that draws it again."""
-    from rich.cells import cell_len
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
-    from rich.table import Column
-    from rich.text import Text
+class _Bar:
+    """A progress bar with a line below it; it appears when it is drawn for the first time.
 
-    from featcache.terminal.console import Console
-    from featcache.terminal.escape import escaped
-    from featcache.terminal.lines import folded
+    Args:
+        look: Function that returns the current state.
+    """
 
-    console = Console(stderr=True)
-    state = look()
-    room = console.width - cell_len(state.title) - _PERCENTAGE
-    for_bar = min(room - _REMAINING - 1, _LARGEST_BAR)
+    def __init__(self, look: Callable[[], TaskState]) -> None:
+        self._look = look
+        self._bar: Progress | None = None
+        self._detail = ""
 
-    class Bar(Progress):
-        def get_renderables(self) -> Iterator[Any]:
-            yield from super().get_renderables()
-            if state.detail:
-                yield Text(folded(escaped(f"  {state.detail}"), console.width, indent="  "))
+    def draw(self) -> None:
+        """Look at the task and draw its state."""
+        state = self._look()
+        self._detail = state.detail
+        if self._bar is None:
+            self._bar = self._new(state)
+            self._bar.add_task("", total=_STEPS, remaining="")
+            self._bar.start()
+        self._bar.columns = self._columns(state.title, self._bar.console.width)  # the terminal may have another size
+        [task] = self._bar.task_ids
+        self._bar.update(
+            task, description=escaped(state.title), completed=_STEPS * state.done, remaining=state.remaining
+        )
+        self._bar.refresh()
 
-    bar = Bar(
-        TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=False)),
-        *([BarColumn(bar_width=for_bar)] if for_bar >= _LEAST_BAR else []),
-        TaskProgressColumn(),
-        *([TextColumn("{task.fields[remaining]}", markup=False)] if room >= _REMAINING else []),
-        console=console,
-        auto_refresh=False,
-    )
-    task = bar.add_task("", total=_STEPS, remaining="")
+    def stop(self) -> None:
+        """Leave the last state on the terminal."""
+        if self._bar is not None:
+            self._bar.stop()
 
-    def draw() -> None:
-        nonlocal state
-        state = look()
-        bar.update(task, description=escaped(state.title), completed=_STEPS * state.done, remaining=state.remaining)
-        bar.refresh()
+    def _new(self, state: TaskState) -> "Progress":
+        from rich.progress import Progress
+        from rich.text import Text
 
-    with bar:
-        yield draw
+        from featcache.terminal.console import Console
+        from featcache.terminal.lines import folded
+
+        console, watched_bar = Console(stderr=True), self
+
+        class Bar(Progress):
+            def get_renderables(self) -> Iterator[Any]:
+                yield from super().get_renderables()
+                if watched_bar._detail:
+                    yield Text(folded(escaped(f"  {watched_bar._detail}"), console.width, indent="  "))
+
+        return Bar(*self._columns(state.title, console.width), console=console, auto_refresh=False)
+
+    @staticmethod
+    def _columns(title: str, width: int) -> "tuple[str | ProgressColumn, ...]":
+        """Return the parts of the bar for which a terminal has room."""
+        from rich.cells import cell_len
+        from rich.progress import BarColumn, TaskProgressColumn, TextColumn
+        from rich.table import Column
+
+        room = width - cell_len(title) - _PERCENTAGE
+        for_bar = min(room - _REMAINING - 1, _LARGEST_BAR)
+        return (
+            TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=False)),
+            *([BarColumn(bar_width=for_bar)] if for_bar >= _LEAST_BAR else []),
+            TaskProgressColumn(),
+            *([TextColumn("{task.fields[remaining]}", markup=False)] if room >= _REMAINING else []),
+        )

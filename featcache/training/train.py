@@ -170,12 +170,13 @@ class Training:
     def status(self) -> TrainingStatus:
         """Return the current state; nothing in the training waits for it."""
         last = self.history[-1] if self.history else None
-        used = self._seen + sum(len(outputs) for outputs, _ in list(self._validated))
+        seen = self._seen  # read once: the training sets it to 0 at the end of an epoch
+        used = seen + sum(len(outputs) for outputs, _ in list(self._validated))
         share = used / (len(self.fold.train) + len(self.fold.validation))
         train_loss = None if last is None else last.train_loss
         # On another device, reading a value would wait for all its computations.
-        if last is None and self._seen and self._device == "cpu":
-            train_loss = float(self._train_loss) / self._seen
+        if last is None and seen and self._device == "cpu":
+            train_loss = float(self._train_loss) / seen
         return TrainingStatus(
             epochs=len(self.history) + min(1.0, share),
             least=min(self._config.max_epochs, self._best_epoch + self._config.patience),

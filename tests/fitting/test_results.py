@@ -18,7 +18,7 @@ from featcache.runs.writer import UnfinishedRun
 from featcache.training.svm import SVCTraining
 
 NAN = float("nan")
-losses = st.lists(st.sampled_from([0.5, 0.6, 0.7, NAN]), min_size=1, max_size=5)
+losses = st.lists(st.sampled_from([0.5, 0.6, 0.7, NAN, float("inf")]), min_size=1, max_size=5)
 
 
 def history_of(trainings):

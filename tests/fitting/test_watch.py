@@ -1,10 +1,12 @@
 """The state of a fit while it runs, in this process and in others."""
 
 from contextlib import contextmanager
+from dataclasses import replace
 
 import joblib
 import pytest
 
+from featcache.errors import FeatcacheError
 from featcache.fitting import job, watch
 from featcache.fitting.fit import fit, sweep
 from featcache.fitting.watch import ProcessState, Recorder, state_file
@@ -82,6 +84,19 @@ def test_a_resumed_fit_counts_the_trainings_from_before(looks, monkeypatch):
     assert looks[-1].done == 1
 
 
+def test_a_fit_whose_trainings_are_all_finished_is_shown_as_done(looks, monkeypatch):
+    def full(*_):
+        raise OSError("no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(job, "write_results", full)
+        with pytest.raises((OSError, FeatcacheError)):
+            fit(name="mine", **SHORT)
+    looks.clear()
+    fit(name="mine", resume=True, **SHORT)
+    assert (looks[-1].done, looks[-1].remaining, looks[-1].detail) == (1, "", "writing the results")
+
+
 def test_trainings_of_other_processes_are_shown(looks, tmp_path):
     with joblib.parallel_config(backend="threading"):
         fit(jobs=2, name="mine", **SHORT)
@@ -104,11 +119,26 @@ def test_support_vector_machines_count_trainings(looks):
 
 
 def test_the_state_of_another_process_survives_its_file(tmp_path):
-    state = ProcessState(step="waiting", num_read=3, num_wanted=4, trainings={(0, 123, 1): STATUS})
+    diverged = replace(STATUS, train_loss=float("inf"), ended=True)
+    trainings = {(0, 123, 1): STATUS, (0, 123, 2): diverged}
+    state = ProcessState(step="waiting", num_read=3, num_wanted=4, trainings=trainings)
     assert ProcessState.parse(state.text().encode()) == state
 
 
-@pytest.mark.parametrize("content", [b"", b"[", b"[1]", b'["", 0, 0, [[1, 2, 3, {"epochs": 1}]]]', b"\xff"])
+STRANGE = [b"", b"[", b"[1]", b'["", 0, 0, [[1, 2, 3, {"epochs": 1}]]]', b"\xff", b'["", "3", 4, []]', b"[1, 0, 0, []]"]
+STRANGE += [
+    ProcessState(trainings={(0, 1, 1): replace(STATUS, **{name: value})}).text().encode()
+    for name, value in [("epochs", "2"), ("seconds", float("nan")), ("most", float("inf")), ("train_loss", "low")]
+]
+
+
+@pytest.mark.parametrize("content", STRANGE)
+def test_what_is_no_state_is_refused(content):
+    with pytest.raises((ValueError, TypeError)):
+        ProcessState.parse(content)
+
+
+@pytest.mark.parametrize("content", STRANGE[-4:-3])
 def test_a_file_that_is_no_state_is_not_read(looks, tmp_path, content, monkeypatch):
     folder = UnfinishedRun.folder_of_states
 

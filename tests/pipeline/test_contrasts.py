@@ -1,6 +1,7 @@
 """Two runs per layer, with the model of the user: names, rows, numbers and refusals."""
 
 import csv
+from types import SimpleNamespace
 
 import pytest
 
@@ -9,7 +10,7 @@ from featcache.errors import PipelineError
 from featcache.evaluate.compare import compare
 from featcache.evaluate.holm import holm
 from featcache.extractors import store_name
-from featcache.pipeline import find_pipeline, read_pipeline, run_pipeline, shipped_pipelines
+from featcache.pipeline import find_pipeline, outputs, read_pipeline, run_pipeline, shipped_pipelines
 from featcache.pipeline.other_model import with_model
 from featcache.runs.reader import RunFolder, load_predictions
 
@@ -155,3 +156,50 @@ def test_contrasts_that_contradict_themselves(layered, change, told):
     with pytest.raises(PipelineError) as caught:
         read_pipeline(layered(change))
     assert told in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("[trained, untrained]", "[trained, trained]"), "run 'trained' cannot be compared with itself"),
+        (("[trained, untrained]", "trained"), "runs: expected two runs, found 1"),
+        (("[trained, untrained]", "[trained, untrained, a]"), "runs: expected two runs, found 3"),
+        (("title: untrained", "title: trained"), "both runs have the title 'trained'; rename one"),
+        (("corpus: ravdess", "metric: macro_f1"), "the first metric is 'macro_f1', but runs are compared in uar"),
+        (("  layers: {runs", "  results: {runs"), "the table of the pipeline also have the name 'results'; choose"),
+        (("contrasts:", "comparisons:\n  layers: {runs: [a, b]}\ncontrasts:"), "also have the name 'layers'; choose"),
+    ],
+)
+def test_a_contrast_that_cannot_be_made_is_told_before_the_work(layered, change, message):
+    with pytest.raises(PipelineError, match=message) as told:
+        read_pipeline(layered(change))
+    assert "\n" not in str(told.value)
+
+
+def test_two_runs_of_the_same_random_weights_are_not_called_trained_and_untrained(layered, home, model, caplog):
+    [folder] = run_pipeline(pipeline=layered(), model=model, home=home, limit=48, weights="random").folders
+    assert "layers not compared: trained and untrained are the same fit of the same features" in caplog.text
+    assert not (folder / "layers.csv").exists()
+    assert "UAR (%) of each layer" not in (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_all_layers_alone_are_compared_and_drawn(layered, home, model):
+    runs = "  a: {title: a, features: wav2vec2-base, layers: all, head: linear, seeds: 1, max_epochs: 1}\n"
+    runs += runs.replace("a: {title: a, features: wav2vec2-base", "b: {title: b, features: wav2vec2-base-random")
+    path = layered(("contrasts:\n", f"{runs}contrasts:\n"), ("untrained]}", "untrained], all: [a, b]}"))
+    [folder] = run_pipeline(pipeline=path, model=model, home=home, limit=48, only="a,b").folders
+    [row] = csv.DictReader((folder / "layers.csv").read_text(encoding="utf-8").splitlines())
+    assert row["layer"] == "all"
+    assert (folder / "layers.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("metrics", "metric", "expected"),
+    [
+        ({"ccc": {}, "dimensions": ["valence"]}, "ccc_valence", "ccc"),
+        ({"ccc": {}, "ccc_valence": {}, "dimensions": ["valence", "arousal"]}, "ccc_valence", "ccc_valence"),
+        ({"uar": {}}, "uar", "uar"),
+    ],
+)
+def test_the_score_of_a_single_dimension_has_two_names(metrics, metric, expected):
+    assert outputs._name_of_score(SimpleNamespace(metrics=metrics), metric) == expected

@@ -120,7 +120,10 @@ def test_a_run_takes_the_options_of_fit_under_the_same_names(write_pipeline, lin
             "line 16: 'iemocap' is not a corpus of this pipeline; add it to 'corpus'",
         ),
         (("published: {features", "published: {head"), "line 13: no published result has head 'egemaps' and the"),
-        (("published: {features", "published: {feature"), "line 13: published results have no column 'feature'"),
+        (
+            ("published: {features", "published: {feature"),
+            "line 13: no column of published results 'feature'; did you",
+        ),
         (("published: {features: egemaps}", "published: {}"), r"line 13: 1\d published results match .*; also give"),
         (
             ("corpus: ravdess\npub", "corpus: ravdess\nmetric: wa\npub"),

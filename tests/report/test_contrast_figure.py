@@ -1,5 +1,6 @@
 """Scores of two runs per layer, and published layer weights beside ours: what the figures draw."""
 
+import itertools
 from dataclasses import fields
 
 import numpy as np
@@ -18,7 +19,7 @@ def scores_of(num_layers, *, together=True):
     """Return a table in which the first run is better in all layers but the last one."""
     layers = [*map(str, range(num_layers)), *(["all"] if together else [])]
     rows = pd.DataFrame(50.0, columns=NUMBERS, index=range(len(layers)))
-    rows["second"] = [40.0] * (num_layers - 1) + [52.0] + [30.0] * together
+    rows["second"] = [40.0] * (num_layers - 1) + [52.0] * (num_layers > 0) + [30.0] * together
     rows["difference"] = rows["first"] - rows["second"]
     for name in ("first", "second", "difference"):
         low, high = (f"{name}_low", f"{name}_high") if name != "difference" else ("low", "high")
@@ -40,22 +41,48 @@ def test_differences_are_shaded_and_grey_if_their_interval_contains_zero():
     assert dark < grey
     assert told["+20"] == dark  # all layers
     labels = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
-    assert labels == ["trained", "untrained", "difference"]
+    assert labels == ["trained", "untrained", "difference > 0", "difference < 0"]
     ticks = [text.get_text().split("\n")[0] for text in axes.get_xticklabels()]
     assert ticks == ["0", "1", "2", "3", "all"]
 
 
-@pytest.mark.parametrize(("num_layers", "together"), [(1, False), (2, True), (25, True)])
+@pytest.mark.parametrize(("num_layers", "together"), [(0, True), (1, False), (2, True), (25, True), (49, True)])
 def test_any_number_of_layers_with_and_without_all(num_layers, together):
     figure, axes = drawn(scores_of(num_layers, together=together))
     assert figure.get_figwidth() <= 7.1
     assert ("all\nlayers" in [text.get_text() for text in axes.get_xticklabels()]) == together
 
 
+@pytest.mark.parametrize("num_layers", [4, 9, 13, 25, 49])
+def test_the_numbers_cover_nothing_and_not_each_other(num_layers):
+    figure, axes = drawn(scores_of(num_layers))
+    numbers = [text.get_window_extent() for text in axes.texts if text.get_text()[0] in "+-"]
+    assert len(numbers) == num_layers + 1
+    assert min(box.y0 for box in numbers) > axes.get_window_extent().y1
+    assert max(box.y1 for box in numbers) < figure.legends[0].get_window_extent().y0
+    assert all(left.x1 <= right.x0 for left, right in itertools.pairwise(numbers))
+
+
+def test_long_names_are_inside_of_the_figure():
+    figure = layer_contrast(scores_of(4), labels=("name " * 30, "x" * 150), chance=None, ylabel="CCC")
+    figure.draw_without_rendering()
+    legend = figure.legends[0].get_window_extent()
+    assert legend.x0 >= 0
+    assert legend.x1 <= figure.bbox.x1
+
+
 def test_missing_intervals_are_not_drawn():
     scores = scores_of(3)
     scores[["first_low", "first_high", "second_low", "second_high", "low", "high"]] = np.nan
     drawn(scores)
+
+
+def test_published_weights_are_inside_of_the_axes():
+    rows = pd.DataFrame({"seed": 1, "fold": 1, "layer": range(13), "weight": 1 / 13})
+    figure = layer_weights({"ours": rows}, {"ours": dict.fromkeys(range(12), 0.01) | {12: 0.88}})
+    low, high = figure.axes[0].get_ylim()
+    assert low <= 0.01
+    assert high >= 0.88
 
 
 def test_published_weights_are_dashed_in_the_colour_of_their_run():

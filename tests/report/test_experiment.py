@@ -130,6 +130,12 @@ def test_costs_of_each_run_stand_once_below_the_scores():
     assert costs_markdown([row()]) == []
 
 
+def test_a_published_result_does_not_hide_the_costs_of_a_run_of_the_same_name():
+    told = "\n".join(costs_markdown([row(costs=COSTS), row(title="Somebody", run="", costs=Costs())]))
+    assert "| All layers | 135.2 k | 94.4 M |" in told
+    assert "Somebody" not in told
+
+
 def test_80_columns_are_enough_for_the_costs():
     file = io.StringIO()
     title = "wav2vec2-large-xlsr-53 and eGeMAPS, fusion, all layers"

@@ -160,6 +160,11 @@ def test_losses_that_are_no_numbers_are_left_out(history, tmp_path):
     figures.save(figure, tmp_path / "curves")
 
 
+def test_a_training_that_diverged_has_no_best_epoch(history):
+    for axes in figures.training_curves(history.assign(validation_loss=np.nan, validation_uar=0.5)).axes:
+        assert not [line for line in axes.lines if line.get_marker() == "." and len(line.get_xdata())]
+
+
 def test_one_epoch_is_enough(history):
     [axes] = figures.training_curves(history[history["epoch"] == 1]).axes
     assert axes.get_xlim()[0] == 0

@@ -3,17 +3,22 @@
 import itertools
 import json
 import os
+import re
 
 import pytest
 import yaml
 
 from featcache.errors import StoreError
 from featcache.files.checksums import CHECKSUMS, recorded_checksums, wrong_files
+from featcache.fitting.convergence import convergence_notes
+from featcache.runs.costs import NAMES
 from featcache.runs.file_names import METRICS, RESULTS
 from featcache.runs.parse import read_table
 from featcache.runs.reader import RunFolder, find_run, finished_runs
 from featcache.runs.writer import write_json, write_rows
 from tests.runs.written import begin, keep
+
+RUN = "head: dense\nseeds: [1]\nfolds: [{}]\n"
 
 
 @pytest.mark.parametrize(
@@ -204,6 +209,52 @@ def test_other_content_than_a_runs_is_told_in_one_line(tmp_path, files, message)
     with pytest.raises(StoreError, match=message) as told:
         RunFolder(folder)
     assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-1", "1e400", "1" + 400 * "0", '"12"', "true", "null"])
+def test_a_cost_that_is_no_cost_is_told_in_one_line(tmp_path, make_run, value):
+    path = make_run(tmp_path / "run") / METRICS
+    original = json.loads(path.read_text())
+    for name in NAMES:
+        path.write_text(json.dumps(original | {name: 0}).replace(f'"{name}": 0', f'"{name}": {value}'))
+        with pytest.raises(StoreError, match=rf"metrics\.json is damaged \({name}: expected a number") as told:
+            RunFolder(path.parent)
+        assert len(str(told.value)) < 500
+
+
+def test_a_score_with_hundreds_of_digits_is_told_in_one_line(tmp_path, make_run):
+    path = make_run(tmp_path / "run") / METRICS
+    metrics = json.loads(path.read_text())
+    metrics["uar"] = {**metrics.get("uar", {}), "mean": 10**400}
+    path.write_text(json.dumps(metrics))
+    with pytest.raises(StoreError, match=r"metrics\.json is damaged \(expected numbers up to 1e\+18\)"):
+        RunFolder(path.parent)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("history.csv", "seed,fold\n1,1\n", "history.csv is damaged (validation_loss: expected a column of numbers)"),
+        ("history.csv", "seed,fold,validation_loss\n1,1,low\n", "history.csv is damaged (validation_loss: expected"),
+        ("config.yaml", RUN + "training: {patience: 3}\n", "max_epochs missing"),
+        (
+            "config.yaml",
+            RUN + "training: {patience: 3, max_epochs: x}\n",
+            "max_epochs: ",
+        ),
+    ],
+)
+def test_convergence_of_a_run_of_anybody_is_told_or_refused_in_one_line(tmp_path, make_run, file, content, message):
+    folder = make_run(tmp_path / "run")
+    (folder / "history.csv").write_text("seed,fold,validation_loss\n1,1,0.5\n")
+    (folder / "config.yaml").write_text(
+        "head: dense\nseeds: [1]\nfolds: [{}]\ntraining: {max_epochs: 1, patience: 1}\n"
+    )
+    [note] = convergence_notes(RunFolder(folder))
+    assert note.startswith("1 of 1 trainings")
+    (folder / file).write_text(content)
+    with pytest.raises(StoreError, match=re.escape(message)):
+        convergence_notes(RunFolder(folder))
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
