@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 STILL_IMPROVING = (
     "{} of {} trainings have not converged: --max-epochs {} ended them less than {} after their lowest validation "
-    "loss; raise --max-epochs"
+    "loss; raise --max-epochs or --learning-rate"
 )
 UNCONVERGED = "{} of {} support vector machines did not converge: the solver stopped after {:,} iterations"
 

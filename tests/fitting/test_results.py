@@ -58,7 +58,7 @@ def test_the_end_of_a_fit_tells_it_and_so_does_the_report(short, caplog):
     [note] = convergence_notes(run)
     assert note == (
         "8 of 8 trainings have not converged: --max-epochs 1 ended them less than 4 epochs after their lowest "
-        "validation loss; raise --max-epochs"
+        "validation loss; raise --max-epochs or --learning-rate"
     )
     assert run.metrics["not_converged"] == 8
     assert caplog.messages[-1] == note
