@@ -99,6 +99,9 @@ def dimensions(family: str, config: Mapping[str, Any]) -> tuple[int, int]:
     Args:
         family: ``model_type`` of the configuration.
         config: Configuration entries; missing entries have their defaults.
+
+    Raises:
+        ValueError: an entry has the wrong type; the message is the reason.
     """
     return FAMILIES.get(family, Family).dimensions(config)
 

@@ -1,6 +1,7 @@
 """Files of conformers, w2v-BERT, AST and Qwen2-Audio that do not fit are refused; a part of a model is loaded alone."""
 
 import json
+import math
 import os
 import shutil
 from pathlib import Path
@@ -30,7 +31,12 @@ def copied(tiny_model, tmp_path):
         (W2V_BERT, {"feature_extractor_type": "Wav2Vec2FeatureExtractor"}, "expected a SeamlessM4TFeatureExtractor"),
         (AST, {"num_mel_bins": 40}, "'num_mel_bins': 40, but the model expects 36"),
         (AST, {"max_length": 100}, "'max_length': 100, but the model expects 200"),
-        (AST, {"mean": "x"}, r"cannot be loaded \("),
+        (AST, {"mean": "x"}, "'mean': 'x', expected a number"),
+        (AST, {"std": 0.0}, "'std': 0.0, expected a positive number"),
+        (AST, {"std": math.nan}, "'std': nan, expected a positive number"),
+        (W2V_BERT, {"padding_side": "left"}, "'padding_side': 'left', but the model expects right"),
+        (QWEN2_AUDIO, {"padding_side": "left"}, "'padding_side': 'left', but the model expects right"),
+        (QWEN2_AUDIO, {"padding_value": 1.0}, "'padding_value': 1.0, but the model expects 0"),
         (QWEN2_AUDIO, {"feature_size": 128}, "'feature_size': 128, but the model expects 80"),
         (QWEN2_AUDIO, {"chunk_length": 10}, "contradict each other"),
     ],
