@@ -6,11 +6,13 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import featcache
 from featcache.errors import ModelError
+from featcache.extractors.download import download
 from featcache.extractors.models import is_local, load, resolve
 from featcache.extractors.origin import FolderOrigin, find_fetched, write_origin
 from featcache.settings.fetches import FetchSettings
@@ -165,6 +167,29 @@ def test_the_bots_pull_request_is_found_checked_and_pinned(hub, files, pickled, 
         loaded = load(model)
         assert (loaded.revision, loaded.weights_revision) == (main, commit)
     assert load(NAME, revision=commit).revision == load(NAME, revision="refs/pr/3").revision == commit
+
+
+@pytest.mark.parametrize(
+    ("place", "told"), [("{hub}/x", True), ("http://127.0.0.1:1/x", False), ("{other_scheme}/x", False)]
+)
+def test_a_token_is_sent_to_the_hub_only(hub, monkeypatch, place, told):
+    """A file may be in another place; an address without encryption counts as one."""
+    from huggingface_hub import constants
+
+    location = place.format(hub=constants.ENDPOINT, other_scheme=constants.ENDPOINT.replace("http:", "ftp:"))
+    found = SimpleNamespace(etag="0" * 64, size=1, location=location)
+    sent = {}
+
+    def get(url, _file, *, headers, **_options):
+        sent[url] = headers
+        raise KeyboardInterrupt
+
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", lambda _url: found)
+    monkeypatch.setattr("huggingface_hub.file_download.http_get", get)
+    with pytest.raises(KeyboardInterrupt):
+        download(SOURCE, "model.safetensors", None)
+    assert ("hf_secret" in str(sent[location])) == told
 
 
 def test_without_hashes_no_other_commit_is_trusted(hub, files, pickled, monkeypatch):

@@ -97,7 +97,7 @@ def test_the_encoder_is_the_same_with_and_without_the_language_model(tiny_model,
     assert alone.num_parameters == whole.num_parameters == sum(values.size for values in encoder.values())
 
 
-@pytest.mark.parametrize("change", ["missing", "shape"])
+@pytest.mark.parametrize("change", ["missing", "shape", "type"])
 def test_weights_of_the_encoder_are_not_made_up(copied, change):
     folder = copied(QWEN2_AUDIO)
     weights = load_file(folder / "model.safetensors")
@@ -105,6 +105,6 @@ def test_weights_of_the_encoder_are_not_made_up(copied, change):
     if change == "missing":
         del weights[name]
     else:
-        weights[name] = np.zeros(5, dtype=np.float32)
+        weights[name] = weights[name].astype(np.int8) if change == "type" else np.zeros(5, dtype=np.float32)
     save_file(weights, folder / "model.safetensors")
     refused(folder, r"1 parameter of its qwen2_audio_encoder architecture is missing or of another shape .*conv1\.bias")
