@@ -11,6 +11,8 @@ from urllib.parse import unquote, urlsplit
 # Size from which a file is stored outside of git, with its SHA-256 as ETag, in bytes.
 LARGE = 20_000
 BOT = "SFconvertbot"
+# Whether the answers contain the hashes of files; some mirrors of the hub leave them out.
+HASHES = True
 
 
 class Hub:
@@ -111,7 +113,8 @@ def _info(hub, source, commit, files):
     for name, content in files.items():
         lfs = {"sha256": _sha256(content), "size": len(content), "pointerSize": 134}
         large = {"lfs": lfs} if len(content) >= LARGE else {}
-        siblings.append({"rfilename": name, "size": len(content), "blobId": hashlib.sha1(content).hexdigest(), **large})
+        hashes = {"blobId": hashlib.sha1(content).hexdigest(), **large} if HASHES else {}
+        siblings.append({"rfilename": name, "size": len(content), **hashes})
     card = hub.cards.get(source)
     return {"id": source, "sha": commit, "private": False, "tags": [], "siblings": siblings, "cardData": card}
 

@@ -20,6 +20,7 @@ from featcache.extractors.models import (
 )
 from featcache.extractors.origin import read_origin
 from featcache.extractors.pickles import is_pickled_only
+from featcache.extractors.pretrained import explained
 from featcache.terminal.console import print_line, print_pairs
 from featcache.terminal.escape import one_line
 from featcache.terminal.lines import print_error
@@ -101,7 +102,8 @@ def print_model(name: str) -> None:
         pairs["name in s3prl"] = aliases
     if family:
         pairs["family"] = family
-    pairs |= _sizes(entry, family, config)
+    with explained(name):
+        pairs |= _sizes(entry, family, config)
     origin = read_origin(folder) if folder else None
     if origin is not None:
         pairs["revision"] = origin.revision or "-"

@@ -7,6 +7,7 @@ files that are listed here, and links to the safetensors files. Each of them is 
 and has the format of its file name. transformers cannot see any other file.
 """
 
+import logging
 import os
 import re
 import shutil
@@ -20,7 +21,7 @@ from typing import Any
 
 from featcache.errors import ModelError
 from featcache.extractors.hub import CONFIG, PICKLES, Repository
-from featcache.extractors.origin import find_fetched, read_origin
+from featcache.extractors.origin import ORIGIN, find_fetched, is_unchanged, read_origin
 from featcache.extractors.safetensors_revision import INDEX, WEIGHTS
 from featcache.extractors.untrusted import checked_config, dump, parse_object, refusal
 from featcache.files.content import HEAD_BYTES, describe_content
@@ -53,6 +54,9 @@ TEXT = (
 )
 TRANSCRIBER = (*SPEECH, *TEXT, "generation_config.json")
 PREFIX = "featcache-model-"
+
+log = logging.getLogger(__name__)
+
 # Size limit of one such file, in bytes; a tokenizer with 250,000 tokens takes 35 MB.
 LARGEST = 256 * 2**20
 # Size limit of the header in the safetensors format, in bytes.
@@ -149,16 +153,28 @@ def _files_of(source: str, revision: str | None) -> "_Folder | Repository":
     if os.path.isdir(source):
         return _Folder(source)
     fetched = find_fetched(source, revision)
-    return _Folder(str(fetched)) if fetched else Repository(source, revision)
+    if fetched is None:
+        return Repository(source, revision)
+    log.info("%s: the files of %s are used", source, fetched)
+    return _Folder(str(fetched), model=source)
 
 
 def _commits(files: "_Folder | Repository", weights: Path | None) -> tuple[str | None, str | None]:
     """Return the commits of the configuration and of the weights on the hub, as far as they are known."""
     if isinstance(files, Repository):
         return files.commit, None if weights is None else weights.parent.name
-    origin = read_origin(Path(files.source))
+    folder = Path(files.source)
+    origin = read_origin(folder)
     if origin is None:
         return None, None
+    if weights is not None and not is_unchanged(folder, origin):
+        if files.model is None:  # The folder itself was named: it is a model of its own.
+            return None, None
+        raise refusal(
+            files.model,
+            f"the weights in {folder} are not those that its {ORIGIN} lists; pass the folder to --model if you changed "
+            f"them, or remove it and run 'featcache fetch {files.model}'",
+        )
     return origin.revision, None if weights is None else origin.weights_revision
 
 
@@ -178,10 +194,11 @@ def without_copies(text: str, model: str) -> str:
 
 
 class _Folder:
-    """Files of a folder."""
+    """Files of a folder; ``model`` is the id on the hub if the folder was found by it."""
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, model: str | None = None) -> None:
         self.source = source
+        self.model = model
 
     def find(self, name: str, beside: Path | None = None) -> Path | None:
         """Return the path of a file, or None if the model has no file of this name.

@@ -63,7 +63,7 @@ def _continue_download(source: str, name: str, revision: str | None) -> None:
     partial, lock = blob.with_suffix(".featcache"), cache / ".locks" / folder / f"{found.etag}.featcache.lock"
     location = found.location or url
     headers = build_hf_headers()
-    if urlsplit(location).netloc != urlsplit(url).netloc:  # A token is sent to the hub only.
+    if urlsplit(location)[:2] != urlsplit(url)[:2]:  # A token is sent to the hub only, and never without encryption.
         headers.pop("authorization", None)
     with ExitStack() as stack:
         try:

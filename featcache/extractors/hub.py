@@ -175,7 +175,7 @@ def find_snapshot(source: str, revision: str | None) -> Path | None:
 
     repository = Path(constants.HF_HUB_CACHE) / f"models--{source.replace('/', '--')}"
     ref = repository / "refs" / (revision or "main")
-    commit = ref.read_text(encoding="utf-8").strip() if ref.is_file() else revision or ""
+    commit = ref.read_text(encoding="utf-8", errors="replace").strip() if ref.is_file() else revision or ""
     folder = repository / "snapshots" / commit
     return folder if commit and folder.is_dir() and folder.parent.name == "snapshots" else None
 

@@ -1,6 +1,7 @@
 """Short name, Hugging Face id or folder → frozen speech model, pretrained or untrained."""
 
 import json
+import logging
 import os
 import re
 from collections.abc import Mapping
@@ -29,6 +30,8 @@ from featcache.files.regular import resolved
 
 SAMPLING_RATE = 16000
 RANDOM_WEIGHTS_SEED = 0
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +102,9 @@ def dimensions(family: str, config: Mapping[str, Any]) -> tuple[int, int]:
     Args:
         family: ``model_type`` of the configuration.
         config: Configuration entries; missing entries have their defaults.
+
+    Raises:
+        ValueError: an entry has the wrong type; the message is the reason.
     """
     return FAMILIES.get(family, Family).dimensions(config)
 
@@ -201,6 +207,8 @@ def resolve(model: str, *, text: bool = False, transcribes: bool = False) -> tup
     if text:
         known, others = others, known
     if is_folder(model):
+        if model in known or model in others or model in S3PRL:
+            log.info("%s: the folder of this name is used, not the model", model)
         return model, None
     if os.path.isdir(model):
         raise ModelError(f"{model} is a folder without a config.json, expected a model that transformers can load")
@@ -219,6 +227,8 @@ def resolve(model: str, *, text: bool = False, transcribes: bool = False) -> tup
         example = next(iter(known.values()))["model_id"]
         hint = f"a folder or a Hugging Face id like {example!r} works too"
         raise ModelError(unknown_name("text model" if text else "model", model, known, hint=hint))
+    if entry and os.path.isdir(entry["model_id"]):
+        log.info("%s: the folder %s is used, not the model of the hub", model, entry["model_id"])
     return entry["model_id"] if entry else model, entry
 
 

@@ -4,23 +4,26 @@ Such folders in ``data/models`` are found by the short name or id of the model. 
 """
 
 import json
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from featcache.errors import StoreError
-from featcache.files.regular import is_hidden, replace_file
+from featcache.files.regular import is_hidden, replace_file, sha256_of_file
 from featcache.files.values import check_types, read_json
 from featcache.workspace import Workspace
 
 ORIGIN = "featcache-origin.json"
 _HINT = "fetch the model again"
+_COMMIT = re.compile(r"\w{1,64}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class FolderOrigin:
-    """FolderOrigin of the files in a model folder.
+    """Origin of the files in a model folder.
 
     Attributes:
         model_id: Id on the Hugging Face hub, or name of the folder whose pickle was converted.
@@ -30,6 +33,7 @@ class FolderOrigin:
         date: Time of the download or conversion, in UTC.
         versions: Package → version.
         sizes: Name of each weights file → size in bytes.
+        sha256: Name of each weights file → SHA-256.
         pickles: Name of each converted pickle → SHA-256; empty if nothing was converted.
     """
 
@@ -40,6 +44,7 @@ class FolderOrigin:
     date: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     sizes: Mapping[str, int] = field(default_factory=dict)
+    sha256: Mapping[str, str] = field(default_factory=dict)
     pickles: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -51,6 +56,7 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "date": (str,),
     "versions": (dict,),
     "sizes": (dict,),
+    "sha256": (dict,),
     "pickles": (dict,),
 }
 
@@ -61,20 +67,36 @@ def write_origin(folder: Path, origin: FolderOrigin) -> None:
 
 
 def read_origin(folder: Path) -> FolderOrigin | None:
-    """Return the description of a folder; None if there is none, it is damaged, or the weights were replaced."""
+    """Return the description of a folder; None if there is none, it is damaged, or the weights have another size.
+
+    The file may come from anyone. It decides only which name a folder answers to; the weights identify stores.
+    """
     path = folder / ORIGIN
-    if not path.is_file():
-        return None
     try:
+        if not path.is_file():
+            return None
         found: dict[str, Any] = read_json(path, dict, _HINT)
         check_types(found, _TYPES, path, _HINT, required=tuple(_TYPES))
-    except StoreError:
-        return None
-    for name, size in found["sizes"].items():
-        inside = ".." not in PurePosixPath(name).parts and not PurePosixPath(name).is_absolute()
-        if not inside or not (folder / name).is_file() or (folder / name).stat().st_size != size:
+        commits = [found[name] for name in ("revision", "weights_revision") if found[name] is not None]
+        if not all(map(_COMMIT.fullmatch, commits)) or not all(_has(folder, *one) for one in found["sizes"].items()):
             return None
+    except (StoreError, OSError, ValueError):  # such as a file name that is too long
+        return None
     return FolderOrigin(**{name: found[name] for name in _TYPES})
+
+
+def _has(folder: Path, name: str, size: object) -> bool:
+    """Return whether a folder has a file of this name and size."""
+    inside = ".." not in PurePosixPath(name).parts and not PurePosixPath(name).is_absolute()
+    return inside and (folder / name).is_file() and (folder / name).stat().st_size == size
+
+
+def is_unchanged(folder: Path, origin: FolderOrigin) -> bool:
+    """Return whether the weights in a folder are those that its description lists; all of them are read."""
+    weights = {path.relative_to(folder).as_posix() for path in folder.rglob("*.safetensors")}
+    return weights == origin.sha256.keys() and all(
+        sha256_of_file(folder / name) == origin.sha256[name] for name in weights
+    )
 
 
 def find_fetched(source: str, revision: str | None) -> Path | None:
@@ -85,9 +107,12 @@ def find_fetched(source: str, revision: str | None) -> Path | None:
         revision: Commit that the folder must have; None or ``main`` accept every commit.
     """
     folders = Workspace.at().models
-    visible = (path for path in folders.iterdir() if not is_hidden(path.name)) if folders.is_dir() else ()
-    for folder in sorted(visible):
-        origin = read_origin(folder)
+    try:
+        visible = sorted(path for path in folders.iterdir() if not is_hidden(path.name))
+    except OSError:  # It does not exist, or may not be read.
+        return None
+    for folder in visible:
+        origin = read_origin(folder) if os.path.lexists(folder / "config.json") else None
         if origin is not None and origin.model_id == source and revision in (None, "main", origin.revision):
             return folder
     return None

@@ -43,7 +43,12 @@ def own_module(
         module = model_class(config)
     expected = module.state_dict()
     found = read_weights(checkpoint, prefixes, expected)
-    fitting = {name: values for name, values in found.items() if values.shape == expected[name].shape}
+    # Whole numbers are quantised weights, and complex ones would lose a part: their values are not the model's.
+    fitting = {
+        name: values
+        for name, values in found.items()
+        if values.shape == expected[name].shape and values.is_floating_point() == expected[name].is_floating_point()
+    }
     refuse_missing(checkpoint, config, expected.keys() - fitting.keys(), unused)
     module.load_state_dict(fitting, strict=False)
     return module

@@ -71,8 +71,8 @@ def refuse_missing(checkpoint: Checkpoint, config: Any, absent: Iterable[str], u
         are = "is" if len(missing) == 1 else "are"
         raise ModelError(
             f"{checkpoint.source}: {counted(len(missing), 'parameter')} of its {config.model_type} architecture {are} "
-            f"missing or of another shape in its weights (first: {missing[0]}) and would be random; check that this is "
-            "the right checkpoint"
+            f"missing or of another shape or type in its weights (first: {missing[0]}) and would be random; check that "
+            "this is the right checkpoint"
         )
 
 

@@ -57,14 +57,21 @@ def find_conversion(source: str, commit: str) -> Conversion | None:
         request by the bot, merged ones first. None if there is none.
     """
     from huggingface_hub import HfApi
+    from huggingface_hub.errors import RevisionNotFoundError
 
     api = HfApi()
     base = _blobs(api.model_info(source, revision=commit, files_metadata=True))
-    if not any(name.endswith(".bin") for name in base):
+    # Some mirrors of the hub give no hashes. Then nothing can be compared.
+    if not any(name.endswith(".bin") for name in base) or not all(base.values()):
         return None
     for revision in _revisions(api, source):
-        info = api.model_info(source, revision=revision, files_metadata=True)
-        sizes = {one.rfilename: one.size or 0 for one in info.siblings or () if one.rfilename.endswith(".safetensors")}
+        try:
+            info = api.model_info(source, revision=revision, files_metadata=True)
+        except RevisionNotFoundError:  # The reference was deleted.
+            continue
+        sizes = {
+            one.rfilename: int(one.size or 0) for one in info.siblings or () if one.rfilename.endswith(".safetensors")
+        }
         names = {one.rfilename for one in info.siblings or ()}
         name = next((one for one in (WEIGHTS, INDEX) if one in names), None)
         if name and info.sha and _COMMIT.fullmatch(info.sha) and _blobs(info) == base:
@@ -81,7 +88,7 @@ def _revisions(api: Any, source: str) -> Iterator[str]:
                 yield f"refs/pr/{pull.num}"
 
 
-def _blobs(info: Any) -> dict[str, str]:
+def _blobs(info: Any) -> dict[str, str | None]:
     """Return file name → hash of its content, for the files that must be the same."""
     siblings = (one for one in info.siblings or () if _SAME.fullmatch(one.rfilename))
     return {one.rfilename: one.lfs["sha256"] if one.lfs else one.blob_id for one in siblings}

@@ -20,6 +20,8 @@ from featcache.units import format_bytes
 
 log = logging.getLogger(__name__)
 
+# Longest name of a licence that is shown and recorded.
+_LONGEST_LICENSE = 200
 _ELSEWHERE = "; run the same command with --out FOLDER where there is a network, and copy FOLDER here"
 
 
@@ -83,13 +85,14 @@ def read_contents(source: str, revision: str | None) -> Contents:
         return _cached_contents(source, revision)
     try:
         info = HfApi().model_info(source, revision=revision, files_metadata=True)
-        sizes = {one.rfilename: one.size or 0 for one in info.siblings or ()}
+        sizes = {one.rfilename: int(one.size or 0) for one in info.siblings or ()}
         is_pickled = WEIGHTS not in sizes and INDEX not in sizes
         conversion = find_conversion(source, str(info.sha)) if is_pickled else None
+        license = _license(info)
     except Exception as error:  # The service and the network may raise anything.
         elsewhere = "" if isinstance(error, HfHubHTTPError) else _ELSEWHERE  # An answer is the same everywhere.
         raise ModelError(f"{source}: cannot be downloaded ({reason_of(error, source, revision)}){elsewhere}") from error
-    return Contents(source=source, commit=str(info.sha), license=_license(info), sizes=sizes, conversion=conversion)
+    return Contents(source=source, commit=str(info.sha), license=license, sizes=sizes, conversion=conversion)
 
 
 def _cached_contents(source: str, revision: str | None) -> Contents:
@@ -127,4 +130,4 @@ def _license(info: Any) -> str:
     card = info.card_data or {}
     found = [card.get(name) for name in ("license", "license_name", "license_link")]
     given = [str(one) for one in found if one and one != "other"]
-    return given[0] if given else ""
+    return given[0][:_LONGEST_LICENSE] if given else ""

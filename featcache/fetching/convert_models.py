@@ -15,7 +15,7 @@ from featcache.extractors.pretrained import explained
 from featcache.extractors.safetensors_revision import INDEX, WEIGHTS
 from featcache.fetching.contents import Contents, announce
 from featcache.fetching.convert_pickles import convert_pickles, pickle_names
-from featcache.fetching.model_folder import copy_files, describe_origin, existing, new_folder
+from featcache.fetching.model_folder import copy_files, describe_origin, existing, new_folder, only_one
 from featcache.files.regular import resolved
 from featcache.workspace import Workspace, check_name
 
@@ -52,22 +52,23 @@ def convert_repository(model: str, contents: Contents, family: str | None, out: 
         family = read_config(get(CONFIG).parent).get("model_type")
     name, pickles = _found(source, family, contents.sizes, convert=convert)
     target = _target(model, out)
-    if existing(target, source, commit):
-        return target
-    index = get(name) if name.endswith(".json") else None
-    names = pickle_names(source, index) if index else [name]
-    announce(model, contents, contents.needed(tuple(names)))
-    with new_folder(target) as temporary:
-        if has_config and not pickles.converter:
-            with ExitStack() as stack:
-                with explained(source):
-                    files = open_checkpoint(source, commit, names=TRANSCRIBER, weights=False)
-                    checkpoint = stack.enter_context(files)
-                copy_files(checkpoint.folder, temporary)
-        hashes = convert_pickles(source, [get(one) for one in names], pickles, temporary)
-        describe_origin(
-            temporary, source, revision=commit, weights_revision=commit, license=contents.license, pickles=hashes
-        )
+    with only_one(target):
+        if existing(target, source, commit):
+            return target
+        index = get(name) if name.endswith(".json") else None
+        names = pickle_names(source, index) if index else [name]
+        announce(model, contents, contents.needed(tuple(names)))
+        with new_folder(target) as temporary:
+            if has_config and not pickles.converter:
+                with ExitStack() as stack:
+                    with explained(source):
+                        files = open_checkpoint(source, commit, names=TRANSCRIBER, weights=False)
+                        checkpoint = stack.enter_context(files)
+                    copy_files(checkpoint.folder, temporary)
+            hashes = convert_pickles(source, [get(one) for one in names], pickles, temporary)
+            describe_origin(
+                temporary, source, revision=commit, weights_revision=commit, license=contents.license, pickles=hashes
+            )
     return target
 
 
@@ -92,15 +93,16 @@ def convert_folder(folder: str, out: Path | None, *, convert: bool) -> Path:
     name, pickles = _found(folder, family, there, convert=convert)
     target = _target(folder, out)
     model_id = resolved(folder).name
-    if existing(target, model_id, None):
-        return target
-    names = pickle_names(folder, Path(folder) / name) if name.endswith(".json") else [name]
-    with new_folder(target) as temporary:
-        if CONFIG in there and not pickles.converter:
-            with open_checkpoint(folder, names=TRANSCRIBER, weights=False) as checkpoint:
-                copy_files(checkpoint.folder, temporary)
-        hashes = convert_pickles(folder, [Path(folder) / one for one in names], pickles, temporary)
-        describe_origin(temporary, model_id, revision=None, weights_revision=None, license=None, pickles=hashes)
+    with only_one(target):
+        if existing(target, model_id, None):
+            return target
+        names = pickle_names(folder, Path(folder) / name) if name.endswith(".json") else [name]
+        with new_folder(target) as temporary:
+            if CONFIG in there and not pickles.converter:
+                with open_checkpoint(folder, names=TRANSCRIBER, weights=False) as checkpoint:
+                    copy_files(checkpoint.folder, temporary)
+            hashes = convert_pickles(folder, [Path(folder) / one for one in names], pickles, temporary)
+            describe_origin(temporary, model_id, revision=None, weights_revision=None, license=None, pickles=hashes)
     return target
 
 

@@ -7,6 +7,7 @@ nothing else in a pickle is imported or run.
 """
 
 import json
+import os
 import re
 import sys
 import zipfile
@@ -16,6 +17,7 @@ from typing import Any
 
 from featcache.errors import ModelError
 from featcache.fetching.safe_torch import check_torch
+from featcache.machine import available_memory
 
 
 class RefusedError(Exception):
@@ -56,7 +58,8 @@ def convert(request: Mapping[str, Any]) -> dict[str, Any]:
             except ModelError as error:
                 raise RefusedError(str(error)) from error
             except Exception as error:  # The content may have any form.
-                raise RefusedError(f"its content has another form ({type(error).__name__}: {error})") from error
+                reason = f"{type(error).__name__}: {_first_line(str(error))}"
+                raise RefusedError(f"its content has another form ({reason})") from error
         names[target] = _save(content, target)
     return {"config": config, "names": names}
 
@@ -64,6 +67,7 @@ def convert(request: Mapping[str, Any]) -> dict[str, Any]:
 def _load(path: str) -> Any:
     import torch
 
+    _check_archive(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path) or None)
     except MemoryError:
@@ -73,6 +77,20 @@ def _load(path: str) -> Any:
         found = re.search(r"(?:GLOBAL|class|global|function) [`']?((?:\w+\.)+\w+)", text)
         reason = f"it contains {found[1]}" if found else _first_line(text)
         raise RefusedError(f"it contains more than tensors, and nothing of it was run ({reason})") from error
+
+
+def _check_archive(path: str) -> None:
+    """Refuse compressed archives: torch writes none, would read wrong numbers, and they can unpack to any size."""
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except Exception as error:  # The archive may contain anything.
+        raise RefusedError(f"it is a damaged archive ({_first_line(str(error))})") from error
+    is_compressed = any(one.compress_type != zipfile.ZIP_STORED for one in entries)
+    if is_compressed or sum(one.file_size for one in entries) > os.path.getsize(path):
+        raise RefusedError("it is a compressed archive, expected a file as torch.save writes it")
 
 
 def _first_line(text: str) -> str:
@@ -88,14 +106,25 @@ def _save(content: Any, target: str) -> list[str]:
     if not isinstance(content, Mapping) or not content:
         raise RefusedError(f"expected tensors by name, found {type(content).__name__}")
     for name, tensor in content.items():
-        if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
-            raise RefusedError(f"expected tensors by name, found {name!r}: {type(tensor).__name__}")
-    tensors = {name: tensor.detach().clone().contiguous() for name, tensor in content.items()}
+        if not isinstance(name, str):  # It is not shown, because it may be an object of any size.
+            raise RefusedError(f"expected tensors by name, found a name of type {type(name).__name__}")
+        if not isinstance(tensor, torch.Tensor):
+            raise RefusedError(f"expected tensors by name, found {name[:100]!r}: {type(tensor).__name__}")
+    _check_sizes(content)
     try:
+        tensors = {name: tensor.detach().clone().contiguous() for name, tensor in content.items()}
         save_file(tensors, target, metadata={"format": "pt"})
     except Exception as error:  # Some types of tensors have no place in the format.
         raise RefusedError(f"its tensors cannot be stored as safetensors ({_first_line(str(error))})") from error
     return sorted(tensors)
+
+
+def _check_sizes(content: Mapping[str, Any]) -> None:
+    """Refuse tensors that do not fit into memory: in a pickle, tensors can share numbers, and repeat them."""
+    needed = sum(tensor.numel() * tensor.element_size() for tensor in content.values())
+    most = available_memory()
+    if needed > most:
+        raise RefusedError(f"its tensors need {needed / 1e9:.1f} GB of memory, expected at most {most / 1e9:.1f} GB")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from featcache.extractors.models import known_text_models, resolve, short_name
 from featcache.extractors.pretrained import explained
 from featcache.fetching.contents import Contents, announce, read_contents
 from featcache.fetching.convert_models import convert_folder, convert_repository
-from featcache.fetching.model_folder import copy_files, describe_origin, existing, new_folder
+from featcache.fetching.model_folder import copy_files, describe_origin, existing, new_folder, only_one
 from featcache.fetching.safe_torch import check_torch
 from featcache.settings.checked import configured
 from featcache.settings.fetches import FetchSettings
@@ -105,9 +105,11 @@ def _opened(source: str, revision: str | None) -> AbstractContextManager[Checkpo
 
 def _download(source: str, contents: Contents, out: Path | None, revision: str | None) -> Path:
     """Download and check all files, and copy them to ``out``; return the folder."""
-    if out is not None and existing(out, source, contents.commit):
-        return out
     with ExitStack() as stack:
+        if out is not None:
+            stack.enter_context(only_one(out))
+            if existing(out, source, contents.commit):
+                return out
         with explained(source):
             # Later, without a network, the branch is looked up in the cache. Asking for it keeps its commit there.
             Repository(source, revision)

@@ -1,18 +1,21 @@
 """Checked files of a model → a folder that can be copied to another machine and passed to ``--model``."""
 
+import glob
 import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
 from featcache._version import __version__
-from featcache.errors import ModelError
+from featcache.errors import DiskError, ModelError
 from featcache.extractors.origin import FolderOrigin, read_origin, write_origin
 from featcache.files.disk import writing
+from featcache.files.locks import FOREVER, held
+from featcache.files.regular import resolved, sha256_of_file
 
 _PACKAGES = ("huggingface_hub", "safetensors", "torch", "transformers")
 
@@ -40,11 +43,32 @@ def existing(folder: Path, model_id: str, commit: str | None) -> bool:
 
 
 @contextmanager
+def only_one(folder: Path) -> Iterator[None]:
+    """Wait until no other process writes a folder, and remove what killed processes left beside it.
+
+    Args:
+        folder: Folder to write.
+
+    Raises:
+        ModelError: it is the current folder, which cannot be replaced.
+    """
+    if resolved(folder) == resolved("."):
+        raise ModelError("--out is the current folder, expected the name of a new folder")
+    with ExitStack() as stack:
+        lock = folder.with_name(f".{folder.name}.lock")  # outside of the folder, which is replaced
+        with suppress(DiskError):  # The disk is read-only, or its file system has no locks.
+            stack.enter_context(held(lock, f"{folder} is being written", wait=FOREVER))
+            for left in folder.parent.glob(f".{glob.escape(folder.name)}.{'[0-9a-f]' * 32}.tmp"):
+                shutil.rmtree(left, ignore_errors=True)
+        yield
+
+
+@contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
     """Yield a temporary folder beside ``folder``; on success it gets this name, on failure it is removed.
 
     Args:
-        folder: Folder that does not exist yet, or is empty.
+        folder: Folder that does not exist yet, or is empty; :func:`only_one` keeps other processes away.
 
     Raises:
         DiskError: the folder cannot be written.
@@ -65,7 +89,8 @@ def new_folder(folder: Path) -> Iterator[Path]:
 def copy_files(source: Path, target: Path) -> None:
     """Copy all files of a checked folder, whose weights are links, into another folder.
 
-    A file on the same disk gets a second name, which needs no space.
+    A hard link would save space, but a program that writes new weights into the folder would also change the hub's
+    local cache.
     """
     for path in sorted(source.rglob("*")):
         if path.is_dir():
@@ -73,10 +98,7 @@ def copy_files(source: Path, target: Path) -> None:
         copy = target / path.relative_to(source)
         copy.parent.mkdir(parents=True, exist_ok=True)
         with writing(copy):
-            try:
-                os.link(os.path.realpath(path), copy)
-            except OSError:  # Another disk, or a file system without hard links.
-                shutil.copyfile(path, copy)
+            shutil.copyfile(path, copy)
 
 
 def describe_origin(
@@ -88,7 +110,7 @@ def describe_origin(
     license: str | None,
     pickles: Mapping[str, str] | None = None,
 ) -> None:
-    """Write the origin of the files in a folder, which lists the sizes of its weights.
+    """Write the origin of the files in a folder, which lists the sizes and SHA-256 of its weights.
 
     Args:
         folder: Folder of the model.
@@ -98,7 +120,7 @@ def describe_origin(
         license: Licence that the hub states.
         pickles: Name of each converted pickle → SHA-256.
     """
-    weights = sorted(path for path in folder.rglob("*.safetensors"))
+    weights = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*.safetensors"))}
     versions = {name: metadata.version(name) for name in _PACKAGES}
     origin = FolderOrigin(
         model_id=model_id,
@@ -107,7 +129,8 @@ def describe_origin(
         license=license or None,
         date=datetime.now(UTC).isoformat(timespec="seconds"),
         versions={"featcache": __version__, **versions},
-        sizes={path.relative_to(folder).as_posix(): path.stat().st_size for path in weights},
+        sizes={name: path.stat().st_size for name, path in weights.items()},
+        sha256={name: sha256_of_file(path) for name, path in weights.items()},
         pickles=pickles or {},
     )
     write_origin(folder, origin)

@@ -21,6 +21,7 @@ from featcache.extraction.resolve import ExtractionOptions, resolve
 from featcache.extractors import create_extractor, find_extractor
 from featcache.extractors.checkpoint import is_folder, read_config
 from featcache.extractors.models import dimensions, frames_per_hour, known_models, known_text_models
+from featcache.extractors.pretrained import explained
 from featcache.manifest import Utterance
 from featcache.pipeline.locate import PipelineCorpus, require_audio
 from featcache.pipeline.schema import StoreSpec
@@ -251,7 +252,8 @@ def model_dimensions(model: str) -> tuple[int, int, int] | None:
         family = config.get("model_type", "")
     else:
         return None
-    return *dimensions(family, config), frames_per_hour(family)
+    with explained(model):
+        return *dimensions(family, config), frames_per_hour(family)
 
 
 def _seconds(store: PipelineStore) -> float:

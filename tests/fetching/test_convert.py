@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import shutil
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -75,7 +76,7 @@ def test_nothing_in_a_hostile_pickle_runs(tiny_model, tmp_path, monkeypatch):
         "of it was run (it contains posix.system))"
     )
     assert not trace.exists()
-    assert list((tmp_path / "data" / "models").iterdir()) == []
+    assert [path.name for path in (tmp_path / "data" / "models").iterdir()] == [".hostile.lock"]
 
 
 @pytest.mark.parametrize("form", ["plain", "zip", "text", "list", "nested", "object"])
@@ -95,6 +96,43 @@ def test_other_content_is_refused_in_one_line(tmp_path, form):
     assert not (tmp_path / "model.safetensors").exists()
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"a": torch.zeros(1).expand(10**7, 10**7)}, "its tensors need 400000.0 GB of memory"),
+        ({"a": torch.eye(2).to_sparse()}, "cannot be stored as safetensors"),
+        ({("a", "b"): torch.zeros(1)}, "found a name of type tuple"),
+        ({"a": 1, "b" * 10**6: 1}, "found 'a': int"),
+    ],
+    ids=["expanded", "sparse", "name", "value"],
+)
+def test_tensors_that_cannot_be_written_are_refused(tmp_path, content, message):
+    torch.save(content, tmp_path / "pytorch_model.bin")
+    with pytest.raises(RefusedError, match=message):
+        convert({"files": {str(tmp_path / "pytorch_model.bin"): str(tmp_path / "model.safetensors")}, "converter": ""})
+
+
+@pytest.mark.parametrize("form", ["compressed", "damaged"])
+def test_archives_that_torch_does_not_write_are_refused(tmp_path, form):
+    """torch would take the numbers of a compressed archive from any place of the file."""
+    path, other = tmp_path / "a.bin", tmp_path / "pytorch_model.bin"
+    torch.save({"a": torch.zeros(10_000)}, path)
+    if form == "damaged":
+        content = path.read_bytes()
+        other.write_bytes(content.replace(b"PK\x01\x02", b"PK\x01\x07"))
+    else:
+        with zipfile.ZipFile(path) as found, zipfile.ZipFile(other, "w", zipfile.ZIP_DEFLATED) as written:
+            for name in found.namelist():
+                written.writestr(name, found.read(name))
+    with pytest.raises(RefusedError, match=f"it is a {form} archive"):
+        convert({"files": {str(other): str(tmp_path / "model.safetensors")}, "converter": ""})
+
+
+def several_lines(_content):
+    """Stand for a converter that fails with one of torch's messages."""
+    raise ValueError("first line\nlast line")
+
+
 def converter(content):
     """Stand for the converter of a family whose checkpoints have another layout."""
     return {"model_type": "wavlm"}, {f"encoder.{name}": value for name, value in content["model"].items()}
@@ -107,6 +145,8 @@ def test_a_family_can_have_a_converter_of_its_own(tmp_path):
     answer = convert({"files": {str(tmp_path / "model.pt"): str(target)}, "converter": f"{__name__}:converter"})
     assert answer == {"config": {"model_type": "wavlm"}, "names": {str(target): ["encoder.a", "encoder.b"]}}
     assert load_file(target)["encoder.b"].tolist() == [2, 3, 4, 5]
+    with pytest.raises(RefusedError, match=r"has another form \(ValueError: last line\)"):
+        convert({"files": {str(tmp_path / "model.pt"): str(target)}, "converter": f"{__name__}:several_lines"})
     with pytest.raises(RefusedError, match="has another form"):
         convert({"files": {str(tmp_path / "model.pt"): str(target)}, "converter": f"{__name__}:missing"})
 

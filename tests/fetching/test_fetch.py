@@ -4,15 +4,20 @@ import inspect
 import json
 import os
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import featcache
 from featcache.errors import ModelError
-from featcache.extractors.models import is_local, load
+from featcache.extractors.download import download
+from featcache.extractors.models import is_local, load, resolve
+from featcache.extractors.origin import FolderOrigin, find_fetched, write_origin
 from featcache.settings.fetches import FetchSettings
+from tests import hub_server
 from tests.fetching.conftest import SOURCE
 
 NAME = "wavlm-base-plus"
@@ -54,6 +59,57 @@ def test_a_folder_works_by_path_and_by_name_where_it_was_copied_to(hub, files, o
         load(NAME, revision="0" * 40)
     os.truncate(tmp_path / "data" / "models" / "any-name" / "model.safetensors", 1000)
     assert not is_local(NAME)
+
+
+def test_changed_weights_are_not_those_of_the_model(hub, files, offline, tmp_path, told):
+    """The new weights have the same size; the hub's local cache keeps the old ones."""
+    hub.add(SOURCE, "main", files)
+    folder = tmp_path / "data" / "models" / "any-name"
+    featcache.fetch(NAME, out=folder)
+    offline()
+    load(NAME)
+    assert f"{SOURCE}: the files of {folder} are used" in told()
+    weights = bytearray(files["model.safetensors"])
+    weights[-1] ^= 1
+    (folder / "model.safetensors").write_bytes(weights)
+    with pytest.raises(
+        ModelError, match=r"any-name are not those that its featcache-origin\.json lists; pass the folder"
+    ):
+        load(NAME)
+    assert load(str(folder)).revision is None
+    folder.rename(tmp_path / "elsewhere")
+    assert load(NAME).weights_sha256 != load(str(tmp_path / "elsewhere")).weights_sha256
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"sizes": {"x" * 5000: 1}}, {"sizes": {"\ud800": 1}}, {"sizes": {"../x": 1}}, {"revision": "a\nb"}, {"sha256": 3}],
+    ids=str,
+)
+def test_a_damaged_description_of_a_folder_stops_nothing(tmp_path, monkeypatch, changes):
+    monkeypatch.setenv("FEATCACHE_HOME", str(tmp_path))
+    folder = tmp_path / "models" / "any-name"
+    folder.mkdir(parents=True)
+    write_origin(folder, FolderOrigin(model_id=SOURCE))
+    assert find_fetched(SOURCE, None) is None  # It contains no model.
+    (folder / "config.json").write_text("{}")
+    assert find_fetched(SOURCE, None) == folder
+    found = json.loads((folder / "featcache-origin.json").read_text())
+    (folder / "featcache-origin.json").write_text(json.dumps({**found, **changes}))
+    assert find_fetched(SOURCE, None) is None
+
+
+def test_a_folder_in_place_of_a_named_model_is_told(tiny_model, tmp_path, monkeypatch, told):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "microsoft").mkdir()
+    for place in (NAME, SOURCE):
+        (tmp_path / place).symlink_to(tiny_model("wavlm"))
+        assert resolve(NAME)[0] == place
+        (tmp_path / place).unlink()
+    assert told().splitlines() == [
+        f"{NAME}: the folder of this name is used, not the model",
+        f"{NAME}: the folder {SOURCE} is used, not the model of the hub",
+    ]
 
 
 def test_an_interrupted_download_continues_where_it_ended(hub, files, monkeypatch):
@@ -112,6 +168,84 @@ def test_the_bots_pull_request_is_found_checked_and_pinned(hub, files, pickled, 
         loaded = load(model)
         assert (loaded.revision, loaded.weights_revision) == (main, commit)
     assert load(NAME, revision=commit).revision == load(NAME, revision="refs/pr/3").revision == commit
+
+
+@pytest.mark.parametrize(
+    ("place", "told"), [("{hub}/x", True), ("http://127.0.0.1:1/x", False), ("{other_scheme}/x", False)]
+)
+def test_a_token_is_sent_to_the_hub_only(hub, monkeypatch, place, told):
+    """A file may be in another place; an address without encryption counts as one."""
+    from huggingface_hub import constants
+
+    location = place.format(hub=constants.ENDPOINT, other_scheme=constants.ENDPOINT.replace("http:", "ftp:"))
+    found = SimpleNamespace(etag="0" * 64, size=1, location=location)
+    sent = {}
+
+    def get(url, _file, *, headers, **_options):
+        sent[url] = headers
+        raise KeyboardInterrupt
+
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", lambda _url: found)
+    monkeypatch.setattr("huggingface_hub.file_download.http_get", get)
+    with pytest.raises(KeyboardInterrupt):
+        download(SOURCE, "model.safetensors", None)
+    assert ("hf_secret" in str(sent[location])) == told
+
+
+def test_without_hashes_no_other_commit_is_trusted(hub, files, pickled, monkeypatch):
+    hub.add(SOURCE, "main", pickled)
+    other = {"config.json": files["config.json"] + b" ", "model.safetensors": files["model.safetensors"]}
+    hub.add(SOURCE, "refs/pr/1", {**pickled, **other})
+    hub.add_pull(SOURCE, 1)
+    monkeypatch.setattr("tests.hub_server.HASHES", False)
+    with pytest.raises(ModelError, match="as a pickle only"):
+        featcache.fetch(NAME)
+
+
+def test_a_deleted_pull_request_does_not_hide_the_others(hub, files, pickled):
+    hub.add(SOURCE, "main", pickled)
+    commit = hub.add(SOURCE, "refs/pr/1", {**pickled, "model.safetensors": files["model.safetensors"]})
+    for number in (1, 2):
+        hub.add_pull(SOURCE, number)
+    assert featcache.fetch(NAME).folders[NAME].name == commit
+
+
+@pytest.mark.parametrize(
+    "answer", [{"siblings": [{"rfilename": "config.json", "size": "x"}]}, {"cardData": "x"}, {"siblings": "x"}], ids=str
+)
+def test_strange_answers_of_the_hub_are_told_in_one_line(hub, files, monkeypatch, answer):
+    hub.add(SOURCE, "main", files)
+    usual = hub_server._info
+    monkeypatch.setattr(hub_server, "_info", lambda *given: {**usual(*given), **answer})
+    with pytest.raises(ModelError, match="cannot be downloaded") as caught:
+        featcache.fetch(NAME)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_a_killed_fetch_left_is_removed(hub, files, tmp_path):
+    hub.add(SOURCE, "main", files)
+    left, other = (tmp_path / f".out.{name}.tmp" for name in ("0" * 32, "notes"))
+    for folder in (left, other):
+        (folder / "inside").mkdir(parents=True)
+    featcache.fetch(NAME, out=tmp_path / "out")
+    assert (left.exists(), other.exists()) == (False, True)
+
+
+def test_two_fetches_into_one_folder_take_turns(hub, files, tmp_path):
+    hub.add(SOURCE, "main", files)
+    with ThreadPoolExecutor(2) as threads:
+        reports = list(threads.map(lambda _: featcache.fetch(NAME, out=tmp_path / "out"), range(2)))
+    assert [report.folders for report in reports] == [{NAME: tmp_path / "out"}] * 2
+
+
+def test_the_current_folder_is_not_replaced(hub, files, tmp_path, monkeypatch):
+    hub.add(SOURCE, "main", files)
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    for out in (".", "", tmp_path / "empty"):
+        with pytest.raises(ModelError, match="--out is the current folder"):
+            featcache.fetch(NAME, out=out)
 
 
 @pytest.mark.parametrize("status", ["merged", "closed"])

@@ -154,9 +154,17 @@ class Family(ABC):
 
     @classmethod
     def dimensions(cls, entries: Mapping[str, Any]) -> tuple[int, int]:
-        """Return the number of layers and the hidden size from the entries of a ``config.json``, without loading."""
-        blocks, size = cls.default_dimensions
-        return entries.get(cls.blocks_entry, blocks) + 1, entries.get(cls.size_entry, size)
+        """Return the number of layers and the hidden size from the entries of a ``config.json``, without loading.
+
+        Raises:
+            ValueError: an entry is not a whole number.
+        """
+        names = (cls.blocks_entry, cls.size_entry)
+        given = {name: entries.get(name, usual) for name, usual in zip(names, cls.default_dimensions, strict=True)}
+        for name, value in given.items():
+            if not isinstance(value, int):
+                raise ValueError(f"config.json has {name!r}: {value!r}, expected a whole number")
+        return given[cls.blocks_entry] + 1, given[cls.size_entry]
 
     @classmethod
     def shorten(cls, config: Any, num_blocks: int | None, source: str) -> None:

@@ -80,6 +80,7 @@ class Wav2Vec2Bert(Family):
             differing("sampling_rate", feature_extractor.sampling_rate, RATE)
             or differing("num_mel_bins", feature_extractor.num_mel_bins, bins)
             or differing("feature_size", feature_extractor.feature_size, bins)
+            or differing("padding_side", feature_extractor.padding_side, "right")
         )
 
     @property

@@ -7,7 +7,6 @@ the same way, so that all layers have the same frames.
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from featcache.errors import ModelError
 from featcache.extractors.checkpoint import Checkpoint
 from featcache.extractors.families.whisper_encoder import Whisper
 from featcache.extractors.own_modules import own_module
@@ -42,11 +41,6 @@ class Qwen2AudioEncoder(Whisper):
     @classmethod
     def read_configuration(cls, checkpoint: Checkpoint) -> Any:
         entries = _of_encoder(checkpoint.config)
-        if not isinstance(entries, dict):
-            raise ModelError(
-                f"{checkpoint.source}: cannot be loaded (config.json has 'audio_config': {entries!r}, expected the "
-                "configuration of the encoder)"
-            )
         return cls.configuration({name: value for name, value in entries.items() if name != "model_type"})
 
     @classmethod
@@ -77,6 +71,9 @@ class Qwen2AudioEncoder(Whisper):
         return pairs.mean(2)
 
 
-def _of_encoder(entries: Mapping[str, Any]) -> Any:
+def _of_encoder(entries: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the configuration of the encoder: a part of that of the whole model."""
-    return entries.get("audio_config", entries)
+    found = entries.get("audio_config", entries)
+    if not isinstance(found, Mapping):
+        raise ValueError(f"config.json has 'audio_config': {found!r}, expected the configuration of the encoder")
+    return found

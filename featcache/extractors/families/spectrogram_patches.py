@@ -5,6 +5,7 @@ tokens, then the patches: all times of the lowest bands, then all times of the n
 mean of the patches at one time (12 in the published models). The special tokens are removed.
 """
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from featcache.extractors.families.family import ARCHITECTURE, Family, differing
@@ -62,6 +63,7 @@ class SpectrogramTransformer(Family):
             or differing("sampling_rate", feature_extractor.sampling_rate, RATE)
             or differing("num_mel_bins", feature_extractor.num_mel_bins, config.num_mel_bins)
             or differing("max_length", feature_extractor.max_length, config.max_length)
+            or _scale_fault(feature_extractor)
         )
 
     @property
@@ -110,3 +112,12 @@ class SpectrogramTransformer(Family):
     def _times(self) -> int:
         """Number of times of patches."""
         return int((self.config.max_length - self.config.patch_size) // self.config.time_stride + 1)
+
+
+def _scale_fault(feature_extractor: Any) -> str | None:
+    """Return why the mean and standard deviation of the spectrogram cannot be used; None if they can."""
+    for name in ("mean", "std"):
+        value = getattr(feature_extractor, name)
+        if not isinstance(value, (int, float)) or not math.isfinite(value) or (name == "std" and value <= 0):
+            return f"has {name!r}: {value!r}, expected {'a positive number' if name == 'std' else 'a number'}"
+    return None

@@ -37,7 +37,11 @@ class Whisper(Family):
 
     @classmethod
     def unfit(cls, feature_extractor: Any, config: Any) -> str | None:
-        return differing("feature_size", feature_extractor.feature_size, config.num_mel_bins)
+        return (
+            differing("feature_size", feature_extractor.feature_size, config.num_mel_bins)
+            or differing("padding_side", feature_extractor.padding_side, "right")
+            or differing("padding_value", feature_extractor.padding_value, 0)
+        )
 
     @property
     def blocks(self) -> Any:

@@ -1,10 +1,13 @@
 """The lists of models, one model in full, and the command that fetches models."""
 
+import json
 import re
 
 import pytest
 
+from featcache.errors import ModelError
 from featcache.extractors.models import known_models, known_text_models
+from featcache.pipeline.stores import model_dimensions
 from tests.fetching.conftest import SOURCE, files, hub, pickled  # noqa: F401
 
 
@@ -46,6 +49,26 @@ def test_text_models_folders_and_unknown_ids(invoke_well, tiny_model):
     shown = rows(invoke_well("models", folder))
     assert (shown["layers"], shown["here"]) == ("4", folder)
     assert "layers" not in rows(invoke_well("models", "nobody/model"))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"model_type": "wav2vec2", "num_hidden_layers": "12"},
+        {"model_type": "wav2vec2", "hidden_size": [1, 2]},
+        {"model_type": "audio-spectrogram-transformer", "num_hidden_layers": None},
+        {"model_type": "qwen2_audio", "audio_config": "x"},
+    ],
+)
+def test_sizes_of_the_wrong_type_are_told_in_one_line(invoke, tmp_path, config):
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    code, _, error = invoke("models", tmp_path)
+    assert code == 1
+    (name,) = config.keys() - {"model_type"}
+    assert error.startswith(f"error: {tmp_path}: cannot be loaded (config.json has {name!r}")
+    assert error.count("\n") == 1
+    with pytest.raises(ModelError, match=r"config\.json has"):
+        model_dimensions(str(tmp_path))
 
 
 @pytest.mark.parametrize(("name", "message"), [("egemaps", "is not a model"), ("wavlm-larg", "did you mean")])

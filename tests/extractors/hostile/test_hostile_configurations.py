@@ -165,6 +165,8 @@ def test_preprocessors_that_do_not_fit(folder, changes, message):
         ({"hop_length": 320}, "contradict each other"),
         ({"hop_length": "x"}, r"cannot be loaded \("),
         ({"dither": 0.5}, "adds random noise"),
+        ({"padding_side": "left"}, "'padding_side': 'left', but the model expects right"),
+        ({"padding_value": 1.0}, "'padding_value': 1.0, but the model expects 0"),
     ],
 )
 def test_whispers_preprocessors_that_do_not_fit(tiny_model, tmp_path, changes, message):

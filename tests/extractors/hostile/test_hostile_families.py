@@ -1,6 +1,7 @@
 """Files of conformers, w2v-BERT, AST and Qwen2-Audio that do not fit are refused; a part of a model is loaded alone."""
 
 import json
+import math
 import os
 import shutil
 from pathlib import Path
@@ -30,7 +31,12 @@ def copied(tiny_model, tmp_path):
         (W2V_BERT, {"feature_extractor_type": "Wav2Vec2FeatureExtractor"}, "expected a SeamlessM4TFeatureExtractor"),
         (AST, {"num_mel_bins": 40}, "'num_mel_bins': 40, but the model expects 36"),
         (AST, {"max_length": 100}, "'max_length': 100, but the model expects 200"),
-        (AST, {"mean": "x"}, r"cannot be loaded \("),
+        (AST, {"mean": "x"}, "'mean': 'x', expected a number"),
+        (AST, {"std": 0.0}, "'std': 0.0, expected a positive number"),
+        (AST, {"std": math.nan}, "'std': nan, expected a positive number"),
+        (W2V_BERT, {"padding_side": "left"}, "'padding_side': 'left', but the model expects right"),
+        (QWEN2_AUDIO, {"padding_side": "left"}, "'padding_side': 'left', but the model expects right"),
+        (QWEN2_AUDIO, {"padding_value": 1.0}, "'padding_value': 1.0, but the model expects 0"),
         (QWEN2_AUDIO, {"feature_size": 128}, "'feature_size': 128, but the model expects 80"),
         (QWEN2_AUDIO, {"chunk_length": 10}, "contradict each other"),
     ],
@@ -91,7 +97,7 @@ def test_the_encoder_is_the_same_with_and_without_the_language_model(tiny_model,
     assert alone.num_parameters == whole.num_parameters == sum(values.size for values in encoder.values())
 
 
-@pytest.mark.parametrize("change", ["missing", "shape"])
+@pytest.mark.parametrize("change", ["missing", "shape", "type"])
 def test_weights_of_the_encoder_are_not_made_up(copied, change):
     folder = copied(QWEN2_AUDIO)
     weights = load_file(folder / "model.safetensors")
@@ -99,6 +105,6 @@ def test_weights_of_the_encoder_are_not_made_up(copied, change):
     if change == "missing":
         del weights[name]
     else:
-        weights[name] = np.zeros(5, dtype=np.float32)
+        weights[name] = weights[name].astype(np.int8) if change == "type" else np.zeros(5, dtype=np.float32)
     save_file(weights, folder / "model.safetensors")
     refused(folder, r"1 parameter of its qwen2_audio_encoder architecture is missing or of another shape .*conv1\.bias")
