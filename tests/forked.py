@@ -23,6 +23,7 @@ IMPORTED = [
     "scipy.sparse",
     "scipy.stats",
     "sklearn.metrics",
+    "torch._dynamo",  # the first step of an optimizer imports it
 ]
 POSSIBLE = "forkserver" in multiprocessing.get_all_start_methods()
 
@@ -80,6 +81,14 @@ def command(*arguments):
 
     sys.argv = ["featcache", *arguments]
     main()
+
+
+def command_beside(packages, folder, *arguments):
+    """Run a command in a folder, with packages of another folder installed."""
+    sys.path.insert(0, packages)
+    os.environ["PYTHONPATH"] = packages  # for the processes that it starts
+    os.chdir(folder)
+    command(*arguments)
 
 
 def without_pictures():

@@ -1,6 +1,7 @@
 """Extensions in an installed package work like built-in parts: on the command line, in YAML, in processes, on Dask."""
 
 import hashlib
+import itertools
 import os
 import re
 import subprocess
@@ -16,6 +17,9 @@ import soundfile
 import yaml
 
 import featcache
+from tests.forked import POSSIBLE, Forked, command_beside
+
+pytestmark = pytest.mark.skipif(not POSSIBLE, reason="forks processes that have imported torch")
 
 PACKAGE = Path(__file__).parent / "mylab"
 ENTRY_POINTS = """[featcache.heads]
@@ -85,14 +89,19 @@ def speech(tmp_path_factory):
 
 
 @pytest.fixture
-def run(tmp_path):
+def run(tmp_path, monkeypatch):
     """Return a function that runs a command in a new process and returns exit code, standard output and error."""
+    monkeypatch.setenv("FEATCACHE_HOME", str(tmp_path / "data"))
+    numbers = itertools.count()
 
     def run(*words, installed):
-        environment = {**os.environ, "PYTHONPATH": str(installed), "FEATCACHE_HOME": str(tmp_path / "data")}
-        command = [sys.executable, "-m", "featcache", *map(str, words)]
-        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
-        return done.returncode, done.stdout, done.stderr
+        if "--jobs" in words:  # Processes that joblib starts from a forked process do not end.
+            command = [sys.executable, "-m", "featcache", *map(str, words)]
+            environment = {**os.environ, "PYTHONPATH": str(installed)}
+            done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+            return done.returncode, done.stdout, done.stderr
+        out = tmp_path / f"streams-{next(numbers)}"
+        return Forked(command_beside, str(installed), str(tmp_path), *map(str, words), out=out).wait()
 
     return run
 
