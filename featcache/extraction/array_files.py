@@ -6,6 +6,7 @@ HDF5.
 """
 
 import io
+import threading
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -32,6 +33,8 @@ MOST_EXPANSION, SMALL = 200, 16 * 2**20
 MOST_OBJECTS, DEEPEST = 1000, 8
 # Number of bytes that are read for the header of an array.
 _HEADER_BYTES = 2**16
+# numpy parses headers with the module ast. In Python 3.11 it has raised SystemError when several threads used it at once.
+_parsing = threading.Lock()
 # Filters that come with HDF5 and h5py: deflate, shuffle, Fletcher 32, szip, n-bit, scale-offset, LZF.
 _FILTERS = {1, 2, 3, 4, 5, 6, 32000}
 
@@ -156,7 +159,8 @@ def _parsed(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]
     if version not in ((1, 0), (2, 0)):
         raise AudioError(f"it has .npy version {version}, expected 1.0 or 2.0")
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read(head)
+    with _parsing:
+        shape, fortran, dtype = read(head)
     return shape, fortran, dtype, head.tell()
 
 

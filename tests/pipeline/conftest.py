@@ -61,12 +61,12 @@ def tiny_models(monkeypatch, tiny_model):
 
     loaded = []
 
-    def load_tiny(model, *, weights="pretrained", revision=None, num_blocks=None):
+    def load_tiny(model, *, weights="pretrained", revision=None, num_blocks=None, xvector=False):
         loaded.append(model)
         deeper = {"num_hidden_layers": num_blocks + 1} if num_blocks else {}
         entry = known_models().get(model, {"model_id": model, "do_normalize": True})
         folder = tiny_model("wav2vec2", do_normalize=entry["do_normalize"], **deeper)
-        found = load(folder, weights=weights, num_blocks=num_blocks)
+        found = load(folder, weights=weights, num_blocks=num_blocks, xvector=xvector)
         return replace(found, model_id=entry["model_id"])
 
     monkeypatch.setattr(ssl, "load", load_tiny)

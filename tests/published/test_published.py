@@ -31,5 +31,5 @@ def test_rows_that_are_not_told_apart_or_not_there():
         PipelineError, match=r"no published result has norm 'none' and the values given .*; available: global, speaker$"
     ):
         find_published({**PEPINO, "norm": "none"})
-    with pytest.raises(PipelineError, match="no column 'model'; expected some of source, corpus, protocol, "):
+    with pytest.raises(PipelineError, match="no column of published results 'model'; available: corpus, features, "):
         find_published({"model": "wav2vec2-base"})
