@@ -33,7 +33,7 @@ MOST_EXPANSION, SMALL = 200, 16 * 2**20
 MOST_OBJECTS, DEEPEST = 1000, 8
 # Number of bytes that are read for the header of an array.
 _HEADER_BYTES = 2**16
-# numpy parses headers with the module ast. In Python 3.11 it has raised SystemError when several threads used it at once.
+# numpy parses headers with ast, which has raised SystemError in Python 3.11 when several threads used it at once.
 _parsing = threading.Lock()
 # Filters that come with HDF5 and h5py: deflate, shuffle, Fletcher 32, szip, n-bit, scale-offset, LZF.
 _FILTERS = {1, 2, 3, 4, 5, 6, 32000}
