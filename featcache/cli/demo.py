@@ -3,6 +3,8 @@
 import json
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,18 @@ CORPUS = "synthetic"
 TRAINING = {"learning_rate": 3e-3, "max_epochs": 10}
 
 
+@contextmanager
+def _without_advice() -> Iterator[None]:
+    """Hide the warnings that trainings have not converged: ten epochs are too few, but they keep the demo short."""
+    advice = logging.getLogger("featcache.fitting.convergence")
+    before = advice.level
+    advice.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        advice.setLevel(before)
+
+
 def run_demo(folder: Path) -> None:
     """Make a corpus, extract features, fit three heads with two normalisations, and draw the layer weights.
 
@@ -56,7 +70,8 @@ def run_demo(folder: Path) -> None:
     for norm in norms:
         compared += [([MODEL], "dense", norm), ([MODEL], "lstm", norm), ([MODEL, "egemaps"], "fusion", norm)]
     same: dict[str, Any] = {"corpus": CORPUS, "protocol": "group-kfold", **TRAINING, "home": folder}
-    runs = [fit(features=features, head=head, norm=norm, **same) for features, head, norm in compared]
+    with _without_advice():
+        runs = [fit(features=features, head=head, norm=norm, **same) for features, head, norm in compared]
     print_line(f"3. fit: {len(runs)} runs, five seeds each; chance is 25 %")
     print_line()
     print_runs(runs)
