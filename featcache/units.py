@@ -1,5 +1,7 @@
 """Sizes in bytes, large numbers, times, and numbers with nouns → readable text."""
 
+from collections.abc import Sequence
+
 # Singular of verbs for :func:`counted`.
 _SINGULAR = {"are": "is", "have": "has", "were": "was"}
 
@@ -25,13 +27,7 @@ def format_bytes(size: float) -> str:
     """
     if size < 999.5:
         return f"{size:.0f} byte{'' if round(size) == 1 else 's'}"
-    units = ("kB", "MB", "GB", "TB", "PB", "EB")
-    size /= 1000
-    for unit in units[:-1]:
-        if size < 999.95:  # A larger size would be printed as 1000.0.
-            return f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} {units[-1]}"
+    return _in_thousands(size, ("kB", "MB", "GB", "TB", "PB", "EB"))
 
 
 def format_number(number: float) -> str:
@@ -42,12 +38,16 @@ def format_number(number: float) -> str:
     """
     if number < 999.5:
         return f"{number:.0f}"
+    return _in_thousands(number, ("k", "M", "B"))
+
+
+def _in_thousands(number: float, units: Sequence[str]) -> str:
+    """Return a number of at least 1000 in the first unit in which it is below 1000, or in the last unit."""
     number /= 1000
-    for unit in ("k", "M"):
-        if number < 999.95:  # A larger number would be printed as 1000.0.
-            return f"{number:.1f} {unit}"
-        number /= 1000
-    return f"{number:.1f} B"
+    unit, *larger = units
+    if number < 999.95 or not larger:  # A larger number would be printed as 1000.0.
+        return f"{number:.1f} {unit}"
+    return _in_thousands(number, larger)
 
 
 def format_seconds(seconds: float) -> str:

@@ -17,7 +17,7 @@ from featcache.pipeline.run import Listener, PipelineOutcome, PipelineWork, run_
 from featcache.pipeline.schema import EACH
 from featcache.report.contrast import Contrast, contrast_table
 from featcache.report.cost_table import CAPTION, cost_table
-from featcache.report.experiment import ComparedRow, compared_table, costs_of, numbered_notes
+from featcache.report.experiment import ComparedRow, compared_table, numbered_notes, titled_costs
 from featcache.report.tables import plain_table
 from featcache.terminal.console import Console, print_line, print_lines
 from featcache.units import counted, format_bytes
@@ -155,7 +155,7 @@ def print_results(
         print_line(f"{number}  {note}")
     for note in notes:
         print_line(note)
-    table = cost_table([(title, costs) for title, costs in costs_of(rows) if costs.entries()])
+    table = cost_table([(title, costs) for title, costs in titled_costs(rows) if costs.entries()])
     if table is not None:
         print_line()
         Console().print(table)

@@ -4,7 +4,6 @@ huggingface_hub 1 and newer start an interrupted file again from its beginning. 
 into the client's cache first, under the name that the client expects, after checking their SHA-256.
 """
 
-import hashlib
 import os
 import re
 from contextlib import ExitStack
@@ -12,9 +11,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from featcache.errors import DiskError
-from featcache.extractors.safetensors_revision import is_offline
+from featcache.extractors.safetensors_revision import cached_repository, is_offline
 from featcache.files.locks import FOREVER, held
-from featcache.files.regular import open_regular
+from featcache.files.regular import sha256_of_file
 
 # Suffixes of files whose download continues after an interruption.
 _LARGE = (".safetensors", ".bin", ".pt")
@@ -47,7 +46,7 @@ def _continue_download(source: str, name: str, revision: str | None) -> None:
 
     Files without a SHA-256 are left to the client, as well as everything if the hub cannot be reached.
     """
-    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
     from huggingface_hub.file_download import http_get
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
@@ -58,9 +57,10 @@ def _continue_download(source: str, name: str, revision: str | None) -> None:
         return
     if not found.etag or not _SHA256.fullmatch(found.etag) or not found.size:
         return
-    cache, folder = Path(constants.HF_HUB_CACHE), f"models--{source.replace('/', '--')}"
-    blob = cache / folder / "blobs" / found.etag
-    partial, lock = blob.with_suffix(".featcache"), cache / ".locks" / folder / f"{found.etag}.featcache.lock"
+    repository = cached_repository(source)
+    blob = repository / "blobs" / found.etag
+    partial = blob.with_suffix(".featcache")
+    lock = repository.parent / ".locks" / repository.name / f"{found.etag}.featcache.lock"
     location = found.location or url
     headers = build_hf_headers()
     if urlsplit(location)[:2] != urlsplit(url)[:2]:  # A token is sent to the hub only, and never without encryption.
@@ -81,12 +81,7 @@ def _continue_download(source: str, name: str, revision: str | None) -> None:
             http_get(
                 location, file, resume_size=have, headers=headers, expected_size=found.size, displayed_filename=name
             )
-        if _sha256(partial) != found.etag:
+        if sha256_of_file(partial) != found.etag:
             partial.unlink()
             raise OSError(f"the SHA-256 of {name} differs from the hub's; try again")
         os.replace(partial, blob)
-
-
-def _sha256(path: Path) -> str:
-    with open_regular(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -10,7 +10,14 @@ from pathlib import Path
 from featcache.errors import FeatcacheError, in_one_line
 from featcache.extractors.download import download
 from featcache.extractors.origin import find_fetched
-from featcache.extractors.safetensors_revision import INDEX, WEIGHTS, cached_conversion, find_conversion, is_offline
+from featcache.extractors.safetensors_revision import (
+    INDEX,
+    WEIGHTS,
+    cached_conversion,
+    cached_repository,
+    find_conversion,
+    is_offline,
+)
 from featcache.extractors.untrusted import refusal
 
 CONFIG = "config.json"
@@ -171,9 +178,7 @@ def find_snapshot(source: str, revision: str | None) -> Path | None:
         source: Id on the hub.
         revision: Branch, tag or commit; None for the branch ``main``.
     """
-    from huggingface_hub import constants
-
-    repository = Path(constants.HF_HUB_CACHE) / f"models--{source.replace('/', '--')}"
+    repository = cached_repository(source)
     ref = repository / "refs" / (revision or "main")
     commit = ref.read_text(encoding="utf-8", errors="replace").strip() if ref.is_file() else revision or ""
     folder = repository / "snapshots" / commit

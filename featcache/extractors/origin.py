@@ -5,20 +5,19 @@ Such folders in ``data/models`` are found by the short name or id of the model. 
 
 import json
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from featcache.errors import StoreError
+from featcache.extractors.safetensors_revision import COMMIT
 from featcache.files.regular import is_hidden, replace_file, sha256_of_file
 from featcache.files.values import check_types, read_json
 from featcache.workspace import Workspace
 
 ORIGIN = "featcache-origin.json"
 _HINT = "fetch the model again"
-_COMMIT = re.compile(r"\w{1,64}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +77,7 @@ def read_origin(folder: Path) -> FolderOrigin | None:
         found: dict[str, Any] = read_json(path, dict, _HINT)
         check_types(found, _TYPES, path, _HINT, required=tuple(_TYPES))
         commits = [found[name] for name in ("revision", "weights_revision") if found[name] is not None]
-        if not all(map(_COMMIT.fullmatch, commits)) or not all(_has(folder, *one) for one in found["sizes"].items()):
+        if not all(map(COMMIT.fullmatch, commits)) or not all(_has(folder, *one) for one in found["sizes"].items()):
             return None
     except (StoreError, OSError, ValueError):  # such as a file name that is too long
         return None

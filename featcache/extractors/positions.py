@@ -1,6 +1,8 @@
 """Position embeddings that are exact in half precision and safe in threads."""
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
@@ -27,13 +29,15 @@ class SteadyPositions(nn.Module):
         return own(hidden_states)
 
 
-def keep_positions_in_float32(encoder: Any, device: str) -> None:
-    """Replace the position embeddings of a conformer's encoder, before it is converted to half precision.
+@contextmanager
+def positions_in_float32(encoder: Any, device: str) -> Iterator[None]:
+    """Keep the position embeddings of a conformer's encoder in float32, while the block converts the encoder.
 
     Args:
         encoder: Encoder with an attribute ``embed_positions``, which may be None.
         device: Torch device.
     """
-    original = encoder.embed_positions
+    original, encoder.embed_positions = encoder.embed_positions, None
+    yield
     if original is not None:
         encoder.embed_positions = SteadyPositions(original).to(device)

@@ -165,7 +165,7 @@ def explained(model: str, instead: str = "") -> Iterator[None]:
 
     Args:
         model: Name of the model, for messages.
-        instead: What the user can do, at the end of the message if the model cannot be downloaded; see
+        instead: Advice for the user, at the end of the message if the model cannot be downloaded; see
             :func:`ways_to_get`.
 
     Raises:

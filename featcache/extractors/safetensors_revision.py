@@ -18,7 +18,7 @@ WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 BOT = "SFconvertbot"
 # Files that must be the same in both commits, as far as they exist.
 _SAME = re.compile(r"config\.json|pytorch_model[\w.-]*\.bin(\.index\.json)?")
-_COMMIT = re.compile(r"\w{1,64}")
+COMMIT = re.compile(r"\w{1,64}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +43,17 @@ def is_offline() -> bool:
     from huggingface_hub import constants
 
     return bool(constants.HF_HUB_OFFLINE)
+
+
+def cached_repository(source: str) -> Path:
+    """Return the folder of a repository in the hub's local cache; it may be missing.
+
+    Args:
+        source: Id on the hub.
+    """
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE) / f"models--{source.replace('/', '--')}"
 
 
 def find_conversion(source: str, commit: str) -> Conversion | None:
@@ -74,7 +85,7 @@ def find_conversion(source: str, commit: str) -> Conversion | None:
         }
         names = {one.rfilename for one in info.siblings or ()}
         name = next((one for one in (WEIGHTS, INDEX) if one in names), None)
-        if name and info.sha and _COMMIT.fullmatch(info.sha) and _blobs(info) == base:
+        if name and info.sha and COMMIT.fullmatch(info.sha) and _blobs(info) == base:
             return Conversion(revision=revision, commit=info.sha, name=name, sizes=sizes)
     return None
 
@@ -104,9 +115,7 @@ def cached_conversion(source: str, commit: str) -> Path | None:
         source: Id on the hub.
         commit: Commit of the model.
     """
-    from huggingface_hub import constants
-
-    repository = Path(constants.HF_HUB_CACHE) / f"models--{source.replace('/', '--')}"
+    repository = cached_repository(source)
     own = repository / "snapshots" / commit
     for other in _cached_commits(repository):
         folder = repository / "snapshots" / other
@@ -125,7 +134,7 @@ def _cached_commits(repository: Path) -> Iterator[str]:
         if path.is_file():
             with open(path, encoding="utf-8", errors="replace") as file:
                 commit = file.read(65).strip()
-            if _COMMIT.fullmatch(commit):
+            if COMMIT.fullmatch(commit):
                 yield commit
 
 

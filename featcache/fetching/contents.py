@@ -117,7 +117,7 @@ def announce(model: str, contents: Contents, needed: Mapping[str, int]) -> None:
     """
     page = f"https://huggingface.co/{contents.source}"
     license = contents.license or f"not stated; see {page}"
-    most = "at most " if INDEX in needed else ""  # The index tells which of the files have needed parameters.
+    most = "at most " if INDEX in needed else ""  # Only the index lists the files with needed parameters.
     log.info("%s: %s%s (commit %s of %s)", model, most, format_bytes(sum(needed.values())), contents.commit, page)
     log.info("%s: licence %s", model, license)
     if contents.conversion and not contents.has_safetensors and needed.keys() >= contents.conversion.sizes.keys():

@@ -3,7 +3,6 @@
 This process never loads a pickle. It passes paths on, and reads the safetensors files that the other process writes.
 """
 
-import hashlib
 import json
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from featcache.extractors.hub import CONFIG
 from featcache.extractors.pickles import Pickles
 from featcache.extractors.safetensors_revision import INDEX, WEIGHTS
 from featcache.extractors.untrusted import checked_config, dump, parse_object, refusal
-from featcache.files.regular import open_regular, read_regular
+from featcache.files.regular import read_regular, sha256_of_file
 from featcache.files.values import parse_json
 
 _MODULE = "featcache.fetching.convert_process"
@@ -76,7 +75,7 @@ def convert_pickles(source: str, files: Iterable[Path], pickles: Pickles, target
     if answer.get("config") is not None:
         config = parse_object(json.dumps(answer["config"]).encode())
         (target / CONFIG).write_bytes(dump(checked_config(source, CONFIG, config, target)))
-    return {name: _sha256(real) for name, real in given.items()}
+    return {name: sha256_of_file(real) for name, real in given.items()}
 
 
 def _output_names(number: int) -> list[str]:
@@ -103,8 +102,3 @@ def _run(source: str, names: str, request: Mapping[str, Any]) -> dict[str, Any]:
     if "error" in answer:
         raise refusal(source, f"{names} is not converted: {answer['error']}")
     return answer
-
-
-def _sha256(path: Path) -> str:
-    with open_regular(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -7,7 +7,7 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from featcache.evaluate.compare import Comparison, compare, corrected, p_of, sentence
+from featcache.evaluate.compare import SIGNIFICANT, Comparison, compare, corrected, p_of, sentence
 from featcache.evaluate.scores import digits_of, heading_of
 from featcache.files.regular import replace_file
 from featcache.report.tables import interval, mean_and_std, score_table
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from featcache.terminal.console import Table
 
 ALL = "all"
-IMPOSSIBLE = 0.05  # a test whose lowest possible p value is not below this cannot show anything
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +43,7 @@ class LayerContrast:
             *(cell for score in (self.first, self.second) for cell in _score_cells(score, digits)),
             f"{self.found.difference:+.{digits}f}",
             interval(self.found.ci95, digits),
-            _p(self.found),
+            p_text(self.found),
         ]
 
 
@@ -88,7 +87,7 @@ class Contrast:
         return [
             *together,
             f"p values have Holm's correction for the {len(self.layers)} rows; one that cannot be below "
-            f"{IMPOSSIBLE} is not shown.",
+            f"{SIGNIFICANT} is not shown.",
         ]
 
 
@@ -198,6 +197,7 @@ def _score_cells(score: Mapping[str, Any], digits: int) -> list[str]:
     return [mean_and_std(score["mean"], score["std"], digits), interval(score["ci95"], digits)]
 
 
-def _p(found: Comparison) -> str:
+def p_text(found: Comparison) -> str:
+    """Return the corrected p value as text; a dash if too few speakers make a significant one impossible."""
     least = found.least_p_speakers_holm
-    return "-" if least is not None and least >= IMPOSSIBLE else f"{p_of(found):.2g}"
+    return "-" if least is not None and least >= SIGNIFICANT else f"{p_of(found):.2g}"

@@ -141,7 +141,7 @@ def markdown_table(lines: Sequence[Sequence[str]], rule: Sequence[str] = ()) -> 
     return "\n".join(f"| {' | '.join(line)} |" for line in cells)
 
 
-def costs_of(rows: Sequence[ComparedRow]) -> list[tuple[str, Costs]]:
+def titled_costs(rows: Sequence[ComparedRow]) -> list[tuple[str, Costs]]:
     """Return the title and costs of each run, once for all metrics."""
     # The single layers of a run may have the name of a published result without a run.
     return list({(row.name, row.run): (row.title, row.costs) for row in rows}.values())
@@ -149,10 +149,10 @@ def costs_of(rows: Sequence[ComparedRow]) -> list[tuple[str, Costs]]:
 
 def costs_markdown(rows: Sequence[ComparedRow]) -> list[str]:
     """Return a Markdown table of the costs of each run, and its caption; empty if no costs are known."""
-    known = [(title, cost_cells(costs)) for title, costs in costs_of(rows) if costs.entries()]
+    known = [(title, cost_cells(costs)) for title, costs in titled_costs(rows) if costs.entries()]
     if not known:
         return []
-    columns = known_columns([costs for _, costs in costs_of(rows)])
+    columns = known_columns([costs for _, costs in titled_costs(rows)])
     lines = [["Costs", *columns], *([title, *(cells[column] for column in columns)] for title, cells in known)]
     return [markdown_table(lines), CAPTION]
 
@@ -214,8 +214,8 @@ def write_compared(
             for metric, of_metric in _by("metric", rows)
         ],
         notes=notes,
-        costs=[(title, cost_cells(costs)) for title, costs in costs_of(rows) if costs.entries()],
-        cost_columns=known_columns([costs for _, costs in costs_of(rows)]),
+        costs=[(title, cost_cells(costs)) for title, costs in titled_costs(rows) if costs.entries()],
+        cost_columns=known_columns([costs for _, costs in titled_costs(rows)]),
         cost_caption=CAPTION,
         figures=figures_for_page(folder, figures),
         comparisons=comparisons,

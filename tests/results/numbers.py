@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from featcache.evaluate.compare import Comparison, compare, p_of
+from featcache.evaluate.compare import compare
+from featcache.report.contrast import p_text
 from featcache.report.tables import interval, mean_and_std
 from featcache.runs.reader import RunFolder, load_predictions
 from tests.results.commands import Case, Command
@@ -37,14 +38,6 @@ def difference_cells(first: RunFolder | None, second: RunFolder | None) -> list[
         return ["", "", ""]
     [found] = compare({"trained": load_predictions(first), "untrained": load_predictions(second)}, score="uar")
     return [f"{found.difference:+.1f}", interval(found.ci95), p_text(found)]
-
-
-def p_text(found: Comparison) -> str:
-    """Return the p value over speakers and seeds; if too few speakers make p < 0.05 impossible, a dash."""
-    least = found.least_p_speakers
-    if least is not None and least >= 0.05:
-        return "-"
-    return f"{p_of(found):.2g}"
 
 
 def seconds_of(record: Record, commands: Sequence[Command], run: str, corpus: str) -> str:

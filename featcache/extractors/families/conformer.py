@@ -31,15 +31,12 @@ class Wav2Vec2Conformer(Waveform):
 
     def to(self, device: str, dtype: "torch.dtype", current: "Pass") -> None:
         from featcache.extractors.padding import InFloat32
-        from featcache.extractors.positions import keep_positions_in_float32
+        from featcache.extractors.positions import positions_in_float32
 
         # They are copied before the model is converted, because the conversion rounds their parameters.
         norms = [copy.deepcopy(block.conv_module.batch_norm) for block in self.blocks]
-        encoder = self.encoder.encoder
-        positions, encoder.embed_positions = encoder.embed_positions, None
-        super().to(device, dtype, current)
-        encoder.embed_positions = positions
-        keep_positions_in_float32(encoder, device)
+        with positions_in_float32(self.last, device):
+            super().to(device, dtype, current)
         for block, norm in zip(self.blocks, norms, strict=True):
             block.conv_module.batch_norm = InFloat32(norm.to(device))
             block.conv_module.glu.register_forward_hook(current.zero_padding)

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from featcache.extractors.checkpoint import Checkpoint
-from featcache.extractors.families.family import ARCHITECTURE, Family, differing
+from featcache.extractors.families.family import ARCHITECTURE, differing
+from featcache.extractors.families.waveform import ProjectedFrames
 from featcache.extractors.footprint import AUDIO_BYTES, FLOAT32, kept_bytes, relative_bytes
 
 if TYPE_CHECKING:
@@ -29,11 +30,11 @@ def mel_frames(num_samples: int) -> int:
 
 
 def mel_samples(num_frames: int) -> int:
-    """Return the number of samples of the shortest signal with so many frames of Kaldi's log-mel spectrogram."""
+    """Return the number of samples of the shortest signal with this number of Kaldi's log-mel frames."""
     return FRAME_LENGTH + FRAME_HOP * (num_frames - 1)
 
 
-class Wav2Vec2Bert(Family):
+class Wav2Vec2Bert(ProjectedFrames):
     """w2v-BERT 2.0: conformer blocks over stacked log-mel frames.
 
     Layer 0 is the encoder's input, the projection of two log-mel frames to the hidden size. Layer N is the output of
@@ -47,7 +48,6 @@ class Wav2Vec2Bert(Family):
     class_name = "Wav2Vec2BertModel"
     feature_extractor_name = "SeamlessM4TFeatureExtractor"
     preprocessor_entries = ("stride",)
-    masks_padding = True
     default_dimensions = (24, 1024)
     architecture = (
         *ARCHITECTURE,
@@ -84,18 +84,6 @@ class Wav2Vec2Bert(Family):
         )
 
     @property
-    def blocks(self) -> Any:
-        return self.encoder.encoder.layers
-
-    @property
-    def local(self) -> Any:
-        return self.encoder.feature_projection
-
-    @property
-    def last(self) -> Any:
-        return self.encoder.encoder
-
-    @property
     def hop(self) -> int:
         return FRAME_HOP * int(self.feature_extractor.stride)
 
@@ -114,13 +102,10 @@ class Wav2Vec2Bert(Family):
         return AUDIO_BYTES * batch * num_samples + max(spectrogram, blocks)
 
     def to(self, device: str, dtype: "torch.dtype", current: "Pass") -> None:
-        from featcache.extractors.positions import keep_positions_in_float32
+        from featcache.extractors.positions import positions_in_float32
 
-        encoder = self.encoder.encoder
-        positions, encoder.embed_positions = encoder.embed_positions, None
-        super().to(device, dtype, current)
-        encoder.embed_positions = positions
-        keep_positions_in_float32(encoder, device)
+        with positions_in_float32(self.last, device):
+            super().to(device, dtype, current)
 
     def prepare(self, samples: "npt.NDArray[np.float32]") -> "Tensor":
         return super().prepare(samples)[: self.num_frames(len(samples))]

@@ -22,14 +22,12 @@ if TYPE_CHECKING:
     from featcache.extractors.padding import Pass
 
 
-class Waveform(Family):
-    """Convolutions over the waveform, then transformer blocks.
+class ProjectedFrames(Family):
+    """Frames that are projected to the hidden size, which is layer 0, then transformer blocks; layer N is their output.
 
-    Layer 0 is the projection of the convolutions to the hidden size; layer N is the encoder's output.
+    The model's own attention mask excludes the padding.
     """
 
-    normalises_waveform = True
-    has_input_layer = True
     masks_padding = True
 
     @property
@@ -43,6 +41,16 @@ class Waveform(Family):
     @property
     def last(self) -> Any:
         return self.encoder.encoder
+
+
+class Waveform(ProjectedFrames):
+    """Convolutions over the waveform, then transformer blocks.
+
+    Layer 0 is the projection of the convolutions to the hidden size; layer N is the encoder's output.
+    """
+
+    normalises_waveform = True
+    has_input_layer = True
 
     @property
     def hop(self) -> int:
