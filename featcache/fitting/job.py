@@ -28,7 +28,7 @@ from featcache.fitting.results import record_of, write_results
 from featcache.fitting.watch import FitWatch, Recorder, state_file
 from featcache.machine import give_back
 from featcache.registry import name_plugins, named_plugins
-from featcache.runs.identity import HEAD_INPUTS
+from featcache.runs.identity import HEAD_INPUTS, STORE_SETTINGS
 from featcache.runs.writer import UnfinishedRun
 from featcache.settings.fits import FitSettings
 from featcache.targets.targets import CLASSIFICATION
@@ -149,6 +149,7 @@ class FitJob:
                     **setup.config,
                     **conditions(self.device, copy, setup.config["head"]),
                     HEAD_INPUTS: head_inputs(setup.features),
+                    STORE_SETTINGS: {store.name: dict(store.identity.settings) for store in setup.stores},
                 },
             )
             for path, setup, copy in zip(self.paths, setups, self.copies, strict=True)

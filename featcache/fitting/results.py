@@ -14,7 +14,7 @@ from featcache.fitting.convergence import num_not_converged, solver_notes, train
 from featcache.fitting.resolve import ResolvedFit
 from featcache.runs.costs import Costs
 from featcache.runs.file_names import HISTORY, LAYER_WEIGHTS, METRICS, PREDICTIONS, VALIDATION_PREDICTIONS
-from featcache.runs.identity import HEAD_INPUTS
+from featcache.runs.identity import HEAD_INPUTS, STORE_SETTINGS
 from featcache.runs.parse import read_table
 from featcache.runs.writer import UnfinishedRun, write_json, write_rows
 from featcache.targets.targets import CLASSIFICATION
@@ -97,7 +97,7 @@ def write_results(run: UnfinishedRun, setup: ResolvedFit) -> None:
     write_report(
         folder,
         title=title,
-        settings={name: value for name, value in run.config.items() if name != HEAD_INPUTS},
+        settings={name: value for name, value in run.config.items() if name not in (HEAD_INPUTS, STORE_SETTINGS)},
         metrics=metrics,
         notes=[*setup.notes, *improving],
         warnings=setup.warnings + diverged,

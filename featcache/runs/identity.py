@@ -26,9 +26,11 @@ ENVIRONMENT = "environment"
 RESUMED = "resumed_with"
 # Key for the sizes and layers of the features that the heads take; settings and stores determine them.
 HEAD_INPUTS = "head_inputs"
+# Key for the settings of each store, from which its extractor can be created again; "features" has their checksum.
+STORE_SETTINGS = "store_settings"
 # Key for the size of a random subset; its utterances are identified by their own checksum.
 LIMIT = "limit"
-RECORDED = (RELEASE, COMPUTED, ENVIRONMENT, RESUMED, HEAD_INPUTS, LIMIT)
+RECORDED = (RELEASE, COMPUTED, ENVIRONMENT, RESUMED, HEAD_INPUTS, STORE_SETTINGS, LIMIT)
 # Settings that are missing in configurations of earlier releases, with their values at that time.
 BEFORE: dict[str, Any] = {NUMERICS: 1}
 

@@ -15,7 +15,7 @@ from featcache.files.regular import read_regular, resolved, sha256_of_file
 from featcache.files.values import check_types, checked, damaged, parse_json
 from featcache.runs.costs import NAMES
 from featcache.runs.file_names import CONFIG
-from featcache.runs.identity import HEAD_INPUTS
+from featcache.runs.identity import HEAD_INPUTS, STORE_SETTINGS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +29,8 @@ _CONFIG = {
     **dict.fromkeys(("corpus", "head", "norm", "protocol", "layers", "task", "vote", "chosen_on"), (str,)),
     **dict.fromkeys(("layer_weighting", "fused"), (str,)),
     **dict.fromkeys(("pooling", "norm_by"), (str, type(None))),
-    **dict.fromkeys(("features", "select", "training", "label_ranges", "set", "parts", HEAD_INPUTS), (dict,)),
+    **dict.fromkeys(("features", "select", "training", "label_ranges", "set", "parts"), (dict,)),
+    **dict.fromkeys((HEAD_INPUTS, STORE_SETTINGS), (dict,)),
     **dict.fromkeys(("seeds", "untrained", "classes", "candidates", "sizes", "votes", "members", "folds"), (list,)),
 }
 _ITEMS = {

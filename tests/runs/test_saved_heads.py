@@ -10,11 +10,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 import featcache
+from featcache.cache.identity import StoreIdentity
 from featcache.files.checksums import recorded_checksums
 from featcache.fitting.fit import fit, sweep
 from featcache.manifest import Manifest, Utterance
 from featcache.runs.file_names import NORMALISATION
-from featcache.runs.identity import HEAD_INPUTS, identity
+from featcache.runs.identity import HEAD_INPUTS, STORE_SETTINGS, identity
 from featcache.runs.reader import load_run
 from tests.runs.saved import SHORT, train
 
@@ -240,6 +241,13 @@ def test_how_runs_are_trained_does_not_change_the_saved_statistics(cache):
 
 def test_what_is_recorded_of_the_inputs_makes_no_other_run(cache):
     run = train(features=["ssl"])
-    assert HEAD_INPUTS in run.config
-    assert HEAD_INPUTS not in identity(run.config)
-    assert HEAD_INPUTS not in (run.path / "report.html").read_text(encoding="utf-8")
+    for key in (HEAD_INPUTS, STORE_SETTINGS):
+        assert key in run.config
+        assert key not in identity(run.config)
+        assert key not in (run.path / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_settings_of_a_store_have_the_checksum_that_the_run_records(cache):
+    run = train(features=["ssl"])
+    [settings] = run.config[STORE_SETTINGS].values()
+    assert StoreIdentity(settings=settings).fingerprint == run.config["features"]["ssl"]
