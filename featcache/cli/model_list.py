@@ -131,7 +131,7 @@ def _sizes(entry: dict[str, Any] | None, family: str, config: dict[str, Any]) ->
     else:
         return found
     found |= {"layers": layers, "hidden size": size}
-    number = _num_parameters(family, config)
+    number = entry["num_parameters"] if entry else num_parameters(family, config)
     if number:
         found["parameters"] = f"{number / 1e6:.1f} million ({format_bytes(4 * number)} in float32), encoder only"
     unit, frames = ("1000 tokens", 1000) if is_text else ("hour", frames_per_hour(family))
@@ -141,8 +141,13 @@ def _sizes(entry: dict[str, Any] | None, family: str, config: dict[str, Any]) ->
     return found
 
 
-def _num_parameters(family: str, config: dict[str, Any]) -> int | None:
-    """Return the number of parameters of the part that is run, without memory for them; None if it is unknown."""
+def num_parameters(family: str, config: dict[str, Any]) -> int | None:
+    """Return the number of parameters of the part that is run, without memory for them; None if it is unknown.
+
+    Args:
+        family: Family of the model, ``model_type`` in its configuration.
+        config: Entries of its configuration that differ from the defaults.
+    """
     import torch
     import transformers
 

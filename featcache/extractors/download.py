@@ -6,14 +6,19 @@ into the client's cache first, under the name that the client expects, after che
 
 import os
 import re
+import socket
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from featcache.errors import DiskError
 from featcache.extractors.safetensors_revision import cached_repository, is_offline
 from featcache.files.locks import FOREVER, held
 from featcache.files.regular import sha256_of_file
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfFileMetadata
 
 # Suffixes of files whose download continues after an interruption.
 _LARGE = (".safetensors", ".bin", ".pt")
@@ -33,28 +38,37 @@ def download(source: str, name: str, revision: str | None) -> Path:
             it (``LocalEntryNotFoundError``).
         Exception: any other error of the hub's client.
     """
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
-    is_cached = isinstance(try_to_load_from_cache(source, name, revision=revision), str)
-    if name.endswith(_LARGE) and not is_cached and not is_offline():
-        _continue_download(source, name, revision)
+    if not isinstance(try_to_load_from_cache(source, name, revision=revision), str) and not is_offline():
+        url = hf_hub_url(source, name, revision=revision)
+        try:
+            found = get_hf_file_metadata(url)
+        except Exception as error:  # The client reports it.
+            if is_unreachable(error):  # The client would try again for half a minute.
+                raise LocalEntryNotFoundError("the hub cannot be reached") from error
+        else:
+            if name.endswith(_LARGE):
+                _continue_download(source, name, url, found)
     return Path(hf_hub_download(source, name, revision=revision))
 
 
-def _continue_download(source: str, name: str, revision: str | None) -> None:
+def is_unreachable(error: BaseException | None) -> bool:
+    """Return whether no connection was made: the name of the hub was not found, or the connection was refused."""
+    while error is not None and not isinstance(error, socket.gaierror | ConnectionRefusedError):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
+def _continue_download(source: str, name: str, url: str, found: "HfFileMetadata") -> None:
     """Download a large file into the client's cache, from where an earlier call was interrupted.
 
-    Files without a SHA-256 are left to the client, as well as everything if the hub cannot be reached.
+    Files without a SHA-256 are left to the client.
     """
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url
     from huggingface_hub.file_download import http_get
     from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
-    url = hf_hub_url(source, name, revision=revision)
-    try:
-        found = get_hf_file_metadata(url)
-    except Exception:  # The client reports it, or finds the file in its cache.
-        return
     if not found.etag or not _SHA256.fullmatch(found.etag) or not found.size:
         return
     repository = cached_repository(source)

@@ -4,11 +4,10 @@ Only huggingface_hub is used, so that every version of transformers gets the sam
 """
 
 import logging
-import socket
 from pathlib import Path
 
 from featcache.errors import FeatcacheError, in_one_line
-from featcache.extractors.download import download
+from featcache.extractors.download import download, is_unreachable
 from featcache.extractors.origin import find_fetched
 from featcache.extractors.safetensors_revision import (
     INDEX,
@@ -205,16 +204,9 @@ def reason_of(error: Exception, source: str, revision: str | None) -> str:
         return f"it has no revision {revision!r}"
     if isinstance(error, errors.LocalEntryNotFoundError):
         return "HF_HUB_OFFLINE is set" if is_offline() else "the hub cannot be reached"
-    if _is_unreachable(error):
+    if is_unreachable(error):
         return "the hub cannot be reached"
     lines = str(error).strip().splitlines()
     line = lines[0].rstrip(".") if lines else type(error).__name__
     is_answer = isinstance(error, FeatcacheError | errors.HfHubHTTPError | ValueError)
     return line if is_answer else f"the download failed: {line}"
-
-
-def _is_unreachable(error: BaseException | None) -> bool:
-    """Return whether no connection was made: the name of the hub was not found, or the connection was refused."""
-    while error is not None and not isinstance(error, socket.gaierror | ConnectionRefusedError):
-        error = error.__cause__ or error.__context__
-    return error is not None

@@ -7,6 +7,7 @@ import pytest
 import torch
 import transformers
 
+from featcache.cli.model_list import num_parameters
 from featcache.extractors.families import FAMILIES
 from featcache.extractors.models import dimensions
 
@@ -51,7 +52,9 @@ def test_model_ids_are_unique():
 @pytest.mark.parametrize("name", MODELS)
 def test_fields(name):
     model = MODELS[name]
-    expected = {"model_id", "family", "config"} | ({"do_normalize"} if name in WAVEFORM_MODELS else set())
+    expected = {"model_id", "family", "num_parameters", "config"} | (
+        {"do_normalize"} if name in WAVEFORM_MODELS else set()
+    )
     assert set(model) == expected
     assert model["model_id"].count("/") == 1
 
@@ -101,6 +104,14 @@ def test_dimensions_are_those_of_the_configuration(name):
 def test_layer_normalised_features_go_with_the_pre_norm_encoder(name):
     config = build(WAVEFORM_MODELS[name])
     assert (config.feat_extract_norm == "layer") == config.do_stable_layer_norm
+
+
+@pytest.mark.parametrize("family", sorted({model["family"] for model in MODELS.values()}))
+def test_the_smallest_model_of_a_family_has_the_recorded_number_of_parameters(family):
+    model = min(
+        (model for model in MODELS.values() if model["family"] == family), key=lambda model: model["num_parameters"]
+    )
+    assert num_parameters(family, model["config"]) == model["num_parameters"]
 
 
 def test_unnormalised_models():

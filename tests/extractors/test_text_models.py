@@ -53,6 +53,11 @@ def num_parameters(name, *, without=""):
     return sum(p.numel() for key, p in model.named_parameters() if not without or without not in key)
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_the_number_of_parameters_is_recorded(name):
+    assert num_parameters(name) == MODELS[name]["num_parameters"]
+
+
 def test_names_and_ids_stand_for_one_model():
     model_ids = [model["model_id"] for model in MODELS.values()]
     assert len(set(model_ids)) == len(model_ids)

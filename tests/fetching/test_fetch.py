@@ -14,6 +14,7 @@ import pytest
 import featcache
 from featcache.errors import ModelError
 from featcache.extractors.download import download
+from featcache.extractors.hub import Repository
 from featcache.extractors.models import is_local, load, resolve
 from featcache.extractors.origin import FolderOrigin, find_fetched, write_origin
 from featcache.settings.fetches import FetchSettings
@@ -286,12 +287,23 @@ def test_what_cannot_be_fetched_is_told_in_one_line(hub, files, options, message
         featcache.fetch(**options)
 
 
-def test_without_a_network_the_way_to_get_a_model_is_told(hub, monkeypatch):
+@pytest.fixture
+def no_hub(hub, monkeypatch):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # It does not listen, so connections are refused.
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{unused.getsockname()[1]}")
-        with pytest.raises(ModelError, match=r"^[^\n]*\(the hub cannot be reached\); run the same command with --out "):
-            featcache.fetch(NAME)
+        yield
+
+
+def test_without_a_network_the_way_to_get_a_model_is_told(no_hub):
+    with pytest.raises(ModelError, match=r"^[^\n]*\(the hub cannot be reached\); run the same command with --out "):
+        featcache.fetch(NAME)
+
+
+def test_a_hub_that_refuses_connections_is_not_asked_again_and_again(no_hub, monkeypatch):
+    monkeypatch.setattr("time.sleep", None)  # The hub's client waits half a minute between its requests.
+    with pytest.raises(OSError, match="the hub cannot be reached"):
+        Repository(SOURCE, None)
 
 
 def test_the_signature_repeats_the_settings():
