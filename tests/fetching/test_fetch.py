@@ -291,7 +291,10 @@ def test_what_cannot_be_fetched_is_told_in_one_line(hub, files, options, message
 def no_hub(hub, monkeypatch):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # It does not listen, so connections are refused.
-        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{unused.getsockname()[1]}")
+        address = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", address)
+        template = f"{address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+        monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
         yield
 
 
