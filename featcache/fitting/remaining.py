@@ -121,10 +121,10 @@ def detail_text(trainings: Sequence[TrainingStatus], *, num_done: int, total: in
     if epochs:
         first, last = min(epochs), max(epochs)
         several = f"epochs {first} to {last}" if first < last else f"epoch {first}"
-        told.append(f"{several} of at most {max_epochs}")
+        told.append(f"{several} of {max_epochs}")
     if losses := losses_text(trainings):
         told.append(losses)
-    return "; ".join([*told, f"{num_done} of {total} trainings done"])
+    return "; ".join([*told, f"{num_done} of {total} trained"])
 
 
 def losses_text(trainings: Sequence[TrainingStatus]) -> str:

@@ -41,7 +41,7 @@ class TaskState:
     detail: str
 
     def line(self) -> str:
-        """Return the state as one line: ``Training 12 heads: 34 %, about 0:03:10 left; epoch 3 of at most 100``."""
+        """Return the state as one line: ``Training 12 heads: 34 %, about 0:03:10 left; epoch 3 of 100``."""
         share = ", ".join(filter(None, [f"{self.done:.0%}".replace("%", " %"), self.remaining]))
         return f"{self.title}: {'; '.join(filter(None, [share, self.detail]))}"
 

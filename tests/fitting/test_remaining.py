@@ -99,17 +99,17 @@ def test_estimates_are_possible_ones(runs, waiting, elapsed):
 @pytest.mark.parametrize(
     ("trainings", "text"),
     [
-        ([status(0.4, losses=(1.5, None))], "epoch 1 of at most 10; loss 1.500; 2 of 8 trainings done"),
+        ([status(0.4, losses=(1.5, None))], "epoch 1 of 10; loss 1.500; 2 of 8 trained"),
         (
             [status(3.4, losses=(0.5, 0.7)), status(6.1, losses=(0.3, 0.6)), status(0.1, losses=(9.0, None))],
-            "epochs 1 to 7 of at most 10; mean loss 0.400, validation 0.650; 2 of 8 trainings done",
+            "epochs 1 to 7 of 10; mean loss 0.400, validation 0.650; 2 of 8 trained",
         ),
         (
             [status(10, ended=True, losses=(0.5, 0.7))],
-            "epoch 10 of at most 10; loss 0.500, validation 0.700; 2 of 8 trainings done",
+            "epoch 10 of 10; loss 0.500, validation 0.700; 2 of 8 trained",
         ),
-        ([status(0, most=1)], "2 of 8 trainings done"),
-        ([], "2 of 8 trainings done"),
+        ([status(0, most=1)], "2 of 8 trained"),
+        ([], "2 of 8 trained"),
     ],
 )
 def test_epochs_and_losses_are_told(trainings, text):

@@ -57,12 +57,12 @@ def test_a_fit_shows_reading_then_epochs_losses_and_trainings(looks):
     assert statistics.detail == "computing the statistics of the normalisation"
     assert (reading.title, reading.done, reading.detail) == ("Reading features", 1, "16 of 16 utterances")
     assert {state.title for state in trainings} == {title}
-    assert [state.detail.split("; ")[-1] for state in trainings] == [f"{n} of 8 trainings done" for n in range(1, 9)]
-    assert all(" of at most 3; " in state.detail for state in trainings)
+    assert [state.detail.split("; ")[-1] for state in trainings] == [f"{n} of 8 trained" for n in range(1, 9)]
+    assert all(" of 3; " in state.detail for state in trainings)
     assert any("loss " in state.detail for state in trainings)
     assert trainings[0].remaining.startswith("about ")
     assert end.done == 1
-    assert end.detail.endswith("8 of 8 trainings done; writing the results")
+    assert end.detail.endswith("8 of 8 trained; writing the results")
 
 
 def test_a_resumed_fit_counts_the_trainings_from_before(looks, monkeypatch):
@@ -79,8 +79,8 @@ def test_a_resumed_fit_counts_the_trainings_from_before(looks, monkeypatch):
             fit(name="mine", **SHORT)
     looks.clear()
     fit(name="mine", resume=True, **SHORT)
-    told = [state.detail for state in looks if "trainings done" in state.detail]
-    assert [text.split("; ")[-1] for text in told[:5]] == [f"{number} of 8 trainings done" for number in range(4, 9)]
+    told = [state.detail for state in looks if "trained" in state.detail]
+    assert [text.split("; ")[-1] for text in told[:5]] == [f"{number} of 8 trained" for number in range(4, 9)]
     assert looks[-1].done == 1
 
 
@@ -101,7 +101,7 @@ def test_trainings_of_other_processes_are_shown(looks, tmp_path):
     with joblib.parallel_config(backend="threading"):
         fit(jobs=2, name="mine", **SHORT)
     assert looks[-1].done == 1
-    assert looks[-1].detail.endswith("8 of 8 trainings done; writing the results")
+    assert looks[-1].detail.endswith("8 of 8 trained; writing the results")
     assert [path.name for path in (tmp_path / "data" / "runs" / "toy").iterdir()] == ["mine"]
 
 
@@ -111,10 +111,10 @@ def test_support_vector_machines_count_trainings(looks):
     assert looks[-1].done == 1
     looks.clear()
     fit(head="svm", layers="0", **SHORT)
-    told = [state.detail for state in looks if "trainings done" in state.detail]
+    told = [state.detail for state in looks if "trained" in state.detail]
     assert told == [
-        *(f"{number} of 4 trainings done" for number in range(1, 5)),
-        "4 of 4 trainings done; writing the results",
+        *(f"{number} of 4 trained" for number in range(1, 5)),
+        "4 of 4 trained; writing the results",
     ]
 
 
