@@ -4,6 +4,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from featcache.units import counted
 from tests.results import numbers
 from tests.results.commands import ACOUSTIC, HEADS, NORMS, Case, Command, figure, run_name
 from tests.results.record import Record, copy_figure
@@ -35,12 +36,13 @@ All numbers are from commands that this page lists.
 
 **The scores are not comparable with published ones.** EmoDB is cut to 2.0 s, and RAVDESS has 4 of its 24 actors.
 
-Scores are unweighted average recall (UAR) in percent. ± is the standard deviation over seeds. Intervals are 95 %, over
-speakers and seeds; see [Intervals and seeds](explanation/statistics.md). The difference is trained minus untrained,
-with the interval and the p value of `featcache compare`, without a correction for the number of rows. The controls have
-one set of random weights each. `svm` takes the last layer, the other heads take all layers. Their learning rate is
-0.001: with the default of 0.0001, most trainings on so few utterances still improve after 100 epochs. Fits with speaker
-normalisation use the features of the test speakers, but not their labels."""
+Scores are unweighted average recall (UAR) in percent. ± is the standard deviation over seeds; a score without ± has
+one seed (`svm` does not depend on the seed). Intervals are 95 %, over speakers and seeds; see
+[Intervals and seeds](explanation/statistics.md). The difference is trained minus untrained, with the interval and the
+p value of `featcache compare`, without a correction for the number of rows. The controls have one set of random weights
+each. `svm` takes the last layer, the other heads take all layers. Their learning rate is 0.001: with the default of
+0.0001, most trainings on so few utterances still improve after 100 epochs. Fits with speaker normalisation use the
+features of the test speakers, but not their labels."""
 
 
 def write_page(
@@ -235,7 +237,11 @@ def _listing(commands: Sequence[Command], record: Record) -> str:
     """Return a block with commands and their seconds."""
     if not commands:
         return ""
-    return "\n".join(["```text", *(f"{command}  # {_told(command, record)}" for command in commands), "```"])
+    lines = "\n".join(f"{command}  # {_told(command, record)}" for command in commands)
+    return (
+        f'<details markdown="1"><summary>{counted(len(commands), "command")}, with seconds</summary>\n\n'
+        f"```text\n{lines}\n```\n\n</details>"
+    )
 
 
 def _told(command: Command, record: Record) -> str:
