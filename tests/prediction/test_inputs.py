@@ -309,5 +309,5 @@ def test_windows_at_rates_that_hops_do_not_divide(sound, rate, hop):
 def test_too_many_windows_are_refused(sound, monkeypatch):
     monkeypatch.setattr("featcache.prediction.inputs.MOST_WINDOWS", 10)
     sound("a.wav", seconds=2)
-    with pytest.raises(ManifestError, match="--window 1 --hop 0.1 gives 11 windows, more than 10; choose a longer hop"):
+    with pytest.raises(ManifestError, match=r"--window 1 --hop 0\.1 gives 11 windows, more than 10; choose"):
         collected("a.wav", window=1, hop=0.1)
