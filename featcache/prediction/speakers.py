@@ -24,12 +24,13 @@ def with_speakers(
 
     Args:
         utterances: Utterances; their speakers may be known already, for example from a manifest.
-        speaker_from: Regular expression that is searched in each path; its only group is the speaker.
+        speaker_from: Regular expression that is searched in each path; its group, or the whole match without a group, is
+            the speaker.
         one_speaker: Whether one person speaks in all utterances.
 
     Raises:
-        ManifestError: both options are given, the expression is not valid, does not have exactly one group, matches
-            some paths not at all, or takes too long; or one speaker is announced and several are known.
+        ManifestError: both options are given, the expression is not valid, has several groups, finds no speaker in
+            some paths, or takes too long; or one speaker is announced and several are known.
     """
     if speaker_from is not None and one_speaker:
         raise ManifestError("--speaker-from and --one-speaker exclude each other; omit one of them")
@@ -58,12 +59,12 @@ def _searched(utterances: Sequence[Utterance], expression: str) -> list[Utteranc
                 f"--speaker-from {expression!r} took more than {MOST_SECONDS:g} s (at {path!r}); "
                 "avoid repetitions inside of repetitions, such as (a+)+"
             ) from None
-        speakers[path] = (match[1] or "") if match else ""
+        speakers[path] = (match[pattern.groups] or "") if match else ""  # group 0 is the whole match
     without = [path for path, speaker in speakers.items() if not speaker]
     if without:
         raise ManifestError(
             f"--speaker-from {expression!r} finds no speaker in {len(without)} of {len(speakers)} paths: "
-            f"{listed(without)}; its group must match the speaker in every path"
+            f"{listed(without)}; it must match the speaker in every path"
         )
     return [replace(utterance, speaker_id=speakers[utterance.path]) for utterance in utterances]
 
@@ -76,7 +77,7 @@ def _compiled(expression: str) -> "regex.Pattern[str]":
     except (regex.error, RecursionError, OverflowError) as error:
         reason = " ".join(str(error).split())
         raise ManifestError(f"--speaker-from {expression!r} is not a regular expression: {reason}") from None
-    if pattern.groups != 1:
+    if pattern.groups > 1:
         raise ManifestError(
             f"--speaker-from {expression!r} has {pattern.groups} groups, expected one around the speaker, "
             "such as '^([^/]+)/' for the first folder; write further groups as (?:…)"
