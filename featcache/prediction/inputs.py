@@ -68,7 +68,7 @@ def collect(
         audio: Files, folders, tables of utterances, and names of corpora.
         workspace: Folder of corpora, caches and runs.
         layout: Name or reference of the known corpus, if the files do not show it.
-        speaker_from: Regular expression that is searched in each path; its group, or the whole match without a group, is
+        speaker_from: Regular expression that is searched in each path; its group, or the whole match without one, is
             the speaker.
         one_speaker: Whether one person speaks in all utterances.
         window: Length of windows in seconds; None predicts whole utterances.

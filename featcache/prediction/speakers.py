@@ -24,7 +24,7 @@ def with_speakers(
 
     Args:
         utterances: Utterances; their speakers may be known already, for example from a manifest.
-        speaker_from: Regular expression that is searched in each path; its group, or the whole match without a group, is
+        speaker_from: Regular expression that is searched in each path; its group, or the whole match without one, is
             the speaker.
         one_speaker: Whether one person speaks in all utterances.
 
