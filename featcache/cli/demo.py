@@ -12,8 +12,8 @@ from featcache.cli.listing import print_runs
 from featcache.corpora.synthetic import make_corpus
 from featcache.extraction import extract, summarise_report
 from featcache.files.regular import replace_file
-from featcache.manifest import Manifest
 from featcache.fitting.fit import fit
+from featcache.manifest import Manifest
 from featcache.prediction.loaded_run import load_run
 from featcache.report.layers import draw_layer_weights
 from featcache.runs.reader import RunFolder
@@ -111,6 +111,6 @@ def _predict_one(run: RunFolder, folder: Path, manifest: Manifest) -> None:
     table = load_run(run.path, home=folder).predict(folder / "corpora" / CORPUS / utterance.path)
     predicted = table["prediction"][0]
     print_line(
-        f"4. predict: {utterance.path} sounds like {predicted} (probability {table[f'p_{predicted}'][0]:.2f}, mean of the heads "
-        f"that did not train on it); its label is {utterance.labels['emotion']}"
+        f"4. predict: {utterance.path} sounds like {predicted} (probability {table[f'p_{predicted}'][0]:.2f}, mean of "
+        f"the heads that did not train on it); its label is {utterance.labels['emotion']}"
     )
