@@ -82,7 +82,7 @@ def run_demo(folder: Path) -> None:
     picture = runs[0].path.parent / "layer_weights"
     draw_layer_weights(drawn, picture)
     print_line()
-    _predict_one(runs[4], folder, manifest)
+    _predict_one(runs[4], folder, manifest, model)
     print_line()
     print_line(f"Done in {time.perf_counter() - start:.0f} s. Results:")
     for path, what in (
@@ -99,16 +99,17 @@ def run_demo(folder: Path) -> None:
     print_line("  featcache predict RUN path/to/x.wav --one-speaker")
 
 
-def _predict_one(run: RunFolder, folder: Path, manifest: Manifest) -> None:
+def _predict_one(run: RunFolder, folder: Path, manifest: Manifest, model: Path) -> None:
     """Predict a file of the corpus with the heads that did not train on it, and print the result beside the label.
 
     Args:
         run: A run with global normalisation, which needs no other audio of the speaker.
         folder: Folder of the demo.
         manifest: The utterances of the corpus.
+        model: Folder of the model, because a run records no paths.
     """
     utterance = manifest[0]
-    table = load_run(run.path, home=folder).predict(folder / "corpora" / CORPUS / utterance.path)
+    table = load_run(run.path, home=folder).predict(folder / "corpora" / CORPUS / utterance.path, model=str(model))
     predicted = table["prediction"][0]
     print_line(
         f"4. predict: {utterance.path} sounds like {predicted} (probability {table[f'p_{predicted}'][0]:.2f}, mean of "
