@@ -120,7 +120,7 @@ def _for_msp(table: "pd.DataFrame", task: str) -> Rows:
         columns = [table[name] for name in DIMENSIONS.values()]
         return [["FileName", *DIMENSIONS], *map(list, zip(names, *columns, strict=True))]
     classes = [column.removeprefix("p_") for column in table.columns if column.startswith("p_")]
-    return [["FileName", "EmoClass"], *map(list, zip(names, _letters(table["prediction"], classes), strict=True))]
+    return [["FileName", "EmoClass"], *map(list, zip(names, _letters(list(table["prediction"]), classes), strict=True))]
 
 
 def _letters(predictions: Sequence[str], classes: Sequence[str]) -> list[str]:
