@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from featcache.evaluate.scores import SCORES  # noqa: F401
+from featcache.fitting.ensemble import ensemble
 
 pytestmark = pytest.mark.usefixtures("quick_reports")
 
