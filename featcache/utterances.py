@@ -10,6 +10,8 @@ from pathlib import Path
 from featcache.files.regular import resolved
 
 FIXED_COLUMNS = ("utterance_id", "path", "start", "end", "speaker_id", "transcript")
+NO_TARGETS = ("split", "fold")
+"""Columns that say how utterances are divided, and are therefore no labels to predict."""
 # Maximum number of different values that are stored once and shared by many utterances.
 _MOST_SHARED = 1 << 16
 
@@ -44,6 +46,11 @@ class Utterance:
     end: float | None = None
     transcript: str = ""
     labels: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def has_label(self) -> bool:
+        """Whether the utterance has any label to predict; ``split`` and ``fold`` are none."""
+        return any(value and name not in NO_TARGETS for name, value in self.labels.items())
 
 
 class RowReader:

@@ -13,7 +13,10 @@ from featcache.corpora.synthetic import make_corpus
 from featcache.extraction import extract, summarise_report
 from featcache.files.regular import replace_file
 from featcache.fitting.fit import fit
+from featcache.manifest import Manifest
+from featcache.prediction.loaded_run import load_run
 from featcache.report.layers import draw_layer_weights
+from featcache.runs.reader import RunFolder
 from featcache.settings.fits import Norm
 from featcache.terminal.console import print_line
 
@@ -47,7 +50,7 @@ def _without_advice() -> Iterator[None]:
 
 
 def run_demo(folder: Path) -> None:
-    """Make a corpus, extract features, fit three heads with two normalisations, and draw the layer weights.
+    """Make a corpus, extract features, fit three heads with two normalisations, and predict one of the files.
 
     Args:
         folder: Folder for the corpus, the cache and the runs.
@@ -79,6 +82,8 @@ def run_demo(folder: Path) -> None:
     picture = runs[0].path.parent / "layer_weights"
     draw_layer_weights(drawn, picture)
     print_line()
+    _predict_one(runs[4], folder, manifest, model)
+    print_line()
     print_line(f"Done in {time.perf_counter() - start:.0f} s. Results:")
     for path, what in (
         (runs[1].path / "report.html", "report of a run"),
@@ -91,3 +96,22 @@ def run_demo(folder: Path) -> None:
     print_line("With your own audio (EmoDB, RAVDESS, or any folder with a manifest.csv):")
     print_line("  featcache extract --model wav2vec2-base --data path/to/audio")
     print_line("  featcache fit --head dense --norm speaker")
+    print_line("  featcache predict RUN path/to/x.wav --one-speaker")
+
+
+def _predict_one(run: RunFolder, folder: Path, manifest: Manifest, model: Path) -> None:
+    """Predict a file of the corpus with the heads that did not train on it, and print the result beside the label.
+
+    Args:
+        run: A run with global normalisation, which needs no other audio of the speaker.
+        folder: Folder of the demo.
+        manifest: The utterances of the corpus.
+        model: Folder of the model, because a run records no paths.
+    """
+    utterance = manifest[0]
+    table = load_run(run.path, home=folder).predict(folder / "corpora" / CORPUS / utterance.path, model=str(model))
+    predicted = table["prediction"][0]
+    print_line(
+        f"4. predict: {utterance.path} sounds like {predicted} (probability {table[f'p_{predicted}'][0]:.2f}, mean of "
+        f"the heads that did not train on it); its label is {utterance.labels['emotion']}"
+    )

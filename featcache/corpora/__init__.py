@@ -15,6 +15,7 @@ from featcache.corpora.iemocap import IEMOCAP
 from featcache.corpora.meld import MELD
 from featcache.corpora.msp_improv import MSP_IMPROV
 from featcache.corpora.msp_podcast import MSP_PODCAST
+from featcache.corpora.plain_audio import AUDIO
 from featcache.corpora.ravdess import RAVDESS
 from featcache.corpora.savee import SAVEE
 from featcache.corpora.shemo import SHEMO
@@ -23,7 +24,7 @@ from featcache.errors import CorpusError, listed
 from featcache.registry import Registry
 from featcache.units import counted
 
-__all__ = ["CORPORA", "Corpus", "CorpusFiles", "NamedCorpus", "read_corpus"]
+__all__ = ["CORPORA", "Corpus", "CorpusFiles", "NamedCorpus", "read_corpus", "recognise"]
 
 NAMED: tuple[NamedCorpus, ...] = (
     CREMAD,
@@ -41,7 +42,7 @@ NAMED: tuple[NamedCorpus, ...] = (
 CORPORA: Registry[Corpus] = Registry(
     "corpus",
     "featcache.corpora",
-    {corpus.name: corpus for corpus in (*NAMED, FOLDER)},
+    {corpus.name: corpus for corpus in (*NAMED, FOLDER, AUDIO)},
     base=Corpus,
     error=CorpusError,
     instances=True,
@@ -72,11 +73,12 @@ def read_corpus(path: Path, kind: str | None = None) -> CorpusFiles:
         files = _read(FOLDER.name, FOLDER, path)
     else:
         paths = audio_files(path)
-        available = CORPORA.available()
-        reference = _recognise(path, paths, {n: one for n, one in available.items() if isinstance(one, NamedCorpus)})
+        reference = recognise(path, paths)
+        if reference is None:
+            raise _unrecognised(path, paths)
         if not CORPORA.is_builtin(reference):
             log.info("%s is read as the corpus %r", path, reference)
-        files = _read(reference, available[reference], path, paths)
+        files = _read(reference, CORPORA.available()[reference], path, paths)
     if files.missing:
         log.warning(
             "%s: the labels of %s name %s whose audio is missing: %s",
@@ -99,7 +101,17 @@ def _read(reference: str, corpus: Corpus, path: Path, paths: Sequence[str] | Non
         return replace(files, reference=reference)
 
 
-def _recognise(path: Path, paths: Sequence[str], known: Mapping[str, NamedCorpus]) -> str:
+def recognise(path: Path, paths: Sequence[str]) -> str | None:
+    """Return the name of the known corpus that matches most audio file names; None if no corpus matches any.
+
+    Args:
+        path: The folder.
+        paths: The result of ``audio_files`` for this folder.
+
+    Raises:
+        CorpusError: two corpora match equally many names, or the folder contains a known corpus as video.
+    """
+    known = _named()
     fits: Counter[str] = Counter()
     for reference, corpus in known.items():
         with CORPORA.guarding(reference, "match file names"):
@@ -108,11 +120,7 @@ def _recognise(path: Path, paths: Sequence[str], known: Mapping[str, NamedCorpus
     if not fits:
         for corpus in known.values():
             corpus.check_converted(path)
-        told = ", ".join(f"{corpus.title} (like {corpus.example!r})" for corpus in known.values())
-        raise CorpusError(
-            f"{path}: {found(paths)}, expected file names of a known corpus: {told}; "
-            f"for other audio, add a {MANIFEST} with a column 'path'"
-        )
+        return None
     (reference, most), *others = fits.most_common()
     if others and others[0][1] == most:
         raise CorpusError(
@@ -120,3 +128,16 @@ def _recognise(path: Path, paths: Sequence[str], known: Mapping[str, NamedCorpus
             "give the folder of one of them, or choose with --layout"
         )
     return reference
+
+
+def _named() -> Mapping[str, NamedCorpus]:
+    return {name: one for name, one in CORPORA.available().items() if isinstance(one, NamedCorpus)}
+
+
+def _unrecognised(path: Path, paths: Sequence[str]) -> CorpusError:
+    told = ", ".join(f"{corpus.title} (like {corpus.example!r})" for corpus in _named().values())
+    without = f", or extract it without labels with --layout {AUDIO.name}" if paths else ""
+    return CorpusError(
+        f"{path}: {found(paths)}, expected file names of a known corpus: {told}; "
+        f"for other audio, add a {MANIFEST} with a column 'path'{without}"
+    )

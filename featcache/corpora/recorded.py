@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from featcache.corpora import CORPORA, Corpus, CorpusFiles
+from featcache.corpora.plain_audio import AUDIO
 from featcache.errors import CorpusError
 from featcache.files.values import check_types, read_json
 
@@ -41,13 +42,16 @@ def reference_of(cache_folder: Path) -> str | None:
 
 
 def layout_of(cache_folder: Path) -> str | None:
-    """Return the reference of a cache's corpus if it comes from outside of featcache and is known here, else None.
+    """Return the reference of a cache's corpus if its files do not show it and it is known here, else None.
+
+    These are corpora from outside of featcache, and audio without labels.
 
     Raises:
         StoreError: ``corpus.json`` is damaged.
     """
     reference = reference_of(cache_folder)
-    return reference if reference and reference in CORPORA and not CORPORA.is_builtin(reference) else None
+    shown = reference is None or reference not in CORPORA or CORPORA.is_builtin(reference)
+    return None if shown and reference != AUDIO.name else reference
 
 
 def corpus_of(cache_folder: Path) -> Corpus | None:

@@ -186,6 +186,7 @@ class _Work:
             interrupted=interrupted,
             failures=tuple(failure for job in self.jobs for failure in job.failures.values()),
             ends_early=tuple(self.plan.ends_early),
+            num_unlabelled=sum(not utterance.has_label for utterance in self.request.wanted),
         )
 
 

@@ -14,6 +14,7 @@ from featcache.extraction.inputs import SECONDS, TOKENS
 from featcache.manifest import Manifest, Utterance
 from featcache.terminal.escape import escaped
 from featcache.units import counted
+from featcache.utterances import NO_TARGETS
 from featcache.workspace import Workspace
 
 TOLD_AT_ONCE = 3
@@ -38,6 +39,7 @@ class ExtractionReport:
         interrupted: Whether Ctrl-C stopped the extraction.
         failures: Utterances that could not be extracted, or whose headers cannot be read.
         ends_early: Ids of the utterances that are cut, because the end of their files is missing.
+        num_unlabelled: Number of requested utterances without any label.
     """
 
     cache: Path
@@ -51,6 +53,7 @@ class ExtractionReport:
     interrupted: bool
     failures: tuple[Failure, ...]
     ends_early: tuple[str, ...] = ()
+    num_unlabelled: int = 0
 
 
 def failures_of(reasons: Mapping[str, str], store: str, wanted: Sequence[Utterance]) -> dict[str, Failure]:
@@ -142,6 +145,11 @@ def summarise_report(report: ExtractionReport) -> str:
             f"{counted(len(report.ends_early), 'utterance', 'are')} cut, because the end of their files is missing: "
             f"{listed(report.ends_early, at_most=10)}"
         )
+    if report.num_unlabelled:
+        lines.append(
+            f"{report.num_unlabelled} of {counted(report.num_utterances, 'utterance', 'have')} no label, which "
+            "'featcache fit' needs and 'featcache predict' does not"
+        )
     if report.interrupted:
         lines.append(GOES_ON)
     lines += [str(report.cache / name) for name in report.stores]
@@ -194,12 +202,12 @@ def _has_neighbours(folder: Path) -> bool:
 
 def _target_options(folder: Path, manifest: Manifest) -> list[str] | None:
     """Return the option that names the label to predict, if it is needed; None if the manifest has no label."""
+    if not any(utterance.has_label for utterance in manifest):
+        return None
     corpus = corpus_of(folder)
     if corpus is not None and corpus.target:
         return []
-    labels = [column for column in manifest.label_columns if column not in ("split", "fold")]
-    if not labels:
-        return None
+    labels = [column for column in manifest.label_columns if column not in NO_TARGETS]
     if len(manifest.label_columns) == 1:
         return []
     return ["--target", "emotion" if "emotion" in labels else labels[0]]

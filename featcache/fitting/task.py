@@ -23,6 +23,7 @@ from featcache.normalise import SPEAKER
 from featcache.protocols import PROTOCOLS, Fold, check_folds, default_protocol, make_folds
 from featcache.protocols.dialogues import dialogue_labels
 from featcache.targets.targets import Classes, PredictionTarget, labelled, make_target, split
+from featcache.utterances import NO_TARGETS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +85,7 @@ def resolve_task(
     if len(set(names)) < len(names):
         raise ManifestError(f"--features names a store twice: {', '.join(names)}")
     stores = [_open_finished(cache, store) for store in names]
+    _check_labelled(cache, target)
     chosen = selected(cache.manifest, select, limit)
     taken, warnings = _without_missing(chosen, stores)
     with explained(cache.manifest, chosen, taken, limit=limit, select=select):
@@ -157,6 +159,16 @@ def resolve_folds(
 def _column(manifest: Manifest, target: str | None) -> str | None:
     """Return the first label of a target."""
     return None if target is None else split(manifest, target)[0][0]
+
+
+def _check_labelled(cache: FeatureCache, target: str | None) -> None:
+    """Raise an error if no utterance of a cache has a label, unless the target is a column such as ``split``."""
+    if target not in NO_TARGETS and not any(utterance.has_label for utterance in cache.manifest):
+        raise ManifestError(
+            f"no utterance of {cache.name} has a label, which a fit needs; add a column such as 'emotion' to the "
+            "manifest.csv beside the audio and extract again (the features are kept), or use a finished run on this "
+            "audio with 'featcache predict'"
+        )
 
 
 def _open_finished(cache: FeatureCache, name: str) -> FeatureStore:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from tests.benchmarks import bare, extraction, memory, precision, quantised, training
+from tests.benchmarks import bare, extraction, memory, precision, prediction, quantised, training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,6 +16,7 @@ class Results:
     bare: bare.Bare
     precision: precision.Precision | precision.Skipped
     quantised: quantised.Quantised
+    prediction: prediction.Prediction
     memory: memory.Memory
     training: training.Measured
 
@@ -26,6 +27,7 @@ def measure(
     folder: Path,
     *,
     sizes: tuple[int, int] = (100, 1000),
+    num_predicted: int = 100,
     num_trained: int = 1440,
     seeds: Sequence[int] = (1, 2, 3, 4, 5),
     epochs: int = 3,
@@ -37,8 +39,9 @@ def measure(
         data: Folder of the corpus.
         folder: Folder for caches and temporary files.
         sizes: Numbers of utterances of the two extractions whose memory is compared.
+        num_predicted: Number of files that are predicted.
         num_trained: Number of utterances of the synthetic cache for training heads.
-        seeds: Seeds of the trained heads.
+        seeds: Seeds of the trained heads, also of those that predict.
         epochs: Number of epochs for each seed.
     """
     print("extraction and the plain loop", file=sys.stderr)
@@ -49,6 +52,8 @@ def measure(
     in_bfloat16 = precision.compare(model, data, folder, extracted)
     print("int8", file=sys.stderr)
     in_8_bits = quantised.compare(folder, extracted.ours)
+    print("prediction", file=sys.stderr)
+    predicted = prediction.compare(model, folder, extracted.ours, num_files=num_predicted, seeds=seeds)
     print("memory", file=sys.stderr)
     peaks = memory.compare(folder, sizes)
     print("training", file=sys.stderr)
@@ -58,6 +63,7 @@ def measure(
         bare=passes,
         precision=in_bfloat16,
         quantised=in_8_bits,
+        prediction=predicted,
         memory=peaks,
         training=trained,
     )

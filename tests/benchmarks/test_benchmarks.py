@@ -9,7 +9,7 @@ from featcache.cache.reader import FeatureStore
 from featcache.corpora.synthetic import make_corpus
 from featcache.extraction.plan import SHARD_BYTES
 from featcache.extraction.verify import damaged_datasets
-from tests.benchmarks import bare, extraction, memory, precision, training
+from tests.benchmarks import bare, extraction, memory, precision, prediction, training
 from tests.benchmarks.compare import deviations, signal_to_noise
 from tests.benchmarks.page import measure, to_page
 from tests.benchmarks.process import alone, peak_memory
@@ -29,13 +29,15 @@ def results(tmp_path_factory, tiny_model):
     folder = tmp_path_factory.mktemp("bench")
     make_corpus(folder / "synthetic", num_speakers=3, repetitions=1)
     with pytest.MonkeyPatch.context() as patch:
-        for module in (extraction, bare, precision, memory):
+        for module in (extraction, bare, precision, memory, prediction):
             patch.setattr(module, "alone", lambda function, *arguments: (function(*arguments), peak_memory()))
         patch.setattr(precision, "cpu_info", dict)
         small = partial(write_cache, num_layers=3, hidden_size=16, num_speakers=4)
         patch.setattr(training, "write_cache", small)
         model = tiny_model("wav2vec2")
-        return measure(model, folder / "synthetic", folder, sizes=(1, 3), num_trained=32, seeds=(1, 2), epochs=1)
+        return measure(
+            model, folder / "synthetic", folder, sizes=(1, 3), num_predicted=5, num_trained=32, seeds=(1, 2), epochs=1
+        )
 
 
 def test_extraction_and_plain_loop_store_the_same(results):
@@ -63,6 +65,12 @@ def test_8_bits_are_written_whole(results):
     assert len(case.signal_to_noise) == len(case.layer_names)
 
 
+def test_all_heads_predict_all_new_files(results):
+    case = results.prediction
+    assert (case.few.num_files, case.many.num_files, case.num_heads) == (1, 5, 6)  # three folds, two seeds
+    assert case.ratio == case.many.seconds / case.bare
+
+
 def test_the_larger_extraction_is_larger(results):
     case = results.memory
     assert (case.few.num_utterances, case.many.num_utterances) == (1, 3)
@@ -81,6 +89,7 @@ def test_the_page_has_a_table_for_each_theme(results):
         "## Extraction against bare passes",
         "## Extraction with `--precision bfloat16`",
         "## Features in 8 bits (`--store int8`)",
+        "## Prediction of new files",
         "## Memory",
         "## Training",
     ]

@@ -58,6 +58,8 @@ def test_the_demo_keeps_its_promises(run_demo, tmp_path):
     for row, (features, head, norm) in zip(rows, combinations, strict=True):
         assert re.match(rf"\s*{re.escape(features)} +(-|all) +{head} +{norm} +\d", row), row
 
+    assert re.search(r"^4\. predict: s01/s01-\w+-1\.wav sounds like (anger|sadness) \(probability 0\.\d\d, ", out, re.M)
+
     named = [Path(path) for path in LAST_LINES.findall(out)]
     assert len(named) == 4
     assert all(path.exists() for path in named)

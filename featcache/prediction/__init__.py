@@ -1,0 +1,1 @@
+"""A run × new audio → predictions."""

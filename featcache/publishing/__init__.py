@@ -1,0 +1,1 @@
+"""Runs → folders that can be shared."""
