@@ -28,6 +28,10 @@ RESUMED = "resumed_with"
 HEAD_INPUTS = "head_inputs"
 # Key for the settings of each store, from which its extractor can be created again; "features" has their checksum.
 STORE_SETTINGS = "store_settings"
+# Key in ``metrics.json`` for the scores on the validation parts.
+VALIDATION = "validation"
+# Key that marks a run of ``fit --final``, which has no test part.
+FINAL = "final"
 # Key for the size of a random subset; its utterances are identified by their own checksum.
 LIMIT = "limit"
 RECORDED = (RELEASE, COMPUTED, ENVIRONMENT, RESUMED, HEAD_INPUTS, STORE_SETTINGS, LIMIT)
