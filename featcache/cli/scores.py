@@ -8,7 +8,7 @@ from typing import Any
 
 from featcache.evaluate.intervals import caution, described
 from featcache.evaluate.predictions import read_predictions
-from featcache.evaluate.scores import digits_of, heading_of
+from featcache.evaluate.scores import chance_of, digits_of, heading_of
 from featcache.evaluate.scoring import score
 from featcache.fitting.ensemble import notes
 from featcache.report.tables import check_suffix, interval, mean_and_std, score_table
@@ -48,7 +48,7 @@ def print_score(
         for (label, recall), size in zip(metrics["recall"].items(), sizes, strict=True):
             table.add_row(label, mean_and_std(recall["mean"], recall["std"]), f"{size:g}")
         Console().print(table)
-    chance = f"; chance level: UAR {metrics['chance_uar']:.1f}" if "chance_uar" in metrics else ""
+    chance = f"; {told}" if (told := chance_of(metrics)) else ""
     speakers = metrics["num_speakers"] or "unknown"
     print_line()
     print_line(

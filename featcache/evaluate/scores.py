@@ -1,7 +1,9 @@
 """Name of a score in ``metrics.json`` → its label, unit, digits, range and direction."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +100,18 @@ def heading_of(name: str) -> str:
     """Return the label with its unit: ``UAR (%)``, ``CCC valence``."""
     score, dimension = find_score(name)
     return f"{score.heading} {dimension}".rstrip()
+
+
+def chance_text(name: str, chance: float) -> str:
+    """Return the chance level of a score as text: ``chance level: UAR 25.0``."""
+    return f"chance level: {label_of(name)} {chance:.{digits_of(name)}f}"
+
+
+def chance_of(metrics: Mapping[str, Any]) -> str:
+    """Return the chance level of the scores in ``metrics.json`` as text; empty if it is unknown."""
+    if "chance_uar" in metrics:
+        return chance_text("uar", metrics["chance_uar"])
+    return chance_text("ccc", 0.0) if "ccc" in metrics or "dimensions" in metrics else ""
 
 
 def digits_of(name: str) -> int:

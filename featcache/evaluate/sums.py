@@ -142,7 +142,9 @@ class Sums:
 
     def scores(self) -> dict[str, dict[str, Any]]:
         """Return mean, standard deviation and values per seed of each score."""
-        return {name: over_seeds(values) for name, values in zip(self.names, self.score(self.of_seeds()).T, strict=True)}
+        return {
+            name: over_seeds(values) for name, values in zip(self.names, self.score(self.of_seeds()).T, strict=True)
+        }
 
     def summary(self) -> dict[str, Any]:
         """Return all scores for ``metrics.json``, and the unit of their intervals."""

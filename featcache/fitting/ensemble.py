@@ -16,9 +16,10 @@ from featcache.files.regular import resolved, sha256_of_file
 from featcache.report.classification import CONFUSION, write_classification_report
 from featcache.report.html import write_report
 from featcache.runs.file_names import COMBINATIONS, CONFIG, LAYER_WEIGHTS, METRICS, PREDICTIONS, VALIDATION_PREDICTIONS
-from featcache.runs.identity import NUMERICS, NUMERICS_VERSION, RELEASE, hash_of
+from featcache.runs.identity import NUMERICS, NUMERICS_VERSION, RELEASE, VALIDATION, hash_of
 from featcache.runs.parse import read_table
 from featcache.runs.reader import RunFolder, find_run
+from featcache.runs.validation import score_validation
 from featcache.runs.writer import new_run, write_json, write_table, write_yaml
 from featcache.workspace import Workspace, check_name
 
@@ -220,6 +221,7 @@ def _write_results(folder: Path, config: Mapping[str, Any], choice: Choice, *, t
     metrics = summarise(predictions, config["classes"])
     if choice.uar_by_fold is not None:
         metrics["uar_chosen_by_fold"] = choice.uar_by_fold
+    metrics[VALIDATION] = score_validation(read_table(folder / VALIDATION_PREDICTIONS), config)
     write_json(folder / METRICS, metrics)
     write_classification_report(predictions, folder, classes=config["classes"])
     caption = "Recall in percent; small print: number of utterances, averaged over seeds."

@@ -14,8 +14,9 @@ from featcache.fitting.convergence import num_not_converged, solver_notes, train
 from featcache.fitting.resolve import ResolvedFit
 from featcache.runs.costs import Costs
 from featcache.runs.file_names import HISTORY, LAYER_WEIGHTS, METRICS, PREDICTIONS, VALIDATION_PREDICTIONS
-from featcache.runs.identity import HEAD_INPUTS, STORE_SETTINGS
+from featcache.runs.identity import HEAD_INPUTS, STORE_SETTINGS, VALIDATION
 from featcache.runs.parse import read_table
+from featcache.runs.validation import score_validation
 from featcache.runs.writer import UnfinishedRun, write_json, write_rows
 from featcache.targets.targets import CLASSIFICATION
 from featcache.training.svm import SVMTraining
@@ -92,6 +93,7 @@ def write_results(run: UnfinishedRun, setup: ResolvedFit) -> None:
 
         draw_layer_weights({title: read_table(folder / LAYER_WEIGHTS)}, folder / "layer_weights")
         shown.append(("layer_weights", "Learned layer weights; bars are the standard deviation over seeds."))
+    metrics[VALIDATION] = score_validation(read_table(folder / VALIDATION_PREDICTIONS), run.config)
     metrics |= costs.entries()
     write_json(folder / METRICS, metrics)
     write_report(

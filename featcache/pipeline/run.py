@@ -345,5 +345,6 @@ def _notes(runs: Mapping[str, RunFolder]) -> list[str]:
     for metrics in (run.metrics for run in runs.values()):
         few = caution(metrics["bootstrap"]["unit"], metrics["bootstrap"]["count"], metrics["num_speakers"])
         told += [few] if few else []
+        told += [f"Chance level: UAR {metrics['chance_uar']:.1f}."] if "chance_uar" in metrics else []
         told += [f"{ONE_SEED}."] if metrics["num_seeds"] == 1 else []
     return list(dict.fromkeys(told))

@@ -67,9 +67,17 @@ def score_validation(predictions: "pd.DataFrame", config: Mapping[str, Any]) -> 
 
 def _ranges(config: Mapping[str, Any], dimensions: tuple[str, ...]) -> Ranges | None:
     """Return the ranges of the labels; None if the configuration does not have them."""
-    found = config.get("label_ranges", {})
-    numbers = all(
-        isinstance(bounds, list | tuple) and len(bounds) == 2 and all(isinstance(one, int | float) for one in bounds)
-        for bounds in found.values()
+    found: dict[str, Any] = config.get("label_ranges", {})
+    if set(found) != set(dimensions) or not all(_is_pair(bounds) for bounds in found.values()):
+        return None
+    return {name: (bounds[0], bounds[1]) for name, bounds in found.items()}
+
+
+def _is_pair(bounds: Any) -> bool:
+    """Return whether bounds are two numbers of which the first is lower; a configuration may come from anybody."""
+    return (
+        isinstance(bounds, list | tuple)
+        and len(bounds) == 2
+        and all(isinstance(one, int | float) for one in bounds)
+        and bounds[0] < bounds[1]
     )
-    return {name: (bounds[0], bounds[1]) for name, bounds in found.items()} if numbers and set(found) == set(dimensions) else None
