@@ -184,8 +184,8 @@ def _show_run(path: Path) -> None:
         {
             "run": path,
             "finished": f"yes; being replaced: {counted(number, 'new training')} finished" if number else "yes",
-            "utterances": metrics.get("num_utterances", "-"),
-            "speakers": metrics.get("num_speakers") or "unknown",
+            "utterances": "no test part" if run.is_final else metrics.get("num_utterances", "-"),
+            "speakers": "no test part" if run.is_final else metrics.get("num_speakers") or "unknown",
             "folds": metrics.get("num_folds", "-"),
             "seeds": metrics.get("num_seeds", "-"),
             "settings": path / CONFIG,

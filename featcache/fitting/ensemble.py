@@ -18,7 +18,7 @@ from featcache.report.html import write_report
 from featcache.runs.file_names import COMBINATIONS, CONFIG, LAYER_WEIGHTS, METRICS, PREDICTIONS, VALIDATION_PREDICTIONS
 from featcache.runs.identity import NUMERICS, NUMERICS_VERSION, RELEASE, VALIDATION, hash_of
 from featcache.runs.parse import read_table
-from featcache.runs.reader import RunFolder, find_run
+from featcache.runs.reader import RunFolder, find_run, no_test_scores
 from featcache.runs.validation import score_validation
 from featcache.runs.writer import new_run, write_json, write_table, write_yaml
 from featcache.workspace import Workspace, check_name
@@ -155,6 +155,8 @@ def _checked_sizes(number: int, sizes: Sequence[int] | None) -> list[int]:
 def _check_same_task(runs: Sequence[RunFolder]) -> None:
     first = runs[0]
     for run in runs:
+        if run.is_final:
+            raise PredictionsError(no_test_scores(run.path))
         if "confusion" not in run.metrics:
             raise PredictionsError(f"{run.path} is a regression; only runs that predict classes can vote")
         for key in _SHARED:

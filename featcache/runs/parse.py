@@ -15,7 +15,14 @@ from featcache.files.regular import read_regular, resolved, sha256_of_file
 from featcache.files.values import check_types, checked, damaged, parse_json
 from featcache.runs.costs import NAMES
 from featcache.runs.file_names import CONFIG
-from featcache.runs.identity import HEAD_INPUTS, STORE_SETTINGS, VALIDATION
+from featcache.runs.identity import (
+    FINAL,
+    HEAD_INPUTS,
+    STORE_SETTINGS,
+    VALIDATION,
+    VALIDATION_PROTOCOL,
+    VALIDATION_SPEAKERS,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,14 +34,17 @@ _NUMBER = (int, float)
 _OPTIONAL = (int, float, type(None))
 _CONFIG = {
     **dict.fromkeys(("corpus", "head", "norm", "protocol", "layers", "task", "vote", "chosen_on"), (str,)),
-    **dict.fromkeys(("layer_weighting", "fused"), (str,)),
+    **dict.fromkeys(("layer_weighting", "fused", VALIDATION_PROTOCOL), (str,)),
+    FINAL: (bool,),
     **dict.fromkeys(("pooling", "norm_by"), (str, type(None))),
     **dict.fromkeys(("features", "select", "training", "label_ranges", "set", "parts"), (dict,)),
     **dict.fromkeys((HEAD_INPUTS, STORE_SETTINGS), (dict,)),
     **dict.fromkeys(("seeds", "untrained", "classes", "candidates", "sizes", "votes", "members", "folds"), (list,)),
+    VALIDATION_SPEAKERS: (list,),
 }
 _ITEMS = {
     **dict.fromkeys(("untrained", "classes", "candidates", "votes", "members", "dimensions"), str),
+    VALIDATION_SPEAKERS: str,
     **dict.fromkeys(("seeds", "sizes"), int),
 }
 _METRICS = {

@@ -172,12 +172,19 @@ def finished_runs(workspace: Workspace, corpus: str | None = None) -> list[RunFo
     return runs
 
 
+def no_test_scores(path: Path) -> str:
+    """Return the message about a run without a test part."""
+    return f"{path} is a run of 'fit --final': it has no test scores; fit it without --final"
+
+
 def load_predictions(run: RunFolder) -> Predictions:
     """Return the checked predictions of a run for the test parts.
 
     Raises:
-        PredictionsError: the predictions cannot be scored.
+        PredictionsError: the predictions cannot be scored, or the run has no test part.
     """
+    if run.is_final:
+        raise PredictionsError(no_test_scores(run.path))
     try:
         if "confusion" in run.metrics:
             return checked(run.predictions, classes=tuple(run.metrics["confusion"]["classes"]))
