@@ -203,7 +203,7 @@ def result_row(run: RunFolder) -> ResultRow:
     return ResultRow(
         metrics=run.metrics,
         validation=validation_scores(run),
-        features=" + ".join(names),
+        features=" + ".join(names) or "-",
         layers=config["layers"],
         head=config["head"],
         norm=config["norm"],

@@ -70,23 +70,25 @@ def print_ensemble(run: RunFolder) -> None:
         for names in itertools.combinations(candidates, size)
     }
     print_numbered(candidates)
-    table = score_table("Members", "Vote", "Validation UAR", "Test UAR (%)", "Test WA (%)")
+    shown = {"validation_uar": "Validation UAR", "test_uar": "Test UAR (%)", "test_wa": "Test WA (%)"}
+    shown = {name: heading for name, heading in shown.items() if name in combinations}
+    table = score_table("Members", "Vote", *shown.values())
     for row in combinations.head(_SHOWN).to_dict("records"):
-        scores = (f"{row[name]:.1f}" for name in ("validation_uar", "test_uar", "test_wa"))
+        scores = (f"{row[name]:.1f}" for name in shown)
         table.add_row(numbers[row["members"]], row["vote"], *scores)
     Console().print(table)
     if len(combinations) > _SHOWN:
         print_line(f"… and {len(combinations) - _SHOWN} more in {COMBINATIONS}")
     uar = run.metrics["uar"]
+    selected = "selected by validation UAR: " if "chosen_on" in run.config else ""
     print_line()
-    print_line(
-        f"selected by validation UAR: test UAR {mean_and_std(uar['mean'], uar['std'])}, 95 % CI {interval(uar['ci95'])}"
-    )
+    print_line(f"{selected}test UAR {mean_and_std(uar['mean'], uar['std'])}, 95 % CI {interval(uar['ci95'])}")
     for note in notes(run.config, run.metrics):
         print_line(note)
-    best = combinations.nlargest(1, "test_uar").iloc[0]
-    told = f"{best['test_uar']:.1f} ({best['vote']} vote of {numbers[best['members']]})"
-    print_line(f"highest test UAR: {told}; it is optimistic, do not report it")
+    if "chosen_on" in run.config:
+        best = combinations.nlargest(1, "test_uar").iloc[0]
+        told = f"{best['test_uar']:.1f} ({best['vote']} vote of {numbers[best['members']]})"
+        print_line(f"highest test UAR: {told}; it is optimistic, do not report it")
     _warn_of_few(run.metrics)
 
 
