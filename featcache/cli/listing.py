@@ -185,7 +185,8 @@ def print_fitted(runs: Sequence[RunFolder]) -> None:
     if not _print_results(rows) and len(rows) == 1 and name:
         score = rows[0].validation[name]
         told.append(f"validation: {label_of(name)} {mean_and_std(score['mean'], score['std'], digits_of(name))}")
-    print_line("; ".join(told))
+    if told:
+        print_line("; ".join(told))
 
 
 def _print_results(rows: Sequence[ResultRow]) -> bool:

@@ -102,16 +102,13 @@ def heading_of(name: str) -> str:
     return f"{score.heading} {dimension}".rstrip()
 
 
-def chance_text(name: str, chance: float) -> str:
-    """Return the chance level of a score as text: ``chance level: UAR 25.0``."""
-    return f"chance level: {label_of(name)} {chance:.{digits_of(name)}f}"
-
-
 def chance_of(metrics: Mapping[str, Any]) -> str:
-    """Return the chance level of the scores in ``metrics.json`` as text; empty if it is unknown."""
-    if "chance_uar" in metrics:
-        return chance_text("uar", metrics["chance_uar"])
-    return chance_text("ccc", 0.0) if "ccc" in metrics or "dimensions" in metrics else ""
+    """Return the chance level of the UAR in ``metrics.json`` as text; empty for a regression.
+
+    Args:
+        metrics: Content of ``metrics.json``, with ``chance_uar`` for a classification.
+    """
+    return f"chance level: UAR {metrics['chance_uar']:.1f}" if "chance_uar" in metrics else ""
 
 
 def digits_of(name: str) -> int:

@@ -205,7 +205,7 @@ def test_a_regression_has_the_names_of_its_dimensions(cache, capsys):
     print_fitted([run])
     out = capsys.readouterr().out
     assert "Validation CCC" in out
-    assert "chance level: CCC 0.000" in out
+    assert "chance level" not in out
 
 
 def test_what_needs_test_scores_refuses_it_in_one_line(final, tmp_path):
