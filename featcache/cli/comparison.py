@@ -8,7 +8,7 @@ from featcache.cli.scores import print_numbered
 from featcache.errors import PredictionsError, StoreError, listed
 from featcache.evaluate.compare import Comparison, compare, sentences
 from featcache.evaluate.intervals import ONE_SEED, caution
-from featcache.evaluate.scores import digits_of, label_of
+from featcache.evaluate.scores import chance_of, digits_of, label_of
 from featcache.files.regular import replace_file, resolved
 from featcache.report.pairs import comparison_csv, protocol_notes
 from featcache.report.tables import check_suffix, interval, score_table
@@ -50,6 +50,8 @@ def print_comparison(names: Sequence[str], *, out: Path | None) -> None:
     Console().print(_comparison_table(found, labels))
     print_line()
     print_line(_explained(found))
+    if chance := chance_of(runs[0].metrics):
+        print_line(chance)
     print_line()
     for told in sentences([one for one in found if one.score == found[0].score]):  # The table has the other scores.
         print_line(told)

@@ -5,14 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featcache.cache.failures import FAILURES, read_failures
-from featcache.cli.listing import result_row
+from featcache.cli.listing import print_runs
 from featcache.cli.named import UNFINISHED, Kind, find_named, folders_in, name_of_transcripts
 from featcache.files.regular import resolved
-from featcache.report.tables import results_table
 from featcache.runs.file_names import CONFIG, METRICS
 from featcache.runs.reader import RunFolder
 from featcache.runs.writer import UnfinishedRun
-from featcache.terminal.console import Console, print_line, print_pairs
+from featcache.terminal.console import print_line, print_pairs
 from featcache.terminal.escape import escaped
 from featcache.transcripts.files import (
     AGAIN,
@@ -185,8 +184,8 @@ def _show_run(path: Path) -> None:
         {
             "run": path,
             "finished": f"yes; being replaced: {counted(number, 'new training')} finished" if number else "yes",
-            "utterances": metrics.get("num_utterances", "-"),
-            "speakers": metrics.get("num_speakers") or "unknown",
+            "utterances": "no test part" if run.is_final else metrics.get("num_utterances", "-"),
+            "speakers": "no test part" if run.is_final else metrics.get("num_speakers") or "unknown",
             "folds": metrics.get("num_folds", "-"),
             "seeds": metrics.get("num_seeds", "-"),
             "settings": path / CONFIG,
@@ -194,7 +193,7 @@ def _show_run(path: Path) -> None:
         }
     )
     print_line()
-    Console().print(results_table([result_row(run)]))
+    print_runs([run])
 
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:

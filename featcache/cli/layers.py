@@ -8,7 +8,7 @@ import pandas as pd
 
 from featcache.cli.named import folders_in
 from featcache.errors import StoreError, did_you_mean
-from featcache.evaluate.scores import digits_of, heading_of
+from featcache.evaluate.scores import chance_of, digits_of, heading_of
 from featcache.report.layers import (
     draw_layer_scores,
     draw_layer_weights,
@@ -79,6 +79,9 @@ def print_layer_scores(names: Sequence[str], *, out: Path | None, **options: Any
         "± standard deviation over folds"
     )
     Console().print(_layer_table(summary.assign(column=column), "column", digits=digits_of(found.score)))
+    if found.score == "uar":
+        print_line()
+        print_line(chance_of({"chance_uar": found.chance}))
     _print_files(path, ".csv")
 
 

@@ -6,11 +6,13 @@ from pathlib import Path
 from featcache.cli.columns import print_fitting
 from featcache.corpora import CORPORA
 from featcache.errors import CorpusError, StoreError, listed
+from featcache.evaluate.scores import chance_of, digits_of, label_of
 from featcache.files.regular import is_hidden, resolved
 from featcache.protocols import PROTOCOLS, default_of
 from featcache.protocols.general import GENERAL
-from featcache.report.tables import ResultRow, plain_table, results_table
+from featcache.report.tables import ResultRow, mean_and_std, plain_table, results_table
 from featcache.runs.reader import RunFolder
+from featcache.runs.validation import validation_scores
 from featcache.terminal.console import Console, print_line, print_pairs
 from featcache.units import counted
 from featcache.workspace import Workspace
@@ -168,7 +170,31 @@ def print_merge(into: Path, parts: Sequence[Path]) -> None:
 
 def print_runs(runs: Sequence[RunFolder]) -> None:
     """Print a table of scores with one row per run."""
-    Console().print(results_table([result_row(run) for run in runs]))
+    _print_results([result_row(run) for run in runs])
+
+
+def print_fitted(runs: Sequence[RunFolder]) -> None:
+    """Print a table of scores with one row per run, and below it the chance level.
+
+    The validation scores are a column of the table if the terminal is wide enough. Otherwise, the validation score of a
+    single run is below the table.
+    """
+    rows = [result_row(run) for run in runs]
+    told = list(dict.fromkeys(text for run in runs if (text := chance_of(run.metrics))))
+    name = next((name for name in ("uar", "ccc") if name in rows[0].validation), None)
+    if not _print_results(rows) and len(rows) == 1 and name:
+        score = rows[0].validation[name]
+        told.append(f"validation: {label_of(name)} {mean_and_std(score['mean'], score['std'], digits_of(name))}")
+    if told:
+        print_line("; ".join(told))
+
+
+def _print_results(rows: Sequence[ResultRow]) -> bool:
+    """Print a table of scores; return whether it has the validation scores, which need a wide terminal."""
+    console, table = Console(), results_table(rows)
+    shown = table.fits(console)
+    console.print(table if shown else results_table(rows, validation=False))
+    return shown
 
 
 def result_row(run: RunFolder) -> ResultRow:
@@ -177,7 +203,8 @@ def result_row(run: RunFolder) -> ResultRow:
     names = [f"{name} (untrained)" if name in config["untrained"] else name for name in config["features"]]
     return ResultRow(
         metrics=run.metrics,
-        features=" + ".join(names),
+        validation=validation_scores(run),
+        features=" + ".join(names) or "-",
         layers=config["layers"],
         head=config["head"],
         norm=config["norm"],

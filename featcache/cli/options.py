@@ -145,20 +145,30 @@ ComparedRuns = Annotated[
     list[str], Argument(metavar="RUN", help="Names or folders of two or more runs with the same test utterances.")
 ]
 ComparisonOut = Annotated[Path | None, Option(metavar="PATH", help="CSV file for the table.")]
-VotingRuns = Annotated[list[str], Argument(metavar="RUN", help="Names or folders of two or more runs.")]
+VotingRuns = Annotated[
+    list[str],
+    Argument(metavar="RUN|FILE", help="Two or more: names or folders of runs, and CSV tables of predictions."),
+]
 Sizes = Annotated[
     str | None,
     Option(
         metavar="INTEGER,INTEGER",
-        help="Numbers of runs that vote together, separated by commas [default: 3,5; 2 for two runs].",
+        help="Numbers of runs that vote together, separated by commas [default: 3,5; 2 for two runs; all runs if one "
+        "has no validation predictions].",
     ),
 ]
 Votes = Annotated[
-    str,
+    str | None,
     Option(
         metavar="hard|soft",
-        show_default=False,
-        help="Vote: hard (majority), soft (mean probability), or both, separated by a comma [default: hard,soft].",
+        help="Vote: hard (majority), soft (mean probability), or both, separated by a comma [default: hard,soft; hard "
+        "if a run has no probabilities or no validation predictions].",
+    ),
+]
+EnsembleCorpus = Annotated[
+    str | None,
+    Option(
+        metavar="NAME", help="Corpus under whose runs the result is saved [default: that of the runs, or predictions]."
     ),
 ]
 EnsembleName = Annotated[

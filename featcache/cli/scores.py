@@ -8,7 +8,7 @@ from typing import Any
 
 from featcache.evaluate.intervals import caution, described
 from featcache.evaluate.predictions import read_predictions
-from featcache.evaluate.scores import digits_of, heading_of
+from featcache.evaluate.scores import chance_of, digits_of, heading_of
 from featcache.evaluate.scoring import score
 from featcache.fitting.ensemble import notes
 from featcache.report.tables import check_suffix, interval, mean_and_std, score_table
@@ -48,7 +48,7 @@ def print_score(
         for (label, recall), size in zip(metrics["recall"].items(), sizes, strict=True):
             table.add_row(label, mean_and_std(recall["mean"], recall["std"]), f"{size:g}")
         Console().print(table)
-    chance = f"; chance level: UAR {metrics['chance_uar']:.1f}" if "chance_uar" in metrics else ""
+    chance = f"; {told}" if (told := chance_of(metrics)) else ""
     speakers = metrics["num_speakers"] or "unknown"
     print_line()
     print_line(
@@ -70,23 +70,25 @@ def print_ensemble(run: RunFolder) -> None:
         for names in itertools.combinations(candidates, size)
     }
     print_numbered(candidates)
-    table = score_table("Members", "Vote", "Validation UAR", "Test UAR (%)", "Test WA (%)")
+    shown = {"validation_uar": "Validation UAR", "test_uar": "Test UAR (%)", "test_wa": "Test WA (%)"}
+    shown = {name: heading for name, heading in shown.items() if name in combinations}
+    table = score_table("Members", "Vote", *shown.values())
     for row in combinations.head(_SHOWN).to_dict("records"):
-        scores = (f"{row[name]:.1f}" for name in ("validation_uar", "test_uar", "test_wa"))
+        scores = (f"{row[name]:.1f}" for name in shown)
         table.add_row(numbers[row["members"]], row["vote"], *scores)
     Console().print(table)
     if len(combinations) > _SHOWN:
         print_line(f"… and {len(combinations) - _SHOWN} more in {COMBINATIONS}")
     uar = run.metrics["uar"]
+    selected = "selected by validation UAR: " if "chosen_on" in run.config else ""
     print_line()
-    print_line(
-        f"selected by validation UAR: test UAR {mean_and_std(uar['mean'], uar['std'])}, 95 % CI {interval(uar['ci95'])}"
-    )
+    print_line(f"{selected}test UAR {mean_and_std(uar['mean'], uar['std'])}, 95 % CI {interval(uar['ci95'])}")
     for note in notes(run.config, run.metrics):
         print_line(note)
-    best = combinations.nlargest(1, "test_uar").iloc[0]
-    told = f"{best['test_uar']:.1f} ({best['vote']} vote of {numbers[best['members']]})"
-    print_line(f"highest test UAR: {told}; it is optimistic, do not report it")
+    if "chosen_on" in run.config:
+        best = combinations.nlargest(1, "test_uar").iloc[0]
+        told = f"{best['test_uar']:.1f} ({best['vote']} vote of {numbers[best['members']]})"
+        print_line(f"highest test UAR: {told}; it is optimistic, do not report it")
     _warn_of_few(run.metrics)
 
 

@@ -56,6 +56,7 @@ def read_predictions(
     columns: Mapping[str, str] | None = None,
     classes: Sequence[str] | None = None,
     task: str | None = None,
+    options: bool = True,
 ) -> Predictions:
     """Read a CSV table of predictions from any source.
 
@@ -67,6 +68,7 @@ def read_predictions(
         classes: All labels, in the order of the tables; by default, the labels in the table, sorted.
         task: ``classification`` or ``regression``; by default, regression if the table has columns ``target_<dim>``
             and no column for the target.
+        options: Whether messages name the options of ``featcache score`` for columns with other names.
 
     Returns:
         The checked predictions.
@@ -98,7 +100,8 @@ def read_predictions(
     # If the user assigns a role, such as speaker_id, to another column, drop the column that has the role's name.
     table = table.drop(columns=[role for role in columns if role in table and role not in names]).rename(columns=names)
     try:
-        _require(table, ("utterance_id", *(columns_of(dimensions) if regression else COLUMNS[-2:])), there)
+        expected = ("utterance_id", *(columns_of(dimensions) if regression else COLUMNS[-2:]))
+        _require(table, expected, there, options=options)
         table = table.assign(
             seed=_whole_numbers(table["seed"]) if "seed" in table else 0,
             fold=_whole_numbers(table["fold"]) if "fold" in table else 1,
@@ -203,11 +206,11 @@ def codes_of(labels: "pd.Series[Any]", classes: Sequence[str]) -> np.ndarray[Any
     return pd.Index(classes).get_indexer(pd.Index(labels.astype(str)))
 
 
-def _require(table: "pd.DataFrame", columns: Sequence[str], there: Iterable[object]) -> None:
+def _require(table: "pd.DataFrame", columns: Sequence[str], there: Iterable[object], *, options: bool = True) -> None:
     missing = [column for column in columns if column not in table]
     if missing:
-        options = [f"{OPTIONS[column]} COLUMN" for column in missing if column in OPTIONS]
-        hint = f"; name yours with {', '.join(options)}" if options else ""
+        named = [f"{OPTIONS[column]} COLUMN" for column in missing if column in OPTIONS]
+        hint = f"; name yours with {', '.join(named)}" if named and options else ""
         raise PredictionsError(f"no column {listed(missing)}; there are: {', '.join(map(str, there)) or 'none'}{hint}")
 
 

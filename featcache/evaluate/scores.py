@@ -1,7 +1,9 @@
 """Name of a score in ``metrics.json`` → its label, unit, digits, range and direction."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +100,15 @@ def heading_of(name: str) -> str:
     """Return the label with its unit: ``UAR (%)``, ``CCC valence``."""
     score, dimension = find_score(name)
     return f"{score.heading} {dimension}".rstrip()
+
+
+def chance_of(metrics: Mapping[str, Any]) -> str:
+    """Return the chance level of the UAR in ``metrics.json`` as text; empty for a regression.
+
+    Args:
+        metrics: Content of ``metrics.json``, with ``chance_uar`` for a classification.
+    """
+    return f"chance level: UAR {metrics['chance_uar']:.1f}" if "chance_uar" in metrics else ""
 
 
 def digits_of(name: str) -> int:

@@ -4,7 +4,7 @@ from typing import Any
 
 from featcache.evaluate.metrics import confusion_sums, summarise
 from featcache.evaluate.predictions import Predictions
-from featcache.evaluate.regression import moment_sums, summarise_regression
+from featcache.evaluate.regression import Ranges, moment_sums, summarise_regression
 from featcache.evaluate.sums import Sums
 
 
@@ -19,6 +19,23 @@ def score(predictions: Predictions) -> dict[str, Any]:
     return summarise(predictions.table, predictions.classes)
 
 
-def sums_of(predictions: Predictions) -> Sums:
-    """Return the sums from which the scores of predictions are computed."""
-    return moment_sums(predictions) if predictions.dimensions else confusion_sums(predictions)
+def scores_over_seeds(predictions: Predictions, ranges: Ranges | None = None) -> dict[str, dict[str, Any]]:
+    """Compute the scores of ``metrics.json`` without intervals: ``mean``, ``std`` and ``per_seed``.
+
+    Args:
+        predictions: Checked predictions.
+        ranges: For a regression: dimension → lowest and highest possible label, see
+            :func:`~featcache.evaluate.regression.summarise_regression`.
+    """
+    return sums_of(predictions, ranges).scores()
+
+
+def sums_of(predictions: Predictions, ranges: Ranges | None = None) -> Sums:
+    """Return the sums from which the scores of predictions are computed.
+
+    Args:
+        predictions: Checked predictions.
+        ranges: For a regression: dimension → lowest and highest possible label; without ranges, ``scaled_rmse`` is left
+            out.
+    """
+    return moment_sums(predictions, ranges) if predictions.dimensions else confusion_sums(predictions)

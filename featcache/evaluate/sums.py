@@ -140,17 +140,23 @@ class Sums:
         found = zip(self.effects(units), self.scales, strict=True)
         return [_bounds(estimate([effects], [1]).bounds(scale)) for effects, scale in found]
 
+    def scores(self) -> dict[str, dict[str, Any]]:
+        """Return mean, standard deviation and values per seed of each score."""
+        return {
+            name: over_seeds(values) for name, values in zip(self.names, self.score(self.of_seeds()).T, strict=True)
+        }
+
     def summary(self) -> dict[str, Any]:
         """Return all scores for ``metrics.json``, and the unit of their intervals."""
         units, count, unit = units_of(self.speaker_ids)
         narrow = self.intervals(np.arange(len(self.utterance_ids)))
         wide = narrow if unit == "utterances" else self.intervals(units)
-        per_seed, per_fold = self.score(self.of_seeds()).T, self.score(self.of_folds()).T
+        per_fold = self.score(self.of_folds()).T
         scores = {
-            name: over_seeds(per_seed[i])
+            name: score
             | {"ci95": wide[i], "ci95_utterances": narrow[i]}
             | {"mean_over_folds": _number(mean(mean(per_fold[i].T)))}
-            for i, name in enumerate(self.names)
+            for i, (name, score) in enumerate(self.scores().items())
         }
         return scores | {
             "num_seeds": len(self.seeds),

@@ -30,6 +30,11 @@ Codes = NDArray[np.intp]
 
 VOTES = ("hard", "soft")
 TIE_RULE = "ties go to the higher summed probability, then to the class that is listed first"
+TIE_RULE_OF_SOME = (
+    "ties go to the higher probability, summed over the members that have probabilities, then to the class that is "
+    "listed first"
+)
+TIE_RULE_WITHOUT = "ties go to the class that is listed first"
 _KEYS = ["seed", "fold", "utterance_id"]
 _DIGITS = 9  # sums that differ only in later digits are tied
 
@@ -41,7 +46,7 @@ class Ballots:
     Attributes:
         rows: Table with the columns seed, fold, utterance_id, speaker_id and target; sorted by the first three.
         predicted: (num_members, num_rows) positions of the predicted classes.
-        probabilities: (num_members, num_rows, num_classes) float64.
+        probabilities: (num_members, num_rows, num_classes) float64; NaN for members without probabilities.
         classes: Labels of all classes.
     """
 
@@ -59,17 +64,13 @@ class Ballots:
             classes: All labels, in order.
 
         Raises:
-            PredictionsError: rows cannot be scored, have no probabilities, or differ between tables.
+            PredictionsError: rows cannot be scored, have only some of the probabilities, or differ between tables.
         """
         sorted_tables = {name: _sorted(name, table, classes) for name, table in tables.items()}
         (first_name, first), *others = sorted_tables.items()
         for name, table in others:
             _check_same(name, table, first_name, first)
-        columns = [f"p_{label}" for label in classes]
-        probabilities = [table[columns].to_numpy(float) for table in sorted_tables.values()]
-        for name, values in zip(sorted_tables, probabilities, strict=True):
-            if not np.isfinite(values).all():
-                raise PredictionsError(f"{name} has probabilities that are not finite, so it cannot vote; fit it again")
+        probabilities = [_probabilities(name, table, classes) for name, table in sorted_tables.items()]
         return cls(
             rows=first[[*_KEYS, "speaker_id", "target"]],
             predicted=np.stack([codes_of(table["prediction"], classes) for table in sorted_tables.values()]),
@@ -80,9 +81,9 @@ class Ballots:
     def vote(self, members: Sequence[int], how: str) -> tuple[Codes, Numbers]:
         """Return the vote of some members.
 
-        A ``hard`` vote is the class that most members predict; ties go to the higher summed probability, then to the
-        class that is listed first. A ``soft`` vote is the class with the highest mean probability; ties go to the class
-        that is listed first.
+        A ``hard`` vote is the class that most members predict; ties go to the higher probability, summed over the
+        members that have probabilities, then to the class that is listed first. A ``soft`` vote is the class with the
+        highest mean probability; ties go to the class that is listed first.
 
         Args:
             members: Positions of the members.
@@ -93,7 +94,7 @@ class Ballots:
             mean probabilities.
         """
         chosen = list(members)
-        summed = np.round(self.probabilities[chosen].sum(axis=0), _DIGITS)
+        summed = np.round(np.nansum(self.probabilities[chosen], axis=0), _DIGITS)
         if how == "soft":
             return summed.argmax(axis=1), summed / len(chosen)
         votes = (self.predicted[chosen][..., np.newaxis] == np.arange(len(self.classes))).sum(axis=0)
@@ -138,7 +139,8 @@ class Choice:
         members: Positions of the members.
         vote: ``hard`` or ``soft``.
         combinations: Table with the columns members, vote, validation_uar, validation_wa, test_uar and test_wa
-            (percent), in the order of the choice; the chosen combination is the first row.
+            (percent), in the order of the choice; the chosen combination is the first row. Without a choice, there are
+            no validation scores.
         uar_by_fold: Test UAR (percent) of choosing separately in each fold; None if no utterance is both in a test part
             and in a validation part.
     """
@@ -185,6 +187,22 @@ def choose(
     return Choice(members=chosen, vote=how, combinations=pd.DataFrame(rows, columns=columns), uar_by_fold=by_fold)
 
 
+def without_choice(names: Sequence[str], test: Ballots, vote: str) -> Choice:
+    """Compute the vote of all members, which needs no predictions for validation utterances.
+
+    Args:
+        names: (num_members,) names of the members.
+        test: Predictions for test utterances.
+        vote: ``hard`` or ``soft``.
+    """
+    import pandas as pd
+
+    members = tuple(range(len(names)))
+    row = [" + ".join(names), vote, *test.scores(test.vote(members, vote)[0])]
+    combinations = pd.DataFrame([row], columns=["members", "vote", "test_uar", "test_wa"])
+    return Choice(members=members, vote=vote, combinations=combinations, uar_by_fold=None)
+
+
 def _ranking(
     validation: Ballots, candidates: Sequence[tuple[tuple[int, ...], str]], advance: Callable[[int], None]
 ) -> list[int]:
@@ -210,14 +228,25 @@ def _uar_by_fold(
 
 
 def _sorted(name: str, table: "pd.DataFrame", classes: Sequence[str]) -> "pd.DataFrame":
-    missing = [f"p_{label}" for label in classes if f"p_{label}" not in table]
-    if missing:
-        raise PredictionsError(f"{name} has no probabilities {listed(missing)}; fit it again")
     try:
         table = checked(table, classes=classes).table
     except PredictionsError as error:
         raise PredictionsError(f"{name}: {error}") from error
     return table.sort_values(_KEYS).reset_index(drop=True)
+
+
+def _probabilities(name: str, table: "pd.DataFrame", classes: Sequence[str]) -> Numbers:
+    """Return the probabilities of a table: (num_rows, num_classes); NaN if it has none."""
+    columns = [f"p_{label}" for label in classes]
+    missing = [column for column in columns if column not in table]
+    if len(missing) == len(columns):
+        return np.full((len(table), len(columns)), np.nan)
+    if missing:
+        raise PredictionsError(f"{name} has no probabilities {listed(missing)}; add them, or remove the others")
+    values: Numbers = table[columns].to_numpy(float)
+    if not np.isfinite(values).all():
+        raise PredictionsError(f"{name} has probabilities that are not finite, so it cannot vote; correct them")
+    return values
 
 
 def _check_same(name: str, table: "pd.DataFrame", first_name: str, first: "pd.DataFrame") -> None:

@@ -4,16 +4,31 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from featcache.errors import listed
 from featcache.evaluate.intervals import ONE_SEED
+from featcache.fitting.task import ResolvedTask
 from featcache.heads import HeadSpec
 from featcache.manifest import Manifest
 from featcache.normalise import SPEAKER
+from featcache.protocols.final import held_out_speakers
 from featcache.settings.fits import FitSettings
 from featcache.training.store_features import StoreFeatures
 
 SPEAKER_NOTE = (
     "Speaker normalisation is transductive: the mean and standard deviation of each test speaker are computed over all "
     "selected utterances of that speaker, including utterances without a label. No labels are used."
+)
+
+
+FINAL_SPEAKER_NOTE = (
+    "Speaker normalisation uses the mean and standard deviation of each speaker over all selected utterances of that "
+    "speaker, including utterances without a label. New audio needs statistics of its own speakers."
+)
+
+
+FINAL_NOTE = (
+    "The heads are for new audio: they were trained on {} of {} utterances. The other {} are the validation part, from "
+    "{}, as in the first fold of protocol {!r}. There is no test part; for test scores, fit without --final."
 )
 
 
@@ -48,6 +63,23 @@ def averaged_note(features: StoreFeatures) -> str:
     return AVERAGED_NOTE.format(features.averaged, features.store.name, 1000 * features.frame_shift)
 
 
+def final_notes(task: ResolvedTask) -> list[str]:
+    """Return the note on a fit without a test part: which utterances validate.
+
+    Args:
+        task: Utterances, and the only fold.
+    """
+    [fold] = task.folds
+    held_out, known = held_out_speakers(fold, task.manifest), task.manifest.speaker_ids
+    speakers = "speakers who also train"
+    if held_out:
+        speakers = f"{len(held_out)} of {len(known)} speakers ({listed(held_out)}) who do not train"
+    elif any(utterance.speaker_id == "" for utterance in task.manifest):
+        speakers = "unknown speakers"
+    numbers = (len(fold.train), len(task.manifest), len(fold.validation))
+    return [FINAL_NOTE.format(*numbers, speakers, task.protocol)]
+
+
 def notes_on_request(
     request: FitSettings, spec: HeadSpec, features: Sequence[StoreFeatures], manifest: Manifest, max_frames: int
 ) -> list[str]:
@@ -62,7 +94,7 @@ def notes_on_request(
     """
     notes = []
     if request.norm == "speaker":
-        notes.append(SPEAKER_NOTE)
+        notes.append(FINAL_SPEAKER_NOTE if request.final else SPEAKER_NOTE)
         if request.norm_by != SPEAKER:
             notes.append(NORM_BY_NOTE.format(request.norm_by))
     if not spec.is_network:

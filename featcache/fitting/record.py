@@ -12,7 +12,16 @@ from featcache.heads import HEADS, SOLVERS, HeadSpec
 from featcache.manifest import Utterance
 from featcache.normalise import SPEAKER
 from featcache.protocols import PROTOCOLS
-from featcache.runs.identity import NUMERICS, NUMERICS_VERSION, RELEASE, hash_of
+from featcache.protocols.final import held_out_speakers
+from featcache.runs.identity import (
+    FINAL,
+    NUMERICS,
+    NUMERICS_VERSION,
+    RELEASE,
+    VALIDATION_PROTOCOL,
+    VALIDATION_SPEAKERS,
+    hash_of,
+)
 from featcache.settings.field import Dataclass, non_default, settings_of
 from featcache.settings.fits import FitSettings, TrainingConfig
 from featcache.training.memory import Memory
@@ -61,7 +70,7 @@ def config_of(
         "norm": request.norm,
         "norm_by": request.norm_by if request.norm == "speaker" else None,
         "scalar_norm": request.scalar_norm,
-        "protocol": task.protocol,
+        "protocol": FINAL if task.final else task.protocol,
         **task.target.settings(),
         "select": {column: list(values) for column, values in request.select.items()},
         "seeds": list(request.seeds if spec.is_network else request.seeds[:1]),
@@ -78,6 +87,7 @@ def config_of(
             }
             for number, fold in enumerate(task.folds, start=1)
         ],
+        **(_of_final(task) if task.final else {}),
         **_checksums(request, task, further),
     }
     return {**resolved, **_further_settings(request, resolved)}
@@ -92,6 +102,12 @@ def _further_settings(request: FitSettings, resolved: Mapping[str, Any]) -> dict
     recorded = {*resolved, *TrainingConfig.__dataclass_fields__, "label_range", "set"}
     chosen = {name: value for name, value in non_default(request).items() if name not in recorded}
     return _plain({name: value for name, value in chosen.items() if about[name][1].identity})
+
+
+def _of_final(task: ResolvedTask) -> dict[str, Any]:
+    """Return the entries of a run without a test part: how its validation part was chosen."""
+    speakers = held_out_speakers(task.folds[0], task.manifest)
+    return {FINAL: True, VALIDATION_PROTOCOL: task.protocol, VALIDATION_SPEAKERS: list(speakers)}
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 from featcache.errors import StoreError
 from featcache.registry import naming
 from featcache.runs.file_names import CONFIG
+from featcache.runs.identity import FINAL, VALIDATION_PROTOCOL
 from featcache.runs.parse import Saved, read_yaml
 from featcache.settings.field import settings_of
 from featcache.settings.fits import FitSettings, TrainingConfig
@@ -53,6 +54,8 @@ def read_options(path: Path) -> dict[str, Any]:
         raise StoreError(f"--config {path}: an ensemble has no options of 'featcache fit'; give the config of a member")
     names = [name for name, (_, about) in settings_of(FitSettings).items() if about.identity]
     found = {name: config[name] for name in names if config.get(name) is not None}
+    if config.get(FINAL):
+        found["protocol"] = config[VALIDATION_PROTOCOL]
     training = config["training"]
     found |= {name: training[name] for name in TrainingConfig.__dataclass_fields__ if name in training}
     ranges = list(config.get("label_ranges", {}).values())

@@ -7,7 +7,7 @@ from featcache.cache.reader import FeatureCache, FeatureStore
 from featcache.errors import ManifestError, ModelError
 from featcache.fitting.checks import alike
 from featcache.fitting.defaults import default_features, max_frames_of, pooling_of
-from featcache.fitting.notes import notes_on_request
+from featcache.fitting.notes import final_notes, notes_on_request
 from featcache.fitting.record import config_of, speakers_without_label
 from featcache.fitting.task import resolve_task
 from featcache.heads import HEADS, Head, HeadSpec, create_head, head_spec
@@ -88,6 +88,7 @@ def resolve(cache: FeatureCache, request: FitSettings) -> ResolvedFit:
         label_range=request.label_range,
         select=request.select,
         limit=request.limit,
+        final=request.final,
     )
     max_frames = max_frames_of(cache, request, task.stores)
     features = features_of(
@@ -116,6 +117,7 @@ def resolve(cache: FeatureCache, request: FitSettings) -> ResolvedFit:
         features=features,
         training=training,
         notes=[
+            *(final_notes(task) if task.final else ()),
             *notes_on_request(request, spec, features, task.manifest, max_frames),
             *task.notes,
             *task.target.notes,

@@ -14,8 +14,9 @@ from featcache.fitting.convergence import num_not_converged, solver_notes, train
 from featcache.fitting.resolve import ResolvedFit
 from featcache.runs.costs import Costs
 from featcache.runs.file_names import HISTORY, LAYER_WEIGHTS, METRICS, PREDICTIONS, VALIDATION_PREDICTIONS
-from featcache.runs.identity import HEAD_INPUTS, STORE_SETTINGS
+from featcache.runs.identity import FINAL, HEAD_INPUTS, STORE_SETTINGS, VALIDATION
 from featcache.runs.parse import read_table
+from featcache.runs.validation import score_validation
 from featcache.runs.writer import UnfinishedRun, write_json, write_rows
 from featcache.targets.targets import CLASSIFICATION
 from featcache.training.svm import SVMTraining
@@ -68,9 +69,13 @@ def write_results(run: UnfinishedRun, setup: ResolvedFit) -> None:
         log.warning("%s: %s", title, warning)
     diverged += solver_notes(sum(record.get("unconverged", False) for _, _, record in records), len(records))
     _write_tables(folder, setup, records)
-    predictions = read_table(folder / PREDICTIONS)
-    metrics = setup.target.summarise(predictions)
-    shown = [_draw_predictions(folder, setup, predictions)]
+    validation = read_table(folder / VALIDATION_PREDICTIONS)
+    if setup.config.get(FINAL):
+        metrics, shown = _metrics_without_test(setup, validation), []
+    else:
+        predictions = read_table(folder / PREDICTIONS)
+        metrics, shown = setup.target.summarise(predictions), [_draw_predictions(folder, setup, predictions)]
+    metrics[VALIDATION] = score_validation(validation, run.config)
     history = read_table(folder / HISTORY)
     if np.isfinite(
         history[["train_loss", "validation_loss"]].to_numpy(float)
@@ -103,6 +108,14 @@ def write_results(run: UnfinishedRun, setup: ResolvedFit) -> None:
         warnings=setup.warnings + diverged,
         figures=shown,
     )
+
+
+def _metrics_without_test(setup: ResolvedFit, validation: "pd.DataFrame") -> dict[str, Any]:
+    """Return the content of ``metrics.json`` beside the validation scores, for a fit without a test part."""
+    told = {"num_seeds": len(setup.config["seeds"]), "num_folds": len(setup.folds)}
+    if setup.config["task"] == CLASSIFICATION:
+        return told | {"chance_uar": 100 / validation["target"].nunique()}
+    return told | {"dimensions": list(setup.target.labels), "label_ranges": setup.config["label_ranges"]}
 
 
 def costs_of(

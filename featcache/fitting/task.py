@@ -22,6 +22,7 @@ from featcache.manifest import Manifest, Utterance
 from featcache.normalise import SPEAKER
 from featcache.protocols import PROTOCOLS, Fold, check_folds, default_protocol, make_folds
 from featcache.protocols.dialogues import dialogue_labels
+from featcache.protocols.final import check_final, final_fold
 from featcache.targets.targets import Classes, PredictionTarget, labelled, make_target, split
 from featcache.utterances import NO_TARGETS
 
@@ -35,6 +36,7 @@ class ResolvedTask:
         manifest: The utterances in the folds.
         unlabelled: Further utterances that the protocol would use, with features but without a label.
         protocol: Name of the protocol.
+        final: Whether the only fold has no test part, see :mod:`featcache.protocols.final`.
         target: Target of the prediction.
         folds: Training, validation and test parts.
         notes: Notes for the report.
@@ -45,6 +47,7 @@ class ResolvedTask:
     manifest: Manifest
     unlabelled: tuple[Utterance, ...]
     protocol: str
+    final: bool
     target: PredictionTarget
     folds: list[Fold]
     notes: list[str]
@@ -61,6 +64,7 @@ def resolve_task(
     label_range: tuple[float, float] | None = None,
     select: Mapping[str, Sequence[str]] | None = None,
     limit: int | None = None,
+    final: bool = False,
 ) -> ResolvedTask:
     """Resolve the utterances, the folds and the target.
 
@@ -73,6 +77,7 @@ def resolve_task(
         label_range: Lowest and highest possible value of a dimensional label; by default as the corpus defines.
         select: Label → values; only utterances with these labels take part.
         limit: Size of a random subset, the same as in ``extract`` with this limit.
+        final: Whether to train on all utterances but the validation part of the protocol's first fold.
 
     Returns:
         Utterances, folds and target, with notes and warnings.
@@ -89,13 +94,15 @@ def resolve_task(
     chosen = selected(cache.manifest, select, limit)
     taken, warnings = _without_missing(chosen, stores)
     with explained(cache.manifest, chosen, taken, limit=limit, select=select):
-        protocol, name, folds = resolve_folds(taken, known, protocol=protocol, target=target)
+        protocol, name, folds = resolve_folds(taken, known, protocol=protocol, target=target, tested=not final)
         in_folds = {i for fold in folds for part in (fold.train, fold.validation, fold.test) for i in part}
         manifest = taken.subset(tuple(in_folds))
+        if final:
+            folds = [final_fold(folds, manifest)]
         predicted = make_target(
             manifest, name, known, task=task, label_range=label_range, where=partial(_place_of, cache)
         )
-        warnings += check_folds(folds, manifest, protocol)
+        warnings += check_final(folds[0], manifest, protocol) if final else check_folds(folds, manifest, protocol)
         warnings += predicted.check_folds(folds, manifest)
     warnings += foreign(protocol, known)
     warnings += check_recordings(stores, manifest.utterance_ids, cache)
@@ -109,6 +116,7 @@ def resolve_task(
         manifest=manifest,
         unlabelled=unlabelled(taken, manifest, predicted.labels, protocol),
         protocol=protocol,
+        final=final,
         target=predicted,
         folds=folds,
         notes=left_out(taken, manifest, predicted, protocol),
@@ -132,7 +140,7 @@ def selected(manifest: Manifest, select: Mapping[str, Sequence[str]], limit: int
 
 
 def resolve_folds(
-    manifest: Manifest, corpus: Corpus | None, *, protocol: str | None, target: str | None
+    manifest: Manifest, corpus: Corpus | None, *, protocol: str | None, target: str | None, tested: bool = True
 ) -> tuple[str, str, list[Fold]]:
     """Return the protocol, the target, and the folds of the utterances with that target, regardless of features.
 
@@ -141,6 +149,7 @@ def resolve_folds(
         corpus: The corpus, which has a default target and protocol; None if unknown.
         protocol: Name of the protocol; None for the default.
         target: Label to predict; None for the default.
+        tested: Whether every fold needs a test part.
 
     Raises:
         ManifestError: there is no default target, or the target does not exist.
@@ -153,7 +162,8 @@ def resolve_folds(
         if target is None:
             published = PROTOCOLS[protocol].target if protocol in PROTOCOLS else None
             target = published or (corpus.target if corpus else _only_label(manifest))
-        return protocol, target, make_folds(protocol, labelled(manifest, target), _column(manifest, target) or "")
+        column = _column(manifest, target) or ""
+        return protocol, target, make_folds(protocol, labelled(manifest, target), column, tested=tested)
 
 
 def _column(manifest: Manifest, target: str | None) -> str | None:

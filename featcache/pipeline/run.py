@@ -16,6 +16,7 @@ from featcache.fitting.fit import fit_all
 from featcache.fitting.plan import PlannedRun, plan_runs, tell_conditions
 from featcache.fitting.resolve import ResolvedFit
 from featcache.fitting.task import selected
+from featcache.fitting.voters import Voter
 from featcache.pipeline.locate import PipelineCorpus, find_places
 from featcache.pipeline.other_model import with_model
 from featcache.pipeline.outputs import cited_rows, comparisons_of, contrasts_of, draw_figures, score_of
@@ -293,7 +294,7 @@ class PipelineWork:
     def _vote(self, name: str, spec: EnsembleSpec, runs: Mapping[str, RunFolder]) -> list[ComparedRow]:
         members = [runs[member] for member in spec.runs]
         # The name changes if members are retrained, so that the vote is recomputed.
-        asked = hash_of(asked_of(members, [spec.size], spec.votes))
+        asked = hash_of(asked_of([Voter(run.path, run) for run in members], [spec.size], spec.votes))
         run = ensemble(
             runs=[str(run.path) for run in members],
             sizes=[spec.size],
@@ -345,5 +346,6 @@ def _notes(runs: Mapping[str, RunFolder]) -> list[str]:
     for metrics in (run.metrics for run in runs.values()):
         few = caution(metrics["bootstrap"]["unit"], metrics["bootstrap"]["count"], metrics["num_speakers"])
         told += [few] if few else []
+        told += [f"Chance level: UAR {metrics['chance_uar']:.1f}."] if "chance_uar" in metrics else []
         told += [f"{ONE_SEED}."] if metrics["num_seeds"] == 1 else []
     return list(dict.fromkeys(told))

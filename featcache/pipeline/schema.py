@@ -130,6 +130,8 @@ def _unknown_field(name: str, known: Iterable[str]) -> str:
     if name == "training":
         told = ", ".join(settings_of(TrainingConfig))
         return f"unknown field 'training'; write its fields next to the others: {told}"
+    if name == "final":
+        return "unknown field 'final': a pipeline compares test scores; train heads for new audio with fit --final"
     if name in settings_of(PipelineSettings) and not any(
         name in part.model_fields for part in (Pipeline, RunSpec, StoreSpec)
     ):
@@ -205,8 +207,9 @@ class TranscriptSpec(Part):
         return model
 
 
-# Options of ``fit`` that are not fields of a run: ``limit`` is an option of a trial on the command line.
-NOT_IN_RUNS = ("limit",)
+# Options of ``fit`` that are not fields of a run: ``limit`` is an option of a trial on the command line. A table needs
+# test scores, which a fit with ``final`` does not have.
+NOT_IN_RUNS = ("limit", "final")
 RUN_OPTIONS = tuple(
     name for name, (_, about) in settings_of(FitSettings).items() if about.identity and name not in NOT_IN_RUNS
 )

@@ -91,26 +91,28 @@ def default_of(corpus: Corpus) -> str:
     return f"the manifest's split or fold if it has one, otherwise {by_speakers}"
 
 
-def make_folds(protocol: str, manifest: Manifest, target: str) -> list[Fold]:
+def make_folds(protocol: str, manifest: Manifest, target: str, *, tested: bool = True) -> list[Fold]:
     """Make the folds of a protocol from the utterances that have a label, and check them.
 
     Args:
         protocol: A name in ``PROTOCOLS``, or a reference to a protocol that the user named.
         manifest: The utterances.
         target: The label to predict; utterances without it are left out.
+        tested: Whether every fold needs a test part.
 
     Returns:
         The folds, in the order of the protocol.
 
     Raises:
         ProtocolError: the protocol is unknown, does not fit the manifest, or is code from outside of featcache that
-            fails; or ``check_folds`` refuses the folds.
+            fails; or a fold is faulty, see ``check_folds``.
         ManifestError: no utterance has the label, or another label that the protocol needs.
     """
     PROTOCOLS.find(protocol)
     labelled = manifest.subset(tuple(manifest.labels(target)))
     folds = _made(protocol, labelled, target)
-    check_folds(folds, labelled)
+    for fold in folds:
+        refuse_faulty(fold, set(labelled.utterance_ids), tested=tested)
     return folds
 
 

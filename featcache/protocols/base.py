@@ -98,17 +98,18 @@ def check_made(folds: Sequence[object]) -> list[Fold]:
     return made
 
 
-def refuse_faulty(fold: Fold, known: Collection[str]) -> None:
+def refuse_faulty(fold: Fold, known: Collection[str], *, tested: bool = True) -> None:
     """Refuse a fold with an empty part, a repeated utterance, or an unknown utterance.
 
     Args:
         fold: The fold.
         known: Utterance ids of the manifest.
+        tested: Whether the fold needs a test part.
 
     Raises:
         ProtocolError: the fold is faulty.
     """
-    for part in ("train", "validation", "test"):
+    for part in ("train", "validation", *(["test"] if tested else [])):
         if not getattr(fold, part):
             raise ProtocolError(f"fold {fold.name!r} has no {part} utterances; choose another protocol or add data")
     counts = Counter(fold.train + fold.validation + fold.test)

@@ -16,6 +16,7 @@ from featcache.files.regular import replace_file
 from featcache.report.cost_table import cost_lines
 from featcache.report.tables import interval, mean_and_std
 from featcache.runs.costs import Costs
+from featcache.runs.identity import VALIDATION
 from featcache.terminal.escape import escaped
 
 
@@ -45,15 +46,20 @@ def write_report(
     Returns: the path of the report.
     """
     folder = Path(folder)
-    few = caution(metrics["bootstrap"]["unit"], metrics["bootstrap"]["count"], metrics["num_speakers"])
+    tested = "bootstrap" in metrics  # a run of fit --final has no test part
+    few = (
+        caution(metrics["bootstrap"]["unit"], metrics["bootstrap"]["count"], metrics["num_speakers"]) if tested else ""
+    )
     text = render(
         "report.html.jinja",
         title=title,
         settings=list(_flat(settings)),
         metrics=metrics,
         costs=cost_lines(Costs.of(metrics)),
-        described=described(metrics),
+        described=described(metrics) if tested else "",
         score_names=score_names(metrics),
+        validation=metrics.get(VALIDATION, {}),
+        validation_names=score_names({**metrics.get(VALIDATION, {}), "dimensions": metrics.get("dimensions", [])}),
         notes=notes,
         warnings=[*warnings, *([few] if few else [])],
         figures=figures_for_page(folder, figures),

@@ -1,7 +1,7 @@
 """Metrics of several runs → one results table for the terminal, in the format of papers."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from featcache.errors import StoreError
@@ -11,9 +11,11 @@ from featcache.terminal.escape import escaped
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from featcache.report.whole_words import WholeWordTable
     from featcache.terminal.console import Table
 
 TEXT_COLUMNS = ("Features", "Layers", "Head", "Norm")
+VALIDATION = "Validation"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +29,7 @@ class ResultRow:
         norm: Normalisation scope.
         protocol: Name of the protocol.
         metrics: Content of the run's ``metrics.json``.
+        validation: Validation scores of the run, by name.
     """
 
     features: str
@@ -35,33 +38,47 @@ class ResultRow:
     norm: str
     protocol: str
     metrics: Mapping[str, Any]
+    validation: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def scores(self) -> list[dict[str, str]]:
         """Printed lines, each as column → text: mean and standard deviation over seeds, and the confidence interval.
 
-        A regression with several dimensions has one line for their mean and one line for each dimension.
+        A regression with several dimensions has one line for their mean and one line for each dimension. A run without
+        a test part has validation scores only.
         """
-        if "uar" in self.metrics:
-            return [self._mean("uar") | self._interval("uar") | self._mean("wa")]
+        if "uar" in self.metrics or "uar" in self.validation:
+            return [self._line("uar", beside=("wa",))]
         dimensions = self.metrics["dimensions"]
         names = {"mean": "ccc", **{name: f"ccc_{name}" for name in dimensions}} if len(dimensions) > 1 else {"": "ccc"}
-        return [
-            ({"Target": target} if target else {}) | self._mean(name) | self._interval(name)
-            for target, name in names.items()
-        ]
+        return [({"Target": target} if target else {}) | self._line(name) for target, name in names.items()]
 
-    def _mean(self, name: str) -> dict[str, str]:
-        score, _ = find_score(name)
-        return {score.heading: mean_and_std(self.metrics[name]["mean"], self.metrics[name]["std"], score.digits)}
+    def _line(self, name: str, *, beside: Sequence[str] = ()) -> dict[str, str]:
+        """Return the columns of a score; ``beside`` names scores without an interval."""
+        if name not in self.metrics and name in self.validation:
+            shown = (find_score(one)[0].heading for one in (name, *beside))
+            found = (_mean(self.validation[one], one) for one in (name, *beside))
+            return {f"{VALIDATION} {heading}": text for heading, text in zip(shown, found, strict=True)}
+        mean, *others = ({find_score(one)[0].heading: _mean(self.metrics[one], one)} for one in (name, *beside))
+        cells = mean | {"95 % CI": interval(self.metrics[name]["ci95"], digits_of(name))}
+        for other in others:
+            cells |= other
+        return cells | ({VALIDATION: _mean(self.validation[name], name)} if name in self.validation else {})
 
-    def _interval(self, name: str) -> dict[str, str]:
-        return {"95 % CI": interval(self.metrics[name]["ci95"], digits_of(name))}
+
+def _mean(score: Mapping[str, Any], name: str) -> str:
+    return mean_and_std(score["mean"], score["std"], digits_of(name))
 
 
-def results_table(rows: Sequence[ResultRow]) -> "Table":
-    """Return a table for the terminal with one section per protocol."""
+def results_table(rows: Sequence[ResultRow], *, validation: bool = True) -> "WholeWordTable":
+    """Return a table for the terminal with one section per protocol.
+
+    Args:
+        rows: One per run.
+        validation: Whether a column shows the validation score beside the test score.
+    """
     columns = list(dict.fromkeys(column for row in rows for line in row.scores for column in line))
+    columns = [column for column in columns if validation or column != VALIDATION]
     told = []
     for row in rows:
         names = [row.features, row.layers, row.head, row.norm]
@@ -73,7 +90,7 @@ def results_table(rows: Sequence[ResultRow]) -> "Table":
 
 def table_of_protocols(
     texts: Sequence[str], scores: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]], *, after: Sequence[str] = ()
-) -> "Table":
+) -> "WholeWordTable":
     """Return a table for the terminal with one section per protocol; a single protocol is the title of the table.
 
     Args:

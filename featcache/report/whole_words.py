@@ -36,6 +36,11 @@ class WholeWordTable(Table):
         style = cells[0].style if cells and isinstance(cells[0], Text) else ""
         self._texts.append(([_plain(cell) for cell in cells], style))
 
+    def fits(self, console: rich.console.Console) -> bool:
+        """Return whether the table is written without folded cells."""
+        widths = self._widths(console, console.options.update(max_width=UNLIMITED)) or []
+        return sum(widths) <= self._room(console.options)
+
     def __rich_console__(self, console: rich.console.Console, options: rich.console.ConsoleOptions) -> Iterable[Any]:
         widths = self._widths(console, options)
         if widths is None:
@@ -53,8 +58,7 @@ class WholeWordTable(Table):
             sizes = [Measurement.get(console, unlimited, cell) for cell in (column.header, *column.cells)]
             most = max(size.maximum for size in sizes)
             needs.append((most if column.no_wrap else max(size.minimum for size in sizes), most))
-        _, right, _, left = self.padding
-        room = options.max_width - len(needs) * (left + right) - (len(needs) - 1 if self.box else 0)
+        room = self._room(options)
         if sum(least for least, _ in needs) > room:
             return None
         widths = [most for _, most in needs]
@@ -62,6 +66,12 @@ class WholeWordTable(Table):
             narrowed = max(range(len(widths)), key=lambda i: (widths[i] > needs[i][0], widths[i]))
             widths[narrowed] -= 1
         return widths
+
+    def _room(self, options: rich.console.ConsoleOptions) -> int:
+        """Return the number of characters for the cells of one row."""
+        _, right, _, left = self.padding
+        number = len(self.columns)
+        return options.max_width - number * (left + right) - (number - 1 if self.box else 0)
 
     def _listed(self, console: rich.console.Console, width: int) -> Iterable[Text]:
         shown = [str(self.title)] if self.title else []

@@ -28,6 +28,12 @@ RESUMED = "resumed_with"
 HEAD_INPUTS = "head_inputs"
 # Key for the settings of each store, from which its extractor can be created again; "features" has their checksum.
 STORE_SETTINGS = "store_settings"
+# Key in ``metrics.json`` for the scores on the validation parts.
+VALIDATION = "validation"
+# Key that marks a run of ``fit --final``, which has no test part; it is also the name of its protocol and of its fold.
+FINAL = "final"
+# Keys of such a run for the protocol that chose its validation part, and for the speakers of that part.
+VALIDATION_PROTOCOL, VALIDATION_SPEAKERS = "validation_protocol", "validation_speakers"
 # Key for the size of a random subset; its utterances are identified by their own checksum.
 LIMIT = "limit"
 RECORDED = (RELEASE, COMPUTED, ENVIRONMENT, RESUMED, HEAD_INPUTS, STORE_SETTINGS, LIMIT)

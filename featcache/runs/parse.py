@@ -8,14 +8,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featcache.errors import DiskError, StoreError
-from featcache.evaluate.scores import SCORES
+from featcache.evaluate.scores import SCORES, find_score
 from featcache.files.checksums import CHECKSUMS, recorded_checksums
 from featcache.files.disk import reading
 from featcache.files.regular import read_regular, resolved, sha256_of_file
 from featcache.files.values import check_types, checked, damaged, parse_json
 from featcache.runs.costs import NAMES
 from featcache.runs.file_names import CONFIG
-from featcache.runs.identity import HEAD_INPUTS, STORE_SETTINGS
+from featcache.runs.identity import (
+    FINAL,
+    HEAD_INPUTS,
+    STORE_SETTINGS,
+    VALIDATION,
+    VALIDATION_PROTOCOL,
+    VALIDATION_SPEAKERS,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,14 +34,17 @@ _NUMBER = (int, float)
 _OPTIONAL = (int, float, type(None))
 _CONFIG = {
     **dict.fromkeys(("corpus", "head", "norm", "protocol", "layers", "task", "vote", "chosen_on"), (str,)),
-    **dict.fromkeys(("layer_weighting", "fused"), (str,)),
+    **dict.fromkeys(("layer_weighting", "fused", VALIDATION_PROTOCOL), (str,)),
+    FINAL: (bool,),
     **dict.fromkeys(("pooling", "norm_by"), (str, type(None))),
     **dict.fromkeys(("features", "select", "training", "label_ranges", "set", "parts"), (dict,)),
     **dict.fromkeys((HEAD_INPUTS, STORE_SETTINGS), (dict,)),
     **dict.fromkeys(("seeds", "untrained", "classes", "candidates", "sizes", "votes", "members", "folds"), (list,)),
+    VALIDATION_SPEAKERS: (list,),
 }
 _ITEMS = {
     **dict.fromkeys(("untrained", "classes", "candidates", "votes", "members", "dimensions"), str),
+    VALIDATION_SPEAKERS: str,
     **dict.fromkeys(("seeds", "sizes"), int),
 }
 _METRICS = {
@@ -44,6 +54,7 @@ _METRICS = {
     **dict.fromkeys(("chance_uar", "uar_chosen_by_fold"), _NUMBER),
     **dict.fromkeys(NAMES, _NUMBER),
     "dimensions": (list,),
+    VALIDATION: (dict,),
 }
 _SCORE = {
     **dict.fromkeys(("mean", "std", "mean_over_folds"), _OPTIONAL),
@@ -118,19 +129,34 @@ def read_metrics(path: Path) -> Saved:
     for name, types in _PARTS.items():
         check_types(metrics.get(name, {}), types, f"{path}, {name},", REFIT)
     scores: dict[str, Any] = {
-        name: value for name, value in metrics.items() if isinstance(value, dict) and name not in _PARTS
+        name: value for name, value in metrics.items() if isinstance(value, dict) and name not in (*_PARTS, VALIDATION)
     }
     scores |= scores.pop("recall", {})
     for name, value in scores.items():
-        if value is None:  # recall of a class without utterances
-            continue
-        score: dict[str, Any] = checked(value, dict, f"{path}, {name},", REFIT)
-        check_types(score, _SCORE, f"{path}, {name},", REFIT)
-        for key, number in (("per_seed", None), ("ci95", 2), ("ci95_utterances", 2)):
-            _check_items(score.get(key) or [], int | float | None, path, f"{name}.{key}", number)
+        if value is not None:  # recall of a class without utterances
+            _check_score(value, path, name)
     _check_items(metrics.get("confusion", {}).get("classes", []), str, path, "classes")
     parts = {name: Saved(value, path, {}) for name, value in metrics.items() if isinstance(value, dict)}
+    if VALIDATION in metrics:
+        parts[VALIDATION] = Saved(_checked_validation(metrics[VALIDATION], path), path, {})
     return Saved({**metrics, **parts}, path, _METRICS)
+
+
+def _check_score(value: Any, path: Path, name: str) -> None:
+    score: dict[str, Any] = checked(value, dict, f"{path}, {name},", REFIT)
+    check_types(score, _SCORE, f"{path}, {name},", REFIT)
+    for key, number in (("per_seed", None), ("ci95", 2), ("ci95_utterances", 2)):
+        _check_items(score.get(key) or [], int | float | None, path, f"{name}.{key}", number)
+
+
+def _checked_validation(scores: Mapping[str, Any], path: Path) -> dict[str, Saved]:
+    for name, value in scores.items():
+        try:
+            find_score(name)
+        except KeyError:
+            raise damaged(path, f"{VALIDATION}: no score is called {name!r:.80}", REFIT) from None
+        _check_score(value, path, f"{VALIDATION}.{name}")
+    return {name: Saved(value, path, {}) for name, value in scores.items()}
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from featcache.errors import PredictionsError, StoreError, unknown_name
 from featcache.evaluate.predictions import Predictions, checked, dimensions_of
 from featcache.files.regular import resolved
 from featcache.runs.file_names import HISTORY, LAYER_WEIGHTS, METRICS, PREDICTIONS, VALIDATION_PREDICTIONS
+from featcache.runs.identity import FINAL
 from featcache.runs.parse import read_config, read_metrics, read_table, reason_of
 from featcache.workspace import Workspace
 
@@ -53,9 +54,14 @@ class RunFolder:
         """Name of the folder."""
         return resolved(self.path).name
 
+    @property
+    def is_final(self) -> bool:
+        """Whether it is a run of ``fit --final``, which has no test part and therefore no test scores."""
+        return self.config.get(FINAL) is True
+
     @cached_property
     def predictions(self) -> "pd.DataFrame":
-        """Predictions for the test parts: the rows of ``predictions.csv``.
+        """Predictions for the test parts: the rows of ``predictions.csv``; none if the run has no test part.
 
         Columns: seed, fold, utterance_id, speaker_id, and targets and predictions of all labels. Ids and labels are
         text.
@@ -144,12 +150,19 @@ def finished_runs(workspace: Workspace, corpus: str | None = None) -> list[RunFo
     return runs
 
 
+def no_test_scores(path: Path) -> str:
+    """Return the message about a run without a test part."""
+    return f"{path} is a run of 'fit --final': it has no test scores; fit it without --final"
+
+
 def load_predictions(run: RunFolder) -> Predictions:
     """Return the checked predictions of a run for the test parts.
 
     Raises:
-        PredictionsError: the predictions cannot be scored.
+        PredictionsError: the predictions cannot be scored, or the run has no test part.
     """
+    if run.is_final:
+        raise PredictionsError(no_test_scores(run.path))
     try:
         if "confusion" in run.metrics:
             return checked(run.predictions, classes=tuple(run.metrics["confusion"]["classes"]))

@@ -158,6 +158,11 @@ class RelevanceSettings(CacheSettings, DeviceSettings, TrainingConfig, TargetSet
 class FitSettings(CacheSettings, DeviceSettings, TrainingConfig, TargetSettings, FeatureSettings, HeadSettings):
     """The options of ``featcache fit``; options that do not affect results come last."""
 
+    final: bool = setting(
+        False,
+        "Train on all utterances, once per seed, to use the heads on new audio. There are no test scores. Early "
+        "stopping uses the validation part of the protocol's first fold, which does not train.",
+    )
     memory: str | None = setting(
         None,
         "Memory limit (such as 4GiB), dtype of the in-memory features (float32, float16, bfloat16 or int8), or both, "

@@ -207,7 +207,7 @@ def test_choosing_by_fold_equals_a_plain_loop(rng):
         ),
         (lambda t: t.assign(fold=3 - t["fold"]), "b and a do not have the same utterances in every seed and fold"),
         (lambda t: t.assign(target="joy"), r"b and a have different targets for 'u000', 'u004', 'u006' and \d+ more"),
-        (lambda t: t.drop(columns="p_joy"), "b has no probabilities 'p_joy'; fit it again"),
+        (lambda t: t.drop(columns="p_joy"), "b has no probabilities 'p_joy'; add them"),
         (lambda t: t.assign(p_joy=np.nan), "b has probabilities that are not finite, so it cannot vote"),
         (lambda t: t.assign(prediction="bliss"), "b: unknown prediction 'bliss', expected one of: sadness, anger, joy"),
     ],

@@ -102,3 +102,31 @@ def test_regressions_tell_every_dimension():
 def test_rows_cannot_change():
     with pytest.raises(AttributeError):
         row().head = "lstm"
+
+
+VALIDATION = {"uar": {"mean": 71.25, "std": 1.31}, "wa": {"mean": 70.5, "std": 1.2}}
+
+
+def test_validation_scores_are_a_column_that_a_narrow_terminal_may_leave_out():
+    rows = [row(validation=VALIDATION)]
+    assert printed(rows, 100).splitlines()[-1].split()[-3:] == ["71.2", "±", "1.3"]
+    assert "Validation" not in printed_table(results_table(rows, validation=False), 100)
+    for width, fits in ((81, False), (100, True)):
+        assert results_table(rows).fits(Console(width=width)) == fits
+
+
+def test_a_run_without_a_test_part_shows_validation_scores_only():
+    text = printed([row({}, validation=VALIDATION, protocol="final")])
+    assert all(
+        name in text for name in ("final", "Validation UAR (%)", "Validation WA (%)", "71.2 ± 1.3", "70.5 ± 1.2")
+    )
+    assert "CI" not in text
+    scores = {name: {"mean": mean, "std": 0.01} for name, mean in (("ccc", 0.5), ("ccc_a", 0.6), ("ccc_b", 0.4))}
+    text = printed([row({"dimensions": ["a", "b"]}, validation=scores)])
+    lines = [line.split() for line in text.splitlines() if "±" in line]
+    assert [line[-4:] for line in lines] == [
+        ["mean", "0.500", "±", "0.010"],
+        ["a", "0.600", "±", "0.010"],
+        ["b", "0.400", "±", "0.010"],
+    ]
+    assert "Validation CCC" in text

@@ -107,7 +107,7 @@ def test_a_command_hands_on_what_is_given_alone_and_shows_the_defaults_of_the_fu
 
 def test_a_pipeline_takes_every_option_that_makes_another_run_or_store():
     made = {name for name, (_, about) in settings_of(FitSettings).items() if about.identity}
-    assert set(RunSettings.model_fields) == made - {"limit"} | {"note"}
+    assert set(RunSettings.model_fields) == made - {"limit", "final"} | {"note"}
     of_store = {name for name, (_, about) in settings_of(ExtractSettings).items() if about.identity}
     assert set(StoreSpec.model_fields) == of_store | set(options_of(ExtractorFlags))
 

@@ -56,17 +56,22 @@ def compare(runs: options.ComparedRuns, out: options.ComparisonOut = None) -> No
 def ensemble(
     runs: options.VotingRuns,
     size: options.Sizes = None,
-    vote: options.Votes = "hard,soft",
+    vote: options.Votes = None,
+    corpus: options.EnsembleCorpus = None,
     name: options.EnsembleName = None,
     overwrite: options.ReplaceEnsemble = False,
 ) -> None:
-    """Combine runs by voting.
+    """Combine runs, and predictions of other programs, by voting.
 
-    All combinations of the given sizes vote. The combination with the highest validation UAR is saved as a run.
+    All combinations of the given sizes vote. The combination with the highest validation UAR is saved as a run. A table
+    of predictions has the columns that 'featcache score' reads. Its validation predictions are in validation_FILE.csv
+    beside FILE.csv; without them, all candidates vote together.
     """
     from featcache.cli.scores import print_ensemble
     from featcache.fitting.ensemble import ensemble as combine
 
-    finished = combine(runs=runs, sizes=parsing.sizes(size), votes=vote.split(","), name=name, overwrite=overwrite)
+    votes = None if vote is None else vote.split(",")
+    sizes = parsing.sizes(size)
+    finished = combine(runs=runs, sizes=sizes, votes=votes, corpus=corpus, name=name, overwrite=overwrite)
     print_ensemble(finished)
     print(f"\n{escaped(str(finished.path))}")

@@ -24,9 +24,9 @@ def fit(given: dict[str, Any]) -> None:
     asked = expanded({**given, **{name: read_names(given[name]) for name in ("head", "norm") if name in given}})
     heads, norms = (read_names(asked.pop(name, default)) for name, default in (("head", "dense"), ("norm", "speaker")))
     runs = fit_combinations(asked, heads=heads, norms=norms, layers=parsing.layer_settings(asked.pop("layers", "all")))
-    from featcache.cli.listing import print_runs
+    from featcache.cli.listing import print_fitted
 
-    print_runs(runs)
+    print_fitted(runs)
     print()
     for run in runs:
         print(escaped(str(run.path)))

@@ -85,13 +85,25 @@ def test_metrics_are_those_of_the_predictions(make_cache, train):
     make_cache()
     run = train(seeds=(1, 2, 3))
     predictions = run.predictions
-    per_seed = {
-        name: [100 * score(rows["target"], rows["prediction"]) for _, rows in predictions.groupby("seed")]
-        for name, score in {
-            "uar": balanced_accuracy_score,
-            "wa": accuracy_score,
-            "macro_f1": lambda target, prediction: f1_score(target, prediction, average="macro"),
-        }.items()
+    functions = {
+        "uar": balanced_accuracy_score,
+        "wa": accuracy_score,
+        "macro_f1": lambda target, prediction: f1_score(target, prediction, average="macro"),
+    }
+    per_seed, validated = (
+        {
+            name: [100 * score(rows["target"], rows["prediction"]) for _, rows in table.groupby("seed")]
+            for name, score in functions.items()
+        }
+        for table in (predictions, run.validation_predictions)
+    )
+    assert run.metrics["validation"] == {
+        name: {
+            "mean": pytest.approx(np.mean(values)),
+            "std": pytest.approx(np.std(values, ddof=1)),
+            "per_seed": pytest.approx(values),
+        }
+        for name, values in validated.items()
     }
     for name, values in per_seed.items():
         found = run.metrics[name]
