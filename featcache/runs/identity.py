@@ -28,6 +28,8 @@ RESUMED = "resumed_with"
 HEAD_INPUTS = "head_inputs"
 # Key for the settings of each store, from which its extractor can be created again; "features" has their checksum.
 STORE_SETTINGS = "store_settings"
+# Key that marks a folder that featcache publish wrote: a run folder without the files that name persons.
+PUBLISHED = "published"
 # Key for the size of a random subset; its utterances are identified by their own checksum.
 LIMIT = "limit"
 RECORDED = (RELEASE, COMPUTED, ENVIRONMENT, RESUMED, HEAD_INPUTS, STORE_SETTINGS, LIMIT)

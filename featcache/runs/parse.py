@@ -15,7 +15,7 @@ from featcache.files.regular import read_regular, resolved, sha256_of_file
 from featcache.files.values import check_types, checked, damaged, parse_json
 from featcache.runs.costs import NAMES
 from featcache.runs.file_names import CONFIG
-from featcache.runs.identity import HEAD_INPUTS, STORE_SETTINGS
+from featcache.runs.identity import HEAD_INPUTS, PUBLISHED, STORE_SETTINGS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,6 +31,7 @@ _CONFIG = {
     **dict.fromkeys(("pooling", "norm_by"), (str, type(None))),
     **dict.fromkeys(("features", "select", "training", "label_ranges", "set", "parts"), (dict,)),
     **dict.fromkeys((HEAD_INPUTS, STORE_SETTINGS), (dict,)),
+    PUBLISHED: (bool,),
     **dict.fromkeys(("seeds", "untrained", "classes", "candidates", "sizes", "votes", "members", "folds"), (list,)),
 }
 _ITEMS = {
@@ -213,8 +214,10 @@ def open_tensors(folder: Path, name: str) -> Iterator[Any]:
 
 
 def _check_inside(folder: Path, name: str) -> None:
-    path = folder / name
-    if not resolved(path).is_relative_to(resolved(folder)):
+    path, home = folder / name, resolved(folder)
+    # In a cache of the Hugging Face hub, the files of a snapshot link to the blobs of the same repository.
+    inside = [home, home.parent.parent / "blobs"] if home.parent.name == "snapshots" else [home]
+    if not any(map(resolved(path).is_relative_to, inside)):
         raise damaged(path, "it is a link to a file outside of the run folder", f"copy the file here, or {REFIT}")
 
 

@@ -1,0 +1,1 @@
+"""New audio × heads of a run → predictions."""
