@@ -76,7 +76,8 @@ def _check_names(source: str, names: Iterable[str]) -> None:
     Raises:
         StoreError: a file is missing.
     """
-    missing = [name for name in _NEEDED if name not in set(names)]
+    there = set(names)
+    missing = [name for name in _NEEDED if name not in there]
     if missing:
         raise StoreError(f"{source} is no folder that 'featcache publish' wrote: it has no {', '.join(missing)}")
 

@@ -8,6 +8,7 @@ from typing import Any
 from featcache.corpora import CORPORA, Corpus
 from featcache.corpora.folder import FOLDER
 from featcache.corpora.recorded import corpus_of
+from featcache.errors import StoreError
 from featcache.extractors.origin import find_fetched, read_origin
 from featcache.extractors.references import DESCRIPTORS
 from featcache.registry import is_external
@@ -47,7 +48,10 @@ def source_of_corpus(config: Mapping[str, Any], workspace: Workspace) -> Source:
         workspace: Folder of the caches.
     """
     name = config["corpus"]
-    corpus = corpus_of(workspace.cache(name))
+    try:
+        corpus = corpus_of(workspace.cache(name))
+    except StoreError:  # A run may come from anyone, and its corpus may have any name.
+        corpus = None
     if corpus is None and name in CORPORA and CORPORA.is_builtin(name):
         named = CORPORA[name]
         corpus = named if set(config.get("classes", ["?"])) <= set(named.classes) else None
@@ -62,17 +66,18 @@ def _address(corpus: Corpus) -> str:
     return found[0].rstrip(".") if found else ""
 
 
-def source_of_extractor(settings: Mapping[str, Any]) -> Source:
+def source_of_extractor(store: str, settings: Mapping[str, Any]) -> Source:
     """Return name and licence of the extractor of a store.
 
     The licence of a model is known if ``featcache fetch`` wrote its folder.
 
     Args:
+        store: Name of the store.
         settings: Settings of the store, as ``config.yaml`` records them; empty if they are unknown.
     """
     kind = str(settings.get("extractor", ""))
     if kind in ("ssl", "text"):
-        model = str(settings.get("model_id", NOT_KNOWN))
+        model = str(settings.get("model_id", store))
         on_hub = _HUB_ID.fullmatch(model) is not None
         folder = find_fetched(model, None) if on_hub else None
         origin = read_origin(folder) if folder else None
@@ -83,4 +88,4 @@ def source_of_extractor(settings: Mapping[str, Any]) -> Source:
         return Source(name=kind, licence=OPENSMILE, address="https://github.com/audeering/opensmile-python")
     if kind in DESCRIPTORS:
         return Source(name=kind, licence="none needed: no model and no data of others")
-    return Source(name=kind or NOT_KNOWN)
+    return Source(name=kind or store)

@@ -4,10 +4,10 @@ import re
 
 from featcache.terminal.escape import escaped
 
-# A backslash before ASCII punctuation shows the character itself (CommonMark 0.31, 2.4). The colon and @ prevent links
-# that GitHub's Markdown makes from addresses, the dollar sign formulas, and the dot after www links again. A full stop
-# or bracket after digits at the beginning of a line would begin a list; no text of a card is at such a place.
-_SPECIAL = re.compile(r"[\\`*_{}\[\]()<>#+!|&~$:@^]|(?<=www)\.", re.IGNORECASE)
+# A backslash before ASCII punctuation shows the character itself (CommonMark 0.31, 2.4). GitHub's Markdown also makes
+# links of addresses without brackets (http://, mailto:, www., a@b) and formulas of $. Brackets, digits and hyphens act
+# at the beginning of a line only, where no text of a card is.
+_SPECIAL = re.compile(r"[\\`*_\[\]<>#|&~$@]|:(?=\S)|(?<=www)\.", re.IGNORECASE)
 
 
 class MarkdownText(str):

@@ -11,6 +11,7 @@ from featcache._version import __version__
 from featcache.evaluate.intervals import caution, described
 from featcache.evaluate.scores import digits_of, find_score
 from featcache.files.regular import replace_file
+from featcache.normalise import SPEAKER
 from featcache.protocols import PROTOCOLS
 from featcache.publishing.licences import NOT_KNOWN, Source
 from featcache.publishing.markdown_text import MarkdownText, as_markdown
@@ -133,7 +134,6 @@ def _values(content: CardContent) -> dict[str, Any]:
     config, metrics = content.config, content.metrics
     is_speaker = config["norm"] == "speaker"
     has_test = "bootstrap" in metrics
-    unit = metrics["bootstrap"] if has_test else {}
     return {
         "title": content.title,
         "version": __version__,
@@ -151,8 +151,8 @@ def _values(content: CardContent) -> dict[str, Any]:
         "speaker_option": " --one-speaker" if is_speaker else "",
         "outside": config["head"] if is_external(config["head"]) or "parts" in config else "",
         "scores": list(_rows(metrics)),
-        "described": described(metrics) if has_test else "",
-        "caution": caution(unit["unit"], unit["count"], metrics["num_speakers"]) if has_test else "",
+        "described": MarkdownText(described(metrics)) if has_test else "",
+        "caution": _caution(metrics) if has_test else "",
         "validation": ", ".join(_validation(metrics)),
         "protocol": _protocol(config["protocol"]),
         "num_seeds": len(config["seeds"]),
@@ -178,13 +178,20 @@ def _rows(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
         score, known = metrics[name], find_score(name)[0]
         unit = " %" if known.unit and score["mean"] is not None else ""
         digits = digits_of(name)
-        yield title, mean_and_std(score["mean"], score["std"], digits) + unit, interval(score.get("ci95"), digits)
+        text = mean_and_std(score["mean"], score["std"], digits) + unit
+        yield title, text, interval(score.get("ci95"), digits)
 
 
 def _validation(metrics: Mapping[str, Any]) -> Iterator[str]:
     for name, score in metrics.get("validation", {}).items():
         if score["mean"] is not None:
             yield f"{find_score(name)[0].label} {mean_and_std(score['mean'], score['std'], digits_of(name))}"
+
+
+def _caution(metrics: Mapping[str, Any]) -> MarkdownText:
+    unit = metrics["bootstrap"]
+    text = caution(unit["unit"], unit["count"], metrics["num_speakers"]) or ""
+    return MarkdownText(text[:1].upper() + text[1:])
 
 
 def _protocol(name: str) -> str:
@@ -209,17 +216,17 @@ def _transductive(is_speaker: bool) -> str:
     )
 
 
-def _normalisation(config: Mapping[str, Any]) -> str:
+def _normalisation(config: Mapping[str, Any]) -> MarkdownText:
     if config["norm"] == "none":
-        return "Features are not normalised."
+        return MarkdownText("Features are not normalised.")
     if config["norm"] == "global":
-        return (
+        return MarkdownText(
             "Features are normalised with the statistics of the training part of each fold, which are in "
-            "normalisation.safetensors."
+            "`normalisation.safetensors`."
         )
-    by = "speaker" if config["norm_by"] in (None, "speaker_id") else f"value of the label {config['norm_by']}"
-    return (
+    by = "speaker" if config["norm_by"] in (None, SPEAKER) else f"value of the label {as_markdown(config['norm_by'])}"
+    return MarkdownText(
         f"Features are normalised with the mean and standard deviation of each {by}. The statistics of the corpus are "
         "not published. A new speaker needs statistics of their own recordings; 30 s of speech or more are better. In "
-        "Python, give them to the head: normalisation=[(mean, std)]."
+        "Python, give them to the head: `normalisation=[(mean, std)]`."
     )

@@ -124,7 +124,7 @@ def _exists(folder: Path, config: Mapping[str, Any], asked: PublishSettings) -> 
 
 def _write(target: Path, run: RunFolder, config: dict[str, Any], asked: PublishSettings, workspace: Workspace) -> None:
     with new_folder(target) as folder:
-        metrics = shareable_metrics(run)
+        metrics, settings = shareable_metrics(run), config[STORE_SETTINGS]
         write_yaml(folder / CONFIG, config)
         write_json(folder / METRICS, metrics)
         heads = list(_write_heads(folder, run))
@@ -143,7 +143,7 @@ def _write(target: Path, run: RunFolder, config: dict[str, Any], asked: PublishS
                 metrics=metrics,
                 num_heads=len(heads),
                 corpus=source_of_corpus(config, workspace),
-                extractors=[source_of_extractor(config[STORE_SETTINGS].get(one, {})) for one in config["features"]],
+                extractors=[source_of_extractor(one, settings.get(one, {})) for one in config["features"]],
                 license=asked.license,
                 repository=asked.push,
                 figure=has_figure,

@@ -25,7 +25,7 @@ from featcache.runs.identity import (
     STORE_SETTINGS,
 )
 from featcache.runs.reader import RunFolder
-from featcache.workspace import Workspace
+from featcache.workspace import Workspace, check_name
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ def _store_settings(run: RunFolder, workspace: Workspace) -> dict[str, Any]:
         if name in known:
             continue
         try:
-            identity = FeatureStore(workspace.cache(run.config["corpus"]) / name).identity
+            identity = FeatureStore(workspace.cache(run.config["corpus"]) / check_name("store", name)).identity
         except StoreError:
             identity = None
         if identity is not None and identity.fingerprint == fingerprint:

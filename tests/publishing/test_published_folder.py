@@ -4,7 +4,6 @@ import pytest
 import torch
 
 import featcache
-from featcache.errors import StoreError
 from featcache.runs.reader import RunFolder
 from tests.publishing.shared import RUNS, SECRETS, all_bytes, random_features
 
@@ -21,3 +20,13 @@ def test_its_heads_give_the_same_outputs_bit_for_bit(name, trained, tmp_path):
     content = all_bytes(published.path)
     for secret in (*SECRETS, str(tmp_path), str(run.path.parent)):
         assert secret.encode() not in content
+
+
+def test_the_figure_of_the_layer_weights_names_nobody(trained, tmp_path, monkeypatch):
+    run = trained("fusion")
+    monkeypatch.undo()  # the figure is drawn
+    folder = featcache.publish(run.path, tmp_path / "shared")
+    assert (folder / "layer_weights.png").read_bytes().startswith(b"\x89PNG")
+    assert b"</svg>" in (folder / "layer_weights.svg").read_bytes()
+    assert not [secret for secret in SECRETS if secret.encode() in all_bytes(folder)]
+    assert "](layer_weights.png)" in (folder / "README.md").read_text()
