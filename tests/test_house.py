@@ -12,8 +12,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 MEDIAN_LINES, MOST_LINES, MOST_CODE_LINES = 150, 400, 60
 # Module names that several packages may use, because the folder makes their meaning clear.
-OF_FOLDERS = {"__init__", "base", "folder", "identity", "layers", "locate", "locks", "memory", "plan", "reader"} | {
-    *("request", "resolve", "run", "scores", "summary", "text", "writer"),
+OF_FOLDERS = {"__init__", "base", "folder", "identity", "inputs", "layers", "locate", "locks", "memory", "plan"} | {
+    *("predictions", "reader", "request", "resolve", "run", "scores", "summary", "text", "writer"),
 }
 
 

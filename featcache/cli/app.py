@@ -12,6 +12,7 @@ from featcache._version import __version__
 from featcache.cli.commands.features import extract, import_features, info, merge, transcribe, verify
 from featcache.cli.commands.layer_importance import LayersCommand, layers, probe, relevance
 from featcache.cli.commands.overview import corpora, demo, fetch, models
+from featcache.cli.commands.prediction import predict
 from featcache.cli.commands.results import compare, ensemble, score
 from featcache.cli.commands.sharing import publish
 from featcache.cli.commands.training import fit, run
@@ -95,6 +96,7 @@ _EXAMPLES: dict[Any, str] = {
     merge: "merge merged/egemaps part-0/egemaps part-1/egemaps",
     fit: "fit --head dense,lstm --norm speaker,global",
     run: "run egemaps-baselines --data path/to/emodb",
+    predict: "predict wav2vec2-run x.wav --one-speaker",
     layers: "layers wav2vec2-run --out figures/weights",
     probe: "probe wav2vec2-base --target emotion",
     relevance: "relevance wav2vec2-base --target arousal,valence",

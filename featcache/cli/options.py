@@ -98,6 +98,19 @@ FigureOut = Annotated[
     Option(metavar="PATH", help="Path of the figures and the table, without suffix [default: the folder of the runs]."),
 ]
 
+# predict
+
+PredictingRun = Annotated[
+    str,
+    Argument(
+        metavar="RUN", help="Name or folder of a run or ensemble, a published folder, or hf:owner/name[@revision]."
+    ),
+]
+NewAudio = Annotated[
+    list[str],
+    Argument(metavar="AUDIO", help="Audio files, folders, a manifest.csv, or the name or folder of a corpus."),
+]
+
 # score
 
 Predictions = Annotated[Path, Argument(metavar="FILE", help="CSV table with one row per tested utterance.")]

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from featcache.cache.failures import Failure
@@ -35,6 +36,8 @@ class ExtractionRun:
         workers: Number of threads.
         batch_length: Length of a batch, in seconds of audio or tokens; 0 for one utterance per batch.
         strict: Whether the first utterance that fails ends the extraction.
+        advance: Function that is called with the length of finished utterances, for a progress bar of several
+            extractions; None for a progress bar of this one.
 
     Attributes:
         extracted: Ids of the utterances that were written.
@@ -49,6 +52,7 @@ class ExtractionRun:
         workers: int,
         batch_length: float,
         strict: bool,
+        advance: Callable[[float], None] | None = None,
     ) -> None:
         self._targets = targets
         self._source = source
@@ -56,6 +60,7 @@ class ExtractionRun:
         self._workers = workers
         self._batch_length = batch_length
         self._strict = strict
+        self._advance = advance
         self._stopping = threading.Event()
         self._failed = threading.Event()  # Set if an utterance fails and --strict was given.
         self._computation = BatchComputation(targets, source, batch_length=batch_length, stopping=self._stopping)
@@ -74,11 +79,7 @@ class ExtractionRun:
         """
         if not self._plan.items:
             return False
-        title = " + ".join(target.name for target in self._targets)
-        with (
-            Pool(self._workers, "extract") as pool,
-            progress(title, self._plan.length, rate=self._source.unit.describe_speed) as advance,
-        ):
+        with Pool(self._workers, "extract") as pool, self._progress() as advance:
             work = Work(
                 self._batches(),
                 lambda batch: self._process(batch.items),
@@ -90,6 +91,12 @@ class ExtractionRun:
                 kept="finished features are written first",
             )
             return work.to_the_end(pool, "utterances")
+
+    def _progress(self) -> AbstractContextManager[Callable[[float], None]]:
+        if self._advance is not None:
+            return nullcontext(self._advance)
+        title = " + ".join(target.name for target in self._targets)
+        return progress(title, self._plan.length, rate=self._source.unit.describe_speed)
 
     def as_one_group(self) -> None:
         """Compute the whole plan in the calling thread, and write it as one shard of each store."""

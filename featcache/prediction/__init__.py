@@ -1,1 +1,1 @@
-"""New audio × heads of a run → predictions."""
+"""A run × new audio → predictions."""

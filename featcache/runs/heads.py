@@ -33,7 +33,9 @@ CLASSIFICATION, REGRESSION = "classification", "regression"
 _LARGEST = torch.finfo(torch.float32).max / 2
 
 
-def load_head(folder: Path, config: Mapping[str, Any], *, seed: int, fold: int) -> SavedHead:
+def load_head(
+    folder: Path, config: Mapping[str, Any], *, seed: int, fold: int, with_statistics: bool = True
+) -> SavedHead:
     """Load one head of a run, see :meth:`featcache.runs.reader.RunFolder.head`.
 
     Args:
@@ -41,6 +43,7 @@ def load_head(folder: Path, config: Mapping[str, Any], *, seed: int, fold: int) 
         config: The content of its ``config.yaml``.
         seed: A seed of the run.
         fold: Number of a fold, from 1 on.
+        with_statistics: Whether to read the statistics of the normalisation; those of many speakers are large.
 
     Returns:
         The head in evaluation mode, on the CPU.
@@ -69,7 +72,7 @@ def load_head(folder: Path, config: Mapping[str, Any], *, seed: int, fold: int) 
         make = _network if spec.is_network else _machine
         head = make(path, config, inputs, len(outputs), shapes, lambda name: tensors.get_tensor(name).clone())
     statistics = None
-    if config["norm"] != "none":
+    if config["norm"] != "none" and with_statistics:
         statistics = read_statistics(folder, inputs, fold=fold if config["norm"] == "global" else None)
     return SavedHead(folder, head, config, inputs, outputs=outputs, ranges=ranges, statistics=statistics).eval()
 

@@ -117,28 +117,6 @@ class RunFolder:
         return load_head(self.path, self.config, seed=seed, fold=fold)
 
 
-def load_run(path: str | os.PathLike[str], *, home: str | os.PathLike[str] | None = None) -> RunFolder:
-    """Open a finished run.
-
-    Args:
-        path: The run folder, or its name under ``data/runs``, such as ``mine`` or ``emodb/mine``.
-        home: Folder of corpora, caches and runs; by default ``$FEATCACHE_HOME``, or ``data``.
-
-    Returns:
-        The run: ``config``, ``metrics``, ``predictions``, ``layer_weights``, ``history`` and ``head(seed, fold)``.
-
-    Raises:
-        StoreError: the run does not exist or is not finished, several corpora have a run of that name, or a file has
-            changed since it was written.
-
-    Example:
-        >>> run = featcache.load_run("data/runs/emodb/mine")
-        >>> list(run.predictions.columns[:5])
-        ['seed', 'fold', 'utterance_id', 'speaker_id', 'target']
-    """
-    return find_run(Workspace.at(home), os.fspath(path))
-
-
 def find_run(workspace: Workspace, name: str) -> RunFolder:
     """Open a run by its folder, or by its name under ``data/runs``.
 

@@ -5,6 +5,7 @@ import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
+from os import PathLike
 from typing import Annotated, Any, TypeAlias
 
 # Source: Pepino et al. 2021 as run. Further seeds continue with the same step.
@@ -134,6 +135,19 @@ def first_seeds(number: int) -> tuple[int, ...]:
     return tuple(123 if i == 0 else 1234 + 1111 * (i - 1) for i in range(number))
 
 
+def read_folders(value: Any) -> tuple[str, ...]:
+    """Return folders or ``STORE=FOLDER``, from a text, a list of texts, or a dictionary of stores.
+
+    Raises:
+        ValueError: The value has another form.
+    """
+    if isinstance(value, Mapping):
+        return tuple(f"{store}={folder}" for store, folder in value.items())
+    folders = _pairs(str(value) if isinstance(value, PathLike) else value, "expected FOLDER or STORE=FOLDER")
+    return tuple(map(str, folders))
+
+
+Folders: TypeAlias = Annotated[tuple[str, ...], Form("[STORE=]PATH", read_folders, repeated=True)]
 Names: TypeAlias = Annotated[tuple[str, ...], Form("NAME,NAME", read_names)]
 Selection: TypeAlias = Annotated[Mapping[str, tuple[str, ...]], Form("LABEL=VALUE", read_selection, repeated=True)]
 Assignments: TypeAlias = Annotated[Mapping[str, Any], Form("NAME=VALUE", read_assignments, repeated=True)]

@@ -14,9 +14,10 @@ from safetensors.torch import load_file, save_file
 from featcache.errors import ModelError, StoreError
 from featcache.files.checksums import CHECKSUMS
 from featcache.fitting.ensemble import ensemble
+from featcache.prediction.loaded_run import load_run
 from featcache.runs.file_names import NORMALISATION, head_name
 from featcache.runs.identity import HEAD_INPUTS
-from featcache.runs.reader import RunFolder, load_run
+from featcache.runs.reader import RunFolder
 from tests.runs.saved import train
 
 pytestmark = pytest.mark.usefixtures("quick_reports")

@@ -14,9 +14,9 @@ from featcache.cache.identity import StoreIdentity
 from featcache.files.checksums import recorded_checksums
 from featcache.fitting.fit import fit, sweep
 from featcache.manifest import Manifest, Utterance
+from featcache.prediction.loaded_run import load_run
 from featcache.runs.file_names import NORMALISATION
 from featcache.runs.identity import HEAD_INPUTS, STORE_SETTINGS, identity
-from featcache.runs.reader import load_run
 from tests.runs.saved import SHORT, train
 
 pytestmark = pytest.mark.usefixtures("quick_reports")

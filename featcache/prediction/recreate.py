@@ -1,0 +1,202 @@
+"""Store settings of a run → extractors that compute the same features."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from featcache.cache.identity import StoreIdentity
+from featcache.cache.reader import FeatureStore
+from featcache.errors import FeatcacheError, ModelError, StoreError
+from featcache.extractors import create_extractor
+from featcache.extractors.base import Extractor
+from featcache.extractors.models import is_path
+from featcache.extractors.references import is_reference
+from featcache.features import Description
+from featcache.files.values import check_types, damaged
+from featcache.registry import name_plugins
+from featcache.runs.file_names import CONFIG
+from featcache.runs.identity import STORE_SETTINGS
+from featcache.runs.parse import REFIT
+from featcache.runs.reader import RunFolder
+from featcache.workspace import Workspace
+
+log = logging.getLogger(__name__)
+
+# Setting that a model folder gets from its name; the checksum of the weights identifies the model.
+_NAME = "model_id"
+_WEIGHTS = "weights_sha256"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NeededStore:
+    """Features that heads take, as the run recorded them.
+
+    Attributes:
+        name: Name of the store.
+        identity: Settings of the store, from which its extractor is created.
+    """
+
+    name: str
+    identity: StoreIdentity
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether the features are computed from transcripts."""
+        return self.identity.reads_text
+
+
+def needed_stores(run: RunFolder, workspace: Workspace) -> list[NeededStore]:
+    """Return the features that the heads of a run take, in the order of its configuration.
+
+    For a run of an earlier release, which did not record the settings, they are read from the cache of its corpus.
+
+    Raises:
+        StoreError: the settings are damaged or not known, or features were imported.
+    """
+    recorded: dict[str, Any] = run.config.get(STORE_SETTINGS, {})
+    path, needed = run.path / CONFIG, []
+    for name, fingerprint in run.config["features"].items():
+        if name in recorded:
+            check_types(recorded, {name: (dict,)}, f"{path}, {STORE_SETTINGS},", REFIT)
+            identity = StoreIdentity(settings=recorded[name])
+            if identity.fingerprint != fingerprint:
+                raise damaged(path, f"{STORE_SETTINGS} of {name} do not match its fingerprint", REFIT)
+        else:
+            identity = _from_cache(run, name, fingerprint, workspace)
+        if identity.is_imported:
+            raise StoreError(
+                f"{run.path}: the features {name!r} were imported from other programs, so they cannot be computed for "
+                "new audio; predict with a run on features of 'featcache extract'"
+            )
+        needed.append(NeededStore(name=name, identity=identity))
+    return needed
+
+
+def _from_cache(run: RunFolder, name: str, fingerprint: Any, workspace: Workspace) -> StoreIdentity:
+    try:
+        folder = workspace.cache(run.config["corpus"])
+        known = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+        found = FeatureStore(folder / name).identity if name in known else None
+    except (FeatcacheError, OSError):
+        found = None
+    if found is None or found.fingerprint != fingerprint:
+        raise StoreError(
+            f"{run.path} is of an earlier release, which did not record how the features {name!r} were made, and the "
+            f"cache does not have them; extract them again, or {REFIT}"
+        )
+    return found
+
+
+class Recreated:
+    """Extractor that computes the features of a store for new audio.
+
+    Args:
+        store: The store.
+        extractor: Its extractor.
+
+    Attributes:
+        store: The store.
+        extractor: Its extractor.
+    """
+
+    def __init__(self, store: NeededStore, extractor: Extractor) -> None:
+        self.store = store
+        self.extractor = extractor
+
+    @property
+    def description(self) -> Description:
+        """Description of the extractor."""
+        return self.extractor.description
+
+
+def recreate(stores: Sequence[NeededStore], models: Mapping[str, str], device: str) -> list[Recreated]:
+    """Create the extractors of stores.
+
+    Args:
+        stores: The stores.
+        models: Name of a store → folder of its model or file of its extractor, if the user gave one.
+        device: Torch device of the models.
+
+    Raises:
+        StoreError: an extractor on this machine has other settings or weights.
+        ModelError: a model is not here, or the settings name external code that the user did not name.
+    """
+    return [Recreated(store, _create(store, models.get(store.name), device)) for store in stores]
+
+
+def _create(store: NeededStore, model: str | None, device: str) -> Extractor:
+    if model is not None:
+        name_plugins([model])
+    try:
+        recorded, options = store.identity.model_and_options()
+        if model is None and is_path(recorded) and not is_reference(recorded):
+            raise ModelError(f"its model was a folder named {recorded!r}, whose path is not recorded")
+        extractor = create_extractor(model or recorded, device=device, **options)
+    except FeatcacheError as error:
+        raise type(error)(f"features {store.name!r}: {error}{'' if model else _advice(store)}") from error
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise StoreError(
+            f"features {store.name!r}: their settings do not define a valid extractor ({error})"
+        ) from error
+    _check_same(store, extractor, renamed=model is not None)
+    return extractor
+
+
+def _advice(store: NeededStore) -> str:
+    """Return advice for a model that may have been loaded from a folder; empty for other extractors."""
+    if _WEIGHTS not in store.identity.settings:
+        return ""
+    return f"; if the model is in a folder, give it with --model {store.name}=FOLDER"
+
+
+def _check_same(store: NeededStore, extractor: Extractor, *, renamed: bool) -> None:
+    """Check that an extractor computes the same features; a model folder with the same weights may have another name.
+
+    Raises:
+        StoreError: its settings or weights differ; the message names them.
+    """
+    expected = store.identity
+    now = _identity(extractor.description, expected)
+    has_weights = expected.settings.get(_WEIGHTS) is not None
+    if renamed and has_weights and now.differences(expected) == [_NAME]:
+        settings = {**extractor.description.settings, _NAME: expected.settings[_NAME]}
+        extractor.description = replace(extractor.description, settings=settings)
+        return
+    if now.fingerprint != expected.fingerprint:
+        differing = ", ".join(expected.differences(now))
+        raise StoreError(
+            f"features {store.name!r}: the extractor on this machine differs from that of the run in {differing}; "
+            f"use the same model and versions, or give the folder of the model with --model {store.name}=FOLDER"
+        )
+
+
+def _identity(description: Description, expected: StoreIdentity) -> StoreIdentity:
+    return StoreIdentity.of(description, expected.storage_dtype, pool=expected.pool)
+
+
+def models_by_store(given: Sequence[str], stores: Sequence[NeededStore]) -> dict[str, str]:
+    """Return name of a store → folder of its model, from ``FOLDER`` or ``STORE=FOLDER``.
+
+    Args:
+        given: Values of the option ``--model``.
+        stores: The stores of the run.
+
+    Raises:
+        ModelError: a store is unknown, or it is not clear to which store a folder belongs.
+    """
+    names = [store.name for store in stores]
+    with_models = [store.name for store in stores if _WEIGHTS in store.identity.settings] or names
+    found: dict[str, str] = {}
+    for one in given:
+        name, separator, model = one.partition("=")
+        if not separator or name not in names:
+            if len(with_models) != 1:
+                raise ModelError(
+                    f"--model {one}: the run has several models; expected STORE=FOLDER, with one of {', '.join(names)}"
+                )
+            name, model = with_models[0], one
+        if name in found:
+            raise ModelError(f"--model names {name!r} twice; keep one")
+        found[name] = model
+    return found

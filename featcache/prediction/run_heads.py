@@ -1,0 +1,219 @@
+"""Heads of one run × features of new audio → outputs and penultimate activations of each head."""
+
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from featcache.cache.reader import FeatureStore
+from featcache.errors import ModelError
+from featcache.files.values import damaged
+from featcache.fitting.conditions import recorded_copy
+from featcache.heads import head_spec
+from featcache.heads.packed import Packed, pack
+from featcache.normalise import Normaliser
+from featcache.prediction.members import HeadKey
+from featcache.runs.file_names import CONFIG
+from featcache.runs.heads import load_head
+from featcache.runs.parse import REFIT
+from featcache.runs.reader import RunFolder
+from featcache.runs.saved_head import SavedHead, SupportVectorMachine
+from featcache.runs.saved_statistics import missing_statistics
+from featcache.targets.targets import CLASSIFICATION
+from featcache.training.memory import WorkingCopy
+from featcache.training.store_features import StoreFeatures, features_of, frames_in_use
+
+Array = npt.NDArray[np.float64]
+Normalisers = Mapping[int | None, Sequence[Normaliser]]
+"""Fold → normaliser of each store, for the layers that are used; the key is None if all folds share them."""
+Outputs = tuple[dict[HeadKey, Array], dict[HeadKey, npt.NDArray[np.float32]]]
+"""Seed and fold → outputs, and seed and fold → penultimate activations."""
+
+
+class RunHeads:
+    """All heads of one run, loaded once.
+
+    Features are rounded and heads compute in the dtypes of the fit, so that predictions are those of the fit.
+
+    Args:
+        run: The run.
+        keys: Seeds and folds of the heads.
+        device: Torch device of networks; support vector machines compute on the CPU.
+
+    Raises:
+        StoreError: a head or the configuration is damaged.
+    """
+
+    def __init__(self, run: RunFolder, keys: Iterable[HeadKey], device: str) -> None:
+        self.run = run
+        self.config = run.config
+        self._is_global = run.config["norm"] == "global"
+        self._spec = head_spec(run.config["head"])
+        self._device = device if self._spec.is_network else "cpu"
+        self.heads: dict[HeadKey, SavedHead] = {
+            (seed, fold): load_head(run.path, run.config, seed=seed, fold=fold, with_statistics=self._is_global).to(
+                self._device
+            )
+            for seed, fold in keys
+        }
+        self._any = next(iter(self.heads.values()))
+        self.outputs = self._any.outputs
+        self._copy = recorded_copy(run.config) or WorkingCopy(dtype=torch.float32, compute=torch.float32, room=None)
+        self._caught = threading.local()
+        self._is_watched = False
+
+    @property
+    def folds(self) -> list[int]:
+        """Numbers of the folds, sorted."""
+        return sorted({fold for _, fold in self.heads})
+
+    def features(self, stores: Mapping[str, FeatureStore]) -> list[StoreFeatures]:
+        """Return the features that the heads take: the layers, frames and pooling of the fit.
+
+        Args:
+            stores: Fingerprint → store.
+
+        Raises:
+            StoreError: the configuration does not match the heads.
+        """
+        recorded: Mapping[str, Any] = self.config["features"]
+        most = self.config["max_frames"]
+        if not isinstance(most, int) or most < 0:
+            raise damaged(self.run.path / CONFIG, "max_frames: expected a number of frames, or 0 for all", REFIT)
+        layers = self.config["layers"]
+        found = features_of(
+            [stores[fingerprint] for fingerprint in recorded.values()],
+            layers="all" if layers == "-" else layers,
+            max_frames=most or None,
+            pooling=self.config["pooling"],
+            paired=self._spec.pairs_frames,
+        )
+        for one, taken in zip(found, self._any.inputs, strict=True):
+            if (len(one.layers), one.store.hidden_size) != (taken.num_layers, taken.hidden_size):
+                raise damaged(self.run.path / CONFIG, f"the heads take other layers of {taken.store}", REFIT)
+        return found
+
+    def saved_normalisers(self, utterance_ids: Sequence[str]) -> Normalisers:
+        """Return the normalisers that need no new audio: without normalisation, or with statistics of training parts.
+
+        Args:
+            utterance_ids: The utterances to normalise.
+
+        Raises:
+            StoreError: the run has no saved statistics, like runs of earlier releases.
+        """
+        if not self._is_global:
+            return {None: [Normaliser(group_of={}, mean_={}, std_={})] * len(self._any.inputs)}
+        found: dict[int | None, Sequence[Normaliser]] = {}
+        for (_, fold), head in self.heads.items():
+            if fold not in found:
+                found[fold] = self._of_head(head, utterance_ids)
+        return found
+
+    def _of_head(self, head: SavedHead, utterance_ids: Sequence[str]) -> list[Normaliser]:
+        group_of = dict.fromkeys(utterance_ids, "")
+        buffers = dict(head.named_buffers())
+        if "mean_0" not in buffers:
+            raise missing_statistics(self.run.path)
+        pairs = [(buffers[f"mean_{i}"][0], buffers[f"std_{i}"][0]) for i in range(len(head.inputs))]
+        return [
+            Normaliser(group_of=group_of, mean_={"": mean.cpu().numpy()}, std_={"": std.cpu().numpy()})
+            for mean, std in pairs
+        ]
+
+    @torch.inference_mode()
+    def compute(
+        self,
+        features: Sequence[StoreFeatures],
+        normalisers: Normalisers,
+        utterance_id: str,
+        folds: Iterable[int],
+        *,
+        activations: bool = False,
+    ) -> Outputs:
+        """Compute the outputs of the heads of some folds for one utterance.
+
+        Args:
+            features: The features that the heads take.
+            normalisers: Normaliser of each store.
+            utterance_id: The utterance.
+            folds: Numbers of the folds.
+            activations: Whether to return penultimate activations too.
+
+        Returns:
+            Seed and fold → (num_outputs,) float64 probabilities, or values in the unit of the labels; and seed and fold
+            → (size,) float32 inputs of the last layer, see :meth:`_watched`.
+        """
+        outputs: dict[HeadKey, Array] = {}
+        inner: dict[HeadKey, npt.NDArray[np.float32]] = {}
+        num_frames = frames_in_use(features, utterance_id)
+        wanted, shared = set(folds), None
+        for fold in self.folds:
+            if fold not in wanted:
+                continue
+            of_stores = normalisers[None if None in normalisers else fold]
+            packed = shared or [
+                pack(one.read(utterance_id, frames, normaliser), self._copy.dtype).to(self._device)
+                for one, frames, normaliser in zip(features, num_frames, of_stores, strict=True)
+            ]
+            shared = packed if None in normalisers else None
+            for (seed, of_fold), saved in self.heads.items():
+                if of_fold == fold:
+                    outputs[seed, fold] = self._outputs(saved, packed)
+                    if activations:
+                        inner[seed, fold] = self._caught.activations
+        return outputs, inner
+
+    def _outputs(self, saved: SavedHead, packed: Sequence[Packed]) -> Array:
+        reduced = self._copy.compute != torch.float32
+        if isinstance(saved.head, SupportVectorMachine):
+            vectors = [[one.copy()] for one in packed]
+            self._caught.activations = vectors[0][0].flatten().numpy()
+            logits = saved.head(vectors)
+        else:
+            batch: Any = [[one] if self._spec.learns_layers else [one.copy()] for one in packed]
+            with torch.autocast(torch.device(self._device).type, dtype=torch.bfloat16, enabled=reduced):
+                logits = saved.head(batch)
+        if self.config["task"] == CLASSIFICATION:
+            probabilities: Array = logits.softmax(dim=1)[0].cpu().double().numpy()
+            return probabilities
+        values = logits[0].cpu().double().numpy()
+        bounds = np.array([self.config["label_ranges"][name] for name in self.outputs], dtype=np.float64)
+        scaled: Array = bounds[:, 0] + (bounds[:, 1] - bounds[:, 0]) * values
+        return scaled
+
+    def watch_activations(self) -> dict[HeadKey, int]:
+        """Keep the inputs of the last layer of each head from now on; return the number of values of each.
+
+        The last layer of a network is the module ``output``, as in all built-in heads. Its input is: for ``dense``,
+        ``lstm`` and ``fusion`` the mean over frames of the last hidden layer (for fusions of frames that are not
+        aligned, the last hidden layer after that mean); for ``linear`` the projection of the mean; for ``ffn`` the
+        hidden layer. For support vector machines it is the normalised feature vector.
+
+        Raises:
+            ModelError: the head has no module ``output``.
+        """
+        for saved in () if self._is_watched or not self._spec.is_network else self.heads.values():
+            last = getattr(saved.head, "output", None)
+            if not isinstance(last, nn.Module):
+                raise ModelError(
+                    f"head {self.config['head']!r} has no layer named 'output', whose inputs --embeddings writes; "
+                    "predict without --embeddings"
+                )
+            last.register_forward_pre_hook(self._catch)
+        self._is_watched = True
+        return {key: _last_size(saved) for key, saved in self.heads.items()}
+
+    def _catch(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        self._caught.activations = inputs[0].detach().float().cpu().numpy().reshape(-1)
+
+
+def _last_size(saved: SavedHead) -> int:
+    if isinstance(saved.head, SupportVectorMachine):
+        return int(saved.head.coef.shape[1])
+    last: Any = saved.head.output
+    return int(last.in_features)

@@ -1,0 +1,128 @@
+"""New audio × the run's own corpus → the folds whose heads did not train on this audio.
+
+An utterance is known by the SHA-256 of its file and by its part of the file. A head may predict an utterance of its own
+corpus if the utterance is in the test part of its fold, or if it has no label and so no head trained on it. Validation
+utterances ended the training, so that they count as trained on.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+
+from featcache.cache.reader import FeatureCache, FeatureStore
+from featcache.errors import FeatcacheError
+from featcache.manifest import Manifest, Utterance
+from featcache.prediction.members import Voters
+from featcache.runs.file_names import PREDICTIONS
+from featcache.runs.reader import RunFolder, load_predictions
+from featcache.targets.targets import CLASSIFICATION
+from featcache.workspace import Workspace
+
+Part = tuple[str, float, float]
+"""Utterance id, and its start and end in its file, in seconds."""
+
+
+class OwnCorpus:
+    """The corpus on which a run was trained, as far as it is known here.
+
+    Args:
+        voters: The heads that predict.
+        workspace: Folder of corpora, caches and runs.
+
+    Attributes:
+        cache: Folder of the cache of the corpus; it may not exist.
+        is_known: Whether the cache tells the checksums of the audio, so that heads can be chosen.
+    """
+
+    def __init__(self, voters: Voters, workspace: Workspace) -> None:
+        run = voters.members[0]
+        self.cache = workspace.cache(run.config["corpus"])
+        self._parts: dict[str, list[Part]] = defaultdict(list)
+        self._sha256: dict[str, str] = {}
+        cache = _opened(self.cache)
+        store = None if cache is None else _audio_store(cache, voters)
+        self.is_known = store is not None
+        self._tested: Mapping[str, frozenset[int]] = {}
+        self._untrained: frozenset[str] = frozenset()
+        if cache is not None and store is not None:
+            ids = store.utterance_ids
+            for utterance_id, (sha256, start, end) in zip(ids, store.recordings(ids), strict=True):
+                self._parts[sha256].append((utterance_id, start, end))
+                self._sha256[utterance_id] = sha256
+            self._tested = _tested(run, frozenset(fold for _, fold in voters.keys))
+            self._untrained = _without_label(run, cache.manifest)
+
+    def is_corpus(self, cache: Path | None) -> bool:
+        """Return whether a cache is that of this corpus."""
+        return cache is not None and cache.is_dir() and self.cache.is_dir() and cache.samefile(self.cache)
+
+    def sha256(self, utterance_id: str) -> str | None:
+        """Return the SHA-256 of the file of an utterance of the corpus; None if it is not known."""
+        return self._sha256.get(utterance_id)
+
+    def folds_for(self, utterance: Utterance, sha256: str | None) -> frozenset[int] | None:
+        """Return the folds whose heads did not train on an utterance.
+
+        Args:
+            utterance: Utterance of the new audio.
+            sha256: SHA-256 of its file; None if the file cannot be read.
+
+        Returns:
+            Numbers of the folds; None if the utterance is not in the corpus, so that no head trained on it.
+        """
+        start, end = utterance.start or 0.0, math.inf if utterance.end is None else utterance.end
+        same = [own for own, first, last in self._parts.get(sha256 or "", ()) if first < end and start < last]
+        trained = [own for own in same if own not in self._untrained]
+        if not trained:
+            return None
+        return frozenset.intersection(*(self._tested.get(own, frozenset()) for own in trained))
+
+
+def _opened(folder: Path) -> FeatureCache | None:
+    try:
+        return FeatureCache(folder)
+    except (FeatcacheError, OSError):
+        return None
+
+
+def _audio_store(cache: FeatureCache, voters: Voters) -> FeatureStore | None:
+    """Return a store that records the checksums of audio, if possible one of the run."""
+    own = [name for member in voters.members for name in member.config["features"]]
+    for name in dict.fromkeys([*own, *cache]):
+        try:
+            store = cache[name]
+        except FeatcacheError:
+            continue
+        ids = store.utterance_ids
+        if not store.is_of_words and len(ids) and any(store.audio_sha256(ids)):
+            return store
+    return None
+
+
+def _tested(run: RunFolder, folds: frozenset[int]) -> Mapping[str, frozenset[int]]:
+    """Return utterance id → folds that have it in their test part; empty for runs without predictions for tests."""
+    if not (run.path / PREDICTIONS).is_file() or run.predictions.empty:
+        return {}
+    pairs = load_predictions(run).table[["utterance_id", "fold"]].drop_duplicates()
+    found: dict[str, set[int]] = defaultdict(set)
+    for utterance_id, fold in pairs.itertuples(index=False):
+        found[utterance_id].add(int(fold))
+    return {utterance_id: frozenset(numbers) & folds for utterance_id, numbers in found.items()}
+
+
+def _without_label(run: RunFolder, manifest: Manifest) -> frozenset[str]:
+    """Return the ids of utterances that no fit of the run could use: without a label, or not selected."""
+    if run.config["task"] == CLASSIFICATION:
+        names = [run.config["target"]]
+        if names[0] not in manifest.label_columns:
+            names = [names[0].partition("=")[0]]  # one class against all others
+    else:
+        names = list(run.config["label_ranges"])
+    select: Mapping[str, list[str]] = run.config.get("select", {})
+    return frozenset(
+        utterance.utterance_id
+        for utterance in manifest
+        if any(utterance.labels.get(name, "") == "" for name in names)
+        or any(utterance.labels.get(column, "") not in values for column, values in select.items())
+    )
