@@ -31,6 +31,7 @@ ENTRY_POINTS = {
     "fit": featcache.fit,
     "sweep": featcache.sweep,
     "load_run": featcache.load_run,
+    "publish": featcache.publish,
     "RunFolder.head": RunFolder.head,
     "run_pipeline": featcache.run_pipeline,
     "probe_stores": probe_stores,

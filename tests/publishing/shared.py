@@ -12,15 +12,12 @@ RUNS = {
     "dense": {"head": "dense", "norm": "global"},
     "lstm": {"head": "lstm", "norm": "speaker"},
     "gru": {"head": "lstm", "norm": "none", "set": {"cell": "gru", "bidirectional": True, "num_hidden": 3}},
-    "bilstm": {"head": "lstm", "norm": "global", "set": {"bidirectional": True}},
-    "linear": {"head": "linear", "norm": "none", "target": "arousal,valence"},
+    "linear": {"head": "linear", "norm": "global", "pooling": "sum", "max_frames": None},
     "ffn": {"head": "ffn", "norm": "global", "target": "arousal,valence"},
     "fusion": {"head": "fusion", "norm": "speaker", "features": ["ssl", "egemaps"]},
     "apart": {"head": "fusion", "norm": "global", "features": ["ssl", "text"]},
-    "svm": {"head": "svm", "norm": "global", "layers": "last"},
+    "svm": {"head": "svm", "norm": "global", "layers": "last", "pooling": "mean+max"},
     "svr": {"head": "svm", "norm": "speaker", "features": ["functionals"], "target": "arousal,valence"},
-    "sum": {"head": "dense", "norm": "global", "pooling": "sum", "max_frames": None},
-    "both": {"head": "svm", "norm": "speaker", "layers": "last", "pooling": "mean+max", "target": "sex"},
 }
 
 
