@@ -6,6 +6,7 @@ from typing import Any
 
 from featcache.cache.failures import Failure
 from featcache.cli.exit_codes import end
+from featcache.registry import naming
 from featcache.settings.checked import configured
 from featcache.settings.predictions import PredictCommandSettings
 from featcache.workspace import Workspace
@@ -27,7 +28,7 @@ def print_predictions(run: str, audio: Sequence[str], given: dict[str, Any]) -> 
     from featcache.prediction.loaded_run import load_run, predict_audio
     from featcache.prediction.predictor import Predictor
 
-    settings = configured(PredictCommandSettings, given)
+    settings = configured(PredictCommandSettings, naming("layout", "plugin")(given))
     workspace = Workspace.at()
     predictor = Predictor(load_run(_local(run)), workspace, models=settings.model, device=settings.device)
     found = predict_audio(predictor, list(audio), settings)

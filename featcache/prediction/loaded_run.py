@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from featcache.prediction.predictor import Prediction, Predictor
 
-Signal = tuple[npt.NDArray[Any], int]
-Audio = str | os.PathLike[str] | Signal
+Samples = tuple[npt.ArrayLike, int]
+Audio = str | os.PathLike[str] | Samples
 
 
 class LoadedRun(RunFolder):
@@ -43,7 +43,7 @@ class LoadedRun(RunFolder):
         self._workspace = workspace or Workspace.at()
         self._predictors: dict[tuple[Any, ...], Predictor] = {}
 
-    @documented("RunFolder.predict", PredictSettings, expand=naming("layout", "plugin"))
+    @documented("predict", PredictSettings, expand=naming("layout", "plugin"))
     def predict(
         self,
         audio: Audio | Sequence[Audio],
@@ -141,8 +141,6 @@ def predict_audio(predictor: "Predictor", audio: Audio | Sequence[Audio], settin
 
     from featcache.prediction.inputs import collect
 
-    if settings.hop is not None and settings.window is None:
-        raise ModelError("--hop needs the length of the windows; give it with --window")
     if settings.window is not None and any(one.reads_text for one in predictor.needed):
         raise ModelError("--window does not apply to a run that reads transcripts; predict whole utterances")
     with _as_files(audio) as paths:

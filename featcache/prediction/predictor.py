@@ -117,7 +117,7 @@ class Predictor:
             settings: Options.
 
         Raises:
-            FeatcacheError: see :func:`featcache.predict`.
+            FeatcacheError: see :meth:`featcache.prediction.loaded_run.LoadedRun.predict`.
         """
         return _PredictionRun(self, request, settings).to_the_end()
 
@@ -133,6 +133,8 @@ class _PredictionRun:
         self._workers = settings.workers or default_workers(predictor.device)
         self._utterances = list(request.manifest)
         self._failures: dict[str, Failure] = {one.utterance_id: one for one in request.failures}
+        if settings.strict and request.failures:
+            raise _stopped(request.failures[0])
         self._combined: dict[str, Combined] = {}
         self._column = speaker_column(predictor.heads, one_speaker=settings.one_speaker)
         if self._column is not None:
@@ -227,7 +229,7 @@ class _PredictionRun:
             store=self._predictor.run.name, utterance_id=utterance.utterance_id, path=utterance.path, reason=reason
         )
         if self._settings.strict:
-            raise AudioError(f"utterance {utterance.utterance_id!r}: {reason} (stopped by --strict)")
+            raise _stopped(failure)
         self._failures[utterance.utterance_id] = failure
 
     def _needed(self, folds: Mapping[str, frozenset[int]]) -> list[Utterance]:
@@ -339,3 +341,7 @@ class _PredictionRun:
             failures=failures,
             interrupted=interrupted,
         )
+
+
+def _stopped(failure: Failure) -> AudioError:
+    return AudioError(f"utterance {failure.utterance_id!r}: {failure.reason} (stopped by --strict)")

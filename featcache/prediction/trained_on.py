@@ -8,6 +8,7 @@ utterances ended the training, so that they count as trained on.
 import math
 from collections import defaultdict
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 
 from featcache.cache.reader import FeatureCache, FeatureStore
@@ -36,22 +37,28 @@ class OwnCorpus:
     """
 
     def __init__(self, voters: Voters, workspace: Workspace) -> None:
-        run = voters.members[0]
-        self.cache = workspace.cache(run.config["corpus"])
+        self._run = voters.members[0]
+        self._folds = frozenset(fold for _, fold in voters.keys)
+        self.cache = workspace.cache(self._run.config["corpus"])
         self._parts: dict[str, list[Part]] = defaultdict(list)
         self._sha256: dict[str, str] = {}
-        cache = _opened(self.cache)
-        store = None if cache is None else _audio_store(cache, voters)
+        store = _audio_store(self.cache, voters)
         self.is_known = store is not None
-        self._tested: Mapping[str, frozenset[int]] = {}
-        self._untrained: frozenset[str] = frozenset()
-        if cache is not None and store is not None:
+        if store is not None:
             ids = store.utterance_ids
             for utterance_id, (sha256, start, end) in zip(ids, store.recordings(ids), strict=True):
                 self._parts[sha256].append((utterance_id, start, end))
                 self._sha256[utterance_id] = sha256
-            self._tested = _tested(run, frozenset(fold for _, fold in voters.keys))
-            self._untrained = _without_label(run, cache.manifest)
+
+    @cached_property
+    def _tested(self) -> Mapping[str, frozenset[int]]:
+        """Utterance id → folds that have it in their test part; read only if the audio is in the corpus."""
+        return _tested(self._run, self._folds)
+
+    @cached_property
+    def _untrained(self) -> frozenset[str]:
+        """Ids of utterances that no fit of the run could use."""
+        return _without_label(self._run, FeatureCache(self.cache).manifest)
 
     def is_corpus(self, cache: Path | None) -> bool:
         """Return whether a cache is that of this corpus."""
@@ -72,22 +79,20 @@ class OwnCorpus:
             Numbers of the folds; None if the utterance is not in the corpus, so that no head trained on it.
         """
         start, end = utterance.start or 0.0, math.inf if utterance.end is None else utterance.end
-        same = [own for own, first, last in self._parts.get(sha256 or "", ()) if first < end and start < last]
+        parts = self._parts.get(sha256, ()) if sha256 else ()
+        same = [own for own, first, last in parts if first < end and start < last]
         trained = [own for own in same if own not in self._untrained]
         if not trained:
             return None
         return frozenset.intersection(*(self._tested.get(own, frozenset()) for own in trained))
 
 
-def _opened(folder: Path) -> FeatureCache | None:
+def _audio_store(folder: Path, voters: Voters) -> FeatureStore | None:
+    """Return a store that records the checksums of audio, if possible one of the run."""
     try:
-        return FeatureCache(folder)
+        cache = FeatureCache(folder)
     except (FeatcacheError, OSError):
         return None
-
-
-def _audio_store(cache: FeatureCache, voters: Voters) -> FeatureStore | None:
-    """Return a store that records the checksums of audio, if possible one of the run."""
     own = [name for member in voters.members for name in member.config["features"]]
     for name in dict.fromkeys([*own, *cache]):
         try:

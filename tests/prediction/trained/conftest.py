@@ -60,7 +60,7 @@ class Place:
         )
 
     def predictor(self, run):
-        models = {one: self.models for one in ("ssl", "half", "bytes", "pooled", "chunks")} | {"text": self.words}
+        models = dict.fromkeys(("ssl", "half", "bytes", "pooled", "chunks"), self.models) | {"text": self.words}
         given = [f"{name}={models[name]}" for name in run.config["features"] if name in models]
         return Predictor(run, self.workspace, models=given, device="cpu")
 
