@@ -115,14 +115,14 @@ def _rows(path: Path, tensors: Any, name: str, shape: Sequence[int], rows: slice
     return values
 
 
-def missing_statistics(folder: Path, config: Mapping[str, Any]) -> StoreError:
+def missing_statistics(folder: Path, config: Mapping[str, Any] | None = None) -> StoreError:
     """Return the error for a head without saved statistics.
 
     Args:
         folder: The run folder, or a published folder, which never has the statistics of speakers.
-        config: The content of its ``config.yaml``.
+        config: The content of its ``config.yaml``, if the head needs the statistics of speakers.
     """
-    if config.get(PUBLISHED) and config["norm"] == "speaker":
+    if config is not None and config.get(PUBLISHED) and config["norm"] == "speaker":
         return StoreError(
             f"{folder} was published without the statistics of its speakers; give the new speaker's own, from their "
             "recordings, with normalisation=[(mean, std)]"
