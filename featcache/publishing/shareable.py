@@ -33,7 +33,18 @@ log = logging.getLogger(__name__)
 _SETTINGS = (
     *(RELEASE, NUMERICS, "corpus", "features", "untrained", "layers", "layer_weighting", "head", "set", "parts"),
     *("pooling", "fused", "norm", "norm_by", "scalar_norm", "protocol", "task", "target", "classes", "label_ranges"),
-    *("select", "seeds", "max_frames", "training", "working_dtype", "final", COMPUTED, ENVIRONMENT, HEAD_INPUTS),
+    *(
+        "select",
+        "seeds",
+        "max_frames",
+        "training",
+        "working_dtype",
+        "final",
+        "validation_protocol",
+        COMPUTED,
+        ENVIRONMENT,
+        HEAD_INPUTS,
+    ),
     STORE_SETTINGS,
 )
 # Entries of metrics.json that are published as they are, besides the scores.
@@ -85,9 +96,10 @@ def shareable_config(run: RunFolder, workspace: Workspace) -> dict[str, Any]:
     found["select"] = {
         label: values for label, values in found.get("select", {}).items() if not named.intersection(map(str, values))
     }
-    where, colon, name = found["protocol"].rpartition(":")
-    if colon and where.endswith(".py"):
-        found["protocol"] = f"{Path(where).name}:{name}"
+    for name in {"protocol", "validation_protocol"} & found.keys():
+        where, _, attribute = found[name].rpartition(":")
+        if where.endswith(".py"):
+            found[name] = f"{Path(where).name}:{attribute}"
     found["parts"] = {kind: one for kind, one in found.get("parts", {}).items() if kind == "head"}
     if not found["parts"]:
         del found["parts"]

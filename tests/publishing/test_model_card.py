@@ -96,6 +96,16 @@ def test_speaker_normalisation_is_told_to_be_transductive(content, tmp_path):
     assert "--one-speaker" in text
 
 
+def test_heads_trained_on_all_utterances_have_validation_scores_only(content, tmp_path):
+    metrics = {"validation": {"uar": {"mean": 61.25, "std": None, "per_seed": [61.25]}}}
+    write_card(tmp_path, content(metrics=metrics, config={"final": True, "folds": [{"fold": 1}]}))
+    text = body_of(tmp_path)
+    assert "There is no test part: these heads were trained on all utterances." in text
+    assert "On the validation part: UAR 61.2." in text
+    assert "unseen in training and validation: there is no test part." in text
+    assert ModelCard.load(tmp_path / "README.md").data.eval_results is None
+
+
 @pytest.mark.parametrize(
     ("protocol", "told"),
     [("loso", "yes"), ("split", "not guaranteed by this protocol"), ("mine.py:PAIRS", NOT_KNOWN)],
