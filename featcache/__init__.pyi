@@ -14,6 +14,7 @@ from .manifest import Manifest as Manifest
 from .manifest import Utterance as Utterance
 from .pipeline import run_pipeline as run_pipeline
 from .prediction.loaded_run import load_run as load_run
+from .publishing import publish as publish
 from .registry import name_plugins as name_plugins
 from .runs.reader import RunFolder as RunFolder
 from .transcription import transcribe as transcribe

@@ -53,6 +53,11 @@ class Hub:
         }
         self.pulls.setdefault(source, []).append(pull)
 
+    def nested(self):
+        """Return a regular expression of all file names in folders."""
+        commits = (commit for of_source in self.commits.values() for commit in of_source.values())
+        return "|".join(sorted({re.escape(name) for files in commits for name in files if "/" in name})) or "(?!)"
+
     def large_ranges(self):
         """Return the Range headers of the requests for the content of weights."""
         weights = (".safetensors", ".bin")
@@ -88,7 +93,7 @@ def _answer(handler, hub):
     path = unquote(urlsplit(handler.path).path)
     hub.requests.append((handler.command, path, handler.headers.get("Range")))
     api = re.fullmatch(r"/api/models/([\w.-]+/[\w.-]+)(?:/(revision|discussions|tree)(?:/(.+))?)?", path)
-    file = re.fullmatch(r"/([\w.-]+/[\w.-]+)/resolve/(.+)/([^/]+)", path)
+    file = re.fullmatch(rf"/([\w.-]+/[\w.-]+)/resolve/(.+?)/({hub.nested()}|[^/]+)", path)
     found = api or file
     if found is None or found[1] not in hub.commits:
         return _send(handler, 404, b"", {"X-Error-Code": "RepoNotFound"})

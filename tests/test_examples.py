@@ -31,6 +31,7 @@ ENTRY_POINTS = {
     "fit": featcache.fit,
     "sweep": featcache.sweep,
     "load_run": featcache.load_run,
+    "publish": featcache.publish,
     "RunFolder.head": RunFolder.head,
     "run_pipeline": featcache.run_pipeline,
     "probe_stores": probe_stores,
@@ -69,7 +70,7 @@ def project(tmp_path, make_cache, quick_reports, monkeypatch):
 
 @pytest.mark.parametrize("name", ENTRY_POINTS)
 def test_examples_do_what_they_say(name, project, request):
-    if name in ("load_run", "RunFolder.head"):
+    if name in ("load_run", "publish", "RunFolder.head"):
         featcache.fit(features="wav2vec2-base", seeds=[123], max_epochs=1, name="mine")
     if name == "transcribe":  # A folder takes precedence over the short name of a model.
         shutil.copytree(request.getfixturevalue("tiny_whisper")(), project / "whisper-tiny")

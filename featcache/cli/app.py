@@ -14,6 +14,7 @@ from featcache.cli.commands.layer_importance import LayersCommand, layers, probe
 from featcache.cli.commands.overview import corpora, demo, fetch, models
 from featcache.cli.commands.prediction import predict
 from featcache.cli.commands.results import compare, ensemble, score
+from featcache.cli.commands.sharing import publish
 from featcache.cli.commands.training import fit, run
 from featcache.cli.exit_codes import INTERRUPTED, USER_ERROR, WRONG_USAGE
 from featcache.cli.usage import Command, UsageError, told_usage, unknown_command
@@ -102,6 +103,7 @@ _EXAMPLES: dict[Any, str] = {
     score: "score predictions.csv --speaker actor",
     compare: "compare wav2vec2-run egemaps-run",
     ensemble: "ensemble run-a run-b run-c --vote hard",
+    publish: "publish wav2vec2-run shared --license cc-by-nc-4.0",
 }
 for _command, _example in _EXAMPLES.items():
     app.command(epilog=f"Example: featcache {_example}", cls=LayersCommand if _command is layers else Command)(_command)

@@ -175,3 +175,8 @@ EnsembleName = Annotated[
     str | None, Option(metavar="NAME", help="Name of the ensemble's folder [default: derived from the runs].")
 ]
 ReplaceEnsemble = Annotated[bool, Option("--overwrite", help="Replace an ensemble that exists already.")]
+
+# publish
+
+PublishedRun = Annotated[str, Argument(metavar="RUN", help="Name or folder of the run.")]
+PublishedFolder = Annotated[Path, Argument(metavar="FOLDER", help="Folder to write; it must be new or empty.")]

@@ -34,6 +34,8 @@ VALIDATION = "validation"
 FINAL = "final"
 # Keys of such a run for the protocol that chose its validation part, and for the speakers of that part.
 VALIDATION_PROTOCOL, VALIDATION_SPEAKERS = "validation_protocol", "validation_speakers"
+# Key that marks a folder that featcache publish wrote: a run folder without the files that name persons.
+PUBLISHED = "published"
 # Key for the size of a random subset; its utterances are identified by their own checksum.
 LIMIT = "limit"
 RECORDED = (RELEASE, COMPUTED, ENVIRONMENT, RESUMED, HEAD_INPUTS, STORE_SETTINGS, LIMIT)

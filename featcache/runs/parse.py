@@ -18,6 +18,7 @@ from featcache.runs.file_names import CONFIG
 from featcache.runs.identity import (
     FINAL,
     HEAD_INPUTS,
+    PUBLISHED,
     STORE_SETTINGS,
     VALIDATION,
     VALIDATION_PROTOCOL,
@@ -39,6 +40,7 @@ _CONFIG = {
     **dict.fromkeys(("pooling", "norm_by"), (str, type(None))),
     **dict.fromkeys(("features", "select", "training", "label_ranges", "set", "parts"), (dict,)),
     **dict.fromkeys((HEAD_INPUTS, STORE_SETTINGS), (dict,)),
+    PUBLISHED: (bool,),
     **dict.fromkeys(("seeds", "untrained", "classes", "candidates", "sizes", "votes", "members", "folds"), (list,)),
     VALIDATION_SPEAKERS: (list,),
 }
@@ -239,8 +241,10 @@ def open_tensors(folder: Path, name: str) -> Iterator[Any]:
 
 
 def _check_inside(folder: Path, name: str) -> None:
-    path = folder / name
-    if not resolved(path).is_relative_to(resolved(folder)):
+    path, home = folder / name, resolved(folder)
+    # In a cache of the Hugging Face hub, the files of a snapshot link to the blobs of the same repository.
+    inside = [home, home.parent.parent / "blobs"] if home.parent.name == "snapshots" else [home]
+    if not any(map(resolved(path).is_relative_to, inside)):
         raise damaged(path, "it is a link to a file outside of the run folder", f"copy the file here, or {REFIT}")
 
 

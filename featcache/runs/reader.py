@@ -12,7 +12,7 @@ from featcache.errors import PredictionsError, StoreError, unknown_name
 from featcache.evaluate.predictions import Predictions, checked, dimensions_of
 from featcache.files.regular import resolved
 from featcache.runs.file_names import HISTORY, LAYER_WEIGHTS, METRICS, PREDICTIONS, VALIDATION_PREDICTIONS
-from featcache.runs.identity import FINAL
+from featcache.runs.identity import FINAL, PUBLISHED
 from featcache.runs.parse import read_config, read_metrics, read_table, reason_of
 from featcache.workspace import Workspace
 
@@ -67,24 +67,33 @@ class RunFolder:
         text.
 
         Raises:
-            StoreError: the file is missing, damaged, or has changed since it was written; likewise for other tables.
+            StoreError: the file is missing, damaged, or has changed since it was written, or the folder was published
+                and has no such file; likewise for other tables.
         """
-        return read_table(self.path / PREDICTIONS)
+        return self._table(PREDICTIONS)
 
     @cached_property
     def validation_predictions(self) -> "pd.DataFrame":
         """Predictions for the validation parts: the rows of ``validation_predictions.csv``."""
-        return read_table(self.path / VALIDATION_PREDICTIONS)
+        return self._table(VALIDATION_PREDICTIONS)
 
     @cached_property
     def layer_weights(self) -> "pd.DataFrame":
         """Learned layer weights: seed, fold, layer, weight, features; empty if no weights are learned."""
-        return read_table(self.path / LAYER_WEIGHTS)
+        return self._table(LAYER_WEIGHTS)
 
     @cached_property
     def history(self) -> "pd.DataFrame":
         """Losses of each epoch: seed, fold, epoch, train_loss, validation_loss, and the validation score."""
-        return read_table(self.path / HISTORY)
+        return self._table(HISTORY)
+
+    def _table(self, name: str) -> "pd.DataFrame":
+        if self.config.get(PUBLISHED) and not (self.path / name).exists():
+            raise StoreError(
+                f"{self.path} is a published folder, which has no {name}, because no utterances and speakers are "
+                "published; use the run from which it was made"
+            )
+        return read_table(self.path / name)
 
     def head(self, *, seed: int, fold: int) -> "SavedHead":
         """Load a trained head together with the statistics that normalise its features.

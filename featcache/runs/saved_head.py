@@ -40,6 +40,7 @@ class SavedHead(nn.Module):
         outputs: Names of the outputs: the classes, or the dimensions of a regression.
         norm: ``speaker``, ``global`` or ``none``.
         pooling: ``mean``, ``sum``, ``max`` or ``mean+max`` of all frames; None if the head takes the frames themselves.
+        is_paired: Whether the frames of all stores are aligned, so that each store needs the same number of frames.
         groups: Names of the speakers whose statistics were saved, for ``speaker`` normalisation; otherwise empty.
     """
 
@@ -62,7 +63,8 @@ class SavedHead(nn.Module):
         self.pooling: str | None = config["pooling"]
         self.groups = statistics.groups if statistics and self.norm != "global" else ()
         self._folder = folder
-        self._paired = len(inputs) > 1 and config["fused"] == "frames"
+        self._config = config
+        self.is_paired = len(inputs) > 1 and config["fused"] == "frames"
         self._position = {group: position for position, group in enumerate(self.groups)}
         self._normalised = statistics is not None
         for position, (mean, std) in enumerate(statistics.pairs if statistics else ()):
@@ -93,7 +95,8 @@ class SavedHead(nn.Module):
         Raises:
             ModelError: features have other shapes, a speaker is unknown, statistics are missing or not finite, or the
                 head was converted to another dtype.
-            StoreError: the run has no saved statistics, like runs of earlier releases.
+            StoreError: the run has no saved statistics, like runs of earlier releases and published folders with
+                ``speaker`` normalisation.
         """
         self._check_weights()
         utterances = self._checked(features)
@@ -147,7 +150,7 @@ class SavedHead(nn.Module):
                         f"utterance {number} of {one.store}: expected ({one.num_layers} layers, frames, "
                         f"{one.hidden_size} values), found {shape}"
                     )
-        if self._paired and not self.pooling:
+        if self.is_paired and not self.pooling:
             for number, frames in enumerate(zip(*([v.shape[1] for v in of_store] for of_store in found), strict=True)):
                 if len(set(frames)) > 1:
                     raise ModelError(f"utterance {number}: {names} must have the same number of frames, found {frames}")
@@ -169,7 +172,7 @@ class SavedHead(nn.Module):
         if given is not None:
             return [[pair] * number for pair in self._given(given)]
         if not self._normalised:
-            raise missing_statistics(self._folder)
+            raise missing_statistics(self._folder, self._config)
         rows = [0] * number if self.norm == "global" else self._rows(number, groups)
         return [
             [(self.get_buffer(f"mean_{store}")[row], self.get_buffer(f"std_{store}")[row]) for row in rows]

@@ -23,6 +23,7 @@ from featcache.files.regular import replace_file
 from featcache.files.values import damaged, parse_json
 from featcache.runs.file_names import NORMALISATION
 from featcache.runs.head_inputs import HeadInput
+from featcache.runs.identity import PUBLISHED
 from featcache.runs.parse import REFIT, open_tensors
 
 GROUPS = "groups"
@@ -114,8 +115,18 @@ def _rows(path: Path, tensors: Any, name: str, shape: Sequence[int], rows: slice
     return values
 
 
-def missing_statistics(folder: Path) -> StoreError:
-    """Return the error for a head whose run has no saved statistics."""
+def missing_statistics(folder: Path, config: Mapping[str, Any] | None = None) -> StoreError:
+    """Return the error for a head without saved statistics.
+
+    Args:
+        folder: The run folder, or a published folder, which never has the statistics of speakers.
+        config: The content of its ``config.yaml``, if the head needs the statistics of speakers.
+    """
+    if config is not None and config.get(PUBLISHED) and config["norm"] == "speaker":
+        return StoreError(
+            f"{folder} was published without the statistics of its speakers; give the new speaker's own, from their "
+            "recordings, with normalisation=[(mean, std)]"
+        )
     return StoreError(
         f"{folder} has no {NORMALISATION}, which its heads need and earlier releases did not write; {REFIT}, or give "
         "the statistics with normalisation=[(mean, std)]"

@@ -15,6 +15,7 @@ NOT_RUN = {
     "how-to/dask.md": 2,
     "how-to/emotion2vec.md": 2,
     "how-to/offline.md": 2,
+    "how-to/publish.md": 2,
     "how-to/reproduce-a-paper.md": 1,
     "how-to/slurm.md": 3,
     "how-to/text.md": 1,
