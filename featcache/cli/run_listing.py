@@ -19,8 +19,6 @@ from featcache.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
-# Usual width of a column of settings or scores.
-_FOLDED = 10
 HINT = "Choose settings by the validation score, and report the test score."
 NOT_RECORDED = "A dash: no such score; runs of earlier releases have no validation score."
 
@@ -72,15 +70,24 @@ def _print_table(runs: Sequence[ListedRun], settings: Sequence[str]) -> None:
     if any(one.state != FIT for one in runs):
         columns["State"] = [one.state for one in runs]
     names, console = [one.name for one in runs], Console()
-    # Long settings may be folded, but names are not: they are copied.
-    numbered = width({"Run": names, **{header: ["x" * _FOLDED] for header in columns}}) > console.width
-    table = score_table("Run", *columns)
-    for column in table.columns[1 : len(settings) + 1]:
-        column.justify, column.no_wrap, column.overflow = "left", False, "fold"
+    # Settings may be folded between words, but names are not: they are copied.
+    words = {name: [word for cell in cells for word in cell.split()] for name, cells in columns.items()}
+    words = {**columns, **{name: words[name] for name in list(columns)[: len(settings)]}}
+    numbered = width({"Run": names, **words}) > console.width
     shown = [str(number) for number in range(1, len(runs) + 1)] if numbered else names
+    left_out = []
+    for name in reversed(list(columns)[: len(settings)]):
+        if width({"Run": shown, **words}) > console.width:
+            left_out.append(name)
+            del columns[name], words[name]
+    table = score_table("Run", *columns)
+    for column in table.columns[1 : len(settings) - len(left_out) + 1]:
+        column.justify, column.no_wrap, column.overflow = "left", False, "fold"
     for row in zip(shown, *columns.values(), strict=True):
         table.add_row(*row)
     console.print(table)
+    if left_out:
+        print_line(f"(not shown, for lack of space: {', '.join(reversed(left_out))})")
     print_line()
     if numbered:
         print_numbered(names)

@@ -271,13 +271,23 @@ def _around_uniform(axes: Axes, sizes: Sequence[int]) -> None:
     half = max(high - 1 / size, 1 / size - low, _LEAST_EFFECT / size)
     axes.set_ylim(1 / size - half, 1 / size + half)
     axes.axhline(1 / size, **_REFERENCE)
-    percent = axes.secondary_yaxis("right", functions=(lambda y: 100 * (y * size - 1), lambda p: (p / 100 + 1) / size))
+    percent = axes.secondary_yaxis("right", functions=(_in_percent(size), _of_percent(size)))
     percent.yaxis.set_major_locator(MaxNLocator(5, symmetric=True))
     percent.yaxis.set_major_formatter(
         lambda value, _: f"uniform\n1/{size}" if abs(value) < 1e-9 else f"{value:+g} %".replace("-", "−")
     )
     percent.tick_params(length=2.5, colors="0.35")
     percent.spines["right"].set_visible(False)
+
+
+def _in_percent(size: int) -> Any:
+    """Return the function weight → difference from the uniform weight in percent."""
+    return lambda weight: 100 * (weight * size - 1)
+
+
+def _of_percent(size: int) -> Any:
+    """Return the inverse of :func:`_in_percent`."""
+    return lambda percent: (percent / 100 + 1) / size
 
 
 def _difference(percent: float) -> str:

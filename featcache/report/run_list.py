@@ -10,6 +10,7 @@ from typing import Any
 from featcache.errors import StoreError
 from featcache.evaluate.scores import digits_of
 from featcache.files.regular import resolved
+from featcache.report.part_scores import TEST, VALIDATION, part_scores
 from featcache.report.tables import mean_and_std
 from featcache.runs.file_names import CONFIG, METRICS
 from featcache.runs.parse import read_config
@@ -108,7 +109,8 @@ def common_settings(runs: Sequence[ListedRun], names: Sequence[str]) -> dict[str
 
 
 def _finished(run: RunFolder) -> ListedRun:
-    metric = next((name for name in _MAIN if name in {**run.metrics, **(run.metrics.get("validation") or {})}), "")
+    test, validation = (part_scores(run, part) for part in (TEST, VALIDATION))
+    metric = next((name for name in _MAIN if name in {**test, **validation}), "")
     return ListedRun(
         name=run.name,
         corpus=str(run.config.get("corpus", "")),
@@ -116,8 +118,8 @@ def _finished(run: RunFolder) -> ListedRun:
         kind=_kind(run.config),
         settings=settings_text(run.config),
         metric=metric,
-        validation=_mean_and_std(run.metrics.get("validation") or {}, metric),
-        test=_mean_and_std(run.metrics, metric),
+        validation=_mean_and_std(validation, metric),
+        test=_mean_and_std(test, metric),
         date=_date(run.path / METRICS),
         finished=True,
     )
@@ -132,8 +134,7 @@ def _kind(config: Mapping[str, Any]) -> str:
 
 
 def _mean_and_std(scores: Mapping[str, Any], metric: str) -> dict[str, float | None] | None:
-    found = scores.get(metric)
-    return {name: found.get(name) for name in ("mean", "std")} if isinstance(found, Mapping) else None
+    return {name: scores[metric].get(name) for name in ("mean", "std")} if metric in scores else None
 
 
 def _unfinished(path: Path) -> ListedRun | None:

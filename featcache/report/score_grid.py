@@ -3,17 +3,16 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from featcache.errors import PredictionsError, StoreError, unknown_name
 from featcache.evaluate.compare import COMPARED, SIGNIFICANT, Comparison, compare, corrected, p_of, too_few
 from featcache.evaluate.intervals import ONE_SEED, caution
-from featcache.evaluate.scores import SCORES, find_score, heading_of, label_of
+from featcache.evaluate.scores import find_score, heading_of, label_of
+from featcache.report.part_scores import TEST, VALIDATION, part_scores
 from featcache.runs.chosen import labels_of
 from featcache.runs.reader import RunFolder, load_predictions
 from featcache.runs.varied import compared_settings, differing, distinguishing, find_setting, value_of
 
-TEST, VALIDATION = "test", "validation"
 MARK = "†"
 BEST = "Bold: best of the column."
 _DEFAULT_METRICS = ("uar", "ccc")
@@ -106,7 +105,9 @@ def score_grid(
     settings = compared_settings(runs)
     column_names = tuple(find_setting(name, settings) for name in columns)
     row_names = tuple(find_setting(name, settings) for name in rows) or _other(settings, column_names)
-    score = metric or next((name for name in _DEFAULT_METRICS if name in _scores(runs[0], part)), _DEFAULT_METRICS[0])
+    score = metric or next(
+        (name for name in _DEFAULT_METRICS if name in part_scores(runs[0], part)), _DEFAULT_METRICS[0]
+    )
     labels = labels_of(runs)
     cells: dict[tuple[Key, Key], GridCell] = {}
     for run, label, own in zip(runs, labels, settings, strict=True):
@@ -157,18 +158,8 @@ def _in_one_cell(first: str, second: str, settings: Sequence[Mapping[str, str]],
     )
 
 
-def _scores(run: RunFolder, part: str) -> dict[str, Any]:
-    """Return name → score of a part of a run."""
-    found = run.metrics if part == TEST else run.metrics.get(VALIDATION) or {}
-    return {name: value for name, value in found.items() if isinstance(value, dict) and _is_score(name)}
-
-
-def _is_score(name: str) -> bool:
-    return name in SCORES or any(name.startswith(f"{one.name}_") for one in SCORES.values() if one.of_dimensions)
-
-
 def _cell(run: RunFolder, label: str, metric: str, part: str) -> GridCell:
-    there = _scores(run, part)
+    there = part_scores(run, part)
     if metric not in there:
         if not there and part == VALIDATION:
             raise PredictionsError(f"{label} records no validation scores; fit it again with --overwrite")

@@ -91,7 +91,7 @@ def _write_parameters(tracked: TrackedRun, writer: "SummaryWriter") -> None:
     from torch.utils.tensorboard.summary import hparams
 
     # Not add_hparams, which would write the scores a second time.
-    for summary in hparams(dict(tracked.settings), dict(tracked.scores)):
+    for summary in hparams(dict(tracked.settings), dict(tracked.scores)):  # type: ignore[no-untyped-call]
         writer._get_file_writer().add_summary(summary, 0, tracked.time)  # type: ignore[no-untyped-call]
 
 

@@ -3,10 +3,11 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from featcache.errors import MissingPackageError
 from featcache.files.regular import resolved, sha256_of_file
+from featcache.report.part_scores import TEST, VALIDATION, part_scores
 from featcache.runs.file_names import CONFIG, HISTORY, METRICS, training_name
 from featcache.runs.identity import hash_of
 from featcache.runs.reader import RunFolder
@@ -51,27 +52,24 @@ class TrackedRun:
             checksum=hash_of([[path.name, sha256_of_file(path)] for path in (*files, *figures)]),
             time=(run.path / METRICS).stat().st_mtime,
             settings=settings_text(run.config),
-            scores={
-                **_scores("test", run.metrics),
-                **_scores("validation", run.metrics.get("validation") or {}),
-            },
+            scores=_scores(run),
             figures=figures,
         )
 
     def curves(self) -> "Iterator[tuple[str, pd.DataFrame]]":
         """Yield the name of each training, ``seed-123-fold-1``, and its rows of ``history.csv``; none for ensembles."""
         if (self.run.path / HISTORY).is_file():
-            for (seed, fold), rows in self.run.history.groupby(["seed", "fold"], sort=False):
-                yield training_name(int(seed), int(fold)), rows.sort_values("epoch")
+            for _, rows in self.run.history.groupby(["seed", "fold"], sort=False):
+                name = training_name(int(rows["seed"].iloc[0]), int(rows["fold"].iloc[0]))
+                yield name, rows.sort_values("epoch")
 
 
-def _scores(part: str, metrics: Mapping[str, Any]) -> dict[str, float]:
+def _scores(run: RunFolder) -> dict[str, float]:
     found = {}
-    for name, score in metrics.items():
-        if isinstance(score, Mapping) and "per_seed" in score and score.get("mean") is not None:
-            found[f"{part}/{name}"] = float(score["mean"])
-            if score.get("std") is not None:
-                found[f"{part}/{name}_std"] = float(score["std"])
+    for part in (TEST, VALIDATION):
+        for name, score in part_scores(run, part).items():
+            numbers = {f"{part}/{name}": score["mean"], f"{part}/{name}_std": score.get("std")}
+            found |= {key: float(number) for key, number in numbers.items() if number is not None}
     return found
 
 

@@ -27,7 +27,8 @@ def chosen_runs(names: Sequence[str], *, least: int = 1) -> list[RunFolder]:
         StoreError: a run is unknown or not finished.
         PredictionsError: fewer runs than ``least`` are given.
     """
-    workspace, found, others, twice = Workspace.at(), dict[Path, RunFolder](), [], []
+    workspace, found, twice = Workspace.at(), dict[Path, RunFolder](), []
+    others: list[str] = []
     for name in names:
         for run in _runs(workspace, name, others):
             if resolved(run.path) in found:

@@ -30,7 +30,8 @@ def table(
     Each cell is the score of one run: mean and standard deviation over seeds, and the confidence interval. The best
     score of each column is bold, and scores that differ significantly from it are marked.
     """
-    from featcache.cli.score_grids import FORMATS, print_score_grid
+    from featcache.cli.score_grids import print_score_grid
+    from featcache.report.grid_formats import FORMATS
 
     print_score_grid(
         runs,
