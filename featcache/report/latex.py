@@ -15,11 +15,10 @@ _ESCAPES = {
     "%": r"\%",
     "^": r"\textasciicircum{}",
     "~": r"\textasciitilde{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
-    "'": "'",
+    "<": "$<$",
+    ">": "$>$",
+    "|": "$|$",
+    '"': "''",
     "[": "{[}",  # else it could be the option of \\ in the line before
     "]": "{]}",
     "±": r"$\pm$",
@@ -77,8 +76,6 @@ def latex_table(
 def preamble(latex: str) -> str:
     r"""Return comments that say what a document needs to contain the tables: packages, and the engine."""
     told = r"% in the preamble: \usepackage{booktabs}"
-    if r"\textquotedbl" in latex:
-        told += r"\usepackage[T1]{fontenc}"
     if any(character > _LAST_LATIN for character in latex):
         told += "\n% compile with LuaLaTeX or XeLaTeX and a font that has all characters of the table"
     return f"{told}\n"

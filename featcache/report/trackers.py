@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from featcache.errors import MissingPackageError
+from featcache.errors import MissingPackageError, StoreError
 from featcache.files.regular import resolved, sha256_of_file
 from featcache.report.part_scores import TEST, VALIDATION, part_scores
 from featcache.runs.file_names import CONFIG, HISTORY, METRICS, training_name
@@ -57,11 +57,24 @@ class TrackedRun:
         )
 
     def curves(self) -> "Iterator[tuple[str, pd.DataFrame]]":
-        """Yield the name of each training, ``seed-123-fold-1``, and its rows of ``history.csv``; none for ensembles."""
-        if (self.run.path / HISTORY).is_file():
-            for _, rows in self.run.history.groupby(["seed", "fold"], sort=False):
-                name = training_name(int(rows["seed"].iloc[0]), int(rows["fold"].iloc[0]))
-                yield name, rows.sort_values("epoch")
+        """Yield the name of each training, ``seed-123-fold-1``, and its rows of ``history.csv``; none for ensembles.
+
+        Raises:
+            StoreError: the table is damaged.
+        """
+        path = self.run.path / HISTORY
+        if not path.is_file():
+            return
+        import pandas as pd
+
+        # Values that are no numbers become NaN, as losses of a training that diverged.
+        history = self.run.history.apply(pd.to_numeric, errors="coerce")
+        keys = history.reindex(columns=["seed", "fold", "epoch"])
+        if not (keys.abs().lt(2**53) & keys.mod(1).eq(0)).all(axis=None):
+            raise StoreError(f"{path}: expected whole numbers in seed, fold and epoch")
+        for _, rows in history.groupby(["seed", "fold"], sort=False):
+            name = training_name(int(rows["seed"].iloc[0]), int(rows["fold"].iloc[0]))
+            yield name, rows.sort_values("epoch")
 
 
 def _scores(run: RunFolder) -> dict[str, float]:

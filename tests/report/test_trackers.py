@@ -113,11 +113,20 @@ def test_mlflow_shows_the_history_scores_settings_and_figures(run, tmp_path, mon
 
 
 @pytest.mark.parametrize(
+    "content", ["a,b\n1,2\n", "seed,fold,epoch,train_loss\n1,1,x,2\n", "seed,fold,epoch\n1,1,1e400\n"]
+)
+def test_a_foreign_history_is_told_in_one_line(run, content):
+    (run.path / "history.csv").write_text(content)
+    with pytest.raises(StoreError, match=r"history.csv: expected whole numbers in seed, fold and epoch$"):
+        list(TrackedRun.of(run).curves())
+
+
+@pytest.mark.parametrize(
     ("module", "write", "message"),
     [
         (
             "torch.utils.tensorboard",
-            lambda run, path: write_tensorboard(run, path),
+            write_tensorboard,
             "--to tensorboard needs TensorBoard",
         ),
         ("mlflow.tracking", lambda run, path: open_mlflow(None), "--to mlflow needs MLflow"),
