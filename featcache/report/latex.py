@@ -1,5 +1,6 @@
 r"""Text and cells → LaTeX tables with the package booktabs. All text is escaped."""
 
+import re
 from collections.abc import Sequence
 
 from featcache.terminal.escape import escaped
@@ -38,8 +39,8 @@ _LAST_LATIN = "\u017f"
 
 def latex_text(text: str) -> str:
     r"""Return text with all special characters of LaTeX escaped; control characters are shown as ``\x1b``."""
-    # Two hyphens would become a dash.
-    return "".join(_ESCAPES.get(character, character) for character in escaped(text)).replace("--", "-{}-")
+    latex = "".join(_ESCAPES.get(character, character) for character in escaped(text))
+    return re.sub("-(?=-)", "-{}", latex)  # two hyphens would become a dash
 
 
 def bold(latex: str) -> str:

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 from featcache.errors import FeatcacheError, StoreError, in_one_line
 from featcache.report.trackers import ADDED, PRESENT, REPLACED, TrackedRun, missing
 from featcache.runs.file_names import CONFIG, METRICS
+from featcache.runs.identity import hash_of
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-# Tags of a run: its name, and the checksum of its results. The checksum is written last, so a run without it is
-# incomplete.
-NAME_TAG, CHECKSUM_TAG = "featcache.run", "featcache.sha256"
+# Tags of a run: its name, the hash of its name, by which it is found (MLflow cannot search for quotation marks), and the
+# checksum of its results. The checksum is written last, so a run without it is incomplete.
+NAME_TAG, ID_TAG, CHECKSUM_TAG = "featcache.run", "featcache.id", "featcache.sha256"
 # MLflow accepts this number of values per request, of characters per parameter, and of characters in a name.
 _MOST_VALUES, _MOST_CHARACTERS, _MOST_IN_NAME = 1000, 6000, 250
 
@@ -63,8 +64,7 @@ def write_mlflow(tracked: TrackedRun, client: "MlflowClient") -> str:
 
     try:
         experiment = _experiment(client, f"featcache/{tracked.name.partition('/')[0]}")
-        wanted = tracked.name.replace("\\", "\\\\").replace("'", "\\'")
-        there = client.search_runs([experiment], f"tags.`{NAME_TAG}` = '{wanted}'")
+        there = client.search_runs([experiment], f"tags.`{ID_TAG}` = '{hash_of(tracked.name)}'")
         if any(run.data.tags.get(CHECKSUM_TAG) == tracked.checksum for run in there):
             return PRESENT
         _write(tracked, client, experiment)
@@ -88,7 +88,7 @@ def _write(tracked: TrackedRun, client: "MlflowClient", experiment: str) -> None
     from mlflow.entities import Param
 
     milliseconds = int(1000 * tracked.time)
-    tags = {NAME_TAG: tracked.name}
+    tags = {NAME_TAG: tracked.name, ID_TAG: hash_of(tracked.name)}
     run = client.create_run(experiment, start_time=milliseconds, tags=tags, run_name=tracked.name.rpartition("/")[2])
     number = run.info.run_id
     parameters = [Param(_name(key), value[:_MOST_CHARACTERS]) for key, value in tracked.settings.items()]
