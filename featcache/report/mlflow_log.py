@@ -14,8 +14,8 @@ from featcache.runs.identity import hash_of
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-# Tags of a run: its name, the hash of its name, by which it is found (MLflow cannot search for quotation marks), and the
-# checksum of its results. The checksum is written last, so a run without it is incomplete.
+# Tags of a run: its name, the hash of its name, by which it is found (MLflow cannot search for quotation marks), and
+# the checksum of its results. The checksum is written last, so a run without it is incomplete.
 NAME_TAG, ID_TAG, CHECKSUM_TAG = "featcache.run", "featcache.id", "featcache.sha256"
 # MLflow accepts this number of values per request, of characters per parameter, and of characters in a name.
 _MOST_VALUES, _MOST_CHARACTERS, _MOST_IN_NAME = 1000, 6000, 250

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from featcache.errors import StoreError
+from featcache.errors import StoreError, in_one_line
 from featcache.files.disk import writing
 from featcache.files.regular import replace_file
 from featcache.report.trackers import ADDED, PRESENT, REPLACED, TrackedRun, missing
@@ -100,7 +100,11 @@ def _cell(text: str) -> str:
 
 
 def _pixels(path: Path) -> Any:
-    from matplotlib.image import imread
+    import numpy as np
+    from PIL import Image
 
-    pixels = imread(path)
-    return (pixels[..., :3] * 255).round().astype("uint8")
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            return np.asarray(image.convert("RGB"))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise StoreError(f"{path}: not readable as PNG ({in_one_line(error)}); remove it") from error

@@ -86,6 +86,13 @@ def test_a_folder_of_other_files_is_never_replaced(run, tmp_path):
     assert kept.read_text() == "mine"
 
 
+def test_a_figure_that_is_no_picture_is_told(run, tmp_path):
+    (run.path / "other.png").write_bytes(b"no picture")
+    with pytest.raises(StoreError, match=r"other\.png: not readable as PNG \(UnidentifiedImageError: "):
+        write_tensorboard(TrackedRun.of(run), tmp_path / "logs")
+    assert not (tmp_path / "logs" / "toy" / "o'run").exists()
+
+
 @pytest.mark.filterwarnings("ignore")  # MLflow's own
 def test_mlflow_shows_the_history_scores_settings_and_figures(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # MLflow writes the files of runs into the current folder
