@@ -15,6 +15,8 @@ from featcache.terminal.escape import escaped
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
+log = logging.getLogger(__name__)
+
 # File beside the event files with the checksum of the run. Only folders with this file are ever replaced.
 MARK = "featcache.json"
 
@@ -77,7 +79,9 @@ def _write(tracked: TrackedRun, folder: Path, writer_class: "type[SummaryWriter]
         lines = [f"| {_cell(name)} | {_cell(value)} |" for name, value in tracked.settings.items()]
         writer.add_text("settings", "\n".join(["| setting | value |", "| --- | --- |", *lines]), 0, tracked.time)
         for path in tracked.figures:
-            writer.add_image(path.stem, _pixels(path), 0, walltime=tracked.time, dataformats="HWC")
+            pixels = _pixels(path)
+            if pixels is not None:
+                writer.add_image(path.stem, pixels, 0, walltime=tracked.time, dataformats="HWC")
         _write_parameters(tracked, writer)
     for training, rows in tracked.curves():
         with writer_class(str(folder / training)) as writer:
@@ -107,4 +111,6 @@ def _pixels(path: Path) -> Any:
         with Image.open(path, formats=["PNG"]) as image:
             return np.asarray(image.convert("RGB"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise StoreError(f"{path}: not readable as PNG ({in_one_line(error)}); remove it") from error
+        # Figures have no checksums: they may be edited or missing.
+        log.warning("%s left out: not readable as PNG (%s)", path, in_one_line(error))
+        return None
