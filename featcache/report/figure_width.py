@@ -33,6 +33,6 @@ def chosen_width() -> str | None:
         StoreError: the environment variable has another value.
     """
     chosen = os.environ.get(VARIABLE) or None
-    if chosen not in (None, *WIDTHS):
+    if chosen is not None and chosen not in WIDTHS:
         raise StoreError(f"${VARIABLE}: {unknown_name('width', chosen, WIDTHS)}")
     return chosen

@@ -78,7 +78,7 @@ class TrackedRun:
 
 
 def _scores(run: RunFolder) -> dict[str, float]:
-    found = {}
+    found: dict[str, float] = {}
     for part in (TEST, VALIDATION):
         for name, score in part_scores(run, part).items():
             numbers = {f"{part}/{name}": score["mean"], f"{part}/{name}_std": score.get("std")}
