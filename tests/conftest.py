@@ -265,7 +265,7 @@ def quick_reports(monkeypatch):
 
     def save_nothing(figure, path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        for suffix in ("png", "svg"):
+        for suffix in ("png", "svg", "pdf"):
             path.with_name(f"{path.name}.{suffix}").touch()
 
     for module in (figures, layers, relevance):

@@ -15,11 +15,14 @@ from featcache.cli.commands.overview import corpora, demo, fetch, models
 from featcache.cli.commands.prediction import predict
 from featcache.cli.commands.results import compare, ensemble, score
 from featcache.cli.commands.sharing import publish
+from featcache.cli.commands.tables import runs, table, track
 from featcache.cli.commands.training import fit, run
 from featcache.cli.exit_codes import INTERRUPTED, USER_ERROR, WRONG_USAGE
+from featcache.cli.parsing import read_choice
 from featcache.cli.usage import Command, UsageError, told_usage, unknown_command
 from featcache.errors import FeatcacheError
 from featcache.files.disk import is_told, refused
+from featcache.report.figure_width import VARIABLE, WIDTHS, chosen_width
 from featcache.terminal.escape import one_line
 from featcache.terminal.interrupts import INTERRUPTED_LINE, leaving_imports, threads_are_left
 from featcache.terminal.lines import print_error
@@ -74,12 +77,31 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _start(
+    ctx: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only results, warnings and errors.")] = False,
+    figure_width: Annotated[
+        str | None,
+        typer.Option(
+            metavar="single|double",
+            help="Width of all figures: one column of a paper (3.4 inches) or two (7 inches) [default: "
+            f"${VARIABLE}, otherwise what the content needs].",
+        ),
+    ] = None,
 ) -> None:
     log_to_terminal(logging.WARNING if quiet else logging.INFO)
+    if figure_width is not None:
+        _set_until_the_end(ctx, VARIABLE, read_choice("--figure-width", figure_width, list(WIDTHS)))
+    chosen_width()  # an error now, and not after hours of training
+
+
+def _set_until_the_end(ctx: typer.Context, variable: str, value: str) -> None:
+    """Set an environment variable for this command and its processes."""
+    before = os.environ.get(variable)
+    os.environ[variable] = value
+    ctx.call_on_close(lambda: os.environ.pop(variable) if before is None else os.environ.update({variable: before}))
 
 
 # Each command, and the example at the end of its help page.
@@ -100,10 +122,13 @@ _EXAMPLES: dict[Any, str] = {
     layers: "layers wav2vec2-run --out figures/weights",
     probe: "probe wav2vec2-base --target emotion",
     relevance: "relevance wav2vec2-base --target arousal,valence",
+    runs: "runs emodb",
+    table: "table 'emodb/*' --rows head --columns norm --format latex",
     score: "score predictions.csv --speaker actor",
     compare: "compare wav2vec2-run egemaps-run",
     ensemble: "ensemble run-a run-b run-c --vote hard",
     publish: "publish wav2vec2-run shared --license cc-by-nc-4.0",
+    track: "track 'emodb/*' --to tensorboard",
 }
 for _command, _example in _EXAMPLES.items():
     app.command(epilog=f"Example: featcache {_example}", cls=LayersCommand if _command is layers else Command)(_command)

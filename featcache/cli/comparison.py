@@ -5,16 +5,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from featcache.cli.scores import print_numbered
-from featcache.errors import PredictionsError, StoreError, listed
 from featcache.evaluate.compare import Comparison, compare, sentences
 from featcache.evaluate.intervals import ONE_SEED, caution
 from featcache.evaluate.scores import chance_of, digits_of, label_of
-from featcache.files.regular import replace_file, resolved
+from featcache.files.regular import replace_file
 from featcache.report.pairs import comparison_csv, protocol_notes
 from featcache.report.tables import check_suffix, interval, score_table
-from featcache.runs.reader import RunFolder, find_run, load_predictions
+from featcache.runs.chosen import chosen_runs, labels_of
+from featcache.runs.reader import load_predictions
 from featcache.terminal.console import Console, Table, print_line
-from featcache.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +22,7 @@ def print_comparison(names: Sequence[str], *, out: Path | None) -> None:
     """Compare runs pairwise, and print the comparisons.
 
     Args:
-        names: Names or folders of runs. Other existing files and folders are left out with a warning.
+        names: Names or folders of runs, or patterns, see :func:`~featcache.runs.chosen.chosen_runs`.
         out: CSV file for the table, or None.
 
     Raises:
@@ -31,10 +30,8 @@ def print_comparison(names: Sequence[str], *, out: Path | None) -> None:
             suffix of the file is not ``.csv``.
     """
     check_suffix(out, ".csv")
-    runs = _chosen(names)
-    labels = [run.name for run in runs]
-    if len(set(labels)) < len(labels):
-        labels = [str(run.path) for run in runs]
+    runs = chosen_runs(names, least=2)
+    labels = labels_of(runs)
     predictions = {label: load_predictions(run) for label, run in zip(labels, runs, strict=True)}
     found = compare(predictions)
     speakers = set(predictions[labels[0]].table["speaker_id"]) - {""}
@@ -59,31 +56,6 @@ def print_comparison(names: Sequence[str], *, out: Path | None) -> None:
         print_line(note)
     if out:
         replace_file(out, comparison_csv(found).encode())
-
-
-def _chosen(names: Sequence[str]) -> list[RunFolder]:
-    """Return the runs with these names, each once."""
-    workspace, found, others, twice = Workspace.at(), dict[Path, RunFolder](), [], []
-    for name in names:
-        try:
-            run = find_run(workspace, name)
-        except StoreError:
-            if not Path(name).exists():
-                raise
-            others.append(name)
-            continue
-        if resolved(run.path) in found:
-            twice.append(run.name)
-        found.setdefault(resolved(run.path), run)
-    left_out = [f"not a finished run: {listed(others)}"] if others else []
-    left_out += [f"given twice: {listed(dict.fromkeys(twice))}"] if twice else []
-    if len(found) < 2:
-        few = "one run cannot be compared" if found else "no finished run to compare"
-        reasons = f" ({'; '.join(left_out)})" if left_out else ""
-        raise PredictionsError(f"{few}; name two or more different runs{reasons}")
-    if left_out:
-        log.warning("left out: %s", "; ".join(left_out))
-    return list(found.values())
 
 
 def _comparison_table(found: Sequence[Comparison], labels: Sequence[str]) -> Table:

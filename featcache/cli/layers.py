@@ -156,4 +156,4 @@ def _print_files(path: Path, table: str) -> None:
     """Print the paths of the output files if they were written."""
     if path.with_name(f"{path.name}{table}").exists():
         print_line()
-        print_line(f"{path}.png  .svg  {table}")
+        print_line(f"{path}.png  .svg  .pdf  {table}")

@@ -180,3 +180,54 @@ ReplaceEnsemble = Annotated[bool, Option("--overwrite", help="Replace an ensembl
 
 PublishedRun = Annotated[str, Argument(metavar="RUN", help="Name or folder of the run.")]
 PublishedFolder = Annotated[Path, Argument(metavar="FOLDER", help="Folder to write; it must be new or empty.")]
+# runs, table, track
+
+ListedCorpus = Annotated[str | None, Argument(metavar="CORPUS", help="Corpus whose runs are listed [default: all].")]
+AsJson = Annotated[bool, Option("--json", help="Print JSON, with all settings of each run.")]
+TableRuns = Annotated[
+    list[str], Argument(metavar="RUN", help="Names or folders of runs, or patterns such as 'emodb/*'.")
+]
+RowSettings = Annotated[
+    str | None,
+    Option(
+        metavar="NAME,NAME",
+        help="Settings in the rows, such as head or learning_rate: any name in config.yaml [default: the settings in "
+        "which the runs differ].",
+    ),
+]
+ColumnSettings = Annotated[
+    str | None, Option(metavar="NAME,NAME", help="Settings in the columns [default: a single column].")
+]
+GridFormat = Annotated[
+    str | None,
+    Option(
+        "--format",
+        metavar="text|markdown|latex|csv",
+        help="Format of the table [default: that of the suffix of --out, otherwise text].",
+    ),
+]
+Metric = Annotated[
+    str | None,
+    Option(metavar="NAME", help="Score: uar, wa, macro_f1, ccc, ccc_arousal, … [default: uar, or ccc for regression]."),
+]
+Part = Annotated[
+    str,
+    Option(metavar="test|validation", show_default=False, help="Part whose scores are shown [default: test]."),
+]
+Reference = Annotated[
+    str | None,
+    Option(metavar="RUN", help="Run with which all others are compared [default: the best one of each column]."),
+]
+TableOut = Annotated[Path | None, Option(metavar="PATH", help="File for the table [default: the terminal].")]
+Tracker = Annotated[str, Option("--to", metavar="tensorboard|mlflow", show_default=False, help="Tracker.")]
+TrackerOut = Annotated[
+    Path | None, Option(metavar="PATH", help="Folder of the TensorBoard logs [default: data/tensorboard].")
+]
+TrackerUri = Annotated[
+    str | None,
+    Option(
+        metavar="URI",
+        help="MLflow tracking server or database, such as http://host:5000 or sqlite:///mlflow.db [default: "
+        "$MLFLOW_TRACKING_URI, otherwise sqlite:///mlflow.db].",
+    ),
+]

@@ -144,7 +144,7 @@ def sentences(comparisons: Sequence[Comparison], most: int = 6) -> list[str]:
     """
     if len(comparisons) <= most:
         return [sentence(comparison) for comparison in comparisons]
-    few = _too_few(comparisons[0])
+    few = too_few(comparisons[0])
     if few:
         return [f"{few}."]
     judged = [(p_of(found), found) for found in comparisons]
@@ -158,7 +158,7 @@ def p_of(found: Comparison) -> float:
     return found.p_utterances_holm if found.p_speakers_holm is None else found.p_speakers_holm
 
 
-def _too_few(found: Comparison) -> str:
+def too_few(found: Comparison) -> str:
     """Return part of a sentence if the speakers are too few for any significant difference, else an empty text."""
     least = min(1.0, least_p(found.count) * found.num_pairs)
     if found.p_speakers_holm is None or least < SIGNIFICANT:
@@ -172,7 +172,7 @@ def _too_few(found: Comparison) -> str:
 
 def _judged(found: Comparison) -> str:
     """Return the end of the sentence about a difference: whether it is significant."""
-    if few := _too_few(found):
+    if few := too_few(found):
         return f", but {few}"
     if found.p_speakers_holm is not None:
         p, over, others = found.p_speakers_holm, f"over {found.count} speakers", ""

@@ -90,6 +90,15 @@ def find_score(name: str) -> tuple[Score, str]:
     raise KeyError(name)
 
 
+def is_score(name: str) -> bool:
+    """Check whether a key of ``metrics.json`` is the name of a score."""
+    try:
+        find_score(name)
+    except KeyError:
+        return False
+    return True
+
+
 def label_of(name: str) -> str:
     """Return the short label of a key in ``metrics.json``: ``UAR``, ``CCC valence``."""
     score, dimension = find_score(name)

@@ -118,8 +118,8 @@ def run_pipeline(
         listener: Receiver of the progress; by default nothing is reported.
 
     Returns:
-        The folders with the tables (``results.csv``, ``results.md``, ``report.html``), one per corpus, and reports of
-        the extractions and transcriptions. With ``dry_run`` nothing is written and there are no folders.
+        The folders with the tables (``results.csv``, ``results.md``, ``results.tex``, ``report.html``), one per corpus,
+        and reports of the extractions and transcriptions. With ``dry_run`` nothing is written and there are no folders.
 
     Raises:
         FeatcacheError: The pipeline is unknown or faulty, its corpus was not found, or extraction or training failed.

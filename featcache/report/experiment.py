@@ -1,4 +1,4 @@
-"""Rows of a pipeline → one table with the published numbers beside ours: terminal, Markdown, CSV and HTML."""
+"""Rows of a pipeline → one table with the published numbers beside ours: terminal, Markdown, LaTeX, CSV and HTML."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -12,6 +12,7 @@ from featcache.files.regular import replace_file
 from featcache.report.contrast import Contrast
 from featcache.report.cost_table import CAPTION, cost_cells, known_columns
 from featcache.report.html import figures_for_page, render
+from featcache.report.latex import latex_table, latex_text, preamble
 from featcache.report.tables import interval, mean_and_std, table_of_protocols
 from featcache.runs.costs import NAMES, Costs
 from featcache.terminal.escape import escaped
@@ -129,6 +130,40 @@ def _markdown(rows: Sequence[ComparedRow]) -> str:
     return markdown_table(lines, ["---"] * 2 + ["---:"] * len(columns) + ["---"]) + "\n"
 
 
+def compared_latex(rows: Sequence[ComparedRow], *, title: str) -> str:
+    """Return the rows as LaTeX with booktabs: one table per metric, with the notes in its caption.
+
+    Args:
+        rows: Rows of the table.
+        title: Begin of each caption.
+    """
+    tables = [_latex(of_metric, title) for _, of_metric in _by("metric", rows)]
+    return preamble("".join(tables)) + "\n".join(tables)
+
+
+def _latex(rows: Sequence[ComparedRow], title: str) -> str:
+    columns, numbers = columns_of(rows), numbered_notes(rows)
+    protocols = _by("protocol", rows)
+    lines = [[heading_of(rows[0].metric), *columns, *(["Notes"] * bool(numbers))]]
+    rules = []
+    for protocol, of_protocol in protocols:
+        if len(protocols) > 1:
+            rules += [len(lines)] if len(lines) > 1 else []
+            lines.append([protocol, *[""] * (len(lines[0]) - 1)])
+        for row in of_protocol:
+            cells = row.cells()
+            marks = ", ".join(str(number) for number in sorted(numbers[note] for note in row.notes))
+            lines.append([row.title, *(cells[column] for column in columns), *([marks] * bool(numbers))])
+    about = title if len(protocols) > 1 else f"{title}, {protocols[0][0]}"
+    told = [f"{about}.", *(f"{number}: {note}." for note, number in numbers.items())]
+    return latex_table(
+        [[latex_text(cell) for cell in line] for line in lines],
+        texts=1,
+        caption=latex_text(" ".join(told)),
+        rules=rules,
+    )
+
+
 def markdown_table(lines: Sequence[Sequence[str]], rule: Sequence[str] = ()) -> str:
     """Return a Markdown table without the last line break.
 
@@ -182,7 +217,7 @@ def write_compared(
     comparisons: Sequence[tuple[str, Sequence[str]]],
     contrasts: Sequence[Contrast] = (),
 ) -> None:
-    """Write ``results.csv``, ``results.md`` and ``report.html``.
+    """Write ``results.csv``, ``results.md``, ``results.tex`` and ``report.html``.
 
     Args:
         folder: Output folder, created if missing; the links to run folders assume that they are beside it.
@@ -195,6 +230,7 @@ def write_compared(
         contrasts: Runs compared layer by layer.
     """
     replace_file(folder / "results.csv", compared_csv(rows).encode())
+    replace_file(folder / "results.tex", compared_latex(rows, title=title).encode())
     lines = [f"# {escaped(title)}", *([escaped(paper)] if paper else [])]
     lines += [compared_markdown(rows).rstrip(), *map(escaped, notes), *costs_markdown(rows)]
     lines += [

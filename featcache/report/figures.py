@@ -1,7 +1,8 @@
-"""Confusion counts, predicted values, training histories → figures as PNG and SVG; and the style of all figures.
+"""Confusion counts, predicted values, training histories → figures as PNG, SVG and PDF; and the style of all figures.
 
 Figures are made without pyplot, so no figure stays open and no display is needed. They start from matplotlib's default
-style, so they look the same with any user settings.
+style, so they look the same with any user settings. They have the width of one or two columns of a paper, and no text
+is smaller than 7 points in this size.
 """
 
 import math
@@ -20,16 +21,19 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from featcache.evaluate.scores import heading_of
 from featcache.files.regular import replacing
+from featcache.report.figure_width import figure_width
 from featcache.report.fonts import drawable, families_for, num_columns
 
-COLUMN_WIDTH = 3.5  # inches: one column of a two-column paper
 PNG_DPI = 200
+SMALLEST = 7  # points: the smallest text of all figures
 # With more trainings than this, the lines of training curves are thinner.
 _FEW_LINES = 10
+# Inches, in a confusion matrix: colour bar, smallest cells, and one digit.
+_COLOUR_BAR, _NARROWEST_CELL, _LOWEST_CELL, _DIGIT = 0.55, 0.25, 0.31, 0.062
 
 # Okabe & Ito 2008: distinct for all common kinds of colour blindness. Markers and line styles distinguish the groups
 # in greyscale.
@@ -43,9 +47,9 @@ _LIGHT_BLUES = ListedColormap(matplotlib.colormaps["Blues"](np.linspace(0, 0.55,
 _STYLE: dict[str, Any] = {
     "font.size": 7.5,
     "axes.labelsize": 7.5,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "legend.fontsize": 7,
+    "xtick.labelsize": SMALLEST,
+    "ytick.labelsize": SMALLEST,
+    "legend.fontsize": SMALLEST,
     "legend.frameon": False,
     "axes.linewidth": 0.6,
     "axes.spines.top": False,
@@ -57,11 +61,12 @@ _STYLE: dict[str, Any] = {
     "lines.linewidth": 1.1,
     "lines.markersize": 3,
     "svg.hashsalt": "featcache",
+    "pdf.fonttype": 42,  # TrueType, which publishers accept and whose text can be searched
 }
 
 
 def confusion_matrix(counts: ArrayLike, classes: Sequence[str]) -> Figure:
-    """Draw a confusion matrix: recall in percent in each cell, and the number of utterances in small print below.
+    """Draw a confusion matrix: recall in percent in each cell, and the number of utterances below it, if it fits.
 
     Args:
         counts: (num_classes, num_classes) numbers of utterances, one row per target class and one column per predicted
@@ -73,20 +78,18 @@ def confusion_matrix(counts: ArrayLike, classes: Sequence[str]) -> Figure:
     counts = np.asarray(counts, dtype=np.float64)
     totals = counts.sum(axis=1, keepdims=True)
     percent = np.divide(100 * counts, totals, out=np.zeros_like(counts), where=totals > 0)
-    decimals = 0 if (counts == counts.round()).all() else 1
     names = list(map(drawable, classes))
-    names_inch = 0.35 + 0.055 * max(map(num_columns, names))
-    side = max(COLUMN_WIDTH, names_inch + 0.36 * len(classes))
-    slanted = names_inch > side / len(classes)
+    longest = 0.06 * max(map(num_columns, names))
+    beside = 0.4 + longest + _COLOUR_BAR
+    width = figure_width(beside + _NARROWEST_CELL * len(classes))
+    cell = (width - beside) / len(classes)
+    slanted = longest > cell
+    height = len(classes) * min(max(cell, _LOWEST_CELL), 0.45) + (0.35 + 0.75 * longest if slanted else 0.5)
     with style(classes):
-        figure = Figure(figsize=(side, side if slanted else side - names_inch + 0.5), layout="constrained")
+        figure = Figure(figsize=(width, height), layout="constrained")
         axes = figure.add_subplot()
-        axes.imshow(percent, cmap=_LIGHT_BLUES, vmin=0, vmax=100)
-        centred: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "va": "center"}
-        for row, column in np.argwhere(np.broadcast_to(totals > 0, counts.shape)):
-            recall, count = f"{percent[row, column]:.0f}", f"{counts[row, column]:.{decimals}f}"
-            axes.annotate(recall, (column, row), (0, 2.5), fontsize=8, **centred)
-            axes.annotate(count, (column, row), (0, -6), fontsize=5, color="0.3", **centred)
+        image = axes.imshow(percent, cmap=_LIGHT_BLUES, vmin=0, vmax=100, aspect="auto")
+        _print_cells(axes, percent, counts, cell)
         positions = range(len(classes))
         slant: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if slanted else {}
         axes.set_xticks(positions, names, parse_math=False, **slant)
@@ -98,7 +101,23 @@ def confusion_matrix(counts: ArrayLike, classes: Sequence[str]) -> Figure:
         borders = np.arange(len(classes) + 1) - 0.5
         axes.hlines(borders, -0.5, len(classes) - 0.5, color="white", linewidth=1)
         axes.vlines(borders, -0.5, len(classes) - 0.5, color="white", linewidth=1)
+        bar = figure.colorbar(image, ax=axes, ticks=range(0, 101, 25), fraction=0.05, pad=0.02)
+        bar.set_label("Recall (%)")
+        bar.outline.set_visible(False)
     return figure
+
+
+def _print_cells(axes: Axes, percent: NDArray[np.float64], counts: NDArray[np.float64], width: float) -> None:
+    """Print the recall in each cell, and the count below it if the cells are wide enough (in inches)."""
+    decimals = 0 if (counts == counts.round()).all() else 1
+    fitting = [places for places in (decimals, 0) if _DIGIT * len(f"{counts.max():.{places}f}") < width]
+    centred: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "va": "center"}
+    for row, column in np.argwhere(np.broadcast_to(counts.sum(axis=1, keepdims=True) > 0, counts.shape)):
+        recall = f"{percent[row, column]:.0f}"
+        axes.annotate(recall, (column, row), (0, 4 if fitting else 0), fontsize=8 if fitting else SMALLEST, **centred)
+        if fitting:
+            count = f"{counts[row, column]:.{fitting[0]}f}"
+            axes.annotate(count, (column, row), (0, -5.5), fontsize=SMALLEST, color="0.3", **centred)
 
 
 def predicted_values(predictions: pd.DataFrame, ranges: Mapping[str, Sequence[float]]) -> Figure:
@@ -113,9 +132,10 @@ def predicted_values(predictions: pd.DataFrame, ranges: Mapping[str, Sequence[fl
     means = predictions.drop(columns=["seed", "fold", "speaker_id"]).groupby("utterance_id").mean(numeric_only=True)
     columns = min(len(ranges), 3)
     rows = math.ceil(len(ranges) / columns)
-    side = COLUMN_WIDTH / columns if columns > 1 else 2.3
+    width = figure_width()
+    side = width / columns if columns > 1 else 2.3
     with style(ranges):
-        figure = Figure(figsize=(side * columns, (side + 0.25) * rows), layout="constrained")
+        figure = Figure(figsize=(width, (side + 0.25) * rows), layout="constrained")
         for number, (name, bounds) in enumerate(ranges.items(), start=1):
             axes = figure.add_subplot(rows, columns, number)
             target, predicted = means[f"target_{name}"], means[f"prediction_{name}"]
@@ -154,7 +174,7 @@ def training_curves(history: pd.DataFrame) -> Figure:
     # Many lines on top of each other are readable only if each is faint.
     look = {"linewidth": 0.8 if len(runs) <= _FEW_LINES else 0.5, "alpha": max(0.2, min(0.9, 3 / len(runs)))}
     with style():
-        figure = Figure(figsize=(COLUMN_WIDTH, 2.3 if score is None else 3.2), layout="constrained")
+        figure = Figure(figsize=(figure_width(), 2.3 if score is None else 3.2), layout="constrained")
         panels = figure.subplots(1 if score is None else 2, 1, sharex=True, squeeze=False)[:, 0]
         for column, (_, color, line) in losses.items():
             _draw_epochs(panels[0], runs, column, {"color": color, "linestyle": line, **look})
@@ -200,7 +220,7 @@ def relative_gains(gains: pd.DataFrame, *, metric: str) -> Figure:
     Source: de Oliveira et al. 2023, Figure 3, which has no intervals.
     """
     with style(gains["title"]):
-        figure = Figure(figsize=(COLUMN_WIDTH, 1.0 + 0.28 * len(gains)), layout="constrained")
+        figure = Figure(figsize=(figure_width(), 1.0 + 0.28 * len(gains)), layout="constrained")
         axes = figure.add_subplot()
         places = np.arange(len(gains))
         axes.barh(places, gains["gain"], height=0.6, color=COLORS[0], alpha=0.85)
@@ -217,14 +237,15 @@ def relative_gains(gains: pd.DataFrame, *, metric: str) -> Figure:
 
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Write ``<path>.png`` (200 dpi) and ``<path>.svg``; the same figure gives the same bytes.
+    """Write ``<path>.png`` (200 dpi), ``<path>.svg`` and ``<path>.pdf``; the same figure gives the same bytes.
 
     Args:
         figure: Figure to write.
         path: Output path without a suffix.
     """
     path = Path(path)
-    metadata = {"png": {"Software": None}, "svg": {"Date": None}}  # a version or a date would change the bytes
+    # A version or a date would change the bytes.
+    metadata = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None, "Producer": None}}
     with style():
         figure.draw_without_rendering()  # with square cells a single layout pass leaves labels outside of the figure
         for suffix, without in metadata.items():

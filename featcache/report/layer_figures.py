@@ -10,18 +10,28 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
-from featcache.report.figures import COLORS, COLUMN_WIDTH, LINES, MARKERS, style
+from featcache.report.figure_width import DOUBLE, SINGLE, figure_width
+from featcache.report.figures import COLORS, LINES, MARKERS, SMALLEST, style
 from featcache.report.fonts import drawable, num_columns
 
-# A figure with more layers is one step wider, and so is a figure with more lines.
+# A figure with more layers or more lines spans both columns of a paper.
 NARROW_LAYERS, NARROW_LINES = 13, 4
-MOST_LAYERS_WITH_ROOM = 9  # for numbers above the points of a narrow figure
-MOST_LAYERS_OF_MEDIUM = 25  # for upright numbers above the points of a figure of medium width
-WIDTHS = (COLUMN_WIDTH, 5.0, 7.1)  # inches; the last one spans both columns of a paper
 LEGEND_ROW = 0.14  # inches
+# Inches: axis labels beside the layers of a contrast, a number such as +12 above a layer, and an upright one.
+_BESIDE, _NUMBER, _UPRIGHT_NUMBER = 1.1, 0.27, 0.105
+# Part of the distance between two layers over which the lines of all groups are spread.
+_SPREAD = 0.6
+# Distance between the two error bars of a layer in a contrast, in layers.
+_APART = 0.24
 # Inches: line beside a label, character of a usual label, and of one without narrow letters.
 _LEGEND_LINE, _LEGEND_CHARACTER, _WIDE_CHARACTER = 0.45, 0.055, 0.06
+
+# Look of the line of a value without any effect: the uniform weight, or the chance level.
+_REFERENCE: dict[str, Any] = {"color": "0.5", "linewidth": 0.6, "linestyle": (0, (4, 3)), "zorder": 0}
+# Smallest half of the axis of layer weights, as part of the uniform weight: less than rounding shows in a table.
+_LEAST_EFFECT = 0.001
 
 # Colour of the difference between two scores: whether the first one is higher.
 _SHADES = {True: COLORS[0], False: COLORS[1]}
@@ -144,17 +154,20 @@ def layer_contrast(scores: pd.DataFrame, *, labels: tuple[str, str], chance: flo
     """
     each = scores[scores["layer"].str.isdigit()].assign(place=lambda rows: rows["layer"].astype(float))
     last = 0.0 if each.empty else each["place"].max()
-    gap = last + max(1.5, 0.2 * len(each))
+    gap = last + max(1.5, 0.09 * len(each))
     together = scores[~scores["layer"].str.isdigit()].assign(place=gap)
     signs = sorted(set(scores["difference"] > 0), reverse=True)
     shades = dict(zip(signs, ["difference > 0", "difference < 0"] if len(signs) > 1 else ["difference"], strict=True))
-    width = WIDTHS[(len(each) > MOST_LAYERS_WITH_ROOM) + (len(each) > MOST_LAYERS_OF_MEDIUM)]
+    places = 1 + (gap if not together.empty else last)
+    width = figure_width(min(_BESIDE + _NUMBER * places, DOUBLE))
+    room = (width - _BESIDE) / places
     with style(labels):
         height = 2.5 + LEGEND_ROW * (_legend_rows([*labels, *shades.values()], width) - 1)
         figure = Figure(figsize=(width, height), layout="constrained")
         axes = figure.add_subplot()
         lines = _draw_contrast(axes, together, joined=False) | _draw_contrast(axes, each, joined=True)
-        _number_differences(axes, pd.concat([each, together]), upright=len(each) > NARROW_LAYERS)
+        shown = pd.concat([each.iloc[:: math.ceil(_UPRIGHT_NUMBER / room)], together])
+        _number_differences(axes, shown, upright=room < _NUMBER)
         if not (together.empty or each.empty):
             axes.axvline((gap + last) / 2, color="0.8", linewidth=0.6)
         if chance is not None:
@@ -182,7 +195,7 @@ def _draw_contrast(axes: Axes, rows: pd.DataFrame, *, joined: bool) -> dict[str,
     for number, column in enumerate(("first", "second")):
         bounds = [rows[column] - rows[f"{column}_low"], rows[f"{column}_high"] - rows[column]]
         bars = axes.errorbar(
-            rows["place"],
+            rows["place"] + (number - 0.5) * _APART,  # so that the bars of a layer do not hide each other
             rows[column],
             yerr=bounds,
             color=COLORS[0] if number == 0 else "0.35",
@@ -205,7 +218,7 @@ def _number_differences(axes: Axes, rows: pd.DataFrame, *, upright: bool) -> Non
             xycoords=("data", "axes fraction"),
             xytext=(0, 2),
             textcoords="offset points",
-            fontsize=6,
+            fontsize=SMALLEST,
             ha="center",
             va="bottom",
             rotation=90 if upright else 0,
@@ -218,7 +231,7 @@ def _figure(
 ) -> Figure:
     """Return a figure with room for its legend; ``further`` are the labels of lines beside those of the groups."""
     num_layers = len({layer for rows in groups.values() for layer in rows["layer"]})
-    width = WIDTHS[(num_layers > NARROW_LAYERS) + (len(groups) > NARROW_LINES)]
+    width = figure_width(DOUBLE if num_layers > NARROW_LAYERS or len(groups) > NARROW_LINES else SINGLE)
     labels = [*groups, *further]
     rows = _legend_rows(labels, width) if len(labels) > 1 else 0
     return Figure(figsize=(width, height + LEGEND_ROW * (rows + legend)), layout="constrained")
@@ -237,13 +250,49 @@ def _draw_weights(
         color = lines[label].get_color()
         [line] = axes.plot(list(weights), list(weights.values()), "--", color=color, linewidth=0.9, alpha=0.7)
         lines[_published(label)] = line
-    for size in sizes:
-        _reference(axes, 1 / size, f"uniform\n1/{size}")
-    # The axis is never so narrow that random differences between layers look like a result.
-    low, high = axes.get_ylim()
-    axes.set_ylim(max(min(low, 0.5 / sizes[-1]), 0), max(high, 1.5 / sizes[0]))
+    _around_uniform(axes, sizes)
     axes.set_ylabel("Weight")
     return lines
+
+
+def _around_uniform(axes: Axes, sizes: Sequence[int]) -> None:
+    """Draw the uniform weight of each number of layers, and centre the axis on it.
+
+    The axis shows the differences between layers in full, however small they are. Their size is therefore printed at
+    the right: the difference from the uniform weight in percent of it.
+    """
+    low, high = axes.get_ylim()
+    if len(sizes) > 1:
+        for size in sizes:
+            _reference(axes, 1 / size, f"uniform\n1/{size}")
+        axes.set_ylim(min(low, 0.95 / sizes[-1]), max(high, 1.05 / sizes[0]))
+        return
+    [size] = sizes
+    half = max(high - 1 / size, 1 / size - low, _LEAST_EFFECT / size)
+    axes.set_ylim(1 / size - half, 1 / size + half)
+    axes.axhline(1 / size, **_REFERENCE)
+    percent = axes.secondary_yaxis("right", functions=(_in_percent(size), _of_percent(size)))
+    percent.yaxis.set_major_locator(MaxNLocator(5, symmetric=True))
+    percent.yaxis.set_major_formatter(
+        lambda value, _: f"uniform\n1/{size}" if abs(value) < 1e-9 else f"{value:+g} %".replace("-", "−")
+    )
+    percent.tick_params(length=2.5, colors="0.35")
+    percent.spines["right"].set_visible(False)
+
+
+def _in_percent(size: int) -> Any:
+    """Return the function weight → difference from the uniform weight in percent."""
+    return lambda weight: 100 * (weight * size - 1)
+
+
+def _of_percent(size: int) -> Any:
+    """Return the inverse of :func:`_in_percent`."""
+    return lambda percent: (percent / 100 + 1) / size
+
+
+def _difference(percent: float) -> str:
+    """Return ``+2 %`` or ``−2 %``; an empty text for no difference."""
+    return "" if abs(percent) < 1e-9 else f"{percent:+g} %".replace("-", "−")
 
 
 def _draw_scores(axes: Axes, groups: Mapping[str, pd.DataFrame], chance: float, ylabel: str) -> dict[str, Line2D]:
@@ -257,7 +306,7 @@ def _draw_scores(axes: Axes, groups: Mapping[str, pd.DataFrame], chance: float, 
 
 def _draw_lines(axes: Axes, groups: Mapping[str, pd.DataFrame]) -> dict[str, Line2D]:
     """Draw a line with error bars for each group, shifted slightly so that the bars of a layer do not overlap."""
-    step = min(0.1, 0.5 / len(groups))
+    step = min(0.2, _SPREAD / len(groups))
     lines = {}
     for number, (label, summary) in enumerate(groups.items()):
         which = number % len(COLORS)
@@ -277,8 +326,8 @@ def _draw_lines(axes: Axes, groups: Mapping[str, pd.DataFrame]) -> dict[str, Lin
 
 
 def _reference(axes: Axes, value: float, name: str) -> None:
-    axes.axhline(value, color="0.5", linewidth=0.6, linestyle=(0, (4, 3)), zorder=0)
-    axes.text(1.01, value, name, transform=axes.get_yaxis_transform(), va="center", fontsize=6, color="0.35")
+    axes.axhline(value, **_REFERENCE)
+    axes.text(1.01, value, name, transform=axes.get_yaxis_transform(), va="center", fontsize=SMALLEST, color="0.35")
 
 
 def _layer_axis(axes: Axes, groups: Mapping[str, pd.DataFrame]) -> None:

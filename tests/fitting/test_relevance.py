@@ -232,7 +232,7 @@ def test_several_stores_get_a_figure_each_and_untrained_ones_are_called_so(
     print_layer_relevance([], out=tmp_path / "new" / "layers", target="arousal,valence", **QUICK)
     out = capsys.readouterr().out
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [
-        f"layers_{name}.{suffix}" for name in ("one", "two") for suffix in ("csv", "png", "svg")
+        f"layers_{name}.{suffix}" for name in ("one", "two") for suffix in ("csv", "pdf", "png", "svg")
     ]
     assert re.findall("^(.+): dense, speaker normalisation, group-kfold$", out, re.MULTILINE) == [
         "one",
@@ -253,7 +253,7 @@ def test_many_targets_are_told_by_their_means(make_cache, manifest, quick_report
     print_layer_relevance(["ssl"], out=None, target="emotion", **QUICK | {"protocol": "random-80-20"})
     out = capsys.readouterr().out
     assert "±" not in out
-    path = re.search(r"^(.+layer_relevance_ssl)\.png  \.svg  \.csv$", out, re.MULTILINE)[1]
+    path = re.search(r"^(.+layer_relevance_ssl)\.png  \.svg  \.pdf  \.csv$", out, re.MULTILINE)[1]
     table = pd.read_csv(f"{path}.csv")
     assert table["uar_std"].isna().all()  # a single fold
     for row in table.itertuples():

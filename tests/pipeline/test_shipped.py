@@ -100,7 +100,7 @@ def test_every_row_is_made_and_stands_beside_the_papers_number(shared_home, name
         assert known["corpus"] == folder.parent.name
         assert ("frozen" in row["notes"]) == name.startswith("gavali")
     for folder in folders:
-        assert {"results.csv", "results.md", "report.html"} <= {path.name for path in folder.iterdir()}
+        assert {"results.csv", "results.md", "results.tex", "report.html"} <= {path.name for path in folder.iterdir()}
         for contrast in content.get("contrasts", {}):
             assert (folder / f"{contrast}.png").exists()
         for figure, spec in content.get("figures", {}).items():

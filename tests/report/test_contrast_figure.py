@@ -49,7 +49,7 @@ def test_differences_are_shaded_and_grey_if_their_interval_contains_zero():
 @pytest.mark.parametrize(("num_layers", "together"), [(0, True), (1, False), (2, True), (25, True), (49, True)])
 def test_any_number_of_layers_with_and_without_all(num_layers, together):
     figure, axes = drawn(scores_of(num_layers, together=together))
-    assert figure.get_figwidth() <= 7.1
+    assert figure.get_figwidth() <= 7.0
     assert ("all\nlayers" in [text.get_text() for text in axes.get_xticklabels()]) == together
 
 

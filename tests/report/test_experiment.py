@@ -2,14 +2,18 @@
 
 import csv
 import io
+import re
 
 import pytest
+from pylatexenc.latex2text import LatexNodes2Text
+from pylatexenc.latexwalker import LatexEnvironmentNode, LatexWalker
 from rich.console import Console
 
 from featcache.report.cost_table import cost_table
 from featcache.report.experiment import (
     ComparedRow,
     compared_csv,
+    compared_latex,
     compared_markdown,
     compared_table,
     costs_markdown,
@@ -154,10 +158,38 @@ def test_markdown_rows_are_lines_whatever_the_names_are():
     assert r"\u202e" in text
 
 
+def test_latex_has_a_booktabs_table_per_metric_with_all_text_escaped():
+    title = "50 % of a_b & \\input{x} $y$"
+    rows = [
+        row(title=title),
+        row(protocol="other_#1", notes=("a & b", "untrained weights")),
+        row(metric="wa", notes=()),
+    ]
+    latex = compared_latex(rows, title="T^1 --- {x}")
+    nodes, _, _ = LatexWalker(latex, tolerant_parsing=False).get_latex_nodes()
+    tables = [node for node in nodes if isinstance(node, LatexEnvironmentNode)]
+    assert [table.environmentname for table in tables] == ["table", "table"]
+    assert "\\input{x}" not in latex
+    for table, columns, protocols in zip(tables, (6, 5), (["loso", "other_#1"], []), strict=True):
+        [tabular] = [node for node in table.nodelist if node.isNodeType(LatexEnvironmentNode)]
+        source = tabular.latex_verbatim()
+        for rule in (r"\toprule", r"\bottomrule"):
+            assert source.count(rule) == 1
+        for line in source.split(r"\\")[:-1]:
+            assert len(re.split(r"(?<!\\)&", line)) == columns
+        shown = LatexNodes2Text().nodelist_to_text([tabular])
+        assert "65.0 ± 1.0" in " ".join(shown.split())
+        assert all(protocol in shown for protocol in protocols)
+    plain = LatexNodes2Text().latex_to_text(latex)
+    assert "1: untrained weights. 2: a & b." in " ".join(plain.split())
+    assert "--- {x}" in plain
+
+
 def test_a_published_result_without_a_run_has_no_link(tmp_path):
     cited = row(name="other", title="BiLSTM", mean=None, std=None, ci95=None, run="", notes=())
     assert list(cited.cells().values()) == ["67.2 ± 0.7", "-", "-", "-"]
     write_compared(tmp_path, [row(), cited], title="T", paper="P", notes=[], figures=[], comparisons=[])
+    assert "BiLSTM & 67.2" in (tmp_path / "results.tex").read_text(encoding="utf-8")
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "BiLSTM" in page
     assert page.count("<a href") == 1

@@ -7,12 +7,16 @@ from xml.etree import ElementTree
 import matplotlib
 import numpy as np
 import pandas as pd
+import pypdf
 import pytest
+from matplotlib.container import ErrorbarContainer
 from PIL import Image
 
+from featcache.errors import StoreError
 from featcache.report import figures, layer_figures
 
 NUM_LAYERS = 13
+CONTRAST = ["first", "first_low", "first_high", "second", "second_low", "second_high", "difference", "low", "high"]
 
 
 @pytest.fixture
@@ -69,10 +73,29 @@ def test_layer_weights_names_the_ends_and_the_uniform_weight(weights):
     assert labels[0] == "0\nlocal\nencoder"
     assert labels[-1] == "12\nlast\nhidden state"
     assert [label.strip() for label in labels[1:-1]] == [str(layer) for layer in range(1, 12)]
-    assert texts(axes) == ["uniform\n1/13"]
     assert 1 / NUM_LAYERS in [np.mean(line.get_ydata()) for line in axes.lines]
+
+
+@pytest.mark.parametrize("effect", [0.5, 0.01, 0.0])
+def test_the_axis_of_layer_weights_is_centred_on_the_uniform_weight_and_says_how_large_the_effect_is(effect):
+    weights = (1 + effect * np.cos(range(NUM_LAYERS))) / NUM_LAYERS
+    rows = pd.DataFrame({"seed": 1, "fold": 1, "layer": range(NUM_LAYERS), "weight": weights})
+    figure = layer_figures.layer_weights({"run": rows})
+    figure.draw_without_rendering()
+    [axes] = figure.axes
     low, high = axes.get_ylim()
-    assert 0 <= low <= 0.5 / NUM_LAYERS < 1.5 / NUM_LAYERS <= high
+    assert (low + high) / 2 == pytest.approx(1 / NUM_LAYERS)
+    half = (high - low) / 2 * NUM_LAYERS
+    # The largest effect fills most of the axis. Without any effect, matplotlib shows a few percent.
+    assert effect <= half <= (1.4 * effect or 0.1)
+    [percent] = axes.child_axes
+    labels = [text.get_text() for text in percent.get_yticklabels()]
+    assert f"uniform\n1/{NUM_LAYERS}" in labels
+    shown = {round(NUM_LAYERS * tick, 9): text for tick, text in zip(percent.get_yticks(), labels, strict=True)}
+    for tick, text in zip(percent.get_yticks(), labels, strict=True):
+        if not text.startswith("uniform"):
+            assert float(text.removesuffix(" %").replace("−", "-")) == pytest.approx(tick)
+    assert len(shown) >= 3
 
 
 def test_runs_differ_in_colour_marker_and_line(weights):
@@ -99,7 +122,8 @@ def test_models_of_different_depth_share_a_figure(weights):
 
 def test_confusion_matrix_shows_recall_and_counts():
     counts = np.array([[30, 10, 0], [0, 0, 0], [1, 2, 5]])
-    [axes] = figures.confusion_matrix(counts, ["anger", "fear", "joy"]).axes
+    axes, bar = figures.confusion_matrix(counts, ["anger", "fear", "joy"]).axes
+    assert (bar.get_ylabel(), bar.get_ylim()) == ("Recall (%)", (0, 100))
     np.testing.assert_allclose(axes.images[0].get_array(), [[75, 25, 0], [0, 0, 0], [12.5, 25, 62.5]])
     assert texts(axes) == [
         "75",
@@ -128,7 +152,7 @@ def test_nothing_of_a_confusion_matrix_is_cut_off(classes, tmp_path):
 
 
 def test_mean_counts_keep_one_decimal():
-    [axes] = figures.confusion_matrix([[2.4, 1.0], [0.0, 4.0]], ["a", "b"]).axes
+    axes = figures.confusion_matrix([[2.4, 1.0], [0.0, 4.0]], ["a", "b"]).axes[0]
     assert texts(axes)[1::2] == ["2.4", "1.0", "0.0", "4.0"]
 
 
@@ -186,15 +210,72 @@ def test_files_are_complete_and_the_same_each_time(kind, weights, history, tmp_p
     figures.save(draw(), tmp_path / "one.v1")
     with matplotlib.rc_context({"font.size": 20, "axes.facecolor": "red"}):  # a user's own style
         figures.save(draw(), tmp_path / "two.v1")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["one.v1.png", "one.v1.svg", "two.v1.png", "two.v1.svg"]
-    for suffix in ("png", "svg"):
+    suffixes = ("pdf", "png", "svg")
+    names = [f"{name}.v1.{suffix}" for name in ("one", "two") for suffix in suffixes]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    for suffix in suffixes:
         assert (tmp_path / f"one.v1.{suffix}").read_bytes() == (tmp_path / f"two.v1.{suffix}").read_bytes()
     with Image.open(tmp_path / "one.v1.png") as image:
-        assert image.width == 3.5 * 200
+        assert image.width == 3.4 * 200
         assert image.info["dpi"] == pytest.approx((200, 200), rel=1e-3)  # PNG stores whole pixels per metre
     svg = (tmp_path / "one.v1.svg").read_text()
     assert ElementTree.fromstring(svg).tag.endswith("svg")
     assert "dc:date" not in svg
+
+
+def drawn(name, history, weights):
+    """Return a figure of each kind."""
+    values = {"utterance_id": range(9), "seed": 1, "fold": 1, "speaker_id": ""}
+    values |= {f"{kind}_{label}": np.linspace(1, 5, 9) for kind in ("target", "prediction") for label in "av"}
+    scores = pd.DataFrame({"layer": range(NUM_LAYERS), "mean": 50.0, "std": 4.0})
+    gains = pd.DataFrame({"title": ["a", "b"], "gain": [1.0, 2.0], "low": [0.5, np.nan], "high": [2.0, np.nan]})
+    return {
+        "confusion": lambda: figures.confusion_matrix(np.full((7, 7), 31.4), [f"emotion {i}" for i in range(7)]),
+        "values": lambda: figures.predicted_values(pd.DataFrame(values), {"a": (1, 5), "v": (1, 5)}),
+        "history": lambda: figures.training_curves(history),
+        "gains": lambda: figures.relative_gains(gains, metric="UAR"),
+        "weights": lambda: layer_figures.layer_weights({str(i): weights[0] for i in range(3)}),
+        "scores": lambda: layer_figures.layer_scores({"a": scores}, chance=25, ylabel="UAR (%)"),
+    }[name]()
+
+
+@pytest.mark.parametrize("kind", ["confusion", "values", "history", "gains", "weights", "scores"])
+@pytest.mark.parametrize(("width", "inches"), [("single", 3.4), ("double", 7.0)])
+def test_figures_fit_a_column_with_text_of_at_least_7_points(kind, width, inches, history, weights, monkeypatch):
+    monkeypatch.setenv("FEATCACHE_FIGURE_WIDTH", width)
+    figure = drawn(kind, history, weights)
+    assert figure.get_figwidth() == inches
+    assert min(text.get_fontsize() for text in figure.findobj(matplotlib.text.Text) if text.get_text()) >= 7
+
+
+def test_another_width_is_refused(monkeypatch):
+    monkeypatch.setenv("FEATCACHE_FIGURE_WIDTH", "singel")
+    with pytest.raises(StoreError, match=r"^\$FEATCACHE_FIGURE_WIDTH: no width 'singel'; did you mean 'single'\?$"):
+        figures.confusion_matrix([[1]], ["a"])
+
+
+def test_error_bars_of_a_layer_do_not_hide_each_other(weights):
+    [axes] = layer_figures.layer_weights({str(i): weights[0] for i in range(4)}).axes
+    places = [container.lines[0].get_xdata()[0] for container in axes.containers]
+    assert np.diff(sorted(places)).min() > 0.1
+    scores = pd.DataFrame({"layer": ["0", "1"]} | dict.fromkeys(CONTRAST, 50.0))
+    [axes] = layer_figures.layer_contrast(scores, labels=("a", "b"), chance=None, ylabel="UAR (%)").axes
+    bars = [one for one in axes.containers if isinstance(one, ErrorbarContainer)]
+    first, second = (one.lines[0].get_xdata() for one in bars if len(one.lines[0].get_xdata()))
+    assert (second - first).min() > 0.1
+
+
+def test_a_pdf_contains_its_fonts_as_truetype(tmp_path):
+    figures.save(figures.confusion_matrix([[3, 1], [2, 4]], ["anger", "joy"]), tmp_path / "matrix")
+    [page] = pypdf.PdfReader(tmp_path / "matrix.pdf").pages
+    assert float(page.mediabox.width) == pytest.approx(72 * 3.4)
+    assert "anger" in page.extract_text()
+    fonts = [font.get_object() for font in page["/Resources"]["/Font"].values()]
+    assert fonts
+    for font in fonts:
+        assert font["/Subtype"] != "/Type3"  # publishers refuse bitmap and Type 3 fonts
+        descriptor = font["/DescendantFonts"][0].get_object() if "/DescendantFonts" in font else font
+        assert "/FontFile2" in descriptor["/FontDescriptor"].get_object()
 
 
 def test_pyplot_stays_unused():

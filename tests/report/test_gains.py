@@ -45,7 +45,7 @@ def test_gains_are_differences_in_percent_of_the_second_with_intervals_around_th
     assert (b["gain"], b["low"], b["high"]) == (0, 0, 0)
     assert (a["unit"], a["count"]) == ("speakers", 20)
     assert pd.read_csv(tmp_path / "gains.csv")["title"].tolist() == ["a", "b"]
-    assert {path.suffix for path in tmp_path.iterdir()} == {".png", ".svg", ".csv"}
+    assert {path.suffix for path in tmp_path.iterdir()} == {".png", ".svg", ".pdf", ".csv"}
 
 
 def test_nothing_is_gained_over_a_score_that_is_not_above_0(rng, tmp_path):

@@ -32,6 +32,7 @@ def test_pictures_and_the_table_that_was_drawn(tmp_path):
     rows = rows_of(12)
     summary = draw_layer_weights({"first": rows, "second": rows_of(3)}, tmp_path / "new" / "weights")
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [
+        "weights.pdf",
         "weights.png",
         "weights.svg",
         "weights_summary.csv",
@@ -161,7 +162,7 @@ def test_each_target_has_a_line_of_weights_above_its_line_of_scores(tmp_path, dr
 
 
 @pytest.mark.parametrize(
-    ("num_layers", "num_targets", "width"), [(13, 3, 3.5), (13, 8, 5.0), (25, 2, 5.0), (25, 8, 7.1)]
+    ("num_layers", "num_targets", "width"), [(13, 3, 3.4), (13, 8, 7.0), (25, 2, 7.0), (25, 8, 7.0)]
 )
 def test_figures_of_more_layers_and_targets_are_wider(tmp_path, drawn, num_layers, num_targets, width):
     draw_layer_relevance(relevance_of(num_layers, [f"target {i}" for i in range(num_targets)]), tmp_path / "one")
@@ -182,7 +183,7 @@ def test_one_target_and_one_fold_make_a_figure_of_files(tmp_path):
     found = relevance_of(3, ["$x_{"], num_folds=1)
     summary = draw_layer_relevance(found, tmp_path / "new" / "relevance")
     names = sorted(path.name for path in (tmp_path / "new").iterdir())
-    assert names == ["relevance.csv", "relevance.png", "relevance.svg"]
+    assert names == ["relevance.csv", "relevance.pdf", "relevance.png", "relevance.svg"]
     assert summary["ccc_std"].isna().all()
 
 

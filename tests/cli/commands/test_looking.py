@@ -22,7 +22,7 @@ def test_layers_draws_the_newest_run_that_has_weights(invoke_well, make_cache, q
         invoke_well("fit", *SHORT, "--layers", layers, "--name", name)
     out = invoke_well("layers")
     assert "new" in out.splitlines()[0]
-    assert out.rstrip().endswith("toy/new/layer_weights.png  .svg  _summary.csv")
+    assert out.rstrip().endswith("toy/new/layer_weights.png  .svg  .pdf  _summary.csv")
 
 
 def test_layers_leaves_a_picture_and_the_numbers_that_it_prints(invoke_well, make_cache, monkeypatch, tmp_path):
@@ -33,7 +33,7 @@ def test_layers_leaves_a_picture_and_the_numbers_that_it_prints(invoke_well, mak
     ]
     out = invoke_well("layers", "every", runs[1], "--out", tmp_path / "figures" / "weights")
     names = sorted(path.name for path in (tmp_path / "figures").iterdir())
-    assert names == ["weights.png", "weights.svg", "weights_summary.csv"]
+    assert names == ["weights.pdf", "weights.png", "weights.svg", "weights_summary.csv"]
     assert (tmp_path / "figures" / "weights.png").read_bytes().startswith(b"\x89PNG")
     assert "<svg" in (tmp_path / "figures" / "weights.svg").read_text()
     summary = pd.read_csv(tmp_path / "figures" / "weights_summary.csv")

@@ -43,7 +43,7 @@ def test_a_run_folder_holds_all_that_is_promised(make_cache):
     pictures = [
         f"{name}.{suffix}"
         for name in ("confusion_matrix", "layer_weights", "training_curves")
-        for suffix in ("png", "svg")
+        for suffix in ("png", "svg", "pdf")
     ]
     classes = [f"classification_report.{suffix}" for suffix in ("csv", "txt")]
     classes += ["confusion_matrix.csv", "confusion_matrix_normalised.csv"]
