@@ -12,6 +12,7 @@ from featcache._version import __version__
 from featcache.cli.commands.features import extract, import_features, info, merge, transcribe, verify
 from featcache.cli.commands.layer_importance import LayersCommand, layers, probe, relevance
 from featcache.cli.commands.overview import corpora, demo, fetch, models
+from featcache.cli.commands.pages import report
 from featcache.cli.commands.results import compare, ensemble, score
 from featcache.cli.commands.training import fit, run
 from featcache.cli.exit_codes import INTERRUPTED, USER_ERROR, WRONG_USAGE
@@ -100,6 +101,7 @@ _EXAMPLES: dict[Any, str] = {
     score: "score predictions.csv --speaker actor",
     compare: "compare wav2vec2-run egemaps-run",
     ensemble: "ensemble run-a run-b run-c --vote hard",
+    report: "report emodb",
 }
 for _command, _example in _EXAMPLES.items():
     app.command(epilog=f"Example: featcache {_example}", cls=LayersCommand if _command is layers else Command)(_command)

@@ -152,3 +152,9 @@ EnsembleName = Annotated[
     str | None, Option(metavar="NAME", help="Name of the ensemble's folder [default: derived from the runs].")
 ]
 ReplaceEnsemble = Annotated[bool, Option("--overwrite", help="Replace an ensemble that exists already.")]
+
+# report
+
+ReportedCorpus = Annotated[
+    str | None, Argument(metavar="CORPUS", help="Corpus whose runs are shown [default: the only one with runs].")
+]

@@ -15,6 +15,7 @@ from featcache.evaluate.voting import TIE_RULE, VOTES, Ballots, Choice, choose
 from featcache.files.regular import resolved, sha256_of_file
 from featcache.report.classification import CONFUSION, write_classification_report
 from featcache.report.html import write_report
+from featcache.report.utterance_list import details_of
 from featcache.runs.file_names import COMBINATIONS, CONFIG, LAYER_WEIGHTS, METRICS, PREDICTIONS, VALIDATION_PREDICTIONS
 from featcache.runs.identity import NUMERICS, NUMERICS_VERSION, RELEASE, hash_of
 from featcache.runs.parse import read_table
@@ -231,6 +232,7 @@ def _write_results(folder: Path, config: Mapping[str, Any], choice: Choice, *, t
         notes=notes(config, metrics),
         warnings=[],
         figures=[(CONFUSION, caption)],
+        details=details_of(predictions, config),
     )
 
 

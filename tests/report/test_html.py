@@ -133,9 +133,11 @@ def test_writing_again_gives_the_same_bytes(tmp_path, metrics):
 
 
 def test_few_speakers_are_warned_of(tmp_path, metrics):
-    assert "few speakers: in simulations" in Page(write(tmp_path, metrics).read_text(encoding="utf-8")).text
+    assert (
+        "Only 4 speakers: the intervals are rough." in Page(write(tmp_path, metrics).read_text(encoding="utf-8")).text
+    )
     many = metrics | {"bootstrap": {"unit": "speakers", "count": 30}}
-    assert "few speakers" not in write(tmp_path, many).read_text(encoding="utf-8")
+    assert "intervals are rough" not in write(tmp_path, many).read_text(encoding="utf-8")
 
 
 def test_a_regression_has_its_own_scores_and_no_recall(tmp_path):
