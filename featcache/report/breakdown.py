@@ -73,7 +73,8 @@ def speaker_grouping(predictions: Predictions) -> dict[str, str]:
 def label_groupings(manifest: Manifest, targets: Sequence[str]) -> dict[str, dict[str, str]]:
     """Return the labels of a manifest that divide it into a few groups: name → utterance id → value.
 
-    A label that follows from a predicted one, or the other way round, is no group.
+    A label that follows from a predicted one, or the other way round, is no group, and neither is another name of the
+    speaker.
 
     Args:
         manifest: The utterances.
@@ -84,7 +85,9 @@ def label_groupings(manifest: Manifest, targets: Sequence[str]) -> dict[str, dic
         values = {u.utterance_id: u.labels[column] for u in manifest if u.labels.get(column, "") != ""}
         if not 2 <= len(set(values.values())) <= _MOST_VALUES:
             continue
-        if not any(_is_determined(manifest, column, target) for target in targets):
+        speakers = {(u.speaker_id, u.labels.get(column, "")) for u in manifest}
+        is_speaker = len(speakers) == len(manifest.speaker_ids) == len(set(values.values()))
+        if not is_speaker and not any(_is_determined(manifest, column, target) for target in targets):
             found[column] = values
     return dict(list(found.items())[:_MOST_COLUMNS])
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import jinja2
+
 from featcache.errors import FeatcacheError, PredictionsError, StoreError, unknown_name
 from featcache.evaluate.scores import digits_of
 from featcache.files.regular import replace_file
@@ -40,6 +42,8 @@ NOTES = {
     "speaker": "Speaker normalisation is transductive: it uses the features of the test speakers, but no labels.",
     "mixed": "The runs that vote have different normalisations; speaker normalisation is transductive.",
 }
+
+_COUNTS = ("num_seeds", "num_folds", "num_utterances", "num_speakers")
 
 log = logging.getLogger(__name__)
 
@@ -87,9 +91,7 @@ def write_pages(
     """
     workspace = Workspace.at(home)
     name = _corpus(workspace, corpus)
-    runs = finished_runs(workspace, name)
-    if not runs:
-        raise StoreError(f"no finished runs under {workspace.runs(name)}; make one with 'featcache fit'")
+    runs = _readable(finished_runs(workspace, name))
     folder = workspace.runs(name) if out is None else Path(out)
     pages = folder / PAGES
     if (pages / METRICS).exists():
@@ -97,14 +99,17 @@ def write_pages(
     manifest = _manifest(workspace.cache(name) / "manifest.csv")
     root = _audio_folder(workspace, name, data)
     audio = audio_links(manifest, root, pages) if manifest is not None and root is not None else None
-    titles = distinct_titles([(run.name, run.config) for run in runs])
+    titles = distinct_titles([(run.name, config) for run, config in runs])
     entries, sizes = [], []
     while runs:  # a run keeps its tables in memory, so each is released after its page
-        run, title = runs.pop(0), titles.pop(0)
+        (run, config), title = runs.pop(0), titles.pop(0)
         try:
-            entry, page = _of_run(run, title, manifest, audio, pages, folder)
+            entry, page = _of_run(run, config, title, manifest, audio, pages, folder)
         except (StoreError, PredictionsError) as error:
             log.warning("left out: %s", error)
+            continue
+        except jinja2.UndefinedError as error:
+            log.warning("left out: %s is not complete: %s", run.path / METRICS, error)
             continue
         replace_file(pages / f"{run.name}.html", page)
         entries.append(entry)
@@ -138,6 +143,17 @@ def _corpus(workspace: Workspace, corpus: str | None) -> str:
     return found[0]
 
 
+def _readable(runs: Sequence[RunFolder]) -> list[tuple[RunFolder, dict[str, Any]]]:
+    """Return each run with its settings as plain values; log the runs whose settings have unexpected types."""
+    found = []
+    for run in runs:
+        try:
+            found.append((run, {name: run.config[name] for name in run.config}))
+        except StoreError as error:
+            log.warning("left out: %s", error)
+    return found
+
+
 def _manifest(path: Path) -> Manifest | None:
     """Return the manifest of the cache; None, with a warning, if it cannot be read."""
     try:
@@ -169,22 +185,29 @@ def _audio_notes(corpus: str, manifest: Manifest | None, root: Path | None, audi
 
 
 def _of_run(
-    run: RunFolder, title: str, manifest: Manifest | None, audio: AudioLinks | None, pages: Path, folder: Path
+    run: RunFolder,
+    config: Mapping[str, Any],
+    title: str,
+    manifest: Manifest | None,
+    audio: AudioLinks | None,
+    pages: Path,
+    folder: Path,
 ) -> tuple[dict[str, Any], bytes]:
     """Return the entry of a run on the page over all runs, and its own page."""
+    for name in _COUNTS if "bootstrap" in run.metrics else ():
+        run.metrics[name]  # an error names what is missing
     validation = validation_scores_of(run)
     table = tested_rows(run)
-    details = None if table is None else details_of(table, run.config, manifest, audio)
+    details = None if table is None else details_of(table, config, manifest, audio)
     score = main_score(run, validation)
     own = run.path / REPORT
     report = (address_of(own, folder) or "") if own.is_file() else ""
-    config = {name: value for name, value in run.config.items() if name not in (HEAD_INPUTS, STORE_SETTINGS)}
     links = [(f"../{REPORT}", "All runs")]
     if report:
         links.append((address_of(own, pages) or "", "Report of the fit, with its notes and warnings"))
     page = report_page(
         title=run.name,
-        settings=config,
+        settings={name: value for name, value in config.items() if name not in (HEAD_INPUTS, STORE_SETTINGS)},
         metrics={**run.metrics, "validation": validation},
         notes=[NOTES[config["norm"]]] if config.get("norm") in NOTES else [],
         warnings=[],

@@ -103,10 +103,22 @@ def drawn(run: RunFolder, score: Score | None, details: RunDetails | None) -> di
         "digits": score.digits if score else 1,
         "layers": _read(run, LAYER_WEIGHTS, lambda: _layers(run.layer_weights)) or [],
         "curves": _read(run, HISTORY, lambda: _curves(run.history)),
-        "confusion": run.metrics.get("confusion"),
+        "confusion": _confusion(run.metrics.get("confusion") or {}),
         "speakers": _groups(details.speakers) if details else [],
         "groups": {name: _groups(found) for name, found in details.groups.items()} if details else {},
     }
+
+
+def _confusion(found: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return classes and counts of a confusion matrix; None if they do not fit together."""
+    classes = found.get("classes") or []
+    try:
+        counts = np.asarray(found.get("counts"), dtype=float)
+    except (TypeError, ValueError):
+        return None
+    if not classes or counts.shape != (len(classes), len(classes)) or not np.isfinite(counts).all():
+        return None
+    return {"classes": list(classes), "counts": counts.round(2).tolist()}
 
 
 def _read(run: RunFolder, name: str, read: Any) -> Any:
