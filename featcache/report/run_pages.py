@@ -198,7 +198,7 @@ def _of_run(
         run.metrics[name]  # an error names what is missing
     validation = validation_scores_of(run)
     table = tested_rows(run)
-    details = None if table is None else details_of(table, config, manifest, audio)
+    details = None if table is None else details_of(table, config, manifest, audio, transcripts=True)
     score = main_score(run, validation)
     own = run.path / REPORT
     report = (address_of(own, folder) or "") if own.is_file() else ""

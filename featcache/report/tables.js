@@ -46,6 +46,10 @@ function compareCells(column, first, second, direction) {
 // A player, or a link for files that browsers do not play.
 function audioCell(column, address, label) {
   if (!address) return element("span", {class: "small"}, "no audio");
+  const [file] = address.toLowerCase().split("#");
+  if (column.unplayable.some((suffix) => file.endsWith(suffix))) {
+    return element("a", {href: column.base + address, "aria-label": label}, "open the file");
+  }
   const player = element("audio", {controls: true, preload: "none", src: column.base + address, "aria-label": label});
   player.addEventListener("play", () => {
     for (const other of document.querySelectorAll("audio")) if (other !== player) other.pause();

@@ -52,6 +52,8 @@ def details_of(
     config: Mapping[str, Any],
     manifest: Manifest | None = None,
     audio: AudioLinks | None = None,
+    *,
+    transcripts: bool = False,
 ) -> RunDetails | None:
     """Return what a report shows about predictions; None if there are none.
 
@@ -60,6 +62,7 @@ def details_of(
         config: Content of ``config.yaml``.
         manifest: The utterances of the corpus, with the labels that make groups.
         audio: Links to the audio; None shows no players.
+        transcripts: Whether the transcripts of the manifest are shown.
 
     Raises:
         PredictionsError: the rows cannot be scored.
@@ -76,7 +79,7 @@ def details_of(
         score=SCORES["ccc" if predictions.dimensions else "uar"],
         speakers=groups.pop(""),
         groups={name: found for name, found in groups.items() if len(found) > 1},
-        utterances=_table(outcomes, predictions, manifest, audio),
+        utterances=_table(outcomes, predictions, manifest if transcripts else None, audio),
         num_utterances=len(outcomes),
         always_wrong=int((outcomes["right"] == 0).sum()) if predictions.classes else None,
         notes=audio_notes(audio, outcomes["utterance_id"].tolist()),
@@ -98,8 +101,7 @@ def audio_notes(audio: AudioLinks | None, utterance_ids: Sequence[str]) -> list[
     notes = [f"The audio of {counted(len(missing), 'utterance')} was not found."] if missing else []
     if audio.unplayable:
         notes.append(
-            f"Browsers do not play {', '.join(audio.unplayable)} files; open them with another program, or convert "
-            "them to WAV."
+            f"Browsers do not play {', '.join(audio.unplayable)} files; the links open them with another program."
         )
     return notes
 
@@ -111,7 +113,7 @@ def _table(
     columns: list[dict[str, Any]] = [{"title": "Utterance", "kind": "text"}]
     cells: list[list[Any]] = [ids]
     if audio is not None:
-        columns.append({"title": "Audio", "kind": "audio", "base": audio.base})
+        columns.append({"title": "Audio", "kind": "audio", "base": audio.base, "unplayable": audio.unplayable})
         cells.append([audio.links.get(one, 0) for one in ids])
     speakers = outcomes["speaker_id"].tolist()
     if any(speakers):
@@ -127,8 +129,7 @@ def _table(
         for kind in ("target", "prediction", "std", "error"):
             columns.append({"title": f"{dimension}: {kind}", "kind": "number", "digits": 2})
             cells.append(_rounded(outcomes[f"{kind}_{dimension}"], 4))
-    known = [manifest[one] if manifest is not None and one in manifest else None for one in ids]
-    transcripts = [one.transcript if one else "" for one in known]
+    transcripts = [manifest[one].transcript if manifest is not None and one in manifest else "" for one in ids]
     if any(transcripts):
         columns.append({"title": "Transcript", "kind": "text"})
         cells.append(transcripts)

@@ -2,6 +2,7 @@
 
 import base64
 import html.parser
+import json
 import re
 
 import numpy as np
@@ -12,6 +13,8 @@ from featcache.evaluate.metrics import summarise
 from featcache.evaluate.regression import summarise_regression
 from featcache.report import figures
 from featcache.report.html import write_report
+from featcache.report.utterance_list import details_of
+from tests.report.saved_runs import CLASSES, make_manifest, predictions_of
 
 SCRIPT = "<script>alert('x')</script>"
 VOID = {"meta", "img", "br", "hr", "link", "input"}
@@ -162,3 +165,45 @@ def test_control_characters_of_users_reach_no_page(tmp_path, metrics):
     page = write(tmp_path, metrics, title=hostile, notes=[hostile], warnings=[hostile]).read_text(encoding="utf-8")
     assert not set(page) & {"\x1b", "\u202e"}
     assert Page(page).text.count(r"\x1b[31mred\u202e\nnext <b>") >= 4
+
+
+def test_a_report_has_speakers_utterances_and_folds_as_tables(tmp_path):
+    manifest = make_manifest()
+    table = predictions_of(manifest, right=0.6, seeds=2)
+    config = {
+        "head": "dense",
+        "features": {"wav2vec2-base": "0" * 64},
+        "norm": "none",
+        "classes": CLASSES,
+        "target": "emotion",
+        "folds": [{"fold": 1, "name": SCRIPT, "train": 12, "validation": 6, "test": 24}],
+    }
+    details = details_of(table, config, manifest)
+    path = write(tmp_path, summarise(table, CLASSES), title="run_0123ab", settings=config, details=details)
+    text = path.read_text(encoding="utf-8")
+    page = Page(text)
+    assert "dense · wav2vec2-base · no normalisation Run run_0123ab" in page.text
+    assert f"Fold Name Training Validation Test 1 {SCRIPT} 12 6 24" in page.text
+    assert "{'" not in text
+    assert "folds" not in re.search(r"<h2>Settings</h2>.*?</table>", text, re.DOTALL)[0]
+    assert "By speaker speaker Utterances UAR (%) 01 6" in page.text
+    assert "By gender gender Utterances UAR (%) f 12" in page.text
+    [data] = re.findall(r'id="utterance-data">(.*?)</script>', text)
+    assert {row[0] for row in json.loads(data)["rows"]} == set(manifest.utterance_ids)
+    assert "Audio" not in data
+    assert details_of(table[:0], config) is None
+
+
+def test_the_times_of_trainings_are_told_to_be_a_sum(tmp_path, metrics):
+    text = Page(write(tmp_path, metrics | {"seconds": 90.0}).read_text(encoding="utf-8")).text
+    assert "Time of all trainings, summed (several may run in parallel) 1 min 30 s" in text
+
+
+def test_validation_stands_beside_test_and_alone_in_a_run_without_test_part(tmp_path, metrics):
+    validation = {name: {"mean": 61.25, "std": 1.5, "per_seed": [60.0, 62.5]} for name in ("uar", "wa", "macro_f1")}
+    both = Page(write(tmp_path, metrics | {"validation": validation}).read_text(encoding="utf-8")).text
+    assert f"(UAR) 61.2 ± 1.5 {metrics['uar']['mean']:.1f}" in both
+    alone = {"validation": validation, "num_seeds": 2, "num_folds": 1, "chance_uar": 33.3}
+    text = Page(write(tmp_path, alone).read_text(encoding="utf-8")).text
+    assert "No test part" in text
+    assert "Weighted accuracy (WA) 61.2 ± 1.5 Macro-F1" in text
