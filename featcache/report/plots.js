@@ -29,7 +29,7 @@ function ticksOf(low, high, number) {
  */
 function linePlot(lines, options) {
   const {width, height = 260} = options;
-  const left = 52, right = 12, top = 10, bottom = 40;
+  const left = 60, right = 12, top = 10, bottom = 40;
   const points = lines.flatMap((line) => line.points).filter(([, y]) => y !== null);
   const reach = points.flatMap(([, y, bar]) => [y - (bar || 0), y + (bar || 0)]);
   if (options.level !== undefined) reach.push(options.level);

@@ -126,7 +126,8 @@ def _table(
                 columns.append({"key": name, "title": title, "kind": "number", "digits": 0, "label": label})
                 cells.append(_rounded(outcomes[name], 1))
     for dimension in predictions.dimensions:
-        for kind in ("target", "prediction", "std", "error"):
+        spread = ("std",) if (outcomes["heads"] > 1).any() else ()
+        for kind in ("target", "prediction", *spread, "error"):
             columns.append({"title": f"{dimension}: {kind}", "kind": "number", "digits": 2})
             cells.append(_rounded(outcomes[f"{kind}_{dimension}"], 4))
     transcripts = [manifest[one].transcript if manifest is not None and one in manifest else "" for one in ids]

@@ -207,3 +207,14 @@ def test_validation_stands_beside_test_and_alone_in_a_run_without_test_part(tmp_
     text = Page(write(tmp_path, alone).read_text(encoding="utf-8")).text
     assert "No test part" in text
     assert "Weighted accuracy (WA) 61.2 ± 1.5 Macro-F1" in text
+
+
+def test_a_regression_lists_errors_and_its_spread_over_several_heads(rng):
+    rows = pd.DataFrame({"seed": [0] * 6 + [1] * 6, "fold": 1, "utterance_id": [*"abcdef"] * 2, "speaker_id": "s"})
+    rows = rows.assign(target_v=[*map(float, range(6))] * 2, prediction_v=rng.normal(2, 1, 12))
+    titles = [
+        [column["title"] for column in details_of(table, {"target": "v"}).utterances["columns"]]
+        for table in (rows, rows[rows["seed"] == 0])
+    ]
+    assert titles[0] == ["Utterance", "Speaker", "v: target", "v: prediction", "v: std", "v: error"]
+    assert titles[1] == [title for title in titles[0] if title != "v: std"]
