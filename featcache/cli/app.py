@@ -12,6 +12,7 @@ from featcache._version import __version__
 from featcache.cli.commands.features import extract, import_features, info, merge, transcribe, verify
 from featcache.cli.commands.layer_importance import LayersCommand, layers, probe, relevance
 from featcache.cli.commands.overview import corpora, demo, fetch, models
+from featcache.cli.commands.pages import report
 from featcache.cli.commands.prediction import predict
 from featcache.cli.commands.results import compare, ensemble, score
 from featcache.cli.commands.sharing import publish
@@ -129,6 +130,7 @@ _EXAMPLES: dict[Any, str] = {
     ensemble: "ensemble run-a run-b run-c --vote hard",
     publish: "publish wav2vec2-run shared --license cc-by-nc-4.0",
     track: "track 'emodb/*' --to tensorboard",
+    report: "report emodb",
 }
 for _command, _example in _EXAMPLES.items():
     app.command(epilog=f"Example: featcache {_example}", cls=LayersCommand if _command is layers else Command)(_command)

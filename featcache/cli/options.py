@@ -180,6 +180,7 @@ ReplaceEnsemble = Annotated[bool, Option("--overwrite", help="Replace an ensembl
 
 PublishedRun = Annotated[str, Argument(metavar="RUN", help="Name or folder of the run.")]
 PublishedFolder = Annotated[Path, Argument(metavar="FOLDER", help="Folder to write; it must be new or empty.")]
+
 # runs, table, track
 
 ListedCorpus = Annotated[str | None, Argument(metavar="CORPUS", help="Corpus whose runs are listed [default: all].")]
@@ -230,4 +231,10 @@ TrackerUri = Annotated[
         help="MLflow tracking server or database, such as http://host:5000 or sqlite:///mlflow.db [default: "
         "$MLFLOW_TRACKING_URI, otherwise sqlite:///mlflow.db].",
     ),
+]
+
+# report
+
+ReportedCorpus = Annotated[
+    str | None, Argument(metavar="CORPUS", help="Corpus whose runs are shown [default: the only one with runs].")
 ]

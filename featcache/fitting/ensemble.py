@@ -24,6 +24,7 @@ from featcache.evaluate.voting import (
 from featcache.fitting.voters import Voter, classes_of, find_voters, labels_of, tables_of
 from featcache.report.classification import CONFUSION, write_classification_report
 from featcache.report.html import write_report
+from featcache.report.utterance_list import details_of
 from featcache.runs.file_names import COMBINATIONS, CONFIG, LAYER_WEIGHTS, METRICS, PREDICTIONS, VALIDATION_PREDICTIONS
 from featcache.runs.identity import NUMERICS, NUMERICS_VERSION, RELEASE, VALIDATION, hash_of
 from featcache.runs.parse import read_table
@@ -292,6 +293,7 @@ def _write_results(folder: Path, config: Mapping[str, Any], choice: Choice, *, t
         notes=notes(config, metrics),
         warnings=[],
         figures=[(CONFUSION, caption)],
+        details=details_of(predictions, config),
     )
 
 

@@ -59,6 +59,7 @@ def write_results(run: UnfinishedRun, setup: ResolvedFit) -> None:
     """
     from featcache.report import figures
     from featcache.report.html import write_report
+    from featcache.report.utterance_list import details_of
 
     folder, title = run.folder, run.path.name
     records = run.records()
@@ -107,6 +108,7 @@ def write_results(run: UnfinishedRun, setup: ResolvedFit) -> None:
         notes=[*setup.notes, *improving],
         warnings=setup.warnings + diverged,
         figures=shown,
+        details=details_of(predictions, run.config, setup.manifest),
     )
 
 

@@ -56,7 +56,7 @@ def cost_lines(costs: Costs) -> list[tuple[str, str, str]]:
         ("", "Parameters of the head", costs.head_parameters, "{:,}".format),
         ("", "Parameters of the model", costs.model_parameters, "{:,}".format),
         ("", "Size of the features on disk", costs.store_bytes, format_bytes),
-        ("time", "Time of all trainings", costs.seconds, format_seconds),
+        ("time", "Time of all trainings, summed (several may run in parallel)", costs.seconds, format_seconds),
         ("time", "Time of one training, mean", costs.seconds_per_training, format_seconds),
         ("", "Trainings that have not converged", costs.not_converged, str),
     ]

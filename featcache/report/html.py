@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 
@@ -14,10 +14,19 @@ from featcache.evaluate.intervals import caution, described
 from featcache.evaluate.scores import SCORES, digits_of
 from featcache.files.regular import replace_file
 from featcache.report.cost_table import cost_lines
+from featcache.report.embedded import STYLE, asset, policy, script_data
 from featcache.report.tables import interval, mean_and_std
+from featcache.report.titles import run_title
 from featcache.runs.costs import Costs
-from featcache.runs.identity import VALIDATION
 from featcache.terminal.escape import escaped
+
+if TYPE_CHECKING:
+    from featcache.report.breakdown import GroupScore
+    from featcache.report.utterance_list import RunDetails
+
+REPORT = "report.html"
+# Scripts of a page with a table of utterances.
+_SCRIPTS = ("tables.js", "utterances.js")
 
 
 def write_report(
@@ -29,54 +38,111 @@ def write_report(
     notes: Sequence[str],
     warnings: Sequence[str],
     figures: Sequence[tuple[str, str]],
+    details: "RunDetails | None" = None,
 ) -> Path:
-    """Write ``report.html`` into a run folder, with the figures embedded.
-
-    A warning is added if the intervals are based on few speakers.
+    """Write ``report.html`` into a run folder, with the figures embedded; see :func:`report_page`.
 
     Args:
-        folder: Run folder.
-        title: Heading, e.g. the name of the run.
+        folder: Run folder, which contains the figures.
+        title: Name of the run.
         settings: Resolved configuration; may be nested.
         metrics: Content of ``metrics.json``, as ``featcache.evaluate.scoring.score`` returns it.
         notes: Notes for the interpretation of the scores, e.g. that speaker normalisation is transductive.
         warnings: Problems and unusual results of the run.
         figures: Name of a PNG file in the folder, without the suffix, and its caption.
+        details: Speakers, groups and utterances; None leaves them out.
 
     Returns: the path of the report.
     """
     folder = Path(folder)
-    tested = "bootstrap" in metrics  # a run of fit --final has no test part
-    few = (
-        caution(metrics["bootstrap"]["unit"], metrics["bootstrap"]["count"], metrics["num_speakers"]) if tested else ""
-    )
-    text = render(
-        "report.html.jinja",
+    page = report_page(
         title=title,
-        settings=list(_flat(settings)),
+        settings=settings,
         metrics=metrics,
-        costs=cost_lines(Costs.of(metrics)),
-        described=described(metrics) if tested else "",
-        score_names=score_names(metrics),
-        validation=metrics.get(VALIDATION, {}),
-        validation_names=score_names({**metrics.get(VALIDATION, {}), "dimensions": metrics.get("dimensions", [])}),
         notes=notes,
-        warnings=[*warnings, *([few] if few else [])],
-        figures=figures_for_page(folder, figures),
+        warnings=warnings,
+        images=figures_for_page(folder, figures),
+        details=details,
     )
-    path = folder / "report.html"
-    replace_file(path, text.encode())
+    path = folder / REPORT
+    replace_file(path, page.encode())
     return path
 
 
-def render(template: str, **values: Any) -> str:
+def report_page(
+    *,
+    title: str,
+    settings: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    notes: Sequence[str],
+    warnings: Sequence[str],
+    images: Sequence[tuple[str, str]],
+    details: "RunDetails | None" = None,
+    links: Sequence[tuple[str, str]] = (),
+) -> str:
+    """Return the report of a run as HTML.
+
+    The heading shows head, features and normalisation, and below it the name of the run. A warning is added if the
+    intervals are based on few speakers.
+
+    Args:
+        title, settings, metrics, notes, warnings, details: As in :func:`write_report`.
+        images: PNG files as base64 text, each with its caption.
+        links: Address, percent-encoded, and text of links to other pages.
+    """
+    metrics = dict(metrics)
+    tested = "bootstrap" in metrics
+    unit = metrics["bootstrap"] if tested else {}
+    few = caution(unit["unit"], unit["count"], metrics["num_speakers"]) if tested else None
+    folds = _folds(settings)
+    heading = run_title(settings)
+    return render(
+        "report.html.jinja",
+        scripts=_SCRIPTS if details else (),
+        title=heading or title,
+        name=title if heading else "",
+        links=[*links, *([("#utterances", "Utterances")] if details else [])],
+        settings=list(_flat({name: value for name, value in settings.items() if name != "folds" or not folds})),
+        folds=folds,
+        metrics=metrics,
+        validation=metrics.get("validation") or {},
+        tested=tested,
+        costs=cost_lines(Costs.of(metrics)),
+        described=described(metrics) if tested else "",
+        score_names=score_names(metrics if tested else {**metrics, **(metrics.get("validation") or {})}),
+        notes=notes,
+        warnings=[*warnings, *([f"{few[0].upper()}{few[1:]}."] if few else [])],
+        figures=images,
+        details=details,
+        groups=_groups(details) if details else [],
+        utterances=script_data(details.utterances) if details else None,
+    )
+
+
+def _groups(details: "RunDetails") -> list[tuple[str, Sequence["GroupScore"]]]:
+    """Return the name of each grouping and its groups: speakers first, unless they are unknown."""
+    speakers = [("speaker", details.speakers)] if details.speakers else []
+    return [*speakers, *details.groups.items()]
+
+
+def _folds(settings: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the folds of a configuration: number, name, and number of utterances in each part."""
+    folds = settings.get("folds")
+    columns = {"fold", "name", "train", "validation", "test"}
+    known = isinstance(folds, list) and all(isinstance(fold, Mapping) and columns <= set(fold) for fold in folds)
+    return list(folds) if known and isinstance(folds, list) else []
+
+
+def render(template: str, *, scripts: Sequence[str] = (), **values: Any) -> str:
     """Return a page as HTML.
 
     Args:
         template: File name of the template in this folder.
+        scripts: File names of the scripts in this folder that the page contains.
         values: Variables of the template.
     """
-    return _environment().get_template(template).render(**values, version=__version__)
+    page = {"style": asset(STYLE), "policy": policy(scripts), "scripts": list(map(asset, scripts))}
+    return _environment().get_template(template).render(**values, **page, version=__version__)
 
 
 @cache

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from featcache.evaluate.intervals import COVERAGE, ENOUGH_SPEAKERS, ONE_SEED, caution, described, units_of
+from featcache.evaluate.intervals import ENOUGH_SPEAKERS, ONE_SEED, caution, described, units_of
 from featcache.evaluate.metrics import confusion_sums, summarise
 from featcache.evaluate.paired import Units
 from featcache.evaluate.predictions import checked
@@ -194,7 +194,6 @@ def test_what_is_quoted_stands_in_the_documentation():
     rows = documented()
     assert len(rows) == 64
     shares = {number: [share for speakers, share, _ in rows if speakers == number] for number in coverage.SPEAKERS}
-    assert {number: (min(found), max(found)) for number, found in shares.items()} == COVERAGE
     explanation = (PAGE.parent / "explanation" / "statistics.md").read_text(encoding="utf-8")
     for number, found in shares.items():
         assert f"| {number} | {min(found):.0f} to {max(found):.0f} % |" in explanation
@@ -204,7 +203,7 @@ def test_what_is_quoted_stands_in_the_documentation():
     ("arguments", "told"),
     [
         (("speakers", ENOUGH_SPEAKERS, ENOUGH_SPEAKERS), None),
-        (("speakers", 4, 4), rf"few speakers: in simulations, .* over 4 speakers .* {COVERAGE[4][0]:.0f} to "),
+        (("speakers", 4, 4), "only 4 speakers: the intervals are rough$"),
         (
             ("speakers", 2, 2),
             "ONLY TWO SPEAKERS: an interval over speakers needs at least 3; intervals treat utterances as independent",

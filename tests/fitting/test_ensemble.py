@@ -127,7 +127,7 @@ def test_what_members_do_not_share_is_mixed(make_run):
 
 def test_the_page_warns_and_escapes(four):
     text = (ensemble(runs=four).path / "report.html").read_text(encoding="utf-8")
-    assert "few speakers: in simulations, 95 % intervals over 4 speakers" in text
+    assert "Only 4 speakers: the intervals are rough." in text
     assert "the members were chosen on utterances that other folds test" in text
     assert "speaker normalisation of members is transductive" in text
 

@@ -2,6 +2,7 @@
 
 import base64
 import html.parser
+import json
 import re
 
 import numpy as np
@@ -12,6 +13,8 @@ from featcache.evaluate.metrics import summarise
 from featcache.evaluate.regression import summarise_regression
 from featcache.report import figures
 from featcache.report.html import write_report
+from featcache.report.utterance_list import details_of
+from tests.report.saved_runs import CLASSES, make_manifest, predictions_of
 
 SCRIPT = "<script>alert('x')</script>"
 VOID = {"meta", "img", "br", "hr", "link", "input"}
@@ -133,9 +136,11 @@ def test_writing_again_gives_the_same_bytes(tmp_path, metrics):
 
 
 def test_few_speakers_are_warned_of(tmp_path, metrics):
-    assert "few speakers: in simulations" in Page(write(tmp_path, metrics).read_text(encoding="utf-8")).text
+    assert (
+        "Only 4 speakers: the intervals are rough." in Page(write(tmp_path, metrics).read_text(encoding="utf-8")).text
+    )
     many = metrics | {"bootstrap": {"unit": "speakers", "count": 30}}
-    assert "few speakers" not in write(tmp_path, many).read_text(encoding="utf-8")
+    assert "intervals are rough" not in write(tmp_path, many).read_text(encoding="utf-8")
 
 
 def test_a_regression_has_its_own_scores_and_no_recall(tmp_path):
@@ -160,3 +165,56 @@ def test_control_characters_of_users_reach_no_page(tmp_path, metrics):
     page = write(tmp_path, metrics, title=hostile, notes=[hostile], warnings=[hostile]).read_text(encoding="utf-8")
     assert not set(page) & {"\x1b", "\u202e"}
     assert Page(page).text.count(r"\x1b[31mred\u202e\nnext <b>") >= 4
+
+
+def test_a_report_has_speakers_utterances_and_folds_as_tables(tmp_path):
+    manifest = make_manifest()
+    table = predictions_of(manifest, right=0.6, seeds=2)
+    config = {
+        "head": "dense",
+        "features": {"wav2vec2-base": "0" * 64},
+        "norm": "none",
+        "classes": CLASSES,
+        "target": "emotion",
+        "folds": [{"fold": 1, "name": SCRIPT, "train": 12, "validation": 6, "test": 24}],
+    }
+    details = details_of(table, config, manifest)
+    path = write(tmp_path, summarise(table, CLASSES), title="run_0123ab", settings=config, details=details)
+    text = path.read_text(encoding="utf-8")
+    page = Page(text)
+    assert "dense · wav2vec2-base · no normalisation Run run_0123ab" in page.text
+    assert f"Fold Name Training Validation Test 1 {SCRIPT} 12 6 24" in page.text
+    assert "{'" not in text
+    assert "folds" not in re.search(r"<h2>Settings</h2>.*?</table>", text, re.DOTALL)[0]
+    assert "By speaker speaker Utterances UAR (%) 01 6" in page.text
+    assert "By gender gender Utterances UAR (%) f 12" in page.text
+    [data] = re.findall(r'id="utterance-data">(.*?)</script>', text)
+    assert {row[0] for row in json.loads(data)["rows"]} == set(manifest.utterance_ids)
+    assert "Audio" not in data
+    assert details_of(table[:0], config) is None
+
+
+def test_the_times_of_trainings_are_told_to_be_a_sum(tmp_path, metrics):
+    text = Page(write(tmp_path, metrics | {"seconds": 90.0}).read_text(encoding="utf-8")).text
+    assert "Time of all trainings, summed (several may run in parallel) 1 min 30 s" in text
+
+
+def test_validation_stands_beside_test_and_alone_in_a_run_without_test_part(tmp_path, metrics):
+    validation = {name: {"mean": 61.25, "std": 1.5, "per_seed": [60.0, 62.5]} for name in ("uar", "wa", "macro_f1")}
+    both = Page(write(tmp_path, metrics | {"validation": validation}).read_text(encoding="utf-8")).text
+    assert f"(UAR) 61.2 ± 1.5 {metrics['uar']['mean']:.1f}" in both
+    alone = {"validation": validation, "num_seeds": 2, "num_folds": 1, "chance_uar": 33.3}
+    text = Page(write(tmp_path, alone).read_text(encoding="utf-8")).text
+    assert "No test part" in text
+    assert "Weighted accuracy (WA) 61.2 ± 1.5 Macro-F1" in text
+
+
+def test_a_regression_lists_errors_and_its_spread_over_several_heads(rng):
+    rows = pd.DataFrame({"seed": [0] * 6 + [1] * 6, "fold": 1, "utterance_id": [*"abcdef"] * 2, "speaker_id": "s"})
+    rows = rows.assign(target_v=[*map(float, range(6))] * 2, prediction_v=rng.normal(2, 1, 12))
+    titles = [
+        [column["title"] for column in details_of(table, {"target": "v"}).utterances["columns"]]
+        for table in (rows, rows[rows["seed"] == 0])
+    ]
+    assert titles[0] == ["Utterance", "Speaker", "v: target", "v: prediction", "v: std", "v: error"]
+    assert titles[1] == [title for title in titles[0] if title != "v: std"]

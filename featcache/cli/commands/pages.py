@@ -1,0 +1,27 @@
+"""Runs → pages to look around in."""
+
+from typing import Any
+
+from featcache.cli import options
+from featcache.cli.from_settings import command_of
+from featcache.settings.reports import ReportSettings
+
+
+@command_of(ReportSettings)
+def report(given: dict[str, Any], corpus: options.ReportedCorpus = None) -> None:
+    """Write a page over all runs of a corpus, down to utterances that can be played.
+
+    The page needs no network. It has a table of all runs, plots of chosen runs, and a link to the page of each run,
+    with its speakers, groups and utterances. Run folders are only read.
+    """
+    from featcache.report.run_pages import write_pages
+    from featcache.terminal.console import print_line
+    from featcache.units import counted, format_bytes
+
+    written = write_pages(corpus, **given)
+    for note in written.notes:
+        print_line(note)
+    sizes = f"{format_bytes(written.page_bytes)}; with the pages of the runs {format_bytes(written.total_bytes)}"
+    print_line(f"{counted(written.num_runs, 'run')}, {sizes}")
+    print_line()
+    print_line(str(written.path))
