@@ -24,7 +24,6 @@ from featcache.report.run_summary import (
     finished_at,
     main_score,
     tested_rows,
-    validation_scores_of,
 )
 from featcache.report.tables import interval, mean_and_std
 from featcache.report.titles import distinct_titles
@@ -32,6 +31,7 @@ from featcache.report.utterance_list import RunDetails, details_of
 from featcache.runs.file_names import METRICS
 from featcache.runs.identity import HEAD_INPUTS, STORE_SETTINGS
 from featcache.runs.reader import RunFolder, finished_runs
+from featcache.runs.validation import validation_scores
 from featcache.settings.public import documented
 from featcache.settings.reports import ReportSettings
 from featcache.workspace import Workspace
@@ -196,7 +196,7 @@ def _of_run(
     """Return the entry of a run on the page over all runs, and its own page."""
     for name in _COUNTS if "bootstrap" in run.metrics else ():
         run.metrics[name]  # an error names what is missing
-    validation = validation_scores_of(run)
+    validation = validation_scores(run)
     table = tested_rows(run)
     details = None if table is None else details_of(table, config, manifest, audio, transcripts=True)
     score = main_score(run, validation)

@@ -9,14 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from featcache.errors import PredictionsError, StoreError
-from featcache.evaluate.predictions import checked, dimensions_of
 from featcache.evaluate.scores import SCORES, Score, find_score
-from featcache.evaluate.scoring import sums_of
-from featcache.evaluate.sums import over_seeds
 from featcache.files.regular import read_regular, resolved
 from featcache.report.breakdown import GroupScore
 from featcache.report.utterance_list import RunDetails
-from featcache.runs.file_names import HISTORY, LAYER_WEIGHTS, METRICS, PREDICTIONS, VALIDATION_PREDICTIONS
+from featcache.runs.file_names import HISTORY, LAYER_WEIGHTS, METRICS, PREDICTIONS
 from featcache.runs.reader import RunFolder
 
 if TYPE_CHECKING:
@@ -36,30 +33,6 @@ _MOST_FIGURE_BYTES = 8 * 2**20
 _MOST_CURVES = 25
 
 log = logging.getLogger(__name__)
-
-
-def validation_scores_of(run: RunFolder) -> Scores:
-    """Return the validation scores of a run: name → mean, std and per_seed; empty if it has no such predictions.
-
-    Args:
-        run: The run; earlier releases did not record these scores, which are then computed from the predictions.
-
-    Raises:
-        StoreError: the predictions are damaged.
-        PredictionsError: the predictions cannot be scored.
-    """
-    recorded: Scores | None = run.metrics.get("validation")
-    if recorded is not None:
-        return recorded
-    table = run.validation_predictions if (run.path / VALIDATION_PREDICTIONS).is_file() else None
-    if table is None or table.empty:
-        return {}
-    dimensions = dimensions_of(table)
-    regression = "target" not in table and dimensions
-    classes = () if regression else run.config.get("classes") or ()
-    sums = sums_of(checked(table, classes=classes, dimensions=dimensions if regression else None))
-    values = sums.score(sums.of_seeds()).T
-    return {name: over_seeds(of_seeds) for name, of_seeds in zip(sums.names, values, strict=True)}
 
 
 def tested_rows(run: RunFolder) -> "pd.DataFrame | None":
