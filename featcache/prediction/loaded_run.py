@@ -1,5 +1,6 @@
 """Name or folder of a run → the run, which also predicts new audio."""
 
+import logging
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from featcache.prediction.predictor import Prediction, Predictor
+
+log = logging.getLogger(__name__)
 
 Samples = tuple[npt.ArrayLike, int]
 Audio = str | os.PathLike[str] | Samples
@@ -90,6 +93,10 @@ class LoadedRun(RunFolder):
         """
         settings = configured(PredictSettings, without(locals(), "self", "audio"))
         found = predict_audio(self._predictor(settings), audio, settings)
+        if found.failures:
+            first = found.failures[0]
+            number = counted(len(found.failures), "utterance")
+            log.warning("%s failed; first: %r: %s", number, first.utterance_id, first.reason)
         return found.table
 
     def _predictor(self, settings: PredictSettings) -> "Predictor":
@@ -137,8 +144,6 @@ def predict_audio(predictor: "Predictor", audio: Audio | Sequence[Audio], settin
     Raises:
         FeatcacheError: see :meth:`LoadedRun.predict`.
     """
-    import logging
-
     from featcache.prediction.inputs import collect
 
     if settings.window is not None and any(one.reads_text for one in predictor.needed):
@@ -156,10 +161,6 @@ def predict_audio(predictor: "Predictor", audio: Audio | Sequence[Audio], settin
             reads_audio=not all(one.reads_text for one in predictor.needed),
         )
         found = predictor.predict(request, settings)
-    if found.failures:
-        first = found.failures[0]
-        number = counted(len(found.failures), "utterance")
-        logging.getLogger(__name__).warning("%s failed; first: %r: %s", number, first.utterance_id, first.reason)
     found.table.attrs["failures"] = [(one.utterance_id, one.path, one.reason) for one in found.failures]
     return found
 

@@ -1,6 +1,6 @@
 """One corpus of tiny recordings with its stores, for all tests of a session; runs are trained where they are needed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from featcache.settings.predictions import PredictSettings
 from featcache.workspace import Workspace
 
 RATE = 16000
-SHORT = {"seeds": (1, 2), "max_epochs": 2, "learning_rate": 0.01, "protocol": "loso", "target": "emotion"}
+SHORT = {"seeds": (1, 2), "max_epochs": 1, "learning_rate": 0.01, "protocol": "loso", "target": "emotion"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +30,7 @@ class Place:
         models: Folder of the speech model.
         words: Folder of the text encoder.
         manifest: Utterances of the corpus.
+        extractors: Extractors that were created already, by the fingerprints of their stores.
     """
 
     workspace: Workspace
@@ -37,6 +38,7 @@ class Place:
     models: str
     words: str
     manifest: Manifest
+    extractors: dict = field(default_factory=dict)
 
     @property
     def cache(self):
@@ -60,9 +62,16 @@ class Place:
         )
 
     def predictor(self, run):
+        """Return a predictor; extractors are created once per session, because loading a model takes longest."""
         models = dict.fromkeys(("ssl", "half", "bytes", "pooled", "chunks"), self.models) | {"text": self.words}
         given = [f"{name}={models[name]}" for name in run.config["features"] if name in models]
-        return Predictor(run, self.workspace, models=given, device="cpu")
+        predictor = Predictor(run, self.workspace, models=given, device="cpu")
+        key = tuple(store.identity.fingerprint for store in predictor.needed)
+        if key in self.extractors:
+            vars(predictor)["recreated"] = self.extractors[key]
+        elif all(store.name in models or store.name.startswith("egemaps") for store in predictor.needed):
+            self.extractors[key] = predictor.recreated
+        return predictor
 
     def predict(self, run, request=None, **options):
         return self.predictor(run).predict(request or self.request(), PredictSettings(**{"workers": 1, **options}))
