@@ -56,11 +56,14 @@ def test_settings_of_the_run_stay_but_folds_have_numbers_only(trained, tmp_path)
 
 
 def test_a_setting_that_is_not_known_is_not_published(changed, tmp_path):
-    run = changed(select={"actor": [SPEAKERS[0]], "sex": ["f"]}, mystery="zzspk", protocol="/home/me/folds.py:MINE")
+    select = {"actor": [SPEAKERS[0]], "sex": ["f"]}
+    secret = {"mystery": "zzspk", "validation_speakers": list(SPEAKERS)}
+    where = "/home/me/folds.py:MINE"
+    run = changed(**secret, select=select, protocol=where, validation_protocol=where)
     config = RunFolder(featcache.publish(run, tmp_path / "shared")).config
-    assert "mystery" not in config
+    assert not {"mystery", "validation_speakers"} & config.keys()
     assert config["select"] == {"sex": ["f"]}
-    assert config["protocol"] == "folds.py:MINE"
+    assert config["protocol"] == config["validation_protocol"] == "folds.py:MINE"
 
 
 def test_the_weights_have_no_metadata_and_equal_those_of_the_run(trained, tmp_path):
