@@ -159,10 +159,12 @@ def _write_heads(folder: Path, run: RunFolder) -> "list[tuple[int, int, SavedHea
     """Write the weights of all heads, and return seed, fold and each head as it is loaded."""
     from safetensors.torch import save
 
+    from featcache.runs.heads import load_head
+
     named = (seed_and_fold(path.stem) for path in (run.path / HEADS).glob("*.safetensors"))
     heads = []
     for seed, fold in sorted(one for one in named if one):
-        heads.append((seed, fold, run.head(seed=seed, fold=fold)))
+        heads.append((seed, fold, load_head(run.path, run.config, seed=seed, fold=fold)))
         with open_tensors(run.path, head_name(seed, fold)) as tensors:
             weights = {name: tensors.get_tensor(name).clone() for name in tensors.keys()}  # noqa: SIM118
         replace_file(folder / head_name(seed, fold), save(weights))

@@ -119,6 +119,11 @@ class RunFolder:
         """
         from featcache.runs.heads import load_head
 
+        if self.config.get(PUBLISHED) and self.config["norm"] == "speaker":
+            log.info(
+                "%s has no statistics of speakers: a new speaker needs their own, normalisation=[(mean, std)]",
+                self.path,
+            )
         return load_head(self.path, self.config, seed=seed, fold=fold)
 
 

@@ -56,11 +56,14 @@ def test_settings_of_the_run_stay_but_folds_have_numbers_only(trained, tmp_path)
 
 
 def test_a_setting_that_is_not_known_is_not_published(changed, tmp_path):
-    run = changed(select={"actor": [SPEAKERS[0]], "sex": ["f"]}, mystery="zzspk", protocol="/home/me/folds.py:MINE")
+    select = {"actor": [SPEAKERS[0]], "sex": ["f"]}
+    secret = {"mystery": "zzspk", "validation_speakers": list(SPEAKERS)}
+    where = "/home/me/folds.py:MINE"
+    run = changed(**secret, select=select, protocol=where, validation_protocol=where)
     config = RunFolder(featcache.publish(run, tmp_path / "shared")).config
-    assert "mystery" not in config
+    assert not {"mystery", "validation_speakers"} & config.keys()
     assert config["select"] == {"sex": ["f"]}
-    assert config["protocol"] == "folds.py:MINE"
+    assert config["protocol"] == config["validation_protocol"] == "folds.py:MINE"
 
 
 def test_the_weights_have_no_metadata_and_equal_those_of_the_run(trained, tmp_path):
@@ -81,11 +84,12 @@ def test_tables_with_ids_do_not_exist_and_the_message_says_so(trained, tmp_path)
     assert len(published.layer_weights) == 9
 
 
-def test_a_head_of_speaker_normalisation_needs_statistics_of_the_new_speaker(trained, tmp_path):
+def test_a_head_of_speaker_normalisation_needs_statistics_of_the_new_speaker(trained, tmp_path, told):
     folder = featcache.publish(trained("fusion").path, tmp_path / "shared")
     assert not (folder / "normalisation.safetensors").exists()
     head = featcache.load_run(folder).head(seed=1, fold=1)
     assert head.groups == ()
+    assert "has no statistics of speakers: a new speaker needs their own" in told()
     features, statistics = random_features(head)
     for groups in (None, [SPEAKERS[0]]):
         with pytest.raises(StoreError, match=r"published without the statistics of its speakers; give the new speaker"):
@@ -106,9 +110,9 @@ def test_a_head_of_speaker_normalisation_needs_statistics_of_the_new_speaker(tra
 )
 def test_what_cannot_be_shared_is_refused_in_one_line(changed, tmp_path, changes, message):
     run = changed(**changes)
-    with pytest.raises(FeatcacheError, match=message) as told:
+    with pytest.raises(FeatcacheError, match=message) as raised:
         featcache.publish(run, tmp_path / "shared")
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(raised.value)
     assert not (tmp_path / "shared").exists()
 
 
