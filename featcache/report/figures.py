@@ -5,6 +5,7 @@ style, so they look the same with any user settings. They have the width of one 
 is smaller than 7 points in this size.
 """
 
+import logging
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -246,6 +247,7 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     path = Path(path)
     # A version or a date would change the bytes.
     metadata = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None, "Producer": None}}
+    logging.getLogger("fontTools").setLevel(logging.ERROR)  # it reports each table of an embedded font
     with style():
         figure.draw_without_rendering()  # with square cells a single layout pass leaves labels outside of the figure
         for suffix, without in metadata.items():

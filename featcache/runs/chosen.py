@@ -49,14 +49,14 @@ def chosen_runs(names: Sequence[str], *, least: int = 1) -> list[RunFolder]:
 
 def _runs(workspace: Workspace, name: str, others: list[str]) -> list[RunFolder]:
     """Return the runs of one name or pattern; an existing path that is no run is added to ``others``."""
-    if glob.has_magic(name) and not Path(name).exists():
-        return _matching(workspace, name)
     try:
         return [find_run(workspace, name)]
     except StoreError:
         if Path(name).exists():
             others.append(name)
             return []
+        if glob.has_magic(name):  # a name may contain brackets too
+            return _matching(workspace, name)
         _refuse_unfinished(workspace, name)
         raise
 
