@@ -51,7 +51,7 @@ class Forked:
 
     def wait(self):
         """Wait for the end; return the exit code (negative for a signal) and the texts of both streams."""
-        self.process.join(300)
+        self.process.join(600)
         assert self.ended, self.told()
         return self.process.exitcode, *self.told()
 
