@@ -1,8 +1,11 @@
 """Shared fixtures: seeded noise, a speech-like signal, tiny models of the real classes, and caches without audio."""
 
+import gc
 import json
 import logging
 import os
+import pickle
+import shutil
 
 # Libraries read these three variables once, when they are first imported.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -19,6 +22,39 @@ from tests.tiny_models import TINY_CLASSES, TINY_MODELS, TINY_TEXT_MODELS, save_
 # No deadline, because a busy machine makes any example slow. The same examples in every run reproduce failures.
 hypothesis.settings.register_profile("featcache", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("featcache")
+
+
+gc.disable()  # until all tests are imported
+
+# Waiting for disks takes long, and files survive the end of a process without it. Other tests check the calls.
+os.fsync = lambda _: None
+
+
+def pytest_collection_finish():
+    """Keep imported modules out of garbage collections, which otherwise take about 6 % of the time."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _measure_frames_once():
+    """Measure the frames of each feature set of openSMILE once, because every new extractor measures them."""
+    from featcache.extractors.opensmile_sets import OpensmileExtractor
+
+    grids, measured = {}, OpensmileExtractor._measured
+
+    def measured_once(extractor, rate):
+        if extractor._copy is not None:  # the configuration file of a test
+            return measured(extractor, rate)
+        key = (extractor.feature_set, extractor.config.level, rate)
+        if key not in grids:
+            grids[key] = measured(extractor, rate)
+        return grids[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(OpensmileExtractor, "_measured", measured_once)
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -211,8 +247,14 @@ def write_store():
     return write
 
 
+@pytest.fixture(scope="session")
+def written_caches():
+    """Return a dictionary: arguments of ``make_cache`` → folder with such a cache, of which tests get copies."""
+    return {}
+
+
 @pytest.fixture
-def make_cache(write_store):
+def make_cache(write_store, written_caches, tmp_path_factory):
     """Return a function that makes the cache of a corpus of noise under ``$FEATCACHE_HOME`` and returns its folder.
 
     ``make_cache(corpus, manifest=..., stores={name: options of write_store})``. The classes differ slightly. The
@@ -236,8 +278,13 @@ def make_cache(write_store):
                 for number in (1, 2)
             ]
         )
-        folder = Path(os.environ["FEATCACHE_HOME"]) / "cache" / corpus
-        folder.mkdir(parents=True)
+        key = pickle.dumps((manifest, stores, num_layers, hidden_size))
+        if key not in written_caches:
+            written_caches[key] = tmp_path_factory.mktemp("cache")
+            fill(written_caches[key], manifest, stores, num_layers, hidden_size)
+        return shutil.copytree(written_caches[key], Path(os.environ["FEATCACHE_HOME"]) / "cache" / corpus)
+
+    def fill(folder, manifest, stores, num_layers, hidden_size):
         manifest.write(folder / "manifest.csv")
         classes = sorted({value for utterance in manifest for value in utterance.labels.values()})
         rng = np.random.default_rng(0)
@@ -252,7 +299,6 @@ def make_cache(write_store):
                 values[..., 0] += classes.index(next(iter(utterance.labels.values())))
                 features[utterance.utterance_id] = values.astype(np.float32)
             write_store(folder / name, features, **options)
-        return folder
 
     return make
 

@@ -8,24 +8,19 @@ import os
 import signal
 import sys
 import warnings
+from multiprocessing import forkserver
+from pathlib import Path
+from unittest import mock
 
-IMPORTED = [
-    "featcache.cli.app",
-    "featcache.fitting.fit",
-    "featcache.report.classification",
-    "featcache.report.html",
-    "featcache.report.layers",
-    "featcache.report.relevance",
-    "joblib",
-    "matplotlib.backends.backend_agg",
-    "matplotlib.backends.backend_svg",
-    "safetensors.torch",
-    "scipy.sparse",
-    "scipy.stats",
-    "sklearn.metrics",
-    "torch._dynamo",  # the first step of an optimizer imports it
-]
 POSSIBLE = "forkserver" in multiprocessing.get_all_start_methods()
+
+
+def serve_imports():
+    """Start the server from which processes are forked, unless it runs."""
+    multiprocessing.set_forkserver_preload(["tests.imported"])
+    path = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, sys.path)])
+    with mock.patch.dict(os.environ, PYTHONPATH=path):
+        forkserver.ensure_running()
 
 
 class Forked:
@@ -38,12 +33,11 @@ class Forked:
     """
 
     def __init__(self, function, *arguments, out):
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(IMPORTED)
+        serve_imports()
         self.streams = [out.with_suffix(f".{name}") for name in ("out", "err")]
         for path in self.streams:
             path.touch()
-        self.process = context.Process(
+        self.process = multiprocessing.get_context("forkserver").Process(
             target=_call, args=(function, arguments, dict(os.environ), list(map(str, self.streams)))
         )
         self.process.start()
@@ -57,7 +51,7 @@ class Forked:
 
     def wait(self):
         """Wait for the end; return the exit code (negative for a signal) and the texts of both streams."""
-        self.process.join(300)
+        self.process.join(600)
         assert self.ended, self.told()
         return self.process.exitcode, *self.told()
 

@@ -34,6 +34,7 @@ def results(tmp_path_factory, tiny_model):
         patch.setattr(precision, "cpu_info", dict)
         small = partial(write_cache, num_layers=3, hidden_size=16, num_speakers=4)
         patch.setattr(training, "write_cache", small)
+        patch.setattr(training, "roofline", partial(training.roofline, copied=2**20, side=64))
         model = tiny_model("wav2vec2")
         return measure(
             model, folder / "synthetic", folder, sizes=(1, 3), num_predicted=5, num_trained=32, seeds=(1, 2), epochs=1

@@ -126,7 +126,7 @@ def test_a_cache_works_where_its_corpus_is_not_installed(site, audio, tmp_path, 
 
 
 @pytest.mark.parametrize("reference", ["alarming:MINE", "./alarming.py:MINE", "no such thing", "os:system"])
-def test_a_cache_never_decides_what_is_imported(site, make_cache, reference, tmp_path, monkeypatch):
+def test_a_cache_never_decides_what_is_imported(site, make_cache, reference, tmp_path, monkeypatch, quick_reports):
     alarm = f"import pathlib\npathlib.Path({str(tmp_path)!r}, 'alarm').touch()\n" + CODE
     install(site, "alarming", {"alarming": alarm})
     (tmp_path / "alarming.py").write_text(alarm)

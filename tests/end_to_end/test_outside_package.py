@@ -117,13 +117,14 @@ def run_well(run):
 
 
 @contextmanager
-def cluster(installed):
+def cluster_of_one(installed):
     """Start a Dask scheduler and a worker that can import the installed package, and yield the address."""
-    distributed = pytest.importorskip("distributed")
+    from tests.extraction.workers import cluster  # skips this test without Dask
+
     sys.path.insert(0, str(installed))  # the new processes inherit the path
     try:
-        with distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0", protocol="tcp") as one:
-            yield one.scheduler_address
+        with cluster(n_workers=1) as address:
+            yield address
     finally:
         sys.path.remove(str(installed))
 
@@ -166,7 +167,7 @@ def test_on_a_dask_worker(run_well, speech, with_names, tmp_path):
     fit = ["fit", "--head", "mylab.heads:Attentive", "--protocol", "in-turn", *SHORT]
     run_well(*extract, "--name", "here", installed=with_names)
     here = Path(run_well(*fit, "--features", "here", "--name", "here", installed=with_names).splitlines()[-1])
-    with cluster(with_names) as address:
+    with cluster_of_one(with_names) as address:
         run_well(*extract, "--name", "there", "--scheduler", address, installed=with_names)
         words = [*fit, "--features", "there", "--name", "there", "--scheduler", address]
         there = Path(run_well(*words, installed=with_names).splitlines()[-1])

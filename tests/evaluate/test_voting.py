@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 
@@ -47,10 +47,16 @@ def random_tables(rng, *, members=4, seeds=2, utterances=48, folds=2, prefix="u"
     return tables
 
 
+ROWS = 20
+
+
+@settings(max_examples=20)  # each with many rows, because tables take longer than votes
 @given(
     st.integers(1, 6).flatmap(
         lambda members: st.lists(
-            st.lists(st.tuples(*[st.integers(0, 10)] * 3), min_size=4, max_size=4), min_size=members, max_size=members
+            st.lists(st.tuples(*[st.integers(0, 10)] * 3), min_size=ROWS, max_size=ROWS),
+            min_size=members,
+            max_size=members,
         )
     )
 )
@@ -61,7 +67,7 @@ def test_votes_equal_a_plain_loop(counts):
     members = range(len(counts))
     hard, shares = ballots.vote(members, "hard")
     soft, means = ballots.vote(members, "soft")
-    for row in range(4):
+    for row in range(ROWS):
         said = [int(np.argmax(probabilities[m, row])) for m in members]
         summed = probabilities[:, row].sum(axis=0)
         assert hard[row] == max(range(3), key=lambda c: (said.count(c), summed[c], -c))

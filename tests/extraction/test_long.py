@@ -2,9 +2,7 @@
 
 import csv
 import logging
-import os
 import shutil
-import subprocess
 import sys
 import tracemalloc
 from pathlib import Path
@@ -28,6 +26,8 @@ from featcache.extractors import create_extractor
 from featcache.extractors.chunked import extract_windows
 from featcache.extractors.ssl import SSLExtractor
 from featcache.manifest import Manifest, Utterance
+from tests.benchmarks.process import peak_memory
+from tests.forked import Forked
 
 RATE = 16000
 CHUNKS = {"chunk_seconds": 2.0, "overlap_seconds": 0.5}
@@ -282,27 +282,15 @@ def test_every_extractor_says_how_far_its_frames_are_apart(name):
     assert extractor.hop(8000) == round(8000 * extractor.description.frame_shift)
 
 
-MEMORY = """
-import sys
-from pathlib import Path
-
-from featcache.cache import spool
-from featcache.extraction import extract
-from tests.benchmarks.process import peak_memory
-
-spool.IN_MEMORY_BYTES = 2**16
-data, home, options = Path(sys.argv[1]), Path(sys.argv[2]), eval(sys.argv[3])
-
-
-def peak(name):
-    report = extract(data=data / name, home=home, chunk_seconds=5.0, overlap_seconds=1.0, egemaps=False, **options)
-    assert report.num_extracted == 1
-    return peak_memory()
-
-
-before = peak("short")
-print(peak("long") - before)
-"""
+def print_more_memory(data, home, options):
+    """Extract the short and then the long recording; print the growth of the peak memory in bytes."""
+    spool.IN_MEMORY_BYTES = 2**16
+    peaks = []
+    for name in ("short", "long"):
+        report = extract(data=data / name, home=home, chunk_seconds=5.0, overlap_seconds=1.0, egemaps=False, **options)
+        assert report.num_extracted == 1
+        peaks.append(peak_memory())
+    print(peaks[1] - peaks[0])
 
 
 @pytest.fixture(scope="module")
@@ -319,16 +307,9 @@ def noises(tmp_path_factory):
 
 def more_memory(noises, home, **options):
     """Return the additional memory in bytes for the long recording, in a process that computed the short one."""
-    result = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", MEMORY, str(noises), str(home), repr(options)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])},
-    )
-    assert result.returncode == 0, result.stderr
-    return int(result.stdout.split()[-1])
+    code, out, err = Forked(print_more_memory, noises, home, options, out=home.with_name("memory")).wait()
+    assert code == 0, err
+    return int(out.split()[-1])
 
 
 linux_alone = pytest.mark.skipif(sys.platform != "linux", reason="what a process held at most is told on Linux alone")

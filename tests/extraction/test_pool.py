@@ -225,7 +225,7 @@ def test_a_fit_says_that_it_needs_frames(tmp_path, tiny_model):
         fit(features=["egemaps"])
 
 
-def test_a_feed_forward_head_needs_frames_for_more_than_one_layer(tmp_path, tiny_model):
+def test_a_feed_forward_head_needs_frames_for_more_than_one_layer(tmp_path, tiny_model, quick_reports):
     make_corpus(tmp_path / "toy", num_speakers=3, repetitions=1)
     extract(model=tiny_model("wav2vec2"), name="states", data=tmp_path / "toy", pool=True)
     extract(model=tiny_model("wav2vec2"), name="full", data=tmp_path / "toy", store="float32", egemaps=False)

@@ -1,45 +1,37 @@
 """Cluster of two worker processes, and comparisons of the stores that they write."""
 
 import logging
-import multiprocessing
-import os
-import sys
 from contextlib import contextmanager
-from multiprocessing import forkserver
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from featcache.cache.reader import FeatureStore
+from tests.forked import POSSIBLE, serve_imports
 
 distributed = pytest.importorskip("distributed")
 
 
 @contextmanager
-def cluster(*, allowed_failures=1):
-    """Start two worker processes, which are restarted when they die, and yield the address of the scheduler."""
+def cluster(*, allowed_failures=1, n_workers=2):
+    """Start worker processes, which are restarted when they die, and yield the address of the scheduler."""
     import dask
 
-    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-    if method == "forkserver":
+    if POSSIBLE:
         serve_imports()
     settings = {
         "distributed.scheduler.allowed-failures": allowed_failures,
-        "distributed.worker.multiprocessing-method": method,
+        "distributed.worker.multiprocessing-method": "forkserver" if POSSIBLE else "spawn",
         "distributed.worker.profile.enabled": False,
     }
-    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0", "silence_logs": logging.CRITICAL}
+    options = {
+        "n_workers": n_workers,
+        "threads_per_worker": 1,
+        "dashboard_address": ":0",
+        "silence_logs": logging.CRITICAL,
+    }
     with dask.config.set(settings), distributed.LocalCluster(processes=True, **options) as running:
         yield running.scheduler_address
-
-
-def serve_imports():
-    """Preload the imports in the server from which workers are forked, as they take longer than most tests."""
-    multiprocessing.set_forkserver_preload(["tests.extraction.imported"])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[2]), *sys.path]))
-        forkserver.ensure_running()
 
 
 def stores(home):

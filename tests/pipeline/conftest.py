@@ -1,6 +1,5 @@
 """Miniature RAVDESS and IEMOCAP with the original file names, and tiny models in place of the models of pipelines."""
 
-import os
 from dataclasses import replace
 
 import pytest
@@ -120,12 +119,6 @@ runs:
 @pytest.fixture(autouse=True)
 def _numbers_only(quick_reports):
     """Skip the figures of runs, which take longer than everything else."""
-
-
-@pytest.fixture(autouse=True)
-def _no_waiting_for_disks(monkeypatch):
-    """Skip fsync, which is slow; other tests check that files survive a power failure."""
-    monkeypatch.setattr(os, "fsync", lambda _: None)
 
 
 @pytest.fixture(scope="session")

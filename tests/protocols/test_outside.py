@@ -58,7 +58,7 @@ def cache(make_cache):
     return featcache.open(make_cache())
 
 
-def test_a_protocol_from_outside_makes_the_folds_of_a_run(cache, site, tmp_path):
+def test_a_protocol_from_outside_makes_the_folds_of_a_run(cache, site, tmp_path, quick_reports):
     (tmp_path / "mine.py").write_text(CODE)
     references = ["last", "mylab_protocols:LAST", f"{tmp_path / 'mine.py'}:LAST"]
     for reference in references:

@@ -3,8 +3,6 @@
 import logging
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import filelock
@@ -14,6 +12,7 @@ import soundfile
 from featcache.errors import DiskError, StoreError
 from featcache.terminal import interrupts
 from featcache.transcripts.files import is_finished, read_transcripts, transcript_names
+from tests.forked import POSSIBLE, Forked
 from tests.transcription.heard import NAME
 
 
@@ -63,38 +62,34 @@ def test_ctrl_c_keeps_what_is_done_and_the_rest_is_done_later(
     assert (cache / "transcripts" / f"{NAME}.csv").read_bytes() == whole.read_bytes()
 
 
-KILLED = """
-import sys, time
-import featcache
-from featcache.transcription.whisper import Transcriber
+def held_after_three(model, data):
+    """Transcribe, and wait in the fourth transcription until the process is killed."""
+    import featcache
+    from featcache.transcription.whisper import Transcriber
 
-real, begun = Transcriber.transcribe, []
+    real, begun = Transcriber.transcribe, []
 
-def held(self, signal, stopping=None):
-    begun.append(signal)
-    while len(begun) > 3:  # until it is killed
-        time.sleep(0.01)
-    return real(self, signal, stopping)
+    def held(self, signal, stopping=None):
+        begun.append(signal)
+        while len(begun) > 3:
+            time.sleep(0.01)
+        return real(self, signal, stopping)
 
-Transcriber.transcribe = held
-featcache.transcribe(model=sys.argv[1], data=sys.argv[2], workers=1)
-"""
+    Transcriber.transcribe = held
+    featcache.transcribe(model=model, data=data, workers=1)
 
 
+@pytest.mark.skipif(not POSSIBLE, reason="needs fork")
 def test_kill_9_costs_what_is_under_way_alone(transcribe, corpus, cache, tiny_whisper, tmp_path, heard):
     journal = cache / "transcripts" / NAME / "journal.jsonl"
-    child = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", KILLED, str(tiny_whisper()), str(corpus)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        stderr=subprocess.DEVNULL,
-    )
+    child = Forked(held_after_three, str(tiny_whisper()), str(corpus), out=tmp_path / "killed")
     try:
-        while child.poll() is None and not (journal.exists() and journal.read_bytes().count(b"\n") >= 4):
+        while not child.ended and not (journal.exists() and journal.read_bytes().count(b"\n") >= 4):
             time.sleep(0.01)
     finally:
         child.send_signal(signal.SIGKILL)
-        child.wait()
-    assert child.returncode == -signal.SIGKILL  # It was killed before its end.
+        code, _, told = child.wait()
+    assert code == -signal.SIGKILL, told  # It was killed before its end.
     done = journal.read_bytes().count(b"\n") - 1
     assert done == 3
     with pytest.raises(StoreError, match="unfinished"):

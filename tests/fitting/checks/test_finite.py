@@ -82,7 +82,7 @@ def test_features_that_are_not_finite_are_refused_before_training(make_cache, mo
     assert "\n" not in str(told.value)
 
 
-def test_layers_and_utterances_that_take_no_part_may_be_anything(make_cache):
+def test_layers_and_utterances_that_take_no_part_may_be_anything(make_cache, quick_reports):
     cache = featcache.open(make_cache())
     spoil(cache, np.nan)
     fit(features=["bad"], layers="0", **QUICK)
@@ -134,7 +134,7 @@ def test_frames_that_do_not_fit_their_statistics_are_refused_when_they_are_read(
         fit(**QUICK)
 
 
-def test_what_a_working_copy_cannot_hold_is_refused(make_cache):
+def test_what_a_working_copy_cannot_hold_is_refused(make_cache, quick_reports):
     cache = featcache.open(make_cache())
     features = {i: np.array(cache["ssl"][i]) for i in cache.manifest.utterance_ids}
     features[BAD][1, :, 2] = 1e6

@@ -99,7 +99,7 @@ def make_manifest(first):
     return manifest_of((speaker, {"emotion": label}) for speaker in "abcd" for label in (first, "x", "y", "x", "y"))
 
 
-def test_they_count_in_their_speakers_statistics_and_are_told(partly_labelled, monkeypatch, caplog):
+def test_they_count_in_their_speakers_statistics_and_are_told(partly_labelled, monkeypatch, caplog, quick_reports):
     caplog.set_level(logging.INFO, "featcache")
     cache, seen, unwatched = partly_labelled, [], normalisation.fit_normaliser
     monkeypatch.setattr(normalisation, "fit_normaliser", lambda *a, **k: seen.append(unwatched(*a, **k)) or seen[-1])
