@@ -7,6 +7,7 @@ from typing import Any
 
 from featcache.errors import StoreError
 from featcache.files.values import damaged
+from featcache.fitting.voters import TABLES, Voter
 from featcache.runs.file_names import CONFIG, HEADS, seed_and_fold
 from featcache.runs.parse import REFIT
 from featcache.runs.reader import RunFolder
@@ -89,6 +90,8 @@ def _keys_of(members: Sequence[RunFolder]) -> tuple[HeadKey, ...]:
 def _member(ensemble: RunFolder, label: str, workspace: Workspace) -> RunFolder:
     """Return a member from its name, or from the last part of its path as the ensemble recorded it."""
     name = re.split(r"[\\/]", label.rstrip("\\/"))[-1]
+    if name.endswith(TABLES):
+        raise StoreError(f"{ensemble.path}: its member {name!r} is a table without heads; predict with another run")
     folders = workspace.runs(ensemble.config["corpus"]), ensemble.path.parent
     for folder in folders:
         check_name("run", name, folder, advice=f"{ensemble.path / CONFIG} is damaged")
@@ -100,11 +103,9 @@ def _member(ensemble: RunFolder, label: str, workspace: Workspace) -> RunFolder:
 
 
 def _check_unchanged(ensemble: RunFolder, members: Sequence[RunFolder]) -> None:
-    from featcache.fitting.ensemble import asked_of
-
     recorded: dict[str, Any] = ensemble.config.get("candidates_sha256", {})
     for label, member in zip(ensemble.config["members"], members, strict=True):
-        [found] = asked_of([member], (), ())["candidates_sha256"].values()
+        found = Voter(member.path, member).sha256()
         if recorded.get(label, found) != found:
             raise StoreError(
                 f"{member.path} has changed since the ensemble {ensemble.path} was made; make the ensemble again"

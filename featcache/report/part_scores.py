@@ -5,6 +5,7 @@ from typing import Any
 
 from featcache.evaluate.scores import is_score
 from featcache.runs.reader import RunFolder
+from featcache.runs.validation import validation_scores
 
 TEST, VALIDATION = "test", "validation"
 
@@ -16,5 +17,5 @@ def part_scores(run: RunFolder, part: str) -> dict[str, Mapping[str, Any]]:
         run: A finished run.
         part: ``test`` or ``validation``.
     """
-    found = run.metrics if part == TEST else run.metrics.get(VALIDATION) or {}
+    found = run.metrics if part == TEST else validation_scores(run)
     return {name: value for name, value in found.items() if isinstance(value, Mapping) and is_score(name)}

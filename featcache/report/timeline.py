@@ -14,13 +14,13 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from featcache.errors import PredictionsError, listed
-from featcache.report.figures import COLORS, COLUMN_WIDTH, LINES, MARKERS, save, style
+from featcache.report.figure_width import DOUBLE, SINGLE, figure_width
+from featcache.report.figures import COLORS, LINES, MARKERS, save, style
 from featcache.report.fonts import drawable, num_columns
 from featcache.targets.targets import CLASSIFICATION
 
 Outputs = Sequence[str] | Mapping[str, Sequence[float]]
 
-WIDE = 7.1  # inches: both columns of a paper
 # With more windows, the figure spans both columns; with more, the windows have no markers.
 _MOST_OF_NARROW, _MOST_MARKED = 60, 40
 # Inches: line beside a label, character of a label, row of the legend.
@@ -52,7 +52,7 @@ def draw_timeline(table: pd.DataFrame, *, outputs: Outputs, task: str) -> Figure
     _check_times(table)
     table = table.sort_values(["start", "end"])
     panels = _panels(outputs)
-    width = COLUMN_WIDTH if len(table) <= _MOST_OF_NARROW else WIDE
+    width = figure_width(SINGLE if len(table) <= _MOST_OF_NARROW else DOUBLE)
     with style(outputs):
         height = 1.25 * len(panels) + 0.8 + _LEGEND_ROW * (_legend_rows(outputs, width) if len(panels) == 1 else 0)
         figure = Figure(figsize=(width, max(2.2, height)), layout="constrained")
@@ -67,10 +67,10 @@ def draw_timeline(table: pd.DataFrame, *, outputs: Outputs, task: str) -> Figure
             ylabel = "Probability" if task == CLASSIFICATION else "Predicted value"
             axes.set_ylabel(drawable(names[0]) if len(panels) > 1 else ylabel, parse_math=False)
         shown[-1].set_xlim(float(table["start"].min()), float(table["end"].max()))
-        shown[-1].xaxis.set_major_locator(MaxNLocator(6 if width == COLUMN_WIDTH else 12))
+        shown[-1].xaxis.set_major_locator(MaxNLocator(6 if width == SINGLE else 12))
         shown[-1].set_xlabel("Time (s)")
         stds = table[[f"std_{name}" for name in outputs]].to_numpy(np.float64)
-        figure.supxlabel(_caption(table, bands=bool((stds > 0).any())), fontsize=6, color="0.35")
+        figure.supxlabel(_caption(table, bands=bool((stds > 0).any())), fontsize=7, color="0.35")
         if len(panels) == 1:
             _legend(figure, lines, width)
         figure.align_ylabels()
