@@ -20,7 +20,7 @@ from featcache.workspace import Workspace
 log = logging.getLogger(__name__)
 
 HINT = "Choose settings by the validation score, and report the test score."
-NOT_RECORDED = "A dash: no such score; runs of earlier releases have no validation score."
+NOT_RECORDED = "A dash: the run has no such score."
 
 
 def print_run_list(corpus: str | None, *, as_json: bool) -> None:
