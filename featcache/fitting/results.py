@@ -72,10 +72,11 @@ def write_results(run: UnfinishedRun, setup: ResolvedFit) -> None:
     _write_tables(folder, setup, records)
     validation = read_table(folder / VALIDATION_PREDICTIONS)
     if setup.config.get(FINAL):
-        metrics, shown = _metrics_without_test(setup, validation), []
+        metrics, shown, details = _metrics_without_test(setup, validation), [], None
     else:
         predictions = read_table(folder / PREDICTIONS)
         metrics, shown = setup.target.summarise(predictions), [_draw_predictions(folder, setup, predictions)]
+        details = details_of(predictions, run.config, setup.manifest)
     metrics[VALIDATION] = score_validation(validation, run.config)
     history = read_table(folder / HISTORY)
     if np.isfinite(
@@ -108,7 +109,7 @@ def write_results(run: UnfinishedRun, setup: ResolvedFit) -> None:
         notes=[*setup.notes, *improving],
         warnings=setup.warnings + diverged,
         figures=shown,
-        details=details_of(predictions, run.config, setup.manifest),
+        details=details,
     )
 
 

@@ -143,8 +143,9 @@ class _PredictionRun:
         self._own = OwnCorpus(self._voters, predictor.workspace)
         self._audio = AudioInput(request.root)
         self._checksums = self._read_checksums()
+        own = self._own_speakers()
         self._statistics: list[SpeakerStatistics | None] = [
-            SpeakerStatistics.of(heads, self._column, own=self._own.is_corpus(request.cache))
+            SpeakerStatistics.of(heads, self._column, own=own)
             if self._column is not None and heads.config["norm"] == "speaker"
             else None
             for heads in predictor.heads
@@ -158,6 +159,17 @@ class _PredictionRun:
             return {}
         paths = sorted({utterance.path for utterance in self._utterances})
         return map_in_threads(self._audio.checksum, paths, self._workers, "comparing checksums")
+
+    def _own_speakers(self) -> frozenset[str]:
+        """Return the speakers all of whose utterances here are in the run's own corpus, with the same speaker there."""
+        column, own = self._column, self._own
+        if column is None or not own.is_corpus(self._request.cache):
+            return frozenset()
+        found = {group_of(u, column): True for u in self._utterances}
+        for utterance in self._utterances:
+            if not own.has_same(utterance, self._checksums.get(utterance.path), column):
+                found[group_of(utterance, column)] = False
+        return frozenset(group for group, same in found.items() if same)
 
     def to_the_end(self) -> Prediction:
         """Predict all utterances."""
