@@ -197,7 +197,8 @@ class _PredictionRun:
         """Return utterance id → folds whose heads predict it; utterances without such folds fail."""
         every = frozenset(fold for _, fold in self._voters.keys)
         own = self._own
-        if not own.is_known:
+        by_id = own.is_corpus(self._request.cache)
+        if not own.is_known and not by_id:
             log.warning(
                 "whether heads trained on this audio could not be checked: the cache %s does not have the checksums",
                 own.cache,
@@ -206,9 +207,9 @@ class _PredictionRun:
         num_own, trained = 0, []
         for utterance in self._utterances:
             sha256 = self._checksums.get(utterance.path)
-            if sha256 is None and own.is_corpus(self._request.cache):
+            if sha256 is None and by_id:
                 sha256 = own.sha256(utterance.utterance_id)
-            folds = own.folds_for(utterance, sha256)
+            folds = own.folds_for(utterance, sha256, by_id=by_id)
             num_own += folds is not None
             if folds is None or self._settings.include_trained:
                 found[utterance.utterance_id] = every

@@ -64,7 +64,7 @@ class OwnCorpus:
 
     @cached_property
     def _untrained(self) -> frozenset[str]:
-        """Ids of utterances that no fit used: without a label, which may have changed, and in no table of predictions."""
+        """Ids of utterances that no fit used: without a label now, and in no table of predictions."""
         manifest = FeatureCache(self.cache).manifest
         return frozenset.intersection(*(_without_label(run, manifest) - _predicted(run) for run in self._runs))
 
@@ -92,12 +92,14 @@ class OwnCorpus:
             and sha256 in (None, self.sha256(utterance.utterance_id))
         )
 
-    def folds_for(self, utterance: Utterance, sha256: str | None) -> frozenset[int] | None:
+    def folds_for(self, utterance: Utterance, sha256: str | None, *, by_id: bool = False) -> frozenset[int] | None:
         """Return the folds whose heads did not train on an utterance.
 
         Args:
             utterance: Utterance of the new audio.
             sha256: SHA-256 of its file; None if the file cannot be read.
+            by_id: Whether the audio is the corpus, so that its id names an utterance whose checksum the cache does not
+                have.
 
         Returns:
             Numbers of the folds; None if the utterance is not in the corpus, so that no head trained on it.
@@ -105,6 +107,8 @@ class OwnCorpus:
         start, end = utterance.start or 0.0, math.inf if utterance.end is None else utterance.end
         parts = self._parts.get(sha256, ()) if sha256 else ()
         same = [own for own, first, last in parts if first < end and start < last]
+        if by_id and not self._sha256.get(utterance.utterance_id) and utterance.utterance_id in self._utterances:
+            same.append(utterance.utterance_id)
         trained = [own for own in same if own not in self._untrained]
         if not trained:
             return None

@@ -119,6 +119,19 @@ def test_utterances_without_a_label_were_trained_on_by_no_head(place, run, untes
     assert own.folds_for(rows[1], own.sha256(ids[1])) == {1}
 
 
+def test_a_corpus_without_checksums_is_known_by_its_ids(place, untested, tmp_path, monkeypatch, caplog):
+    """Stores of early releases have no checksums of audio; the cache still names its utterances."""
+    from featcache.cache.reader import FeatureStore
+
+    recordings = FeatureStore.recordings
+    monkeypatch.setattr(FeatureStore, "audio_sha256", lambda self, ids: [""] * len(ids))
+    monkeypatch.setattr(FeatureStore, "recordings", lambda *given: [("", *rest) for _, *rest in recordings(*given)])
+    request = place.request(["01-joy-1", "02-joy-1"], root=tmp_path, corpus="toy", cache=place.cache)
+    found = place.predict(untested, request)
+    assert list(found.table["utterance_id"]) == ["01-joy-1"]
+    assert "could not be checked" not in caplog.text
+
+
 def test_without_a_cache_nothing_can_be_checked_and_all_heads_predict(place, run, tmp_path, caplog):
     from featcache.prediction.predictor import Predictor
     from featcache.settings.predictions import PredictSettings
