@@ -1,11 +1,13 @@
 """Options of ``featcache predict`` → table of predictions, figure and embeddings."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from featcache.cache.failures import Failure
 from featcache.cli.exit_codes import end
+from featcache.errors import AudioError
 from featcache.registry import naming
 from featcache.settings.checked import configured
 from featcache.settings.predictions import PredictCommandSettings
@@ -29,6 +31,8 @@ def print_predictions(run: str, audio: Sequence[str], given: dict[str, Any]) -> 
     from featcache.prediction.predictor import Predictor
 
     settings = configured(PredictCommandSettings, naming("layout", "plugin")(given))
+    for path in filter(None, (settings.out, settings.embeddings)):
+        _check_is_no_audio(path, audio)
     workspace = Workspace.at()
     predictor = Predictor(load_run(_local(run)), workspace, models=settings.model, device=settings.device)
     found = predict_audio(predictor, list(audio), settings)
@@ -40,6 +44,16 @@ def print_predictions(run: str, audio: Sequence[str], given: dict[str, Any]) -> 
         write_timelines(found.table, settings.plot, outputs=ranges or found.outputs, task=found.task)
     print_failures(found.failures)
     end(interrupted=found.interrupted, num_failures=len(found.failures))
+
+
+def _check_is_no_audio(path: Path, audio: Sequence[str]) -> None:
+    """Check that a file to write is not one of the files to predict, which it would replace.
+
+    Raises:
+        AudioError: it is one of them.
+    """
+    if any(os.path.isfile(one) and os.path.exists(path) and os.path.samefile(one, path) for one in audio):
+        raise AudioError(f"{path} is one of the files to predict, and would be replaced; give another name")
 
 
 def _local(run: str) -> str | Path:

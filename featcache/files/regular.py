@@ -17,6 +17,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any, TextIO
 
+from featcache.errors import DiskError
 from featcache.files.disk import remove, writing
 
 _KINDS = {
@@ -118,10 +119,25 @@ def replacing(path: str | os.PathLike[str], kept: str = "") -> Iterator[Path]:
     """
     path = Path(path)
     with temporary_beside(path, kept) as temporary:
+        _check_replaceable(path)
         yield temporary
         _sync_file(temporary)
         os.replace(temporary, path)
         _sync_folder(path.parent)
+
+
+def _check_replaceable(path: Path) -> None:
+    """Check that a path is no device or pipe: the rename would remove it, and root may do so with ``/dev/null``.
+
+    Raises:
+        DiskError: the path is a device, a named pipe or a socket, or a name in ``/dev``, such as ``/dev/stdout``.
+    """
+    with suppress(FileNotFoundError):
+        kind = _KINDS.get(stat.S_IFMT(os.stat(path).st_mode))
+        if kind is None and resolved(path.parent) == Path("/dev"):
+            kind = "a device"
+        if kind is not None:
+            raise DiskError(f"{path} is {kind}, which cannot be replaced by a file; give the name of a file")
 
 
 def name_exclusively(temporary: Path, path: Path) -> bool:

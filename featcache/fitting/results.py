@@ -59,7 +59,7 @@ def write_results(run: UnfinishedRun, setup: ResolvedFit) -> None:
     """
     from featcache.report import figures
     from featcache.report.html import write_report
-    from featcache.report.utterance_list import details_of
+    from featcache.report.utterance_list import RunDetails, details_of
 
     folder, title = run.folder, run.path.name
     records = run.records()
@@ -71,11 +71,13 @@ def write_results(run: UnfinishedRun, setup: ResolvedFit) -> None:
     diverged += solver_notes(sum(record.get("unconverged", False) for _, _, record in records), len(records))
     _write_tables(folder, setup, records)
     validation = read_table(folder / VALIDATION_PREDICTIONS)
+    details: RunDetails | None = None
     if setup.config.get(FINAL):
         metrics, shown = _metrics_without_test(setup, validation), []
     else:
         predictions = read_table(folder / PREDICTIONS)
         metrics, shown = setup.target.summarise(predictions), [_draw_predictions(folder, setup, predictions)]
+        details = details_of(predictions, run.config, setup.manifest)
     metrics[VALIDATION] = score_validation(validation, run.config)
     history = read_table(folder / HISTORY)
     if np.isfinite(
@@ -108,7 +110,7 @@ def write_results(run: UnfinishedRun, setup: ResolvedFit) -> None:
         notes=[*setup.notes, *improving],
         warnings=setup.warnings + diverged,
         figures=shown,
-        details=details_of(predictions, run.config, setup.manifest),
+        details=details,
     )
 
 

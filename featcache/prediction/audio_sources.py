@@ -56,6 +56,8 @@ def find_source(argument: str, workspace: Workspace, layout: str | None) -> Audi
         CorpusError: there is no such file, folder or corpus; a folder has no audio, or another layout.
         ManifestError: a table of utterances is faulty.
     """
+    if not argument:
+        raise CorpusError("AUDIO is empty; give a file, a folder or a corpus, or '.' for the current folder")
     path = Path(argument)
     if os.path.isdir(path):
         return _of_folder(path, resolved(path).name, workspace, layout)
@@ -90,7 +92,7 @@ def absolute(path: Path) -> Path:
 def _known(workspace: Workspace) -> list[str]:
     """Return the names of the corpora in the workspace, with audio or with a cache."""
     audio = [path.name for path in workspace.corpora.glob("*") if path.is_dir() and not is_hidden(path.name)]
-    return [*audio, *(path.parent.name for path in workspace.caches.glob(f"*/{MANIFEST}"))]
+    return list(dict.fromkeys([*audio, *(path.parent.name for path in workspace.caches.glob(f"*/{MANIFEST}"))]))
 
 
 def _of_file(path: Path) -> AudioSource:

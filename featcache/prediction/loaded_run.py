@@ -4,7 +4,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -172,13 +172,16 @@ def _as_files(audio: Any) -> Iterator[list[str]]:
         audio = [audio]
     if not isinstance(audio, Sequence) or not audio:
         raise AudioError(f"expected a path, (samples, sampling_rate), or a list of these, found {audio!r:.80}")
-    with tempfile.TemporaryDirectory(prefix="featcache-signals-") as folder:
+    with ExitStack() as stack:
+        folder: Path | None = None  # Ctrl-C during an import ends the process, and would leave the folder behind
         paths = []
         for number, one in enumerate(audio, start=1):
             if isinstance(one, str | os.PathLike):
                 paths.append(os.fspath(one))
-            else:
-                paths.append(_written(one, Path(folder) / f"signal-{number}.wav"))
+                continue
+            if folder is None:
+                folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="featcache-signals-")))
+            paths.append(_written(one, folder / f"signal-{number}.wav"))
         yield paths
 
 

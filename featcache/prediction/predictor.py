@@ -143,8 +143,9 @@ class _PredictionRun:
         self._own = OwnCorpus(self._voters, predictor.workspace)
         self._audio = AudioInput(request.root)
         self._checksums = self._read_checksums()
+        own = self._own_speakers()
         self._statistics: list[SpeakerStatistics | None] = [
-            SpeakerStatistics.of(heads, self._column, own=self._own.is_corpus(request.cache))
+            SpeakerStatistics.of(heads, self._column, own=own)
             if self._column is not None and heads.config["norm"] == "speaker"
             else None
             for heads in predictor.heads
@@ -158,6 +159,17 @@ class _PredictionRun:
             return {}
         paths = sorted({utterance.path for utterance in self._utterances})
         return map_in_threads(self._audio.checksum, paths, self._workers, "comparing checksums")
+
+    def _own_speakers(self) -> frozenset[str]:
+        """Return the speakers all of whose utterances here are in the run's own corpus, with the same speaker there."""
+        column, own = self._column, self._own
+        if column is None or not own.is_corpus(self._request.cache):
+            return frozenset()
+        found = {group_of(u, column): True for u in self._utterances}
+        for utterance in self._utterances:
+            if not own.has_same(utterance, self._checksums.get(utterance.path), column):
+                found[group_of(utterance, column)] = False
+        return frozenset(group for group, same in found.items() if same)
 
     def to_the_end(self) -> Prediction:
         """Predict all utterances."""
@@ -185,7 +197,8 @@ class _PredictionRun:
         """Return utterance id → folds whose heads predict it; utterances without such folds fail."""
         every = frozenset(fold for _, fold in self._voters.keys)
         own = self._own
-        if not own.is_known:
+        by_id = own.is_corpus(self._request.cache)
+        if not own.is_known and not by_id:
             log.warning(
                 "whether heads trained on this audio could not be checked: the cache %s does not have the checksums",
                 own.cache,
@@ -194,9 +207,9 @@ class _PredictionRun:
         num_own, trained = 0, []
         for utterance in self._utterances:
             sha256 = self._checksums.get(utterance.path)
-            if sha256 is None and own.is_corpus(self._request.cache):
+            if sha256 is None and by_id:
                 sha256 = own.sha256(utterance.utterance_id)
-            folds = own.folds_for(utterance, sha256)
+            folds = own.folds_for(utterance, sha256, by_id=by_id)
             num_own += folds is not None
             if folds is None or self._settings.include_trained:
                 found[utterance.utterance_id] = every

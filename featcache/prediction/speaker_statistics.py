@@ -90,31 +90,33 @@ class SpeakerStatistics:
         heads: The heads.
         column: Column that groups utterances.
         saved: Statistics that the run saved for the speakers of its own corpus; None for other audio.
+        known: Speakers whose saved statistics are used.
     """
 
     heads: RunHeads
     column: str
     saved: SavedStatistics | None = None
+    known: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, heads: RunHeads, column: str, *, own: bool) -> "SpeakerStatistics":
-        """Return the statistics of a run, with the saved ones if the audio is the run's own corpus.
+    def of(cls, heads: RunHeads, column: str, *, own: frozenset[str]) -> "SpeakerStatistics":
+        """Return the statistics of a run, with the saved ones for audio of the run's own corpus.
 
         Args:
             heads: The heads.
             column: Column that groups utterances.
-            own: Whether the audio is the run's own corpus.
+            own: Speakers whose audio is in the run's own corpus.
         """
         saved = None
         if own and column == (heads.config["norm_by"] or SPEAKER):
             first = next(iter(heads.heads.values()))
             saved = read_statistics(heads.run.path, first.inputs)
-        return cls(heads=heads, column=column, saved=saved)
+        known = own.intersection(saved.groups) if saved else frozenset()
+        return cls(heads=heads, column=column, saved=saved, known=known)
 
     def new(self, measured: Sequence[Utterance]) -> list[Utterance]:
         """Return the utterances whose speakers have no saved statistics."""
-        known = set(self.saved.groups) if self.saved else set()
-        return [u for u in measured if group_of(u, self.column) not in known]
+        return [u for u in measured if group_of(u, self.column) not in self.known]
 
     def normalisers(
         self, features: Sequence[StoreFeatures], utterances: Sequence[Utterance], measured: Sequence[Utterance]
@@ -127,7 +129,6 @@ class SpeakerStatistics:
             measured: Utterances that give the statistics: all of their speakers.
         """
         groups = {u.utterance_id: group_of(u, self.column) for u in utterances}
-        known = set(self.saved.groups) if self.saved else set()
         new = self.new(measured)
         found = []
         for position, one in enumerate(features):
@@ -137,11 +138,11 @@ class SpeakerStatistics:
                 fitted = fit_normaliser(one.store, "speaker", Manifest(new), (), scalar=scalar, by=self.column)
                 normaliser = replace(one.of_layers(fitted), group_of=groups)
             if self.saved:
-                self._add_saved(normaliser, position, set(groups.values()) & known)
+                self._add_saved(normaliser, position, self.known.intersection(groups.values()))
             found.append(normaliser)
         return {None: found}
 
-    def _add_saved(self, normaliser: Normaliser, position: int, groups: set[str]) -> None:
+    def _add_saved(self, normaliser: Normaliser, position: int, groups: frozenset[str]) -> None:
         if self.saved is None:
             return
         mean, std = self.saved.pairs[position]

@@ -15,7 +15,8 @@ from featcache.cache.reader import FeatureCache, FeatureStore
 from featcache.errors import FeatcacheError
 from featcache.manifest import Manifest, Utterance
 from featcache.prediction.members import Voters
-from featcache.runs.file_names import PREDICTIONS
+from featcache.prediction.speaker_statistics import group_of
+from featcache.runs.file_names import PREDICTIONS, VALIDATION_PREDICTIONS
 from featcache.runs.reader import RunFolder, load_predictions
 from featcache.targets.targets import CLASSIFICATION
 from featcache.workspace import Workspace
@@ -37,9 +38,9 @@ class OwnCorpus:
     """
 
     def __init__(self, voters: Voters, workspace: Workspace) -> None:
-        self._run = voters.members[0]
+        self._runs = voters.members
         self._folds = frozenset(fold for _, fold in voters.keys)
-        self.cache = workspace.cache(self._run.config["corpus"])
+        self.cache = workspace.cache(self._runs[0].config["corpus"])
         self._parts: dict[str, list[Part]] = defaultdict(list)
         self._sha256: dict[str, str] = {}
         store = _audio_store(self.cache, voters)
@@ -52,13 +53,20 @@ class OwnCorpus:
 
     @cached_property
     def _tested(self) -> Mapping[str, frozenset[int]]:
-        """Utterance id → folds that have it in their test part; read only if the audio is in the corpus."""
-        return _tested(self._run, self._folds)
+        """Utterance id → folds that have it in the test part of all runs; read only if the audio is in the corpus."""
+        tested = [_tested(run, self._folds) for run in self._runs]
+        return {i: frozenset.intersection(*(one.get(i, frozenset()) for one in tested)) for i in tested[0]}
+
+    @cached_property
+    def _utterances(self) -> Mapping[str, Utterance]:
+        """Utterance id → utterance of the cache."""
+        return {utterance.utterance_id: utterance for utterance in FeatureCache(self.cache).manifest}
 
     @cached_property
     def _untrained(self) -> frozenset[str]:
-        """Ids of utterances that no fit of the run could use."""
-        return _without_label(self._run, FeatureCache(self.cache).manifest)
+        """Ids of utterances that no fit used: without a label now, and in no table of predictions."""
+        manifest = FeatureCache(self.cache).manifest
+        return frozenset.intersection(*(_without_label(run, manifest) - _predicted(run) for run in self._runs))
 
     def is_corpus(self, cache: Path | None) -> bool:
         """Return whether a cache is that of this corpus."""
@@ -68,12 +76,30 @@ class OwnCorpus:
         """Return the SHA-256 of the file of an utterance of the corpus; None if it is not known."""
         return self._sha256.get(utterance_id)
 
-    def folds_for(self, utterance: Utterance, sha256: str | None) -> frozenset[int] | None:
+    def has_same(self, utterance: Utterance, sha256: str | None, column: str) -> bool:
+        """Return whether the corpus has an utterance with this id, this audio and this speaker.
+
+        Args:
+            utterance: Utterance of the new audio.
+            sha256: SHA-256 of its file; None if the file cannot be read, so that the audio is not compared.
+            column: Column that groups utterances for speaker normalisation.
+        """
+        there = self._utterances.get(utterance.utterance_id)
+        return (
+            there is not None
+            and group_of(there, column) == group_of(utterance, column)
+            and (there.start, there.end) == (utterance.start, utterance.end)
+            and sha256 in (None, self.sha256(utterance.utterance_id))
+        )
+
+    def folds_for(self, utterance: Utterance, sha256: str | None, *, by_id: bool = False) -> frozenset[int] | None:
         """Return the folds whose heads did not train on an utterance.
 
         Args:
             utterance: Utterance of the new audio.
             sha256: SHA-256 of its file; None if the file cannot be read.
+            by_id: Whether the audio is the corpus, so that its id names an utterance whose checksum the cache does not
+                have.
 
         Returns:
             Numbers of the folds; None if the utterance is not in the corpus, so that no head trained on it.
@@ -81,6 +107,8 @@ class OwnCorpus:
         start, end = utterance.start or 0.0, math.inf if utterance.end is None else utterance.end
         parts = self._parts.get(sha256, ()) if sha256 else ()
         same = [own for own, first, last in parts if first < end and start < last]
+        if by_id and not self._sha256.get(utterance.utterance_id) and utterance.utterance_id in self._utterances:
+            same.append(utterance.utterance_id)
         trained = [own for own in same if own not in self._untrained]
         if not trained:
             return None
@@ -114,6 +142,13 @@ def _tested(run: RunFolder, folds: frozenset[int]) -> Mapping[str, frozenset[int
     for utterance_id, fold in pairs.itertuples(index=False):
         found[utterance_id].add(int(fold))
     return {utterance_id: frozenset(numbers) & folds for utterance_id, numbers in found.items()}
+
+
+def _predicted(run: RunFolder) -> frozenset[str]:
+    """Return the ids of utterances that the run predicted in a test or validation part, so that it used them."""
+    tables = {PREDICTIONS: "predictions", VALIDATION_PREDICTIONS: "validation_predictions"}
+    found = [getattr(run, name) for file, name in tables.items() if (run.path / file).is_file()]
+    return frozenset(utterance_id for table in found for utterance_id in table.get("utterance_id", ()))
 
 
 def _without_label(run: RunFolder, manifest: Manifest) -> frozenset[str]:

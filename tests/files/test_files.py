@@ -4,11 +4,13 @@ import csv
 import errno
 import hashlib
 import os
+import stat
 
 import pandas
 import pytest
 
 from featcache.cache.failures import Failure, read_failures, write_failures
+from featcache.errors import DiskError
 from featcache.files.regular import CsvRows, link_or_copy, remove_unfinished, replace_file, replacing, sha256_of_file
 
 
@@ -68,6 +70,17 @@ def test_what_killed_writes_left_is_removed_of_one_file_alone(tmp_path):
         (tmp_path / name).touch()
     remove_unfinished(tmp_path, "a[1].csv")
     assert sorted(os.listdir(tmp_path)) == sorted(others)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+def test_no_device_and_no_pipe_is_replaced(tmp_path):
+    """Root could replace a device of this machine, so that a test must not try; a pipe is refused in the same way."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(DiskError, match="pipe is a named pipe, which cannot be replaced"):
+        replace_file(pipe, b"new")
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert os.listdir(tmp_path) == ["pipe"]
 
 
 def test_folders_are_made(tmp_path):

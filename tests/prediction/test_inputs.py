@@ -150,6 +150,12 @@ def test_what_cannot_be_found_is_told_in_one_line(here, arguments, message):
 # Tables and corpora
 
 
+def test_an_empty_argument_is_not_the_current_folder(sound, here):
+    sound("a.wav")
+    with pytest.raises(CorpusError, match="AUDIO is empty"):
+        collect([""], workspace=here)
+
+
 def test_a_manifest_keeps_its_ids_speakers_and_stretches(sound, here):
     sound("rec/long.wav", seconds=9)
     table = "utterance_id,path,start,end,speaker_id,transcript,emotion\none,long.wav,1,3.5,ann,Hi.,joy\n"

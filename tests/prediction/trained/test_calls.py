@@ -130,3 +130,11 @@ def test_strict_stops_at_the_first_failure(place, run, x):
     (x.parent / "bad.wav").write_bytes(b"no audio")
     with pytest.raises(AudioError):
         run.predict([x.parent / "bad.wav", x], strict=True, **options(place))
+
+
+def test_a_file_to_predict_is_not_replaced_by_the_table(place, run, x, monkeypatch, capsys):
+    content = x.read_bytes()
+    code, out, err = command(place, monkeypatch, capsys, run.name, x, "--out", x)
+    assert (code, out) == (1, "")
+    assert "is one of the files to predict" in err
+    assert x.read_bytes() == content

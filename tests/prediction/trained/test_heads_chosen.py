@@ -96,7 +96,8 @@ def test_include_trained_uses_all_heads_and_tells_so(place, run, caplog):
     assert "optimistic" in caplog.text
 
 
-def test_utterances_without_a_label_were_trained_on_by_no_head(place, run, tmp_path):
+def test_utterances_without_a_label_were_trained_on_by_no_head(place, run, untested, tmp_path):
+    """Unless the run predicted them, so that they had a label when it was trained."""
     from featcache.prediction.members import voters_of
     from featcache.prediction.trained_on import OwnCorpus
     from featcache.workspace import Workspace
@@ -108,10 +109,27 @@ def test_utterances_without_a_label_were_trained_on_by_no_head(place, run, tmp_p
         for u, label in zip(place.manifest, ["", *["joy"] * 11], strict=True)
     ]
     Manifest(rows).write(workspace.cache("toy") / "manifest.csv")
-    own = OwnCorpus(voters_of(run, place.workspace), workspace)
     ids = place.manifest.utterance_ids
+    (untested.path / "validation_predictions.csv").unlink(missing_ok=True)
+    own = OwnCorpus(voters_of(untested, place.workspace), workspace)
     assert own.folds_for(rows[0], own.sha256(ids[0])) is None
+    assert own.folds_for(rows[1], own.sha256(ids[1])) == frozenset()
+    own = OwnCorpus(voters_of(run, place.workspace), workspace)
+    assert own.folds_for(rows[0], own.sha256(ids[0])) == {1}
     assert own.folds_for(rows[1], own.sha256(ids[1])) == {1}
+
+
+def test_a_corpus_without_checksums_is_known_by_its_ids(place, untested, tmp_path, monkeypatch, caplog):
+    """Stores of early releases have no checksums of audio; the cache still names its utterances."""
+    from featcache.cache.reader import FeatureStore
+
+    recordings = FeatureStore.recordings
+    monkeypatch.setattr(FeatureStore, "audio_sha256", lambda self, ids: [""] * len(ids))
+    monkeypatch.setattr(FeatureStore, "recordings", lambda *given: [("", *rest) for _, *rest in recordings(*given)])
+    request = place.request(["01-joy-1", "02-joy-1"], root=tmp_path, corpus="toy", cache=place.cache)
+    found = place.predict(untested, request)
+    assert list(found.table["utterance_id"]) == ["01-joy-1"]
+    assert "could not be checked" not in caplog.text
 
 
 def test_without_a_cache_nothing_can_be_checked_and_all_heads_predict(place, run, tmp_path, caplog):

@@ -1,5 +1,7 @@
 """Statistics of new speakers: from all given audio of each speaker, computed here by a plain formula."""
 
+import shutil
+
 import numpy as np
 import pytest
 import soundfile
@@ -81,6 +83,19 @@ def test_the_runs_own_corpus_keeps_the_statistics_of_the_run(place, run):
     columns = [f"p_{name}" for name in run.config["classes"]]
     expected = run.predictions.groupby("utterance_id")[columns].mean().loc[ids]
     np.testing.assert_allclose(table[columns], expected, atol=CLOSE)
+
+
+def test_new_audio_under_the_ids_of_the_corpus_has_its_own_statistics(place, run, tmp_path, speech_like):
+    """A folder with the name and the ids of the corpus counts as the corpus only as far as its audio is the same."""
+    ids = ["01-joy-1", "02-joy-1"]
+    shutil.copy(place.root / "02-joy-1.wav", tmp_path)
+    soundfile.write(tmp_path / "01-joy-1.wav", speech_like(8000, RATE, seed=77), RATE)
+    table = place.predict(run, place.request(ids, root=tmp_path, corpus="toy", cache=place.cache)).table
+    expected = expected_of(place, run, place.manifest.subset(ids[:1]), tmp_path)
+    np.testing.assert_allclose(probabilities(run, table)[0], expected[0], atol=CLOSE)
+    columns = [f"p_{name}" for name in run.config["classes"]]
+    saved = run.predictions.groupby("utterance_id")[columns].mean().loc[ids[1]]
+    np.testing.assert_allclose(table[columns].iloc[1], saved, atol=CLOSE)
 
 
 def test_overlapping_windows_count_once(place, run, tmp_path, speech_like):
