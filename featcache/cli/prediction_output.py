@@ -35,7 +35,7 @@ def print_predictions(run: str, audio: Sequence[str], given: dict[str, Any]) -> 
         _check_is_no_audio(path, audio)
     workspace = Workspace.at()
     predictor = Predictor(load_run(_local(run)), workspace, models=settings.model, device=settings.device)
-    found = predict_audio(predictor, list(audio), settings)
+    found = predict_audio(predictor, list(audio), settings, timed=settings.plot is not None)
     write_predictions(found.table, format=settings.format, out=settings.out, task=found.task)
     if settings.plot is not None:
         from featcache.report.timeline import write_timelines

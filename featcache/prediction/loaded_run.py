@@ -133,16 +133,19 @@ def load_run(path: str | os.PathLike[str], *, home: str | os.PathLike[str] | Non
     return LoadedRun(find_run(workspace, os.fspath(path)).path, workspace)
 
 
-def predict_audio(predictor: "Predictor", audio: Audio | Sequence[Audio], settings: PredictSettings) -> "Prediction":
+def predict_audio(
+    predictor: "Predictor", audio: Audio | Sequence[Audio], settings: PredictSettings, *, timed: bool = False
+) -> "Prediction":
     """Predict files or signals.
 
     Args:
         predictor: Heads and extractors.
         audio: Files or signals, see :meth:`LoadedRun.predict`.
         settings: Options.
+        timed: Whether to refuse utterances without start and end, before anything is computed.
 
     Raises:
-        FeatcacheError: see :meth:`LoadedRun.predict`.
+        FeatcacheError: see :meth:`LoadedRun.predict`; or an utterance has no start or end, but ``timed`` is given.
     """
     from featcache.prediction.inputs import collect
 
@@ -160,6 +163,11 @@ def predict_audio(predictor: "Predictor", audio: Audio | Sequence[Audio], settin
             limit=settings.limit,
             reads_audio=not all(one.reads_text for one in predictor.needed),
         )
+        whole = [one.path for one in request.manifest if one.start is None or one.end is None]
+        if timed and whole:
+            raise AudioError(
+                f"--plot needs windows, but {whole[0]!r} would be predicted as a whole; add --window 4 --hop 1"
+            )
         found = predictor.predict(request, settings)
     found.table.attrs["failures"] = [(one.utterance_id, one.path, one.reason) for one in found.failures]
     return found
