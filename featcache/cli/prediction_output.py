@@ -1,5 +1,6 @@
 """Options of ``featcache predict`` → table of predictions, figure and embeddings."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,10 @@ from featcache.cli.exit_codes import end
 from featcache.registry import naming
 from featcache.settings.checked import configured
 from featcache.settings.predictions import PredictCommandSettings
+from featcache.units import counted
 from featcache.workspace import Workspace
+
+log = logging.getLogger(__name__)
 
 
 def print_predictions(run: str, audio: Sequence[str], given: dict[str, Any]) -> None:
@@ -33,11 +37,14 @@ def print_predictions(run: str, audio: Sequence[str], given: dict[str, Any]) -> 
     predictor = Predictor(load_run(_local(run)), workspace, models=settings.model, device=settings.device)
     found = predict_audio(predictor, list(audio), settings)
     write_predictions(found.table, format=settings.format, out=settings.out, task=found.task)
+    if settings.out is not None:
+        log.info("%s written to %s", counted(len(found.table), "prediction"), settings.out)
     if settings.plot is not None:
         from featcache.report.timeline import write_timelines
 
         ranges = predictor.voters.members[0].config.get("label_ranges")
-        write_timelines(found.table, settings.plot, outputs=ranges or found.outputs, task=found.task)
+        for path in write_timelines(found.table, settings.plot, outputs=ranges or found.outputs, task=found.task):
+            log.info("%s.png  .svg  .pdf", path)
     print_failures(found.failures)
     end(interrupted=found.interrupted, num_failures=len(found.failures))
 

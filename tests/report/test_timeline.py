@@ -81,7 +81,7 @@ def test_every_recording_has_its_figure(tmp_path):
     names = write_timelines(table, tmp_path / "plot", outputs=CLASSES, task="classification")
     assert [path.name for path in names] == ["plot-1-x-a", "plot-2-x-a", "plot-3-X-A", "plot-b"]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
-        f"{path.name}.{suffix}" for path in names for suffix in ("png", "svg")
+        f"{path.name}.{suffix}" for path in names for suffix in ("png", "svg", "pdf")
     )
     assert write_timelines(windows([0]), tmp_path / "one", outputs=CLASSES, task="classification") == [tmp_path / "one"]
 
