@@ -41,7 +41,7 @@ def test_runs_lists_what_differs_and_the_newest_last(home, monkeypatch, capsys):
     assert lines[0] == "all 2 runs: corpus toy, features ssl, layers all, protocol loso, target emotion,"
     header, _, old, new = lines[4:8]
     assert header.split() == ["Run", "head", "norm", "Validation", "Test", "Date"]  # they determine the learning rate
-    assert old.split()[:3] == ["old", "dense", "speaker"]
+    assert old.split()[:3] == ["old", "dense", "none"]
     assert new.split()[:6] == ["new", "lstm", "global", "81.2", "±", "1.5"]
     assert max(map(len, lines)) <= 80
     assert "runs of earlier releases have no validation score" in " ".join(lines)
