@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
+from typer.main import get_command_name
 
 from featcache._version import __version__
 from featcache.cli.commands.features import extract, import_features, info, merge, transcribe, verify
@@ -47,11 +48,13 @@ class _Commands(TyperGroup):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """Write the first sentence about each command, uncut."""
-        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
-        rows = [(name, _first_sentence(one.help or "")) for name, one in commands if one]
-        with formatter.section("Commands"):
-            formatter.write_dl(rows)
+        """Write the first sentence about each command, uncut, in groups whose columns are aligned."""
+        width = max(map(len, self.list_commands(ctx)))
+        for title, examples in _EXAMPLES.items():
+            commands = [self.commands[get_command_name(one.__name__)] for one in examples]
+            rows = [(one.name.ljust(width), _first_sentence(one.help or "")) for one in commands]
+            with formatter.section(title):
+                formatter.write_dl(rows)
 
 
 def _first_sentence(text: str) -> str:
@@ -105,34 +108,46 @@ def _set_until_the_end(ctx: typer.Context, variable: str, value: str) -> None:
     ctx.call_on_close(lambda: os.environ.pop(variable) if before is None else os.environ.update({variable: before}))
 
 
-# Each command, and the example at the end of its help page.
-_EXAMPLES: dict[Any, str] = {
-    demo: "demo",
-    corpora: "corpora ravdess",
-    models: "models wavlm-large",
-    fetch: "fetch wavlm-large --out wavlm-large",
-    extract: "extract --model wav2vec2-base --data path/to/emodb",
-    transcribe: "transcribe --model whisper-tiny --data path/to/meld",
-    import_features: "import-features FOLDER --name mine --frame-shift 0.02",
-    info: "info data/cache/emodb/wav2vec2-base",
-    verify: "verify data/cache/emodb/wav2vec2-base --recompute 10",
-    merge: "merge merged/egemaps part-0/egemaps part-1/egemaps",
-    fit: "fit --head dense,lstm --norm speaker,global",
-    run: "run egemaps-baselines --data path/to/emodb",
-    predict: "predict wav2vec2-run x.wav --one-speaker",
-    layers: "layers wav2vec2-run --out figures/weights",
-    probe: "probe wav2vec2-base --target emotion",
-    relevance: "relevance wav2vec2-base --target arousal,valence",
-    runs: "runs emodb",
-    table: "table 'emodb/*' --rows head --columns norm --format latex",
-    score: "score predictions.csv --speaker actor",
-    compare: "compare wav2vec2-run egemaps-run",
-    ensemble: "ensemble run-a run-b run-c --vote hard",
-    publish: "publish wav2vec2-run shared --license cc-by-nc-4.0",
-    track: "track 'emodb/*' --to tensorboard",
-    report: "report emodb",
+# The groups of the help page; each command, and the example at the end of its own help page.
+_EXAMPLES: dict[str, dict[Any, str]] = {
+    "Start": {
+        demo: "demo",
+        corpora: "corpora ravdess",
+        models: "models wavlm-large",
+        fetch: "fetch wavlm-large --out wavlm-large",
+    },
+    "Features": {
+        extract: "extract --model wav2vec2-base --data path/to/emodb",
+        transcribe: "transcribe --model whisper-tiny --data path/to/meld",
+        import_features: "import-features FOLDER --name mine --frame-shift 0.02",
+        info: "info data/cache/emodb/wav2vec2-base",
+        verify: "verify data/cache/emodb/wav2vec2-base --recompute 10",
+        merge: "merge merged/egemaps part-0/egemaps part-1/egemaps",
+    },
+    "Training and prediction": {
+        fit: "fit --head dense,lstm --norm speaker,global",
+        run: "run egemaps-baselines --data path/to/emodb",
+        predict: "predict wav2vec2-run x.wav --one-speaker",
+    },
+    "Layers": {
+        layers: "layers wav2vec2-run --out figures/weights",
+        probe: "probe wav2vec2-base --target emotion",
+        relevance: "relevance wav2vec2-base --target arousal,valence",
+    },
+    "Results": {
+        runs: "runs emodb",
+        report: "report emodb",
+        table: "table 'emodb/*' --rows head --columns norm --format latex",
+        compare: "compare wav2vec2-run egemaps-run",
+        score: "score predictions.csv --speaker actor",
+        ensemble: "ensemble run-a run-b run-c --vote hard",
+    },
+    "For others": {
+        publish: "publish wav2vec2-run shared --license cc-by-nc-4.0",
+        track: "track 'emodb/*' --to tensorboard",
+    },
 }
-for _command, _example in _EXAMPLES.items():
+for _command, _example in [pair for group in _EXAMPLES.values() for pair in group.items()]:
     app.command(epilog=f"Example: featcache {_example}", cls=LayersCommand if _command is layers else Command)(_command)
 
 

@@ -1,5 +1,6 @@
 """Options of ``featcache predict`` → table of predictions, figure and embeddings."""
 
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,10 @@ from featcache.errors import AudioError
 from featcache.registry import naming
 from featcache.settings.checked import configured
 from featcache.settings.predictions import PredictCommandSettings
+from featcache.units import counted
 from featcache.workspace import Workspace
+
+log = logging.getLogger(__name__)
 
 
 def print_predictions(run: str, audio: Sequence[str], given: dict[str, Any]) -> None:
@@ -37,11 +41,14 @@ def print_predictions(run: str, audio: Sequence[str], given: dict[str, Any]) -> 
     predictor = Predictor(load_run(_local(run)), workspace, models=settings.model, device=settings.device)
     found = predict_audio(predictor, list(audio), settings, timed=settings.plot is not None)
     write_predictions(found.table, format=settings.format, out=settings.out, task=found.task)
+    if settings.out is not None:
+        log.info("%s written to %s", counted(len(found.table), "prediction"), settings.out)
     if settings.plot is not None:
         from featcache.report.timeline import write_timelines
 
         ranges = predictor.voters.members[0].config.get("label_ranges")
-        write_timelines(found.table, settings.plot, outputs=ranges or found.outputs, task=found.task)
+        for path in write_timelines(found.table, settings.plot, outputs=ranges or found.outputs, task=found.task):
+            log.info("%s.png  .svg  .pdf", path)
     print_failures(found.failures)
     end(interrupted=found.interrupted, num_failures=len(found.failures))
 

@@ -68,7 +68,7 @@ def _print_table(runs: Sequence[ListedRun], settings: Sequence[str]) -> None:
         columns[part.capitalize()] = [f"{label}{one.score(part)}" for label, one in zip(labels, runs, strict=True)]
     columns["Date"] = [one.date[:10] for one in runs]
     if any(one.state != FIT for one in runs):
-        columns["State"] = [one.state for one in runs]
+        columns["State"] = [one.state.removesuffix("s").removesuffix(" training") for one in runs]
     names, console = [one.name for one in runs], Console()
     # Settings may be folded between words, but names are not: they are copied.
     words = {name: [word for cell in cells for word in cell.split()] for name, cells in columns.items()}

@@ -15,6 +15,9 @@ from featcache.workspace import Workspace
 if TYPE_CHECKING:
     import torch
 
+UNTRAINED_INSTEAD = ", or use --weights random (untrained)"
+"""End of the advice about a missing model that can be built untrained; predictions need the trained one."""
+
 
 def read_configuration(checkpoint: Checkpoint) -> Any:
     """Return transformers' configuration of a checkpoint."""
@@ -150,7 +153,7 @@ def ways_to_get(model: str, *, untrained: bool) -> str:
         model: Name of the model, as the user gave it.
         untrained: Whether the model can be built untrained, without network.
     """
-    instead = ", or use --weights random (untrained)" if untrained else ""
+    instead = UNTRAINED_INSTEAD if untrained else ""
     return (
         f"; run 'featcache fetch {model} --out FOLDER' where there is a network and copy FOLDER into "
         f"{Workspace.at().models} here{instead}"

@@ -11,6 +11,7 @@ from featcache.errors import FeatcacheError, ModelError, StoreError
 from featcache.extractors import create_extractor
 from featcache.extractors.base import Extractor
 from featcache.extractors.models import is_path
+from featcache.extractors.pretrained import UNTRAINED_INSTEAD
 from featcache.extractors.references import is_reference
 from featcache.features import Description
 from featcache.files.values import check_types, damaged
@@ -134,7 +135,8 @@ def _create(store: NeededStore, model: str | None, device: str) -> Extractor:
             raise ModelError(f"its model was a folder named {recorded!r}, whose path is not recorded")
         extractor = create_extractor(model or recorded, device=device, **options)
     except FeatcacheError as error:
-        raise type(error)(f"features {store.name!r}: {error}{'' if model else _advice(store)}") from error
+        reason = str(error).removesuffix(UNTRAINED_INSTEAD)
+        raise type(error)(f"features {store.name!r}: {reason}{'' if model else _advice(store)}") from error
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise StoreError(
             f"features {store.name!r}: their settings do not define a valid extractor ({error})"

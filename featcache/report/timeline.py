@@ -2,6 +2,7 @@
 
 import math
 import re
+import textwrap
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -23,8 +24,8 @@ Outputs = Sequence[str] | Mapping[str, Sequence[float]]
 
 # With more windows, the figure spans both columns; with more, the windows have no markers.
 _MOST_OF_NARROW, _MOST_MARKED = 60, 40
-# Inches: line beside a label, character of a label, row of the legend.
-_LEGEND_LINE, _LEGEND_CHARACTER, _LEGEND_ROW = 0.4, 0.06, 0.14
+# Inches: line beside a label, character of a label, row of the legend, character of the caption.
+_LEGEND_LINE, _LEGEND_CHARACTER, _LEGEND_ROW, _CAPTION_CHARACTER = 0.4, 0.06, 0.14, 0.055
 _ALPHA = 0.18  # of the bands
 _MOST_OF_NAME = 100  # characters of a recording's path in the name of its figure
 
@@ -70,7 +71,8 @@ def draw_timeline(table: pd.DataFrame, *, outputs: Outputs, task: str) -> Figure
         shown[-1].xaxis.set_major_locator(MaxNLocator(6 if width == SINGLE else 12))
         shown[-1].set_xlabel("Time (s)")
         stds = table[[f"std_{name}" for name in outputs]].to_numpy(np.float64)
-        figure.supxlabel(_caption(table, bands=bool((stds > 0).any())), fontsize=7, color="0.35")
+        caption = textwrap.fill(_caption(table, bands=bool((stds > 0).any())), int(width / _CAPTION_CHARACTER))
+        figure.supxlabel(caption, fontsize=7, color="0.35")
         if len(panels) == 1:
             _legend(figure, lines, width)
         figure.align_ylabels()
@@ -78,7 +80,7 @@ def draw_timeline(table: pd.DataFrame, *, outputs: Outputs, task: str) -> Figure
 
 
 def write_timelines(table: pd.DataFrame, path: Path, *, outputs: Outputs, task: str) -> list[Path]:
-    """Draw one figure per recording, as PNG and SVG.
+    """Draw one figure per recording, as PNG, SVG and PDF.
 
     Args:
         table: Predictions of any number of recordings, see :func:`draw_timeline`.

@@ -9,7 +9,6 @@ from pathlib import Path
 from featcache.errors import PredictionsError, StoreError, listed
 from featcache.files.regular import resolved
 from featcache.runs.reader import RunFolder, find_run, finished_runs
-from featcache.runs.writer import UnfinishedRun
 from featcache.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -57,7 +56,6 @@ def _runs(workspace: Workspace, name: str, others: list[str]) -> list[RunFolder]
             return []
         if glob.has_magic(name):  # a name may contain brackets too
             return _matching(workspace, name)
-        _refuse_unfinished(workspace, name)
         raise
 
 
@@ -73,13 +71,6 @@ def _matching(workspace: Workspace, pattern: str) -> list[RunFolder]:
     if not runs:
         raise StoreError(f"no finished run under {workspace.home / 'runs'} matches {pattern!r}; see 'featcache runs'")
     return runs
-
-
-def _refuse_unfinished(workspace: Workspace, name: str) -> None:
-    for corpus in sorted((workspace.home / "runs").glob("*")):
-        path = corpus / name.rpartition("/")[2]
-        if name in (path.name, f"{corpus.name}/{path.name}") and UnfinishedRun.is_begun(path):
-            raise StoreError(f"{path} is not finished; 'featcache runs' shows the command that continues it")
 
 
 def labels_of(runs: Sequence[RunFolder]) -> list[str]:

@@ -14,6 +14,7 @@ from featcache.files.regular import resolved
 from featcache.runs.file_names import HISTORY, LAYER_WEIGHTS, METRICS, PREDICTIONS, VALIDATION_PREDICTIONS
 from featcache.runs.identity import FINAL, PUBLISHED
 from featcache.runs.parse import read_config, read_metrics, read_table, reason_of
+from featcache.runs.writer import UnfinishedRun
 from featcache.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -147,10 +148,19 @@ def find_run(workspace: Workspace, name: str) -> RunFolder:
     if not fitting:
         if name and _is(Path.is_dir, Path(name)):
             return RunFolder(name)  # its error explains why the folder is not a finished run
-        raise StoreError(unknown_name("run", name, {resolved(folder).name for folder in folders}))
+        _refuse_unfinished(workspace, name)
+        hint = "" if folders else "make one with 'featcache fit'"
+        raise StoreError(unknown_name("run", name, {resolved(folder).name for folder in folders}, hint=hint))
     if len(fitting) > 1:
         raise StoreError(f"several runs are called {name!r}: {', '.join(map(str, fitting))}; give a path")
     return RunFolder(fitting[0])
+
+
+def _refuse_unfinished(workspace: Workspace, name: str) -> None:
+    for corpus in sorted((workspace.home / "runs").glob("*")):
+        path = corpus / name.rpartition("/")[2]
+        if name in (path.name, f"{corpus.name}/{path.name}") and UnfinishedRun.is_begun(path):
+            raise StoreError(f"{path} is not finished; 'featcache runs' shows the command that continues it")
 
 
 def finished_runs(workspace: Workspace, corpus: str | None = None) -> list[RunFolder]:

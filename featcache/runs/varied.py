@@ -17,6 +17,8 @@ _DERIVED = {*RECORDED, NUMERICS, "untrained", "classes", "label_ranges", "folds"
 }
 # Settings that come first in lists.
 MAIN = ("corpus", "features", "layers", "head", "norm", "protocol", "target", "seeds")
+# Settings that are shown wherever runs differ in them.
+_SHOWN = ("features", "head", "norm")
 _TRAINING = "training."
 NOT_SET = "default"
 # As many seeds as --seeds accepts as a number.
@@ -103,6 +105,7 @@ def differing(settings: Sequence[Mapping[str, str]]) -> list[str]:
 def distinguishing(settings: Sequence[Mapping[str, str]], first: Sequence[str] = ()) -> list[str]:
     """Return the settings in which runs differ, without those that always change together with an earlier one.
 
+    Features, head and norm are never left out: a reader must see that they differ.
     A setting that a run does not have (an ensemble has no learning rate) is not counted as a difference.
 
     Args:
@@ -115,7 +118,7 @@ def distinguishing(settings: Sequence[Mapping[str, str]], first: Sequence[str] =
         values = [one.get(name) for one in settings]
         numbers: dict[str | None, str | None] = {None: None}
         pattern = tuple(numbers.setdefault(value, str(len(numbers))) for value in values)
-        if len(numbers) > 2 and not any(_follows(pattern, other) for other in patterns):
+        if len(numbers) > 2 and (name in _SHOWN or not any(_follows(pattern, other) for other in patterns)):
             patterns.add(pattern)
             found.append(name)
     return found

@@ -40,9 +40,9 @@ def test_runs_lists_what_differs_and_the_newest_last(home, monkeypatch, capsys):
     lines = out.splitlines()
     assert lines[0] == "all 2 runs: corpus toy, features ssl, layers all, protocol loso, target emotion,"
     header, _, old, new = lines[4:8]
-    assert header.split() == ["Run", "head", "Validation", "Test", "Date"]  # the head determines the other settings
-    assert old.split()[:3] == ["old", "dense", "-"]
-    assert new.split()[:5] == ["new", "lstm", "81.2", "±", "1.5"]
+    assert header.split() == ["Run", "head", "norm", "Validation", "Test", "Date"]  # they determine the learning rate
+    assert old.split()[:3] == ["old", "dense", "none"]
+    assert new.split()[:6] == ["new", "lstm", "global", "81.2", "±", "1.5"]
     assert max(map(len, lines)) <= 80
     assert "runs of earlier releases have no validation score" in " ".join(lines)
     [first, second] = json.loads(call(monkeypatch, capsys, "runs", "toy", "--json")[1])

@@ -77,6 +77,16 @@ def test_aliases_stand_for_options():
     assert not options & _ALIASES.keys()
 
 
+def test_the_help_lists_all_commands_in_groups(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = CliRunner().invoke(cli.app, ["--help"]).output.splitlines()
+    rows = lines[lines.index("Start:") :]
+    assert [line.split()[0] for line in rows if re.match(r"  \S", line)] == [*COMMANDS, "Example:"]
+    assert [line for line in rows if re.match(r"\S", line)] == [
+        *("Start:", "Features:", "Training and prediction:", "Layers:", "Results:", "For others:"),
+    ]
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_help_shows_readable_types_and_every_default_last(name, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")

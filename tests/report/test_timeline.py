@@ -20,7 +20,7 @@ def windows(starts, names=CLASSES, prefix="p_", path="a.wav", length=4.0, scale=
 
 
 def caption(figure):
-    return figure.get_supxlabel()
+    return figure.get_supxlabel().replace("\n", " ")
 
 
 def test_points_are_the_means_at_the_middle_of_the_windows():
@@ -60,7 +60,7 @@ def test_many_outputs_have_different_lines():
     figure = draw_timeline(windows(range(80), names), outputs=names, task="classification")
     looks = {(line.get_color(), str(line._dash_pattern)) for line in figure.axes[0].lines}
     assert len(looks) == 20
-    assert figure.get_figwidth() > 7
+    assert figure.get_figwidth() == 7
 
 
 def test_dimensions_share_an_axis_only_if_they_share_a_range():
@@ -81,7 +81,7 @@ def test_every_recording_has_its_figure(tmp_path):
     names = write_timelines(table, tmp_path / "plot", outputs=CLASSES, task="classification")
     assert [path.name for path in names] == ["plot-1-x-a", "plot-2-x-a", "plot-3-X-A", "plot-b"]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
-        f"{path.name}.{suffix}" for path in names for suffix in ("png", "svg")
+        f"{path.name}.{suffix}" for path in names for suffix in ("png", "svg", "pdf")
     )
     assert write_timelines(windows([0]), tmp_path / "one", outputs=CLASSES, task="classification") == [tmp_path / "one"]
 
@@ -95,3 +95,10 @@ def test_rows_that_are_not_windows_are_refused(tmp_path):
     two = pd.concat([windows([0]), windows([0], path="b.wav")])
     with pytest.raises(PredictionsError, match=r"shows one recording, found 2: 'a\.wav', 'b\.wav'"):
         draw_timeline(two, outputs=CLASSES, task="classification")
+
+
+def test_the_caption_fits_into_the_figure():
+    figure = draw_timeline(windows(1.5 * np.arange(7), length=3.0), outputs=CLASSES, task="classification")
+    figure.draw_without_rendering()
+    box = figure._supxlabel.get_window_extent()
+    assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1
