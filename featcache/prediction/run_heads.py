@@ -2,8 +2,6 @@
 
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
-from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -36,14 +34,6 @@ Outputs = tuple[dict[HeadKey, Array], dict[HeadKey, npt.NDArray[np.float32]]]
 """Seed and fold → outputs, and seed and fold → penultimate activations."""
 
 
-class _AveragedBefore(nn.Module):
-    """In place of the layer weights of a head: takes an average as the only layer of the only utterance."""
-
-    def forward(self, utterances: Sequence[Packed]) -> Tensor:
-        [average] = utterances
-        return average.values[0]
-
-
 class RunHeads:
     """All heads of one run, loaded once.
 
@@ -73,9 +63,6 @@ class RunHeads:
         self._any = next(iter(self.heads.values()))
         self.outputs = self._any.outputs
         self._copy = recorded_copy(run.config) or WorkingCopy(dtype=torch.float32, compute=torch.float32, room=None)
-        self._is_reduced = self._copy.compute != torch.float32
-        self._is_classification = run.config["task"] == CLASSIFICATION
-        self._layer_weights = self._taken_layer_weights()
         self._caught = threading.local()
         self._is_watched = False
 
@@ -174,56 +161,24 @@ class RunHeads:
                 for one, frames, normaliser in zip(features, num_frames, of_stores, strict=True)
             ]
             shared = packed if None in normalisers else None
-            for key, inputs in zip(self._keys_of(fold), self._averaged(packed, fold), strict=False):
-                outputs[key] = self._outputs(self.heads[key], inputs)
-                if activations:
-                    inner[key] = self._caught.activations
+            for (seed, of_fold), saved in self.heads.items():
+                if of_fold == fold:
+                    outputs[seed, fold] = self._outputs(saved, packed)
+                    if activations:
+                        inner[seed, fold] = self._caught.activations
         return outputs, inner
 
-    def _keys_of(self, fold: int) -> list[HeadKey]:
-        return [key for key in self.heads if key[1] == fold]
-
-    @torch.inference_mode()
-    def _taken_layer_weights(self) -> dict[int, list[Tensor]]:
-        """Take the layer weights out of built-in heads, so that :meth:`_averaged` uses those of a fold together.
-
-        Returns:
-            Fold → weights of each store, (num_heads, num_layers) float32. Empty for heads from outside, which may read
-            all layers, and if heads compute in a lower precision, which would then also round the averages.
-        """
-        if not self._spec.learns_layers or self._is_reduced or any(one.head.reference for one in self.heads.values()):
-            return {}
-        found = {}
-        for fold in self.folds:
-            heads: list[Any] = [self.heads[key].head for key in self._keys_of(fold)]
-            each = [[average.weights() for average in head.averages] for head in heads]
-            found[fold] = [torch.stack(of_store) for of_store in zip(*each, strict=True)]
-        for saved in self.heads.values():
-            head: Any = saved.head
-            head.averages = nn.ModuleList(_AveragedBefore() for _ in head.averages)
-        return found
-
-    def _averaged(self, packed: list[Packed], fold: int) -> Iterable[list[Packed]]:
-        """Return the inputs of each head of a fold: averages of layers, as a single layer, or all layers."""
-        if fold not in self._layer_weights:
-            return repeat(packed)
-        of_stores = [
-            (weights @ one.unpack().flatten(1)).view(-1, 1, *one.values.shape[1:])
-            for weights, one in zip(self._layer_weights[fold], packed, strict=True)
-        ]
-        return ([Packed(values=values) for values in of_head] for of_head in zip(*of_stores, strict=True))
-
     def _outputs(self, saved: SavedHead, packed: Sequence[Packed]) -> Array:
+        reduced = self._copy.compute != torch.float32
         if isinstance(saved.head, SupportVectorMachine):
             vectors = [[one.copy()] for one in packed]
             self._caught.activations = vectors[0][0].flatten().numpy()
             logits = saved.head(vectors)
         else:
             batch: Any = [[one] if self._spec.learns_layers else [one.copy()] for one in packed]
-            device = torch.device(self._device).type
-            with torch.autocast(device, dtype=torch.bfloat16) if self._is_reduced else nullcontext():
+            with torch.autocast(torch.device(self._device).type, dtype=torch.bfloat16, enabled=reduced):
                 logits = saved.head(batch)
-        if self._is_classification:
+        if self.config["task"] == CLASSIFICATION:
             probabilities: Array = logits.softmax(dim=1)[0].cpu().double().numpy()
             return probabilities
         values = logits[0].cpu().double().numpy()
