@@ -52,7 +52,7 @@ class _Commands(TyperGroup):
         width = max(map(len, self.list_commands(ctx)))
         for title, examples in _EXAMPLES.items():
             commands = [self.commands[get_command_name(one.__name__)] for one in examples]
-            rows = [(one.name.ljust(width), _first_sentence(one.help or "")) for one in commands]
+            rows = [((one.name or "").ljust(width), _first_sentence(one.help or "")) for one in commands]
             with formatter.section(title):
                 formatter.write_dl(rows)
 

@@ -1,5 +1,6 @@
 """Run folders, finished or not → one entry each: settings that differ, validation and test score, date, progress."""
 
+import logging
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -7,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from featcache.errors import StoreError
+from featcache.errors import PredictionsError, StoreError
 from featcache.evaluate.scores import digits_of
 from featcache.files.regular import resolved
 from featcache.report.part_scores import TEST, VALIDATION, part_scores
@@ -19,6 +20,8 @@ from featcache.runs.varied import distinguishing, settings_text, with_defaults
 from featcache.runs.writer import UnfinishedRun
 from featcache.units import counted
 from featcache.workspace import Workspace
+
+log = logging.getLogger(__name__)
 
 UNFINISHED = ".unfinished"
 FIT, ENSEMBLE, FINAL, PUBLISHED = "fit", "ensemble", "final fit", "published"
@@ -82,7 +85,7 @@ def listed_runs(workspace: Workspace, corpus: str | None = None) -> list[ListedR
         workspace: Folder of corpora, caches and runs.
         corpus: Name of the corpus, or None.
     """
-    found = [_finished(run) for run in finished_runs(workspace, corpus)]
+    found = list(filter(None, map(_finished, finished_runs(workspace, corpus))))
     there = {resolved(one.path) for one in found}
     folders = [workspace.runs(corpus)] if corpus is not None else sorted((workspace.home / "runs").glob("*"))
     for folder in folders:
@@ -108,14 +111,19 @@ def common_settings(runs: Sequence[ListedRun], names: Sequence[str]) -> dict[str
     return {name: str(next(iter(found))) for name, found in values.items() if len(found) == 1 and None not in found}
 
 
-def _finished(run: RunFolder) -> ListedRun:
-    test, validation = (part_scores(run, part) for part in (TEST, VALIDATION))
+def _finished(run: RunFolder) -> ListedRun | None:
+    try:
+        test, validation = (part_scores(run, part) for part in (TEST, VALIDATION))
+        kind = _kind(run.config)
+    except (PredictionsError, StoreError) as error:
+        log.warning("left out: %s", error)
+        return None
     metric = next((name for name in _MAIN if name in {**test, **validation}), "")
     return ListedRun(
         name=run.name,
         corpus=str(run.config.get("corpus", "")),
         path=run.path,
-        kind=_kind(run.config),
+        kind=kind,
         settings=settings_text(run.config),
         metric=metric,
         validation=_mean_and_std(validation, metric),
