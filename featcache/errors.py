@@ -9,7 +9,7 @@ from collections.abc import Iterable
 # Smallest similarity of a suggested name (0 to 1), and how much less similar than the nearest one it may be.
 _SIMILAR, _AS_SIMILAR = 0.5, 0.15
 # Maximum number of known names in a message.
-MOST_NAMES = 20
+MOST_NAMES = 60
 
 
 class FeatcacheError(Exception):

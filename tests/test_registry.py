@@ -194,7 +194,8 @@ def test_parts_are_looked_up_while_another_thread_names_more(instances, folder):
 def test_a_package_with_a_damaged_file_hides_no_other(instances, folder, caplog):
     install(folder, "shapes", {"shapes": SHAPES}, {GROUP: {"square": "shapes:SHAPE"}})
     install(folder, "damaged", {"damaged": SHAPES}, {GROUP: {"empty": "", "lost": "damaged:SHAPE"}})
-    with pytest.raises(CorpusError, match="of the package damaged cannot be imported"):
+    # importlib_metadata 9, once another package has loaded it, already refuses to read such a reference.
+    with pytest.raises(CorpusError, match=r"of the package damaged cannot be imported|^no shape 'empty'"):
         instances.find("empty")
     (folder / "damaged-1.2.dist-info" / "entry_points.txt").write_bytes(b"\xff\xfe[[[")
     forget()

@@ -14,7 +14,7 @@ ONNX = "onnx"
 _TRAINING = r"seed-\d{1,18}-fold-\d{1,18}"
 # Files that loading and predicting read.
 _READ = (CONFIG, METRICS, LAYER_WEIGHTS, NORMALISATION, CHECKSUMS)
-_SHOWN = (CARD, f"{FIGURE}.png", f"{FIGURE}.svg", f"{FIGURE}_summary.csv")
+_SHOWN = (CARD, *(f"{FIGURE}{suffix}" for suffix in (".png", ".svg", ".pdf", "_summary.csv")))
 _HEAD = re.compile(rf"{HEADS}/{_TRAINING}\.safetensors", re.ASCII)
 _GRAPH = re.compile(rf"{ONNX}/{_TRAINING}\.onnx", re.ASCII)
 

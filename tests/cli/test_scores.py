@@ -317,4 +317,4 @@ def test_runs_of_one_name_are_told_apart(invoke, make_run, tmp_path):
     other = make_run("same", 0.5)
     code, out, _ = invoke("compare", moved, other)
     assert code == 0
-    assert f"{moved} scores " in out
+    assert f"{tmp_path.name}/same scores " in out

@@ -96,7 +96,9 @@ def test_the_help_shows_readable_types_and_every_default_last(name, monkeypatch)
     for one in COMMANDS[name].params:
         if one.param_type_name == "option" and one.name != "help":
             assert re.fullmatch(r"[^\[]+(\[default: [^\]]+\])?\.", one.help.replace("[|a|]", "")), one.help
-            assert one.is_flag or re.fullmatch(r"[A-Z,=]+|[\w|+]+|INTEGER or SEED,SEED", one.metavar), one.metavar
+            assert one.is_flag or re.fullmatch(r"[A-Z,=]+|\[STORE=\]PATH|[\w|+]+|INTEGER or SEED,SEED", one.metavar), (
+                one.metavar
+            )
 
 
 @pytest.mark.parametrize("columns", WIDTHS)

@@ -86,7 +86,7 @@ DEFAULTS = {
 }
 
 
-@pytest.mark.parametrize("name", CORPORA)
+@pytest.mark.parametrize("name", sorted({*CORPORA} - {"audio"}))  # plain audio has neither labels nor speakers
 def test_the_default_of_every_corpus_keeps_speakers_and_their_partners_apart(name):
     manifest, expected = DEFAULTS[name]
     corpus = CORPORA[name]

@@ -38,7 +38,7 @@ def test_a_published_folder_has_these_files_and_checksums(trained, tmp_path):
     heads = [f"heads/seed-1-fold-{fold}.safetensors" for fold in (1, 2, 3)]
     read = ["config.yaml", *heads, "layer_weights.csv", "metrics.json", "normalisation.safetensors"]
     assert sorted(recorded_checksums(folder)) == read
-    shown = {"README.md", CHECKSUMS, "layer_weights.png", "layer_weights.svg", "layer_weights_summary.csv"}
+    shown = {"README.md", CHECKSUMS, *(f"layer_weights{end}" for end in (".png", ".svg", ".pdf", "_summary.csv"))}
     assert set(published_files(folder)) == {*read, *shown}
     assert not unexpected_files(folder)
     assert not wrong_files(folder)

@@ -1,7 +1,6 @@
 """Finished runs → a list, a table of scores, or the logs of an experiment tracker."""
 
 from featcache.cli import options, parsing
-from featcache.report.trackers import TRACKERS
 
 
 def runs(corpus: options.ListedCorpus = None, as_json: options.AsJson = False) -> None:
@@ -56,5 +55,6 @@ def track(
     A run that is there already is not written again; if its results have changed, it is replaced.
     """
     from featcache.cli.tracking import track_runs
+    from featcache.report.trackers import TRACKERS
 
     track_runs(runs, to=parsing.read_choice("--to", to, TRACKERS), out=out, uri=uri)
