@@ -44,7 +44,7 @@ def test_runs_lists_what_differs_and_the_newest_last(home, monkeypatch, capsys):
     assert old.split()[:3] == ["old", "dense", "none"]
     assert new.split()[:6] == ["new", "lstm", "global", "81.2", "±", "1.5"]
     assert max(map(len, lines)) <= 80
-    assert "runs of earlier releases have no validation score" in " ".join(lines)
+    assert "A dash: the run has no such score" in " ".join(lines)
     [first, second] = json.loads(call(monkeypatch, capsys, "runs", "toy", "--json")[1])
     assert (first["name"], second["name"]) == ("old", "new")
     assert second["validation"] == {"mean": 81.25, "std": 1.5}
