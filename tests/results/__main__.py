@@ -22,7 +22,7 @@ def main() -> None:
         "--minutes", type=float, default=math.inf, help="begin no command later; 0 writes only the page"
     )
     parser.add_argument("--only", default="", metavar="TEXT", help="run only commands that contain this text")
-    parser.add_argument("--seeds", type=int, default=5, help="number of seeds of each fit [default: 5]")
+    parser.add_argument("--seeds", type=int, default=5, help="number of seeds; svm and linear have 5 [default: 5]")
     parser.add_argument("--max-epochs", type=int, default=100, help="maximum number of epochs [default: 100]")
     parser.add_argument("--note", default="", help="conditions that affect the times, for the page")
     parser.add_argument("--docs", type=Path, default=DOCS, help="folder in which results.md is written [default: docs]")
