@@ -34,12 +34,12 @@ TINY_WAV2VEC2 = {
 MODEL = "wav2vec2-tiny"
 CORPUS = "synthetic"
 # Much larger than the default learning rate, because an epoch of this small corpus has only a few steps.
-TRAINING = {"learning_rate": 3e-3, "max_epochs": 10}
+TRAINING = {"learning_rate": 3e-3, "max_epochs": 8}
 
 
 @contextmanager
 def _without_advice() -> Iterator[None]:
-    """Hide the warnings that trainings have not converged: ten epochs are too few, but they keep the demo short."""
+    """Hide the warnings that trainings have not converged: eight epochs are too few, but they keep the demo short."""
     advice = logging.getLogger("featcache.fitting.convergence")
     before = advice.level
     advice.setLevel(logging.ERROR)
