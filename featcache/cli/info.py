@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from featcache.cache.failures import FAILURES, read_failures
 from featcache.cli.listing import print_runs
-from featcache.cli.named import UNFINISHED, Kind, find_named, folders_in, name_of_transcripts
+from featcache.cli.named import Kind, find_named, folders_in, name_of_transcripts
 from featcache.files.regular import resolved
 from featcache.runs.file_names import CONFIG, METRICS
 from featcache.runs.reader import RunFolder
-from featcache.runs.writer import UnfinishedRun
+from featcache.runs.writer import UNFINISHED, UnfinishedRun
 from featcache.terminal.console import print_line, print_pairs
 from featcache.terminal.escape import escaped
 from featcache.transcripts.files import (

@@ -8,11 +8,9 @@ from featcache.cache.failures import FAILURES
 from featcache.cache.shards import shard_numbers
 from featcache.errors import StoreError, unknown_name
 from featcache.runs.file_names import CONFIG, METRICS
+from featcache.runs.writer import UNFINISHED, unfinished_runs
 from featcache.transcripts.files import FOLDER, transcript_names
 from featcache.workspace import Workspace
-
-# Suffix of the hidden folder of an unfinished run.
-UNFINISHED = ".unfinished"
 
 
 class Kind(Enum):
@@ -94,8 +92,7 @@ def _everything(workspace: Workspace) -> Iterator[Path]:
         yield from (cache / FOLDER / name for name in transcript_names(cache))
     for corpus in folders_in(workspace.home / "runs"):
         yield from folders_in(corpus)
-        hidden = (path.name[1:].removesuffix(UNFINISHED) for path in corpus.glob(f".*{UNFINISHED}"))
-        yield from (corpus / name for name in hidden if not (corpus / name).exists())
+        yield from (path for path in unfinished_runs(corpus) if not path.exists())
 
 
 def _corpus_of(path: Path) -> str:

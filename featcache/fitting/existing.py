@@ -11,7 +11,7 @@ from featcache.errors import StoreError
 from featcache.runs.identity import differences, hash_of, identity
 from featcache.runs.parse import read_config
 from featcache.runs.reader import RunFolder
-from featcache.runs.writer import UnfinishedRun
+from featcache.runs.writer import UnfinishedRun, unfinished_runs
 from featcache.workspace import MOST_NAME_BYTES
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ def folder_of(runs: Path, config: Mapping[str, Any]) -> Path:
     if folder.exists() or UnfinishedRun.is_begun(folder):
         return folder
     pattern = glob.escape(begin) + "[0-9a-f]" * DIGITS
-    others = [*runs.glob(pattern), *(path.with_name(path.name[1:-11]) for path in runs.glob(f".{pattern}.unfinished"))]
+    others = [*runs.glob(pattern), *unfinished_runs(runs, pattern)]
     same = (path for path in sorted(others) if _is_same(path, config))
     return next(same, folder)
 

@@ -89,21 +89,17 @@ def _from_cache(run: RunFolder, name: str, fingerprint: Any, workspace: Workspac
     return found
 
 
+@dataclass(frozen=True)
 class Recreated:
     """Extractor that computes the features of a store for new audio.
-
-    Args:
-        store: The store.
-        extractor: Its extractor.
 
     Attributes:
         store: The store.
         extractor: Its extractor.
     """
 
-    def __init__(self, store: NeededStore, extractor: Extractor) -> None:
-        self.store = store
-        self.extractor = extractor
+    store: NeededStore
+    extractor: Extractor
 
     @property
     def description(self) -> Description:

@@ -112,7 +112,7 @@ def _cached(source: str, revision: str) -> Path:
 
 
 def _checked(folder: Path, source: str) -> Path:
-    """Return a folder after checking that all its files are there; their content is checked when it is read.
+    """Return a folder after checking that it has all files; their content is checked when it is read.
 
     Raises:
         StoreError: a file is missing.

@@ -19,6 +19,7 @@ from featcache.publishing.published_files import CARD
 from featcache.registry import is_external
 from featcache.report.html import score_names
 from featcache.report.tables import interval, mean_and_std
+from featcache.runs.identity import VALIDATION
 from featcache.terminal.escape import escaped
 from featcache.units import counted
 
@@ -183,7 +184,7 @@ def _rows(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
 
 
 def _validation(metrics: Mapping[str, Any]) -> Iterator[str]:
-    for name, score in metrics.get("validation", {}).items():
+    for name, score in metrics.get(VALIDATION, {}).items():
         if score["mean"] is not None:
             yield f"{find_score(name)[0].label} {mean_and_std(score['mean'], score['std'], digits_of(name))}"
 

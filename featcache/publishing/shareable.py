@@ -23,6 +23,7 @@ from featcache.runs.identity import (
     PUBLISHED,
     RELEASE,
     STORE_SETTINGS,
+    VALIDATION,
 )
 from featcache.runs.reader import RunFolder
 from featcache.workspace import Workspace, check_name
@@ -41,7 +42,6 @@ _METRICS = (
     *("num_seeds", "num_folds", "num_utterances", "num_speakers", "bootstrap", "recall", "confusion", "chance_uar"),
     *("dimensions", *NAMES),
 )
-_VALIDATION = "validation"
 _PATH = re.compile(r"/\S|~[/\\]|\\\\|[A-Za-z]:[\\/]|file:")
 
 
@@ -128,9 +128,9 @@ def _store_settings(run: RunFolder, workspace: Workspace) -> dict[str, Any]:
 def shareable_metrics(run: RunFolder) -> dict[str, Any]:
     """Return the scores and costs of a run that are published."""
     found = {name: value for name, value in run.metrics.items() if name in _METRICS or _is_score(name)}
-    validation = run.metrics.get(_VALIDATION)
+    validation = run.metrics.get(VALIDATION)
     if isinstance(validation, Mapping):
-        found[_VALIDATION] = {name: value for name, value in validation.items() if _is_score(name)}
+        found[VALIDATION] = {name: value for name, value in validation.items() if _is_score(name)}
     return found
 
 

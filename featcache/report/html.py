@@ -18,6 +18,7 @@ from featcache.report.embedded import STYLE, asset, policy, script_data
 from featcache.report.tables import interval, mean_and_std
 from featcache.report.titles import run_title
 from featcache.runs.costs import Costs
+from featcache.runs.identity import VALIDATION
 from featcache.terminal.escape import escaped
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ def report_page(
         links: Address, percent-encoded, and text of links to other pages.
     """
     metrics = dict(metrics)
+    validation = metrics.get(VALIDATION) or {}
     tested = "bootstrap" in metrics
     unit = metrics["bootstrap"] if tested else {}
     few = caution(unit["unit"], unit["count"], metrics["num_speakers"]) if tested else None
@@ -105,11 +107,11 @@ def report_page(
         settings=list(_flat({name: value for name, value in settings.items() if name != "folds" or not folds})),
         folds=folds,
         metrics=metrics,
-        validation=metrics.get("validation") or {},
+        validation=validation,
         tested=tested,
         costs=cost_lines(Costs.of(metrics)),
         described=described(metrics) if tested else "",
-        score_names=score_names(metrics if tested else {**metrics, **(metrics.get("validation") or {})}),
+        score_names=score_names(metrics if tested else {**metrics, **validation}),
         notes=notes,
         warnings=[*warnings, *([f"{few[0].upper()}{few[1:]}."] if few else [])],
         figures=images,

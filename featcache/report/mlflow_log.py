@@ -48,7 +48,7 @@ def open_mlflow(uri: str | None) -> "MlflowClient":
 
 
 def write_mlflow(tracked: TrackedRun, client: "MlflowClient") -> str:
-    """Write a run, unless the same results are there already.
+    """Write a run, unless the same results were already written.
 
     Args:
         tracked: The run.

@@ -17,13 +17,12 @@ from featcache.runs.file_names import CONFIG, METRICS
 from featcache.runs.parse import read_config
 from featcache.runs.reader import RunFolder, finished_runs
 from featcache.runs.varied import distinguishing, settings_text, with_defaults
-from featcache.runs.writer import UnfinishedRun
+from featcache.runs.writer import UnfinishedRun, unfinished_runs
 from featcache.units import counted
 from featcache.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
-UNFINISHED = ".unfinished"
 FIT, ENSEMBLE, FINAL, PUBLISHED = "fit", "ensemble", "final fit", "published"
 # Main scores: the first one that a run has is listed.
 _MAIN = ("uar", "ccc")
@@ -89,8 +88,8 @@ def listed_runs(workspace: Workspace, corpus: str | None = None) -> list[ListedR
     there = {resolved(one.path) for one in found}
     folders = [workspace.runs(corpus)] if corpus is not None else sorted((workspace.home / "runs").glob("*"))
     for folder in folders:
-        for hidden in sorted(folder.glob(f".*{UNFINISHED}")):
-            one = _unfinished(folder / hidden.name[1:].removesuffix(UNFINISHED))
+        for path in unfinished_runs(folder):
+            one = _unfinished(path)
             if one is not None and resolved(one.path) not in there:
                 found.append(one)
     return sorted(found, key=lambda one: one.date)

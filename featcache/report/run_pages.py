@@ -29,7 +29,7 @@ from featcache.report.tables import interval, mean_and_std
 from featcache.report.titles import distinct_titles
 from featcache.report.utterance_list import RunDetails, details_of
 from featcache.runs.file_names import METRICS
-from featcache.runs.identity import HEAD_INPUTS, STORE_SETTINGS
+from featcache.runs.identity import HEAD_INPUTS, STORE_SETTINGS, VALIDATION
 from featcache.runs.reader import RunFolder, finished_runs
 from featcache.runs.validation import validation_scores
 from featcache.settings.public import documented
@@ -208,7 +208,7 @@ def _of_run(
     page = report_page(
         title=run.name,
         settings={name: value for name, value in config.items() if name not in (HEAD_INPUTS, STORE_SETTINGS)},
-        metrics={**run.metrics, "validation": validation},
+        metrics={**run.metrics, VALIDATION: validation},
         notes=[NOTES[config["norm"]]] if config.get("norm") in NOTES else [],
         warnings=[],
         images=embedded_figures(run),

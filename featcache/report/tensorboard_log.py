@@ -22,7 +22,7 @@ MARK = "featcache.json"
 
 
 def write_tensorboard(tracked: TrackedRun, folder: Path) -> str:
-    """Write a run, unless the same results are there already.
+    """Write a run, unless the same results were already written.
 
     Args:
         tracked: The run.

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LOCKS = ".locks"
+# Suffix of the hidden folder of an unfinished run.
+UNFINISHED = ".unfinished"
 
 
 def write_yaml(path: Path, content: Mapping[str, Any]) -> None:
@@ -99,7 +101,18 @@ def new_run(path: Path) -> Iterator[Path]:
 
 
 def _hidden_folder(path: Path) -> Path:
-    return path.with_name(f".{path.name}.unfinished")
+    return path.with_name(f".{path.name}{UNFINISHED}")
+
+
+def unfinished_runs(folder: Path, pattern: str = "*") -> list[Path]:
+    """Return the folders that the unfinished runs in a folder will have, sorted.
+
+    Args:
+        folder: Folder of the runs of a corpus.
+        pattern: Pattern of their names.
+    """
+    hidden = sorted(folder.glob(f".{pattern}{UNFINISHED}"))
+    return [path.with_name(path.name[1:].removesuffix(UNFINISHED)) for path in hidden]
 
 
 def _put_in_place(folder: Path, path: Path) -> None:

@@ -52,7 +52,7 @@ def track(
 ) -> None:
     """Write finished runs to TensorBoard or MLflow: losses and scores of each epoch, scores, settings and figures.
 
-    A run that is there already is not written again; if its results have changed, it is replaced.
+    A run that was already written is not written again; if its results have changed, it is replaced.
     """
     from featcache.cli.tracking import track_runs
     from featcache.report.trackers import TRACKERS
