@@ -23,6 +23,7 @@ from featcache.fitting.normalisation import (
     normalisers_of_runs,
     write_normalisation,
 )
+from featcache.fitting.objective import objective_of
 from featcache.fitting.resolve import ResolvedFit, resolve
 from featcache.fitting.results import record_of, write_results
 from featcache.fitting.watch import FitWatch, Recorder, state_file
@@ -39,7 +40,9 @@ from featcache.training.batches import READ_AT_ONCE, FeatureWindows, num_values
 from featcache.training.memory import Memory, WorkingCopy, plan_working_copy
 from featcache.training.store_features import frames_in_use, steps_of, values_in_use
 from featcache.training.svm import SVCTraining, SVRTraining
-from featcache.training.train import Trainable, Training, train_together
+from featcache.training.together import train_together
+from featcache.training.train import Training
+from featcache.training.trainable import Trainable
 from featcache.units import counted
 
 log = logging.getLogger(__name__)
@@ -344,7 +347,7 @@ def _training(setup: ResolvedFit, member: Member, seed: int, copy: WorkingCopy, 
         targets,
         setup.training,
         layers=member.layers,
-        objective=setup.target.objective,
+        objective=objective_of(setup, fold),
         compute=copy.compute,
         device=device,
     )

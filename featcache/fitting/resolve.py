@@ -9,6 +9,7 @@ from featcache.fitting.checks import alike
 from featcache.fitting.defaults import default_features, max_frames_of, pooling_of
 from featcache.fitting.notes import final_notes, notes_on_request
 from featcache.fitting.record import config_of, speakers_without_label
+from featcache.fitting.refusals import refuse_unusable
 from featcache.fitting.task import resolve_task
 from featcache.heads import HEADS, Head, HeadSpec, create_head, head_spec
 from featcache.heads.trial import try_head
@@ -27,6 +28,7 @@ class ResolvedFit:
     """Request with all defaults resolved.
 
     Attributes:
+        request: The settings of the fit, as the user gave them.
         spec: Description of the head: its inputs and its default training.
         kind: Class of the head, which stays the same if its file is edited during the fit; None for an SVM.
         options: Options of the head.
@@ -43,6 +45,7 @@ class ResolvedFit:
         warnings: Warnings for the log and the report.
     """
 
+    request: FitSettings
     spec: HeadSpec
     kind: type[Head] | None
     options: Dataclass
@@ -99,6 +102,7 @@ def resolve(cache: FeatureCache, request: FitSettings) -> ResolvedFit:
         paired=spec.pairs_frames,
     )
     _check_layers(request, spec, features)
+    refuse_unusable(request, spec, task.target, features)
     check_scope(request.norm, task.manifest, request.norm_by)
     further = speakers_without_label(task, request.norm_by) if request.norm == "speaker" else []
     kind = HEADS.find(request.head) if spec.is_network else None
@@ -106,6 +110,7 @@ def resolve(cache: FeatureCache, request: FitSettings) -> ResolvedFit:
         try_head(request.head, kind=kind, **_head_sizes(features, task.target, request.layer_weighting, options))
     training = replace(request.training, batch_size=request.batch_size or spec.batch_size)
     return ResolvedFit(
+        request=request,
         spec=spec,
         kind=kind,
         options=options,

@@ -20,7 +20,7 @@ from featcache.runs.validation import score_validation
 from featcache.runs.writer import UnfinishedRun, write_json, write_rows
 from featcache.targets.targets import CLASSIFICATION
 from featcache.training.svm import SVMTraining
-from featcache.training.train import Trainable
+from featcache.training.trainable import Trainable
 
 if TYPE_CHECKING:
     import pandas as pd

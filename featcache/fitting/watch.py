@@ -19,7 +19,7 @@ from featcache.terminal.repeated import repeated
 from featcache.terminal.watched import TaskState
 from featcache.training.batches import FeatureWindows
 from featcache.training.status import TrainingStatus
-from featcache.training.train import Trainable
+from featcache.training.trainable import Trainable
 from featcache.units import counted
 
 # Time between two writings of the state of another process, and between two readings of it.

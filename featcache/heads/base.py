@@ -138,7 +138,37 @@ class Head(nn.Module):
         Returns:
             (batch, num_outputs) float32.
         """
+        return self.classify(self.pooled(features))
+
+    def pooled(self, features: Batch) -> Tensor:
+        """Compute one vector per utterance: the layers of the head up to its pooling over frames.
+
+        A head may define this method and :meth:`classify` in place of :meth:`forward`. Training can then use the
+        vectors, for example to mix those of two utterances.
+
+        Args:
+            features: Features of the utterances, see :meth:`forward`.
+
+        Returns:
+            (batch, size).
+        """
         raise NotImplementedError(f"{type(self).__name__} has no method forward")
+
+    def classify(self, pooled: Tensor) -> Tensor:
+        """Compute the logits of a batch from the vectors of its utterances.
+
+        Args:
+            pooled: (batch, size) vectors of :meth:`pooled`, which may be mixtures of several utterances.
+
+        Returns:
+            (batch, num_outputs) float32.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no method classify")
+
+    @classmethod
+    def is_in_two_steps(cls) -> bool:
+        """Check whether the head computes its logits with :meth:`pooled` and :meth:`classify`."""
+        return cls.forward is Head.forward
 
     def __call__(self, features: Batch) -> Tensor:
         """Compute the logits of a batch, see :meth:`forward`.

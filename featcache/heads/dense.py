@@ -109,12 +109,15 @@ class Dense(Head):
         [values] = frame_sizes([1], pooling)
         return [shapes[f"branches.{i}.linear.weight"][1] // values for i in range(num_stores)]
 
-    def forward(self, features: Batch) -> Tensor:
+    def pooled(self, features: Batch) -> Tensor:
         num_frames = frames_of(features[0])
         branches = [
             branch(average(utterances), num_frames)
             for average, branch, utterances in zip(self.averages, self.branches, features, strict=True)
         ]
         hidden = self.after_branches(torch.cat(branches, dim=1), num_frames)
-        logits: Tensor = self.output(mean_over_frames(hidden, num_frames))
+        return mean_over_frames(hidden, num_frames)
+
+    def classify(self, pooled: Tensor) -> Tensor:
+        logits: Tensor = self.output(pooled)
         return logits.float()

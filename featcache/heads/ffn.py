@@ -62,7 +62,7 @@ class FFN(Head):
         # The hidden layer is as wide as the largest store, so the sizes of several stores cannot be inferred.
         return [shapes["hidden.weight"][0]] if num_stores == 1 else None
 
-    def forward(self, features: Batch) -> Tensor:
+    def pooled(self, features: Batch) -> Tensor:
         pooled = []
         for average, utterances in zip(self.averages, features, strict=True):
             num_frames = frames_of(utterances)
@@ -70,7 +70,10 @@ class FFN(Head):
             pooled.append(mean_over_frames(frames, num_frames))
             if not self.pooling:
                 pooled.append(_max_over_frames(frames, num_frames))
-        hidden = self.hidden(self.dropout(torch.cat(pooled, dim=1))).tanh()
+        return torch.cat(pooled, dim=1)
+
+    def classify(self, pooled: Tensor) -> Tensor:
+        hidden = self.hidden(self.dropout(pooled)).tanh()
         logits: Tensor = self.output(self.dropout(hidden))
         return logits.float()
 

@@ -15,14 +15,15 @@ class PooledFusion(Dense):
     layers, their sizes and their initial weights are the same as in `Fusion`.
     """
 
-    def forward(self, features: Batch) -> Tensor:
+    def pooled(self, features: Batch) -> Tensor:
         branches = []
         for average, branch, utterances in zip(self.averages, self.branches, features, strict=True):
             num_frames = frames_of(utterances)
             branches.append(mean_over_frames(branch(average(utterances), num_frames), num_frames))
-        hidden = self.after_branches(torch.cat(branches, dim=1), [1] * len(features[0]))
-        logits: Tensor = self.output(hidden)
-        return logits.float()
+        return torch.cat(branches, dim=1)
+
+    def classify(self, pooled: Tensor) -> Tensor:
+        return super().classify(self.after_branches(pooled, [1] * len(pooled)))
 
 
 class Fusion(Dense):

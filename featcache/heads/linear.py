@@ -41,7 +41,9 @@ class Linear(Head):
         [values] = frame_sizes([1], pooling)
         return [shapes["projection.weight"][1] // values]
 
-    def forward(self, features: Batch) -> Tensor:
-        means = mean_over_frames(self.averages[0](features[0]), frames_of(features[0]))
-        logits: Tensor = self.output(self.projection(means))
+    def pooled(self, features: Batch) -> Tensor:
+        return mean_over_frames(self.averages[0](features[0]), frames_of(features[0]))
+
+    def classify(self, pooled: Tensor) -> Tensor:
+        logits: Tensor = self.output(self.projection(pooled))
         return logits.float()

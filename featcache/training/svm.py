@@ -17,7 +17,7 @@ from featcache.targets.losses import ccc
 from featcache.targets.targets import Value
 from featcache.training.batches import LoadedUtterances
 from featcache.training.status import Stopwatch, TrainingStatus
-from featcache.training.train import Epoch
+from featcache.training.trainable import Epoch
 
 COSTS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 MAX_ITERATIONS = 10_000

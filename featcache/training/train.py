@@ -1,17 +1,7 @@
-"""Head × fold × seed → trained head: epochs with early stopping on the validation part, for many trainings together.
-
-Trainings that read the same features share one copy in memory. Each runs in one thread with its own random numbers, so
-that its result is bit for bit the same as if it ran alone.
-"""
+"""Head × fold × seed → trained head: epochs with early stopping on the validation part."""
 
 import copy
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass
-from itertools import count
-from threading import Event
-from typing import Any, Protocol
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -23,78 +13,9 @@ from featcache.protocols import Fold
 from featcache.settings.fits import TrainingConfig
 from featcache.targets.losses import CLASSIFICATION, Objective
 from featcache.targets.targets import Value
-from featcache.terminal.interrupts import Pool
-from featcache.threads import one_thread_each
-from featcache.training.batches import FeatureWindows, LoadedUtterances
+from featcache.training.batches import LoadedUtterances
 from featcache.training.status import Stopwatch, TrainingStatus
-
-
-@dataclass(frozen=True, kw_only=True)
-class Epoch:
-    """Result of one epoch.
-
-    Attributes:
-        epoch: Number of the epoch, from 1 on.
-        train_loss: Mean loss over the utterances of the training part.
-        validation_loss: Loss of the validation part.
-        validation_score: UAR in [0, 1], or CCC, of the validation part.
-    """
-
-    epoch: int
-    train_loss: float
-    validation_loss: float
-    validation_score: float
-
-
-class Trainable(Protocol):
-    """Interface that :func:`train_together` needs.
-
-    Attributes:
-        seed: Seed of the training.
-        fold: Training, validation and test part.
-        history: Result of each epoch.
-        predictions: Utterance id → probabilities of the classes, or values, for the validation and test parts.
-        watch: Time that the training takes.
-    """
-
-    seed: int
-    fold: Fold
-    history: list[Epoch]
-    predictions: dict[str, list[float]]
-    watch: Stopwatch
-
-    @property
-    def num_parameters(self) -> int:
-        """Number of trained parameters."""
-
-    @property
-    def finished(self) -> bool:
-        """Whether no further epoch is needed."""
-
-    @property
-    def diverged(self) -> bool:
-        """Whether no epoch had a finite validation loss."""
-
-    def learn(self, window: LoadedUtterances) -> None:
-        """Learn from the utterances of the training part in a window."""
-
-    def validate(self, window: LoadedUtterances) -> None:
-        """Evaluate the utterances of the validation part in a window."""
-
-    def end_epoch(self) -> None:
-        """Record the epoch in the history."""
-
-    def predict(self, window: LoadedUtterances) -> None:
-        """Predict the utterances of the validation and test parts in a window."""
-
-    def state(self) -> dict[str, Tensor]:
-        """Return the trained weights by name."""
-
-    def layer_weights(self) -> list[Tensor | None]:
-        """Return the learned layer weights of each store; None for a store with a single layer."""
-
-    def status(self) -> TrainingStatus:
-        """Return the current state; any thread may ask for it."""
+from featcache.training.trainable import Epoch
 
 
 class Training:
@@ -259,97 +180,3 @@ class Training:
 
     def _targets_of(self, ids: Sequence[str]) -> Tensor:
         return torch.tensor([self._targets[utterance_id] for utterance_id in ids], device=self._device)
-
-
-def train_together(
-    trainings: Sequence[Trainable], source: FeatureWindows, *, workers: int, stop: Event | None = None
-) -> Generator[Trainable]:
-    """Run trainings together; each gives the same result as if it ran alone.
-
-    If all features are in memory, the trainings are independent. Otherwise all trainings use a window at the same time,
-    while the next one is read.
-
-    Args:
-        trainings: Trainings to run.
-        source: Windows of features, which all trainings read.
-        workers: Number of threads; each runs one training at a time.
-        stop: Event that ends all trainings before their next epoch.
-
-    Yields:
-        Each training when it is finished, with its predictions.
-    """
-    stop = stop or Event()
-    with one_thread_each(), Pool(workers, "fit") as pool:
-        if not source.holds_all:
-            for ended in _in_step(trainings, source, lambda *arguments: list(pool.map(*arguments)), stop):
-                yield from ended
-            return
-        try:
-            yield from _in_turns(trainings, source, pool, workers, stop)
-        finally:
-            stop.set()
-
-
-def _in_turns(
-    trainings: Sequence[Trainable], source: FeatureWindows, pool: Pool, workers: int, stop: Event
-) -> Iterator[Trainable]:
-    """Alternate between a few trainings, one epoch at a time, so that all threads are busy until the end."""
-    waiting = deque(trainings)
-    active: dict[Future[list[Trainable] | None], Iterator[list[Trainable]]] = {}
-    while waiting or active:
-        while waiting and len(active) < 2 * workers + 1:
-            begun = _in_step([waiting.popleft()], source, _each, stop)
-            active[pool.submit(next, begun, None)] = begun
-        for future in wait(active, return_when=FIRST_COMPLETED).done:
-            epochs, ended = active.pop(future), future.result()
-            if ended == []:
-                active[pool.submit(next, epochs, None)] = epochs
-            yield from ended or ()
-
-
-def _each(function: Callable[[Any], Any], items: Iterable[Any]) -> None:
-    for item in items:
-        function(item)
-
-
-def _in_step(
-    trainings: Sequence[Trainable], source: FeatureWindows, run: Callable[..., Any], stop: Event
-) -> Iterator[list[Trainable]]:
-    """Run one epoch after another for all trainings; yield after each epoch the trainings that are finished."""
-    active = list(trainings)
-    for epoch in count(1):
-        if stop.is_set():
-            return
-        _pass(source.windows(_union(active, "train"), epoch=epoch), "learn", active, run)
-        _pass(source.windows(_union(active, "validation")), "validate", active, run)
-        run(lambda training: _timed(training, training.end_epoch), active)
-        ended = [training for training in active if training.finished]
-        if ended:
-            _pass(source.windows(_union(ended, "validation", "test")), "predict", ended, run)
-        yield ended
-        active = [training for training in active if not training.finished]
-        if not active:
-            return
-
-
-def _pass(
-    windows: Iterable[LoadedUtterances],
-    step: str,
-    trainings: Sequence[Trainable],
-    run: Callable[..., Any],
-) -> None:
-    """Call a step of all trainings with each window.
-
-    It is a separate function so that the last window is released before the next ones are read.
-    """
-    for window in windows:
-        run(lambda training, window=window: _timed(training, getattr(training, step), window), trainings)
-
-
-def _timed(training: Trainable, step: Callable[..., None], *arguments: Any) -> None:
-    with training.watch:
-        step(*arguments)
-
-
-def _union(trainings: Sequence[Trainable], *parts: str) -> list[str]:
-    return list(dict.fromkeys(i for training in trainings for part in parts for i in getattr(training.fold, part)))

@@ -22,7 +22,8 @@ from featcache.threads import available_cores
 from featcache.training.batches import FeatureWindows, num_values
 from featcache.training.memory import Memory, plan_working_copy
 from featcache.training.store_features import StoreFeatures, average_frames, steps_of
-from featcache.training.train import Training, TrainingConfig, train_together
+from featcache.training.together import train_together
+from featcache.training.train import Training, TrainingConfig
 from tests.benchmarks.synthetic_cache import write_cache
 from tests.benchmarks.table import Row, Table
 

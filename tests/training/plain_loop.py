@@ -7,7 +7,8 @@ from featcache.heads import create_head
 from featcache.heads.packed import pack
 from featcache.protocols import Fold
 from featcache.training.batches import LoadedUtterances
-from featcache.training.train import Training, train_together
+from featcache.training.together import train_together
+from featcache.training.train import Training
 
 NUM_LAYERS, SIZE, NUM_CLASSES = 3, 4, 3
 

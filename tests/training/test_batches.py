@@ -20,7 +20,8 @@ from featcache.training import batches as windows
 from featcache.training.batches import FeatureWindows, num_values
 from featcache.training.memory import WorkingCopy
 from featcache.training.store_features import StoreFeatures, features_of, steps_of
-from featcache.training.train import Training, TrainingConfig, train_together
+from featcache.training.together import train_together
+from featcache.training.train import Training, TrainingConfig
 
 NUM_LAYERS, SIZE = 2, 4
 KEEP = Normaliser(group_of={}, mean_={}, std_={})

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from featcache.training.status import Stopwatch
-from featcache.training.train import Training, TrainingConfig, train_together
+from featcache.training.together import train_together
+from featcache.training.train import Training, TrainingConfig
 from tests.training.plain_loop import FOLD, TARGETS, InMemory, make_features, make_head
 
 CONFIG = TrainingConfig(max_epochs=3, patience=2, batch_size=4, learning_rate=0.01)

@@ -9,7 +9,8 @@ import torch
 from featcache.heads import create_head
 from featcache.protocols import Fold
 from featcache.targets.losses import CLASSIFICATION, REGRESSION
-from featcache.training.train import Training, TrainingConfig, train_together
+from featcache.training.together import train_together
+from featcache.training.train import Training, TrainingConfig
 from tests.training.plain_loop import (
     FOLD,
     HEADS,

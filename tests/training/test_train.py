@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from featcache.evaluate.metrics import uar
 from featcache.heads import head_spec
 from featcache.targets.losses import CLASSIFICATION
-from featcache.training.train import Training, TrainingConfig, train_together
+from featcache.training.together import train_together
+from featcache.training.train import Training, TrainingConfig
 from tests.training.plain_loop import (
     FOLD,
     HEADS,

@@ -1,0 +1,110 @@
+"""Many trainings → each one finished, together: they share one copy of the features in memory.
+
+Each runs in one thread with its own random numbers, so that its result is bit for bit the same as if it ran alone.
+"""
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from itertools import count
+from threading import Event
+from typing import Any
+
+from featcache.terminal.interrupts import Pool
+from featcache.threads import one_thread_each
+from featcache.training.batches import FeatureWindows, LoadedUtterances
+from featcache.training.trainable import Trainable
+
+
+def train_together(
+    trainings: Sequence[Trainable], source: FeatureWindows, *, workers: int, stop: Event | None = None
+) -> Generator[Trainable]:
+    """Run trainings together; each gives the same result as if it ran alone.
+
+    If all features are in memory, the trainings are independent. Otherwise all trainings use a window at the same time,
+    while the next one is read.
+
+    Args:
+        trainings: Trainings to run.
+        source: Windows of features, which all trainings read.
+        workers: Number of threads; each runs one training at a time.
+        stop: Event that ends all trainings before their next epoch.
+
+    Yields:
+        Each training when it is finished, with its predictions.
+    """
+    stop = stop or Event()
+    with one_thread_each(), Pool(workers, "fit") as pool:
+        if not source.holds_all:
+            for ended in _in_step(trainings, source, lambda *arguments: list(pool.map(*arguments)), stop):
+                yield from ended
+            return
+        try:
+            yield from _in_turns(trainings, source, pool, workers, stop)
+        finally:
+            stop.set()
+
+
+def _in_turns(
+    trainings: Sequence[Trainable], source: FeatureWindows, pool: Pool, workers: int, stop: Event
+) -> Iterator[Trainable]:
+    """Alternate between a few trainings, one epoch at a time, so that all threads are busy until the end."""
+    waiting = deque(trainings)
+    active: dict[Future[list[Trainable] | None], Iterator[list[Trainable]]] = {}
+    while waiting or active:
+        while waiting and len(active) < 2 * workers + 1:
+            begun = _in_step([waiting.popleft()], source, _each, stop)
+            active[pool.submit(next, begun, None)] = begun
+        for future in wait(active, return_when=FIRST_COMPLETED).done:
+            epochs, ended = active.pop(future), future.result()
+            if ended == []:
+                active[pool.submit(next, epochs, None)] = epochs
+            yield from ended or ()
+
+
+def _each(function: Callable[[Any], Any], items: Iterable[Any]) -> None:
+    for item in items:
+        function(item)
+
+
+def _in_step(
+    trainings: Sequence[Trainable], source: FeatureWindows, run: Callable[..., Any], stop: Event
+) -> Iterator[list[Trainable]]:
+    """Run one epoch after another for all trainings; yield after each epoch the trainings that are finished."""
+    active = list(trainings)
+    for epoch in count(1):
+        if stop.is_set():
+            return
+        _pass(source.windows(_union(active, "train"), epoch=epoch), "learn", active, run)
+        _pass(source.windows(_union(active, "validation")), "validate", active, run)
+        run(lambda training: _timed(training, training.end_epoch), active)
+        ended = [training for training in active if training.finished]
+        if ended:
+            _pass(source.windows(_union(ended, "validation", "test")), "predict", ended, run)
+        yield ended
+        active = [training for training in active if not training.finished]
+        if not active:
+            return
+
+
+def _pass(
+    windows: Iterable[LoadedUtterances],
+    step: str,
+    trainings: Sequence[Trainable],
+    run: Callable[..., Any],
+) -> None:
+    """Call a step of all trainings with each window.
+
+    It is a separate function so that the last window is released before the next ones are read.
+    """
+    for window in windows:
+        run(lambda training, window=window: _timed(training, getattr(training, step), window), trainings)
+
+
+def _timed(training: Trainable, step: Callable[..., None], *arguments: Any) -> None:
+    with training.watch:
+        step(*arguments)
+
+
+def _union(trainings: Sequence[Trainable], *parts: str) -> list[str]:
+    return list(dict.fromkeys(i for training in trainings for part in parts for i in getattr(training.fold, part)))

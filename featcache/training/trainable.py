@@ -1,0 +1,78 @@
+"""The interface of a training, for the code that runs many trainings together."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from featcache.protocols import Fold
+from featcache.training.batches import LoadedUtterances
+from featcache.training.status import Stopwatch, TrainingStatus
+
+
+@dataclass(frozen=True, kw_only=True)
+class Epoch:
+    """Result of one epoch.
+
+    Attributes:
+        epoch: Number of the epoch, from 1 on.
+        train_loss: Mean loss over the utterances of the training part.
+        validation_loss: Loss of the validation part.
+        validation_score: UAR in [0, 1], or CCC, of the validation part.
+    """
+
+    epoch: int
+    train_loss: float
+    validation_loss: float
+    validation_score: float
+
+
+class Trainable(Protocol):
+    """Interface that :func:`~featcache.training.together.train_together` needs.
+
+    Attributes:
+        seed: Seed of the training.
+        fold: Training, validation and test part.
+        history: Result of each epoch.
+        predictions: Utterance id → probabilities of the classes, or values, for the validation and test parts.
+        watch: Time that the training takes.
+    """
+
+    seed: int
+    fold: Fold
+    history: list[Epoch]
+    predictions: dict[str, list[float]]
+    watch: Stopwatch
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of trained parameters."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether no further epoch is needed."""
+
+    @property
+    def diverged(self) -> bool:
+        """Whether no epoch had a finite validation loss."""
+
+    def learn(self, window: LoadedUtterances) -> None:
+        """Learn from the utterances of the training part in a window."""
+
+    def validate(self, window: LoadedUtterances) -> None:
+        """Evaluate the utterances of the validation part in a window."""
+
+    def end_epoch(self) -> None:
+        """Record the epoch in the history."""
+
+    def predict(self, window: LoadedUtterances) -> None:
+        """Predict the utterances of the validation and test parts in a window."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the trained weights by name."""
+
+    def layer_weights(self) -> list[Tensor | None]:
+        """Return the learned layer weights of each store; None for a store with a single layer."""
+
+    def status(self) -> TrainingStatus:
+        """Return the current state; any thread may ask for it."""
