@@ -60,6 +60,7 @@ EMODB = NamedCorpus(
         "sadness": 62,
         "neutral": 79,
     },
+    protocols=("emodb-autrainer",),
     example="03a01Fa.wav",
     pattern=named(r"(\d\d)([a-z]\d\d)([A-Z])[a-z]"),
     utterance=_utterance,

@@ -10,6 +10,7 @@ from featcache.protocols.base import Fold, Protocol, even_share, known_speakers,
 
 SPEECH = {"vocal_channel": ("speech",)}
 SPONTANEOUS = {"improvised": ("yes",), "full_agreement": ("yes",)}
+_EMODB_AUTRAINER = ("03", "08", "09", "10", "11", "12"), ("13", "14"), ("15", "16")
 SESSION_5_VALIDATES = {"1": "5", "2": "5", "3": "5", "4": "5", "5": "4"}
 
 
@@ -27,6 +28,20 @@ def _ravdess_6fold(manifest: Manifest, target: str) -> list[Fold]:
     _require_actors(manifest, 1, 24)
     tests = [_actors(first, first + 3) for first in range(1, 25, 4)]
     return [speaker_fold(f"{tests[k][0]}-{tests[k][-1]}", manifest, tests[(k + 1) % 6], tests[k]) for k in range(6)]
+
+
+def _emodb_autrainer(manifest: Manifest, target: str) -> list[Fold]:
+    found, needed = set(known_speakers(manifest)), {speaker for part in _EMODB_AUTRAINER for speaker in part}
+    if found != needed:
+        missing, strange = sorted(needed - found), sorted(found - needed)
+        told = (
+            f"{listed(missing)} {'is' if len(missing) == 1 else 'are'} missing"
+            if missing
+            else f"found {listed(strange)}"
+        )
+        raise ProtocolError(f"this protocol needs exactly the ten EmoDB speakers, but {told}; use --protocol loso")
+    _, validation, test = _EMODB_AUTRAINER
+    return [speaker_fold("1", manifest, validation=validation, test=test)]
 
 
 def _require_actors(manifest: Manifest, first: int, last: int) -> None:
@@ -170,6 +185,13 @@ PUBLISHED = (
         folds=_iemocap_issa,
         select=SPONTANEOUS,
         target="emotion_4",
+    ),
+    Protocol(
+        name="emodb-autrainer",
+        description="EmoDB as in the toolkit autrainer (Rampp et al. 2024): speakers 03 and 08–12 train, 13 and 14 "
+        "validate, 15 and 16 test.",
+        speaker_independent=True,
+        folds=_emodb_autrainer,
     ),
     Protocol(
         name="cremad-5fold",

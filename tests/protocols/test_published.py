@@ -138,3 +138,18 @@ def test_cremad_actors_are_dealt_to_five_folds():
     assert check_folds(folds, manifest, "cremad-5fold") == []
     with pytest.raises(ProtocolError, match=r"actors 1001 to 1091 as speakers, found '1092', 'x'; use"):
         make_folds("cremad-5fold", made(["1001", "1092", "x"]), "emotion")
+
+
+def test_the_ten_speakers_of_emodb_are_split_as_in_autrainer():
+    speakers = ["03", "08", "09", "10", "11", "12", "13", "14", "15", "16"]
+    manifest = made(speakers * 2)
+    [fold] = make_folds("emodb-autrainer", manifest, "emotion")
+    assert [heard(manifest, part) for part in (fold.train, fold.validation, fold.test)] == [
+        ["03", "08", "09", "10", "11", "12"],
+        ["13", "14"],
+        ["15", "16"],
+    ]
+    with pytest.raises(ProtocolError, match=r"the ten EmoDB speakers, but '16' is missing; use --protocol loso"):
+        make_folds("emodb-autrainer", made(speakers[:-1]), "emotion")
+    with pytest.raises(ProtocolError, match=r"the ten EmoDB speakers, but found '17'; use --protocol loso"):
+        make_folds("emodb-autrainer", made([*speakers, "17"]), "emotion")
