@@ -83,7 +83,7 @@ class Packed:
         return Packed(values=self.values.to(device), step=None if self.step is None else self.step.to(device))
 
     def unpack(self) -> Tensor:
-        """Return (num_layers, num_frames, hidden_size) float32 without the change; the thread's next call overwrites it."""
+        """Return (num_layers, num_frames, hidden_size) float32 without change; the thread's next call overwrites it."""
         if self.values.dtype == torch.float32:
             return self.values
         unpacked = _scratch.room_for(self.values).copy_(self.values)
