@@ -9,7 +9,6 @@ import featcache
 from featcache.settings.training_loop import LoopSettings
 from featcache.training.batches import FeatureWindows
 from featcache.training.together import train_together
-from tests.benchmarks.synthetic_cache import write_cache
 from tests.benchmarks.table import Table, promised
 from tests.benchmarks.training import Task
 
@@ -59,22 +58,17 @@ class Measured:
         )
 
 
-def measure(folder: Path, num_utterances: int = 240, *, seeds: Sequence[int] = (1, 2), rounds: int = 5) -> Measured:
-    """Write a cache, and measure all options.
-
-    Args:
-        folder: Folder for the cache.
-        num_utterances: Number of utterances of the cache.
-        seeds: Seeds of the heads, which are trained one after another.
-        rounds: Number of epochs of each kind; the fastest counts.
-    """
-    return compare(write_cache(folder / "options-cache", num_utterances), seeds=seeds, rounds=rounds)
-
-
 def compare(
     cache: Path, *, seeds: Sequence[int], rounds: int, options: Mapping[str, LoopSettings] = OPTIONS
 ) -> Measured:
-    """Measure options on a cache."""
+    """Measure options.
+
+    Args:
+        cache: Folder of the synthetic cache.
+        seeds: Seeds of the heads, which are trained one after another.
+        rounds: Number of epochs of each kind; the fastest counts.
+        options: Option → settings.
+    """
     (store,) = (name for name in featcache.open(cache) if name != "egemaps")
     task = Task.of(cache, store)
     source = task.source()

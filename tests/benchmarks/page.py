@@ -60,7 +60,7 @@ def measure(
     print("training", file=sys.stderr)
     trained = training.measure(folder, num_trained, seeds=seeds, epochs=epochs)
     print("training options", file=sys.stderr)
-    with_options = options.measure(folder, seeds=seeds[:2])
+    with_options = options.compare(training.cache_in(folder), seeds=seeds[:1], rounds=epochs)
     return Results(
         extraction=extracted,
         bare=passes,

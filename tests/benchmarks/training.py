@@ -30,6 +30,7 @@ from tests.benchmarks.table import Row, Table
 
 SEEDS = (1, 2, 3, 4, 5)
 HIDDEN = 128
+SYNTHETIC = "synthetic-cache"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -268,9 +269,14 @@ class Measured:
         )
 
 
+def cache_in(folder: Path) -> Path:
+    """Return the cache that :func:`measure` wrote."""
+    return folder / SYNTHETIC / "cache" / "synthetic"
+
+
 def measure(folder: Path, num_utterances: int, *, seeds: Sequence[int], epochs: int) -> Measured:
     """Write the cache, and run all training benchmarks on it."""
-    cache = write_cache(folder / "synthetic-cache", num_utterances)
+    cache = write_cache(folder / SYNTHETIC, num_utterances)
     (store,) = (name for name in featcache.open(cache) if name != "egemaps")
     rows = compare_heads(cache, store, folder, seeds=seeds, epochs=epochs)
     rows += [loading(cache, store), roofline(cache, store, seeds=seeds, epochs=epochs)]
