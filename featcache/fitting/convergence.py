@@ -1,12 +1,14 @@
 """History of a run → number of trainings that have not converged, and the advice.
 
-A training of a network has not converged if ``--max-epochs`` ended it while its lowest validation loss was less than
-``--patience`` epochs old: with more epochs it would have continued. A support vector machine has not converged if its
-solver stopped after the largest number of iterations, where scikit-learn gives a ConvergenceWarning.
+A training of a network has not converged if ``--max-epochs`` ended it while its lowest validation loss, or its highest
+score with ``--stop-on``, was less than ``--patience`` evaluations old: with more epochs it would have continued. A
+support vector machine has not converged if its solver stopped after the largest number of iterations, where
+scikit-learn gives a ConvergenceWarning.
 """
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,29 +28,55 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 STILL_IMPROVING = (
-    "{} of {} trainings have not converged: --max-epochs {} ended them less than {} after their lowest validation "
-    "loss; raise --max-epochs or --learning-rate"
+    "{} of {} trainings have not converged: --max-epochs {} ended them less than {} after their {}; raise --max-epochs "
+    "or --learning-rate"
 )
 UNCONVERGED = "{} of {} support vector machines did not converge: the solver stopped after {:,} iterations"
 
 
-def num_not_converged(history: "pd.DataFrame", training: Mapping[str, Any]) -> int:
-    """Count the trainings that ``--max-epochs`` ended while the validation loss was still improving.
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """Settings of a run that end its trainings.
+
+    Attributes:
+        max_epochs: Largest number of epochs.
+        patience: Number of evaluations without improvement after which a training ends.
+        stop_on: Criterion: ``loss``, or the validation score.
+        evaluate_every: Number of training steps between evaluations; None for one evaluation per epoch.
+    """
+
+    max_epochs: int
+    patience: int
+    stop_on: str = "loss"
+    evaluate_every: int | None = None
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> "Ending":
+        """Return the settings in the content of ``config.yaml``."""
+        training, further = config["training"], ("stop_on", "evaluate_every")
+        given = {name: config[name] for name in further if name in config}
+        return cls(max_epochs=training["max_epochs"], patience=training["patience"], **given)
+
+
+def num_not_converged(history: "pd.DataFrame", ending: Ending) -> int:
+    """Count the trainings that ``--max-epochs`` ended while the validation criterion was still improving.
 
     Args:
         history: Rows of ``history.csv``: seed, fold, epoch, validation_loss, ….
-        training: Settings of the training, with ``max_epochs`` and ``patience``.
+        ending: Settings that end the trainings.
 
     Returns:
-        Number of trainings with ``max_epochs`` epochs whose lowest validation loss is less than ``patience`` epochs
-        older than the last one. Trainings without any finite validation loss have diverged and do not count.
+        Number of trainings with ``max_epochs`` epochs whose best evaluation is less than ``patience`` evaluations older
+        than the last one. Trainings without any finite validation loss have diverged and do not count.
     """
     number = 0
-    for _, losses in history.groupby(["seed", "fold"])["validation_loss"]:
-        values = losses.to_numpy(float)
-        finite = np.where(np.isfinite(values), values, np.inf)
-        if len(values) >= training["max_epochs"] and np.isfinite(values).any():
-            number += len(values) - 1 - int(finite.argmin()) < training["patience"]
+    for _, rows in history.groupby(["seed", "fold"]):
+        losses = rows["validation_loss"].to_numpy(float)
+        values = losses if ending.stop_on == "loss" else -rows[f"validation_{ending.stop_on}"].to_numpy(float)
+        values = np.where(np.isfinite(losses), values, np.inf)
+        epochs = len(rows) if ending.evaluate_every is None else rows["epoch"].max()
+        if epochs >= ending.max_epochs and np.isfinite(losses).any():
+            number += len(values) - 1 - int(values.argmin()) < ending.patience
     return number
 
 
@@ -62,8 +90,8 @@ def convergence_notes(run: RunFolder) -> list[str]:
     total = num_trainings(run)
     if run.config["head"] in SOLVERS:
         return solver_notes(Costs.of(run.metrics).not_converged or 0, total)
-    training = _training_of(run)
-    return training_notes(num_not_converged(_history_of(run), training), total, training)
+    ending = _ending_of(run)
+    return training_notes(num_not_converged(_history_of(run, ending), ending), total, ending)
 
 
 def tell_convergence(runs: Sequence[RunFolder]) -> None:
@@ -94,43 +122,53 @@ def _has_diverged(run: RunFolder) -> bool:
     return not finite.groupby(["seed", "fold"])["finite"].any().all()
 
 
-def _training_of(run: RunFolder) -> Mapping[str, Any]:
-    """Return the settings of the training, from a run of anybody.
+def _ending_of(run: RunFolder) -> Ending:
+    """Return the settings that end the trainings, from a run of anybody.
 
     Raises:
-        StoreError: The number of epochs or the patience is missing or is no number.
+        StoreError: The number of epochs or the patience is missing, or a value has the wrong type.
     """
-    training: Mapping[str, Any] = run.config["training"]
     whole: Mapping[str, tuple[type, ...]] = {"max_epochs": (int,), "patience": (int,)}
-    check_types(training, whole, f"{run.path / CONFIG}, training,", REFIT, required=whole)
-    return training
+    check_types(run.config["training"], whole, f"{run.path / CONFIG}, training,", REFIT, required=whole)
+    check_types(run.config, {"stop_on": (str,), "evaluate_every": (int,)}, str(run.path / CONFIG), REFIT)
+    return Ending.of(run.config)
 
 
-def _history_of(run: RunFolder) -> "pd.DataFrame":
+def _history_of(run: RunFolder, ending: Ending | None = None) -> "pd.DataFrame":
     """Return the history of a run of anybody.
 
+    Args:
+        run: The run.
+        ending: Settings that end the trainings; None if only the losses are needed.
+
     Raises:
-        StoreError: A column is missing, or a loss is no number.
+        StoreError: A column is missing, or a value is no number.
     """
     from pandas.api.types import is_numeric_dtype
 
+    columns = ["seed", "fold", "validation_loss"]
+    if ending is not None and ending.stop_on != "loss":
+        columns.append(f"validation_{ending.stop_on}")
+    if ending is not None and ending.evaluate_every is not None:
+        columns.append("epoch")
     history = run.history
-    for column in ("seed", "fold", "validation_loss"):
+    for column in columns:
         if column not in history or not is_numeric_dtype(history[column]):
             raise damaged(run.path / HISTORY, f"{column}: expected a column of numbers", REFIT)
     return history
 
 
-def training_notes(number: int, total: int, training: Mapping[str, Any]) -> list[str]:
+def training_notes(number: int, total: int, ending: Ending) -> list[str]:
     """Return a note on networks that have not converged; empty if all have.
 
     Args:
         number: Number of trainings that have not converged.
         total: Number of all trainings.
-        training: Settings of the training.
+        ending: Settings that end the trainings.
     """
-    patience = counted(training["patience"], "epoch")
-    return [STILL_IMPROVING.format(number, total, training["max_epochs"], patience)] if number else []
+    patience = counted(ending.patience, "epoch" if ending.evaluate_every is None else "evaluation")
+    best = "lowest validation loss" if ending.stop_on == "loss" else f"highest validation {ending.stop_on.upper()}"
+    return [STILL_IMPROVING.format(number, total, ending.max_epochs, patience, best)] if number else []
 
 
 def solver_notes(number: int, total: int) -> list[str]:

@@ -18,6 +18,7 @@ from featcache.runs.reader import RunFolder
 from featcache.settings.checked import configured
 from featcache.settings.fits import FitSettings, LayerWeighting, Norm, Pooling, Task
 from featcache.settings.public import documented, without
+from featcache.settings.training_loop import Criterion, Optimizer, Sampler, Schedule
 from featcache.settings.types import read_names
 from featcache.terminal.progress import long_progress
 from featcache.training.finite import check_finite
@@ -57,6 +58,18 @@ def fit(
     patience: int = 4,
     clip_value: float = 1.0,
     epsilon: float = 1e-7,
+    mixup: float = 0.0,
+    mask_time: str | None = None,
+    mask_dims: str | None = None,
+    feature_noise: float = 0.0,
+    crop: int = 0,
+    optimizer: Optimizer = "adam",
+    weight_decay: float | None = None,
+    schedule: Schedule = "constant",
+    warmup: float = 0.0,
+    stop_on: Criterion = "loss",
+    evaluate_every: int | None = None,
+    sampler: Sampler = "shuffled",
     corpus: str | None = None,
     device: str = "cpu",
     plugin: str | Sequence[str] = (),
@@ -118,6 +131,18 @@ def sweep(
     patience: int = 4,
     clip_value: float = 1.0,
     epsilon: float = 1e-7,
+    mixup: float = 0.0,
+    mask_time: str | None = None,
+    mask_dims: str | None = None,
+    feature_noise: float = 0.0,
+    crop: int = 0,
+    optimizer: Optimizer = "adam",
+    weight_decay: float | None = None,
+    schedule: Schedule = "constant",
+    warmup: float = 0.0,
+    stop_on: Criterion = "loss",
+    evaluate_every: int | None = None,
+    sampler: Sampler = "shuffled",
     corpus: str | None = None,
     device: str = "cpu",
     plugin: str | Sequence[str] = (),

@@ -1,13 +1,15 @@
 """Options × head × target × features → an error about an option that they cannot use, before anything is trained."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from featcache.errors import ModelError
-from featcache.heads import HeadSpec
+from featcache.heads import HEADS, HeadSpec
 from featcache.settings.field import non_default
 from featcache.settings.fits import FitSettings
-from featcache.targets.targets import PredictionTarget
+from featcache.settings.training_loop import LoopSettings
+from featcache.targets.targets import CLASSIFICATION, PredictionTarget
 from featcache.training.store_features import StoreFeatures
 
 
@@ -30,7 +32,69 @@ class Combination:
 
 # Option → what the option is combined with → the reason why they do not go together, or None.
 Refusal = Callable[[Combination], str | None]
-REFUSALS: Mapping[str, Refusal] = {}
+
+
+def _solved(one: Combination) -> str | None:
+    """Return why an option of the training steps cannot be used with a head that a solver fits."""
+    if one.spec.is_network:
+        return None
+    return f"head {one.request.head!r} is fitted by a solver, without training steps; use a network, such as dense"
+
+
+def _not_classes(one: Combination) -> str | None:
+    if one.target.settings()["task"] == CLASSIFICATION:
+        return None
+    return f"{one.target.name} has no classes; use --sampler shuffled"
+
+
+def _other_score(one: Combination) -> str | None:
+    if one.request.stop_on == one.target.score:
+        return None
+    return f"the validation score of {one.target.name} is {one.target.score}; use loss or {one.target.score}"
+
+
+def _not_in_two_steps(one: Combination) -> str | None:
+    if HEADS.find(one.request.head).is_in_two_steps():
+        return None
+    return f"head {one.request.head!r} does not pool before its last layers (methods pooled and classify)"
+
+
+def _without_epsilon(one: Combination) -> str | None:
+    return "sgd has no epsilon; use --optimizer adam or adamw" if one.request.optimizer == "sgd" else None
+
+
+def _pooled(one: Combination) -> str | None:
+    pooling = one.features[0].pooling
+    if pooling is None:
+        return None
+    return f"the features are pooled before training ({pooling}); use a head that is trained on all frames"
+
+
+def _without_time(one: Combination) -> str | None:
+    """Return why frames of the features cannot be cut or masked."""
+    names = ", ".join(item.store.name for item in one.features)
+    if not any(item.store.has_frames for item in one.features):
+        return f"{names} has one vector per utterance, and no frames"
+    if len(one.features) > 1 and all(math.isnan(item.frame_shift) for item in one.features):
+        return f"{names}: no store has frames in time"
+    return None
+
+
+def _any_of(*refusals: Refusal) -> Refusal:
+    """Return a refusal with the first reason that applies."""
+    return lambda one: next(filter(None, (refusal(one) for refusal in refusals)), None)
+
+
+REFUSALS: Mapping[str, Refusal] = {
+    **dict.fromkeys(LoopSettings.__dataclass_fields__, _solved),
+    "sampler": _any_of(_solved, _not_classes),
+    "stop_on": _any_of(_solved, _other_score),
+    "mixup": _any_of(_solved, _not_in_two_steps),
+    "mask_time": _any_of(_solved, _pooled, _without_time),
+    "mask_dims": _any_of(_solved, _pooled),
+    "crop": _any_of(_solved, _pooled, _without_time),
+    "epsilon": _without_epsilon,
+}
 
 
 def refuse_unusable(

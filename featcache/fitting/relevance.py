@@ -28,6 +28,7 @@ from featcache.settings.checked import configured
 from featcache.settings.field import values_of
 from featcache.settings.fits import FitSettings, Norm, RelevanceSettings, TargetSettings, Task
 from featcache.settings.public import documented, without
+from featcache.settings.training_loop import Criterion, Optimizer, Sampler, Schedule
 from featcache.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,18 @@ def layer_relevance(
     patience: int = 4,
     clip_value: float = 1.0,
     epsilon: float = 1e-7,
+    mixup: float = 0.0,
+    mask_time: str | None = None,
+    mask_dims: str | None = None,
+    feature_noise: float = 0.0,
+    crop: int = 0,
+    optimizer: Optimizer = "adam",
+    weight_decay: float | None = None,
+    schedule: Schedule = "constant",
+    warmup: float = 0.0,
+    stop_on: Criterion = "loss",
+    evaluate_every: int | None = None,
+    sampler: Sampler = "shuffled",
     corpus: str | None = None,
     device: str = "cpu",
     plugin: str | Sequence[str] = (),

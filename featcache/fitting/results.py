@@ -3,14 +3,14 @@
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, astuple
+from dataclasses import astuple
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from featcache.cache.shards import disk_bytes
-from featcache.fitting.convergence import num_not_converged, solver_notes, training_notes
+from featcache.fitting.convergence import Ending, num_not_converged, solver_notes, training_notes
 from featcache.fitting.resolve import ResolvedFit
 from featcache.runs.costs import Costs
 from featcache.runs.file_names import HISTORY, LAYER_WEIGHTS, METRICS, PREDICTIONS, VALIDATION_PREDICTIONS
@@ -83,7 +83,7 @@ def write_results(run: UnfinishedRun, setup: ResolvedFit) -> None:
     if np.isfinite(
         history[["train_loss", "validation_loss"]].to_numpy(float)
     ).any():  # support vector machines have none
-        figures.save(figures.training_curves(history), folder / "training_curves")
+        figures.save(figures.training_curves(history, stop_on=setup.request.stop_on), folder / "training_curves")
         shown.append(
             (
                 "training_curves",
@@ -93,7 +93,7 @@ def write_results(run: UnfinishedRun, setup: ResolvedFit) -> None:
     costs = costs_of(setup, records, history)
     improving = []
     if setup.spec.is_network:
-        improving = training_notes(costs.not_converged or 0, len(records), asdict(setup.training))
+        improving = training_notes(costs.not_converged or 0, len(records), Ending.of(setup.config))
     layers = [layer for _, _, record in records for layer, _, _ in record["layer_weights"]]
     if layers and all(layer.isdigit() for layer in layers):
         from featcache.report.layers import draw_layer_weights
@@ -145,7 +145,7 @@ def costs_of(
         store_bytes=sum(disk_bytes(store.path) for store in stores),
         seconds=total,
         seconds_per_training=None if total is None else total / len(records),
-        not_converged=num_not_converged(history, asdict(setup.training)) if setup.spec.is_network else unconverged,
+        not_converged=num_not_converged(history, Ending.of(setup.config)) if setup.spec.is_network else unconverged,
     )
 
 
@@ -173,9 +173,10 @@ def _write_tables(folder: Path, setup: ResolvedFit, records: list[tuple[int, int
                 for row in _predictions(setup, seed, fold, part, record["predictions"])
             ],
         )
+    steps = [] if setup.request.evaluate_every is None else ["step"]
     write_rows(
         folder / HISTORY,
-        [*KEYS, "epoch", "train_loss", "validation_loss", f"validation_{setup.target.score}"],
+        [*KEYS, "epoch", "train_loss", "validation_loss", f"validation_{setup.target.score}", *steps],
         [[seed, fold, *epoch] for seed, fold, record in records for epoch in record["history"]],
     )
     write_rows(

@@ -79,31 +79,43 @@ class _Average(torch.autograd.Function):
         ctx.utterances = utterances
         num_frames = sum(utterance.num_frames for utterance in utterances)
         averages = weights.new_empty(num_frames, utterances[0].values.shape[2], dtype=dtype)
-        for stretch, layers in _unpacked(utterances):
+        for stretch, layers, of_it in _unpacked(utterances):
             averages[stretch] = torch.mv(layers.flatten(1).t(), weights).view(layers.shape[1:])
+            for utterance, frames in _split(averages[stretch], of_it):
+                utterance.change.apply_(frames)
         return averages
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         (gradient,) = gradients
         of_weights = torch.zeros(ctx.utterances[0].values.shape[0], device=gradient.device)
-        for stretch, layers in _unpacked(ctx.utterances):
-            of_weights.addmv_(layers.flatten(1), gradient[stretch].flatten().float())
+        for stretch, layers, of_it in _unpacked(ctx.utterances):
+            part = gradient[stretch]
+            if any(utterance.change.masks for utterance in of_it):
+                part = part.clone()  # other functions may still need the gradient
+                for utterance, frames in _split(part, of_it):
+                    utterance.change.mask_(frames)
+            of_weights.addmv_(layers.flatten(1), part.flatten().float())
         return of_weights, None, None
 
 
+def _split(frames: Tensor, utterances: Sequence[Packed]) -> Any:
+    """Return pairs of an utterance and a view of its frames."""
+    return zip(utterances, torch.split(frames, [utterance.num_frames for utterance in utterances]), strict=True)
+
+
 def _unpacked(utterances: list[Packed]) -> Any:
-    """Yield slices of the frames of a batch, and the unpacked layers of these frames."""
+    """Yield slices of the frames of a batch, the unpacked layers of these frames, and their utterances."""
     if utterances[0].values.device.type != "cpu":
         layers = torch.cat(
             [utterance.unpack() if utterance.step is not None else utterance.values for utterance in utterances], dim=1
         )
-        yield slice(None), layers.float()
+        yield slice(None), layers.float(), utterances
         return
     first = 0
     for utterance in utterances:
         last = first + utterance.num_frames
-        yield slice(first, last), utterance.unpack()
+        yield slice(first, last), utterance.unpack(), [utterance]
         first = last
 
 

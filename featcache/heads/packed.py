@@ -1,12 +1,53 @@
 """Features of one utterance in a compact dtype, unpacked to float32 only during computation."""
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from featcache.cache.quantise import STEPS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """Random change of the unpacked features of an utterance in training, the same for all layers.
+
+    A change of the weighted average of the layers has the same effect, because the weights sum to 1. It costs less.
+
+    Attributes:
+        frames: Masked frames, which become 0.
+        dims: Masked dimensions, which become 0.
+        noise: (num_frames, hidden_size) float32 standard normal noise, which is added before masking; None for none.
+        noise_std: Standard deviation by which the noise is multiplied.
+    """
+
+    frames: tuple[slice, ...] = ()
+    dims: tuple[slice, ...] = ()
+    noise: Tensor | None = None
+    noise_std: float = 0.0
+
+    @property
+    def masks(self) -> bool:
+        """Whether anything is masked."""
+        return bool(self.frames or self.dims)
+
+    def apply_(self, features: Tensor) -> Tensor:
+        """Change features in place: (…, num_frames, hidden_size)."""
+        if self.noise is not None:
+            features.add_(self.noise, alpha=self.noise_std)
+        return self.mask_(features)
+
+    def mask_(self, features: Tensor) -> Tensor:
+        """Set masked values to 0, in place: (…, num_frames, hidden_size)."""
+        for frames in self.frames:
+            features[..., frames, :] = 0
+        for dims in self.dims:
+            features[..., dims] = 0
+        return features
+
+
+NO_CHANGE = Change()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,10 +57,12 @@ class Packed:
     Attributes:
         values: (num_layers, num_frames, hidden_size) float32, float16, bfloat16 or int8.
         step: Quantisation scale of int8 values, (num_layers, 1, hidden_size) float32; None for other dtypes.
+        change: Random change in training, which :meth:`copy` and the weighted average of the layers apply.
     """
 
     values: Tensor
     step: Tensor | None = None
+    change: Change = NO_CHANGE
 
     @property
     def num_frames(self) -> int:
@@ -33,22 +76,22 @@ class Packed:
 
     def layers(self, chosen: slice) -> "Packed":
         """Return some of the layers as a view."""
-        return Packed(values=self.values[chosen], step=None if self.step is None else self.step[chosen])
+        return replace(self, values=self.values[chosen], step=None if self.step is None else self.step[chosen])
 
     def to(self, device: str) -> "Packed":
         """Return the features on a device."""
         return Packed(values=self.values.to(device), step=None if self.step is None else self.step.to(device))
 
     def unpack(self) -> Tensor:
-        """Return (num_layers, num_frames, hidden_size) float32; the next call in the same thread overwrites it."""
+        """Return (num_layers, num_frames, hidden_size) float32 without change; the thread's next call overwrites it."""
         if self.values.dtype == torch.float32:
             return self.values
         unpacked = _scratch.room_for(self.values).copy_(self.values)
         return unpacked if self.step is None else unpacked.mul_(self.step)
 
     def copy(self) -> Tensor:
-        """Return (num_layers, num_frames, hidden_size) float32 in new memory."""
-        return self.unpack().clone()
+        """Return (num_layers, num_frames, hidden_size) float32 in new memory, with the change."""
+        return self.change.apply_(self.unpack().clone())
 
 
 def pack(features: Tensor, dtype: torch.dtype) -> Packed:

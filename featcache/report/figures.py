@@ -155,14 +155,16 @@ def predicted_values(predictions: pd.DataFrame, ranges: Mapping[str, Sequence[fl
     return figure
 
 
-def training_curves(history: pd.DataFrame) -> Figure:
+def training_curves(history: pd.DataFrame, *, stop_on: str = "loss") -> Figure:
     """Draw the losses over epochs and, below them, the validation score: one thin line per seed and fold.
 
-    A dot marks the epoch with the lowest validation loss, whose weights are kept.
+    A dot marks the epoch with the lowest validation loss or highest score, whose weights are kept. If evaluations are a
+    number of training steps apart, the horizontal axis shows training steps.
 
     Args:
-        history: Rows of ``history.csv``: seed, fold, epoch, train_loss, validation_loss, and ``validation_uar`` or
-            ``validation_ccc``.
+        history: Rows of ``history.csv``: seed, fold, epoch, train_loss, validation_loss, ``validation_uar`` or
+            ``validation_ccc``, and step if evaluations are a number of training steps apart.
+        stop_on: Criterion by which the weights were chosen: ``loss``, or the score.
 
     Returns: the figure.
     """
@@ -171,42 +173,49 @@ def training_curves(history: pd.DataFrame) -> Figure:
         "validation_loss": ("validation", COLORS[0], "-"),
     }
     score = next((name for name in ("uar", "ccc") if f"validation_{name}" in history), None)
-    runs = [run for _, run in history.sort_values("epoch").groupby(["seed", "fold"])]
+    time = "step" if "step" in history else "epoch"
+    runs = [run.assign(time=run[time]) for _, run in history.sort_values(time).groupby(["seed", "fold"])]
+    criterion = "validation_loss" if stop_on == "loss" else f"validation_{stop_on}"
     # Many lines on top of each other are readable only if each is faint.
     look = {"linewidth": 0.8 if len(runs) <= _FEW_LINES else 0.5, "alpha": max(0.2, min(0.9, 3 / len(runs)))}
     with style():
         figure = Figure(figsize=(figure_width(), 2.3 if score is None else 3.2), layout="constrained")
         panels = figure.subplots(1 if score is None else 2, 1, sharex=True, squeeze=False)[:, 0]
         for column, (_, color, line) in losses.items():
-            _draw_epochs(panels[0], runs, column, {"color": color, "linestyle": line, **look})
+            _draw_epochs(panels[0], runs, column, {"color": color, "linestyle": line, **look}, criterion)
         panels[0].update_datalim([(0, 0)])
         panels[0].autoscale_view()
         panels[0].set(xlim=(0, None), ylim=(0, None), ylabel="Loss")
         if score is not None:
             shown = [run.assign(score=run[f"validation_{score}"] * (100 if score == "uar" else 1)) for run in runs]
-            _draw_epochs(panels[1], shown, "score", {"color": losses["validation_loss"][1], **look})
+            _draw_epochs(panels[1], shown, "score", {"color": losses["validation_loss"][1], **look}, criterion)
             panels[1].set_ylabel(f"Validation {heading_of(score)}")
         lines = [Line2D([], [], color=color, linestyle=line) for _, color, line in losses.values()]
+        best = "lowest validation loss" if stop_on == "loss" else f"highest validation {heading_of(stop_on)}"
         dot = Line2D([], [], color="black", marker=".", markersize=5, linestyle="none")
-        labels = [*(label for label, _, _ in losses.values()), "lowest validation loss"]
+        labels = [*(label for label, _, _ in losses.values()), best]
         figure.legend([*lines, dot], labels, loc="outside upper center", ncols=3)
         panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
-        panels[-1].set_xlabel("Epoch")
+        panels[-1].set_xlabel("Epoch" if time == "epoch" else "Training step")
         figure.align_ylabels()
     return figure
 
 
-def _draw_epochs(axes: Axes, runs: Sequence[pd.DataFrame], column: str, look: Mapping[str, Any]) -> None:
-    """Draw a column of the history over epochs; dots mark the epochs with the lowest validation loss."""
+def _draw_epochs(
+    axes: Axes, runs: Sequence[pd.DataFrame], column: str, look: Mapping[str, Any], criterion: str
+) -> None:
+    """Draw a column of the history over time; dots mark the evaluations with the lowest loss or highest score."""
     size, alpha = (6, 1.0) if len(runs) <= _FEW_LINES else (4, 0.6)
     dot: dict[str, Any] = {"color": "black", "markersize": size, "markeredgewidth": 0, "alpha": alpha}
     for run in runs:
         marker = "." if len(run) == 1 else None  # a line with a single point is invisible
-        axes.plot(run["epoch"], run[column], marker=marker, **look)
+        axes.plot(run["time"], run[column], marker=marker, **look)
         if column != "train_loss":
-            best = run.dropna(subset=["validation_loss"]).nsmallest(1, "validation_loss")
+            finite = run.dropna(subset=["validation_loss"])
+            find = finite.nsmallest if criterion == "validation_loss" else finite.nlargest
+            best = find(1, criterion)
             if not best.empty:  # else the training diverged
-                axes.plot(best["epoch"], best[column], ".", **dot)
+                axes.plot(best["time"], best[column], ".", **dot)
 
 
 def relative_gains(gains: pd.DataFrame, *, metric: str) -> Figure:

@@ -40,15 +40,15 @@
 
   function curves(numbers) {
     const withCurves = numbers.filter((number) => runs[number].curves);
-    const made = panels(withCurves, ({curves: {lines, score, number: all}, title}, number) => {
+    const made = panels(withCurves, ({curves: {lines, score, number: all, unit}, title}, number) => {
       const points = (values) => values.map((value, epoch) => [epoch + 1, value]);
       const faint = lines.length > 3;
       const size = {width: Math.min(container.clientWidth, 400), height: 190};
       const losses = [0, 1].flatMap((part) => lines.map((line) => ({points: points(line[part]), color: 2 - part, faint, dashed: part === 0})));
-      const plots = [linePlot(losses, {name: `Losses of ${title}`, x: "Epoch", y: "Loss", from: 0, ...size})];
+      const plots = [linePlot(losses, {name: `Losses of ${title}`, x: unit, y: "Loss", from: 0, ...size})];
       if (score) {
         const scores = lines.map((line) => ({points: points(line[2]), color: 1, faint})).filter((line) => line.points.some(([, y]) => y !== null));
-        if (scores.length) plots.push(linePlot(scores, {name: `${score} of ${title}`, x: "Epoch", y: score, ...size}));
+        if (scores.length) plots.push(linePlot(scores, {name: `${score} of ${title}`, x: unit, y: score, ...size}));
       }
       if (lines.length < all) plots.push(element("p", {class: "small"}, `The first ${lines.length} of ${all} trainings.`));
       return plots;

@@ -125,14 +125,15 @@ def _curves(history: "pd.DataFrame") -> dict[str, Any] | None:
         return None
     score = next((name for name in ("uar", "ccc") if f"validation_{name}" in history), None)
     columns = ["train_loss", "validation_loss", *([f"validation_{score}"] if score else [])]
-    trainings = [rows for _, rows in history.sort_values("epoch").groupby(["seed", "fold"])]
+    time, unit = ("step", "Evaluation") if "step" in history else ("epoch", "Epoch")
+    trainings = [rows for _, rows in history.sort_values(time).groupby(["seed", "fold"])]
     scale = 100 if score == "uar" else 1
     lines = [
         [_significant(rows[name].to_numpy(float) * (scale if name == f"validation_{score}" else 1)) for name in columns]
         for rows in trainings[:_MOST_CURVES]
     ]
     heading = f"Validation {find_score(score)[0].heading}" if score else ""
-    return {"score": heading, "lines": lines, "number": len(trainings)}
+    return {"score": heading, "lines": lines, "number": len(trainings), "unit": unit}
 
 
 def _significant(values: Sequence[float] | np.ndarray[Any, Any]) -> list[float | None]:

@@ -59,6 +59,8 @@ class TrackedRun:
     def curves(self) -> "Iterator[tuple[str, pd.DataFrame]]":
         """Yield the name of each training, ``seed-123-fold-1``, and its rows of ``history.csv``; none for ensembles.
 
+        If evaluations are a number of training steps apart, the column ``epoch`` has the number of steps.
+
         Raises:
             StoreError: the table is damaged.
         """
@@ -69,6 +71,8 @@ class TrackedRun:
 
         # Values that are no numbers become NaN, as losses of a training that diverged.
         history = self.run.history.apply(pd.to_numeric, errors="coerce")
+        if "step" in history:
+            history = history.assign(epoch=history["step"]).drop(columns="step")
         keys = history.reindex(columns=["seed", "fold", "epoch"])
         if not (keys.abs().lt(2**53) & keys.mod(1).eq(0)).all(axis=None):
             raise StoreError(f"{path}: expected whole numbers in seed, fold and epoch")

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from featcache.settings.field import setting
+from featcache.settings.training_loop import LoopSettings
 from featcache.settings.types import SEEDS, Assignments, Names, Range, References, Seeds, Selection
 
 Task = Literal["classification", "regression"]
@@ -21,7 +22,7 @@ class TrainingConfig:
     Source: Pepino et al. 2021 as run; the paper prints another learning rate.
     """
 
-    learning_rate: float = setting(1e-4, "Adam learning rate, above 0.", above=0)
+    learning_rate: float = setting(1e-4, "Learning rate, above 0.", above=0)
     batch_size: int | None = setting(
         None,
         "Number of utterances per training step [default: the head's choice: 16 for lstm, 32 for other heads].",
@@ -30,13 +31,14 @@ class TrainingConfig:
     max_epochs: int = setting(100, "Maximum number of epochs.", minimum=1)
     patience: int = setting(
         4,
-        "Number of epochs without a lower validation loss after which training stops; the best weights are kept.",
+        "Number of epochs without a lower validation loss (see --stop-on) after which training stops; the best weights "
+        "are kept.",
         minimum=1,
     )
     clip_value: float = setting(
         1.0, "Maximum magnitude of each gradient value, above 0; larger values are clipped.", above=0
     )
-    epsilon: float = setting(1e-7, "Adam epsilon, above 0.", above=0)
+    epsilon: float = setting(1e-7, "Epsilon of adam and adamw, above 0.", above=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,12 +152,14 @@ class DeviceSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RelevanceSettings(CacheSettings, DeviceSettings, TrainingConfig, TargetSettings, HeadSettings):
+class RelevanceSettings(CacheSettings, DeviceSettings, LoopSettings, TrainingConfig, TargetSettings, HeadSettings):
     """The options of ``featcache relevance``."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitSettings(CacheSettings, DeviceSettings, TrainingConfig, TargetSettings, FeatureSettings, HeadSettings):
+class FitSettings(
+    CacheSettings, DeviceSettings, LoopSettings, TrainingConfig, TargetSettings, FeatureSettings, HeadSettings
+):
     """The options of ``featcache fit``; options that do not affect results come last."""
 
     final: bool = setting(

@@ -8,32 +8,40 @@ import torch
 from torch import Tensor, nn
 
 from featcache.heads import Head
-from featcache.heads.base import Batch
+from featcache.heads.base import Batch, errors_of
 from featcache.protocols import Fold
 from featcache.settings.fits import TrainingConfig
+from featcache.settings.training_loop import LoopSettings
 from featcache.targets.losses import CLASSIFICATION, Objective
 from featcache.targets.targets import Value
+from featcache.training.augmentation import Augmentation
 from featcache.training.batches import LoadedUtterances
+from featcache.training.mixup import Mixture, Mixup
+from featcache.training.optimisation import LearningRate, new_optimiser
+from featcache.training.sampling import Balanced, Shuffled, TrainingOrder
+from featcache.training.selection import Best, Checkpoint
 from featcache.training.status import Stopwatch, TrainingStatus
 from featcache.training.trainable import Epoch
 
 
 class Training:
-    """Training of one head; at the end, the head has the weights of its best epoch.
+    """Training of one head; at the end, the head has the weights of its best evaluation.
 
     Args:
         head: Untrained head.
-        seed: Seed of the order of the training utterances in each epoch.
+        seed: Seed of the order of the training utterances in each epoch, and of all other random choices.
         fold: Training part; validation part, which ends the training; test part, which is predicted.
         targets: Utterance id → class, or the values of a regression.
         config: Learning rate, batch size and other settings of the training.
+        loop: Optimiser, schedule, selection, order of utterances and augmentation.
         layers: Slice of the window's layers that the head uses, per store; by default all.
+        frame_shifts: Frame shift of each store in seconds, NaN if frames are not steps in time; by default 0.02.
         objective: Loss to minimise, and validation score.
         compute: Dtype of matrix products; weights and sums are float32.
         device: Device of the head and the features.
 
     Attributes:
-        history: Result of each epoch.
+        history: Result of each epoch, or of each evaluation if they are a number of steps apart.
         predictions: Utterance id → probabilities of the classes, or values, for the validation and test parts.
         watch: Time that the training takes.
     """
@@ -46,11 +54,15 @@ class Training:
         targets: Mapping[str, Value],
         config: TrainingConfig,
         *,
+        loop: LoopSettings | None = None,
         layers: Sequence[slice] | None = None,
+        frame_shifts: Sequence[float] | None = None,
         objective: Objective = CLASSIFICATION,
         compute: torch.dtype = torch.float32,
         device: str = "cpu",
     ) -> None:
+        loop = loop or LoopSettings()
+        num_stores = len(head.num_layers)
         self.head = head.to(device)
         self.seed = seed
         self.fold = fold
@@ -60,23 +72,31 @@ class Training:
         self._targets = targets
         self._config = config
         self._batch_size = config.batch_size or head.spec.batch_size
-        self._layers = layers or [slice(None)] * len(head.averages)
+        self._layers = layers or [slice(None)] * num_stores
         self._objective = objective
         self._compute = compute
         self._device = device
-        self._shuffling = np.random.default_rng(seed)
+        self._order: TrainingOrder = (
+            Balanced(seed, fold.train, targets) if loop.sampler == "balanced" else Shuffled(seed, fold.train)
+        )
         learned = [parameter for parameter in head.parameters() if parameter.requires_grad]
-        self._optimiser = torch.optim.Adam(learned, lr=config.learning_rate, eps=config.epsilon, fused=True)
-        self._best = copy.deepcopy(head.state_dict())
-        self._best_loss, self._best_epoch = float("inf"), 0
-        self._train_loss, self._seen = torch.zeros((), device=device), 0
-        self._validated: list[tuple[Tensor, Tensor]] = []
+        self._optimiser = new_optimiser(learned, config, loop)
+        self._steps_per_epoch = -(-self._order.per_epoch // self._batch_size)
+        self._rate = LearningRate(self._optimiser, config, loop, self._steps_per_epoch)
+        augmentation = Augmentation(seed, loop, frame_shifts or [0.02] * num_stores)
+        self._augmentation = None if augmentation.changes_nothing else augmentation
+        self._mixup = Mixup(seed, loop.mixup) if loop.mixup else None
+        self._every = loop.evaluate_every
+        self._best = Best(loop.stop_on, config.patience, head)
+        self._due: list[Checkpoint] = []
+        self._num_epochs = self._steps = self._last_due = 0
+        self._seen = 0  # in this epoch
+        self._train_loss, self._num_losses = torch.zeros((), device=device), 0  # since the last checkpoint
 
     @property
     def finished(self) -> bool:
-        """Whether the largest number of epochs is reached, or the validation loss no longer improves."""
-        epoch = len(self.history)
-        return epoch >= self._config.max_epochs or epoch - self._best_epoch >= self._config.patience
+        """Whether the largest number of epochs is reached, or the validation criterion no longer improves."""
+        return self._num_epochs >= self._config.max_epochs or self._best.is_over
 
     @property
     def diverged(self) -> bool:
@@ -91,16 +111,17 @@ class Training:
     def status(self) -> TrainingStatus:
         """Return the current state; nothing in the training waits for it."""
         last = self.history[-1] if self.history else None
-        seen = self._seen  # read once: the training sets it to 0 at the end of an epoch
-        used = seen + sum(len(outputs) for outputs, _ in list(self._validated))
-        share = used / (len(self.fold.train) + len(self.fold.validation))
+        validated = sum(len(outputs) for checkpoint in list(self._due) for outputs, _ in list(checkpoint.validated))
+        share = (self._seen + validated) / (self._order.per_epoch + len(self.fold.validation))
         train_loss = None if last is None else last.train_loss
         # On another device, reading a value would wait for all its computations.
-        if last is None and seen and self._device == "cpu":
-            train_loss = float(self._train_loss) / seen
+        num_losses = self._num_losses
+        if last is None and num_losses and self._device == "cpu":
+            train_loss = float(self._train_loss) / num_losses
+        least = self._num_epochs if self._every else self._best.place + self._config.patience
         return TrainingStatus(
-            epochs=len(self.history) + min(1.0, share),
-            least=min(self._config.max_epochs, self._best_epoch + self._config.patience),
+            epochs=self._num_epochs + min(1.0, share),
+            least=min(self._config.max_epochs, least),
             most=self._config.max_epochs,
             train_loss=train_loss,
             validation_loss=None if last is None else last.validation_loss,
@@ -119,46 +140,87 @@ class Training:
     def learn(self, window: LoadedUtterances) -> None:
         """Do the training steps of one epoch with the utterances of a window."""
         self.head.train()
-        present = window.among(self.fold.train)
-        order = self._shuffling.permutation(len(present))
+        order = self._order.order(window.among(self.fold.train))
         for first in range(0, len(order), self._batch_size):
-            ids = [present[i] for i in order[first : first + self._batch_size]]
-            loss = self._objective.loss(self._outputs(window, ids), self._targets_of(ids))
+            ids = order[first : first + self._batch_size]
+            self._rate.start(self._num_epochs * self._steps_per_epoch + self._seen / self._batch_size)
+            loss = self._loss(window, ids)
             self._optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_value_(self.head.parameters(), self._config.clip_value)
             self._optimiser.step()
             self._train_loss += loss.detach() * len(ids)
+            self._num_losses += len(ids)
             self._seen += len(ids)
+            self._steps += 1
+            if self._every and self._steps % self._every == 0:
+                self._reach_checkpoint(window)
+                if self.finished:
+                    return
 
     def validate(self, window: LoadedUtterances) -> None:
         """Compute the outputs for the utterances of the validation part in a window."""
-        self._validated += [
-            (outputs, self._targets_of(ids)) for ids, outputs in self._tested(window, self.fold.validation)
-        ]
+        last = self._every is None or self._num_epochs + 1 == self._config.max_epochs
+        if last and self._steps > self._last_due and not self.finished:
+            self._add_checkpoint(None)
+        current = copy.deepcopy(self.head.state_dict()) if any(one.state for one in self._due) else None
+        for checkpoint in self._due:
+            if current is not None:
+                self.head.load_state_dict(checkpoint.state or current)
+            for ids, outputs in self._tested(window, self.fold.validation):
+                checkpoint.validated.append((outputs, self._targets_of(ids)))
+        if current is not None:
+            self.head.load_state_dict(current)
 
     def end_epoch(self) -> None:
-        """Record the epoch and keep the weights if they are the best so far; after the last epoch, restore the best."""
-        outputs, targets = (torch.cat(parts) for parts in zip(*self._validated, strict=True))
-        loss = float(self._objective.loss(outputs, targets))
-        epoch = Epoch(
-            epoch=len(self.history) + 1,
-            train_loss=float(self._train_loss) / self._seen,
-            validation_loss=loss,
-            validation_score=self._objective.score(outputs, targets),
-        )
-        self.history.append(epoch)
-        self._train_loss, self._seen, self._validated = torch.zeros((), device=self._device), 0, []
-        if loss < self._best_loss:
-            self._best_loss, self._best_epoch = loss, epoch.epoch
-            self._best = copy.deepcopy(self.head.state_dict())
+        """Record the evaluations and keep the best weights so far; after the last epoch, restore the best."""
+        self._record()
+        self._num_epochs += 1
+        self._seen = 0
         if self.finished:
-            self.head.load_state_dict(self._best)
+            self.head.load_state_dict(self._best.state)
 
     def predict(self, window: LoadedUtterances) -> None:
         """Predict the utterances of the validation and test parts in a window."""
         for ids, outputs in self._tested(window, (*self.fold.validation, *self.fold.test)):
             self.predictions.update(zip(ids, self._objective.predictions(outputs).tolist(), strict=True))
+
+    def _reach_checkpoint(self, window: LoadedUtterances) -> None:
+        """Evaluate the current weights if the window holds the validation part; otherwise at the end of the epoch."""
+        at_once = len(window.among(self.fold.validation)) == len(self.fold.validation)
+        self._add_checkpoint(None if at_once else copy.deepcopy(self.head.state_dict()))
+        if at_once:
+            self.validate(window)
+            self._record()
+            self.head.train()
+
+    def _add_checkpoint(self, state: Mapping[str, Tensor] | None) -> None:
+        loss = float(self._train_loss) / self._num_losses
+        self._due.append(
+            Checkpoint(epoch=self._num_epochs + 1, step=self._steps, train_loss=loss, state=state, validated=[])
+        )
+        self._last_due = self._steps
+        self._train_loss, self._num_losses = torch.zeros((), device=self._device), 0
+
+    def _record(self) -> None:
+        """Add the evaluations that are complete to the history; those after the end of early stopping do not count."""
+        for checkpoint in self._due:
+            outputs, targets = (torch.cat(parts) for parts in zip(*checkpoint.validated, strict=True))
+            loss = float(self._objective.loss(outputs, targets))
+            result = checkpoint.result(loss, self._objective.score(outputs, targets), every=self._every)
+            self.history.append(result)
+            improved = self._best.add(result, checkpoint.state or self.head.state_dict())
+            self._rate.evaluated(improved=improved)
+            if self._best.is_over:
+                break
+        self._due = []
+
+    def _loss(self, window: LoadedUtterances, ids: Sequence[str]) -> Tensor:
+        targets = self._targets_of(ids)
+        if self._mixup is None:
+            return self._objective.loss(self._outputs(window, ids), targets)
+        mixture = self._mixup.draw(len(ids), self._device)
+        return mixture.loss(self._objective.loss, self._outputs(window, ids, mixture), targets)
 
     @torch.no_grad()
     def _tested(self, window: LoadedUtterances, utterance_ids: Sequence[str]) -> Iterator[tuple[list[str], Tensor]]:
@@ -168,15 +230,20 @@ class Training:
             ids = present[first : first + self._batch_size]
             yield ids, self._outputs(window, ids)
 
-    def _outputs(self, window: LoadedUtterances, ids: Sequence[str]) -> Tensor:
+    def _outputs(self, window: LoadedUtterances, ids: Sequence[str], mixture: Mixture | None = None) -> Tensor:
         reduced = self._compute != torch.float32
         packed = window.batch(ids, self._layers)
+        if self._augmentation is not None and self.head.training:
+            packed = self._augmentation.applied(packed)
         batch: Batch = packed
         if not self.head.spec.learns_layers:  # no weighted layer average unpacks them
             batch = [[utterance.copy() for utterance in of_store] for of_store in packed]
         with torch.autocast(torch.device(self._device).type, dtype=torch.bfloat16, enabled=reduced):
-            outputs: Tensor = self.head(batch)
-        return outputs
+            if mixture is None:
+                outputs: Tensor = self.head(batch)
+                return outputs
+            with errors_of(self.head.reference):
+                return self.head.classify(mixture.mixed(self.head.pooled(batch))).float()
 
     def _targets_of(self, ids: Sequence[str]) -> Tensor:
         return torch.tensor([self._targets[utterance_id] for utterance_id in ids], device=self._device)

@@ -27,6 +27,19 @@ class Epoch:
     validation_score: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class Evaluation(Epoch):
+    """Result of one evaluation, if evaluations are a number of training steps apart.
+
+    ``epoch`` is then the epoch in which it took place, and ``train_loss`` the mean since the previous evaluation.
+
+    Attributes:
+        step: Number of training steps before the evaluation.
+    """
+
+    step: int
+
+
 class Trainable(Protocol):
     """Interface that :func:`~featcache.training.together.train_together` needs.
 

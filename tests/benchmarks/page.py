@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from tests.benchmarks import bare, extraction, memory, precision, prediction, quantised, training
+from tests.benchmarks import bare, extraction, memory, options, precision, prediction, quantised, training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +19,7 @@ class Results:
     prediction: prediction.Prediction
     memory: memory.Memory
     training: training.Measured
+    options: options.Measured
 
 
 def measure(
@@ -58,6 +59,8 @@ def measure(
     peaks = memory.compare(folder, sizes)
     print("training", file=sys.stderr)
     trained = training.measure(folder, num_trained, seeds=seeds, epochs=epochs)
+    print("training options", file=sys.stderr)
+    with_options = options.compare(training.cache_in(folder), seeds=seeds[:1], rounds=epochs)
     return Results(
         extraction=extracted,
         bare=passes,
@@ -66,6 +69,7 @@ def measure(
         prediction=predicted,
         memory=peaks,
         training=trained,
+        options=with_options,
     )
 
 

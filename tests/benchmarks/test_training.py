@@ -5,7 +5,9 @@ import pytest
 import torch
 
 import featcache
-from tests.benchmarks import training
+from featcache.settings.field import non_default
+from featcache.settings.training_loop import LoopSettings
+from tests.benchmarks import options, training
 from tests.benchmarks.synthetic_cache import write_cache
 
 # Float32 sums over padded batches and over concatenated frames differ by rounding only.
@@ -109,3 +111,13 @@ def test_the_roofline_counts_what_each_seed_must_do(cache, monkeypatch):
     per_frame = 2 * 3 * 16, 2 * (16 * 128 + 128 * 128)
     expected = (2 * per_frame[0] + 3 * per_frame[1]) * train / 48 + sum(per_frame) * validation / 48
     assert row.plain == pytest.approx(2 * expected / 1e9)
+
+
+def test_every_option_of_the_training_steps_is_a_row(cache):
+    measured = options.compare(cache, seeds=(1,), rounds=1)
+    assert measured.plain > 0
+    assert list(measured.seconds) == list(options.OPTIONS)
+    given = {name for loop in options.OPTIONS.values() for name in non_default(loop)}
+    assert set(LoopSettings.__dataclass_fields__) - given == {"weight_decay", "stop_on", "evaluate_every"}
+    table = measured.table()
+    assert {len(row) for row in table.rows} == {len(table.columns)}

@@ -18,6 +18,7 @@ from featcache.heads import create_head, head_spec
 from featcache.machine import give_back
 from featcache.normalise import fit_normaliser
 from featcache.protocols import Fold, default_protocol, make_folds
+from featcache.settings.training_loop import LoopSettings
 from featcache.threads import available_cores
 from featcache.training.batches import FeatureWindows, num_values
 from featcache.training.memory import Memory, plan_working_copy
@@ -29,6 +30,7 @@ from tests.benchmarks.table import Row, Table
 
 SEEDS = (1, 2, 3, 4, 5)
 HIDDEN = 128
+SYNTHETIC = "synthetic-cache"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +69,9 @@ class Task:
         normalisers = [fit_normaliser(f.store, "speaker", manifest, self.fold.train) for f in features]
         return FeatureWindows(features, normalisers, copy, workers=available_cores())
 
-    def trainings(self, head: str, seeds: Sequence[int], epochs: int, compute: torch.dtype) -> list[Training]:
+    def trainings(
+        self, head: str, seeds: Sequence[int], epochs: int, compute: torch.dtype, loop: LoopSettings | None = None
+    ) -> list[Training]:
         sizes = {
             "num_layers": [len(self.cache[name].layer_names) for name in self.stores],
             "hidden_sizes": [self.cache[name].hidden_size for name in self.stores],
@@ -75,7 +79,9 @@ class Task:
         }
         config = TrainingConfig(max_epochs=epochs, patience=epochs, batch_size=head_spec(head).batch_size)
         return [
-            Training(create_head(head, **sizes, seed=seed), seed, self.fold, self.targets, config, compute=compute)
+            Training(
+                create_head(head, **sizes, seed=seed), seed, self.fold, self.targets, config, compute=compute, loop=loop
+            )
             for seed in seeds
         ]
 
@@ -263,9 +269,14 @@ class Measured:
         )
 
 
+def cache_in(folder: Path) -> Path:
+    """Return the cache that :func:`measure` wrote."""
+    return folder / SYNTHETIC / "cache" / "synthetic"
+
+
 def measure(folder: Path, num_utterances: int, *, seeds: Sequence[int], epochs: int) -> Measured:
     """Write the cache, and run all training benchmarks on it."""
-    cache = write_cache(folder / "synthetic-cache", num_utterances)
+    cache = write_cache(folder / SYNTHETIC, num_utterances)
     (store,) = (name for name in featcache.open(cache) if name != "egemaps")
     rows = compare_heads(cache, store, folder, seeds=seeds, epochs=epochs)
     rows += [loading(cache, store), roofline(cache, store, seeds=seeds, epochs=epochs)]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featcache.fitting.convergence import convergence_notes, num_not_converged
+from featcache.fitting.convergence import Ending, convergence_notes, num_not_converged
 from featcache.fitting.fit import fit, sweep
 from featcache.report import figures
 from featcache.runs.parse import read_table
@@ -42,8 +42,8 @@ def test_trainings_that_max_epochs_ended_within_the_patience_are_counted(trainin
                 break
         ended.append(of_training[:epoch])
         expected += epoch == max_epochs and best_epoch > 0 and epoch - best_epoch < patience
-    training = {"max_epochs": max_epochs, "patience": patience}
-    assert num_not_converged(history_of(ended), training) == expected
+    ending = Ending(max_epochs=max_epochs, patience=patience)
+    assert num_not_converged(history_of(ended), ending) == expected
 
 
 @pytest.fixture

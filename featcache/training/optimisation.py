@@ -1,0 +1,85 @@
+"""Settings → optimiser and learning rate of each training step."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from featcache.settings.fits import TrainingConfig
+from featcache.settings.training_loop import ADAMW_DECAY, LoopSettings
+
+MOMENTUM = 0.9
+# Factor of the schedule ``plateau``.
+PLATEAU_FACTOR = 0.5
+
+
+def new_optimiser(
+    parameters: Sequence[nn.Parameter], config: TrainingConfig, options: LoopSettings
+) -> torch.optim.Optimizer:
+    """Create the optimiser of a training.
+
+    Args:
+        parameters: Parameters that learn.
+        config: Learning rate, and epsilon of Adam.
+        options: Kind of optimiser, and weight decay.
+    """
+    rate, decay = config.learning_rate, options.weight_decay
+    if options.optimizer == "sgd":
+        return torch.optim.SGD(parameters, lr=rate, momentum=MOMENTUM, weight_decay=decay or 0.0, fused=True)
+    if options.optimizer == "adamw":
+        decay = ADAMW_DECAY if decay is None else decay
+        return torch.optim.AdamW(parameters, lr=rate, eps=config.epsilon, weight_decay=decay, fused=True)
+    return torch.optim.Adam(parameters, lr=rate, eps=config.epsilon, weight_decay=decay or 0.0, fused=True)
+
+
+class LearningRate:
+    """Learning rate of each step: warmup, followed by a schedule.
+
+    Args:
+        optimiser: Optimiser whose learning rate changes.
+        config: Learning rate, largest number of epochs, and patience.
+        options: Warmup and schedule.
+        steps_per_epoch: Number of training steps of an epoch.
+
+    Source: cosine: Loshchilov and Hutter 2017, without restarts.
+    """
+
+    def __init__(
+        self, optimiser: torch.optim.Optimizer, config: TrainingConfig, options: LoopSettings, steps_per_epoch: int
+    ) -> None:
+        self._optimiser = optimiser
+        self._rate = config.learning_rate
+        self._schedule = options.schedule
+        self._steps = config.max_epochs * steps_per_epoch
+        # As in transformers, a number below 1 is a share of all steps.
+        self._warmup = math.ceil(options.warmup * self._steps) if options.warmup < 1 else int(options.warmup)
+        self._patience = max(1, config.patience // 2)
+        self._since = 0
+
+    def start(self, step: float) -> None:
+        """Set the learning rate of a step.
+
+        Args:
+            step: Number of earlier steps. It has a fraction if an earlier batch of the epoch was incomplete, because
+                features are read in windows.
+        """
+        if self._schedule == "constant" and not self._warmup:
+            return
+        for group in self._optimiser.param_groups:
+            group["lr"] = self._rate * self.factor(step)
+
+    def factor(self, step: float) -> float:
+        """Return the learning rate of a step, relative to that of the settings or of the last plateau."""
+        if step + 1 < self._warmup:
+            return (step + 1) / self._warmup
+        if self._schedule != "cosine" or step <= self._warmup:
+            return 1.0
+        return (1 + math.cos(math.pi * min(1.0, (step - self._warmup) / (self._steps - self._warmup)))) / 2
+
+    def evaluated(self, *, improved: bool) -> None:
+        """Record an evaluation of the validation part; the schedule ``plateau`` reacts to it."""
+        self._since = 0 if improved else self._since + 1
+        if self._schedule == "plateau" and self._since >= self._patience:
+            self._rate *= PLATEAU_FACTOR
+            self._since = 0

@@ -1,0 +1,88 @@
+"""Training utterances of a window → the order in which an epoch uses them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from featcache.targets.targets import Value
+from featcache.training.seeded import Draws, generator_of
+
+
+class TrainingOrder(Protocol):
+    """Order of the training utterances.
+
+    Attributes:
+        per_epoch: Number of utterances that an epoch uses, repeated ones included.
+    """
+
+    per_epoch: int
+
+    def order(self, present: Sequence[str]) -> list[str]:
+        """Return the utterances of a window in the order of training.
+
+        Args:
+            present: Utterances of the training part in the window. Over an epoch, each one is given once.
+        """
+
+
+class Shuffled:
+    """Each utterance once per epoch, in random order.
+
+    Args:
+        seed: Seed of the training.
+        train: Utterances of the training part.
+    """
+
+    def __init__(self, seed: int, train: Sequence[str]) -> None:
+        self.per_epoch = len(train)
+        self._generator = np.random.default_rng(seed)
+
+    def order(self, present: Sequence[str]) -> list[str]:
+        """Return the utterances in random order."""
+        return [present[i] for i in self._generator.permutation(len(present))]
+
+
+class Balanced:
+    """Each class equally often per epoch, in random order.
+
+    An epoch uses about as many utterances as the training part has. Within a class, all utterances are used equally
+    often, except for a random remainder. If features are read in windows, each window contributes its share of a class.
+
+    Args:
+        seed: Seed of the training.
+        train: Utterances of the training part.
+        targets: Utterance id → class, or a probability of each class, of which the most probable one counts.
+    """
+
+    def __init__(self, seed: int, train: Sequence[str], targets: Mapping[str, Value]) -> None:
+        self._class_of = {i: _class(targets[i]) for i in train}
+        classes = sorted(set(self._class_of.values()))
+        self._sizes = {one: sum(found == one for found in self._class_of.values()) for one in classes}
+        self._per_class = max(1, round(len(train) / len(classes)))
+        self._given = dict.fromkeys(classes, 0)
+        self.per_epoch = self._per_class * len(classes)
+        self._generator = generator_of(seed, Draws.SAMPLER)
+
+    def order(self, present: Sequence[str]) -> list[str]:
+        """Return a random selection of the utterances in random order; some are repeated, others are missing."""
+        chosen: list[str] = []
+        for one, size in self._sizes.items():
+            members = [i for i in present if self._class_of[i] == one]
+            if not members:
+                continue
+            before, after = self._given[one], self._given[one] + len(members)
+            number = self._due(after, size) - self._due(before, size)
+            self._given[one] = after % size
+            times, rest = divmod(number, len(members))
+            chosen += members * times
+            chosen += [members[i] for i in self._generator.permutation(len(members))[:rest]]
+        return [chosen[i] for i in self._generator.permutation(len(chosen))]
+
+    def _due(self, given: int, size: int) -> int:
+        """Return how many utterances of a class are used after some of its utterances were in a window."""
+        return self._per_class * given // size
+
+
+def _class(target: Value) -> int:
+    return target if isinstance(target, int) else int(np.argmax(target))
