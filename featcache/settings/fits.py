@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from featcache.settings.field import setting
+from featcache.settings.losses import LossSettings
 from featcache.settings.types import SEEDS, Assignments, Names, Range, References, Seeds, Selection
 
 Task = Literal["classification", "regression"]
@@ -150,12 +151,14 @@ class DeviceSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RelevanceSettings(CacheSettings, DeviceSettings, TrainingConfig, TargetSettings, HeadSettings):
+class RelevanceSettings(CacheSettings, DeviceSettings, TrainingConfig, LossSettings, TargetSettings, HeadSettings):
     """The options of ``featcache relevance``."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitSettings(CacheSettings, DeviceSettings, TrainingConfig, TargetSettings, FeatureSettings, HeadSettings):
+class FitSettings(
+    CacheSettings, DeviceSettings, TrainingConfig, LossSettings, TargetSettings, FeatureSettings, HeadSettings
+):
     """The options of ``featcache fit``; options that do not affect results come last."""
 
     final: bool = setting(
