@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from featcache.fitting.resolve import ResolvedFit
 from featcache.protocols import Fold
 from featcache.settings.losses import NO_WEIGHTS
-from featcache.targets.losses import Objective
+from featcache.targets.losses import Objective, classification, regression
 from featcache.targets.targets import Classes
 
 
@@ -16,7 +16,12 @@ def objective_of(setup: ResolvedFit, fold: Fold) -> Objective:
         setup: The resolved request.
         fold: Training, validation and test part; only labels of the training part may affect the loss.
     """
-    return setup.target.objective
+    loss, weights = setup.request.loss, class_weights_of(setup, fold)
+    if loss is None and weights is None:
+        return setup.target.objective
+    if isinstance(setup.target, Classes):
+        return classification(loss or "cross-entropy", weights)
+    return regression(loss or "ccc")
 
 
 def class_weights_of(setup: ResolvedFit, fold: Fold) -> list[float] | None:
@@ -38,9 +43,9 @@ def class_weights_of(setup: ResolvedFit, fold: Fold) -> list[float] | None:
         return None
     if isinstance(wanted, Mapping):
         return [wanted.get(name, 1.0) for name in target.classes]
+    train = set(fold.train)
     numbers = [0] * len(target.classes)
-    for utterance_id in fold.train:
-        if utterance_id in setup.manifest:  # views of an utterance have ids of their own
-            numbers[target.position(setup.manifest[utterance_id])] += 1
+    for utterance in setup.manifest:  # without views of utterances, which have ids of their own
+        numbers[target.position(utterance)] += utterance.utterance_id in train
     present = sum(number > 0 for number in numbers)
     return [sum(numbers) / (present * number) if number else 1.0 for number in numbers]

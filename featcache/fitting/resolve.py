@@ -19,6 +19,8 @@ from featcache.protocols import Fold
 from featcache.settings.checked import configured
 from featcache.settings.field import Dataclass
 from featcache.settings.fits import FitSettings, TrainingConfig
+from featcache.settings.losses import SOFT
+from featcache.targets.soft import soft_classes
 from featcache.targets.targets import PredictionTarget
 from featcache.training.store_features import StoreFeatures, features_of
 
@@ -103,6 +105,8 @@ def resolve(cache: FeatureCache, request: FitSettings) -> ResolvedFit:
     )
     _check_layers(request, spec, features)
     refuse_unusable(request, spec, task.target, features)
+    if request.loss == SOFT:
+        task = replace(task, target=soft_classes(task.target, task.manifest))
     check_scope(request.norm, task.manifest, request.norm_by)
     further = speakers_without_label(task, request.norm_by) if request.norm == "speaker" else []
     kind = HEADS.find(request.head) if spec.is_network else None

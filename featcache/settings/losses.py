@@ -9,13 +9,14 @@ from featcache.settings.field import setting
 from featcache.settings.types import Form
 
 NO_WEIGHTS, BALANCED = "none", "balanced"
+SOFT = "soft"
 # Smallest and largest weight of a class: a product with a loss is still far from the limits of float32.
 LIGHTEST, HEAVIEST = 1e-6, 1e6
 # Name of a loss → default of its number, or None if it takes no number.
 LOSSES: Mapping[str, float | None] = {
     "cross-entropy": None,
     "focal": 2.0,
-    "soft": None,
+    SOFT: None,
     "label-smoothing": 0.1,
     "ccc": None,
     "mse": None,
