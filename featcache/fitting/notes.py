@@ -12,7 +12,7 @@ from featcache.manifest import Manifest
 from featcache.normalise import SPEAKER
 from featcache.protocols.final import held_out_speakers
 from featcache.settings.fits import FitSettings
-from featcache.settings.losses import BALANCED
+from featcache.settings.loss_choice import BALANCED
 from featcache.training.store_features import StoreFeatures
 
 SPEAKER_NOTE = (

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from featcache.fitting.resolve import ResolvedFit
 from featcache.protocols import Fold
-from featcache.settings.losses import NO_WEIGHTS
+from featcache.settings.loss_choice import NO_WEIGHTS
 from featcache.targets.losses import Objective, classification, regression
 from featcache.targets.targets import Classes
 

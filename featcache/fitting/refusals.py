@@ -7,7 +7,7 @@ from featcache.errors import ModelError, listed, unknown_name
 from featcache.heads import HeadSpec
 from featcache.settings.field import non_default
 from featcache.settings.fits import FitSettings
-from featcache.settings.losses import loss_parts
+from featcache.settings.loss_choice import loss_parts
 from featcache.targets.losses import LOSSES_OF
 from featcache.targets.targets import Classes, PredictionTarget
 from featcache.training.store_features import StoreFeatures

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from featcache.settings.losses import SOFT, loss_parts
+from featcache.settings.loss_choice import SOFT, loss_parts
 
 # Added to the denominator, to avoid 0 / 0 if targets or predictions are constant.
 _TINY = 1e-8

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, replace
 from featcache.errors import ManifestError, listed
 from featcache.manifest import Manifest, Utterance
 from featcache.targets import losses
-from featcache.targets.targets import NUMBER, Classes, PredictionTarget, Value
+from featcache.targets.targets import NUMBER, Classes, Value
 from featcache.units import counted
 from featcache.utterances import VOTES
 
@@ -49,7 +49,7 @@ class SoftClasses(Classes):
         return [sum(_number(utterance, column) for column in columns) for columns in self.votes]
 
 
-def soft_classes(target: PredictionTarget, manifest: Manifest) -> SoftClasses:
+def soft_classes(target: Classes, manifest: Manifest) -> SoftClasses:
     """Return a classification that is trained on the votes of annotators.
 
     Votes for classes that are not in the label column of any utterance do not count.
@@ -59,11 +59,8 @@ def soft_classes(target: PredictionTarget, manifest: Manifest) -> SoftClasses:
         manifest: The utterances that take part.
 
     Raises:
-        ManifestError: the target is no classification, columns of votes are missing, or a vote is not a number of at
-            least 0.
+        ManifestError: columns of votes are missing, or a vote is not a number of at least 0.
     """
-    if not isinstance(target, Classes):
-        raise ManifestError(f"--loss soft needs a classification; {target.name!r} is none")
     labels = target.classes if target.one is None else sorted(set(manifest.labels(target.column).values()))
     columns = {label: f"{VOTES}{target.column}_{label}" for label in labels}
     missing = [column for column in columns.values() if column not in manifest.label_columns]
