@@ -66,8 +66,8 @@ def soft_classes(target: Classes, manifest: Manifest) -> SoftClasses:
     missing = [column for column in columns.values() if column not in manifest.label_columns]
     if missing:
         raise ManifestError(
-            f"--loss soft needs the votes of annotators for each class of {target.column!r}, but the manifest has no "
-            f"{counted(len(missing), 'column')} {listed(missing)}; {_REMEDY}"
+            f"--loss soft needs the votes of annotators for each class of {target.column!r}, but the manifest lacks "
+            f"{counted(len(missing), 'column')}: {listed(missing)}; {_REMEDY}"
         )
     groups: Sequence[Sequence[str]] = [[column] for column in columns.values()]
     if target.one is not None:

@@ -153,8 +153,8 @@ def test_what_does_not_fit_the_target_or_the_head_is_refused_in_one_line(cache, 
 @pytest.mark.parametrize(
     ("votes", "message"),
     [
-        ({}, "the manifest has no 4 columns 'votes_emotion_anger', .*; run the same 'featcache extract' again, which"),
-        ({"votes_emotion_anger": lambda *_: "1"}, "no 3 columns 'votes_emotion_fear'"),
+        ({}, "the manifest lacks 4 columns: 'votes_emotion_anger', .*; run the same 'featcache extract' again, which"),
+        ({"votes_emotion_anger": lambda *_: "1"}, "lacks 3 columns: 'votes_emotion_fear'"),
         (dict.fromkeys(VOTES, lambda *_: ""), "no utterance has a vote in 'votes_emotion_anger'"),
         (
             {**VOTES, "votes_emotion_joy": lambda *_: "-1"},
