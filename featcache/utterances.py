@@ -12,6 +12,8 @@ from featcache.files.regular import resolved
 FIXED_COLUMNS = ("utterance_id", "path", "start", "end", "speaker_id", "transcript")
 NO_TARGETS = ("split", "fold")
 """Columns that say how utterances are divided, and are therefore no labels to predict."""
+VOTES = "votes_"
+"""Beginning of the columns that count the votes of annotators: ``votes_LABEL_CLASS``."""
 # Maximum number of different values that are stored once and shared by many utterances.
 _MOST_SHARED = 1 << 16
 
@@ -49,8 +51,13 @@ class Utterance:
 
     @property
     def has_label(self) -> bool:
-        """Whether the utterance has any label to predict; ``split`` and ``fold`` are none."""
-        return any(value and name not in NO_TARGETS for name, value in self.labels.items())
+        """Whether the utterance has any label to predict; ``split``, ``fold`` and votes are none."""
+        return any(value and is_target(name) for name, value in self.labels.items())
+
+
+def is_target(column: str) -> bool:
+    """Return whether a label column can be predicted: no ``split``, no ``fold`` and no votes of annotators."""
+    return column not in NO_TARGETS and not column.startswith(VOTES)
 
 
 class RowReader:

@@ -1,10 +1,11 @@
-"""CREMA-D file names and VideoDemographics.csv → utterances."""
+"""CREMA-D file names, VideoDemographics.csv and votes of listeners → utterances."""
 
 import re
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from featcache.corpora.base import NamedCorpus, label_file, named
+from featcache.corpora.votes import vote_labels
 from featcache.errors import CorpusError, ManifestError
 from featcache.files.spreadsheets import read_csv
 from featcache.manifest import Utterance
@@ -35,6 +36,10 @@ TRANSCRIPTS = {
 }
 ACTORS = tuple(str(actor) for actor in range(1001, 1092))
 DEMOGRAPHICS = "VideoDemographics.csv"
+VOTES = "tabulatedVotes.csv"
+# Numbers of the rows of this table with the votes of listeners who only heard the voice; rows from 200000 on are
+# votes on the face, and from 300000 on on both.
+VOICE_ONLY = range(100000, 200000)
 
 
 def _utterance(path: str, match: re.Match[str]) -> Utterance:
@@ -54,6 +59,35 @@ def _utterance(path: str, match: re.Match[str]) -> Utterance:
             "age": "",
         },
     )
+
+
+def _labelled(folder: Path, utterances: list[Utterance]) -> tuple[list[Utterance], list[str]]:
+    found, missing = _with_demographics(folder, utterances)
+    table = label_file(folder, VOTES, f"processedResults/{VOTES}")
+    if table is None:
+        return found, missing
+    votes = _votes(table)
+    none = dict.fromkeys(vote_labels("emotion", tuple(EMOTIONS.values()), {}), "")
+    return [replace(u, labels=u.labels | votes.get(u.utterance_id, none)) for u in found], missing
+
+
+def _votes(table: Path) -> dict[str, dict[str, str]]:
+    """Return utterance id → votes of the listeners."""
+    classes = {code[0]: name for code, name in EMOTIONS.items()}  # the columns are A, D, F, H, N and S
+    try:
+        columns, rows = read_csv(table, ("fileName",))
+        return {
+            row["fileName"]: vote_labels(
+                "emotion", tuple(classes.values()), {name: float(row[code]) for code, name in classes.items()}
+            )
+            for _, row in rows
+            if int(row[columns[0]]) in VOICE_ONLY
+        }
+    except (KeyError, TypeError, ValueError, ManifestError) as error:
+        raise CorpusError(
+            f"{table}: expected a CSV table with the number of each row, and the columns {', '.join(classes)} and "
+            f"fileName ({error!r}); fetch it again"
+        ) from error
 
 
 def _with_demographics(folder: Path, utterances: list[Utterance]) -> tuple[list[Utterance], list[str]]:
@@ -76,7 +110,8 @@ CREMAD = NamedCorpus(
     title="CREMA-D",
     description="91 American actors speak twelve sentences in 6 emotions, some in three intensities (Cao et al. 2014).",
     license="Open Database License (ODbL) 1.0, contents under the Database Contents License",
-    source=f"https://github.com/CheyneyComputerScience/CREMA-D (AudioWAV; {DEMOGRAPHICS} gives gender and age)",
+    source=f"https://github.com/CheyneyComputerScience/CREMA-D (AudioWAV; {DEMOGRAPHICS} gives gender and age, "
+    f"processedResults/{VOTES} the votes of listeners)",
     classes=tuple(EMOTIONS.values()),
     published_counts=dict.fromkeys(EMOTIONS.values(), 1271) | {"neutral": 1087},
     protocols=("cremad-5fold",),
@@ -84,5 +119,5 @@ CREMAD = NamedCorpus(
     example="1001_DFA_ANG_XX.wav",
     pattern=named(r"(1\d\d\d)_([A-Z]{3})_([A-Z]{3})_(LO|MD|HI|XX?)"),
     utterance=_utterance,
-    complete=_with_demographics,
+    complete=_labelled,
 )

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from featcache.corpora.base import NamedCorpus, files_in, named
+from featcache.corpora.votes import shared_votes, vote_labels
 from featcache.errors import CorpusError, ManifestError, listed
 from featcache.files.spreadsheets import read_text
 from featcache.manifest import Utterance
@@ -30,6 +31,8 @@ EMOTION_4 = {
     "neutral": "neutral",
     "sadness": "sadness",
 }
+CLASSES = tuple(filter(None, EMOTIONS.values()))
+FOUR_CLASSES = ("anger", "happiness", "neutral", "sadness")
 EVALUATORS_WORDS = {"excited": "excitement", "neutral state": "neutral"}
 GENDERS = {"F": "female", "M": "male"}
 TURN = re.compile(r"\[[\d.]+ - [\d.]+\]\t(\S+)\t(\S+)\t\[([\d.]+), ([\d.]+), ([\d.]+)\]")
@@ -68,6 +71,14 @@ class Evaluation:
             "full_agreement": "yes" if full else "no",
         }
 
+    def votes(self) -> dict[str, str]:
+        """Return the votes of the evaluators for the manifest, for both labels."""
+        of_four = [{EMOTION_4.get(name, name) for name in chosen} for chosen in self.evaluators]
+        return {
+            **vote_labels("emotion", CLASSES, shared_votes(self.evaluators)),
+            **vote_labels("emotion_4", FOUR_CLASSES, shared_votes(of_four)),
+        }
+
 
 def _utterance(path: str, match: re.Match[str]) -> Utterance:
     half, session, dialogue, talker = match.groups()
@@ -103,7 +114,12 @@ def _labelled(folder: Path, utterances: list[Utterance]) -> tuple[list[Utterance
         replace(
             u,
             transcript=transcripts.get(u.utterance_id, ""),
-            labels={**evaluations[u.utterance_id].labels(), **u.labels, "aligned": _aligned(alignments, u.path)},
+            labels={
+                **evaluations[u.utterance_id].labels(),
+                **u.labels,
+                "aligned": _aligned(alignments, u.path),
+                **evaluations[u.utterance_id].votes(),
+            },
         )
         for u in utterances
     ]
@@ -172,7 +188,7 @@ IEMOCAP = NamedCorpus(
     license="academic licence on request",
     source="https://sail.usc.edu/iemocap (IEMOCAP_full_release: Session1 … Session5)",
     target="emotion_4",
-    classes=("anger", "happiness", "neutral", "sadness"),
+    classes=FOUR_CLASSES,
     published_counts={"anger": 1103, "happiness": 1636, "neutral": 1708, "sadness": 1084},
     # The scale is 1 to 5 (Busso et al. 2008), but users report means up to 5.5, which must not be refused.
     dimensions=dict.fromkeys(("arousal", "valence", "dominance"), (0.5, 5.5)),

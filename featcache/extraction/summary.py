@@ -14,7 +14,7 @@ from featcache.extraction.inputs import SECONDS, TOKENS
 from featcache.manifest import Manifest, Utterance
 from featcache.terminal.escape import escaped
 from featcache.units import counted
-from featcache.utterances import NO_TARGETS
+from featcache.utterances import VOTES, is_target
 from featcache.workspace import Workspace
 
 TOLD_AT_ONCE = 3
@@ -207,7 +207,8 @@ def _target_options(folder: Path, manifest: Manifest) -> list[str] | None:
     corpus = corpus_of(folder)
     if corpus is not None and corpus.target:
         return []
-    labels = [column for column in manifest.label_columns if column not in NO_TARGETS]
-    if len(manifest.label_columns) == 1:
+    columns = [column for column in manifest.label_columns if not column.startswith(VOTES)]
+    labels = [column for column in columns if is_target(column)]
+    if len(columns) == 1:
         return []
     return ["--target", "emotion" if "emotion" in labels else labels[0]]

@@ -1,6 +1,6 @@
 """Request × features → notes for the report of a run."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from featcache.manifest import Manifest
 from featcache.normalise import SPEAKER
 from featcache.protocols.final import held_out_speakers
 from featcache.settings.fits import FitSettings
+from featcache.settings.loss_choice import BALANCED
 from featcache.training.store_features import StoreFeatures
 
 SPEAKER_NOTE = (
@@ -56,6 +57,11 @@ FUSED_NOTE = (
 AVERAGED_NOTE = "Every {} frames of {} were averaged, which gives a frame every {:g} ms (as Pepino et al. 2021, pairs)."
 
 
+BALANCED_NOTE = (
+    "In the loss, each class of the training part has the same total weight, in each fold (balanced class weights)."
+)
+
+
 def averaged_note(features: StoreFeatures) -> str:
     """Return the note on features whose neighbouring frames were averaged."""
     if features.store.metadata["extractor"] == "egemaps":
@@ -80,6 +86,17 @@ def final_notes(task: ResolvedTask) -> list[str]:
     return [FINAL_NOTE.format(*numbers, speakers, task.protocol)]
 
 
+def loss_notes(request: FitSettings) -> list[str]:
+    """Return the notes on a loss and on class weights other than the defaults."""
+    notes = [] if request.loss is None else [f"Loss: {request.loss}."]
+    if isinstance(request.class_weights, Mapping):
+        weights = ", ".join(f"{name} {weight:g}" for name, weight in request.class_weights.items())
+        notes.append(f"Weights of the classes in the loss: {weights}; 1 for other classes.")
+    elif request.class_weights == BALANCED:
+        notes.append(BALANCED_NOTE)
+    return notes
+
+
 def notes_on_request(
     request: FitSettings, spec: HeadSpec, features: Sequence[StoreFeatures], manifest: Manifest, max_frames: int
 ) -> list[str]:
@@ -101,6 +118,7 @@ def notes_on_request(
         notes.append(SVM_NOTE)
     elif len(request.seeds) == 1:
         notes.append(f"{ONE_SEED}.")
+    notes += loss_notes(request)
     if not spec.learns_layers and any(len(item.layers) > 1 for item in features):
         notes.append(NO_LAYER_WEIGHTS_NOTE.format(request.head))
     for item in features:

@@ -24,6 +24,8 @@ from featcache.runs.identity import (
 )
 from featcache.settings.field import Dataclass, non_default, settings_of
 from featcache.settings.fits import FitSettings, TrainingConfig
+from featcache.targets.losses import DEFAULT_LOSSES
+from featcache.targets.soft import SoftClasses
 from featcache.training.memory import Memory
 from featcache.training.store_features import StoreFeatures
 
@@ -101,6 +103,8 @@ def _further_settings(request: FitSettings, resolved: Mapping[str, Any]) -> dict
     about = settings_of(FitSettings)
     recorded = {*resolved, *TrainingConfig.__dataclass_fields__, "label_range", "set"}
     chosen = {name: value for name, value in non_default(request).items() if name not in recorded}
+    if chosen.get("loss") == DEFAULT_LOSSES.get(resolved["task"]):
+        chosen.pop("loss", None)
     return _plain({name: value for name, value in chosen.items() if about[name][1].identity})
 
 
@@ -140,6 +144,11 @@ def _checksums(request: FitSettings, task: ResolvedTask, further: Sequence[Utter
         "utterances_sha256": hash_of(utterances),
         **({"unlabelled_sha256": _hash_of_further(further, task.stores, request.norm_by)} if further else {}),
         "labels_sha256": hash_of([[u.labels[column] for column in task.target.labels] for u in manifest]),
+        **(
+            {"votes_sha256": hash_of([task.target.votes_of(u) for u in manifest])}
+            if isinstance(task.target, SoftClasses)
+            else {}
+        ),
     }
 
 

@@ -48,6 +48,8 @@ def layer_relevance(
     label_range: tuple[float, float] | None = None,
     select: Mapping[str, str | Sequence[str]] | None = None,
     limit: int | None = None,
+    loss: str | None = None,
+    class_weights: str | Mapping[str, float] = "none",
     learning_rate: float = 1e-4,
     batch_size: int | None = None,
     max_epochs: int = 100,

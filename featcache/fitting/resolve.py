@@ -10,7 +10,7 @@ from featcache.fitting.defaults import default_features, max_frames_of, pooling_
 from featcache.fitting.notes import final_notes, notes_on_request
 from featcache.fitting.record import config_of, speakers_without_label
 from featcache.fitting.refusals import refuse_unusable
-from featcache.fitting.task import resolve_task
+from featcache.fitting.task import ResolvedTask, resolve_task
 from featcache.heads import HEADS, Head, HeadSpec, create_head, head_spec
 from featcache.heads.trial import try_head
 from featcache.manifest import Manifest
@@ -19,7 +19,9 @@ from featcache.protocols import Fold
 from featcache.settings.checked import configured
 from featcache.settings.field import Dataclass
 from featcache.settings.fits import FitSettings, TrainingConfig
-from featcache.targets.targets import PredictionTarget
+from featcache.settings.loss_choice import SOFT
+from featcache.targets.soft import soft_classes
+from featcache.targets.targets import Classes, PredictionTarget
 from featcache.training.store_features import StoreFeatures, features_of
 
 
@@ -82,17 +84,7 @@ def resolve(cache: FeatureCache, request: FitSettings) -> ResolvedFit:
     """
     spec = head_spec(request.head)
     options = configured(spec.options, request.set, f"head {request.head!r}")
-    task = resolve_task(
-        cache,
-        request.features or default_features(cache, spec),
-        protocol=request.protocol,
-        target=request.target,
-        task=request.task,
-        label_range=request.label_range,
-        select=request.select,
-        limit=request.limit,
-        final=request.final,
-    )
+    task = _task_of(cache, request, spec)
     max_frames = max_frames_of(cache, request, task.stores)
     features = features_of(
         task.stores,
@@ -140,6 +132,24 @@ def resolve(cache: FeatureCache, request: FitSettings) -> ResolvedFit:
             training=training,
         ),
     )
+
+
+def _task_of(cache: FeatureCache, request: FitSettings, spec: HeadSpec) -> ResolvedTask:
+    """Return utterances, folds and target, whose training values are soft labels if the loss needs them."""
+    task = resolve_task(
+        cache,
+        request.features or default_features(cache, spec),
+        protocol=request.protocol,
+        target=request.target,
+        task=request.task,
+        label_range=request.label_range,
+        select=request.select,
+        limit=request.limit,
+        final=request.final,
+    )
+    if request.loss == SOFT and isinstance(task.target, Classes):
+        return replace(task, target=soft_classes(task.target, task.manifest))
+    return task
 
 
 def _check_layers(request: FitSettings, spec: HeadSpec, features: list[StoreFeatures]) -> None:

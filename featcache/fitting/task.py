@@ -24,7 +24,7 @@ from featcache.protocols import PROTOCOLS, Fold, check_folds, default_protocol, 
 from featcache.protocols.dialogues import dialogue_labels
 from featcache.protocols.final import check_final, final_fold
 from featcache.targets.targets import Classes, PredictionTarget, labelled, make_target, split
-from featcache.utterances import NO_TARGETS
+from featcache.utterances import NO_TARGETS, VOTES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,6 +207,7 @@ def _without_missing(manifest: Manifest, stores: Sequence[FeatureStore]) -> tupl
 
 
 def _only_label(manifest: Manifest) -> str:
-    if len(manifest.label_columns) == 1:
-        return manifest.label_columns[0]
-    raise ManifestError(f"which label to predict? choose with --target: {', '.join(manifest.label_columns)}")
+    columns = [column for column in manifest.label_columns if not column.startswith(VOTES)]
+    if len(columns) == 1:
+        return columns[0]
+    raise ManifestError(f"which label to predict? choose with --target: {', '.join(columns)}")

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from featcache.errors import ModelError, unknown_name
+from featcache.heads.attentive import Attentive
 from featcache.heads.base import MEAN_AND_MAX, Head, errors_of, frames_of, mean_over_frames
 from featcache.heads.dense import Dense
 from featcache.heads.dropout import Dropout
@@ -16,6 +17,7 @@ from featcache.heads.fusion import Fusion, PooledFusion
 from featcache.heads.layer_weights import LAYER_WEIGHTINGS, LayerWeights
 from featcache.heads.linear import Linear
 from featcache.heads.lstm import LSTM
+from featcache.heads.mlp import MLP
 from featcache.heads.spec import POOLED, HeadSpec
 from featcache.registry import Registry, is_external
 from featcache.settings.field import Dataclass
@@ -27,7 +29,9 @@ __all__ = [
     "LAYER_WEIGHTINGS",
     "LSTM",
     "MEAN_AND_MAX",
+    "MLP",
     "SOLVERS",
+    "Attentive",
     "Dense",
     "Dropout",
     "Fusion",
@@ -45,7 +49,15 @@ __all__ = [
     "mean_over_frames",
 ]
 
-_BUILTIN: dict[str, type[Head]] = {"dense": Dense, "lstm": LSTM, "fusion": Fusion, "linear": Linear, "ffn": FFN}
+_BUILTIN: dict[str, type[Head]] = {
+    "dense": Dense,
+    "lstm": LSTM,
+    "fusion": Fusion,
+    "attentive": Attentive,
+    "linear": Linear,
+    "ffn": FFN,
+    "mlp": MLP,
+}
 HEADS: Registry[type[Head]] = Registry("head", "featcache.heads", _BUILTIN, base=Head, error=ModelError)
 # Heads that a solver of scikit-learn fits, see featcache.training.svm; they are no torch modules.
 SOLVERS = {
@@ -101,9 +113,9 @@ def check_stores(name: str, spec: HeadSpec, number: int) -> None:
         few = {2: "two or more"}.get(fewest, f"{fewest} or more")
         raise ModelError(f"head {name!r} takes {few} feature stores, found {number}; name two with --features")
     if most is not None and number > most:
-        several = " or ".join(repr(other) for other, head in _BUILTIN.items() if head.spec.stores[1] is None)
+        *others, last = [repr(other) for other, head in _BUILTIN.items() if head.spec.stores[1] is None]
         one = {1: "one feature store"}.get(most, f"{most} feature stores at most")
-        raise ModelError(f"head {name!r} takes {one}, found {number}; use {several} for several")
+        raise ModelError(f"head {name!r} takes {one}, found {number}; use {', '.join(others)} or {last} for several")
 
 
 def create_head(

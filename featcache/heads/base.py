@@ -237,11 +237,12 @@ def frame_sizes(hidden_sizes: Sequence[int], pooling: str | None) -> list[int]:
     return [size * (2 if pooling == MEAN_AND_MAX else 1) for size in hidden_sizes]
 
 
-def linear(num_inputs: int, num_outputs: int, generator: torch.Generator) -> nn.Linear:
+def linear(num_inputs: int, num_outputs: int, generator: torch.Generator, *, bias: bool = True) -> nn.Linear:
     """Make a linear layer with Glorot-uniform weights and zero biases, as Keras does by default."""
-    layer = undrawn(nn.Linear(num_inputs, num_outputs, device="meta"))
+    layer = undrawn(nn.Linear(num_inputs, num_outputs, bias=bias, device="meta"))
     nn.init.xavier_uniform_(layer.weight, generator=generator)
-    nn.init.zeros_(layer.bias)
+    if bias:
+        nn.init.zeros_(layer.bias)
     return layer
 
 

@@ -191,8 +191,8 @@ class RunHeads:
 
         The last layer of a network is the module ``output``, as in all built-in heads. Its input is: for ``dense``,
         ``lstm`` and ``fusion`` the mean over frames of the last hidden layer (for fusions of frames that are not
-        aligned, the last hidden layer after that mean); for ``linear`` the projection of the mean; for ``ffn`` the
-        hidden layer. For support vector machines it is the normalised feature vector.
+        aligned, the last hidden layer after that mean); for ``linear`` the projection of the mean; for ``ffn``, ``mlp``
+        and ``attentive`` the last hidden layer. For support vector machines it is the normalised feature vector.
 
         Raises:
             ModelError: the head has no module ``output``.

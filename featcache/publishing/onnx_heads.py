@@ -11,7 +11,8 @@ import numpy.typing as npt
 from torch import Tensor, nn
 
 from featcache.errors import ModelError
-from featcache.heads import FFN, LSTM, MEAN_AND_MAX, Dense, Fusion, Linear, PooledFusion
+from featcache.heads import FFN, LSTM, MEAN_AND_MAX, MLP, Attentive, Dense, Fusion, Linear, PooledFusion
+from featcache.heads.attentive import TINY_VARIANCE
 from featcache.heads.dense import DenseLayer
 from featcache.heads.lstm import RecurrentLayer
 from featcache.publishing.onnx_graph import GraphBuilder
@@ -173,6 +174,36 @@ def _ffn(graph: GraphBuilder, head: Any, prepared: Sequence[str]) -> str:
     return _linear(graph, head.output, graph.add("Tanh", hidden))
 
 
+def _attentive(graph: GraphBuilder, head: Any, prepared: Sequence[str]) -> str:
+    pooled = []
+    for average, branch, pool, values in zip(head.averages, head.branches, head.pools, prepared, strict=True):
+        frames = _hidden(graph, branch, _averaged(graph, average, values))
+        hidden = graph.add("Tanh", _linear(graph, pool.hidden, frames))
+        scores = graph.add("MatMul", hidden, graph.constant(_array(pool.score.weight).T))
+        weights = graph.add("Softmax", scores, axis=0)
+        mean = _weighted_sum(graph, weights, frames)
+        deviations = graph.add("Sub", frames, mean)
+        variance = _weighted_sum(graph, weights, graph.add("Mul", deviations, deviations))
+        least = graph.constant(np.full(1, TINY_VARIANCE, np.float32))
+        pooled += [mean, graph.add("Sqrt", graph.add("Max", variance, least))]
+    vector = graph.add("Concat", *pooled, axis=1)
+    return _linear(graph, head.output, _hidden(graph, head.hidden, vector))
+
+
+def _weighted_sum(graph: GraphBuilder, weights: str, frames: str) -> str:
+    """Sum over frames: (num_frames, 1) and (num_frames, size) → (1, size)."""
+    return graph.add("ReduceSum", graph.add("Mul", weights, frames), graph.integers(0), keepdims=1)
+
+
+def _mlp(graph: GraphBuilder, head: Any, prepared: Sequence[str]) -> str:
+    averages = zip(head.averages, prepared, strict=True)
+    means = [_mean_over_frames(graph, _averaged(graph, average, values)) for average, values in averages]
+    hidden = means[0] if len(means) == 1 else graph.add("Concat", *means, axis=1)
+    for layer in head.layers:
+        hidden = _hidden(graph, layer, hidden)
+    return _linear(graph, head.output, hidden)
+
+
 def _svm(graph: GraphBuilder, head: Any, prepared: Sequence[str]) -> str:
     """Compute the distances in float64, as the solver does; untrained classes have the score -inf."""
     vector = graph.cast(graph.add("Reshape", prepared[0], graph.integers(1, -1)), np.float64)
@@ -197,5 +228,7 @@ _BUILDERS: dict[type[nn.Module], Callable[[GraphBuilder, Any, Sequence[str]], st
     **dict.fromkeys((Dense, LSTM, Fusion, PooledFusion), _dense),
     Linear: _linear_head,
     FFN: _ffn,
+    Attentive: _attentive,
+    MLP: _mlp,
     SupportVectorMachine: _svm,
 }

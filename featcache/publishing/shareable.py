@@ -34,7 +34,18 @@ log = logging.getLogger(__name__)
 _SETTINGS = (
     *(RELEASE, NUMERICS, "corpus", "features", "untrained", "layers", "layer_weighting", "head", "set", "parts"),
     *("pooling", "fused", "norm", "norm_by", "scalar_norm", "protocol", "task", "target", "classes", "label_ranges"),
-    *("select", "seeds", "max_frames", "training", "working_dtype", "final", "validation_protocol", COMPUTED),
+    *(
+        "loss",
+        "class_weights",
+        "select",
+        "seeds",
+        "max_frames",
+        "training",
+        "working_dtype",
+        "final",
+        "validation_protocol",
+        COMPUTED,
+    ),
     *(ENVIRONMENT, HEAD_INPUTS, STORE_SETTINGS),
 )
 # Entries of metrics.json that are published as they are, besides the scores.

@@ -11,6 +11,7 @@ from featcache.evaluate.predictions import Predictions, codes_of
 from featcache.evaluate.scoring import sums_of
 from featcache.evaluate.sums import Sums, over_seeds
 from featcache.manifest import Manifest
+from featcache.utterances import VOTES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,6 +83,8 @@ def label_groupings(manifest: Manifest, targets: Sequence[str]) -> dict[str, dic
     """
     found = {}
     for column in manifest.label_columns:
+        if column.startswith(VOTES):
+            continue
         values = {u.utterance_id: u.labels[column] for u in manifest if u.labels.get(column, "") != ""}
         if not 2 <= len(set(values.values())) <= _MOST_VALUES:
             continue

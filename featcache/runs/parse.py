@@ -35,7 +35,8 @@ _NUMBER = (int, float)
 _OPTIONAL = (int, float, type(None))
 _CONFIG = {
     **dict.fromkeys(("corpus", "head", "norm", "protocol", "layers", "task", "vote", "chosen_on"), (str,)),
-    **dict.fromkeys(("layer_weighting", "fused", VALIDATION_PROTOCOL), (str,)),
+    **dict.fromkeys(("layer_weighting", "fused", "loss", VALIDATION_PROTOCOL), (str,)),
+    "class_weights": (str, dict),
     FINAL: (bool,),
     **dict.fromkeys(("pooling", "norm_by"), (str, type(None))),
     **dict.fromkeys(("features", "select", "training", "label_ranges", "set", "parts"), (dict,)),

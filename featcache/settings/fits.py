@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from featcache.settings.field import setting
+from featcache.settings.loss_choice import LossSettings
 from featcache.settings.training_loop import LoopSettings
 from featcache.settings.types import SEEDS, Assignments, Names, Range, References, Seeds, Selection
 
@@ -76,8 +77,8 @@ class HeadSettings:
 
     head: str = setting(
         "dense",
-        "Head to train: dense, lstm, fusion, linear, ffn, svm, an installed head, package.module:Class or "
-        "./file.py:Class.",
+        "Head to train: dense, lstm, fusion, attentive, linear, ffn, mlp, svm, an installed head, package.module:Class "
+        "or ./file.py:Class.",
     )
     set: Assignments = setting(help="Option of the head, such as hidden_units=256. Can be repeated.", factory=dict)
     norm: Norm = setting(
@@ -105,8 +106,8 @@ class FeatureSettings:
     )
     pooling: Pooling | None = setting(
         None,
-        "Pooling over all frames of an utterance before the head [default: mean for linear and svm, mean+max for ffn "
-        "on single layers, no pooling for other heads].",
+        "Pooling over all frames of an utterance before the head [default: mean for linear, mlp and svm, mean+max for "
+        "ffn on single layers, no pooling for other heads].",
     )
     scalar_norm: bool = setting(
         False, "Normalise all dimensions of a layer with one mean and standard deviation, for example spectrograms."
@@ -152,14 +153,12 @@ class DeviceSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RelevanceSettings(CacheSettings, DeviceSettings, LoopSettings, TrainingConfig, TargetSettings, HeadSettings):
+class RelevanceSettings(CacheSettings, LoopSettings, LossSettings):
     """The options of ``featcache relevance``."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitSettings(
-    CacheSettings, DeviceSettings, LoopSettings, TrainingConfig, TargetSettings, FeatureSettings, HeadSettings
-):
+class FitSettings(CacheSettings, LoopSettings, LossSettings):
     """The options of ``featcache fit``; options that do not affect results come last."""
 
     final: bool = setting(

@@ -1,10 +1,12 @@
 """Outputs and targets → the loss that training minimises, and the validation score."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
+
+from featcache.settings.loss_choice import SOFT, loss_parts
 
 # Added to the denominator, to avoid 0 / 0 if targets or predictions are constant.
 _TINY = 1e-8
@@ -13,6 +15,14 @@ _LEAST = 1e-30
 # If the labels span less than this share of their range, the first label is subtracted from all of them. The mean of
 # float32 values is rounded to about 3e-8, which would not be negligible for such small differences.
 _NARROW = 1e-4
+# Smallest value of 1 - p in the focal loss.
+_SURE = 1e-12
+# Task → losses that can train it, and the default.
+LOSSES_OF: Mapping[str, tuple[str, ...]] = {
+    "classification": ("cross-entropy", "focal", SOFT, "label-smoothing"),
+    "regression": ("ccc", "mse", "mae"),
+}
+DEFAULT_LOSSES: Mapping[str, str] = {task: losses[0] for task, losses in LOSSES_OF.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,3 +88,69 @@ REGRESSION = Objective(
     score=lambda outputs, targets: float(ccc(outputs, targets).mean()),
     predictions=torch.clone,
 )
+SOFT_CLASSIFICATION = replace(
+    CLASSIFICATION,
+    loss=lambda outputs, targets: nn.functional.cross_entropy(outputs, _soft_and_hard(targets)[0]),
+    score=lambda outputs, targets: _uar(outputs, _soft_and_hard(targets)[1].argmax(dim=1)),
+)
+
+
+def classification(loss: str, weights: Sequence[float] | None = None) -> Objective:
+    """Return the objective of a classification.
+
+    Args:
+        loss: ``cross-entropy``, ``focal:GAMMA``, ``label-smoothing:SHARE`` or ``soft``.
+        weights: Weight of each class, above 0; None if all are 1. Each utterance counts with the weight of its (hard)
+            class, and the sum is divided by the sum of these weights. A weight of 2 therefore has the same effect as
+            two copies of each utterance of the class.
+
+    Returns:
+        The objective. Targets are class positions, (batch,) int64; for ``soft`` they are rows (batch, 2 × num_classes)
+        float32: the shares of the votes, followed by 1 for the hard class and 0 for the others.
+
+    Source: cross-entropy with weights as in ``torch.nn.CrossEntropyLoss``; focal loss: Lin et al. 2017, eq. 4;
+        label smoothing: Szegedy et al. 2016, section 7, as in ``torch.nn.CrossEntropyLoss``.
+    """
+    name, number = loss_parts(loss)
+    base = SOFT_CLASSIFICATION if name == SOFT else CLASSIFICATION
+    if weights is None and name in ("cross-entropy", SOFT):
+        return base
+
+    def weighted_mean(outputs: Tensor, targets: Tensor) -> Tensor:
+        soft, hard = _soft_and_hard(targets) if name == SOFT else (targets, targets)
+        if name == "focal":
+            losses = _focal(outputs, targets, number)
+        else:
+            smoothing = number if name == "label-smoothing" else 0.0
+            losses = nn.functional.cross_entropy(outputs, soft, label_smoothing=smoothing, reduction="none")
+        if weights is None:
+            return losses.mean()
+        of_classes = torch.tensor(weights, dtype=losses.dtype, device=losses.device)
+        of_utterances = hard @ of_classes if name == SOFT else of_classes[hard]
+        return (losses * of_utterances).sum() / of_utterances.sum()
+
+    return replace(base, loss=weighted_mean)
+
+
+def regression(loss: str) -> Objective:
+    """Return the objective of a regression with the loss ``ccc``, ``mse`` or ``mae``, averaged over the targets."""
+    losses: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+        "ccc": ccc_loss,
+        "mse": nn.functional.mse_loss,
+        "mae": nn.functional.l1_loss,
+    }
+    return replace(REGRESSION, loss=losses[loss])
+
+
+def _focal(outputs: Tensor, targets: Tensor, gamma: float) -> Tensor:
+    """Return -(1 - p)^γ log p of each utterance, where p is the probability of its class: (batch,)."""
+    log_p = outputs.log_softmax(dim=1).gather(1, targets[:, None])[:, 0]
+    # A probability of 1 gives 0 to a power below 0 in the gradient, if γ is below 1.
+    rest = (-torch.expm1(log_p)).clamp_min(_SURE)
+    return -(rest**gamma) * log_p
+
+
+def _soft_and_hard(targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Split rows of soft labels: shares of the votes, and the hard class as 0 and 1, (batch, num_classes) each."""
+    soft, hard = targets.chunk(2, dim=1)
+    return soft, hard

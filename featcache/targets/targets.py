@@ -169,8 +169,12 @@ class Classes(PredictionTarget):
         label = utterance.labels[self.column]
         return label if self.one in (None, label) else self.classes[0]
 
-    def value(self, utterance: Utterance) -> int:
+    def position(self, utterance: Utterance) -> int:
+        """Return the position of the class of an utterance."""
         return self.classes.index(self.label(utterance))
+
+    def value(self, utterance: Utterance) -> Value:
+        return self.position(utterance)
 
     def columns(self) -> list[str]:
         return ["target", "prediction", *(f"p_{name}" for name in self.classes)]

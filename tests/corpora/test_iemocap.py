@@ -76,7 +76,7 @@ def test_a_turn_says_all_that_the_release_knows(write):
     assert turn.path == f"Session1/sentences/wav/Ses01F_impro01/{F000}.wav"
     assert turn.transcript == "Excuse me."
     assert turn.start is turn.end is None  # times in the evaluation refer to the dialogue
-    assert turn.labels == {
+    assert {name: label for name, label in turn.labels.items() if not name.startswith("votes_")} == {
         "emotion": "neutral",
         "emotion_4": "neutral",
         "valence": "2.5000",
@@ -116,6 +116,23 @@ def test_agreement_is_that_of_the_evaluators_without_the_actors_own(write):
     assert manifest.labels("agreement") == {F000: "3/3", M001: "2/3", SCRIPTED: "3/3"}
     # A second label of an evaluator, beside the common one, prevents full agreement.
     assert manifest.labels("full_agreement") == {F000: "yes", M001: "no", F002: "no", SCRIPTED: "no"}
+
+
+def votes_of(utterance, label):
+    prefix = f"votes_{label}_"
+    found = {name.removeprefix(prefix): text for name, text in utterance.labels.items() if name.startswith(prefix)}
+    return {name: text for name, text in found.items() if text not in ("", "0") and not name.startswith("4_")}
+
+
+def test_each_evaluator_has_one_vote_which_several_emotions_share(write):
+    manifest = read_corpus(write(RELEASE)).manifest
+    assert votes_of(manifest[F000], "emotion") == {"neutral": "3"}
+    assert votes_of(manifest[M001], "emotion") == {"excitement": "1.5", "happiness": "0.5", "surprise": "1"}
+    assert votes_of(manifest[F002], "emotion") == {"neutral": "1", "frustration": "1", "anger": "1"}
+    # Among four emotions, excitement is happiness; votes for other emotions do not count.
+    assert votes_of(manifest[M001], "emotion_4") == {"happiness": "2"}
+    assert votes_of(manifest[F002], "emotion_4") == {"neutral": "1", "anger": "1"}
+    assert len([name for name in manifest.label_columns if name.startswith("votes_")]) == 10 + 4
 
 
 def test_every_code_has_its_name(write):

@@ -80,6 +80,40 @@ def test_every_code_has_its_name(write):
     assert "".join(name[0] for name in manifest.labels("emotion").values()) == "ashsfdcn"  # U means surprise
 
 
+DETAILED = {
+    "labels_detailed.csv": "FileName,WorkerID,EmoClass_Major,EmoClass_Second,EmoAct\n"
+    f'{TRAIN}.wav,WORKER1,Happy,"Happy,Excited",5\n{TRAIN}.wav,WORKER2,Happy,Happy,4\n'
+    f"{TRAIN}.wav,WORKER3,Angry,Angry,4\n{TRAIN}.wav,WORKER4,Other-bored,Bored,4\n{TEST1}.wav,W,Sad,Sad,1\n",
+    "Labels/labels_detailed.csv": "FileName,EmoDetail\n"
+    f'{TRAIN}.wav,"WORKER1; Happy; Happy,Excited; A:5; V:7; D:4;"\n{TRAIN}.wav,WORKER2; Happy; Happy; A:4; V:4; D:4;\n'
+    f"{TRAIN}.wav,WORKER3; Angry; Angry; A:4; V:4; D:4;\n{TRAIN}.wav,WORKER4; Other-bored; ; A:4; V:4; D:4;\n"
+    f"{TEST1}.wav,WORKER5; Sad; Sad; A:1; V:1; D:1;\n",
+    "Labels/labels.txt": f"{TRAIN}.wav; H; A:5.0; V:7.0; D:4.5; \nWORKER1; Happy; Happy,Excited; A:5; V:7; D:4;\n"
+    "WORKER2; Happy; Happy; A:4; V:4; D:4;\nWORKER3; Angry; Angry; A:4; V:4; D:4;\n"
+    f"WORKER4; Other-bored; ; A:4; V:4; D:4;\n\n{TEST1}.wav; N; A:2.2; V:4.0; D:2.6; \n"
+    "WORKER5; Sad; Sad; A:1; V:1; D:1;\n",
+}
+
+
+@pytest.mark.parametrize("file", DETAILED)
+def test_each_annotator_has_one_vote_in_every_form_of_the_detailed_labels(write, file):
+    manifest = read_corpus(write(RELEASE | {file: DETAILED[file]})).manifest
+    prefix = "votes_emotion_"
+    found = {
+        u.utterance_id: {name.removeprefix(prefix): t for name, t in u.labels.items() if name.startswith(prefix)}
+        for u in manifest
+    }
+    assert set(found[TRAIN]) == set(CORPORA["msp-podcast"].classes)
+    assert {name: text for name, text in found[TRAIN].items() if text != "0"} == {"happiness": "2", "anger": "1"}
+    assert {name: text for name, text in found[TEST1].items() if text != "0"} == {"sadness": "1"}
+    assert set(found[TEST2].values()) == {""}
+
+
+def test_detailed_labels_with_other_columns_are_refused(write):
+    with pytest.raises(CorpusError, match=r"labels_detailed.csv: expected the columns FileName and EmoClass_Major, or"):
+        read_corpus(write(RELEASE | {"Labels/labels_detailed.csv": "FileName,Emotion\na.wav,Sad\n"}))
+
+
 @pytest.mark.parametrize(
     "labels",
     [

@@ -161,6 +161,35 @@ def test_cremad_demographics_are_found_where_people_put_them(write, tmp_path, pl
     assert (second.labels["gender"], second.labels["age"]) == ("", "")
 
 
+CREMAD_VOTES = (
+    '"","A","D","F","H","N","S","fileName","numResponses"\n'
+    '"100001",5,1,0,0,4,0,"1001_DFA_ANG_XX",10\n"200001",9,0,0,0,0,0,"1001_DFA_ANG_XX",9\n'
+    '"300001",0,0,0,0,0,9,"1001_DFA_ANG_XX",9\n"200002",0,0,0,0,0,9,"1002_DFA_ANG_XX",9\n'
+)
+
+
+@pytest.mark.parametrize("place", ["processedResults/", "", "../processedResults/"])
+def test_cremad_votes_are_those_of_listeners_who_only_heard_the_voice(write, tmp_path, place):
+    folder = write(["AudioWAV/1001_DFA_ANG_XX.wav", "AudioWAV/1002_DFA_ANG_XX.wav"], tmp_path / "corpus")
+    write({f"{place}tabulatedVotes.csv": CREMAD_VOTES}, folder)
+    first, second = (
+        {name.removeprefix("votes_emotion_"): u.labels[name] for name in u.labels if name.startswith("votes_")}
+        for u in read_corpus(folder).manifest
+    )
+    assert first == {"anger": "5", "disgust": "1", "fear": "0", "happiness": "0", "neutral": "4", "sadness": "0"}
+    assert second == dict.fromkeys(first, "")
+
+
+@pytest.mark.parametrize(
+    "table",
+    [CREMAD_VOTES.replace('"A"', '"B"'), CREMAD_VOTES.replace("5,1", "five,1"), CREMAD_VOTES.replace('"1000', '"x')],
+)
+def test_cremad_votes_that_are_another_table(write, table):
+    folder = write({"1001_DFA_ANG_XX.wav": "", "tabulatedVotes.csv": table})
+    with pytest.raises(CorpusError, match=r"tabulatedVotes.csv: expected a CSV table with the number of each row, and"):
+        read_corpus(folder)
+
+
 def test_cremad_demographics_that_are_another_table(write):
     folder = write({"1001_DFA_ANG_XX.wav": "", "VideoDemographics.csv": "Actor,Age\n1001,51\n"})
     with pytest.raises(CorpusError, match=r"VideoDemographics.csv: expected .* the columns ActorID, Age and Sex"):

@@ -16,6 +16,8 @@ STORES = {
     "fusion": [(3, 10), (1, 4)],
     "linear": [(3, 10)],
     "ffn": [(3, 10), (1, 4)],
+    "attentive": [(3, 10), (1, 4)],
+    "mlp": [(3, 10), (1, 4)],
 }
 NUM_FRAMES = [6, 1, 4]
 
@@ -189,8 +191,10 @@ def test_unknown_head_names_the_nearest() -> None:
 
 
 @pytest.mark.parametrize("single", ["dense", "lstm", "linear"])
-def test_two_stores_ask_for_fusion_or_ffn(single: str) -> None:
-    with pytest.raises(ModelError, match=f"head '{single}' takes one feature store, found 2; use 'fusion' or 'ffn'"):
+def test_two_stores_ask_for_a_head_of_several(single: str) -> None:
+    with pytest.raises(
+        ModelError, match=f"head '{single}' takes one feature store, found 2; use 'fusion', .* or 'mlp'"
+    ):
         create_head(single, num_layers=[13, 1], hidden_sizes=[768, 25], num_outputs=7, seed=1)
 
 

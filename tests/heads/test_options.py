@@ -13,7 +13,7 @@ from featcache.settings.checked import configured
 from featcache.settings.field import settings_of, values_of
 
 NUM_FRAMES = [6, 1, 4]
-STORES = {"fusion": [(3, 10), (1, 4)], "ffn": [(3, 10), (1, 4)]}
+STORES = {name: [(3, 10), (1, 4)] for name in ("fusion", "ffn", "attentive", "mlp")}
 ONE = [(3, 10)]
 # Rounding of float32 sums of several hundred terms in different order.
 TOLERANCE = 1e-5
@@ -132,7 +132,16 @@ def test_ffn_is_as_wide_as_asked_or_as_the_largest_store():
     assert create("ffn").hidden.weight.shape == (10, 28)
 
 
-@pytest.mark.parametrize("name", ["dense", "lstm", "fusion", "ffn"])
+def test_mlp_has_as_many_layers():
+    head = create("mlp", num_hidden=3, hidden_units=6).eval()
+    vector = torch.stack([torch.cat([store[i].mean(dim=(0, 1)) for store in batch("mlp")]) for i in range(3)])
+    for layer in head.layers:
+        vector = plain_of(layer)[0](vector).relu()
+    assert len(head.layers) == 3
+    torch.testing.assert_close(head(batch("mlp")), head.output(vector), rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("name", ["dense", "lstm", "fusion", "ffn", "attentive", "mlp"])
 def test_without_dropout_training_computes_what_evaluation_does_and_draws_nothing(name):
     head = create(name, dropout=0)
     before = head.generator.get_state()
@@ -140,7 +149,7 @@ def test_without_dropout_training_computes_what_evaluation_does_and_draws_nothin
     assert torch.equal(head.generator.get_state(), before)
 
 
-@pytest.mark.parametrize("name", ["dense", "lstm", "fusion", "ffn"])
+@pytest.mark.parametrize("name", ["dense", "lstm", "fusion", "ffn", "attentive", "mlp"])
 @pytest.mark.parametrize("rate", [0.05, 0.5, 0.9])
 def test_each_dropout_has_the_rate_that_was_asked_for(name, rate):
     rates = [module.rate for module in create(name, dropout=rate).modules() if isinstance(module, Dropout)]

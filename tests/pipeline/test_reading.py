@@ -35,6 +35,8 @@ def test_what_the_defaults_say_counts_unless_a_run_says_otherwise(write_pipeline
         ("seeds: [7, 8]", {"seeds": (7, 8)}),
         ("clip_value: 0.5", {"clip_value": 0.5}),
         ("set: {hidden_units: 256}", {"set": {"hidden_units": "256"}}),
+        ("class_weights: {joy: 2, anger: 1.5}", {"class_weights": {"anger": 1.5, "joy": 2.0}}),
+        ("loss: focal", {"loss": "focal:2"}),
     ],
 )
 def test_a_run_takes_the_options_of_fit_under_the_same_names(write_pipeline, line, expected):

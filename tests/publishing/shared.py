@@ -16,6 +16,14 @@ RUNS = {
     "ffn": {"head": "ffn", "norm": "global", "target": "arousal,valence"},
     "fusion": {"head": "fusion", "norm": "speaker", "features": ["ssl", "egemaps"]},
     "apart": {"head": "fusion", "norm": "global", "features": ["ssl", "text"]},
+    "attentive": {
+        "head": "attentive",
+        "norm": "speaker",
+        "features": ["ssl", "text"],
+        "layers": "0,2",
+        "set": {"hidden_units": 16, "attention_units": 8},
+    },
+    "mlp": {"head": "mlp", "norm": "global", "features": ["ssl", "functionals"], "target": "arousal,valence"},
     "svm": {"head": "svm", "norm": "global", "layers": "last", "pooling": "mean+max"},
     "svr": {"head": "svm", "norm": "speaker", "features": ["functionals"], "target": "arousal,valence"},
 }

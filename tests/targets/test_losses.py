@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from featcache.targets.losses import CLASSIFICATION, REGRESSION, ccc, ccc_loss
+from featcache.targets.losses import CLASSIFICATION, REGRESSION, ccc, ccc_loss, classification, regression
 
 # Both sides are float64; the constant in the denominator changes the CCC by at most this much.
 FORMULA = 1e-4
@@ -160,3 +160,80 @@ def test_classification_is_the_mean_cross_entropy_and_is_told_in_uar():
 def test_a_regression_predicts_what_comes_out():
     outputs = torch.tensor([[0.3, -2.0]])
     assert REGRESSION.predictions(outputs).tolist() == outputs.tolist()
+
+
+LOSSES = ["cross-entropy", "focal:2", "focal:0.5", "label-smoothing:0.1", "soft"]
+# Rounding of float32 sums of a few terms in another order.
+ROUNDING = 1e-5
+
+
+def targets_of(loss, classes, num_classes=3):
+    """Return class positions, or rows of soft and hard labels whose soft part depends on the class only."""
+    positions = torch.tensor(classes)
+    if loss != "soft":
+        return positions
+    hard = torch.nn.functional.one_hot(positions, num_classes).float()
+    return torch.cat([0.7 * hard + 0.1, hard], dim=1)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_weight_of_2_equals_giving_each_utterance_of_the_class_twice(loss):
+    classes = [0, 1, 2, 1, 0, 2, 2]
+    twice = [row for row, one in enumerate(classes) for _ in range(2 if one == 1 else 1)]
+    outputs = torch.randn(len(classes), 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    weighted = classification(loss, [1, 2, 1]).loss(outputs, targets_of(loss, classes))
+    plain = classification(loss).loss(outputs[twice], targets_of(loss, [classes[row] for row in twice]))
+    torch.testing.assert_close(weighted, plain, rtol=ROUNDING, atol=0)
+    gradients = [torch.autograd.grad(one, outputs, retain_graph=True)[0] for one in (weighted, plain)]
+    torch.testing.assert_close(*gradients, rtol=ROUNDING, atol=ROUNDING)
+    doubled = classification(loss, [2, 4, 2]).loss(outputs, targets_of(loss, classes))
+    torch.testing.assert_close(doubled, weighted, rtol=ROUNDING, atol=0)  # only the ratios matter
+
+
+def test_losses_are_those_of_torch_and_of_lin_et_al():
+    generator = torch.Generator().manual_seed(0)
+    outputs = torch.randn(9, 3, generator=generator)
+    classes = torch.tensor([0, 1, 2] * 3)
+    soft = torch.rand(9, 3, generator=generator).softmax(dim=1)
+    weights = [0.5, 2.0, 1.0]
+    entropy = torch.nn.functional.cross_entropy
+    probability = outputs.softmax(dim=1)[range(9), classes]
+    rows = torch.cat([soft, torch.nn.functional.one_hot(classes, 3)], dim=1)
+    expected = {
+        "label-smoothing:0.1": entropy(outputs, classes, label_smoothing=0.1),
+        "focal:2": (-((1 - probability) ** 2) * probability.log()).mean(),
+        "focal:0": entropy(outputs, classes),
+        "soft": entropy(outputs, soft),
+    }
+    for loss, value in expected.items():
+        found = classification(loss).loss(outputs, rows if loss == "soft" else classes)
+        torch.testing.assert_close(found, value, rtol=ROUNDING, atol=0)
+    found = classification("cross-entropy", weights).loss(outputs, classes)
+    torch.testing.assert_close(found, entropy(outputs, classes, weight=torch.tensor(weights)), rtol=ROUNDING, atol=0)
+    values, wanted = torch.rand(9, 2, generator=generator), torch.rand(9, 2, generator=generator)
+    torch.testing.assert_close(regression("mse").loss(values, wanted), (values - wanted).square().mean())
+    torch.testing.assert_close(regression("mae").loss(values, wanted), (values - wanted).abs().mean())
+
+
+def test_without_a_loss_and_weights_training_is_what_it_was():
+    assert classification("cross-entropy") is CLASSIFICATION
+    outputs, classes = torch.randn(4, 3), torch.tensor([0, 1, 2, 0])
+    assert torch.equal(CLASSIFICATION.loss(outputs, classes), torch.nn.functional.cross_entropy(outputs, classes))
+    assert regression("ccc").loss is REGRESSION.loss
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("weights", [None, [1.0, 3.0, 1e-6]])
+def test_a_batch_that_lacks_a_class_and_sure_outputs_give_finite_losses(loss, weights):
+    outputs = torch.tensor([[200.0, -200.0, 0.0], [0.0, 0.0, 0.0]], requires_grad=True)
+    value = classification(loss, weights).loss(outputs, targets_of(loss, [0, 0]))
+    value.backward()
+    assert value.isfinite()
+    assert outputs.grad.isfinite().all()
+
+
+def test_soft_labels_are_scored_with_the_hard_label():
+    rows = torch.tensor([[0.9, 0.1, 0.0, 1.0], [0.9, 0.1, 1.0, 0.0]])  # the votes are for the first class both times
+    outputs = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
+    assert classification("soft").score(outputs, rows) == 1
+    assert classification("soft", [1.0, 2.0]).score(outputs.flip(1), rows) == 0

@@ -13,7 +13,7 @@ from featcache.training.train import Training
 NUM_LAYERS, SIZE, NUM_CLASSES = 3, 4, 3
 
 
-HEADS = [("dense", 1), ("lstm", 1), ("fusion", 2), ("ffn", 2)]
+HEADS = [("dense", 1), ("lstm", 1), ("fusion", 2), ("ffn", 2), ("attentive", 2)]
 
 
 IDS = [f"u{i}" for i in range(22)]

@@ -119,7 +119,10 @@ def test_scalar_statistics_are_those_of_all_dimensions_together(make_cache):
             "^--pooling takes mean, sum, max or mean\\+max, got 'median'; did you mean 'mean'",
         ),
         ({"features": ["functionals"], "pooling": "mean"}, "functionals has no frames to pool"),
-        ({"features": ["ssl", "egemaps"], "head": "linear"}, "takes one feature store, found 2; use 'fusion' or 'ffn'"),
+        (
+            {"features": ["ssl", "egemaps"], "head": "linear"},
+            "takes one feature store, found 2; use 'fusion', ",
+        ),
     ],
 )
 def test_what_cannot_be_is_said_in_one_line(make_cache, options, message):

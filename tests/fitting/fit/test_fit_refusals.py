@@ -71,7 +71,7 @@ SSL_AND_EGEMAPS = {"ssl": {}, "egemaps": {"kind": "egemaps"}}
             {"stores": SSL_AND_EGEMAPS},
             {"features": ["ssl", "egemaps"]},
             ModelError,
-            "use 'fusion' or 'ffn' for several",
+            "use 'fusion', 'attentive', 'ffn' or 'mlp' for several",
         ),
         ({"stores": {"a": {}, "b": {}}}, {}, StoreError, "has several models: a, b; choose one with --features NAME"),
         (
