@@ -2,8 +2,8 @@
 
 First, the missing utterances are planned and divided, in the order of the manifest, into groups of one shard each.
 Threads decode and resample the utterances of a group and compute all extractors, while finished groups are written.
-Each utterance is decoded once for all stores and views. A text encoder reads the transcripts, and no audio is decoded. Utterances
-that are computed in windows are decoded for each store, window by window, and spooled to disk.
+Each utterance is decoded once for all stores and views. A text encoder reads the transcripts, and no audio is decoded.
+Utterances that are computed in windows are decoded for each store, window by window, and spooled to disk.
 """
 
 import logging

@@ -276,10 +276,10 @@ def _check_features(setups: Sequence[ResolvedFit]) -> None:
     """Check that all features are finite; features of several runs are checked once."""
     checks: dict[Any, tuple[StoreFeatures, tuple[str, ...], str]] = {}
     for setup in setups:
-        ids, norm = setup.measured.utterance_ids, setup.config["norm"]
-        for features in setup.features:
-            key = (features.store.path, features.layers, features.pooling, norm == "none", ids)
-            checks.setdefault(key, (features, ids, norm))
+        norm = setup.config["norm"]
+        for features, ids in (one for item in setup.features for one in item.of_stores(setup.checked_ids)):
+            key = (features.store.path, features.layers, features.pooling, norm == "none", tuple(ids))
+            checks.setdefault(key, (features, tuple(ids), norm))
     number = sum(len(ids) for _, ids, _ in checks.values())
     with long_progress("Checking features", number) as advance:
         for features, ids, norm in checks.values():

@@ -30,7 +30,9 @@ class Combination:
 
 # Option → what the option is combined with → the reason why they do not go together, or None.
 Refusal = Callable[[Combination], str | None]
-REFUSALS: Mapping[str, Refusal] = {}
+REFUSALS: Mapping[str, Refusal] = {
+    "test_view": lambda one: "--final has no test part; omit one of them" if one.request.final else None,
+}
 
 
 def refuse_unusable(

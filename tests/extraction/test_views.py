@@ -5,10 +5,14 @@ import pytest
 import soundfile
 
 import featcache
+from featcache.audio import Recording
+from featcache.augmentation.parse import parse
 from featcache.augmentation.view import View
+from featcache.cache.reader import FeatureStore
 from featcache.cli.app import main
 from featcache.errors import AudioError, FeatcacheError, ModelError
-from featcache.extraction import extract, merge
+from featcache.extraction import extract
+from featcache.extraction.merge import merge
 from featcache.extraction.verify import recompute
 
 RATE = 16000
@@ -88,9 +92,7 @@ def test_parts_of_a_view_can_be_merged(cache, corpus, tmp_path):
         cache_of(corpus, tmp_path / str(index), shard_index=index, num_shards=2).path / f"{NAME}-1" for index in (0, 1)
     ]
     merge(tmp_path / "merged" / f"{NAME}-1", parts)
-    assert_same(
-        values(cache[f"{NAME}-1"]), values(featcache.cache.reader.FeatureStore(tmp_path / "merged" / parts[0].name))
-    )
+    assert_same(values(cache[f"{NAME}-1"]), values(FeatureStore(tmp_path / "merged" / parts[0].name)))
 
 
 @pytest.mark.parametrize("augment", [["noise:0-5:p=0", "speed:0.9:p=0", "reverb:p=0"], ["noise:inf", "speed:1"]])
@@ -110,13 +112,11 @@ def test_speed_changes_the_duration(corpus, tmp_path):
 
 
 def test_noise_has_the_requested_ratio_and_reverberation_keeps_the_level(corpus, rng):
-    recording = featcache.audio.Recording(
-        channels=rng.normal(0, 0.1, (1, RATE)).astype(np.float32), sampling_rate=RATE, sha256=""
-    )
+    recording = Recording(channels=rng.normal(0, 0.1, (1, RATE)).astype(np.float32), sampling_rate=RATE, sha256="")
     clean = recording.channels[0]
 
     def heard(*texts, utterance_id="u"):
-        view = View(number=1, augmentations=featcache.augmentation.parse.parse(texts))
+        view = View(number=1, augmentations=parse(texts))
         return view.apply(recording, utterance_id, channel="mean", max_seconds=None).channels[0]
 
     for colour in ("white", "pink"):
