@@ -277,9 +277,10 @@ def _check_features(setups: Sequence[ResolvedFit]) -> None:
     checks: dict[Any, tuple[StoreFeatures, tuple[str, ...], str]] = {}
     for setup in setups:
         norm = setup.config["norm"]
-        for features, ids in (one for item in setup.features for one in item.of_stores(setup.checked_ids)):
-            key = (features.store.path, features.layers, features.pooling, norm == "none", tuple(ids))
-            checks.setdefault(key, (features, tuple(ids), norm))
+        for features, checked in (one for item in setup.features for one in item.of_stores(setup.checked_ids)):
+            ids = tuple(checked)
+            key = (features.store.path, features.layers, features.pooling, norm == "none", ids)
+            checks.setdefault(key, (features, ids, norm))
     number = sum(len(ids) for _, ids, _ in checks.values())
     with long_progress("Checking features", number) as advance:
         for features, ids, norm in checks.values():

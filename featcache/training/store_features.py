@@ -127,7 +127,7 @@ class StoreFeatures:
 
     def of_stores(self, utterance_ids: Sequence[str]) -> "list[tuple[StoreFeatures, list[str]]]":
         """Return the features of each store with the ids that it contains, out of the given ones."""
-        return [(self, list(utterance_ids))]
+        return [(self, list(utterance_ids))] if utterance_ids else []
 
     def _stored_frames(self, num_frames: int) -> int:
         """Return the number of frames of the store that are averaged to ``num_frames`` frames."""
