@@ -1,5 +1,8 @@
 """Stores of views: augmented speech, the same in any order, with the clean values at zero strength."""
 
+import logging
+from pathlib import Path
+
 import numpy as np
 import pytest
 import soundfile
@@ -170,16 +173,24 @@ def test_a_file_that_cannot_be_read_any_more_fails_its_utterances(corpus, sounds
     assert len(featcache.open(report.cache)["spectrogram"]) == 4
 
 
-def test_views_of_a_model_are_recomputed_and_shown(corpus, tiny_model, tmp_path, monkeypatch, capsys):
+def test_views_of_a_model_and_egemaps_are_made_together_and_shown(corpus, tiny_model, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("FEATCACHE_HOME", str(tmp_path))
     model = tiny_model("wav2vec2")
-    found = cache_of(corpus, tmp_path, model=model, name="ssl", limit=2, chunk_seconds=0.4, overlap_seconds=0.1)
+    found = cache_of(corpus, tmp_path, model=model, name="ssl", limit=2)
     view = "speed0.9-1.1+reverb+noise10-20-1"
     assert list(found) == ["egemaps", f"egemaps@{view}", "ssl", f"ssl@{view}"]
-    for name in found:
-        assert all(one.within for one in recompute(found[name], corpus, 2, model=model if "ssl" in name else None))
-    print_info(f"ssl@{view}")
+    assert all(one.within for one in recompute(found[f"ssl@{view}"], corpus, 1, model=model))
+    print_info(Path(f"ssl@{view}"))
     assert "speed:0.9,1.1" in capsys.readouterr().out
+
+
+def test_views_are_the_same_in_windows(cache, corpus, tmp_path):
+    found = cache_of(corpus, tmp_path, chunk_seconds=0.3, overlap_seconds=0.1)
+    view = found[f"{NAME}-1"]
+    assert recompute(view, corpus, 4)[0].within
+    whole = cache[f"{NAME}-1"]
+    for utterance_id in whole:  # windows of a spectrogram have the same values, see test_long.py
+        np.testing.assert_allclose(view[utterance_id], whole[utterance_id], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -202,3 +213,16 @@ def test_what_makes_no_sense_is_refused_in_one_line(corpus, tmp_path, options, m
     with pytest.raises(ModelError, match=message) as error:
         cache_of(corpus, tmp_path, **options)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+@pytest.mark.filterwarnings("ignore:Sending large graph:UserWarning")
+def test_workers_of_a_cluster_make_the_same_views(cache, corpus, tmp_path):
+    distributed = pytest.importorskip("distributed")
+    options = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": None, "silence_logs": logging.CRITICAL}
+    with distributed.LocalCluster(processes=False, **options) as running:
+        found = cache_of(corpus, tmp_path, views=2, scheduler=running.scheduler_address)
+    assert list(found) == list(cache)
+    for name in cache:
+        assert found[name].identity == cache[name].identity
+        assert_same(values(found[name]), values(cache[name]))

@@ -22,7 +22,7 @@ from featcache.training.svm import SVMTraining
 
 SSL = {"extractor": "ssl", "weights": "pretrained"}
 EGEMAPS = {"extractor": "egemaps"}
-QUICK = {"seeds": (1, 2), "max_epochs": 2, "learning_rate": 0.01}
+QUICK = {"seeds": (1,), "max_epochs": 2, "learning_rate": 0.01}
 
 
 def augmented(settings, text, number=1):
@@ -121,7 +121,7 @@ def test_support_vector_machines_learn_from_views(cache, monkeypatch):
 
 
 def test_a_view_as_test_condition_with_the_clean_values_gives_the_clean_results(cache):
-    for options in ({"norm": "speaker"}, {"norm": "global"}, {"norm": "none", "head": "linear"}):
+    for options in ({"norm": "speaker"}, {"norm": "global", "head": "linear"}):
         clean = fit(features="ssl", **QUICK, **options)
         tested = fit(features="ssl", test_view="same-1", **QUICK, **options)
         assert_same_results(clean, tested)
@@ -176,7 +176,7 @@ def test_windows_read_each_utterance_of_a_view_once_and_fusion_takes_the_same_vi
 
 def test_a_training_with_views_is_the_same_alone_together_and_in_other_processes(cache):
     alone = fit(features="ssl", train_views="all", **{**QUICK, "seeds": (2,)})
-    together = fit(features="ssl", train_views="all", **QUICK)
+    together = fit(features="ssl", train_views="all", **{**QUICK, "seeds": (1, 2)})
     mine = together.predictions.query("seed == 2").reset_index(drop=True)
     pd.testing.assert_frame_equal(mine, alone.predictions)
 
