@@ -14,7 +14,7 @@ from typing import Any, cast
 import numpy as np
 
 from featcache._version import __version__
-from featcache.augmentation.view import VIEW_SETTINGS, is_view
+from featcache.augmentation.augmented_view import VIEW_SETTINGS, is_view
 from featcache.cache.layout import ATTRIBUTES, FORMAT_VERSION, TEXT_DTYPE, StorageDtype
 from featcache.errors import StoreError
 from featcache.extractors.families import XVECTOR

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from featcache._version import __version__
-from featcache.augmentation.view import View
+from featcache.augmentation.augmented_view import AugmentedView
 from featcache.cache.failures import Failure
 from featcache.cache.identity import StoreIdentity
 from featcache.cache.writer import StoreWriter
@@ -65,7 +65,7 @@ class WorkerStore:
     folder: Path
     recipe: Recipe
     identity: StoreIdentity
-    view: View | None = None
+    view: AugmentedView | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

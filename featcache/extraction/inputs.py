@@ -10,7 +10,7 @@ from pathlib import Path
 
 from featcache import audio
 from featcache.audio import Recording, Signal
-from featcache.augmentation.view import View
+from featcache.augmentation.augmented_view import AugmentedView
 from featcache.errors import AudioError
 from featcache.extractors.base import Extractor
 from featcache.features import Features, Tokens
@@ -252,7 +252,7 @@ def input_of(extractor: Extractor, root: Path) -> Input:
     return TextInput(root, extractor.tokenise) if extractor.tokenise else AudioInput(root)
 
 
-def signal_of_view(extractor: Extractor, found: ReadInput, view: View, utterance_id: str) -> Signal:
+def signal_of_view(extractor: Extractor, found: ReadInput, view: AugmentedView, utterance_id: str) -> Signal:
     """Return an augmented recording in the form that an extractor reads.
 
     Args:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from featcache import audio
-from featcache.augmentation.view import View
+from featcache.augmentation.augmented_view import AugmentedView
 from featcache.cache.failures import Failure
 from featcache.cache.layout import statistics_of
 from featcache.cache.spool import bytes_on_disk, spool_dtype
@@ -63,7 +63,7 @@ class StoreJob:
     others: int = 0
     failures: dict[str, Failure] = field(default_factory=dict)
     number: int | None = None
-    view: View | None = None
+    view: AugmentedView | None = None
 
     @property
     def longest(self) -> float:

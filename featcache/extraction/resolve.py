@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from featcache.augmentation.parse import parse
-from featcache.augmentation.view import View
+from featcache.augmentation.augment_option import parse
+from featcache.augmentation.augmented_view import AugmentedView
 from featcache.cache.shards import read_catalogue, shard_numbers
 from featcache.errors import ClusterError, ModelError, StoreError
 from featcache.extraction.dask_worker import Recipe, recipe_of
@@ -91,7 +91,7 @@ class RequestedStore:
     folder: Path
     recipe: Recipe
     pool: bool
-    view: View | None = None
+    view: AugmentedView | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,7 +183,7 @@ def _with_views(options: ExtractionOptions, stores: tuple[RequestedStore, ...]) 
     augmentations = parse(options.augment)
     if not augmentations:
         return stores
-    views = [View(number=number, augmentations=augmentations) for number in range(1, options.views + 1)]
+    views = [AugmentedView(number=number, augmentations=augmentations) for number in range(1, options.views + 1)]
     beside = [
         replace(one, folder=one.folder.with_name(_view_name(view, one.folder)), view=view)
         for view in views
@@ -192,7 +192,7 @@ def _with_views(options: ExtractionOptions, stores: tuple[RequestedStore, ...]) 
     return (*stores, *beside)
 
 
-def _view_name(view: View, clean: Path) -> str:
+def _view_name(view: AugmentedView, clean: Path) -> str:
     return check_name("store", view.store_name(clean.name), clean.parent)
 
 

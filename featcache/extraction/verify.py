@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from featcache.augmentation.view import View, is_view
+from featcache.augmentation.augmented_view import AugmentedView, is_view
 from featcache.cache import layout
 from featcache.cache.identity import StoreIdentity
 from featcache.cache.intact import damaged_shards, faults_of_index, faults_of_request, has_no_checksum
@@ -233,7 +233,7 @@ def _known(store: FeatureStore, extractor: Extractor, data: Path | None) -> tupl
     return {u.utterance_id: u for u in files.manifest}, input_of(extractor, files.root)
 
 
-def _view(store: FeatureStore, augment: Sequence[str]) -> View | None:
+def _view(store: FeatureStore, augment: Sequence[str]) -> AugmentedView | None:
     """Return the augmentation of a store.
 
     Raises:
@@ -244,7 +244,7 @@ def _view(store: FeatureStore, augment: Sequence[str]) -> View | None:
     if augment and not is_view(settings):
         raise ModelError(f"{store.path} contains speech without augmentation; omit --augment")
     try:
-        return View.from_settings(settings, augment)
+        return AugmentedView.from_settings(settings, augment)
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         if isinstance(error, FeatcacheError):
             raise
@@ -252,7 +252,7 @@ def _view(store: FeatureStore, augment: Sequence[str]) -> View | None:
 
 
 def _computed(
-    extractor: Extractor, source: Input, utterance: Utterance, view: View | None
+    extractor: Extractor, source: Input, utterance: Utterance, view: AugmentedView | None
 ) -> Iterator[tuple[int, Features]]:
     """Yield first frame and features, computed like in an extraction: whole, or window by window."""
     description = extractor.description

@@ -10,8 +10,8 @@ from featcache.fitting.defaults import default_features, max_frames_of, pooling_
 from featcache.fitting.notes import final_notes, notes_on_request
 from featcache.fitting.record import config_of, speakers_without_label
 from featcache.fitting.refusals import refuse_unusable
-from featcache.fitting.task import resolve_task
-from featcache.fitting.views import ResolvedViews, resolve_views
+from featcache.fitting.task import ResolvedTask, resolve_task
+from featcache.fitting.used_views import ResolvedViews, resolve_views
 from featcache.heads import HEADS, Head, HeadSpec, create_head, head_spec
 from featcache.heads.trial import try_head
 from featcache.manifest import Manifest
@@ -103,17 +103,7 @@ def resolve(cache: FeatureCache, request: FitSettings) -> ResolvedFit:
     """
     spec = head_spec(request.head)
     options = configured(spec.options, request.set, f"head {request.head!r}")
-    task = resolve_task(
-        cache,
-        request.features or default_features(cache, spec),
-        protocol=request.protocol,
-        target=request.target,
-        task=request.task,
-        label_range=request.label_range,
-        select=request.select,
-        limit=request.limit,
-        final=request.final,
-    )
+    task = _task_of(cache, request, spec)
     max_frames = max_frames_of(cache, request, task.stores)
     features = features_of(
         task.stores,
@@ -152,11 +142,7 @@ def resolve(cache: FeatureCache, request: FitSettings) -> ResolvedFit:
             *task.notes,
             *task.target.notes,
         ],
-        warnings=[
-            *task.warnings,
-            *views.warnings,
-            *(alike(task.manifest, [request.norm_by]) if request.norm_by != SPEAKER else []),
-        ],
+        warnings=_warnings(request, task, views),
         config=config_of(
             cache.name,
             request,
@@ -170,6 +156,26 @@ def resolve(cache: FeatureCache, request: FitSettings) -> ResolvedFit:
         )
         | views.config(),
     )
+
+
+def _task_of(cache: FeatureCache, request: FitSettings, spec: HeadSpec) -> ResolvedTask:
+    """Return utterances, folds, stores and target of a request."""
+    return resolve_task(
+        cache,
+        request.features or default_features(cache, spec),
+        protocol=request.protocol,
+        target=request.target,
+        task=request.task,
+        label_range=request.label_range,
+        select=request.select,
+        limit=request.limit,
+        final=request.final,
+    )
+
+
+def _warnings(request: FitSettings, task: ResolvedTask, views: ResolvedViews) -> list[str]:
+    groups = [request.norm_by] if request.norm_by != SPEAKER else []
+    return [*task.warnings, *views.warnings, *alike(task.manifest, groups)]
 
 
 def _check_layers(request: FitSettings, spec: HeadSpec, features: list[StoreFeatures]) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from featcache import audio
-from featcache.augmentation.parse import parse
-from featcache.augmentation.view import View
+from featcache.augmentation.augment_option import parse
+from featcache.augmentation.augmented_view import AugmentedView
 from featcache.cache.failures import read_failures
 from featcache.cache.identity import StoreIdentity
 from featcache.cache.layout import STATISTICS
@@ -86,13 +86,13 @@ class PipelineStore:
         )
 
     @cached_property
-    def views(self) -> Sequence[View]:
+    def views(self) -> Sequence[AugmentedView]:
         """Views of the store."""
         augmentations = parse(self.spec.augment)
         numbers = range(1, self.spec.views + 1) if augmentations else ()
-        return [View(number=number, augmentations=augmentations) for number in numbers]
+        return [AugmentedView(number=number, augmentations=augmentations) for number in numbers]
 
-    def _has_view(self, view: View, clean: Catalogue) -> bool:
+    def _has_view(self, view: AugmentedView, clean: Catalogue) -> bool:
         """Return whether a view has the utterances and the settings of the clean store."""
         found = _catalogue(self.folder.with_name(view.store_name(self.name)))
         if found is None or not found.complete:

@@ -9,8 +9,8 @@ import soundfile
 
 import featcache
 from featcache.audio import Recording
-from featcache.augmentation.parse import parse
-from featcache.augmentation.view import View
+from featcache.augmentation.augment_option import parse
+from featcache.augmentation.augmented_view import AugmentedView
 from featcache.cache.reader import FeatureStore
 from featcache.cli.info import print_info
 from featcache.errors import AudioError, FeatcacheError, ModelError
@@ -119,7 +119,7 @@ def test_noise_has_the_requested_ratio_and_reverberation_keeps_the_level(corpus,
     clean = recording.channels[0]
 
     def heard(*texts, utterance_id="u"):
-        view = View(number=1, augmentations=parse(texts))
+        view = AugmentedView(number=1, augmentations=parse(texts))
         return view.apply(recording, utterance_id, channel="mean", max_seconds=None).channels[0]
 
     for colour in ("white", "pink"):

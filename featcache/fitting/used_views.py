@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from featcache.augmentation.view import SEPARATOR, VIEW_SETTINGS
+from featcache.augmentation.augmented_view import SEPARATOR, VIEW_SETTINGS
 from featcache.cache.reader import FeatureCache, FeatureStore
 from featcache.errors import ManifestError, StoreError, listed, unknown_name
 from featcache.fitting.task import ResolvedTask, open_finished

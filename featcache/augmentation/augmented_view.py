@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from featcache.audio import Recording
+from featcache.augmentation.augment_option import parse
 from featcache.augmentation.kinds import Augmentation, Speed
-from featcache.augmentation.parse import parse
 from featcache.features import Description
 from featcache.settings.extractor_configs import ChannelPolicy
 
@@ -35,7 +35,7 @@ def is_view(settings: Mapping[str, Any]) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True)
-class View:
+class AugmentedView:
     """Augmented copy of the utterances.
 
     Attributes:
@@ -47,7 +47,7 @@ class View:
     augmentations: tuple[Augmentation, ...]
 
     @classmethod
-    def from_settings(cls, settings: Mapping[str, Any], texts: Sequence[str] = ()) -> "View | None":
+    def from_settings(cls, settings: Mapping[str, Any], texts: Sequence[str] = ()) -> "AugmentedView | None":
         """Return the view of a store; None if the store contains the speech as it is.
 
         Args:
