@@ -14,6 +14,7 @@ from typing import Any, cast
 import numpy as np
 
 from featcache._version import __version__
+from featcache.augmentation.augmented_view import VIEW_SETTINGS, is_view
 from featcache.cache.layout import ATTRIBUTES, FORMAT_VERSION, TEXT_DTYPE, StorageDtype
 from featcache.errors import StoreError
 from featcache.extractors.families import XVECTOR
@@ -87,6 +88,15 @@ class StoreIdentity:
         return bool(self.settings.get("extractor") == IMPORTED)
 
     @property
+    def is_view(self) -> bool:
+        """Whether the features are of augmented speech."""
+        return is_view(self.settings)
+
+    def without_view(self) -> "StoreIdentity":
+        """Return the identity of the store of the clean speech that has the same other settings."""
+        return StoreIdentity(settings={k: value for k, value in self.settings.items() if k not in VIEW_SETTINGS})
+
+    @property
     def extractor_settings(self) -> dict[str, Any]:
         """Settings of the extractor, without those of the storage."""
         return {name: value for name, value in self.settings.items() if name not in STORAGE_SETTINGS}
@@ -138,7 +148,7 @@ class StoreIdentity:
         }
         for name in NOT_COMPARED:
             expected.pop(name, None)
-        same = all(self.settings.get(name) == value for name, value in expected.items())
+        same = not self.is_view and all(self.settings.get(name) == value for name, value in expected.items())
         return same and options.get("revision") is None
 
     def differences(self, other: "StoreIdentity") -> list[str]:

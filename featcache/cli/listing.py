@@ -100,7 +100,9 @@ def _yes(value: bool) -> str:
     return "yes" if value else "-"
 
 
-def print_verification(folder: Path, *, data: Path | None, number: int, model: str | None, device: str) -> None:
+def print_verification(
+    folder: Path, *, data: Path | None, number: int, model: str | None, augment: Sequence[str], device: str
+) -> None:
     """Check that a store is undamaged and its features are finite, and compare it with recomputed utterances.
 
     Args:
@@ -108,6 +110,7 @@ def print_verification(folder: Path, *, data: Path | None, number: int, model: s
         data: Folder of the corpus; None for the corpus in the workspace.
         number: Number of utterances to recompute.
         model: New folder of the model or file of the extractor, if it was moved.
+        augment: Augmentations of a view whose noise or impulse responses are from a folder.
         device: Device of the computation.
 
     Raises:
@@ -138,7 +141,7 @@ def print_verification(folder: Path, *, data: Path | None, number: int, model: s
             raise
         print_line(f"no utterance was recomputed, because the corpus was not found: {error}")
         return
-    deviations = recompute(store, root, number, model=model, device=device)
+    deviations = recompute(store, root, number, model=model, augment=augment, device=device)
     table = plain_table("Layer", "Maximum absolute error", "Tolerance")
     for deviation in deviations:
         table.add_row(deviation.layer or "-", f"{deviation.largest:.1e}", f"{deviation.tolerance:.1e}")

@@ -71,6 +71,13 @@ Plugins = Annotated[
         help="External code that the store may refer to: package.module:Class or ./file.py:Class. Can be repeated.",
     ),
 ]
+Augment = Annotated[
+    list[str] | None,
+    Option(
+        metavar="TEXT",
+        help="Augmentation of a view as in 'featcache extract', needed if it names a folder. Can be repeated.",
+    ),
+]
 MergedStore = Annotated[Path, Argument(metavar="INTO", help="Store to fill; it is created if it does not exist.")]
 Parts = Annotated[list[Path], Argument(metavar="PART", help="Stores with the same settings; they are only read.")]
 

@@ -4,15 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from threading import Event
 
-from featcache.audio import Recording
+from featcache.audio import Recording, Signal
 from featcache.cache.quantise import quantise
 from featcache.cache.statistics import of_frames
 from featcache.cache.writer import Record, encode
 from featcache.errors import AudioError, FeatureError
-from featcache.extraction.inputs import Input, ReadInput, signal_for
+from featcache.extraction.inputs import Input, ReadInput, signal_for, signal_of_view
 from featcache.extraction.long import StoppedError, record_in_windows
 from featcache.extraction.plan import PlannedUtterance, StoreJob
-from featcache.features import Features
+from featcache.features import Features, Tokens
 
 
 @dataclass
@@ -68,13 +68,13 @@ class BatchComputation:
         read: list[_ReadUtterance] = []
         for outcome in outcomes:
             jobs = [job for job in self._jobs if outcome.item.utterance.utterance_id in job.todo]
-            in_windows = [job for job in jobs if job.extractor.description.in_windows(outcome.item.length)]
+            in_windows = [job for job in jobs if job.in_windows(outcome.item.length)]
             for job in in_windows:
                 self._record_in_windows(job, outcome)
             read += self._read(outcome, [job for job in jobs if job not in in_windows])
         for job in self._jobs:
             wanted = [utterance for utterance in read if job in utterance.jobs]
-            extracted = _extract(job, [utterance.found for utterance in wanted])
+            extracted = _extract(job, wanted)
             for utterance, features in zip(wanted, extracted, strict=True):
                 self._record(job, utterance, features)
         return outcomes
@@ -83,9 +83,18 @@ class BatchComputation:
         """Read, extract and record an utterance window by window."""
         item = outcome.item
         try:
-            sha256 = self._source.sha256(item.utterance)
+            sha256, signal = self._source.sha256(item.utterance), None
+            if job.view is not None:
+                found = self._source.read(item.utterance, job.extractor.description.max_seconds)
+                signal = signal_of_view(job.extractor, found, job.view, item.utterance.utterance_id)
             outcome.records[job.name] = record_in_windows(
-                job, self._source.root, item, sha256, batch_seconds=self._batch_length, stopping=self._stopping
+                job,
+                self._source.root,
+                item,
+                sha256,
+                batch_seconds=self._batch_length,
+                stopping=self._stopping,
+                signal=signal,
             )
         except StoppedError:
             return
@@ -122,16 +131,22 @@ def _longest_wanted(jobs: Sequence[StoreJob]) -> float | None:
     return max(known) if len(known) == len(limits) else None
 
 
-def _extract(job: StoreJob, found: Sequence[ReadInput]) -> list[Features | AudioError]:
+def _extract(job: StoreJob, read: Sequence[_ReadUtterance]) -> list[Features | AudioError]:
     """Return the features of each utterance, or the error that this utterance raises."""
-    if not found:
+    if not read:
         return []
     try:
-        return list(job.extractor.extract([signal_for(job.extractor, one) for one in found]))
+        return list(job.extractor.extract([_signal(job, one) for one in read]))
     except AudioError as error:
-        if len(found) == 1:
+        if len(read) == 1:
             return [error]
-        return [result for one in found for result in _extract(job, [one])]
+        return [result for one in read for result in _extract(job, [one])]
+
+
+def _signal(job: StoreJob, read: _ReadUtterance) -> Signal | Tokens | Features:
+    if job.view is None:
+        return signal_for(job.extractor, read.found)
+    return signal_of_view(job.extractor, read.found, job.view, read.outcome.item.utterance.utterance_id)
 
 
 def _make_record(job: StoreJob, item: PlannedUtterance, found: ReadInput, features: Features) -> Record:
@@ -150,12 +165,13 @@ def _make_record(job: StoreJob, item: PlannedUtterance, found: ReadInput, featur
         statistics = replace(statistics, step=step)
     else:
         stored = encode(features, job.writer.storage_dtype, layer_names)
+    # Duration of the whole utterance, even if only its beginning was read.
+    duration = item.length if isinstance(found, Recording) and item.length else found.duration
     return Record(
         utterance_id=item.utterance.utterance_id,
         features=stored,
         statistics=statistics,
-        # Duration of the whole utterance, even if only its beginning was read.
-        duration=item.length if isinstance(found, Recording) and item.length else found.duration,
+        duration=job.duration(item.utterance.utterance_id, duration),
         audio_sha256=found.sha256,
         start=item.utterance.start,
         end=item.utterance.end,

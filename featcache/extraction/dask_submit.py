@@ -22,7 +22,7 @@ from featcache.extraction.dask_worker import (
     do_group,
 )
 from featcache.extraction.inputs import Input
-from featcache.extraction.plan import ExtractionPlan, StoreJob, groups
+from featcache.extraction.plan import ExtractionPlan, StoreJob, groups, title_of
 from featcache.files.regular import remove_unfinished, replace_file
 from featcache.terminal.progress import progress
 
@@ -73,6 +73,7 @@ class ClusterRun:
                     folder=target.writer.folder.absolute(),
                     recipe=recipes[target.name],
                     identity=target.writer.identity,
+                    view=target.view,
                 )
                 for target in targets
             ),
@@ -90,7 +91,7 @@ class ClusterRun:
         """
         if not self._plan.items:
             return False
-        title = " + ".join(target.name for target in self._targets)
+        title = title_of(self._targets)
         replace_file(self._job.marker, RUNNING)
         pending: dict[Future[Done | None], WorkerGroup] = {}
         try:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from featcache._version import __version__
+from featcache.augmentation.augmented_view import AugmentedView
 from featcache.cache.failures import Failure
 from featcache.cache.identity import StoreIdentity
 from featcache.cache.writer import StoreWriter
@@ -57,12 +58,14 @@ class WorkerStore:
         folder: Its folder.
         recipe: Recipe of its extractor.
         identity: Identity that the extractor of each worker must have.
+        view: Augmentation of the speech; None for the speech as it is.
     """
 
     name: str
     folder: Path
     recipe: Recipe
     identity: StoreIdentity
+    view: AugmentedView | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +145,7 @@ def do_group(job: WorkerJob, group: WorkerGroup) -> Done | None:
     for store in job.stores:
         if group.todo[store.name]:
             extractor, writer = _tools(job, store)
-            target = StoreJob(store.name, extractor, writer, todo=group.todo[store.name])
+            target = StoreJob(store.name, extractor, writer, todo=group.todo[store.name], view=store.view)
             target.number = group.numbers[store.name]
             targets.append(target)
     keep_to_one_thread()
@@ -174,7 +177,7 @@ def _state(job: WorkerJob) -> bytes:
 
 def _tools(job: WorkerJob, store: WorkerStore) -> tuple[Extractor, StoreWriter]:
     with _TURN:
-        extractor = _extractor(store.recipe, store.identity)
+        extractor = _extractor(store.recipe, store.identity.without_view())
         return extractor, _writer(job.marker, store, extractor)
 
 
@@ -192,9 +195,10 @@ def _extractor(recipe: Recipe, expected: StoreIdentity) -> Extractor:
     return extractor
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=64)
 def _writer(_marker: Path, store: WorkerStore, extractor: Extractor) -> StoreWriter:
-    return StoreWriter(store.folder, extractor.description, store.identity.storage_dtype, pool=store.identity.pool)
+    description = extractor.description if store.view is None else store.view.described(extractor.description)
+    return StoreWriter(store.folder, description, store.identity.storage_dtype, pool=store.identity.pool)
 
 
 def _here() -> str:

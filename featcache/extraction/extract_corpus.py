@@ -2,8 +2,8 @@
 
 First, the missing utterances are planned and divided, in the order of the manifest, into groups of one shard each.
 Threads decode and resample the utterances of a group and compute all extractors, while finished groups are written.
-Each utterance is decoded once for all stores. A text encoder reads the transcripts, and no audio is decoded. Utterances
-that are computed in windows are decoded for each store, window by window, and spooled to disk.
+Each utterance is decoded once for all stores and views. A text encoder reads the transcripts, and no audio is decoded.
+Utterances that are computed in windows are decoded for each store, window by window, and spooled to disk.
 """
 
 import logging
@@ -59,6 +59,8 @@ def extract(
     name: str | None = None,
     store: StorageDtype | None = None,
     pool: bool = False,
+    augment: str | Sequence[str] = (),
+    views: int = 1,
     limit: int | None = None,
     device: str = "auto",
     workers: int | None = None,
@@ -125,10 +127,13 @@ def carry_out(request: ExtractionRequest) -> ExtractionReport:
     asked = request.options
     compare_audio(request.place, request.wanted, [store.folder.name for store in request.stores], request.workers)
     log.info("loading %s", asked.encoder)
+    clean = [store for store in request.stores if store.view is None]
     extractors = [
-        create_extractor(store.recipe.model, device=request.device, **dict(store.recipe.options))
-        for store in request.stores
+        create_extractor(store.recipe.model, device=request.device, **dict(store.recipe.options)) for store in clean
     ]
+    extractors *= len(request.stores) // len(
+        clean
+    )  # The stores of each view have the same extractors in the same order.
     with ExitStack() as stack:
         client = None
         if asked.scheduler is not None and not asked.dry_run:
@@ -211,8 +216,10 @@ def _store_job(
 ) -> StoreJob:
     description = extractor.description
     dtype = "float32" if store.pool or description.dataset == "frames" else asked or "float16"
+    if store.view is not None:
+        description = store.view.described(description)
     writer = StoreWriter(store.folder, description, dtype, pool=store.pool, part=part)
-    return StoreJob(store.folder.name, extractor, writer)
+    return StoreJob(store.folder.name, extractor, writer, view=store.view)
 
 
 def _fill(work: _Work, client: "Client | None") -> ExtractionReport:

@@ -10,11 +10,13 @@ from pathlib import Path
 
 from featcache import audio
 from featcache.audio import Recording, Signal
+from featcache.augmentation.augmented_view import AugmentedView
 from featcache.errors import AudioError
 from featcache.extractors.base import Extractor
 from featcache.features import Features, Tokens
 from featcache.files.regular import sha256_of_file
 from featcache.manifest import Utterance
+from featcache.settings.extractor_configs import ChannelPolicy
 from featcache.transcripts.text import Transcript
 from featcache.units import counted
 
@@ -248,6 +250,29 @@ class TextInput(Input):
 def input_of(extractor: Extractor, root: Path) -> Input:
     """Return the input of an extractor: audio files in a folder, or text."""
     return TextInput(root, extractor.tokenise) if extractor.tokenise else AudioInput(root)
+
+
+def signal_of_view(extractor: Extractor, found: ReadInput, view: AugmentedView, utterance_id: str) -> Signal:
+    """Return an augmented recording in the form that an extractor reads.
+
+    Args:
+        extractor: Extractor that reads the signal.
+        found: Recording of the utterance.
+        view: Augmentation.
+        utterance_id: Id of the utterance.
+
+    Raises:
+        AudioError: a file with noise or an impulse response cannot be read.
+        ValueError: the input is no recording.
+    """
+    if not isinstance(found, Recording):
+        raise ValueError("only audio can be augmented")
+    description = extractor.description
+    channel: ChannelPolicy = description.channel or "mean"
+    augmented = view.apply(found, utterance_id, channel=channel, max_seconds=description.max_seconds)
+    return augmented.signal(
+        channel=channel, sampling_rate=description.sampling_rate, max_seconds=description.max_seconds
+    )
 
 
 def signal_for(extractor: Extractor, found: ReadInput) -> Signal | Tokens | Features:

@@ -7,6 +7,7 @@ from threading import Event
 import numpy as np
 import numpy.typing as npt
 
+from featcache.audio import Signal
 from featcache.cache.quantise import count_steps, step_between
 from featcache.cache.spool import Spool, spool_dtype
 from featcache.cache.statistics import RunningStatistics, Statistics
@@ -20,7 +21,14 @@ class StoppedError(Exception):
 
 
 def record_in_windows(
-    target: StoreJob, root: Path, item: PlannedUtterance, audio_sha256: str, *, batch_seconds: float, stopping: Event
+    target: StoreJob,
+    root: Path,
+    item: PlannedUtterance,
+    audio_sha256: str,
+    *,
+    batch_seconds: float,
+    stopping: Event,
+    signal: Signal | None = None,
 ) -> Record:
     """Compute an utterance in windows, and spool its features unless only statistics are stored.
 
@@ -31,6 +39,7 @@ def record_in_windows(
         audio_sha256: SHA-256 of its audio file.
         batch_seconds: Largest number of seconds of audio in a batch of windows.
         stopping: Event that ends the computation.
+        signal: Augmented signal of the utterance; None reads the utterance in blocks.
 
     Raises:
         StoppedError: ``stopping`` was set before the end.
@@ -38,10 +47,12 @@ def record_in_windows(
         FeatureError: a window has values that cannot be stored.
         StoreError: the disk is full.
     """
-    features = _Features(target, signal_length(target.extractor, root, item.utterance))
+    length = (len(signal.samples), signal.sampling_rate) if signal else None
+    features = _Features(target, length or signal_length(target.extractor, root, item.utterance))
     statistics = RunningStatistics()
     try:
-        for first, window in extract_windows(target.extractor, root, item.utterance, batch_seconds=batch_seconds):
+        windows = extract_windows(target.extractor, root, item.utterance, batch_seconds=batch_seconds, signal=signal)
+        for first, window in windows:
             if stopping.is_set():
                 raise StoppedError
             features.add(first, window)
@@ -50,7 +61,7 @@ def record_in_windows(
             utterance_id=item.utterance.utterance_id,
             statistics=features.finish(statistics.result()),
             features=features.spool,
-            duration=item.length,
+            duration=target.duration(item.utterance.utterance_id, item.length),
             audio_sha256=audio_sha256,
             start=item.utterance.start,
             end=item.utterance.end,

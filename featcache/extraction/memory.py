@@ -56,7 +56,7 @@ def peak_memory(plan: ExtractionPlan, targets: Sequence[StoreJob], *, workers: i
 def _batch_bytes(target: StoreJob, item: PlannedUtterance, batch_length: float) -> int:
     """Return the memory of a batch, in bytes, whose longest utterance is the given one."""
     description = target.extractor.description
-    length = item.length
+    length = item.length * target.longest
     if description.in_windows(length) and description.chunks:
         length = description.chunks.seconds
     together = max(1, int(batch_length // length)) if length else 1

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from featcache import audio
+from featcache.augmentation.augmented_view import AugmentedView
 from featcache.cache.failures import Failure
 from featcache.cache.layout import statistics_of
 from featcache.cache.spool import bytes_on_disk, spool_dtype
@@ -51,6 +52,7 @@ class StoreJob:
         others: Number of utterances in it that are not requested now.
         failures: Utterance id → failure.
         number: Number of the shard to write, if it was assigned beforehand.
+        view: Augmentation of the speech; None for the speech as it is.
     """
 
     name: str
@@ -61,6 +63,20 @@ class StoreJob:
     others: int = 0
     failures: dict[str, Failure] = field(default_factory=dict)
     number: int | None = None
+    view: AugmentedView | None = None
+
+    @property
+    def longest(self) -> float:
+        """Largest ratio of the duration of an utterance that is computed and its duration in the file."""
+        return 1.0 if self.view is None else self.view.longest
+
+    def duration(self, utterance_id: str, seconds: float) -> float:
+        """Return the duration of an utterance after augmentation, in seconds."""
+        return seconds if self.view is None else self.view.duration_of(utterance_id, seconds)
+
+    def in_windows(self, seconds: float) -> bool:
+        """Return whether an utterance of this duration is computed in windows."""
+        return self.extractor.description.in_windows(seconds * self.longest)
 
     def shape(self, num_samples: int, sampling_rate: int) -> tuple[int, int, int]:
         """Return the shape of the features of a resampled signal, (num_layers, num_frames, hidden_size)."""
@@ -77,7 +93,8 @@ class StoreJob:
         """
         description = self.extractor.description
         rate = description.sampling_rate or sampling_rate
-        used = audio.kept_samples(num_samples, sampling_rate, description.max_seconds)
+        longest = math.ceil(num_samples * self.longest)
+        used = audio.kept_samples(longest, sampling_rate, description.max_seconds)
         shape = self.shape(audio.resampled_length(used, sampling_rate, rate), rate)
         storage_dtype = self.writer.storage_dtype
         per_statistic = len(statistics_of(storage_dtype)) * np.dtype(np.float32).itemsize
@@ -85,7 +102,7 @@ class StoreJob:
         if self.writer.pool:
             return Size(stored=stored)
         stored += math.prod(shape) * np.dtype(storage_dtype).itemsize
-        if not description.in_windows(num_samples / sampling_rate):
+        if not self.in_windows(num_samples / sampling_rate):
             return Size(stored=stored)
         return Size(stored=stored, spooled=bytes_on_disk(shape, spool_dtype(storage_dtype)))
 
@@ -208,6 +225,13 @@ def make_plan(targets: Sequence[StoreJob], source: Input, wanted: Sequence[Utter
     )
 
 
+def title_of(targets: Sequence[StoreJob]) -> str:
+    """Return the names of the stores for a progress bar; views are counted."""
+    clean = " + ".join(target.name for target in targets if target.view is None)
+    views = len({target.view.number for target in targets if target.view is not None})
+    return f"{clean} + {counted(views, 'view')}" if views else clean
+
+
 def _keeps_rate(target: StoreJob) -> bool:
     """Return whether the features of a store are computed at the sampling rate of each file."""
     return target.extractor.description.sampling_rate is None and target.extractor.tokenise is None
@@ -273,7 +297,7 @@ def tell_size(
         cut = sum(most is not None and item.length > most for item in plan.items)
         if cut:
             log.warning("%s: %s cut to the first %g s", target.name, counted(cut, "utterance", "are"), most)
-        windows = sum(target.extractor.description.in_windows(item.length) for item in plan.items)
+        windows = sum(target.in_windows(item.length) for item in plan.items)
         if windows:
             log.info("%s: %s computed in windows", target.name, counted(windows, "long utterance", "are"))
         provenance = target.extractor.description.provenance

@@ -4,10 +4,12 @@ A request is resolved once, before a model is loaded or a file is written, and t
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from featcache.augmentation.augment_option import parse
+from featcache.augmentation.augmented_view import AugmentedView
 from featcache.cache.shards import read_catalogue, shard_numbers
 from featcache.errors import ClusterError, ModelError, StoreError
 from featcache.extraction.dask_worker import Recipe, recipe_of
@@ -39,6 +41,8 @@ class ExtractionOptions(ExtractSettings):
             ModelError: the name of the model is empty, or options for audio and text are mixed.
             StoreError: a storage dtype is given for statistics.
         """
+        if self.views > 1 and not self.augment:
+            raise ModelError(f"--views {self.views} needs an augmentation; add one, such as --augment noise:10-20")
         if "" in (self.model, self.text):  # An unset variable in a shell script.
             raise ModelError("the name of the model is empty; name a model, or omit --model and --text")
         if self.text is None and self.transcripts is not None:
@@ -47,6 +51,8 @@ class ExtractionOptions(ExtractSettings):
             raise ModelError(
                 f"--model {self.model} reads audio and --text {self.text} reads text; extract one after the other"
             )
+        if self.text is not None and self.augment:
+            raise ModelError(f"--augment changes audio, and --text {self.text} reads text; omit one of them")
         if self.text is not None and self.batch_seconds is not None:
             raise ModelError(f"--batch-seconds does not apply to {self.text!r}, which reads text")
         if self.pool and self.store:
@@ -79,11 +85,13 @@ class RequestedStore:
         folder: Folder of the store.
         recipe: Recipe of its extractor, here or on a worker.
         pool: Whether it contains only statistics.
+        view: Augmentation of the speech; None for the speech as it is.
     """
 
     folder: Path
     recipe: Recipe
     pool: bool
+    view: AugmentedView | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +105,7 @@ class ExtractionRequest:
         requested: Utterances of all parts.
         wanted: Utterances of this part.
         readable: Utterances of this part with the requested transcripts; some ASR transcripts may be missing.
-        stores: The stores that are filled; the first is the one that the user names.
+        stores: The stores that are filled; the first is the one that the user names. Views follow.
         device: Device of the models on this machine.
         workers: Number of threads.
     """
@@ -130,7 +138,7 @@ def resolve(options: ExtractionOptions, workspace: Workspace) -> ExtractionReque
     requested = list(place.manifest.limited(options.limit))
     wanted = requested[part[0] :: part[1]]
     readable = _as_read(options, place, wanted)
-    stores = _stores(options, place.cache)
+    stores = _with_views(options, _stores(options, place.cache))
     # The workers of a cluster use their own devices.
     on_cpu = _computes_on_cpu(options) or options.scheduler is not None
     device = "cpu" if on_cpu else usable_devices(options.device)
@@ -168,6 +176,24 @@ def _stores(options: ExtractionOptions, cache: Path) -> tuple[RequestedStore, ..
     if not options.egemaps or options.text is not None or on_cpu or name == "egemaps":
         return (store,)
     return store, _egemaps_beside(cache / "egemaps", given, options.pool)
+
+
+def _with_views(options: ExtractionOptions, stores: tuple[RequestedStore, ...]) -> tuple[RequestedStore, ...]:
+    """Return the stores, followed by the stores of each view, with the same extractors."""
+    augmentations = parse(options.augment)
+    if not augmentations:
+        return stores
+    views = [AugmentedView(number=number, augmentations=augmentations) for number in range(1, options.views + 1)]
+    beside = [
+        replace(one, folder=one.folder.with_name(_view_name(view, one.folder)), view=view)
+        for view in views
+        for one in stores
+    ]
+    return (*stores, *beside)
+
+
+def _view_name(view: AugmentedView, clean: Path) -> str:
+    return check_name("store", view.store_name(clean.name), clean.parent)
 
 
 def _computes_on_cpu(options: ExtractionOptions) -> bool:

@@ -9,7 +9,7 @@ from featcache.cache.failures import Failure
 from featcache.errors import AudioError
 from featcache.extraction.compute import BatchComputation, UtteranceOutcome
 from featcache.extraction.inputs import Input
-from featcache.extraction.plan import ExtractionPlan, PlannedUtterance, StoreJob, groups, pack
+from featcache.extraction.plan import ExtractionPlan, PlannedUtterance, StoreJob, groups, pack, title_of
 from featcache.machine import give_back
 from featcache.terminal.interrupts import Pool, Work
 from featcache.terminal.progress import progress
@@ -95,7 +95,7 @@ class ExtractionRun:
     def _progress(self) -> AbstractContextManager[Callable[[float], None]]:
         if self._advance is not None:
             return nullcontext(self._advance)
-        title = " + ".join(target.name for target in self._targets)
+        title = title_of(self._targets)
         return progress(title, self._plan.length, rate=self._source.unit.describe_speed)
 
     def as_one_group(self) -> None:

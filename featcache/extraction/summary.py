@@ -188,7 +188,8 @@ def next_step(folder: Path, name: str) -> str | None:
 
 def _must_be_named(store: FeatureStore, cache: FeatureCache) -> bool:
     """Return whether ``featcache fit`` does not choose this store by default."""
-    return store.metadata["dataset"] != "hidden_states" or bool(set(cache) - {store.name, "egemaps"})
+    others = set(cache) - {store.name, "egemaps"}
+    return store.metadata["dataset"] != "hidden_states" or not all(cache[name].identity.is_view for name in others)
 
 
 def _has_neighbours(folder: Path) -> bool:

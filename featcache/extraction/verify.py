@@ -1,6 +1,6 @@
 """Store → faults: checksums of all stored bytes, and differences from utterances that are recomputed alone."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from featcache.augmentation.augmented_view import AugmentedView, is_view
 from featcache.cache import layout
 from featcache.cache.identity import StoreIdentity
 from featcache.cache.intact import damaged_shards, faults_of_index, faults_of_request, has_no_checksum
@@ -18,7 +19,7 @@ from featcache.cache.statistics import RunningStatistics
 from featcache.corpora import read_corpus
 from featcache.corpora.recorded import layout_of
 from featcache.errors import FeatcacheError, ModelError, StoreError, listed
-from featcache.extraction.inputs import Input, input_of, signal_for
+from featcache.extraction.inputs import Input, input_of, signal_for, signal_of_view
 from featcache.extractors import create_extractor, usable_device
 from featcache.extractors.base import SAME_IN_ANY_BATCH, Extractor
 from featcache.extractors.chunked import extract_windows
@@ -142,7 +143,13 @@ def not_finite(store: FeatureStore) -> dict[str, list[str]]:
 
 
 def recompute(
-    store: FeatureStore, data: Path | None, number: int, *, model: str | None = None, device: str = "cpu"
+    store: FeatureStore,
+    data: Path | None,
+    number: int,
+    *,
+    model: str | None = None,
+    augment: Sequence[str] = (),
+    device: str = "cpu",
 ) -> list[Deviation]:
     """Recompute utterances one by one, and compare them with the stored features.
 
@@ -151,6 +158,8 @@ def recompute(
         data: Folder of the corpus; None for a text encoder, whose transcripts are in the cache.
         number: Number of utterances, a random subset that is always the same.
         model: Folder of the model, if it was loaded from a folder.
+        augment: Augmentations as in the extraction, if the store is a view with noise or impulse responses from a
+            folder.
         device: Device of torch.
 
     Returns:
@@ -173,7 +182,9 @@ def recompute(
         raise
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise StoreError(f"{store.path}: its settings do not define a valid extractor ({error})") from error
-    now = StoreIdentity.of(extractor.description, store.identity.storage_dtype, pool=store.pooled_only)
+    view = _view(store, augment)
+    description = extractor.description if view is None else view.described(extractor.description)
+    now = StoreIdentity.of(description, store.identity.storage_dtype, pool=store.pooled_only)
     differing = store.identity.differences(now)
     if differing:
         raise StoreError(
@@ -190,7 +201,8 @@ def recompute(
     largest = np.zeros(len(store.layer_names))
     for position in chosen:
         utterance = known[there[position]]
-        largest = np.maximum(largest, compare(store, utterance.utterance_id, _computed(extractor, source, utterance)))
+        computed = _computed(extractor, source, utterance, view)
+        largest = np.maximum(largest, compare(store, utterance.utterance_id, computed))
     tolerance = tolerance_of(store.identity.settings)
     return [
         Deviation(layer=layer, largest=float(value), tolerance=tolerance)
@@ -221,15 +233,40 @@ def _known(store: FeatureStore, extractor: Extractor, data: Path | None) -> tupl
     return {u.utterance_id: u for u in files.manifest}, input_of(extractor, files.root)
 
 
-def _computed(extractor: Extractor, source: Input, utterance: Utterance) -> Iterator[tuple[int, Features]]:
+def _view(store: FeatureStore, augment: Sequence[str]) -> AugmentedView | None:
+    """Return the augmentation of a store.
+
+    Raises:
+        StoreError: its settings are not valid.
+        ModelError: a folder is needed, or augmentations are given for a store without them.
+    """
+    settings = store.identity.settings
+    if augment and not is_view(settings):
+        raise ModelError(f"{store.path} contains speech without augmentation; omit --augment")
+    try:
+        return AugmentedView.from_settings(settings, augment)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        if isinstance(error, FeatcacheError):
+            raise
+        raise StoreError(f"{store.path}: its settings do not define a valid augmentation ({error})") from error
+
+
+def _computed(
+    extractor: Extractor, source: Input, utterance: Utterance, view: AugmentedView | None
+) -> Iterator[tuple[int, Features]]:
     """Yield first frame and features, computed like in an extraction: whole, or window by window."""
     description = extractor.description
     num_samples, rate = source.probe(utterance)
-    if description.in_windows(num_samples / rate):
-        yield from extract_windows(extractor, source.root, utterance)
+    signal: Any = None
+    if view is not None:
+        found = source.read(utterance, description.max_seconds)
+        signal = signal_of_view(extractor, found, view, utterance.utterance_id)
+    if description.in_windows(num_samples / rate * (1.0 if view is None else view.longest)):
+        yield from extract_windows(extractor, source.root, utterance, signal=signal)
         return
-    found = source.read(utterance, description.max_seconds)
-    yield 0, extractor.extract([signal_for(extractor, found)])[0]
+    if view is None:
+        signal = signal_for(extractor, source.read(utterance, description.max_seconds))
+    yield 0, extractor.extract([signal])[0]
 
 
 def _compare_frames(

@@ -16,7 +16,12 @@ from featcache.manifest import Utterance
 
 
 def extract_windows(
-    extractor: Extractor, folder: Path, utterance: Utterance, *, batch_seconds: float = 0.0
+    extractor: Extractor,
+    folder: Path,
+    utterance: Utterance,
+    *,
+    batch_seconds: float = 0.0,
+    signal: Signal | None = None,
 ) -> Iterator[tuple[int, Features]]:
     """Compute the features of an utterance in the windows that the extractor's description requests.
 
@@ -25,6 +30,7 @@ def extract_windows(
         folder: Corpus folder, to which the path of the utterance is relative.
         utterance: Utterance to compute.
         batch_seconds: Length of audio in one batch, in seconds; a batch has at least one window.
+        signal: Signal of the utterance if it is in memory already; None decodes the file in blocks.
 
     Yields:
         The number of the first frame, and (num_layers, num_frames, hidden_size) float32 features; in order, without
@@ -34,21 +40,28 @@ def extract_windows(
         AudioError: as :func:`featcache.audio.stream` and the extractor.
     """
     description = extractor.description
-    length, rate = signal_length(extractor, folder, utterance)
+    if signal is None:
+        length, rate = signal_length(extractor, folder, utterance)
+    else:
+        length, rate = len(signal.samples), signal.sampling_rate
     windows = plan_windows(extractor, length, rate)
     together = max(1, int(batch_seconds * rate) // (windows[0].stop - windows[0].start))
-    blocks = audio.stream(
-        folder,
-        utterance,
-        channel=description.channel or "mean",
-        sampling_rate=description.sampling_rate,
-        max_seconds=description.max_seconds,
+    blocks = (
+        audio.stream(
+            folder,
+            utterance,
+            channel=description.channel or "mean",
+            sampling_rate=description.sampling_rate,
+            max_seconds=description.max_seconds,
+        )
+        if signal is None
+        else (block for block in (signal.samples,))
     )
     with closing(blocks):
-        signal = _Passing(blocks)
+        passing = _Passing(blocks)
         for number in range(0, len(windows), together):
             batch = windows[number : number + together]
-            yield from _extract(extractor, signal, batch, rate)
+            yield from _extract(extractor, passing, batch, rate)
 
 
 def signal_length(extractor: Extractor, folder: Path, utterance: Utterance) -> tuple[int, int]:

@@ -36,9 +36,10 @@ def default_features(cache: FeatureCache, spec: HeadSpec) -> list[str]:
 def model_stores(cache: FeatureCache) -> list[str]:
     """Return the names of the stores that contain the layers of a model.
 
-    Stores with only statistics are used only if there are no others.
+    Stores with only statistics are used only if there are no others. Views are never among them.
     """
     stores = [store for store in map(cache.__getitem__, cache) if store.metadata["dataset"] == "hidden_states"]
+    stores = [store for store in stores if not store.identity.is_view]
     return [store.name for store in stores if not store.pooled_only] or [store.name for store in stores]
 
 

@@ -45,6 +45,8 @@ def fit(
     scalar_norm: bool = False,
     norm_by: str = "speaker_id",
     max_frames: int | None = None,
+    train_views: str | Sequence[str] = (),
+    test_view: str | None = None,
     protocol: str | None = None,
     target: str | None = None,
     task: Task | None = None,
@@ -120,6 +122,8 @@ def sweep(
     scalar_norm: bool = False,
     norm_by: str = "speaker_id",
     max_frames: int | None = None,
+    train_views: str | Sequence[str] = (),
+    test_view: str | None = None,
     protocol: str | None = None,
     target: str | None = None,
     task: Task | None = None,
@@ -301,8 +305,9 @@ def _check_features(setups: Sequence[ResolvedFit]) -> None:
     """Check that all features are finite; features of several runs are checked once."""
     checks: dict[Any, tuple[StoreFeatures, tuple[str, ...], str]] = {}
     for setup in setups:
-        ids, norm = setup.measured.utterance_ids, setup.config["norm"]
-        for features in setup.features:
+        norm = setup.config["norm"]
+        for features, checked in (one for item in setup.features for one in item.of_stores(setup.checked_ids)):
+            ids = tuple(checked)
             key = (features.store.path, features.layers, features.pooling, norm == "none", ids)
             checks.setdefault(key, (features, ids, norm))
     number = sum(len(ids) for _, ids, _ in checks.values())

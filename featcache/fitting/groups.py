@@ -12,6 +12,7 @@ from featcache.training.store_features import StoreFeatures
 SHARED = (
     *("norm", "norm_by", "scalar_norm", "pooling", "max_frames", "fused"),
     *("utterances_sha256", "unlabelled_sha256"),
+    *("train_views", "test_view", "view_stores_sha256", "views_sha256"),
 )
 
 

@@ -239,7 +239,7 @@ class FitJob:
             normalisers = known[item.lead, item.fold] = fit_normalisers(lead, item.features, item.fold)
             source = FeatureWindows(item.features, normalisers, copy, workers=workers, device=self.device)
             recorder.reads(source)
-            source.load(lead.manifest.utterance_ids)
+            source.load(lead.loaded_ids)
             recorder.step = ""
             recorder.begins(((member.run, one.seed, member.fold), one) for one, member in trainings.items())
             # One training keeps a GPU busy; several would only alternate.
@@ -309,8 +309,8 @@ def plan_copies(
         lead = setups[item.lead]
         copy = recorded[item.lead] or plan_working_copy(
             memory,
-            num_values(item.features, lead.manifest.utterance_ids),
-            num_steps=len(lead.manifest) * steps_of(item.features),
+            num_values(item.features, lead.loaded_ids),
+            num_steps=len(lead.loaded_ids) * steps_of(item.features),
             overhead=_overhead(lead, workers),
             processes=processes,
             device=device,
@@ -336,7 +336,8 @@ def _tell_copies(setups: Sequence[ResolvedFit], copies: Sequence[WorkingCopy]) -
 
 def _training(setup: ResolvedFit, member: Member, seed: int, copy: WorkingCopy, device: str) -> Trainable:
     targets = {utterance.utterance_id: setup.target.value(utterance) for utterance in setup.manifest}
-    fold = setup.folds[member.fold - 1]
+    targets |= {i: targets[setup.views.original(i)] for i in setup.views.originals}
+    fold = setup.seen_fold(member.fold)
     if not setup.spec.is_network:
         machine = SVCTraining if setup.config["task"] == CLASSIFICATION else SVRTraining
         return machine(seed, fold, targets, setup.target.num_outputs, member.layers)
@@ -349,7 +350,7 @@ def _training(setup: ResolvedFit, member: Member, seed: int, copy: WorkingCopy, 
         loop=setup.request,
         layers=member.layers,
         frame_shifts=[features.frame_shift for features in setup.features],
-        objective=objective_of(setup, fold),
+        objective=objective_of(setup, setup.folds[member.fold - 1]),
         compute=copy.compute,
         device=device,
     )
@@ -357,7 +358,7 @@ def _training(setup: ResolvedFit, member: Member, seed: int, copy: WorkingCopy, 
 
 def _overhead(setup: ResolvedFit, workers: int) -> float:
     """Return the memory in bytes that training needs in addition to the features: for reading and for batches."""
-    ids, sizes = setup.manifest.utterance_ids, [features.frame_size for features in setup.features]
+    ids, sizes = setup.loaded_ids, [features.frame_size for features in setup.features]
     utterance = 4 * max(values_in_use(setup.features, i) for i in ids)
     of_one_layer = (map(operator.mul, frames_in_use(setup.features, i), sizes) for i in ids)
     in_batch = 4 * max(map(max, of_one_layer)) if setup.spec.learns_layers else utterance

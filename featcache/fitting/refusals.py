@@ -119,6 +119,7 @@ REFUSALS: Mapping[str, Refusal] = {
     "epsilon": _without_epsilon,
     "loss": _of_loss,
     "class_weights": _of_class_weights,
+    "test_view": lambda one: "--final has no test part; omit one of them" if one.request.final else None,
 }
 
 

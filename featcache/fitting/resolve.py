@@ -11,6 +11,7 @@ from featcache.fitting.notes import final_notes, notes_on_request
 from featcache.fitting.record import config_of, speakers_without_label
 from featcache.fitting.refusals import refuse_unusable
 from featcache.fitting.task import ResolvedTask, resolve_task
+from featcache.fitting.used_views import ResolvedViews, resolve_views
 from featcache.heads import HEADS, Head, HeadSpec, create_head, head_spec
 from featcache.heads.trial import try_head
 from featcache.manifest import Manifest
@@ -40,7 +41,8 @@ class ResolvedFit:
             label are included.
         target: Target of the prediction.
         folds: Training, validation and test parts.
-        features: Features of each store, with the layers and frames that are used.
+        features: Features of each store, with the layers and frames that are used, and of its views.
+        views: Augmented speech for training or as a test condition.
         config: Content of ``config.yaml``.
         training: Settings of the training.
         notes: Notes for the report.
@@ -57,10 +59,29 @@ class ResolvedFit:
     target: PredictionTarget
     folds: list[Fold]
     features: list[StoreFeatures]
+    views: ResolvedViews
     config: dict[str, Any]
     training: TrainingConfig
     notes: list[str]
     warnings: list[str]
+
+    @property
+    def loaded_ids(self) -> tuple[str, ...]:
+        """Ids of all utterances that training reads: those in the folds, and those of views."""
+        return (*self.manifest.utterance_ids, *self.views.originals)
+
+    @property
+    def checked_ids(self) -> tuple[str, ...]:
+        """Ids of all utterances whose features or statistics are used."""
+        return (*self.measured.utterance_ids, *self.views.originals)
+
+    def seen_fold(self, number: int) -> Fold:
+        """Return a fold as training sees it, with the ids of views.
+
+        Args:
+            number: Number of the fold, from 1 on.
+        """
+        return self.views.seen(self.folds[number - 1])
 
     def new_head(self, seed: int) -> Head:
         """Create an untrained head, see :func:`~featcache.heads.create_head`."""
@@ -96,10 +117,12 @@ def resolve(cache: FeatureCache, request: FitSettings) -> ResolvedFit:
     _check_layers(request, spec, features)
     refuse_unusable(request, spec, task.target, features)
     check_scope(request.norm, task.manifest, request.norm_by)
+    views = resolve_views(cache, request, task)
     further = speakers_without_label(task, request.norm_by) if request.norm == "speaker" else []
     kind = HEADS.find(request.head) if spec.is_network else None
     if kind:  # run an untrained head, so that a wrong setting is found before training
         try_head(request.head, kind=kind, **_head_sizes(features, task.target, request.layer_weighting, options))
+    measured = Manifest([*task.manifest, *further]) if further else task.manifest
     training = replace(request.training, batch_size=request.batch_size or spec.batch_size)
     return ResolvedFit(
         request=request,
@@ -108,18 +131,20 @@ def resolve(cache: FeatureCache, request: FitSettings) -> ResolvedFit:
         options=options,
         stores=task.stores,
         manifest=task.manifest,
-        measured=Manifest([*task.manifest, *further]) if further else task.manifest,
+        measured=measured,
         target=task.target,
         folds=task.folds,
-        features=features,
+        features=views.features(features, request, measured),
+        views=views,
         training=training,
         notes=[
             *(final_notes(task) if task.final else ()),
+            *views.notes(request.norm),
             *notes_on_request(request, spec, features, task.manifest, max_frames),
             *task.notes,
             *task.target.notes,
         ],
-        warnings=[*task.warnings, *(alike(task.manifest, [request.norm_by]) if request.norm_by != SPEAKER else [])],
+        warnings=_warnings(request, task, views),
         config=config_of(
             cache.name,
             request,
@@ -130,12 +155,13 @@ def resolve(cache: FeatureCache, request: FitSettings) -> ResolvedFit:
             spec=spec,
             options=options,
             training=training,
-        ),
+        )
+        | views.config(),
     )
 
 
 def _task_of(cache: FeatureCache, request: FitSettings, spec: HeadSpec) -> ResolvedTask:
-    """Return utterances, folds and target, whose training values are soft labels if the loss needs them."""
+    """Return utterances, folds, stores and target, whose training values are soft labels if the loss needs them."""
     task = resolve_task(
         cache,
         request.features or default_features(cache, spec),
@@ -150,6 +176,11 @@ def _task_of(cache: FeatureCache, request: FitSettings, spec: HeadSpec) -> Resol
     if request.loss == SOFT and isinstance(task.target, Classes):
         return replace(task, target=soft_classes(task.target, task.manifest))
     return task
+
+
+def _warnings(request: FitSettings, task: ResolvedTask, views: ResolvedViews) -> list[str]:
+    groups = [request.norm_by] if request.norm_by != SPEAKER else []
+    return [*task.warnings, *views.warnings, *alike(task.manifest, groups)]
 
 
 def _check_layers(request: FitSettings, spec: HeadSpec, features: list[StoreFeatures]) -> None:

@@ -36,7 +36,7 @@ def record_of(training: Trainable, setup: ResolvedFit) -> dict[str, Any]:
     """Return the record of one training, as plain JSON values."""
     return {
         "history": [astuple(epoch) for epoch in training.history],
-        "predictions": training.predictions,
+        "predictions": {setup.views.original(i): values for i, values in training.predictions.items()},
         "layer_weights": [
             [layer, float(weight), features.store.name]
             for features, weights in zip(setup.features, training.layer_weights(), strict=True)
@@ -78,6 +78,8 @@ def write_results(run: UnfinishedRun, setup: ResolvedFit) -> None:
         predictions = read_table(folder / PREDICTIONS)
         metrics, shown = setup.target.summarise(predictions), [_draw_predictions(folder, setup, predictions)]
         details = details_of(predictions, run.config, setup.manifest)
+    if setup.views.test:
+        metrics["test_view"] = setup.views.test
     metrics[VALIDATION] = score_validation(validation, run.config)
     history = read_table(folder / HISTORY)
     if np.isfinite(
@@ -163,12 +165,15 @@ def _draw_predictions(folder: Path, setup: ResolvedFit, predictions: "pd.DataFra
 
 
 def _write_tables(folder: Path, setup: ResolvedFit, records: list[tuple[int, int, dict[str, Any]]]) -> None:
+    def tested_view(part: str) -> list[str]:
+        return [setup.views.test] if setup.views.test and part == "test" else []
+
     for name, part in ((PREDICTIONS, "test"), (VALIDATION_PREDICTIONS, "validation")):
         write_rows(
             folder / name,
-            [*KEYS, "utterance_id", "speaker_id", *setup.target.columns()],
+            [*KEYS, "utterance_id", "speaker_id", *setup.target.columns(), *(["view"] if tested_view(part) else [])],
             [
-                row
+                [*row, *tested_view(part)]
                 for seed, fold, record in records
                 for row in _predictions(setup, seed, fold, part, record["predictions"])
             ],

@@ -89,7 +89,7 @@ def resolve_task(
     known, select = corpus_of(cache.path), select or {}
     if len(set(names)) < len(names):
         raise ManifestError(f"--features names a store twice: {', '.join(names)}")
-    stores = [_open_finished(cache, store) for store in names]
+    stores = [open_finished(cache, store) for store in names]
     _check_labelled(cache, target)
     chosen = selected(cache.manifest, select, limit)
     taken, warnings = _without_missing(chosen, stores)
@@ -181,7 +181,12 @@ def _check_labelled(cache: FeatureCache, target: str | None) -> None:
         )
 
 
-def _open_finished(cache: FeatureCache, name: str) -> FeatureStore:
+def open_finished(cache: FeatureCache, name: str) -> FeatureStore:
+    """Open a store whose extraction has finished.
+
+    Raises:
+        StoreError: there is no such store, or its extraction has not finished.
+    """
     store = cache[name]
     if not store.complete:
         raise StoreError(

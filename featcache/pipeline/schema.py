@@ -139,7 +139,7 @@ def _unknown_field(name: str, known: Iterable[str]) -> str:
     return unknown_name("field", name, known)
 
 
-_STORE_OPTIONS = ("transcripts", "set", "store", "pool")
+_STORE_OPTIONS = ("transcripts", "set", "store", "pool", "augment", "views")
 _CHECKS_OF_STORES = {"model": AfterValidator(_check_model), "text": AfterValidator(_check_text_model)}
 
 if TYPE_CHECKING:
@@ -164,11 +164,15 @@ class StoreSpec(StoreOptions):
     def _check_kind(self) -> "StoreSpec":
         if (self.model is None) == (self.text is None):
             raise ValueError("expected either 'model' or 'text'")
+        if self.views > 1 and not self.augment:
+            raise ValueError("'views' needs 'augment', such as noise:10-20")
         if self.text is None:
             if self.transcripts is not None:
                 raise ValueError("'transcripts' applies to 'text' only; a 'model' reads audio")
             configuration_of(self.encoder, options=self.options)
             return self
+        if self.augment:
+            raise ValueError("'augment' changes audio, and 'text' reads text")
         strange = sorted(self.options.keys() - settings_of(TextConfig).keys())
         if strange:
             raise ValueError(f"{', '.join(strange)} does not apply to 'text'")

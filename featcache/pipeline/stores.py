@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from featcache import audio
+from featcache.augmentation.augment_option import parse
+from featcache.augmentation.augmented_view import AugmentedView
 from featcache.cache.failures import read_failures
 from featcache.cache.identity import StoreIdentity
 from featcache.cache.layout import STATISTICS
@@ -67,6 +69,8 @@ class PipelineStore:
         catalogue = _catalogue(self.folder)
         if catalogue is None or not catalogue.complete or not _is_of(self.spec, catalogue):
             return len(self.wanted)
+        if not all(self._has_view(view, catalogue) for view in self.views):
+            return len(self.wanted)
         extracted = min(path.stat().st_mtime_ns for path in self.folder.glob("shard-*.h5"))
         if self._waits_for_words or (self.spec.is_model and is_newer(self.spec.encoder, extracted)):
             return len(self.wanted)
@@ -80,6 +84,22 @@ class PipelineStore:
             else u.utterance_id not in failed
             for u in self._read
         )
+
+    @cached_property
+    def views(self) -> Sequence[AugmentedView]:
+        """Views of the store."""
+        augmentations = parse(self.spec.augment)
+        numbers = range(1, self.spec.views + 1) if augmentations else ()
+        return [AugmentedView(number=number, augmentations=augmentations) for number in numbers]
+
+    def _has_view(self, view: AugmentedView, clean: Catalogue) -> bool:
+        """Return whether a view has the utterances and the settings of the clean store."""
+        found = _catalogue(self.folder.with_name(view.store_name(self.name)))
+        if found is None or not found.complete:
+            return False
+        expected = {**clean.identity.settings, **view.settings()}
+        ids = {row["id"] for row in clean.utterances}
+        return found.identity.settings == expected and {row["id"] for row in found.utterances} >= ids
 
     @property
     def _waits_for_words(self) -> bool:
@@ -121,6 +141,8 @@ class PipelineStore:
             corpus=self.place.name,
             data=self.place.data if self.spec.text else require_audio(self.place),
             set=self.spec.options,
+            augment=self.spec.augment,
+            views=self.spec.views,
             layout=self.place.layout,
             egemaps=False,
             name=self.name,
@@ -160,6 +182,8 @@ class PipelineStore:
         if not (self.spec.text or self.lengths):
             return None, f"size unknown: no audio file under {self.place.root} can be read"
         size = self._planned_bytes()
+        if size is not None:
+            size *= 1 + len(self.views)
         return size, "size unknown until the model is downloaded" if size is None else f"about {format_bytes(size)}"
 
     def _planned_bytes(self) -> int | None:

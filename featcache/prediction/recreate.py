@@ -70,6 +70,11 @@ def needed_stores(run: RunFolder, workspace: Workspace) -> list[NeededStore]:
                 f"{run.path}: the features {name!r} were imported from other programs, so they cannot be computed for "
                 "new audio; predict with a run on features of 'featcache extract'"
             )
+        if identity.is_view:
+            raise StoreError(
+                f"{run.path}: the features {name!r} are of augmented speech, and new audio is not augmented; fit on "
+                "the clean speech, with --train-views for training on augmented speech"
+            )
         needed.append(NeededStore(name=name, identity=identity))
     return needed
 

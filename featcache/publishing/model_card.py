@@ -121,7 +121,7 @@ def _results(content: CardContent) -> "Iterator[EvalResult]":
             task_name="Speech emotion recognition",
             dataset_type=escaped(content.config["corpus"]),
             dataset_name=escaped(content.corpus.name),
-            dataset_config=escaped(content.config["protocol"]),
+            dataset_config=escaped(", ".join(_condition(content.config))),
             dataset_split="test",
             metric_type=_METRICS.get(known.name, name),
             metric_name=escaped(score_names(content.metrics)[name]),
@@ -160,11 +160,18 @@ def _values(content: CardContent) -> dict[str, Any]:
         "num_folds": len(config.get("folds", ())),
         "apart": _apart(config["protocol"], tested=has_test),
         "transductive": _transductive(is_speaker),
+        "train_views": ", ".join(map(str, config.get("train_views", ()))),
+        "test_view": config.get("test_view", ""),
         "select": "; ".join(f"{label} = {', '.join(map(str, one))}" for label, one in config["select"].items()),
         "figure": content.figure,
         "normalisation": _normalisation(config),
         "onnx": content.onnx,
     }
+
+
+def _condition(config: Mapping[str, Any]) -> list[str]:
+    """Return the protocol and, if the test utterances are augmented speech, their view."""
+    return [config["protocol"], *([config["test_view"]] if "test_view" in config else [])]
 
 
 def _predicts(config: Mapping[str, Any]) -> str:

@@ -34,24 +34,13 @@ log = logging.getLogger(__name__)
 _SETTINGS = (
     *(RELEASE, NUMERICS, "corpus", "features", "untrained", "layers", "layer_weighting", "head", "set", "parts"),
     *("pooling", "fused", "norm", "norm_by", "scalar_norm", "protocol", "task", "target", "classes", "label_ranges"),
-    *(
-        "loss",
-        "class_weights",
-        "select",
-        "seeds",
-        "max_frames",
-        "training",
-        "working_dtype",
-        "final",
-        "validation_protocol",
-        COMPUTED,
-    ),
-    *(ENVIRONMENT, HEAD_INPUTS, STORE_SETTINGS),
+    *("select", "seeds", "max_frames", "training", "working_dtype", "final", "validation_protocol", COMPUTED),
+    *(ENVIRONMENT, HEAD_INPUTS, STORE_SETTINGS, "loss", "class_weights", "train_views", "test_view"),
 )
 # Entries of metrics.json that are published as they are, besides the scores.
 _METRICS = (
     *("num_seeds", "num_folds", "num_utterances", "num_speakers", "bootstrap", "recall", "confusion", "chance_uar"),
-    *("dimensions", *NAMES),
+    *("dimensions", "test_view", *NAMES),
 )
 _PATH = re.compile(r"/\S|~[/\\]|\\\\|[A-Za-z]:[\\/]|file:")
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
 from featcache.errors import ModelError
+from featcache.settings.augmentations import AugmentSettings
 from featcache.settings.extractor_configs import EgemapsConfig, SpectrogramConfig, SSLConfig
 from featcache.settings.field import Dataclass, help_of, setting, settings_of
 from featcache.settings.fits import DASK_WARNING, PluginSettings
@@ -85,7 +86,7 @@ class StoreSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExtractSettings(PluginSettings, CorpusSettings, StoreSettings):
+class ExtractSettings(PluginSettings, CorpusSettings, AugmentSettings, StoreSettings):
     """The options of ``featcache extract``."""
 
     device: str = setting(

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from featcache.settings.augmentations import ViewSettings
 from featcache.settings.field import setting
 from featcache.settings.loss_choice import LossSettings
 from featcache.settings.training_loop import LoopSettings
@@ -153,12 +154,17 @@ class DeviceSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RelevanceSettings(CacheSettings, LoopSettings, LossSettings):
+class RelevanceSettings(CacheSettings, DeviceSettings, LoopSettings, TrainingConfig, LossSettings, TargetSettings, HeadSettings):
     """The options of ``featcache relevance``."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitSettings(CacheSettings, LoopSettings, LossSettings):
+class FitSettings(
+    CacheSettings, DeviceSettings, LoopSettings, TrainingConfig, LossSettings, TargetSettings, ViewSettings, FeatureSettings, HeadSettings
+):
+class FitSettings(
+    CacheSettings, DeviceSettings, LoopSettings, TrainingConfig, LossSettings, TargetSettings, ViewSettings, FeatureSettings, HeadSettings
+):
     """The options of ``featcache fit``; options that do not affect results come last."""
 
     final: bool = setting(

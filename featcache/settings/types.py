@@ -147,8 +147,21 @@ def read_folders(value: Any) -> tuple[str, ...]:
     return tuple(map(str, folders))
 
 
+def read_texts(value: Any) -> tuple[str, ...]:
+    """Return texts, from a single text or a list of texts; commas belong to the text.
+
+    Raises:
+        ValueError: The value contains something other than text.
+    """
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, Sequence) or not all(isinstance(one, str) for one in texts):
+        raise ValueError(f"expected a text or a list of texts, found {value!r:.80}")
+    return tuple(texts)
+
+
 Folders: TypeAlias = Annotated[tuple[str, ...], Form("[STORE=]PATH", read_folders, repeated=True)]
 Names: TypeAlias = Annotated[tuple[str, ...], Form("NAME,NAME", read_names)]
+Texts: TypeAlias = Annotated[tuple[str, ...], Form("TEXT", read_texts, repeated=True)]
 Selection: TypeAlias = Annotated[Mapping[str, tuple[str, ...]], Form("LABEL=VALUE", read_selection, repeated=True)]
 Assignments: TypeAlias = Annotated[Mapping[str, Any], Form("NAME=VALUE", read_assignments, repeated=True)]
 Range: TypeAlias = Annotated[tuple[float, float], Form("LOW,HIGH", read_range)]

@@ -85,8 +85,7 @@ class FeatureWindows:
 
     def load(self, utterance_ids: Sequence[str]) -> None:
         """Set the utterances, and read them if all of them fit into memory."""
-        wanted = set(utterance_ids)
-        self._ids = [i for i in self._features[0].store.utterance_ids if i in wanted]
+        self._ids = self._features[0].in_order(utterance_ids)
         if self.holds_all:
             self.num_wanted = len(self._ids)
             self._all = self._read(self._ids)
@@ -159,7 +158,7 @@ class FeatureWindows:
                     packed[utterance_id] = features_of_it
                     self.num_read += self.holds_all
                 for features in self._features:
-                    features.store.drop_pages()
+                    features.drop_pages()
                 if not self.holds_all:  # otherwise once at the end, because this takes as long as reading
                     give_back()
         give_back()
@@ -193,9 +192,9 @@ class FeatureWindows:
         """
         for store, features in enumerate(self._features):
             faulty = [i for i in self._ids if (store, i) in self._faulty]
-            if faulty:
+            for one, ids in features.of_stores(faulty):
                 held = "" if self._copy.dtype == torch.float32 else f"; {self._copy}"
-                raise FeatureError(not_finite(features.store, faulty, number) + held)
+                raise FeatureError(not_finite(one.store, ids, number) + held)
 
 
 def num_values(features: Sequence[StoreFeatures], utterance_ids: Sequence[str]) -> int:

@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -115,6 +115,19 @@ class StoreFeatures:
         """Ask the operating system to read ahead the data that :meth:`read` will need for these utterances."""
         if not self.pooling:
             self.store.prefetch(utterance_ids, self.layers, [self._stored_frames(number) for number in num_frames])
+
+    def in_order(self, utterance_ids: Collection[str]) -> list[str]:
+        """Return the ids in the order of the store."""
+        wanted = set(utterance_ids)
+        return [utterance_id for utterance_id in self.store.utterance_ids if utterance_id in wanted]
+
+    def drop_pages(self) -> None:
+        """Release the pages that were read; until then they count as memory of this process."""
+        self.store.drop_pages()
+
+    def of_stores(self, utterance_ids: Sequence[str]) -> "list[tuple[StoreFeatures, list[str]]]":
+        """Return the features of each store with the ids that it contains, out of the given ones."""
+        return [(self, list(utterance_ids))] if utterance_ids else []
 
     def _stored_frames(self, num_frames: int) -> int:
         """Return the number of frames of the store that are averaged to ``num_frames`` frames."""

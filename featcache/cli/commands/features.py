@@ -78,6 +78,7 @@ def verify(
     data: options.CorpusData = None,
     recompute: options.Recompute = "4",
     model: options.MovedModel = None,
+    augment: options.Augment = None,
     device: options.Device = "cpu",
     plugin: options.Plugins = None,
 ) -> None:
@@ -91,7 +92,7 @@ def verify(
 
     number = read_value("--recompute", recompute, int, minimum=0)
     name_plugins(plugin or ())
-    print_verification(store, data=data, number=number, model=model, device=device)
+    print_verification(store, data=data, number=number, model=model, augment=augment or (), device=device)
 
 
 def merge(into: options.MergedStore, parts: options.Parts) -> None:
