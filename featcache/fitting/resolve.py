@@ -1,10 +1,13 @@
 """Request → resolved fit: utterances, folds, target, features, notes and warnings."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from featcache.cache.reader import FeatureCache, FeatureStore
+from featcache.corpora.recorded import corpus_of
 from featcache.errors import ManifestError, ModelError
+from featcache.fitting.auxiliary_tasks import AuxiliaryTarget, auxiliary_notes, auxiliary_targets, labels_checksum
 from featcache.fitting.checks import alike
 from featcache.fitting.defaults import default_features, max_frames_of, pooling_of
 from featcache.fitting.notes import final_notes, notes_on_request
@@ -41,6 +44,7 @@ class ResolvedFit:
         features: Features of each store, with the layers and frames that are used.
         config: Content of ``config.yaml``.
         training: Settings of the training.
+        auxiliary: Targets that the heads learn too.
         notes: Notes for the report.
         warnings: Warnings for the log and the report.
     """
@@ -59,6 +63,7 @@ class ResolvedFit:
     training: TrainingConfig
     notes: list[str]
     warnings: list[str]
+    auxiliary: Sequence[AuxiliaryTarget] = ()
 
     def new_head(self, seed: int) -> Head:
         """Create an untrained head, see :func:`~featcache.heads.create_head`."""
@@ -103,6 +108,7 @@ def resolve(cache: FeatureCache, request: FitSettings) -> ResolvedFit:
     )
     _check_layers(request, spec, features)
     refuse_unusable(request, spec, task.target, features)
+    auxiliary = auxiliary_targets(request, task.manifest, task.folds, task.target, corpus_of(cache.path))
     check_scope(request.norm, task.manifest, request.norm_by)
     further = speakers_without_label(task, request.norm_by) if request.norm == "speaker" else []
     kind = HEADS.find(request.head) if spec.is_network else None
@@ -126,19 +132,24 @@ def resolve(cache: FeatureCache, request: FitSettings) -> ResolvedFit:
             *notes_on_request(request, spec, features, task.manifest, max_frames),
             *task.notes,
             *task.target.notes,
+            *auxiliary_notes(auxiliary, task.manifest),
         ],
         warnings=[*task.warnings, *(alike(task.manifest, [request.norm_by]) if request.norm_by != SPEAKER else [])],
-        config=config_of(
-            cache.name,
-            request,
-            task,
-            features,
-            further=further,
-            max_frames=max_frames,
-            spec=spec,
-            options=options,
-            training=training,
-        ),
+        config={
+            **config_of(
+                cache.name,
+                request,
+                task,
+                features,
+                further=further,
+                max_frames=max_frames,
+                spec=spec,
+                options=options,
+                training=training,
+            ),
+            **labels_checksum(request, task.manifest),
+        },
+        auxiliary=auxiliary,
     )
 
 

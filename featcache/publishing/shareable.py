@@ -19,10 +19,13 @@ from featcache.runs.identity import (
     COMPUTED,
     ENVIRONMENT,
     HEAD_INPUTS,
+    LABEL_NAMES,
     NUMERICS,
+    PER_LABEL,
     PUBLISHED,
     RELEASE,
     STORE_SETTINGS,
+    THRESHOLDS,
     VALIDATION,
 )
 from featcache.runs.reader import RunFolder
@@ -34,13 +37,15 @@ log = logging.getLogger(__name__)
 _SETTINGS = (
     *(RELEASE, NUMERICS, "corpus", "features", "untrained", "layers", "layer_weighting", "head", "set", "parts"),
     *("pooling", "fused", "norm", "norm_by", "scalar_norm", "protocol", "task", "target", "classes", "label_ranges"),
+    LABEL_NAMES,
+    "also",
     *("select", "seeds", "max_frames", "training", "working_dtype", "final", "validation_protocol", COMPUTED),
     *(ENVIRONMENT, HEAD_INPUTS, STORE_SETTINGS),
 )
 # Entries of metrics.json that are published as they are, besides the scores.
 _METRICS = (
     *("num_seeds", "num_folds", "num_utterances", "num_speakers", "bootstrap", "recall", "confusion", "chance_uar"),
-    *("dimensions", *NAMES),
+    *("dimensions", PER_LABEL, THRESHOLDS, *NAMES),
 )
 _PATH = re.compile(r"/\S|~[/\\]|\\\\|[A-Za-z]:[\\/]|file:")
 

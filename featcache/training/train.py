@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from featcache.heads import Head
-from featcache.heads.base import Batch
+from featcache.heads.base import Batch, errors_of
 from featcache.protocols import Fold
 from featcache.settings.fits import TrainingConfig
 from featcache.targets.losses import CLASSIFICATION, Objective
 from featcache.targets.targets import Value
+from featcache.training.auxiliary import Auxiliary
 from featcache.training.batches import LoadedUtterances
 from featcache.training.status import Stopwatch, TrainingStatus
 from featcache.training.trainable import Epoch
@@ -31,6 +32,8 @@ class Training:
         objective: Loss to minimise, and validation score.
         compute: Dtype of matrix products; weights and sums are float32.
         device: Device of the head and the features.
+        auxiliary: Further targets whose losses are added to that of the training part; None without any. The head must
+            work in two steps, see :meth:`~featcache.heads.Head.is_in_two_steps`.
 
     Attributes:
         history: Result of each epoch.
@@ -50,6 +53,7 @@ class Training:
         objective: Objective = CLASSIFICATION,
         compute: torch.dtype = torch.float32,
         device: str = "cpu",
+        auxiliary: Auxiliary | None = None,
     ) -> None:
         self.head = head.to(device)
         self.seed = seed
@@ -64,8 +68,11 @@ class Training:
         self._objective = objective
         self._compute = compute
         self._device = device
+        self._auxiliary = auxiliary
         self._shuffling = np.random.default_rng(seed)
         learned = [parameter for parameter in head.parameters() if parameter.requires_grad]
+        learned += auxiliary.parameters() if auxiliary else []
+        self._learned = learned
         self._optimiser = torch.optim.Adam(learned, lr=config.learning_rate, eps=config.epsilon, fused=True)
         self._best = copy.deepcopy(head.state_dict())
         self._best_loss, self._best_epoch = float("inf"), 0
@@ -123,10 +130,11 @@ class Training:
         order = self._shuffling.permutation(len(present))
         for first in range(0, len(order), self._batch_size):
             ids = [present[i] for i in order[first : first + self._batch_size]]
-            loss = self._objective.loss(self._outputs(window, ids), self._targets_of(ids))
+            outputs, further = self._outputs_and_further_loss(window, ids)
+            loss = self._objective.loss(outputs, self._targets_of(ids))
             self._optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_value_(self.head.parameters(), self._config.clip_value)
+            (loss if further is None else loss + further).backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_value_(self._learned, self._config.clip_value)
             self._optimiser.step()
             self._train_loss += loss.detach() * len(ids)
             self._seen += len(ids)
@@ -169,14 +177,29 @@ class Training:
             yield ids, self._outputs(window, ids)
 
     def _outputs(self, window: LoadedUtterances, ids: Sequence[str]) -> Tensor:
-        reduced = self._compute != torch.float32
-        packed = window.batch(ids, self._layers)
-        batch: Batch = packed
-        if not self.head.spec.learns_layers:  # no weighted layer average unpacks them
-            batch = [[utterance.copy() for utterance in of_store] for of_store in packed]
-        with torch.autocast(torch.device(self._device).type, dtype=torch.bfloat16, enabled=reduced):
+        batch = self._batch(window, ids)
+        with self._autocast():
             outputs: Tensor = self.head(batch)
         return outputs
+
+    def _outputs_and_further_loss(self, window: LoadedUtterances, ids: Sequence[str]) -> tuple[Tensor, Tensor | None]:
+        """Return the outputs of a batch, and the loss of the auxiliary targets; None without any."""
+        if self._auxiliary is None:
+            return self._outputs(window, ids), None
+        batch = self._batch(window, ids)
+        with self._autocast(), errors_of(self.head.reference):
+            pooled = self.head.pooled(batch)
+            return self.head.classify(pooled).float(), self._auxiliary.loss(pooled, ids)
+
+    def _batch(self, window: LoadedUtterances, ids: Sequence[str]) -> Batch:
+        packed = window.batch(ids, self._layers)
+        if self.head.spec.learns_layers:
+            return packed
+        return [[utterance.copy() for utterance in of_store] for of_store in packed]  # no layer average unpacks them
+
+    def _autocast(self) -> torch.autocast:
+        reduced = self._compute != torch.float32
+        return torch.autocast(torch.device(self._device).type, dtype=torch.bfloat16, enabled=reduced)
 
     def _targets_of(self, ids: Sequence[str]) -> Tensor:
         return torch.tensor([self._targets[utterance_id] for utterance_id in ids], device=self._device)

@@ -17,6 +17,7 @@ RUNS = {
     "fusion": {"head": "fusion", "norm": "speaker", "features": ["ssl", "egemaps"]},
     "apart": {"head": "fusion", "norm": "global", "features": ["ssl", "text"]},
     "svm": {"head": "svm", "norm": "global", "layers": "last", "pooling": "mean+max"},
+    "labels": {"head": "dense", "norm": "global", "task": "multilabel"},
     "svr": {"head": "svm", "norm": "speaker", "features": ["functionals"], "target": "arousal,valence"},
 }
 
