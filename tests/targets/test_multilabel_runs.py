@@ -84,7 +84,7 @@ def test_runs_are_listed_compared_and_tabled(run):
     assert [one.score for one in found] == ["uar", "macro_f1", "micro_f1"]
     assert found[0].difference == pytest.approx(0)  # the same labels in another form of the manifest
     classes = fit(target="gender", protocol="group-kfold", seeds=1, max_epochs=1)
-    with pytest.raises(PredictionsError, match="^a predicts anger, fear, joy, but b predicts classes"):
+    with pytest.raises(PredictionsError, match=r"^a predicts anger, fear, joy, but b predicts classes"):
         compare({"b": load_predictions(classes), "a": load_predictions(run)})
     assert "labels" in said("runs")
     assert "UAR" in said("table", "labels", "other")
