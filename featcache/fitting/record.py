@@ -7,6 +7,7 @@ from typing import Any
 
 from featcache._version import __version__
 from featcache.cache.reader import FeatureStore
+from featcache.fitting.auxiliary_tasks import labels_checksum
 from featcache.fitting.task import ResolvedTask
 from featcache.heads import HEADS, SOLVERS, HeadSpec
 from featcache.manifest import Utterance
@@ -140,6 +141,7 @@ def _checksums(request: FitSettings, task: ResolvedTask, further: Sequence[Utter
         "utterances_sha256": hash_of(utterances),
         **({"unlabelled_sha256": _hash_of_further(further, task.stores, request.norm_by)} if further else {}),
         "labels_sha256": hash_of([[u.labels[column] for column in task.target.labels] for u in manifest]),
+        **labels_checksum(request, manifest),
     }
 
 

@@ -7,13 +7,13 @@ from typing import Any
 from featcache.cache.reader import FeatureCache, FeatureStore
 from featcache.corpora.recorded import corpus_of
 from featcache.errors import ManifestError, ModelError
-from featcache.fitting.auxiliary_tasks import AuxiliaryTarget, auxiliary_notes, auxiliary_targets, labels_checksum
+from featcache.fitting.auxiliary_tasks import AuxiliaryTarget, auxiliary_notes, auxiliary_targets
 from featcache.fitting.checks import alike
 from featcache.fitting.defaults import default_features, max_frames_of, pooling_of
 from featcache.fitting.notes import final_notes, notes_on_request
 from featcache.fitting.record import config_of, speakers_without_label
 from featcache.fitting.refusals import refuse_unusable
-from featcache.fitting.task import resolve_task
+from featcache.fitting.task import ResolvedTask, resolve_task
 from featcache.heads import HEADS, Head, HeadSpec, create_head, head_spec
 from featcache.heads.trial import try_head
 from featcache.manifest import Manifest
@@ -127,30 +127,38 @@ def resolve(cache: FeatureCache, request: FitSettings) -> ResolvedFit:
         folds=task.folds,
         features=features,
         training=training,
-        notes=[
-            *(final_notes(task) if task.final else ()),
-            *notes_on_request(request, spec, features, task.manifest, max_frames),
-            *task.notes,
-            *task.target.notes,
-            *auxiliary_notes(auxiliary, task.manifest),
-        ],
+        notes=_notes(request, task, spec, features, auxiliary, max_frames),
         warnings=[*task.warnings, *(alike(task.manifest, [request.norm_by]) if request.norm_by != SPEAKER else [])],
-        config={
-            **config_of(
-                cache.name,
-                request,
-                task,
-                features,
-                further=further,
-                max_frames=max_frames,
-                spec=spec,
-                options=options,
-                training=training,
-            ),
-            **labels_checksum(request, task.manifest),
-        },
+        config=config_of(
+            cache.name,
+            request,
+            task,
+            features,
+            further=further,
+            max_frames=max_frames,
+            spec=spec,
+            options=options,
+            training=training,
+        ),
         auxiliary=auxiliary,
     )
+
+
+def _notes(
+    request: FitSettings,
+    task: ResolvedTask,
+    spec: HeadSpec,
+    features: list[StoreFeatures],
+    auxiliary: list[AuxiliaryTarget],
+    max_frames: int,
+) -> list[str]:
+    return [
+        *(final_notes(task) if task.final else ()),
+        *notes_on_request(request, spec, features, task.manifest, max_frames),
+        *task.notes,
+        *task.target.notes,
+        *auxiliary_notes(auxiliary, task.manifest),
+    ]
 
 
 def _check_layers(request: FitSettings, spec: HeadSpec, features: list[StoreFeatures]) -> None:

@@ -69,6 +69,9 @@ def check_shareable(run: RunFolder) -> None:
     tables = _predictions(run) if "classes" in run.config else []
     if any(len(table) and table["target"].equals(table["speaker_id"]) for table in tables):
         raise StoreError(f"the classes of {run.path} are its speakers, and no speakers are published")
+    names = set(run.config.get(LABEL_NAMES) or ())
+    if names and any(names & set(table["speaker_id"]) for table in _predictions(run)):
+        raise StoreError(f"labels of {run.path} are its speakers, and no speakers are published")
 
 
 def shareable_config(run: RunFolder, workspace: Workspace) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from featcache.corpora import Corpus
 from featcache.errors import ManifestError, ProtocolError, listed, unknown_name
 from featcache.evaluate.label_sets import label_columns_of, summarise_labels
+from featcache.labels import lookalikes
 from featcache.manifest import Manifest, Utterance
 from featcache.protocols import Fold
 from featcache.runs.identity import LABEL_NAMES, THRESHOLDS
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 # Text of an utterance that was annotated and has none of the labels. An empty text means that it was not annotated.
 NONE = "none"
 SEPARATOR = ";"
+THRESHOLD_NOTE = "Thresholds of the labels were chosen on the validation part of each training."
 
 
 def uar_of_labels(outputs: Tensor, targets: Tensor) -> float:
@@ -126,7 +128,7 @@ class Labels(PredictionTarget):
         return summarise_labels(predictions, self.names)
 
     def check_folds(self, folds: Sequence[Fold], manifest: Manifest) -> list[str]:
-        warnings = []
+        warnings = [f"labels {listed(group)} look alike but are different labels" for group in lookalikes(self.names)]
         for fold in folds:
             trained, tested = (np.array([self.value(manifest[i]) for i in part]) for part in (fold.train, fold.test))
             constant = [name for name, same in zip(self.names, np.ptp(trained, axis=0) == 0, strict=True) if same]
@@ -194,7 +196,13 @@ def labels_target(
                         f"label {column!r} of {where(utterance_id)} is {text!r}, expected 0 or 1; for a column that "
                         f"lists labels such as anger{SEPARATOR}joy, give only that column"
                     )
-        found = Labels(name=",".join(columns), columns_of_labels=tuple(columns), names=tuple(columns), listing=False)
+        found = Labels(
+            name=",".join(columns),
+            columns_of_labels=tuple(columns),
+            names=tuple(columns),
+            listing=False,
+            notes=(THRESHOLD_NOTE,),
+        )
     else:
         found = _listed_labels(texts[columns[0]], columns[0], one, corpus, where)
     if len({tuple(found.value(utterance)) for utterance in manifest}) < 2:
@@ -214,7 +222,9 @@ def _listed_labels(
     if one is not None:
         if one not in present:
             raise ManifestError(f"target {column}={one}: {unknown_name(f'label in {column}', one, present)}")
-        return Labels(name=f"{column}={one}", columns_of_labels=(column,), names=(one,), listing=True)
+        return Labels(
+            name=f"{column}={one}", columns_of_labels=(column,), names=(one,), listing=True, notes=(THRESHOLD_NOTE,)
+        )
     known = [label for label in (corpus.classes if corpus else ()) if label in present]
     names = tuple(known + sorted(present - set(known)))
-    return Labels(name=column, columns_of_labels=(column,), names=names, listing=True)
+    return Labels(name=column, columns_of_labels=(column,), names=names, listing=True, notes=(THRESHOLD_NOTE,))
