@@ -31,7 +31,8 @@ def read_weights(value: Any) -> dict[str, float]:
         except (TypeError, ValueError):
             number = math.nan
         if not label.strip() or not 0 <= number < math.inf:
-            raise ValueError(f"{label}:{weight}: {expected}, with a weight of at least 0")
+            told = f"{label}:{weight}".removeprefix(":")
+            raise ValueError(f"{told}: {expected}, with a weight of at least 0")
         if label.strip() in found:
             raise ValueError(f"{label.strip()} is given twice; keep one")
         found[label.strip()] = number
