@@ -140,8 +140,9 @@ ClassNames = Annotated[
 ScoredTask = Annotated[
     str | None,
     Option(
-        metavar="classification|regression",
-        help="Task type [default: regression if there are columns such as target_arousal, otherwise classification].",
+        metavar="classification|regression|multilabel",
+        help="Task type [default: regression if there are columns such as target_arousal; multilabel if each also has "
+        "a column such as p_arousal; otherwise classification].",
     ),
 ]
 MetricsOut = Annotated[Path | None, Option(metavar="PATH", help="JSON file for all scores, like metrics.json.")]

@@ -48,6 +48,12 @@ def print_score(
         for (label, recall), size in zip(metrics["recall"].items(), sizes, strict=True):
             table.add_row(label, mean_and_std(recall["mean"], recall["std"]), f"{size:g}")
         Console().print(table)
+    if "per_label" in metrics:
+        table = score_table("Label", "F1 (%)", "UAR (%)", "Utterances")
+        for label, found in metrics["per_label"].items():
+            cells = (mean_and_std(found[name]["mean"], found[name]["std"]) for name in ("f1", "uar"))
+            table.add_row(label, *cells, str(found["support"]))
+        Console().print(table)
     chance = f"; {told}" if (told := chance_of(metrics)) else ""
     speakers = metrics["num_speakers"] or "unknown"
     print_line()

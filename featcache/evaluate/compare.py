@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SIGNIFICANT = 0.05
-# Scores that runs can be compared in: of classes, and of values and each of their dimensions.
-COMPARED = ("uar", "wa", "ccc")
+# Scores that runs can be compared in: of classes, of several labels, and of values and each of their dimensions.
+COMPARED = ("uar", "wa", "macro_f1", "micro_f1", "ccc")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,8 @@ class Comparison:
 
     Attributes:
         first, second: Names of the runs.
-        score: ``uar`` or ``wa`` (percent), ``ccc`` ([-1, 1]), or ``ccc_<dim>`` for one of several dimensions.
+        score: ``uar``, ``wa``, ``macro_f1`` or ``micro_f1`` (percent), ``ccc`` ([-1, 1]), or ``ccc_<dim>`` for one of
+            several dimensions.
         first_mean, second_mean: Score of each run, mean over seeds.
         difference: first − second.
         ci95: 95 % interval of the difference over ``unit`` and seeds; None for fewer than three units.
@@ -86,7 +87,7 @@ class Comparison:
 
 
 def compare(runs: Mapping[str, Predictions], *, score: str | None = None) -> list[Comparison]:
-    """Compare every pair of runs: UAR and WA of classifications, CCC of regressions and of each of their dimensions.
+    """Compare every pair of runs: UAR and WA of classes, UAR and F1 of several labels, CCC of each dimension.
 
     With several pairs, p values have Holm's correction, which limits the probability of any false claim. (A false
     discovery rate would only limit the share of false claims.) With one seed, a result is valid only for that trained
@@ -112,6 +113,8 @@ def compare(runs: Mapping[str, Predictions], *, score: str | None = None) -> lis
     dimensions = next(iter(runs.values())).dimensions
     of_dimensions = [f"ccc_{name}" for name in dimensions] if len(dimensions) > 1 else []
     scores = ("ccc", *of_dimensions) if dimensions else ("uar", "wa")
+    if next(iter(runs.values())).labels:
+        scores = ("uar", "macro_f1", "micro_f1")
     if score is not None:
         if score not in scores:
             raise PredictionsError(unknown_name("score of these runs", score, scores))
@@ -196,8 +199,8 @@ def _with_common_classes(runs: Mapping[str, Predictions]) -> dict[str, Predictio
     (first_name, first), *others = runs.items()
     expected = _tested(first)
     for name, predictions in others:
-        if predictions.dimensions != first.dimensions:
-            kinds = [", ".join(run.dimensions) or "classes" for run in (predictions, first)]
+        if (predictions.dimensions, predictions.labels) != (first.dimensions, first.labels):
+            kinds = [", ".join((*run.dimensions, *run.labels)) or "classes" for run in (predictions, first)]
             raise PredictionsError(
                 f"{name} predicts {kinds[0]}, but {first_name} predicts {kinds[1]}; compare runs of the same task"
             )
@@ -219,13 +222,13 @@ def _with_common_classes(runs: Mapping[str, Predictions]) -> dict[str, Predictio
                 )
     classes = tuple(dict.fromkeys(label for run in runs.values() for label in run.classes))
     return {
-        name: Predictions(table=run.table, classes=classes, dimensions=run.dimensions) for name, run in runs.items()
+        name: Predictions(table=run.table, classes=classes, dimensions=run.dimensions, labels=run.labels)
+        for name, run in runs.items()
     }
 
 
 def _tested(predictions: Predictions) -> "pd.DataFrame":
-    targets = [f"target_{name}" for name in predictions.dimensions] or ["target"]
-    columns = ["utterance_id", "speaker_id", *targets]
+    columns = ["utterance_id", "speaker_id", *predictions.targets]
     return predictions.table[columns].drop_duplicates("utterance_id").set_index("utterance_id").sort_index()
 
 

@@ -40,14 +40,21 @@ class Predictions:
     Attributes:
         table: Table with one row per seed, fold and tested utterance. Its columns are seed, fold, utterance_id and
             speaker_id ("" for unknown), then target and prediction, or for a regression ``target_<dim>`` and
-            ``prediction_<dim>``.
-        classes: All labels, in the order of the tables; empty for a regression.
-        dimensions: Dimensions of a regression, in the order of the tables; empty for a classification.
+            ``prediction_<dim>``, or for several labels ``target_<label>`` and ``prediction_<label>``, which are 0 or 1.
+        classes: All labels, in the order of the tables; empty for other tasks.
+        dimensions: Dimensions of a regression, in the order of the tables; empty for other tasks.
+        labels: Labels that do not exclude each other, in the order of the tables; empty for other tasks.
     """
 
     table: "pd.DataFrame"
     classes: tuple[str, ...] = ()
     dimensions: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Columns of the table that contain the targets."""
+        return tuple(f"target_{name}" for name in (*self.dimensions, *self.labels)) or ("target",)
 
 
 def read_predictions(
@@ -66,8 +73,8 @@ def read_predictions(
         columns: Names of the columns in the table, if they differ from ``seed``, ``fold``, ``utterance_id``,
             ``speaker_id``, ``target`` and ``prediction``, which are the keys.
         classes: All labels, in the order of the tables; by default, the labels in the table, sorted.
-        task: ``classification`` or ``regression``; by default, regression if the table has columns ``target_<dim>``
-            and no column for the target.
+        task: ``classification``, ``regression`` or ``multilabel``. By default, a table with columns ``target_<name>``
+            and no column for the target is multilabel if it has ``p_<name>`` for all of them, otherwise a regression.
         options: Whether messages name the options of ``featcache score`` for columns with other names.
 
     Returns:
@@ -91,7 +98,13 @@ def read_predictions(
         )
     dimensions = dimensions_of(table)
     target, prediction = (columns.get(role, role) for role in ("target", "prediction"))
-    regression = task == "regression" or (task is None and target not in table and bool(dimensions))
+    several = target not in table and bool(dimensions)
+    multilabel = task == "multilabel" or (task is None and several and labels_of(table) == dimensions)
+    regression = task == "regression" or (task is None and several and not multilabel)
+    if multilabel and not dimensions:
+        raise PredictionsError(
+            f"{path} has no columns target_LABEL and prediction_LABEL, which --task multilabel needs"
+        )
     if regression and (not dimensions or "target" in columns):
         table = table.rename(columns={target: f"target_{target}", prediction: f"prediction_{target}"})
         dimensions = (target,)
@@ -100,14 +113,17 @@ def read_predictions(
     # If the user assigns a role, such as speaker_id, to another column, drop the column that has the role's name.
     table = table.drop(columns=[role for role in columns if role in table and role not in names]).rename(columns=names)
     try:
-        expected = ("utterance_id", *(columns_of(dimensions) if regression else COLUMNS[-2:]))
+        expected = ("utterance_id", *(columns_of(dimensions) if regression or multilabel else COLUMNS[-2:]))
         _require(table, expected, there, options=options)
         table = table.assign(
             seed=_whole_numbers(table["seed"]) if "seed" in table else 0,
             fold=_whole_numbers(table["fold"]) if "fold" in table else 1,
             speaker_id=table.get("speaker_id", ""),
         )
-        found = checked(table, classes=classes or (), dimensions=dimensions if regression else None)
+        if multilabel:
+            found = checked(table, labels=dimensions)
+        else:
+            found = checked(table, classes=classes or (), dimensions=dimensions if regression else None)
     except PredictionsError as error:
         raise PredictionsError(f"{path}: {error}") from error
     for told in doubts(found):
@@ -120,7 +136,7 @@ def doubts(predictions: Predictions) -> list[str]:
     table, told = predictions.table, []
     speakers = lookalikes(sorted(set(table["speaker_id"])))
     told += [f"speakers {listed(group)} look alike but count as different speakers" for group in speakers]
-    if predictions.dimensions:
+    if not predictions.classes:
         return told
     targets, predicted = set(table["target"]), table["prediction"]
     alike = lookalikes(sorted({*predictions.classes, *targets, *predicted}))
@@ -151,46 +167,72 @@ def _read_table(path: Path, expected: Sequence[str]) -> "pd.DataFrame":
         return pd.DataFrame(rows, columns=table.columns, dtype=str)
 
 
+def recognised(table: "pd.DataFrame", classes: Sequence[str] = ()) -> Predictions:
+    """Check predictions that a run wrote, whose columns show the task.
+
+    Args:
+        table: Rows of ``predictions.csv`` or ``validation_predictions.csv``.
+        classes: All labels of a classification; by default, the labels in the table, sorted.
+
+    Raises:
+        PredictionsError: see :func:`checked`.
+    """
+    dimensions = dimensions_of(table)
+    if "target" in table or not dimensions:
+        return checked(table, classes=classes)
+    if labels_of(table) == dimensions:
+        return checked(table, labels=dimensions)
+    return checked(table, dimensions=dimensions)
+
+
 def checked(
-    table: "pd.DataFrame", *, classes: Sequence[str] = (), dimensions: Sequence[str] | None = None
+    table: "pd.DataFrame",
+    *,
+    classes: Sequence[str] = (),
+    dimensions: Sequence[str] | None = None,
+    labels: Sequence[str] = (),
 ) -> Predictions:
     """Check that predictions can be scored.
 
     Args:
         table: The rows. Labels and ids are converted to text, values of a regression to numbers.
         classes: All labels; by default, the labels in the table, sorted.
-        dimensions: Dimensions of a regression; None for a classification.
+        dimensions: Dimensions of a regression; None for other tasks.
+        labels: Labels that do not exclude each other; empty for other tasks.
 
     Returns:
         The checked predictions.
 
     Raises:
-        PredictionsError: there are no rows; columns or values are missing; labels are unknown; an utterance occurs
-            twice in a seed and fold, or has two targets; seeds test different utterances; or targets and predictions
-            share no class, unless classes are given.
+        PredictionsError: there are no rows; columns or values are missing; labels are unknown, or not 0 or 1; an
+            utterance occurs twice in a seed and fold, or has two targets; seeds test different utterances; or targets
+            and predictions share no class, unless classes are given.
     """
-    _require(table, COLUMNS if dimensions is None else (*KEYS, *columns_of(dimensions)), table.columns)
+    several = columns_of(labels or dimensions or ())
+    _require(table, (*KEYS, *several) if several else COLUMNS, table.columns)
     if table.empty:
         raise PredictionsError("there are no predictions to score; expected one row per tested utterance")
     table = table.assign(
         utterance_id=_texts(table["utterance_id"]),
         speaker_id=table["speaker_id"].astype(object).where(table["speaker_id"].notna(), "").astype(str),
     )
-    if dimensions is not None:
-        numbers = {column: _numbers(table[column], table["utterance_id"]) for column in columns_of(dimensions)}
+    if several:
+        numbers = {column: _numbers(table[column], table["utterance_id"]) for column in several}
+        for column, values in numbers.items() if labels else ():
+            _refuse(~values.isin((0, 1)), table[column], "0 or 1", table["utterance_id"])
         table = table.assign(**numbers)
-        _check_rows(table, columns_of(dimensions)[::2])
-        return Predictions(table=table, dimensions=tuple(dimensions))
+        _check_rows(table, several[::2])
+        return Predictions(table=table, dimensions=() if labels else tuple(dimensions or ()), labels=tuple(labels))
     table = table.assign(**{column: _texts(table[column], table["utterance_id"]) for column in COLUMNS[-2:]})
-    labels = sorted({*table["target"], *table["prediction"]})
-    if not classes and len(labels) > _MOST_CLASSES:
+    there = sorted({*table["target"], *table["prediction"]})
+    if not classes and len(there) > _MOST_CLASSES:
         raise PredictionsError(
-            f"found {len(labels)} different labels such as {labels[0]!r}, too many for classes; if they are numbers, "
+            f"found {len(there)} different labels such as {there[0]!r}, too many for classes; if they are numbers, "
             "use --task regression; if they are classes, list them with --classes"
         )
     if not classes:
         _check_shared(table)
-    classes = tuple(dict.fromkeys(classes)) or tuple(labels)
+    classes = tuple(dict.fromkeys(classes)) or tuple(there)
     for column in ("target", "prediction"):
         unknown = sorted(set(table[column]) - set(classes))
         if unknown:
@@ -290,6 +332,11 @@ def dimensions_of(table: "pd.DataFrame") -> tuple[str, ...]:
     """Return the dimensions for which a table has columns ``target_<dim>`` and ``prediction_<dim>``."""
     names = [str(column).removeprefix("target_") for column in table.columns if str(column).startswith("target_")]
     return tuple(name for name in names if f"prediction_{name}" in table)
+
+
+def labels_of(table: "pd.DataFrame") -> tuple[str, ...]:
+    """Return the labels for which a table has columns ``target_<label>``, ``prediction_<label>`` and ``p_<label>``."""
+    return tuple(name for name in dimensions_of(table) if f"p_{name}" in table)
 
 
 def columns_of(dimensions: Sequence[str]) -> list[str]:

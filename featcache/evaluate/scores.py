@@ -62,6 +62,7 @@ SCORES = {
         _percentage("uar", "UAR", "Unweighted average recall (UAR)"),
         _percentage("wa", "WA", "Weighted accuracy (WA)"),
         _percentage("macro_f1", "Macro-F1", "Macro-F1"),
+        _percentage("micro_f1", "Micro-F1", "Micro-F1"),
         _correlation("ccc", "CCC", "Concordance correlation coefficient (CCC)"),
         _correlation("pearson", "Pearson", "Pearson correlation"),
         _error("rmse", "RMSE", "Root mean squared error (RMSE), in the labels' unit"),
@@ -77,7 +78,7 @@ def find_score(name: str) -> tuple[Score, str]:
         name: ``uar``, ``ccc``, ``ccc_valence``, …
 
     Returns:
-        The score, and the dimension; the dimension is empty for a score of all dimensions or of a classification.
+        The score, and the dimension; the dimension is empty for a score of all dimensions, or of classes or labels.
 
     Raises:
         KeyError: no score has this name.

@@ -1,7 +1,8 @@
-"""Checked predictions → metrics, for classification and regression."""
+"""Checked predictions → metrics, for every task."""
 
 from typing import Any
 
+from featcache.evaluate.label_sets import label_sums, summarise_labels
 from featcache.evaluate.metrics import confusion_sums, summarise
 from featcache.evaluate.predictions import Predictions
 from featcache.evaluate.regression import Ranges, moment_sums, summarise_regression
@@ -14,6 +15,8 @@ def score(predictions: Predictions) -> dict[str, Any]:
     Raises:
         PredictionsError: rows cannot be scored.
     """
+    if predictions.labels:
+        return summarise_labels(predictions.table, predictions.labels)
     if predictions.dimensions:
         return summarise_regression(predictions.table, predictions.dimensions)
     return summarise(predictions.table, predictions.classes)
@@ -38,4 +41,6 @@ def sums_of(predictions: Predictions, ranges: Ranges | None = None) -> Sums:
         ranges: For a regression: dimension → lowest and highest possible label; without ranges, ``scaled_rmse`` is left
             out.
     """
+    if predictions.labels:
+        return label_sums(predictions)
     return moment_sums(predictions, ranges) if predictions.dimensions else confusion_sums(predictions)

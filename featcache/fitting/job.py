@@ -14,6 +14,7 @@ from featcache.cache.reader import FeatureCache
 from featcache.dask_client import connected
 from featcache.errors import ClusterError, FeatcacheError
 from featcache.files.disk import disk_errors
+from featcache.fitting.auxiliary_tasks import auxiliary_of
 from featcache.fitting.conditions import conditions, recorded_copy
 from featcache.fitting.groups import Member, group
 from featcache.fitting.normalisation import (
@@ -25,7 +26,7 @@ from featcache.fitting.normalisation import (
 )
 from featcache.fitting.objective import objective_of
 from featcache.fitting.resolve import ResolvedFit, resolve
-from featcache.fitting.results import record_of, write_results
+from featcache.fitting.results import decided_target, record_of, write_results
 from featcache.fitting.watch import FitWatch, Recorder, state_file
 from featcache.machine import give_back
 from featcache.registry import name_plugins, named_plugins
@@ -248,7 +249,8 @@ class FitJob:
                 for training in trained:
                     member = trainings[training]
                     record = record_of(training, setups[member.run])
-                    runs[member.run].keep(training.seed, member.fold, record, training.state())
+                    chosen = decided_target(setups[member.run], member.fold, training.predictions).saved()
+                    runs[member.run].keep(training.seed, member.fold, record, {**training.state(), **chosen})
                     recorder.ends((member.run, training.seed, member.fold))
                     yield training
 
@@ -341,8 +343,9 @@ def _training(setup: ResolvedFit, member: Member, seed: int, copy: WorkingCopy, 
     if not setup.spec.is_network:
         machine = SVCTraining if setup.config["task"] == CLASSIFICATION else SVRTraining
         return machine(seed, fold, targets, setup.target.num_outputs, member.layers)
+    head = setup.new_head(seed)
     return Training(
-        setup.new_head(seed),
+        head,
         seed,
         fold,
         targets,
@@ -353,6 +356,7 @@ def _training(setup: ResolvedFit, member: Member, seed: int, copy: WorkingCopy, 
         objective=objective_of(setup, setup.folds[member.fold - 1]),
         compute=copy.compute,
         device=device,
+        auxiliary=auxiliary_of(setup.auxiliary, head, [one.store.hidden_size for one in setup.features], seed, device),
     )
 
 

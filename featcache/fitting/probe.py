@@ -24,7 +24,7 @@ from featcache.settings.field import values_of
 from featcache.settings.fits import ProbeSettings, TargetSettings, Task
 from featcache.settings.public import documented, without
 from featcache.targets.losses import ccc
-from featcache.targets.targets import Classes, Dimensions, PredictionTarget
+from featcache.targets.targets import Classes, Dimensions, Labels, PredictionTarget
 from featcache.terminal.progress import progress
 from featcache.threads import available_cores
 from featcache.training.finite import refuse_not_finite
@@ -104,7 +104,7 @@ def probe_stores(
         log.info("%s", note)
     for warning in found.warnings:
         log.warning("%s", warning)
-    targets = found.target.parts() if isinstance(found.target, Dimensions) else [found.target]
+    targets = found.target.parts() if isinstance(found.target, Dimensions | Labels) else [found.target]
     return LayerProbes(
         corpus=cache.name,
         protocol=found.protocol,
@@ -219,10 +219,15 @@ def _columns(target: PredictionTarget, values: Values) -> Values:
     """Return (num_utterances, num_outputs) regression targets; for classes, 1 for the own class and -1 for others."""
     if isinstance(target, Classes):
         return np.where(values[:, None] == np.arange(target.num_outputs), 1.0, -1.0)
+    if isinstance(target, Labels):
+        return 2 * values - 1
     return values
 
 
 def _score(target: PredictionTarget, predicted: Values, expected: Values) -> float:
     if isinstance(target, Classes):
         return 100 * uar(expected, predicted.argmax(axis=1))
+    if isinstance(target, Labels):
+        scores = [uar(expected[:, i], predicted[:, i] > 0) for i in range(target.num_outputs)]
+        return 100 * float(np.mean(scores))
     return float(ccc(torch.from_numpy(predicted).double(), torch.from_numpy(expected)).mean())

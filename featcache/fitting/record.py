@@ -7,6 +7,7 @@ from typing import Any
 
 from featcache._version import __version__
 from featcache.cache.reader import FeatureStore
+from featcache.fitting.auxiliary_tasks import labels_checksum
 from featcache.fitting.task import ResolvedTask
 from featcache.heads import HEADS, SOLVERS, HeadSpec
 from featcache.manifest import Utterance
@@ -149,6 +150,7 @@ def _checksums(request: FitSettings, task: ResolvedTask, further: Sequence[Utter
             if isinstance(task.target, SoftClasses)
             else {}
         ),
+        **labels_checksum(request, manifest),
     }
 
 

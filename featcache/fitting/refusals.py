@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from featcache.errors import ModelError, listed, unknown_name
 from featcache.heads import HEADS, HeadSpec
@@ -11,7 +12,7 @@ from featcache.settings.fits import FitSettings
 from featcache.settings.loss_choice import loss_parts
 from featcache.settings.training_loop import LoopSettings
 from featcache.targets.losses import LOSSES_OF
-from featcache.targets.targets import CLASSIFICATION, Classes, PredictionTarget
+from featcache.targets.targets import CLASSIFICATION, Classes, Labels, PredictionTarget
 from featcache.training.store_features import StoreFeatures
 
 
@@ -108,6 +109,23 @@ def _any_of(*refusals: Refusal) -> Refusal:
     return lambda one: next(filter(None, (refusal(one) for refusal in refusals)), None)
 
 
+def _task(found: Combination) -> str | None:
+    if isinstance(found.target, Labels) and not found.spec.is_network:
+        return f"head {found.request.head!r} predicts one class per utterance; use a network, such as --head dense"
+    return None
+
+
+def _also(found: Combination) -> str | None:
+    if not found.spec.is_network:
+        return f"head {found.request.head!r} learns one target exactly; use a network, such as --head dense"
+    if not HEADS.find(found.request.head).is_in_two_steps():
+        return (
+            f"head {found.request.head!r} has no methods pooled and classify, which auxiliary targets need; define "
+            "them in place of forward, or use --head dense"
+        )
+    return None
+
+
 REFUSALS: Mapping[str, Refusal] = {
     **dict.fromkeys(LoopSettings.__dataclass_fields__, _solved),
     "sampler": _any_of(_solved, _not_classes),
@@ -119,6 +137,8 @@ REFUSALS: Mapping[str, Refusal] = {
     "epsilon": _without_epsilon,
     "loss": _of_loss,
     "class_weights": _of_class_weights,
+    "task": _task,
+    "also": _also,
     "test_view": lambda one: "--final has no test part; omit one of them" if one.request.final else None,
 }
 
@@ -135,11 +155,13 @@ def refuse_unusable(
     for name, value in non_default(request).items():
         reason = REFUSALS[name](combination) if name in REFUSALS else None
         if reason:
-            raise ModelError(f"--{name.replace('_', '-')} {_shown(value)}: {reason}")
+            raise ModelError(f"--{name.replace('_', '-')} {_shown(name, value)}: {reason}")
 
 
-def _shown(value: object) -> str:
-    """Return the value of an option as on the command line: ``anger=2,joy=1.5`` for a dictionary."""
-    if isinstance(value, Mapping):
-        return ",".join(f"{name}={one:g}" if isinstance(one, float) else f"{name}={one}" for name, one in value.items())
-    return str(value)
+def _shown(name: str, value: Any) -> str:
+    """Return the value of an option as on the command line: ``anger=2,joy=1.5``, or ``gender:0.2`` for ``also``."""
+    if not isinstance(value, Mapping):
+        return str(value)
+    between = ":" if name == "also" else "="
+    pairs = ((key, f"{one:g}" if isinstance(one, float) else one) for key, one in value.items())
+    return ",".join(f"{key}{between}{one}" for key, one in pairs)

@@ -1,10 +1,13 @@
 """Request → resolved fit: utterances, folds, target, features, notes and warnings."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from featcache.cache.reader import FeatureCache, FeatureStore
+from featcache.corpora.recorded import corpus_of
 from featcache.errors import ManifestError, ModelError
+from featcache.fitting.auxiliary_tasks import AuxiliaryTarget, auxiliary_notes, auxiliary_targets
 from featcache.fitting.checks import alike
 from featcache.fitting.defaults import default_features, max_frames_of, pooling_of
 from featcache.fitting.notes import final_notes, notes_on_request
@@ -45,6 +48,7 @@ class ResolvedFit:
         views: Augmented speech for training or as a test condition.
         config: Content of ``config.yaml``.
         training: Settings of the training.
+        auxiliary: Targets that the heads learn too.
         notes: Notes for the report.
         warnings: Warnings for the log and the report.
     """
@@ -64,6 +68,7 @@ class ResolvedFit:
     training: TrainingConfig
     notes: list[str]
     warnings: list[str]
+    auxiliary: Sequence[AuxiliaryTarget] = ()
 
     @property
     def loaded_ids(self) -> tuple[str, ...]:
@@ -116,6 +121,7 @@ def resolve(cache: FeatureCache, request: FitSettings) -> ResolvedFit:
     )
     _check_layers(request, spec, features)
     refuse_unusable(request, spec, task.target, features)
+    auxiliary = auxiliary_targets(request, task.manifest, task.folds, task.target, corpus_of(cache.path))
     check_scope(request.norm, task.manifest, request.norm_by)
     views = resolve_views(cache, request, task)
     further = speakers_without_label(task, request.norm_by) if request.norm == "speaker" else []
@@ -138,11 +144,9 @@ def resolve(cache: FeatureCache, request: FitSettings) -> ResolvedFit:
         views=views,
         training=training,
         notes=[
-            *(final_notes(task) if task.final else ()),
+            *_notes(request, task, spec, features, max_frames),
+            *auxiliary_notes(auxiliary, task.manifest),
             *views.notes(request.norm),
-            *notes_on_request(request, spec, features, task.manifest, max_frames),
-            *task.notes,
-            *task.target.notes,
         ],
         warnings=_warnings(request, task, views),
         config=config_of(
@@ -157,6 +161,7 @@ def resolve(cache: FeatureCache, request: FitSettings) -> ResolvedFit:
             training=training,
         )
         | views.config(),
+        auxiliary=auxiliary,
     )
 
 
@@ -176,6 +181,17 @@ def _task_of(cache: FeatureCache, request: FitSettings, spec: HeadSpec) -> Resol
     if request.loss == SOFT and isinstance(task.target, Classes):
         return replace(task, target=soft_classes(task.target, task.manifest))
     return task
+
+
+def _notes(
+    request: FitSettings, task: ResolvedTask, spec: HeadSpec, features: list[StoreFeatures], max_frames: int
+) -> list[str]:
+    return [
+        *(final_notes(task) if task.final else ()),
+        *notes_on_request(request, spec, features, task.manifest, max_frames),
+        *task.notes,
+        *task.target.notes,
+    ]
 
 
 def _warnings(request: FitSettings, task: ResolvedTask, views: ResolvedViews) -> list[str]:

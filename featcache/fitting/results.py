@@ -14,11 +14,11 @@ from featcache.fitting.convergence import Ending, num_not_converged, solver_note
 from featcache.fitting.resolve import ResolvedFit
 from featcache.runs.costs import Costs
 from featcache.runs.file_names import HISTORY, LAYER_WEIGHTS, METRICS, PREDICTIONS, VALIDATION_PREDICTIONS
-from featcache.runs.identity import FINAL, HEAD_INPUTS, STORE_SETTINGS, VALIDATION
+from featcache.runs.identity import FINAL, HEAD_INPUTS, PER_LABEL, STORE_SETTINGS, THRESHOLDS, VALIDATION
 from featcache.runs.parse import read_table
 from featcache.runs.validation import score_validation
 from featcache.runs.writer import UnfinishedRun, write_json, write_rows
-from featcache.targets.targets import CLASSIFICATION
+from featcache.targets.targets import CLASSIFICATION, MULTILABEL, Labels, PredictionTarget
 from featcache.training.svm import SVMTraining
 from featcache.training.trainable import Trainable
 
@@ -50,6 +50,18 @@ def record_of(training: Trainable, setup: ResolvedFit) -> dict[str, Any]:
     }
 
 
+def decided_target(setup: ResolvedFit, fold: int, predictions: Mapping[str, Sequence[float]]) -> PredictionTarget:
+    """Return the target with what a training chose on its validation part, see ``PredictionTarget.decided``.
+
+    Args:
+        setup: The resolved request.
+        fold: Number of the fold, from 1 on.
+        predictions: Utterance id → predictions of the training for its validation and test parts.
+    """
+    known = setup.folds[fold - 1].validation
+    return setup.target.decided([setup.manifest[i] for i in known], [predictions[i] for i in known])
+
+
 def write_results(run: UnfinishedRun, setup: ResolvedFit) -> None:
     """Write the tables, metrics, figures and report of a run.
 
@@ -69,18 +81,22 @@ def write_results(run: UnfinishedRun, setup: ResolvedFit) -> None:
     for warning in diverged:
         log.warning("%s: %s", title, warning)
     diverged += solver_notes(sum(record.get("unconverged", False) for _, _, record in records), len(records))
-    _write_tables(folder, setup, records)
+    targets = [decided_target(setup, fold, record["predictions"]) for _, fold, record in records]
+    _write_tables(folder, setup, records, targets)
     validation = read_table(folder / VALIDATION_PREDICTIONS)
     details: RunDetails | None = None
     if setup.config.get(FINAL):
         metrics, shown = _metrics_without_test(setup, validation), []
     else:
         predictions = read_table(folder / PREDICTIONS)
-        metrics, shown = setup.target.summarise(predictions), [_draw_predictions(folder, setup, predictions)]
+        metrics = setup.target.summarise(predictions)
+        shown = [_draw_predictions(folder, setup, predictions, metrics)]
         details = details_of(predictions, run.config, setup.manifest)
     if setup.views.test:
         metrics["test_view"] = setup.views.test
     metrics[VALIDATION] = score_validation(validation, run.config)
+    if found := _thresholds(targets):
+        metrics[THRESHOLDS] = found
     history = read_table(folder / HISTORY)
     if np.isfinite(
         history[["train_loss", "validation_loss"]].to_numpy(float)
@@ -121,6 +137,8 @@ def _metrics_without_test(setup: ResolvedFit, validation: "pd.DataFrame") -> dic
     told = {"num_seeds": len(setup.config["seeds"]), "num_folds": len(setup.folds)}
     if setup.config["task"] == CLASSIFICATION:
         return told | {"chance_uar": 100 / validation["target"].nunique()}
+    if setup.config["task"] == MULTILABEL:
+        return told | {"chance_uar": setup.target.chance}
     return told | {"dimensions": list(setup.target.labels), "label_ranges": setup.config["label_ranges"]}
 
 
@@ -151,20 +169,48 @@ def costs_of(
     )
 
 
-def _draw_predictions(folder: Path, setup: ResolvedFit, predictions: "pd.DataFrame") -> tuple[str, str]:
+def _draw_predictions(
+    folder: Path, setup: ResolvedFit, predictions: "pd.DataFrame", metrics: Mapping[str, Any]
+) -> tuple[str, str]:
     """Draw the predictions, and return the name of the figure and its caption."""
     if setup.config["task"] == CLASSIFICATION:
         from featcache.report.classification import CONFUSION, write_classification_report
 
         write_classification_report(predictions, folder, classes=setup.config["classes"])
         return CONFUSION, "Recall in percent; small print: number of utterances, averaged over seeds."
+    if setup.config["task"] == MULTILABEL:
+        from featcache.report.label_scores import CAPTION, LABEL_FIGURE, draw_label_scores
+
+        draw_label_scores(metrics[PER_LABEL], folder / LABEL_FIGURE)
+        return LABEL_FIGURE, CAPTION
     from featcache.report import figures
 
     figures.save(figures.predicted_values(predictions, setup.config["label_ranges"]), folder / PREDICTED)
     return PREDICTED, "Predictions of the test utterances, averaged over seeds; the line marks perfect predictions."
 
 
-def _write_tables(folder: Path, setup: ResolvedFit, records: list[tuple[int, int, dict[str, Any]]]) -> None:
+def _thresholds(targets: Sequence[PredictionTarget]) -> dict[str, Any]:
+    """Return the thresholds of each label: mean, standard deviation, and values in the order of the trainings."""
+    chosen = [target for target in targets if isinstance(target, Labels)]
+    values = {
+        name: [target.thresholds[i] for target in chosen] for i, name in enumerate(chosen[0].names if chosen else ())
+    }
+    return {
+        name: {
+            "mean": float(np.mean(found)),
+            "std": float(np.std(found, ddof=1)) if len(found) > 1 else None,
+            "per_training": found,
+        }
+        for name, found in values.items()
+    }
+
+
+def _write_tables(
+    folder: Path,
+    setup: ResolvedFit,
+    records: Sequence[tuple[int, int, dict[str, Any]]],
+    targets: Sequence[PredictionTarget],
+) -> None:
     def tested_view(part: str) -> list[str]:
         return [setup.views.test] if setup.views.test and part == "test" else []
 
@@ -174,8 +220,8 @@ def _write_tables(folder: Path, setup: ResolvedFit, records: list[tuple[int, int
             [*KEYS, "utterance_id", "speaker_id", *setup.target.columns(), *(["view"] if tested_view(part) else [])],
             [
                 [*row, *tested_view(part)]
-                for seed, fold, record in records
-                for row in _predictions(setup, seed, fold, part, record["predictions"])
+                for (seed, fold, record), target in zip(records, targets, strict=True)
+                for row in _predictions(setup, target, seed, fold, part, record["predictions"])
             ],
         )
     steps = [] if setup.request.evaluate_every is None else ["step"]
@@ -192,11 +238,16 @@ def _write_tables(folder: Path, setup: ResolvedFit, records: list[tuple[int, int
 
 
 def _predictions(
-    setup: ResolvedFit, seed: int, fold: int, part: str, predictions: Mapping[str, list[float]]
+    setup: ResolvedFit,
+    target: PredictionTarget,
+    seed: int,
+    fold: int,
+    part: str,
+    predictions: Mapping[str, list[float]],
 ) -> list[list[Any]]:
     rows = []
     for utterance_id in getattr(setup.folds[fold - 1], part):
         utterance = setup.manifest[utterance_id]
-        cells = setup.target.cells(utterance, predictions[utterance_id])
+        cells = target.cells(utterance, predictions[utterance_id])
         rows.append([seed, fold, utterance_id, utterance.speaker_id, *cells])
     return rows

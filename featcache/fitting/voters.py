@@ -13,6 +13,7 @@ from featcache.files.regular import resolved, sha256_of_file
 from featcache.runs.file_names import PREDICTIONS, VALIDATION_PREDICTIONS
 from featcache.runs.identity import hash_of
 from featcache.runs.reader import RunFolder, find_run, no_test_scores
+from featcache.targets.targets import MULTILABEL
 from featcache.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -95,6 +96,8 @@ def find_voters(workspace: Workspace, names: Sequence[str]) -> list[Voter]:
     for voter in voters:
         if voter.run and voter.run.is_final:
             raise PredictionsError(no_test_scores(voter.path))
+        if voter.run and voter.run.config.get("task") == MULTILABEL:
+            raise PredictionsError(f"{voter.path} predicts several labels; only runs that predict one class can vote")
         if voter.run and "confusion" not in voter.run.metrics:
             raise PredictionsError(f"{voter.path} is a regression; only runs that predict classes can vote")
     places = [resolved(voter.path) for voter in voters]
@@ -121,6 +124,8 @@ def _read_classes(path: Path) -> "pd.DataFrame":
     import pandas as pd
 
     found = read_predictions(path, options=False)
+    if found.labels:
+        raise PredictionsError(f"{path} predicts several labels; only predictions of one class can vote")
     if found.dimensions:
         raise PredictionsError(f"{path} is a regression; only predictions of classes can vote")
     columns = [column for column in found.table.columns if str(column).startswith(PROBABILITY)]

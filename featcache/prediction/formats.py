@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from featcache.corpora.msp_podcast import DIMENSIONS, EMOTIONS, NO_CLASS
 from featcache.errors import PredictionsError, listed, unknown_name
 from featcache.files.regular import CsvRows, replace_file
-from featcache.targets.targets import REGRESSION
+from featcache.targets.targets import MULTILABEL, REGRESSION
 from featcache.terminal.escape import escaped
 
 if TYPE_CHECKING:
@@ -34,10 +34,11 @@ def write_predictions(table: "pd.DataFrame", *, format: str, out: Path | None, t
 
     Args:
         table: One row per utterance or window, with the columns path, utterance_id, start, end, and for classes
-            prediction, ``p_<class>…``, ``std_<class>…``; for dimensional labels ``<dimension>…``, ``std_<dimension>…``.
+            prediction, ``p_<class>…``, ``std_<class>…``; for dimensional labels ``<dimension>…``, ``std_<dimension>…``;
+            for several labels ``prediction_<label>…``, ``p_<label>…``, ``std_<label>…``.
         format: ``csv``, ``json``, or ``msp`` for ``FileName,EmoClass`` or ``FileName,EmoAct,EmoVal,EmoDom``.
         out: File to write; None for standard output.
-        task: ``classification`` or ``regression``.
+        task: ``classification``, ``regression`` or ``multilabel``.
 
     Raises:
         PredictionsError: the format is unknown, or these predictions cannot be written in it.
@@ -57,7 +58,7 @@ def formatted(table: "pd.DataFrame", *, format: str, task: str, cell: Callable[[
     Args:
         table: Predictions, see :func:`write_predictions`.
         format: ``csv``, ``json`` or ``msp``.
-        task: ``classification`` or ``regression``.
+        task: ``classification``, ``regression`` or ``multilabel``.
         cell: Function that is applied to each text of a CSV table.
 
     Raises:
@@ -103,6 +104,8 @@ def _as_value(value: Any) -> str | float | None:
 
 
 def _for_msp(table: "pd.DataFrame", task: str) -> Rows:
+    if task == MULTILABEL:
+        raise PredictionsError("--format msp has one class per file, but the run predicts several labels; use csv")
     names = [PurePosixPath(path).name for path in table["path"]]
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:

@@ -39,7 +39,7 @@ class Voters:
 
     @property
     def task(self) -> str:
-        """``classification`` or ``regression``."""
+        """``classification``, ``regression`` or ``multilabel``."""
         return str(self.members[0].config["task"])
 
     @property

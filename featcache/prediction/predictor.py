@@ -62,8 +62,8 @@ class Prediction:
 
     Attributes:
         table: One row per predicted utterance, see :func:`~featcache.prediction.combine.prediction_table`.
-        outputs: Names of the classes or dimensions.
-        task: ``classification`` or ``regression``.
+        outputs: Names of the classes, dimensions or labels.
+        task: ``classification``, ``regression`` or ``multilabel``.
         failures: Utterances that could not be predicted.
         interrupted: Whether Ctrl-C stopped the work; the table then has the utterances that were finished.
     """
@@ -313,7 +313,13 @@ class _PredictionRun:
                 if not np.isfinite(outputs).all():
                     self._fail(utterance, NOT_FINITE)
                     continue
-                self._combined[utterance.utterance_id] = combine(outputs, self._voters.vote)
+                thresholds = [
+                    one
+                    for heads, (found, _) in zip(self._predictor.heads, of_members, strict=True)
+                    for one in heads.thresholds(found)
+                ]
+                chosen = np.stack(thresholds) if thresholds else None
+                self._combined[utterance.utterance_id] = combine(outputs, self._voters.vote, chosen)
                 if embeddings is not None:
                     embeddings.add(utterance.utterance_id, [inner for _, inner in of_members])
 

@@ -23,7 +23,7 @@ from featcache.runs.parse import REFIT
 from featcache.runs.reader import RunFolder
 from featcache.runs.saved_head import SavedHead, SupportVectorMachine
 from featcache.runs.saved_statistics import missing_statistics
-from featcache.targets.targets import CLASSIFICATION
+from featcache.targets.targets import CLASSIFICATION, MULTILABEL
 from featcache.training.memory import WorkingCopy
 from featcache.training.store_features import StoreFeatures, features_of, frames_in_use
 
@@ -181,10 +181,18 @@ class RunHeads:
         if self.config["task"] == CLASSIFICATION:
             probabilities: Array = logits.softmax(dim=1)[0].cpu().double().numpy()
             return probabilities
+        if self.config["task"] == MULTILABEL:
+            of_labels: Array = logits.sigmoid()[0].cpu().double().numpy()
+            return of_labels
         values = logits[0].cpu().double().numpy()
         bounds = np.array([self.config["label_ranges"][name] for name in self.outputs], dtype=np.float64)
         scaled: Array = bounds[:, 0] + (bounds[:, 1] - bounds[:, 0]) * values
         return scaled
+
+    def thresholds(self, keys: Iterable[HeadKey]) -> list[Array]:
+        """Return the thresholds of the labels, (num_outputs,) float64, of some heads; none for other tasks."""
+        found = (self.heads[key].thresholds for key in keys)
+        return [one.cpu().double().numpy() for one in found if one is not None]
 
     def watch_activations(self) -> dict[HeadKey, int]:
         """Keep the inputs of the last layer of each head from now on; return the number of values of each.

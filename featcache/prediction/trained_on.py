@@ -18,7 +18,7 @@ from featcache.prediction.members import Voters
 from featcache.prediction.speaker_statistics import group_of
 from featcache.runs.file_names import PREDICTIONS, VALIDATION_PREDICTIONS
 from featcache.runs.reader import RunFolder, load_predictions
-from featcache.targets.targets import CLASSIFICATION
+from featcache.targets.targets import CLASSIFICATION, MULTILABEL
 from featcache.workspace import Workspace
 
 Part = tuple[str, float, float]
@@ -153,10 +153,12 @@ def _predicted(run: RunFolder) -> frozenset[str]:
 
 def _without_label(run: RunFolder, manifest: Manifest) -> frozenset[str]:
     """Return the ids of utterances that no fit of the run could use: without a label, or not selected."""
-    if run.config["task"] == CLASSIFICATION:
+    if run.config["task"] in (CLASSIFICATION, MULTILABEL):
         names = [run.config["target"]]
         if names[0] not in manifest.label_columns:
             names = [names[0].partition("=")[0]]  # one class against all others
+        if run.config["task"] == MULTILABEL and names[0] not in manifest.label_columns:
+            names = names[0].split(",")
     else:
         names = list(run.config["label_ranges"])
     select: Mapping[str, list[str]] = run.config.get("select", {})

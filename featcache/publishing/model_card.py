@@ -19,7 +19,7 @@ from featcache.publishing.published_files import CARD
 from featcache.registry import is_external
 from featcache.report.html import score_names
 from featcache.report.tables import interval, mean_and_std
-from featcache.runs.identity import VALIDATION
+from featcache.runs.identity import LABEL_NAMES, VALIDATION
 from featcache.terminal.escape import escaped
 from featcache.units import counted
 
@@ -177,6 +177,8 @@ def _condition(config: Mapping[str, Any]) -> list[str]:
 def _predicts(config: Mapping[str, Any]) -> str:
     if "classes" in config:
         return f"the class of {config['target']}: {', '.join(config['classes'])}"
+    if LABEL_NAMES in config:
+        return f"which labels of {config['target']} apply: {', '.join(config[LABEL_NAMES])}"
     ranges = (f"{name} ({low:g} to {high:g})" for name, (low, high) in config["label_ranges"].items())
     return f"the value of {', '.join(ranges)}"
 

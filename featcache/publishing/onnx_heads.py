@@ -29,7 +29,8 @@ def graph_of(saved: SavedHead) -> Any:
     It has one input per store, ``features``, or ``features_0``, ``features_1``, … for several stores: (num_layers,
     num_frames, hidden_size) float32, not normalised. With ``speaker`` normalisation it also has ``mean`` and ``std`` of
     the speaker, (num_layers, hidden_size) float32 each, with the same numbers. The output ``scores``, (num_outputs,)
-    float32, contains logits, or values in the unit of the labels.
+    float32, contains logits, or values in the unit of the labels. The metadata of several labels contain the
+    ``thresholds`` of their probabilities, the sigmoid of the logits.
 
     Args:
         saved: The head.
@@ -56,6 +57,7 @@ def graph_of(saved: SavedHead) -> Any:
         "scores": "logits" if saved.ranges is None else "values in the unit of the labels",
         "norm": saved.norm,
         "pooling": saved.pooling,
+        **({"thresholds": saved.thresholds.tolist()} if saved.thresholds is not None else {}),
     }
     return graph.model(scores, len(saved.outputs), {"featcache": json.dumps(about)})
 

@@ -19,10 +19,13 @@ from featcache.runs.identity import (
     COMPUTED,
     ENVIRONMENT,
     HEAD_INPUTS,
+    LABEL_NAMES,
     NUMERICS,
+    PER_LABEL,
     PUBLISHED,
     RELEASE,
     STORE_SETTINGS,
+    THRESHOLDS,
     VALIDATION,
 )
 from featcache.runs.reader import RunFolder
@@ -34,13 +37,15 @@ log = logging.getLogger(__name__)
 _SETTINGS = (
     *(RELEASE, NUMERICS, "corpus", "features", "untrained", "layers", "layer_weighting", "head", "set", "parts"),
     *("pooling", "fused", "norm", "norm_by", "scalar_norm", "protocol", "task", "target", "classes", "label_ranges"),
+    LABEL_NAMES,
+    "also",
     *("select", "seeds", "max_frames", "training", "working_dtype", "final", "validation_protocol", COMPUTED),
     *(ENVIRONMENT, HEAD_INPUTS, STORE_SETTINGS, "loss", "class_weights", "train_views", "test_view"),
 )
 # Entries of metrics.json that are published as they are, besides the scores.
 _METRICS = (
     *("num_seeds", "num_folds", "num_utterances", "num_speakers", "bootstrap", "recall", "confusion", "chance_uar"),
-    *("dimensions", "test_view", *NAMES),
+    *("dimensions", "test_view", PER_LABEL, THRESHOLDS, *NAMES),
 )
 _PATH = re.compile(r"/\S|~[/\\]|\\\\|[A-Za-z]:[\\/]|file:")
 
@@ -64,6 +69,9 @@ def check_shareable(run: RunFolder) -> None:
     tables = _predictions(run) if "classes" in run.config else []
     if any(len(table) and table["target"].equals(table["speaker_id"]) for table in tables):
         raise StoreError(f"the classes of {run.path} are its speakers, and no speakers are published")
+    names = set(run.config.get(LABEL_NAMES) or ())
+    if names and any(names & set(table["speaker_id"]) for table in _predictions(run)):
+        raise StoreError(f"labels of {run.path} are its speakers, and no speakers are published")
 
 
 def shareable_config(run: RunFolder, workspace: Workspace) -> dict[str, Any]:

@@ -39,7 +39,7 @@ class GroupScore:
 
 
 def group_scores(predictions: Predictions, groupings: Mapping[str, Mapping[str, str]]) -> dict[str, list[GroupScore]]:
-    """Score each group of utterances by itself: UAR over the classes that it contains, or CCC.
+    """Score each group of utterances by itself: UAR over the classes that it contains, or mean over labels, or CCC.
 
     Args:
         predictions: Checked predictions.
@@ -113,10 +113,11 @@ def utterance_outcomes(predictions: Predictions) -> "pd.DataFrame":
     Returns:
         The columns utterance_id, speaker_id, heads (number), and for a classification: target, prediction (the class
         that most heads predict), right (share of heads in percent), agreement (share of heads that predict this class,
-        in percent) and confidence (mean probability of the true class in percent; NaN without probabilities). For a
-        regression and each dimension: target, mean prediction, std over heads (ddof = 0) and absolute error of the
-        mean prediction, named ``target_<dim>``, ``prediction_<dim>``, ``std_<dim>`` and ``error_<dim>``. The rows with
-        the worst outcomes come first.
+        in percent) and confidence (mean probability of the true class in percent; NaN without probabilities). For
+        several labels, a class is a set of labels, such as ``anger;joy`` or ``none``, without agreement; confidence is
+        the mean probability of the true state of each label. For a regression and each dimension: target, mean
+        prediction, std over heads (ddof = 0) and absolute error of the mean prediction, named ``target_<dim>``,
+        ``prediction_<dim>``, ``std_<dim>`` and ``error_<dim>``. The rows with the worst outcomes come first.
     """
     import pandas as pd
 
@@ -127,6 +128,8 @@ def utterance_outcomes(predictions: Predictions) -> "pd.DataFrame":
     rows = pd.DataFrame({"utterance_id": ids, "speaker_id": first["speaker_id"].to_numpy(), "heads": heads})
     if predictions.dimensions:
         return _errors(rows, predictions, codes, first)
+    if predictions.labels:
+        return _of_labels(rows, predictions, codes, first)
     classes = predictions.classes
     target, predicted = (codes_of(table[column], classes) for column in ("target", "prediction"))
     counts = np.zeros((len(ids), len(classes)))
@@ -138,6 +141,35 @@ def utterance_outcomes(predictions: Predictions) -> "pd.DataFrame":
     rows["agreement"] = 100 * counts.max(axis=1) / heads
     rows["confidence"] = 100 * np.bincount(codes, _probabilities(table, classes, target)) / heads
     return rows.sort_values(["right", "confidence"], kind="stable", ignore_index=True)
+
+
+def _of_labels(
+    rows: "pd.DataFrame", predictions: Predictions, codes: NDArray[np.intp], first: "pd.DataFrame"
+) -> "pd.DataFrame":
+    """Return the outcomes of several labels; a head is right if it predicts exactly the labels of the utterance."""
+    import pandas as pd
+
+    table, names, heads = predictions.table, predictions.labels, rows["heads"].to_numpy()
+    target, predicted = (
+        table[[f"{kind}_{name}" for name in names]].to_numpy(float) for kind in ("target", "prediction")
+    )
+    shares = np.stack([np.bincount(codes, column) for column in predicted.T], axis=1) / heads[:, None]
+    rows["target"] = _sets(first[[f"target_{name}" for name in names]].to_numpy(float), names)
+    rows["prediction"] = _sets(shares > 0.5, names)
+    rows["right"] = 100 * np.bincount(codes, (target == predicted).all(axis=1)) / heads
+    rows["agreement"] = np.nan
+    columns = [f"p_{name}" for name in names]
+    given = table[columns] if set(columns) <= set(table.columns) else pd.DataFrame(np.full(target.shape, np.nan))
+    probabilities = given.apply(pd.to_numeric, errors="coerce").to_numpy(float)
+    true = np.where(target > 0, probabilities, 1 - probabilities).mean(axis=1)
+    rows["confidence"] = 100 * np.bincount(codes, true) / heads
+    return rows.sort_values(["right", "confidence"], kind="stable", ignore_index=True)
+
+
+def _sets(present: NDArray[Any], names: Sequence[str]) -> list[str]:
+    """Return each row of (num_utterances, num_labels) as text: ``anger;joy``, or ``none``."""
+    found = (";".join(name for name, there in zip(names, row, strict=True) if there) for row in present)
+    return [text or "none" for text in found]
 
 
 def _probabilities(table: "pd.DataFrame", classes: Sequence[str], target: NDArray[np.intp]) -> NDArray[Any]:

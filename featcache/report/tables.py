@@ -47,6 +47,8 @@ class ResultRow:
         A regression with several dimensions has one line for their mean and one line for each dimension. A run without
         a test part has validation scores only.
         """
+        if "micro_f1" in self.metrics or "micro_f1" in self.validation:
+            return [self._line("uar", beside=("macro_f1",))]
         if "uar" in self.metrics or "uar" in self.validation:
             return [self._line("uar", beside=("wa",))]
         dimensions = self.metrics["dimensions"]

@@ -18,7 +18,7 @@ from featcache.errors import PredictionsError, listed
 from featcache.report.figure_width import DOUBLE, SINGLE, figure_width
 from featcache.report.figures import COLORS, LINES, MARKERS, save, style
 from featcache.report.fonts import drawable, num_columns
-from featcache.targets.targets import CLASSIFICATION
+from featcache.targets.targets import REGRESSION
 
 Outputs = Sequence[str] | Mapping[str, Sequence[float]]
 
@@ -40,7 +40,7 @@ def draw_timeline(table: pd.DataFrame, *, outputs: Outputs, task: str) -> Figure
         table: Rows of one recording: path; start, end in seconds; ``p_<class>``, ``std_<class>`` for each class, or
             ``<dimension>``, ``std_<dimension>`` for each dimension.
         outputs: Classes, or dimension → lowest and highest label. Dimensions with different ranges have a panel each.
-        task: ``classification`` or ``regression``.
+        task: ``classification``, ``regression`` or ``multilabel``.
 
     Returns: the figure.
 
@@ -60,12 +60,12 @@ def draw_timeline(table: pd.DataFrame, *, outputs: Outputs, task: str) -> Figure
         shown = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
         lines: dict[str, Line2D] = {}
         for axes, (names, limits) in zip(shown, panels, strict=True):
-            columns = [f"p_{name}" if task == CLASSIFICATION else name for name in names]
+            columns = [name if task == REGRESSION else f"p_{name}" for name in names]
             for name, column in zip(names, columns, strict=True):
                 lines[name] = _draw(axes, table, column, f"std_{name}", number=len(lines))
             predicted = table[columns].to_numpy(np.float64)  # a head may predict values outside of the labels' range
             axes.set_ylim(min(limits[0], predicted.min()), max(limits[1], predicted.max()))
-            ylabel = "Probability" if task == CLASSIFICATION else "Predicted value"
+            ylabel = "Predicted value" if task == REGRESSION else "Probability"
             axes.set_ylabel(drawable(names[0]) if len(panels) > 1 else ylabel, parse_math=False)
         shown[-1].set_xlim(float(table["start"].min()), float(table["end"].max()))
         shown[-1].xaxis.set_major_locator(MaxNLocator(6 if width == SINGLE else 12))
@@ -86,7 +86,7 @@ def write_timelines(table: pd.DataFrame, path: Path, *, outputs: Outputs, task: 
         table: Predictions of any number of recordings, see :func:`draw_timeline`.
         path: Output path without a suffix. With several recordings, the path of each recording is added to the name.
         outputs: Classes, or dimension → lowest and highest label.
-        task: ``classification`` or ``regression``.
+        task: ``classification``, ``regression`` or ``multilabel``.
 
     Returns:
         Paths without a suffix, in the order of the recordings in the table.

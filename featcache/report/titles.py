@@ -8,7 +8,18 @@ from featcache.runs.identity import RECORDED
 _MOST_DIFFERENCES = 3
 _MOST_LISTED = 3
 # Parts of the title itself, and settings that say nothing to a reader of a title.
-_SILENT = {"corpus", "features", "untrained", "head", "norm", "layers", "folds", "classes", "numerics_version"}
+_SILENT = {
+    "corpus",
+    "features",
+    "untrained",
+    "head",
+    "norm",
+    "layers",
+    "folds",
+    "classes",
+    "label_names",
+    "numerics_version",
+}
 _SILENT |= set(RECORDED)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from featcache.evaluate.predictions import Predictions, checked, dimensions_of
+from featcache.evaluate.predictions import Predictions, recognised
 from featcache.evaluate.scores import SCORES, Score
 from featcache.manifest import Manifest
 from featcache.report.audio_links import AudioLinks
@@ -69,11 +69,13 @@ def details_of(
     """
     if table.empty:
         return None
-    predictions = _checked(table, config)
+    predictions = recognised(table, config.get("classes") or ())
     outcomes = utterance_outcomes(predictions)
     groupings = {"": speaker_grouping(predictions)}
     if manifest is not None:
-        groupings |= label_groupings(manifest, [str(config.get("target")), *predictions.dimensions])
+        groupings |= label_groupings(
+            manifest, [str(config.get("target")), *predictions.dimensions, *predictions.labels]
+        )
     groups = group_scores(predictions, groupings)
     return RunDetails(
         score=SCORES["ccc" if predictions.dimensions else "uar"],
@@ -81,16 +83,9 @@ def details_of(
         groups={name: found for name, found in groups.items() if len(found) > 1},
         utterances=_table(outcomes, predictions, manifest if transcripts else None, audio),
         num_utterances=len(outcomes),
-        always_wrong=int((outcomes["right"] == 0).sum()) if predictions.classes else None,
+        always_wrong=None if predictions.dimensions else int((outcomes["right"] == 0).sum()),
         notes=audio_notes(audio, outcomes["utterance_id"].tolist()),
     )
-
-
-def _checked(table: "pd.DataFrame", config: Mapping[str, Any]) -> Predictions:
-    dimensions = dimensions_of(table)
-    if "target" in table or not dimensions:
-        return checked(table, classes=config.get("classes") or ())
-    return checked(table, dimensions=dimensions)
 
 
 def audio_notes(audio: AudioLinks | None, utterance_ids: Sequence[str]) -> list[str]:
@@ -118,7 +113,7 @@ def _table(
     speakers = outcomes["speaker_id"].tolist()
     if any(speakers):
         _add(columns, cells, "Speaker", speakers)
-    if predictions.classes:
+    if not predictions.dimensions:
         _add(columns, cells, "Target", outcomes["target"].tolist(), predictions.classes)
         _add(columns, cells, "Predicted", outcomes["prediction"].tolist(), predictions.classes)
         for name, (title, label) in _PERCENT.items():

@@ -18,6 +18,7 @@ from featcache.normalise import SCOPES
 from featcache.registry import is_external
 from featcache.runs.file_names import CONFIG, HEADS, head_name, seed_and_fold
 from featcache.runs.head_inputs import HeadInput, Shapes, check_shapes, read_head_inputs
+from featcache.runs.identity import LABEL_NAMES, THRESHOLDS
 from featcache.runs.parse import REFIT, open_tensors
 from featcache.runs.saved_head import SavedHead, SupportVectorMachine
 from featcache.runs.saved_statistics import read_statistics
@@ -28,7 +29,7 @@ log = logging.getLogger(__name__)
 # Entries of the origin of a head that a message shows, and the largest number of characters.
 _ORIGIN, _MOST_TOLD = ("distribution", "version", "sha256"), 80
 # Names of the tasks in config.yaml.
-CLASSIFICATION, REGRESSION = "classification", "regression"
+CLASSIFICATION, REGRESSION, MULTILABEL = "classification", "regression", "multilabel"
 # Largest label value: the difference of two such values is finite in float32.
 _LARGEST = torch.finfo(torch.float32).max / 2
 
@@ -69,12 +70,26 @@ def load_head(
             raise damaged(path, "its weights have another dtype", REFIT)
         inputs = read_head_inputs(folder, config, shapes)
         outputs, ranges = _outputs(folder / CONFIG, config)
+        thresholds = None
+        if config["task"] == MULTILABEL:
+            check_shapes(path, {THRESHOLDS: (len(outputs),)}, {THRESHOLDS: shapes.pop(THRESHOLDS, ())})
+            thresholds = tensors.get_tensor(THRESHOLDS).clone()
         make = _network if spec.is_network else _machine
         head = make(path, config, inputs, len(outputs), shapes, lambda name: tensors.get_tensor(name).clone())
     statistics = None
     if config["norm"] != "none" and with_statistics:
         statistics = read_statistics(folder, inputs, fold=fold if config["norm"] == "global" else None)
-    return SavedHead(folder, head, config, inputs, outputs=outputs, ranges=ranges, statistics=statistics).eval()
+    saved = SavedHead(
+        folder,
+        head,
+        config,
+        inputs,
+        outputs=outputs,
+        ranges=ranges,
+        statistics=statistics,
+        thresholds=thresholds,
+    )
+    return saved.eval()
 
 
 def _spec(folder: Path, config: Mapping[str, Any]) -> HeadSpec:
@@ -123,8 +138,13 @@ def _outputs(path: Path, config: Mapping[str, Any]) -> tuple[list[str], Tensor |
         if len(classes) < 2 or not all(isinstance(name, str) for name in classes):
             raise damaged(path, "classes: expected two names or more", REFIT)
         return classes, None
+    if config["task"] == MULTILABEL:
+        names: list[str] = config[LABEL_NAMES]
+        if not names or not all(isinstance(name, str) for name in names):
+            raise damaged(path, f"{LABEL_NAMES}: expected one name or more", REFIT)
+        return names, None
     if config["task"] != REGRESSION:
-        raise damaged(path, f"task: expected {CLASSIFICATION} or {REGRESSION}", REFIT)
+        raise damaged(path, f"task: expected {CLASSIFICATION}, {REGRESSION} or {MULTILABEL}", REFIT)
     ranges: dict[str, Any] = config["label_ranges"]
     if not ranges or not all(isinstance(name, str) and _is_range(bounds) for name, bounds in ranges.items()):
         raise damaged(path, "label_ranges: expected the lowest and the highest value of each label", REFIT)

@@ -30,6 +30,8 @@ HEAD_INPUTS = "head_inputs"
 STORE_SETTINGS = "store_settings"
 # Key in ``metrics.json`` for the scores on the validation parts.
 VALIDATION = "validation"
+# Key in ``config.yaml`` for the names of several labels, and keys in ``metrics.json`` for their scores and thresholds.
+LABEL_NAMES, PER_LABEL, THRESHOLDS = "label_names", "per_label", "thresholds"
 # Key that marks a run of ``fit --final``, which has no test part; it is also the name of its protocol and of its fold.
 FINAL = "final"
 # Keys of such a run for the protocol that chose its validation part, and for the speakers of that part.

@@ -18,8 +18,11 @@ from featcache.runs.file_names import CONFIG
 from featcache.runs.identity import (
     FINAL,
     HEAD_INPUTS,
+    LABEL_NAMES,
+    PER_LABEL,
     PUBLISHED,
     STORE_SETTINGS,
+    THRESHOLDS,
     VALIDATION,
     VALIDATION_PROTOCOL,
     VALIDATION_SPEAKERS,
@@ -39,20 +42,22 @@ _CONFIG = {
     "class_weights": (str, dict),
     FINAL: (bool,),
     **dict.fromkeys(("pooling", "norm_by"), (str, type(None))),
-    **dict.fromkeys(("features", "select", "training", "label_ranges", "set", "parts"), (dict,)),
+    **dict.fromkeys(("features", "select", "training", "label_ranges", "set", "parts", "also"), (dict,)),
     **dict.fromkeys((HEAD_INPUTS, STORE_SETTINGS), (dict,)),
     PUBLISHED: (bool,),
     **dict.fromkeys(("seeds", "untrained", "classes", "candidates", "sizes", "votes", "members", "folds"), (list,)),
+    LABEL_NAMES: (list,),
     VALIDATION_SPEAKERS: (list,),
 }
 _ITEMS = {
     **dict.fromkeys(("untrained", "classes", "candidates", "votes", "members", "dimensions"), str),
+    LABEL_NAMES: str,
     VALIDATION_SPEAKERS: str,
     **dict.fromkeys(("seeds", "sizes"), int),
 }
 _METRICS = {
     **dict.fromkeys(SCORES, (dict,)),
-    **dict.fromkeys(("bootstrap", "recall", "confusion"), (dict,)),
+    **dict.fromkeys(("bootstrap", "recall", "confusion", PER_LABEL, THRESHOLDS), (dict,)),
     **dict.fromkeys(("num_speakers", "num_seeds", "num_folds", "num_utterances"), (int,)),
     **dict.fromkeys(("chance_uar", "uar_chosen_by_fold"), _NUMBER),
     **dict.fromkeys(NAMES, _NUMBER),
@@ -64,10 +69,14 @@ _SCORE = {
     **dict.fromkeys(("ci95", "ci95_utterances"), (list, type(None))),
     "per_seed": (list,),
 }
+_OF_LABEL: dict[str, tuple[type, ...]] = {"f1": (dict,), "uar": (dict,), "support": (int,)}
+_OF_THRESHOLD: dict[str, tuple[type, ...]] = {"mean": (int, float), "std": _OPTIONAL, "per_training": (list,)}
 _PARTS: dict[str, Mapping[str, tuple[type, ...]]] = {
     "bootstrap": {"unit": (str,), "count": (int,)},
     "confusion": {"classes": (list,), "counts": (list,)},
 }
+# Dictionaries in metrics.json that are no score.
+_NO_SCORES = (*_PARTS, VALIDATION, PER_LABEL, THRESHOLDS)
 
 
 class Saved(dict[str, Any]):
@@ -132,17 +141,31 @@ def read_metrics(path: Path) -> Saved:
     for name, types in _PARTS.items():
         check_types(metrics.get(name, {}), types, f"{path}, {name},", REFIT)
     scores: dict[str, Any] = {
-        name: value for name, value in metrics.items() if isinstance(value, dict) and name not in (*_PARTS, VALIDATION)
+        name: value for name, value in metrics.items() if isinstance(value, dict) and name not in _NO_SCORES
     }
     scores |= scores.pop("recall", {})
     for name, value in scores.items():
         if value is not None:  # recall of a class without utterances
             _check_score(value, path, name)
+    _check_labels(metrics, path)
     _check_items(metrics.get("confusion", {}).get("classes", []), str, path, "classes")
     parts = {name: Saved(value, path, {}) for name, value in metrics.items() if isinstance(value, dict)}
     if VALIDATION in metrics:
         parts[VALIDATION] = Saved(_checked_validation(metrics[VALIDATION], path), path, {})
     return Saved({**metrics, **parts}, path, _METRICS)
+
+
+def _check_labels(metrics: Mapping[str, Any], path: Path) -> None:
+    """Check the scores and thresholds of single labels."""
+    for name, types in ((PER_LABEL, _OF_LABEL), (THRESHOLDS, _OF_THRESHOLD)):
+        for label, found in metrics.get(name, {}).items():
+            about = f"{path}, {name}.{label:.80},"
+            value: dict[str, Any] = checked(found, dict, about, REFIT)
+            check_types(value, types, about, REFIT, required=tuple(types))
+            for score in ("f1", "uar") if name == PER_LABEL else ():
+                check_types(value[score], _SCORE, about, REFIT, required=("mean", "std"))
+                _check_score(value[score], path, f"{label:.80}.{score}")
+            _check_items(value.get("per_training", []), int | float, path, f"{name}.{label:.80}.per_training")
 
 
 def _check_score(value: Any, path: Path, name: str) -> None:

@@ -190,6 +190,8 @@ def load_predictions(run: RunFolder) -> Predictions:
     try:
         if "confusion" in run.metrics:
             return checked(run.predictions, classes=tuple(run.metrics["confusion"]["classes"]))
+        if "per_label" in run.metrics:
+            return checked(run.predictions, labels=tuple(run.metrics["per_label"]))
         return checked(run.predictions, dimensions=dimensions_of(run.predictions))
     except PredictionsError as error:
         raise PredictionsError(f"{run.path / PREDICTIONS}: {error}") from error

@@ -31,13 +31,15 @@ class SavedHead(nn.Module):
         head: The trained network.
         config: The content of the run's ``config.yaml``.
         inputs: The features that the head takes, one item per store.
-        outputs: Names of the outputs: the classes, or the dimensions of a regression.
-        ranges: (num_outputs, 2) float32 label values of the outputs 0 and 1; None for classes.
+        outputs: Names of the outputs: the classes, the dimensions of a regression, or several labels.
+        ranges: (num_outputs, 2) float32 label values of the outputs 0 and 1; None for classes and labels.
         statistics: The statistics of the run; None if it has none.
+        thresholds: (num_outputs,) float32 lowest probability at which each label is predicted; None for other tasks.
 
     Attributes:
         inputs: The features that the head takes, one item per store: layers, hidden size, frames.
-        outputs: Names of the outputs: the classes, or the dimensions of a regression.
+        outputs: Names of the outputs: the classes, the dimensions of a regression, or several labels.
+        thresholds: (num_outputs,) float32 lowest probability at which each label is predicted; None for other tasks.
         norm: ``speaker``, ``global`` or ``none``.
         pooling: ``mean``, ``sum``, ``max`` or ``mean+max`` of all frames; None if the head takes the frames themselves.
         is_paired: Whether the frames of all stores are aligned, so that each store needs the same number of frames.
@@ -54,6 +56,7 @@ class SavedHead(nn.Module):
         outputs: Sequence[str],
         ranges: Tensor | None,
         statistics: SavedStatistics | None,
+        thresholds: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.head = head
@@ -72,6 +75,8 @@ class SavedHead(nn.Module):
             self.register_buffer(f"std_{position}", std)
         self.ranges: Tensor | None
         self.register_buffer("ranges", ranges)
+        self.thresholds: Tensor | None
+        self.register_buffer("thresholds", thresholds)
 
     def forward(
         self, features: Features, *, groups: Sequence[str] | None = None, normalisation: Statistics | None = None
@@ -89,8 +94,9 @@ class SavedHead(nn.Module):
                 A value with standard deviation 0 or infinity becomes 0, as constant values do in a fit.
 
         Returns:
-            (num_utterances, num_outputs): logits, whose softmax gives the probabilities in ``predictions.csv``, or the
-            values of a regression in the unit of the labels. float32; float64 for support vector machines.
+            (num_utterances, num_outputs): logits, whose softmax gives the probabilities in ``predictions.csv`` (for
+            several labels, their sigmoid), or the values of a regression in the unit of the labels. float32; float64
+            for support vector machines.
 
         Raises:
             ModelError: features have other shapes, a speaker is unknown, statistics are missing or not finite, or the

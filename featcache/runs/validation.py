@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from featcache.errors import PredictionsError
-from featcache.evaluate.predictions import checked, dimensions_of
+from featcache.evaluate.predictions import recognised
 from featcache.evaluate.regression import Ranges
 from featcache.evaluate.scoring import scores_over_seeds
 from featcache.runs.file_names import VALIDATION_PREDICTIONS
@@ -59,16 +59,14 @@ def score_validation(predictions: "pd.DataFrame", config: Mapping[str, Any]) -> 
     Raises:
         PredictionsError: the predictions cannot be scored.
     """
-    dimensions = dimensions_of(predictions)
-    if "target" in predictions or not dimensions:
-        return scores_over_seeds(checked(predictions, classes=config.get("classes") or ()))
-    return scores_over_seeds(checked(predictions, dimensions=dimensions), _ranges(config, dimensions))
+    found = recognised(predictions, config.get("classes") or ())
+    return scores_over_seeds(found, _ranges(config, found.dimensions))
 
 
 def _ranges(config: Mapping[str, Any], dimensions: tuple[str, ...]) -> Ranges | None:
     """Return the ranges of the labels; None if the configuration does not have them."""
     found: dict[str, Any] = config.get("label_ranges", {})
-    if set(found) != set(dimensions) or not all(_is_pair(bounds) for bounds in found.values()):
+    if not dimensions or set(found) != set(dimensions) or not all(_is_pair(bounds) for bounds in found.values()):
         return None
     return {name: (bounds[0], bounds[1]) for name, bounds in found.items()}
 

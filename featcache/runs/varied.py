@@ -12,7 +12,18 @@ from featcache.settings.fits import FitSettings, TrainingConfig
 from featcache.settings.types import first_seeds
 
 # Settings that other settings determine, or that describe the origin and not the choice of the user.
-_DERIVED = {*RECORDED, NUMERICS, "untrained", "classes", "label_ranges", "folds", "fused", "parts", "published"} | {
+_DERIVED = {
+    *RECORDED,
+    NUMERICS,
+    "untrained",
+    "classes",
+    "label_names",
+    "label_ranges",
+    "folds",
+    "fused",
+    "parts",
+    "published",
+} | {
     *("candidates", "sizes", "votes", "members", "vote", "chosen_on"),
 }
 # Settings that come first in lists.

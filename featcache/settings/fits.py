@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Literal
 
 from featcache.settings.augmentations import ViewSettings
+from featcache.settings.auxiliary_targets import AuxiliarySettings
 from featcache.settings.field import setting
 from featcache.settings.loss_choice import LossSettings
 from featcache.settings.training_loop import LoopSettings
 from featcache.settings.types import SEEDS, Assignments, Names, Range, References, Seeds, Selection
 
-Task = Literal["classification", "regression"]
+Task = Literal["classification", "regression", "multilabel"]
 Norm = Literal["speaker", "global", "none"]
 LayerWeighting = Literal["abs", "softmax"]
 Pooling = Literal["mean", "sum", "max", "mean+max"]
@@ -56,7 +57,8 @@ class TargetSettings:
     target: str | None = setting(
         None,
         "Label to predict: a column of the manifest, LABEL=CLASS for one class against all others, or several "
-        "dimensional labels, such as arousal,valence, for a regression [default: the label of the protocol or corpus].",
+        "dimensional labels, such as arousal,valence, for a regression; with --task multilabel, several columns of 0 "
+        "and 1, or a column of lists such as anger;joy [default: the label of the protocol or corpus].",
     )
     task: Task | None = setting(None, "Task type [default: inferred from the label].")
     label_range: Range | None = setting(
@@ -154,16 +156,30 @@ class DeviceSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RelevanceSettings(CacheSettings, DeviceSettings, LoopSettings, TrainingConfig, LossSettings, TargetSettings, HeadSettings):
+class RelevanceSettings(
+    CacheSettings,
+    DeviceSettings,
+    LoopSettings,
+    TrainingConfig,
+    LossSettings,
+    TargetSettings,
+    HeadSettings,
+):
     """The options of ``featcache relevance``."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FitSettings(
-    CacheSettings, DeviceSettings, LoopSettings, TrainingConfig, LossSettings, TargetSettings, ViewSettings, FeatureSettings, HeadSettings
-):
-class FitSettings(
-    CacheSettings, DeviceSettings, LoopSettings, TrainingConfig, LossSettings, TargetSettings, ViewSettings, FeatureSettings, HeadSettings
+    CacheSettings,
+    DeviceSettings,
+    AuxiliarySettings,
+    LoopSettings,
+    TrainingConfig,
+    LossSettings,
+    TargetSettings,
+    ViewSettings,
+    FeatureSettings,
+    HeadSettings,
 ):
     """The options of ``featcache fit``; options that do not affect results come last."""
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass, fields, replace
 from featcache.errors import ManifestError, listed
 from featcache.manifest import Manifest, Utterance
 from featcache.targets import losses
-from featcache.targets.targets import NUMBER, Classes, Value
+from featcache.targets.base import NUMBER, Value
+from featcache.targets.classes import Classes
 from featcache.units import counted
 from featcache.utterances import VOTES
 

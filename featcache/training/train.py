@@ -15,8 +15,9 @@ from featcache.settings.training_loop import LoopSettings
 from featcache.targets.losses import CLASSIFICATION, Objective
 from featcache.targets.targets import Value
 from featcache.training.augmentation import Augmentation
+from featcache.training.auxiliary import Auxiliary
 from featcache.training.batches import LoadedUtterances
-from featcache.training.mixup import Mixture, Mixup
+from featcache.training.mixup import Mixup
 from featcache.training.optimisation import LearningRate, new_optimiser
 from featcache.training.sampling import Balanced, Shuffled, TrainingOrder
 from featcache.training.selection import Best, Checkpoint
@@ -39,6 +40,8 @@ class Training:
         objective: Loss to minimise, and validation score.
         compute: Dtype of matrix products; weights and sums are float32.
         device: Device of the head and the features.
+        auxiliary: Further targets whose losses are added to that of the training part; None without any. The head must
+            work in two steps, see :meth:`~featcache.heads.Head.is_in_two_steps`.
 
     Attributes:
         history: Result of each epoch, or of each evaluation if they are a number of steps apart.
@@ -60,6 +63,7 @@ class Training:
         objective: Objective = CLASSIFICATION,
         compute: torch.dtype = torch.float32,
         device: str = "cpu",
+        auxiliary: Auxiliary | None = None,
     ) -> None:
         loop = loop or LoopSettings()
         num_stores = len(head.num_layers)
@@ -80,6 +84,9 @@ class Training:
             Balanced(seed, fold.train, targets) if loop.sampler == "balanced" else Shuffled(seed, fold.train)
         )
         learned = [parameter for parameter in head.parameters() if parameter.requires_grad]
+        learned += auxiliary.parameters() if auxiliary else []
+        self._learned = learned
+        self._auxiliary = auxiliary
         self._optimiser = new_optimiser(learned, config, loop)
         self._steps_per_epoch = -(-self._order.per_epoch // self._batch_size)
         self._rate = LearningRate(self._optimiser, config, loop, self._steps_per_epoch)
@@ -144,10 +151,10 @@ class Training:
         for first in range(0, len(order), self._batch_size):
             ids = order[first : first + self._batch_size]
             self._rate.start(self._num_epochs * self._steps_per_epoch + self._seen / self._batch_size)
-            loss = self._loss(window, ids)
+            loss, further = self._losses(window, ids)
             self._optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_value_(self.head.parameters(), self._config.clip_value)
+            (loss if further is None else loss + further).backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_value_(self._learned, self._config.clip_value)
             self._optimiser.step()
             self._train_loss += loss.detach() * len(ids)
             self._num_losses += len(ids)
@@ -215,12 +222,20 @@ class Training:
                 break
         self._due = []
 
-    def _loss(self, window: LoadedUtterances, ids: Sequence[str]) -> Tensor:
+    def _losses(self, window: LoadedUtterances, ids: Sequence[str]) -> tuple[Tensor, Tensor | None]:
+        """Return the loss of a training batch, and that of the auxiliary targets; None without any."""
         targets = self._targets_of(ids)
-        if self._mixup is None:
-            return self._objective.loss(self._outputs(window, ids), targets)
-        mixture = self._mixup.draw(len(ids), self._device)
-        return mixture.loss(self._objective.loss, self._outputs(window, ids, mixture), targets)
+        if self._mixup is None and self._auxiliary is None:
+            return self._objective.loss(self._outputs(window, ids), targets), None
+        mixture = None if self._mixup is None else self._mixup.draw(len(ids), self._device)
+        with self._autocast(), errors_of(self.head.reference):
+            pooled = self.head.pooled(self._batch(window, ids))
+            vectors = pooled if mixture is None else mixture.mixed(pooled)
+            outputs = self.head.classify(vectors).float()
+            further = None if self._auxiliary is None else self._auxiliary.loss(vectors, ids, mixture)
+        if mixture is None:
+            return self._objective.loss(outputs, targets), further
+        return mixture.loss(self._objective.loss, outputs, targets), further
 
     @torch.no_grad()
     def _tested(self, window: LoadedUtterances, utterance_ids: Sequence[str]) -> Iterator[tuple[list[str], Tensor]]:
@@ -230,20 +245,23 @@ class Training:
             ids = present[first : first + self._batch_size]
             yield ids, self._outputs(window, ids)
 
-    def _outputs(self, window: LoadedUtterances, ids: Sequence[str], mixture: Mixture | None = None) -> Tensor:
-        reduced = self._compute != torch.float32
+    def _outputs(self, window: LoadedUtterances, ids: Sequence[str]) -> Tensor:
+        batch = self._batch(window, ids)
+        with self._autocast():
+            outputs: Tensor = self.head(batch)
+        return outputs
+
+    def _batch(self, window: LoadedUtterances, ids: Sequence[str]) -> Batch:
         packed = window.batch(ids, self._layers)
         if self._augmentation is not None and self.head.training:
             packed = self._augmentation.applied(packed)
-        batch: Batch = packed
-        if not self.head.spec.learns_layers:  # no weighted layer average unpacks them
-            batch = [[utterance.copy() for utterance in of_store] for of_store in packed]
-        with torch.autocast(torch.device(self._device).type, dtype=torch.bfloat16, enabled=reduced):
-            if mixture is None:
-                outputs: Tensor = self.head(batch)
-                return outputs
-            with errors_of(self.head.reference):
-                return self.head.classify(mixture.mixed(self.head.pooled(batch))).float()
+        if self.head.spec.learns_layers:
+            return packed
+        return [[utterance.copy() for utterance in of_store] for of_store in packed]  # no layer average unpacks them
+
+    def _autocast(self) -> torch.autocast:
+        reduced = self._compute != torch.float32
+        return torch.autocast(torch.device(self._device).type, dtype=torch.bfloat16, enabled=reduced)
 
     def _targets_of(self, ids: Sequence[str]) -> Tensor:
         return torch.tensor([self._targets[utterance_id] for utterance_id in ids], device=self._device)

@@ -25,6 +25,7 @@ RUNS = {
     },
     "mlp": {"head": "mlp", "norm": "global", "features": ["ssl", "functionals"], "target": "arousal,valence"},
     "svm": {"head": "svm", "norm": "global", "layers": "last", "pooling": "mean+max"},
+    "labels": {"head": "dense", "norm": "global", "task": "multilabel"},
     "svr": {"head": "svm", "norm": "speaker", "features": ["functionals"], "target": "arousal,valence"},
 }
 

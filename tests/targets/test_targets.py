@@ -121,7 +121,12 @@ NUMBERS = [{"arousal": "2", "emotion": "joy", "same": "3"}, {"arousal": "5", "em
 @pytest.mark.parametrize(
     ("labels", "name", "options", "told"),
     [
-        (NUMBERS, "arousal", {"task": "ranking"}, "no task 'ranking'; available: classification, regression"),
+        (
+            NUMBERS,
+            "arousal",
+            {"task": "ranking"},
+            "no task 'ranking'; available: classification, multilabel, regression",
+        ),
         (NUMBERS, "emotion,arousal", {}, r"label 'emotion' of utterance 'u0' is 'joy', expected a number"),
         (NUMBERS, "emotion,", {}, r"target 'emotion,': expected a label, LABEL=CLASS, or different labels"),
         (NUMBERS, "arousal,arousal", {}, "different labels separated by commas"),

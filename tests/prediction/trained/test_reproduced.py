@@ -17,8 +17,9 @@ ROUNDED_STORES, FEWER_BITS = 1e-3, 0.02
 
 
 def outputs_of(run):
-    if run.config["task"] == "classification":
-        return [f"p_{name}" for name in run.config["classes"]], [f"p_{name}" for name in run.config["classes"]]
+    if run.config["task"] != "regression":
+        columns = [f"p_{name}" for name in run.config.get("classes") or run.config["label_names"]]
+        return columns, columns
     names = list(run.config["label_ranges"])
     return names, [f"prediction_{name}" for name in names]
 
@@ -36,6 +37,22 @@ def check_reproduced(run, table, tolerance=PREDICTED):
     if run.config["task"] == "classification":
         best = [run.config["classes"][i] for i in expected.to_numpy().argmax(axis=1)]
         assert list(table["prediction"]) == best
+    if run.config["task"] == "multilabel":
+        check_decided(run, table)
+
+
+def check_decided(run, table):
+    """Check that a label is predicted if the mean probability of its heads reaches their mean threshold."""
+    fold_of = run.predictions.drop_duplicates("utterance_id").set_index("utterance_id")["fold"].loc[table.index]
+    for i, name in enumerate(run.config["label_names"]):
+        means = {
+            fold: np.mean([float(run.head(seed=seed, fold=fold).thresholds[i]) for seed in run.config["seeds"]])
+            for fold in set(fold_of)
+        }
+        margin = table[f"p_{name}"] - fold_of.map(means)
+        clear = margin.abs() > PREDICTED
+        assert ((margin >= 0) == table[f"prediction_{name}"])[clear].all()
+        assert set(table[f"prediction_{name}"]) <= {0, 1}
 
 
 RUNS = [
@@ -55,6 +72,7 @@ RUNS = [
     {"head": "dense", "norm": "global", "features": ["text"]},
     {"head": "dense", "norm": "speaker", "features": ["chunks"], "max_frames": 0},
     {"head": "linear", "norm": "speaker", "features": ["pooled"]},
+    {"head": "dense", "norm": "global", "task": "multilabel"},
 ]
 
 

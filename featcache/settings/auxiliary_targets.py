@@ -1,0 +1,53 @@
+"""The option for auxiliary targets, which heads learn beside their target."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from featcache.settings.field import setting
+from featcache.settings.types import Form
+
+
+def read_weights(value: Any) -> dict[str, float]:
+    """Return label → weight, from ``LABEL:WEIGHT``, a list of such texts, or a dictionary.
+
+    Raises:
+        ValueError: The value has another form, a weight is not a finite number of at least 0, or a label is given
+            twice.
+    """
+    expected = "expected LABEL:WEIGHT, such as gender:0.2"
+    if isinstance(value, Mapping):
+        pairs = [(str(label), weight) for label, weight in value.items()]
+    else:
+        texts = [value] if isinstance(value, str) else value
+        if not isinstance(texts, list | tuple):
+            raise ValueError(f"{expected}, found {value!r:.80}")
+        pairs = [(label, weight) for label, _, weight in (str(text).rpartition(":") for text in texts)]
+    found: dict[str, float] = {}
+    for label, weight in pairs:
+        try:
+            number = math.nan if isinstance(weight, bool) else float(weight)
+        except (TypeError, ValueError):
+            number = math.nan
+        if not label.strip() or not 0 <= number < math.inf:
+            told = f"{label}:{weight}".removeprefix(":")
+            raise ValueError(f"{told}: {expected}, with a weight of at least 0")
+        if label.strip() in found:
+            raise ValueError(f"{label.strip()} is given twice; keep one")
+        found[label.strip()] = number
+    return found
+
+
+LabelWeights = Annotated[Mapping[str, float], Form("LABEL:WEIGHT", read_weights, repeated=True)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuxiliarySettings:
+    """Auxiliary targets of a training."""
+
+    also: LabelWeights = setting(
+        help="Auxiliary target that the head learns too, with the weight of its loss, such as gender:0.2. It serves "
+        "the training only: it has no scores, and is not saved. Can be repeated.",
+        factory=dict,
+    )
