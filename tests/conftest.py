@@ -306,7 +306,7 @@ def make_cache(write_store, written_caches, tmp_path_factory):
 @pytest.fixture
 def quick_reports(monkeypatch):
     """Make fits write empty figures, because drawing takes longer than training."""
-    from featcache.report import figures, layers
+    from featcache.report import figures, layers, reliability
     from featcache.report import relevance_figure as relevance
 
     def save_nothing(figure, path):
@@ -322,3 +322,4 @@ def quick_reports(monkeypatch):
     for name in ("layer_weights", "layer_scores"):
         monkeypatch.setattr(layers, name, lambda *_, **__: None)
     monkeypatch.setattr(relevance, "layer_relevance", lambda *_, **__: None)
+    monkeypatch.setattr(reliability, "reliability_diagram", lambda *_: None)

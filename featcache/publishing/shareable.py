@@ -11,6 +11,7 @@ from typing import Any
 
 from featcache.cache.reader import FeatureStore
 from featcache.errors import ModelError, StoreError
+from featcache.evaluate.calibration import KEY as CALIBRATION
 from featcache.evaluate.scores import find_score
 from featcache.registry import is_external
 from featcache.runs.costs import NAMES
@@ -35,12 +36,13 @@ _SETTINGS = (
     *(RELEASE, NUMERICS, "corpus", "features", "untrained", "layers", "layer_weighting", "head", "set", "parts"),
     *("pooling", "fused", "norm", "norm_by", "scalar_norm", "protocol", "task", "target", "classes", "label_ranges"),
     *("select", "seeds", "max_frames", "training", "working_dtype", "final", "validation_protocol", COMPUTED),
+    "train_fraction",
     *(ENVIRONMENT, HEAD_INPUTS, STORE_SETTINGS),
 )
 # Entries of metrics.json that are published as they are, besides the scores.
 _METRICS = (
     *("num_seeds", "num_folds", "num_utterances", "num_speakers", "bootstrap", "recall", "confusion", "chance_uar"),
-    *("dimensions", *NAMES),
+    *("dimensions", CALIBRATION, *NAMES),
 )
 _PATH = re.compile(r"/\S|~[/\\]|\\\\|[A-Za-z]:[\\/]|file:")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featcache.errors import DiskError, StoreError
+from featcache.evaluate.calibration import KEY as CALIBRATION
 from featcache.evaluate.scores import SCORES, find_score
 from featcache.files.checksums import CHECKSUMS, recorded_checksums
 from featcache.files.disk import reading
@@ -51,7 +52,7 @@ _ITEMS = {
 }
 _METRICS = {
     **dict.fromkeys(SCORES, (dict,)),
-    **dict.fromkeys(("bootstrap", "recall", "confusion"), (dict,)),
+    **dict.fromkeys(("bootstrap", "recall", "confusion", CALIBRATION), (dict,)),
     **dict.fromkeys(("num_speakers", "num_seeds", "num_folds", "num_utterances"), (int,)),
     **dict.fromkeys(("chance_uar", "uar_chosen_by_fold"), _NUMBER),
     **dict.fromkeys(NAMES, _NUMBER),
@@ -66,6 +67,7 @@ _SCORE = {
 _PARTS: dict[str, Mapping[str, tuple[type, ...]]] = {
     "bootstrap": {"unit": (str,), "count": (int,)},
     "confusion": {"classes": (list,), "counts": (list,)},
+    CALIBRATION: {"ece": (dict,), "brier": (dict,), "bins": (dict,)},
 }
 
 
@@ -137,6 +139,8 @@ def read_metrics(path: Path) -> Saved:
     for name, value in scores.items():
         if value is not None:  # recall of a class without utterances
             _check_score(value, path, name)
+    for name in ("ece", "brier"):
+        _check_score(metrics.get(CALIBRATION, {}).get(name, {}), path, f"{CALIBRATION}.{name}")
     _check_items(metrics.get("confusion", {}).get("classes", []), str, path, "classes")
     parts = {name: Saved(value, path, {}) for name, value in metrics.items() if isinstance(value, dict)}
     if VALIDATION in metrics:
