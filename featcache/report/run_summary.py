@@ -24,7 +24,7 @@ Scores = Mapping[str, Mapping[str, Any]]
 # Figures of a run folder and their captions in its page.
 FIGURES = {
     "confusion_matrix": "Recall in percent; small print: number of utterances, averaged over seeds.",
-    "reliability": "Reliability: accuracy of the predictions with a similar confidence; below: share of the predictions.",
+    "reliability": "Accuracy of the predictions with a similar confidence; below: share of the predictions.",
     "predicted_values": "Predictions of the test utterances, averaged over seeds; the line marks perfect predictions.",
     "training_curves": "Losses and validation score of all trainings; dots mark the epochs whose weights were kept.",
     "layer_weights": "Learned layer weights; bars are the standard deviation over seeds.",
