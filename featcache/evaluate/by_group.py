@@ -128,7 +128,7 @@ def _on_same_classes(
     """
     if not classes:
         return table, []
-    there = {name: set(rows["target"]) for name, rows in table.groupby(_GROUP)}
+    there = {str(name): set(rows["target"]) for name, rows in table.groupby(_GROUP)}
     notes = []
     if compared:
         every = {label for name in compared for label in there[name]}
@@ -137,12 +137,10 @@ def _on_same_classes(
             notes.append("not tested: the groups have fewer than two classes in common")
             compared.clear()
         elif shared < every:
-            lacking = [name for name in compared if not every <= there[name]]
             left = [label for label in classes if label in every - shared]
-            notes.append(
-                f"all groups are scored without {', '.join(left)}, because not every group has these classes "
-                f"({', '.join(lacking)} lacks some)"
-            )
+            lacking = {name: [label for label in left if label not in there[name]] for name in compared}
+            told = "; ".join(f"{name} lacks {', '.join(missing)}" for name, missing in lacking.items() if missing)
+            notes.append(f"all groups are scored without {', '.join(left)}, which not every group has ({told})")
             table = table[table["target"].isin(shared)]
             there = {name: found & shared for name, found in there.items()}
     most = set().union(*there.values())
