@@ -30,7 +30,13 @@ class Combination:
 
 # Option → what the option is combined with → the reason why they do not go together, or None.
 Refusal = Callable[[Combination], str | None]
-REFUSALS: Mapping[str, Refusal] = {}
+REFUSALS: Mapping[str, Refusal] = {
+    "train_fraction": lambda asked: (
+        "--final trains on all speakers, for heads that are used on new audio; remove one of both"
+        if asked.request.final
+        else None
+    ),
+}
 
 
 def refuse_unusable(

@@ -92,6 +92,7 @@ def resolve(cache: FeatureCache, request: FitSettings) -> ResolvedFit:
         select=request.select,
         limit=request.limit,
         final=request.final,
+        train_fraction=request.train_fraction,
     )
     max_frames = max_frames_of(cache, request, task.stores)
     features = features_of(
