@@ -86,7 +86,7 @@ def _sizes(one: PlannedRun) -> dict[str, float]:
 def _scores(run: RunFolder) -> dict[str, Any]:
     name = next(name for name in _SCORES if name in run.metrics)
     score: Mapping[str, Any] = run.metrics[name]
-    low, high = score["ci95"] or (None, None)
+    low, high = score.get("ci95") or (None, None)
     return {
         "score": name,
         "mean": score["mean"],

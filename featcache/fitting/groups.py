@@ -101,9 +101,10 @@ def _same_utterances(one: ResolvedFit, lead: ResolvedFit) -> bool:
     """
     if one.config["utterances_sha256"] == lead.config["utterances_sha256"]:
         return True
+    if one.config["norm"] == "global" or one.manifest.utterance_ids != lead.manifest.utterance_ids:
+        return False
     tested = [[(fold.validation, fold.test) for fold in setup.folds] for setup in (one, lead)]
-    same = one.manifest.utterance_ids == lead.manifest.utterance_ids and tested[0] == tested[1]
-    return same and one.config["norm"] != "global"
+    return tested[0] == tested[1]
 
 
 def _slices(one: ResolvedFit, lead: ResolvedFit) -> tuple[slice, ...] | None:

@@ -10,7 +10,7 @@ from featcache.fitting.defaults import default_features, max_frames_of, pooling_
 from featcache.fitting.notes import final_notes, notes_on_request
 from featcache.fitting.record import config_of, speakers_without_label
 from featcache.fitting.refusals import refuse_unusable
-from featcache.fitting.task import resolve_task
+from featcache.fitting.task import ResolvedTask, resolve_task
 from featcache.heads import HEADS, Head, HeadSpec, create_head, head_spec
 from featcache.heads.trial import try_head
 from featcache.manifest import Manifest
@@ -82,18 +82,7 @@ def resolve(cache: FeatureCache, request: FitSettings) -> ResolvedFit:
     """
     spec = head_spec(request.head)
     options = configured(spec.options, request.set, f"head {request.head!r}")
-    task = resolve_task(
-        cache,
-        request.features or default_features(cache, spec),
-        protocol=request.protocol,
-        target=request.target,
-        task=request.task,
-        label_range=request.label_range,
-        select=request.select,
-        limit=request.limit,
-        final=request.final,
-        train_fraction=request.train_fraction,
-    )
+    task = _task_of(cache, request, spec)
     max_frames = max_frames_of(cache, request, task.stores)
     features = features_of(
         task.stores,
@@ -140,6 +129,21 @@ def resolve(cache: FeatureCache, request: FitSettings) -> ResolvedFit:
             options=options,
             training=training,
         ),
+    )
+
+
+def _task_of(cache: FeatureCache, request: FitSettings, spec: HeadSpec) -> ResolvedTask:
+    return resolve_task(
+        cache,
+        request.features or default_features(cache, spec),
+        protocol=request.protocol,
+        target=request.target,
+        task=request.task,
+        label_range=request.label_range,
+        select=request.select,
+        limit=request.limit,
+        final=request.final,
+        train_fraction=request.train_fraction,
     )
 
 
