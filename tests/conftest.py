@@ -306,7 +306,7 @@ def make_cache(write_store, written_caches, tmp_path_factory):
 @pytest.fixture
 def quick_reports(monkeypatch):
     """Make fits write empty figures, because drawing takes longer than training."""
-    from featcache.report import figures, layers
+    from featcache.report import figures, layers, learning_curve, reliability
     from featcache.report import relevance_figure as relevance
 
     def save_nothing(figure, path):
@@ -314,7 +314,7 @@ def quick_reports(monkeypatch):
         for suffix in ("png", "svg", "pdf"):
             path.with_name(f"{path.name}.{suffix}").touch()
 
-    for module in (figures, layers, relevance):
+    for module in (figures, layers, learning_curve, relevance):
         monkeypatch.setattr(module, "save", save_nothing)
     monkeypatch.setattr(figures, "confusion_matrix", lambda *_: None)
     monkeypatch.setattr(figures, "predicted_values", lambda *_: None)
@@ -322,3 +322,5 @@ def quick_reports(monkeypatch):
     for name in ("layer_weights", "layer_scores"):
         monkeypatch.setattr(layers, name, lambda *_, **__: None)
     monkeypatch.setattr(relevance, "layer_relevance", lambda *_, **__: None)
+    monkeypatch.setattr(reliability, "reliability_diagram", lambda *_: None)
+    monkeypatch.setattr(learning_curve, "learning_curve", lambda *_: None)

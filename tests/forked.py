@@ -87,8 +87,9 @@ def command_beside(packages, folder, *arguments):
 
 def without_pictures():
     """Make fits write empty figures, because drawing takes longer than training."""
-    from featcache.report import figures, layers
+    from featcache.report import figures, layers, reliability
 
+    reliability.reliability_diagram = lambda *_: None
     for module in (figures, layers):
         module.save = lambda figure, path: path.with_name(f"{path.name}.png").touch()
         module.layer_weights = module.confusion_matrix = module.training_curves = lambda *_: None

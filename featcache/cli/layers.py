@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from featcache.cli.named import folders_in
+from featcache.cli.named import folders_in, output_path
 from featcache.errors import StoreError, did_you_mean
 from featcache.evaluate.scores import chance_of, digits_of, heading_of
 from featcache.report.layers import (
@@ -145,11 +145,7 @@ def _layer_table(summary: pd.DataFrame, column: str, *, digits: int, spread: boo
 
 def _place(out: Path | None, usual: Path) -> Path:
     """Return the path of the output files, without suffix."""
-    if out is None:
-        return usual
-    if not out.name or out.name == ".." or out.is_dir():
-        raise StoreError(f"--out {out}: expected the path of a file without suffix, such as figures/layers")
-    return out
+    return usual if out is None else output_path(out, "--out", "figures/layers")
 
 
 def _print_files(path: Path, table: str) -> None:

@@ -130,3 +130,19 @@ def _hidden(path: Path) -> Path:
 def name_of_transcripts(path: Path) -> str:
     """Return the name of transcripts from the path of their folder or of one of their files."""
     return path.stem if path.suffix in (".csv", ".json") else path.name
+
+
+def output_path(path: Path, option: str, example: str) -> Path:
+    """Return the path of figures, without suffix.
+
+    Args:
+        path: Path that the user gave.
+        option: Its option, for the message.
+        example: Path such as the option expects, for the message.
+
+    Raises:
+        StoreError: the path has no name, or is a folder.
+    """
+    if not path.name or path.name == ".." or path.is_dir():
+        raise StoreError(f"{option} {path}: expected the path of a file without suffix, such as {example}")
+    return path

@@ -120,7 +120,9 @@ NewAudio = Annotated[
 
 # score
 
-Predictions = Annotated[Path, Argument(metavar="FILE", help="CSV table with one row per tested utterance.")]
+Predictions = Annotated[
+    Path, Argument(metavar="FILE", help="CSV table with one row per tested utterance, or a run folder.")
+]
 TargetColumn = Annotated[str | None, Option(metavar="NAME", help="Column of the true labels [default: target].")]
 PredictionColumn = Annotated[
     str | None, Option(metavar="NAME", help="Column of the predicted labels [default: prediction].")
@@ -144,6 +146,26 @@ ScoredTask = Annotated[
         help="Task type [default: regression if there are columns such as target_arousal; multilabel if each also has "
         "a column such as p_arousal; otherwise classification].",
     ),
+]
+GroupLabels = Annotated[
+    str | None,
+    Option(
+        metavar="LABEL,LABEL",
+        help="Labels whose groups are scored and compared, such as gender,intensity: columns of the table or of "
+        "--labels, or labels of the cached corpus of the run.",
+    ),
+]
+LabelsFile = Annotated[
+    Path | None,
+    Option(
+        "--labels",
+        metavar="PATH",
+        help="Table with a column utterance_id and the labels for --by, for example a manifest.csv.",
+    ),
+]
+ReliabilityFigure = Annotated[
+    Path | None,
+    Option(metavar="PATH", help="Path of a reliability diagram, without suffix; the table needs probabilities."),
 ]
 MetricsOut = Annotated[Path | None, Option(metavar="PATH", help="JSON file for all scores, like metrics.json.")]
 

@@ -6,13 +6,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from featcache.cli.group_output import print_groupings
+from featcache.cli.named import output_path
+from featcache.errors import PredictionsError
+from featcache.evaluate.by_group import Grouping, score_by
+from featcache.evaluate.calibration import KEY as CALIBRATION
+from featcache.evaluate.calibration import mark_pseudo, without_probabilities
 from featcache.evaluate.intervals import caution, described
-from featcache.evaluate.predictions import read_predictions
+from featcache.evaluate.predictions import Predictions, read_predictions
 from featcache.evaluate.scores import chance_of, digits_of, heading_of
 from featcache.evaluate.scoring import score
 from featcache.fitting.ensemble import notes
 from featcache.report.tables import check_suffix, interval, mean_and_std, score_table
-from featcache.runs.file_names import COMBINATIONS
+from featcache.runs.file_names import COMBINATIONS, PREDICTIONS
+from featcache.runs.group_labels import group_labels, run_of
 from featcache.runs.parse import read_table
 from featcache.runs.reader import RunFolder
 from featcache.runs.writer import write_json
@@ -24,23 +31,55 @@ _SHOWN = 10
 
 
 def print_score(
-    path: Path, *, columns: Mapping[str, str], classes: Sequence[str] | None, task: str | None, out: Path | None
+    path: Path,
+    *,
+    columns: Mapping[str, str],
+    classes: Sequence[str] | None,
+    task: str | None,
+    by: Sequence[str] = (),
+    labels: Path | None = None,
+    figure: Path | None = None,
+    out: Path | None = None,
 ) -> None:
     """Score a table of predictions, and print the scores.
 
     Args:
-        path: CSV table.
+        path: CSV table, or a run folder.
         columns: Role → name of a column with another name than usual.
         classes: All classes, in the order of the tables; None for the classes in the table.
         task: Task type; None if it is inferred from the columns.
+        by: Labels whose groups are scored, see :func:`~featcache.runs.group_labels.group_labels`.
+        labels: Table of labels, or None.
+        figure: Path of the reliability diagram without suffix, or None.
         out: JSON file for all scores, or None.
 
     Raises:
-        PredictionsError: The predictions cannot be scored.
+        FeatcacheError: The predictions cannot be scored, a label is unknown, or a file cannot be written.
     """
     check_suffix(out, ".json")
-    metrics = score(read_predictions(path, columns=columns, classes=classes, task=task))
+    if labels is not None and not by:
+        raise PredictionsError(f"--labels {labels}: it is only read for --by; add --by LABEL")
+    run = run_of(path)
+    if path.is_dir() and run is not None:
+        path, classes = path / PREDICTIONS, classes or run.config.get("classes")
+    predictions = read_predictions(path, columns=columns, classes=classes, task=task)
+    metrics = score(predictions)
+    if run is not None:
+        mark_pseudo(metrics, run.config)
     _warn_of_few(metrics)
+    _print_scores(metrics)
+    _tell_calibration(predictions, metrics, figure)
+    groupings: list[Grouping] = []
+    if by:
+        found = group_labels(by, predictions.table, columns=columns, run=run, file=labels)
+        groupings = score_by(predictions, found)
+        print_groupings(groupings)
+    if out:
+        of_groups = {one.label: one.to_json() for one in groupings}
+        write_json(out, metrics | ({"by": of_groups} if of_groups else {}))
+
+
+def _print_scores(metrics: Mapping[str, Any]) -> None:
     Console().print(_score_table(metrics))
     if "recall" in metrics:
         table = score_table("Class", "Recall (%)", "Utterances")
@@ -62,8 +101,22 @@ def print_score(
         f"seeds: {metrics['num_seeds']}{chance}"
     )
     print_line(described(metrics))
-    if out:
-        write_json(out, metrics)
+
+
+def _tell_calibration(predictions: Predictions, metrics: Mapping[str, Any], figure: Path | None) -> None:
+    """Print the calibration if there are probabilities, and draw it into a figure."""
+    reason = without_probabilities(predictions)
+    if figure is not None and reason:
+        raise PredictionsError(f"--figure {figure}: there is no calibration to draw, because {reason}")
+    if CALIBRATION in metrics:
+        from featcache.report.reliability import calibration_line, draw_reliability
+
+        print_line(calibration_line(metrics[CALIBRATION]))
+        if figure is not None:
+            draw_reliability(metrics[CALIBRATION], output_path(figure, "--figure", "figures/reliability"))
+            print_line(f"{figure}.png  .svg  .pdf")
+    elif any(str(column).startswith("p_") for column in predictions.table):
+        log.warning("no calibration: %s", reason)
 
 
 def print_ensemble(run: RunFolder) -> None:

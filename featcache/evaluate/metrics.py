@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from featcache.evaluate.calibration import KEY as CALIBRATION
+from featcache.evaluate.calibration import calibration_of
 from featcache.evaluate.predictions import Predictions, checked, codes_of
 from featcache.evaluate.scores import SCORES
 from featcache.evaluate.sums import Sums, mean, over_seeds, ratio
@@ -106,6 +108,8 @@ def summarise(predictions: "pd.DataFrame", classes: Sequence[str]) -> dict[str, 
     seeds, valid for other speakers and other seeds, see :mod:`featcache.evaluate.variance`. It is None for fewer than
     three speakers, and over utterances if speakers are unknown; ``bootstrap`` contains its unit. With one seed, it is
     valid only for this one trained head. ``ci95_utterances`` is the narrower interval over utterances, for comparison.
+    ``calibration`` is only there if the rows have probabilities, see
+    :func:`~featcache.evaluate.calibration.calibration_of`.
 
     Args:
         predictions: Rows of ``predictions.csv``: one per seed and tested utterance.
@@ -125,6 +129,7 @@ def summarise(predictions: "pd.DataFrame", classes: Sequence[str]) -> dict[str, 
         "recall": {label: over_seeds(recall) for label, recall in zip(classes, recalls, strict=True)},
         "confusion": {"classes": list(classes), "counts": counts.mean(axis=0).tolist()},
         "chance_uar": 100 / np.count_nonzero(counts.sum(axis=(0, 2))),
+        **({CALIBRATION: calibration} if (calibration := calibration_of(found)) else {}),
     }
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from featcache._version import __version__
 from featcache.errors import PredictionsError, StoreError, unknown_name
+from featcache.evaluate.calibration import mark_pseudo
 from featcache.evaluate.metrics import summarise
 from featcache.evaluate.voting import (
     TIE_RULE,
@@ -278,6 +279,7 @@ def _write_tables(folder: Path, validation: Ballots | None, test: Ballots, choic
 def _write_results(folder: Path, config: Mapping[str, Any], choice: Choice, *, title: str) -> None:
     predictions = read_table(folder / PREDICTIONS)
     metrics = summarise(predictions, config["classes"])
+    mark_pseudo(metrics, config)
     if choice.uar_by_fold is not None:
         metrics["uar_chosen_by_fold"] = choice.uar_by_fold
     if "chosen_on" in config:

@@ -10,6 +10,7 @@ from typing import Any
 from featcache.errors import StoreError
 from featcache.extractors import usable_device
 from featcache.fitting.convergence import tell_convergence
+from featcache.fitting.curve import draw_curve, tell_equal_fractions
 from featcache.fitting.job import FitJob
 from featcache.fitting.plan import PlannedRun, plan_runs, tell_conditions
 from featcache.fitting.repeat import expanded
@@ -56,6 +57,7 @@ def fit(
     loss: str | None = None,
     class_weights: str | Mapping[str, float] = "none",
     final: bool = False,
+    train_fraction: float = 1.0,
     learning_rate: float = 1e-4,
     batch_size: int | None = None,
     max_epochs: int = 100,
@@ -134,6 +136,7 @@ def sweep(
     loss: str | None = None,
     class_weights: str | Mapping[str, float] = "none",
     final: bool = False,
+    train_fraction: float | Sequence[float] = 1.0,
     learning_rate: float = 1e-4,
     batch_size: int | None = None,
     max_epochs: int = 100,
@@ -164,19 +167,21 @@ def sweep(
     overwrite: bool = False,
     home: str | os.PathLike[str] | None = None,
 ) -> list[RunFolder]:
-    """Train every combination of heads, normalisations and layers.
+    """Train every combination of heads, normalisations, layers and fractions of the training speakers.
 
-    Combinations that need the same features are trained together, so that the cache is read once.
+    Combinations that need the same features are trained together, so that the cache is read once. With several
+    fractions, a learning curve is drawn: see :func:`~featcache.fitting.fit.fit_combinations`.
 
     Args:
         heads: Heads; for each, see the option ``head`` of :func:`fit`.
         norms: Normalisations; for each, see the option ``norm`` of :func:`fit`.
         layers: Selections of layers; for each, see the option ``layers`` of :func:`fit`.
+        train_fraction: Fractions; for each, see the option ``train_fraction`` of :func:`fit`.
         home: Folder of corpora, caches and runs; by default ``$FEATCACHE_HOME``, or ``data``.
 
     Returns:
-        The finished runs, in the order of heads, norms and layers. Runs with the same settings that exist already are
-        returned as they are.
+        The finished runs, in the order of heads, norms, layers and fractions. Runs with the same settings that exist
+        already are returned as they are.
 
     Raises:
         FeatcacheError: a fit of a combination is not possible, see :func:`fit`; ``name`` is given for several runs.
@@ -187,8 +192,15 @@ def sweep(
         >>> [run.config["head"] for run in runs]
         ['dense', 'linear']
     """
-    given = without(locals(), "home", "heads", "norms")
-    return fit_combinations(given, heads=read_names(heads), norms=read_names(norms), layers=_several(layers), home=home)
+    fractions = [train_fraction] if isinstance(train_fraction, int | float | str) else train_fraction
+    return fit_combinations(
+        without(locals(), "home", "heads", "norms", "fractions"),
+        heads=read_names(heads),
+        norms=read_names(norms),
+        layers=_several(layers),
+        fractions=fractions,
+        home=home,
+    )
 
 
 def fit_combinations(
@@ -197,15 +209,19 @@ def fit_combinations(
     heads: Sequence[str] | None = None,
     norms: Sequence[str] | None = None,
     layers: Sequence[str] | None = None,
+    fractions: Sequence[float | str] | None = None,
     home: str | os.PathLike[str] | None = None,
 ) -> list[RunFolder]:
-    """Train every combination of heads, normalisations and layers that share all other options.
+    """Train every combination of heads, normalisations, layers and fractions that share all other options.
+
+    With several fractions, ``learning_curve.png``, ``.svg``, ``.pdf`` and ``.csv`` are written beside the run folders.
 
     Args:
         given: Options of ``fit``, by name.
         heads: Heads; None for the option ``head``.
         norms: Normalisations; None for the option ``norm``.
         layers: Selections of layers; None for the option ``layers``.
+        fractions: Fractions of the training speakers; None for the option ``train_fraction``.
         home: Folder of corpora, caches and runs; by default ``$FEATCACHE_HOME``, or ``data``.
 
     Returns:
@@ -214,14 +230,14 @@ def fit_combinations(
     Raises:
         FeatcacheError: a fit is not possible, see :func:`fit`.
     """
-    axes = {"head": heads, "norm": norms, "layers": layers}
+    axes = {"head": heads, "norm": norms, "layers": layers, "train_fraction": fractions}
     varied = {option: tuple(dict.fromkeys(values)) for option, values in axes.items() if values is not None}
     requests = [
         configured(FitSettings, {**given, **dict(zip(varied, values, strict=True))})
         for values in product(*varied.values())
     ]
     if not requests:
-        raise StoreError("nothing to fit: heads, norms and layers need at least one value each")
+        raise StoreError("nothing to fit: heads, norms, layers and train_fraction need at least one value each")
     asked = requests[0]
     if asked.name is not None and len(requests) > 1:
         raise StoreError(f"--name is for a single run, found {len(requests)} runs; remove --name")
@@ -229,6 +245,7 @@ def fit_combinations(
     cache = Workspace.at(home).find_cache(asked.corpus)
     device = usable_device(asked.device)
     planned = plan_runs(requests, cache=cache, name=asked.name, overwrite=asked.overwrite, home=home)
+    tell_equal_fractions(planned)
     _tell_finished(planned, tell_conditions(planned, memory=memory, device=device, jobs=asked.jobs, remedy=AGAIN))
     runs = fit_all(
         planned,
@@ -241,6 +258,7 @@ def fit_combinations(
         overwrite=asked.overwrite,
     )
     tell_convergence(runs)
+    draw_curve(planned, runs)
     return runs
 
 

@@ -7,11 +7,10 @@ from featcache.fitting.resolve import ResolvedFit
 from featcache.training.memory import WorkingCopy
 from featcache.training.store_features import StoreFeatures
 
-# Settings that are equal in all runs of a group, in addition to the stores. ``fused`` exists only for several stores.
-# The checksums identify utterances and folds, and utterances that are only part of the speakers' statistics.
+# Settings that are equal in all runs of a group, in addition to the stores and the utterances. ``fused`` exists only
+# for several stores. The checksums identify utterances that are only part of the speakers' statistics, and views.
 SHARED = (
-    *("norm", "norm_by", "scalar_norm", "pooling", "max_frames", "fused"),
-    *("utterances_sha256", "unlabelled_sha256"),
+    *("norm", "norm_by", "scalar_norm", "pooling", "max_frames", "fused", "unlabelled_sha256"),
     *("train_views", "test_view", "view_stores_sha256", "views_sha256"),
 )
 
@@ -94,7 +93,21 @@ def group(
 
 def _within(one: ResolvedFit, lead: ResolvedFit) -> bool:
     same = all(one.config.get(key) == lead.config.get(key) for key in SHARED)
-    return same and list(one.config["features"]) == list(lead.config["features"]) and _slices(one, lead) is not None
+    same = same and list(one.config["features"]) == list(lead.config["features"]) and _same_utterances(one, lead)
+    return same and _slices(one, lead) is not None
+
+
+def _same_utterances(one: ResolvedFit, lead: ResolvedFit) -> bool:
+    """Return whether two runs read the same utterances and normalise them in the same way in each fold.
+
+    Training parts of another size (``train_fraction``) only matter for the statistics of ``global`` normalisation.
+    """
+    if one.config["utterances_sha256"] == lead.config["utterances_sha256"]:
+        return True
+    if one.config["norm"] == "global" or one.manifest.utterance_ids != lead.manifest.utterance_ids:
+        return False
+    tested = [[(fold.validation, fold.test) for fold in setup.folds] for setup in (one, lead)]
+    return tested[0] == tested[1]
 
 
 def _slices(one: ResolvedFit, lead: ResolvedFit) -> tuple[slice, ...] | None:

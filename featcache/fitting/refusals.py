@@ -139,6 +139,7 @@ REFUSALS: Mapping[str, Refusal] = {
     "class_weights": _of_class_weights,
     "task": _task,
     "also": _also,
+    "train_fraction": lambda one: "--final trains on all speakers; remove one of both" if one.request.final else None,
     "test_view": lambda one: "--final has no test part; omit one of them" if one.request.final else None,
 }
 

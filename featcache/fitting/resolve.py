@@ -177,6 +177,7 @@ def _task_of(cache: FeatureCache, request: FitSettings, spec: HeadSpec) -> Resol
         select=request.select,
         limit=request.limit,
         final=request.final,
+        train_fraction=request.train_fraction,
     )
     if request.loss == SOFT and isinstance(task.target, Classes):
         return replace(task, target=soft_classes(task.target, task.manifest))

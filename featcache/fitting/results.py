@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from featcache.cache.shards import disk_bytes
+from featcache.evaluate.calibration import KEY as CALIBRATION
+from featcache.evaluate.calibration import mark_pseudo
 from featcache.fitting.convergence import Ending, num_not_converged, solver_notes, training_notes
 from featcache.fitting.resolve import ResolvedFit
 from featcache.runs.costs import Costs
@@ -90,7 +92,8 @@ def write_results(run: UnfinishedRun, setup: ResolvedFit) -> None:
     else:
         predictions = read_table(folder / PREDICTIONS)
         metrics = setup.target.summarise(predictions)
-        shown = [_draw_predictions(folder, setup, predictions, metrics)]
+        mark_pseudo(metrics, setup.config)
+        shown = [_draw_predictions(folder, setup, predictions, metrics), *_draw_calibration(folder, metrics)]
         details = details_of(predictions, run.config, setup.manifest)
     if setup.views.test:
         metrics["test_view"] = setup.views.test
@@ -187,6 +190,17 @@ def _draw_predictions(
 
     figures.save(figures.predicted_values(predictions, setup.config["label_ranges"]), folder / PREDICTED)
     return PREDICTED, "Predictions of the test utterances, averaged over seeds; the line marks perfect predictions."
+
+
+def _draw_calibration(folder: Path, metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Draw the calibration of a classification, and return the name of the figure and its caption."""
+    from featcache.report import reliability
+
+    if CALIBRATION not in metrics:
+        return []
+    reliability.draw_reliability(metrics[CALIBRATION], folder / reliability.RELIABILITY)
+    told = reliability.calibration_line(metrics[CALIBRATION])
+    return [(reliability.RELIABILITY, f"{reliability.CAPTION} {told[0].upper()}{told[1:]}.")]
 
 
 def _thresholds(targets: Sequence[PredictionTarget]) -> dict[str, Any]:

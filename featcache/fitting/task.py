@@ -23,6 +23,7 @@ from featcache.normalise import SPEAKER
 from featcache.protocols import PROTOCOLS, Fold, check_folds, default_protocol, make_folds
 from featcache.protocols.dialogues import dialogue_labels
 from featcache.protocols.final import check_final, final_fold
+from featcache.protocols.fractions import fraction_notes, fraction_warnings, reduced_folds
 from featcache.targets.targets import Classes, PredictionTarget, labelled, make_target, split
 from featcache.utterances import NO_TARGETS, VOTES
 
@@ -65,6 +66,7 @@ def resolve_task(
     select: Mapping[str, Sequence[str]] | None = None,
     limit: int | None = None,
     final: bool = False,
+    train_fraction: float = 1.0,
 ) -> ResolvedTask:
     """Resolve the utterances, the folds and the target.
 
@@ -78,6 +80,8 @@ def resolve_task(
         select: Label → values; only utterances with these labels take part.
         limit: Size of a random subset, the same as in ``extract`` with this limit.
         final: Whether to train on all utterances but the validation part of the protocol's first fold.
+        train_fraction: Fraction of the speakers in each training part. The utterances of the complete folds stay in
+            the manifest, so that all fractions share features in memory.
 
     Returns:
         Utterances, folds and target, with notes and warnings.
@@ -102,6 +106,8 @@ def resolve_task(
         predicted = make_target(
             manifest, name, known, task=task, label_range=label_range, where=partial(_place_of, cache)
         )
+        complete = folds
+        folds = _reduced(complete, manifest, train_fraction, predicted)
         warnings += check_final(folds[0], manifest, protocol) if final else check_folds(folds, manifest, protocol)
         warnings += predicted.check_folds(folds, manifest)
     warnings += foreign(protocol, known)
@@ -111,6 +117,10 @@ def resolve_task(
         ["fold"] if protocol == "folds" else [label for label in dialogue_labels() if label in manifest.label_columns]
     )
     warnings += alike(manifest, [SPEAKER, *groups, *(predicted.labels if isinstance(predicted, Classes) else ())])
+    notes = left_out(taken, manifest, predicted, protocol)
+    if train_fraction != 1:
+        notes += fraction_notes(folds, complete, manifest, train_fraction)
+        warnings += fraction_warnings(folds, complete, manifest, train_fraction)
     return ResolvedTask(
         stores=stores,
         manifest=manifest,
@@ -119,9 +129,14 @@ def resolve_task(
         final=final,
         target=predicted,
         folds=folds,
-        notes=left_out(taken, manifest, predicted, protocol),
+        notes=notes,
         warnings=warnings,
     )
+
+
+def _reduced(folds: list[Fold], manifest: Manifest, fraction: float, target: PredictionTarget) -> list[Fold]:
+    label = None if not isinstance(target, Classes) else lambda utterance_id: target.label(manifest[utterance_id])
+    return reduced_folds(folds, manifest, fraction, label)
 
 
 def _place_of(cache: FeatureCache, utterance_id: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from featcache.cache.reader import FeatureStore
 from featcache.errors import ModelError, StoreError
+from featcache.evaluate.calibration import KEY as CALIBRATION
 from featcache.evaluate.scores import find_score
 from featcache.registry import is_external
 from featcache.runs.costs import NAMES
@@ -40,12 +41,12 @@ _SETTINGS = (
     LABEL_NAMES,
     "also",
     *("select", "seeds", "max_frames", "training", "working_dtype", "final", "validation_protocol", COMPUTED),
-    *(ENVIRONMENT, HEAD_INPUTS, STORE_SETTINGS, "loss", "class_weights", "train_views", "test_view"),
+    *(ENVIRONMENT, HEAD_INPUTS, STORE_SETTINGS, "loss", "class_weights", "train_views", "test_view", "train_fraction"),
 )
 # Entries of metrics.json that are published as they are, besides the scores.
 _METRICS = (
     *("num_seeds", "num_folds", "num_utterances", "num_speakers", "bootstrap", "recall", "confusion", "chance_uar"),
-    *("dimensions", "test_view", PER_LABEL, THRESHOLDS, *NAMES),
+    *("dimensions", "test_view", CALIBRATION, PER_LABEL, THRESHOLDS, *NAMES),
 )
 _PATH = re.compile(r"/\S|~[/\\]|\\\\|[A-Za-z]:[\\/]|file:")
 

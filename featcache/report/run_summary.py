@@ -25,6 +25,7 @@ Scores = Mapping[str, Mapping[str, Any]]
 FIGURES = {
     "confusion_matrix": "Recall in percent; small print: number of utterances, averaged over seeds.",
     "label_scores": "Scores of each label, mean over seeds; error bars are 95 % CI.",
+    "reliability": "Accuracy of the predictions with a similar confidence; below: share of the predictions.",
     "predicted_values": "Predictions of the test utterances, averaged over seeds; the line marks perfect predictions.",
     "training_curves": "Losses and validation score of all trainings; dots mark the epochs whose weights were kept.",
     "layer_weights": "Learned layer weights; bars are the standard deviation over seeds.",

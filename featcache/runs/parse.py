@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featcache.errors import DiskError, StoreError
+from featcache.evaluate.calibration import KEY as CALIBRATION
 from featcache.evaluate.scores import SCORES, find_score
 from featcache.files.checksums import CHECKSUMS, recorded_checksums
 from featcache.files.disk import reading
@@ -57,7 +58,7 @@ _ITEMS = {
 }
 _METRICS = {
     **dict.fromkeys(SCORES, (dict,)),
-    **dict.fromkeys(("bootstrap", "recall", "confusion", PER_LABEL, THRESHOLDS), (dict,)),
+    **dict.fromkeys(("bootstrap", "recall", "confusion", CALIBRATION, PER_LABEL, THRESHOLDS), (dict,)),
     **dict.fromkeys(("num_speakers", "num_seeds", "num_folds", "num_utterances"), (int,)),
     **dict.fromkeys(("chance_uar", "uar_chosen_by_fold"), _NUMBER),
     **dict.fromkeys(NAMES, _NUMBER),
@@ -74,6 +75,7 @@ _OF_THRESHOLD: dict[str, tuple[type, ...]] = {"mean": (int, float), "std": _OPTI
 _PARTS: dict[str, Mapping[str, tuple[type, ...]]] = {
     "bootstrap": {"unit": (str,), "count": (int,)},
     "confusion": {"classes": (list,), "counts": (list,)},
+    CALIBRATION: {"ece": (dict,), "brier": (dict,), "bins": (dict,)},
 }
 # Dictionaries in metrics.json that are no score.
 _NO_SCORES = (*_PARTS, VALIDATION, PER_LABEL, THRESHOLDS)
@@ -148,6 +150,8 @@ def read_metrics(path: Path) -> Saved:
         if value is not None:  # recall of a class without utterances
             _check_score(value, path, name)
     _check_labels(metrics, path)
+    for name in ("ece", "brier"):
+        _check_score(metrics.get(CALIBRATION, {}).get(name, {}), path, f"{CALIBRATION}.{name}")
     _check_items(metrics.get("confusion", {}).get("classes", []), str, path, "classes")
     parts = {name: Saved(value, path, {}) for name, value in metrics.items() if isinstance(value, dict)}
     if VALIDATION in metrics:

@@ -8,6 +8,7 @@ from featcache.settings.augmentations import ViewSettings
 from featcache.settings.auxiliary_targets import AuxiliarySettings
 from featcache.settings.field import setting
 from featcache.settings.loss_choice import LossSettings
+from featcache.settings.train_fractions import FractionSettings
 from featcache.settings.training_loop import LoopSettings
 from featcache.settings.types import SEEDS, Assignments, Names, Range, References, Seeds, Selection
 
@@ -176,6 +177,7 @@ class FitSettings(
     LoopSettings,
     TrainingConfig,
     LossSettings,
+    FractionSettings,
     TargetSettings,
     ViewSettings,
     FeatureSettings,

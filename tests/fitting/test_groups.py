@@ -29,6 +29,7 @@ def setup(
     return SimpleNamespace(
         features=[SimpleNamespace(layers=tuple(chosen), averaged=averaged) for chosen in layers],
         folds=[None] * num_folds,
+        manifest=SimpleNamespace(utterance_ids=(utterances,)),
         config={
             "norm": norm,
             "norm_by": norm_by,

@@ -197,6 +197,15 @@ def test_a_damaged_run_hides_no_other(workspace, sealed, make_run, caplog):
         ({"config.yaml": "[1, 2]", METRICS: "{}"}, "config.yaml is damaged .expected .*, found a list"),
         ({"config.yaml": "a: 1", METRICS: "[]"}, "metrics.json is damaged .expected .*, found a list"),
         ({"config.yaml": "a: 1", METRICS: "[" * 200_000}, "metrics.json is damaged .values nested too deeply"),
+        ({"config.yaml": "a: 1", METRICS: '{"calibration": 5}'}, "metrics.json is damaged .*calibration"),
+        (
+            {"config.yaml": "a: 1", METRICS: '{"calibration": {"ece": 5}}'},
+            "metrics.json, calibration, is damaged .*ece",
+        ),
+        (
+            {"config.yaml": "a: 1", METRICS: '{"calibration": {"ece": {"mean": "x"}}}'},
+            "metrics.json, calibration.ece, is damaged .*mean",
+        ),
         ({"config.yaml": "[" * 1_500, METRICS: "{}"}, "is not a finished run: "),
         ({"config.yaml": b"\xff\xfe", METRICS: "{}"}, "config.yaml is damaged .not UTF-8: "),
     ],

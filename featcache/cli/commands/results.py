@@ -17,11 +17,15 @@ def score(
     fold: options.FoldColumn = None,
     classes: options.ClassNames = None,
     task: options.ScoredTask = None,
+    by: options.GroupLabels = None,
+    labels: options.LabelsFile = None,
+    figure: options.ReliabilityFigure = None,
     out: options.MetricsOut = None,
 ) -> None:
     """Score a table of predictions, also from other programs.
 
-    Scores are means over seeds. Confidence intervals are over speakers and seeds.
+    Scores are means over seeds. Confidence intervals are over speakers and seeds. If the table has a probability
+    p_CLASS for each class, their calibration is printed: the expected calibration error (ECE) and the Brier score.
     """
     from featcache.cli.scores import print_score
 
@@ -38,6 +42,9 @@ def score(
         columns={role: name for role, name in columns.items() if name},
         classes=parsing.split(classes),
         task=parsing.read_choice("--task", task, get_args(Task)) if task else None,
+        by=parsing.split(by) or (),
+        labels=labels,
+        figure=figure,
         out=out,
     )
 

@@ -11,22 +11,34 @@ from featcache.settings.types import read_names
 from featcache.terminal.escape import escaped
 
 
-@command_of(FitSettings, as_text=("head", "norm", "layers"))
+@command_of(FitSettings, as_text=("head", "norm", "layers", "train_fraction"))
 def fit(given: dict[str, Any]) -> None:
     """Train heads on cached features, and print a table of scores.
 
-    A run trains one head for each fold and seed. --head, --norm and --layers accept several values, separated by
-    commas; each combination is a run. Runs with the same features are trained together.
+    A run trains one head for each fold and seed. --head, --norm, --layers and --train-fraction accept several values,
+    separated by commas; each combination is a run. Runs with the same features are trained together. Several fractions
+    give a learning curve.
     """
     from featcache.fitting.fit import fit_combinations
     from featcache.fitting.repeat import expanded
 
     asked = expanded({**given, **{name: read_names(given[name]) for name in ("head", "norm") if name in given}})
     heads, norms = (read_names(asked.pop(name, default)) for name, default in (("head", "dense"), ("norm", "speaker")))
-    runs = fit_combinations(asked, heads=heads, norms=norms, layers=parsing.layer_settings(asked.pop("layers", "all")))
+    fractions = read_names(str(asked.pop("train_fraction", 1.0)))
+    runs = fit_combinations(
+        asked,
+        heads=heads,
+        norms=norms,
+        layers=parsing.layer_settings(asked.pop("layers", "all")),
+        fractions=fractions,
+    )
+    from featcache.cli.learning_curves import print_curve
     from featcache.cli.listing import print_fitted
 
-    print_fitted(runs)
+    if len(set(map(float, fractions))) > 1:
+        print_curve(runs)
+    else:
+        print_fitted(runs)
     print()
     for run in runs:
         print(escaped(str(run.path)))

@@ -42,7 +42,7 @@ def test_a_run_folder_holds_all_that_is_promised(make_cache):
     heads = [f"heads/seed-{seed}-fold-{fold}.safetensors" for seed in (1, 2) for fold in (1, 2, 3, 4)]
     pictures = [
         f"{name}.{suffix}"
-        for name in ("confusion_matrix", "layer_weights", "training_curves")
+        for name in ("confusion_matrix", "layer_weights", "reliability", "training_curves")
         for suffix in ("png", "svg", "pdf")
     ]
     classes = [f"classification_report.{suffix}" for suffix in ("csv", "txt")]
