@@ -58,11 +58,14 @@ def read_options(path: Path) -> dict[str, Any]:
         found["protocol"] = config[VALIDATION_PROTOCOL]
     training = config["training"]
     found |= {name: training[name] for name in TrainingConfig.__dataclass_fields__ if name in training}
-    ranges = list(config.get("label_ranges", {}).values())
+    ranges = [*config.get("label_ranges", {}).values()]
+    if found.get("train"):  # labels of several corpora are scaled before the fit
+        ranges = [bounds for one in config.get("corpus_ranges", {}).values() for bounds in one.values()]
     if ranges and all(bounds == ranges[0] for bounds in ranges):  # different ranges are the defaults of the corpus
         found["label_range"] = ranges[0]
     if found.get("layers") == "-":  # a store without layers
         del found["layers"]
     # A file may choose the dtype of the features, but not the amount of memory.
     memory = next((dtype for dtype in DTYPES if dtype == config.get("working_dtype")), None)
-    return {**found, "features": list(config["features"]), "corpus": config["corpus"], "memory": memory}
+    corpus = None if found.get("train") else config["corpus"]
+    return {**found, "features": list(config["features"]), "corpus": corpus, "memory": memory}

@@ -3,11 +3,13 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
+from featcache.cache.joint import JointCache, JointStore, shared_settings
 from featcache.cache.reader import FeatureCache, FeatureStore
 from featcache.errors import ManifestError, ModelError
 from featcache.fitting.checks import alike
 from featcache.fitting.defaults import default_features, max_frames_of, pooling_of
 from featcache.fitting.notes import final_notes, notes_on_request
+from featcache.fitting.other_corpora import within
 from featcache.fitting.record import config_of, speakers_without_label
 from featcache.fitting.refusals import refuse_unusable
 from featcache.fitting.task import resolve_task
@@ -82,15 +84,16 @@ def resolve(cache: FeatureCache, request: FitSettings) -> ResolvedFit:
     """
     spec = head_spec(request.head)
     options = configured(spec.options, request.set, f"head {request.head!r}")
+    asked = within(cache, request)
     task = resolve_task(
         cache,
         request.features or default_features(cache, spec),
-        protocol=request.protocol,
-        target=request.target,
-        task=request.task,
-        label_range=request.label_range,
-        select=request.select,
-        limit=request.limit,
+        protocol=asked.protocol,
+        target=asked.target,
+        task=asked.task,
+        label_range=asked.label_range,
+        select=asked.select,
+        limit=asked.limit,
         final=request.final,
     )
     max_frames = max_frames_of(cache, request, task.stores)
@@ -122,23 +125,28 @@ def resolve(cache: FeatureCache, request: FitSettings) -> ResolvedFit:
         features=features,
         training=training,
         notes=[
+            *(cache.notes if isinstance(cache, JointCache) else ()),
+            *(shared_settings(store) for store in task.stores if isinstance(store, JointStore)),
             *(final_notes(task) if task.final else ()),
             *notes_on_request(request, spec, features, task.manifest, max_frames),
             *task.notes,
             *task.target.notes,
         ],
         warnings=[*task.warnings, *(alike(task.manifest, [request.norm_by]) if request.norm_by != SPEAKER else [])],
-        config=config_of(
-            cache.name,
-            request,
-            task,
-            features,
-            further=further,
-            max_frames=max_frames,
-            spec=spec,
-            options=options,
-            training=training,
-        ),
+        config={
+            **config_of(
+                cache.name,
+                request,
+                task,
+                features,
+                further=further,
+                max_frames=max_frames,
+                spec=spec,
+                options=options,
+                training=training,
+            ),
+            **(cache.settings if isinstance(cache, JointCache) else {}),
+        },
     )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from featcache.cache.joint import parts_of
 from featcache.cache.shards import disk_bytes
 from featcache.fitting.convergence import num_not_converged, solver_notes, training_notes
 from featcache.fitting.resolve import ResolvedFit
@@ -142,7 +143,7 @@ def costs_of(
     return Costs(
         head_parameters=max(sizes, default=None),
         model_parameters=sum(known) if known and len(known) == len(of_models) else None,
-        store_bytes=sum(disk_bytes(store.path) for store in stores),
+        store_bytes=sum(disk_bytes(part.path) for store in stores for part in parts_of(store)),
         seconds=total,
         seconds_per_training=None if total is None else total / len(records),
         not_converged=num_not_converged(history, asdict(setup.training)) if setup.spec.is_network else unconverged,

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from featcache.settings.field import setting
+from featcache.settings.other_corpora import CorporaSettings
 from featcache.settings.types import SEEDS, Assignments, Names, Range, References, Seeds, Selection
 
 Task = Literal["classification", "regression"]
@@ -155,7 +156,9 @@ class RelevanceSettings(CacheSettings, DeviceSettings, TrainingConfig, TargetSet
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitSettings(CacheSettings, DeviceSettings, TrainingConfig, TargetSettings, FeatureSettings, HeadSettings):
+class FitSettings(
+    CacheSettings, DeviceSettings, CorporaSettings, TrainingConfig, TargetSettings, FeatureSettings, HeadSettings
+):
     """The options of ``featcache fit``; options that do not affect results come last."""
 
     final: bool = setting(
