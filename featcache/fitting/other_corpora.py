@@ -20,7 +20,7 @@ from featcache.manifest import Manifest
 from featcache.normalise import SPEAKER
 from featcache.protocols.across import CORPUS, CROSS, LEAVE_ONE_OUT
 from featcache.protocols.dialogues import dialogue_labels
-from featcache.runs.identity import hash_of
+from featcache.runs.identity import CORPUS_RANGES, LABEL_MAP, TARGET_COLUMNS, TEST, TRAIN, hash_of
 from featcache.settings.fits import FitSettings
 from featcache.targets.targets import REGRESSION, Dimensions, labelled, make_target, split
 from featcache.units import counted
@@ -173,8 +173,8 @@ class _JointFit:
             values, settings = self._mapped({name: column for name, (column, *_) in columns.items()}, names[0])
         utterances = [u for name in self._caches for u in self._joined(name, values[name])]
         in_test = [u for u in utterances if u.labels.get(CORPUS) in self._request.test]
-        parts = {"train": sorted(self._request.train), "test": sorted(self._request.test)}
-        if len(parts["test"] or parts["train"]) > 1 and (in_test or not self._request.final):
+        parts = {TRAIN: sorted(self._request.train), TEST: sorted(self._request.test)}
+        if len(parts[TEST] or parts[TRAIN]) > 1 and (in_test or not self._request.final):
             self._notes.append(
                 "Scores are over the test utterances of all test corpora together; the scores of each corpus are in "
                 "metrics.json."
@@ -259,7 +259,7 @@ class _JointFit:
             if not any(one[name] for one in values[corpus].values()):
                 raise ManifestError(f"no utterance of {corpus} has a common label; change the label map or --select")
         others = {corpus: column for corpus, column in columns.items() if column != name}
-        return values, {"label_map": {corpus: dict(one) for corpus, one in mapped.items()}, "target_columns": others}
+        return values, {LABEL_MAP: {corpus: dict(one) for corpus, one in mapped.items()}, TARGET_COLUMNS: others}
 
     def _labels(self, corpus: str, column: str) -> tuple[str, ...]:
         """Return the labels of a corpus, in its own order."""
@@ -292,7 +292,7 @@ class _JointFit:
             told = ", ".join(f"{name} {low:g} to {high:g}" for name, (low, high) in scaled.ranges.items())
             self._notes.append(f"Labels of {corpus!r} were scaled to [0, 1] by their own range: {told}.")
             self._notes += [f"{corpus}: {note}" for note in scaled.notes]
-        return values, {"corpus_ranges": ranges}
+        return values, {CORPUS_RANGES: ranges}
 
     def _joined(self, name: str, values: Mapping[str, Mapping[str, str]]) -> list[Utterance]:
         """Return the utterances of a corpus with common labels, as utterances of the joint cache."""
@@ -319,7 +319,7 @@ class _JointFit:
     def _corpus(
         self, values: Mapping[str, Mapping[str, Mapping[str, str]]], settings: Mapping[str, Any], names: Sequence[str]
     ) -> JointCorpus:
-        common = {common for one in settings.get("label_map", {}).values() for common in one.values()} - {None}
+        common = {common for one in settings.get(LABEL_MAP, {}).values() for common in one.values()} - {None}
         return JointCorpus(
             name=self._path.name,
             title=self._path.name,

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from featcache.cache.joint import parts_of
+from featcache.cache.joint import parts_of, split_id
 from featcache.cache.shards import disk_bytes
+from featcache.evaluate.scores import is_score
 from featcache.fitting.convergence import num_not_converged, solver_notes, training_notes
 from featcache.fitting.resolve import ResolvedFit
 from featcache.runs.costs import Costs
 from featcache.runs.file_names import HISTORY, LAYER_WEIGHTS, METRICS, PREDICTIONS, VALIDATION_PREDICTIONS
-from featcache.runs.identity import FINAL, HEAD_INPUTS, STORE_SETTINGS, VALIDATION
+from featcache.runs.identity import FINAL, HEAD_INPUTS, STORE_SETTINGS, TEST_CORPORA, TRAIN, VALIDATION
 from featcache.runs.parse import read_table
 from featcache.runs.validation import score_validation
 from featcache.runs.writer import UnfinishedRun, write_json, write_rows
@@ -79,6 +80,7 @@ def write_results(run: UnfinishedRun, setup: ResolvedFit) -> None:
         predictions = read_table(folder / PREDICTIONS)
         metrics, shown = setup.target.summarise(predictions), [_draw_predictions(folder, setup, predictions)]
         details = details_of(predictions, run.config, setup.manifest)
+        metrics |= _scores_of_corpora(setup, predictions)
     metrics[VALIDATION] = score_validation(validation, run.config)
     history = read_table(folder / HISTORY)
     if np.isfinite(
@@ -121,6 +123,20 @@ def _metrics_without_test(setup: ResolvedFit, validation: "pd.DataFrame") -> dic
     if setup.config["task"] == CLASSIFICATION:
         return told | {"chance_uar": 100 / validation["target"].nunique()}
     return told | {"dimensions": list(setup.target.labels), "label_ranges": setup.config["label_ranges"]}
+
+
+def _scores_of_corpora(setup: ResolvedFit, predictions: "pd.DataFrame") -> dict[str, Any]:
+    """Return the entry of ``metrics.json`` with the scores of each test corpus; empty if there is only one."""
+    of_row = [split_id(utterance_id)[0] for utterance_id in predictions["utterance_id"]]
+    corpora = sorted(set(of_row)) if setup.config.get(TRAIN) else []
+    if len(corpora) < 2:
+        return {}
+    found = {}
+    for corpus in corpora:
+        scores = setup.target.summarise(predictions[[one == corpus for one in of_row]])
+        kept = {name: score for name, score in scores.items() if is_score(name)}
+        found[corpus] = {"num_utterances": scores["num_utterances"], **kept}
+    return {TEST_CORPORA: found}
 
 
 def costs_of(

@@ -17,12 +17,17 @@ from featcache.runs.costs import NAMES
 from featcache.runs.file_names import CONFIG, PREDICTIONS, VALIDATION_PREDICTIONS
 from featcache.runs.identity import (
     COMPUTED,
+    CORPUS_RANGES,
     ENVIRONMENT,
     HEAD_INPUTS,
+    LABEL_MAP,
     NUMERICS,
     PUBLISHED,
     RELEASE,
     STORE_SETTINGS,
+    TARGET_COLUMNS,
+    TEST,
+    TRAIN,
     VALIDATION,
 )
 from featcache.runs.reader import RunFolder
@@ -35,7 +40,7 @@ _SETTINGS = (
     *(RELEASE, NUMERICS, "corpus", "features", "untrained", "layers", "layer_weighting", "head", "set", "parts"),
     *("pooling", "fused", "norm", "norm_by", "scalar_norm", "protocol", "task", "target", "classes", "label_ranges"),
     *("select", "seeds", "max_frames", "training", "working_dtype", "final", "validation_protocol", COMPUTED),
-    *(ENVIRONMENT, HEAD_INPUTS, STORE_SETTINGS),
+    *(ENVIRONMENT, HEAD_INPUTS, STORE_SETTINGS, TRAIN, TEST, LABEL_MAP, TARGET_COLUMNS, CORPUS_RANGES),
 )
 # Entries of metrics.json that are published as they are, besides the scores.
 _METRICS = (

@@ -37,7 +37,7 @@ VALIDATION_PROTOCOL, VALIDATION_SPEAKERS = "validation_protocol", "validation_sp
 # Key that marks a folder that featcache publish wrote: a run folder without the files that name persons.
 PUBLISHED = "published"
 # Key in ``metrics.json`` for the scores on each of several test corpora.
-CORPORA = "corpora"
+TEST_CORPORA = "corpora"
 # Keys of a fit on several corpora: those that train and test, and how their labels became common labels.
 TRAIN, TEST = "train", "test"
 LABEL_MAP, TARGET_COLUMNS, CORPUS_RANGES = "label_map", "target_columns", "corpus_ranges"

@@ -16,7 +16,6 @@ from featcache.files.values import check_types, checked, damaged, parse_json
 from featcache.runs.costs import NAMES
 from featcache.runs.file_names import CONFIG
 from featcache.runs.identity import (
-    CORPORA,
     CORPUS_RANGES,
     FINAL,
     HEAD_INPUTS,
@@ -25,6 +24,7 @@ from featcache.runs.identity import (
     STORE_SETTINGS,
     TARGET_COLUMNS,
     TEST,
+    TEST_CORPORA,
     TRAIN,
     VALIDATION,
     VALIDATION_PROTOCOL,
@@ -63,7 +63,7 @@ _METRICS = {
     **dict.fromkeys(("chance_uar", "uar_chosen_by_fold"), _NUMBER),
     **dict.fromkeys(NAMES, _NUMBER),
     "dimensions": (list,),
-    **dict.fromkeys((VALIDATION, CORPORA), (dict,)),
+    **dict.fromkeys((VALIDATION, TEST_CORPORA), (dict,)),
 }
 _SCORE = {
     **dict.fromkeys(("mean", "std", "mean_over_folds"), _OPTIONAL),
@@ -137,7 +137,7 @@ def read_metrics(path: Path) -> Saved:
         raise damaged(path, f"expected numbers up to {MOST:.0e}", REFIT)
     for name, types in _PARTS.items():
         check_types(metrics.get(name, {}), types, f"{path}, {name},", REFIT)
-    apart = (*_PARTS, VALIDATION, CORPORA)
+    apart = (*_PARTS, VALIDATION, TEST_CORPORA)
     scores = {name: value for name, value in metrics.items() if isinstance(value, dict) and name not in apart}
     scores |= scores.pop("recall", {})
     for name, value in scores.items():
@@ -147,8 +147,8 @@ def read_metrics(path: Path) -> Saved:
     parts = {name: Saved(value, path, {}) for name, value in metrics.items() if isinstance(value, dict)}
     if VALIDATION in metrics:
         parts[VALIDATION] = Saved(_checked_scores(metrics[VALIDATION], path, VALIDATION), path, {})
-    if CORPORA in metrics:
-        parts[CORPORA] = Saved(_checked_corpora(metrics[CORPORA], path), path, {})
+    if TEST_CORPORA in metrics:
+        parts[TEST_CORPORA] = Saved(_checked_corpora(metrics[TEST_CORPORA], path), path, {})
     return Saved({**metrics, **parts}, path, _METRICS)
 
 
@@ -173,7 +173,7 @@ def _checked_corpora(corpora: Mapping[str, Any], path: Path) -> dict[str, dict[s
     """Return corpus → its number of utterances and its scores."""
     found = {}
     for corpus, content in corpora.items():
-        where = f"{CORPORA}.{corpus:.80}"
+        where = f"{TEST_CORPORA}.{corpus:.80}"
         scores = dict(checked(content, dict, f"{path}, {where},", REFIT))
         number = {"num_utterances": scores.pop("num_utterances", None)}
         check_types(number, {"num_utterances": (int,)}, f"{path}, {where},", REFIT)
