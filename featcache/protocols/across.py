@@ -14,7 +14,7 @@ CORPUS = "corpus"
 
 def _cross_corpus(manifest: Manifest, target: str) -> list[Fold]:
     corpora = _corpora(manifest, CROSS)
-    tested = manifest.labels("split")
+    tested = manifest.labels("split") if "split" in manifest.label_columns else {}
     tests = sorted({corpora[i] for i in manifest.utterance_ids if tested.get(i) == "test"})
     return [_fold("+".join(tests) or "all", manifest, target, tests)]
 

@@ -12,6 +12,7 @@ from featcache.errors import StoreError
 from featcache.extractors.origin import find_fetched, read_origin
 from featcache.extractors.references import DESCRIPTORS
 from featcache.registry import is_external
+from featcache.runs.identity import TEST, TRAIN
 from featcache.workspace import Workspace
 
 NOT_KNOWN = "not known"
