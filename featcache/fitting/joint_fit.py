@@ -118,8 +118,9 @@ class JointFit:
     def _default_label(self, name: str) -> str:
         labels = [label for label in self._caches[name].manifest.label_columns if label not in (CORPUS, *NO_TARGETS)]
         known = self._known[name]
-        if known and known.target in labels:
-            return known.target
+        usual = known.target if known else EMOTION
+        if usual in labels:
+            return usual
         if len(labels) == 1:
             return labels[0]
         raise ManifestError(f"which label of {name} to predict? choose with --target: {', '.join(labels) or 'none'}")
