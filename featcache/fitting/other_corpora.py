@@ -5,9 +5,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from featcache.cache.joint import JointCache
-from featcache.cache.reader import FeatureCache
+from featcache.cache.joint import JointCache, JointStore, shared_settings
+from featcache.cache.reader import FeatureCache, FeatureStore
 from featcache.errors import ManifestError, StoreError
 from featcache.files.regular import resolved
 from featcache.fitting.joint_fit import JointFit
@@ -110,10 +111,29 @@ def open_cache(path: str | os.PathLike[str], request: FitSettings) -> FeatureCac
     return JointFit(Path(path), request).cache() if request.train else FeatureCache(path)
 
 
-def within(cache: FeatureCache, request: FitSettings) -> FitSettings:
-    """Return a request without the options that a joint cache has applied to each of its corpora."""
-    if not isinstance(cache, JointCache):
-        return request
-    return replace(
-        request, protocol=request.protocol or CROSS, target=cache.target, select={}, limit=None, label_range=None
-    )
+def task_options(cache: FeatureCache, request: FitSettings) -> dict[str, Any]:
+    """Return the options of a request for :func:`~featcache.fitting.task.resolve_task`.
+
+    A joint cache has applied some of them to each of its corpora already.
+
+    Args:
+        cache: The cache, as :func:`open_cache` returns it.
+        request: The settings of the fit.
+    """
+    names = ("protocol", "target", "task", "label_range", "select", "limit", "final")
+    asked = {name: getattr(request, name) for name in names}
+    if isinstance(cache, JointCache):
+        asked |= {"protocol": request.protocol or CROSS, "target": cache.target}
+        asked |= {"label_range": None, "select": {}, "limit": None}
+    return asked
+
+
+def joint_notes(cache: FeatureCache, stores: Sequence[FeatureStore]) -> list[str]:
+    """Return the notes of a joint cache for the report; none for the cache of one corpus."""
+    shared = [shared_settings(store) for store in stores if isinstance(store, JointStore)]
+    return [*cache.notes, *shared] if isinstance(cache, JointCache) else []
+
+
+def joint_settings(cache: FeatureCache) -> dict[str, Any]:
+    """Return the entries of ``config.yaml`` of a joint cache; none for the cache of one corpus."""
+    return cache.settings if isinstance(cache, JointCache) else {}

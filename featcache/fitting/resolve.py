@@ -3,13 +3,12 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from featcache.cache.joint import JointCache, JointStore, shared_settings
 from featcache.cache.reader import FeatureCache, FeatureStore
 from featcache.errors import ManifestError, ModelError
 from featcache.fitting.checks import alike
 from featcache.fitting.defaults import default_features, max_frames_of, pooling_of
 from featcache.fitting.notes import final_notes, notes_on_request
-from featcache.fitting.other_corpora import within
+from featcache.fitting.other_corpora import joint_notes, joint_settings, task_options
 from featcache.fitting.record import config_of, speakers_without_label
 from featcache.fitting.refusals import refuse_unusable
 from featcache.fitting.task import resolve_task
@@ -84,18 +83,8 @@ def resolve(cache: FeatureCache, request: FitSettings) -> ResolvedFit:
     """
     spec = head_spec(request.head)
     options = configured(spec.options, request.set, f"head {request.head!r}")
-    asked = within(cache, request)
-    task = resolve_task(
-        cache,
-        request.features or default_features(cache, spec),
-        protocol=asked.protocol,
-        target=asked.target,
-        task=asked.task,
-        label_range=asked.label_range,
-        select=asked.select,
-        limit=asked.limit,
-        final=request.final,
-    )
+    names = request.features or default_features(cache, spec)
+    task = resolve_task(cache, names, **task_options(cache, request))
     max_frames = max_frames_of(cache, request, task.stores)
     features = features_of(
         task.stores,
@@ -125,8 +114,7 @@ def resolve(cache: FeatureCache, request: FitSettings) -> ResolvedFit:
         features=features,
         training=training,
         notes=[
-            *(cache.notes if isinstance(cache, JointCache) else ()),
-            *(shared_settings(store) for store in task.stores if isinstance(store, JointStore)),
+            *joint_notes(cache, task.stores),
             *(final_notes(task) if task.final else ()),
             *notes_on_request(request, spec, features, task.manifest, max_frames),
             *task.notes,
@@ -145,7 +133,7 @@ def resolve(cache: FeatureCache, request: FitSettings) -> ResolvedFit:
                 options=options,
                 training=training,
             ),
-            **(cache.settings if isinstance(cache, JointCache) else {}),
+            **joint_settings(cache),
         },
     )
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from featcache.settings.field import setting
-from featcache.settings.other_corpora import CorporaSettings
+from featcache.settings.several_corpora import CorporaSettings
 from featcache.settings.types import SEEDS, Assignments, Names, Range, References, Seeds, Selection
 
 Task = Literal["classification", "regression"]
