@@ -20,7 +20,7 @@ from featcache.protocols.across import CORPUS
 from featcache.protocols.dialogues import dialogue_labels
 from featcache.runs.identity import CORPUS_RANGES, LABEL_MAP, TARGET_COLUMNS, TEST, TRAIN
 from featcache.settings.fits import FitSettings
-from featcache.targets.targets import REGRESSION, Dimensions, labelled, make_target, split
+from featcache.targets.targets import CLASSIFICATION, REGRESSION, Dimensions, labelled, make_target, split
 from featcache.units import counted
 from featcache.utterances import NO_TARGETS, Utterance
 
@@ -68,6 +68,11 @@ class JointFit:
         names = first if same else (EMOTION,)
         if self._is_regression(columns, one):
             values, settings = self._scaled(",".join(names))
+        elif len(names) > 1 or self._request.task not in (None, CLASSIFICATION):
+            raise ManifestError(
+                f"--task {self._request.task} with --target {','.join(names)} is for one corpus; with --train, use one "
+                "label with classes, or --task regression"
+            )
         else:
             values, settings = self._mapped({name: column for name, (column, *_) in columns.items()}, names[0])
         utterances = [u for name in self._caches for u in self._joined(name, values[name])]

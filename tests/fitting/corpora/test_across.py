@@ -224,6 +224,7 @@ REFUSED = [
     ({"train": "acted", "test": "rael"}, "no cache 'rael' under .*did you mean 'real'"),
     ({"train": "acted", "test": "../real"}, "expected the name of a corpus"),
     ({"train": "acted", "test": "real", "label_range": "1,7"}, "--label-range is for regression, but 'emotion' is a"),
+    ({"train": "acted", "test": "real", "target": "emotion,speaker"}, "no label of acted 'speaker'"),
     ({"train": "acted", "test": "real", "label_map": 5}, "label-map: .*expected a YAML file, found 5"),
     ({"train": "acted", "test": "real", "norm_by": "session"}, "no utterance has a label 'session'"),
     ({"corpus": "acted", "protocol": "cross-corpus"}, "'cross-corpus' is for several corpora; name them with --train"),
