@@ -156,6 +156,18 @@ class StoreIdentity:
         names = self.settings.keys() | other.settings.keys()
         return sorted(name for name in names if self.settings.get(name) != other.settings.get(name))
 
+    def described_differences(self, other: "StoreIdentity", places: tuple[str, str]) -> dict[str, str]:
+        """Return name → text for the settings that differ: ``layers is 0 in emodb and 1 in ravdess``.
+
+        Args:
+            other: The other identity.
+            places: Where this identity and the other one are found, for the texts.
+        """
+        return {
+            name: _told(name, self.settings.get(name), other.settings.get(name), places)
+            for name in self.differences(other)
+        }
+
     def check_same(
         self,
         other: "StoreIdentity",
@@ -174,7 +186,7 @@ class StoreIdentity:
         """
         if self.fingerprint == other.fingerprint:
             return
-        differing = [_told(name, self.settings.get(name), other.settings.get(name)) for name in self.differences(other)]
+        differing = self.described_differences(other, ("there", "now")).values()
         raise StoreError(f"{folder} was made with other settings: {'; '.join(differing)}; {hint}")
 
 
@@ -230,15 +242,16 @@ def _attribute(value: Any) -> Any:
     return np.array(value, dtype=TEXT_DTYPE) if isinstance(value, list | tuple) else value
 
 
-def _told(name: str, there: Any, now: Any) -> str:
+def _told(name: str, one: Any, other: Any, places: tuple[str, str]) -> str:
     """Return the difference of a setting as text; of two dictionaries, only the first entry that differs."""
-    if isinstance(there, dict) and isinstance(now, dict):
-        key = next((key for key in {**there, **now} if there.get(key) != now.get(key)), None)
+    if isinstance(one, dict) and isinstance(other, dict):
+        key = next((key for key in {**one, **other} if one.get(key) != other.get(key)), None)
         if key is not None:
-            return _told(f"{name}.{key}", there.get(key), now.get(key))
-    return f"{name} is {_shortened(there)} there and {_shortened(now)} now"
+            return _told(f"{name}.{key}", one.get(key), other.get(key), places)
+    return f"{name} is {shortened(one)} {places[0]} and {shortened(other)} {places[1]}"
 
 
-def _shortened(value: object) -> str:
+def shortened(value: object) -> str:
+    """Return a setting as text of at most 40 characters."""
     text = str(value)
     return text if len(text) <= 40 else f"{text[:12]}…"

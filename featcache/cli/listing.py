@@ -6,11 +6,12 @@ from pathlib import Path
 from featcache.cli.columns import print_fitting
 from featcache.corpora import CORPORA
 from featcache.errors import CorpusError, StoreError, listed
-from featcache.evaluate.scores import chance_of, digits_of, label_of
+from featcache.evaluate.scores import chance_of, digits_of, heading_of, label_of
 from featcache.files.regular import is_hidden, resolved
 from featcache.protocols import PROTOCOLS, default_of
 from featcache.protocols.general import GENERAL
-from featcache.report.tables import ResultRow, mean_and_std, plain_table, results_table
+from featcache.report.tables import ResultRow, interval, mean_and_std, plain_table, results_table
+from featcache.runs.identity import TEST_CORPORA
 from featcache.runs.reader import RunFolder
 from featcache.runs.validation import validation_scores
 from featcache.terminal.console import Console, print_line, print_pairs
@@ -190,6 +191,25 @@ def print_fitted(runs: Sequence[RunFolder]) -> None:
         told.append(f"validation: {label_of(name)} {mean_and_std(score['mean'], score['std'], digits_of(name))}")
     if told:
         print_line("; ".join(told))
+    for run in runs:
+        _print_corpora(run)
+
+
+def _print_corpora(run: RunFolder) -> None:
+    """Print the score of each test corpus, if a run has several."""
+    of_corpora = run.metrics.get(TEST_CORPORA, {})
+    name = next((name for name in ("uar", "ccc") if name in run.metrics), "")
+    if of_corpora and name:
+        print_line()
+        scores = [content[name] for content in of_corpora.values()]
+        print_fitting(
+            {
+                "Test corpus": list(of_corpora),
+                "Utterances": [str(content["num_utterances"]) for content in of_corpora.values()],
+                heading_of(name): [mean_and_std(one["mean"], one["std"], digits_of(name)) for one in scores],
+                "95 % CI": [interval(one["ci95"], digits_of(name)) if one["ci95"] else "-" for one in scores],
+            }
+        )
 
 
 def _print_results(rows: Sequence[ResultRow]) -> bool:

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from featcache.cache.joint import corpus_of_cache
 from featcache.cache.reader import FeatureCache, FeatureStore
-from featcache.corpora.recorded import corpus_of
 from featcache.errors import ModelError, StoreError, unknown_name
 from featcache.heads import HeadSpec
 from featcache.heads.base import POOLINGS
@@ -49,7 +49,7 @@ def max_frames_of(cache: FeatureCache, request: FitSettings, stores: Sequence[Fe
         return request.max_frames
     if all(store.is_of_words for store in stores):  # the maximum of a corpus counts frames of 20 ms
         return 0
-    known = corpus_of(cache.path)
+    known = corpus_of_cache(cache)
     return known.max_frames if known else MAX_FRAMES
 
 

@@ -12,6 +12,7 @@ from featcache.extractors import usable_device
 from featcache.fitting.convergence import tell_convergence
 from featcache.fitting.curve import draw_curve, tell_equal_fractions
 from featcache.fitting.job import FitJob
+from featcache.fitting.other_corpora import find_caches, with_label_map
 from featcache.fitting.plan import PlannedRun, plan_runs, tell_conditions
 from featcache.fitting.repeat import expanded
 from featcache.fitting.resolve import ResolvedFit
@@ -64,6 +65,9 @@ def fit(
     patience: int = 4,
     clip_value: float = 1.0,
     epsilon: float = 1e-7,
+    train: str | Sequence[str] = (),
+    test: str | Sequence[str] = (),
+    label_map: str | os.PathLike[str] | Mapping[str, Any] | None = None,
     also: str | Sequence[str] | Mapping[str, float] | None = None,
     mixup: float = 0.0,
     mask_time: str | None = None,
@@ -143,6 +147,9 @@ def sweep(
     patience: int = 4,
     clip_value: float = 1.0,
     epsilon: float = 1e-7,
+    train: str | Sequence[str] = (),
+    test: str | Sequence[str] = (),
+    label_map: str | os.PathLike[str] | Mapping[str, Any] | None = None,
     also: str | Sequence[str] | Mapping[str, float] | None = None,
     mixup: float = 0.0,
     mask_time: str | None = None,
@@ -242,7 +249,8 @@ def fit_combinations(
     if asked.name is not None and len(requests) > 1:
         raise StoreError(f"--name is for a single run, found {len(requests)} runs; remove --name")
     memory = Memory.parse(asked.memory)
-    cache = Workspace.at(home).find_cache(asked.corpus)
+    cache = find_caches(Workspace.at(home), asked)
+    requests = [with_label_map(request) for request in requests]
     device = usable_device(asked.device)
     planned = plan_runs(requests, cache=cache, name=asked.name, overwrite=asked.overwrite, home=home)
     tell_equal_fractions(planned)

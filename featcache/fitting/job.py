@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from featcache.cache.reader import FeatureCache
 from featcache.dask_client import connected
 from featcache.errors import ClusterError, FeatcacheError
 from featcache.files.disk import disk_errors
@@ -25,6 +24,7 @@ from featcache.fitting.normalisation import (
     write_normalisation,
 )
 from featcache.fitting.objective import objective_of
+from featcache.fitting.other_corpora import open_cache
 from featcache.fitting.resolve import ResolvedFit, resolve
 from featcache.fitting.results import decided_target, record_of, write_results
 from featcache.fitting.watch import FitWatch, Recorder, state_file
@@ -54,7 +54,7 @@ class FitJob:
     """Runs that are trained together, in plain values that can be sent to other processes.
 
     Attributes:
-        cache: The folder of the cache.
+        cache: The folder of the cache; for several corpora, see :func:`~featcache.fitting.other_corpora.find_caches`.
         requests: The settings of each run, for :func:`~featcache.fitting.resolve.resolve`.
         paths: The run folders.
         device: Device of heads and features.
@@ -173,7 +173,7 @@ class FitJob:
         for request, parts in zip(self.requests, self.parts, strict=True):
             here = f"process {os.getpid()} of {platform.node()}"
             try:
-                setups.append(resolve(FeatureCache(self.cache), request))
+                setups.append(resolve(open_cache(self.cache, request), request))
             except FeatcacheError as error:
                 if not parts:
                     raise

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from featcache.cache.reader import FeatureCache
 from featcache.errors import ModelError, listed
 from featcache.fitting.conditions import conditions
 from featcache.fitting.existing import finished_run, folder_of
 from featcache.fitting.job import plan_copies
+from featcache.fitting.other_corpora import open_cache
 from featcache.fitting.resolve import ResolvedFit, resolve
 from featcache.runs.changes import changes
 from featcache.runs.reader import RunFolder
@@ -65,7 +65,7 @@ def plan_runs(
     runs = Workspace.at(home).runs(cache.name)
     planned = []
     for request in requests:
-        setup = resolve(FeatureCache(cache), request)
+        setup = resolve(open_cache(cache, request), request)
         path = folder_of(runs, setup.config) if name is None else runs / check_name("run", name, runs)
         finished = finished_run(path, setup.config, overwrite=overwrite)
         planned.append(PlannedRun(request=request, setup=setup, path=path, finished=finished))

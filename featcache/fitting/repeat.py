@@ -8,7 +8,7 @@ from typing import Any
 from featcache.errors import StoreError
 from featcache.registry import naming
 from featcache.runs.file_names import CONFIG
-from featcache.runs.identity import FINAL, VALIDATION_PROTOCOL
+from featcache.runs.identity import CORPUS_RANGES, FINAL, TRAIN, VALIDATION_PROTOCOL
 from featcache.runs.parse import Saved, read_yaml
 from featcache.settings.field import settings_of
 from featcache.settings.fits import FitSettings, TrainingConfig
@@ -58,11 +58,14 @@ def read_options(path: Path) -> dict[str, Any]:
         found["protocol"] = config[VALIDATION_PROTOCOL]
     training = config["training"]
     found |= {name: training[name] for name in TrainingConfig.__dataclass_fields__ if name in training}
-    ranges = list(config.get("label_ranges", {}).values())
+    ranges = [*config.get("label_ranges", {}).values()]
+    if found.get(TRAIN):  # labels of several corpora are scaled before the fit
+        ranges = [bounds for one in config.get(CORPUS_RANGES, {}).values() for bounds in one.values()]
     if ranges and all(bounds == ranges[0] for bounds in ranges):  # different ranges are the defaults of the corpus
         found["label_range"] = ranges[0]
     if found.get("layers") == "-":  # a store without layers
         del found["layers"]
     # A file may choose the dtype of the features, but not the amount of memory.
     memory = next((dtype for dtype in DTYPES if dtype == config.get("working_dtype")), None)
-    return {**found, "features": list(config["features"]), "corpus": config["corpus"], "memory": memory}
+    corpus = None if found.get(TRAIN) else config["corpus"]
+    return {**found, "features": list(config["features"]), "corpus": corpus, "memory": memory}

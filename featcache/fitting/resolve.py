@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from featcache.cache.joint import corpus_of_cache
 from featcache.cache.reader import FeatureCache, FeatureStore
-from featcache.corpora.recorded import corpus_of
 from featcache.errors import ManifestError, ModelError
 from featcache.fitting.auxiliary_tasks import AuxiliaryTarget, auxiliary_notes, auxiliary_targets
 from featcache.fitting.checks import alike
 from featcache.fitting.defaults import default_features, max_frames_of, pooling_of
 from featcache.fitting.notes import final_notes, notes_on_request
+from featcache.fitting.other_corpora import joint_notes, joint_settings, task_options
 from featcache.fitting.record import config_of, speakers_without_label
 from featcache.fitting.refusals import refuse_unusable
 from featcache.fitting.task import ResolvedTask, resolve_task
@@ -121,7 +122,7 @@ def resolve(cache: FeatureCache, request: FitSettings) -> ResolvedFit:
     )
     _check_layers(request, spec, features)
     refuse_unusable(request, spec, task.target, features)
-    auxiliary = auxiliary_targets(request, task.manifest, task.folds, task.target, corpus_of(cache.path))
+    auxiliary = auxiliary_targets(request, task.manifest, task.folds, task.target, corpus_of_cache(cache))
     check_scope(request.norm, task.manifest, request.norm_by)
     views = resolve_views(cache, request, task)
     further = speakers_without_label(task, request.norm_by) if request.norm == "speaker" else []
@@ -144,6 +145,7 @@ def resolve(cache: FeatureCache, request: FitSettings) -> ResolvedFit:
         views=views,
         training=training,
         notes=[
+            *joint_notes(cache, task.stores),
             *_notes(request, task, spec, features, max_frames),
             *auxiliary_notes(auxiliary, task.manifest),
             *views.notes(request.norm),
@@ -160,25 +162,16 @@ def resolve(cache: FeatureCache, request: FitSettings) -> ResolvedFit:
             options=options,
             training=training,
         )
-        | views.config(),
+        | views.config()
+        | joint_settings(cache),
         auxiliary=auxiliary,
     )
 
 
 def _task_of(cache: FeatureCache, request: FitSettings, spec: HeadSpec) -> ResolvedTask:
     """Return utterances, folds, stores and target, whose training values are soft labels if the loss needs them."""
-    task = resolve_task(
-        cache,
-        request.features or default_features(cache, spec),
-        protocol=request.protocol,
-        target=request.target,
-        task=request.task,
-        label_range=request.label_range,
-        select=request.select,
-        limit=request.limit,
-        final=request.final,
-        train_fraction=request.train_fraction,
-    )
+    names = request.features or default_features(cache, spec)
+    task = resolve_task(cache, names, **task_options(cache, request))
     if request.loss == SOFT and isinstance(task.target, Classes):
         return replace(task, target=soft_classes(task.target, task.manifest))
     return task

@@ -9,14 +9,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from featcache.cache.joint import parts_of, split_id
 from featcache.cache.shards import disk_bytes
 from featcache.evaluate.calibration import KEY as CALIBRATION
 from featcache.evaluate.calibration import mark_pseudo
+from featcache.evaluate.scores import is_score
 from featcache.fitting.convergence import Ending, num_not_converged, solver_notes, training_notes
 from featcache.fitting.resolve import ResolvedFit
 from featcache.runs.costs import Costs
 from featcache.runs.file_names import HISTORY, LAYER_WEIGHTS, METRICS, PREDICTIONS, VALIDATION_PREDICTIONS
-from featcache.runs.identity import FINAL, HEAD_INPUTS, PER_LABEL, STORE_SETTINGS, THRESHOLDS, VALIDATION
+from featcache.runs.identity import (
+    FINAL,
+    HEAD_INPUTS,
+    PER_LABEL,
+    STORE_SETTINGS,
+    TEST_CORPORA,
+    THRESHOLDS,
+    TRAIN,
+    VALIDATION,
+)
 from featcache.runs.parse import read_table
 from featcache.runs.validation import score_validation
 from featcache.runs.writer import UnfinishedRun, write_json, write_rows
@@ -95,6 +106,7 @@ def write_results(run: UnfinishedRun, setup: ResolvedFit) -> None:
         mark_pseudo(metrics, setup.config)
         shown = [_draw_predictions(folder, setup, predictions, metrics), *_draw_calibration(folder, metrics)]
         details = details_of(predictions, run.config, setup.manifest)
+        metrics |= _scores_of_corpora(setup, predictions)
     if setup.views.test:
         metrics["test_view"] = setup.views.test
     metrics[VALIDATION] = score_validation(validation, run.config)
@@ -145,6 +157,20 @@ def _metrics_without_test(setup: ResolvedFit, validation: "pd.DataFrame") -> dic
     return told | {"dimensions": list(setup.target.labels), "label_ranges": setup.config["label_ranges"]}
 
 
+def _scores_of_corpora(setup: ResolvedFit, predictions: "pd.DataFrame") -> dict[str, Any]:
+    """Return the entry of ``metrics.json`` with the scores of each test corpus; empty if there is only one."""
+    of_row = [split_id(utterance_id)[0] for utterance_id in predictions["utterance_id"]]
+    corpora = sorted(set(of_row)) if setup.config.get(TRAIN) else []
+    if len(corpora) < 2:
+        return {}
+    found = {}
+    for corpus in corpora:
+        scores = setup.target.summarise(predictions[[one == corpus for one in of_row]])
+        kept = {name: score for name, score in scores.items() if is_score(name)}
+        found[corpus] = {"num_utterances": scores["num_utterances"], **kept}
+    return {TEST_CORPORA: found}
+
+
 def costs_of(
     setup: ResolvedFit, records: Sequence[tuple[int, int, Mapping[str, Any]]], history: "pd.DataFrame"
 ) -> Costs:
@@ -165,7 +191,7 @@ def costs_of(
     return Costs(
         head_parameters=max(sizes, default=None),
         model_parameters=sum(known) if known and len(known) == len(of_models) else None,
-        store_bytes=sum(disk_bytes(store.path) for store in stores),
+        store_bytes=sum(disk_bytes(part.path) for store in stores for part in parts_of(store)),
         seconds=total,
         seconds_per_training=None if total is None else total / len(records),
         not_converged=num_not_converged(history, Ending.of(setup.config)) if setup.spec.is_network else unconverged,

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from featcache.cache.joint import JointCache, JointStore, corpus_of_cache, split_id
 from featcache.cache.reader import FeatureCache, FeatureStore
 from featcache.corpora import Corpus
-from featcache.corpora.recorded import corpus_of
 from featcache.errors import ManifestError, StoreError, listed
 from featcache.fitting.checks import (
     alike,
@@ -90,7 +90,7 @@ def resolve_task(
         FeatcacheError: a name is unknown, a store is unfinished, features are from different audio, or the protocol or
             target cannot be used for these utterances.
     """
-    known, select = corpus_of(cache.path), select or {}
+    known, select = corpus_of_cache(cache), select or {}
     if len(set(names)) < len(names):
         raise ManifestError(f"--features names a store twice: {', '.join(names)}")
     stores = [open_finished(cache, store) for store in names]
@@ -140,6 +140,9 @@ def _reduced(folds: list[Fold], manifest: Manifest, fraction: float, target: Pre
 
 
 def _place_of(cache: FeatureCache, utterance_id: str) -> str:
+    if isinstance(cache, JointCache):
+        corpus, own = split_id(utterance_id)
+        return _place_of(cache.caches[corpus], own)
     row = cache.manifest.utterance_ids.index(utterance_id) + 2  # below the header
     return f"utterance {utterance_id!r} (row {row} of {cache.path / 'manifest.csv'})"
 
@@ -203,11 +206,15 @@ def open_finished(cache: FeatureCache, name: str) -> FeatureStore:
         StoreError: there is no such store, or its extraction has not finished.
     """
     store = cache[name]
-    if not store.complete:
-        raise StoreError(
-            f"{store.path} is not finished: it contains {len(store)} of {len(cache.manifest)} utterances; "
-            "run the same 'featcache extract' again to continue"
-        )
+    pairs = [(store, cache)]
+    if isinstance(cache, JointCache) and isinstance(store, JointStore):
+        pairs = [(part, cache.caches[corpus]) for corpus, part in store.parts.items()]
+    for part, of_part in pairs:
+        if not part.complete:
+            raise StoreError(
+                f"{part.path} is not finished: it contains {len(part)} of {len(of_part.manifest)} utterances; "
+                "run the same 'featcache extract' again to continue"
+            )
     return store
 
 

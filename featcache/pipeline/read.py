@@ -132,6 +132,10 @@ def _faults_of_stores(pipeline: Pipeline) -> Iterator[tuple[YamlPath, str]]:
 def _faults_of_runs(pipeline: Pipeline) -> Iterator[tuple[YamlPath, str]]:
     for name in pipeline.runs:
         run, place = pipeline.run(name), ("runs", name)
+        for option in ("train", "test", "label_map"):
+            if getattr(run, option):
+                told = f"'{option}' is for several corpora, and a pipeline fits each of its corpora by itself; use "
+                yield (*place, option), f"{told}'featcache fit --{option.replace('_', '-')}' on its stores"
         if not run.features:
             yield place, "features are missing here and in 'defaults'; list one or more stores"
         unknown = [store for store in run.features if store not in pipeline.stores]

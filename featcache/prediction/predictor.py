@@ -140,7 +140,7 @@ class _PredictionRun:
         if self._column is not None:
             check_speakers(self._utterances, self._column, predictor.run.name)
         self._words = {one.name: words_for(one, request) for one in predictor.needed if one.reads_text}
-        self._own = OwnCorpus(self._voters, predictor.workspace)
+        self._own = OwnCorpus(self._voters, predictor.workspace, self._request.cache)
         self._audio = AudioInput(request.root)
         self._checksums = self._read_checksums()
         own = self._own_speakers()
@@ -163,7 +163,7 @@ class _PredictionRun:
     def _own_speakers(self) -> frozenset[str]:
         """Return the speakers all of whose utterances here are in the run's own corpus, with the same speaker there."""
         column, own = self._column, self._own
-        if column is None or not own.is_corpus(self._request.cache):
+        if column is None or not own.is_asked:
             return frozenset()
         found = {group_of(u, column): True for u in self._utterances}
         for utterance in self._utterances:
@@ -197,11 +197,11 @@ class _PredictionRun:
         """Return utterance id → folds whose heads predict it; utterances without such folds fail."""
         every = frozenset(fold for _, fold in self._voters.keys)
         own = self._own
-        by_id = own.is_corpus(self._request.cache)
-        if not own.is_known and not by_id:
+        by_id = own.is_asked
+        for folder in own.unknown if not by_id else ():
             log.warning(
                 "whether heads trained on this audio could not be checked: the cache %s does not have the checksums",
-                own.cache,
+                folder,
             )
         found: dict[str, frozenset[int]] = {}
         num_own, trained = 0, []

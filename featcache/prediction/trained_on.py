@@ -11,12 +11,16 @@ from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 
+from featcache.cache.joint import in_corpus
 from featcache.cache.reader import FeatureCache, FeatureStore
 from featcache.errors import FeatcacheError
+from featcache.files.values import checked
 from featcache.manifest import Manifest, Utterance
 from featcache.prediction.members import Voters
 from featcache.prediction.speaker_statistics import group_of
-from featcache.runs.file_names import PREDICTIONS, VALIDATION_PREDICTIONS
+from featcache.runs.file_names import CONFIG, PREDICTIONS, VALIDATION_PREDICTIONS
+from featcache.runs.identity import LABEL_MAP, TARGET_COLUMNS, TEST, TRAIN
+from featcache.runs.parse import REFIT
 from featcache.runs.reader import RunFolder, load_predictions
 from featcache.targets.targets import CLASSIFICATION, MULTILABEL
 from featcache.workspace import Workspace
@@ -26,30 +30,44 @@ Part = tuple[str, float, float]
 
 
 class OwnCorpus:
-    """The corpus on which a run was trained, as far as it is known here.
+    """The corpus or corpora on which a run was trained, as far as they are known here.
+
+    In a run on several corpora, the id of an utterance begins with its corpus.
 
     Args:
         voters: The heads that predict.
         workspace: Folder of corpora, caches and runs.
+        asked: Cache of the audio to predict; None if it has none.
 
     Attributes:
-        cache: Folder of the cache of the corpus; it may not exist.
-        is_known: Whether the cache tells the checksums of the audio, so that heads can be chosen.
+        unknown: Folders of the caches that do not tell the checksums of the audio; they may not exist.
+        is_known: Whether some cache tells them, so that heads can be chosen.
+        is_asked: Whether the audio to predict is from a cache of this run.
     """
 
-    def __init__(self, voters: Voters, workspace: Workspace) -> None:
+    def __init__(self, voters: Voters, workspace: Workspace, asked: Path | None = None) -> None:
         self._runs = voters.members
         self._folds = frozenset(fold for _, fold in voters.keys)
-        self.cache = workspace.cache(self._runs[0].config["corpus"])
+        config = self._runs[0].config
+        several = [*config.get(TRAIN, []), *config.get(TEST, [])]
+        # Name of the corpus, empty for the only one → folder of its cache.
+        self._folders = {name: workspace.cache(name) for name in several} or {"": workspace.cache(config["corpus"])}
         self._parts: dict[str, list[Part]] = defaultdict(list)
         self._sha256: dict[str, str] = {}
-        store = _audio_store(self.cache, voters)
-        self.is_known = store is not None
-        if store is not None:
+        self.unknown = []
+        for corpus, folder in self._folders.items():
+            store = _audio_store(folder, voters)
+            if store is None:
+                self.unknown.append(folder)
+                continue
             ids = store.utterance_ids
-            for utterance_id, (sha256, start, end) in zip(ids, store.recordings(ids), strict=True):
+            for own, (sha256, start, end) in zip(ids, store.recordings(ids), strict=True):
+                utterance_id = _joint_id(corpus, own)
                 self._parts[sha256].append((utterance_id, start, end))
                 self._sha256[utterance_id] = sha256
+        self.is_known = len(self.unknown) < len(self._folders)
+        self._asked = next((name for name, folder in self._folders.items() if _is_same(folder, asked)), None)
+        self.is_asked = self._asked is not None
 
     @cached_property
     def _tested(self) -> Mapping[str, frozenset[int]]:
@@ -58,23 +76,38 @@ class OwnCorpus:
         return {i: frozenset.intersection(*(one.get(i, frozenset()) for one in tested)) for i in tested[0]}
 
     @cached_property
+    def _manifests(self) -> Mapping[str, Manifest]:
+        """Corpus → manifest of its cache; corpora without a cache are missing."""
+        there = {name: folder for name, folder in self._folders.items() if (folder / "manifest.csv").is_file()}
+        return {name: FeatureCache(folder).manifest for name, folder in there.items()}
+
+    @cached_property
     def _utterances(self) -> Mapping[str, Utterance]:
-        """Utterance id → utterance of the cache."""
-        return {utterance.utterance_id: utterance for utterance in FeatureCache(self.cache).manifest}
+        """Utterance id → utterance of a cache."""
+        return {_joint_id(name, u.utterance_id): u for name, one in self._manifests.items() for u in one}
 
     @cached_property
     def _untrained(self) -> frozenset[str]:
         """Ids of utterances that no fit used: without a label now, and in no table of predictions."""
-        manifest = FeatureCache(self.cache).manifest
-        return frozenset.intersection(*(_without_label(run, manifest) - _predicted(run) for run in self._runs))
+        return frozenset.intersection(
+            *(
+                frozenset(
+                    _joint_id(name, own)
+                    for name, manifest in self._manifests.items()
+                    for own in _without_label(run, name, manifest)
+                )
+                - _predicted(run)
+                for run in self._runs
+            )
+        )
 
-    def is_corpus(self, cache: Path | None) -> bool:
-        """Return whether a cache is that of this corpus."""
-        return cache is not None and cache.is_dir() and self.cache.is_dir() and cache.samefile(self.cache)
+    def _id(self, utterance_id: str) -> str:
+        """Return the id in this run of an utterance of the audio to predict."""
+        return _joint_id(self._asked or "", utterance_id)
 
     def sha256(self, utterance_id: str) -> str | None:
-        """Return the SHA-256 of the file of an utterance of the corpus; None if it is not known."""
-        return self._sha256.get(utterance_id)
+        """Return the SHA-256 of the file of an utterance of the audio to predict; None if it is not known."""
+        return self._sha256.get(self._id(utterance_id))
 
     def has_same(self, utterance: Utterance, sha256: str | None, column: str) -> bool:
         """Return whether the corpus has an utterance with this id, this audio and this speaker.
@@ -84,6 +117,8 @@ class OwnCorpus:
             sha256: SHA-256 of its file; None if the file cannot be read, so that the audio is not compared.
             column: Column that groups utterances for speaker normalisation.
         """
+        if self._asked:
+            return False  # the saved statistics of several corpora have other names of speakers
         there = self._utterances.get(utterance.utterance_id)
         return (
             there is not None
@@ -107,12 +142,22 @@ class OwnCorpus:
         start, end = utterance.start or 0.0, math.inf if utterance.end is None else utterance.end
         parts = self._parts.get(sha256, ()) if sha256 else ()
         same = [own for own, first, last in parts if first < end and start < last]
-        if by_id and not self._sha256.get(utterance.utterance_id) and utterance.utterance_id in self._utterances:
-            same.append(utterance.utterance_id)
+        named = self._id(utterance.utterance_id)
+        if by_id and not self._sha256.get(named) and named in self._utterances:
+            same.append(named)
         trained = [own for own in same if own not in self._untrained]
         if not trained:
             return None
         return frozenset.intersection(*(self._tested.get(own, frozenset()) for own in trained))
+
+
+def _joint_id(corpus: str, utterance_id: str) -> str:
+    """Return the id of an utterance in a run; ``corpus`` is empty for a run on a single one."""
+    return in_corpus(corpus, utterance_id) if corpus else utterance_id
+
+
+def _is_same(folder: Path, other: Path | None) -> bool:
+    return other is not None and other.is_dir() and folder.is_dir() and other.samefile(folder)
 
 
 def _audio_store(folder: Path, voters: Voters) -> FeatureStore | None:
@@ -151,20 +196,32 @@ def _predicted(run: RunFolder) -> frozenset[str]:
     return frozenset(utterance_id for table in found for utterance_id in table.get("utterance_id", ()))
 
 
-def _without_label(run: RunFolder, manifest: Manifest) -> frozenset[str]:
-    """Return the ids of utterances that no fit of the run could use: without a label, or not selected."""
+def _without_label(run: RunFolder, corpus: str, manifest: Manifest) -> frozenset[str]:
+    """Return the ids of utterances that no fit of the run could use: without a label, or not selected.
+
+    Args:
+        run: The run.
+        corpus: Name of the corpus, in a run on several corpora; otherwise empty.
+        manifest: The utterances of the corpus.
+    """
     if run.config["task"] in (CLASSIFICATION, MULTILABEL):
         names = [run.config["target"]]
         if names[0] not in manifest.label_columns:
             names = [names[0].partition("=")[0]]  # one class against all others
         if run.config["task"] == MULTILABEL and names[0] not in manifest.label_columns:
             names = names[0].split(",")
+        if own := run.config.get(TARGET_COLUMNS, {}).get(corpus):
+            names = [str(own)]
     else:
         names = list(run.config["label_ranges"])
     select: Mapping[str, list[str]] = run.config.get("select", {})
+    if corpus:  # a selection applies to the corpora that have the label
+        select = {column: values for column, values in select.items() if column in manifest.label_columns}
+    mapped = checked(run.config.get(LABEL_MAP, {}).get(corpus, {}), dict, run.path / CONFIG, REFIT)
+    left_out = {label for label, common in mapped.items() if common is None}
     return frozenset(
         utterance.utterance_id
         for utterance in manifest
-        if any(utterance.labels.get(name, "") == "" for name in names)
+        if any(utterance.labels.get(name, "") in ("", *left_out) for name in names)
         or any(utterance.labels.get(column, "") not in values for column, values in select.items())
     )

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from featcache.corpora import CORPORA, Corpus
 from featcache.errors import ManifestError, ProtocolError
 from featcache.manifest import Manifest
+from featcache.protocols.across import ACROSS
 from featcache.protocols.base import Fold, Protocol, check_made, refuse_faulty, shared_speakers
 from featcache.protocols.dialogues import split_dialogues
 from featcache.protocols.general import GENERAL
@@ -28,7 +29,7 @@ MOST_SPEAKERS_FOR_LOSO = 12
 PROTOCOLS: Registry[Protocol] = Registry(
     "protocol",
     "featcache.protocols",
-    {protocol.name: protocol for protocol in (*GENERAL, *PUBLISHED)},
+    {protocol.name: protocol for protocol in (*GENERAL, *ACROSS, *PUBLISHED)},
     base=Protocol,
     error=ProtocolError,
     instances=True,

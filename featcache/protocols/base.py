@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from featcache.errors import ProtocolError, listed
-from featcache.manifest import Manifest
+from featcache.manifest import Manifest, Utterance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,3 +216,20 @@ def even_share(labels: Mapping[str, str], share: float) -> set[str]:
     draws = {key: chance.random() for key in sorted(labels)}
     order = sorted(draws, key=lambda key: (labels[key], draws[key]))
     return {order[int((i + 0.5) * len(order) / count)] for i in range(count)}
+
+
+def held_out_fifth(utterances: Sequence[Utterance], target: str) -> set[str]:
+    """Return the ids of utterances of a fifth of the speakers, which validate.
+
+    If there is only one speaker, or speakers are unknown, they are a fifth of the utterances, drawn evenly from the
+    labels.
+
+    Args:
+        utterances: Utterances that would train.
+        target: The label to predict.
+    """
+    speakers = {utterance.speaker_id for utterance in utterances}
+    if "" in speakers or len(speakers) < 2:
+        return even_share({u.utterance_id: u.labels[target] for u in utterances}, 0.2)
+    validating = even_share(dict.fromkeys(speakers, ""), 0.2)
+    return {u.utterance_id for u in utterances if u.speaker_id in validating}

@@ -4,7 +4,16 @@ from collections.abc import Mapping
 
 from featcache.errors import ProtocolError, listed
 from featcache.manifest import Manifest
-from featcache.protocols.base import Fold, Protocol, even_share, known_speakers, make_fold, rotated, speaker_fold
+from featcache.protocols.base import (
+    Fold,
+    Protocol,
+    even_share,
+    held_out_fifth,
+    known_speakers,
+    make_fold,
+    rotated,
+    speaker_fold,
+)
 from featcache.protocols.dialogues import acquainted
 from featcache.units import counted
 
@@ -69,12 +78,7 @@ def _split(manifest: Manifest, target: str) -> list[Fold]:
     parts = {utterance_id: PARTS[value.strip().lower()] for utterance_id, value in values.items()}
     if "validation" not in parts.values():
         training = [utterance for utterance in manifest if parts[utterance.utterance_id] == "train"]
-        speakers = {utterance.speaker_id for utterance in training}
-        if "" in speakers or len(speakers) < 2:
-            chosen = even_share({u.utterance_id: u.labels[target] for u in training}, 0.2)
-        else:
-            validating = even_share(dict.fromkeys(speakers, ""), 0.2)
-            chosen = {u.utterance_id for u in training if u.speaker_id in validating}
+        chosen = held_out_fifth(training, target)
         parts |= dict.fromkeys(chosen, "validation")
     return [make_fold("1", parts)]
 

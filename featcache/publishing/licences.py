@@ -12,6 +12,7 @@ from featcache.errors import StoreError
 from featcache.extractors.origin import find_fetched, read_origin
 from featcache.extractors.references import DESCRIPTORS
 from featcache.registry import is_external
+from featcache.runs.identity import TEST, TRAIN
 from featcache.workspace import Workspace
 
 NOT_KNOWN = "not known"
@@ -43,10 +44,16 @@ def source_of_corpus(config: Mapping[str, Any], workspace: Workspace) -> Source:
     The cache records which corpus it contains. Without the cache, a corpus with the name of the run's corpus is taken
     only if it has all classes of the run.
 
+    For a run on several corpora, the names and licences of all of them are returned as one.
+
     Args:
         config: Content of the run's ``config.yaml``.
         workspace: Folder of the caches.
     """
+    if several := [*config.get(TRAIN, []), *config.get(TEST, [])]:
+        found = [source_of_corpus({"corpus": name}, workspace) for name in several]
+        licences = [f"{name}: {one.licence}" for name, one in zip(several, found, strict=True)]
+        return Source(name="; ".join(one.name for one in found), licence="; ".join(licences))
     name = config["corpus"]
     try:
         corpus = corpus_of(workspace.cache(name))

@@ -18,15 +18,20 @@ from featcache.runs.costs import NAMES
 from featcache.runs.file_names import CONFIG, PREDICTIONS, VALIDATION_PREDICTIONS
 from featcache.runs.identity import (
     COMPUTED,
+    CORPUS_RANGES,
     ENVIRONMENT,
     HEAD_INPUTS,
+    LABEL_MAP,
     LABEL_NAMES,
     NUMERICS,
     PER_LABEL,
     PUBLISHED,
     RELEASE,
     STORE_SETTINGS,
+    TARGET_COLUMNS,
+    TEST,
     THRESHOLDS,
+    TRAIN,
     VALIDATION,
 )
 from featcache.runs.reader import RunFolder
@@ -42,6 +47,7 @@ _SETTINGS = (
     "also",
     *("select", "seeds", "max_frames", "training", "working_dtype", "final", "validation_protocol", COMPUTED),
     *(ENVIRONMENT, HEAD_INPUTS, STORE_SETTINGS, "loss", "class_weights", "train_views", "test_view", "train_fraction"),
+    *(TRAIN, TEST, LABEL_MAP, TARGET_COLUMNS, CORPUS_RANGES),
 )
 # Entries of metrics.json that are published as they are, besides the scores.
 _METRICS = (

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import jinja2
 
+from featcache.cache.joint import joint_utterances
 from featcache.errors import FeatcacheError, PredictionsError, StoreError, unknown_name
 from featcache.evaluate.scores import digits_of
 from featcache.files.regular import replace_file
@@ -29,7 +30,7 @@ from featcache.report.tables import interval, mean_and_std
 from featcache.report.titles import distinct_titles
 from featcache.report.utterance_list import RunDetails, details_of
 from featcache.runs.file_names import METRICS
-from featcache.runs.identity import HEAD_INPUTS, STORE_SETTINGS, VALIDATION
+from featcache.runs.identity import HEAD_INPUTS, STORE_SETTINGS, TEST, TRAIN, VALIDATION
 from featcache.runs.reader import RunFolder, finished_runs
 from featcache.runs.validation import validation_scores
 from featcache.settings.public import documented
@@ -96,8 +97,9 @@ def write_pages(
     pages = folder / PAGES
     if (pages / METRICS).exists():
         raise StoreError(f"{pages} is a run, not a folder of pages; choose another folder with --out")
-    manifest = _manifest(workspace.cache(name) / "manifest.csv")
-    root = _audio_folder(workspace, name, data)
+    several = sorted({one for _, config in runs for key in (TRAIN, TEST) for one in config.get(key, ())})
+    manifest = _joint_manifest(workspace, several) if several else _manifest(workspace.cache(name) / "manifest.csv")
+    root = _audio_folder(workspace.corpora if several else workspace.corpus(name), data)
     audio = audio_links(manifest, root, pages) if manifest is not None and root is not None else None
     titles = distinct_titles([(run.name, config) for run, config in runs])
     entries, sizes = [], []
@@ -163,8 +165,15 @@ def _manifest(path: Path) -> Manifest | None:
         return None
 
 
-def _audio_folder(workspace: Workspace, corpus: str, data: str | os.PathLike[str] | None) -> Path | None:
-    folder = workspace.corpus(corpus) if data is None else Path(data)
+def _joint_manifest(workspace: Workspace, corpora: Sequence[str]) -> Manifest | None:
+    """Return the utterances of several corpora, with the ids that their runs use; None if no cache can be read."""
+    found = [(name, _manifest(workspace.cache(name) / "manifest.csv")) for name in corpora]
+    utterances = [u for name, manifest in found if manifest for u in joint_utterances(name, manifest)]
+    return Manifest(utterances) if utterances else None
+
+
+def _audio_folder(usual: Path, data: str | os.PathLike[str] | None) -> Path | None:
+    folder = usual if data is None else Path(data)
     if data is not None and not folder.exists():
         raise StoreError(f"--data {folder}: no such folder")
     if folder.is_file():  # the manifest of a corpus, beside its audio

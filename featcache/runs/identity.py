@@ -38,6 +38,11 @@ FINAL = "final"
 VALIDATION_PROTOCOL, VALIDATION_SPEAKERS = "validation_protocol", "validation_speakers"
 # Key that marks a folder that featcache publish wrote: a run folder without the files that name persons.
 PUBLISHED = "published"
+# Key in ``metrics.json`` for the scores on each of several test corpora.
+TEST_CORPORA = "corpora"
+# Keys of a fit on several corpora: those that train and test, and how their labels became common labels.
+TRAIN, TEST = "train", "test"
+LABEL_MAP, TARGET_COLUMNS, CORPUS_RANGES = "label_map", "target_columns", "corpus_ranges"
 # Key for the size of a random subset; its utterances are identified by their own checksum.
 LIMIT = "limit"
 RECORDED = (RELEASE, COMPUTED, ENVIRONMENT, RESUMED, HEAD_INPUTS, STORE_SETTINGS, LIMIT)

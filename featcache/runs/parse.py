@@ -17,13 +17,19 @@ from featcache.files.values import check_types, checked, damaged, parse_json
 from featcache.runs.costs import NAMES
 from featcache.runs.file_names import CONFIG
 from featcache.runs.identity import (
+    CORPUS_RANGES,
     FINAL,
     HEAD_INPUTS,
+    LABEL_MAP,
     LABEL_NAMES,
     PER_LABEL,
     PUBLISHED,
     STORE_SETTINGS,
+    TARGET_COLUMNS,
+    TEST,
+    TEST_CORPORA,
     THRESHOLDS,
+    TRAIN,
     VALIDATION,
     VALIDATION_PROTOCOL,
     VALIDATION_SPEAKERS,
@@ -48,12 +54,12 @@ _CONFIG = {
     PUBLISHED: (bool,),
     **dict.fromkeys(("seeds", "untrained", "classes", "candidates", "sizes", "votes", "members", "folds"), (list,)),
     LABEL_NAMES: (list,),
-    VALIDATION_SPEAKERS: (list,),
+    **dict.fromkeys((VALIDATION_SPEAKERS, TRAIN, TEST), (list,)),
+    **dict.fromkeys((LABEL_MAP, TARGET_COLUMNS, CORPUS_RANGES), (dict,)),
 }
 _ITEMS = {
     **dict.fromkeys(("untrained", "classes", "candidates", "votes", "members", "dimensions"), str),
-    LABEL_NAMES: str,
-    VALIDATION_SPEAKERS: str,
+    **dict.fromkeys((LABEL_NAMES, VALIDATION_SPEAKERS, TRAIN, TEST), str),
     **dict.fromkeys(("seeds", "sizes"), int),
 }
 _METRICS = {
@@ -63,7 +69,7 @@ _METRICS = {
     **dict.fromkeys(("chance_uar", "uar_chosen_by_fold"), _NUMBER),
     **dict.fromkeys(NAMES, _NUMBER),
     "dimensions": (list,),
-    VALIDATION: (dict,),
+    **dict.fromkeys((VALIDATION, TEST_CORPORA), (dict,)),
 }
 _SCORE = {
     **dict.fromkeys(("mean", "std", "mean_over_folds"), _OPTIONAL),
@@ -78,7 +84,7 @@ _PARTS: dict[str, Mapping[str, tuple[type, ...]]] = {
     CALIBRATION: {"ece": (dict,), "brier": (dict,), "bins": (dict,)},
 }
 # Dictionaries in metrics.json that are no score.
-_NO_SCORES = (*_PARTS, VALIDATION, PER_LABEL, THRESHOLDS)
+_NO_SCORES = (*_PARTS, VALIDATION, PER_LABEL, TEST_CORPORA, THRESHOLDS)
 
 
 class Saved(dict[str, Any]):
@@ -155,7 +161,9 @@ def read_metrics(path: Path) -> Saved:
     _check_items(metrics.get("confusion", {}).get("classes", []), str, path, "classes")
     parts = {name: Saved(value, path, {}) for name, value in metrics.items() if isinstance(value, dict)}
     if VALIDATION in metrics:
-        parts[VALIDATION] = Saved(_checked_validation(metrics[VALIDATION], path), path, {})
+        parts[VALIDATION] = Saved(_checked_scores(metrics[VALIDATION], path, VALIDATION), path, {})
+    if TEST_CORPORA in metrics:
+        parts[TEST_CORPORA] = Saved(_checked_corpora(metrics[TEST_CORPORA], path), path, {})
     return Saved({**metrics, **parts}, path, _METRICS)
 
 
@@ -179,14 +187,26 @@ def _check_score(value: Any, path: Path, name: str) -> None:
         _check_items(score.get(key) or [], int | float | None, path, f"{name}.{key}", number)
 
 
-def _checked_validation(scores: Mapping[str, Any], path: Path) -> dict[str, Saved]:
+def _checked_scores(scores: Mapping[str, Any], path: Path, part: str) -> dict[str, Saved]:
     for name, value in scores.items():
         try:
             find_score(name)
         except KeyError:
-            raise damaged(path, f"{VALIDATION}: no score is called {name!r:.80}", REFIT) from None
-        _check_score(value, path, f"{VALIDATION}.{name}")
+            raise damaged(path, f"{part}: no score is called {name!r:.80}", REFIT) from None
+        _check_score(value, path, f"{part}.{name}")
     return {name: Saved(value, path, {}) for name, value in scores.items()}
+
+
+def _checked_corpora(corpora: Mapping[str, Any], path: Path) -> dict[str, dict[str, Any]]:
+    """Return corpus → its number of utterances and its scores."""
+    found = {}
+    for corpus, content in corpora.items():
+        where = f"{TEST_CORPORA}.{corpus:.80}"
+        scores = dict(checked(content, dict, f"{path}, {where},", REFIT))
+        number = {"num_utterances": scores.pop("num_utterances", None)}
+        check_types(number, {"num_utterances": (int,)}, f"{path}, {where},", REFIT)
+        found[corpus] = {**number, **_checked_scores(scores, path, where)}
+    return found
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

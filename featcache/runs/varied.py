@@ -5,7 +5,7 @@ from dataclasses import MISSING, asdict
 from typing import Any
 
 from featcache.errors import PredictionsError, unknown_name
-from featcache.runs.identity import NUMERICS, RECORDED
+from featcache.runs.identity import CORPUS_RANGES, LABEL_MAP, NUMERICS, RECORDED, TARGET_COLUMNS, hash_of
 from featcache.runs.reader import RunFolder
 from featcache.settings.field import settings_of
 from featcache.settings.fits import FitSettings, TrainingConfig
@@ -24,7 +24,7 @@ _DERIVED = {
     "parts",
     "published",
 } | {
-    *("candidates", "sizes", "votes", "members", "vote", "chosen_on"),
+    *("candidates", "sizes", "votes", "members", "vote", "chosen_on", CORPUS_RANGES, TARGET_COLUMNS),
 }
 # Settings that come first in lists.
 MAIN = ("corpus", "features", "layers", "head", "norm", "protocol", "target", "seeds")
@@ -49,6 +49,8 @@ def settings_text(config: Mapping[str, Any]) -> dict[str, str]:
     chosen = {name: value for name, value in config.items() if name not in _DERIVED and not name.endswith("_sha256")}
     untrained = config.get("untrained", ())
     names = [f"{name} (untrained)" if name in untrained else name for name in config.get("features", {})]
+    if LABEL_MAP in chosen:  # of several corpora, with dozens of entries
+        chosen[LABEL_MAP] = hash_of(chosen[LABEL_MAP])[:6]
     flat = _flat({**chosen, "features": " + ".join(names)})
     if seeds := tuple(config.get("seeds", ())):
         usual = len(seeds) <= _MOST_SEEDS and seeds == first_seeds(len(seeds))

@@ -8,6 +8,7 @@ from featcache.settings.augmentations import ViewSettings
 from featcache.settings.auxiliary_targets import AuxiliarySettings
 from featcache.settings.field import setting
 from featcache.settings.loss_choice import LossSettings
+from featcache.settings.several_corpora import CorporaSettings
 from featcache.settings.train_fractions import FractionSettings
 from featcache.settings.training_loop import LoopSettings
 from featcache.settings.types import SEEDS, Assignments, Names, Range, References, Seeds, Selection
@@ -173,6 +174,7 @@ class RelevanceSettings(
 class FitSettings(
     CacheSettings,
     DeviceSettings,
+    CorporaSettings,
     AuxiliarySettings,
     LoopSettings,
     TrainingConfig,

@@ -7,12 +7,15 @@ A page names it in a line ``<!-- prepared: NAME, NAME -->``:
   commands with ``--model wav2vec2-base`` run offline.
 - ``whisper``: the same for ``whisper-tiny``.
 - ``cache``: both of the first two, and the cache that ``featcache extract`` makes of them.
+- ``corpora``: ``cache``, and caches ``ravdess`` and ``crema-d`` with the same features and the labels of these corpora.
 - ``runs``: the runs ``first``, ``second`` and ``third`` of that cache.
 - ``features``: the folder ``features`` with an array for each utterance of ``path/to/emodb``.
 - ``recordings``: the folder ``my-corpus`` with the audio of three speakers.
 - ``lab``: the folder ``path/to/lab`` with file names such as ``spk1_H_03.wav``.
 """
 
+import json
+import shutil
 import zlib
 from pathlib import Path
 
@@ -58,6 +61,19 @@ def make_cache():
     featcache.extract(model="wav2vec2-base", data="path/to/emodb")
 
 
+def make_corpora():
+    make_cache()
+    common, happy = Path("data/cache"), {"anger": "angry", "happiness": "happy"}
+    for corpus, names, further in (("ravdess", happy, ",vocal_channel\n"), ("crema-d", {}, ",sentence\n")):
+        shutil.copytree(common / "emodb", common / corpus)
+        (common / corpus / "corpus.json").write_text(json.dumps({"corpus": corpus}))
+        header, *rows = (common / "emodb" / "manifest.csv").read_text().splitlines()
+        for label, name in names.items():
+            rows = [row.replace(label, name) for row in rows]
+        lines = [header + further, *(f"{row},speech\n" for row in rows)]
+        (common / corpus / "manifest.csv").write_text("".join(lines))
+
+
 def make_runs():
     import featcache
 
@@ -91,6 +107,7 @@ MAKERS = {
     "model": make_model,
     "whisper": make_whisper,
     "cache": make_cache,
+    "corpora": make_corpora,
     "runs": make_runs,
     "features": make_features,
     "recordings": make_recordings,
