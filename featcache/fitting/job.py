@@ -79,6 +79,7 @@ class FitJob:
         scheduler: str | None,
         resume: bool,
         overwrite: bool,
+        reports: bool = True,
     ) -> None:
         """Train everything that is not finished yet, then write the run folders.
 
@@ -89,6 +90,7 @@ class FitJob:
             scheduler: Address of a Dask scheduler; its workers share the folds in place of local processes.
             resume: Whether to continue interrupted runs.
             overwrite: Whether to start interrupted runs again.
+            reports: Whether to write reports and figures, which take longer than short trainings.
 
         Raises:
             FeatcacheError: another process trains one of the runs, a run was interrupted and neither ``resume`` nor
@@ -131,7 +133,7 @@ class FitJob:
                 normalisers = normalisers_of_runs(setups, copies, known)
                 for run, setup, of_run in zip(runs, setups, normalisers, strict=True):
                     write_normalisation(run.folder, setup, of_run)
-                    write_results(run, setup)
+                    write_results(run, setup, **({} if reports else {"report": False}))
                     run.finish()
                     written += len(setup.folds) * len(setup.config["seeds"])
             except BaseException:

@@ -30,7 +30,9 @@ class Combination:
 
 # Option → what the option is combined with → the reason why they do not go together, or None.
 Refusal = Callable[[Combination], str | None]
-REFUSALS: Mapping[str, Refusal] = {}
+REFUSALS: Mapping[str, Refusal] = {
+    "choose": lambda _: "there is no search to choose from; add --sweep OPTION=VALUE,VALUE",
+}
 
 
 def refuse_unusable(

@@ -50,35 +50,87 @@ def record_of(training: Trainable, setup: ResolvedFit) -> dict[str, Any]:
     }
 
 
-def write_results(run: UnfinishedRun, setup: ResolvedFit) -> None:
+def write_results(run: UnfinishedRun, setup: ResolvedFit, *, report: bool = True) -> None:
     """Write the tables, metrics, figures and report of a run.
 
     Args:
         run: The run, with the records of all trainings.
         setup: The resolved request.
+        report: Whether to write figures and report.
     """
-    from featcache.report import figures
-    from featcache.report.html import write_report
-    from featcache.report.utterance_list import RunDetails, details_of
-
-    folder, title = run.folder, run.path.name
     records = run.records()
     diverged = [
         DIVERGED.format(seed, setup.folds[fold - 1].name) for seed, fold, record in records if record["diverged"]
     ]
     for warning in diverged:
-        log.warning("%s: %s", title, warning)
+        log.warning("%s: %s", run.path.name, warning)
     diverged += solver_notes(sum(record.get("unconverged", False) for _, _, record in records), len(records))
-    _write_tables(folder, setup, records)
-    validation = read_table(folder / VALIDATION_PREDICTIONS)
-    details: RunDetails | None = None
-    if setup.config.get(FINAL):
-        metrics, shown = _metrics_without_test(setup, validation), []
+    _write_tables(run.folder, setup, records)
+    costs = costs_of(setup, records, read_table(run.folder / HISTORY))
+    improving = []
+    if setup.spec.is_network:
+        improving = training_notes(costs.not_converged or 0, len(records), asdict(setup.training))
+    title = run.path.name
+    if report:
+        write_summary(
+            run.folder, setup, title=title, config=run.config, costs=costs, notes=improving, warnings=diverged
+        )
     else:
+        write_metrics(run.folder, setup, run.config, costs)
+
+
+def write_metrics(folder: Path, setup: ResolvedFit, config: Mapping[str, Any], costs: Costs) -> dict[str, Any]:
+    """Write ``metrics.json`` of a run whose tables exist, and return its content.
+
+    Args:
+        folder: Folder of the tables.
+        setup: The resolved request.
+        config: Content of ``config.yaml``.
+        costs: Costs of the run.
+    """
+    validation = read_table(folder / VALIDATION_PREDICTIONS)
+    if setup.config.get(FINAL):
+        metrics = _metrics_without_test(setup, validation)
+    else:
+        metrics = setup.target.summarise(read_table(folder / PREDICTIONS))
+    metrics[VALIDATION] = score_validation(validation, config)
+    metrics |= costs.entries()
+    write_json(folder / METRICS, metrics)
+    return metrics
+
+
+def write_summary(
+    folder: Path,
+    setup: ResolvedFit,
+    *,
+    title: str,
+    config: Mapping[str, Any],
+    costs: Costs,
+    notes: Sequence[str] = (),
+    warnings: Sequence[str] = (),
+) -> None:
+    """Write the metrics, figures and report of a run whose tables exist.
+
+    Args:
+        folder: Folder of the tables.
+        setup: The resolved request.
+        title: Name of the run.
+        config: Content of ``config.yaml``.
+        costs: Costs of the run.
+        notes: Further notes for the report.
+        warnings: Further warnings for the report.
+    """
+    from featcache.report import figures
+    from featcache.report.html import write_report
+    from featcache.report.utterance_list import RunDetails, details_of
+
+    metrics = write_metrics(folder, setup, config, costs)
+    details: RunDetails | None = None
+    shown: list[tuple[str, str]] = []
+    if not setup.config.get(FINAL):
         predictions = read_table(folder / PREDICTIONS)
-        metrics, shown = setup.target.summarise(predictions), [_draw_predictions(folder, setup, predictions)]
-        details = details_of(predictions, run.config, setup.manifest)
-    metrics[VALIDATION] = score_validation(validation, run.config)
+        shown.append(_draw_predictions(folder, setup, predictions))
+        details = details_of(predictions, config, setup.manifest)
     history = read_table(folder / HISTORY)
     if np.isfinite(
         history[["train_loss", "validation_loss"]].to_numpy(float)
@@ -90,25 +142,19 @@ def write_results(run: UnfinishedRun, setup: ResolvedFit) -> None:
                 "Losses and validation score of all folds and seeds; dots mark the epochs whose weights were kept.",
             )
         )
-    costs = costs_of(setup, records, history)
-    improving = []
-    if setup.spec.is_network:
-        improving = training_notes(costs.not_converged or 0, len(records), asdict(setup.training))
-    layers = [layer for _, _, record in records for layer, _, _ in record["layer_weights"]]
-    if layers and all(layer.isdigit() for layer in layers):
+    weights = read_table(folder / LAYER_WEIGHTS)
+    if len(weights) and weights["layer"].str.isdigit().all():
         from featcache.report.layers import draw_layer_weights
 
-        draw_layer_weights({title: read_table(folder / LAYER_WEIGHTS)}, folder / "layer_weights")
+        draw_layer_weights({title: weights}, folder / "layer_weights")
         shown.append(("layer_weights", "Learned layer weights; bars are the standard deviation over seeds."))
-    metrics |= costs.entries()
-    write_json(folder / METRICS, metrics)
     write_report(
         folder,
         title=title,
-        settings={name: value for name, value in run.config.items() if name not in (HEAD_INPUTS, STORE_SETTINGS)},
+        settings={name: value for name, value in config.items() if name not in (HEAD_INPUTS, STORE_SETTINGS)},
         metrics=metrics,
-        notes=[*setup.notes, *improving],
-        warnings=setup.warnings + diverged,
+        notes=[*setup.notes, *notes],
+        warnings=[*setup.warnings, *warnings],
         figures=shown,
         details=details,
     )

@@ -22,7 +22,9 @@ from featcache.runs.identity import (
     NUMERICS,
     PUBLISHED,
     RELEASE,
+    SET_BY_FOLD,
     STORE_SETTINGS,
+    SWEEP,
     VALIDATION,
 )
 from featcache.runs.reader import RunFolder
@@ -35,7 +37,7 @@ _SETTINGS = (
     *(RELEASE, NUMERICS, "corpus", "features", "untrained", "layers", "layer_weighting", "head", "set", "parts"),
     *("pooling", "fused", "norm", "norm_by", "scalar_norm", "protocol", "task", "target", "classes", "label_ranges"),
     *("select", "seeds", "max_frames", "training", "working_dtype", "final", "validation_protocol", COMPUTED),
-    *(ENVIRONMENT, HEAD_INPUTS, STORE_SETTINGS),
+    *(ENVIRONMENT, HEAD_INPUTS, STORE_SETTINGS, SWEEP, SET_BY_FOLD),
 )
 # Entries of metrics.json that are published as they are, besides the scores.
 _METRICS = (

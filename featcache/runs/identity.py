@@ -36,6 +36,12 @@ FINAL = "final"
 VALIDATION_PROTOCOL, VALIDATION_SPEAKERS = "validation_protocol", "validation_speakers"
 # Key that marks a folder that featcache publish wrote: a run folder without the files that name persons.
 PUBLISHED = "published"
+# Key that describes the search whose result a run is: the settings that were tried, and those that were chosen.
+SWEEP = "sweep"
+# Key for the options of the head of each fold, if a search chose them for each fold; then there is no key "set".
+SET_BY_FOLD = "set_by_fold"
+# Value of a setting in config.yaml that differs between the folds.
+BY_FOLD = "by fold"
 # Key for the size of a random subset; its utterances are identified by their own checksum.
 LIMIT = "limit"
 RECORDED = (RELEASE, COMPUTED, ENVIRONMENT, RESUMED, HEAD_INPUTS, STORE_SETTINGS, LIMIT)

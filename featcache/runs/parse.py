@@ -19,7 +19,9 @@ from featcache.runs.identity import (
     FINAL,
     HEAD_INPUTS,
     PUBLISHED,
+    SET_BY_FOLD,
     STORE_SETTINGS,
+    SWEEP,
     VALIDATION,
     VALIDATION_PROTOCOL,
     VALIDATION_SPEAKERS,
@@ -39,14 +41,15 @@ _CONFIG = {
     FINAL: (bool,),
     **dict.fromkeys(("pooling", "norm_by"), (str, type(None))),
     **dict.fromkeys(("features", "select", "training", "label_ranges", "set", "parts"), (dict,)),
-    **dict.fromkeys((HEAD_INPUTS, STORE_SETTINGS), (dict,)),
+    **dict.fromkeys((HEAD_INPUTS, STORE_SETTINGS, SWEEP), (dict,)),
     PUBLISHED: (bool,),
     **dict.fromkeys(("seeds", "untrained", "classes", "candidates", "sizes", "votes", "members", "folds"), (list,)),
-    VALIDATION_SPEAKERS: (list,),
+    **dict.fromkeys((VALIDATION_SPEAKERS, SET_BY_FOLD), (list,)),
 }
 _ITEMS = {
     **dict.fromkeys(("untrained", "classes", "candidates", "votes", "members", "dimensions"), str),
     VALIDATION_SPEAKERS: str,
+    SET_BY_FOLD: dict,
     **dict.fromkeys(("seeds", "sizes"), int),
 }
 _METRICS = {

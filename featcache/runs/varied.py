@@ -5,7 +5,7 @@ from dataclasses import MISSING, asdict
 from typing import Any
 
 from featcache.errors import PredictionsError, unknown_name
-from featcache.runs.identity import NUMERICS, RECORDED
+from featcache.runs.identity import NUMERICS, RECORDED, SET_BY_FOLD, SWEEP
 from featcache.runs.reader import RunFolder
 from featcache.settings.field import settings_of
 from featcache.settings.fits import FitSettings, TrainingConfig
@@ -13,7 +13,7 @@ from featcache.settings.types import first_seeds
 
 # Settings that other settings determine, or that describe the origin and not the choice of the user.
 _DERIVED = {*RECORDED, NUMERICS, "untrained", "classes", "label_ranges", "folds", "fused", "parts", "published"} | {
-    *("candidates", "sizes", "votes", "members", "vote", "chosen_on"),
+    *(SET_BY_FOLD, "candidates", "sizes", "votes", "members", "vote", "chosen_on"),
 }
 # Settings that come first in lists.
 MAIN = ("corpus", "features", "layers", "head", "norm", "protocol", "target", "seeds")
@@ -36,6 +36,8 @@ def settings_text(config: Mapping[str, Any]) -> dict[str, str]:
         config: Content of ``config.yaml``.
     """
     chosen = {name: value for name, value in config.items() if name not in _DERIVED and not name.endswith("_sha256")}
+    if isinstance(search := chosen.get(SWEEP), Mapping):
+        chosen[SWEEP] = f"{search.get('settings')} settings, {search.get('choose')}"
     untrained = config.get("untrained", ())
     names = [f"{name} (untrained)" if name in untrained else name for name in config.get("features", {})]
     flat = _flat({**chosen, "features": " + ".join(names)})

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from featcache.settings.field import setting
+from featcache.settings.searches import SearchSettings
 from featcache.settings.types import SEEDS, Assignments, Names, Range, References, Seeds, Selection
 
 Task = Literal["classification", "regression"]
@@ -155,7 +156,9 @@ class RelevanceSettings(CacheSettings, DeviceSettings, TrainingConfig, TargetSet
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitSettings(CacheSettings, DeviceSettings, TrainingConfig, TargetSettings, FeatureSettings, HeadSettings):
+class FitSettings(
+    CacheSettings, DeviceSettings, SearchSettings, TrainingConfig, TargetSettings, FeatureSettings, HeadSettings
+):
     """The options of ``featcache fit``; options that do not affect results come last."""
 
     final: bool = setting(
@@ -189,3 +192,8 @@ class FitSettings(CacheSettings, DeviceSettings, TrainingConfig, TargetSettings,
     def training(self) -> TrainingConfig:
         """Training options."""
         return TrainingConfig(**{name: getattr(self, name) for name in TrainingConfig.__dataclass_fields__})
+
+    @property
+    def is_search(self) -> bool:
+        """Whether several settings are tried, see :class:`SearchSettings`."""
+        return bool(self.sweep) or self.trials is not None

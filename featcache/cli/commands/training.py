@@ -16,7 +16,8 @@ def fit(given: dict[str, Any]) -> None:
     """Train heads on cached features, and print a table of scores.
 
     A run trains one head for each fold and seed. --head, --norm and --layers accept several values, separated by
-    commas; each combination is a run. Runs with the same features are trained together.
+    commas; each combination is a run. Runs with the same features are trained together. With --sweep, each combination
+    is a search whose run has the chosen setting.
     """
     from featcache.fitting.fit import fit_combinations
     from featcache.fitting.repeat import expanded
@@ -25,8 +26,11 @@ def fit(given: dict[str, Any]) -> None:
     heads, norms = (read_names(asked.pop(name, default)) for name, default in (("head", "dense"), ("norm", "speaker")))
     runs = fit_combinations(asked, heads=heads, norms=norms, layers=parsing.layer_settings(asked.pop("layers", "all")))
     from featcache.cli.listing import print_fitted
+    from featcache.cli.search_table import print_search
 
     print_fitted(runs)
+    for run in runs:
+        print_search(run)
     print()
     for run in runs:
         print(escaped(str(run.path)))
