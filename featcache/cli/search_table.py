@@ -1,5 +1,6 @@
 """Result of a search → table of the best settings, and how many were tried."""
 
+import math
 from typing import Any
 
 from featcache.evaluate.scores import SCORES
@@ -49,4 +50,4 @@ def print_search(run: RunFolder) -> None:
 
 def _number(value: Any) -> float | None:
     """Return a number of a table; None for an empty cell."""
-    return None if value == "" or value != value else float(value)
+    return None if value == "" or math.isnan(float(value)) else float(value)

@@ -7,6 +7,7 @@ import platform
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,7 @@ class FitJob:
             else:
                 trained = job.share_out(folds, None if scheduler is not None else processes, workers, states)
             written = 0
+            write = write_results if reports else partial(write_results, report=False)
             try:
                 with closing(trained), _told_at_once():
                     for _ in trained:
@@ -133,7 +135,7 @@ class FitJob:
                 normalisers = normalisers_of_runs(setups, copies, known)
                 for run, setup, of_run in zip(runs, setups, normalisers, strict=True):
                     write_normalisation(run.folder, setup, of_run)
-                    write_results(run, setup, **({} if reports else {"report": False}))
+                    write(run, setup)
                     run.finish()
                     written += len(setup.folds) * len(setup.config["seeds"])
             except BaseException:
