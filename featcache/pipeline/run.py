@@ -18,6 +18,7 @@ from featcache.fitting.plan import PlannedRun, plan_runs, tell_conditions
 from featcache.fitting.resolve import ResolvedFit
 from featcache.fitting.search.carry_out import carry_out
 from featcache.fitting.search.plan import plan_searches
+from featcache.fitting.search.space import SearchSpace
 from featcache.fitting.task import selected
 from featcache.fitting.voters import Voter
 from featcache.pipeline.locate import PipelineCorpus, find_places
@@ -205,9 +206,11 @@ class PipelineWork:
         self._listener = listener
         self._cited = cited_rows(pipeline, place) if trial.only is None else []
         self._setups: dict[str, ResolvedFit] = {}
-        # Raises an error for an empty selection now, and not after hours of extraction.
+        # Raises an error for an empty selection or a faulty search now, and not after hours of extraction.
         for row in self.rows:
             selected(place.manifest, row.request.select, trial.limit)
+            if row.request.is_search:
+                SearchSpace(row.request)
 
     @property
     def cited(self) -> list[str]:

@@ -92,7 +92,9 @@ def _defaults() -> dict[str, str]:
         for name, (field, about) in settings_of(FitSettings).items()
         if about.identity and field.default is not MISSING and name not in TrainingConfig.__dataclass_fields__
     }
-    return fit | {f"{_TRAINING}{name}": _text(value) for name, value in asdict(TrainingConfig()).items()}
+    return (
+        fit | {SWEEP: "none"} | {f"{_TRAINING}{name}": _text(value) for name, value in asdict(TrainingConfig()).items()}
+    )
 
 
 def differing(settings: Sequence[Mapping[str, str]]) -> list[str]:

@@ -7,8 +7,10 @@ import sys
 import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score
+from typer.testing import CliRunner
 
 import featcache
+from featcache.cli.app import app
 from featcache.errors import MissingPackageError, ModelError, StoreError
 from featcache.fitting import job
 from featcache.fitting.fit import fit
@@ -272,3 +274,17 @@ def test_a_fit_of_all_utterances_can_be_searched(make_cache):
     assert run.is_final
     assert run.tried["test_uar"].replace("", np.nan).isna().all()
     assert run.metrics["validation"]["uar"]["mean"] == max(run.tried["validation_uar"])
+
+
+def test_the_command_shows_the_settings_and_one_test_score(make_cache):
+    make_cache()
+    asked = ["--sweep", "learning_rate=1e-3,1e-2", "--seeds", "1", "--max-epochs", "1", "--jobs", "2"]
+    result = CliRunner().invoke(app, ["fit", *asked])
+    assert result.exit_code == 0, result.output
+    [run] = finished_runs(Workspace.at())
+    assert "2 settings tried; chosen by validation UAR of all folds" in result.output
+    rows = [line.split() for line in result.output.splitlines() if line.strip()[:1] in "12" and "0.0" in line]
+    assert sorted(row[0] for row in rows) == ["1", "2"]
+    assert sum(row[-1] == "-" for row in rows) == 1
+    assert result.output.endswith(f"{run.path}\n")
+    assert CliRunner().invoke(app, ["fit", "--sweep", "learning_rate"]).exit_code == 2

@@ -13,8 +13,8 @@ from featcache.fitting.convergence import convergence_notes
 from featcache.fitting.record import plain
 from featcache.fitting.results import write_summary
 from featcache.fitting.search.choice import Tried, choose
-from featcache.fitting.search.search_notes import search_notes
 from featcache.fitting.search.plan import Search
+from featcache.fitting.search.search_notes import search_notes
 from featcache.runs.costs import Costs
 from featcache.runs.file_names import (
     CONFIG,
