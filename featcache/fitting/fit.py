@@ -1,36 +1,30 @@
 """Cache × options → run folders. Runs that exist already are not trained again."""
 
-import logging
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 from featcache.errors import StoreError
 from featcache.extractors import usable_device
 from featcache.fitting.convergence import tell_convergence
 from featcache.fitting.curve import draw_curve, tell_equal_fractions
-from featcache.fitting.job import FitJob
+from featcache.fitting.fit_planned import AGAIN, fit_all, tell_finished
 from featcache.fitting.other_corpora import find_caches, with_label_map
-from featcache.fitting.plan import PlannedRun, plan_runs, tell_conditions
+from featcache.fitting.plan import plan_runs, tell_conditions
 from featcache.fitting.repeat import expanded
-from featcache.fitting.resolve import ResolvedFit
+from featcache.fitting.search.carry_out import carry_out
+from featcache.fitting.search.plan import plan_searches
 from featcache.runs.reader import RunFolder
 from featcache.settings.checked import configured
 from featcache.settings.fits import FitSettings, LayerWeighting, Norm, Pooling, Task
 from featcache.settings.public import documented, without
+from featcache.settings.searches import Choose
 from featcache.settings.training_loop import Criterion, Optimizer, Sampler, Schedule
 from featcache.settings.types import read_names
-from featcache.terminal.progress import long_progress
-from featcache.training.finite import check_finite
 from featcache.training.memory import Memory
-from featcache.training.store_features import StoreFeatures
 from featcache.workspace import Workspace
-
-log = logging.getLogger(__name__)
-
-AGAIN = "--overwrite trains it again"
 
 
 @documented("featcache.fit", FitSettings, expand=expanded)
@@ -59,6 +53,9 @@ def fit(
     class_weights: str | Mapping[str, float] = "none",
     final: bool = False,
     train_fraction: float = 1.0,
+    sweep: Mapping[str, Any] | None = None,
+    trials: int | None = None,
+    choose: Choose = "over-folds",
     learning_rate: float = 1e-4,
     batch_size: int | None = None,
     max_epochs: int = 100,
@@ -141,6 +138,9 @@ def sweep(
     class_weights: str | Mapping[str, float] = "none",
     final: bool = False,
     train_fraction: float | Sequence[float] = 1.0,
+    sweep: Mapping[str, Any] | None = None,
+    trials: int | None = None,
+    choose: Choose = "over-folds",
     learning_rate: float = 1e-4,
     batch_size: int | None = None,
     max_epochs: int = 100,
@@ -252,11 +252,8 @@ def fit_combinations(
     cache = find_caches(Workspace.at(home), asked)
     requests = [with_label_map(request) for request in requests]
     device = usable_device(asked.device)
-    planned = plan_runs(requests, cache=cache, name=asked.name, overwrite=asked.overwrite, home=home)
-    tell_equal_fractions(planned)
-    _tell_finished(planned, tell_conditions(planned, memory=memory, device=device, jobs=asked.jobs, remedy=AGAIN))
-    runs = fit_all(
-        planned,
+    train = partial(
+        fit_all,
         cache=cache,
         memory=memory,
         device=device,
@@ -265,83 +262,20 @@ def fit_combinations(
         resume=asked.resume,
         overwrite=asked.overwrite,
     )
+    where: Any = {"cache": cache, "name": asked.name, "overwrite": asked.overwrite, "home": home}
+    tell = partial(tell_conditions, memory=memory, device=device, jobs=asked.jobs, remedy=AGAIN)
+    if asked.is_search:
+        runs = carry_out(
+            plan_searches(requests, **where), partial(train, reports=False), tell, overwrite=asked.overwrite
+        )
+    else:
+        planned = plan_runs(requests, **where)
+        tell_finished(planned, tell(planned))
+        tell_equal_fractions(planned)
+        runs = train(planned)
+        draw_curve(planned, runs)
     tell_convergence(runs)
-    draw_curve(planned, runs)
     return runs
-
-
-def fit_all(
-    planned: Sequence[PlannedRun],
-    *,
-    cache: Path,
-    memory: Memory | None = None,
-    device: str = "cpu",
-    jobs: int = 1,
-    scheduler: str | None = None,
-    resume: bool = False,
-    overwrite: bool = False,
-) -> list[RunFolder]:
-    """Train the runs that are not finished; runs with the same features and folds are trained together.
-
-    Args:
-        planned: The runs, as :func:`~featcache.fitting.plan.plan_runs` returns them.
-        cache: The folder of the cache that all runs read.
-        memory: Memory and dtype for the features.
-        device: Available torch device, as ``usable_device`` returns it.
-        jobs: Number of processes that share the folds.
-        scheduler: Address of a Dask scheduler; its workers share the folds in place of local processes.
-        resume: Whether to continue interrupted runs.
-        overwrite: Whether to start interrupted runs again.
-
-    Returns:
-        The finished runs, in order; requests with the same settings give the same run.
-
-    Raises:
-        FeatcacheError: features are not finite, another process trains one of the runs, a run was interrupted and
-            neither ``resume`` nor ``overwrite`` is given, or the memory or the disk is full.
-    """
-    todo = list({one.path: one for one in planned if one.finished is None}.values())
-    if todo:
-        setups = [one.setup for one in todo]
-        _tell(setups)
-        _check_features(setups)
-        job = FitJob(
-            cache=cache,
-            requests=[one.request for one in todo],
-            paths=[one.path for one in todo],
-            device=device,
-        )
-        job.carry_out(
-            setups, memory or Memory(), processes=jobs, scheduler=scheduler, resume=resume, overwrite=overwrite
-        )
-    return [one.finished or RunFolder(one.path) for one in planned]
-
-
-def _tell_finished(planned: Sequence[PlannedRun], told: Collection[Path]) -> None:
-    for run in filter(None, (one.finished for one in planned if one.path not in told)):
-        log.info("%s exists already; %s", run.path, AGAIN)
-
-
-def _tell(setups: Sequence[ResolvedFit]) -> None:
-    for note in dict.fromkeys(note for setup in setups for note in setup.notes):
-        log.info("%s", note)
-    for warning in dict.fromkeys(warning for setup in setups for warning in setup.warnings):
-        log.warning("%s", warning)
-
-
-def _check_features(setups: Sequence[ResolvedFit]) -> None:
-    """Check that all features are finite; features of several runs are checked once."""
-    checks: dict[Any, tuple[StoreFeatures, tuple[str, ...], str]] = {}
-    for setup in setups:
-        norm = setup.config["norm"]
-        for features, checked in (one for item in setup.features for one in item.of_stores(setup.checked_ids)):
-            ids = tuple(checked)
-            key = (features.store.path, features.layers, features.pooling, norm == "none", ids)
-            checks.setdefault(key, (features, ids, norm))
-    number = sum(len(ids) for _, ids, _ in checks.values())
-    with long_progress("Checking features", number) as advance:
-        for features, ids, norm in checks.values():
-            check_finite(features, ids, norm=norm, advance=advance)
 
 
 def _several(names: str | Sequence[str] | None) -> Sequence[str]:

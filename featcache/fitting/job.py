@@ -7,6 +7,7 @@ import platform
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,7 @@ class FitJob:
         scheduler: str | None,
         resume: bool,
         overwrite: bool,
+        reports: bool = True,
     ) -> None:
         """Train everything that is not finished yet, then write the run folders.
 
@@ -90,6 +92,7 @@ class FitJob:
             scheduler: Address of a Dask scheduler; its workers share the folds in place of local processes.
             resume: Whether to continue interrupted runs.
             overwrite: Whether to start interrupted runs again.
+            reports: Whether to write reports and figures, which take longer than short trainings.
 
         Raises:
             FeatcacheError: another process trains one of the runs, a run was interrupted and neither ``resume`` nor
@@ -123,6 +126,7 @@ class FitJob:
             else:
                 trained = job.share_out(folds, None if scheduler is not None else processes, workers, states)
             written = 0
+            write = write_results if reports else partial(write_results, report=False)
             try:
                 with closing(trained), _told_at_once():
                     for _ in trained:
@@ -132,7 +136,7 @@ class FitJob:
                 normalisers = normalisers_of_runs(setups, copies, known)
                 for run, setup, of_run in zip(runs, setups, normalisers, strict=True):
                     write_normalisation(run.folder, setup, of_run)
-                    write_results(run, setup)
+                    write(run, setup)
                     run.finish()
                     written += len(setup.folds) * len(setup.config["seeds"])
             except BaseException:

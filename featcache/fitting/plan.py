@@ -46,6 +46,7 @@ def plan_runs(
     name: str | None = None,
     overwrite: bool = False,
     home: str | os.PathLike[str] | None = None,
+    folder: Path | None = None,
 ) -> list[PlannedRun]:
     """Resolve requests, and find the runs that exist already.
 
@@ -55,6 +56,7 @@ def plan_runs(
         name: Name of the run folder, for a single run; by default made from the settings.
         overwrite: Whether finished runs are trained again.
         home: Folder of corpora, caches and runs; by default ``$FEATCACHE_HOME``, or ``data``.
+        folder: Folder of the runs; by default that of the corpus.
 
     Returns:
         One item per request, in order.
@@ -62,7 +64,7 @@ def plan_runs(
     Raises:
         FeatcacheError: a request cannot be fitted, or its folder contains another run.
     """
-    runs = Workspace.at(home).runs(cache.name)
+    runs = Workspace.at(home).runs(cache.name) if folder is None else folder
     planned = []
     for request in requests:
         setup = resolve(open_cache(cache, request), request)

@@ -66,7 +66,7 @@ def config_of(
         "layers": request.layers if any(item.layer_names[0] for item in features) else "-",
         "layer_weighting": request.layer_weighting,
         "head": request.head,
-        **({"set": chosen} if (chosen := _plain(non_default(options))) else {}),
+        **({"set": chosen} if (chosen := plain(non_default(options))) else {}),
         **({"parts": parts} if (parts := _parts(request, task.protocol)) else {}),
         "pooling": features[0].pooling,
         **({"fused": "frames" if features[0].paired else "pooled"} if len(features) > 1 else {}),
@@ -106,7 +106,7 @@ def _further_settings(request: FitSettings, resolved: Mapping[str, Any]) -> dict
     chosen = {name: value for name, value in non_default(request).items() if name not in recorded}
     if chosen.get("loss") == DEFAULT_LOSSES.get(resolved["task"]):
         chosen.pop("loss", None)
-    return _plain({name: value for name, value in chosen.items() if about[name][1].identity})
+    return plain({name: value for name, value in chosen.items() if about[name][1].identity})
 
 
 def _of_final(task: ResolvedTask) -> dict[str, Any]:
@@ -115,10 +115,10 @@ def _of_final(task: ResolvedTask) -> dict[str, Any]:
     return {FINAL: True, VALIDATION_PROTOCOL: task.protocol, VALIDATION_SPEAKERS: list(speakers)}
 
 
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+def plain(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return values as they are after reading YAML: tuples become lists."""
-    plain: dict[str, Any] = json.loads(json.dumps(values, default=str))
-    return plain
+    found: dict[str, Any] = json.loads(json.dumps(values, default=str))
+    return found
 
 
 def _parts(request: FitSettings, protocol: str) -> dict[str, dict[str, str]]:

@@ -138,6 +138,7 @@ REFUSALS: Mapping[str, Refusal] = {
     "loss": _of_loss,
     "class_weights": _of_class_weights,
     "task": _task,
+    "choose": lambda _: "there is no search to choose from; add --sweep OPTION=VALUE,VALUE",
     "also": _also,
     "train_fraction": lambda one: "--final trains on all speakers; remove one of both" if one.request.final else None,
     "test_view": lambda one: "--final has no test part; omit one of them" if one.request.final else None,

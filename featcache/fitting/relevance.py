@@ -13,7 +13,7 @@ from featcache.corpora.recorded import corpus_of
 from featcache.errors import ModelError, StoreError, listed
 from featcache.extractors import usable_device
 from featcache.fitting.convergence import tell_convergence
-from featcache.fitting.fit import fit_all
+from featcache.fitting.fit_planned import fit_all
 from featcache.fitting.plan import plan_runs, tell_conditions
 from featcache.fitting.probe import layer_stores, probe_layers
 from featcache.fitting.resolve import ResolvedFit

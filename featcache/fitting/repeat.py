@@ -8,10 +8,11 @@ from typing import Any
 from featcache.errors import StoreError
 from featcache.registry import naming
 from featcache.runs.file_names import CONFIG
-from featcache.runs.identity import CORPUS_RANGES, FINAL, TRAIN, VALIDATION_PROTOCOL
+from featcache.runs.identity import CORPUS_RANGES, FINAL, SWEEP, TRAIN, VALIDATION_PROTOCOL
 from featcache.runs.parse import Saved, read_yaml
 from featcache.settings.field import settings_of
 from featcache.settings.fits import FitSettings, TrainingConfig
+from featcache.settings.searches import PER_FOLD, SearchSettings
 from featcache.training.memory import DTYPES
 
 _named = naming("head", "heads", "protocol", "plugin")
@@ -52,7 +53,12 @@ def read_options(path: Path) -> dict[str, Any]:
     config = Saved(read_yaml(path), path)
     if "members" in config:
         raise StoreError(f"--config {path}: an ensemble has no options of 'featcache fit'; give the config of a member")
-    names = [name for name, (_, about) in settings_of(FitSettings).items() if about.identity]
+    search = config.get(SWEEP)
+    if search and search.get("choose") == PER_FOLD:
+        raise StoreError(f"--config {path}: its folds have different settings; give the config of one setting")
+    # The result of a search stands for the chosen setting: the same settings may train it with --final.
+    known = settings_of(FitSettings).items()
+    names = [name for name, (_, about) in known if about.identity and name not in SearchSettings.__dataclass_fields__]
     found = {name: config[name] for name in names if config.get(name) is not None}
     if config.get(FINAL):
         found["protocol"] = config[VALIDATION_PROTOCOL]

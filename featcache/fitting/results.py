@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -75,43 +76,105 @@ def decided_target(setup: ResolvedFit, fold: int, predictions: Mapping[str, Sequ
     return setup.target.decided([setup.manifest[i] for i in known], [predictions[i] for i in known])
 
 
-def write_results(run: UnfinishedRun, setup: ResolvedFit) -> None:
+def write_results(run: UnfinishedRun, setup: ResolvedFit, *, report: bool = True) -> None:
     """Write the tables, metrics, figures and report of a run.
 
     Args:
         run: The run, with the records of all trainings.
         setup: The resolved request.
+        report: Whether to write figures and report.
     """
-    from featcache.report import figures
-    from featcache.report.html import write_report
-    from featcache.report.utterance_list import RunDetails, details_of
-
-    folder, title = run.folder, run.path.name
     records = run.records()
     diverged = [
         DIVERGED.format(seed, setup.folds[fold - 1].name) for seed, fold, record in records if record["diverged"]
     ]
     for warning in diverged:
-        log.warning("%s: %s", title, warning)
+        log.warning("%s: %s", run.path.name, warning)
     diverged += solver_notes(sum(record.get("unconverged", False) for _, _, record in records), len(records))
     targets = [decided_target(setup, fold, record["predictions"]) for _, fold, record in records]
-    _write_tables(folder, setup, records, targets)
+    _write_tables(run.folder, setup, records, targets)
+    costs = costs_of(setup, records, read_table(run.folder / HISTORY))
+    improving = []
+    if setup.spec.is_network:
+        improving = training_notes(costs.not_converged or 0, len(records), Ending.of(setup.config))
+    title = run.path.name
+    chosen = _thresholds(targets)
+    if report:
+        write_summary(
+            run.folder,
+            setup,
+            title=title,
+            config=run.config,
+            costs=costs,
+            thresholds=chosen,
+            notes=improving,
+            warnings=diverged,
+        )
+    else:
+        write_metrics(run.folder, setup, run.config, costs, chosen)
+
+
+def write_metrics(
+    folder: Path, setup: ResolvedFit, config: Mapping[str, Any], costs: Costs, thresholds: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Write ``metrics.json`` of a run whose tables exist, and return its content.
+
+    Args:
+        folder: Folder of the tables.
+        setup: The resolved request.
+        config: Content of ``config.yaml``.
+        costs: Costs of the run.
+        thresholds: Thresholds of several labels, see :func:`threshold_entry`; empty for other targets.
+    """
     validation = read_table(folder / VALIDATION_PREDICTIONS)
-    details: RunDetails | None = None
     if setup.config.get(FINAL):
-        metrics, shown = _metrics_without_test(setup, validation), []
+        metrics = _metrics_without_test(setup, validation)
     else:
         predictions = read_table(folder / PREDICTIONS)
-        metrics = setup.target.summarise(predictions)
+        metrics = setup.target.summarise(predictions) | _scores_of_corpora(setup, predictions)
         mark_pseudo(metrics, setup.config)
-        shown = [_draw_predictions(folder, setup, predictions, metrics), *_draw_calibration(folder, metrics)]
-        details = details_of(predictions, run.config, setup.manifest)
-        metrics |= _scores_of_corpora(setup, predictions)
     if setup.views.test:
         metrics["test_view"] = setup.views.test
-    metrics[VALIDATION] = score_validation(validation, run.config)
-    if found := _thresholds(targets):
-        metrics[THRESHOLDS] = found
+    metrics[VALIDATION] = score_validation(validation, config)
+    metrics |= {**({THRESHOLDS: dict(thresholds)} if thresholds else {}), **costs.entries()}
+    write_json(folder / METRICS, metrics)
+    return metrics
+
+
+def write_summary(
+    folder: Path,
+    setup: ResolvedFit,
+    *,
+    title: str,
+    config: Mapping[str, Any],
+    costs: Costs,
+    thresholds: Mapping[str, Any] = MappingProxyType({}),
+    notes: Sequence[str] = (),
+    warnings: Sequence[str] = (),
+) -> None:
+    """Write the metrics, figures and report of a run whose tables exist.
+
+    Args:
+        folder: Folder of the tables.
+        setup: The resolved request.
+        title: Name of the run.
+        config: Content of ``config.yaml``.
+        costs: Costs of the run.
+        thresholds: Thresholds of several labels, see :func:`threshold_entry`; empty for other targets.
+        notes: Further notes for the report.
+        warnings: Further warnings for the report.
+    """
+    from featcache.report import figures
+    from featcache.report.html import write_report
+    from featcache.report.utterance_list import RunDetails, details_of
+
+    metrics = write_metrics(folder, setup, config, costs, thresholds)
+    details: RunDetails | None = None
+    shown: list[tuple[str, str]] = []
+    if not setup.config.get(FINAL):
+        predictions = read_table(folder / PREDICTIONS)
+        shown += [_draw_predictions(folder, setup, predictions, metrics), *_draw_calibration(folder, metrics)]
+        details = details_of(predictions, config, setup.manifest)
     history = read_table(folder / HISTORY)
     if np.isfinite(
         history[["train_loss", "validation_loss"]].to_numpy(float)
@@ -123,25 +186,19 @@ def write_results(run: UnfinishedRun, setup: ResolvedFit) -> None:
                 "Losses and validation score of all folds and seeds; dots mark the epochs whose weights were kept.",
             )
         )
-    costs = costs_of(setup, records, history)
-    improving = []
-    if setup.spec.is_network:
-        improving = training_notes(costs.not_converged or 0, len(records), Ending.of(setup.config))
-    layers = [layer for _, _, record in records for layer, _, _ in record["layer_weights"]]
-    if layers and all(layer.isdigit() for layer in layers):
+    weights = read_table(folder / LAYER_WEIGHTS)
+    if len(weights) and weights["layer"].str.isdigit().all():
         from featcache.report.layers import draw_layer_weights
 
-        draw_layer_weights({title: read_table(folder / LAYER_WEIGHTS)}, folder / "layer_weights")
+        draw_layer_weights({title: weights}, folder / "layer_weights")
         shown.append(("layer_weights", "Learned layer weights; bars are the standard deviation over seeds."))
-    metrics |= costs.entries()
-    write_json(folder / METRICS, metrics)
     write_report(
         folder,
         title=title,
-        settings={name: value for name, value in run.config.items() if name not in (HEAD_INPUTS, STORE_SETTINGS)},
+        settings={name: value for name, value in config.items() if name not in (HEAD_INPUTS, STORE_SETTINGS)},
         metrics=metrics,
-        notes=[*setup.notes, *improving],
-        warnings=setup.warnings + diverged,
+        notes=[*setup.notes, *notes],
+        warnings=[*setup.warnings, *warnings],
         figures=shown,
         details=details,
     )
@@ -230,16 +287,22 @@ def _draw_calibration(folder: Path, metrics: Mapping[str, Any]) -> list[tuple[st
 
 
 def _thresholds(targets: Sequence[PredictionTarget]) -> dict[str, Any]:
-    """Return the thresholds of each label: mean, standard deviation, and values in the order of the trainings."""
     chosen = [target for target in targets if isinstance(target, Labels)]
-    values = {
-        name: [target.thresholds[i] for target in chosen] for i, name in enumerate(chosen[0].names if chosen else ())
-    }
+    names = chosen[0].names if chosen else ()
+    return threshold_entry({name: [target.thresholds[i] for target in chosen] for i, name in enumerate(names)})
+
+
+def threshold_entry(values: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+    """Return the entry of ``metrics.json`` for the thresholds of several labels.
+
+    Args:
+        values: Label → thresholds in the order of the trainings: by seed, then by fold.
+    """
     return {
         name: {
             "mean": float(np.mean(found)),
             "std": float(np.std(found, ddof=1)) if len(found) > 1 else None,
-            "per_training": found,
+            "per_training": list(found),
         }
         for name, found in values.items()
     }

@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from featcache.evaluate.intervals import ONE_SEED, caution
@@ -12,9 +13,12 @@ from featcache.extractors import store_name, usable_device
 from featcache.files.regular import replace_file
 from featcache.fitting.convergence import tell_convergence
 from featcache.fitting.ensemble import asked_of, ensemble, notes
-from featcache.fitting.fit import fit_all
+from featcache.fitting.fit_planned import fit_all
 from featcache.fitting.plan import PlannedRun, plan_runs, tell_conditions
 from featcache.fitting.resolve import ResolvedFit
+from featcache.fitting.search.carry_out import carry_out
+from featcache.fitting.search.plan import plan_searches
+from featcache.fitting.search.space import SearchSpace
 from featcache.fitting.task import selected
 from featcache.fitting.voters import Voter
 from featcache.pipeline.locate import PipelineCorpus, find_places
@@ -202,9 +206,11 @@ class PipelineWork:
         self._listener = listener
         self._cited = cited_rows(pipeline, place) if trial.only is None else []
         self._setups: dict[str, ResolvedFit] = {}
-        # Raises an error for an empty selection now, and not after hours of extraction.
+        # Raises an error for an empty selection or a faulty search now, and not after hours of extraction.
         for row in self.rows:
             selected(place.manifest, row.request.select, trial.limit)
+            if row.request.is_search:
+                SearchSpace(row.request)
 
     @property
     def cited(self) -> list[str]:
@@ -238,7 +244,9 @@ class PipelineWork:
         home = self.place.workspace.home
         if any(run.layers == EACH for run in self._pipeline.runs.values()):  # the stores tell their layers now
             self.rows = rows_of(self._pipeline, self.place, self._trial)
-        planned = plan_runs([row.request for row in self.rows], cache=self.place.cache, home=home)
+        searched = self._search()
+        rows = [row for row in self.rows if row.name not in searched]
+        planned = plan_runs([row.request for row in rows], cache=self.place.cache, home=home)
         tell_conditions(planned, device=self._device, remedy="remove the folder of a run to train it again")
         together: dict[tuple[str, ...], list[PlannedRun]] = {}
         for one in planned:
@@ -248,8 +256,21 @@ class PipelineWork:
             runs = fit_all(those, cache=self.place.cache, device=self._device, resume=True)
             tell_convergence([run for one, run in zip(those, runs, strict=True) if one.finished is None])
             finished |= {one.path: run for one, run in zip(those, runs, strict=True)}
-        self._setups = {row.name: one.setup for row, one in zip(self.rows, planned, strict=True)}
-        return {row.name: finished[one.path] for row, one in zip(self.rows, planned, strict=True)}
+        self._setups |= {row.name: one.setup for row, one in zip(rows, planned, strict=True)}
+        found = searched | {row.name: finished[one.path] for row, one in zip(rows, planned, strict=True)}
+        return {row.name: found[row.name] for row in self.rows}
+
+    def _search(self) -> dict[str, RunFolder]:
+        """Carry out the searches of the rows with ``sweep``, and return name → result."""
+        rows = [row for row in self.rows if row.request.is_search]
+        cache, home = self.place.cache, self.place.workspace.home
+        searches = plan_searches([row.request for row in rows], cache=cache, home=home)
+        train = partial(fit_all, cache=cache, device=self._device, resume=True, reports=False)
+        tell = partial(tell_conditions, device=self._device, remedy="remove the folder of a run to train it again")
+        runs = carry_out(searches, train, tell)
+        tell_convergence([run for one, run in zip(searches, runs, strict=True) if one.finished is None])
+        self._setups = {row.name: one.known[0].setup for row, one in zip(rows, searches, strict=True)}
+        return {row.name: run for row, run in zip(rows, runs, strict=True)}
 
     def report(self, runs: Mapping[str, RunFolder]) -> Path:
         """Compute ensembles and comparisons, draw the figures, and write the table.

@@ -27,7 +27,9 @@ from featcache.runs.identity import (
     PER_LABEL,
     PUBLISHED,
     RELEASE,
+    SET_BY_FOLD,
     STORE_SETTINGS,
+    SWEEP,
     TARGET_COLUMNS,
     TEST,
     THRESHOLDS,
@@ -47,7 +49,7 @@ _SETTINGS = (
     "also",
     *("select", "seeds", "max_frames", "training", "working_dtype", "final", "validation_protocol", COMPUTED),
     *(ENVIRONMENT, HEAD_INPUTS, STORE_SETTINGS, "loss", "class_weights", "train_views", "test_view", "train_fraction"),
-    *(TRAIN, TEST, LABEL_MAP, TARGET_COLUMNS, CORPUS_RANGES),
+    *(TRAIN, TEST, LABEL_MAP, TARGET_COLUMNS, CORPUS_RANGES, SWEEP, SET_BY_FOLD),
 )
 # Entries of metrics.json that are published as they are, besides the scores.
 _METRICS = (

@@ -10,6 +10,8 @@ HISTORY = "history.csv"
 LAYER_WEIGHTS = "layer_weights.csv"
 # Only ensembles have this table.
 COMBINATIONS = "combinations.csv"
+# Only results of a search have this table: the settings that were tried.
+TRIED = "sweep.csv"
 # Means and standard deviations of the normalisation.
 NORMALISATION = "normalisation.safetensors"
 HEADS = "heads"
@@ -24,6 +26,7 @@ RESULTS = (
     HISTORY,
     LAYER_WEIGHTS,
     COMBINATIONS,
+    TRIED,
     NORMALISATION,
     f"{HEADS}/*.safetensors",
 )

@@ -18,7 +18,7 @@ from featcache.normalise import SCOPES
 from featcache.registry import is_external
 from featcache.runs.file_names import CONFIG, HEADS, head_name, seed_and_fold
 from featcache.runs.head_inputs import HeadInput, Shapes, check_shapes, read_head_inputs
-from featcache.runs.identity import LABEL_NAMES, THRESHOLDS
+from featcache.runs.identity import LABEL_NAMES, SET_BY_FOLD, THRESHOLDS
 from featcache.runs.parse import REFIT, open_tensors
 from featcache.runs.saved_head import SavedHead, SupportVectorMachine
 from featcache.runs.saved_statistics import read_statistics
@@ -56,6 +56,7 @@ def load_head(
     if "members" in config:
         members = ", ".join(config["members"])
         raise StoreError(f"{folder} is an ensemble without a head; load the heads of its members: {members}")
+    config = config_of_fold(folder, config, fold)
     for name, known in (("norm", SCOPES), ("pooling", (None, *POOLINGS))):
         if config[name] not in known:
             raise damaged(folder / CONFIG, f"{name}: expected one of {', '.join(map(str, known))}", REFIT)
@@ -90,6 +91,25 @@ def load_head(
         thresholds=thresholds,
     )
     return saved.eval()
+
+
+def config_of_fold(folder: Path, config: Mapping[str, Any], fold: Any) -> Mapping[str, Any]:
+    """Return the configuration with the options of the head of one fold, if a search chose them for each fold.
+
+    Args:
+        folder: The run folder.
+        config: The content of its ``config.yaml``.
+        fold: Number of the fold.
+
+    Raises:
+        StoreError: the configuration has no options for this fold.
+    """
+    of_folds = config.get(SET_BY_FOLD)
+    if of_folds is None or not isinstance(fold, Integral):
+        return config
+    if not 1 <= int(fold) <= len(of_folds):
+        raise damaged(folder / CONFIG, f"{SET_BY_FOLD}: expected the options of the head of fold {fold}", REFIT)
+    return {**config, "set": of_folds[int(fold) - 1]}
 
 
 def _spec(folder: Path, config: Mapping[str, Any]) -> HeadSpec:

@@ -43,6 +43,12 @@ TEST_CORPORA = "corpora"
 # Keys of a fit on several corpora: those that train and test, and how their labels became common labels.
 TRAIN, TEST = "train", "test"
 LABEL_MAP, TARGET_COLUMNS, CORPUS_RANGES = "label_map", "target_columns", "corpus_ranges"
+# Key that describes the search whose result a run is: the settings that were tried, and those that were chosen.
+SWEEP = "sweep"
+# Key for the options of the head of each fold, if a search chose them for each fold; then there is no key "set".
+SET_BY_FOLD = "set_by_fold"
+# Value of a setting in config.yaml that differs between the folds.
+BY_FOLD = "by fold"
 # Key for the size of a random subset; its utterances are identified by their own checksum.
 LIMIT = "limit"
 RECORDED = (RELEASE, COMPUTED, ENVIRONMENT, RESUMED, HEAD_INPUTS, STORE_SETTINGS, LIMIT)

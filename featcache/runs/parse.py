@@ -24,7 +24,9 @@ from featcache.runs.identity import (
     LABEL_NAMES,
     PER_LABEL,
     PUBLISHED,
+    SET_BY_FOLD,
     STORE_SETTINGS,
+    SWEEP,
     TARGET_COLUMNS,
     TEST,
     TEST_CORPORA,
@@ -50,16 +52,16 @@ _CONFIG = {
     FINAL: (bool,),
     **dict.fromkeys(("pooling", "norm_by"), (str, type(None))),
     **dict.fromkeys(("features", "select", "training", "label_ranges", "set", "parts", "also"), (dict,)),
-    **dict.fromkeys((HEAD_INPUTS, STORE_SETTINGS), (dict,)),
+    **dict.fromkeys((HEAD_INPUTS, STORE_SETTINGS, SWEEP), (dict,)),
     PUBLISHED: (bool,),
     **dict.fromkeys(("seeds", "untrained", "classes", "candidates", "sizes", "votes", "members", "folds"), (list,)),
-    LABEL_NAMES: (list,),
-    **dict.fromkeys((VALIDATION_SPEAKERS, TRAIN, TEST), (list,)),
+    **dict.fromkeys((LABEL_NAMES, VALIDATION_SPEAKERS, TRAIN, TEST, SET_BY_FOLD), (list,)),
     **dict.fromkeys((LABEL_MAP, TARGET_COLUMNS, CORPUS_RANGES), (dict,)),
 }
 _ITEMS = {
     **dict.fromkeys(("untrained", "classes", "candidates", "votes", "members", "dimensions"), str),
     **dict.fromkeys((LABEL_NAMES, VALIDATION_SPEAKERS, TRAIN, TEST), str),
+    SET_BY_FOLD: dict,
     **dict.fromkeys(("seeds", "sizes"), int),
 }
 _METRICS = {

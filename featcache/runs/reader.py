@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from featcache.errors import PredictionsError, StoreError, unknown_name
 from featcache.evaluate.predictions import Predictions, checked, dimensions_of
 from featcache.files.regular import resolved
-from featcache.runs.file_names import HISTORY, LAYER_WEIGHTS, METRICS, PREDICTIONS, VALIDATION_PREDICTIONS
-from featcache.runs.identity import FINAL, PUBLISHED
+from featcache.runs.file_names import HISTORY, LAYER_WEIGHTS, METRICS, PREDICTIONS, TRIED, VALIDATION_PREDICTIONS
+from featcache.runs.identity import FINAL, PUBLISHED, SWEEP
 from featcache.runs.parse import read_config, read_metrics, read_table, reason_of
 from featcache.runs.writer import UnfinishedRun
 from featcache.workspace import Workspace
@@ -87,6 +87,19 @@ class RunFolder:
     def history(self) -> "pd.DataFrame":
         """Losses of each epoch: seed, fold, epoch, train_loss, validation_loss, and the validation score."""
         return self._table(HISTORY)
+
+    @cached_property
+    def tried(self) -> "pd.DataFrame":
+        """Settings that a search tried: the rows of ``sweep.csv``, with their validation scores.
+
+        Only the chosen setting has a test score.
+
+        Raises:
+            StoreError: the run is not the result of a search, or the file is damaged.
+        """
+        if SWEEP not in self.config:
+            raise StoreError(f"{self.path} is not the result of a search (fit --sweep)")
+        return self._table(TRIED)
 
     def _table(self, name: str) -> "pd.DataFrame":
         if self.config.get(PUBLISHED) and not (self.path / name).exists():

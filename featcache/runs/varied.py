@@ -5,7 +5,16 @@ from dataclasses import MISSING, asdict
 from typing import Any
 
 from featcache.errors import PredictionsError, unknown_name
-from featcache.runs.identity import CORPUS_RANGES, LABEL_MAP, NUMERICS, RECORDED, TARGET_COLUMNS, hash_of
+from featcache.runs.identity import (
+    CORPUS_RANGES,
+    LABEL_MAP,
+    NUMERICS,
+    RECORDED,
+    SET_BY_FOLD,
+    SWEEP,
+    TARGET_COLUMNS,
+    hash_of,
+)
 from featcache.runs.reader import RunFolder
 from featcache.settings.field import settings_of
 from featcache.settings.fits import FitSettings, TrainingConfig
@@ -24,7 +33,7 @@ _DERIVED = {
     "parts",
     "published",
 } | {
-    *("candidates", "sizes", "votes", "members", "vote", "chosen_on", CORPUS_RANGES, TARGET_COLUMNS),
+    *(SET_BY_FOLD, "candidates", "sizes", "votes", "members", "vote", "chosen_on", CORPUS_RANGES, TARGET_COLUMNS),
 }
 # Settings that come first in lists.
 MAIN = ("corpus", "features", "layers", "head", "norm", "protocol", "target", "seeds")
@@ -47,6 +56,8 @@ def settings_text(config: Mapping[str, Any]) -> dict[str, str]:
         config: Content of ``config.yaml``.
     """
     chosen = {name: value for name, value in config.items() if name not in _DERIVED and not name.endswith("_sha256")}
+    if isinstance(search := chosen.get(SWEEP), Mapping):
+        chosen[SWEEP] = f"{search.get('settings')} settings, {search.get('choose')}"
     untrained = config.get("untrained", ())
     names = [f"{name} (untrained)" if name in untrained else name for name in config.get("features", {})]
     if LABEL_MAP in chosen:  # of several corpora, with dozens of entries
@@ -103,7 +114,9 @@ def _defaults() -> dict[str, str]:
         for name, (field, about) in settings_of(FitSettings).items()
         if about.identity and field.default is not MISSING and name not in TrainingConfig.__dataclass_fields__
     }
-    return fit | {f"{_TRAINING}{name}": _text(value) for name, value in asdict(TrainingConfig()).items()}
+    return (
+        fit | {SWEEP: "none"} | {f"{_TRAINING}{name}": _text(value) for name, value in asdict(TrainingConfig()).items()}
+    )
 
 
 def differing(settings: Sequence[Mapping[str, str]]) -> list[str]:

@@ -8,6 +8,7 @@ from featcache.settings.augmentations import ViewSettings
 from featcache.settings.auxiliary_targets import AuxiliarySettings
 from featcache.settings.field import setting
 from featcache.settings.loss_choice import LossSettings
+from featcache.settings.searches import SearchSettings
 from featcache.settings.several_corpora import CorporaSettings
 from featcache.settings.train_fractions import FractionSettings
 from featcache.settings.training_loop import LoopSettings
@@ -175,6 +176,7 @@ class FitSettings(
     CacheSettings,
     DeviceSettings,
     CorporaSettings,
+    SearchSettings,
     AuxiliarySettings,
     LoopSettings,
     TrainingConfig,
@@ -218,3 +220,8 @@ class FitSettings(
     def training(self) -> TrainingConfig:
         """Training options."""
         return TrainingConfig(**{name: getattr(self, name) for name in TrainingConfig.__dataclass_fields__})
+
+    @property
+    def is_search(self) -> bool:
+        """Whether several settings are tried, see :class:`SearchSettings`."""
+        return bool(self.sweep) or self.trials is not None

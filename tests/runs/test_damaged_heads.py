@@ -16,7 +16,8 @@ from featcache.files.checksums import CHECKSUMS
 from featcache.fitting.ensemble import ensemble
 from featcache.prediction.loaded_run import load_run
 from featcache.runs.file_names import NORMALISATION, head_name
-from featcache.runs.identity import HEAD_INPUTS
+from featcache.runs.heads import config_of_fold
+from featcache.runs.identity import HEAD_INPUTS, SET_BY_FOLD
 from featcache.runs.reader import RunFolder
 from tests.runs.saved import train
 
@@ -363,3 +364,11 @@ def test_hyperplanes_that_do_not_fit_are_told(trained_once, change, message):
     with pytest.raises(StoreError, match=message) as error:
         spoil(run, head_name(1, 1), change).head(seed=1, fold=1)
     told_in_one_line(error)
+
+
+def test_options_of_heads_by_fold_are_those_of_the_fold(tmp_path):
+    config = {"head": "dense", SET_BY_FOLD: [{"hidden_units": 4}, {}]}
+    assert config_of_fold(tmp_path, config, 1)["set"] == {"hidden_units": 4}
+    assert config_of_fold(tmp_path, config, 2)["set"] == {}
+    with pytest.raises(StoreError, match="set_by_fold: expected the options of the head of fold 3"):
+        config_of_fold(tmp_path, config, 3)

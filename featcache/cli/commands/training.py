@@ -17,7 +17,7 @@ def fit(given: dict[str, Any]) -> None:
 
     A run trains one head for each fold and seed. --head, --norm, --layers and --train-fraction accept several values,
     separated by commas; each combination is a run. Runs with the same features are trained together. Several fractions
-    give a learning curve.
+    give a learning curve. With --sweep, each combination is a search whose run has the chosen setting.
     """
     from featcache.fitting.fit import fit_combinations
     from featcache.fitting.repeat import expanded
@@ -34,11 +34,14 @@ def fit(given: dict[str, Any]) -> None:
     )
     from featcache.cli.learning_curves import print_curve
     from featcache.cli.listing import print_fitted
+    from featcache.cli.search_table import print_search
 
     if len(set(map(float, fractions))) > 1:
         print_curve(runs)
     else:
         print_fitted(runs)
+    for run in runs:
+        print_search(run)
     print()
     for run in runs:
         print(escaped(str(run.path)))
