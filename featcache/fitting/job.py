@@ -32,20 +32,27 @@ from featcache.registry import name_plugins, named_plugins
 from featcache.runs.identity import HEAD_INPUTS, STORE_SETTINGS
 from featcache.runs.writer import UnfinishedRun
 from featcache.settings.fits import FitSettings
-from featcache.targets.targets import CLASSIFICATION
+from featcache.targets.targets import CLASSIFICATION, REGRESSION
 from featcache.terminal.streams import lasting_streams
 from featcache.terminal.watched import watched
 from featcache.threads import available_cores
 from featcache.training.batches import READ_AT_ONCE, FeatureWindows, num_values
 from featcache.training.memory import Memory, WorkingCopy, plan_working_copy
+from featcache.training.solvers import LogisticTraining, SolverTraining, SVCTraining, SVRTraining
 from featcache.training.store_features import frames_in_use, steps_of, values_in_use
-from featcache.training.svm import SVCTraining, SVRTraining
 from featcache.training.together import train_together
 from featcache.training.train import Training
 from featcache.training.trainable import Trainable
 from featcache.units import counted
 
 log = logging.getLogger(__name__)
+
+# (head, task) → training of a head that a solver fits.
+SOLVER_TRAININGS: Mapping[tuple[str, str], type[SolverTraining]] = {
+    ("svm", CLASSIFICATION): SVCTraining,
+    ("svm", REGRESSION): SVRTraining,
+    ("logistic", CLASSIFICATION): LogisticTraining,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -338,8 +345,14 @@ def _training(setup: ResolvedFit, member: Member, seed: int, copy: WorkingCopy, 
     targets = {utterance.utterance_id: setup.target.value(utterance) for utterance in setup.manifest}
     fold = setup.folds[member.fold - 1]
     if not setup.spec.is_network:
-        machine = SVCTraining if setup.config["task"] == CLASSIFICATION else SVRTraining
-        return machine(seed, fold, targets, setup.target.num_outputs, member.layers)
+        return SOLVER_TRAININGS[setup.config["head"], setup.config["task"]](
+            seed,
+            fold,
+            targets,
+            setup.target.num_outputs,
+            member.layers,
+            speakers={utterance.utterance_id: utterance.speaker_id for utterance in setup.manifest},
+        )
     return Training(
         setup.new_head(seed),
         seed,

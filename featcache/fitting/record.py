@@ -18,6 +18,8 @@ from featcache.runs.identity import (
     NUMERICS,
     NUMERICS_VERSION,
     RELEASE,
+    SOLVER,
+    SOLVER_VERSION,
     VALIDATION_PROTOCOL,
     VALIDATION_SPEAKERS,
     hash_of,
@@ -57,6 +59,7 @@ def config_of(
     resolved = {
         RELEASE: __version__,
         NUMERICS: NUMERICS_VERSION,
+        **({} if spec.is_network else {SOLVER: SOLVER_VERSION}),
         "corpus": corpus,
         "features": {store.name: store.metadata["fingerprint"] for store in stores},
         "untrained": [store.name for store in stores if store.metadata.get("weights") == "random"],

@@ -10,7 +10,7 @@ from featcache.fitting.defaults import default_features, max_frames_of, pooling_
 from featcache.fitting.notes import final_notes, notes_on_request
 from featcache.fitting.record import config_of, speakers_without_label
 from featcache.fitting.refusals import refuse_unusable
-from featcache.fitting.task import resolve_task
+from featcache.fitting.task import ResolvedTask, resolve_task
 from featcache.heads import HEADS, Head, HeadSpec, create_head, head_spec
 from featcache.heads.trial import try_head
 from featcache.manifest import Manifest
@@ -30,7 +30,7 @@ class ResolvedFit:
     Attributes:
         request: The settings of the fit, as the user gave them.
         spec: Description of the head: its inputs and its default training.
-        kind: Class of the head, which stays the same if its file is edited during the fit; None for an SVM.
+        kind: Class of the head, which stays the same if its file is edited during the fit; None for a solver.
         options: Options of the head.
         stores: Feature stores that the head reads.
         manifest: The utterances in the folds.
@@ -93,6 +93,7 @@ def resolve(cache: FeatureCache, request: FitSettings) -> ResolvedFit:
         limit=request.limit,
         final=request.final,
     )
+    _check_task(request, spec, task)
     max_frames = max_frames_of(cache, request, task.stores)
     features = features_of(
         task.stores,
@@ -122,7 +123,7 @@ def resolve(cache: FeatureCache, request: FitSettings) -> ResolvedFit:
         features=features,
         training=training,
         notes=[
-            *(final_notes(task) if task.final else ()),
+            *(final_notes(task, spec) if task.final else ()),
             *notes_on_request(request, spec, features, task.manifest, max_frames),
             *task.notes,
             *task.target.notes,
@@ -142,8 +143,18 @@ def resolve(cache: FeatureCache, request: FitSettings) -> ResolvedFit:
     )
 
 
+def _check_task(request: FitSettings, spec: HeadSpec, task: ResolvedTask) -> None:
+    """Check that the head can learn the task."""
+    found = task.target.settings()["task"]
+    if spec.tasks is not None and found not in spec.tasks:
+        able = " or ".join(spec.tasks)
+        raise ModelError(
+            f"head {request.head!r} cannot learn {task.target.name!r}, a {found}, but only a {able}; use --head linear"
+        )
+
+
 def _check_layers(request: FitSettings, spec: HeadSpec, features: list[StoreFeatures]) -> None:
-    """Check that the stores have layers to choose from, and that an SVM gets a single layer of a single store."""
+    """Check that the stores have layers to choose from, and that a solver gets a single layer of a single store."""
     if request.layers != "all" and not any(item.store.layer_names[0] for item in features):
         names = ", ".join(item.store.name for item in features)
         raise ManifestError(f"--layers {request.layers} does not apply: {names} has no layers")

@@ -11,6 +11,7 @@ import numpy as np
 
 from featcache.cache.shards import disk_bytes
 from featcache.fitting.convergence import num_not_converged, solver_notes, training_notes
+from featcache.fitting.notes import costs_note
 from featcache.fitting.resolve import ResolvedFit
 from featcache.runs.costs import Costs
 from featcache.runs.file_names import HISTORY, LAYER_WEIGHTS, METRICS, PREDICTIONS, VALIDATION_PREDICTIONS
@@ -19,7 +20,7 @@ from featcache.runs.parse import read_table
 from featcache.runs.validation import score_validation
 from featcache.runs.writer import UnfinishedRun, write_json, write_rows
 from featcache.targets.targets import CLASSIFICATION
-from featcache.training.svm import SVMTraining
+from featcache.training.solvers import SolverTraining
 from featcache.training.trainable import Trainable
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ def record_of(training: Trainable, setup: ResolvedFit) -> dict[str, Any]:
             for layer, weight in zip(features.layer_names, weights, strict=True)
         ],
         "diverged": training.diverged,
-        "unconverged": isinstance(training, SVMTraining) and training.unconverged,
+        "unconverged": isinstance(training, SolverTraining) and training.unconverged,
+        "costs": training.costs if isinstance(training, SolverTraining) else [],
         "num_parameters": training.num_parameters,
         "seconds": round(training.watch.seconds, 3),
     }
@@ -80,9 +82,7 @@ def write_results(run: UnfinishedRun, setup: ResolvedFit) -> None:
         details = details_of(predictions, run.config, setup.manifest)
     metrics[VALIDATION] = score_validation(validation, run.config)
     history = read_table(folder / HISTORY)
-    if np.isfinite(
-        history[["train_loss", "validation_loss"]].to_numpy(float)
-    ).any():  # support vector machines have none
+    if np.isfinite(history[["train_loss", "validation_loss"]].to_numpy(float)).any():  # solvers have none
         figures.save(figures.training_curves(history), folder / "training_curves")
         shown.append(
             (
@@ -107,11 +107,17 @@ def write_results(run: UnfinishedRun, setup: ResolvedFit) -> None:
         title=title,
         settings={name: value for name, value in run.config.items() if name not in (HEAD_INPUTS, STORE_SETTINGS)},
         metrics=metrics,
-        notes=[*setup.notes, *improving],
+        notes=[*setup.notes, *_of_solver(records), *improving],
         warnings=setup.warnings + diverged,
         figures=shown,
         details=details,
     )
+
+
+def _of_solver(records: Sequence[tuple[int, int, Mapping[str, Any]]]) -> list[str]:
+    """Return the note on the chosen C of heads that a solver fitted; empty for networks."""
+    costs = [cost for _, _, record in records for cost in record.get("costs", ())]
+    return [costs_note(costs)] if costs else []
 
 
 def _metrics_without_test(setup: ResolvedFit, validation: "pd.DataFrame") -> dict[str, Any]:

@@ -15,7 +15,7 @@ from featcache.heads import FFN, LSTM, MEAN_AND_MAX, Dense, Fusion, Linear, Pool
 from featcache.heads.dense import DenseLayer
 from featcache.heads.lstm import RecurrentLayer
 from featcache.publishing.onnx_graph import GraphBuilder
-from featcache.runs.saved_head import SavedHead, SupportVectorMachine
+from featcache.runs.saved_head import LinearModel, SavedHead
 
 # Kind of recurrent layer → position in torch of each gate, in the order of ONNX: input, output, forget, cell for an
 # LSTM, update, reset, hidden for a GRU.
@@ -173,7 +173,7 @@ def _ffn(graph: GraphBuilder, head: Any, prepared: Sequence[str]) -> str:
     return _linear(graph, head.output, graph.add("Tanh", hidden))
 
 
-def _svm(graph: GraphBuilder, head: Any, prepared: Sequence[str]) -> str:
+def _linear_model(graph: GraphBuilder, head: Any, prepared: Sequence[str]) -> str:
     """Compute the distances in float64, as the solver does; untrained classes have the score -inf."""
     vector = graph.cast(graph.add("Reshape", prepared[0], graph.integers(1, -1)), np.float64)
     distances = graph.add(
@@ -197,5 +197,5 @@ _BUILDERS: dict[type[nn.Module], Callable[[GraphBuilder, Any, Sequence[str]], st
     **dict.fromkeys((Dense, LSTM, Fusion, PooledFusion), _dense),
     Linear: _linear_head,
     FFN: _ffn,
-    SupportVectorMachine: _svm,
+    LinearModel: _linear_model,
 }

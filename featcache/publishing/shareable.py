@@ -22,6 +22,7 @@ from featcache.runs.identity import (
     NUMERICS,
     PUBLISHED,
     RELEASE,
+    SOLVER,
     STORE_SETTINGS,
     VALIDATION,
 )
@@ -32,10 +33,10 @@ log = logging.getLogger(__name__)
 
 # Entries of config.yaml that are published as they are.
 _SETTINGS = (
-    *(RELEASE, NUMERICS, "corpus", "features", "untrained", "layers", "layer_weighting", "head", "set", "parts"),
-    *("pooling", "fused", "norm", "norm_by", "scalar_norm", "protocol", "task", "target", "classes", "label_ranges"),
-    *("select", "seeds", "max_frames", "training", "working_dtype", "final", "validation_protocol", COMPUTED),
-    *(ENVIRONMENT, HEAD_INPUTS, STORE_SETTINGS),
+    *(RELEASE, NUMERICS, SOLVER, "corpus", "features", "untrained", "layers", "layer_weighting", "head", "set"),
+    *("parts", "pooling", "fused", "norm", "norm_by", "scalar_norm", "protocol", "task", "target", "classes"),
+    *("label_ranges", "select", "seeds", "max_frames", "training", "working_dtype", "final", "validation_protocol"),
+    *(COMPUTED, ENVIRONMENT, HEAD_INPUTS, STORE_SETTINGS),
 )
 # Entries of metrics.json that are published as they are, besides the scores.
 _METRICS = (

@@ -19,7 +19,7 @@ from featcache.registry import is_external
 from featcache.runs.file_names import CONFIG, HEADS, head_name, seed_and_fold
 from featcache.runs.head_inputs import HeadInput, Shapes, check_shapes, read_head_inputs
 from featcache.runs.parse import REFIT, open_tensors
-from featcache.runs.saved_head import SavedHead, SupportVectorMachine
+from featcache.runs.saved_head import LinearModel, SavedHead
 from featcache.runs.saved_statistics import read_statistics
 from featcache.settings.checked import configured
 
@@ -69,7 +69,7 @@ def load_head(
             raise damaged(path, "its weights have another dtype", REFIT)
         inputs = read_head_inputs(folder, config, shapes)
         outputs, ranges = _outputs(folder / CONFIG, config)
-        make = _network if spec.is_network else _machine
+        make = _network if spec.is_network else _linear_model
         head = make(path, config, inputs, len(outputs), shapes, lambda name: tensors.get_tensor(name).clone())
     statistics = None
     if config["norm"] != "none" and with_statistics:
@@ -174,7 +174,7 @@ def _network(
     return head
 
 
-def _machine(
+def _linear_model(
     path: Path,
     config: Mapping[str, Any],
     inputs: Sequence[HeadInput],
@@ -182,7 +182,7 @@ def _machine(
     shapes: Shapes,
     tensor: Callable[[str], Tensor],
 ) -> nn.Module:
-    """Create support vector machines from the saved weights.
+    """Create the linear model of a solver from the saved weights.
 
     Raises:
         StoreError: the weights have other sizes.
@@ -203,7 +203,7 @@ def _machine(
     check_shapes(path, expected, shapes)
     if trained is not None and (trained.dtype != torch.int64 or not _are_positions(trained.tolist(), num_outputs)):
         raise damaged(path, "classes: expected positions among the classes of config.yaml", REFIT)
-    return SupportVectorMachine(tensor("coef").double(), tensor("intercept").double(), trained, num_outputs)
+    return LinearModel(tensor("coef").double(), tensor("intercept").double(), trained, num_outputs)
 
 
 def _are_positions(numbers: list[int], below: int) -> bool:

@@ -5,14 +5,15 @@ from dataclasses import MISSING, asdict
 from typing import Any
 
 from featcache.errors import PredictionsError, unknown_name
-from featcache.runs.identity import NUMERICS, RECORDED
+from featcache.runs.identity import NUMERICS, RECORDED, SOLVER
 from featcache.runs.reader import RunFolder
 from featcache.settings.field import settings_of
 from featcache.settings.fits import FitSettings, TrainingConfig
 from featcache.settings.types import first_seeds
 
 # Settings that other settings determine, or that describe the origin and not the choice of the user.
-_DERIVED = {*RECORDED, NUMERICS, "untrained", "classes", "label_ranges", "folds", "fused", "parts", "published"} | {
+_DERIVED = {*RECORDED, NUMERICS, SOLVER, "untrained", "classes", "label_ranges", "folds", "fused", "parts"} | {
+    "published",
     *("candidates", "sizes", "votes", "members", "vote", "chosen_on"),
 }
 # Settings that come first in lists.

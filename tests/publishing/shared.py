@@ -17,6 +17,7 @@ RUNS = {
     "fusion": {"head": "fusion", "norm": "speaker", "features": ["ssl", "egemaps"]},
     "apart": {"head": "fusion", "norm": "global", "features": ["ssl", "text"]},
     "svm": {"head": "svm", "norm": "global", "layers": "last", "pooling": "mean+max"},
+    "logistic": {"head": "logistic", "norm": "speaker", "layers": "last"},
     "svr": {"head": "svm", "norm": "speaker", "features": ["functionals"], "target": "arousal,valence"},
 }
 
