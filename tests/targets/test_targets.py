@@ -242,6 +242,12 @@ def test_a_scale_changes_no_ccc_but_its_unit_is_told(cache):
     assert "RMSE, labels scaled to [0, 1]" in (wide.path / "report.html").read_text()
 
 
+def test_a_logistic_regression_of_numbers_is_refused_in_one_line(cache):
+    told = "^head 'logistic' cannot learn 'arousal', a regression, but only a classification; use --head linear$"
+    with pytest.raises(FeatcacheError, match=told):
+        fit(head="logistic", features="ssl", layers="last", target="arousal", task="regression")
+
+
 def test_runs_of_numbers_compare_in_every_dimension(cache):
     runs = sweep(norms=["speaker", "none"], features="ssl", target="arousal,valence", seeds=[1], **SHORT)
     found = compare({run.config["norm"]: load_predictions(run) for run in runs})

@@ -127,10 +127,6 @@ def test_scalar_statistics_are_those_of_all_dimensions_together(make_cache):
     [
         ({"head": "svm"}, "svm needs a single layer: add --layers last"),
         (
-            {"head": "logistic", "target": "level", "task": "regression"},
-            "^head 'logistic' cannot learn 'level', a regression, but only a classification; use --head linear$",
-        ),
-        (
             {"head": "linear", "pooling": "median"},
             "^--pooling takes mean, sum, max or mean\\+max, got 'median'; did you mean 'mean'",
         ),
