@@ -105,8 +105,7 @@ def final_notes(task: ResolvedTask, spec: HeadSpec) -> list[str]:
     elif any(utterance.speaker_id == "" for utterance in task.manifest):
         speakers = "unknown speakers"
     if not spec.is_network:
-        numbers = (len(task.manifest), len(fold.validation))
-        return [FINAL_SOLVER_NOTE.format(*numbers, speakers, task.protocol)]
+        return [FINAL_SOLVER_NOTE.format(len(task.manifest), len(fold.validation), speakers, task.protocol)]
     numbers = (len(fold.train), len(task.manifest), len(fold.validation))
     return [FINAL_NOTE.format(*numbers, speakers, task.protocol)]
 
