@@ -1,9 +1,9 @@
 """History of a run → number of trainings that have not converged, and the advice.
 
 A training of a network has not converged if ``--max-epochs`` ended it while its lowest validation loss, or its highest
-score with ``--stop-on``, was less than ``--patience`` evaluations old: with more epochs it would have continued. A
-support vector machine has not converged if its solver stopped after the largest number of iterations, where
-scikit-learn gives a ConvergenceWarning.
+score with ``--stop-on``, was less than ``--patience`` evaluations old: with more epochs it would have continued. A head
+that a solver fits has not converged if the solver stopped after the largest number of iterations, where scikit-learn
+gives a ConvergenceWarning.
 """
 
 import logging
@@ -19,7 +19,7 @@ from featcache.runs.costs import Costs
 from featcache.runs.file_names import CONFIG, HISTORY
 from featcache.runs.parse import REFIT
 from featcache.runs.reader import RunFolder
-from featcache.training.svm import MAX_ITERATIONS
+from featcache.training.solvers import MAX_ITERATIONS
 from featcache.units import counted
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ STILL_IMPROVING = (
     "{} of {} trainings have not converged: --max-epochs {} ended them less than {} after their {}; raise --max-epochs "
     "or --learning-rate"
 )
-UNCONVERGED = "{} of {} support vector machines did not converge: the solver stopped after {:,} iterations"
+UNCONVERGED = "{} of {} heads have not converged: the solver stopped after {:,} iterations"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,5 +172,5 @@ def training_notes(number: int, total: int, ending: Ending) -> list[str]:
 
 
 def solver_notes(number: int, total: int) -> list[str]:
-    """Return a note on support vector machines that did not converge; empty if all did."""
+    """Return a note on heads whose solver did not converge; empty if all did."""
     return [UNCONVERGED.format(number, total, MAX_ITERATIONS)] if number else []

@@ -24,7 +24,7 @@ from featcache.fitting.normalisation import (
     normalisers_of_runs,
     write_normalisation,
 )
-from featcache.fitting.objective import objective_of
+from featcache.fitting.objective import class_weights_of, objective_of
 from featcache.fitting.other_corpora import open_cache
 from featcache.fitting.resolve import ResolvedFit, resolve
 from featcache.fitting.results import decided_target, record_of, write_results
@@ -34,20 +34,27 @@ from featcache.registry import name_plugins, named_plugins
 from featcache.runs.identity import HEAD_INPUTS, STORE_SETTINGS
 from featcache.runs.writer import UnfinishedRun
 from featcache.settings.fits import FitSettings
-from featcache.targets.targets import CLASSIFICATION
+from featcache.targets.targets import CLASSIFICATION, REGRESSION
 from featcache.terminal.streams import lasting_streams
 from featcache.terminal.watched import watched
 from featcache.threads import available_cores
 from featcache.training.batches import READ_AT_ONCE, FeatureWindows, num_values
 from featcache.training.memory import Memory, WorkingCopy, plan_working_copy
+from featcache.training.solvers import LogisticTraining, SolverTraining, SVCTraining, SVRTraining
 from featcache.training.store_features import frames_in_use, steps_of, values_in_use
-from featcache.training.svm import SVCTraining, SVRTraining
 from featcache.training.together import train_together
 from featcache.training.train import Training
 from featcache.training.trainable import Trainable
 from featcache.units import counted
 
 log = logging.getLogger(__name__)
+
+# (head, task) → training of a head that a solver fits.
+SOLVER_TRAININGS: Mapping[tuple[str, str], type[SolverTraining]] = {
+    ("svm", CLASSIFICATION): SVCTraining,
+    ("svm", REGRESSION): SVRTraining,
+    ("logistic", CLASSIFICATION): LogisticTraining,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -345,8 +352,17 @@ def _training(setup: ResolvedFit, member: Member, seed: int, copy: WorkingCopy, 
     targets |= {i: targets[setup.views.original(i)] for i in setup.views.originals}
     fold = setup.seen_fold(member.fold)
     if not setup.spec.is_network:
-        machine = SVCTraining if setup.config["task"] == CLASSIFICATION else SVRTraining
-        return machine(seed, fold, targets, setup.target.num_outputs, member.layers)
+        ids = (*setup.manifest.utterance_ids, *setup.views.originals)
+        return SOLVER_TRAININGS[setup.config["head"], setup.config["task"]](
+            seed,
+            fold,
+            targets,
+            setup.target.num_outputs,
+            member.layers,
+            speakers={i: setup.manifest[setup.views.original(i)].speaker_id for i in ids},
+            class_weights=class_weights_of(setup, setup.folds[member.fold - 1]),
+            only_trained=setup.views.originals,
+        )
     head = setup.new_head(seed)
     return Training(
         head,

@@ -1,5 +1,6 @@
 """Request × features → notes for the report of a run."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -14,6 +15,7 @@ from featcache.protocols.final import held_out_speakers
 from featcache.settings.fits import FitSettings
 from featcache.settings.loss_choice import BALANCED
 from featcache.training.store_features import StoreFeatures
+from featcache.units import counted
 
 SPEAKER_NOTE = (
     "Speaker normalisation is transductive: the mean and standard deviation of each test speaker are computed over all "
@@ -33,13 +35,27 @@ FINAL_NOTE = (
 )
 
 
+FINAL_SOLVER_NOTE = (
+    "The heads are for new audio: they were trained on all {} utterances. Validation predictions are out-of-fold "
+    "predictions of {} utterances, from {}: the validation part of the first fold of protocol {!r}. There is no test "
+    "part; for test scores, fit without --final."
+)
+
+
 NORM_BY_NOTE = "Speaker normalisation is per value of the label {!r}, in place of the speaker."
 
 
 UNTRAINED_NOTE = "The weights of {} are random: this is the untrained control, not a result of the trained model."
 
 
-SVM_NOTE = "SVM training is deterministic: one seed suffices. C was chosen on the validation part."
+SOLVER_NOTE = (
+    "Head {!r} is fitted by a solver: one seed suffices. A cross-validation over speakers inside the training and "
+    "validation parts chose C, and the head was then fitted to both parts with this C. Validation predictions are "
+    "out-of-fold predictions of this cross-validation."
+)
+
+
+COSTS_NOTE = "Chosen C: {}."
 
 
 EGEMAPS_NOTE = "eGeMAPS frames were averaged in pairs, which gives a frame every 20 ms (Pepino et al. 2021)."
@@ -69,19 +85,33 @@ def averaged_note(features: StoreFeatures) -> str:
     return AVERAGED_NOTE.format(features.averaged, features.store.name, 1000 * features.frame_shift)
 
 
-def final_notes(task: ResolvedTask) -> list[str]:
+def costs_note(costs: Sequence[float]) -> str:
+    """Return the note on the chosen C of all trainings, and of all dimensions of a regression.
+
+    Args:
+        costs: The chosen values.
+    """
+    numbers = sorted(Counter(costs).items())
+    return COSTS_NOTE.format(", ".join(f"{cost:g} ({counted(number, 'model')})" for cost, number in numbers))
+
+
+def final_notes(task: ResolvedTask, spec: HeadSpec) -> list[str]:
     """Return the note on a fit without a test part: which utterances validate.
 
     Args:
         task: Utterances, and the only fold.
+        spec: Description of the head.
     """
     [fold] = task.folds
     held_out, known = held_out_speakers(fold, task.manifest), task.manifest.speaker_ids
     speakers = "speakers who also train"
     if held_out:
-        speakers = f"{len(held_out)} of {len(known)} speakers ({listed(held_out)}) who do not train"
+        speakers = f"{len(held_out)} of {len(known)} speakers ({listed(held_out)})"
+        speakers += " who do not train" if spec.is_network else ""
     elif any(utterance.speaker_id == "" for utterance in task.manifest):
         speakers = "unknown speakers"
+    if not spec.is_network:
+        return [FINAL_SOLVER_NOTE.format(len(task.manifest), len(fold.validation), speakers, task.protocol)]
     numbers = (len(fold.train), len(task.manifest), len(fold.validation))
     return [FINAL_NOTE.format(*numbers, speakers, task.protocol)]
 
@@ -115,7 +145,7 @@ def notes_on_request(
         if request.norm_by != SPEAKER:
             notes.append(NORM_BY_NOTE.format(request.norm_by))
     if not spec.is_network:
-        notes.append(SVM_NOTE)
+        notes.append(SOLVER_NOTE.format(request.head))
     elif len(request.seeds) == 1:
         notes.append(f"{ONE_SEED}.")
     notes += loss_notes(request)

@@ -19,6 +19,8 @@ from featcache.runs.identity import (
     NUMERICS,
     NUMERICS_VERSION,
     RELEASE,
+    SOLVER,
+    SOLVER_VERSION,
     VALIDATION_PROTOCOL,
     VALIDATION_SPEAKERS,
     hash_of,
@@ -60,6 +62,7 @@ def config_of(
     resolved = {
         RELEASE: __version__,
         NUMERICS: NUMERICS_VERSION,
+        **({} if spec.is_network else {SOLVER: SOLVER_VERSION}),
         "corpus": corpus,
         "features": {store.name: store.metadata["fingerprint"] for store in stores},
         "untrained": [store.name for store in stores if store.metadata.get("weights") == "random"],

@@ -37,7 +37,7 @@ class ResolvedFit:
     Attributes:
         request: The settings of the fit, as the user gave them.
         spec: Description of the head: its inputs and its default training.
-        kind: Class of the head, which stays the same if its file is edited during the fit; None for an SVM.
+        kind: Class of the head, which stays the same if its file is edited during the fit; None for a solver.
         options: Options of the head.
         stores: Feature stores that the head reads.
         manifest: The utterances in the folds.
@@ -112,6 +112,7 @@ def resolve(cache: FeatureCache, request: FitSettings) -> ResolvedFit:
     spec = head_spec(request.head)
     options = configured(spec.options, request.set, f"head {request.head!r}")
     task = _task_of(cache, request, spec)
+    _check_task(request, spec, task)
     max_frames = max_frames_of(cache, request, task.stores)
     features = features_of(
         task.stores,
@@ -181,7 +182,7 @@ def _notes(
     request: FitSettings, task: ResolvedTask, spec: HeadSpec, features: list[StoreFeatures], max_frames: int
 ) -> list[str]:
     return [
-        *(final_notes(task) if task.final else ()),
+        *(final_notes(task, spec) if task.final else ()),
         *notes_on_request(request, spec, features, task.manifest, max_frames),
         *task.notes,
         *task.target.notes,
@@ -193,8 +194,18 @@ def _warnings(request: FitSettings, task: ResolvedTask, views: ResolvedViews) ->
     return [*task.warnings, *views.warnings, *alike(task.manifest, groups)]
 
 
+def _check_task(request: FitSettings, spec: HeadSpec, task: ResolvedTask) -> None:
+    """Check that the head can learn the task."""
+    found = task.target.settings()["task"]
+    if spec.tasks is not None and found not in spec.tasks:
+        able = " or ".join(spec.tasks)
+        raise ModelError(
+            f"head {request.head!r} cannot learn {task.target.name!r}, a {found}, but only a {able}; use --head linear"
+        )
+
+
 def _check_layers(request: FitSettings, spec: HeadSpec, features: list[StoreFeatures]) -> None:
-    """Check that the stores have layers to choose from, and that an SVM gets a single layer of a single store."""
+    """Check that the stores have layers to choose from, and that a solver gets a single layer of a single store."""
     if request.layers != "all" and not any(item.store.layer_names[0] for item in features):
         names = ", ".join(item.store.name for item in features)
         raise ManifestError(f"--layers {request.layers} does not apply: {names} has no layers")

@@ -16,6 +16,7 @@ from featcache.evaluate.calibration import KEY as CALIBRATION
 from featcache.evaluate.calibration import mark_pseudo
 from featcache.evaluate.scores import is_score
 from featcache.fitting.convergence import Ending, num_not_converged, solver_notes, training_notes
+from featcache.fitting.notes import costs_note
 from featcache.fitting.resolve import ResolvedFit
 from featcache.runs.costs import Costs
 from featcache.runs.file_names import HISTORY, LAYER_WEIGHTS, METRICS, PREDICTIONS, VALIDATION_PREDICTIONS
@@ -33,7 +34,7 @@ from featcache.runs.parse import read_table
 from featcache.runs.validation import score_validation
 from featcache.runs.writer import UnfinishedRun, write_json, write_rows
 from featcache.targets.targets import CLASSIFICATION, MULTILABEL, Labels, PredictionTarget
-from featcache.training.svm import SVMTraining
+from featcache.training.solvers import SolverTraining
 from featcache.training.trainable import Trainable
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ def record_of(training: Trainable, setup: ResolvedFit) -> dict[str, Any]:
             for layer, weight in zip(features.layer_names, weights, strict=True)
         ],
         "diverged": training.diverged,
-        "unconverged": isinstance(training, SVMTraining) and training.unconverged,
+        "unconverged": isinstance(training, SolverTraining) and training.unconverged,
+        "costs": training.costs if isinstance(training, SolverTraining) else [],
         "num_parameters": training.num_parameters,
         "seconds": round(training.watch.seconds, 3),
     }
@@ -94,7 +96,7 @@ def write_results(run: UnfinishedRun, setup: ResolvedFit, *, report: bool = True
     targets = [decided_target(setup, fold, record["predictions"]) for _, fold, record in records]
     _write_tables(run.folder, setup, records, targets)
     costs = costs_of(setup, records, read_table(run.folder / HISTORY))
-    improving = []
+    improving = _of_solver(records)
     if setup.spec.is_network:
         improving = training_notes(costs.not_converged or 0, len(records), Ending.of(setup.config))
     title = run.path.name
@@ -176,9 +178,7 @@ def write_summary(
         shown += [_draw_predictions(folder, setup, predictions, metrics), *_draw_calibration(folder, metrics)]
         details = details_of(predictions, config, setup.manifest)
     history = read_table(folder / HISTORY)
-    if np.isfinite(
-        history[["train_loss", "validation_loss"]].to_numpy(float)
-    ).any():  # support vector machines have none
+    if np.isfinite(history[["train_loss", "validation_loss"]].to_numpy(float)).any():  # solvers have none
         figures.save(figures.training_curves(history, stop_on=setup.request.stop_on), folder / "training_curves")
         shown.append(
             (
@@ -202,6 +202,12 @@ def write_summary(
         figures=shown,
         details=details,
     )
+
+
+def _of_solver(records: Sequence[tuple[int, int, Mapping[str, Any]]]) -> list[str]:
+    """Return the note on the chosen C of heads that a solver fitted; empty for networks."""
+    costs = [cost for _, _, record in records for cost in record.get("costs", ())]
+    return [costs_note(costs)] if costs else []
 
 
 def _metrics_without_test(setup: ResolvedFit, validation: "pd.DataFrame") -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -59,10 +60,16 @@ _BUILTIN: dict[str, type[Head]] = {
     "mlp": MLP,
 }
 HEADS: Registry[type[Head]] = Registry("head", "featcache.heads", _BUILTIN, base=Head, error=ModelError)
-# Heads that a solver of scikit-learn fits, see featcache.training.svm; they are no torch modules.
-SOLVERS = {
-    "svm": HeadSpec(max_layers=1, inputs=POOLED, learns_layers=False, is_network=False, packages=("scikit-learn",))
-}
+# Heads that a solver of scikit-learn fits, see featcache.training.solvers; they are no torch modules.
+_SVM = HeadSpec(
+    max_layers=1,
+    inputs=POOLED,
+    learns_layers=False,
+    is_network=False,
+    tasks=("classification", "regression"),
+    packages=("scikit-learn",),
+)
+SOLVERS = {"svm": _SVM, "logistic": replace(_SVM, tasks=("classification",))}
 
 
 def head_names() -> list[str]:

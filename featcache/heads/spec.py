@@ -32,6 +32,7 @@ class HeadSpec:
             :func:`featcache.settings.field.setting`.
         is_network: Whether the head is a network that is trained in epochs from random initial weights. If not, a
             solver fits it, and the seed has no effect.
+        tasks: Tasks that the head can learn, such as ``classification``; None for all.
         packages: Names of packages, in addition to torch, whose versions may affect results.
 
     Raises:
@@ -48,6 +49,7 @@ class HeadSpec:
     learns_layers: bool = True
     options: type[Dataclass] = NoOptions
     is_network: bool = True
+    tasks: tuple[str, ...] | None = None
     packages: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

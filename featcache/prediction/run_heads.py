@@ -21,7 +21,7 @@ from featcache.runs.file_names import CONFIG
 from featcache.runs.heads import load_head
 from featcache.runs.parse import REFIT
 from featcache.runs.reader import RunFolder
-from featcache.runs.saved_head import SavedHead, SupportVectorMachine
+from featcache.runs.saved_head import LinearModel, SavedHead
 from featcache.runs.saved_statistics import missing_statistics
 from featcache.targets.targets import CLASSIFICATION, MULTILABEL
 from featcache.training.memory import WorkingCopy
@@ -42,7 +42,7 @@ class RunHeads:
     Args:
         run: The run.
         keys: Seeds and folds of the heads.
-        device: Torch device of networks; support vector machines compute on the CPU.
+        device: Torch device of networks; heads that a solver fitted compute on the CPU.
 
     Raises:
         StoreError: a head or the configuration is damaged.
@@ -170,7 +170,7 @@ class RunHeads:
 
     def _outputs(self, saved: SavedHead, packed: Sequence[Packed]) -> Array:
         reduced = self._copy.compute != torch.float32
-        if isinstance(saved.head, SupportVectorMachine):
+        if isinstance(saved.head, LinearModel):
             vectors = [[one.copy()] for one in packed]
             self._caught.activations = vectors[0][0].flatten().numpy()
             logits = saved.head(vectors)
@@ -200,7 +200,7 @@ class RunHeads:
         The last layer of a network is the module ``output``, as in all built-in heads. Its input is: for ``dense``,
         ``lstm`` and ``fusion`` the mean over frames of the last hidden layer (for fusions of frames that are not
         aligned, the last hidden layer after that mean); for ``linear`` the projection of the mean; for ``ffn``, ``mlp``
-        and ``attentive`` the last hidden layer. For support vector machines it is the normalised feature vector.
+        and ``attentive`` the last hidden layer. For ``svm`` and ``logistic`` it is the normalised feature vector.
 
         Raises:
             ModelError: the head has no module ``output``.
@@ -221,7 +221,7 @@ class RunHeads:
 
 
 def _last_size(saved: SavedHead) -> int:
-    if isinstance(saved.head, SupportVectorMachine):
+    if isinstance(saved.head, LinearModel):
         return int(saved.head.coef.shape[1])
     last: Any = saved.head.output
     return int(last.in_features)

@@ -12,7 +12,7 @@ from featcache.files.regular import replace_file
 from featcache.publishing.onnx_graph import require_onnx
 from featcache.publishing.onnx_heads import graph_of, input_names
 from featcache.runs.file_names import training_name
-from featcache.runs.saved_head import SavedHead, SupportVectorMachine
+from featcache.runs.saved_head import LinearModel, SavedHead
 
 # Numbers of frames at which each graph is compared with its head.
 LENGTHS = (1, 37, 250)
@@ -68,7 +68,7 @@ def example(head: SavedHead, length: int) -> tuple[list[npt.NDArray[Any]], list[
     rng = np.random.default_rng(length)
     features, statistics = [], []
     for position, one in enumerate(head.inputs):
-        is_vector = isinstance(head.head, SupportVectorMachine) and not head.pooling
+        is_vector = isinstance(head.head, LinearModel) and not head.pooling
         shape = (one.num_layers, one.hidden_size)
         mean, std = np.zeros(shape, np.float32), np.ones(shape, np.float32)
         if head.norm == "global":

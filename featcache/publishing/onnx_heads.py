@@ -16,7 +16,7 @@ from featcache.heads.attentive import TINY_VARIANCE
 from featcache.heads.dense import DenseLayer
 from featcache.heads.lstm import RecurrentLayer
 from featcache.publishing.onnx_graph import GraphBuilder
-from featcache.runs.saved_head import SavedHead, SupportVectorMachine
+from featcache.runs.saved_head import LinearModel, SavedHead
 
 # Kind of recurrent layer → position in torch of each gate, in the order of ONNX: input, output, forget, cell for an
 # LSTM, update, reset, hidden for a GRU.
@@ -206,7 +206,7 @@ def _mlp(graph: GraphBuilder, head: Any, prepared: Sequence[str]) -> str:
     return _linear(graph, head.output, hidden)
 
 
-def _svm(graph: GraphBuilder, head: Any, prepared: Sequence[str]) -> str:
+def _linear_model(graph: GraphBuilder, head: Any, prepared: Sequence[str]) -> str:
     """Compute the distances in float64, as the solver does; untrained classes have the score -inf."""
     vector = graph.cast(graph.add("Reshape", prepared[0], graph.integers(1, -1)), np.float64)
     distances = graph.add(
@@ -232,5 +232,5 @@ _BUILDERS: dict[type[nn.Module], Callable[[GraphBuilder, Any, Sequence[str]], st
     FFN: _ffn,
     Attentive: _attentive,
     MLP: _mlp,
-    SupportVectorMachine: _svm,
+    LinearModel: _linear_model,
 }

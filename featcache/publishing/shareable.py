@@ -28,6 +28,7 @@ from featcache.runs.identity import (
     PUBLISHED,
     RELEASE,
     SET_BY_FOLD,
+    SOLVER,
     STORE_SETTINGS,
     SWEEP,
     TARGET_COLUMNS,
@@ -43,13 +44,12 @@ log = logging.getLogger(__name__)
 
 # Entries of config.yaml that are published as they are.
 _SETTINGS = (
-    *(RELEASE, NUMERICS, "corpus", "features", "untrained", "layers", "layer_weighting", "head", "set", "parts"),
-    *("pooling", "fused", "norm", "norm_by", "scalar_norm", "protocol", "task", "target", "classes", "label_ranges"),
-    LABEL_NAMES,
-    "also",
-    *("select", "seeds", "max_frames", "training", "working_dtype", "final", "validation_protocol", COMPUTED),
-    *(ENVIRONMENT, HEAD_INPUTS, STORE_SETTINGS, "loss", "class_weights", "train_views", "test_view", "train_fraction"),
-    *(TRAIN, TEST, LABEL_MAP, TARGET_COLUMNS, CORPUS_RANGES, SWEEP, SET_BY_FOLD),
+    *(RELEASE, NUMERICS, SOLVER, "corpus", "features", "untrained", "layers", "layer_weighting", "head", "set"),
+    *("parts", "pooling", "fused", "norm", "norm_by", "scalar_norm", "protocol", "task", "target", "classes"),
+    *("label_ranges", "select", "seeds", "max_frames", "training", "working_dtype", "final", "validation_protocol"),
+    *(COMPUTED, ENVIRONMENT, HEAD_INPUTS, STORE_SETTINGS, LABEL_NAMES, "also", "loss", "class_weights"),
+    *("train_views", "test_view", "train_fraction", TRAIN, TEST, LABEL_MAP, TARGET_COLUMNS, CORPUS_RANGES),
+    *(SWEEP, SET_BY_FOLD),
 )
 # Entries of metrics.json that are published as they are, besides the scores.
 _METRICS = (

@@ -20,7 +20,7 @@ from featcache.runs.file_names import CONFIG, HEADS, head_name, seed_and_fold
 from featcache.runs.head_inputs import HeadInput, Shapes, check_shapes, read_head_inputs
 from featcache.runs.identity import LABEL_NAMES, SET_BY_FOLD, THRESHOLDS
 from featcache.runs.parse import REFIT, open_tensors
-from featcache.runs.saved_head import SavedHead, SupportVectorMachine
+from featcache.runs.saved_head import LinearModel, SavedHead
 from featcache.runs.saved_statistics import read_statistics
 from featcache.settings.checked import configured
 
@@ -75,7 +75,7 @@ def load_head(
         if config["task"] == MULTILABEL:
             check_shapes(path, {THRESHOLDS: (len(outputs),)}, {THRESHOLDS: shapes.pop(THRESHOLDS, ())})
             thresholds = tensors.get_tensor(THRESHOLDS).clone()
-        make = _network if spec.is_network else _machine
+        make = _network if spec.is_network else _linear_model
         head = make(path, config, inputs, len(outputs), shapes, lambda name: tensors.get_tensor(name).clone())
     statistics = None
     if config["norm"] != "none" and with_statistics:
@@ -214,7 +214,7 @@ def _network(
     return head
 
 
-def _machine(
+def _linear_model(
     path: Path,
     config: Mapping[str, Any],
     inputs: Sequence[HeadInput],
@@ -222,7 +222,7 @@ def _machine(
     shapes: Shapes,
     tensor: Callable[[str], Tensor],
 ) -> nn.Module:
-    """Create support vector machines from the saved weights.
+    """Create the linear model of a solver from the saved weights.
 
     Raises:
         StoreError: the weights have other sizes.
@@ -243,7 +243,7 @@ def _machine(
     check_shapes(path, expected, shapes)
     if trained is not None and (trained.dtype != torch.int64 or not _are_positions(trained.tolist(), num_outputs)):
         raise damaged(path, "classes: expected positions among the classes of config.yaml", REFIT)
-    return SupportVectorMachine(tensor("coef").double(), tensor("intercept").double(), trained, num_outputs)
+    return LinearModel(tensor("coef").double(), tensor("intercept").double(), trained, num_outputs)
 
 
 def _are_positions(numbers: list[int], below: int) -> bool:

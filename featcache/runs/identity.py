@@ -1,6 +1,7 @@
 """Configuration of a run → the settings that identify it.
 
 Two runs are the same if they have the same settings, features, utterances, labels, folds and :data:`NUMERICS_VERSION`.
+Runs of heads that a solver fits also need the same :data:`SOLVER_VERSION`.
 ``config.yaml`` also records the release, the packages, the machine, the dtypes that memory allowed, and the sizes of
 the heads. These do not identify a run.
 """
@@ -16,7 +17,14 @@ loss, optimiser, initialisation, order of utterances, or normalisation. Runs of 
 Do not increase it for a release, a new option, another report, or speed. Release 0.1.0 is version 1, but did not record
 it."""
 
+SOLVER_VERSION = 2
+"""Version of the computation of heads that a solver fits, such as ``svm``. Only their runs record it: increase it, in
+place of :data:`NUMERICS_VERSION`, where the results of networks stay the same. Release 0.1.0 did not record it: C was
+chosen on the validation part, and the head was fitted to the training part only."""
+
 NUMERICS = "numerics_version"
+# Key for SOLVER_VERSION.
+SOLVER = "solver_version"
 RELEASE = "featcache_version"
 # Key for the device, the dtype of the in-memory features, the dtype of training, and the size of the windows.
 COMPUTED = "computed_with"

@@ -96,7 +96,7 @@ class SavedHead(nn.Module):
         Returns:
             (num_utterances, num_outputs): logits, whose softmax gives the probabilities in ``predictions.csv`` (for
             several labels, their sigmoid), or the values of a regression in the unit of the labels. float32; float64
-            for support vector machines.
+            for ``svm`` and ``logistic``.
 
         Raises:
             ModelError: features have other shapes, a speaker is unknown, statistics are missing or not finite, or the
@@ -123,9 +123,7 @@ class SavedHead(nn.Module):
         Raises:
             ModelError: the head has another dtype, or is on device ``meta``.
         """
-        expected, name = (
-            (torch.float64, "double") if isinstance(self.head, SupportVectorMachine) else (torch.float32, "float")
-        )
+        expected, name = (torch.float64, "double") if isinstance(self.head, LinearModel) else (torch.float32, "float")
         for values in chain(self.head.parameters(), self.head.buffers()):
             if values.is_meta:
                 raise ModelError("this head was moved to device 'meta', which keeps no weights; load it again")
@@ -254,8 +252,8 @@ def _as_float32(values: Tensor | npt.NDArray[Any], what: str) -> Tensor:
         raise ModelError(f"{what}: expected an array of numbers, found {type(values).__name__} ({error})") from error
 
 
-class SupportVectorMachine(nn.Module):
-    """Linear support vector machines of head ``svm``.
+class LinearModel(nn.Module):
+    """Linear model that a solver fitted: support vector machines of head ``svm``, or head ``logistic``.
 
     Args:
         coef: (num_hyperplanes, size) float64 weights; one hyperplane for two classes.

@@ -1,8 +1,9 @@
 """Validation predictions of a run → its validation scores, to choose among runs without looking at test scores.
 
-The validation part has been used before: early stopping chose the epoch of a network on it, and a support vector
-machine chose C. The combination of an ensemble was chosen on it as well. Validation scores are therefore slightly
-optimistic. They are for the choice of settings, not for reporting.
+The validation part has been used before: early stopping chose the epoch of a network on it, and out-of-fold
+predictions, of which these are a part, chose C of a head that a solver fits. The combination of an ensemble was chosen
+on it as well. Validation scores are therefore slightly optimistic. They are for the choice of settings, not for
+reporting.
 """
 
 from collections.abc import Mapping

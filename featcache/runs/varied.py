@@ -11,6 +11,7 @@ from featcache.runs.identity import (
     NUMERICS,
     RECORDED,
     SET_BY_FOLD,
+    SOLVER,
     SWEEP,
     TARGET_COLUMNS,
     hash_of,
@@ -24,6 +25,7 @@ from featcache.settings.types import first_seeds
 _DERIVED = {
     *RECORDED,
     NUMERICS,
+    SOLVER,
     "untrained",
     "classes",
     "label_names",

@@ -83,8 +83,8 @@ class HeadSettings:
 
     head: str = setting(
         "dense",
-        "Head to train: dense, lstm, fusion, attentive, linear, ffn, mlp, svm, an installed head, package.module:Class "
-        "or ./file.py:Class.",
+        "Head to train: dense, lstm, fusion, attentive, linear, ffn, mlp, svm, logistic, an installed head, "
+        "package.module:Class or ./file.py:Class.",
     )
     set: Assignments = setting(help="Option of the head, such as hidden_units=256. Can be repeated.", factory=dict)
     norm: Norm = setting(
@@ -112,8 +112,8 @@ class FeatureSettings:
     )
     pooling: Pooling | None = setting(
         None,
-        "Pooling over all frames of an utterance before the head [default: mean for linear, mlp and svm, mean+max for "
-        "ffn on single layers, no pooling for other heads].",
+        "Pooling over all frames of an utterance before the head [default: mean for linear, mlp, svm and logistic, "
+        "mean+max for ffn on single layers, no pooling for other heads].",
     )
     scalar_norm: bool = setting(
         False, "Normalise all dimensions of a layer with one mean and standard deviation, for example spectrograms."

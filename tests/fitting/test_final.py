@@ -65,6 +65,7 @@ def cache(make_cache):
         {"head": "fusion", "norm": "none"},
         {"head": "linear", "norm": "global", **REGRESSION},
         {"head": "svm", "norm": "speaker", "layers": "last"},
+        {"head": "logistic", "norm": "global", "layers": "last"},
         {"head": "svm", "norm": "global", "features": "egemaps", **REGRESSION},
     ],
 )

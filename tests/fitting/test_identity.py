@@ -27,6 +27,7 @@ from featcache.runs.identity import (
     RECORDED,
     RELEASE,
     RESUMED,
+    SOLVER,
     differences,
     hash_of,
 )
@@ -113,6 +114,17 @@ def test_another_numerics_version_is_another_run(toy, monkeypatch):
     assert fit(**SHORT).path != first.path
     with pytest.raises(StoreError, match=r"is a run with other settings \(numerics_version differ\)"):
         fit(name=first.name, **SHORT)
+
+
+def test_only_heads_of_solvers_of_an_earlier_release_are_trained_again(toy, monkeypatch):
+    machine, network = fit(head="svm", layers="last", **SHORT), fit(**SHORT)
+    assert machine.config[SOLVER] == identities.SOLVER_VERSION
+    assert SOLVER not in network.config
+    before = {key: value for key, value in machine.config.items() if key != SOLVER}
+    assert differences(before, machine.config) == [SOLVER]
+    monkeypatch.setattr(recording, "SOLVER_VERSION", identities.SOLVER_VERSION + 1)
+    assert fit(head="svm", layers="last", **SHORT).path != machine.path
+    assert fit(**SHORT).path == network.path
 
 
 def test_a_run_of_the_first_release_is_the_same_run(toy, monkeypatch):

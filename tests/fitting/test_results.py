@@ -15,7 +15,7 @@ from featcache.fitting.fit import fit, sweep
 from featcache.report import figures
 from featcache.runs.parse import read_table
 from featcache.runs.writer import UnfinishedRun
-from featcache.training.svm import SVCTraining
+from featcache.training.solvers import SVCTraining
 
 NAN = float("nan")
 losses = st.lists(st.sampled_from([0.5, 0.6, 0.7, NAN, float("inf")]), min_size=1, max_size=5)
@@ -157,7 +157,7 @@ def test_a_solver_that_does_not_converge_is_counted_and_told(short, caplog, monk
     run = fit(head="svm", layers="last", **short)
     assert run.metrics["not_converged"] == 3
     [note] = convergence_notes(run)
-    assert note.startswith("3 of 4 support vector machines did not converge: ")
+    assert note.startswith("3 of 4 heads have not converged: the solver stopped")
     assert caplog.messages[-1] == note
 
 

@@ -73,6 +73,7 @@ TASKS = [
     {"head": "lstm", "norm": "global"},
     {"head": "linear", "norm": "none"},
     {"head": "svm", "layers": "last"},
+    {"head": "logistic", "layers": "last"},
     {"head": "svm", "layers": "last", "target": "arousal", "task": "regression", "label_range": (1, 7)},
     {"head": "dense", "target": "arousal", "task": "regression"},
 ]

@@ -26,6 +26,7 @@ RUNS = {
     "mlp": {"head": "mlp", "norm": "global", "features": ["ssl", "functionals"], "target": "arousal,valence"},
     "svm": {"head": "svm", "norm": "global", "layers": "last", "pooling": "mean+max"},
     "labels": {"head": "dense", "norm": "global", "task": "multilabel"},
+    "logistic": {"head": "logistic", "norm": "speaker", "layers": "last"},
     "svr": {"head": "svm", "norm": "speaker", "features": ["functionals"], "target": "arousal,valence"},
 }
 

@@ -107,6 +107,8 @@ def test_loaded_heads_give_the_numbers_of_predictions_csv(cache, name, norm, tas
         {"head": "dense", "target": "emotion=joy", "norm": "global"},
         {"head": "svm", "layers": "last"},
         {"head": "svm", "layers": "last", "target": "sex", "norm": "global"},
+        {"head": "logistic", "layers": "last"},
+        {"head": "logistic", "layers": "last", "target": "sex", "norm": "global"},
         {"head": "svm", "layers": "last", "pooling": "mean+max", "norm": "none"},
         {"head": "svm", "features": ["functionals"], "target": "arousal,valence"},
     ],

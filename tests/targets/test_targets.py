@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
-from sklearn.svm import LinearSVR
 
 import featcache
 from featcache.corpora import CORPORA
@@ -21,7 +20,6 @@ from featcache.fitting.fit import fit, sweep
 from featcache.manifest import Manifest, Utterance
 from featcache.runs.reader import load_predictions
 from featcache.targets.targets import REST, Classes, Dimensions, labelled, make_target
-from featcache.training.svm import COSTS
 
 # predictions.csv contains seven digits; the labels are at most 7.
 DIGITS = 1e-5
@@ -249,31 +247,10 @@ def test_a_scale_changes_no_ccc_but_its_unit_is_told(cache):
     assert "RMSE, labels scaled to [0, 1]" in (wide.path / "report.html").read_text()
 
 
-def test_svm_of_numbers_is_scikit_learns_with_the_best_c_for_each_dimension(cache):
-    options = {"layers": "last", "norm": "none", "target": "arousal,valence", "task": "regression"}
-    run = fit(head="svm", features="ssl", label_range=(1, 7), protocol="loso", **options)
-    table = run.predictions.set_index("utterance_id")
-    means = {i: cache["ssl"][i][-1].mean(axis=0) for i in cache.manifest.utterance_ids}
-    validation = pd.read_csv(run.path / "validation_predictions.csv", dtype={"utterance_id": str})
-    fold = run.config["folds"][0]
-    unseen = list(validation[validation["fold"] == 1]["utterance_id"])
-    tested = [u.utterance_id for u in cache.manifest if u.speaker_id == fold["name"]]
-    known = [i for i in cache.manifest.utterance_ids if i not in {*unseen, *tested}]
-    for name in ("arousal", "valence"):
-        truth = {i: (float(label) - 1) / 6 for i, label in cache.manifest.labels(name).items()}
-        best = (-np.inf, None)
-        for cost in COSTS:
-            machine = LinearSVR(
-                C=cost, loss="squared_epsilon_insensitive", dual="auto", random_state=run.config["seeds"][0]
-            ).fit([means[i] for i in known], [truth[i] for i in known])
-            predicted = pd.DataFrame(
-                {"target_v": [truth[i] for i in unseen], "prediction_v": machine.predict([means[i] for i in unseen])}
-            )
-            best = max(best, (plain_ccc(predicted, "v"), cost), key=lambda pair: pair[0])
-            if best[1] == cost:
-                chosen = machine
-        expected = 1 + 6 * chosen.predict([means[i] for i in tested])
-        np.testing.assert_allclose(table.loc[tested, f"prediction_{name}"], expected, rtol=1e-3)
+def test_a_logistic_regression_of_numbers_is_refused_in_one_line(cache):
+    told = "^head 'logistic' cannot learn 'arousal', a regression, but only a classification; use --head linear$"
+    with pytest.raises(FeatcacheError, match=told):
+        fit(head="logistic", features="ssl", layers="last", target="arousal", task="regression")
 
 
 def test_runs_of_numbers_compare_in_every_dimension(cache):

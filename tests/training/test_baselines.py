@@ -1,11 +1,11 @@
 """Linear heads, SVMs, pooled features and scalar statistics agree with scikit-learn and plain sums."""
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
+from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.svm import LinearSVC
 
 import featcache
@@ -14,9 +14,9 @@ from featcache.heads import create_head
 from featcache.heads.base import POOLINGS
 from featcache.normalise import fit_normaliser
 from featcache.protocols import make_folds
-from featcache.training import svm
+from featcache.training import solvers
+from featcache.training.solvers import LOGISTIC_COSTS, SVM_COSTS
 from featcache.training.store_features import StoreFeatures
-from featcache.training.svm import COSTS
 
 # Tolerance of float32 sums over a few frames, from statistics or from the frames.
 SUMS = 1e-5
@@ -58,33 +58,45 @@ def test_a_linear_head_is_fitted_alike_on_frames_of_one_and_pooled(make_cache):
     assert set(run.layer_weights["layer"]) == {"0", "1", "2"}
 
 
-def expected_svm(cache, norm):
-    """Fit one SVM per fold and C with scikit-learn, on means of frames that are normalised here."""
+def expected_predictions(cache, norm, estimator, costs):
+    """Choose C by scikit-learn for each fold, on means of frames that are normalised here: two speakers train."""
     store, manifest = cache["ssl"], cache.manifest
-    labels = manifest.labels("emotion")
-    predictions = {}
+    labels, speakers = manifest.labels("emotion"), {u.utterance_id: u.speaker_id for u in manifest}
+    held_out, tested = {}, {}
     for fold in make_folds("loso", manifest, "emotion"):
         normaliser = fit_normaliser(store, norm, manifest, fold.train)
-        vectors = {i: normaliser.normalise_(i, store[i])[2].mean(axis=0) for i in store}
+        vectors = {i: normaliser.normalise_(i, store[i])[2].mean(axis=0).astype("f8") for i in store}
+        known = [*fold.train, *fold.validation]
+        X, y, groups = ([one[i] for i in known] for one in (vectors, labels, speakers))
+        split = {"cv": list(StratifiedGroupKFold(len(set(groups))).split(X, y, groups))}
+        tried = [cross_val_predict(estimator.set_params(C=cost), X, y, **split) for cost in costs]
+        best = int(np.argmax([balanced_accuracy_score(y, one) for one in tried]))
+        held_out |= {(fold.name, i): p for i, p in zip(known, tried[best], strict=True) if i in fold.validation}
+        predictions = estimator.set_params(C=costs[best]).fit(X, y).predict([vectors[i] for i in fold.test])
+        tested |= dict(zip(fold.test, predictions, strict=True))
+    return held_out, tested
 
-        def part(ids, vectors=vectors):
-            return np.stack([vectors[i] for i in ids]), [labels[i] for i in ids]
 
-        machines = [LinearSVC(C=cost, random_state=1, max_iter=10_000).fit(*part(fold.train)) for cost in COSTS]
-        unseen, expected = part(fold.validation)
-        scores = [balanced_accuracy_score(expected, machine.predict(unseen)) for machine in machines]
-        best = machines[int(np.argmax(scores))]
-        predictions |= dict(zip(fold.test, best.predict(part(fold.test)[0]), strict=True))
-    return predictions
-
-
-@pytest.mark.parametrize("norm", ["speaker", "global"])
-def test_a_support_vector_machine_is_scikit_learns_with_c_chosen_on_validation(make_cache, norm):
+@pytest.mark.parametrize(
+    ("head", "norm", "estimator", "costs"),
+    [
+        ("svm", "speaker", LinearSVC(dual="auto", random_state=1, max_iter=10_000), SVM_COSTS),
+        ("svm", "global", LinearSVC(dual="auto", random_state=1, max_iter=10_000), SVM_COSTS),
+        ("logistic", "global", LogisticRegression(tol=1e-6, max_iter=10_000), LOGISTIC_COSTS),
+    ],
+)
+def test_a_solver_is_scikit_learns_with_c_from_a_cross_validation_over_speakers(
+    make_cache, quick_reports, head, norm, estimator, costs
+):
     cache = featcache.open(make_cache())
-    run = featcache.fit(head="svm", layers="last", norm=norm, seeds=[1, 2])
+    run = featcache.fit(head=head, layers="last", norm=norm, seeds=[1, 2])
     assert run.config["seeds"] == [1]
-    found = dict(run.predictions[["utterance_id", "prediction"]].to_numpy())
-    assert found == expected_svm(cache, norm)
+    held_out, tested = expected_predictions(cache, norm, estimator, costs)
+    assert dict(run.predictions[["utterance_id", "prediction"]].to_numpy()) == tested
+    names = {fold["fold"]: fold["name"] for fold in run.config["folds"]}
+    table = run.validation_predictions
+    rows = zip(table["fold"].map(names), table["utterance_id"], table["prediction"], strict=True)
+    assert {(fold, i): prediction for fold, i, prediction in rows} == held_out
     shares = run.predictions.filter(like="p_").to_numpy()
     np.testing.assert_allclose(shares.sum(axis=1), 1, atol=SUMS)
 
@@ -134,32 +146,11 @@ def test_what_cannot_be_is_said_in_one_line(make_cache, options, message):
 @pytest.mark.parametrize("limit", [1, 10_000])
 def test_machines_that_do_not_converge_are_told_once(make_cache, quick_reports, monkeypatch, caplog, limit):
     make_cache()
-    monkeypatch.setattr(svm, "MAX_ITERATIONS", limit)
+    monkeypatch.setattr(solvers, "MAX_ITERATIONS", limit)
     monkeypatch.setattr("featcache.fitting.convergence.MAX_ITERATIONS", limit)
     run = featcache.fit(head="svm", layers="last", protocol="loso", seeds=[1, 2])
-    told = [message for message in caplog.messages if "support vector machines" in message]
+    told = [message for message in caplog.messages if "heads have not converged" in message]
     assert len(told) == (limit == 1)
-    assert ("did not converge: the solver stopped" in (run.path / "report.html").read_text(encoding="utf-8")) == (
+    assert ("have not converged: the solver stopped" in (run.path / "report.html").read_text(encoding="utf-8")) == (
         limit == 1
     )
-
-
-@pytest.mark.parametrize("kind", [svm.SVCTraining, svm.SVRTraining])
-def test_machines_that_do_not_converge_are_the_same_in_any_thread(kind, rng, monkeypatch):
-    monkeypatch.setattr(svm, "MAX_ITERATIONS", 300)
-    scales = np.logspace(0, 3, 40)
-    known, unseen = rng.normal(size=(24, 40)) * scales, rng.normal(size=(8, 40)) * scales
-    learned, expected = rng.integers(0, 4, 24), rng.integers(0, 4, 8)
-    if kind is svm.SVRTraining:
-        learned, expected = learned[:, None] / 1.0, expected[:, None] / 1.0
-
-    def coefficients(_):
-        training = object.__new__(kind)
-        training.seed, training._num_outputs = 1, 1
-        training._fit(known, learned, unseen, expected)
-        best = training._best if isinstance(training._best, list) else [training._best]
-        return b"".join(machine.coef_.tobytes() for machine in best)
-
-    alone = coefficients(None)
-    with ThreadPoolExecutor(4) as pool:
-        assert set(pool.map(coefficients, range(12))) == {alone}

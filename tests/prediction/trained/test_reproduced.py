@@ -6,6 +6,7 @@ import pytest
 
 from featcache.evaluate.scores import SCORES  # noqa: F401
 from featcache.fitting.ensemble import ensemble
+from featcache.heads import SOLVERS
 
 pytestmark = pytest.mark.usefixtures("quick_reports")
 
@@ -68,6 +69,7 @@ RUNS = [
     {"head": "fusion", "norm": "global", "features": ["ssl", "text"], "target": "arousal"},
     {"head": "fusion", "norm": "speaker", "features": ["ssl", "egemaps-functionals"], "pooling": "mean"},
     {"head": "svm", "norm": "speaker", "layers": "last"},
+    {"head": "logistic", "norm": "global", "layers": "last"},
     {"head": "svm", "norm": "global", "features": ["egemaps-functionals"], "target": "arousal,valence"},
     {"head": "dense", "norm": "global", "features": ["text"]},
     {"head": "dense", "norm": "speaker", "features": ["chunks"], "max_frames": 0},
@@ -77,7 +79,7 @@ RUNS = [
 
 
 def one_fit(options):
-    return {"features": ["ssl"], **options, **({"seeds": 1} if options["head"] == "svm" else {})}
+    return {"features": ["ssl"], **options, **({"seeds": 1} if options["head"] in SOLVERS else {})}
 
 
 @pytest.mark.parametrize("options", RUNS, ids=lambda options: "-".join(map(str, options.values())))
