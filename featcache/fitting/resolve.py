@@ -93,7 +93,6 @@ def resolve(cache: FeatureCache, request: FitSettings) -> ResolvedFit:
         limit=request.limit,
         final=request.final,
     )
-    _check_task(request, spec, task)
     max_frames = max_frames_of(cache, request, task.stores)
     features = features_of(
         task.stores,
@@ -102,7 +101,7 @@ def resolve(cache: FeatureCache, request: FitSettings) -> ResolvedFit:
         pooling=pooling_of(request, spec, task.stores),
         paired=spec.pairs_frames,
     )
-    _check_layers(request, spec, features)
+    _check_head(request, spec, task, features)
     refuse_unusable(request, spec, task.target, features)
     check_scope(request.norm, task.manifest, request.norm_by)
     further = speakers_without_label(task, request.norm_by) if request.norm == "speaker" else []
@@ -143,18 +142,14 @@ def resolve(cache: FeatureCache, request: FitSettings) -> ResolvedFit:
     )
 
 
-def _check_task(request: FitSettings, spec: HeadSpec, task: ResolvedTask) -> None:
-    """Check that the head can learn the task."""
+def _check_head(request: FitSettings, spec: HeadSpec, task: ResolvedTask, features: list[StoreFeatures]) -> None:
+    """Check that the head can learn the task, that chosen layers exist, and that a solver gets a single layer."""
     found = task.target.settings()["task"]
     if spec.tasks is not None and found not in spec.tasks:
         able = " or ".join(spec.tasks)
         raise ModelError(
             f"head {request.head!r} cannot learn {task.target.name!r}, a {found}, but only a {able}; use --head linear"
         )
-
-
-def _check_layers(request: FitSettings, spec: HeadSpec, features: list[StoreFeatures]) -> None:
-    """Check that the stores have layers to choose from, and that a solver gets a single layer of a single store."""
     if request.layers != "all" and not any(item.store.layer_names[0] for item in features):
         names = ", ".join(item.store.name for item in features)
         raise ManifestError(f"--layers {request.layers} does not apply: {names} has no layers")
