@@ -34,7 +34,7 @@ from featcache.registry import name_plugins, named_plugins
 from featcache.runs.identity import HEAD_INPUTS, STORE_SETTINGS
 from featcache.runs.writer import UnfinishedRun
 from featcache.settings.fits import FitSettings
-from featcache.targets.targets import CLASSIFICATION, REGRESSION
+from featcache.targets.targets import CLASSIFICATION, REGRESSION, Classes
 from featcache.terminal.streams import lasting_streams
 from featcache.terminal.watched import watched
 from featcache.threads import available_cores
@@ -377,7 +377,15 @@ def _training(setup: ResolvedFit, member: Member, seed: int, copy: WorkingCopy, 
         compute=copy.compute,
         device=device,
         auxiliary=auxiliary_of(setup.auxiliary, head, [one.store.hidden_size for one in setup.features], seed, device),
+        classes=_classes(setup, fold.train),
     )
+
+
+def _classes(setup: ResolvedFit, utterance_ids: Sequence[str]) -> dict[str, int]:
+    """Return utterance id → position of its class, for utterances and views; empty for other targets."""
+    if not isinstance(setup.target, Classes):
+        return {}
+    return {i: setup.target.position(setup.manifest[setup.views.original(i)]) for i in utterance_ids}
 
 
 def _overhead(setup: ResolvedFit, workers: int) -> float:

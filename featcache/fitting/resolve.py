@@ -112,7 +112,6 @@ def resolve(cache: FeatureCache, request: FitSettings) -> ResolvedFit:
     spec = head_spec(request.head)
     options = configured(spec.options, request.set, f"head {request.head!r}")
     task = _task_of(cache, request, spec)
-    _check_task(request, spec, task)
     max_frames = max_frames_of(cache, request, task.stores)
     features = features_of(
         task.stores,
@@ -121,7 +120,7 @@ def resolve(cache: FeatureCache, request: FitSettings) -> ResolvedFit:
         pooling=pooling_of(request, spec, task.stores),
         paired=spec.pairs_frames,
     )
-    _check_layers(request, spec, features)
+    _check_head(request, spec, task, features)
     refuse_unusable(request, spec, task.target, features)
     auxiliary = auxiliary_targets(request, task.manifest, task.folds, task.target, corpus_of_cache(cache))
     check_scope(request.norm, task.manifest, request.norm_by)
@@ -194,18 +193,14 @@ def _warnings(request: FitSettings, task: ResolvedTask, views: ResolvedViews) ->
     return [*task.warnings, *views.warnings, *alike(task.manifest, groups)]
 
 
-def _check_task(request: FitSettings, spec: HeadSpec, task: ResolvedTask) -> None:
-    """Check that the head can learn the task."""
+def _check_head(request: FitSettings, spec: HeadSpec, task: ResolvedTask, features: list[StoreFeatures]) -> None:
+    """Check that the head can learn the task, that chosen layers exist, and that a solver gets a single layer."""
     found = task.target.settings()["task"]
     if spec.tasks is not None and found not in spec.tasks:
         able = " or ".join(spec.tasks)
         raise ModelError(
             f"head {request.head!r} cannot learn {task.target.name!r}, a {found}, but only a {able}; use --head linear"
         )
-
-
-def _check_layers(request: FitSettings, spec: HeadSpec, features: list[StoreFeatures]) -> None:
-    """Check that the stores have layers to choose from, and that a solver gets a single layer of a single store."""
     if request.layers != "all" and not any(item.store.layer_names[0] for item in features):
         names = ", ".join(item.store.name for item in features)
         raise ManifestError(f"--layers {request.layers} does not apply: {names} has no layers")

@@ -5,7 +5,6 @@ from typing import Protocol
 
 import numpy as np
 
-from featcache.targets.targets import Value
 from featcache.training.seeded import Draws, generator_of
 
 
@@ -52,16 +51,16 @@ class Balanced:
     Args:
         seed: Seed of the training.
         train: Utterances of the training part.
-        targets: Utterance id → class, or a probability of each class, of which the most probable one counts.
+        classes: Utterance id → position of its class.
     """
 
-    def __init__(self, seed: int, train: Sequence[str], targets: Mapping[str, Value]) -> None:
-        self._class_of = {i: _class(targets[i]) for i in train}
-        classes = sorted(set(self._class_of.values()))
-        self._sizes = {one: sum(found == one for found in self._class_of.values()) for one in classes}
-        self._per_class = max(1, round(len(train) / len(classes)))
-        self._given = dict.fromkeys(classes, 0)
-        self.per_epoch = self._per_class * len(classes)
+    def __init__(self, seed: int, train: Sequence[str], classes: Mapping[str, int]) -> None:
+        self._class_of = {i: classes[i] for i in train}
+        present = sorted(set(self._class_of.values()))
+        self._sizes = {one: sum(found == one for found in self._class_of.values()) for one in present}
+        self._per_class = max(1, round(len(train) / len(present)))
+        self._given = dict.fromkeys(present, 0)
+        self.per_epoch = self._per_class * len(present)
         self._generator = generator_of(seed, Draws.SAMPLER)
 
     def order(self, present: Sequence[str]) -> list[str]:
@@ -82,7 +81,3 @@ class Balanced:
     def _due(self, given: int, size: int) -> int:
         """Return how many utterances of a class are used after some of its utterances were in a window."""
         return self._per_class * given // size
-
-
-def _class(target: Value) -> int:
-    return target if isinstance(target, int) else int(np.argmax(target))

@@ -42,6 +42,7 @@ class Training:
         device: Device of the head and the features.
         auxiliary: Further targets whose losses are added to that of the training part; None without any. The head must
             work in two steps, see :meth:`~featcache.heads.Head.is_in_two_steps`.
+        classes: Utterance id → position of its class, which the sampler ``balanced`` needs.
 
     Attributes:
         history: Result of each epoch, or of each evaluation if they are a number of steps apart.
@@ -64,6 +65,7 @@ class Training:
         compute: torch.dtype = torch.float32,
         device: str = "cpu",
         auxiliary: Auxiliary | None = None,
+        classes: Mapping[str, int] | None = None,
     ) -> None:
         loop = loop or LoopSettings()
         num_stores = len(head.num_layers)
@@ -81,7 +83,7 @@ class Training:
         self._compute = compute
         self._device = device
         self._order: TrainingOrder = (
-            Balanced(seed, fold.train, targets) if loop.sampler == "balanced" else Shuffled(seed, fold.train)
+            Balanced(seed, fold.train, classes or {}) if loop.sampler == "balanced" else Shuffled(seed, fold.train)
         )
         learned = [parameter for parameter in head.parameters() if parameter.requires_grad]
         learned += auxiliary.parameters() if auxiliary else []

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import featcache
 from featcache.settings.training_loop import LoopSettings
+from featcache.targets.losses import Objective, classification
 from featcache.training.batches import FeatureWindows
 from featcache.training.together import train_together
 from tests.benchmarks.table import Table, promised
@@ -14,7 +15,10 @@ from tests.benchmarks.training import Task
 
 # Largest ratio of an epoch with an option to an epoch without options.
 MOST = 1.10
-OPTIONS: Mapping[str, LoopSettings] = {
+OPTIONS: Mapping[str, LoopSettings | Objective] = {
+    "--class-weights balanced": classification("cross-entropy", [1.5, 0.5]),
+    "--loss focal:2": classification("focal:2"),
+    "--loss label-smoothing:0.1": classification("label-smoothing:0.1"),
     "--optimizer adamw": LoopSettings(optimizer="adamw"),
     "--optimizer sgd": LoopSettings(optimizer="sgd"),
     "--schedule cosine --warmup 0.1": LoopSettings(schedule="cosine", warmup=0.1),
@@ -59,7 +63,7 @@ class Measured:
 
 
 def compare(
-    cache: Path, *, seeds: Sequence[int], rounds: int, options: Mapping[str, LoopSettings] = OPTIONS
+    cache: Path, *, seeds: Sequence[int], rounds: int, options: Mapping[str, LoopSettings | Objective] = OPTIONS
 ) -> Measured:
     """Measure options.
 
@@ -67,7 +71,7 @@ def compare(
         cache: Folder of the synthetic cache.
         seeds: Seeds of the heads, which are trained one after another.
         rounds: Number of epochs of each kind; the fastest counts.
-        options: Option → settings.
+        options: Option → settings of the steps, or another loss.
     """
     (store,) = (name for name in featcache.open(cache) if name != "egemaps")
     task = Task.of(cache, store)
@@ -75,13 +79,13 @@ def compare(
     source.load(task.cache.manifest.utterance_ids)
     found: dict[str, float] = {}
     for _ in range(rounds):
-        for option, loop in {"": LoopSettings(), **options}.items():
-            found[option] = min(found.get(option, float("inf")), _epoch(task, source, seeds, loop))
+        for option, settings in {"": LoopSettings(), **options}.items():
+            found[option] = min(found.get(option, float("inf")), _epoch(task, source, seeds, settings))
     return Measured(plain=found.pop(""), seconds=found, num_utterances=len(task.fold.train))
 
 
-def _epoch(task: Task, source: FeatureWindows, seeds: Sequence[int], loop: LoopSettings) -> float:
-    trainings = task.trainings("dense", seeds, 1, source._copy.compute, loop)
+def _epoch(task: Task, source: FeatureWindows, seeds: Sequence[int], option: LoopSettings | Objective) -> float:
+    trainings = task.trainings("dense", seeds, 1, source._copy.compute, option)
     start = time.perf_counter()
     for _ in train_together(trainings, source, workers=1):
         pass

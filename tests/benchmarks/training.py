@@ -19,6 +19,7 @@ from featcache.machine import give_back
 from featcache.normalise import fit_normaliser
 from featcache.protocols import Fold, default_protocol, make_folds
 from featcache.settings.training_loop import LoopSettings
+from featcache.targets.losses import CLASSIFICATION, Objective
 from featcache.threads import available_cores
 from featcache.training.batches import FeatureWindows, num_values
 from featcache.training.memory import Memory, plan_working_copy
@@ -70,7 +71,12 @@ class Task:
         return FeatureWindows(features, normalisers, copy, workers=available_cores())
 
     def trainings(
-        self, head: str, seeds: Sequence[int], epochs: int, compute: torch.dtype, loop: LoopSettings | None = None
+        self,
+        head: str,
+        seeds: Sequence[int],
+        epochs: int,
+        compute: torch.dtype,
+        option: LoopSettings | Objective | None = None,
     ) -> list[Training]:
         sizes = {
             "num_layers": [len(self.cache[name].layer_names) for name in self.stores],
@@ -80,7 +86,15 @@ class Task:
         config = TrainingConfig(max_epochs=epochs, patience=epochs, batch_size=head_spec(head).batch_size)
         return [
             Training(
-                create_head(head, **sizes, seed=seed), seed, self.fold, self.targets, config, compute=compute, loop=loop
+                create_head(head, **sizes, seed=seed),
+                seed,
+                self.fold,
+                self.targets,
+                config,
+                compute=compute,
+                loop=option if isinstance(option, LoopSettings) else None,
+                objective=option if isinstance(option, Objective) else CLASSIFICATION,
+                classes=self.targets,
             )
             for seed in seeds
         ]

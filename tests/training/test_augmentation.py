@@ -231,12 +231,6 @@ def test_each_class_is_drawn_equally_often_also_from_windows(sizes, cuts, seed):
             assert max(times) - min(times) <= 1
 
 
-def test_soft_labels_are_sampled_by_their_most_probable_class():
-    targets = {"a": [0.2, 0.8], "b": [0.9, 0.1], "c": [0.6, 0.4]}
-    hard = {"a": 1, "b": 0, "c": 0}
-    assert Balanced(1, list("abc"), targets).order(list("abc")) == Balanced(1, list("abc"), hard).order(list("abc"))
-
-
 def test_a_mixture_has_the_loss_of_mixed_targets():
     generator = torch.Generator().manual_seed(0)
     mixture = Mixture(share=0.3, partners=torch.tensor([2, 0, 1]))
