@@ -121,7 +121,6 @@ def resolve(cache: FeatureCache, request: FitSettings) -> ResolvedFit:
         paired=spec.pairs_frames,
     )
     _check_head(request, spec, task, features)
-    refuse_unusable(request, spec, task.target, features)
     auxiliary = auxiliary_targets(request, task.manifest, task.folds, task.target, corpus_of_cache(cache))
     check_scope(request.norm, task.manifest, request.norm_by)
     views = resolve_views(cache, request, task)
@@ -194,7 +193,7 @@ def _warnings(request: FitSettings, task: ResolvedTask, views: ResolvedViews) ->
 
 
 def _check_head(request: FitSettings, spec: HeadSpec, task: ResolvedTask, features: list[StoreFeatures]) -> None:
-    """Check that the head can learn the task, that chosen layers exist, and that a solver gets a single layer."""
+    """Check that the head can learn the task, that layers fit the stores and the head, and that options can be used."""
     found = task.target.settings()["task"]
     if spec.tasks is not None and found not in spec.tasks:
         able = " or ".join(spec.tasks)
@@ -207,6 +206,7 @@ def _check_head(request: FitSettings, spec: HeadSpec, task: ResolvedTask, featur
     if spec.max_layers == 1 and (len(features) > 1 or len(features[0].layers) > 1):
         needs = "a single store and a single layer: give one name to --features, and" if len(features) > 1 else ""
         raise ModelError(f"{request.head} needs {needs or 'a single layer:'} add --layers last")
+    refuse_unusable(request, spec, task.target, features)
 
 
 def _head_sizes(
