@@ -318,7 +318,7 @@ def quick_reports(monkeypatch):
         monkeypatch.setattr(module, "save", save_nothing)
     monkeypatch.setattr(figures, "confusion_matrix", lambda *_: None)
     monkeypatch.setattr(figures, "predicted_values", lambda *_: None)
-    monkeypatch.setattr(figures, "training_curves", lambda *_: None)
+    monkeypatch.setattr(figures, "training_curves", lambda *_, **__: None)
     for name in ("layer_weights", "layer_scores"):
         monkeypatch.setattr(layers, name, lambda *_, **__: None)
     monkeypatch.setattr(relevance, "layer_relevance", lambda *_, **__: None)

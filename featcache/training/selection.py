@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from featcache.settings.training_loop import Criterion
-from featcache.training.trainable import Epoch, Evaluation
+from featcache.training.trainable import Epoch, EvaluationAtStep
 
 
 @dataclass(frozen=True, kw_only=True)
-class Checkpoint:
+class PendingEvaluation:
     """Weights that are evaluated, and the outputs so far.
 
     Attributes:
@@ -40,7 +40,7 @@ class Checkpoint:
         losses = {"train_loss": self.train_loss, "validation_loss": loss, "validation_score": score}
         if every is None:
             return Epoch(epoch=self.epoch, **losses)
-        return Evaluation(epoch=self.epoch, **losses, step=self.step)
+        return EvaluationAtStep(epoch=self.epoch, **losses, step=self.step)
 
 
 class Best:

@@ -20,7 +20,7 @@ from featcache.training.batches import LoadedUtterances
 from featcache.training.mixup import Mixup
 from featcache.training.optimisation import LearningRate, new_optimiser
 from featcache.training.sampling import Balanced, Shuffled, TrainingOrder
-from featcache.training.selection import Best, Checkpoint
+from featcache.training.selection import Best, PendingEvaluation
 from featcache.training.status import Stopwatch, TrainingStatus
 from featcache.training.trainable import Epoch
 
@@ -97,7 +97,7 @@ class Training:
         self._mixup = Mixup(seed, loop.mixup) if loop.mixup else None
         self._every = loop.evaluate_every
         self._best = Best(loop.stop_on, config.patience, head)
-        self._due: list[Checkpoint] = []
+        self._due: list[PendingEvaluation] = []
         self._num_epochs = self._steps = self._last_due = 0
         self._seen = 0  # in this epoch
         self._train_loss, self._num_losses = torch.zeros((), device=device), 0  # since the last checkpoint
@@ -206,7 +206,7 @@ class Training:
     def _add_checkpoint(self, state: Mapping[str, Tensor] | None) -> None:
         loss = float(self._train_loss) / self._num_losses
         self._due.append(
-            Checkpoint(epoch=self._num_epochs + 1, step=self._steps, train_loss=loss, state=state, validated=[])
+            PendingEvaluation(epoch=self._num_epochs + 1, step=self._steps, train_loss=loss, state=state, validated=[])
         )
         self._last_due = self._steps
         self._train_loss, self._num_losses = torch.zeros((), device=self._device), 0

@@ -28,7 +28,7 @@ class Epoch:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluation(Epoch):
+class EvaluationAtStep(Epoch):
     """Result of one evaluation, if evaluations are a number of training steps apart.
 
     ``epoch`` is then the epoch in which it took place, and ``train_loss`` the mean since the previous evaluation.

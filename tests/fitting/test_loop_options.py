@@ -24,6 +24,7 @@ OPTIONS = {
     "feature_noise": 0.1,
     "crop": 4,
 }
+AROUSAL = {"target": "arousal", "task": "regression", "label_range": (0, 10)}
 QUICK = {"seeds": (1,), "max_epochs": 2, "batch_size": 4, "learning_rate": 0.01}
 
 
@@ -74,8 +75,8 @@ def test_processes_and_windows_give_the_same_steps(make_cache):
             for name in ("mask_time", "crop")
         ),
         ({"stop_on": "ccc"}, "^--stop-on ccc: the validation score of emotion is uar; use loss or uar$"),
-        ({"target": "arousal", "stop_on": "uar"}, "validation score of arousal is ccc; use loss or ccc$"),
-        ({"target": "arousal", "sampler": "balanced"}, "^--sampler balanced: arousal has no classes"),
+        ({**AROUSAL, "stop_on": "uar"}, "validation score of arousal is ccc; use loss or ccc$"),
+        ({**AROUSAL, "sampler": "balanced"}, "^--sampler balanced: arousal has no classes"),
         ({"optimizer": "sgd", "epsilon": 1e-3}, "^--epsilon 0.001: sgd has no epsilon"),
         ({"mask_time": "2"}, "^--mask-time: expected COUNTxWIDTH"),
         ({"warmup": 1.5}, "^--warmup: expected a number of steps"),
