@@ -120,7 +120,7 @@ def _size_axis(axes: Axes, table: pd.DataFrame, width: float) -> None:
     for size in sorted(sizes.index, reverse=True):  # the complete training part is always shown
         if not shown or (shown[-1] - size) / max(high - low, 1e-9) * (width - 1) >= _LABEL:
             shown.append(size)
-    axes.set_xticks(shown, [f"{_number(size)}\n{_number(sizes[size])}" for size in shown])
+    axes.set_xticks(shown, [f"{_number(size)}\n{sizes[size]:.0f}" for size in shown])
     axes.set_xlabel("Training speakers, and utterances below (mean over folds)")
 
 
