@@ -210,7 +210,7 @@ INPUT = {"layers": ["0", "1", "2"], "hidden_size": 4, "frame_shift": 0.02, "max_
         ({"pooling": "mean+max"}, r"branches.0.linear.weight of a head: expected shape \(128, 8\), found \(128, 4\)"),
         ({"norm": "local"}, "norm: expected one of speaker, global, none"),
         ({"layer_weighting": "x"}, "no layer weighting 'x'; available: abs, softmax"),
-        ({"task": "x"}, "task: expected classification or regression"),
+        ({"task": "x"}, "task: expected classification, regression or multilabel"),
         ({"task": "regression", "label_ranges": {}}, "label_ranges: expected the lowest"),
         ({"task": "regression", "label_ranges": {"a": [1, 1]}}, "label_ranges: expected the lowest"),
         ({"task": "regression", "label_ranges": {"a": [0, float("inf")]}}, "label_ranges: expected the lowest"),
