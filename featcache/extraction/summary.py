@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from featcache.augmentation.augmented_view import SEPARATOR
 from featcache.cache.failures import Failure
 from featcache.cache.reader import FeatureCache, FeatureStore
 from featcache.corpora.recorded import corpus_of
@@ -188,8 +189,8 @@ def next_step(folder: Path, name: str) -> str | None:
 
 def _must_be_named(store: FeatureStore, cache: FeatureCache) -> bool:
     """Return whether ``featcache fit`` does not choose this store by default."""
-    others = set(cache) - {store.name, "egemaps"}
-    return store.metadata["dataset"] != "hidden_states" or not all(cache[name].identity.is_view for name in others)
+    others = {name.partition(SEPARATOR)[0] for name in cache} - {store.name, "egemaps"}
+    return store.metadata["dataset"] != "hidden_states" or bool(others)
 
 
 def _has_neighbours(folder: Path) -> bool:

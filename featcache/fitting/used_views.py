@@ -71,8 +71,12 @@ class ResolvedViews:
             **({"train_views": list(self.train)} if self.train else {}),
             **({"test_view": self.test} if self.test else {}),
             "view_stores_sha256": {one.name: one.identity.fingerprint for of in self.stores.values() for one in of},
-            "views_sha256": hash_of(sorted(self.originals)),
+            "views_sha256": hash_of([sorted(self.originals), self._measured()]),
         }
+
+    def _measured(self) -> list[list[str]]:
+        """Return the ids of the utterances that may be part of the statistics of the test view, per store."""
+        return [sorted(store) for store in self.stores[self.test]] if self.test else []
 
     def notes(self, norm: str) -> list[str]:
         """Return the notes for the report."""

@@ -36,6 +36,9 @@ class Pretended:
     max_frames = None
     paired: bool = True
     frame_size: int = SIZE
+    in_order = StoreFeatures.in_order
+    drop_pages = StoreFeatures.drop_pages
+    of_stores = StoreFeatures.of_stores
 
     def __post_init__(self):
         ids = tuple(f"u{i}" for i in range(len(self.lengths)))
