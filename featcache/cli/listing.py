@@ -192,15 +192,17 @@ def print_fitted(runs: Sequence[RunFolder]) -> None:
     if told:
         print_line("; ".join(told))
     for run in runs:
-        _print_corpora(run)
+        _print_corpora(run, title=run.name if len(runs) > 1 else "")
 
 
-def _print_corpora(run: RunFolder) -> None:
-    """Print the score of each test corpus, if a run has several."""
+def _print_corpora(run: RunFolder, title: str) -> None:
+    """Print the score of each test corpus, if a run has several; above them the title, if there is one."""
     of_corpora = run.metrics.get(TEST_CORPORA, {})
     name = next((name for name in ("uar", "ccc") if name in run.metrics), "")
     if of_corpora and name:
         print_line()
+        if title:
+            print_line(f"{title}:")
         scores = [content[name] for content in of_corpora.values()]
         print_fitting(
             {

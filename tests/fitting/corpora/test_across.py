@@ -114,7 +114,7 @@ def test_several_test_corpora_have_their_own_scores(corpora):
         app, ["fit", "--train", "played", "--test", "acted,real", "--head", "svm", "--layers", "last", "--seeds", "7,"]
     )
     assert again.exit_code == 0
-    assert "Test corpus" in again.stdout
+    assert "\nTest corpus " in again.stdout
     assert str(run.path) in again.stdout.replace("\n", "")
     assert "corpus" in (run.path / "report.html").read_text()
     assert "corpora" not in featcache.fit(train="played", test="real", **SVM).metrics
