@@ -42,7 +42,16 @@ def functions(path):
             code -= set(range(node.lineno, node.end_lineno + 1))
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            yield node.name, len(code & set(range(node.lineno, node.end_lineno + 1)))
+            first = node.body[0].lineno if repeats_options(node) else node.lineno
+            yield node.name, len(code & set(range(first, node.end_lineno + 1)))
+
+
+def repeats_options(function):
+    """Return whether the signature of a public function repeats all options of a command, one per line."""
+    return any(
+        isinstance(one, ast.Call) and isinstance(one.func, ast.Name) and one.func.id == "documented"
+        for one in function.decorator_list
+    )
 
 
 def longest_functions(package):

@@ -1,6 +1,6 @@
 """Option ``--also`` → the auxiliary targets of trainings, checked before the first of them begins."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -31,13 +31,18 @@ class AuxiliaryTarget:
     target: PredictionTarget
     manifest: Manifest
 
-    def task(self) -> AuxiliaryTask:
-        """Return what a training needs."""
+    def task(self, originals: Mapping[str, str]) -> AuxiliaryTask:
+        """Return what a training needs.
+
+        Args:
+            originals: Id of a view → id of its utterance.
+        """
+        targets = {utterance.utterance_id: self.target.value(utterance) for utterance in self.manifest}
         return AuxiliaryTask(
             weight=self.weight,
             num_outputs=self.target.num_outputs,
             loss=self.target.objective.loss,
-            targets={utterance.utterance_id: self.target.value(utterance) for utterance in self.manifest},
+            targets=targets | {view: targets[one] for view, one in originals.items() if one in targets},
         )
 
 
@@ -94,12 +99,18 @@ def auxiliary_notes(found: Sequence[AuxiliaryTarget], manifest: Manifest) -> lis
 
 
 def auxiliary_of(
-    found: Sequence[AuxiliaryTarget], head: Head, hidden_sizes: Sequence[int], seed: int, device: str
+    found: Sequence[AuxiliaryTarget],
+    originals: Mapping[str, str],
+    head: Head,
+    hidden_sizes: Sequence[int],
+    seed: int,
+    device: str,
 ) -> Auxiliary | None:
     """Return the auxiliary targets of one training; None without any.
 
     Args:
         found: The auxiliary targets.
+        originals: Id of a view → id of its utterance.
         head: The untrained head.
         hidden_sizes: Hidden size of each store.
         seed: Seed of the training.
@@ -107,7 +118,7 @@ def auxiliary_of(
     """
     if not found:
         return None
-    return Auxiliary([one.task() for one in found], pooled_size(head, hidden_sizes), seed, device)
+    return Auxiliary([one.task(originals) for one in found], pooled_size(head, hidden_sizes), seed, device)
 
 
 def pooled_size(head: Head, hidden_sizes: Sequence[int]) -> int:

@@ -14,9 +14,8 @@ from typing import Any
 from featcache.dask_client import connected
 from featcache.errors import ClusterError, FeatcacheError
 from featcache.files.disk import disk_errors
-from featcache.fitting.auxiliary_tasks import auxiliary_of
 from featcache.fitting.conditions import conditions, recorded_copy
-from featcache.fitting.groups import Member, group
+from featcache.fitting.groups import group
 from featcache.fitting.normalisation import (
     Known,
     fit_normalisers,
@@ -24,37 +23,27 @@ from featcache.fitting.normalisation import (
     normalisers_of_runs,
     write_normalisation,
 )
-from featcache.fitting.objective import class_weights_of, objective_of
 from featcache.fitting.other_corpora import open_cache
 from featcache.fitting.resolve import ResolvedFit, resolve
 from featcache.fitting.results import decided_target, record_of, write_results
+from featcache.fitting.trainings import new_training
 from featcache.fitting.watch import FitWatch, Recorder, state_file
 from featcache.machine import give_back
 from featcache.registry import name_plugins, named_plugins
 from featcache.runs.identity import HEAD_INPUTS, STORE_SETTINGS
 from featcache.runs.writer import UnfinishedRun
 from featcache.settings.fits import FitSettings
-from featcache.targets.targets import CLASSIFICATION, REGRESSION, Classes
 from featcache.terminal.streams import lasting_streams
 from featcache.terminal.watched import watched
 from featcache.threads import available_cores
 from featcache.training.batches import READ_AT_ONCE, FeatureWindows, num_values
 from featcache.training.memory import Memory, WorkingCopy, plan_working_copy
-from featcache.training.solvers import LogisticTraining, SolverTraining, SVCTraining, SVRTraining
 from featcache.training.store_features import frames_in_use, steps_of, values_in_use
 from featcache.training.together import train_together
-from featcache.training.train import Training
 from featcache.training.trainable import Trainable
 from featcache.units import counted
 
 log = logging.getLogger(__name__)
-
-# (head, task) → training of a head that a solver fits.
-SOLVER_TRAININGS: Mapping[tuple[str, str], type[SolverTraining]] = {
-    ("svm", CLASSIFICATION): SVCTraining,
-    ("svm", REGRESSION): SVRTraining,
-    ("logistic", CLASSIFICATION): LogisticTraining,
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,7 +229,7 @@ class FitJob:
         for item in group(setups, folds, self.copies):
             lead, copy = setups[item.lead], self.copies[item.lead]
             trainings = {
-                _training(setups[member.run], member, seed, copy, self.device): member
+                new_training(setups[member.run], member, seed, copy, self.device): member
                 for member in item.members
                 for seed in setups[member.run].config["seeds"]
                 if (seed, member.fold) not in finished[member.run]
@@ -345,47 +334,6 @@ def _tell_copies(setups: Sequence[ResolvedFit], copies: Sequence[WorkingCopy]) -
         runs.setdefault(alike, set()).update(member.run for member in item.members)
     for (names, norm, copy), found in runs.items():
         log.info("%s, %s normalisation, %s: %s", names, norm, counted(len(found), "run"), copy)
-
-
-def _training(setup: ResolvedFit, member: Member, seed: int, copy: WorkingCopy, device: str) -> Trainable:
-    targets = {utterance.utterance_id: setup.target.value(utterance) for utterance in setup.manifest}
-    targets |= {i: targets[setup.views.original(i)] for i in setup.views.originals}
-    fold = setup.seen_fold(member.fold)
-    if not setup.spec.is_network:
-        ids = (*setup.manifest.utterance_ids, *setup.views.originals)
-        return SOLVER_TRAININGS[setup.config["head"], setup.config["task"]](
-            seed,
-            fold,
-            targets,
-            setup.target.num_outputs,
-            member.layers,
-            speakers={i: setup.manifest[setup.views.original(i)].speaker_id for i in ids},
-            class_weights=class_weights_of(setup, setup.folds[member.fold - 1]),
-            only_trained=setup.views.originals,
-        )
-    head = setup.new_head(seed)
-    return Training(
-        head,
-        seed,
-        fold,
-        targets,
-        setup.training,
-        loop=setup.request,
-        layers=member.layers,
-        frame_shifts=[features.frame_shift for features in setup.features],
-        objective=objective_of(setup, setup.folds[member.fold - 1]),
-        compute=copy.compute,
-        device=device,
-        auxiliary=auxiliary_of(setup.auxiliary, head, [one.store.hidden_size for one in setup.features], seed, device),
-        classes=_classes(setup, fold.train),
-    )
-
-
-def _classes(setup: ResolvedFit, utterance_ids: Sequence[str]) -> dict[str, int]:
-    """Return utterance id → position of its class, for utterances and views; empty for other targets."""
-    if not isinstance(setup.target, Classes):
-        return {}
-    return {i: setup.target.position(setup.manifest[setup.views.original(i)]) for i in utterance_ids}
 
 
 def _overhead(setup: ResolvedFit, workers: int) -> float:

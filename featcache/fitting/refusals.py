@@ -12,7 +12,7 @@ from featcache.settings.fits import FitSettings
 from featcache.settings.loss_choice import loss_parts
 from featcache.settings.training_loop import LoopSettings
 from featcache.targets.losses import LOSSES_OF
-from featcache.targets.targets import CLASSIFICATION, Classes, Labels, PredictionTarget
+from featcache.targets.targets import CLASSIFICATION, Classes, PredictionTarget
 from featcache.training.store_features import StoreFeatures
 
 
@@ -109,12 +109,6 @@ def _any_of(*refusals: Refusal) -> Refusal:
     return lambda one: next(filter(None, (refusal(one) for refusal in refusals)), None)
 
 
-def _task(found: Combination) -> str | None:
-    if isinstance(found.target, Labels) and not found.spec.is_network:
-        return f"head {found.request.head!r} predicts one class per utterance; use a network, such as --head dense"
-    return None
-
-
 def _also(found: Combination) -> str | None:
     if not found.spec.is_network:
         return f"head {found.request.head!r} learns one target exactly; use a network, such as --head dense"
@@ -137,7 +131,6 @@ REFUSALS: Mapping[str, Refusal] = {
     "epsilon": _without_epsilon,
     "loss": _of_loss,
     "class_weights": _of_class_weights,
-    "task": _task,
     "choose": lambda _: "there is no search to choose from; add --sweep OPTION=VALUE,VALUE",
     "also": _also,
     "train_fraction": lambda one: "--final trains on all speakers; remove one of both" if one.request.final else None,

@@ -18,7 +18,7 @@ from featcache.training.store_features import ROUNDING
 Uniform = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
 
-class Augmentation:
+class FeatureAugmentation:
     """Random changes of normalised features; each kind has its own random numbers.
 
     Crops and time masks are at the same time in all layers and stores of an utterance. Stores without a frame shift

@@ -5,6 +5,7 @@ from typing import Protocol
 
 import numpy as np
 
+from featcache.targets.targets import Value
 from featcache.training.seeded import Draws, generator_of
 
 
@@ -54,8 +55,8 @@ class Balanced:
         classes: Utterance id → position of its class.
     """
 
-    def __init__(self, seed: int, train: Sequence[str], classes: Mapping[str, int]) -> None:
-        self._class_of = {i: classes[i] for i in train}
+    def __init__(self, seed: int, train: Sequence[str], classes: Mapping[str, Value]) -> None:
+        self._class_of = {i: _position(classes[i]) for i in train}
         present = sorted(set(self._class_of.values()))
         self._sizes = {one: sum(found == one for found in self._class_of.values()) for one in present}
         self._per_class = max(1, round(len(train) / len(present)))
@@ -81,3 +82,9 @@ class Balanced:
     def _due(self, given: int, size: int) -> int:
         """Return how many utterances of a class are used after some of its utterances were in a window."""
         return self._per_class * given // size
+
+
+def _position(target: Value) -> int:
+    if not isinstance(target, int):
+        raise TypeError(f"expected the position of a class, found {target!r}")
+    return target

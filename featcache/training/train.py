@@ -14,7 +14,7 @@ from featcache.settings.fits import TrainingConfig
 from featcache.settings.training_loop import LoopSettings
 from featcache.targets.losses import CLASSIFICATION, Objective
 from featcache.targets.targets import Value
-from featcache.training.augmentation import Augmentation
+from featcache.training.augmentation import FeatureAugmentation
 from featcache.training.auxiliary import Auxiliary
 from featcache.training.batches import LoadedUtterances
 from featcache.training.mixup import Mixup
@@ -42,7 +42,7 @@ class Training:
         device: Device of the head and the features.
         auxiliary: Further targets whose losses are added to that of the training part; None without any. The head must
             work in two steps, see :meth:`~featcache.heads.Head.is_in_two_steps`.
-        classes: Utterance id → position of its class, which the sampler ``balanced`` needs.
+        classes: Utterance id → position of its class, for the sampler ``balanced``; by default ``targets``.
 
     Attributes:
         history: Result of each epoch, or of each evaluation if they are a number of steps apart.
@@ -83,7 +83,7 @@ class Training:
         self._compute = compute
         self._device = device
         self._order: TrainingOrder = (
-            Balanced(seed, fold.train, classes or {}) if loop.sampler == "balanced" else Shuffled(seed, fold.train)
+            Balanced(seed, fold.train, classes or targets) if loop.sampler == "balanced" else Shuffled(seed, fold.train)
         )
         learned = [parameter for parameter in head.parameters() if parameter.requires_grad]
         learned += auxiliary.parameters() if auxiliary else []
@@ -92,7 +92,7 @@ class Training:
         self._optimiser = new_optimiser(learned, config, loop)
         self._steps_per_epoch = -(-self._order.per_epoch // self._batch_size)
         self._rate = LearningRate(self._optimiser, config, loop, self._steps_per_epoch)
-        augmentation = Augmentation(seed, loop, frame_shifts or [0.02] * num_stores)
+        augmentation = FeatureAugmentation(seed, loop, frame_shifts or [0.02] * num_stores)
         self._augmentation = None if augmentation.changes_nothing else augmentation
         self._mixup = Mixup(seed, loop.mixup) if loop.mixup else None
         self._every = loop.evaluate_every
@@ -153,7 +153,7 @@ class Training:
         for first in range(0, len(order), self._batch_size):
             ids = order[first : first + self._batch_size]
             self._rate.start(self._num_epochs * self._steps_per_epoch + self._seen / self._batch_size)
-            loss, further = self._losses(window, ids)
+            loss, further = self._losses_of(window, ids)
             self._optimiser.zero_grad()
             (loss if further is None else loss + further).backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_value_(self._learned, self._config.clip_value)
@@ -224,7 +224,7 @@ class Training:
                 break
         self._due = []
 
-    def _losses(self, window: LoadedUtterances, ids: Sequence[str]) -> tuple[Tensor, Tensor | None]:
+    def _losses_of(self, window: LoadedUtterances, ids: Sequence[str]) -> tuple[Tensor, Tensor | None]:
         """Return the loss of a training batch, and that of the auxiliary targets; None without any."""
         targets = self._targets_of(ids)
         if self._mixup is None and self._auxiliary is None:

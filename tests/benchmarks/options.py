@@ -10,13 +10,14 @@ from featcache.settings.training_loop import LoopSettings
 from featcache.targets.losses import Objective, classification
 from featcache.training.batches import FeatureWindows
 from featcache.training.together import train_together
+from tests.benchmarks.synthetic_cache import EMOTIONS
 from tests.benchmarks.table import Table, promised
-from tests.benchmarks.training import Task
+from tests.benchmarks.task import Task
 
 # Largest ratio of an epoch with an option to an epoch without options.
 MOST = 1.10
 OPTIONS: Mapping[str, LoopSettings | Objective] = {
-    "--class-weights balanced": classification("cross-entropy", [1.5, 0.5]),
+    "--class-weights balanced": classification("cross-entropy", [1 + i / 8 for i in range(len(EMOTIONS))]),
     "--loss focal:2": classification("focal:2"),
     "--loss label-smoothing:0.1": classification("label-smoothing:0.1"),
     "--optimizer adamw": LoopSettings(optimizer="adamw"),

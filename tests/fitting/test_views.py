@@ -7,18 +7,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from featcache.training.svm import SVMTraining
 
 import featcache
 from featcache.cache.reader import FeatureCache, FeatureStore
 from featcache.errors import FeatcacheError
-from featcache.fitting import job
+from featcache.fitting import job, trainings
 from featcache.fitting.fit import fit
 from featcache.fitting.resolve import resolve
 from featcache.normalise import fit_normaliser
 from featcache.settings.checked import configured
 from featcache.settings.fits import FitSettings
 from featcache.training.batches import FeatureWindows
-from featcache.training.svm import SVMTraining
 
 SSL = {"extractor": "ssl", "weights": "pretrained"}
 EGEMAPS = {"extractor": "egemaps"}
@@ -94,14 +94,14 @@ def test_a_view_is_normalised_with_the_statistics_of_the_clean_speech(cache):
 @pytest.mark.parametrize("head", ["dense", "linear"])
 def test_zero_strength_is_the_same_as_giving_each_utterance_twice(cache, monkeypatch, head):
     with_view = fit(features="ssl", head=head, train_views="same-1", **QUICK)
-    plain = job._training
+    plain = trainings.new_training
 
     def twice(*arguments):
         one = plain(*arguments)
         one.fold = replace(one.fold, train=(*one.fold.train, *one.fold.train))
         return one
 
-    monkeypatch.setattr(job, "_training", twice)
+    monkeypatch.setattr(job, "new_training", twice)
     assert_same_results(with_view, fit(features="ssl", head=head, name="twice", **QUICK))
 
 

@@ -351,18 +351,6 @@ def test_words_are_a_store_like_any_other(home, run, write_pipeline, counted, ca
     assert counted["extractions"] == ["egemaps"]
 
 
-def test_views_are_made_once_with_their_store(home, run, write_pipeline, counted):
-    path = write_pipeline(("egemaps: {model: egemaps}", "egemaps: {model: egemaps, augment: 'noise:10-20'}"))
-    run(path, **QUICK)
-    run(path, **QUICK)
-    assert counted["extractions"] == ["egemaps"]
-    cache = home / "cache" / "ravdess"
-    assert FeatureStore(cache / "egemaps@noise10-20-1").utterance_ids == FeatureStore(cache / "egemaps").utterance_ids
-    shutil.rmtree(cache / "egemaps@noise10-20-1")
-    run(path, **QUICK)
-    assert counted["extractions"] == ["egemaps", "egemaps"]
-
-
 def test_the_size_of_words_is_about_right(home, run, write_pipeline):
     path = write_pipeline(TEXT)
     place = find_places(read_pipeline(path), Workspace.at(home), corpus=None, data=None)[0]

@@ -98,9 +98,7 @@ def test_votes_and_support_vector_machines_are_refused(run, tmp_path):
     tables = [shutil.copy(run.path / "predictions.csv", tmp_path / f"{name}.csv") for name in "ab"]
     with pytest.raises(PredictionsError, match="predicts several labels; only predictions of one class can vote"):
         ensemble(runs=list(map(str, tables)))
-    with pytest.raises(
-        FeatcacheError, match=r"^--task multilabel: head 'svm' predicts one class per utterance"
-    ) as error:
+    with pytest.raises(FeatcacheError, match=r"^head 'svm' cannot learn 'emotions', a multilabel") as error:
         fit(**{**OPTIONS, "head": "svm", "layers": "last"})
     assert "\n" not in str(error.value)
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from featcache.heads.packed import Change, Packed, pack
 from featcache.settings.training_loop import LoopSettings, read_masks, read_warmup
 from featcache.targets.losses import CLASSIFICATION, REGRESSION
-from featcache.training.augmentation import Augmentation
+from featcache.training.augmentation import FeatureAugmentation
 from featcache.training.mixup import Mixture, Mixup
 from featcache.training.sampling import Balanced
 from featcache.training.together import train_together
@@ -147,14 +147,14 @@ def batch_of(lengths, sizes=(6,), ratios=(1,)):
 def test_stores_are_cut_and_masked_at_the_same_times(crop, width, seed):
     loop = LoopSettings(crop=crop, mask_time=f"2x{width}", mask_dims="1x3")
     lengths = [1, 7, 30]
-    paired = Augmentation(seed, loop, [0.02, 0.02]).applied(batch_of(lengths, (6, 5), (1, 1)))
+    paired = FeatureAugmentation(seed, loop, [0.02, 0.02]).applied(batch_of(lengths, (6, 5), (1, 1)))
     for length, one, other in zip(lengths, *paired, strict=True):
         assert one.num_frames == other.num_frames == min(length, crop)
         assert torch.equal(one.values[0, :, 0], other.values[0, :, 0])
         assert one.change.frames == other.change.frames
         assert len(one.change.dims) == 1
         assert one.change.dims[0].stop - one.change.dims[0].start <= 3
-    faster = Augmentation(seed, loop, [0.02, 0.01, float("nan")])
+    faster = FeatureAugmentation(seed, loop, [0.02, 0.01, float("nan")])
     slow, fast, tokens = faster.applied(batch_of(lengths, (6, 5, 4), (1, 2, 1)))
     for length, one, other, still in zip(lengths, slow, fast, tokens, strict=True):
         assert other.values[0, :, 0].tolist() == [v for n in one.values[0, :, 0].tolist() for v in (2 * n - 1, 2 * n)]
@@ -166,7 +166,7 @@ def test_stores_are_cut_and_masked_at_the_same_times(crop, width, seed):
 
 
 def test_widths_and_places_are_uniform():
-    augmentation = Augmentation(1, LoopSettings(mask_time="2x3", crop=5), [0.02])
+    augmentation = FeatureAugmentation(1, LoopSettings(mask_time="2x3", crop=5), [0.02])
     widths, firsts, places = Counter(), Counter(), Counter()
     for _ in range(200):
         for item in augmentation.applied(batch_of([8] * 10))[0]:
@@ -183,7 +183,7 @@ def test_widths_and_places_are_uniform():
 
 
 def test_noise_has_its_standard_deviation_and_is_new_in_every_batch():
-    augmentation = Augmentation(1, LoopSettings(feature_noise=0.5), [0.02])
+    augmentation = FeatureAugmentation(1, LoopSettings(feature_noise=0.5), [0.02])
     [first], [second] = (augmentation.applied(batch_of([400, 400], (64,))) for _ in range(2))
     noises = [item.copy()[0] - item.values[0] for item in (*first, *second)]
     for noise in noises:

@@ -7,6 +7,7 @@ import torch
 from featcache.heads.base import linear
 from featcache.targets.losses import REGRESSION
 from featcache.training.auxiliary import _SEED, Auxiliary, AuxiliaryTask
+from featcache.training.mixup import Mixture
 from featcache.training.together import train_together
 from featcache.training.train import Training, TrainingConfig
 from tests.training.plain_loop import FOLD, HEADS, IDS, TARGETS, InMemory, make_features, make_head, same_weights
@@ -118,9 +119,9 @@ def test_utterances_without_the_label_have_no_loss():
 def test_mixtures_have_the_losses_of_both_utterances():
     pooled = torch.randn(3, 5, generator=torch.Generator().manual_seed(3))
     auxiliary = Auxiliary(tasks(), 5, 1)
-    one, two = IDS[1:4], IDS[4:7]
-    expected = 0.3 * auxiliary.loss(pooled, one) + 0.7 * auxiliary.loss(pooled, two)
-    torch.testing.assert_close(auxiliary.loss(pooled, one, two, 0.3), expected)
+    ids, mixture = IDS[1:4], Mixture(share=0.3, partners=torch.tensor([1, 2, 0]))
+    expected = 0.3 * auxiliary.loss(pooled, ids) + 0.7 * auxiliary.loss(pooled, [*ids[1:], ids[0]])
+    torch.testing.assert_close(auxiliary.loss(pooled, ids, mixture), expected)
 
 
 def test_the_layers_change_no_draw_of_the_head():
