@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from featcache.training.svm import SVMTraining
 
 import featcache
 from featcache.cache.reader import FeatureCache, FeatureStore
@@ -19,6 +18,7 @@ from featcache.normalise import fit_normaliser
 from featcache.settings.checked import configured
 from featcache.settings.fits import FitSettings
 from featcache.training.batches import FeatureWindows
+from featcache.training.solvers import SolverTraining
 
 SSL = {"extractor": "ssl", "weights": "pretrained"}
 EGEMAPS = {"extractor": "egemaps"}
@@ -105,15 +105,15 @@ def test_zero_strength_is_the_same_as_giving_each_utterance_twice(cache, monkeyp
     assert_same_results(with_view, fit(features="ssl", head=head, name="twice", **QUICK))
 
 
-def test_support_vector_machines_learn_from_views(cache, monkeypatch):
+def test_solvers_learn_from_views(cache, monkeypatch):
     learned = {}
-    plain = SVMTraining.end_epoch
+    plain = SolverTraining.end_epoch
 
     def watched(training):
-        learned[training.fold.name] = dict(training._train)
+        learned[training.fold.name] = set(training._vectors) & set(training.fold.train)
         plain(training)
 
-    monkeypatch.setattr(SVMTraining, "end_epoch", watched)
+    monkeypatch.setattr(SolverTraining, "end_epoch", watched)
     run = fit(features="ssl", head="svm", layers="last", train_views="loud-1", test_view="same-1")
     for fold in resolved(cache).folds:
         assert len(learned[fold.name]) == 2 * len(fold.train)
