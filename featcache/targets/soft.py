@@ -89,7 +89,7 @@ def _number(utterance: Utterance, column: str) -> float:
     number = float(text or 0) if not text or NUMBER.fullmatch(text) else math.nan
     if not 0 <= number <= _MOST:
         raise ManifestError(
-            f"{column} of utterance {utterance.utterance_id!r} is {text!r}, expected a number of votes from 0 to {_MOST:g}; "
-            "correct the manifest.csv beside the audio and run the same 'featcache extract' again"
+            f"{column} of utterance {utterance.utterance_id!r} is {text!r}, expected a number of votes from 0 to "
+            f"{_MOST:g}; correct the manifest.csv beside the audio and run the same 'featcache extract' again"
         )
     return number
