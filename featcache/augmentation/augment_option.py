@@ -13,6 +13,9 @@ ORDER = (Speed.kind, Reverb.kind, Noise.kind)
 _NUMBER = r"-?(?:\d+(?:\.\d+)?|inf)"
 _RANGE = re.compile(rf"({_NUMBER})(?:-({_NUMBER}))?")
 _SLOWEST, _FASTEST = 0.5, 2.0
+_SHORTEST, _LONGEST = 0.01, 10.0
+# Beyond this SNR in dB, float32 speech or noise is lost in the rounding of the other.
+_STRONGEST = 100.0
 
 
 def parse(texts: Sequence[str]) -> tuple[Augmentation, ...]:
@@ -45,12 +48,14 @@ def _parse(text: str) -> Augmentation:
         bounds = _bounds(parts[0]) if parts else None
         seconds = Reverb.seconds if bounds is None else bounds
         rest = parts if bounds is None else parts[1:]
-        if not 0 < seconds[0] <= seconds[1] <= 10 or (bounds and rest):
-            raise _wrong(text, "reverb, reverb:FOLDER, or reverb:0.2-0.8 for reverberation times in seconds")
+        if not _SHORTEST <= seconds[0] <= seconds[1] <= _LONGEST or (bounds and rest):
+            times = f"reverberation times from {_SHORTEST:g} to {_LONGEST:g} seconds"
+            raise _wrong(text, f"reverb, reverb:FOLDER, or reverb:0.2-0.8 for {times}")
         return Reverb(seconds=seconds, folder=_folder(text, rest), p=p)
     bounds = _bounds(parts[0]) if parts else None
-    if bounds is None or not -math.inf < bounds[0] <= bounds[1] or (math.isinf(bounds[1]) and bounds[0] != bounds[1]):
-        raise _wrong(text, "noise:10-20 for SNRs in dB, noise:10-20:pink or noise:10-20:FOLDER")
+    if bounds is None or not (-_STRONGEST <= bounds[0] <= bounds[1] <= _STRONGEST or min(bounds) == math.inf):
+        values = f"SNRs from {-_STRONGEST:g} to {_STRONGEST:g} dB"
+        raise _wrong(text, f"noise:10-20 for {values}, noise:inf for none, noise:10-20:pink or noise:10-20:FOLDER")
     if parts[1:] and parts[1] in COLOURS and not parts[2:]:
         return Noise(snr=bounds, colours=(parts[1],), p=p)
     return Noise(snr=bounds, folder=_folder(text, parts[1:]), p=p)

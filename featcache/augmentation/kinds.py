@@ -68,14 +68,14 @@ class Augmentation(ABC):
     @property
     def text(self) -> str:
         """Text of the option, in one form: the folder is replaced by ``files``, and a probability of 1 is omitted."""
-        parts = [self.kind, self.values(), FILES if self.folder else "", "" if self.p == 1 else f"p={self.p:g}"]
+        parts = [self.kind, self.values(), FILES if self.folder else "", "" if self.p == 1 else f"p={number(self.p)}"]
         return ":".join(filter(None, parts))
 
     @property
     def name(self) -> str:
         """Part of the name of a view: ``noise10-20``."""
         folder = Path(self.folder.path).name[:20] if self.folder else ""
-        parts = [self.kind + self.values(), folder, "" if self.p == 1 else f"p{self.p:g}"]
+        parts = [self.kind + self.values(), folder, "" if self.p == 1 else f"p{number(self.p)}"]
         return "-".join(filter(None, (re.sub(r"[^\w.]+", "-", part).strip("-.") for part in parts)))
 
 
@@ -93,7 +93,7 @@ class Speed(Augmentation):
     factors: tuple[float, ...]
 
     def values(self) -> str:
-        return ",".join(f"{factor:g}" for factor in self.factors)
+        return ",".join(map(number, self.factors))
 
     def draw(self, rng: np.random.Generator) -> float:
         """Return the factor of an utterance."""
@@ -121,7 +121,7 @@ class Reverb(Augmentation):
     seconds: tuple[float, float] = REVERBERATION_TIMES
 
     def values(self) -> str:
-        return "" if self.folder or self.seconds == REVERBERATION_TIMES else "{:g}-{:g}".format(*self.seconds)
+        return "" if self.folder or self.seconds == REVERBERATION_TIMES else "-".join(map(number, self.seconds))
 
     def apply(self, samples: Samples, sampling_rate: int, rng: np.random.Generator) -> Samples:
         from scipy.signal import fftconvolve
@@ -150,9 +150,9 @@ class Noise(Augmentation):
     colours: tuple[str, ...] = COLOURS
 
     def values(self) -> str:
-        low, high = self.snr
+        bounds = self.snr[:1] if self.snr[0] == self.snr[1] else self.snr
         one = len(self.colours) == 1 and not self.folder
-        return (f"{low:g}" if low == high else f"{low:g}-{high:g}") + (f":{self.colours[0]}" if one else "")
+        return "-".join(map(number, bounds)) + (f":{self.colours[0]}" if one else "")
 
     def apply(self, samples: Samples, sampling_rate: int, rng: np.random.Generator) -> Samples:
         low, high = self.snr
@@ -167,6 +167,11 @@ class Noise(Augmentation):
         level = rms(noise)
         gain = rms(samples) / (level * 10 ** (snr / 20)) if level > 0 else 0.0
         return samples + noise * np.float32(gain)
+
+
+def number(value: float) -> str:
+    """Return a number with all its digits, so that different augmentations have different texts."""
+    return f"{value:.15g}"
 
 
 def rms(samples: Samples) -> float:

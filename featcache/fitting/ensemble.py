@@ -43,6 +43,8 @@ TABLES_CORPUS = "predictions"
 # Keys that identify an ensemble; the checksums are those of the predictions of its candidates.
 _ASKED = ("candidates", "candidates_sha256", "sizes", "votes", NUMERICS)
 _SHARED = ("corpus", "target", "protocol", "select", "classes", "seeds")
+# Key of the augmented speech on which all members were tested; runs that were tested on the clean speech lack it.
+_TESTED_ON = "test_view"
 
 
 def ensemble(
@@ -205,7 +207,7 @@ def _is_chosen(number: int, sizes: Sequence[int], votes: Sequence[str]) -> bool:
 
 def _check_same_task(runs: Sequence[RunFolder]) -> None:
     for run in runs[1:]:
-        for key in _SHARED:
+        for key in (*_SHARED, _TESTED_ON):
             found, expected = run.config.get(key), runs[0].config.get(key)
             if found != expected:
                 raise PredictionsError(
@@ -221,7 +223,8 @@ def _shared_settings(candidates: Sequence[Voter]) -> dict[str, Any]:
         if candidate.run:
             config = candidate.run.config
             needed = {"corpus": config["corpus"], "protocol": config["protocol"], "classes": classes}
-            return {key: config.get(key) for key in _SHARED} | needed
+            tested_on = {_TESTED_ON: config[_TESTED_ON]} if _TESTED_ON in config else {}
+            return {key: config.get(key) for key in _SHARED} | needed | tested_on
     seeds = max((candidate.test["seed"].unique().tolist() for candidate in candidates), key=len)
     unknown = dict.fromkeys(("target", "protocol"), UNKNOWN)
     return {"corpus": TABLES_CORPUS, **unknown, "select": {}, "classes": classes, "seeds": seeds}
@@ -246,7 +249,7 @@ def _config(
         "layers": _common(members, "layers"),
         "head": f"{choice.vote} vote of {len(members)}",
         "norm": _common(members, "norm"),
-        **{key: shared[key] for key in _SHARED[1:]},
+        **{key: value for key, value in shared.items() if key != "corpus"},
         "members": [asked["candidates"][i] for i in choice.members],
         "vote": choice.vote,
         **({"chosen_on": "validation UAR of all folds, averaged over seeds"} if chosen else {}),

@@ -38,6 +38,7 @@ from featcache.runs.identity import (
     VALIDATION,
 )
 from featcache.runs.reader import RunFolder
+from featcache.settings.training_loop import LoopSettings
 from featcache.workspace import Workspace, check_name
 
 log = logging.getLogger(__name__)
@@ -49,7 +50,8 @@ _SETTINGS = (
     *("label_ranges", "select", "seeds", "max_frames", "training", "working_dtype", "final", "validation_protocol"),
     *(COMPUTED, ENVIRONMENT, HEAD_INPUTS, STORE_SETTINGS, LABEL_NAMES, "also", "loss", "class_weights"),
     *("train_views", "test_view", "train_fraction", TRAIN, TEST, LABEL_MAP, TARGET_COLUMNS, CORPUS_RANGES),
-    *(SWEEP, SET_BY_FOLD),
+    *(SWEEP, SET_BY_FOLD, "limit"),
+    *LoopSettings.__dataclass_fields__,
 )
 # Entries of metrics.json that are published as they are, besides the scores.
 _METRICS = (

@@ -15,7 +15,9 @@ class AugmentSettings:
         "Augmentation of the views: noise:LOW-HIGH (SNR in dB), speed:FACTOR,FACTOR or reverb. A folder of audio may "
         "follow (noise:10-20:FOLDER, reverb:FOLDER), and a probability (noise:10-20:p=0.5). Can be repeated.",
     )
-    views: int = setting(1, "Number of views that --augment makes; each is a store beside the clean one.", minimum=1)
+    views: int = setting(
+        1, "Number of views that --augment makes; each is a store beside the clean one.", minimum=1, maximum=100
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

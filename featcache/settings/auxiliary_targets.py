@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from featcache.settings.field import setting
+from featcache.settings.loss_choice import HEAVIEST
 from featcache.settings.types import Form
 
 
@@ -13,7 +14,7 @@ def read_weights(value: Any) -> dict[str, float]:
     """Return label → weight, from ``LABEL:WEIGHT``, a list of such texts, or a dictionary.
 
     Raises:
-        ValueError: The value has another form, a weight is not a finite number of at least 0, or a label is given
+        ValueError: The value has another form, a weight is not a number from 0 to 1e6, or a label is given
             twice.
     """
     expected = "expected LABEL:WEIGHT, such as gender:0.2"
@@ -28,11 +29,11 @@ def read_weights(value: Any) -> dict[str, float]:
     for label, weight in pairs:
         try:
             number = math.nan if isinstance(weight, bool) else float(weight)
-        except (TypeError, ValueError):
+        except (OverflowError, TypeError, ValueError):
             number = math.nan
-        if not label.strip() or not 0 <= number < math.inf:
-            told = f"{label}:{weight}".removeprefix(":")
-            raise ValueError(f"{told}: {expected}, with a weight of at least 0")
+        if not label.strip() or not 0 <= number <= HEAVIEST:
+            told = f"{label}:{weight:.80}" if isinstance(weight, str) else f"{label}:{weight!r:.80}"
+            raise ValueError(f"{told.removeprefix(':')}: {expected}, with a weight from 0 to {HEAVIEST:g}")
         if label.strip() in found:
             raise ValueError(f"{label.strip()} is given twice; keep one")
         found[label.strip()] = number

@@ -40,7 +40,8 @@ def read_loss(value: Any) -> str:
             raise ValueError(f"{name} takes no number, found {value!r}")
         return name
     try:
-        number = float(text) if separator else default
+        # As it is recorded, so that the recorded loss is read again.
+        number = float(f"{float(text):.12g}") if separator else default
     except ValueError:
         number = math.nan
     most = 1 if name == "label-smoothing" else 100
@@ -82,7 +83,7 @@ def read_class_weights(value: Any) -> str | dict[str, float]:
 def _weight(name: str, value: Any) -> float:
     try:
         weight = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         weight = math.nan
     if not LIGHTEST <= weight <= HEAVIEST:
         raise ValueError(f"the weight of {name} is {value!r}, expected a number from {LIGHTEST:g} to {HEAVIEST:g}")

@@ -20,6 +20,8 @@ _REMEDY = (
     "run the same 'featcache extract' again, which keeps the features and adds the votes of IEMOCAP, CREMA-D and "
     "MSP-Podcast, or the columns of your own manifest.csv"
 )
+# Largest number of votes, so that sums are finite.
+_MOST = 1e100
 _NO_VOTES_NOTE = "Soft labels: {} no votes for these classes, so that the hard label was used."
 
 
@@ -85,9 +87,9 @@ def soft_classes(target: Classes, manifest: Manifest) -> SoftClasses:
 def _number(utterance: Utterance, column: str) -> float:
     text = utterance.labels.get(column, "").strip()
     number = float(text or 0) if not text or NUMBER.fullmatch(text) else math.nan
-    if not 0 <= number < math.inf:
+    if not 0 <= number <= _MOST:
         raise ManifestError(
-            f"{column} of utterance {utterance.utterance_id!r} is {text!r}, expected a number of votes of at least 0; "
-            "correct the manifest.csv beside the audio and run the same 'featcache extract' again"
+            f"{column} of utterance {utterance.utterance_id!r} is {text!r}, expected a number of votes from 0 to "
+            f"{_MOST:g}; correct the manifest.csv beside the audio and run the same 'featcache extract' again"
         )
     return number

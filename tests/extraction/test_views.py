@@ -114,6 +114,16 @@ def test_speed_changes_the_duration(corpus, tmp_path):
     np.testing.assert_allclose(frames, 2, atol=0.05)  # one frame more or less
 
 
+def test_other_numbers_make_another_view():
+    texts = [("noise:0.1234567-1", "noise:0.1234568-1"), ("speed:0.9", "speed:0.9000001"), ("reverb", "reverb:p=1e-9")]
+    for pair in texts:
+        one, other = (AugmentedView(number=1, augmentations=parse([text])) for text in pair)
+        assert one.settings() != other.settings()
+        assert one.name != other.name
+    [text] = AugmentedView(number=1, augmentations=parse(["noise:10.50-20:p=0.50"])).settings()["augment"]
+    assert text == "noise:10.5-20:p=0.5"
+
+
 def test_noise_has_the_requested_ratio_and_reverberation_keeps_the_level(corpus, rng):
     recording = Recording(channels=rng.normal(0, 0.1, (1, RATE)).astype(np.float32), sampling_rate=RATE, sha256="")
     clean = recording.channels[0]
@@ -198,9 +208,12 @@ def test_views_are_the_same_in_windows(cache, corpus, tmp_path):
     [
         ({"augment": (), "views": 2}, "--views 2 needs an augmentation"),
         ({"augment": "nois:3"}, "no augmentation 'nois'; did you mean 'noise'"),
-        ({"augment": "noise"}, "expected noise:10-20 for SNRs in dB"),
+        ({"augment": "noise"}, "expected noise:10-20 for SNRs from -100 to 100 dB"),
         ({"augment": "noise:20-10"}, "expected noise:10-20"),
         ({"augment": "noise:10-inf"}, "expected noise:10-20"),
+        ({"augment": "noise:-9999"}, "expected noise:10-20"),
+        ({"augment": "noise:0-9999999"}, "expected noise:10-20"),
+        ({"augment": "reverb:0.000001"}, "reverberation times from 0.01 to 10 seconds"),
         ({"augment": "noise:3:p=2"}, "expected a probability from 0 to 1"),
         ({"augment": "speed:0.1"}, "factors from 0.5 to 2"),
         ({"augment": "reverb:0.8-0.2"}, "expected reverb"),

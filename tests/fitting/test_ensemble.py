@@ -266,6 +266,7 @@ def test_mistakes_are_told(make_run, options, message):
         ({"seeds": [1]}, r"differ in seeds: \[1\] and \[1, 2\]"),
         ({"corpus": "other"}, "differ in corpus: other and toy"),
         ({"select": {"vocal_channel": ["speech"]}}, "differ in select: "),
+        ({"test_view": "noise0-1"}, "differ in test_view: noise0-1 and None"),
     ],
 )
 def test_runs_of_another_task_may_not_vote(make_run, changes, message):
@@ -274,6 +275,12 @@ def test_runs_of_another_task_may_not_vote(make_run, changes, message):
     with pytest.raises(PredictionsError, match=message) as told:
         ensemble(runs=["a", "b"])
     assert "\n" not in str(told.value)
+
+
+def test_runs_on_the_same_augmented_speech_vote_and_say_so(make_run):
+    for name in ("a", "b"):
+        make_run(name, test_view="noise0-1")
+    assert ensemble(runs=["a", "b"]).config["test_view"] == "noise0-1"
 
 
 def test_runs_without_validation_predictions_may_not_vote(make_run):

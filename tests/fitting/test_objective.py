@@ -164,6 +164,10 @@ def test_what_does_not_fit_the_target_or_the_head_is_refused_in_one_line(cache, 
             {**VOTES, "votes_emotion_joy": lambda *_: "nan"},
             "votes_emotion_joy of utterance 'u0' is 'nan', exp",
         ),
+        (
+            {**VOTES, "votes_emotion_joy": lambda *_: "1e308"},
+            "votes_emotion_joy of utterance 'u0' is '1e308', expected a number of votes from 0 to 1e[+]100",
+        ),
     ],
 )
 def test_missing_and_faulty_votes_are_told_in_one_line(cache, votes, message):

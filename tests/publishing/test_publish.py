@@ -14,7 +14,10 @@ from featcache.cli.app import app
 from featcache.errors import FeatcacheError, StoreError
 from featcache.files.checksums import CHECKSUMS, recorded_checksums, wrong_files
 from featcache.publishing.published_files import published_files, unexpected_files
+from featcache.publishing.shareable import _SETTINGS
 from featcache.runs.reader import RunFolder
+from featcache.settings.field import settings_of
+from featcache.settings.fits import FitSettings, TrainingConfig
 from tests.publishing.shared import SPEAKERS, random_features
 from tests.settings.test_public import options_of
 
@@ -64,6 +67,12 @@ def test_a_setting_that_is_not_known_is_not_published(changed, tmp_path):
     assert not {"mystery", "validation_speakers"} & config.keys()
     assert config["select"] == {"sex": ["f"]}
     assert config["protocol"] == config["validation_protocol"] == "folds.py:MINE"
+
+
+def test_options_that_change_the_training_are_published():
+    identifying = {name for name, (_, about) in settings_of(FitSettings).items() if about.identity}
+    recorded = identifying - {"label_range", "trials", "choose"}  # under other names
+    assert recorded <= {*_SETTINGS, *TrainingConfig.__dataclass_fields__}
 
 
 def test_the_weights_have_no_metadata_and_equal_those_of_the_run(trained, tmp_path):
