@@ -91,7 +91,8 @@ def run_demo(folder: Path) -> None:
         (runs[1].path / "confusion_matrix.png", "confusion matrix of a run"),
         (report.cache / MODEL, "cached layers (HDF5)"),
     ):
-        print_line(f"  {path}  {what}")
+        print_line(f"  {what}:")
+        print_line(f"    {path}")
     print_line()
     print_line("With your own audio (EmoDB, RAVDESS, or any folder with a manifest.csv):")
     print_line("  featcache extract --model wav2vec2-base --data path/to/audio")

@@ -10,13 +10,37 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import typer
 
 from featcache.cli.parsing import NAME, metavar_of, read_value
+from featcache.settings.augmentations import ViewSettings
+from featcache.settings.auxiliary_targets import AuxiliarySettings
 from featcache.settings.checked import form_of
 from featcache.settings.field import Dataclass, Setting, help_of, settings_of
+from featcache.settings.fits import FeatureSettings, HeadSettings, TargetSettings, TrainingConfig
+from featcache.settings.loss_choice import LossSettings
+from featcache.settings.searches import SearchSettings
+from featcache.settings.several_corpora import CorporaSettings
+from featcache.settings.train_fractions import FractionSettings
+from featcache.settings.training_loop import AugmentationSettings, LoopSettings
 
 Command = Callable[..., None]
 
 # Options of text whose value is a name. The others are shown as TEXT.
 _NAMES = {"corpus", "head", "layout", "model", "name", "protocol", "text", "transcripts"}
+
+# Settings → heading of their options on a help page. All other options are listed last.
+_SECTIONS: dict[type[Dataclass], str] = {
+    HeadSettings: "Head and normalisation",
+    FeatureSettings: "Features",
+    ViewSettings: "Augmented views",
+    TargetSettings: "Labels and folds",
+    FractionSettings: "Labels and folds",
+    LossSettings: "Loss",
+    AuxiliarySettings: "Loss",
+    TrainingConfig: "Training steps",
+    LoopSettings: "Training steps",
+    AugmentationSettings: "Random changes of training batches",
+    SearchSettings: "Search over settings",
+    CorporaSettings: "Several corpora",
+}
 
 
 def command_of(*kinds: type[Dataclass], as_text: Sequence[str] = ()) -> Callable[[Command], Command]:
@@ -34,7 +58,15 @@ def command_of(*kinds: type[Dataclass], as_text: Sequence[str] = ()) -> Callable
         own = [one for one in inspect.signature(function).parameters.values() if one.name != "given"]
         types = {name: hint for kind in kinds for name, hint in get_type_hints(kind, include_extras=True).items()}
         known = {name: item for kind in kinds for name, item in settings_of(kind).items()}
-        options = [_parameter(name, types[name], name in as_text, *item) for name, item in known.items()]
+        sections = {
+            name: title
+            for part, title in _SECTIONS.items()
+            if any(issubclass(kind, part) for kind in kinds)
+            for name in vars(part)["__annotations__"]
+        }
+        options = [
+            _parameter(name, types[name], name in as_text, sections.get(name), *item) for name, item in known.items()
+        ]
 
         def read(name: str, value: Any) -> Any:
             return _read(f"--{name.replace('_', '-')}", types[name], known[name][1], value, name in as_text)
@@ -58,15 +90,15 @@ def _is_given(ctx: typer.Context, name: str) -> bool:
     return source is not None and source.name != "DEFAULT"
 
 
-def _parameter(name: str, hint: Any, as_text: bool, field: Field[Any], about: Setting) -> inspect.Parameter:
+def _parameter(
+    name: str, hint: Any, as_text: bool, section: str | None, field: Field[Any], about: Setting
+) -> inspect.Parameter:
     """Return an option as a parameter of the command. Its value is text unless it is a flag."""
     form, kind = form_of(hint), _kind(hint)
     required = field.default is field.default_factory is MISSING
-    details: dict[str, Any] = {"help": help_of(field, about), "show_default": False}
+    details: dict[str, Any] = {"help": help_of(field, about), "show_default": False, "rich_help_panel": section}
     flag = f"--{name.replace('_', '-')}"
-    flags = [
-        flag
-    ]  # named, because some releases of typer take a metavar that equals the name as the name of the option
+    flags = [flag]  # named: some releases of typer take a metavar that equals the name as the name of the option
     if kind is bool:
         hint, default = bool | None, None if field.default is None else bool(field.default)
         flags = [flag] if default is False else [f"{flag}/--no-{flag.removeprefix('--')}"]

@@ -26,6 +26,9 @@ _ALIASES = {
     "--store-name": "--name",
 }
 
+# Number of options above which a help page has headings.
+_LONG = 30
+
 
 class Command(TyperCommand):
     """A command whose help page shows arguments in capitals, and its example in one line."""
@@ -36,11 +39,17 @@ class Command(TyperCommand):
         return [*options, *(_usage(one) for one in self.get_params(ctx) if _is_argument(one))]
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write the arguments and the options."""
+        """Write the arguments and the options, those of a long command under several headings."""
         parameters = [one for one in self.get_params(ctx) if not getattr(one, "hidden", False)]
         arguments = [(_name(one), getattr(one, "help", "") or "") for one in parameters if _is_argument(one)]
-        options = [row for one in parameters if not _is_argument(one) and (row := _option_row(one, ctx))]
-        for title, rows in (("Arguments", arguments), ("Options", options)):
+        shown = [(one, row) for one in parameters if not _is_argument(one) and (row := _option_row(one, ctx))]
+        sections: dict[str, list[tuple[str, str]]] = {"Arguments": arguments}
+        if len(shown) > _LONG:
+            sections |= {title: [] for one, _ in shown if (title := getattr(one, "rich_help_panel", None))}
+        for one, row in shown:
+            title = getattr(one, "rich_help_panel", None)
+            sections.setdefault(title if title in sections else "Options", []).append(row)
+        for title, rows in sections.items():
             if rows:
                 with formatter.section(title):
                     formatter.write_dl(rows)

@@ -14,7 +14,7 @@ from featcache.runs.reader import RunFolder
 CORPUS = {"num_speakers": 3, "emotions": ("anger", "sadness"), "repetitions": 1}
 MODEL = {**demo.TINY_WAV2VEC2, "num_hidden_layers": 2, "hidden_size": 16, "intermediate_size": 16, "conv_dim": [8] * 7}
 LAST_LINES = re.compile(
-    r"^  (\S+)\s+(?:report of a run|layer weights of all|confusion matrix of|cached layers)", re.MULTILINE
+    r"^  (?:report of a run|layer weights of all|confusion matrix of|cached layers).*:\n    (\S+)$", re.MULTILINE
 )
 
 
