@@ -160,8 +160,26 @@ class JointFit:
             self._notes.append(described(corpus, mapped[corpus], Counter(filter(None, of_corpus.values()))))
             if not any(one[name] for one in values[corpus].values()):
                 raise ManifestError(f"no utterance of {corpus} has a common label; change the label map or --select")
+        self._check_tested(mapped)
         others = {corpus: column for corpus, column in columns.items() if column != name}
         return values, {LABEL_MAP: {corpus: dict(one) for corpus, one in mapped.items()}, TARGET_COLUMNS: others}
+
+    def _check_tested(self, mapped: Labels) -> None:
+        """Check that each corpus that tests has a label that another corpus trains.
+
+        Raises:
+            ManifestError: all its predictions would be wrong.
+        """
+        if self._request.final:
+            return
+        found = {corpus: {one for one in labels.values() if one is not None} for corpus, labels in mapped.items()}
+        for corpus in self._request.test or self._request.train:
+            trained = {one for other in self._request.train if other != corpus for one in found[other]}
+            if not found[corpus] & trained:
+                raise ManifestError(
+                    f"no common label of {corpus} ({', '.join(sorted(found[corpus]))}) is in a corpus that trains "
+                    f"({', '.join(sorted(trained))}); change the label map"
+                )
 
     def _labels(self, corpus: str, column: str) -> tuple[str, ...]:
         """Return the labels of a corpus, in its own order."""

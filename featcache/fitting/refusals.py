@@ -3,13 +3,13 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from featcache.errors import ModelError, listed, unknown_name
 from featcache.heads import HEADS, HeadSpec
 from featcache.settings.field import non_default
 from featcache.settings.fits import FitSettings
 from featcache.settings.loss_choice import loss_parts
+from featcache.settings.searches import value_text
 from featcache.settings.training_loop import LoopSettings
 from featcache.targets.losses import LOSSES_OF
 from featcache.targets.targets import CLASSIFICATION, Classes, PredictionTarget
@@ -150,13 +150,4 @@ def refuse_unusable(
     for name, value in non_default(request).items():
         reason = REFUSALS[name](combination) if name in REFUSALS else None
         if reason:
-            raise ModelError(f"--{name.replace('_', '-')} {_shown(name, value)}: {reason}")
-
-
-def _shown(name: str, value: Any) -> str:
-    """Return the value of an option as on the command line: ``anger=2,joy=1.5``, or ``gender:0.2`` for ``also``."""
-    if not isinstance(value, Mapping):
-        return str(value)
-    between = ":" if name == "also" else "="
-    pairs = ((key, f"{one:g}" if isinstance(one, float) else one) for key, one in value.items())
-    return ",".join(f"{key}{between}{one}" for key, one in pairs)
+            raise ModelError(f"--{name.replace('_', '-')} {value_text(name, value)}: {reason}")

@@ -5,11 +5,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from featcache.cache.joint import joint_utterances
 from featcache.errors import ManifestError, PredictionsError, StoreError, did_you_mean, listed
 from featcache.files.spreadsheets import open_table
 from featcache.manifest import Manifest
 from featcache.runs.file_names import CONFIG, METRICS
+from featcache.runs.identity import TEST, TRAIN
 from featcache.runs.reader import RunFolder
+from featcache.utterances import Utterance
 from featcache.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -128,10 +131,18 @@ def _of_file(path: Path, ids: set[str]) -> dict[str, dict[str, str]]:
 
 
 def _of_manifest(run: RunFolder | None, ids: set[str]) -> dict[str, dict[str, str]]:
-    """Return the labels of the corpus of a run; empty if its cache is not here."""
-    path = None if run is None else Workspace.at().cache(str(run.config.get("corpus", ""))) / "manifest.csv"
-    if path is None or not path.is_file():
+    """Return the labels of the corpus or corpora of a run; empty if their caches are not here."""
+    if run is None:
         return {}
-    utterances = [utterance for utterance in Manifest.read(path) if utterance.utterance_id in ids]
+    several = [str(name) for key in (TRAIN, TEST) for name in run.config.get(key, ())]
+    read = {name: _manifest(name) for name in several or [str(run.config.get("corpus", ""))]}
+    joined = {name: joint_utterances(name, found) if several else found for name, found in read.items()}
+    utterances = [one for found in joined.values() for one in found if one.utterance_id in ids]
     names = dict.fromkeys(name for utterance in utterances for name in utterance.labels)
     return {name: {one.utterance_id: one.labels.get(name, "") for one in utterances} for name in names}
+
+
+def _manifest(corpus: str) -> Sequence[Utterance]:
+    """Return the utterances of a cached corpus; none if its cache is not here."""
+    path = Workspace.at().cache(corpus) / "manifest.csv"
+    return list(Manifest.read(path)) if path.is_file() else []

@@ -97,6 +97,22 @@ def _values(given: Any) -> Any:
     return tuple(given) if isinstance(given, list | tuple) else (given,)
 
 
+def value_text(name: str, value: Any) -> str:
+    """Return the value of an option as on the command line: ``anger=2,joy=1.5``, or ``gender:0.2`` for ``also``.
+
+    Args:
+        name: The option.
+        value: Its value, checked, or as in ``config.yaml``.
+    """
+    if isinstance(value, list | tuple):
+        return ",".join(map(str, value))
+    if not isinstance(value, Mapping):
+        return str(value)
+    between = ":" if name == "also" else "="
+    pairs = ((key, f"{one:g}" if isinstance(one, float) else one) for key, one in value.items())
+    return ",".join(f"{key}{between}{one}" for key, one in pairs)
+
+
 Sweep: TypeAlias = Annotated[Mapping[str, Any], Form("OPTION=VALUES", read_sweep, repeated=True)]
 
 

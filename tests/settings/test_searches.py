@@ -2,6 +2,7 @@
 
 import pytest
 
+from featcache.fitting.search.search_notes import setting_text
 from featcache.settings.searches import Range, read_range_of_search, read_sweep
 
 
@@ -39,3 +40,9 @@ def test_ranges_are_integers_or_numbers_and_may_be_logarithmic():
 def test_other_text_is_refused(faulty, message):
     with pytest.raises(ValueError, match=message):
         read_sweep(faulty)
+
+
+def test_values_are_shown_as_they_are_given():
+    shown = {"class_weights": {"anger": 2.0, "joy": 1.5}, "also": {"gender": 0.2}, "loss": "focal:2", "batch_size": 16}
+    text = "class_weights=anger=2,joy=1.5, also=gender:0.2, loss=focal:2, batch_size=16"
+    assert setting_text({**shown, "train_views": ["a", "b"]}) == f"{text}, train_views=a,b"

@@ -32,7 +32,7 @@ from featcache.runs.parse import read_checked, read_metrics
 from featcache.runs.reader import RunFolder
 from featcache.runs.writer import new_run, write_rows, write_yaml
 from featcache.settings.fits import TrainingConfig
-from featcache.settings.searches import OF_HEAD, PER_FOLD
+from featcache.settings.searches import OF_HEAD, PER_FOLD, value_text
 
 _TABLES = (PREDICTIONS, VALIDATION_PREDICTIONS, HISTORY, LAYER_WEIGHTS)
 # Settings of the training that must be numbers in every run: the largest one of all folds is recorded.
@@ -185,6 +185,6 @@ def _write_tried(folder: Path, search: Search, tried: Sequence[Tried], chosen: S
         mine = [str(fold) for fold, other in enumerate(chosen, start=1) if other == position]
         scores = [one.over_folds["mean"], one.over_folds["std"], *(one.by_fold if per_fold else ())]
         tested = [test.get("mean")] if mine and not per_fold else [None]
-        values = plain(one.values).values()
+        values = [value_text(option, value) for option, value in plain(one.values).items()]
         rows.append([position + 1, *values, *scores, " ".join(mine), *tested, one.run.name])
     write_rows(folder / TRIED, ["setting", *search.space.options, *columns, f"test_{name}", "run"], rows)

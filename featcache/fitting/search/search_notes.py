@@ -5,7 +5,7 @@ from typing import Any
 
 from featcache.evaluate.scores import Score
 from featcache.fitting.resolve import ResolvedFit
-from featcache.settings.searches import PER_FOLD
+from featcache.settings.searches import PER_FOLD, value_text
 from featcache.units import counted
 
 _OVER_FOLDS = "One setting was chosen for all folds by the {on}: {chosen}."
@@ -29,7 +29,7 @@ def search_notes(described: Mapping[str, Any], score: Score, setups: Sequence[Re
         setups: The resolved request of each fold.
     """
     number, on = described["settings"], described["chosen_on"]
-    options = "; ".join(f"{name} {_values(values)}" for name, values in described["options"].items())
+    options = "; ".join(f"{name} {_values(name, values)}" for name, values in described["options"].items())
     drawn = f", drawn in {counted(described['trials'], 'trial')}" if "trials" in described else ""
     told = [
         f"{counted(number, 'setting')} were tried{drawn}: {options}."
@@ -48,11 +48,14 @@ def search_notes(described: Mapping[str, Any], score: Score, setups: Sequence[Re
 
 def setting_text(values: Mapping[str, Any]) -> str:
     """Return the values of a setting as text: ``learning_rate=0.001, batch_size=16``."""
-    return ", ".join(f"{name}={value}" for name, value in values.items())
+    return ", ".join(f"{name}={value_text(name, value)}" for name, value in values.items())
 
 
-def _values(values: Any) -> str:
-    return values if isinstance(values, str) else ", ".join(map(str, values))
+def _values(name: str, values: Any) -> str:
+    if isinstance(values, str):
+        return values
+    texts = [value_text(name, value) for value in values]
+    return (" | " if any("," in text for text in texts) else ", ").join(texts)
 
 
 def _validates_tested(setup: ResolvedFit) -> bool:

@@ -117,6 +117,9 @@ def test_several_test_corpora_have_their_own_scores(corpora):
     assert "\nTest corpus " in again.stdout
     assert str(run.path) in again.stdout.replace("\n", "")
     assert "corpus" in (run.path / "report.html").read_text()
+    groups = CliRunner().invoke(app, ["score", str(run.path), "--by", "corpus"])
+    assert groups.exit_code == 0, groups.output
+    assert {"acted", "real"} <= {line.split()[0] for line in groups.output.splitlines() if line.strip()}
     assert "corpora" not in featcache.fit(train="played", test="real", **SVM).metrics
 
 
@@ -209,7 +212,20 @@ def test_a_class_against_all_others_and_final_heads(corpora):
     assert len(setup.config["validation_speakers"]) == 2
 
 
+APART = {
+    "acted": {"anger": "x", "joy": "y", "calm": None},
+    "played": {"angry": "x", "happy": "y", "neutral": None},
+    "real": {"ANGER": "z", "happiness": "z"},
+}
 REFUSED = [
+    (
+        {"train": "acted", "test": "played,real", "label_map": APART},
+        r"of real \(z\) is in a corpus that trains \(x, y\)",
+    ),
+    (
+        {"train": "acted,played,real", "protocol": "leave-one-corpus-out", "label_map": APART},
+        r"of real \(z\) is in a corpus that trains \(x, y\)",
+    ),
     ({"test": "real"}, "--test is for a fit on several corpora; name those that train with --train"),
     ({"label_map": {"a": {}}, "corpus": "acted"}, "--label-map is for a fit on several corpora"),
     ({"train": "acted"}, "--train acted needs a test: name corpora with --test, or use --protocol leave-one"),
