@@ -77,7 +77,10 @@ def test_every_row_is_made_and_stands_beside_the_papers_number(shared_home, name
     assert [folder.relative_to(shared_home / "runs").as_posix() for folder in folders] == [
         f"{corpus}/{name}" for corpus in CORPORA[name]
     ]
-    found = {row["name"]: (row, folder) for folder in folders for row in rows_in(folder / "results.csv")}
+    metric = content.get("metric", "uar")
+    first = metric if isinstance(metric, str) else metric[0]  # with several, each has a row
+    rows = [(row, folder) for folder in folders for row in rows_in(folder / "results.csv")]
+    found = {row["name"]: (row, folder) for row, folder in rows if row["metric"] == first}
     expected = expected_rows(content, shared_home / "cache" / CORPORA[name][0])
     assert set(found) == set(expected)
     for key, spec in expected.items():
@@ -88,7 +91,7 @@ def test_every_row_is_made_and_stands_beside_the_papers_number(shared_home, name
             assert float(row["published_mean"]) == float(known["mean"])
             continue
         metrics = RunFolder(folder.parent / row["run"]).metrics
-        assert float(row["mean"]) == metrics[content.get("metric", "uar")]["mean"]
+        assert float(row["mean"]) == metrics[first]["mean"]
         assert row["title"] == spec["title"]
         leaks = not PROTOCOLS[row["protocol"]].speaker_independent
         assert ("test speakers are also in the training part" in row["notes"]) == leaks
