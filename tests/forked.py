@@ -92,4 +92,4 @@ def without_pictures():
     reliability.reliability_diagram = lambda *_: None
     for module in (figures, layers):
         module.save = lambda figure, path: path.with_name(f"{path.name}.png").touch()
-        module.layer_weights = module.confusion_matrix = module.training_curves = lambda *_: None
+        module.layer_weights = module.confusion_matrix = module.training_curves = lambda *_, **__: None

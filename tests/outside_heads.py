@@ -98,7 +98,7 @@ def named(monkeypatch, tmp_path):
 
 @pytest.fixture
 def install(monkeypatch, tmp_path):
-    """Install a package ``mylab`` with the entry point ``attentive``: ``install(version)``."""
+    """Install a package ``mylab`` with the entry point ``attention``: ``install(version)``."""
 
     def write(version="1.2"):
         for path in tmp_path.glob("site/*.dist-info/*"):
@@ -109,7 +109,7 @@ def install(monkeypatch, tmp_path):
         info.mkdir(parents=True)
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: mylab\nVersion: {version}\n")
         (info / "RECORD").write_text("mylab/heads.py,,\n")
-        (info / "entry_points.txt").write_text("[featcache.heads]\nattentive = mylab.heads:Attentive\n")
+        (info / "entry_points.txt").write_text("[featcache.heads]\nattention = mylab.heads:Attentive\n")
         package = tmp_path / "site" / "mylab"
         package.mkdir(exist_ok=True)
         (package / "__init__.py").touch()

@@ -63,10 +63,13 @@ def _parameter(name: str, hint: Any, as_text: bool, field: Field[Any], about: Se
     form, kind = form_of(hint), _kind(hint)
     required = field.default is field.default_factory is MISSING
     details: dict[str, Any] = {"help": help_of(field, about), "show_default": False}
-    flags: list[str] = []
+    flag = f"--{name.replace('_', '-')}"
+    flags = [
+        flag
+    ]  # named, because some releases of typer take a metavar that equals the name as the name of the option
     if kind is bool:
         hint, default = bool | None, None if field.default is None else bool(field.default)
-        flags = [f"--{name.replace('_', '-')}"] if default is False else []
+        flags = [flag] if default is False else [f"{flag}/--no-{flag.removeprefix('--')}"]
     else:
         hint, default = (list[str] if form and form.repeated else str) | None, None
         details["metavar"] = form.text if form else metavar_of(kind, NAME if name in _NAMES else "TEXT")

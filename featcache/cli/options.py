@@ -202,7 +202,7 @@ EnsembleCorpus = Annotated[
     ),
 ]
 EnsembleName = Annotated[
-    str | None, Option(metavar="NAME", help="Name of the ensemble's folder [default: derived from the runs].")
+    str | None, Option("--name", metavar="NAME", help="Name of the ensemble's folder [default: derived from the runs].")
 ]
 ReplaceEnsemble = Annotated[bool, Option("--overwrite", help="Replace an ensemble that exists already.")]
 
@@ -257,6 +257,7 @@ TrackerOut = Annotated[
 TrackerUri = Annotated[
     str | None,
     Option(
+        "--uri",
         metavar="URI",
         help="MLflow tracking server or database, such as http://host:5000 or sqlite:///mlflow.db [default: "
         "$MLFLOW_TRACKING_URI, otherwise sqlite:///mlflow.db].",

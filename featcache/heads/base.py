@@ -54,7 +54,7 @@ class Head(nn.Module):
         ModelError: the layer weighting is unknown.
 
     Example:
-        >>> class Attentive(Head):  # attention over frames, Mirsamadi et al. 2017
+        >>> class Attention(Head):  # attention over frames, Mirsamadi et al. 2017
         ...     spec = HeadSpec(stores=(1, 1), inputs="frames", batch_size=32, learns_layers=True)
         ...
         ...     def build(self, frame_sizes, num_outputs, generator):

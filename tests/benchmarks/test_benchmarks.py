@@ -93,6 +93,7 @@ def test_the_page_has_a_table_for_each_theme(results):
         "## Prediction of new files",
         "## Memory",
         "## Training",
+        "## Options of training",
     ]
     for part in page.split("## ")[1:]:
         cells = {line.count("|") for line in part.splitlines() if line.startswith("|")}

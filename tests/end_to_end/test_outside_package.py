@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(not POSSIBLE, reason="forks processes that have 
 
 PACKAGE = Path(__file__).parent / "mylab"
 ENTRY_POINTS = """[featcache.heads]
-attentive = mylab.heads:Attentive
+attention = mylab.heads:Attentive
 [featcache.extractors]
 energy = mylab.features:Energy
 [featcache.corpora]
@@ -34,7 +34,7 @@ in-turn = mylab.corpus:IN_TURN
 METADATA = "Metadata-Version: 2.1\nName: mylab\nVersion: 0.7\n"
 WHEEL = "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
 SHORT = ["--seeds", "2", "--max-epochs", "3", "--learning-rate", "0.01", "--batch-size", "4"]
-NAMES = {"model": "energy", "head": "attentive", "protocol": "in-turn"}
+NAMES = {"model": "energy", "head": "attention", "protocol": "in-turn"}
 PLUGINS = ["--plugin", "mylab.heads", "--plugin", "mylab.corpus"]
 REFERENCES = {"model": "mylab.features:Energy", "head": "mylab.heads:Attentive", "protocol": "mylab.corpus:IN_TURN"}
 
@@ -186,7 +186,7 @@ def test_a_pipeline_names_installed_parts_and_those_that_the_user_names(
             "title": "Parts of mylab",
             "stores": {store: {"model": names["model"], "set": {"floor": "0.01"}}},
             "runs": {
-                "attentive": {
+                "attention": {
                     "title": "attention",
                     "features": store,
                     "head": names["head"],

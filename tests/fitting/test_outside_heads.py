@@ -219,18 +219,18 @@ def test_options_of_the_heads_of_featcache_come_back_from_the_run_folder(toy, he
 
 def test_a_head_of_an_installed_package_needs_no_naming_and_its_version_makes_the_run(toy, install, caplog):
     install("1.2")
-    assert "attentive" in head_names()
+    assert "attention" in head_names()
     assert "mylab" not in sys.modules
-    run = train(toy, head="attentive")
-    assert run.config["parts"]["head"] == {"reference": "attentive", "distribution": "mylab", "version": "1.2"}
+    run = train(toy, head="attention")
+    assert run.config["parts"]["head"] == {"reference": "attention", "distribution": "mylab", "version": "1.2"}
     assert run.head(seed=1, fold=1).head.options.width == 8  # a file may name it, because it is installed
     assert not caplog.records
     install("1.3")
-    [planned] = plan_runs([FitSettings(features=("ssl",), **QUICK, head="attentive")], cache=toy)
+    [planned] = plan_runs([FitSettings(features=("ssl",), **QUICK, head="attention")], cache=toy)
     assert planned.finished is None
     run.head(seed=1, fold=1)
     [warning] = [record.getMessage() for record in caplog.records]
-    assert "head 'attentive' was trained as mylab 1.2 and is now mylab 1.3; its outputs may differ" in warning
+    assert "head 'attention' was trained as mylab 1.2 and is now mylab 1.3; its outputs may differ" in warning
 
 
 def test_a_module_of_a_package_is_recorded_with_its_distribution(toy, install):

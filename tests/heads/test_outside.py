@@ -198,7 +198,8 @@ def test_a_head_that_the_user_did_not_name_is_not_imported(tmp_path, monkeypatch
 
 
 def test_solvers_are_listed_beside_heads_and_are_no_networks():
-    assert head_names()[:7] == ["dense", "lstm", "fusion", "linear", "ffn", "svm", "logistic"]
+    networks = ["dense", "lstm", "fusion", "attentive", "linear", "ffn", "mlp"]
+    assert head_names()[:9] == [*networks, "svm", "logistic"]
     assert "svm" not in heads.HEADS
     assert not head_spec("svm").is_network
     assert not head_spec("svm").learns_layers

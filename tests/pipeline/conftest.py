@@ -1,28 +1,33 @@
-"""Miniature RAVDESS and IEMOCAP with the original file names, and tiny models in place of the models of pipelines."""
+"""Miniature RAVDESS, IEMOCAP and EmoDB with the original file names, and tiny models in place of pipelines' own."""
 
 from dataclasses import replace
+from itertools import product
 
 import pytest
 import soundfile
 
+from featcache.cli.pipelines import run_and_print
 from featcache.extractors.egemaps import EgemapsExtractor
 
 SECONDS, SAMPLING_RATE = 0.25, 16000
 # neutral, calm, happy, angry: four classes, which Pepino et al. merge into three
 RAVDESS_EMOTIONS = ("01", "02", "03", "05")
 IEMOCAP_EMOTIONS = {"ang": "Anger", "hap": "Happiness", "neu": "Neutral", "sad": "Sadness"}
+EMODB_SPEAKERS = ("03", "08", "09", "10", "11", "12", "13", "14", "15", "16")
 WORDS = "\t SFrm  EFrm  SegAScr Word\n\t   52   100  -23456 WELL\n"
 
 
 @pytest.fixture(scope="session")
 def corpora(tmp_path_factory, speech_like):
-    """Make a folder with ``ravdess`` (97 utterances, 24 actors) and ``iemocap`` (80 utterances, 10 actors)."""
+    """Make a folder with ``ravdess`` (97 utterances, 24 actors), ``iemocap`` (80, 10 actors) and ``emodb`` (30, 10)."""
     folder = tmp_path_factory.mktemp("corpora")
     names = [f"03-01-{code}-01-01-01-{actor:02d}" for actor in range(1, 25) for code in RAVDESS_EMOTIONS]
     for number, name in enumerate([*names, "03-02-03-01-01-01-01"]):
         write_sound(folder / "ravdess" / f"Actor_{name[-2:]}" / f"{name}.wav", speech_like, number)
     for session in range(1, 6):
         write_session(folder / "iemocap", session, speech_like)
+    for number, (speaker, code) in enumerate(product(EMODB_SPEAKERS, "WFN")):
+        write_sound(folder / "emodb" / f"{speaker}a01{code}a.wav", speech_like, number)
     return folder
 
 
@@ -156,3 +161,14 @@ def counted(monkeypatch):
         job, "write_results", lambda run, setup: found["runs"].append(run.path.name) or write_results(run, setup)
     )
     return found
+
+
+@pytest.fixture
+def run(home):
+    """Run a pipeline on the miniature corpora; returns the folder of its only table."""
+
+    def call(path, **options):
+        [folder] = run_and_print(pipeline=path, home=home, **options).folders
+        return folder
+
+    return call

@@ -165,7 +165,7 @@ def test_contrasts_that_contradict_themselves(layered, change, told):
         (("[trained, untrained]", "trained"), "runs: expected two runs, found 1"),
         (("[trained, untrained]", "[trained, untrained, a]"), "runs: expected two runs, found 3"),
         (("title: untrained", "title: trained"), "both runs have the title 'trained'; rename one"),
-        (("corpus: ravdess", "metric: macro_f1"), "the first metric is 'macro_f1', but runs are compared in uar"),
+        (("corpus: ravdess", "metric: rmse"), "the first metric is 'rmse', but runs are compared in uar"),
         (("  layers: {runs", "  results: {runs"), "the table of the pipeline also have the name 'results'; choose"),
         (("contrasts:", "comparisons:\n  layers: {runs: [a, b]}\ncontrasts:"), "also have the name 'layers'; choose"),
     ],

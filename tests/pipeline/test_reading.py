@@ -49,7 +49,7 @@ def test_a_run_takes_the_options_of_fit_under_the_same_names(write_pipeline, lin
     ("change", "told"),
     [
         (("norm: global", "nrom: global"), "line 16: no field 'nrom'; did you mean 'norm'\\?"),
-        (("title: Global", "xyz: red"), "line 15: no field 'xyz'; available: batch_size, .*, corpus, .*, title"),
+        (("title: Global", "xyz: red"), "line 15: no field 'xyz'; available: also, batch_size, .*, corpus, .*, title"),
         (
             ("norm: global", "norm: globel"),
             "line 16: runs.global.norm takes speaker, global or none, got 'globel'; did you mean 'global'",
@@ -197,7 +197,7 @@ def test_a_pipeline_is_found_by_its_path_or_its_name(write_pipeline):
         PipelineError, match=r"no pipeline 'superb'; did you mean 'superb-er'\? \(the path of a file works too\)"
     ):
         find_pipeline("superb")
-    with pytest.raises(PipelineError, match=r"no pipeline here/mine.yaml; give a file, or one of egemaps-baselines, "):
+    with pytest.raises(PipelineError, match=r"no pipeline here/mine.yaml; give a file, or one of attentive-balanced, "):
         find_pipeline("here/mine.yaml")
 
 

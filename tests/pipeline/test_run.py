@@ -30,17 +30,6 @@ def everything_in(folder):
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
 
 
-@pytest.fixture
-def run(home):
-    """Run a pipeline on the miniature corpora; returns the folder of its only table."""
-
-    def call(path, **options):
-        [folder] = run_and_print(pipeline=path, home=home, **options).folders
-        return folder
-
-    return call
-
-
 def test_the_papers_numbers_stand_beside_ours(home, run, write_pipeline, capsys):
     folder = run(write_pipeline())
     assert folder == home / "runs" / "ravdess" / "mine"

@@ -19,6 +19,8 @@ QUICK = {"seeds": 1, "max_epochs": 1}
 OF_WORDS = "oliveira2023-msp-podcast"
 # Corpora of each pipeline; pipelines for any corpus are tested on one.
 CORPORA = {
+    "attentive-balanced": ["ravdess"],
+    "autrainer-emodb": ["emodb"],
     "egemaps-baselines": ["ravdess"],
     "gavali-ensemble-ravdess": ["ravdess"],
     "gavali2023-ravdess": ["ravdess"],
@@ -28,6 +30,7 @@ CORPORA = {
     "pepino2021-ravdess": ["ravdess"],
     "superb-er": ["iemocap"],
     "trained-or-not": ["ravdess"],
+    "training-options": ["ravdess"],
 }
 
 
