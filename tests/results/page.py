@@ -37,12 +37,12 @@ All numbers are from commands that this page lists.
 **The scores are not comparable with published ones.** EmoDB is cut to 2.0 s, and RAVDESS has 4 of its 24 actors.
 
 Scores are unweighted average recall (UAR) in percent. ± is the standard deviation over seeds; a score without ± has
-one seed (`svm` does not depend on the seed). Intervals are 95 %, over speakers and seeds; see
+one seed (`svm` and `logistic` do not depend on the seed). Intervals are 95 %, over speakers and seeds; see
 [Intervals and seeds](explanation/statistics.md). The difference is trained minus untrained, with the interval and the
 p value of `featcache compare`, without a correction for the number of rows. The controls have one set of random weights
-each. `svm` takes the last layer, the other heads take all layers. Their learning rate is 0.001: with the default of
-0.0001, most trainings on so few utterances still improve after 100 epochs. Fits with speaker normalisation use the
-features of the test speakers, but not their labels."""
+each. `svm` and `logistic` take the last layer, the other heads take all layers. The learning rate of these is 0.001:
+with the default of 0.0001, most trainings on so few utterances still improve after 100 epochs. Fits with speaker
+normalisation use the features of the test speakers, but not their labels."""
 
 
 def write_page(
