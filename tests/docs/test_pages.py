@@ -22,6 +22,7 @@ NOT_RUN = {
     "how-to/slurm.md": 3,
     "how-to/tables.md": 1,
     "how-to/text.md": 1,
+    "how-to/training.md": 1,
 }
 RUNNING = [page for page in PAGES if any(block.is_run for block in blocks_of((DOCS / page).read_text("utf-8")))]
 
