@@ -6,7 +6,7 @@ from pathlib import Path
 from featcache.cli.columns import print_fitting
 from featcache.corpora import CORPORA
 from featcache.errors import CorpusError, StoreError, listed
-from featcache.evaluate.scores import chance_of, digits_of, heading_of, label_of
+from featcache.evaluate.scores import chance_of, digits_of, heading_of, label_of, name_of_main_score
 from featcache.files.regular import is_hidden, resolved
 from featcache.protocols import PROTOCOLS, default_of
 from featcache.protocols.general import GENERAL
@@ -185,7 +185,7 @@ def print_fitted(runs: Sequence[RunFolder]) -> None:
     """
     rows = [result_row(run) for run in runs]
     told = list(dict.fromkeys(text for run in runs if (text := chance_of(run.metrics))))
-    name = next((name for name in ("uar", "ccc") if name in rows[0].validation), None)
+    name = name_of_main_score(rows[0].validation)
     if not _print_results(rows) and len(rows) == 1 and name:
         score = rows[0].validation[name]
         told.append(f"validation: {label_of(name)} {mean_and_std(score['mean'], score['std'], digits_of(name))}")
@@ -198,7 +198,7 @@ def print_fitted(runs: Sequence[RunFolder]) -> None:
 def _print_corpora(run: RunFolder, title: str) -> None:
     """Print the score of each test corpus, if a run has several; above them the title, if there is one."""
     of_corpora = run.metrics.get(TEST_CORPORA, {})
-    name = next((name for name in ("uar", "ccc") if name in run.metrics), "")
+    name = name_of_main_score(run.metrics)
     if of_corpora and name:
         print_line()
         if title:

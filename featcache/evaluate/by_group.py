@@ -32,7 +32,7 @@ class Grouping:
         label: Name of the label.
         groups: Name of a group → its scores, as in ``metrics.json``, in sorted order.
         gap: The largest gap between groups; None if groups cannot be compared.
-        notes: What was left out or could not be computed, one sentence without a full stop each.
+        notes: Omitted utterances and scores, with the reason; each is one sentence without a full stop.
     """
 
     label: str

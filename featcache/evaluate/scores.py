@@ -1,7 +1,7 @@
 """Name of a score in ``metrics.json`` → its label, unit, digits, range and direction."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,6 +71,10 @@ SCORES = {
 }
 
 
+# Scores by which runs are compared: of classes or several labels, and of dimensions.
+MAIN_SCORES = ("uar", "ccc")
+
+
 def find_score(name: str) -> tuple[Score, str]:
     """Find a score by its key in ``metrics.json``.
 
@@ -89,6 +93,16 @@ def find_score(name: str) -> tuple[Score, str]:
         if score.of_dimensions and name.startswith(f"{score.name}_"):
             return score, name.removeprefix(f"{score.name}_")
     raise KeyError(name)
+
+
+def name_of_main_score(there: Container[str], prefix: str = "") -> str | None:
+    """Return the score by which runs are compared, ``uar`` or ``ccc``: the first one that is there; None for neither.
+
+    Args:
+        there: Names of scores, or of columns.
+        prefix: Text before the score in these names, such as ``validation_``.
+    """
+    return next((name for name in MAIN_SCORES if prefix + name in there), None)
 
 
 def is_score(name: str) -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from featcache.errors import listed
+from featcache.evaluate.scores import MAIN_SCORES
 from featcache.fitting.plan import PlannedRun
 from featcache.protocols.fractions import num_train_speakers
 from featcache.runs.reader import RunFolder
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 log = logging.getLogger(__name__)
-
-_SCORES = ("uar", "ccc")
 
 
 def is_curve(planned: Sequence[PlannedRun]) -> bool:
@@ -84,7 +83,7 @@ def _sizes(one: PlannedRun) -> dict[str, float]:
 
 
 def _scores(run: RunFolder) -> dict[str, Any]:
-    name = next(name for name in _SCORES if name in run.metrics)
+    name = next(name for name in MAIN_SCORES if name in run.metrics)
     score: Mapping[str, Any] = run.metrics[name]
     low, high = score.get("ci95") or (None, None)
     return {

@@ -22,6 +22,7 @@ from featcache.evaluate.voting import (
     choose,
     without_choice,
 )
+from featcache.fitting.existing import REMEDY, existing_run
 from featcache.fitting.voters import Voter, classes_of, find_voters, labels_of, tables_of
 from featcache.report.classification import CONFUSION, write_classification_report
 from featcache.report.html import write_report
@@ -99,8 +100,8 @@ def ensemble(
         shared["corpus"] = check_name("corpus", corpus, workspace.home / "runs", advice="choose another with --corpus")
     place = workspace.runs(shared["corpus"])
     folder = place / check_name("run", _name(shared["protocol"], asked) if name is None else name, place)
-    if folder.exists() and not overwrite:
-        return _there(folder, asked)
+    if existing := _existing(folder, asked, overwrite=overwrite):
+        return existing
     labels, classes = asked["candidates"], shared["classes"]
     test = Ballots.of(tables_of(candidates), classes)
     validation = None
@@ -138,21 +139,19 @@ def asked_of(candidates: Sequence[Voter], sizes: Sequence[int], votes: Sequence[
     }
 
 
-def _there(folder: Path, asked: Mapping[str, Any]) -> RunFolder:
-    """Return the existing ensemble of a folder.
+def _existing(folder: Path, asked: Mapping[str, Any], *, overwrite: bool) -> RunFolder | None:
+    """Return the existing ensemble of a folder; None if it does not exist or is replaced.
 
     Raises:
         StoreError: the folder contains something else.
     """
-    remedy = "use another --name, or replace it with --overwrite"
-    try:
-        run = RunFolder(folder)
-    except StoreError as error:
-        raise StoreError(f"{error}; {remedy}") from error
+    run = existing_run(folder, overwrite=overwrite)
+    if run is None:
+        return None
     differing = sorted(key for key in _ASKED if run.config.get(key) != asked[key])
     if differing:
         raise StoreError(
-            f"{folder} exists already, with other candidates or votes ({', '.join(differing)} differ); {remedy}"
+            f"{folder} exists already, with other candidates or votes ({', '.join(differing)} differ); {REMEDY}"
         )
     log.info("%s exists already", folder)
     return run

@@ -17,6 +17,7 @@ from featcache.workspace import MOST_NAME_BYTES
 log = logging.getLogger(__name__)
 
 DIGITS = 6
+REMEDY = "use another --name, or replace it with --overwrite"
 
 
 def folder_of(runs: Path, config: Mapping[str, Any]) -> Path:
@@ -59,21 +60,29 @@ def finished_run(folder: Path, config: Mapping[str, Any], *, overwrite: bool) ->
     Raises:
         StoreError: the folder contains another run, or is not a finished run.
     """
-    try:
-        run = RunFolder(folder)
-    except StoreError as error:
-        if folder.exists() and not overwrite:
-            raise StoreError(f"{error}; use another --name, or replace it with --overwrite") from error
-        return None
-    if overwrite:
-        return None
-    differing = differences(run.config, config)
+    run = existing_run(folder, overwrite=overwrite)
+    differing = [] if run is None else differences(run.config, config)
     if differing:
-        raise StoreError(
-            f"{folder} is a run with other settings ({', '.join(differing)} differ); "
-            "use another --name, or replace it with --overwrite"
-        )
+        raise StoreError(f"{folder} is a run with other settings ({', '.join(differing)} differ); {REMEDY}")
     return run
+
+
+def existing_run(folder: Path, *, overwrite: bool) -> RunFolder | None:
+    """Return the run of a folder, whatever its settings; None if it does not exist or is replaced.
+
+    Args:
+        folder: The run folder.
+        overwrite: Whether to replace an existing run.
+
+    Raises:
+        StoreError: the folder is not a finished run.
+    """
+    if overwrite or not folder.exists():
+        return None
+    try:
+        return RunFolder(folder)
+    except StoreError as error:
+        raise StoreError(f"{error}; {REMEDY}") from error
 
 
 def _is_same(folder: Path, config: Mapping[str, Any]) -> bool:

@@ -17,7 +17,6 @@ from featcache.protocols.across import CROSS, LEAVE_ONE_OUT
 from featcache.runs.identity import hash_of
 from featcache.settings.fits import FitSettings
 from featcache.settings.loss_choice import SOFT
-from featcache.targets.base import MULTILABEL
 from featcache.workspace import MOST_NAME_BYTES, Workspace
 
 # Options that read other stores or labels of one corpus.
@@ -44,8 +43,6 @@ def check_corpora(request: FitSettings) -> None:
             raise ManifestError(f"--{name.replace('_', '-')} is for a fit on one corpus; remove it, or --train {told}")
     if request.loss == SOFT:
         raise ManifestError(f"--loss {SOFT} needs the votes of one corpus; remove it, or --train {told}")
-    if request.task == MULTILABEL:
-        raise ManifestError(f"--task {MULTILABEL} is for a fit on one corpus; remove it, or --train {told}")
     names = [*train, *test]
     if twice := [name for name, number in Counter(names).items() if number > 1]:
         raise ManifestError(f"the corpus {twice[0]!r} is named twice in --train and --test; a corpus trains or tests")

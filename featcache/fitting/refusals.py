@@ -18,7 +18,7 @@ from featcache.training.store_features import StoreFeatures
 
 @dataclass(frozen=True, kw_only=True)
 class Combination:
-    """What an option is combined with.
+    """Settings, head, target and features of a fit.
 
     Attributes:
         request: The settings of the fit.
@@ -31,6 +31,10 @@ class Combination:
     spec: HeadSpec
     target: PredictionTarget
     features: Sequence[StoreFeatures]
+
+
+# Option → what the option is combined with → the reason why they do not go together, or None.
+Refusal = Callable[[Combination], str | None]
 
 
 def _of_loss(combination: Combination) -> str | None:
@@ -52,10 +56,6 @@ def _of_class_weights(combination: Combination) -> str | None:
     named = weights if isinstance(weights, Mapping) else {}
     unknown = [name for name in named if name not in combination.target.classes]
     return unknown_name("class", unknown[0], combination.target.classes) if unknown else None
-
-
-# Option → what the option is combined with → the reason why they do not go together, or None.
-Refusal = Callable[[Combination], str | None]
 
 
 def _solved(one: Combination) -> str | None:

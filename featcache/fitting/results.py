@@ -113,11 +113,21 @@ def write_results(run: UnfinishedRun, setup: ResolvedFit, *, report: bool = True
             warnings=diverged,
         )
     else:
-        write_metrics(run.folder, setup, run.config, costs, chosen)
+        write_metrics(run.folder, setup, run.config, costs, chosen, _test_predictions(run.folder, setup))
+
+
+def _test_predictions(folder: Path, setup: ResolvedFit) -> "pd.DataFrame | None":
+    """Return the rows of ``predictions.csv``; None for a fit without a test part."""
+    return None if setup.config.get(FINAL) else read_table(folder / PREDICTIONS)
 
 
 def write_metrics(
-    folder: Path, setup: ResolvedFit, config: Mapping[str, Any], costs: Costs, thresholds: Mapping[str, Any]
+    folder: Path,
+    setup: ResolvedFit,
+    config: Mapping[str, Any],
+    costs: Costs,
+    thresholds: Mapping[str, Any],
+    predictions: "pd.DataFrame | None",
 ) -> dict[str, Any]:
     """Write ``metrics.json`` of a run whose tables exist, and return its content.
 
@@ -127,12 +137,12 @@ def write_metrics(
         config: Content of ``config.yaml``.
         costs: Costs of the run.
         thresholds: Thresholds of several labels, see :func:`threshold_entry`; empty for other targets.
+        predictions: Rows of ``predictions.csv``; None for a fit without a test part.
     """
     validation = read_table(folder / VALIDATION_PREDICTIONS)
-    if setup.config.get(FINAL):
+    if predictions is None:
         metrics = _metrics_without_test(setup, validation)
     else:
-        predictions = read_table(folder / PREDICTIONS)
         metrics = setup.target.summarise(predictions) | _scores_of_corpora(setup, predictions)
         mark_pseudo(metrics, setup.config)
     if setup.views.test:
@@ -170,11 +180,11 @@ def write_summary(
     from featcache.report.html import write_report
     from featcache.report.utterance_list import RunDetails, details_of
 
-    metrics = write_metrics(folder, setup, config, costs, thresholds)
+    predictions = _test_predictions(folder, setup)
+    metrics = write_metrics(folder, setup, config, costs, thresholds, predictions)
     details: RunDetails | None = None
     shown: list[tuple[str, str]] = []
-    if not setup.config.get(FINAL):
-        predictions = read_table(folder / PREDICTIONS)
+    if predictions is not None:
         shown += [_draw_predictions(folder, setup, predictions, metrics), *_draw_calibration(folder, metrics)]
         details = details_of(predictions, config, setup.manifest)
     history = read_table(folder / HISTORY)

@@ -24,7 +24,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
-from featcache.evaluate.scores import heading_of
+from featcache.evaluate.scores import heading_of, name_of_main_score
 from featcache.files.regular import replacing
 from featcache.report.figure_width import figure_width
 from featcache.report.fonts import drawable, families_for, num_columns
@@ -155,6 +155,32 @@ def predicted_values(predictions: pd.DataFrame, ranges: Mapping[str, Sequence[fl
     return figure
 
 
+def line_with_bars(axes: Axes, number: int, x: Any, mean: Any, std: Any) -> Line2D:
+    """Draw a line with error bars, and return the line.
+
+    Args:
+        axes: Where to draw.
+        number: Number of the line, from 0 on; it determines color, marker and line style.
+        x: (num_points,) positions.
+        mean: (num_points,) values.
+        std: (num_points,) half lengths of the bars.
+    """
+    which = number % len(COLORS)
+    bars = axes.errorbar(
+        x,
+        mean,
+        yerr=std,
+        color=COLORS[which],
+        marker=MARKERS[which],
+        linestyle=LINES[which],
+        capsize=1.5,
+        elinewidth=0.7,
+        capthick=0.7,
+    )
+    line: Line2D = bars.lines[0]
+    return line
+
+
 def training_curves(history: pd.DataFrame, *, stop_on: str = "loss") -> Figure:
     """Draw the losses over epochs and, below them, the validation score: one thin line per seed and fold.
 
@@ -172,7 +198,7 @@ def training_curves(history: pd.DataFrame, *, stop_on: str = "loss") -> Figure:
         "train_loss": ("training", COLORS[1], "--"),
         "validation_loss": ("validation", COLORS[0], "-"),
     }
-    score = next((name for name in ("uar", "ccc") if f"validation_{name}" in history), None)
+    score = name_of_main_score(history, "validation_")
     time = "step" if "step" in history else "epoch"
     runs = [run.assign(time=run[time]) for _, run in history.sort_values(time).groupby(["seed", "fold"])]
     criterion = "validation_loss" if stop_on == "loss" else f"validation_{stop_on}"

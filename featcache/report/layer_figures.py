@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from featcache.report.figure_width import DOUBLE, SINGLE, figure_width
-from featcache.report.figures import COLORS, LINES, MARKERS, SMALLEST, style
+from featcache.report.figures import COLORS, LINES, MARKERS, SMALLEST, line_with_bars, style
 from featcache.report.fonts import drawable, num_columns
 
 # A figure with more layers or more lines spans both columns of a paper.
@@ -309,19 +309,8 @@ def _draw_lines(axes: Axes, groups: Mapping[str, pd.DataFrame]) -> dict[str, Lin
     step = min(0.2, _SPREAD / len(groups))
     lines = {}
     for number, (label, summary) in enumerate(groups.items()):
-        which = number % len(COLORS)
-        bars = axes.errorbar(
-            summary["layer"] + step * (number - (len(groups) - 1) / 2),
-            summary["mean"],
-            yerr=summary["std"],
-            color=COLORS[which],
-            marker=MARKERS[which],
-            linestyle=LINES[which],
-            capsize=1.5,
-            elinewidth=0.7,
-            capthick=0.7,
-        )
-        lines[label] = bars.lines[0]
+        shifted = summary["layer"] + step * (number - (len(groups) - 1) / 2)
+        lines[label] = line_with_bars(axes, number, shifted, summary["mean"], summary["std"])
     return lines
 
 

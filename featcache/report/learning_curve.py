@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from featcache.evaluate.scores import heading_of
 from featcache.files.regular import replace_file
 from featcache.report.figure_width import figure_width
-from featcache.report.figures import COLORS, LINES, MARKERS, SMALLEST, save, style
+from featcache.report.figures import COLORS, SMALLEST, line_with_bars, save, style
 from featcache.report.fonts import drawable
 from featcache.report.layers import drawing
 from featcache.runs.reader import RunFolder
@@ -95,21 +95,11 @@ def learning_curve(table: pd.DataFrame) -> Figure:
 
 def _draw_line(axes: Axes, number: int, rows: pd.DataFrame) -> Any:
     """Draw a line with error bars and a band; return the line."""
-    rows, which = rows.sort_values("speakers"), number % len(COLORS)
+    rows, color = rows.sort_values("speakers"), COLORS[number % len(COLORS)]
     bounds = rows[["ci95_low", "ci95_high"]].astype(float)
-    axes.fill_between(rows["speakers"], bounds["ci95_low"], bounds["ci95_high"], color=COLORS[which], alpha=0.12, lw=0)
-    bars = axes.errorbar(
-        rows["speakers"],
-        rows["mean"].astype(float),
-        yerr=rows["std"].astype(float).fillna(0),
-        color=COLORS[which],
-        marker=MARKERS[which],
-        linestyle=LINES[which],
-        capsize=1.5,
-        elinewidth=0.7,
-        capthick=0.7,
-    )
-    return bars.lines[0]
+    axes.fill_between(rows["speakers"], bounds["ci95_low"], bounds["ci95_high"], color=color, alpha=0.12, lw=0)
+    mean, std = (rows[name].astype(float) for name in ("mean", "std"))
+    return line_with_bars(axes, number, rows["speakers"], mean, std.fillna(0))
 
 
 def _size_axis(axes: Axes, table: pd.DataFrame, width: float) -> None:

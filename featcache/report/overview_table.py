@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from featcache.evaluate.scores import SCORES, digits_of
+from featcache.evaluate.scores import MAIN_SCORES, SCORES, digits_of
 
 # Settings that have a menu, but no column, because the title shows them.
 _IN_TITLE = ("Features", "Head", "Normalisation")
@@ -23,7 +23,7 @@ def overview_table(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     columns: list[dict[str, Any]] = [{"title": "Run", "kind": "run"}]
     cells: list[list[Any]] = [[[one["title"], one["name"], one["page"]] for one in entries]]
     sort = None
-    for name in ("uar", "ccc"):
+    for name in MAIN_SCORES:
         for part, title in (("validation", "Validation"), ("test", "Test")):
             found = [one["scores"].get(f"{part} {name}") for one in entries]
             if any(found):

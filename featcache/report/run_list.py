@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from featcache.errors import PredictionsError, StoreError
-from featcache.evaluate.scores import digits_of
+from featcache.evaluate.scores import digits_of, name_of_main_score
 from featcache.files.regular import resolved
 from featcache.report.part_scores import TEST, VALIDATION, part_scores
 from featcache.report.tables import mean_and_std
@@ -24,8 +24,6 @@ from featcache.workspace import Workspace
 log = logging.getLogger(__name__)
 
 FIT, ENSEMBLE, FINAL, PUBLISHED = "fit", "ensemble", "final fit", "published"
-# Main scores: the first one that a run has is listed.
-_MAIN = ("uar", "ccc")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +115,7 @@ def _finished(run: RunFolder) -> ListedRun | None:
     except (PredictionsError, StoreError) as error:
         log.warning("left out: %s", error)
         return None
-    metric = next((name for name in _MAIN if name in {**test, **validation}), "")
+    metric = name_of_main_score({**test, **validation}) or ""
     return ListedRun(
         name=run.name,
         corpus=str(run.config.get("corpus", "")),

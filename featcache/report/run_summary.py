@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from featcache.errors import PredictionsError, StoreError
-from featcache.evaluate.scores import SCORES, Score, find_score
+from featcache.evaluate.scores import SCORES, Score, find_score, name_of_main_score
 from featcache.files.regular import read_regular, resolved
 from featcache.report.breakdown import GroupScore
 from featcache.report.utterance_list import RunDetails
@@ -44,7 +44,8 @@ def tested_rows(run: RunFolder) -> "pd.DataFrame | None":
 
 def main_score(run: RunFolder, validation: Scores) -> Score | None:
     """Return the score by which runs are compared: UAR or CCC; None if the run has neither."""
-    return next((SCORES[name] for name in ("uar", "ccc") if name in run.metrics or name in validation), None)
+    name = name_of_main_score({*run.metrics, *validation})
+    return None if name is None else SCORES[name]
 
 
 def finished_at(run: RunFolder) -> str:
@@ -125,7 +126,7 @@ def _curves(history: "pd.DataFrame") -> dict[str, Any] | None:
     losses = history[["train_loss", "validation_loss"]].to_numpy(float)
     if not np.isfinite(losses).any():
         return None
-    score = next((name for name in ("uar", "ccc") if f"validation_{name}" in history), None)
+    score = name_of_main_score(history, "validation_")
     columns = ["train_loss", "validation_loss", *([f"validation_{score}"] if score else [])]
     time, unit = ("step", "Evaluation") if "step" in history else ("epoch", "Epoch")
     trainings = [rows for _, rows in history.sort_values(time).groupby(["seed", "fold"])]

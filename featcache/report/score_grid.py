@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from featcache.errors import PredictionsError, StoreError, unknown_name
 from featcache.evaluate.compare import COMPARED, SIGNIFICANT, Comparison, compare, corrected, p_of, too_few
 from featcache.evaluate.intervals import ONE_SEED, caution
-from featcache.evaluate.scores import find_score, heading_of, label_of
+from featcache.evaluate.scores import MAIN_SCORES, find_score, heading_of, label_of, name_of_main_score
 from featcache.report.part_scores import TEST, VALIDATION, part_scores
 from featcache.runs.chosen import labels_of
 from featcache.runs.reader import RunFolder, load_predictions
@@ -15,7 +15,6 @@ from featcache.runs.varied import compared_settings, differing, distinguishing, 
 
 MARK = "†"
 BEST = "Bold: best of the column."
-_DEFAULT_METRICS = ("uar", "ccc")
 Key = tuple[str, ...]
 
 
@@ -105,9 +104,7 @@ def score_grid(
     settings = compared_settings(runs)
     column_names = tuple(find_setting(name, settings) for name in columns)
     row_names = tuple(find_setting(name, settings) for name in rows) or _other(settings, column_names)
-    score = metric or next(
-        (name for name in _DEFAULT_METRICS if name in part_scores(runs[0], part)), _DEFAULT_METRICS[0]
-    )
+    score = metric or name_of_main_score(part_scores(runs[0], part)) or MAIN_SCORES[0]
     labels = labels_of(runs)
     cells: dict[tuple[Key, Key], GridCell] = {}
     for run, label, own in zip(runs, labels, settings, strict=True):

@@ -26,7 +26,7 @@ _MOST_LEVELS = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class RunDetails:
-    """What a report shows about the predictions of a run.
+    """Tables of a report about the predictions of a run.
 
     Attributes:
         score: Score of the speakers and groups.

@@ -43,7 +43,7 @@ MAIN = ("corpus", "features", "layers", "head", "norm", "protocol", "target", "s
 _SHOWN = ("features", "head", "norm")
 _TRAINING = "training."
 NOT_SET = "default"
-# As many seeds as --seeds accepts as a number.
+# Largest number of seeds that --seeds accepts.
 _MOST_SEEDS = 1000
 # Shown in place of the checksums of stores with equal names and other settings.
 CONTENT = "content of features"

@@ -40,7 +40,7 @@ def read_loss(value: Any) -> str:
             raise ValueError(f"{name} takes no number, found {value!r}")
         return name
     try:
-        # As it is recorded, so that the recorded loss is read again.
+        # The digits that are recorded, so that the recorded loss can be read again.
         number = float(f"{float(text):.12g}") if separator else default
     except ValueError:
         number = math.nan

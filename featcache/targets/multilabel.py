@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from featcache.corpora import Corpus
 from featcache.errors import ManifestError, ProtocolError, listed, unknown_name
-from featcache.evaluate.label_sets import label_columns_of, summarise_labels
+from featcache.evaluate.label_sets import CHANCE, label_columns_of, summarise_labels
 from featcache.labels import lookalikes
 from featcache.manifest import Manifest, Utterance
 from featcache.protocols import Fold
@@ -86,7 +86,7 @@ class Labels(PredictionTarget):
 
     @property
     def chance(self) -> float:
-        return 50.0
+        return CHANCE
 
     def parts(self) -> list[PredictionTarget]:
         if len(self.names) == 1:

@@ -52,7 +52,7 @@ class LearningRate:
         self._rate = config.learning_rate
         self._schedule = options.schedule
         self._steps = config.max_epochs * steps_per_epoch
-        # As in transformers, a number below 1 is a share of all steps.
+        # A number below 1 is a share of all steps, as in transformers.
         self._warmup = math.ceil(options.warmup * self._steps) if options.warmup < 1 else int(options.warmup)
         self._patience = max(1, config.patience // 2)
         self._since = 0

@@ -18,7 +18,7 @@ class PendingEvaluation:
     Attributes:
         epoch: Number of the epoch, from 1 on.
         step: Number of training steps.
-        train_loss: Mean training loss since the last checkpoint.
+        train_loss: Mean training loss since the last evaluation.
         state: The weights; None if they are the current weights of the head.
         validated: Outputs and targets of the batches of the validation part.
     """

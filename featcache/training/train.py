@@ -100,7 +100,7 @@ class Training:
         self._due: list[PendingEvaluation] = []
         self._num_epochs = self._steps = self._last_due = 0
         self._seen = 0  # in this epoch
-        self._train_loss, self._num_losses = torch.zeros((), device=device), 0  # since the last checkpoint
+        self._train_loss, self._num_losses = torch.zeros((), device=device), 0  # since the last evaluation
 
     @property
     def finished(self) -> bool:
@@ -120,7 +120,7 @@ class Training:
     def status(self) -> TrainingStatus:
         """Return the current state; nothing in the training waits for it."""
         last = self.history[-1] if self.history else None
-        validated = sum(len(outputs) for checkpoint in list(self._due) for outputs, _ in list(checkpoint.validated))
+        validated = sum(len(outputs) for pending in list(self._due) for outputs, _ in list(pending.validated))
         share = (self._seen + validated) / (self._order.per_epoch + len(self.fold.validation))
         train_loss = None if last is None else last.train_loss
         # On another device, reading a value would wait for all its computations.
@@ -163,7 +163,7 @@ class Training:
             self._seen += len(ids)
             self._steps += 1
             if self._every and self._steps % self._every == 0:
-                self._reach_checkpoint(window)
+                self._reach_evaluation(window)
                 if self.finished:
                     return
 
@@ -171,13 +171,13 @@ class Training:
         """Compute the outputs for the utterances of the validation part in a window."""
         last = self._every is None or self._num_epochs + 1 == self._config.max_epochs
         if last and self._steps > self._last_due and not self.finished:
-            self._add_checkpoint(None)
+            self._add_evaluation(None)
         current = copy.deepcopy(self.head.state_dict()) if any(one.state for one in self._due) else None
-        for checkpoint in self._due:
+        for pending in self._due:
             if current is not None:
-                self.head.load_state_dict(checkpoint.state or current)
+                self.head.load_state_dict(pending.state or current)
             for ids, outputs in self._tested(window, self.fold.validation):
-                checkpoint.validated.append((outputs, self._targets_of(ids)))
+                pending.validated.append((outputs, self._targets_of(ids)))
         if current is not None:
             self.head.load_state_dict(current)
 
@@ -194,16 +194,16 @@ class Training:
         for ids, outputs in self._tested(window, (*self.fold.validation, *self.fold.test)):
             self.predictions.update(zip(ids, self._objective.predictions(outputs).tolist(), strict=True))
 
-    def _reach_checkpoint(self, window: LoadedUtterances) -> None:
+    def _reach_evaluation(self, window: LoadedUtterances) -> None:
         """Evaluate the current weights if the window holds the validation part; otherwise at the end of the epoch."""
         at_once = len(window.among(self.fold.validation)) == len(self.fold.validation)
-        self._add_checkpoint(None if at_once else copy.deepcopy(self.head.state_dict()))
+        self._add_evaluation(None if at_once else copy.deepcopy(self.head.state_dict()))
         if at_once:
             self.validate(window)
             self._record()
             self.head.train()
 
-    def _add_checkpoint(self, state: Mapping[str, Tensor] | None) -> None:
+    def _add_evaluation(self, state: Mapping[str, Tensor] | None) -> None:
         loss = float(self._train_loss) / self._num_losses
         self._due.append(
             PendingEvaluation(epoch=self._num_epochs + 1, step=self._steps, train_loss=loss, state=state, validated=[])
@@ -213,12 +213,12 @@ class Training:
 
     def _record(self) -> None:
         """Add the evaluations that are complete to the history; those after the end of early stopping do not count."""
-        for checkpoint in self._due:
-            outputs, targets = (torch.cat(parts) for parts in zip(*checkpoint.validated, strict=True))
+        for pending in self._due:
+            outputs, targets = (torch.cat(parts) for parts in zip(*pending.validated, strict=True))
             loss = float(self._objective.loss(outputs, targets))
-            result = checkpoint.result(loss, self._objective.score(outputs, targets), every=self._every)
+            result = pending.result(loss, self._objective.score(outputs, targets), every=self._every)
             self.history.append(result)
-            improved = self._best.add(result, checkpoint.state or self.head.state_dict())
+            improved = self._best.add(result, pending.state or self.head.state_dict())
             self._rate.evaluated(improved=improved)
             if self._best.is_over:
                 break

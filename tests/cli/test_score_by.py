@@ -1,14 +1,12 @@
 """``featcache score --by`` and the reliability diagram on the command line."""
 
 import json
-import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
 
-from featcache.cli import app as cli
 from featcache.evaluate.metrics import summarise
 from featcache.manifest import Manifest, Utterance
 from featcache.workspace import Workspace
@@ -16,18 +14,9 @@ from featcache.workspace import Workspace
 CLASSES = ["anger", "joy"]
 
 
-@pytest.fixture
-def invoke(monkeypatch, capsys):
-    """Run a command in this process with 80 columns; return exit code, stdout and stderr."""
+@pytest.fixture(autouse=True)
+def _columns(monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["featcache", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exited:
-            cli.main()
-        return exited.value.code, *capsys.readouterr()
-
-    return run
 
 
 @pytest.fixture

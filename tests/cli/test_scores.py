@@ -2,14 +2,12 @@
 
 import json
 import re
-import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
 
-from featcache.cli import app as cli
 from featcache.evaluate.holm import holm
 from featcache.evaluate.metrics import summarise
 from featcache.evaluate.regression import summarise_regression
@@ -18,18 +16,9 @@ from featcache.workspace import Workspace
 CLASSES = ["anger", "joy", "[red]calm[/red]"]
 
 
-@pytest.fixture
-def invoke(monkeypatch, capsys):
-    """Run a command in this process; return exit code, stdout and stderr."""
+@pytest.fixture(autouse=True)
+def _columns(monkeypatch):
     monkeypatch.setenv("COLUMNS", "250")
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["featcache", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exited:
-            cli.main()
-        return exited.value.code, *capsys.readouterr()
-
-    return run
 
 
 @pytest.fixture

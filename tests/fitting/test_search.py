@@ -48,20 +48,6 @@ def uar_of(rows):
     return 100 * np.mean(scores)
 
 
-@pytest.fixture
-def elsewhere(monkeypatch, tmp_path):
-    """Return a function that changes to another home with the same caches."""
-
-    def move():
-        other = tmp_path / "elsewhere"
-        other.mkdir()
-        (other / "cache").symlink_to(tmp_path / "data" / "cache")
-        monkeypatch.setenv("FEATCACHE_HOME", str(other))
-        return other / "cache"
-
-    return move
-
-
 def test_a_grid_trains_every_setting_as_if_alone_and_keeps_the_best(make_cache, elsewhere, monkeypatch):
     cache = make_cache()
     loads, load = [], FeatureWindows.load

@@ -36,19 +36,6 @@ def bytes_of(run):
     return {path.relative_to(run.path).as_posix(): bytes_without_times(path) for path in files}
 
 
-@pytest.fixture
-def elsewhere(monkeypatch, tmp_path):
-    """Use a second home with the same caches from now on."""
-
-    def move():
-        other = tmp_path / "elsewhere"
-        other.mkdir()
-        (other / "cache").symlink_to(tmp_path / "data" / "cache")
-        monkeypatch.setenv("FEATCACHE_HOME", str(other))
-
-    return move
-
-
 @pytest.mark.parametrize("working_dtype", ["float32", "bfloat16", "int8"])
 def test_each_run_of_a_sweep_is_what_it_is_alone(make_cache, elsewhere, working_dtype):
     make_cache()

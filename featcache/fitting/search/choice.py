@@ -6,14 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from featcache.errors import PredictionsError
-from featcache.evaluate.scores import SCORES, Score
+from featcache.evaluate.scores import MAIN_SCORES, SCORES, Score
 from featcache.fitting.plan import PlannedRun
 from featcache.runs.reader import RunFolder
 from featcache.runs.validation import score_validation, validation_scores
 from featcache.settings.searches import PER_FOLD
-
-# The first one that a run has is the score by which settings are chosen.
-_MAIN = ("uar", "ccc")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +45,7 @@ class Tried:
             how: ``per-fold`` or ``over-folds``.
         """
         found = validation_scores(run)
-        name = next(one for one in _MAIN if one in found)
+        name = next(one for one in MAIN_SCORES if one in found)
         folds = range(1, len(planned.setup.folds) + 1) if how == PER_FOLD else ()
         return cls(
             values=values,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from featcache.errors import ModelError, StoreError
-from featcache.fitting.existing import folder_of
+from featcache.fitting.existing import REMEDY, existing_run, folder_of
 from featcache.fitting.plan import PlannedRun, plan_runs
 from featcache.fitting.record import plain
 from featcache.fitting.search.proposals import Drawn, Grid, Proposals
@@ -149,15 +149,7 @@ def _finished(path: Path, sha256: str, *, overwrite: bool) -> RunFolder | None:
     Raises:
         StoreError: the folder contains something else.
     """
-    remedy = "use another --name, or replace it with --overwrite"
-    try:
-        run = RunFolder(path)
-    except StoreError as error:
-        if path.exists() and not overwrite:
-            raise StoreError(f"{error}; {remedy}") from error
-        return None
-    if overwrite:
-        return None
-    if run.config.get(SWEEP, {}).get("sha256") != sha256:
-        raise StoreError(f"{path} is a run with other settings; {remedy}")
+    run = existing_run(path, overwrite=overwrite)
+    if run is not None and run.config.get(SWEEP, {}).get("sha256") != sha256:
+        raise StoreError(f"{path} is a run with other settings; {REMEDY}")
     return run
