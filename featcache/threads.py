@@ -1,7 +1,8 @@
-"""Threads of torch: several workers with one thread each, instead of one worker that uses all cores.
+"""Threads of torch and of BLAS: several workers with one thread each, instead of one worker that uses all cores.
 
-This is more efficient on a few cores. It also makes results independent of the number of workers, because a single
-thread sums each product.
+This is more efficient on a few cores: on a busy machine, the threads of a small product of matrices wait for each other
+many times longer than they compute. It also makes results independent of the number of workers, because a single thread
+sums each product.
 """
 
 import sys
@@ -17,24 +18,43 @@ def available_cores() -> int:
 
 
 def keep_to_one_thread() -> None:
-    """Limit torch to a single thread from now on, in the calling thread and in threads that start later."""
-    if "torch" in sys.modules:
-        import torch
+    """Limit torch and BLAS to a single thread from now on, in the calling thread and in threads that start later."""
+    from threadpoolctl import threadpool_limits
 
-        torch.set_num_threads(1)
+    threadpool_limits(1, user_api="blas")
+    _keep_torch_to_one_thread()
 
 
 @contextmanager
 def one_thread_each() -> Iterator[None]:
-    """Limit torch to a single thread in each worker that starts inside the ``with`` block."""
+    """Limit torch and BLAS to a single thread in each worker that starts inside the ``with`` block.
+
+    Only libraries that are loaded before the block are limited.
+    """
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1, user_api="blas"), one_torch_thread():
+        yield
+
+
+@contextmanager
+def one_torch_thread() -> Iterator[None]:
+    """Limit torch to a single thread inside the ``with`` block; faster than :func:`one_thread_each`."""
     if "torch" not in sys.modules:
         yield
         return
     import torch
 
     before = torch.get_num_threads()
-    keep_to_one_thread()
+    _keep_torch_to_one_thread()
     try:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def _keep_torch_to_one_thread() -> None:
+    if "torch" in sys.modules:
+        import torch
+
+        torch.set_num_threads(1)

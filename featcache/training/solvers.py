@@ -91,6 +91,7 @@ class SolverTraining(ABC):
         self._only_trained = frozenset(only_trained)
         self._models: list[Any] = []
         self._vectors: dict[str, Array] = {}
+        self._new()  # scikit-learn must load its BLAS before the threads of all trainings are limited
 
     @property
     def finished(self) -> bool:
