@@ -187,6 +187,17 @@ def test_dimensional_labels_are_scaled_by_the_range_of_their_corpus(make_cache):
             resolved(train="five", test="seven", task="regression", **options)
 
 
+def test_numbers_are_no_classes_of_several_corpora(make_cache):
+    numbers = [str(number) for number in range(21)]
+    for name in ("five", "seven"):
+        make_corpus(make_cache, name, manifest_of(numbers, "valence"))
+    with pytest.raises(FeatcacheError, match=r"'five': label 'valence' has 21 different numbers .* --task regression"):
+        resolved(train="five", test="seven")
+    content = {name: {number: str(int(number) > 10) for number in numbers} for name in ("five", "seven")}
+    setup, _ = resolved(train="five", test="seven", label_map=content)
+    assert setup.config["classes"] == ["False", "True"]
+
+
 def test_corpora_name_their_labels_differently(make_cache):
     make_corpus(make_cache, "one", manifest_of(("anger", "joy"), "felt"))
     make_corpus(make_cache, "two", manifest_of(("anger", "happy"), "emotion", gender="female"))
