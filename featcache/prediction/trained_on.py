@@ -69,7 +69,8 @@ class OwnCorpus:
                 self._parts[sha256].append((utterance_id, start, end))
                 self._sha256[utterance_id] = sha256
         self.is_known = len(self.unknown) < len(self._folders)
-        self._asked = next((name for name, folder in self._folders.items() if _is_same(folder, asked)), None)
+        asked_for = (name for name, folder in self._folders.items() if _is_same(folder, asked))
+        self._asked: str | None = next(asked_for, None)
         self.is_asked = self._asked is not None
 
     @cached_property
