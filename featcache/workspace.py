@@ -190,8 +190,8 @@ class Workspace:
         if corpus is not None:
             if not self.cache(corpus).is_dir():
                 raise StoreError(
-                    f"no cache {corpus!r} under {folder} (available: {_names(folder)}); run 'featcache extract'"
-                    f"{did_you_mean(corpus, _folders(folder))}"
+                    f"no cache {corpus!r} under {folder} (available: {_names(folder)}); make one with "
+                    f"'featcache extract --data PATH --model NAME'{did_you_mean(corpus, _folders(folder))}"
                 )
             return folder / corpus
         names = _folders(folder)
@@ -199,7 +199,7 @@ class Workspace:
             return folder / names[0]
         if names:
             raise StoreError(f"several caches under {folder}; which corpus? {_choices(names)}")
-        raise StoreError(f"no cache under {folder}; make one with 'featcache extract --model wav2vec2-base'")
+        raise StoreError(f"no cache under {folder}; make one with 'featcache extract --data PATH --model NAME'")
 
 
 def _folders(folder: Path) -> list[str]:

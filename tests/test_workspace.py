@@ -86,11 +86,12 @@ def test_several_caches_are_listed(workspace):
     with pytest.raises(StoreError, match=r"several caches under .*; which corpus\? --corpus emodb or --corpus ravdess"):
         workspace.find_cache(None)
     with pytest.raises(
-        StoreError, match=r"no cache 'iemocap' under .* \(available: emodb, ravdess\); run 'featcache ext"
+        StoreError,
+        match=r"no cache 'iemocap' .* \(available: emodb, ravdess\); make one with 'featcache extract --data PATH",
     ):
         workspace.find_cache("iemocap")
 
 
 def test_no_cache_at_all(workspace):
-    with pytest.raises(StoreError, match=r"no cache under .*; make one with 'featcache extract --model wav2vec2-base'"):
+    with pytest.raises(StoreError, match=r"no cache under .*; make one with 'featcache extract --data PATH --model"):
         workspace.find_cache(None)

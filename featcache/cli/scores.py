@@ -66,14 +66,14 @@ def print_score(
     metrics = score(predictions)
     if run is not None:
         mark_pseudo(metrics, run.config)
-    _warn_of_few(metrics)
-    _print_scores(metrics)
-    _tell_calibration(predictions, metrics, figure)
     groupings: list[Grouping] = []
     if by:
         found = group_labels(by, predictions.table, columns=columns, run=run, file=labels)
         groupings = score_by(predictions, found)
-        print_groupings(groupings)
+    _warn_of_few(metrics)
+    _print_scores(metrics)
+    _tell_calibration(predictions, metrics, figure)
+    print_groupings(groupings)
     if out:
         of_groups = {one.label: one.to_json() for one in groupings}
         write_json(out, metrics | ({"by": of_groups} if of_groups else {}))

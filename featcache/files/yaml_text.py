@@ -34,8 +34,8 @@ def compose(text: str, loader: type[yaml.BaseLoader] | type[yaml.SafeLoader] = y
         Node of the whole text; None for an empty text.
 
     Raises:
-        YamlError: the text is not YAML, has too many values or levels, or has an alias that refers to a value around
-            it.
+        YamlError: the text is not YAML, has too many values or levels, gives a key twice, or has an alias that refers
+            to a value around it.
     """
     try:
         node = yaml.compose(text, Loader=loader)
@@ -90,6 +90,7 @@ def _count(node: yaml.Node, known: dict[int, int | None]) -> int:
     if isinstance(node, yaml.SequenceNode):
         number += sum(_count(item, known) for item in node.value)
     elif isinstance(node, yaml.MappingNode):
+        _check_keys(node)
         number += sum(_count(key, known) + _count(value, known) for key, value in node.value)
     if number > MOST_NODES:
         raise YamlError(
@@ -98,3 +99,13 @@ def _count(node: yaml.Node, known: dict[int, int | None]) -> int:
         )
     known[id(node)] = number
     return number
+
+
+def _check_keys(node: yaml.MappingNode) -> None:
+    """Raise an error for a key that is given twice, because PyYAML drops all values but the last."""
+    found: set[tuple[str, str]] = set()
+    for key, _ in node.value:
+        if isinstance(key, yaml.ScalarNode):
+            if (key.tag, key.value) in found:
+                raise YamlError(f"{key.value!r:.80} is given twice; keep one", key.start_mark.line + 1)
+            found.add((key.tag, key.value))

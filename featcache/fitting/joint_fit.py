@@ -20,6 +20,7 @@ from featcache.protocols.across import CORPUS
 from featcache.protocols.dialogues import dialogue_labels
 from featcache.runs.identity import CORPUS_RANGES, LABEL_MAP, TARGET_COLUMNS, TEST, TRAIN
 from featcache.settings.fits import FitSettings
+from featcache.targets.classes import check_classes
 from featcache.targets.targets import CLASSIFICATION, REGRESSION, Dimensions, labelled, make_target, split
 from featcache.units import counted
 from featcache.utterances import NO_TARGETS, Utterance
@@ -151,6 +152,9 @@ class JointFit:
             raise ManifestError(f"--label-range is for regression, but {name!r} is a classification")
         present = {corpus: self._labels(corpus, column) for corpus, column in columns.items()}
         content = self._request.label_map
+        for corpus, column in columns.items() if content is None else ():
+            with _of_corpus(corpus):
+                check_classes(column, present[corpus])
         mapped: Labels = map_labels(present, cast("Mapping[str, Any] | None", content))
         values: dict[str, dict[str, dict[str, str]]] = {}
         for corpus, column in columns.items():

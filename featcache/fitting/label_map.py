@@ -41,6 +41,8 @@ def read_label_map(path: Path) -> Mapping[str, Any]:
         raise ManifestError(f"--label-map {path}: not UTF-8 text; {_EXPECTED}") from None
     if not isinstance(found, dict):
         raise ManifestError(f"--label-map {path}: {_EXPECTED}, found no mapping")
+    if unquoted := [name for name in found if not isinstance(name, str)]:
+        raise ManifestError(f"--label-map {path}: {unquoted[0]!r:.40} is no text; write the corpus in quotes")
     return found
 
 
@@ -97,7 +99,7 @@ def _given(corpus: str, labels: tuple[str, ...], content: Mapping[Any, Any]) -> 
             f"the label map of {corpus!r} has no entry for {listed(missing)}; give each label a common label, or null "
             "to leave it out"
         )
-    return {label: of_corpus[label] for label in labels}
+    return {label: common and common.strip() for label in labels for common in [of_corpus[label]]}
 
 
 def described(corpus: str, labels: Mapping[str, str | None], counts: Mapping[str, int]) -> str:

@@ -271,8 +271,6 @@ def _plain(node: yaml.Node, place: YamlPath, lines: dict[YamlPath, int], path: P
         line = key.start_mark.line + 1
         if not isinstance(key, yaml.ScalarNode):
             raise PipelineError(f"{path}, line {line}: expected a name before the colon")
-        if key.value in content:
-            raise PipelineError(f"{path}, line {line}: {key.value!r} is given twice; keep one")
         lines[(*place, key.value)] = line
         content[key.value] = _plain(value, (*place, key.value), lines, path)
     return content

@@ -34,6 +34,7 @@ from featcache.prediction.speaker_statistics import (
 )
 from featcache.prediction.trained_on import OwnCorpus
 from featcache.prediction.transcripts_read import words_for
+from featcache.protocols.across import CORPUS
 from featcache.runs.reader import RunFolder
 from featcache.settings.predictions import PredictSettings
 from featcache.terminal.interrupts import Pool
@@ -137,10 +138,12 @@ class _PredictionRun:
             raise _stopped(request.failures[0])
         self._combined: dict[str, Combined] = {}
         self._column = speaker_column(predictor.heads, one_speaker=settings.one_speaker)
+        self._own = OwnCorpus(self._voters, predictor.workspace, self._request.cache)
+        if self._column == CORPUS:
+            self._utterances = self._own.with_corpus(self._utterances, request.corpus)
         if self._column is not None:
             check_speakers(self._utterances, self._column, predictor.run.name)
         self._words = {one.name: words_for(one, request) for one in predictor.needed if one.reads_text}
-        self._own = OwnCorpus(self._voters, predictor.workspace, self._request.cache)
         self._audio = AudioInput(request.root)
         self._checksums = self._read_checksums()
         own = self._own_speakers()
@@ -160,16 +163,16 @@ class _PredictionRun:
         paths = sorted({utterance.path for utterance in self._utterances})
         return map_in_threads(self._audio.checksum, paths, self._workers, "comparing checksums")
 
-    def _own_speakers(self) -> frozenset[str]:
-        """Return the speakers all of whose utterances here are in the run's own corpus, with the same speaker there."""
+    def _own_speakers(self) -> dict[str, str]:
+        """Return the speakers all of whose utterances here are in the run's own corpus, with their names in the run."""
         column, own = self._column, self._own
         if column is None or not own.is_asked:
-            return frozenset()
-        found = {group_of(u, column): True for u in self._utterances}
+            return {}
+        found: dict[str, set[str | None]] = {}
         for utterance in self._utterances:
-            if not own.has_same(utterance, self._checksums.get(utterance.path), column):
-                found[group_of(utterance, column)] = False
-        return frozenset(group for group, same in found.items() if same)
+            saved = own.saved_group(utterance, self._checksums.get(utterance.path), column)
+            found.setdefault(group_of(utterance, column), set()).add(saved)
+        return {group: name for group, (name, *others) in found.items() if name is not None and not others}
 
     def to_the_end(self) -> Prediction:
         """Predict all utterances."""

@@ -1,8 +1,8 @@
 """Run with speaker normalisation × features of new audio → statistics of the new speakers."""
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -90,28 +90,28 @@ class SpeakerStatistics:
         heads: The heads.
         column: Column that groups utterances.
         saved: Statistics that the run saved for the speakers of its own corpus; None for other audio.
-        known: Speakers whose saved statistics are used.
+        known: Speakers whose saved statistics are used → their names in these statistics.
     """
 
     heads: RunHeads
     column: str
     saved: SavedStatistics | None = None
-    known: frozenset[str] = frozenset()
+    known: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, heads: RunHeads, column: str, *, own: frozenset[str]) -> "SpeakerStatistics":
+    def of(cls, heads: RunHeads, column: str, *, own: Mapping[str, str]) -> "SpeakerStatistics":
         """Return the statistics of a run, with the saved ones for audio of the run's own corpus.
 
         Args:
             heads: The heads.
             column: Column that groups utterances.
-            own: Speakers whose audio is in the run's own corpus.
+            own: Speakers whose audio is in the run's own corpus → their names in the run.
         """
         saved = None
         if own and column == (heads.config["norm_by"] or SPEAKER):
             first = next(iter(heads.heads.values()))
             saved = read_statistics(heads.run.path, first.inputs)
-        known = own.intersection(saved.groups) if saved else frozenset()
+        known = {group: name for group, name in own.items() if name in saved.groups} if saved else {}
         return cls(heads=heads, column=column, saved=saved, known=known)
 
     def new(self, measured: Sequence[Utterance]) -> list[Utterance]:
@@ -138,16 +138,16 @@ class SpeakerStatistics:
                 fitted = fit_normaliser(one.store, "speaker", Manifest(new), (), scalar=scalar, by=self.column)
                 normaliser = replace(one.of_layers(fitted), group_of=groups)
             if self.saved:
-                self._add_saved(normaliser, position, self.known.intersection(groups.values()))
+                self._add_saved(normaliser, position, set(groups.values()))
             found.append(normaliser)
         return {None: found}
 
-    def _add_saved(self, normaliser: Normaliser, position: int, groups: frozenset[str]) -> None:
+    def _add_saved(self, normaliser: Normaliser, position: int, groups: Set[str]) -> None:
         if self.saved is None:
             return
         mean, std = self.saved.pairs[position]
-        for group in groups:
-            row = self.saved.groups.index(group)
+        for group in groups & self.known.keys():
+            row = self.saved.groups.index(self.known[group])
             normaliser.mean_[group] = mean[row].numpy()
             normaliser.std_[group] = std[row].numpy()
 

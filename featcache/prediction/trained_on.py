@@ -7,17 +7,20 @@ utterances ended the training, so that they count as trained on.
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-from featcache.cache.joint import in_corpus
+from featcache.cache.joint import in_corpus, split_id
 from featcache.cache.reader import FeatureCache, FeatureStore
 from featcache.errors import FeatcacheError
 from featcache.files.values import checked
 from featcache.manifest import Manifest, Utterance
 from featcache.prediction.members import Voters
 from featcache.prediction.speaker_statistics import group_of
+from featcache.protocols.across import CORPUS, LEAVE_ONE_OUT
 from featcache.runs.file_names import CONFIG, PREDICTIONS, VALIDATION_PREDICTIONS
 from featcache.runs.identity import LABEL_MAP, TARGET_COLUMNS, TEST, TRAIN
 from featcache.runs.parse import REFIT
@@ -66,7 +69,8 @@ class OwnCorpus:
                 self._parts[sha256].append((utterance_id, start, end))
                 self._sha256[utterance_id] = sha256
         self.is_known = len(self.unknown) < len(self._folders)
-        self._asked = next((name for name, folder in self._folders.items() if _is_same(folder, asked)), None)
+        asked_for = (name for name, folder in self._folders.items() if _is_same(folder, asked))
+        self._asked: str | None = next(asked_for, None)
         self.is_asked = self._asked is not None
 
     @cached_property
@@ -74,6 +78,12 @@ class OwnCorpus:
         """Utterance id → folds that have it in the test part of all runs; read only if the audio is in the corpus."""
         tested = [_tested(run, self._folds) for run in self._runs]
         return {i: frozenset.intersection(*(one.get(i, frozenset()) for one in tested)) for i in tested[0]}
+
+    @cached_property
+    def _tested_corpora(self) -> Mapping[str, frozenset[int]]:
+        """Corpus → folds that test it as a whole in all runs, also utterances without a prediction in them."""
+        tested = [_tested_corpora(run.config, self._folds) for run in self._runs]
+        return {name: frozenset.intersection(*(one.get(name, frozenset()) for one in tested)) for name in tested[0]}
 
     @cached_property
     def _manifests(self) -> Mapping[str, Manifest]:
@@ -109,23 +119,37 @@ class OwnCorpus:
         """Return the SHA-256 of the file of an utterance of the audio to predict; None if it is not known."""
         return self._sha256.get(self._id(utterance_id))
 
-    def has_same(self, utterance: Utterance, sha256: str | None, column: str) -> bool:
-        """Return whether the corpus has an utterance with this id, this audio and this speaker.
+    def with_corpus(self, utterances: Sequence[Utterance], corpus: str | None) -> list[Utterance]:
+        """Return utterances with the label ``corpus``: their corpus in this run, or the given one if they have none.
+
+        Args:
+            utterances: Utterances of the new audio.
+            corpus: Name of their corpus; None if it is unknown.
+        """
+        if self._asked:
+            return [replace(u, labels={**u.labels, CORPUS: self._asked}) for u in utterances]
+        return [replace(u, labels={CORPUS: corpus, **u.labels}) for u in utterances] if corpus else list(utterances)
+
+    def saved_group(self, utterance: Utterance, sha256: str | None, column: str) -> str | None:
+        """Return the group whose saved statistics normalise an utterance.
 
         Args:
             utterance: Utterance of the new audio.
             sha256: SHA-256 of its file; None if the file cannot be read, so that the audio is not compared.
             column: Column that groups utterances for speaker normalisation.
+
+        Returns:
+            Name of the group in the run; None if the corpus has no utterance with this id, this audio and this speaker.
         """
-        if self._asked:
-            return False  # the saved statistics of several corpora have other names of speakers
-        there = self._utterances.get(utterance.utterance_id)
-        return (
-            there is not None
-            and group_of(there, column) == group_of(utterance, column)
-            and (there.start, there.end) == (utterance.start, utterance.end)
-            and sha256 in (None, self.sha256(utterance.utterance_id))
-        )
+        there = self._utterances.get(self._id(utterance.utterance_id))
+        if there is None or (there.start, there.end) != (utterance.start, utterance.end):
+            return None
+        if sha256 not in (None, self.sha256(utterance.utterance_id)):
+            return None
+        if self._asked and column == CORPUS:
+            return self._asked
+        group = group_of(utterance, column)
+        return _joint_id(self._asked or "", group) if group_of(there, column) == group else None
 
     def folds_for(self, utterance: Utterance, sha256: str | None, *, by_id: bool = False) -> frozenset[int] | None:
         """Return the folds whose heads did not train on an utterance.
@@ -148,7 +172,12 @@ class OwnCorpus:
         trained = [own for own in same if own not in self._untrained]
         if not trained:
             return None
-        return frozenset.intersection(*(self._tested.get(own, frozenset()) for own in trained))
+        return frozenset.intersection(*(self._folds_testing(own) for own in trained))
+
+    def _folds_testing(self, utterance_id: str) -> frozenset[int]:
+        if utterance_id in self._tested:
+            return self._tested[utterance_id]
+        return self._tested_corpora.get(split_id(utterance_id)[0], frozenset())
 
 
 def _joint_id(corpus: str, utterance_id: str) -> str:
@@ -187,6 +216,17 @@ def _tested(run: RunFolder, folds: frozenset[int]) -> Mapping[str, frozenset[int
     for utterance_id, fold in pairs.itertuples(index=False):
         found[utterance_id].add(int(fold))
     return {utterance_id: frozenset(numbers) & folds for utterance_id, numbers in found.items()}
+
+
+def _tested_corpora(config: Mapping[str, Any], folds: frozenset[int]) -> Mapping[str, frozenset[int]]:
+    """Return corpus → folds that do not train on it; empty for a run on one corpus.
+
+    The folds of leave-one-corpus-out test the corpora in sorted order.
+    """
+    if config.get("protocol") == LEAVE_ONE_OUT:
+        numbered = enumerate(sorted(config.get(TRAIN, [])), start=1)
+        return {name: frozenset({number}) & folds for number, name in numbered}
+    return dict.fromkeys(config.get(TEST, []), folds)
 
 
 def _predicted(run: RunFolder) -> frozenset[str]:

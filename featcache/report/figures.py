@@ -255,8 +255,10 @@ def relative_gains(gains: pd.DataFrame, *, metric: str) -> Figure:
 
     Source: de Oliveira et al. 2023, Figure 3, which has no intervals.
     """
+    names = list(map(drawable, gains["title"]))
     with style(gains["title"]):
-        figure = Figure(figsize=(figure_width(), 1.0 + 0.28 * len(gains)), layout="constrained")
+        width = figure_width(0.06 * max(map(num_columns, names), default=0) + 0.9)
+        figure = Figure(figsize=(width, 1.0 + 0.28 * len(gains)), layout="constrained")
         axes = figure.add_subplot()
         places = np.arange(len(gains))
         axes.barh(places, gains["gain"], height=0.6, color=COLORS[0], alpha=0.85)
@@ -265,7 +267,7 @@ def relative_gains(gains: pd.DataFrame, *, metric: str) -> Figure:
         axes.plot(gains["low"][known], places[known], "|", color="0.15", markersize=4)
         axes.plot(gains["high"][known], places[known], "|", color="0.15", markersize=4)
         axes.axvline(0, color="0.3", linewidth=0.6)
-        axes.set_yticks(places, list(map(drawable, gains["title"])), parse_math=False)
+        axes.set_yticks(places, names, parse_math=False)
         axes.set_ylim(len(gains) - 0.5, -0.5)
         axes.tick_params(axis="y", length=0)
         axes.set_xlabel(f"Relative gain in {metric} (%)")

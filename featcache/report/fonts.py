@@ -14,6 +14,8 @@ from featcache.terminal.escape import code_point, escaped
 log = logging.getLogger(__name__)
 
 DEFAULT = "sans-serif"
+MOST_CHARACTERS = 60
+"""Maximum number of characters of a text in a figure."""
 # "Last Resort" draws a box for every character; mathematical fonts have other signs in place of letters.
 _NOT_FOR_TEXT = re.compile("Last Resort|STIX|.*Math|cm[a-z]+10")
 _REGULAR = (400, "normal", "regular", "book")
@@ -31,9 +33,14 @@ def families_for(texts: Iterable[str]) -> list[str]:
 
 
 def drawable(text: str) -> str:
-    r"""Return the text with control characters and characters that are in no installed font as code points."""
+    r"""Return a text for a figure: control characters and characters in no installed font are code points.
+
+    Long texts are cut, because a figure that is wide enough for them could not be drawn.
+    """
+    text = text[: MOST_CHARACTERS + 1]
     unknown = _beside_default(_lacking([text]))[1]
-    return "".join(code_point(char) if char in unknown else char for char in escaped(text))
+    shown = "".join(code_point(char) if char in unknown else char for char in escaped(text))
+    return shown if len(shown) <= MOST_CHARACTERS else f"{shown[: MOST_CHARACTERS - 1]}…"
 
 
 def num_columns(text: str) -> int:

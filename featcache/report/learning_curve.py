@@ -21,8 +21,8 @@ NAME = "learning_curve"
 # Settings that tell lines apart.
 LINE_SETTINGS = ("features", "head", "norm", "layers")
 _HEIGHT, _LEGEND_ROW = 2.3, 0.14  # inches
-# Inches between two labels of the axis.
-_LABEL = 0.3
+# Inches: a character of the axis labels, and the least distance between two labels.
+_CHARACTER, _BETWEEN_LABELS = 0.06, 0.08
 
 
 def curve_path(runs: Sequence[RunFolder]) -> Path:
@@ -106,9 +106,11 @@ def _size_axis(axes: Axes, table: pd.DataFrame, width: float) -> None:
     """Label the axis with the numbers of speakers and, below them, of utterances."""
     sizes = table.groupby("speakers")["utterances"].mean()
     low, high = float(sizes.index.min()), float(sizes.index.max())
+    longest = max(len(f"{number:.0f}") for number in sizes)
+    label = max(0.3, _CHARACTER * longest + _BETWEEN_LABELS)
     shown: list[float] = []
     for size in sorted(sizes.index, reverse=True):  # the complete training part is always shown
-        if not shown or (shown[-1] - size) / max(high - low, 1e-9) * (width - 1) >= _LABEL:
+        if not shown or (shown[-1] - size) / max(high - low, 1e-9) * (width - 1) >= label:
             shown.append(size)
     axes.set_xticks(shown, [f"{_number(size)}\n{sizes[size]:.0f}" for size in shown])
     axes.set_xlabel("Training speakers, and utterances below (mean over folds)")

@@ -57,7 +57,13 @@ def reliability_diagram(calibration: Mapping[str, Any]) -> Figure:
         upper.bar(left[there], accuracy[there], color=COLORS[0], label="accuracy", **look)
         upper.plot([0, 100], [0, 100], color="0.5", linewidth=0.8, linestyle=(0, (4, 3)), label="calibrated")
         upper.plot(
-            confidence[there], accuracy[there], "o", color=COLORS[1], markersize=3, label="mean confidence of the bin"
+            confidence[there],
+            accuracy[there],
+            "o",
+            color=COLORS[1],
+            markersize=3,
+            label="mean confidence of the bin",
+            clip_on=False,  # dots at 0 or 100 % would be half hidden
         )
         upper.set(xlim=(0, 100), ylim=(0, 100), ylabel="Accuracy (%)")
         _tell(upper, calibration)

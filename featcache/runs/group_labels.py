@@ -62,9 +62,11 @@ def group_labels(
         Name of a label → utterance id → value, without empty values.
 
     Raises:
-        PredictionsError: a label is not found, or an utterance has several values of it.
+        PredictionsError: a name is empty, a label is not found, or an utterance has several values of it.
         ManifestError: the file is not a table, or has no column ``utterance_id``.
     """
+    if "" in names:
+        raise PredictionsError("--by has an empty name; expected labels separated by commas, such as gender,intensity")
     ids = set(table[_ID])
     sources = [] if file is None else [_of_file(file, ids)]
     sources.append(_of_table(names, table, columns))
@@ -97,13 +99,13 @@ def _of_table(names: Sequence[str], table: "pd.DataFrame", columns: Mapping[str,
         column = roles.get(name, name)
         if column not in table or (table[column] == "").all():
             continue
-        pairs = table[[_ID, column]].astype(str).drop_duplicates()
-        twice = pairs.loc[pairs[_ID].duplicated(), _ID]
-        if len(twice):
-            raise PredictionsError(
-                f"--by {name}: utterance {twice.iloc[0]!r} has several values, expected one for all seeds and folds"
-            )
-        found[name] = dict(zip(pairs[_ID], pairs[column], strict=True))
+        values: dict[str, str] = {}
+        for utterance_id, value in zip(table[_ID], table[column].astype(str), strict=True):
+            if values.setdefault(utterance_id, value) != value:
+                raise PredictionsError(
+                    f"--by {name}: utterance {utterance_id!r} has several values, expected one for all seeds and folds"
+                )
+        found[name] = values
     return found
 
 
@@ -112,7 +114,7 @@ def _of_file(path: Path, ids: set[str]) -> dict[str, dict[str, str]]:
     seen: set[str] = set()
     with open_table(path, [_ID]) as records:
         if _ID not in records.columns:
-            raise ManifestError(f"{path}: no column {_ID}; there are: {', '.join(records.columns)}")
+            raise ManifestError(f"{path}: no column {_ID}; there are: {', '.join(records.columns) or 'none'}")
         for place, cells in records.rows:
             if len(cells) != len(records.columns):
                 raise ManifestError(f"{path}: {place} has {len(cells)} fields, the header has {len(records.columns)}")
@@ -122,6 +124,8 @@ def _of_file(path: Path, ids: set[str]) -> dict[str, dict[str, str]]:
             seen.add(row[_ID])
             for name, value in row.items():
                 found.setdefault(name, {})[row[_ID]] = value
+    if not seen:
+        raise ManifestError(f"{path}: no rows below the header; expected a row for each utterance")
     if not seen & ids:
         raise PredictionsError(
             f"{path} has none of the utterances of the predictions; it has {listed(sorted(seen))}, and the predictions "

@@ -66,7 +66,7 @@ def read_class_weights(value: Any) -> str | dict[str, float]:
         return value.strip()
     pairs = list(value.items()) if isinstance(value, Mapping) else []
     if isinstance(value, str):
-        pairs = [(name, weight) for name, _, weight in (pair.rpartition("=") for pair in value.split(","))]
+        pairs = [(name, weight) for name, _, weight in (pair.rpartition("=") for pair in _split_pairs(value))]
     found: dict[str, float] = {}
     for name, weight in pairs:
         key = str(name).strip()
@@ -78,6 +78,19 @@ def read_class_weights(value: Any) -> str | dict[str, float]:
     if not found:
         raise ValueError(f"expected balanced, none or CLASS=WEIGHT, such as anger=2,happiness=1.5, found {value!r}")
     return dict(sorted(found.items()))
+
+
+def _split_pairs(text: str) -> list[str]:
+    """Return the ``CLASS=WEIGHT`` of a text; a comma belongs to a class if no weight stands before it."""
+    pairs: list[str] = []
+    complete = True
+    for part in text.split(","):
+        if complete:
+            pairs.append(part)
+        else:
+            pairs[-1] += f",{part}"
+        complete = "=" in part
+    return pairs
 
 
 def _weight(name: str, value: Any) -> float:

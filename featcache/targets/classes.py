@@ -1,6 +1,6 @@
 """Classification: the target is one of several classes."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -124,17 +124,30 @@ def classes_target(manifest: Manifest, name: str, column: str, one: str | None, 
     present = set(manifest.labels(column).values())
     if len(present) < 2:
         raise ManifestError(f"label {column!r} has one class only, {listed(present)}; a classifier needs two")
-    if len(present) > MOST_NUMBERS_AS_CLASSES and all(number_of(label) is not None for label in present):
-        raise ManifestError(
-            f"label {column!r} has {len(present)} different numbers such as {min(present)!r}, too many for "
-            "classes; use --task regression"
-        )
+    check_classes(column, present)
     if one is not None:
         if one not in present:
             raise ManifestError(f"target {name!r}: {unknown_name(f'class of {column}', one, present)}")
         return Classes(name=f"{column}={one}", column=column, classes=(_rest_of(one), one), one=one)
     known = [label for label in (corpus.classes if corpus else ()) if label in present]
     return Classes(name=column, column=column, classes=tuple(known + sorted(present - set(known))))
+
+
+def check_classes(column: str, labels: Collection[str]) -> None:
+    """Check that labels can be classes.
+
+    Args:
+        column: Name of the label.
+        labels: Its different values.
+
+    Raises:
+        ManifestError: they are too many different numbers.
+    """
+    if len(labels) > MOST_NUMBERS_AS_CLASSES and all(number_of(label) is not None for label in labels):
+        raise ManifestError(
+            f"label {column!r} has {len(labels)} different numbers such as {min(labels)!r}, too many for "
+            "classes; use --task regression"
+        )
 
 
 def _rest_of(one: str) -> str:

@@ -9,6 +9,7 @@ import yaml
 
 from featcache.evaluate.metrics import summarise
 from featcache.manifest import Manifest, Utterance
+from featcache.report.reliability import reliability_diagram
 from featcache.workspace import Workspace
 
 CLASSES = ["anger", "joy"]
@@ -112,17 +113,29 @@ def test_what_cannot_be_grouped_is_told_in_one_line(invoke, table, tmp_path, run
     (tmp_path / "other.csv").write_text("utterance_id,gender\nx,f\n")
     (tmp_path / "twice.csv").write_text("utterance_id,gender\nu00,f\nu00,m\n")
     (tmp_path / "none.csv").write_text("file,gender\nu00,f\n")
+    (tmp_path / "empty.csv").write_text("utterance_id,gender\n")
+    (tmp_path / "nothing.csv").write_text("")
     cases = {
         ("--by", "loud"): "utterance 'u00' has several values, expected one for all seeds and folds",
         ("--by", "room"): "--by room: no such column or label; there are: fold, speaker_id, target, loud, room",
         ("--by", "g", "--labels", tmp_path / "other.csv"): "none of the utterances of the predictions; it has 'x'",
         ("--by", "g", "--labels", tmp_path / "twice.csv"): "utterance 'u00' occurs twice; keep one row",
         ("--by", "g", "--labels", tmp_path / "none.csv"): "no column utterance_id; there are: file, gender",
+        (
+            "--by",
+            "g",
+            "--labels",
+            tmp_path / "empty.csv",
+        ): "no rows below the header; expected a row",
+        ("--by", "g", "--labels", tmp_path / "nothing.csv"): "no column utterance_id; there are: none",
+        ("--by", "target,"): "--by has an empty name; expected labels separated by commas",
+        ("--by", ""): "--by has an empty name",
+        ("--by", "utterance_id"): "utterance_id has 64 values such as 'u00', expected at most 50 groups",
         ("--labels", tmp_path / "other.csv"): "it is only read for --by",
     }
     for options, told in cases.items():
-        code, _, err = invoke("-q", "score", path, *options)
-        assert code == 1
+        code, out, err = invoke("-q", "score", path, *options)
+        assert (code, out) == (1, "")
         assert told in err
         assert err.splitlines()[-1].startswith("error: ")
     code, _, err = invoke("-q", "score", run_folder, "--by", "gendr")
@@ -143,3 +156,11 @@ def test_a_reliability_diagram_needs_probabilities(invoke, table, tmp_path):
     assert (code, "no calibration: there is no column 'p_joy'" in err) == (0, True)
     code, _, err = invoke("-q", "score", path, "--figure", tmp_path / "r")
     assert (code, "there is no calibration to draw" in err) == (1, True)
+
+
+def test_the_dots_of_a_reliability_diagram_are_whole_at_its_borders(table):
+    """A bin with wrong or completely confident predictions only has its dot on the border of the panel."""
+    sure = table.assign(p_anger=1.0, p_joy=0.0, prediction="anger")
+    upper = reliability_diagram(summarise(sure, CLASSES)["calibration"]).axes[0]
+    [dots] = [line for line in upper.lines if line.get_marker() == "o"]
+    assert (list(dots.get_xdata()), dots.get_clip_on()) == ([100], False)

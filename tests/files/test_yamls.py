@@ -69,3 +69,18 @@ def test_values_that_contradict_their_tag_are_told(tmp_path, text):
     (tmp_path / "config.yaml").write_text(text)
     with pytest.raises(StoreError, match=r"config.yaml is damaged \(not YAML: "):
         read_yaml(tmp_path / "config.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "line"), [("a: 1\nb: 2\na: 3\n", "a", 3), ("x:\n- {k: 1, k: 1}\n", "k", 2), ("1: a\n1: b", "1", 2)]
+)
+def test_a_key_that_is_given_twice_is_refused(text, key, line):
+    """PyYAML keeps the last value silently."""
+    with pytest.raises(YamlError, match=f"^'{key}' is given twice; keep one$") as error:
+        load(text)
+    assert error.value.line == line
+
+
+def test_a_merged_key_may_be_overridden():
+    text = "a: &a {k: 1, l: 2}\nb: {<<: *a, k: 3}\n"
+    assert load(text) == yaml.safe_load(text)

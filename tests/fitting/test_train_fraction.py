@@ -1,5 +1,6 @@
 """``fit --train-fraction``: smaller training parts, one read of the cache, and a learning curve."""
 
+import itertools
 import sys
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from featcache.errors import ModelError
 from featcache.fitting.groups import group
 from featcache.fitting.plan import plan_runs
 from featcache.manifest import Manifest, Utterance
+from featcache.report.figures import save
 from featcache.report.learning_curve import learning_curve
 from featcache.settings.fits import FitSettings
 from featcache.training.batches import FeatureWindows
@@ -113,6 +115,20 @@ def curve(*, heads=("dense", "lstm"), seeds=2):
             rows[-1] += [40 + speakers, std, 30.0, 60.0, 25.0, seeds, "run"]
     names = ["features", "head", "norm", "layers", "fraction", "speakers", "utterances", "score"]
     return pd.DataFrame(rows, columns=[*names, "mean", "std", "ci95_low", "ci95_high", "chance", "num_seeds", "run"])
+
+
+def test_labels_of_the_axis_do_not_overlap(tmp_path, monkeypatch):
+    monkeypatch.setenv("FEATCACHE_FIGURE_WIDTH", "single")
+    table = curve(heads=["dense"])
+    sizes = [(120, 10500), (240, 21000), (1020, 89250)] * 2
+    table = pd.concat([table, table], ignore_index=True).assign(
+        speakers=[speakers for speakers, _ in sizes], utterances=[utterances for _, utterances in sizes]
+    )
+    figure = learning_curve(table)
+    save(figure, tmp_path / "curve")
+    boxes = [label.get_window_extent() for label in figure.axes[0].get_xticklabels()]
+    assert len(boxes) == 2  # the complete training part and the smallest one that has room
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
 
 
 def test_the_figure_has_a_line_per_head_and_both_sizes(monkeypatch):

@@ -93,3 +93,11 @@ def test_plain_labels_need_nothing():
     assert fonts.families_for(["anger", "joy", "Überraschung"]) == [fonts.DEFAULT]
     assert fonts.drawable("Überraschung") == "Überraschung"
     assert (fonts.num_columns("anger"), fonts.num_columns("怒り")) == (5, 4)
+
+
+def test_names_that_are_too_long_for_a_figure_are_cut(tmp_path):
+    labels = ["x" * 10**6, "\x1b" * 10**6, "y"]
+    draw(labels, tmp_path)
+    assert fonts.drawable(labels[0]) == "x" * (fonts.MOST_CHARACTERS - 1) + "…"
+    assert all(len(fonts.drawable(label)) <= fonts.MOST_CHARACTERS for label in labels)
+    assert fonts.drawable("x" * fonts.MOST_CHARACTERS) == "x" * fonts.MOST_CHARACTERS

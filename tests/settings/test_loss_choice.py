@@ -19,3 +19,10 @@ def test_a_number_that_is_recorded_as_one_that_is_not_allowed_is_refused(text):
 def test_a_weight_beyond_all_floats_is_refused():
     with pytest.raises(ValueError, match=r"the weight of joy is 10+, expected a number from 1e-06 to 1e\+06"):
         read_class_weights({"joy": 10**400})
+
+
+def test_a_class_with_a_comma_has_a_weight_on_the_command_line():
+    assert read_class_weights("calm, neutral=2,joy=0.5, sad,low=3") == {"calm, neutral": 2, "joy": 0.5, "sad,low": 3}
+    for text in ("joy=2,", "joy=2,sad", "=2", ""):
+        with pytest.raises(ValueError, match=r"expected balanced, none or CLASS=WEIGHT|the weight of"):
+            read_class_weights(text)

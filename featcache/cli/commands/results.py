@@ -42,7 +42,7 @@ def score(
         columns={role: name for role, name in columns.items() if name},
         classes=parsing.split(classes),
         task=parsing.read_choice("--task", task, get_args(Task)) if task else None,
-        by=parsing.split(by) or (),
+        by=() if by is None else [name.strip() for name in by.split(",")],
         labels=labels,
         figure=figure,
         out=out,

@@ -187,6 +187,17 @@ def test_dimensional_labels_are_scaled_by_the_range_of_their_corpus(make_cache):
             resolved(train="five", test="seven", task="regression", **options)
 
 
+def test_numbers_are_no_classes_of_several_corpora(make_cache):
+    numbers = [str(number) for number in range(21)]
+    for name in ("five", "seven"):
+        make_corpus(make_cache, name, manifest_of(numbers, "valence"))
+    with pytest.raises(FeatcacheError, match=r"'five': label 'valence' has 21 different numbers .* --task regression"):
+        resolved(train="five", test="seven")
+    content = {name: {number: str(int(number) > 10) for number in numbers} for name in ("five", "seven")}
+    setup, _ = resolved(train="five", test="seven", label_map=content)
+    assert setup.config["classes"] == ["False", "True"]
+
+
 def test_corpora_name_their_labels_differently(make_cache):
     make_corpus(make_cache, "one", manifest_of(("anger", "joy"), "felt"))
     make_corpus(make_cache, "two", manifest_of(("anger", "happy"), "emotion", gender="female"))
@@ -281,6 +292,44 @@ def test_heads_predict_only_audio_on_which_they_did_not_train(corpora):
         featcache.load_run(run.path).predict("played", strict=True)
     found = featcache.load_run(run.path).predict("acted")
     assert set(found["utterance_id"]) == {i for i in manifest_of(LABELS["acted"]).utterance_ids if "calm" in i}
+
+
+def assert_same_predictions(found, run, corpus):
+    """Compare predictions of a whole corpus with those of a run; both are rounded to 6 digits."""
+    tested = run.predictions.set_index("utterance_id")
+    tested = tested[tested.index.str.startswith(f"{corpus}/")]
+    found = found.set_index("utterance_id").loc[[i.partition("/")[2] for i in tested.index]]
+    assert len(found)
+    np.testing.assert_allclose(found["p_anger"].to_numpy(float), tested["p_anger"].to_numpy(float), atol=1e-6)
+
+
+@pytest.mark.parametrize("norm_by", [None, "corpus"])
+def test_predictions_of_a_corpus_are_those_of_the_run(corpora, norm_by):
+    """Also if the corpus has utterances whose labels were left out, which are in no statistics of the run."""
+    run = featcache.fit(train="acted,played,real", protocol="leave-one-corpus-out", norm_by=norm_by, **QUICK)
+    for corpus in LABELS:
+        assert_same_predictions(featcache.load_run(run.path).predict(corpus), run, corpus)
+
+
+def test_a_corpus_of_another_name_is_normalised_as_one(corpora, make_cache):
+    run = featcache.fit(train="acted", test="real", norm_by="corpus", **QUICK)
+    make_corpus(make_cache, "new", manifest_of(("x", "y")))
+    assert len(featcache.load_run(run.path).predict("new")) == len(manifest_of(("x", "y")))
+
+
+@pytest.mark.parametrize(
+    ("options", "tested"),
+    [({"train": "acted,played", "test": "real"}, {"real"}), ({"train": "acted,real"}, {"acted", "real"})],
+)
+def test_a_published_run_predicts_the_corpora_that_tested(corpora, tmp_path, options, tested):
+    protocol = None if "test" in options else "leave-one-corpus-out"
+    run = featcache.fit(**options, protocol=protocol, norm="global", **QUICK)
+    published = featcache.load_run(featcache.publish(run.path, tmp_path / "published"))
+    for corpus in tested:
+        assert_same_predictions(published.predict(corpus), run, corpus)
+    if "test" in options:
+        with pytest.raises(AudioError, match="all heads trained on it"):
+            published.predict("played", strict=True)
 
 
 def test_published_runs_name_their_corpora_and_pages_show_their_groups(corpora, tmp_path):

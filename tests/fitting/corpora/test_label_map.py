@@ -44,7 +44,7 @@ def test_without_a_file_only_labels_of_all_corpora_are_kept():
 
 def test_a_file_says_which_labels_are_used(tmp_path):
     path = tmp_path / "labels.yaml"
-    path.write_text("a: {anger: negative, joy: positive, calm: null, unseen: x}\nb: {'1': negative, '2': positive}\n")
+    path.write_text("a: {anger: ' negative', joy: positive, calm: null, else: x}\nb: {'1': negative, '2': positive}\n")
     labels = {"a": ("anger", "joy", "calm"), "b": ("1", "2")}
     assert map_labels(labels, read_label_map(path)) == {
         "a": {"anger": "negative", "joy": "positive", "calm": None},
@@ -63,6 +63,9 @@ def test_a_file_says_which_labels_are_used(tmp_path):
         ("a: {anger: x, joy: [y]}\nb: {anger: x}\n", r"common label of 'joy' is \['y'\], expected a text"),
         ("a: {anger: x, joy: ' '}\nb: {anger: x}\n", "common label of 'joy' is ' ', expected a text"),
         ("a: {anger: x, joy: null}\nb: {anger: x}\n", "gives fewer than two common labels"),
+        ("a: {anger: x, joy: y}\na: {anger: y, joy: x}\nb: {anger: x}\n", "line 2: 'a' is given twice; keep one"),
+        ("a: {anger: x, joy: x, anger: y}\nb: {anger: x}\n", "line 1: 'anger' is given twice; keep one"),
+        ("1: {anger: x}\n", "1 is no text; write the corpus in quotes"),
         ("[a, b]\n", "found no mapping"),
         ("", "found no mapping"),
         ("a: {anger: x", "line 1: not YAML"),
