@@ -9,7 +9,7 @@ from pathlib import Path
 from featcache.errors import ModelError, listed
 from featcache.fitting.conditions import conditions
 from featcache.fitting.existing import finished_run, folder_of
-from featcache.fitting.job import plan_copies
+from featcache.fitting.memory_plan import plan_copies
 from featcache.fitting.other_corpora import open_cache
 from featcache.fitting.resolve import ResolvedFit, resolve
 from featcache.runs.changes import changes
