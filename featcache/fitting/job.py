@@ -104,16 +104,7 @@ class FitJob:
             if scheduler is not None:
                 processes = stack.enter_context(_on_cluster(scheduler))
             workers = 1 if scheduler is not None else max(1, available_cores() // processes)
-            recorded = [None if overwrite else _begun_copy(path) for path in self.paths]
-            copies = plan_copies(setups, memory, processes, workers, self.device, recorded)
-            _tell_copies(setups, copies)
-            job = replace(
-                self,
-                copies=tuple(copies),
-                at_once=tuple(plan_at_once(setups, copies, memory, processes, workers, self.device)),
-                plugins=named_plugins(),
-                parts=tuple(setup.config.get("parts", {}) for setup in setups),
-            )
+            job = self._planned(setups, memory, processes, workers, continues=not overwrite)
             runs = job.unfinished(setups)
             for run in runs:
                 stack.enter_context(run.locked())
@@ -136,7 +127,7 @@ class FitJob:
                         pass
                 give_back()
                 watch.end()
-                normalisers = normalisers_of_runs(setups, copies, known)
+                normalisers = normalisers_of_runs(setups, job.copies, known)
                 for run, setup, of_run in zip(runs, setups, normalisers, strict=True):
                     write_normalisation(run.folder, setup, of_run)
                     write(run, setup)
@@ -150,6 +141,21 @@ class FitJob:
                 for run in runs:
                     run.leave()
                 raise
+
+    def _planned(
+        self, setups: Sequence[ResolvedFit], memory: Memory, processes: int, workers: int, *, continues: bool
+    ) -> "FitJob":
+        """Return the job with everything that other processes need, and log how features are kept in memory."""
+        recorded = [_begun_copy(path) if continues else None for path in self.paths]
+        copies = plan_copies(setups, memory, processes, workers, self.device, recorded)
+        _tell_copies(setups, copies)
+        return replace(
+            self,
+            copies=tuple(copies),
+            at_once=tuple(plan_at_once(setups, copies, memory, processes, workers, self.device)),
+            plugins=named_plugins(),
+            parts=tuple(setup.config.get("parts", {}) for setup in setups),
+        )
 
     def unfinished(self, setups: Sequence[ResolvedFit]) -> list[UnfinishedRun]:
         """Return the unfinished runs, with the content of ``config.yaml``."""
