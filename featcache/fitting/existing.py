@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 DIGITS = 6
 REMEDY = "use another --name, or replace it with --overwrite"
+# The name of a result does not name the runs of its settings, and --overwrite would train all of them again.
+REMEDY_OF_SETTING = "remove this folder to train the setting again"
 
 
 def folder_of(runs: Path, config: Mapping[str, Any]) -> Path:
@@ -49,30 +51,32 @@ def _in_name(part: str) -> str:
     return re.sub(r"[^\w.+-]+", "-", part.rpartition("/")[2]).strip(".-")
 
 
-def finished_run(folder: Path, config: Mapping[str, Any], *, overwrite: bool) -> RunFolder | None:
+def finished_run(folder: Path, config: Mapping[str, Any], *, overwrite: bool, remedy: str = REMEDY) -> RunFolder | None:
     """Return the finished run of a folder; None if it does not exist or is replaced.
 
     Args:
         folder: The run folder.
         config: Content of ``config.yaml`` that the run must match.
         overwrite: Whether to replace an existing run.
+        remedy: Advice if the folder contains something else.
 
     Raises:
         StoreError: the folder contains another run, or is not a finished run.
     """
-    run = existing_run(folder, overwrite=overwrite)
+    run = existing_run(folder, overwrite=overwrite, remedy=remedy)
     differing = [] if run is None else differences(run.config, config)
     if differing:
-        raise StoreError(f"{folder} is a run with other settings ({', '.join(differing)} differ); {REMEDY}")
+        raise StoreError(f"{folder} is a run with other settings ({', '.join(differing)} differ); {remedy}")
     return run
 
 
-def existing_run(folder: Path, *, overwrite: bool) -> RunFolder | None:
+def existing_run(folder: Path, *, overwrite: bool, remedy: str = REMEDY) -> RunFolder | None:
     """Return the run of a folder, whatever its settings; None if it does not exist or is replaced.
 
     Args:
         folder: The run folder.
         overwrite: Whether to replace an existing run.
+        remedy: Advice if the folder contains something else.
 
     Raises:
         StoreError: the folder is not a finished run.
@@ -82,7 +86,7 @@ def existing_run(folder: Path, *, overwrite: bool) -> RunFolder | None:
     try:
         return RunFolder(folder)
     except StoreError as error:
-        raise StoreError(f"{error}; {REMEDY}") from error
+        raise StoreError(f"{error}; {remedy}") from error
 
 
 def _is_same(folder: Path, config: Mapping[str, Any]) -> bool:

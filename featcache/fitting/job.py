@@ -1,13 +1,13 @@
 """Runs → trained heads and finished run folders, with shared features, threads and processes."""
 
 import logging
-import operator
 import os
 import platform
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import starmap
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from featcache.dask_client import connected
 from featcache.errors import ClusterError, FeatcacheError
 from featcache.files.disk import disk_errors
 from featcache.fitting.conditions import conditions, recorded_copy
-from featcache.fitting.groups import group
+from featcache.fitting.groups import Member, TrainingGroup, group
+from featcache.fitting.memory_plan import plan_at_once, plan_copies
 from featcache.fitting.normalisation import (
     Known,
     fit_normalisers,
@@ -36,9 +37,8 @@ from featcache.settings.fits import FitSettings
 from featcache.terminal.streams import lasting_streams
 from featcache.terminal.watched import watched
 from featcache.threads import available_cores
-from featcache.training.batches import READ_AT_ONCE, FeatureWindows, num_values
-from featcache.training.memory import Memory, WorkingCopy, plan_working_copy
-from featcache.training.store_features import frames_in_use, steps_of, values_in_use
+from featcache.training.batches import FeatureWindows
+from featcache.training.memory import Memory, WorkingCopy
 from featcache.training.together import train_together
 from featcache.training.trainable import Trainable
 from featcache.units import counted
@@ -56,6 +56,7 @@ class FitJob:
         paths: The run folders.
         device: Device of heads and features.
         copies: Dtypes and size of the in-memory features of each run.
+        at_once: Number of trainings of each process that fit in memory, for each run and those that train with it.
         plugins: Code from outside of featcache that the user named, for other processes.
         parts: Origin of the code from outside of featcache that each run uses, as in ``config.yaml``.
     """
@@ -65,6 +66,7 @@ class FitJob:
     paths: list[Path]
     device: str
     copies: tuple[WorkingCopy, ...] = ()
+    at_once: tuple[int, ...] = ()
     plugins: tuple[str, ...] = ()
     parts: tuple[Mapping[str, Any], ...] = ()
 
@@ -102,11 +104,7 @@ class FitJob:
             if scheduler is not None:
                 processes = stack.enter_context(_on_cluster(scheduler))
             workers = 1 if scheduler is not None else max(1, available_cores() // processes)
-            recorded = [None if overwrite else _begun_copy(path) for path in self.paths]
-            copies = plan_copies(setups, memory, processes, workers, self.device, recorded)
-            _tell_copies(setups, copies)
-            parts = tuple(setup.config.get("parts", {}) for setup in setups)
-            job = replace(self, copies=tuple(copies), plugins=named_plugins(), parts=parts)
+            job = self._planned(setups, memory, processes, workers, continues=not overwrite)
             runs = job.unfinished(setups)
             for run in runs:
                 stack.enter_context(run.locked())
@@ -116,7 +114,7 @@ class FitJob:
             watch = FitWatch(setups, [len(run.finished()) for run in runs], states)
             stack.enter_context(watched(watch.look))
             known: Known = {}
-            trained: Generator[Trainable | None]
+            trained: Generator[None]
             if states is None:
                 trained = job.train(folds, workers, setups, known, watch.recorder)
             else:
@@ -129,7 +127,7 @@ class FitJob:
                         pass
                 give_back()
                 watch.end()
-                normalisers = normalisers_of_runs(setups, copies, known)
+                normalisers = normalisers_of_runs(setups, job.copies, known)
                 for run, setup, of_run in zip(runs, setups, normalisers, strict=True):
                     write_normalisation(run.folder, setup, of_run)
                     write(run, setup)
@@ -143,6 +141,21 @@ class FitJob:
                 for run in runs:
                     run.leave()
                 raise
+
+    def _planned(
+        self, setups: Sequence[ResolvedFit], memory: Memory, processes: int, workers: int, *, continues: bool
+    ) -> "FitJob":
+        """Return the job with everything that other processes need, and log how features are kept in memory."""
+        recorded = [_begun_copy(path) if continues else None for path in self.paths]
+        copies = plan_copies(setups, memory, processes, workers, self.device, recorded)
+        _tell_copies(setups, copies)
+        return replace(
+            self,
+            copies=tuple(copies),
+            at_once=tuple(plan_at_once(setups, copies, memory, processes, workers, self.device)),
+            plugins=named_plugins(),
+            parts=tuple(setup.config.get("parts", {}) for setup in setups),
+        )
 
     def unfinished(self, setups: Sequence[ResolvedFit]) -> list[UnfinishedRun]:
         """Return the unfinished runs, with the content of ``config.yaml``."""
@@ -187,9 +200,7 @@ class FitJob:
                 )
         return setups
 
-    def share_out(
-        self, folds: Sequence[int], processes: int | None, workers: int, states: Path
-    ) -> Generator[Trainable | None]:
+    def share_out(self, folds: Sequence[int], processes: int | None, workers: int, states: Path) -> Generator[None]:
         """Train folds in other processes, by default all of joblib's backend; yield None after each fold.
 
         Args:
@@ -211,7 +222,7 @@ class FitJob:
         setups: Sequence[ResolvedFit],
         known: Known,
         recorder: Recorder,
-    ) -> Generator[Trainable]:
+    ) -> Generator[None]:
         """Train everything in some folds that is not finished yet, and write each training when it is finished.
 
         Args:
@@ -222,37 +233,58 @@ class FitJob:
             recorder: Receiver of the state of all trainings.
 
         Yields:
-            Each training when it is finished and written.
+            None, after each training that is finished and written.
         """
-        runs = self.unfinished(setups)
-        finished = [run.finished() for run in runs]
+        finished = [run.finished() for run in self.unfinished(setups)]
         for item in group(setups, folds, self.copies):
-            lead, copy = setups[item.lead], self.copies[item.lead]
-            trainings = {
-                new_training(setups[member.run], member, seed, copy, self.device): member
+            waiting = [
+                (member, seed)
                 for member in item.members
                 for seed in setups[member.run].config["seeds"]
                 if (seed, member.fold) not in finished[member.run]
-            }
-            if not trainings:
-                continue
-            recorder.step = "computing the statistics of the normalisation"
-            normalisers = known[item.lead, item.fold] = fit_normalisers(lead, item.features, item.fold)
-            source = FeatureWindows(item.features, normalisers, copy, workers=workers, device=self.device)
-            recorder.reads(source)
-            source.load(lead.loaded_ids)
-            recorder.step = ""
-            recorder.begins(((member.run, one.seed, member.fold), one) for one, member in trainings.items())
-            # One training keeps a GPU busy; several would only alternate.
-            threads = workers if self.device == "cpu" else 1
-            with closing(train_together(list(trainings), source, workers=threads)) as trained:
-                for training in trained:
-                    member = trainings[training]
-                    record = record_of(training, setups[member.run])
-                    chosen = decided_target(setups[member.run], member.fold, training.predictions).saved()
-                    runs[member.run].keep(training.seed, member.fold, record, {**training.state(), **chosen})
-                    recorder.ends((member.run, training.seed, member.fold))
-                    yield training
+            ]
+            if waiting:
+                yield from self._train_group(item, waiting, workers, setups, known, recorder)
+
+    def _train_group(
+        self,
+        item: TrainingGroup,
+        waiting: Sequence[tuple[Member, int]],
+        workers: int,
+        setups: Sequence[ResolvedFit],
+        known: Known,
+        recorder: Recorder,
+    ) -> Generator[None]:
+        """Train members of a group, each with a seed; arguments and result as in :meth:`train`."""
+        runs = self.unfinished(setups)
+        lead, copy = setups[item.lead], self.copies[item.lead]
+        recorder.step = "computing the statistics of the normalisation"
+        normalisers = known[item.lead, item.fold] = fit_normalisers(lead, item.features, item.fold)
+        source = FeatureWindows(item.features, normalisers, copy, workers=workers, device=self.device)
+        recorder.reads(source)
+        source.load(lead.loaded_ids)
+        recorder.reads(None)
+        recorder.step = ""
+        members: dict[Trainable, Member] = {}
+
+        def begin(member: Member, seed: int) -> Trainable:
+            one = new_training(setups[member.run], member, seed, copy, self.device)
+            members[one] = member
+            recorder.begins((member.run, seed, member.fold), one)
+            return one
+
+        # One training keeps a GPU busy; several would only alternate.
+        threads = workers if self.device == "cpu" else 1
+        at_once = min(self.at_once[member.run] for member in item.members)
+        with closing(train_together(starmap(begin, waiting), source, workers=threads, at_once=at_once)) as trained:
+            for training in trained:
+                member = members.pop(training)
+                record = record_of(training, setups[member.run])
+                chosen = decided_target(setups[member.run], member.fold, training.predictions).saved()
+                runs[member.run].keep(training.seed, member.fold, record, {**training.state(), **chosen})
+                recorder.ends((member.run, training.seed, member.fold))
+                del training  # a finished one takes no memory while others begin
+                yield
 
 
 @contextmanager
@@ -281,46 +313,6 @@ def _train_fold(job: FitJob, fold: int, workers: int, states: Path) -> None:
             pass
 
 
-def plan_copies(
-    setups: Sequence[ResolvedFit],
-    memory: Memory,
-    processes: int,
-    workers: int,
-    device: str,
-    recorded: Sequence[WorkingCopy | None] | None = None,
-) -> list[WorkingCopy]:
-    """Plan the dtypes and size of the in-memory features of each run, equal in all processes.
-
-    Args:
-        setups: One per run.
-        memory: Memory of all processes, and dtype of the features.
-        processes: Number of processes that share the memory.
-        workers: Number of threads of each process.
-        device: Device of heads and features.
-        recorded: Plans of interrupted runs, which are kept; None for other runs.
-
-    Returns:
-        One plan per run; runs that share features have the same plan.
-
-    Raises:
-        ModelError: not even a small part of the features fits.
-    """
-    recorded = recorded or [None] * len(setups)
-    copies: dict[int, WorkingCopy] = {}
-    for item in group(setups, [1], recorded):
-        lead = setups[item.lead]
-        copy = recorded[item.lead] or plan_working_copy(
-            memory,
-            num_values(item.features, lead.loaded_ids),
-            num_steps=len(lead.loaded_ids) * steps_of(item.features),
-            overhead=_overhead(lead, workers),
-            processes=processes,
-            device=device,
-        )
-        copies.update(dict.fromkeys((member.run for member in item.members), copy))
-    return [copies[run] for run in range(len(setups))]
-
-
 def _begun_copy(path: Path) -> WorkingCopy | None:
     """Return the plan of the in-memory features of an interrupted run; None if there is no such run."""
     return recorded_copy(UnfinishedRun(path, {}).begun())
@@ -334,13 +326,3 @@ def _tell_copies(setups: Sequence[ResolvedFit], copies: Sequence[WorkingCopy]) -
         runs.setdefault(alike, set()).update(member.run for member in item.members)
     for (names, norm, copy), found in runs.items():
         log.info("%s, %s normalisation, %s: %s", names, norm, counted(len(found), "run"), copy)
-
-
-def _overhead(setup: ResolvedFit, workers: int) -> float:
-    """Return the memory in bytes that training needs in addition to the features: for reading and for batches."""
-    ids, sizes = setup.loaded_ids, [features.frame_size for features in setup.features]
-    utterance = 4 * max(values_in_use(setup.features, i) for i in ids)
-    of_one_layer = (map(operator.mul, frames_in_use(setup.features, i), sizes) for i in ids)
-    in_batch = 4 * max(map(max, of_one_layer)) if setup.spec.learns_layers else utterance
-    batch = setup.config["training"]["batch_size"] * in_batch
-    return float(workers * (4 * utterance + 4 * batch) + 2 * READ_AT_ONCE)

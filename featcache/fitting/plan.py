@@ -8,8 +8,8 @@ from pathlib import Path
 
 from featcache.errors import ModelError, listed
 from featcache.fitting.conditions import conditions
-from featcache.fitting.existing import finished_run, folder_of
-from featcache.fitting.job import plan_copies
+from featcache.fitting.existing import REMEDY, REMEDY_OF_SETTING, finished_run, folder_of
+from featcache.fitting.memory_plan import plan_copies
 from featcache.fitting.other_corpora import open_cache
 from featcache.fitting.resolve import ResolvedFit, resolve
 from featcache.runs.changes import changes
@@ -56,7 +56,7 @@ def plan_runs(
         name: Name of the run folder, for a single run; by default made from the settings.
         overwrite: Whether finished runs are trained again.
         home: Folder of corpora, caches and runs; by default ``$FEATCACHE_HOME``, or ``data``.
-        folder: Folder of the runs; by default that of the corpus.
+        folder: Folder of the runs of a search's settings; by default that of the corpus.
 
     Returns:
         One item per request, in order.
@@ -65,11 +65,12 @@ def plan_runs(
         FeatcacheError: a request cannot be fitted, or its folder contains another run.
     """
     runs = Workspace.at(home).runs(cache.name) if folder is None else folder
+    remedy = REMEDY if folder is None else REMEDY_OF_SETTING
     planned = []
     for request in requests:
         setup = resolve(open_cache(cache, request), request)
         path = folder_of(runs, setup.config) if name is None else runs / check_name("run", name, runs)
-        finished = finished_run(path, setup.config, overwrite=overwrite)
+        finished = finished_run(path, setup.config, overwrite=overwrite, remedy=remedy)
         planned.append(PlannedRun(request=request, setup=setup, path=path, finished=finished))
     return planned
 

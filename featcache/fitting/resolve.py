@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from torch import Tensor
+
 from featcache.cache.joint import corpus_of_cache
 from featcache.cache.reader import FeatureCache, FeatureStore
 from featcache.errors import ManifestError, ModelError
@@ -16,7 +18,7 @@ from featcache.fitting.record import config_of, speakers_without_label
 from featcache.fitting.refusals import refuse_unusable
 from featcache.fitting.task import ResolvedTask, resolve_task
 from featcache.fitting.used_views import ResolvedViews, resolve_views
-from featcache.heads import HEADS, Head, HeadSpec, create_head, head_spec
+from featcache.heads import HEADS, Head, HeadSpec, create_head, head_spec, head_weights
 from featcache.heads.trial import try_head
 from featcache.manifest import Manifest
 from featcache.normalise import SPEAKER, check_scope
@@ -91,8 +93,14 @@ class ResolvedFit:
 
     def new_head(self, seed: int) -> Head:
         """Create an untrained head, see :func:`~featcache.heads.create_head`."""
-        sizes = _head_sizes(self.features, self.target, self.config["layer_weighting"], self.options)
-        return create_head(self.config["head"], kind=self.kind, **sizes, seed=seed)
+        return create_head(self.config["head"], kind=self.kind, **self._sizes(), seed=seed)
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return shape and dtype of the weights of the head, see :func:`~featcache.heads.head_weights`."""
+        return head_weights(self.config["head"], kind=self.kind, **self._sizes())
+
+    def _sizes(self) -> dict[str, Any]:
+        return _head_sizes(self.features, self.target, self.config["layer_weighting"], self.options)
 
 
 def resolve(cache: FeatureCache, request: FitSettings) -> ResolvedFit:

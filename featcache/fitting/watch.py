@@ -6,7 +6,7 @@ Each other process writes its state to a small file in the folder of the unfinis
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -83,10 +83,9 @@ class Recorder:
         """Set the features that are being read; None if none are read now."""
         self._reading = source
 
-    def begins(self, trainings: Iterable[tuple[Key, Trainable]]) -> None:
-        """Add trainings that run together."""
-        self._reading = None
-        self._active |= dict(trainings)
+    def begins(self, key: Key, training: Trainable) -> None:
+        """Add a training that runs from now on."""
+        self._active[key] = training
 
     def ends(self, key: Key) -> None:
         """Keep the final state of a training, but not its head."""

@@ -1,9 +1,23 @@
 """The options for views: augmented copies of the speech, and their use in a fit."""
 
 from dataclasses import dataclass
+from typing import Annotated, Any, TypeAlias
 
 from featcache.settings.field import setting
-from featcache.settings.types import Names, Texts
+from featcache.settings.types import NONE, Form, Texts, read_names
+
+
+def read_views(value: Any) -> tuple[str, ...]:
+    """Return the names in ``a,b`` or in a list of names; no names for ``none``.
+
+    Raises:
+        ValueError: The value contains something other than names.
+    """
+    names = read_names(value)
+    return () if names == (NONE,) else names
+
+
+Views: TypeAlias = Annotated[tuple[str, ...], Form("NAME,NAME", read_views)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +38,7 @@ class AugmentSettings:
 class ViewSettings:
     """Views in a fit: augmented speech for training, or as a test condition."""
 
-    train_views: Names = setting(
+    train_views: Views = setting(
         (),
         "Views to train on, beside the clean speech: names such as noise10-20-1, or all. They are never used for "
         "validation, test or statistics of the normalisation [default: none].",

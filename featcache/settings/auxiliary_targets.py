@@ -7,11 +7,14 @@ from typing import Annotated, Any
 
 from featcache.settings.field import setting
 from featcache.settings.loss_choice import HEAVIEST
-from featcache.settings.types import Form
+from featcache.settings.types import NONE, Form
 
 
 def read_weights(value: Any) -> dict[str, float]:
-    """Return label → weight, from ``LABEL:WEIGHT``, a list of such texts, or a dictionary.
+    """Return label → weight, from ``LABEL:WEIGHT``, several separated by commas, a list of such texts, or a dictionary.
+
+    ``none`` is no label at all, so that a search can compare auxiliary targets with none. A comma after a weight
+    separates; other commas are part of a target of several labels, such as ``arousal,valence:0.1``.
 
     Raises:
         ValueError: The value has another form, a weight is not a number from 0 to 1e6, or a label is given
@@ -24,7 +27,8 @@ def read_weights(value: Any) -> dict[str, float]:
         texts = [value] if isinstance(value, str) else value
         if not isinstance(texts, list | tuple):
             raise ValueError(f"{expected}, found {value!r:.80}")
-        pairs = [(label, weight) for label, _, weight in (str(text).rpartition(":") for text in texts)]
+        texts = [] if list(texts) == [NONE] else [one for text in texts for one in _separated(str(text))]
+        pairs = [(label, weight) for label, _, weight in (text.rpartition(":") for text in texts)]
     found: dict[str, float] = {}
     for label, weight in pairs:
         try:
@@ -40,6 +44,16 @@ def read_weights(value: Any) -> dict[str, float]:
     return found
 
 
+def _separated(text: str) -> list[str]:
+    parts: list[str] = []
+    for part in text.split(","):
+        if parts and ":" not in parts[-1]:
+            parts[-1] += f",{part}"
+        else:
+            parts.append(part)
+    return parts
+
+
 LabelWeights = Annotated[Mapping[str, float], Form("LABEL:WEIGHT", read_weights, repeated=True)]
 
 
@@ -49,6 +63,6 @@ class AuxiliarySettings:
 
     also: LabelWeights = setting(
         help="Auxiliary target that the head learns too, with the weight of its loss, such as gender:0.2. It serves "
-        "the training only: it has no scores, and is not saved. Can be repeated.",
+        "the training only: it has no scores, and is not saved. Can be repeated [default: none].",
         factory=dict,
     )

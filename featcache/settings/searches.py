@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeAlias
 
 from featcache.settings.field import setting
-from featcache.settings.types import Form
+from featcache.settings.types import NONE, Form
 
 Choose = Literal["over-folds", "per-fold"]
 OVER_FOLDS: Choose = "over-folds"
@@ -100,10 +100,14 @@ def _values(given: Any) -> Any:
 def value_text(name: str, value: Any) -> str:
     """Return the value of an option as on the command line: ``anger=2,joy=1.5``, or ``gender:0.2`` for ``also``.
 
+    No value is ``none``.
+
     Args:
         name: The option.
         value: Its value, checked, or as in ``config.yaml``.
     """
+    if value is None or value in ([], (), {}):
+        return NONE
     if isinstance(value, list | tuple):
         return ",".join(map(str, value))
     if not isinstance(value, Mapping):

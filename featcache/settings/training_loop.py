@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeAlias
 
 from featcache.settings.field import setting
-from featcache.settings.types import Form
+from featcache.settings.types import NONE, Form
 
 Optimizer = Literal["adam", "adamw", "sgd"]
 Schedule = Literal["constant", "cosine", "plateau"]
@@ -18,11 +18,13 @@ MOST_MASKS, LARGEST_STD = 100, 100
 
 
 def read_masks(value: Any) -> str | None:
-    """Return the number and the largest width of masks as ``2x10``; None if one of them is 0.
+    """Return the number and the largest width of masks as ``2x10``; None for ``none``, or if one of them is 0.
 
     Raises:
         ValueError: The value has another form, or there are too many masks.
     """
+    if value == NONE:
+        return None
     numbers = re.fullmatch(r"\s*(\d{1,9})\s*[x×]\s*(\d{1,9})\s*", value) if isinstance(value, str) else None
     if numbers is None or int(numbers[1]) > MOST_MASKS:
         raise ValueError(f"expected COUNTxWIDTH with at most {MOST_MASKS} masks, such as 2x10, found {value!r:.80}")

@@ -11,6 +11,8 @@ from typing import Annotated, Any, TypeAlias
 # Source: Pepino et al. 2021 as run. Further seeds continue with the same step.
 SEEDS = (123, 1234, 2345, 3456, 4567)
 HIGHEST_SEED = 2**32 - 1
+# Text for no value, of options that have none by default.
+NONE = "none"
 
 
 @dataclass(frozen=True)

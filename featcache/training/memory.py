@@ -14,6 +14,8 @@ from featcache.units import format_bytes
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "int8": torch.int8}
 # Share of the available memory that is used by default.
 SHARE = 0.5
+# Share of the memory of a fit that is kept free for the heads of all threads; more only if a single one needs it.
+HEADS_SHARE = 0.25
 # Up to this size in float32, an epoch is so short that a smaller dtype would not save time.
 SMALL = 256 * 2**20
 # Memory in bytes that torch and the libraries of the report need when they are first used.
@@ -84,7 +86,15 @@ class WorkingCopy:
 
 
 def plan_working_copy(
-    memory: Memory, num_values: int, *, num_steps: int, overhead: float, processes: int = 1, device: str = "cpu"
+    memory: Memory,
+    num_values: int,
+    *,
+    num_steps: int,
+    overhead: float,
+    training: float = 0.0,
+    workers: int = 1,
+    processes: int = 1,
+    device: str = "cpu",
 ) -> WorkingCopy:
     """Choose the dtype of the in-memory features, and whether all of them are loaded at once.
 
@@ -92,7 +102,10 @@ def plan_working_copy(
         memory: Memory and dtype that the user allows.
         num_values: Number of feature values of all utterances, layers and stores.
         num_steps: Number of quantisation scales for int8: one per utterance, layer and dimension.
-        overhead: Memory in bytes that training needs in addition to the features.
+        overhead: Memory in bytes that training needs in addition to features and heads.
+        training: Memory in bytes of one training: its head, optimiser and best weights. The number of trainings has no
+            part in the plan, so that a run reads the same windows alone and together with others.
+        workers: Number of threads of each process.
         processes: Number of processes that share the memory.
         device: Device of the features; on a CUDA device its own memory is the limit.
 
@@ -102,13 +115,12 @@ def plan_working_copy(
     Raises:
         ModelError: not even a small part of the features fits, or the device does not support the dtype.
     """
-    limit = (memory.bytes or SHARE * available_memory()) / processes - overhead - _resident()
+    limit = _limit(memory, overhead, processes, device)
+    limit -= min(workers * training, max(training, HEADS_SHARE * limit))
     if device.startswith("mps") and memory.dtype == "bfloat16":
         raise ModelError(
             "--memory bfloat16 trains in bfloat16, but device mps trains in float32; expected float32, float16 or int8"
         )
-    if device.startswith("cuda"):  # mps shares the memory of the CPU
-        limit = SHARE * torch.cuda.get_device_properties(device).total_memory / processes
     fast = has_fast_bfloat16(device)
     if memory.dtype:
         candidates = [memory.dtype]
@@ -122,12 +134,36 @@ def plan_working_copy(
     # Emulated bfloat16 is slower, and its results differ in the last bits if trainings run together.
     compute = torch.bfloat16 if fast and dtype in (torch.bfloat16, torch.int8) else torch.float32
     if chosen is None and limit < overhead:
-        least = (2 * overhead + _resident()) * processes
+        least = (2 * overhead + training + _resident()) * processes
         raise ModelError(
             f"{format_bytes(memory.bytes or SHARE * available_memory())} of memory is not enough, expected "
             f"{format_bytes(least)} or more; allow more with --memory, or use fewer frames with --max-frames"
         )
     return WorkingCopy(dtype=dtype, compute=compute, room=None if chosen else 2.0 ** math.floor(math.log2(limit)))
+
+
+def trainings_at_once(
+    memory: Memory, held: float, *, overhead: float, training: float, processes: int = 1, device: str = "cpu"
+) -> int:
+    """Return the number of trainings whose heads, optimisers and best weights fit beside the features, at least 1.
+
+    Args:
+        memory: Memory that the user allows.
+        held: Memory in bytes of the features.
+        overhead: See :func:`plan_working_copy`; likewise ``processes`` and ``device``.
+        training: Memory in bytes of one training.
+        processes: Number of processes that share the memory.
+        device: Device of the heads.
+    """
+    left = _limit(memory, overhead, processes, device) - held
+    return int(max(1.0, min(left / max(training, 1.0), 1e9)))
+
+
+def _limit(memory: Memory, overhead: float, processes: int, device: str) -> float:
+    """Return the memory in bytes for the features and heads of one process."""
+    if device.startswith("cuda"):  # mps shares the memory of the CPU
+        return SHARE * float(torch.cuda.get_device_properties(device).total_memory) / processes
+    return (memory.bytes or SHARE * available_memory()) / processes - overhead - _resident()
 
 
 def has_fast_bfloat16(device: str = "cpu") -> bool:

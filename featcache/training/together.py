@@ -1,12 +1,14 @@
 """Many trainings → each one finished, together: they share one copy of the features in memory.
 
 Each runs in one thread with its own random numbers, so that its result is bit for bit the same as if it ran alone.
+A training is taken from the iterable when it begins, and released when it is finished: heads, optimisers and best
+weights of trainings that do not run take no memory.
 """
 
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, MutableMapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from itertools import count
+from functools import partial
+from itertools import count, islice
 from threading import Event
 from typing import Any
 
@@ -17,49 +19,86 @@ from featcache.training.trainable import Trainable
 
 
 def train_together(
-    trainings: Sequence[Trainable], source: FeatureWindows, *, workers: int, stop: Event | None = None
+    trainings: Iterable[Trainable],
+    source: FeatureWindows,
+    *,
+    workers: int,
+    at_once: int | None = None,
+    stop: Event | None = None,
 ) -> Generator[Trainable]:
     """Run trainings together; each gives the same result as if it ran alone.
 
-    If all features are in memory, the trainings are independent. Otherwise all trainings use a window at the same time,
-    while the next one is read.
+    If all features are in memory, the trainings are independent, and one begins when another is finished. Otherwise all
+    trainings use a window at the same time, while the next one is read; if not all of them fit in memory, one portion
+    of them runs after the other.
 
     Args:
         trainings: Trainings to run.
         source: Windows of features, which all trainings read.
         workers: Number of threads; each runs one training at a time.
+        at_once: Largest number of trainings that have begun and are not finished; by default no limit.
         stop: Event that ends all trainings before their next epoch.
 
     Yields:
         Each training when it is finished, with its predictions.
     """
     stop = stop or Event()
+    waiting = iter(trainings)
     with one_thread_each(), Pool(workers, "fit") as pool:
         if not source.holds_all:
-            for ended in _in_step(trainings, source, lambda *arguments: list(pool.map(*arguments)), stop):
-                yield from ended
+            run = partial(_in_pool, pool)
+            while (yield from _portion(list(islice(waiting, at_once)), source, run, stop)):
+                pass
             return
+        most = 2 * workers + 1
         try:
-            yield from _in_turns(trainings, source, pool, workers, stop)
+            yield from _in_turns(waiting, source, pool, most if at_once is None else min(most, at_once), stop)
         finally:
             stop.set()
 
 
+def _portion(
+    trainings: Sequence[Trainable], source: FeatureWindows, run: Callable[..., Any], stop: Event
+) -> Generator[Trainable, None, bool]:
+    """Run some trainings in step; return whether there were any, and others may follow."""
+    if trainings:
+        for ended in _in_step(trainings, source, run, stop):
+            yield from ended
+    return bool(trainings) and not stop.is_set()
+
+
 def _in_turns(
-    trainings: Sequence[Trainable], source: FeatureWindows, pool: Pool, workers: int, stop: Event
+    trainings: Iterator[Trainable], source: FeatureWindows, pool: Pool, most: int, stop: Event
 ) -> Iterator[Trainable]:
     """Alternate between a few trainings, one epoch at a time, so that all threads are busy until the end."""
-    waiting = deque(trainings)
     active: dict[Future[list[Trainable] | None], Iterator[list[Trainable]]] = {}
-    while waiting or active:
-        while waiting and len(active) < 2 * workers + 1:
-            begun = _in_step([waiting.popleft()], source, _each, stop)
-            active[pool.submit(next, begun, None)] = begun
-        for future in wait(active, return_when=FIRST_COMPLETED).done:
-            epochs, ended = active.pop(future), future.result()
-            if ended == []:
-                active[pool.submit(next, epochs, None)] = epochs
-            yield from ended or ()
+
+    def begun(training: Trainable) -> Iterator[list[Trainable]]:
+        return _in_step([training], source, _each, stop)
+
+    # No variable here refers to a training, which would keep a finished one in memory.
+    steps = map(begun, trainings)
+    while True:
+        active.update((pool.submit(next, one, None), one) for one in islice(steps, most - len(active)))
+        if not active:
+            return
+        yield from _ended(active, pool)
+
+
+def _ended(
+    active: MutableMapping[Future[list[Trainable] | None], Iterator[list[Trainable]]], pool: Pool
+) -> Iterator[Trainable]:
+    """Wait for the end of an epoch; yield the trainings that are finished, and continue with the others."""
+    for future in wait(active, return_when=FIRST_COMPLETED).done:
+        epochs, ended = active.pop(future), future.result()
+        if ended == []:
+            active[pool.submit(next, epochs, None)] = epochs
+        yield from ended or ()
+
+
+def _in_pool(pool: Pool, function: Callable[[Any], Any], items: Iterable[Any]) -> None:
+    for _ in pool.map(function, items):
+        pass
 
 
 def _each(function: Callable[[Any], Any], items: Iterable[Any]) -> None:

@@ -63,6 +63,9 @@ class OneStep(Head):
         (["gender:0.2", "arousal,valence: 1"], {"gender": 0.2, "arousal,valence": 1.0}),
         ({"gender": 0}, {"gender": 0.0}),
         ("a:b:3", {"a:b": 3.0}),
+        ("gender:0.2,arousal,valence:1", {"gender": 0.2, "arousal,valence": 1.0}),
+        ("none", {}),
+        (["none"], {}),
     ],
 )
 def test_labels_and_weights(value, expected):
@@ -71,7 +74,19 @@ def test_labels_and_weights(value, expected):
 
 @pytest.mark.parametrize(
     "value",
-    ["gender", "gender:", ":1", "gender:-1", "gender:nan", "gender:1e308", {"gender": 10**400}, 5, ["a:1", "a:2"]],
+    [
+        ["none", "a:1"],
+        "a:1,b",
+        "gender",
+        "gender:",
+        ":1",
+        "gender:-1",
+        "gender:nan",
+        "gender:1e308",
+        {"gender": 10**400},
+        5,
+        ["a:1", "a:2"],
+    ],
 )
 def test_other_forms_are_one_line(value, cache):
     with pytest.raises(FeatcacheError, match=r"^--also: .*(expected LABEL:WEIGHT|given twice)") as error:

@@ -10,7 +10,7 @@ import yaml
 
 from featcache.errors import StoreError
 from featcache.files.checksums import CHECKSUMS
-from featcache.fitting import job
+from featcache.fitting import job, memory_plan
 from featcache.fitting import record as recording
 from featcache.fitting.conditions import conditions, recorded_copy
 from featcache.fitting.fit import fit, fit_all, sweep
@@ -52,7 +52,8 @@ pytestmark = pytest.mark.usefixtures("quick_reports")
 def toy(make_cache, monkeypatch):
     """Make the toy cache, and count only features for --memory."""
     monkeypatch.setattr(memory, "_resident", lambda: 0.0)
-    monkeypatch.setattr(job, "_overhead", lambda *_: 0.0)
+    monkeypatch.setattr(memory_plan, "_overhead", lambda *_: 0.0)
+    monkeypatch.setattr(memory_plan, "_training_bytes", lambda *_, **__: 0.0)
     monkeypatch.setattr(memory, "has_fast_bfloat16", lambda device="cpu": False)
     return make_cache()
 
@@ -201,7 +202,7 @@ def test_layers_per_target_tell_it_too(toy, caplog, monkeypatch):
 
 def test_memory_that_is_too_small_now_is_no_matter_for_what_exists(toy, monkeypatch):
     first = fit(**SHORT)
-    monkeypatch.setattr(job, "_overhead", lambda *_: 1e9)
+    monkeypatch.setattr(memory_plan, "_overhead", lambda *_: 1e9)
     assert fit(memory="1B", **SHORT).path == first.path
 
 

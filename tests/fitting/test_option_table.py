@@ -8,7 +8,7 @@ import pytest
 from featcache.cache.reader import FeatureCache, FeatureStore
 from featcache.errors import ModelError
 from featcache.fitting.groups import group
-from featcache.fitting.job import plan_copies
+from featcache.fitting.memory_plan import plan_copies
 from featcache.fitting.normalisation import fit_normalisers
 from featcache.fitting.resolve import resolve
 from featcache.fitting.trainings import new_training

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -124,11 +125,18 @@ def with_test_labels(order):
     )
 
 
+TIED = {"patience": (3, 5), "learning_rate": (0.001, 0.05)}  # two epochs: settings that differ in patience are equal
+
+
 @pytest.mark.parametrize(
     "asked",
     [
+        {"sweep": GRID},
         {"sweep": GRID, "choose": "per-fold"},
+        {"sweep": TIED},
+        {"sweep": TIED, "choose": "per-fold"},
         {"sweep": {"learning_rate": "log:1e-4..1e-1", "set.hidden_units": (4, 8)}, "trials": 5},
+        {"sweep": {"learning_rate": "log:1e-4..1e-1", "set.hidden_units": (4, 8)}, "trials": 3, "choose": "per-fold"},
     ],
 )
 def test_shuffled_test_labels_change_no_choice(make_cache, monkeypatch, asked):
@@ -147,6 +155,28 @@ def test_shuffled_test_labels_change_no_choice(make_cache, monkeypatch, asked):
     hidden = ["run", "test_uar"]
     assert first.tried.drop(columns=hidden).equals(second.tried.drop(columns=hidden))
     assert first.config["sweep"]["chosen"] == second.config["sweep"]["chosen"]
+
+
+def test_labels_of_the_tested_speaker_change_no_choice_of_its_fold(make_cache):
+    folder = make_cache()
+    same = {"seeds": (1, 2), "max_epochs": 2, "choose": "per-fold", "sweep": GRID}
+    whole = fit(**same)
+    manifest = Manifest.read(folder / "manifest.csv")
+    for number, speaker in enumerate(("01", "02", "03", "04")):
+        # each fold tests one speaker; the labels of this speaker are exchanged
+        other = {"anger": "joy", "joy": "anger"}
+        changed = [
+            replace(u, labels={"emotion": other[u.labels["emotion"]]}) if u.speaker_id == speaker else u
+            for u in manifest
+        ]
+        Manifest(changed).write(folder / "manifest.csv")
+        run = fit(**same)
+        tested = whole.predictions.query("fold == @number + 1")
+        assert set(tested["speaker_id"]) == {speaker}
+        assert run.config["sweep"]["chosen"][number] == whole.config["sweep"]["chosen"][number]
+        columns = [f"validation_uar_fold_{number + 1}"]
+        assert run.tried[columns].equals(whole.tried[columns])
+        assert not run.tried.filter(like="validation_uar_fold_").equals(whole.tried.filter(like="validation_uar_fold_"))
 
 
 DRAWN = {
@@ -204,9 +234,62 @@ def test_equal_scores_keep_the_first_setting(make_cache):
     assert run.config["sweep"]["chosen"] == {"patience": 3}
 
 
+def with_gender():
+    speakers = {"01": "f", "02": "m", "03": "f", "04": "m"}
+    rows = [(speaker, emotion, number) for speaker in speakers for emotion in ("anger", "joy") for number in (1, 2)]
+    return Manifest(
+        [
+            Utterance(
+                utterance_id="-".join(map(str, row)),
+                path="x.wav",
+                speaker_id=row[0],
+                labels={"emotion": row[1], "gender": speakers[row[0]]},
+            )
+            for row in rows
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    "sweep", [["also=none,gender:0.5"], {"also": ["none", "gender:0.5"]}, {"also": [None, {"gender": 0.5}]}]
+)
+def test_a_search_compares_an_auxiliary_target_with_none(make_cache, sweep):
+    make_cache(manifest=with_gender())
+    same = {"target": "emotion", "seeds": (1,), "max_epochs": 2}
+    run = fit(sweep=sweep, also="gender:0.1", **same)
+    assert run.tried["also"].tolist() == ["none", "gender:0.5"]
+    trials = trials_of(run)
+    for trial, also in zip(trials, (None, {"gender": 0.5}), strict=True):
+        alone = fit(also=also, **same)
+        assert trial.name == alone.name
+        assert trial.predictions.equals(alone.predictions)
+    assert "also" not in trials[0].config
+    assert run.config["sweep"]["chosen"]["also"] in ({}, {"gender": 0.5})
+    assert "2 settings were tried: also none, gender:0.5." in (run.path / "report.html").read_text()
+
+
+def test_a_search_compares_masks_with_none(make_cache):
+    make_cache()
+    run = fit(seeds=(1,), max_epochs=1, sweep=["mask_time=none,1x2", "train_views=none"])
+    assert run.tried["mask_time"].tolist() == ["none", "1x2"]
+    assert run.tried["train_views"].tolist() == ["none", "none"]
+
+
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
+        (
+            {"head": "svm", "layers": "last", "sweep": {"learning_rate": (1e-3, 1e-2)}},
+            r"--sweep learning_rate: head 'svm'",
+        ),
+        (
+            {"head": "logistic", "layers": "last", "sweep": {"batch_size": (None, 8)}},
+            r"head 'logistic' is fitted by a so",
+        ),
+        (
+            {"layers": "last", "sweep": {"head": "dense,svm", "patience": "2,3"}},
+            r"--sweep patience: head 'svm'",
+        ),
         ({"sweep": {"target": "emotion,arousal"}}, r"--sweep target: .*cannot be compared"),
         ({"sweep": {"seeds": (1, 2)}}, r"--sweep seeds: .*cannot be compared"),
         ({"sweep": {"learning_rat": 1}}, r"--sweep learning_rat: no option .*did you mean 'learning_rate'\?"),

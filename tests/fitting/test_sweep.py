@@ -10,7 +10,7 @@ import pytest
 
 import featcache
 from featcache.errors import ManifestError, ModelError, StoreError
-from featcache.fitting import job
+from featcache.fitting import job, memory_plan
 from featcache.fitting.fit import fit, fit_all, sweep
 from featcache.fitting.plan import plan_runs
 from featcache.manifest import Manifest, Utterance
@@ -212,7 +212,8 @@ def test_jobs_run_in_whatever_joblib_is_told(make_cache, elsewhere):
 def little_memory(monkeypatch):
     """Simulate a small memory, so that a toy cache is read in windows; --memory counts only features."""
     monkeypatch.setattr(memory, "_resident", lambda: 0.0)
-    monkeypatch.setattr(job, "_overhead", lambda *_: 0.0)
+    monkeypatch.setattr(memory_plan, "_overhead", lambda *_: 0.0)
+    monkeypatch.setattr(memory_plan, "_training_bytes", lambda *_, **__: 0.0)
     return "1KiB,float32"
 
 

@@ -46,3 +46,8 @@ def test_values_are_shown_as_they_are_given():
     shown = {"class_weights": {"anger": 2.0, "joy": 1.5}, "also": {"gender": 0.2}, "loss": "focal:2", "batch_size": 16}
     text = "class_weights=anger=2,joy=1.5, also=gender:0.2, loss=focal:2, batch_size=16"
     assert setting_text({**shown, "train_views": ["a", "b"]}) == f"{text}, train_views=a,b"
+    assert (
+        setting_text({"also": {}, "train_views": [], "mask_time": None})
+        == "also=none, train_views=none, mask_time=none"
+    )
+    assert setting_text({"mixup": 0.0, "scalar_norm": False}) == "mixup=0.0, scalar_norm=False"

@@ -76,7 +76,7 @@ def test_an_option_changes_the_training_and_only_its_own_draws(option):
         assert np.isfinite(other.history[-1].train_loss)
 
 
-@pytest.mark.parametrize("text", ["0x10", "2x0", "0x0"])
+@pytest.mark.parametrize("text", ["0x10", "2x0", "0x0", "none"])
 def test_masks_of_no_strength_are_no_masks(text):
     assert read_masks(text) is None
     assert read_masks("2×10") == read_masks(" 2 x 10 ") == "2x10"

@@ -5,8 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from featcache.errors import PredictionsError
+from featcache.errors import PredictionsError, StoreError
 from featcache.evaluate.scores import MAIN_SCORES, SCORES, Score
+from featcache.files.checksums import wrong_files
+from featcache.fitting.existing import REMEDY_OF_SETTING
 from featcache.fitting.plan import PlannedRun
 from featcache.runs.reader import RunFolder
 from featcache.runs.validation import score_validation, validation_scores
@@ -43,7 +45,13 @@ class Tried:
             planned: The resolved request.
             run: The finished run.
             how: ``per-fold`` or ``over-folds``.
+
+        Raises:
+            StoreError: a file of the run is missing, or has changed since it was written. The result has copies of the
+                files with checksums of its own, which would hide any damage.
         """
+        for name, fault in wrong_files(run.path).items():
+            raise StoreError(f"{run.path}: {name} {fault}; {REMEDY_OF_SETTING}")
         found = validation_scores(run)
         name = next(one for one in MAIN_SCORES if one in found)
         folds = range(1, len(planned.setup.folds) + 1) if how == PER_FOLD else ()

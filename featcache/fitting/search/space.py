@@ -9,7 +9,7 @@ from featcache.errors import FeatcacheError, ModelError, unknown_name
 from featcache.heads import head_spec
 from featcache.settings.checked import configured
 from featcache.settings.field import settings_of, values_of
-from featcache.settings.fits import FeatureSettings, FitSettings, TargetSettings
+from featcache.settings.fits import FeatureSettings, FitSettings, TargetSettings, TrainingConfig
 from featcache.settings.searches import OF_HEAD, PER_FOLD, Range, SearchSettings, read_range_of_search
 
 Setting = Mapping[str, Any]
@@ -85,15 +85,22 @@ class SearchSpace:
         """Return the request that trains a setting.
 
         Raises:
-            ModelError: a value is not accepted.
+            ModelError: a value is not accepted, or the head does not use an option.
         """
         given = values_of(self.request)
         given["set"] = {**given["set"], **{_short(name): one for name, one in setting.items() if name != _short(name)}}
         given |= {name: value for name, value in setting.items() if name == _short(name)}
         try:
-            return configured(FitSettings, given)
+            request = configured(FitSettings, given)
         except FeatcacheError as error:
             raise ModelError(f"--sweep {', '.join(self.options)}: {error}") from error
+        unused = [name for name in self.options if name in TrainingConfig.__dataclass_fields__]
+        if unused and not head_spec(request.head).is_network:
+            raise ModelError(
+                f"--sweep {unused[0]}: head {request.head!r} is fitted by a solver, without training steps; all values "
+                "would give equal results; use a network, such as dense"
+            )
+        return request
 
     def values(self, request: FitSettings) -> dict[str, Any]:
         """Return the values that a request has for the options of the search, in their types."""

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 import featcache
 from featcache.errors import StoreError
-from featcache.fitting import job, normalisation
+from featcache.fitting import job, memory_plan, normalisation
 from featcache.heads.packed import packed_bytes
 from featcache.manifest import Manifest
 from featcache.protocols import make_folds
@@ -79,7 +79,7 @@ def test_memory_does_not_matter_where_all_fits(make_cache, train):
 def test_memory_is_planned_for_the_bytes_that_are_held(make_cache, train, monkeypatch, head, layers, dtype):
     make_cache(stores=FOUR_STORES)
     planned, held = [], []
-    plan, load = job.plan_working_copy, job.FeatureWindows.load
+    plan, load = memory_plan.plan_working_copy, job.FeatureWindows.load
 
     def planning(memory, num_values, *, num_steps, **rest):
         planned.append(packed_bytes(DTYPES[dtype], num_values, num_steps))
@@ -91,7 +91,7 @@ def test_memory_is_planned_for_the_bytes_that_are_held(make_cache, train, monkey
         parts = [part for packed in window.utterances.values() for one in packed for part in (one.values, one.step)]
         held.append(sum(part.nbytes for part in parts if part is not None))
 
-    monkeypatch.setattr(job, "plan_working_copy", planning)
+    monkeypatch.setattr(memory_plan, "plan_working_copy", planning)
     monkeypatch.setattr(job.FeatureWindows, "load", loading)
     train(head=head, layers=layers, features=list(FOUR_STORES), memory=dtype)
     assert planned == held
