@@ -342,5 +342,5 @@ def _overhead(setup: ResolvedFit, workers: int) -> float:
     utterance = 4 * max(values_in_use(setup.features, i) for i in ids)
     of_one_layer = (map(operator.mul, frames_in_use(setup.features, i), sizes) for i in ids)
     in_batch = 4 * max(map(max, of_one_layer)) if setup.spec.learns_layers else utterance
-    batch = setup.config["training"]["batch_size"] * in_batch
+    batch = (setup.training.batch_size or setup.spec.batch_size) * in_batch
     return float(workers * (4 * utterance + 4 * batch) + 2 * READ_AT_ONCE)
