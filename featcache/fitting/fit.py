@@ -241,7 +241,7 @@ def fit_combinations(
     axes = {"head": heads, "norm": norms, "layers": layers, "train_fraction": fractions}
     varied = {option: tuple(dict.fromkeys(values)) for option, values in axes.items() if values is not None}
     combinations = [{**given, **dict(zip(varied, values, strict=True))} for values in product(*varied.values())]
-    if not are_solved(varied.get("head", ())):  # options of training steps are for the other heads
+    if heads and not are_solved(heads):  # options of training steps are for the other heads
         combinations = [options_for(one["head"], one) for one in combinations]
     requests = [configured(FitSettings, one) for one in combinations]
     if not requests:

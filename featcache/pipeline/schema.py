@@ -261,10 +261,7 @@ class FigureSpec(Part):
     published: dict[str, dict[str, str]] = Field(
         default={}, description="Run → columns and values that select published layer weights, which are drawn dashed."
     )
-    caption: str = Field(
-        default="Learned layer weights; error bars show the standard deviation over seeds.",
-        description="Caption of the figure.",
-    )
+    caption: str = Field(default="", description="Caption of the figure [default: what the figure shows].")
 
 
 class GainSpec(Part):

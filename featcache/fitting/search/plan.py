@@ -119,7 +119,7 @@ def plan_searches(
 
 def _asked(request: FitSettings, space: SearchSpace) -> dict[str, Any]:
     options = {
-        name: request.sweep[name] if isinstance(values, Range) else space.listed(name)
+        name: request.sweep[name] if isinstance(values, Range) else space.listed(name, values)
         for name, values in space.options.items()
     }
     trials = {} if request.trials is None else {"trials": request.trials}

@@ -1,6 +1,6 @@
 """Request with several values of its options → settings to try, and the request of each."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from typing import Any
@@ -109,9 +109,8 @@ class SearchSpace:
             for name in options_for(request.head, self.options)
         }
 
-    def listed(self, name: str) -> list[Any]:
-        """Return the values of an option that are tried, in their types; not for a range."""
-        values = self.options[name]
+    def listed(self, name: str, values: Sequence[Any]) -> list[Any]:
+        """Return the listed values of an option in their types."""
         head = next((one for one in self._heads if options_for(one, {name: None})), self._heads[0])
         of_head = {} if name == "head" else {"head": head}
         return [self.values(self.request_of({**of_head, name: value}))[name] for value in values]
