@@ -101,6 +101,16 @@ def _without_time(one: Combination) -> str | None:
     return None
 
 
+def _longer_than_all(one: Combination) -> str | None:
+    """Return why a crop changes no utterance."""
+    item = next(item for item in one.features if item.store.has_frames)
+    longest = int(item.store.num_frames(item.store.utterance_ids).max())
+    used = longest if item.max_frames is None else min(longest, item.max_frames)
+    if one.request.crop < used:
+        return None
+    return f"at most {used} frames of each utterance are used, so nothing is cropped; expected a smaller number"
+
+
 def _any_of(*refusals: Refusal) -> Refusal:
     """Return a refusal with the first reason that applies."""
     return lambda one: next(filter(None, (refusal(one) for refusal in refusals)), None)
@@ -124,7 +134,7 @@ REFUSALS: Mapping[str, Refusal] = {
     "mixup": _any_of(_solved, _not_in_two_steps),
     "mask_time": _any_of(_solved, _pooled, _without_time),
     "mask_dims": _any_of(_solved, _pooled),
-    "crop": _any_of(_solved, _pooled, _without_time),
+    "crop": _any_of(_solved, _pooled, _without_time, _longer_than_all),
     "epsilon": _any_of(_solved, _without_epsilon),
     "loss": _of_loss,
     "class_weights": _of_class_weights,

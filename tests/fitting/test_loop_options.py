@@ -87,6 +87,11 @@ def test_processes_and_windows_give_the_same_steps(make_cache):
             )
             for name in ("mask_time", "crop")
         ),
+        (
+            {"crop": 5000},
+            r"^--crop 5000: at most \d+ frames of each utterance are used, so nothing is cropped; expected",
+        ),
+        ({"crop": 3, "max_frames": 3}, r"^--crop 3: at most 3 frames of each utterance are used"),
         ({"stop_on": "ccc"}, "^--stop-on ccc: the validation score of emotion is uar; use loss or uar$"),
         ({**AROUSAL, "stop_on": "uar"}, "validation score of arousal is ccc; use loss or ccc$"),
         ({**AROUSAL, "sampler": "balanced"}, "^--sampler balanced: arousal has no classes"),

@@ -59,7 +59,7 @@ def test_a_fit_on_several_corpora_is_a_fit_on_a_copy_of_them(merged, options):
     assert {key for key in joint.config if joint.config[key] != copied.config.get(key)} <= {
         *("corpus", "train", "test", "label_map", "training", "computed_with", "environment")
     }
-    assert joint.config["training"] == copied.config["training"]
+    assert joint.config.get("training") == copied.config.get("training")
 
 
 def test_the_features_are_those_of_the_corpora(corpora):
