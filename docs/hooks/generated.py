@@ -40,9 +40,17 @@ def _application() -> tuple[Any, Any]:
     return group, group.make_context("featcache", [], resilient_parsing=True)
 
 
-def _parameters(command: Any, context: Any) -> str:
-    rows = [parameter.get_help_record(context) for parameter in command.get_params(context)]
-    return _table(["Argument or option", "Description"], [(_code(name), _cell(text)) for name, text in rows])
+def _parameters(rows: Iterable[tuple[str, str]], kind: str = "Option") -> str:
+    return _table([kind, "Description"], [(_code(name), _cell(text)) for name, text in rows])
+
+
+def _sections(command: Any, context: Any) -> str:
+    """Return the arguments and options of a command under the headings of its help page."""
+    tables = [
+        f"## {title}\n\n{_parameters(rows, 'Argument' if title == 'Arguments' else 'Option')}"
+        for title, rows in command.sections(context).items()
+    ]
+    return "\n\n".join(tables)
 
 
 def _builtin(registry: Any) -> list[tuple[str, Any]]:
@@ -64,10 +72,11 @@ def command_pages() -> dict[str, str]:
         summary, *rest = re.split(r"(?<=\.)\s+", command.help, maxsplit=1)
         example = command.epilog.removeprefix("Example: ")
         usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
-        parts = [f"# featcache {name}", summary, *rest, f"```text\n{usage}\n```", _parameters(command, context)]
-        pages[f"{FOLDER}/{name}.md"] = "\n\n".join([*parts, f"Example:\n\n```text\n{example}\n```"]) + "\n"
+        parts = [f"# featcache {name}", summary, *rest, f"```text\n{usage}\n```", _sections(command, context)]
+        pages[f"{FOLDER}/{name}.md"] = "\n\n".join([*parts, f"## Example\n\n```text\n{example}\n```"]) + "\n"
         rows.append((f"[`featcache {name}`]({name}.md)", _cell(summary)))
-    top = f"Options of `featcache` itself:\n\n{_parameters(group, parent)}"
+    own = [one.get_help_record(parent) for one in group.get_params(parent)]
+    top = f"Options of `featcache` itself:\n\n{_parameters(own)}"
     listed = f"# Commands\n\n{_table(['Command', 'Description'], rows)}\n\n{top}\n\n{EXIT_CODES}\n"
     return {f"{FOLDER}/index.md": listed, **pages}
 

@@ -195,7 +195,9 @@ def _common_identity(name: str, parts: Mapping[str, FeatureStore]) -> StoreIdent
 def shared_settings(store: JointStore) -> str:
     """Return one line with the settings that the stores of all corpora share."""
     settings = store.identity.settings
-    chosen = {name: value for name, value in sorted(settings.items()) if value is not None and name != _CONTENT}
+    # The dozens of settings of a model's architecture follow from its name.
+    hidden = {_CONTENT, *(name for name, value in settings.items() if value is None or isinstance(value, Mapping))}
+    chosen = {name: value for name, value in sorted(settings.items()) if name not in hidden}
     told = ", ".join(f"{name} {_described(value)}" for name, value in chosen.items())
     unknown = " How they were made is not known, because they were imported." if store.identity.is_imported else ""
     return f"The features {store.name!r} of {listed_in_words(store.parts)} have the same settings: {told}.{unknown}"
@@ -209,8 +211,6 @@ def listed_in_words(names: Iterable[str]) -> str:
 
 def _described(value: object) -> str:
     """Return a setting as short text in one line."""
-    if isinstance(value, Mapping):
-        return "is equal"  # dozens of settings of a model, which follow from its name
     if isinstance(value, list):
         value = ",".join(map(str, value))
     return " ".join(shortened(value).split())

@@ -88,12 +88,15 @@ def _comparison_table(found: Sequence[Comparison], labels: Sequence[str]) -> Tab
 
 def _explained(found: Sequence[Comparison]) -> str:
     first = found[0]
-    seeds = ", ".join(sorted({str(number) for row in found for number in row.num_seeds}, key=int))
+    numbers = sorted({number for row in found for number in row.num_seeds})
+    several, counts = max(numbers) > 1, ", ".join(map(str, numbers))
+    seeds = f"scores are means over seeds (number of seeds: {counts})" if several else "one seed"
     corrected = f" The p-values are Holm-corrected for {first.num_pairs} pairs." if first.num_pairs > 1 else ""
+    and_seeds = " and the seeds" if several else ""
     one_seed = f" {ONE_SEED}." if any(1 in row.num_seeds for row in found) else ""
     return (
-        f"{first.num_utterances} utterances; scores are means over seeds (number of seeds: {seeds}). "
-        f"95 % CI: confidence interval of the paired difference over {first.count} {first.unit} and the seeds, from "
+        f"{first.num_utterances} utterances; {seeds}. "
+        f"95 % CI: confidence interval of the paired difference over {first.count} {first.unit}{and_seeds}, from "
         "variance components. p: two-sided p-values of the difference, over speakers, or over single utterances; the "
         "latter is valid for these speakers only. Effect size d_z: mean of the speakers' differences divided by their "
         "standard deviation. Better:worse: number of speakers with a difference above 0 and below 0."

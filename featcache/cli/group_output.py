@@ -13,9 +13,9 @@ from featcache.terminal.console import Console, Table, print_line
 log = logging.getLogger(__name__)
 
 EXPLAINED = (
-    "The p value of a gap is from a permutation test over speakers, for the mean over these seeds. Between speakers, "
-    "the test exchanges the groups of speakers; within speakers, the groups of each speaker's utterances. It accounts "
-    "for the choice of the largest gap. The interval of a gap is over speakers and seeds."
+    "The p value of a gap is from a permutation test over speakers, for {}. Between speakers, the test exchanges the "
+    "groups of speakers; within speakers, the groups of each speaker's utterances. It accounts for the choice of the "
+    "largest gap. The interval of a gap is over {}."
 )
 
 
@@ -35,7 +35,9 @@ def print_groupings(groupings: Sequence[Grouping]) -> None:
             print_line(gap_sentence(grouping.label, grouping.gap))
     if any(grouping.gap for grouping in groupings):
         print_line()
-        print_line(EXPLAINED)
+        several = any(found["num_seeds"] > 1 for grouping in groupings for found in grouping.groups.values())
+        told = ("the mean over these seeds", "speakers and seeds") if several else ("this seed", "speakers")
+        print_line(EXPLAINED.format(*told))
 
 
 def _group_table(grouping: Grouping) -> Table:

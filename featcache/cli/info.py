@@ -68,13 +68,14 @@ def _show_cache(path: Path) -> None:
     for folder in folders_in(path):
         if folder.name != FOLDER:
             print_line()
-            _show_store(folder, manifest)
+            _show_store(folder, manifest, names=False)
     for name in transcript_names(path):
         print_line()
         _show_transcripts(path / FOLDER / name)
 
 
-def _show_store(path: Path, manifest: "Manifest | None" = None) -> None:
+def _show_store(path: Path, manifest: "Manifest | None" = None, *, names: bool = True) -> None:
+    """Print the content and origin of a store; without ``names``, only the number of its feature names."""
     from featcache.cache.reader import FeatureStore
     from featcache.cache.shards import shard_numbers
 
@@ -107,6 +108,8 @@ def _show_store(path: Path, manifest: "Manifest | None" = None) -> None:
         rest.pop("sampling_rate")
     else:
         rest["sampling_rate"] = rest["sampling_rate"] or "the file's own"
+    if "feature_names" in rest and not names:
+        rest["feature_names"] = f"{len(rest['feature_names'])}; 'featcache info {store.name}' lists them"
     print_pairs({**known, **rest})
 
 

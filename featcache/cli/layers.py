@@ -51,7 +51,7 @@ def print_layer_weights(names: Sequence[str], *, corpus: str | None, out: Path |
     labels = [f"{run.config['corpus']}/{run.name}" if same_name else run.name for run in runs]
     weights = {label: run.layer_weights for label, run in zip(labels, runs, strict=True)}
     summary = draw_layer_weights(weights, path, required=out is not None)
-    Console().print(_layer_table(summary, "run", digits=4))
+    Console().print(_layer_table(_over_seeds(summary), "run", digits=4))
     _print_files(path, "_summary.csv")
 
 
@@ -107,13 +107,13 @@ def print_layer_relevance(names: Sequence[str], *, out: Path | None, **options: 
         if out is None or len(found) > 1:
             path = path.with_name(f"{path.name}_{store.name}")
         summary = draw_layer_relevance(one, path, required=out is not None)
-        weights = summary.rename(columns={"weight": "mean", "weight_std": "std"})
+        weights = _over_seeds(summary.rename(columns={"weight": "mean", "weight_std": "std"}))
         scores = summary.rename(columns={one.score: "mean", f"{one.score}_std": "std"})
         told = [first.config[name] for name in ("head", "norm", "protocol")]
         spread = len(one.runs) <= MOST_WITH_SPREAD
-        over_seeds, over_folds = (
-            ("; ± standard deviation over seeds", "; ± standard deviation over folds") if spread else ("", "")
-        )
+        several = spread and bool((summary["num_seeds"] > 1).any())
+        over_seeds = "; ± standard deviation over seeds" if several else ""
+        over_folds = "; ± standard deviation over folds" if spread else ""
         print_line("{}: {}, {} normalisation, {}".format(store_label(store), *told))
         print_line()
         print_line(f"Learned layer weights (uniform: {1 / summary['layer'].nunique():.4f}){over_seeds}")
@@ -125,10 +125,15 @@ def print_layer_relevance(names: Sequence[str], *, out: Path | None, **options: 
         print_line()
 
 
+def _over_seeds(summary: pd.DataFrame) -> pd.DataFrame:
+    """Return a table of layer weights without the standard deviation over a single seed."""
+    return summary.assign(std=summary["std"].where(summary["num_seeds"] > 1))
+
+
 def _layer_table(summary: pd.DataFrame, column: str, *, digits: int, spread: bool = True) -> Table:
     """Return a table with one row per layer, and one column per value of ``column``.
 
-    The standard deviation over a single fold is omitted.
+    A standard deviation that is not finite, as over a single fold, is omitted.
     """
     import numpy as np
 

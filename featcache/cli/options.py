@@ -121,7 +121,7 @@ NewAudio = Annotated[
 # score
 
 Predictions = Annotated[
-    Path, Argument(metavar="FILE", help="CSV table with one row per tested utterance, or a run folder.")
+    Path, Argument(metavar="FILE", help="CSV table with one row per tested utterance, or the name or folder of a run.")
 ]
 TargetColumn = Annotated[str | None, Option(metavar="NAME", help="Column of the true labels [default: target].")]
 PredictionColumn = Annotated[

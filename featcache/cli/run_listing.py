@@ -61,7 +61,8 @@ def _print_table(runs: Sequence[ListedRun], settings: Sequence[str]) -> None:
     """Print a row per run; if names are too long for the terminal, rows have numbers and the names follow."""
     metrics = list(dict.fromkeys(one.metric for one in runs if one.metric))
     if len(metrics) == 1:
-        print_line(f"{heading_of(metrics[0])}, mean ± standard deviation over seeds")
+        several = any("±" in one.score(part) for one in runs for part in ("validation", "test"))
+        print_line(f"{heading_of(metrics[0])}{', mean ± standard deviation over seeds' if several else ''}")
     columns = {name.rpartition(".")[2]: [one.settings.get(name, "-") for one in runs] for name in settings}
     for part in ("validation", "test"):
         labels = [f"{label_of(one.metric)} " if one.metric and len(metrics) > 1 else "" for one in runs]
@@ -75,11 +76,13 @@ def _print_table(runs: Sequence[ListedRun], settings: Sequence[str]) -> None:
     words = {**columns, **{name: words[name] for name in list(columns)[: len(settings)]}}
     numbered = width({"Run": names, **words}) > console.width
     shown = [str(number) for number in range(1, len(runs) + 1)] if numbered else names
-    left_out = []
-    for name in reversed(list(columns)[: len(settings)]):
-        if width({"Run": shown, **words}) > console.width:
-            left_out.append(name)
-            del columns[name], words[name]
+    named = list(columns)[: len(settings)]
+    room = {"Run": shown, **{name: cells for name, cells in words.items() if name not in named}}
+    for name in named:  # the first ones are the most important
+        if width({**room, name: words[name]}) <= console.width:
+            room[name] = words[name]
+    left_out = [name for name in named if name not in room]
+    columns = {name: cells for name, cells in columns.items() if name not in left_out}
     table = score_table("Run", *columns)
     for column in table.columns[1 : len(settings) - len(left_out) + 1]:
         column.justify, column.no_wrap, column.overflow = "left", False, "fold"
@@ -87,7 +90,7 @@ def _print_table(runs: Sequence[ListedRun], settings: Sequence[str]) -> None:
         table.add_row(*row)
     console.print(table)
     if left_out:
-        print_line(f"(not shown, for lack of space: {', '.join(reversed(left_out))})")
+        print_line(f"(not shown, for lack of space: {', '.join(left_out)})")
     print_line()
     if numbered:
         print_numbered(names)

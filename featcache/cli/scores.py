@@ -21,13 +21,16 @@ from featcache.report.tables import check_suffix, interval, mean_and_std, score_
 from featcache.runs.file_names import COMBINATIONS, PREDICTIONS
 from featcache.runs.group_labels import group_labels, run_of
 from featcache.runs.parse import read_table
-from featcache.runs.reader import RunFolder
+from featcache.runs.reader import RunFolder, find_run
 from featcache.runs.writer import write_json
 from featcache.terminal.console import Console, Table, print_line
+from featcache.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
 _SHOWN = 10
+# A missing file with one of these suffixes is not the name of a run.
+_TABLES = (".csv", ".tsv", ".txt")
 
 
 def print_score(
@@ -44,7 +47,7 @@ def print_score(
     """Score a table of predictions, and print the scores.
 
     Args:
-        path: CSV table, or a run folder.
+        path: CSV table, or the name or folder of a run.
         columns: Role → name of a column with another name than usual.
         classes: All classes, in the order of the tables; None for the classes in the table.
         task: Task type; None if it is inferred from the columns.
@@ -59,6 +62,8 @@ def print_score(
     check_suffix(out, ".json")
     if labels is not None and not by:
         raise PredictionsError(f"--labels {labels}: it is only read for --by; add --by LABEL")
+    if not path.exists() and path.suffix not in _TABLES:
+        path = find_run(Workspace.at(), str(path)).path
     run = run_of(path)
     if path.is_dir() and run is not None:
         path, classes = path / PREDICTIONS, classes or run.config.get("classes")
@@ -115,7 +120,7 @@ def _tell_calibration(predictions: Predictions, metrics: Mapping[str, Any], figu
         if figure is not None:
             draw_reliability(metrics[CALIBRATION], output_path(figure, "--figure", "figures/reliability"))
             print_line(f"{figure}.png  .svg  .pdf")
-    elif any(str(column).startswith("p_") for column in predictions.table):
+    elif predictions.classes and any(str(column).startswith("p_") for column in predictions.table):
         log.warning("no calibration: %s", reason)
 
 
@@ -165,7 +170,11 @@ def print_numbered(labels: Sequence[str]) -> None:
 def _score_table(metrics: Mapping[str, Any]) -> Table:
     over = metrics["bootstrap"]["unit"]
     table = score_table(
-        "Score", "Mean ± std", f"95 % CI, {over}", *(["utterances"] * (over == "speakers")), "Mean of folds"
+        "Score",
+        "Mean ± std" if metrics["num_seeds"] > 1 else "Value",
+        f"95 % CI, {over}",
+        *(["utterances"] * (over == "speakers")),
+        "Mean of folds",
     )
     for name, found in metrics.items():
         if not (isinstance(found, dict) and "ci95" in found):

@@ -40,7 +40,7 @@ def print_search(run: RunFolder) -> None:
     for row in best.head(_MOST).to_dict("records"):
         means = [_number(row[column]) for column in (validation, f"{validation}_std")]
         last = str(row["chosen_for_folds"]) if per_fold else mean_and_std(_number(row[test]), None, score.digits)
-        values = [str(row[name]) for name in options]
+        values = [str(row[name]) or "-" for name in options]
         table.add_row(str(row["setting"]), *values, mean_and_std(means[0], means[1], score.digits), last or "-")
     Console().print(table)
     if len(best) > _MOST:

@@ -38,8 +38,8 @@ class Command(TyperCommand):
         options = [self.options_metavar] if self.options_metavar else []
         return [*options, *(_usage(one) for one in self.get_params(ctx) if _is_argument(one))]
 
-    def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write the arguments and the options, those of a long command under several headings."""
+    def sections(self, ctx: Any) -> dict[str, list[tuple[str, str]]]:
+        """Return heading → names and help texts of the arguments and options; a long command has several headings."""
         parameters = [one for one in self.get_params(ctx) if not getattr(one, "hidden", False)]
         arguments = [(_name(one), getattr(one, "help", "") or "") for one in parameters if _is_argument(one)]
         shown = [(one, row) for one in parameters if not _is_argument(one) and (row := _option_row(one, ctx))]
@@ -49,10 +49,13 @@ class Command(TyperCommand):
         for one, row in shown:
             title = getattr(one, "rich_help_panel", None)
             sections.setdefault(title if title in sections else "Options", []).append(row)
-        for title, rows in sections.items():
-            if rows:
-                with formatter.section(title):
-                    formatter.write_dl(rows)
+        return {title: rows for title, rows in sections.items() if rows}
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the arguments and the options under their headings."""
+        for title, rows in self.sections(ctx).items():
+            with formatter.section(title):
+                formatter.write_dl(rows)
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         """Write the example; it can be copied because it is not folded."""

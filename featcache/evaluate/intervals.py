@@ -16,7 +16,7 @@ Unit = Literal["speakers", "utterances"]
 FEWEST = 3  # minimum number of units of an interval
 ENOUGH_SPEAKERS = 10
 
-ONE_SEED = "With one seed, intervals and tests are valid for this one trained head, not for training it again"
+ONE_SEED = "With one seed, intervals and tests are valid for the heads of this seed, not for other seeds"
 
 
 def units_of(speaker_ids: Sequence[str]) -> tuple[NDArray[np.intp], int, Unit]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from featcache.corpora import Corpus
-from featcache.errors import ManifestError, ProtocolError, listed
+from featcache.errors import ManifestError, ProtocolError
 from featcache.heads import Head
 from featcache.heads.base import frame_sizes
 from featcache.manifest import Manifest
@@ -89,7 +89,7 @@ def labels_checksum(request: FitSettings, manifest: Manifest) -> dict[str, str]:
 def auxiliary_notes(found: Sequence[AuxiliaryTarget], manifest: Manifest) -> list[str]:
     """Return the notes for the report about auxiliary targets."""
     told = [f"{one.target.name} (weight {one.weight:g})" for one in found]
-    notes = [f"Heads also learned {listed(told)}, which the scores do not include."] if found else []
+    notes = [f"Heads also learned {' and '.join(told)}, which the scores do not include."] if found else []
     notes += [note for one in found for note in one.target.notes]
     for one in found:
         missing = len(manifest) - len(one.manifest)

@@ -24,7 +24,8 @@ from featcache.evaluate.voting import (
 )
 from featcache.fitting.existing import REMEDY, existing_run
 from featcache.fitting.voters import Voter, classes_of, find_voters, labels_of, tables_of
-from featcache.report.classification import CONFUSION, write_classification_report
+from featcache.report.captions import CONFUSION, caption_of
+from featcache.report.classification import write_classification_report
 from featcache.report.html import write_report
 from featcache.report.utterance_list import details_of
 from featcache.runs.file_names import COMBINATIONS, CONFIG, LAYER_WEIGHTS, METRICS, PREDICTIONS, VALIDATION_PREDICTIONS
@@ -288,7 +289,6 @@ def _write_results(folder: Path, config: Mapping[str, Any], choice: Choice, *, t
         metrics[VALIDATION] = score_validation(read_table(folder / VALIDATION_PREDICTIONS), config)
     write_json(folder / METRICS, metrics)
     write_classification_report(predictions, folder, classes=config["classes"])
-    caption = "Recall in percent; small print: number of utterances, averaged over seeds."
     write_report(
         folder,
         title=title,
@@ -296,7 +296,7 @@ def _write_results(folder: Path, config: Mapping[str, Any], choice: Choice, *, t
         metrics=metrics,
         notes=notes(config, metrics),
         warnings=[],
-        figures=[(CONFUSION, caption)],
+        figures=[(CONFUSION, caption_of(CONFUSION, metrics["num_seeds"]))],
         details=details_of(predictions, config),
     )
 

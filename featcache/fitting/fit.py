@@ -8,6 +8,7 @@ from typing import Any
 
 from featcache.errors import StoreError
 from featcache.extractors import usable_device
+from featcache.fitting.common_options import are_solved, options_for
 from featcache.fitting.convergence import tell_convergence
 from featcache.fitting.curve import draw_curve, tell_equal_fractions
 from featcache.fitting.fit_planned import AGAIN, fit_all, tell_finished
@@ -239,10 +240,10 @@ def fit_combinations(
     """
     axes = {"head": heads, "norm": norms, "layers": layers, "train_fraction": fractions}
     varied = {option: tuple(dict.fromkeys(values)) for option, values in axes.items() if values is not None}
-    requests = [
-        configured(FitSettings, {**given, **dict(zip(varied, values, strict=True))})
-        for values in product(*varied.values())
-    ]
+    combinations = [{**given, **dict(zip(varied, values, strict=True))} for values in product(*varied.values())]
+    if heads and not are_solved(heads):  # options of training steps are for the other heads
+        combinations = [options_for(one["head"], one) for one in combinations]
+    requests = [configured(FitSettings, one) for one in combinations]
     if not requests:
         raise StoreError("nothing to fit: heads, norms, layers and train_fraction need at least one value each")
     asked = requests[0]

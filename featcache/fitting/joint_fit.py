@@ -235,7 +235,8 @@ class JointFit:
             for u in self._chosen[name]
             if u.utterance_id in values
         ]
-        role = "Tests" if name in self._request.test else "Trains" if self._request.test else "Takes part"
+        is_for_one = self._request.test or self._request.final
+        role = "Tests" if name in self._request.test else "Trains" if is_for_one else "Trains and tests"
         speakers = counted(len({u.speaker_id for u in kept} - {""}), "speaker")
         self._notes.append(f"{role}: {name!r} with {counted(len(kept), 'utterance')} of {speakers}.")
         return joint_utterances(name, kept, apart)

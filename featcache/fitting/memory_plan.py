@@ -125,7 +125,7 @@ def _overhead(setup: ResolvedFit, workers: int) -> float:
     utterance = 4 * max(values_in_use(setup.features, i) for i in ids)
     of_one_layer = (map(operator.mul, frames_in_use(setup.features, i), sizes) for i in ids)
     in_batch = 4 * max(map(max, of_one_layer)) if setup.spec.learns_layers else utterance
-    batch = setup.config["training"]["batch_size"] * in_batch
+    batch = (setup.training.batch_size or setup.spec.batch_size) * in_batch
     return float(workers * (4 * utterance + 4 * batch) + 2 * READ_AT_ONCE)
 
 
@@ -147,5 +147,5 @@ def _training_bytes(setup: ResolvedFit, *, in_windows: bool) -> float:
     every = setup.request.evaluate_every
     if in_windows and every:
         most = max(len(setup.seen_fold(number).train) for number in range(1, len(setup.folds) + 1))
-        copies += 1 + math.ceil(most / setup.config["training"]["batch_size"] / every)
+        copies += 1 + math.ceil(most / (setup.training.batch_size or setup.spec.batch_size) / every)
     return float(copies * sum(weight.numel() * weight.element_size() for weight in setup.weights().values()))

@@ -21,6 +21,7 @@ from featcache.runs.identity import (
     RELEASE,
     SOLVER,
     SOLVER_VERSION,
+    TRAINING,
     VALIDATION_PROTOCOL,
     VALIDATION_SPEAKERS,
     hash_of,
@@ -81,7 +82,7 @@ def config_of(
         "select": {column: list(values) for column, values in request.select.items()},
         "seeds": list(request.seeds if spec.is_network else request.seeds[:1]),
         "max_frames": max_frames,
-        "training": asdict(training),
+        **({TRAINING: asdict(training)} if spec.is_network else {}),
         "working_dtype": Memory.parse(request.memory).dtype,
         "folds": [
             {

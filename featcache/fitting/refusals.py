@@ -5,12 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from featcache.errors import ModelError, listed, unknown_name
-from featcache.heads import HEADS, HeadSpec
+from featcache.heads import HEADS, HeadSpec, without_steps
 from featcache.settings.field import non_default
-from featcache.settings.fits import FitSettings
+from featcache.settings.fits import TRAINING_STEPS, FitSettings
 from featcache.settings.loss_choice import loss_parts
 from featcache.settings.searches import value_text
-from featcache.settings.training_loop import LoopSettings
 from featcache.targets.losses import LOSSES_OF
 from featcache.targets.targets import CLASSIFICATION, Classes, PredictionTarget
 from featcache.training.store_features import StoreFeatures
@@ -60,9 +59,7 @@ def _of_class_weights(combination: Combination) -> str | None:
 
 def _solved(one: Combination) -> str | None:
     """Return why an option of the training steps cannot be used with a head that a solver fits."""
-    if one.spec.is_network:
-        return None
-    return f"head {one.request.head!r} is fitted by a solver, without training steps; use a network, such as dense"
+    return without_steps(one.request.head)
 
 
 def _not_classes(one: Combination) -> str | None:
@@ -104,6 +101,16 @@ def _without_time(one: Combination) -> str | None:
     return None
 
 
+def _longer_than_all(one: Combination) -> str | None:
+    """Return why a crop changes no utterance."""
+    item = next(item for item in one.features if item.store.has_frames)
+    longest = int(item.store.num_frames(item.store.utterance_ids).max())
+    used = longest if item.max_frames is None else min(longest, item.max_frames)
+    if one.request.crop < used:
+        return None
+    return f"at most {used} frames of each utterance are used, so nothing is cropped; expected a smaller number"
+
+
 def _any_of(*refusals: Refusal) -> Refusal:
     """Return a refusal with the first reason that applies."""
     return lambda one: next(filter(None, (refusal(one) for refusal in refusals)), None)
@@ -121,14 +128,14 @@ def _also(found: Combination) -> str | None:
 
 
 REFUSALS: Mapping[str, Refusal] = {
-    **dict.fromkeys(LoopSettings.__dataclass_fields__, _solved),
+    **dict.fromkeys(TRAINING_STEPS, _solved),
     "sampler": _any_of(_solved, _not_classes),
     "stop_on": _any_of(_solved, _other_score),
     "mixup": _any_of(_solved, _not_in_two_steps),
     "mask_time": _any_of(_solved, _pooled, _without_time),
     "mask_dims": _any_of(_solved, _pooled),
-    "crop": _any_of(_solved, _pooled, _without_time),
-    "epsilon": _without_epsilon,
+    "crop": _any_of(_solved, _pooled, _without_time, _longer_than_all),
+    "epsilon": _any_of(_solved, _without_epsilon),
     "loss": _of_loss,
     "class_weights": _of_class_weights,
     "choose": lambda _: "there is no search to choose from; add --sweep OPTION=VALUE,VALUE",

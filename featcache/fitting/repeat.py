@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from featcache.errors import StoreError
+from featcache.fitting.common_options import are_solved, options_for
 from featcache.registry import naming
 from featcache.runs.file_names import CONFIG
-from featcache.runs.identity import CORPUS_RANGES, FINAL, SWEEP, TRAIN, VALIDATION_PROTOCOL
+from featcache.runs.identity import CORPUS_RANGES, FINAL, SOLVER, SWEEP, TRAIN, TRAINING, VALIDATION_PROTOCOL
 from featcache.runs.parse import Saved, read_yaml
 from featcache.settings.field import settings_of
 from featcache.settings.fits import FitSettings, TrainingConfig
 from featcache.settings.searches import PER_FOLD, SearchSettings
+from featcache.settings.types import read_names
 from featcache.training.memory import DTYPES
 
 _named = naming("head", "heads", "protocol", "plugin")
@@ -35,7 +37,11 @@ def expanded(given: Mapping[str, Any]) -> dict[str, Any]:
         return asked
     if not isinstance(config, str | os.PathLike):
         raise StoreError(f"--config: expected a run folder or its config.yaml, found {config!r:.80}")
-    return {**read_options(Path(config)), **asked}
+    found = read_options(Path(config))
+    heads = read_names(asked.get("head") or found.get("head", ""))
+    if are_solved(heads):  # the file is of a network, or of an earlier release
+        found = options_for(heads[0], found)
+    return {**found, **asked}
 
 
 def read_options(path: Path) -> dict[str, Any]:
@@ -62,7 +68,7 @@ def read_options(path: Path) -> dict[str, Any]:
     found = {name: config[name] for name in names if config.get(name) is not None}
     if config.get(FINAL):
         found["protocol"] = config[VALIDATION_PROTOCOL]
-    training = config["training"]
+    training = config.get(TRAINING, {}) if SOLVER in config else config[TRAINING]
     found |= {name: training[name] for name in TrainingConfig.__dataclass_fields__ if name in training}
     ranges = [*config.get("label_ranges", {}).values()]
     if found.get(TRAIN):  # labels of several corpora are scaled before the fit

@@ -18,6 +18,7 @@ from featcache.evaluate.scores import is_score
 from featcache.fitting.convergence import Ending, num_not_converged, solver_notes, training_notes
 from featcache.fitting.notes import costs_note
 from featcache.fitting.resolve import ResolvedFit
+from featcache.report.captions import CONFUSION, CURVES, LABEL_FIGURE, PREDICTED, RELIABILITY, WEIGHTS, caption_of
 from featcache.runs.costs import Costs
 from featcache.runs.file_names import HISTORY, LAYER_WEIGHTS, METRICS, PREDICTIONS, VALIDATION_PREDICTIONS
 from featcache.runs.identity import (
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-PREDICTED = "predicted_values"
 DIVERGED = "seed {} of fold {!r} diverged: no finite validation loss, its head is untrained; lower --learning-rate"
 KEYS = ("seed", "fold")
 
@@ -184,24 +184,21 @@ def write_summary(
     metrics = write_metrics(folder, setup, config, costs, thresholds, predictions)
     details: RunDetails | None = None
     shown: list[tuple[str, str]] = []
+    num_seeds = len(config["seeds"])
     if predictions is not None:
-        shown += [_draw_predictions(folder, setup, predictions, metrics), *_draw_calibration(folder, metrics)]
+        drawn = _draw_predictions(folder, setup, predictions, metrics)
+        shown += [(drawn, caption_of(drawn, num_seeds)), *_draw_calibration(folder, metrics)]
         details = details_of(predictions, config, setup.manifest)
     history = read_table(folder / HISTORY)
     if np.isfinite(history[["train_loss", "validation_loss"]].to_numpy(float)).any():  # solvers have none
-        figures.save(figures.training_curves(history, stop_on=setup.request.stop_on), folder / "training_curves")
-        shown.append(
-            (
-                "training_curves",
-                "Losses and validation score of all folds and seeds; dots mark the epochs whose weights were kept.",
-            )
-        )
+        figures.save(figures.training_curves(history, stop_on=setup.request.stop_on), folder / CURVES)
+        shown.append((CURVES, caption_of(CURVES, num_seeds)))
     weights = read_table(folder / LAYER_WEIGHTS)
     if len(weights) and weights["layer"].str.isdigit().all():
         from featcache.report.layers import draw_layer_weights
 
-        draw_layer_weights({title: weights}, folder / "layer_weights")
-        shown.append(("layer_weights", "Learned layer weights; bars are the standard deviation over seeds."))
+        draw_layer_weights({title: weights}, folder / WEIGHTS)
+        shown.append((WEIGHTS, caption_of(WEIGHTS, num_seeds)))
     write_report(
         folder,
         title=title,
@@ -271,24 +268,22 @@ def costs_of(
     )
 
 
-def _draw_predictions(
-    folder: Path, setup: ResolvedFit, predictions: "pd.DataFrame", metrics: Mapping[str, Any]
-) -> tuple[str, str]:
-    """Draw the predictions, and return the name of the figure and its caption."""
+def _draw_predictions(folder: Path, setup: ResolvedFit, predictions: "pd.DataFrame", metrics: Mapping[str, Any]) -> str:
+    """Draw the predictions, and return the name of the figure."""
     if setup.config["task"] == CLASSIFICATION:
-        from featcache.report.classification import CONFUSION, write_classification_report
+        from featcache.report.classification import write_classification_report
 
         write_classification_report(predictions, folder, classes=setup.config["classes"])
-        return CONFUSION, "Recall in percent; small print: number of utterances, averaged over seeds."
+        return CONFUSION
     if setup.config["task"] == MULTILABEL:
-        from featcache.report.label_scores import CAPTION, LABEL_FIGURE, draw_label_scores
+        from featcache.report.label_scores import draw_label_scores
 
         draw_label_scores(metrics[PER_LABEL], folder / LABEL_FIGURE)
-        return LABEL_FIGURE, CAPTION
+        return LABEL_FIGURE
     from featcache.report import figures
 
     figures.save(figures.predicted_values(predictions, setup.config["label_ranges"]), folder / PREDICTED)
-    return PREDICTED, "Predictions of the test utterances, averaged over seeds; the line marks perfect predictions."
+    return PREDICTED
 
 
 def _draw_calibration(folder: Path, metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -297,9 +292,9 @@ def _draw_calibration(folder: Path, metrics: Mapping[str, Any]) -> list[tuple[st
 
     if CALIBRATION not in metrics:
         return []
-    reliability.draw_reliability(metrics[CALIBRATION], folder / reliability.RELIABILITY)
+    reliability.draw_reliability(metrics[CALIBRATION], folder / RELIABILITY)
     told = reliability.calibration_line(metrics[CALIBRATION])
-    return [(reliability.RELIABILITY, f"{reliability.CAPTION} {told[0].upper()}{told[1:]}.")]
+    return [(RELIABILITY, f"{caption_of(RELIABILITY, metrics['num_seeds'])} {told[0].upper()}{told[1:]}.")]
 
 
 def _thresholds(targets: Sequence[PredictionTarget]) -> dict[str, Any]:

@@ -48,6 +48,7 @@ __all__ = [
     "head_spec",
     "head_weights",
     "mean_over_frames",
+    "without_steps",
 ]
 
 _BUILTIN: dict[str, type[Head]] = {
@@ -75,6 +76,16 @@ SOLVERS = {"svm": _SVM, "logistic": replace(_SVM, tasks=("classification",))}
 def head_names() -> list[str]:
     """Return the names of all heads: built-in heads, and heads of installed packages, which are not imported."""
     return [*_BUILTIN, *SOLVERS, *(name for name in HEADS if name not in _BUILTIN and name not in SOLVERS)]
+
+
+def without_steps(name: str) -> str | None:
+    """Return why options of the training steps cannot be used with a head; None if they can."""
+    if name not in SOLVERS:
+        return None
+    return (
+        f"head {name!r} is fitted by a solver, without training steps; fit it without this option, or use a network, "
+        "such as dense"
+    )
 
 
 def head_spec(name: str) -> HeadSpec:

@@ -14,6 +14,7 @@ from featcache.pipeline.locate import PipelineCorpus
 from featcache.pipeline.read import published_of, published_weights
 from featcache.pipeline.rows import Row
 from featcache.pipeline.schema import ContrastSpec, Pipeline
+from featcache.report.captions import WEIGHTS, caption_of
 from featcache.report.contrast import ALL, Contrast, contrast_of, write_contrast
 from featcache.report.experiment import ComparedRow
 from featcache.report.gains import draw_gains
@@ -196,5 +197,6 @@ def draw_figures(
             published = {title: papers[row] for title, row in here.items() if row in papers}
             weights = {title: run.layer_weights for title, run in chosen.items()}
             draw_layer_weights(weights, folder / name, published=published)
-        drawn.append((name, spec.caption))
+        seeds = max(len(run.config["seeds"]) for run in chosen.values())
+        drawn.append((name, spec.caption or caption_of(WEIGHTS, seeds)))
     return drawn

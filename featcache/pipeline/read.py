@@ -13,10 +13,13 @@ from featcache.evaluate.compare import COMPARED
 from featcache.evaluate.scores import find_score
 from featcache.files.regular import is_hidden, read_regular
 from featcache.files.yaml_text import YamlError, compose
-from featcache.heads import head_spec
+from featcache.fitting.common_options import are_solved
+from featcache.heads import head_spec, without_steps
 from featcache.pipeline.schema import EACH, UNKNOWN_FIELD, FigureSpec, Pipeline
 from featcache.published import PublishedResult, find_layer_weights, find_published
 from featcache.settings.checked import configured, describe_fault
+from featcache.settings.field import non_default
+from featcache.settings.fits import TRAINING_STEPS
 from featcache.units import counted
 
 YamlPath = tuple[str | int, ...]
@@ -136,6 +139,9 @@ def _faults_of_runs(pipeline: Pipeline) -> Iterator[tuple[YamlPath, str]]:
             if getattr(run, option):
                 told = f"'{option}' is for several corpora, and a pipeline fits each of its corpora by itself; use "
                 yield (*place, option), f"{told}'featcache fit --{option.replace('_', '-')}' on its stores"
+        for option in non_default(run.options) if are_solved([run.head]) else ():
+            if option in TRAINING_STEPS:
+                yield (*place, option), f"{option!r}: {without_steps(run.head)}"
         if not run.features:
             yield place, "features are missing here and in 'defaults'; list one or more stores"
         unknown = [store for store in run.features if store not in pipeline.stores]

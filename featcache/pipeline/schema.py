@@ -22,6 +22,7 @@ from featcache.evaluate.voting import VOTES
 from featcache.extractors import DESCRIPTORS, configuration_of, find_extractor, is_descriptors, is_reference
 from featcache.extractors.families import FAMILIES
 from featcache.extractors.models import known_models, known_text_models
+from featcache.fitting.common_options import options_for
 from featcache.heads import head_spec
 from featcache.protocols import PROTOCOLS
 from featcache.registry import Registry
@@ -260,10 +261,7 @@ class FigureSpec(Part):
     published: dict[str, dict[str, str]] = Field(
         default={}, description="Run → columns and values that select published layer weights, which are drawn dashed."
     )
-    caption: str = Field(
-        default="Learned layer weights; error bars show the standard deviation over seeds.",
-        description="Caption of the figure.",
-    )
+    caption: str = Field(default="", description="Caption of the figure [default: what the figure shows].")
 
 
 class GainSpec(Part):
@@ -366,4 +364,6 @@ class Pipeline(Part):
     def run(self, name: str) -> RunSpec:
         """Return a run, with the defaults for fields that it does not set."""
         given = self.runs[name].model_dump(exclude_unset=True)
-        return RunSpec.model_validate({**self.defaults.model_dump(exclude_unset=True), **given})
+        common = self.defaults.model_dump(exclude_unset=True)
+        head = given.get("head", common.get("head", ""))
+        return RunSpec.model_validate({**options_for(head, common), **given})

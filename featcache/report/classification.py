@@ -13,13 +13,13 @@ from featcache.evaluate.sums import mean, ratio
 from featcache.evaluate.variance import Numbers
 from featcache.files.regular import replace_file
 from featcache.report import figures
+from featcache.report.captions import CONFUSION
 from featcache.terminal.escape import escaped
 
 if TYPE_CHECKING:
     import pandas as pd
 
 REPORT = "classification_report"
-CONFUSION = "confusion_matrix"
 MEANS = ("accuracy", "macro avg", "weighted avg")
 
 

@@ -252,6 +252,7 @@ def write_compared(
         notes=notes,
         costs=[(title, cost_cells(costs)) for title, costs in titled_costs(rows) if costs.entries()],
         cost_columns=known_columns([costs for _, costs in titled_costs(rows)]),
+        several=any(row.std is not None for row in rows),
         cost_caption=CAPTION,
         figures=figures_for_page(folder, figures),
         comparisons=comparisons,

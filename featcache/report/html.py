@@ -108,6 +108,7 @@ def report_page(
         folds=folds,
         metrics=metrics,
         validation=validation,
+        several=metrics["num_seeds"] > 1,
         tested=tested,
         costs=cost_lines(Costs.of(metrics)),
         described=described(metrics) if tested else "",

@@ -11,8 +11,6 @@ from featcache.report.figure_width import figure_width
 from featcache.report.figures import COLORS, save, style
 from featcache.report.fonts import drawable
 
-LABEL_FIGURE = "label_scores"
-CAPTION = "Scores of each label, mean over seeds; error bars are 95 % CI."
 _SCORES = {"f1": "F1", "uar": "UAR"}
 _HEIGHT = 0.36  # of a bar, as a share of the distance between two labels
 

@@ -32,7 +32,8 @@
     const level = lengths.size === 1 ? 1 / lines[0].points.length : undefined;
     const plot = linePlot(lines, {name: "Layer weights of the chosen runs", x: "Layer", y: "Weight", level,
       width: Math.min(container.clientWidth, 680), single: true});
-    const note = "Mean over seeds; bars are the standard deviation over seeds."
+    const several = lines.some((line) => line.points.some(([, , std]) => std > 0));
+    const note = (several ? "Mean over seeds; bars are the standard deviation over seeds." : "")
       + (level ? " Grey dashes: uniform weights." : "")
       + (lines.some((line) => line.dashed) ? " Dashed lines: the second store of a run." : "");
     return section("Layer weights", plot, element("p", {class: "small"}, note));

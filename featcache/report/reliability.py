@@ -14,11 +14,6 @@ from featcache.report.figure_width import figure_width
 from featcache.report.figures import COLORS
 from featcache.report.tables import mean_and_std
 
-RELIABILITY = "reliability"
-CAPTION = (
-    "Reliability: accuracy of the predictions with a similar confidence, over all seeds; on the dashed line, accuracy "
-    "and confidence are equal. Below: share of the predictions."
-)
 PSEUDO_NOTE = "pseudo-probabilities, not calibrated"
 # Inches: axis labels beside the panels; largest side of the upper panel; the lower panel.
 _BESIDE, _LARGEST_SIDE, _LOWER = 0.6, 3.0, 0.85

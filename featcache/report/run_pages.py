@@ -282,6 +282,7 @@ def _overview(corpus: str, entries: Sequence[Mapping[str, Any]], notes: Sequence
         scripts=SCRIPTS,
         title=f"Runs of {corpus}",
         number=len(entries),
+        several=any(one["config"]["Seeds"] not in ("", "1") for one in entries),
         notes=notes,
         table=table,
         entries=entries,

@@ -12,6 +12,7 @@ from featcache.errors import PredictionsError, StoreError
 from featcache.evaluate.scores import SCORES, Score, find_score, name_of_main_score
 from featcache.files.regular import read_regular, resolved
 from featcache.report.breakdown import GroupScore
+from featcache.report.captions import CAPTIONS, caption_of
 from featcache.report.utterance_list import RunDetails
 from featcache.runs.file_names import HISTORY, LAYER_WEIGHTS, METRICS, PREDICTIONS
 from featcache.runs.reader import RunFolder
@@ -21,15 +22,6 @@ if TYPE_CHECKING:
 
 Scores = Mapping[str, Mapping[str, Any]]
 
-# Figures of a run folder and their captions in its page.
-FIGURES = {
-    "confusion_matrix": "Recall in percent; small print: number of utterances, averaged over seeds.",
-    "label_scores": "Scores of each label, mean over seeds; error bars are 95 % CI.",
-    "reliability": "Accuracy of the predictions with a similar confidence; below: share of the predictions.",
-    "predicted_values": "Predictions of the test utterances, averaged over seeds; the line marks perfect predictions.",
-    "training_curves": "Losses and validation score of all trainings; dots mark the epochs whose weights were kept.",
-    "layer_weights": "Learned layer weights; bars are the standard deviation over seeds.",
-}
 _MOST_FIGURE_BYTES = 8 * 2**20
 # With more trainings than this, the page over all runs shows the curves of the first ones.
 _MOST_CURVES = 25
@@ -56,13 +48,15 @@ def finished_at(run: RunFolder) -> str:
 def embedded_figures(run: RunFolder) -> list[tuple[str, str]]:
     """Return the figures of a run folder as base64 text, each with its caption; unreadable ones are left out."""
     found = []
-    for name, caption in FIGURES.items():
+    seeds = run.config.get("seeds")
+    num_seeds = len(seeds) if isinstance(seeds, list) else 1
+    for name in CAPTIONS:
         path = run.path / f"{name}.png"
         if not path.is_file() or not resolved(path).is_relative_to(resolved(run.path)):
             continue
         content = read_regular(path, _MOST_FIGURE_BYTES + 1)
         if content.startswith(b"\x89PNG") and len(content) <= _MOST_FIGURE_BYTES:
-            found.append((base64.b64encode(content).decode(), caption))
+            found.append((base64.b64encode(content).decode(), caption_of(name, num_seeds)))
     return found
 
 

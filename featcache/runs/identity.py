@@ -25,6 +25,8 @@ chosen on the validation part, and the head was fitted to the training part only
 NUMERICS = "numerics_version"
 # Key for SOLVER_VERSION.
 SOLVER = "solver_version"
+# Key for options of the training steps of a network. Earlier releases recorded it for heads that a solver fits, too.
+TRAINING = "training"
 RELEASE = "featcache_version"
 # Key for the device, the dtype of the in-memory features, the dtype of training, and the size of the windows.
 COMPUTED = "computed_with"
@@ -66,7 +68,8 @@ BEFORE: dict[str, Any] = {NUMERICS: 1}
 
 def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part of a configuration that identifies the run."""
-    return {**BEFORE, **{key: value for key, value in config.items() if key not in RECORDED}}
+    unused = (*RECORDED, TRAINING) if SOLVER in config else RECORDED
+    return {**BEFORE, **{key: value for key, value in config.items() if key not in unused}}
 
 
 def differences(config: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:

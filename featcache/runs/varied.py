@@ -14,6 +14,7 @@ from featcache.runs.identity import (
     SOLVER,
     SWEEP,
     TARGET_COLUMNS,
+    TRAINING,
     hash_of,
 )
 from featcache.runs.reader import RunFolder
@@ -41,7 +42,7 @@ _DERIVED = {
 MAIN = ("corpus", "features", "layers", "head", "norm", "protocol", "target", "seeds")
 # Settings that are shown wherever runs differ in them.
 _SHOWN = ("features", "head", "norm")
-_TRAINING = "training."
+_TRAINING = f"{TRAINING}."
 NOT_SET = "default"
 # Largest number of seeds that --seeds accepts.
 _MOST_SEEDS = 1000

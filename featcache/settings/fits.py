@@ -47,6 +47,10 @@ class TrainingConfig:
     epsilon: float = setting(1e-7, "Epsilon of adam and adamw, above 0.", above=0)
 
 
+TRAINING_STEPS = (*TrainingConfig.__dataclass_fields__, *LoopSettings.__dataclass_fields__)
+"""Options of the training steps of networks. Heads that a solver fits have none."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TargetSettings:
     """Selected utterances, their folds, and the label to predict."""

@@ -182,3 +182,11 @@ def test_links_in_a_circle_are_one_line(tmp_path):
     ):
         with contextlib.suppress(FeatcacheError):
             call()
+
+
+def test_a_cache_counts_the_names_of_features_and_a_store_lists_them(info, write_corpus):
+    data = write_corpus(2)
+    featcache.extract(model="egemaps-functionals", data=data)
+    assert info("corpus")["feature_names"] == "88; 'featcache info egemaps-functionals' lists them"
+    names = info("egemaps-functionals")["feature_names"].split(", ")
+    assert (len(names), names[0]) == (88, "F0semitoneFrom27.5Hz_sma3nz_amean")

@@ -161,3 +161,13 @@ def test_the_width_of_figures_holds_for_one_command(home, monkeypatch, capsys):
     write_run(home / "a")
     assert call(monkeypatch, capsys, "--figure-width", "double", "runs")[0] == 0
     assert "FEATCACHE_FIGURE_WIDTH" not in os.environ
+
+
+def test_settings_that_fit_are_shown_beside_those_that_do_not(home, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    for name, head in (("one", "lstm"), ("two", "dense")):
+        write_run(home / name, head=head, features={"a" * 70 + name: "1"})
+    code, out, _ = call(monkeypatch, capsys, "runs")
+    header = next(line for line in out.splitlines() if line.startswith("Run "))
+    assert (code, header.split()[:3]) == (0, ["Run", "head", "Validation"])
+    assert "(not shown, for lack of space: features)" in out

@@ -91,6 +91,17 @@ def test_a_run_is_scored_by_the_labels_of_its_cache(invoke, run_folder, table, t
     assert saved["confusion"]["classes"] == (["joy", "anger"] if given == "" else CLASSES)
 
 
+def test_a_run_is_scored_by_its_name(invoke, run_folder):
+    of_folder = invoke("-q", "score", run_folder)
+    assert of_folder[0] == 0
+    assert invoke("-q", "score", run_folder.name) == of_folder
+    assert invoke("-q", "score", f"toy/{run_folder.name}") == of_folder
+    code, _, err = invoke("score", "another")
+    assert (code, err.startswith("error: no run 'another'")) == (1, True)
+    code, _, err = invoke("score", "another.csv")
+    assert (code, "another.csv: not readable as a table" in err) == (1, True)
+
+
 def test_labels_come_from_a_file_and_from_columns_of_the_table(invoke, table, tmp_path):
     table["intensity"] = table["utterance_id"].map(intensity_of)
     table.to_csv(tmp_path / "p.csv", index=False)

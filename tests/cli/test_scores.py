@@ -231,10 +231,10 @@ def test_one_seed_is_told_of(invoke, make_run, predictions, tmp_path):
         one = pd.read_csv(folder / "predictions.csv").query("seed == 1")
         one.to_csv(folder / "predictions.csv", index=False)
     _, out, _ = invoke("compare", "a", "b")
-    assert "With one seed, intervals and tests are valid for this one trained head" in " ".join(out.split())
+    assert "With one seed, intervals and tests are valid for the heads of this seed" in " ".join(out.split())
     assert "With one seed of a and b, this is valid only for these trained heads." in out
     _, out, _ = invoke("score", folder / "predictions.csv")
-    assert "95 % CI: over 24 speakers. With one seed, intervals and tests are valid for this one trained head" in out
+    assert "95 % CI: over 24 speakers. With one seed, intervals and tests are valid for the heads of this seed" in out
 
 
 def test_ensemble_prints_what_was_chosen_and_labels_the_best_on_test(invoke, make_run):

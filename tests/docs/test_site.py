@@ -4,8 +4,10 @@ import importlib.util
 import re
 
 import pytest
+from typer.testing import CliRunner
 
 import featcache
+from featcache.cli.app import app
 from tests.cli.commands.calls import COMMANDS, options_of
 from tests.docs.pages import DOCS, ROOT
 
@@ -32,7 +34,22 @@ def test_every_command_and_option_has_a_place(generated):
         assert {option for option in options_of(name) if option.startswith("-")} <= shown, name
         assert len(rows) == len(COMMANDS[name].params) + 1  # one row each, arguments included, and --help
         assert f"({name}.md)" in pages["reference/commands/index.md"]
-        assert f"featcache {name}" in page.rpartition("Example:")[2]
+        assert f"featcache {name}" in page.rpartition("## Example")[2]
+
+
+def test_the_page_of_a_command_has_the_headings_of_its_help(generated):
+    pages = generated.command_pages()
+    for name in COMMANDS:
+        printed = CliRunner().invoke(app, [name, "--help"]).output
+        headings = re.findall(r"^([A-Z][^:\n]*):$", printed, re.MULTILINE)
+        page = pages[f"reference/commands/{name}.md"]
+        assert re.findall(r"^## (.*)$", page, re.MULTILINE) == [*headings, "Example"]
+        for heading in headings:  # the same options below each
+            below = re.search(rf"^{re.escape(heading)}:\n(.*?)(?=^\S|\Z)", printed, re.MULTILINE | re.DOTALL)[1]
+            names = re.findall(r"^  (--[a-z-]+|-[a-z]|[A-Z]{2,})", below, re.MULTILINE)
+            rows = re.search(rf"^## {re.escape(heading)}\n(.*?)(?=^## )", page, re.MULTILINE | re.DOTALL)[1]
+            assert re.findall(r"^\| `(--[a-z-]+|-[a-z]|[A-Z]{2,})", rows, re.MULTILINE) == names
+    assert "## Training steps" in pages["reference/commands/fit.md"]
 
 
 def test_the_help_text_of_an_option_and_its_default_are_shown(generated):
@@ -42,7 +59,7 @@ def test_the_help_text_of_an_option_and_its_default_are_shown(generated):
     for name, command in COMMANDS.items():
         assert all(parameter.help for parameter in command.params)
         page = pages[f"reference/commands/{name}.md"].replace("\\", "").replace("&lt;", "<").replace("&gt;", ">")
-        assert [one.name for one in command.params if " ".join(one.help.split()) not in page] == []
+        assert [one.name for one in command.params if " ".join(one.help.split()).removesuffix(".") not in page] == []
 
 
 def test_every_public_name_is_described():

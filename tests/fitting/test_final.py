@@ -11,6 +11,7 @@ from sklearn.metrics import balanced_accuracy_score
 import featcache
 from featcache.cli.listing import print_fitted
 from featcache.errors import PipelineError, PredictionsError, ProtocolError, StoreError
+from featcache.fitting.common_options import options_for
 from featcache.fitting.ensemble import ensemble
 from featcache.fitting.fit import fit, sweep
 from featcache.fitting.job import FitJob
@@ -71,7 +72,7 @@ def cache(make_cache):
 )
 def test_the_heads_are_those_of_a_fit_by_hand_with_the_same_parts(cache, options):
     shared = {"features": ["ssl", "egemaps"] if options["head"] == "fusion" else "ssl", "target": "emotion"}
-    options = {**shared, **SHORT, **options}
+    options = {**shared, **options_for(options["head"], SHORT), **options}
     by_hand = fit(**options, protocol="split")
     final = fit(**options, **OWN, protocol="loso", final=True)
     names = sorted(path.name for path in (by_hand.path / "heads").iterdir())

@@ -12,6 +12,7 @@ from featcache.errors import StoreError
 from featcache.files.checksums import CHECKSUMS
 from featcache.fitting import job, memory_plan
 from featcache.fitting import record as recording
+from featcache.fitting.common_options import options_for
 from featcache.fitting.conditions import conditions, recorded_copy
 from featcache.fitting.fit import fit, fit_all, sweep
 from featcache.fitting.groups import group
@@ -28,6 +29,7 @@ from featcache.runs.identity import (
     RELEASE,
     RESUMED,
     SOLVER,
+    TRAINING,
     differences,
     hash_of,
 )
@@ -118,13 +120,13 @@ def test_another_numerics_version_is_another_run(toy, monkeypatch):
 
 
 def test_only_heads_of_solvers_of_an_earlier_release_are_trained_again(toy, monkeypatch):
-    machine, network = fit(head="svm", layers="last", **SHORT), fit(**SHORT)
+    machine, network = fit(head="svm", layers="last", **options_for("svm", SHORT)), fit(**SHORT)
     assert machine.config[SOLVER] == identities.SOLVER_VERSION
     assert SOLVER not in network.config
     before = {key: value for key, value in machine.config.items() if key != SOLVER}
-    assert differences(before, machine.config) == [SOLVER]
+    assert differences({**before, TRAINING: {"max_epochs": 100}}, machine.config) == [SOLVER, TRAINING]
     monkeypatch.setattr(recording, "SOLVER_VERSION", identities.SOLVER_VERSION + 1)
-    assert fit(head="svm", layers="last", **SHORT).path != machine.path
+    assert fit(head="svm", layers="last", **options_for("svm", SHORT)).path != machine.path
     assert fit(**SHORT).path == network.path
 
 
@@ -161,7 +163,7 @@ def test_a_run_records_what_it_was_computed_with(toy):
     assert run.config[COMPUTED] == {"device": "cpu", "working_copy": "int8", "compute": "float32"}
     assert run.config[ENVIRONMENT]["torch"] == str(torch.__version__)
     assert "int8" in (run.path / "report.html").read_text(encoding="utf-8")
-    machine = fit(head="svm", layers="last", **SHORT)
+    machine = fit(head="svm", layers="last", **options_for("svm", SHORT))
     assert set(machine.config[ENVIRONMENT]) - set(run.config[ENVIRONMENT]) == {"scikit-learn"}
 
 

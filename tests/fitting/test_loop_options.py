@@ -4,8 +4,11 @@ import pandas as pd
 import pytest
 
 from featcache.errors import ModelError
+from featcache.fitting.common_options import options_for
 from featcache.fitting.convergence import convergence_notes
 from featcache.fitting.fit import fit
+from featcache.heads import SOLVERS
+from featcache.settings.fits import TRAINING_STEPS
 from featcache.settings.training_loop import LoopSettings
 
 pytestmark = pytest.mark.usefixtures("quick_reports")
@@ -24,6 +27,14 @@ OPTIONS = {
     "feature_noise": 0.1,
     "crop": 4,
 }
+TRAINING = {
+    "learning_rate": 0.01,
+    "batch_size": 4,
+    "max_epochs": 3,
+    "patience": 2,
+    "clip_value": 0.5,
+    "epsilon": 1e-6,
+}
 AROUSAL = {"target": "arousal", "task": "regression", "label_range": (0, 10)}
 QUICK = {"seeds": (1,), "max_epochs": 2, "batch_size": 4, "learning_rate": 0.01}
 
@@ -31,6 +42,7 @@ QUICK = {"seeds": (1,), "max_epochs": 2, "batch_size": 4, "learning_rate": 0.01}
 def test_options_are_recorded_and_read_again_and_defaults_are_not(make_cache):
     make_cache(stores={"ssl": {}, "egemaps": {"kind": "egemaps"}})
     assert OPTIONS.keys() == LoopSettings.__dataclass_fields__.keys()
+    assert {*OPTIONS, *TRAINING} == {*TRAINING_STEPS}
     plain = fit(head="fusion", **QUICK)
     assert not OPTIONS.keys() & plain.config.keys()
     assert list(plain.history) == ["seed", "fold", "epoch", "train_loss", "validation_loss", "validation_uar"]
@@ -60,8 +72,9 @@ def test_processes_and_windows_give_the_same_steps(make_cache):
     ("options", "message"),
     [
         *(
-            ({"head": "svm", "layers": "last", name: value}, f"^--{name.replace('_', '-')} .*fitted by a solver")
-            for name, value in OPTIONS.items()
+            ({"head": head, "layers": "last", name: value}, f"^--{name.replace('_', '-')} .*: head '{head}' is fitted")
+            for head in SOLVERS
+            for name, value in {**OPTIONS, **TRAINING}.items()
         ),
         *(
             ({"head": "linear", name: OPTIONS[name]}, r"features are pooled before training \(mean\)")
@@ -74,6 +87,11 @@ def test_processes_and_windows_give_the_same_steps(make_cache):
             )
             for name in ("mask_time", "crop")
         ),
+        (
+            {"crop": 5000},
+            r"^--crop 5000: at most \d+ frames of each utterance are used, so nothing is cropped; expected",
+        ),
+        ({"crop": 3, "max_frames": 3}, r"^--crop 3: at most 3 frames of each utterance are used"),
         ({"stop_on": "ccc"}, "^--stop-on ccc: the validation score of emotion is uar; use loss or uar$"),
         ({**AROUSAL, "stop_on": "uar"}, "validation score of arousal is ccc; use loss or ccc$"),
         ({**AROUSAL, "sampler": "balanced"}, "^--sampler balanced: arousal has no classes"),
@@ -86,7 +104,7 @@ def test_processes_and_windows_give_the_same_steps(make_cache):
 def test_options_without_an_effect_are_refused_in_one_line(make_cache, arousal, options, message):
     make_cache(manifest=arousal, stores={"ssl": {}, "functionals": {"kind": "functionals"}})
     with pytest.raises(ModelError, match=message) as error:
-        fit(**{"features": "ssl", "target": "emotion", **QUICK, **options})
+        fit(**{"features": "ssl", "target": "emotion", **options_for(options.get("head", ""), QUICK), **options})
     assert "\n" not in str(error.value)
 
 

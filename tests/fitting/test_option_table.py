@@ -7,6 +7,7 @@ import pytest
 
 from featcache.cache.reader import FeatureCache, FeatureStore
 from featcache.errors import ModelError
+from featcache.fitting.common_options import options_for
 from featcache.fitting.groups import group
 from featcache.fitting.memory_plan import plan_copies
 from featcache.fitting.normalisation import fit_normalisers
@@ -32,6 +33,12 @@ OPTIONS = {
     "`--loss mae`": {**NUMBERS, "loss": "mae"},
     "`--sampler balanced`": {**LABELS, "sampler": "balanced"},
     "`--mixup 0.2`": {**LABELS, "mixup": 0.2},
+    "`--learning-rate 0.01`": {**LABELS, "learning_rate": 0.01},
+    "`--batch-size 4`": {**LABELS, "batch_size": 4},
+    "`--max-epochs 2`": {**LABELS, "max_epochs": 2},
+    "`--patience 2`": {**LABELS, "patience": 2},
+    "`--clip-value 0.5`": {**LABELS, "clip_value": 0.5},
+    "`--epsilon 1e-6`": {**LABELS, "epsilon": 1e-6},
     "`--optimizer adamw`": {**LABELS, "optimizer": "adamw"},
     "`--optimizer sgd`": {**LABELS, "optimizer": "sgd"},
     "`--weight-decay 0.01`": {**LABELS, "weight_decay": 0.01},
@@ -95,7 +102,8 @@ def cache(make_cache, write_store, manifest):
 def predictions(cache, head, options):
     """Train one head for an epoch, and return its predictions of the test part and of the validation part."""
     spec = head_spec(head)
-    given = {"features": ("ssl", *spec.beside), "head": head, "seeds": (1,), "max_epochs": 1, **options}
+    quick = options_for(head, {"max_epochs": 1})
+    given = {"features": ("ssl", *spec.beside), "head": head, "seeds": (1,), **quick, **options}
     given |= {"layers": "last"} if spec.max_layers == 1 else {}
     setup = resolve(FeatureCache(cache), configured(FitSettings, given))
     [copy] = plan_copies([setup], Memory(), 1, 1, "cpu")

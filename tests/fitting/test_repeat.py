@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 import featcache
 from featcache.cli.app import app
 from featcache.errors import FeatcacheError
+from featcache.fitting.common_options import options_for
 from featcache.fitting.plan import plan_runs
 from featcache.fitting.repeat import read_options
 from featcache.registry import named_plugins
@@ -34,7 +35,7 @@ def cache(make_cache, quick_reports):
 
 @pytest.mark.parametrize("options", OPTIONS)
 def test_the_record_of_a_run_makes_the_same_run(cache, options, monkeypatch):
-    run = featcache.fit(**{**QUICK, **options})
+    run = featcache.fit(**{**options_for(options.get("head", "dense"), QUICK), **options})
     monkeypatch.setattr("featcache.fitting.job.FitJob.carry_out", lambda *_, **__: pytest.fail("it is trained again"))
     assert featcache.fit(config=run.path / "config.yaml").path == run.path
     assert featcache.fit(config=run.path).path == run.path

@@ -85,7 +85,7 @@ def test_trainings_that_stopped_by_themselves_are_not_told(short, caplog):
 
 def test_a_support_vector_machine_has_no_losses_to_draw(short, caplog):
     caplog.set_level("INFO", "featcache")
-    run = fit(head="svm", layers="last", **short)
+    run = fit(head="svm", layers="last")
     assert not list(run.path.glob("training_curves*"))
     assert "Losses and validation score of all folds" not in (run.path / "report.html").read_text(encoding="utf-8")
     assert "--max-epochs" not in caplog.text
@@ -154,7 +154,7 @@ def test_without_the_times_of_an_earlier_release_there_is_no_sum(short, monkeypa
 def test_a_solver_that_does_not_converge_is_counted_and_told(short, caplog, monkeypatch):
     caplog.set_level("INFO", "featcache")
     monkeypatch.setattr(SVCTraining, "unconverged", property(lambda one: one.fold.name != "01"))
-    run = fit(head="svm", layers="last", **short)
+    run = fit(head="svm", layers="last")
     assert run.metrics["not_converged"] == 3
     [note] = convergence_notes(run)
     assert note.startswith("3 of 4 heads have not converged: the solver stopped")

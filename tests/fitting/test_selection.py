@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 import featcache
+from featcache.fitting.common_options import options_for
 from featcache.fitting.fit import fit
 from featcache.fitting.probe import probe_layers
 from featcache.fitting.resolve import resolve
@@ -82,9 +83,9 @@ TASKS = [
 @pytest.mark.parametrize("options", TASKS, ids=lambda options: "-".join(map(str, options.values())))
 def test_shuffled_test_labels_change_no_choice(cache, options):
     options = {"target": "emotion", "protocol": "split", **options}
-    before = fit(name="before", **QUICK, **options)
+    before = fit(name="before", **options_for(options["head"], QUICK), **options)
     shuffle(cache, [u.utterance_id for u in cache.manifest if u.labels["split"] == "test"])
-    after = fit(name="after", **QUICK, **options)
+    after = fit(name="after", **options_for(options["head"], QUICK), **options)
     assert before.config["labels_sha256"] != after.config["labels_sha256"]
     assert choices(after, [1]) == choices(before, [1])
     targets = [run.predictions.filter(regex="^target").to_csv() for run in (before, after)]
@@ -94,10 +95,10 @@ def test_shuffled_test_labels_change_no_choice(cache, options):
 @pytest.mark.parametrize("options", [TASKS[0], TASKS[3]], ids=["dense", "svm"])
 def test_in_a_cross_validation_the_fold_that_tests_them_chooses_as_before(cache, options):
     options = {"target": "emotion", "protocol": "loso", **options}
-    before = fit(name="before", **QUICK, **options)
+    before = fit(name="before", **options_for(options["head"], QUICK), **options)
     [number] = [fold["fold"] for fold in before.config["folds"] if fold["name"] == "f"]
     shuffle(cache, [u.utterance_id for u in cache.manifest if u.speaker_id == "f"])
-    after = fit(name="after", **QUICK, **options)
+    after = fit(name="after", **options_for(options["head"], QUICK), **options)
     assert choices(after, [number]) == choices(before, [number])
     others = [fold["fold"] for fold in before.config["folds"] if fold["fold"] != number]
     assert choices(after, others) != choices(before, others)  # other folds train on them

@@ -110,7 +110,7 @@ def test_support_vector_machines_count_trainings(looks):
     assert looks[0].title == "Training 8 heads (2 runs)"
     assert looks[-1].done == 1
     looks.clear()
-    fit(head="svm", layers="0", **SHORT)
+    fit(head="svm", layers="0", seeds=SHORT["seeds"])
     told = [state.detail for state in looks if "trained" in state.detail]
     assert told == [
         *(f"{number} of 4 trained" for number in range(1, 5)),

@@ -7,6 +7,7 @@ import pytest
 
 from featcache.cache.reader import FeatureCache
 from featcache.errors import ModelError, StoreError
+from featcache.fitting.common_options import options_for
 from featcache.fitting.fit import fit
 from featcache.fitting.resolve import resolve
 from featcache.settings.fits import FitSettings
@@ -26,7 +27,7 @@ def cache(make_cache, quick_reports):
 @pytest.mark.parametrize("head", ["dense", "lstm", "linear", "svm"])
 def test_heads_train_on_words_alone(cache, head):
     cache()
-    run = fit(head=head, features=["words"], layers="last", **QUICK)
+    run = fit(head=head, features=["words"], layers="last", **options_for(head, QUICK))
     assert 0 <= run.metrics["uar"]["mean"] <= 100
     assert run.config["pooling"] == ("mean" if head in ("linear", "svm") else None)
     assert run.config["layers"] == "last"

@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 
+from featcache.fitting.common_options import options_for
 from featcache.fitting.fit import fit
 from featcache.runs.reader import RunFolder
 from tests.fetching.conftest import hub, offline, told  # noqa: F401
@@ -21,7 +22,9 @@ def trained(request, tmp_path_factory, quick_reports):
         if not kept.exists():
             if not request.getfixturevalue("tmp_path").joinpath("data/cache/toy").exists():
                 request.getfixturevalue("make_cache")(manifest=manifest(), stores=STORES)
-            run = fit(**{**SHORT, "target": "emotion", "features": ["ssl"], **RUNS[name]})
+            run = fit(
+                **{**options_for(RUNS[name]["head"], SHORT), "target": "emotion", "features": ["ssl"], **RUNS[name]}
+            )
             kept.parent.mkdir(exist_ok=True)
             shutil.copytree(run.path, kept)
         return RunFolder(kept)

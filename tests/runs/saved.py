@@ -1,5 +1,6 @@
 """Runs with saved heads."""
 
+from featcache.fitting.common_options import options_for
 from featcache.fitting.fit import fit
 
 STORES = {"ssl": {}, "egemaps": {"kind": "egemaps"}, "text": {"kind": "text"}, "functionals": {"kind": "functionals"}}
@@ -9,4 +10,4 @@ SHORT = {"seeds": (1, 2), "max_epochs": 2, "learning_rate": 0.01, "max_frames": 
 
 
 def train(**options):
-    return fit(**{**SHORT, "target": "emotion", "protocol": "loso", **options})
+    return fit(**{**options_for(options.get("head", ""), SHORT), "target": "emotion", "protocol": "loso", **options})

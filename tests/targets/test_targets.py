@@ -15,6 +15,7 @@ from featcache.errors import FeatcacheError, ManifestError, ProtocolError
 from featcache.evaluate.compare import compare
 from featcache.evaluate.predictions import read_predictions
 from featcache.evaluate.scoring import score
+from featcache.fitting.common_options import options_for
 from featcache.fitting.ensemble import ensemble
 from featcache.fitting.fit import fit, sweep
 from featcache.manifest import Manifest, Utterance
@@ -182,7 +183,7 @@ def test_every_head_and_normalisation_predicts_numbers(cache, head, norm):
         task="regression",
         label_range=(1, 7),
         seeds=[1, 2],
-        **SHORT,
+        **options_for(head, SHORT),
     )
     table = run.predictions
     assert list(table.columns) == [

@@ -118,9 +118,8 @@ def plan_searches(
 
 
 def _asked(request: FitSettings, space: SearchSpace) -> dict[str, Any]:
-    examples = [space.values(space.request_of(one)) for one in space.checks()]
     options = {
-        name: request.sweep[name] if isinstance(values, Range) else [one[name] for one in examples[: len(values)]]
+        name: request.sweep[name] if isinstance(values, Range) else space.listed(name, values)
         for name, values in space.options.items()
     }
     trials = {} if request.trials is None else {"trials": request.trials}

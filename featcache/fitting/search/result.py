@@ -27,7 +27,7 @@ from featcache.runs.file_names import (
     VALIDATION_PREDICTIONS,
     head_name,
 )
-from featcache.runs.identity import BY_FOLD, SET_BY_FOLD, SWEEP, THRESHOLDS
+from featcache.runs.identity import BY_FOLD, SET_BY_FOLD, SWEEP, THRESHOLDS, TRAINING
 from featcache.runs.parse import read_checked, read_metrics
 from featcache.runs.reader import RunFolder
 from featcache.runs.writer import new_run, write_rows, write_yaml
@@ -88,18 +88,18 @@ def config_of(search: Search, of_folds: Sequence[Tried]) -> dict[str, Any]:
     config = dict(of_folds[0].run.config)
     if search.request.choose != PER_FOLD:
         return config
-    training = dict(config["training"])
+    training = dict(config.get(TRAINING, {}))
     for name in search.space.options:
         if name.startswith(OF_HEAD):
             config[SET_BY_FOLD] = [dict(one.run.config.get("set", {})) for one in of_folds]
             config.pop("set", None)
         elif name in _NUMBERS:
-            training[name] = max(one.run.config["training"][name] for one in of_folds)
+            training[name] = max(one.run.config[TRAINING][name] for one in of_folds)
         elif name in TrainingConfig.__dataclass_fields__:
             training[name] = BY_FOLD
         else:
             config[name] = BY_FOLD
-    return {**config, "training": training}
+    return {**config, TRAINING: training} if training else config
 
 
 def _described(search: Search, tried: Sequence[Tried], of_folds: Sequence[Tried]) -> dict[str, Any]:
@@ -185,6 +185,7 @@ def _write_tried(folder: Path, search: Search, tried: Sequence[Tried], chosen: S
         mine = [str(fold) for fold, other in enumerate(chosen, start=1) if other == position]
         scores = [one.over_folds["mean"], one.over_folds["std"], *(one.by_fold if per_fold else ())]
         tested = [test.get("mean")] if mine and not per_fold else [None]
-        values = [value_text(option, value) for option, value in plain(one.values).items()]
+        used = plain(one.values)
+        values = [value_text(option, used[option]) if option in used else "" for option in search.space.options]
         rows.append([position + 1, *values, *scores, " ".join(mine), *tested, one.run.name])
     write_rows(folder / TRIED, ["setting", *search.space.options, *columns, f"test_{name}", "run"], rows)

@@ -1,15 +1,16 @@
 """Request with several values of its options → settings to try, and the request of each."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from typing import Any
 
 from featcache.errors import FeatcacheError, ModelError, unknown_name
-from featcache.heads import head_spec
+from featcache.fitting.common_options import are_solved, options_for
+from featcache.heads import head_spec, without_steps
 from featcache.settings.checked import configured
 from featcache.settings.field import settings_of, values_of
-from featcache.settings.fits import FeatureSettings, FitSettings, TargetSettings, TrainingConfig
+from featcache.settings.fits import TRAINING_STEPS, FeatureSettings, FitSettings, TargetSettings
 from featcache.settings.searches import OF_HEAD, PER_FOLD, Range, SearchSettings, read_range_of_search
 
 Setting = Mapping[str, Any]
@@ -46,6 +47,7 @@ class SearchSpace:
                 "--trials needs options to draw from; add --sweep OPTION=log:LOW..HIGH or --sweep OPTION=A,B"
             )
         self.request = replace(request, sweep={}, trials=None, choose=SearchSettings().choose)
+        self._heads = [*map(str, request.sweep.get("head", (request.head,)))]
         self.options: dict[str, tuple[Any, ...] | Range] = {}
         for name, values in request.sweep.items():
             self._check_name(name, request.choose)
@@ -64,6 +66,8 @@ class SearchSpace:
         if name not in known and not name.startswith(OF_HEAD):
             advice = f"; for an option of the head, write {OF_HEAD}NAME"
             raise ModelError(f"--sweep {name}: {unknown_name('option', name, known)}{advice}")
+        if name in TRAINING_STEPS and are_solved(self._heads):
+            raise ModelError(f"--sweep {name}: {without_steps(self._heads[0])}")
         if choose == PER_FOLD and name in _ALL_FOLDS:
             raise ModelError(
                 f"--sweep {name}: --choose {PER_FOLD} needs the same features and head in all folds; "
@@ -90,25 +94,26 @@ class SearchSpace:
         given = values_of(self.request)
         given["set"] = {**given["set"], **{_short(name): one for name, one in setting.items() if name != _short(name)}}
         given |= {name: value for name, value in setting.items() if name == _short(name)}
+        if not are_solved(self._heads):  # options of training steps are for the other heads
+            given = options_for(given["head"], given)
         try:
-            request = configured(FitSettings, given)
+            return configured(FitSettings, given)
         except FeatcacheError as error:
             raise ModelError(f"--sweep {', '.join(self.options)}: {error}") from error
-        unused = [name for name in self.options if name in TrainingConfig.__dataclass_fields__]
-        if unused and not head_spec(request.head).is_network:
-            raise ModelError(
-                f"--sweep {unused[0]}: head {request.head!r} is fitted by a solver, without training steps; all values "
-                "would give equal results; use a network, such as dense"
-            )
-        return request
 
     def values(self, request: FitSettings) -> dict[str, Any]:
-        """Return the values that a request has for the options of the search, in their types."""
+        """Return the values that a request has for the options of the search that its head uses, in their types."""
         of_head = configured(head_spec(request.head).options, request.set, f"head {request.head!r}")
         return {
             name: getattr(request, name) if name == _short(name) else getattr(of_head, _short(name))
-            for name in self.options
+            for name in options_for(request.head, self.options)
         }
+
+    def listed(self, name: str, values: Sequence[Any]) -> list[Any]:
+        """Return the listed values of an option in their types."""
+        head = next((one for one in self._heads if options_for(one, {name: None})), self._heads[0])
+        of_head = {} if name == "head" else {"head": head}
+        return [self.values(self.request_of({**of_head, name: value}))[name] for value in values]
 
 
 def _short(name: str) -> str:

@@ -17,6 +17,7 @@ from featcache.cli.layers import print_layer_scores
 from featcache.errors import FeatureError
 from featcache.features import Description
 from featcache.fitting import job
+from featcache.fitting.common_options import options_for
 from featcache.fitting.fit import fit
 from featcache.manifest import Manifest
 from featcache.training import finite
@@ -78,7 +79,7 @@ def test_features_that_are_not_finite_are_refused_before_training(make_cache, mo
     spoil(cache, value)
     monkeypatch.setattr(job.FitJob, "carry_out", lambda *_, **__: pytest.fail("something was trained"))
     with pytest.raises(FeatureError, match=TOLD) as told:
-        fit(**{"features": ["bad"], **QUICK, **options})
+        fit(**{"features": ["bad"], **options_for(options.get("head", ""), QUICK), **options})
     assert "\n" not in str(told.value)
 
 

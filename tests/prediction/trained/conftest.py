@@ -9,6 +9,7 @@ import soundfile
 
 import featcache
 from featcache.extraction import extract
+from featcache.fitting.common_options import options_for
 from featcache.fitting.fit import fit
 from featcache.manifest import Manifest, Utterance
 from featcache.prediction.inputs import AudioRequest
@@ -46,7 +47,7 @@ class Place:
 
     def fit(self, **options):
         """Train a run once per session, by its options."""
-        run = fit(**{**SHORT, **options}, corpus="toy", home=self.workspace.home)
+        run = fit(**{**options_for(options["head"], SHORT), **options}, corpus="toy", home=self.workspace.home)
         return featcache.load_run(run.path, home=self.workspace.home)
 
     def request(self, ids=None, *, root=None, corpus=None, cache=None, **changes):
