@@ -212,7 +212,7 @@ def test_fits_and_predictions_are_the_same(home, corpus, whisper, tmp_path, quic
     monkeypatch.setenv("FEATCACHE_HOME", str(tmp_path))
     tables, predicted = [], []
     for name in ("plain", "padded"):
-        given = {"corpus": "speech", "head": "dense", "norm": "speaker", "target": "emotion", "seeds": [1]}
+        given = {"corpus": "speech", "head": "dense", "norm": "global", "target": "emotion", "seeds": [1]}
         run = fit(**given, features=[f"{name}-{dtype}"], max_epochs=2, protocol="loso", name=name)
         tables.append((run.path / "predictions.csv").read_text())
         loaded = featcache.load_run(run.path)
