@@ -157,7 +157,9 @@ class RunHeads:
                 continue
             of_stores = normalisers[None if None in normalisers else fold]
             packed = shared or [
-                pack(one.read(utterance_id, frames, normaliser), self._copy.dtype).to(self._device)
+                pack(one.read(utterance_id, frames, normaliser), self._copy.dtype, one.real_frames(frames)).to(
+                    self._device
+                )
                 for one, frames, normaliser in zip(features, num_frames, of_stores, strict=True)
             ]
             shared = packed if None in normalisers else None

@@ -1,6 +1,7 @@
 """Log-mel spectrogram of 30 s → hidden states of Whisper's encoder, one frame per 20 ms.
 
-Every signal is padded to the same length, so a batch needs no mask. The frames of the padding are not returned.
+Every signal is padded to the same length, so a batch needs no mask. The frames of the padding are returned only
+on request.
 """
 
 from typing import Any, ClassVar
@@ -62,6 +63,10 @@ class Whisper(Family):
     @property
     def input_shape(self) -> tuple[int, ...]:
         return self.config.num_mel_bins, 2 * self.config.max_source_positions
+
+    @property
+    def padded_frames(self) -> int | None:
+        return int(self.config.max_source_positions)
 
     def num_frames(self, num_samples: int) -> int:
         return -(-num_samples // self.hop)
