@@ -15,7 +15,7 @@ from featcache.dask_client import connected
 from featcache.errors import ClusterError, FeatcacheError
 from featcache.files.disk import disk_errors
 from featcache.fitting.conditions import conditions, recorded_copy
-from featcache.fitting.groups import group
+from featcache.fitting.groups import Member, group
 from featcache.fitting.normalisation import (
     Known,
     fit_normalisers,
@@ -35,7 +35,7 @@ from featcache.runs.writer import UnfinishedRun
 from featcache.settings.fits import FitSettings
 from featcache.terminal.streams import lasting_streams
 from featcache.terminal.watched import watched
-from featcache.threads import available_cores
+from featcache.threads import available_cores, usual_threads
 from featcache.training.batches import READ_AT_ONCE, FeatureWindows, num_values
 from featcache.training.memory import Memory, WorkingCopy, plan_working_copy
 from featcache.training.store_features import frames_in_use, steps_of, values_in_use
@@ -228,13 +228,13 @@ class FitJob:
         finished = [run.finished() for run in runs]
         for item in group(setups, folds, self.copies):
             lead, copy = setups[item.lead], self.copies[item.lead]
-            trainings = {
-                new_training(setups[member.run], member, seed, copy, self.device): member
+            todo = [
+                (member, seed)
                 for member in item.members
                 for seed in setups[member.run].config["seeds"]
                 if (seed, member.fold) not in finished[member.run]
-            }
-            if not trainings:
+            ]
+            if not todo:
                 continue
             recorder.step = "computing the statistics of the normalisation"
             normalisers = known[item.lead, item.fold] = fit_normalisers(lead, item.features, item.fold)
@@ -242,17 +242,41 @@ class FitJob:
             recorder.reads(source)
             source.load(lead.loaded_ids)
             recorder.step = ""
-            recorder.begins(((member.run, one.seed, member.fold), one) for one, member in trainings.items())
-            # One training keeps a GPU busy; several would only alternate.
-            threads = workers if self.device == "cpu" else 1
-            with closing(train_together(list(trainings), source, workers=threads)) as trained:
-                for training in trained:
-                    member = trainings[training]
-                    record = record_of(training, setups[member.run])
-                    chosen = decided_target(setups[member.run], member.fold, training.predictions).saved()
-                    runs[member.run].keep(training.seed, member.fold, record, {**training.state(), **chosen})
-                    recorder.ends((member.run, training.seed, member.fold))
-                    yield training
+            # A model needs all cores and much memory, so that models are trained one after another.
+            for together in [[one] for one in todo] if lead.tuned else [todo]:
+                trainings = {
+                    new_training(setups[member.run], member, seed, copy, self.device): member
+                    for member, seed in together
+                }
+                yield from self._train_and_keep(trainings, source, workers, setups, runs, recorder)
+
+    def _train_and_keep(
+        self,
+        trainings: Mapping[Trainable, Member],
+        source: FeatureWindows,
+        workers: int,
+        setups: Sequence[ResolvedFit],
+        runs: Sequence[UnfinishedRun],
+        recorder: Recorder,
+    ) -> Generator[Trainable]:
+        """Run trainings together, and write each one when it is finished."""
+        recorder.begins(((member.run, one.seed, member.fold), one) for one, member in trainings.items())
+        of_model = any(setups[member.run].tuned for member in trainings.values())
+        # One training keeps a GPU busy; several would only alternate.
+        threads = 1
+        if of_model:
+            workers, threads = 1, min(workers, usual_threads())
+        elif self.device != "cpu":
+            workers = 1
+        with closing(train_together(list(trainings), source, workers=workers, threads=threads)) as trained:
+            for training in trained:
+                member = trainings[training]
+                record = record_of(training, setups[member.run])
+                chosen = decided_target(setups[member.run], member.fold, training.predictions).saved()
+                state = {**training.state(), **chosen}
+                runs[member.run].keep(training.seed, member.fold, record, state, training.models())
+                recorder.ends((member.run, training.seed, member.fold))
+                yield training
 
 
 @contextmanager

@@ -167,13 +167,18 @@ def average_frames(features: npt.NDArray[np.float32], number: int) -> npt.NDArra
 
 
 def features_of(
-    stores: Sequence[FeatureStore], *, layers: str, max_frames: int | None, pooling: str | None, paired: bool = True
+    stores: Sequence[FeatureStore],
+    *,
+    layers: str | Sequence[str],
+    max_frames: int | None,
+    pooling: str | None,
+    paired: bool = True,
 ) -> list[StoreFeatures]:
     """Return the features of all stores of one head.
 
     Args:
         stores: Feature stores.
-        layers: Selection of layers, see :class:`StoreFeatures`.
+        layers: Selection of layers, see :class:`StoreFeatures`; a list has one selection for each store.
         max_frames: Number of frames used of each utterance of the first store that has a frame shift; None for all.
             Stores whose frames are not aligned in time are cut after the same number of seconds. If there are several
             stores, those without a frame shift are not cut.
@@ -183,15 +188,16 @@ def features_of(
     Returns:
         One item per store.
     """
+    chosen = [layers] * len(stores) if isinstance(layers, str) else layers
     together = [
-        StoreFeatures(store, layers=layers, max_frames=max_frames, pooling=pooling, averaged=averaged)
-        for store, averaged in zip(stores, _averaged(stores), strict=True)
+        StoreFeatures(store, layers=one, max_frames=max_frames, pooling=pooling, averaged=averaged)
+        for store, one, averaged in zip(stores, chosen, _averaged(stores), strict=True)
     ]
     if paired and _pair(together):
         return together
     return [
-        StoreFeatures(store, layers=layers, max_frames=most, pooling=pooling, paired=False)
-        for store, most in zip(stores, _cuts(stores, max_frames), strict=True)
+        StoreFeatures(store, layers=one, max_frames=most, pooling=pooling, paired=False)
+        for store, one, most in zip(stores, chosen, _cuts(stores, max_frames), strict=True)
     ]
 
 

@@ -11,13 +11,18 @@ from threading import Event
 from typing import Any
 
 from featcache.terminal.interrupts import Pool
-from featcache.threads import one_thread_each
+from featcache.threads import threads_each
 from featcache.training.batches import FeatureWindows, LoadedUtterances
 from featcache.training.trainable import Trainable
 
 
 def train_together(
-    trainings: Sequence[Trainable], source: FeatureWindows, *, workers: int, stop: Event | None = None
+    trainings: Sequence[Trainable],
+    source: FeatureWindows,
+    *,
+    workers: int,
+    threads: int = 1,
+    stop: Event | None = None,
 ) -> Generator[Trainable]:
     """Run trainings together; each gives the same result as if it ran alone.
 
@@ -27,14 +32,15 @@ def train_together(
     Args:
         trainings: Trainings to run.
         source: Windows of features, which all trainings read.
-        workers: Number of threads; each runs one training at a time.
+        workers: Number of workers; each runs one training at a time.
+        threads: Number of threads of torch in each worker.
         stop: Event that ends all trainings before their next epoch.
 
     Yields:
         Each training when it is finished, with its predictions.
     """
     stop = stop or Event()
-    with one_thread_each(), Pool(workers, "fit") as pool:
+    with threads_each(threads), Pool(workers, "fit") as pool:
         if not source.holds_all:
             for ended in _in_step(trainings, source, lambda *arguments: list(pool.map(*arguments)), stop):
                 yield from ended
