@@ -18,7 +18,7 @@ from featcache.settings.training_loop import Criterion, Optimizer, Sampler, Sche
 @documented("featcache.finetune", FinetuneSettings, expand=partial(expanded, kind=FinetuneSettings))
 def finetune(
     *,
-    from_layer: int | Sequence[int],
+    from_layer: int | Sequence[int] | None = None,
     head: str = "dense",
     set: Mapping[str, Any] | None = None,
     norm: Norm = "none",
@@ -41,6 +41,8 @@ def finetune(
     train_fraction: float = 1.0,
     blocks_learning_rate: float = 1e-5,
     dropout: float | None = None,
+    layer_dropout: float | None = None,
+    time_mask: float = 0.0,
     batch_seconds: float | None = None,
     accumulate: int = 1,
     clip_norm: float | None = None,

@@ -11,6 +11,7 @@ from featcache.runs.file_names import CONFIG
 from featcache.runs.identity import CORPUS_RANGES, FINAL, FROM_LAYER, SWEEP, TRAIN, VALIDATION_PROTOCOL
 from featcache.runs.parse import Saved, read_yaml
 from featcache.settings.field import settings_of
+from featcache.settings.finetunings import NOT_IN_FINETUNING
 from featcache.settings.fits import FitSettings, TrainingConfig
 from featcache.settings.searches import PER_FOLD, SearchSettings
 from featcache.training.memory import DTYPES
@@ -63,7 +64,8 @@ def read_options(path: Path, kind: type[FitSettings] = FitSettings) -> dict[str,
         raise StoreError(f"--config {path}: its folds have different settings; give the config of one setting")
     # The result of a search stands for the chosen setting: the same settings may train it with --final.
     known = settings_of(kind).items()
-    names = [name for name, (_, about) in known if about.identity and name not in SearchSettings.__dataclass_fields__]
+    omitted = {*SearchSettings.__dataclass_fields__, *(NOT_IN_FINETUNING if FROM_LAYER in config else ())}
+    names = [name for name, (_, about) in known if about.identity and name not in omitted]
     found = {name: config[name] for name in names if config.get(name) is not None}
     if config.get(FINAL):
         found["protocol"] = config[VALIDATION_PROTOCOL]

@@ -11,7 +11,7 @@ from featcache.cache.reader import FeatureStore
 from featcache.errors import FeatcacheError, ModelError, StoreError
 from featcache.extractors.models import is_path
 from featcache.extractors.references import is_reference
-from featcache.extractors.upper import UpperBlocks, load_upper
+from featcache.extractors.upper import TuningOptions, UpperBlocks, check_store, load_upper
 from featcache.heads import HeadSpec
 from featcache.layer_selection import select_layers
 from featcache.runs.tuned_inputs import TunedInput
@@ -61,18 +61,17 @@ def tuned_inputs(request: FinetuneSettings, spec: HeadSpec, stores: Sequence[Fea
         StoreError: a store has no frames of a model.
     """
     _check_options(request, spec)
-    if len(request.from_layer) != len(stores):
-        names = ",".join(store.name for store in stores)
-        told = ",".join(map(str, request.from_layer))
-        raise ModelError(f"--from-layer {told}: expected one layer for each of {len(stores)} stores ({names})")
+    numbers = request.from_layer or ()
+    if len(numbers) != len(stores):
+        names = ", ".join(store.name for store in stores)
+        given = f"--from-layer {','.join(map(str, numbers))}" if numbers else "--from-layer is missing"
+        raise ModelError(f"{given}: expected the number of a stored layer for each store ({names})")
     if request.batch_seconds is not None and all(np.isnan(store.frame_shift) for store in stores):
         raise ModelError(
             f"--batch-seconds {request.batch_seconds:g}: {stores[0].name} has tokens, which have no duration; use "
             "--batch-size"
         )
-    return tuple(
-        _input(request, store, from_layer) for store, from_layer in zip(stores, request.from_layer, strict=True)
-    )
+    return tuple(_input(request, store, from_layer) for store, from_layer in zip(stores, numbers, strict=True))
 
 
 def outputs_of_blocks(
@@ -162,24 +161,15 @@ def _check_options(request: FinetuneSettings, spec: HeadSpec) -> None:
 
 
 def _input(request: FinetuneSettings, store: FeatureStore, from_layer: int) -> TunedInput:
-    where = f"--from-layer {from_layer}: {store.name}"
-    if store.metadata["dataset"] != "hidden_states" or not store.num_blocks:
-        raise ModelError(f"{where} has no layers of a model; name stores of models with --features")
-    if store.pooled_only:
-        raise StoreError(
-            f"{where} contains only statistics (--pool), but blocks need frames; extract it without --pool into a "
-            "store with another --name"
-        )
-    if from_layer >= store.num_blocks:
-        raise ModelError(f"{where} is of a model with {store.num_blocks} blocks; expected 0 to {store.num_blocks - 1}")
-    if str(from_layer) not in store.layer_names:
+    if store.identity.is_view:
+        raise StoreError(f"{store.path} contains augmented speech; expected the clean speech in --features")
+    settings = store.identity.settings
+    if store.num_blocks and from_layer >= store.num_blocks:
         raise ModelError(
-            f"{where} has only the layers {', '.join(store.layer_names)}; start from one of them, or extract this "
-            "layer too"
+            f"--from-layer {from_layer}: the model of {store.name} has {store.num_blocks} blocks; expected 0 to "
+            f"{store.num_blocks - 1}"
         )
-    if store.identity.is_imported or store.identity.is_view:
-        told = "augmented speech" if store.identity.is_view else "imported features"
-        raise StoreError(f"{where} contains {told}; expected a store of 'featcache extract --model'")
+    check_store(store.name, settings, store.layer_names, from_layer=from_layer, pooled=store.pooled_only)
     names = [str(layer) for layer in range(from_layer, store.num_blocks + 1)]
     try:
         chosen = select_layers(request.layers, names, num_blocks=store.num_blocks)
@@ -193,7 +183,8 @@ def _loaded(request: FinetuneSettings, one: TunedInput, identity: StoreIdentity,
     advice = "" if model else f"; if the model is in a folder, give it with --model {one.store}=FOLDER"
     if model is None and is_path(recorded) and not is_reference(recorded):
         raise ModelError(f"{one.store}: its model was a folder named {recorded!r}, whose path is not recorded{advice}")
-    given: dict[str, Any] = {name: options[name] for name in ("revision", "weights", "num_blocks") if name in options}
+    kept = ("revision", "weights", "num_blocks", "do_normalize")
+    given: dict[str, Any] = {name: options[name] for name in kept if name in options}
     try:
         return load_upper(
             model or recorded,
@@ -201,8 +192,12 @@ def _loaded(request: FinetuneSettings, one: TunedInput, identity: StoreIdentity,
             from_layer=one.from_layer,
             layers=",".join(one.layers),
             expected_sha256=identity.settings.get(WEIGHTS),
-            dropout=request.dropout,
-            gradient_checkpointing=request.gradient_checkpointing,
+            options=TuningOptions(
+                dropout=request.dropout,
+                layer_dropout=request.layer_dropout,
+                gradient_checkpointing=request.gradient_checkpointing,
+                time_mask=request.time_mask,
+            ),
             **given,
         )
     except FeatcacheError as error:

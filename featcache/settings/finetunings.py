@@ -11,9 +11,10 @@ from featcache.settings.types import Folders, Layers
 class BlockSettings:
     """Blocks that are trained, and their training steps."""
 
-    from_layer: Layers = setting(
-        help="Stored layer from which training starts, one for each store: 0 trains all blocks, 8 trains the blocks "
-        "from the ninth on.",
+    from_layer: Layers | None = setting(
+        None,
+        "Stored layer from which training starts, one for each store: 0 trains all blocks, 8 trains the blocks from "
+        "the ninth on; required, except with --config.",
     )
     blocks_learning_rate: float = setting(
         1e-5,
@@ -23,6 +24,20 @@ class BlockSettings:
     )
     dropout: float | None = setting(
         None, "Dropout rate in the blocks [default: the rates of the model's configuration].", minimum=0, maximum=0.99
+    )
+    layer_dropout: float | None = setting(
+        None,
+        "Probability that a block is left out in a training step (LayerDrop), if the head uses the last layer only "
+        "[default: that of the model's configuration].",
+        minimum=0,
+        maximum=0.99,
+    )
+    time_mask: float = setting(
+        0.0,
+        "Share of frames of layer 0 that are masked in training, as transformers masks them (mask_time_prob); 0 for no "
+        "masks.",
+        minimum=0,
+        maximum=0.99,
     )
     batch_seconds: float | None = setting(
         None,

@@ -7,6 +7,7 @@ import pytest
 import featcache
 from featcache.extraction import extract
 from featcache.workspace import Workspace
+from tests.conftest import draw_nothing
 from tests.prediction.trained.conftest import write_corpus
 
 SHORT = {"head": "ffn", "seeds": (1,), "max_epochs": 2, "patience": 2, "protocol": "loso", "target": "emotion"}
@@ -41,3 +42,11 @@ def place(tmp_path_factory, speech_like, tiny_model, tiny_text_model):
     extract(model=models["ssl"], name="ssl", **common)
     extract(text=models["text"], name="text", **common)
     return TunedPlace(workspace=workspace, models=models)
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _empty_figures():
+    """Make runs write empty figures, because drawing takes longer than training."""
+    with pytest.MonkeyPatch.context() as patch:
+        draw_nothing(patch)
+        yield
