@@ -40,7 +40,7 @@ def finetune(
     final: bool = False,
     train_fraction: float = 1.0,
     blocks_learning_rate: float = 1e-5,
-    dropout: float | None = None,
+    blocks_dropout: float | None = None,
     layer_dropout: float | None = None,
     time_mask: float = 0.0,
     batch_seconds: float | None = None,

@@ -140,15 +140,7 @@ def resolve(cache: FeatureCache, request: FitSettings) -> ResolvedFit:
     task = _task_of(cache, request, spec)
     max_frames = max_frames_of(cache, request, task.stores)
     tuned = tuned_inputs(request, spec, task.stores) if isinstance(request, FinetuneSettings) else ()
-    pooling = pooling_of(request, spec, task.stores, [one.layers for one in tuned])
-    features = features_of(
-        task.stores,
-        layers=[str(one.from_layer) for one in tuned] or request.layers,
-        max_frames=max_frames or None,
-        pooling=None if tuned else pooling,
-        paired=spec.pairs_frames and not tuned,
-    )
-    seen = outputs_of_blocks(tuned, task.stores, spec, pooling) if tuned else HeadFeatures.of(features)
+    features, seen = _features(request, spec, task.stores, max_frames, tuned)
     _check_head(request, spec, task, features)
     auxiliary = auxiliary_targets(request, task.manifest, task.folds, task.target, corpus_of_cache(cache))
     check_scope(request.norm, task.manifest, request.norm_by)
@@ -208,6 +200,24 @@ def _task_of(cache: FeatureCache, request: FitSettings, spec: HeadSpec) -> Resol
     if request.loss == SOFT and isinstance(task.target, Classes):
         return replace(task, target=soft_classes(task.target, task.manifest))
     return task
+
+
+def _features(
+    request: FitSettings,
+    spec: HeadSpec,
+    stores: list[FeatureStore],
+    max_frames: int,
+    tuned: Sequence[TunedInput],
+) -> tuple[list[StoreFeatures], HeadFeatures]:
+    """Return the stored features, and the features as the head sees them."""
+    pooling = pooling_of(request, spec, stores, [one.layers for one in tuned])
+    most = max_frames or None
+    if not tuned:
+        found = features_of(stores, layers=request.layers, max_frames=most, pooling=pooling, paired=spec.pairs_frames)
+        return found, HeadFeatures.of(found)
+    layers = [str(one.from_layer) for one in tuned]
+    found = features_of(stores, layers=layers, max_frames=most, pooling=None, paired=False)
+    return found, outputs_of_blocks(tuned, stores, spec, pooling)
 
 
 def _notes(

@@ -193,7 +193,7 @@ def _loaded(request: FinetuneSettings, one: TunedInput, identity: StoreIdentity,
             layers=",".join(one.layers),
             expected_sha256=identity.settings.get(WEIGHTS),
             options=TuningOptions(
-                dropout=request.dropout,
+                dropout=request.blocks_dropout,
                 layer_dropout=request.layer_dropout,
                 gradient_checkpointing=request.gradient_checkpointing,
                 time_mask=request.time_mask,

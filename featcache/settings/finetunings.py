@@ -22,7 +22,7 @@ class BlockSettings:
         "dropout.",
         minimum=0,
     )
-    dropout: float | None = setting(
+    blocks_dropout: float | None = setting(
         None, "Dropout rate in the blocks [default: the rates of the model's configuration].", minimum=0, maximum=0.99
     )
     layer_dropout: float | None = setting(

@@ -120,7 +120,7 @@ def test_other_weights_are_refused(place, tiny_model):
 
 
 def test_a_config_is_used_by_its_own_command_only(place, run):
-    again = place.finetune(config=run.path, name="usual", seeds=(1, 2), layers="all", from_layer=None)
+    again = featcache.finetune(config=run.path, name="usual", home=place.workspace.home)
     assert again.path == run.path
     with pytest.raises(StoreError, match="is of 'featcache finetune'; use it with this command"):
         fit(config=run.path, home=place.workspace.home)

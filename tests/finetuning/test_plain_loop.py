@@ -107,7 +107,7 @@ def test_ten_steps(place, kind, from_layer):
         seeds=(SEED,),
         optimizer="adamw",
         epsilon=1e-8,
-        dropout=0,
+        blocks_dropout=0,
         layer_dropout=None if kind == "text" else 0,
         set={"dropout": 0},
         clip_norm=1,
@@ -127,5 +127,5 @@ def test_ten_steps(place, kind, from_layer):
     assert np.ptp(history[:, 0]) > 100 * AFTER_TEN_STEPS  # the steps changed something
     folder = run.path / "models" / kind / f"seed-{SEED}-fold-{fold}"
     for name, values in transformers.AutoModel.from_pretrained(folder).state_dict().items():
-        if not name.endswith(WITHOUT_EFFECT):
+        if not name.endswith(WITHOUT_EFFECT) and not name.startswith("pooler."):  # no layer depends on the pooler
             torch.testing.assert_close(values, weights[name], rtol=AFTER_TEN_STEPS, atol=AFTER_TEN_STEPS * 0.1)
