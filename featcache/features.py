@@ -40,6 +40,7 @@ class Description:
         channel: Method to mix several channels down; None if the extractor reads no audio.
         max_seconds: Maximum duration in seconds, from the beginning of each utterance; None uses all of it.
         chunks: Windows for long utterances; None processes each utterance as a whole.
+        padded_frames: Number of frames of every utterance with its padding, which is kept; None if it is not kept.
         settings: All settings that affect the features. Equal settings give equal features, so they identify a store.
         provenance: Further information: versions, revisions, feature names.
     """
@@ -52,6 +53,7 @@ class Description:
     channel: ChannelPolicy | None
     max_seconds: float | None = None
     chunks: Chunks | None = None
+    padded_frames: int | None = None
     settings: dict[str, Any]
     provenance: dict[str, Any] = field(default_factory=dict)
 

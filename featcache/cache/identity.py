@@ -143,6 +143,7 @@ class StoreIdentity:
             "model_id": store_model_id(model),
             "layers": layers.get(options.get("layers")),
             "do_normalize": options.get("do_normalize", entry.get("do_normalize")),
+            "keep_padding": options.get("keep_padding") or None,
             **dict.fromkeys(CHUNK_OPTIONS),
             **chunks,
         }
@@ -202,6 +203,8 @@ def root_attributes(description: Description, storage_dtype: str, *, pool: bool 
     plain = {**description.settings, **description.provenance, "layer_names": list(description.layer_names)}
     if pool:
         plain["pool"] = True
+    if description.padded_frames is not None:
+        plain["padded_frames"] = description.padded_frames
     return {
         **{name: _attribute(value) for name, value in plain.items() if value is not None},
         "format_version": FORMAT_VERSION,
@@ -220,7 +223,7 @@ def root_attributes(description: Description, storage_dtype: str, *, pool: bool 
 def read_extractor_description(attributes: Mapping[str, Any]) -> Description:
     """Return the description of the extractor from the root attributes of a store."""
     settings = StoreIdentity.read(attributes).extractor_settings
-    own = {*ATTRIBUTES, *settings, *STORAGE_SETTINGS, "featcache_version", "sampling_rate", "channel"}
+    own = {*ATTRIBUTES, *settings, *STORAGE_SETTINGS, "featcache_version", "sampling_rate", "channel", "padded_frames"}
     frame_shift = attributes["frame_shift"]
     return Description(
         dataset=attributes["dataset"],
@@ -230,6 +233,7 @@ def read_extractor_description(attributes: Mapping[str, Any]) -> Description:
         sampling_rate=attributes["sampling_rate"] or None,
         channel=attributes["channel"] or None,
         max_seconds=settings.get("max_seconds"),
+        padded_frames=attributes.get("padded_frames"),
         settings=settings,
         provenance={name: value for name, value in attributes.items() if name not in own},
     )

@@ -21,15 +21,23 @@ in a shard                  shape, dtype                               meaning
 ``/statistics/max``         the same                                   maximum over the frames, float32
 ``/statistics/step``        the same                                   only in int8 stores: the quantisation scale;
                                                                        value = mean + step · int8, float32
+``/padding/hidden_states`` (num_layers, total_padding,                 only with ``--keep-padding``: the frames after
+                           hidden_size), as ``/hidden_states``         those of the signal, ``padded_frames`` minus
+                                                                       ``num_frames`` of each utterance in turn;
+                                                                       missing if there are none
+``/padding/mean``          (num_utterances, num_layers, hidden_size)   only in int8 stores: mean and scale of the
+``/padding/step``                                                      padding, float32
 ==========================  =========================================  ==========================================
 
 A store with only statistics (``--pool``) has neither ``/hidden_states`` nor ``/frames``, and its settings contain
 ``pool``. Its ``first_frame`` and ``num_frames`` count the frames from which the statistics were computed.
 
 The attributes of the root group record what made the store. ``settings`` (JSON) contains every setting that changes
-numbers, and ``fingerprint`` is its SHA-256. Each dataset has an attribute ``crc32`` over its bytes; for the table it is
-over its rows as JSON. A seal in front of each shard and index covers all bytes except features and statistics. It is
-compared before HDF5 reads the file: see :mod:`featcache.cache.seal`. Files of earlier releases have no seal.
+numbers, and ``fingerprint`` is its SHA-256. ``padded_frames`` is the number of frames of every utterance with its
+padding; it is missing if the padding was not kept. Each dataset has an attribute ``crc32`` over its bytes; for the
+table it is over its rows as JSON. A seal in front of each shard and index covers all bytes except features and
+statistics. It is compared before HDF5 reads the file: see :mod:`featcache.cache.seal`. Files of earlier releases have
+no seal.
 
 ``index.h5`` presents the features and statistics of all shards as virtual datasets. Its ``/utterances`` counts
 ``first_frame`` over all shards, and has two more columns: the number of the ``shard`` and the ``row`` in it. An
@@ -68,8 +76,10 @@ ATTRIBUTES = {
 }
 # Optional attributes and settings that the code reads, with their types.
 KNOWN_TYPES: dict[str, type | tuple[type, ...]] = {
-    **dict.fromkeys(("averages_frames", "complete", "one_vector", "pool"), bool),
-    **dict.fromkeys(("max_tokens", "num_blocks", "num_in_corpus", "num_parameters", "num_requested"), int),
+    **dict.fromkeys(("averages_frames", "complete", "keep_padding", "one_vector", "pool"), bool),
+    **dict.fromkeys(
+        ("max_tokens", "num_blocks", "num_in_corpus", "num_parameters", "num_requested", "padded_frames"), int
+    ),
     **dict.fromkeys(
         ("averaged_frame_shift", "chunk_seconds", "max_seconds", "overlap_seconds", "sampling_rate"), (int, float)
     ),

@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from featcache.cache import layout
-from featcache.cache.quantise import restore
 from featcache.cache.shards import Shard, read_catalogue, shard_numbers
 from featcache.cache.statistics import merge
 from featcache.errors import StoreError, unknown_name
@@ -84,7 +83,12 @@ class FeatureStore(Mapping[str, npt.NDArray[np.float32]]):
         return self.view(utterance_id).astype(np.float32)
 
     def view(
-        self, utterance_id: str, layers: Sequence[int] | slice | None = None, frames: slice | None = None
+        self,
+        utterance_id: str,
+        layers: Sequence[int] | slice | None = None,
+        frames: slice | None = None,
+        *,
+        with_padding: bool = False,
     ) -> npt.NDArray[Any]:
         """Return an utterance, or some of its layers and frames, without reading anything else.
 
@@ -92,28 +96,19 @@ class FeatureStore(Mapping[str, npt.NDArray[np.float32]]):
             utterance_id: Id of the utterance.
             layers: Layers to return, as a slice or as positions in any order; by default all.
             frames: Frames to return; by default all.
+            with_padding: Whether the frames of the padding follow, up to :attr:`padded_frames`.
 
         Returns:
             (num_layers, num_frames, hidden_size) in the storage dtype, a read-only memory map; a copy if ``layers`` are
-            positions. An int8 store returns restored float32 values.
+            positions, or with padding. An int8 store returns restored float32 values.
 
         Raises:
             KeyError: the utterance is not in the store.
-            StoreError: the store contains only statistics.
+            StoreError: the store contains only statistics, or the padding was not kept.
         """
         shard, row = self._place(utterance_id)
-        if shard.features is None:
-            raise StoreError(
-                f"{self.path} contains only statistics (--pool); read them with pooled() or mean_and_std(), "
-                "or extract with frames into a store of another --name"
-            )
-        first, num_frames = shard.utterances["first_frame"][row], shard.utterances["num_frames"][row]
         wanted = layers if isinstance(layers, slice) else slice(None) if layers is None else list(layers)
-        features = shard.features[:, first : first + num_frames][:, frames or slice(None)][wanted]
-        if "step" in shard.statistics:
-            mean, step = (shard.statistics[name][row][wanted] for name in ("mean", "step"))
-            return restore(features, mean, step)
-        return features
+        return shard.read(row, wanted, frames or slice(None), with_padding=with_padding)
 
     def prefetch(self, utterance_ids: Sequence[str], layers: Sequence[int], num_frames: Sequence[int]) -> None:
         """Ask the operating system to read the first ``num_frames`` frames of each utterance ahead, in some layers."""
@@ -142,6 +137,12 @@ class FeatureStore(Mapping[str, npt.NDArray[np.float32]]):
     def hidden_size(self) -> int:
         """Number of values per frame and layer."""
         return int(self.metadata["hidden_size"])
+
+    @property
+    def padded_frames(self) -> int | None:
+        """Number of frames of every utterance with its padding (``extract --keep-padding``); None without padding."""
+        found = None if self.pooled_only else self.metadata.get("padded_frames")
+        return None if found is None else int(found)
 
     @property
     def is_of_words(self) -> bool:

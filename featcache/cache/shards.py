@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ import numpy.typing as npt
 from featcache.cache import layout
 from featcache.cache.apart import read_apart
 from featcache.cache.identity import StoreIdentity
+from featcache.cache.kept_padding import ShardPadding
+from featcache.cache.quantise import restore
 from featcache.cache.request import known_request
 from featcache.cache.seal import check_seal, is_sealed
 from featcache.errors import StoreError
@@ -77,6 +80,7 @@ class Shard:
         identity: Settings that change the features, and their fingerprint.
         utterances: Rows of ``layout.UTTERANCE_DTYPE``.
         features: (num_layers, total_frames, hidden_size) in the storage dtype; None if there are only statistics.
+        padding: Features of the padding; None if it was not kept.
         count: Number of frames of each utterance, (num_utterances,) int64.
         statistics: Name in ``layout.statistics_of`` → (num_utterances, num_layers, hidden_size) float32.
 
@@ -97,23 +101,48 @@ class Shard:
             if self.attributes["storage_dtype"] not in layout.STORAGE_DTYPES:
                 raise ValueError(f"its storage_dtype is {self.attributes['storage_dtype']!r}")
             dataset, storage_dtype = self.attributes["dataset"], np.dtype(self.attributes["storage_dtype"])
+            mapped = partial(_mapped, content, file, path)
             self.features: npt.NDArray[Any] | None = None
             if not self.identity.pool:
-                features = _mapped(content, _own_dataset(file, dataset, storage_dtype, path))
+                features = mapped(dataset, storage_dtype)
                 self.features = features[None] if dataset == "frames" else features
-            self.count = _mapped(content, _own_dataset(file, "statistics/count", np.dtype(np.int64), path))
+            self.count = mapped("statistics/count", "int64")
             self.statistics = {
-                name: _mapped(content, _own_dataset(file, f"statistics/{name}", np.dtype(np.float32), path))
-                for name in layout.statistics_of(storage_dtype.name)
+                name: mapped(f"statistics/{name}", "float32") for name in layout.statistics_of(storage_dtype.name)
             }
-        self._check_shapes()
+            self._check_shapes()
+            self.padding: ShardPadding | None = None
+            if self.features is not None and "padded_frames" in self.attributes:
+                self.padding = ShardPadding(self.attributes, self.count, mapped)
 
     @property
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Arrays by the names of their datasets, as stored in the file."""
         features = {} if self.features is None else {self.attributes["dataset"]: self.features}
         statistics = {f"statistics/{name}": values for name, values in self.statistics.items()}
-        return {**features, "statistics/count": self.count, **statistics}
+        padding = {} if self.padding is None else self.padding.arrays
+        return {**features, "statistics/count": self.count, **statistics, **padding}
+
+    def read(self, row: int, layers: slice | list[int], frames: slice, *, with_padding: bool) -> npt.NDArray[Any]:
+        """Return the utterance of a row, see :meth:`~featcache.cache.reader.FeatureStore.view`."""
+        if self.features is None:
+            raise StoreError(
+                f"{self.path.parent} contains only statistics (--pool); read them with pooled() or mean_and_std(), "
+                "or extract with frames into a store of another --name"
+            )
+        if with_padding and self.padding is None:
+            raise StoreError(
+                f"{self.path.parent} contains no padding; extract with --keep-padding into a store of another --name"
+            )
+        first, num_frames = self.utterances["first_frame"][row], self.utterances["num_frames"][row]
+        chosen = slice(None) if with_padding else frames
+        features: npt.NDArray[Any] = self.features[:, first : first + num_frames][:, chosen][layers]
+        if "step" in self.statistics:
+            mean, step = (self.statistics[name][row][layers] for name in ("mean", "step"))
+            features = restore(features, mean, step)
+        if with_padding and self.padding is not None:
+            return np.concatenate([features, self.padding.read(row, layers)], axis=1)[:, frames]
+        return features
 
     def prefetch(self, layers: Sequence[int], first_frame: int, last_frame: int) -> None:
         """Ask the operating system to read frames ahead; the frames of each layer are contiguous in the file."""
@@ -331,7 +360,10 @@ def opened(path: Path) -> Iterator[h5py.File]:
         raise StoreError(f"{path}: damaged ({reason}); remove it and extract again") from error
 
 
-def _mapped(content: npt.NDArray[np.uint8], dataset: h5py.Dataset) -> npt.NDArray[Any]:
+def _mapped(
+    content: npt.NDArray[np.uint8], file: h5py.File, path: Path, name: str, dtype: npt.DTypeLike
+) -> npt.NDArray[Any]:
+    dataset = _own_dataset(file, name, np.dtype(dtype), path)
     first = dataset.id.get_offset()
     array: npt.NDArray[Any] = content[first : first + _num_bytes(dataset)].view(dataset.dtype).reshape(dataset.shape)
     return array

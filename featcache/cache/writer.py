@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from featcache.cache import layout
 from featcache.cache.identity import StoreIdentity, root_attributes
+from featcache.cache.kept_padding import Padding, write_padding
 from featcache.cache.locks import finishing
 from featcache.cache.request import StoreRequest, check_parts, write_request
 from featcache.cache.seal import SEAL_BYTES, Extent, seal
@@ -44,6 +45,7 @@ class Record:
         audio_sha256: SHA-256 of its audio file, or of its text.
         start: Start in the file, in seconds, as in the manifest.
         end: End in the file, in seconds, as in the manifest.
+        padding: Features of the padding; None if it is not kept.
     """
 
     utterance_id: str
@@ -53,6 +55,7 @@ class Record:
     audio_sha256: str
     start: float | None
     end: float | None
+    padding: Padding | None = None
 
 
 def encode(features: Features, storage_dtype: str, layer_names: Sequence[str]) -> npt.NDArray[Any]:
@@ -177,6 +180,8 @@ class StoreWriter:
         per_statistic = len(self._statistics)
         size = sum(per_statistic * record.statistics.mean.nbytes for record in records)
         size += sum(record.features.nbytes for record in records if record.features is not None)
+        paddings = self._paddings(records)
+        size += sum(padding.nbytes for padding in paddings)
 
         def write(file: h5py.File) -> list[h5py.Dataset]:
             if not self.pool:
@@ -185,7 +190,8 @@ class StoreWriter:
             file["utterances"].attrs["crc32"] = layout.crc32_of_table(table)
             self._write_statistics(file, [record.statistics for record in records])
             features = [] if self.pool else [file[self.description.dataset]]
-            return [*features, *file["statistics"].values()]
+            padding = write_padding(file, self.description.dataset, paddings) if paddings else []
+            return [*features, *file["statistics"].values(), *padding]
 
         if number is not None and not self._holds(number, table["id"]):
             number = None
@@ -198,6 +204,12 @@ class StoreWriter:
         for record in records:
             if isinstance(record.features, Spool):
                 record.features.close()
+
+    def _paddings(self, records: Sequence[Record]) -> list[Padding]:
+        paddings = [record.padding for record in records if record.padding is not None]
+        if len(paddings) != (0 if self.description.padded_frames is None else len(records)):
+            raise ValueError(f"{len(paddings)} of {len(records)} utterances have padding")
+        return paddings
 
     @property
     def _kept(self) -> str:

@@ -97,7 +97,16 @@ def _show_store(path: Path, manifest: "Manifest | None" = None) -> None:
         "tokens" if store.is_of_words else "frames": int(store.num_frames(ids).sum()),
         "on disk": format_bytes(size),
     }
-    hidden = {"settings", "complete", "layers", "num_requested", "num_in_corpus", "extractor", "dataset"}
+    hidden = {
+        "settings",
+        "complete",
+        "layers",
+        "num_requested",
+        "num_in_corpus",
+        "extractor",
+        "dataset",
+        "keep_padding",
+    }
     if "num_blocks" not in store.identity.settings:  # All blocks of the model are stored.
         hidden.add("num_blocks")
     rest = {

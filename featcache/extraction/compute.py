@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from threading import Event
 
 from featcache.audio import Recording, Signal
+from featcache.cache.kept_padding import Padding, quantised_padding
 from featcache.cache.quantise import quantise
 from featcache.cache.statistics import of_frames
 from featcache.cache.writer import Record, encode
@@ -13,6 +14,8 @@ from featcache.extraction.inputs import Input, ReadInput, signal_for, signal_of_
 from featcache.extraction.long import StoppedError, record_in_windows
 from featcache.extraction.plan import PlannedUtterance, StoreJob
 from featcache.features import Features, Tokens
+
+_Extracted = tuple[Features, Features | None]
 
 
 @dataclass
@@ -112,14 +115,14 @@ class BatchComputation:
             return []
         return [_ReadUtterance(outcome, found, jobs)]
 
-    def _record(self, job: StoreJob, utterance: _ReadUtterance, features: Features | AudioError) -> None:
+    def _record(self, job: StoreJob, utterance: _ReadUtterance, features: _Extracted | AudioError) -> None:
         """Store the record of an utterance, or the reason why it has none."""
         outcome = utterance.outcome
         if isinstance(features, AudioError):
             outcome.reasons[job.name] = str(features)
             return
         try:
-            outcome.records[job.name] = _make_record(job, outcome.item, utterance.found, features)
+            outcome.records[job.name] = _make_record(job, outcome.item, utterance.found, *features)
         except FeatureError as error:
             outcome.reasons[job.name] = str(error)
 
@@ -131,12 +134,12 @@ def _longest_wanted(jobs: Sequence[StoreJob]) -> float | None:
     return max(known) if len(known) == len(limits) else None
 
 
-def _extract(job: StoreJob, read: Sequence[_ReadUtterance]) -> list[Features | AudioError]:
-    """Return the features of each utterance, or the error that this utterance raises."""
+def _extract(job: StoreJob, read: Sequence[_ReadUtterance]) -> list[_Extracted | AudioError]:
+    """Return the features of each utterance and its padding, or the error that this utterance raises."""
     if not read:
         return []
     try:
-        return list(job.extractor.extract([_signal(job, one) for one in read]))
+        return list(job.extractor.extract_with_padding([_signal(job, one) for one in read]))
     except AudioError as error:
         if len(read) == 1:
             return [error]
@@ -149,22 +152,24 @@ def _signal(job: StoreJob, read: _ReadUtterance) -> Signal | Tokens | Features:
     return signal_of_view(job.extractor, read.found, job.view, read.outcome.item.utterance.utterance_id)
 
 
-def _make_record(job: StoreJob, item: PlannedUtterance, found: ReadInput, features: Features) -> Record:
-    """Return the record of (num_layers, num_frames, hidden_size) float32 features.
+def _make_record(
+    job: StoreJob, item: PlannedUtterance, found: ReadInput, features: Features, padding: Features | None
+) -> Record:
+    """Return the record of (num_layers, num_frames, hidden_size) float32 features, without and with their padding.
 
     Raises:
         FeatureError: values that are NaN, infinite, or too large for the storage dtype.
     """
     statistics = of_frames(features)
-    layer_names = job.extractor.description.layer_names
+    layer_names, storage_dtype = job.extractor.description.layer_names, job.writer.storage_dtype
     if job.writer.pool:
         encode(features, "float32", layer_names)  # Refuses NaN and infinite values.
         stored = None
-    elif job.writer.storage_dtype == "int8":
+    elif storage_dtype == "int8":
         stored, step = quantise(encode(features, "float32", layer_names), statistics.mean)
         statistics = replace(statistics, step=step)
     else:
-        stored = encode(features, job.writer.storage_dtype, layer_names)
+        stored = encode(features, storage_dtype, layer_names)
     # Duration of the whole utterance, even if only its beginning was read.
     duration = item.length if isinstance(found, Recording) and item.length else found.duration
     return Record(
@@ -175,4 +180,11 @@ def _make_record(job: StoreJob, item: PlannedUtterance, found: ReadInput, featur
         audio_sha256=found.sha256,
         start=item.utterance.start,
         end=item.utterance.end,
+        padding=None if padding is None else _encoded_padding(padding, storage_dtype, layer_names),
     )
+
+
+def _encoded_padding(padding: Features, storage_dtype: str, layer_names: Sequence[str]) -> Padding:
+    if storage_dtype == "int8":
+        return quantised_padding(encode(padding, "float32", layer_names))
+    return Padding(features=encode(padding, storage_dtype, layer_names))

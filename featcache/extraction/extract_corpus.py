@@ -20,7 +20,7 @@ from featcache.cache.locks import finishing, lock_if_writable
 from featcache.cache.shards import read_catalogue
 from featcache.cache.writer import StoreWriter
 from featcache.dask_client import connected
-from featcache.errors import AudioError
+from featcache.errors import AudioError, ModelError
 from featcache.extraction.dask_submit import ClusterRun
 from featcache.extraction.inputs import Input, input_of
 from featcache.extraction.locate import compare_audio, keep_manifest
@@ -80,6 +80,7 @@ def extract(
     chunk_seconds: float | None = None,
     overlap_seconds: float | None = None,
     precision: Literal["float32", "bfloat16", "float16"] | None = None,
+    keep_padding: bool | None = None,
     sampling_rate: int | None = None,
     channel: Literal["mean", "first"] | None = None,
     window: str | None = None,
@@ -215,6 +216,8 @@ def _store_job(
     store: RequestedStore, extractor: Extractor, asked: StorageDtype | None, part: tuple[int, int]
 ) -> StoreJob:
     description = extractor.description
+    if store.pool and description.padded_frames is not None:
+        raise ModelError("--keep-padding and --pool exclude each other: statistics have no padding; omit one of them")
     dtype = "float32" if store.pool or description.dataset == "frames" else asked or "float16"
     if store.view is not None:
         description = store.view.described(description)

@@ -15,6 +15,7 @@ import numpy as np
 from featcache import audio
 from featcache.augmentation.augmented_view import AugmentedView
 from featcache.cache.failures import Failure
+from featcache.cache.kept_padding import SCALE
 from featcache.cache.layout import statistics_of
 from featcache.cache.spool import bytes_on_disk, spool_dtype
 from featcache.cache.writer import StoreWriter
@@ -84,6 +85,15 @@ class StoreJob:
         num_frames = self.extractor.num_frames(num_samples, sampling_rate)
         return len(description.layer_names), num_frames, description.hidden_size
 
+    @property
+    def padded_bytes(self) -> int | None:
+        """Size of the frames of an utterance with its padding, in bytes; None if the padding is not kept."""
+        description = self.extractor.description
+        if description.padded_frames is None:
+            return None
+        values = len(description.layer_names) * description.padded_frames * description.hidden_size
+        return values * np.dtype(self.writer.storage_dtype).itemsize
+
     def size_of(self, num_samples: int, sampling_rate: int) -> "Size":
         """Return the disk space of an utterance, including its statistics.
 
@@ -96,9 +106,13 @@ class StoreJob:
         longest = math.ceil(num_samples * self.longest)
         used = audio.kept_samples(longest, sampling_rate, description.max_seconds)
         shape = self.shape(audio.resampled_length(used, sampling_rate, rate), rate)
+        if description.padded_frames is not None:
+            shape = shape[0], description.padded_frames, shape[2]
         storage_dtype = self.writer.storage_dtype
-        per_statistic = len(statistics_of(storage_dtype)) * np.dtype(np.float32).itemsize
-        stored = ROW_BYTES + shape[0] * shape[2] * per_statistic
+        statistics = len(statistics_of(storage_dtype))
+        if storage_dtype == "int8" and description.padded_frames is not None:
+            statistics += len(SCALE)
+        stored = ROW_BYTES + shape[0] * shape[2] * statistics * np.dtype(np.float32).itemsize
         if self.writer.pool:
             return Size(stored=stored)
         stored += math.prod(shape) * np.dtype(storage_dtype).itemsize
@@ -306,6 +320,9 @@ def tell_size(
             family = FAMILIES.get(provenance.get("model_type", ""))
             title = family.title if family else "the model"
             log.info("%s: %s processes %.4g s per utterance, however short", target.name, title, padded_to)
+        if target.todo and target.padded_bytes is not None:
+            size = format_bytes(target.padded_bytes)
+            log.info("%s: every utterance takes %s, because its padding is kept", target.name, size)
         log.info("%s: %s", target.name, counted_work(verb, len(target.todo), target.cached, target.others))
         if len(plan.rates) > 1 and _keeps_rate(target):
             rates = ", ".join(f"{rate} Hz: {number}" for rate, number in sorted(plan.rates.items()))

@@ -135,7 +135,8 @@ def not_finite(store: FeatureStore) -> dict[str, list[str]]:
     if store.pooled_only:
         return found
     for utterance_id in store:
-        finite = np.array([np.isfinite(layer).all() for layer in store.view(utterance_id)])
+        features = store.view(utterance_id, with_padding=store.padded_frames is not None)
+        finite = np.array([np.isfinite(layer).all() for layer in features])
         layers = {store.layer_names[layer] for layer in np.flatnonzero(~finite)}.union(found.get(utterance_id, ()))
         if layers:
             found[utterance_id] = [name for name in store.layer_names if name in layers]
@@ -254,7 +255,7 @@ def _view(store: FeatureStore, augment: Sequence[str]) -> AugmentedView | None:
 def _computed(
     extractor: Extractor, source: Input, utterance: Utterance, view: AugmentedView | None
 ) -> Iterator[tuple[int, Features]]:
-    """Yield first frame and features, computed like in an extraction: whole, or window by window."""
+    """Yield first frame and features, computed like in an extraction: whole, or window by window; then the padding."""
     description = extractor.description
     num_samples, rate = source.probe(utterance)
     signal: Any = None
@@ -266,7 +267,10 @@ def _computed(
         return
     if view is None:
         signal = signal_for(extractor, source.read(utterance, description.max_seconds))
-    yield 0, extractor.extract([signal])[0]
+    features, padding = extractor.extract_with_padding([signal])[0]
+    yield 0, features
+    if padding is not None:
+        yield features.shape[1], padding
 
 
 def _compare_frames(
@@ -275,15 +279,20 @@ def _compare_frames(
     """Return the maximum absolute error divided by the largest value for each layer, (num_layers,)."""
     difference = np.zeros(len(store.layer_names), dtype=np.float32)
     scale = np.full(len(store.layer_names), TINY)
+    there = int(store.num_frames([utterance_id])[0])
     num_frames = 0
     for first, features in computed:
+        if first and store.padded_frames is not None:  # the padding, which begins after all frames of the signal
+            if first != there:
+                break
+            there = store.padded_frames
         num_frames = first + features.shape[1]
-        stored = store.view(utterance_id, frames=slice(first, num_frames))
+        stored = store.view(utterance_id, frames=slice(first, num_frames), with_padding=there == store.padded_frames)
         if stored.shape != features.shape:
             break
-        difference = np.maximum(difference, np.abs(stored - features).max(axis=(1, 2)))
-        scale = np.maximum(scale, np.abs(features).max(axis=(1, 2)))
-    there = int(store.num_frames([utterance_id])[0])
+        if features.size:  # An utterance of the whole length has no padding.
+            difference = np.maximum(difference, np.abs(stored - features).max(axis=(1, 2)))
+            scale = np.maximum(scale, np.abs(features).max(axis=(1, 2)))
     if num_frames != there:
         raise StoreError(f"{utterance_id!r} is stored with {there} frames, but recomputed with {num_frames}")
     return difference / scale

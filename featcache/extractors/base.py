@@ -234,6 +234,18 @@ class Extractor(ABC):
             AudioError: a signal is too short for a single frame, or too long for the model.
         """
 
+    def extract_with_padding(self, signals: Sequence[Any]) -> list[tuple[Features, Features | None]]:
+        """Return the features of each signal as :meth:`extract`, and those of its padding.
+
+        Args:
+            signals: Batch as in :meth:`extract`.
+
+        Returns:
+            Per signal, its features and those of the padding after it, (num_layers, ``description.padded_frames`` -
+            num_frames, hidden_size) float32; None for the padding if it is not kept, as by default.
+        """
+        return [(features, None) for features in self.extract(signals)]
+
     @property
     def _name(self) -> str:
         return type(self).__name__

@@ -42,6 +42,10 @@ class SeveralDevices(Extractor):
         with self._least_busy() as copy:
             return copy.extract(signals)
 
+    def extract_with_padding(self, signals: Sequence[Any]) -> list[tuple[Features, Features | None]]:
+        with self._least_busy() as copy:
+            return copy.extract_with_padding(signals)
+
     @contextmanager
     def _least_busy(self) -> Iterator[Extractor]:
         with self._freed:

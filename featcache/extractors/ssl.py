@@ -82,6 +82,7 @@ class SSLExtractor(Extractor):
         self._family.attach_hooks(self._wanted, self._pass)
         self.description = self._describe(config, loaded)
         self._check_chunk_length()
+        self._check_padding(config)
         with explained(config.model):
             self._try_out()
         check_chunks(self)
@@ -100,6 +101,7 @@ class SSLExtractor(Extractor):
             channel="mean",
             max_seconds=config.max_seconds,
             chunks=chunks,
+            padded_frames=family.padded_frames if config.keep_padding else None,
             settings={
                 "extractor": "ssl",
                 "model_id": loaded.model_id,
@@ -111,6 +113,7 @@ class SSLExtractor(Extractor):
                 "max_seconds": config.max_seconds,
                 "precision": config.precision,
                 **({} if config.num_blocks is None else {"num_blocks": config.num_blocks}),
+                **({"keep_padding": True} if config.keep_padding else {}),
                 **(chunks.settings() if chunks else {}),
                 **({"preprocessor": unusual} if unusual else {}),
                 **family.settings(),
@@ -161,19 +164,32 @@ class SSLExtractor(Extractor):
         return self._family.peak_bytes(batch, num_samples, len(self._wanted))
 
     def extract(self, signals: Sequence[Signal]) -> list[Features]:
+        return self._extract(signals, None)
+
+    def extract_with_padding(self, signals: Sequence[Signal]) -> list[tuple[Features, Features | None]]:
+        padded = self.description.padded_frames
+        if padded is None:
+            return super().extract_with_padding(signals)
+        found: list[tuple[Features, Features | None]] = []
+        for signal, whole in zip(signals, self._extract(signals, padded), strict=True):
+            frames = self.num_frames(len(signal.samples), signal.sampling_rate)
+            # In the same memory layout as without padding, so that sums over frames are the same to the last bit.
+            found.append((np.ascontiguousarray(whole[:, :frames]), whole[:, frames:]))
+        return found
+
+    def _extract(self, signals: Sequence[Signal], kept: int | None) -> list[Features]:
+        """Return the first ``kept`` frames of each signal and its padding; None for all frames of the signal."""
         num_frames = [self.num_frames(len(signal.samples), signal.sampling_rate) for signal in signals]
         for signal, frames in zip(signals, num_frames, strict=True):
             self._check_length(signal, frames)
         inputs = [self._family.prepare(signal.samples) for signal in signals]
-        features = [
-            np.empty((len(self._wanted), frames, self.description.hidden_size), dtype=np.float32)
-            for frames in num_frames
-        ]
+        size = self.description.hidden_size
+        features = [np.empty((len(self._wanted), kept or frames, size), dtype=np.float32) for frames in num_frames]
         for together in self._batches(inputs):
             layers = self._layers([inputs[item] for item in together], [num_frames[item] for item in together])
             for position, layer in enumerate(layers):
                 for row, item in enumerate(together):
-                    torch.from_numpy(features[item][position]).copy_(layer[row, : num_frames[item]])
+                    torch.from_numpy(features[item][position]).copy_(layer[row, : features[item].shape[1]])
         return features
 
     def _batches(self, inputs: Sequence[Tensor]) -> list[list[int]]:
@@ -217,6 +233,14 @@ class SSLExtractor(Extractor):
             raise ModelError(
                 f"--chunk-seconds is {chunks.seconds:g}, but {family.title} processes at most {self._longest:.4g} s; "
                 "use a smaller value"
+            )
+
+    def _check_padding(self, config: SSLConfig) -> None:
+        if config.keep_padding and self._family.padded_frames is None:
+            raise ModelError(f"--keep-padding applies to Whisper only, not to {self._family.title}; omit it")
+        if config.keep_padding and self.description.chunks:
+            raise ModelError(
+                "--keep-padding and --chunk-seconds exclude each other: windows have no padding; omit one of them"
             )
 
     @property

@@ -118,7 +118,7 @@ class ResolvedFit:
         """Load the pretrained blocks of all stores, see :func:`~featcache.fitting.upper_models.load_blocks`."""
         if not isinstance(self.request, FinetuneSettings):
             return {}
-        return load_blocks(self.request, self.tuned, {store.name: store.identity for store in self.stores})
+        return load_blocks(self.request, self.tuned, self.stores)
 
 
 def resolve(cache: FeatureCache, request: FitSettings) -> ResolvedFit:
@@ -216,7 +216,7 @@ def _features(
         found = features_of(stores, layers=request.layers, max_frames=most, pooling=pooling, paired=spec.pairs_frames)
         return found, HeadFeatures.of(found)
     layers = [str(one.from_layer) for one in tuned]
-    found = features_of(stores, layers=layers, max_frames=most, pooling=None, paired=False)
+    found = features_of(stores, layers=layers, max_frames=most, pooling=None, paired=False, with_padding=True)
     return found, outputs_of_blocks(tuned, stores, spec, pooling)
 
 

@@ -95,14 +95,14 @@ def tuned_notes(request: FinetuneSettings, tuned: Sequence[TunedInput]) -> list[
 
 
 def load_blocks(
-    request: FinetuneSettings, tuned: Sequence[TunedInput], identities: Mapping[str, StoreIdentity]
+    request: FinetuneSettings, tuned: Sequence[TunedInput], stores: Sequence[FeatureStore]
 ) -> dict[str, UpperBlocks]:
     """Load the pretrained blocks of all stores.
 
     Args:
         request: The settings of the fine-tuning.
         tuned: The blocks, one item per store.
-        identities: Name of each store → its settings, which name the model and the checksum of its weights.
+        stores: The stores, which record the model and the checksum of its weights.
 
     Returns:
         Name of each store → blocks of its model.
@@ -110,8 +110,10 @@ def load_blocks(
     Raises:
         FeatcacheError: a model is not here or has other weights, or its blocks cannot be trained from a stored layer.
     """
-    models = models_by_store(request.model, identities)
-    return {one.store: _loaded(request, one, identities[one.store], models.get(one.store)) for one in tuned}
+    models = models_by_store(request.model, {store.name: store.identity for store in stores})
+    return {
+        one.store: _loaded(request, one, store, models.get(one.store)) for one, store in zip(tuned, stores, strict=True)
+    }
 
 
 def models_by_store(given: Sequence[str], identities: Mapping[str, StoreIdentity]) -> dict[str, str]:
@@ -178,7 +180,8 @@ def _input(request: FinetuneSettings, store: FeatureStore, from_layer: int) -> T
     return TunedInput(store=store.name, from_layer=from_layer, layers=tuple(names[i] for i in chosen))
 
 
-def _loaded(request: FinetuneSettings, one: TunedInput, identity: StoreIdentity, model: str | None) -> UpperBlocks:
+def _loaded(request: FinetuneSettings, one: TunedInput, store: FeatureStore, model: str | None) -> UpperBlocks:
+    identity = store.identity
     recorded, options = identity.model_and_options()
     advice = "" if model else f"; if the model is in a folder, give it with --model {one.store}=FOLDER"
     if model is None and is_path(recorded) and not is_reference(recorded):
@@ -192,6 +195,7 @@ def _loaded(request: FinetuneSettings, one: TunedInput, identity: StoreIdentity,
             from_layer=one.from_layer,
             layers=",".join(one.layers),
             expected_sha256=identity.settings.get(WEIGHTS),
+            with_padding=store.padded_frames is not None,
             options=TuningOptions(
                 dropout=request.blocks_dropout,
                 layer_dropout=request.layer_dropout,

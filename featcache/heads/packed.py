@@ -58,15 +58,18 @@ class Packed:
         values: (num_layers, num_frames, hidden_size) float32, float16, bfloat16 or int8.
         step: Quantisation scale of int8 values, (num_layers, 1, hidden_size) float32; None for other dtypes.
         change: Random change in training, which :meth:`copy` and the weighted average of the layers apply.
+        real_frames: Number of frames before those of the padding, which only the blocks of a model use; None if there
+            is no padding.
     """
 
     values: Tensor
     step: Tensor | None = None
     change: Change = NO_CHANGE
+    real_frames: int | None = None
 
     @property
     def num_frames(self) -> int:
-        """Number of frames."""
+        """Number of frames, padding included."""
         return int(self.values.shape[1])
 
     @property
@@ -80,7 +83,8 @@ class Packed:
 
     def to(self, device: str) -> "Packed":
         """Return the features on a device."""
-        return Packed(values=self.values.to(device), step=None if self.step is None else self.step.to(device))
+        step = None if self.step is None else self.step.to(device)
+        return Packed(values=self.values.to(device), step=step, real_frames=self.real_frames)
 
     def unpack(self) -> Tensor:
         """Return (num_layers, num_frames, hidden_size) float32 without change; the thread's next call overwrites it."""
@@ -94,7 +98,7 @@ class Packed:
         return self.change.apply_(self.unpack().clone())
 
 
-def pack(features: Tensor, dtype: torch.dtype) -> Packed:
+def pack(features: Tensor, dtype: torch.dtype, real_frames: int | None = None) -> Packed:
     """Round features to a dtype.
 
     int8 has a separate quantisation scale for each layer and dimension, so that the largest absolute value becomes 127.
@@ -102,14 +106,15 @@ def pack(features: Tensor, dtype: torch.dtype) -> Packed:
     Args:
         features: (num_layers, num_frames, hidden_size) float32.
         dtype: Dtype of the packed features.
+        real_frames: Number of frames before those of the padding; None if there is no padding.
     """
     if dtype != torch.int8:
-        return Packed(values=features.to(dtype))
+        return Packed(values=features.to(dtype), real_frames=real_frames)
     step = features.abs().amax(dim=1, keepdim=True) / STEPS
     # Subnormal float32 numbers have too few digits for a quantisation scale.
     step = step.where(step >= torch.finfo(torch.float32).tiny, 0)
     in_steps = (features / step.where(step > 0, 1)).round_()
-    return Packed(values=in_steps.to(torch.int8), step=step)
+    return Packed(values=in_steps.to(torch.int8), step=step, real_frames=real_frames)
 
 
 def packed_bytes(dtype: torch.dtype, num_values: int, num_steps: int) -> int:

@@ -74,10 +74,14 @@ class TunedHead(Head):
     def _outputs(self, features: Batch) -> list[list[Tensor]]:
         """Return the outputs of the blocks as the inner head takes them: (num_layers, num_frames, frame_size) each."""
         with self._one_at_a_time:
-            found = [
-                list(blocks([_stored_layer(item) for item in utterances]))
+            computed = [
+                blocks([_stored_layer(item) for item in utterances])
                 for blocks, utterances in zip(self.models.values(), features, strict=True)
             ]
+        found = [
+            [_without_padding(frames, item) for frames, item in zip(*of_store, strict=True)]
+            for of_store in zip(computed, features, strict=True)
+        ]
         if self._paired:
             least = [min(frames.shape[1] for frames in of_stores) for of_stores in zip(*found, strict=True)]
             found = [[one[:, :number] for one, number in zip(of_store, least, strict=True)] for of_store in found]
@@ -88,6 +92,11 @@ class TunedHead(Head):
 
 def _stored_layer(item: Packed | Tensor) -> Tensor:
     return (item.copy() if isinstance(item, Packed) else item)[0]
+
+
+def _without_padding(frames: Tensor, item: Packed | Tensor) -> Tensor:
+    """Return the real frames of an utterance: (num_layers, num_frames, hidden_size)."""
+    return frames[:, : item.real_frames] if isinstance(item, Packed) else frames
 
 
 def _pooled(frames: Tensor, pooling: str) -> Tensor:

@@ -37,6 +37,9 @@ CHARACTERS_PER_TOKEN, SPECIAL_TOKENS, MOST_TOKENS = 4, 2, 512
 
 log = logging.getLogger(__name__)
 
+# Length of every signal with the padding of a published Whisper model.
+PADDED_SECONDS = 30.0
+
 
 @dataclass(frozen=True)
 class PipelineStore:
@@ -281,5 +284,7 @@ def model_dimensions(model: str) -> tuple[int, int, int] | None:
 
 
 def _seconds(store: PipelineStore) -> float:
+    if store.spec.keep_padding:
+        return PADDED_SECONDS * len(store.lengths)
     most = store.spec.max_seconds or np.inf
     return float(sum(min(num_samples / rate, most) for num_samples, rate in store.lengths))

@@ -94,6 +94,7 @@ class RunHeads:
             max_frames=most or None,
             pooling=self._any.pooling,
             paired=self._spec.pairs_frames and not tuned,
+            with_padding=bool(tuned),
         )
         for one, taken in zip(found, self._any.inputs, strict=True):
             if (len(one.layers), one.store.hidden_size) != (taken.num_layers, taken.hidden_size):
@@ -160,7 +161,9 @@ class RunHeads:
                 continue
             of_stores = normalisers[None if None in normalisers else fold]
             packed = shared or [
-                pack(one.read(utterance_id, frames, normaliser), self._copy.dtype).to(self._device)
+                pack(one.read(utterance_id, frames, normaliser), self._copy.dtype, one.real_frames(frames)).to(
+                    self._device
+                )
                 for one, frames, normaliser in zip(features, num_frames, of_stores, strict=True)
             ]
             shared = packed if None in normalisers else None

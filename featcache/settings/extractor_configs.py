@@ -215,6 +215,8 @@ class SSLConfig(ChunkConfig):
             ``float16`` is meant for GPUs. On CPUs it is slower than float32. Values above 65504 become infinite, and
             the utterance fails. The features of an utterance are the same alone and in any batch, within the tolerance
             :data:`~featcache.extractors.base.SAME_IN_ANY_BATCH` of the precision.
+        keep_padding: Whether the frames of the padding are stored as well, for models that compute the same length for
+            every signal. Fine-tuning Whisper needs them. The features of the signal are the same with and without.
     """
 
     model: str = setting(help="Short name (see 'featcache models'), Hugging Face id, or folder.")
@@ -234,6 +236,10 @@ class SSLConfig(ChunkConfig):
     )
     precision: Literal["float32", "bfloat16", "float16"] = setting(
         "float32", "Dtype of the computation; affects results, and bfloat16 is faster."
+    )
+    keep_padding: bool = setting(
+        False,
+        "Store also the frames of Whisper's padding to 30 s, which fine-tuning needs; all other frames are the same.",
     )
 
 

@@ -178,7 +178,7 @@ class FeatureWindows:
         ):
             with np.errstate(all="ignore"):  # values that are not finite are reported below
                 values = features.read(utterance_id, frames, normaliser)
-            packed.append(pack(values, self._copy.dtype))
+            packed.append(pack(values, self._copy.dtype, features.real_frames(frames)))
             # A sum is finite only if all its terms are, and is faster than checking each value.
             if not math.isfinite(values.sum()) or not packed[-1].fits:
                 self._faulty.add((number, utterance_id))

@@ -4,7 +4,7 @@ import math
 import warnings
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from featcache.cache.reader import FeatureStore
+from featcache.errors import StoreError
 from featcache.heads.base import MEAN_AND_MAX, frame_sizes
 from featcache.layer_selection import select_layers
 from featcache.normalise import Normaliser
@@ -36,6 +37,11 @@ class StoreFeatures:
             all stores have are used.
         averaged: Number of neighbouring frames that are averaged first; 1 for no averaging, None for as many as the
             store declares.
+        with_padding: Whether :meth:`read` returns the frames of the padding as well, which only the upper blocks of a
+            model use. They are not counted, and not limited by ``max_frames``. Frames are then not averaged.
+
+    Raises:
+        StoreError: the padding is needed, and was not kept.
     """
 
     def __init__(
@@ -47,8 +53,14 @@ class StoreFeatures:
         pooling: str | None = None,
         paired: bool = True,
         averaged: int | None = None,
+        with_padding: bool = False,
     ) -> None:
+        if with_padding and store.padded_frames is None:
+            raise StoreError(
+                f"{store.path} contains no padding; extract with --keep-padding into a store of another --name"
+            )
         self.store = store
+        self.padded_frames = store.padded_frames if with_padding else None
         tokens = np.isnan(store.frame_shift) and store.metadata["dataset"] == "hidden_states"
         self.max_frames = None if tokens else max_frames
         self.pooling = pooling
@@ -58,7 +70,7 @@ class StoreFeatures:
             self.layers = select_layers(layers, store.layer_names, num_blocks=store.num_blocks)
         self.layer_names = tuple(store.layer_names[layer] for layer in self.layers)
         usual = _ratio(store.averaged_frame_shift, store.frame_shift) if averaged is None else averaged
-        self.averaged = usual if paired and pooling is None else 1
+        self.averaged = usual if paired and pooling is None and not with_padding else 1
 
     @property
     def frame_size(self) -> int:
@@ -79,6 +91,14 @@ class StoreFeatures:
         frames = int(self.store.num_frames([utterance_id])[0])
         return frames if self.averaged == 1 else frames // self.averaged + 1
 
+    def num_read(self, num_frames: int) -> int:
+        """Return the number of frames that :meth:`read` returns for this number of frames."""
+        return self.padded_frames or num_frames
+
+    def real_frames(self, num_frames: int) -> int | None:
+        """Return the number of frames if padding follows them; None if :meth:`read` returns no padding."""
+        return None if self.padded_frames is None else num_frames
+
     def of_layers(self, normaliser: Normaliser) -> Normaliser:
         """Restrict a normaliser of all layers to the layers that are used."""
         layers = list(self.layers)
@@ -97,14 +117,15 @@ class StoreFeatures:
             normaliser: Normaliser of the layers that are used, see :meth:`of_layers`.
 
         Returns:
-            (num_layers, num_frames, frame_size) float32, contiguous.
+            (num_layers, num_frames, frame_size) float32, contiguous; with padding, all ``store.padded_frames`` frames.
         """
         if self.pooling:
             return torch.from_numpy(self._pooled(utterance_id, normaliser))
-        needed = slice(self._stored_frames(num_frames))
+        needed = slice(self._stored_frames(self.num_read(num_frames)))
         in_one_piece = slice(self.layers[0], self.layers[-1] + 1)
         whole = in_one_piece.stop - in_one_piece.start == len(self.layers)
-        stored = self.store.view(utterance_id, in_one_piece if whole else self.layers, needed)
+        chosen = in_one_piece if whole else self.layers
+        stored = self.store.view(utterance_id, chosen, needed, with_padding=self.padded_frames is not None)
         # torch converts 16-bit values to float32 many times faster than numpy.
         features = torch.from_numpy(stored).to(torch.float32, copy=True).numpy()
         if self.averaged > 1:
@@ -173,6 +194,7 @@ def features_of(
     max_frames: int | None,
     pooling: str | None,
     paired: bool = True,
+    with_padding: bool = False,
 ) -> list[StoreFeatures]:
     """Return the features of all stores of one head.
 
@@ -184,19 +206,25 @@ def features_of(
             stores, those without a frame shift are not cut.
         pooling: Pooling over all frames, see :class:`StoreFeatures`.
         paired: Whether frames of the stores are paired if their frame shifts are equal.
+        with_padding: Whether stores with kept padding are read with it.
 
     Returns:
         One item per store.
     """
+
+    def of_store(store: FeatureStore, chosen: str, **options: Any) -> StoreFeatures:
+        padded = with_padding and store.padded_frames is not None
+        return StoreFeatures(store, layers=chosen, pooling=pooling, with_padding=padded, **options)
+
     chosen = [layers] * len(stores) if isinstance(layers, str) else layers
     together = [
-        StoreFeatures(store, layers=one, max_frames=max_frames, pooling=pooling, averaged=averaged)
+        of_store(store, one, max_frames=max_frames, averaged=averaged)
         for store, one, averaged in zip(stores, chosen, _averaged(stores), strict=True)
     ]
     if paired and _pair(together):
         return together
     return [
-        StoreFeatures(store, layers=one, max_frames=most, pooling=pooling, paired=False)
+        of_store(store, one, max_frames=most, paired=False)
         for store, one, most in zip(stores, chosen, _cuts(stores, max_frames), strict=True)
     ]
 
@@ -256,4 +284,7 @@ def steps_of(features: Sequence[StoreFeatures]) -> int:
 def values_in_use(features: Sequence[StoreFeatures], utterance_id: str) -> int:
     """Return the number of feature values of an utterance, summed over all stores."""
     frames = frames_in_use(features, utterance_id)
-    return sum(number * len(item.layers) * item.frame_size for item, number in zip(features, frames, strict=True))
+    return sum(
+        item.num_read(number) * len(item.layers) * item.frame_size
+        for item, number in zip(features, frames, strict=True)
+    )

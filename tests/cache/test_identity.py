@@ -225,6 +225,8 @@ def test_what_differs_is_named():
         ({"do_normalize": False}, False),
         ({"chunk_seconds": 30.0}, False),
         ({"weights": "random"}, False),
+        ({"keep_padding": False}, True),
+        ({"keep_padding": True}, False),
     ],
 )
 def test_a_model_is_recognised_by_its_name_and_options(options, same):

@@ -239,6 +239,17 @@ def test_words_go_to_the_workers_and_no_audio(corpus, scheduler, small_shards, t
         np.testing.assert_allclose(one[utterance_id], other[utterance_id], rtol=2**-9, atol=1e-3)
 
 
+def test_workers_keep_the_padding(corpus, scheduler, small_shards, tiny_model, tmp_path):
+    model = tiny_model("whisper", max_source_positions=100)
+    options = {"model": model, "name": "padded", "keep_padding": True, "egemaps": False, "limit": 4, "data": corpus}
+    here = extract(**options, home=tmp_path / "here", workers=1)
+    there = extract(**options, home=tmp_path / "there", scheduler=scheduler)
+    one, other = (FeatureStore(report.cache / "padded") for report in (here, there))
+    check_equal_store(other, one)
+    for key in one:
+        np.testing.assert_array_equal(other.view(key, with_padding=True), one.view(key, with_padding=True))
+
+
 def test_a_device_that_a_worker_lacks(corpus, scheduler, tiny_model, tmp_path):
     options = {"model": tiny_model("wav2vec2"), "data": corpus, "home": tmp_path / "there", "scheduler": scheduler}
     with pytest.raises(ModelError, match=r"--device cuda:7 is not available here"):

@@ -145,6 +145,14 @@ def test_the_size_of_a_pruned_model_is_that_of_its_layers(home, write_pipeline, 
     assert told(options) == pytest.approx(layers / 25 * told("layers: all"), rel=0.05)
 
 
+def test_the_size_of_a_store_with_padding_is_that_of_thirty_seconds(home, write_pipeline, capsys):
+    path = write_pipeline(("{model: egemaps}", "{model: whisper-tiny, layers: last, keep_padding: true}"))
+    run_and_print(pipeline=path, home=home, dry_run=True)
+    size = float(re.search(r"97 utterances to extract, about ([\d.]+) MB", capsys.readouterr().out).group(1))
+    # Each utterance also has its statistics and a table row.
+    assert size == pytest.approx(97 * 1500 * 384 * 2 / 1e6, rel=0.01)
+
+
 def test_the_size_that_is_told_is_about_what_is_written(home, run, write_pipeline, capsys, tiny_models):
     stores = "egemaps: {model: egemaps}\n  ssl: {model: wav2vec2-base, layers: last}"
     path = write_pipeline(("egemaps: {model: egemaps}", stores), ("norm: global", "features: ssl"))

@@ -39,6 +39,8 @@ class Pretended:
     in_order = StoreFeatures.in_order
     drop_pages = StoreFeatures.drop_pages
     of_stores = StoreFeatures.of_stores
+    padded_frames = None
+    num_read, real_frames = StoreFeatures.num_read, StoreFeatures.real_frames
 
     def __post_init__(self):
         ids = tuple(f"u{i}" for i in range(len(self.lengths)))

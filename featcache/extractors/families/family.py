@@ -292,6 +292,11 @@ class Family(StartsFromStores, ABC):
         """Shape of the input if it is the same for all signals, which are then padded; None if it depends on them."""
         return None
 
+    @property
+    def padded_frames(self) -> int | None:
+        """Number of frames of every signal with its padding, of which the blocks can start; None if there are none."""
+        return None
+
     @abstractmethod
     def num_frames(self, num_samples: int) -> int:
         """Return the number of frames of a signal, without a limit of its length; 0 if it is too short."""

@@ -64,6 +64,10 @@ class Qwen2AudioEncoder(Whisper):
     def longest(self) -> int:
         return int(self.config.max_source_positions) // 2 * self.hop
 
+    @property
+    def padded_frames(self) -> int | None:
+        return None  # The blocks cannot start from averages of two frames.
+
     def arrange(self, name: str, layer: "Tensor") -> "Tensor":
         if name == str(len(self.blocks)):
             return layer

@@ -1,6 +1,7 @@
 """Log-mel spectrogram of 30 s → hidden states of Whisper's encoder, one frame per 20 ms.
 
-Every signal is padded to the same length, so a batch needs no mask. The frames of the padding are not returned.
+Every signal is padded to the same length, so a batch needs no mask. The frames of the padding are returned only
+on request.
 """
 
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -76,6 +77,10 @@ class Whisper(Family):
             encoder.dropout = 0.0  # The encoder applies it to its input only, which belongs to layer 0.
         trained = [*self.blocks.parameters(), *encoder.layer_norm.parameters()]
         return EncoderFromSpectrogram(encoder, self.blocks, trained, batch)
+
+    @property
+    def padded_frames(self) -> int | None:
+        return int(self.config.max_source_positions)
 
     def num_frames(self, num_samples: int) -> int:
         return -(-num_samples // self.hop)
