@@ -238,10 +238,12 @@ def _with_models(
     for one in tuned:
         path = folder / model_name(check_name("store", one.store, folder), seed, fold)
         check_types(identities, {one.store: (dict,)}, f"{folder / CONFIG}, {STORE_SETTINGS},", REFIT)
+        settings = identities[one.store]
         try:
             models[one.store] = load_upper(
                 str(path),
-                text=StoreIdentity(settings=identities[one.store]).reads_text,
+                text=StoreIdentity(settings=settings).reads_text,
+                with_padding=settings.get("keep_padding") is True,
                 from_layer=one.from_layer,
                 layers=",".join(one.layers),
                 expected_sha256=None,

@@ -41,8 +41,8 @@ class BlockSettings:
     )
     batch_seconds: float | None = setting(
         None,
-        "Make batches of utterances of similar length, of this many seconds with padding, in place of --batch-size "
-        "[default: batches of equal numbers].",
+        "Make batches of utterances of similar length, of this many seconds (above 0) with padding, in place of "
+        "--batch-size [default: batches of equal numbers].",
         above=0,
     )
     accumulate: int = setting(
@@ -50,7 +50,7 @@ class BlockSettings:
     )
     clip_norm: float | None = setting(
         None,
-        "Maximum norm of all gradients together, above 0, in place of --clip-value [default: --clip-value].",
+        "Maximum norm of all gradients together, above 0, in place of --clip-value [default: no limit of the norm].",
         above=0,
     )
     gradient_checkpointing: bool = setting(

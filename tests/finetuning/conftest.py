@@ -37,9 +37,12 @@ def place(tmp_path_factory, speech_like, tiny_model, tiny_text_model):
     home = tmp_path_factory.mktemp("finetuning") / "data"
     workspace = Workspace.at(home)
     write_corpus(workspace.corpus("toy"), speech_like)
-    models = {"ssl": tiny_model("wav2vec2"), "text": tiny_text_model("bert")}
+    models = {"ssl": tiny_model("wav2vec2"), "text": tiny_text_model("bert"), "whisper": tiny_model("whisper")}
+    models["unpadded"] = models["whisper"]
     common = {"corpus": "toy", "egemaps": False, "workers": 1, "home": home, "store": "float32"}
     extract(model=models["ssl"], name="ssl", **common)
+    extract(model=models["whisper"], name="whisper", keep_padding=True, layers="2", **common)
+    extract(model=models["whisper"], name="unpadded", layers="2", **common)
     extract(text=models["text"], name="text", **common)
     return TunedPlace(workspace=workspace, models=models)
 

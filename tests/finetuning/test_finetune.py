@@ -49,17 +49,29 @@ def test_a_head_of_the_run_takes_the_stored_layer(place, run):
     np.testing.assert_allclose(logits.softmax(1).detach(), rows[COLUMNS], atol=PROBABILITIES)
 
 
-def test_predict_gives_the_predictions_of_the_run(place, run):
+def predict_again(place, run, store):
+    """Check that ``predict`` gives the mean predictions of the heads that did not train on an utterance."""
     root = place.workspace.corpus("toy")
     manifest = featcache.open(place.workspace.cache("toy")).manifest.subset(["01-anger-1", "02-joy-2"])
     loaded = featcache.load_run(run.path, home=place.workspace.home)
-    predictor = Predictor(loaded, place.workspace, models=[f"ssl={place.models['ssl']}"], device="cpu")
+    predictor = Predictor(loaded, place.workspace, models=[f"{store}={place.models[store]}"], device="cpu")
     request = AudioRequest(
         manifest=manifest, root=root, speakers_known=True, corpus="toy", cache=place.workspace.cache("toy"), failures=()
     )
     found = predictor.predict(request, PredictSettings(workers=1)).table.set_index("utterance_id")
     expected = run.predictions.groupby("utterance_id")[COLUMNS].mean()
     np.testing.assert_allclose(found[COLUMNS], expected.loc[found.index], atol=PROBABILITIES)
+
+
+def test_predict_gives_the_predictions_of_the_run(place, run):
+    predict_again(place, run, "ssl")
+
+
+def test_whisper_is_trained_with_its_padding(place):
+    run = place.finetune(features="whisper", from_layer=2, max_epochs=1)
+    predict_again(place, run, "whisper")
+    with pytest.raises(ModelError, match="use 'featcache predict'"):
+        run.head(seed=1, fold=1)([[torch.zeros(1, 1500, 32)]])
 
 
 def test_seeds_together_give_the_results_of_each_alone(place, run):
@@ -102,6 +114,8 @@ def test_speech_and_text_are_trained_together(place):
         ({"layers": "0"}, "--layers 0: no layer '0' among 1, 2, 3; expected all, local, last, or a list such as 0,4-8"),
         ({"time_mask": 0.1}, "ssl: time masking replaces frames of layer 0, but --from-layer is 1; use 0, or no"),
         ({"features": "text", "batch_seconds": 3}, "--batch-seconds 3: text has tokens, which have no duration"),
+        ({"features": "unpadded", "from_layer": 2}, "unpadded: Whisper attends to the silence after an utterance"),
+        ({"features": "unpadded"}, "--from-layer is 1, but unpadded contains the layers 2; extract with"),
         ({"model": "nowhere/none"}, "ssl: "),
         ({"model": ()}, "ssl: no model 'wav2vec20'"),
     ],

@@ -7,6 +7,8 @@ from torch import nn
 class StandInBlocks(nn.Module):
     """Linear layer, hyperbolic tangent and dropout, whose input and output have the same size."""
 
+    fixed_frames = None
+
     def __init__(self, size, *, rate=0.0, seed=0):
         super().__init__()
         self.linear = nn.Linear(size, size, device="meta").to_empty(device="cpu")
