@@ -2,9 +2,11 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from featcache.extractors.references import from_everywhere
 from featcache.fitting.fit import train_requests
 from featcache.fitting.repeat import expanded
 from featcache.runs.reader import RunFolder
@@ -89,8 +91,7 @@ def finetune(
             its model is not here, has other weights, or cannot be trained from stored layers.
         TypeError: an option does not exist.
     """
-    [run] = train_requests([configured(FinetuneSettings, without(locals(), "home"))], home=home)
-    return run
+    return _trained(without(locals(), "home"), home)
 
 
 def finetune_given(given: Mapping[str, Any]) -> RunFolder:
@@ -99,6 +100,19 @@ def finetune_given(given: Mapping[str, Any]) -> RunFolder:
     Raises:
         FeatcacheError: see :func:`finetune`.
     """
-    asked = expanded(given, kind=FinetuneSettings)
-    [run] = train_requests([configured(FinetuneSettings, asked)])
+    return _trained(expanded(given, kind=FinetuneSettings), None)
+
+
+def _trained(given: Mapping[str, Any], home: str | os.PathLike[str] | None) -> RunFolder:
+    request = configured(FinetuneSettings, given)
+    models = tuple(map(_from_any_folder, request.model))  # workers of Dask have other current folders
+    [run] = train_requests([replace(request, model=models)], home=home)
     return run
+
+
+def _from_any_folder(model: str) -> str:
+    """Return ``[STORE=]FOLDER`` with the absolute path of the folder; other names are not changed."""
+    store, separator, folder = model.partition("=")
+    if os.path.isdir(model) or not separator:
+        return from_everywhere(model)
+    return f"{store}={from_everywhere(folder)}"
