@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import featcache
-from featcache.cache import layout, reader
+from featcache.cache import layout, shards
 from featcache.cache.reader import FeatureCache, FeatureStore
 from featcache.cache.shards import Shard
 from featcache.errors import StoreError
@@ -134,7 +134,7 @@ def test_a_part_of_an_utterance_is_that_part_of_the_whole(write_store, make_feat
 def test_of_8_bits_only_what_is_asked_for_is_restored(write_store, make_features, monkeypatch):
     store = FeatureStore(write_store(make_features(7), storage_dtype="int8"))
     restored = []
-    monkeypatch.setattr(reader, "restore", lambda in_steps, mean, step: restored.append((in_steps, mean, step)))
+    monkeypatch.setattr(shards, "restore", lambda *given: restored.append(given) or given[0])
     store.view("u0", [2], slice(4, 6))
     ((in_steps, mean, step),) = restored
     assert in_steps.shape == (1, 2, 4)

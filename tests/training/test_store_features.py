@@ -128,7 +128,9 @@ def test_no_more_is_read_than_is_used(open_features, frames, manifest, monkeypat
     features = open_features(frames, kind=kind, max_frames=2, layers="1" if kind == "ssl" else "all")
     view = features.store.view
     read = []
-    monkeypatch.setattr(features.store, "view", lambda *part: read.append(view(*part)) or read[-1])
+    monkeypatch.setattr(
+        features.store, "view", lambda *part, **options: read.append(view(*part, **options)) or read[-1]
+    )
     assert features.read("a2", 2, fit_normaliser(features.store, "none", manifest, ())).shape == (1, 2, 4)
     assert [part.shape for part in read] == [(1, most_frames, 4)]
 
