@@ -8,6 +8,7 @@ from .errors import FeatcacheError as FeatcacheError
 from .extraction import extract as extract
 from .extraction.import_features import import_features as import_features
 from .fetching import fetch as fetch
+from .fitting.finetune import finetune as finetune
 from .fitting.fit import fit as fit
 from .fitting.fit import sweep as sweep
 from .manifest import Manifest as Manifest

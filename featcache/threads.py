@@ -17,6 +17,13 @@ def available_cores() -> int:
     return int(joblib.cpu_count())
 
 
+def usual_threads() -> int:
+    """Return the number of threads that torch uses by default, such as ``$OMP_NUM_THREADS``."""
+    import torch
+
+    return int(torch.get_num_threads())
+
+
 def keep_to_one_thread() -> None:
     """Limit torch and BLAS to a single thread from now on, in the calling thread and in threads that start later."""
     from threadpoolctl import threadpool_limits
@@ -31,22 +38,40 @@ def one_thread_each() -> Iterator[None]:
 
     Only libraries that are loaded before the block are limited.
     """
+    with threads_each(1):
+        yield
+
+
+@contextmanager
+def threads_each(number: int) -> Iterator[None]:
+    """Give torch and BLAS a number of threads in each worker that starts inside the ``with`` block.
+
+    Args:
+        number: Number of threads; more than one is for a single worker with large products, such as a model.
+    """
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(1, user_api="blas"), one_torch_thread():
+    with threadpool_limits(number, user_api="blas"), torch_threads(number):
         yield
 
 
 @contextmanager
 def one_torch_thread() -> Iterator[None]:
     """Limit torch to a single thread inside the ``with`` block; faster than :func:`one_thread_each`."""
+    with torch_threads(1):
+        yield
+
+
+@contextmanager
+def torch_threads(number: int) -> Iterator[None]:
+    """Give torch a number of threads inside the ``with`` block."""
     if "torch" not in sys.modules:
         yield
         return
     import torch
 
     before = torch.get_num_threads()
-    _keep_torch_to_one_thread()
+    torch.set_num_threads(number)
     try:
         yield
     finally:

@@ -306,6 +306,10 @@ def make_cache(write_store, written_caches, tmp_path_factory):
 @pytest.fixture
 def quick_reports(monkeypatch):
     """Make fits write empty figures, because drawing takes longer than training."""
+    draw_nothing(monkeypatch)
+
+
+def draw_nothing(patch):
     from featcache.report import figures, layers, learning_curve, reliability
     from featcache.report import relevance_figure as relevance
 
@@ -315,12 +319,12 @@ def quick_reports(monkeypatch):
             path.with_name(f"{path.name}.{suffix}").touch()
 
     for module in (figures, layers, learning_curve, relevance):
-        monkeypatch.setattr(module, "save", save_nothing)
-    monkeypatch.setattr(figures, "confusion_matrix", lambda *_: None)
-    monkeypatch.setattr(figures, "predicted_values", lambda *_: None)
-    monkeypatch.setattr(figures, "training_curves", lambda *_, **__: None)
+        patch.setattr(module, "save", save_nothing)
+    patch.setattr(figures, "confusion_matrix", lambda *_: None)
+    patch.setattr(figures, "predicted_values", lambda *_: None)
+    patch.setattr(figures, "training_curves", lambda *_, **__: None)
     for name in ("layer_weights", "layer_scores"):
-        monkeypatch.setattr(layers, name, lambda *_, **__: None)
-    monkeypatch.setattr(relevance, "layer_relevance", lambda *_, **__: None)
-    monkeypatch.setattr(reliability, "reliability_diagram", lambda *_: None)
-    monkeypatch.setattr(learning_curve, "learning_curve", lambda *_: None)
+        patch.setattr(layers, name, lambda *_, **__: None)
+    patch.setattr(relevance, "layer_relevance", lambda *_, **__: None)
+    patch.setattr(reliability, "reliability_diagram", lambda *_: None)
+    patch.setattr(learning_curve, "learning_curve", lambda *_: None)

@@ -18,7 +18,7 @@ from featcache.cli.commands.prediction import predict
 from featcache.cli.commands.results import compare, ensemble, score
 from featcache.cli.commands.sharing import publish
 from featcache.cli.commands.tables import runs, table, track
-from featcache.cli.commands.training import fit, run
+from featcache.cli.commands.training import finetune, fit, run
 from featcache.cli.exit_codes import INTERRUPTED, USER_ERROR, WRONG_USAGE
 from featcache.cli.parsing import read_choice
 from featcache.cli.usage import Command, UsageError, told_usage, unknown_command
@@ -126,6 +126,7 @@ _EXAMPLES: dict[str, dict[Any, str]] = {
     },
     "Training and prediction": {
         fit: "fit --head dense,lstm --norm speaker,global",
+        finetune: "finetune --from-layer 8 --head ffn",
         run: "run egemaps-baselines --data path/to/emodb",
         predict: "predict wav2vec2-run x.wav --one-speaker",
     },

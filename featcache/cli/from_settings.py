@@ -1,7 +1,7 @@
 """A settings dataclass → the options of a command, with their types, bounds and help texts."""
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import MISSING, Field
 from functools import wraps
 from types import NoneType
@@ -14,6 +14,7 @@ from featcache.settings.augmentations import ViewSettings
 from featcache.settings.auxiliary_targets import AuxiliarySettings
 from featcache.settings.checked import form_of
 from featcache.settings.field import Dataclass, Setting, help_of, settings_of
+from featcache.settings.finetunings import BlockSettings
 from featcache.settings.fits import FeatureSettings, HeadSettings, TargetSettings, TrainingConfig
 from featcache.settings.loss_choice import LossSettings
 from featcache.settings.searches import SearchSettings
@@ -31,6 +32,7 @@ _SECTIONS: dict[type[Dataclass], str] = {
     HeadSettings: "Head and normalisation",
     FeatureSettings: "Features",
     ViewSettings: "Augmented views",
+    BlockSettings: "Blocks of the model",
     TargetSettings: "Labels and folds",
     FractionSettings: "Labels and folds",
     LossSettings: "Loss",
@@ -43,7 +45,9 @@ _SECTIONS: dict[type[Dataclass], str] = {
 }
 
 
-def command_of(*kinds: type[Dataclass], as_text: Sequence[str] = ()) -> Callable[[Command], Command]:
+def command_of(
+    *kinds: type[Dataclass], as_text: Sequence[str] = (), omit: Collection[str] = ()
+) -> Callable[[Command], Command]:
     """Give a command the options of its settings.
 
     The command is called with its own parameters and with ``given``: option → value of the options that the user
@@ -52,12 +56,14 @@ def command_of(*kinds: type[Dataclass], as_text: Sequence[str] = ()) -> Callable
     Args:
         kinds: Settings dataclasses.
         as_text: Options that the command reads itself, because they accept several values: ``dense,lstm``.
+        omit: Settings that are no options of the command.
     """
 
     def decorate(function: Command) -> Command:
         own = [one for one in inspect.signature(function).parameters.values() if one.name != "given"]
         types = {name: hint for kind in kinds for name, hint in get_type_hints(kind, include_extras=True).items()}
         known = {name: item for kind in kinds for name, item in settings_of(kind).items()}
+        known = {name: item for name, item in known.items() if name not in omit}
         sections = {
             name: title
             for part, title in _SECTIONS.items()

@@ -187,7 +187,7 @@ def _show_run(path: Path) -> None:
         path = path.with_name(path.name[1:].removesuffix(UNFINISHED))
     number = len(UnfinishedRun(path, {}).finished())
     if not (path / METRICS).is_file():
-        told = f"no: {counted(number, 'training')} finished; run the same 'featcache fit' again with --resume"
+        told = f"no: {counted(number, 'training')} finished; run the same command again with --resume"
         print_pairs({"run": path, "finished": told})
         return
     run = RunFolder(path)

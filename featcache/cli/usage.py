@@ -124,12 +124,14 @@ def _unknown_option(option: str, ctx: Any) -> str:
     """Return the message for an unknown option: an alias, the command that has it, or the nearest option."""
     options = _options_of(ctx.command, ctx)
     alias = _ALIASES.get(option, "")
-    others = ctx.parent.command.commands if ctx.parent else {}
-    having = [f"'featcache {name}'" for name, command in others.items() if option in _options_of(command, ctx)]
+    commands = ctx.parent.command.commands if ctx.parent else {}
+    having = [f"'featcache {name}'" for name, command in commands.items() if option in _options_of(command, ctx)]
     if alias.split(" ")[0] in options:
         told = f"; did you mean {alias}?"
     elif having:
-        told = f"; {' and '.join(having)} {'have' if len(having) > 1 else 'has'} it"
+        *others, last = having
+        named = f"{', '.join(others)} and {last}" if others else last
+        told = f"; {named} {'have' if others else 'has'} it"
     else:
         told = did_you_mean(option, options, at_most=1).replace("'", "")
     return f"no option {option}{told}"

@@ -48,6 +48,7 @@ class LoadedModel:
             a pickle only.
         weights_sha256: SHA-256 of all parameters, in order of their names.
         num_parameters: Number of parameters of the module.
+        whole: Model of transformers with the module, in order to save it; None unless requested.
     """
 
     family: type[Family]
@@ -58,6 +59,7 @@ class LoadedModel:
     weights_revision: str | None
     weights_sha256: str
     num_parameters: int
+    whole: Any = None
 
 
 @cache
@@ -148,6 +150,7 @@ def load(
     revision: str | None = None,
     num_blocks: int | None = None,
     xvector: bool = False,
+    keep_whole: bool = False,
 ) -> LoadedModel:
     """Load a speech model, frozen.
 
@@ -159,6 +162,7 @@ def load(
         num_blocks: Number of transformer blocks to keep, from the first; None keeps all. The weights of the other
             blocks are not read. The random weights of a block do not depend on ``num_blocks``.
         xvector: Whether to load the speaker recognition model, which computes x-vectors, instead of its encoder.
+        keep_whole: Whether to keep the parts that are not needed for features, such as a decoder.
 
     Returns:
         The model and the information that identifies it.
@@ -171,12 +175,17 @@ def load(
     instead = ways_to_get(model, untrained=entry is not None)
     with quiet_transformers(), explained(model, instead):
         if weights == "random":
-            family, module, feature_extractor = _untrained(source, entry, revision, num_blocks, xvector)
+            family, whole, feature_extractor = _untrained(source, entry, revision, num_blocks, xvector)
             commit = weights_commit = None
         else:
             found = _pretrained(source, revision, num_blocks, xvector)
-            family, module, feature_extractor, commit, weights_commit = found
-    freeze(module)
+            family, whole, feature_extractor, commit, weights_commit = found
+        module = family.part(whole)
+        if weights == "random":
+            # All blocks are built first: a smaller model would draw other random weights for the same blocks.
+            blocks = family(module, feature_extractor).blocks
+            del blocks[num_blocks or len(blocks) :]
+    freeze(whole)
     return LoadedModel(
         family=family,
         module=module,
@@ -186,6 +195,7 @@ def load(
         weights_revision=weights_commit,
         weights_sha256=hash_parameters(module, family.lasting_name),
         num_parameters=count_parameters(module),
+        whole=whole if keep_whole else None,
     )
 
 
@@ -321,9 +331,6 @@ def _untrained(
     check_memory(model_class, config, source)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(RANDOM_WEIGHTS_SEED)
-        module = family.part(model_class(config))
-    # The model is built with all blocks first: a smaller model would draw other random weights for the same blocks.
+        module = model_class(config)
     family.shorten(config, num_blocks, source)
-    blocks = family(module, feature_extractor).blocks
-    del blocks[num_blocks or len(blocks) :]
     return family, module, feature_extractor

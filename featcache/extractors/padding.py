@@ -7,11 +7,15 @@ bfloat16, both have only 8 bits.
 
 import copy
 import threading
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+# WavLM itself uses two masks of different types. The filter is never removed, as catch_warnings is not safe in threads.
+warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask", UserWarning)
 
 
 class EnoughError(Exception):
@@ -128,6 +132,16 @@ def keep_padding_out(module: Any, current: Pass, device: str, dtype: torch.dtype
         first.layer_norm = ValidGroupNorm(group_norm.to(device), current)
     if batch_norm is not None:
         positions.batch_norm = InFloat32(batch_norm.to(device))
+    keep_padding_out_of_positions(positions, current.zero_padding)
+
+
+def keep_padding_out_of_positions(positions: Any, zero_padding: Any) -> None:
+    """Set the padding to zero wherever a positional convolution writes values into it.
+
+    Args:
+        positions: Positional convolution of a waveform model.
+        zero_padding: Forward hook that sets the padding of a batch to zero.
+    """
     for layer in (*getattr(positions, "layers", ()), getattr(positions, "batch_norm", None)):
         if layer is not None:
-            layer.register_forward_hook(current.zero_padding)
+            layer.register_forward_hook(zero_padding)

@@ -10,7 +10,6 @@ alone and in a batch; :data:`~featcache.extractors.base.SAME_IN_ANY_BATCH` is th
 """
 
 import os
-import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -39,9 +38,6 @@ from featcache.threads import one_thread_each
 # oneDNN compiles convolutions for each utterance length. By default it keeps the last 1024 of them, half a gigabyte for
 # a base model, but few are used again. It reads this variable when it compiles the first convolution.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
-
-# WavLM itself uses two masks of different types. The filter is never removed, as catch_warnings is not safe in threads.
-warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask", UserWarning)
 
 
 class SSLExtractor(Extractor):

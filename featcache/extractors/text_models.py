@@ -63,6 +63,7 @@ class LoadedTextModel:
         weights_revision: Commit of the weights on the hub; it differs from ``revision`` if that commit contains them as
             a pickle only.
         weights_sha256: SHA-256 of all parameters, in order of their names.
+        whole: Model of transformers with the module, in order to save it; None unless requested.
     """
 
     module: Any
@@ -71,10 +72,15 @@ class LoadedTextModel:
     revision: str | None
     weights_revision: str | None
     weights_sha256: str
+    whole: Any = None
 
 
 def load_text_model(
-    model: str, *, weights: Literal["pretrained", "random"] = "pretrained", revision: str | None = None
+    model: str,
+    *,
+    weights: Literal["pretrained", "random"] = "pretrained",
+    revision: str | None = None,
+    keep_whole: bool = False,
 ) -> LoadedTextModel:
     """Load a text encoder, frozen.
 
@@ -83,6 +89,7 @@ def load_text_model(
         weights: ``pretrained``, or ``random`` for the untrained architecture, always with the same random weights. Its
             tokens are bytes, which need no vocabulary; therefore short names need no network for ``random``.
         revision: Branch, tag or commit on the Hugging Face hub.
+        keep_whole: Whether to keep the parts that are not needed for features, such as a decoder.
 
     Returns:
         The model, its tokenizer, and the information that identifies it.
@@ -95,12 +102,13 @@ def load_text_model(
     instead = ways_to_get(model, untrained=entry is not None)
     with quiet_transformers(), explained(model, instead):
         if weights == "random":
-            module, tokenizer = _untrained(source, entry, revision)
+            whole, tokenizer = _untrained(source, entry, revision)
             commit = weights_commit = None
         else:
-            module, tokenizer, commit, weights_commit = _pretrained(source, revision)
+            whole, tokenizer, commit, weights_commit = _pretrained(source, revision)
+        module = _encoder(whole)
         _check_vocabulary(model, module, tokenizer)
-    freeze(module)
+    freeze(whole)
     return LoadedTextModel(
         module=module,
         tokenizer=tokenizer,
@@ -108,6 +116,7 @@ def load_text_model(
         revision=commit,
         weights_revision=weights_commit,
         weights_sha256=hash_parameters(module),
+        whole=whole if keep_whole else None,
     )
 
 
@@ -120,7 +129,7 @@ def _pretrained(source: str, revision: str | None) -> tuple[Any, Any, str | None
         model_class = _model_class(config, source)
         module = pretrained_module(model_class, checkpoint, config, unused=("pooler", "decoder"))
         tokenizer = transformers.AutoTokenizer.from_pretrained(str(checkpoint.folder), trust_remote_code=False)
-        return _encoder(module), tokenizer, checkpoint.revision, checkpoint.weights_revision
+        return module, tokenizer, checkpoint.revision, checkpoint.weights_revision
 
 
 def _untrained(source: str, entry: dict[str, Any] | None, revision: str | None) -> tuple[Any, Any]:
@@ -137,7 +146,7 @@ def _untrained(source: str, entry: dict[str, Any] | None, revision: str | None) 
     config.pad_token_id = tokenizer.pad_token_id  # Some models count positions from this number.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(RANDOM_WEIGHTS_SEED)
-        return _encoder(model_class(config)), tokenizer
+        return model_class(config), tokenizer
 
 
 def _model_class(config: Any, source: str) -> Any:

@@ -8,6 +8,7 @@ from featcache.errors import ModelError, StoreError, unknown_name
 from featcache.heads import HeadSpec
 from featcache.heads.base import POOLINGS
 from featcache.heads.spec import POOLED
+from featcache.settings.finetunings import FinetuneSettings
 from featcache.settings.fits import FitSettings
 from featcache.training.store_features import StoreFeatures
 
@@ -47,19 +48,24 @@ def max_frames_of(cache: FeatureCache, request: FitSettings, stores: Sequence[Fe
     """Return the largest number of frames that are used of each utterance; 0 for all."""
     if request.max_frames is not None:
         return request.max_frames
+    if isinstance(request, FinetuneSettings):  # blocks attend to all frames
+        return 0
     if all(store.is_of_words for store in stores):  # the maximum of a corpus counts frames of 20 ms
         return 0
     known = corpus_of_cache(cache)
     return known.max_frames if known else MAX_FRAMES
 
 
-def pooling_of(request: FitSettings, spec: HeadSpec, stores: Sequence[FeatureStore]) -> str | None:
+def pooling_of(
+    request: FitSettings, spec: HeadSpec, stores: Sequence[FeatureStore], layers: Sequence[Sequence[str]] | None = None
+) -> str | None:
     """Return the pooling of utterances before training, as requested or by default; None for no pooling.
 
     Args:
         request: The settings of the fit.
         spec: Description of the head.
         stores: Feature stores of the run.
+        layers: Names of the layers of each model that the head uses, if blocks are trained; None for stored layers.
 
     Raises:
         ModelError: the pooling is unknown, or the stores have no frames.
@@ -75,8 +81,8 @@ def pooling_of(request: FitSettings, spec: HeadSpec, stores: Sequence[FeatureSto
         return "mean"
     if pooling is None and spec.pooling and several_vectors and not request.max_frames:
         # For a single layer and all frames, the head would compute the same pooling as the stored statistics.
-        chosen = [StoreFeatures(store, layers=request.layers, max_frames=None).layers for store in stores]
-        pooling = spec.pooling if all(len(layers) == 1 for layers in chosen) else None
+        chosen = layers or [StoreFeatures(one, layers=request.layers, max_frames=None).layer_names for one in stores]
+        pooling = spec.pooling if all(len(of_store) == 1 for of_store in chosen) else None
     pooled_only = [store.name for store in stores if store.pooled_only]
     if pooled_only and pooling is None:
         needs = " unless it uses one layer (--layers last) and no --max-frames" if spec.pooling else ""

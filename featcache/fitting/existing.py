@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from featcache.errors import StoreError
-from featcache.runs.identity import differences, hash_of, identity
+from featcache.runs.identity import FROM_LAYER, differences, hash_of, identity
 from featcache.runs.parse import read_config
 from featcache.runs.reader import RunFolder
 from featcache.runs.writer import UnfinishedRun, unfinished_runs
@@ -33,6 +33,9 @@ def folder_of(runs: Path, config: Mapping[str, Any]) -> Path:
         config: Content of ``config.yaml``.
     """
     layers = "" if config["layers"] in ("all", "-") else f"_{config['layers']}"
+    if FROM_LAYER in config:
+        begin = "-".join(map(str, config[FROM_LAYER]))
+        layers = f"_from-{begin}{'' if config['layers'] == 'last' else layers or '_all'}"
     head, protocol = (_in_name(config[part]) for part in ("head", "protocol"))
     settings = f"{layers}_{head}_{config['norm']}_{protocol}_"
     room = MOST_NAME_BYTES - len(settings.encode()) - DIGITS  # long names differ in the hash

@@ -246,6 +246,22 @@ def fit_combinations(
     requests = [configured(FitSettings, one) for one in combinations]
     if not requests:
         raise StoreError("nothing to fit: heads, norms, layers and train_fraction need at least one value each")
+    return train_requests(requests, home=home)
+
+
+def train_requests(requests: Sequence[FitSettings], *, home: str | os.PathLike[str] | None = None) -> list[RunFolder]:
+    """Train runs that share all options which do not affect results.
+
+    Args:
+        requests: The settings of each run, at least one.
+        home: Folder of corpora, caches and runs; by default ``$FEATCACHE_HOME``, or ``data``.
+
+    Returns:
+        The finished runs.
+
+    Raises:
+        FeatcacheError: a fit is not possible, see :func:`fit`.
+    """
     asked = requests[0]
     if asked.name is not None and len(requests) > 1:
         raise StoreError(f"--name is for a single run, found {len(requests)} runs; remove --name")

@@ -36,7 +36,7 @@ from featcache.runs.writer import UnfinishedRun
 from featcache.settings.fits import FitSettings
 from featcache.terminal.streams import lasting_streams
 from featcache.terminal.watched import watched
-from featcache.threads import available_cores
+from featcache.threads import available_cores, usual_threads
 from featcache.training.batches import FeatureWindows
 from featcache.training.memory import Memory, WorkingCopy
 from featcache.training.together import train_together
@@ -273,15 +273,22 @@ class FitJob:
             recorder.begins((member.run, seed, member.fold), one)
             return one
 
-        # One training keeps a GPU busy; several would only alternate.
-        threads = workers if self.device == "cpu" else 1
         at_once = min(self.at_once[member.run] for member in item.members)
-        with closing(train_together(starmap(begin, waiting), source, workers=threads, at_once=at_once)) as trained:
+        threads = 1
+        if lead.tuned:  # a model needs all cores and much memory: one is trained after another
+            workers, threads, at_once = 1, min(workers, usual_threads()), 1
+        elif self.device != "cpu":  # one training keeps a GPU busy; several would only alternate
+            workers = 1
+        trainings = starmap(begin, waiting)
+        run = partial(train_together, workers=workers, threads=threads, at_once=at_once)
+        with closing(run(trainings, source)) as trained:
             for training in trained:
                 member = members.pop(training)
                 record = record_of(training, setups[member.run])
                 chosen = decided_target(setups[member.run], member.fold, training.predictions).saved()
-                runs[member.run].keep(training.seed, member.fold, record, {**training.state(), **chosen})
+                runs[member.run].keep(
+                    training.seed, member.fold, record, {**training.state(), **chosen}, training.models()
+                )
                 recorder.ends((member.run, training.seed, member.fold))
                 del training  # a finished one takes no memory while others begin
                 yield

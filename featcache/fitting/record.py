@@ -9,6 +9,7 @@ from featcache._version import __version__
 from featcache.cache.reader import FeatureStore
 from featcache.fitting.auxiliary_tasks import labels_checksum
 from featcache.fitting.task import ResolvedTask
+from featcache.fitting.upper_models import HeadFeatures
 from featcache.heads import HEADS, SOLVERS, HeadSpec
 from featcache.manifest import Utterance
 from featcache.normalise import SPEAKER
@@ -39,6 +40,7 @@ def config_of(
     request: FitSettings,
     task: ResolvedTask,
     features: Sequence[StoreFeatures],
+    seen: HeadFeatures,
     *,
     further: Sequence[Utterance],
     max_frames: int,
@@ -53,6 +55,7 @@ def config_of(
         request: The settings of the fit.
         task: Utterances, folds, stores and target.
         features: Features of each store.
+        seen: Features as the head sees them.
         further: Utterances without a label that are part of the speakers' statistics.
         max_frames: Largest number of frames that are used of each utterance; 0 for all.
         spec: Description of the head.
@@ -72,8 +75,8 @@ def config_of(
         "head": request.head,
         **({"set": chosen} if (chosen := plain(non_default(options))) else {}),
         **({"parts": parts} if (parts := _parts(request, task.protocol)) else {}),
-        "pooling": features[0].pooling,
-        **({"fused": "frames" if features[0].paired else "pooled"} if len(features) > 1 else {}),
+        "pooling": seen.pooling,
+        **({"fused": "frames" if seen.paired else "pooled"} if len(features) > 1 else {}),
         "norm": request.norm,
         "norm_by": request.norm_by if request.norm == "speaker" else None,
         "scalar_norm": request.scalar_norm,
@@ -105,7 +108,7 @@ def _further_settings(request: FitSettings, resolved: Mapping[str, Any]) -> dict
 
     A new option therefore needs no code here, and a run of an earlier release is the same as a run with its default.
     """
-    about = settings_of(FitSettings)
+    about = settings_of(type(request))
     recorded = {*resolved, *TrainingConfig.__dataclass_fields__, "label_range", "set"}
     chosen = {name: value for name, value in non_default(request).items() if name not in recorded}
     if chosen.get("loss") == DEFAULT_LOSSES.get(resolved["task"]):

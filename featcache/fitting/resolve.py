@@ -9,6 +9,7 @@ from torch import Tensor
 from featcache.cache.joint import corpus_of_cache
 from featcache.cache.reader import FeatureCache, FeatureStore
 from featcache.errors import ManifestError, ModelError
+from featcache.extractors.upper import UpperBlocks
 from featcache.fitting.auxiliary_tasks import AuxiliaryTarget, auxiliary_notes, auxiliary_targets
 from featcache.fitting.checks import alike
 from featcache.fitting.defaults import default_features, max_frames_of, pooling_of
@@ -17,14 +18,25 @@ from featcache.fitting.other_corpora import joint_notes, joint_settings, task_op
 from featcache.fitting.record import config_of, speakers_without_label
 from featcache.fitting.refusals import refuse_unusable
 from featcache.fitting.task import ResolvedTask, resolve_task
+from featcache.fitting.upper_models import (
+    HeadFeatures,
+    load_blocks,
+    outputs_of_blocks,
+    tuned_inputs,
+    tuned_notes,
+)
 from featcache.fitting.used_views import ResolvedViews, resolve_views
 from featcache.heads import HEADS, Head, HeadSpec, create_head, head_spec, head_weights
 from featcache.heads.trial import try_head
+from featcache.heads.tuned import TunedHead
 from featcache.manifest import Manifest
 from featcache.normalise import SPEAKER, check_scope
 from featcache.protocols import Fold
+from featcache.runs.identity import TUNED_LAYERS
+from featcache.runs.tuned_inputs import TunedInput
 from featcache.settings.checked import configured
 from featcache.settings.field import Dataclass
+from featcache.settings.finetunings import FinetuneSettings
 from featcache.settings.fits import FitSettings, TrainingConfig
 from featcache.settings.loss_choice import SOFT
 from featcache.targets.soft import soft_classes
@@ -48,10 +60,12 @@ class ResolvedFit:
         target: Target of the prediction.
         folds: Training, validation and test parts.
         features: Features of each store, with the layers and frames that are used, and of its views.
+        seen: Features as the head sees them; they differ from ``features`` if blocks are trained.
         views: Augmented speech for training or as a test condition.
         config: Content of ``config.yaml``.
         training: Settings of the training.
         auxiliary: Targets that the heads learn too.
+        tuned: Blocks that are trained, one item per store; empty for heads on frozen features.
         notes: Notes for the report.
         warnings: Warnings for the log and the report.
     """
@@ -66,12 +80,14 @@ class ResolvedFit:
     target: PredictionTarget
     folds: list[Fold]
     features: list[StoreFeatures]
+    seen: HeadFeatures
     views: ResolvedViews
     config: dict[str, Any]
     training: TrainingConfig
     notes: list[str]
     warnings: list[str]
     auxiliary: Sequence[AuxiliaryTarget] = ()
+    tuned: tuple[TunedInput, ...] = ()
 
     @property
     def loaded_ids(self) -> tuple[str, ...]:
@@ -92,15 +108,25 @@ class ResolvedFit:
         return self.views.seen(self.folds[number - 1])
 
     def new_head(self, seed: int) -> Head:
-        """Create an untrained head, see :func:`~featcache.heads.create_head`."""
-        return create_head(self.config["head"], kind=self.kind, **self._sizes(), seed=seed)
+        """Create an untrained head, see :func:`~featcache.heads.create_head`; blocks have their pretrained weights."""
+        head = create_head(self.config["head"], kind=self.kind, **self._sizes(), seed=seed)
+        if not isinstance(self.request, FinetuneSettings):
+            return head
+        frozen = not self.request.blocks_learning_rate
+        return TunedHead(head, self.load_blocks(), paired=self.seen.paired, frozen=frozen)
+
+    def load_blocks(self) -> dict[str, UpperBlocks]:
+        """Load the pretrained blocks of all stores, see :func:`~featcache.fitting.upper_models.load_blocks`."""
+        if not isinstance(self.request, FinetuneSettings):
+            return {}
+        return load_blocks(self.request, self.tuned, self.stores)
 
     def weights(self) -> dict[str, Tensor]:
         """Return shape and dtype of the weights of the head, see :func:`~featcache.heads.head_weights`."""
         return head_weights(self.config["head"], kind=self.kind, **self._sizes())
 
     def _sizes(self) -> dict[str, Any]:
-        return _head_sizes(self.features, self.target, self.config["layer_weighting"], self.options)
+        return _head_sizes(self.seen, self.target, self.config["layer_weighting"], self.options)
 
 
 def resolve(cache: FeatureCache, request: FitSettings) -> ResolvedFit:
@@ -121,13 +147,8 @@ def resolve(cache: FeatureCache, request: FitSettings) -> ResolvedFit:
     options = configured(spec.options, request.set, f"head {request.head!r}")
     task = _task_of(cache, request, spec)
     max_frames = max_frames_of(cache, request, task.stores)
-    features = features_of(
-        task.stores,
-        layers=request.layers,
-        max_frames=max_frames or None,
-        pooling=pooling_of(request, spec, task.stores),
-        paired=spec.pairs_frames,
-    )
+    tuned = tuned_inputs(request, spec, task.stores) if isinstance(request, FinetuneSettings) else ()
+    features, seen = _features(request, spec, task.stores, max_frames, tuned)
     _check_head(request, spec, task, features)
     auxiliary = auxiliary_targets(request, task.manifest, task.folds, task.target, corpus_of_cache(cache))
     check_scope(request.norm, task.manifest, request.norm_by)
@@ -135,7 +156,7 @@ def resolve(cache: FeatureCache, request: FitSettings) -> ResolvedFit:
     further = speakers_without_label(task, request.norm_by) if request.norm == "speaker" else []
     kind = HEADS.find(request.head) if spec.is_network else None
     if kind:  # run an untrained head, so that a wrong setting is found before training
-        try_head(request.head, kind=kind, **_head_sizes(features, task.target, request.layer_weighting, options))
+        try_head(request.head, kind=kind, **_head_sizes(seen, task.target, request.layer_weighting, options))
     measured = Manifest([*task.manifest, *further]) if further else task.manifest
     training = replace(request.training, batch_size=request.batch_size or spec.batch_size)
     return ResolvedFit(
@@ -149,6 +170,7 @@ def resolve(cache: FeatureCache, request: FitSettings) -> ResolvedFit:
         target=task.target,
         folds=task.folds,
         features=views.features(features, request, measured),
+        seen=seen,
         views=views,
         training=training,
         notes=[
@@ -156,6 +178,7 @@ def resolve(cache: FeatureCache, request: FitSettings) -> ResolvedFit:
             *_notes(request, task, spec, features, max_frames),
             *auxiliary_notes(auxiliary, task.manifest),
             *views.notes(request.norm),
+            *(tuned_notes(request, tuned) if isinstance(request, FinetuneSettings) else ()),
         ],
         warnings=_warnings(request, task, views),
         config=config_of(
@@ -163,15 +186,18 @@ def resolve(cache: FeatureCache, request: FitSettings) -> ResolvedFit:
             request,
             task,
             features,
+            seen,
             further=further,
             max_frames=max_frames,
             spec=spec,
             options=options,
             training=training,
         )
+        | ({TUNED_LAYERS: {one.store: list(one.layers) for one in tuned}} if tuned else {})
         | views.config()
         | joint_settings(cache),
         auxiliary=auxiliary,
+        tuned=tuned,
     )
 
 
@@ -182,6 +208,24 @@ def _task_of(cache: FeatureCache, request: FitSettings, spec: HeadSpec) -> Resol
     if request.loss == SOFT and isinstance(task.target, Classes):
         return replace(task, target=soft_classes(task.target, task.manifest))
     return task
+
+
+def _features(
+    request: FitSettings,
+    spec: HeadSpec,
+    stores: list[FeatureStore],
+    max_frames: int,
+    tuned: Sequence[TunedInput],
+) -> tuple[list[StoreFeatures], HeadFeatures]:
+    """Return the stored features, and the features as the head sees them."""
+    pooling = pooling_of(request, spec, stores, [one.layers for one in tuned])
+    most = max_frames or None
+    if not tuned:
+        found = features_of(stores, layers=request.layers, max_frames=most, pooling=pooling, paired=spec.pairs_frames)
+        return found, HeadFeatures.of(found)
+    layers = [str(one.from_layer) for one in tuned]
+    found = features_of(stores, layers=layers, max_frames=most, pooling=None, paired=False, with_padding=True)
+    return found, outputs_of_blocks(tuned, stores, spec, pooling)
 
 
 def _notes(
@@ -218,14 +262,14 @@ def _check_head(request: FitSettings, spec: HeadSpec, task: ResolvedTask, featur
 
 
 def _head_sizes(
-    features: list[StoreFeatures], target: PredictionTarget, layer_weighting: str, options: Dataclass
+    seen: HeadFeatures, target: PredictionTarget, layer_weighting: str, options: Dataclass
 ) -> dict[str, Any]:
     return {
-        "num_layers": [len(item.layers) for item in features],
-        "hidden_sizes": [item.store.hidden_size for item in features],
+        "num_layers": [len(layers) for layers in seen.layers],
+        "hidden_sizes": list(seen.hidden_sizes),
         "num_outputs": target.num_outputs,
         "layer_weighting": layer_weighting,
-        "pooling": features[0].pooling,
-        "paired": features[0].paired,
+        "pooling": seen.pooling,
+        "paired": seen.paired,
         "options": options,
     }

@@ -54,9 +54,11 @@ def record_of(training: Trainable, setup: ResolvedFit) -> dict[str, Any]:
         "predictions": {setup.views.original(i): values for i, values in training.predictions.items()},
         "layer_weights": [
             [layer, float(weight), features.store.name]
-            for features, weights in zip(setup.features, training.layer_weights(), strict=True)
+            for features, names, weights in zip(
+                setup.features, setup.seen.layers, training.layer_weights(), strict=True
+            )
             if weights is not None
-            for layer, weight in zip(features.layer_names, weights, strict=True)
+            for layer, weight in zip(names, weights, strict=True)
         ],
         "diverged": training.diverged,
         "unconverged": isinstance(training, SolverTraining) and training.unconverged,

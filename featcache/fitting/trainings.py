@@ -1,5 +1,6 @@
 """Resolved fit × fold × seed → a training, of a network or of a head that a solver fits."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 from featcache.fitting.auxiliary_tasks import auxiliary_of
@@ -7,6 +8,7 @@ from featcache.fitting.groups import Member
 from featcache.fitting.objective import class_weights_of, objective_of
 from featcache.fitting.resolve import ResolvedFit
 from featcache.protocols import Fold
+from featcache.settings.finetunings import FinetuneSettings
 from featcache.targets.targets import CLASSIFICATION, REGRESSION, Classes
 from featcache.training.memory import WorkingCopy
 from featcache.training.solvers import LogisticTraining, SolverTraining, SVCTraining, SVRTraining
@@ -67,6 +69,8 @@ def new_training(setup: ResolvedFit, member: Member, seed: int, copy: WorkingCop
             device,
         ),
         classes=_classes(setup, fold.train),
+        blocks=setup.request.blocks if isinstance(setup.request, FinetuneSettings) else None,
+        seconds=_seconds(setup),
     )
 
 
@@ -75,6 +79,14 @@ def _groups(setup: ResolvedFit, fold: Fold) -> dict[str, str]:
     originals = {i: setup.views.original(i) for i in (*fold.train, *fold.validation)}
     speakers = {i: setup.manifest[original].speaker_id for i, original in originals.items()}
     return speakers if len(set(speakers.values())) > 1 else originals
+
+
+def _seconds(setup: ResolvedFit) -> dict[str, float]:
+    """Return utterance id → duration of its frames in seconds, if batches of similar length are asked for."""
+    if not isinstance(setup.request, FinetuneSettings) or setup.request.batch_seconds is None:
+        return {}
+    lead = next(one for one in setup.features if not math.isnan(one.frame_shift))
+    return {i: lead.num_frames(i) * lead.frame_shift for i in setup.loaded_ids}
 
 
 def _classes(setup: ResolvedFit, utterance_ids: Sequence[str]) -> dict[str, int]:

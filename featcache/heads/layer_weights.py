@@ -60,6 +60,10 @@ class LayerWeights(nn.Module):
         Returns:
             (total_frames, hidden_size), the utterances concatenated, in float32 or the dtype of autocast.
         """
+        tensors = [item for item in utterances if isinstance(item, Tensor) and item.requires_grad]
+        if tensors:  # of a model that is trained, too
+            layers = torch.cat(tensors, dim=1)
+            return layers[0] if self.num_layers == 1 else torch.tensordot(self.weights(), layers.float(), dims=1)
         packed = [item if isinstance(item, Packed) else Packed(values=item) for item in utterances]
         dtype = _compute_dtype(packed[0].values.device.type)
         averages: Tensor = _Average.apply(self.weights(), packed, dtype)  # type: ignore[no-untyped-call]

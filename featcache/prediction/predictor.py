@@ -13,6 +13,7 @@ from featcache.errors import AudioError
 from featcache.extraction.inputs import AudioInput
 from featcache.extraction.plan import default_workers
 from featcache.extractors import usable_devices
+from featcache.fitting.upper_models import models_by_store
 from featcache.manifest import Utterance
 from featcache.prediction.cached import CachedFeatures, cached_features
 from featcache.prediction.combine import Combined, combine, prediction_table
@@ -21,7 +22,7 @@ from featcache.prediction.embeddings import EmbeddingsFile, embeddings_file
 from featcache.prediction.extracted import ExtractionConditions, PartFeatures, TemporaryFeatures
 from featcache.prediction.inputs import AudioRequest
 from featcache.prediction.members import voters_of
-from featcache.prediction.recreate import NeededStore, Recreated, models_by_store, needed_stores, recreate
+from featcache.prediction.recreate import NeededStore, Recreated, needed_stores, recreate
 from featcache.prediction.run_heads import Normalisers, Outputs, RunHeads
 from featcache.prediction.speaker_statistics import (
     SpeakerStatistics,
@@ -102,7 +103,7 @@ class Predictor:
         self.heads = [
             RunHeads(member, self.voters.keys, self.device.partition(",")[0]) for member in self.voters.members
         ]
-        self._models = models_by_store(models, self.needed)
+        self._models = models_by_store(models, {one.name: one.identity for one in self.needed})
 
     @cached_property
     def recreated(self) -> list[Recreated]:

@@ -15,6 +15,7 @@ from featcache.extractors.pretrained import UNTRAINED_INSTEAD
 from featcache.extractors.references import is_reference
 from featcache.features import Description
 from featcache.files.values import check_types, damaged
+from featcache.fitting.upper_models import WEIGHTS
 from featcache.registry import name_plugins
 from featcache.runs.file_names import CONFIG
 from featcache.runs.identity import STORE_SETTINGS
@@ -26,7 +27,6 @@ log = logging.getLogger(__name__)
 
 # Setting that a model folder gets from its name; the checksum of the weights identifies the model.
 _NAME = "model_id"
-_WEIGHTS = "weights_sha256"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +148,7 @@ def _create(store: NeededStore, model: str | None, device: str) -> Extractor:
 
 def _advice(store: NeededStore) -> str:
     """Return advice for a model that may have been loaded from a folder; empty for other extractors."""
-    if _WEIGHTS not in store.identity.settings:
+    if WEIGHTS not in store.identity.settings:
         return ""
     return f"; if the model is in a folder, give it with --model {store.name}=FOLDER"
 
@@ -161,7 +161,7 @@ def _check_same(store: NeededStore, extractor: Extractor, *, renamed: bool) -> N
     """
     expected = store.identity
     now = _identity(extractor.description, expected)
-    has_weights = expected.settings.get(_WEIGHTS) is not None
+    has_weights = expected.settings.get(WEIGHTS) is not None
     if renamed and has_weights and now.differences(expected) == [_NAME]:
         settings = {**extractor.description.settings, _NAME: expected.settings[_NAME]}
         extractor.description = replace(extractor.description, settings=settings)
@@ -176,30 +176,3 @@ def _check_same(store: NeededStore, extractor: Extractor, *, renamed: bool) -> N
 
 def _identity(description: Description, expected: StoreIdentity) -> StoreIdentity:
     return StoreIdentity.of(description, expected.storage_dtype, pool=expected.pool)
-
-
-def models_by_store(given: Sequence[str], stores: Sequence[NeededStore]) -> dict[str, str]:
-    """Return name of a store → folder of its model, from ``FOLDER`` or ``STORE=FOLDER``.
-
-    Args:
-        given: Values of the option ``--model``.
-        stores: The stores of the run.
-
-    Raises:
-        ModelError: a store is unknown, or it is not clear to which store a folder belongs.
-    """
-    names = [store.name for store in stores]
-    with_models = [store.name for store in stores if _WEIGHTS in store.identity.settings] or names
-    found: dict[str, str] = {}
-    for one in given:
-        name, separator, model = one.partition("=")
-        if not separator or name not in names:
-            if len(with_models) != 1:
-                raise ModelError(
-                    f"--model {one}: the run has several models; expected STORE=FOLDER, with one of {', '.join(names)}"
-                )
-            name, model = with_models[0], one
-        if name in found:
-            raise ModelError(f"--model names {name!r} twice; keep one")
-        found[name] = model
-    return found

@@ -15,6 +15,7 @@ from featcache.files.values import damaged
 from featcache.fitting.conditions import recorded_copy
 from featcache.heads import head_spec
 from featcache.heads.packed import Packed, pack
+from featcache.heads.tuned import TunedHead
 from featcache.normalise import Normaliser
 from featcache.prediction.members import HeadKey
 from featcache.runs.file_names import CONFIG
@@ -23,6 +24,7 @@ from featcache.runs.parse import REFIT
 from featcache.runs.reader import RunFolder
 from featcache.runs.saved_head import LinearModel, SavedHead
 from featcache.runs.saved_statistics import missing_statistics
+from featcache.runs.tuned_inputs import read_tuned_inputs
 from featcache.targets.targets import CLASSIFICATION, MULTILABEL
 from featcache.training.memory import WorkingCopy
 from featcache.training.store_features import StoreFeatures, features_of, frames_in_use
@@ -85,12 +87,14 @@ class RunHeads:
         if not isinstance(most, int) or most < 0:
             raise damaged(self.run.path / CONFIG, "max_frames: expected a number of frames, or 0 for all", REFIT)
         layers = self.config["layers"]
+        tuned = read_tuned_inputs(self.run.path, self.config)
         found = features_of(
             [stores[fingerprint] for fingerprint in recorded.values()],
-            layers="all" if layers == "-" else layers,
+            layers=[str(one.from_layer) for one in tuned] or ("all" if layers == "-" else layers),
             max_frames=most or None,
-            pooling=self.config["pooling"],
-            paired=self._spec.pairs_frames,
+            pooling=self._any.pooling,
+            paired=self._spec.pairs_frames and not tuned,
+            with_padding=bool(tuned),
         )
         for one, taken in zip(found, self._any.inputs, strict=True):
             if (len(one.layers), one.store.hidden_size) != (taken.num_layers, taken.hidden_size):
@@ -177,7 +181,8 @@ class RunHeads:
             self._caught.activations = vectors[0][0].flatten().numpy()
             logits = saved.head(vectors)
         else:
-            batch: Any = [[one] if self._spec.learns_layers else [one.copy()] for one in packed]
+            unpacked = not self._spec.learns_layers and not isinstance(saved.head, TunedHead)
+            batch: Any = [[one.copy() if unpacked else one] for one in packed]
             with torch.autocast(torch.device(self._device).type, dtype=torch.bfloat16, enabled=reduced):
                 logits = saved.head(batch)
         if self.config["task"] == CLASSIFICATION:
@@ -208,7 +213,7 @@ class RunHeads:
             ModelError: the head has no module ``output``.
         """
         for saved in () if self._is_watched or not self._spec.is_network else self.heads.values():
-            last = getattr(saved.head, "output", None)
+            last = getattr(_inner(saved), "output", None)
             if not isinstance(last, nn.Module):
                 raise ModelError(
                     f"head {self.config['head']!r} has no layer named 'output', whose inputs --embeddings writes; "
@@ -222,8 +227,12 @@ class RunHeads:
         self._caught.activations = inputs[0].detach().float().cpu().numpy().reshape(-1)
 
 
+def _inner(saved: SavedHead) -> nn.Module:
+    return saved.head.inner if isinstance(saved.head, TunedHead) else saved.head
+
+
 def _last_size(saved: SavedHead) -> int:
     if isinstance(saved.head, LinearModel):
         return int(saved.head.coef.shape[1])
-    last: Any = saved.head.output
+    last: Any = _inner(saved).output
     return int(last.in_features)

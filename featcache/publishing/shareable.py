@@ -20,6 +20,7 @@ from featcache.runs.identity import (
     COMPUTED,
     CORPUS_RANGES,
     ENVIRONMENT,
+    FROM_LAYER,
     HEAD_INPUTS,
     LABEL_MAP,
     LABEL_NAMES,
@@ -66,11 +67,16 @@ def check_shareable(run: RunFolder) -> None:
 
     Raises:
         ModelError: the head is a file with code, which is not published.
-        StoreError: the run is an ensemble, or its classes are speakers.
+        StoreError: the run is an ensemble or fine-tuned, or its classes are speakers.
     """
     if "members" in run.config:
         members = ", ".join(run.config["members"])
         raise StoreError(f"{run.path} is an ensemble, which has no heads of its own; publish its members: {members}")
+    if FROM_LAYER in run.config:
+        raise StoreError(
+            f"{run.path} is fine-tuned, and its heads need its models, which featcache does not publish; share the "
+            "folders under models/ with the tools of Hugging Face"
+        )
     head = run.config["head"]
     if is_external(head) and head.rpartition(":")[0].endswith(".py"):
         raise ModelError(

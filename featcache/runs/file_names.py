@@ -15,6 +15,8 @@ TRIED = "sweep.csv"
 # Means and standard deviations of the normalisation.
 NORMALISATION = "normalisation.safetensors"
 HEADS = "heads"
+# Folders of fine-tuned models.
+MODELS = "models"
 
 # Glob patterns of the files that contain results and have a checksum. Reports and figures may be edited, and more files
 # may be added.
@@ -29,6 +31,7 @@ RESULTS = (
     TRIED,
     NORMALISATION,
     f"{HEADS}/*.safetensors",
+    f"{MODELS}/*/seed-*/*",
 )
 
 _TRAINING = re.compile(r"seed-(\d+)-fold-(\d+)", re.ASCII)
@@ -48,3 +51,8 @@ def seed_and_fold(name: str) -> tuple[int, int] | None:
 def head_name(seed: int, fold: int) -> str:
     """Return the path of the weights of one head, relative to the run folder."""
     return f"{HEADS}/{training_name(seed, fold)}.safetensors"
+
+
+def model_name(store: str, seed: int, fold: int) -> str:
+    """Return the path of the folder of one fine-tuned model, relative to the run folder."""
+    return f"{MODELS}/{store}/{training_name(seed, fold)}"

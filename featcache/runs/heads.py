@@ -2,27 +2,33 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from numbers import Integral
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from featcache.cache.identity import StoreIdentity
 from featcache.errors import ModelError, StoreError
+from featcache.extractors.upper import load_upper
 from featcache.files.values import check_types, damaged
 from featcache.heads import HEADS as REGISTRY
-from featcache.heads import SOLVERS, HeadSpec, create_head, head_spec, head_weights
+from featcache.heads import SOLVERS, Head, HeadSpec, create_head, head_spec, head_weights
 from featcache.heads.base import POOLINGS, frame_sizes
+from featcache.heads.tuned import TunedHead
 from featcache.normalise import SCOPES
 from featcache.registry import is_external
-from featcache.runs.file_names import CONFIG, HEADS, head_name, seed_and_fold
+from featcache.runs.file_names import CONFIG, HEADS, head_name, model_name, seed_and_fold
 from featcache.runs.head_inputs import HeadInput, Shapes, check_shapes, read_head_inputs
-from featcache.runs.identity import LABEL_NAMES, SET_BY_FOLD, THRESHOLDS
+from featcache.runs.identity import LABEL_NAMES, SET_BY_FOLD, STORE_SETTINGS, THRESHOLDS
 from featcache.runs.parse import REFIT, open_tensors
 from featcache.runs.saved_head import LinearModel, SavedHead
 from featcache.runs.saved_statistics import read_statistics
+from featcache.runs.tuned_inputs import TunedInput, read_tuned_inputs
 from featcache.settings.checked import configured
+from featcache.workspace import check_name
 
 log = logging.getLogger(__name__)
 
@@ -75,8 +81,11 @@ def load_head(
         if config["task"] == MULTILABEL:
             check_shapes(path, {THRESHOLDS: (len(outputs),)}, {THRESHOLDS: shapes.pop(THRESHOLDS, ())})
             thresholds = tensors.get_tensor(THRESHOLDS).clone()
-        make = _network if spec.is_network else _linear_model
+        tuned = read_tuned_inputs(folder, config)
+        make = partial(_network, tuned=tuned) if spec.is_network else _linear_model
         head = make(path, config, inputs, len(outputs), shapes, lambda name: tensors.get_tensor(name).clone())
+    if tuned:
+        head = _with_models(folder, config, cast(Head, head), tuned, seed=seed, fold=fold)
     statistics = None
     if config["norm"] != "none" and with_statistics:
         statistics = read_statistics(folder, inputs, fold=fold if config["norm"] == "global" else None)
@@ -183,6 +192,8 @@ def _network(
     num_outputs: int,
     shapes: Shapes,
     tensor: Callable[[str], Tensor],
+    *,
+    tuned: Sequence[TunedInput],
 ) -> nn.Module:
     """Create a head with the configured sizes and load the saved weights.
 
@@ -194,7 +205,7 @@ def _network(
         if not all(isinstance(option, str) for option in given):
             raise ModelError("set: expected options by name")
         sizes: dict[str, Any] = {
-            "num_layers": [one.num_layers for one in inputs],
+            "num_layers": [len(one.layers) for one in tuned or inputs],
             "hidden_sizes": [one.hidden_size for one in inputs],
             "num_outputs": num_outputs,
             "layer_weighting": config["layer_weighting"],
@@ -212,6 +223,34 @@ def _network(
         raise damaged(path, "its weights have another dtype", REFIT)
     head.load_state_dict(weights)
     return head
+
+
+def _with_models(
+    folder: Path, config: Mapping[str, Any], head: Head, tuned: Sequence[TunedInput], *, seed: int, fold: int
+) -> TunedHead:
+    """Put the fine-tuned models of a training before its head.
+
+    Raises:
+        StoreError: the folder of a model is missing or damaged, or the configuration does not match it.
+    """
+    identities: dict[str, Any] = config.get(STORE_SETTINGS) or {}
+    models = {}
+    for one in tuned:
+        path = folder / model_name(check_name("store", one.store, folder), seed, fold)
+        check_types(identities, {one.store: (dict,)}, f"{folder / CONFIG}, {STORE_SETTINGS},", REFIT)
+        settings = identities[one.store]
+        try:
+            models[one.store] = load_upper(
+                str(path),
+                text=StoreIdentity(settings=settings).reads_text,
+                with_padding=settings.get("keep_padding") is True,
+                from_layer=one.from_layer,
+                layers=",".join(one.layers),
+                expected_sha256=None,
+            )
+        except ModelError as error:
+            raise damaged(path, str(error), REFIT) from error
+    return TunedHead(head, models, paired=config.get("fused") == "frames", frozen=True)
 
 
 def _linear_model(

@@ -61,7 +61,11 @@ SET_BY_FOLD = "set_by_fold"
 BY_FOLD = "by fold"
 # Key for the size of a random subset; its utterances are identified by their own checksum.
 LIMIT = "limit"
-RECORDED = (RELEASE, COMPUTED, ENVIRONMENT, RESUMED, HEAD_INPUTS, STORE_SETTINGS, LIMIT)
+# Key that marks a fine-tuned run: the stored layer of each store from which training started.
+FROM_LAYER = "from_layer"
+# Key for the layers of each fine-tuned model that the heads use; other settings determine them.
+TUNED_LAYERS = "tuned_layers"
+RECORDED = (RELEASE, COMPUTED, ENVIRONMENT, RESUMED, HEAD_INPUTS, STORE_SETTINGS, LIMIT, TUNED_LAYERS)
 # Settings that are missing in configurations of earlier releases, with their values at that time.
 BEFORE: dict[str, Any] = {NUMERICS: 1}
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from featcache.errors import ModelError, unknown_name
 from featcache.heads import MEAN_AND_MAX
 from featcache.runs.head_inputs import HeadInput
+from featcache.runs.identity import FROM_LAYER
 from featcache.runs.saved_statistics import SavedStatistics, missing_statistics
 from featcache.units import counted
 
@@ -63,11 +64,12 @@ class SavedHead(nn.Module):
         self.inputs = tuple(inputs)
         self.outputs = tuple(outputs)
         self.norm: str = config["norm"]
-        self.pooling: str | None = config["pooling"]
+        is_tuned = FROM_LAYER in config  # the head then pools and cuts the outputs of its models itself
+        self.pooling: str | None = None if is_tuned else config["pooling"]
         self.groups = statistics.groups if statistics and self.norm != "global" else ()
         self._folder = folder
         self._config = config
-        self.is_paired = len(inputs) > 1 and config["fused"] == "frames"
+        self.is_paired = len(inputs) > 1 and not is_tuned and config["fused"] == "frames"
         self._position = {group: position for position, group in enumerate(self.groups)}
         self._normalised = statistics is not None
         for position, (mean, std) in enumerate(statistics.pairs if statistics else ()):

@@ -19,6 +19,7 @@ from featcache.runs.identity import (
 )
 from featcache.runs.reader import RunFolder
 from featcache.settings.field import settings_of
+from featcache.settings.finetunings import FinetuneSettings
 from featcache.settings.fits import FitSettings, TrainingConfig
 from featcache.settings.types import first_seeds
 
@@ -114,7 +115,7 @@ def with_defaults(settings: Mapping[str, str], names: Sequence[str]) -> dict[str
 def _defaults() -> dict[str, str]:
     fit = {
         name: _text(field.default)
-        for name, (field, about) in settings_of(FitSettings).items()
+        for name, (field, about) in {**settings_of(FinetuneSettings), **settings_of(FitSettings)}.items()
         if about.identity and field.default is not MISSING and name not in TrainingConfig.__dataclass_fields__
     }
     return (

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from featcache.errors import StoreError, listed
@@ -17,7 +18,7 @@ from featcache.runs.changes import changes
 from featcache.runs.file_names import CONFIG, RESULTS
 from featcache.runs.identity import COMPUTED, ENVIRONMENT, RELEASE, RESUMED, differences
 from featcache.runs.parse import read_config
-from featcache.runs.records import TrainingRecords
+from featcache.runs.records import SavedModel, TrainingRecords
 from featcache.units import counted
 
 if TYPE_CHECKING:
@@ -223,9 +224,16 @@ class UnfinishedRun:
             folder.mkdir(exist_ok=True)  # processes of a fit that was killed may still write here
         return folder
 
-    def keep(self, seed: int, fold: int, record: Mapping[str, Any], head: Mapping[str, "Tensor"]) -> None:
+    def keep(
+        self,
+        seed: int,
+        fold: int,
+        record: Mapping[str, Any],
+        head: Mapping[str, "Tensor"],
+        models: Mapping[str, SavedModel] = MappingProxyType({}),
+    ) -> None:
         """Write one finished training, see :meth:`TrainingRecords.keep`."""
-        self._records.keep(seed, fold, record, head)
+        self._records.keep(seed, fold, record, head, models)
 
     def finished(self) -> set[tuple[int, int]]:
         """Return seed and fold of each finished training; empty after the run is finished."""

@@ -149,6 +149,24 @@ def read_folders(value: Any) -> tuple[str, ...]:
     return tuple(map(str, folders))
 
 
+def read_layers(value: Any) -> tuple[int, ...]:
+    """Return the numbers of layers in ``8`` or ``0,0``, or in a list of numbers.
+
+    Raises:
+        ValueError: The value contains something other than numbers of layers.
+    """
+    try:
+        words = value.split(",") if isinstance(value, str) else [value] if isinstance(value, Integral) else value
+        numbers = tuple(int(word) if isinstance(word, str) else operator.index(word) for word in words)
+        if isinstance(value, bool) or not numbers or min(numbers) < 0:
+            raise ValueError
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"expected the number of a layer, or one for each store such as 0,8, found {value!r:.80}"
+        ) from None
+    return numbers
+
+
 def read_texts(value: Any) -> tuple[str, ...]:
     """Return texts, from a single text or a list of texts; commas belong to the text.
 
@@ -162,6 +180,7 @@ def read_texts(value: Any) -> tuple[str, ...]:
 
 
 Folders: TypeAlias = Annotated[tuple[str, ...], Form("[STORE=]PATH", read_folders, repeated=True)]
+Layers: TypeAlias = Annotated[tuple[int, ...], Form("LAYER,LAYER", read_layers)]
 Names: TypeAlias = Annotated[tuple[str, ...], Form("NAME,NAME", read_names)]
 Texts: TypeAlias = Annotated[tuple[str, ...], Form("TEXT", read_texts, repeated=True)]
 Selection: TypeAlias = Annotated[Mapping[str, tuple[str, ...]], Form("LABEL=VALUE", read_selection, repeated=True)]

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,30 +16,40 @@ PLATEAU_FACTOR = 0.5
 
 
 def new_optimiser(
-    parameters: Sequence[nn.Parameter], config: TrainingConfig, options: LoopSettings
+    parameters: Sequence[nn.Parameter],
+    config: TrainingConfig,
+    options: LoopSettings,
+    *,
+    blocks: Sequence[nn.Parameter] = (),
+    blocks_rate: float = 0.0,
 ) -> torch.optim.Optimizer:
     """Create the optimiser of a training.
 
     Args:
-        parameters: Parameters that learn.
+        parameters: Parameters that learn, without those of ``blocks``.
         config: Learning rate, and epsilon of Adam.
         options: Kind of optimiser, and weight decay.
+        blocks: Parameters of the blocks of a model, which have their own learning rate.
+        blocks_rate: Learning rate of the blocks.
     """
     rate, decay = config.learning_rate, options.weight_decay
+    groups: Any = [{"params": list(parameters)}]
+    if blocks:
+        groups.append({"params": list(blocks), "lr": blocks_rate})
     if options.optimizer == "sgd":
-        return torch.optim.SGD(parameters, lr=rate, momentum=MOMENTUM, weight_decay=decay or 0.0, fused=True)
+        return torch.optim.SGD(groups, lr=rate, momentum=MOMENTUM, weight_decay=decay or 0.0, fused=True)
     if options.optimizer == "adamw":
         decay = ADAMW_DECAY if decay is None else decay
-        return torch.optim.AdamW(parameters, lr=rate, eps=config.epsilon, weight_decay=decay, fused=True)
-    return torch.optim.Adam(parameters, lr=rate, eps=config.epsilon, weight_decay=decay or 0.0, fused=True)
+        return torch.optim.AdamW(groups, lr=rate, eps=config.epsilon, weight_decay=decay, fused=True)
+    return torch.optim.Adam(groups, lr=rate, eps=config.epsilon, weight_decay=decay or 0.0, fused=True)
 
 
 class LearningRate:
     """Learning rate of each step: warmup, followed by a schedule.
 
     Args:
-        optimiser: Optimiser whose learning rate changes.
-        config: Learning rate, largest number of epochs, and patience.
+        optimiser: Optimiser whose learning rates change; each group of parameters keeps its share.
+        config: Largest number of epochs, and patience.
         options: Warmup and schedule.
         steps_per_epoch: Number of training steps of an epoch.
 
@@ -49,7 +60,7 @@ class LearningRate:
         self, optimiser: torch.optim.Optimizer, config: TrainingConfig, options: LoopSettings, steps_per_epoch: int
     ) -> None:
         self._optimiser = optimiser
-        self._rate = config.learning_rate
+        self._rates = [group["lr"] for group in optimiser.param_groups]
         self._schedule = options.schedule
         self._steps = config.max_epochs * steps_per_epoch
         # A number below 1 is a share of all steps, as in transformers.
@@ -66,8 +77,9 @@ class LearningRate:
         """
         if self._schedule == "constant" and not self._warmup:
             return
-        for group in self._optimiser.param_groups:
-            group["lr"] = self._rate * self.factor(step)
+        factor = self.factor(step)
+        for group, rate in zip(self._optimiser.param_groups, self._rates, strict=True):
+            group["lr"] = rate * factor
 
     def factor(self, step: float) -> float:
         """Return the learning rate of a step, relative to that of the settings or of the last plateau."""
@@ -81,5 +93,5 @@ class LearningRate:
         """Record an evaluation of the validation part; the schedule ``plateau`` reacts to it."""
         self._since = 0 if improved else self._since + 1
         if self._schedule == "plateau" and self._since >= self._patience:
-            self._rate *= PLATEAU_FACTOR
+            self._rates = [rate * PLATEAU_FACTOR for rate in self._rates]
             self._since = 0

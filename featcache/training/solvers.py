@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from featcache.evaluate.metrics import uar
+from featcache.extractors.upper import UpperBlocks
 from featcache.protocols import Fold
 from featcache.targets.losses import ccc
 from featcache.targets.targets import Value
@@ -150,6 +151,9 @@ class SolverTraining(ABC):
         """Predict the utterances of the test part in a window; those of the validation part are predicted already."""
         for utterance_id, vector in self._in_window(window, self.fold.test).items():
             self.predictions[utterance_id] = self._predict(vector[None])[0].tolist()
+
+    def models(self) -> Mapping[str, UpperBlocks]:
+        return {}
 
     def layer_weights(self) -> list[Tensor | None]:
         """Return None for the only store: a solver learns no layer weights."""

@@ -190,7 +190,7 @@ def average_frames(features: npt.NDArray[np.float32], number: int) -> npt.NDArra
 def features_of(
     stores: Sequence[FeatureStore],
     *,
-    layers: str,
+    layers: str | Sequence[str],
     max_frames: int | None,
     pooling: str | None,
     paired: bool = True,
@@ -200,7 +200,7 @@ def features_of(
 
     Args:
         stores: Feature stores.
-        layers: Selection of layers, see :class:`StoreFeatures`.
+        layers: Selection of layers, see :class:`StoreFeatures`; a list has one selection for each store.
         max_frames: Number of frames used of each utterance of the first store that has a frame shift; None for all.
             Stores whose frames are not aligned in time are cut after the same number of seconds. If there are several
             stores, those without a frame shift are not cut.
@@ -212,19 +212,20 @@ def features_of(
         One item per store.
     """
 
-    def of_store(store: FeatureStore, **options: Any) -> StoreFeatures:
+    def of_store(store: FeatureStore, chosen: str, **options: Any) -> StoreFeatures:
         padded = with_padding and store.padded_frames is not None
-        return StoreFeatures(store, layers=layers, pooling=pooling, with_padding=padded, **options)
+        return StoreFeatures(store, layers=chosen, pooling=pooling, with_padding=padded, **options)
 
+    chosen = [layers] * len(stores) if isinstance(layers, str) else layers
     together = [
-        of_store(store, max_frames=max_frames, averaged=averaged)
-        for store, averaged in zip(stores, _averaged(stores), strict=True)
+        of_store(store, one, max_frames=max_frames, averaged=averaged)
+        for store, one, averaged in zip(stores, chosen, _averaged(stores), strict=True)
     ]
     if paired and _pair(together):
         return together
     return [
-        of_store(store, max_frames=most, paired=False)
-        for store, most in zip(stores, _cuts(stores, max_frames), strict=True)
+        of_store(store, one, max_frames=most, paired=False)
+        for store, one, most in zip(stores, chosen, _cuts(stores, max_frames), strict=True)
     ]
 
 

@@ -13,7 +13,7 @@ from threading import Event
 from typing import Any
 
 from featcache.terminal.interrupts import Pool
-from featcache.threads import one_thread_each
+from featcache.threads import threads_each
 from featcache.training.batches import FeatureWindows, LoadedUtterances
 from featcache.training.trainable import Trainable
 
@@ -23,6 +23,7 @@ def train_together(
     source: FeatureWindows,
     *,
     workers: int,
+    threads: int = 1,
     at_once: int | None = None,
     stop: Event | None = None,
 ) -> Generator[Trainable]:
@@ -35,7 +36,8 @@ def train_together(
     Args:
         trainings: Trainings to run.
         source: Windows of features, which all trainings read.
-        workers: Number of threads; each runs one training at a time.
+        workers: Number of workers; each runs one training at a time.
+        threads: Number of threads of torch in each worker.
         at_once: Largest number of trainings that have begun and are not finished; by default no limit.
         stop: Event that ends all trainings before their next epoch.
 
@@ -44,7 +46,7 @@ def train_together(
     """
     stop = stop or Event()
     waiting = iter(trainings)
-    with one_thread_each(), Pool(workers, "fit") as pool:
+    with threads_each(threads), Pool(workers, "fit") as pool:
         if not source.holds_all:
             run = partial(_in_pool, pool)
             while (yield from _portion(list(islice(waiting, at_once)), source, run, stop)):

@@ -1,25 +1,32 @@
 """Head × fold × seed → trained head: epochs with early stopping on the validation part."""
 
 import copy
+import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from featcache.extractors.upper import UpperBlocks
 from featcache.heads import Head
 from featcache.heads.base import Batch, errors_of
+from featcache.heads.tuned import TunedHead
 from featcache.protocols import Fold
+from featcache.settings.finetunings import BlockSettings
 from featcache.settings.fits import TrainingConfig
 from featcache.settings.training_loop import LoopSettings
 from featcache.targets.losses import CLASSIFICATION, Objective
 from featcache.targets.targets import Value
 from featcache.training.augmentation import FeatureAugmentation
 from featcache.training.auxiliary import Auxiliary
+from featcache.training.batch_sizes import BatchSizes, EqualNumbers, SimilarLengths
 from featcache.training.batches import LoadedUtterances
 from featcache.training.mixup import Mixup
 from featcache.training.optimisation import LearningRate, new_optimiser
 from featcache.training.sampling import Balanced, Shuffled, TrainingOrder
+from featcache.training.seeded import Draws, torch_seeded
 from featcache.training.selection import Best, PendingEvaluation
 from featcache.training.status import Stopwatch, TrainingStatus
 from featcache.training.trainable import Epoch
@@ -43,6 +50,8 @@ class Training:
         auxiliary: Further targets whose losses are added to that of the training part; None without any. The head must
             work in two steps, see :meth:`~featcache.heads.Head.is_in_two_steps`.
         classes: Utterance id → position of its class, for the sampler ``balanced``; by default ``targets``.
+        blocks: Options of the blocks of a model that a `TunedHead` contains; None for other heads.
+        seconds: Utterance id → duration in seconds, for batches of similar length.
 
     Attributes:
         history: Result of each epoch, or of each evaluation if they are a number of steps apart.
@@ -66,6 +75,8 @@ class Training:
         device: str = "cpu",
         auxiliary: Auxiliary | None = None,
         classes: Mapping[str, int] | None = None,
+        blocks: BlockSettings | None = None,
+        seconds: Mapping[str, float] | None = None,
     ) -> None:
         loop = loop or LoopSettings()
         num_stores = len(head.num_layers)
@@ -77,7 +88,7 @@ class Training:
         self.watch = Stopwatch()
         self._targets = targets
         self._config = config
-        self._batch_size = config.batch_size or head.spec.batch_size
+        self._blocks = blocks
         self._layers = layers or [slice(None)] * num_stores
         self._objective = objective
         self._compute = compute
@@ -85,12 +96,19 @@ class Training:
         self._order: TrainingOrder = (
             Balanced(seed, fold.train, classes or targets) if loop.sampler == "balanced" else Shuffled(seed, fold.train)
         )
-        learned = [parameter for parameter in head.parameters() if parameter.requires_grad]
+        self._batches: BatchSizes = EqualNumbers(config.batch_size or head.spec.batch_size)
+        if blocks is not None and blocks.batch_seconds is not None:
+            self._batches = SimilarLengths(blocks.batch_seconds, seconds or {}, fold.train, seed)
+        in_blocks = head.tuned_parameters() if isinstance(head, TunedHead) else []
+        known = {id(parameter) for parameter in in_blocks}
+        learned = [one for one in head.parameters() if one.requires_grad and id(one) not in known]
         learned += auxiliary.parameters() if auxiliary else []
-        self._learned = learned
+        self._learned = [*learned, *in_blocks]
         self._auxiliary = auxiliary
-        self._optimiser = new_optimiser(learned, config, loop)
-        self._steps_per_epoch = -(-self._order.per_epoch // self._batch_size)
+        rate = blocks.blocks_learning_rate if blocks else 0.0
+        self._optimiser = new_optimiser(learned, config, loop, blocks=in_blocks, blocks_rate=rate)
+        self._accumulate = blocks.accumulate if blocks else 1
+        self._steps_per_epoch = math.ceil(self._batches.position(self._order.per_epoch) / self._accumulate)
         self._rate = LearningRate(self._optimiser, config, loop, self._steps_per_epoch)
         augmentation = FeatureAugmentation(seed, loop, frame_shifts or [0.02] * num_stores)
         self._augmentation = None if augmentation.changes_nothing else augmentation
@@ -114,7 +132,9 @@ class Training:
 
     @property
     def num_parameters(self) -> int:
-        """Number of parameters of the head, with the layer weights."""
+        """Number of parameters of the head, with the layer weights, and of the blocks that are trained."""
+        if isinstance(self.head, TunedHead):
+            return sum(parameter.numel() for parameter in self._learned)
         return sum(parameter.numel() for parameter in self.head.parameters())
 
     def status(self) -> TrainingStatus:
@@ -139,8 +159,12 @@ class Training:
         )
 
     def state(self) -> dict[str, Tensor]:
-        """Return the weights of the head by name."""
-        return dict(self.head.state_dict())
+        """Return the weights of the head by name, without those of the blocks."""
+        return dict((self.head.inner if isinstance(self.head, TunedHead) else self.head).state_dict())
+
+    def models(self) -> Mapping[str, UpperBlocks]:
+        """Return the fine-tuned models by name of the store; empty for heads on frozen features."""
+        return self.head.models if isinstance(self.head, TunedHead) else {}
 
     def layer_weights(self) -> list[Tensor | None]:
         """Return the learned layer weights of each store; None for a store with a single layer."""
@@ -149,23 +173,35 @@ class Training:
     def learn(self, window: LoadedUtterances) -> None:
         """Do the training steps of one epoch with the utterances of a window."""
         self.head.train()
-        order = self._order.order(window.among(self.fold.train))
-        for first in range(0, len(order), self._batch_size):
-            ids = order[first : first + self._batch_size]
-            self._rate.start(self._num_epochs * self._steps_per_epoch + self._seen / self._batch_size)
-            loss, further = self._losses_of(window, ids)
-            self._optimiser.zero_grad()
-            (loss if further is None else loss + further).backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_value_(self._learned, self._config.clip_value)
-            self._optimiser.step()
-            self._train_loss += loss.detach() * len(ids)
-            self._num_losses += len(ids)
-            self._seen += len(ids)
-            self._steps += 1
+        batches = self._batches.batches(self._order.order(window.among(self.fold.train)))
+        for first in range(0, len(batches), self._accumulate):
+            self._step(window, batches[first : first + self._accumulate])
             if self._every and self._steps % self._every == 0:
                 self._reach_evaluation(window)
                 if self.finished:
                     return
+
+    def _step(self, window: LoadedUtterances, batches: Sequence[Sequence[str]]) -> None:
+        """Do one training step: the gradients of several batches are averaged over their utterances."""
+        done = self._num_epochs * self._steps_per_epoch
+        self._rate.start(done + self._batches.position(self._seen) / self._accumulate)
+        self._optimiser.zero_grad()
+        total = sum(map(len, batches))
+        for number, ids in enumerate(batches):
+            with self._seeded(number):
+                loss, further = self._losses_of(window, ids)
+                learned = loss if further is None else loss + further
+                share = len(ids) / total
+                (learned if share == 1 else learned * share).backward()  # type: ignore[no-untyped-call]
+            self._train_loss += loss.detach() * len(ids)
+            self._num_losses += len(ids)
+            self._seen += len(ids)
+        if self._blocks is not None and self._blocks.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self._learned, self._blocks.clip_norm)
+        else:
+            nn.utils.clip_grad_value_(self._learned, self._config.clip_value)
+        self._optimiser.step()
+        self._steps += 1
 
     def validate(self, window: LoadedUtterances) -> None:
         """Compute the outputs for the utterances of the validation part in a window."""
@@ -242,9 +278,7 @@ class Training:
     @torch.no_grad()
     def _tested(self, window: LoadedUtterances, utterance_ids: Sequence[str]) -> Iterator[tuple[list[str], Tensor]]:
         self.head.eval()
-        present = window.among(utterance_ids)
-        for first in range(0, len(present), self._batch_size):
-            ids = present[first : first + self._batch_size]
+        for ids in self._batches.tested(window.among(utterance_ids)):
             yield ids, self._outputs(window, ids)
 
     def _outputs(self, window: LoadedUtterances, ids: Sequence[str]) -> Tensor:
@@ -260,6 +294,12 @@ class Training:
         if self.head.spec.learns_layers:
             return packed
         return [[utterance.copy() for utterance in of_store] for of_store in packed]  # no layer average unpacks them
+
+    def _seeded(self, batch: int) -> AbstractContextManager[None]:
+        """Seed the dropout of blocks, which draw from torch's global generator."""
+        if self._blocks is None:
+            return nullcontext()
+        return torch_seeded(self.seed, Draws.MODEL, self._steps, batch, device=self._device)
 
     def _autocast(self) -> torch.autocast:
         reduced = self._compute != torch.float32

@@ -1,10 +1,12 @@
 """The interface of a training, for the code that runs many trainings together."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
 
+from featcache.extractors.upper import UpperBlocks
 from featcache.protocols import Fold
 from featcache.training.batches import LoadedUtterances
 from featcache.training.status import Stopwatch, TrainingStatus
@@ -83,6 +85,9 @@ class Trainable(Protocol):
 
     def state(self) -> dict[str, Tensor]:
         """Return the trained weights by name."""
+
+    def models(self) -> Mapping[str, UpperBlocks]:
+        """Return the fine-tuned models by name of the store; empty for heads on frozen features."""
 
     def layer_weights(self) -> list[Tensor | None]:
         """Return the learned layer weights of each store; None for a store with a single layer."""

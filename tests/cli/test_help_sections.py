@@ -5,6 +5,7 @@ import re
 from typer.testing import CliRunner
 
 from featcache.cli import app as cli
+from featcache.settings.finetunings import NOT_IN_FINETUNING
 
 
 def options_by_heading(command):
@@ -27,6 +28,13 @@ def test_the_options_of_fit_stand_under_the_heading_of_their_subject():
     assert {"--corpus", "--final", "--resume", "--help"} <= set(found["Options"])
     options = [one for part in found.values() for one in part]
     assert len(options) == len(set(options))
+
+
+def test_the_options_of_finetune_include_those_of_fit_that_it_can_use():
+    found, of_fit = options_by_heading("finetune"), options_by_heading("fit")
+    assert {"--from-layer", "--blocks-learning-rate", "--accumulate"} <= set(found["Blocks of the model"])
+    options, usual = ({one for part in page.values() for one in part} for page in (found, of_fit))
+    assert {f"--{name.replace('_', '-')}" for name in NOT_IN_FINETUNING} == usual - options
 
 
 def test_a_short_help_page_has_no_further_headings():

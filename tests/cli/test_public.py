@@ -59,7 +59,7 @@ assert not heavy & set(sys.modules), heavy & set(sys.modules)
     "function",
     [
         *(featcache.extract, featcache.import_features, featcache.fit, featcache.sweep),
-        *(featcache.run_pipeline, featcache.transcribe),
+        *(featcache.finetune, featcache.run_pipeline, featcache.transcribe),
     ],
 )
 def test_functions_take_keywords_only_with_types_and_a_docstring_for_each(function):

@@ -39,7 +39,10 @@ def told(monkeypatch, capsys, *arguments):
         ("fit --bs 4", "no option --bs; did you mean --batch-size?"),
         ("fit --batch 4", "no option --batch; did you mean --batch-size?"),
         ("relevance --dropout 0.3", "no option --dropout; did you mean --set dropout=…?"),
-        ("extract --head dense", "no option --head; 'featcache fit' and 'featcache relevance' have it"),
+        (
+            "extract --head dense",
+            "no option --head; 'featcache fit', 'featcache finetune' and 'featcache relevance' have it",
+        ),
         ("extract --no-egmaps", "no option --no-egmaps; did you mean --no-egemaps?"),
         ("fit --zzzz", "no option --zzzz"),
         ("fit -z", "no option -z"),

@@ -32,7 +32,7 @@ BLOCK = re.compile(
 )
 OUTPUT = "Output"
 # The tests train as little as possible: the last of two equal options counts.
-SHORT = dict.fromkeys(("fit", "relevance", "run"), ("--seeds", "1", "--max-epochs", "1"))
+SHORT = dict.fromkeys(("fit", "finetune", "relevance", "run"), ("--seeds", "1", "--max-epochs", "1"))
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from typing import Any
 from featcache.cli import options, parsing
 from featcache.cli.exit_codes import end
 from featcache.cli.from_settings import command_of
+from featcache.settings.finetunings import NOT_IN_FINETUNING, FinetuneSettings
 from featcache.settings.fits import FitSettings
 from featcache.settings.trials import PipelineSettings
 from featcache.settings.types import read_names
@@ -45,6 +46,23 @@ def fit(given: dict[str, Any]) -> None:
     print()
     for run in runs:
         print(escaped(str(run.path)))
+
+
+@command_of(FinetuneSettings, omit=NOT_IN_FINETUNING)
+def finetune(given: dict[str, Any]) -> None:
+    """Train the upper blocks of a model from a stored layer, together with a head, and print its scores.
+
+    The parts of the model below --from-layer are never computed, because the cache has their outputs. Each seed and
+    fold trains the pretrained blocks anew. The run folder has the fine-tuned models.
+    """
+    from featcache.fitting.finetune import finetune_given
+
+    run = finetune_given(given)
+    from featcache.cli.listing import print_fitted
+
+    print_fitted([run])
+    print()
+    print(escaped(str(run.path)))
 
 
 @command_of(PipelineSettings)

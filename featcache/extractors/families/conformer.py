@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import torch
 
     from featcache.extractors.padding import Pass
+    from featcache.extractors.stored_start import EncoderFromFrames, StoredBatch
 
 
 class Wav2Vec2Conformer(Waveform):
@@ -28,6 +29,22 @@ class Wav2Vec2Conformer(Waveform):
     class_name = "Wav2Vec2ConformerModel"
     has_input_layer = False
     architecture = (*ARCHITECTURE, "position_embeddings_type", "rotary_embedding_base")
+
+    def cut(self, layer: int, batch: "StoredBatch") -> "EncoderFromFrames":
+        from featcache.extractors.positions import SteadyPositions
+        from featcache.extractors.stored_start import NoPositions
+
+        encoder = self.last
+        encoder.pos_conv_embed = NoPositions()  # No forward pass uses it.
+        if encoder.embed_positions is not None:
+            encoder.embed_positions = SteadyPositions(encoder.embed_positions)
+        for block in self.blocks:
+            block.conv_module.glu.register_forward_hook(batch.zero_padding)
+        return super().cut(layer, batch)
+
+    @property
+    def _ends_with_norm(self) -> bool:
+        return True
 
     def to(self, device: str, dtype: "torch.dtype", current: "Pass") -> None:
         from featcache.extractors.padding import InFloat32

@@ -30,6 +30,7 @@ class Emotion2vec(OwnFamily, Waveform):
 
     model_types = (MODEL_TYPE,)
     title = "emotion2vec"
+    not_from_stores = "its blocks also read extra tokens, which stores do not contain"
     config_class = Emotion2vecConfig
     # The other sizes are those of the weights.
     architecture = ("conv_stride", "layer_norm_eps", "num_attention_heads", "num_conv_pos_embedding_groups")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from featcache.errors import ModelError
 from featcache.extractors.checkpoint import Checkpoint
+from featcache.extractors.families.starts_from_stores import StartsFromStores
 from featcache.extractors.pretrained import pretrained_module, read_configuration
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ ARCHITECTURE = (
 )
 
 
-class Family(ABC):
+class Family(StartsFromStores, ABC):
     """Family of speech models. The class describes all its models; an instance runs one loaded model.
 
     To add a family, write one file with a subclass, and one line in
@@ -194,12 +195,12 @@ class Family(ABC):
             config: Configuration, already shortened.
 
         Returns:
-            The module, as an instance takes it.
+            The whole module; an instance takes the part of it that :meth:`part` returns.
 
         Raises:
             ModelError: weights are missing or have another shape, or the model does not fit into memory.
         """
-        return cls.part(pretrained_module(cls.model_class(), checkpoint, config, unused=cls.unused))
+        return pretrained_module(cls.model_class(), checkpoint, config, unused=cls.unused)
 
     @classmethod
     def part(cls, module: Any) -> Any:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from featcache.extractors.padding import Pass
+    from featcache.extractors.stored_start import EncoderFromFrames, StoredBatch
 
 # Kaldi's frames at 16 kHz, in samples; fixed in transformers.
 RATE, FRAME_LENGTH, FRAME_HOP = 16000, 400, 160
@@ -106,6 +107,18 @@ class Wav2Vec2Bert(ProjectedFrames):
 
         with positions_in_float32(self.last, device):
             super().to(device, dtype, current)
+
+    def cut(self, layer: int, batch: "StoredBatch") -> "EncoderFromFrames":
+        import torch
+
+        from featcache.extractors.positions import SteadyPositions
+
+        encoder = self.last
+        if encoder.embed_positions is not None:
+            encoder.embed_positions = SteadyPositions(encoder.embed_positions)
+        upper = super().cut(layer, batch)
+        upper.mask_dtype = torch.long
+        return upper
 
     def prepare(self, samples: "npt.NDArray[np.float32]") -> "Tensor":
         return super().prepare(samples)[: self.num_frames(len(samples))]

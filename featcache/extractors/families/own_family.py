@@ -43,6 +43,4 @@ class OwnFamily(Family):
 
     @classmethod
     def load(cls, checkpoint: Checkpoint, config: Any) -> Any:
-        return cls.part(
-            own_module(cls.model_class(), checkpoint, config, prefixes=cls.weight_prefixes, unused=cls.unused)
-        )
+        return own_module(cls.model_class(), checkpoint, config, prefixes=cls.weight_prefixes, unused=cls.unused)

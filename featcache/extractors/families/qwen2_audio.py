@@ -27,6 +27,7 @@ class Qwen2AudioEncoder(Whisper):
     default_dimensions = (32, 1280)
     transcribes = False
     usual_frame_shift = 0.040
+    not_from_stores = "its blocks read 50 frames per second, of which stores contain means of two"
     weight_prefixes = ("audio_tower.", "model.audio_tower.", "")
 
     @classmethod

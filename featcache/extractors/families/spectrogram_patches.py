@@ -41,6 +41,7 @@ class SpectrogramTransformer(Family):
     class_name = "ASTModel"
     feature_extractor_name = "ASTFeatureExtractor"
     usual_frame_shift = 0.100
+    not_from_stores = "its blocks read patches and special tokens, of which stores contain only a mean per frame"
     preprocessor_entries = ("do_normalize", "mean", "std")
     architecture = (*ARCHITECTURE, "frequency_stride", "max_length", "num_mel_bins", "patch_size", "time_stride")
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from featcache.extractors.padding import Pass
+    from featcache.extractors.stored_start import EncoderFromFrames, StoredBatch
 
 
 class ProjectedFrames(Family):
@@ -29,6 +30,7 @@ class ProjectedFrames(Family):
     """
 
     masks_padding = True
+    not_from_stores = ""
 
     @property
     def blocks(self) -> Any:
@@ -41,6 +43,28 @@ class ProjectedFrames(Family):
     @property
     def last(self) -> Any:
         return self.encoder.encoder
+
+    def cut(self, layer: int, batch: "StoredBatch") -> "EncoderFromFrames":
+        from torch import nn
+
+        from featcache.extractors.stored_start import EncoderFromFrames, StoredStates
+
+        encoder = self.last
+        del self.blocks[:layer]
+        if layer == 0:
+            return EncoderFromFrames(encoder, self.blocks, list(encoder.parameters()), batch)
+        encoder.dropout = StoredStates(batch)  # the last module before the blocks
+        trained = list(self.blocks.parameters())
+        if self._ends_with_norm:
+            trained += encoder.layer_norm.parameters()
+        elif hasattr(encoder, "layer_norm"):
+            encoder.layer_norm = nn.Identity()
+        return EncoderFromFrames(encoder, self.blocks, trained, batch)
+
+    @property
+    def _ends_with_norm(self) -> bool:
+        """Whether the encoder's LayerNorm is applied after the last block, and not before the first one."""
+        return bool(getattr(self.config, "do_stable_layer_norm", False))
 
 
 class Waveform(ProjectedFrames):
@@ -72,6 +96,16 @@ class Waveform(ProjectedFrames):
     def peak_bytes(self, batch: int, num_samples: int, num_layers: int) -> int:
         first, frames = self._frames_after(num_samples, 1), Waveform.num_frames(self, num_samples)
         return waveform_bytes(self.config, batch, num_samples, first, frames, num_layers)
+
+    def cut(self, layer: int, batch: "StoredBatch") -> "EncoderFromFrames":
+        from featcache.extractors.padding import keep_padding_out_of_positions
+        from featcache.extractors.stored_start import NoPositions
+
+        if layer == 0:
+            keep_padding_out_of_positions(self.last.pos_conv_embed, batch.zero_padding)
+        else:
+            self.last.pos_conv_embed = NoPositions()
+        return super().cut(layer, batch)
 
     def settings(self) -> dict[str, Any]:
         import torch
@@ -138,6 +172,15 @@ class WavLM(Waveform):
     model_types = ("wavlm",)
     title = "WavLM"
     class_name = "WavLMModel"
+
+    def cut(self, layer: int, batch: "StoredBatch") -> "EncoderFromFrames":
+        from featcache.extractors.stored_start import StoredBias
+
+        first = self.blocks[0]
+        upper = super().cut(layer, batch)
+        if layer > 0:  # The first block computes the bias of relative positions for all blocks.
+            self.blocks.insert(0, StoredBias(batch, first.attention))
+        return upper
 
 
 class UniSpeech(Waveform):

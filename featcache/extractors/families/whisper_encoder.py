@@ -4,10 +4,13 @@ Every signal is padded to the same length, so a batch needs no mask. The frames 
 on request.
 """
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from featcache.extractors.families.family import Family, differing
 from featcache.extractors.footprint import whisper_bytes
+
+if TYPE_CHECKING:
+    from featcache.extractors.stored_start import StoredBatch, UpperEncoder
 
 
 class Whisper(Family):
@@ -25,6 +28,7 @@ class Whisper(Family):
     size_entry = "d_model"
     default_dimensions = (4, 384)
     transcribes = True
+    not_from_stores: ClassVar[str] = ""
 
     @classmethod
     def part(cls, module: Any) -> Any:
@@ -63,6 +67,16 @@ class Whisper(Family):
     @property
     def input_shape(self) -> tuple[int, ...]:
         return self.config.num_mel_bins, 2 * self.config.max_source_positions
+
+    def cut(self, layer: int, batch: "StoredBatch") -> "UpperEncoder":
+        from featcache.extractors.stored_start import EncoderFromSpectrogram
+
+        encoder = self.encoder
+        del self.blocks[:layer]
+        if layer > 0:
+            encoder.dropout = 0.0  # The encoder applies it to its input only, which belongs to layer 0.
+        trained = [*self.blocks.parameters(), *encoder.layer_norm.parameters()]
+        return EncoderFromSpectrogram(encoder, self.blocks, trained, batch)
 
     @property
     def padded_frames(self) -> int | None:

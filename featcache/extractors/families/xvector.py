@@ -28,6 +28,7 @@ class XVector(Waveform):
     """Speaker recognition head on an encoder; its only layer is ``xvector``."""
 
     supports_chunks = False
+    not_from_stores = "their stores contain one vector per utterance"
     unused = ("masked_spec_embed", "classifier", "objective")
     architecture = (*ARCHITECTURE, "tdnn_dilation", "tdnn_kernel", "use_weighted_layer_sum")
 

@@ -9,9 +9,10 @@ import yaml
 import featcache
 from featcache.errors import ManifestError, ModelError, StoreError
 from featcache.extraction.import_features import import_features
+from featcache.fitting.upper_models import models_by_store
 from featcache.prediction.members import voters_of
 from featcache.prediction.predictor import Predictor
-from featcache.prediction.recreate import models_by_store, needed_stores
+from featcache.prediction.recreate import needed_stores
 from featcache.runs.reader import RunFolder
 
 pytestmark = pytest.mark.usefixtures("quick_reports")
@@ -53,7 +54,7 @@ def test_a_model_that_is_not_here_is_told_with_advice(place, run):
 
 def test_models_of_several_stores_are_named(place):
     run = place.fit(head="ffn", norm="speaker", features=["text", "ssl"])
-    stores = needed_stores(run, place.workspace)
+    stores = {one.name: one.identity for one in needed_stores(run, place.workspace)}
     assert models_by_store(["text=a", "ssl=b=c"], stores) == {"text": "a", "ssl": "b=c"}
     with pytest.raises(ModelError, match=r"^--model a: the run has several models; expected STORE=FOLDER"):
         models_by_store(["a"], stores)

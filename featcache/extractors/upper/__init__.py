@@ -1,0 +1,11 @@
+"""Stored layer k → layers k … N of a model, with its own blocks k+1 … N, which can be trained and saved.
+
+The result equals that of the whole model: padding is kept out in the same way as during extraction, and every load
+compares both on a short input.
+"""
+
+from featcache.extractors.upper.eligibility import check_store
+from featcache.extractors.upper.loading import TuningOptions, load_upper
+from featcache.extractors.upper.upper_blocks import ModelSource, UpperBlocks
+
+__all__ = ["ModelSource", "TuningOptions", "UpperBlocks", "check_store", "load_upper"]

@@ -1,0 +1,208 @@
+"""Stores × ``--from-layer`` → the upper blocks of their models, or an error about a store that has no such layer."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from featcache.cache.identity import StoreIdentity
+from featcache.cache.reader import FeatureStore
+from featcache.errors import FeatcacheError, ModelError, StoreError
+from featcache.extractors.models import is_path
+from featcache.extractors.references import is_reference
+from featcache.extractors.upper import TuningOptions, UpperBlocks, check_store, load_upper
+from featcache.heads import HeadSpec
+from featcache.layer_selection import select_layers
+from featcache.runs.tuned_inputs import TunedInput
+from featcache.settings.field import non_default
+from featcache.settings.finetunings import NOT_IN_FINETUNING, FinetuneSettings
+from featcache.settings.searches import value_text
+from featcache.training.store_features import ROUNDING, StoreFeatures
+
+# Setting of a store that is the checksum of the model's weights.
+WEIGHTS = "weights_sha256"
+NOTE = "The blocks of {} after layer {} were trained from its stored layer {}, together with the head."
+FROZEN_NOTE = "The blocks of {} after layer {} were computed from its stored layer {}, but not trained (control)."
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadFeatures:
+    """Features as the head itself sees them: stored features, or the outputs of fine-tuned blocks.
+
+    Attributes:
+        layers: Names of the layers, for each store.
+        hidden_sizes: Hidden size of each store.
+        pooling: Pooling over all frames before the head; None if the head takes all frames.
+        paired: Whether the frames of all stores are aligned in time.
+    """
+
+    layers: tuple[tuple[str, ...], ...]
+    hidden_sizes: tuple[int, ...]
+    pooling: str | None
+    paired: bool
+
+    @classmethod
+    def of(cls, features: Sequence[StoreFeatures]) -> "HeadFeatures":
+        """Return the features of a head on stored features."""
+        return cls(
+            layers=tuple(item.layer_names for item in features),
+            hidden_sizes=tuple(item.store.hidden_size for item in features),
+            pooling=features[0].pooling,
+            paired=features[0].paired,
+        )
+
+
+def tuned_inputs(request: FinetuneSettings, spec: HeadSpec, stores: Sequence[FeatureStore]) -> tuple[TunedInput, ...]:
+    """Return the blocks that a fine-tuning trains, one item per store.
+
+    Raises:
+        ModelError: an option or a head cannot be used for fine-tuning, or a store does not have the layer.
+        StoreError: a store has no frames of a model.
+    """
+    _check_options(request, spec)
+    numbers = request.from_layer or ()
+    if len(numbers) != len(stores):
+        names = ", ".join(store.name for store in stores)
+        given = f"--from-layer {','.join(map(str, numbers))}" if numbers else "--from-layer is missing"
+        raise ModelError(f"{given}: expected the number of a stored layer for each store ({names})")
+    if request.batch_seconds is not None and all(np.isnan(store.frame_shift) for store in stores):
+        raise ModelError(
+            f"--batch-seconds {request.batch_seconds:g}: {stores[0].name} has tokens, which have no duration; use "
+            "--batch-size"
+        )
+    return tuple(_input(request, store, from_layer) for store, from_layer in zip(stores, numbers, strict=True))
+
+
+def outputs_of_blocks(
+    tuned: Sequence[TunedInput], stores: Sequence[FeatureStore], spec: HeadSpec, pooling: str | None
+) -> HeadFeatures:
+    """Return the outputs of the blocks, as the head sees them."""
+    shifts = [store.frame_shift for store in stores]
+    aligned = len(stores) == 1 or bool(not np.isnan(shifts).any() and np.ptp(shifts) < ROUNDING)
+    return HeadFeatures(
+        layers=tuple(one.layers for one in tuned),
+        hidden_sizes=tuple(store.hidden_size for store in stores),
+        pooling=pooling,
+        paired=spec.pairs_frames and aligned,
+    )
+
+
+def tuned_notes(request: FinetuneSettings, tuned: Sequence[TunedInput]) -> list[str]:
+    """Return the notes for the report: which blocks were trained."""
+    note = NOTE if request.blocks_learning_rate else FROZEN_NOTE
+    return [note.format(one.store, one.from_layer, one.from_layer) for one in tuned]
+
+
+def load_blocks(
+    request: FinetuneSettings, tuned: Sequence[TunedInput], stores: Sequence[FeatureStore]
+) -> dict[str, UpperBlocks]:
+    """Load the pretrained blocks of all stores.
+
+    Args:
+        request: The settings of the fine-tuning.
+        tuned: The blocks, one item per store.
+        stores: The stores, which record the model and the checksum of its weights.
+
+    Returns:
+        Name of each store → blocks of its model.
+
+    Raises:
+        FeatcacheError: a model is not here or has other weights, or its blocks cannot be trained from a stored layer.
+    """
+    models = models_by_store(request.model, {store.name: store.identity for store in stores})
+    return {
+        one.store: _loaded(request, one, store, models.get(one.store)) for one, store in zip(tuned, stores, strict=True)
+    }
+
+
+def models_by_store(given: Sequence[str], identities: Mapping[str, StoreIdentity]) -> dict[str, str]:
+    """Return name of a store → folder of its model, from ``FOLDER`` or ``STORE=FOLDER``.
+
+    Args:
+        given: Values of the option ``--model``.
+        identities: Name of each store → its settings.
+
+    Raises:
+        ModelError: a store is unknown, or it is not clear to which store a folder belongs.
+    """
+    names = list(identities)
+    with_models = [name for name in names if WEIGHTS in identities[name].settings] or names
+    found: dict[str, str] = {}
+    for one in given:
+        name, separator, model = one.partition("=")
+        if not separator or name not in names:
+            if len(with_models) != 1:
+                raise ModelError(
+                    f"--model {one}: the run has several models; expected STORE=FOLDER, with one of {', '.join(names)}"
+                )
+            name, model = with_models[0], one
+        if name in found:
+            raise ModelError(f"--model names {name!r} twice; keep one")
+        found[name] = model
+    return found
+
+
+def _check_options(request: FinetuneSettings, spec: HeadSpec) -> None:
+    """Check that no option is given that changes normalised features.
+
+    Raises:
+        ModelError: an option or the head cannot be used.
+    """
+    if not spec.is_network:
+        raise ModelError(
+            f"head {request.head!r} is fitted by a solver, which cannot train blocks; use a network, such as ffn"
+        )
+    if request.norm != "none":
+        raise ModelError(f"--norm {request.norm}: the blocks need stored layers as they are; use --norm none")
+    for name, value in non_default(request).items():
+        if name in NOT_IN_FINETUNING:
+            raise ModelError(
+                f"--{name.replace('_', '-')} {value_text(name, value)}: not available for fine-tuning; remove it"
+            )
+
+
+def _input(request: FinetuneSettings, store: FeatureStore, from_layer: int) -> TunedInput:
+    if store.identity.is_view:
+        raise StoreError(f"{store.path} contains augmented speech; expected the clean speech in --features")
+    settings = store.identity.settings
+    if store.num_blocks and from_layer >= store.num_blocks:
+        raise ModelError(
+            f"--from-layer {from_layer}: the model of {store.name} has {store.num_blocks} blocks; expected 0 to "
+            f"{store.num_blocks - 1}"
+        )
+    check_store(store.name, settings, store.layer_names, from_layer=from_layer, pooled=store.pooled_only)
+    names = [str(layer) for layer in range(from_layer, store.num_blocks + 1)]
+    try:
+        chosen = select_layers(request.layers, names, num_blocks=store.num_blocks)
+    except ModelError as error:
+        raise ModelError(f"--layers {request.layers}: {error}") from error
+    return TunedInput(store=store.name, from_layer=from_layer, layers=tuple(names[i] for i in chosen))
+
+
+def _loaded(request: FinetuneSettings, one: TunedInput, store: FeatureStore, model: str | None) -> UpperBlocks:
+    identity = store.identity
+    recorded, options = identity.model_and_options()
+    advice = "" if model else f"; if the model is in a folder, give it with --model {one.store}=FOLDER"
+    if model is None and is_path(recorded) and not is_reference(recorded):
+        raise ModelError(f"{one.store}: its model was a folder named {recorded!r}, whose path is not recorded{advice}")
+    kept = ("revision", "weights", "num_blocks", "do_normalize")
+    given: dict[str, Any] = {name: options[name] for name in kept if name in options}
+    try:
+        return load_upper(
+            model or recorded,
+            text=identity.reads_text,
+            from_layer=one.from_layer,
+            layers=",".join(one.layers),
+            expected_sha256=identity.settings.get(WEIGHTS),
+            with_padding=store.padded_frames is not None,
+            options=TuningOptions(
+                dropout=request.blocks_dropout,
+                layer_dropout=request.layer_dropout,
+                gradient_checkpointing=request.gradient_checkpointing,
+                time_mask=request.time_mask,
+            ),
+            **given,
+        )
+    except FeatcacheError as error:
+        raise type(error)(f"{one.store}: {error}{advice}") from error
