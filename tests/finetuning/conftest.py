@@ -47,7 +47,7 @@ def place(tmp_path_factory, speech_like, tiny_model, tiny_text_model):
     return TunedPlace(workspace=workspace, models=models)
 
 
-@pytest.fixture(scope="package", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _empty_figures():
     """Make runs write empty figures, because drawing takes longer than training."""
     with pytest.MonkeyPatch.context() as patch:
