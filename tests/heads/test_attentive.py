@@ -15,7 +15,10 @@ def create(**given):
     num_layers, hidden_sizes = zip(*SHAPES, strict=True)
     options = AttentiveOptions(hidden_units=6, attention_units=3, **given)
     sizes = {"num_layers": num_layers, "hidden_sizes": hidden_sizes, "num_outputs": 2}
-    return create_head("attentive", **sizes, options=options, seed=1)
+    head = create_head("attentive", **sizes, options=options, seed=1)
+    for pool in head.pools:  # an untrained head has equal scores
+        torch.nn.init.normal_(pool.vector.weight, generator=torch.Generator().manual_seed(2))
+    return head
 
 
 def batch():
@@ -36,8 +39,8 @@ def plain(head, utterance):
     vector = []
     for i, layers in enumerate(utterance):
         frames = [affine(f"branches.{i}.linear", frame).relu() for frame in layers.double().mean(dim=0)]
-        scores = [float(affine(f"pools.{i}.score", affine(f"pools.{i}.hidden", frame).tanh())) for frame in frames]
-        weights = torch.tensor(scores, dtype=torch.float64).softmax(dim=0)
+        scores = [float(affine(f"pools.{i}.vector", affine(f"pools.{i}.hidden", frame).tanh())) for frame in frames]
+        weights = (torch.tensor(scores, dtype=torch.float64) / 3**0.5).softmax(dim=0)
         mean = sum(weight * frame for weight, frame in zip(weights, frames, strict=True))
         square = sum(weight * frame**2 for weight, frame in zip(weights, frames, strict=True))
         vector += [mean, (square - mean**2).clamp_min(TINY_VARIANCE).sqrt()]
@@ -50,9 +53,8 @@ def test_logits_are_those_of_a_plain_loop_over_frames():
     torch.testing.assert_close(head(batch()).double(), expected, rtol=0, atol=TOLERANCE)
 
 
-def test_equal_scores_give_the_plain_mean_and_standard_deviation():
+def test_an_untrained_head_begins_with_the_plain_mean_and_standard_deviation():
     pool = AttentivePooling(4, 3, torch.Generator().manual_seed(0))
-    torch.nn.init.zeros_(pool.score.weight)
     frames = torch.randn(7, 4, generator=torch.Generator().manual_seed(1))
     expected = torch.cat([frames[:5].mean(dim=0), frames[:5].std(dim=0, correction=0)])
     torch.testing.assert_close(pool(frames, [5, 2])[0], expected, rtol=0, atol=TOLERANCE)
