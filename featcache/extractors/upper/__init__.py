@@ -6,6 +6,7 @@ compares both on a short input.
 
 from featcache.extractors.upper.eligibility import check_store
 from featcache.extractors.upper.loading import TuningOptions, load_upper
-from featcache.extractors.upper.upper_blocks import ModelSource, UpperBlocks
+from featcache.extractors.upper.model_source import ModelSource
+from featcache.extractors.upper.upper_blocks import UpperBlocks
 
 __all__ = ["ModelSource", "TuningOptions", "UpperBlocks", "check_store", "load_upper"]

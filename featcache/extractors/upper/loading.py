@@ -11,11 +11,12 @@ from featcache.extractors.pretrained import explained
 from featcache.extractors.stored_start import StoredBatch
 from featcache.extractors.text_models import load_text_model
 from featcache.extractors.tokens import Tokeniser, most_tokens
+from featcache.extractors.upper.model_source import ModelSource
 from featcache.extractors.upper.self_check import check_same, difference, speech_layers, text_layers
 from featcache.extractors.upper.text_encoder import cut_text
 from featcache.extractors.upper.time_mask import TimeMask
 from featcache.extractors.upper.training_options import recompute, set_dropout, set_layer_dropout
-from featcache.extractors.upper.upper_blocks import ModelSource, UpperBlocks
+from featcache.extractors.upper.upper_blocks import UpperBlocks
 from featcache.layer_selection import select_layers
 
 

@@ -11,7 +11,7 @@ from featcache.errors import ModelError
 from featcache.extractors.models import load
 from featcache.extractors.pretrained import explained, quiet_transformers
 from featcache.extractors.text_models import load_text_model
-from featcache.extractors.upper.upper_blocks import ModelSource
+from featcache.extractors.upper.model_source import ModelSource
 
 # Parts of parameter names that are not written: a decoder does not fit to a trained encoder.
 NOT_WRITTEN = "decoder"

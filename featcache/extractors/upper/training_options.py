@@ -55,4 +55,4 @@ class Recomputed:
 def recompute(blocks: Iterable[nn.Module]) -> None:
     """Turn on gradient checkpointing for blocks."""
     for block in blocks:
-        block.forward = Recomputed(block)  # type: ignore[method-assign]
+        block.forward = Recomputed(block)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,30 +11,9 @@ from torch import Tensor, nn
 from featcache.errors import ModelError
 from featcache.extractors.padding import valid_mask
 from featcache.extractors.stored_start import UpperEncoder
+from featcache.extractors.upper.model_source import ModelSource
+from featcache.extractors.upper.saving import save_model
 from featcache.extractors.upper.time_mask import TimeMask
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelSource:
-    """Origin of the weights of a model, from which it can be loaded again.
-
-    Attributes:
-        model: Short name, Hugging Face id, or folder.
-        text: Whether it is a text model.
-        weights: ``pretrained`` or ``random``.
-        revision: Branch, tag or commit on the Hugging Face hub.
-        num_blocks: Number of transformer blocks that were kept; None for all.
-        do_normalize: Whether waveforms are normalised; None for the model's own setting.
-        weights_sha256: SHA-256 of the parameters.
-    """
-
-    model: str
-    text: bool
-    weights: Literal["pretrained", "random"]
-    revision: str | None
-    num_blocks: int | None
-    do_normalize: bool | None
-    weights_sha256: str
 
 
 class UpperBlocks(nn.Module):
@@ -153,8 +132,6 @@ class UpperBlocks(nn.Module):
         Raises:
             ModelError: the origin of the weights is not available, or its weights changed.
         """
-        from featcache.extractors.upper.saving import save_model
-
         save_model(self.source, self.tuned_state(), folder)
 
     def train(self, mode: bool = True) -> "UpperBlocks":
