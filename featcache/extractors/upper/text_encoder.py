@@ -60,8 +60,14 @@ def cut_text(
             "as bert-base-uncased"
         )
     below = [parameter for block in blocks[:layer] for parameter in block.parameters()]
-    if layer > 0:
-        _keep_shared_parts(module, blocks, layer)
+    _keep_relative_bias(blocks, layer)
+    for part in module.modules():
+        # DeBERTa's convolution reads the input and the output of the first block.
+        if getattr(part, "conv", None) is not None and getattr(part, "layer", None) is blocks:
+            if layer > 0:
+                part.conv = None
+            else:
+                part.register_forward_pre_hook(batch.replace_input, with_kwargs=True)
     del blocks[:layer]
     module.config.use_cache = False
     token = _shrink_vocabulary(module)
@@ -81,18 +87,13 @@ def _blocks(module: Any, num_blocks: int) -> Any:
     return None
 
 
-def _keep_shared_parts(module: Any, blocks: Any, layer: int) -> None:
-    """Give the first remaining block what the first block of the model computes for all others."""
+def _keep_relative_bias(blocks: Any, layer: int) -> None:
+    """Give the first remaining block of T5 the embeddings of relative positions, which are in the first block."""
     for first, remaining in zip(blocks[0].modules(), blocks[layer].modules(), strict=False):
-        if getattr(first, "has_relative_attention_bias", False):  # T5
-            if not remaining.has_relative_attention_bias:
-                remaining.relative_attention_bias = first.relative_attention_bias
-                remaining.has_relative_attention_bias = True
-            break
-    for part in module.modules():
-        # DeBERTa's convolution follows the first block only.
-        if getattr(part, "conv", None) is not None and getattr(part, "layer", None) is blocks:
-            part.conv = None
+        if getattr(first, "has_relative_attention_bias", False) and not remaining.has_relative_attention_bias:
+            remaining.relative_attention_bias = first.relative_attention_bias
+            remaining.has_relative_attention_bias = True
+            return
 
 
 def _shrink_vocabulary(module: Any) -> int:
