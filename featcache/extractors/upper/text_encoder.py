@@ -116,7 +116,8 @@ def _reached(upper: EncoderFromTokens, layer: int, hidden_size: int) -> list[nn.
     for parameter in parameters:
         parameter.requires_grad_(True)
     handle = upper.blocks[-1].register_forward_hook(_detach) if layer > 0 else None
-    upper(states, None).sum().backward()
+    with torch.enable_grad():
+        upper(states, None).sum().backward()
     found = {id(parameter) for parameter in parameters if parameter.grad is not None}
     if handle is not None:
         handle.remove()
