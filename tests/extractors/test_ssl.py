@@ -36,7 +36,7 @@ def test_layers_are_those_of_hugging_face(extractor, tiny_model, signal, name, c
 def test_batched_equals_alone(extractor, tiny_model, signals, name, changes):
     own = extractor(tiny_model(name, **changes), layers=WITH_INPUT[name])
     alone = run_alone(own, signals)
-    for order in ([0, 1, 2, 3, 4], [4, 2], [2, 4, 3, 1, 0], [0, 1], [2, 0, 2]):
+    for order in ([0, 1, 2, 3, 4], [4, 2, 4], [1, 0]):  # all, the longest with the shortest, and equal frame counts
         for position, features in zip(order, own.extract([signals[i] for i in order]), strict=True):
             assert_close(features, alone[position])
 
@@ -60,7 +60,7 @@ def test_without_care_padding_would_show(tiny_model, signals, name):
 
 
 @pytest.mark.parametrize("name", ["wav2vec2", "data2vec-audio", "wavlm"])
-@settings(max_examples=20)
+@settings(max_examples=10)
 @given(lengths=st.lists(st.integers(400, 8000), min_size=2, max_size=5))
 def test_batched_equals_alone_at_any_lengths(extractor, tiny_model, signal, name, lengths):
     own = extractor(tiny_model(name))

@@ -127,14 +127,22 @@ NUM_BLOCKS_RUN = [
 
 
 WITH_INPUT_TOO = [({"layers": "input"}, 0), ({"layers": "input,0"}, 0), ({"layers": "input,1"}, 1)]
+# Enough for other classes of blocks, because featcache stops all of them in the same way.
+BY_CLASS = [({"layers": "last"}, 3), ({"layers": "local"}, 0), ({"num_blocks": 2, "layers": "0,1"}, 1)]
 
 
 @pytest.mark.parametrize(
     ("name", "options", "expected"),
     [
         (name, options, expected)
-        for name in ("wav2vec2", "xls-r", "wavlm", "data2vec-audio", "whisper")
-        for options, expected in NUM_BLOCKS_RUN + (WITH_INPUT_TOO if name != "whisper" else [])
+        for name, cases in {
+            "wav2vec2": NUM_BLOCKS_RUN + WITH_INPUT_TOO,
+            "whisper": NUM_BLOCKS_RUN,
+            "xls-r": [*BY_CLASS, ({"layers": "input,1"}, 1)],
+            "wavlm": [*BY_CLASS, ({"layers": "input,1"}, 1)],
+            "data2vec-audio": [*BY_CLASS, ({"layers": "input,1"}, 1)],
+        }.items()
+        for options, expected in cases
     ],
 )
 def test_blocks_above_what_is_kept_are_never_run(tiny_model, signals, counted_blocks, name, options, expected):

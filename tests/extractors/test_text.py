@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from hypothesis import given
+from hypothesis import given, settings
 
 from featcache.errors import ModelError
 from featcache.extractors import create_extractor
@@ -122,6 +122,7 @@ def test_special_tokens_are_frames_and_recorded(made, name, special, without_wor
         assert features.shape[1] == len(without_words)
 
 
+@settings(max_examples=30)
 @given(text=st.text(max_size=60) | st.text(alphabet="ab \n\t\0\u200b\u0301😀", max_size=400))
 @pytest.mark.parametrize("name", ["bert", "roberta", "t5", "gpt2"])
 def test_any_text_has_the_frames_that_are_foretold(made, name, text):
@@ -136,6 +137,7 @@ def test_any_text_has_the_frames_that_are_foretold(made, name, text):
         assert len(tokens) == len(extractor.description.settings["without_words"])
 
 
+@settings(max_examples=30)
 @given(length=st.integers(1, 60))
 def test_a_text_is_cut_at_the_limit_as_hugging_face_cuts_it(made, tiny_text_model, length):
     extractor = made("bert")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featcache.heads import FFN, Fusion, PooledFusion, create_head
@@ -68,6 +68,7 @@ def batches(draw, min_stores=1):
 
 
 @pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=30)
 @given(data=st.data())
 def test_outputs_and_gradients_are_those_of_a_plain_loop(name, data):
     shapes, lengths = data.draw(batches(min_stores=2 if name == "fusion" else 1))
@@ -90,6 +91,7 @@ def statistics(utterance):
     return torch.cat([utterance.mean(dim=1, keepdim=True), utterance.amax(dim=1, keepdim=True)], dim=2)
 
 
+@settings(max_examples=30)
 @given(batch=batches(), training=st.booleans())
 def test_ffn_learns_the_same_from_statistics_of_single_layers(batch, training):
     shapes, lengths = [(1, size) for _, size in batch[0]], batch[1]

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from featcache.evaluate.metrics import uar
@@ -72,9 +72,9 @@ def plain_training(head, features, seed, config):
 @pytest.mark.parametrize(
     "config",
     [
-        TrainingConfig(max_epochs=5, batch_size=4),  # the last batch of an epoch is smaller
-        TrainingConfig(max_epochs=4, batch_size=32, learning_rate=3e-3),
-        TrainingConfig(max_epochs=4, batch_size=4, clip_value=0.01, epsilon=0.1, learning_rate=0.01),
+        TrainingConfig(max_epochs=3, batch_size=4),  # the last batch of an epoch is smaller
+        TrainingConfig(max_epochs=3, batch_size=32, learning_rate=3e-3),
+        TrainingConfig(max_epochs=2, batch_size=4, clip_value=0.01, epsilon=0.1, learning_rate=0.01),
     ],
 )
 def test_training_is_the_plain_loop(name, stores, config):
@@ -129,6 +129,10 @@ def follow_script(losses, config):
     return training.history, training.head, training.states
 
 
+@settings(max_examples=30)
+@example(losses=[math.nan] * 8)  # no epoch is the best
+@example(losses=[0.8, 0.7, 0.7, 0.6, 0.5, 0.5, 0.5, 0.5])  # equal losses
+@example(losses=[math.inf, 0.8, math.nan, 0.7, 0.8, 0.8, 0.6, 0.5])
 @given(losses=st.lists(st.sampled_from([0.5, 0.6, 0.7, 0.8, math.inf, math.nan]), min_size=8, max_size=8))
 @pytest.mark.parametrize("patience", [1, 3])
 def test_training_ends_after_patience_and_restores_the_best_weights(losses, patience):
