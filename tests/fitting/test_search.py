@@ -286,10 +286,6 @@ def test_a_search_compares_masks_with_none(make_cache):
             {"head": "logistic", "layers": "last", "sweep": {"batch_size": (None, 8)}},
             r"head 'logistic' is fitted by a so",
         ),
-        (
-            {"layers": "last", "sweep": {"head": "dense,svm", "patience": "2,3"}},
-            r"--sweep patience: head 'svm'",
-        ),
         ({"sweep": {"target": "emotion,arousal"}}, r"--sweep target: .*cannot be compared"),
         ({"sweep": {"seeds": (1, 2)}}, r"--sweep seeds: .*cannot be compared"),
         ({"sweep": {"learning_rat": 1}}, r"--sweep learning_rat: no option .*did you mean 'learning_rate'\?"),

@@ -115,8 +115,10 @@ def test_heads_that_take_turns_train_as_each_would_alone(name: str) -> None:
 def test_seeds_fix_weights_and_dropout(name: str) -> None:
     first, again, other = (train([create(name, seed=seed)], name, num_steps=0)[0] for seed in (1, 1, 2))
     torch.testing.assert_close(first, again, rtol=0, atol=0)
-    # Weights are drawn; scalars and biases have fixed initial values.
-    assert all(not torch.equal(first[key], other[key]) for key in first if "weight" in key)
+    # Weights are drawn; scalars, biases and the vector of attention scores have fixed initial values.
+    drawn = [key for key in first if "weight" in key and "vector" not in key]
+    assert drawn
+    assert all(not torch.equal(first[key], other[key]) for key in drawn)
     head, same = create(name, seed=1), create(name, seed=1)
     logits = [head(batch(name)) for _ in range(2)]
     assert torch.equal(logits[0], logits[1]) == (name == "linear")  # linear has no dropout

@@ -151,10 +151,12 @@ def test_under_autocast_averages_are_rounded_to_bfloat16_once() -> None:
     assert torch.equal(rounded, exact.bfloat16())
 
 
-def test_features_get_no_gradient() -> None:
-    features = layers(3, 4, 5).requires_grad_()
-    with_scalars([2.0, -1.0, 1.0], "abs")([features]).sum().backward()
-    assert features.grad is None
+def test_features_get_the_gradient_of_a_plain_average_if_they_need_one() -> None:
+    features, module = layers(3, 4, 5).requires_grad_(), with_scalars([2.0, -1.0, 1.0], "abs")
+    gradient = layers(4, 5)
+    module([features]).backward(gradient)
+    expected = module.weights().detach()[:, None, None] * gradient
+    torch.testing.assert_close(features.grad, expected, rtol=0, atol=SUMS * float(gradient.abs().max()))
 
 
 def test_unknown_kind_names_the_known_ones() -> None:
