@@ -6,6 +6,7 @@ import logging
 import os
 import pickle
 import shutil
+import sys
 
 # Libraries read these three variables once, when they are first imported.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -69,6 +70,14 @@ def untouched_logger():
     logger = logging.getLogger("featcache")
     logger.handlers.clear()
     logger.setLevel(logging.NOTSET)
+
+
+@pytest.fixture(autouse=True)
+def _threads_as_before():
+    """Check the threads of torch after each test: with more of them, tiny models take up to a hundred times longer."""
+    yield
+    if "torch" in sys.modules and os.environ["OMP_NUM_THREADS"] == "1":
+        assert sys.modules["torch"].get_num_threads() == 1, "a test or a fixture has changed the threads of torch"
 
 
 @pytest.fixture

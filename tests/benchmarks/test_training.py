@@ -21,13 +21,6 @@ def cache(tmp_path_factory):
     return write_cache(tmp_path_factory.mktemp("bench"), 32, num_layers=3, hidden_size=16, num_speakers=4)
 
 
-@pytest.fixture(autouse=True)
-def _threads_as_before():
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
 def test_the_synthetic_cache_is_one(cache):
     opened = featcache.open(cache)
     store, descriptors = opened["wav2vec2-base"], opened["egemaps"]

@@ -2,7 +2,8 @@
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -309,17 +310,28 @@ def roofline(
     )
 
 
+@contextmanager
+def _all_cores() -> Iterator[None]:
+    """Let torch compute with all cores, and afterwards with as many threads as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(available_cores())
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@_all_cores()
 def _bandwidth(size: int) -> float:
     """Return the bytes per second, read plus written, of a large copy with all cores."""
-    torch.set_num_threads(available_cores())
     source = torch.ones(size // 4)
     target = torch.empty_like(source)
     return 2 * size / _best_time(lambda: target.copy_(source))
 
 
+@_all_cores()
 def _product_rate(dtype: torch.dtype, side: int) -> float:
     """Return the operations per second of a large matrix product with all cores."""
-    torch.set_num_threads(available_cores())
     factor = torch.ones(side, side, dtype=dtype)
     product = torch.empty_like(factor)
     return 2 * side**3 / _best_time(lambda: torch.mm(factor, factor, out=product))
