@@ -45,8 +45,8 @@ def test_each_run_of_a_sweep_is_what_it_is_alone(make_cache, elsewhere, working_
     elsewhere()
     asked = [(head, norm, chosen) for head in heads for norm in norms for chosen in layers]
     assert [(run.config["head"], run.config["norm"], run.config["layers"]) for run in together] == asked
-    # For reduced dtypes, half of the runs: all pairs of settings occur together.
-    compared = range(12) if working_dtype == "float32" else (0, 2, 4, 7, 9, 11)
+    # All pairs of settings occur together; for reduced dtypes, each setting occurs.
+    compared = (0, 2, 4, 7, 9, 11) if working_dtype == "float32" else (1, 5, 6)
     for run, (head, norm, chosen) in ((together[number], asked[number]) for number in compared):
         alone = fit(head=head, norm=norm, layers=chosen, memory=working_dtype, **SHORT)
         assert (alone.config["head"], alone.config["norm"], alone.config["layers"]) == (head, norm, chosen)

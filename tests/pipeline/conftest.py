@@ -122,8 +122,11 @@ runs:
 
 
 @pytest.fixture(autouse=True)
-def _numbers_only(quick_reports):
-    """Skip the figures of runs, which take longer than everything else."""
+def _numbers_only(quick_reports, monkeypatch):
+    """Skip the figures and the tables of the reports of runs, which take longer than everything else."""
+    from featcache.report import utterance_list
+
+    monkeypatch.setattr(utterance_list, "details_of", lambda *_, **__: None)
 
 
 @pytest.fixture(scope="session")

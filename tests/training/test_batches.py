@@ -340,7 +340,7 @@ AGREEMENT = 0.95
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int8])
 def test_windows_predict_much_as_all_at_once(features, dtype):
-    config = TrainingConfig(max_epochs=30, patience=30, batch_size=4, learning_rate=0.01)
+    config = TrainingConfig(max_epochs=15, patience=15, batch_size=4, learning_rate=0.01)
     whole, windows = (trained(source_of(features, room, dtype=dtype), [(1, 0)], config)[1, 0] for room in (None, ROOM))
     found, expected = ([np.argmax(one.predictions[i]) for i in FOLDS[0].test] for one in (windows, whole))
     assert np.mean([prediction == TARGETS[i] for prediction, i in zip(expected, FOLDS[0].test, strict=True)]) > 0.9
