@@ -235,7 +235,8 @@ class FitJob:
         Yields:
             None, after each training that is finished and written.
         """
-        finished = [run.finished() for run in self.unfinished(setups)]
+        runs = self.unfinished(setups)
+        finished = [run.finished() for run in runs]
         for item in group(setups, folds, self.copies):
             waiting = [
                 (member, seed)
@@ -244,7 +245,7 @@ class FitJob:
                 if (seed, member.fold) not in finished[member.run]
             ]
             if waiting:
-                yield from self._train_group(item, waiting, workers, setups, known, recorder)
+                yield from self._train_group(item, waiting, workers, setups, runs, known, recorder)
 
     def _train_group(
         self,
@@ -252,11 +253,11 @@ class FitJob:
         waiting: Sequence[tuple[Member, int]],
         workers: int,
         setups: Sequence[ResolvedFit],
+        runs: Sequence[UnfinishedRun],
         known: Known,
         recorder: Recorder,
     ) -> Generator[None]:
-        """Train members of a group, each with a seed; arguments and result as in :meth:`train`."""
-        runs = self.unfinished(setups)
+        """Train members of a group, each with a seed; further arguments and result as in :meth:`train`."""
         lead, copy = setups[item.lead], self.copies[item.lead]
         recorder.step = "computing the statistics of the normalisation"
         normalisers = known[item.lead, item.fold] = fit_normalisers(lead, item.features, item.fold)

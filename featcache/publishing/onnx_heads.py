@@ -181,7 +181,9 @@ def _attentive(graph: GraphBuilder, head: Any, prepared: Sequence[str]) -> str:
     for average, branch, pool, values in zip(head.averages, head.branches, head.pools, prepared, strict=True):
         frames = _hidden(graph, branch, _averaged(graph, average, values))
         hidden = graph.add("Tanh", _linear(graph, pool.hidden, frames))
-        scores = graph.add("MatMul", hidden, graph.constant(_array(pool.score.weight).T))
+        scores = graph.add(
+            "MatMul", hidden, graph.constant(_array(pool.vector.weight).T / pool.vector.in_features**0.5)
+        )
         weights = graph.add("Softmax", scores, axis=0)
         mean = _weighted_sum(graph, weights, frames)
         deviations = graph.add("Sub", frames, mean)

@@ -94,7 +94,8 @@ def test_silence_is_the_floor_and_a_batch_changes_nothing(speech_like):
     silence = Signal(samples=np.zeros(1000, dtype=np.float32), sampling_rate=16000)
     for features, signal in zip(own.extract(signals), signals, strict=True):
         np.testing.assert_array_equal(features, own.extract([signal])[0])
-    np.testing.assert_array_equal(own.extract([silence])[0], np.float32(-6))
+    # The last digit of numpy's float32 logarithm depends on the CPU.
+    np.testing.assert_allclose(own.extract([silence])[0], np.float32(-6), rtol=np.finfo(np.float32).eps)
 
 
 def test_windows_give_what_the_whole_gives(speech_like):

@@ -174,10 +174,10 @@ def test_combinations_and_interrupted_runs_give_the_same_heads(cache, monkeypatc
     assert len({run.path for run in runs}) == 4
     keep = UnfinishedRun.keep
 
-    def interrupted(run, seed, fold, record, head):
+    def interrupted(run, seed, fold, record, head, models):
         if run.finished():
             raise KeyboardInterrupt
-        keep(run, seed, fold, record, head)
+        keep(run, seed, fold, record, head, models)
 
     with monkeypatch.context() as patch:
         patch.setattr(UnfinishedRun, "keep", interrupted)

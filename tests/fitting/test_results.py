@@ -126,10 +126,10 @@ def test_parameters_of_models_are_those_of_all_stores_with_a_model(make_cache, q
 def test_costs_of_a_resumed_run_include_the_trainings_from_before(short, monkeypatch):
     keep, left = UnfinishedRun.keep, threading.Semaphore(3)
 
-    def slow(run, seed, fold, record, head):
+    def slow(run, seed, fold, record, head, models):
         if not left.acquire(blocking=False):
             raise KeyboardInterrupt
-        keep(run, seed, fold, {**record, "seconds": 1000.0}, head)
+        keep(run, seed, fold, {**record, "seconds": 1000.0}, head, models)
 
     with monkeypatch.context() as patch:
         patch.setattr(UnfinishedRun, "keep", slow)
@@ -142,8 +142,9 @@ def test_costs_of_a_resumed_run_include_the_trainings_from_before(short, monkeyp
 def test_without_the_times_of_an_earlier_release_there_is_no_sum(short, monkeypatch):
     keep = UnfinishedRun.keep
 
-    def untimed(run, seed, fold, record, head):
-        keep(run, seed, fold, {name: v for name, v in record.items() if name != "seconds" or seed == 1}, head)
+    def untimed(run, seed, fold, record, head, models):
+        kept = {name: v for name, v in record.items() if name != "seconds" or seed == 1}
+        keep(run, seed, fold, kept, head, models)
 
     monkeypatch.setattr(UnfinishedRun, "keep", untimed)
     run = fit(**short)

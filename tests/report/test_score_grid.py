@@ -95,7 +95,7 @@ def test_a_reference_is_compared_with_all_other_runs(runs):
         ),
         (
             {"rows": ["lerning_rate"]},
-            r"^no setting of these runs 'lerning_rate'; did you mean 'training.learning_r",
+            r"^no setting of these runs 'lerning_rate'; did you mean .*'training.learning_r",
         ),
         (
             {"rows": ["head"], "columns": ["norm"], "metric": "ccc"},
