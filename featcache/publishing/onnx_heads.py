@@ -190,8 +190,8 @@ def _attentive(graph: GraphBuilder, head: Any, prepared: Sequence[str]) -> str:
         variance = _weighted_sum(graph, weights, graph.add("Mul", deviations, deviations))
         least = graph.constant(np.full(1, TINY_VARIANCE, np.float32))
         pooled += [mean, graph.add("Sqrt", graph.add("Max", variance, least))]
-    vector = graph.add("Concat", *pooled, axis=1)
-    return _linear(graph, head.output, _hidden(graph, head.hidden, vector))
+    joined = graph.add("Concat", *pooled, axis=1)
+    return _linear(graph, head.output, _hidden(graph, head.hidden, joined))
 
 
 def _weighted_sum(graph: GraphBuilder, weights: str, frames: str) -> str:
