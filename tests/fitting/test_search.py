@@ -268,6 +268,17 @@ def test_a_search_compares_an_auxiliary_target_with_none(make_cache, sweep):
     assert "2 settings were tried: also none, gender:0.5." in (run.path / "report.html").read_text()
 
 
+def test_workers_of_a_cluster_find_what_one_process_finds(make_cache):
+    from tests.extraction.workers import cluster  # skips this test without Dask
+
+    make_cache()
+    with cluster() as address:
+        shared = fit(**SHORT, scheduler=address)
+    found = results_of(shared)
+    shutil.rmtree(shared.path.parents[1])
+    assert found == results_of(fit(**SHORT))
+
+
 def test_a_search_compares_masks_with_none(make_cache):
     make_cache()
     run = fit(seeds=(1,), max_epochs=1, sweep=["mask_time=none,1x2", "train_views=none"])
