@@ -29,7 +29,10 @@ def keep_to_one_thread() -> None:
     from threadpoolctl import threadpool_limits
 
     threadpool_limits(1, user_api="blas")
-    _keep_torch_to_one_thread()
+    if "torch" in sys.modules:
+        import torch
+
+        torch.set_num_threads(1)
 
 
 @contextmanager
@@ -56,15 +59,8 @@ def threads_each(number: int) -> Iterator[None]:
 
 
 @contextmanager
-def one_torch_thread() -> Iterator[None]:
-    """Limit torch to a single thread inside the ``with`` block; faster than :func:`one_thread_each`."""
-    with torch_threads(1):
-        yield
-
-
-@contextmanager
 def torch_threads(number: int) -> Iterator[None]:
-    """Give torch a number of threads inside the ``with`` block."""
+    """Give torch a number of threads inside the ``with`` block; faster than :func:`threads_each`, which finds BLAS."""
     if "torch" not in sys.modules:
         yield
         return
@@ -76,10 +72,3 @@ def torch_threads(number: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _keep_torch_to_one_thread() -> None:
-    if "torch" in sys.modules:
-        import torch
-
-        torch.set_num_threads(1)

@@ -144,16 +144,12 @@ class NoConvolution(nn.Module):
         return values[..., :: self.stride[0]]
 
 
-class StoredPositions(nn.Module):
+class StoredPositions(StoredStates):
     """Position embeddings of Whisper that are the stored hidden states, to be added to zeros.
 
     Args:
         batch: Batch with the hidden states.
     """
-
-    def __init__(self, batch: StoredBatch) -> None:
-        super().__init__()
-        self._batch = batch
 
     @property
     def weight(self) -> Tensor:
@@ -165,10 +161,6 @@ class StoredPositions(nn.Module):
     def num_embeddings(self) -> int:
         """Number of frames."""
         return int(self.weight.shape[1])
-
-    def forward(self, _positions: Tensor) -> Tensor:
-        """Return the stored hidden states."""
-        return self.weight
 
 
 class StoredBias(nn.Module):

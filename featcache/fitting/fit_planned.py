@@ -56,8 +56,8 @@ def fit_all(
         setups = [one.setup for one in todo]
         _tell(setups)
         _check_features(setups)
-        for setup in setups:  # loaded again for each training; here, an error comes before hours of training
-            setup.load_blocks()
+        for setup in setups:  # an error of a model comes before the first training
+            _ = setup.blocks
         job = FitJob(
             cache=cache,
             requests=[one.request for one in todo],

@@ -280,10 +280,9 @@ class FitJob:
             workers, threads, at_once = 1, min(workers, usual_threads()), 1
         elif self.device != "cpu":  # one training keeps a GPU busy; several would only alternate
             workers = 1
-        trainings = starmap(begin, waiting)
-        run = partial(train_together, workers=workers, threads=threads, at_once=at_once)
-        with closing(run(trainings, source)) as trained:
-            for training in trained:
+        trainings = train_together(starmap(begin, waiting), source, workers=workers, threads=threads, at_once=at_once)
+        with closing(trainings):
+            for training in trainings:
                 member = members.pop(training)
                 record = record_of(training, setups[member.run])
                 chosen = decided_target(setups[member.run], member.fold, training.predictions).saved()

@@ -1,7 +1,9 @@
 """Request → resolved fit: utterances, folds, target, features, notes and warnings."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor
@@ -113,10 +115,14 @@ class ResolvedFit:
         if not isinstance(self.request, FinetuneSettings):
             return head
         frozen = not self.request.blocks_learning_rate
-        return TunedHead(head, self.load_blocks(), paired=self.seen.paired, frozen=frozen)
+        return TunedHead(head, copy.deepcopy(self.blocks), paired=self.seen.paired, frozen=frozen)
 
-    def load_blocks(self) -> dict[str, UpperBlocks]:
-        """Load the pretrained blocks of all stores, see :func:`~featcache.fitting.upper_models.load_blocks`."""
+    @cached_property
+    def blocks(self) -> dict[str, UpperBlocks]:
+        """The pretrained blocks of all stores, see :func:`~featcache.fitting.upper_models.load_blocks`.
+
+        They are loaded and compared with the whole model once for all trainings.
+        """
         if not isinstance(self.request, FinetuneSettings):
             return {}
         return load_blocks(self.request, self.tuned, self.stores)

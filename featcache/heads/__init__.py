@@ -22,7 +22,7 @@ from featcache.heads.mlp import MLP
 from featcache.heads.spec import POOLED, HeadSpec
 from featcache.registry import Registry, is_external
 from featcache.settings.field import Dataclass
-from featcache.threads import one_torch_thread
+from featcache.threads import torch_threads
 
 __all__ = [
     "FFN",
@@ -186,7 +186,7 @@ def create_head(
         kind = kind.unpaired
     reference = "" if HEADS.is_builtin(name) else name
     # The last digits of orthogonal weights depend on the number of threads.
-    with one_torch_thread(), _standard_layers_drawn_with(seed), errors_of(reference):
+    with torch_threads(1), _standard_layers_drawn_with(seed), errors_of(reference):
         head = kind(
             num_layers,
             hidden_sizes,

@@ -53,7 +53,7 @@ def finetune(given: dict[str, Any]) -> None:
     """Train the upper blocks of a model from a stored layer, together with a head, and print its scores.
 
     The parts of the model below --from-layer are never computed, because the cache has their outputs. Each seed and
-    fold trains the pretrained blocks anew. The run folder has the fine-tuned models.
+    fold begins with the pretrained blocks. The run folder has the fine-tuned models.
     """
     from featcache.fitting.finetune import finetune_given
 
