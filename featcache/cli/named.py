@@ -12,6 +12,9 @@ from featcache.runs.writer import UNFINISHED, unfinished_runs
 from featcache.transcripts.files import FOLDER, transcript_names
 from featcache.workspace import Workspace
 
+WRITTEN = (".png", ".svg", ".pdf", ".csv")
+"""Suffixes of the figures and tables that a command writes beside each other."""
+
 
 class Kind(Enum):
     """Kinds of things with a name."""
@@ -133,7 +136,7 @@ def name_of_transcripts(path: Path) -> str:
 
 
 def output_path(path: Path, option: str, example: str) -> Path:
-    """Return the path of figures, without suffix.
+    """Return the path of figures, without suffix; the suffix of a figure or table is removed, because all are written.
 
     Args:
         path: Path that the user gave.
@@ -145,4 +148,4 @@ def output_path(path: Path, option: str, example: str) -> Path:
     """
     if not path.name or path.name == ".." or path.is_dir():
         raise StoreError(f"{option} {path}: expected the path of a file without suffix, such as {example}")
-    return path
+    return path.with_suffix("") if path.suffix.lower() in WRITTEN else path
