@@ -140,11 +140,6 @@ def test_a_config_is_used_by_its_own_command_only(place, run):
         fit(config=run.path, home=place.workspace.home)
 
 
-def test_it_is_not_published(run, tmp_path):
-    with pytest.raises(StoreError, match="is fine-tuned"):
-        featcache.publish(run.path, tmp_path / "shared")
-
-
 def test_a_damaged_model_is_refused(run, tmp_path):
     copied = shutil.copytree(run.path, tmp_path / "copied")
     shutil.rmtree(copied / "models" / "ssl" / "seed-1-fold-1")
