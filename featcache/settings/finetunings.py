@@ -65,7 +65,7 @@ class BlockSettings:
     )
     lora_alpha: float | None = setting(
         None,
-        "Factor of the adapters, which is divided by their rank [default: the rank, so that the product is 1].",
+        "Factor of the adapters (above 0), which is divided by their rank [default: the rank].",
         above=0,
     )
     lora_dropout: float = setting(0.0, "Dropout rate of the inputs of the adapters.", minimum=0, maximum=0.99)

@@ -3,16 +3,14 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from featcache.errors import MissingPackageError, ModelError, listed
-
-if TYPE_CHECKING:
-    from featcache.extractors.upper.upper_blocks import UpperBlocks
+from featcache.extractors.stored_start import UpperEncoder
 
 ATTENTION, ALL = "attention", "all"
 # Name that PEFT gives to the adapter.
@@ -51,15 +49,17 @@ def check_peft() -> None:
         raise MissingPackageError("--lora needs peft, which is not installed: pip install 'featcache[lora]'") from None
 
 
-def add_adapters(upper: "UpperBlocks", options: AdapterOptions) -> list[str]:
+def add_adapters(encoder: UpperEncoder, options: AdapterOptions, *, hidden_size: int, model: str) -> list[str]:
     """Add adapters to linear layers of the blocks, which change nothing yet; all other parameters are frozen.
 
     Args:
-        upper: Upper blocks.
+        encoder: Part of a model above a stored layer, in evaluation mode.
         options: Options of the adapters.
+        hidden_size: Number of values per frame.
+        model: Name of the model, for messages.
 
     Returns:
-        The paths of the changed layers in the module.
+        The paths of the changed layers in the encoder.
 
     Raises:
         MissingPackageError: PEFT is not installed.
@@ -68,11 +68,11 @@ def add_adapters(upper: "UpperBlocks", options: AdapterOptions) -> list[str]:
     check_peft()
     from peft import LoraConfig, inject_adapter_in_model
 
-    layers = _chosen(upper, options.modules)
-    called = _called(upper, layers)
+    layers = _chosen(encoder, options.modules, hidden_size, model)
+    called = _called(encoder, layers, hidden_size)
     if options.dropout and called != layers.keys():
         raise ModelError(
-            f"--lora-dropout {options.dropout:g}: {upper.source.model} has no separate inputs of its attention "
+            f"--lora-dropout {options.dropout:g}: {model} has no separate inputs of its attention "
             "projections, to which dropout could be applied; use --lora-dropout 0"
         )
     config = LoraConfig(
@@ -83,9 +83,9 @@ def add_adapters(upper: "UpperBlocks", options: AdapterOptions) -> list[str]:
         # The layers of GPT-2 have transposed weights.
         fan_in_fan_out=not any(isinstance(layer, nn.Linear) for layer in layers.values()),
     )
-    inject_adapter_in_model(config, upper, adapter_name=_NAME)
+    inject_adapter_in_model(config, encoder, adapter_name=_NAME)
     for path in layers.keys() - called:
-        add_to_weights(upper.get_submodule(path))
+        add_to_weights(encoder.get_submodule(path))
     return list(layers)
 
 
@@ -128,38 +128,38 @@ def add_to_weights(layer: Any) -> None:
         matrices.requires_grad_(True)
 
 
-def _chosen(upper: "UpperBlocks", wanted: str) -> dict[str, nn.Module]:
+def _chosen(encoder: UpperEncoder, wanted: str, hidden_size: int, model: str) -> dict[str, nn.Module]:
     """Return path → linear layer of the blocks.
 
     Raises:
         ModelError: there is none, or no layer has a given name.
     """
-    linear = _linear_layers(upper)
+    linear = _linear_layers(encoder)
     if wanted == ALL:
         return linear
     if wanted == ATTENTION:
-        attention = {id(layer) for block in upper.encoder.blocks for layer in _projections(block, upper.hidden_size)}
+        attention = {id(layer) for block in encoder.blocks for layer in _projections(block, hidden_size)}
         if found := {path: layer for path, layer in linear.items() if id(layer) in attention}:
             return found
-        raise ModelError(f"{upper.source.model} has no attention projections; use --lora-modules all")
+        raise ModelError(f"{model} has no attention projections; use --lora-modules all")
     names = [name.strip() for name in wanted.split(",")]
     known = sorted({path.rpartition(".")[2] for path in linear})
     unknown = [name for name in names if name not in known]
     if unknown:
         raise ModelError(
-            f"--lora-modules {wanted}: the blocks of {upper.source.model} have no linear layers {listed(unknown)}; "
+            f"--lora-modules {wanted}: the blocks of {model} have no linear layers {listed(unknown)}; "
             f"expected {ATTENTION}, {ALL}, or some of {', '.join(known)}"
         )
     return {path: layer for path, layer in linear.items() if path.rpartition(".")[2] in names}
 
 
-def _linear_layers(upper: "UpperBlocks") -> dict[str, nn.Module]:
+def _linear_layers(encoder: UpperEncoder) -> dict[str, nn.Module]:
     from transformers.pytorch_utils import Conv1D
 
-    inside = {id(part) for block in upper.encoder.blocks for part in block.modules()}
+    inside = {id(part) for block in encoder.blocks for part in block.modules()}
     return {
         path: part
-        for path, part in upper.named_modules()
+        for path, part in encoder.named_modules()
         if isinstance(part, nn.Linear | Conv1D) and id(part) in inside
     }
 
@@ -170,12 +170,12 @@ def _projections(block: nn.Module, hidden_size: int) -> list[nn.Module]:
     return [part for part in parts if hidden_size in getattr(getattr(part, "weight", None), "shape", ())]
 
 
-def _called(upper: "UpperBlocks", layers: Mapping[str, nn.Module]) -> set[str]:
+def _called(encoder: UpperEncoder, layers: Mapping[str, nn.Module], hidden_size: int) -> set[str]:
     """Return the paths of layers that a forward pass calls; models such as WavLM only read the weights of others."""
     called: set[str] = set()
     handles = [layer.register_forward_hook(_noting(called, path)) for path, layer in layers.items()]
     with torch.no_grad():
-        upper.last_layer([torch.ones(upper.fixed_frames or 3, upper.hidden_size)])
+        encoder(torch.ones(1, encoder.fixed_frames or 3, hidden_size), None)
     for handle in handles:
         handle.remove()
     return called

@@ -90,7 +90,8 @@ class UpperBlocks(nn.Module):
             MissingPackageError: PEFT is not installed.
             ModelError: the blocks have no such layers, or an option does not apply to them.
         """
-        self._adapted = {path: self._original[f"{path}.weight"] for path in add_adapters(self, options)}
+        paths = add_adapters(self.encoder, options, hidden_size=self.hidden_size, model=self.source.model)
+        self._adapted = {f"encoder.{path}": self._original[f"encoder.{path}.weight"] for path in paths}
         self._original = {}
 
     def draw_adapters(self) -> None:
