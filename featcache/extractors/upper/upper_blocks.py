@@ -130,7 +130,7 @@ class UpperBlocks(nn.Module):
         Adapters are merged into the weights of their layers.
         """
         own = dict(self.named_parameters())
-        state = {name: own[mine] for mine, name in self._original.items()}
+        state: dict[str, Tensor] = {name: own[mine] for mine, name in self._original.items()}
         state |= {name: merged_weights(self.get_submodule(path)) for path, name in self._adapted.items()}
         return {name: values.detach().cpu().clone() for name, values in state.items()}
 

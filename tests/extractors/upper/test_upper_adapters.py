@@ -12,10 +12,12 @@ from tests.extractors.upper.plain import SPEECH_CASES, TEXT_CASES, assert_near
 RANK, ALPHA = 2, 3
 # Cases whose blocks have no attention with weights.
 WITHOUT = ("fnet",)
-RELATIVE = ("conformer-relative", "w2v-bert-relative")
+# Number of changed layers per block, if they are not queries, keys, values and outputs: GPT-2 has one layer for the
+# first three, and relative positions are projected too.
+NUM_LAYERS = {"gpt2": 2, "conformer-relative": 5, "w2v-bert-relative": 5}
 
 
-def with_adapters(plain, case, layer=1, **options):
+def with_adapters(plain, case, layer=1, *, recomputed=False, **options):
     """Return upper blocks whose adapters have random matrices."""
     one = plain(case)
     adapters = AdapterOptions(rank=RANK, alpha=ALPHA, **options)
@@ -24,7 +26,7 @@ def with_adapters(plain, case, layer=1, **options):
         text=one.text,
         from_layer=layer,
         with_padding=case == "whisper",
-        options=TuningOptions(adapters=adapters),
+        options=TuningOptions(dropout=0, layer_dropout=0, adapters=adapters, gradient_checkpointing=recomputed),
     )
     blocks = copy.deepcopy(blocks)  # as each training does
     with torch.random.fork_rng(devices=[]), torch.no_grad():
@@ -51,8 +53,7 @@ def test_the_result_is_that_of_the_whole_model_with_added_products(plain, case):
             added += 1
         stored = [layers[1] for layers in one.layers()]
         expected, before = one.layers(module), one.layers()
-    # Queries, keys, values and outputs; with relative positions, these are projected too.
-    assert added == (5 if case in RELATIVE else 4) * (one.num_blocks - 1)
+    assert added == NUM_LAYERS.get(case, 4) * (one.num_blocks - 1)
     found = blocks(stored)
     for layers, whole, original in zip(found, expected, before, strict=True):
         assert_near(layers[0].detach(), whole[-1])
@@ -73,6 +74,17 @@ def test_saved_models_have_merged_adapters(plain, tmp_path, case):
         stored = [layers[1] for layers in one.layers()]
         for found, expected in zip(again(stored), blocks(stored), strict=True):
             assert_near(found, expected)
+
+
+@pytest.mark.parametrize("case", ["wav2vec2", "wavlm"])
+def test_gradient_checkpointing_gives_the_same_gradients(plain, case):
+    gradients = []
+    for recomputed in (False, True):
+        one, blocks = with_adapters(plain, case, recomputed=recomputed)
+        [found] = blocks.train()([one.layers()[0][1].detach()])
+        found.square().sum().backward()
+        gradients.append([parameter.grad for parameter in blocks.tuned_parameters()])
+    assert all(torch.equal(*pair) for pair in zip(*gradients, strict=True))
 
 
 def test_layers_are_chosen_by_name(plain):
