@@ -25,7 +25,7 @@ from featcache.extractors.origin import ORIGIN, find_fetched, is_unchanged, read
 from featcache.extractors.safetensors_revision import INDEX, WEIGHTS
 from featcache.extractors.untrusted import checked_config, dump, parse_object, refusal
 from featcache.files.content import HEAD_BYTES, describe_content
-from featcache.files.regular import resolved
+from featcache.files.regular import places_of_files
 
 PREPROCESSOR = "preprocessor_config.json"
 # Files that are read besides config.json and the weights: of speech models, of text models, and for transcription.
@@ -315,14 +315,12 @@ def plain_file(source: str, path: Path, folder: Path | None = None) -> Path:
     Raises:
         ModelError: the file is not inside the folder, or is not a regular file.
     """
-    home = resolved(folder or path.parent)
-    inside = [home, home.parent.parent / "blobs"] if home.parent.name == "snapshots" else [home]
     try:
         real = path.resolve(strict=True)
         mode = real.stat().st_mode
     except (OSError, RuntimeError) as error:  # The links form a loop, or the target does not exist.
         raise refusal(source, f"{path.name} is a broken link; replace it with the file") from error
-    if not any(real.is_relative_to(one) for one in inside):
+    if not any(map(real.is_relative_to, places_of_files(folder or path.parent))):
         raise refusal(source, f"{path.name} is a link to {real}, outside of the folder; copy the file into the folder")
     if not stat.S_ISREG(mode):
         raise refusal(source, f"{path.name} is not a regular file")

@@ -78,6 +78,16 @@ def resolved(path: str | os.PathLike[str]) -> Path:
     return Path(os.path.realpath(path))
 
 
+def places_of_files(folder: Path) -> list[Path]:
+    """Return the folders to which files of a folder may link: itself, and the blobs of its repository.
+
+    In a cache of the Hugging Face hub, the files of a snapshot link to the blobs of the same repository.
+    """
+    home = resolved(folder)
+    snapshots = (one.parent for one in (home, *home.parents) if one.parent.name == "snapshots")
+    return [home, *(one.parent / "blobs" for one in list(snapshots)[:1])]
+
+
 def is_hidden(name: str) -> bool:
     """Check whether a file or folder is hidden, or is the folder that macOS adds to archives and foreign disks."""
     return name.startswith(".") or name == "__MACOSX"

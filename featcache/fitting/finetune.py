@@ -48,6 +48,10 @@ def finetune(
     batch_seconds: float | None = None,
     accumulate: int = 1,
     clip_norm: float | None = None,
+    lora: int | None = None,
+    lora_alpha: float | None = None,
+    lora_dropout: float = 0.0,
+    lora_modules: str = "attention",
     gradient_checkpointing: bool = False,
     learning_rate: float = 1e-4,
     batch_size: int | None = None,
@@ -88,7 +92,8 @@ def finetune(
 
     Raises:
         FeatcacheError: a fit with these options is not possible, see :func:`fit`; a store does not have the layer, or
-            its model is not here, has other weights, or cannot be trained from stored layers.
+            its model is not here, has other weights, or cannot be trained from stored layers; or adapters (``lora``)
+            without the package PEFT.
         TypeError: an option does not exist.
     """
     return _trained(without(locals(), "home"), home)

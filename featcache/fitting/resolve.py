@@ -43,6 +43,7 @@ from featcache.settings.fits import FitSettings, TrainingConfig
 from featcache.settings.loss_choice import SOFT
 from featcache.targets.soft import soft_classes
 from featcache.targets.targets import Classes, PredictionTarget
+from featcache.training.seeded import Draws, torch_seeded
 from featcache.training.store_features import StoreFeatures, features_of
 
 
@@ -110,12 +111,19 @@ class ResolvedFit:
         return self.views.seen(self.folds[number - 1])
 
     def new_head(self, seed: int) -> Head:
-        """Create an untrained head, see :func:`~featcache.heads.create_head`; blocks have their pretrained weights."""
+        """Create an untrained head, see :func:`~featcache.heads.create_head`; blocks have their pretrained weights.
+
+        Adapters get initial weights that depend only on the seed and the position of their store.
+        """
         head = create_head(self.config["head"], kind=self.kind, **self._sizes(), seed=seed)
         if not isinstance(self.request, FinetuneSettings):
             return head
         frozen = not self.request.blocks_learning_rate
-        return TunedHead(head, copy.deepcopy(self.blocks), paired=self.seen.paired, frozen=frozen)
+        models = copy.deepcopy(self.blocks)
+        for position, blocks in enumerate(models.values()):
+            with torch_seeded(seed, Draws.ADAPTERS, position, device="cpu"):
+                blocks.draw_adapters()
+        return TunedHead(head, models, paired=self.seen.paired, frozen=frozen)
 
     @cached_property
     def blocks(self) -> dict[str, UpperBlocks]:

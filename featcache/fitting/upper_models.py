@@ -11,7 +11,14 @@ from featcache.cache.reader import FeatureStore
 from featcache.errors import FeatcacheError, ModelError, StoreError
 from featcache.extractors.models import is_path
 from featcache.extractors.references import is_reference
-from featcache.extractors.upper import TuningOptions, UpperBlocks, check_store, load_upper
+from featcache.extractors.upper import (
+    AdapterOptions,
+    TuningOptions,
+    UpperBlocks,
+    check_peft,
+    check_store,
+    load_upper,
+)
 from featcache.heads import HeadSpec
 from featcache.layer_selection import select_layers
 from featcache.runs.tuned_inputs import TunedInput
@@ -23,6 +30,10 @@ from featcache.training.store_features import ROUNDING, StoreFeatures
 # Setting of a store that is the checksum of the model's weights.
 WEIGHTS = "weights_sha256"
 NOTE = "The blocks of {} after layer {} were trained from its stored layer {}, together with the head."
+ADAPTERS_NOTE = (
+    "Low-rank adapters (LoRA, rank {}) in the blocks of {} after layer {} were trained from its stored layer {}, "
+    "together with the head; the other parameters of the blocks were not changed."
+)
 FROZEN_NOTE = "The blocks of {} after layer {} were computed from its stored layer {}, but not trained (control)."
 
 
@@ -90,7 +101,8 @@ def outputs_of_blocks(
 
 def tuned_notes(request: FinetuneSettings, tuned: Sequence[TunedInput]) -> list[str]:
     """Return the notes for the report: which blocks were trained."""
-    note = NOTE if request.blocks_learning_rate else FROZEN_NOTE
+    trained = NOTE if request.lora is None else ADAPTERS_NOTE.replace("{}", str(request.lora), 1)
+    note = trained if request.blocks_learning_rate else FROZEN_NOTE
     return [note.format(one.store, one.from_layer, one.from_layer) for one in tuned]
 
 
@@ -148,6 +160,7 @@ def _check_options(request: FinetuneSettings, spec: HeadSpec) -> None:
 
     Raises:
         ModelError: an option or the head cannot be used.
+        MissingPackageError: adapters without PEFT.
     """
     if not spec.is_network:
         raise ModelError(
@@ -160,6 +173,12 @@ def _check_options(request: FinetuneSettings, spec: HeadSpec) -> None:
             raise ModelError(
                 f"--{name.replace('_', '-')} {value_text(name, value)}: not available for fine-tuning; remove it"
             )
+        if name.startswith("lora_") and request.lora is None:
+            raise ModelError(
+                f"--{name.replace('_', '-')} {value_text(name, value)}: there are no adapters; add --lora RANK"
+            )
+    if request.lora is not None:
+        check_peft()
 
 
 def _input(request: FinetuneSettings, store: FeatureStore, from_layer: int) -> TunedInput:
@@ -201,8 +220,17 @@ def _loaded(request: FinetuneSettings, one: TunedInput, store: FeatureStore, mod
                 layer_dropout=request.layer_dropout,
                 gradient_checkpointing=request.gradient_checkpointing,
                 time_mask=request.time_mask,
+                adapters=_adapters(request),
             ),
             **given,
         )
     except FeatcacheError as error:
         raise type(error)(f"{one.store}: {error}{advice}") from error
+
+
+def _adapters(request: FinetuneSettings) -> AdapterOptions | None:
+    if request.lora is None:
+        return None
+    return AdapterOptions(
+        rank=request.lora, alpha=request.lora_alpha, dropout=request.lora_dropout, modules=request.lora_modules
+    )

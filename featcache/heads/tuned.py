@@ -6,7 +6,6 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from featcache.errors import ModelError
 from featcache.extractors.upper import UpperBlocks
 from featcache.heads.base import MEAN_AND_MAX, Batch, Head
 from featcache.heads.packed import Packed
@@ -47,6 +46,11 @@ class TunedHead(Head):
             self.blocks.requires_grad_(False)
         self.train()
 
+    @property
+    def padded_frames(self) -> list[int | None]:
+        """Number of frames that the model of each store reads, padding included; None for any number."""
+        return [blocks.fixed_frames for blocks in self.models.values()]
+
     def tuned_parameters(self) -> list[nn.Parameter]:
         """Return the parameters of the blocks that are trained."""
         return [] if self._frozen else [one for blocks in self.models.values() for one in blocks.tuned_parameters()]
@@ -80,8 +84,8 @@ class TunedHead(Head):
                 for blocks, utterances in zip(self.models.values(), features, strict=True)
             ]
         found = [
-            [_without_padding(frames, item, blocks) for frames, item in zip(outputs, utterances, strict=True)]
-            for blocks, outputs, utterances in zip(self.models.values(), computed, features, strict=True)
+            [_without_padding(frames, item) for frames, item in zip(outputs, utterances, strict=True)]
+            for outputs, utterances in zip(computed, features, strict=True)
         ]
         if self._paired:
             least = [min(frames.shape[1] for frames in of_stores) for of_stores in zip(*found, strict=True)]
@@ -95,17 +99,9 @@ def _stored_layer(item: Packed | Tensor) -> Tensor:
     return (item.copy() if isinstance(item, Packed) else item)[0]
 
 
-def _without_padding(frames: Tensor, item: Packed | Tensor, blocks: UpperBlocks) -> Tensor:
-    """Return the real frames of an utterance: (num_layers, num_frames, hidden_size).
-
-    Raises:
-        ModelError: the number of real frames is not known.
-    """
-    if isinstance(item, Packed):
-        return frames[:, : item.real_frames]
-    if blocks.fixed_frames is not None:
-        raise ModelError("this model reads padding, which features alone do not show; use 'featcache predict'")
-    return frames
+def _without_padding(frames: Tensor, item: Packed | Tensor) -> Tensor:
+    """Return the real frames of an utterance: (num_layers, num_frames, hidden_size)."""
+    return frames[:, : item.real_frames] if isinstance(item, Packed) else frames
 
 
 def _pooled(frames: Tensor, pooling: str) -> Tensor:

@@ -19,7 +19,7 @@ from featcache.publishing.published_files import CARD
 from featcache.registry import is_external
 from featcache.report.html import score_names
 from featcache.report.tables import interval, mean_and_std
-from featcache.runs.identity import LABEL_NAMES, VALIDATION
+from featcache.runs.identity import FROM_LAYER, LABEL_NAMES, TUNED_LAYERS, VALIDATION
 from featcache.terminal.escape import escaped
 from featcache.units import counted
 
@@ -102,6 +102,7 @@ def _metadata(content: CardContent) -> "ModelCardData":
         pipeline_tag=_TASK,
         tags=["speech-emotion-recognition", "featcache", *untrained],
         base_model=None if untrained or not base else base,
+        base_model_relation="finetune" if FROM_LAYER in content.config and base and not untrained else None,
         model_name=escaped(content.title),
         eval_results=list(_results(content)) or None,
     )
@@ -144,6 +145,7 @@ def _values(content: CardContent) -> dict[str, Any]:
         "extractors": content.extractors,
         "corpus": content.corpus,
         "license": content.license or "not stated; ask the publisher before use",
+        "tuned": MarkdownText("; ".join(_tuned(config))),
         "layers": config["layers"],
         "head": config["head"],
         "norm": config["norm"],
@@ -167,6 +169,13 @@ def _values(content: CardContent) -> dict[str, Any]:
         "normalisation": _normalisation(config),
         "onnx": content.onnx,
     }
+
+
+def _tuned(config: Mapping[str, Any]) -> Iterator[str]:
+    """Yield which blocks of each model were trained."""
+    adapters = f", with adapters (LoRA) of rank {config['lora']}" if config.get("lora") else ""
+    for store, layer in zip(config.get(TUNED_LAYERS, ()), config.get(FROM_LAYER, ()), strict=True):
+        yield f"{as_markdown(store)}: all blocks after layer {layer}{adapters}"
 
 
 def _condition(config: Mapping[str, Any]) -> list[str]:

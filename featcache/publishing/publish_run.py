@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from featcache.errors import StoreError, listed
+from featcache.errors import ModelError, StoreError, listed
 from featcache.fetching.model_folder import new_folder, only_one
 from featcache.files.disk import writing
 from featcache.files.regular import replace_file, resolved
@@ -15,11 +15,12 @@ from featcache.files.values import damaged
 from featcache.publishing.licences import source_of_corpus, source_of_extractor
 from featcache.publishing.model_card import CardContent, write_card
 from featcache.publishing.published_files import FIGURE, ONNX, unexpected_files
+from featcache.publishing.published_models import write_models
 from featcache.publishing.shareable import check_shareable, shareable_config, shareable_metrics
 from featcache.publishing.upload import check_repository, upload
 from featcache.registry import naming
 from featcache.runs.file_names import CONFIG, HEADS, LAYER_WEIGHTS, METRICS, NORMALISATION, head_name, seed_and_fold
-from featcache.runs.identity import PUBLISHED, STORE_SETTINGS
+from featcache.runs.identity import FROM_LAYER, PUBLISHED, PUBLISHED_HEADS, STORE_SETTINGS
 from featcache.runs.parse import REFIT, open_tensors, read_config
 from featcache.runs.reader import RunFolder, find_run
 from featcache.runs.saved_statistics import missing_statistics, read_statistics, write_statistics
@@ -42,6 +43,8 @@ def publish(
     run: str | os.PathLike[str],
     folder: str | os.PathLike[str],
     *,
+    seed: int | None = None,
+    fold: int | None = None,
     onnx: bool = False,
     license: str | None = None,
     push: str | None = None,
@@ -54,7 +57,8 @@ def publish(
 
     The folder opens like a run: ``featcache.load_run(folder).head(seed=…, fold=…)`` gives the same outputs. It has no
     predictions, no ids of speakers or utterances, no code, no audio and no paths. Statistics of speakers are not
-    published: with ``speaker`` normalisation, a new speaker needs statistics of their own.
+    published: with ``speaker`` normalisation, a new speaker needs statistics of their own. The folder of a fine-tuned
+    run also has its models.
 
     A folder that was published from the same run is kept, with changes of its model card, and uploaded with ``push``.
 
@@ -67,8 +71,9 @@ def publish(
         The folder.
 
     Raises:
-        StoreError: the run is not finished or is an ensemble, or the folder contains something else.
-        ModelError: the head is a file with code, or cannot be exported to ONNX; or the upload failed.
+        StoreError: the run is not finished, is an ensemble or has no such head, or the folder contains something else.
+        ModelError: the head is a file with code, or cannot be exported to ONNX, like those of fine-tuned runs; or the
+            upload failed.
         MissingPackageError: ``onnx`` without the packages of the extra.
 
     Example:
@@ -80,16 +85,21 @@ def publish(
     workspace, target = Workspace.at(home), Path(folder)
     found = find_run(workspace, os.fspath(run))
     check_shareable(found)
+    if asked.onnx and FROM_LAYER in found.config:
+        raise ModelError(f"--onnx: the models of {found.path}, a fine-tuned run, cannot be exported; remove it")
     if asked.push is not None:
         check_repository(asked.push)
+    heads = _heads(found, asked)
     config = shareable_config(found, workspace)
+    if (asked.seed, asked.fold) != (None, None):
+        config[PUBLISHED_HEADS] = [list(one) for one in heads]
     if resolved(target) == resolved("."):
         raise StoreError("FOLDER is the current folder; give the name of a new folder")
     with only_one(target):
         if _exists(target, config, asked):
             log.info("%s exists already and is kept as it is; --overwrite writes it again", target)
         else:
-            _write(target, found, config, asked, workspace)
+            _write(target, found, heads, config, asked, workspace)
     if asked.push is not None:
         upload(target, asked.push, private=asked.private)
     return target
@@ -122,18 +132,26 @@ def _exists(folder: Path, config: Mapping[str, Any], asked: PublishSettings) -> 
     return True
 
 
-def _write(target: Path, run: RunFolder, config: dict[str, Any], asked: PublishSettings, workspace: Workspace) -> None:
+def _write(
+    target: Path,
+    run: RunFolder,
+    heads: Sequence[tuple[int, int]],
+    config: dict[str, Any],
+    asked: PublishSettings,
+    workspace: Workspace,
+) -> None:
     with new_folder(target) as folder:
         metrics, settings = shareable_metrics(run), config[STORE_SETTINGS]
         write_yaml(folder / CONFIG, config)
         write_json(folder / METRICS, metrics)
-        heads = list(_write_heads(folder, run))
-        _write_normalisation(folder, run, heads[0][2])
+        write_models(folder, run, heads)
+        loaded = list(_write_heads(folder, run, heads))
+        _write_normalisation(folder, run, loaded[0][2])
         has_figure = _write_layer_weights(folder, run)
         if asked.onnx:
             from featcache.publishing.onnx_files import write_graphs
 
-            write_graphs(folder / ONNX, heads)
+            write_graphs(folder / ONNX, loaded)
         record_checksums(folder)
         write_card(
             folder,
@@ -141,7 +159,7 @@ def _write(target: Path, run: RunFolder, config: dict[str, Any], asked: PublishS
                 title=run.name,
                 config=config,
                 metrics=metrics,
-                num_heads=len(heads),
+                num_heads=len(loaded),
                 corpus=source_of_corpus(config, workspace),
                 extractors=[source_of_extractor(one, settings.get(one, {})) for one in config["features"]],
                 license=asked.license,
@@ -155,22 +173,40 @@ def _write(target: Path, run: RunFolder, config: dict[str, Any], asked: PublishS
                 shutil.rmtree(target)
 
 
-def _write_heads(folder: Path, run: RunFolder) -> "list[tuple[int, int, SavedHead]]":
-    """Write the weights of all heads, and return seed, fold and each head as it is loaded."""
+def _heads(run: RunFolder, asked: PublishSettings) -> list[tuple[int, int]]:
+    """Return seed and fold of each head that is published.
+
+    Raises:
+        StoreError: there is none.
+    """
+    named = (seed_and_fold(path.stem) for path in (run.path / HEADS).glob("*.safetensors"))
+    there = sorted(one for one in named if one)
+    if not there:
+        raise StoreError(f"{run.path} has no heads; {REFIT}")
+    wanted = [one for one in there if asked.seed in (None, one[0]) and asked.fold in (None, one[1])]
+    if not wanted:
+        seeds, folds = (", ".join(map(str, sorted({one[i] for one in there}))) for i in (0, 1))
+        raise StoreError(f"{run.path} has no such head; expected --seed {seeds}, and --fold {folds}")
+    return wanted
+
+
+def _write_heads(folder: Path, run: RunFolder, heads: Sequence[tuple[int, int]]) -> "list[tuple[int, int, SavedHead]]":
+    """Write the weights of heads, and return seed, fold and each head as it is loaded, without fine-tuned models."""
     from safetensors.torch import save
 
+    from featcache.heads.tuned import TunedHead
     from featcache.runs.heads import load_head
 
-    named = (seed_and_fold(path.stem) for path in (run.path / HEADS).glob("*.safetensors"))
-    heads = []
-    for seed, fold in sorted(one for one in named if one):
-        heads.append((seed, fold, load_head(run.path, run.config, seed=seed, fold=fold)))
+    loaded = []
+    for seed, fold in heads:
+        saved = load_head(run.path, run.config, seed=seed, fold=fold)
+        if isinstance(saved.head, TunedHead):
+            saved.head = saved.head.inner  # All models together may not fit in memory.
+        loaded.append((seed, fold, saved))
         with open_tensors(run.path, head_name(seed, fold)) as tensors:
             weights = {name: tensors.get_tensor(name).clone() for name in tensors.keys()}  # noqa: SIM118
         replace_file(folder / head_name(seed, fold), save(weights))
-    if not heads:
-        raise StoreError(f"{run.path} has no heads; {REFIT}")
-    return heads
+    return loaded
 
 
 def _write_normalisation(folder: Path, run: RunFolder, head: "SavedHead") -> None:

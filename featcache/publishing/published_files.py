@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from featcache.files.checksums import CHECKSUMS
-from featcache.runs.file_names import CONFIG, HEADS, LAYER_WEIGHTS, METRICS, NORMALISATION
+from featcache.publishing.published_models import READ_FILES, WEIGHT_FILE
+from featcache.runs.file_names import CONFIG, HEADS, LAYER_WEIGHTS, METRICS, MODELS, NORMALISATION
 
 CARD = "README.md"
 FIGURE = "layer_weights"
@@ -16,12 +17,15 @@ _TRAINING = r"seed-\d{1,18}-fold-\d{1,18}"
 _READ = (CONFIG, METRICS, LAYER_WEIGHTS, NORMALISATION, CHECKSUMS)
 _SHOWN = (CARD, *(f"{FIGURE}{suffix}" for suffix in (".png", ".svg", ".pdf", "_summary.csv")))
 _HEAD = re.compile(rf"{HEADS}/{_TRAINING}\.safetensors", re.ASCII)
+_MODEL = re.compile(
+    rf"{MODELS}/[^/]+/{_TRAINING}/({'|'.join(map(re.escape, READ_FILES))}|{WEIGHT_FILE.pattern})", re.ASCII
+)
 _GRAPH = re.compile(rf"{ONNX}/{_TRAINING}\.onnx", re.ASCII)
 
 
 def files_to_read(names: Iterable[str]) -> list[str]:
     """Return the names of the files that loading and predicting read, sorted."""
-    return sorted(name for name in names if name in _READ or _HEAD.fullmatch(name))
+    return sorted(name for name in names if name in _READ or _HEAD.fullmatch(name) or _MODEL.fullmatch(name))
 
 
 def published_files(folder: Path) -> dict[str, int]:
@@ -37,4 +41,4 @@ def unexpected_files(folder: Path) -> set[str]:
 
 
 def _is_published(name: str) -> bool:
-    return name in (*_READ, *_SHOWN) or any(one.fullmatch(name) for one in (_HEAD, _GRAPH))
+    return name in (*_READ, *_SHOWN) or any(one.fullmatch(name) for one in (_HEAD, _MODEL, _GRAPH))

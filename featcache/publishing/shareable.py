@@ -20,7 +20,6 @@ from featcache.runs.identity import (
     COMPUTED,
     CORPUS_RANGES,
     ENVIRONMENT,
-    FROM_LAYER,
     HEAD_INPUTS,
     LABEL_MAP,
     LABEL_NAMES,
@@ -36,9 +35,11 @@ from featcache.runs.identity import (
     TEST,
     THRESHOLDS,
     TRAIN,
+    TUNED_LAYERS,
     VALIDATION,
 )
 from featcache.runs.reader import RunFolder
+from featcache.settings.finetunings import BlockSettings
 from featcache.settings.training_loop import LoopSettings
 from featcache.workspace import Workspace, check_name
 
@@ -51,8 +52,9 @@ _SETTINGS = (
     *("label_ranges", "select", "seeds", "max_frames", "training", "working_dtype", "final", "validation_protocol"),
     *(COMPUTED, ENVIRONMENT, HEAD_INPUTS, STORE_SETTINGS, LABEL_NAMES, "also", "loss", "class_weights"),
     *("train_views", "test_view", "train_fraction", TRAIN, TEST, LABEL_MAP, TARGET_COLUMNS, CORPUS_RANGES),
-    *(SWEEP, SET_BY_FOLD, "limit"),
+    *(SWEEP, SET_BY_FOLD, "limit", TUNED_LAYERS),
     *LoopSettings.__dataclass_fields__,
+    *BlockSettings.__dataclass_fields__,
 )
 # Entries of metrics.json that are published as they are, besides the scores.
 _METRICS = (
@@ -67,16 +69,11 @@ def check_shareable(run: RunFolder) -> None:
 
     Raises:
         ModelError: the head is a file with code, which is not published.
-        StoreError: the run is an ensemble or fine-tuned, or its classes are speakers.
+        StoreError: the run is an ensemble, or its classes are speakers.
     """
     if "members" in run.config:
         members = ", ".join(run.config["members"])
         raise StoreError(f"{run.path} is an ensemble, which has no heads of its own; publish its members: {members}")
-    if FROM_LAYER in run.config:
-        raise StoreError(
-            f"{run.path} is fine-tuned, and its heads need its models, which featcache does not publish; share the "
-            "folders under models/ with the tools of Hugging Face"
-        )
     head = run.config["head"]
     if is_external(head) and head.rpartition(":")[0].endswith(".py"):
         raise ModelError(
@@ -118,14 +115,23 @@ def shareable_config(run: RunFolder, workspace: Workspace) -> dict[str, Any]:
     if not found["parts"]:
         del found["parts"]
     found[STORE_SETTINGS] = _store_settings(run, workspace)
-    for place, text in _texts(found):
-        if _PATH.match(text):
-            raise StoreError(
-                f"{run.path / CONFIG}: {'.'.join(place)} is a path on this machine, and no paths are published; fit or "
-                "extract again with a name in its place"
-            )
+    check_no_paths(found, run.path / CONFIG)
     folds = [{"fold": number} for number in range(1, len(run.config.get("folds", ())) + 1)]
     return {PUBLISHED: True, **found, **({"folds": folds} if folds else {})}
+
+
+def check_no_paths(settings: Mapping[str, Any], file: Path) -> None:
+    """Check that no text in nested settings is a path.
+
+    Raises:
+        StoreError: a text is a path on this machine.
+    """
+    for place, text in _texts(settings):
+        if _PATH.match(text):
+            raise StoreError(
+                f"{file}: {'.'.join(place)} is a path on this machine, and no paths are published; fit or extract "
+                "again with a name in its place"
+            )
 
 
 def _store_settings(run: RunFolder, workspace: Workspace) -> dict[str, Any]:

@@ -48,6 +48,8 @@ FINAL = "final"
 VALIDATION_PROTOCOL, VALIDATION_SPEAKERS = "validation_protocol", "validation_speakers"
 # Key that marks a folder that featcache publish wrote: a run folder without the files that name persons.
 PUBLISHED = "published"
+# Key of such a folder for seed and fold of each head, if not all heads were published.
+PUBLISHED_HEADS = "published_heads"
 # Key in ``metrics.json`` for the scores on each of several test corpora.
 TEST_CORPORA = "corpora"
 # Keys of a fit on several corpora: those that train and test, and how their labels became common labels.

@@ -2,7 +2,7 @@
 
 import hashlib
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from featcache.evaluate.calibration import KEY as CALIBRATION
 from featcache.evaluate.scores import SCORES, find_score
 from featcache.files.checksums import CHECKSUMS, recorded_checksums
 from featcache.files.disk import reading
-from featcache.files.regular import read_regular, resolved, sha256_of_file
+from featcache.files.regular import places_of_files, read_regular, resolved, sha256_of_file
 from featcache.files.values import check_types, checked, damaged, parse_json
 from featcache.runs.costs import NAMES
 from featcache.runs.file_names import CONFIG
@@ -290,11 +290,25 @@ def open_tensors(folder: Path, name: str) -> Iterator[Any]:
         raise damaged(path, f"cannot be read as safetensors: {' '.join(str(error).split())}", REFIT) from error
 
 
+def check_files(folder: Path, names: Iterable[str]) -> None:
+    """Compare files of a run with their checksums.
+
+    Args:
+        folder: The run folder.
+        names: Paths of the files, relative to the folder.
+
+    Raises:
+        StoreError: a file cannot be read, is outside of the folder, or has changed since it was written.
+    """
+    for name in names:
+        _check_inside(folder, name)
+        with reading(folder / name):
+            _check_sha256(folder, name, sha256_of_file(folder / name))
+
+
 def _check_inside(folder: Path, name: str) -> None:
-    path, home = folder / name, resolved(folder)
-    # In a cache of the Hugging Face hub, the files of a snapshot link to the blobs of the same repository.
-    inside = [home, home.parent.parent / "blobs"] if home.parent.name == "snapshots" else [home]
-    if not any(map(resolved(path).is_relative_to, inside)):
+    path = folder / name
+    if not any(map(resolved(path).is_relative_to, places_of_files(folder))):
         raise damaged(path, "it is a link to a file outside of the run folder", f"copy the file here, or {REFIT}")
 
 

@@ -13,11 +13,14 @@ from torch import Tensor, nn
 
 from featcache.errors import ModelError, unknown_name
 from featcache.heads import MEAN_AND_MAX
+from featcache.heads.packed import pack
+from featcache.heads.tuned import TunedHead
 from featcache.runs.head_inputs import HeadInput
 from featcache.runs.identity import FROM_LAYER
 from featcache.runs.saved_statistics import SavedStatistics, missing_statistics
 from featcache.units import counted
 
+NumFrames = Sequence[Sequence[int] | None]
 Features = Sequence[Sequence[Tensor | npt.NDArray[Any]]]
 Statistics = Sequence[tuple[Tensor | npt.NDArray[Any], Tensor | npt.NDArray[Any]]]
 
@@ -81,7 +84,12 @@ class SavedHead(nn.Module):
         self.register_buffer("thresholds", thresholds)
 
     def forward(
-        self, features: Features, *, groups: Sequence[str] | None = None, normalisation: Statistics | None = None
+        self,
+        features: Features,
+        *,
+        groups: Sequence[str] | None = None,
+        normalisation: Statistics | None = None,
+        num_frames: NumFrames | None = None,
     ) -> Tensor:
         """Compute the outputs of some utterances.
 
@@ -94,6 +102,9 @@ class SavedHead(nn.Module):
             normalisation: Statistics of a new speaker, in place of saved ones: for each store the mean and the standard
                 deviation, (num_layers, hidden_size) float32 each, of the same layers. They are used for all utterances.
                 A value with standard deviation 0 or infinity becomes 0, as constant values do in a fit.
+            num_frames: For fine-tuned models that read the padding, such as Whisper: for each store the number of
+                frames of each utterance before its padding, or None for a store without kept padding. The features then
+                include the padding: ``store.view(utterance_id, layers, with_padding=True)``.
 
         Returns:
             (num_utterances, num_outputs): logits, whose softmax gives the probabilities in ``predictions.csv`` (for
@@ -101,8 +112,8 @@ class SavedHead(nn.Module):
             for ``svm`` and ``logistic``.
 
         Raises:
-            ModelError: features have other shapes, a speaker is unknown, statistics are missing or not finite, or the
-                head was converted to another dtype.
+            ModelError: features have other shapes, a speaker is unknown, statistics are missing or not finite, the
+                number of frames before the padding is missing or wrong, or the head was converted to another dtype.
             StoreError: the run has no saved statistics, like runs of earlier releases and published folders with
                 ``speaker`` normalisation.
         """
@@ -113,11 +124,36 @@ class SavedHead(nn.Module):
             [self._prepared(values, None if pair is None else pair[i]) for i, values in enumerate(of_store)]
             for of_store, pair in zip(utterances, pairs, strict=True)
         ]
-        outputs: Tensor = self.head(ready)
+        outputs: Tensor = self.head(self._with_padding(ready, num_frames))
         if self.ranges is None:
             return outputs
         lowest, highest = self.ranges.unbind(dim=1)
         return lowest + (highest - lowest) * outputs
+
+    def _with_padding(self, utterances: list[list[Tensor]], num_frames: NumFrames | None) -> list[list[Any]]:
+        """Return the utterances with the numbers of frames before their padding, for models that read it.
+
+        Raises:
+            ModelError: a number is missing or wrong, or there is no such model.
+        """
+        expected = self.head.padded_frames if isinstance(self.head, TunedHead) else [None] * len(utterances)
+        given = [None] * len(utterances) if num_frames is None else list(num_frames)
+        if len(given) != len(utterances):
+            raise ModelError(f"num_frames: expected a list or None for {counted(len(utterances), 'store')}")
+        found: list[list[Any]] = []
+        for one, most, of_store, numbers in zip(self.inputs, expected, utterances, given, strict=True):
+            if most is None:
+                if numbers is not None:
+                    raise ModelError(f"num_frames: {one.store} has no padding; expected None")
+                found.append([*of_store])
+                continue
+            if numbers is None or len(numbers) != len(of_store) or not all(0 < number <= most for number in numbers):
+                raise ModelError(
+                    f"the model of {one.store} reads the padding; give num_frames, the numbers of frames before it (1 "
+                    f"to {most}), with features of store.view(utterance_id, layers, with_padding=True)"
+                )
+            found.append([pack(values, torch.float32, int(n)) for values, n in zip(of_store, numbers, strict=True)])
+        return found
 
     def _check_weights(self) -> None:
         """Check that the head was not converted to another dtype, for example with ``.half()``.

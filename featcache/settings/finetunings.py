@@ -6,6 +6,9 @@ from featcache.settings.field import setting
 from featcache.settings.fits import FitSettings, Norm
 from featcache.settings.types import Folders, Layers
 
+# Upper limit, so that a wrong number is refused before training and not by a lack of memory.
+LARGEST_RANK = 4096
+
 
 @dataclass(frozen=True, kw_only=True)
 class BlockSettings:
@@ -52,6 +55,24 @@ class BlockSettings:
         None,
         "Maximum norm of all gradients together, above 0, in place of --clip-value [default: no limit of the norm].",
         above=0,
+    )
+    lora: int | None = setting(
+        None,
+        "Rank of low-rank adapters (LoRA) that are trained in place of the blocks (extra lora); they need a higher "
+        "--blocks-learning-rate, such as 1e-3 [default: train the blocks].",
+        minimum=1,
+        maximum=LARGEST_RANK,
+    )
+    lora_alpha: float | None = setting(
+        None,
+        "Factor of the adapters (above 0), which is divided by their rank [default: the rank].",
+        above=0,
+    )
+    lora_dropout: float = setting(0.0, "Dropout rate of the inputs of the adapters.", minimum=0, maximum=0.99)
+    lora_modules: str = setting(
+        "attention",
+        "Layers of the blocks that have adapters: attention for the projections of the attention, all for all linear "
+        "layers, or their names, such as q_proj,v_proj.",
     )
     gradient_checkpointing: bool = setting(
         False,

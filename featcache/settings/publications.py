@@ -10,6 +10,12 @@ from featcache.settings.fits import PluginSettings
 class PublishSettings(PluginSettings):
     """The options of ``featcache publish``."""
 
+    seed: int | None = setting(
+        None, "Publish the heads of this seed only [default: all seeds].", minimum=0, identity=False
+    )
+    fold: int | None = setting(
+        None, "Publish the heads of this fold only, counted from 1 [default: all folds].", minimum=1, identity=False
+    )
     onnx: bool = setting(
         False, "Also write each head as an ONNX graph, from features to scores (extra onnx).", identity=False
     )

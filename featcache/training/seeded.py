@@ -19,6 +19,7 @@ class Draws(IntEnum):
     NOISE = 6
     BUCKETS = 7
     MODEL = 8
+    ADAPTERS = 9
 
 
 def generator_of(seed: int, draws: Draws) -> np.random.Generator:

@@ -70,8 +70,23 @@ def test_predict_gives_the_predictions_of_the_run(place, run):
 def test_whisper_is_trained_with_its_padding(place):
     run = place.finetune(features="whisper", from_layer=2, max_epochs=1)
     predict_again(place, run, "whisper")
-    with pytest.raises(ModelError, match="use 'featcache predict'"):
-        run.head(seed=1, fold=1)([[torch.zeros(1, 1500, 32)]])
+    head, store = run.head(seed=1, fold=1), featcache.open(place.workspace.cache("toy"))["whisper"]
+    rows = run.predictions.query("fold == 1")
+    stored = [[torch.from_numpy(store.view(i, with_padding=True)) for i in rows["utterance_id"]]]
+    numbers = store.num_frames(list(rows["utterance_id"]))
+    logits = head(stored, num_frames=[numbers])
+    np.testing.assert_allclose(logits.softmax(1).detach(), rows[COLUMNS], atol=PROBABILITIES)
+    for given in (None, [None], [[0] * len(rows)], [[10**6] * len(rows)], [[1]]):
+        with pytest.raises(ModelError, match=r"^the model of whisper reads the padding; give num_frames, the numbers"):
+            head(stored, num_frames=given)
+    with pytest.raises(ModelError, match=r"have \d+ frames, but .* reads \d+, padding included"):
+        head([[values[:, :5] for values in stored[0]]], num_frames=[[5] * len(rows)])
+
+
+def test_a_head_without_padding_takes_no_numbers_of_frames(run):
+    for given in ([[3]], [None, None]):
+        with pytest.raises(ModelError, match=r"^num_frames: "):
+            run.head(seed=1, fold=1)([[torch.zeros(1, 3, 32)]], num_frames=given)
 
 
 def test_seeds_together_give_the_results_of_each_alone(place, run):
@@ -138,11 +153,6 @@ def test_a_config_is_used_by_its_own_command_only(place, run):
     assert again.path == run.path
     with pytest.raises(StoreError, match="is of 'featcache finetune'; use it with this command"):
         fit(config=run.path, home=place.workspace.home)
-
-
-def test_it_is_not_published(run, tmp_path):
-    with pytest.raises(StoreError, match="is fine-tuned"):
-        featcache.publish(run.path, tmp_path / "shared")
 
 
 def test_a_damaged_model_is_refused(run, tmp_path):

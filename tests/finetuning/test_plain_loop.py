@@ -16,6 +16,20 @@ RATES = {"learning_rate": 1e-3, "blocks_learning_rate": 3e-4}
 # The bias of the keys has no effect on attention. Its gradient is rounding, which Adam scales to steps of usual size.
 WITHOUT_EFFECT = ("k_proj.bias", "key.bias")
 EPOCHS, BATCH, SEED = 5, 2, 7
+_COMMON = {
+    "seeds": (SEED,),
+    "optimizer": "adamw",
+    "epsilon": 1e-8,
+    "blocks_dropout": 0,
+    "set": {"dropout": 0},
+    "clip_norm": 1,
+    "batch_size": BATCH,
+    "max_epochs": EPOCHS,
+    "patience": EPOCHS,
+    **RATES,
+}
+# Kind of model → options of a run of ten steps.
+TEN_STEPS = {"ssl": {"layer_dropout": 0, **_COMMON}, "text": _COMMON}
 
 
 def signal_of(place, utterance, extractor):
@@ -94,33 +108,27 @@ class PlainLoop:
                 losses.append(loss.item())
             with torch.no_grad():
                 history.append((np.mean(losses), float(self.loss(validation))))
-            weights.append({name: values.clone() for name, values in self.model.state_dict().items()})
+            weights.append(self.state())
         return np.array(history), weights[int(np.argmin([loss for _, loss in history]))]
 
+    def state(self):
+        """Return a copy of the weights of the model."""
+        return {name: values.clone() for name, values in self.model.state_dict().items()}
 
-@pytest.mark.parametrize(("kind", "from_layer"), [("ssl", 0), ("ssl", 2), ("text", 1)])
-def test_ten_steps(place, kind, from_layer):
-    run = place.finetune(
-        features=kind,
-        from_layer=from_layer,
-        name=f"ten-{kind}-{from_layer}",
-        seeds=(SEED,),
-        optimizer="adamw",
-        epsilon=1e-8,
-        blocks_dropout=0,
-        layer_dropout=None if kind == "text" else 0,
-        set={"dropout": 0},
-        clip_norm=1,
-        batch_size=BATCH,
-        max_epochs=EPOCHS,
-        patience=EPOCHS,
-        **RATES,
-    )
+
+def parts_of(place, run):
+    """Return the number of the first fold, its training part and its validation part."""
     cache = featcache.open(place.workspace.cache("toy"))
     fold = run.history["fold"].min()
     tested = set(run.predictions.query("fold == @fold")["utterance_id"])
     validation = list(run.validation_predictions.query("fold == @fold")["utterance_id"])
-    train = [i for i in cache.manifest.utterance_ids if i not in tested and i not in validation]
+    return fold, [i for i in cache.manifest.utterance_ids if i not in tested and i not in validation], validation
+
+
+@pytest.mark.parametrize(("kind", "from_layer"), [("ssl", 0), ("ssl", 2), ("text", 1)])
+def test_ten_steps(place, kind, from_layer):
+    run = place.finetune(features=kind, from_layer=from_layer, name=f"ten-{kind}-{from_layer}", **TEN_STEPS[kind])
+    fold, train, validation = parts_of(place, run)
     history, weights = PlainLoop(place, kind, from_layer).train(train, validation)
     found = run.history.query("fold == @fold")[["train_loss", "validation_loss"]].to_numpy()
     np.testing.assert_allclose(found, history, rtol=AFTER_TEN_STEPS)

@@ -17,7 +17,8 @@ from featcache.publishing.published_files import published_files, unexpected_fil
 from featcache.publishing.shareable import _SETTINGS
 from featcache.runs.reader import RunFolder
 from featcache.settings.field import settings_of
-from featcache.settings.fits import FitSettings, TrainingConfig
+from featcache.settings.finetunings import FinetuneSettings
+from featcache.settings.fits import TrainingConfig
 from tests.publishing.shared import SPEAKERS, random_features
 from tests.settings.test_public import options_of
 
@@ -70,7 +71,7 @@ def test_a_setting_that_is_not_known_is_not_published(changed, tmp_path):
 
 
 def test_options_that_change_the_training_are_published():
-    identifying = {name for name, (_, about) in settings_of(FitSettings).items() if about.identity}
+    identifying = {name for name, (_, about) in settings_of(FinetuneSettings).items() if about.identity}
     recorded = identifying - {"label_range", "trials", "choose"}  # under other names
     assert recorded <= {*_SETTINGS, *TrainingConfig.__dataclass_fields__}
 

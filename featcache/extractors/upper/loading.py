@@ -11,6 +11,7 @@ from featcache.extractors.pretrained import explained
 from featcache.extractors.stored_start import StoredBatch
 from featcache.extractors.text_models import load_text_model
 from featcache.extractors.tokens import Tokeniser, most_tokens
+from featcache.extractors.upper.adapters import AdapterOptions
 from featcache.extractors.upper.model_source import ModelSource
 from featcache.extractors.upper.self_check import check_same, difference, speech_layers, text_layers
 from featcache.extractors.upper.text_encoder import cut_text
@@ -30,12 +31,14 @@ class TuningOptions:
             configuration if only the last layer is wanted, otherwise 0.
         gradient_checkpointing: Whether to compute blocks again for their gradients, which saves memory.
         time_mask: Share of frames that are masked, as transformers masks them (``mask_time_prob``); from layer 0 only.
+        adapters: Low-rank adapters that are trained in place of the blocks; None to train the blocks.
     """
 
     dropout: float | None = None
     layer_dropout: float | None = None
     gradient_checkpointing: bool = False
     time_mask: float = 0.0
+    adapters: AdapterOptions | None = None
 
 
 def load_upper(
@@ -71,6 +74,7 @@ def load_upper(
     Raises:
         ModelError: the model cannot be loaded, has other weights, or cannot be computed from a stored layer; a layer
             does not exist; or an option does not apply.
+        MissingPackageError: adapters without PEFT.
     """
     source = ModelSource(
         model=model,
@@ -82,6 +86,8 @@ def load_upper(
         weights_sha256=expected_sha256 or "",
     )
     upper = (_text if text else _speech)(source, from_layer, layers, with_padding, options)
+    if options.adapters is not None:
+        upper.add_adapters(options.adapters)
     if options.gradient_checkpointing:
         if not upper.encoder.masks_padding:
             raise ModelError(

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from featcache.errors import ModelError
 from featcache.extractors.padding import valid_mask
 from featcache.extractors.stored_start import UpperEncoder
+from featcache.extractors.upper.adapters import AdapterOptions, add_adapters, draw_adapters, merged_weights
 from featcache.extractors.upper.model_source import ModelSource
 from featcache.extractors.upper.saving import save_model
 from featcache.extractors.upper.time_mask import TimeMask
@@ -76,7 +77,26 @@ class UpperBlocks(nn.Module):
             parameter.requires_grad_(id(parameter) in trained)
             if id(parameter) in trained:
                 self._original[own] = names[id(parameter)]
+        self._adapted: dict[str, str] = {}
         self.eval()
+
+    def add_adapters(self, options: AdapterOptions) -> None:
+        """Add low-rank adapters to layers of the blocks; they are trained in place of all other parameters.
+
+        Args:
+            options: Options of the adapters.
+
+        Raises:
+            MissingPackageError: PEFT is not installed.
+            ModelError: the blocks have no such layers, or an option does not apply to them.
+        """
+        paths = add_adapters(self.encoder, options, hidden_size=self.hidden_size, model=self.source.model)
+        self._adapted = {f"encoder.{path}": self._original[f"encoder.{path}.weight"] for path in paths}
+        self._original = {}
+
+    def draw_adapters(self) -> None:
+        """Give the adapters new initial weights, which change nothing yet, from torch's global generator."""
+        draw_adapters(self.get_submodule(path) for path in self._adapted)
 
     def forward(self, utterances: Sequence[Tensor]) -> list[Tensor]:
         """Return the wanted layers of each utterance.
@@ -100,17 +120,22 @@ class UpperBlocks(nn.Module):
         """Return the parameters that are trained: those of blocks k+1 … N and of the final LayerNorm.
 
         From layer 0, they include the positional convolution and the embeddings of relative positions, which all blocks
-        use; from higher layers these belong to the frozen part of the model.
+        use; from higher layers these belong to the frozen part of the model. With adapters, only these are trained.
         """
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
     def tuned_state(self) -> dict[str, Tensor]:
-        """Return the trained parameters: name in the model → values, on the CPU, not shared with this module."""
+        """Return the trained parameters: name in the model → values, on the CPU, not shared with this module.
+
+        Adapters are merged into the weights of their layers.
+        """
         own = dict(self.named_parameters())
-        return {name: own[mine].detach().cpu().clone() for mine, name in self._original.items()}
+        state: dict[str, Tensor] = {name: own[mine] for mine, name in self._original.items()}
+        state |= {name: merged_weights(self.get_submodule(path)) for path, name in self._adapted.items()}
+        return {name: values.detach().cpu().clone() for name, values in state.items()}
 
     def load_tuned_state(self, state: Mapping[str, Tensor]) -> None:
-        """Replace the trained parameters.
+        """Replace the trained parameters of blocks without adapters.
 
         Args:
             state: Name in the model → values, as :meth:`tuned_state` returns them.
