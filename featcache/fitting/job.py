@@ -27,7 +27,7 @@ from featcache.fitting.normalisation import (
 from featcache.fitting.other_corpora import open_cache
 from featcache.fitting.resolve import ResolvedFit, resolve
 from featcache.fitting.results import decided_target, record_of, write_results
-from featcache.fitting.trainings import new_training
+from featcache.fitting.trainings import begun_training
 from featcache.fitting.watch import FitWatch, Recorder, state_file
 from featcache.machine import give_back
 from featcache.registry import name_plugins, named_plugins
@@ -122,7 +122,7 @@ class FitJob:
             written = 0
             write = write_results if reports else partial(write_results, report=False)
             try:
-                with closing(trained), _told_at_once():
+                with closing(trained), _told_at_once(setups):
                     for _ in trained:
                         pass
                 give_back()
@@ -135,9 +135,12 @@ class FitJob:
                     written += len(setup.folds) * len(setup.config["seeds"])
             except BaseException:
                 kept = written + sum(len(run.finished()) for run in runs)
-                if kept:
+                begun = ", and the last evaluation of others" if any(run.has_checkpoints() for run in runs) else ""
+                if kept or begun:
                     again = "the same command" if resume else "the same command with --resume"
-                    log.warning("%d of %d trainings are finished and kept; continue with %s", kept, total, again)
+                    log.warning(
+                        "%d of %d trainings are finished and kept%s; continue with %s", kept, total, begun, again
+                    )
                 for run in runs:
                     run.leave()
                 raise
@@ -269,7 +272,8 @@ class FitJob:
         members: dict[Trainable, Member] = {}
 
         def begin(member: Member, seed: int) -> Trainable:
-            one = new_training(setups[member.run], member, seed, copy, self.device)
+            checkpoint = runs[member.run].checkpoint(seed, member.fold)
+            one = begun_training(setups[member.run], member, seed, copy, self.device, checkpoint)
             members[one] = member
             recorder.begins((member.run, seed, member.fold), one)
             return one
@@ -295,12 +299,13 @@ class FitJob:
 
 
 @contextmanager
-def _told_at_once() -> Iterator[None]:
+def _told_at_once(setups: Sequence[ResolvedFit]) -> Iterator[None]:
     """Confirm Ctrl-C immediately, because other processes and threads may take a while to end."""
+    others = "kept up to their last evaluation" if any(setup.tuned for setup in setups) else "discarded"
     try:
         yield
     except KeyboardInterrupt:
-        log.warning("stopping: unfinished trainings are discarded, finished ones are kept")
+        log.warning("stopping: unfinished trainings are %s, finished ones are kept", others)
         raise
 
 

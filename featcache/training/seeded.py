@@ -1,8 +1,9 @@
 """Seed × feature → its own source of random numbers, so that an option changes no other random number."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import IntEnum
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -29,6 +30,43 @@ def generator_of(seed: int, draws: Draws) -> np.random.Generator:
         draws: Kind of choices. The order of shuffled utterances uses the seed alone.
     """
     return np.random.default_rng([seed, int(draws)])
+
+
+class Resumable(Protocol):
+    """Part of a training that changes from step to step."""
+
+    def saved(self) -> dict[str, Any]:
+        """Return the state as plain JSON values."""
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Set the state.
+
+        Args:
+            saved: The result of :meth:`saved` in another process; it may have been changed by anyone.
+
+        Raises:
+            KeyError: a value is missing.
+            ValueError: a value is wrong; likewise TypeError and OverflowError.
+        """
+
+
+class RandomChoices:
+    """Random choices of one kind, whose source can be saved.
+
+    Args:
+        generator: Source of random numbers.
+    """
+
+    def __init__(self, generator: np.random.Generator) -> None:
+        self._generator = generator
+
+    def saved(self) -> dict[str, Any]:
+        """Return the state of the source as plain JSON values."""
+        return {"generator": self._generator.bit_generator.state}
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Set the state of the source, see :meth:`Resumable.restore`."""
+        self._generator.bit_generator.state = saved["generator"]
 
 
 @contextmanager
