@@ -97,7 +97,7 @@ class Continuation:
         """
         if len(history) == self.num_kept:
             return
-        is_best = self._best.place == len(history)
+        is_best = self._is_best()
         numbers = {name: value for name, value in vars(counts).items() if name != _TRAIN_LOSS}
         values = {
             _PARTS: self.parts() | dict(earlier or {}),
@@ -141,6 +141,11 @@ class Continuation:
             raise damaged(self._file.path, f"it is not of this training: {reason:.200}", AGAIN) from error
         self.num_kept = len(history)
         return seconds
+
+    def _is_best(self) -> bool:
+        """Check whether the current weights are the best ones, which then need not be written twice."""
+        current = self._head.state_dict()
+        return all(torch.equal(values, current[name]) for name, values in self._best.state.items())
 
     def _changing(self) -> dict[str, Tensor]:
         """Return the weights that are trained, and buffers, by name: values that the modules use themselves."""
