@@ -57,6 +57,7 @@ class FitJob:
         device: Device of heads and features.
         copies: Dtypes and size of the in-memory features of each run.
         at_once: Number of trainings of each process that fit in memory, for each run and those that train with it.
+        threads: Number of threads of a fine-tuning.
         plugins: Code from outside of featcache that the user named, for other processes.
         parts: Origin of the code from outside of featcache that each run uses, as in ``config.yaml``.
     """
@@ -67,6 +68,7 @@ class FitJob:
     device: str
     copies: tuple[WorkingCopy, ...] = ()
     at_once: tuple[int, ...] = ()
+    threads: int = 1
     plugins: tuple[str, ...] = ()
     parts: tuple[Mapping[str, Any], ...] = ()
 
@@ -156,6 +158,7 @@ class FitJob:
             self,
             copies=tuple(copies),
             at_once=tuple(plan_at_once(setups, copies, memory, processes, workers, self.device)),
+            threads=min(workers, usual_threads()),
             plugins=named_plugins(),
             parts=tuple(setup.config.get("parts", {}) for setup in setups),
         )
@@ -167,7 +170,9 @@ class FitJob:
                 path,
                 {
                     **setup.config,
-                    **conditions(self.device, copy, setup.config["head"]),
+                    **conditions(
+                        self.device, copy, setup.config["head"], threads=self.threads if setup.tuned else None
+                    ),
                     HEAD_INPUTS: head_inputs(setup.features),
                     STORE_SETTINGS: {store.name: dict(store.identity.settings) for store in setup.stores},
                 },
@@ -281,7 +286,7 @@ class FitJob:
         at_once = min(self.at_once[member.run] for member in item.members)
         threads = 1
         if lead.tuned:  # a model needs all cores and much memory: one is trained after another
-            workers, threads, at_once = 1, min(workers, usual_threads()), 1
+            workers, threads, at_once = 1, self.threads, 1
         elif self.device != "cpu":  # one training keeps a GPU busy; several would only alternate
             workers = 1
         trainings = train_together(starmap(begin, waiting), source, workers=workers, threads=threads, at_once=at_once)

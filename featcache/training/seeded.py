@@ -1,5 +1,6 @@
 """Seed × feature → its own source of random numbers, so that an option changes no other random number."""
 
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import IntEnum
@@ -7,6 +8,9 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+
+# torch's global generator is one for all threads, such as those of a Dask worker that trains several folds.
+_global_generator = threading.Lock()
 
 
 class Draws(IntEnum):
@@ -73,6 +77,8 @@ class RandomChoices:
 def torch_seeded(seed: int, draws: Draws, *place: int, device: str) -> Iterator[None]:
     """Seed torch's global generators inside the ``with`` block, for models; restore them afterwards.
 
+    Other threads wait before such a block until this one ends.
+
     Args:
         seed: Seed of the training.
         draws: Kind of choices.
@@ -81,6 +87,6 @@ def torch_seeded(seed: int, draws: Draws, *place: int, device: str) -> Iterator[
     """
     devices = [torch.device(device)] if device.startswith("cuda") else []
     [number] = np.random.SeedSequence([seed, int(draws), *place]).generate_state(1, np.uint64)
-    with torch.random.fork_rng(devices=devices):
+    with _global_generator, torch.random.fork_rng(devices=devices):
         torch.manual_seed(int(number >> np.uint64(1)))
         yield
