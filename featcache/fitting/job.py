@@ -206,6 +206,7 @@ class FitJob:
                     f"{here} has another version of {named} than the process that started the fit; install the same "
                     "version everywhere"
                 )
+            setups[-1].share_blocks(setups[:-1])
         return setups
 
     def share_out(self, folds: Sequence[int], processes: int | None, workers: int, states: Path) -> Generator[None]:
