@@ -17,13 +17,15 @@ from featcache.runs.identity import COMPUTED, ENVIRONMENT
 from featcache.training.memory import DTYPES, WorkingCopy
 
 
-def conditions(device: str, copy: WorkingCopy, head: str) -> dict[str, Any]:
+def conditions(device: str, copy: WorkingCopy, head: str, *, threads: int | None = None) -> dict[str, Any]:
     """Return the conditions of a run that is computed now, as ``config.yaml`` records them.
 
     Args:
         device: Device of heads and features.
         copy: Dtypes and size of the in-memory features.
         head: Name of the head, whose packages are recorded.
+        threads: Number of threads that compute one training on the CPU, whose sums depend on it; None if it is not
+            known, or always 1.
 
     Raises:
         MissingPackageError: the head needs a package that is not installed.
@@ -32,7 +34,8 @@ def conditions(device: str, copy: WorkingCopy, head: str) -> dict[str, Any]:
     environment |= {name: _version(name, head) for name in head_spec(head).packages}
     if device.startswith("cuda"):
         environment["gpu"] = torch.cuda.get_device_name(device)
-    return {COMPUTED: {"device": device, **copy.settings()}, ENVIRONMENT: environment}
+    of_cpu = {"threads": threads} if threads is not None and device == "cpu" else {}
+    return {COMPUTED: {"device": device, **copy.settings(), **of_cpu}, ENVIRONMENT: environment}
 
 
 def _version(package: str, head: str) -> str:

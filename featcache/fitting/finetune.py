@@ -14,6 +14,7 @@ from featcache.settings.checked import configured
 from featcache.settings.finetunings import FinetuneSettings
 from featcache.settings.fits import LayerWeighting, Norm, Pooling, Task
 from featcache.settings.public import documented, without
+from featcache.settings.searches import Choose
 from featcache.settings.training_loop import Criterion, Optimizer, Sampler, Schedule
 
 
@@ -41,6 +42,9 @@ def finetune(
     class_weights: str | Mapping[str, float] = "none",
     final: bool = False,
     train_fraction: float = 1.0,
+    sweep: Mapping[str, Any] | None = None,
+    trials: int | None = None,
+    choose: Choose = "over-folds",
     blocks_learning_rate: float = 1e-5,
     blocks_dropout: float | None = None,
     layer_dropout: float | None = None,

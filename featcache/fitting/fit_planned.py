@@ -56,7 +56,8 @@ def fit_all(
         setups = [one.setup for one in todo]
         _tell(setups)
         _check_features(setups)
-        for setup in setups:  # an error of a model comes before the first training
+        for number, setup in enumerate(setups):  # an error of a model comes before the first training
+            setup.share_blocks(setups[:number])
             _ = setup.blocks
         job = FitJob(
             cache=cache,

@@ -27,7 +27,7 @@ from featcache.fitting.normalisation import (
 from featcache.fitting.other_corpora import open_cache
 from featcache.fitting.resolve import ResolvedFit, resolve
 from featcache.fitting.results import decided_target, record_of, write_results
-from featcache.fitting.trainings import new_training
+from featcache.fitting.trainings import begun_training
 from featcache.fitting.watch import FitWatch, Recorder, state_file
 from featcache.machine import give_back
 from featcache.registry import name_plugins, named_plugins
@@ -57,6 +57,7 @@ class FitJob:
         device: Device of heads and features.
         copies: Dtypes and size of the in-memory features of each run.
         at_once: Number of trainings of each process that fit in memory, for each run and those that train with it.
+        threads: Number of threads of a fine-tuning.
         plugins: Code from outside of featcache that the user named, for other processes.
         parts: Origin of the code from outside of featcache that each run uses, as in ``config.yaml``.
     """
@@ -67,6 +68,7 @@ class FitJob:
     device: str
     copies: tuple[WorkingCopy, ...] = ()
     at_once: tuple[int, ...] = ()
+    threads: int = 1
     plugins: tuple[str, ...] = ()
     parts: tuple[Mapping[str, Any], ...] = ()
 
@@ -122,7 +124,7 @@ class FitJob:
             written = 0
             write = write_results if reports else partial(write_results, report=False)
             try:
-                with closing(trained), _told_at_once():
+                with closing(trained), _told_at_once(setups):
                     for _ in trained:
                         pass
                 give_back()
@@ -135,9 +137,12 @@ class FitJob:
                     written += len(setup.folds) * len(setup.config["seeds"])
             except BaseException:
                 kept = written + sum(len(run.finished()) for run in runs)
-                if kept:
+                begun = ", and the last evaluation of others" if any(run.has_checkpoints() for run in runs) else ""
+                if kept or begun:
                     again = "the same command" if resume else "the same command with --resume"
-                    log.warning("%d of %d trainings are finished and kept; continue with %s", kept, total, again)
+                    log.warning(
+                        "%d of %d trainings are finished and kept%s; continue with %s", kept, total, begun, again
+                    )
                 for run in runs:
                     run.leave()
                 raise
@@ -153,6 +158,7 @@ class FitJob:
             self,
             copies=tuple(copies),
             at_once=tuple(plan_at_once(setups, copies, memory, processes, workers, self.device)),
+            threads=min(workers, usual_threads()),
             plugins=named_plugins(),
             parts=tuple(setup.config.get("parts", {}) for setup in setups),
         )
@@ -164,7 +170,9 @@ class FitJob:
                 path,
                 {
                     **setup.config,
-                    **conditions(self.device, copy, setup.config["head"]),
+                    **conditions(
+                        self.device, copy, setup.config["head"], threads=self.threads if setup.tuned else None
+                    ),
                     HEAD_INPUTS: head_inputs(setup.features),
                     STORE_SETTINGS: {store.name: dict(store.identity.settings) for store in setup.stores},
                 },
@@ -198,6 +206,7 @@ class FitJob:
                     f"{here} has another version of {named} than the process that started the fit; install the same "
                     "version everywhere"
                 )
+            setups[-1].share_blocks(setups[:-1])
         return setups
 
     def share_out(self, folds: Sequence[int], processes: int | None, workers: int, states: Path) -> Generator[None]:
@@ -269,7 +278,8 @@ class FitJob:
         members: dict[Trainable, Member] = {}
 
         def begin(member: Member, seed: int) -> Trainable:
-            one = new_training(setups[member.run], member, seed, copy, self.device)
+            checkpoint = runs[member.run].checkpoint(seed, member.fold)
+            one = begun_training(setups[member.run], member, seed, copy, self.device, checkpoint)
             members[one] = member
             recorder.begins((member.run, seed, member.fold), one)
             return one
@@ -277,7 +287,7 @@ class FitJob:
         at_once = min(self.at_once[member.run] for member in item.members)
         threads = 1
         if lead.tuned:  # a model needs all cores and much memory: one is trained after another
-            workers, threads, at_once = 1, min(workers, usual_threads()), 1
+            workers, threads, at_once = 1, self.threads, 1
         elif self.device != "cpu":  # one training keeps a GPU busy; several would only alternate
             workers = 1
         trainings = train_together(starmap(begin, waiting), source, workers=workers, threads=threads, at_once=at_once)
@@ -295,12 +305,13 @@ class FitJob:
 
 
 @contextmanager
-def _told_at_once() -> Iterator[None]:
+def _told_at_once(setups: Sequence[ResolvedFit]) -> Iterator[None]:
     """Confirm Ctrl-C immediately, because other processes and threads may take a while to end."""
+    others = "kept up to their last evaluation" if any(setup.tuned for setup in setups) else "discarded"
     try:
         yield
     except KeyboardInterrupt:
-        log.warning("stopping: unfinished trainings are discarded, finished ones are kept")
+        log.warning("stopping: unfinished trainings are %s, finished ones are kept", others)
         raise
 
 

@@ -22,6 +22,7 @@ from featcache.fitting.refusals import refuse_unusable
 from featcache.fitting.task import ResolvedTask, resolve_task
 from featcache.fitting.upper_models import (
     HeadFeatures,
+    blocks_key,
     load_blocks,
     outputs_of_blocks,
     tuned_inputs,
@@ -134,6 +135,14 @@ class ResolvedFit:
         if not isinstance(self.request, FinetuneSettings):
             return {}
         return load_blocks(self.request, self.tuned, self.stores)
+
+    def share_blocks(self, others: Sequence["ResolvedFit"]) -> None:
+        """Use the pretrained blocks of another request with equal ones, because each training has a copy anyway."""
+        if isinstance(self.request, FinetuneSettings):
+            key = blocks_key(self.request, self.tuned, self.stores)
+            for one in others:
+                if isinstance(one.request, FinetuneSettings) and key == blocks_key(one.request, one.tuned, one.stores):
+                    self.__dict__["blocks"] = one.blocks
 
     def weights(self) -> dict[str, Tensor]:
         """Return shape and dtype of the weights of the head, see :func:`~featcache.heads.head_weights`."""

@@ -1,19 +1,24 @@
 """Resolved fit × fold × seed → a training, of a network or of a head that a solver fits."""
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 
+from featcache.errors import DiskError, StoreError
 from featcache.fitting.auxiliary_tasks import auxiliary_of
 from featcache.fitting.groups import Member
 from featcache.fitting.objective import class_weights_of, objective_of
 from featcache.fitting.resolve import ResolvedFit
 from featcache.protocols import Fold
+from featcache.runs.checkpoints import CheckpointFile
+from featcache.runs.file_names import training_name
 from featcache.settings.finetunings import FinetuneSettings
 from featcache.targets.targets import CLASSIFICATION, REGRESSION, Classes
 from featcache.training.memory import WorkingCopy
 from featcache.training.solvers import LogisticTraining, SolverTraining, SVCTraining, SVRTraining
 from featcache.training.train import Training
 from featcache.training.trainable import Trainable
+from featcache.units import counted
 
 # (head, task) → training of a head that a solver fits.
 SOLVER_TRAININGS: Mapping[tuple[str, str], type[SolverTraining]] = {
@@ -23,7 +28,45 @@ SOLVER_TRAININGS: Mapping[tuple[str, str], type[SolverTraining]] = {
 }
 
 
-def new_training(setup: ResolvedFit, member: Member, seed: int, copy: WorkingCopy, device: str) -> Trainable:
+log = logging.getLogger(__name__)
+
+
+def begun_training(
+    setup: ResolvedFit, member: Member, seed: int, copy: WorkingCopy, device: str, checkpoint: CheckpointFile
+) -> Trainable:
+    """Return a new training, or the continuation of a fine-tuning that was interrupted.
+
+    Args:
+        setup: The resolved fit.
+        member: The fold, and the layers that the run uses.
+        seed: Seed of the training.
+        copy: Dtype in which the head computes.
+        device: Device of the head and the features.
+        checkpoint: File for the state of the training; only fine-tunings, which take long, use it.
+    """
+    if not setup.tuned:
+        return new_training(setup, member, seed, copy, device)
+    training = new_training(setup, member, seed, copy, device, checkpoint)
+    try:
+        if isinstance(training, Training) and training.go_on():
+            log.info(
+                "%s continues after %s", training_name(seed, member.fold), counted(len(training.history), "evaluation")
+            )
+        return training
+    except (DiskError, StoreError) as error:
+        log.warning("%s", error)
+        checkpoint.remove()
+    return new_training(setup, member, seed, copy, device, checkpoint)
+
+
+def new_training(
+    setup: ResolvedFit,
+    member: Member,
+    seed: int,
+    copy: WorkingCopy,
+    device: str,
+    checkpoint: CheckpointFile | None = None,
+) -> Trainable:
     """Return the training of a head that has not begun.
 
     Args:
@@ -32,6 +75,7 @@ def new_training(setup: ResolvedFit, member: Member, seed: int, copy: WorkingCop
         seed: Seed of the training.
         copy: Dtype in which the head computes.
         device: Device of the head and the features.
+        checkpoint: File to which a network writes its state after each evaluation; None for none.
     """
     targets = {utterance.utterance_id: setup.target.value(utterance) for utterance in setup.manifest}
     targets |= {i: targets[setup.views.original(i)] for i in setup.views.originals}
@@ -71,6 +115,7 @@ def new_training(setup: ResolvedFit, member: Member, seed: int, copy: WorkingCop
         classes=_classes(setup, fold.train),
         blocks=setup.request.blocks if isinstance(setup.request, FinetuneSettings) else None,
         seconds=_seconds(setup),
+        checkpoint=checkpoint,
     )
 
 

@@ -128,6 +128,14 @@ def load_blocks(
     }
 
 
+def blocks_key(
+    request: FinetuneSettings, tuned: Sequence[TunedInput], stores: Sequence[FeatureStore]
+) -> tuple[Any, ...]:
+    """Return what :func:`load_blocks` depends on: its result is equal for equal keys."""
+    options = (request.model, request.blocks_dropout, request.layer_dropout, request.time_mask)
+    return (*options, request.gradient_checkpointing, tuple(tuned), tuple(store.path for store in stores))
+
+
 def models_by_store(given: Sequence[str], identities: Mapping[str, StoreIdentity]) -> dict[str, str]:
     """Return name of a store → folder of its model, from ``FOLDER`` or ``STORE=FOLDER``.
 

@@ -35,7 +35,7 @@ def _describe(config: Mapping[str, Any]) -> dict[str, str]:
         told["device"] = str(computed.get("device", "")).partition(":")[0]
         told |= {
             name: str(computed[key])
-            for name, key in (("features in", "working_copy"), ("training in", "compute"))
+            for name, key in (("features in", "working_copy"), ("training in", "compute"), ("threads", "threads"))
             if key in computed
         }
         room = computed.get("room")

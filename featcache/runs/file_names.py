@@ -17,6 +17,8 @@ NORMALISATION = "normalisation.safetensors"
 HEADS = "heads"
 # Folders of fine-tuned models.
 MODELS = "models"
+# States of trainings that run, in the folder of an unfinished run.
+CHECKPOINTS = "checkpoints"
 
 # Glob patterns of the files that contain results and have a checksum. Reports and figures may be edited, and more files
 # may be added.

@@ -13,10 +13,11 @@ from featcache.errors import StoreError, listed
 from featcache.files.checksums import CHECKSUMS, write_checksums
 from featcache.files.disk import writing
 from featcache.files.locks import held
-from featcache.files.regular import CsvRows, replace_file
+from featcache.files.regular import CsvRows, remove_unfinished, replace_file
 from featcache.runs.changes import changes
-from featcache.runs.file_names import CONFIG, RESULTS
-from featcache.runs.identity import COMPUTED, ENVIRONMENT, RELEASE, RESUMED, differences
+from featcache.runs.checkpoints import CheckpointFile
+from featcache.runs.file_names import CHECKPOINTS, CONFIG, RESULTS, training_name
+from featcache.runs.identity import COMPUTED, ENVIRONMENT, RELEASE, RESUMED, differences, hash_of, identity
 from featcache.runs.parse import read_config
 from featcache.runs.records import SavedModel, TrainingRecords
 from featcache.units import counted
@@ -132,7 +133,7 @@ class UnfinishedRun:
     """Unfinished fit: a folder inside a hidden folder, which is renamed to the run folder when it is complete.
 
     The records of finished trainings are next to that folder. They are removed only after the renaming, so that none is
-    lost if a process is killed.
+    lost if a process is killed. Checkpoints of trainings that run are there, too.
 
     Args:
         path: The future run folder.
@@ -150,6 +151,7 @@ class UnfinishedRun:
         self.folder = self.folder_of(path)
         self._hidden = self.folder.parent
         self._finished = self._hidden / "finished"
+        self._checkpoints = self._hidden / CHECKPOINTS
         self._records = TrainingRecords(self._finished, self.folder)
 
     @staticmethod
@@ -174,7 +176,8 @@ class UnfinishedRun:
             overwrite: Whether to remove an interrupted run.
 
         Raises:
-            StoreError: finished trainings exist but neither option is given, or they have other settings.
+            StoreError: finished trainings or checkpoints exist but neither option is given, or they have other
+                settings.
         """
         number = len(self.finished())
         begun = {} if overwrite else self.begun()
@@ -186,9 +189,9 @@ class UnfinishedRun:
                     "use another --name, or start again with --overwrite"
                 )
             if not resume:
+                when = f"after {counted(number, 'training')}" if number else "during its first training"
                 raise StoreError(
-                    f"{self.path} was interrupted after {counted(number, 'training')}; continue with --resume, "
-                    "or start again with --overwrite"
+                    f"{self.path} was interrupted {when}; continue with --resume, or start again with --overwrite"
                 )
             self._continue(begun)
             return
@@ -198,8 +201,17 @@ class UnfinishedRun:
         write_yaml(self.folder / CONFIG, self.config)
 
     def begun(self) -> dict[str, Any]:
-        """Return the configuration of an interrupted run; empty if none of its trainings is finished."""
-        return read_config(self.folder) if self.finished() else {}
+        """Return the configuration of an interrupted run; empty if nothing of its trainings is kept."""
+        return read_config(self.folder) if self.finished() or self.has_checkpoints() else {}
+
+    def has_checkpoints(self) -> bool:
+        """Check whether a training that is not finished has a checkpoint."""
+        return self.folder.exists() and any(self._checkpoints.glob("*.safetensors"))
+
+    def checkpoint(self, seed: int, fold: int) -> CheckpointFile:
+        """Return the file for the state of a training that runs."""
+        name = training_name(seed, fold)
+        return CheckpointFile(self._checkpoints / f"{name}.safetensors", f"{hash_of(identity(self.config))} {name}")
 
     def _continue(self, begun: Mapping[str, Any]) -> None:
         """Continue an interrupted run; record and report the conditions that have changed."""
@@ -212,6 +224,7 @@ class UnfinishedRun:
             self.config[RESUMED] = list(resumed)
         (self.folder / CHECKSUMS).unlink(missing_ok=True)  # from a process that was killed before the renaming
         write_yaml(self.folder / CONFIG, self.config)
+        remove_unfinished(self._checkpoints)
         damaged = self._records.remove_damaged()
         if damaged:
             log.warning("%s: trainings %s are damaged and are repeated", self.path, listed(damaged))
@@ -232,8 +245,9 @@ class UnfinishedRun:
         head: Mapping[str, "Tensor"],
         models: Mapping[str, SavedModel] = MappingProxyType({}),
     ) -> None:
-        """Write one finished training, see :meth:`TrainingRecords.keep`."""
+        """Write one finished training, see :meth:`TrainingRecords.keep`, and remove its checkpoint."""
         self._records.keep(seed, fold, record, head, models)
+        self.checkpoint(seed, fold).remove()
 
     def finished(self) -> set[tuple[int, int]]:
         """Return seed and fold of each finished training; empty after the run is finished."""
@@ -244,8 +258,8 @@ class UnfinishedRun:
         return self._records.read_all(self.config["seeds"])
 
     def leave(self) -> None:
-        """Remove the folder, unless it contains finished trainings."""
-        if not self.finished():
+        """Remove the folder, unless it contains finished trainings or checkpoints."""
+        if not self.finished() and not self.has_checkpoints():
             shutil.rmtree(self._hidden, ignore_errors=True)
 
     def finish(self) -> None:

@@ -112,5 +112,5 @@ class FinetuneSettings(BlockSettings, FitSettings):
 NOT_IN_FINETUNING = (
     *("scalar_norm", "norm_by", "train_views", "test_view"),
     *("mask_time", "mask_dims", "feature_noise", "crop", "also"),
-    *("sweep", "trials", "choose", "train", "test", "label_map"),
+    *("train", "test", "label_map"),
 )

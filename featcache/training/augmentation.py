@@ -1,9 +1,10 @@
 """Features of a training batch → the same features with random crops, noise and masks. No layer is copied."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -70,6 +71,19 @@ class FeatureAugmentation:
             ]
             for store, of_store in enumerate(stores)
         ]
+
+    def saved(self) -> dict[str, Any]:
+        """Return the states of all sources of random numbers as plain JSON values."""
+        return {"generators": [one.bit_generator.state for one in self._generators]}
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Set the result of :meth:`saved`, see :meth:`~featcache.training.seeded.Resumable.restore`."""
+        for generator, state in zip(self._generators, saved["generators"], strict=True):
+            generator.bit_generator.state = state
+
+    @property
+    def _generators(self) -> list[np.random.Generator]:
+        return [self._cropping, self._noises, *(generator for generator, _, _ in self._masks.values())]
 
     def _cropped(self, stores: list[list[Packed]]) -> list[list[Packed]]:
         """Return views of a random part of each utterance."""

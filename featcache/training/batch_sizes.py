@@ -1,16 +1,16 @@
 """Utterances in the order of training → batches of equal numbers, or of utterances of similar length."""
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
-from featcache.training.seeded import Draws, generator_of
+from featcache.training.seeded import Draws, RandomChoices, Resumable, generator_of
 
 # Number of batches whose utterances are sorted by length together. More of them need less padding, but batches are then
 # less random.
 SORTED_TOGETHER = 50
 
 
-class BatchSizes(Protocol):
+class BatchSizes(Resumable, Protocol):
     """Division of utterances into batches."""
 
     def batches(self, order: Sequence[str]) -> list[list[str]]:
@@ -42,8 +42,14 @@ class EqualNumbers:
     def position(self, num_seen: int) -> float:
         return num_seen / self._number
 
+    def saved(self) -> dict[str, Any]:
+        return {}
 
-class SimilarLengths:
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Nothing changes from step to step."""
+
+
+class SimilarLengths(RandomChoices):
     """Batches of utterances of similar length: the longest one times their number is limited.
 
     The utterances of about 50 batches are sorted by length, so that batches differ between epochs. Then, the order of
@@ -59,7 +65,7 @@ class SimilarLengths:
     def __init__(self, seconds: float, lengths: Mapping[str, float], train: Sequence[str], seed: int) -> None:
         self._seconds = seconds
         self._lengths = lengths
-        self._generator = generator_of(seed, Draws.BUCKETS)
+        super().__init__(generator_of(seed, Draws.BUCKETS))
         self._per_utterance = len(self._filled(sorted(train, key=lengths.__getitem__))) / len(train)
 
     def batches(self, order: Sequence[str]) -> list[list[str]]:

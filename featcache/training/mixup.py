@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from featcache.training.seeded import Draws, generator_of
+from featcache.training.seeded import Draws, RandomChoices, generator_of
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -40,7 +40,7 @@ class Mixture:
         return self.share * loss(outputs, targets) + (1 - self.share) * loss(outputs, targets[self.partners])
 
 
-class Mixup:
+class Mixup(RandomChoices):
     """Random mixtures of the utterances of each batch, with one share per batch.
 
     Args:
@@ -53,7 +53,7 @@ class Mixup:
 
     def __init__(self, seed: int, alpha: float) -> None:
         self._alpha = alpha
-        self._generator = generator_of(seed, Draws.MIXUP)
+        super().__init__(generator_of(seed, Draws.MIXUP))
 
     def draw(self, batch: int, device: str) -> Mixture:
         """Draw the share and the partners of a batch.

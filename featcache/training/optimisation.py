@@ -1,7 +1,7 @@
 """Settings → optimiser and learning rate of each training step."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -95,3 +95,14 @@ class LearningRate:
         if self._schedule == "plateau" and self._since >= self._patience:
             self._rates = [rate * PLATEAU_FACTOR for rate in self._rates]
             self._since = 0
+
+    def saved(self) -> dict[str, Any]:
+        """Return what the schedule ``plateau`` changes, as plain JSON values."""
+        return {"rates": self._rates, "since": self._since}
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Set the result of :meth:`saved`, see :meth:`~featcache.training.seeded.Resumable.restore`."""
+        rates = [float(rate) for rate in saved["rates"]]
+        if len(rates) != len(self._rates):
+            raise ValueError(f"rates: {rates}")
+        self._rates, self._since = rates, int(saved["since"])

@@ -1,15 +1,15 @@
 """Training utterances of a window → the order in which an epoch uses them."""
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from featcache.targets.targets import Value
-from featcache.training.seeded import Draws, generator_of
+from featcache.training.seeded import Draws, RandomChoices, Resumable, generator_of
 
 
-class TrainingOrder(Protocol):
+class TrainingOrder(Resumable, Protocol):
     """Order of the training utterances.
 
     Attributes:
@@ -26,7 +26,7 @@ class TrainingOrder(Protocol):
         """
 
 
-class Shuffled:
+class Shuffled(RandomChoices):
     """Each utterance once per epoch, in random order.
 
     Args:
@@ -36,14 +36,14 @@ class Shuffled:
 
     def __init__(self, seed: int, train: Sequence[str]) -> None:
         self.per_epoch = len(train)
-        self._generator = np.random.default_rng(seed)
+        super().__init__(np.random.default_rng(seed))
 
     def order(self, present: Sequence[str]) -> list[str]:
         """Return the utterances in random order."""
         return [present[i] for i in self._generator.permutation(len(present))]
 
 
-class Balanced:
+class Balanced(RandomChoices):
     """Each class equally often per epoch, in random order.
 
     An epoch uses about as many utterances as the training part has. Within a class, all utterances are used equally
@@ -62,7 +62,7 @@ class Balanced:
         self._per_class = max(1, round(len(train) / len(present)))
         self._given = dict.fromkeys(present, 0)
         self.per_epoch = self._per_class * len(present)
-        self._generator = generator_of(seed, Draws.SAMPLER)
+        super().__init__(generator_of(seed, Draws.SAMPLER))
 
     def order(self, present: Sequence[str]) -> list[str]:
         """Return a random selection of the utterances in random order; some are repeated, others are missing."""
@@ -78,6 +78,16 @@ class Balanced:
             chosen += members * times
             chosen += [members[i] for i in self._generator.permutation(len(members))[:rest]]
         return [chosen[i] for i in self._generator.permutation(len(chosen))]
+
+    def saved(self) -> dict[str, Any]:
+        return super().saved() | {"given": list(self._given.values())}
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        super().restore(saved)
+        given = dict(zip(self._sizes, saved["given"], strict=True))
+        if not all(type(number) is int and 0 <= number < self._sizes[one] for one, number in given.items()):
+            raise ValueError(f"given: {given}")
+        self._given = given
 
     def _due(self, given: int, size: int) -> int:
         """Return how many utterances of a class are used after some of its utterances were in a window."""

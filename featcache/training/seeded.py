@@ -1,11 +1,16 @@
 """Seed × feature → its own source of random numbers, so that an option changes no other random number."""
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import IntEnum
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+
+# torch's global generator is one for all threads, such as those of a Dask worker that trains several folds.
+_global_generator = threading.Lock()
 
 
 class Draws(IntEnum):
@@ -32,9 +37,48 @@ def generator_of(seed: int, draws: Draws) -> np.random.Generator:
     return np.random.default_rng([seed, int(draws)])
 
 
+class Resumable(Protocol):
+    """Part of a training that changes from step to step."""
+
+    def saved(self) -> dict[str, Any]:
+        """Return the state as plain JSON values."""
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Set the state.
+
+        Args:
+            saved: The result of :meth:`saved` in another process; it may have been changed by anyone.
+
+        Raises:
+            KeyError: a value is missing.
+            ValueError: a value is wrong; likewise TypeError and OverflowError.
+        """
+
+
+class RandomChoices:
+    """Random choices of one kind, whose source can be saved.
+
+    Args:
+        generator: Source of random numbers.
+    """
+
+    def __init__(self, generator: np.random.Generator) -> None:
+        self._generator = generator
+
+    def saved(self) -> dict[str, Any]:
+        """Return the state of the source as plain JSON values."""
+        return {"generator": self._generator.bit_generator.state}
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Set the state of the source, see :meth:`Resumable.restore`."""
+        self._generator.bit_generator.state = saved["generator"]
+
+
 @contextmanager
 def torch_seeded(seed: int, draws: Draws, *place: int, device: str) -> Iterator[None]:
     """Seed torch's global generators inside the ``with`` block, for models; restore them afterwards.
+
+    Other threads wait before such a block until this one ends.
 
     Args:
         seed: Seed of the training.
@@ -44,6 +88,6 @@ def torch_seeded(seed: int, draws: Draws, *place: int, device: str) -> Iterator[
     """
     devices = [torch.device(device)] if device.startswith("cuda") else []
     [number] = np.random.SeedSequence([seed, int(draws), *place]).generate_state(1, np.uint64)
-    with torch.random.fork_rng(devices=devices):
+    with _global_generator, torch.random.fork_rng(devices=devices):
         torch.manual_seed(int(number >> np.uint64(1)))
         yield

@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -84,3 +85,12 @@ class Best:
             self._lowest, self.place = value, self._number
             self.state = copy.deepcopy(dict(state))
         return improved
+
+    def saved(self) -> dict[str, Any]:
+        """Return the numbers as plain JSON values; the weights are saved apart."""
+        return {"place": self.place, "number": self._number, "lowest": self._lowest}
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Set the result of :meth:`saved`, see :meth:`~featcache.training.seeded.Resumable.restore`."""
+        self.place, self._number = int(saved["place"]), int(saved["number"])
+        self._lowest = float(saved["lowest"])

@@ -61,10 +61,12 @@ class SolverTraining(ABC):
         only_trained: Utterances of the training part that never count for the choice of C, such as augmented views.
 
     Attributes:
+        next_epoch: 1, because there is one epoch.
         costs: The chosen C of each final model: one for a classification, one per dimension for a regression.
     """
 
     grid: ClassVar[Sequence[float]] = SVM_COSTS
+    next_epoch = 1
 
     def __init__(
         self,

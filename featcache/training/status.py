@@ -29,10 +29,14 @@ class TrainingStatus:
 
 
 class Stopwatch:
-    """Time that the steps of a training take; steps are ``with`` blocks. Another thread may read it."""
+    """Time that the steps of a training take; steps are ``with`` blocks. Another thread may read it.
 
-    def __init__(self) -> None:
-        self._total = 0.0
+    Args:
+        seconds: Time of earlier steps.
+    """
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self._total = seconds
         self._since: float | None = None
 
     @property

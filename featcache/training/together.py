@@ -111,14 +111,19 @@ def _each(function: Callable[[Any], Any], items: Iterable[Any]) -> None:
 def _in_step(
     trainings: Sequence[Trainable], source: FeatureWindows, run: Callable[..., Any], stop: Event
 ) -> Iterator[list[Trainable]]:
-    """Run one epoch after another for all trainings; yield after each epoch the trainings that are finished."""
+    """Run one epoch after another for all trainings; yield after each epoch the trainings that are finished.
+
+    A training that continues from a checkpoint runs alone. It may lack its predictions only.
+    """
     active = list(trainings)
-    for epoch in count(1):
+    for epoch in count(active[0].next_epoch):
         if stop.is_set():
             return
-        _pass(source.windows(_union(active, "train"), epoch=epoch), "learn", active, run)
-        _pass(source.windows(_union(active, "validation")), "validate", active, run)
-        run(lambda training: _timed(training, training.end_epoch), active)
+        running = [training for training in active if not training.finished]
+        if running:
+            _pass(source.windows(_union(running, "train"), epoch=epoch), "learn", running, run)
+            _pass(source.windows(_union(running, "validation")), "validate", running, run)
+            run(lambda training: _timed(training, training.end_epoch), running)
         ended = [training for training in active if training.finished]
         if ended:
             _pass(source.windows(_union(ended, "validation", "test")), "predict", ended, run)

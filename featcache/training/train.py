@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from featcache.heads import Head
 from featcache.heads.base import Batch, errors_of
 from featcache.heads.tuned import TunedHead
 from featcache.protocols import Fold
+from featcache.runs.checkpoints import CheckpointFile
 from featcache.settings.finetunings import BlockSettings
 from featcache.settings.fits import TrainingConfig
 from featcache.settings.training_loop import LoopSettings
@@ -23,10 +25,11 @@ from featcache.training.augmentation import FeatureAugmentation
 from featcache.training.auxiliary import Auxiliary
 from featcache.training.batch_sizes import BatchSizes, EqualNumbers, SimilarLengths
 from featcache.training.batches import LoadedUtterances
+from featcache.training.continuation import Continuation, Counts
 from featcache.training.mixup import Mixup
 from featcache.training.optimisation import LearningRate, new_optimiser
 from featcache.training.sampling import Balanced, Shuffled, TrainingOrder
-from featcache.training.seeded import Draws, torch_seeded
+from featcache.training.seeded import Draws, Resumable, torch_seeded
 from featcache.training.selection import Best, PendingEvaluation
 from featcache.training.status import Stopwatch, TrainingStatus
 from featcache.training.trainable import Epoch
@@ -52,6 +55,7 @@ class Training:
         classes: Utterance id → position of its class, for the sampler ``balanced``; by default ``targets``.
         blocks: Options of the blocks of a model that a `TunedHead` contains; None for other heads.
         seconds: Utterance id → duration in seconds, for batches of similar length.
+        checkpoint: File to which the state is written after each evaluation; None for short trainings.
 
     Attributes:
         history: Result of each epoch, or of each evaluation if they are a number of steps apart.
@@ -77,6 +81,7 @@ class Training:
         classes: Mapping[str, int] | None = None,
         blocks: BlockSettings | None = None,
         seconds: Mapping[str, float] | None = None,
+        checkpoint: CheckpointFile | None = None,
     ) -> None:
         loop = loop or LoopSettings()
         num_stores = len(head.num_layers)
@@ -116,14 +121,40 @@ class Training:
         self._every = loop.evaluate_every
         self._best = Best(loop.stop_on, config.patience, head)
         self._due: list[PendingEvaluation] = []
-        self._num_epochs = self._steps = self._last_due = 0
-        self._seen = 0  # in this epoch
-        self._train_loss, self._num_losses = torch.zeros((), device=device), 0  # since the last evaluation
+        self._counts = Counts(train_loss=torch.zeros((), device=device))
+        self._kept = None if checkpoint is None else self._continuation(checkpoint)
+
+    def _continuation(self, checkpoint: CheckpointFile) -> Continuation:
+        further = self._auxiliary.layers if self._auxiliary else nn.ModuleList()
+        random = {"mixup": self._mixup, "augmentation": self._augmentation}
+        parts: dict[str, Resumable] = {name: one for name, one in random.items() if one is not None}
+        parts |= {"order": self._order, "batches": self._batches, "rate": self._rate}
+        return Continuation(checkpoint, self.head, further, self._optimiser, self._best, parts)
+
+    def go_on(self) -> bool:
+        """Continue from the checkpoint of an earlier process; return whether there is one.
+
+        Raises:
+            StoreError: the checkpoint is damaged; a new training must be made.
+            DiskError: the checkpoint cannot be read.
+        """
+        seconds = self._kept.restore(self._counts, self.history) if self._kept else None
+        if seconds is None:
+            return False
+        self.watch = Stopwatch(seconds)
+        if self.finished:
+            self.head.load_state_dict(self._best.state)
+        return True
+
+    @property
+    def next_epoch(self) -> int:
+        """Number of the next epoch, from 1 on."""
+        return self._counts.epochs + 1
 
     @property
     def finished(self) -> bool:
         """Whether the largest number of epochs is reached, or the validation criterion no longer improves."""
-        return self._num_epochs >= self._config.max_epochs or self._best.is_over
+        return self._counts.epochs >= self._config.max_epochs or self._best.is_over
 
     @property
     def diverged(self) -> bool:
@@ -141,15 +172,15 @@ class Training:
         """Return the current state; nothing in the training waits for it."""
         last = self.history[-1] if self.history else None
         validated = sum(len(outputs) for pending in list(self._due) for outputs, _ in list(pending.validated))
-        share = (self._seen + validated) / (self._order.per_epoch + len(self.fold.validation))
+        share = (self._counts.seen + validated) / (self._order.per_epoch + len(self.fold.validation))
         train_loss = None if last is None else last.train_loss
         # On another device, reading a value would wait for all its computations.
-        num_losses = self._num_losses
+        num_losses = self._counts.num_losses
         if last is None and num_losses and self._device == "cpu":
-            train_loss = float(self._train_loss) / num_losses
-        least = self._num_epochs if self._every else self._best.place + self._config.patience
+            train_loss = float(self._counts.train_loss) / num_losses
+        least = self._counts.epochs if self._every else self._best.place + self._config.patience
         return TrainingStatus(
-            epochs=self._num_epochs + min(1.0, share),
+            epochs=self._counts.epochs + min(1.0, share),
             least=min(self._config.max_epochs, least),
             most=self._config.max_epochs,
             train_loss=train_loss,
@@ -172,19 +203,27 @@ class Training:
 
     def learn(self, window: LoadedUtterances) -> None:
         """Do the training steps of one epoch with the utterances of a window."""
+        if self.finished:  # in an earlier window of this epoch
+            return
         self.head.train()
-        batches = self._batches.batches(self._order.order(window.among(self.fold.train)))
-        for first in range(0, len(batches), self._accumulate):
+        present = window.among(self.fold.train)
+        # In an epoch of several windows, the state is kept at its end only.
+        whole = len(present) == len(self.fold.train)
+        earlier = self._kept.parts() if self._kept and whole and self._every else {}
+        batches = self._batches.batches(self._order.order(present))
+        for first in range(self._counts.done * self._accumulate, len(batches), self._accumulate):
             self._step(window, batches[first : first + self._accumulate])
-            if self._every and self._steps % self._every == 0:
-                self._reach_evaluation(window)
+            self._counts.done += whole
+            if self._every and self._counts.steps % self._every == 0:
+                if self._reach_evaluation(window) and earlier:
+                    self._keep({name: earlier[name] for name in ("order", "batches")})
                 if self.finished:
                     return
 
     def _step(self, window: LoadedUtterances, batches: Sequence[Sequence[str]]) -> None:
         """Do one training step: the gradients of several batches are averaged over their utterances."""
-        done = self._num_epochs * self._steps_per_epoch
-        self._rate.start(done + self._batches.position(self._seen) / self._accumulate)
+        done = self._counts.epochs * self._steps_per_epoch
+        self._rate.start(done + self._batches.position(self._counts.seen) / self._accumulate)
         self._optimiser.zero_grad()
         total = sum(map(len, batches))
         for number, ids in enumerate(batches):
@@ -193,20 +232,20 @@ class Training:
                 learned = loss if further is None else loss + further
                 share = len(ids) / total
                 (learned if share == 1 else learned * share).backward()  # type: ignore[no-untyped-call]
-            self._train_loss += loss.detach() * len(ids)
-            self._num_losses += len(ids)
-            self._seen += len(ids)
+            self._counts.train_loss += loss.detach() * len(ids)
+            self._counts.num_losses += len(ids)
+            self._counts.seen += len(ids)
         if self._blocks is not None and self._blocks.clip_norm is not None:
             nn.utils.clip_grad_norm_(self._learned, self._blocks.clip_norm)
         else:
             nn.utils.clip_grad_value_(self._learned, self._config.clip_value)
         self._optimiser.step()
-        self._steps += 1
+        self._counts.steps += 1
 
     def validate(self, window: LoadedUtterances) -> None:
         """Compute the outputs for the utterances of the validation part in a window."""
-        last = self._every is None or self._num_epochs + 1 == self._config.max_epochs
-        if last and self._steps > self._last_due and not self.finished:
+        last = self._every is None or self._counts.epochs + 1 == self._config.max_epochs
+        if last and self._counts.steps > self._counts.last_due and not self.finished:
             self._add_evaluation(None)
         current = copy.deepcopy(self.head.state_dict()) if any(one.state for one in self._due) else None
         for pending in self._due:
@@ -220,32 +259,45 @@ class Training:
     def end_epoch(self) -> None:
         """Record the evaluations and keep the best weights so far; after the last epoch, restore the best."""
         self._record()
-        self._num_epochs += 1
-        self._seen = 0
+        self._counts.epochs += 1
+        self._counts.seen = self._counts.done = 0
         if self.finished:
             self.head.load_state_dict(self._best.state)
+        self._keep()
 
     def predict(self, window: LoadedUtterances) -> None:
         """Predict the utterances of the validation and test parts in a window."""
         for ids, outputs in self._tested(window, (*self.fold.validation, *self.fold.test)):
             self.predictions.update(zip(ids, self._objective.predictions(outputs).tolist(), strict=True))
 
-    def _reach_evaluation(self, window: LoadedUtterances) -> None:
-        """Evaluate the current weights if the window holds the validation part; otherwise at the end of the epoch."""
+    def _keep(self, earlier: Mapping[str, Any] | None = None) -> None:
+        """Write the checkpoint; parts of which later steps need an earlier state are given."""
+        if self._kept is not None:
+            self._kept.keep(self._counts, self.history, self.watch.seconds, earlier)
+
+    def _reach_evaluation(self, window: LoadedUtterances) -> bool:
+        """Evaluate the current weights now if the window holds the validation part; otherwise at the end of the epoch.
+
+        Returns:
+            Whether they were evaluated.
+        """
         at_once = len(window.among(self.fold.validation)) == len(self.fold.validation)
         self._add_evaluation(None if at_once else copy.deepcopy(self.head.state_dict()))
         if at_once:
             self.validate(window)
             self._record()
             self.head.train()
+        return at_once
 
     def _add_evaluation(self, state: Mapping[str, Tensor] | None) -> None:
-        loss = float(self._train_loss) / self._num_losses
+        loss = float(self._counts.train_loss) / self._counts.num_losses
         self._due.append(
-            PendingEvaluation(epoch=self._num_epochs + 1, step=self._steps, train_loss=loss, state=state, validated=[])
+            PendingEvaluation(
+                epoch=self._counts.epochs + 1, step=self._counts.steps, train_loss=loss, state=state, validated=[]
+            )
         )
-        self._last_due = self._steps
-        self._train_loss, self._num_losses = torch.zeros((), device=self._device), 0
+        self._counts.last_due = self._counts.steps
+        self._counts.train_loss, self._counts.num_losses = torch.zeros((), device=self._device), 0
 
     def _record(self) -> None:
         """Add the evaluations that are complete to the history; those after the end of early stopping do not count."""
@@ -299,7 +351,7 @@ class Training:
         """Seed the dropout of blocks, which draw from torch's global generator."""
         if self._blocks is None:
             return nullcontext()
-        return torch_seeded(self.seed, Draws.MODEL, self._steps, batch, device=self._device)
+        return torch_seeded(self.seed, Draws.MODEL, self._counts.steps, batch, device=self._device)
 
     def _autocast(self) -> torch.autocast:
         reduced = self._compute != torch.float32

@@ -64,6 +64,10 @@ class Trainable(Protocol):
         """Number of trained parameters."""
 
     @property
+    def next_epoch(self) -> int:
+        """Number of the next epoch, from 1 on."""
+
+    @property
     def finished(self) -> bool:
         """Whether no further epoch is needed."""
 

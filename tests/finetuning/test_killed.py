@@ -1,14 +1,17 @@
-"""A fine-tuning that is killed while it writes a model is not a run, and continues to the same results."""
+"""A fine-tuning that is killed is not a run, and continues from its last evaluation to the same results."""
 
+import logging
 import os
 import shutil
 import signal
 
 import pytest
+import safetensors.torch
 
 import featcache
 from featcache.errors import StoreError
 from featcache.extractors.upper import UpperBlocks
+from featcache.runs.checkpoints import CheckpointFile
 from featcache.runs.records import TrainingRecords
 from featcache.workspace import Workspace
 from tests.finetuning.conftest import SHORT
@@ -16,9 +19,11 @@ from tests.forked import POSSIBLE, Forked, without_pictures
 
 
 def finetune_and_die(home, model, moment, resume):
-    """Fine-tune; at the second training, the process kills itself at a moment of writing."""
+    """Fine-tune; the process kills itself at a moment of writing, and otherwise prints the number of evaluations."""
     without_pictures()
+    logging.basicConfig(level=logging.INFO)
     save, written, calls = UpperBlocks.save, TrainingRecords._record, []
+    write, evaluations = CheckpointFile.write, []
 
     def die_after_half(blocks, folder):
         save(blocks, folder)
@@ -33,12 +38,26 @@ def finetune_and_die(home, model, moment, resume):
             os.kill(os.getpid(), signal.SIGKILL)
         return written(records, seed, fold)
 
+    def die_at_second_evaluation(file, checkpoint):
+        evaluations.append(file.path.name)
+        if moment == "checkpoint" and len(evaluations) == 2:
+            safetensors.torch.save_file = die_in_the_middle
+        write(file, checkpoint)
+        if moment == "evaluation" and len(evaluations) == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def die_in_the_middle(tensors, path, metadata):
+        path.write_bytes(b"half")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    CheckpointFile.write = die_at_second_evaluation
     if moment == "model":
         UpperBlocks.save = die_after_half
     if moment == "record":
         TrainingRecords._record = die_before_record
     settings = {**SHORT, "corpus": "toy", "home": home, "features": "ssl", "from_layer": 2, "name": "mine"}
     featcache.finetune(model=model, resume=resume, **settings)
+    print(len(evaluations))
 
 
 def contents(folder):
@@ -46,19 +65,34 @@ def contents(folder):
 
 
 @pytest.mark.skipif(not POSSIBLE, reason="needs fork")
-@pytest.mark.parametrize("moment", ["model", "record"])
-def test_kill_9_while_a_training_is_written(place, tmp_path, moment):
+# Three folds have two epochs each, and each epoch ends with an evaluation.
+@pytest.mark.parametrize(
+    ("moment", "left"), [("model", 2), ("record", 2), ("checkpoint", 5), ("evaluation", 4), ("damaged", 6)]
+)
+def test_kill_9(place, tmp_path, moment, left):
     home = tmp_path / "home"
     shutil.copytree(place.workspace.home, home, ignore=shutil.ignore_patterns("runs"))
-    code, _, err = Forked(finetune_and_die, home, place.models["ssl"], moment, False, out=tmp_path / "killed").wait()
+    killed_at = "evaluation" if moment == "damaged" else moment
+    code, _, err = Forked(finetune_and_die, home, place.models["ssl"], killed_at, False, out=tmp_path / "killed").wait()
     assert code == -signal.SIGKILL, err
     path = Workspace.at(home).runs("toy") / "mine"
     assert not path.exists()
     with pytest.raises(StoreError, match="is not finished"):
         featcache.load_run("mine", home=home)
-    code, _, err = Forked(finetune_and_die, home, place.models["ssl"], "never", True, out=tmp_path / "resumed").wait()
+    if moment in ("checkpoint", "evaluation", "damaged"):
+        with pytest.raises(StoreError, match="was interrupted during its first training; continue with --resume"):
+            place.finetune(from_layer=2, name="mine", home=home)
+        [checkpoint] = path.with_name(".mine.unfinished").glob("checkpoints/*.safetensors")
+        if moment == "damaged":
+            checkpoint.write_bytes(checkpoint.read_bytes()[:-1])
+    code, out, err = Forked(finetune_and_die, home, place.models["ssl"], "never", True, out=tmp_path / "resumed").wait()
     assert code == 0, err
+    assert int(out) == left
+    told = {"damaged": "this training starts again", "checkpoint": "after 1 evaluation", "evaluation": "2 evaluations"}
+    assert told.get(moment, "") in err
     run, whole = featcache.RunFolder(path), place.finetune(from_layer=2, name="whole")
-    assert run.predictions.equals(whole.predictions)
+    for table in ("predictions", "validation_predictions", "history"):
+        assert getattr(run, table).equals(getattr(whole, table))
     assert contents(path / "models") == contents(whole.path / "models")
+    assert contents(path / "heads") == contents(whole.path / "heads")
     assert {one.name for one in path.parent.iterdir()} == {"mine"}

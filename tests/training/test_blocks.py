@@ -100,6 +100,17 @@ def test_dropout_of_blocks_depends_on_the_seed_and_the_step_only():
     assert alone.history != without.history
 
 
+def test_trainings_in_several_threads_draw_the_dropout_of_each_alone():
+    def trainings():
+        blocks = BlockSettings(from_layer=(0,))
+        return [Training(make_tuned(rate=0.3), seed, FOLD, TARGETS, CONFIG, blocks=blocks) for seed in (1, 2, 3)]
+
+    source = InMemory(first_layers())
+    alone = [finished.history for one in trainings() for finished in train_together([one], source, workers=1)]
+    together = {one.seed: one.history for one in train_together(trainings(), source, workers=3)}
+    assert [together[seed] for seed in (1, 2, 3)] == alone
+
+
 def test_a_rate_of_zero_trains_the_head_only_and_without_dropout():
     before = make_tuned(rate=0.5).blocks.state_dict()
     found = trained(make_tuned(rate=0.5, frozen=True), blocks_learning_rate=0)

@@ -53,14 +53,17 @@ def finetune(given: dict[str, Any]) -> None:
     """Train the upper blocks of a model from a stored layer, together with a head, and print its scores.
 
     The parts of the model below --from-layer are never computed, because the cache has their outputs. Each seed and
-    fold begins with the pretrained blocks. The run folder has the fine-tuned models.
+    fold begins with the pretrained blocks. The run folder has the fine-tuned models. With --sweep, it has those of the
+    chosen setting.
     """
     from featcache.fitting.finetune import finetune_given
 
     run = finetune_given(given)
     from featcache.cli.listing import print_fitted
+    from featcache.cli.search_table import print_search
 
     print_fitted([run])
+    print_search(run)
     print()
     print(escaped(str(run.path)))
 

@@ -12,7 +12,7 @@ from featcache.fitting.plan import PlannedRun, plan_runs
 from featcache.fitting.record import plain
 from featcache.fitting.search.proposals import Drawn, Grid, Proposals
 from featcache.fitting.search.space import SearchSpace
-from featcache.runs.identity import SWEEP, hash_of, identity
+from featcache.runs.identity import FROM_LAYER, SWEEP, hash_of, identity
 from featcache.runs.reader import RunFolder
 from featcache.settings.fits import FitSettings
 from featcache.settings.searches import Range
@@ -99,6 +99,7 @@ def plan_searches(
         sha256 = hash_of([asked, [identity(one.setup.config) for one in known]])
         named = {**known[0].setup.config, SWEEP: sha256}
         named |= dict.fromkeys({"head", "norm", "layers"} & space.options.keys(), _SEARCHED)
+        named |= {FROM_LAYER: [_SEARCHED]} if FROM_LAYER in space.options else {}
         path = folder_of(runs, named) if name is None else runs / check_name("run", name, runs)
         searches.append(
             Search(

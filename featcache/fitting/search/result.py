@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from featcache.files.disk import writing
+from featcache.files.regular import link_or_copy
 from featcache.fitting.convergence import convergence_notes
 from featcache.fitting.record import plain
 from featcache.fitting.results import threshold_entry, write_summary
@@ -26,8 +27,9 @@ from featcache.runs.file_names import (
     TRIED,
     VALIDATION_PREDICTIONS,
     head_name,
+    model_name,
 )
-from featcache.runs.identity import BY_FOLD, SET_BY_FOLD, SWEEP, THRESHOLDS, TRAINING
+from featcache.runs.identity import BY_FOLD, SET_BY_FOLD, SWEEP, THRESHOLDS, TRAINING, TUNED_LAYERS
 from featcache.runs.parse import read_checked, read_metrics
 from featcache.runs.reader import RunFolder
 from featcache.runs.writer import new_run, write_rows, write_yaml
@@ -116,7 +118,7 @@ def _described(search: Search, tried: Sequence[Tried], of_folds: Sequence[Tried]
 
 
 def _copy_results(of_folds: Sequence[Tried], folder: Path) -> None:
-    """Copy tables, heads and statistics of the chosen settings."""
+    """Copy tables, heads, fine-tuned models and statistics of the chosen settings."""
     runs = _different(of_folds)
     for name in _TABLES:
         if len(runs) == 1:
@@ -128,6 +130,16 @@ def _copy_results(of_folds: Sequence[Tried], folder: Path) -> None:
         for seed in one.run.config["seeds"]:
             name = head_name(seed, fold)
             _copy(one.run.path / name, folder / name)
+            for store in one.run.config.get(TUNED_LAYERS, {}):
+                _link(one.run.path / model_name(store, seed, fold), folder / model_name(store, seed, fold))
+
+
+def _link(source: Path, target: Path) -> None:
+    """Give the files of a model a second name, because they are large."""
+    with writing(target):
+        target.mkdir(parents=True)
+        for path in source.iterdir():
+            link_or_copy(path, target / path.name)
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -10,6 +10,7 @@ from featcache.fitting.common_options import are_solved, options_for
 from featcache.heads import head_spec, without_steps
 from featcache.settings.checked import configured
 from featcache.settings.field import settings_of, values_of
+from featcache.settings.finetunings import NOT_IN_FINETUNING, FinetuneSettings
 from featcache.settings.fits import TRAINING_STEPS, FeatureSettings, FitSettings, TargetSettings
 from featcache.settings.searches import OF_HEAD, PER_FOLD, Range, SearchSettings, read_range_of_search
 
@@ -22,7 +23,7 @@ _FIXED = {
     *("set", "final", "seeds", "train", "test", "label_map", "train_fraction", "test_view"),
 }
 # Options that change the features or the network: a run folder has one value of each for all folds.
-_ALL_FOLDS = {*FeatureSettings.__dataclass_fields__, "head", "norm"}
+_ALL_FOLDS = {*FeatureSettings.__dataclass_fields__, "head", "norm", "from_layer"}
 # Digits of numbers that are drawn from a range, so that settings are short to write.
 DIGITS = 4
 
@@ -57,7 +58,9 @@ class SearchSpace:
             self.options[name] = found or tuple(values)
 
     def _check_name(self, name: str, choose: str) -> None:
-        known = [one for one, (_, about) in settings_of(FitSettings).items() if about.identity and one not in _FIXED]
+        unknown = {*_FIXED, *(NOT_IN_FINETUNING if isinstance(self.request, FinetuneSettings) else ())}
+        of_kind = settings_of(type(self.request)).items()
+        known = [one for one, (_, about) in of_kind if about.identity and one not in unknown]
         if name in _FIXED:
             raise ModelError(
                 f"--sweep {name}: expected an option of features, head or training; scores of settings that differ in "
@@ -97,7 +100,7 @@ class SearchSpace:
         if not are_solved(self._heads):  # options of training steps are for the other heads
             given = options_for(given["head"], given)
         try:
-            return configured(FitSettings, given)
+            return configured(type(self.request), given)
         except FeatcacheError as error:
             raise ModelError(f"--sweep {', '.join(self.options)}: {error}") from error
 
