@@ -109,11 +109,19 @@ def load_blocks(
     """
     identities = {store.name: store.identity for store in stores}
     models = models_by_store(request.model, identities)
+    options = TuningOptions(
+        dropout=request.blocks_dropout,
+        layer_dropout=request.layer_dropout,
+        gradient_checkpointing=request.gradient_checkpointing,
+        time_mask=request.time_mask,
+    )
     found = {}
     for one, store in zip(tuned, stores, strict=True):
         model = models.get(one.store)
         try:
-            found[one.store] = _loaded(request, one, store, model)
+            found[one.store] = upper_of_store(
+                store, model, from_layer=one.from_layer, layers=",".join(one.layers), options=options
+            )
         except FeatcacheError as error:
             advice = "" if model else advice_on_folder(one.store, identities)
             raise type(error)(f"{one.store}: {error}{advice}") from error
@@ -157,23 +165,32 @@ def _input(request: FinetuneSettings, store: FeatureStore, from_layer: int) -> T
     return TunedInput(store=store.name, from_layer=from_layer, layers=tuple(names[i] for i in chosen))
 
 
-def _loaded(request: FinetuneSettings, one: TunedInput, store: FeatureStore, model: str | None) -> UpperBlocks:
+def upper_of_store(
+    store: FeatureStore, model: str | None, *, from_layer: int, layers: str, options: TuningOptions | None = None
+) -> UpperBlocks:
+    """Load the upper blocks of the model that made a store.
+
+    Args:
+        store: The store, which records the model and the checksum of its weights.
+        model: Folder of the model, if the user gave one.
+        from_layer: Number of the stored layer from which the blocks start.
+        layers: Layers that the blocks return.
+        options: Options of training; None for the defaults.
+
+    Raises:
+        FeatcacheError: the model is not here or has other weights, or its blocks cannot be computed from this layer.
+    """
     identity = store.identity
-    source, options = model_of_store(identity, model, workspace_of(store))
+    source, recorded = model_of_store(identity, model, workspace_of(store))
     kept = ("revision", "weights", "num_blocks", "do_normalize")
-    given: dict[str, Any] = {name: options[name] for name in kept if name in options}
+    given: dict[str, Any] = {name: recorded[name] for name in kept if name in recorded}
     return load_upper(
         source,
         text=identity.reads_text,
-        from_layer=one.from_layer,
-        layers=",".join(one.layers),
+        from_layer=from_layer,
+        layers=layers,
         expected_sha256=identity.settings.get(WEIGHTS),
         with_padding=store.padded_frames is not None,
-        options=TuningOptions(
-            dropout=request.blocks_dropout,
-            layer_dropout=request.layer_dropout,
-            gradient_checkpointing=request.gradient_checkpointing,
-            time_mask=request.time_mask,
-        ),
+        options=options or TuningOptions(),
         **given,
     )

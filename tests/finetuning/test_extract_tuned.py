@@ -146,7 +146,7 @@ def test_frozen_heads_on_a_tuned_store_predict_new_audio_with_its_model(place, r
         ({"model": "wav2vec2-base", "fold": 1}, "--fold 1 needs a run of 'featcache finetune', but 'wav2vec2-base' is"),
         ({"text": "tuned"}, "--text: {run} has no text model, only ssl; use --model tuned"),
         ({"model": "text=tuned"}, "--model: {run} has the speech models ssl; name one: --model ssl=tuned"),
-        ({"model": "tuned", "revision": "main"}, "--revision main does not apply to the fine-tuned models of tuned; omit it"),
+        ({"model": "tuned", "revision": "main"}, "--revision main does not apply to the fine-tuned models of tuned;"),
     ],
 )
 def test_what_cannot_be_extracted_is_refused_in_one_line(place, run, options, message):
