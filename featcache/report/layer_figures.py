@@ -157,7 +157,7 @@ def layer_drift_panels(
     with style(cka):
         figure = _figure(layers, height=1.3 * len(panels))
         several = figure.subplots(len(panels), sharex=True)
-        lines = {}
+        lines: dict[str, Line2D] = {}
         for axes, (label, groups) in zip(several, panels.items(), strict=True):
             drawn = (_draw_weights if groups is weights else _draw_lines)(axes, groups)
             lines = lines or drawn
