@@ -41,6 +41,7 @@ def finetune(
     loss: str | None = None,
     class_weights: str | Mapping[str, float] = "none",
     final: bool = False,
+    fold: int | None = None,
     train_fraction: float = 1.0,
     sweep: Mapping[str, Any] | None = None,
     trials: int | None = None,
