@@ -15,10 +15,11 @@ from featcache.files.regular import is_hidden, read_regular
 from featcache.files.yaml_text import YamlError, compose
 from featcache.fitting.common_options import are_solved
 from featcache.heads import head_spec, without_steps
-from featcache.pipeline.schema import EACH, UNKNOWN_FIELD, FigureSpec, Pipeline
+from featcache.pipeline.schema import BLOCK_OPTIONS, EACH, UNKNOWN_FIELD, FigureSpec, Pipeline, RunSpec
 from featcache.published import PublishedResult, find_layer_weights, find_published
 from featcache.settings.checked import configured, describe_fault
 from featcache.settings.field import non_default
+from featcache.settings.finetunings import NOT_IN_FINETUNING
 from featcache.settings.fits import TRAINING_STEPS
 from featcache.units import counted
 
@@ -149,12 +150,40 @@ def _faults_of_runs(pipeline: Pipeline) -> Iterator[tuple[YamlPath, str]]:
             yield (*place, "features"), unknown_name("store", store, pipeline.stores)
         if run.layers == EACH and len(run.features) != 1:
             yield (*place, "layers"), f"'layers: {EACH}' needs a single store, found {len(run.features)}"
+        yield from _faults_of_blocks(pipeline, name, run)
         try:
             configured(head_spec(run.head).options, run.set, f"head {run.head!r}")
         except ModelError as error:
             yield (*place, "set"), str(error)
         if run.corpus and run.corpus not in pipeline.corpus:
             yield (*place, "corpus"), f"{run.corpus!r} is not a corpus of this pipeline; add it to 'corpus'"
+
+
+def _faults_of_blocks(pipeline: Pipeline, name: str, run: RunSpec) -> Iterator[tuple[YamlPath, str]]:
+    """Yield the faults of a fine-tuned run, and of other runs with options of fine-tuning."""
+    place = "runs", name
+    if run.from_layer is None:
+        for option in sorted(run.model_fields_set.intersection(BLOCK_OPTIONS)):
+            yield (*place, option), f"{option!r} is for fine-tuned runs; add 'from_layer', or remove it"
+        return
+    for option in non_default(run.options):
+        if option in NOT_IN_FINETUNING:
+            yield (*place, option), f"{option!r} is not available for fine-tuned runs; remove it"
+    if "norm" in run.model_fields_set and run.norm != "none":
+        yield (*place, "norm"), f"blocks need stored layers as they are; expected none, found {run.norm}"
+    if not head_spec(run.head).is_network:
+        yield (*place, "head"), f"head {run.head!r} is fitted by a solver, which cannot train blocks; use a network"
+    if run.layers == EACH:
+        yield (*place, "layers"), f"'layers: {EACH}' is not available for fine-tuned runs"
+    if len(run.from_layer) != len(run.features):
+        told = f"expected the number of a layer for each store, found {len(run.from_layer)} for {len(run.features)}"
+        yield (*place, "from_layer"), told
+    for store in run.features:
+        spec = pipeline.stores.get(store)
+        if spec is not None and (spec.pool or not spec.is_model):
+            lacks = "statistics only ('pool')" if spec.pool else "no layers of a model"
+            told = f"store {store!r} contains {lacks}; fine-tuning needs a store with frames, such as 'layers: local'"
+            yield (*place, "features"), told
 
 
 def published_weights(pipeline: Pipeline, figure: FigureSpec) -> dict[str, dict[int, float]]:

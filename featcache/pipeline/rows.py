@@ -10,6 +10,7 @@ from featcache.cache.shards import read_catalogue
 from featcache.corpora.recorded import is_corpus
 from featcache.errors import PipelineError, unknown_name
 from featcache.extractors import store_name
+from featcache.extractors.checkpoint import is_folder
 from featcache.fitting.convergence import convergence_notes
 from featcache.heads import head_spec
 from featcache.pipeline.each_layer import expanded
@@ -21,6 +22,7 @@ from featcache.protocols import PROTOCOLS, mixes_speakers
 from featcache.published import PublishedResult
 from featcache.runs.reader import RunFolder
 from featcache.settings.extractor_configs import MANIFEST
+from featcache.settings.finetunings import FinetuneSettings
 from featcache.settings.fits import FitSettings
 from featcache.settings.trials import TrialSettings
 from featcache.transcripts.files import is_finished
@@ -115,6 +117,9 @@ def name_of_store(pipeline: Pipeline, name: str, trial: TrialSettings) -> str:
 def _row(pipeline: Pipeline, name: str, run: str, spec: RunSpec, trial: TrialSettings) -> Row:
     features = tuple(name_of_store(pipeline, store, trial) for store in spec.features)
     request = replace(spec.options, features=features, limit=trial.limit)
+    if isinstance(request, FinetuneSettings):  # a store records the name of a model's folder, but not its path
+        encoders = [(store, pipeline.stores[name].encoder) for store, name in zip(features, spec.features, strict=True)]
+        request = replace(request, model=tuple(f"{store}={one}" for store, one in encoders if is_folder(one)))
     told = []
     if trial.model is not None and pipeline.paper and any(_is_speech_model(pipeline, store) for store in spec.features):
         told.append(f"model {store_name(trial.model)}, not the pipeline's")

@@ -104,7 +104,8 @@ def test_every_row_is_made_and_stands_beside_the_papers_number(shared_home, name
         assert float(row["published_mean"]) == float(known["mean"])
         assert row["published_std"] == known["std"]
         assert known["corpus"] == folder.parent.name
-        assert ("frozen" in row["notes"]) == name.startswith("gavali")
+        assert ("frozen" in row["notes"]) == (name.startswith("gavali") and "from_layer" not in spec)
+        assert ("selected on validation data" in row["notes"]) == ("from_layer" in spec)
     for folder in folders:
         assert {"results.csv", "results.md", "results.tex", "report.html"} <= {path.name for path in folder.iterdir()}
         for contrast in content.get("contrasts", {}):

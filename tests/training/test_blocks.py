@@ -104,7 +104,7 @@ def test_a_training_ends_after_the_largest_number_of_steps(every, max_steps):
     if every is None:
         assert [one.epoch for one in found.history] == list(range(1, 2 + (max_steps - 1) // per_epoch))
     else:  # the last weights are evaluated too
-        steps = [step for step in range(every, max_steps + 1, every)]
+        steps = list(range(every, max_steps + 1, every))
         assert [one.step for one in found.history] == steps + [max_steps] * (max_steps % every > 0)
     # The rate of the last step is one step above 0.
     assert found._optimiser.param_groups[0]["lr"] == pytest.approx(0.01 / max_steps)
