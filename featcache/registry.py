@@ -15,6 +15,7 @@ with ``--plugin`` (:func:`name_plugins`).
 import importlib
 import importlib.util
 import logging
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -91,6 +92,8 @@ def naming(*options: str) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
     def named(given: Mapping[str, Any]) -> dict[str, Any]:
         for option in options:
             value = given.get(option) or ()
+            if isinstance(value, os.PathLike):  # the folder of a model or run
+                continue
             name_plugins(split_names(value) if option in _SEVERAL else value)
         return dict(given)
 

@@ -26,6 +26,8 @@ from featcache.settings.field import settings_of
 
 # Settings of the storage; all others belong to the extractor.
 STORAGE_SETTINGS = ("storage_dtype", "format_version", "pool")
+# Setting that is the checksum of the model's weights.
+WEIGHTS = "weights_sha256"
 # Value of the setting "extractor" for imported features.
 IMPORTED = "imported"
 # Options that stores record under another name or not at all, and the source of the transcripts.

@@ -4,9 +4,10 @@ During an extraction, a marker file lies next to the shards. A worker that does 
 that reads in it that the extraction is stopping starts no further task.
 """
 
+import json
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -41,12 +42,34 @@ class Recipe:
         options: Names and values of its options.
         device: Device on the worker's machine, as the user named it.
         plugins: External code that the user named, with absolute paths.
+        replaced: Settings of the store that replace those of the extractor, as JSON.
     """
 
     model: str
     options: tuple[tuple[str, Any], ...]
     device: str
     plugins: tuple[str, ...] = ()
+    replaced: str = ""
+
+    @property
+    def is_tuned(self) -> bool:
+        """Whether the model was fine-tuned in a run."""
+        return bool(self.replaced)
+
+    def create(self, device: str) -> Extractor:
+        """Create the extractor.
+
+        Args:
+            device: Torch device of its model, or several, as :func:`~featcache.extractors.usable_devices` returns them.
+
+        Raises:
+            ModelError: see :func:`~featcache.extractors.create_extractor`.
+        """
+        extractor = create_extractor(self.model, device=device, **dict(self.options))
+        if self.is_tuned:
+            settings = {**extractor.description.settings, **json.loads(self.replaced)}
+            extractor.description = replace(extractor.description, settings=settings)
+        return extractor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,7 +207,7 @@ def _tools(job: WorkerJob, store: WorkerStore) -> tuple[Extractor, StoreWriter]:
 @lru_cache(maxsize=4)
 def _extractor(recipe: Recipe, expected: StoreIdentity) -> Extractor:
     name_plugins(recipe.plugins)
-    extractor = create_extractor(recipe.model, device=usable_devices(recipe.device), **dict(recipe.options))
+    extractor = recipe.create(usable_devices(recipe.device))
     made = StoreIdentity.of(extractor.description, expected.storage_dtype, pool=expected.pool)
     differing = made.differences(expected)
     if differing:

@@ -18,10 +18,13 @@ from featcache.cache.failures import Failure, write_failures
 from featcache.cache.layout import StorageDtype
 from featcache.cache.locks import finishing, lock_if_writable
 from featcache.cache.shards import read_catalogue
+from featcache.cache.tuned_store import write_tested
 from featcache.cache.writer import StoreWriter
 from featcache.dask_client import connected
 from featcache.errors import AudioError, ModelError
+from featcache.extraction.by_model import parts_by_model
 from featcache.extraction.dask_submit import ClusterRun
+from featcache.extraction.dask_worker import Recipe
 from featcache.extraction.inputs import Input, input_of
 from featcache.extraction.locate import compare_audio, keep_manifest
 from featcache.extraction.memory import check_memory
@@ -29,7 +32,6 @@ from featcache.extraction.plan import ExtractionPlan, PlannedUtterance, StoreJob
 from featcache.extraction.resolve import ExtractionOptions, ExtractionRequest, RequestedStore, resolve
 from featcache.extraction.run import ExtractionRun
 from featcache.extraction.summary import ExtractionReport, failures_of
-from featcache.extractors import create_extractor
 from featcache.extractors.base import Extractor
 from featcache.registry import naming
 from featcache.settings.checked import configured
@@ -48,9 +50,11 @@ log = logging.getLogger(__name__)
 @documented("featcache.extract", ExtractSettings, ExtractorFlags, expand=naming("model", "layout", "plugin"))
 def extract(
     *,
-    model: str | None = None,
-    text: str | None = None,
+    model: str | os.PathLike[str] | None = None,
+    text: str | os.PathLike[str] | None = None,
     transcripts: str | None = None,
+    fold: int | None = None,
+    seed: int | None = None,
     set: Mapping[str, Any] | None = None,
     corpus: str | None = None,
     data: str | os.PathLike[str] | None = None,
@@ -115,7 +119,8 @@ def extract(
     """
     given = without(locals(), "home", *ExtractorFlags.__dataclass_fields__)
     options = extractor_options(locals(), set or {})
-    asked = configured(ExtractionOptions, {**given, "set": options})
+    encoders = {name: None if given[name] is None else os.fspath(given[name]) for name in ("model", "text")}
+    asked = configured(ExtractionOptions, {**given, **encoders, "set": options})
     return carry_out(resolve(asked, Workspace.at(home)))
 
 
@@ -128,20 +133,13 @@ def carry_out(request: ExtractionRequest) -> ExtractionReport:
     asked = request.options
     compare_audio(request.place, request.wanted, [store.folder.name for store in request.stores], request.workers)
     log.info("loading %s", asked.encoder)
-    clean = [store for store in request.stores if store.view is None]
-    extractors = [
-        create_extractor(store.recipe.model, device=request.device, **dict(store.recipe.options)) for store in clean
-    ]
-    extractors *= len(request.stores) // len(
-        clean
-    )  # The stores of each view have the same extractors in the same order.
     with ExitStack() as stack:
         client = None
         if asked.scheduler is not None and not asked.dry_run:
             client = stack.enter_context(connected(asked.scheduler))
         folders = [store.folder for store in request.stores]
         unwritable = None if asked.dry_run else lock_if_writable(stack, folders, request.part)
-        work = _plan(request, extractors)
+        work = _plan(request, _extractors(request))
         if asked.dry_run or unwritable is not None:
             if unwritable is not None and not work.is_done:
                 raise unwritable
@@ -149,6 +147,13 @@ def carry_out(request: ExtractionRequest) -> ExtractionReport:
             work.jobs[0].failures.update(unreadable)
             return work.report(work.plan.items)
         return _fill(work, client)
+
+
+def _extractors(request: ExtractionRequest) -> list[Extractor]:
+    """Create the extractor of each store; the stores of each view have the same extractors in the same order."""
+    clean = [store for store in request.stores if store.view is None]
+    extractors = [store.recipe.create(request.device) for store in clean]
+    return extractors * (len(request.stores) // len(clean))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,24 +232,33 @@ def _store_job(
 
 def _fill(work: _Work, client: "Client | None") -> ExtractionReport:
     """Compute and write the missing utterances, here or on a cluster."""
-    request, asked, jobs, plan = work.request, work.request.options, work.jobs, work.plan
+    request, jobs, plan = work.request, work.jobs, work.plan
     _begin(work)
     jobs[0].failures.update(_untranscribed(request))
     start = time.perf_counter()
-    run: ExtractionRun | ClusterRun
+    interrupted, extracted = False, set[str]()
+    with one_thread_each():
+        for part, recipes in parts_by_model(request, jobs, plan, create=client is None):
+            run = _run_of(work, part, recipes, client)
+            interrupted = run.to_the_end()
+            extracted |= run.extracted
+            if interrupted:
+                break
+    _finish(work)
+    return work.report(_written(plan, extracted), interrupted=interrupted, seconds=time.perf_counter() - start)
+
+
+def _run_of(
+    work: _Work, plan: ExtractionPlan, recipes: Mapping[str, Recipe], client: "Client | None"
+) -> ExtractionRun | ClusterRun:
+    asked, jobs = work.request.options, work.jobs
     if client is not None:
-        recipes = {store.folder.name: store.recipe for store in request.stores}
-        run = ClusterRun(
+        return ClusterRun(
             client, jobs, recipes, work.source, plan, batch_length=asked.batch_seconds, strict=asked.strict
         )
-    else:
-        run = ExtractionRun(
-            jobs, work.source, plan, workers=request.workers, batch_length=work.batch_length, strict=asked.strict
-        )
-    with one_thread_each():
-        interrupted = run.to_the_end()
-    _finish(work)
-    return work.report(_written(plan, run.extracted), interrupted=interrupted, seconds=time.perf_counter() - start)
+    return ExtractionRun(
+        jobs, work.source, plan, workers=work.request.workers, batch_length=work.batch_length, strict=asked.strict
+    )
 
 
 def _written(plan: ExtractionPlan, extracted: Collection[str]) -> list[PlannedUtterance]:
@@ -257,7 +271,10 @@ def _begin(work: _Work) -> None:
     if place.files is not None:
         keep_manifest(place.cache, place.files)
     ids = [utterance.utterance_id for utterance in work.request.requested]
-    for job in work.jobs:
+    tuned = work.request.tuned
+    for job, store in zip(work.jobs, work.request.stores, strict=True):
+        if tuned is not None and tuned.tested is not None and store.recipe.is_tuned:
+            write_tested(job.writer.folder, tuned.tested)
         job.writer.begin(ids, num_in_corpus=len(place.manifest), write=bool(job.todo))
 
 

@@ -3,8 +3,9 @@
 A request is resolved once, before a model is loaded or a file is written, and then passed on unchanged.
 """
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from featcache.augmentation.augmented_view import AugmentedView
 from featcache.cache.shards import read_catalogue, shard_numbers
 from featcache.errors import ClusterError, ModelError, StoreError
 from featcache.extraction.dask_worker import Recipe, recipe_of
+from featcache.extraction.from_run import TunedSource, tuned_source
 from featcache.extraction.locate import LocatedCorpus, find_place
 from featcache.extraction.plan import default_workers
 from featcache.extractors import is_descriptors, store_name, usable_devices
@@ -86,12 +88,15 @@ class RequestedStore:
         recipe: Recipe of its extractor, here or on a worker.
         pool: Whether it contains only statistics.
         view: Augmentation of the speech; None for the speech as it is.
+        by_fold: Fold of a fine-tuned run → recipe of its model, if utterances are computed by different models. The
+            recipe of the store is then that of the first fold.
     """
 
     folder: Path
     recipe: Recipe
     pool: bool
     view: AugmentedView | None = None
+    by_fold: Mapping[int, Recipe] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +113,8 @@ class ExtractionRequest:
         stores: The stores that are filled; the first is the one that the user names. Views follow.
         device: Device of the models on this machine.
         workers: Number of threads.
+        tuned: Fine-tuned models of a run; None for any other extractor.
+        fold_of: Utterance id → fold whose model computes it; empty for any other extractor.
     """
 
     options: ExtractionOptions
@@ -119,6 +126,8 @@ class ExtractionRequest:
     stores: tuple[RequestedStore, ...]
     device: str
     workers: int
+    tuned: TunedSource | None = None
+    fold_of: Mapping[str, int] = field(default_factory=dict)
 
 
 def resolve(options: ExtractionOptions, workspace: Workspace) -> ExtractionRequest:
@@ -138,9 +147,13 @@ def resolve(options: ExtractionOptions, workspace: Workspace) -> ExtractionReque
     requested = list(place.manifest.limited(options.limit))
     wanted = requested[part[0] :: part[1]]
     readable = _as_read(options, place, wanted)
-    stores = _with_views(options, _stores(options, place.cache))
+    tuned = tuned_source(
+        options.encoder, workspace, text=options.text is not None, fold=options.fold, seed=options.seed
+    )
+    fold_of = tuned.fold_of(requested, place.cache.name) if tuned else {}
+    stores = _with_views(options, _stores(options, place.cache, tuned))
     # The workers of a cluster use their own devices.
-    on_cpu = _computes_on_cpu(options) or options.scheduler is not None
+    on_cpu = _computes_on_cpu(options, tuned) or options.scheduler is not None
     device = "cpu" if on_cpu else usable_devices(options.device)
     return ExtractionRequest(
         options=options,
@@ -152,6 +165,8 @@ def resolve(options: ExtractionOptions, workspace: Workspace) -> ExtractionReque
         stores=stores,
         device=device,
         workers=options.workers or default_workers(device),
+        tuned=tuned,
+        fold_of=fold_of,
     )
 
 
@@ -163,19 +178,39 @@ def _as_read(options: ExtractionOptions, place: LocatedCorpus, wanted: Sequence[
     return [words[u.utterance_id] for u in wanted if u.utterance_id in words]
 
 
-def _stores(options: ExtractionOptions, cache: Path) -> tuple[RequestedStore, ...]:
+def _stores(options: ExtractionOptions, cache: Path, tuned: TunedSource | None) -> tuple[RequestedStore, ...]:
     """Return the requested store and, for a speech model, the store of eGeMAPS."""
     encoder, given = options.encoder, dict(options.set)
     if options.text is not None:
         given |= _transcript_options(cache, options.transcripts)
-    usual = "-".join(filter(None, (store_name(encoder), options.transcripts)))
+    of_model = store_name(encoder) if tuned is None else tuned.store_name
+    usual = "-".join(filter(None, (of_model, options.transcripts)))
     name = check_name("store", usual if options.name is None else options.name, cache)
-    on_cpu = _computes_on_cpu(options)
+    on_cpu = _computes_on_cpu(options, tuned)
     device = "cpu" if on_cpu else options.device
-    store = RequestedStore(folder=cache / name, recipe=recipe_of(encoder, given, device), pool=options.pool)
+    if tuned is None:
+        store = RequestedStore(folder=cache / name, recipe=recipe_of(encoder, given, device), pool=options.pool)
+    else:
+        store = _of_tuned(tuned, cache / name, given, options)
     if not options.egemaps or options.text is not None or on_cpu or name == "egemaps":
         return (store,)
     return store, _egemaps_beside(cache / "egemaps", given, options.pool)
+
+
+def _of_tuned(tuned: TunedSource, folder: Path, given: Mapping[str, Any], options: ExtractionOptions) -> RequestedStore:
+    """Return a store that is filled by fine-tuned models."""
+    for name in ("weights", "revision"):
+        if given.get(name) not in (None, "pretrained"):
+            raise ModelError(
+                f"--{name} {given[name]} does not apply to the fine-tuned models of {tuned.run.name}; omit it"
+            )
+    replaced = json.dumps(tuned.settings())
+    recipes = {
+        fold: replace(recipe_of(str(path), given, options.device), replaced=replaced)
+        for fold, (path, _) in tuned.models.items()
+    }
+    first, by_fold = next(iter(recipes.values())), recipes if tuned.fold is None else {}
+    return RequestedStore(folder=folder, recipe=first, pool=options.pool, by_fold=by_fold)
 
 
 def _with_views(options: ExtractionOptions, stores: tuple[RequestedStore, ...]) -> tuple[RequestedStore, ...]:
@@ -196,9 +231,9 @@ def _view_name(view: AugmentedView, clean: Path) -> str:
     return check_name("store", view.store_name(clean.name), clean.parent)
 
 
-def _computes_on_cpu(options: ExtractionOptions) -> bool:
+def _computes_on_cpu(options: ExtractionOptions, tuned: TunedSource | None) -> bool:
     """Return whether the extractor computes descriptors, which have no weights."""
-    return options.text is None and is_descriptors(options.encoder)
+    return options.text is None and tuned is None and is_descriptors(options.encoder)
 
 
 def _transcript_options(cache: Path, transcripts: str | None) -> dict[str, Any]:

@@ -262,6 +262,26 @@ def read_checked(path: Path) -> bytes:
     return content
 
 
+def check_file(folder: Path, name: str) -> str:
+    """Compare a file of a run with its checksum.
+
+    Args:
+        folder: The run folder.
+        name: Path of the file, relative to the folder.
+
+    Returns:
+        The SHA-256 of the file.
+
+    Raises:
+        StoreError: the file cannot be read, is outside of the folder, or has changed since it was written.
+    """
+    _check_inside(folder, name)
+    with reading(folder / name):
+        found = sha256_of_file(folder / name)
+    _check_sha256(folder, name, found)
+    return found
+
+
 @contextmanager
 def open_tensors(folder: Path, name: str) -> Iterator[Any]:
     """Open a safetensors file of a run and compare it with its checksum; tensors are read on request.
@@ -280,9 +300,7 @@ def open_tensors(folder: Path, name: str) -> Iterator[Any]:
     from safetensors import SafetensorError, safe_open
 
     path = folder / name
-    _check_inside(folder, name)
-    with reading(path):
-        _check_sha256(folder, name, sha256_of_file(path))
+    check_file(folder, name)
     try:
         with safe_open(path, framework="pt") as tensors:
             yield tensors

@@ -4,7 +4,7 @@ import glob
 import logging
 import os
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -157,7 +157,7 @@ def find_run(workspace: Workspace, name: str) -> RunFolder:
     if _is(Path.is_file, Path(name) / METRICS):
         return RunFolder(name)
     folders = _folders(workspace)
-    fitting = [one for one in folders if name in (resolved(one).name, f"{one.parent.name}/{resolved(one).name}")]
+    fitting = [one for one in folders if _has_name(name, one)]
     if not fitting:
         if name and _is(Path.is_dir, Path(name)):
             return RunFolder(name)  # its error explains why the folder is not a finished run
@@ -167,6 +167,21 @@ def find_run(workspace: Workspace, name: str) -> RunFolder:
     if len(fitting) > 1:
         raise StoreError(f"several runs are called {name!r}: {', '.join(map(str, fitting))}; give a path")
     return RunFolder(fitting[0])
+
+
+def is_run(workspace: Workspace, name: str) -> bool:
+    """Return whether a name is the path or the name of a run that :func:`find_run` finds, or refuses as unfinished."""
+    if _is(Path.is_file, Path(name) / METRICS) or any(map(partial(_has_name, name), _folders(workspace))):
+        return True
+    try:
+        _refuse_unfinished(workspace, name)
+    except StoreError:
+        return True
+    return False
+
+
+def _has_name(name: str, folder: Path) -> bool:
+    return name in (resolved(folder).name, f"{folder.parent.name}/{resolved(folder).name}")
 
 
 def _refuse_unfinished(workspace: Workspace, name: str) -> None:

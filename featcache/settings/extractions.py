@@ -60,14 +60,24 @@ class StoreSettings:
     model: str | None = setting(
         None,
         "Speech model or acoustic features: a short name (see 'featcache models'), a Hugging Face id, a folder, "
-        "package.module:Class or ./file.py:Class [default: wav2vec2-base].",
+        "a run of 'featcache finetune', package.module:Class or ./file.py:Class [default: wav2vec2-base].",
     )
     text: str | None = setting(
         None,
-        "Text encoder for the transcripts, such as tinybert; replaces --model. Each token is one frame.",
+        "Text encoder for the transcripts, such as tinybert or a run of 'featcache finetune'; replaces --model. Each "
+        "token is one frame.",
     )
     transcripts: str | None = setting(
         None, "Name of the ASR transcripts for --text [default: the transcripts in the manifest]."
+    )
+    fold: int | None = setting(
+        None,
+        "Fold of the fine-tuned run whose model computes all utterances, counted from 1 [default: each utterance is "
+        "computed by the model of the fold that tested it].",
+        minimum=1,
+    )
+    seed: int | None = setting(
+        None, "Seed of the models of the fine-tuned run [default: the first seed of the run].", minimum=0
     )
     set: Assignments = setting(
         help="Option of an extractor that has no option of its own here, such as f0_max=400. Can be repeated.",
