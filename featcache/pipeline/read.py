@@ -131,6 +131,20 @@ def _faults_of_stores(pipeline: Pipeline) -> Iterator[tuple[YamlPath, str]]:
     for name, store in pipeline.stores.items():
         if pipeline.transcripts and store.transcripts and store.transcripts not in pipeline.transcripts:
             yield ("stores", name, "transcripts"), unknown_name("transcripts", store.transcripts, pipeline.transcripts)
+        if store.run is not None:
+            yield from _faults_of_source(pipeline, ("stores", name, "run"), store.run)
+
+
+def _faults_of_source(pipeline: Pipeline, place: YamlPath, run: str) -> Iterator[tuple[YamlPath, str]]:
+    """Yield the faults of a store that is made from a run of the pipeline."""
+    if run not in pipeline.runs:
+        yield place, unknown_name("run", run, pipeline.runs)
+        return
+    spec = pipeline.run(run)
+    if spec.from_layer is None:
+        yield place, f"run {run!r} has no model of its own; name a fine-tuned run, with 'from_layer'"
+    elif len(spec.features) != 1:
+        yield place, f"run {run!r} fine-tunes {len(spec.features)} models; name a run with a single store"
 
 
 def _faults_of_runs(pipeline: Pipeline) -> Iterator[tuple[YamlPath, str]]:
@@ -150,6 +164,8 @@ def _faults_of_runs(pipeline: Pipeline) -> Iterator[tuple[YamlPath, str]]:
             yield (*place, "features"), unknown_name("store", store, pipeline.stores)
         if run.layers == EACH and len(run.features) != 1:
             yield (*place, "layers"), f"'layers: {EACH}' needs a single store, found {len(run.features)}"
+        elif run.layers == EACH and not unknown and pipeline.stores[run.features[0]].run:
+            yield (*place, "layers"), f"'layers: {EACH}' is not available for the store of a fine-tuned run"
         yield from _faults_of_blocks(pipeline, name, run)
         try:
             configured(head_spec(run.head).options, run.set, f"head {run.head!r}")
@@ -180,7 +196,9 @@ def _faults_of_blocks(pipeline: Pipeline, name: str, run: RunSpec) -> Iterator[t
         yield (*place, "from_layer"), told
     for store in run.features:
         spec = pipeline.stores.get(store)
-        if spec is not None and (spec.pool or not spec.is_model):
+        if spec is not None and spec.run is not None:
+            yield (*place, "features"), f"store {store!r} is made from a run, whose model cannot be fine-tuned further"
+        elif spec is not None and (spec.pool or not spec.is_model):
             lacks = "statistics only ('pool')" if spec.pool else "no layers of a model"
             told = f"store {store!r} contains {lacks}; fine-tuning needs a store with frames, such as 'layers: local'"
             yield (*place, "features"), told

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from featcache.evaluate.intervals import ONE_SEED, caution
 from featcache.extraction import ExtractionReport, summarise_report
@@ -29,6 +30,7 @@ from featcache.pipeline.rows import Row, ensembles_of, notes_on, notes_on_corpus
 from featcache.pipeline.schema import EACH, EnsembleSpec, Pipeline
 from featcache.pipeline.stores import PipelineStore
 from featcache.pipeline.transcripts import transcripts_of
+from featcache.pipeline.tuned_stores import finished_sources, with_sources
 from featcache.protocols import mixes_speakers
 from featcache.published import PublishedResult
 from featcache.registry import naming
@@ -39,6 +41,7 @@ from featcache.runs.identity import hash_of
 from featcache.runs.reader import RunFolder
 from featcache.settings.checked import configured
 from featcache.settings.extractions import Weights
+from featcache.settings.finetunings import FinetuneSettings
 from featcache.settings.public import documented, without
 from featcache.settings.trials import PipelineSettings, TrialSettings
 from featcache.transcription import TranscriptionReport, summarise
@@ -165,10 +168,13 @@ def run_pipeline(
         transcriptions += work.transcribe()
         if transcriptions and transcriptions[-1].interrupted:
             return outcome(interrupted=True)
-        extractions += work.extract()
-        if extractions and extractions[-1].interrupted:
-            return outcome(interrupted=True)
-        folders.append(work.report(work.train()))
+        runs: dict[str, RunFolder] = {}
+        while len(runs) < len(work.rows):  # twice, if stores are made from fine-tuned runs
+            extractions += work.extract()
+            if extractions and extractions[-1].interrupted:
+                return outcome(interrupted=True)
+            runs = work.train()
+        folders.append(work.report(runs))
     return outcome()
 
 
@@ -206,11 +212,21 @@ class PipelineWork:
         self._listener = listener
         self._cited = cited_rows(pipeline, place) if trial.only is None else []
         self._setups: dict[str, ResolvedFit] = {}
+        self._runs: dict[str, RunFolder] = {}
+        self._planned = self.stores, self.rows
+        self._sources: dict[str, RunFolder] = {}
+        self._extracted: set[str] = set()
         # Raises an error for an empty selection or a faulty search now, and not after hours of extraction.
         for row in self.rows:
             selected(place.manifest, row.request.select, trial.limit)
             if row.request.is_search:
                 SearchSpace(row.request)
+        if any(store.waits for store in self.stores):
+            self._name_tuned_stores(finished_sources(self.stores, self.rows, place))
+
+    def _name_tuned_stores(self, runs: Mapping[str, RunFolder]) -> None:
+        self._sources |= runs
+        self.stores, self.rows = with_sources(*self._planned, self._sources)
 
     @property
     def cited(self) -> list[str]:
@@ -229,10 +245,11 @@ class PipelineWork:
         return reports
 
     def extract(self) -> list[ExtractionReport]:
-        """Extract the missing utterances of each store."""
+        """Extract the missing utterances of each store, except stores of fine-tuned runs that are not finished."""
         reports = []
         for store in self.stores:
-            if store.missing:
+            if not store.waits and store.name not in self._extracted and store.missing:
+                self._extracted.add(store.name)
                 reports.append(store.fill(device=self._device, limit=self.limit))
                 self._listener.filled(summarise_report(reports[-1]))
                 if reports[-1].interrupted:
@@ -240,36 +257,44 @@ class PipelineWork:
         return reports
 
     def train(self) -> dict[str, RunFolder]:
-        """Train the missing runs, together if they read the same features, and return name → run for all rows."""
+        """Train the missing runs whose stores are extracted, together if they read the same features.
+
+        Returns:
+            Name → run for all rows that are finished, in the order of the table.
+        """
         home = self.place.workspace.home
-        if any(run.layers == EACH for run in self._pipeline.runs.values()):  # the stores tell their layers now
-            self.rows = rows_of(self._pipeline, self.place, self._trial)
-        searched = self._search()
-        rows = [row for row in self.rows if row.name not in searched]
+        if not self._runs and any(run.layers == EACH for run in self._pipeline.runs.values()):
+            self._planned = self._planned[0], rows_of(self._pipeline, self.place, self._trial)
+            self._name_tuned_stores({})  # the stores tell their layers now
+        waiting = {store.name for store in self.stores if store.waits}
+        ready = [row for row in self.rows if row.name not in self._runs and waiting.isdisjoint(row.request.features)]
+        searched = self._search([row for row in ready if row.request.is_search])
+        rows = [row for row in ready if row.name not in searched]
         planned = plan_runs([row.request for row in rows], cache=self.place.cache, home=home)
         tell_conditions(planned, device=self._device, remedy="remove the folder of a run to train it again")
-        together: dict[tuple[str, ...], list[PlannedRun]] = {}
-        for one in planned:
-            together.setdefault(one.request.features, []).append(one)
+        together: dict[tuple[Any, ...], list[PlannedRun]] = {}
+        for one in planned:  # fine-tuned runs one after another, because their models need much memory
+            alone = (one.path,) if isinstance(one.request, FinetuneSettings) else ()
+            together.setdefault((one.request.features, *alone), []).append(one)
         finished: dict[Path, RunFolder] = {}
         for those in together.values():
             runs = fit_all(those, cache=self.place.cache, device=self._device, resume=True)
             tell_convergence([run for one, run in zip(those, runs, strict=True) if one.finished is None])
             finished |= {one.path: run for one, run in zip(those, runs, strict=True)}
         self._setups |= {row.name: one.setup for row, one in zip(rows, planned, strict=True)}
-        found = searched | {row.name: finished[one.path] for row, one in zip(rows, planned, strict=True)}
-        return {row.name: found[row.name] for row in self.rows}
+        self._runs |= searched | {row.name: finished[one.path] for row, one in zip(rows, planned, strict=True)}
+        self._name_tuned_stores(self._runs)
+        return {row.name: self._runs[row.name] for row in self.rows if row.name in self._runs}
 
-    def _search(self) -> dict[str, RunFolder]:
-        """Carry out the searches of the rows with ``sweep``, and return name → result."""
-        rows = [row for row in self.rows if row.request.is_search]
+    def _search(self, rows: Sequence[Row]) -> dict[str, RunFolder]:
+        """Carry out the searches of rows with ``sweep``, and return name → result."""
         cache, home = self.place.cache, self.place.workspace.home
         searches = plan_searches([row.request for row in rows], cache=cache, home=home)
         train = partial(fit_all, cache=cache, device=self._device, resume=True, reports=False)
         tell = partial(tell_conditions, device=self._device, remedy="remove the folder of a run to train it again")
         runs = carry_out(searches, train, tell)
         tell_convergence([run for one, run in zip(searches, runs, strict=True) if one.finished is None])
-        self._setups = {row.name: one.known[0].setup for row, one in zip(rows, searches, strict=True)}
+        self._setups |= {row.name: one.known[0].setup for row, one in zip(rows, searches, strict=True)}
         return {row.name: run for row, run in zip(rows, runs, strict=True)}
 
     def report(self, runs: Mapping[str, RunFolder]) -> Path:

@@ -77,7 +77,7 @@ def _unknown_field(name: str, known: Iterable[str]) -> str:
     return unknown_name("field", name, known)
 
 
-_STORE_OPTIONS = ("transcripts", "set", "store", "pool", "augment", "views")
+_STORE_OPTIONS = ("transcripts", "fold", "seed", "set", "store", "pool", "augment", "views")
 _CHECKS_OF_STORES = {"model": AfterValidator(check_model), "text": AfterValidator(check_text_model)}
 
 if TYPE_CHECKING:
@@ -98,10 +98,21 @@ else:
 class StoreSpec(StoreOptions):
     """A feature store: which model or descriptors, and how they are extracted."""
 
+    run: str | None = Field(
+        default=None, description="Fine-tuned run of the pipeline whose model fills the store, in place of 'model'."
+    )
+
     @model_validator(mode="after")
     def _check_kind(self) -> "StoreSpec":
-        if (self.model is None) == (self.text is None):
-            raise ValueError("expected either 'model' or 'text'")
+        if [self.model, self.text, self.run].count(None) != 2:
+            raise ValueError("expected either 'model', 'text' or 'run'")
+        for option in ("fold", "seed") if self.run is None else ():
+            if getattr(self, option) is not None:
+                raise ValueError(f"{option!r} applies to 'run' only: the fine-tuned run of a store")
+        if self.run is not None:
+            if "num_blocks" in self.model_fields_set or "weights" in self.model_fields_set:
+                raise ValueError("the model of 'run' is complete; remove 'num_blocks' and 'weights'")
+            return self
         if self.views > 1 and not self.augment:
             raise ValueError("'views' needs 'augment', such as noise:10-20")
         if self.text is None:
