@@ -16,7 +16,7 @@ from featcache.files.yaml_text import YamlError, compose
 from featcache.fitting.common_options import are_solved
 from featcache.heads import head_spec, without_steps
 from featcache.pipeline.schema import BLOCK_OPTIONS, EACH, UNKNOWN_FIELD, FigureSpec, Pipeline, RunSpec
-from featcache.published import PublishedResult, find_layer_weights, find_published
+from featcache.published import PublishedResult, find_layer_weights, find_published, published_results
 from featcache.settings.checked import configured, describe_fault
 from featcache.settings.field import non_default
 from featcache.settings.finetunings import NOT_IN_FINETUNING
@@ -25,6 +25,8 @@ from featcache.units import counted
 
 YamlPath = tuple[str | int, ...]
 TOLD_AT_ONCE = 3
+# Metric of published numbers of parameters, in millions.
+MILLIONS = "million-parameters"
 MOST_BYTES = 1 << 20
 
 
@@ -98,6 +100,18 @@ def published_of(pipeline: Pipeline, wanted: dict[str, str] | None) -> dict[str,
     common = {**pipeline.published, **wanted}
     chosen = {metric: common.get("metric", metric.replace("_", "-")) for metric in pipeline.metric}
     return {metric: find_published({**common, "metric": one}) for metric, one in chosen.items()}
+
+
+def published_parameters(pipeline: Pipeline, wanted: dict[str, str] | None) -> int | None:
+    """Return the number of parameters that the paper reports for a row; None if it reports none.
+
+    Args:
+        pipeline: The pipeline of the row.
+        wanted: Columns and values of the published result, see :func:`published_of`.
+    """
+    columns = {**pipeline.published, **(wanted or {}), "metric": MILLIONS}
+    fitting = [one for one in published_results() if columns.items() <= vars(one).items()]
+    return round(fitting[0].mean * 1e6) if wanted is not None and len(fitting) == 1 else None
 
 
 def _contradictions(pipeline: Pipeline) -> Iterator[tuple[YamlPath, str]]:

@@ -3,12 +3,11 @@
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from featcache.evaluate.intervals import ONE_SEED, caution
 from featcache.extraction import ExtractionReport, summarise_report
 from featcache.extractors import store_name, usable_device
 from featcache.files.regular import replace_file
@@ -24,8 +23,8 @@ from featcache.fitting.task import selected
 from featcache.fitting.voters import Voter
 from featcache.pipeline.locate import PipelineCorpus, find_places
 from featcache.pipeline.other_model import with_model
-from featcache.pipeline.outputs import cited_rows, comparisons_of, contrasts_of, draw_figures, score_of
-from featcache.pipeline.read import find_pipeline, published_of, read_pipeline
+from featcache.pipeline.outputs import cited_rows, comparisons_of, contrasts_of, draw_figures, notes_of, score_of
+from featcache.pipeline.read import find_pipeline, published_of, published_parameters, read_pipeline
 from featcache.pipeline.rows import Row, ensembles_of, notes_on, notes_on_corpus, rows_of, stores_of
 from featcache.pipeline.schema import EACH, EnsembleSpec, Pipeline
 from featcache.pipeline.stores import PipelineStore
@@ -48,8 +47,6 @@ from featcache.transcription import TranscriptionReport, summarise
 from featcache.workspace import Workspace, check_name
 
 log = logging.getLogger(__name__)
-
-SPEAKER_NOTE = "Speaker normalisation is transductive: it uses features of the test speakers, but not their labels."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -315,7 +312,7 @@ class PipelineWork:
         comparisons = [(name, told) for name, _, told in compared]
         contrasts = contrasts_of(self._pipeline, self.rows, runs)
         # before writing, which may fail (full disk)
-        self._listener.finished(rows, _notes(runs), comparisons, contrasts, folder)
+        self._listener.finished(rows, notes_of(runs), comparisons, contrasts, folder)
         for name, table, _ in compared:
             if table is not None:
                 replace_file(folder / f"{name}.csv", table.encode())
@@ -324,7 +321,7 @@ class PipelineWork:
             rows,
             title=f"{self._pipeline.title} ({self.place.name})",
             paper=self._pipeline.paper,
-            notes=_notes(runs),
+            notes=notes_of(runs),
             figures=draw_figures(
                 self._pipeline, self.rows, folder, runs=runs, setups=self._setups, contrasts=contrasts
             ),
@@ -335,7 +332,8 @@ class PipelineWork:
 
     def _row(self, row: Row, run: RunFolder) -> list[ComparedRow]:
         notes_of_row = notes_on(self.place, row, run, self.limit)
-        return self._compared(row.name, row.spec.title, row.published, run, notes_of_row)
+        number = published_parameters(self._pipeline, row.spec.published)
+        return self._compared(row.name, row.spec.title, row.published, run, notes_of_row, number)
 
     def _vote(self, name: str, spec: EnsembleSpec, runs: Mapping[str, RunFolder]) -> list[ComparedRow]:
         members = [runs[member] for member in spec.runs]
@@ -359,7 +357,13 @@ class PipelineWork:
         return self._compared(name, spec.title, published, run, list(dict.fromkeys(told)))
 
     def _compared(
-        self, name: str, title: str, published: Mapping[str, PublishedResult], run: RunFolder, told: Sequence[str]
+        self,
+        name: str,
+        title: str,
+        published: Mapping[str, PublishedResult],
+        run: RunFolder,
+        told: Sequence[str],
+        parameters: int | None = None,
     ) -> list[ComparedRow]:
         """Return one row per metric."""
         rows = []
@@ -378,20 +382,7 @@ class PipelineWork:
                     ci95=(score["ci95"][0], score["ci95"][1]) if score["ci95"] else None,
                     notes=tuple(told),
                     run=run.name,
-                    costs=Costs.of(run.metrics),
+                    costs=replace(Costs.of(run.metrics), published_parameters=parameters),
                 )
             )
         return rows
-
-
-def _notes(runs: Mapping[str, RunFolder]) -> list[str]:
-    """Return notes that apply to all rows."""
-    told = []
-    if any(run.config["norm"] == "speaker" for run in runs.values()):
-        told.append(SPEAKER_NOTE)
-    for metrics in (run.metrics for run in runs.values()):
-        few = caution(metrics["bootstrap"]["unit"], metrics["bootstrap"]["count"], metrics["num_speakers"])
-        told += [few] if few else []
-        told += [f"Chance level: UAR {metrics['chance_uar']:.1f}."] if "chance_uar" in metrics else []
-        told += [f"{ONE_SEED}."] if metrics["num_seeds"] == 1 else []
-    return list(dict.fromkeys(told))
