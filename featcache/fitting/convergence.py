@@ -28,8 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 STILL_IMPROVING = (
-    "{} of {} trainings have not converged: --max-epochs {} ended them less than {} after their {}; raise --max-epochs "
-    "or --learning-rate"
+    "{} of {} trainings have not converged: {} ended them less than {} after their {}; raise {} or --learning-rate"
 )
 UNCONVERGED = "{} of {} heads have not converged: the solver stopped after {:,} iterations"
 
@@ -43,31 +42,34 @@ class Ending:
         patience: Number of evaluations without improvement after which a training ends.
         stop_on: Criterion: ``loss``, or the validation score.
         evaluate_every: Number of training steps between evaluations; None for one evaluation per epoch.
+        max_steps: Largest number of training steps; None for those of all epochs.
     """
 
     max_epochs: int
     patience: int
     stop_on: str = "loss"
     evaluate_every: int | None = None
+    max_steps: int | None = None
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "Ending":
         """Return the settings in the content of ``config.yaml``."""
-        training, further = config["training"], ("stop_on", "evaluate_every")
+        training, further = config["training"], ("stop_on", "evaluate_every", "max_steps")
         given = {name: config[name] for name in further if name in config}
         return cls(max_epochs=training["max_epochs"], patience=training["patience"], **given)
 
 
 def num_not_converged(history: "pd.DataFrame", ending: Ending) -> int:
-    """Count the trainings that ``--max-epochs`` ended while the validation criterion was still improving.
+    """Count the trainings that ``--max-epochs`` or ``--max-steps`` ended while validation was still improving.
 
     Args:
         history: Rows of ``history.csv``: seed, fold, epoch, validation_loss, ….
         ending: Settings that end the trainings.
 
     Returns:
-        Number of trainings with ``max_epochs`` epochs whose best evaluation is less than ``patience`` evaluations older
-        than the last one. Trainings without any finite validation loss have diverged and do not count.
+        Number of trainings with ``max_epochs`` epochs, or with ``max_steps``, whose best evaluation is less than
+        ``patience`` evaluations older than the last one. Trainings without any finite validation loss have diverged and
+        do not count.
     """
     number = 0
     for _, rows in history.groupby(["seed", "fold"]):
@@ -75,7 +77,8 @@ def num_not_converged(history: "pd.DataFrame", ending: Ending) -> int:
         values = losses if ending.stop_on == "loss" else -rows[f"validation_{ending.stop_on}"].to_numpy(float)
         values = np.where(np.isfinite(losses), values, np.inf)
         epochs = len(rows) if ending.evaluate_every is None else rows["epoch"].max()
-        if epochs >= ending.max_epochs and np.isfinite(losses).any():
+        # Not every history has the number of steps; without early stopping, these two are the only ends.
+        if (epochs >= ending.max_epochs or ending.max_steps is not None) and np.isfinite(losses).any():
             number += len(values) - 1 - int(values.argmin()) < ending.patience
     return number
 
@@ -130,7 +133,8 @@ def _ending_of(run: RunFolder) -> Ending:
     """
     whole: Mapping[str, tuple[type, ...]] = {"max_epochs": (int,), "patience": (int,)}
     check_types(run.config["training"], whole, f"{run.path / CONFIG}, training,", REFIT, required=whole)
-    check_types(run.config, {"stop_on": (str,), "evaluate_every": (int,)}, str(run.path / CONFIG), REFIT)
+    further = {"stop_on": (str,), "evaluate_every": (int,), "max_steps": (int,)}
+    check_types(run.config, further, str(run.path / CONFIG), REFIT)
     return Ending.of(run.config)
 
 
@@ -168,7 +172,11 @@ def training_notes(number: int, total: int, ending: Ending) -> list[str]:
     """
     patience = counted(ending.patience, "epoch" if ending.evaluate_every is None else "evaluation")
     best = "lowest validation loss" if ending.stop_on == "loss" else f"highest validation {ending.stop_on.upper()}"
-    return [STILL_IMPROVING.format(number, total, ending.max_epochs, patience, best)] if number else []
+    limits = ["--max-epochs"] + ["--max-steps"] * (ending.max_steps is not None)
+    ended = " or ".join(
+        f"{limit} {value}" for limit, value in zip(limits, (ending.max_epochs, ending.max_steps), strict=False)
+    )
+    return [STILL_IMPROVING.format(number, total, ended, patience, best, " and ".join(limits))] if number else []
 
 
 def solver_notes(number: int, total: int) -> list[str]:

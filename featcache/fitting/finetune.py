@@ -51,6 +51,8 @@ def finetune(
     layer_dropout: float | None = None,
     time_mask: float = 0.0,
     batch_seconds: float | None = None,
+    group_by_length: bool = False,
+    max_steps: int | None = None,
     accumulate: int = 1,
     clip_norm: float | None = None,
     lora: int | None = None,

@@ -74,6 +74,8 @@ def fit_all(
             overwrite=overwrite,
             reports=reports,
         )
+        for setup in setups:
+            setup.forget_blocks()
     return [one.finished or RunFolder(one.path) for one in planned]
 
 

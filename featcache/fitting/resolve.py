@@ -144,6 +144,10 @@ class ResolvedFit:
                 if isinstance(one.request, FinetuneSettings) and key == blocks_key(one.request, one.tuned, one.stores):
                     self.__dict__["blocks"] = one.blocks
 
+    def forget_blocks(self) -> None:
+        """Release the memory of the pretrained blocks, which are loaded again if they are needed."""
+        vars(self).pop("blocks", None)
+
     def weights(self) -> dict[str, Tensor]:
         """Return shape and dtype of the weights of the head, see :func:`~featcache.heads.head_weights`."""
         return head_weights(self.config["head"], kind=self.kind, **self._sizes())

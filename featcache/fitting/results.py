@@ -260,9 +260,13 @@ def costs_of(
     known = [number for number in of_models if isinstance(number, int)]
     sizes = [record["num_parameters"] for _, _, record in records if "num_parameters" in record]
     unconverged = sum(record.get("unconverged", False) for _, _, record in records)
+    trained, of_all_models = max(sizes, default=None), sum(known) if known and len(known) == len(of_models) else None
+    # The models of a fine-tuned run contain its trained blocks.
+    own = sum(one.numel() for one in setup.weights().values()) if setup.tuned else trained
     return Costs(
-        head_parameters=max(sizes, default=None),
-        model_parameters=sum(known) if known and len(known) == len(of_models) else None,
+        head_parameters=trained,
+        model_parameters=of_all_models,
+        all_parameters=None if own is None or of_all_models is None else own + of_all_models,
         store_bytes=sum(disk_bytes(part.path) for store in stores for part in parts_of(store)),
         seconds=total,
         seconds_per_training=None if total is None else total / len(records),

@@ -114,7 +114,7 @@ def new_training(
         ),
         classes=_classes(setup, fold.train),
         blocks=setup.request.blocks if isinstance(setup.request, FinetuneSettings) else None,
-        seconds=_seconds(setup),
+        lengths=_lengths(setup),
         checkpoint=checkpoint,
     )
 
@@ -126,12 +126,14 @@ def _groups(setup: ResolvedFit, fold: Fold) -> dict[str, str]:
     return speakers if len(set(speakers.values())) > 1 else originals
 
 
-def _seconds(setup: ResolvedFit) -> dict[str, float]:
-    """Return utterance id → duration of its frames in seconds, if batches of similar length are asked for."""
-    if not isinstance(setup.request, FinetuneSettings) or setup.request.batch_seconds is None:
+def _lengths(setup: ResolvedFit) -> dict[str, float]:
+    """Return utterance id → duration in seconds, or number of tokens, if batches of similar length are asked for."""
+    request = setup.request
+    if not isinstance(request, FinetuneSettings) or not (request.batch_seconds or request.group_by_length):
         return {}
-    lead = next(one for one in setup.features if not math.isnan(one.frame_shift))
-    return {i: lead.num_frames(i) * lead.frame_shift for i in setup.loaded_ids}
+    lead = next((one for one in setup.features if not math.isnan(one.frame_shift)), setup.features[0])
+    unit = 1 if math.isnan(lead.frame_shift) else lead.frame_shift
+    return {i: lead.num_frames(i) * unit for i in setup.loaded_ids}
 
 
 def _classes(setup: ResolvedFit, utterance_ids: Sequence[str]) -> dict[str, int]:

@@ -162,6 +162,8 @@ def _check_options(request: FinetuneSettings, spec: HeadSpec) -> None:
         )
     if request.norm != "none":
         raise ModelError(f"--norm {request.norm}: the blocks need stored layers as they are; use --norm none")
+    if request.group_by_length and request.batch_seconds is not None:
+        raise ModelError("--group-by-length: batches of --batch-seconds are of similar length; remove one of both")
     for name, value in non_default(request).items():
         if name in NOT_IN_FINETUNING:
             raise ModelError(

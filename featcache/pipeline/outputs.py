@@ -8,6 +8,7 @@ from typing import Any
 from featcache.corpora.recorded import is_corpus
 from featcache.errors import PipelineError, PredictionsError, unknown_name
 from featcache.evaluate.compare import compare, sentence
+from featcache.evaluate.intervals import ONE_SEED, caution
 from featcache.fitting.relevance import relevance_of
 from featcache.fitting.resolve import ResolvedFit
 from featcache.pipeline.locate import PipelineCorpus
@@ -25,6 +26,8 @@ from featcache.runs.identity import differences
 from featcache.runs.reader import RunFolder, load_predictions
 
 log = logging.getLogger(__name__)
+
+SPEAKER_NOTE = "Speaker normalisation is transductive: it uses features of the test speakers, but not their labels."
 
 
 def score_of(run: RunFolder, metric: str) -> dict[str, Any]:
@@ -200,3 +203,16 @@ def draw_figures(
         seeds = max(len(run.config["seeds"]) for run in chosen.values())
         drawn.append((name, spec.caption or caption_of(WEIGHTS, seeds)))
     return drawn
+
+
+def notes_of(runs: Mapping[str, RunFolder]) -> list[str]:
+    """Return notes that apply to all rows."""
+    told = []
+    if any(run.config["norm"] == "speaker" for run in runs.values()):
+        told.append(SPEAKER_NOTE)
+    for metrics in (run.metrics for run in runs.values()):
+        few = caution(metrics["bootstrap"]["unit"], metrics["bootstrap"]["count"], metrics["num_speakers"])
+        told += [few] if few else []
+        told += [f"Chance level: UAR {metrics['chance_uar']:.1f}."] if "chance_uar" in metrics else []
+        told += [f"{ONE_SEED}."] if metrics["num_seeds"] == 1 else []
+    return list(dict.fromkeys(told))

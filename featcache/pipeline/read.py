@@ -15,15 +15,18 @@ from featcache.files.regular import is_hidden, read_regular
 from featcache.files.yaml_text import YamlError, compose
 from featcache.fitting.common_options import are_solved
 from featcache.heads import head_spec, without_steps
-from featcache.pipeline.schema import EACH, UNKNOWN_FIELD, FigureSpec, Pipeline
-from featcache.published import PublishedResult, find_layer_weights, find_published
+from featcache.pipeline.schema import BLOCK_OPTIONS, EACH, UNKNOWN_FIELD, FigureSpec, Pipeline, RunSpec
+from featcache.published import PublishedResult, find_layer_weights, find_published, published_results
 from featcache.settings.checked import configured, describe_fault
 from featcache.settings.field import non_default
+from featcache.settings.finetunings import NOT_IN_FINETUNING
 from featcache.settings.fits import TRAINING_STEPS
 from featcache.units import counted
 
 YamlPath = tuple[str | int, ...]
 TOLD_AT_ONCE = 3
+# Metric of published numbers of parameters, in millions.
+MILLIONS = "million-parameters"
 MOST_BYTES = 1 << 20
 
 
@@ -99,6 +102,18 @@ def published_of(pipeline: Pipeline, wanted: dict[str, str] | None) -> dict[str,
     return {metric: find_published({**common, "metric": one}) for metric, one in chosen.items()}
 
 
+def published_parameters(pipeline: Pipeline, wanted: dict[str, str] | None) -> int | None:
+    """Return the number of parameters that the paper reports for a row; None if it reports none.
+
+    Args:
+        pipeline: The pipeline of the row.
+        wanted: Columns and values of the published result, see :func:`published_of`.
+    """
+    columns = {**pipeline.published, **(wanted or {}), "metric": MILLIONS}
+    fitting = [one for one in published_results() if columns.items() <= vars(one).items()]
+    return round(fitting[0].mean * 1e6) if wanted is not None and len(fitting) == 1 else None
+
+
 def _contradictions(pipeline: Pipeline) -> Iterator[tuple[YamlPath, str]]:
     """Yield the place and description of each unknown name and each missing published result."""
     yield from _faults_of_stores(pipeline)
@@ -130,6 +145,20 @@ def _faults_of_stores(pipeline: Pipeline) -> Iterator[tuple[YamlPath, str]]:
     for name, store in pipeline.stores.items():
         if pipeline.transcripts and store.transcripts and store.transcripts not in pipeline.transcripts:
             yield ("stores", name, "transcripts"), unknown_name("transcripts", store.transcripts, pipeline.transcripts)
+        if store.run is not None:
+            yield from _faults_of_source(pipeline, ("stores", name, "run"), store.run)
+
+
+def _faults_of_source(pipeline: Pipeline, place: YamlPath, run: str) -> Iterator[tuple[YamlPath, str]]:
+    """Yield the faults of a store that is made from a run of the pipeline."""
+    if run not in pipeline.runs:
+        yield place, unknown_name("run", run, pipeline.runs)
+        return
+    spec = pipeline.run(run)
+    if spec.from_layer is None:
+        yield place, f"run {run!r} has no model of its own; name a fine-tuned run, with 'from_layer'"
+    elif len(spec.features) != 1:
+        yield place, f"run {run!r} fine-tunes {len(spec.features)} models; name a run with a single store"
 
 
 def _faults_of_runs(pipeline: Pipeline) -> Iterator[tuple[YamlPath, str]]:
@@ -149,12 +178,44 @@ def _faults_of_runs(pipeline: Pipeline) -> Iterator[tuple[YamlPath, str]]:
             yield (*place, "features"), unknown_name("store", store, pipeline.stores)
         if run.layers == EACH and len(run.features) != 1:
             yield (*place, "layers"), f"'layers: {EACH}' needs a single store, found {len(run.features)}"
+        elif run.layers == EACH and not unknown and pipeline.stores[run.features[0]].run:
+            yield (*place, "layers"), f"'layers: {EACH}' is not available for the store of a fine-tuned run"
+        yield from _faults_of_blocks(pipeline, name, run)
         try:
             configured(head_spec(run.head).options, run.set, f"head {run.head!r}")
         except ModelError as error:
             yield (*place, "set"), str(error)
         if run.corpus and run.corpus not in pipeline.corpus:
             yield (*place, "corpus"), f"{run.corpus!r} is not a corpus of this pipeline; add it to 'corpus'"
+
+
+def _faults_of_blocks(pipeline: Pipeline, name: str, run: RunSpec) -> Iterator[tuple[YamlPath, str]]:
+    """Yield the faults of a fine-tuned run, and of other runs with options of fine-tuning."""
+    place = "runs", name
+    if run.from_layer is None:
+        for option in sorted(run.model_fields_set.intersection(BLOCK_OPTIONS)):
+            yield (*place, option), f"{option!r} is for fine-tuned runs; add 'from_layer', or remove it"
+        return
+    for option in non_default(run.options):
+        if option in NOT_IN_FINETUNING:
+            yield (*place, option), f"{option!r} is not available for fine-tuned runs; remove it"
+    if "norm" in run.model_fields_set and run.norm != "none":
+        yield (*place, "norm"), f"blocks need stored layers as they are; expected none, found {run.norm}"
+    if not head_spec(run.head).is_network:
+        yield (*place, "head"), f"head {run.head!r} is fitted by a solver, which cannot train blocks; use a network"
+    if run.layers == EACH:
+        yield (*place, "layers"), f"'layers: {EACH}' is not available for fine-tuned runs"
+    if len(run.from_layer) != len(run.features):
+        told = f"expected the number of a layer for each store, found {len(run.from_layer)} for {len(run.features)}"
+        yield (*place, "from_layer"), told
+    for store in run.features:
+        spec = pipeline.stores.get(store)
+        if spec is not None and spec.run is not None:
+            yield (*place, "features"), f"store {store!r} is made from a run, whose model cannot be fine-tuned further"
+        elif spec is not None and (spec.pool or not spec.is_model):
+            lacks = "statistics only ('pool')" if spec.pool else "no layers of a model"
+            told = f"store {store!r} contains {lacks}; fine-tuning needs a store with frames, such as 'layers: local'"
+            yield (*place, "features"), told
 
 
 def published_weights(pipeline: Pipeline, figure: FigureSpec) -> dict[str, dict[int, float]]:

@@ -1,15 +1,17 @@
 """Pipeline, changes of the user for a trial → rows of the table, each with its differences from the paper."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from featcache.cache.failures import read_failures
 from featcache.cache.shards import read_catalogue
 from featcache.corpora.recorded import is_corpus
 from featcache.errors import PipelineError, unknown_name
 from featcache.extractors import store_name
+from featcache.extractors.checkpoint import is_folder
 from featcache.fitting.convergence import convergence_notes
 from featcache.heads import head_spec
 from featcache.pipeline.each_layer import expanded
@@ -21,6 +23,7 @@ from featcache.protocols import PROTOCOLS, mixes_speakers
 from featcache.published import PublishedResult
 from featcache.runs.reader import RunFolder
 from featcache.settings.extractor_configs import MANIFEST
+from featcache.settings.finetunings import FinetuneSettings
 from featcache.settings.fits import FitSettings
 from featcache.settings.trials import TrialSettings
 from featcache.transcripts.files import is_finished
@@ -71,9 +74,10 @@ def rows_of(pipeline: Pipeline, place: PipelineCorpus, trial: TrialSettings) -> 
     for name in trial.only or ():
         if name not in pipeline.runs:
             raise PipelineError(f"--only {name}: {unknown_name('run', name, pipeline.runs)}")
+    only = None if trial.only is None else with_sources_of(pipeline, trial.only)
     if trial.protocol is not None and trial.protocol not in PROTOCOLS:
         raise PipelineError(PROTOCOLS.refusal(trial.protocol))
-    specs = {name: pipeline.run(name) for name in pipeline.runs if trial.only is None or name in trial.only}
+    specs = {name: pipeline.run(name) for name in pipeline.runs if only is None or name in only}
     here = {name: spec for name, spec in specs.items() if spec.corpus is None or is_corpus(kind, spec.corpus)}
     if not here:
         raise PipelineError(f"none of the runs {', '.join(specs)} is for {kind.name if kind else 'this corpus'}")
@@ -86,8 +90,32 @@ def rows_of(pipeline: Pipeline, place: PipelineCorpus, trial: TrialSettings) -> 
         raise PipelineError("all runs need ASR transcripts, which untrained models cannot make; use pretrained weights")
     read = {store for spec in here.values() if spec.layers == EACH for store in spec.features}
     stores = {store: (pipeline.stores[store], place.cache / name_of_store(pipeline, store, trial)) for store in read}
-    layered = expanded({name: spec for name, spec in here.items() if name not in silent}, stores)
+    layered = expanded(_with_sources({n: spec for n, spec in here.items() if n not in silent}, pipeline), stores)
     return [_row(pipeline, name, run, spec, trial) for name, (spec, run) in layered.items()]
+
+
+def _with_sources(specs: Mapping[str, RunSpec], pipeline: Pipeline) -> dict[str, RunSpec]:
+    """Return the runs without those on stores of fine-tuned runs that are left out."""
+    return {name: spec for name, spec in specs.items() if with_sources_of(pipeline, [name]) <= specs.keys()}
+
+
+def with_sources_of(pipeline: Pipeline, names: Iterable[str]) -> set[str]:
+    """Return the given runs, and the fine-tuned runs from which their stores are made.
+
+    Args:
+        pipeline: The pipeline.
+        names: Names of runs.
+    """
+    found: set[str] = set()
+    pending = list(names)
+    while pending:
+        name = pending.pop()
+        if name in found or name not in pipeline.runs:
+            continue
+        found.add(name)
+        stores = (pipeline.stores.get(store) for store in pipeline.run(name).features)
+        pending += [store.run for store in stores if store is not None and store.run is not None]
+    return found
 
 
 def _waits_for_words(pipeline: Pipeline, spec: RunSpec, place: PipelineCorpus) -> bool:
@@ -101,7 +129,10 @@ def stores_of(pipeline: Pipeline, rows: Sequence[Row], trial: TrialSettings) -> 
     stores = {}
     for name, spec in pipeline.stores.items():
         if name in wanted:
-            changed = {"weights": "random"} if trial.weights == "random" and spec.is_model else {}
+            changed: dict[str, Any] = {"weights": "random"} if trial.weights == "random" and spec.is_model else {}
+            if spec.run is not None:  # the architecture is that of the model that was tuned
+                tuned = pipeline.stores[pipeline.run(spec.run).features[0]]
+                changed |= {option: getattr(tuned, option) for option in ("model", "text", "transcripts", "num_blocks")}
             stores[name_of_store(pipeline, name, trial)] = spec.model_copy(update=changed)
     return stores
 
@@ -115,7 +146,12 @@ def name_of_store(pipeline: Pipeline, name: str, trial: TrialSettings) -> str:
 def _row(pipeline: Pipeline, name: str, run: str, spec: RunSpec, trial: TrialSettings) -> Row:
     features = tuple(name_of_store(pipeline, store, trial) for store in spec.features)
     request = replace(spec.options, features=features, limit=trial.limit)
+    if isinstance(request, FinetuneSettings):  # a store records the name of a model's folder, but not its path
+        encoders = [(store, pipeline.stores[name].encoder) for store, name in zip(features, spec.features, strict=True)]
+        request = replace(request, model=tuple(f"{store}={one}" for store, one in encoders if is_folder(one)))
     told = []
+    if trial.weights == "random" and any(pipeline.stores[store].run for store in spec.features):
+        told.append("tuned from untrained weights")  # the store itself only knows the fine-tuned weights
     if trial.model is not None and pipeline.paper and any(_is_speech_model(pipeline, store) for store in spec.features):
         told.append(f"model {store_name(trial.model)}, not the pipeline's")
     if trial.protocol is not None and trial.protocol != spec.protocol:

@@ -3,11 +3,11 @@
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from featcache.evaluate.intervals import ONE_SEED, caution
 from featcache.extraction import ExtractionReport, summarise_report
 from featcache.extractors import store_name, usable_device
 from featcache.files.regular import replace_file
@@ -23,12 +23,13 @@ from featcache.fitting.task import selected
 from featcache.fitting.voters import Voter
 from featcache.pipeline.locate import PipelineCorpus, find_places
 from featcache.pipeline.other_model import with_model
-from featcache.pipeline.outputs import cited_rows, comparisons_of, contrasts_of, draw_figures, score_of
-from featcache.pipeline.read import find_pipeline, published_of, read_pipeline
+from featcache.pipeline.outputs import cited_rows, comparisons_of, contrasts_of, draw_figures, notes_of, score_of
+from featcache.pipeline.read import find_pipeline, published_of, published_parameters, read_pipeline
 from featcache.pipeline.rows import Row, ensembles_of, notes_on, notes_on_corpus, rows_of, stores_of
 from featcache.pipeline.schema import EACH, EnsembleSpec, Pipeline
 from featcache.pipeline.stores import PipelineStore
 from featcache.pipeline.transcripts import transcripts_of
+from featcache.pipeline.tuned_stores import finished_sources, with_sources
 from featcache.protocols import mixes_speakers
 from featcache.published import PublishedResult
 from featcache.registry import naming
@@ -39,14 +40,13 @@ from featcache.runs.identity import hash_of
 from featcache.runs.reader import RunFolder
 from featcache.settings.checked import configured
 from featcache.settings.extractions import Weights
+from featcache.settings.finetunings import FinetuneSettings
 from featcache.settings.public import documented, without
 from featcache.settings.trials import PipelineSettings, TrialSettings
 from featcache.transcription import TranscriptionReport, summarise
 from featcache.workspace import Workspace, check_name
 
 log = logging.getLogger(__name__)
-
-SPEAKER_NOTE = "Speaker normalisation is transductive: it uses features of the test speakers, but not their labels."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,10 +165,13 @@ def run_pipeline(
         transcriptions += work.transcribe()
         if transcriptions and transcriptions[-1].interrupted:
             return outcome(interrupted=True)
-        extractions += work.extract()
-        if extractions and extractions[-1].interrupted:
-            return outcome(interrupted=True)
-        folders.append(work.report(work.train()))
+        runs: dict[str, RunFolder] = {}
+        while len(runs) < len(work.rows):  # twice, if stores are made from fine-tuned runs
+            extractions += work.extract()
+            if extractions and extractions[-1].interrupted:
+                return outcome(interrupted=True)
+            runs = work.train()
+        folders.append(work.report(runs))
     return outcome()
 
 
@@ -206,11 +209,21 @@ class PipelineWork:
         self._listener = listener
         self._cited = cited_rows(pipeline, place) if trial.only is None else []
         self._setups: dict[str, ResolvedFit] = {}
+        self._runs: dict[str, RunFolder] = {}
+        self._planned = self.stores, self.rows
+        self._sources: dict[str, RunFolder] = {}
+        self._extracted: set[str] = set()
         # Raises an error for an empty selection or a faulty search now, and not after hours of extraction.
         for row in self.rows:
             selected(place.manifest, row.request.select, trial.limit)
             if row.request.is_search:
                 SearchSpace(row.request)
+        if any(store.waits for store in self.stores):
+            self._name_tuned_stores(finished_sources(self.stores, self.rows, place))
+
+    def _name_tuned_stores(self, runs: Mapping[str, RunFolder]) -> None:
+        self._sources |= runs
+        self.stores, self.rows = with_sources(*self._planned, self._sources)
 
     @property
     def cited(self) -> list[str]:
@@ -229,10 +242,11 @@ class PipelineWork:
         return reports
 
     def extract(self) -> list[ExtractionReport]:
-        """Extract the missing utterances of each store."""
+        """Extract the missing utterances of each store, except stores of fine-tuned runs that are not finished."""
         reports = []
         for store in self.stores:
-            if store.missing:
+            if not store.waits and store.name not in self._extracted and store.missing:
+                self._extracted.add(store.name)
                 reports.append(store.fill(device=self._device, limit=self.limit))
                 self._listener.filled(summarise_report(reports[-1]))
                 if reports[-1].interrupted:
@@ -240,36 +254,44 @@ class PipelineWork:
         return reports
 
     def train(self) -> dict[str, RunFolder]:
-        """Train the missing runs, together if they read the same features, and return name → run for all rows."""
+        """Train the missing runs whose stores are extracted, together if they read the same features.
+
+        Returns:
+            Name → run for all rows that are finished, in the order of the table.
+        """
         home = self.place.workspace.home
-        if any(run.layers == EACH for run in self._pipeline.runs.values()):  # the stores tell their layers now
-            self.rows = rows_of(self._pipeline, self.place, self._trial)
-        searched = self._search()
-        rows = [row for row in self.rows if row.name not in searched]
+        if not self._runs and any(run.layers == EACH for run in self._pipeline.runs.values()):
+            self._planned = self._planned[0], rows_of(self._pipeline, self.place, self._trial)
+            self._name_tuned_stores({})  # the stores tell their layers now
+        waiting = {store.name for store in self.stores if store.waits}
+        ready = [row for row in self.rows if row.name not in self._runs and waiting.isdisjoint(row.request.features)]
+        searched = self._search([row for row in ready if row.request.is_search])
+        rows = [row for row in ready if row.name not in searched]
         planned = plan_runs([row.request for row in rows], cache=self.place.cache, home=home)
         tell_conditions(planned, device=self._device, remedy="remove the folder of a run to train it again")
-        together: dict[tuple[str, ...], list[PlannedRun]] = {}
-        for one in planned:
-            together.setdefault(one.request.features, []).append(one)
+        together: dict[tuple[Any, ...], list[PlannedRun]] = {}
+        for one in planned:  # fine-tuned runs one after another, because their models need much memory
+            alone = (one.path,) if isinstance(one.request, FinetuneSettings) else ()
+            together.setdefault((one.request.features, *alone), []).append(one)
         finished: dict[Path, RunFolder] = {}
         for those in together.values():
             runs = fit_all(those, cache=self.place.cache, device=self._device, resume=True)
             tell_convergence([run for one, run in zip(those, runs, strict=True) if one.finished is None])
             finished |= {one.path: run for one, run in zip(those, runs, strict=True)}
         self._setups |= {row.name: one.setup for row, one in zip(rows, planned, strict=True)}
-        found = searched | {row.name: finished[one.path] for row, one in zip(rows, planned, strict=True)}
-        return {row.name: found[row.name] for row in self.rows}
+        self._runs |= searched | {row.name: finished[one.path] for row, one in zip(rows, planned, strict=True)}
+        self._name_tuned_stores(self._runs)
+        return {row.name: self._runs[row.name] for row in self.rows if row.name in self._runs}
 
-    def _search(self) -> dict[str, RunFolder]:
-        """Carry out the searches of the rows with ``sweep``, and return name → result."""
-        rows = [row for row in self.rows if row.request.is_search]
+    def _search(self, rows: Sequence[Row]) -> dict[str, RunFolder]:
+        """Carry out the searches of rows with ``sweep``, and return name → result."""
         cache, home = self.place.cache, self.place.workspace.home
         searches = plan_searches([row.request for row in rows], cache=cache, home=home)
         train = partial(fit_all, cache=cache, device=self._device, resume=True, reports=False)
         tell = partial(tell_conditions, device=self._device, remedy="remove the folder of a run to train it again")
         runs = carry_out(searches, train, tell)
         tell_convergence([run for one, run in zip(searches, runs, strict=True) if one.finished is None])
-        self._setups = {row.name: one.known[0].setup for row, one in zip(rows, searches, strict=True)}
+        self._setups |= {row.name: one.known[0].setup for row, one in zip(rows, searches, strict=True)}
         return {row.name: run for row, run in zip(rows, runs, strict=True)}
 
     def report(self, runs: Mapping[str, RunFolder]) -> Path:
@@ -290,7 +312,7 @@ class PipelineWork:
         comparisons = [(name, told) for name, _, told in compared]
         contrasts = contrasts_of(self._pipeline, self.rows, runs)
         # before writing, which may fail (full disk)
-        self._listener.finished(rows, _notes(runs), comparisons, contrasts, folder)
+        self._listener.finished(rows, notes_of(runs), comparisons, contrasts, folder)
         for name, table, _ in compared:
             if table is not None:
                 replace_file(folder / f"{name}.csv", table.encode())
@@ -299,7 +321,7 @@ class PipelineWork:
             rows,
             title=f"{self._pipeline.title} ({self.place.name})",
             paper=self._pipeline.paper,
-            notes=_notes(runs),
+            notes=notes_of(runs),
             figures=draw_figures(
                 self._pipeline, self.rows, folder, runs=runs, setups=self._setups, contrasts=contrasts
             ),
@@ -310,7 +332,8 @@ class PipelineWork:
 
     def _row(self, row: Row, run: RunFolder) -> list[ComparedRow]:
         notes_of_row = notes_on(self.place, row, run, self.limit)
-        return self._compared(row.name, row.spec.title, row.published, run, notes_of_row)
+        number = published_parameters(self._pipeline, row.spec.published)
+        return self._compared(row.name, row.spec.title, row.published, run, notes_of_row, number)
 
     def _vote(self, name: str, spec: EnsembleSpec, runs: Mapping[str, RunFolder]) -> list[ComparedRow]:
         members = [runs[member] for member in spec.runs]
@@ -334,7 +357,13 @@ class PipelineWork:
         return self._compared(name, spec.title, published, run, list(dict.fromkeys(told)))
 
     def _compared(
-        self, name: str, title: str, published: Mapping[str, PublishedResult], run: RunFolder, told: Sequence[str]
+        self,
+        name: str,
+        title: str,
+        published: Mapping[str, PublishedResult],
+        run: RunFolder,
+        told: Sequence[str],
+        parameters: int | None = None,
     ) -> list[ComparedRow]:
         """Return one row per metric."""
         rows = []
@@ -353,20 +382,7 @@ class PipelineWork:
                     ci95=(score["ci95"][0], score["ci95"][1]) if score["ci95"] else None,
                     notes=tuple(told),
                     run=run.name,
-                    costs=Costs.of(run.metrics),
+                    costs=replace(Costs.of(run.metrics), published_parameters=parameters),
                 )
             )
         return rows
-
-
-def _notes(runs: Mapping[str, RunFolder]) -> list[str]:
-    """Return notes that apply to all rows."""
-    told = []
-    if any(run.config["norm"] == "speaker" for run in runs.values()):
-        told.append(SPEAKER_NOTE)
-    for metrics in (run.metrics for run in runs.values()):
-        few = caution(metrics["bootstrap"]["unit"], metrics["bootstrap"]["count"], metrics["num_speakers"])
-        told += [few] if few else []
-        told += [f"Chance level: UAR {metrics['chance_uar']:.1f}."] if "chance_uar" in metrics else []
-        told += [f"{ONE_SEED}."] if metrics["num_seeds"] == 1 else []
-    return list(dict.fromkeys(told))

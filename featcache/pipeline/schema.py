@@ -16,99 +16,36 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from featcache.corpora import CORPORA
-from featcache.errors import StoreError, unknown_name
-from featcache.evaluate.scores import SCORES, find_score
+from featcache.errors import unknown_name
 from featcache.evaluate.voting import VOTES
-from featcache.extractors import DESCRIPTORS, configuration_of, find_extractor, is_descriptors, is_reference
+from featcache.extractors import configuration_of, is_descriptors
 from featcache.extractors.families import FAMILIES
-from featcache.extractors.models import known_models, known_text_models
+from featcache.extractors.models import known_models
 from featcache.fitting.common_options import options_for
-from featcache.heads import head_spec
+from featcache.pipeline.field_types import (
+    FileName,
+    Names,
+    Pair,
+    check_metric,
+    check_model,
+    check_text_model,
+    known_head,
+    named,
+    one_of,
+    several,
+)
 from featcache.protocols import PROTOCOLS
-from featcache.registry import Registry
 from featcache.settings.checked import schema_fields
 from featcache.settings.extractions import ExtractorFlags, ExtractSettings, extractor_options
 from featcache.settings.extractor_configs import TextConfig
 from featcache.settings.field import settings_of
+from featcache.settings.finetunings import NOT_IN_FINETUNING, BlockSettings, FinetuneSettings
 from featcache.settings.fits import FitSettings, TrainingConfig
 from featcache.settings.trials import PipelineSettings
-from featcache.workspace import check_name
 
 UNKNOWN_FIELD = "unknown_field"
 EACH = "each"
 """Value of ``layers`` for one run per layer of the store."""
-
-
-def _known_head(name: str) -> str:
-    """Check that a head is known, or is external code that the user named."""
-    head_spec(name)
-    return name
-
-
-def _known(kind: str, names: Iterable[str]) -> AfterValidator:
-    """Return a check that a name is known; for a registry, that it may be used. External code is not imported."""
-    known = names if isinstance(names, Registry) else tuple(names)
-
-    def check(name: str) -> str:
-        if name not in known:
-            raise ValueError(known.refusal(name) if isinstance(known, Registry) else unknown_name(kind, name, known))
-        return name
-
-    return AfterValidator(check)
-
-
-def _check_model(model: str) -> str:
-    """Check that a model is external code that the user named, a known short name, or an id or path with a slash."""
-    if is_reference(model):
-        find_extractor(model)
-        return model
-    if "/" not in model and model not in known_models():
-        raise ValueError(unknown_name("model", model, (*DESCRIPTORS, *known_models())))
-    return model
-
-
-def _check_metric(metric: str) -> str:
-    """Check that a score is known: ``uar``, ``ccc`` (mean of the dimensions), ``ccc_valence`` and so on."""
-    try:
-        find_score(metric)
-    except KeyError:
-        known = [*SCORES, *(f"{score.name}_DIMENSION" for score in SCORES.values() if score.of_dimensions)]
-        raise ValueError(unknown_name("metric", metric, known)) from None
-    return metric
-
-
-def _check_text_model(model: str) -> str:
-    if "/" not in model and model not in known_text_models():
-        raise ValueError(unknown_name("text model", model, known_text_models()))
-    return model
-
-
-def _named(kind: str) -> AfterValidator:
-    """Return a check that a name is a valid file name."""
-
-    def check(name: str) -> str:
-        try:
-            return check_name(kind, name, advice="choose another")
-        except StoreError as error:
-            raise ValueError(str(error)) from error
-
-    return AfterValidator(check)
-
-
-def _several(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
-
-
-def _two(value: Any) -> Any:
-    given = _several(value)
-    if isinstance(given, list) and len(given) != 2:
-        raise ValueError(f"expected two runs, found {len(given)}")
-    return given
-
-
-FileName = Annotated[str, _named("file")]
-Pair = Annotated[tuple[str, str], BeforeValidator(_two)]
-Names = Annotated[tuple[str, ...], BeforeValidator(_several), Field(min_length=1)]
 
 
 class Part(BaseModel):
@@ -140,8 +77,8 @@ def _unknown_field(name: str, known: Iterable[str]) -> str:
     return unknown_name("field", name, known)
 
 
-_STORE_OPTIONS = ("transcripts", "set", "store", "pool", "augment", "views")
-_CHECKS_OF_STORES = {"model": AfterValidator(_check_model), "text": AfterValidator(_check_text_model)}
+_STORE_OPTIONS = ("transcripts", "fold", "seed", "set", "store", "pool", "augment", "views")
+_CHECKS_OF_STORES = {"model": AfterValidator(check_model), "text": AfterValidator(check_text_model)}
 
 if TYPE_CHECKING:
 
@@ -161,10 +98,21 @@ else:
 class StoreSpec(StoreOptions):
     """A feature store: which model or descriptors, and how they are extracted."""
 
+    run: str | None = Field(
+        default=None, description="Fine-tuned run of the pipeline whose model fills the store, in place of 'model'."
+    )
+
     @model_validator(mode="after")
     def _check_kind(self) -> "StoreSpec":
-        if (self.model is None) == (self.text is None):
-            raise ValueError("expected either 'model' or 'text'")
+        if [self.model, self.text, self.run].count(None) != 2:
+            raise ValueError("expected either 'model', 'text' or 'run'")
+        for option in ("fold", "seed") if self.run is None else ():
+            if getattr(self, option) is not None:
+                raise ValueError(f"{option!r} applies to 'run' only: the fine-tuned run of a store")
+        if self.run is not None:
+            if "num_blocks" in self.model_fields_set or "weights" in self.model_fields_set:
+                raise ValueError("the model of 'run' is complete; remove 'num_blocks' and 'weights'")
+            return self
         if self.views > 1 and not self.augment:
             raise ValueError("'views' needs 'augment', such as noise:10-20")
         if self.text is None:
@@ -218,20 +166,28 @@ NOT_IN_RUNS = ("limit", "final")
 RUN_OPTIONS = tuple(
     name for name, (_, about) in settings_of(FitSettings).items() if about.identity and name not in NOT_IN_RUNS
 )
-_CHECKS = {"head": AfterValidator(_known_head), "protocol": _known("protocol", PROTOCOLS)}
+BLOCK_OPTIONS = tuple(name for name, (_, about) in settings_of(BlockSettings).items() if about.identity)
+# Options of 'defaults' that fine-tuned runs do not use.
+_OF_FROZEN = ("norm", *NOT_IN_FINETUNING)
+_CHECKS = {"head": AfterValidator(known_head), "protocol": one_of("protocol", PROTOCOLS)}
 
 if TYPE_CHECKING:
 
     class FitOptions(Part):
-        """All options of ``fit`` that change the results of a run."""
+        """All options of ``fit`` and ``finetune`` that change the results of a run."""
 
         def __getattr__(self, name: str) -> Any: ...
 else:
-    FitOptions = create_model("FitOptions", __base__=Part, **schema_fields(FitSettings, RUN_OPTIONS, checks=_CHECKS))
+    FitOptions = create_model(
+        "FitOptions",
+        __base__=Part,
+        **schema_fields(FitSettings, RUN_OPTIONS, checks=_CHECKS),
+        **schema_fields(BlockSettings, BLOCK_OPTIONS),
+    )
 
 
 class RunSettings(FitOptions):
-    """Settings of the section 'defaults', which a run can override."""
+    """Settings of the sections 'defaults' and 'finetuned', which a run can override."""
 
     note: str = Field(default="", description="Difference from the paper; printed with the scores.")
 
@@ -243,14 +199,18 @@ class RunSpec(RunSettings):
     published: dict[str, str] | None = Field(
         default=None, description="Columns and values that select the published result of this row."
     )
-    corpus: Annotated[str, _known("corpus", CORPORA)] | None = Field(
+    corpus: Annotated[str, one_of("corpus", CORPORA)] | None = Field(
         default=None, description="Corpus of this row, in a pipeline for several corpora; by default all."
     )
 
     @property
     def options(self) -> FitSettings:
-        """Options for ``fit``."""
-        return FitSettings(**{name: getattr(self, name) for name in RUN_OPTIONS})
+        """Options for ``fit``, or for ``finetune`` if there is a layer from which blocks are trained."""
+        if self.from_layer is None:
+            return FitSettings(**{name: getattr(self, name) for name in RUN_OPTIONS})
+        # Fields that are not set have the defaults of a fine-tuning, which are not always those of a fit.
+        given = self.model_fields_set.intersection(RUN_OPTIONS + BLOCK_OPTIONS)
+        return FinetuneSettings(**{name: getattr(self, name) for name in given})
 
 
 class FigureSpec(Part):
@@ -267,7 +227,7 @@ class FigureSpec(Part):
 class GainSpec(Part):
     """A figure of relative gains: the difference of two runs in percent of the second one's score, with intervals."""
 
-    metric: Annotated[str, AfterValidator(_check_metric)] = Field(description="Name of the score: ccc_valence, uar, …")
+    metric: Annotated[str, AfterValidator(check_metric)] = Field(description="Name of the score: ccc_valence, uar, …")
     pairs: dict[str, Pair] = Field(
         min_length=1, description="Title of a bar → the two runs; the gain is that of the first over the second."
     )
@@ -302,7 +262,7 @@ class CitedSpec(Part):
     protocol: str | None = Field(
         default=None, description="Section of the table [default: the protocol of 'defaults', or of the paper]."
     )
-    corpus: Annotated[str, _known("corpus", CORPORA)] | None = Field(
+    corpus: Annotated[str, one_of("corpus", CORPORA)] | None = Field(
         default=None, description="Corpus of this row, in a pipeline for several corpora; by default all."
     )
     note: str = Field(default="", description="What readers need to know to compare it; printed with the score.")
@@ -314,7 +274,7 @@ class EnsembleSpec(Part):
     title: str = Field(description="Title of the row in the table.")
     runs: Names = Field(description="Candidate runs; the members are selected by their score on the validation part.")
     size: Annotated[int, Field(ge=2)] = Field(description="Number of members that vote.")
-    votes: Annotated[tuple[Annotated[str, _known("vote", VOTES)], ...], BeforeValidator(_several)] = Field(
+    votes: Annotated[tuple[Annotated[str, one_of("vote", VOTES)], ...], BeforeValidator(several)] = Field(
         default=("hard",), description="hard (majority), soft (mean probability), or both."
     )
     published: dict[str, str] | None = Field(
@@ -334,23 +294,27 @@ class Pipeline(Part):
 
     title: str = Field(description="Heading of the table.")
     paper: str = Field(default="", description="Source of the published scores and settings.")
-    corpus: Annotated[tuple[Annotated[str, _known("corpus", CORPORA)], ...], BeforeValidator(_several)] = Field(
+    corpus: Annotated[tuple[Annotated[str, one_of("corpus", CORPORA)], ...], BeforeValidator(several)] = Field(
         default=(), description="Corpus of the pipeline, or several, which run one after another; by default any."
     )
     metric: Annotated[
-        tuple[Annotated[str, AfterValidator(_check_metric)], ...], BeforeValidator(_several), Field(min_length=1)
+        tuple[Annotated[str, AfterValidator(check_metric)], ...], BeforeValidator(several), Field(min_length=1)
     ] = Field(default=("uar",), description="Scores in the table: uar, wa, ccc, ccc_valence, …; one or several.")
     published: dict[str, str] = Field(
         default={}, description="Columns and values that all selected published results have in common."
     )
-    transcripts: dict[Annotated[str, _named("transcripts")], TranscriptSpec] = Field(
+    transcripts: dict[Annotated[str, named("transcripts")], TranscriptSpec] = Field(
         default={},
         description="Name of ASR transcripts → how to make them; without it they must already be in the cache.",
     )
-    stores: dict[Annotated[str, _named("store")], StoreSpec] = Field(
+    stores: dict[Annotated[str, named("store")], StoreSpec] = Field(
         min_length=1, description="Name of a store → model and options of the extraction."
     )
     defaults: RunSettings = Field(default=RunSettings(), description="Settings that all runs have in common.")
+    finetuned: RunSettings = Field(
+        default=RunSettings(),
+        description="Further settings that all runs with 'from_layer' have in common; they override 'defaults'.",
+    )
     runs: dict[str, RunSpec] = Field(min_length=1, description="Short name → row of the table.")
     cited: dict[FileName, CitedSpec] = Field(default={}, description="Short name → published result without a run.")
     ensembles: dict[FileName, EnsembleSpec] = Field(default={}, description="Short name → vote of several runs.")
@@ -365,5 +329,10 @@ class Pipeline(Part):
         """Return a run, with the defaults for fields that it does not set."""
         given = self.runs[name].model_dump(exclude_unset=True)
         common = self.defaults.model_dump(exclude_unset=True)
+        if (common | given).get("from_layer") is None:
+            common = {option: value for option, value in common.items() if option not in BLOCK_OPTIONS}
+        else:
+            common = {option: value for option, value in common.items() if option not in _OF_FROZEN}
+            common |= self.finetuned.model_dump(exclude_unset=True)
         head = given.get("head", common.get("head", ""))
         return RunSpec.model_validate({**options_for(head, common), **given})

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from featcache.cache.shards import Catalogue, read_catalogue, shard_numbers
 from featcache.errors import AudioError, StoreError
 from featcache.extraction import ExtractionReport
 from featcache.extraction.extract_corpus import carry_out
+from featcache.extraction.from_run import tuned_source
 from featcache.extraction.plan import ROW_BYTES, is_same
 from featcache.extraction.resolve import ExtractionOptions, resolve
 from featcache.extractors import create_extractor, find_extractor
@@ -35,6 +37,9 @@ from featcache.units import format_bytes
 # Typical values for English subword tokens, to estimate the number of tokens of a text.
 CHARACTERS_PER_TOKEN, SPECIAL_TOKENS, MOST_TOKENS = 4, 2, 512
 
+# Options that a fine-tuned model does not have.
+WHOLE = ("weights", "num_blocks", "revision")
+
 log = logging.getLogger(__name__)
 
 # Length of every signal with the padding of a published Whisper model.
@@ -50,12 +55,20 @@ class PipelineStore:
         spec: Fields of the store in the pipeline.
         place: The corpus.
         wanted: Utterances that the store must contain.
+        source: Folder of the finished run whose fine-tuned model fills the store; None for other stores, and until the
+            run is finished.
     """
 
     name: str
     spec: StoreSpec
     place: PipelineCorpus
     wanted: Sequence[Utterance]
+    source: Path | None = None
+
+    @property
+    def waits(self) -> bool:
+        """Whether the store is made from a fine-tuned run that is not finished yet."""
+        return self.spec.run is not None and self.source is None
 
     @property
     def folder(self) -> Path:
@@ -69,8 +82,8 @@ class PipelineStore:
         No model is loaded to find this number. If it is uncertain whether a store has the right settings, all
         utterances count as missing, and the extraction decides.
         """
-        catalogue = _catalogue(self.folder)
-        if catalogue is None or not catalogue.complete or not _is_of(self.spec, catalogue):
+        catalogue = None if self.waits else _catalogue(self.folder)
+        if catalogue is None or not catalogue.complete or not self._is_filled_as_asked(catalogue):
             return len(self.wanted)
         if not all(self._has_view(view, catalogue) for view in self.views):
             return len(self.wanted)
@@ -87,6 +100,18 @@ class PipelineStore:
             else u.utterance_id not in failed
             for u in self._read
         )
+
+    def _is_filled_as_asked(self, catalogue: Catalogue) -> bool:
+        """Return whether the existing store certainly has the requested settings, and the same fine-tuned model."""
+        if self.source is None:
+            return _is_of(self.spec, catalogue)
+        spec = self.spec
+        tuned = tuned_source(
+            str(self.source), self.place.workspace, text=bool(spec.text), fold=spec.fold, seed=spec.seed
+        )
+        found = catalogue.identity.settings
+        expected = tuned.settings() if tuned else {}
+        return _is_of(spec, catalogue, self.source.name) and expected.items() <= found.items()
 
     @cached_property
     def views(self) -> Sequence[AugmentedView]:
@@ -137,13 +162,16 @@ class PipelineStore:
             found = catalogue.identity
             pool = pool and found.pool
             dtype = dtype or (found.storage_dtype if self.spec.is_model else None)
+        source = None if self.source is None else str(self.source)
         asked = ExtractionOptions(
-            model=self.spec.model,
-            text=self.spec.text,
+            model=source if source and self.spec.model else self.spec.model,
+            text=source if source and self.spec.text else self.spec.text,
+            fold=self.spec.fold,
+            seed=self.spec.seed,
             transcripts=self.spec.transcripts,
             corpus=self.place.name,
             data=self.place.data if self.spec.text else require_audio(self.place),
-            set=self.spec.options,
+            set=self._options,
             augment=self.spec.augment,
             views=self.spec.views,
             layout=self.place.layout,
@@ -156,6 +184,12 @@ class PipelineStore:
         )
         # Not the public function: it would import external code that the file names, which only the user may allow.
         return carry_out(resolve(asked, self.place.workspace))
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        """Options of the extractor; a fine-tuned model has the weights and blocks that it has."""
+        whole = () if self.spec.run is None else WHOLE
+        return {name: value for name, value in self.spec.options.items() if name not in whole}
 
     @cached_property
     def lengths(self) -> list[tuple[int, int]]:
@@ -222,8 +256,14 @@ def _catalogue(folder: Path) -> Catalogue | None:
         return None
 
 
-def _is_of(spec: StoreSpec, catalogue: Catalogue) -> bool:
-    """Return whether an existing store certainly has the requested settings."""
+def _is_of(spec: StoreSpec, catalogue: Catalogue, run: str | None = None) -> bool:
+    """Return whether an existing store certainly has the requested settings.
+
+    Args:
+        spec: Requested settings.
+        catalogue: Content of the store.
+        run: Name of the run whose fine-tuned model fills the store; None for other stores.
+    """
     found = catalogue.identity
     if found.pool and not spec.pool:
         return False
@@ -233,6 +273,11 @@ def _is_of(spec: StoreSpec, catalogue: Catalogue) -> bool:
         description = create_extractor(spec.encoder, **spec.options).description
         return StoreIdentity.of(description, found.storage_dtype, pool=found.pool) == found
     num_blocks = int(catalogue.attributes.get("num_blocks", 0))
+    if run is not None:
+        # The model itself, with its own normalisation of waveforms, is compared by checksum.
+        own = {"do_normalize": found.settings.get("do_normalize"), **spec.options}
+        own = {name: value for name, value in own.items() if name not in WHOLE}
+        return found.is_of_model(run, own, text=spec.text is not None, num_blocks=num_blocks)
     return found.is_of_model(spec.encoder, spec.options, text=spec.text is not None, num_blocks=num_blocks)
 
 

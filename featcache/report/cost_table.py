@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from featcache.terminal.console import Table
 
 CAPTION = (
-    "Head, Model: number of parameters. Features: size on disk. Time: sum over all trainings, without extraction. "
+    "Head: number of trained parameters. Model: number of parameters of the models; All: with the head; Paper: as "
+    "published. Features: size on disk. Time: sum over all trainings, without extraction. "
     "Each: mean per training."
 )
 
@@ -21,6 +22,8 @@ def cost_cells(costs: Costs) -> dict[str, str]:
     texts: dict[str, tuple[float | None, Callable[[float], str]]] = {
         "Head": (costs.head_parameters, format_number),
         "Model": (costs.model_parameters, format_number),
+        "All": (costs.all_parameters, format_number),
+        "Paper": (costs.published_parameters, format_number),
         "Features": (costs.store_bytes, format_bytes),
         "Time": (costs.seconds, format_seconds),
         "Each": (costs.seconds_per_training, format_seconds),
@@ -55,6 +58,7 @@ def cost_lines(costs: Costs) -> list[tuple[str, str, str]]:
     entries: list[tuple[str, str, float | None, Callable[[Any], str]]] = [
         ("", "Parameters of the head", costs.head_parameters, "{:,}".format),
         ("", "Parameters of the model", costs.model_parameters, "{:,}".format),
+        ("", "Parameters of model and head together", costs.all_parameters, "{:,}".format),
         ("", "Size of the features on disk", costs.store_bytes, format_bytes),
         ("time", "Time of all trainings, summed (several may run in parallel)", costs.seconds, format_seconds),
         ("time", "Time of one training, mean", costs.seconds_per_training, format_seconds),

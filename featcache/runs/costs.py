@@ -15,6 +15,8 @@ class Costs:
     Attributes:
         head_parameters: Number of trained parameters of one head, with its layer weights.
         model_parameters: Number of parameters of the models that made the features, summed over the stores.
+        all_parameters: Number of parameters of the models and one head together, whether they are trained or not.
+        published_parameters: Number of these parameters that a paper reports; only in the tables of pipelines.
         store_bytes: Size on disk of the feature stores in bytes, summed.
         seconds: Time of all trainings in seconds: the sum of the time that each of them took.
         seconds_per_training: The mean of these times.
@@ -23,6 +25,8 @@ class Costs:
 
     head_parameters: int | None = None
     model_parameters: int | None = None
+    all_parameters: int | None = None
+    published_parameters: int | None = None
     store_bytes: int | None = None
     seconds: float | None = None
     seconds_per_training: float | None = None

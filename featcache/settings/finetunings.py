@@ -48,6 +48,14 @@ class BlockSettings:
         "--batch-size [default: batches of equal numbers].",
         above=0,
     )
+    group_by_length: bool = setting(
+        False, "Make batches of --batch-size utterances of similar length, which need less padding."
+    )
+    max_steps: int | None = setting(
+        None,
+        "Maximum number of training steps, if --max-epochs has more [default: no limit of the steps].",
+        minimum=1,
+    )
     accumulate: int = setting(
         1, "Number of batches whose gradients are added for one training step.", minimum=1, maximum=10_000
     )

@@ -8,7 +8,7 @@ from featcache.settings.field import setting
 from featcache.settings.types import NONE, Form
 
 Optimizer = Literal["adam", "adamw", "sgd"]
-Schedule = Literal["constant", "cosine", "plateau"]
+Schedule = Literal["constant", "linear", "cosine", "plateau"]
 Criterion = Literal["loss", "uar", "ccc"]
 Sampler = Literal["shuffled", "balanced"]
 # Weight decay of AdamW by default, as in torch.
@@ -108,8 +108,8 @@ class LoopSettings(AugmentationSettings):
     )
     schedule: Schedule = setting(
         "constant",
-        "Learning-rate schedule: constant, cosine (to 0 at --max-epochs), or plateau (halved whenever half of "
-        "--patience has passed without improvement).",
+        "Learning-rate schedule: constant, linear or cosine (to 0 at --max-epochs), or plateau (halved whenever half "
+        "of --patience has passed without improvement).",
     )
     warmup: Warmup = setting(
         0.0,

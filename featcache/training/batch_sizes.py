@@ -50,34 +50,39 @@ class EqualNumbers:
 
 
 class SimilarLengths(RandomChoices):
-    """Batches of utterances of similar length: the longest one times their number is limited.
+    """Batches of utterances of similar length: their number, or the longest one times their number, is limited.
 
     The utterances of about 50 batches are sorted by length, so that batches differ between epochs. Then, the order of
     the batches is random.
 
     Args:
-        seconds: Largest duration of a batch with padding; a longer utterance is a batch of its own.
-        lengths: Utterance id → duration in seconds.
+        most: Largest duration of a batch with padding, in the unit of ``lengths``; a longer utterance is a batch of its
+            own. With ``in_numbers``, largest number of utterances.
+        lengths: Utterance id → length.
         train: Utterances of the training part.
         seed: Seed of the training.
+        in_numbers: Whether the number of utterances is limited, not their length.
     """
 
-    def __init__(self, seconds: float, lengths: Mapping[str, float], train: Sequence[str], seed: int) -> None:
-        self._seconds = seconds
+    def __init__(
+        self, most: float, lengths: Mapping[str, float], train: Sequence[str], seed: int, *, in_numbers: bool = False
+    ) -> None:
+        self._most = most
         self._lengths = lengths
+        self._in_numbers = in_numbers
         super().__init__(generator_of(seed, Draws.BUCKETS))
         self._per_utterance = len(self._filled(sorted(train, key=lengths.__getitem__))) / len(train)
 
     def batches(self, order: Sequence[str]) -> list[list[str]]:
         found: list[list[str]] = []
         pool: list[str] = []
-        room = SORTED_TOGETHER * self._seconds
+        room = SORTED_TOGETHER * self._most
         for number, utterance_id in enumerate(order, start=1):
             pool.append(utterance_id)
-            room -= self._lengths[utterance_id]
+            room -= self._share(utterance_id)
             if room <= 0 or number == len(order):
                 found += self.tested(pool)
-                pool, room = [], SORTED_TOGETHER * self._seconds
+                pool, room = [], SORTED_TOGETHER * self._most
         return [found[i] for i in self._generator.permutation(len(found))]
 
     def tested(self, utterance_ids: Sequence[str]) -> list[list[str]]:
@@ -90,7 +95,11 @@ class SimilarLengths(RandomChoices):
         """Return batches of neighbouring utterances; the last one of each is its longest."""
         found: list[list[str]] = []
         for utterance_id in ascending:
-            if not found or (len(found[-1]) + 1) * self._lengths[utterance_id] > self._seconds:
+            if not found or (len(found[-1]) + 1) * self._share(utterance_id) > self._most:
                 found.append([])
             found[-1].append(utterance_id)
         return found
+
+    def _share(self, utterance_id: str) -> float:
+        """Return what an utterance, if it is the longest, adds to a batch."""
+        return 1 if self._in_numbers else self._lengths[utterance_id]

@@ -52,17 +52,25 @@ class LearningRate:
         config: Largest number of epochs, and patience.
         options: Warmup and schedule.
         steps_per_epoch: Number of training steps of an epoch.
+        max_steps: Largest number of training steps; None for those of all epochs.
 
     Source: cosine: Loshchilov and Hutter 2017, without restarts.
     """
 
     def __init__(
-        self, optimiser: torch.optim.Optimizer, config: TrainingConfig, options: LoopSettings, steps_per_epoch: int
+        self,
+        optimiser: torch.optim.Optimizer,
+        config: TrainingConfig,
+        options: LoopSettings,
+        steps_per_epoch: int,
+        max_steps: int | None = None,
     ) -> None:
         self._optimiser = optimiser
         self._rates = [group["lr"] for group in optimiser.param_groups]
         self._schedule = options.schedule
         self._steps = config.max_epochs * steps_per_epoch
+        if max_steps is not None:
+            self._steps = min(self._steps, max_steps)
         # A number below 1 is a share of all steps, as in transformers.
         self._warmup = math.ceil(options.warmup * self._steps) if options.warmup < 1 else int(options.warmup)
         self._patience = max(1, config.patience // 2)
@@ -85,9 +93,10 @@ class LearningRate:
         """Return the learning rate of a step, relative to that of the settings or of the last plateau."""
         if step + 1 < self._warmup:
             return (step + 1) / self._warmup
-        if self._schedule != "cosine" or step <= self._warmup:
+        if self._schedule not in ("linear", "cosine") or step <= self._warmup:
             return 1.0
-        return (1 + math.cos(math.pi * min(1.0, (step - self._warmup) / (self._steps - self._warmup)))) / 2
+        done = min(1.0, (step - self._warmup) / (self._steps - self._warmup))
+        return 1 - done if self._schedule == "linear" else (1 + math.cos(math.pi * done)) / 2
 
     def evaluated(self, *, improved: bool) -> None:
         """Record an evaluation of the validation part; the schedule ``plateau`` reacts to it."""

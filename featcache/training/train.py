@@ -54,7 +54,7 @@ class Training:
             work in two steps, see :meth:`~featcache.heads.Head.is_in_two_steps`.
         classes: Utterance id → position of its class, for the sampler ``balanced``; by default ``targets``.
         blocks: Options of the blocks of a model that a `TunedHead` contains; None for other heads.
-        seconds: Utterance id → duration in seconds, for batches of similar length.
+        lengths: Utterance id → duration in seconds, or number of tokens, for batches of similar length.
         checkpoint: File to which the state is written after each evaluation; None for short trainings.
 
     Attributes:
@@ -80,7 +80,7 @@ class Training:
         auxiliary: Auxiliary | None = None,
         classes: Mapping[str, int] | None = None,
         blocks: BlockSettings | None = None,
-        seconds: Mapping[str, float] | None = None,
+        lengths: Mapping[str, float] | None = None,
         checkpoint: CheckpointFile | None = None,
     ) -> None:
         loop = loop or LoopSettings()
@@ -101,9 +101,12 @@ class Training:
         self._order: TrainingOrder = (
             Balanced(seed, fold.train, classes or targets) if loop.sampler == "balanced" else Shuffled(seed, fold.train)
         )
-        self._batches: BatchSizes = EqualNumbers(config.batch_size or head.spec.batch_size)
+        number = config.batch_size or head.spec.batch_size
+        self._batches: BatchSizes = EqualNumbers(number)
         if blocks is not None and blocks.batch_seconds is not None:
-            self._batches = SimilarLengths(blocks.batch_seconds, seconds or {}, fold.train, seed)
+            self._batches = SimilarLengths(blocks.batch_seconds, lengths or {}, fold.train, seed)
+        elif blocks is not None and blocks.group_by_length:
+            self._batches = SimilarLengths(number, lengths or {}, fold.train, seed, in_numbers=True)
         in_blocks = head.tuned_parameters() if isinstance(head, TunedHead) else []
         known = {id(parameter) for parameter in in_blocks}
         learned = [one for one in head.parameters() if one.requires_grad and id(one) not in known]
@@ -114,7 +117,8 @@ class Training:
         self._optimiser = new_optimiser(learned, config, loop, blocks=in_blocks, blocks_rate=rate)
         self._accumulate = blocks.accumulate if blocks else 1
         self._steps_per_epoch = math.ceil(self._batches.position(self._order.per_epoch) / self._accumulate)
-        self._rate = LearningRate(self._optimiser, config, loop, self._steps_per_epoch)
+        self._max_steps = blocks.max_steps if blocks else None
+        self._rate = LearningRate(self._optimiser, config, loop, self._steps_per_epoch, self._max_steps)
         augmentation = FeatureAugmentation(seed, loop, frame_shifts or [0.02] * num_stores)
         self._augmentation = None if augmentation.changes_nothing else augmentation
         self._mixup = Mixup(seed, loop.mixup) if loop.mixup else None
@@ -153,8 +157,14 @@ class Training:
 
     @property
     def finished(self) -> bool:
-        """Whether the largest number of epochs is reached, or the validation criterion no longer improves."""
-        return self._counts.epochs >= self._config.max_epochs or self._best.is_over
+        """Whether the largest number of epochs or steps is reached, or the validation criterion no longer improves."""
+        counts = self._counts
+        evaluated = counts.last_due == counts.steps and not self._due
+        return counts.epochs >= self._config.max_epochs or self._best.is_over or (self._has_all_steps and evaluated)
+
+    @property
+    def _has_all_steps(self) -> bool:
+        return self._max_steps is not None and self._counts.steps >= self._max_steps
 
     @property
     def diverged(self) -> bool:
@@ -212,6 +222,8 @@ class Training:
         earlier = self._kept.parts() if self._kept and whole and self._every else {}
         batches = self._batches.batches(self._order.order(present))
         for first in range(self._counts.done * self._accumulate, len(batches), self._accumulate):
+            if self._has_all_steps:
+                return
             self._step(window, batches[first : first + self._accumulate])
             self._counts.done += whole
             if self._every and self._counts.steps % self._every == 0:
@@ -244,8 +256,9 @@ class Training:
 
     def validate(self, window: LoadedUtterances) -> None:
         """Compute the outputs for the utterances of the validation part in a window."""
-        last = self._every is None or self._counts.epochs + 1 == self._config.max_epochs
-        if last and self._counts.steps > self._counts.last_due and not self.finished:
+        counts = self._counts
+        last = self._every is None or counts.epochs + 1 == self._config.max_epochs or self._has_all_steps
+        if last and counts.steps > counts.last_due and not self.finished:
             self._add_evaluation(None)
         current = copy.deepcopy(self.head.state_dict()) if any(one.state for one in self._due) else None
         for pending in self._due:

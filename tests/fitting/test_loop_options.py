@@ -98,7 +98,10 @@ def test_processes_and_windows_give_the_same_steps(make_cache):
         ({"optimizer": "sgd", "epsilon": 1e-3}, "^--epsilon 0.001: sgd has no epsilon"),
         ({"mask_time": "2"}, "^--mask-time: expected COUNTxWIDTH"),
         ({"warmup": 1.5}, "^--warmup: expected a number of steps"),
-        ({"schedule": "cosin"}, "--schedule takes constant, cosine or plateau, got 'cosin'; did you mean 'cosine'"),
+        (
+            {"schedule": "cosin"},
+            "--schedule takes constant, linear, cosine or plateau, got 'cosin'; did you mean 'cosine'",
+        ),
     ],
 )
 def test_options_without_an_effect_are_refused_in_one_line(make_cache, arousal, options, message):

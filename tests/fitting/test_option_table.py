@@ -42,6 +42,7 @@ OPTIONS = {
     "`--optimizer adamw`": {**LABELS, "optimizer": "adamw"},
     "`--optimizer sgd`": {**LABELS, "optimizer": "sgd"},
     "`--weight-decay 0.01`": {**LABELS, "weight_decay": 0.01},
+    "`--schedule linear`": {**LABELS, "schedule": "linear"},
     "`--schedule cosine`": {**LABELS, "schedule": "cosine"},
     "`--schedule plateau`": {**LABELS, "schedule": "plateau"},
     "`--warmup 0.1`": {**LABELS, "warmup": 0.1},

@@ -61,19 +61,24 @@ def write_text(path, text):
 def tiny_models(monkeypatch, tiny_model):
     """Replace every model by a tiny wav2vec 2.0 with the same id; return the loaded models."""
     from featcache.extractors import ssl
+    from featcache.extractors.checkpoint import is_folder
     from featcache.extractors.models import known_models, load
+    from featcache.extractors.upper import loading, saving
 
     loaded = []
 
-    def load_tiny(model, *, weights="pretrained", revision=None, num_blocks=None, xvector=False):
+    def load_tiny(model, *, weights="pretrained", revision=None, num_blocks=None, xvector=False, keep_whole=False):
         loaded.append(model)
+        if is_folder(model):  # the fine-tuned model of a run
+            return load(model, weights=weights, num_blocks=num_blocks, xvector=xvector, keep_whole=keep_whole)
         deeper = {"num_hidden_layers": num_blocks + 1} if num_blocks else {}
         entry = known_models().get(model, {"model_id": model, "do_normalize": True})
         folder = tiny_model("wav2vec2", do_normalize=entry["do_normalize"], **deeper)
-        found = load(folder, weights=weights, num_blocks=num_blocks, xvector=xvector)
+        found = load(folder, weights=weights, num_blocks=num_blocks, xvector=xvector, keep_whole=keep_whole)
         return replace(found, model_id=entry["model_id"])
 
-    monkeypatch.setattr(ssl, "load", load_tiny)
+    for module in (ssl, loading, saving):
+        monkeypatch.setattr(module, "load", load_tiny)
     return loaded
 
 

@@ -1,17 +1,22 @@
 """Audio, text and ASR transcripts on a miniature MSP-Podcast with tiny models: Tables 1 and 2, Figure 3."""
 
 import csv
+import re
 from dataclasses import replace
+from itertools import product
 
 import pytest
 import yaml
+from safetensors.torch import load_file
 
 import featcache
 from featcache.cli.pipelines import run_and_print
 from featcache.errors import PipelineError
 from featcache.extractors import text
+from featcache.extractors.checkpoint import is_folder
 from featcache.extractors.models import known_models, known_text_models
 from featcache.extractors.text_models import load_text_model
+from featcache.extractors.upper import loading, saving
 from featcache.pipeline import shipped_pipelines
 from featcache.pipeline.read import read_pipeline
 from featcache.published import find_published
@@ -38,17 +43,20 @@ def tiny_encoders(tiny_models, tiny_text_model, tiny_whisper, monkeypatch):  # n
     """Replace every model by a tiny one with the same id, and return the list of models that are loaded."""
     load_whisper = whisper._load
 
-    def tiny_text(model, *, weights="pretrained", revision=None):
+    def tiny_text(model, *, weights="pretrained", revision=None, keep_whole=False):
         tiny_models.append(model)
-        found = load_text_model(tiny_text_model("bert"), weights=weights)
-        return replace(found, model_id=known_text_models()[model]["model_id"])
+        if is_folder(model):  # the fine-tuned model of a run
+            return load_text_model(model, keep_whole=keep_whole)
+        found = load_text_model(tiny_text_model("bert"), weights=weights, keep_whole=keep_whole)
+        return replace(found, model_id=known_text_models().get(model, {"model_id": model})["model_id"])
 
     def hears(model, revision):
         tiny_models.append(model)
         found = load_whisper(str(tiny_whisper(seed=sum(map(ord, model)))), None)
         return replace(found, model_id=known_models()[model]["model_id"])
 
-    monkeypatch.setattr(text, "load_text_model", tiny_text)
+    for module in (text, loading, saving):
+        monkeypatch.setattr(module, "load_text_model", tiny_text)
     monkeypatch.setattr(whisper, "_load", hears)
     return tiny_models
 
@@ -58,10 +66,17 @@ def rows_in(path):
         return list(csv.DictReader(file))
 
 
+@pytest.fixture(scope="module")
+def outcomes():
+    return []
+
+
 @pytest.fixture
-def outcome(home, tiny_encoders):
-    """Run the whole pipeline; later tests reuse the results of the first one."""
-    return run_and_print(pipeline=NAME, home=home, **QUICK)
+def outcome(home, tiny_encoders, outcomes):
+    """Run the whole pipeline for the first test; later tests have its results."""
+    if not outcomes:
+        outcomes.append(run_and_print(pipeline=NAME, home=home, **QUICK))
+    return outcomes[0]
 
 
 def test_every_row_stands_beside_the_papers_number_in_every_dimension(home, outcome):
@@ -75,7 +90,8 @@ def test_every_row_stands_beside_the_papers_number_in_every_dimension(home, outc
         metrics = RunFolder(folder.parent / row["run"]).metrics
         assert float(row["mean"]) == metrics[row["metric"]]["mean"]
         assert row["protocol"] == spec.get("protocol", "msp-podcast-test1")
-        assert ("frozen; the paper fine-tunes" in row["notes"]) == ("published" in spec)
+        assert ("frozen; the paper fine-tunes" in row["notes"]) == ("published" in spec and "from_layer" not in spec)
+        assert row["all_parameters"] == str(parameters_of(folder.parent / row["run"]))
         assert ("word error rate" in row["notes"]) == ("whisper" in row["name"])
         if "published" in spec:
             wanted = {**content["published"], **spec["published"], "metric": row["metric"].replace("_", "-")}
@@ -83,15 +99,28 @@ def test_every_row_stands_beside_the_papers_number_in_every_dimension(home, outc
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert all(f"CCC {name}" in page for name in ("arousal", "valence", "dominance"))
     assert (folder / "table2.csv").exists()
+    assert "<th>All</th><th>Paper</th>" in re.sub(r"\s*(<[^>]*>)\s*", r"\1", re.sub(r"<th[^>]*>", "<th>", page))
+
+
+def parameters_of(path):
+    """Return the number of parameters of the models of a run, and of a head."""
+    config = RunFolder(path).config
+    cache = featcache.open(path.parents[2] / "cache" / path.parent.name)
+    weights = load_file(path / "heads" / f"seed-{config['seeds'][0]}-fold-1.safetensors")
+    of_models = sum(cache[store].metadata["num_parameters"] for store in config["features"])
+    return of_models + sum(one.numel() for one in weights.values())
 
 
 def test_gains_are_those_of_the_runs(outcome):
     [folder] = outcome.folders
     score = {(row["name"], row["metric"]): float(row["mean"]) for row in rows_in(folder / "results.csv")}
     gains = rows_in(folder / "valence_gain_seen.csv")
-    assert [row["title"] for row in gains] == ["w2v2-L-robust(p)", "HuBERT base", "DistilHuBERT"]
-    for row, name in zip(gains, ("w2v2", "hubert", "distilhubert"), strict=True):
-        first, second = (score[f"{name}{kind}-seen", "ccc_valence"] for kind in ("-text", ""))
+    models = {"w2v2": "w2v2-L-robust(p)", "hubert": "HuBERT base", "distilhubert": "DistilHuBERT"}
+    kinds = {"ft": "FT", "frz": "FT⇒FRZ"}
+    assert [row["title"] for row in gains] == [f"{one}, {kind}" for one in models.values() for kind in kinds.values()]
+    for row, (name, kind) in zip(gains, product(models, kinds), strict=True):
+        # Both kinds of models with text are compared with the fine-tuned model of audio.
+        first, second = score[f"{name}-text-{kind}-seen", "ccc_valence"], score[f"{name}-ft-seen", "ccc_valence"]
         assert (float(row["first"]), float(row["second"])) == pytest.approx((first, second))
         assert row["gain"] == "" or float(row["gain"]) == pytest.approx(100 * (first - second) / second)
     assert (folder / "valence_gain_unseen.png").exists()
@@ -99,7 +128,10 @@ def test_gains_are_those_of_the_runs(outcome):
 
 def test_stores_are_statistics_of_last_layers_and_machines_have_words_of_their_own(home, outcome):
     cache = featcache.open(home / "cache" / "msp-podcast")
-    assert all(cache[name].pooled_only and len(cache[name].layer_names) == 1 for name in cache)
+    assert all(len(cache[name].layer_names) == 1 for name in cache)
+    assert {name for name in cache if not cache[name].pooled_only} == {name for name in cache if "-local" in name}
+    tuned = [cache[name].identity.settings["fine_tuned"] for name in cache if "-tuned-" in name]
+    assert [one["fold"] for one in tuned] == [1, 1, 1]
     settings = {name: cache[name].metadata for name in cache}
     assert settings["tinybert"]["transcripts"] == "manifest"
     assert settings["tinybert-whisper-tiny"]["transcripts"] == "whisper-tiny"
@@ -146,8 +178,8 @@ def test_untrained_models_do_not_transcribe(home, tmp_path, tiny_encoders, capsy
             "metric: cc_valence\n    pairs:\n      w2v2",
             "no metric 'cc_valence'; available: ccc, ",
         ),
-        ("[w2v2-text-seen, w2v2-seen]", "[w2v2-text-seen, w2v2]", "no run 'w2v2'"),
-        ("[w2v2-text-seen, w2v2-seen]", "[w2v2-text-seen]", "gains.valence_gain_seen.pairs"),
+        ("[w2v2-text-ft-seen, w2v2-ft-seen]", "[w2v2-text-ft-seen, w2v2]", "no run 'w2v2'"),
+        ("[w2v2-text-ft-seen, w2v2-ft-seen]", "[w2v2-text-ft-seen]", "gains.valence_gain_seen.pairs"),
     ],
 )
 def test_mistakes_are_told_in_one_line(tmp_path, old, new, told):

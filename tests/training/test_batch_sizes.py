@@ -38,6 +38,18 @@ def test_there_is_little_padding_and_epochs_differ():
     assert abs(sizes.position(700) - len(first)) < 0.1 * len(first)
 
 
+@given(st.lists(st.floats(0.1, 20), min_size=1, max_size=60), st.integers(1, 7))
+def test_equal_numbers_of_similar_length_are_sorted(durations, number):
+    lengths = {f"u{position}": seconds for position, seconds in enumerate(durations)}
+    sizes = SimilarLengths(number, lengths, list(lengths), 1, in_numbers=True)
+    batches = sizes.tested(list(lengths))
+    assert [len(batch) for batch in batches] == [len(batch) for batch in EqualNumbers(number).batches(list(lengths))]
+    assert [lengths[i] for batch in batches for i in batch] == sorted(durations)
+    assert sizes.position(len(lengths)) == len(batches)
+    # An epoch has the same batches, in another order, because 50 batches are sorted together.
+    assert len(batches) > 50 or sorted(sizes.batches(list(lengths))) == sorted(batches)
+
+
 def test_equal_numbers_leave_the_rest_in_the_last_batch():
     ids = [f"u{number}" for number in range(7)]
     assert EqualNumbers(3).batches(ids) == [ids[:3], ids[3:6], ids[6:]]

@@ -1,5 +1,7 @@
 """Blocks of a model before a head are trained as in a plain loop of torch: two rates, accumulation, clipping."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -32,7 +34,7 @@ def make_tuned(name="ffn", *, stores=1, rate=0.0, options=None, pooling=None, pa
 def trained(head, *, features=None, config=CONFIG, seconds=None, loop=None, **options):
     blocks = BlockSettings(from_layer=(0,), **options)
     source = InMemory(features or first_layers())
-    one = Training(head, 5, FOLD, TARGETS, config, loop=loop or LoopSettings(), blocks=blocks, seconds=seconds)
+    one = Training(head, 5, FOLD, TARGETS, config, loop=loop or LoopSettings(), blocks=blocks, lengths=seconds)
     [finished] = train_together([one], source, workers=1)
     return finished
 
@@ -87,6 +89,25 @@ def test_a_schedule_keeps_the_ratio_of_both_rates(no_dropout):
     rates = [group["lr"] for group in found._optimiser.param_groups]
     assert 0 < rates[0] < 0.01
     assert rates[1] == pytest.approx(rates[0] / 5)
+
+
+@pytest.mark.parametrize("every", [None, 1, 2, 3])
+@pytest.mark.parametrize("max_steps", [1, 4, 5])
+def test_a_training_ends_after_the_largest_number_of_steps(every, max_steps):
+    config = replace(CONFIG, max_epochs=9, patience=99)
+    loop = LoopSettings(evaluate_every=every, schedule="linear")
+    found = trained(make_tuned(), config=config, loop=loop, max_steps=max_steps)
+    assert found._steps == max_steps
+    assert found.finished
+    assert set(found.predictions) == {*FOLD.validation, *FOLD.test}
+    per_epoch = -(-len(FOLD.train) // 4)
+    if every is None:
+        assert [one.epoch for one in found.history] == list(range(1, 2 + (max_steps - 1) // per_epoch))
+    else:  # the last weights are evaluated too
+        steps = list(range(every, max_steps + 1, every))
+        assert [one.step for one in found.history] == steps + [max_steps] * (max_steps % every > 0)
+    # The rate of the last step is one step above 0.
+    assert found._optimiser.param_groups[0]["lr"] == pytest.approx(0.01 / max_steps)
 
 
 def test_dropout_of_blocks_depends_on_the_seed_and_the_step_only():

@@ -84,6 +84,7 @@ CASES = {
     "adam, L2": ({"weight_decay": 0.1}, lambda p: torch.optim.Adam(p, lr=0.01, eps=1e-7, weight_decay=0.1), None),
     "sgd": ({"optimizer": "sgd"}, lambda p: torch.optim.SGD(p, lr=0.01, momentum=0.9), None),
     "cosine": ({"schedule": "cosine"}, adam, lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, STEPS)),
+    "linear": ({"schedule": "linear"}, adam, lambda o: torch.optim.lr_scheduler.LinearLR(o, 1, 0, STEPS)),
     "warmup": ({"warmup": 4}, adam, lambda o: torch.optim.lr_scheduler.LinearLR(o, 1 / 4, total_iters=3)),
     "cosine after a share": ({"schedule": "cosine", "warmup": 1 / 3}, adam, cosine(3)),
 }

@@ -166,7 +166,7 @@ def _costs(of_folds: Sequence[Tried]) -> Costs:
     if len(found) == 1:
         return found[0]
     sizes = [one.head_parameters for one in found if one.head_parameters is not None]
-    unknown = replace(found[0], seconds=None, seconds_per_training=None, not_converged=None)
+    unknown = replace(found[0], seconds=None, seconds_per_training=None, not_converged=None, all_parameters=None)
     return replace(unknown, head_parameters=max(sizes, default=None))
 
 
