@@ -5,14 +5,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from featcache.extractors.upper.training_options import Recomputed
 from featcache.extractors.upper.upper_blocks import UpperBlocks
 
-# Frames of the utterances that are computed. All arrays grow with the frames, or with their square (attention).
-NUM_FRAMES = 24, 72
+# Frames of the utterances that are computed: few, because text models have a limit. All arrays grow with the number of
+# frames, or with its square (attention).
+NUM_FRAMES = 8, 16, 24
 # Utterances of each pass; they have different lengths, because attention keeps more with a mask.
 BATCH = 2
 # Further memory of the backward pass, as a multiple of what one block keeps: gradients, and with gradient checkpointing
@@ -25,10 +27,12 @@ class ActivationMemory:
     """Memory of a training step for the outputs that the backward pass needs, and for its own arrays.
 
     Attributes:
+        per_utterance: Bytes per utterance, whatever its length.
         per_frame: Bytes per frame.
         per_pair: Bytes per pair of frames of an utterance (attention).
     """
 
+    per_utterance: float = 0.0
     per_frame: float
     per_pair: float
 
@@ -40,7 +44,8 @@ class ActivationMemory:
             num_frames: Number of frames of each, padding included.
             pairs: Whether the device keeps values for pairs of frames.
         """
-        return num_utterances * (self.per_frame * num_frames + (self.per_pair * num_frames**2 if pairs else 0.0))
+        of_pairs = self.per_pair * num_frames**2 if pairs else 0.0
+        return num_utterances * (self.per_utterance + self.per_frame * num_frames + of_pairs)
 
 
 def activation_memory(upper: UpperBlocks) -> ActivationMemory:
@@ -61,9 +66,8 @@ def activation_memory(upper: UpperBlocks) -> ActivationMemory:
     total = [a + share * b for a, b in zip(kept, of_all, strict=True)]
     if fixed:
         return ActivationMemory(per_frame=total[0] / fixed, per_pair=0.0)
-    (short, long), (of_short, of_long) = NUM_FRAMES, total
-    per_pair = max(0.0, (of_long / long - of_short / short) / (long - short))
-    return ActivationMemory(per_frame=of_long / long - per_pair * long, per_pair=per_pair)
+    per_pair, per_frame, per_utterance = (float(one) for one in np.polyfit(NUM_FRAMES, total, deg=2))
+    return ActivationMemory(per_utterance=max(0.0, per_utterance), per_frame=per_frame, per_pair=max(0.0, per_pair))
 
 
 def _kept(upper: UpperBlocks, num_frames: int) -> float:
