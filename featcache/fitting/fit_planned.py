@@ -8,6 +8,7 @@ from typing import Any
 from featcache.fitting.job import FitJob
 from featcache.fitting.plan import PlannedRun
 from featcache.fitting.resolve import ResolvedFit
+from featcache.fitting.stored_rounding import rounding_notes
 from featcache.runs.reader import RunFolder
 from featcache.terminal.progress import long_progress
 from featcache.training.finite import check_finite
@@ -56,9 +57,7 @@ def fit_all(
         setups = [one.setup for one in todo]
         _tell(setups)
         _check_features(setups)
-        for number, setup in enumerate(setups):  # an error of a model comes before the first training
-            setup.share_blocks(setups[:number])
-            _ = setup.blocks
+        _load_models(setups)
         job = FitJob(
             cache=cache,
             requests=[one.request for one in todo],
@@ -95,6 +94,19 @@ def _tell(setups: Sequence[ResolvedFit]) -> None:
         log.info("%s", note)
     for warning in dict.fromkeys(warning for setup in setups for warning in setup.warnings):
         log.warning("%s", warning)
+
+
+def _load_models(setups: Sequence[ResolvedFit]) -> None:
+    """Load the models of fine-tunings, so that an error comes before the first training; note how stores round."""
+    told: set[str] = set()
+    for number, setup in enumerate(setups):
+        setup.share_blocks(setups[:number])
+        notes = rounding_notes(setup.features, list(setup.blocks.values())) if setup.tuned else []
+        setup.notes.extend(notes)
+        for note in notes:
+            if note not in told:
+                log.info("%s", note)
+        told.update(notes)
 
 
 def _check_features(setups: Sequence[ResolvedFit]) -> None:

@@ -5,9 +5,11 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from featcache.fitting.blocks_memory import advice_of, blocks_bytes, largest_batches
 from featcache.fitting.groups import TrainingGroup, group
 from featcache.fitting.resolve import ResolvedFit
 from featcache.heads.packed import packed_bytes
+from featcache.settings.finetunings import FinetuneSettings
 from featcache.training.batches import READ_AT_ONCE, num_values
 from featcache.training.memory import Memory, WorkingCopy, plan_working_copy, trainings_at_once
 from featcache.training.store_features import frames_in_use, steps_of, values_in_use
@@ -57,10 +59,11 @@ def plan_copies(
             num_values(item.features, lead.loaded_ids),
             num_steps=_num_steps(item, lead),
             overhead=_overhead(lead, workers),
-            training=_largest(setups, item),
-            workers=workers,
+            training=_largest(setups, item, device),
+            workers=_at_once(lead, workers),
             processes=processes,
             device=device,
+            advice=advice_of(lead.request),
         )
 
     return _of_runs(setups, recorded, plan)
@@ -97,7 +100,7 @@ def plan_at_once(
             memory,
             copy.room or packed_bytes(copy.dtype, values, _num_steps(item, lead)),
             overhead=_overhead(lead, workers),
-            training=_largest(setups, item, in_windows=copy.room is not None),
+            training=_largest(setups, item, device, in_windows=copy.room is not None),
             processes=processes,
             device=device,
         )
@@ -126,20 +129,26 @@ def _overhead(setup: ResolvedFit, workers: int) -> float:
     of_one_layer = (map(operator.mul, frames_in_use(setup.features, i), sizes) for i in ids)
     in_batch = 4 * max(map(max, of_one_layer)) if setup.spec.learns_layers else utterance
     batch = (setup.training.batch_size or setup.spec.batch_size) * in_batch
-    return float(workers * (4 * utterance + 4 * batch) + 2 * READ_AT_ONCE)
+    return float(workers * 4 * utterance + _at_once(setup, workers) * 4 * batch + 2 * READ_AT_ONCE)
 
 
-def _largest(setups: Sequence[ResolvedFit], item: TrainingGroup, *, in_windows: bool = False) -> float:
-    return max(_training_bytes(setups[member.run], in_windows=in_windows) for member in item.members)
+def _at_once(setup: ResolvedFit, workers: int) -> int:
+    """Return the number of trainings that threads run at a time: models are trained one after another."""
+    return 1 if setup.tuned else workers
 
 
-def _training_bytes(setup: ResolvedFit, *, in_windows: bool) -> float:
-    """Return the memory in bytes of one training: its head, optimiser and best weights, or the vectors of a solver.
+def _largest(setups: Sequence[ResolvedFit], item: TrainingGroup, device: str, *, in_windows: bool = False) -> float:
+    return max(_training_bytes(setups[member.run], in_windows=in_windows, device=device) for member in item.members)
+
+
+def _training_bytes(setup: ResolvedFit, *, in_windows: bool, device: str = "cpu") -> float:
+    """Return the memory in bytes of one training: head, blocks, optimiser and best weights, or vectors of a solver.
 
     Args:
         setup: The resolved fit.
         in_windows: Whether features are read in windows. The weights of each step at which the head is evaluated are
             then kept until all of the validation part has been read.
+        device: Device of the training.
     """
     if not setup.spec.is_network:
         return float(SOLVER_COPIES * 8 * num_values(setup.features, setup.loaded_ids))
@@ -148,4 +157,16 @@ def _training_bytes(setup: ResolvedFit, *, in_windows: bool) -> float:
     if in_windows and every:
         most = max(len(setup.seen_fold(number).train) for number in range(1, len(setup.folds) + 1))
         copies += 1 + math.ceil(most / (setup.training.batch_size or setup.spec.batch_size) / every)
-    return float(copies * sum(weight.numel() * weight.element_size() for weight in setup.weights().values()))
+    of_head = float(copies) * sum(weight.numel() * weight.element_size() for weight in setup.weights().values())
+    if not isinstance(setup.request, FinetuneSettings):
+        return of_head
+    batch_size = setup.training.batch_size or setup.spec.batch_size
+    return of_head + blocks_bytes(
+        setup.request,
+        list(setup.blocks.values()),
+        setup.activations,
+        setup.features,
+        largest_batches(setup.request, setup.features, setup.loaded_ids, batch_size),
+        copies=copies,
+        device=device,
+    )

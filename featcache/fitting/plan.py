@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from featcache.errors import ModelError, listed
-from featcache.fitting.conditions import conditions
+from featcache.fitting.conditions import conditions, recorded_copy
 from featcache.fitting.existing import REMEDY, REMEDY_OF_SETTING, finished_run, folder_of
 from featcache.fitting.memory_plan import plan_copies
 from featcache.fitting.other_corpora import open_cache
@@ -93,8 +93,10 @@ def tell_conditions(
     if not any(one.finished for one in planned):
         return set()
     workers = max(1, available_cores() // jobs)
+    # A plan for blocks needs their model, which finished runs do not need.
+    recorded = [recorded_copy(one.finished.config) if one.finished and one.setup.tuned else None for one in planned]
     try:
-        copies = plan_copies([one.setup for one in planned], memory or Memory(), jobs, workers, device)
+        copies = plan_copies([one.setup for one in planned], memory or Memory(), jobs, workers, device, recorded)
     except ModelError:  # the memory is not enough to train, but runs that exist need none
         return set()
     told: dict[str, list[Path]] = {}

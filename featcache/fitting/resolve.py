@@ -11,7 +11,7 @@ from torch import Tensor
 from featcache.cache.joint import corpus_of_cache
 from featcache.cache.reader import FeatureCache, FeatureStore
 from featcache.errors import ManifestError, ModelError
-from featcache.extractors.upper import UpperBlocks
+from featcache.extractors.upper import ActivationMemory, UpperBlocks, activation_memory
 from featcache.fitting.auxiliary_tasks import AuxiliaryTarget, auxiliary_notes, auxiliary_targets
 from featcache.fitting.checks import alike
 from featcache.fitting.defaults import default_features, max_frames_of, pooling_of
@@ -147,6 +147,11 @@ class ResolvedFit:
     def forget_blocks(self) -> None:
         """Release the memory of the pretrained blocks, which are loaded again if they are needed."""
         vars(self).pop("blocks", None)
+
+    @cached_property
+    def activations(self) -> list[ActivationMemory]:
+        """Memory of a training step of the blocks of each store."""
+        return [activation_memory(blocks) for blocks in self.blocks.values()]
 
     def weights(self) -> dict[str, Tensor]:
         """Return shape and dtype of the weights of the head, see :func:`~featcache.heads.head_weights`."""

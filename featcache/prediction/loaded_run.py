@@ -69,7 +69,7 @@ class LoadedRun(RunFolder):
         """Predict new audio with the heads of the run.
 
         The features are computed with the model, precision and windows of the run. Models and heads stay in memory for
-        the next call.
+        the next call; fine-tuned models are loaded in each call, one after another.
 
         Args:
             audio: A file, a folder, a ``manifest.csv`` or the name of a corpus; or ``(samples, sampling_rate)``, where

@@ -23,7 +23,7 @@ from featcache.prediction.extracted import ExtractionConditions, PartFeatures, T
 from featcache.prediction.inputs import AudioRequest
 from featcache.prediction.members import voters_of
 from featcache.prediction.recreate import NeededStore, Recreated, needed_stores, recreate
-from featcache.prediction.run_heads import Normalisers, Outputs, RunHeads
+from featcache.prediction.run_heads import Normalisers, RunHeads
 from featcache.prediction.speaker_statistics import (
     SpeakerStatistics,
     check_speakers,
@@ -38,9 +38,7 @@ from featcache.prediction.transcripts_read import words_for
 from featcache.protocols.across import CORPUS
 from featcache.runs.reader import RunFolder
 from featcache.settings.predictions import PredictSettings
-from featcache.terminal.interrupts import Pool
 from featcache.terminal.progress import map_in_threads
-from featcache.threads import one_thread_each
 from featcache.training.store_features import StoreFeatures
 from featcache.units import counted
 from featcache.workspace import Workspace
@@ -301,31 +299,28 @@ class _PredictionRun:
         if not predicted:
             return
         prepared = [self._prepare(number, part) for number in range(len(self._predictor.heads))]
-        keep = embeddings is not None
-
-        def compute(utterance: Utterance) -> list[Outputs]:
-            utterance_id = utterance.utterance_id
-            with np.errstate(all="ignore"):
-                return [
-                    heads.compute(features, normalisers, utterance_id, folds[utterance_id], activations=keep)
-                    for heads, (features, normalisers) in zip(self._predictor.heads, prepared, strict=True)
-                ]
-
-        with one_thread_each(), Pool(self._workers, "predict") as pool:
-            for utterance, of_members in zip(predicted, pool.map(compute, predicted), strict=True):
-                outputs = np.stack([one for found, _ in of_members for one in found.values()])
-                if not np.isfinite(outputs).all():
-                    self._fail(utterance, NOT_FINITE)
-                    continue
-                thresholds = [
-                    one
-                    for heads, (found, _) in zip(self._predictor.heads, of_members, strict=True)
-                    for one in heads.thresholds(found)
-                ]
-                chosen = np.stack(thresholds) if thresholds else None
-                self._combined[utterance.utterance_id] = combine(outputs, self._voters.vote, chosen)
-                if embeddings is not None:
-                    embeddings.add(utterance.utterance_id, [inner for _, inner in of_members])
+        chosen_folds = {utterance.utterance_id: folds[utterance.utterance_id] for utterance in predicted}
+        computed = [
+            heads.compute_all(
+                features, normalisers, chosen_folds, workers=self._workers, activations=embeddings is not None
+            )
+            for heads, (features, normalisers) in zip(self._predictor.heads, prepared, strict=True)
+        ]
+        for utterance in predicted:
+            of_members = [of_member[utterance.utterance_id] for of_member in computed]
+            outputs = np.stack([one for found, _ in of_members for one in found.values()])
+            if not np.isfinite(outputs).all():
+                self._fail(utterance, NOT_FINITE)
+                continue
+            thresholds = [
+                one
+                for heads, (found, _) in zip(self._predictor.heads, of_members, strict=True)
+                for one in heads.thresholds(found)
+            ]
+            chosen = np.stack(thresholds) if thresholds else None
+            self._combined[utterance.utterance_id] = combine(outputs, self._voters.vote, chosen)
+            if embeddings is not None:
+                embeddings.add(utterance.utterance_id, [inner for _, inner in of_members])
 
     def _prepare(self, number: int, part: PartFeatures) -> tuple[list[StoreFeatures], Normalisers]:
         """Return the features and normalisers of one member for a part."""

@@ -1,8 +1,9 @@
 """Heads of one run × features of new audio → outputs and penultimate activations of each head."""
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -13,19 +14,21 @@ from featcache.cache.reader import FeatureStore
 from featcache.errors import ModelError
 from featcache.files.values import damaged
 from featcache.fitting.conditions import recorded_copy
-from featcache.heads import head_spec
+from featcache.heads import Head, head_spec
 from featcache.heads.packed import Packed, pack
 from featcache.heads.tuned import TunedHead
 from featcache.normalise import Normaliser
 from featcache.prediction.members import HeadKey
 from featcache.runs.file_names import CONFIG
-from featcache.runs.heads import load_head
+from featcache.runs.heads import after_models, load_head
 from featcache.runs.parse import REFIT
 from featcache.runs.reader import RunFolder
 from featcache.runs.saved_head import LinearModel, SavedHead
 from featcache.runs.saved_statistics import missing_statistics
 from featcache.runs.tuned_inputs import read_tuned_inputs
 from featcache.targets.targets import CLASSIFICATION, MULTILABEL
+from featcache.terminal.interrupts import Pool
+from featcache.threads import threads_each
 from featcache.training.memory import WorkingCopy
 from featcache.training.store_features import StoreFeatures, features_of, frames_in_use
 
@@ -37,7 +40,7 @@ Outputs = tuple[dict[HeadKey, Array], dict[HeadKey, npt.NDArray[np.float32]]]
 
 
 class RunHeads:
-    """All heads of one run, loaded once.
+    """All heads of one run, loaded once; fine-tuned models are loaded when they compute.
 
     Features are rounded and heads compute in the dtypes of the fit, so that predictions are those of the fit.
 
@@ -57,11 +60,12 @@ class RunHeads:
         self._spec = head_spec(run.config["head"])
         self._device = device if self._spec.is_network else "cpu"
         self.heads: dict[HeadKey, SavedHead] = {
-            (seed, fold): load_head(run.path, run.config, seed=seed, fold=fold, with_statistics=self._is_global).to(
-                self._device
-            )
+            (seed, fold): load_head(
+                run.path, run.config, seed=seed, fold=fold, with_statistics=self._is_global, with_models=False
+            ).to(self._device)
             for seed, fold in keys
         }
+        self.is_tuned = bool(read_tuned_inputs(run.path, run.config))
         self._any = next(iter(self.heads.values()))
         self.outputs = self._any.outputs
         self._copy = recorded_copy(run.config) or WorkingCopy(dtype=torch.float32, compute=torch.float32, room=None)
@@ -72,6 +76,28 @@ class RunHeads:
     def folds(self) -> list[int]:
         """Numbers of the folds, sorted."""
         return sorted({fold for _, fold in self.heads})
+
+    def _turns(self) -> list[list[HeadKey]]:
+        """Seeds and folds of the heads that are in memory together: all, or one after another with its models."""
+        by_fold = sorted(self.heads, key=lambda key: (key[1], key[0]))
+        return [[key] for key in by_fold] if self.is_tuned else [by_fold]
+
+    @contextmanager
+    def _in_memory(self, keys: Iterable[HeadKey]) -> Iterator[None]:
+        """Keep the fine-tuned models of some heads in memory inside the ``with`` block.
+
+        Raises:
+            StoreError: the folder of a model is missing or damaged.
+        """
+        before = {key: self.heads[key].head for key in keys} if self.is_tuned else {}
+        try:
+            for (seed, fold), head in before.items():
+                found = after_models(self.run.path, self.config, cast(Head, head), seed=seed, fold=fold)
+                self.heads[seed, fold].head = found.to(self._device).eval()
+            yield
+        finally:
+            for key, head in before.items():
+                self.heads[key].head = head
 
     def features(self, stores: Mapping[str, FeatureStore]) -> list[StoreFeatures]:
         """Return the features that the heads take: the layers, frames and pooling of the fit.
@@ -129,6 +155,45 @@ class RunHeads:
             for mean, std in pairs
         ]
 
+    def compute_all(
+        self,
+        features: Sequence[StoreFeatures],
+        normalisers: Normalisers,
+        folds: Mapping[str, Collection[int]],
+        *,
+        workers: int,
+        activations: bool = False,
+    ) -> dict[str, Outputs]:
+        """Compute the outputs of the heads for some utterances; one fine-tuned model at a time is in memory.
+
+        Args:
+            features: The features that the heads take.
+            normalisers: Normaliser of each store.
+            folds: Utterance id → folds whose heads predict it.
+            workers: Number of threads. A model computes one utterance at a time, with all threads.
+            activations: Whether to return penultimate activations too.
+
+        Returns:
+            Utterance id → outputs, see :meth:`compute`.
+        """
+        found: dict[str, Outputs] = {utterance_id: ({}, {}) for utterance_id in folds}
+        at_once, threads = (1, workers) if self.is_tuned else (workers, 1)
+        for keys in self._turns():
+            ids = [i for i in folds if any(fold in folds[i] for _, fold in keys)]
+
+            def compute(utterance_id: str, keys: Collection[HeadKey] = keys) -> Outputs:
+                with np.errstate(all="ignore"):
+                    return self.compute(
+                        features, normalisers, utterance_id, folds[utterance_id], keys=keys, activations=activations
+                    )
+
+            if ids:
+                with self._in_memory(keys), threads_each(threads), Pool(at_once, "predict") as pool:
+                    for utterance_id, (outputs, inner) in zip(ids, pool.map(compute, ids), strict=True):
+                        found[utterance_id][0].update(outputs)
+                        found[utterance_id][1].update(inner)
+        return found
+
     @torch.inference_mode()
     def compute(
         self,
@@ -137,6 +202,7 @@ class RunHeads:
         utterance_id: str,
         folds: Iterable[int],
         *,
+        keys: Collection[HeadKey] | None = None,
         activations: bool = False,
     ) -> Outputs:
         """Compute the outputs of the heads of some folds for one utterance.
@@ -146,6 +212,7 @@ class RunHeads:
             normalisers: Normaliser of each store.
             utterance_id: The utterance.
             folds: Numbers of the folds.
+            keys: Seeds and folds of the heads whose models are in memory; by default all.
             activations: Whether to return penultimate activations too.
 
         Returns:
@@ -168,7 +235,7 @@ class RunHeads:
             ]
             shared = packed if None in normalisers else None
             for (seed, of_fold), saved in self.heads.items():
-                if of_fold == fold:
+                if of_fold == fold and (keys is None or (seed, fold) in keys):
                     outputs[seed, fold] = self._outputs(saved, packed)
                     if activations:
                         inner[seed, fold] = self._caught.activations

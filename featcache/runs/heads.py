@@ -41,7 +41,13 @@ _LARGEST = torch.finfo(torch.float32).max / 2
 
 
 def load_head(
-    folder: Path, config: Mapping[str, Any], *, seed: int, fold: int, with_statistics: bool = True
+    folder: Path,
+    config: Mapping[str, Any],
+    *,
+    seed: int,
+    fold: int,
+    with_statistics: bool = True,
+    with_models: bool = True,
 ) -> SavedHead:
     """Load one head of a run, see :meth:`featcache.runs.reader.RunFolder.head`.
 
@@ -51,6 +57,7 @@ def load_head(
         seed: A seed of the run.
         fold: Number of a fold, from 1 on.
         with_statistics: Whether to read the statistics of the normalisation; those of many speakers are large.
+        with_models: Whether to load the fine-tuned models before the head; :func:`after_models` adds them later.
 
     Returns:
         The head in evaluation mode, on the CPU.
@@ -84,8 +91,8 @@ def load_head(
         tuned = read_tuned_inputs(folder, config)
         make = partial(_network, tuned=tuned) if spec.is_network else _linear_model
         head = make(path, config, inputs, len(outputs), shapes, lambda name: tensors.get_tensor(name).clone())
-    if tuned:
-        head = _with_models(folder, config, cast(Head, head), tuned, seed=seed, fold=fold)
+    if tuned and with_models:
+        head = after_models(folder, config, cast(Head, head), seed=seed, fold=fold)
     statistics = None
     if config["norm"] != "none" and with_statistics:
         statistics = read_statistics(folder, inputs, fold=fold if config["norm"] == "global" else None)
@@ -225,17 +232,22 @@ def _network(
     return head
 
 
-def _with_models(
-    folder: Path, config: Mapping[str, Any], head: Head, tuned: Sequence[TunedInput], *, seed: int, fold: int
-) -> TunedHead:
+def after_models(folder: Path, config: Mapping[str, Any], head: Head, *, seed: int, fold: int) -> TunedHead:
     """Put the fine-tuned models of a training before its head.
+
+    Args:
+        folder: The run folder.
+        config: The content of its ``config.yaml``.
+        head: The head of the training.
+        seed: Seed of the training.
+        fold: Number of its fold.
 
     Raises:
         StoreError: the folder of a model is missing or damaged, or the configuration does not match it.
     """
     identities: dict[str, Any] = config.get(STORE_SETTINGS) or {}
     models = {}
-    for one in tuned:
+    for one in read_tuned_inputs(folder, config):
         path, _ = checked_model(folder, one.store, seed=seed, fold=fold)
         check_types(identities, {one.store: (dict,)}, f"{folder / CONFIG}, {STORE_SETTINGS},", REFIT)
         settings = identities[one.store]

@@ -95,6 +95,7 @@ def plan_working_copy(
     workers: int = 1,
     processes: int = 1,
     device: str = "cpu",
+    advice: str = "use fewer frames with --max-frames",
 ) -> WorkingCopy:
     """Choose the dtype of the in-memory features, and whether all of them are loaded at once.
 
@@ -108,6 +109,7 @@ def plan_working_copy(
         workers: Number of threads of each process.
         processes: Number of processes that share the memory.
         device: Device of the features; on a CUDA device its own memory is the limit.
+        advice: How a training would need less memory, for the error message.
 
     Returns:
         The dtype that the user chose, or the most exact one that fits and does not slow down training.
@@ -137,7 +139,7 @@ def plan_working_copy(
         least = (2 * overhead + training + _resident()) * processes
         raise ModelError(
             f"{format_bytes(memory.bytes or SHARE * available_memory())} of memory is not enough, expected "
-            f"{format_bytes(least)} or more; allow more with --memory, or use fewer frames with --max-frames"
+            f"{format_bytes(least)} or more; allow more with --memory, or {advice}"
         )
     return WorkingCopy(dtype=dtype, compute=compute, room=None if chosen else 2.0 ** math.floor(math.log2(limit)))
 

@@ -100,9 +100,9 @@ def plain_loop(model: str, data: Path, output: Path) -> Plain:
     return Plain(path=output, seconds=time.perf_counter() - start)
 
 
-def cached(model: str, data: Path, home: Path, precision: str = "float32") -> Cached:
+def cached(model: str, data: Path, home: Path, precision: str = "float32", storage: str = "float16") -> Cached:
     """Extract the same features with featcache."""
-    same = {"model": model, "weights": "random", "data": data, "precision": precision}
+    same = {"model": model, "weights": "random", "data": data, "precision": precision, "store": storage}
     featcache.extract(**same, limit=1, home=home.with_name(f"{home.name}-warm-up"))
     report = featcache.extract(**same, home=home)
     return Cached(

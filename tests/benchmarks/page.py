@@ -5,7 +5,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from tests.benchmarks import bare, extraction, memory, options, precision, prediction, quantised, training
+from tests.benchmarks import (
+    bare,
+    extraction,
+    finetuning,
+    finetuning_memory,
+    memory,
+    options,
+    precision,
+    prediction,
+    quantised,
+    training,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +31,8 @@ class Results:
     memory: memory.Memory
     training: training.Measured
     options: options.Measured
+    finetuning: finetuning.Measured
+    finetuning_memory: finetuning_memory.Memory
 
 
 def measure(
@@ -32,6 +45,7 @@ def measure(
     num_trained: int = 1440,
     seeds: Sequence[int] = (1, 2, 3, 4, 5),
     epochs: int = 3,
+    layers: Sequence[int] = (11, 9, 6, 0),
 ) -> Results:
     """Run all benchmarks.
 
@@ -44,6 +58,7 @@ def measure(
         num_trained: Number of utterances of the synthetic cache for training heads.
         seeds: Seeds of the trained heads, also of those that predict.
         epochs: Number of epochs for each seed.
+        layers: Stored layers from which blocks are fine-tuned.
     """
     print("extraction and the plain loop", file=sys.stderr)
     extracted = extraction.compare(model, data, folder)
@@ -61,6 +76,10 @@ def measure(
     trained = training.measure(folder, num_trained, seeds=seeds, epochs=epochs)
     print("training options", file=sys.stderr)
     with_options = options.compare(training.cache_in(folder), seeds=seeds[:1], rounds=epochs)
+    print("fine-tuning", file=sys.stderr)
+    tuned = finetuning.compare(model, data, extracted.ours, layers=layers, rounds=epochs)
+    print("memory of fine-tuning", file=sys.stderr)
+    tuned_peaks = finetuning_memory.compare(folder, training.cache_in(folder))
     return Results(
         extraction=extracted,
         bare=passes,
@@ -70,6 +89,8 @@ def measure(
         memory=peaks,
         training=trained,
         options=with_options,
+        finetuning=tuned,
+        finetuning_memory=tuned_peaks,
     )
 
 

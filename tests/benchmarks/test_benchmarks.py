@@ -9,7 +9,7 @@ from featcache.cache.reader import FeatureStore
 from featcache.corpora.synthetic import make_corpus
 from featcache.extraction.plan import SHARD_BYTES
 from featcache.extraction.verify import damaged_datasets
-from tests.benchmarks import bare, extraction, memory, precision, prediction, training
+from tests.benchmarks import bare, extraction, finetuning, finetuning_memory, memory, precision, prediction, training
 from tests.benchmarks.compare import deviations, signal_to_noise
 from tests.benchmarks.page import measure, to_page
 from tests.benchmarks.process import alone, peak_memory
@@ -21,6 +21,8 @@ NUM_UTTERANCES = 12
 TOLERANCE = 2.0**-10
 # bfloat16 has 8 significant bits, and errors accumulate over blocks; a wrong layer would differ by more than half.
 TOLERANCE_BFLOAT16 = 0.1
+# float32 sums in another order, which a few steps of Adam carry on; without the steps, losses differ by more than 1e-2.
+AFTER_SOME_STEPS = 1e-5
 
 
 @pytest.fixture(scope="module")
@@ -29,15 +31,24 @@ def results(tmp_path_factory, tiny_model):
     folder = tmp_path_factory.mktemp("bench")
     make_corpus(folder / "synthetic", num_speakers=3, repetitions=1)
     with pytest.MonkeyPatch.context() as patch:
-        for module in (extraction, bare, precision, memory, prediction):
+        for module in (extraction, bare, precision, memory, prediction, finetuning_memory):
             patch.setattr(module, "alone", lambda function, *arguments: (function(*arguments), peak_memory()))
         patch.setattr(precision, "cpu_info", dict)
         small = partial(write_cache, num_layers=3, hidden_size=16, num_speakers=4)
         patch.setattr(training, "write_cache", small)
+        patch.setattr(finetuning_memory, "ROOM", 20_000)
         patch.setattr(training, "roofline", partial(training.roofline, copied=2**20, side=64))
         model = tiny_model("wav2vec2")
         return measure(
-            model, folder / "synthetic", folder, sizes=(1, 3), num_predicted=5, num_trained=32, seeds=(1, 2), epochs=1
+            model,
+            folder / "synthetic",
+            folder,
+            sizes=(1, 3),
+            num_predicted=5,
+            num_trained=32,
+            seeds=(1, 2),
+            epochs=1,
+            layers=(2, 0),
         )
 
 
@@ -78,8 +89,31 @@ def test_the_larger_extraction_is_larger(results):
     assert case.few.bytes < case.many.bytes
 
 
+def test_both_fine_tunings_read_several_windows(results):
+    case = results.finetuning_memory
+    assert case.few.num_utterances < case.many.num_utterances / 2
+    assert 1 < case.few.num_windows < case.many.num_windows
+
+
 def test_a_hundred_utterances_would_fill_more_than_a_shard(results):
     assert 100 * results.memory.many.bytes / 3 > SHARD_BYTES
+
+
+def test_fine_tuning_and_plain_loop_do_the_same_steps(results, tiny_model, tmp_path):
+    """The store is in float32, the model pads exactly (norms per frame), and nothing is drawn."""
+    assert [one.from_layer for one in results.finetuning.epochs] == [2, 0]
+    make_corpus(tmp_path / "synthetic", num_speakers=3, repetitions=1)
+    model = tiny_model("xls-r")
+    ours = extraction.cached(model, tmp_path / "synthetic", tmp_path / "home", storage="float32")
+    for from_layer in (0, 2):
+        found = finetuning.epochs(
+            model, tmp_path / "synthetic", ours, from_layer, batch_size=3, rounds=1, dropout=0.0, rates=(0.01, 0.01)
+        )
+        assert found.losses[0] == pytest.approx(found.losses[1], rel=AFTER_SOME_STEPS)
+
+
+def test_bounds_are_those_of_the_operations():
+    assert [round(finetuning.bound(k), 2) for k in (11, 9, 6, 0)] == [7.2, 2.85, 1.76, 1.18]
 
 
 def test_the_page_has_a_table_for_each_theme(results):
@@ -94,6 +128,8 @@ def test_the_page_has_a_table_for_each_theme(results):
         "## Memory",
         "## Training",
         "## Options of training",
+        "## Fine-tuning from a stored layer",
+        "## Memory of fine-tuning",
     ]
     for part in page.split("## ")[1:]:
         cells = {line.count("|") for line in part.splitlines() if line.startswith("|")}

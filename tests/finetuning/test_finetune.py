@@ -1,6 +1,7 @@
 """The run of a fine-tuning has model folders, and can be used like any other run."""
 
 import shutil
+import weakref
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from featcache.errors import ModelError, StoreError
 from featcache.fitting.fit import fit
 from featcache.prediction.inputs import AudioRequest
 from featcache.prediction.predictor import Predictor
+from featcache.runs import heads
 from featcache.settings.predictions import PredictSettings
 from tests.finetuning.conftest import SHORT
 
@@ -160,3 +162,19 @@ def test_a_damaged_model_is_refused(run, tmp_path):
     shutil.rmtree(copied / "models" / "ssl" / "seed-1-fold-1")
     with pytest.raises(StoreError, match="seed-1-fold-1"):
         featcache.RunFolder(copied).head(seed=1, fold=1)
+
+
+def test_predict_loads_one_model_at_a_time(place, run, monkeypatch):
+    """A model that computed an utterance is released before the next one is loaded."""
+    alive, most, load = weakref.WeakSet(), [], heads.load_upper
+
+    def counted(*arguments, **options):
+        upper = load(*arguments, **options)
+        alive.add(upper)
+        most.append(len(alive))
+        return upper
+
+    monkeypatch.setattr(heads, "load_upper", counted)
+    predict_again(place, run, "ssl")
+    assert len(most) == 4  # two seeds of two folds, whose heads did not train on one of the utterances
+    assert max(most) == 1

@@ -4,6 +4,7 @@ The result equals that of the whole model: padding is kept out in the same way a
 compares both on a short input.
 """
 
+from featcache.extractors.upper.activations import ActivationMemory, activation_memory
 from featcache.extractors.upper.adapters import AdapterOptions, check_peft
 from featcache.extractors.upper.eligibility import check_store
 from featcache.extractors.upper.loading import TuningOptions, load_upper
@@ -11,10 +12,12 @@ from featcache.extractors.upper.model_source import ModelSource
 from featcache.extractors.upper.upper_blocks import UpperBlocks
 
 __all__ = [
+    "ActivationMemory",
     "AdapterOptions",
     "ModelSource",
     "TuningOptions",
     "UpperBlocks",
+    "activation_memory",
     "check_peft",
     "check_store",
     "load_upper",

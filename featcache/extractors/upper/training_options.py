@@ -40,16 +40,19 @@ class Recomputed:
 
     Args:
         block: Block, whose forward method this replaces.
+
+    Attributes:
+        original: Forward method of the block.
     """
 
     def __init__(self, block: nn.Module) -> None:
         self._block = block
-        self._forward = block.forward
+        self.original = block.forward
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if not (self._block.training and torch.is_grad_enabled()):
-            return self._forward(*args, **kwargs)
-        return checkpoint(self._forward, *args, use_reentrant=False, **kwargs)
+            return self.original(*args, **kwargs)
+        return checkpoint(self.original, *args, use_reentrant=False, **kwargs)
 
 
 def recompute(blocks: Iterable[nn.Module]) -> None:

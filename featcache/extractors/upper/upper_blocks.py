@@ -172,8 +172,9 @@ class UpperBlocks(nn.Module):
         layers: dict[int, Tensor] = {}
         for together in self._groups([len(utterance) for utterance in utterances]):
             found = self._layers([utterances[item] for item in together], names)
-            for row, item in enumerate(together):
-                layers[item] = found[:, row, : len(utterances[item])]
+            # Slices of the whole batch would each have a gradient of its size.
+            for item, row in zip(together, found.unbind(dim=1), strict=True):
+                layers[item] = row[:, : len(utterances[item])]
         return [layers[item] for item in range(len(utterances))]
 
     def _check(self, utterance: Tensor) -> None:
