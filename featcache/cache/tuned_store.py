@@ -6,7 +6,7 @@ The settings of the store have the checksum of this file.
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "tested_sha256": (str, type(None)),
 }
 
-TestParts = Mapping[int, Sequence[str]]
+TestParts = Mapping[int, Collection[str]]
 """Number of a fold → ids of the utterances in its test part."""
 
 
@@ -63,6 +63,11 @@ class TunedOrigin:
         return asdict(self)
 
     @property
+    def folds(self) -> list[int]:
+        """Folds whose models made the store."""
+        return sorted(int(number) for number in self.models_sha256)
+
+    @property
     def described(self) -> str:
         """Run, seed and fold as text."""
         fold = "each utterance by the model of the fold that tested it" if self.fold is None else f"fold {self.fold}"
@@ -81,6 +86,8 @@ class TunedOrigin:
         if not isinstance(found, dict) or found.keys() != _TYPES.keys():
             raise damaged("the store's settings", f"{TUNED}: expected {', '.join(_TYPES)}", _HINT)
         check_types(found, _TYPES, f"the store's settings, {TUNED},", _HINT)
+        if not found["models_sha256"] or not all(number.isdecimal() for number in found["models_sha256"]):
+            raise damaged("the store's settings", f"{TUNED}: expected the checksum of a model for each fold", _HINT)
         return cls(**found)
 
 
@@ -118,6 +125,25 @@ def read_tested(folder: Path, origin: TunedOrigin) -> dict[int, frozenset[str]] 
     if not all(number.isdecimal() and _are_ids(ids) for number, ids in found.items()):
         raise damaged(path, "expected the ids of the utterances that each fold tested", _HINT)
     return {int(number): frozenset(ids) for number, ids in found.items()}
+
+
+def fold_by_utterance(parts: Mapping[int, Collection[str]], folds: Collection[int]) -> dict[str, int]:
+    """Return utterance id → the first of some folds that tested it; utterances in no test part are missing."""
+    found: dict[str, int] = {}
+    for fold in sorted(set(parts) & set(folds)):
+        for utterance_id in parts[fold]:
+            found.setdefault(utterance_id, fold)
+    return found
+
+
+def faults_of_tested(folder: Path, identity: StoreIdentity) -> list[str]:
+    """Return the faults of the file with the test parts, if the store needs one."""
+    try:
+        origin = TunedOrigin.of(identity)
+        missing = origin is not None and read_tested(folder, origin) is None and origin.tested_sha256 is not None
+    except StoreError as error:
+        return [str(error)]
+    return [f"{folder / TESTED} is missing; run 'featcache extract' again"] if missing else []
 
 
 def _are_ids(ids: Any) -> bool:

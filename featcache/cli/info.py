@@ -78,6 +78,7 @@ def _show_store(path: Path, manifest: "Manifest | None" = None, *, names: bool =
     """Print the content and origin of a store; without ``names``, only the number of its feature names."""
     from featcache.cache.reader import FeatureStore
     from featcache.cache.shards import shard_numbers
+    from featcache.cache.tuned_store import TUNED, TunedOrigin
 
     if manifest is None:
         manifest = _manifest_beside(path)
@@ -89,8 +90,10 @@ def _show_store(path: Path, manifest: "Manifest | None" = None, *, names: bool =
     store = FeatureStore(path)
     size = sum(file.stat().st_size for file in store.path.glob("*.h5") if file.is_file())
     ids = store.utterance_ids
+    origin = TunedOrigin.of(store.identity)
     known: dict[str, Any] = {
         "store": store.path,
+        **({} if origin is None else {"fine-tuned": origin.described}),
         **_progress(store, manifest),
         **_failed(path),
         **({} if store.is_of_words else {"audio": f"{store.duration(ids):.0f} s"}),
@@ -107,6 +110,7 @@ def _show_store(path: Path, manifest: "Manifest | None" = None, *, names: bool =
         "extractor",
         "dataset",
         "keep_padding",
+        TUNED,
     }
     if "num_blocks" not in store.identity.settings:  # All blocks of the model are stored.
         hidden.add("num_blocks")

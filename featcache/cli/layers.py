@@ -10,13 +10,15 @@ from featcache.cli.named import folders_in, output_path
 from featcache.errors import StoreError, did_you_mean
 from featcache.evaluate.scores import chance_of, digits_of, heading_of
 from featcache.report.layers import (
+    draw_layer_drift,
     draw_layer_scores,
     draw_layer_weights,
     store_label,
 )
 from featcache.report.relevance_figure import draw_layer_relevance
 from featcache.report.tables import mean_and_std, plain_table
-from featcache.runs.reader import find_run, finished_runs
+from featcache.runs.reader import RunFolder, find_run, finished_runs
+from featcache.runs.tuned_inputs import read_tuned_inputs
 from featcache.terminal.console import Console, Table, print_line
 from featcache.units import counted
 from featcache.workspace import Workspace
@@ -25,13 +27,14 @@ from featcache.workspace import Workspace
 MOST_WITH_SPREAD = 4
 
 
-def print_layer_weights(names: Sequence[str], *, corpus: str | None, out: Path | None) -> None:
-    """Draw the layer weights of runs, and print them.
+def print_layers(names: Sequence[str], *, corpus: str | None, out: Path | None, models: Sequence[str] = ()) -> None:
+    """Draw the layer weights of runs and the drift of fine-tuned models, and print them.
 
     Args:
         names: Names or folders of runs; empty for the newest run with layer weights.
         corpus: Corpus whose runs are searched; None for all.
         out: Path of the figures without suffix, or None.
+        models: Folders of the pretrained models of a fine-tuned run, if they are needed.
 
     Raises:
         StoreError: No run has layer weights.
@@ -46,6 +49,17 @@ def print_layer_weights(names: Sequence[str], *, corpus: str | None, out: Path |
             folder = workspace.home / "runs" if corpus is None else workspace.runs(corpus)
             near = "" if corpus is None else did_you_mean(corpus, [path.name for path in folders_in(folder.parent)])
             raise StoreError(f"no run with layer weights under {folder}; make one with 'featcache fit'{near}")
+    tuned = [run for run in runs if read_tuned_inputs(run.path, run.config)]
+    weighing = [run for run in runs if run not in tuned or not run.layer_weights.empty]
+    if weighing:
+        _print_layer_weights(weighing, out)
+    for run in tuned:
+        ending = "drift" if len(tuned) == 1 else f"drift_{run.name}"
+        named = None if out is None else _place(out, out).with_name(f"{out.name}_{ending}")
+        _print_drift(run, workspace, named, models)
+
+
+def _print_layer_weights(runs: Sequence[RunFolder], out: Path | None) -> None:
     path = _place(out, (runs[0].path if len(runs) == 1 else runs[0].path.parent) / "layer_weights")
     same_name = len({run.name for run in runs}) < len(runs)
     labels = [f"{run.config['corpus']}/{run.name}" if same_name else run.name for run in runs]
@@ -53,6 +67,26 @@ def print_layer_weights(names: Sequence[str], *, corpus: str | None, out: Path |
     summary = draw_layer_weights(weights, path, required=out is not None)
     Console().print(_layer_table(_over_seeds(summary), "run", digits=4))
     _print_files(path, "_summary.csv")
+
+
+def _print_drift(run: RunFolder, workspace: Workspace, out: Path | None, models: Sequence[str]) -> None:
+    """Draw and print how far each layer of the fine-tuned models of a run moved from the pretrained one."""
+    from featcache.fitting.drift import drift_summary, layer_drift
+
+    drift = layer_drift(run, workspace, models)
+    measures = {measure: drift_summary(drift, measure) for measure in ("cka", "cosine")}
+    path = run.path / "layer_drift" if out is None else out
+    draw_layer_drift(drift, measures, run.layer_weights, path, required=out is not None)
+    number = counted(len(drift[["seed", "fold"]].drop_duplicates()), "training")
+    print_line(f"{run.name}: fine-tuned against pretrained layers, on validation utterances; 1 is unchanged")
+    print_line(f"mean ± standard deviation over {number}")
+    columns = [
+        summary.assign(column=f"{store} {title}" if len(of_stores) > 1 else title)
+        for title, of_stores in (("CKA", measures["cka"]), ("cosine", measures["cosine"]))
+        for store, summary in of_stores.items()
+    ]
+    Console().print(_layer_table(pd.concat(columns), "column", digits=4))
+    _print_files(path, ".csv")
 
 
 def print_layer_scores(names: Sequence[str], *, out: Path | None, **options: Any) -> None:

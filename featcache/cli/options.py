@@ -95,6 +95,13 @@ WeighingRuns = Annotated[
     list[str] | None,
     Argument(metavar="RUN", help="Names or folders of runs [default: the newest run with layer weights]."),
 ]
+PretrainedModels = Annotated[
+    list[str] | None,
+    Option(
+        metavar="[STORE=]PATH",
+        help="Folder of the pretrained model of a fine-tuned run, if its store has only lower layers. Can be repeated.",
+    ),
+]
 LayerStores = Annotated[
     list[str] | None,
     Argument(metavar="STORE", help="Names of stores [default: all stores with the layers of a model]."),

@@ -133,13 +133,15 @@ def carry_out(request: ExtractionRequest) -> ExtractionReport:
     asked = request.options
     compare_audio(request.place, request.wanted, [store.folder.name for store in request.stores], request.workers)
     log.info("loading %s", asked.encoder)
+    extractors = _extractors(request)  # before locks, which make folders
     with ExitStack() as stack:
         client = None
         if asked.scheduler is not None and not asked.dry_run:
             client = stack.enter_context(connected(asked.scheduler))
         folders = [store.folder for store in request.stores]
         unwritable = None if asked.dry_run else lock_if_writable(stack, folders, request.part)
-        work = _plan(request, _extractors(request))
+        work = _plan(request, extractors)
+        del extractors  # one fine-tuned model after another must be able to leave memory
         if asked.dry_run or unwritable is not None:
             if unwritable is not None and not work.is_done:
                 raise unwritable

@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from featcache.cache.identity import WEIGHTS
-from featcache.cache.tuned_store import TUNED, TestParts, TunedOrigin, tested_sha256
+from featcache.cache.tuned_store import TUNED, TestParts, TunedOrigin, fold_by_utterance, tested_sha256
 from featcache.errors import ModelError, StoreError, listed
 from featcache.extractors.checkpoint import is_folder
 from featcache.extractors.models import entry_of
 from featcache.extractors.references import is_reference
 from featcache.manifest import Utterance
 from featcache.runs.identity import hash_of
+from featcache.runs.model_files import checked_model
 from featcache.runs.reader import RunFolder, find_run, is_run
-from featcache.runs.tuned_models import checked_model, stores_with_models, tested_by_fold, trainings_of
+from featcache.runs.tuned_models import stores_with_models, tested_by_fold, trainings_of
 from featcache.workspace import Workspace
 
 
@@ -101,10 +102,7 @@ class TunedSource:
             )
         if self.tested is None:
             raise StoreError(f"{self.run.path} does not contain the test parts of its folds; {advice}")
-        found: dict[str, int] = {}
-        for fold in sorted(set(self.tested) & set(self.folds)):
-            for utterance_id in self.tested[fold]:
-                found.setdefault(utterance_id, fold)
+        found = fold_by_utterance(self.tested, self.folds)
         missing = [u.utterance_id for u in utterances if u.utterance_id not in found]
         if missing:
             raise StoreError(

@@ -19,6 +19,7 @@ from featcache.cache.identity import read_extractor_description
 from featcache.cache.locks import locked
 from featcache.cache.request import known_request
 from featcache.cache.shards import Catalogue, Shard, combine, read_catalogue, shard_numbers
+from featcache.cache.tuned_store import TunedOrigin, read_tested, write_tested
 from featcache.cache.writer import StoreWriter
 from featcache.corpora.recorded import CORPUS_FILE
 from featcache.errors import StoreError, listed
@@ -137,6 +138,7 @@ def merge(into: Path, parts: Sequence[Path]) -> Merged:
         if taken:  # Written before the first shard, so that another merge can complete an interrupted one.
             known = set[str]().union(*(part.requested or () for part in everything))
             writer.begin(sorted(known), num_in_corpus=_num_in_corpus(into, everything))
+            _keep_tested(into, everything)
         _take(taken, into, writer.next_number())
         return _finish(writer, everything, len(taken))
 
@@ -218,6 +220,15 @@ def _num_in_corpus(into: Path, everything: Sequence[_Part]) -> int | None:
     if path.is_file():
         return len(Manifest.read(path))
     return max((part.num_in_corpus for part in everything if part.num_in_corpus is not None), default=None)
+
+
+def _keep_tested(into: Path, everything: Sequence[_Part]) -> None:
+    """Add the test parts of the run whose fine-tuned models made the stores, if a part has them."""
+    origin = TunedOrigin.of(everything[0].identity)
+    for part in everything:
+        if origin is not None and (tested := read_tested(part.folder, origin)) is not None:
+            write_tested(into, tested)
+            return
 
 
 def _is_cache(into: Path) -> bool:

@@ -14,17 +14,17 @@ from featcache.cache.identity import StoreIdentity
 from featcache.cache.intact import damaged_shards, faults_of_index, faults_of_request, has_no_checksum
 from featcache.cache.reader import FeatureStore
 from featcache.cache.request import REQUEST
-from featcache.cache.shards import shard_numbers
+from featcache.cache.shards import read_catalogue, shard_numbers
 from featcache.cache.statistics import RunningStatistics
+from featcache.cache.tuned_store import TESTED, TunedOrigin, faults_of_tested, fold_by_utterance, read_tested
 from featcache.corpora import read_corpus
 from featcache.corpora.recorded import layout_of
 from featcache.errors import FeatcacheError, ModelError, StoreError, listed
 from featcache.extraction.inputs import Input, input_of, signal_for, signal_of_view
+from featcache.extraction.store_models import advice_on_folder, as_recorded, model_of_store, workspace_of
 from featcache.extractors import create_extractor, usable_device
 from featcache.extractors.base import SAME_IN_ANY_BATCH, Extractor
 from featcache.extractors.chunked import extract_windows
-from featcache.extractors.models import is_path
-from featcache.extractors.references import is_reference
 from featcache.features import Features
 from featcache.files.checksums import unrecorded_files, wrong_files
 from featcache.files.regular import resolved
@@ -92,9 +92,12 @@ def damaged_files(folder: Path) -> Iterator[str]:
     Yields:
         One line for each fault.
     """
-    yield from damaged_datasets(folder)
+    damaged = list(damaged_datasets(folder))
+    yield from damaged
     yield from (f"{layout.INDEX}: {fault}" for fault in faults_of_index(folder))
     yield from (f"{REQUEST}: {fault}" for fault in faults_of_request(folder))
+    if not damaged:
+        yield from (f"{TESTED}: {fault}" for fault in faults_of_tested(folder, read_catalogue(folder).identity))
     cache = resolved(folder).parent
     yield from (f"{cache / name} {fault}" for name, fault in wrong_files(cache).items())
 
@@ -172,38 +175,24 @@ def recompute(
     """
     if model is not None:
         name_plugins([model])
-    made_model, options = _model_and_options(store)
-    # Stores record only the name of a model's folder.
-    if model is None and is_path(made_model) and not is_reference(made_model):
-        told = f"its model was a folder named {made_model!r}, whose path is not recorded; give the path with --model"
-        raise StoreError(f"{store.path}: {told}")
-    try:
-        extractor = create_extractor(model or made_model, device=usable_device(device), **options)
-    except FeatcacheError:
-        raise
-    except (AttributeError, LookupError, TypeError, ValueError) as error:
-        raise StoreError(f"{store.path}: its settings do not define a valid extractor ({error})") from error
-    view = _view(store, augment)
-    description = extractor.description if view is None else view.described(extractor.description)
-    now = StoreIdentity.of(description, store.identity.storage_dtype, pool=store.pooled_only)
-    differing = store.identity.differences(now)
-    if differing:
-        raise StoreError(
-            f"{store.path}: the extractor on this machine differs in {', '.join(differing)}; nothing was compared"
-        )
+    view, folds = _view(store, augment), _fold_by_utterance(store)
+    fold = min(folds.values(), default=None)
+    extractor = _extractor(store, model, device, view, fold)
     known, source = _known(store, extractor, data)
     there = [utterance_id for utterance_id in store.utterance_ids if utterance_id in known]
     if not there:
         raise StoreError(
             f"{data or store.path.parent} has none of the utterances of {store.path} ({listed(store.utterance_ids)})"
         )
-    chosen = np.random.default_rng(0).permutation(len(there))[:number]
+    chosen = [there[position] for position in np.random.default_rng(0).permutation(len(there))[:number]]
     compare = _compare_statistics if store.pooled_only else _compare_frames
     largest = np.zeros(len(store.layer_names))
-    for position in chosen:
-        utterance = known[there[position]]
-        computed = _computed(extractor, source, utterance, view)
-        largest = np.maximum(largest, compare(store, utterance.utterance_id, computed))
+    for utterance_id in sorted(chosen, key=lambda one: folds.get(one, 0)):
+        if folds.get(utterance_id) != fold:
+            fold = folds[utterance_id]
+            extractor = _extractor(store, model, device, view, fold)
+        computed = _computed(extractor, source, known[utterance_id], view)
+        largest = np.maximum(largest, compare(store, utterance_id, computed))
     tolerance = tolerance_of(store.identity.settings)
     return [
         Deviation(layer=layer, largest=float(value), tolerance=tolerance)
@@ -211,16 +200,46 @@ def recompute(
     ]
 
 
-def _model_and_options(store: FeatureStore) -> tuple[str, dict[str, Any]]:
-    """Return the model and the options of the store's extractor.
+def _extractor(
+    store: FeatureStore, model: str | None, device: str, view: AugmentedView | None, fold: int | None
+) -> Extractor:
+    """Create the extractor of a store; for a store of several fine-tuned models, that of one fold.
 
     Raises:
+        StoreError: the extractor cannot be created as it was.
         ModelError: the store names external code that the user did not name.
     """
     try:
-        return store.identity.model_and_options()
-    except ModelError as error:
-        raise ModelError(f"{store.path}: {error}") from error
+        source, options = model_of_store(store.identity, model, workspace_of(store), fold=fold)
+    except FeatcacheError as error:
+        advice = "" if model else advice_on_folder(store.name, {store.name: store.identity})
+        raise type(error)(f"{store.path}: {error}{advice}") from error
+    try:
+        extractor = create_extractor(source, device=usable_device(device), **options)
+    except FeatcacheError:
+        raise
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise StoreError(f"{store.path}: its settings do not define a valid extractor ({error})") from error
+    as_recorded(extractor, store.identity)
+    description = extractor.description if view is None else view.described(extractor.description)
+    now = StoreIdentity.of(description, store.identity.storage_dtype, pool=store.pooled_only)
+    differing = store.identity.differences(now)
+    if differing:
+        raise StoreError(
+            f"{store.path}: the extractor on this machine differs in {', '.join(differing)}; nothing was compared"
+        )
+    return extractor
+
+
+def _fold_by_utterance(store: FeatureStore) -> dict[str, int]:
+    """Return utterance id → fold whose fine-tuned model computed it; empty if one model computed all."""
+    origin = TunedOrigin.of(store.identity)
+    if origin is None or origin.fold is not None:
+        return {}
+    tested = read_tested(store.path, origin)
+    if tested is None:
+        raise StoreError(f"{store.path / TESTED} is missing; run 'featcache extract' again")
+    return fold_by_utterance(tested, origin.folds)
 
 
 def _known(store: FeatureStore, extractor: Extractor, data: Path | None) -> tuple[dict[str, Utterance], Input]:

@@ -40,6 +40,7 @@ def finetune(
     loss: str | None = None,
     class_weights: str | Mapping[str, float] = "none",
     final: bool = False,
+    fold: int | None = None,
     train_fraction: float = 1.0,
     blocks_learning_rate: float = 1e-5,
     blocks_dropout: float | None = None,

@@ -129,7 +129,7 @@ def task_options(cache: FeatureCache, request: FitSettings) -> dict[str, Any]:
         cache: The cache, as :func:`open_cache` returns it.
         request: The settings of the fit.
     """
-    names = ("protocol", "target", "task", "label_range", "select", "limit", "final", "train_fraction")
+    names = ("protocol", "target", "task", "label_range", "select", "limit", "final", "fold", "train_fraction")
     asked = {name: getattr(request, name) for name in names}
     if isinstance(cache, JointCache):
         asked |= {"protocol": request.protocol or CROSS, "target": cache.target}

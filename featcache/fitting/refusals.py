@@ -141,6 +141,7 @@ REFUSALS: Mapping[str, Refusal] = {
     "choose": lambda _: "there is no search to choose from; add --sweep OPTION=VALUE,VALUE",
     "also": _also,
     "train_fraction": lambda one: "--final trains on all speakers; remove one of both" if one.request.final else None,
+    "fold": lambda one: "--final uses the first fold; remove one of both" if one.request.final else None,
     "test_view": lambda one: "--final has no test part; omit one of them" if one.request.final else None,
 }
 

@@ -18,6 +18,8 @@ from featcache.fitting.checks import (
     shared_audio,
     unlabelled,
 )
+from featcache.fitting.chosen_fold import only_fold
+from featcache.fitting.seen_by_models import seen_by_models
 from featcache.manifest import Manifest, Utterance
 from featcache.normalise import SPEAKER
 from featcache.protocols import PROTOCOLS, Fold, check_folds, default_protocol, make_folds
@@ -66,6 +68,7 @@ def resolve_task(
     select: Mapping[str, Sequence[str]] | None = None,
     limit: int | None = None,
     final: bool = False,
+    fold: int | None = None,
     train_fraction: float = 1.0,
 ) -> ResolvedTask:
     """Resolve the utterances, the folds and the target.
@@ -80,6 +83,7 @@ def resolve_task(
         select: Label → values; only utterances with these labels take part.
         limit: Size of a random subset, the same as in ``extract`` with this limit.
         final: Whether to train on all utterances but the validation part of the protocol's first fold.
+        fold: Number of the only fold to use; None for all.
         train_fraction: Fraction of the speakers in each training part. The utterances of the complete folds stay in
             the manifest, so that all fractions share features in memory.
 
@@ -99,6 +103,7 @@ def resolve_task(
     taken, warnings = _without_missing(chosen, stores)
     with explained(cache.manifest, chosen, taken, limit=limit, select=select):
         protocol, name, folds = resolve_folds(taken, known, protocol=protocol, target=target, tested=not final)
+        folds, notes = only_fold(folds, None if final else fold)
         in_folds = {i for fold in folds for part in (fold.train, fold.validation, fold.test) for i in part}
         manifest = taken.subset(tuple(in_folds))
         if final:
@@ -117,7 +122,8 @@ def resolve_task(
         ["fold"] if protocol == "folds" else [label for label in dialogue_labels() if label in manifest.label_columns]
     )
     warnings += alike(manifest, [SPEAKER, *groups, *(predicted.labels if isinstance(predicted, Classes) else ())])
-    notes = left_out(taken, manifest, predicted, protocol)
+    warnings += seen_by_models(stores, folds, cache)
+    notes += left_out(taken, manifest, predicted, protocol)
     if train_fraction != 1:
         notes += fraction_notes(folds, complete, manifest, train_fraction)
         warnings += fraction_warnings(folds, complete, manifest, train_fraction)

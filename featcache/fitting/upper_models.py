@@ -1,16 +1,15 @@
 """Stores × ``--from-layer`` → the upper blocks of their models, or an error about a store that has no such layer."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from featcache.cache.identity import StoreIdentity
+from featcache.cache.identity import WEIGHTS
 from featcache.cache.reader import FeatureStore
 from featcache.errors import FeatcacheError, ModelError, StoreError
-from featcache.extractors.models import is_path
-from featcache.extractors.references import is_reference
+from featcache.extraction.store_models import advice_on_folder, model_of_store, models_by_store, workspace_of
 from featcache.extractors.upper import TuningOptions, UpperBlocks, check_store, load_upper
 from featcache.heads import HeadSpec
 from featcache.layer_selection import select_layers
@@ -20,8 +19,6 @@ from featcache.settings.finetunings import NOT_IN_FINETUNING, FinetuneSettings
 from featcache.settings.searches import value_text
 from featcache.training.store_features import ROUNDING, StoreFeatures
 
-# Setting of a store that is the checksum of the model's weights.
-WEIGHTS = "weights_sha256"
 NOTE = "The blocks of {} after layer {} were trained from its stored layer {}, together with the head."
 FROZEN_NOTE = "The blocks of {} after layer {} were computed from its stored layer {}, but not trained (control)."
 
@@ -110,36 +107,24 @@ def load_blocks(
     Raises:
         FeatcacheError: a model is not here or has other weights, or its blocks cannot be trained from a stored layer.
     """
-    models = models_by_store(request.model, {store.name: store.identity for store in stores})
-    return {
-        one.store: _loaded(request, one, store, models.get(one.store)) for one, store in zip(tuned, stores, strict=True)
-    }
-
-
-def models_by_store(given: Sequence[str], identities: Mapping[str, StoreIdentity]) -> dict[str, str]:
-    """Return name of a store → folder of its model, from ``FOLDER`` or ``STORE=FOLDER``.
-
-    Args:
-        given: Values of the option ``--model``.
-        identities: Name of each store → its settings.
-
-    Raises:
-        ModelError: a store is unknown, or it is not clear to which store a folder belongs.
-    """
-    names = list(identities)
-    with_models = [name for name in names if WEIGHTS in identities[name].settings] or names
-    found: dict[str, str] = {}
-    for one in given:
-        name, separator, model = one.partition("=")
-        if not separator or name not in names:
-            if len(with_models) != 1:
-                raise ModelError(
-                    f"--model {one}: the run has several models; expected STORE=FOLDER, with one of {', '.join(names)}"
-                )
-            name, model = with_models[0], one
-        if name in found:
-            raise ModelError(f"--model names {name!r} twice; keep one")
-        found[name] = model
+    identities = {store.name: store.identity for store in stores}
+    models = models_by_store(request.model, identities)
+    options = TuningOptions(
+        dropout=request.blocks_dropout,
+        layer_dropout=request.layer_dropout,
+        gradient_checkpointing=request.gradient_checkpointing,
+        time_mask=request.time_mask,
+    )
+    found = {}
+    for one, store in zip(tuned, stores, strict=True):
+        model = models.get(one.store)
+        try:
+            found[one.store] = upper_of_store(
+                store, model, from_layer=one.from_layer, layers=",".join(one.layers), options=options
+            )
+        except FeatcacheError as error:
+            advice = "" if model else advice_on_folder(one.store, identities)
+            raise type(error)(f"{one.store}: {error}{advice}") from error
     return found
 
 
@@ -182,29 +167,32 @@ def _input(request: FinetuneSettings, store: FeatureStore, from_layer: int) -> T
     return TunedInput(store=store.name, from_layer=from_layer, layers=tuple(names[i] for i in chosen))
 
 
-def _loaded(request: FinetuneSettings, one: TunedInput, store: FeatureStore, model: str | None) -> UpperBlocks:
+def upper_of_store(
+    store: FeatureStore, model: str | None, *, from_layer: int, layers: str, options: TuningOptions | None = None
+) -> UpperBlocks:
+    """Load the upper blocks of the model that made a store.
+
+    Args:
+        store: The store, which records the model and the checksum of its weights.
+        model: Folder of the model, if the user gave one.
+        from_layer: Number of the stored layer from which the blocks start.
+        layers: Layers that the blocks return.
+        options: Options of training; None for the defaults.
+
+    Raises:
+        FeatcacheError: the model is not here or has other weights, or its blocks cannot be computed from this layer.
+    """
     identity = store.identity
-    recorded, options = identity.model_and_options()
-    advice = "" if model else f"; if the model is in a folder, give it with --model {one.store}=FOLDER"
-    if model is None and is_path(recorded) and not is_reference(recorded):
-        raise ModelError(f"{one.store}: its model was a folder named {recorded!r}, whose path is not recorded{advice}")
+    source, recorded = model_of_store(identity, model, workspace_of(store))
     kept = ("revision", "weights", "num_blocks", "do_normalize")
-    given: dict[str, Any] = {name: options[name] for name in kept if name in options}
-    try:
-        return load_upper(
-            model or recorded,
-            text=identity.reads_text,
-            from_layer=one.from_layer,
-            layers=",".join(one.layers),
-            expected_sha256=identity.settings.get(WEIGHTS),
-            with_padding=store.padded_frames is not None,
-            options=TuningOptions(
-                dropout=request.blocks_dropout,
-                layer_dropout=request.layer_dropout,
-                gradient_checkpointing=request.gradient_checkpointing,
-                time_mask=request.time_mask,
-            ),
-            **given,
-        )
-    except FeatcacheError as error:
-        raise type(error)(f"{one.store}: {error}{advice}") from error
+    given: dict[str, Any] = {name: recorded[name] for name in kept if name in recorded}
+    return load_upper(
+        source,
+        text=identity.reads_text,
+        from_layer=from_layer,
+        layers=layers,
+        expected_sha256=identity.settings.get(WEIGHTS),
+        with_padding=store.padded_frames is not None,
+        options=options or TuningOptions(),
+        **given,
+    )

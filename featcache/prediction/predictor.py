@@ -12,8 +12,8 @@ from featcache.cache.failures import Failure
 from featcache.errors import AudioError
 from featcache.extraction.inputs import AudioInput
 from featcache.extraction.plan import default_workers
+from featcache.extraction.store_models import models_by_store
 from featcache.extractors import usable_devices
-from featcache.fitting.upper_models import models_by_store
 from featcache.manifest import Utterance
 from featcache.prediction.cached import CachedFeatures, cached_features
 from featcache.prediction.combine import Combined, combine, prediction_table
@@ -109,7 +109,7 @@ class Predictor:
     def recreated(self) -> list[Recreated]:
         """The extractors of the features."""
         log.info("loading %s", ", ".join(one.name for one in self.needed))
-        return recreate(self.needed, self._models, self.device)
+        return recreate(self.needed, self._models, self.device, self.workspace)
 
     def predict(self, request: AudioRequest, settings: PredictSettings) -> Prediction:
         """Predict the utterances of a request.

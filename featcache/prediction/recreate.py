@@ -5,17 +5,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from featcache.cache.identity import StoreIdentity
+from featcache.cache.identity import WEIGHTS, StoreIdentity
 from featcache.cache.reader import FeatureStore
-from featcache.errors import FeatcacheError, ModelError, StoreError
+from featcache.errors import FeatcacheError, StoreError
+from featcache.extraction.store_models import MODEL_ID, advice_on_folder, as_recorded, model_of_store
 from featcache.extractors import create_extractor
 from featcache.extractors.base import Extractor
-from featcache.extractors.models import is_path
 from featcache.extractors.pretrained import UNTRAINED_INSTEAD
-from featcache.extractors.references import is_reference
 from featcache.features import Description
 from featcache.files.values import check_types, damaged
-from featcache.fitting.upper_models import WEIGHTS
 from featcache.registry import name_plugins
 from featcache.runs.file_names import CONFIG
 from featcache.runs.identity import STORE_SETTINGS
@@ -24,9 +22,6 @@ from featcache.runs.reader import RunFolder
 from featcache.workspace import Workspace
 
 log = logging.getLogger(__name__)
-
-# Setting that a model folder gets from its name; the checksum of the weights identifies the model.
-_NAME = "model_id"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,45 +107,46 @@ class Recreated:
         return self.extractor.description
 
 
-def recreate(stores: Sequence[NeededStore], models: Mapping[str, str], device: str) -> list[Recreated]:
+def recreate(
+    stores: Sequence[NeededStore], models: Mapping[str, str], device: str, workspace: Workspace
+) -> list[Recreated]:
     """Create the extractors of stores.
 
     Args:
         stores: The stores.
         models: Name of a store → folder of its model or file of its extractor, if the user gave one.
         device: Torch device of the models.
+        workspace: Folder of corpora, caches and runs, in which the runs of fine-tuned models are found.
 
     Raises:
         StoreError: an extractor on this machine has other settings or weights.
         ModelError: a model is not here, or the settings name external code that the user did not name.
     """
-    return [Recreated(store, _create(store, models.get(store.name), device)) for store in stores]
+    identities = {store.name: store.identity for store in stores}
+    found = []
+    for store in stores:
+        model = models.get(store.name)
+        advice = "" if model else advice_on_folder(store.name, identities)
+        found.append(Recreated(store, _create(store, model, device, workspace, advice)))
+    return found
 
 
-def _create(store: NeededStore, model: str | None, device: str) -> Extractor:
+def _create(store: NeededStore, model: str | None, device: str, workspace: Workspace, advice: str) -> Extractor:
     if model is not None:
         name_plugins([model])
     try:
-        recorded, options = store.identity.model_and_options()
-        if model is None and is_path(recorded) and not is_reference(recorded):
-            raise ModelError(f"its model was a folder named {recorded!r}, whose path is not recorded")
-        extractor = create_extractor(model or recorded, device=device, **options)
+        source, options = model_of_store(store.identity, model, workspace)
+        extractor = create_extractor(source, device=device, **options)
+        as_recorded(extractor, store.identity)
     except FeatcacheError as error:
         reason = str(error).removesuffix(UNTRAINED_INSTEAD)
-        raise type(error)(f"features {store.name!r}: {reason}{'' if model else _advice(store)}") from error
+        raise type(error)(f"features {store.name!r}: {reason}{advice}") from error
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise StoreError(
             f"features {store.name!r}: their settings do not define a valid extractor ({error})"
         ) from error
     _check_same(store, extractor, renamed=model is not None)
     return extractor
-
-
-def _advice(store: NeededStore) -> str:
-    """Return advice for a model that may have been loaded from a folder; empty for other extractors."""
-    if WEIGHTS not in store.identity.settings:
-        return ""
-    return f"; if the model is in a folder, give it with --model {store.name}=FOLDER"
 
 
 def _check_same(store: NeededStore, extractor: Extractor, *, renamed: bool) -> None:
@@ -162,8 +158,8 @@ def _check_same(store: NeededStore, extractor: Extractor, *, renamed: bool) -> N
     expected = store.identity
     now = _identity(extractor.description, expected)
     has_weights = expected.settings.get(WEIGHTS) is not None
-    if renamed and has_weights and now.differences(expected) == [_NAME]:
-        settings = {**extractor.description.settings, _NAME: expected.settings[_NAME]}
+    if renamed and has_weights and now.differences(expected) == [MODEL_ID]:
+        settings = {**extractor.description.settings, MODEL_ID: expected.settings[MODEL_ID]}
         extractor.description = replace(extractor.description, settings=settings)
         return
     if now.fingerprint != expected.fingerprint:

@@ -48,8 +48,9 @@ log = logging.getLogger(__name__)
 _SETTINGS = (
     *(RELEASE, NUMERICS, SOLVER, "corpus", "features", "untrained", "layers", "layer_weighting", "head", "set"),
     *("parts", "pooling", "fused", "norm", "norm_by", "scalar_norm", "protocol", "task", "target", "classes"),
-    *("label_ranges", "select", "seeds", "max_frames", "training", "working_dtype", "final", "validation_protocol"),
-    *(COMPUTED, ENVIRONMENT, HEAD_INPUTS, STORE_SETTINGS, LABEL_NAMES, "also", "loss", "class_weights"),
+    *("label_ranges", "select", "seeds", "max_frames", "training", "working_dtype", "final", "fold"),
+    *("validation_protocol", COMPUTED, ENVIRONMENT, HEAD_INPUTS, STORE_SETTINGS, LABEL_NAMES),
+    *("also", "loss", "class_weights"),
     *("train_views", "test_view", "train_fraction", TRAIN, TEST, LABEL_MAP, TARGET_COLUMNS, CORPUS_RANGES),
     *(SWEEP, SET_BY_FOLD, "limit"),
     *LoopSettings.__dataclass_fields__,

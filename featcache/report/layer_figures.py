@@ -138,6 +138,36 @@ def layer_relevance(
     return figure
 
 
+def layer_drift_panels(
+    cka: Mapping[str, pd.DataFrame], cosine: Mapping[str, pd.DataFrame], weights: Mapping[str, pd.DataFrame]
+) -> Figure:
+    """Draw how far each layer of fine-tuned models moved, and below it the layer weights of the heads.
+
+    Error bars are over trainings for both measures, and over seeds for the weights, as in :func:`layer_weights`.
+
+    Args:
+        cka: Name of a store → columns layer (int), mean, std of the linear CKA; one row per layer, in order.
+        cosine: The same for the mean cosine.
+        weights: The same for the learned layer weights; empty if the heads learn none.
+
+    Returns: the figure.
+    """
+    panels = {"Linear CKA": cka, "Mean cosine": cosine, **({"Learned weight": weights} if weights else {})}
+    layers = {name: pd.concat([cka[name], *([weights[name]] if name in weights else [])]) for name in cka}
+    with style(cka):
+        figure = _figure(layers, height=1.3 * len(panels))
+        several = figure.subplots(len(panels), sharex=True)
+        lines: dict[str, Line2D] = {}
+        for axes, (label, groups) in zip(several, panels.items(), strict=True):
+            drawn = (_draw_weights if groups is weights else _draw_lines)(axes, groups)
+            lines = lines or drawn
+            axes.set_ylabel(label)
+        figure.align_ylabels()
+        _layer_axis(several[-1], layers)
+        _legend(figure, lines)
+    return figure
+
+
 def layer_contrast(scores: pd.DataFrame, *, labels: tuple[str, str], chance: float | None, ylabel: str) -> Figure:
     """Draw two scores of each layer with their intervals, shade the difference, and print it above.
 

@@ -13,7 +13,7 @@ from featcache.evaluate.scores import heading_of
 from featcache.files.disk import is_read_only
 from featcache.files.regular import replace_file
 from featcache.report.figures import save
-from featcache.report.layer_figures import layer_scores, layer_weight_summary, layer_weights
+from featcache.report.layer_figures import layer_drift_panels, layer_scores, layer_weight_summary, layer_weights
 
 if TYPE_CHECKING:
     from featcache.cache.reader import FeatureStore
@@ -54,6 +54,32 @@ def draw_layer_weights(
         save(layer_weights(groups, published), path)
         replace_file(path.with_name(f"{path.name}_summary.csv"), summary.to_csv(index=False).encode())
     return summary
+
+
+def draw_layer_drift(
+    drift: pd.DataFrame,
+    measures: Mapping[str, Mapping[str, pd.DataFrame]],
+    weights: pd.DataFrame,
+    path: Path,
+    *,
+    required: bool = True,
+) -> None:
+    """Draw how far each layer of fine-tuned models moved from the pretrained one, and the layer weights of the heads.
+
+    Args:
+        drift: One row per store, seed, fold and layer, for the table.
+        measures: ``cka`` and ``cosine`` → name of a store → columns layer, mean, std.
+        weights: Rows of ``layer_weights.csv`` of the run; empty if its heads learn no weights.
+        path: Output path without a suffix; ``.png``, ``.svg``, ``.pdf`` and ``.csv`` are added.
+        required: Whether a read-only output folder is an error; otherwise a warning is logged.
+
+    Raises:
+        DiskError: The files cannot be written.
+    """
+    learned = {str(name): layer_weight_summary(numbered(str(name), rows)) for name, rows in weights.groupby("features")}
+    with drawing(required=required):
+        save(layer_drift_panels(measures["cka"], measures["cosine"], learned), path)
+        replace_file(path.with_name(f"{path.name}.csv"), drift.to_csv(index=False).encode())
 
 
 def draw_layer_scores(

@@ -20,15 +20,15 @@ from featcache.heads.base import POOLINGS, frame_sizes
 from featcache.heads.tuned import TunedHead
 from featcache.normalise import SCOPES
 from featcache.registry import is_external
-from featcache.runs.file_names import CONFIG, HEADS, head_name, model_name, seed_and_fold
+from featcache.runs.file_names import CONFIG, HEADS, head_name, seed_and_fold
 from featcache.runs.head_inputs import HeadInput, Shapes, check_shapes, read_head_inputs
 from featcache.runs.identity import LABEL_NAMES, SET_BY_FOLD, STORE_SETTINGS, THRESHOLDS
+from featcache.runs.model_files import checked_model
 from featcache.runs.parse import REFIT, open_tensors
 from featcache.runs.saved_head import LinearModel, SavedHead
 from featcache.runs.saved_statistics import read_statistics
 from featcache.runs.tuned_inputs import TunedInput, read_tuned_inputs
 from featcache.settings.checked import configured
-from featcache.workspace import check_name
 
 log = logging.getLogger(__name__)
 
@@ -236,7 +236,7 @@ def _with_models(
     identities: dict[str, Any] = config.get(STORE_SETTINGS) or {}
     models = {}
     for one in tuned:
-        path = folder / model_name(check_name("store", one.store, folder), seed, fold)
+        path, _ = checked_model(folder, one.store, seed=seed, fold=fold)
         check_types(identities, {one.store: (dict,)}, f"{folder / CONFIG}, {STORE_SETTINGS},", REFIT)
         settings = identities[one.store]
         try:

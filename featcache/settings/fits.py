@@ -198,6 +198,12 @@ class FitSettings(
         "Train on all utterances, once per seed, to use the heads on new audio. There are no test scores. Early "
         "stopping uses the validation part of the protocol's first fold, which does not train.",
     )
+    fold: int | None = setting(
+        None,
+        "Number of the only fold of the protocol that is trained and tested, counted from 1, such as that of a "
+        "fine-tuned model [default: all folds].",
+        minimum=1,
+    )
     memory: str | None = setting(
         None,
         "Memory limit (such as 4GiB), dtype of the in-memory features (float32, float16, bfloat16 or int8), or both, "

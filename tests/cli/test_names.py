@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import featcache
-from featcache.cli.layers import print_layer_weights
+from featcache.cli.layers import print_layers
 from featcache.errors import FeatcacheError, StoreError
 from featcache.extraction import extract
 from featcache.extraction.locate import find_files
@@ -233,7 +233,7 @@ def test_figures_need_the_name_of_a_file(make_cache, quick_reports, out):
     make_cache()
     run = fit(head="linear", seeds=[1], max_epochs=1, name="one")
     with pytest.raises(StoreError, match="expected the path of a file without suffix"):
-        print_layer_weights([str(run.path)], corpus=None, out=Path(out))
+        print_layers([str(run.path)], corpus=None, out=Path(out))
 
 
 # Names that exist already

@@ -9,7 +9,7 @@ import soundfile
 
 import featcache
 from featcache.errors import CorpusError, StoreError
-from featcache.extraction import extract, extract_corpus
+from featcache.extraction import dask_worker, extract
 from featcache.extraction.inputs import AudioInput
 from featcache.extractors.base import Extractor
 from featcache.features import Description
@@ -44,7 +44,7 @@ class Means(Extractor):
 @pytest.fixture
 def corpus(tmp_path, monkeypatch):
     """Return a corpus of six utterances of three speakers; every model name gives the same simple extractor."""
-    monkeypatch.setattr(extract_corpus, "create_extractor", lambda _model, **_options: Means())
+    monkeypatch.setattr(dask_worker, "create_extractor", lambda _model, **_options: Means())
     folder = tmp_path / "one" / "speech"
     write(folder, range(NUMBER))
     return folder

@@ -10,7 +10,7 @@ from featcache.cache.reader import FeatureStore
 from featcache.cache.statistics import of_frames
 from featcache.cache.writer import Record, StoreWriter
 from featcache.cli.app import main
-from featcache.errors import StoreError
+from featcache.errors import ModelError, StoreError
 from featcache.extraction import extract
 from featcache.extraction.verify import (
     TOLERANCES,
@@ -117,10 +117,10 @@ def test_another_model_is_not_compared(store, corpus, tiny_model):
 
 @pytest.mark.parametrize("named", ["/tmp", "../model", "./model", "..", "a/../../b", "a\\b"])
 def test_a_store_does_not_decide_which_folder_is_read(store, corpus, monkeypatch, named):
-    made = FeatureStore(store().parent / "egemaps")
-    monkeypatch.setattr("featcache.extraction.verify._model_and_options", lambda _: (named, {}))
+    made = FeatureStore(store())
+    monkeypatch.setattr("featcache.cache.identity.StoreIdentity.model_and_options", lambda _: (named, {}))
     monkeypatch.setattr("featcache.extraction.verify.create_extractor", lambda *_, **__: pytest.fail("it is read"))
-    with pytest.raises(StoreError, match="whose path is not recorded; give the path with --model"):
+    with pytest.raises(ModelError, match=r"whose path is not recorded; .* give it with --model FOLDER$"):
         recompute(made, corpus, 1)
 
 

@@ -1,5 +1,7 @@
 """``extract --model RUN``: the store of a fine-tuned model has the hidden states that transformers computes."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,15 @@ import transformers
 
 import featcache
 from featcache.audio import read
+from featcache.cache.tuned_store import TESTED
+from featcache.cli.info import print_info
+from featcache.errors import FeatcacheError, ModelError, ProtocolError, StoreError
+from featcache.extraction.merge import merge
+from featcache.extraction.verify import damaged_files, recompute
+from featcache.fitting.resolve import resolve
+from featcache.settings.checked import configured
+from featcache.settings.fits import FitSettings
+from tests.finetuning.conftest import SHORT
 
 # Hidden states of the same model in another program: float32 sums in another order.
 HIDDEN = 1e-5
@@ -64,3 +75,130 @@ def test_one_fold_and_another_seed(place, run):
     assert store.name == "tuned-seed-2-fold-2"
     for utterance_id in store:
         check_layers(place, run, store, utterance_id, seed=2, fold=2)
+
+
+def test_a_store_of_tuned_models_is_shown_verified_and_merged(place, run, tmp_path, capsys):
+    store, _ = extracted(place, "tuned")
+    print_info(store.path)
+    told = " ".join(capsys.readouterr().out.split())
+    assert "run toy/tuned, model of ssl, seed 1, each utterance by the model of the fold that tested it" in told
+    assert not list(damaged_files(store.path))
+    assert all(one.within for one in recompute(store, place.workspace.corpus("toy"), 4))
+    merged = shutil.copytree(place.workspace.cache("toy"), tmp_path / "cache" / "toy") / "merged"
+    merge(merged, [store.path])
+    assert (merged / TESTED).read_bytes() == (store.path / TESTED).read_bytes()
+    (merged / TESTED).write_text("{}")
+    assert [one for one in damaged_files(merged) if TESTED in one]
+
+
+def leaks(place, store, **options):
+    """Return the warnings of a fit about test utterances that its models have seen."""
+    given = {**SHORT, "features": (store,), "norm": "none", **options}
+    setup = resolve(featcache.open(place.workspace.cache("toy")), configured(FitSettings, given))
+    return [one for one in setup.warnings if one.startswith(store)]
+
+
+def test_a_fit_warns_about_test_utterances_on_which_a_model_trained(place, run):
+    several, one = extracted(place, "tuned")[0], extracted(place, "tuned", fold=2)[0]
+    assert "in 3 of 3 folds, training utterances have features of models" in leaks(place, several.name)[0]
+    assert "in fold 2 of the run tuned" in leaks(place, one.name)[0]
+    assert "in 2 of 3 folds" in leaks(place, one.name)[0]
+    assert leaks(place, one.name, fold=2) == []
+    assert len(leaks(place, one.name, fold=1)) == 1
+    assert len(leaks(place, several.name, fold=2)) == 1
+    assert leaks(place, "ssl") == []
+
+
+def test_a_fit_on_one_fold_is_that_fold_of_the_whole_fit(place, run):
+    store, _ = extracted(place, "tuned", fold=2)
+    options = {**SHORT, "features": store.name, "norm": "none", "corpus": "toy", "home": place.workspace.home}
+    alone, whole = featcache.fit(**options, fold=2), featcache.fit(**options)
+    expected = whole.predictions.query("fold == 2").drop(columns="fold").reset_index(drop=True)
+    assert alone.predictions.drop(columns="fold").equals(expected)
+    assert "Only fold 2 of 3" in (alone.path / "report.html").read_text()
+    with pytest.raises(ProtocolError, match="--fold 4: the protocol has 3 folds; expected 1 to 3"):
+        featcache.fit(**options, fold=4)
+
+
+def test_frozen_heads_on_a_tuned_store_predict_new_audio_with_its_model(place, run):
+    options = {**SHORT, "norm": "none", "corpus": "toy", "home": place.workspace.home, "layers": "last"}
+    audio = next(place.workspace.corpus("toy").rglob("*.wav"))
+
+    def predicted(store, name):
+        fitted = featcache.fit(**options, features=store.name, name=name)
+        loaded = featcache.load_run(fitted.path, home=place.workspace.home)
+        return fitted, loaded.predict([audio], include_trained=True, device="cpu", workers=1)
+
+    store, _ = extracted(place, "tuned", fold=2)
+    fitted, found = predicted(store, "ft-frz")
+    heads = [fitted.head(seed=1, fold=fold) for fold in (1, 2, 3)]
+    expected = torch.stack([head([[store[audio.stem][-1:]]]).softmax(1)[0] for head in heads]).mean(0)
+    np.testing.assert_allclose(found[["p_anger", "p_joy"]].iloc[0].astype(float), expected.detach(), atol=HIDDEN)
+    with pytest.raises(ModelError, match="computed by 3 models of the run tuned, one for each fold, and one model is"):
+        predicted(extracted(place, "tuned")[0], "ft-frz-mixed")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"model": "tuned", "fold": 4}, "{run} has no fold 4; its folds: 1, 2, 3"),
+        ({"model": "tuned", "seed": 9}, "{run} has no seed 9; its seeds: 1, 2"),
+        ({"model": "wav2vec2-base", "fold": 1}, "--fold 1 needs a run of 'featcache finetune', but 'wav2vec2-base' is"),
+        ({"text": "tuned"}, "--text: {run} has no text model, only ssl; use --model tuned"),
+        ({"model": "text=tuned"}, "--model: {run} has the speech models ssl; name one: --model ssl=tuned"),
+        ({"model": "tuned", "revision": "main"}, "--revision main does not apply to the fine-tuned models of tuned;"),
+    ],
+)
+def test_what_cannot_be_extracted_is_refused_in_one_line(place, run, options, message):
+    with pytest.raises(FeatcacheError) as refused:
+        featcache.extract(corpus="toy", egemaps=False, home=place.workspace.home, **options)
+    assert str(refused.value).startswith(message.format(run=run.path))
+
+
+def test_a_changed_or_added_or_linked_file_of_a_model_is_refused(place, run, tmp_path):
+    def refused(message):
+        with pytest.raises(StoreError, match=message):
+            featcache.extract(model=copied, corpus="toy", egemaps=False, fold=1, home=place.workspace.home)
+        with pytest.raises(StoreError, match=message):
+            featcache.RunFolder(copied).head(seed=1, fold=1)
+
+    copied = shutil.copytree(run.path, tmp_path / "copied")
+    folder = copied / "models" / "ssl" / "seed-1-fold-1"
+    (folder / "added.json").write_text("{}")
+    refused("added.json has no checksum")
+    (folder / "added.json").unlink()
+    config = folder / "config.json"
+    content = config.read_text()
+    config.write_text(content + " ")
+    refused("has changed since it was written")
+    config.write_text(content)
+    folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(tmp_path / "elsewhere")
+    refused("outside of the run folder")
+
+
+def test_utterances_that_no_fold_tested_need_a_fold(place, run, tmp_path):
+    copied = shutil.copytree(run.path, tmp_path / "copied")
+    (copied / "predictions.csv").unlink()
+    with pytest.raises(StoreError, match=r"does not contain the test parts of its folds; choose .* with --fold"):
+        extracted(place, copied)
+    assert "is not known" in leaks(place, extracted(place, copied, fold=1)[0].name)[0]
+    final = place.finetune(name="last", final=True)
+    with pytest.raises(StoreError, match=r"are in no test part of .*last, .*; choose .* with --fold \(1\)$"):
+        extracted(place, final.path)
+    assert "in 3 of 3 folds" in leaks(place, extracted(place, final.path, fold=1)[0].name)[0]
+
+
+def test_text_models_are_extracted(place):
+    run = place.finetune(features="text", from_layer=1, max_epochs=1, name="tuned-text")
+    report = featcache.extract(
+        text="tuned-text", fold=1, corpus="toy", workers=1, store="float32", home=place.workspace.home
+    )
+    store = featcache.open(report.cache)["tuned-text-fold-1"]
+    folder = run.path / "models" / "text" / "seed-1-fold-1"
+    model = transformers.AutoModel.from_pretrained(folder).eval()
+    [row] = [u for u in featcache.open(report.cache).manifest if u.utterance_id == SECOND]
+    tokens = transformers.AutoTokenizer.from_pretrained(folder)(row.transcript, return_tensors="pt")
+    with torch.no_grad():
+        expected = model(**tokens).last_hidden_state[0]
+    np.testing.assert_allclose(store[SECOND][-1], expected, atol=HIDDEN * expected.abs().max().item())

@@ -32,11 +32,16 @@ def layers(
     runs: options.WeighingRuns = None,
     corpus: options.Corpus = None,
     out: options.FigureOut = None,
+    model: options.PretrainedModels = None,
 ) -> None:
-    """Draw the learned layer weights of runs."""
-    from featcache.cli.layers import print_layer_weights
+    """Draw the learned layer weights of runs.
 
-    print_layer_weights(runs or [], corpus=corpus, out=out)
+    For a fine-tuned run, also draw how far the output of each block moved from that of the pretrained block, on the
+    validation utterances of each fold: linear CKA and mean cosine.
+    """
+    from featcache.cli.layers import print_layers
+
+    print_layers(runs or [], corpus=corpus, out=out, models=model or [])
 
 
 @command_of(ProbeSettings)

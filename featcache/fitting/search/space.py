@@ -19,7 +19,7 @@ Setting = Mapping[str, Any]
 _FIXED = {
     *TargetSettings.__dataclass_fields__,
     *SearchSettings.__dataclass_fields__,
-    *("set", "final", "seeds", "train", "test", "label_map", "train_fraction", "test_view"),
+    *("set", "final", "fold", "seeds", "train", "test", "label_map", "train_fraction", "test_view"),
 }
 # Options that change the features or the network: a run folder has one value of each for all folds.
 _ALL_FOLDS = {*FeatureSettings.__dataclass_fields__, "head", "norm"}

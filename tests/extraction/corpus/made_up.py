@@ -9,7 +9,7 @@ import soundfile
 from featcache.audio import Signal
 from featcache.cache.reader import FeatureStore
 from featcache.errors import AudioError
-from featcache.extraction import extract, extract_corpus
+from featcache.extraction import dask_worker, extract
 from featcache.extractors.base import Extractor
 from featcache.features import Description
 from featcache.manifest import Manifest, Utterance
@@ -78,7 +78,7 @@ def write_manifest(folder, paths):
 
 
 def use(monkeypatch, extractor):
-    monkeypatch.setattr(extract_corpus, "create_extractor", lambda _model, **_options: extractor)
+    monkeypatch.setattr(dask_worker, "create_extractor", lambda _model, **_options: extractor)
 
 
 def run(**options):

@@ -11,7 +11,7 @@ import featcache
 from featcache import extractors
 from featcache.audio import Signal
 from featcache.errors import ModelError, StoreError
-from featcache.extraction import extract, extract_corpus
+from featcache.extraction import dask_worker, extract
 from featcache.extraction import plan as planning
 from featcache.units import format_bytes
 from tests.extraction.corpus.made_up import (
@@ -140,7 +140,7 @@ def test_several_devices_have_enough_workers(monkeypatch, device, workers):
 
 def test_two_stores_are_filled_from_the_same_audio(corpus, made_up, monkeypatch):
     lld = MadeUpExtractor(dataset="frames")
-    monkeypatch.setattr(extract_corpus, "create_extractor", lambda model, **_: lld if model == "egemaps" else made_up)
+    monkeypatch.setattr(dask_worker, "create_extractor", lambda model, **_: lld if model == "egemaps" else made_up)
     report = run(egemaps=True)
     assert report.stores == ("wav2vec2-base", "egemaps")
     assert report.num_extracted == 7
@@ -155,7 +155,7 @@ def test_two_stores_are_filled_from_the_same_audio(corpus, made_up, monkeypatch)
 
 def test_an_utterance_may_fail_in_one_store_alone(corpus, made_up, monkeypatch):
     lld = MadeUpExtractor(dataset="frames")
-    monkeypatch.setattr(extract_corpus, "create_extractor", lambda model, **_: lld if model == "egemaps" else made_up)
+    monkeypatch.setattr(dask_worker, "create_extractor", lambda model, **_: lld if model == "egemaps" else made_up)
     lld.compute = lambda signal: np.ones((1, len(signal.samples) // HOP, 3), dtype=np.float32)
     write_audio(corpus / "u3.wav", np.full(RATE, NOT_A_NUMBER))
     report = run(egemaps=True)

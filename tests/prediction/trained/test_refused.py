@@ -9,7 +9,7 @@ import yaml
 import featcache
 from featcache.errors import ManifestError, ModelError, StoreError
 from featcache.extraction.import_features import import_features
-from featcache.fitting.upper_models import models_by_store
+from featcache.extraction.store_models import models_by_store
 from featcache.prediction.members import voters_of
 from featcache.prediction.predictor import Predictor
 from featcache.prediction.recreate import needed_stores
@@ -48,7 +48,7 @@ def test_a_folder_of_another_name_with_the_same_weights_is_accepted(place, run, 
 
 
 def test_a_model_that_is_not_here_is_told_with_advice(place, run):
-    with pytest.raises(ModelError, match=r"^features 'ssl': .*--model ssl=FOLDER$"):
+    with pytest.raises(ModelError, match=r"^features 'ssl': .*--model FOLDER$"):
         _ = predictor_of(place, run).recreated
 
 
