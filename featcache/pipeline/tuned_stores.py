@@ -24,7 +24,7 @@ def with_sources(
         rows: Rows of the table.
         runs: Name of a row → its finished run.
     """
-    sources = {store.name: runs[store.spec.run] for store in stores if store.spec.run in runs}
+    sources = {store.name: runs[run] for store in stores if (run := store.spec.run) is not None and run in runs}
     names = {name: f"{name}-{hash_of(run.name)[:6]}" for name, run in sources.items()}
     found = [
         replace(store, name=names[store.name], source=sources[store.name].path) if store.name in names else store

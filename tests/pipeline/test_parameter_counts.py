@@ -32,7 +32,7 @@ def encoder_of(spec):
     else:
         entry, options = known_models()[spec.model], {}
     changes = {} if spec.num_blocks is None else {"num_hidden_layers": spec.num_blocks}
-    config = transformers.AutoConfig.for_model(entry["family"], **entry["config"], **changes)
+    config = transformers.AutoConfig.for_model(entry["family"], **{**entry["config"], **changes})
     with torch.device("meta"):
         module = transformers.AutoModel.from_config(config, **options)
     return config.hidden_size, sum(one.numel() for one in module.parameters())

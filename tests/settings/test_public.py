@@ -19,7 +19,7 @@ from featcache.prediction.loaded_run import LoadedRun
 from featcache.settings.checked import configured, form_of
 from featcache.settings.extractions import ExtractorFlags, ExtractSettings, TranscribeSettings
 from featcache.settings.field import help_of, setting, settings_of
-from featcache.settings.finetunings import NOT_IN_FINETUNING, FinetuneSettings
+from featcache.settings.finetunings import NOT_IN_FINETUNING, BlockSettings, FinetuneSettings
 from featcache.settings.fits import FitSettings, ProbeSettings, RelevanceSettings
 from featcache.settings.predictions import PredictSettings
 from featcache.settings.trials import PipelineSettings
@@ -116,10 +116,10 @@ def test_a_command_hands_on_what_is_given_alone_and_shows_the_defaults_of_the_fu
 
 def test_a_pipeline_takes_every_option_that_makes_another_run_or_store():
     made = {name for name, (_, about) in settings_of(FitSettings).items() if about.identity}
-    assert set(RunSettings.model_fields) == made - {"limit", "final"} | {"note"}
+    of_blocks = {name for name, (_, about) in settings_of(BlockSettings).items() if about.identity}
+    assert set(RunSettings.model_fields) == made - {"limit", "final"} | of_blocks | {"note"}
     of_store = {name for name, (_, about) in settings_of(ExtractSettings).items() if about.identity}
-    of_runs = {"fold", "seed"}  # a store of a pipeline has no fine-tuned model
-    assert set(StoreSpec.model_fields) == of_store - of_runs | set(options_of(ExtractorFlags))
+    assert set(StoreSpec.model_fields) == of_store | set(options_of(ExtractorFlags)) | {"run"}
 
 
 @pytest.mark.parametrize("command", FUNCTIONS)
