@@ -14,6 +14,7 @@ from featcache.files.regular import resolved
 from featcache.report.part_scores import TEST, VALIDATION, part_scores
 from featcache.report.tables import mean_and_std
 from featcache.runs.file_names import CONFIG, METRICS
+from featcache.runs.identity import FROM_LAYER
 from featcache.runs.parse import read_config
 from featcache.runs.reader import RunFolder, finished_runs
 from featcache.runs.varied import distinguishing, settings_text, with_defaults
@@ -151,7 +152,8 @@ def _unfinished(path: Path) -> ListedRun | None:
     except StoreError:
         return None
     done = len(UnfinishedRun(path, {}).finished())
-    words = ["featcache", "fit", "--config", str(folder / CONFIG), "--name", path.name, "--resume"]
+    command = "finetune" if FROM_LAYER in config else "fit"
+    words = ["featcache", command, "--config", str(folder / CONFIG), "--name", path.name, "--resume"]
     return ListedRun(
         name=path.name,
         corpus=path.parent.name,

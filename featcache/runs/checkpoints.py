@@ -103,5 +103,5 @@ def _sha256(tensors: Mapping[str, "Tensor"], values: str) -> str:
     described = {name: [str(tensor.dtype), list(tensor.shape)] for name, tensor in sorted(tensors.items())}
     found = hashlib.sha256(json.dumps([described, values]).encode())
     for name in described:
-        found.update(tensors[name].reshape(-1).view(torch.uint8).numpy())
+        found.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()

@@ -11,6 +11,7 @@ import safetensors.torch
 import featcache
 from featcache.errors import StoreError
 from featcache.extractors.upper import UpperBlocks
+from featcache.report.run_list import listed_runs
 from featcache.runs.checkpoints import CheckpointFile
 from featcache.runs.records import TrainingRecords
 from featcache.workspace import Workspace
@@ -82,6 +83,8 @@ def test_kill_9(place, tmp_path, moment, left):
     if moment in ("checkpoint", "evaluation", "damaged"):
         with pytest.raises(StoreError, match="was interrupted during its first training; continue with --resume"):
             place.finetune(from_layer=2, name="mine", home=home)
+        [listed] = listed_runs(Workspace.at(home))
+        assert listed.command.startswith("featcache finetune --config ")
         [checkpoint] = path.with_name(".mine.unfinished").glob("checkpoints/*.safetensors")
         if moment == "damaged":
             checkpoint.write_bytes(checkpoint.read_bytes()[:-1])
