@@ -14,7 +14,6 @@ from featcache.augmentation.augmented_view import AugmentedView
 from featcache.errors import AudioError
 from featcache.extractors.base import Extractor
 from featcache.features import Features, Tokens
-from featcache.files.regular import sha256_of_file
 from featcache.manifest import Utterance
 from featcache.settings.extractor_configs import ChannelPolicy
 from featcache.transcripts.text import Transcript
@@ -159,10 +158,7 @@ class AudioInput(Input):
         return utterance.path
 
     def checksum(self, key: str) -> str | None:
-        try:
-            return sha256_of_file(self.root / key)
-        except OSError:
-            return None
+        return audio.checksum_or_none(self.root / key)
 
     def sha256(self, utterance: Utterance) -> str:
         return audio.checksum_of(self.root, utterance, self._checksums)
