@@ -139,6 +139,10 @@ class Input(ABC):
         """Return sampling rate in Hz → number of utterances."""
         return Counter()
 
+    def decoders(self, utterances: Sequence[Utterance]) -> list[str]:
+        """Return the programs that decode the audio of utterances, with their versions, sorted."""
+        return []
+
 
 class AudioInput(Input):
     """Audio files of a corpus. On the CPU a batch is one utterance, because padding costs time there."""
@@ -192,6 +196,13 @@ class AudioInput(Input):
             with suppress(AudioError):
                 rates[self._headers(path).sampling_rate] += number
         return rates
+
+    def decoders(self, utterances: Sequence[Utterance]) -> list[str]:
+        found = set()
+        for path in {utterance.path for utterance in utterances}:
+            with suppress(AudioError):
+                found.add(self._headers(path).decoder)
+        return sorted(found)
 
     def read(self, utterance: Utterance, max_seconds: float | None) -> Recording:
         return audio.read(self.root, utterance, max_seconds=max_seconds, checksum=self._checksums)

@@ -159,6 +159,16 @@ def test_few_bytes_that_decode_to_hours_are_refused(tmp_path, monkeypatch):
     assert f"{size} bytes decode to more than {size + RATE} samples" in refused(tmp_path, "silence.mkv")
 
 
+def test_an_index_that_counts_more_parts_than_there_are_bytes_is_refused(tmp_path, spoken):
+    write_media(tmp_path / "a.mp4", spoken, RATE)
+    content = bytearray((tmp_path / "a.mp4").read_bytes())
+    for box, offset, numbers in (("stsz", 8, (1, 2**27)), ("stsc", 12, (1, 2**27)), ("stts", 12, (2**27, 1024))):
+        at = offset + content.index(box.encode())
+        content[at : at + 8] = struct.pack(">II", *numbers)
+    (tmp_path / "bomb.mp4").write_bytes(content)
+    assert f"damaged, its index counts {2**27} parts in {len(content)} bytes" in refused(tmp_path, "bomb.mp4")
+
+
 def test_lists_of_other_files_are_never_followed(tmp_path, spoken):
     write_media(tmp_path / "secret.mkv", spoken, RATE, "flac")
     lists = {

@@ -4,6 +4,7 @@ FFmpeg is told the format, because some of the formats that it guesses are lists
 """
 
 import io
+import re
 from collections.abc import Callable
 from typing import BinaryIO
 
@@ -14,6 +15,8 @@ _MOST_PARTS = 1 << 17
 _ASF = bytes.fromhex("3026b2758e66cf11")
 _ASF_DATA = bytes.fromhex("3626b2758e66cf11")
 _SEGMENT = 0x18538067
+# Number of samples of one size, or of samples in a fragment.
+_COUNTS = re.compile(rb"stsz.{4}(?!\0{4}).{4}(.{4})|trun.{4}(.{4})", re.DOTALL)
 _MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
 
 
@@ -65,6 +68,9 @@ def _check_boxes(file: BinaryIO, size: int) -> None:
             break
         names.add(name)
         _check_end(at + length, size)
+        if name in (b"moov", b"moof"):
+            file.seek(at)
+            _check_counts(file.read(length), size)
         at += length
         if at >= size:
             break
@@ -72,6 +78,17 @@ def _check_boxes(file: BinaryIO, size: int) -> None:
         return
     if b"moov" not in names:
         raise ContainerError("its index (moov) is missing: the file is cut off, or its recording was not finished")
+
+
+def _check_counts(index: bytes, size: int) -> None:
+    """Check that the index of an MP4 file does not count more samples than the file has bytes.
+
+    FFmpeg makes a table of all samples before it reads the first one, which would fill the memory.
+    """
+    for match in _COUNTS.finditer(index):
+        number = int.from_bytes(match[1] or match[2], "big")
+        if number > size:
+            raise ContainerError(f"damaged, its index counts {number} parts in {size} bytes")
 
 
 def _check_segment(file: BinaryIO, size: int) -> None:
