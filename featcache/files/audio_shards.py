@@ -85,11 +85,11 @@ class AudioShard:
         self._groups: OrderedDict[int, Any] = OrderedDict()
         with _errors():
             rows = _ArrowRows(path) if path.suffix.lower() == ARROW else _ParquetRows(path)
-        self._rows = rows
-        self._first = np.concatenate([[0], np.cumsum(rows.group_sizes)])
-        self.num_rows = int(self._first[-1])
-        self.features = _features(rows.schema)
-        self.audio_column = _audio_column(rows.schema, self.features)
+            self._rows = rows
+            self._first = np.concatenate([[0], np.cumsum(rows.group_sizes)])
+            self.num_rows = int(self._first[-1])
+            self.features = _features(rows.schema)
+            self.audio_column = _audio_column(rows.schema, self.features)
 
     def texts(self, most_bytes: int) -> Iterator[dict[str, Any]]:
         """Yield the plain values of each row, without audio: text, numbers and truth values.
@@ -103,9 +103,9 @@ class AudioShard:
         import pyarrow.types as kinds
 
         plain = (kinds.is_string, kinds.is_large_string, kinds.is_integer, kinds.is_floating, kinds.is_boolean)
-        names = [field.name for field in self._rows.schema if any(is_kind(field.type) for is_kind in plain)]
         of_paths = [f"{self.audio_column}.{_PATH}"] if self.audio_column else []
         with _errors():
+            names = [field.name for field in self._rows.schema if any(is_kind(field.type) for is_kind in plain)]
             if self._rows.size_of(names + of_paths) > most_bytes:
                 raise ShardError(f"its columns {', '.join(names)} have more than {most_bytes} bytes")
             for batch in self._rows.batches(names + of_paths):
@@ -143,9 +143,11 @@ class _ParquetRows:
     """Row groups of a Parquet file."""
 
     def __init__(self, path: Path) -> None:
+        import pyarrow as pa
         from pyarrow import parquet
 
-        self._file = parquet.ParquetFile(open_regular(path), pre_buffer=False)
+        open_regular(path).close()  # pyarrow would wait for the writer of a named pipe.
+        self._file = parquet.ParquetFile(pa.OSFile(str(path)), pre_buffer=False)
         self.schema = self._file.schema_arrow
         self._meta = self._file.metadata
         self.group_sizes = [self._meta.row_group(number).num_rows for number in range(self._meta.num_row_groups)]
@@ -237,7 +239,7 @@ def _part(column: Any, name: str) -> Any:
 
 
 def _child(batch: Any, column: str | None, name: str) -> list[Any]:
-    field = None if column is None else batch.column(column)
+    field = batch.column(column) if column in batch.schema.names else None
     if field is None or field.type.get_field_index(name) < 0:
         return [None] * batch.num_rows
     values: list[Any] = _part(field, name).to_pylist()
