@@ -21,7 +21,8 @@ class AudioLinks:
     Attributes:
         base: Address of the corpus folder relative to the page, percent-encoded, with a slash at the end.
         links: Utterance id → address below ``base``, percent-encoded; a segment ends in ``#t=start,end``.
-        missing: Utterances whose audio file does not exist or lies outside of the corpus folder.
+        missing: Utterances whose audio file does not exist or lies outside of the corpus folder. Audio that is embedded
+            in Parquet or Arrow files has no link, but is not missing.
         unplayable: Suffixes of files that browsers do not play.
     """
 
@@ -64,9 +65,7 @@ def audio_links(manifest: Manifest, root: Path, page: Path) -> AudioLinks | None
     embedded = {path for path in paths if row_in_shard(path) is not None}
     there = _inside(paths - embedded, root)
     links = {u.utterance_id: quote(u.path) + _segment(u) for u in manifest if u.path in there}
-    suffixes = {PurePosixPath(path).suffix.lower() for path in there} | {
-        PurePosixPath(path).parent.suffix.lower() for path in embedded
-    }
+    suffixes = {PurePosixPath(path).suffix.lower() for path in there}
     return AudioLinks(
         base=f"{base}/",
         links=links,
