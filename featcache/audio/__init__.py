@@ -10,9 +10,11 @@ from threading import Lock
 import numpy as np
 import numpy.typing as npt
 
-from featcache.audio.decoding import Header, opened, read_header
+from featcache.audio.containers import ContainerError
+from featcache.audio.decoding import opened, read_header
+from featcache.audio.header import Header
+from featcache.audio.source_file import sha256_of_audio
 from featcache.errors import AudioError
-from featcache.files.regular import sha256_of_file
 from featcache.manifest import Utterance
 from featcache.settings.extractor_configs import ChannelPolicy
 
@@ -98,7 +100,7 @@ class Checksums:
 
     def __init__(self) -> None:
         self._turn = Lock()
-        self._known = lru_cache(maxsize=4096)(sha256_of_file)
+        self._known = lru_cache(maxsize=4096)(sha256_of_audio)
 
     def __call__(self, path: Path) -> str:
         """Return the SHA-256 of a file, in hexadecimal."""
@@ -111,7 +113,7 @@ def read(
     utterance: Utterance,
     *,
     max_seconds: float | None = None,
-    checksum: Callable[[Path], str] = sha256_of_file,
+    checksum: Callable[[Path], str] = sha256_of_audio,
 ) -> Recording:
     """Decode one utterance, but not the rest of its file.
 
@@ -194,8 +196,18 @@ def checksum_of(folder: Path, utterance: Utterance, checksum: Callable[[Path], s
     """
     try:
         return checksum(folder / utterance.path)
+    except ContainerError as error:
+        raise AudioError(f"{utterance.path}: {error}") from error
     except OSError as error:
         raise AudioError(f"{utterance.path}: cannot be read ({error.strerror})") from error
+
+
+def checksum_or_none(path: Path) -> str | None:
+    """Return the SHA-256 of an audio file, in hexadecimal; None if it cannot be read."""
+    try:
+        return sha256_of_audio(path)
+    except (ContainerError, OSError):
+        return None
 
 
 class Headers:

@@ -1,21 +1,28 @@
-"""Audio file → decoder with a known number of samples. libsndfile decodes, but its guesses of lengths are not used."""
+"""Audio file → decoder with a known number of samples.
 
+libsndfile decodes, but its guesses of lengths are not used. FFmpeg decodes the formats that libsndfile does not read.
+"""
+
+import io
 import os
 import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from featcache.audio.containers import ContainerError, ShownFile, View, counted_mpeg, look_at
+from featcache.audio.containers import ContainerError, ShownFile, View, counted_mpeg, demuxer_of, look_at
+from featcache.audio.header import Header
+from featcache.audio.media_decoder import opened_media
+from featcache.audio.source_file import FileIdentity, identity_of, open_audio, size_of
 from featcache.errors import AudioError
+from featcache.files.audio_shards import row_in_shard
 from featcache.files.content import HEAD_BYTES, describe_content
-from featcache.files.regular import open_regular
 
 # Number of samples per channel that are decoded at a time to count them.
 _BLOCK = 2**16
@@ -23,57 +30,20 @@ _MOST_KNOWN = 4096
 # File size in bytes from which the view is kept in memory, because the file may contain many utterances.
 _LARGE = 1 << 22
 
-_Identity = tuple[str, int, int, int, int]
-_known: dict[_Identity, View] = {}
+_known: dict[FileIdentity, View | Header] = {}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Header:
-    """Properties of an audio file that are known before decoding.
-
-    Attributes:
-        num_samples: Number of samples per channel.
-        sampling_rate: Sampling rate in Hz.
-        ends_early: Whether the end of the stream is missing; ``num_samples`` then counts what can be decoded.
-    """
-
-    num_samples: int
-    sampling_rate: int
-    ends_early: bool = False
-
-    @property
-    def duration(self) -> float:
-        """Duration in seconds."""
-        return self.num_samples / self.sampling_rate
-
-
-class Decoder:
+class Decoder(Protocol):
     """Open audio file, with its position and its ``header``."""
 
-    def __init__(self, file: Any, header: Header) -> None:
-        self._file = file
-        self._at = 0
-        self.header = header
+    header: Header
 
     def seek(self, sample: int) -> None:
         """Move forward to a sample.
 
-        libsndfile cannot seek in some codecs (GSM 6.10, G.72x, NMS ADPCM, DWVW, …), and reports this only when it is
-        asked to seek. The samples before the position are then decoded and dropped.
-
         Args:
             sample: Number of the sample, not before the current position.
         """
-        import soundfile
-
-        if sample == self._at:
-            return
-        try:
-            self._file.seek(sample)
-            self._at = sample
-        except soundfile.LibsndfileError:
-            while self._at < sample and len(self.read(min(_BLOCK, sample - self._at))):
-                pass
 
     def read(self, num_samples: int) -> npt.NDArray[np.float32]:
         """Decode the next samples.
@@ -87,6 +57,34 @@ class Decoder:
         Raises:
             MemoryError: the samples do not fit in memory.
         """
+
+
+class SndfileDecoder:
+    """Audio file that libsndfile decodes."""
+
+    def __init__(self, file: Any, header: Header) -> None:
+        self._file = file
+        self._at = 0
+        self.header = header
+
+    def seek(self, sample: int) -> None:
+        """Move forward to a sample.
+
+        libsndfile cannot seek in some codecs (GSM 6.10, G.72x, NMS ADPCM, DWVW, …), and reports this only when it is
+        asked to seek. The samples before the position are then decoded and dropped.
+        """
+        import soundfile
+
+        if sample == self._at:
+            return
+        try:
+            self._file.seek(sample)
+            self._at = sample
+        except soundfile.LibsndfileError:
+            while self._at < sample and len(self.read(min(_BLOCK, sample - self._at))):
+                pass
+
+    def read(self, num_samples: int) -> npt.NDArray[np.float32]:
         try:
             samples: npt.NDArray[np.float32] = self._file.read(num_samples, dtype="float32", always_2d=True)
         except (ValueError, OverflowError) as error:  # The number is too large for numpy.
@@ -109,16 +107,18 @@ def opened(folder: Path, path: str) -> Iterator[Decoder]:
     """
     import soundfile
 
-    content: BinaryIO | None = None
     try:
-        with open_regular(folder / path) as content:
-            view = _view(folder / path, content)
-            with _shown(content, view) as file:
-                num_samples = file.frames if view.num_samples is None else view.num_samples
-                if view.check_end:
-                    _check_end(folder / path, file, view, num_samples)
-                header = Header(num_samples=num_samples, sampling_rate=int(file.samplerate), ends_early=view.ends_early)
-                yield Decoder(file, header)
+        with open_audio(folder / path) as content:
+            demuxer = demuxer_of(content)
+            if demuxer is None:
+                with _opened_by_libsndfile(folder / path, content) as decoder:
+                    yield decoder
+            else:
+                identity = identity_of(folder / path, content)
+                known = _known.get(identity)
+                with opened_media(content, demuxer, known if isinstance(known, Header) else None) as media:
+                    _remember(identity, media.header)
+                    yield media
     except ContainerError as error:
         raise AudioError(f"{path}: {error}") from error
     except soundfile.LibsndfileError as error:
@@ -127,6 +127,27 @@ def opened(folder: Path, path: str) -> Iterator[Decoder]:
         raise AudioError(f"{path}: does not fit in memory, or its header is damaged; use --chunk-seconds") from error
     except OSError as error:
         raise AudioError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+@contextmanager
+def _opened_by_libsndfile(path: Path, content: BinaryIO) -> Iterator[Decoder]:
+    import soundfile
+
+    view = _view(path, content)
+    with _shown(content, view) as file:
+        num_samples = file.frames if view.num_samples is None else view.num_samples
+        if view.check_end:
+            _check_end(path, file, view, num_samples)
+        yield SndfileDecoder(
+            file,
+            Header(
+                num_samples=num_samples,
+                sampling_rate=int(file.samplerate),
+                num_channels=file.channels,
+                ends_early=view.ends_early,
+                decoder=f"libsndfile {soundfile.__libsndfile_version__}",
+            ),
+        )
 
 
 def read_header(folder: Path, path: str) -> Header:
@@ -140,7 +161,7 @@ def read_header(folder: Path, path: str) -> Header:
         AudioError: see :func:`opened`.
     """
     try:
-        mode = os.stat(folder / path).st_mode
+        mode = os.stat((row_in_shard(folder / path) or (folder / path,))[0]).st_mode
     except FileNotFoundError as error:
         raise AudioError(f"{path}: no such file") from error
     except OSError as error:
@@ -156,7 +177,7 @@ def _shown(content: BinaryIO, view: View) -> Any:
 
     # The file is passed as a descriptor, because libsndfile would use the suffix of a name to guess the format. This is
     # impossible on Windows, where libsndfile has its own C runtime and cannot use Python's descriptors.
-    if view.is_plain and sys.platform != "win32":
+    if view.is_plain and sys.platform != "win32" and not isinstance(content, io.BytesIO):
         os.lseek(content.fileno(), 0, os.SEEK_SET)
         return soundfile.SoundFile(content.fileno(), closefd=False)
     return soundfile.SoundFile(ShownFile(content, view))
@@ -164,25 +185,28 @@ def _shown(content: BinaryIO, view: View) -> Any:
 
 def _view(path: Path, content: BinaryIO) -> View:
     """Return the view of a file for libsndfile, with the number of samples if libsndfile would only guess it."""
-    status = os.fstat(content.fileno())
-    identity = (str(path), status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+    identity, size = identity_of(path, content), size_of(content)
     known = _known.get(identity)
-    if known is not None:
+    if isinstance(known, View):
         return known
     view = look_at(content)
     if view is None:
         with _shown(content, View()) as file:
-            view = counted_mpeg(status.st_size) if file.format == "MP3" else View()
+            view = counted_mpeg(size) if file.format == "MP3" else View()
     if view.counts:
         num_samples = _count(content, view)
         view = replace(view, num_samples=num_samples, counts=False)
         if view.head_for is not None:
             view = replace(view, head=view.head_for(num_samples))
-    if view.num_samples is not None or status.st_size > _LARGE:
-        if len(_known) >= _MOST_KNOWN:
-            _known.clear()
-        _known[identity] = view
+    if view.num_samples is not None or size > _LARGE:
+        _remember(identity, view)
     return view
+
+
+def _remember(identity: FileIdentity, found: View | Header) -> None:
+    if len(_known) >= _MOST_KNOWN:
+        _known.clear()
+    _known[identity] = found
 
 
 def _count(content: BinaryIO, view: View) -> int:
@@ -214,7 +238,7 @@ def _check_end(path: Path, file: Any, view: View, num_samples: int) -> None:
     except soundfile.LibsndfileError:
         there = False
     if not there:
-        with open_regular(path) as content:
+        with open_audio(path) as content:
             decoded = _count(content, view)
         raise ContainerError(f"cut off, {num_samples} samples announced, decoding ended at {decoded}")
 
@@ -225,7 +249,7 @@ def _describe(error: Any, path: Path) -> str:
     if reason.startswith("File does not exist"):  # libsndfile reports this if libmpg123 finds too few frames.
         reason = "damaged, or too short to be recognised"
     try:
-        with open_regular(path) as file:
+        with open_audio(path) as file:
             kind = describe_content(file.read(HEAD_BYTES))
     except OSError:
         kind = None

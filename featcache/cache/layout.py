@@ -34,7 +34,8 @@ A store with only statistics (``--pool``) has neither ``/hidden_states`` nor ``/
 
 The attributes of the root group record what made the store. ``settings`` (JSON) contains every setting that changes
 numbers, and ``fingerprint`` is its SHA-256. ``padded_frames`` is the number of frames of every utterance with its
-padding; it is missing if the padding was not kept. Each dataset has an attribute ``crc32`` over its bytes; for the
+padding; it is missing if the padding was not kept. ``decoders`` lists the programs that decoded the audio of the shard,
+with their versions. Each dataset has an attribute ``crc32`` over its bytes; for the
 table it is over its rows as JSON. A seal in front of each shard and index covers all bytes except features and
 statistics. It is compared before HDF5 reads the file: see :mod:`featcache.cache.seal`. Files of earlier releases have
 no seal.

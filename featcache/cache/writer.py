@@ -164,7 +164,7 @@ class StoreWriter:
         """Remove the index, so that the store counts as unfinished until :meth:`finish`."""
         remove(self.folder / layout.INDEX)
 
-    def write_shard(self, records: Sequence[Record], number: int | None = None) -> None:
+    def write_shard(self, records: Sequence[Record], number: int | None = None, decoders: Sequence[str] = ()) -> None:
         """Write one shard and close its spools. It gets its name only after it is complete and on disk.
 
         Args:
@@ -172,6 +172,7 @@ class StoreWriter:
             number: Number of the shard, for a task that is repeated and must write the same file; by default the next
                 number. An existing shard is replaced only if the new one contains all its utterances; otherwise the new
                 one gets the next number.
+            decoders: Programs that decoded the audio, with their versions.
         """
         if not records:
             return
@@ -186,6 +187,8 @@ class StoreWriter:
         def write(file: h5py.File) -> list[h5py.Dataset]:
             if not self.pool:
                 self._write_features(file, records)
+            if decoders:
+                file.attrs["decoders"] = np.array(decoders, dtype=layout.TEXT_DTYPE)
             file["utterances"] = table
             file["utterances"].attrs["crc32"] = layout.crc32_of_table(table)
             self._write_statistics(file, [record.statistics for record in records])

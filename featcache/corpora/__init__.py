@@ -109,7 +109,7 @@ def recognise(path: Path, paths: Sequence[str]) -> str | None:
         paths: The result of ``audio_files`` for this folder.
 
     Raises:
-        CorpusError: two corpora match equally many names, or the folder contains a known corpus as video.
+        CorpusError: two corpora match equally many names.
     """
     known = _named()
     fits: Counter[str] = Counter()
@@ -118,8 +118,6 @@ def recognise(path: Path, paths: Sequence[str]) -> str | None:
             fits[reference] = sum(corpus.match(file) is not None for file in paths)
     fits = +fits
     if not fits:
-        for corpus in known.values():
-            corpus.check_converted(path)
         return None
     (reference, most), *others = fits.most_common()
     if others and others[0][1] == most:

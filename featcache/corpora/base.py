@@ -6,6 +6,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 from featcache.errors import CorpusError, ManifestError, listed
@@ -13,7 +14,7 @@ from featcache.files.regular import is_hidden, resolved
 from featcache.manifest import Manifest, Utterance
 from featcache.units import counted
 
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif", ".au")
+AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".au")
 """Suffixes of the audio files that libsndfile decodes."""
 MEDIA_SUFFIXES = (
     ".mp4",
@@ -29,8 +30,9 @@ MEDIA_SUFFIXES = (
     ".aac",
     ".flv",
     ".3gp",
+    ".amr",
 )
-"""Suffixes of files that contain sound but must be converted first."""
+"""Suffixes of the audio and video files that only FFmpeg decodes (PyAV, extra ``media``)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,23 +184,6 @@ class NamedCorpus(Corpus):
         """
         return self.pattern.fullmatch(os.path.splitext(path)[0])
 
-    def check_converted(self, path: Path) -> None:
-        """Refuse a folder that contains this corpus as video, or as audio that cannot be decoded.
-
-        Args:
-            path: The folder.
-
-        Raises:
-            CorpusError: video or other undecodable files are named as in this corpus.
-        """
-        media = [file for file in files_below(path, MEDIA_SUFFIXES) if self.match(file)]
-        if media:
-            stem, suffix = os.path.splitext(media[0])
-            raise CorpusError(
-                f"{path}: found {self.title}, but {len(media)} of its files are {suffix} (such as {media[0]!r}), which "
-                f"cannot be decoded; convert each to WAV, for example with 'ffmpeg -i {stem}{suffix} {stem}.wav'"
-            )
-
     def read(self, path: Path, paths: Sequence[str] | None = None) -> CorpusFiles:
         """Read the utterances anywhere below a folder, sorted by path.
 
@@ -220,7 +205,7 @@ class NamedCorpus(Corpus):
         for file in paths:
             match = self.match(file)
             if match is None:
-                ignored.append(file)
+                ignored += [] if is_media(file) else [file]  # Many corpora have videos beside their audio.
                 continue
             try:
                 utterance = self.utterance(file, match)
@@ -234,10 +219,10 @@ class NamedCorpus(Corpus):
                 f"{listed(impossible)}; rename them, like {self.example!r}, or remove them"
             )
         if not copies:
-            self.check_converted(path)
             raise CorpusError(
                 f"{path}: {found(paths)}, expected file names of {self.title}, like {self.example!r}; check the folder"
             )
+        copies = {utterance_id: _audio_first(same) for utterance_id, same in copies.items()}
         for utterance_id, same in copies.items():
             names = [utterance.path for utterance in same]
             if len(names) > 1 and len({(path / name).stat().st_size for name in names}) > 1:
@@ -252,6 +237,7 @@ class NamedCorpus(Corpus):
                 "check that audio and labels are from the same release"
             )
         _check_numbers(path, utterances, self.dimensions)
+        _check_decodable(path, self.title, [utterance.path for utterance in utterances])
         kept = {utterance.utterance_id for utterance in utterances}
         ignored += [first.path for utterance_id, (first, *_) in copies.items() if utterance_id not in kept]
         return CorpusFiles(
@@ -260,6 +246,20 @@ class NamedCorpus(Corpus):
             manifest=Manifest(utterances),
             ignored=tuple(sorted(ignored)),
             missing=tuple(missing),
+        )
+
+
+def _audio_first(same: list[Utterance]) -> list[Utterance]:
+    """Return the audio files of an utterance, or its videos if there is no audio file."""
+    return [utterance for utterance in same if not is_media(utterance.path)] or same
+
+
+def _check_decodable(path: Path, title: str, files: Sequence[str]) -> None:
+    media = [file for file in files if is_media(file)]
+    if media and find_spec("av") is None:
+        raise CorpusError(
+            f"{path}: {len(media)} of the {len(files)} files of {title} are like {media[0]!r}, which needs PyAV: "
+            "pip install 'featcache[media]'; or convert them to WAV with ffmpeg"
         )
 
 
@@ -319,14 +319,22 @@ def audio_files(folder: Path) -> list[str]:
         folder: The folder.
 
     Returns:
-        Paths relative to the folder, sorted.
+        Paths relative to the folder, sorted. A file that only FFmpeg decodes is left out if it lies beside an audio
+        file of the same name: it is its source.
 
     Raises:
         CorpusError: the folder does not exist, or is a file.
     """
     if not folder.is_dir():
         raise CorpusError(f"{folder} is {'a file' if folder.exists() else 'missing'}; give the folder with the audio")
-    return files_below(folder, AUDIO_SUFFIXES)
+    files = files_below(folder, (*AUDIO_SUFFIXES, *MEDIA_SUFFIXES))
+    audio = {os.path.splitext(file)[0] for file in files if not is_media(file)}
+    return [file for file in files if not is_media(file) or os.path.splitext(file)[0] not in audio]
+
+
+def is_media(path: str) -> bool:
+    """Return whether a path has the suffix of a file that only FFmpeg decodes."""
+    return path.lower().endswith(MEDIA_SUFFIXES)
 
 
 def files_below(folder: Path, suffixes: tuple[str, ...]) -> list[str]:

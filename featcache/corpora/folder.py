@@ -1,7 +1,7 @@
 """Table of utterances beside the audio → Manifest, for any corpus.
 
-The table is featcache's own ``manifest.csv``, the metadata of a Hugging Face audio folder, an audformat database, or
-EmoBox's JSON lines.
+The table is featcache's own ``manifest.csv``, the metadata of a Hugging Face audio folder, an audformat database,
+EmoBox's JSON lines, or a Hugging Face data set whose Parquet or Arrow files contain the audio, too.
 """
 
 import os
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from featcache.corpora import audformat, emobox, huggingface
+from featcache.corpora import audformat, embedded_audio, emobox, huggingface
 from featcache.corpora.base import Corpus, CorpusFiles
 from featcache.errors import CorpusError
 from featcache.manifest import Manifest
@@ -76,13 +76,15 @@ READERS = (
     Reader(fits=audformat.fits, read=audformat.read),
     Reader(fits=emobox.fits, read=emobox.read),
     Reader(fits=huggingface.fits, read=huggingface.read),
+    Reader(fits=embedded_audio.fits, read=embedded_audio.read),
 )
 FOLDER = FolderCorpus(
     name="folder",
     title="a folder with manifest.csv",
     description="Any audio with a table of paths, speakers and labels: manifest.csv (only the column 'path' is "
-    "required), metadata.csv or metadata.jsonl of a Hugging Face audio folder, db.yaml of an audformat database, or "
-    "the JSON lines of EmoBox.",
+    "required), metadata.csv or metadata.jsonl of a Hugging Face audio folder, Parquet files of a "
+    "Hugging Face data set, folders of datasets.save_to_disk, db.yaml of an audformat database, or the JSON lines of "
+    "EmoBox.",
     license="depends on the audio",
     source="columns utterance_id, path, start, end, speaker_id, emotion or any other labels, transcript",
 )

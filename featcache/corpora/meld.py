@@ -72,8 +72,9 @@ MELD = NamedCorpus(
     description="Utterances of dialogues from the series Friends in 7 emotions, with a fixed split whose speakers "
     "overlap (Poria et al. 2019); --protocol split, the default, is the published one.",
     license="GPL 3.0 for the annotations; the audio is cut from a television series",
-    source="https://affective-meld.github.io (MELD.Raw: sound of the clips, e.g. train_splits/dia0_utt0.wav, beside "
-    "train_sent_emo.csv, dev_sent_emo.csv and test_sent_emo.csv)",
+    source="https://affective-meld.github.io (MELD.Raw: train_splits, dev_splits_complete and "
+    "output_repeated_splits_test with the clips as .mp4, or their sound as .wav, beside train_sent_emo.csv, "
+    "dev_sent_emo.csv and test_sent_emo.csv)",
     classes=EMOTIONS,
     published_counts={
         "anger": 1607,
@@ -85,7 +86,7 @@ MELD = NamedCorpus(
         "surprise": 1636,
     },
     dialogue="dialogue",
-    example="train_splits/dia0_utt0.wav",
+    example="train_splits/dia0_utt0.mp4",
     pattern=named(r"(?:(train|dev|test)_)?dia(\d+)_utt(\d+)"),
     utterance=_utterance,
     complete=_labelled,

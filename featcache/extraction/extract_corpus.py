@@ -26,6 +26,7 @@ from featcache.extraction.by_model import parts_by_model
 from featcache.extraction.dask_submit import ClusterRun
 from featcache.extraction.dask_worker import Recipe
 from featcache.extraction.inputs import Input, input_of
+from featcache.extraction.left_out import count_left_out
 from featcache.extraction.locate import compare_audio, keep_manifest
 from featcache.extraction.memory import check_memory
 from featcache.extraction.plan import ExtractionPlan, PlannedUtterance, StoreJob, make_plan, tell_size
@@ -185,6 +186,7 @@ class _Work:
         self, done: Sequence[PlannedUtterance], *, interrupted: bool = False, seconds: float = 0.0
     ) -> ExtractionReport:
         """Return the report on the extracted utterances or, for a dry run, on the planned ones."""
+        failures = tuple(failure for job in self.jobs for failure in job.failures.values())
         length = sum(item.length for item in done)
         reads_text = any(job.extractor.tokenise for job in self.jobs)
         return ExtractionReport(
@@ -197,9 +199,10 @@ class _Work:
             num_tokens=int(length) if reads_text else 0,
             seconds=seconds,
             interrupted=interrupted,
-            failures=tuple(failure for job in self.jobs for failure in job.failures.values()),
+            failures=failures,
             ends_early=tuple(self.plan.ends_early),
             num_unlabelled=sum(not utterance.has_label for utterance in self.request.wanted),
+            left_out=count_left_out(self.request, failures),
         )
 
 

@@ -14,7 +14,6 @@ from featcache.augmentation.augmented_view import AugmentedView
 from featcache.errors import AudioError
 from featcache.extractors.base import Extractor
 from featcache.features import Features, Tokens
-from featcache.files.regular import sha256_of_file
 from featcache.manifest import Utterance
 from featcache.settings.extractor_configs import ChannelPolicy
 from featcache.transcripts.text import Transcript
@@ -140,6 +139,10 @@ class Input(ABC):
         """Return sampling rate in Hz → number of utterances."""
         return Counter()
 
+    def decoders(self, utterances: Sequence[Utterance]) -> list[str]:
+        """Return the programs that decode the audio of utterances, with their versions, sorted."""
+        return []
+
 
 class AudioInput(Input):
     """Audio files of a corpus. On the CPU a batch is one utterance, because padding costs time there."""
@@ -159,10 +162,7 @@ class AudioInput(Input):
         return utterance.path
 
     def checksum(self, key: str) -> str | None:
-        try:
-            return sha256_of_file(self.root / key)
-        except OSError:
-            return None
+        return audio.checksum_or_none(self.root / key)
 
     def sha256(self, utterance: Utterance) -> str:
         return audio.checksum_of(self.root, utterance, self._checksums)
@@ -196,6 +196,13 @@ class AudioInput(Input):
             with suppress(AudioError):
                 rates[self._headers(path).sampling_rate] += number
         return rates
+
+    def decoders(self, utterances: Sequence[Utterance]) -> list[str]:
+        found = set()
+        for path in {utterance.path for utterance in utterances}:
+            with suppress(AudioError):
+                found.add(self._headers(path).decoder)
+        return sorted(found)
 
     def read(self, utterance: Utterance, max_seconds: float | None) -> Recording:
         return audio.read(self.root, utterance, max_seconds=max_seconds, checksum=self._checksums)

@@ -149,9 +149,11 @@ class ExtractionRun:
             AudioError: an utterance failed, and the extraction is strict.
         """
         outcomes = sorted(outcomes, key=lambda outcome: self._position[outcome.item.utterance.utterance_id])
+        written = [outcome.item.utterance for outcome in outcomes if outcome.records]
+        decoders = self._source.decoders(written)
         for target in self._targets:
             records = [outcome.records[target.name] for outcome in outcomes if target.name in outcome.records]
-            target.writer.write_shard(records, target.number)
+            target.writer.write_shard(records, target.number, decoders)
             for outcome in outcomes:
                 utterance = outcome.item.utterance
                 if target.name in outcome.reasons:

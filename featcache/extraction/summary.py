@@ -3,7 +3,7 @@
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from featcache.augmentation.augmented_view import SEPARATOR
@@ -12,6 +12,7 @@ from featcache.cache.reader import FeatureCache, FeatureStore
 from featcache.corpora.recorded import corpus_of
 from featcache.errors import AudioError, FeatcacheError, StoreError, listed
 from featcache.extraction.inputs import SECONDS, TOKENS
+from featcache.extraction.left_out import lines_on_left_out
 from featcache.manifest import Manifest, Utterance
 from featcache.terminal.escape import escaped
 from featcache.units import counted
@@ -41,6 +42,7 @@ class ExtractionReport:
         failures: Utterances that could not be extracted, or whose headers cannot be read.
         ends_early: Ids of the utterances that are cut, because the end of their files is missing.
         num_unlabelled: Number of requested utterances without any label.
+        left_out: Reason → number of utterances or files that are not in the stores for this reason.
     """
 
     cache: Path
@@ -55,6 +57,7 @@ class ExtractionReport:
     failures: tuple[Failure, ...]
     ends_early: tuple[str, ...] = ()
     num_unlabelled: int = 0
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
 
 def failures_of(reasons: Mapping[str, str], store: str, wanted: Sequence[Utterance]) -> dict[str, Failure]:
@@ -151,6 +154,7 @@ def summarise_report(report: ExtractionReport) -> str:
             f"{report.num_unlabelled} of {counted(report.num_utterances, 'utterance', 'have')} no label, which "
             "'featcache fit' needs and 'featcache predict' does not"
         )
+    lines += lines_on_left_out(report.left_out)
     if report.interrupted:
         lines.append(GOES_ON)
     lines += [str(report.cache / name) for name in report.stores]

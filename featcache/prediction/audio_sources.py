@@ -160,15 +160,7 @@ def _cache_of(name: str, utterances: Sequence[Utterance], workspace: Workspace) 
 
 
 def _tell_ignored(folder: Path, paths: Sequence[str]) -> None:
-    """Log how many files of a folder are ignored, and which of them contain sound that must be converted first."""
-    others = sorted({*files_below(folder, ("",))} - {*paths})
-    if not others:
-        return
-    media = [file for file in others if file.lower().endswith(MEDIA_SUFFIXES)]
-    if media:
-        log.warning(
-            "%s: %s in a format that cannot be decoded, and ignored (%s); convert them to WAV, for example with ffmpeg",
-            *(folder, counted(len(media), "file", "are"), listed(media)),
-        )
-    if len(others) > len(media):
-        log.info("%s: %s no audio, and ignored", folder, counted(len(others) - len(media), "file", "are"))
+    """Log how many files of a folder are ignored."""
+    others = {*files_below(folder, ("",))} - {*paths}
+    if others:
+        log.info("%s: %s no audio, and ignored", folder, counted(len(others), "file", "are"))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote
 
+from featcache.files.audio_shards import row_in_shard
 from featcache.files.regular import resolved
 from featcache.manifest import Manifest, Utterance
 
@@ -20,7 +21,8 @@ class AudioLinks:
     Attributes:
         base: Address of the corpus folder relative to the page, percent-encoded, with a slash at the end.
         links: Utterance id → address below ``base``, percent-encoded; a segment ends in ``#t=start,end``.
-        missing: Utterances whose audio file does not exist or lies outside of the corpus folder.
+        missing: Utterances whose audio file does not exist or lies outside of the corpus folder. Audio that is embedded
+            in Parquet or Arrow files has no link, but is not missing.
         unplayable: Suffixes of files that browsers do not play.
     """
 
@@ -59,13 +61,15 @@ def audio_links(manifest: Manifest, root: Path, page: Path) -> AudioLinks | None
     base = address_of(root, page)
     if base is None:
         return None
-    there = _inside({utterance.path for utterance in manifest}, root)
+    paths = {utterance.path for utterance in manifest}
+    embedded = {path for path in paths if row_in_shard(path) is not None}
+    there = _inside(paths - embedded, root)
     links = {u.utterance_id: quote(u.path) + _segment(u) for u in manifest if u.path in there}
     suffixes = {PurePosixPath(path).suffix.lower() for path in there}
     return AudioLinks(
         base=f"{base}/",
         links=links,
-        missing=tuple(u.utterance_id for u in manifest if u.path not in there),
+        missing=tuple(u.utterance_id for u in manifest if u.path not in there | embedded),
         unplayable=tuple(sorted(suffixes - set(PLAYED))),
     )
 

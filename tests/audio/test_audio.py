@@ -370,7 +370,7 @@ def test_no_more_of_a_file_is_decoded_than_the_utterance(save, folder, stereo, m
 def test_a_file_is_hashed_once_however_many_utterances_it_holds(save, folder, stereo, monkeypatch):
     save("a.wav", stereo)
     hashed = []
-    monkeypatch.setattr(audio, "sha256_of_file", lambda path: hashed.append(path) or "0" * 64)
+    monkeypatch.setattr(audio, "sha256_of_audio", lambda path: hashed.append(path) or "0" * 64)
     checksum = Checksums()
     for start in (0.0, 0.5, 1.0):
         assert read(folder, whole("a.wav", start=start), checksum=checksum).sha256 == "0" * 64

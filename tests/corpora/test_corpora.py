@@ -85,8 +85,8 @@ def test_a_manifest_of_any_name(tmp_path):
 
 def test_only_audio_counts_wherever_it_lies(tmp_path):
     touch(tmp_path, "b/2.FLAC", "a/deep/1.wav", "c.mp3", "c.au", "c.ogg", "c.aiff")
-    touch(tmp_path, "notes.txt", "a/._1.wav", ".hidden/3.wav", "clip.mp4", "wav", "x.wav/inside.txt")
-    assert audio_files(tmp_path) == ["a/deep/1.wav", "b/2.FLAC", "c.aiff", "c.au", "c.mp3", "c.ogg"]
+    touch(tmp_path, "notes.txt", "a/._1.wav", ".hidden/3.wav", "clip.mp4", "c.MKV", "wav", "x.wav/inside.txt")
+    assert audio_files(tmp_path) == ["a/deep/1.wav", "b/2.FLAC", "c.aiff", "c.au", "c.mp3", "c.ogg", "clip.mp4"]
 
 
 def test_linked_folders_are_followed_but_not_in_circles(tmp_path):

@@ -2,10 +2,13 @@
 
 import logging
 
+import numpy as np
 import pytest
 
-from featcache.corpora import read_corpus
+from featcache import audio
+from featcache.corpora import base, read_corpus
 from featcache.errors import CorpusError
+from tests.media_files import write_media
 
 HEAD = "Sr No.,Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID,Season,Episode,StartTime,EndTime\n"
 TIMES = '8,21,"00:16:16,059","00:16:21,731"\n'
@@ -92,3 +95,29 @@ def test_what_cannot_be_labelled(write):
 def test_clips_of_an_unknown_part(write):
     with pytest.raises(CorpusError, match=r"'wav/dia0_utt0.wav' is in no folder named after train, dev or test"):
         read_corpus(write(TABLES | {"wav/dia0_utt0.wav": ""}))
+
+
+def test_videos_as_distributed(write, monkeypatch):
+    folder = write(TABLES | CLIPS)
+    for number, path in enumerate(CLIPS):
+        (folder / path).unlink()
+        sound = np.full((2, 1600), number, np.int16)
+        write_media((folder / path).with_suffix(".mp4"), sound, 16000, "alac", form="mp4", video=True)
+    write({"Extras.mkv": "film", "train_splits/final_videos_dia0.mp4": "film"})
+    files = read_corpus(folder)
+    assert [u.path for u in files.manifest] == sorted(path.replace(".wav", ".mp4") for path in CLIPS)
+    assert files.ignored == ()
+    for number, path in enumerate(CLIPS):
+        (utterance,) = (u for u in files.manifest if u.path == path.replace(".wav", ".mp4"))
+        np.testing.assert_array_equal(audio.read(folder, utterance).channels, np.full((2, 1600), number / 2**15))
+    monkeypatch.setattr(base, "find_spec", lambda name: None)
+    with pytest.raises(CorpusError, match=r"4 of the 4 files of MELD are like '.*mp4', which needs PyAV: pip inst"):
+        read_corpus(folder)
+
+
+@pytest.mark.parametrize("folder", ["train_splits", "wav/train"])
+def test_sound_is_preferred_to_the_video_of_the_same_clip(write, folder):
+    files = read_corpus(
+        write(TABLES | {"train_splits/dia0_utt0.mp4": "film, longer", f"{folder}/dia0_utt0.wav": "RIFF"})
+    )
+    assert [u.path for u in files.manifest] == [f"{folder}/dia0_utt0.wav"]

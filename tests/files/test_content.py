@@ -14,9 +14,9 @@ import pytest
 import soundfile
 
 from featcache.audio import probe, read, stream
+from featcache.audio.containers import ContainerError, demuxer_of
 from featcache.cli import app as cli
-from featcache.corpora import read_corpus
-from featcache.errors import AudioError, CorpusError
+from featcache.errors import AudioError
 from featcache.files.content import HEAD_BYTES, describe_content
 from featcache.manifest import Utterance
 
@@ -70,6 +70,14 @@ KINDS = {
 }
 
 
+def is_media(content):
+    """Return whether FFmpeg is asked to decode a file, which then gives another reason."""
+    try:
+        return demuxer_of(io.BytesIO(content)) is not None
+    except ContainerError:
+        return True
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_no_audio_is_named(tmp_path, kind):
     content = KINDS[kind]
@@ -79,7 +87,9 @@ def test_what_is_no_audio_is_named(tmp_path, kind):
     for way in (read, probe, lambda *file: list(stream(*file))):
         with pytest.raises(AudioError) as error:
             way(tmp_path, utterance)
-        assert str(error.value).startswith(f"a.wav: not an audio file but {kind}")
+        expected = "a.wav: " if is_media(content) else f"a.wav: not an audio file but {kind}"
+        assert str(error.value).startswith(expected)
+        assert "\n" not in str(error.value)
         assert "\n" not in str(error.value)
 
 
@@ -160,18 +170,6 @@ def test_a_dry_run_tells_a_reason_of_many_utterances_once(corpus, dry_run):
     assert code == 3
     assert told.count("gone.wav") == 1
     assert "  gone.wav: no such file (500 utterances)" in told
-
-
-@pytest.mark.parametrize("name", [None, "meld"])
-def test_videos_of_meld_are_recognised(tmp_path, name):
-    folder = tmp_path / "train_splits"
-    folder.mkdir()
-    for number in range(3):
-        (folder / f"dia0_utt{number}.mp4").write_bytes(KINDS["an MP4 file; convert"])
-    with pytest.raises(
-        CorpusError, match=r"MELD, but 3 of its files are \.mp4 .* 'ffmpeg -i .*dia0_utt0\.mp4 .*\.wav'"
-    ):
-        read_corpus(tmp_path, name)
 
 
 def test_rates_that_differ_are_told_where_features_depend_on_them(corpus, dry_run, rng):

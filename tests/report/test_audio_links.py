@@ -70,3 +70,9 @@ def test_formats_that_browsers_do_not_play_are_told(tmp_path):
     for name in ("a.wav", "b.SPH", "c.flac"):
         (tmp_path / name).touch()
     assert audio_links(utterances(["a.wav", "b.SPH", "c.flac"]), tmp_path, tmp_path).unplayable == (".sph",)
+
+
+def test_embedded_audio_has_no_link_and_is_not_missing(tmp_path):
+    (tmp_path / "a.parquet").touch()
+    found = audio_links(utterances(["a.parquet/0", "a.parquet/1"]), tmp_path, tmp_path)
+    assert (found.links, found.missing, found.unplayable) == ({}, (), ())

@@ -4,7 +4,7 @@ Sources: Microsoft & IBM 1991 (RIFF); EBU Tech 3306 (RF64); Apple 1988 (AIFF), 2
 NIST ``sphere/header.doc``.
 """
 
-import os
+import io
 import re
 import struct
 from collections.abc import Iterator
@@ -89,7 +89,7 @@ def look_at_chunks(file: BinaryIO, magic: bytes) -> View | None:
     Raises:
         ContainerError: the file is shorter than its header states, or contains more samples.
     """
-    size = os.fstat(file.fileno()).st_size
+    size = file.seek(0, io.SEEK_END)
     if magic in _KINDS:
         samples = _find_samples(file, magic, size)
     elif magic in (b".snd", b"dns."):

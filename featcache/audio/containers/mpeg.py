@@ -3,7 +3,7 @@
 Sources: ISO/IEC 11172-3 and 13818-3 (frame headers); the encoder LAME (Xing and LAME tags).
 """
 
-import os
+import io
 import re
 import struct
 from dataclasses import dataclass
@@ -62,7 +62,7 @@ def look_at_mpeg(file: BinaryIO, start: int, end: int | None = None) -> View | N
     Raises:
         ContainerError: the file has more frames than its Xing tag states.
     """
-    size = end or os.fstat(file.fileno()).st_size
+    size = end or file.seek(0, io.SEEK_END)
     file.seek(start)
     head = file.read(max(0, min(_BLOCK, size - start)))
     first = _first_frame(head)

@@ -53,7 +53,7 @@ class ShownFile(io.RawIOBase):
         self._file = file
         self._head = view.head
         self._skipped = view.skipped
-        end = os.fstat(file.fileno()).st_size if view.end is None else view.end
+        end = file.seek(0, io.SEEK_END) if view.end is None else view.end
         self._end = len(view.head) + max(0, end - view.skipped)
         self._size = self._end + view.padding
         self._position = 0

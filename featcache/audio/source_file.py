@@ -1,0 +1,65 @@
+"""Path of an audio file → open file, also if the audio is embedded in a Parquet or Arrow file."""
+
+import hashlib
+import io
+import os
+from pathlib import Path
+from typing import BinaryIO
+
+from featcache.audio.containers import ContainerError
+from featcache.files.audio_shards import ShardError, open_shard, row_in_shard
+from featcache.files.regular import open_regular, sha256_of_file
+
+FileIdentity = tuple[str, int, int, int, int]
+
+
+def open_audio(path: Path) -> BinaryIO:
+    """Open an audio file for reading in binary mode.
+
+    Args:
+        path: Path of a file, or of a row in a shard.
+
+    Raises:
+        ContainerError: the row does not exist, or has no audio.
+        OSError: the file cannot be opened, or is not a regular file.
+    """
+    row = row_in_shard(path)
+    return open_regular(path) if row is None else io.BytesIO(_embedded(*row))
+
+
+def identity_of(path: Path, content: BinaryIO) -> FileIdentity:
+    """Return a value that changes if the file is replaced or written to.
+
+    Args:
+        path: Path of a file, or of a row in a shard.
+        content: The open file.
+    """
+    row = row_in_shard(path)
+    status = os.fstat(content.fileno()) if row is None else os.stat(row[0])
+    return str(path), status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def size_of(content: BinaryIO) -> int:
+    """Return the number of bytes of an open file; the position changes."""
+    return content.seek(0, io.SEEK_END)
+
+
+def sha256_of_audio(path: Path) -> str:
+    """Return the SHA-256 of the bytes of an audio file, in hexadecimal.
+
+    Args:
+        path: Path of a file, or of a row in a shard.
+
+    Raises:
+        ContainerError: the row does not exist, or has no audio.
+        OSError: the file cannot be read.
+    """
+    row = row_in_shard(path)
+    return sha256_of_file(path) if row is None else hashlib.sha256(_embedded(*row)).hexdigest()
+
+
+def _embedded(shard: Path, row: int) -> bytes:
+    try:
+        return open_shard(shard).audio(row)
+    except ShardError as error:
+        raise ContainerError(str(error)) from error
