@@ -128,7 +128,7 @@ def read(
     sha256 = checksum_of(folder, utterance, checksum)
     with opened(folder, utterance.path) as decoder:
         rate = decoder.header.sampling_rate
-        first, last = _stretch(utterance, decoder.header.num_samples, rate)
+        first, last = stretch_of(utterance, decoder.header.num_samples, rate)
         last = first + kept_samples(last - first, rate, max_seconds)
         decoder.seek(first)
         samples = decoder.read(last - first)
@@ -164,7 +164,7 @@ def stream(
     """
     with opened(folder, utterance.path) as decoder:
         rate = decoder.header.sampling_rate
-        first, last = _stretch(utterance, decoder.header.num_samples, rate)
+        first, last = stretch_of(utterance, decoder.header.num_samples, rate)
         last = first + kept_samples(last - first, rate, max_seconds)
         decoder.seek(first)
         missing = resampled_length(last - first, rate, sampling_rate)
@@ -245,7 +245,7 @@ def probe(folder: Path, utterance: Utterance, headers: Headers | None = None) ->
         AudioError: see :func:`read`, for faults that the header shows.
     """
     header = read_header(folder, utterance.path) if headers is None else headers(utterance.path)
-    first, last = _stretch(utterance, header.num_samples, header.sampling_rate)
+    first, last = stretch_of(utterance, header.num_samples, header.sampling_rate)
     return last - first, header.sampling_rate
 
 
@@ -261,7 +261,17 @@ def _mixed(channels: npt.NDArray[np.float32], channel: ChannelPolicy) -> npt.NDA
     return mono
 
 
-def _stretch(utterance: Utterance, num_samples: int, rate: int) -> tuple[int, int]:
+def stretch_of(utterance: Utterance, num_samples: int, rate: int) -> tuple[int, int]:
+    """Return the positions of the first sample of an utterance in its file, and after its last sample.
+
+    Args:
+        utterance: The utterance.
+        num_samples: Number of samples per channel in the file.
+        rate: Sampling rate of the file in Hz.
+
+    Raises:
+        AudioError: the file has no samples, or none between the start and the end of the utterance.
+    """
     length = num_samples / rate
     if num_samples == 0:
         raise AudioError(f"{utterance.path}: contains no samples")

@@ -11,7 +11,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 # Number of calls in one task of a thread. Single calls are shorter than the time to schedule them.
-_TOGETHER = 64
+TOGETHER = 64
 _SHOWN_FROM = 1000
 # Columns beside the title from which the parts of a progress bar are shown; the title is never cut.
 _ROOM_FOR_TIME, _ROOM_FOR_SPEED, _ROOM_FOR_BAR = 14, 36, 48
@@ -78,7 +78,9 @@ def long_progress(title: str, number: int) -> Iterator[Callable[[int], None]]:
         yield advance
 
 
-def map_in_threads(function: Callable[[str], T], keys: Sequence[str], workers: int, title: str) -> dict[str, T]:
+def map_in_threads(
+    function: Callable[[str], T], keys: Sequence[str], workers: int, title: str, *, together: int = TOGETHER
+) -> dict[str, T]:
     """Call a function for each key in several threads, with a progress bar if there are many keys.
 
     Args:
@@ -86,11 +88,12 @@ def map_in_threads(function: Callable[[str], T], keys: Sequence[str], workers: i
         keys: Keys.
         workers: Number of threads.
         title: Title of the progress bar.
+        together: Number of calls in one task of a thread; 1 for calls that are long themselves.
 
     Returns:
         Key → result, in the order of the keys.
     """
-    groups = [keys[first : first + _TOGETHER] for first in range(0, len(keys), _TOGETHER)]
+    groups = [keys[first : first + together] for first in range(0, len(keys), together)]
     results: dict[str, T] = {}
 
     with ExitStack() as stack:
