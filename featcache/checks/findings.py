@@ -49,7 +49,7 @@ KINDS = {
     ),
     "identical-audio": FindingKind(title="Identical audio under several ids", advice="Keep one utterance of each set."),
     "identical-audio-apart": FindingKind(
-        title="Identical audio across speakers, labels or parts",
+        title="Identical audio across parts",
         advice="Keep one utterance of each set; otherwise a test contains audio that the head has learned.",
     ),
     "silence": FindingKind(title="Silent utterances", advice="Listen to them, and remove those without speech."),
@@ -77,11 +77,11 @@ KINDS = {
         advice="featcache averages all channels; check that each of them contains the speaker, or use --channel first.",
     ),
     "counts": FindingKind(
-        title="Numbers that differ from the published ones",
+        title="Other numbers than published",
         advice="Get the missing files, or state in your paper which utterances you use.",
     ),
     "label-spelling": FindingKind(
-        title="Values that differ only in case or blanks",
+        title="Values that differ in case or blanks",
         advice="Write each value in one way in the table of the corpus.",
     ),
     "rare-class": FindingKind(

@@ -10,6 +10,7 @@ from featcache.checks.findings import Finding, finding_on
 from featcache.errors import listed
 from featcache.manifest import Manifest, Utterance
 from featcache.protocols import Fold
+from featcache.units import counted
 
 
 def identical_findings(
@@ -75,5 +76,5 @@ def _crossed(
             in_fold.setdefault(number, set()).add(part)
     several = sum(len(found) > 1 for found in in_fold.values())
     if several:
-        crossed.append(f"in several parts of {several} of {num_folds} folds")
+        crossed.append(f"in several parts of {several} of {counted(num_folds, 'fold')}")
     return crossed

@@ -11,7 +11,6 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from numpy.typing import NDArray
 
 from featcache.checks.check_corpus import CheckedCorpus
-from featcache.checks.sound import QUIETEST_DB
 from featcache.checks.sound_checks import usual_durations
 from featcache.report.figure_width import DOUBLE, SINGLE, figure_width
 from featcache.report.figures import COLORS, style
@@ -19,6 +18,8 @@ from featcache.report.fonts import drawable, num_columns
 
 MOST_SPEAKERS = 40
 """Number of speakers up to which figures show each of them."""
+QUIETEST_DRAWN = -80.0
+"""Level in dB of the quietest utterances in figures; silent utterances are findings."""
 # Inches: a bar, and a cell of the table of classes and speakers.
 _BAR, _CELL, _LETTER = 0.22, 0.26, 0.06
 # Ratio of the longest and shortest duration from which the axis is logarithmic.
@@ -37,7 +38,8 @@ def check_figures(checked: CheckedCorpus) -> list[tuple[str, Figure, str]]:
     facts = checked.facts[checked.facts["measured"]]
     if len(facts):
         usual = usual_durations(checked.facts)
-        dashed = " Dashed lines: limits of usual durations (Tukey's outer fences of the logarithm)." if usual else ""
+        inside = any(facts["duration"].min() <= bound <= facts["duration"].max() for bound in usual or ())
+        dashed = " Dashed lines: limits of usual durations (Tukey's outer fences of the logarithm)." if inside else ""
         found.append(("durations", draw_durations(facts["duration"], usual), f"Durations of the utterances.{dashed}"))
         levels = levels_by_speaker(checked)
         where = " of each speaker: median, quartiles and range" if levels else ""
@@ -77,7 +79,7 @@ def levels_by_speaker(checked: CheckedCorpus) -> dict[str, NDArray[np.float64]]:
         return {}
     rows: dict[str, list[int]] = {}
     for row, utterance in enumerate(checked.manifest):
-        if checked.facts["measured"][row] and utterance.speaker_id:
+        if checked.facts["level"][row] > QUIETEST_DRAWN and utterance.speaker_id and checked.facts["measured"][row]:
             rows.setdefault(utterance.speaker_id, []).append(row)
     return {name: checked.facts["level"][rows[name]].astype(np.float64) for name in sorted(rows)}
 
@@ -134,7 +136,7 @@ def draw_levels(of_speakers: Mapping[str, NDArray[np.float64]], levels: NDArray[
         if not names:
             figure = Figure(figsize=(figure_width(), 1.9), layout="constrained")
             axes = figure.add_subplot()
-            axes.hist(levels[levels > QUIETEST_DB], bins=40, color=COLORS[0], alpha=0.85)
+            axes.hist(levels[levels > QUIETEST_DRAWN], bins=40, color=COLORS[0], alpha=0.85)
             axes.set_xlabel("Level (dB)")
             axes.set_ylabel("Utterances")
             return figure

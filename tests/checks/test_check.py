@@ -50,7 +50,7 @@ def test_findings_say_what_was_found(planted):
     found = {(row["kind"], row["utterance_id"]): row["found"] for row in rows_of(written)}
     assert found["identical-audio-apart", "copy"] == (
         "identical to 'A-anger-1'; speakers: 'A', 'D'; values of emotion: 'anger', 'joy'; values of split: 'test', "
-        "'train'; in several parts of 1 of 1 folds"
+        "'train'; in several parts of 1 of 1 fold"
     )
     assert found["identical-audio", "again"] == "identical to 'B-joy-1'"
     assert found["pointer", "pointer"].endswith("a Git LFS pointer; run 'git lfs pull'")
