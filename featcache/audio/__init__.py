@@ -94,11 +94,15 @@ def resampled_length(num_samples: int, original_rate: int, sampling_rate: int | 
 
 
 class Checksums:
-    """SHA-256 of files; each file is read only once, even if it contains many utterances."""
+    """SHA-256 of files; each file is read only once, even if it contains many utterances.
 
-    def __init__(self) -> None:
+    Args:
+        checksum: Function that reads a file and returns its SHA-256; None for :func:`sha256_of_file`.
+    """
+
+    def __init__(self, checksum: Callable[[Path], str] | None = None) -> None:
         self._turn = Lock()
-        self._known = lru_cache(maxsize=4096)(sha256_of_file)
+        self._known = lru_cache(maxsize=4096)(checksum or sha256_of_file)
 
     def __call__(self, path: Path) -> str:
         """Return the SHA-256 of a file, in hexadecimal."""
@@ -198,45 +202,13 @@ def checksum_of(folder: Path, utterance: Utterance, checksum: Callable[[Path], s
         raise AudioError(f"{utterance.path}: cannot be read ({error.strerror})") from error
 
 
-class Headers:
-    """Headers of files; each header is read only once, even if the file contains many utterances.
-
-    Args:
-        folder: Corpus folder.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._known: dict[str, Header | str] = {}
-
-    def __call__(self, path: str) -> Header:
-        """Return the header of a file.
-
-        Args:
-            path: Path of the file, relative to the corpus folder.
-
-        Raises:
-            AudioError: see :func:`probe`; raised again in every later call for the file.
-        """
-        known = self._known.get(path)
-        if known is None:
-            try:
-                known = read_header(self._folder, path)
-            except AudioError as error:
-                known = str(error)
-            self._known[path] = known
-        if isinstance(known, str):
-            raise AudioError(known)
-        return known
-
-
-def probe(folder: Path, utterance: Utterance, headers: Headers | None = None) -> tuple[int, int]:
+def probe(folder: Path, utterance: Utterance, headers: Callable[[str], Header] | None = None) -> tuple[int, int]:
     """Return the number of samples and the sampling rate of an utterance, from the header of its file.
 
     Args:
         folder: Corpus folder; the path of the utterance is relative to it.
         utterance: Utterance to look up.
-        headers: Memory for headers, for files that contain many utterances.
+        headers: Function that returns the header of a path; ``KnownFiles.header`` remembers it.
 
     Returns:
         Number of samples per channel, and sampling rate in Hz.

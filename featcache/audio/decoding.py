@@ -4,7 +4,7 @@ import os
 import stat
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from featcache.audio.containers import ContainerError, ShownFile, View, counted_mpeg, look_at
+from featcache.audio.containers.plain_wav import HEAD, plain_wav
 from featcache.errors import AudioError
 from featcache.files.content import HEAD_BYTES, describe_content
-from featcache.files.regular import open_regular
+from featcache.files.regular import open_regular, read_beginning
 
 # Number of samples per channel that are decoded at a time to count them.
 _BLOCK = 2**16
@@ -27,7 +28,7 @@ _Identity = tuple[str, int, int, int, int]
 _known: dict[_Identity, View] = {}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Header:
     """Properties of an audio file that are known before decoding.
 
@@ -139,8 +140,13 @@ def read_header(folder: Path, path: str) -> Header:
     Raises:
         AudioError: see :func:`opened`.
     """
+    file = os.path.join(folder, path)
+    with suppress(OSError):  # The reason is reported below.
+        plain = plain_wav(*read_beginning(file, HEAD))
+        if plain is not None:
+            return Header(num_samples=plain[0], sampling_rate=plain[1])
     try:
-        mode = os.stat(folder / path).st_mode
+        mode = os.stat(file).st_mode
     except FileNotFoundError as error:
         raise AudioError(f"{path}: no such file") from error
     except OSError as error:

@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from featcache.audio.known_files import KNOWN_FILES
 from featcache.cache.failures import Failure, write_failures
 from featcache.cache.layout import StorageDtype
 from featcache.cache.locks import finishing, lock_if_writable
@@ -22,7 +23,7 @@ from featcache.cache.writer import StoreWriter
 from featcache.dask_client import connected
 from featcache.errors import AudioError, ModelError
 from featcache.extraction.dask_submit import ClusterRun
-from featcache.extraction.inputs import Input, input_of
+from featcache.extraction.inputs import AudioInput, Input, input_of
 from featcache.extraction.locate import compare_audio, keep_manifest
 from featcache.extraction.memory import check_memory
 from featcache.extraction.plan import ExtractionPlan, PlannedUtterance, StoreJob, make_plan, tell_size
@@ -126,7 +127,10 @@ def carry_out(request: ExtractionRequest) -> ExtractionReport:
         FeatcacheError: see :func:`extract`.
     """
     asked = request.options
-    compare_audio(request.place, request.wanted, [store.folder.name for store in request.stores], request.workers)
+    files = AudioInput(request.place.root, request.place.cache / KNOWN_FILES)
+    compare_audio(
+        request.place, request.wanted, [store.folder.name for store in request.stores], request.workers, files
+    )
     log.info("loading %s", asked.encoder)
     clean = [store for store in request.stores if store.view is None]
     extractors = [
@@ -141,7 +145,7 @@ def carry_out(request: ExtractionRequest) -> ExtractionReport:
             client = stack.enter_context(connected(asked.scheduler))
         folders = [store.folder for store in request.stores]
         unwritable = None if asked.dry_run else lock_if_writable(stack, folders, request.part)
-        work = _plan(request, extractors)
+        work = _plan(request, extractors, files)
         if asked.dry_run or unwritable is not None:
             if unwritable is not None and not work.is_done:
                 raise unwritable
@@ -196,14 +200,14 @@ class _Work:
         )
 
 
-def _plan(request: ExtractionRequest, extractors: Sequence[Extractor]) -> _Work:
+def _plan(request: ExtractionRequest, extractors: Sequence[Extractor], files: AudioInput) -> _Work:
     """Plan the missing utterances, and check that they fit on the disk and in memory."""
     asked = request.options
     jobs = [
         _store_job(store, extractor, asked.store, request.part)
         for store, extractor in zip(request.stores, extractors, strict=True)
     ]
-    source = input_of(extractors[0], request.place.root)
+    source = input_of(extractors[0], request.place.root, files)
     plan = make_plan(jobs, source, request.readable, request.workers)
     tell_size(plan, jobs, source, request.place.cache)
     batch_length = source.batch_length(request.device) if asked.batch_seconds is None else asked.batch_seconds
@@ -257,6 +261,7 @@ def _begin(work: _Work) -> None:
     if place.files is not None:
         keep_manifest(place.cache, place.files)
     ids = [utterance.utterance_id for utterance in work.request.requested]
+    work.source.remember()
     for job in work.jobs:
         job.writer.begin(ids, num_in_corpus=len(place.manifest), write=bool(job.todo))
 

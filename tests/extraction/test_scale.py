@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from featcache import audio
+from featcache.audio import known_files
 from featcache.extraction import extract
 from featcache.manifest import Manifest
 
@@ -30,8 +30,10 @@ def corpus(tmp_path):
 
 def test_each_file_is_looked_at_once(corpus, monkeypatch):
     looked_at = []
-    original = audio.read_header
-    monkeypatch.setattr(audio, "read_header", lambda folder, path: looked_at.append(path) or original(folder, path))
+    original = known_files.read_header
+    monkeypatch.setattr(
+        known_files, "read_header", lambda folder, path: looked_at.append(path) or original(folder, path)
+    )
     report = extract(model="egemaps", data=corpus, dry_run=True)
     assert sorted(looked_at) == ["a.wav", "b.wav", "c.wav"]
     assert report.num_extracted == 3000
