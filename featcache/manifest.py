@@ -278,6 +278,10 @@ class Manifest(Sequence[Utterance]):
         Raises:
             DiskError: the file cannot be written.
         """
+        replace_file(path, self.content())
+
+    def content(self) -> bytes:
+        """Return the content of the CSV file that :meth:`write` writes."""
         labels = self.label_columns
         text = io.StringIO(newline="")
         table = csv.writer(text)  # It quotes a single \r only if its own line ends are \r\n.
@@ -286,7 +290,7 @@ class Manifest(Sequence[Utterance]):
             times = ["" if seconds is None else str(float(seconds)) for seconds in (u.start, u.end)]
             values = [u.labels.get(name, "") for name in labels]
             table.writerow([u.utterance_id, u.path, *times, u.speaker_id, *values, u.transcript])
-        replace_file(path, text.getvalue().encode())
+        return text.getvalue().encode()
 
 
 def _watched(

@@ -17,7 +17,7 @@ from featcache.extraction.inputs import AudioInput
 from featcache.extraction.plan import is_same
 from featcache.files.checksums import CHECKSUMS, replacing_checksums
 from featcache.files.locks import FOREVER, held
-from featcache.files.regular import remove_unfinished, replace_file
+from featcache.files.regular import read_regular, remove_unfinished, replace_file
 from featcache.manifest import Manifest, Utterance
 from featcache.terminal.progress import map_in_threads
 from featcache.workspace import Workspace
@@ -96,8 +96,9 @@ def keep_manifest(cache: Path, files: CorpusFiles) -> None:
     Raises:
         CorpusError: the cache belongs to other utterances.
     """
-    path = cache / MANIFEST
-    if path.exists() and not set(Manifest.read(path).utterance_ids) & set(files.manifest.utterance_ids):
+    path, content = cache / MANIFEST, files.manifest.content()
+    known = path.is_file() and path.stat().st_size == len(content) and read_regular(path) == content
+    if path.exists() and not known and not set(Manifest.read(path).utterance_ids) & set(files.manifest.utterance_ids):
         raise CorpusError(
             f"{cache} is the cache of another corpus: it has none of the utterances of {files.root}; "
             "give this corpus another name with --corpus"
@@ -107,7 +108,7 @@ def keep_manifest(cache: Path, files: CorpusFiles) -> None:
         for name in (MANIFEST, CORPUS_FILE, CHECKSUMS):
             remove_unfinished(cache, name)
         with replacing_checksums(cache, MANIFEST, CORPUS_FILE):
-            files.manifest.write(path)
+            replace_file(path, content)
             replace_file(cache / CORPUS_FILE, corpus_record(files))
 
 
