@@ -3,6 +3,7 @@
 import os
 import stat
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -23,6 +24,9 @@ _BLOCK = 2**16
 _MOST_KNOWN = 4096
 # File size in bytes from which the view is kept in memory, because the file may contain many utterances.
 _LARGE = 1 << 22
+
+SETTLED = 3_000_000_000
+"""Time in nanoseconds after which a further change of a file changes its times, on every file system."""
 
 _Identity = tuple[str, int, int, int, int]
 _known: dict[_Identity, View] = {}
@@ -184,7 +188,8 @@ def _view(path: Path, content: BinaryIO) -> View:
         view = replace(view, num_samples=num_samples, counts=False)
         if view.head_for is not None:
             view = replace(view, head=view.head_for(num_samples))
-    if view.num_samples is not None or status.st_size > _LARGE:
+    settled = time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) > SETTLED
+    if settled and (view.num_samples is not None or status.st_size > _LARGE):
         if len(_known) >= _MOST_KNOWN:
             _known.clear()
         _known[identity] = view

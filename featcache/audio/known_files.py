@@ -20,14 +20,12 @@ from pathlib import Path
 from threading import Lock
 from typing import TypeVar
 
-from featcache.audio.decoding import Header, read_header
+from featcache.audio.decoding import SETTLED, Header, read_header
 from featcache.errors import AudioError, DiskError
 from featcache.files.regular import read_regular, replace_file, sha256_of_file
 
 KNOWN_FILES = ".audio-files"
 """Name of the memory in the folder of a cache."""
-SETTLED = 3_000_000_000
-"""Time in nanoseconds after which a further change of a file changes its times, on every file system."""
 # A change of this number, or of the decoder's version, makes all older memories invalid.
 _VERSION = 1
 # A larger memory is not read.
@@ -218,6 +216,7 @@ def _append(memory: Path, content: bytes) -> None:
     try:
         status = os.fstat(descriptor)
         if stat.S_ISREG(status.st_mode):
-            os.write(descriptor, content if status.st_size else _first_line() + content)
+            # The line break ends a line that another process could not write completely.
+            os.write(descriptor, b"\n" + content if status.st_size else _first_line() + content)
     finally:
         os.close(descriptor)
