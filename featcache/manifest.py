@@ -19,6 +19,7 @@ from typing import overload
 from featcache.errors import ManifestError, did_you_mean, listed
 from featcache.files.regular import is_left_by_macos, replace_file
 from featcache.files.spreadsheets import is_whole, open_table
+from featcache.terminal.progress import long_progress
 from featcache.units import counted
 from featcache.utterances import FIXED_COLUMNS, RowReader, Utterance
 
@@ -31,8 +32,10 @@ USUAL_NAMES = {
 }
 """Fixed column → other usual names of this column."""
 
-# Size in bytes from which reading a table takes so long that it is logged.
+# Size in bytes from which reading a table may take so long that its progress is shown.
 _LARGE = 1 << 23
+# Number of rows after which this progress is reported.
+_STEP = 10_000
 
 log = logging.getLogger(__name__)
 
@@ -210,11 +213,11 @@ class Manifest(Sequence[Utterance]):
             ManifestError: the file cannot be read, has no column for the path, or has faulty rows.
         """
         path = Path(path)
-        if path.is_file() and path.stat().st_size > _LARGE:
-            log.info("reading %s", path)
+        size = path.stat().st_size if path.is_file() else 0
         with open_table(path, ("path", *USUAL_NAMES["path"])) as table:
             _fixed_names(table.columns, path)
-            return cls._from_cells(table.columns, table.rows, path)
+            rows = _watched(table.rows, path, size) if size > _LARGE else table.rows
+            return cls._from_cells(table.columns, rows, path)
 
     @classmethod
     def from_rows(cls, rows: Iterable[tuple[str, Mapping[str, str]]], source: Path) -> "Manifest":
@@ -275,6 +278,10 @@ class Manifest(Sequence[Utterance]):
         Raises:
             DiskError: the file cannot be written.
         """
+        replace_file(path, self.content())
+
+    def content(self) -> bytes:
+        """Return the content of the CSV file that :meth:`write` writes."""
         labels = self.label_columns
         text = io.StringIO(newline="")
         table = csv.writer(text)  # It quotes a single \r only if its own line ends are \r\n.
@@ -283,7 +290,21 @@ class Manifest(Sequence[Utterance]):
             times = ["" if seconds is None else str(float(seconds)) for seconds in (u.start, u.end)]
             values = [u.labels.get(name, "") for name in labels]
             table.writerow([u.utterance_id, u.path, *times, u.speaker_id, *values, u.transcript])
-        replace_file(path, text.getvalue().encode())
+        return text.getvalue().encode()
+
+
+def _watched(
+    rows: Iterable[tuple[str, Sequence[str | None]]], path: Path, size: int
+) -> Iterator[tuple[str, Sequence[str | None]]]:
+    """Yield the rows of a table, and show how much of the file was read."""
+    with long_progress(f"reading {path.name}", size) as advance:
+        amount = 0
+        for number, (place, cells) in enumerate(rows, start=1):
+            yield place, cells
+            amount += len(cells) + sum(len(cell or "") for cell in cells)
+            if number % _STEP == 0:
+                advance(amount)
+                amount = 0
 
 
 def _fixed_names(columns: Sequence[str], source: Path) -> dict[str, str]:

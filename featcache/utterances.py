@@ -71,7 +71,8 @@ class RowReader:
 
     def __init__(self, columns: Sequence[str], fixed: Mapping[str, str], source: Path) -> None:
         names = [fixed.get(name, name) for name in columns]
-        places = {name: names.index(name) if name in names else None for name in FIXED_COLUMNS}
+        # A column that does not exist has the place after the last one, where every row gets an empty cell.
+        places = {name: names.index(name) if name in names else len(names) for name in FIXED_COLUMNS}
         self._path = names.index("path") if "path" in names else 0
         self._id, self._speaker, self._transcript = (
             places[name] for name in ("utterance_id", "speaker_id", "transcript")
@@ -94,21 +95,18 @@ class RowReader:
         if len(self._shared) > _MOST_SHARED:
             self._shared.clear()
         share = self._shared.setdefault
+        cells = [*cells, ""]
         path = self._relative(cells[self._path] or "")
-        speaker_id, transcript = (self._cell(cells, place) for place in (self._speaker, self._transcript))
+        speaker_id, transcript = cells[self._speaker] or "", cells[self._transcript] or ""
         return Utterance(
-            utterance_id=self._cell(cells, self._id) or os.path.splitext(path)[0],
+            utterance_id=cells[self._id] or os.path.splitext(path)[0],
             path=share(path, path),
             speaker_id=share(speaker_id, speaker_id),
-            start=_seconds("start", self._cell(cells, self._start)),
-            end=_seconds("end", self._cell(cells, self._end)),
+            start=_seconds("start", cells[self._start] or ""),
+            end=_seconds("end", cells[self._end] or ""),
             transcript=share(transcript, transcript),
             labels={name: share(value, value) for name, place in self._labels if (value := cells[place]) is not None},
         )
-
-    @staticmethod
-    def _cell(cells: Sequence[str | None], place: int | None) -> str:
-        return "" if place is None else cells[place] or ""
 
     def _relative(self, path: str) -> str:
         """Return a path relative to the folder of the table, if it is an absolute path inside that folder."""

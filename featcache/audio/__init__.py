@@ -96,11 +96,15 @@ def resampled_length(num_samples: int, original_rate: int, sampling_rate: int | 
 
 
 class Checksums:
-    """SHA-256 of files; each file is read only once, even if it contains many utterances."""
+    """SHA-256 of files; each file is read only once, even if it contains many utterances.
 
-    def __init__(self) -> None:
+    Args:
+        checksum: Function that reads a file and returns its SHA-256; None for :func:`sha256_of_audio`.
+    """
+
+    def __init__(self, checksum: Callable[[Path], str] | None = None) -> None:
         self._turn = Lock()
-        self._known = lru_cache(maxsize=4096)(sha256_of_audio)
+        self._known = lru_cache(maxsize=4096)(checksum or sha256_of_audio)
 
     def __call__(self, path: Path) -> str:
         """Return the SHA-256 of a file, in hexadecimal."""
@@ -130,7 +134,7 @@ def read(
     sha256 = checksum_of(folder, utterance, checksum)
     with opened(folder, utterance.path) as decoder:
         rate = decoder.header.sampling_rate
-        first, last = _stretch(utterance, decoder.header.num_samples, rate)
+        first, last = stretch_of(utterance, decoder.header.num_samples, rate)
         last = first + kept_samples(last - first, rate, max_seconds)
         decoder.seek(first)
         samples = decoder.read(last - first)
@@ -166,7 +170,7 @@ def stream(
     """
     with opened(folder, utterance.path) as decoder:
         rate = decoder.header.sampling_rate
-        first, last = _stretch(utterance, decoder.header.num_samples, rate)
+        first, last = stretch_of(utterance, decoder.header.num_samples, rate)
         last = first + kept_samples(last - first, rate, max_seconds)
         decoder.seek(first)
         missing = resampled_length(last - first, rate, sampling_rate)
@@ -202,53 +206,13 @@ def checksum_of(folder: Path, utterance: Utterance, checksum: Callable[[Path], s
         raise AudioError(f"{utterance.path}: cannot be read ({error.strerror})") from error
 
 
-def checksum_or_none(path: Path) -> str | None:
-    """Return the SHA-256 of an audio file, in hexadecimal; None if it cannot be read."""
-    try:
-        return sha256_of_audio(path)
-    except (ContainerError, OSError):
-        return None
-
-
-class Headers:
-    """Headers of files; each header is read only once, even if the file contains many utterances.
-
-    Args:
-        folder: Corpus folder.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._known: dict[str, Header | str] = {}
-
-    def __call__(self, path: str) -> Header:
-        """Return the header of a file.
-
-        Args:
-            path: Path of the file, relative to the corpus folder.
-
-        Raises:
-            AudioError: see :func:`probe`; raised again in every later call for the file.
-        """
-        known = self._known.get(path)
-        if known is None:
-            try:
-                known = read_header(self._folder, path)
-            except AudioError as error:
-                known = str(error)
-            self._known[path] = known
-        if isinstance(known, str):
-            raise AudioError(known)
-        return known
-
-
-def probe(folder: Path, utterance: Utterance, headers: Headers | None = None) -> tuple[int, int]:
+def probe(folder: Path, utterance: Utterance, headers: Callable[[str], Header] | None = None) -> tuple[int, int]:
     """Return the number of samples and the sampling rate of an utterance, from the header of its file.
 
     Args:
         folder: Corpus folder; the path of the utterance is relative to it.
         utterance: Utterance to look up.
-        headers: Memory for headers, for files that contain many utterances.
+        headers: Function that returns the header of a path; ``KnownFiles.header`` remembers it.
 
     Returns:
         Number of samples per channel, and sampling rate in Hz.
@@ -257,7 +221,7 @@ def probe(folder: Path, utterance: Utterance, headers: Headers | None = None) ->
         AudioError: see :func:`read`, for faults that the header shows.
     """
     header = read_header(folder, utterance.path) if headers is None else headers(utterance.path)
-    first, last = _stretch(utterance, header.num_samples, header.sampling_rate)
+    first, last = stretch_of(utterance, header.num_samples, header.sampling_rate)
     return last - first, header.sampling_rate
 
 
@@ -273,7 +237,17 @@ def _mixed(channels: npt.NDArray[np.float32], channel: ChannelPolicy) -> npt.NDA
     return mono
 
 
-def _stretch(utterance: Utterance, num_samples: int, rate: int) -> tuple[int, int]:
+def stretch_of(utterance: Utterance, num_samples: int, rate: int) -> tuple[int, int]:
+    """Return the positions of the first sample of an utterance in its file, and after its last sample.
+
+    Args:
+        utterance: The utterance.
+        num_samples: Number of samples per channel in the file.
+        rate: Sampling rate of the file in Hz.
+
+    Raises:
+        AudioError: the file has no samples, or none between the start and the end of the utterance.
+    """
     length = num_samples / rate
     if num_samples == 0:
         raise AudioError(f"{utterance.path}: contains no samples")

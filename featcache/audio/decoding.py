@@ -7,8 +7,9 @@ import io
 import os
 import stat
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -17,18 +18,23 @@ import numpy as np
 import numpy.typing as npt
 
 from featcache.audio.containers import ContainerError, ShownFile, View, counted_mpeg, demuxer_of, look_at
+from featcache.audio.containers.plain_wav import HEAD, plain_wav
 from featcache.audio.header import Header
 from featcache.audio.media_decoder import opened_media
 from featcache.audio.source_file import FileIdentity, identity_of, open_audio, size_of
 from featcache.errors import AudioError
 from featcache.files.audio_shards import row_in_shard
 from featcache.files.content import HEAD_BYTES, describe_content
+from featcache.files.regular import read_beginning
 
 # Number of samples per channel that are decoded at a time to count them.
 _BLOCK = 2**16
 _MOST_KNOWN = 4096
 # File size in bytes from which the view is kept in memory, because the file may contain many utterances.
 _LARGE = 1 << 22
+
+SETTLED = 3_000_000_000
+"""Time in nanoseconds after which a further change of a file changes its times, on every file system."""
 
 _known: dict[FileIdentity, View | Header] = {}
 
@@ -131,7 +137,6 @@ def opened(folder: Path, path: str) -> Iterator[Decoder]:
 
 @contextmanager
 def _opened_by_libsndfile(path: Path, content: BinaryIO) -> Iterator[Decoder]:
-    import soundfile
 
     view = _view(path, content)
     with _shown(content, view) as file:
@@ -140,13 +145,7 @@ def _opened_by_libsndfile(path: Path, content: BinaryIO) -> Iterator[Decoder]:
             _check_end(path, file, view, num_samples)
         yield SndfileDecoder(
             file,
-            Header(
-                num_samples=num_samples,
-                sampling_rate=int(file.samplerate),
-                num_channels=file.channels,
-                ends_early=view.ends_early,
-                decoder=f"libsndfile {soundfile.__libsndfile_version__}",
-            ),
+            _header(num_samples, int(file.samplerate), file.channels, ends_early=view.ends_early),
         )
 
 
@@ -160,8 +159,13 @@ def read_header(folder: Path, path: str) -> Header:
     Raises:
         AudioError: see :func:`opened`.
     """
+    file = os.path.join(folder, path)
+    with suppress(OSError):  # The reason is reported below.
+        plain = plain_wav(*read_beginning(file, HEAD))
+        if plain is not None:
+            return _header(*plain)
     try:
-        mode = os.stat((row_in_shard(folder / path) or (folder / path,))[0]).st_mode
+        mode = os.stat((row_in_shard(file) or (file,))[0]).st_mode
     except FileNotFoundError as error:
         raise AudioError(f"{path}: no such file") from error
     except OSError as error:
@@ -170,6 +174,19 @@ def read_header(folder: Path, path: str) -> Header:
         raise AudioError(f"{path}: is a folder")
     with opened(folder, path) as decoder:
         return decoder.header
+
+
+def _header(num_samples: int, sampling_rate: int, num_channels: int, *, ends_early: bool = False) -> Header:
+    """Return the header of a file that libsndfile decodes."""
+    import soundfile
+
+    return Header(
+        num_samples=num_samples,
+        sampling_rate=sampling_rate,
+        num_channels=num_channels,
+        ends_early=ends_early,
+        decoder=f"libsndfile {soundfile.__libsndfile_version__}",
+    )
 
 
 def _shown(content: BinaryIO, view: View) -> Any:
@@ -204,6 +221,8 @@ def _view(path: Path, content: BinaryIO) -> View:
 
 
 def _remember(identity: FileIdentity, found: View | Header) -> None:
+    if time.time_ns() - identity.changed <= SETTLED:
+        return
     if len(_known) >= _MOST_KNOWN:
         _known.clear()
     _known[identity] = found

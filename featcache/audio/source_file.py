@@ -4,13 +4,21 @@ import hashlib
 import io
 import os
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from featcache.audio.containers import ContainerError
 from featcache.files.audio_shards import ShardError, open_shard, row_in_shard
 from featcache.files.regular import open_regular, sha256_of_file
 
-FileIdentity = tuple[str, int, int, int, int]
+
+class FileIdentity(NamedTuple):
+    """What changes if a file is replaced or written to; ``changed`` is the time of the last change in nanoseconds."""
+
+    path: str
+    device: int
+    inode: int
+    num_bytes: int
+    changed: int
 
 
 def open_audio(path: Path) -> BinaryIO:
@@ -36,7 +44,8 @@ def identity_of(path: Path, content: BinaryIO) -> FileIdentity:
     """
     row = row_in_shard(path)
     status = os.fstat(content.fileno()) if row is None else os.stat(row[0])
-    return str(path), status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+    changed = max(status.st_mtime_ns, status.st_ctime_ns)
+    return FileIdentity(str(path), status.st_dev, status.st_ino, status.st_size, changed)
 
 
 def size_of(content: BinaryIO) -> int:

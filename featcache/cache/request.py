@@ -14,7 +14,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Collection
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +131,6 @@ def _text(value: object) -> str:
 
 
 def _to_json(request: StoreRequest) -> bytes:
-    plain = asdict(request)
+    plain = vars(request)  # asdict would copy every id
     digest = hashlib.sha256(json.dumps(plain).encode()).hexdigest()
     return (json.dumps({**plain, "sha256": digest}) + "\n").encode()

@@ -27,6 +27,7 @@ from featcache.errors import FeatureError
 from featcache.features import Description, Features
 from featcache.files.disk import remove
 from featcache.files.regular import name_exclusively, replacing, temporary_beside
+from featcache.terminal.progress import tracked
 
 # Free space required in addition to the arrays: HDF5 may crash if the disk is full while it writes its tables.
 SPARE_BYTES = 2**20
@@ -122,7 +123,8 @@ class StoreWriter:
 
     def _look_for_shards(self) -> None:
         """Read the tables of existing shards, including those that other processes wrote."""
-        for number in shard_numbers(self.folder):
+        numbers = shard_numbers(self.folder)
+        for number in tracked(f"reading the shards of {self.folder.name}", numbers):
             if number not in self._tables:
                 shard = Shard(self.folder / layout.shard_name(number))
                 shard.identity.check_same(self.identity, self.folder)

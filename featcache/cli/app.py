@@ -13,7 +13,7 @@ from featcache._version import __version__
 from featcache.cli.commands.features import extract, import_features, info, merge, transcribe, verify
 from featcache.cli.commands.layer_importance import LayersCommand, layers, probe, relevance
 from featcache.cli.commands.overview import corpora, demo, fetch, models
-from featcache.cli.commands.pages import report
+from featcache.cli.commands.pages import check, report
 from featcache.cli.commands.prediction import predict
 from featcache.cli.commands.results import compare, ensemble, score
 from featcache.cli.commands.sharing import publish
@@ -117,6 +117,7 @@ _EXAMPLES: dict[str, dict[Any, str]] = {
         fetch: "fetch wavlm-large --out wavlm-large",
     },
     "Features": {
+        check: "check emodb",
         extract: "extract --model wav2vec2-base --data path/to/emodb",
         transcribe: "transcribe --model whisper-tiny --data path/to/meld",
         import_features: "import-features FOLDER --name mine --frame-shift 0.02",

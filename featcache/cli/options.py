@@ -276,3 +276,13 @@ TrackerUri = Annotated[
 ReportedCorpus = Annotated[
     str | None, Argument(metavar="CORPUS", help="Corpus whose runs are shown [default: the only one with runs].")
 ]
+
+# check
+
+CorpusToCheck = Annotated[
+    str | None,
+    Argument(
+        metavar="CORPUS",
+        help="Name of the corpus in data/corpora, or the path of its folder or table [default: the only corpus].",
+    ),
+]

@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from featcache.audio.known_files import KNOWN_FILES
 from featcache.cache.failures import Failure, write_failures
 from featcache.cache.layout import StorageDtype
 from featcache.cache.locks import finishing, lock_if_writable
@@ -25,7 +26,7 @@ from featcache.errors import AudioError, ModelError
 from featcache.extraction.by_model import parts_by_model
 from featcache.extraction.dask_submit import ClusterRun
 from featcache.extraction.dask_worker import Recipe
-from featcache.extraction.inputs import Input, input_of
+from featcache.extraction.inputs import AudioInput, Input, input_of
 from featcache.extraction.left_out import count_left_out
 from featcache.extraction.locate import compare_audio, keep_manifest
 from featcache.extraction.memory import check_memory
@@ -132,7 +133,10 @@ def carry_out(request: ExtractionRequest) -> ExtractionReport:
         FeatcacheError: see :func:`extract`.
     """
     asked = request.options
-    compare_audio(request.place, request.wanted, [store.folder.name for store in request.stores], request.workers)
+    files = AudioInput(request.place.root, request.place.cache / KNOWN_FILES)
+    compare_audio(
+        request.place, request.wanted, [store.folder.name for store in request.stores], request.workers, files
+    )
     log.info("loading %s", asked.encoder)
     extractors = _extractors(request)  # before locks, which make folders
     with ExitStack() as stack:
@@ -141,7 +145,7 @@ def carry_out(request: ExtractionRequest) -> ExtractionReport:
             client = stack.enter_context(connected(asked.scheduler))
         folders = [store.folder for store in request.stores]
         unwritable = None if asked.dry_run else lock_if_writable(stack, folders, request.part)
-        work = _plan(request, extractors)
+        work = _plan(request, extractors, files)
         del extractors  # one fine-tuned model after another must be able to leave memory
         if asked.dry_run or unwritable is not None:
             if unwritable is not None and not work.is_done:
@@ -206,14 +210,14 @@ class _Work:
         )
 
 
-def _plan(request: ExtractionRequest, extractors: Sequence[Extractor]) -> _Work:
+def _plan(request: ExtractionRequest, extractors: Sequence[Extractor], files: AudioInput) -> _Work:
     """Plan the missing utterances, and check that they fit on the disk and in memory."""
     asked = request.options
     jobs = [
         _store_job(store, extractor, asked.store, request.part)
         for store, extractor in zip(request.stores, extractors, strict=True)
     ]
-    source = input_of(extractors[0], request.place.root)
+    source = input_of(extractors[0], request.place.root, files)
     plan = make_plan(jobs, source, request.readable, request.workers)
     tell_size(plan, jobs, source, request.place.cache)
     batch_length = source.batch_length(request.device) if asked.batch_seconds is None else asked.batch_seconds
@@ -277,6 +281,7 @@ def _begin(work: _Work) -> None:
         keep_manifest(place.cache, place.files)
     ids = [utterance.utterance_id for utterance in work.request.requested]
     tuned = work.request.tuned
+    work.source.remember()
     for job, store in zip(work.jobs, work.request.stores, strict=True):
         if tuned is not None and tuned.tested is not None and store.recipe.is_tuned:
             write_tested(job.writer.folder, tuned.tested)

@@ -1,5 +1,6 @@
 """Utterance → input of the extractors, audio or text, and the unit of its length."""
 
+import os
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -10,6 +11,8 @@ from pathlib import Path
 
 from featcache import audio
 from featcache.audio import Recording, Signal
+from featcache.audio.containers import ContainerError
+from featcache.audio.known_files import KnownFiles
 from featcache.augmentation.augmented_view import AugmentedView
 from featcache.errors import AudioError
 from featcache.extractors.base import Extractor
@@ -143,26 +146,39 @@ class Input(ABC):
         """Return the programs that decode the audio of utterances, with their versions, sorted."""
         return []
 
+    def remember(self) -> None:
+        """Write down what was read, so that a later call reads only files that changed."""
+        return
+
 
 class AudioInput(Input):
-    """Audio files of a corpus. On the CPU a batch is one utterance, because padding costs time there."""
+    """Audio files of a corpus. On the CPU a batch is one utterance, because padding costs time there.
+
+    Args:
+        root: Folder that the paths of the utterances are relative to.
+        memory: File that remembers headers and checksums, see :class:`KnownFiles`; None for this process only.
+    """
 
     unit = SECONDS
     shard_length = 3600.0
     batch_lengths = (0.0, 120.0)
     changed = "audio changed since it was extracted"
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, memory: Path | None = None) -> None:
         super().__init__(root)
-        self._checksums = audio.Checksums()
-        self._headers = audio.Headers(root)
+        self._files = KnownFiles(root, memory)
+        self._headers = self._files.header
+        self._checksums = audio.Checksums(lambda path: self._files.read_checksum(os.path.relpath(path, root)))
         self._early: set[str] = set()
 
     def key(self, utterance: Utterance) -> str:
         return utterance.path
 
     def checksum(self, key: str) -> str | None:
-        return audio.checksum_or_none(self.root / key)
+        try:
+            return self._files.checksum(key)
+        except (ContainerError, OSError):
+            return None
 
     def sha256(self, utterance: Utterance) -> str:
         return audio.checksum_of(self.root, utterance, self._checksums)
@@ -203,6 +219,9 @@ class AudioInput(Input):
             with suppress(AudioError):
                 found.add(self._headers(path).decoder)
         return sorted(found)
+
+    def remember(self) -> None:
+        self._files.remember()
 
     def read(self, utterance: Utterance, max_seconds: float | None) -> Recording:
         return audio.read(self.root, utterance, max_seconds=max_seconds, checksum=self._checksums)
@@ -254,9 +273,15 @@ class TextInput(Input):
             yield f"{number} cut to the first {most:.0f} tokens, the most that the model reads"
 
 
-def input_of(extractor: Extractor, root: Path) -> Input:
-    """Return the input of an extractor: audio files in a folder, or text."""
-    return TextInput(root, extractor.tokenise) if extractor.tokenise else AudioInput(root)
+def input_of(extractor: Extractor, root: Path, files: AudioInput | None = None) -> Input:
+    """Return the input of an extractor: audio files in a folder, or text.
+
+    Args:
+        extractor: The extractor.
+        root: Folder of the audio.
+        files: Input of audio that exists already.
+    """
+    return TextInput(root, extractor.tokenise) if extractor.tokenise else files or AudioInput(root)
 
 
 def signal_of_view(extractor: Extractor, found: ReadInput, view: AugmentedView, utterance_id: str) -> Signal:

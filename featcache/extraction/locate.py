@@ -3,7 +3,6 @@
 import logging
 import os
 from collections.abc import Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from glob import escape
@@ -18,8 +17,9 @@ from featcache.extraction.inputs import AudioInput
 from featcache.extraction.plan import is_same
 from featcache.files.checksums import CHECKSUMS, replacing_checksums
 from featcache.files.locks import FOREVER, held
-from featcache.files.regular import remove_unfinished, replace_file
+from featcache.files.regular import read_regular, remove_unfinished, replace_file
 from featcache.manifest import Manifest, Utterance
+from featcache.terminal.progress import map_in_threads
 from featcache.workspace import Workspace
 
 MANIFEST = "manifest.csv"
@@ -96,8 +96,9 @@ def keep_manifest(cache: Path, files: CorpusFiles) -> None:
     Raises:
         CorpusError: the cache belongs to other utterances.
     """
-    path = cache / MANIFEST
-    if path.exists() and not set(Manifest.read(path).utterance_ids) & set(files.manifest.utterance_ids):
+    path, content = cache / MANIFEST, files.manifest.content()
+    known = path.is_file() and path.stat().st_size == len(content) and read_regular(path) == content
+    if path.exists() and not known and not set(Manifest.read(path).utterance_ids) & set(files.manifest.utterance_ids):
         raise CorpusError(
             f"{cache} is the cache of another corpus: it has none of the utterances of {files.root}; "
             "give this corpus another name with --corpus"
@@ -107,7 +108,7 @@ def keep_manifest(cache: Path, files: CorpusFiles) -> None:
         for name in (MANIFEST, CORPUS_FILE, CHECKSUMS):
             remove_unfinished(cache, name)
         with replacing_checksums(cache, MANIFEST, CORPUS_FILE):
-            files.manifest.write(path)
+            replace_file(path, content)
             replace_file(cache / CORPUS_FILE, corpus_record(files))
 
 
@@ -116,7 +117,9 @@ def describing(cache: Path) -> AbstractContextManager[None]:
     return held(cache / ".manifest.lock", f"{cache / MANIFEST} is being written by another process", wait=FOREVER)
 
 
-def compare_audio(place: LocatedCorpus, wanted: Sequence[Utterance], stores: Collection[str], workers: int) -> None:
+def compare_audio(
+    place: LocatedCorpus, wanted: Sequence[Utterance], stores: Collection[str], workers: int, audio: AudioInput
+) -> None:
     """Compare the audio of a corpus with the audio of the cache's other stores, before anything is written.
 
     Another corpus may have the same ids, so that the ids do not show whether the cache belongs to this corpus. Stores
@@ -128,6 +131,7 @@ def compare_audio(place: LocatedCorpus, wanted: Sequence[Utterance], stores: Col
         wanted: The requested utterances.
         stores: Names of the stores that will be filled, which are compared later.
         workers: Number of threads.
+        audio: Audio files of the corpus.
 
     Raises:
         CorpusError: the audio of all common utterances of a store differs.
@@ -138,8 +142,7 @@ def compare_audio(place: LocatedCorpus, wanted: Sequence[Utterance], stores: Col
     others = {folder.name: _audio_of(folder) for folder in _stores_of(cache) if folder.name not in stores}
     known = {utterance_id for entries in others.values() for utterance_id in entries}
     paths = sorted({utterance.path for utterance in wanted if utterance.utterance_id in known})
-    with ThreadPoolExecutor(workers) as pool:
-        checksums = dict(zip(paths, pool.map(AudioInput(root).checksum, paths), strict=True))
+    checksums = map_in_threads(audio.checksum, paths, workers, "comparing checksums")
     for name, entries in others.items():
         compared = [u for u in wanted if u.utterance_id in entries]
         other = [u.utterance_id for u in compared if not is_same(entries[u.utterance_id], u, checksums[u.path])]

@@ -25,7 +25,7 @@ from featcache.extractors.base import Extractor
 from featcache.extractors.families import FAMILIES
 from featcache.files.regular import resolved
 from featcache.manifest import Utterance
-from featcache.terminal.progress import map_in_threads
+from featcache.terminal.progress import map_in_threads, tracked
 from featcache.threads import available_cores
 from featcache.units import counted, format_bytes
 
@@ -36,8 +36,6 @@ SHARD_BYTES = 128 * 2**20
 SHARD_UTTERANCES = 256
 # Bytes of an utterance in the tables of shard and index, HDF5's overhead included, as measured in full shards.
 ROW_BYTES = 470
-# Number of utterances from which planning takes long enough to log it.
-MANY = 100_000
 
 
 @dataclass
@@ -184,8 +182,6 @@ def make_plan(targets: Sequence[StoreJob], source: Input, wanted: Sequence[Utter
         workers: Number of threads.
     """
     stored = {target.name: target.writer.entries() for target in targets}
-    if len(wanted) >= MANY:
-        log.info("planning %s", counted(len(wanted), "utterance"))
     there = set[str]().union(*stored.values())
     kept = [utterance for utterance in wanted if utterance.utterance_id in there]
     checksums = map_in_threads(
@@ -193,7 +189,7 @@ def make_plan(targets: Sequence[StoreJob], source: Input, wanted: Sequence[Utter
     )
     changed = 0
     for target in targets:
-        for utterance in wanted:
+        for utterance in tracked(f"comparing with {target.name}", wanted):
             entry = stored[target.name].get(utterance.utterance_id)
             if entry is None:
                 target.todo.add(utterance.utterance_id)
@@ -213,7 +209,7 @@ def make_plan(targets: Sequence[StoreJob], source: Input, wanted: Sequence[Utter
     map_in_threads(source.prepare, list(probed), workers, "reading headers")
     sizes = {target.name: lru_cache(maxsize=4096)(target.size_of) for target in targets}
     items, unreadable = [], {}
-    for utterance in todo:
+    for utterance in tracked("planning", todo):
         num_samples, rate = source.probe(utterance)
         of_targets = [
             sizes[t.name](num_samples, rate) for t in targets if num_samples and utterance.utterance_id in t.todo
@@ -376,6 +372,10 @@ def is_same(entry: Any, utterance: Utterance, checksum: str | None) -> bool:
         utterance: The utterance in the manifest.
         checksum: Current SHA-256; None if the audio is missing, which leaves stored features valid.
     """
-    times = [np.nan if seconds is None else seconds for seconds in (utterance.start, utterance.end)]
-    same_stretch = np.array_equal([entry["start"], entry["end"]], times, equal_nan=True)
+    same_stretch = _is_time(entry["start"], utterance.start) and _is_time(entry["end"], utterance.end)
     return same_stretch and checksum in (None, entry["audio_sha256"])
+
+
+def _is_time(stored: float, seconds: float | None) -> bool:
+    """Return whether a stored time, which is NaN for None, is the given time."""
+    return bool(np.isnan(stored) if seconds is None else stored == seconds)

@@ -163,6 +163,7 @@ class ExtractionRun:
                         path=utterance.path,
                         reason=outcome.reasons[target.name],
                     )
+        self._source.remember()
         give_back()  # Memory of the shard is fragmented; without this, the next shard would add to it.
         self.extracted |= {outcome.item.utterance.utterance_id for outcome in outcomes if outcome.records}
         failures = [failure for target in self._targets for failure in target.failures.values()]

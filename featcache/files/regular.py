@@ -73,6 +73,26 @@ def read_regular(path: str | os.PathLike[str], at_most: int = -1) -> bytes:
         return file.read(at_most)
 
 
+def read_beginning(path: str, at_most: int) -> tuple[bytes, int]:
+    """Return the first bytes of a regular file, and its size; faster than :func:`open_regular` for many small files.
+
+    Args:
+        path: File.
+        at_most: Maximum number of bytes.
+
+    Raises:
+        OSError: the file cannot be opened or read, or is not a regular file.
+    """
+    descriptor = _open_without_waiting(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "expected a regular file", path)
+        return os.read(descriptor, at_most), status.st_size
+    finally:
+        os.close(descriptor)
+
+
 def resolved(path: str | os.PathLike[str]) -> Path:
     """Return a path without symbolic links. For circular links it cannot be opened; ``Path.resolve`` may raise."""
     return Path(os.path.realpath(path))

@@ -1,14 +1,17 @@
 """Workspace, options of the user → the corpora that a pipeline runs on."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
+from featcache.audio.containers import ContainerError
+from featcache.audio.known_files import KNOWN_FILES, KnownFiles
 from featcache.cache.reader import FeatureCache
 from featcache.corpora import CORPORA, Corpus, read_corpus
 from featcache.corpora.recorded import corpus_of, is_corpus
 from featcache.errors import PipelineError, StoreError
-from featcache.extraction.inputs import AudioInput
 from featcache.manifest import Manifest
 from featcache.pipeline.schema import Pipeline
 from featcache.registry import is_external
@@ -42,8 +45,15 @@ class PipelineCorpus:
     def checksum(self, path: str) -> str | None:
         """Return the SHA-256 of an audio file of the manifest, or None if only features are available."""
         if path not in self.checksums:
-            self.checksums[path] = AudioInput(self.root).checksum(path) if self.root else None
+            self.checksums[path] = None
+            with suppress(ContainerError, OSError):
+                self.checksums[path] = self.audio_files.checksum(path) if self.root else None
         return self.checksums[path]
+
+    @cached_property
+    def audio_files(self) -> KnownFiles:
+        """Audio files of the corpus."""
+        return KnownFiles(self.root or self.cache, self.cache / KNOWN_FILES)
 
     @property
     def cache(self) -> Path:

@@ -197,7 +197,7 @@ class PipelineStore:
         if self.place.root is None:
             return []
         found, reasons = [], []
-        headers = audio.Headers(self.place.root)
+        headers = self.place.audio_files.header
         for utterance in self.wanted:
             try:
                 found.append(audio.probe(self.place.root, utterance, headers))

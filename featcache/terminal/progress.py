@@ -3,16 +3,22 @@
 See :mod:`featcache.terminal.watched` for tasks of many parts that end at unknown times.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from threading import Lock
 from typing import TypeVar
 
+_TURN = Lock()
 T = TypeVar("T")
 
 # Number of calls in one task of a thread. Single calls are shorter than the time to schedule them.
-_TOGETHER = 64
-_SHOWN_FROM = 1000
+TOGETHER = 64
+SHOWN_AFTER = 2.0
+"""Time in seconds after which a task shows its progress."""
+# Number of items after which a loop reports its progress.
+_STEP = 1000
 # Columns beside the title from which the parts of a progress bar are shown; the title is never cut.
 _ROOM_FOR_TIME, _ROOM_FOR_SPEED, _ROOM_FOR_BAR = 14, 36, 48
 
@@ -37,18 +43,22 @@ def progress(title: str, total: float, *, rate: Callable[[float, float], str]) -
     from featcache.terminal.escape import escaped
     from featcache.terminal.streams import is_quiet
 
-    console = Console(stderr=True)
-    room = console.width - cell_len(title)
-    bar = Progress(
-        TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=False)),
-        *([BarColumn()] if room >= _ROOM_FOR_BAR else []),
-        TaskProgressColumn(),
-        *([TextColumn("{task.fields[speed]}", markup=False)] if room >= _ROOM_FOR_SPEED else []),
-        *([TimeRemainingColumn()] if room >= _ROOM_FOR_TIME else []),
-        console=console,
-        disable=is_quiet() or not console.is_terminal,
-    )
-    with bar:
+    first = _TURN.acquire(blocking=False)  # A terminal shows one bar at a time, that of the longest task.
+    with ExitStack() as stack:
+        if first:
+            stack.callback(_TURN.release)
+        console = Console(stderr=True)
+        room = console.width - cell_len(title)
+        bar = Progress(
+            TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=False)),
+            *([BarColumn()] if room >= _ROOM_FOR_BAR else []),
+            TaskProgressColumn(),
+            *([TextColumn("{task.fields[speed]}", markup=False)] if room >= _ROOM_FOR_SPEED else []),
+            *([TimeRemainingColumn()] if room >= _ROOM_FOR_TIME else []),
+            console=console,
+            disable=not first or is_quiet() or not console.is_terminal,
+        )
+        stack.enter_context(bar)
         task = bar.add_task(escaped(title), total=total, speed="")
 
         def advance(amount: float) -> None:
@@ -60,37 +70,61 @@ def progress(title: str, total: float, *, rate: Callable[[float, float], str]) -
 
 
 @contextmanager
-def long_progress(title: str, number: int) -> Iterator[Callable[[int], None]]:
-    """Show a progress bar if there are many items; yield a function to call with the number of finished items.
+def long_progress(title: str, number: float) -> Iterator[Callable[[float], None]]:
+    """Show a progress bar from the time when a task has taken two seconds.
 
     Args:
         title: Title of the task.
-        number: Number of items.
+        number: Number of items, or total amount of work.
+
+    Yields:
+        A function to call with the number of items that were finished since its last call.
     """
+    began, done = time.monotonic(), 0.0
+    shown: Callable[[float], None] | None = None
 
-    def rate(done: float, took: float) -> str:
-        return f"{done / took:.0f} per second"
+    def rate(amount: float, _: float) -> str:
+        return f"{amount / max(time.monotonic() - began, 1e-9):.0f} per second"
 
-    if number < _SHOWN_FROM:
-        yield lambda _: None
-        return
-    with progress(title, number, rate=rate) as advance:
+    with ExitStack() as stack:
+
+        def advance(amount: float) -> None:
+            nonlocal done, shown
+            done += amount
+            if shown is not None:
+                shown(amount)
+            elif time.monotonic() - began >= SHOWN_AFTER and done < number:
+                shown = stack.enter_context(progress(title, number, rate=rate))
+                shown(done)
+
         yield advance
 
 
-def map_in_threads(function: Callable[[str], T], keys: Sequence[str], workers: int, title: str) -> dict[str, T]:
-    """Call a function for each key in several threads, with a progress bar if there are many keys.
+def tracked(title: str, items: Collection[T]) -> Iterator[T]:
+    """Yield items, with a progress bar if this takes long."""
+    with long_progress(title, len(items)) as advance:
+        for number, item in enumerate(items, start=1):
+            yield item
+            if number % _STEP == 0:
+                advance(_STEP)
+
+
+def map_in_threads(
+    function: Callable[[str], T], keys: Sequence[str], workers: int, title: str, *, together: int = TOGETHER
+) -> dict[str, T]:
+    """Call a function for each key in several threads, with a progress bar if this takes long.
 
     Args:
         function: Function from a key to its result.
         keys: Keys.
         workers: Number of threads.
         title: Title of the progress bar.
+        together: Number of calls in one task of a thread; 1 for calls that are long themselves.
 
     Returns:
         Key → result, in the order of the keys.
     """
-    groups = [keys[first : first + _TOGETHER] for first in range(0, len(keys), _TOGETHER)]
+    groups = [keys[first : first + together] for first in range(0, len(keys), together)]
     results: dict[str, T] = {}
 
     with ExitStack() as stack:

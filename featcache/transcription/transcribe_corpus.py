@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+from featcache.audio.known_files import KNOWN_FILES
 from featcache.cache.failures import Failure, write_failures
 from featcache.cache.identity import StoreIdentity
 from featcache.cache.locks import lock_if_writable
@@ -111,7 +112,7 @@ def transcribe(
         dry_run=asked.dry_run,
     )
     place = LocatedCorpus(cache=cache, root=files.root, manifest=files.manifest, files=files)
-    compare_audio(place, request.wanted, (), request.workers)
+    compare_audio(place, request.wanted, (), request.workers, request.source)
     device = usable_device(asked.device)
     log.info("loading %s", asked.model)
     transcriber = Transcriber(asked.model, language=asked.language, revision=asked.revision, device=device)
@@ -150,7 +151,7 @@ class TranscriptionRequest:
     @cached_property
     def source(self) -> AudioInput:
         """Audio of the corpus."""
-        return AudioInput(self.files.root)
+        return AudioInput(self.files.root, self.cache / KNOWN_FILES)
 
     def report(
         self,
@@ -206,6 +207,7 @@ def carry_out(request: TranscriptionRequest, transcriber: Transcriber) -> Transc
                 raise unwritable
             return request.report(todo)
         keep_manifest(request.cache, request.files)
+        request.source.remember()
         if todo or request.overwrite:
             mark_unfinished(request.cache, request.name)
             journal.begin()

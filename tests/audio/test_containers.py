@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from featcache.audio import Headers, probe, read, stream
+from featcache.audio import probe, read, stream
 from featcache.audio.decoding import read_header
+from featcache.audio.known_files import KnownFiles
 from featcache.errors import AudioError
 from featcache.extraction.inputs import AudioInput
 from featcache.manifest import Utterance
@@ -50,7 +51,7 @@ def taken(folder, utterance):
     """Return the samples, after checking that all ways of reading agree."""
     recording = read(folder, utterance)
     assert probe(folder, utterance) == (recording.channels.shape[1], recording.sampling_rate)
-    assert probe(folder, utterance, Headers(folder)) == probe(folder, utterance)
+    assert probe(folder, utterance, KnownFiles(folder).header) == probe(folder, utterance)
     streamed = np.concatenate(list(stream(folder, utterance, channel="first")))
     np.testing.assert_allclose(streamed, recording.channels[0], rtol=0, atol=1e-5)
     return recording.channels[0]

@@ -13,6 +13,7 @@ import pytest
 import soundfile
 
 from featcache import audio
+from featcache.audio.source_file import sha256_of_audio
 from featcache.corpora import read_corpus
 from featcache.errors import AudioError, FeatcacheError, ManifestError
 from featcache.files import audio_shards
@@ -244,11 +245,11 @@ def test_a_shard_that_is_replaced_is_read_again(tmp_path):
     write_parquet(tmp_path / "a.parquet", [row(1)])
     utterance = read_corpus(tmp_path).manifest[0]
     check_audio(tmp_path, [utterance], [1])
-    before = audio.checksum_or_none(tmp_path / utterance.path)
+    before = sha256_of_audio(tmp_path / utterance.path)
     (tmp_path / "a.parquet").unlink()
     write_parquet(tmp_path / "a.parquet", [row(2, speaker="a longer name")])
     check_audio(tmp_path, [utterance], [2])
-    assert audio.checksum_or_none(tmp_path / utterance.path) != before
+    assert sha256_of_audio(tmp_path / utterance.path) != before
     (tmp_path / "a.parquet").unlink()
     with pytest.raises(AudioError, match=r"a\.parquet/0: no such file"):
         audio.probe(tmp_path, utterance)

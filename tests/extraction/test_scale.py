@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from featcache import audio
+from featcache.audio import known_files
 from featcache.extraction import extract
 from featcache.manifest import Manifest
 
@@ -30,8 +30,10 @@ def corpus(tmp_path):
 
 def test_each_file_is_looked_at_once(corpus, monkeypatch):
     looked_at = []
-    original = audio.read_header
-    monkeypatch.setattr(audio, "read_header", lambda folder, path: looked_at.append(path) or original(folder, path))
+    original = known_files.read_header
+    monkeypatch.setattr(
+        known_files, "read_header", lambda folder, path: looked_at.append(path) or original(folder, path)
+    )
     report = extract(model="egemaps", data=corpus, dry_run=True)
     assert sorted(looked_at) == ["a.wav", "b.wav", "c.wav"]
     assert report.num_extracted == 3000
@@ -51,3 +53,38 @@ def test_a_row_costs_little_memory(corpus):
     # Values that utterances share are stored once.
     assert manifest[0].labels["emotion"] is manifest[2].labels["emotion"]
     assert manifest[0].path is manifest[3].path
+
+
+def test_only_files_that_changed_are_read_at_the_start_of_a_resume(tmp_path, monkeypatch):
+    monkeypatch.setattr(known_files, "SETTLED", -1)  # the files are new
+    folder = tmp_path / "corpora" / "short"
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for name in "abcd":
+        soundfile.write(folder / f"{name}.wav", rng.normal(0, 0.1, 4000), 16000)
+    (folder / "manifest.csv").write_text("path\n" + "".join(f"{name}.wav\n" for name in "abcd"))
+    reads = []
+    for what in ("read_header", "sha256_of_file"):
+        original = getattr(known_files, what)
+
+        def counted(*given, what=what, original=original):
+            reads.append((what, given[-1][-5:]))
+            return original(*given)
+
+        monkeypatch.setattr(known_files, what, counted)
+
+    def run(**options):
+        reads.clear()
+        report = extract(model="spectrogram", home=tmp_path, workers=1, **options)
+        return report.num_extracted, sorted(reads)
+
+    assert run() == (4, [(what, f"{name}.wav") for what in ("read_header", "sha256_of_file") for name in "abcd"])
+    assert run(dry_run=True) == (0, [])
+    assert run() == (0, [])
+    # Another store is compared with this one, and computed from the audio as it is now.
+    number, others = run(name="again", dry_run=True)
+    assert (number, others) == (4, [])
+    soundfile.write(folder / "b.wav", rng.normal(0, 0.1, 5000), 16000)
+    assert run(dry_run=True) == (1, [("read_header", "b.wav"), ("sha256_of_file", "b.wav")])
+    assert run() == (1, [("read_header", "b.wav"), *[("sha256_of_file", "b.wav")] * 2])
+    assert run() == (0, [])

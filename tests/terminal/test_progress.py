@@ -1,12 +1,16 @@
 """Progress is shown only on a terminal."""
 
 import re
+from contextlib import contextmanager
 from functools import partial
+from itertools import count
+from types import SimpleNamespace
 
 import pytest
 
 from featcache.terminal import console as terminal
-from featcache.terminal.progress import progress
+from featcache.terminal import progress as bars
+from featcache.terminal.progress import long_progress, map_in_threads, progress, tracked
 
 
 def use(title="ssl"):
@@ -51,3 +55,55 @@ def test_the_title_is_never_cut(capsys, monkeypatch, width):
     assert "…" not in shown
     assert set(title.split()) <= set(shown.split())
     assert ("3.5 per hour" in " ".join(shown.split())) == (width >= len(title) + 36)
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """Let a clock pass a second with each look at it; return the amounts that bars were told."""
+    told = []
+
+    @contextmanager
+    def bar(title, total, *, rate):
+        told.append(title)
+        yield told.append
+
+    monkeypatch.setattr(bars, "progress", bar)
+    seconds = count()
+    monkeypatch.setattr(bars, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    return told
+
+
+def test_a_bar_appears_when_two_seconds_have_passed(shown):
+    with long_progress("long", 10) as advance:
+        advance(1)  # after one second
+        assert shown == []
+        advance(2)
+        assert shown == ["long", 3]
+        advance(4)
+        assert shown == ["long", 3, 4]
+
+
+def test_a_task_that_ends_in_time_shows_nothing(shown):
+    with long_progress("short", 2) as advance:
+        advance(1), advance(1)
+    assert shown == []
+
+
+def test_loops_and_threads_report_what_they_have_done(shown):
+    assert list(tracked("loop", range(3500))) == list(range(3500))
+    assert shown == ["loop", 2000, 1000]
+    shown.clear()
+    keys = list(map(str, range(5)))
+    assert map_in_threads(int, keys, 2, "threads", together=1) == dict(zip(keys, range(5), strict=True))
+    assert shown == ["threads", 2, 1, 1, 1]
+
+
+def test_only_one_bar_is_drawn_at_a_time(capsys, monkeypatch):
+    monkeypatch.setattr(terminal, "Console", partial(terminal.Console, force_terminal=True, width=100))
+    with progress("outer", 2, rate=lambda done, took: "") as advance:
+        with progress("inner", 2, rate=lambda done, took: "") as inside:
+            inside(1)
+        advance(1)
+    assert "inner" not in capsys.readouterr().err
+    use("later")
+    assert "later" in capsys.readouterr().err

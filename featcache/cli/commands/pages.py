@@ -1,10 +1,28 @@
-"""Runs → pages to look around in."""
+"""Corpus or runs → pages to look around in."""
 
 from typing import Any
 
 from featcache.cli import options
+from featcache.cli.exit_codes import end
 from featcache.cli.from_settings import command_of
+from featcache.settings.corpus_checks import CheckSettings
 from featcache.settings.reports import ReportSettings
+
+
+@command_of(CheckSettings)
+def check(given: dict[str, Any], corpus: options.CorpusToCheck = None) -> None:
+    """Look for problems in a corpus before hours are spent on it.
+
+    Every file is decoded once. The page shows missing, unreadable and superfluous files, identical audio, silence,
+    clipping, unusual durations, labels and speakers, with figures. findings.csv lists all findings. The command ends
+    with exit code 3 if something needs attention.
+    """
+    from featcache.cli.check_output import print_check
+    from featcache.report.check_page import write_check
+
+    written = write_check(corpus, **given)
+    print_check(written)
+    end(interrupted=False, num_failures=sum(one.needs_attention for one in written.checked.findings))
 
 
 @command_of(ReportSettings)
