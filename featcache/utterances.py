@@ -100,8 +100,8 @@ class RowReader:
             utterance_id=self._cell(cells, self._id) or os.path.splitext(path)[0],
             path=share(path, path),
             speaker_id=share(speaker_id, speaker_id),
-            start=_seconds("start", self._cell(cells, self._start)),
-            end=_seconds("end", self._cell(cells, self._end)),
+            start=seconds_in("start", self._cell(cells, self._start)),
+            end=seconds_in("end", self._cell(cells, self._end)),
             transcript=share(transcript, transcript),
             labels={name: share(value, value) for name, place in self._labels if (value := cells[place]) is not None},
         )
@@ -120,7 +120,16 @@ class RowReader:
         return path
 
 
-def _seconds(column: str, text: str) -> float | None:
+def seconds_in(column: str, text: str) -> float | None:
+    """Return the time that a cell contains, or None for an empty cell.
+
+    Args:
+        column: Name of the column, for the message.
+        text: Content of the cell.
+
+    Raises:
+        ValueError: it is not a time in seconds.
+    """
     if text == "" or text.isspace():
         return None
     try:

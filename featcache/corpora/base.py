@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from featcache.errors import CorpusError, ManifestError, listed
 from featcache.files.regular import is_hidden, resolved
@@ -93,6 +94,7 @@ class CorpusFiles:
         ignored: Audio files that are not in the manifest: other names, second copies of the same file, no label.
         missing: Ids of utterances that the corpus's label files name but whose audio is missing.
         reference: Name or reference of the corpus in ``featcache.corpora.CORPORA``; ``read_corpus`` sets it.
+        speaker_from: Regular expression that found the speakers in paths or ids; empty if the corpus names them.
     """
 
     corpus: Corpus
@@ -101,6 +103,7 @@ class CorpusFiles:
     ignored: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     reference: str = ""
+    speaker_from: str = ""
 
 
 def as_named(path: Path, utterances: list[Utterance]) -> tuple[list[Utterance], list[str]]:
@@ -182,6 +185,10 @@ class NamedCorpus(Corpus):
         """
         return self.pattern.fullmatch(os.path.splitext(path)[0])
 
+    def record(self) -> dict[str, Any]:
+        """Return the description of the corpus as JSON values, if it is one of YAML, else an empty dictionary."""
+        return {}
+
     def check_converted(self, path: Path) -> None:
         """Refuse a folder that contains this corpus as video, or as audio that cannot be decoded.
 
@@ -252,8 +259,8 @@ class NamedCorpus(Corpus):
                 "check that audio and labels are from the same release"
             )
         _check_numbers(path, utterances, self.dimensions)
-        kept = {utterance.utterance_id for utterance in utterances}
-        ignored += [first.path for utterance_id, (first, *_) in copies.items() if utterance_id not in kept]
+        kept = {utterance.path for utterance in utterances}
+        ignored += [first.path for first, *_ in copies.values() if first.path not in kept]
         return CorpusFiles(
             corpus=self,
             root=path,

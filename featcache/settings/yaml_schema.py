@@ -20,7 +20,7 @@ class YamlPart(BaseModel):
     @classmethod
     def _check_fields(cls, given: Any) -> Any:
         for name in given if isinstance(given, dict) else ():
-            if name not in cls.model_fields:
+            if name not in cls.known_fields():
                 told = cls.unknown_field(name)
                 raise PydanticCustomError(UNKNOWN_FIELD, "{told}", {"told": told, "field": name})
         return given
@@ -28,7 +28,12 @@ class YamlPart(BaseModel):
     @classmethod
     def unknown_field(cls, name: str) -> str:
         """Return the message about an unknown field."""
-        return unknown_name("field", name, cls.model_fields)
+        return unknown_name("field", name, cls.known_fields())
+
+    @classmethod
+    def known_fields(cls) -> list[str]:
+        """Return the names of the fields in a file."""
+        return [field.alias or name for name, field in cls.model_fields.items()]
 
 
 def placed_faults(error: ValidationError) -> list[tuple[tuple[str | int, ...], str]]:
