@@ -143,7 +143,7 @@ def recognise(path: Path, paths: Sequence[str]) -> str | None:
 
 
 def _named() -> Mapping[str, NamedCorpus]:
-    return {name: one for name, one in CORPORA.available().items() if isinstance(one, NamedCorpus)}
+    return {name: one for name, one in CORPORA.available().items() if isinstance(one, NamedCorpus) and one.recognised}
 
 
 def _unrecognised(path: Path, paths: Sequence[str]) -> CorpusError:

@@ -137,6 +137,7 @@ class NamedCorpus(Corpus):
         pattern: Regular expression for the path without its extension; made by :func:`named`.
         utterance: Function that receives the path relative to the corpus folder and the match of its name, and returns
             the utterance. A KeyError that it raises means that the name contains a code unknown to the corpus.
+        recognised: Whether folders with such file names are this corpus without ``--layout``, True if not given.
         complete: Function that receives the corpus folder and the utterances found. It returns these utterances with
             the contents of the corpus's label files, and the ids of utterances in the label files whose audio is
             missing. Utterances that it does not return are ignored. By default, the utterances stay unchanged.
@@ -172,6 +173,7 @@ class NamedCorpus(Corpus):
     example: str
     pattern: re.Pattern[str]
     utterance: Callable[[str, re.Match[str]], Utterance]
+    recognised: bool = True
     complete: Callable[[Path, list[Utterance]], tuple[list[Utterance], list[str]]] = as_named
 
     def match(self, path: str) -> re.Match[str] | None:

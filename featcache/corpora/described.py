@@ -75,6 +75,7 @@ def described(content: CorpusDescription) -> DescribedCorpus:
         protocols=content.protocols,
         dimensions=content.dimensions,
         max_frames=content.max_frames,
+        recognised=content.recognised,
         pattern=_pattern(content.file),
         utterance=lambda path, match: _from_name(content, path, match),
         complete=lambda folder, found: _from_tables(content, folder, found),
@@ -148,7 +149,7 @@ def _utterance(values: Mapping[str, str], path: str) -> Utterance:
         path=path,
         speaker_id=values.get("speaker", ""),
         transcript=values.get("text", ""),
-        start=seconds_in("start", values.get("start", "")),
+        start=seconds_in("start", "0" if (start := values.get("start", "")).startswith("-") else start),
         end=seconds_in("end", values.get("end", "")),
         labels={where[len("labels.") :]: text for where, text in values.items() if where.startswith("labels.")},
     )

@@ -113,7 +113,9 @@ class LabelTable(YamlPart):
         min_length=1, description="Field → name of its column; or its number from 1, if the table has no header."
     )
     key: Filled = Field(description="Text, made of the columns, that says which audio file a row is about.")
-    matches: Filled = Field(default=_text("{name}"), description="The same text, made of the file name.")
+    matches: Filled = Field(
+        default=_text("{name}"), description="The same text, made of the file name or of columns of earlier tables."
+    )
     required: bool = Field(default=True, description="Whether audio files need this table and a row in it.")
     segments: bool = Field(default=False, description="Whether each row is an utterance, a part of an audio file.")
 
@@ -150,10 +152,11 @@ class CorpusDescription(YamlPart):
     file: Annotated[str, AfterValidator(_expression)] = Field(
         description="Regular expression for the path without suffix; it may begin at any folder. Groups are fields."
     )
+    recognised: bool = Field(default=True, description="Whether file names show the corpus, without --layout.")
     id: Filled = Field(default=_text("{name}"), description="Id of an utterance.")
     speaker: Filled = Field(default=_text(""), description="Speaker.")
     text: Filled = Field(default=_text(""), description="Transcript.")
-    start: Filled = Field(default=_text(""), description="Start in the audio file, in seconds.")
+    start: Filled = Field(default=_text(""), description="Start in the audio file, in seconds; below 0 is 0.")
     end: Filled = Field(default=_text(""), description="End in the audio file, in seconds.")
     labels: dict[Label, Filled] = Field(min_length=1, description="Name of a label → its value.")
     tables: tuple[LabelTable, ...] = Field(default=(), description="Files with labels.")
@@ -170,7 +173,7 @@ class CorpusDescription(YamlPart):
         of_file = set(compile_expression(self.file).groupindex) | {NAME, PATH}
         of_tables: set[str] = set()
         for table in self.tables:
-            _check_fields("matches", table.matches, of_file)
+            _check_fields("matches", table.matches, of_file | of_tables)
             if twice := (of_file | of_tables) & set(table.columns):
                 raise ValueError(f"the field {min(twice)!r} is defined twice; rename one")
             of_tables |= set(table.columns)
