@@ -58,7 +58,7 @@ class CorpusRegistry(Registry[Corpus]):
         if not reference.endswith(DESCRIPTIONS):
             return super().refusal(reference)
         return unknown_name(
-            self.kind, reference, self, hint=f"name a description with --layout, or put it into {_folder()}"
+            self.kind, reference, self, hint=f"name a description with --layout, or put it into {descriptions_folder()}"
         )
 
     def origin(self, reference: str) -> Origin | None:
@@ -78,13 +78,14 @@ class CorpusRegistry(Registry[Corpus]):
         yield from named_descriptions()
 
 
-def _folder() -> Path:
+def descriptions_folder() -> Path:
+    """Return the folder of the user's descriptions."""
     return Workspace.at().home / "descriptions"
 
 
 def _in_workspace() -> dict[str, Path]:
     """Return name → description in the folder of the workspace."""
-    folder = _folder()
+    folder = descriptions_folder()
     names = sorted(os.listdir(folder)) if folder.is_dir() else []
     return {Path(name).stem: folder / name for name in names if name.endswith(DESCRIPTIONS) and not is_hidden(name)}
 
