@@ -102,7 +102,9 @@ def _record_of(cache_folder: Path) -> dict[str, Any] | None:
 def _described(cache_folder: Path, found: dict[str, Any]) -> Corpus:
     from featcache.corpora.described import from_record
 
-    return from_record(found["description"], cache_folder / CORPUS_FILE)
+    corpus = from_record(found["description"], cache_folder / CORPUS_FILE)
+    CORPORA.remember(corpus)
+    return corpus
 
 
 def is_corpus(corpus: Corpus | None, reference: str) -> bool:

@@ -54,6 +54,10 @@ class CorpusRegistry(Registry[Corpus]):
         corpus = self._loaded[reference] = super().find(reference) if path is None else _describe(path)
         return corpus
 
+    def remember(self, corpus: Corpus) -> None:
+        """Count the corpus of a cache among those that this process uses, because protocols look at its dialogues."""
+        self._loaded[f"{corpus.name} of a cache"] = corpus
+
     def refusal(self, reference: str) -> str:
         if not reference.endswith(DESCRIPTIONS):
             return super().refusal(reference)

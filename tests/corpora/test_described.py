@@ -15,6 +15,7 @@ from featcache.corpora.recorded import corpus_of, is_corpus
 from featcache.errors import CorpusError
 from featcache.extraction.locate import keep_manifest
 from featcache.extraction.verify import recompute
+from featcache.protocols.dialogues import dialogue_labels
 from featcache.registry import name_plugins
 from tests.installed import install, installed_in
 
@@ -267,6 +268,18 @@ def test_a_cache_keeps_the_description_and_opens_elsewhere(describing, audio, tm
     assert not caplog.records
     describing(MINE | {"title": "Corrected"}, "data/descriptions/lab.yaml")
     assert is_corpus(corpus_of(cache), "lab")
+
+
+def test_conversations_of_a_recorded_description_are_kept_apart(describing, audio, tmp_path):
+    content = MINE | {"labels": MINE["labels"] | {"call": "{speaker}"}, "dialogue": "call"}
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    keep_manifest(cache, read(describing, audio, content))
+    CORPORA._loaded.clear()
+    assert "call" not in dialogue_labels()
+    corpus_of(cache)
+    assert "call" in dialogue_labels()
+    CORPORA._loaded.clear()
 
 
 @pytest.mark.parametrize("record", [{"name": "x"}, MINE | {"file": "(a{9999}){9999}"}, MINE | {"name": "a\nb"}])

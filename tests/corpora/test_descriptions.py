@@ -5,7 +5,7 @@ import pytest
 from featcache.corpora import CORPORA, read_corpus
 from featcache.corpora.registered import shipped_descriptions
 from featcache.errors import CorpusError
-from featcache.protocols import PROTOCOLS, default_protocol, make_folds
+from featcache.protocols import PROTOCOLS, default_protocol, make_folds, own_protocol
 
 # Corpus → files with their contents, and id, speaker, transcript and labels of some utterances. Names and label files
 # are those of public lists and readers of the corpora. Videos and compressed audio are converted to WAV.
@@ -282,6 +282,9 @@ def test_descriptions_are_complete(name):
     assert corpus.checked in ("authors", "public readers")
     assert not corpus.published_counts or set(corpus.published_counts) == set(corpus.classes)
     assert all(protocol in PROTOCOLS for protocol in corpus.protocols)
+    # Without protocols and dialogues of its own, the manifest's split or the number of speakers decides.
+    assert own_protocol(corpus) is None
+    assert not corpus.dialogue
 
 
 def test_segments_of_mosei_begin_inside_the_file(write):
