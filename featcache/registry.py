@@ -5,15 +5,15 @@ A part is a head, an extractor, a corpus or a protocol. A reference is one of:
 - a name: a built-in part, or an entry point of an installed package in the group of the registry, such as
   ``featcache.heads``;
 - ``package.module:Class``;
-- ``./file.py:Class``.
+- ``./file.py:Class``;
+- ``./file.yaml``, for a corpus (:mod:`featcache.corpora.registered`).
 
 A file never decides which code is imported. Names are safe in any file, because somebody installed the package. The
-other two forms are used only if the user named them in this process: as an argument of a command or a function, or
+other forms are used only if the user named them in this process: as an argument of a command or a function, or
 with ``--plugin`` (:func:`name_plugins`).
 """
 
 import importlib
-import importlib.util
 import logging
 import os
 import sys
@@ -27,6 +27,7 @@ from types import ModuleType
 from typing import Any, Generic, TypeVar, cast
 
 from featcache.errors import FeatcacheError, ModelError, in_one_line, unknown_name
+from featcache.files.python_file import module_of_file
 from featcache.files.regular import sha256_of_file
 from featcache.installed import distribution_of, entry_points_of, owner_of
 from featcache.settings.types import split_names
@@ -35,6 +36,8 @@ T = TypeVar("T")
 
 # Suffix of a configuration file that follows the colon of a name and decides what runs: opensmile:FILE.conf.
 CONFIGURATION = ".conf"
+DESCRIPTIONS = (".yaml", ".yml")
+"""Suffixes of files that describe a part, and contain no code."""
 
 log = logging.getLogger(__name__)
 
@@ -55,8 +58,8 @@ def is_external(reference: str) -> bool:
 def name_plugins(references: str | Iterable[str]) -> None:
     """Allow your own heads, extractors, corpora and protocols for the rest of this process.
 
-    Files such as runs and pipelines may refer to code outside featcache. This code is imported only if you have named
-    it here, or with ``--plugin`` on the command line. This function itself imports nothing.
+    Files such as runs and pipelines may refer to code outside featcache, which is imported only if you have named it
+    here, or with ``--plugin`` on the command line. This function itself imports nothing.
 
     Args:
         references: One reference or several. Each is ``package.module:Class`` or ``./file.py:Class``; without
@@ -100,6 +103,11 @@ def naming(*options: str) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
     return named
 
 
+def named_descriptions() -> dict[str, Path]:
+    """Return reference → absolute path of all descriptions given to :func:`name_plugins`."""
+    return {one: Path(place) for one, place in tuple(_named.items()) if one.endswith(DESCRIPTIONS)}
+
+
 def named_plugins() -> tuple[str, ...]:
     """Return all references given to :func:`name_plugins`, with absolute paths, for use in another process."""
     return tuple(dict.fromkeys(tuple(_named.values())))
@@ -108,7 +116,7 @@ def named_plugins() -> tuple[str, ...]:
 def absolute(reference: str) -> str:
     """Return a reference that is valid in every folder: paths of code and configuration files become absolute."""
     where, colon, attribute = reference.rpartition(":") if is_external(reference) else (reference, "", "")
-    if _is_file(where):
+    if _is_file(where) or where.endswith(DESCRIPTIONS):
         return f"{Path(where).absolute()}{colon}{attribute}"
     name, _, configuration = reference.partition(":")
     return f"{name}:{Path(configuration).absolute()}" if configuration.endswith(CONFIGURATION) else reference
@@ -373,7 +381,7 @@ def _module_of(where: str, error_class: type[FeatcacheError], wanted: str) -> Mo
     """Import the module or file of a part."""
     try:
         with _loading:
-            return _module_of_file(Path(where)) if _is_file(where) else importlib.import_module(where)
+            return module_of_file(Path(where)) if _is_file(where) else importlib.import_module(where)
     except FileNotFoundError as error:
         raise error_class(f"{wanted}: no such file {where}") from error
     except (Exception, SystemExit) as error:  # The code of the part may raise anything.
@@ -381,20 +389,3 @@ def _module_of(where: str, error_class: type[FeatcacheError], wanted: str) -> Mo
         if isinstance(error, ModuleNotFoundError) and error.name and where.startswith(error.name):
             hint = "; install its package, or name its file: ./file.py:Class"
         raise error_class(f"{wanted} cannot be imported ({in_one_line(error)}){hint}") from error
-
-
-def _module_of_file(path: Path) -> ModuleType:
-    """Import a file once per content. The module name contains the checksum, so that it cannot hide another module."""
-    name = f"featcache_plugin_{path.stem}_{sha256_of_file(path)[:16]}"
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is not a Python file")
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module

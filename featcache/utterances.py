@@ -102,8 +102,8 @@ class RowReader:
             utterance_id=cells[self._id] or os.path.splitext(path)[0],
             path=share(path, path),
             speaker_id=share(speaker_id, speaker_id),
-            start=_seconds("start", cells[self._start] or ""),
-            end=_seconds("end", cells[self._end] or ""),
+            start=seconds_in("start", cells[self._start] or ""),
+            end=seconds_in("end", cells[self._end] or ""),
             transcript=share(transcript, transcript),
             labels={name: share(value, value) for name, place in self._labels if (value := cells[place]) is not None},
         )
@@ -118,7 +118,16 @@ class RowReader:
         return path
 
 
-def _seconds(column: str, text: str) -> float | None:
+def seconds_in(column: str, text: str) -> float | None:
+    """Return the time that a cell contains, or None for an empty cell.
+
+    Args:
+        column: Name of the column, for the message.
+        text: Content of the cell.
+
+    Raises:
+        ValueError: it is not a time in seconds.
+    """
     if text == "" or text.isspace():
         return None
     try:

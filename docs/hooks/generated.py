@@ -120,6 +120,26 @@ def corpora_table() -> str:
     return _table(header, rows)
 
 
+def description_fields_table() -> str:
+    """Return the fields of the description of a corpus."""
+    from featcache.corpora.description import CorpusDescription
+
+    return _fields_table(CorpusDescription)
+
+
+def table_fields_table() -> str:
+    """Return the fields of a label file in the description of a corpus."""
+    from featcache.corpora.description import LabelTable
+
+    return _fields_table(LabelTable)
+
+
+def _fields_table(part: Any) -> str:
+    fields = part.model_fields.items()
+    rows = [(_code(name), "yes" if one.is_required() else "no", _cell(one.description or "")) for name, one in fields]
+    return _table(["Field", "Required", "Meaning"], rows)
+
+
 def protocols_table() -> str:
     """Return the protocols of featcache and whether their test speakers are unseen."""
     from featcache.protocols import PROTOCOLS
@@ -159,6 +179,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "models": models_table,
     "text-models": text_models_table,
     "corpora": corpora_table,
+    "description-fields": description_fields_table,
+    "table-fields": table_fields_table,
     "protocols": protocols_table,
     "head-options": head_options_table,
     "pipelines": pipelines_table,

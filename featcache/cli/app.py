@@ -12,7 +12,7 @@ from typer.main import get_command_name
 from featcache._version import __version__
 from featcache.cli.commands.features import extract, import_features, info, merge, transcribe, verify
 from featcache.cli.commands.layer_importance import LayersCommand, layers, probe, relevance
-from featcache.cli.commands.overview import corpora, demo, fetch, models
+from featcache.cli.commands.overview import corpora, demo, fetch, models, new_corpus
 from featcache.cli.commands.pages import check, report
 from featcache.cli.commands.prediction import predict
 from featcache.cli.commands.results import compare, ensemble, score
@@ -113,6 +113,7 @@ _EXAMPLES: dict[str, dict[Any, str]] = {
     "Start": {
         demo: "demo",
         corpora: "corpora ravdess",
+        new_corpus: "new-corpus path/to/corpus",
         models: "models wavlm-large",
         fetch: "fetch wavlm-large --out wavlm-large",
     },

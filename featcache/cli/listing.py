@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from featcache.cli.columns import print_fitting
-from featcache.corpora import CORPORA
+from featcache.corpora import CORPORA, Corpus
 from featcache.errors import CorpusError, StoreError, listed
 from featcache.evaluate.scores import chance_of, digits_of, heading_of, label_of, name_of_main_score
 from featcache.files.regular import is_hidden, resolved
 from featcache.protocols import PROTOCOLS, default_of
 from featcache.protocols.general import GENERAL
+from featcache.registry import DESCRIPTIONS, name_plugins
 from featcache.report.tables import ResultRow, interval, mean_and_std, plain_table, results_table
 from featcache.runs.identity import TEST_CORPORA
 from featcache.runs.reader import RunFolder
@@ -77,6 +78,8 @@ def _print_corpus(name: str) -> None:
     """Print the details and protocols of one corpus."""
     if name not in CORPORA and (Workspace.at().caches / name / "manifest.csv").is_file():
         raise CorpusError(f"{name!r} is a cached corpus, not a known one; 'featcache info {name}' shows its content")
+    if name.endswith(DESCRIPTIONS):
+        name_plugins(name)
     corpus = CORPORA.find(name)
     print_pairs(
         {
@@ -84,6 +87,7 @@ def _print_corpus(name: str) -> None:
             "content": corpus.description,
             "source": corpus.source,
             "licence": corpus.license,
+            **_of_description(corpus),
             "classes": ", ".join(corpus.classes) or "the classes of the manifest",
             "dimensions": ", ".join(f"{name} {low:g} to {high:g}" for name, (low, high) in corpus.dimensions.items())
             or "-",
@@ -95,6 +99,12 @@ def _print_corpus(name: str) -> None:
     print_line()
     names = dict.fromkeys([*corpus.protocols, *(protocol.name for protocol in GENERAL)])
     print_pairs({name: PROTOCOLS[name].description for name in names if name in PROTOCOLS}, title="Protocols")
+
+
+def _of_description(corpus: Corpus) -> dict[str, str]:
+    """Return what a description says about a corpus in addition."""
+    known = {"citation": getattr(corpus, "citation", ""), "names from": getattr(corpus, "checked", "")}
+    return {name: value for name, value in known.items() if value}
 
 
 def _yes(value: bool) -> str:

@@ -27,7 +27,21 @@ DemoFolder = Annotated[
     Path,
     Option(metavar="PATH", show_default=False, help="Folder for all results [default: featcache-demo]."),
 ]
-CorpusName = Annotated[str | None, Argument(metavar="NAME", help="Corpus whose details are shown.")]
+CorpusName = Annotated[
+    str | None, Argument(metavar="NAME", help="Corpus whose details are shown: a name, or a description in YAML.")
+]
+
+# new-corpus
+
+CorpusFolder = Annotated[Path, Argument(metavar="FOLDER", help="Folder of the corpus.")]
+NewName = Annotated[
+    str | None,
+    Option("--name", metavar="NAME", show_default=False, help="Name of the corpus [default: the name of the folder]."),
+]
+DescriptionFile = Annotated[
+    Path | None,
+    Option("--out", metavar="PATH", show_default=False, help="File to write [default: data/descriptions/NAME.yaml]."),
+]
 
 # models, fetch
 

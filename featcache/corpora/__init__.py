@@ -12,16 +12,19 @@ from featcache.corpora.emodb import EMODB
 from featcache.corpora.emovo import EMOVO
 from featcache.corpora.folder import FOLDER, MANIFEST, find_reader
 from featcache.corpora.iemocap import IEMOCAP
+from featcache.corpora.known_speakers import with_known_speakers
 from featcache.corpora.meld import MELD
 from featcache.corpora.msp_improv import MSP_IMPROV
 from featcache.corpora.msp_podcast import MSP_PODCAST
 from featcache.corpora.plain_audio import AUDIO
 from featcache.corpora.ravdess import RAVDESS
+from featcache.corpora.registered import CorpusRegistry, shipped_descriptions
 from featcache.corpora.savee import SAVEE
 from featcache.corpora.shemo import SHEMO
+from featcache.corpora.speaker_expression import speakers_from
 from featcache.corpora.tess import TESS
 from featcache.errors import CorpusError, listed
-from featcache.registry import Registry
+from featcache.manifest import Manifest
 from featcache.units import counted
 
 __all__ = ["CORPORA", "Corpus", "CorpusFiles", "NamedCorpus", "read_corpus", "recognise"]
@@ -39,10 +42,10 @@ NAMED: tuple[NamedCorpus, ...] = (
     SHEMO,
     TESS,
 )
-CORPORA: Registry[Corpus] = Registry(
+CORPORA = CorpusRegistry(
     "corpus",
     "featcache.corpora",
-    {corpus.name: corpus for corpus in (*NAMED, FOLDER, AUDIO)},
+    {**{corpus.name: corpus for corpus in NAMED}, **shipped_descriptions(), FOLDER.name: FOLDER, AUDIO.name: AUDIO},
     base=Corpus,
     error=CorpusError,
     instances=True,
@@ -51,13 +54,15 @@ CORPORA: Registry[Corpus] = Registry(
 log = logging.getLogger(__name__)
 
 
-def read_corpus(path: Path, kind: str | None = None) -> CorpusFiles:
+def read_corpus(path: Path, kind: str | Corpus | None = None, *, speaker_from: str | None = None) -> CorpusFiles:
     """Read the corpus in a folder.
 
     Args:
         path: A folder, or a table of utterances (see ``featcache.corpora.folder``).
-        kind: A name in ``CORPORA``, or a corpus from outside of featcache that the user named. By default, a table of
-            utterances is read if the folder contains one, otherwise the corpus that matches most audio file names.
+        kind: A name in ``CORPORA``, or a corpus from outside of featcache that the user named, or the corpus itself.
+            By default, a table of utterances is read if the folder contains one, otherwise the corpus that matches most
+            audio file names.
+        speaker_from: Regular expression that finds the speaker in each path or id, in place of the corpus's speakers.
 
     Returns:
         The corpus, its utterances, and the files that are ignored or missing.
@@ -65,9 +70,11 @@ def read_corpus(path: Path, kind: str | None = None) -> CorpusFiles:
     Raises:
         CorpusError: the path does not exist, the kind is unknown, no known corpus or two corpora match the file names,
             or label files are missing or faulty.
-        ManifestError: a faulty table of utterances, or different files for one utterance.
+        ManifestError: a faulty table of utterances, different files for one utterance, or no speaker in some paths.
     """
-    if kind is not None:
+    if isinstance(kind, Corpus):
+        files = _read(kind.name, kind, path)
+    elif kind is not None:
         files = _read(kind, CORPORA.find(kind), path)
     elif path.is_file() or find_reader(path):
         files = _read(FOLDER.name, FOLDER, path)
@@ -87,6 +94,11 @@ def read_corpus(path: Path, kind: str | None = None) -> CorpusFiles:
             counted(len(files.missing), "utterance"),
             listed(files.missing),
         )
+    if speaker_from is not None:
+        manifest = Manifest(speakers_from(list(files.manifest), speaker_from))
+        return replace(files, manifest=manifest, speaker_from=speaker_from)
+    if files.corpus is FOLDER:
+        return replace(files, manifest=with_known_speakers(files.manifest, CORPORA))
     return files
 
 
@@ -129,7 +141,7 @@ def recognise(path: Path, paths: Sequence[str]) -> str | None:
 
 
 def _named() -> Mapping[str, NamedCorpus]:
-    return {name: one for name, one in CORPORA.available().items() if isinstance(one, NamedCorpus)}
+    return {name: one for name, one in CORPORA.available().items() if isinstance(one, NamedCorpus) and one.recognised}
 
 
 def _unrecognised(path: Path, paths: Sequence[str]) -> CorpusError:

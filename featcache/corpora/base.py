@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from featcache.errors import CorpusError, ManifestError, listed
 from featcache.files.regular import is_hidden, resolved
@@ -95,6 +96,7 @@ class CorpusFiles:
         ignored: Audio files that are not in the manifest: other names, second copies of the same file, no label.
         missing: Ids of utterances that the corpus's label files name but whose audio is missing.
         reference: Name or reference of the corpus in ``featcache.corpora.CORPORA``; ``read_corpus`` sets it.
+        speaker_from: Regular expression that found the speakers in paths or ids; empty if the corpus names them.
     """
 
     corpus: Corpus
@@ -103,6 +105,7 @@ class CorpusFiles:
     ignored: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     reference: str = ""
+    speaker_from: str = ""
 
 
 def as_named(path: Path, utterances: list[Utterance]) -> tuple[list[Utterance], list[str]]:
@@ -136,6 +139,7 @@ class NamedCorpus(Corpus):
         pattern: Regular expression for the path without its extension; made by :func:`named`.
         utterance: Function that receives the path relative to the corpus folder and the match of its name, and returns
             the utterance. A KeyError that it raises means that the name contains a code unknown to the corpus.
+        recognised: Whether folders with such file names are this corpus without ``--layout``, True if not given.
         complete: Function that receives the corpus folder and the utterances found. It returns these utterances with
             the contents of the corpus's label files, and the ids of utterances in the label files whose audio is
             missing. Utterances that it does not return are ignored. By default, the utterances stay unchanged.
@@ -171,6 +175,7 @@ class NamedCorpus(Corpus):
     example: str
     pattern: re.Pattern[str]
     utterance: Callable[[str, re.Match[str]], Utterance]
+    recognised: bool = True
     complete: Callable[[Path, list[Utterance]], tuple[list[Utterance], list[str]]] = as_named
 
     def match(self, path: str) -> re.Match[str] | None:
@@ -183,6 +188,10 @@ class NamedCorpus(Corpus):
             The match of the path without its extension, or None if the file does not belong to this corpus.
         """
         return self.pattern.fullmatch(os.path.splitext(path)[0])
+
+    def record(self) -> dict[str, Any]:
+        """Return the description of the corpus as JSON values, if it is one of YAML, else an empty dictionary."""
+        return {}
 
     def read(self, path: Path, paths: Sequence[str] | None = None) -> CorpusFiles:
         """Read the utterances anywhere below a folder, sorted by path.
@@ -238,8 +247,8 @@ class NamedCorpus(Corpus):
             )
         _check_numbers(path, utterances, self.dimensions)
         _check_decodable(path, self.title, [utterance.path for utterance in utterances])
-        kept = {utterance.utterance_id for utterance in utterances}
-        ignored += [first.path for utterance_id, (first, *_) in copies.items() if utterance_id not in kept]
+        kept = {utterance.path for utterance in utterances}
+        ignored += [first.path for first, *_ in copies.values() if first.path not in kept]
         return CorpusFiles(
             corpus=self,
             root=path,

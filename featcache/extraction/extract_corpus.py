@@ -61,6 +61,7 @@ def extract(
     corpus: str | None = None,
     data: str | os.PathLike[str] | None = None,
     layout: str | None = None,
+    speaker_from: str | None = None,
     egemaps: bool = True,
     name: str | None = None,
     store: StorageDtype | None = None,

@@ -73,6 +73,7 @@ def import_features(
     corpus: str | None = None,
     data: str | os.PathLike[str] | None = None,
     layout: str | None = None,
+    speaker_from: str | None = None,
     store: StorageDtype | None = None,
     pool: bool = False,
     limit: int | None = None,
@@ -114,7 +115,14 @@ def import_features(
     if asked.pool and asked.store is not None:
         raise StoreError(f"--store {asked.store} and --pool exclude each other; omit one of them")
     root, workers = Path(folder), asked.workers or available_cores()
-    place = find_place(Workspace.at(home), asked.corpus, asked.data, audio=False, layout=asked.layout)
+    place = find_place(
+        Workspace.at(home),
+        asked.corpus,
+        asked.data,
+        audio=False,
+        layout=asked.layout,
+        speaker_from=asked.speaker_from,
+    )
     wanted = list(place.manifest.limited(asked.limit))
     found = find_features(root, list(place.manifest), array=asked.array, frame_shift=asked.frame_shift)
     if found.left_over:

@@ -11,7 +11,7 @@ from typing import Any
 
 from featcache.cache.shards import read_catalogue, shard_numbers
 from featcache.corpora import CorpusFiles, read_corpus
-from featcache.corpora.recorded import CORPUS_FILE, corpus_record
+from featcache.corpora.recorded import CORPUS_FILE, corpus_record, recorded_speakers
 from featcache.errors import CorpusError, StoreError, listed
 from featcache.extraction.inputs import AudioInput
 from featcache.extraction.plan import is_same
@@ -45,7 +45,13 @@ class LocatedCorpus:
 
 
 def find_place(
-    workspace: Workspace, corpus: str | None, data: Path | None, *, audio: bool, layout: str | None = None
+    workspace: Workspace,
+    corpus: str | None,
+    data: Path | None,
+    *,
+    audio: bool,
+    layout: str | None = None,
+    speaker_from: str | None = None,
 ) -> LocatedCorpus:
     """Find a corpus.
 
@@ -55,6 +61,7 @@ def find_place(
         data: Folder of its audio; by default under ``corpora``.
         audio: Whether audio is needed; if not, and the corpus is missing, the manifest of its cache is used.
         layout: Name or reference in ``CORPORA`` of the known corpus, if its files do not show it.
+        speaker_from: Regular expression that finds the speakers; by default, the recorded one of the cache.
 
     Raises:
         CorpusError: there is no corpus, or there are several and none was named.
@@ -62,13 +69,19 @@ def find_place(
     """
     if not audio and data is None and not _is_there(workspace, corpus) and _is_cached(workspace, corpus):
         cache = workspace.find_cache(corpus)
+        if speaker_from is not None:
+            raise CorpusError("--speaker-from needs the corpus, not only its cache; give its folder with --data")
         return LocatedCorpus(cache=cache, root=cache, manifest=Manifest.read(cache / MANIFEST), files=None)
-    name, files = find_files(workspace, corpus, data, layout)
+    name, files = find_files(workspace, corpus, data, layout, speaker_from)
     return LocatedCorpus(cache=workspace.cache(name), root=files.root, manifest=files.manifest, files=files)
 
 
 def find_files(
-    workspace: Workspace, corpus: str | None, data: str | os.PathLike[str] | None, layout: str | None = None
+    workspace: Workspace,
+    corpus: str | None,
+    data: str | os.PathLike[str] | None,
+    layout: str | None = None,
+    speaker_from: str | None = None,
 ) -> tuple[str, CorpusFiles]:
     """Return the name of a corpus and its files, and log which files are ignored.
 
@@ -77,6 +90,7 @@ def find_files(
         corpus: Name under ``data/corpora``; optional if there is only one.
         data: Folder of the corpus, or a manifest as CSV, if it is not under ``data/corpora``.
         layout: Name or reference in ``CORPORA`` of the known corpus, if its files do not show it.
+        speaker_from: Regular expression that finds the speakers; by default, the recorded one of the cache.
 
     Raises:
         CorpusError: there is no corpus, or there are several and none was named.
@@ -84,7 +98,7 @@ def find_files(
     """
     name, folder = workspace.find_corpus(corpus, None if data is None else Path(data))
     workspace.check_corpus(name)
-    files = read_corpus(folder, layout)
+    files = read_corpus(folder, layout, speaker_from=speaker_from or recorded_speakers(workspace.cache(name)))
     if files.ignored:
         log.warning("audio files outside the corpus are ignored (%d): %s", len(files.ignored), listed(files.ignored))
     return name, files

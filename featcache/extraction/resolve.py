@@ -142,7 +142,14 @@ def resolve(options: ExtractionOptions, workspace: Workspace) -> ExtractionReque
             a store; a device that is not available.
     """
     options.check()
-    place = find_place(workspace, options.corpus, options.data, audio=options.text is None, layout=options.layout)
+    place = find_place(
+        workspace,
+        options.corpus,
+        options.data,
+        audio=options.text is None,
+        layout=options.layout,
+        speaker_from=options.speaker_from,
+    )
     part = options.part()
     requested = list(place.manifest.limited(options.limit))
     wanted = requested[part[0] :: part[1]]

@@ -5,12 +5,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from featcache.audio.containers import ContainerError
 from featcache.audio.known_files import KNOWN_FILES, KnownFiles
 from featcache.cache.reader import FeatureCache
 from featcache.corpora import CORPORA, Corpus, read_corpus
-from featcache.corpora.recorded import corpus_of, is_corpus
+from featcache.corpora.recorded import corpus_of, is_corpus, recorded_speakers
 from featcache.errors import PipelineError, StoreError
 from featcache.manifest import Manifest
 from featcache.pipeline.schema import Pipeline
@@ -29,6 +30,7 @@ class PipelineCorpus:
         root: Base folder of the paths in the manifest; None if only features are available.
         manifest: Manifest of all utterances.
         layout: Name of the known corpus, if the user gave it.
+        speaker_from: Regular expression that finds the speakers, if the user gave it.
         workspace: Workspace with the corpora, caches and runs.
         checksums: Audio path → checksum, kept so that each file is read once for all stores.
     """
@@ -40,6 +42,7 @@ class PipelineCorpus:
     manifest: Manifest
     workspace: Workspace
     layout: str | None = None
+    speaker_from: str | None = None
     checksums: dict[str, str | None] = field(default_factory=dict)
 
     def checksum(self, path: str) -> str | None:
@@ -62,7 +65,13 @@ class PipelineCorpus:
 
 
 def find_places(
-    pipeline: Pipeline, workspace: Workspace, *, corpus: str | None, data: Path | None, layout: str | None = None
+    pipeline: Pipeline,
+    workspace: Workspace,
+    *,
+    corpus: str | None,
+    data: Path | None,
+    layout: str | None = None,
+    speaker_from: str | None = None,
 ) -> list[PipelineCorpus]:
     """Find the corpora that a pipeline runs on.
 
@@ -75,6 +84,7 @@ def find_places(
         corpus: Name of a single corpus.
         data: Folder of its audio, if it is outside of the workspace.
         layout: Name of the known corpus, if the file names do not show it.
+        speaker_from: Regular expression that finds the speakers [default: as recorded in the cache].
 
     Returns: one or more corpora.
 
@@ -85,7 +95,8 @@ def find_places(
     if corpus is None and data is None:
         known = [name for name in map(_folder_name, pipeline.corpus) if _is_there(workspace, name)]
         names = [*known] or [_only_one(pipeline, workspace)]
-    return [_place(pipeline, workspace, corpus=name, data=data, layout=layout) for name in names]
+    given: dict[str, Any] = {"data": data, "layout": layout, "speaker_from": speaker_from}
+    return [_place(pipeline, workspace, corpus=name, **given) for name in names]
 
 
 def _folder_name(reference: str) -> str:
@@ -140,7 +151,13 @@ def _is_cached(workspace: Workspace, name: str) -> bool:
 
 
 def _place(
-    pipeline: Pipeline, workspace: Workspace, *, corpus: str | None, data: Path | None, layout: str | None
+    pipeline: Pipeline,
+    workspace: Workspace,
+    *,
+    corpus: str | None,
+    data: Path | None,
+    layout: str | None,
+    speaker_from: str | None,
 ) -> PipelineCorpus:
     audio_is_elsewhere = data is None and corpus is not None and not workspace.corpus(corpus).is_dir()
     if corpus is not None and audio_is_elsewhere and _is_cached(workspace, corpus):
@@ -152,7 +169,8 @@ def _place(
     else:
         name, folder = workspace.find_corpus(corpus, data)
         workspace.check_corpus(name)
-        files = read_corpus(folder, layout)
+        expression = speaker_from or recorded_speakers(workspace.cache(name))
+        files = read_corpus(folder, layout, speaker_from=expression)
         place = PipelineCorpus(
             name=name,
             kind=files.corpus,
@@ -161,6 +179,7 @@ def _place(
             manifest=files.manifest,
             workspace=workspace,
             layout=layout,
+            speaker_from=speaker_from,
         )
     if pipeline.corpus and not _is_one_of(place.kind, pipeline.corpus):
         found = place.kind.name if place.kind else "unknown"

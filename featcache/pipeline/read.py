@@ -3,31 +3,26 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from featcache.errors import ModelError, PipelineError, unknown_name
 from featcache.evaluate.compare import COMPARED
 from featcache.evaluate.scores import find_score
-from featcache.files.regular import is_hidden, read_regular
-from featcache.files.yaml_text import YamlError, compose
+from featcache.files.regular import is_hidden
+from featcache.files.yaml_file import YamlPath, describe_faults, read_yaml_file
 from featcache.fitting.common_options import are_solved
 from featcache.heads import head_spec, without_steps
-from featcache.pipeline.schema import BLOCK_OPTIONS, EACH, UNKNOWN_FIELD, FigureSpec, Pipeline, RunSpec
+from featcache.pipeline.schema import BLOCK_OPTIONS, EACH, FigureSpec, Pipeline, RunSpec
 from featcache.published import PublishedResult, find_layer_weights, find_published, published_results
-from featcache.settings.checked import configured, describe_fault
+from featcache.settings.checked import configured
 from featcache.settings.field import non_default
 from featcache.settings.finetunings import NOT_IN_FINETUNING
 from featcache.settings.fits import TRAINING_STEPS
-from featcache.units import counted
+from featcache.settings.yaml_schema import placed_faults
 
-YamlPath = tuple[str | int, ...]
-TOLD_AT_ONCE = 3
 # Metric of published numbers of parameters, in millions.
 MILLIONS = "million-parameters"
-MOST_BYTES = 1 << 20
 
 
 def shipped_pipelines() -> dict[str, Path]:
@@ -68,17 +63,15 @@ def read_pipeline(path: Path) -> Pipeline:
     Raises:
         PipelineError: The file is not YAML or has faults; the message lists the first faults with their lines.
     """
-    content, lines = _read_yaml(path)
+    content, lines = read_yaml_file(path, "pipeline", PipelineError)
     try:
         pipeline = Pipeline.model_validate(content)
     except ValidationError as error:
-        faults = [_describe(fault) for fault in error.errors()]
+        faults = placed_faults(error)
     else:
         faults = list(_contradictions(pipeline))
     if faults:
-        told = [f"line {_line(place, lines)}: {fault}" for place, fault in faults[:TOLD_AT_ONCE]]
-        more = f"; and {counted(len(faults) - TOLD_AT_ONCE, 'more fault')}" if len(faults) > TOLD_AT_ONCE else ""
-        raise PipelineError(f"{path}, {'; '.join(told)}{more}")
+        raise PipelineError(describe_faults(path, faults, lines))
     return pipeline
 
 
@@ -283,61 +276,3 @@ def _faults_of_files(pipeline: Pipeline) -> Iterator[tuple[YamlPath, str]]:
             if name in written:
                 yield (section, name), f"the files of {written[name]} also have the name {name!r}; choose another"
             written[name] = f"{section!r}"
-
-
-def _describe(fault: Any) -> tuple[YamlPath, str]:
-    """Return the place and the description of a fault that pydantic found."""
-    place: YamlPath = fault["loc"]
-    context = fault.get("ctx", {})
-    if fault["type"] == UNKNOWN_FIELD:
-        return (*place, context["field"]), context["told"]
-    return place[:-1] if fault["type"] == "missing" else place, describe_fault(fault)
-
-
-def _line(place: YamlPath, lines: dict[YamlPath, int]) -> int:
-    """Return the line of a place, or of the closest place that contains it."""
-    while place not in lines:
-        place = place[:-1]
-    return lines[place]
-
-
-def _read_yaml(path: Path) -> tuple[Any, dict[YamlPath, int]]:
-    """Return the content as strings, lists and dictionaries, and the line of each; pydantic converts the strings.
-
-    YAML's own conversion is not used, because it reads ``no`` as false and ``1e-4`` as a string.
-    """
-    try:
-        content = read_regular(path, MOST_BYTES + 1)
-        if len(content) > MOST_BYTES:
-            raise PipelineError(f"{path}: more than {MOST_BYTES} bytes; expected a pipeline, which is smaller")
-        node = compose(content.decode("utf-8-sig"), yaml.BaseLoader)
-        if node is None:
-            raise PipelineError(f"{path} is empty; expected a pipeline")
-        lines: dict[YamlPath, int] = {(): 1}
-        return _plain(node, (), lines, path), lines
-    except YamlError as error:
-        place = "" if error.line is None else f", line {error.line}"
-        raise PipelineError(f"{path}{place}: {error}") from error
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise PipelineError(f"{path}, line {line}: cannot be read as UTF-8 text ({error.reason})") from error
-    except OSError as error:
-        raise PipelineError(f"{path}: cannot be read ({error.strerror})") from error
-    except RecursionError as error:
-        raise PipelineError(f"{path}: too many levels of nesting; use fewer") from error
-
-
-def _plain(node: yaml.Node, place: YamlPath, lines: dict[YamlPath, int], path: Path) -> Any:
-    lines.setdefault(place, node.start_mark.line + 1)
-    if isinstance(node, yaml.ScalarNode):
-        return node.value
-    if isinstance(node, yaml.SequenceNode):
-        return [_plain(item, (*place, number), lines, path) for number, item in enumerate(node.value)]
-    content: dict[str, Any] = {}
-    for key, value in node.value:
-        line = key.start_mark.line + 1
-        if not isinstance(key, yaml.ScalarNode):
-            raise PipelineError(f"{path}, line {line}: expected a name before the colon")
-        lines[(*place, key.value)] = line
-        content[key.value] = _plain(value, (*place, key.value), lines, path)
-    return content

@@ -107,6 +107,7 @@ def run_pipeline(
     plugin: str | Sequence[str] = (),
     data: str | os.PathLike[str] | None = None,
     layout: str | None = None,
+    speaker_from: str | None = None,
     device: str = "auto",
     dry_run: bool = False,
     home: str | os.PathLike[str] | None = None,
@@ -144,7 +145,14 @@ def run_pipeline(
         read, name = with_model(read, asked.model), f"{path.stem}_{store_name(asked.model)}"
     listener = listener or Listener()
     device = usable_device(asked.device)
-    places = find_places(read, Workspace.at(home), corpus=asked.corpus, data=asked.data, layout=asked.layout)
+    places = find_places(
+        read,
+        Workspace.at(home),
+        corpus=asked.corpus,
+        data=asked.data,
+        layout=asked.layout,
+        speaker_from=asked.speaker_from,
+    )
     folders: list[Path] = []
     transcriptions: list[TranscriptionReport] = []
     extractions: list[ExtractionReport] = []

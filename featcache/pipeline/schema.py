@@ -5,15 +5,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     create_model,
     field_validator,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
 
 from featcache.corpora import CORPORA
 from featcache.errors import unknown_name
@@ -42,25 +39,19 @@ from featcache.settings.field import settings_of
 from featcache.settings.finetunings import NOT_IN_FINETUNING, BlockSettings, FinetuneSettings
 from featcache.settings.fits import FitSettings, TrainingConfig
 from featcache.settings.trials import PipelineSettings
+from featcache.settings.yaml_schema import YamlPart
 
-UNKNOWN_FIELD = "unknown_field"
 EACH = "each"
 """Value of ``layers`` for one run per layer of the store."""
 
 
-class Part(BaseModel):
-    """The base class of all parts of a file: immutable, without unknown fields."""
+class Part(YamlPart):
+    """The base class of all parts of a pipeline."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    @model_validator(mode="before")
     @classmethod
-    def _check_fields(cls, given: Any) -> Any:
-        for name in given if isinstance(given, dict) else ():
-            if name not in cls.model_fields:
-                told = _unknown_field(name, cls.model_fields)
-                raise PydanticCustomError(UNKNOWN_FIELD, "{told}", {"told": told, "field": name})
-        return given
+    def unknown_field(cls, name: str) -> str:
+        """Return the message about an unknown field."""
+        return _unknown_field(name, cls.model_fields)
 
 
 def _unknown_field(name: str, known: Iterable[str]) -> str:

@@ -175,6 +175,7 @@ class PipelineStore:
             augment=self.spec.augment,
             views=self.spec.views,
             layout=self.place.layout,
+            speaker_from=self.place.speaker_from,
             egemaps=False,
             name=self.name,
             store=None if pool else dtype,

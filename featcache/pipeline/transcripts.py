@@ -58,6 +58,7 @@ class Transcripts:
             corpus=self.place.name,
             data=require_audio(self.place),
             layout=self.place.layout,
+            speaker_from=self.place.speaker_from,
             name=self.name,
             language=self.spec.language,
             revision=self.spec.revision,

@@ -24,8 +24,14 @@ class LayoutSettings:
 
     layout: str | None = setting(
         None,
-        "Layout of the corpus: a name (see 'featcache corpora'), package.module:CORPUS or ./file.py:CORPUS "
-        "[default: recognised from the files].",
+        "Layout of the corpus: a name (see 'featcache corpora'), a description such as ./corpus.yaml, "
+        "package.module:CORPUS or ./file.py:CORPUS [default: recognised from the files].",
+        identity=False,
+    )
+    speaker_from: str | None = setting(
+        None,
+        "Regular expression for the path of a file, or else for the id of its utterance; its group, or the whole "
+        "match, is the speaker [default: the speakers of the corpus].",
         identity=False,
     )
 

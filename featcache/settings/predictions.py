@@ -16,11 +16,6 @@ TableFormat = Literal["csv", "json", "msp"]
 class PredictSettings(PluginSettings, LayoutSettings):
     """The options of ``featcache.predict``."""
 
-    speaker_from: str | None = setting(
-        None,
-        "Regular expression for the path of a file; its first group, or the whole match, is the speaker.",
-        identity=False,
-    )
     one_speaker: bool = setting(False, "All audio is of one speaker.", identity=False)
     include_trained: bool = setting(
         False,

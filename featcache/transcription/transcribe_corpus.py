@@ -61,6 +61,7 @@ def transcribe(
     corpus: str | None = None,
     data: str | os.PathLike[str] | None = None,
     layout: str | None = None,
+    speaker_from: str | None = None,
     name: str | None = None,
     language: str | None = None,
     limit: int | None = None,
@@ -99,7 +100,7 @@ def transcribe(
             "that contains weights and a tokenizer"
         )
     workspace = Workspace.at(home)
-    corpus_name, files = find_files(workspace, asked.corpus, asked.data, asked.layout)
+    corpus_name, files = find_files(workspace, asked.corpus, asked.data, asked.layout, asked.speaker_from)
     cache = workspace.cache(corpus_name)
     request = TranscriptionRequest(
         name=checked_name(cache, short_name(asked.model) if asked.name is None else asked.name),

@@ -1,6 +1,7 @@
 """Tables of utterances in foreign formats: Hugging Face, audformat, EmoBox."""
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -11,8 +12,11 @@ import pytest
 
 from featcache.corpora import read_corpus
 from featcache.errors import CorpusError, ManifestError
+from featcache.extraction.locate import find_files, keep_manifest
 from featcache.files.spreadsheets import MOST_BYTES
+from featcache.manifest import Manifest
 from featcache.protocols import default_protocol, make_folds
+from featcache.workspace import Workspace
 
 
 def lines(*rows):
@@ -189,6 +193,68 @@ def test_hostile_and_faulty_emobox_files(write, tmp_path, changes, error, messag
     with pytest.raises(error, match=message) as raised:
         read_corpus(tmp_path / "data" / "toy")
     assert "\n" not in str(raised.value)
+
+
+# Speakers of EmoBox's corpora, and --speaker-from for every table
+
+
+def emobox_of(dataset, names, folds):
+    rows = [emobox_row(i, dataset=dataset, wav=f"downloads/{name}") for i, name in enumerate(names)]
+    files = {f"downloads/{name}": "RIFF" for name in names} | {f"data/{dataset}/{dataset}.jsonl": lines(*rows)}
+    for fold, tested in folds.items():
+        files[f"data/{dataset}/fold_{fold}/{dataset}_test_fold_{fold}.jsonl"] = lines(*(rows[i] for i in tested))
+    return files
+
+
+EMODB_NAMES = ["03a01Fa.wav", "03a02Wb.wav", "08a01Fa.wav", "08b02Nc.wav", "odd.wav"]
+
+
+def test_emobox_speakers_are_those_of_the_known_corpus(write, tmp_path, caplog):
+    write(emobox_of("emodb", EMODB_NAMES, {1: [0, 2], 2: [1, 3], 3: [4]}))
+    caplog.set_level(logging.INFO)
+    manifest = read_corpus(tmp_path / "data" / "emodb").manifest
+    assert [u.speaker_id for u in manifest] == ["03", "03", "08", "08", ""]
+    assert "2 speakers are taken from the file names of EmoDB" in caplog.text
+    assert "the published folds of this table mix speakers: 2 of 2 speakers are in several" in caplog.text
+
+
+def test_emobox_folds_of_whole_speakers_are_no_warning(write, tmp_path, caplog):
+    write(emobox_of("emodb", EMODB_NAMES[:4], {1: [0, 1], 2: [2, 3]}))
+    assert read_corpus(tmp_path / "data" / "emodb").manifest.speaker_ids == ("03", "08")
+    assert "mix speakers" not in caplog.text
+
+
+def test_an_unknown_dataset_of_emobox_has_no_speakers(write, tmp_path):
+    write(emobox_of("nowhere", EMODB_NAMES[:1], {}))
+    assert read_corpus(tmp_path / "data" / "nowhere").manifest.speaker_ids == ()
+
+
+@pytest.mark.parametrize(
+    ("files", "expression"),
+    [
+        ({"manifest.csv": "path,speaker_id\nann/1.wav,x\nbob/2.wav,y\n"}, "^[a-z]+"),
+        ({"metadata.csv": "file_name\nann/1.wav\nbob/2.wav\n"}, "^([^/]+)/"),
+        ({"data/toy/toy.jsonl": lines(emobox_row("a", key="ann-1"), emobox_row("b", key="bob-2"))}, "^(ann|bob)-"),
+    ],
+)
+def test_speakers_from_an_expression_on_path_or_id(write, tmp_path, files, expression):
+    write({"downloads/toy/a.wav": "", "downloads/toy/b.wav": ""} | files)
+    folder = tmp_path / "data" / "toy" if "data/toy/toy.jsonl" in files else tmp_path
+    found = read_corpus(folder, speaker_from=expression)
+    assert [u.speaker_id for u in found.manifest] == ["ann", "bob"]
+    assert found.speaker_from == expression
+    with pytest.raises(ManifestError, match="finds no speaker in 2 of 2 paths"):
+        read_corpus(folder, speaker_from="nobody")
+
+
+def test_the_expression_of_an_extraction_is_used_by_later_ones(write, tmp_path):
+    audio = write({"manifest.csv": "path\nann/1.wav\nbob/2.wav\n"}, tmp_path / "mine")
+    for expression in ("^[a-z]+", None):
+        name, files = find_files(Workspace.at(), None, audio, speaker_from=expression)
+        cache = Workspace.at().cache(name)
+        cache.mkdir(parents=True, exist_ok=True)
+        keep_manifest(cache, files)
+        assert Manifest.read(cache / "manifest.csv").speaker_ids == ("ann", "bob")
 
 
 # audformat databases, written by the package audformat

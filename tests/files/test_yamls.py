@@ -5,8 +5,9 @@ import yaml
 
 from featcache.corpora import read_corpus
 from featcache.errors import ManifestError, PipelineError, StoreError
+from featcache.files.yaml_file import MOST_BYTES
 from featcache.files.yaml_text import MOST_NODES, YamlError, load
-from featcache.pipeline.read import MOST_BYTES, read_pipeline
+from featcache.pipeline.read import read_pipeline
 from featcache.runs.parse import read_yaml
 
 # Nine lines, each with ten aliases of the previous one: a thousand million texts.

@@ -268,7 +268,7 @@ def test_one_speaker_contradicts_a_table_with_two(sound, here):
 
 
 def test_an_expression_that_never_ends_is_stopped(sound, monkeypatch):
-    monkeypatch.setattr("featcache.prediction.speakers.MOST_SECONDS", 0.05)
+    monkeypatch.setattr("featcache.corpora.speaker_expression.MOST_SECONDS", 0.05)
     name = "a" * 100
     sound(f"rec/{name}.wav")
     with pytest.raises(ManifestError, match=r"took more than 0.05 s \(at 'a+.wav'\); avoid repetitions inside of"):

@@ -30,6 +30,16 @@ def corpora(name: options.CorpusName = None) -> None:
     print_corpora(name)
 
 
+def new_corpus(folder: options.CorpusFolder, name: options.NewName = None, out: options.DescriptionFile = None) -> None:
+    """Draft the description of a corpus from the names of its audio files, and show what it reads.
+
+    The draft is a YAML file for you to correct. In data/descriptions, it makes the corpus known under its name.
+    """
+    from featcache.cli.new_corpus import print_new_corpus
+
+    print_new_corpus(folder, name, out)
+
+
 def models(name: options.ModelName = None) -> None:
     """List models with short names, their size, and whether they are available here.
 
