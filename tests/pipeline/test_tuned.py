@@ -11,7 +11,7 @@ from featcache.cli.pipelines import run_and_print
 from featcache.errors import PipelineError
 from featcache.pipeline.read import read_pipeline
 from featcache.runs.reader import RunFolder
-from featcache.runs.tuned_models import checked_model
+from featcache.runs.model_files import checked_model
 from featcache.settings.finetunings import FinetuneSettings
 
 CONTENT = {
