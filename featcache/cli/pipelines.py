@@ -136,7 +136,8 @@ def _num_trainings(place: PipelineCorpus, row: Row, *, ready: bool) -> int:
     manifest = selected(place.manifest, select, limit)
     with explained(place.manifest, manifest, manifest, limit=limit, select=select):
         _, _, folds = resolve_folds(manifest, place.kind, protocol=row.request.protocol, target=row.request.target)
-    return len(folds) * (len(row.request.seeds) if head_spec(row.request.head).is_network else 1)
+    number = len(folds) if row.request.fold is None else 1
+    return number * (len(row.request.seeds) if head_spec(row.request.head).is_network else 1)
 
 
 def print_results(

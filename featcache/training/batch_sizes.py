@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from featcache.settings.finetunings import BlockSettings
 from featcache.training.seeded import Draws, RandomChoices, Resumable, generator_of
 
 # Number of batches whose utterances are sorted by length together. More of them need less padding, but batches are then
@@ -103,3 +104,22 @@ class SimilarLengths(RandomChoices):
     def _share(self, utterance_id: str) -> float:
         """Return what an utterance, if it is the longest, adds to a batch."""
         return 1 if self._in_numbers else self._lengths[utterance_id]
+
+
+def batch_sizes(
+    number: int, blocks: BlockSettings | None, lengths: Mapping[str, float], train: Sequence[str], seed: int
+) -> BatchSizes:
+    """Return the division into batches that the settings ask for.
+
+    Args:
+        number: Number of utterances of a batch, unless its duration is limited.
+        blocks: Options of fine-tuned blocks; None for other heads.
+        lengths: Utterance id → duration in seconds, or number of tokens, for batches of similar length.
+        train: Utterances of the training part.
+        seed: Seed of the training.
+    """
+    if blocks is not None and blocks.batch_seconds is not None:
+        return SimilarLengths(blocks.batch_seconds, lengths, train, seed)
+    if blocks is not None and blocks.group_by_length:
+        return SimilarLengths(number, lengths, train, seed, in_numbers=True)
+    return EqualNumbers(number)

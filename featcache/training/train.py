@@ -23,7 +23,7 @@ from featcache.targets.losses import CLASSIFICATION, Objective
 from featcache.targets.targets import Value
 from featcache.training.augmentation import FeatureAugmentation
 from featcache.training.auxiliary import Auxiliary
-from featcache.training.batch_sizes import BatchSizes, EqualNumbers, SimilarLengths
+from featcache.training.batch_sizes import batch_sizes
 from featcache.training.batches import LoadedUtterances
 from featcache.training.continuation import Continuation, Counts
 from featcache.training.mixup import Mixup
@@ -102,11 +102,7 @@ class Training:
             Balanced(seed, fold.train, classes or targets) if loop.sampler == "balanced" else Shuffled(seed, fold.train)
         )
         number = config.batch_size or head.spec.batch_size
-        self._batches: BatchSizes = EqualNumbers(number)
-        if blocks is not None and blocks.batch_seconds is not None:
-            self._batches = SimilarLengths(blocks.batch_seconds, lengths or {}, fold.train, seed)
-        elif blocks is not None and blocks.group_by_length:
-            self._batches = SimilarLengths(number, lengths or {}, fold.train, seed, in_numbers=True)
+        self._batches = batch_sizes(number, blocks, lengths or {}, fold.train, seed)
         in_blocks = head.tuned_parameters() if isinstance(head, TunedHead) else []
         known = {id(parameter) for parameter in in_blocks}
         learned = [one for one in head.parameters() if one.requires_grad and id(one) not in known]
