@@ -20,7 +20,7 @@ AGAIN = "this training starts again"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Checkpoint:
+class TrainingState:
     """State of a training after an evaluation.
 
     Attributes:
@@ -49,7 +49,7 @@ class CheckpointFile:
         self.path = path
         self._key = key
 
-    def write(self, checkpoint: Checkpoint) -> None:
+    def write(self, checkpoint: TrainingState) -> None:
         """Replace the file.
 
         Raises:
@@ -63,7 +63,7 @@ class CheckpointFile:
         with replacing(self.path, "the earlier state of the training is kept") as temporary:
             save_file(tensors, temporary, metadata=header)
 
-    def read(self) -> Checkpoint | None:
+    def read(self) -> TrainingState | None:
         """Return the state; None if there is no file. The file may come from anyone.
 
         Raises:
@@ -89,7 +89,7 @@ class CheckpointFile:
             raise damaged(self.path, "it belongs to another training", AGAIN)
         if header.get(_SHA256) != _sha256(tensors, values):
             raise damaged(self.path, "it has changed since it was written", AGAIN)
-        return Checkpoint(tensors=tensors, values=parse_json(values.encode(), dict, self.path, AGAIN))
+        return TrainingState(tensors=tensors, values=parse_json(values.encode(), dict, self.path, AGAIN))
 
     def remove(self) -> None:
         """Remove the file, if it exists."""

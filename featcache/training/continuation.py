@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from featcache.files.values import damaged
 from featcache.heads import Head
-from featcache.runs.checkpoints import AGAIN, Checkpoint, CheckpointFile
+from featcache.runs.checkpoints import AGAIN, CheckpointFile, TrainingState
 from featcache.training.seeded import Resumable
 from featcache.training.selection import Best
 from featcache.training.trainable import Epoch, EvaluationAtStep
@@ -106,7 +106,7 @@ class Continuation:
             _SECONDS: seconds,
             _IS_BEST: is_best,
         }
-        self._file.write(Checkpoint(tensors=self._tensors(counts, with_best=not is_best), values=values))
+        self._file.write(TrainingState(tensors=self._tensors(counts, with_best=not is_best), values=values))
         self.num_kept = len(history)
 
     def restore(self, counts: Counts, history: list[Epoch]) -> float | None:

@@ -225,7 +225,7 @@ class Training:
             if self._every and self._counts.steps % self._every == 0:
                 if self._reach_evaluation(window) and earlier:
                     self._keep({name: earlier[name] for name in ("order", "batches")})
-                if self.finished:
+                if self._best.is_over:
                     return
 
     def _step(self, window: LoadedUtterances, batches: Sequence[Sequence[str]]) -> None:

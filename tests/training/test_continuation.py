@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from featcache.errors import DiskError, StoreError
 from featcache.heads.ffn import FFNOptions
-from featcache.runs.checkpoints import Checkpoint, CheckpointFile
+from featcache.runs.checkpoints import CheckpointFile, TrainingState
 from featcache.settings.finetunings import BlockSettings
 from featcache.settings.training_loop import LoopSettings
 from featcache.targets.losses import CLASSIFICATION
@@ -132,7 +132,7 @@ def rewritten(path, change):
     tensors = load_file(path)
     path.unlink()
     change(tensors, values)
-    CheckpointFile(path, "run seed-5-fold-1").write(Checkpoint(tensors=tensors, values=values))
+    CheckpointFile(path, "run seed-5-fold-1").write(TrainingState(tensors=tensors, values=values))
 
 
 HOSTILE = {
