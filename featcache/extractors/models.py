@@ -33,6 +33,10 @@ RANDOM_WEIGHTS_SEED = 0
 
 log = logging.getLogger(__name__)
 
+# oneDNN compiles convolutions for each utterance length. By default it keeps the last 1024 of them, half a gigabyte for
+# a base model, but few are used again. It reads this variable when it compiles the first convolution.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
+
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedModel:

@@ -9,7 +9,6 @@ Statistics over time are computed in float32 in any precision. Only rounding dif
 alone and in a batch; :data:`~featcache.extractors.base.SAME_IN_ANY_BATCH` is their limit for each precision.
 """
 
-import os
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -34,10 +33,6 @@ from featcache.features import Description, Features
 from featcache.layer_selection import select_layers
 from featcache.settings.extractor_configs import SSLConfig
 from featcache.threads import one_thread_each
-
-# oneDNN compiles convolutions for each utterance length. By default it keeps the last 1024 of them, half a gigabyte for
-# a base model, but few are used again. It reads this variable when it compiles the first convolution.
-os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 
 
 class SSLExtractor(Extractor):

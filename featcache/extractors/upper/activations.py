@@ -106,7 +106,7 @@ def _same(values: Tensor) -> Tensor:
 @contextmanager
 def _every_block(encoder: nn.Module) -> Iterator[None]:
     """Leave out no block at random (LayerDrop)."""
-    holders = [one for part in encoder.modules() for one in (part, getattr(part, "config", None))]
+    holders: list[Any] = [one for part in encoder.modules() for one in (part, getattr(part, "config", None))]
     before = [(one, one.layerdrop) for one in holders if isinstance(getattr(one, "layerdrop", None), int | float)]
     for holder, _ in before:
         holder.layerdrop = 0.0
