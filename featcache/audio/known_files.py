@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from threading import Lock
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from featcache.audio.decoding import SETTLED, read_header
 from featcache.audio.header import Header
@@ -147,7 +147,8 @@ class KnownFiles:
             known = self._current(path, after) or _Known(state=_state(after))
             settled = began - max(after.st_mtime_ns, after.st_ctime_ns) > SETTLED
             with self._turn:
-                self._known[path] = replace(known, settled=known.settled and settled, **{name: found})
+                changed: dict[str, Any] = {name: found, "settled": known.settled and settled}
+                self._known[path] = replace(known, **changed)
                 self._new[path] = None
         return found
 

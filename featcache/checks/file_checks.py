@@ -19,8 +19,8 @@ def file_findings(files: CorpusFiles, measured: Measurements) -> Iterator[Findin
         yield Finding(kind="missing-file", found=found, utterance_id=name)
     for row, fault in sorted(measured.faults.items()):
         yield finding_on(files.manifest[row], fault.kind, fault.reason)
-    for row in measured.facts["ends_early"].nonzero()[0]:
-        utterance = files.manifest[int(row)]
+    for row in measured.facts["ends_early"].nonzero()[0].tolist():
+        utterance = files.manifest[row]
         yield finding_on(utterance, "cut-file", f"{utterance.path}: the end of the file is missing")
     for path in superfluous(files):
         yield Finding(kind="superfluous-file", found="the corpus does not name this file", path=path)

@@ -88,8 +88,8 @@ class Sound:
             before = np.zeros((CLIPPED_RUN - 1, samples.shape[1]), dtype=bool)
         if peak >= FULL_SCALE or before.any():
             full = np.concatenate([before, np.abs(samples) >= FULL_SCALE])
-            runs = np.lib.stride_tricks.sliding_window_view(full, CLIPPED_RUN, axis=0).all(axis=-1)
-            self._num_clipped += int(runs.any(axis=1).sum())
+            windows = np.lib.stride_tricks.sliding_window_view(full, CLIPPED_RUN, axis=0)
+            self._num_clipped += int(np.count_nonzero(np.any(np.all(windows, axis=-1), axis=-1)))
             self._tail = full[1 - CLIPPED_RUN :]
 
     def _count_silent(self, samples: npt.NDArray[np.float32]) -> None:

@@ -140,7 +140,8 @@ def _shown(findings: Sequence[Finding]) -> list[Finding]:
 
 
 def _links(checked: CheckedCorpus, shown: Sequence[Finding], folder: Path) -> AudioLinks | None:
-    ids = [one.utterance_id for one in shown if one.utterance_id in checked.manifest]
+    known = set(checked.manifest.utterance_ids)
+    ids = [one.utterance_id for one in shown if one.utterance_id in known]
     return audio_links(checked.manifest.subset(ids), checked.files.root, folder) if ids else None
 
 

@@ -10,6 +10,32 @@ RATE = 16_000
 SCRIPT = "<script>window.hacked = 1</script>"
 HEADER = "utterance_id,path,start,end,speaker_id,emotion,split\n"
 
+# Kind → utterance ids or files; None for a kind that is about the whole corpus.
+PLANTED = {
+    "missing-file": {"missing"},
+    "pointer": {"pointer", "annex"},
+    "empty-file": {"empty", "no-samples"},
+    "unreadable-file": {"unreadable", "not-finite"},
+    "cut-file": {"cut"},
+    "segment": {"outside"},
+    "superfluous-file": {f"{SCRIPT.replace('/', '_')}.wav"},
+    "identical-audio": {"B-joy-1", "again"},
+    "identical-audio-apart": {"A-anger-1", "copy"},
+    "silence": {"silent"},
+    "clipping": {"clipped"},
+    "dc-offset": {"offset"},
+    "duration": {"long", "tiny"},
+    "sampling-rate": {"other-rate"},
+    "channels": {"stereo"},
+    "low-sampling-rate": None,
+    "label-spelling": None,
+    "rare-class": None,
+    "class-of-one-speaker": None,
+    "one-utterance-speaker": None,
+    "no-label": None,
+    "no-speaker": None,
+}
+
 
 def voice(rng, seconds=1.0, *, level=0.1, rate=RATE):
     return rng.normal(0, level / 3, round(seconds * rate)).clip(-0.9, 0.9)
@@ -63,6 +89,13 @@ def planted_corpus(folder, rng):
     ):
         add(name)
         _write(folder, f"{name}.wav", samples, rate)
+    _plant_files(folder, rng, add)
+    _plant_labels(folder, rng, add)
+    write_manifest(folder, rows)
+    return PLANTED
+
+
+def _plant_files(folder, rng, add):
     add("missing")
     add("pointer")
     (folder / "pointer.wav").write_text(
@@ -82,6 +115,9 @@ def planted_corpus(folder, rng):
     add("cut", "cut.ogg")
     add("outside", "A-joy-0.wav", start="5", end="6")
     _write(folder, f"{SCRIPT.replace('/', '_')}.wav", voice(rng))
+
+
+def _plant_labels(folder, rng, add):
     # The same samples in another container, of another speaker, with another label and in another part.
     samples, _ = soundfile.read(folder / "A-anger-1.wav", dtype="int16")
     _write(folder, "copy.flac", samples)
@@ -96,31 +132,6 @@ def planted_corpus(folder, rng):
     add("alone", "A-anger-2.wav", start="0.7", speaker=SCRIPT)
     add("no-label", "A-anger-2.wav", start="0.35", label="")
     add("no-speaker", "A-anger-2.wav", start="0.65", speaker="")
-    write_manifest(folder, rows)
-    return {
-        "missing-file": {"missing"},
-        "pointer": {"pointer", "annex"},
-        "empty-file": {"empty", "no-samples"},
-        "unreadable-file": {"unreadable", "not-finite"},
-        "cut-file": {"cut"},
-        "segment": {"outside"},
-        "superfluous-file": {f"{SCRIPT.replace('/', '_')}.wav"},
-        "identical-audio": {"B-joy-1", "again"},
-        "identical-audio-apart": {"A-anger-1", "copy"},
-        "silence": {"silent"},
-        "clipping": {"clipped"},
-        "dc-offset": {"offset"},
-        "duration": {"long", "tiny"},
-        "sampling-rate": {"other-rate"},
-        "channels": {"stereo"},
-        "low-sampling-rate": None,
-        "label-spelling": None,
-        "rare-class": None,
-        "class-of-one-speaker": None,
-        "one-utterance-speaker": None,
-        "no-label": None,
-        "no-speaker": None,
-    }
 
 
 def _cut_ogg(path, rng):
