@@ -10,8 +10,8 @@ import featcache
 from featcache.cli.pipelines import run_and_print
 from featcache.errors import PipelineError
 from featcache.pipeline.read import read_pipeline
-from featcache.runs.reader import RunFolder
 from featcache.runs.model_files import checked_model
+from featcache.runs.reader import RunFolder
 from featcache.settings.finetunings import FinetuneSettings
 
 CONTENT = {
