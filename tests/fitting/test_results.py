@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featcache.fitting.convergence import Ending, convergence_notes, num_not_converged
+from featcache.fitting.convergence import Ending, convergence_notes, num_not_converged, training_notes
 from featcache.fitting.fit import fit, sweep
 from featcache.report import figures
 from featcache.runs.parse import read_table
@@ -44,6 +44,15 @@ def test_trainings_that_max_epochs_ended_within_the_patience_are_counted(trainin
         expected += epoch == max_epochs and best_epoch > 0 and epoch - best_epoch < patience
     ending = Ending(max_epochs=max_epochs, patience=patience)
     assert num_not_converged(history_of(ended), ending) == expected
+
+
+def test_the_end_by_the_number_of_steps_counts_like_that_by_epochs():
+    history = history_of([[0.5, 0.4, 0.3], [0.3, 0.4, 0.5]])  # the second one ends by early stopping
+    ending = Ending(max_epochs=99, patience=2, max_steps=30)
+    assert num_not_converged(history, ending) == 1
+    [note] = training_notes(1, 2, ending)
+    assert "--max-epochs 99 or --max-steps 30 ended them less than 2 epochs after" in note
+    assert note.endswith("raise --max-epochs and --max-steps or --learning-rate")
 
 
 @pytest.fixture

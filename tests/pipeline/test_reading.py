@@ -49,7 +49,7 @@ def test_a_run_takes_the_options_of_fit_under_the_same_names(write_pipeline, lin
     ("change", "told"),
     [
         (("norm: global", "nrom: global"), "line 16: no field 'nrom'; did you mean 'norm'\\?"),
-        (("title: Global", "xyz: red"), "line 15: no field 'xyz'; available: also, batch_size, .*, corpus, .*, title"),
+        (("title: Global", "xyz: red"), "line 15: no field 'xyz'; available: accumulate, also, .*, corpus, .*, title"),
         (
             ("norm: global", "norm: globel"),
             "line 16: runs.global.norm takes speaker, global or none, got 'globel'; did you mean 'global'",
@@ -82,14 +82,14 @@ def test_a_run_takes_the_options_of_fit_under_the_same_names(write_pipeline, lin
             ("{model: egemaps}", "{model: egemaps, channel: last}"),
             "line 6: stores.egemaps.channel takes mean or first, got 'last'",
         ),
-        (("{model: egemaps}", "{pool: true}"), "line 6: stores.egemaps: expected either 'model' or 'text'"),
+        (("{model: egemaps}", "{pool: true}"), "line 6: stores.egemaps: expected either 'model', 'text' or 'run'"),
         (
             ("{model: egemaps}", "{text: tinybird}"),
             "line 6: stores.egemaps.text: no text model 'tinybird'",
         ),
         (
             ("{model: egemaps}", "{model: egemaps, text: tinybert}"),
-            "line 6: stores.egemaps: expected either 'model' or 'text'",
+            "line 6: stores.egemaps: expected either 'model', 'text' or 'run'",
         ),
         (
             ("{model: egemaps}", "{model: egemaps, transcripts: asr}"),
