@@ -70,11 +70,11 @@ def test_a_disk_that_fills_up_keeps_what_was_finished(corpus, made_up, monkeypat
 def _extract_and_die_in_the_second_shard():
     write_shard = StoreWriter.write_shard
 
-    def write(writer, records, number):
+    def write(writer, records, number, decoders=()):
         if writer.entries():
             (writer.folder / f".shard-00001.h5.{os.getpid()}.tmp").write_bytes(b"half a shard")
             os.kill(os.getpid(), signals.SIGKILL)
-        write_shard(writer, records, number)
+        write_shard(writer, records, number, decoders)
 
     StoreWriter.write_shard = write
     run()

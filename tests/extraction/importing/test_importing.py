@@ -82,11 +82,11 @@ def test_an_import_is_continued_and_other_features_are_another_store(arrays, imp
     writes = []
     usual = StoreWriter.write_shard
 
-    def dying(writer, records, number=None):
+    def dying(writer, records, number=None, decoders=()):
         if writes:
             raise KeyError("the machine dies")
         writes.append(len(records))
-        usual(writer, records, number)
+        usual(writer, records, number, decoders)
 
     monkeypatch.setattr(StoreWriter, "write_shard", dying)
     with pytest.raises(KeyError):

@@ -187,8 +187,8 @@ def test_a_part_that_is_still_being_extracted_is_completed_later(run, corpus, tm
     write_shard = StoreWriter.write_shard
     into, asked = tmp_path / "merged" / "spectrogram", limit or 16
 
-    def write_and_merge(writer, records, number=None):
-        write_shard(writer, records, number)
+    def write_and_merge(writer, records, number=None, decoders=()):
+        write_shard(writer, records, number, decoders)
         if not manifests:
             (writer.folder.parent / "manifest.csv").unlink(missing_ok=True)
         merged = merge(into, [done, writer.folder])
