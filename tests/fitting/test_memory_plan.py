@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from featcache.errors import ModelError
-from featcache.fitting import job, memory_plan
+from featcache.fitting import job, memory_plan, trainings
 from featcache.fitting.fit import fit
 from featcache.fitting.memory_plan import plan_at_once, plan_copies
 from featcache.fitting.plan import plan_runs
@@ -29,14 +29,14 @@ def results_of(run):
 @pytest.fixture
 def alive(monkeypatch):
     """Return a list with the number of trainings in memory at each time that one begins."""
-    trainings, found, new = weakref.WeakSet(), [], job.new_training
+    in_memory, found, new = weakref.WeakSet(), [], trainings.new_training
 
     def counted(*arguments):
-        trainings.add(one := new(*arguments))
-        found.append(len(trainings))
+        in_memory.add(one := new(*arguments))
+        found.append(len(in_memory))
         return one
 
-    monkeypatch.setattr(job, "new_training", counted)
+    monkeypatch.setattr(trainings, "new_training", counted)
     return found
 
 

@@ -101,7 +101,7 @@ def test_zero_strength_is_the_same_as_giving_each_utterance_twice(cache, monkeyp
         one.fold = replace(one.fold, train=(*one.fold.train, *one.fold.train))
         return one
 
-    monkeypatch.setattr(job, "new_training", twice)
+    monkeypatch.setattr(trainings, "new_training", twice)
     assert_same_results(with_view, fit(features="ssl", head=head, name="twice", **QUICK))
 
 
