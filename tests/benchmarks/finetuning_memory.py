@@ -92,7 +92,7 @@ def train(model: Path, cache: Path, share: int) -> tuple[int, int, int]:
     for _ in train_together([training], source, workers=1, threads=available_cores()):
         pass
     size = 4 * blocks.hidden_size * int(task.cache[store].num_frames(ids).sum())
-    return len(ids), size, len(list(source.windows(ids)))
+    return len(ids), size, sum(1 for _ in source.windows(ids))
 
 
 def compare(folder: Path, cache: Path) -> Memory:
