@@ -121,13 +121,7 @@ def load_blocks(
     """
     identities = {store.name: store.identity for store in stores}
     models = models_by_store(request.model, identities)
-    options = TuningOptions(
-        dropout=request.blocks_dropout,
-        layer_dropout=request.layer_dropout,
-        gradient_checkpointing=request.gradient_checkpointing,
-        time_mask=request.time_mask,
-        adapters=_adapters(request),
-    )
+    options = _options(request)
     found = {}
     for one, store in zip(tuned, stores, strict=True):
         model = models.get(one.store)
@@ -145,8 +139,7 @@ def blocks_key(
     request: FinetuneSettings, tuned: Sequence[TunedInput], stores: Sequence[FeatureStore]
 ) -> tuple[Any, ...]:
     """Return what :func:`load_blocks` depends on: its result is equal for equal keys."""
-    options = (request.model, request.blocks_dropout, request.layer_dropout, request.time_mask)
-    return (*options, request.gradient_checkpointing, tuple(tuned), tuple(store.path for store in stores))
+    return request.model, _options(request), tuple(tuned), tuple(store.path for store in stores)
 
 
 def _check_options(request: FinetuneSettings, spec: HeadSpec) -> None:
@@ -223,6 +216,16 @@ def upper_of_store(
         with_padding=store.padded_frames is not None,
         options=options or TuningOptions(),
         **given,
+    )
+
+
+def _options(request: FinetuneSettings) -> TuningOptions:
+    return TuningOptions(
+        dropout=request.blocks_dropout,
+        layer_dropout=request.layer_dropout,
+        gradient_checkpointing=request.gradient_checkpointing,
+        time_mask=request.time_mask,
+        adapters=_adapters(request),
     )
 
 

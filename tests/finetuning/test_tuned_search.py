@@ -68,6 +68,15 @@ def test_each_fold_has_the_model_of_its_own_setting(place):
         assert found.head(seed=1, fold=fold).head.inner.hidden.out_features == int(chosen["set.hidden_units"].iloc[0])
 
 
+def test_each_rank_has_its_own_adapters(place):
+    pytest.importorskip("peft")
+    found = place.finetune(from_layer=2, sweep={"lora": [1, 2]}, lora_modules="q_proj", max_epochs=1, name="ranks")
+    trials = place.workspace.runs("toy").parent / ".trials" / "toy"
+    runs = [featcache.RunFolder(trials / name) for name in pd.read_csv(found.path / "sweep.csv")["run"]]
+    added = [one.metrics["head_parameters"] for one in runs]
+    assert added[1] - added[0] == 2 * 32  # one more row of A and column of B of one projection
+
+
 def test_settings_are_drawn(place):
     pytest.importorskip("optuna")
     found = place.finetune(from_layer=2, sweep={"blocks_learning_rate": "log:1e-6..1e-3"}, trials=2, max_epochs=1)
