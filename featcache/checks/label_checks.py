@@ -88,7 +88,7 @@ def _classes(manifest: Manifest, target: str) -> Iterator[Finding]:
 
 def _published(manifest: Manifest, corpus: Corpus, target: str) -> Iterator[Finding]:
     for value, number, published in published_differences(manifest, corpus, target):
-        found = f"{target} {value!r} has {counted(number, 'utterance')}, published are {published}"
+        found = f"{target} {value!r} has {counted(number, 'utterance')}; the published corpus has {published}"
         yield Finding(kind="counts", found=found)
 
 

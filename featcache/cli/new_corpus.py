@@ -65,7 +65,7 @@ def print_new_corpus(folder: Path, name: str | None, out: Path | None) -> None:
         title="Read with this draft",
     )
     print_line()
-    print_line(f"wrote {path}; check it, complete the licence and the labels, and show it with:")
+    print_line(f"wrote {path}; check it, complete the lines that say 'unknown', and show it with:")
     print_line(f"featcache corpora {called if out is None else path}")
 
 

@@ -149,5 +149,6 @@ def _unrecognised(path: Path, paths: Sequence[str]) -> CorpusError:
     without = f", or extract it without labels with --layout {AUDIO.name}" if paths else ""
     return CorpusError(
         f"{path}: {found(paths)}, expected file names of a known corpus: {told}; "
-        f"for other audio, add a {MANIFEST} with a column 'path'{without}"
+        f"for other audio, describe the file names with 'featcache new-corpus', "
+        f"add a {MANIFEST} with a column 'path'{without}"
     )

@@ -129,7 +129,7 @@ def test_published_numbers_are_compared(tmp_path):
             soundfile.write(folder / f"{speaker}a01{code}a.wav", voice(rng), RATE)
     written = write_check(data=folder, home=tmp_path)
     found = [row["found"] for row in rows_of(written) if row["kind"] == "counts"]
-    assert "emotion 'anger' has 3 utterances, published are 127" in found
+    assert "emotion 'anger' has 3 utterances; the published corpus has 127" in found
     assert len(found) == 7
     assert "3 of 127" not in found
     assert "Published" in written.page.read_text(encoding="utf-8")
