@@ -38,7 +38,7 @@ def reads(monkeypatch):
         monkeypatch.setattr(known_files, name, call)
 
     counted("header", known_files.read_header, "read_header")
-    counted("checksum", known_files.sha256_of_file, "sha256_of_file")
+    counted("checksum", known_files.sha256_of_audio, "sha256_of_audio")
     return found
 
 

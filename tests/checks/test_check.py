@@ -103,8 +103,8 @@ def test_each_file_is_opened_once_for_all_its_utterances(tmp_path, monkeypatch):
         for i, (start, end) in enumerate(bounds)
     ]
     write_manifest(folder, rows)
-    opened, original = [], decoding.open_regular
-    monkeypatch.setattr(decoding, "open_regular", lambda path: opened.append(path.name) or original(path))
+    opened, original = [], decoding.open_audio
+    monkeypatch.setattr(decoding, "open_audio", lambda path: opened.append(path.name) or original(path))
     written = write_check(data=folder, home=tmp_path, workers=2)
     assert sorted(opened) == ["a.wav", "b.wav"]
     facts = written.checked.facts

@@ -64,7 +64,7 @@ def test_only_files_that_changed_are_read_at_the_start_of_a_resume(tmp_path, mon
         soundfile.write(folder / f"{name}.wav", rng.normal(0, 0.1, 4000), 16000)
     (folder / "manifest.csv").write_text("path\n" + "".join(f"{name}.wav\n" for name in "abcd"))
     reads = []
-    for what in ("read_header", "sha256_of_file"):
+    for what in ("read_header", "sha256_of_audio"):
         original = getattr(known_files, what)
 
         def counted(*given, what=what, original=original):
@@ -78,13 +78,13 @@ def test_only_files_that_changed_are_read_at_the_start_of_a_resume(tmp_path, mon
         report = extract(model="spectrogram", home=tmp_path, workers=1, **options)
         return report.num_extracted, sorted(reads)
 
-    assert run() == (4, [(what, f"{name}.wav") for what in ("read_header", "sha256_of_file") for name in "abcd"])
+    assert run() == (4, [(what, f"{name}.wav") for what in ("read_header", "sha256_of_audio") for name in "abcd"])
     assert run(dry_run=True) == (0, [])
     assert run() == (0, [])
     # Another store is compared with this one, and computed from the audio as it is now.
     number, others = run(name="again", dry_run=True)
     assert (number, others) == (4, [])
     soundfile.write(folder / "b.wav", rng.normal(0, 0.1, 5000), 16000)
-    assert run(dry_run=True) == (1, [("read_header", "b.wav"), ("sha256_of_file", "b.wav")])
-    assert run() == (1, [("read_header", "b.wav"), *[("sha256_of_file", "b.wav")] * 2])
+    assert run(dry_run=True) == (1, [("read_header", "b.wav"), ("sha256_of_audio", "b.wav")])
+    assert run() == (1, [("read_header", "b.wav"), *[("sha256_of_audio", "b.wav")] * 2])
     assert run() == (0, [])

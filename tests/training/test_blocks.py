@@ -97,7 +97,7 @@ def test_a_training_ends_after_the_largest_number_of_steps(every, max_steps):
     config = replace(CONFIG, max_epochs=9, patience=99)
     loop = LoopSettings(evaluate_every=every, schedule="linear")
     found = trained(make_tuned(), config=config, loop=loop, max_steps=max_steps)
-    assert found._steps == max_steps
+    assert found._counts.steps == max_steps
     assert found.finished
     assert set(found.predictions) == {*FOLD.validation, *FOLD.test}
     per_epoch = -(-len(FOLD.train) // 4)

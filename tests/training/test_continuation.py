@@ -67,7 +67,7 @@ def make(file, *, rate=0.3, loop=None, config=CONFIG, also=False, **options):
         config,
         loop=loop or LoopSettings(),
         blocks=blocks,
-        seconds=SECONDS,
+        lengths=SECONDS,
         checkpoint=file,
         auxiliary=auxiliary,
     )
