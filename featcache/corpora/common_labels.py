@@ -19,6 +19,17 @@ NAMES = {
     "contempt": ("contemptuous",),
     "excitement": ("excited", "exc"),
     "frustration": ("frustrated", "fru"),
+    "sarcasm": ("sarcastic",),
+    "amusement": ("amused",),
+    "sleepiness": ("sleepy",),
+    # secondary emotions of the JL corpus, and classes of FAU-AIBO
+    "apologetic": (),
+    "assertive": (),
+    "concerned": (),
+    "encouraging": (),
+    "emphatic": (),
+    "positive": (),
+    "rest": (),
 }
 """Common label → further names of it, in lower case. The order is that of the classes in tables."""
 NO_LABEL = ("other", "others", "oth", "no agreement", "xxx", "unknown")

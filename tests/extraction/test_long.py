@@ -13,7 +13,7 @@ import pytest
 import soundfile
 
 import featcache
-from featcache import audio
+from featcache.audio import known_files
 from featcache.cache import spool
 from featcache.cache.reader import FeatureStore
 from featcache.cache.statistics import of_frames
@@ -111,8 +111,8 @@ def test_a_store_holds_the_frames_of_the_windows(corpus, run, model, where, stor
 @pytest.mark.parametrize("options", [{}, CHUNKS])
 def test_a_file_is_hashed_once_for_all_of_its_utterances(run, corpus, monkeypatch, options):
     hashed = []
-    original = audio.sha256_of_audio
-    monkeypatch.setattr(audio, "sha256_of_audio", lambda path: hashed.append(path.name) or original(path))
+    original = known_files.sha256_of_audio
+    monkeypatch.setattr(known_files, "sha256_of_audio", lambda path: hashed.append(path.name) or original(path))
     store = FeatureStore(run(egemaps=True, **options).cache / "ssl")
     assert sorted(hashed) == ["talk.wav", "tape.flac", "word.wav"]
     assert store.audio_sha256(["one", "three"]) == [original(corpus / "tape.flac")] * 2

@@ -68,7 +68,7 @@ def test_only_files_that_changed_are_read_at_the_start_of_a_resume(tmp_path, mon
         original = getattr(known_files, what)
 
         def counted(*given, what=what, original=original):
-            reads.append((what, given[-1][-5:]))
+            reads.append((what, str(given[-1])[-5:]))
             return original(*given)
 
         monkeypatch.setattr(known_files, what, counted)

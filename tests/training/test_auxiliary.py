@@ -94,7 +94,9 @@ def test_training_is_a_plain_loop_with_two_losses():
     auxiliary = Auxiliary(tasks(), size, 1)
     training = Training(make_head(), 1, FOLD, TARGETS, CONFIG, auxiliary=auxiliary)
     source = InMemory(features)
-    for _ in range(CONFIG.max_epochs):
+    for epoch in range(CONFIG.max_epochs):
+        if epoch:
+            training.end_epoch()
         training.learn(source.window)
     for (name, found), expected in zip(training.head.state_dict().items(), head.state_dict().values(), strict=True):
         np.testing.assert_allclose(found, expected, atol=WEIGHTS * 10, err_msg=name)

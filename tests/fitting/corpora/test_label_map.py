@@ -10,7 +10,8 @@ from featcache.fitting.label_map import MOST_BYTES, described, map_labels, read_
 # Few lines whose aliases stand for 2 · 9⁸ values.
 BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [{f'*a{i - 1}, ' * 9}]\n" for i in range(1, 9))
 EMOTIONS = {"anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise"}
-FURTHER = {"boredom", "calm", "contempt", "excitement", "frustration"}
+FURTHER = {"boredom", "calm", "contempt", "excitement", "frustration", "sarcasm", "amusement", "sleepiness"}
+FURTHER |= {"apologetic", "assertive", "concerned", "encouraging", "emphatic", "positive", "rest"}
 
 
 def test_usual_names_cover_the_classes_of_all_corpora():
