@@ -179,7 +179,10 @@ def resolve(cache: FeatureCache, request: FitSettings) -> ResolvedFit:
     options = configured(spec.options, request.set, f"head {request.head!r}")
     task = _task_of(cache, request, spec)
     max_frames = max_frames_of(cache, request, task.stores)
-    tuned = tuned_inputs(request, spec, task.stores) if isinstance(request, FinetuneSettings) else ()
+    tuned: tuple[TunedInput, ...] = ()
+    if isinstance(request, FinetuneSettings):
+        tuned = tuned_inputs(request, spec, task.stores)
+        request = replace(request, from_layer=tuple(one.from_layer for one in tuned))  # -1 is a number from here on
     features, seen = _features(request, spec, task.stores, max_frames, tuned)
     _check_head(request, spec, task, features)
     auxiliary = auxiliary_targets(request, task.manifest, task.folds, task.target, corpus_of_cache(cache))

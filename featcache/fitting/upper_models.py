@@ -173,11 +173,13 @@ def _check_options(request: FinetuneSettings, spec: HeadSpec) -> None:
 def _input(request: FinetuneSettings, store: FeatureStore, from_layer: int) -> TunedInput:
     if store.identity.is_view:
         raise StoreError(f"{store.path} contains augmented speech; expected the clean speech in --features")
-    settings = store.identity.settings
-    if store.num_blocks and from_layer >= store.num_blocks:
+    settings, given = store.identity.settings, from_layer
+    if from_layer < 0:
+        from_layer += store.num_blocks
+    if store.num_blocks and not 0 <= from_layer < store.num_blocks:
         raise ModelError(
-            f"--from-layer {from_layer}: the model of {store.name} has {store.num_blocks} blocks; expected 0 to "
-            f"{store.num_blocks - 1}"
+            f"--from-layer {given}: the model of {store.name} has {store.num_blocks} blocks; expected 0 to "
+            f"{store.num_blocks - 1}, or -1 (the last block) to -{store.num_blocks}"
         )
     check_store(store.name, settings, store.layer_names, from_layer=from_layer, pooled=store.pooled_only)
     names = [str(layer) for layer in range(from_layer, store.num_blocks + 1)]

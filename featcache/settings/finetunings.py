@@ -17,7 +17,7 @@ class BlockSettings:
     from_layer: Layers | None = setting(
         None,
         "Stored layer from which training starts, one for each store: 0 trains all blocks, 8 trains the blocks from "
-        "the ninth on; required, except with --config.",
+        "the ninth on, -1 trains the last block, -2 the last two; required, except with --config.",
     )
     blocks_learning_rate: float = setting(
         1e-5,

@@ -150,7 +150,7 @@ def read_folders(value: Any) -> tuple[str, ...]:
 
 
 def read_layers(value: Any) -> tuple[int, ...]:
-    """Return the numbers of layers in ``8`` or ``0,0``, or in a list of numbers.
+    """Return the numbers of layers in ``8``, ``0,0`` or ``-1``, or in a list of numbers.
 
     Raises:
         ValueError: The value contains something other than numbers of layers.
@@ -158,7 +158,7 @@ def read_layers(value: Any) -> tuple[int, ...]:
     try:
         words = value.split(",") if isinstance(value, str) else [value] if isinstance(value, Integral) else value
         numbers = tuple(int(word) if isinstance(word, str) else operator.index(word) for word in words)
-        if isinstance(value, bool) or not numbers or min(numbers) < 0:
+        if isinstance(value, bool) or not numbers:
             raise ValueError
     except (TypeError, ValueError):
         raise ValueError(

@@ -59,7 +59,7 @@ def write_text(path, text):
 
 @pytest.fixture
 def tiny_models(monkeypatch, tiny_model):
-    """Replace every model by a tiny wav2vec 2.0 with the same id; return the loaded models."""
+    """Replace every model by a tiny wav2vec 2.0, or a Whisper by a tiny one for 1 s; return the loaded models."""
     from featcache.extractors import ssl
     from featcache.extractors.checkpoint import is_folder
     from featcache.extractors.models import known_models, load
@@ -72,8 +72,12 @@ def tiny_models(monkeypatch, tiny_model):
         if is_folder(model):  # the fine-tuned model of a run
             return load(model, weights=weights, num_blocks=num_blocks, xvector=xvector, keep_whole=keep_whole)
         deeper = {"num_hidden_layers": num_blocks + 1} if num_blocks else {}
-        entry = known_models().get(model, {"model_id": model, "do_normalize": True})
-        folder = tiny_model("wav2vec2", do_normalize=entry["do_normalize"], **deeper)
+        known = (entry for name, entry in known_models().items() if model in (name, entry["model_id"]))
+        entry = next(known, {"model_id": model, "do_normalize": True})
+        if entry.get("family") == "whisper":
+            folder = tiny_model("whisper", max_source_positions=50)
+        else:
+            folder = tiny_model("wav2vec2", do_normalize=entry["do_normalize"], **deeper)
         found = load(folder, weights=weights, num_blocks=num_blocks, xvector=xvector, keep_whole=keep_whole)
         return replace(found, model_id=entry["model_id"])
 

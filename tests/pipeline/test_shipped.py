@@ -18,8 +18,9 @@ PUBLISHED = Path(published.__file__).parent / "results.csv"
 QUICK = {"seeds": 1, "max_epochs": 1}
 # Tested in test_words.py.
 OF_WORDS = "oliveira2023-msp-podcast"
-# Left out here, because they differ from the first ones only in their models, which are all the same here.
-ALIKE = re.compile("(xls-r|hubert|unispeech).*-ft-apart")
+# Left out here, because they differ from the first ones only in their models, which are all the same here, or in the
+# number of blocks.
+ALIKE = re.compile("(xls-r|hubert|unispeech).*-ft-apart|two|all")
 # Corpora of each pipeline; pipelines for any corpus are tested on one.
 CORPORA = {
     "attentive-balanced": ["ravdess"],
@@ -34,6 +35,7 @@ CORPORA = {
     "superb-er": ["iemocap"],
     "trained-or-not": ["ravdess"],
     "training-options": ["ravdess"],
+    "upper-blocks": ["ravdess"],
 }
 
 
