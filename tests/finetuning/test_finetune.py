@@ -100,7 +100,7 @@ def test_seeds_together_give_the_results_of_each_alone(place, run):
 def test_layers_can_be_counted_from_the_end(place, run):
     found = place.finetune(name="from-the-end", from_layer=-2, seeds=(1,), layers="all")
     assert found.config["from_layer"] == run.config["from_layer"] == [1]
-    assert found.predictions.equals(run.predictions.query("seed == 1"))
+    assert found.predictions.equals(run.predictions.query("seed == 1").reset_index(drop=True))
 
 
 def test_without_training_of_the_blocks_it_is_a_fit_on_the_last_layer(place):
@@ -133,7 +133,7 @@ def test_speech_and_text_are_trained_together(place):
         ({"head": "svm"}, "head 'svm' is fitted by a solver, which cannot train blocks; use a network, such as ffn"),
         ({"from_layer": (1, 2)}, "--from-layer 1,2: expected the number of a stored layer for each store (ssl)"),
         ({"from_layer": None}, "--from-layer is missing: expected the number of a stored layer for each store (ssl)"),
-        ({"from_layer": 3}, "--from-layer 3: the model of ssl has 3 blocks; expected 0 to 2, or -1 (the last block) to -3"),
+        ({"from_layer": 3}, "--from-layer 3: the model of ssl has 3 blocks; expected 0 to 2, or -1 (the last"),
         ({"from_layer": -4}, "--from-layer -4: the model of ssl has 3 blocks; expected 0 to 2, or -1"),
         ({"layers": "0"}, "--layers 0: no layer '0' among 1, 2, 3; expected all, local, last, or a list such as 0,4-8"),
         ({"time_mask": 0.1}, "ssl: time masking replaces frames of layer 0, but --from-layer is 1; use 0, or no"),
