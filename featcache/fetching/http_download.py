@@ -53,12 +53,20 @@ class _Redirects(request.HTTPRedirectHandler):
     """Follow redirects to http and https only."""
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
-        if not newurl.lower().startswith(("http://", "https://")):
-            raise URLError(f"it redirects to {newurl:.100}, which is no address of a web server")
+        if not re.match(r"https?://[^/]", newurl, re.IGNORECASE):
+            raise HTTPError(req.full_url, code, f"and redirects to {newurl:.100}", headers, fp)
         again = super().redirect_request(req, fp, code, msg, headers, newurl)
         if again is not None:
             again.method = req.get_method()  # otherwise a question about the size would ask for the file
         return again
+
+    def http_error_302(self, req: Any, fp: Any, code: int, msg: str, headers: Any) -> Any:
+        try:
+            return super().http_error_302(req, fp, code, msg, headers)
+        except ValueError as error:  # The address has no valid host.
+            raise HTTPError(req.full_url, code, "and redirects to no valid address", headers, fp) from error
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
 
 
 def _opener() -> request.OpenerDirector:
