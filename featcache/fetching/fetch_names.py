@@ -64,7 +64,7 @@ def fetch(
     """
     asked = configured(FetchSettings, without(locals(), "names"))
     wanted = [names] if isinstance(names, str) else list(dict.fromkeys(names))
-    if all(name in CORPORA for name in wanted) and (asked.convert or asked.revision is not None):
+    if wanted and all(name in CORPORA for name in wanted) and (asked.convert or asked.revision is not None):
         raise ModelError(f"{'--convert' if asked.convert else '--revision'} is for models, but {wanted[0]} is a corpus")
     if asked.convert:
         check_torch(metadata.version("torch"))

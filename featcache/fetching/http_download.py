@@ -8,7 +8,7 @@ import os
 import re
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -244,10 +244,9 @@ def _agreed(answer: Any, remote: RemoteFile, start: int, note: _Note | None) -> 
 
 
 def _write(answer: Any, part: Path, start: int, total: int | None, title: str) -> None:
-    with writing(part), open(part, "r+b" if start else "wb") as file, _bar(title, total) as advance:
+    with writing(part), open(part, "r+b" if start else "wb") as file, _bar(title, start, total) as advance:
         file.seek(start)
         file.truncate()
-        advance(start)
         done = start
         while True:
             try:
@@ -265,10 +264,11 @@ def _write(answer: Any, part: Path, start: int, total: int | None, title: str) -
         raise _BrokenError(f"it ended after {format_bytes(done)} of {format_bytes(total)}")
 
 
-def _bar(title: str, total: int | None) -> AbstractContextManager[Callable[[float], None]]:
+def _bar(title: str, start: int, total: int | None) -> AbstractContextManager[Callable[[float], None]]:
+    """Return a progress bar of what is missing; without a total, it shows the bytes in place of a percentage."""
     if total is None:
-        return nullcontext(lambda _: None)
-    return progress(title, total, rate=lambda done, took: f"{format_bytes(done / took)}/s")
+        return progress(title, None, rate=lambda done, took: f"{format_bytes(done)}, {format_bytes(done / took)}/s")
+    return progress(title, total - start, rate=lambda done, took: f"{format_bytes(done / took)}/s")
 
 
 def _check_size(remote: RemoteFile, found: int | None) -> None:
