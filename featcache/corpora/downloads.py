@@ -21,6 +21,7 @@ Checked = Literal["authors", "public readers", ""]
 
 def _address(text: str) -> str:
     parts = urlsplit(text)
+    _ = parts.port  # raises an error for anything but a number
     if parts.scheme not in ("http", "https") or not parts.hostname or not text.isprintable() or " " in text:
         raise ValueError(f"expected an address that begins with https:// or http://, found {text!r:.80}")
     return text

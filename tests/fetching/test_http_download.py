@@ -192,6 +192,8 @@ def test_an_endless_file_ends(remote, tmp_path, monkeypatch):
         ({"address": "ftp://x/a.zip"}, "begins with https"),
         ({"address": "https:///a.zip"}, "begins with https"),
         ({"address": "https://x/a\n.zip"}, "begins with https"),
+        ({"address": "https://x:port/a.zip"}, "[Pp]ort"),
+        ({"address": "https://[::1/a.zip"}, "IPv6"),
         ({"address": "https://x/"}, "it is empty"),
         ({"address": "https://x/..%2f..%2fa.zip", "name": "../a"}, "begins with a dot"),
         ({"address": "https://x/a.zip", "folder": "/etc"}, "contains '/'"),
