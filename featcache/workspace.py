@@ -175,7 +175,10 @@ class Workspace:
             return names[0], self.corpora / names[0]
         if names:
             raise CorpusError(f"several corpora under {self.corpora}; which corpus? {_choices(names)}")
-        raise CorpusError(f"no corpus under {self.corpora}; put one there or give its folder with --data PATH")
+        raise CorpusError(
+            f"no corpus under {self.corpora}; put one there or give its folder with --data PATH; 'featcache corpora' "
+            "lists those that 'featcache fetch NAME' downloads"
+        )
 
     def find_cache(self, corpus: str | None) -> Path:
         """Return the folder of the cache to fit.

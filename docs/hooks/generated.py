@@ -115,8 +115,10 @@ def corpora_table() -> str:
         protocols = ", ".join(_code(protocol) for protocol in corpus.protocols)
         classes = ", ".join(corpus.classes) or "as in the manifest"
         title = _cell(corpus.title)
-        rows.append((_code(name), title, _cell(corpus.description), classes, dimensions or "-", protocols or "-"))
-    header = ["Name", "Corpus", "Description", "Classes", "Dimensional labels", "Published protocols"]
+        fetched = "yes" if corpus.download else "no"
+        description = _cell(corpus.description)
+        rows.append((_code(name), title, fetched, description, classes, dimensions or "-", protocols or "-"))
+    header = ["Name", "Corpus", "Fetch", "Description", "Classes", "Dimensional labels", "Published protocols"]
     return _table(header, rows)
 
 
@@ -132,6 +134,13 @@ def table_fields_table() -> str:
     from featcache.corpora.description import LabelTable
 
     return _fields_table(LabelTable)
+
+
+def download_fields_table() -> str:
+    """Return the fields of a file that ``featcache fetch`` downloads, in the description of a corpus."""
+    from featcache.corpora.downloads import RemoteFile
+
+    return _fields_table(RemoteFile)
 
 
 def _fields_table(part: Any) -> str:
@@ -181,6 +190,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "corpora": corpora_table,
     "description-fields": description_fields_table,
     "table-fields": table_fields_table,
+    "download-fields": download_fields_table,
     "protocols": protocols_table,
     "head-options": head_options_table,
     "pipelines": pipelines_table,

@@ -15,6 +15,7 @@ from featcache.checks.label_checks import class_columns, label_findings, target_
 from featcache.checks.measure import measure
 from featcache.checks.sound_checks import sound_findings
 from featcache.corpora import CorpusFiles, read_corpus
+from featcache.corpora.corpus_folder import find_corpus_folder
 from featcache.errors import ManifestError, ProtocolError, unknown_name
 from featcache.manifest import Manifest
 from featcache.protocols import PROTOCOLS, Fold, default_protocol, make_folds
@@ -77,7 +78,7 @@ def check_corpus(
     """
     if corpus is not None and data is None and not _is_name(workspace, corpus) and Path(corpus).exists():
         corpus, data = None, corpus
-    name, path = workspace.find_corpus(corpus, None if data is None else Path(data))
+    name, path = find_corpus_folder(workspace, corpus, None if data is None else Path(data))
     workspace.check_corpus(name)
     files = read_corpus(path, layout)
     manifest = files.manifest

@@ -115,7 +115,7 @@ _EXAMPLES: dict[str, dict[Any, str]] = {
         corpora: "corpora ravdess",
         new_corpus: "new-corpus path/to/corpus",
         models: "models wavlm-large",
-        fetch: "fetch wavlm-large --out wavlm-large",
+        fetch: "fetch emodb ravdess wavlm-large",
     },
     "Features": {
         check: "check emodb",

@@ -16,7 +16,7 @@ from featcache.runs.identity import TEST_CORPORA
 from featcache.runs.reader import RunFolder
 from featcache.runs.validation import validation_scores
 from featcache.terminal.console import Console, print_line, print_pairs
-from featcache.units import counted
+from featcache.units import counted, format_bytes
 from featcache.workspace import Workspace
 
 
@@ -61,6 +61,7 @@ def _print_known() -> None:
         {
             "Known corpora": list(corpora),
             "Title": [corpus.title for corpus in corpora.values()],
+            "Fetch": [_yes(bool(corpus.download)) for corpus in corpora.values()],
             "Classes": [str(len(corpus.classes) or "-") for corpus in corpora.values()],
             "Utterances": [str(sum(corpus.published_counts.values()) or "-") for corpus in corpora.values()],
             "Dimensional labels": [", ".join(corpus.dimensions) or "-" for corpus in corpora.values()],
@@ -71,7 +72,10 @@ def _print_known() -> None:
     print_line(
         f"Protocols for any corpus: {', '.join(name for name in PROTOCOLS.available() if name not in published)}"
     )
-    print_line("'featcache corpora NAME' shows the classes, licence and protocols of a corpus.")
+    print_line(
+        "'featcache corpora NAME' shows the classes, licence and protocols of a corpus. Fetch: 'featcache fetch NAME' "
+        "downloads it, because its authors let anybody do so."
+    )
 
 
 def _print_corpus(name: str) -> None:
@@ -86,6 +90,7 @@ def _print_corpus(name: str) -> None:
             "title": corpus.title,
             "content": corpus.description,
             "source": corpus.source,
+            **_of_download(corpus),
             "licence": corpus.license,
             **_of_description(corpus),
             "classes": ", ".join(corpus.classes) or "the classes of the manifest",
@@ -99,6 +104,17 @@ def _print_corpus(name: str) -> None:
     print_line()
     names = dict.fromkeys([*corpus.protocols, *(protocol.name for protocol in GENERAL)])
     print_pairs({name: PROTOCOLS[name].description for name in names if name in PROTOCOLS}, title="Protocols")
+
+
+def _of_download(corpus: Corpus) -> dict[str, str]:
+    """Return how to download a corpus that anybody may download."""
+    if not corpus.download:
+        return {}
+    size = sum(one.size or 0 for one in corpus.download)
+    known = format_bytes(size) if all(one.size for one in corpus.download) else "size shown before the download"
+    checked = " and ".join(dict.fromkeys(one.checked for one in corpus.download if one.checked))
+    addresses = f", {'address' if len(corpus.download) == 1 else 'addresses'} from {checked}" if checked else ""
+    return {"get it": f"featcache fetch {corpus.name} ({counted(len(corpus.download), 'file')}, {known}{addresses})"}
 
 
 def _of_description(corpus: Corpus) -> dict[str, str]:

@@ -51,9 +51,13 @@ ModelName = Annotated[
         metavar="NAME", help="Model whose details are shown: a short or s3prl name, a Hugging Face id or a folder."
     ),
 ]
-FetchedModels = Annotated[
+FetchedNames = Annotated[
     list[str],
-    Argument(metavar="MODEL", help="Short names, names of s3prl or Hugging Face ids; with --convert also folders."),
+    Argument(
+        metavar="NAME",
+        help="Corpora, such as emodb; short names of models, names of s3prl or Hugging Face ids; with --convert also "
+        "folders of models.",
+    ),
 ]
 
 # import-features

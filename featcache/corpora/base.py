@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from featcache.corpora.downloads import RemoteFile
 from featcache.errors import CorpusError, ManifestError, listed
 from featcache.files.regular import is_hidden, resolved
 from featcache.manifest import Manifest, Utterance
@@ -46,6 +47,7 @@ class Corpus(ABC):
         description: One or a few sentences.
         license: Licence of the audio.
         source: Address of the corpus, and the files that featcache needs.
+        download: Files for ``featcache fetch``, if anybody may download them without an application.
         classes: Values of the label ``target``, in the corpus's own order; empty if all values are allowed.
         published_counts: Class → number of utterances in the whole corpus, as its authors or later users report it.
         protocols: Names of the protocols published for this corpus; the general ones fit every corpus.
@@ -61,6 +63,7 @@ class Corpus(ABC):
     description: str
     license: str
     source: str
+    download: tuple[RemoteFile, ...] = ()
     classes: tuple[str, ...] = ()
     published_counts: Mapping[str, int] = field(default_factory=dict)
     protocols: tuple[str, ...] = ()
@@ -128,6 +131,7 @@ class NamedCorpus(Corpus):
         description: One or a few sentences.
         license: Licence of the audio.
         source: Address of the corpus, and the files that featcache needs.
+        download: Files for ``featcache fetch``, if anybody may download them without an application.
         classes: Values of the label ``target``, in the order of tables; empty if all values are allowed.
         published_counts: Class → number of utterances in the whole corpus, if published.
         protocols: Names of protocols published for this corpus.

@@ -110,7 +110,9 @@ CREMAD = NamedCorpus(
     title="CREMA-D",
     description="91 American actors speak twelve sentences in 6 emotions, some in three intensities (Cao et al. 2014).",
     license="Open Database License (ODbL) 1.0, contents under the Database Contents License",
-    source=f"https://github.com/CheyneyComputerScience/CREMA-D (AudioWAV; {DEMOGRAPHICS} gives gender and age, "
+    # An archive of the repository contains pointers to the audio only.
+    source="https://github.com/CheyneyComputerScience/CREMA-D with Git LFS: 'git lfs install', then 'git clone "
+    f"https://github.com/CheyneyComputerScience/CREMA-D' (AudioWAV; {DEMOGRAPHICS} gives gender and age, "
     f"processedResults/{VOTES} the votes of listeners)",
     classes=tuple(EMOTIONS.values()),
     published_counts=dict.fromkeys(EMOTIONS.values(), 1271) | {"neutral": 1087},

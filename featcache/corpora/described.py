@@ -57,8 +57,11 @@ class DescribedCorpus(NamedCorpus):
             ) from None
 
     def record(self) -> dict[str, Any]:
-        """Return the description as JSON values, from which :func:`from_record` makes the corpus again."""
-        return self.content.model_dump(by_alias=True, exclude_unset=True, mode="json")
+        """Return the description as JSON values, from which :func:`from_record` makes the corpus again.
+
+        The addresses of downloads are left out: a cache of someone else cannot name any.
+        """
+        return self.content.model_dump(by_alias=True, exclude_unset=True, mode="json", exclude={"download"})
 
 
 def described(content: CorpusDescription) -> DescribedCorpus:
@@ -66,8 +69,9 @@ def described(content: CorpusDescription) -> DescribedCorpus:
     return DescribedCorpus(
         **{
             name: getattr(content, name)
-            for name in ("name", "title", "description", "license", "source", "example", "target", "dialogue")
+            for name in ("name", "title", "description", "license", "source", "download", "example", "target")
         },
+        dialogue=content.dialogue,
         citation=content.citation,
         checked=content.checked,
         classes=content.all_classes(),

@@ -3,10 +3,11 @@
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, ValidationError, model_validator
 
+from featcache.corpora.downloads import Checked, RemoteFile, check_downloads
 from featcache.corpora.expressions import compile_expression
 from featcache.errors import CorpusError, unknown_name
 from featcache.files.yaml_file import YamlPath, describe_faults, read_yaml_file
@@ -145,8 +146,11 @@ class CorpusDescription(YamlPart):
     license: Text = Field(description="Licence of the audio.")
     source: Text = Field(description="Address of the corpus, and the files that are needed.")
     citation: str = Field(default="", description="The publication to cite.")
-    checked: Literal["authors", "public readers", ""] = Field(
+    checked: Checked = Field(
         default="", description="How the names were established: from the authors' documentation, or from public code."
+    )
+    download: tuple[RemoteFile, ...] = Field(
+        default=(), description="Files for 'featcache fetch', if anybody may download them without an application."
     )
     example: Text = Field(description="Example of a file name, for messages.")
     file: Annotated[str, AfterValidator(_expression)] = Field(
@@ -184,6 +188,7 @@ class CorpusDescription(YamlPart):
         for where, value in self.values():
             _check_fields(where, value, of_file | of_tables)
         self._check_labels()
+        check_downloads(self.download)
         return self
 
     def _check_labels(self) -> None:

@@ -4,6 +4,7 @@ import re
 from pathlib import PurePosixPath
 
 from featcache.corpora.base import NamedCorpus, named
+from featcache.corpora.downloads import RemoteFile
 from featcache.manifest import Utterance
 
 # The letters abbreviate Wut, Langeweile, Ekel, Angst, Freude, Trauer and neutral.
@@ -50,6 +51,7 @@ EMODB = NamedCorpus(
     description="10 German actors speak ten sentences in 7 emotions (Burkhardt et al. 2005).",
     license="free for research; cite Burkhardt et al. 2005",
     source="http://emodb.bilderbar.info",
+    download=(RemoteFile(address="http://emodb.bilderbar.info/download/download.zip", checked="public readers"),),
     classes=tuple(EMOTIONS.values()),
     published_counts={
         "anger": 127,

@@ -4,6 +4,7 @@ import re
 from pathlib import PurePosixPath
 
 from featcache.corpora.base import NamedCorpus, named
+from featcache.corpora.downloads import RemoteFile
 from featcache.manifest import Utterance
 
 CHANNELS = {"01": "speech", "02": "song"}
@@ -50,6 +51,20 @@ RAVDESS = NamedCorpus(
     description="24 North American actors speak and sing two sentences in 8 emotions (Livingstone & Russo 2018).",
     license="CC BY-NC-SA 4.0",
     source="https://zenodo.org/records/1188976 (Audio_Speech_Actors_01-24.zip, Audio_Song_Actors_01-24.zip)",
+    download=(
+        RemoteFile(
+            address="https://zenodo.org/records/1188976/files/Audio_Speech_Actors_01-24.zip",
+            size=208_468_073,
+            checksum="md5:bc696df654c87fed845eb13823edef8a",
+            checked="public readers",
+        ),
+        RemoteFile(
+            address="https://zenodo.org/records/1188976/files/Audio_Song_Actors_01-24.zip",
+            size=225_505_317,
+            checksum="md5:5411230427d67a21e18aa4d466e6d1b9",
+            checked="public readers",
+        ),
+    ),
     classes=tuple(EMOTIONS.values()),
     # Speech and song; there are no songs of actor 18, and none in disgust or surprise.
     published_counts={

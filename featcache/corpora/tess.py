@@ -3,6 +3,7 @@
 import re
 
 from featcache.corpora.base import NamedCorpus, named
+from featcache.corpora.downloads import RemoteFile
 from featcache.manifest import Utterance
 
 EMOTIONS = {
@@ -39,6 +40,13 @@ TESS = NamedCorpus(
     "(Pichora-Fuller & Dupuis 2020). With only two speakers, utterances of the training speaker validate.",
     license="CC BY-NC-ND 4.0",
     source="https://doi.org/10.5683/SP2/E8H2MF",
+    download=(
+        RemoteFile(
+            address="https://borealisdata.ca/api/access/dataset/:persistentId/?persistentId=doi:10.5683/SP2/E8H2MF",
+            name="tess.zip",
+            checked="public readers",
+        ),
+    ),
     classes=tuple(EMOTIONS.values()),
     published_counts=dict.fromkeys(EMOTIONS.values(), 400),
     protocols=("two-speakers",),

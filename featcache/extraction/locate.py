@@ -11,6 +11,7 @@ from typing import Any
 
 from featcache.cache.shards import read_catalogue, shard_numbers
 from featcache.corpora import CorpusFiles, read_corpus
+from featcache.corpora.corpus_folder import find_corpus_folder
 from featcache.corpora.recorded import CORPUS_FILE, corpus_record, recorded_speakers
 from featcache.errors import CorpusError, StoreError, listed
 from featcache.extraction.inputs import AudioInput
@@ -96,7 +97,7 @@ def find_files(
         CorpusError: there is no corpus, or there are several and none was named.
         StoreError: the name of the corpus cannot be the name of a folder.
     """
-    name, folder = workspace.find_corpus(corpus, None if data is None else Path(data))
+    name, folder = find_corpus_folder(workspace, corpus, None if data is None else Path(data))
     workspace.check_corpus(name)
     files = read_corpus(folder, layout, speaker_from=speaker_from or recorded_speakers(workspace.cache(name)))
     if files.ignored:

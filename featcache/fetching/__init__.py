@@ -1,5 +1,5 @@
-"""Names of models → their files on this machine, for later work without a network."""
+"""Names of models and corpora → their files on this machine."""
 
-from featcache.fetching.fetch_models import FetchReport, fetch
+from featcache.fetching.fetch_names import FetchReport, fetch
 
 __all__ = ["FetchReport", "fetch"]

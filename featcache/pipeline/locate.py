@@ -11,6 +11,7 @@ from featcache.audio.containers import ContainerError
 from featcache.audio.known_files import KNOWN_FILES, KnownFiles
 from featcache.cache.reader import FeatureCache
 from featcache.corpora import CORPORA, Corpus, read_corpus
+from featcache.corpora.corpus_folder import find_corpus_folder
 from featcache.corpora.recorded import corpus_of, is_corpus, recorded_speakers
 from featcache.errors import PipelineError, StoreError
 from featcache.manifest import Manifest
@@ -167,7 +168,7 @@ def _place(
             name=corpus, kind=kind, data=None, root=None, manifest=cache.manifest, workspace=workspace
         )
     else:
-        name, folder = workspace.find_corpus(corpus, data)
+        name, folder = find_corpus_folder(workspace, corpus, data)
         workspace.check_corpus(name)
         expression = speaker_from or recorded_speakers(workspace.cache(name))
         files = read_corpus(folder, layout, speaker_from=expression)

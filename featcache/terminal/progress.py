@@ -24,12 +24,14 @@ _ROOM_FOR_TIME, _ROOM_FOR_SPEED, _ROOM_FOR_BAR = 14, 36, 48
 
 
 @contextmanager
-def progress(title: str, total: float, *, rate: Callable[[float, float], str]) -> Iterator[Callable[[float], None]]:
+def progress(
+    title: str, total: float | None, *, rate: Callable[[float, float], str]
+) -> Iterator[Callable[[float], None]]:
     """Show a progress bar for a long task.
 
     Args:
         title: Title of the task.
-        total: Total amount of work.
+        total: Total amount of work; None if it is unknown.
         rate: Function from the amount done and the elapsed seconds to the text for the speed.
 
     Yields:

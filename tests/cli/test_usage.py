@@ -67,7 +67,7 @@ def told(monkeypatch, capsys, *arguments):
         ("merge", "INTO is missing"),
         ("merge a", "PART... is missing"),
         ("models a b c", "unexpected argument: b c"),
-        ("fetch", "MODEL... is missing"),
+        ("fetch", "NAME... is missing"),
     ],
 )
 def test_wrong_usage_is_told_in_one_line_and_names_the_nearest(monkeypatch, capsys, arguments, message):

@@ -15,6 +15,7 @@ NOT_RUN = {
     "how-to/check.md": 1,
     "how-to/dask.md": 2,
     "how-to/emotion2vec.md": 2,
+    "how-to/fetch-a-corpus.md": 1,
     "how-to/finetune.md": 5,
     "how-to/multilabel.md": 2,
     "how-to/offline.md": 2,

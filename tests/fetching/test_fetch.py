@@ -275,10 +275,10 @@ def test_one_failure_does_not_stop_the_others(hub, files, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"models": "wavlm-huge"}, "no model 'wavlm-huge'; did you mean"),
-        ({"models": NAME, "revision": "v9"}, r"it has no revision 'v9'\)$"),
-        ({"models": "egemaps"}, "needs no download"),
-        ({"models": str(Path(__file__).parent)}, "has no weights that featcache knows"),
+        ({"names": "wavlm-huge"}, "no model 'wavlm-huge'; did you mean"),
+        ({"names": NAME, "revision": "v9"}, r"it has no revision 'v9'\)$"),
+        ({"names": "egemaps"}, "needs no download"),
+        ({"names": str(Path(__file__).parent)}, "has no weights that featcache knows"),
     ],
 )
 def test_what_cannot_be_fetched_is_told_in_one_line(hub, files, options, message):
@@ -311,6 +311,6 @@ def test_a_hub_that_refuses_connections_is_not_asked_again_and_again(no_hub, mon
 
 def test_the_signature_repeats_the_settings():
     given = inspect.signature(featcache.fetch).parameters
-    assert {name: one.default for name, one in given.items() if name != "models"} == {
+    assert {name: one.default for name, one in given.items() if name != "names"} == {
         one.name: one.default for one in fields(FetchSettings)
     }

@@ -54,11 +54,13 @@ def models(name: options.ModelName = None) -> None:
 
 
 @command_of(FetchSettings)
-def fetch(given: dict[str, Any], models: options.FetchedModels) -> None:
-    """Download what later work with a model needs, without a network.
+def fetch(given: dict[str, Any], names: options.FetchedNames) -> None:
+    """Download a corpus, or what later work with a model needs, without a network.
 
-    The size and licence are printed first, and the folder at the end. The same command continues an interrupted
-    download. Converted models are written to data/models, where they are found by their names.
+    The size, licence and address are printed first, and the folder at the end. The same command continues an
+    interrupted download. A corpus is unpacked into data/corpora, if its authors let anybody download it. 'featcache
+    corpora' lists these corpora. Converted models are written to data/models, where they are found by their names. If
+    a corpus and a model have the same name, the corpus is downloaded.
     """
     from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
 
@@ -67,6 +69,6 @@ def fetch(given: dict[str, Any], models: options.FetchedModels) -> None:
 
     if not logging.getLogger("featcache").isEnabledFor(logging.INFO):  # featcache --quiet
         disable_progress_bars()
-    report = run(models, **given)
+    report = run(names, **given)
     print_fetched(report)
     end(interrupted=False, num_failures=len(report.failures))

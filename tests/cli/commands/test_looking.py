@@ -123,6 +123,8 @@ def test_corpora_lists_what_is_known_and_what_is_there(invoke_well, make_cache, 
     for name in ("emodb", "ravdess", "folder", *CORPORA):
         assert len(re.findall(rf"^{name} ", out, re.MULTILINE)) == 1
     general = set(PROTOCOLS) - {name for corpus in CORPORA.values() for name in corpus.protocols} | {"two-speakers"}
+    assert re.search(r"^emodb +EmoDB +yes ", out, re.MULTILINE)
+    assert re.search(r"^savee +SAVEE +- ", out, re.MULTILINE)
     [line] = re.findall(r"^Protocols for any corpus: (.*)$", out, re.MULTILINE)
     assert set(line.split(", ")) == general
     assert out.splitlines()[:2] == [f"no corpora in {tmp_path / 'data' / part}" for part in ("corpora", "cache")]
@@ -138,6 +140,8 @@ def test_one_corpus_is_shown_in_full(invoke_well):
     for text in ("RAVDESS", "CC BY-NC-SA 4.0", "zenodo.org", "neutral, calm, happy", "pepino2021-speech", "first 250"):
         assert text in out
     assert "neutral 188, calm 376" in out
+    assert "featcache fetch ravdess (2 files, 434.0 MB, addresses from public readers)" in out
+    assert "featcache fetch" not in invoke_well("corpora", "savee")
     assert "in total 2452" in " ".join(out.split())
     for name in (*CORPORA["ravdess"].protocols, "loso", "random-80-20"):
         first_words = " ".join(PROTOCOLS[name].description.split()[:3])

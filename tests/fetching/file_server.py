@@ -1,0 +1,120 @@
+"""A web server on this machine with files that change, break off, move, or come without their length."""
+
+import hashlib
+import re
+import threading
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+@dataclass
+class Served:
+    """A file and the habits of its server.
+
+    Attributes:
+        content: Content of the file.
+        cuts: Number of bytes after which each of the next connections breaks.
+        ranges: Whether parts are sent.
+        tag: Header ``ETag``; None for the hash of the content; empty for none.
+        length: Whether the length is told; otherwise the file is sent in chunks.
+        moved: Address to which requests are redirected.
+        status: Answers of the next requests in place of the file.
+        head: Whether HEAD is answered.
+    """
+
+    content: bytes
+    cuts: tuple[int, ...] = ()
+    ranges: bool = True
+    tag: str | None = None
+    length: bool = True
+    moved: str = ""
+    status: tuple[int, ...] = ()
+    head: bool = True
+
+
+class FileServer:
+    """Files by path, and the requests: method, path, Range."""
+
+    def __init__(self):
+        self.files, self.requests, self.address = {}, [], ""
+
+    def gets(self):
+        """Return the Range headers of all downloads."""
+        return [wanted for method, _, wanted in self.requests if method == "GET"]
+
+
+@contextmanager
+def serving_files():
+    """Run the server, and yield it."""
+    server = FileServer()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self):
+            with suppress(ConnectionError):
+                _answer(self, server)
+
+        do_HEAD = do_GET  # noqa: N815
+
+        def log_message(self, *_):
+            pass
+
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    http.daemon_threads = True
+    threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    server.address = f"http://127.0.0.1:{http.server_port}"
+    try:
+        yield server
+    finally:
+        http.shutdown()
+        http.server_close()
+
+
+def _answer(handler, server):
+    server.requests.append((handler.command, handler.path, handler.headers.get("Range")))
+    found = server.files.get(handler.path)
+    head = handler.command == "HEAD"
+    if found is None or (head and not found.head):
+        return _send(handler, 404 if found is None else 405)
+    if found.status and not head:
+        status, *others = found.status
+        found.status = tuple(others)
+        return _send(handler, status)
+    if found.moved:
+        return _send(handler, 302, {"Location": found.moved})
+    tag = f'"{hashlib.sha1(found.content).hexdigest()}"' if found.tag is None else found.tag
+    headers = {"ETag": tag} if tag else {}
+    wanted = re.fullmatch(r"bytes=(\d+)-", handler.headers.get("Range", ""))
+    start = 0
+    if wanted and found.ranges and handler.headers.get("If-Range") == tag:
+        start = int(wanted[1])
+        if start >= len(found.content):
+            return _send(handler, 416, {"Content-Range": f"bytes */{len(found.content)}"})
+        headers["Content-Range"] = f"bytes {start}-{len(found.content) - 1}/{len(found.content)}"
+    body = found.content[start:]
+    handler.send_response(206 if start else 200)
+    headers |= {"Content-Length": str(len(body))} if found.length else {"Transfer-Encoding": "chunked"}
+    for name, value in headers.items():
+        handler.send_header(name, value)
+    handler.end_headers()
+    if head:
+        return None
+    cut, found.cuts = (found.cuts[0], found.cuts[1:]) if found.cuts else (None, ())
+    if found.length:
+        handler.wfile.write(body[:cut])
+    else:
+        handler.wfile.write(b"%x\r\n%s\r\n" % (len(body[:cut]), body[:cut]))
+        if cut is None:
+            handler.wfile.write(b"0\r\n\r\n")
+    if cut is not None:
+        handler.close_connection = True
+    return None
+
+
+def _send(handler, status, headers=()):
+    handler.send_response(status)
+    for name, value in {**dict(headers), "Content-Length": "0"}.items():
+        handler.send_header(name, value)
+    handler.end_headers()
