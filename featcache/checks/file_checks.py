@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from featcache.checks.findings import Finding, finding_on
 from featcache.checks.measure import Measurements
 from featcache.corpora.base import CorpusFiles, audio_files
+from featcache.corpora.embedded_audio import missing_shards
+from featcache.files.audio_shards import row_in_shard
 
 
 def file_findings(files: CorpusFiles, measured: Measurements) -> Iterator[Finding]:
@@ -17,6 +19,9 @@ def file_findings(files: CorpusFiles, measured: Measurements) -> Iterator[Findin
     for name in files.missing:
         found = "the labels of the corpus name it, but its audio is missing"
         yield Finding(kind="missing-file", found=found, utterance_id=name)
+    if any(row_in_shard(utterance.path) for utterance in files.manifest):
+        for told in missing_shards(files.root):
+            yield Finding(kind="missing-file", found=told)
     for row, fault in sorted(measured.faults.items()):
         yield finding_on(files.manifest[row], fault.kind, fault.reason)
     for row in measured.facts["ends_early"].nonzero()[0].tolist():

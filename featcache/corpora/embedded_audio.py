@@ -78,7 +78,8 @@ def read(path: Path) -> tuple[Path, Manifest]:
     places = _places(path)
     if not places:
         raise ManifestError(f"{path}: no Parquet or Arrow files with audio; expected names like train-00000-of-00001")
-    _tell_missing(root, places)
+    for told in missing_shards(path) if path.is_dir() else []:
+        log.warning("%s: %s", path, told)
     rows: list[tuple[str, Row]] = []
     names: list[str] = []
     columns: set[str] | None = None
@@ -155,16 +156,18 @@ def _part_of(file: Path, root: Path) -> str:
     return numbered[1] if numbered else ""
 
 
-def _tell_missing(root: Path, places: Iterable[_Place]) -> None:
-    """Log which series of shards are not complete."""
+def missing_shards(path: Path) -> list[str]:
+    """Return how many shards of each series are missing in a folder, one line for each series that is not complete."""
     found: dict[tuple[str, str], set[str]] = {}
-    for place in places:
-        numbered = _NUMBERED.fullmatch(place.file.relative_to(root).with_suffix("").as_posix())
+    for place in _places(path):
+        numbered = _NUMBERED.fullmatch(place.file.relative_to(path).with_suffix("").as_posix())
         if numbered:
             found.setdefault((numbered[1], numbered[3]), set()).add(numbered[2])
-    for (name, number), there in found.items():
-        if len(there) < int(number):
-            log.warning("%s: %d of %d shards of %r are missing", root, int(number) - len(there), int(number), name)
+    return [
+        f"{int(number) - len(there)} of {int(number)} shards of {name!r} are missing"
+        for (name, number), there in found.items()
+        if len(there) < int(number)
+    ]
 
 
 def _opened(file: Path) -> tuple[AudioShard, list[dict[str, Any]]]:

@@ -35,6 +35,10 @@ class ShardError(Exception):
     """Parquet or Arrow file that cannot be read. The message does not name the file."""
 
 
+class NoAudioInRowError(ShardError):
+    """Row that does not exist, or has no audio, in a shard that can be read."""
+
+
 def row_in_shard(path: str | os.PathLike[str]) -> tuple[Path, int] | None:
     """Return the shard and the row of an embedded audio file; None if the path is that of a file of its own."""
     match = _INSIDE.fullmatch(Path(path).as_posix())
@@ -120,12 +124,13 @@ class AudioShard:
             row: Number of the row, from 0.
 
         Raises:
-            ShardError: there is no such row, it has no audio, or its part of the file is damaged or too large.
+            NoAudioInRowError: there is no such row, or it has no audio.
+            ShardError: its part of the file is damaged or too large.
         """
         if self.audio_column is None:
             raise ShardError("has no column with embedded audio")
         if row >= self.num_rows:
-            raise ShardError(f"has no row {row}, only {self.num_rows} rows")
+            raise NoAudioInRowError(f"has no row {row}, only {self.num_rows} rows")
         group = int(np.searchsorted(self._first, row, side="right")) - 1
         with self._lock, _errors():
             if group not in self._groups:
@@ -135,7 +140,7 @@ class AudioShard:
             self._groups.move_to_end(group)
             content = self._groups[group][row - int(self._first[group])].as_py()
         if content is None:
-            raise ShardError("this row contains no audio, only a path; save the data set again with embedded audio")
+            raise NoAudioInRowError("this row contains no audio; save the data set again with embedded audio")
         return bytes(content)
 
 
