@@ -15,8 +15,8 @@ from featcache.files.regular import is_hidden, resolved
 from featcache.manifest import Manifest, Utterance
 from featcache.units import counted
 
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".au")
-"""Suffixes of the audio files that libsndfile decodes."""
+AUDIO_SUFFIXES = (".wav", ".flac", ".aiff", ".aif", ".au", ".ogg", ".oga", ".opus", ".mp3")
+"""Suffixes of the audio files that libsndfile decodes; lossless ones first."""
 MEDIA_SUFFIXES = (
     ".mp4",
     ".m4a",
@@ -231,7 +231,7 @@ class NamedCorpus(Corpus):
             raise CorpusError(
                 f"{path}: {found(paths)}, expected file names of {self.title}, like {self.example!r}; check the folder"
             )
-        copies = {utterance_id: _audio_first(same) for utterance_id, same in copies.items()}
+        copies = {utterance_id: _best_format(same) for utterance_id, same in copies.items()}
         for utterance_id, same in copies.items():
             names = [utterance.path for utterance in same]
             if len(names) > 1 and len({(path / name).stat().st_size for name in names}) > 1:
@@ -258,9 +258,15 @@ class NamedCorpus(Corpus):
         )
 
 
-def _audio_first(same: list[Utterance]) -> list[Utterance]:
-    """Return the audio files of an utterance, or its videos if there is no audio file."""
-    return [utterance for utterance in same if not is_media(utterance.path)] or same
+def _best_format(same: list[Utterance]) -> list[Utterance]:
+    """Return the files of an utterance in the first format of ``AUDIO_SUFFIXES``, or its videos if there is no audio."""
+    ranks = [_rank(utterance.path) for utterance in same]
+    return [utterance for utterance, rank in zip(same, ranks, strict=True) if rank == min(ranks)]
+
+
+def _rank(path: str) -> int:
+    suffix = os.path.splitext(path)[1].lower()
+    return AUDIO_SUFFIXES.index(suffix) if suffix in AUDIO_SUFFIXES else len(AUDIO_SUFFIXES)
 
 
 def _check_decodable(path: Path, title: str, files: Sequence[str]) -> None:
