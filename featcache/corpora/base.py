@@ -48,6 +48,8 @@ class Corpus(ABC):
         source: Address of the corpus, and the files that featcache needs.
         classes: Values of the label ``target``, in the corpus's own order; empty if all values are allowed.
         published_counts: Class → number of utterances in the whole corpus, as its authors or later users report it.
+        part: Label whose values are parts that many users download alone; empty if there are none.
+        part_counts: Value of ``part`` → published counts of this part; their sum is ``published_counts``.
         protocols: Names of the protocols published for this corpus; the general ones fit every corpus.
         dialogue: Label that all utterances of one conversation share; empty if the corpus has no conversations.
         target: Label that is predicted by default.
@@ -63,6 +65,8 @@ class Corpus(ABC):
     source: str
     classes: tuple[str, ...] = ()
     published_counts: Mapping[str, int] = field(default_factory=dict)
+    part: str = ""
+    part_counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     protocols: tuple[str, ...] = ()
     dialogue: str = ""
     target: str = "emotion"
@@ -130,6 +134,8 @@ class NamedCorpus(Corpus):
         source: Address of the corpus, and the files that featcache needs.
         classes: Values of the label ``target``, in the order of tables; empty if all values are allowed.
         published_counts: Class → number of utterances in the whole corpus, if published.
+        part: Label whose values are parts that many users download alone; empty if there are none.
+        part_counts: Value of ``part`` → published counts of this part; their sum is ``published_counts``.
         protocols: Names of protocols published for this corpus.
         dialogue: Label that all utterances of one conversation share; empty if the corpus has no conversations.
         target: Label that is predicted by default, ``emotion`` if not given.
@@ -259,7 +265,7 @@ class NamedCorpus(Corpus):
 
 
 def _best_format(same: list[Utterance]) -> list[Utterance]:
-    """Return the files of an utterance in the first format of ``AUDIO_SUFFIXES``, or its videos if there is no audio."""
+    """Return the files of an utterance in the best format: the first of ``AUDIO_SUFFIXES``, or its videos."""
     ranks = [_rank(utterance.path) for utterance in same]
     return [utterance for utterance, rank in zip(same, ranks, strict=True) if rank == min(ranks)]
 
